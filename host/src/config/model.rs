@@ -1,0 +1,357 @@
+//! What a pipeline.yaml says, after every default is filled in and every value is checked. Plain data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A whole pipeline.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// `pipeline:` letters, digits, `.`, `_` and `-`; names the progress rows and the transactional ids.
+    pub name: String,
+    /// The folder of the file: relative paths in it start here.
+    pub base: PathBuf,
+    pub source: Source,
+    pub contract: Contract,
+    pub transforms: Vec<Transform>,
+    pub output: Option<Output>,
+    pub dead_letter: DeadLetter,
+    pub postgres: Postgres,
+    pub delivery: Delivery,
+    pub retry: Retry,
+    pub backpressure: Backpressure,
+    pub admin: Admin,
+    /// `lanes:` threads that carry partitions; default: the cores this process may use.
+    pub lanes: usize,
+    /// `shutdown:` how long SIGTERM may drain before the process leaves all the same.
+    pub shutdown: Duration,
+    /// `start_deadline:` how long to wait for Kafka and PostgreSQL at the start before exit code 3.
+    pub start_deadline: Duration,
+}
+
+/// A value that is never printed: passwords, and URLs that hold one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: String) -> Secret {
+        Secret(value)
+    }
+    /// The one way to the value; grep for it to see who reads secrets.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// `source:` the topic that is consumed.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// `brokers:` host:port, comma separated.
+    pub brokers: String,
+    pub topic: String,
+    pub group_id: String,
+    /// `start:` used only where neither the group nor the progress row knows a position. Required.
+    pub start: Start,
+    pub security: Security,
+    pub session_timeout: Duration,
+    pub heartbeat_interval: Duration,
+    pub max_poll_interval: Duration,
+    /// `group_instance_id:` static membership, off by default.
+    pub group_instance_id: Option<String>,
+    /// `kafka:` further librdkafka settings, for what has no key of its own. Those the delivery protocol owns are refused.
+    pub extra: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    /// The first record at or after this time, Unix milliseconds.
+    Timestamp(i64),
+}
+
+/// `source.security:` TLS and SASL towards Kafka, for the consumer and the producers alike.
+#[derive(Debug, Clone, Default)]
+pub struct Security {
+    pub tls: Option<Tls>,
+    pub sasl: Option<Sasl>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// `ca:` path of a PEM file; without it the system's certificates.
+    pub ca: Option<PathBuf>,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub key_password: Option<Secret>,
+    /// `verify_hostname:` default true.
+    pub skip_hostname: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Sasl {
+    pub mechanism: SaslMechanism,
+    pub username: String,
+    pub password: Secret,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaslMechanism {
+    Plain,
+    ScramSha256,
+    ScramSha512,
+}
+
+/// `contract:` what an event must look like.
+#[derive(Debug, Clone)]
+pub struct Contract {
+    pub schema: Schema,
+    /// `message:` full name of the message type.
+    pub message: String,
+    pub encoding: Encoding,
+    pub unknown_fields: UnknownFields,
+    pub unknown_enums: UnknownEnums,
+    pub tombstones: Tombstones,
+    /// `max_bytes:` of a value.
+    pub max_bytes: usize,
+}
+
+/// Where the message types come from.
+#[derive(Debug, Clone)]
+pub enum Schema {
+    /// `protos:` a folder, or files and folders.
+    Protos(Vec<PathBuf>),
+    /// `descriptor_set:` what `protoc --descriptor_set_out --include_imports` wrote.
+    DescriptorSet(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// By the header `content-type`: `application/json` is JSON, anything else Protobuf.
+    Auto,
+    Protobuf,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownFields {
+    Allow,
+    Reject,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownEnums {
+    Reject,
+    Keep,
+}
+
+/// What a record without a value means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tombstones {
+    DeadLetter,
+    /// Counted, no effect.
+    Drop,
+    /// Deletes the row whose key the record's key is; a tombstone goes to the output.
+    Delete,
+}
+
+/// One of `transforms:`, in chain order.
+#[derive(Debug, Clone)]
+pub struct Transform {
+    /// `component:` path of the .wasm.
+    pub component: PathBuf,
+    pub ceiling: Ceiling,
+    /// `config:` laid over the configuration in the component's transform.yaml.
+    pub config: Option<serde_json::Value>,
+    /// `routes:` route name of the component → topic.
+    pub routes: BTreeMap<String, String>,
+}
+
+/// The pipeline's upper bounds: the effective limit is the lower of these and the transform's own.
+#[derive(Debug, Clone, Default)]
+pub struct Ceiling {
+    pub fuel: Option<u64>,
+    pub memory: Option<usize>,
+    pub deadline: Option<Duration>,
+    pub output: Option<usize>,
+    pub max_outputs: Option<u32>,
+}
+
+/// `output:` where valid events are produced.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub topic: String,
+    /// `contract:` message type of what the chain emits; default: the source contract's.
+    pub contract: Option<String>,
+    pub partition: OutputPartition,
+    /// `key:` a field of the output message instead of the event's key.
+    pub key: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputPartition {
+    /// Where Java's and kafkajs's partitioner would put the key (murmur2).
+    ByKey,
+    /// The source record's partition number.
+    Same,
+}
+
+/// `dead_letter:`
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    pub topic: String,
+    pub limit: Option<DeadLetterLimit>,
+    /// `dlq_threshold` of the article's template: the depth that raises the alert.
+    pub alert_depth: Option<u64>,
+}
+
+/// `dead_letter.limit:` more than `share` of at least `of_at_least` events within `within` pauses the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DeadLetterLimit {
+    pub share: f64,
+    pub of_at_least: u64,
+    pub within: Duration,
+}
+
+/// `postgres:` the target table, and where progress is kept.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    pub url: Secret,
+    /// `tls_ca:` PEM file; how strict TLS is says the URL's `sslmode`.
+    pub tls_ca: Option<PathBuf>,
+    /// `table:` name or schema.name.
+    pub table: TableName,
+    /// `key:` columns of the primary key or of a unique index.
+    pub key: Vec<String>,
+    /// In file order. Every key column is among them.
+    pub columns: Vec<Column>,
+    /// `only_if_newer:` the column that must grow for an update to happen.
+    pub only_if_newer: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName {
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+/// One column of the target table.
+#[derive(Debug, Clone)]
+pub struct Column {
+    pub name: String,
+    pub from: From,
+    pub as_: As,
+    pub mode: Mode,
+}
+
+/// Where a column's value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// `field:` dotted path in the message (of the output contract where there is one).
+    Field(String),
+    /// `header:` of the source record.
+    Header(String),
+    /// `record:`
+    Record(RecordPart),
+    /// `now: true` PostgreSQL's transaction time.
+    Now,
+    /// `value: 1`, for `add`.
+    Constant(i64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordPart {
+    Topic,
+    Partition,
+    Offset,
+    Timestamp,
+    Key,
+    /// The revision's digest that the event passed, hex.
+    Digest,
+}
+
+/// A declared conversion; `Natural` is the type map of docs/tables.md.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum As {
+    Natural,
+    /// `numeric(p,s)` rounds half to even; a value out of range is rejected.
+    Numeric { precision: u16, scale: u16 },
+    UnixSeconds,
+    UnixMillis,
+    UnixMicros,
+    /// The enum's name, with an optional prefix cut off.
+    EnumName { strip_prefix: Option<String> },
+    /// Text or bytes read as a whole number.
+    Int,
+    Text,
+    Jsonb,
+    Uuid,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The last event's value.
+    Set,
+    /// Only the insert sets it.
+    InsertOnly,
+    /// `add:` grows by the value: `n = t.n + excluded.n`.
+    Add,
+}
+
+/// `delivery:`
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub mode: DeliveryMode,
+    pub batch: Batch,
+    /// `transaction_timeout:` Kafka ends a transaction left open after this.
+    pub transaction_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryMode {
+    EffectivelyOnce,
+    AtLeastOnce,
+}
+
+#[derive(Debug, Clone)]
+pub struct Batch {
+    pub max_events: usize,
+    pub max_bytes: usize,
+    /// How long the first event of a batch waits for company while its lane is idle.
+    pub max_wait: Duration,
+}
+
+/// `retry_policy:` backoff towards servers that are away.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    pub max_retries: u32,
+    pub initial_backoff: Duration,
+    pub max_backoff: Duration,
+    pub multiplier: f64,
+}
+
+/// `backpressure:` bounds of the backlog: events fetched and not committed.
+#[derive(Debug, Clone)]
+pub struct Backpressure {
+    /// `lag_threshold:` events; above it (an outage) the partitions are paused.
+    pub lag_threshold: u64,
+    pub pause_on_threshold: bool,
+    /// `resume_lag_margin:` resume at this backlog.
+    pub resume_at: u64,
+    /// `max_backlog_bytes:` the same bound in bytes.
+    pub max_bytes: usize,
+}
+
+/// `admin:` health, metrics, status, reload.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// `listen:` host:port; port 0 takes a free one and logs it. None with `listen: off`.
+    pub listen: Option<String>,
+}
