@@ -1,0 +1,23 @@
+//! The benchmark of the payments pipeline: a seeded load with its oracle, the floor program, and the rounds that
+//! measure Node, Tollgate and the floor in turn.
+//!
+//! `cargo xtask bench` starts the servers and calls the binaries of this package; docs/performance.md says what is
+//! measured and how.
+
+pub mod args;
+pub mod broker;
+pub mod load;
+pub mod oracle;
+pub mod output;
+pub mod payment;
+pub mod recipe;
+pub mod table;
+
+/// The topic that is drained.
+pub const TOPIC: &str = "payment-events";
+/// The topic of the load at a rate.
+pub const RATE_TOPIC: &str = "payment-events-rate";
+/// Where the invalid events go.
+pub const DEAD_LETTERS: &str = "dlq.payment-events.invalid";
+/// Of the source topics.
+pub const PARTITIONS: i32 = 4;
