@@ -282,12 +282,17 @@ pub enum RecordPart {
 pub enum As {
     Natural,
     /// `numeric(p,s)` rounds half to even; a value out of range is rejected.
-    Numeric { precision: u16, scale: u16 },
+    Numeric {
+        precision: u16,
+        scale: u16,
+    },
     UnixSeconds,
     UnixMillis,
     UnixMicros,
     /// The enum's name, with an optional prefix cut off.
-    EnumName { strip_prefix: Option<String> },
+    EnumName {
+        strip_prefix: Option<String>,
+    },
     /// Text or bytes read as a whole number.
     Int,
     Text,

@@ -1,0 +1,88 @@
+//! `${VAR}`, `${VAR:default}`, `${file:/run/secrets/x}` and the escape `$${` in one scalar.
+//!
+//! This happens after the YAML is parsed, scalar by scalar: a value from outside can never open a key, a list or a comment.
+//! No message ever holds a value, only the name of what it came from.
+
+use crate::limits;
+use std::io::Read;
+use std::path::Path;
+
+/// Where variables come from: the process's environment, or a table in tests.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// The text with every reference replaced, and whether there was one.
+///
+/// # Errors
+/// A sentence without any value in it: what is not set, not readable or not well formed.
+pub(super) fn interpolate(text: &str, env: Environment<'_>, base: &Path) -> Result<(String, bool), String> {
+    let mut out = String::with_capacity(text.len());
+    let mut replaced = false;
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        out.push_str(&rest[..dollar]);
+        rest = &rest[dollar..];
+        if let Some(after) = rest.strip_prefix("$${") {
+            out.push_str("${");
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("${") {
+            let Some(end) = after.find('}') else {
+                return Err("${ without its }; for a literal ${ write $${".to_owned());
+            };
+            out.push_str(&resolve(&after[..end], env, base)?);
+            replaced = true;
+            rest = &after[end + 1..];
+        } else {
+            out.push('$');
+            rest = &rest[1..];
+        }
+    }
+    out.push_str(rest);
+    Ok((out, replaced))
+}
+
+fn resolve(reference: &str, env: Environment<'_>, base: &Path) -> Result<String, String> {
+    if let Some(path) = reference.strip_prefix("file:") {
+        return read_file(path, base);
+    }
+    let (name, default) = match reference.split_once(':') {
+        Some((name, default)) => (name, Some(default)),
+        None => (reference, None),
+    };
+    if !is_variable(name) {
+        return Err("${…} must hold a variable's name (letters, digits and _), NAME:default or file:/path".to_owned());
+    }
+    if default.is_some_and(|default| default.starts_with(['-', '?', '+', '='])) {
+        // The shell's ${X:-1} means 1; read by the rule here it would mean -1.
+        return Err(format!("${{{name}:-…}} is the shell's form; here a default is written ${{{name}:default}}"));
+    }
+    match (env(name), default) {
+        (Some(value), _) => Ok(value),
+        (None, Some(default)) => Ok(default.to_owned()),
+        (None, None) => Err(format!("the variable {name} is not set; set it, or write a default: ${{{name}:default}}")),
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// The file's text without its trailing newline.
+fn read_file(path: &str, base: &Path) -> Result<String, String> {
+    let cannot = |reason: &dyn std::fmt::Display| format!("the file {path} cannot be read: {reason}");
+    let file = std::fs::File::open(base.join(path)).map_err(|error| cannot(&error))?;
+    let mut bytes = Vec::new();
+    file.take(limits::SECRET_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| cannot(&error))?;
+    if bytes.len() as u64 > limits::SECRET_FILE_BYTES {
+        return Err(cannot(&format!("it has more than {} bytes", limits::SECRET_FILE_BYTES)));
+    }
+    let mut text = String::from_utf8(bytes).map_err(|_| cannot(&"it is not UTF-8"))?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
