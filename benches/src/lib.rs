@@ -6,7 +6,9 @@
 
 pub mod args;
 pub mod broker;
+pub mod copy;
 pub mod load;
+pub mod machine;
 pub mod oracle;
 pub mod output;
 pub mod payment;

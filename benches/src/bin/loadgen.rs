@@ -9,6 +9,7 @@
 //! Common: --topic, --dead-letters, --expect FILE, --brokers (KAFKA_BROKERS), --database (DATABASE_URL).
 //! `fill`, `rate` and `expect` write the expectation to --expect and to stdout; `verify` exits with 1 on a difference.
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -20,7 +21,11 @@ use tollgate_bench::table::Table;
 use tollgate_bench::{DEAD_LETTERS, PARTITIONS, RATE_TOPIC, TOPIC, broker, load, output};
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    output::exit(run().await)
+}
+
+async fn run() -> anyhow::Result<()> {
     let (verb, args) = Args::with_verb();
     match verb.as_str() {
         "fill" => fill(args, true).await,
