@@ -1,0 +1,276 @@
+//! Child processes that never outlive their owner.
+//!
+//! Each child leads a process group of its own, so that a signal reaches everything it started, and nothing else. Who ends
+//! them? `Drop` in the ordinary case. But a test binary ends by `exit` (statics are not dropped), Ctrl-C ends it by a signal,
+//! and SIGKILL gives nobody a say. `PR_SET_PDEATHSIG` would cover the last case on Linux alone, only for the one process,
+//! not for what it started, and it fires when the *thread* that forked ends, which in a test is too early.
+//!
+//! So each owner has a *watchman*: a shell that holds the reading end of a pipe and a list of groups and folders. The pipe
+//! closes when the owner ends, however it ends; the watchman then stops the groups and deletes the folders. Ctrl-C takes the
+//! same way: [`end_on_signals`] closes the pipe and waits for the watchman.
+//! Not covered: somebody kills the watchman too, or the child moves to a process group of its own (PostgreSQL's backends do,
+//! and end by themselves with their postmaster).
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::failure::{Context, Failure, Result};
+
+/// Reads `group <pgid> <signal>`, `gone <pgid>` and `dir <path>` until the pipe closes, then cleans up. A paused group gets
+/// SIGCONT, or it could not act on its signal. 6 s: PostgreSQL's immediate shutdown kills its own children after 5.
+const WATCHMAN: &str = r#"
+trap '' HUP INT QUIT TERM
+groups= dirs=
+newline='
+'
+while IFS= read -r line; do
+  case $line in
+    'group '*) groups="$groups$newline${line#group }" ;;
+    'dir '*) dirs="$dirs$newline${line#dir }" ;;
+    'gone '*)
+      kept=
+      IFS=$newline
+      for entry in $groups; do
+        [ "${entry%% *}" = "${line#gone }" ] || kept="$kept$newline$entry"
+      done
+      groups=$kept ;;
+  esac
+done
+IFS=$newline
+for entry in $groups; do
+  kill -s "${entry#* }" -- "-${entry%% *}" 2>/dev/null
+  kill -s CONT -- "-${entry%% *}" 2>/dev/null
+done
+tries=0
+while [ $tries -lt 120 ]; do
+  alive=
+  for entry in $groups; do
+    kill -s 0 -- "-${entry%% *}" 2>/dev/null && alive=yes
+  done
+  [ -z "$alive" ] && break
+  sleep 0.05
+  tries=$((tries + 1))
+done
+for entry in $groups; do
+  kill -s KILL -- "-${entry%% *}" 2>/dev/null
+done
+set -f
+for dir in $dirs; do
+  rm -rf -- "$dir"
+done
+"#;
+
+struct Watchman {
+    shell: Child,
+    orders: Option<ChildStdin>,
+}
+
+static WATCH: Mutex<Option<Watchman>> = Mutex::new(None);
+
+/// A signal is ending this program: whoever waits for a child waits for that, and does not report the child's end as its fault.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+fn stay_if_ending() {
+    while ENDING.load(Ordering::SeqCst) {
+        thread::park();
+    }
+}
+
+impl Watchman {
+    fn hire() -> Result<Self> {
+        let mut shell = Command::new("sh")
+            .args(["-c", WATCHMAN])
+            // Ctrl-C goes to the terminal's foreground group; the watchman must survive it.
+            .process_group(0)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context(|| "cannot start sh, which ends what this program leaves behind".to_owned())?;
+        let orders = shell.stdin.take();
+        Ok(Watchman { shell, orders })
+    }
+
+    fn order(&mut self, line: &str) -> std::io::Result<()> {
+        match &mut self.orders {
+            Some(orders) => orders.write_all(format!("{line}\n").as_bytes()),
+            None => Err(std::io::Error::other("this program is ending")),
+        }
+    }
+}
+
+/// A thread that panicked while it held a lock leaves values that are still whole: each is replaced in one step.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn order(watch: &mut Option<Watchman>, line: &str) -> Result<()> {
+    if watch.is_none() {
+        *watch = Some(Watchman::hire()?);
+    }
+    let Some(watchman) = watch.as_mut() else { return Ok(()) };
+    watchman.order(line).context(|| format!("cannot register `{line}` for cleaning up"))
+}
+
+/// The folder will be deleted when this program ends, however it ends.
+///
+/// # Errors
+/// Where the path cannot be handed over (a line break in it) or the watchman is not to be had.
+pub fn delete_at_end(folder: &Path) -> Result<()> {
+    let path = folder.to_str().filter(|path| path.starts_with('/') && path.len() > 1 && !path.contains('\n'));
+    let path = path.ok_or_else(|| Failure::environment(format!("unusable folder name {}", folder.display())))?;
+    order(&mut locked(&WATCH), &format!("dir {path}"))
+}
+
+/// Ends every group that is still running and deletes what [`delete_at_end`] named; nothing can be started afterwards.
+/// Returns when that is done, within some seconds.
+pub fn clean_up() {
+    let mut watch = locked(&WATCH);
+    let Some(watchman) = watch.as_mut() else { return };
+    drop(watchman.orders.take());
+    let _status = watchman.shell.wait();
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP clean up and end the program with 128 + the signal's number.
+///
+/// # Errors
+/// Where the handlers cannot be installed.
+pub fn end_on_signals() -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context(|| "cannot handle signals".to_owned())?;
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            ENDING.store(true, Ordering::SeqCst);
+            clean_up();
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}
+
+#[derive(Default)]
+struct Exit {
+    status: Mutex<Option<ExitStatus>>,
+    changed: Condvar,
+}
+
+/// A running program and whatever it started, as one process group. Dropping it kills the group.
+pub struct Group {
+    leader: Pid,
+    exit: Arc<Exit>,
+}
+
+impl Group {
+    /// Starts `command` as the leader of a new process group. `at_end` is the signal that the group gets when this program
+    /// ends before it does.
+    ///
+    /// # Errors
+    /// Where the program cannot be started; the message names it.
+    pub fn spawn(command: &mut Command, at_end: Signal) -> Result<Self> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        // Held from before the start until the watchman knows of it: `clean_up` waits for us, or we for it and the exit.
+        let mut watch = locked(&WATCH);
+        let mut child = command.process_group(0).spawn().context(|| format!("cannot start {program}"))?;
+        let leader = Pid::from_child(&child);
+        let name = match at_end {
+            Signal::QUIT => "QUIT",
+            Signal::KILL => "KILL",
+            _ => "TERM",
+        };
+        if let Err(failure) = order(&mut watch, &format!("group {} {name}", leader.as_raw_pid())) {
+            let _gone = kill_process_group(leader, Signal::KILL);
+            let _status = child.wait();
+            return Err(failure);
+        }
+        let exit = Arc::new(Exit::default());
+        let told = Arc::clone(&exit);
+        // One thread reaps the child at once: no zombie makes the watchman wait, and nobody polls.
+        thread::spawn(move || {
+            let status = child.wait().ok();
+            *locked(&told.status) = status;
+            told.changed.notify_all();
+        });
+        Ok(Group { leader, exit })
+    }
+
+    /// The leader's process id, which is the group's number too.
+    pub fn id(&self) -> i32 {
+        self.leader.as_raw_pid()
+    }
+
+    /// The leader's exit status, if it has ended.
+    pub fn status(&self) -> Option<ExitStatus> {
+        *locked(&self.exit.status)
+    }
+
+    /// Waits until the leader ends.
+    pub fn wait(&self) -> ExitStatus {
+        let mut status = locked(&self.exit.status);
+        loop {
+            if let Some(status) = *status {
+                stay_if_ending();
+                return status;
+            }
+            status = self.exit.changed.wait(status).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until the leader ends, `patience` at most.
+    pub fn wait_for(&self, patience: Duration) -> Option<ExitStatus> {
+        let until = Instant::now() + patience;
+        let mut status = locked(&self.exit.status);
+        while status.is_none() {
+            let left = until.checked_duration_since(Instant::now())?;
+            status = self.exit.changed.wait_timeout(status, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        stay_if_ending();
+        *status
+    }
+
+    /// Sends a signal to the whole group, or does nothing if it has ended.
+    pub fn signal(&self, signal: Signal) {
+        if self.status().is_none() {
+            let _gone = kill_process_group(self.leader, signal);
+        }
+    }
+
+    /// `signal`, then SIGKILL after `patience`; returns when the leader has ended.
+    pub fn end(&self, signal: Signal, patience: Duration) -> ExitStatus {
+        self.signal(signal);
+        if let Some(status) = self.wait_for(patience) {
+            return status;
+        }
+        self.signal(Signal::KILL);
+        self.wait()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Also after the leader's end: what it started may still run, and keeps the group's number from being given away.
+        let _gone = kill_process_group(self.leader, Signal::KILL);
+        if self.status().is_none() {
+            self.wait();
+        }
+        let _ending = order(&mut locked(&WATCH), &format!("gone {}", self.id()));
+    }
+}
+
+/// The last `count` lines of a file, for an error message; empty if it cannot be read.
+pub fn last_lines(path: &Path, count: usize) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

@@ -1,0 +1,55 @@
+//! Real servers for tests, the bench and manual play: started in seconds on free loopback ports, stopped in `Drop` and on
+//! every other way out (see [`crate::process`]). Their data is thrown away, their logs are kept in the cache.
+
+mod kafka;
+mod ports;
+mod postgres;
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use kafka::{Kafka, KafkaOptions, SecureListener, User, fetch_kafka};
+pub use ports::free_port;
+pub use postgres::{Postgres, PostgresOptions, postgres_programs};
+
+use crate::failure::{Failure, Result};
+use crate::process::{Group, last_lines};
+
+/// A server's certificate: files in PEM form, the key in PKCS#8 without a password.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// The server's certificate, then those up to the authority.
+    pub chain: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Asks `ready` every 20 ms until it holds. Fails when the server ends first or `patience` is over, with its last log lines.
+fn wait_until_ready(
+    server: &str,
+    group: &Group,
+    log: &Path,
+    patience: Duration,
+    ready: impl Fn() -> bool,
+) -> Result<()> {
+    let until = Instant::now() + patience;
+    loop {
+        if ready() {
+            return Ok(());
+        }
+        let fault = match group.status() {
+            Some(status) => format!("{server} ended at its start ({status})"),
+            None if Instant::now() > until => format!("{server} is not ready after {} s", patience.as_secs()),
+            None => {
+                thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+        };
+        return Err(explain(&fault, log));
+    }
+}
+
+/// A failure that shows where the log is and how it ends.
+fn explain(fault: &str, log: &Path) -> Failure {
+    Failure::environment(format!("{fault}; the end of its log {}:\n{}", log.display(), last_lines(log, 15)))
+}

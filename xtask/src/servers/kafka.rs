@@ -1,0 +1,306 @@
+//! Apache Kafka from Maven Central: one KRaft node, broker and controller in one JVM, up in about two seconds.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::{Certificate, explain, free_port, wait_until_ready};
+use crate::cache::{Cache, unique};
+use crate::failure::{Context, Failure, Result};
+use crate::process::{Group, Signal, delete_at_end};
+
+const VERSION: &str = "4.1.0";
+/// Two seconds on an idle machine; a minute covers two cores that compile at the same time.
+const START: Duration = Duration::from_secs(60);
+/// A broker told to stop flushes and says goodbye to its controller, itself; past this it is killed.
+const STOP: Duration = Duration::from_secs(20);
+/// Any id does: each data folder is its own cluster.
+const CLUSTER: &str = "dG9sbGdhdGUtdGVzdHMtMQ";
+const READY: &[u8] = b"Kafka Server started";
+
+/// slf4j-simple: without a binding Kafka logs nothing, and a broker that does not start could not say why.
+const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
+<modelVersion>4.0.0</modelVersion><groupId>tollgate</groupId><artifactId>kafka</artifactId><version>1</version>
+<dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>4.1.0</version></dependency>
+<dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+</dependencies></project>
+"#;
+
+/// Of each setting that differs from Kafka's default, why: one node holds every internal topic (replication 1); few
+/// partitions of them, so that the first group and the first transaction do not wait for fifty logs; no waiting for more
+/// members; expired transactions are looked for each second, not each ten; a topic that is missing stays missing.
+const SETTINGS: &str = "\
+process.roles=broker,controller
+node.id=1
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+num.partitions=4
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+";
+
+/// A login that the secure listener takes, by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 alike.
+#[derive(Debug, Clone)]
+pub struct User {
+    pub name: String,
+    pub password: String,
+}
+
+/// A SASL_SSL listener beside the plain one. It advertises `localhost`, so the certificate must name that.
+#[derive(Debug, Clone)]
+pub struct SecureListener {
+    pub certificate: Certificate,
+    pub users: Vec<User>,
+}
+
+/// How the broker differs from an ordinary one.
+#[derive(Debug, Clone, Default)]
+pub struct KafkaOptions {
+    /// Lines of server.properties; they come last, so they win. For ACLs: `authorizer.class.name` =
+    /// `org.apache.kafka.metadata.authorizer.StandardAuthorizer` with `super.users` = `User:ANONYMOUS`, which leaves the
+    /// plain listener almighty.
+    pub properties: Vec<(String, String)>,
+    pub secure: Option<SecureListener>,
+    /// Further options of the JVM, after `-Xmx512m`: a later `-Xmx` wins.
+    pub jvm: Vec<String>,
+}
+
+/// A running (or killed, or paused) broker. Dropping it kills it and deletes its data.
+pub struct Kafka {
+    java: Vec<String>,
+    folder: PathBuf,
+    log: PathBuf,
+    port: u16,
+    secure_port: Option<u16>,
+    process: Option<Group>,
+}
+
+impl Kafka {
+    /// Starts a broker with an empty data folder; downloads Kafka at the first time. Returns when it serves requests.
+    ///
+    /// # Errors
+    /// Where Kafka cannot be had, or does not start within a minute: the message ends with its log's last lines.
+    pub fn start(cache: &Cache, options: &KafkaOptions) -> Result<Self> {
+        let jars = fetch_kafka(cache)?;
+        let folder = cache.folder("run")?.join(unique("kafka"));
+        delete_at_end(&folder)?;
+        fs::create_dir(&folder).context(|| format!("cannot create {}", folder.display()))?;
+        let (log, _) = cache.log("kafka")?;
+        let mut kafka = Kafka {
+            java: java_arguments(&jars, &options.jvm),
+            port: free_port()?,
+            secure_port: options.secure.as_ref().map(|_| free_port()).transpose()?,
+            folder,
+            log,
+            process: None,
+        };
+        kafka.configure(options)?;
+        kafka.format(options)?;
+        kafka.restart()?;
+        Ok(kafka)
+    }
+
+    /// `host:port` of the plain listener, without authentication.
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `host:port` of the SASL_SSL listener, if there is one.
+    pub fn secure_brokers(&self) -> Option<String> {
+        self.secure_port.map(|port| format!("localhost:{port}"))
+    }
+
+    /// The broker's log, over all its restarts.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Starts the broker again on its ports and its data, after [`Kafka::stop`] or [`Kafka::kill`]; one that runs is killed first.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill();
+        let log =
+            File::options().append(true).open(&self.log).context(|| format!("cannot open {}", self.log.display()))?;
+        let before = usize::try_from(log.metadata().map_or(0, |meta| meta.len())).unwrap_or(0);
+        let errors = log.try_clone().context(|| format!("cannot open {}", self.log.display()))?;
+        let mut command = Command::new("java");
+        command.args(&self.java).arg("kafka.Kafka").arg(self.properties()).current_dir(&self.folder);
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        let group = self.process.insert(Group::spawn(&mut command, Signal::KILL)?);
+        let started = || fs::read(&self.log).is_ok_and(|text| contains(text.get(before..).unwrap_or_default(), READY));
+        wait_until_ready("Kafka", group, &self.log, START, || {
+            started() && TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok()
+        })
+    }
+
+    /// An orderly shutdown. Returns its exit status, or nothing if it was not running.
+    pub fn stop(&mut self) -> Option<ExitStatus> {
+        self.resume();
+        self.process.take().map(|group| group.end(Signal::TERM, STOP))
+    }
+
+    /// SIGKILL: what the broker had not written is lost, the data folder stays.
+    pub fn kill(&mut self) {
+        drop(self.process.take());
+    }
+
+    /// Freezes the broker (SIGSTOP): connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Ends [`Kafka::pause`].
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = &self.process {
+            group.signal(signal);
+        }
+    }
+
+    fn properties(&self) -> PathBuf {
+        self.folder.join("server.properties")
+    }
+
+    fn configure(&self, options: &KafkaOptions) -> Result<()> {
+        let controller = free_port()?;
+        let mut text = SETTINGS.to_owned();
+        let mut listeners = format!("PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{controller}", self.port);
+        let mut advertised = format!("PLAINTEXT://127.0.0.1:{}", self.port);
+        if let (Some(secure), Some(port)) = (&options.secure, self.secure_port) {
+            let _infallible = write!(listeners, ",SASL_SSL://127.0.0.1:{port}");
+            let _infallible = write!(advertised, ",SASL_SSL://localhost:{port}");
+            text += &self.secure_settings(secure)?;
+        }
+        let data = self.folder.join("data");
+        text += &format!("listeners={listeners}\nadvertised.listeners={advertised}\n");
+        text += &format!("controller.quorum.voters=1@127.0.0.1:{controller}\nlog.dirs={}\n", data.display());
+        for (key, value) in &options.properties {
+            text += &format!("{key}={value}\n");
+        }
+        let path = self.properties();
+        fs::write(&path, text).context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn secure_settings(&self, secure: &SecureListener) -> Result<String> {
+        let read = |path: &Path| fs::read_to_string(path).context(|| format!("cannot read {}", path.display()));
+        let keystore = self.folder.join("keystore.pem");
+        let pem = read(&secure.certificate.key)? + &read(&secure.certificate.chain)?;
+        fs::write(&keystore, pem).context(|| format!("cannot write {}", keystore.display()))?;
+        let mut text = format!("ssl.keystore.type=PEM\nssl.keystore.location={}\n", keystore.display());
+        let logins: String =
+            secure.users.iter().map(|user| format!(" user_{}=\"{}\"", user.name, user.password)).collect();
+        for (mechanism, module, logins) in [
+            ("plain", "plain.PlainLoginModule", logins.as_str()),
+            ("scram-sha-256", "scram.ScramLoginModule", ""),
+            ("scram-sha-512", "scram.ScramLoginModule", ""),
+        ] {
+            text += &format!(
+                "listener.name.sasl_ssl.{mechanism}.sasl.jaas.config=\
+                 org.apache.kafka.common.security.{module} required{logins};\n"
+            );
+        }
+        Ok(text)
+    }
+
+    fn format(&self, options: &KafkaOptions) -> Result<()> {
+        let log =
+            File::options().append(true).open(&self.log).context(|| format!("cannot open {}", self.log.display()))?;
+        let errors = log.try_clone().context(|| format!("cannot open {}", self.log.display()))?;
+        let mut command = Command::new("java");
+        command.args(&self.java).args(["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]);
+        command.args(["--cluster-id", CLUSTER, "--config"]).arg(self.properties());
+        for user in options.secure.iter().flat_map(|secure| &secure.users) {
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                let login = format!("{mechanism}=[name={},password={}]", user.name, user.password);
+                command.args(["--add-scram", &login]);
+            }
+        }
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(errors);
+        let status = Group::spawn(&mut command, Signal::KILL)?.wait();
+        if status.success() { Ok(()) } else { Err(explain("Kafka's storage cannot be formatted", &self.log)) }
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        self.kill();
+        let _left = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn java_arguments(jars: &Path, extra: &[String]) -> Vec<String> {
+    // The serial collector starts fastest, and with 512 MB it is no slower than the others.
+    let mut arguments: Vec<String> = ["-Xmx512m", "-XX:+UseSerialGC"].map(str::to_owned).into();
+    arguments.push("-Dorg.slf4j.simpleLogger.showDateTime=true".to_owned());
+    arguments.push("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS".to_owned());
+    arguments.extend(extra.iter().cloned());
+    arguments.extend(["-cp".to_owned(), format!("{}/*", jars.display())]);
+    arguments
+}
+
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    text.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// Kafka's jars, from the cache or, at the first time, from Maven Central (43 MB). Returns their folder.
+///
+/// # Errors
+/// Where Maven is missing or cannot download; the message ends with what it said.
+pub fn fetch_kafka(cache: &Cache) -> Result<PathBuf> {
+    let home = cache.folder(&format!("kafka-{VERSION}"))?;
+    let jars = home.join("lib");
+    // Tests start brokers at the same time: one of them downloads, the others wait for it.
+    let lock = File::create(home.join("lock")).context(|| format!("cannot write to {}", home.display()))?;
+    lock.lock().context(|| format!("cannot lock {}", home.display()))?;
+    if jars.is_dir() {
+        return Ok(jars);
+    }
+    let part = home.join("lib.part");
+    let pom = home.join("pom.xml");
+    fs::write(&pom, POM).context(|| format!("cannot write {}", pom.display()))?;
+    let (path, log) = cache.log("maven")?;
+    let errors = log.try_clone().context(|| format!("cannot write {}", path.display()))?;
+    let mut command = Command::new("mvn");
+    command.args(["-q", "-B", "-ntp", "-f"]).arg(&pom);
+    command
+        .args(["org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies", "-DincludeScope=runtime"]);
+    command.arg(format!("-DoutputDirectory={}", part.display()));
+    command.current_dir(&home).stdin(Stdio::null()).stdout(log).stderr(errors);
+    let status = Group::spawn(&mut command, Signal::TERM)?.wait();
+    if !status.success() {
+        return Err(explain(&format!("Maven cannot download Kafka {VERSION} ({status})"), &path));
+    }
+    // The name appears only when all of it is there.
+    fs::rename(&part, &jars).context(|| format!("cannot rename {}", part.display()))?;
+    jars.is_dir().then_some(jars).ok_or_else(|| Failure::environment("Kafka's jars vanished"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_line_is_found_only_where_it_is() {
+        assert!(contains(b"x\n[KafkaRaftServer nodeId=1] Kafka Server started\n", READY));
+        assert!(!contains(b"Kafka Server starte", READY));
+        assert!(!contains(b"", READY));
+    }
+}

@@ -1,0 +1,329 @@
+//! PostgreSQL from the machine's own packages, with a data folder that is thrown away.
+//!
+//! PostgreSQL refuses to run as root. As root we start it as the user `postgres`, or `nobody` where there is none. That user
+//! must reach the data folder; where the cache lies below a folder that it may not enter (`/root`), the data goes to a fresh
+//! folder below `/tmp` instead: the rights of what is not ours stay as they are.
+
+use std::env;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, kill_process};
+
+use super::{Certificate, explain, free_port, wait_until_ready};
+use crate::cache::{Cache, unique};
+use crate::failure::{Context, Failure, Result};
+use crate::process::{Group, Signal, delete_at_end};
+
+/// Half a second on an idle machine; a minute covers recovery after a kill on two busy cores.
+const START: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(20);
+
+/// Without fsync: what is thrown away need not survive a power cut, and a killed server loses nothing by it, since the
+/// kernel has its writes. A bench turns it on again.
+const SETTINGS: &str = "\
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+fsync = off
+max_connections = 200
+log_line_prefix = '%m [%p] '
+";
+
+/// How the server differs from an ordinary one.
+#[derive(Debug, Clone, Default)]
+pub struct PostgresOptions {
+    /// Lines of postgresql.conf, the value quoted by us; they come last, so they win.
+    pub settings: Vec<(String, String)>,
+    /// Turns `ssl` on. Clients may still connect without, unless `hba` says otherwise.
+    pub certificate: Option<Certificate>,
+    /// The whole of pg_hba.conf in place of "trust everybody on loopback", for instance
+    /// `hostssl all all 127.0.0.1/32 scram-sha-256`.
+    pub hba: Option<String>,
+}
+
+/// A running (or killed, or paused) server. Dropping it ends it and deletes its data.
+pub struct Postgres {
+    programs: PathBuf,
+    account: Option<Account>,
+    folder: PathBuf,
+    log: PathBuf,
+    port: u16,
+    process: Option<Group>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+impl Postgres {
+    /// Makes a new cluster with the superuser `postgres` and the database `postgres`, and starts it. Returns when it accepts
+    /// connections.
+    ///
+    /// # Errors
+    /// Where the server programs are missing, or it does not start within a minute: the message ends with its log's last lines.
+    pub fn start(cache: &Cache, options: &PostgresOptions) -> Result<Self> {
+        let programs = postgres_programs().ok_or_else(|| {
+            Failure::environment(
+                "PostgreSQL's server programs (initdb, postgres) are missing: install the package postgresql",
+            )
+        })?;
+        let account = if rustix::process::geteuid().is_root() { Some(unprivileged()?) } else { None };
+        let folder = data_folder(cache, account)?;
+        let (log, _) = cache.log("postgres")?;
+        let mut postgres = Postgres { programs, account, folder, log, port: free_port()?, process: None };
+        postgres.initialise(options)?;
+        postgres.restart()?;
+        Ok(postgres)
+    }
+
+    /// `postgres://postgres@127.0.0.1:<port>/postgres`
+    pub fn url(&self) -> String {
+        self.url_of("postgres")
+    }
+
+    /// The same for another database of this server.
+    pub fn url_of(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's log, over all its restarts.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Starts the server again on its port and its data, after [`Postgres::stop`] or [`Postgres::kill`]; one that runs is
+    /// killed first.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill();
+        let mut command = self.program("postgres")?;
+        command.arg("-D").arg(self.data());
+        let group = self.process.insert(Group::spawn(&mut command, Signal::QUIT)?);
+        // The server writes its state into the last line of this file; `pg_ctl -w` looks there too.
+        let state = self.folder.join("data/postmaster.pid");
+        wait_until_ready("PostgreSQL", group, &self.log, START, || {
+            fs::read_to_string(&state).is_ok_and(|text| text.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
+        })
+    }
+
+    /// A fast shutdown: connections are ended, transactions rolled back, everything is written.
+    pub fn stop(&mut self) {
+        self.resume();
+        if let Some(group) = self.process.take() {
+            group.end(Signal::INT, STOP);
+        }
+    }
+
+    /// An immediate shutdown: all its processes are gone at once, the next start recovers from the log.
+    pub fn kill(&mut self) {
+        self.resume();
+        if let Some(group) = self.process.take() {
+            group.end(Signal::QUIT, STOP);
+            // A next start must not take this for a sign of life.
+            let _absent = fs::remove_file(self.folder.join("data/postmaster.pid"));
+        }
+    }
+
+    /// Freezes the server and all its connections (SIGSTOP): they stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal_all(Signal::STOP);
+    }
+
+    /// Ends [`Postgres::pause`].
+    pub fn resume(&self) {
+        self.signal_all(Signal::CONT);
+    }
+
+    /// Each connection is a process in a group of its own, so the group's signal would not reach it.
+    fn signal_all(&self, signal: Signal) {
+        let Some(group) = &self.process else { return };
+        group.signal(signal);
+        let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).stdin(Stdio::null()).output();
+        let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        for child in children(&listed, group.id()) {
+            if let Some(pid) = Pid::from_raw(child) {
+                let _gone = kill_process(pid, signal);
+            }
+        }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// One of PostgreSQL's programs as the right user, its output into the log.
+    fn program(&self, name: &str) -> Result<Command> {
+        let log =
+            File::options().append(true).open(&self.log).context(|| format!("cannot open {}", self.log.display()))?;
+        let errors = log.try_clone().context(|| format!("cannot open {}", self.log.display()))?;
+        let mut command = Command::new(self.programs.join(name));
+        if let Some(Account { uid, gid }) = self.account {
+            command.uid(uid).gid(gid);
+        }
+        // Our own working directory may be one that the other user must not enter.
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(errors);
+        command.env_remove("PGDATA").env_remove("PGPORT").env_remove("PGOPTIONS");
+        Ok(command)
+    }
+
+    fn initialise(&self, options: &PostgresOptions) -> Result<()> {
+        let mut command = self.program("initdb")?;
+        command.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "-D"]);
+        let status = Group::spawn(command.arg(self.data()), Signal::TERM)?.wait();
+        if !status.success() {
+            return Err(explain("PostgreSQL's initdb failed", &self.log));
+        }
+        let mut settings = format!("{SETTINGS}port = {}\n", self.port);
+        if let Some(certificate) = &options.certificate {
+            settings += "ssl = on\nssl_cert_file = 'server.crt'\nssl_key_file = 'server.key'\n";
+            self.install(&certificate.chain, "server.crt", 0o644)?;
+            self.install(&certificate.key, "server.key", 0o600)?;
+        }
+        for (key, value) in &options.settings {
+            settings += &format!("{key} = '{}'\n", value.replace('\'', "''"));
+        }
+        let path = self.data().join("postgresql.conf");
+        let defaults = fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
+        fs::write(&path, defaults + &settings).context(|| format!("cannot write {}", path.display()))?;
+        let Some(hba) = &options.hba else { return Ok(()) };
+        let path = self.data().join("pg_hba.conf");
+        fs::write(&path, hba).context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn install(&self, from: &Path, name: &str, mode: u32) -> Result<()> {
+        let to = self.data().join(name);
+        fs::copy(from, &to).context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+        let permitted = fs::set_permissions(&to, Permissions::from_mode(mode));
+        permitted.context(|| format!("cannot set the rights of {}", to.display()))?;
+        give(&to, self.account)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+        let _left = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Where `initdb` and `postgres` are: on the `PATH`, else where Debian, Fedora and Homebrew put them, the newest first.
+pub fn postgres_programs() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    let mut packaged: Vec<(u32, PathBuf)> = Vec::new();
+    for (parent, prefix) in [
+        ("/usr/lib/postgresql", ""),
+        ("/usr", "pgsql-"),
+        ("/opt/homebrew/opt", "postgresql@"),
+        ("/usr/local/opt", "postgresql@"),
+    ] {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let version = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
+            packaged.extend(version.map(|version| (version, entry.path().join("bin"))));
+        }
+    }
+    packaged.sort();
+    folders.extend(packaged.into_iter().rev().map(|(_, folder)| folder));
+    let found =
+        folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())?;
+    // Links on the PATH lead to the folder where the programs find each other and their libraries.
+    let real = found.join("initdb").canonicalize().ok()?;
+    real.parent().map(Path::to_path_buf)
+}
+
+fn unprivileged() -> Result<Account> {
+    for name in ["postgres", "nobody"] {
+        let number = |flag: &str| -> Option<u32> {
+            let output =
+                Command::new("id").args([flag, name]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+            String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+        };
+        if let (Some(uid), Some(gid)) = (number("-u"), number("-g")) {
+            return Ok(Account { uid, gid });
+        }
+    }
+    Err(Failure::environment(
+        "PostgreSQL does not run as root, and there is neither a user postgres nor nobody: use an ordinary user",
+    ))
+}
+
+/// A fresh folder of our own that the account can reach and owns.
+fn data_folder(cache: &Cache, account: Option<Account>) -> Result<PathBuf> {
+    let run = cache.folder("run")?;
+    let parent = match account {
+        Some(account) if !reachable(&run, account) => env::temp_dir(),
+        _ => run,
+    };
+    let folder = parent.join(unique("tollgate-postgres"));
+    delete_at_end(&folder)?;
+    fs::create_dir(&folder).context(|| format!("cannot create {}", folder.display()))?;
+    give(&folder, account)?;
+    Ok(folder)
+}
+
+fn give(path: &Path, account: Option<Account>) -> Result<()> {
+    let Some(Account { uid, gid }) = account else { return Ok(()) };
+    chown(path, Some(uid), Some(gid)).context(|| format!("cannot give {} to PostgreSQL's user", path.display()))
+}
+
+/// Whether the account may pass through the folder and everything above it.
+fn reachable(folder: &Path, account: Account) -> bool {
+    folder.ancestors().all(|step| {
+        fs::metadata(step).is_ok_and(|meta| {
+            let bit = match meta {
+                ref meta if meta.uid() == account.uid => 0o100,
+                ref meta if meta.gid() == account.gid => 0o010,
+                _ => 0o001,
+            };
+            meta.mode() & bit != 0
+        })
+    })
+}
+
+/// The processes whose parent is `parent`, out of lines `<pid> <ppid>`.
+fn children(listed: &str, parent: i32) -> Vec<i32> {
+    let pairs = listed.lines().filter_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<i32>);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    });
+    pairs.filter(|(_, of)| *of == parent).map(|(pid, _)| pid).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_are_those_of_this_parent() {
+        assert_eq!(children("  10 1\n 11 10\n  12 10\n13 11\nnoise\n", 10), [11, 12]);
+    }
+
+    #[test]
+    fn a_folder_below_a_closed_one_is_out_of_reach() {
+        let top = env::temp_dir().join(unique("xtask-reach"));
+        let inner = top.join("inner");
+        fs::create_dir_all(&inner).unwrap();
+        fs::set_permissions(&inner, Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&top, Permissions::from_mode(0o700)).unwrap();
+        let stranger = Account { uid: 4_000_001, gid: 4_000_001 };
+        let owner = fs::metadata(&top).unwrap();
+        assert!(!reachable(&inner, stranger));
+        assert!(reachable(&top, Account { uid: owner.uid(), gid: 4_000_001 }));
+        fs::set_permissions(&top, Permissions::from_mode(0o755)).unwrap();
+        assert!(reachable(&inner, stranger));
+        fs::remove_dir_all(top).unwrap();
+    }
+}
