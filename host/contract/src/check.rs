@@ -1,0 +1,454 @@
+//! The walk: one pass over the wire bytes along the plan.
+//!
+//! Nothing is decoded into an object. A value is read where it stands, checked, and kept only if its field has a slot;
+//! messages are entered whether wanted or not, so that a payload that passes is valid to the last byte. The walk is recursive over
+//! message nesting, which the recursion limit bounds, and allocates only to describe a rejection.
+//!
+//! Two rules of Protobuf reach beyond one place in the bytes. *Merging*: a singular message may come in parts; slots below it
+//! simply see the parts one after the other. *Required fields* must be set in the merged message, not in each part, so a part
+//! that lacks one is only a suspicion, which [`Contract::check`] settles by decoding as a whole.
+//!
+//! Where Protobuf leaves a choice, the gate is strict: a known field with another wire type is refused (parsers would treat it as
+//! unknown, and the field would silently be empty), as is a string that is not UTF-8, in proto2 too (PostgreSQL could not hold it).
+
+use prost_reflect::{DynamicMessage, Kind as ReflectKind, ReflectMessage as _, Value as ReflectValue};
+
+use crate::plan::{FieldPlan, NO_SLOT, Node, Op};
+use crate::rejection::{Fault, ReasonCode};
+use crate::wire::{Cursor, WireType};
+use crate::{Contract, Fields, Rejection, UnknownEnums, UnknownFields, Value};
+
+/// The longest map key that a field path quotes.
+const QUOTED_KEY: usize = 64;
+
+type Walked<T> = Result<T, Box<Fault>>;
+
+/// The low 32 bits: Protobuf's int32, enum and uint32 drop the rest of a longer varint.
+#[inline]
+pub(crate) fn truncate(varint: u64) -> u32 {
+    let [a, b, c, d, ..] = varint.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+#[inline]
+fn zigzag64(varint: u64) -> i64 {
+    (varint >> 1).cast_signed() ^ -(varint & 1).cast_signed()
+}
+
+#[inline]
+fn zigzag32(varint: u64) -> i32 {
+    let varint = truncate(varint);
+    (varint >> 1).cast_signed() ^ -(varint & 1).cast_signed()
+}
+
+impl Contract {
+    /// Checks a payload against the contract and leaves the wanted fields' values in `fields`, borrowed from it.
+    ///
+    /// An empty payload is a message of defaults. After a rejection `fields` is empty or holds a part of the values; do not read it.
+    /// Allocates nothing once `fields` is warm, except to describe a rejection, and to decide about a payload that splits a message with required fields.
+    ///
+    /// # Errors
+    /// The first rule that the payload breaks, in wire order; for missing required fields, after all others.
+    pub fn check<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Rejection> {
+        self.check_size(payload)?;
+        let walk = |required: bool, fields: &mut Fields<'a>| {
+            fields.reset(&self.plan.initial);
+            Walk { contract: self, required }.message(self.root(), payload, 0, fields)
+        };
+        match walk(self.plan.has_required, fields) {
+            Ok(()) => {}
+            Err(fault) if fault.code == ReasonCode::MissingRequired => {
+                walk(false, fields).map_err(|fault| fault.into_rejection())?;
+                self.check_required_merged(payload).map_err(|merged| merged.unwrap_or(fault).into_rejection())?;
+            }
+            Err(fault) => return Err(fault.into_rejection()),
+        }
+        for &(from, to) in &self.plan.copies {
+            fields.copy(from, to);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_size(&self, payload: &[u8]) -> Result<(), Rejection> {
+        let limit = self.policies.max_bytes;
+        if payload.len() <= limit {
+            return Ok(());
+        }
+        Err(Rejection {
+            code: ReasonCode::TooLarge,
+            field: String::new(),
+            message: format!("the payload has {} bytes, the contract allows {limit}", payload.len()),
+        })
+    }
+
+    fn root(&self) -> &Node {
+        &self.plan.nodes[0]
+    }
+
+    /// Whether the merged message has all required fields; `Err(None)` if it cannot be decoded as a whole.
+    fn check_required_merged(&self, payload: &[u8]) -> Result<(), Option<Box<Fault>>> {
+        let message = DynamicMessage::decode(self.message.clone(), payload).map_err(|_| None)?;
+        missing_required(&message).map_or(Ok(()), |fault| Err(Some(fault)))
+    }
+}
+
+/// The first required field that a merged message lacks.
+fn missing_required(message: &DynamicMessage) -> Option<Box<Fault>> {
+    let descriptor = message.descriptor();
+    if let Some(field) = descriptor.fields().find(|field| field.is_required() && !message.has_field(field)) {
+        return Some(missing(descriptor.full_name(), field.name()));
+    }
+    let in_value = |value: &ReflectValue| value.as_message().and_then(missing_required);
+    let in_field = |name: &str, value: &ReflectValue| match value {
+        ReflectValue::Message(inner) => missing_required(inner).map(|fault| fault.within(name)),
+        ReflectValue::List(items) => items
+            .iter()
+            .enumerate()
+            .find_map(|(index, item)| in_value(item).map(|fault| fault.within(format!("[{index}]")).within(name))),
+        ReflectValue::Map(entries) => {
+            entries.values().find_map(|entry| in_value(entry).map(|fault| fault.within(name)))
+        }
+        ReflectValue::Bool(_)
+        | ReflectValue::I32(_)
+        | ReflectValue::I64(_)
+        | ReflectValue::U32(_)
+        | ReflectValue::U64(_)
+        | ReflectValue::F32(_)
+        | ReflectValue::F64(_)
+        | ReflectValue::String(_)
+        | ReflectValue::Bytes(_)
+        | ReflectValue::EnumNumber(_) => None,
+    };
+    message
+        .fields()
+        .find_map(|(field, value)| match field.kind() {
+            ReflectKind::Message(_) => in_field(field.name(), value),
+            _ => None,
+        })
+        .or_else(|| {
+            message.extensions().find_map(|(extension, value)| in_field(&format!("[{}]", extension.full_name()), value))
+        })
+}
+
+#[cold]
+fn missing(message: &str, field: &str) -> Box<Fault> {
+    Fault::new(ReasonCode::MissingRequired, format!("{message} requires this field and it is not set")).within(field)
+}
+
+/// One pass; `required` says whether missing required fields are looked for.
+#[derive(Clone, Copy)]
+struct Walk<'c> {
+    contract: &'c Contract,
+    required: bool,
+}
+
+impl<'c> Walk<'c> {
+    fn message<'a>(self, node: &Node, bytes: &'a [u8], depth: u32, out: &mut Fields<'a>) -> Walked<()> {
+        let mut cursor = Cursor::new(bytes);
+        let mut seen = 0;
+        while let Some(first) = cursor.peek() {
+            let start = cursor;
+            let (field, wire) = match node.by_tag(first) {
+                Some(field) => {
+                    cursor.advance();
+                    (field, first & 7)
+                }
+                None => match self.uncommon(node, &mut cursor, depth)? {
+                    Some((field, wire)) => (field, wire as u8),
+                    None => continue,
+                },
+            };
+            seen |= field.required;
+            let read = if field.packable && wire == WireType::Delimited as u8 {
+                self.packed(field, &mut cursor, out)
+            } else {
+                self.value(field, &mut cursor, depth, out)
+            };
+            read.map_err(|fault| locate(fault, field, bytes, start.position()))?;
+        }
+        if self.required && seen & node.required != node.required {
+            let field = node.fields.iter().find(|field| field.required & !seen != 0);
+            return Err(missing(&node.message, field.map_or("", |field| &field.name)));
+        }
+        Ok(())
+    }
+
+    /// A longer tag, an unknown field, or a fault. Unknown fields are skipped here.
+    fn uncommon<'n>(
+        self,
+        node: &'n Node,
+        cursor: &mut Cursor<'_>,
+        depth: u32,
+    ) -> Walked<Option<(&'n FieldPlan, WireType)>> {
+        let (number, wire) = cursor.tag()?;
+        let Some(field) = node.by_number(number) else {
+            self.unknown(node, number, wire, cursor, depth)?;
+            return Ok(None);
+        };
+        let expected = field.op.wire();
+        if wire == expected && field.op == Op::Group {
+            let message = format!(
+                "{} declares this field as a group, which is not supported; send a message field instead",
+                node.message
+            );
+            return Err(Fault::new(ReasonCode::GroupField, message).within(&*field.name));
+        }
+        if wire == expected || field.packable && wire == WireType::Delimited {
+            return Ok(Some((field, wire)));
+        }
+        let message = format!(
+            "field number {number} arrived as {}, {} declares it as {}",
+            wire.name(),
+            node.message,
+            expected.name()
+        );
+        // A stray end tag is no field at all.
+        if wire == WireType::EndGroup {
+            cursor.skip(number, wire, 0)?;
+        }
+        Err(Fault::new(ReasonCode::WrongWireType, message).within(&*field.name))
+    }
+
+    fn unknown(self, node: &Node, number: u32, wire: WireType, cursor: &mut Cursor<'_>, depth: u32) -> Walked<()> {
+        let levels = self.contract.policies.recursion_limit.saturating_sub(depth);
+        cursor
+            .skip(number, wire, levels)
+            .map_err(|malformed| Box::<Fault>::from(malformed).within(number.to_string()))?;
+        match self.contract.policies.unknown_fields {
+            UnknownFields::Allow => Ok(()),
+            UnknownFields::Reject => {
+                let message =
+                    format!("{} has no field number {number} and the contract refuses unknown fields", node.message);
+                Err(Fault::new(ReasonCode::UnknownField, message).within(number.to_string()))
+            }
+        }
+    }
+
+    /// Reads one value and keeps it if it is wanted.
+    #[inline]
+    fn value<'a>(self, field: &FieldPlan, cursor: &mut Cursor<'a>, depth: u32, out: &mut Fields<'a>) -> Walked<()> {
+        for &slot in &field.clears {
+            out.unset(slot);
+        }
+        match field.op {
+            Op::Message => {
+                let inner = cursor.delimited()?;
+                self.enter(field, inner, depth, out)?;
+                if field.slot == NO_SLOT {
+                } else if field.repeated {
+                    out.push(field.slot, Value::Absent, Value::Message(inner));
+                } else {
+                    out.merge_message(field.slot, inner);
+                }
+            }
+            Op::Map => {
+                let inner = cursor.delimited()?;
+                let (key, value) = self.entry(field, inner, depth, out)?;
+                if field.slot != NO_SLOT {
+                    out.push(field.slot, key, value);
+                }
+            }
+            Op::Bool
+            | Op::Int32
+            | Op::Int64
+            | Op::Uint32
+            | Op::Uint64
+            | Op::Sint32
+            | Op::Sint64
+            | Op::Fixed32
+            | Op::Fixed64
+            | Op::Sfixed32
+            | Op::Sfixed64
+            | Op::Float
+            | Op::Double
+            | Op::String
+            | Op::Bytes
+            | Op::Enum
+            | Op::Group => {
+                let value = self.scalar(field, cursor)?;
+                if field.slot == NO_SLOT {
+                } else if field.repeated {
+                    out.push(field.slot, Value::Absent, value);
+                } else {
+                    out.set(field.slot, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn scalar<'a>(self, field: &FieldPlan, cursor: &mut Cursor<'a>) -> Walked<Value<'a>> {
+        Ok(match field.op {
+            Op::Bool => Value::Bool(cursor.varint()? != 0),
+            Op::Int32 => Value::I32(truncate(cursor.varint()?).cast_signed()),
+            Op::Int64 => Value::I64(cursor.varint()?.cast_signed()),
+            Op::Uint32 => Value::U32(truncate(cursor.varint()?)),
+            Op::Uint64 => Value::U64(cursor.varint()?),
+            Op::Sint32 => Value::I32(zigzag32(cursor.varint()?)),
+            Op::Sint64 => Value::I64(zigzag64(cursor.varint()?)),
+            Op::Fixed32 => Value::U32(cursor.fixed32()?),
+            Op::Fixed64 => Value::U64(cursor.fixed64()?),
+            Op::Sfixed32 => Value::I32(cursor.fixed32()?.cast_signed()),
+            Op::Sfixed64 => Value::I64(cursor.fixed64()?.cast_signed()),
+            Op::Float => Value::F32(f32::from_bits(cursor.fixed32()?)),
+            Op::Double => Value::F64(f64::from_bits(cursor.fixed64()?)),
+            Op::String => Value::Str(std::str::from_utf8(cursor.delimited()?).map_err(not_utf8)?),
+            Op::Bytes => Value::Bytes(cursor.delimited()?),
+            Op::Enum => Value::Enum(self.enumeration(field, truncate(cursor.varint()?).cast_signed())?),
+            // Messages and maps are entered and groups refused before a scalar is asked for.
+            Op::Message | Op::Map | Op::Group => Value::Message(cursor.delimited()?),
+        })
+    }
+
+    #[inline]
+    fn enumeration(self, field: &FieldPlan, number: i32) -> Walked<i32> {
+        if self.contract.policies.unknown_enums == UnknownEnums::Keep {
+            return Ok(number);
+        }
+        match self.contract.plan.enums.get(field.target as usize) {
+            Some(table) if !table.contains(number) => Err(unknown_enum(table.name(), number)),
+            _ => Ok(number),
+        }
+    }
+
+    /// The packed form of a repeated scalar.
+    fn packed<'a>(self, field: &FieldPlan, cursor: &mut Cursor<'a>, out: &mut Fields<'a>) -> Walked<()> {
+        let mut inner = Cursor::new(cursor.delimited()?);
+        while !inner.is_empty() {
+            let value = self.scalar(field, &mut inner)?;
+            if field.slot != NO_SLOT {
+                out.push(field.slot, Value::Absent, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn enter<'a>(self, field: &FieldPlan, bytes: &'a [u8], depth: u32, out: &mut Fields<'a>) -> Walked<()> {
+        let node = self.node(field, depth)?;
+        for &(slot, value) in &node.initial {
+            out.set_if_absent(slot, value);
+        }
+        self.message(node, bytes, depth + 1, out)
+    }
+
+    fn node(self, field: &FieldPlan, depth: u32) -> Walked<&'c Node> {
+        let limit = self.contract.policies.recursion_limit;
+        match self.contract.plan.nodes.get(field.target as usize) {
+            Some(node) if depth < limit => Ok(node),
+            _ => Err(Fault::new(ReasonCode::RecursionLimit, format!("messages nest deeper than {limit} levels"))),
+        }
+    }
+
+    /// A map's entry: a message of a key (1) and a value (2), each its type's default where it is missing.
+    fn entry<'a>(
+        self,
+        map: &FieldPlan,
+        bytes: &'a [u8],
+        depth: u32,
+        out: &mut Fields<'a>,
+    ) -> Walked<(Value<'a>, Value<'a>)> {
+        let node = self.node(map, depth)?;
+        let (mut key, mut value) = (Value::Absent, Value::Absent);
+        let mut cursor = Cursor::new(bytes);
+        let mut walk = || -> Walked<()> {
+            while !cursor.is_empty() {
+                let Some((field, _)) = self.uncommon(node, &mut cursor, depth + 1)? else { continue };
+                let read = if field.op == Op::Message {
+                    let inner = cursor.delimited()?;
+                    value = Value::Message(inner);
+                    self.enter(field, inner, depth + 1, out)
+                } else {
+                    self.scalar(field, &mut cursor)
+                        .map(|read| if field.number == 1 { key = read } else { value = read })
+                };
+                read.map_err(|fault| fault.within(&*field.name))?;
+            }
+            for (field, place) in node.fields.iter().zip([&mut key, &mut value]) {
+                if *place == Value::Absent {
+                    *place = default_scalar(field.op);
+                    if field.op == Op::Message {
+                        self.enter(field, &[], depth + 1, out)?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        walk().map_err(|fault| match quoted(key) {
+            Some(key) => fault.within(key),
+            None => fault,
+        })?;
+        Ok((key, value))
+    }
+}
+
+fn default_scalar(op: Op) -> Value<'static> {
+    match op {
+        Op::Bool => Value::Bool(false),
+        Op::Int32 | Op::Sint32 | Op::Sfixed32 => Value::I32(0),
+        Op::Int64 | Op::Sint64 | Op::Sfixed64 => Value::I64(0),
+        Op::Uint32 | Op::Fixed32 => Value::U32(0),
+        Op::Uint64 | Op::Fixed64 => Value::U64(0),
+        Op::Float => Value::F32(0.0),
+        Op::Double => Value::F64(0.0),
+        Op::String => Value::Str(""),
+        Op::Bytes => Value::Bytes(&[]),
+        // The first number of an enum in a map is zero, in closed enums too.
+        Op::Enum => Value::Enum(0),
+        Op::Message | Op::Map | Op::Group => Value::Message(&[]),
+    }
+}
+
+fn quoted(key: Value<'_>) -> Option<String> {
+    match key {
+        Value::Str(key) if key.len() <= QUOTED_KEY => Some(format!("[{key:?}]")),
+        Value::Bool(key) => Some(format!("[{key}]")),
+        Value::I32(key) => Some(format!("[{key}]")),
+        Value::I64(key) => Some(format!("[{key}]")),
+        Value::U32(key) => Some(format!("[{key}]")),
+        Value::U64(key) => Some(format!("[{key}]")),
+        Value::Str(_)
+        | Value::Absent
+        | Value::Default
+        | Value::F32(_)
+        | Value::F64(_)
+        | Value::Bytes(_)
+        | Value::Enum(_)
+        | Value::Message(_)
+        | Value::Split(_)
+        | Value::List(_)
+        | Value::Map(_) => None,
+    }
+}
+
+#[cold]
+fn not_utf8(error: std::str::Utf8Error) -> Box<Fault> {
+    Fault::new(ReasonCode::InvalidUtf8, format!("the string is not UTF-8 after byte {}", error.valid_up_to()))
+}
+
+#[cold]
+fn unknown_enum(name: &str, number: i32) -> Box<Fault> {
+    Fault::new(ReasonCode::UnknownEnum, format!("{name} has no value with number {number}"))
+}
+
+/// Adds the field to the fault's path. Which element of a list it was is counted only now, so that valid payloads do not pay for it.
+#[cold]
+fn locate(fault: Box<Fault>, field: &FieldPlan, message: &[u8], position: usize) -> Box<Fault> {
+    if !field.repeated || field.packable {
+        return fault.within(&*field.name);
+    }
+    let mut cursor = Cursor::new(message);
+    let mut index = 0_usize;
+    while cursor.position() < position {
+        match cursor.tag() {
+            Ok((number, wire)) => {
+                index += usize::from(number == field.number);
+                if cursor.skip(number, wire, crate::Policies::MAX_RECURSION).is_err() {
+                    break;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+    fault.within(format!("[{index}]")).within(&*field.name)
+}

@@ -1,0 +1,98 @@
+//! A compiled contract: message type, policies, plan, and what identifies it.
+
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+
+use crate::error::near_names;
+use crate::plan::Plan;
+use crate::{CompileError, FieldInfo, FieldPath, Kind, Policies, Slot, digest};
+
+/// A message type with its policies, compiled. Immutable; share it in an `Arc`.
+pub struct Contract {
+    pub(crate) message: MessageDescriptor,
+    pub(crate) policies: Policies,
+    pub(crate) plan: Plan,
+    infos: Vec<FieldInfo>,
+    digest: [u8; 32],
+}
+
+impl Contract {
+    /// Compiles the message type of that full name. `fields` are the fields whose values [`Contract::check`] shall keep, one slot each in this order;
+    /// the same field may be asked for twice.
+    ///
+    /// # Errors
+    /// A name that does not exist (with its nearest neighbours), a path through a list, map or scalar, or a schema beyond the plan's bounds.
+    pub fn compile(
+        pool: &DescriptorPool,
+        message: &str,
+        policies: Policies,
+        fields: &[FieldPath],
+    ) -> Result<Self, CompileError> {
+        let limit = Policies::MAX_RECURSION;
+        if !(1..=limit).contains(&policies.recursion_limit) {
+            return Err(CompileError::RecursionLimit { given: policies.recursion_limit, limit });
+        }
+        let descriptor = pool.get_message_by_name(message).ok_or_else(|| CompileError::UnknownMessage {
+            name: message.to_owned(),
+            near: near_names(
+                message,
+                pool.all_messages().filter(|near| !near.is_map_entry()).map(|near| near.full_name().to_owned()),
+            ),
+        })?;
+        let (plan, infos) = Plan::compile(&descriptor, fields)?;
+        let digest = digest::of(&descriptor, policies);
+        Ok(Self { message: descriptor, policies, plan, infos, digest })
+    }
+
+    #[must_use]
+    pub fn message(&self) -> &MessageDescriptor {
+        &self.message
+    }
+
+    #[must_use]
+    pub fn policies(&self) -> Policies {
+        self.policies
+    }
+
+    /// What is known of a wanted field.
+    ///
+    /// # Panics
+    /// If the contract was compiled without this slot: a slot is valid for its own contract only.
+    #[must_use]
+    pub fn field(&self, slot: Slot) -> &FieldInfo {
+        &self.infos[slot.0]
+    }
+
+    /// The wanted fields in slot order.
+    #[must_use]
+    pub fn fields(&self) -> &[FieldInfo] {
+        &self.infos
+    }
+
+    /// The declared name of an enum field's number (of an element's or a map value's, for lists and maps).
+    #[must_use]
+    pub fn enum_name(&self, slot: Slot, number: i32) -> Option<&str> {
+        fn table(kind: &Kind) -> Option<&crate::EnumTable> {
+            if let Kind::Repeated(kind) | Kind::Map(_, kind) = kind {
+                return table(kind);
+            }
+            if let Kind::Enum(table) = kind { Some(table) } else { None }
+        }
+        table(&self.infos.get(slot.0)?.kind)?.value_name(number)
+    }
+
+    /// SHA-256 over everything that decides about a payload: the types reachable from the message, its name, the policies.
+    /// Comments, file names, unrelated types and the wanted fields do not enter.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
+impl std::fmt::Debug for Contract {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contract")
+            .field("message", &self.message.full_name())
+            .field("policies", &self.policies)
+            .finish()
+    }
+}

@@ -1,0 +1,63 @@
+//! The identity of a contract: a hash over a canonical text of all that decides about a payload.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use prost_reflect::{EnumDescriptor, Kind as ReflectKind, MessageDescriptor};
+use sha2::{Digest as _, Sha256};
+
+use crate::Policies;
+use crate::schema::shapes;
+
+/// Names the canonical form; to be raised when the text changes its meaning.
+const FORM: &str = "tollgate-contract/1";
+
+pub(crate) fn of(top: &MessageDescriptor, policies: Policies) -> [u8; 32] {
+    let mut types = BTreeMap::new();
+    let mut queue = vec![top.clone()];
+    while let Some(message) = queue.pop() {
+        if types.contains_key(message.full_name()) {
+            continue;
+        }
+        let mut text = String::new();
+        for shape in shapes(&message) {
+            let kind = match &shape.kind {
+                ReflectKind::Message(inner) => {
+                    queue.push(inner.clone());
+                    inner.full_name().to_owned()
+                }
+                ReflectKind::Enum(inner) => {
+                    types.entry(inner.full_name().to_owned()).or_insert_with(|| enum_text(inner));
+                    inner.full_name().to_owned()
+                }
+                scalar => format!("{scalar:?}"),
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "field {} {} {} {kind} list={} map={} group={} {:?} rivals={:?}",
+                shape.number,
+                shape.name,
+                shape.json_name,
+                shape.is_list,
+                shape.is_map,
+                shape.is_group,
+                shape.presence,
+                shape.rivals
+            );
+        }
+        types.insert(message.full_name().to_owned(), text);
+    }
+
+    let mut hash = Sha256::new();
+    hash.update(format!("{FORM}\nmessage {}\n{policies:?}\n", top.full_name()));
+    for (name, text) in types {
+        hash.update(format!("type {name}\n{text}"));
+    }
+    hash.finalize().into()
+}
+
+fn enum_text(descriptor: &EnumDescriptor) -> String {
+    // In declaration order: the first value is the default, the first alias is the name that is shown.
+    descriptor.values().map(|value| format!("value {} {}\n", value.number(), value.name())).collect()
+}

@@ -1,0 +1,46 @@
+//! Why a contract cannot be compiled: the operator's fault, found before any event is read.
+
+use crate::FieldPath;
+
+/// How many near names an error offers.
+const NEAR_NAMES: usize = 3;
+/// Below this likeness (0 to 1) a name is no help.
+const NEAR_ENOUGH: f64 = 0.75;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error("message {name} is not in the descriptors{}", suggest(.near))]
+    UnknownMessage { name: String, near: Vec<String> },
+    #[error("field {path}: {message} has no field {segment}{}", suggest(.near))]
+    UnknownField { path: FieldPath, segment: String, message: String, near: Vec<String> },
+    #[error(
+        "field {path}: {segment} is {what}, and a path leads through singular messages only; name {segment} itself or a field beside it"
+    )]
+    NotAMessage { path: FieldPath, segment: String, what: &'static str },
+    #[error("field {path}: {segment} is a group, which the contract refuses on the wire; declare a message instead")]
+    Group { path: FieldPath, segment: String },
+    #[error("message {message} has more than {limit} required fields; make some of them optional")]
+    TooManyRequired { message: String, limit: usize },
+    #[error("recursion_limit {given} is outside 1 to {limit}")]
+    RecursionLimit { given: u32, limit: u32 },
+    #[error("the contract is too large: {what} exceed {limit}")]
+    TooLarge { what: &'static str, limit: usize },
+}
+
+fn suggest(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
+}
+
+/// The candidates nearest to `name`, best first. The last segment counts as much as the whole, since a wrong package is the usual slip.
+pub(crate) fn near_names(name: &str, candidates: impl Iterator<Item = String>) -> Vec<String> {
+    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_lowercase();
+    let mut scored: Vec<(f64, String)> = candidates
+        .map(|candidate| {
+            let whole = strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase());
+            (whole.max(strsim::jaro_winkler(&last(name), &last(&candidate))), candidate)
+        })
+        .filter(|(score, _)| *score >= NEAR_ENOUGH)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    scored.into_iter().take(NEAR_NAMES).map(|(_, candidate)| candidate).collect()
+}

@@ -1,0 +1,208 @@
+//! The values that a check leaves behind, borrowed from the payload.
+
+use std::borrow::Cow;
+
+/// The position of a wanted field in the list that [`crate::Contract::compile`] was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub usize);
+
+/// A handle on the elements of a repeated or map field, or on the parts of a split message; read it through [`Fields`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct List {
+    slot: u32,
+    len: u32,
+}
+
+impl List {
+    pub(crate) const fn empty(slot: u32) -> Self {
+        Self { slot, len: 0 }
+    }
+
+    /// How many elements arrived; for maps, entries with equal keys are counted each.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.len).unwrap_or(usize::MAX)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// One field's value.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Value<'a> {
+    /// Not set: a field with presence that is not on the wire, an unset or displaced oneof member, anything below an absent message.
+    #[default]
+    Absent,
+    /// A field without presence (proto3) that is not on the wire; [`crate::FieldInfo::default_value`] says what it reads as.
+    Default,
+    Bool(bool),
+    I32(i32),
+    I64(i64),
+    U32(u32),
+    U64(u64),
+    F32(f32),
+    F64(f64),
+    Str(&'a str),
+    Bytes(&'a [u8]),
+    Enum(i32),
+    /// A message's bytes as they stand on the wire.
+    Message(&'a [u8]),
+    /// A singular message that the producer wrote in several parts; [`Fields::message`] merges them.
+    Split(List),
+    /// A repeated field; [`Fields::items`] reads it.
+    List(List),
+    /// A map; [`Fields::entries`] reads it.
+    Map(List),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Item<'a> {
+    slot: u32,
+    key: Value<'a>,
+    value: Value<'a>,
+}
+
+/// The wanted fields of one payload. Keep one and reuse it: once warm, a check allocates nothing.
+#[derive(Debug, Default)]
+pub struct Fields<'a> {
+    slots: Vec<Value<'a>>,
+    /// Elements of all lists in wire order. Payloads have few lists, so a filter by slot beats a container per list.
+    items: Vec<Item<'a>>,
+}
+
+impl<'a> Fields<'a> {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets the values and keeps the memory. A check does this by itself.
+    pub fn clear(&mut self) {
+        self.slots.clear();
+        self.items.clear();
+    }
+
+    /// The same memory, empty, for payloads that live elsewhere (the next batch's).
+    #[must_use]
+    pub fn recycle<'b>(mut self) -> Fields<'b> {
+        self.clear();
+        // The vectors are empty, so nothing is converted; collecting in place keeps their allocations.
+        Fields {
+            slots: self.slots.into_iter().map(|_| Value::Absent).collect(),
+            items: self.items.into_iter().map(|_| Item { slot: 0, key: Value::Absent, value: Value::Absent }).collect(),
+        }
+    }
+
+    /// The value of a slot; [`Value::Absent`] for a slot that the contract does not have.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, slot: Slot) -> Value<'a> {
+        self.slots.get(slot.0).copied().unwrap_or_default()
+    }
+
+    /// A message's bytes, or nothing if it is absent. Parts are joined, which is how Protobuf merges them.
+    #[must_use]
+    pub fn message(&self, slot: Slot) -> Option<Cow<'a, [u8]>> {
+        match self.get(slot) {
+            Value::Message(bytes) => Some(Cow::Borrowed(bytes)),
+            Value::Split(parts) => {
+                let mut joined = Vec::new();
+                for part in self.items(parts) {
+                    if let Value::Message(bytes) = part {
+                        joined.extend_from_slice(bytes);
+                    }
+                }
+                Some(Cow::Owned(joined))
+            }
+            Value::Absent
+            | Value::Default
+            | Value::Bool(_)
+            | Value::I32(_)
+            | Value::I64(_)
+            | Value::U32(_)
+            | Value::U64(_)
+            | Value::F32(_)
+            | Value::F64(_)
+            | Value::Str(_)
+            | Value::Bytes(_)
+            | Value::Enum(_)
+            | Value::List(_)
+            | Value::Map(_) => None,
+        }
+    }
+
+    /// The elements of a repeated field in wire order.
+    pub fn items(&self, list: List) -> impl Iterator<Item = Value<'a>> + '_ {
+        self.items.iter().filter(move |item| item.slot == list.slot).map(|item| item.value)
+    }
+
+    /// The entries of a map in wire order. Keys may repeat; of equal keys the last entry counts.
+    pub fn entries(&self, map: List) -> impl Iterator<Item = (Value<'a>, Value<'a>)> + '_ {
+        self.items.iter().filter(move |item| item.slot == map.slot).map(|item| (item.key, item.value))
+    }
+
+    /// Sets every slot to what an empty payload gives.
+    #[inline]
+    pub(crate) fn reset(&mut self, initial: &[Value<'static>]) {
+        self.clear();
+        self.slots.extend_from_slice(initial);
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, slot: u32, value: Value<'a>) {
+        if let Some(place) = self.place(slot) {
+            *place = value;
+        }
+    }
+
+    /// Sets a slot that is still absent: its message is there now.
+    pub(crate) fn set_if_absent(&mut self, slot: u32, value: Value<'a>) {
+        if let Some(place @ Value::Absent) = self.place(slot) {
+            *place = value;
+        }
+    }
+
+    /// Adds an element to a repeated field, or an entry to a map (`key` is absent for the former).
+    pub(crate) fn push(&mut self, slot: u32, key: Value<'a>, value: Value<'a>) {
+        self.items.push(Item { slot, key, value });
+        if let Some(Value::List(list) | Value::Map(list) | Value::Split(list)) = self.place(slot) {
+            list.len = list.len.saturating_add(1);
+        }
+    }
+
+    /// Sets a singular message, or adds a part to it if it is there already.
+    pub(crate) fn merge_message(&mut self, slot: u32, bytes: &'a [u8]) {
+        match self.place(slot).copied() {
+            Some(first @ Value::Message(_)) => {
+                self.set(slot, Value::Split(List::empty(slot)));
+                self.push(slot, Value::Absent, first);
+                self.push(slot, Value::Absent, Value::Message(bytes));
+            }
+            Some(Value::Split(_)) => self.push(slot, Value::Absent, Value::Message(bytes)),
+            _ => self.set(slot, Value::Message(bytes)),
+        }
+    }
+
+    /// Unsets a slot whose oneof has another member now.
+    pub(crate) fn unset(&mut self, slot: u32) {
+        if let Some(Value::List(_) | Value::Map(_) | Value::Split(_)) = self.place(slot) {
+            self.items.retain(|item| item.slot != slot);
+        }
+        self.set(slot, Value::Absent);
+    }
+
+    /// Gives a second slot on the same field the first one's value.
+    pub(crate) fn copy(&mut self, from: u32, to: u32) {
+        if let Some(&mut value) = self.place(from) {
+            self.set(to, value);
+        }
+    }
+
+    #[inline]
+    fn place(&mut self, slot: u32) -> Option<&mut Value<'a>> {
+        self.slots.get_mut(usize::try_from(slot).ok()?)
+    }
+}

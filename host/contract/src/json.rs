@@ -1,0 +1,282 @@
+//! Protobuf's JSON mapping, both ways, through a dynamic message: JSON is not the hot path.
+
+use prost_reflect::prost::Message as _;
+use prost_reflect::prost::encoding::{WireType, encode_key, encode_varint};
+use prost_reflect::{
+    DeserializeOptions, DynamicMessage, FieldDescriptor, Kind as ReflectKind, MapKey, MessageDescriptor,
+    ReflectMessage as _, Value as ReflectValue,
+};
+use serde_json::Value as Json;
+
+use crate::{Contract, Fields, ReasonCode, Rejection, Slot, UnknownFields, Value};
+
+impl Contract {
+    /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). The same JSON gives the same bytes.
+    ///
+    /// Unknown keys follow the policy for unknown fields; an unknown enum *name* is always refused, since it has no number to keep.
+    /// The bytes still have to pass [`Contract::check`], which holds them against the other policies.
+    ///
+    /// # Errors
+    /// Text that is not JSON, keys or enum names that the contract lacks, values that do not fit, too many bytes.
+    pub fn transcode_json(&self, json: &[u8], out: &mut Vec<u8>) -> Result<(), Rejection> {
+        out.clear();
+        self.check_size(json)?;
+        let message = match self.read_json(&mut serde_json::Deserializer::from_slice(json)) {
+            Err(rejection)
+                if rejection.code == ReasonCode::UnknownField
+                    && self.policies.unknown_fields == UnknownFields::Allow =>
+            {
+                // The transcoder can ignore unknown keys only together with unknown enum names, so the keys are taken out instead.
+                let mut value: Json = serde_json::from_slice(json).map_err(|error| not_json(&error))?;
+                prune(&mut value, &self.message);
+                let json = value.to_string();
+                self.read_json(&mut serde_json::Deserializer::from_slice(json.as_bytes()))?
+            }
+            read => read?,
+        };
+        if self.plan.has_maps {
+            encode_ordered(&message, out);
+        } else {
+            message.encode_raw(out);
+        }
+        Ok(())
+    }
+
+    /// The payload as Protobuf's canonical JSON, on one line: lowerCamelCase keys, 64-bit integers as strings, enums by name, defaults left out.
+    /// Fields that the contract does not have are not shown.
+    ///
+    /// # Errors
+    /// Bytes that do not decode, and values that JSON has no form for (a Timestamp out of range).
+    pub fn to_json(&self, payload: &[u8]) -> Result<String, Rejection> {
+        let message = decode(&self.message, payload)?;
+        self.write_json(&message)
+    }
+
+    /// One wanted field as JSON, nothing if it is absent: what a jsonb column holds. `fields` must come from this contract's check.
+    ///
+    /// # Errors
+    /// As [`Contract::to_json`].
+    pub fn field_json(&self, slot: Slot, fields: &Fields<'_>) -> Result<Option<String>, Rejection> {
+        let field = &self.field(slot).descriptor;
+        let mut parent = DynamicMessage::new(field.parent_message().clone());
+        match reflect(field, slot, fields)? {
+            Some(value) => parent.set_field(field, value),
+            None => return Ok(None),
+        }
+        let options = prost_reflect::SerializeOptions::new().skip_default_fields(false);
+        let mut json = serialize(&parent, &options)?;
+        json.sort_all_objects();
+        Ok(Some(json[field.json_name()].to_string()))
+    }
+
+    fn read_json<'de, R: serde_json::de::Read<'de>>(
+        &self,
+        deserializer: &mut serde_json::Deserializer<R>,
+    ) -> Result<DynamicMessage, Rejection> {
+        let mut track = serde_path_to_error::Track::new();
+        let tracked = serde_path_to_error::Deserializer::new(&mut *deserializer, &mut track);
+        let options = DeserializeOptions::new().deny_unknown_fields(true);
+        let message = DynamicMessage::deserialize_with_options(self.message.clone(), tracked, &options)
+            .map_err(|error| refused(&error, &track.path()))?;
+        deserializer.end().map_err(|error| not_json(&error))?;
+        Ok(message)
+    }
+
+    fn write_json(&self, message: &DynamicMessage) -> Result<String, Rejection> {
+        if self.plan.has_maps {
+            // A map's entries come in no order; sorted keys make equal payloads equal text.
+            let mut json = serialize(message, &prost_reflect::SerializeOptions::new())?;
+            json.sort_all_objects();
+            return Ok(json.to_string());
+        }
+        serde_json::to_string(message).map_err(|error| no_json_form(&error))
+    }
+}
+
+fn decode(message: &MessageDescriptor, bytes: &[u8]) -> Result<DynamicMessage, Rejection> {
+    DynamicMessage::decode(message.clone(), bytes).map_err(|error| Rejection {
+        code: ReasonCode::Undecodable,
+        field: String::new(),
+        message: error.to_string(),
+    })
+}
+
+fn serialize(message: &DynamicMessage, options: &prost_reflect::SerializeOptions) -> Result<Json, Rejection> {
+    message.serialize_with_options(serde_json::value::Serializer, options).map_err(|error| no_json_form(&error))
+}
+
+fn no_json_form(error: &serde_json::Error) -> Rejection {
+    Rejection { code: ReasonCode::NoJsonForm, field: String::new(), message: format!("no JSON form: {error}") }
+}
+
+fn not_json(error: &serde_json::Error) -> Rejection {
+    // serde_json bounds nesting by itself, in its own words.
+    let deep = error.to_string().starts_with("recursion limit exceeded");
+    let code = if deep { ReasonCode::RecursionLimit } else { ReasonCode::JsonInvalid };
+    Rejection { code, field: String::new(), message: error.to_string() }
+}
+
+fn refused(error: &serde_json::Error, path: &serde_path_to_error::Path) -> Rejection {
+    if !error.is_data() {
+        return not_json(error);
+    }
+    let text = error.to_string();
+    let code = if text.starts_with("unrecognized field name") {
+        ReasonCode::UnknownField
+    } else if text.starts_with("unrecognized enum value") {
+        ReasonCode::UnknownEnum
+    } else {
+        ReasonCode::JsonWrongType
+    };
+    let field = path.to_string();
+    Rejection { code, field: if field == "." { String::new() } else { field }, message: text }
+}
+
+/// Takes out the keys that the message does not have. Well-known types with a JSON form of their own are left alone.
+fn prune(json: &mut Json, message: &MessageDescriptor) {
+    if message.full_name().starts_with("google.protobuf.") {
+        return;
+    }
+    let Json::Object(object) = json else { return };
+    object.retain(|key, _| field_of(message, key).is_some() || message.get_extension_by_json_name(key).is_some());
+    for (key, value) in object {
+        let (kind, is_map) = match (field_of(message, key), message.get_extension_by_json_name(key)) {
+            (Some(field), _) => (field.kind(), field.is_map()),
+            (None, Some(extension)) => (extension.kind(), extension.is_map()),
+            (None, None) => continue,
+        };
+        let ReflectKind::Message(inner) = kind else { continue };
+        match value {
+            Json::Object(entries) if is_map => {
+                if let ReflectKind::Message(inner) = inner.map_entry_value_field().kind() {
+                    entries.values_mut().for_each(|entry| prune(entry, &inner));
+                }
+            }
+            Json::Array(items) => items.iter_mut().for_each(|item| prune(item, &inner)),
+            value => prune(value, &inner),
+        }
+    }
+}
+
+fn field_of(message: &MessageDescriptor, key: &str) -> Option<FieldDescriptor> {
+    message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key))
+}
+
+/// Encodes with maps in key order; otherwise as the message encodes itself.
+fn encode_ordered(message: &DynamicMessage, out: &mut Vec<u8>) {
+    for (field, value) in message.fields() {
+        match value {
+            ReflectValue::Message(inner) if !field.is_group() => encode_nested(field.number(), inner, out),
+            ReflectValue::List(items) if !field.is_group() && matches!(field.kind(), ReflectKind::Message(_)) => {
+                items
+                    .iter()
+                    .filter_map(ReflectValue::as_message)
+                    .for_each(|inner| encode_nested(field.number(), inner, out));
+            }
+            ReflectValue::Map(entries) => {
+                let ReflectKind::Message(entry) = field.kind() else { continue };
+                let mut entries: Vec<_> = entries.iter().collect();
+                entries.sort_by_key(|(key, _)| *key);
+                for (key, value) in entries {
+                    let mut pair = DynamicMessage::new(entry.clone());
+                    pair.set_field(&entry.map_entry_key_field(), ReflectValue::from(key.clone()));
+                    pair.set_field(&entry.map_entry_value_field(), value.clone());
+                    encode_nested(field.number(), &pair, out);
+                }
+            }
+            plain => {
+                let mut single = DynamicMessage::new(message.descriptor());
+                single.set_field(&field, plain.clone());
+                single.encode_raw(out);
+            }
+        }
+    }
+    for (extension, value) in message.extensions() {
+        let mut single = DynamicMessage::new(message.descriptor());
+        single.set_extension(&extension, value.clone());
+        single.encode_raw(out);
+    }
+}
+
+fn encode_nested(number: u32, message: &DynamicMessage, out: &mut Vec<u8>) {
+    let mut inner = Vec::new();
+    encode_ordered(message, &mut inner);
+    encode_key(number, WireType::LengthDelimited, out);
+    encode_varint(inner.len() as u64, out);
+    out.extend_from_slice(&inner);
+}
+
+/// A slot's value as the dynamic message holds it.
+fn reflect(field: &FieldDescriptor, slot: Slot, fields: &Fields<'_>) -> Result<Option<ReflectValue>, Rejection> {
+    let kind = field.kind();
+    Ok(Some(match fields.get(slot) {
+        Value::Absent => return Ok(None),
+        Value::Default => field.default_value(),
+        Value::Split(_) => match fields.message(slot) {
+            Some(bytes) => single(&kind, Value::Message(&bytes))?,
+            None => return Ok(None),
+        },
+        Value::List(list) => {
+            ReflectValue::List(fields.items(list).map(|item| single(&kind, item)).collect::<Result<_, _>>()?)
+        }
+        Value::Map(map) => {
+            let ReflectKind::Message(entry) = kind else { return Ok(None) };
+            let kind = entry.map_entry_value_field().kind();
+            let entries = fields.entries(map).filter_map(|(key, value)| Some((map_key(key)?, value)));
+            ReflectValue::Map(
+                entries.map(|(key, value)| Ok((key, single(&kind, value)?))).collect::<Result<_, Rejection>>()?,
+            )
+        }
+        value @ (Value::Bool(_)
+        | Value::I32(_)
+        | Value::I64(_)
+        | Value::U32(_)
+        | Value::U64(_)
+        | Value::F32(_)
+        | Value::F64(_)
+        | Value::Str(_)
+        | Value::Bytes(_)
+        | Value::Enum(_)
+        | Value::Message(_)) => single(&kind, value)?,
+    }))
+}
+
+fn single(kind: &ReflectKind, value: Value<'_>) -> Result<ReflectValue, Rejection> {
+    Ok(match (value, kind) {
+        (Value::Bool(value), _) => ReflectValue::Bool(value),
+        (Value::I32(value), _) => ReflectValue::I32(value),
+        (Value::I64(value), _) => ReflectValue::I64(value),
+        (Value::U32(value), _) => ReflectValue::U32(value),
+        (Value::U64(value), _) => ReflectValue::U64(value),
+        (Value::F32(value), _) => ReflectValue::F32(value),
+        (Value::F64(value), _) => ReflectValue::F64(value),
+        (Value::Str(value), _) => ReflectValue::String(value.to_owned()),
+        (Value::Bytes(value), _) => ReflectValue::Bytes(value.to_vec().into()),
+        (Value::Enum(value), _) => ReflectValue::EnumNumber(value),
+        (Value::Message(value), ReflectKind::Message(message)) => ReflectValue::Message(decode(message, value)?),
+        (Value::Absent | Value::Default | Value::Message(_) | Value::Split(_) | Value::List(_) | Value::Map(_), _) => {
+            ReflectValue::default_value(kind)
+        }
+    })
+}
+
+fn map_key(key: Value<'_>) -> Option<MapKey> {
+    match key {
+        Value::Bool(key) => Some(MapKey::Bool(key)),
+        Value::I32(key) => Some(MapKey::I32(key)),
+        Value::I64(key) => Some(MapKey::I64(key)),
+        Value::U32(key) => Some(MapKey::U32(key)),
+        Value::U64(key) => Some(MapKey::U64(key)),
+        Value::Str(key) => Some(MapKey::String(key.to_owned())),
+        Value::Absent
+        | Value::Default
+        | Value::F32(_)
+        | Value::F64(_)
+        | Value::Bytes(_)
+        | Value::Enum(_)
+        | Value::Message(_)
+        | Value::Split(_)
+        | Value::List(_)
+        | Value::Map(_) => None,
+    }
+}

@@ -1,0 +1,26 @@
+//! Checks bytes against a Protobuf contract and reads the fields that a sink needs. No I/O.
+//!
+//! [`Contract::compile`] turns a message descriptor, the policies and the wanted field paths into a plan;
+//! [`Contract::check`] walks the wire bytes once and leaves the wanted values in [`Fields`], borrowed from the payload.
+//! [`Contract::transcode_json`] brings JSON to the same wire bytes, [`Contract::to_json`] shows them as text.
+
+mod check;
+mod contract;
+mod digest;
+mod error;
+mod fields;
+mod json;
+mod plan;
+mod policies;
+mod rejection;
+mod schema;
+mod well_known;
+mod wire;
+
+pub use contract::Contract;
+pub use error::CompileError;
+pub use fields::{Fields, List, Slot, Value};
+pub use policies::{Policies, UnknownEnums, UnknownFields};
+pub use rejection::{ReasonCode, Rejection};
+pub use schema::{EnumTable, FieldInfo, FieldPath, Kind, Presence};
+pub use well_known::{duration_parts, timestamp_micros, timestamp_parts};

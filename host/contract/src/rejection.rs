@@ -1,0 +1,118 @@
+//! Why the contract refused a payload: a stable code, the field, and a sentence for the person who mends it.
+
+use std::fmt;
+
+/// The stable name of a reason. Each has a page in `docs/reasons/<code>.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReasonCode {
+    /// The bytes are not a Protobuf message at all.
+    Undecodable,
+    /// A field of the contract arrived with another wire type.
+    WrongWireType,
+    /// A `string` that is not UTF-8.
+    InvalidUtf8,
+    /// A field number (or JSON key) that the contract does not have, where the policy refuses these.
+    UnknownField,
+    /// An enum number (or JSON name) that the contract does not have.
+    UnknownEnum,
+    /// A proto2 `required` field that is not set.
+    MissingRequired,
+    /// A proto2 group (or an editions field with delimited encoding) that the contract declares.
+    GroupField,
+    /// More bytes than the contract allows.
+    TooLarge,
+    /// Messages nested deeper than the contract allows.
+    RecursionLimit,
+    /// Text that is not JSON.
+    JsonInvalid,
+    /// JSON whose value does not fit the field's type.
+    JsonWrongType,
+    /// A valid message that Protobuf's JSON mapping cannot express.
+    NoJsonForm,
+}
+
+impl ReasonCode {
+    /// Every code, for the test that holds them against the pages, and for metrics that want all labels at start.
+    pub const ALL: [Self; 12] = [
+        Self::Undecodable,
+        Self::WrongWireType,
+        Self::InvalidUtf8,
+        Self::UnknownField,
+        Self::UnknownEnum,
+        Self::MissingRequired,
+        Self::GroupField,
+        Self::TooLarge,
+        Self::RecursionLimit,
+        Self::JsonInvalid,
+        Self::JsonWrongType,
+        Self::NoJsonForm,
+    ];
+
+    /// The code as headers, metrics and docs spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Undecodable => "undecodable",
+            Self::WrongWireType => "wrong-wire-type",
+            Self::InvalidUtf8 => "invalid-utf8",
+            Self::UnknownField => "unknown-field",
+            Self::UnknownEnum => "unknown-enum",
+            Self::MissingRequired => "missing-required",
+            Self::GroupField => "group-field",
+            Self::TooLarge => "too-large",
+            Self::RecursionLimit => "recursion-limit",
+            Self::JsonInvalid => "json-invalid",
+            Self::JsonWrongType => "json-wrong-type",
+            Self::NoJsonForm => "no-json-form",
+        }
+    }
+}
+
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The payload's fault (poison): what rule it broke, where, and in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {}{}{message}", .field, if .field.is_empty() { "" } else { ": " })]
+pub struct Rejection {
+    pub code: ReasonCode,
+    /// Dotted path of the field, with `[index]` or `["key"]` inside lists and maps; empty when the whole payload is meant.
+    pub field: String,
+    /// Lower case, no full stop, safe to show: it holds no field values but names and numbers of the schema.
+    pub message: String,
+}
+
+/// A rejection on its way out of nested messages: every level adds its step, innermost first.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub code: ReasonCode,
+    pub message: String,
+    steps: Vec<String>,
+}
+
+impl Fault {
+    #[cold]
+    pub fn new(code: ReasonCode, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { code, message: message.into(), steps: Vec::new() })
+    }
+
+    #[cold]
+    pub fn within(mut self: Box<Self>, step: impl Into<String>) -> Box<Self> {
+        self.steps.push(step.into());
+        self
+    }
+
+    pub fn into_rejection(self) -> Rejection {
+        let mut field = String::new();
+        for step in self.steps.iter().rev() {
+            if !field.is_empty() && !step.starts_with('[') {
+                field.push('.');
+            }
+            field.push_str(step);
+        }
+        Rejection { code: self.code, field, message: self.message }
+    }
+}

@@ -1,0 +1,331 @@
+//! What a contract says of its fields, in terms of our own: kinds, presence, enum tables, paths.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prost_reflect::{EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind as ReflectKind, MessageDescriptor};
+
+use crate::error::near_names;
+use crate::{CompileError, Value};
+
+/// A field by its dotted proto name, through singular messages: `payer.address.city`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FieldPath(String);
+
+impl FieldPath {
+    #[must_use]
+    pub fn new(path: impl Into<String>) -> Self {
+        Self(path.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for FieldPath {
+    fn from(path: &str) -> Self {
+        Self::new(path)
+    }
+}
+
+impl fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The type of a field's value. The 32- and 64-bit integers stand for all their encodings on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    Bool,
+    I32,
+    I64,
+    U32,
+    U64,
+    F32,
+    F64,
+    String,
+    Bytes,
+    Enum(Arc<EnumTable>),
+    /// A message, by its full name.
+    Message(String),
+    /// `google.protobuf.Timestamp`; the value is a message, [`crate::timestamp_micros`] reads it.
+    Timestamp,
+    /// `google.protobuf.Duration`; the value is a message, [`crate::duration_parts`] reads it.
+    Duration,
+    Repeated(Box<Kind>),
+    Map(Box<Kind>, Box<Kind>),
+}
+
+impl Kind {
+    /// The type in the words of a `.proto` file, without the encoding: `repeated string`, `map<string, int64>`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Bool => "bool".into(),
+            Self::I32 => "int32".into(),
+            Self::I64 => "int64".into(),
+            Self::U32 => "uint32".into(),
+            Self::U64 => "uint64".into(),
+            Self::F32 => "float".into(),
+            Self::F64 => "double".into(),
+            Self::String => "string".into(),
+            Self::Bytes => "bytes".into(),
+            Self::Enum(table) => format!("enum {}", table.name()),
+            Self::Message(name) => format!("message {name}"),
+            Self::Timestamp => "google.protobuf.Timestamp".into(),
+            Self::Duration => "google.protobuf.Duration".into(),
+            Self::Repeated(item) => format!("repeated {}", item.name()),
+            Self::Map(key, value) => format!("map<{}, {}>", key.name(), value.name()),
+        }
+    }
+
+    /// What an unset field of this kind reads as: zero, empty, or nothing for a message.
+    #[must_use]
+    pub fn default_value(&self) -> Value<'static> {
+        match self {
+            Self::Bool => Value::Bool(false),
+            Self::I32 => Value::I32(0),
+            Self::I64 => Value::I64(0),
+            Self::U32 => Value::U32(0),
+            Self::U64 => Value::U64(0),
+            Self::F32 => Value::F32(0.0),
+            Self::F64 => Value::F64(0.0),
+            Self::String => Value::Str(""),
+            Self::Bytes => Value::Bytes(&[]),
+            Self::Enum(table) => Value::Enum(table.default_number()),
+            Self::Message(_) | Self::Timestamp | Self::Duration | Self::Repeated(_) | Self::Map(..) => Value::Absent,
+        }
+    }
+
+    fn of(field: &Shape) -> Self {
+        let kind = Self::of_value(&field.kind);
+        match &field.kind {
+            ReflectKind::Message(entry) if field.is_map => Self::Map(
+                Box::new(Self::of_value(&entry.map_entry_key_field().kind())),
+                Box::new(Self::of_value(&entry.map_entry_value_field().kind())),
+            ),
+            _ if field.is_list => Self::Repeated(Box::new(kind)),
+            _ => kind,
+        }
+    }
+
+    fn of_value(kind: &ReflectKind) -> Self {
+        match kind {
+            ReflectKind::Bool => Self::Bool,
+            ReflectKind::Int32 | ReflectKind::Sint32 | ReflectKind::Sfixed32 => Self::I32,
+            ReflectKind::Int64 | ReflectKind::Sint64 | ReflectKind::Sfixed64 => Self::I64,
+            ReflectKind::Uint32 | ReflectKind::Fixed32 => Self::U32,
+            ReflectKind::Uint64 | ReflectKind::Fixed64 => Self::U64,
+            ReflectKind::Float => Self::F32,
+            ReflectKind::Double => Self::F64,
+            ReflectKind::String => Self::String,
+            ReflectKind::Bytes => Self::Bytes,
+            ReflectKind::Enum(descriptor) => Self::Enum(Arc::new(EnumTable::new(descriptor))),
+            ReflectKind::Message(message) => match message.full_name() {
+                "google.protobuf.Timestamp" => Self::Timestamp,
+                "google.protobuf.Duration" => Self::Duration,
+                name => Self::Message(name.to_owned()),
+            },
+        }
+    }
+}
+
+/// Whether "not set" can be told from "set to the default".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It can't: proto3 scalars without `optional`, lists and maps.
+    Implicit,
+    /// It can: messages, oneof members, `optional` fields, proto2's.
+    Explicit,
+    /// proto2's `required`: a payload without it is refused.
+    Required,
+}
+
+/// A wanted field.
+#[derive(Debug, Clone)]
+pub struct FieldInfo {
+    pub path: FieldPath,
+    pub kind: Kind,
+    pub presence: Presence,
+    pub(crate) descriptor: FieldDescriptor,
+}
+
+impl FieldInfo {
+    /// What [`Value::Default`] reads as here.
+    #[must_use]
+    pub fn default_value(&self) -> Value<'static> {
+        self.kind.default_value()
+    }
+
+    /// Resolves a path from the top message.
+    pub(crate) fn resolve(message: &MessageDescriptor, path: &FieldPath) -> Result<(Self, Vec<u32>), CompileError> {
+        let mut message = message.clone();
+        let mut numbers = Vec::new();
+        let mut segments = path.as_str().split('.').peekable();
+        while let Some(segment) = segments.next() {
+            let Some(descriptor) = message.get_field_by_name(segment) else {
+                return Err(CompileError::UnknownField {
+                    path: path.clone(),
+                    segment: segment.to_owned(),
+                    message: message.full_name().to_owned(),
+                    near: near_names(segment, message.fields().map(|field| field.name().to_owned())),
+                });
+            };
+            let shape = Shape::from(&descriptor);
+            if shape.is_group {
+                return Err(CompileError::Group { path: path.clone(), segment: segment.to_owned() });
+            }
+            numbers.push(shape.number);
+            if segments.peek().is_none() {
+                let presence = shape.presence;
+                return Ok((Self { path: path.clone(), kind: Kind::of(&shape), presence, descriptor }, numbers));
+            }
+            let not_a_message =
+                |what| CompileError::NotAMessage { path: path.clone(), segment: segment.to_owned(), what };
+            message = match &shape.kind {
+                _ if shape.is_map => return Err(not_a_message("a map")),
+                _ if shape.is_list => return Err(not_a_message("repeated")),
+                ReflectKind::Message(inner) => inner.clone(),
+                _ => return Err(not_a_message("no message")),
+            };
+        }
+        // `split` yields at least one segment, and the last one returns.
+        Err(CompileError::UnknownField {
+            path: path.clone(),
+            segment: String::new(),
+            message: message.full_name().to_owned(),
+            near: Vec::new(),
+        })
+    }
+}
+
+/// The numbers and names of an enum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnumTable {
+    name: String,
+    /// Bit n is set if the enum names the number n.
+    small: u64,
+    /// Sorted by number; of aliases the first declared stays.
+    names: Vec<(i32, String)>,
+    default_number: i32,
+}
+
+impl EnumTable {
+    pub(crate) fn new(descriptor: &EnumDescriptor) -> Self {
+        let mut names: Vec<(i32, String)> =
+            descriptor.values().map(|value| (value.number(), value.name().to_owned())).collect();
+        names.sort_by_key(|(number, _)| *number);
+        names.dedup_by_key(|(number, _)| *number);
+        let small = names
+            .iter()
+            .filter_map(|(number, _)| u32::try_from(*number).ok())
+            .filter_map(|number| 1_u64.checked_shl(number))
+            .fold(0, |bits, bit| bits | bit);
+        Self {
+            name: descriptor.full_name().to_owned(),
+            small,
+            names,
+            default_number: descriptor.default_value().number(),
+        }
+    }
+
+    /// The enum's full name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number of the first declared value.
+    #[must_use]
+    pub fn default_number(&self) -> i32 {
+        self.default_number
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, number: i32) -> bool {
+        match u32::try_from(number).ok().and_then(|number| 1_u64.checked_shl(number)) {
+            Some(bit) => self.small & bit != 0,
+            None => self.value_name(number).is_some(),
+        }
+    }
+
+    /// The name of a number as declared (`STATUS_PAID`).
+    #[must_use]
+    pub fn value_name(&self, number: i32) -> Option<&str> {
+        let index = self.names.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.names.get(index).map(|(_, name)| name.as_str())
+    }
+
+    /// All numbers with their names, ascending.
+    pub fn values(&self) -> impl Iterator<Item = (i32, &str)> {
+        self.names.iter().map(|(number, name)| (*number, name.as_str()))
+    }
+}
+
+/// What fields and extensions have in common.
+pub(crate) struct Shape {
+    pub number: u32,
+    pub name: String,
+    pub json_name: String,
+    pub kind: ReflectKind,
+    pub is_list: bool,
+    pub is_map: bool,
+    pub is_group: bool,
+    pub presence: Presence,
+    /// The other members' numbers, if this is a member of a oneof.
+    pub rivals: Vec<u32>,
+}
+
+impl From<&FieldDescriptor> for Shape {
+    fn from(field: &FieldDescriptor) -> Self {
+        let rivals = field.containing_oneof().map(|oneof| {
+            oneof.fields().map(|rival| rival.number()).filter(|number| *number != field.number()).collect()
+        });
+        Self {
+            number: field.number(),
+            name: field.name().to_owned(),
+            json_name: field.json_name().to_owned(),
+            kind: field.kind(),
+            is_list: field.is_list(),
+            is_map: field.is_map(),
+            is_group: field.is_group(),
+            presence: if field.is_required() {
+                Presence::Required
+            } else if field.supports_presence() {
+                Presence::Explicit
+            } else {
+                Presence::Implicit
+            },
+            rivals: rivals.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&ExtensionDescriptor> for Shape {
+    fn from(extension: &ExtensionDescriptor) -> Self {
+        Self {
+            number: extension.number(),
+            name: format!("[{}]", extension.full_name()),
+            json_name: extension.json_name().to_owned(),
+            kind: extension.kind(),
+            is_list: extension.is_list(),
+            is_map: extension.is_map(),
+            is_group: extension.is_group(),
+            // Extensions are never required.
+            presence: Presence::Explicit,
+            rivals: Vec::new(),
+        }
+    }
+}
+
+/// All fields that a parser of this message knows, extensions in the pool included.
+pub(crate) fn shapes(message: &MessageDescriptor) -> Vec<Shape> {
+    let mut shapes: Vec<Shape> = message.fields().map(|field| Shape::from(&field)).collect();
+    shapes.extend(message.extensions().map(|extension| Shape::from(&extension)));
+    shapes.sort_by_key(|shape| shape.number);
+    shapes
+}

@@ -1,0 +1,234 @@
+//! The wire format's smallest parts: varints, tags, fixed widths, lengths, and how to skip what is not known.
+
+use crate::rejection::{Fault, ReasonCode};
+
+/// The largest field number that Protobuf allows.
+pub(crate) const MAX_FIELD_NUMBER: u64 = (1 << 29) - 1;
+
+/// The wire types, as the low three bits of a tag spell them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum WireType {
+    Varint = 0,
+    Fixed64 = 1,
+    Delimited = 2,
+    StartGroup = 3,
+    EndGroup = 4,
+    Fixed32 = 5,
+}
+
+impl WireType {
+    fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            0 => Some(Self::Varint),
+            1 => Some(Self::Fixed64),
+            2 => Some(Self::Delimited),
+            3 => Some(Self::StartGroup),
+            4 => Some(Self::EndGroup),
+            5 => Some(Self::Fixed32),
+            _ => None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Varint => "varint",
+            Self::Fixed64 => "64-bit",
+            Self::Delimited => "length-delimited",
+            Self::StartGroup => "group",
+            Self::EndGroup => "end of group",
+            Self::Fixed32 => "32-bit",
+        }
+    }
+}
+
+/// Bytes that no Protobuf parser accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    VarintTruncated,
+    VarintTooLong,
+    FixedTruncated { need: usize, have: usize },
+    LengthBeyondEnd { need: u64, have: usize },
+    FieldNumber(u64),
+    WireType { number: u32, bits: u8 },
+    EndWithoutStart(u32),
+    EndMismatch { open: u32, end: u32 },
+    GroupTruncated(u32),
+    GroupsTooDeep,
+}
+
+impl From<Malformed> for Box<Fault> {
+    #[cold]
+    fn from(malformed: Malformed) -> Self {
+        let code = match malformed {
+            Malformed::GroupsTooDeep => ReasonCode::RecursionLimit,
+            Malformed::VarintTruncated
+            | Malformed::VarintTooLong
+            | Malformed::FixedTruncated { .. }
+            | Malformed::LengthBeyondEnd { .. }
+            | Malformed::FieldNumber(_)
+            | Malformed::WireType { .. }
+            | Malformed::EndWithoutStart(_)
+            | Malformed::EndMismatch { .. }
+            | Malformed::GroupTruncated(_) => ReasonCode::Undecodable,
+        };
+        Fault::new(code, malformed.to_string())
+    }
+}
+
+impl std::fmt::Display for Malformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::VarintTruncated => f.write_str("the bytes end inside a varint"),
+            Self::VarintTooLong => f.write_str("a varint is longer than ten bytes or does not fit 64 bits"),
+            Self::FixedTruncated { need, have } => {
+                write!(f, "the bytes end inside a fixed-width value: {need} needed, {have} left")
+            }
+            Self::LengthBeyondEnd { need, have } => write!(f, "a length of {need} bytes is announced, {have} are left"),
+            Self::FieldNumber(number) => write!(f, "field number {number} is outside 1 to {MAX_FIELD_NUMBER}"),
+            Self::WireType { number, bits } => {
+                write!(f, "field number {number} has wire type {bits}, which does not exist")
+            }
+            Self::EndWithoutStart(number) => write!(f, "a group {number} ends that was never opened"),
+            Self::EndMismatch { open, end } => write!(f, "group {open} is closed by the end tag of group {end}"),
+            Self::GroupTruncated(number) => write!(f, "the bytes end inside group {number}"),
+            Self::GroupsTooDeep => f.write_str("groups of unknown fields nest deeper than the recursion limit"),
+        }
+    }
+}
+
+/// A position in borrowed bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor<'a> {
+    bytes: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Cursor<'a> {
+    #[inline]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, position: 0 }
+    }
+
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
+    #[inline]
+    pub fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.position).copied()
+    }
+
+    /// Steps over one byte that [`Cursor::peek`] has shown.
+    #[inline]
+    pub fn advance(&mut self) {
+        self.position += 1;
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.position >= self.bytes.len()
+    }
+
+    #[inline]
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
+        match self.bytes.get(self.position) {
+            Some(&byte) if byte < 0x80 => {
+                self.position += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    /// Overlong forms are accepted as the official parsers do; what does not fit 64 bits is refused, as Go and Rust do (Java drops the excess bits).
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
+        let rest = self.bytes.get(self.position..).unwrap_or_default();
+        let mut value = 0;
+        for (index, &byte) in rest.iter().take(10).enumerate() {
+            if index == 9 && byte > 1 {
+                return Err(Malformed::VarintTooLong);
+            }
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                self.position += index + 1;
+                return Ok(value);
+            }
+        }
+        Err(Malformed::VarintTruncated)
+    }
+
+    /// A tag's field number and wire type.
+    pub fn tag(&mut self) -> Result<(u32, WireType), Malformed> {
+        let tag = self.varint()?;
+        let number = tag >> 3;
+        if number == 0 || number > MAX_FIELD_NUMBER {
+            return Err(Malformed::FieldNumber(number));
+        }
+        // Both fit: the number is below 2^29 and the bits are three.
+        let number = u32::try_from(number).map_err(|_| Malformed::FieldNumber(number))?;
+        let bits = (tag & 7).to_le_bytes()[0];
+        WireType::from_bits(bits).map(|wire| (number, wire)).ok_or(Malformed::WireType { number, bits })
+    }
+
+    #[inline]
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let rest = self.bytes.get(self.position..).unwrap_or_default();
+        match rest.first_chunk::<N>() {
+            Some(chunk) => {
+                self.position += N;
+                Ok(*chunk)
+            }
+            None => Err(Malformed::FixedTruncated { need: N, have: rest.len() }),
+        }
+    }
+
+    #[inline]
+    pub fn fixed32(&mut self) -> Result<u32, Malformed> {
+        self.fixed().map(u32::from_le_bytes)
+    }
+
+    #[inline]
+    pub fn fixed64(&mut self) -> Result<u64, Malformed> {
+        self.fixed().map(u64::from_le_bytes)
+    }
+
+    /// A length and that many bytes.
+    #[inline]
+    pub fn delimited(&mut self) -> Result<&'a [u8], Malformed> {
+        let need = self.varint()?;
+        let rest = self.bytes.get(self.position..).unwrap_or_default();
+        match usize::try_from(need).ok().and_then(|length| rest.get(..length)) {
+            Some(inner) => {
+                self.position += inner.len();
+                Ok(inner)
+            }
+            None => Err(Malformed::LengthBeyondEnd { need, have: rest.len() }),
+        }
+    }
+
+    /// Steps over the value of a field that is not known. `levels` is how many groups may still nest.
+    pub fn skip(&mut self, number: u32, wire: WireType, levels: u32) -> Result<(), Malformed> {
+        match wire {
+            WireType::Varint => self.varint().map(drop),
+            WireType::Fixed64 => self.fixed64().map(drop),
+            WireType::Fixed32 => self.fixed32().map(drop),
+            WireType::Delimited => self.delimited().map(drop),
+            WireType::EndGroup => Err(Malformed::EndWithoutStart(number)),
+            WireType::StartGroup => self.skip_group(number, levels),
+        }
+    }
+
+    fn skip_group(&mut self, open: u32, levels: u32) -> Result<(), Malformed> {
+        let Some(levels) = levels.checked_sub(1) else { return Err(Malformed::GroupsTooDeep) };
+        while !self.is_empty() {
+            match self.tag()? {
+                (end, WireType::EndGroup) if end == open => return Ok(()),
+                (end, WireType::EndGroup) => return Err(Malformed::EndMismatch { open, end }),
+                (number, wire) => self.skip(number, wire, levels)?,
+            }
+        }
+        Err(Malformed::GroupTruncated(open))
+    }
+}
