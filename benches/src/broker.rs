@@ -165,9 +165,10 @@ pub fn at(topic: &str, partitions: &[i32], offset: Offset) -> anyhow::Result<Top
     Ok(list)
 }
 
-/// Reads how far a consumer group has committed, without joining it.
+/// Looks at a consumer group, and how far it has committed, without joining it.
 pub struct GroupWatch {
     consumer: BaseConsumer,
+    group: String,
     list: TopicPartitionList,
 }
 
@@ -176,7 +177,13 @@ impl GroupWatch {
         let consumer: BaseConsumer =
             client(brokers).set("group.id", group).set("enable.auto.commit", "false").create()?;
         let list = at(topic, &partitions(&consumer, topic)?, Offset::Invalid)?;
-        Ok(GroupWatch { consumer, list })
+        Ok(GroupWatch { consumer, group: group.to_owned(), list })
+    }
+
+    /// Whether the group has members and each of them knows its partitions.
+    pub fn stable(&self) -> anyhow::Result<bool> {
+        let list = self.consumer.fetch_group_list(Some(&self.group), TIMEOUT)?;
+        Ok(list.groups().iter().any(|g| g.name() == self.group && g.state() == "Stable" && !g.members().is_empty()))
     }
 
     /// Events below the committed offsets, all partitions together: what the group says it is done with. An outstanding

@@ -7,12 +7,16 @@
 pub mod args;
 pub mod broker;
 pub mod copy;
+pub mod engine;
 pub mod load;
 pub mod machine;
 pub mod oracle;
 pub mod output;
 pub mod payment;
 pub mod recipe;
+pub mod report;
+pub mod rounds;
+pub mod run;
 pub mod table;
 
 /// The topic that is drained.

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use serde_json::{Value, json};
 
 /// Linux counts CPU time for user space in hundredths of a second, on every architecture it runs on here.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// Steps of the calibration loop: some 10 ms of a fast core, long enough to tell fast minutes of a shared host from slow ones.
-const CALIBRATION_STEPS: u64 = 60_000_000;
+/// Steps of the calibration loop: some 200 ms, long enough to tell fast minutes of a shared host from slow ones.
+const CALIBRATION_STEPS: u64 = 300_000_000;
 /// The machine is idle when its cores together work less than this in a second.
 const IDLE_BUSY_SECONDS: f64 = 0.15;
 
@@ -92,6 +93,22 @@ pub fn load() -> anyhow::Result<Load> {
     Ok(Load { busy: at(0) + at(1) + at(2) + at(5) + at(6), steal: at(7) })
 }
 
+/// What a figure must be read with: cores, processor, memory, kernel.
+pub fn describe() -> anyhow::Result<Value> {
+    let read = |path: &str| fs::read_to_string(path).with_context(|| format!("{path} cannot be read"));
+    let (cpus, memory, kernel) = (read("/proc/cpuinfo")?, read("/proc/meminfo")?, read("/proc/sys/kernel/osrelease")?);
+    let value = |text: &str, key: &str| {
+        let line = text.lines().find(|l| l.starts_with(key)).and_then(|l| l.split_once(':'));
+        line.map(|(_, value)| value.trim().to_owned())
+    };
+    Ok(json!({
+        "cores": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        "processor": value(&cpus, "model name"),
+        "memory": value(&memory, "MemTotal"),
+        "kernel": kernel.trim(),
+    }))
+}
+
 /// Waits until nothing computes for a second; false if that did not come within `patience`.
 pub fn wait_idle(patience: Duration) -> anyhow::Result<bool> {
     let deadline = Instant::now() + patience;
@@ -139,9 +156,9 @@ mod tests {
 
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
-        let stat = "7 (a) b) (c) Z 3 7 7 0 -1 4194560 1 2 3 4 150 50 20 10 20 0 9 0 100 1 1";
+        let stat = "7 (a) b) (c) Z 3 7 7 0 -1 4194560 1 2 3 4 150 50 25 50 20 0 9 0 100 1 1";
         let process = parse(stat).unwrap();
-        assert_eq!((process.cpu, process.reaped), (Cpu { user: 1.5, system: 0.5 }, 0.3));
+        assert_eq!((process.cpu, process.reaped), (Cpu { user: 1.5, system: 0.5 }, 0.75));
         assert!(process.ended && process.parent == 3);
         assert!(parse("7 (a) S 3").is_none());
     }

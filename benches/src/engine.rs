@@ -1,0 +1,205 @@
+//! The engines that are measured, each given the same job: one topic, one table, one dead letter topic.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::{DEAD_LETTERS, TOPIC};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Engine {
+    /// kafkajs, protobufjs, zod and pg, with care: the stack to beat.
+    Node,
+    /// `tollgate run` with the rules component, every limit on, effectively once.
+    Tollgate,
+    /// The same, and every valid event to an output topic in the same transaction.
+    TollgateOutput,
+    /// What the machine allows.
+    Floor,
+}
+
+impl Engine {
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Node => "node",
+            Engine::Tollgate => "tollgate",
+            Engine::TollgateOutput => "tollgate-output",
+            Engine::Floor => "floor",
+        }
+    }
+}
+
+/// Where the servers and the engines' programs are.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub brokers: String,
+    pub database: String,
+    /// Process ids, for the servers' share of the CPU.
+    pub postmaster: u32,
+    pub broker: u32,
+    /// The built Node consumer; None leaves its column out.
+    pub node: Option<PathBuf>,
+    pub tollgate: Option<Tollgate>,
+    pub floor: PathBuf,
+    /// For pipelines, logs and expectations; is there.
+    pub work: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+pub struct Tollgate {
+    pub program: PathBuf,
+    pub component: PathBuf,
+    /// The folder with `payments.v1.PaymentEvent`.
+    pub protos: PathBuf,
+}
+
+/// One start of an engine: names that no start before it used, so that it begins at the topic's beginning.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub group: String,
+    pub topic: String,
+    /// Where [`Engine::TollgateOutput`] sends the valid events.
+    pub output: String,
+    /// Events until the engine is done.
+    pub events: u64,
+}
+
+impl Job {
+    /// A job on the filled topic; `label` tells the runs of one bench apart.
+    pub fn drain(engine: Engine, label: &str, events: u64) -> Job {
+        Job { topic: TOPIC.to_owned(), ..Job::named(engine, label, events) }
+    }
+
+    /// A job on another topic than the filled one.
+    pub fn on(engine: Engine, label: &str, topic: &str, events: u64) -> Job {
+        Job { topic: topic.to_owned(), ..Job::named(engine, label, events) }
+    }
+
+    fn named(engine: Engine, label: &str, events: u64) -> Job {
+        let group = format!("bench-{}-{label}", engine.name());
+        Job { output: format!("{group}-output"), group, topic: String::new(), events }
+    }
+}
+
+/// A command that runs the job, and where it can be asked how it fares.
+pub struct Start {
+    pub command: Command,
+    /// host:port of /metrics, if the engine has it.
+    pub metrics: Option<String>,
+}
+
+/// Whether the engine ends by itself after the job's events; the others are told to end.
+pub fn ends_by_itself(engine: Engine) -> bool {
+    match engine {
+        Engine::Node | Engine::Floor => true,
+        Engine::Tollgate | Engine::TollgateOutput => false,
+    }
+}
+
+/// Prepares everything that is not part of the run itself, and gives the command.
+pub fn prepare(engine: Engine, setting: &Setting, job: &Job) -> anyhow::Result<Start> {
+    match engine {
+        Engine::Node => node(setting, job),
+        Engine::Tollgate => tollgate(setting, job, false),
+        Engine::TollgateOutput => tollgate(setting, job, true),
+        Engine::Floor => Ok(floor(setting, job)),
+    }
+}
+
+fn node(setting: &Setting, job: &Job) -> anyhow::Result<Start> {
+    let folder = setting.node.as_ref().context("there is no Node consumer to run")?;
+    let database = PgConnectOptions::from_str(&setting.database)?;
+    let mut command = Command::new("node");
+    command.arg(folder.join("dist/consumer.js")).current_dir(folder);
+    command.env("KAFKA_BROKERS", &setting.brokers).env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
+    command.env("PGHOST", database.get_host()).env("PGPORT", database.get_port().to_string());
+    command.env("PG_USER", database.get_username()).env("PG_DB", database.get_database().unwrap_or("postgres"));
+    command.env("TOPIC", &job.topic).env("DLQ", DEAD_LETTERS).env("GROUP", &job.group);
+    command.env("EXPECT", job.events.to_string());
+    Ok(Start { command, metrics: None })
+}
+
+fn floor(setting: &Setting, job: &Job) -> Start {
+    let mut command = Command::new(&setting.floor);
+    command.args(["--events", &job.events.to_string(), "--topic", &job.topic, "--group", &job.group]);
+    command.args(["--brokers", &setting.brokers, "--database", &setting.database]);
+    Start { command, metrics: None }
+}
+
+fn tollgate(setting: &Setting, job: &Job, output: bool) -> anyhow::Result<Start> {
+    let tollgate = setting.tollgate.as_ref().context("there is no Tollgate to run")?;
+    let metrics = free_address()?;
+    let file = setting.work.join(format!("{}.yaml", job.group));
+    fs::write(&file, pipeline(tollgate, job, &metrics, output))
+        .with_context(|| format!("{} cannot be written", file.display()))?;
+    let command = |verb: &str| {
+        let mut command = Command::new(&tollgate.program);
+        command.arg(verb).arg(&file).stdin(Stdio::null());
+        command.env("KAFKA_BROKERS", &setting.brokers).env("DATABASE_URL", &setting.database);
+        command
+    };
+    let made = command("setup").output().context("tollgate cannot be started")?;
+    if !made.status.success() {
+        bail!("`tollgate setup` failed: {}", String::from_utf8_lossy(&made.stderr).trim());
+    }
+    Ok(Start { command: command("run"), metrics: Some(metrics) })
+}
+
+/// The pipeline of the bench: all that is not said here is at its default, batches and limits among it.
+fn pipeline(tollgate: &Tollgate, job: &Job, metrics: &str, output: bool) -> String {
+    let Job { group, topic, output: output_topic, .. } = job;
+    let (protos, component) = (quoted(&tollgate.protos), quoted(&tollgate.component));
+    let output = if output { format!("output: {{ topic: {output_topic} }}\n") } else { String::new() };
+    format!(
+        "pipeline: {group}
+source: {{ brokers: \"${{KAFKA_BROKERS}}\", topic: {topic}, group_id: {group}, start: earliest }}
+contract: {{ protos: {protos}, message: payments.v1.PaymentEvent }}
+transforms:
+  - {{ component: {component} }}
+{output}dead_letter: {{ topic: {DEAD_LETTERS} }}
+postgres:
+  url: \"${{DATABASE_URL}}\"
+  table: payment_events
+  key: [transaction_id]
+  columns:
+    transaction_id: {{ field: transaction_id }}
+    amount: {{ field: amount, as: \"numeric(18,2)\" }}
+    currency: {{ field: currency }}
+    status: {{ field: status, as: enum_name }}
+    created_at: {{ field: created_at, as: unix_ms }}
+    schema_version: {{ header: schema-version, as: int }}
+delivery: {{ mode: effectively_once }}
+admin: {{ listen: \"{metrics}\" }}
+"
+    )
+}
+
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.display().to_string())
+}
+
+fn free_address() -> anyhow::Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free port on loopback")?;
+    Ok(listener.local_addr()?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pipeline_differs_by_its_output_alone() {
+        let tollgate = Tollgate { program: "t".into(), component: "a b/c.wasm".into(), protos: "proto".into() };
+        let job = Job::drain(Engine::Tollgate, "1", 5);
+        let plain = pipeline(&tollgate, &job, "127.0.0.1:1", false);
+        let with = pipeline(&tollgate, &job, "127.0.0.1:1", true);
+        assert!(plain.contains("group_id: bench-tollgate-1,") && plain.contains("component: \"a b/c.wasm\""));
+        assert!(plain.contains("brokers: \"${KAFKA_BROKERS}\""));
+        assert_eq!(with.replace("output: { topic: bench-tollgate-1-output }\n", ""), plain);
+    }
+}

@@ -1,0 +1,161 @@
+//! The engines in turn, round by round; after every run the oracle.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+
+use crate::engine::{Engine, Job, Setting};
+use crate::oracle::{Truth, keys_md5};
+use crate::recipe::Recipe;
+use crate::run::{Cost, run};
+use crate::table::{Latency, Table};
+use crate::{DEAD_LETTERS, PARTITIONS, RATE_TOPIC, TOPIC, broker, load};
+
+/// The seed of every load; the known table hash belongs to it.
+pub const SEED: u64 = 42;
+/// The load of the latency runs, events a second.
+pub const RATE: u64 = 5_000;
+/// The first seconds of a latency run: connections and caches are still cold.
+const SKIP_S: u64 = 5;
+
+/// What to run and how often.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub events: u64,
+    pub rounds: usize,
+    pub pairs: usize,
+    /// Seconds of a latency run that count.
+    pub latency_s: u64,
+    pub patience: Duration,
+    pub engines: Vec<Engine>,
+}
+
+/// A drain of the filled topic.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    pub engine: Engine,
+    pub round: usize,
+    pub events: u64,
+    /// First to last commit.
+    pub seconds: f64,
+    pub events_per_s: f64,
+    pub cost: Cost,
+}
+
+impl Drain {
+    pub fn cpu_us_per_event(&self) -> f64 {
+        self.cost.cpu.total() * 1e6 / self.events as f64
+    }
+
+    pub fn to_json(&self) -> Value {
+        let mut run = self.cost.to_json();
+        run["engine"] = json!(self.engine.name());
+        run["round"] = json!(self.round);
+        run["seconds"] = json!(self.seconds);
+        run["events_per_s"] = json!(self.events_per_s);
+        run
+    }
+}
+
+/// A run at a rate.
+#[derive(Debug, Clone)]
+pub struct Paced {
+    pub engine: Engine,
+    pub pair: usize,
+    pub latency: Latency,
+    /// Ticks at which the load itself was behind.
+    pub late_ticks: u64,
+    pub cost: Cost,
+}
+
+impl Paced {
+    pub fn to_json(&self) -> Value {
+        let mut run = self.cost.to_json();
+        let Latency { rows, p50, p90, p99, p999, max } = self.latency;
+        run["engine"] = json!(self.engine.name());
+        run["pair"] = json!(self.pair);
+        run["rows"] = json!(rows);
+        for (name, value) in [("p50_ms", p50), ("p90_ms", p90), ("p99_ms", p99), ("p999_ms", p999), ("max_ms", max)] {
+            run[name] = json!(value);
+        }
+        run["late_ticks"] = json!(self.late_ticks);
+        run
+    }
+}
+
+/// Fills the topic; what the engines must make of it.
+pub async fn fill(setting: &Setting, events: u64) -> anyhow::Result<Truth> {
+    broker::recreate(&setting.brokers, TOPIC, PARTITIONS).await?;
+    let mut recipe = Recipe::new(SEED);
+    let sender = load::fill_sender(&setting.brokers, TOPIC)?;
+    load::fill(&mut recipe, events, Some(&sender))?;
+    sender.finish()?;
+    Ok(Truth::of(&recipe))
+}
+
+/// One drain of the filled topic, held against `truth`. `stamp` tells this bench's groups from those of earlier ones.
+pub async fn drain(
+    engine: Engine,
+    setting: &Setting,
+    plan: &Plan,
+    truth: &Truth,
+    stamp: &str,
+    round: usize,
+) -> anyhow::Result<Drain> {
+    let job = Job::drain(engine, &format!("{stamp}-drain-{round}"), plan.events);
+    let mut table = reset(engine, setting, &job).await?;
+    let cost = run(engine, setting, &job, plan.patience, || Ok(()))?;
+    compare(engine, setting, &job, &mut table, truth).await?;
+    let span = table.span().await?;
+    let events = plan.events as f64 * span.share_after_first;
+    Ok(Drain { engine, round, events: plan.events, seconds: span.seconds, events_per_s: events / span.seconds, cost })
+}
+
+/// One run at [`RATE`], held against what was sent.
+pub async fn paced(engine: Engine, setting: &Setting, plan: &Plan, stamp: &str, pair: usize) -> anyhow::Result<Paced> {
+    let seconds = SKIP_S + plan.latency_s;
+    let job = Job::on(engine, &format!("{stamp}-rate-{pair}"), RATE_TOPIC, RATE * seconds);
+    broker::recreate(&setting.brokers, RATE_TOPIC, PARTITIONS).await?;
+    let mut table = reset(engine, setting, &job).await?;
+    let mut recipe = Recipe::new(SEED).fresh(true);
+    let mut late_ticks = 0;
+    let cost = run(engine, setting, &job, plan.patience, || {
+        let sender = load::rate_sender(&setting.brokers, RATE_TOPIC)?;
+        late_ticks = load::rate(&mut recipe, RATE, seconds, &sender)?.late_ticks;
+        sender.finish()
+    })?;
+    compare(engine, setting, &job, &mut table, &Truth::of(&recipe)).await?;
+    let latency = table.latency(SKIP_S as f64).await?;
+    Ok(Paced { engine, pair, latency, late_ticks, cost })
+}
+
+async fn reset(engine: Engine, setting: &Setting, job: &Job) -> anyhow::Result<Table> {
+    let mut table = Table::connect(&setting.database).await?;
+    table.reset().await?;
+    broker::recreate(&setting.brokers, DEAD_LETTERS, 1).await?;
+    if engine == Engine::TollgateOutput {
+        broker::recreate(&setting.brokers, &job.output, PARTITIONS).await?;
+    }
+    Ok(table)
+}
+
+/// The oracle: the table to the byte, each dead letter once, and as many outputs as there are valid events.
+async fn compare(engine: Engine, setting: &Setting, job: &Job, table: &mut Table, truth: &Truth) -> anyhow::Result<()> {
+    let mut found = table.content().await?;
+    let keys = broker::committed_keys(&setting.brokers, DEAD_LETTERS)?;
+    found.dead_letters = keys.len() as u64;
+    found.dead_letters_md5 = keys_md5(keys);
+    let mut differences = truth.differences(&found);
+    if engine == Engine::TollgateOutput {
+        let outputs = broker::committed_keys(&setting.brokers, &job.output)?.len() as u64;
+        let valid = job.events - truth.dead_letters;
+        if outputs != valid {
+            differences.push(format!("outputs: found {outputs}, expected {valid}"));
+        }
+    }
+    if !differences.is_empty() {
+        bail!("the oracle disagrees with {} ({}): {}", engine.name(), job.group, differences.join("; "));
+    }
+    Ok(())
+}

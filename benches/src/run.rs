@@ -1,0 +1,265 @@
+//! One run of one engine, watched from outside, so that every engine is measured alike.
+//!
+//! An engine is done when its consumer group has committed the end of the topic. Its time is that from the first to the
+//! last commit of the table's rows, by PostgreSQL's clock; its CPU that of the whole process, start and end included.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use crate::broker::GroupWatch;
+use crate::engine::{Engine, Job, Setting, ends_by_itself, prepare};
+use crate::machine::{self, Cpu, Process};
+
+/// How often the process's memory and its end are looked at, and how often its group's offsets.
+const LOOK: Duration = Duration::from_millis(10);
+const ASK: Duration = Duration::from_millis(100);
+/// An engine that is not done by then is stuck.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(600);
+/// What an engine may take to end after it was told to, or after it was done.
+const END_DEADLINE: Duration = Duration::from_secs(60);
+/// Others may use this share of the machine before a run counts as disturbed.
+const DISTURBED_SHARE: f64 = 0.08;
+
+/// What a run cost.
+#[derive(Debug, Clone)]
+pub struct Cost {
+    /// User and system time of the engine's process, from its start to its end.
+    pub cpu: Cpu,
+    pub peak_rss_mb: f64,
+    pub postgres_cpu: f64,
+    pub broker_cpu: f64,
+    /// CPU seconds of everything else, the load at a rate included.
+    pub other_cpu: f64,
+    pub steal: f64,
+    /// The calibration loop before and after, ms.
+    pub calibration: [f64; 2],
+    /// Nobody else computed before the start.
+    pub idle: bool,
+    pub wall: f64,
+    /// How often backpressure paused partitions, if the engine tells.
+    pub pauses: Option<u64>,
+}
+
+impl Cost {
+    pub fn disturbed(&self) -> bool {
+        let cores = thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        !self.idle || self.other_cpu > DISTURBED_SHARE * cores * self.wall
+    }
+
+    pub fn to_json(&self) -> Value {
+        json!({
+            "cpu_s": self.cpu.total(), "user_s": self.cpu.user, "system_s": self.cpu.system,
+            "peak_rss_mb": self.peak_rss_mb, "postgres_cpu_s": self.postgres_cpu, "kafka_cpu_s": self.broker_cpu,
+            "other_cpu_s": self.other_cpu, "steal_s": self.steal, "calibration_ms": self.calibration,
+            "wall_s": self.wall, "disturbed": self.disturbed(), "pauses": self.pauses,
+        })
+    }
+}
+
+/// An engine at work. Dropped, it is killed: no run leaves a process behind.
+struct Running {
+    child: Child,
+    peak_rss_mb: f64,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only where there is nothing left to end.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Running {
+    /// True once the process has ended; not yet waited for, so that its figures can still be read.
+    fn look(&mut self) -> anyhow::Result<bool> {
+        let pid = self.child.id();
+        if let Some(peak) = machine::peak_rss_mb(&pid.to_string()) {
+            self.peak_rss_mb = self.peak_rss_mb.max(peak);
+        }
+        Ok(Process::read(pid)?.ended)
+    }
+
+    fn terminate(&self) -> anyhow::Result<()> {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().context("`kill` cannot be started")?;
+        if !sent.success() {
+            bail!("the engine (process {pid}) cannot be told to end");
+        }
+        Ok(())
+    }
+}
+
+/// Counters at one moment, to be taken from those of a later one.
+struct Meter {
+    at: Instant,
+    postgres: f64,
+    broker: f64,
+    load: machine::Load,
+}
+
+impl Meter {
+    fn read(setting: &Setting) -> anyhow::Result<Meter> {
+        Ok(Meter {
+            at: Instant::now(),
+            postgres: machine::postgres_cpu(setting.postmaster)?,
+            broker: Process::read(setting.broker)?.cpu.total(),
+            load: machine::load()?,
+        })
+    }
+}
+
+/// Runs the job to its end. `during` is called once the group is stable: it may send load, and nothing is done before it
+/// returns. `patience`: how long to wait for an idle machine.
+pub fn run(
+    engine: Engine,
+    setting: &Setting,
+    job: &Job,
+    patience: Duration,
+    during: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Cost> {
+    let mut start = prepare(engine, setting, job)?;
+    let idle = machine::wait_idle(patience)?;
+    let before_ms = machine::calibrate()?;
+    let watch = GroupWatch::new(&setting.brokers, &job.group, &job.topic)?;
+    let log = setting.work.join(format!("{}.log", job.group));
+    let file = File::create(&log).with_context(|| format!("{} cannot be written", log.display()))?;
+    start.command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+
+    let before = Meter::read(setting)?;
+    let child = start.command.spawn().with_context(|| format!("{} cannot be started", engine.name()))?;
+    let mut running = Running { child, peak_rss_mb: 0.0 };
+    let told = |error: anyhow::Error| error.context(format!("{} failed; its log is {}", engine.name(), log.display()));
+    let pauses = work(engine, &mut running, job, &watch, during, start.metrics.as_deref()).map_err(told)?;
+    // A zombie still tells its times.
+    let cpu = Process::read(running.child.id())?.cpu;
+    let after = Meter::read(setting)?;
+    let status = running.child.wait()?;
+    if !status.success() {
+        return Err(told(anyhow::anyhow!("it ended with {status}")));
+    }
+    let calibration = [before_ms, machine::calibrate()?];
+    let (postgres_cpu, broker_cpu) = (after.postgres - before.postgres, after.broker - before.broker);
+    Ok(Cost {
+        cpu,
+        peak_rss_mb: running.peak_rss_mb,
+        postgres_cpu,
+        broker_cpu,
+        other_cpu: after.load.busy - before.load.busy - cpu.total() - postgres_cpu - broker_cpu,
+        steal: after.load.steal - before.load.steal,
+        calibration,
+        idle,
+        wall: after.at.duration_since(before.at).as_secs_f64(),
+        pauses,
+    })
+}
+
+/// From the start to the process's end; gives the pauses that the engine counted.
+fn work(
+    engine: Engine,
+    running: &mut Running,
+    job: &Job,
+    watch: &GroupWatch,
+    during: impl FnOnce() -> anyhow::Result<()>,
+    metrics: Option<&str>,
+) -> anyhow::Result<Option<u64>> {
+    let deadline = Instant::now() + DRAIN_DEADLINE;
+    if engine != Engine::Floor {
+        // The floor program takes its partitions without a group.
+        until(running, deadline, "it did not join its group", || watch.stable())?;
+    }
+    during()?;
+    until(running, deadline, "it did not get to the end of the topic", || Ok(watch.done()? >= job.events))?;
+    let pauses = metrics.map(pauses).transpose()?;
+    if !ends_by_itself(engine) {
+        running.terminate()?;
+    }
+    let deadline = Instant::now() + END_DEADLINE;
+    while !running.look()? {
+        if Instant::now() > deadline {
+            bail!("it was done and did not end");
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(pauses)
+}
+
+/// Waits until `reached`, or until the process has ended by itself, which is looked into later.
+fn until(
+    running: &mut Running,
+    deadline: Instant,
+    otherwise: &str,
+    mut reached: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let mut asked: Option<Instant> = None;
+    let mut answer = Ok(false);
+    loop {
+        if running.look()? {
+            return Ok(());
+        }
+        if asked.is_none_or(|at| at.elapsed() >= ASK) {
+            // A coordinator that is just moving or being made answers with an error for a moment.
+            answer = reached();
+            if matches!(answer, Ok(true)) {
+                return Ok(());
+            }
+            asked = Some(Instant::now());
+        }
+        if Instant::now() > deadline {
+            answer?;
+            bail!("{otherwise} within {} s", DRAIN_DEADLINE.as_secs());
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// The sum of the engine's counters of pauses.
+fn pauses(address: &str) -> anyhow::Result<u64> {
+    let text = get(address, "/metrics").with_context(|| format!("http://{address}/metrics cannot be read"))?;
+    metric(&text, PAUSES).with_context(|| format!("/metrics has no {PAUSES}"))
+}
+
+/// The engine counts here how often the backlog made it pause partitions.
+const PAUSES: &str = "tollgate_backpressure_pauses_total";
+
+fn get(address: &str, path: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(END_DEADLINE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if !answer.starts_with("HTTP/1.1 200") {
+        bail!("the answer is {:?}", answer.lines().next().unwrap_or(""));
+    }
+    Ok(answer)
+}
+
+/// The sum over all label sets of `name` in Prometheus' text form.
+fn metric(text: &str, name: &str) -> Option<u64> {
+    let samples = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let value = rest.strip_prefix(|c: char| c == '{' || c == ' ').and(rest.rsplit(' ').next())?;
+        value.parse::<f64>().ok().map(|v| format!("{v:.0}").parse::<u64>().unwrap_or(u64::MAX))
+    });
+    samples.reduce(u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_summed_over_its_labels_and_not_over_its_namesakes() {
+        let text = "# TYPE p_total counter\np_total{lane=\"0\"} 2\np_total{lane=\"1\"} 3.0\np_total_of_others 9\n";
+        assert_eq!(metric(text, "p_total"), Some(5));
+        assert_eq!(metric("p_total 0\n", "p_total"), Some(0));
+        assert_eq!(metric(text, "q_total"), None);
+    }
+}
