@@ -1,0 +1,247 @@
+//! One engine for the process: its configuration, its pool of instances and its clock.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, Module, OptLevel, PoolingAllocationConfig, RegallocAlgorithm, Store,
+};
+
+use crate::error::SandboxError;
+use crate::limits;
+
+/// What the engine is made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Threads that run chains.
+    pub lanes: usize,
+    /// Transforms in a chain, at most.
+    pub transforms: usize,
+    /// Bytes of memory that an instance may have, whatever its manifest says.
+    pub memory: u64,
+    /// Bytes of a guest's stack; threads need [`limits::THREAD_STACK`] for the default.
+    pub stack: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { lanes: 2, transforms: 4, memory: 64 << 20, stack: limits::WASM_STACK }
+    }
+}
+
+/// The engine of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Sandbox {
+    pub(crate) engine: Engine,
+    pub(crate) settings: Arc<Settings>,
+    /// Fuel that slow code burns in a millisecond on this machine.
+    pub(crate) fuel_per_ms: u64,
+}
+
+impl Sandbox {
+    /// Makes the engine, its pool and the thread that counts epochs (which ends with the last clone and the last
+    /// [`crate::Transform`]).
+    ///
+    /// # Errors
+    /// Where the settings are out of bounds, or the machine refuses the engine or the thread.
+    pub fn new(settings: Settings) -> Result<Sandbox, SandboxError> {
+        if settings.memory < 1 << 16 || settings.memory > limits::MAX_MEMORY {
+            return Err(SandboxError::Memory { bytes: settings.memory, most: limits::MAX_MEMORY });
+        }
+        let engine = engine(&settings)?;
+        start_ticker(&engine)?;
+        let fuel_per_ms = calibrate(&engine).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
+        tracing::debug!(fuel_per_ms, "sandbox ready");
+        Ok(Sandbox { engine, settings: Arc::new(settings), fuel_per_ms })
+    }
+
+    /// How long an event may run before it is interrupted: fuel must always win, on a busy machine too.
+    pub(crate) fn deadline(&self, asked: Duration, fuel: u64) -> Duration {
+        let fuel_takes = Duration::from_millis(fuel / self.fuel_per_ms + 1);
+        asked.max(fuel_takes * limits::DEADLINE_FACTOR)
+    }
+}
+
+/// A lane holds one instance at a time, but places remember their component: with one for each transform of each lane,
+/// twice for a swap, a fresh instance finds its memory mapped. Where the address space is too small (39 bits, `ulimit
+/// -v`), a smaller pool still serves; without any, each instance costs a few system calls.
+fn engine(settings: &Settings) -> Result<Engine, SandboxError> {
+    let wanted = settings.lanes.max(1).saturating_mul(settings.transforms.max(1)).saturating_mul(2).saturating_add(4);
+    let least = settings.lanes.max(1).saturating_add(2);
+    let mut places = u32::try_from(wanted).unwrap_or(u32::MAX);
+    while places as usize >= least {
+        let mut config = config(settings);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings, places)));
+        match Engine::new(&config) {
+            Ok(engine) => return Ok(engine),
+            Err(error) => tracing::debug!(places, "no pool of this size: {error:#}"),
+        }
+        places /= 2;
+    }
+    tracing::warn!("no address space for a pool of instances: each batch maps its own memory, which is slower");
+    let mut config = config(settings);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
+}
+
+fn config(settings: &Settings) -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        // On by default, and a tax of half a microsecond on every call.
+        .concurrency_support(false)
+        .memory_reservation(4 << 30)
+        .memory_guard_size(32 << 20)
+        .memory_may_move(false)
+        .max_wasm_stack(settings.stack)
+        // The unwinder's registration is quadratic in some C libraries; wasmtime's own traces need none.
+        .native_unwind_info(false)
+        .generate_address_map(true)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(8))
+        .cranelift_opt_level(OptLevel::Speed)
+        .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking)
+        // Compiling happens beside running lanes at a swap; it may take longer, not their cores.
+        .parallel_compilation(false)
+        // The same event gives the same verdict on every machine.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false);
+    config
+}
+
+/// `pagemap_scan` stays off: version 48 does not reset pages that were swapped out.
+fn pool(settings: &Settings, places: u32) -> PoolingAllocationConfig {
+    let memory = usize::try_from(settings.memory).unwrap_or(usize::MAX);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(places)
+        .total_core_instances(places.saturating_mul(limits::CORE_INSTANCES))
+        .total_memories(places.saturating_add(limits::MEMORIES))
+        .total_tables(places.saturating_mul(2).saturating_add(limits::TABLES))
+        .max_core_instances_per_component(limits::CORE_INSTANCES)
+        .max_memories_per_component(limits::MEMORIES)
+        .max_tables_per_component(limits::TABLES)
+        .max_core_instance_size(limits::INSTANCE_BYTES)
+        .max_component_instance_size(limits::INSTANCE_BYTES)
+        .max_memory_size(memory)
+        .table_elements(limits::TABLE_ELEMENTS)
+        .max_unused_warm_slots(places)
+        .decommit_batch_size(1)
+        // Wiping this much by hand is cheaper than giving it back and faulting it in again.
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(8 << 10);
+    pool
+}
+
+/// The thread holds the engine weakly, so that it ends when nobody runs anything any more.
+fn start_ticker(engine: &Engine) -> Result<(), SandboxError> {
+    let weak = engine.weak();
+    let tick = move || {
+        while let Some(engine) = weak.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            thread::sleep(limits::TICK);
+        }
+    };
+    thread::Builder::new().name("epoch".into()).stack_size(64 << 10).spawn(tick).map_err(SandboxError::Ticker)?;
+    Ok(())
+}
+
+/// A loop of `n` dependent divisions and loads, about the slowest code there is for its fuel:
+///
+/// ```wat
+/// (module (memory 1) (func (export "run") (param i32) (result i32) (local i32)
+///   loop
+///     local.get 1  i32.const 65532  i32.and  i32.load
+///     local.get 0  i32.div_u  local.get 0  i32.add  local.set 1
+///     local.get 0  i32.const 1  i32.sub  local.tee 0  br_if 0
+///   end
+///   local.get 1))
+/// ```
+const CALIBRATION: &[u8] = &[
+    0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00, 0x01, 0x06, 0x01, 0x60, 0x01, 0x7f, 0x01, 0x7f, 0x03, 0x02, 0x01,
+    0x00, 0x05, 0x03, 0x01, 0x00, 0x01, 0x07, 0x07, 0x01, 0x03, 0x72, 0x75, 0x6e, 0x00, 0x00, 0x0a, 0x26, 0x01, 0x24,
+    0x01, 0x01, 0x7f, 0x03, 0x40, 0x20, 0x01, 0x41, 0xfc, 0xff, 0x03, 0x71, 0x28, 0x02, 0x00, 0x20, 0x00, 0x6e, 0x20,
+    0x00, 0x6a, 0x21, 0x01, 0x20, 0x00, 0x41, 0x01, 0x6b, 0x22, 0x00, 0x0d, 0x00, 0x0b, 0x20, 0x01, 0x0b,
+];
+
+/// Measures how much fuel a millisecond is worth, best of three runs of a few milliseconds: the best is the machine's
+/// own speed, and the factor of twenty above it is for everything else.
+fn calibrate(engine: &Engine) -> wasmtime::Result<u64> {
+    const FUEL: u64 = 1 << 40;
+    const ROUNDS: i32 = 200_000;
+    let module = Module::from_binary(engine, CALIBRATION)?;
+    let mut store = Store::try_new(engine, ())?;
+    store.set_fuel(FUEL)?;
+    store.set_epoch_deadline(u64::MAX / 2);
+    let instance = wasmtime::Instance::new(&mut store, &module, &[])?;
+    let run = instance.get_typed_func::<i32, i32>(&mut store, "run")?;
+    let mut best = Duration::MAX;
+    let mut used = 0;
+    for _ in 0..3 {
+        store.set_fuel(FUEL)?;
+        let began = Instant::now();
+        run.call(&mut store, ROUNDS)?;
+        best = best.min(began.elapsed());
+        used = FUEL - store.get_fuel()?;
+    }
+    let nanos = u64::try_from(best.as_nanos()).unwrap_or(u64::MAX).max(1);
+    Ok((used.saturating_mul(1_000_000) / nanos).max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calibration_module_is_what_its_comment_says() {
+        let wat = r#"(module (memory 1) (func (export "run") (param i32) (result i32) (local i32)
+            loop
+              local.get 1  i32.const 65532  i32.and  i32.load
+              local.get 0  i32.div_u  local.get 0  i32.add  local.set 1
+              local.get 0  i32.const 1  i32.sub  local.tee 0  br_if 0
+            end
+            local.get 1))"#;
+        assert_eq!(wat::parse_str(wat).unwrap(), CALIBRATION);
+    }
+
+    #[test]
+    fn the_deadline_lies_twenty_times_above_the_fuel() {
+        let sandbox = Sandbox::new(Settings::default()).unwrap();
+        assert_eq!(sandbox.deadline(Duration::from_secs(1), 1), Duration::from_secs(1));
+        let second = sandbox.fuel_per_ms * 1_000;
+        let (least, most) = (Duration::from_secs(20), Duration::from_millis(20_020));
+        assert!((least..=most).contains(&sandbox.deadline(Duration::from_secs(1), second)));
+        // A division and a load take between a cycle and a few hundred.
+        assert!((10_000..100_000_000).contains(&sandbox.fuel_per_ms), "{} fuel per ms", sandbox.fuel_per_ms);
+    }
+
+    #[test]
+    fn the_ticker_ends_with_the_engine() {
+        let sandbox = Sandbox::new(Settings::default()).unwrap();
+        let weak = sandbox.engine.weak();
+        drop(sandbox);
+        let began = Instant::now();
+        while weak.upgrade().is_some() {
+            assert!(began.elapsed() < Duration::from_secs(5), "the ticker holds the engine");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_machine_without_address_space_still_gets_an_engine() {
+        let huge = Settings { lanes: 20_000, transforms: 8, ..Settings::default() };
+        let sandbox = Sandbox::new(huge);
+        assert!(sandbox.is_ok(), "{:?}", sandbox.err());
+    }
+
+    #[test]
+    fn a_memory_ceiling_out_of_bounds_is_refused() {
+        for memory in [0, (1 << 16) - 1, limits::MAX_MEMORY + 1] {
+            let refused = Sandbox::new(Settings { memory, ..Settings::default() });
+            assert!(matches!(refused, Err(SandboxError::Memory { .. })), "{memory}");
+        }
+    }
+}

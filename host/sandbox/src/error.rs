@@ -1,0 +1,122 @@
+//! What can go wrong with an engine, a component or a run, and whose fault it is.
+
+use crate::limits::LimitsError;
+use crate::manifest::SECTION;
+
+/// Whose fault an error is, and so what happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The event's: a dead letter, and on.
+    Poison,
+    /// The world's: back off, do not advance.
+    Transient,
+    /// Ours or the operator's: stop with a message.
+    Fatal,
+}
+
+/// The engine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error("cannot set up the WASM engine: {0}; without a pool the machine refuses it too")]
+    Engine(String),
+    #[error("cannot start the thread that counts epochs: {0}")]
+    Ticker(std::io::Error),
+    #[error("the sandbox's memory ceiling is {bytes} bytes, and must lie between 65536 and {most}")]
+    Memory { bytes: u64, most: u64 },
+}
+
+impl SandboxError {
+    pub fn class(&self) -> Class {
+        match self {
+            SandboxError::Engine(_) | SandboxError::Ticker(_) | SandboxError::Memory { .. } => Class::Fatal,
+        }
+    }
+}
+
+/// A component was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("not WASM: the file does not begin with WASM's magic number")]
+    NotWasm,
+    #[error("a core module, not a component: run `tollgate build`, a plain cargo build makes only the module")]
+    CoreModule,
+    #[error("a precompiled artefact: only components are accepted, and are compiled here")]
+    Precompiled,
+    #[error("the component has {bytes} bytes, and may have {most}")]
+    TooLarge { bytes: usize, most: usize },
+    #[error("malformed WASM: {0}")]
+    Malformed(String),
+    #[error("built without `tollgate build`: the component has no section `{SECTION}`")]
+    NoManifest,
+    #[error("the manifest in section `{SECTION}` is not valid: {0}")]
+    Manifest(String),
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    #[error("the pipeline's config must be an object, and is {0}")]
+    Config(String),
+    #[error("imports `{import}`, which a transform may not: allowed are {allowed}")]
+    Import { import: String, allowed: String },
+    #[error("imports `{import}` without the capability: add `{capability}` to `capabilities` in transform.yaml")]
+    Capability { import: String, capability: String },
+    #[error("exports the wrong world: {0}")]
+    World(String),
+    #[error("cannot compile the component: {0}")]
+    Compile(String),
+    #[error("a fresh instance does not start: {0}")]
+    Start(String),
+    #[error("all places for instances are taken: try again")]
+    PoolExhausted,
+}
+
+impl LoadError {
+    pub fn class(&self) -> Class {
+        match self {
+            LoadError::NotWasm
+            | LoadError::CoreModule
+            | LoadError::Precompiled
+            | LoadError::TooLarge { .. }
+            | LoadError::Malformed(_)
+            | LoadError::NoManifest
+            | LoadError::Manifest(_)
+            | LoadError::Limits(_)
+            | LoadError::Config(_)
+            | LoadError::Import { .. }
+            | LoadError::Capability { .. }
+            | LoadError::World(_)
+            | LoadError::Compile(_)
+            | LoadError::Start(_) => Class::Fatal,
+            LoadError::PoolExhausted => Class::Transient,
+        }
+    }
+}
+
+/// A batch could not be run. No event is settled by it: what the results hold is to be thrown away.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// The machine was too slow, event after event: the fuel would have been used up long before.
+    #[error(
+        "transform {transform} was interrupted {tries} times at offset {offset}, each after its deadline: is the machine overloaded?"
+    )]
+    Interrupted { transform: String, offset: i64, tries: u32 },
+    #[error("no place for an instance of transform {transform}: more lanes run than the sandbox was made for")]
+    PoolExhausted { transform: String },
+    /// A smaller batch goes through: run it in halves.
+    #[error(
+        "transform {transform} emits more than {limit} bytes for one batch: take smaller batches, or raise limits.batch_output_bytes"
+    )]
+    BatchOutput { transform: String, limit: u64 },
+    /// The transform is broken, or the host is: no event's fault.
+    #[error("transform {transform} cannot run: {message}")]
+    Revision { transform: String, message: String },
+}
+
+impl RunError {
+    pub fn class(&self) -> Class {
+        match self {
+            RunError::Interrupted { .. } | RunError::PoolExhausted { .. } | RunError::BatchOutput { .. } => {
+                Class::Transient
+            }
+            RunError::Revision { .. } => Class::Fatal,
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! A guest as the host sees it while it runs: where it stands in its batch, what it has said about the current event,
+//! and how much it may still say. All of it is data and checks; [`crate::imports`] connects it to wasmtime.
+//!
+//! The verdict table of the WIT world is [`Guest::settle`]; everything that a guest does against it is a [`Fault`].
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use wasmtime::ResourceLimiter;
+use wasmtime::component::{ComponentType, Lift};
+
+use crate::batch::{Bytes, Events, FailureCode, Outcome, Output, Rejected, Results, bound, index};
+use crate::limits;
+use crate::load::Loaded;
+
+/// What `next` returns when there is no event left.
+pub(crate) const END: u32 = u32::MAX;
+
+/// `host.verdict` of the WIT world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "lifting makes the variants")]
+pub(crate) enum Verdict {
+    #[component(name = "start")]
+    Start,
+    #[component(name = "pass")]
+    Pass,
+    #[component(name = "replace")]
+    Replace,
+    #[component(name = "drop")]
+    Drop,
+    #[component(name = "reject")]
+    Reject,
+}
+
+/// `log.level` of the WIT world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "lifting makes the variants")]
+pub(crate) enum Level {
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "error")]
+    Error,
+}
+
+/// Where the guest stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It is instantiated or in `init`.
+    Starting,
+    /// It is in `process` and has not called `next`.
+    Ready,
+    /// It works on this event of the whole batch.
+    Event(usize),
+    /// It was told that there is no event left.
+    Ended,
+}
+
+/// Why the host ends an instance.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("{message}")]
+    Event { code: FailureCode, message: String },
+    /// The batch is too large, which no single event is to blame for.
+    #[error("too many bytes emitted for one batch")]
+    BatchOutput,
+}
+
+fn protocol(message: impl Into<String>) -> Fault {
+    Fault::Event { code: FailureCode::Protocol, message: message.into() }
+}
+
+fn output_limit(message: String) -> Fault {
+    Fault::Event { code: FailureCode::OutputLimit, message }
+}
+
+/// What is carried from instance to instance of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub results: Results,
+    /// Bytes of what the settled events and the current one emitted.
+    pub emitted: u64,
+}
+
+/// What was said of the current event.
+#[derive(Debug, Default)]
+struct Current {
+    /// Where its outputs and their bytes begin.
+    outputs: usize,
+    arena: usize,
+    /// Bytes emitted, and what is counted for it in [`Work::emitted`].
+    bytes: u64,
+    counted: u64,
+    /// Since the last output.
+    key: Option<Range<u32>>,
+    headers: Vec<(String, Vec<u8>)>,
+    explained: Option<Explained>,
+}
+
+#[derive(Debug)]
+struct Explained {
+    code: String,
+    field: String,
+    message: String,
+}
+
+/// How much an event may still log.
+#[derive(Debug)]
+struct Logging {
+    bytes: usize,
+    lines: u32,
+    cut: u32,
+}
+
+/// The data of a store.
+pub(crate) struct Guest {
+    pub transform: Arc<Loaded>,
+    /// Index of the transform in its chain.
+    pub place: usize,
+    pub partition: i32,
+    pub events: Arc<Events>,
+    /// The events of the batch that this instance is given.
+    pub window: Range<usize>,
+    pub phase: Phase,
+    pub work: Work,
+    pub memory: Memory,
+    current: Current,
+    logging: Logging,
+}
+
+impl Guest {
+    pub fn new(
+        transform: Arc<Loaded>,
+        place: usize,
+        partition: i32,
+        events: Arc<Events>,
+        window: Range<usize>,
+        work: Work,
+    ) -> Guest {
+        let memory = Memory { limit: transform.limits.memory, used: 0, elements: 0 };
+        let logging = Logging::new(&transform);
+        let current = Current::default();
+        let phase = Phase::Starting;
+        let mut guest = Guest { transform, place, partition, events, window, phase, work, memory, current, logging };
+        guest.begin_event();
+        guest
+    }
+
+    /// Settles the current event with a verdict and the fuel it used, as the verdict table says.
+    pub fn settle(&mut self, verdict: Verdict, fuel: u64) -> Result<(), Fault> {
+        let event = match (self.phase, verdict) {
+            (Phase::Ready, Verdict::Start) => return Ok(()),
+            (Phase::Ready, verdict) => {
+                return Err(protocol(format!("the first call of next said {verdict:?}, not start")));
+            }
+            (Phase::Event(_), Verdict::Start) => return Err(protocol("next(start) with an event still to be settled")),
+            (Phase::Event(event), _) => event,
+            (Phase::Starting, _) => return Err(protocol("next was called outside of process")),
+            (Phase::Ended, _) => return Err(protocol("next was called after the end mark")),
+        };
+        let emitted = self.work.results.outputs.len() - self.current.outputs;
+        let outcome = match verdict {
+            Verdict::Pass if emitted > 0 => return Err(protocol(format!("pass after {emitted} outputs: say replace"))),
+            Verdict::Pass => {
+                self.push_output(0, Bytes::Input);
+                self.outputs()
+            }
+            Verdict::Replace if emitted == 0 => return Err(protocol("replace without an output: say drop")),
+            Verdict::Replace => self.outputs(),
+            Verdict::Drop => {
+                self.discard();
+                Outcome::Dropped { transform: self.place }
+            }
+            Verdict::Reject => {
+                self.discard();
+                Outcome::Rejected(Box::new(self.rejection(fuel)))
+            }
+            Verdict::Start => return Err(protocol("start settles no event")),
+        };
+        self.work.results.outcomes.push(outcome);
+        self.work.results.fuel.push(fuel);
+        self.cut_logs(event);
+        Ok(())
+    }
+
+    /// Goes on to the next event: its index in the window and its fuel, or the end mark and what is left for returning.
+    pub fn advance(&mut self) -> (u32, u64) {
+        let next = match self.phase {
+            Phase::Event(event) => event + 1,
+            Phase::Starting | Phase::Ready | Phase::Ended => self.window.start,
+        };
+        self.begin_event();
+        if next < self.window.end {
+            self.phase = Phase::Event(next);
+            (bound(next - self.window.start), self.transform.limits.fuel)
+        } else {
+            self.phase = Phase::Ended;
+            (END, limits::START_FUEL)
+        }
+    }
+
+    /// Counts an output of `bytes` in, or says why there may be none.
+    pub fn admit_output(&mut self, route: u32, bytes: usize) -> Result<(), Fault> {
+        self.event("emit and delete")?;
+        if index(route) > self.transform.manifest.routes.len() {
+            let routes = self.transform.manifest.routes.len();
+            return Err(protocol(format!("route {route} is not one of the {routes} that transform.yaml names")));
+        }
+        let most = self.transform.limits.max_outputs;
+        if self.work.results.outputs.len() - self.current.outputs >= index(most) {
+            return Err(output_limit(format!("more than {most} outputs for one event (limits.max_outputs)")));
+        }
+        self.admit_bytes(bytes, size_of::<Output>())
+    }
+
+    /// Counts the key of the next output in.
+    pub fn admit_key(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.event("set-key")?;
+        self.admit_bytes(bytes, 0)
+    }
+
+    pub fn set_key(&mut self, key: Range<u32>) {
+        self.current.key = Some(key);
+    }
+
+    /// Sets a header of the next output, in place of any of that name.
+    pub fn admit_header(&mut self, name: &str, bytes: usize) -> Result<(), Fault> {
+        self.event("set-header")?;
+        if name.starts_with("tollgate.") {
+            return Err(protocol(format!(
+                "set-header of `{}`: names with `tollgate.` are the host's",
+                clean(name, 64)
+            )));
+        }
+        let known = self.current.headers.iter().any(|(known, _)| known == name);
+        if !known && self.current.headers.len() >= limits::OUTPUT_HEADERS {
+            return Err(output_limit(format!("more than {} headers on one output", limits::OUTPUT_HEADERS)));
+        }
+        self.admit_bytes(name.len() + bytes, size_of::<(String, Vec<u8>)>())
+    }
+
+    pub fn set_header(&mut self, name: String, value: Vec<u8>) {
+        match self.current.headers.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.current.headers.push((name, value)),
+        }
+    }
+
+    /// An output with what `set-key` and `set-header` said since the last one. It was admitted, or is a pass.
+    pub fn push_output(&mut self, route: u32, payload: Bytes) {
+        let key = self.current.key.take().map_or(Bytes::Input, Bytes::Arena);
+        let headers = std::mem::take(&mut self.current.headers);
+        self.work.results.outputs.push(Output { route, transform: self.place, payload, key, headers });
+    }
+
+    /// Remembers why the event is about to be rejected.
+    pub fn explain(&mut self, code: &str, field: &str, message: &str) -> Result<(), Fault> {
+        self.event("explain")?;
+        let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
+        if code.is_empty() || code.len() > limits::CODE_BYTES || !code.bytes().all(legal) {
+            return Err(protocol(format!(
+                "explain with the code `{}`: 1 to 64 of a to z, 0 to 9, `_`, `-` and `.`",
+                clean(code, limits::CODE_BYTES)
+            )));
+        }
+        self.current.explained = Some(Explained {
+            code: code.to_owned(),
+            field: clean(field, limits::FIELD_BYTES),
+            message: clean(message, limits::MESSAGE_BYTES),
+        });
+        Ok(())
+    }
+
+    /// The current event, or the fault of calling `what` without one.
+    pub fn event(&self, what: &str) -> Result<usize, Fault> {
+        match self.phase {
+            Phase::Event(event) => Ok(event),
+            Phase::Starting | Phase::Ready | Phase::Ended => Err(protocol(format!("{what} without a current event"))),
+        }
+    }
+
+    /// Throws away what was said of an event that could not be settled.
+    pub fn abandon(&mut self) {
+        if let Phase::Event(event) = self.phase {
+            self.discard();
+            self.cut_logs(event);
+        }
+    }
+
+    /// Writes a line to the operator's log, as far as the event's bytes and lines reach.
+    pub fn log(&mut self, level: Level, message: &str) {
+        if self.logging.lines == 0 || (self.logging.bytes == 0 && !message.is_empty()) {
+            self.logging.cut += 1;
+            return;
+        }
+        let line = clean(message, self.logging.bytes);
+        if message.len() > self.logging.bytes {
+            self.logging.cut += 1;
+        }
+        self.logging.bytes -= message.len().min(self.logging.bytes);
+        self.logging.lines -= 1;
+        let (transform, partition) = (self.transform.manifest.name.as_str(), self.partition);
+        // -1: outside of an event.
+        let offset = match self.phase {
+            Phase::Event(event) => self.events.record_offsets[event],
+            Phase::Starting | Phase::Ready | Phase::Ended => -1,
+        };
+        match level {
+            Level::Debug => tracing::debug!(target: "tollgate::guest", transform, partition, offset, "{line}"),
+            Level::Info => tracing::info!(target: "tollgate::guest", transform, partition, offset, "{line}"),
+            Level::Warn => tracing::warn!(target: "tollgate::guest", transform, partition, offset, "{line}"),
+            Level::Error => tracing::error!(target: "tollgate::guest", transform, partition, offset, "{line}"),
+        }
+    }
+
+    fn cut_logs(&mut self, event: usize) {
+        if self.logging.cut > 0 {
+            let (transform, partition) = (self.transform.manifest.name.as_str(), self.partition);
+            let (offset, cut) = (self.events.record_offsets[event], self.logging.cut);
+            tracing::warn!(target: "tollgate::guest", transform, partition, offset, cut, "log lines over the limit");
+        }
+    }
+
+    fn admit_bytes(&mut self, bytes: usize, overhead: usize) -> Result<(), Fault> {
+        let (bytes, overhead) = (bytes as u64, overhead as u64);
+        let limits = &self.transform.limits;
+        if self.current.bytes + bytes > limits.output_bytes {
+            let most = limits.output_bytes;
+            return Err(output_limit(format!("more than {most} bytes of outputs for one event (limits.output_bytes)")));
+        }
+        // An event alone always fits, since a batch may emit what an event may; its overhead is bounded by max_outputs.
+        let alone = self.work.emitted == self.current.counted;
+        let past_arena = self.work.results.arena.len() as u64 + bytes > u64::from(u32::MAX);
+        if past_arena || (!alone && self.work.emitted + bytes + overhead > limits.batch_output_bytes) {
+            return Err(Fault::BatchOutput);
+        }
+        self.current.bytes += bytes;
+        self.current.counted += bytes + overhead;
+        self.work.emitted += bytes + overhead;
+        Ok(())
+    }
+
+    fn begin_event(&mut self) {
+        self.current.outputs = self.work.results.outputs.len();
+        self.current.arena = self.work.results.arena.len();
+        self.current.bytes = 0;
+        self.current.counted = 0;
+        self.current.key = None;
+        self.current.headers.clear();
+        self.current.explained = None;
+        self.logging = Logging::new(&self.transform);
+    }
+
+    fn outputs(&self) -> Outcome {
+        Outcome::Outputs(bound(self.current.outputs)..bound(self.work.results.outputs.len()))
+    }
+
+    fn discard(&mut self) {
+        self.work.results.outputs.truncate(self.current.outputs);
+        self.work.results.arena.truncate(self.current.arena);
+        self.work.emitted -= self.current.counted;
+        self.current.counted = 0;
+    }
+
+    fn rejection(&mut self, fuel_used: u64) -> Rejected {
+        let explained = self.current.explained.take();
+        let Explained { code, field, message } = explained.unwrap_or_else(|| Explained {
+            code: "rejected".into(),
+            field: String::new(),
+            message: String::new(),
+        });
+        Rejected { transform: self.place, code, field, message, fuel_used }
+    }
+}
+
+impl Logging {
+    fn new(transform: &Loaded) -> Logging {
+        let bytes = usize::try_from(transform.limits.log_bytes).unwrap_or(usize::MAX);
+        Logging { bytes, lines: limits::LOG_LINES, cut: 0 }
+    }
+}
+
+/// The memory of an instance, summed over its memories; growing beyond the limit ends the instance with a clear error,
+/// where a guest that is merely told so would abort with an obscure one.
+pub(crate) struct Memory {
+    limit: u64,
+    used: u64,
+    elements: usize,
+}
+
+impl Memory {
+    fn over(&self, what: &str) -> wasmtime::Error {
+        let message = format!("{what} beyond {} bytes (limits.memory)", self.limit);
+        Fault::Event { code: FailureCode::MemoryLimit, message }.into()
+    }
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used.saturating_add((desired - current) as u64);
+        if wanted > self.limit {
+            return Err(self.over("memory would grow"));
+        }
+        self.used = wanted;
+        Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        Err(self.over("memory would grow past its own maximum or"))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.elements = self.elements.saturating_add(desired - current);
+        if self.elements > limits::TABLE_ELEMENTS {
+            let message = format!("tables would grow beyond {} elements", limits::TABLE_ELEMENTS);
+            return Err(Fault::Event { code: FailureCode::MemoryLimit, message }.into());
+        }
+        Ok(true)
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        let message = "tables would grow past their own maximum".to_owned();
+        Err(Fault::Event { code: FailureCode::MemoryLimit, message }.into())
+    }
+
+    fn instances(&self) -> usize {
+        index(limits::CORE_INSTANCES)
+    }
+
+    fn tables(&self) -> usize {
+        index(limits::TABLES)
+    }
+
+    fn memories(&self) -> usize {
+        index(limits::MEMORIES)
+    }
+}
+
+/// A guest's text for people: at most so many bytes, on one line, nothing that drives a terminal.
+pub(crate) fn clean(text: &str, most: usize) -> String {
+    let end = text.floor_char_boundary(most);
+    let plain = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => '?',
+        c => c,
+    };
+    text[..end].chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn text_is_cut_between_characters_and_cannot_drive_a_terminal() {
+        assert_eq!(clean("a\u{1b}[31mred\nline\u{9b}", 100), "a?[31mred line?");
+        assert_eq!(clean("grün", 3), "gr");
+        assert_eq!(clean("grün", 4), "grü");
+    }
+}

@@ -1,0 +1,27 @@
+//! Runs transform components on batches of events under fuel, memory, stack, output and log limits.
+//!
+//! The only crate that names wasmtime. A [`Sandbox`] is one engine with its pool and its epoch ticker;
+//! a [`Transform`] is a component that was checked, compiled and linked; a [`Chain`] is what a lane runs.
+//!
+//! A guest is taken to be hostile. It can reach what the WIT world names and nothing else; what it does costs fuel,
+//! its calls into the host included; and whatever it does, it costs one event its way (a [`Failed`] with a reason) and
+//! never the process. The host's calls run on the caller's thread: it needs a stack of [`limits::THREAD_STACK`].
+
+mod batch;
+mod chain;
+mod engine;
+mod error;
+mod guest;
+mod imports;
+pub mod limits;
+mod load;
+mod manifest;
+mod run;
+
+pub use batch::*;
+pub use chain::Chain;
+pub use engine::{Sandbox, Settings};
+pub use error::{Class, LoadError, RunError, SandboxError};
+pub use limits::{Limits, LimitsError, LimitsSpec};
+pub use load::{Overrides, Transform};
+pub use manifest::{CAPABILITIES, Digest, Manifest, SECTION};

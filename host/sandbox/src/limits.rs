@@ -1,0 +1,289 @@
+//! Every bound of the sandbox, each with the reason for its number.
+//!
+//! A transform declares what it needs (its manifest), an operator says what it may have (the pipeline's ceiling), and
+//! the smaller of the two holds. What neither mentions has a default; what either asks beyond the hard bounds below is
+//! refused when the component is loaded, not clipped in silence.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Bytes of a component. Python's interpreter makes one of 18 MB; nothing sensible has more than three times that.
+pub const COMPONENT_BYTES: usize = 64 << 20;
+/// Bytes of the manifest: a page of JSON, with room for a large configuration. It is held once a revision.
+pub const MANIFEST_BYTES: usize = 256 << 10;
+/// Named routes of a transform. Each is a topic to be created and watched by a person.
+pub const ROUTES: usize = 16;
+
+/// Fuel of one event: a second of work. Beyond it a batch of a few hundred events outlives any poll interval.
+pub const MAX_FUEL: u64 = 1_000_000_000;
+/// Fuel of everything outside an event: start functions, `init`, taking the batch over, returning. About 10 ms, which
+/// is a hundred times what parsing a page of configuration takes; it is burnt once a batch.
+pub const START_FUEL: u64 = 20_000_000;
+/// Fuel of a call into the host beside a unit a byte: what the call costs in wasm instructions, so that calling the
+/// host in a loop is no cheaper than computing in one.
+pub const CALL_FUEL: u64 = 100;
+
+/// Memory of an instance. A memory is wiped after every batch, so its size is paid in time as well.
+pub const MAX_MEMORY: u64 = 1 << 30;
+/// Enough for a Rust guest with a batch of 4,000 events in its arena.
+pub const DEFAULT_MEMORY: u64 = 16 << 20;
+/// Stack of a guest. Calls run on the calling thread, which needs [`THREAD_STACK`]; frames of checks and enrichments
+/// are small, and a parser that recurses deeper than this is attacked.
+pub const WASM_STACK: usize = 256 << 10;
+/// What a thread that runs a [`crate::Chain`] must have: the guest's stack, the host's frames above and below, and room.
+/// Running out of it ends the process.
+pub const THREAD_STACK: usize = 2 << 20;
+/// Table elements of an instance, summed: function pointers. Python's interpreter has 6,000.
+pub const TABLE_ELEMENTS: usize = 20_000;
+/// Tables, core instances and memories of an instance. wit-component makes three core instances of a simple guest;
+/// a dynamically linked one (Python) has a dozen. One memory is the rule, and each reserves 4 GiB of address space.
+pub const TABLES: u32 = 16;
+pub const CORE_INSTANCES: u32 = 24;
+pub const MEMORIES: u32 = 4;
+/// Bytes of the host's record of one instance: function pointers of imports and globals.
+pub const INSTANCE_BYTES: usize = 1 << 20;
+
+/// Outputs of an event. One event becoming a thousand rows is a query, not a check.
+pub const MAX_OUTPUTS: u32 = 1_000;
+pub const DEFAULT_OUTPUTS: u32 = 16;
+/// Bytes of an event's outputs with keys and headers. Kafka's own default for a record is 1 MiB.
+pub const MAX_OUTPUT_BYTES: u64 = 64 << 20;
+pub const DEFAULT_OUTPUT_BYTES: u64 = 1 << 20;
+/// Bytes of what a transform emits for one batch. It bounds the lane's memory, once for each transform of the chain.
+pub const MAX_BATCH_OUTPUT_BYTES: u64 = 256 << 20;
+pub const DEFAULT_BATCH_OUTPUT_BYTES: u64 = 64 << 20;
+/// Headers that a guest may set on one output.
+pub const OUTPUT_HEADERS: usize = 64;
+/// Bytes of an event's log lines.
+pub const MAX_LOG_BYTES: u64 = 64 << 10;
+pub const DEFAULT_LOG_BYTES: u64 = 4 << 10;
+/// Log lines of an event, since an empty line costs a line all the same.
+pub const LOG_LINES: u32 = 32;
+/// Bytes of a message of a guest (a panic, a reject's sentence): it becomes a header of a dead letter.
+pub const MESSAGE_BYTES: usize = 4 << 10;
+/// Bytes of a reject's code, as WIT says, and of its field path.
+pub const CODE_BYTES: usize = 64;
+pub const FIELD_BYTES: usize = 1 << 10;
+
+/// Length of an epoch: the grain of deadlines, and a thousand wake-ups a second of one thread, 0.2 % of a core.
+pub const TICK: Duration = Duration::from_millis(1);
+/// How far the deadline lies above the time that the fuel takes: fuel must win on a machine twenty times as busy.
+pub const DEADLINE_FACTOR: u32 = 20;
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
+/// Well under Kafka's poll interval (300 s) for three tries and what surrounds them.
+pub const MAX_DEADLINE: Duration = Duration::from_secs(30);
+/// How often an event whose run was interrupted is tried alone, and the pause before the second try; it doubles.
+pub const INTERRUPT_TRIES: u32 = 3;
+pub const INTERRUPT_BACKOFF: Duration = Duration::from_millis(20);
+
+/// How many events are tried together after one of them failed. It doubles with each success: a batch full of failures
+/// is not copied whole into an instance for each of them.
+pub const WINDOW_AFTER_FAILURE: usize = 32;
+
+/// Limits as they are written down: in a manifest, or as a pipeline's ceiling. Sizes are bytes or text such as
+/// `"16MiB"`, the deadline is text such as `"500ms"` or `"1s"`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSpec {
+    /// Units of an event. Required in a manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
+    pub memory: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_outputs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
+    pub output_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
+    pub batch_output_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
+    pub log_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "write_duration", deserialize_with = "duration")]
+    pub deadline: Option<Duration>,
+}
+
+/// The limits that hold for a transform: `min(manifest, ceiling)`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Units of an event, host calls included.
+    pub fuel: u64,
+    /// Bytes, summed over all memories of an instance.
+    pub memory: u64,
+    /// Outputs of an event.
+    pub max_outputs: u32,
+    /// Bytes of an event's outputs, their keys and headers.
+    pub output_bytes: u64,
+    /// Bytes of what one instance emits for the events it sees.
+    pub batch_output_bytes: u64,
+    /// Bytes of an event's log lines.
+    pub log_bytes: u64,
+    /// How long an event may run before it is interrupted and tried again: the asked for, or [`DEADLINE_FACTOR`] times
+    /// what its fuel takes here, whichever is longer. Not part of a revision, since it settles no event.
+    #[serde(skip)]
+    pub deadline: Duration,
+}
+
+/// Why no limits could be made of a manifest and a ceiling.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    #[error("the manifest sets no limits.fuel: say how much fuel an event may use")]
+    NoFuel,
+    #[error("{limit} is {value}, and must lie between {least} and {most}")]
+    OutOfBounds { limit: &'static str, value: u64, least: u64, most: u64 },
+}
+
+impl Limits {
+    /// The smaller of what the manifest asks and what the ceiling allows.
+    ///
+    /// # Errors
+    /// Where the manifest sets no fuel, or either goes beyond the hard bounds of this module.
+    pub fn effective(manifest: &LimitsSpec, ceiling: &LimitsSpec) -> Result<Limits, LimitsError> {
+        let fuel = manifest.fuel.ok_or(LimitsError::NoFuel)?;
+        let pick = |limit, asked: u64, allowed: Option<u64>, most| -> Result<u64, LimitsError> {
+            let allowed = allowed.unwrap_or(most);
+            for value in [asked, allowed] {
+                if value == 0 || value > most {
+                    return Err(LimitsError::OutOfBounds { limit, value, least: 1, most });
+                }
+            }
+            Ok(asked.min(allowed))
+        };
+        let outputs = pick(
+            "limits.max_outputs",
+            manifest.max_outputs.unwrap_or(DEFAULT_OUTPUTS).into(),
+            ceiling.max_outputs.map(u64::from),
+            MAX_OUTPUTS.into(),
+        )?;
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let deadline = pick(
+            "limits.deadline (ms)",
+            milliseconds(manifest.deadline.unwrap_or(DEFAULT_DEADLINE)),
+            ceiling.deadline.map(milliseconds),
+            milliseconds(MAX_DEADLINE),
+        )?;
+        Ok(Limits {
+            fuel: pick("limits.fuel", fuel, ceiling.fuel, MAX_FUEL)?,
+            memory: pick("limits.memory", manifest.memory.unwrap_or(DEFAULT_MEMORY), ceiling.memory, MAX_MEMORY)?,
+            max_outputs: u32::try_from(outputs).unwrap_or(MAX_OUTPUTS),
+            output_bytes: pick(
+                "limits.output_bytes",
+                manifest.output_bytes.unwrap_or(DEFAULT_OUTPUT_BYTES),
+                ceiling.output_bytes,
+                MAX_OUTPUT_BYTES,
+            )?,
+            batch_output_bytes: pick(
+                "limits.batch_output_bytes",
+                manifest.batch_output_bytes.unwrap_or(DEFAULT_BATCH_OUTPUT_BYTES),
+                ceiling.batch_output_bytes,
+                MAX_BATCH_OUTPUT_BYTES,
+            )?,
+            log_bytes: pick(
+                "limits.log_bytes",
+                manifest.log_bytes.unwrap_or(DEFAULT_LOG_BYTES),
+                ceiling.log_bytes,
+                MAX_LOG_BYTES,
+            )?,
+            deadline: Duration::from_millis(deadline),
+        }
+        .consistent())
+    }
+
+    /// An event must fit into a batch of its own.
+    fn consistent(mut self) -> Limits {
+        self.output_bytes = self.output_bytes.min(self.batch_output_bytes);
+        self
+    }
+}
+
+/// Bytes, or a number with `B`, `kB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    struct Size;
+    impl de::Visitor<'_> for Size {
+        type Value = Option<u64>;
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a size such as 65536 or \"16MiB\"")
+        }
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<Option<u64>, E> {
+            Ok(Some(value))
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<u64>, E> {
+            const UNITS: [(&str, u64); 7] = [
+                ("KiB", 1 << 10),
+                ("MiB", 1 << 20),
+                ("GiB", 1 << 30),
+                ("kB", 1_000),
+                ("MB", 1_000_000),
+                ("GB", 1_000_000_000),
+                ("B", 1),
+            ];
+            UNITS
+                .iter()
+                .find_map(|(unit, factor)| number(text, unit)?.checked_mul(*factor))
+                .map(Some)
+                .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+    }
+    deserializer.deserialize_any(Size)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let parsed = number(&text, "ms").map(Duration::from_millis).or_else(|| number(&text, "s").map(Duration::from_secs));
+    parsed
+        .map(Some)
+        .ok_or_else(|| de::Error::invalid_value(de::Unexpected::Str(&text), &"a duration such as \"500ms\" or \"1s\""))
+}
+
+fn write_duration<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| format!("{}ms", duration.as_millis())).serialize(serializer)
+}
+
+fn number(text: &str, unit: &str) -> Option<u64> {
+    text.strip_suffix(unit)?.trim_end().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> Result<LimitsSpec, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_smaller_of_manifest_and_ceiling_holds() {
+        let manifest = spec(r#"{"fuel": 5000, "memory": "16MiB", "deadline": "2s", "max_outputs": 3}"#).unwrap();
+        let ceiling = spec(r#"{"fuel": 9000, "memory": 1048576, "deadline": "500ms"}"#).unwrap();
+        let limits = Limits::effective(&manifest, &ceiling).unwrap();
+        assert_eq!((limits.fuel, limits.memory, limits.max_outputs), (5000, 1 << 20, 3));
+        assert_eq!(limits.deadline, Duration::from_millis(500));
+        assert_eq!(limits.output_bytes, DEFAULT_OUTPUT_BYTES);
+    }
+
+    #[test]
+    fn fuel_is_required_and_bounds_are_hard() {
+        let none = LimitsSpec::default();
+        assert_eq!(Limits::effective(&none, &none), Err(LimitsError::NoFuel));
+        for bad in [r#"{"fuel": 0}"#, r#"{"fuel": 1000000001}"#, r#"{"fuel": 1, "memory": "2GiB"}"#] {
+            let refused = Limits::effective(&spec(bad).unwrap(), &none);
+            assert!(matches!(refused, Err(LimitsError::OutOfBounds { .. })), "{bad}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_fits_into_its_batch() {
+        let manifest = spec(r#"{"fuel": 1, "output_bytes": "2MiB", "batch_output_bytes": "1MiB"}"#).unwrap();
+        assert_eq!(Limits::effective(&manifest, &LimitsSpec::default()).unwrap().output_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_typos_are_refused() {
+        let written = spec(r#"{"fuel": 7, "memory": "64KiB", "deadline": "1s"}"#).unwrap();
+        assert_eq!(spec(&serde_json::to_string(&written).unwrap()), Ok(written));
+        for bad in [r#"{"feul": 1}"#, r#"{"memory": "16 potatoes"}"#, r#"{"deadline": 5}"#, r#"{"fuel": -1}"#] {
+            assert!(spec(bad).is_err(), "{bad}");
+        }
+    }
+}

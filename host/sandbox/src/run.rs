@@ -1,0 +1,326 @@
+//! One transform on one batch: which events an instance is given, and what becomes of those on which it ends.
+//!
+//! Every batch gets a fresh instance, so that no event depends on another batch's. Within the batch the host hears of
+//! each event as it is settled, so whatever ends the instance ends it *at an event*, and the events before it keep
+//! their verdicts. That event is run again alone on a fresh instance, for it may have suffered from what an earlier one
+//! left in the guest's memory; what happens there is its verdict. So a verdict depends on the event alone, and the same
+//! batch gives the same verdicts however it is cut.
+//!
+//! The alternatives were one instance an event (three times the cost of the work itself) and one call an event on a
+//! shared instance (twice); neither is needed to know where a trap happened.
+//!
+//! What is nobody's fault: an interruption (the machine's; tried again, then the lane's problem), and an end before the
+//! first event, which is the batch's size or the transform itself. The events are then tried one by one; if one of them
+//! fails in that way too, an empty batch decides whether it is the event or the revision.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread;
+
+use wasmtime::component::{ComponentType, Instance, Lower};
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+
+use crate::batch::{BatchMeta, Events, Failed, FailureCode, Outcome, Results, index};
+use crate::error::{LoadError, RunError};
+use crate::guest::{Fault, Guest, Phase, Work, clean};
+use crate::limits;
+use crate::load::Transform;
+
+/// `guest.batch-meta` of the WIT world.
+#[derive(Debug, Clone, ComponentType, Lower)]
+#[component(record)]
+struct Meta {
+    topic: String,
+    partition: i32,
+    #[component(name = "schema-id")]
+    schema_id: u32,
+    #[component(name = "batch-time")]
+    batch_time: i64,
+    seed: u64,
+}
+
+type InitParams<'a> = (&'a [u8],);
+type InitResult = (Result<(), String>,);
+type ProcessParams<'a> = (Meta, &'a [u8], &'a [u32], &'a [u8], &'a [i64], &'a [i64]);
+
+/// How an instance ended.
+enum End {
+    Settled,
+    /// At this event, or before the first one.
+    Stopped {
+        at: Option<usize>,
+        why: Why,
+        fuel: u64,
+    },
+}
+
+enum Why {
+    Fault(FailureCode, String),
+    /// Instantiation or `init` failed.
+    Start(String),
+    Interrupted,
+    PoolExhausted,
+    BatchOutput,
+}
+
+/// One transform, at its place in the chain, and the batch it is given.
+pub(crate) struct Run<'a> {
+    pub transform: &'a Transform,
+    pub place: usize,
+    pub meta: &'a BatchMeta,
+    pub events: &'a Arc<Events>,
+}
+
+/// Starts an instance for nobody: whether the component's start functions and `init` succeed.
+pub(crate) fn try_start(transform: &Transform) -> Result<(), LoadError> {
+    let meta = BatchMeta { topic: String::new(), partition: -1, schema_id: 0, batch_time: 0, seed: 0 };
+    let events = Arc::default();
+    let run = Run { transform, place: 0, meta: &meta, events: &events };
+    let mut store = run.store(0..0, Work::default()).map_err(|error| LoadError::Start(format!("{error:#}")))?;
+    let instance = match run.start(&mut store) {
+        Ok(instance) => instance,
+        Err(Why::PoolExhausted) => return Err(LoadError::PoolExhausted),
+        Err(Why::Fault(_, message) | Why::Start(message)) => return Err(LoadError::Start(message)),
+        Err(Why::Interrupted) => return Err(LoadError::Start("interrupted after its deadline".into())),
+        Err(Why::BatchOutput) => return Err(LoadError::Start("it emits in init".into())),
+    };
+    instance
+        .get_typed_func::<ProcessParams, ()>(&mut store, transform.0.process)
+        .map_err(|error| LoadError::World(format!("process: {error:#}")))?;
+    Ok(())
+}
+
+impl Run<'_> {
+    /// Settles all events of the batch, in order, into `results`.
+    pub fn run(&self, results: &mut Results) -> Result<(), RunError> {
+        let mut work = Work { results: std::mem::take(results), emitted: 0 };
+        let mut settled = 0;
+        let mut window = self.events.len();
+        while settled < self.events.len() {
+            let end = settled.saturating_add(window).min(self.events.len());
+            let stopped = match self.attempt(settled..end, &mut work) {
+                End::Settled => {
+                    settled = end;
+                    window = window.saturating_mul(2);
+                    continue;
+                }
+                End::Stopped { at, why, .. } => self.blame(why).map(|()| at)?,
+            };
+            let suspect = stopped.or((end - settled == 1).then_some(settled));
+            match suspect {
+                Some(event) => {
+                    self.alone(event, &mut work)?;
+                    settled = event + 1;
+                    window = limits::WINDOW_AFTER_FAILURE;
+                }
+                None => window = 1,
+            }
+        }
+        *results = work.results;
+        Ok(())
+    }
+
+    /// Runs an event alone on a fresh instance: what happens now is its verdict.
+    fn alone(&self, event: usize, work: &mut Work) -> Result<(), RunError> {
+        for attempt in 0..limits::INTERRUPT_TRIES {
+            let (at, why, fuel_used) = match self.attempt(event..event + 1, work) {
+                End::Settled => return Ok(()),
+                End::Stopped { at, why, fuel } => (at, why, fuel),
+            };
+            let Why::Fault(code, message) = why else {
+                self.blame(why)?;
+                thread::sleep(limits::INTERRUPT_BACKOFF * 2_u32.saturating_pow(attempt));
+                continue;
+            };
+            if at.is_none() {
+                self.acquit_revision(&message)?;
+            }
+            let failed = Failed { transform: self.place, code, message, fuel_used };
+            work.results.outcomes.push(Outcome::Failed(Box::new(failed)));
+            work.results.fuel.push(fuel_used);
+            return Ok(());
+        }
+        let offset = self.events.record_offsets[event];
+        Err(RunError::Interrupted { transform: self.name(), offset, tries: limits::INTERRUPT_TRIES })
+    }
+
+    /// A transform that cannot even take an empty batch is broken: no event may be blamed.
+    fn acquit_revision(&self, message: &str) -> Result<(), RunError> {
+        match self.attempt(0..0, &mut Work::default()) {
+            End::Settled => Ok(()),
+            End::Stopped { why: Why::Fault(..), .. } => {
+                Err(self.revision(format!("it ends before its first event, on an empty batch too: {message}")))
+            }
+            End::Stopped { why, .. } => self.blame(why),
+        }
+    }
+
+    /// Whether an event may be to blame; what cannot be an event's fault is the run's error.
+    fn blame(&self, why: Why) -> Result<(), RunError> {
+        match why {
+            Why::Fault(..) | Why::Interrupted => Ok(()),
+            Why::Start(message) => Err(self.revision(message)),
+            Why::PoolExhausted => Err(RunError::PoolExhausted { transform: self.name() }),
+            Why::BatchOutput => {
+                let limit = self.transform.0.limits.batch_output_bytes;
+                Err(RunError::BatchOutput { transform: self.name(), limit })
+            }
+        }
+    }
+
+    fn revision(&self, message: String) -> RunError {
+        RunError::Revision { transform: self.name(), message }
+    }
+
+    fn name(&self) -> String {
+        self.transform.0.manifest.name.clone()
+    }
+
+    /// Gives a window of the batch to a fresh instance. What it settles is in `work`, whatever happens next.
+    fn attempt(&self, window: Range<usize>, work: &mut Work) -> End {
+        let mut store = match self.store(window.clone(), std::mem::take(work)) {
+            Ok(store) => store,
+            Err(error) => return End::Stopped { at: None, why: Why::Start(format!("{error:#}")), fuel: 0 },
+        };
+        let ended = self.start(&mut store).and_then(|instance| self.process(&mut store, instance, window));
+        let left = store.get_fuel().unwrap_or(0);
+        let mut guest = store.into_data();
+        guest.abandon();
+        *work = guest.work;
+        let (at, budget) = match guest.phase {
+            Phase::Event(event) => (Some(event), self.transform.0.limits.fuel),
+            Phase::Starting | Phase::Ready | Phase::Ended => (None, limits::START_FUEL),
+        };
+        match ended {
+            Ok(()) => End::Settled,
+            // Every event has its verdict, and none would be given another: the instance is gone, and that is all.
+            Err(why) if guest.phase == Phase::Ended => {
+                let message = match why {
+                    Why::Fault(_, message) | Why::Start(message) => message,
+                    Why::Interrupted | Why::PoolExhausted | Why::BatchOutput => "interrupted".to_owned(),
+                };
+                tracing::warn!(transform = self.name(), "ended after its last event: {message}");
+                End::Settled
+            }
+            // A fault in start or init is no event's.
+            Err(Why::Fault(_, message)) if guest.phase == Phase::Starting => {
+                End::Stopped { at: None, why: Why::Start(message), fuel: 0 }
+            }
+            Err(why @ Why::Fault(FailureCode::FuelExhausted, _)) => End::Stopped { at, why, fuel: budget },
+            Err(why) => End::Stopped { at, why, fuel: budget.saturating_sub(left) },
+        }
+    }
+
+    fn store(&self, window: Range<usize>, work: Work) -> wasmtime::Result<Store<Guest>> {
+        let loaded = &self.transform.0;
+        let events = Arc::clone(self.events);
+        let guest = Guest::new(Arc::clone(loaded), self.place, self.meta.partition, events, window, work);
+        let mut store = Store::try_new(loaded.pre.engine(), guest)?;
+        store.limiter(|guest| &mut guest.memory);
+        // No list or string is larger than the memory it lies in; what it costs is charged as fuel.
+        store.set_hostcall_fuel(usize::try_from(loaded.limits.memory).unwrap_or(usize::MAX));
+        store.set_max_component_handles(64);
+        store.epoch_deadline_trap();
+        store.set_epoch_deadline(loaded.start_ticks);
+        // Before instantiation, which runs the guest's code too.
+        store.set_fuel(limits::START_FUEL)?;
+        Ok(store)
+    }
+
+    /// Instantiates and calls `init`.
+    fn start(&self, store: &mut Store<Guest>) -> Result<Instance, Why> {
+        let loaded = &self.transform.0;
+        let instance = loaded.pre.instantiate(&mut *store).map_err(why)?;
+        let init = instance
+            .get_typed_func::<InitParams, InitResult>(&mut *store, loaded.init)
+            .map_err(|error| Why::Start(format!("the wrong world: init: {error:#}")))?;
+        let (done,) = init.call(&mut *store, (&loaded.config,)).map_err(why)?;
+        done.map_err(|message| Why::Start(format!("init refuses: {}", clean(&message, limits::MESSAGE_BYTES))))?;
+        Ok(instance)
+    }
+
+    fn process(&self, store: &mut Store<Guest>, instance: Instance, window: Range<usize>) -> Result<(), Why> {
+        let loaded = &self.transform.0;
+        let process = instance
+            .get_typed_func::<ProcessParams, ()>(&mut *store, loaded.process)
+            .map_err(|error| Why::Start(format!("the wrong world: process: {error:#}")))?;
+        store.set_fuel(limits::START_FUEL).map_err(why)?;
+        store.set_epoch_deadline(loaded.start_ticks);
+        store.data_mut().phase = Phase::Ready;
+        let cut = Cut::of(self.events, &window);
+        let (records, times) = (&self.events.record_offsets[window.clone()], &self.events.timestamps[window.clone()]);
+        let flags = &self.events.flags[window.clone()];
+        process.call(&mut *store, (self.meta(), cut.arena, cut.offsets(), flags, records, times)).map_err(why)?;
+        match store.data().phase {
+            Phase::Ended => Ok(()),
+            Phase::Ready if window.is_empty() => Ok(()),
+            Phase::Starting | Phase::Ready => {
+                store.data_mut().phase = Phase::Event(window.start);
+                Err(Why::Fault(FailureCode::Protocol, "process returned without a call of next".into()))
+            }
+            Phase::Event(_) => Err(Why::Fault(FailureCode::Protocol, "process returned before the end mark".into())),
+        }
+    }
+
+    fn meta(&self) -> Meta {
+        let BatchMeta { topic, partition, schema_id, batch_time, seed } = self.meta.clone();
+        Meta { topic, partition, schema_id, batch_time, seed }
+    }
+}
+
+/// The keys and values of a window. The whole batch is handed over as it is; a part of it needs bounds of its own.
+struct Cut<'a> {
+    arena: &'a [u8],
+    whole: &'a [u32],
+    moved: Option<Vec<u32>>,
+}
+
+impl<'a> Cut<'a> {
+    fn of(events: &'a Events, window: &Range<usize>) -> Cut<'a> {
+        if window.is_empty() {
+            return Cut { arena: &[], whole: &[0], moved: None };
+        }
+        let bounds = &events.offsets[2 * window.start..=2 * window.end];
+        let first = bounds[0];
+        let arena = &events.arena[index(first)..index(bounds[bounds.len() - 1])];
+        let moved = (first != 0).then(|| bounds.iter().map(|bound| bound - first).collect());
+        Cut { arena, whole: bounds, moved }
+    }
+
+    fn offsets(&self) -> &[u32] {
+        self.moved.as_deref().unwrap_or(self.whole)
+    }
+}
+
+/// What ended the guest's code. What is neither a trap nor the host's own fault is a value that the canonical ABI
+/// refuses: a list outside of memory, text that is not UTF-8, an enum's case that does not exist.
+fn why(error: wasmtime::Error) -> Why {
+    if let Some(fault) = error.downcast_ref::<Fault>() {
+        return match fault {
+            Fault::Event { code, message } => Why::Fault(*code, message.clone()),
+            Fault::BatchOutput => Why::BatchOutput,
+        };
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Why::PoolExhausted;
+    }
+    let Some(trap) = error.downcast_ref::<Trap>() else {
+        return Why::Fault(FailureCode::Protocol, clean(&error.root_cause().to_string(), limits::MESSAGE_BYTES));
+    };
+    let code = if *trap == Trap::Interrupt {
+        return Why::Interrupted;
+    } else if *trap == Trap::OutOfFuel {
+        FailureCode::FuelExhausted
+    } else if *trap == Trap::StackOverflow {
+        FailureCode::StackOverflow
+    } else {
+        FailureCode::Trap
+    };
+    let mut message = trap.to_string();
+    let names = error.downcast_ref::<WasmBacktrace>().into_iter().flat_map(|trace| trace.frames());
+    for (depth, name) in names.filter_map(|frame| frame.func_name()).take(3).enumerate() {
+        message.push_str(if depth == 0 { ", in " } else { " < " });
+        message.push_str(name);
+    }
+    Why::Fault(code, clean(&message, limits::MESSAGE_BYTES))
+}
