@@ -1,5 +1,7 @@
 //! Every bound of the host, each with the reason for its number. The sandbox's own bounds live in its crate.
 
+use std::time::Duration;
+
 /// Bytes of a pipeline.yaml or transform.yaml. The largest sensible one (hundreds of columns) has some 50 kB.
 pub const CONFIG_BYTES: u64 = 1 << 20;
 
@@ -8,3 +10,154 @@ pub const CONFIG_DEPTH: usize = 64;
 
 /// Bytes of a file named by `${file:…}`. Keys and certificates have a few kB; the bound keeps `/dev/zero` out.
 pub const SECRET_FILE_BYTES: u64 = 64 << 10;
+
+/// Characters of `pipeline:`. It begins each transactional id (Kafka takes 249) and each advisory lock's name.
+pub const PIPELINE_NAME: usize = 100;
+
+/// Kafka's own bound of a topic's name.
+pub const TOPIC_NAME: usize = 249;
+
+/// PostgreSQL cuts a longer identifier off (NAMEDATALEN − 1), silently.
+pub const IDENTIFIER_BYTES: usize = 63;
+
+/// `lanes:` each has a connection, a producer and instances of its own; beyond this PostgreSQL's connections run out first.
+pub const LANES: usize = 64;
+
+/// `source.session_timeout`: as in the articles; how long a member that died keeps its partitions.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+/// librdkafka's bound of `session.timeout.ms`.
+pub const SESSION_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+
+/// `source.heartbeat_interval`: Kafka's default; a tenth of the session, so that nine may be lost.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// `source.max_poll_interval`: as in the articles, and Kafka's default.
+pub const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// librdkafka's bound of `max.poll.interval.ms`.
+pub const MAX_POLL_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+
+/// `contract.max_bytes`: Kafka's default `max.message.bytes`; what is larger was let in on purpose.
+pub const EVENT_BYTES: usize = 1 << 20;
+/// The largest `contract.max_bytes`: offsets in a batch's arena have 32 bits, and a batch holds many events.
+pub const EVENT_BYTES_MAX: usize = 64 << 20;
+
+/// `delivery.batch.max_events`: upserts gain little beyond 4,000 rows a statement, and a redo repeats the batch.
+pub const BATCH_EVENTS: usize = 4_000;
+/// Beyond this a statement's arrays alone take tens of megabytes a lane.
+pub const BATCH_EVENTS_MAX: usize = 100_000;
+
+/// `delivery.batch.max_bytes`: 4,000 events of 500 bytes; larger events make smaller batches.
+pub const BATCH_BYTES: usize = 2 << 20;
+/// Offsets in the arena have 32 bits; half of that leaves room for keys.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// `delivery.batch.max_wait`: about one commit's time, so that waiting never costs more than committing.
+pub const BATCH_WAIT: Duration = Duration::from_millis(5);
+/// Longer than this is a latency nobody means; and it must stay far below the transaction's timeout.
+pub const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// `delivery.transaction_timeout`: a dead process blocks readers of its outputs this long plus Kafka's 10 s;
+/// statements end after 5 s and produces after 10 s, so a living one never needs more.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// librdkafka's least.
+pub const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// The broker's default `transaction.max.timeout.ms`; it refuses more.
+pub const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(900);
+
+/// `dead_letter.limit`: half of the events. Bad data comes in single events; a bad deploy rejects nearly all.
+pub const DEAD_LETTER_SHARE: f64 = 0.5;
+/// Fewer say nothing about a share.
+pub const DEAD_LETTER_OF_AT_LEAST: u64 = 1_000;
+/// Long enough to see 1,000 events of a slow topic, short enough to stop before the topic is drained.
+pub const DEAD_LETTER_WITHIN: Duration = Duration::from_secs(60);
+/// The window is kept as counts per second: an hour is 3,600 of them.
+pub const DEAD_LETTER_WITHIN_MAX: Duration = Duration::from_secs(3600);
+
+/// `retry_policy.max_retries`: as in the articles.
+pub const RETRIES: u32 = 3;
+/// More is no longer a bound.
+pub const RETRIES_MAX: u32 = 1_000;
+/// `retry_policy.initial_backoff`: a failover's shortest; a lost connection is often back at once.
+pub const BACKOFF_INITIAL: Duration = Duration::from_millis(100);
+/// `retry_policy.max_backoff`: as in the articles; nobody waits longer for a server that is back.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The largest that may be set.
+pub const BACKOFF_LIMIT: Duration = Duration::from_secs(3600);
+/// `retry_policy.multiplier`: as in the articles.
+pub const BACKOFF_MULTIPLIER: f64 = 2.0;
+/// Beyond ten the second wait is the last one.
+pub const BACKOFF_MULTIPLIER_MAX: f64 = 10.0;
+
+/// `backpressure.lag_threshold`: a second's worth at full speed is taken in a pause at most, and a drain never pauses.
+pub const BACKLOG_EVENTS: u64 = 100_000;
+/// Past this the backlog's bytes bind first in any case.
+pub const BACKLOG_EVENTS_MAX: u64 = 100_000_000;
+/// `backpressure.max_backlog_bytes`: leaves most of the 300 MB that the process may take to lanes and instances.
+pub const BACKLOG_BYTES: usize = 64 << 20;
+/// The largest that may be set.
+pub const BACKLOG_BYTES_MAX: usize = 16 << 30;
+
+/// `shutdown`: Kubernetes gives 30 s between SIGTERM and SIGKILL.
+pub const SHUTDOWN: Duration = Duration::from_secs(30);
+/// `start_deadline`: a broker and a database that start together with Tollgate are up by then.
+pub const START_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest `shutdown` and `start_deadline`.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(3600);
+
+/// A ceiling's memory: one WebAssembly page is the least that a component can start with, 4 GiB all it can address.
+pub const CEILING_MEMORY: (usize, usize) = (64 << 10, 4 << 30);
+/// A ceiling's output bytes of one event.
+pub const CEILING_OUTPUT_MAX: usize = 1 << 30;
+/// A ceiling's outputs of one event.
+pub const CEILING_OUTPUTS_MAX: u32 = 100_000;
+/// A ceiling's deadline; one that outlasts the poll interval would evict the member.
+pub const CEILING_DEADLINE_MAX: Duration = Duration::from_secs(300);
+
+/// PostgreSQL's bound of `numeric`'s declared precision.
+pub const NUMERIC_PRECISION: u16 = 1_000;
+
+/// One poll while a batch waits to be filled: short, so that it is handed over in time.
+pub const POLL_BUSY: Duration = Duration::from_millis(1);
+
+/// One poll while nothing waits: long enough to cost nothing, short enough to notice a rebalance or a stop.
+pub const POLL_IDLE: Duration = Duration::from_millis(50);
+
+/// Records taken in a row from what librdkafka has fetched, before the loop looks at its other events.
+pub const POLL_RUN: usize = 1_000;
+
+/// How long the poll thread waits for a lane before it pauses the lane's partitions; also at most a tenth of
+/// `max_poll_interval`, so that ten such waits in a row do not cost the membership.
+pub const LANE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Batches that wait for a lane beside the one in its hands: one is enough to keep it busy, two even out bursts.
+pub const LANE_QUEUE: usize = 2;
+
+/// A seek answers from librdkafka's own threads; it is no network call.
+pub const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Rebalances, takeovers and releases under way at once: the group has one at a time.
+pub const EVENTS: usize = 64;
+
+/// A lane's stack: the sandbox runs guests on it (256 KiB of their own) on top of our own frames.
+pub const LANE_STACK: usize = 4 << 20;
+
+/// Processes of one pipeline: each takes a slot.
+pub const SLOTS: i32 = 1024;
+
+/// How often the slot's session is asked whether it lives, and the stored pause is read.
+pub const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Attempts of one batch before what may be the event's fault or the world's is looked at event by event.
+pub const MAYBE_POISON_ATTEMPTS: u32 = 3;
+
+/// Bytes of a payload in a dead letter by reference: enough to recognise it, small enough for any topic.
+pub const REFERENCE_BYTES: usize = 1_024;
+
+/// A record's overhead beside key, value and headers, generously: varints, attributes, the batch's own header.
+pub const RECORD_OVERHEAD: usize = 128;
+
+/// Overhead of one header: two length varints.
+pub const HEADER_OVERHEAD: usize = 10;
+
+/// Characters of a message in a dead letter's headers.
+pub const MESSAGE_CHARS: usize = 2_000;

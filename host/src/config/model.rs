@@ -1,5 +1,6 @@
 //! What a pipeline.yaml says, after every default is filled in and every value is checked. Plain data.
 
+use super::reader::Places;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use std::time::Duration;
 pub struct Pipeline {
     /// `pipeline:` letters, digits, `.`, `_` and `-`; names the progress rows and the transactional ids.
     pub name: String,
+    /// The file, as it was named.
+    pub file: PathBuf,
     /// The folder of the file: relative paths in it start here.
     pub base: PathBuf,
     pub source: Source,
@@ -28,6 +31,8 @@ pub struct Pipeline {
     pub shutdown: Duration,
     /// `start_deadline:` how long to wait for Kafka and PostgreSQL at the start before exit code 3.
     pub start_deadline: Duration,
+    /// Where each key stands in the file, for findings that come later.
+    pub places: Places,
 }
 
 /// A value that is never printed: passwords, and URLs that hold one.
@@ -43,6 +48,47 @@ impl Secret {
         &self.0
     }
 }
+
+impl Secret {
+    /// A URL with the password in it masked, wherever it stands: `postgres://user:***@host/db?password=***`.
+    pub fn masked_url(&self) -> String {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return "***".to_owned() };
+        // The last @ ends the user's part: a password may hold /, ? and @ that somebody forgot to encode.
+        let (user, rest) = match rest.rsplit_once('@') {
+            Some((user, rest)) => match user.split_once(':') {
+                Some((name, _)) => (format!("{name}:***@"), rest),
+                None => (format!("{user}@"), rest),
+            },
+            None => (String::new(), rest),
+        };
+        let (address, query) = match rest.split_once('?') {
+            Some((address, query)) => (address, Some(query)),
+            None => (rest, None),
+        };
+        let pair = |pair: &str| match pair.split_once('=') {
+            Some((name, _)) if !SHOWN_PARAMETERS.contains(&name) => format!("{name}=***"),
+            _ => pair.to_owned(),
+        };
+        let query = query.map(|query| query.split('&').map(pair).collect::<Vec<_>>().join("&"));
+        match query {
+            Some(query) => format!("{scheme}://{user}{address}?{query}"),
+            None => format!("{scheme}://{user}{address}"),
+        }
+    }
+}
+
+/// The parameters of a PostgreSQL URL that hold no secret.
+const SHOWN_PARAMETERS: [&str; 9] = [
+    "sslmode",
+    "sslrootcert",
+    "host",
+    "port",
+    "dbname",
+    "user",
+    "application_name",
+    "options",
+    "statement-cache-capacity",
+];
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +112,44 @@ pub struct Source {
     /// `group_instance_id:` static membership, off by default.
     pub group_instance_id: Option<String>,
     /// `kafka:` further librdkafka settings, for what has no key of its own. Those the delivery protocol owns are refused.
-    pub extra: BTreeMap<String, String>,
+    pub extra: Settings,
+}
+
+/// librdkafka settings, name → value. Debug shows no value that could be a secret.
+#[derive(Clone, Default)]
+pub struct Settings(pub BTreeMap<String, String>);
+
+impl Settings {
+    /// Whether a setting's value may not be shown, by its name.
+    pub fn is_secret(name: &str) -> bool {
+        ["password", "secret", "token", "jaas", "oauthbearer.config", ".pem", "credential"]
+            .iter()
+            .any(|part| name.contains(part))
+    }
+}
+
+impl std::ops::Deref for Settings {
+    type Target = BTreeMap<String, String>;
+    fn deref(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+}
+
+impl<'s> IntoIterator for &'s Settings {
+    type Item = (&'s String, &'s String);
+    type IntoIter = std::collections::btree_map::Iter<'s, String, String>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value): (&String, &String)| {
+            (name.clone(), if Settings::is_secret(name) { "***".to_owned() } else { value.clone() })
+        };
+        f.debug_map().entries(self.iter().map(shown)).finish()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,15 +246,28 @@ pub enum Tombstones {
 }
 
 /// One of `transforms:`, in chain order.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Transform {
     /// `component:` path of the .wasm.
     pub component: PathBuf,
     pub ceiling: Ceiling,
     /// `config:` laid over the configuration in the component's transform.yaml.
     pub config: Option<serde_json::Value>,
+    /// `config` with every `${…}` as it stands in the file: what may be shown.
+    pub config_written: Option<serde_json::Value>,
     /// `routes:` route name of the component → topic.
     pub routes: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Transform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transform")
+            .field("component", &self.component)
+            .field("ceiling", &self.ceiling)
+            .field("config", &self.config_written)
+            .field("routes", &self.routes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The pipeline's upper bounds: the effective limit is the lower of these and the transform's own.
@@ -242,6 +338,15 @@ pub struct TableName {
     pub name: String,
 }
 
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
 /// One column of the target table.
 #[derive(Debug, Clone)]
 pub struct Column {
@@ -298,6 +403,25 @@ pub enum As {
     Text,
     Jsonb,
     Uuid,
+}
+
+/// As one writes it in the file.
+impl fmt::Display for As {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            As::Natural => f.write_str("natural"),
+            As::Numeric { precision, scale } => write!(f, "numeric({precision},{scale})"),
+            As::UnixSeconds => f.write_str("unix_s"),
+            As::UnixMillis => f.write_str("unix_ms"),
+            As::UnixMicros => f.write_str("unix_us"),
+            As::EnumName { strip_prefix: None } => f.write_str("enum_name"),
+            As::EnumName { strip_prefix: Some(prefix) } => write!(f, "enum_name without {prefix}"),
+            As::Int => f.write_str("int"),
+            As::Text => f.write_str("text"),
+            As::Jsonb => f.write_str("jsonb"),
+            As::Uuid => f.write_str("uuid"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

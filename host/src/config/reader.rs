@@ -481,7 +481,7 @@ pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<S
     let distance = |candidate: &str| {
         let plain =
             word.len() >= 4 && (candidate.starts_with(word) || (candidate.len() >= 4 && word.starts_with(candidate)));
-        if plain { 1 } else { strsim::damerau_levenshtein(&word.to_lowercase(), candidate) }
+        if plain { 1 } else { strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase()) }
     };
     known
         .map(|candidate| (distance(candidate), candidate))

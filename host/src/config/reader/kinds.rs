@@ -143,9 +143,21 @@ pub fn milliseconds_within(low: Duration, high: Duration) -> impl Fn(&str) -> Re
 
 fn bounded(value: Duration, low: Duration, high: Duration) -> Result<Duration, Complaint> {
     if value < low || value > high {
-        return Err(Complaint::new(format!("is out of range; it must be {low:?} to {high:?}")));
+        let (low, high) = (show_duration(low), show_duration(high));
+        return Err(Complaint::new(format!("is out of range; it must be {low} to {high}")));
     }
     Ok(value)
+}
+
+/// A duration as one would write it: `30s`.
+pub fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis >= size && millis.is_multiple_of(size) {
+            return format!("{}{unit}", millis / size);
+        }
+    }
+    format!("{millis}ms")
 }
 
 /// `1MiB`, `64KiB`, `500kB`; a plain number is bytes.

@@ -1,0 +1,446 @@
+//! Every key of a pipeline.yaml in one table: docs/configuration.md and the JSON Schema are made from it, and tests hold it
+//! against what the parser asks for and against the defaults that the parser fills in.
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// `transforms[].component`: `[]` for each item of a list, `*` for any name.
+    pub path: &'static str,
+    pub kind: Kind,
+    pub fallback: Fallback,
+    pub meaning: &'static str,
+}
+
+/// What a key's value may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Table,
+    /// A list of tables, whose keys follow with `[]`.
+    Tables,
+    /// A table whose keys are free names.
+    Map,
+    /// A table, or this.
+    TableOr(&'static Kind),
+    /// The same keys as those below another key.
+    Same(&'static str),
+    /// A free block.
+    Free,
+    Text,
+    Secret,
+    Path,
+    Paths,
+    Names,
+    Boolean,
+    Whole,
+    Signed,
+    Number,
+    Duration,
+    Milliseconds,
+    Bytes,
+    Choice(&'static [&'static str]),
+    /// A fixed word, or a text.
+    WordOrText(&'static str),
+    /// A whole number, a field's path or `true`.
+    Addend,
+    Null,
+}
+
+/// What holds when the key is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    Required,
+    /// Required, but another key may say it too.
+    RequiredOnce,
+    Value(&'static str),
+    Nothing,
+}
+
+use Fallback::{Nothing, Required, RequiredOnce, Value};
+use Kind::{
+    Addend, Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Names, Null, Number, Path, Paths, Same, Secret,
+    Signed, Table, TableOr, Tables, Text, Whole, WordOrText,
+};
+
+const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
+    Key { path, kind, fallback, meaning }
+}
+
+/// All keys, in the order of the page.
+pub const KEYS: &[Key] = &[
+    key(
+        "pipeline",
+        Text,
+        Required,
+        "Name of the pipeline: 1 to 100 letters, digits, `.`, `_` and `-`. Names the progress rows and the transactional ids, so a renamed pipeline starts anew.",
+    ),
+    key(
+        "lanes",
+        Whole,
+        Value("cores"),
+        "Threads that carry partitions, 1 to 64. Each has a connection to PostgreSQL and a producer. Default: the cores this process may use.",
+    ),
+    key(
+        "shutdown",
+        Duration,
+        Value("30s"),
+        "How long SIGTERM may drain before the process leaves all the same. 1s to 1h.",
+    ),
+    key(
+        "start_deadline",
+        Duration,
+        Value("1m"),
+        "How long to wait for Kafka and PostgreSQL at the start before exit code 3. 1s to 1h.",
+    ),
+    key("source", Table, Required, "The topic that is consumed."),
+    key("source.brokers", Text, Required, "`host:port`, several with commas between."),
+    key("source.topic", Text, Required, "The topic."),
+    key("source.group_id", Text, RequiredOnce, "The consumer group."),
+    key(
+        "source.start",
+        WordOrText("earliest|latest"),
+        RequiredOnce,
+        "`earliest`, `latest`, or a time (`2026-01-31T12:00:00Z`, or Unix milliseconds). Used only where neither the group nor the progress row knows a position.",
+    ),
+    key("source.auto_offset_reset", Choice(&["earliest", "latest"]), Nothing, "The articles' name for `start`."),
+    key(
+        "source.session_timeout",
+        Duration,
+        Value("30s"),
+        "A member that is silent this long loses its partitions. Below `max_poll_interval`; the default is at most half of it.",
+    ),
+    key("source.session_timeout_ms", Milliseconds, Nothing, "The same in milliseconds."),
+    key(
+        "source.heartbeat_interval",
+        Duration,
+        Value("3s"),
+        "Time between heartbeats. Below `session_timeout`; the default is at most a third of it.",
+    ),
+    key("source.heartbeat_interval_ms", Milliseconds, Nothing, "The same in milliseconds."),
+    key(
+        "source.max_poll_interval",
+        Duration,
+        Value("5m"),
+        "A member that does not poll this long loses its partitions. A warning comes when a batch takes half of it.",
+    ),
+    key("source.max_poll_interval_ms", Milliseconds, Nothing, "The same in milliseconds."),
+    key("source.max_poll_records", Whole, Nothing, "Bounds `delivery.batch.max_events`: the lowest counts."),
+    key(
+        "source.enable_auto_commit",
+        Boolean,
+        Value("false"),
+        "Only `false`: an offset is committed with the effects it stands for, never by a timer.",
+    ),
+    key(
+        "source.isolation_level",
+        Choice(&["read_committed"]),
+        Value("read_committed"),
+        "Only `read_committed`: records of aborted transactions are never delivered.",
+    ),
+    key(
+        "source.group_instance_id",
+        Text,
+        Nothing,
+        "Static membership: a restart within `session_timeout` keeps its partitions. One process a name.",
+    ),
+    key("source.security", Table, Nothing, "TLS and SASL towards Kafka, for the consumer and the producers alike."),
+    key("source.security.tls", TableOr(&Boolean), Value("false"), "`true` (the system's certificates) or a table."),
+    key("source.security.tls.ca", Path, Nothing, "PEM file of the authority that signed the broker's certificate."),
+    key("source.security.tls.certificate", Path, Nothing, "PEM file of the client's certificate; needs `key`."),
+    key("source.security.tls.key", Path, Nothing, "PEM file of the client's private key; needs `certificate`."),
+    key("source.security.tls.key_password", Secret, Nothing, "Password of the private key."),
+    key(
+        "source.security.tls.verify_hostname",
+        Boolean,
+        Value("true"),
+        "Whether the broker's certificate must name its host.",
+    ),
+    key("source.security.sasl", Table, Nothing, "User and password."),
+    key(
+        "source.security.sasl.mechanism",
+        Choice(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]),
+        Required,
+        "How the password is proven.",
+    ),
+    key("source.security.sasl.username", Text, Required, "The user."),
+    key("source.security.sasl.password", Secret, Required, "The password."),
+    key("source.kafka", Map, Nothing, "Further librdkafka settings, for what has no key of its own."),
+    key(
+        "source.kafka.*",
+        Text,
+        Nothing,
+        "The value. Settings with a key of their own here, and those that the delivery protocol depends on (`enable.auto.commit`, `isolation.level`, `transactional.id`, `acks` …), are refused.",
+    ),
+    key("contract", Table, Required, "What an event must look like."),
+    key(
+        "contract.protos",
+        Paths,
+        RequiredOnce,
+        "`.proto` files, or folders of them (the import root). Either this or `descriptor_set`.",
+    ),
+    key("contract.descriptor_set", Path, RequiredOnce, "What `protoc --descriptor_set_out --include_imports` wrote."),
+    key("contract.message", Text, Required, "Full name of the message type, `payments.v1.PaymentEvent`."),
+    key(
+        "contract.encoding",
+        Choice(&["auto", "protobuf", "json"]),
+        Value("auto"),
+        "`auto`: by the header `content-type`, `application/json` is JSON and anything else Protobuf.",
+    ),
+    key(
+        "contract.unknown_fields",
+        Choice(&["allow", "reject"]),
+        Value("allow"),
+        "What happens to an event with fields that the message type does not have. `allow` hands them on.",
+    ),
+    key(
+        "contract.unknown_enums",
+        Choice(&["reject", "keep"]),
+        Value("reject"),
+        "What happens to an event with an enum number that has no name. `keep` hands the number on.",
+    ),
+    key(
+        "contract.tombstones",
+        Choice(&["dead_letter", "drop", "delete"]),
+        Value("dead_letter"),
+        "What a record without a value means. `drop`: counted, no effect. `delete`: deletes the row whose key is the record's key; needs a key of one column and no `only_if_newer`.",
+    ),
+    key("contract.max_bytes", Bytes, Value("1MiB"), "Largest value of a record; at most 64MiB."),
+    key("transforms", Tables, Nothing, "The chain of components, in order; each sees what the one before it emitted."),
+    key("transforms[].component", Path, Required, "The `.wasm`."),
+    key(
+        "transforms[].ceiling",
+        Table,
+        Nothing,
+        "Upper bounds: the lower of these and the transform's own limits counts.",
+    ),
+    key("transforms[].ceiling.fuel", Whole, Nothing, "Fuel of one event."),
+    key("transforms[].ceiling.memory", Bytes, Nothing, "Memory of one instance, 64KiB to 4GiB."),
+    key(
+        "transforms[].ceiling.deadline",
+        Duration,
+        Nothing,
+        "Time of one event, at most 5m. Never dead-letters; see docs/limits.md.",
+    ),
+    key("transforms[].ceiling.output", Bytes, Nothing, "Bytes that one event may emit."),
+    key("transforms[].ceiling.max_outputs", Whole, Nothing, "Outputs that one event may emit."),
+    key(
+        "transforms[].config",
+        Free,
+        Nothing,
+        "Laid over the configuration in the component's transform.yaml. Numbers, truth values and nothing are typed by YAML 1.2's core rules.",
+    ),
+    key("transforms[].routes", Map, Nothing, "Where the component's named routes lead."),
+    key("transforms[].routes.*", Text, Nothing, "Topic of the route."),
+    key("output", Table, Nothing, "Where valid events are produced; without it they go to PostgreSQL alone."),
+    key("output.topic", Text, Required, "The topic."),
+    key(
+        "output.contract",
+        Text,
+        Nothing,
+        "Message type of what the chain emits. Default: the source contract's. Rows, outputs and their headers follow it.",
+    ),
+    key(
+        "output.partition",
+        Choice(&["by_key", "same"]),
+        Value("by_key"),
+        "`by_key`: where Java's and kafkajs's partitioner would put the key (murmur2). `same`: the source record's partition number, which keeps the order of a whole partition.",
+    ),
+    key("output.key", Text, Nothing, "Field of the output message to use as key. Default: the event's key."),
+    key("dead_letter", Table, RequiredOnce, "Where rejected events go."),
+    key("dead_letter.topic", Text, RequiredOnce, "The topic. It must exist."),
+    key(
+        "dead_letter.limit",
+        TableOr(&Choice(&["off"])),
+        Nothing,
+        "Pauses the pipeline when more than `share` of at least `of_at_least` events within `within` are rejected, instead of draining a topic into its dead letters after a bad deploy. `off` lets everything through.",
+    ),
+    key("dead_letter.limit.share", Number, Value("0.5"), "0.0001 to 1."),
+    key("dead_letter.limit.of_at_least", Whole, Value("1000"), "Fewer events say nothing about a share."),
+    key("dead_letter.limit.within", Duration, Value("1m"), "The window, 1s to 1h."),
+    key("dead_letter.alert_depth", Whole, Nothing, "Depth of the dead letter topic that raises the alert."),
+    key("postgres", Table, Required, "The target table, and where progress is kept."),
+    key(
+        "postgres.url",
+        Secret,
+        Required,
+        "`postgres://user:password@host:5432/database?sslmode=verify-full`. How strict TLS is says `sslmode`.",
+    ),
+    key("postgres.tls_ca", Path, Nothing, "PEM file of the authority that signed the server's certificate."),
+    key("postgres.table", Text, Required, "`table` or `schema.table`."),
+    key(
+        "postgres.key",
+        Names,
+        Required,
+        "Columns of the primary key or of a unique index. One without an entry under `columns` takes the field of its own name.",
+    ),
+    key("postgres.columns", Map, Required, "The columns that are written, by name."),
+    key(
+        "postgres.columns.*",
+        TableOr(&Null),
+        Nothing,
+        "Where its value comes from. Nothing: the field of the same name.",
+    ),
+    key(
+        "postgres.columns.*.field",
+        Text,
+        Nothing,
+        "Dotted path in the message (of the output contract where there is one).",
+    ),
+    key("postgres.columns.*.header", Text, Nothing, "Header of the source record."),
+    key(
+        "postgres.columns.*.record",
+        Choice(&["topic", "partition", "offset", "timestamp", "key", "digest"]),
+        Nothing,
+        "The source record's metadata. `digest`: the revision that the event passed, hex.",
+    ),
+    key("postgres.columns.*.now", Boolean, Nothing, "`true`: PostgreSQL's transaction time."),
+    key("postgres.columns.*.value", Signed, Nothing, "A constant, with `add: true`."),
+    key(
+        "postgres.columns.*.as",
+        TableOr(&WordOrText("unix_s|unix_ms|unix_us|enum_name|int|text|jsonb|uuid")),
+        Nothing,
+        "A declared conversion; also `\"numeric(18,2)\"`, which rounds half to even. Default: the type map of docs/tables.md.",
+    ),
+    key("postgres.columns.*.as.enum_name", TableOr(&Null), Nothing, "The long form of `as: enum_name`."),
+    key("postgres.columns.*.as.enum_name.strip_prefix", Text, Nothing, "Prefix that is cut off the enum's name."),
+    key("postgres.columns.*.strip_prefix", Text, Nothing, "The same, beside `as: enum_name`."),
+    key("postgres.columns.*.insert_only", Boolean, Value("false"), "Only the insert sets it."),
+    key(
+        "postgres.columns.*.add",
+        Addend,
+        Nothing,
+        "The column grows by this: a whole number, a field's path, or `true` for what the other keys say.",
+    ),
+    key(
+        "postgres.only_if_newer",
+        Text,
+        Nothing,
+        "Column that must grow for an update to happen: an older event does not overwrite a newer row. Does not go with `add`.",
+    ),
+    key("delivery", Table, Nothing, "How effects are made to happen once."),
+    key(
+        "delivery.mode",
+        Choice(&["effectively_once", "at_least_once"]),
+        Value("effectively_once"),
+        "`at_least_once`: outputs and dead letters may be doubled by a crash; rows are guarded all the same. For brokers without transactions.",
+    ),
+    key("delivery.batch", Table, Nothing, "What one commit carries."),
+    key("delivery.batch.max_events", Whole, Value("4000"), "1 to 100000."),
+    key(
+        "delivery.batch.max_bytes",
+        Bytes,
+        Value("2MiB"),
+        "At least `contract.max_bytes`, and the default is at least that.",
+    ),
+    key(
+        "delivery.batch.max_wait",
+        Duration,
+        Value("5ms"),
+        "How long the first event of a batch waits for company while its lane is idle. At most 10s, below `transaction_timeout`.",
+    ),
+    key(
+        "delivery.transaction_timeout",
+        Duration,
+        Value("15s"),
+        "Kafka ends a transaction left open after this. 1s to 15m, below `source.max_poll_interval`; the default is at most half of that.",
+    ),
+    key(
+        "retry_policy",
+        Table,
+        Nothing,
+        "Backoff towards servers that are away. An outage never dead-letters an event.",
+    ),
+    key("retry_policy.max_retries", Whole, Value("3"), "Attempts before the lane pauses, 0 to 1000."),
+    key("retry_policy.initial_backoff", Duration, Value("100ms"), "The first wait."),
+    key("retry_policy.initial_backoff_ms", Milliseconds, Nothing, "The same in milliseconds."),
+    key("retry_policy.max_backoff", Duration, Value("30s"), "The longest wait."),
+    key("retry_policy.max_backoff_ms", Milliseconds, Nothing, "The same in milliseconds."),
+    key("retry_policy.multiplier", Number, Value("2.0"), "Factor from one wait to the next, 1 to 10."),
+    key("retry_policy.backoff_multiplier", Number, Nothing, "The articles' name for `multiplier`."),
+    key("retry_policy.dlq_topic", Text, Nothing, "The articles' place for `dead_letter.topic`."),
+    key("retry_policy.dlq_threshold", Whole, Nothing, "The articles' place for `dead_letter.alert_depth`."),
+    key("retry_policy.max_batch_size", Whole, Nothing, "As `max_batch_size`."),
+    key(
+        "backpressure",
+        Table,
+        Nothing,
+        "Bounds of the backlog: events fetched and not committed. (The broker's lag only grows while paused, so it is no measure.)",
+    ),
+    key(
+        "backpressure.lag_threshold",
+        Whole,
+        Value("100000"),
+        "Events; above it (an outage) the partitions are paused. At least `delivery.batch.max_events`.",
+    ),
+    key(
+        "backpressure.pause_on_threshold",
+        Boolean,
+        Value("true"),
+        "`false`: the partitions are not paused; fetching waits instead.",
+    ),
+    key(
+        "backpressure.resume_lag_margin",
+        Whole,
+        Value("50000"),
+        "Resume at this backlog. Default: half of `lag_threshold`.",
+    ),
+    key(
+        "backpressure.max_backlog_bytes",
+        Bytes,
+        Value("64MiB"),
+        "The same bound in bytes. At least `delivery.batch.max_bytes`.",
+    ),
+    key("backpressure.dlq_topic", Text, Nothing, "The articles' place for `dead_letter.topic`."),
+    key("backpressure.dlq_threshold", Whole, Nothing, "The articles' place for `dead_letter.alert_depth`."),
+    key("backpressure.max_batch_size", Whole, Nothing, "As `max_batch_size`."),
+    key("admin", Table, Nothing, "Health, metrics, status, reload."),
+    key(
+        "admin.listen",
+        WordOrText("off"),
+        Value("127.0.0.1:8080"),
+        "`host:port`, or `off`. Port 0 takes a free one and logs it.",
+    ),
+    key(
+        "admin.allow_remote",
+        Boolean,
+        Value("false"),
+        "Must be `true` to listen where other machines reach it: health, metrics and status may then be read from elsewhere. Reload stays with this machine.",
+    ),
+    key("dlq_topic", Text, Nothing, "The articles' name for `dead_letter.topic`."),
+    key("dlq_threshold", Whole, Nothing, "The articles' name for `dead_letter.alert_depth`."),
+    key("max_batch_size", Whole, Nothing, "Bounds `delivery.batch.max_events`: the lowest counts."),
+    key(
+        "consumer",
+        Table,
+        Nothing,
+        "The articles' consumer template, pasted as it stands. Its keys mean the same as those of `source`; a setting in both places is an error.",
+    ),
+    key("consumer.group_id", Text, Nothing, "As `source.group_id`."),
+    key("consumer.auto_offset_reset", Choice(&["earliest", "latest"]), Nothing, "As `source.start`."),
+    key("consumer.session_timeout", Duration, Nothing, "As `source.session_timeout`."),
+    key("consumer.session_timeout_ms", Milliseconds, Nothing, "The same in milliseconds."),
+    key("consumer.heartbeat_interval", Duration, Nothing, "As `source.heartbeat_interval`."),
+    key("consumer.heartbeat_interval_ms", Milliseconds, Nothing, "The same in milliseconds."),
+    key("consumer.max_poll_interval", Duration, Nothing, "As `source.max_poll_interval`."),
+    key("consumer.max_poll_interval_ms", Milliseconds, Nothing, "The same in milliseconds."),
+    key("consumer.max_poll_records", Whole, Nothing, "As `source.max_poll_records`."),
+    key("consumer.enable_auto_commit", Boolean, Nothing, "Only `false`."),
+    key("consumer.isolation_level", Choice(&["read_committed"]), Nothing, "Only `read_committed`."),
+    key("consumer.retry_policy", Same("retry_policy"), Nothing, "As `retry_policy`."),
+    key("consumer.backpressure", Same("backpressure"), Nothing, "As `backpressure`."),
+    key("consumer.dlq_topic", Text, Nothing, "As `dead_letter.topic`."),
+    key("consumer.dlq_threshold", Whole, Nothing, "As `dead_letter.alert_depth`."),
+    key("consumer.max_batch_size", Whole, Nothing, "As `max_batch_size`."),
+];
+
+/// Every path, those below a [`Kind::Same`] written out.
+pub fn all_paths() -> Vec<(String, &'static Key)> {
+    let mut paths = Vec::new();
+    for key in KEYS {
+        paths.push((key.path.to_owned(), key));
+        if let Same(other) = key.kind {
+            let below = KEYS.iter().filter_map(|key| Some((key.path.strip_prefix(other)?.strip_prefix('.')?, key)));
+            paths.extend(below.map(|(rest, below)| (format!("{}.{rest}", key.path), below)));
+        }
+    }
+    paths
+}

@@ -1,0 +1,345 @@
+//! pipeline.yaml into a [`Pipeline`]: section by section, defaults from `limits.rs`, then what sections say about each other.
+
+mod names;
+mod once;
+mod postgres;
+mod source;
+mod template;
+
+use super::model::*;
+use super::reader::{
+    self, ConfigErrors, Environment, Field, Seen, Table, boolean, bytes_within, choice, duration_within, number_within,
+    path, within,
+};
+use crate::limits;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+use std::time::Duration;
+use template::Shared;
+
+impl Pipeline {
+    /// Reads and checks a pipeline.yaml; variables come from the process's environment. Touches no network, and no file
+    /// but this one and those that `${file:…}` names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(path: &Path) -> Result<Pipeline, ConfigErrors> {
+        let text = reader::load_text(path)?;
+        let env = |name: &str| std::env::var(name).ok();
+        Pipeline::parse(path, &text, &env)
+    }
+
+    /// [`Pipeline::load`] of a text: `path` names it in messages, and its folder is where relative paths start.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn parse(path: &Path, text: &str, env: Environment<'_>) -> Result<Pipeline, ConfigErrors> {
+        parse_seen(path, text, env).0
+    }
+
+    /// A path of the file, seen from the working directory.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+}
+
+pub(super) fn parse_seen(path: &Path, text: &str, env: Environment<'_>) -> (Result<Pipeline, ConfigErrors>, Seen) {
+    let base = reader::folder_of(path);
+    let file = path.display().to_string();
+    let (result, seen) = reader::read_seen(&file, text, base, env, |root| read_pipeline(root, path, base));
+    let result = result.map(|pipeline| Pipeline { places: seen.places.clone(), ..pipeline });
+    (result, seen)
+}
+
+fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline> {
+    let mut shared = Shared::read(root);
+    let name = root.need("pipeline", names::pipeline);
+    let source = source::read(root, &mut shared);
+    let contract = root.need_table("contract", read_contract);
+    let transforms = root.tables("transforms", read_transform);
+    let output = root.table("output", read_output);
+    let dead_letter = read_dead_letter(root, &mut shared);
+    let postgres = postgres::read(root);
+    let longest_poll = source.as_ref().map_or(limits::MAX_POLL_INTERVAL, |source| source.max_poll_interval);
+    let largest_event = contract.as_ref().map_or(limits::EVENT_BYTES, |contract| contract.max_bytes);
+    let delivery = read_delivery(root, &mut shared, longest_poll, largest_event);
+    let admin = root.table_or_empty("admin", read_admin);
+    let lanes = root.or("lanes", within(1, limits::LANES), default_lanes());
+    let deadline = || duration_within(Duration::from_secs(1), limits::DEADLINE_MAX);
+    let shutdown = root.or("shutdown", deadline(), limits::SHUTDOWN);
+    let start_deadline = root.or("start_deadline", deadline(), limits::START_DEADLINE);
+    let backlog_from = shared.backpressure.from().unwrap_or("backpressure").to_owned();
+    let letters_from = shared.dlq_topic.from().unwrap_or("dead_letter.topic").to_owned();
+    let pipeline = Pipeline {
+        name: name?,
+        file: file.to_owned(),
+        base: base.to_owned(),
+        source: source?,
+        contract: contract?,
+        transforms,
+        output,
+        dead_letter: dead_letter?,
+        postgres: postgres?,
+        delivery: delivery?,
+        retry: shared.retry.take().unwrap_or_else(template::default_retry),
+        backpressure: shared.backpressure.take().unwrap_or_else(template::default_backpressure),
+        admin: admin?,
+        lanes,
+        shutdown,
+        start_deadline,
+        places: reader::Places::default(),
+    };
+    check_topics(root, &pipeline, &letters_from);
+    check_tombstones(root, &pipeline);
+    check_backlog(root, &pipeline, &backlog_from);
+    Some(pipeline)
+}
+
+/// The cores this process may use.
+fn default_lanes() -> usize {
+    available_parallelism().map_or(1, usize::from).min(limits::LANES)
+}
+
+fn read_contract(table: &Table<'_>) -> Option<Contract> {
+    let protos = table.field("protos").map(|field| read_paths(&field));
+    let descriptor_set = table.field("descriptor_set").map(|field| field.scalar(path));
+    let schema = match (protos, descriptor_set) {
+        (Some(protos), None) => protos.map(Schema::Protos),
+        (None, Some(descriptor_set)) => descriptor_set.map(Schema::DescriptorSet),
+        (Some(_), Some(_)) => {
+            table.error("descriptor_set", "protos says already where the message types come from; keep one of the two");
+            None
+        }
+        (None, None) => {
+            table.error("protos", "required key is missing: protos (.proto files or a folder) or descriptor_set");
+            None
+        }
+    };
+    let message = table.need("message", names::message_type);
+    let encodings = [("auto", Encoding::Auto), ("protobuf", Encoding::Protobuf), ("json", Encoding::Json)];
+    let unknown_fields = [("allow", UnknownFields::Allow), ("reject", UnknownFields::Reject)];
+    let unknown_enums = [("reject", UnknownEnums::Reject), ("keep", UnknownEnums::Keep)];
+    let tombstones =
+        [("dead_letter", Tombstones::DeadLetter), ("drop", Tombstones::Drop), ("delete", Tombstones::Delete)];
+    let encoding = table.or("encoding", choice(&encodings), Encoding::Auto);
+    let unknown_fields = table.or("unknown_fields", choice(&unknown_fields), UnknownFields::Allow);
+    let unknown_enums = table.or("unknown_enums", choice(&unknown_enums), UnknownEnums::Reject);
+    let tombstones = table.or("tombstones", choice(&tombstones), Tombstones::DeadLetter);
+    let max_bytes = table.or("max_bytes", bytes_within(1, limits::EVENT_BYTES_MAX), limits::EVENT_BYTES);
+    Some(Contract {
+        schema: schema?,
+        message: message?,
+        encoding,
+        unknown_fields,
+        unknown_enums,
+        tombstones,
+        max_bytes,
+    })
+}
+
+/// One path or a list of them.
+fn read_paths(field: &Field<'_>) -> Option<Vec<PathBuf>> {
+    if !field.is_list() {
+        return Some(vec![field.scalar(path)?]);
+    }
+    let items = field.items()?;
+    if items.is_empty() {
+        return field.complain("names no file and no folder");
+    }
+    items.iter().map(|item| item.scalar(path)).collect()
+}
+
+fn read_transform(table: &Table<'_>) -> Option<Transform> {
+    let component = table.need("component", path);
+    let ceiling = table.table("ceiling", read_ceiling).unwrap_or_default();
+    let config = table.field("config").and_then(|field| {
+        if !field.is_table() {
+            return field.complain("must be a mapping: it is laid over the component's own configuration");
+        }
+        field.json()
+    });
+    let routes = table.table("routes", |routes| {
+        let mut topics = BTreeMap::new();
+        for (name, field) in routes.any() {
+            if let Err(complaint) = names::route(&name) {
+                field.complain::<()>(format!("the route's name {}", complaint.message));
+            } else if let Some(topic) = field.scalar(names::topic) {
+                topics.insert(name, topic);
+            }
+        }
+        Some(topics)
+    });
+    let (config, config_written) = config.map(|json| (json.value, json.written)).unzip();
+    Some(Transform { component: component?, ceiling, config, config_written, routes: routes.unwrap_or_default() })
+}
+
+fn read_ceiling(table: &Table<'_>) -> Option<Ceiling> {
+    let (least, most) = limits::CEILING_MEMORY;
+    Some(Ceiling {
+        fuel: table.get("fuel", within(1, u64::MAX)),
+        memory: table.get("memory", bytes_within(least, most)),
+        deadline: table.get("deadline", duration_within(Duration::from_millis(1), limits::CEILING_DEADLINE_MAX)),
+        output: table.get("output", bytes_within(1, limits::CEILING_OUTPUT_MAX)),
+        max_outputs: table.get("max_outputs", within(1, limits::CEILING_OUTPUTS_MAX)),
+    })
+}
+
+fn read_output(table: &Table<'_>) -> Option<Output> {
+    let topic = table.need("topic", names::topic);
+    let partitions = [("by_key", OutputPartition::ByKey), ("same", OutputPartition::Same)];
+    let contract = table.get("contract", names::message_type);
+    let partition = table.or("partition", choice(&partitions), OutputPartition::ByKey);
+    let key = table.get("key", names::field_path);
+    Some(Output { topic: topic?, contract, partition, key })
+}
+
+fn read_dead_letter(root: &Table<'_>, shared: &mut Shared) -> Option<DeadLetter> {
+    // The article's dlq_topic alone is enough.
+    if !root.has("dead_letter") && shared.dlq_topic.from().is_none() {
+        root.field("dead_letter");
+        root.error("dead_letter", "required key is missing: the topic of rejected events, dead_letter: { topic: … }");
+        return None;
+    }
+    root.table_or_empty("dead_letter", |table| {
+        shared.dlq_topic.offer(table, "topic", names::topic);
+        shared.dlq_threshold.offer(table, "alert_depth", within(1, u64::MAX));
+        let limit = read_limit(table);
+        let topic = shared.dlq_topic.need(table, "topic");
+        Some(DeadLetter { topic: topic?, limit, alert_depth: shared.dlq_threshold.take() })
+    })
+}
+
+/// `limit: off`, or a table whose keys have defaults each.
+fn read_limit(table: &Table<'_>) -> Option<DeadLetterLimit> {
+    let default = DeadLetterLimit {
+        share: limits::DEAD_LETTER_SHARE,
+        of_at_least: limits::DEAD_LETTER_OF_AT_LEAST,
+        within: limits::DEAD_LETTER_WITHIN,
+    };
+    let Some(field) = table.field("limit") else { return Some(default) };
+    if !field.is_table() {
+        return field.scalar(choice(&[("off", ())])).map_or(Some(default), |()| None);
+    }
+    field.table(|limit| {
+        // A share of 0 would pause at the first bad event; write the smallest share that is meant.
+        Some(DeadLetterLimit {
+            share: limit.or("share", number_within(0.0001, 1.0), default.share),
+            of_at_least: limit.or("of_at_least", within(1, u64::MAX), default.of_at_least),
+            within: limit.or(
+                "within",
+                duration_within(Duration::from_secs(1), limits::DEAD_LETTER_WITHIN_MAX),
+                default.within,
+            ),
+        })
+    })
+}
+
+fn read_delivery(
+    root: &Table<'_>,
+    shared: &mut Shared,
+    longest_poll: Duration,
+    largest_event: usize,
+) -> Option<Delivery> {
+    let modes = [("effectively_once", DeliveryMode::EffectivelyOnce), ("at_least_once", DeliveryMode::AtLeastOnce)];
+    root.table_or_empty("delivery", |table| {
+        let mode = table.or("mode", choice(&modes), DeliveryMode::EffectivelyOnce);
+        let timeout_kind = duration_within(limits::TRANSACTION_TIMEOUT_MIN, limits::TRANSACTION_TIMEOUT_MAX);
+        let default_timeout = limits::TRANSACTION_TIMEOUT.min(longest_poll / 2).max(limits::TRANSACTION_TIMEOUT_MIN);
+        let transaction_timeout = table.or("transaction_timeout", timeout_kind, default_timeout);
+        if transaction_timeout >= longest_poll {
+            let message =
+                format!("must be below source.max_poll_interval ({longest_poll:?}): the member must outlive it");
+            table.error("transaction_timeout", message);
+        }
+        let batch = table.table_or_empty("batch", |batch| read_batch(batch, shared, largest_event))?;
+        if batch.max_wait >= transaction_timeout {
+            table.error_at(
+                "delivery.batch.max_wait",
+                format!("must be below delivery.transaction_timeout ({transaction_timeout:?})"),
+            );
+        }
+        Some(Delivery { mode, batch, transaction_timeout })
+    })
+}
+
+fn read_batch(table: &Table<'_>, shared: &mut Shared, largest_event: usize) -> Option<Batch> {
+    let own = table.or("max_events", within(1, limits::BATCH_EVENTS_MAX), limits::BATCH_EVENTS);
+    let bounds = [shared.max_poll_records.take(), shared.max_batch_size.take()];
+    let max_events = bounds.into_iter().flatten().fold(own, usize::min);
+    let default_bytes = limits::BATCH_BYTES.max(largest_event);
+    let max_bytes = table.or("max_bytes", bytes_within(1, limits::BATCH_BYTES_MAX), default_bytes);
+    if max_bytes < largest_event {
+        let event = reader::show_bytes(largest_event);
+        table.error("max_bytes", format!("must be at least contract.max_bytes ({event}): one event must fit"));
+    }
+    let max_wait = table.or("max_wait", duration_within(Duration::ZERO, limits::BATCH_WAIT_MAX), limits::BATCH_WAIT);
+    Some(Batch { max_events, max_bytes, max_wait })
+}
+
+fn read_admin(table: &Table<'_>) -> Option<Admin> {
+    const DEFAULT: &str = "127.0.0.1:8080";
+    let kind = |text: &str| if text == "off" { Ok(None) } else { names::listen(text).map(Some) };
+    let listen = table.or("listen", kind, Some(DEFAULT.to_owned()));
+    let allow_remote = table.or("allow_remote", boolean, false);
+    if listen.as_deref().is_some_and(|listen| !allow_remote && !names::is_loopback(listen)) {
+        let message = "can be reached from other machines; listen on 127.0.0.1, or say that health, metrics and status may \
+                       be read from elsewhere: admin.allow_remote: true";
+        table.error("listen", message);
+    }
+    Some(Admin { listen })
+}
+
+/// Tollgate must not feed itself, and a dead letter must not look like an output.
+fn check_topics(root: &Table<'_>, pipeline: &Pipeline, letters_from: &str) {
+    let (source, letters) = (&pipeline.source.topic, &pipeline.dead_letter.topic);
+    if letters == source {
+        root.error_at(letters_from, format!("{letters} is the source's topic: the pipeline would feed itself"));
+    }
+    let output = pipeline.output.iter().map(|output| ("output.topic".to_owned(), &output.topic));
+    let routes = pipeline.transforms.iter().enumerate().flat_map(|(index, transform)| {
+        transform.routes.iter().map(move |(name, topic)| (format!("transforms[{index}].routes.{name}"), topic))
+    });
+    for (place, topic) in output.chain(routes) {
+        if topic == source {
+            root.error_at(&place, format!("{topic} is the source's topic: the pipeline would feed itself"));
+        } else if topic == letters {
+            root.error_at(&place, format!("{topic} is the dead letter topic: readers could not tell the two apart"));
+        }
+    }
+}
+
+fn check_tombstones(root: &Table<'_>, pipeline: &Pipeline) {
+    if pipeline.contract.tombstones != Tombstones::Delete {
+        return;
+    }
+    let place = "contract.tombstones";
+    if pipeline.postgres.key.len() != 1 {
+        let columns = pipeline.postgres.key.join(", ");
+        let message = format!("delete needs a key of one column, the record's key; postgres.key has {columns}");
+        root.error_at(place, message);
+    }
+    if pipeline.postgres.only_if_newer.is_some() {
+        // A row that is gone keeps no version: an older event would bring it back.
+        let message = "delete does not go with only_if_newer: deletes need a tombstone column, which Tollgate does not have yet; \
+                       use drop or dead_letter";
+        root.error_at(place, message);
+    }
+}
+
+/// A backlog smaller than a batch would pause before a batch is full, at every batch.
+fn check_backlog(root: &Table<'_>, pipeline: &Pipeline, place: &str) {
+    let (backlog, batch) = (&pipeline.backpressure, &pipeline.delivery.batch);
+    if backlog.lag_threshold < batch.max_events as u64 {
+        let message = format!("must be at least delivery.batch.max_events ({}): else no batch fills", batch.max_events);
+        root.error_at(&format!("{place}.lag_threshold"), message);
+    }
+    if backlog.max_bytes < batch.max_bytes {
+        let bytes = reader::show_bytes(batch.max_bytes);
+        let message = format!("must be at least delivery.batch.max_bytes ({bytes}): else no batch fills");
+        root.error_at(&format!("{place}.max_backlog_bytes"), message);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,266 @@
+//! `postgres:` the target table and how its columns are filled.
+
+use super::names;
+use crate::config::model::{As, Column, From, Mode, Postgres, RecordPart};
+use crate::config::reader::{Complaint, Field, Table, boolean, choice, nearest, path, signed, text};
+use crate::limits;
+
+pub(super) fn read(root: &Table<'_>) -> Option<Postgres> {
+    root.need_table("postgres", |table| {
+        let url = table.need("url", names::postgres_url);
+        let tls_ca = table.get("tls_ca", path);
+        let name = table.need("table", names::table);
+        let key = read_key(table);
+        let columns = table.need_table("columns", |columns| Some(read_columns(columns)));
+        let only_if_newer = table.get("only_if_newer", names::column);
+        let (key, mut columns) = (key?, columns?);
+        complete_key(table, &key, &mut columns);
+        if let Some(newer) = &only_if_newer {
+            check_newer(table, newer, &key, &columns);
+        }
+        Some(Postgres { url: url?, tls_ca, table: name?, key, columns, only_if_newer })
+    })
+}
+
+fn read_key(table: &Table<'_>) -> Option<Vec<String>> {
+    table.need_field("key")?;
+    let key = table.list("key", names::column);
+    if key.is_empty() {
+        table.error("key", "names no column; an upsert needs the columns of a unique index");
+        return None;
+    }
+    for (index, name) in key.iter().enumerate() {
+        if key[..index].contains(name) {
+            table.error("key", format!("names {name} twice"));
+        }
+    }
+    Some(key)
+}
+
+/// Key columns without an entry take the field of their own name; they come first.
+fn complete_key(table: &Table<'_>, key: &[String], columns: &mut Vec<Column>) {
+    let missing: Vec<Column> = key
+        .iter()
+        .filter(|name| !columns.iter().any(|column| column.name == **name))
+        .filter(|name| {
+            let fits = names::field_path(name).is_ok();
+            if !fits {
+                let message = format!("{name} is no field's name; say under columns where its value comes from");
+                table.error("key", message);
+            }
+            fits
+        })
+        .map(|name| Column { name: name.clone(), from: From::Field(name.clone()), as_: As::Natural, mode: Mode::Set })
+        .collect();
+    columns.splice(0..0, missing);
+    for column in columns.iter().filter(|column| key.contains(&column.name)) {
+        let path = format!("postgres.columns.{}", column.name);
+        match (&column.mode, &column.from) {
+            (Mode::Add, _) => table.error_at(&path, "a key column cannot be added to: it says which row is meant"),
+            (Mode::InsertOnly, _) => table.error_at(&path, "a key column is never updated; take insert_only out"),
+            (Mode::Set, From::Now) => {
+                table.error_at(&path, "a key column cannot be now: the same event would be a new row each time");
+            }
+            (Mode::Set, _) => {}
+        }
+    }
+}
+
+fn check_newer(table: &Table<'_>, newer: &str, key: &[String], columns: &[Column]) {
+    let Some(column) = columns.iter().find(|column| column.name == newer) else {
+        table.error("only_if_newer", format!("{newer} is not among the columns"));
+        return;
+    };
+    if key.iter().any(|name| name == newer) {
+        table.error("only_if_newer", format!("{newer} is a key column: within one row it never grows"));
+    }
+    if column.mode != Mode::Set || !matches!(column.from, From::Field(_) | From::Header(_) | From::Record(_)) {
+        let message = format!("{newer} must take each event's own value (a field, a header or record metadata)");
+        table.error("only_if_newer", message);
+    }
+    for column in columns.iter().filter(|column| column.mode == Mode::Add) {
+        // One statement takes a batch folded to a row a key: by then it is lost which of its events were newer.
+        let path = format!("postgres.columns.{}", column.name);
+        let message = "add does not go with only_if_newer: a folded batch cannot tell which of its events count; \
+                       take one of the two out";
+        table.error_at(&path, message);
+    }
+}
+
+fn read_columns(table: &Table<'_>) -> Vec<Column> {
+    let mut columns = Vec::new();
+    for (name, field) in table.any() {
+        if let Err(complaint) = names::column(&name) {
+            field.complain::<()>(format!("the column's name {}", complaint.message));
+            continue;
+        }
+        if !field.is_table() && !field.is_null() {
+            field.complain::<()>(format!("must be a mapping such as {{ field: {name} }}"));
+            continue;
+        }
+        columns.extend(field.table(|table| read_column(&name, table)));
+    }
+    columns
+}
+
+fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
+    let (add, added) = read_add(table);
+    let sources: Vec<(&str, Option<From>)> = [
+        ("field", table.get("field", names::field_path).map(From::Field)),
+        ("header", table.get("header", names::header).map(From::Header)),
+        ("record", table.get("record", choice(&RECORD_PARTS)).map(From::Record)),
+        ("now", table.get("now", only_true).map(|()| From::Now)),
+        ("value", table.get("value", signed).map(From::Constant)),
+        ("add", added),
+    ]
+    .into_iter()
+    .filter(|(key, from)| from.is_some() || (*key != "add" && table.has(key)))
+    .collect();
+    if let [(first, _), (second, _), ..] = sources.as_slice() {
+        table.error(second, format!("the column's value comes from {first} already; keep one of the two"));
+    }
+    let insert_only = table.or("insert_only", boolean, false);
+    let as_ = read_as(table);
+    if add && insert_only {
+        table.error("add", "add does not go with insert_only; take one of the two out");
+    }
+    let from = match sources.into_iter().next() {
+        Some((_, from)) => from?,
+        // A column without any source takes the field of its own name.
+        None => match names::field_path(name) {
+            Ok(field) => From::Field(field),
+            Err(_) => {
+                let message =
+                    format!("{name} is no field's name; say where the value comes from: field, header, record or now");
+                table.error_at(table.path(), message);
+                return None;
+            }
+        },
+    };
+    check_source(table, &from, add, &as_);
+    let mode = match (add, insert_only) {
+        (true, _) => Mode::Add,
+        (false, true) => Mode::InsertOnly,
+        (false, false) => Mode::Set,
+    };
+    Some(Column { name: name.to_owned(), from, as_, mode })
+}
+
+fn check_source(table: &Table<'_>, from: &From, add: bool, as_: &As) {
+    let converted = *as_ != As::Natural;
+    match from {
+        From::Now if add => table.error("add", "add needs a number; now is a time"),
+        From::Now if converted => table.error("as", "now is PostgreSQL's own time and needs no conversion"),
+        From::Constant(_) if converted => table.error("as", "a number written here needs no conversion"),
+        From::Constant(_) if !add => {
+            table.error("value", "a constant is there to be added; write add: instead of value:")
+        }
+        From::Record(RecordPart::Partition | RecordPart::Offset) if converted => {
+            table.error("as", "the record's partition and offset are whole numbers and need no conversion");
+        }
+        From::Field(_) | From::Header(_) | From::Record(_) | From::Now | From::Constant(_) => {}
+    }
+}
+
+const RECORD_PARTS: [(&str, RecordPart); 6] = [
+    ("topic", RecordPart::Topic),
+    ("partition", RecordPart::Partition),
+    ("offset", RecordPart::Offset),
+    ("timestamp", RecordPart::Timestamp),
+    ("key", RecordPart::Key),
+    ("digest", RecordPart::Digest),
+];
+
+fn only_true(text: &str) -> Result<(), Complaint> {
+    match boolean(text)? {
+        true => Ok(()),
+        false => Err(Complaint::new("says nothing; take the key out")),
+    }
+}
+
+/// `add: true` beside a source, `add: 1`, `add: field`: whether the column is added to, and the source that `add` names.
+fn read_add(table: &Table<'_>) -> (bool, Option<From>) {
+    enum Add {
+        Off,
+        On,
+        From(From),
+    }
+    let kind = |text: &str| match text {
+        "true" => Ok(Add::On),
+        "false" => Ok(Add::Off),
+        _ => match text.parse::<i64>() {
+            Ok(number) => Ok(Add::From(From::Constant(number))),
+            Err(_) => names::field_path(text)
+                .map(|field| Add::From(From::Field(field)))
+                .map_err(|_| Complaint::new("is neither a whole number nor a field's path nor true")),
+        },
+    };
+    match table.get("add", kind) {
+        None | Some(Add::Off) => (false, None),
+        Some(Add::On) => (true, None),
+        Some(Add::From(from)) => (true, Some(from)),
+    }
+}
+
+/// `as: unix_ms`, `as: "numeric(18,2)"`, `as: enum_name` with `strip_prefix:`, or `as: { enum_name: { strip_prefix: … } }`.
+fn read_as(table: &Table<'_>) -> As {
+    let strip_prefix = table.get("strip_prefix", text);
+    let as_ = match table.field("as") {
+        Some(field) if field.is_table() => field.table(read_as_table),
+        Some(field) => read_as_word(&field),
+        None => Some(As::Natural),
+    };
+    match (as_, strip_prefix) {
+        (Some(As::EnumName { strip_prefix: None }), prefix) => As::EnumName { strip_prefix: prefix },
+        (Some(as_), Some(_)) => {
+            table.error("strip_prefix", "goes only with as: enum_name");
+            as_
+        }
+        (as_, _) => as_.unwrap_or(As::Natural),
+    }
+}
+
+fn read_as_table(table: &Table<'_>) -> Option<As> {
+    let field = table.entry("enum_name");
+    if field.is_none() {
+        table.error("enum_name", "required key is missing: of the conversions only enum_name has settings");
+    }
+    let strip_prefix = field?.table(|settings| Some(settings.get("strip_prefix", text)))?;
+    Some(As::EnumName { strip_prefix })
+}
+
+fn read_as_word(field: &Field<'_>) -> Option<As> {
+    const WORDS: [&str; 8] = ["unix_s", "unix_ms", "unix_us", "enum_name", "int", "text", "jsonb", "uuid"];
+    field.scalar(|text| match text {
+        "unix_s" => Ok(As::UnixSeconds),
+        "unix_ms" => Ok(As::UnixMillis),
+        "unix_us" => Ok(As::UnixMicros),
+        "enum_name" => Ok(As::EnumName { strip_prefix: None }),
+        "int" => Ok(As::Int),
+        "text" => Ok(As::Text),
+        "jsonb" => Ok(As::Jsonb),
+        "uuid" => Ok(As::Uuid),
+        _ if text.starts_with("numeric") => numeric(text),
+        _ => Err(Complaint {
+            nearest: nearest(text, WORDS.into_iter()),
+            ..Complaint::new(format!("is none of {}, numeric(p,s)", WORDS.join(", ")))
+        }),
+    })
+}
+
+/// `numeric(18,2)`: at most `precision` digits, `scale` of them behind the point.
+fn numeric(text: &str) -> Result<As, Complaint> {
+    let digits = text.strip_prefix("numeric(").and_then(|rest| rest.strip_suffix(')'));
+    let parsed = digits.and_then(|digits| {
+        let (precision, scale) = digits.split_once(',')?;
+        Some((precision.trim().parse::<u16>().ok()?, scale.trim().parse::<u16>().ok()?))
+    });
+    let Some((precision, scale)) = parsed else {
+        return Err(Complaint::new("is not numeric(p,s), such as \"numeric(18,2)\": rounding must know its scale"));
+    };
+    if precision == 0 || precision > limits::NUMERIC_PRECISION || scale > precision {
+        let largest = limits::NUMERIC_PRECISION;
+        return Err(Complaint::new(format!("is out of range; p is 1 to {largest} and s at most p")));
+    }
+    Ok(As::Numeric { precision, scale })
+}

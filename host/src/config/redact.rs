@@ -1,0 +1,206 @@
+//! A pipeline as JSON for `status` and `--output json`: every key with its effective value, and no secret.
+
+use super::model::*;
+use super::reader::{show_bytes, show_duration};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+const MASK: &str = "***";
+
+impl Pipeline {
+    /// The configuration in the shape of the file, defaults filled in. Passwords, secret settings and URLs' passwords
+    /// are masked; a transform's `config:` shows its `${…}` as the file has them.
+    pub fn redacted_json(&self) -> Value {
+        json!({
+            "pipeline": self.name,
+            "source": source(&self.source),
+            "contract": contract(&self.contract),
+            "transforms": self.transforms.iter().map(transform).collect::<Vec<_>>(),
+            "output": self.output.as_ref().map(|output| json!({
+                "topic": output.topic,
+                "contract": output.contract,
+                "partition": match output.partition {
+                    OutputPartition::ByKey => "by_key",
+                    OutputPartition::Same => "same",
+                },
+                "key": output.key,
+            })),
+            "dead_letter": dead_letter(&self.dead_letter),
+            "postgres": postgres(&self.postgres),
+            "delivery": {
+                "mode": match self.delivery.mode {
+                    DeliveryMode::EffectivelyOnce => "effectively_once",
+                    DeliveryMode::AtLeastOnce => "at_least_once",
+                },
+                "batch": {
+                    "max_events": self.delivery.batch.max_events,
+                    "max_bytes": show_bytes(self.delivery.batch.max_bytes),
+                    "max_wait": time(self.delivery.batch.max_wait),
+                },
+                "transaction_timeout": time(self.delivery.transaction_timeout),
+            },
+            "retry_policy": {
+                "max_retries": self.retry.max_retries,
+                "initial_backoff": time(self.retry.initial_backoff),
+                "max_backoff": time(self.retry.max_backoff),
+                "multiplier": self.retry.multiplier,
+            },
+            "backpressure": {
+                "lag_threshold": self.backpressure.lag_threshold,
+                "pause_on_threshold": self.backpressure.pause_on_threshold,
+                "resume_lag_margin": self.backpressure.resume_at,
+                "max_backlog_bytes": show_bytes(self.backpressure.max_bytes),
+            },
+            "admin": { "listen": self.admin.listen.as_deref().unwrap_or("off") },
+            "lanes": self.lanes,
+            "shutdown": time(self.shutdown),
+            "start_deadline": time(self.start_deadline),
+        })
+    }
+}
+
+fn time(duration: Duration) -> String {
+    show_duration(duration)
+}
+
+fn source(source: &Source) -> Value {
+    let start = match source.start {
+        Start::Earliest => json!("earliest"),
+        Start::Latest => json!("latest"),
+        Start::Timestamp(millis) => json!(millis),
+    };
+    let extra: Map<String, Value> = source
+        .extra
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(if Settings::is_secret(name) { MASK } else { value })))
+        .collect();
+    json!({
+        "brokers": source.brokers,
+        "topic": source.topic,
+        "group_id": source.group_id,
+        "start": start,
+        "security": {
+            "tls": source.security.tls.as_ref().map(|tls| json!({
+                "ca": tls.ca,
+                "certificate": tls.certificate,
+                "key": tls.key,
+                "key_password": tls.key_password.as_ref().map(|_| MASK),
+                "verify_hostname": !tls.skip_hostname,
+            })),
+            "sasl": source.security.sasl.as_ref().map(|sasl| json!({
+                "mechanism": match sasl.mechanism {
+                    SaslMechanism::Plain => "PLAIN",
+                    SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+                    SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+                },
+                "username": sasl.username,
+                "password": MASK,
+            })),
+        },
+        "session_timeout": time(source.session_timeout),
+        "heartbeat_interval": time(source.heartbeat_interval),
+        "max_poll_interval": time(source.max_poll_interval),
+        "group_instance_id": source.group_instance_id,
+        "kafka": extra,
+    })
+}
+
+fn contract(contract: &Contract) -> Value {
+    let (protos, descriptor_set) = match &contract.schema {
+        Schema::Protos(paths) => (Some(paths), None),
+        Schema::DescriptorSet(path) => (None, Some(path)),
+    };
+    json!({
+        "protos": protos,
+        "descriptor_set": descriptor_set,
+        "message": contract.message,
+        "encoding": match contract.encoding {
+            Encoding::Auto => "auto",
+            Encoding::Protobuf => "protobuf",
+            Encoding::Json => "json",
+        },
+        "unknown_fields": match contract.unknown_fields {
+            UnknownFields::Allow => "allow",
+            UnknownFields::Reject => "reject",
+        },
+        "unknown_enums": match contract.unknown_enums {
+            UnknownEnums::Reject => "reject",
+            UnknownEnums::Keep => "keep",
+        },
+        "tombstones": match contract.tombstones {
+            Tombstones::DeadLetter => "dead_letter",
+            Tombstones::Drop => "drop",
+            Tombstones::Delete => "delete",
+        },
+        "max_bytes": show_bytes(contract.max_bytes),
+    })
+}
+
+fn transform(transform: &Transform) -> Value {
+    let ceiling = &transform.ceiling;
+    json!({
+        "component": transform.component,
+        "ceiling": {
+            "fuel": ceiling.fuel,
+            "memory": ceiling.memory.map(show_bytes),
+            "deadline": ceiling.deadline.map(time),
+            "output": ceiling.output.map(show_bytes),
+            "max_outputs": ceiling.max_outputs,
+        },
+        "config": transform.config_written,
+        "routes": transform.routes,
+    })
+}
+
+fn dead_letter(dead_letter: &DeadLetter) -> Value {
+    let limit = dead_letter.limit.map_or(
+        json!("off"),
+        |limit| json!({ "share": limit.share, "of_at_least": limit.of_at_least, "within": time(limit.within) }),
+    );
+    json!({ "topic": dead_letter.topic, "limit": limit, "alert_depth": dead_letter.alert_depth })
+}
+
+fn postgres(postgres: &Postgres) -> Value {
+    let columns: Map<String, Value> =
+        postgres.columns.iter().map(|column| (column.name.clone(), column_json(column))).collect();
+    json!({
+        "url": postgres.url.masked_url(),
+        "tls_ca": postgres.tls_ca,
+        "table": postgres.table.to_string(),
+        "key": postgres.key,
+        "columns": columns,
+        "only_if_newer": postgres.only_if_newer,
+    })
+}
+
+fn column_json(column: &Column) -> Value {
+    let mut keys = Map::new();
+    let (key, value) = match &column.from {
+        From::Field(field) => ("field", json!(field)),
+        From::Header(header) => ("header", json!(header)),
+        From::Record(part) => ("record", json!(record_part(*part))),
+        From::Now => ("now", json!(true)),
+        From::Constant(number) => ("value", json!(number)),
+    };
+    keys.insert(key.to_owned(), value);
+    if column.as_ != As::Natural {
+        keys.insert("as".to_owned(), json!(column.as_.to_string()));
+    }
+    match column.mode {
+        Mode::Set => {}
+        Mode::InsertOnly => drop(keys.insert("insert_only".to_owned(), json!(true))),
+        Mode::Add => drop(keys.insert("add".to_owned(), json!(true))),
+    }
+    Value::Object(keys)
+}
+
+fn record_part(part: RecordPart) -> &'static str {
+    match part {
+        RecordPart::Topic => "topic",
+        RecordPart::Partition => "partition",
+        RecordPart::Offset => "offset",
+        RecordPart::Timestamp => "timestamp",
+        RecordPart::Key => "key",
+        RecordPart::Digest => "digest",
+    }
+}
