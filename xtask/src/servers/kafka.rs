@@ -123,6 +123,11 @@ impl Kafka {
         self.secure_port.map(|port| format!("localhost:{port}"))
     }
 
+    /// The process id, while it runs.
+    pub fn id(&self) -> Option<i32> {
+        self.process.as_ref().map(Group::id)
+    }
+
     /// The broker's log, over all its restarts.
     pub fn log(&self) -> &Path {
         &self.log

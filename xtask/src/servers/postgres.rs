@@ -96,6 +96,11 @@ impl Postgres {
         self.port
     }
 
+    /// The process id, while it runs.
+    pub fn id(&self) -> Option<i32> {
+        self.process.as_ref().map(Group::id)
+    }
+
     /// The server's log, over all its restarts.
     pub fn log(&self) -> &Path {
         &self.log

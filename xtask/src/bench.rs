@@ -1,0 +1,197 @@
+//! `bench`: builds the engines, starts servers of its own, and lets `rounds` (package tollgate-bench) measure. What is
+//! measured and how it is judged stands there and in docs/performance.md.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use xtask::failure::Context;
+use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+use xtask::{Cache, Failure, Result};
+
+use crate::args::Args;
+use crate::check::{self, Uses};
+use crate::project::{Project, answer, succeed};
+use crate::say;
+
+pub const USAGE: &str = "\
+bench [drain] [latency] [micro] [option…]     default: all three
+      --rounds N          drains of each engine, default 3
+      --n N               events of a drain, default 1000000
+      --pairs N           latency runs of each engine, default 5
+      --latency-secs N    seconds of a latency run that count, default 30
+      --idle-wait N       seconds to wait for an idle machine before each run, default 90
+      --engines LIST      of node, tollgate, tollgate-output, floor
+      --no-node           leave Node's column out
+      --output json       one JSON object instead of the tables
+      --install           as for the other verbs
+  TOLLGATE_BASELINE names the folder of the Node baseline, default ../shared/baseline";
+
+/// What `rounds` takes with a value; the rest of its options are ours to give.
+const WITH_VALUE: [&str; 7] = ["--rounds", "--n", "--pairs", "--latency-secs", "--idle-wait", "--engines", "--output"];
+const PARTS: [&str; 3] = ["drain", "latency", "micro"];
+/// One build with what the whole workspace asks of a dependency, as every other build here.
+const BUILD: [&str; 11] =
+    ["build", "--release", "--workspace", "--bin", "tollgate", "--bin", "rounds", "--bin", "floor", "--bin", "micro"];
+
+struct Options {
+    /// Handed to `rounds` as they are.
+    passed: Vec<String>,
+    node: bool,
+    install: bool,
+}
+
+/// Runs the bench; the figures go to stdout, what goes on to stderr.
+///
+/// # Errors
+/// Wrong arguments (2), a missing program or server (3), an engine that fails or an oracle that disagrees (1).
+pub fn run(project: &Project, args: &Args) -> Result<()> {
+    let options = parse(&args.rest)?;
+    say::to_stderr();
+    check::check(project, Uses::Kafka, options.install)?;
+    check::foretell(project, "measure, about half an hour for all three parts");
+    succeed("the build of the bench", &mut project.cargo(&BUILD))?;
+    let work = project.cache.folder("bench")?;
+    let component = component(project, &work)?;
+    let node = if options.node { node(&project.root, &work)? } else { None };
+
+    let (kafka, postgres) = servers(&project.cache)?;
+    let program = |name: &str| project.cache.target().join("release").join(name);
+    let mut rounds = Command::new(program("rounds"));
+    rounds.args(&options.passed).args(["--brokers", &kafka.brokers(), "--database", &postgres.url()]);
+    for (option, id) in [("--broker-pid", kafka.id()), ("--postmaster", postgres.id())] {
+        let id = id.ok_or_else(|| Failure::environment("a server ended at once"))?;
+        rounds.args([option, &id.to_string()]);
+    }
+    rounds.arg("--work").arg(&work).arg("--floor").arg(program("floor")).arg("--micro").arg(program("micro"));
+    rounds.arg("--tollgate").arg(program("tollgate")).arg("--protos").arg(project.root.join("proto"));
+    rounds.arg("--component").arg(component);
+    if let Some(node) = node {
+        rounds.arg("--node").arg(node);
+    }
+    succeed("the bench", rounds.stdin(Stdio::null()))
+}
+
+fn parse(args: &[String]) -> Result<Options> {
+    let mut options = Options { passed: Vec::new(), node: true, install: false };
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match arg.as_str() {
+            "--no-node" => options.node = false,
+            "--install" => options.install = true,
+            part if PARTS.contains(&part) => options.passed.push(arg.clone()),
+            option if WITH_VALUE.contains(&option) => {
+                let value = rest.next().ok_or_else(|| Failure::usage(format!("{option} wants a value\n{USAGE}")))?;
+                options.passed.extend([arg.clone(), value.clone()]);
+            }
+            unknown => return Err(Failure::usage(format!("unknown argument {unknown:?}\n{USAGE}"))),
+        }
+    }
+    Ok(options)
+}
+
+/// The rules that the payments pass through.
+fn component(project: &Project, work: &Path) -> Result<PathBuf> {
+    let component = work.join("payment-rules.wasm");
+    let mut build = project.tollgate(&["build", "transforms/payment-rules", "--out"]);
+    succeed("the build of payment-rules", build.arg(&component).stdout(Stdio::null()))?;
+    Ok(component)
+}
+
+/// Servers as an operator would run them: durable commits, and commit times for the figures.
+fn servers(cache: &Cache) -> Result<(Kafka, Postgres)> {
+    // G1 is what Kafka itself runs with.
+    let jvm = ["-Xmx1g", "-XX:-UseSerialGC", "-XX:+UseG1GC"].map(str::to_owned).into();
+    let kafka = Kafka::start(cache, &KafkaOptions { jvm, ..KafkaOptions::default() })?;
+    let settings = [("fsync", "on"), ("track_commit_timestamp", "on")];
+    let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let postgres = Postgres::start(cache, &PostgresOptions { settings, ..PostgresOptions::default() })?;
+    Ok((kafka, postgres))
+}
+
+/// The baseline's Node consumer, built in a copy: its own folder may be read-only, and belongs to others. None where it or
+/// Node is missing.
+fn node(root: &Path, work: &Path) -> Result<Option<PathBuf>> {
+    let baseline = env::var_os("TOLLGATE_BASELINE").map_or_else(|| root.join("../shared/baseline"), PathBuf::from);
+    let source = baseline.join("node");
+    if !source.join("package-lock.json").is_file() {
+        return Ok(None);
+    }
+    if answer("npm", &["--version"]).is_none() {
+        say::line("npm is missing; without it Node's column is left out");
+        return Ok(None);
+    }
+    let copy = work.join("baseline");
+    let node = copy.join("node");
+    let lock = |folder: &Path| fs::read(folder.join("package-lock.json")).ok();
+    let installed = node.join("node_modules/.package-lock.json").is_file() && lock(&source) == lock(&node);
+    copy_tree(&source, &node)?;
+    copy_file(&baseline.join("payment.proto"), &copy.join("payment.proto"))?;
+    let npm = |args: &[&str]| {
+        let mut npm = Command::new("npm");
+        npm.args(args).arg("--silent").current_dir(&node).stdin(Stdio::null()).stdout(Stdio::null());
+        succeed(&format!("npm {} of the Node baseline", args.join(" ")), &mut npm)
+    };
+    if !installed {
+        npm(&["ci", "--no-audit", "--no-fund"])?;
+    }
+    npm(&["run", "build"])?;
+    Ok(Some(node))
+}
+
+/// Copies files and folders, without what npm and the build make; the copies are writable.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).context(|| format!("cannot create {}", to.display()))?;
+    let entries = fs::read_dir(from).context(|| format!("cannot read {}", from.display()))?;
+    for entry in entries {
+        let entry = entry.context(|| format!("cannot read {}", from.display()))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_file() {
+            copy_file(&path, &to.join(name))?;
+        } else if name != "node_modules" && name != "dist" {
+            copy_tree(&path, &to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// By content, since `fs::copy` would take a read-only file's rights with it.
+fn copy_file(from: &Path, to: &Path) -> Result<()> {
+    let content = fs::read(from).context(|| format!("cannot read {}", from.display()))?;
+    fs::write(to, content).context(|| format!("cannot write {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use xtask::cache::unique;
+
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Options> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn known_arguments_are_passed_on_and_typos_refused() {
+        let options = parsed("drain --rounds 2 --no-node --output json").unwrap();
+        assert_eq!(options.passed, ["drain", "--rounds", "2", "--output", "json"]);
+        assert!(!options.node && !options.install);
+        for wrong in ["drian", "--rounds", "--work /tmp"] {
+            assert_eq!(parsed(wrong).err().map(|failure| failure.code), Some(2), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_copy_leaves_out_what_is_built() {
+        let top = env::temp_dir().join(unique("xtask-copy"));
+        for folder in ["from/src", "from/node_modules", "from/dist"] {
+            fs::create_dir_all(top.join(folder)).unwrap();
+            fs::write(top.join(folder).join("file"), "x").unwrap();
+        }
+        copy_tree(&top.join("from"), &top.join("to")).unwrap();
+        assert!(top.join("to/src/file").is_file());
+        assert!(!top.join("to/node_modules").exists() && !top.join("to/dist").exists());
+        fs::remove_dir_all(top).unwrap();
+    }
+}
