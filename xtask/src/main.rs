@@ -1,1 +1,38 @@
-fn main() {}
+//! The project's menu: `cargo xtask <verb>`.
+
+mod args;
+mod bench;
+mod cargo_deny;
+mod check;
+mod ci;
+mod demo;
+mod golden;
+mod guests;
+mod menu;
+mod play;
+mod project;
+mod rings;
+mod say;
+mod tidy;
+
+use std::process::ExitCode;
+
+use xtask::{Result, process};
+
+fn main() -> ExitCode {
+    let outcome = run(std::env::args().skip(1).collect());
+    // Whatever is still running belongs to us: it ends before we do.
+    process::clean_up();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say::error(&failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(words: Vec<String>) -> Result<()> {
+    process::end_on_signals()?;
+    menu::dispatch(words)
+}

@@ -1,4 +1,5 @@
 //! Nothing outlives its owner, however the owner ends. The owner is this very test program, started again in that role.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as loudly as the test")]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

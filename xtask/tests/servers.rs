@@ -12,7 +12,7 @@ use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, fetch_kafka
 /// Asks a broker for its API versions (key 18, version 0) and says whether an answer without an error came within 2 s.
 fn kafka_answers(address: &str) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout of 2 s");
     // length, key, version, correlation id, client id (null)
     let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff];
     let mut answer = [0u8; 10];
@@ -22,9 +22,9 @@ fn kafka_answers(address: &str) -> bool {
 /// Sends PostgreSQL a startup message and a query, without a client library; true if a row `1` came back within 2 s.
 fn postgres_answers(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout of 2 s");
     let parameters = b"user\0postgres\0database\0postgres\0\0";
-    let mut message = u32::try_from(parameters.len() + 8).unwrap().to_be_bytes().to_vec();
+    let mut message = u32::try_from(parameters.len() + 8).expect("a short message").to_be_bytes().to_vec();
     message.extend(196_608u32.to_be_bytes());
     message.extend(parameters);
     message.extend(b"Q\0\0\0\rselect 1\0");

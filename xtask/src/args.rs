@@ -1,0 +1,128 @@
+//! The words after a verb: flags, plain words, and what follows `--`.
+
+use xtask::{Failure, Result};
+
+/// What a verb was called with; every word is known to be allowed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Args {
+    flags: Vec<String>,
+    pub words: Vec<String>,
+    /// Everything after `--`, for the program that the verb calls.
+    pub rest: Vec<String>,
+}
+
+impl Args {
+    /// `flags` are the allowed ones with their dashes, `words` the allowed plain words.
+    ///
+    /// # Errors
+    /// At the first word that is not allowed, with the nearest one that is (exit code 2).
+    pub fn parse(verb: &str, given: Vec<String>, flags: &[&str], words: &[&str]) -> Result<Self> {
+        let mut args = Args::default();
+        let mut given = given.into_iter();
+        while let Some(word) = given.next() {
+            if word == "--" {
+                args.rest = given.collect();
+                break;
+            }
+            let (allowed, kind, into) = if word.starts_with('-') {
+                (flags, "flag", &mut args.flags)
+            } else {
+                (words, "argument", &mut args.words)
+            };
+            if !allowed.contains(&word.as_str()) {
+                return Err(unknown(&format!("{kind} of `cargo xtask {verb}`"), &word, allowed));
+            }
+            into.push(word);
+        }
+        Ok(args)
+    }
+
+    /// All words for a verb that reads them itself.
+    pub fn unread(rest: Vec<String>) -> Self {
+        Args { rest, ..Args::default() }
+    }
+
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|given| given == flag)
+    }
+}
+
+/// "unknown verb `tset`; did you mean `test`?", or the whole choice where nothing is near.
+pub fn unknown(kind: &str, word: &str, allowed: &[&str]) -> Failure {
+    let hint = match nearest(word, allowed) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if allowed.is_empty() => "it takes none".to_owned(),
+        None => format!("there is: {}", allowed.join(", ")),
+    };
+    Failure::usage(format!("unknown {kind}: `{word}`; {hint}"))
+}
+
+/// The allowed word that the fewest edits turn `word` into, if that is at most a third of its length, rounded up.
+fn nearest<'a>(word: &str, allowed: &[&'a str]) -> Option<&'a str> {
+    let (distance, near) = allowed.iter().map(|candidate| (edits(word, candidate), *candidate)).min()?;
+    (distance <= near.len().div_ceil(3)).then_some(near)
+}
+
+/// Insertions, deletions and replacements, and swaps of neighbours, each counted once (optimal string alignment).
+fn edits(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut rows = vec![(0..=to.len()).collect::<Vec<usize>>()];
+    for i in 1..=from.len() {
+        let mut row = vec![i; to.len() + 1];
+        for j in 1..=to.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
+            row[j] = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                row[j] = row[j].min(rows[i - 2][j - 2] + 1);
+            }
+        }
+        rows.push(row);
+    }
+    rows[from.len()][to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args> {
+        let given = line.split_whitespace().map(str::to_owned).collect();
+        Args::parse("test", given, &["--install"], &["unit", "e2e"])
+    }
+
+    #[test]
+    fn flags_words_and_the_rest() {
+        let args = parse("e2e --install -- --exact happy e2e").unwrap();
+        assert!(args.has("--install"));
+        assert_eq!(args.words, ["e2e"]);
+        assert_eq!(args.rest, ["--exact", "happy", "e2e"]);
+        assert_eq!(parse("").unwrap(), Args::default());
+    }
+
+    #[test]
+    fn a_wrong_word_names_the_nearest_right_one() {
+        let failure = parse("--instal").unwrap_err();
+        assert_eq!(failure.message, "unknown flag of `cargo xtask test`: `--instal`; did you mean `--install`?");
+        assert_eq!(failure.code, 2);
+        let failure = parse("everything").unwrap_err();
+        assert_eq!(failure.message, "unknown argument of `cargo xtask test`: `everything`; there is: unit, e2e");
+        let failure = Args::parse("tidy", vec!["x".into()], &[], &[]).unwrap_err();
+        assert_eq!(failure.message, "unknown argument of `cargo xtask tidy`: `x`; it takes none");
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        for (from, to, count) in [
+            ("", "", 0),
+            ("test", "test", 0),
+            ("tset", "test", 1),
+            ("tes", "test", 1),
+            ("demp", "demo", 1),
+            ("ci", "bench", 4),
+        ] {
+            assert_eq!(edits(from, to), count, "{from} {to}");
+        }
+        assert_eq!(nearest("serves", &["servers", "test"]), Some("servers"));
+        assert_eq!(nearest("xyz", &["ci", "test"]), None);
+    }
+}

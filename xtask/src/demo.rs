@@ -1,0 +1,32 @@
+//! `demo`: from a checkout to the gate at work.
+
+use xtask::Result;
+use xtask::servers::{Kafka, KafkaOptions};
+
+use crate::args::Args;
+use crate::check::{self, Uses};
+use crate::project::{Project, succeed};
+use crate::{guests, say};
+
+/// Builds `tollgate` and the transforms and calls `tollgate demo`, which shows the rest.
+///
+/// # Errors
+/// Where a program is missing (exit code 3) or a step fails (1).
+pub fn run(project: &Project, args: &Args) -> Result<()> {
+    let real = args.has("--real");
+    check::check(project, if real { Uses::Kafka } else { Uses::Postgres }, args.has("--install"))?;
+    check::foretell(project, "build the example transforms and show them at work, about a minute");
+    project.build_tollgate()?;
+    guests::build_all(project)?;
+    let mut command = project.tollgate(&["demo"]);
+    if args.has("--keep") {
+        command.arg("--keep");
+    }
+    // Held until the demo ends.
+    let kafka = if real { Some(Kafka::start(&project.cache, &KafkaOptions::default())?) } else { None };
+    if let Some(kafka) = &kafka {
+        say::line(&format!("Apache Kafka 4.1.0 is up: {}", kafka.brokers()));
+        command.args(["--brokers", &kafka.brokers()]);
+    }
+    succeed("tollgate demo", &mut command)
+}

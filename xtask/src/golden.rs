@@ -1,0 +1,166 @@
+//! `golden`: what a user can hold, written down, so that no change of it goes unnoticed.
+//!
+//! Each row of [`GOLDEN`] is a file below `xtask/golden/` and where its text comes from. To add one, add a row and run
+//! `cargo xtask golden`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use xtask::failure::Context;
+use xtask::{Failure, Result};
+
+use crate::args::Args;
+use crate::check::{self, Uses};
+use crate::project::{Project, capture};
+use crate::say;
+
+enum Origin {
+    /// What `tollgate` prints for these words.
+    Verb(&'static [&'static str]),
+    /// `tollgate --help`, and the help of every verb that it lists, down to the leaves.
+    Help,
+    /// The files with this ending in a folder, one after the other.
+    Files(&'static str, &'static str),
+}
+
+const GOLDEN: &[(&str, Origin)] = &[
+    ("help.txt", Origin::Help),
+    ("pipeline.schema.json", Origin::Verb(&["schema"])),
+    ("metrics.txt", Origin::Verb(&["metrics"])),
+    ("transform.wit", Origin::Files("wit", "wit")),
+];
+
+/// Writes the files, or with `--check` compares them.
+///
+/// # Errors
+/// Where a program is missing (3), the build fails, or a file differs (1).
+pub fn run(project: &Project, args: &Args) -> Result<()> {
+    check::check(project, Uses::Build, args.has("--install"))?;
+    check::foretell(project, "ask tollgate for its help, schema and metrics");
+    if args.has("--check") {
+        return compare(project);
+    }
+    for (file, text) in produce(project)? {
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        if before != text {
+            if let Some(folder) = file.parent() {
+                fs::create_dir_all(folder).context(|| format!("cannot create {}", folder.display()))?;
+            }
+            fs::write(&file, text).context(|| format!("cannot write {}", file.display()))?;
+            say::line(&format!("written: {}", project.relative(&file)));
+        }
+    }
+    Ok(())
+}
+
+/// Fails where a golden file is not what the program says today, with the first difference of each.
+///
+/// # Errors
+/// As it says; or the build fails.
+pub fn compare(project: &Project) -> Result<()> {
+    let produced = produce(project)?;
+    let differences: Vec<String> = produced
+        .iter()
+        .filter_map(|(file, text)| {
+            let committed = fs::read_to_string(file).unwrap_or_default();
+            let line = first_difference(&committed, text)?;
+            Some(format!("{}, {line}", project.relative(file)))
+        })
+        .collect();
+    if differences.is_empty() {
+        say::line(&format!("{} golden files agree", produced.len()));
+        return Ok(());
+    }
+    let list = differences.join("\n  ");
+    Err(Failure::failed(format!(
+        "golden files differ:\n  {list}\nif that is meant: `cargo xtask golden`, and commit them"
+    )))
+}
+
+fn produce(project: &Project) -> Result<Vec<(PathBuf, String)>> {
+    project.build_tollgate()?;
+    let verbs = verbs(&capture(&mut project.tollgate(&["--help"]))?);
+    let folder = project.root.join("xtask/golden");
+    let mut produced = Vec::new();
+    for (name, origin) in GOLDEN {
+        let text = match origin {
+            Origin::Verb(words) if !verbs.iter().any(|verb| verb == words[0]) => {
+                say::line(&format!("{name}: there is no `tollgate {}`", words[0]));
+                continue;
+            }
+            Origin::Verb(words) => capture(&mut project.tollgate(words))?,
+            Origin::Help => help(project, &[])?,
+            Origin::Files(folder, ending) => concatenate(&project.root.join(folder), ending)?,
+        };
+        produced.push((folder.join(name), text.trim_end().to_owned() + "\n"));
+    }
+    Ok(produced)
+}
+
+/// The help of `tollgate <words>`, followed by that of each verb below it.
+fn help(project: &Project, words: &[String]) -> Result<String> {
+    let mut arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+    arguments.push("--help");
+    let own = capture(&mut project.tollgate(&arguments))?;
+    let mut text = format!("$ tollgate {}\n{}\n", arguments.join(" "), own.trim_end());
+    for verb in verbs(&own) {
+        let mut deeper = words.to_vec();
+        deeper.push(verb);
+        text += "\n";
+        text += &help(project, &deeper)?;
+    }
+    Ok(text)
+}
+
+/// The verbs that a help text lists under "Commands:", without `help` itself.
+fn verbs(help: &str) -> Vec<String> {
+    let listed = help.lines().skip_while(|line| line.trim_end() != "Commands:").skip(1);
+    listed
+        .take_while(|line| !line.trim().is_empty())
+        // Two blanks before a verb; a description that goes on in the next line stands further in.
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|verb| *verb != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+fn concatenate(folder: &Path, ending: &str) -> Result<String> {
+    let entries = fs::read_dir(folder).context(|| format!("cannot read {}", folder.display()))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|found| found == ending));
+    files.sort();
+    let texts = files.iter().map(|file| fs::read_to_string(file).context(|| format!("cannot read {}", file.display())));
+    Ok(texts.collect::<Result<Vec<_>>>()?.join("\n"))
+}
+
+fn first_difference(committed: &str, now: &str) -> Option<String> {
+    if committed == now {
+        return None;
+    }
+    let mut lines = committed.lines().zip(now.lines()).enumerate();
+    Some(match lines.find(|(_, (before, after))| before != after) {
+        Some((index, (before, after))) => format!("line {}:\n    - {before}\n    + {after}", index + 1),
+        None => format!("{} lines, now {}", committed.lines().count(), now.lines().count()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verbs_are_found_in_a_help_text() {
+        let help = "The gate\n\nUsage: tollgate <COMMAND>\n\nCommands:\n  run       Run a pipeline\n  dlq       Dead letters\n            \
+                    and more\n  help      Print this\n\nOptions:\n  -h, --help  Print help\n";
+        assert_eq!(verbs(help), ["run", "dlq"]);
+        assert!(verbs("Usage: tollgate run\n\nOptions:\n  -h\n").is_empty());
+    }
+
+    #[test]
+    fn the_first_difference_is_shown_with_its_line() {
+        assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
+        assert_eq!(first_difference("a\nb\n", "a\nc\n").unwrap(), "line 2:\n    - b\n    + c");
+        assert_eq!(first_difference("a\n", "a\nb\n").unwrap(), "1 lines, now 2");
+    }
+}

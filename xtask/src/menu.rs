@@ -1,0 +1,145 @@
+//! Which verbs there are.
+
+use xtask::Result;
+
+use crate::args::{self, Args};
+use crate::project::Project;
+use crate::{bench, ci, demo, golden, guests, play, rings, say, tidy};
+
+struct Verb {
+    name: &'static str,
+    usage: &'static str,
+    says: &'static str,
+    flags: &'static [&'static str],
+    words: &'static [&'static str],
+    run: fn(&Project, &Args) -> Result<()>,
+}
+
+const MENU: &[Verb] = &[
+    Verb {
+        name: "demo",
+        usage: "demo [--real] [--keep] [--install]",
+        says: "build, and show the gate at work; --real: on Apache Kafka, not the embedded broker; --keep: until Ctrl-C",
+        flags: &["--real", "--keep", "--install"],
+        words: &[],
+        run: demo::run,
+    },
+    Verb {
+        name: "test",
+        usage: "test [ring…] [--install] [-- filter]",
+        says: "every ring of tests (unit, guests, cases, e2e), or those named; e2e on a real Kafka and PostgreSQL",
+        flags: &["--install"],
+        words: rings::NAMES,
+        run: rings::run,
+    },
+    Verb {
+        name: "ci",
+        usage: "ci [--install]",
+        says: "all that must hold before a change goes in: format, lints, supply chain, golden, tidy, test",
+        flags: &["--install"],
+        words: &[],
+        run: ci::run,
+    },
+    Verb {
+        name: "bench",
+        usage: "bench [drain] [latency] [micro] [option…]",
+        says: "the figures of docs/performance.md on this machine; --help shows the options",
+        flags: &[],
+        words: &[],
+        run: bench::run,
+    },
+    Verb {
+        name: "guests",
+        usage: "guests [--install]",
+        says: "build every transform into its component",
+        flags: &["--install"],
+        words: &[],
+        run: guests::run,
+    },
+    Verb {
+        name: "golden",
+        usage: "golden [--check] [--install]",
+        says: "write down what users hold (help, schema, metrics, WIT); --check: fail where that has changed",
+        flags: &["--check", "--install"],
+        words: &[],
+        run: golden::run,
+    },
+    Verb {
+        name: "tidy",
+        usage: "tidy",
+        says: "list functions over 70 lines and files over 500, tests aside",
+        flags: &[],
+        words: &[],
+        run: tidy::run,
+    },
+    Verb {
+        name: "servers",
+        usage: "servers up|down [--install]",
+        says: "a Kafka and a PostgreSQL to play with, until Ctrl-C or `servers down` from elsewhere",
+        flags: &["--install"],
+        words: &["up", "down"],
+        run: play::run,
+    },
+];
+
+/// Runs the verb that the first word names; without words it prints the menu.
+///
+/// # Errors
+/// Wrong words end in exit code 2; otherwise what the verb says.
+pub fn dispatch(mut words: Vec<String>) -> Result<()> {
+    if words.is_empty() || matches!(words[0].as_str(), "help" | "-h" | "--help") {
+        say::line(&text());
+        return Ok(());
+    }
+    let name = words.remove(0);
+    let Some(verb) = MENU.iter().find(|verb| verb.name == name) else {
+        let names: Vec<&str> = MENU.iter().map(|verb| verb.name).collect();
+        return Err(args::unknown("verb", &name, &names));
+    };
+    let own = words.iter().take_while(|word| *word != "--");
+    if own.into_iter().any(|word| matches!(word.as_str(), "-h" | "--help")) {
+        let usage = if verb.name == "bench" { bench::USAGE } else { verb.usage };
+        say::line(&format!("cargo xtask {usage}\n  {}", verb.says));
+        return Ok(());
+    }
+    // Options with values are the bench's alone: it reads its own words.
+    let args =
+        if verb.name == "bench" { Args::unread(words) } else { Args::parse(verb.name, words, verb.flags, verb.words)? };
+    (verb.run)(&Project::open()?, &args)
+}
+
+fn text() -> String {
+    let width = MENU.iter().map(|verb| verb.usage.chars().count()).max().unwrap_or(0);
+    let mut text = "cargo xtask <verb>\n".to_owned();
+    for verb in MENU {
+        text += &format!("\n  {:width$}  {}", verb.usage, verb.says);
+    }
+    text + "\n\n--install installs what is missing (as root that happens anyway). Everything outside the checkout is in \
+            TOLLGATE_CACHE,\nby default ~/.cache/tollgate; compiled code in CARGO_TARGET_DIR, by default its folder target."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(line: &str) -> xtask::Failure {
+        dispatch(line.split_whitespace().map(str::to_owned).collect()).unwrap_err()
+    }
+
+    #[test]
+    fn a_wrong_verb_or_argument_ends_in_two_with_a_suggestion() {
+        let wrong = failure("tets");
+        assert_eq!((wrong.code, wrong.message.as_str()), (2, "unknown verb: `tets`; did you mean `test`?"));
+        assert_eq!(failure("test e2").message, "unknown argument of `cargo xtask test`: `e2`; did you mean `e2e`?");
+        assert_eq!(failure("tidy --fix").code, 2);
+    }
+
+    #[test]
+    fn the_menu_names_every_verb_with_its_flags() {
+        let text = text();
+        for verb in MENU {
+            assert!(verb.usage.starts_with(verb.name) && text.contains(verb.usage));
+            assert!(verb.flags.iter().all(|flag| verb.usage.contains(flag)), "{}", verb.name);
+        }
+    }
+}

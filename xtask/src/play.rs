@@ -1,0 +1,86 @@
+//! `servers`: a Kafka and a PostgreSQL to play with. They run in the foreground, so that nothing is left behind.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use xtask::failure::Context;
+use xtask::{Failure, Result};
+
+use crate::args::Args;
+use crate::check::{self, Uses};
+use crate::project::{Project, answer};
+use crate::{rings, say};
+
+/// `up` stays until Ctrl-C or until `down` is called elsewhere.
+///
+/// # Errors
+/// Where the servers do not start, or there are none to end (exit code 3).
+pub fn run(project: &Project, args: &Args) -> Result<()> {
+    match args.words.first().map(String::as_str) {
+        Some("up") => up(project, args.has("--install")),
+        Some("down") => down(project),
+        _ => Err(Failure::usage("say `cargo xtask servers up` or `cargo xtask servers down`")),
+    }
+}
+
+fn note(project: &Project) -> PathBuf {
+    project.cache.root().join("servers.pid")
+}
+
+fn up(project: &Project, install: bool) -> Result<()> {
+    if let Some(pid) = running(project) {
+        return Err(Failure::environment(format!(
+            "servers are up already (process {pid}); `cargo xtask servers down` ends them"
+        )));
+    }
+    check::check(project, Uses::Kafka, install)?;
+    say::line("now: download Kafka at the first time (43 MB), start both servers, about 5 s");
+    let began = Instant::now();
+    let (kafka, postgres) = rings::servers(project)?;
+    let note = note(project);
+    fs::write(&note, process::id().to_string()).context(|| format!("cannot write {}", note.display()))?;
+    say::line(&format!(
+        "up in {:.1} s\n\nexport KAFKA_BROKERS={}\nexport DATABASE_URL={}\n\nlogs: {} and {}\nCtrl-C ends both and deletes their data",
+        began.elapsed().as_secs_f64(),
+        kafka.brokers(),
+        postgres.url(),
+        kafka.log().display(),
+        postgres.log().display()
+    ));
+    loop {
+        thread::park();
+    }
+}
+
+fn down(project: &Project) -> Result<()> {
+    let Some(pid) = running(project) else {
+        return Err(Failure::environment("no servers are up"));
+    };
+    let gone = || running(project).is_none();
+    let sent = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::TERM));
+    if !matches!(sent, Some(Ok(()))) {
+        return Err(Failure::environment(format!("cannot end process {pid}: does it belong to another user?")));
+    }
+    let until = Instant::now() + Duration::from_secs(20);
+    while !gone() {
+        if Instant::now() > until {
+            return Err(Failure::environment(format!("process {pid} has not ended within 20 s")));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let _absent = fs::remove_file(note(project));
+    say::line("down");
+    Ok(())
+}
+
+/// The process that holds the servers. Its number may have been given away since it was noted, so its name must be ours.
+fn running(project: &Project) -> Option<i32> {
+    let pid = fs::read_to_string(note(project)).ok()?;
+    let arguments = answer("ps", &["-o", "stat=,args=", "-p", pid.trim()])?;
+    let alive = !arguments.trim_start().starts_with('Z') && arguments.contains("xtask servers up");
+    alive.then(|| pid.trim().parse().ok()).flatten()
+}

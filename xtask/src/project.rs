@@ -1,0 +1,213 @@
+//! The checkout, the cache, and how programs are run on them.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use xtask::failure::Context;
+use xtask::process::{Group, Signal};
+use xtask::{Cache, Failure, Result};
+
+use crate::say;
+
+pub struct Project {
+    pub root: PathBuf,
+    pub cache: Cache,
+}
+
+impl Project {
+    /// The checkout that this program was built in, and the user's cache.
+    ///
+    /// # Errors
+    /// Where either cannot be found.
+    pub fn open() -> Result<Self> {
+        // `cargo run` says where it found us; a binary started by hand knows where it was built.
+        let here =
+            env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = here.parent().map(Path::to_path_buf).filter(|root| root.join("wit").is_dir());
+        let root = root.ok_or_else(|| Failure::environment("the checkout is not where this program was built"))?;
+        Ok(Project { root, cache: Cache::open()? })
+    }
+
+    /// Cargo in `folder` of the checkout, building into `target`.
+    pub fn cargo_in(&self, folder: &Path, target: &Path) -> Command {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(folder).env("CARGO_TARGET_DIR", target).stdin(Stdio::null());
+        // `cargo run` describes *us* to us in these; a build script that reads one would be run again for it.
+        for (name, _) in env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    /// Cargo on the main workspace.
+    pub fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = self.cargo_in(&self.root, &self.cache.target());
+        command.args(arguments);
+        command
+    }
+
+    /// Cargo on a guest workspace: another target folder, so that host and guests never wait for each other's lock.
+    pub fn guest_cargo(&self, workspace: &Path, arguments: &[&str]) -> Command {
+        let mut command = self.cargo_in(workspace, &self.cache.guests());
+        command.args(arguments);
+        command
+    }
+
+    /// Where the built `tollgate` is.
+    pub fn tollgate_program(&self) -> PathBuf {
+        self.cache.target().join("release/tollgate")
+    }
+
+    /// `tollgate` with what it needs to build guests; it must have been built.
+    pub fn tollgate(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.tollgate_program());
+        command.args(arguments).current_dir(&self.root).stdin(Stdio::null());
+        command.env("CARGO_TARGET_DIR", self.cache.guests()).env("TOLLGATE_CACHE", self.cache.root());
+        command
+    }
+
+    /// Builds `tollgate`; what the whole workspace asks of a dependency is asked here too, so that no other build of it is made.
+    ///
+    /// # Errors
+    /// Where it does not compile.
+    pub fn build_tollgate(&self) -> Result<()> {
+        succeed("the build of tollgate", &mut self.cargo(&["build", "--release", "--workspace", "--bin", "tollgate"]))
+    }
+
+    /// Whether the heavy dependencies have been compiled: what takes minutes, once.
+    pub fn is_cold(&self) -> bool {
+        let compiled = fs::read_dir(self.cache.target().join("release/deps"));
+        !compiled
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("libwasmtime-"))
+    }
+
+    /// The folders below `transforms/` that hold a transform, sorted.
+    pub fn transforms(&self) -> Vec<PathBuf> {
+        folders_with(&self.root.join("transforms"), "transform.yaml")
+    }
+
+    /// The workspaces of guests: the SDK's, and the transforms' (one for all, or one each).
+    pub fn guest_workspaces(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for name in ["guest-sdk", "transforms"] {
+            let folder = self.root.join(name);
+            if folder.join("Cargo.toml").is_file() {
+                found.push(folder);
+            } else {
+                found.extend(folders_with(&folder, "Cargo.toml"));
+            }
+        }
+        found
+    }
+
+    /// A path as it is written in this project's messages: from the root.
+    pub fn relative<'a>(&self, path: &'a Path) -> std::borrow::Cow<'a, str> {
+        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy()
+    }
+}
+
+fn folders_with(parent: &Path, file: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| path.join(file).is_file()).collect();
+    folders.sort();
+    folders
+}
+
+/// Runs a program to its end, its output going where ours goes.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn run(command: &mut Command) -> Result<ExitStatus> {
+    Ok(Group::spawn(command, Signal::TERM)?.wait())
+}
+
+/// As [`run`], and anything but success is a failure that names `what` was done.
+///
+/// # Errors
+/// Where it cannot be started or does not succeed.
+pub fn succeed(what: &str, command: &mut Command) -> Result<()> {
+    let status = run(command)?;
+    if status.success() { Ok(()) } else { Err(Failure::failed(format!("{what} failed ({status})"))) }
+}
+
+/// What a program prints, or nothing if it cannot be run or fails. Only for programs that answer at once.
+pub fn answer(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    output.status.success().then_some(text)
+}
+
+/// What a program prints on stdout.
+///
+/// # Errors
+/// Where it cannot be run or fails; the message ends with its stderr.
+pub fn capture(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().context(|| format!("cannot start {program}"))?;
+    if output.status.success() {
+        return String::from_utf8(output.stdout).context(|| format!("{program} printed no text"));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::failed(format!("{program} failed ({}): {}", output.status, said.trim())))
+}
+
+/// A part of a long run, for the table at its end.
+pub struct Step {
+    pub name: String,
+    pub took: Duration,
+    pub failed: Option<String>,
+}
+
+/// Runs a part under its headline. A failure is kept for [`summary`]: the other parts still have something to say.
+pub fn step(name: &str, part: impl FnOnce() -> Result<()>) -> Step {
+    say::headline(name);
+    let began = Instant::now();
+    let failed = part().err().map(|failure| failure.message);
+    if let Some(message) = &failed {
+        say::error(message);
+    }
+    Step { name: name.to_owned(), took: began.elapsed(), failed }
+}
+
+/// The closing table; fails with the names of the parts that failed. `repeat` makes the command that repeats a part alone.
+///
+/// # Errors
+/// Where a part failed (exit code 1).
+pub fn summary(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
+    say::headline("summary");
+    let width = steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
+    for step in steps {
+        let verdict = if step.failed.is_some() { "FAILED" } else { "ok" };
+        say::line(&format!("{:width$}  {:>7.1} s  {verdict}", step.name, step.took.as_secs_f64()));
+    }
+    let failed: Vec<&Step> = steps.iter().filter(|step| step.failed.is_some()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let lines = failed.iter().map(|step| {
+        format!("{}: {}; again: {}", step.name, step.failed.as_deref().unwrap_or_default(), repeat(&step.name))
+    });
+    Err(Failure::failed(lines.collect::<Vec<_>>().join("\n       ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_part_is_named_with_its_repetition() {
+        let steps = [step("good", || Ok(())), step("bad", || Err(Failure::failed("no luck")))];
+        let failure = summary(&steps, |name| format!("cargo xtask {name}")).unwrap_err();
+        assert_eq!((failure.code, failure.message.as_str()), (1, "bad: no luck; again: cargo xtask bad"));
+        assert!(summary(&steps[..1], str::to_owned).is_ok());
+    }
+}

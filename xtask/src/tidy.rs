@@ -1,0 +1,170 @@
+//! `tidy`: functions over 70 lines and files over 500, tests aside. Tails, not averages.
+//!
+//! A function that must be longer stands in `xtask/tidy.allow` with a reason that a reader accepts, and its length: it may
+//! not grow, and when it shrinks the list must follow. The list itself only shrinks too: see [`ALLOWED`].
+
+mod source;
+
+use std::fs;
+use std::process::Command;
+
+use xtask::failure::Context;
+use xtask::{Failure, Result};
+
+use crate::args::Args;
+use crate::project::{Project, capture};
+use crate::say;
+
+const FUNCTION: usize = 70;
+const FILE: usize = 500;
+/// How many exceptions there are. Lower it with the list, never raise it.
+const ALLOWED: usize = 0;
+
+/// Something too long: `path::function` or `path`, and its lines.
+#[derive(Debug, PartialEq)]
+struct Long {
+    name: String,
+    lines: usize,
+}
+
+/// A line of the list: `<name> <lines> <reason>`.
+#[derive(Debug, PartialEq)]
+struct Exception {
+    name: String,
+    lines: usize,
+}
+
+/// # Errors
+/// Where something is too long, or the list does not match (exit code 1).
+pub fn run(project: &Project, _args: &Args) -> Result<()> {
+    let mut git = Command::new("git");
+    git.current_dir(&project.root);
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "*.rs"]);
+    let mut long = Vec::new();
+    let mut count = 0;
+    for path in capture(&mut git)?.lines().filter(|path| !is_test(path)) {
+        // A file that is deleted and not yet committed is listed all the same.
+        let Ok(text) = fs::read_to_string(project.root.join(path)) else { continue };
+        count += 1;
+        long.extend(measure(path, &text));
+    }
+    let list = project.root.join("xtask/tidy.allow");
+    let exceptions = read(&fs::read_to_string(&list).context(|| format!("cannot read {}", list.display()))?)?;
+    let faults = judge(&long, &exceptions, ALLOWED);
+    if faults.is_empty() {
+        say::line(&format!("tidy: {count} files, {} exceptions", exceptions.len()));
+        return Ok(());
+    }
+    Err(Failure::failed(format!("not tidy:\n  {}", faults.join("\n  "))))
+}
+
+/// Tests may be as long as what they tell.
+fn is_test(path: &str) -> bool {
+    path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
+}
+
+fn measure(path: &str, text: &str) -> Vec<Long> {
+    let source = source::read(text);
+    let functions = source.functions.into_iter().filter(|(_, lines)| *lines > FUNCTION);
+    let mut long: Vec<Long> = functions.map(|(name, lines)| Long { name: format!("{path}::{name}"), lines }).collect();
+    if source.lines > FILE {
+        long.push(Long { name: path.to_owned(), lines: source.lines });
+    }
+    long
+}
+
+fn read(list: &str) -> Result<Vec<Exception>> {
+    let entries = list.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    entries
+        .map(|(index, line)| {
+            let mut words = line.split_whitespace();
+            let name = words.next().map(str::to_owned);
+            let lines = words.next().and_then(|lines| lines.parse().ok());
+            match (name, lines, words.next()) {
+                (Some(name), Some(lines), Some(_reason)) => Ok(Exception { name, lines }),
+                _ => Err(Failure::failed(format!("tidy.allow line {}: expected `<name> <lines> <reason>`", index + 1))),
+            }
+        })
+        .collect()
+}
+
+fn judge(long: &[Long], exceptions: &[Exception], allowed: usize) -> Vec<String> {
+    let mut faults = Vec::new();
+    for Long { name, lines } in long {
+        match exceptions.iter().find(|exception| exception.name == *name) {
+            None => {
+                let limit = if name.contains("::") { FUNCTION } else { FILE };
+                faults.push(format!("{name}: {lines} lines, {limit} at most"));
+            }
+            Some(exception) if exception.lines < *lines => {
+                faults.push(format!("{name}: grew from {} to {lines} lines", exception.lines));
+            }
+            Some(exception) if exception.lines > *lines => {
+                faults.push(format!("{name}: has {lines} lines now, say so in tidy.allow"));
+            }
+            Some(_) => {}
+        }
+    }
+    let needless = exceptions.iter().filter(|exception| long.iter().all(|long| long.name != exception.name));
+    faults.extend(needless.map(|exception| format!("{}: needs no exception any more, delete it", exception.name)));
+    if exceptions.len() != allowed {
+        faults.push(format!(
+            "tidy.allow has {} exceptions, tidy.rs says {allowed}: the number only goes down",
+            exceptions.len()
+        ));
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn long(name: &str, lines: usize) -> Long {
+        Long { name: name.to_owned(), lines }
+    }
+
+    fn exceptions(list: &str) -> Vec<Exception> {
+        read(list).unwrap()
+    }
+
+    #[test]
+    fn the_list_only_shrinks() {
+        let found = [long("a.rs::f", 80)];
+        assert!(judge(&found, &exceptions("a.rs::f 80 a table"), 1).is_empty());
+        assert_eq!(judge(&found, &[], 0), ["a.rs::f: 80 lines, 70 at most"]);
+        assert_eq!(judge(&found, &exceptions("a.rs::f 75 a table"), 1), ["a.rs::f: grew from 75 to 80 lines"]);
+        assert_eq!(
+            judge(&found, &exceptions("a.rs::f 90 a table"), 1),
+            ["a.rs::f: has 80 lines now, say so in tidy.allow"]
+        );
+        assert_eq!(
+            judge(&[], &exceptions("a.rs::f 80 a table"), 1),
+            ["a.rs::f: needs no exception any more, delete it"]
+        );
+        assert_eq!(judge(&found, &exceptions("a.rs::f 80 a table"), 0).len(), 1);
+        assert_eq!(judge(&[long("a.rs", 501)], &[], 0), ["a.rs: 501 lines, 500 at most"]);
+    }
+
+    #[test]
+    fn an_exception_without_a_reason_is_refused() {
+        assert!(read("# a comment\n\na.rs 600 one table of reason codes\n").is_ok());
+        assert_eq!(read("a.rs 600\n").unwrap_err().message, "tidy.allow line 1: expected `<name> <lines> <reason>`");
+        assert!(read("a.rs many words here\n").is_err());
+    }
+
+    #[test]
+    fn tests_are_known_by_their_place() {
+        assert!(["tests/src/lib.rs", "host/tests/a.rs", "host/src/lane/tests.rs"].into_iter().all(is_test));
+        assert!(!["host/src/contests.rs", "xtask/src/tidy.rs"].into_iter().any(is_test));
+    }
+
+    #[test]
+    fn a_long_function_and_a_long_file_are_found() {
+        let text = format!("fn short() {{}}\nfn long() {{\n{}}}\n", "    work();\n".repeat(69));
+        assert_eq!(measure("a.rs", &text), [long("a.rs::long", 71)]);
+        let text = "const A: u8 = 1;\n".repeat(501);
+        assert_eq!(measure("a.rs", &text), [long("a.rs", 501)]);
+        assert!(measure("a.rs", &"// x\n".repeat(500)).is_empty());
+    }
+}
