@@ -11,13 +11,15 @@
 //! Where Protobuf leaves a choice, the gate is strict: a known field with another wire type is refused (parsers would treat it as
 //! unknown, and the field would silently be empty), as is a string that is not UTF-8, in proto2 too (PostgreSQL could not hold it).
 
-use prost_reflect::{DynamicMessage, Kind as ReflectKind, ReflectMessage as _, Value as ReflectValue};
+use prost_reflect::{DynamicMessage, Kind as ReflectKind, MapKey, ReflectMessage as _, Value as ReflectValue};
 
 use crate::plan::{FieldPlan, NO_SLOT, Node, Op};
 use crate::rejection::{Fault, ReasonCode};
 use crate::wire::{Cursor, WireType};
 use crate::{Contract, Fields, Rejection, UnknownEnums, UnknownFields, Value};
 
+/// The field number of the key in a map's entry; the value's is 2.
+const MAP_KEY: u32 = 1;
 /// The longest map key that a field path quotes.
 const QUOTED_KEY: usize = 64;
 
@@ -106,7 +108,20 @@ fn missing_required(message: &DynamicMessage) -> Option<Box<Fault>> {
             .enumerate()
             .find_map(|(index, item)| in_value(item).map(|fault| fault.within(format!("[{index}]")).within(name))),
         ReflectValue::Map(entries) => {
-            entries.values().find_map(|entry| in_value(entry).map(|fault| fault.within(name)))
+            // In key order: the map has none, and the same payload must get the same answer.
+            let mut entries: Vec<_> = entries.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            entries.into_iter().find_map(|(key, entry)| {
+                let key = match key {
+                    MapKey::String(key) => format!("[{key:?}]"),
+                    MapKey::Bool(key) => format!("[{key}]"),
+                    MapKey::I32(key) => format!("[{key}]"),
+                    MapKey::I64(key) => format!("[{key}]"),
+                    MapKey::U32(key) => format!("[{key}]"),
+                    MapKey::U64(key) => format!("[{key}]"),
+                };
+                in_value(entry).map(|fault| fault.within(key).within(name))
+            })
         }
         ReflectValue::Bool(_)
         | ReflectValue::I32(_)
@@ -356,11 +371,11 @@ impl<'c> Walk<'c> {
                 let Some((field, _)) = self.uncommon(node, &mut cursor, depth + 1)? else { continue };
                 let read = if field.op == Op::Message {
                     let inner = cursor.delimited()?;
-                    value = Value::Message(inner);
+                    value = if map.slot == NO_SLOT { Value::Message(inner) } else { out.join(value, inner) };
                     self.enter(field, inner, depth + 1, out)
                 } else {
                     self.scalar(field, &mut cursor)
-                        .map(|read| if field.number == 1 { key = read } else { value = read })
+                        .map(|read| if field.number == MAP_KEY { key = read } else { value = read })
                 };
                 read.map_err(|fault| fault.within(&*field.name))?;
             }

@@ -6,6 +6,8 @@ use crate::FieldPath;
 const NEAR_NAMES: usize = 3;
 /// Below this likeness (0 to 1) a name is no help.
 const NEAR_ENOUGH: f64 = 0.75;
+/// A name so much less like than the best one is noise beside it.
+const NEAR_BEST: f64 = 0.1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
@@ -42,5 +44,11 @@ pub(crate) fn near_names(name: &str, candidates: impl Iterator<Item = String>) -
         .filter(|(score, _)| *score >= NEAR_ENOUGH)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    scored.into_iter().take(NEAR_NAMES).map(|(_, candidate)| candidate).collect()
+    let best = scored.first().map_or(0.0, |(score, _)| *score);
+    scored
+        .into_iter()
+        .take_while(|(score, _)| best - score < NEAR_BEST)
+        .take(NEAR_NAMES)
+        .map(|(_, candidate)| candidate)
+        .collect()
 }

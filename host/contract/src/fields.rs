@@ -50,7 +50,7 @@ pub enum Value<'a> {
     Enum(i32),
     /// A message's bytes as they stand on the wire.
     Message(&'a [u8]),
-    /// A singular message that the producer wrote in several parts; [`Fields::message`] merges them.
+    /// A singular message (or a map's) that the producer wrote in several parts; [`Fields::joined`] merges them.
     Split(List),
     /// A repeated field; [`Fields::items`] reads it.
     List(List),
@@ -103,10 +103,17 @@ impl<'a> Fields<'a> {
         self.slots.get(slot.0).copied().unwrap_or_default()
     }
 
-    /// A message's bytes, or nothing if it is absent. Parts are joined, which is how Protobuf merges them.
+    /// A message's bytes, or nothing if it is absent. Parts are joined.
     #[must_use]
     pub fn message(&self, slot: Slot) -> Option<Cow<'a, [u8]>> {
-        match self.get(slot) {
+        self.joined(self.get(slot))
+    }
+
+    /// The bytes of a message value from a slot, a list or a map; nothing for other values. Parts are joined, which is how
+    /// Protobuf merges them.
+    #[must_use]
+    pub fn joined(&self, value: Value<'a>) -> Option<Cow<'a, [u8]>> {
+        match value {
             Value::Message(bytes) => Some(Cow::Borrowed(bytes)),
             Value::Split(parts) => {
                 let mut joined = Vec::new();
@@ -117,20 +124,7 @@ impl<'a> Fields<'a> {
                 }
                 Some(Cow::Owned(joined))
             }
-            Value::Absent
-            | Value::Default
-            | Value::Bool(_)
-            | Value::I32(_)
-            | Value::I64(_)
-            | Value::U32(_)
-            | Value::U64(_)
-            | Value::F32(_)
-            | Value::F64(_)
-            | Value::Str(_)
-            | Value::Bytes(_)
-            | Value::Enum(_)
-            | Value::List(_)
-            | Value::Map(_) => None,
+            _ => None,
         }
     }
 
@@ -168,28 +162,42 @@ impl<'a> Fields<'a> {
     /// Adds an element to a repeated field, or an entry to a map (`key` is absent for the former).
     pub(crate) fn push(&mut self, slot: u32, key: Value<'a>, value: Value<'a>) {
         self.items.push(Item { slot, key, value });
-        if let Some(Value::List(list) | Value::Map(list) | Value::Split(list)) = self.place(slot) {
+        if let Some(Value::List(list) | Value::Map(list)) = self.place(slot) {
             list.len = list.len.saturating_add(1);
         }
     }
 
     /// Sets a singular message, or adds a part to it if it is there already.
     pub(crate) fn merge_message(&mut self, slot: u32, bytes: &'a [u8]) {
-        match self.place(slot).copied() {
-            Some(first @ Value::Message(_)) => {
-                self.set(slot, Value::Split(List::empty(slot)));
-                self.push(slot, Value::Absent, first);
-                self.push(slot, Value::Absent, Value::Message(bytes));
+        let merged = match self.place(slot).copied() {
+            Some(before) => self.join(before, bytes),
+            None => return,
+        };
+        self.set(slot, merged);
+    }
+
+    /// A message value with one more part.
+    pub(crate) fn join(&mut self, before: Value<'a>, bytes: &'a [u8]) -> Value<'a> {
+        let mut list = match before {
+            Value::Split(list) => list,
+            Value::Message(first) => {
+                // Lists of parts are numbered from above, past all slots, each by where it starts.
+                let start = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
+                let slot = u32::MAX - start;
+                self.items.push(Item { slot, key: Value::Absent, value: Value::Message(first) });
+                List { slot, len: 1 }
             }
-            Some(Value::Split(_)) => self.push(slot, Value::Absent, Value::Message(bytes)),
-            _ => self.set(slot, Value::Message(bytes)),
-        }
+            _ => return Value::Message(bytes),
+        };
+        self.items.push(Item { slot: list.slot, key: Value::Absent, value: Value::Message(bytes) });
+        list.len = list.len.saturating_add(1);
+        Value::Split(list)
     }
 
     /// Unsets a slot whose oneof has another member now.
     pub(crate) fn unset(&mut self, slot: u32) {
-        if let Some(Value::List(_) | Value::Map(_) | Value::Split(_)) = self.place(slot) {
-            self.items.retain(|item| item.slot != slot);
+        if let Some(&mut (Value::List(list) | Value::Map(list) | Value::Split(list))) = self.place(slot) {
+            self.items.retain(|item| item.slot != list.slot);
         }
         self.set(slot, Value::Absent);
     }

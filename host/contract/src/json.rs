@@ -4,11 +4,15 @@ use prost_reflect::prost::Message as _;
 use prost_reflect::prost::encoding::{WireType, encode_key, encode_varint};
 use prost_reflect::{
     DeserializeOptions, DynamicMessage, FieldDescriptor, Kind as ReflectKind, MapKey, MessageDescriptor,
-    ReflectMessage as _, Value as ReflectValue,
+    ReflectMessage as _, SerializeOptions, Value as ReflectValue,
 };
 use serde_json::Value as Json;
 
 use crate::{Contract, Fields, ReasonCode, Rejection, Slot, UnknownFields, Value};
+
+// The transcoder's words for what Protobuf's JSON mapping leaves to the reader; tests/json.rs holds them fast.
+const UNKNOWN_KEY: &str = "unrecognized field name";
+const UNKNOWN_NAME: &str = "unrecognized enum value";
 
 impl Contract {
     /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). The same JSON gives the same bytes.
@@ -63,10 +67,13 @@ impl Contract {
             Some(value) => parent.set_field(field, value),
             None => return Ok(None),
         }
-        let options = prost_reflect::SerializeOptions::new().skip_default_fields(false);
-        let mut json = serialize(&parent, &options)?;
+        // Defaults are left out as in `to_json`, but not the wanted value itself.
+        let mut json = serialize(&parent, &SerializeOptions::new())?;
+        if json.get(field.json_name()).is_none() {
+            json = serialize(&parent, &SerializeOptions::new().skip_default_fields(false))?;
+        }
         json.sort_all_objects();
-        Ok(Some(json[field.json_name()].to_string()))
+        Ok(json.get(field.json_name()).map(Json::to_string))
     }
 
     fn read_json<'de, R: serde_json::de::Read<'de>>(
@@ -85,7 +92,7 @@ impl Contract {
     fn write_json(&self, message: &DynamicMessage) -> Result<String, Rejection> {
         if self.plan.has_maps {
             // A map's entries come in no order; sorted keys make equal payloads equal text.
-            let mut json = serialize(message, &prost_reflect::SerializeOptions::new())?;
+            let mut json = serialize(message, &SerializeOptions::new())?;
             json.sort_all_objects();
             return Ok(json.to_string());
         }
@@ -101,7 +108,7 @@ fn decode(message: &MessageDescriptor, bytes: &[u8]) -> Result<DynamicMessage, R
     })
 }
 
-fn serialize(message: &DynamicMessage, options: &prost_reflect::SerializeOptions) -> Result<Json, Rejection> {
+fn serialize(message: &DynamicMessage, options: &SerializeOptions) -> Result<Json, Rejection> {
     message.serialize_with_options(serde_json::value::Serializer, options).map_err(|error| no_json_form(&error))
 }
 
@@ -121,15 +128,22 @@ fn refused(error: &serde_json::Error, path: &serde_path_to_error::Path) -> Rejec
         return not_json(error);
     }
     let text = error.to_string();
-    let code = if text.starts_with("unrecognized field name") {
+    let code = if text.starts_with(UNKNOWN_KEY) {
         ReasonCode::UnknownField
-    } else if text.starts_with("unrecognized enum value") {
+    } else if text.starts_with(UNKNOWN_NAME) {
         ReasonCode::UnknownEnum
     } else {
         ReasonCode::JsonWrongType
     };
-    let field = path.to_string();
-    Rejection { code, field: if field == "." { String::new() } else { field }, message: text }
+    let mut field = path.to_string();
+    if field == "." {
+        field.clear();
+    }
+    // The path ends at the object that holds the unknown key; the key itself stands in the text.
+    if let Some(key) = text.strip_prefix(UNKNOWN_KEY).and_then(|rest| rest.split('\'').nth(1)) {
+        field = if field.is_empty() { key.to_owned() } else { format!("{field}.{key}") };
+    }
+    Rejection { code, field, message: text }
 }
 
 /// Takes out the keys that the message does not have. Well-known types with a JSON form of their own are left alone.
@@ -212,19 +226,17 @@ fn reflect(field: &FieldDescriptor, slot: Slot, fields: &Fields<'_>) -> Result<O
     Ok(Some(match fields.get(slot) {
         Value::Absent => return Ok(None),
         Value::Default => field.default_value(),
-        Value::Split(_) => match fields.message(slot) {
-            Some(bytes) => single(&kind, Value::Message(&bytes))?,
-            None => return Ok(None),
-        },
         Value::List(list) => {
-            ReflectValue::List(fields.items(list).map(|item| single(&kind, item)).collect::<Result<_, _>>()?)
+            ReflectValue::List(fields.items(list).map(|item| single(&kind, item, fields)).collect::<Result<_, _>>()?)
         }
         Value::Map(map) => {
             let ReflectKind::Message(entry) = kind else { return Ok(None) };
             let kind = entry.map_entry_value_field().kind();
             let entries = fields.entries(map).filter_map(|(key, value)| Some((map_key(key)?, value)));
             ReflectValue::Map(
-                entries.map(|(key, value)| Ok((key, single(&kind, value)?))).collect::<Result<_, Rejection>>()?,
+                entries
+                    .map(|(key, value)| Ok((key, single(&kind, value, fields)?)))
+                    .collect::<Result<_, Rejection>>()?,
             )
         }
         value @ (Value::Bool(_)
@@ -237,11 +249,12 @@ fn reflect(field: &FieldDescriptor, slot: Slot, fields: &Fields<'_>) -> Result<O
         | Value::Str(_)
         | Value::Bytes(_)
         | Value::Enum(_)
-        | Value::Message(_)) => single(&kind, value)?,
+        | Value::Message(_)
+        | Value::Split(_)) => single(&kind, value, fields)?,
     }))
 }
 
-fn single(kind: &ReflectKind, value: Value<'_>) -> Result<ReflectValue, Rejection> {
+fn single<'a>(kind: &ReflectKind, value: Value<'a>, fields: &Fields<'a>) -> Result<ReflectValue, Rejection> {
     Ok(match (value, kind) {
         (Value::Bool(value), _) => ReflectValue::Bool(value),
         (Value::I32(value), _) => ReflectValue::I32(value),
@@ -253,7 +266,10 @@ fn single(kind: &ReflectKind, value: Value<'_>) -> Result<ReflectValue, Rejectio
         (Value::Str(value), _) => ReflectValue::String(value.to_owned()),
         (Value::Bytes(value), _) => ReflectValue::Bytes(value.to_vec().into()),
         (Value::Enum(value), _) => ReflectValue::EnumNumber(value),
-        (Value::Message(value), ReflectKind::Message(message)) => ReflectValue::Message(decode(message, value)?),
+        (Value::Message(_) | Value::Split(_), ReflectKind::Message(message)) => {
+            let bytes = fields.joined(value).unwrap_or_default();
+            ReflectValue::Message(decode(message, &bytes)?)
+        }
         (Value::Absent | Value::Default | Value::Message(_) | Value::Split(_) | Value::List(_) | Value::Map(_), _) => {
             ReflectValue::default_value(kind)
         }

@@ -27,6 +27,9 @@ const MAX_FIELDS: usize = 65_534;
 /// Bits of the mask in which a walk notes the required fields it has seen.
 const MAX_REQUIRED: usize = 64;
 
+/// The field number of the value in a map's entry; the key's is 1.
+const MAP_VALUE: u32 = 2;
+
 /// How a single value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -315,7 +318,8 @@ impl Builder {
                 target: self.target(shape, child)?,
                 required: 0,
                 clears,
-                name: shape.name.as_str().into(),
+                // The value of a map's entry is named by its key alone: `counts["k"]`.
+                name: if message.is_map_entry() && shape.number == MAP_VALUE { "" } else { &shape.name }.into(),
             };
             if shape.presence == Presence::Required {
                 // The lowest free bit; the bits are given out in order.

@@ -99,9 +99,13 @@ impl Fault {
         Box::new(Self { code, message: message.into(), steps: Vec::new() })
     }
 
+    /// Adds the next outer step; an empty one (a map entry's value, which its key already names) adds nothing.
     #[cold]
     pub fn within(mut self: Box<Self>, step: impl Into<String>) -> Box<Self> {
-        self.steps.push(step.into());
+        let step = step.into();
+        if !step.is_empty() {
+            self.steps.push(step);
+        }
         self
     }
 

@@ -1,5 +1,4 @@
 //! What the tests share: the schemas, and a hand that writes wire bytes.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::{Contract, FieldPath, Policies};

@@ -1,0 +1,8 @@
+//! The contract engine from outside: wire corpus, JSON, compiling, and the comparison with a reference parser.
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
+
+mod common;
+mod compile;
+mod corpus;
+mod differential;
+mod json;
