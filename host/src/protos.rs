@@ -1,0 +1,190 @@
+//! Message types from `.proto` files, folders of them, or descriptor sets. No `protoc` is needed.
+
+use std::path::{Path, PathBuf};
+
+use prost_reflect::DescriptorPool;
+
+use crate::error::Class;
+
+/// How deep a folder is searched; a proto tree is its packages' depth, so more than this is a link that leads back.
+const FOLDER_DEPTH: usize = 32;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProtosError {
+    #[error("no message types are named; give a folder, .proto files or a descriptor set")]
+    Nothing,
+    #[error("{} cannot be read: {source}; check the path, which is relative to the pipeline file's folder", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{} holds no .proto files; name the folder that imports start from", path.display())]
+    EmptyFolder { path: PathBuf },
+    /// `place` is `file:line:column: what`, as far as the compiler knows them.
+    #[error("{place}; {advice}")]
+    Invalid { place: String, advice: &'static str },
+    #[error("{} is no complete descriptor set: {detail}; make it with `protoc --include_imports --descriptor_set_out` or `buf build -o`", path.display())]
+    NotADescriptorSet { path: PathBuf, detail: String },
+}
+
+impl ProtosError {
+    /// All of them are the operator's to mend.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Nothing
+            | Self::Unreadable { .. }
+            | Self::EmptyFolder { .. }
+            | Self::Invalid { .. }
+            | Self::NotADescriptorSet { .. } => Class::Fatal,
+        }
+    }
+}
+
+/// Loads everything that `paths` name into one pool. A folder is where its files' imports start; for a single `.proto` file that is
+/// the nearest folder above it from which all its imports are found. Any other file is read as a descriptor set.
+///
+/// # Errors
+/// The first file that cannot be read or compiled, with its place and what to do.
+pub fn load(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
+    let mut pool = DescriptorPool::new();
+    for path in paths {
+        let set = if path.is_dir() {
+            compile(&[path], &proto_files(path)?)?
+        } else if is_proto(path) {
+            std::fs::metadata(path).map_err(|source| ProtosError::Unreadable { path: path.clone(), source })?;
+            compile_alone(path)?
+        } else {
+            let bytes = std::fs::read(path).map_err(|source| ProtosError::Unreadable { path: path.clone(), source })?;
+            pool.decode_file_descriptor_set(bytes.as_slice())
+                .map_err(|error| ProtosError::NotADescriptorSet { path: path.clone(), detail: error.to_string() })?;
+            continue;
+        };
+        // Files that two paths share (google's, or a common folder) are taken once.
+        pool.add_file_descriptor_set(set).map_err(|error| ProtosError::Invalid {
+            place: format!("{error:?}"),
+            advice: "two of the named paths define this differently; keep one of them",
+        })?;
+    }
+    if pool.files().len() == 0 { Err(ProtosError::Nothing) } else { Ok(pool) }
+}
+
+fn is_proto(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "proto")
+}
+
+/// The `.proto` files below a folder, sorted, so that the outcome does not depend on the file system.
+fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, ProtosError> {
+    let mut files = Vec::new();
+    let mut queue = vec![(folder.to_path_buf(), 0)];
+    while let Some((place, depth)) = queue.pop() {
+        let unreadable = |source| ProtosError::Unreadable { path: place.clone(), source };
+        for entry in std::fs::read_dir(&place).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.is_dir() && depth < FOLDER_DEPTH {
+                queue.push((path, depth + 1));
+            } else if is_proto(&path) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    if files.is_empty() { Err(ProtosError::EmptyFolder { path: folder.to_path_buf() }) } else { Ok(files) }
+}
+
+fn compile_alone(file: &Path) -> Result<prost_types::FileDescriptorSet, ProtosError> {
+    let mut first = None;
+    for root in file.ancestors().skip(1) {
+        let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+        match compile(&[root], &[file]) {
+            Ok(set) => return Ok(set),
+            // The file's own folder gives the clearest message.
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.unwrap_or(ProtosError::Nothing))
+}
+
+fn compile(
+    roots: &[impl AsRef<Path>],
+    files: &[impl AsRef<Path>],
+) -> Result<prost_types::FileDescriptorSet, ProtosError> {
+    let mut compiler = protox::Compiler::new(roots).map_err(|error| invalid(&error))?;
+    compiler.include_imports(true).include_source_info(false);
+    compiler.open_files(files).map_err(|error| invalid(&error))?;
+    Ok(compiler.file_descriptor_set())
+}
+
+fn invalid(error: &protox::Error) -> ProtosError {
+    let advice = if error.is_file_not_found() {
+        "imports are looked up from the folder that protos names; name the folder above, or add the missing file"
+    } else {
+        "mend the file there"
+    };
+    // The compiler's debug form is the one that tells file, line and column.
+    ProtosError::Invalid { place: format!("{error:?}"), advice }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    const MONEY: &str = r#"syntax = "proto3"; package shop.v1; message Money { int64 minor = 1; }"#;
+    const ORDER: &str = r#"syntax = "proto3";
+        package shop.v1;
+        import "shop/v1/money.proto";
+        import "google/protobuf/timestamp.proto";
+        message Order { Money total = 1; google.protobuf.Timestamp at = 2; }"#;
+
+    #[test]
+    fn a_folder_a_file_and_a_descriptor_set_give_the_same_types() {
+        let folder = folder(&[("shop/v1/money.proto", MONEY), ("shop/v1/order.proto", ORDER)]);
+        let from_folder = load(&[folder.path().to_path_buf()]).unwrap();
+        let from_file = load(&[folder.path().join("shop/v1/order.proto")]).unwrap();
+        let set = folder.path().join("shop.binpb");
+        std::fs::write(&set, from_folder.encode_to_vec()).unwrap();
+        let from_set = load(&[set]).unwrap();
+        for pool in [from_folder, from_file, from_set] {
+            assert!(pool.get_message_by_name("shop.v1.Order").is_some());
+        }
+    }
+
+    #[test]
+    fn paths_that_share_files_are_merged() {
+        let folder = folder(&[("shop/v1/money.proto", MONEY), ("shop/v1/order.proto", ORDER)]);
+        let pool = load(&[folder.path().to_path_buf(), folder.path().join("shop/v1/order.proto")]).unwrap();
+        assert_eq!(pool.files().filter(|file| file.name() == "shop/v1/money.proto").count(), 1);
+    }
+
+    #[test]
+    fn errors_name_the_place_and_what_to_do() {
+        let broken = "syntax = \"proto3\";\nmessage A {\n  strin name = 1;\n}\n";
+        let garbled = "syntax = \"proto3\";\nmessage A {\n  string name 1;\n}\n";
+        let unfound = "syntax = \"proto3\";\nimport \"far/away.proto\";\n";
+        let cases: [(&str, &str, &[&str]); 4] = [
+            ("a.proto", broken, &["a.proto:3:", "strin", "mend the file"]),
+            ("a.proto", garbled, &["a.proto:3:", "mend the file"]),
+            ("a.proto", unfound, &["a.proto:2:", "far/away.proto", "name the folder above"]),
+            ("a.txt", "", &["holds no .proto files", "imports start from"]),
+        ];
+        for (name, text, expected) in cases {
+            let folder = folder(&[(name, text)]);
+            let error = load(&[folder.path().to_path_buf()]).unwrap_err().to_string();
+            for part in expected {
+                assert!(error.contains(part), "{error} lacks {part}");
+            }
+        }
+        let missing = load(&[PathBuf::from("no/such.proto")]).unwrap_err().to_string();
+        assert!(missing.contains("no/such.proto cannot be read"), "{missing}");
+        let folder = folder(&[("set.bin", "this is no descriptor set")]);
+        let set = load(&[folder.path().join("set.bin")]).unwrap_err().to_string();
+        assert!(set.contains("no complete descriptor set") && set.contains("--include_imports"), "{set}");
+    }
+}
