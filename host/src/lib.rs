@@ -1,4 +1,18 @@
 //! Tollgate: Kafka in, contract, WASM transforms, PostgreSQL and Kafka out, effectively once.
+//!
+//! The way of an event: [`source`] → [`lane::decide`] (contract, transforms) → [`sinks`] → [`progress`].
 
+pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod engine;
+pub mod error;
+pub mod guests;
+pub mod lane;
 pub mod limits;
+pub mod metrics;
+pub mod position;
+pub mod progress;
+pub mod protos;
+pub mod sinks;
+pub mod source;

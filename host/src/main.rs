@@ -1,1 +1,7 @@
-fn main() {}
+//! The command line: parse, run, say how it ended.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tollgate::cli::main()
+}

@@ -1,0 +1,96 @@
+//! Health, metrics, status and reload over HTTP, on loopback unless the configuration says otherwise.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use crate::engine::{Shared, reload};
+use crate::progress::store;
+use crate::sinks::postgres::connect;
+
+/// Listens and serves from a task of its own.
+///
+/// # Errors
+/// The address cannot be used.
+pub async fn serve(listen: &str, shared: Arc<Shared>) -> Result<(), String> {
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .map_err(|error| format!("admin.listen: cannot listen on {listen}: {error}"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    tracing::info!(url = format!("http://{address}"), "admin");
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/status", get(|State(shared): State<Arc<Shared>>| async move { Json(status(&shared)) }))
+        .route("/admin/reload", post(reload_now))
+        .route("/admin/resume", post(resume))
+        .with_state(shared);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the admin server has ended");
+        }
+    });
+    Ok(())
+}
+
+/// 200 while both ends are connected and the group is joined, a spare member included; otherwise 503 and why.
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let reasons = shared.unready();
+    if reasons.is_empty() {
+        return (StatusCode::OK, "ready\n").into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shared.metrics.encode()).into_response()
+}
+
+/// What runs, for `tollgate status`.
+pub fn status(shared: &Shared) -> Value {
+    let revision = shared.revision.load();
+    let positions: Value =
+        shared.metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.0))).collect();
+    json!({
+        "pipeline": shared.pipeline.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "delivery": format!("{:?}", shared.pipeline.delivery.mode),
+        "slot": shared.slot(),
+        "owner": shared.owner.name,
+        "revision": { "number": revision.number, "digest": revision.digest, "transforms": revision.transforms },
+        "ready": shared.unready().is_empty(),
+        "troubles": shared.unready(),
+        "paused": shared.paused(),
+        "positions": positions,
+    })
+}
+
+async fn reload_now(State(shared): State<Arc<Shared>>) -> Response {
+    match reload::reload(&shared).await {
+        Ok(reloaded) => Json(json!({ "ok": true, "result": reloaded })).into_response(),
+        Err(message) => (StatusCode::CONFLICT, Json(json!({ "ok": false, "error": message }))).into_response(),
+    }
+}
+
+async fn resume(State(shared): State<Arc<Shared>>) -> Response {
+    let done = async {
+        let mut connection = connect::open(&shared.pipeline, "resume").await?;
+        store::resume(&mut connection, &shared.pipeline.name).await
+    };
+    match done.await {
+        Ok(was_paused) => {
+            shared.unpause();
+            Json(json!({ "ok": true, "was_paused": was_paused })).into_response()
+        }
+        Err(error) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ok": false, "error": error.to_string() }))).into_response()
+        }
+    }
+}

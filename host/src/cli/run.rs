@@ -1,0 +1,221 @@
+//! `tollgate run pipeline.yaml`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::Success;
+use crate::admin;
+use crate::config::Pipeline;
+use crate::engine::{self, Engine, Shared, ThreadEnded, build, reload};
+use crate::error::Failure;
+use crate::source::poll::Ended;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pipeline's file.
+    pub pipeline: PathBuf,
+    /// Reload when pipeline.yaml or a component changes.
+    #[arg(long)]
+    pub watch: bool,
+    /// Stop once everything that was in the topic at the start is through.
+    #[arg(long)]
+    pub drain: bool,
+}
+
+/// What can happen to a running engine, seen from the main thread.
+enum Event {
+    Ended(Option<ThreadEnded>),
+    Reload,
+    Terminate,
+    Drained,
+}
+
+/// # Errors
+/// Exit code 2 where the configuration or what it names does not fit, 3 where a server is not there in time, 1 where a
+/// running engine had to stop.
+pub fn run(args: &Args) -> Result<Success, Failure> {
+    let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::environment("environment.runtime", error))?;
+    runtime.block_on(async {
+        // A stop during the start needs no care: nothing is under way yet.
+        let mut terminate =
+            signal(SignalKind::terminate()).map_err(|error| Failure::environment("environment.signals", error))?;
+        let mut interrupt =
+            signal(SignalKind::interrupt()).map_err(|error| Failure::environment("environment.signals", error))?;
+        let starting = async {
+            let shared = Arc::new(build::build(Arc::new(pipeline)).await?);
+            engine::start(shared).await
+        };
+        let engine = tokio::select! {
+            engine = starting => engine?,
+            _ = terminate.recv() => return Ok(stopped()),
+            _ = interrupt.recv() => return Ok(stopped()),
+        };
+        attend(args, engine).await
+    })
+}
+
+fn stopped() -> Success {
+    Success::new("stopped before it had started", json!({}), "")
+}
+
+/// The main thread's loop: one select, one handler.
+async fn attend(args: &Args, mut engine: Engine) -> Result<Success, Failure> {
+    let shared = Arc::clone(&engine.shared);
+    let (reload_sender, mut reloads) = mpsc::channel(1);
+    if let Some(listen) = &shared.pipeline.admin.listen {
+        admin::serve(listen, Arc::clone(&shared)).await.map_err(|error| Failure::environment("admin.listen", error))?;
+    }
+    watch_signals(reload_sender.clone())?;
+    if args.watch {
+        tokio::spawn(watch_files(Arc::clone(&shared), reload_sender));
+    }
+    let mut drained = args.drain.then(|| tokio::spawn(wait_drained(Arc::clone(&shared))));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tracing::info!(pipeline = shared.pipeline.name, digest = shared.revision.load().digest, "running");
+    let mut failure = None;
+    loop {
+        let event = tokio::select! {
+            ended = engine.ended.recv() => Event::Ended(ended),
+            Some(()) = reloads.recv() => Event::Reload,
+            _ = terminate.recv() => Event::Terminate,
+            _ = interrupt.recv() => Event::Terminate,
+            _ = async { match drained.as_mut() { Some(task) => drop(task.await), None => std::future::pending().await } } => Event::Drained,
+        };
+        match event {
+            Event::Ended(Some(ThreadEnded::Poll(Ended::Drained))) | Event::Ended(None) => break,
+            Event::Ended(Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Keeper(Err(message)))) => {
+                failure = Some(message);
+                break;
+            }
+            Event::Ended(Some(ThreadEnded::Lane(Err(error)))) => {
+                failure = Some(format!("a lane cannot go on: {error}"));
+                break;
+            }
+            Event::Ended(Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Keeper(Ok(())))) => {}
+            Event::Reload => {
+                // Logged and counted there; the old revision goes on where it failed.
+                drop(reload::reload(&shared).await);
+            }
+            Event::Drained => {
+                drained = None;
+                shared.drain();
+            }
+            Event::Terminate if shared.draining() => {
+                tracing::warn!("stopping at once: what was not committed will be repeated");
+                std::process::exit(130);
+            }
+            Event::Terminate => {
+                tracing::info!("draining; a second signal stops at once");
+                shared.drain();
+                abort_after(shared.pipeline.shutdown);
+            }
+        }
+    }
+    let deadline = shared.pipeline.shutdown;
+    watch_second_signal(terminate, interrupt);
+    tokio::task::block_in_place(|| engine.close(deadline));
+    match failure {
+        Some(message) => Err(Failure::failed("engine.halted", message)),
+        None => Ok(Success::new("stopped", json!({ "positions": positions(&shared) }), "")),
+    }
+}
+
+fn positions(shared: &Shared) -> serde_json::Value {
+    shared.metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.0))).collect()
+}
+
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+    signal(kind).map_err(|error| Failure::environment("environment.signals", error))
+}
+
+fn watch_second_signal(mut terminate: tokio::signal::unix::Signal, mut interrupt: tokio::signal::unix::Signal) {
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(130);
+    });
+}
+
+/// The deadline of a drain: a lane that waits out an outage would wait for ever.
+fn abort_after(deadline: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(deadline).await;
+        tracing::warn!("the shutdown deadline has passed; what was not committed will be repeated");
+        std::process::exit(1);
+    });
+}
+
+fn watch_signals(reloads: mpsc::Sender<()>) -> Result<(), Failure> {
+    let mut hangup = listen(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // A reload that is asked for already covers this one.
+            _ = reloads.try_send(());
+        }
+    });
+    Ok(())
+}
+
+/// Polls the files' stamps: no dependency, and it sees a renamed file as well as a written one.
+async fn watch_files(shared: Arc<Shared>, reloads: mpsc::Sender<()>) {
+    let mut seen = stamps(&shared);
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = stamps(&shared);
+        if now != seen {
+            seen = now;
+            _ = reloads.try_send(());
+        }
+    }
+}
+
+fn stamps(shared: &Shared) -> Vec<Option<(SystemTime, u64)>> {
+    let pipeline = &shared.pipeline;
+    let components = pipeline.transforms.iter().map(|transform| pipeline.resolve(&transform.component));
+    let files = components.chain([pipeline.file.clone()]);
+    files
+        .map(|file| {
+            let metadata = std::fs::metadata(file).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+        .collect()
+}
+
+/// Waits until every partition of ours has reached the end that the topic had at the start.
+async fn wait_drained(shared: Arc<Shared>) {
+    let Some(ends) = tokio::task::block_in_place(|| ends(&shared)) else { return };
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let positions = shared.metrics.positions();
+        let ours = |(partition, next): (&crate::position::Partition, &crate::position::NextOffset)| {
+            ends.get(&partition.0).is_some_and(|(_, high)| next.0 >= *high)
+        };
+        if !positions.is_empty() && positions.iter().all(ours) {
+            return;
+        }
+    }
+}
+
+fn ends(shared: &Shared) -> Option<std::collections::BTreeMap<i32, (i64, i64)>> {
+    let client = build::admin(&shared.pipeline).ok()?;
+    let topic = &shared.pipeline.source.topic;
+    let timeout = Duration::from_secs(10);
+    let metadata = client.inner().fetch_metadata(Some(topic), timeout).ok()?;
+    let partitions = metadata.topics().first()?.partitions();
+    let marks = partitions
+        .iter()
+        .map(|partition| Some((partition.id(), client.inner().fetch_watermarks(topic, partition.id(), timeout).ok()?)));
+    marks.collect()
+}

@@ -1,0 +1,170 @@
+//! `tollgate setup pipeline.yaml`: creates what is missing, or prints it. `run` never alters anything by itself.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+use tollgate_contract::{Contract, Kind, Slot};
+
+use super::Success;
+use crate::config::{As, Column, From, Mode, Pipeline, RecordPart};
+use crate::engine::build::{self, Contracts};
+use crate::error::Failure;
+use crate::progress::schema;
+use crate::sinks::postgres::table::{self, quote, quoted_table};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pipeline's file.
+    pub pipeline: PathBuf,
+    /// Print what is missing and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Partitions of topics that are created.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub partitions: i32,
+    /// Replication factor of topics that are created; -1 is the broker's default.
+    #[arg(long, default_value_t = -1, value_name = "N", allow_hyphen_values = true)]
+    pub replication: i32,
+}
+
+/// What there is to do.
+struct Todo {
+    topics: Vec<String>,
+    schema: bool,
+    table: Option<String>,
+}
+
+/// # Errors
+/// Exit code 2 for the configuration, 3 where a server is not there, 1 where it refused.
+pub fn run(args: &Args) -> Result<Success, Failure> {
+    let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
+    let contracts = build::contracts(&pipeline)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::environment("environment.runtime", error))?;
+    runtime.block_on(setup(args, &pipeline, &contracts))
+}
+
+async fn setup(args: &Args, pipeline: &Pipeline, contracts: &Contracts) -> Result<Success, Failure> {
+    let until = Instant::now() + pipeline.start_deadline;
+    let mut connection = build::postgres(pipeline, until).await?;
+    let existing = build::kafka(pipeline, until)?;
+    let database = |error: sqlx::Error| Failure::failed("setup.postgres", format!("PostgreSQL: {error}"));
+    let mut topics: Vec<String> = build::topics(pipeline).into_iter().map(|(topic, _)| topic).collect();
+    topics.retain(|topic| !existing.contains_key(topic));
+    topics.dedup();
+    let there = table::describe(&mut connection, &pipeline.postgres.table).await.map_err(database)?;
+    let todo = Todo {
+        topics,
+        schema: !build::missing_schema(&mut connection).await.map_err(database)?.is_empty(),
+        table: there.is_none().then(|| create_table(pipeline, &contracts.output)),
+    };
+    let text = describe(&todo, args);
+    let result = json!({ "topics": todo.topics, "schema": todo.schema, "table": todo.table, "dry_run": args.dry_run });
+    let nothing = todo.topics.is_empty() && !todo.schema && todo.table.is_none();
+    if nothing || args.dry_run {
+        let summary = if nothing { "nothing is missing" } else { "nothing was changed" };
+        return Ok(Success::new(summary, result, if nothing { summary.to_owned() } else { text }));
+    }
+    if todo.schema {
+        schema::migrate(&mut connection)
+            .await
+            .map_err(|error| Failure::failed("setup.schema", format!("PostgreSQL: {error}")))?;
+    }
+    if let Some(statement) = &todo.table {
+        sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut connection).await.map_err(database)?;
+    }
+    create_topics(args, pipeline, &todo.topics).await?;
+    Ok(Success::new("created what was missing", result, text))
+}
+
+fn describe(todo: &Todo, args: &Args) -> String {
+    let mut text = String::new();
+    for topic in &todo.topics {
+        // Writing to a String cannot fail.
+        _ = writeln!(text, "-- topic {topic}: {} partitions, replication factor {}", args.partitions, args.replication);
+    }
+    if let Some(statement) = &todo.table {
+        _ = writeln!(text, "{statement}");
+    }
+    if todo.schema {
+        for (_, _, sql) in schema::MIGRATIONS {
+            _ = writeln!(text, "{sql}");
+        }
+    }
+    text
+}
+
+async fn create_topics(args: &Args, pipeline: &Pipeline, topics: &[String]) -> Result<(), Failure> {
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let client = build::admin(pipeline)?;
+    let replication = || TopicReplication::Fixed(args.replication);
+    let new: Vec<NewTopic<'_>> =
+        topics.iter().map(|topic| NewTopic::new(topic, args.partitions, replication())).collect();
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    let refused = |error: &dyn std::fmt::Display| Failure::failed("setup.topics", format!("Kafka: {error}"));
+    let done = client.create_topics(&new, &options).await.map_err(|error| refused(&error))?;
+    let problems: Vec<String> = done
+        .into_iter()
+        .filter_map(|topic| topic.err().map(|(topic, code)| format!("topic {topic} cannot be created: {code}")))
+        .collect();
+    if problems.is_empty() { Ok(()) } else { Err(refused(&problems.join("\n"))) }
+}
+
+/// The table that the mapping asks for.
+pub fn create_table(pipeline: &Pipeline, contract: &Contract) -> String {
+    let postgres = &pipeline.postgres;
+    let mut slot = 0;
+    let mut lines: Vec<String> = Vec::new();
+    for column in &postgres.columns {
+        let this = Slot(slot);
+        slot += usize::from(matches!(column.from, From::Field(_)));
+        let null = if postgres.key.contains(&column.name) || column.mode == Mode::Add { " NOT NULL" } else { "" };
+        lines.push(format!("    {} {}{null}", quote(&column.name), sql_type(column, contract, this)));
+    }
+    let keys: Vec<String> = postgres.key.iter().map(|name| quote(name)).collect();
+    lines.push(format!("    PRIMARY KEY ({})", keys.join(", ")));
+    format!("CREATE TABLE {} (\n{}\n);", quoted_table(&postgres.table), lines.join(",\n"))
+}
+
+/// The type that holds every value of a column's source.
+fn sql_type(column: &Column, contract: &Contract, slot: Slot) -> String {
+    if column.mode == Mode::Add {
+        return "bigint".into();
+    }
+    match &column.as_ {
+        As::Numeric { precision, scale } => return format!("numeric({precision},{scale})"),
+        As::UnixSeconds | As::UnixMillis | As::UnixMicros => return "timestamptz".into(),
+        As::EnumName { .. } | As::Text => return "text".into(),
+        As::Int => return "bigint".into(),
+        As::Jsonb => return "jsonb".into(),
+        As::Uuid => return "uuid".into(),
+        As::Natural => {}
+    }
+    let name = match &column.from {
+        From::Now | From::Record(RecordPart::Timestamp) => "timestamptz",
+        From::Header(_) | From::Record(RecordPart::Topic | RecordPart::Key | RecordPart::Digest) => "text",
+        From::Record(RecordPart::Partition) => "integer",
+        From::Record(RecordPart::Offset) | From::Constant(_) => "bigint",
+        From::Field(_) => match &contract.field(slot).kind {
+            Kind::Bool => "boolean",
+            Kind::I32 | Kind::Enum(_) => "integer",
+            Kind::I64 | Kind::U32 => "bigint",
+            Kind::U64 => "numeric(20)",
+            Kind::F32 => "real",
+            Kind::F64 => "double precision",
+            Kind::String => "text",
+            Kind::Bytes => "bytea",
+            Kind::Timestamp => "timestamptz",
+            _ => "jsonb",
+        },
+    };
+    name.into()
+}

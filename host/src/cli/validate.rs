@@ -1,0 +1,52 @@
+//! `tollgate validate pipeline.yaml`: everything that can be known about a pipeline without any network.
+
+pub mod offline;
+mod report;
+
+pub use offline::offline;
+pub use report::{Finding, Guarantee, Report, Severity};
+
+use super::Success;
+use crate::config::{ConfigErrors, Pipeline};
+use crate::error::Failure;
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pipeline's file.
+    pub pipeline: PathBuf,
+}
+
+/// # Errors
+/// Exit code 2 with every finding, where one of them is an error.
+pub fn run(args: &Args) -> Result<Success, Failure> {
+    let pipeline = load(args)?;
+    conclude(&pipeline, &offline(&pipeline))
+}
+
+fn load(args: &Args) -> Result<Pipeline, Failure> {
+    Pipeline::load(&args.pipeline).map_err(|errors| {
+        let findings: Vec<Finding> = errors.errors.iter().map(Finding::from).collect();
+        let result = json!({ "findings": findings, "guarantee": null });
+        Failure::configuration("config.invalid", summary(&errors)).with(result, errors.to_string())
+    })
+}
+
+fn summary(errors: &ConfigErrors) -> String {
+    format!("{} has {}", errors.file, report::count(errors.errors.len(), "error"))
+}
+
+/// What the verb says of a report.
+pub fn conclude(pipeline: &Pipeline, report: &Report) -> Result<Success, Failure> {
+    let file = pipeline.file.display().to_string();
+    let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
+    let (result, text) = (report.to_json(), report.to_text(&file));
+    let warned = if warnings == 0 { String::new() } else { format!(", with {}", report::count(warnings, "warning")) };
+    if errors > 0 {
+        let message = format!("{file} has {}{warned}", report::count(errors, "error"));
+        return Err(Failure::configuration("config.invalid", message).with(result, text));
+    }
+    let summary = format!("{file} is valid{warned}");
+    Ok(Success::new(summary.clone(), result, format!("{text}{summary}\n")))
+}

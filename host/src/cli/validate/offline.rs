@@ -1,0 +1,356 @@
+//! The checks that need files and no network: contracts compile, fields exist and convert, components load and meet.
+
+use super::report::{Guarantee, Report};
+use crate::config::{As, Column, DeliveryMode, From, Mode, Pipeline, RecordPart, Schema, Settings};
+use crate::engine::build;
+use crate::protos;
+use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
+use crate::sinks::postgres::table::kind_of;
+use prost_reflect::DescriptorPool;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+use tollgate_contract::{Contract, FieldPath, Kind, Policies};
+use tollgate_sandbox::{Overrides, Sandbox};
+
+/// Everything that can be said without a connection. Reads the files that the pipeline names, and runs the start of
+/// each component once, in the sandbox.
+pub fn offline(pipeline: &Pipeline) -> Report {
+    let mut report = Report::new(guarantee(pipeline));
+    check_kafka(pipeline, &mut report);
+    check_postgres(pipeline, &mut report);
+    let input = check_contracts(pipeline, &mut report);
+    check_transforms(pipeline, input.is_some(), &mut report);
+    check_habits(pipeline, &mut report);
+    report.sort();
+    report
+}
+
+/// The guarantee in words.
+fn guarantee(pipeline: &Pipeline) -> Guarantee {
+    let produced = if pipeline.output.is_some() { "outputs and dead letters" } else { "dead letters" };
+    let apart = "two records with the same content are two events: Tollgate cannot see that a producer sent one twice \
+                 (a producer with enable.idempotence does not)";
+    match pipeline.delivery.mode {
+        DeliveryMode::EffectivelyOnce => Guarantee {
+            name: "effectively once",
+            means: vec![
+                "rows: each event's effect stands in the table once, whatever crashes; progress commits with it".to_owned(),
+                format!("{produced}: each stands in its topic once for readers with isolation.level=read_committed"),
+            ],
+            why_not_stronger: vec![
+                "PostgreSQL commits first and Kafka right after it: between the two, and until a takeover after a crash there, \
+                 a row can be seen before its output"
+                    .to_owned(),
+                "outputs repeated after such a crash come from the revision that runs then: they differ from the rows if the \
+                 transforms were changed across the crash"
+                    .to_owned(),
+                apart.to_owned(),
+            ],
+        },
+        DeliveryMode::AtLeastOnce => Guarantee {
+            name: "at least once",
+            means: vec![
+                "rows: each event's effect stands in the table once, whatever crashes; progress commits with it".to_owned(),
+                format!("{produced}: none is lost; a crash can repeat those of the last batch"),
+            ],
+            why_not_stronger: vec![
+                "delivery.mode is at_least_once: nothing is produced in a transaction; effectively_once needs a broker with \
+                 transactions"
+                    .to_owned(),
+                apart.to_owned(),
+            ],
+        },
+    }
+}
+
+/// librdkafka says itself which settings it knows.
+fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
+    for (name, value) in &pipeline.source.extra {
+        let refused = ClientConfig::new().set(name, value).create_native_config().err();
+        let Some(error) = refused else { continue };
+        let detail = match &error {
+            // The description repeats the value.
+            KafkaError::ClientConfig(_, description, ..) if !Settings::is_secret(name) => description.clone(),
+            _ => "librdkafka refuses it".to_owned(),
+        };
+        report.error(pipeline, "kafka.setting", &format!("source.kafka.{name}"), detail);
+    }
+    let security = &pipeline.source.security;
+    if let Some(tls) = &security.tls {
+        let files = [("ca", &tls.ca), ("certificate", &tls.certificate), ("key", &tls.key)];
+        for (key, path) in files {
+            check_readable(pipeline, &format!("source.security.tls.{key}"), path.as_deref(), report);
+        }
+    }
+    if security.tls.is_none() && security.sasl.is_some() {
+        let message = "the password goes over the network without TLS";
+        report.warn(pipeline, "kafka.sasl_without_tls", "source.security.sasl", message, "add source.security.tls");
+    }
+}
+
+fn check_readable(pipeline: &Pipeline, key: &str, path: Option<&Path>, report: &mut Report) {
+    let Some(path) = path else { return };
+    if let Err(error) = std::fs::File::open(path) {
+        report.error(pipeline, "config.file", key, format!("{} cannot be read: {error}", path.display()));
+    }
+}
+
+fn check_postgres(pipeline: &Pipeline, report: &mut Report) {
+    check_readable(pipeline, "postgres.tls_ca", pipeline.postgres.tls_ca.as_deref(), report);
+    // The parser's message may repeat a part of the URL.
+    let Ok(options) = pipeline.postgres.url.expose().parse::<PgConnectOptions>() else {
+        let message = "is no URL that can be read; a password with / ? # @ or % in it must be percent-encoded";
+        report.error(pipeline, "postgres.url", "postgres.url", message);
+        return;
+    };
+    let host = options.get_host();
+    let local = host.starts_with('/')
+        || host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || options.get_socket().is_some();
+    let strict = matches!(options.get_ssl_mode(), PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+    if !local && !strict {
+        let message = "the connection to another machine may go without TLS";
+        report.warn(pipeline, "postgres.tls", "postgres.url", message, "add ?sslmode=verify-full to the URL");
+    }
+}
+
+/// Compiles both contracts and holds each column against the one that rows follow. The source's, if it compiles.
+fn check_contracts(pipeline: &Pipeline, report: &mut Report) -> Option<Contract> {
+    let (key, paths) = match &pipeline.contract.schema {
+        Schema::Protos(paths) => ("contract.protos", paths.clone()),
+        Schema::DescriptorSet(path) => ("contract.descriptor_set", vec![path.clone()]),
+    };
+    let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
+    let pool = match protos::load(&paths) {
+        Ok(pool) => pool,
+        Err(error) => {
+            report.error(pipeline, "contract.schema", key, error.to_string());
+            return None;
+        }
+    };
+    let message = &pipeline.contract.message;
+    let input = compile(pipeline, &pool, message, "contract.message", report);
+    let named = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
+    let rows = match named {
+        Some(named) => compile(pipeline, &pool, named, "output.contract", report).map(|_| named),
+        None => input.as_ref().map(|_| message),
+    };
+    if let Some(rows) = rows {
+        check_columns(pipeline, &pool, rows, report);
+        if let Some(key) = pipeline.output.as_ref().and_then(|output| output.key.as_ref()) {
+            field(pipeline, &pool, rows, key, "output.key", report);
+        }
+    }
+    input
+}
+
+fn compile(
+    pipeline: &Pipeline,
+    pool: &DescriptorPool,
+    message: &str,
+    key: &str,
+    report: &mut Report,
+) -> Option<Contract> {
+    Contract::compile(pool, message, Policies::default(), &[])
+        .map_err(|error| report.error(pipeline, "contract.message", key, error.to_string()))
+        .ok()
+}
+
+/// A field's kind. Compiled alone, so that every wrong path is told and not the first one.
+fn field(
+    pipeline: &Pipeline,
+    pool: &DescriptorPool,
+    message: &str,
+    path: &str,
+    key: &str,
+    report: &mut Report,
+) -> Option<Kind> {
+    match Contract::compile(pool, message, Policies::default(), &[FieldPath::new(path)]) {
+        Ok(contract) => contract.fields().first().map(|info| info.kind.clone()),
+        Err(error) => {
+            report.error(pipeline, "contract.field", key, error.to_string());
+            None
+        }
+    }
+}
+
+fn check_columns(pipeline: &Pipeline, pool: &DescriptorPool, message: &str, report: &mut Report) {
+    for column in &pipeline.postgres.columns {
+        let key = format!("postgres.columns.{}", column.name);
+        let kind = match &column.from {
+            From::Field(path) => {
+                let Some(kind) = field(pipeline, pool, message, path, &key, report) else { continue };
+                Some(kind)
+            }
+            From::Header(_) | From::Record(_) | From::Now | From::Constant(_) => None,
+        };
+        let Some(input) = input_kind(column, kind.as_ref()) else { continue };
+        if let Err(problem) = converts(column, input) {
+            report.error(pipeline, "postgres.conversion", &key, problem);
+        }
+        let newer = pipeline.postgres.only_if_newer.as_ref() == Some(&column.name);
+        if newer && !grows(column, input) {
+            let message = format!("{} is neither a whole number nor a time, so it cannot grow", column.name);
+            report.error(pipeline, "postgres.only_if_newer", "postgres.only_if_newer", message);
+        }
+    }
+}
+
+/// What a column's source brings; None for now().
+fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
+    match &column.from {
+        From::Field(_) if column.as_ == As::Jsonb => Some(InputKind::Json),
+        From::Field(_) => field.map(kind_of),
+        From::Header(_) | From::Record(RecordPart::Key) => Some(InputKind::Header),
+        From::Record(RecordPart::Topic | RecordPart::Digest) => Some(InputKind::Text),
+        From::Record(RecordPart::Partition | RecordPart::Offset) | From::Constant(_) => Some(InputKind::Int),
+        From::Record(RecordPart::Timestamp) => Some(InputKind::Micros),
+        From::Now => None,
+    }
+}
+
+/// Whether the declared conversion exists for what comes in. The table's own type is another matter, which needs the server.
+fn converts(column: &Column, input: InputKind) -> Result<(), String> {
+    if column.mode == Mode::Add {
+        return match input {
+            InputKind::Int => Ok(()),
+            _ => Err("add needs a whole number".to_owned()),
+        };
+    }
+    let type_name = match column.as_ {
+        As::Natural => return Ok(()),
+        As::Numeric { .. } => "numeric",
+        As::UnixSeconds | As::UnixMillis | As::UnixMicros => "timestamptz",
+        As::EnumName { .. } | As::Text => "text",
+        As::Int => "int8",
+        As::Jsonb => "jsonb",
+        As::Uuid => "uuid",
+    };
+    let best = PgColumn {
+        name: column.name.clone(),
+        type_name: type_name.to_owned(),
+        sql_type: type_name.to_owned(),
+        oid: 0,
+        array_sql_type: String::new(),
+        array_oid: 0,
+        typmod: -1,
+        not_null: false,
+        has_default: false,
+        generated: false,
+        labels: Vec::new(),
+    };
+    encoder(input, &column.as_, &best).map(|_| ())
+}
+
+fn grows(column: &Column, input: InputKind) -> bool {
+    match column.as_ {
+        As::Int | As::UnixSeconds | As::UnixMillis | As::UnixMicros => true,
+        As::Natural => matches!(input, InputKind::Int | InputKind::Micros),
+        As::Numeric { .. } | As::EnumName { .. } | As::Text | As::Jsonb | As::Uuid => false,
+    }
+}
+
+/// Loads every component, and follows the message types along the chain.
+fn check_transforms(pipeline: &Pipeline, contract_known: bool, report: &mut Report) {
+    let last =
+        pipeline.output.as_ref().and_then(|output| output.contract.as_ref()).unwrap_or(&pipeline.contract.message);
+    let mut message = Some(pipeline.contract.message.clone()).filter(|_| contract_known);
+    if !pipeline.transforms.is_empty() {
+        let sandbox = match build::sandbox(pipeline) {
+            Ok(sandbox) => sandbox,
+            Err(failure) => {
+                report.error(pipeline, "transform.engine", "transforms", failure.message);
+                return;
+            }
+        };
+        for index in 0..pipeline.transforms.len() {
+            message = check_transform(pipeline, &sandbox, index, message.as_deref(), report);
+        }
+    }
+    if let Some(message) = message.filter(|message| message != last) {
+        let place = if pipeline.output.is_some() { "output.contract" } else { "transforms" };
+        let problem = format!("the chain emits {message}, but rows and outputs follow {last}: set output.contract");
+        report.error(pipeline, "transform.chain", place, problem);
+    }
+}
+
+/// The message type that leaves the transform, where it is known.
+fn check_transform(
+    pipeline: &Pipeline,
+    sandbox: &Sandbox,
+    index: usize,
+    message: Option<&str>,
+    report: &mut Report,
+) -> Option<String> {
+    let spec = &pipeline.transforms[index];
+    let place = format!("transforms[{index}]");
+    let component = format!("{place}.component");
+    let path = pipeline.resolve(&spec.component);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            report.error(pipeline, "transform.file", &component, format!("{} cannot be read: {error}", path.display()));
+            return None;
+        }
+    };
+    let overrides = Overrides { ceiling: build::ceiling(&spec.ceiling), config: spec.config.clone() };
+    let transform = match sandbox.load(&bytes, &overrides) {
+        Ok(transform) => transform,
+        Err(error) => {
+            report.error(pipeline, "transform.refused", &component, format!("{}: {error}", path.display()));
+            return None;
+        }
+    };
+    let manifest = transform.manifest();
+    if let Some(message) = message.filter(|message| *message != manifest.input) {
+        let problem = format!("{} takes {}, but what reaches it is {message}", manifest.name, manifest.input);
+        report.error(pipeline, "transform.chain", &component, problem);
+    }
+    for route in spec.routes.keys().filter(|route| !manifest.routes.contains(route)) {
+        let problem = match manifest.routes.as_slice() {
+            [] => format!("{} has no routes", manifest.name),
+            routes => format!("{} has no route {route}; it has {}", manifest.name, routes.join(", ")),
+        };
+        report.error(pipeline, "transform.route", &format!("{place}.routes.{route}"), problem);
+    }
+    for route in manifest.routes.iter().filter(|route| !spec.routes.contains_key(*route)) {
+        let message = format!("{} may emit on its route {route}, which leads to no topic", manifest.name);
+        report.warn(pipeline, "transform.route", &place, &message, &format!("add routes: {{ {route}: <topic> }}"));
+    }
+    Some(manifest.output().to_owned())
+}
+
+/// What is allowed and often not meant.
+fn check_habits(pipeline: &Pipeline, report: &mut Report) {
+    let postgres = &pipeline.postgres;
+    let overwrites = |column: &Column| {
+        let own = matches!(column.from, From::Field(_) | From::Header(_) | From::Record(_));
+        own && column.mode == Mode::Set && !postgres.key.contains(&column.name)
+    };
+    if postgres.only_if_newer.is_none() && postgres.columns.iter().any(overwrites) {
+        let message =
+            "two events with the same key on different partitions are not ordered: the last one committed wins";
+        let suggestion = "set postgres.only_if_newer to a column that grows, unless a key always goes to one partition";
+        report.warn(pipeline, "order.across_partitions", "postgres.columns", message, suggestion);
+    }
+    if pipeline.dead_letter.limit.is_none() {
+        let message = "a bad deploy can drain the whole topic into its dead letters";
+        report.warn(pipeline, "dead_letter.no_limit", "dead_letter.limit", message, "set a limit");
+    }
+    if pipeline.source.session_timeout < BROKER_LEAST_SESSION {
+        let message = "a broker with default settings refuses a session_timeout below 6s";
+        let suggestion = "raise it, or lower the broker's group.min.session.timeout.ms";
+        report.warn(pipeline, "kafka.session_timeout", "source.session_timeout", message, suggestion);
+    }
+}
+
+/// Kafka's default for `group.min.session.timeout.ms`.
+const BROKER_LEAST_SESSION: Duration = Duration::from_secs(6);
+
+#[cfg(test)]
+mod tests;

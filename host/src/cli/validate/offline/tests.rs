@@ -1,0 +1,211 @@
+use super::*;
+use crate::cli::validate::{self, Args, Severity};
+use serde_json::json;
+
+const PROTO: &str = r#"syntax = "proto3";
+package shop.v1;
+import "google/protobuf/timestamp.proto";
+enum Status { STATUS_UNSPECIFIED = 0; STATUS_PAID = 1; }
+message Address { string city = 1; }
+message Order {
+  string id = 1;
+  double amount = 2;
+  int64 created_at = 3;
+  Status status = 4;
+  Address address = 5;
+  google.protobuf.Timestamp at = 6;
+  repeated string tags = 7;
+  string status_text = 8;
+}
+message Rated { string id = 1; int64 score = 2; }
+"#;
+
+const HEAD: &str = "\
+pipeline: shop
+source: { brokers: \"localhost:9092\", topic: orders, group_id: g, start: earliest }
+contract: { protos: proto, message: shop.v1.Order }
+dead_letter: { topic: orders.dlq }
+";
+
+const POSTGRES: &str = "\
+postgres:
+  url: postgres://app:s3cret@localhost/app
+  table: orders
+  key: [id]
+  only_if_newer: created_at
+  columns:
+    amount: { as: \"numeric(18,2)\" }
+    created_at: { as: unix_ms }
+    status: { as: enum_name, strip_prefix: STATUS_ }
+    city: { field: address.city }
+    at: {}
+    tags: { as: jsonb }
+    version: { header: schema-version, as: int }
+    first_seen: { now: true, insert_only: true }
+";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(pipeline: &str) -> Folder {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("proto")).unwrap();
+        std::fs::write(folder.path().join("proto/shop.proto"), PROTO).unwrap();
+        std::fs::write(folder.path().join("pipeline.yaml"), pipeline).unwrap();
+        Folder(folder)
+    }
+
+    fn report(&self) -> Report {
+        let pipeline = Pipeline::load(&self.0.path().join("pipeline.yaml")).unwrap_or_else(|errors| panic!("{errors}"));
+        offline(&pipeline)
+    }
+}
+
+/// Each finding as `line: code: path: message`.
+fn found(pipeline: &str, severity: Severity) -> Vec<String> {
+    let report = Folder::new(pipeline).report();
+    let findings = report.findings.iter().filter(|finding| finding.severity == severity);
+    findings.map(|found| format!("{}: {}: {}: {}", found.line, found.code, found.config_path, found.message)).collect()
+}
+
+#[test]
+fn a_good_pipeline_has_no_finding_and_says_its_guarantee() {
+    let folder = Folder::new(&format!("{HEAD}{POSTGRES}"));
+    let report = folder.report();
+    assert_eq!(report.findings, []);
+    assert_eq!(report.guarantee.name, "effectively once");
+    let args = Args { pipeline: folder.0.path().join("pipeline.yaml") };
+    let success = validate::run(&args).unwrap();
+    assert!(success.summary.ends_with("pipeline.yaml is valid"), "{}", success.summary);
+    assert!(success.text.contains("guarantee: effectively once\n  rows: each event's effect stands in the table once"));
+    assert_eq!(success.result["guarantee"]["name"], "effectively once");
+}
+
+#[test]
+fn every_field_and_conversion_that_cannot_be_is_told_with_its_line() {
+    let postgres = "\
+postgres:
+  url: postgres://app:s3cret@localhost/app
+  table: orders
+  key: [identifier]
+  only_if_newer: amount
+  columns:
+    amount: {}
+    created_at: { as: uuid }
+    status: { field: status_text, as: enum_name }
+    city: { field: address.town }
+    tag: { field: tags.first }
+    total: { add: amount }
+    bad: { header: x, as: unix_ms }
+output: { topic: out, key: nothing }
+";
+    let errors = found(&format!("{HEAD}{postgres}"), Severity::Error);
+    let expected = [
+        // The key column without an entry has no line of its own.
+        "10: contract.field: postgres.columns.identifier: field identifier: shop.v1.Order has no field identifier",
+        "9: postgres.only_if_newer: postgres.only_if_newer: amount is neither a whole number nor a time, so it cannot grow",
+        "12: postgres.conversion: postgres.columns.created_at: column created_at: `as: uuid` does not apply to a whole number",
+        "13: postgres.conversion: postgres.columns.status: column status: `as: enum_name` does not apply to a string",
+        "14: contract.field: postgres.columns.city: field address.town: shop.v1.Address has no field town",
+        "15: contract.field: postgres.columns.tag: field tags.first: tags is repeated",
+        "16: postgres.conversion: postgres.columns.total: add needs a whole number",
+        "17: postgres.conversion: postgres.columns.bad: column bad: `as: unix_ms` does not apply to a header",
+        "18: contract.field: output.key: field nothing: shop.v1.Order has no field nothing",
+    ];
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for expected in expected {
+        assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected} is not in {errors:#?}");
+    }
+}
+
+#[test]
+fn a_message_that_is_not_there_is_told_with_the_nearest() {
+    let text = format!("{HEAD}{POSTGRES}").replace("shop.v1.Order", "shop.v1.Ordr");
+    let errors = found(&text, Severity::Error);
+    let expected = "3: contract.message: contract.message: message shop.v1.Ordr is not in the descriptors; did you mean shop.v1.Order";
+    assert!(errors.len() == 1 && errors[0].starts_with(expected), "{errors:?}");
+    let text = format!("{HEAD}{POSTGRES}").replace("protos: proto", "protos: nowhere");
+    let errors = found(&text, Severity::Error);
+    assert!(errors.len() == 1 && errors[0].starts_with("3: contract.schema: contract.protos: "), "{errors:?}");
+    let text = format!("{HEAD}{POSTGRES}output: {{ topic: out, contract: shop.v1.Rated }}\n")
+        .replace("only_if_newer: created_at", "");
+    let errors = found(&text, Severity::Error);
+    let chain = "the chain emits shop.v1.Order, but rows and outputs follow shop.v1.Rated: set output.contract";
+    assert!(errors.iter().any(|error| error.contains(chain)), "{errors:?}");
+}
+
+#[test]
+fn components_that_are_none_are_told_one_by_one() {
+    let transforms = "\
+transforms:
+  - component: missing.wasm
+  - component: pipeline.yaml
+";
+    let errors = found(&format!("{HEAD}{POSTGRES}{transforms}"), Severity::Error);
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].starts_with("20: transform.file: transforms[0].component: "), "{errors:?}");
+    assert!(errors[1].starts_with("21: transform.refused: transforms[1].component: "), "{errors:?}");
+    assert!(errors[1].contains("not WASM"), "{errors:?}");
+}
+
+#[test]
+fn settings_that_librdkafka_does_not_know_are_told_without_secrets() {
+    let text = format!("{HEAD}{POSTGRES}").replace(
+        "start: earliest }",
+        "start: earliest, kafka: { fetch.wait.max.msx: 5, fetch.wait.max.ms: soon, ssl.keystore.passwort: s3cret, fetch.min.bytes: 1 } }",
+    );
+    let errors = found(&text, Severity::Error);
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert!(errors.iter().all(|error| error.starts_with("2: kafka.setting: source.kafka.")), "{errors:?}");
+    assert!(!errors.concat().contains("s3cret"), "{errors:?}");
+}
+
+#[test]
+fn habits_are_warned_of() {
+    let text = format!("{HEAD}{POSTGRES}")
+        .replace("  only_if_newer: created_at\n", "")
+        .replace("orders.dlq", "orders.dlq, limit: off")
+        .replace("@localhost/app", "@db.example/app")
+        .replace(
+            "start: earliest",
+            "start: earliest, session_timeout: 3s, security: { sasl: { mechanism: PLAIN, username: u, password: s3cret } }",
+        );
+    let folder = Folder::new(&text);
+    let report = folder.report();
+    assert_eq!(report.count(Severity::Error), 0, "{:?}", report.findings);
+    let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
+    let expected = [
+        "kafka.session_timeout",
+        "kafka.sasl_without_tls",
+        "dead_letter.no_limit",
+        "postgres.tls",
+        "order.across_partitions",
+    ];
+    assert_eq!(codes, expected);
+    assert!(report.findings.iter().all(|finding| finding.suggestion.is_some()));
+    assert!(!report.to_text("p").contains("s3cret") && !report.to_json().to_string().contains("s3cret"));
+    let quiet = text.replace("@db.example/app", "@db.example/app?sslmode=verify-full");
+    assert!(!found(&quiet, Severity::Warning).iter().any(|warning| warning.contains("postgres.tls")));
+}
+
+#[test]
+fn at_least_once_says_what_it_lacks() {
+    let text = format!("{HEAD}{POSTGRES}delivery: {{ mode: at_least_once }}\n");
+    let report = Folder::new(&text).report();
+    assert_eq!(report.guarantee.name, "at least once");
+    assert!(report.to_text("p").contains("not stronger, because delivery.mode is at_least_once"));
+}
+
+#[test]
+fn a_file_that_does_not_read_fails_with_all_findings_as_json() {
+    let folder = Folder::new(&format!("{HEAD}{POSTGRES}lane: 2\nshutdown: 5\n"));
+    let failure = validate::run(&Args { pipeline: folder.0.path().join("pipeline.yaml") }).unwrap_err();
+    assert_eq!(failure.exit, crate::error::Exit::Configuration);
+    assert!(failure.message.ends_with("pipeline.yaml has 2 errors"), "{}", failure.message);
+    let expected = json!({
+        "severity": "error", "code": "config.invalid", "configPath": "lane", "line": 19, "column": 1,
+        "message": "unknown key", "suggestion": "lanes",
+    });
+    assert_eq!(failure.result["findings"][0], expected);
+    assert!(failure.text.contains("pipeline.yaml:20:11: shutdown: 5 is a duration without a unit"), "{}", failure.text);
+}

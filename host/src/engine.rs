@@ -1,0 +1,177 @@
+//! The running process: which threads there are, and how they end.
+//!
+//! | thread | does |
+//! |---|---|
+//! | main | signals, the admin server, reloads |
+//! | poll | Kafka's consumer; batches to lanes |
+//! | takeover | takes partitions over while poll goes on polling |
+//! | keeper | holds the slot, reads the stored pause, asks how things are |
+//! | lane 0 … | contract, transforms, sinks, progress |
+
+pub mod build;
+pub mod keeper;
+pub mod limit;
+pub mod reload;
+pub mod shared;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use rdkafka::consumer::BaseConsumer;
+use tokio::sync::mpsc;
+
+pub use shared::Shared;
+
+use crate::config::{DeliveryMode, Pipeline};
+use crate::error::Failure;
+use crate::lane::commit::connect_producer;
+use crate::lane::{self, Lane};
+use crate::limits;
+use crate::progress::store::Owner;
+use crate::sinks::postgres::connect;
+use crate::source::poll::{Ended, Poll, State};
+use crate::source::rebalance::Callbacks;
+use crate::source::{client, takeover};
+
+/// Who this process is, in the progress rows.
+pub fn owner(pipeline: &Pipeline) -> Owner {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".into());
+    Owner {
+        pipeline: pipeline.name.clone(),
+        topic: pipeline.source.topic.clone(),
+        name: format!("{host}/{}", std::process::id()),
+    }
+}
+
+/// How a thread ended, when it ended by itself.
+#[derive(Debug)]
+pub enum ThreadEnded {
+    Poll(Ended),
+    Lane(Result<(), lane::Error>),
+    Keeper(Result<(), String>),
+}
+
+/// The threads of a running engine.
+pub struct Engine {
+    pub shared: Arc<Shared>,
+    pub ended: mpsc::Receiver<ThreadEnded>,
+    threads: Vec<JoinHandle<()>>,
+    consumer: Option<Arc<BaseConsumer<Callbacks>>>,
+}
+
+/// Takes the slot, makes the producers (which ends what a predecessor left open), and starts the threads.
+pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
+    let pipeline = Arc::clone(&shared.pipeline);
+    let failed = |error: &dyn std::fmt::Display| Failure::environment("environment.start", error);
+    let session = match pipeline.delivery.mode {
+        DeliveryMode::EffectivelyOnce => {
+            let taken = keeper::take(&pipeline, &shared.owner, None).await;
+            let (session, slot) = taken.map_err(|error| failed(&connect::describe(&error)))?.ok_or_else(|| {
+                failed(&format!("all {} slots of pipeline {} are taken", limits::SLOTS, pipeline.name))
+            })?;
+            shared.take_slot(slot.number);
+            end_leftovers(&shared, slot.lanes)?;
+            session
+        }
+        DeliveryMode::AtLeastOnce => {
+            connect::open(&pipeline, "keeper").await.map_err(|error| failed(&connect::describe(&error)))?
+        }
+    };
+    let (rebalance_sender, rebalances) = bounded(limits::EVENTS);
+    let consumer: BaseConsumer<Callbacks> = client::consumer(&pipeline)
+        .create_with_context(Callbacks::new(rebalance_sender))
+        .map_err(|error| Failure::configuration("source.client", format!("the consumer cannot be made: {error}")))?;
+    let consumer = Arc::new(consumer);
+    let (released_sender, released) = bounded(limits::EVENTS);
+    let (request_sender, requests) = bounded(limits::EVENTS);
+    let (answer_sender, answers) = bounded(limits::EVENTS);
+    let (ended_sender, ended) = mpsc::channel(limits::EVENTS);
+    let mut threads = Vec::new();
+    let mut inboxes = Vec::new();
+    for number in 0..pipeline.lanes {
+        let (inbox, ends) = lane::channels(limits::LANE_QUEUE, limits::EVENTS, released_sender.clone());
+        inboxes.push(inbox);
+        let producer =
+            tokio::task::block_in_place(|| connect_producer(&shared, number)).map_err(|error| failed(&error))?;
+        let lane = Lane::new(number, Arc::clone(&shared), Arc::clone(&consumer), ends, producer)
+            .map_err(|error| failed(&error))?;
+        let ended = ended_sender.clone();
+        threads.push(spawn(&format!("lane-{number}"), move || {
+            report(&ended, ThreadEnded::Lane(lane.run()));
+        })?);
+    }
+    {
+        let (shared, consumer) = (Arc::clone(&shared), Arc::clone(&consumer));
+        threads.push(spawn("takeover", move || takeover::run(&shared, &consumer, &requests, &answer_sender))?);
+    }
+    {
+        let (shared, consumer, ended) = (Arc::clone(&shared), Arc::clone(&consumer), ended_sender.clone());
+        threads.push(spawn("keeper", move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            report(&ended, ThreadEnded::Keeper(runtime.block_on(keeper::keep(&shared, session, &consumer))));
+        })?);
+    }
+    let poll = Poll {
+        shared: Arc::clone(&shared),
+        consumer: Arc::clone(&consumer),
+        rebalances,
+        takeovers: request_sender,
+        taken: answers,
+        lanes: inboxes,
+        released,
+        state: State::default(),
+    };
+    threads.push(spawn("poll", move || report(&ended_sender, ThreadEnded::Poll(poll.run())))?);
+    Ok(Engine { shared, ended, threads, consumer: Some(consumer) })
+}
+
+/// Transactions of a predecessor in this slot that had more lanes than we have.
+fn end_leftovers(shared: &Arc<Shared>, lanes: i32) -> Result<(), Failure> {
+    for lane in shared.pipeline.lanes..usize::try_from(lanes).unwrap_or_default() {
+        tokio::task::block_in_place(|| connect_producer(shared, lane))
+            .map_err(|error| Failure::environment("environment.start", error))?;
+    }
+    Ok(())
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(limits::LANE_STACK).spawn(body).map_err(|error| {
+        Failure::environment("environment.thread", format!("thread {name} cannot be started: {error}"))
+    })
+}
+
+fn report(ended: &mpsc::Sender<ThreadEnded>, how: ThreadEnded) {
+    if ended.blocking_send(how).is_err() {
+        tracing::debug!("a thread ended after the process had stopped listening");
+    }
+}
+
+impl Engine {
+    /// Ends the threads and leaves the group, until the deadline; past it the process just ends, which loses nothing.
+    pub fn close(mut self, deadline: Duration) {
+        self.shared.stop();
+        let until = Instant::now() + deadline;
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            if Instant::now() >= until {
+                tracing::warn!("the shutdown deadline has passed; what was not committed will be repeated");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread panicked");
+            }
+        }
+        if let Some(consumer) = self.consumer.take().and_then(Arc::into_inner) {
+            use rdkafka::consumer::Consumer as _;
+            consumer.context().close();
+            let closer = std::thread::spawn(move || drop(consumer));
+            while !closer.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+}

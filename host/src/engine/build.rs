@@ -1,0 +1,296 @@
+//! From a checked configuration to everything that the threads need. May connect, spawns nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::types::RDKafkaErrorCode;
+use sha2::{Digest as _, Sha256};
+use sqlx::postgres::PgConnection;
+use tollgate_contract::{Contract, FieldPath, Policies, Slot};
+use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
+
+use super::Shared;
+use crate::config::{self, Pipeline, Schema};
+use crate::error::{Class, Failure};
+use crate::lane::decide::{Gate, Revision, TransformInfo};
+use crate::protos;
+use crate::sinks::dead_letter::hex;
+use crate::sinks::kafka::Sizes;
+use crate::sinks::postgres::connect;
+use crate::sinks::postgres::table::{self, Table};
+use crate::source::client;
+
+const CALL: Duration = Duration::from_secs(10);
+
+/// Both contracts of a pipeline: what comes in, and what leaves the chain.
+pub struct Contracts {
+    pub input: Contract,
+    pub output: Contract,
+    pub output_key: Option<Slot>,
+}
+
+/// Compiles the contracts. Reads files, no network.
+pub fn contracts(pipeline: &Pipeline) -> Result<Contracts, Failure> {
+    let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
+    let paths = match &pipeline.contract.schema {
+        Schema::Protos(paths) => paths.clone(),
+        Schema::DescriptorSet(path) => vec![path.clone()],
+    };
+    let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
+    let pool = protos::load(&paths).map_err(|error| bad(&error))?;
+    let policies = Policies {
+        unknown_fields: match pipeline.contract.unknown_fields {
+            config::UnknownFields::Allow => tollgate_contract::UnknownFields::Allow,
+            config::UnknownFields::Reject => tollgate_contract::UnknownFields::Reject,
+        },
+        unknown_enums: match pipeline.contract.unknown_enums {
+            config::UnknownEnums::Reject => tollgate_contract::UnknownEnums::Reject,
+            config::UnknownEnums::Keep => tollgate_contract::UnknownEnums::Keep,
+        },
+        max_bytes: pipeline.contract.max_bytes,
+        ..Policies::default()
+    };
+    let input = Contract::compile(&pool, &pipeline.contract.message, policies, &[]).map_err(|error| bad(&error))?;
+    let named = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
+    let message = named.unwrap_or(&pipeline.contract.message);
+    let mut fields = table::fields(&pipeline.postgres);
+    let key = pipeline.output.as_ref().and_then(|output| output.key.as_ref());
+    let output_key = key.map(|path| {
+        fields.push(FieldPath::new(path));
+        Slot(fields.len() - 1)
+    });
+    let output = Contract::compile(&pool, message, policies, &fields).map_err(|error| bad(&error))?;
+    Ok(Contracts { input, output, output_key })
+}
+
+/// The engine that transforms run on.
+pub fn sandbox(pipeline: &Pipeline) -> Result<Sandbox, Failure> {
+    let settings =
+        Settings { lanes: pipeline.lanes, transforms: pipeline.transforms.len().max(1), ..Settings::default() };
+    Sandbox::new(settings).map_err(|error| Failure::environment("sandbox.engine", error))
+}
+
+/// Loads, checks and compiles the components of a chain. `number` counts the swaps.
+pub fn revision(
+    pipeline: &Pipeline,
+    contracts: (&Contract, &Contract),
+    sandbox: &Sandbox,
+    number: u64,
+) -> Result<Revision, String> {
+    let (input, output) = contracts;
+    let mut transforms = Vec::new();
+    let mut infos = Vec::new();
+    let mut digest = Sha256::new();
+    digest.update(input.digest());
+    digest.update(output.digest());
+    let mut message = input.message().full_name().to_owned();
+    for spec in &pipeline.transforms {
+        let path = pipeline.resolve(&spec.component);
+        let shown = path.display();
+        let bytes = std::fs::read(&path).map_err(|error| format!("cannot read component {shown}: {error}"))?;
+        let overrides = Overrides { ceiling: ceiling(&spec.ceiling), config: spec.config.clone() };
+        let transform = sandbox.load(&bytes, &overrides).map_err(|error| format!("component {shown}: {error}"))?;
+        let manifest = transform.manifest();
+        if manifest.input != message {
+            return Err(format!("component {shown} takes {}, but what reaches it is {message}", manifest.input));
+        }
+        message = manifest.output().to_owned();
+        let unknown = spec.routes.keys().find(|route| !manifest.routes.contains(route));
+        if let Some(route) = unknown {
+            return Err(format!("component {shown} has no route {route}: it has {}", manifest.routes.join(", ")));
+        }
+        digest.update(transform.revision_digest().as_bytes());
+        infos.push(TransformInfo {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            component: spec.component.display().to_string(),
+            digest: transform.digest().to_string(),
+            routes: manifest.routes.iter().map(|route| spec.routes.get(route).cloned()).collect(),
+        });
+        transforms.push(transform);
+    }
+    if message != output.message().full_name() {
+        return Err(format!(
+            "the chain emits {message}, but the output contract is {}: set output.contract",
+            output.message().full_name()
+        ));
+    }
+    Ok(Revision { number, digest: hex(&digest.finalize()), chain: Chain::new(transforms), transforms: infos })
+}
+
+pub fn ceiling(ceiling: &config::Ceiling) -> LimitsSpec {
+    LimitsSpec {
+        fuel: ceiling.fuel,
+        memory: ceiling.memory.and_then(|bytes| u64::try_from(bytes).ok()),
+        deadline: ceiling.deadline,
+        output_bytes: ceiling.output.and_then(|bytes| u64::try_from(bytes).ok()),
+        max_outputs: ceiling.max_outputs,
+        ..LimitsSpec::default()
+    }
+}
+
+/// Every topic of a pipeline, with what it is for.
+pub fn topics(pipeline: &Pipeline) -> Vec<(String, &'static str)> {
+    let mut topics = vec![
+        (pipeline.source.topic.clone(), "source.topic"),
+        (pipeline.dead_letter.topic.clone(), "dead_letter.topic"),
+    ];
+    topics.extend(pipeline.output.iter().map(|output| (output.topic.clone(), "output.topic")));
+    let routes = pipeline.transforms.iter().flat_map(|transform| transform.routes.values());
+    topics.extend(routes.map(|topic| (topic.clone(), "a transform's route")));
+    topics
+}
+
+/// What a wait for the servers ended with.
+#[derive(Debug)]
+pub enum Unreachable {
+    /// Not there in time.
+    Away(String),
+    /// There, but it will not have us.
+    Refused(String),
+}
+
+impl From<Unreachable> for Failure {
+    fn from(unreachable: Unreachable) -> Failure {
+        match unreachable {
+            Unreachable::Away(message) => Failure::environment("environment.unreachable", message),
+            Unreachable::Refused(message) => Failure::configuration("environment.refused", message),
+        }
+    }
+}
+
+/// Connects to PostgreSQL, trying until the deadline and saying so.
+pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnection, Unreachable> {
+    let mut backoff = super::shared::Backoff::new(&pipeline.retry);
+    loop {
+        let tried = tokio::time::timeout(CALL, connect::open(pipeline, "start")).await;
+        let error = match tried {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) if connect::class(&error) == Class::Fatal => {
+                return Err(Unreachable::Refused(format!(
+                    "PostgreSQL refuses the connection: {}",
+                    connect::describe(&error)
+                )));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", CALL.as_secs()),
+        };
+        let at = pipeline.postgres.url.masked_url();
+        if Instant::now() >= until {
+            return Err(Unreachable::Away(format!("PostgreSQL at {at} cannot be reached: {error}")));
+        }
+        tracing::warn!(error, "PostgreSQL is not there yet");
+        tokio::time::sleep(backoff.next_wait().min(until.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+/// Asks Kafka for the topics, trying until the deadline. Returns the partitions of each that exists.
+pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usize>, Unreachable> {
+    let client: AdminClient<DefaultClientContext> = admin(pipeline)?;
+    let mut backoff = super::shared::Backoff::new(&pipeline.retry);
+    loop {
+        let patience = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(500), CALL);
+        match client.inner().fetch_metadata(None, patience) {
+            Ok(metadata) => {
+                let known = metadata.topics().iter().filter(|topic| topic.error().is_none());
+                return Ok(known.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect());
+            }
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) => {
+                return Err(Unreachable::Refused(format!("Kafka refuses the login: {error}")));
+            }
+            Err(error) => {
+                let at = &pipeline.source.brokers;
+                if Instant::now() >= until {
+                    return Err(Unreachable::Away(format!("Kafka at {at} cannot be reached: {error}")));
+                }
+                tracing::warn!(%error, "Kafka is not there yet");
+                std::thread::sleep(backoff.next_wait().min(until.saturating_duration_since(Instant::now())));
+            }
+        }
+    }
+}
+
+pub fn admin(pipeline: &Pipeline) -> Result<AdminClient<DefaultClientContext>, Unreachable> {
+    client::base(&pipeline.source).create().map_err(|error: rdkafka::error::KafkaError| {
+        Unreachable::Refused(format!("the Kafka client cannot be made: {error}"))
+    })
+}
+
+/// `max.message.bytes` of the topics that are produced to.
+pub async fn topic_bytes(pipeline: &Pipeline) -> Result<BTreeMap<String, usize>, Unreachable> {
+    let client = admin(pipeline)?;
+    let produced: Vec<String> = topics(pipeline).into_iter().skip(1).map(|(topic, _)| topic).collect();
+    let resources: Vec<_> = produced.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let options = AdminOptions::new().request_timeout(Some(CALL));
+    let mut bytes = BTreeMap::new();
+    let described = client.describe_configs(resources.iter(), &options).await;
+    for (topic, config) in produced.iter().zip(described.unwrap_or_default()) {
+        // A broker that does not say (the embedded one, or no right to ask) has Kafka's default.
+        let most = config.ok().and_then(|config| config.get("max.message.bytes")?.value.clone()?.parse().ok());
+        bytes.insert(topic.clone(), most.unwrap_or(DEFAULT_MESSAGE_BYTES));
+    }
+    Ok(bytes)
+}
+
+/// Kafka's default for `max.message.bytes`.
+const DEFAULT_MESSAGE_BYTES: usize = 1_048_588;
+
+/// What the producers may send: librdkafka counts a record's own overhead too.
+pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
+    let most = topic_bytes.values().copied().max().unwrap_or(DEFAULT_MESSAGE_BYTES);
+    let least = topic_bytes.values().copied().min().unwrap_or(DEFAULT_MESSAGE_BYTES);
+    // librdkafka's own bounds of the two settings.
+    Sizes { message: most.clamp(1_000, 1_000_000_000), batch: least.clamp(1_000, 1_000_000) }
+}
+
+/// Everything, for a run: all that is missing is named at once.
+pub async fn build(pipeline: Arc<Pipeline>) -> Result<Shared, Failure> {
+    let Contracts { input, output, output_key } = contracts(&pipeline)?;
+    let sandbox = sandbox(&pipeline)?;
+    let revision = revision(&pipeline, (&input, &output), &sandbox, 0)
+        .map_err(|message| Failure::configuration("transform.refused", message))?;
+    let until = Instant::now() + pipeline.start_deadline;
+    let mut connection = postgres(&pipeline, until).await?;
+    let existing = tokio::task::block_in_place(|| kafka(&pipeline, until))?;
+    let mut problems = missing_topics(&pipeline, &existing);
+    problems.extend(missing_schema(&mut connection).await.map_err(database)?);
+    let table = match Table::check(&mut connection, &pipeline.postgres, &output).await {
+        Ok(table) => Some(table),
+        Err(table::Error::Unfit(reasons)) => {
+            problems.extend(reasons);
+            None
+        }
+        Err(table::Error::Postgres(error)) => return Err(database(error)),
+    };
+    let Some(table) = table.filter(|_| problems.is_empty()) else {
+        return Err(Failure::configuration("environment.incomplete", problems.join("\n")));
+    };
+    let topic_bytes = topic_bytes(&pipeline).await?;
+    let sizes = sizes(&topic_bytes);
+    let gate = Gate { pipeline: Arc::clone(&pipeline), contract: input, output, output_key, table, topic_bytes };
+    let owner = super::owner(&pipeline);
+    Ok(Shared::new(pipeline, gate, revision, sandbox, owner, sizes))
+}
+
+fn database(error: sqlx::Error) -> Failure {
+    Failure::environment("environment.postgres", format!("PostgreSQL: {}", connect::describe(&error)))
+}
+
+pub fn missing_topics(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -> Vec<String> {
+    let missing = topics(pipeline).into_iter().filter(|(topic, _)| !existing.contains_key(topic));
+    missing.map(|(topic, key)| format!("topic {topic} ({key}) does not exist: `tollgate setup` creates it")).collect()
+}
+
+/// Tollgate's own tables.
+pub async fn missing_schema(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let there: bool = sqlx::query_scalar(
+        "SELECT to_regclass('tollgate.progress') IS NOT NULL AND to_regclass('tollgate.slot') IS NOT NULL
+            AND to_regclass('tollgate.pause') IS NOT NULL",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(if there { Vec::new() } else { vec!["Tollgate's own tables are missing: `tollgate setup` creates them".into()] })
+}

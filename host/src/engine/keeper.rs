@@ -1,0 +1,108 @@
+//! Holds the slot: a session of its own with an advisory lock, asked every second whether it lives.
+//!
+//! The lock only hands out names; the fence is the epoch. While the session is lost the lanes make no new decision, and
+//! the slot is taken again as soon as PostgreSQL is back. If another process was quicker, this one must end: two
+//! processes with the same transactional ids would fence each other for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use sqlx::postgres::PgConnection;
+
+use super::Shared;
+use crate::config::{DeliveryMode, Pipeline};
+use crate::limits;
+use crate::progress::store::{self, Owner};
+use crate::sinks::postgres::connect;
+use crate::source::rebalance::Callbacks;
+
+/// Takes the lowest free slot on a session of its own.
+pub async fn take(
+    pipeline: &Pipeline,
+    owner: &Owner,
+    only: Option<i32>,
+) -> Result<Option<(PgConnection, store::Slot)>, sqlx::Error> {
+    let mut session = connect::open(pipeline, "slot").await?;
+    let lanes = i32::try_from(pipeline.lanes).unwrap_or(i32::MAX);
+    let slot = store::take_slot(&mut session, owner, lanes, limits::SLOTS, only).await?;
+    Ok(slot.map(|slot| (session, slot)))
+}
+
+/// Runs until the process stops. `Err` says why the process must end.
+pub async fn keep(
+    shared: &Arc<Shared>,
+    mut session: PgConnection,
+    consumer: &Arc<BaseConsumer<Callbacks>>,
+) -> Result<(), String> {
+    let mut ticks: u32 = 0;
+    let mut alive = true;
+    while !shared.stopping() {
+        tokio::time::sleep(limits::KEEPER_INTERVAL).await;
+        if !alive {
+            match take(&shared.pipeline, &shared.owner, shared.slot()).await {
+                Ok(Some((new, _))) => {
+                    session = new;
+                    alive = true;
+                    shared.hold_slot(true);
+                    shared.no_trouble("postgres");
+                }
+                Ok(None) if shared.slot().is_some() => {
+                    return Err("another process took this one's slot while PostgreSQL was away; start again".into());
+                }
+                Ok(None) => {}
+                Err(error) => shared.trouble("postgres", &error.to_string()),
+            }
+            continue;
+        }
+        match store::paused(&mut session, &shared.pipeline.name).await {
+            Ok(stored) => match (stored, shared.paused()) {
+                (Some(reason), None) => shared.pause(reason),
+                (None, Some(_)) => shared.unpause(),
+                (Some(_), Some(_)) | (None, None) => {}
+            },
+            Err(error) => {
+                alive = false;
+                shared.hold_slot(shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce);
+                shared.trouble("postgres", &error.to_string());
+                tracing::warn!(%error, "the session that holds this process's slot is lost");
+            }
+        }
+        kafka(shared, consumer, ticks);
+        ticks = ticks.wrapping_add(1);
+        shared.metrics.ready(shared.unready().is_empty());
+    }
+    if let Some(number) = shared.slot()
+        && alive
+    {
+        // Left in order: nobody has to look for transactions of ours.
+        let slot = store::Slot { number, lanes: 0 };
+        if let Err(error) = store::bury(&mut session, &shared.pipeline.name, slot).await {
+            tracing::debug!(%error, "the slot's row stays until a successor clears it");
+        }
+    }
+    Ok(())
+}
+
+/// Kafka's half of readiness, and the lag.
+fn kafka(shared: &Shared, consumer: &BaseConsumer<Callbacks>, ticks: u32) {
+    if consumer.context().connected() {
+        shared.no_trouble("kafka");
+    } else {
+        // librdkafka says when it lost all brokers, but not when one is back: ask.
+        match consumer.fetch_metadata(Some(&shared.pipeline.source.topic), Duration::from_millis(500)) {
+            Ok(_) => consumer.context().heard(),
+            Err(error) => shared.trouble("kafka", &error.to_string()),
+        }
+    }
+    if ticks.is_multiple_of(5) && consumer.context().connected() {
+        for (partition, next) in shared.metrics.positions() {
+            // What librdkafka heard with its last fetch: no request of its own.
+            if let Ok((_, high)) =
+                consumer.fetch_watermarks(&shared.pipeline.source.topic, partition.0, Duration::from_millis(500))
+            {
+                shared.metrics.lag(partition, (high - next.0).max(0));
+            }
+        }
+    }
+}

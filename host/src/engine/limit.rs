@@ -1,0 +1,118 @@
+//! `dead_letter.limit`: a share of dead letters that no healthy topic has pauses the pipeline, so that a bad deploy
+//! does not drain the topic into its dead letters.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::config::DeadLetterLimit;
+
+/// The last `within` of all lanes, in slices.
+pub struct Limit {
+    config: Option<DeadLetterLimit>,
+    window: Mutex<VecDeque<Slice>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Slice {
+    at: Instant,
+    total: u64,
+    dead: u64,
+}
+
+/// Slices of a window: a tenth of it is forgotten at a time.
+const SLICES: u32 = 10;
+
+impl Limit {
+    pub fn new(config: Option<DeadLetterLimit>) -> Limit {
+        Limit { config, window: Mutex::default() }
+    }
+
+    /// Whether a batch with so many dead letters would cross the limit; if so, in words.
+    pub fn crossed(&self, total: usize, dead: usize) -> Option<String> {
+        self.crossed_at(Instant::now(), total, dead)
+    }
+
+    fn crossed_at(&self, now: Instant, total: usize, dead: usize) -> Option<String> {
+        let config = self.config?;
+        let window = self.window.lock().ok()?;
+        let recent = window.iter().filter(|slice| now.duration_since(slice.at) < config.within);
+        let (mut all, mut bad) = (wide(total), wide(dead));
+        for slice in recent {
+            all += slice.total;
+            bad += slice.dead;
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a share; the counts are far below 2^53")]
+        let crossed = dead > 0 && all >= config.of_at_least && bad as f64 > config.share * all as f64;
+        crossed.then(|| {
+            format!(
+                "{bad} of the last {all} events are dead letters, the limit is {} % (dead_letter.limit); `tollgate resume` \
+                 or a swap goes on",
+                config.share * 100.0
+            )
+        })
+    }
+
+    /// A batch was committed.
+    pub fn count(&self, total: usize, dead: usize) {
+        self.count_at(Instant::now(), total, dead);
+    }
+
+    fn count_at(&self, now: Instant, total: usize, dead: usize) {
+        let (Some(config), Ok(mut window)) = (self.config, self.window.lock()) else { return };
+        while window.front().is_some_and(|slice| now.duration_since(slice.at) >= config.within) {
+            window.pop_front();
+        }
+        let grain: Duration = config.within / SLICES;
+        match window.back_mut().filter(|slice| now.duration_since(slice.at) < grain) {
+            Some(slice) => {
+                slice.total += wide(total);
+                slice.dead += wide(dead);
+            }
+            None => window.push_back(Slice { at: now, total: wide(total), dead: wide(dead) }),
+        }
+    }
+
+    /// Begins a new window: after a resume or a swap, what was before says nothing.
+    pub fn reset(&self) {
+        if let Ok(mut window) = self.window.lock() {
+            window.clear();
+        }
+    }
+}
+
+fn wide(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit() -> Limit {
+        Limit::new(Some(DeadLetterLimit { share: 0.5, of_at_least: 1_000, within: Duration::from_secs(60) }))
+    }
+
+    #[test]
+    fn few_events_never_cross_it() {
+        assert_eq!(limit().crossed(999, 999), None);
+        assert!(limit().crossed(1_000, 501).is_some());
+        assert_eq!(limit().crossed(1_000, 500), None, "half is not more than half");
+    }
+
+    #[test]
+    fn what_came_before_counts_until_it_is_old() {
+        let (limit, now) = (limit(), Instant::now());
+        limit.count_at(now, 900, 800);
+        assert!(limit.crossed_at(now, 100, 1).is_some());
+        assert_eq!(limit.crossed_at(now, 100, 0), None, "a batch without dead letters crosses nothing");
+        assert_eq!(limit.crossed_at(now + Duration::from_secs(61), 100, 100), None);
+        limit.reset();
+        assert_eq!(limit.crossed_at(now, 100, 100), None);
+    }
+
+    #[test]
+    fn no_limit_is_never_crossed() {
+        assert_eq!(Limit::new(None).crossed(10_000, 10_000), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Hot swap: the changed components are loaded, checked and compiled here, off the lanes; every lane takes the new
+//! revision up at its next batch. Whatever fails leaves the old one running.
+
+use std::sync::Arc;
+
+use super::{Shared, build};
+use crate::config::Pipeline;
+use crate::progress::store;
+use crate::sinks::postgres::connect;
+
+/// What a reload came to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case", tag = "swap")]
+pub enum Reloaded {
+    /// The files say what runs already.
+    Unchanged {
+        digest: String,
+    },
+    Taken {
+        number: u64,
+        digest: String,
+    },
+}
+
+/// Reads pipeline.yaml and the components again. An error names why the old revision goes on.
+pub async fn reload(shared: &Arc<Shared>) -> Result<Reloaded, String> {
+    let result = attempt(shared).await;
+    match &result {
+        Ok(Reloaded::Unchanged { .. }) => tracing::info!("reload: nothing has changed"),
+        Ok(Reloaded::Taken { number, digest }) => {
+            shared.metrics.swapped(true, *number);
+            shared.metrics.describe(&shared.pipeline.name, digest);
+            tracing::info!(number, digest, "a new revision is in use");
+        }
+        Err(message) => {
+            shared.metrics.swapped(false, shared.revision.load().number);
+            tracing::error!(message, "reload refused, the old revision goes on");
+        }
+    }
+    result
+}
+
+async fn attempt(shared: &Arc<Shared>) -> Result<Reloaded, String> {
+    let new = Pipeline::load(&shared.pipeline.file).map_err(|errors| errors.to_string())?;
+    if let Some(section) = needs_restart(&shared.pipeline, &new) {
+        return Err(format!(
+            "restart needed: `{section}` has changed, and only transforms can be swapped while it runs"
+        ));
+    }
+    let old = shared.revision.load_full();
+    let compile = {
+        let shared = Arc::clone(shared);
+        let number = old.number + 1;
+        tokio::task::spawn_blocking(move || {
+            let contracts = build::contracts(&new).map_err(|error| error.to_string())?;
+            if contracts.input.digest() != shared.gate.contract.digest()
+                || contracts.output.digest() != shared.gate.output.digest()
+            {
+                return Err("restart needed: the contract's .proto files have changed".to_owned());
+            }
+            build::revision(&new, (&shared.gate.contract, &shared.gate.output), &shared.sandbox, number)
+        })
+    };
+    let revision = compile.await.map_err(|error| format!("the compilation was cut short: {error}"))??;
+    if revision.digest == old.digest {
+        return Ok(Reloaded::Unchanged { digest: revision.digest });
+    }
+    let taken = Reloaded::Taken { number: revision.number, digest: revision.digest.clone() };
+    if shared.paused().is_some() {
+        // A swap ends the pause that a bad revision caused.
+        let mut connection = connect::open(&shared.pipeline, "reload").await.map_err(|error| error.to_string())?;
+        store::resume(&mut connection, &shared.pipeline.name).await.map_err(|error| error.to_string())?;
+    }
+    shared.revision.store(Arc::new(revision));
+    shared.unpause();
+    Ok(taken)
+}
+
+/// The section that has changed beside the transforms.
+fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
+    // Debug shows no secrets, so a changed password is compared by itself.
+    let shown = |value: &dyn std::fmt::Debug| format!("{value:?}");
+    let sections: [(&'static str, String, String); 10] = [
+        ("pipeline", old.name.clone(), new.name.clone()),
+        ("source", shown(&old.source), shown(&new.source)),
+        ("contract", shown(&old.contract), shown(&new.contract)),
+        ("output", shown(&old.output), shown(&new.output)),
+        ("dead_letter", shown(&old.dead_letter), shown(&new.dead_letter)),
+        ("postgres", shown(&old.postgres), shown(&new.postgres)),
+        ("postgres.url", old.postgres.url.expose().to_owned(), new.postgres.url.expose().to_owned()),
+        ("delivery", shown(&old.delivery), shown(&new.delivery)),
+        ("lanes", shown(&old.lanes), shown(&new.lanes)),
+        ("admin", shown(&old.admin), shown(&new.admin)),
+    ];
+    // The sandbox's pool is made for the longest chain at the start.
+    if new.transforms.len() > old.transforms.len().max(1) {
+        return Some("transforms (more of them)");
+    }
+    // Routes may name topics whose sizes nobody has asked for.
+    let routes = |pipeline: &Pipeline| pipeline.transforms.iter().map(|t| t.routes.clone()).collect::<Vec<_>>();
+    if routes(old) != routes(new) {
+        return Some("transforms.routes");
+    }
+    sections.into_iter().find(|(_, old, new)| old != new).map(|(section, _, _)| section)
+}

@@ -1,0 +1,205 @@
+//! What all threads of the process know of each other.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tollgate_sandbox::Sandbox;
+
+use super::limit::Limit;
+use crate::config::{Pipeline, Retry};
+use crate::lane::decide::{Gate, Revision};
+use crate::metrics::Metrics;
+use crate::progress::store::Owner;
+use crate::sinks::kafka::Sizes;
+
+pub struct Shared {
+    pub pipeline: Arc<Pipeline>,
+    pub gate: Gate,
+    /// Lanes take it up at their next batch.
+    pub revision: ArcSwap<Revision>,
+    pub sandbox: Sandbox,
+    pub owner: Owner,
+    pub sizes: Sizes,
+    pub metrics: Metrics,
+    pub limit: Limit,
+    /// -1: this mode needs none.
+    slot: AtomicI32,
+    slot_held: AtomicBool,
+    draining: AtomicBool,
+    stopping: AtomicBool,
+    joined: AtomicBool,
+    paused: Mutex<Option<String>>,
+    troubles: Mutex<BTreeMap<&'static str, String>>,
+}
+
+impl Shared {
+    pub fn new(
+        pipeline: Arc<Pipeline>,
+        gate: Gate,
+        revision: Revision,
+        sandbox: Sandbox,
+        owner: Owner,
+        sizes: Sizes,
+    ) -> Shared {
+        let metrics = Metrics::new();
+        metrics.describe(&pipeline.name, &revision.digest);
+        Shared {
+            limit: Limit::new(pipeline.dead_letter.limit),
+            pipeline,
+            gate,
+            revision: ArcSwap::from_pointee(revision),
+            sandbox,
+            owner,
+            sizes,
+            metrics,
+            slot: AtomicI32::new(-1),
+            slot_held: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            joined: AtomicBool::new(false),
+            paused: Mutex::default(),
+            troubles: Mutex::default(),
+        }
+    }
+
+    /// Unix milliseconds.
+    pub fn now(&self) -> i64 {
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// This process's slot, where the mode has transactional ids.
+    pub fn slot(&self) -> Option<i32> {
+        let slot = self.slot.load(Ordering::Acquire);
+        (slot >= 0).then_some(slot)
+    }
+
+    pub fn take_slot(&self, slot: i32) {
+        self.slot.store(slot, Ordering::Release);
+    }
+
+    /// Whether the session that holds the slot lives, as far as the keeper knows.
+    pub fn slot_held(&self) -> bool {
+        self.slot_held.load(Ordering::Acquire)
+    }
+
+    pub fn hold_slot(&self, held: bool) {
+        self.slot_held.store(held, Ordering::Release);
+    }
+
+    /// Finish what is in work, let the partitions go, leave the group.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// The threads beside the lanes end too.
+    pub fn stop(&self) {
+        self.drain();
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// The group has given this member its (perhaps empty) share.
+    pub fn joined(&self) {
+        self.joined.store(true, Ordering::Release);
+    }
+
+    pub fn backoff(&self) -> Backoff {
+        Backoff::new(&self.pipeline.retry)
+    }
+
+    /// Something that a thread is waiting out, for `/readyz` and `status`.
+    pub fn trouble(&self, who: &'static str, what: &str) {
+        if let Ok(mut troubles) = self.troubles.lock() {
+            troubles.insert(who, what.to_owned());
+        }
+    }
+
+    pub fn no_trouble(&self, who: &'static str) {
+        if let Ok(mut troubles) = self.troubles.lock() {
+            troubles.remove(who);
+        }
+    }
+
+    /// Why this member is not ready; empty if it is.
+    pub fn unready(&self) -> Vec<String> {
+        let mut reasons: Vec<String> = self
+            .troubles
+            .lock()
+            .map(|troubles| troubles.iter().map(|(who, what)| format!("{who}: {what}")).collect())
+            .unwrap_or_default();
+        if !self.joined.load(Ordering::Acquire) {
+            reasons.push("the consumer group is not joined yet".into());
+        }
+        if self.draining() {
+            reasons.push("shutting down".into());
+        }
+        reasons
+    }
+
+    /// Why the pipeline stands still, if it does.
+    pub fn paused(&self) -> Option<String> {
+        self.paused.lock().ok().and_then(|paused| paused.clone())
+    }
+
+    pub fn pause(&self, reason: String) {
+        tracing::error!(reason, "paused");
+        self.metrics.paused(true);
+        if let Ok(mut paused) = self.paused.lock() {
+            *paused = Some(reason);
+        }
+    }
+
+    pub fn unpause(&self) {
+        self.limit.reset();
+        self.metrics.paused(false);
+        if let Ok(mut paused) = self.paused.lock()
+            && paused.take().is_some()
+        {
+            tracing::info!("resumed");
+        }
+    }
+
+    /// The time a batch takes against `max_poll_interval`: beyond half, the operator should hear of it before the group does.
+    pub fn warn_if_slow(&self, took: Duration) {
+        let share = took.as_secs_f64() / self.pipeline.source.max_poll_interval.as_secs_f64();
+        self.metrics.poll_interval_used(share);
+        if share > 0.5 {
+            tracing::warn!(
+                seconds = took.as_secs(),
+                "a batch took more than half of max_poll_interval; take smaller batches or allow more time"
+            );
+        }
+    }
+}
+
+/// Exponential backoff with jitter, as `retry_policy` says.
+pub struct Backoff {
+    next: Duration,
+    most: Duration,
+    factor: f64,
+}
+
+impl Backoff {
+    pub fn new(retry: &Retry) -> Backoff {
+        Backoff { next: retry.initial_backoff, most: retry.max_backoff, factor: retry.multiplier.max(1.0) }
+    }
+
+    /// The next wait: between half and the whole of the step, so that many processes do not come back at once.
+    pub fn next_wait(&mut self) -> Duration {
+        let step = self.next;
+        self.next = step.mul_f64(self.factor).min(self.most);
+        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        step / 2 + (step / 2).mul_f64(f64::from(nanos % 1_000) / 1_000.0)
+    }
+}

@@ -1,0 +1,346 @@
+//! A lane: one thread with its fixed set of partitions, and the delivery protocol.
+//!
+//! # The protocol
+//!
+//! ```text
+//! 0  take a batch; pin the revision, the batch time and the group's generation
+//! 1  produce outputs and dead letters in a Kafka transaction   ∥   BEGIN; progress lo → hi at our epoch; rows
+//! 2  drain the producer; put hi into the Kafka transaction                       (Kafka is prepared)
+//! 3  COMMIT in PostgreSQL                                                        (the decision)
+//! 4  end the Kafka transaction                                                   (Kafka concludes)
+//! ```
+//!
+//! # When something fails
+//!
+//! Nothing is guessed. Whatever failed, and wherever: both sides are given up, and before the next attempt each side is
+//! asked where it stands (`resync`): D from the progress row, K from the group. A record is then sent to the side that
+//! has not had it. An ambiguous COMMIT or EndTxn is only a case of this: if the row moved, what is left is Kafka's
+//! half. The batch, the revision, the batch time and the seed are kept until both sides have it, so the second attempt
+//! decides as the first one did.
+//!
+//! What cannot be mended from here (another owner's epoch, an offset that went back) ends the partition or the process.
+
+pub mod commit;
+pub mod decide;
+pub mod hazards;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, select_biased};
+use rdkafka::consumer::BaseConsumer;
+use sqlx::postgres::PgConnection;
+use tollgate_sandbox::RunError;
+
+use crate::engine::Shared;
+use crate::error::Class;
+use crate::lane::decide::{Decided, Revision};
+use crate::position::Partition;
+use crate::progress::Resume;
+use crate::sinks::kafka::{self, Producer};
+use crate::sinks::postgres::connect;
+use crate::source::batch::RecordBatch;
+use crate::source::rebalance::Callbacks;
+use crate::source::takeover::Taken;
+
+/// What the poll thread tells a lane.
+#[derive(Debug)]
+pub enum Control {
+    Assign {
+        taken: Taken,
+        assignment: u64,
+    },
+    /// Let go of these; answer with the token. `lost`: they may be somebody else's already.
+    Revoke {
+        partitions: BTreeSet<Partition>,
+        lost: bool,
+        token: u64,
+    },
+}
+
+/// The poll thread's end of a lane.
+pub struct Inbox {
+    pub control: Sender<Control>,
+    pub recycled: Receiver<RecordBatch>,
+    batches: Sender<RecordBatch>,
+    load: Arc<AtomicUsize>,
+}
+
+impl Inbox {
+    /// Hands a batch over, waiting for room for at most `patience`.
+    pub fn send(&self, batch: RecordBatch, patience: Duration) -> Result<(), SendTimeoutError<RecordBatch>> {
+        self.load.fetch_add(1, Ordering::AcqRel);
+        self.batches.send_timeout(batch, patience).inspect_err(|_| {
+            self.load.fetch_sub(1, Ordering::AcqRel);
+        })
+    }
+
+    /// Nothing is queued or in work.
+    pub fn idle(&self) -> bool {
+        self.load.load(Ordering::Acquire) == 0
+    }
+
+    pub fn half_empty(&self) -> bool {
+        self.load.load(Ordering::Acquire) <= 1
+    }
+}
+
+/// A partition in a lane's hands.
+#[derive(Debug)]
+struct Owned {
+    epoch: i64,
+    resume: Resume,
+    assignment: u64,
+    /// The group's offset is not committed yet.
+    establish: bool,
+}
+
+/// Why a batch did not get through.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("postgres: {}", connect::describe(.0))]
+    Postgres(#[source] sqlx::Error),
+    #[error("kafka: {0}")]
+    Kafka(#[from] kafka::Error),
+    #[error("kafka: {0}")]
+    Client(#[from] rdkafka::error::KafkaError),
+    #[error(transparent)]
+    Sandbox(#[from] RunError),
+    /// A progress row did not match: another owner, or a commit of ours whose reply was lost.
+    #[error("a progress row was not where this lane left it")]
+    Guard,
+    #[error("this process is not a member of the consumer group at the moment")]
+    NotAMember,
+    #[error("this process has lost its slot to another one")]
+    SlotLost,
+    #[error("paused: {0}")]
+    Paused(String),
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl Error {
+    pub fn class(&self) -> Class {
+        match self {
+            Error::Postgres(error) => connect::class(error),
+            Error::Kafka(error) => error.class(),
+            Error::Client(_) | Error::Guard | Error::NotAMember | Error::SlotLost | Error::Paused(_) => {
+                Class::Transient
+            }
+            Error::Sandbox(error) => match error.class() {
+                tollgate_sandbox::Class::Poison => Class::Poison,
+                tollgate_sandbox::Class::Transient => Class::Transient,
+                tollgate_sandbox::Class::Fatal => Class::Fatal,
+            },
+            Error::Fatal(_) => Class::Fatal,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Error {
+        Error::Postgres(error)
+    }
+}
+
+/// A lane before its thread starts: the channels between it and the poll thread.
+pub struct Ends {
+    control: Receiver<Control>,
+    batches: Receiver<RecordBatch>,
+    recycle: Sender<RecordBatch>,
+    released: Sender<u64>,
+    load: Arc<AtomicUsize>,
+}
+
+/// The two ends of a lane's channels.
+pub fn channels(queue: usize, events: usize, released: Sender<u64>) -> (Inbox, Ends) {
+    let (control, control_end) = crossbeam_channel::bounded(events);
+    let (batches, batches_end) = crossbeam_channel::bounded(queue);
+    let (recycle, recycled) = crossbeam_channel::bounded(queue + 2);
+    let load = Arc::new(AtomicUsize::new(0));
+    let inbox = Inbox { control, recycled, batches, load: Arc::clone(&load) };
+    (inbox, Ends { control: control_end, batches: batches_end, recycle, released, load })
+}
+
+pub struct Lane {
+    number: usize,
+    shared: Arc<Shared>,
+    consumer: Arc<BaseConsumer<Callbacks>>,
+    ends: Ends,
+    runtime: tokio::runtime::Runtime,
+    connection: Option<PgConnection>,
+    producer: Option<Producer>,
+    partitions: BTreeMap<Partition, Owned>,
+    decided: Decided,
+    /// A connection that was opened anew has not been asked yet where the rows stand.
+    rows_in_doubt: bool,
+}
+
+/// A batch that is under way: what must stay the same from attempt to attempt.
+struct Carried<'a> {
+    batch: &'a RecordBatch,
+    revision: Arc<Revision>,
+    /// Unix milliseconds.
+    time: i64,
+}
+
+impl Lane {
+    pub fn new(
+        number: usize,
+        shared: Arc<Shared>,
+        consumer: Arc<BaseConsumer<Callbacks>>,
+        ends: Ends,
+        producer: Producer,
+    ) -> std::io::Result<Lane> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Lane {
+            number,
+            shared,
+            consumer,
+            ends,
+            runtime,
+            connection: None,
+            producer: Some(producer),
+            partitions: BTreeMap::new(),
+            decided: Decided::default(),
+            rows_in_doubt: false,
+        })
+    }
+
+    /// Runs until the poll thread is gone. An error stops the process: nobody else may go on as if nothing were wrong.
+    pub fn run(mut self) -> Result<(), Error> {
+        loop {
+            let batch = select_biased! {
+                recv(self.ends.control) -> control => match control {
+                    Ok(control) => {
+                        self.control(control);
+                        continue;
+                    }
+                    Err(_) => return Ok(()),
+                },
+                recv(self.ends.batches) -> batch => match batch {
+                    Ok(batch) => batch,
+                    Err(_) => return Ok(()),
+                },
+            };
+            let began = Instant::now();
+            self.carry(&batch)?;
+            self.shared.metrics.batch(self.number, batch.records.len(), began.elapsed());
+            self.shared.warn_if_slow(began.elapsed());
+            let mut batch = batch;
+            batch.clear();
+            // A full recycling queue means that there are batches enough.
+            drop(self.ends.recycle.try_send(batch));
+            self.ends.load.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Assign { taken, assignment } => {
+                let Taken { partition, epoch, resume, establish } = taken;
+                self.shared.metrics.committed(&[(partition, resume.rows)]);
+                self.partitions.insert(partition, Owned { epoch, resume, assignment, establish });
+            }
+            Control::Revoke { partitions, lost, token } => {
+                // A batch of theirs is either through (past step 3 and 4) or given up: the loop is between two attempts here.
+                self.partitions.retain(|partition, _| !partitions.contains(partition));
+                self.shared.metrics.released(&partitions);
+                tracing::info!(lane = self.number, ?partitions, lost, "partitions let go");
+                if self.ends.released.send(token).is_err() {
+                    tracing::debug!("the poll thread has ended before a lane let go");
+                }
+            }
+        }
+    }
+
+    /// Brings a batch through, however long the world is away; what is revoked meanwhile is left out.
+    fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        let mut carried = Carried { batch, revision: self.shared.revision.load_full(), time: self.shared.now() };
+        let mut backoff = self.shared.backoff();
+        let mut most = usize::MAX;
+        loop {
+            if self.select(batch).is_empty() {
+                return Ok(());
+            }
+            let mut size = 0;
+            let attempt = self.resync().and_then(|()| self.establish()).and_then(|()| {
+                // Asking may have changed what is left to do.
+                let mut work = self.select(batch);
+                work.truncate(most);
+                size = work.len();
+                self.settle(&carried, &work)
+            });
+            let Err(error) = attempt else {
+                self.shared.no_trouble("lane");
+                backoff = self.shared.backoff();
+                continue;
+            };
+            match (&error, error.class()) {
+                (Error::Sandbox(RunError::BatchOutput { .. }), _) if size > 1 => most = size / 2,
+                (Error::Paused(_), _) => {
+                    self.wait(Duration::from_millis(200));
+                    // Nothing of this batch is out: the next revision may decide about it.
+                    if self.level() {
+                        carried.revision = self.shared.revision.load_full();
+                    }
+                }
+                (_, Class::Fatal) => return Err(error),
+                (_, Class::Transient | Class::Poison) => {
+                    self.shared.metrics.retry();
+                    self.shared.trouble("lane", &error.to_string());
+                    tracing::warn!(lane = self.number, %error, "batch given up, trying again");
+                    self.wait(backoff.next_wait());
+                }
+            }
+        }
+    }
+
+    /// Waits, but answers the poll thread meanwhile: a revocation must not wait for an outage to end.
+    fn wait(&mut self, duration: Duration) {
+        let until = Instant::now() + duration;
+        loop {
+            match self.ends.control.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(control) => self.control(control),
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The process is ending: let everything go.
+                    self.partitions.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Neither side is ahead of the other anywhere.
+    fn level(&self) -> bool {
+        self.partitions.values().all(|owned| owned.resume.rows == owned.resume.outputs)
+    }
+
+    /// The records that some side still needs, in batch order; where the two sides are not level, only up to there.
+    fn select(&mut self, batch: &RecordBatch) -> Vec<usize> {
+        let mut work = Vec::with_capacity(batch.records.len());
+        let mut closed: BTreeSet<Partition> = BTreeSet::new();
+        for (index, record) in batch.records.iter().enumerate() {
+            let Some(owned) = self.partitions.get_mut(&record.partition) else { continue };
+            if owned.assignment != record.assignment || owned.resume.begin().is_past(record.offset) {
+                continue;
+            }
+            if owned.resume.rows != owned.resume.outputs {
+                if owned.resume.level().is_past(record.offset) {
+                    closed.insert(record.partition);
+                } else if closed.contains(&record.partition) {
+                    // The next attempt takes what lies beyond the level.
+                    continue;
+                } else {
+                    // Nothing was left below the level: the offsets in between hold no records.
+                    owned.resume = Resume::at(owned.resume.level());
+                }
+            }
+            work.push(index);
+        }
+        work
+    }
+}

@@ -1,0 +1,580 @@
+//! One attempt at a batch: decide, then steps 1 to 4. And `resync`, which asks both sides where they stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset as KafkaOffset;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata};
+use rdkafka::message::OwnedHeaders;
+use sqlx::postgres::PgConnection;
+use tollgate_contract::{Fields, Value};
+use tollgate_sandbox::BatchMeta;
+
+use super::decide::{Decision, Resolved, Verdict, by_partition};
+use super::hazards::{Step, hazards};
+use super::{Carried, Error, Lane};
+use crate::config::{DeliveryMode, OutputPartition};
+use crate::error::Class;
+use crate::limits;
+use crate::position::{NextOffset, Partition};
+use crate::progress::store;
+use crate::sinks::dead_letter::{self, Reason, Reference, Stage};
+use crate::sinks::kafka::{HeaderList, Letter, Producer};
+use crate::sinks::postgres::{self, connect};
+use crate::source::batch::Record;
+use crate::source::client;
+use crate::source::takeover::transactional_id;
+
+/// How long the broker may take to acknowledge a batch.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What an attempt changes, partition by partition.
+struct Plan {
+    /// Progress rows to move.
+    rows: Vec<store::Step>,
+    /// Offsets for the group.
+    outputs: Vec<(Partition, NextOffset)>,
+}
+
+impl Lane {
+    /// Asks each side that is in doubt where it stands. After this `resume` is the truth.
+    pub(super) fn resync(&mut self) -> Result<(), Error> {
+        if self.connection.is_none() {
+            let connection = self.runtime.block_on(connect::open(&self.shared.pipeline, "lane"))?;
+            self.connection = Some(connection);
+        }
+        if self.rows_in_doubt {
+            self.ask_rows()?;
+            self.rows_in_doubt = false;
+        }
+        if self.producer.is_none() {
+            self.ask_outputs()?;
+        }
+        Ok(())
+    }
+
+    /// D of each partition, waiting for a commit of ours that is still under way.
+    fn ask_rows(&mut self) -> Result<(), Error> {
+        let owner = &self.shared.owner;
+        let Some(connection) = self.connection.as_mut() else { return Ok(()) };
+        let mut gone = Vec::new();
+        for (partition, owned) in &mut self.partitions {
+            let at = owned.resume.rows;
+            let step = store::Step { partition: *partition, epoch: owned.epoch, lo: at, hi: at };
+            match self.runtime.block_on(store::settled(connection, owner, &step))? {
+                Some((epoch, next)) if epoch == owned.epoch && next >= at => owned.resume.rows = next,
+                Some((epoch, next)) if epoch == owned.epoch => {
+                    return Err(Error::Fatal(format!(
+                        "PostgreSQL has lost commits: partition {partition} went back from {at} to {next}; start again to \
+                         repeat them from the topic"
+                    )));
+                }
+                _ => gone.push(*partition),
+            }
+        }
+        for partition in gone {
+            tracing::warn!(%partition, "another member has taken the partition over");
+            self.partitions.remove(&partition);
+        }
+        Ok(())
+    }
+
+    /// A new producer, whose start ends the old one's transaction either way; then K of each partition.
+    fn ask_outputs(&mut self) -> Result<(), Error> {
+        let producer = connect_producer(&self.shared, self.number)?;
+        if self.shared.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !self.partitions.is_empty() {
+            let mut list = TopicPartitionList::new();
+            for partition in self.partitions.keys() {
+                list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+            }
+            let committed = self.consumer.committed_offsets(list, DRAIN)?;
+            for element in committed.elements() {
+                element.error()?;
+                if let (KafkaOffset::Offset(offset), Some(owned)) =
+                    (element.offset(), self.partitions.get_mut(&Partition(element.partition())))
+                {
+                    owned.resume.outputs = NextOffset(offset);
+                    owned.establish = false;
+                }
+            }
+        }
+        self.producer = Some(producer);
+        Ok(())
+    }
+
+    /// One attempt at what is left of a batch.
+    pub(super) fn settle(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
+        if work.is_empty() {
+            return Ok(());
+        }
+        if let Some(reason) = self.shared.paused() {
+            return Err(Error::Paused(reason));
+        }
+        let began = Instant::now();
+        let group = self.group()?;
+        self.decide(carried, work)?;
+        self.shared.metrics.stage("decide", began.elapsed());
+        let plan = self.plan(carried, work);
+        loop {
+            self.within_limit(carried)?;
+            match self.commit(carried, &plan, &group) {
+                Ok(()) => break,
+                Err(error) if error.class() == Class::Poison => {
+                    let Error::Postgres(refusal) = &error else { return Err(error) };
+                    // The batch is undone on both sides; find the rows that PostgreSQL refused and decide about it anew.
+                    let reason = connect::describe(refusal);
+                    if self.bisect(carried)? == 0 {
+                        tracing::warn!(reason, "PostgreSQL refused a batch whose rows it takes one by one");
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.advance(&plan);
+        self.account();
+        Ok(())
+    }
+
+    /// The group's metadata as it is now: a commit with it fails once the group has moved on.
+    fn group(&self) -> Result<Option<ConsumerGroupMetadata>, Error> {
+        if self.shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
+            return Ok(None);
+        }
+        client::generation(&self.consumer).ok_or(Error::NotAMember)?;
+        self.consumer.group_metadata().map(Some).ok_or(Error::NotAMember)
+    }
+
+    fn decide(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
+        let Carried { batch, revision, time } = carried;
+        self.decided.clear();
+        for (partition, records) in by_partition(batch, work) {
+            let first = batch.records[records[0]].offset;
+            let meta = BatchMeta {
+                topic: shared.pipeline.source.topic.clone(),
+                partition: partition.0,
+                schema_id: 0,
+                batch_time: *time,
+                // Known from the record's coordinates alone, so that a second attempt draws the same.
+                seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
+            };
+            self.decided.partition(&shared.gate, revision, batch, &records, &meta)?;
+        }
+        self.write_rows(carried);
+        Ok(())
+    }
+
+    fn write_rows(&mut self, carried: &Carried<'_>) {
+        let partitions = &self.partitions;
+        let wanted = |record: &Record| {
+            partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).rows)
+        };
+        self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, wanted);
+    }
+
+    fn plan(&self, carried: &Carried<'_>, work: &[usize]) -> Plan {
+        let mut plan = Plan { rows: Vec::new(), outputs: Vec::new() };
+        for (partition, records) in by_partition(carried.batch, work) {
+            let (Some(owned), Some(last)) = (self.partitions.get(&partition), records.last()) else { continue };
+            let last = carried.batch.records[*last].offset;
+            let (hi, needs) = (last.next(), owned.resume.needs(last));
+            if needs.rows {
+                plan.rows.push(store::Step { partition, epoch: owned.epoch, lo: owned.resume.rows, hi });
+            }
+            if needs.outputs {
+                plan.outputs.push((partition, hi));
+            }
+        }
+        plan
+    }
+
+    /// `dead_letter.limit`: a batch that crosses it is not committed.
+    fn within_limit(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
+        let dead = self.decided.decisions.iter().filter(|decision| matches!(decision.verdict, Verdict::Dead(_)));
+        let (total, dead) = (self.decided.decisions.len(), dead.count());
+        let Some(reason) = self.shared.limit.crossed(total, dead) else { return Ok(()) };
+        if let Some(connection) = self.connection.as_mut() {
+            let name = &self.shared.pipeline.name;
+            let stored = self.runtime.block_on(store::pause(connection, name, &reason, &carried.revision.digest));
+            if let Err(error) = stored {
+                self.connection = None;
+                self.rows_in_doubt = true;
+                return Err(error.into());
+            }
+        }
+        self.shared.pause(reason.clone());
+        Err(Error::Paused(reason))
+    }
+
+    /// Steps 1 to 4. On an error both sides are given up, and whatever may have happened is in doubt.
+    fn commit(
+        &mut self,
+        carried: &Carried<'_>,
+        plan: &Plan,
+        group: &Option<ConsumerGroupMetadata>,
+    ) -> Result<(), Error> {
+        let done = self.steps(carried, plan, group);
+        if done.is_err() {
+            self.give_up();
+        }
+        done
+    }
+
+    fn steps(
+        &mut self,
+        carried: &Carried<'_>,
+        plan: &Plan,
+        group: &Option<ConsumerGroupMetadata>,
+    ) -> Result<(), Error> {
+        let began = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        let (Some(producer), Some(connection)) = (self.producer.as_ref(), self.connection.as_mut()) else {
+            return Err(Error::Guard);
+        };
+        let transactional = group.is_some() && !hazards().no_transaction;
+        let kafka = !plan.outputs.is_empty();
+        // Step 1. librdkafka sends from its own threads while PostgreSQL works.
+        if kafka {
+            if transactional {
+                producer.begin()?;
+            }
+            Produce { lane: &shared, carried, decided: &self.decided }.all(producer, |record| {
+                self.partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).outputs)
+            })?;
+        }
+        if !plan.rows.is_empty() {
+            self.runtime.block_on(rows_transaction(connection, &shared, plan, &self.decided.rows))?;
+        }
+        shared.metrics.stage("write", began.elapsed());
+        hazards().pass(Step::Produced);
+        // Step 2.
+        if kafka {
+            producer.drain(DRAIN)?;
+            if let (true, Some(group)) = (transactional, group) {
+                producer.prepare(&offsets(&shared.pipeline.source.topic, &plan.outputs)?, group)?;
+            }
+        }
+        hazards().pass(Step::Prepared);
+        if !shared.slot_held() {
+            return Err(Error::SlotLost);
+        }
+        // Step 3: the decision. An error here says nothing about the outcome: `resync` asks.
+        if !plan.rows.is_empty() {
+            self.runtime.block_on(async { sqlx::raw_sql("COMMIT").execute(connection).await })?;
+        }
+        hazards().pass(Step::Decided);
+        // Step 4.
+        if kafka {
+            match (transactional, group) {
+                (true, _) => producer.commit()?,
+                (false, _) => {
+                    let list = offsets(&shared.pipeline.source.topic, &plan.outputs)?;
+                    self.consumer.commit(&list, CommitMode::Async)?;
+                }
+            }
+        }
+        hazards().pass(Step::Concluded);
+        shared.metrics.stage("commit", began.elapsed());
+        Ok(())
+    }
+
+    /// Rolls back and aborts as far as the two sides can be reached; the rest is left to `resync`.
+    fn give_up(&mut self) {
+        self.rows_in_doubt = true;
+        if let Some(connection) = self.connection.as_mut() {
+            let rolled_back = self.runtime.block_on(async { sqlx::raw_sql("ROLLBACK").execute(connection).await });
+            if rolled_back.is_err() {
+                self.connection = None;
+            }
+        }
+        // Whatever the transaction had come to: a new producer ends it, and K says how.
+        if let Some(producer) = self.producer.take()
+            && let Err(error) = producer.abort()
+        {
+            tracing::debug!(%error, "the Kafka transaction could not be aborted; the next producer ends it");
+        }
+    }
+
+    fn advance(&mut self, plan: &Plan) {
+        for step in &plan.rows {
+            if let Some(owned) = self.partitions.get_mut(&step.partition) {
+                owned.resume.rows = step.hi;
+            }
+        }
+        for (partition, hi) in &plan.outputs {
+            if let Some(owned) = self.partitions.get_mut(partition) {
+                owned.resume.outputs = *hi;
+                owned.establish = false;
+            }
+        }
+    }
+
+    fn account(&self) {
+        let metrics = &self.shared.metrics;
+        let (mut fuel, mut dead) = (0, 0);
+        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for decision in &self.decided.decisions {
+            fuel += decision.fuel;
+            let labels = match &decision.verdict {
+                Verdict::Outputs(_) => ("pass", ""),
+                Verdict::Delete => ("delete", ""),
+                Verdict::Dropped => ("drop", ""),
+                Verdict::Dead(reason) => ("reject", &*reason.code),
+            };
+            dead += usize::from(labels.0 == "reject");
+            *counts.entry(labels).or_default() += 1;
+        }
+        metrics.verdicts(&counts);
+        metrics.fuel(fuel);
+        metrics.committed(&self.partitions.iter().map(|(p, o)| (*p, o.resume.rows)).collect::<Vec<_>>());
+        self.shared.limit.count(self.decided.decisions.len(), dead);
+    }
+
+    /// Finds the events whose rows PostgreSQL refuses, in a transaction that is rolled back whatever comes of it.
+    /// Halves the batch where it fails: about 2·log2 n statements for one bad row in n. Returns how many it found.
+    fn bisect(&mut self, carried: &Carried<'_>) -> Result<usize, Error> {
+        // The batch was given up, the connection with it if it broke.
+        self.resync()?;
+        let candidates: Vec<usize> = (0..self.decided.decisions.len())
+            .filter(|index| matches!(self.decided.decisions[*index].verdict, Verdict::Outputs(_) | Verdict::Delete))
+            .collect();
+        self.scratch("BEGIN")?;
+        let mut open = vec![candidates];
+        let mut found = 0;
+        while let Some(part) = open.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            self.scratch("SAVEPOINT part")?;
+            let Err(refusal) = self.probe(carried, &part) else {
+                // Kept: what is refused only beside an earlier row must meet that row.
+                self.scratch("RELEASE SAVEPOINT part")?;
+                continue;
+            };
+            self.scratch("ROLLBACK TO SAVEPOINT part")?;
+            if refusal.class() != Class::Poison {
+                self.give_up();
+                return Err(refusal);
+            }
+            if let [single] = part[..] {
+                let message = refusal.to_string();
+                tracing::warn!(message, "PostgreSQL refused the row of one event");
+                self.decided.decisions[single].verdict =
+                    Verdict::Dead(Reason::new(Stage::Sink, "row-refused", message));
+                found += 1;
+            } else {
+                let (left, right) = part.split_at(part.len() / 2);
+                open.push(right.to_vec());
+                open.push(left.to_vec());
+            }
+        }
+        self.scratch("ROLLBACK")?;
+        self.write_rows(carried);
+        Ok(found)
+    }
+
+    fn scratch(&mut self, statement: &'static str) -> Result<(), Error> {
+        let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
+        self.runtime.block_on(async { sqlx::raw_sql(statement).execute(connection).await })?;
+        Ok(())
+    }
+
+    fn probe(&mut self, carried: &Carried<'_>, part: &[usize]) -> Result<(), Error> {
+        let records: BTreeSet<usize> = part.iter().map(|index| self.decided.decisions[*index].record).collect();
+        let coordinates: BTreeSet<_> = records
+            .iter()
+            .map(|index| (carried.batch.records[*index].partition, carried.batch.records[*index].offset))
+            .collect();
+        self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, |record| {
+            coordinates.contains(&(record.partition, record.offset))
+        });
+        let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
+        self.runtime.block_on(postgres::apply(connection, &self.shared.gate.table, &self.decided.rows))?;
+        Ok(())
+    }
+
+    /// The group's first offset, before the first batch: from then on a missing one means that it was lost.
+    pub(super) fn establish(&mut self) -> Result<(), Error> {
+        let fresh: Vec<(Partition, NextOffset)> = self
+            .partitions
+            .iter()
+            .filter(|(_, owned)| owned.establish)
+            .map(|(partition, owned)| (*partition, owned.resume.outputs))
+            .collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        if let Some(group) = self.group()? {
+            let Some(producer) = self.producer.as_ref() else { return Err(Error::Guard) };
+            let list = offsets(&self.shared.pipeline.source.topic, &fresh)?;
+            let done = producer.begin().and_then(|()| producer.prepare(&list, &group)).and_then(|()| producer.commit());
+            if let Err(error) = done {
+                self.give_up();
+                return Err(error.into());
+            }
+        }
+        for owned in self.partitions.values_mut() {
+            owned.establish = false;
+        }
+        Ok(())
+    }
+}
+
+/// A lane's producer, under the name that its slot gives it.
+pub fn connect_producer(shared: &crate::engine::Shared, lane: usize) -> Result<Producer, Error> {
+    let slot = shared.slot().unwrap_or_default();
+    let lane = i32::try_from(lane).unwrap_or_default();
+    let id = transactional_id(&shared.pipeline.name, slot, lane);
+    Ok(Producer::connect(&shared.pipeline, &id, shared.sizes, DRAIN)?)
+}
+
+/// Step 1's PostgreSQL side: the guard first, so that a lane which has lost its partition does no work.
+async fn rows_transaction(
+    connection: &mut PgConnection,
+    shared: &crate::engine::Shared,
+    plan: &Plan,
+    rows: &postgres::Rows,
+) -> Result<(), Error> {
+    sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
+    let guarded = !hazards().no_compare_and_swap;
+    let moved = store::advance(connection, &shared.owner, &plan.rows, guarded).await?;
+    if usize::try_from(moved).unwrap_or_default() != plan.rows.len() && guarded {
+        return Err(Error::Guard);
+    }
+    let affected = postgres::apply(connection, &shared.gate.table, rows).await?;
+    shared.metrics.rows(affected);
+    Ok(())
+}
+
+fn offsets(topic: &str, next: &[(Partition, NextOffset)]) -> Result<TopicPartitionList, Error> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in next {
+        list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(offset.0))?;
+    }
+    Ok(list)
+}
+
+/// Writes the batch's outputs and dead letters.
+struct Produce<'a> {
+    lane: &'a crate::engine::Shared,
+    carried: &'a Carried<'a>,
+    decided: &'a super::decide::Decided,
+}
+
+impl Produce<'_> {
+    fn all(&self, producer: &Producer, wanted: impl Fn(&Record) -> bool) -> Result<(), Error> {
+        for decision in &self.decided.decisions {
+            let record = &self.carried.batch.records[decision.record];
+            if !wanted(record) {
+                continue;
+            }
+            match &decision.verdict {
+                Verdict::Outputs(_) => self.outputs(producer, decision, record)?,
+                Verdict::Delete => self.tombstone(producer, record)?,
+                Verdict::Dead(reason) => self.dead_letter(producer, record, reason)?,
+                Verdict::Dropped => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn outputs(&self, producer: &Producer, decision: &Decision, record: &Record) -> Result<(), Error> {
+        let gate = &self.lane.gate;
+        for output in self.decided.outputs(gate, &self.carried.revision, decision) {
+            // Checked when the rows were written: what does not resolve is a dead letter by now.
+            let Ok(output) = output else { continue };
+            let Some(topic) = output.topic else { continue };
+            let mut text = None;
+            if let (Some(slot), Some(payload)) = (gate.output_key, output.payload) {
+                let mut fields = Fields::new();
+                if gate.output.check(payload, &mut fields).is_ok() {
+                    text = key_text(fields.get(slot));
+                }
+            }
+            let key = text.as_deref().map(str::as_bytes).or(output.key);
+            let letter = Letter { topic, partition: self.partition(topic, record), key, value: output.payload };
+            producer.send(letter, self.headers(record, &output))?;
+        }
+        Ok(())
+    }
+
+    fn partition(&self, topic: &str, record: &Record) -> Option<i32> {
+        let output = self.lane.pipeline.output.as_ref()?;
+        (output.partition == OutputPartition::Same && output.topic == topic).then_some(record.partition.0)
+    }
+
+    fn tombstone(&self, producer: &Producer, record: &Record) -> Result<(), Error> {
+        let Some(output) = &self.lane.pipeline.output else { return Ok(()) };
+        let key = self.carried.batch.key(record);
+        let resolved = Resolved { topic: Some(&output.topic), payload: None, key, headers: &[] };
+        let letter =
+            Letter { topic: &output.topic, partition: self.partition(&output.topic, record), key, value: None };
+        Ok(producer.send(letter, self.headers(record, &resolved))?)
+    }
+
+    /// The record's own headers, with what the guest set, and where it came from.
+    fn headers(&self, record: &Record, output: &Resolved<'_>) -> OwnedHeaders {
+        let batch = self.carried.batch;
+        let mut list = HeaderList::with_capacity(8);
+        for (name, value) in batch.headers(record) {
+            if !output.headers.iter().any(|(set, _)| set == name) {
+                list = list.push(name, value);
+            }
+        }
+        for (name, value) in output.headers {
+            list = list.push(name, Some(value));
+        }
+        let topic = &self.lane.pipeline.source.topic;
+        list.text("tollgate.source", &format!("{topic}/{}/{}", record.partition, record.offset))
+            .text("tollgate.digest", &self.carried.revision.digest)
+            .build()
+    }
+
+    fn dead_letter(&self, producer: &Producer, record: &Record, reason: &Reason) -> Result<(), Error> {
+        let batch = self.carried.batch;
+        let topic = self.lane.pipeline.dead_letter.topic.as_str();
+        let most = self.lane.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
+        let value = batch.value(record);
+        let source = dead_letter::Source {
+            pipeline: &self.lane.pipeline.name,
+            topic: &self.lane.pipeline.source.topic,
+            partition: record.partition.0,
+            offset: record.offset.0,
+            timestamp: record.timestamp,
+            contract: self.lane.gate.contract.message().full_name(),
+            digest: &self.carried.revision.digest,
+            failed_at: self.carried.time,
+        };
+        let key = batch.key(record);
+        let (headers, bytes) = dead_letter::headers(&source, batch.headers(record), reason, None);
+        let whole = value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len) + bytes + limits::RECORD_OVERHEAD;
+        if whole <= most {
+            return Ok(producer.send(Letter { topic, partition: None, key, value }, headers)?);
+        }
+        // Too large for the topic: its coordinates, its digest and its first bytes stand for it.
+        drop(headers);
+        let value = value.unwrap_or_default();
+        let reference = Reference::to(value);
+        let own = bytes + key.map_or(0, <[u8]>::len) + limits::RECORD_OVERHEAD + limits::REFERENCE_BYTES * 2 < most;
+        let kept = batch.headers(record).filter(|_| own);
+        let (headers, _) = dead_letter::headers(&source, kept, reason, Some(&reference));
+        let key = key.filter(|_| own);
+        Ok(producer.send(Letter { topic, partition: None, key, value: Some(Reference::head(value)) }, headers)?)
+    }
+}
+
+/// A field as a record key.
+fn key_text(value: Value<'_>) -> Option<String> {
+    Some(match value {
+        Value::Bool(value) => value.to_string(),
+        Value::I32(value) | Value::Enum(value) => value.to_string(),
+        Value::I64(value) => value.to_string(),
+        Value::U32(value) => value.to_string(),
+        Value::U64(value) => value.to_string(),
+        Value::Str(value) => value.to_owned(),
+        _ => return None,
+    })
+}

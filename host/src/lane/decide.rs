@@ -1,0 +1,440 @@
+//! From records to decisions: contract, transforms, output contract, row. Nothing here is visible outside yet.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tollgate_contract::{Contract, Fields, Rejection, Slot};
+use tollgate_sandbox::{BatchMeta, Bytes, Chain, Events, Outcome, Output, Results, RunError};
+
+use crate::config::{Encoding, Pipeline, Tombstones};
+use crate::limits;
+use crate::position::Partition;
+use crate::sinks::dead_letter::{Reason, Stage};
+use crate::sinks::postgres::Rows;
+use crate::sinks::postgres::table::{Misfit, RecordView, Table};
+use crate::source::batch::{Record, RecordBatch};
+
+/// What does not change while the process runs: contracts, table, topics.
+pub struct Gate {
+    pub pipeline: Arc<Pipeline>,
+    pub contract: Contract,
+    /// What leaves the chain is checked against this; its slots are the table's fields, then the output key.
+    pub output: Contract,
+    pub output_key: Option<Slot>,
+    pub table: Table,
+    /// Bytes that each topic's records may have.
+    pub topic_bytes: BTreeMap<String, usize>,
+}
+
+/// What a swap changes.
+pub struct Revision {
+    /// Counts the swaps of this process.
+    pub number: u64,
+    /// Hex; covers the contracts, the components, their limits and their configuration.
+    pub digest: String,
+    pub chain: Chain,
+    pub transforms: Vec<TransformInfo>,
+}
+
+/// A transform as operators know it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct TransformInfo {
+    pub name: String,
+    pub version: String,
+    pub component: String,
+    pub digest: String,
+    /// Topic of each route, in the component's order.
+    #[serde(skip)]
+    pub routes: Vec<Option<String>>,
+}
+
+/// What becomes of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Outputs of the chain: a range in its group's results.
+    Outputs(std::ops::Range<u32>),
+    /// A tombstone that deletes.
+    Delete,
+    Dropped,
+    Dead(Box<Reason>),
+}
+
+/// A record of the batch and its verdict.
+pub struct Decision {
+    /// Index in the batch.
+    pub record: usize,
+    /// Index in [`Decided::groups`].
+    pub group: usize,
+    /// Index in the group's events; meaningless where it never got to the chain.
+    event: usize,
+    pub verdict: Verdict,
+    pub fuel: u64,
+}
+
+/// The events of one partition that reached the chain, and what it made of them.
+#[derive(Default)]
+pub struct Group {
+    pub events: Arc<Events>,
+    pub results: Results,
+}
+
+/// Everything that was decided about a batch. Reused from batch to batch.
+#[derive(Default)]
+pub struct Decided {
+    pub groups: Vec<Group>,
+    pub decisions: Vec<Decision>,
+    pub rows: Rows,
+    json: Vec<u8>,
+    used: usize,
+}
+
+/// An output, resolved: whose bytes, which key, which topic.
+pub struct Resolved<'a> {
+    pub topic: Option<&'a str>,
+    pub payload: Option<&'a [u8]>,
+    pub key: Option<&'a [u8]>,
+    pub headers: &'a [(String, Vec<u8>)],
+}
+
+impl Decided {
+    pub fn clear(&mut self) {
+        self.decisions.clear();
+        self.rows.clear();
+        self.used = 0;
+    }
+
+    /// Decides about the records of one partition, in offset order.
+    pub fn partition(
+        &mut self,
+        gate: &Gate,
+        revision: &Revision,
+        batch: &RecordBatch,
+        records: &[usize],
+        meta: &BatchMeta,
+    ) -> Result<(), RunError> {
+        let group = self.used;
+        self.used += 1;
+        if self.groups.len() < self.used {
+            self.groups.push(Group::default());
+        }
+        let Group { events: shared, results } = &mut self.groups[group];
+        if Arc::get_mut(shared).is_none() {
+            // A store of the last batch still holds it; that one is freed with the store.
+            *shared = Arc::default();
+        }
+        let Some(events) = Arc::get_mut(shared) else { return Ok(()) };
+        events.clear();
+        let first = self.decisions.len();
+        let mut fields = Fields::new();
+        for &index in records {
+            let record = &batch.records[index];
+            let event = events.len();
+            let verdict = admit(gate, batch, record, &mut self.json, &mut fields, events);
+            let verdict = match verdict {
+                Admitted::Event => Verdict::Outputs(0..0),
+                Admitted::Settled(verdict) => verdict,
+            };
+            self.decisions.push(Decision { record: index, group, event, verdict, fuel: 0 });
+        }
+        revision.chain.run(meta, shared, results)?;
+        for decision in &mut self.decisions[first..] {
+            if decision.verdict == Verdict::Outputs(0..0) {
+                decision.fuel = results.fuel[decision.event];
+                decision.verdict = settle(revision, &mut results.outcomes[decision.event]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the rows of every decision that still has outputs, and turns what does not fit into a dead letter.
+    /// `wanted` says which records the table has not had yet.
+    pub fn rows(&mut self, gate: &Gate, revision: &Revision, batch: &RecordBatch, wanted: impl Fn(&Record) -> bool) {
+        self.rows.clear();
+        let mut fields = Fields::new();
+        for decision in &mut self.decisions {
+            let record = &batch.records[decision.record];
+            let mark = self.rows.mark();
+            let group = &self.groups[decision.group];
+            let written = match &decision.verdict {
+                Verdict::Outputs(range) => {
+                    let event = decision.event;
+                    range.clone().try_for_each(|output| {
+                        let output = &group.results.outputs[index(output)];
+                        let resolved = resolve(gate, revision, group, event, output)?;
+                        let effects = Effects { gate, revision, batch, record };
+                        let mut borrowed = std::mem::take(&mut fields).recycle();
+                        let done = effects.write(&resolved, &mut borrowed, &mut self.rows);
+                        fields = borrowed.recycle();
+                        done
+                    })
+                }
+                Verdict::Delete => delete(gate, batch.key(record), &mut self.rows),
+                Verdict::Dropped | Verdict::Dead(_) => continue,
+            };
+            if let Err(reason) = written {
+                self.rows.truncate(mark);
+                decision.verdict = Verdict::Dead(reason);
+            } else if !wanted(record) {
+                self.rows.truncate(mark);
+            }
+        }
+    }
+
+    /// The outputs of a decision, resolved; those that were checked by [`Decided::rows`].
+    pub fn outputs<'a>(
+        &'a self,
+        gate: &'a Gate,
+        revision: &'a Revision,
+        decision: &'a Decision,
+    ) -> impl Iterator<Item = Result<Resolved<'a>, Box<Reason>>> {
+        let range = match &decision.verdict {
+            Verdict::Outputs(range) => range.clone(),
+            _ => 0..0,
+        };
+        let group = &self.groups[decision.group];
+        range.map(move |output| resolve(gate, revision, group, decision.event, &group.results.outputs[index(output)]))
+    }
+}
+
+enum Admitted {
+    Event,
+    Settled(Verdict),
+}
+
+/// The contract stage: either the record becomes an event, or its verdict is known.
+fn admit(
+    gate: &Gate,
+    batch: &RecordBatch,
+    record: &Record,
+    json: &mut Vec<u8>,
+    fields: &mut Fields<'static>,
+    events: &mut Events,
+) -> Admitted {
+    let dead = |reason| Admitted::Settled(Verdict::Dead(reason));
+    let Some(value) = batch.value(record) else {
+        return Admitted::Settled(match gate.pipeline.contract.tombstones {
+            Tombstones::Drop => Verdict::Dropped,
+            Tombstones::Delete => Verdict::Delete,
+            Tombstones::DeadLetter => Verdict::Dead(Reason::new(
+                Stage::Contract,
+                "tombstone",
+                "the record has no value, and `contract.tombstones` does not say what that means",
+            )),
+        });
+    };
+    if let Some(named) = batch.header(record, "message-type")
+        && named != gate.contract.message().full_name().as_bytes()
+    {
+        let named = String::from_utf8_lossy(named);
+        return dead(Reason::new(
+            Stage::Contract,
+            "wrong-message-type",
+            format!("the header message-type names {named}, the contract is {}", gate.contract.message().full_name()),
+        ));
+    }
+    let is_json = match gate.pipeline.contract.encoding {
+        Encoding::Protobuf => false,
+        Encoding::Json => true,
+        Encoding::Auto => batch.header(record, "content-type").is_some_and(is_json),
+    };
+    json.clear();
+    let transcoded = if is_json { gate.contract.transcode_json(value, json) } else { Ok(()) };
+    let payload: &[u8] = if is_json { json } else { value };
+    let checked = transcoded.and_then(|()| {
+        let mut borrowed = std::mem::take(fields).recycle();
+        let checked = gate.contract.check(payload, &mut borrowed);
+        *fields = borrowed.recycle();
+        checked
+    });
+    match checked {
+        Ok(()) => {
+            events.push(batch.key(record), Some(payload), record.offset.0, record.timestamp);
+            for (name, value) in batch.headers(record) {
+                events.headers.push(name, value);
+            }
+            events.headers.end_record();
+            Admitted::Event
+        }
+        Err(rejection) => dead(refused(Stage::Contract, rejection)),
+    }
+}
+
+/// `application/json`, with or without parameters, and its `+json` relatives.
+fn is_json(content_type: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
+    Reason::new(stage, rejection.code.as_str(), rejection.message).field(rejection.field)
+}
+
+/// The chain's word on an event.
+fn settle(revision: &Revision, outcome: &mut Outcome) -> Verdict {
+    let name = |transform: usize| revision.transforms.get(transform).map(|info| info.name.clone());
+    match std::mem::replace(outcome, Outcome::Dropped { transform: 0 }) {
+        Outcome::Outputs(range) => Verdict::Outputs(range),
+        Outcome::Dropped { .. } => Verdict::Dropped,
+        Outcome::Rejected(rejected) => Verdict::Dead(Box::new(Reason {
+            code: Cow::Owned(rejected.code),
+            stage: Stage::Transform,
+            field: rejected.field,
+            message: rejected.message,
+            transform: name(rejected.transform),
+            fuel_used: Some(rejected.fuel_used),
+        })),
+        Outcome::Failed(failed) => Verdict::Dead(Box::new(Reason {
+            code: Cow::Borrowed(failed.code.as_str()),
+            stage: Stage::Transform,
+            field: String::new(),
+            message: failed.message,
+            transform: name(failed.transform),
+            fuel_used: Some(failed.fuel_used),
+        })),
+    }
+}
+
+/// Where an output's bytes, key and topic are.
+fn resolve<'a>(
+    gate: &'a Gate,
+    revision: &'a Revision,
+    group: &'a Group,
+    event: usize,
+    output: &'a Output,
+) -> Result<Resolved<'a>, Box<Reason>> {
+    let results = &group.results;
+    let arena = |range: &std::ops::Range<u32>| &results.arena[index(range.start)..index(range.end)];
+    let payload = match &output.payload {
+        Bytes::Input => group.events.value(event),
+        Bytes::Arena(range) => Some(arena(range)),
+        Bytes::Null => None,
+    };
+    let key = match &output.key {
+        Bytes::Input => group.events.key(event),
+        Bytes::Arena(range) => Some(arena(range)),
+        Bytes::Null => None,
+    };
+    let topic = match output.route {
+        0 => gate.pipeline.output.as_ref().map(|output| output.topic.as_str()),
+        route => {
+            let routes =
+                revision.transforms.get(output.transform).map(|info| info.routes.as_slice()).unwrap_or_default();
+            match routes.get(index(route) - 1) {
+                Some(topic) => topic.as_deref(),
+                None => return Err(Reason::new(Stage::Output, "unknown-route", format!("there is no route {route}"))),
+            }
+        }
+    };
+    Ok(Resolved { topic, payload, key, headers: &output.headers })
+}
+
+/// A tombstone's effect on the table.
+fn delete(gate: &Gate, key: Option<&[u8]>, rows: &mut Rows) -> Result<(), Box<Reason>> {
+    let impossible = |message: &str| Reason::new(Stage::Output, "delete-not-possible", message);
+    if !gate.table.deletes() {
+        return Err(impossible("the table's key is not one column that the record's key could name"));
+    }
+    let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
+    let mut cell = Vec::with_capacity(key.len());
+    gate.table.key_of(key, &mut cell).map_err(misfit)?;
+    rows.delete(&cell);
+    Ok(())
+}
+
+fn misfit(misfit: Misfit) -> Box<Reason> {
+    Reason::new(Stage::Output, "row-value", misfit.to_string()).field(misfit.column)
+}
+
+/// What one output does to the table and the topic.
+struct Effects<'a> {
+    gate: &'a Gate,
+    revision: &'a Revision,
+    batch: &'a RecordBatch,
+    record: &'a Record,
+}
+
+impl<'a> Effects<'a> {
+    fn write(&self, output: &Resolved<'a>, fields: &mut Fields<'a>, rows: &mut Rows) -> Result<(), Box<Reason>> {
+        let Some(payload) = output.payload else {
+            return delete(self.gate, output.key, rows);
+        };
+        self.gate.output.check(payload, fields).map_err(|rejection| {
+            let code = if self.revision.transforms.is_empty() { rejection.code.as_str() } else { "output-contract" };
+            let mut reason = refused(Stage::Output, rejection);
+            if code == "output-contract" {
+                reason.message = format!("{}: {}", reason.code, reason.message);
+                reason.code = Cow::Borrowed(code);
+            }
+            reason
+        })?;
+        self.fits_topic(output, payload.len())?;
+        let header = |name: &str| {
+            let own = output.headers.iter().rev().find(|(header, _)| header == name);
+            own.map(|(_, value)| value.as_slice()).or_else(|| self.batch.header(self.record, name))
+        };
+        let view = RecordView {
+            topic: &self.gate.pipeline.source.topic,
+            partition: self.record.partition.0,
+            offset: self.record.offset.0,
+            timestamp: self.record.timestamp,
+            key: self.batch.key(self.record),
+            digest: &self.revision.digest,
+            header: &header,
+        };
+        let json = |slot: Slot| field_json(&self.gate.output, payload, slot);
+        let mut row = rows.begin();
+        self.gate.table.write(&self.gate.output, fields, &json, &view, &mut row).map_err(misfit)?;
+        row.finish();
+        Ok(())
+    }
+
+    fn fits_topic(&self, output: &Resolved<'_>, payload: usize) -> Result<(), Box<Reason>> {
+        let Some(topic) = output.topic else { return Ok(()) };
+        let most = self.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
+        let own: usize = self.batch.headers(self.record).map(|(name, value)| header_bytes(name, value)).sum();
+        let set: usize = output.headers.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
+        let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len();
+        let bytes = payload + output.key.map_or(0, <[u8]>::len) + own + set + ours;
+        if bytes > most {
+            let message = format!("the output has {bytes} bytes with its headers, topic {topic} takes {most}");
+            return Err(Reason::new(Stage::Output, "output-too-large", message));
+        }
+        Ok(())
+    }
+}
+
+fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {
+    name.len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD
+}
+
+/// One field as JSON text: the way for columns that are messages, lists or maps. Rare enough to go over the whole message.
+fn field_json(contract: &Contract, payload: &[u8], slot: Slot) -> Option<String> {
+    let text = contract.to_json(payload).ok()?;
+    let whole: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let mut descriptor = contract.message().clone();
+    let mut value = &whole;
+    for step in contract.field(slot).path.as_str().split('.') {
+        let field = descriptor.get_field_by_name(step)?;
+        value = value.get(field.json_name())?;
+        if let Some(message) = field.kind().as_message() {
+            descriptor = message.clone();
+        }
+    }
+    Some(value.to_string())
+}
+
+/// Groups the records by partition, each in offset order.
+pub fn by_partition(batch: &RecordBatch, records: &[usize]) -> BTreeMap<Partition, Vec<usize>> {
+    let mut groups: BTreeMap<Partition, Vec<usize>> = BTreeMap::new();
+    for &index in records {
+        groups.entry(batch.records[index].partition).or_default().push(index);
+    }
+    groups
+}
+
+fn index(value: u32) -> usize {
+    // A usize has at least 32 bits on every target that librdkafka runs on.
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

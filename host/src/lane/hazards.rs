@@ -1,0 +1,74 @@
+//! Switches for the tests of the guarantee, read once from the environment.
+//!
+//! `TOLLGATE_FAILPOINT=after-step-3:17` ends the process like a SIGKILL after that step of the seventeenth batch.
+//! `TOLLGATE_UNSAFE=no-compare-and-swap,no-transaction` takes a guard away, so that the tests can show that they notice.
+//! Neither is for anything else: the engine says loudly at its start that it runs with one.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Produced = 1,
+    Prepared = 2,
+    Decided = 3,
+    Concluded = 4,
+}
+
+#[derive(Debug, Default)]
+pub struct Hazards {
+    pub no_compare_and_swap: bool,
+    pub no_transaction: bool,
+    failpoint: Option<(u32, AtomicU32)>,
+}
+
+/// The hazards of this process.
+pub fn hazards() -> &'static Hazards {
+    static HAZARDS: OnceLock<Hazards> = OnceLock::new();
+    HAZARDS.get_or_init(|| {
+        let hazards = parse(
+            &std::env::var("TOLLGATE_UNSAFE").unwrap_or_default(),
+            &std::env::var("TOLLGATE_FAILPOINT").unwrap_or_default(),
+        );
+        if hazards.no_compare_and_swap || hazards.no_transaction || hazards.failpoint.is_some() {
+            tracing::error!(?hazards, "guards are off or a failpoint is set: this process is for tests only");
+        }
+        hazards
+    })
+}
+
+fn parse(guards: &str, failpoint: &str) -> Hazards {
+    let has = |name| guards.split(',').any(|guard| guard.trim() == name);
+    let failpoint = failpoint.strip_prefix("after-step-").and_then(|rest| {
+        let (step, count) = rest.split_once(':').unwrap_or((rest, "1"));
+        Some((step.parse().ok()?, AtomicU32::new(count.parse().ok()?)))
+    });
+    Hazards { no_compare_and_swap: has("no-compare-and-swap"), no_transaction: has("no-transaction"), failpoint }
+}
+
+impl Hazards {
+    /// Dies here if the failpoint says so: at once, without unwinding, as a crash would.
+    pub fn pass(&self, step: Step) {
+        if let Some((at, count)) = &self.failpoint
+            && *at == step as u32
+            && count.fetch_sub(1, Ordering::AcqRel) == 1
+        {
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_tests_write() {
+        let hazards = parse("no-compare-and-swap, no-transaction", "after-step-3:17");
+        assert!(hazards.no_compare_and_swap && hazards.no_transaction);
+        let (step, count) = hazards.failpoint.unwrap();
+        assert_eq!((step, count.into_inner()), (3, 17));
+        assert!(parse("", "").failpoint.is_none());
+        assert!(parse("", "after-step-x").failpoint.is_none());
+    }
+}

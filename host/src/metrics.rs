@@ -1,0 +1,281 @@
+//! What operators watch. Updated once a batch, never once an event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::position::{NextOffset, Partition};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    verdict: String,
+    reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabels {
+    lane: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartitionLabels {
+    partition: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InfoLabels {
+    pipeline: String,
+    version: &'static str,
+    digest: String,
+}
+
+/// Reasons that get a label of their own; a transform's codes are its own business, and a label without a bound is a leak.
+const REASONS: usize = 200;
+
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    events: Family<VerdictLabels, Counter>,
+    reasons: Mutex<BTreeSet<String>>,
+    batch_events: Histogram,
+    batch_seconds: Histogram,
+    stages: Family<StageLabels, Histogram>,
+    fetched: Counter,
+    fetched_bytes: Counter,
+    rows: Counter,
+    fuel: Counter,
+    pauses: Counter,
+    gaps: Counter,
+    retries: Counter,
+    partitions: Gauge,
+    takeover: Histogram,
+    lag: Family<PartitionLabels, Gauge>,
+    committed: Mutex<BTreeMap<Partition, NextOffset>>,
+    poll_interval: Gauge<f64, AtomicU64>,
+    last_batch: Family<LaneLabels, Gauge<f64, AtomicU64>>,
+    ready: Gauge,
+    paused: Gauge,
+    revision: Gauge,
+    swaps: Family<SwapLabels, Counter>,
+    info: Family<InfoLabels, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SwapLabels {
+    result: &'static str,
+}
+
+fn seconds(first: f64) -> Histogram {
+    Histogram::new(exponential_buckets(first, 2.0, 16))
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let mut registry = Registry::with_prefix("tollgate");
+        let metrics = Metrics {
+            registry: Mutex::default(),
+            events: Family::default(),
+            reasons: Mutex::default(),
+            batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 18)),
+            batch_seconds: seconds(0.001),
+            stages: Family::new_with_constructor(|| seconds(0.000_1)),
+            fetched: Counter::default(),
+            fetched_bytes: Counter::default(),
+            rows: Counter::default(),
+            fuel: Counter::default(),
+            pauses: Counter::default(),
+            gaps: Counter::default(),
+            retries: Counter::default(),
+            partitions: Gauge::default(),
+            takeover: seconds(0.001),
+            lag: Family::default(),
+            committed: Mutex::default(),
+            poll_interval: Gauge::default(),
+            last_batch: Family::default(),
+            ready: Gauge::default(),
+            paused: Gauge::default(),
+            revision: Gauge::default(),
+            swaps: Family::default(),
+            info: Family::default(),
+        };
+        metrics.register(&mut registry);
+        Metrics { registry: Mutex::new(registry), ..metrics }
+    }
+
+    fn register(&self, r: &mut Registry) {
+        r.register("events", "Events settled, by verdict and reason", self.events.clone());
+        r.register("batch_events", "Events of a batch", self.batch_events.clone());
+        r.register_with_unit(
+            "batch",
+            "From a lane's taking a batch to its end",
+            Unit::Seconds,
+            self.batch_seconds.clone(),
+        );
+        r.register_with_unit("stage", "Time of a batch in a stage", Unit::Seconds, self.stages.clone());
+        r.register("records_fetched", "Records taken from Kafka", self.fetched.clone());
+        r.register_with_unit("fetched", "Values taken from Kafka", Unit::Bytes, self.fetched_bytes.clone());
+        r.register("rows_affected", "Rows that PostgreSQL inserted, updated or deleted", self.rows.clone());
+        r.register("fuel_used", "Fuel that transforms used", self.fuel.clone());
+        r.register(
+            "backpressure_pauses",
+            "Times that partitions were paused because a lane took no more",
+            self.pauses.clone(),
+        );
+        r.register("offset_gaps", "Gaps in the offsets: transaction markers, compaction", self.gaps.clone());
+        r.register("retries", "Batches given up and tried again", self.retries.clone());
+        r.register("partitions_assigned", "Partitions of this process", self.partitions.clone());
+        r.register_with_unit("takeover", "From an assignment to its first fetch", Unit::Seconds, self.takeover.clone());
+        r.register("consumer_lag_records", "Records between the committed offset and the end", self.lag.clone());
+        r.register_with_unit(
+            "max_poll_interval_used",
+            "Longest time of a batch, as a share of max_poll_interval",
+            Unit::Ratios,
+            self.poll_interval.clone(),
+        );
+        r.register_with_unit("last_batch", "Time of a lane's last batch", Unit::Seconds, self.last_batch.clone());
+        r.register("ready", "1 while both ends are connected and the group is joined", self.ready.clone());
+        r.register("paused", "1 while the dead letter limit holds the pipeline", self.paused.clone());
+        r.register("revision", "Swaps of this process so far", self.revision.clone());
+        r.register("swaps", "Swaps by result", self.swaps.clone());
+        r.register("build_info", "Pipeline, version and revision digest", self.info.clone());
+    }
+
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        if let Ok(registry) = self.registry.lock()
+            && encode(&mut text, &registry).is_err()
+        {
+            tracing::error!("metrics could not be encoded");
+        }
+        text
+    }
+
+    /// The verdicts of a batch, counted by verdict and reason.
+    pub fn verdicts(&self, counts: &BTreeMap<(&str, &str), u64>) {
+        for ((verdict, reason), count) in counts {
+            let known = match self.reasons.lock() {
+                Ok(mut reasons) if reasons.contains(*reason) || reasons.len() < REASONS => {
+                    reasons.insert((*reason).to_owned());
+                    true
+                }
+                _ => false,
+            };
+            let reason = if known { reason } else { "other" };
+            let labels = VerdictLabels { verdict: (*verdict).to_owned(), reason: reason.to_owned() };
+            self.events.get_or_create(&labels).inc_by(*count);
+        }
+    }
+
+    pub fn batch(&self, lane: usize, events: usize, took: Duration) {
+        #[allow(clippy::cast_precision_loss, reason = "a histogram's value; batches are far below 2^53")]
+        self.batch_events.observe(events as f64);
+        self.batch_seconds.observe(took.as_secs_f64());
+        let labels = LaneLabels { lane: u64::try_from(lane).unwrap_or_default() };
+        self.last_batch.get_or_create(&labels).set(took.as_secs_f64());
+    }
+
+    pub fn stage(&self, stage: &'static str, took: Duration) {
+        self.stages.get_or_create(&StageLabels { stage }).observe(took.as_secs_f64());
+    }
+
+    pub fn fetched(&self, bytes: usize) {
+        self.fetched.inc();
+        self.fetched_bytes.inc_by(u64::try_from(bytes).unwrap_or_default());
+    }
+
+    pub fn rows(&self, affected: u64) {
+        self.rows.inc_by(affected);
+    }
+
+    pub fn fuel(&self, used: u64) {
+        self.fuel.inc_by(used);
+    }
+
+    pub fn pause(&self) {
+        self.pauses.inc();
+    }
+
+    pub fn gap(&self) {
+        self.gaps.inc();
+    }
+
+    pub fn retry(&self) {
+        self.retries.inc();
+    }
+
+    pub fn partitions(&self, count: usize) {
+        self.partitions.set(i64::try_from(count).unwrap_or_default());
+    }
+
+    pub fn takeover(&self, took: Duration) {
+        self.takeover.observe(took.as_secs_f64());
+    }
+
+    pub fn committed(&self, positions: &[(Partition, NextOffset)]) {
+        if let Ok(mut committed) = self.committed.lock() {
+            committed.extend(positions.iter().copied());
+        }
+    }
+
+    /// These are somebody else's now: what we knew of them grows old.
+    pub fn released(&self, partitions: &BTreeSet<Partition>) {
+        if let Ok(mut committed) = self.committed.lock() {
+            committed.retain(|partition, _| !partitions.contains(partition));
+        }
+        for partition in partitions {
+            self.lag.remove(&PartitionLabels { partition: i64::from(partition.0) });
+        }
+    }
+
+    /// Positions as last committed, for status and lag.
+    pub fn positions(&self) -> BTreeMap<Partition, NextOffset> {
+        self.committed.lock().map(|committed| committed.clone()).unwrap_or_default()
+    }
+
+    pub fn lag(&self, partition: Partition, records: i64) {
+        self.lag.get_or_create(&PartitionLabels { partition: i64::from(partition.0) }).set(records);
+    }
+
+    pub fn poll_interval_used(&self, share: f64) {
+        if share > self.poll_interval.get() {
+            self.poll_interval.set(share);
+        }
+    }
+
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
+    }
+
+    pub fn paused(&self, paused: bool) {
+        self.paused.set(i64::from(paused));
+    }
+
+    pub fn swapped(&self, ok: bool, number: u64) {
+        self.swaps.get_or_create(&SwapLabels { result: if ok { "taken" } else { "refused" } }).inc();
+        self.revision.set(i64::try_from(number).unwrap_or_default());
+    }
+
+    pub fn describe(&self, pipeline: &str, digest: &str) {
+        self.info.clear();
+        self.info
+            .get_or_create(&InfoLabels {
+                pipeline: pipeline.to_owned(),
+                version: env!("CARGO_PKG_VERSION"),
+                digest: digest.to_owned(),
+            })
+            .set(1);
+    }
+}

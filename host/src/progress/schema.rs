@@ -1,0 +1,23 @@
+//! Tollgate's own tables, by the migrations in `migrations/`.
+
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnection;
+
+/// Every migration, in order. A released one never changes: sqlx compares checksums.
+pub const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "tollgate", include_str!("../../../migrations/0001_tollgate.sql"))];
+
+/// Brings the schema `tollgate` up to date. Safe to call from several processes at once.
+///
+/// # Errors
+/// The database refuses, or holds a migration that this version does not know.
+pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
+    let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    // Beside our tables, not in the schema that the user's tables are in.
+    migrator.create_schema("tollgate");
+    migrator.dangerous_set_table_name("tollgate.migration");
+    migrator.run(connection).await
+}

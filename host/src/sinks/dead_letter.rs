@@ -1,0 +1,193 @@
+//! Dead letters: the record as it came, and why it could not pass.
+//!
+//! Key, value and headers stay byte for byte. `__connect.errors.*` are the headers that Kafka Connect's tools read;
+//! `tollgate.*` say the same and more. docs/dead-letters.md lists them; a test compares.
+
+use std::borrow::Cow;
+
+use rdkafka::message::OwnedHeaders;
+use sha2::{Digest as _, Sha256};
+
+use super::kafka::HeaderList;
+use crate::limits;
+
+/// Where on its way the event failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Contract,
+    Transform,
+    /// What the chain emitted does not fit the output contract, the table or the output topic.
+    Output,
+    /// PostgreSQL refused the row in spite of the checks.
+    Sink,
+}
+
+impl Stage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Contract => "contract",
+            Stage::Transform => "transform",
+            Stage::Output => "output",
+            Stage::Sink => "sink",
+        }
+    }
+}
+
+/// Why an event is a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// Stable; ours have a page in docs/reasons/, a transform's own codes do not.
+    pub code: Cow<'static, str>,
+    pub stage: Stage,
+    /// The field's path, or empty.
+    pub field: String,
+    pub message: String,
+    /// Name of the transform that rejected it or failed on it.
+    pub transform: Option<String>,
+    pub fuel_used: Option<u64>,
+}
+
+impl Reason {
+    pub fn new(stage: Stage, code: &'static str, message: impl Into<String>) -> Box<Reason> {
+        Box::new(Reason {
+            code: Cow::Borrowed(code),
+            stage,
+            field: String::new(),
+            message: message.into(),
+            transform: None,
+            fuel_used: None,
+        })
+    }
+
+    pub fn field(mut self: Box<Reason>, field: impl Into<String>) -> Box<Reason> {
+        self.field = field.into();
+        self
+    }
+}
+
+/// The codes that the host itself gives, beside those of the contract and the sandbox.
+pub const CODES: &[&str] = &[
+    "tombstone",
+    "wrong-message-type",
+    "row-value",
+    "row-refused",
+    "delete-not-possible",
+    "output-contract",
+    "output-too-large",
+    "unknown-route",
+];
+
+/// What the letter is about: the source record, and what the pipeline is.
+pub struct Source<'a> {
+    pub pipeline: &'a str,
+    pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub contract: &'a str,
+    pub digest: &'a str,
+    /// Unix milliseconds: when this batch was taken.
+    pub failed_at: i64,
+}
+
+/// The letter's headers: the record's own (`kept`) first, then ours. Returns them with their size in bytes.
+pub fn headers<'a>(
+    source: &Source<'_>,
+    kept: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    reason: &Reason,
+    reference: Option<&Reference>,
+) -> (OwnedHeaders, usize) {
+    let mut list = Sized { list: HeaderList::with_capacity(32), bytes: 0 };
+    for (name, value) in kept {
+        list = list.push(name, value);
+    }
+    let message = bounded(&reason.message);
+    let transform = reason.transform.as_deref().unwrap_or_default();
+    list = list
+        .text("__connect.errors.topic", source.topic)
+        .text("__connect.errors.partition", &source.partition.to_string())
+        .text("__connect.errors.offset", &source.offset.to_string())
+        .text("__connect.errors.connector.name", source.pipeline)
+        .text("__connect.errors.stage", reason.stage.as_str())
+        .text("__connect.errors.class.name", if transform.is_empty() { "tollgate" } else { transform })
+        .text("__connect.errors.exception.class.name", &reason.code)
+        .text("__connect.errors.exception.message", &message)
+        .text("tollgate.reason", &reason.code)
+        .text("tollgate.message", &message)
+        .text("tollgate.stage", reason.stage.as_str())
+        .text("tollgate.source", &format!("{}/{}/{}", source.topic, source.partition, source.offset))
+        .text("tollgate.timestamp", &source.timestamp.to_string())
+        .text("tollgate.pipeline", source.pipeline)
+        .text("tollgate.contract", source.contract)
+        .text("tollgate.digest", source.digest)
+        .text("tollgate.first-failed-at", &source.failed_at.to_string())
+        .text("tollgate.attempt", "1")
+        .text("tollgate.replay-count", "0");
+    if !reason.field.is_empty() {
+        list = list.text("tollgate.field", &bounded(&reason.field));
+    }
+    if !transform.is_empty() {
+        list = list.text("tollgate.transform", transform);
+    }
+    if let Some(fuel) = reason.fuel_used {
+        list = list.text("tollgate.fuel-used", &fuel.to_string());
+    }
+    if let Some(reference) = reference {
+        list = list
+            .text("tollgate.stored", "reference")
+            .text("tollgate.value-bytes", &reference.bytes.to_string())
+            .text("tollgate.value-sha256", &reference.sha256);
+    }
+    (list.list.build(), list.bytes)
+}
+
+/// Stands for a value that the dead letter topic cannot hold: the record stays in the source topic, under the
+/// coordinates in the headers, for as long as that keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    pub bytes: usize,
+    pub sha256: String,
+}
+
+impl Reference {
+    pub fn to(value: &[u8]) -> Reference {
+        Reference { bytes: value.len(), sha256: hex(&Sha256::digest(value)) }
+    }
+
+    /// What the letter carries in place of the value.
+    pub fn head(value: &[u8]) -> &[u8] {
+        &value[..value.len().min(limits::REFERENCE_BYTES)]
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Cut, and without control characters: the text ends up in terminals.
+fn bounded(text: &str) -> String {
+    text.chars().take(limits::MESSAGE_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Headers that count their size, so that a letter's fits are known before the broker is asked.
+struct Sized {
+    list: HeaderList,
+    bytes: usize,
+}
+
+impl Sized {
+    fn push(mut self, name: &str, value: Option<&[u8]>) -> Sized {
+        self.bytes += name.len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD;
+        self.list = self.list.push(name, value);
+        self
+    }
+
+    fn text(self, name: &str, value: &str) -> Sized {
+        self.push(name, Some(value.as_bytes()))
+    }
+}

@@ -1,0 +1,268 @@
+//! The Kafka side of a batch: outputs and dead letters, in one transaction with the group's next offsets.
+//!
+//! rdkafka 0.39's `commit_transaction` and `flush` cost a fixed 100 ms while messages are in flight, so a batch is
+//! drained by short polls first. Every error that leaves the outcome open ends this producer: its successor's
+//! `init_transactions` settles what the old one left, which is also the defence against an EndTxn that arrives late.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+
+use crate::config::{DeliveryMode, Pipeline};
+use crate::error::Class;
+use crate::source::client;
+
+/// How long one blocking transactional call may take before it counts as open.
+const CALL: Duration = Duration::from_secs(10);
+
+/// A record to produce.
+#[derive(Debug, Clone, Copy)]
+pub struct Letter<'a> {
+    pub topic: &'a str,
+    /// `None`: where the key's hash puts it.
+    pub partition: Option<i32>,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+}
+
+/// What went wrong on the Kafka side of a batch.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Nothing of the batch is visible, and the producer is good: abort and try again.
+    #[error("the Kafka transaction cannot be completed: {0}")]
+    Abort(String),
+    /// What became of the transaction is open: a new producer must find out.
+    #[error("the outcome of a Kafka transaction is open: {0}")]
+    Open(String),
+    /// A record that its topic does not take; it should have been caught before.
+    #[error("a record of {bytes} bytes for topic {topic} was refused as too large")]
+    TooLarge { topic: String, bytes: usize },
+    /// Another process uses this transactional id, or the broker refuses us.
+    #[error("Kafka refuses this producer: {0}")]
+    Refused(String),
+}
+
+impl Error {
+    pub fn class(&self) -> Class {
+        match self {
+            Error::Abort(_) | Error::Open(_) => Class::Transient,
+            Error::TooLarge { .. } => Class::Poison,
+            Error::Refused(_) => Class::Fatal,
+        }
+    }
+}
+
+/// Counts what the broker did not take.
+#[derive(Default)]
+pub struct Reports {
+    failed: AtomicUsize,
+    first: Mutex<Option<String>>,
+}
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "producer");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            use rdkafka::Message as _;
+            if self.failed.fetch_add(1, Ordering::AcqRel) == 0
+                && let Ok(mut first) = self.first.lock()
+            {
+                *first = Some(format!("{error} (topic {})", message.topic()));
+            }
+        }
+    }
+}
+
+/// One lane's producer.
+pub struct Producer {
+    inner: BaseProducer<Reports>,
+    transactional: bool,
+}
+
+impl Producer {
+    /// Connects, and in a transactional mode ends whatever this id left open. Blocks up to `deadline`.
+    pub fn connect(pipeline: &Pipeline, id: &str, largest: Sizes, deadline: Duration) -> Result<Producer, Error> {
+        let transactional = pipeline.delivery.mode == DeliveryMode::EffectivelyOnce;
+        let mut config = client::producer(pipeline, Some(id));
+        // A single message may be as large as the roomiest topic takes; a batch of them no larger than the tightest.
+        config.set("message.max.bytes", largest.message.to_string()).set("batch.size", largest.batch.to_string());
+        let inner: BaseProducer<Reports> =
+            config.create_with_context(Reports::default()).map_err(|error| Error::Refused(error.to_string()))?;
+        if transactional {
+            let begun = Instant::now();
+            loop {
+                match inner.init_transactions(CALL.min(deadline)) {
+                    Ok(()) => break,
+                    Err(KafkaError::Transaction(error)) if error.is_retriable() && begun.elapsed() < deadline => {}
+                    Err(KafkaError::Transaction(error)) if error.is_retriable() => {
+                        return Err(Error::Open(error.string()));
+                    }
+                    Err(error) => return Err(Error::Refused(error.to_string())),
+                }
+            }
+        }
+        Ok(Producer { inner, transactional })
+    }
+
+    pub fn begin(&self) -> Result<(), Error> {
+        if !self.transactional {
+            return Ok(());
+        }
+        self.inner.begin_transaction().map_err(classify)
+    }
+
+    /// Queues a record; librdkafka sends it from its own thread. `headers` are taken over.
+    pub fn send(&self, letter: Letter<'_>, headers: OwnedHeaders) -> Result<(), Error> {
+        let mut record = BaseRecord::<[u8], [u8], ()>::to(letter.topic).headers(headers);
+        record.partition = letter.partition;
+        record.key = letter.key;
+        record.payload = letter.value;
+        let begun = Instant::now();
+        loop {
+            let (error, back) = match self.inner.send(record) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            match error {
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) if begun.elapsed() < CALL => {
+                    self.inner.poll(Duration::from_millis(1));
+                    record = back;
+                }
+                KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                    let bytes = letter.key.map_or(0, <[u8]>::len) + letter.value.map_or(0, <[u8]>::len);
+                    return Err(Error::TooLarge { topic: letter.topic.to_owned(), bytes });
+                }
+                error => return Err(Error::Abort(error.to_string())),
+            }
+        }
+    }
+
+    /// Waits until the broker has acknowledged everything that was sent.
+    pub fn drain(&self, deadline: Duration) -> Result<(), Error> {
+        let begun = Instant::now();
+        self.inner.poll(Duration::ZERO);
+        while self.inner.in_flight_count() > 0 {
+            if begun.elapsed() > deadline {
+                return Err(Error::Open(format!(
+                    "{} records are not acknowledged after {} s",
+                    self.inner.in_flight_count(),
+                    deadline.as_secs()
+                )));
+            }
+            self.inner.poll(Duration::from_millis(1));
+        }
+        let reports = self.inner.context();
+        if reports.failed.swap(0, Ordering::AcqRel) > 0 {
+            let first = reports.first.lock().ok().and_then(|mut first| first.take()).unwrap_or_default();
+            // A failed delivery may leave the partition's transaction state in doubt: a new producer settles it.
+            return Err(Error::Open(format!("a record was not delivered: {first}")));
+        }
+        Ok(())
+    }
+
+    /// Puts the group's next offsets into the transaction. After this Kafka is prepared.
+    pub fn prepare(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), Error> {
+        if !self.transactional {
+            return Ok(());
+        }
+        self.retried(|| self.inner.send_offsets_to_transaction(offsets, group, CALL))
+    }
+
+    /// Ends the transaction. An error of class [`Error::Open`] says that it may or may not have ended.
+    pub fn commit(&self) -> Result<(), Error> {
+        if !self.transactional {
+            return Ok(());
+        }
+        self.retried(|| self.inner.commit_transaction(CALL)).map_err(|error| match error {
+            // Whatever it was: the records may be visible already.
+            Error::Abort(message) => Error::Open(message),
+            other => other,
+        })
+    }
+
+    /// Gives the transaction up. After an error the producer is not to be used again.
+    pub fn abort(&self) -> Result<(), Error> {
+        if !self.transactional {
+            return Ok(());
+        }
+        let done = self.retried(|| self.inner.abort_transaction(CALL));
+        // Aborting purges what was queued, and each purged record reports a failure that is nobody's concern.
+        while self.inner.in_flight_count() > 0 {
+            self.inner.poll(Duration::from_millis(1));
+        }
+        self.inner.poll(Duration::ZERO);
+        self.inner.context().failed.store(0, Ordering::Release);
+        done.map_err(|error| Error::Open(error.to_string()))
+    }
+
+    fn retried(&self, call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Error> {
+        let begun = Instant::now();
+        loop {
+            match call() {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && begun.elapsed() < CALL => {}
+                Err(error) => return Err(classify(error)),
+            }
+        }
+    }
+}
+
+/// The sizes that the topics of a pipeline take, bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    pub message: usize,
+    pub batch: usize,
+}
+
+fn classify(error: KafkaError) -> Error {
+    let KafkaError::Transaction(inner) = &error else {
+        return Error::Open(error.to_string());
+    };
+    if inner.txn_requires_abort() {
+        return Error::Abort(inner.string());
+    }
+    // Fenced means that another process began with this id: either it took our slot, or it ended what we had left
+    // hanging. A new producer fences it in turn, so only the slot's lock may decide who is right.
+    match inner.code() {
+        RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+        | RDKafkaErrorCode::TopicAuthorizationFailed
+        | RDKafkaErrorCode::GroupAuthorizationFailed
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => Error::Refused(inner.string()),
+        _ => Error::Open(inner.string()),
+    }
+}
+
+/// Builds headers, text or bytes, in the order given.
+pub struct HeaderList(OwnedHeaders);
+
+impl HeaderList {
+    pub fn with_capacity(headers: usize) -> HeaderList {
+        HeaderList(OwnedHeaders::new_with_capacity(headers))
+    }
+
+    pub fn push(self, name: &str, value: Option<&[u8]>) -> HeaderList {
+        HeaderList(self.0.insert(Header { key: name, value }))
+    }
+
+    pub fn text(self, name: &str, value: &str) -> HeaderList {
+        self.push(name, Some(value.as_bytes()))
+    }
+
+    pub fn build(self) -> OwnedHeaders {
+        self.0
+    }
+}

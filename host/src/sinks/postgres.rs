@@ -1,0 +1,64 @@
+//! The PostgreSQL side of a batch: one fixed statement a table, fed by binary arrays.
+
+pub mod binary;
+pub mod cell;
+pub mod connect;
+pub mod rows;
+pub mod table;
+
+pub use rows::{Folded, Rows};
+pub use table::Table;
+
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArgumentBuffer, PgConnection, PgTypeInfo, types::Oid};
+use sqlx::{AssertSqlSafe, Encode, Postgres, Type};
+
+/// An array parameter that is in binary form already.
+struct RawArray {
+    type_info: PgTypeInfo,
+    bytes: Vec<u8>,
+}
+
+impl Type<Postgres> for RawArray {
+    fn type_info() -> PgTypeInfo {
+        // Asked only where no value is at hand; `produces` below names the real one.
+        PgTypeInfo::with_name("bytea")
+    }
+}
+
+impl Encode<'_, Postgres> for RawArray {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(&self.bytes);
+        Ok(IsNull::No)
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(self.type_info.clone())
+    }
+}
+
+/// Applies the batch's effects inside the caller's transaction: deletes first, then the upserts.
+pub async fn apply(connection: &mut PgConnection, table: &Table, rows: &Rows) -> Result<u64, sqlx::Error> {
+    let folded = rows.fold(&table.shape);
+    let mut affected = 0;
+    if folded.deletes() > 0
+        && let Some((statement, array)) = &table.delete
+    {
+        let keys =
+            RawArray { type_info: PgTypeInfo::with_oid(Oid(*array)), bytes: rows.deleted(&table.shape, &folded) };
+        let done = sqlx::query(AssertSqlSafe(statement.clone())).bind(keys).execute(&mut *connection).await?;
+        affected += done.rows_affected();
+    }
+    if folded.upserts() > 0 {
+        let mut query = sqlx::query(AssertSqlSafe(table.upsert.clone()));
+        for (column, array) in table.arrays.iter().enumerate() {
+            query = query.bind(RawArray {
+                type_info: PgTypeInfo::with_oid(Oid(*array)),
+                bytes: rows.array(&table.shape, &folded, column),
+            });
+        }
+        affected += query.execute(connection).await?.rows_affected();
+    }
+    Ok(affected)
+}

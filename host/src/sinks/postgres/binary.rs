@@ -1,0 +1,331 @@
+//! Values in PostgreSQL's binary form. Every conversion that can lose something says so instead.
+
+/// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
+const EPOCH_SHIFT_MICROS: i64 = 946_684_800_000_000;
+/// PostgreSQL's timestamps reach from 4713 BC to 294276 AD: its own bounds, in microseconds from its epoch.
+const TIMESTAMP_MIN: i64 = -211_813_488_000_000_000;
+const TIMESTAMP_END: i64 = 9_223_371_331_200_000_000;
+
+/// Why a value cannot stand in its column. Becomes a dead letter before any server has seen the row.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    #[error("{value} is out of the range of {into}")]
+    Range { value: String, into: String },
+    #[error("the text holds a NUL character, which PostgreSQL cannot store")]
+    Nul,
+    #[error("{value:?} is not {expected}")]
+    Format { value: String, expected: &'static str },
+    #[error("the column takes no NULL, and the event has no value for it")]
+    Null,
+    #[error("the text has {length} characters, the column takes {most}")]
+    TooLong { length: usize, most: usize },
+    #[error("the enum has no name for the number {number}")]
+    NoName { number: i32 },
+    #[error("{label:?} is not a label of the enum type {into}")]
+    NoLabel { label: String, into: String },
+}
+
+/// `timestamptz` or `timestamp` from microseconds since 1970.
+pub fn timestamp(unix_micros: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let micros = unix_micros.checked_sub(EPOCH_SHIFT_MICROS).filter(|t| (TIMESTAMP_MIN..TIMESTAMP_END).contains(t));
+    let micros = micros
+        .ok_or_else(|| Unfit::Range { value: format!("{unix_micros} µs since 1970"), into: "timestamptz".into() })?;
+    out.extend_from_slice(&micros.to_be_bytes());
+    Ok(())
+}
+
+/// A timestamp in a unit of which `per_second` make a second.
+pub fn timestamp_in(value: i64, per_second: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let micros = value
+        .checked_mul(1_000_000 / per_second)
+        .ok_or_else(|| Unfit::Range { value: value.to_string(), into: "timestamptz".into() })?;
+    timestamp(micros, out)
+}
+
+/// Text, without the one character that PostgreSQL refuses.
+pub fn text(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    if value.as_bytes().contains(&0) {
+        return Err(Unfit::Nul);
+    }
+    out.extend_from_slice(value.as_bytes());
+    Ok(())
+}
+
+/// jsonb's binary form is a version byte and the text.
+pub fn jsonb(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    // A NUL escaped in JSON is text to us and an error to jsonb.
+    if value.contains("\\u0000") {
+        return Err(Unfit::Nul);
+    }
+    out.push(1);
+    text(value, out)
+}
+
+/// The sixteen bytes of a UUID in its usual spelling, hyphens optional.
+pub fn uuid(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let unfit = || Unfit::Format { value: value.chars().take(64).collect(), expected: "a UUID" };
+    let mut digits = [0u8; 32];
+    let mut count = 0;
+    for (at, byte) in value.bytes().enumerate() {
+        if byte == b'-' && matches!(at, 8 | 13 | 18 | 23) {
+            continue;
+        }
+        let digit = char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).ok_or_else(unfit)?;
+        *digits.get_mut(count).ok_or_else(unfit)? = digit;
+        count += 1;
+    }
+    if count != 32 {
+        return Err(unfit());
+    }
+    out.extend(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]));
+    Ok(())
+}
+
+/// An integer of the column's width: 2, 4 or 8 bytes.
+pub fn integer(value: i128, width: usize, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let name = match width {
+        2 => "smallint",
+        4 => "integer",
+        _ => "bigint",
+    };
+    let bits = u32::try_from(width * 8 - 1).unwrap_or(63);
+    let bound = 1i128 << bits;
+    if value < -bound || value >= bound {
+        return Err(Unfit::Range { value: value.to_string(), into: name.into() });
+    }
+    out.extend_from_slice(&value.to_be_bytes()[16 - width..]);
+    Ok(())
+}
+
+/// `numeric` from a whole number of units of 10^-scale.
+pub fn numeric(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
+    let negative = unscaled < 0;
+    let mut magnitude = unscaled.unsigned_abs();
+    // Base-10000 digits are aligned at the decimal point: fill the last one up.
+    let fill = (4 - u32::from(scale % 4)) % 4;
+    let fraction_digits = i32::from(scale.div_ceil(4));
+    magnitude *= 10u128.pow(fill);
+    let mut digits = [0i16; 12];
+    let mut count = 0;
+    while magnitude > 0 && count < digits.len() {
+        // The remainder is below 10000.
+        digits[count] = i16::try_from(magnitude % 10_000).unwrap_or_default();
+        magnitude /= 10_000;
+        count += 1;
+    }
+    let skip = digits[..count].iter().take_while(|digit| **digit == 0).count();
+    let stored = &digits[skip..count];
+    let weight = i32::try_from(count).unwrap_or_default() - 1 - fraction_digits;
+    let narrow = |value: usize| i16::try_from(value).unwrap_or_default();
+    out.extend_from_slice(&narrow(stored.len()).to_be_bytes());
+    out.extend_from_slice(&i16::try_from(if stored.is_empty() { 0 } else { weight }).unwrap_or_default().to_be_bytes());
+    out.extend_from_slice(&(if negative { 0x4000u16 } else { 0 }).to_be_bytes());
+    out.extend_from_slice(&scale.to_be_bytes());
+    stored.iter().rev().for_each(|digit| out.extend_from_slice(&digit.to_be_bytes()));
+}
+
+/// `double → numeric(precision, scale)`, rounded half to even on the decimal number that the double stands for
+/// (the shortest that reads back as the same double: what the producer wrote).
+pub fn numeric_from_f64(value: f64, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let unscaled = match scaled_exactly(value, scale) {
+        Some(unscaled) => unscaled,
+        None => scaled_by_digits(value, scale).ok_or_else(|| out_of_range(&value, precision, scale))?,
+    };
+    numeric_within(unscaled, precision, scale, &value, out)
+}
+
+/// An integer into `numeric(precision, scale)`.
+pub fn numeric_from_int(value: i128, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let unscaled =
+        value.checked_mul(10i128.pow(u32::from(scale))).ok_or_else(|| out_of_range(&value, precision, scale))?;
+    numeric_within(unscaled, precision, scale, &value, out)
+}
+
+/// A decimal number in text (an optional sign, digits, an optional fraction and exponent), rounded half to even.
+pub fn numeric_from_text(value: &str, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let unfit = || Unfit::Format { value: value.chars().take(64).collect(), expected: "a decimal number" };
+    let (mantissa, exponent) = match value.find(['e', 'E']) {
+        Some(at) => (&value[..at], value[at + 1..].parse::<i32>().map_err(|_| unfit())?),
+        None => (value, 0),
+    };
+    let (negative, digits) = match mantissa.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all = || whole.bytes().chain(fraction.bytes());
+    if all().next().is_none() || !all().all(|byte| byte.is_ascii_digit()) {
+        return Err(unfit());
+    }
+    let point = i32::try_from(whole.len()).unwrap_or(i32::MAX).saturating_add(exponent);
+    let unscaled = round_digits(all(), point, scale).ok_or_else(|| out_of_range(&value, precision, scale))?;
+    numeric_within(if negative { -unscaled } else { unscaled }, precision, scale, &value, out)
+}
+
+fn out_of_range(value: &dyn std::fmt::Display, precision: u16, scale: u16) -> Unfit {
+    Unfit::Range { value: value.to_string(), into: format!("numeric({precision},{scale})") }
+}
+
+fn numeric_within(
+    unscaled: i128,
+    precision: u16,
+    scale: u16,
+    value: &dyn std::fmt::Display,
+    out: &mut Vec<u8>,
+) -> Result<(), Unfit> {
+    if unscaled.unsigned_abs() >= 10u128.pow(u32::from(precision)) {
+        return Err(out_of_range(value, precision, scale));
+    }
+    numeric(unscaled, scale, out);
+    Ok(())
+}
+
+/// The common case without any text: the double is a decimal number of at most `scale` digits after the point.
+/// r / 10^scale rounds correctly, so if it gives the double back, r is what the producer wrote.
+#[allow(clippy::cast_possible_truncation, reason = "the bound below keeps the value within 2^53, where it is exact")]
+#[allow(clippy::float_cmp, reason = "the comparison is the proof that nothing was lost")]
+fn scaled_exactly(value: f64, scale: u16) -> Option<i128> {
+    const EXACT: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+    let unit = *EXACT.get(usize::from(scale))?;
+    let rounded = (value * unit).round();
+    (rounded.abs() < 9.0e15 && rounded / unit == value).then_some(rounded as i128)
+}
+
+fn scaled_by_digits(value: f64, scale: u16) -> Option<i128> {
+    if !value.is_finite() {
+        return None;
+    }
+    // {:e} prints the shortest digits that read back as the same double: d.ddde±x
+    let text = format!("{:e}", value.abs());
+    let (mantissa, exponent) = text.split_once('e')?;
+    let digits = mantissa.bytes().filter(|byte| *byte != b'.');
+    let unscaled = round_digits(digits, exponent.parse::<i32>().ok()?.checked_add(1)?, scale)?;
+    Some(if value < 0.0 { -unscaled } else { unscaled })
+}
+
+/// Digits d1 d2 d3 … with the decimal point after the `point`-th, as units of 10^-scale, half to even.
+/// `None` if that is beyond what any numeric column here takes (38 digits).
+fn round_digits(digits: impl Iterator<Item = u8>, point: i32, scale: u16) -> Option<i128> {
+    let keep = point.checked_add(i32::from(scale))?;
+    let (mut unscaled, mut seen) = (0i128, 0i32);
+    let (mut half, mut sticky) = (0u8, false);
+    for digit in digits {
+        let digit = digit - b'0';
+        if seen < keep {
+            unscaled = unscaled.checked_mul(10)?.checked_add(i128::from(digit))?;
+        } else if seen == keep {
+            half = digit;
+        } else {
+            sticky |= digit != 0;
+        }
+        seen += 1;
+    }
+    if unscaled != 0 {
+        for _ in seen..keep {
+            unscaled = unscaled.checked_mul(10)?;
+        }
+    }
+    let up = half > 5 || (half == 5 && (sticky || unscaled % 2 == 1));
+    let up = up && keep >= 0;
+    (unscaled < 10i128.pow(38) - 1).then_some(unscaled + i128::from(up))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads numeric's binary form back, as PostgreSQL prints it.
+    fn printed(bytes: &[u8]) -> String {
+        let word = |at: usize| i16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        let (count, weight, sign, scale) = (word(0), word(2), word(4), word(6));
+        assert_eq!(bytes.len(), 8 + 2 * usize::try_from(count).unwrap());
+        let digit = |position: i16| {
+            let index = weight - position;
+            if (0..count).contains(&index) { word(8 + 2 * usize::try_from(index).unwrap()) } else { 0 }
+        };
+        let whole: String = (0..=weight.max(0)).rev().map(|position| format!("{:04}", digit(position))).collect();
+        let whole = whole.trim_start_matches('0');
+        let fraction: String = (1..=(scale + 3) / 4).map(|position| format!("{:04}", digit(-position))).collect();
+        let fraction = &fraction[..usize::try_from(scale).unwrap()];
+        let sign = if sign == 0x4000 { "-" } else { "" };
+        let whole = if whole.is_empty() { "0" } else { whole };
+        if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+    }
+
+    fn from_f64(value: f64, scale: u16) -> String {
+        let mut out = Vec::new();
+        numeric_from_f64(value, 18, scale, &mut out).unwrap();
+        printed(&out)
+    }
+
+    #[test]
+    fn doubles_become_the_decimals_that_were_meant() {
+        for (value, scale, expected) in [
+            (0.0, 2, "0.00"),
+            (12.34, 2, "12.34"),
+            (-12.3, 2, "-12.30"),
+            (10_000.0, 2, "10000.00"),
+            (0.005, 2, "0.00"),
+            (0.015, 2, "0.02"),
+            (0.025, 2, "0.02"),
+            (1.005, 2, "1.00"),
+            (2.675, 2, "2.68"),
+            (0.0051, 2, "0.01"),
+            (99_999_999.995, 2, "100000000.00"),
+            (123_456.789_1, 4, "123456.7891"),
+            (1e-7, 2, "0.00"),
+            (2.5, 0, "2"),
+            (3.5, 0, "4"),
+            (1e15, 2, "1000000000000000.00"),
+            (0.05, 1, "0.0"),
+            (0.15, 1, "0.2"),
+            (0.06, 0, "0"),
+            (0.6, 0, "1"),
+        ] {
+            assert_eq!(from_f64(value, scale), expected, "{value} at scale {scale}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_says_so() {
+        let mut out = Vec::new();
+        for value in [f64::NAN, f64::INFINITY, 1e17, -1e17] {
+            assert!(matches!(numeric_from_f64(value, 18, 2, &mut out), Err(Unfit::Range { .. })), "{value}");
+        }
+        assert!(numeric_from_f64(9_999_999.995, 9, 2, &mut out).is_err(), "rounding may push it over the bound");
+        assert!(matches!(integer(32_768, 2, &mut out), Err(Unfit::Range { .. })));
+        assert!(matches!(text("a\0b", &mut out), Err(Unfit::Nul)));
+        assert!(matches!(timestamp(i64::MAX, &mut out), Err(Unfit::Range { .. })));
+        assert!(matches!(timestamp_in(i64::MAX, 1, &mut out), Err(Unfit::Range { .. })));
+        assert!(matches!(numeric_from_text("12,5", 10, 2, &mut out), Err(Unfit::Format { .. })));
+        for bad in ["", "123", "6f9619ff-8b86-d011-b42d-00c04fc964fg", "6f9619ff8b86d011b42d00c04fc964ff0"] {
+            assert!(matches!(uuid(bad, &mut out), Err(Unfit::Format { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn text_numbers_round_half_to_even() {
+        for (value, expected) in [
+            ("1.005", "1.00"),
+            ("1.015", "1.02"),
+            ("-7", "-7.00"),
+            ("1e3", "1000.00"),
+            ("12e-1", "1.20"),
+            ("+.5", "0.50"),
+        ] {
+            let mut out = Vec::new();
+            numeric_from_text(value, 18, 2, &mut out).unwrap();
+            assert_eq!(printed(&out), expected, "{value}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn cents_survive(cents in -999_999_999_999i64..999_999_999_999) {
+            #[allow(clippy::cast_precision_loss, reason = "the range is within 2^53")]
+            let text = from_f64(cents as f64 / 100.0, 2);
+            let expected = format!("{}{}.{:02}", if cents < 0 { "-" } else { "" }, cents.abs() / 100, cents.abs() % 100);
+            proptest::prop_assert_eq!(text, expected);
+        }
+    }
+}

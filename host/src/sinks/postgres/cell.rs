@@ -1,0 +1,370 @@
+//! From an event's value to a column's binary form: which conversions exist, and what each refuses.
+
+use super::binary::{self, Unfit};
+use crate::config::As;
+
+/// What a column brings, before it is encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input<'a> {
+    Null,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Enum(i32),
+    /// Microseconds since 1970.
+    Micros(i64),
+    Json(String),
+}
+
+/// The kinds of input, known when the pipeline starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    Bool,
+    Int,
+    Float,
+    Text,
+    Bytes,
+    Enum,
+    Micros,
+    Json,
+    /// A header: bytes that are read as text.
+    Header,
+}
+
+/// A column of the target table, as PostgreSQL's catalogue describes it.
+#[derive(Debug, Clone)]
+pub struct PgColumn {
+    pub name: String,
+    /// The type's name in the catalogue: int4, text, numeric, …; `enum` for enum types.
+    pub type_name: String,
+    /// As SQL writes it.
+    pub sql_type: String,
+    pub oid: u32,
+    pub array_sql_type: String,
+    pub array_oid: u32,
+    /// -1 where the type has no modifier.
+    pub typmod: i32,
+    pub not_null: bool,
+    pub has_default: bool,
+    pub generated: bool,
+    /// The labels of an enum type.
+    pub labels: Vec<String>,
+}
+
+/// How an input becomes the column's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encoder {
+    Bool,
+    Int {
+        width: usize,
+    },
+    Float4,
+    Float8,
+    Text {
+        most: Option<usize>,
+    },
+    Bytea,
+    /// Whole units since 1970, so many a second.
+    Unix {
+        per_second: i64,
+    },
+    Micros,
+    Numeric {
+        precision: u16,
+        scale: u16,
+    },
+    Json {
+        binary: bool,
+    },
+    Uuid,
+    /// Text or bytes read as a whole number.
+    ParsedInt {
+        width: usize,
+    },
+    EnumName {
+        strip: String,
+        labels: Option<(String, Vec<String>)>,
+        most: Option<usize>,
+    },
+}
+
+/// Precision and scale where a column is plain `numeric`: whole numbers.
+const NUMERIC: u16 = 20;
+
+/// Finds the conversion, or says what would fit.
+pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<Encoder, String> {
+    let most = || usize::try_from(column.typmod - 4).ok().filter(|_| column.type_name != "text");
+    let mismatch = |expected: &str| {
+        Err(format!("column {} has type {}, but its value needs {expected}", column.name, column.sql_type))
+    };
+    let name = column.type_name.as_str();
+    let width = |name: &str| match name {
+        "int2" => Some(2),
+        "int4" => Some(4),
+        "int8" => Some(8),
+        _ => None,
+    };
+    let textual = matches!(name, "text" | "varchar" | "bpchar");
+    match (conversion, kind) {
+        (As::Numeric { precision, scale }, InputKind::Float | InputKind::Int | InputKind::Text | InputKind::Header) => {
+            if name != "numeric" {
+                return mismatch(&format!("numeric({precision},{scale})"));
+            }
+            if let Some((p, s)) = numeric_modifier(column.typmod)
+                && (s < *scale || p - s < *precision - *scale)
+            {
+                return mismatch(&format!("at least numeric({precision},{scale})"));
+            }
+            Ok(Encoder::Numeric { precision: *precision, scale: *scale })
+        }
+        (As::UnixSeconds | As::UnixMillis | As::UnixMicros, InputKind::Int) => {
+            let per_second = match conversion {
+                As::UnixSeconds => 1,
+                As::UnixMillis => 1_000,
+                _ => 1_000_000,
+            };
+            if matches!(name, "timestamptz" | "timestamp") {
+                Ok(Encoder::Unix { per_second })
+            } else {
+                mismatch("timestamptz")
+            }
+        }
+        (As::EnumName { strip_prefix }, InputKind::Enum) => {
+            let strip = strip_prefix.clone().unwrap_or_default();
+            match name {
+                "enum" => {
+                    let labels = Some((column.sql_type.clone(), column.labels.clone()));
+                    Ok(Encoder::EnumName { strip, labels, most: None })
+                }
+                _ if textual => Ok(Encoder::EnumName { strip, labels: None, most: most() }),
+                _ => mismatch("text or an enum type"),
+            }
+        }
+        (As::Int, InputKind::Header | InputKind::Text | InputKind::Bytes) => width(name)
+            .map_or_else(|| mismatch("smallint, integer or bigint"), |width| Ok(Encoder::ParsedInt { width })),
+        (As::Uuid, InputKind::Text | InputKind::Header) => {
+            if name == "uuid" {
+                Ok(Encoder::Uuid)
+            } else {
+                mismatch("uuid")
+            }
+        }
+        (
+            As::Text,
+            InputKind::Text
+            | InputKind::Header
+            | InputKind::Bytes
+            | InputKind::Int
+            | InputKind::Bool
+            | InputKind::Float,
+        ) => {
+            if textual {
+                Ok(Encoder::Text { most: most() })
+            } else {
+                mismatch("text")
+            }
+        }
+        (As::Jsonb, InputKind::Json) => json(name).map_or_else(|| mismatch("jsonb"), Ok),
+        (As::Natural, kind) => natural(kind, column, most()).map_or_else(|| mismatch(natural_types(kind)), Ok),
+        (conversion, kind) => Err(format!(
+            "column {}: `as: {}` does not apply to {}",
+            column.name,
+            conversion_name(conversion),
+            kind_name(kind)
+        )),
+    }
+}
+
+fn json(name: &str) -> Option<Encoder> {
+    match name {
+        "jsonb" => Some(Encoder::Json { binary: true }),
+        "json" => Some(Encoder::Json { binary: false }),
+        _ => None,
+    }
+}
+
+/// The type map of docs/tables.md: what converts without being asked, because it loses nothing.
+fn natural(kind: InputKind, column: &PgColumn, most: Option<usize>) -> Option<Encoder> {
+    let name = column.type_name.as_str();
+    Some(match (kind, name) {
+        (InputKind::Bool, "bool") => Encoder::Bool,
+        (InputKind::Int | InputKind::Enum, "int2") => Encoder::Int { width: 2 },
+        (InputKind::Int | InputKind::Enum, "int4") => Encoder::Int { width: 4 },
+        (InputKind::Int | InputKind::Enum, "int8") => Encoder::Int { width: 8 },
+        (InputKind::Int, "numeric") => {
+            let (precision, scale) = numeric_modifier(column.typmod).unwrap_or((NUMERIC, 0));
+            Encoder::Numeric { precision, scale }
+        }
+        (InputKind::Float, "float8") => Encoder::Float8,
+        (InputKind::Float, "float4") => Encoder::Float4,
+        (InputKind::Text | InputKind::Header, "text" | "varchar" | "bpchar") => Encoder::Text { most },
+        (InputKind::Bytes | InputKind::Header, "bytea") => Encoder::Bytea,
+        (InputKind::Micros, "timestamptz" | "timestamp") => Encoder::Micros,
+        (InputKind::Json, name) => return json(name),
+        _ => return None,
+    })
+}
+
+fn natural_types(kind: InputKind) -> &'static str {
+    match kind {
+        InputKind::Bool => "boolean",
+        InputKind::Int => "smallint, integer, bigint or numeric (or an `as:`)",
+        InputKind::Float => "double precision or real (or `as: numeric(p,s)`)",
+        InputKind::Text => "text or varchar (or an `as:`)",
+        InputKind::Bytes => "bytea",
+        InputKind::Enum => "integer (or `as: enum_name` and text)",
+        InputKind::Micros => "timestamptz",
+        InputKind::Json => "jsonb",
+        InputKind::Header => "text or bytea (or `as: int`)",
+    }
+}
+
+fn kind_name(kind: InputKind) -> &'static str {
+    match kind {
+        InputKind::Bool => "a bool",
+        InputKind::Int => "a whole number",
+        InputKind::Float => "a floating-point number",
+        InputKind::Text => "a string",
+        InputKind::Bytes => "bytes",
+        InputKind::Enum => "an enum",
+        InputKind::Micros => "a timestamp",
+        InputKind::Json => "a message, list or map",
+        InputKind::Header => "a header",
+    }
+}
+
+fn conversion_name(conversion: &As) -> &'static str {
+    match conversion {
+        As::Natural => "natural",
+        As::Numeric { .. } => "numeric(p,s)",
+        As::UnixSeconds => "unix_s",
+        As::UnixMillis => "unix_ms",
+        As::UnixMicros => "unix_us",
+        As::EnumName { .. } => "enum_name",
+        As::Int => "int",
+        As::Text => "text",
+        As::Jsonb => "jsonb",
+        As::Uuid => "uuid",
+    }
+}
+
+/// Precision and scale from `atttypmod`.
+fn numeric_modifier(typmod: i32) -> Option<(u16, u16)> {
+    let packed = u32::try_from(typmod.checked_sub(4)?).ok()?;
+    let low = u16::try_from(packed & 0x7ff).ok()?;
+    Some((u16::try_from(packed >> 16).ok()?, low))
+}
+
+impl Encoder {
+    /// Writes the value. `enum_name` looks a number up in the contract.
+    pub fn encode(
+        &self,
+        input: &Input<'_>,
+        enum_name: impl Fn(i32) -> Option<String>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unfit> {
+        let format = |expected| Unfit::Format { value: shown(input), expected };
+        match (self, input) {
+            (Encoder::Bool, Input::Bool(value)) => out.push(u8::from(*value)),
+            (Encoder::Int { width }, Input::Int(value)) => binary::integer(*value, *width, out)?,
+            (Encoder::Int { width }, Input::Enum(value)) => binary::integer(i128::from(*value), *width, out)?,
+            (Encoder::Float8, Input::Float(value)) => out.extend_from_slice(&value.to_be_bytes()),
+            (Encoder::Float4, Input::Float(value)) => out.extend_from_slice(&float4(*value)?.to_be_bytes()),
+            (Encoder::Text { most }, input) => text(input, *most, out)?,
+            (Encoder::Bytea, Input::Bytes(value)) => out.extend_from_slice(value),
+            (Encoder::Unix { per_second }, Input::Int(value)) => {
+                let whole = i64::try_from(*value)
+                    .map_err(|_| Unfit::Range { value: value.to_string(), into: "timestamptz".into() })?;
+                binary::timestamp_in(whole, *per_second, out)?;
+            }
+            (Encoder::Micros, Input::Micros(value)) => binary::timestamp(*value, out)?,
+            (Encoder::Numeric { precision, scale }, input) => match input {
+                Input::Float(value) => binary::numeric_from_f64(*value, *precision, *scale, out)?,
+                Input::Int(value) => binary::numeric_from_int(*value, *precision, *scale, out)?,
+                Input::Text(value) => binary::numeric_from_text(value, *precision, *scale, out)?,
+                Input::Bytes(value) => binary::numeric_from_text(utf8(value)?, *precision, *scale, out)?,
+                _ => return Err(format("a number")),
+            },
+            (Encoder::Json { binary: true }, Input::Json(value)) => binary::jsonb(value, out)?,
+            (Encoder::Json { binary: false }, Input::Json(value)) => binary::text(value, out)?,
+            (Encoder::Uuid, Input::Text(value)) => binary::uuid(value, out)?,
+            (Encoder::Uuid, Input::Bytes(value)) => binary::uuid(utf8(value)?, out)?,
+            (Encoder::ParsedInt { width }, Input::Text(value)) => parsed(value, *width, out)?,
+            (Encoder::ParsedInt { width }, Input::Bytes(value)) => parsed(utf8(value)?, *width, out)?,
+            (Encoder::EnumName { strip, labels, most }, Input::Enum(number)) => {
+                let name = enum_name(*number).ok_or(Unfit::NoName { number: *number })?;
+                let name = name.strip_prefix(strip.as_str()).unwrap_or(&name);
+                if let Some((into, labels)) = labels
+                    && !labels.iter().any(|label| label == name)
+                {
+                    return Err(Unfit::NoLabel { label: name.to_owned(), into: into.clone() });
+                }
+                text(&Input::Text(name), *most, out)?;
+            }
+            // The kinds were matched when the pipeline started.
+            _ => return Err(format("a value of the column's type")),
+        }
+        Ok(())
+    }
+}
+
+fn parsed(value: &str, width: usize, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let number = value
+        .trim()
+        .parse::<i64>()
+        .map_err(|_| Unfit::Format { value: value.chars().take(64).collect(), expected: "a whole number" })?;
+    binary::integer(i128::from(number), width, out)
+}
+
+fn text(input: &Input<'_>, most: Option<usize>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let owned;
+    let value = match input {
+        Input::Text(value) => value,
+        Input::Bytes(value) => utf8(value)?,
+        other => {
+            owned = shown(other);
+            owned.as_str()
+        }
+    };
+    if let Some(most) = most
+        && value.len() > most
+    {
+        let length = value.chars().count();
+        if length > most {
+            return Err(Unfit::TooLong { length, most });
+        }
+    }
+    binary::text(value, out)
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Unfit> {
+    std::str::from_utf8(bytes).map_err(|_| Unfit::Format {
+        value: String::from_utf8_lossy(bytes).chars().take(64).collect(),
+        expected: "UTF-8 text",
+    })
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the check after the cast finds what overflowed")]
+fn float4(value: f64) -> Result<f32, Unfit> {
+    let narrow = value as f32;
+    if narrow.is_infinite() && value.is_finite() {
+        return Err(Unfit::Range { value: value.to_string(), into: "real".into() });
+    }
+    Ok(narrow)
+}
+
+fn shown(input: &Input<'_>) -> String {
+    match input {
+        Input::Null => "null".into(),
+        Input::Bool(value) => value.to_string(),
+        Input::Int(value) => value.to_string(),
+        Input::Float(value) => value.to_string(),
+        Input::Text(value) => value.chars().take(64).collect(),
+        Input::Bytes(value) => String::from_utf8_lossy(value).chars().take(64).collect(),
+        Input::Enum(value) => value.to_string(),
+        Input::Micros(value) => value.to_string(),
+        Input::Json(value) => value.chars().take(64).collect(),
+    }
+}

@@ -1,0 +1,343 @@
+//! The rows of a batch: collected in event order, folded to one per key, and written as PostgreSQL's binary arrays.
+//!
+//! Folding exists because one statement may not touch a row twice, and because it saves work. It must not be seen in
+//! the table: a folded batch leaves it exactly as if its events had been applied one by one in offset order. The
+//! property test below compares the two over all column modes.
+
+use hashbrown::HashMap;
+
+use crate::config::Mode;
+
+/// What folding has to know of the table.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// The columns whose values a batch brings (not `now()`), in statement order.
+    pub columns: Vec<ShapeColumn>,
+    /// Indices in `columns`.
+    pub key: Vec<usize>,
+    /// Index of the column that must grow: a big-endian signed integer in binary form.
+    pub newer: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct ShapeColumn {
+    /// OID of the array's element type.
+    pub element: u32,
+    /// Bytes of the element where it is an integer: what `add` writes.
+    pub mode: Mode,
+}
+
+/// A value's place in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cell {
+    start: u32,
+    /// [`NULL`] for NULL.
+    length: u32,
+}
+
+const NULL: u32 = u32::MAX;
+
+/// An event's effect on the table, in event order.
+#[derive(Debug, Clone, Copy)]
+enum Effect {
+    /// A row: the index of its first cell, and of its first addend.
+    Upsert { cells: usize, addends: usize },
+    /// The row with the key in this one cell goes.
+    Delete { key: Cell },
+}
+
+/// The effects of a batch. Reused: [`Rows::clear`] keeps the memory.
+#[derive(Debug, Default)]
+pub struct Rows {
+    arena: Vec<u8>,
+    cells: Vec<Cell>,
+    addends: Vec<i64>,
+    effects: Vec<Effect>,
+}
+
+/// A point to fall back to.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    arena: usize,
+    cells: usize,
+    addends: usize,
+    effects: usize,
+}
+
+/// A batch folded to at most one delete and one upsert a key, sorted by key so that lanes lock rows in one order.
+#[derive(Debug, Default)]
+pub struct Folded {
+    upserts: Vec<Upsert>,
+    deletes: Vec<Cell>,
+    sums: Vec<i64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Upsert {
+    /// Cells of the event that would have inserted the row: `insert_only` columns come from it.
+    first: usize,
+    /// Cells of the event that had the last word.
+    last: usize,
+    /// The first sum of the `add` columns in [`Folded::sums`].
+    sums: usize,
+}
+
+/// How the events of one key add up.
+#[derive(Debug, Clone, Copy)]
+struct State {
+    delete: Option<Cell>,
+    upsert: Option<Upsert>,
+}
+
+impl Rows {
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.cells.clear();
+        self.addends.clear();
+        self.effects.clear();
+    }
+
+    pub fn len(&self) -> usize {
+        self.effects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.effects.is_empty()
+    }
+
+    /// Where the rows end now, for [`Rows::truncate`].
+    pub fn mark(&self) -> Mark {
+        Mark {
+            arena: self.arena.len(),
+            cells: self.cells.len(),
+            addends: self.addends.len(),
+            effects: self.effects.len(),
+        }
+    }
+
+    /// Forgets what came after the mark: an event leaves all of its rows or none.
+    pub fn truncate(&mut self, mark: Mark) {
+        self.arena.truncate(mark.arena);
+        self.cells.truncate(mark.cells);
+        self.addends.truncate(mark.addends);
+        self.effects.truncate(mark.effects);
+    }
+
+    /// Begins a row; [`RowWriter::finish`] keeps it, dropping the writer forgets it.
+    pub fn begin(&mut self) -> RowWriter<'_> {
+        let mark = self.mark();
+        RowWriter { mark, rows: self, kept: false }
+    }
+
+    /// The row with this key (in the key column's binary form) goes.
+    pub fn delete(&mut self, key: &[u8]) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(key);
+        let key = cell(start, self.arena.len());
+        self.effects.push(Effect::Delete { key });
+    }
+
+    fn bytes(&self, cell: Cell) -> Option<&[u8]> {
+        (cell.length != NULL).then(|| &self.arena[cell.start as usize..][..cell.length as usize])
+    }
+
+    /// Folds the batch. See the module's head for what that may not change.
+    pub fn fold(&self, shape: &Shape) -> Folded {
+        let adds = shape.columns.iter().filter(|column| column.mode == Mode::Add).count();
+        let mut folded = Folded::default();
+        let mut states: HashMap<Vec<u8>, State, foldhash::fast::RandomState> =
+            HashMap::with_capacity_and_hasher(self.effects.len(), foldhash::fast::RandomState::default());
+        let mut key = Vec::new();
+        for effect in &self.effects {
+            key.clear();
+            self.key(shape, effect, &mut key);
+            match *effect {
+                Effect::Delete { key: cell } => {
+                    let state = State { delete: Some(cell), upsert: None };
+                    states.entry_ref(key.as_slice()).and_modify(|old| *old = state).or_insert(state);
+                }
+                Effect::Upsert { cells, addends } => {
+                    let addends = &self.addends[addends..addends + adds];
+                    let state = states.entry_ref(key.as_slice()).or_insert(State { delete: None, upsert: None });
+                    match &mut state.upsert {
+                        None => {
+                            let sums = folded.sums.len();
+                            folded.sums.extend_from_slice(addends);
+                            state.upsert = Some(Upsert { first: cells, last: cells, sums });
+                        }
+                        Some(upsert) => {
+                            for (sum, addend) in folded.sums[upsert.sums..].iter_mut().zip(addends) {
+                                // Saturating: PostgreSQL refuses the value then, instead of us wrapping it.
+                                *sum = sum.saturating_add(*addend);
+                            }
+                            if self.newer(shape, cells, upsert.last) {
+                                upsert.last = cells;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let mut states: Vec<(Vec<u8>, State)> = states.into_iter().collect();
+        states.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (_, state) in states {
+            folded.deletes.extend(state.delete);
+            folded.upserts.extend(state.upsert);
+        }
+        folded
+    }
+
+    /// Key cells with their lengths, so that ("ab", "c") and ("a", "bc") differ.
+    fn key(&self, shape: &Shape, effect: &Effect, out: &mut Vec<u8>) {
+        let mut push = |cell: Cell| {
+            out.extend_from_slice(&cell.length.to_be_bytes());
+            out.extend_from_slice(self.bytes(cell).unwrap_or_default());
+        };
+        match *effect {
+            Effect::Upsert { cells, .. } => shape.key.iter().for_each(|&column| push(self.cells[cells + column])),
+            Effect::Delete { key } => push(key),
+        }
+    }
+
+    /// Whether an update by the row at `cells` would pass `only_if_newer` on a row as the one at `current` left it.
+    fn newer(&self, shape: &Shape, cells: usize, current: usize) -> bool {
+        let Some(column) = shape.newer else { return true };
+        let value = |row: usize| self.bytes(self.cells[row + column]).map(signed);
+        match (value(cells), value(current)) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(new), Some(old)) => new > old,
+        }
+    }
+
+    /// One column of the folded upserts as a binary array.
+    pub fn array(&self, shape: &Shape, folded: &Folded, column: usize) -> Vec<u8> {
+        let spec = shape.columns[column];
+        let add = shape.columns[..column].iter().filter(|column| column.mode == Mode::Add).count();
+        let mut out = ArrayWriter::new(spec.element, folded.upserts.len());
+        for upsert in &folded.upserts {
+            match spec.mode {
+                Mode::Set => out.push(self.bytes(self.cells[upsert.last + column])),
+                Mode::InsertOnly => out.push(self.bytes(self.cells[upsert.first + column])),
+                Mode::Add => out.push(Some(&folded.sums[upsert.sums + add].to_be_bytes())),
+            }
+        }
+        out.finish()
+    }
+
+    /// The keys of the folded deletes as a binary array.
+    pub fn deleted(&self, shape: &Shape, folded: &Folded) -> Vec<u8> {
+        let mut out = ArrayWriter::new(shape.columns[shape.key[0]].element, folded.deletes.len());
+        for key in &folded.deletes {
+            out.push(self.bytes(*key));
+        }
+        out.finish()
+    }
+}
+
+impl Folded {
+    pub fn upserts(&self) -> usize {
+        self.upserts.len()
+    }
+
+    pub fn deletes(&self) -> usize {
+        self.deletes.len()
+    }
+}
+
+/// Writes one row's cells, in shape order.
+pub struct RowWriter<'a> {
+    rows: &'a mut Rows,
+    mark: Mark,
+    kept: bool,
+}
+
+impl RowWriter<'_> {
+    pub fn null(&mut self) {
+        self.rows.cells.push(Cell { start: 0, length: NULL });
+    }
+
+    /// A cell written by `write` in PostgreSQL's binary form.
+    pub fn value<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let start = self.rows.arena.len();
+        write(&mut self.rows.arena)?;
+        let end = self.rows.arena.len();
+        self.rows.cells.push(cell(start, end));
+        Ok(())
+    }
+
+    /// An addend; takes its column's place among the cells too.
+    pub fn add(&mut self, addend: i64) {
+        self.rows.addends.push(addend);
+        self.null();
+    }
+
+    pub fn finish(mut self) {
+        self.kept = true;
+        self.rows.effects.push(Effect::Upsert { cells: self.mark.cells, addends: self.mark.addends });
+    }
+}
+
+impl Drop for RowWriter<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.rows.truncate(self.mark);
+        }
+    }
+}
+
+/// A batch's arena stays far below 4 GiB: `limits` bounds events and bytes.
+fn cell(start: usize, end: usize) -> Cell {
+    let narrow = |value: usize| u32::try_from(value).unwrap_or(NULL - 1);
+    Cell { start: narrow(start), length: narrow(end - start) }
+}
+
+/// A big-endian two's complement integer of up to eight bytes.
+fn signed(bytes: &[u8]) -> i64 {
+    let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { -1 } else { 0 };
+    bytes.iter().fold(sign, |value, byte| (value << 8) | i64::from(*byte))
+}
+
+/// A one-dimensional array in PostgreSQL's binary form: dimensions, null flag, element OID, length, lower bound, and
+/// each element with its length before it.
+struct ArrayWriter {
+    out: Vec<u8>,
+    nulls: bool,
+}
+
+impl ArrayWriter {
+    fn new(element: u32, length: usize) -> ArrayWriter {
+        let mut out = Vec::with_capacity(20 + length * 24);
+        let length = i32::try_from(length).unwrap_or(i32::MAX);
+        out.extend_from_slice(&1i32.to_be_bytes());
+        out.extend_from_slice(&0i32.to_be_bytes());
+        out.extend_from_slice(&element.to_be_bytes());
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&1i32.to_be_bytes());
+        ArrayWriter { out, nulls: false }
+    }
+
+    fn push(&mut self, value: Option<&[u8]>) {
+        match value {
+            Some(bytes) => {
+                let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
+                self.out.extend_from_slice(&length.to_be_bytes());
+                self.out.extend_from_slice(bytes);
+            }
+            None => {
+                self.nulls = true;
+                self.out.extend_from_slice(&(-1i32).to_be_bytes());
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        if self.nulls {
+            self.out[4..8].copy_from_slice(&1i32.to_be_bytes());
+        }
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! Folding against an oracle that applies the events one by one.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// int8
+const ELEMENT: u32 = 20;
+
+#[derive(Debug, Clone)]
+enum Event {
+    Upsert { key: u8, set: Option<i64>, once: i64, newer: Option<i64>, add: i64 },
+    Delete { key: u8 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TableRow {
+    set: Option<i64>,
+    once: i64,
+    newer: Option<i64>,
+    count: i64,
+}
+
+type Table = BTreeMap<u8, TableRow>;
+
+/// What PostgreSQL does with one upsert of the statement that `table.rs` writes.
+fn upsert(table: &mut Table, key: u8, row: TableRow, guarded: bool) {
+    match table.get_mut(&key) {
+        None => {
+            table.insert(key, row);
+        }
+        Some(current) => {
+            let passes = match (row.newer, current.newer) {
+                (_, None) => true,
+                (None, Some(_)) => false,
+                (Some(new), Some(old)) => new > old,
+            };
+            if !guarded || passes {
+                current.set = row.set;
+                current.newer = row.newer;
+                current.count += row.count;
+            }
+        }
+    }
+}
+
+fn one_by_one(table: &mut Table, events: &[Event], guarded: bool) {
+    for event in events {
+        match event {
+            Event::Delete { key } => {
+                table.remove(key);
+            }
+            Event::Upsert { key, set, once, newer, add } => {
+                let row = TableRow { set: *set, once: *once, newer: *newer, count: if guarded { 0 } else { *add } };
+                upsert(table, *key, row, guarded);
+            }
+        }
+    }
+}
+
+fn shape(guarded: bool) -> Shape {
+    let column = |mode| ShapeColumn { element: ELEMENT, mode };
+    let mut columns = vec![column(Mode::Set), column(Mode::Set), column(Mode::InsertOnly), column(Mode::Set)];
+    if !guarded {
+        columns.push(column(Mode::Add));
+    }
+    Shape { columns, key: vec![0], newer: guarded.then_some(3) }
+}
+
+fn collect(events: &[Event], guarded: bool) -> Rows {
+    let mut rows = Rows::default();
+    for event in events {
+        match event {
+            Event::Delete { key } => rows.delete(&i64::from(*key).to_be_bytes()),
+            Event::Upsert { key, set, once, newer, add } => {
+                let mut row = rows.begin();
+                for value in [Some(i64::from(*key)), *set, Some(*once), *newer] {
+                    match value {
+                        None => row.null(),
+                        Some(value) => row
+                            .value(|out| {
+                                out.extend_from_slice(&value.to_be_bytes());
+                                Ok::<(), ()>(())
+                            })
+                            .unwrap(),
+                    }
+                }
+                if !guarded {
+                    row.add(*add);
+                }
+                row.finish();
+            }
+        }
+    }
+    rows
+}
+
+/// Reads an array as PostgreSQL would.
+fn read(array: &[u8]) -> Vec<Option<i64>> {
+    let int = |at: usize| i32::from_be_bytes(array[at..at + 4].try_into().unwrap());
+    assert_eq!((int(0), int(8), int(16)), (1, 20, 1));
+    let mut at = 20;
+    let mut values = Vec::new();
+    for _ in 0..int(12) {
+        let length = int(at);
+        at += 4;
+        if length < 0 {
+            assert_eq!(int(4), 1, "an array with NULLs must say so");
+            values.push(None);
+        } else {
+            values.push(Some(i64::from_be_bytes(array[at..at + 8].try_into().unwrap())));
+            at += 8;
+        }
+    }
+    assert_eq!(at, array.len());
+    values
+}
+
+fn folded(table: &mut Table, events: &[Event], guarded: bool) {
+    let shape = shape(guarded);
+    let rows = collect(events, guarded);
+    let folded = rows.fold(&shape);
+    for key in read(&rows.deleted(&shape, &folded)) {
+        table.remove(&u8::try_from(key.unwrap()).unwrap());
+    }
+    let columns: Vec<_> = (0..shape.columns.len()).map(|column| read(&rows.array(&shape, &folded, column))).collect();
+    let keys: Vec<_> = columns[0].clone();
+    assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "sorted, and each key once");
+    for (row, key) in keys.iter().enumerate() {
+        let values = TableRow {
+            set: columns[1][row],
+            once: columns[2][row].unwrap(),
+            newer: columns[3][row],
+            count: if guarded { 0 } else { columns[4][row].unwrap() },
+        };
+        upsert(table, u8::try_from(key.unwrap()).unwrap(), values, guarded);
+    }
+}
+
+fn event(deletes: bool) -> impl Strategy<Value = Event> {
+    let upsert = (0u8..4, any::<Option<i8>>(), any::<i8>(), any::<Option<i8>>(), -3i64..4).prop_map(
+        |(key, set, once, newer, add)| Event::Upsert {
+            key,
+            set: set.map(i64::from),
+            once: i64::from(once),
+            newer: newer.map(i64::from),
+            add,
+        },
+    );
+    if deletes {
+        prop_oneof![4 => upsert, 1 => (0u8..4).prop_map(|key| Event::Delete { key })].boxed()
+    } else {
+        upsert.boxed()
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_folded_batch_leaves_what_one_by_one_leaves(
+        before in prop::collection::vec(event(true), 0..6),
+        batch in prop::collection::vec(event(true), 0..24),
+    ) {
+        let (mut expected, mut got) = (Table::new(), Table::new());
+        one_by_one(&mut expected, &before, false);
+        one_by_one(&mut got, &before, false);
+        one_by_one(&mut expected, &batch, false);
+        folded(&mut got, &batch, false);
+        prop_assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn also_under_only_if_newer(
+        before in prop::collection::vec(event(false), 0..6),
+        batch in prop::collection::vec(event(false), 0..24),
+    ) {
+        let (mut expected, mut got) = (Table::new(), Table::new());
+        one_by_one(&mut expected, &before, true);
+        one_by_one(&mut got, &before, true);
+        one_by_one(&mut expected, &batch, true);
+        folded(&mut got, &batch, true);
+        prop_assert_eq!(got, expected);
+    }
+}
+
+#[test]
+fn a_row_that_is_not_finished_leaves_nothing() {
+    let mut rows = Rows::default();
+    let mut row = rows.begin();
+    row.add(3);
+    drop(row);
+    assert!(rows.is_empty() && rows.cells.is_empty() && rows.addends.is_empty());
+}

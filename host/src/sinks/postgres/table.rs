@@ -1,0 +1,476 @@
+//! The target table: checked against the mapping when the pipeline starts, and the statements that follow from both.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row as _};
+use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, timestamp_micros};
+
+use super::binary::Unfit;
+use super::cell::{Encoder, Input, InputKind, PgColumn, encoder};
+use super::rows::{RowWriter, Shape, ShapeColumn};
+use crate::config::{As, Column, From, Mode, Postgres, RecordPart, TableName};
+
+/// `add` sums as bigint; PostgreSQL casts to the column's type.
+const INT8: u32 = 20;
+const INT8_ARRAY: u32 = 1016;
+
+/// A table that fits its mapping.
+#[derive(Debug)]
+pub struct Table {
+    pub shape: Shape,
+    pub upsert: String,
+    /// Statement and array type of its parameter; where deletes are possible.
+    pub delete: Option<(String, u32)>,
+    /// OIDs of the array types, in shape order.
+    pub arrays: Vec<u32>,
+    cells: Vec<Cell>,
+    delete_key: Option<Encoder>,
+}
+
+#[derive(Debug)]
+struct Cell {
+    name: String,
+    source: Source,
+    encoder: Encoder,
+    not_null: bool,
+    add: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Slot(Slot),
+    Header(String),
+    Record(RecordPart),
+    Constant(i64),
+}
+
+/// What a row is made of beside the message: its source record.
+pub struct RecordView<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<&'a [u8]>,
+    pub digest: &'a str,
+    /// The last header of a name.
+    pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+}
+
+/// A value that does not fit its column.
+#[derive(Debug, thiserror::Error)]
+#[error("column {column}: {unfit}")]
+pub struct Misfit {
+    pub column: String,
+    pub unfit: Unfit,
+}
+
+/// The field paths that a mapping reads, for [`Contract::compile`]: slot i is the i-th.
+pub fn fields(postgres: &Postgres) -> Vec<FieldPath> {
+    let paths = postgres.columns.iter().filter_map(|column| match &column.from {
+        From::Field(path) => Some(FieldPath::new(path)),
+        _ => None,
+    });
+    paths.collect()
+}
+
+/// Why a table does not fit: every reason at once.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Postgres(#[from] sqlx::Error),
+    #[error("{}", .0.join("\n"))]
+    Unfit(Vec<String>),
+}
+
+/// Reads the table's columns from the catalogue; `None` if there is no such table.
+pub async fn describe(connection: &mut PgConnection, table: &TableName) -> Result<Option<Vec<PgColumn>>, sqlx::Error> {
+    let name = quoted_table(table);
+    let found: Option<Oid32> =
+        sqlx::query_scalar("SELECT to_regclass($1)::oid::int8").bind(&name).fetch_one(&mut *connection).await?;
+    let Some(relation) = found else { return Ok(None) };
+    let rows = sqlx::query(
+        "SELECT a.attname::text, CASE WHEN b.typtype = 'e' THEN 'enum' ELSE b.typname::text END,
+                format_type(a.atttypid, a.atttypmod), b.oid::int8, format_type(b.typarray, NULL), b.typarray::int8,
+                CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
+                a.attnotnull OR t.typnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' OR a.attidentity = 'a',
+                ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = b.oid)
+         FROM pg_attribute a
+         JOIN pg_type t ON t.oid = a.atttypid
+         JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
+         WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
+    )
+    .bind(relation)
+    .fetch_all(connection)
+    .await?;
+    let columns = rows.into_iter().map(|row| {
+        let oid: i64 = row.try_get(3)?;
+        Ok(PgColumn {
+            name: row.try_get(0)?,
+            type_name: row.try_get(1)?,
+            sql_type: row.try_get(2)?,
+            oid: u32::try_from(oid).unwrap_or_default(),
+            array_sql_type: row.try_get(4)?,
+            array_oid: u32::try_from(row.try_get::<i64, _>(5)?).unwrap_or_default(),
+            typmod: row.try_get(6)?,
+            not_null: row.try_get(7)?,
+            has_default: row.try_get(8)?,
+            generated: row.try_get(9)?,
+            labels: row.try_get(10)?,
+        })
+    });
+    columns.collect::<Result<Vec<_>, sqlx::Error>>().map(Some)
+}
+
+type Oid32 = i64;
+
+impl Table {
+    /// Checks the mapping against the catalogue and the contract.
+    pub async fn check(
+        connection: &mut PgConnection,
+        postgres: &Postgres,
+        contract: &Contract,
+    ) -> Result<Table, Error> {
+        let name = quoted_table(&postgres.table);
+        let Some(columns) = describe(connection, &postgres.table).await? else {
+            return Err(Error::Unfit(vec![format!(
+                "table {name} does not exist: `tollgate setup` creates it, `tollgate setup --dry-run` prints how"
+            )]));
+        };
+        let mut problems = Vec::new();
+        if !has_unique_index(connection, &name, &postgres.key).await? {
+            problems.push(format!(
+                "table {name} has no primary key or unique index on exactly ({}): ON CONFLICT needs one",
+                postgres.key.join(", ")
+            ));
+        }
+        for column in &columns {
+            let mapped = postgres.columns.iter().any(|mapping| mapping.name == column.name);
+            if column.not_null && !column.has_default && !column.generated && !mapped {
+                problems.push(format!(
+                    "column {} of {name} takes no NULL and has no default, but nothing is mapped to it",
+                    column.name
+                ));
+            }
+        }
+        Table::plan(postgres, &columns, contract, problems).map_err(Error::Unfit)
+    }
+
+    fn plan(
+        postgres: &Postgres,
+        columns: &[PgColumn],
+        contract: &Contract,
+        mut problems: Vec<String>,
+    ) -> Result<Table, Vec<String>> {
+        let mut builder = Builder::default();
+        let mut slot = 0;
+        for mapping in &postgres.columns {
+            let this = slot;
+            slot += usize::from(matches!(mapping.from, From::Field(_)));
+            let Some(column) = columns.iter().find(|column| column.name == mapping.name) else {
+                problems.push(missing(mapping, columns));
+                continue;
+            };
+            if let Err(problem) = builder.column(mapping, column, Slot(this), contract) {
+                problems.push(problem);
+            }
+        }
+        if let Some(newer) = &postgres.only_if_newer
+            && let Some(column) = columns.iter().find(|column| &column.name == newer)
+            && !matches!(column.type_name.as_str(), "int2" | "int4" | "int8" | "timestamptz" | "timestamp")
+        {
+            problems.push(format!(
+                "only_if_newer: column {newer} is {}; it must be an integer or a timestamp",
+                column.sql_type
+            ));
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(builder.finish(postgres))
+    }
+
+    /// Whether a key alone can delete a row.
+    pub fn deletes(&self) -> bool {
+        self.delete_key.is_some()
+    }
+
+    /// The key column's binary form of a record key.
+    pub fn key_of(&self, record_key: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+        let misfit = |unfit| Misfit { column: self.cells[self.shape.key[0]].name.clone(), unfit };
+        let text = std::str::from_utf8(record_key).map_err(|_| {
+            misfit(Unfit::Format { value: String::from_utf8_lossy(record_key).into_owned(), expected: "UTF-8 text" })
+        })?;
+        let Some(encoder) = &self.delete_key else { return Err(misfit(Unfit::Null)) };
+        encoder.encode(&Input::Text(text), |_| None, out).map_err(misfit)
+    }
+
+    /// Writes the row of one output. The caller keeps it with [`RowWriter::finish`] or drops it.
+    pub fn write(
+        &self,
+        contract: &Contract,
+        fields: &Fields<'_>,
+        json: &dyn Fn(Slot) -> Option<String>,
+        record: &RecordView<'_>,
+        row: &mut RowWriter<'_>,
+    ) -> Result<(), Misfit> {
+        for cell in &self.cells {
+            let misfit = |unfit| Misfit { column: cell.name.clone(), unfit };
+            let input = match &cell.source {
+                Source::Slot(slot) => from_field(contract, fields, *slot, json).map_err(misfit)?,
+                Source::Header(name) => (record.header)(name).map_or(Input::Null, Input::Bytes),
+                Source::Record(part) => from_record(*part, record),
+                Source::Constant(value) => Input::Int(i128::from(*value)),
+            };
+            if cell.add {
+                let Input::Int(value) = input else { return Err(misfit(Unfit::Null)) };
+                row.add(
+                    i64::try_from(value)
+                        .map_err(|_| misfit(Unfit::Range { value: value.to_string(), into: "bigint".into() }))?,
+                );
+            } else if input == Input::Null {
+                if cell.not_null {
+                    return Err(misfit(Unfit::Null));
+                }
+                row.null();
+            } else {
+                let name = |number| match &cell.source {
+                    Source::Slot(slot) => contract.enum_name(*slot, number).map(str::to_owned),
+                    _ => None,
+                };
+                row.value(|out| cell.encoder.encode(&input, name, out)).map_err(misfit)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn missing(mapping: &Column, columns: &[PgColumn]) -> String {
+    let near = columns
+        .iter()
+        .map(|column| (strsim::damerau_levenshtein(&column.name, &mapping.name), &column.name))
+        .min()
+        .filter(|(distance, _)| *distance <= 3)
+        .map(|(_, name)| format!("; did you mean {name}?"))
+        .unwrap_or_default();
+    format!("column {} does not exist in the table{near}", mapping.name)
+}
+
+async fn has_unique_index(connection: &mut PgConnection, table: &str, key: &[String]) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indpred IS NULL
+            AND i.indexprs IS NULL AND i.indimmediate
+            AND (SELECT array_agg(a.attname::text ORDER BY a.attname::text) FROM pg_attribute a
+                 WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[]))
+              = (SELECT array_agg(k ORDER BY k) FROM unnest($2::text[]) k))",
+    )
+    .bind(table)
+    .bind(key)
+    .fetch_one(connection)
+    .await
+}
+
+/// Collects the statement's pieces column by column.
+#[derive(Default)]
+struct Builder {
+    cells: Vec<Cell>,
+    shape: Vec<ShapeColumn>,
+    arrays: Vec<u32>,
+    insert: Vec<String>,
+    select: Vec<String>,
+    unnest: Vec<String>,
+    update: Vec<String>,
+    names: Vec<String>,
+    key_types: Vec<(String, PgColumn)>,
+}
+
+impl Builder {
+    fn column(&mut self, mapping: &Column, column: &PgColumn, slot: Slot, contract: &Contract) -> Result<(), String> {
+        let quoted = quote(&mapping.name);
+        if column.generated {
+            return Err(format!("column {} is generated by PostgreSQL and cannot be mapped", column.name));
+        }
+        match mapping.mode {
+            Mode::Set => self.update.push(format!("{quoted} = excluded.{quoted}")),
+            Mode::Add => self.update.push(format!("{quoted} = t.{quoted} + excluded.{quoted}")),
+            Mode::InsertOnly => {}
+        }
+        self.insert.push(quoted);
+        self.key_types.push((mapping.name.clone(), column.clone()));
+        if mapping.from == From::Now {
+            if !matches!(column.type_name.as_str(), "timestamptz" | "timestamp" | "date") {
+                return Err(format!(
+                    "column {} has type {}, but now() needs timestamptz",
+                    column.name, column.sql_type
+                ));
+            }
+            self.select.push("now()".into());
+            return Ok(());
+        }
+        let (source, kind) = source(mapping, slot, contract);
+        let add = mapping.mode == Mode::Add;
+        let (encoder, element, array, sql) = if add {
+            if kind != InputKind::Int || !matches!(column.type_name.as_str(), "int2" | "int4" | "int8" | "numeric") {
+                return Err(format!(
+                    "column {}: `add` needs a whole number and an integer or numeric column",
+                    column.name
+                ));
+            }
+            (Encoder::Int { width: 8 }, INT8, INT8_ARRAY, "bigint[]".to_owned())
+        } else {
+            let encoder = encoder(kind, &mapping.as_, column)?;
+            (encoder, column.oid, column.array_oid, column.array_sql_type.clone())
+        };
+        let index = self.cells.len();
+        self.select.push(format!("u.c{index}"));
+        self.unnest.push(format!("${}::{sql}", index + 1));
+        self.arrays.push(array);
+        self.names.push(mapping.name.clone());
+        self.shape.push(ShapeColumn { element, mode: mapping.mode });
+        self.cells.push(Cell { name: mapping.name.clone(), source, encoder, not_null: column.not_null, add });
+        Ok(())
+    }
+
+    fn finish(mut self, postgres: &Postgres) -> Table {
+        let table = quoted_table(&postgres.table);
+        let position = |name: &String| self.names.iter().position(|column| column == name);
+        let key: Vec<usize> = postgres.key.iter().filter_map(position).collect();
+        let newer = postgres.only_if_newer.as_ref().and_then(position);
+        let keys: Vec<String> = postgres.key.iter().map(|name| quote(name)).collect();
+        // A key column is equal already where the update happens.
+        self.update.retain(|set| !keys.iter().any(|key| set.starts_with(&format!("{key} = "))));
+        let action =
+            if self.update.is_empty() { "NOTHING".into() } else { format!("UPDATE SET {}", self.update.join(", ")) };
+        let guard = match postgres.only_if_newer.as_ref().map(|name| quote(name)) {
+            Some(column) if !self.update.is_empty() => {
+                format!(" WHERE t.{column} IS NULL OR excluded.{column} > t.{column}")
+            }
+            _ => String::new(),
+        };
+        let names: Vec<String> = (0..self.cells.len()).map(|index| format!("c{index}")).collect();
+        let upsert = format!(
+            "INSERT INTO {table} AS t ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT ({}) DO {action}{guard}",
+            self.insert.join(", "),
+            self.select.join(", "),
+            self.unnest.join(", "),
+            names.join(", "),
+            keys.join(", "),
+        );
+        let single = (postgres.key.len() == 1 && newer.is_none()).then(|| &postgres.key[0]);
+        let column = single.and_then(|name| self.key_types.iter().find(|(column, _)| column == name));
+        let delete_key = column.and_then(|(_, column)| key_encoder(column));
+        let delete = column.filter(|_| delete_key.is_some()).map(|(name, column)| {
+            let statement = format!("DELETE FROM {table} WHERE {} = ANY ($1::{})", quote(name), column.array_sql_type);
+            (statement, column.array_oid)
+        });
+        let shape = Shape { columns: self.shape, key, newer };
+        Table { shape, upsert, delete, arrays: self.arrays, cells: self.cells, delete_key }
+    }
+}
+
+/// How a record key in text becomes the key column's value.
+fn key_encoder(column: &PgColumn) -> Option<Encoder> {
+    let conversion = match column.type_name.as_str() {
+        "uuid" => As::Uuid,
+        "int2" | "int4" | "int8" => As::Int,
+        _ => As::Natural,
+    };
+    encoder(InputKind::Text, &conversion, column).ok()
+}
+
+fn source(mapping: &Column, slot: Slot, contract: &Contract) -> (Source, InputKind) {
+    match &mapping.from {
+        From::Field(_) => {
+            let kind = if mapping.as_ == As::Jsonb { InputKind::Json } else { kind_of(&contract.field(slot).kind) };
+            (Source::Slot(slot), kind)
+        }
+        From::Header(name) => (Source::Header(name.clone()), InputKind::Header),
+        From::Record(part) => {
+            let kind = match part {
+                RecordPart::Topic | RecordPart::Digest => InputKind::Text,
+                RecordPart::Key => InputKind::Header,
+                RecordPart::Partition | RecordPart::Offset => InputKind::Int,
+                RecordPart::Timestamp => InputKind::Micros,
+            };
+            (Source::Record(*part), kind)
+        }
+        From::Constant(value) => (Source::Constant(*value), InputKind::Int),
+        // Handled before: it is an expression of the statement.
+        From::Now => (Source::Constant(0), InputKind::Micros),
+    }
+}
+
+/// What a field of this kind brings to a column.
+pub fn kind_of(kind: &Kind) -> InputKind {
+    match kind {
+        Kind::Bool => InputKind::Bool,
+        Kind::I32 | Kind::I64 | Kind::U32 | Kind::U64 => InputKind::Int,
+        Kind::F32 | Kind::F64 => InputKind::Float,
+        Kind::String => InputKind::Text,
+        Kind::Bytes => InputKind::Bytes,
+        Kind::Enum(_) => InputKind::Enum,
+        Kind::Timestamp => InputKind::Micros,
+        _ => InputKind::Json,
+    }
+}
+
+fn from_field<'a>(
+    contract: &'a Contract,
+    fields: &Fields<'a>,
+    slot: Slot,
+    json: &dyn Fn(Slot) -> Option<String>,
+) -> Result<Input<'a>, Unfit> {
+    let value = match fields.get(slot) {
+        Value::Default => contract.field(slot).default_value(),
+        value => value,
+    };
+    Ok(match value {
+        Value::Absent | Value::Default => Input::Null,
+        Value::Bool(value) => Input::Bool(value),
+        Value::I32(value) => Input::Int(i128::from(value)),
+        Value::I64(value) => Input::Int(i128::from(value)),
+        Value::U32(value) => Input::Int(i128::from(value)),
+        Value::U64(value) => Input::Int(i128::from(value)),
+        Value::F32(value) => Input::Float(f64::from(value)),
+        Value::F64(value) => Input::Float(value),
+        Value::Str(value) => Input::Text(value),
+        Value::Bytes(value) => Input::Bytes(value),
+        Value::Enum(value) => Input::Enum(value),
+        Value::Message(_) | Value::Split(_) if contract.field(slot).kind == Kind::Timestamp => {
+            let bytes = fields.message(slot).unwrap_or_default();
+            timestamp_micros(&bytes)
+                .map(Input::Micros)
+                .ok_or_else(|| Unfit::Range { value: "the timestamp".into(), into: "timestamptz".into() })?
+        }
+        Value::Message(_) | Value::Split(_) | Value::List(_) | Value::Map(_) => {
+            json(slot).map_or(Input::Null, Input::Json)
+        }
+    })
+}
+
+fn from_record<'a>(part: RecordPart, record: &RecordView<'a>) -> Input<'a> {
+    match part {
+        RecordPart::Topic => Input::Text(record.topic),
+        RecordPart::Partition => Input::Int(i128::from(record.partition)),
+        RecordPart::Offset => Input::Int(i128::from(record.offset)),
+        RecordPart::Timestamp if record.timestamp < 0 => Input::Null,
+        RecordPart::Timestamp => Input::Micros(record.timestamp.saturating_mul(1_000)),
+        RecordPart::Key => record.key.map_or(Input::Null, Input::Bytes),
+        RecordPart::Digest => Input::Text(record.digest),
+    }
+}
+
+/// An identifier as SQL writes it, whatever it holds.
+pub fn quote(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+pub fn quoted_table(table: &TableName) -> String {
+    match &table.schema {
+        Some(schema) => format!("{}.{}", quote(schema), quote(&table.name)),
+        None => quote(&table.name),
+    }
+}
+
+/// What a statement is safe to be built from: only quoted identifiers and numbered parameters.
+pub fn safe(statement: String) -> AssertSqlSafe<String> {
+    AssertSqlSafe(statement)
+}

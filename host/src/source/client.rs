@@ -1,0 +1,126 @@
+//! librdkafka's settings for this pipeline, and the one file that calls rdkafka-sys.
+
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+
+use crate::config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
+
+/// What consumer, producers and admin client share: brokers, TLS, SASL, the user's own settings.
+pub fn base(source: &Source) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &source.brokers);
+    config.set("client.id", "tollgate");
+    // Reconnect within a second of a broker's return: an outage should cost what it lasted.
+    config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+    security(&source.security, &mut config);
+    for (key, value) in &source.extra {
+        config.set(key, value);
+    }
+    config
+}
+
+fn security(security: &Security, config: &mut ClientConfig) {
+    let protocol = match (&security.tls, &security.sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    config.set("security.protocol", protocol);
+    if let Some(tls) = &security.tls {
+        let paths = [
+            ("ssl.ca.location", &tls.ca),
+            ("ssl.certificate.location", &tls.certificate),
+            ("ssl.key.location", &tls.key),
+        ];
+        for (key, path) in paths {
+            if let Some(path) = path {
+                config.set(key, path.to_string_lossy());
+            }
+        }
+        if let Some(password) = &tls.key_password {
+            config.set("ssl.key.password", password.expose());
+        }
+        if tls.skip_hostname {
+            config.set("ssl.endpoint.identification.algorithm", "none");
+        }
+    }
+    if let Some(sasl) = &security.sasl {
+        let mechanism = match sasl.mechanism {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+        };
+        config.set("sasl.mechanism", mechanism);
+        config.set("sasl.username", &sasl.username).set("sasl.password", sasl.password.expose());
+    }
+}
+
+/// The consumer's settings. The reasons for the numbers that are not ours to choose freely:
+/// `fetch.queue.backoff.ms` defaults to a second, which is a second of latency whenever the queue was full once;
+/// `auto.offset.reset=error` because a silent jump loses events; the classic protocol because librdkafka 2.12's
+/// implementation of the new one stalls.
+pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
+    let source = &pipeline.source;
+    let mut config = base(source);
+    let millis = |duration: std::time::Duration| duration.as_millis().to_string();
+    config
+        .set("group.id", &source.group_id)
+        .set("group.protocol", "classic")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("session.timeout.ms", millis(source.session_timeout))
+        .set("heartbeat.interval.ms", millis(source.heartbeat_interval))
+        .set("max.poll.interval.ms", millis(source.max_poll_interval))
+        .set("fetch.wait.max.ms", "20")
+        .set("fetch.queue.backoff.ms", "5")
+        .set("queued.min.messages", "20000")
+        .set("queued.max.messages.kbytes", "16384");
+    if let Some(id) = &source.group_instance_id {
+        config.set("group.instance.id", id);
+    }
+    config
+}
+
+/// A producer's settings; transactional where the mode is effectively once.
+pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientConfig {
+    let mut config = base(&pipeline.source);
+    let transaction = pipeline.delivery.transaction_timeout;
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // The lane sends a batch's records at once and then waits for them: lingering would only add its time.
+        .set("linger.ms", "0")
+        .set("compression.type", "lz4")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", "200000")
+        // 100 ms by default, which every transaction after a fast one would wait.
+        .set("retry.backoff.ms", "2")
+        .set("retry.backoff.max.ms", "100")
+        .set("message.timeout.ms", (transaction.as_millis() * 2 / 3).to_string());
+    if let (DeliveryMode::EffectivelyOnce, Some(id)) = (pipeline.delivery.mode, transactional_id) {
+        config.set("transactional.id", id).set("transaction.timeout.ms", transaction.as_millis().to_string());
+    }
+    config
+}
+
+/// The group's generation, or `None` before the member has joined: the broker takes an offset commit with generation -1
+/// from anybody, so a lane must not commit then.
+#[allow(unsafe_code, reason = "rdkafka keeps the generation to itself; it is readable through rdkafka-sys only")]
+pub fn generation<C: ClientContext + ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<i32> {
+    // SAFETY: the client outlives the call, and the metadata object is ours until it is destroyed below.
+    let generation = unsafe {
+        let metadata = rdkafka_sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr());
+        if metadata.is_null() {
+            return None;
+        }
+        let generation = rdkafka_sys::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        rdkafka_sys::rd_kafka_consumer_group_metadata_destroy(metadata);
+        generation
+    };
+    (generation >= 0).then_some(generation)
+}

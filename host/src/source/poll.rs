@@ -1,0 +1,420 @@
+//! The poll thread: records into batches, batches to lanes, rebalances to their end.
+//!
+//! One loop. Each turn handles what the other threads said, polls once, and hands over what is due.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::batch::RecordBatch;
+use super::rebalance::{Callbacks, Rebalance};
+use super::takeover::{Answer, Request, Taken, is_fatal};
+use crate::engine::Shared;
+use crate::lane::{Control, Inbox};
+use crate::limits;
+use crate::position::{NextOffset, Offset, Partition};
+
+/// How the poll loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to, and the lanes have let go of their partitions.
+    Drained,
+    /// It cannot go on.
+    Halted(String),
+}
+
+/// What the other threads say to this one.
+enum Event {
+    Rebalance(Rebalance),
+    Takeover(Answer),
+    /// A lane has let go of what it was told to.
+    Released(u64),
+}
+
+pub struct Poll {
+    pub shared: Arc<Shared>,
+    pub consumer: Arc<BaseConsumer<Callbacks>>,
+    pub rebalances: Receiver<Rebalance>,
+    pub takeovers: Sender<Request>,
+    pub taken: Receiver<Answer>,
+    pub lanes: Vec<Inbox>,
+    pub released: Receiver<u64>,
+    pub state: State,
+}
+
+/// What the poll thread knows.
+#[derive(Default)]
+pub struct State {
+    tracked: BTreeMap<Partition, Tracked>,
+    filling: Vec<Filling>,
+    assignment: u64,
+    revoking: Option<Revoking>,
+    halted: Option<String>,
+}
+
+/// A partition of ours.
+struct Tracked {
+    /// The next offset to take.
+    position: NextOffset,
+    assignment: u64,
+    /// A gap before the first record after an assign, a resume or a seek has been looked at twice.
+    confirmed: bool,
+}
+
+/// A lane's batch in the making.
+#[derive(Default)]
+struct Filling {
+    batch: RecordBatch,
+    since: Option<Instant>,
+    /// The lane did not take this batch in time: its partitions are paused until it does and the backlog is down.
+    stalled: bool,
+}
+
+/// A revocation that waits for the lanes.
+struct Revoking {
+    list: TopicPartitionList,
+    token: u64,
+    waiting: usize,
+}
+
+impl Poll {
+    /// Runs until the process drains or must halt. The consumer is still open afterwards.
+    pub fn run(mut self) -> Ended {
+        self.state.filling.resize_with(self.lanes.len(), Filling::default);
+        let topic = self.shared.pipeline.source.topic.clone();
+        if let Err(error) = self.consumer.subscribe(&[&topic]) {
+            return Ended::Halted(format!("cannot subscribe to {topic}: {error}"));
+        }
+        let mut drain_sent = false;
+        loop {
+            while let Some(event) = self.next_event() {
+                self.handle(event);
+            }
+            if let Some(message) = self.state.halted.take() {
+                return Ended::Halted(message);
+            }
+            if self.shared.draining() {
+                // A revocation that is under way is finished first.
+                if self.state.revoking.is_none() {
+                    if drain_sent {
+                        return Ended::Drained;
+                    }
+                    self.release_all();
+                    drain_sent = true;
+                }
+            }
+            self.poll_once(drain_sent);
+            self.dispatch();
+        }
+    }
+
+    fn next_event(&self) -> Option<Event> {
+        if let Ok(rebalance) = self.rebalances.try_recv() {
+            return Some(Event::Rebalance(rebalance));
+        }
+        if let Ok(answer) = self.taken.try_recv() {
+            return Some(Event::Takeover(answer));
+        }
+        self.released.try_recv().ok().map(Event::Released)
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Rebalance(Rebalance::Assign(partitions)) => self.assign(partitions),
+            Event::Rebalance(Rebalance::Revoke { partitions, lost }) => self.revoke(&partitions, lost),
+            Event::Takeover(Answer::Taken { partitions, assignment }) => self.taken(&partitions, assignment),
+            Event::Takeover(Answer::Halt(message)) => self.state.halted = Some(message),
+            Event::Released(token) => self.released(token),
+        }
+    }
+
+    fn assign(&mut self, partitions: Vec<Partition>) {
+        self.state.assignment += 1;
+        self.shared.joined();
+        if partitions.is_empty() {
+            // A spare member: it has joined, and gets nothing until somebody leaves.
+            self.answer(self.consumer.incremental_assign(&TopicPartitionList::new()));
+            return;
+        }
+        let request = Request { partitions, assignment: self.state.assignment };
+        if self.takeovers.send(request).is_err() {
+            self.state.halted = Some("the takeover thread has ended".into());
+        }
+    }
+
+    fn taken(&mut self, partitions: &[Taken], assignment: u64) {
+        if assignment != self.state.assignment || self.shared.draining() {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for taken in partitions {
+            let begin = taken.resume.begin();
+            if let Err(error) = list.add_partition_offset(
+                &self.shared.pipeline.source.topic,
+                taken.partition.0,
+                KafkaOffset::Offset(begin.0),
+            ) {
+                self.state.halted = Some(format!("offset {begin} of partition {}: {error}", taken.partition));
+                return;
+            }
+            let tracked = Tracked { position: begin, assignment, confirmed: false };
+            self.state.tracked.insert(taken.partition, tracked);
+            let lane = self.lane_of(taken.partition);
+            if self.lanes[lane].control.send(Control::Assign { taken: *taken, assignment }).is_err() {
+                self.state.halted = Some(format!("lane {lane} has ended"));
+                return;
+            }
+        }
+        self.answer(self.consumer.incremental_assign(&list));
+        for lane in 0..self.lanes.len() {
+            if self.state.filling[lane].stalled {
+                self.pause(lane);
+            }
+        }
+        self.shared.metrics.partitions(self.state.tracked.len());
+    }
+
+    /// Lanes finish (past the decision) or abort what they have of these partitions; then they are let go.
+    fn revoke(&mut self, partitions: &[Partition], lost: bool) {
+        // A takeover that is still under way has become void.
+        self.state.assignment += 1;
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            self.state.tracked.remove(partition);
+            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+        }
+        self.shared.metrics.partitions(self.state.tracked.len());
+        let token = self.state.assignment;
+        let mut waiting = 0;
+        for (lane, inbox) in self.lanes.iter().enumerate() {
+            let theirs: BTreeSet<Partition> =
+                partitions.iter().copied().filter(|partition| self.lane_of(*partition) == lane).collect();
+            if !theirs.is_empty() && inbox.control.send(Control::Revoke { partitions: theirs, lost, token }).is_ok() {
+                waiting += 1;
+            }
+        }
+        self.state.revoking = Some(Revoking { list, token, waiting });
+        if waiting == 0 {
+            self.unassign();
+        }
+    }
+
+    fn released(&mut self, token: u64) {
+        if let Some(revoking) = self.state.revoking.as_mut().filter(|revoking| revoking.token == token) {
+            revoking.waiting -= 1;
+            if revoking.waiting == 0 {
+                self.unassign();
+            }
+        }
+    }
+
+    fn unassign(&mut self) {
+        if let Some(revoking) = self.state.revoking.take()
+            && !self.shared.draining()
+        {
+            self.answer(self.consumer.incremental_unassign(&revoking.list));
+        }
+    }
+
+    fn release_all(&mut self) {
+        let partitions: Vec<Partition> = self.state.tracked.keys().copied().collect();
+        self.revoke(&partitions, false);
+    }
+
+    fn answer(&mut self, done: Result<(), KafkaError>) {
+        if let Err(error) = done {
+            // The group has moved on already; it will say so in the next rebalance.
+            tracing::warn!(%error, "the group did not take our answer to a rebalance");
+        }
+    }
+
+    /// Each partition always meets the same lane, so order within it needs no coordination.
+    fn lane_of(&self, partition: Partition) -> usize {
+        usize::try_from(partition.0).unwrap_or_default() % self.lanes.len()
+    }
+
+    fn poll_once(&mut self, draining: bool) {
+        let waiting = self.state.filling.iter().any(|filling| !filling.batch.is_empty());
+        let timeout = if waiting || draining { limits::POLL_BUSY } else { limits::POLL_IDLE };
+        let consumer = Arc::clone(&self.consumer);
+        match consumer.poll(timeout) {
+            None => {}
+            Some(Ok(message)) if !draining => {
+                consumer.context().heard();
+                self.take(&message);
+                // What is fetched already costs no wait: fill up before looking at the rest of the world.
+                for _ in 0..limits::POLL_RUN {
+                    match consumer.poll(Duration::ZERO) {
+                        Some(Ok(message)) => self.take(&message),
+                        Some(Err(error)) => return self.consumer_error(&error),
+                        None => break,
+                    }
+                    if self.state.filling.iter().any(|filling| self.full(filling)) {
+                        break;
+                    }
+                }
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => self.consumer_error(&error),
+        }
+    }
+
+    fn full(&self, filling: &Filling) -> bool {
+        let batch = &self.shared.pipeline.delivery.batch;
+        filling.batch.records.len() >= batch.max_events || filling.batch.bytes() >= batch.max_bytes
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>) {
+        let partition = Partition(message.partition());
+        let offset = Offset(message.offset());
+        let lane = self.lane_of(partition);
+        let Some(tracked) = self.state.tracked.get_mut(&partition) else { return };
+        if self.state.filling[lane].stalled || tracked.position.is_past(offset) {
+            return;
+        }
+        if tracked.position < NextOffset(offset.0) {
+            // A gap. Transaction markers and compaction leave them; a record that librdkafka skipped must not.
+            if !tracked.confirmed {
+                tracked.confirmed = true;
+                let position = tracked.position;
+                self.seek(partition, position);
+                return;
+            }
+            self.shared.metrics.gap();
+        }
+        tracked.confirmed = true;
+        tracked.position = offset.next();
+        let assignment = tracked.assignment;
+        let filling = &mut self.state.filling[lane];
+        if filling.batch.is_empty() {
+            filling.since = Some(Instant::now());
+        }
+        filling.batch.push(message, assignment);
+        self.shared.metrics.fetched(message.payload_len());
+    }
+
+    fn seek(&mut self, partition: Partition, position: NextOffset) {
+        let topic = &self.shared.pipeline.source.topic;
+        if let Err(error) =
+            self.consumer.seek(topic, partition.0, KafkaOffset::Offset(position.0), limits::SEEK_TIMEOUT)
+        {
+            tracing::warn!(%partition, %position, %error, "seek failed");
+            if let Some(tracked) = self.state.tracked.get_mut(&partition) {
+                tracked.confirmed = false;
+            }
+        }
+    }
+
+    fn consumer_error(&mut self, error: &KafkaError) {
+        let code = error.rdkafka_error_code();
+        if is_fatal(error) {
+            self.state.halted = Some(format!("the consumer cannot go on: {error}"));
+        } else if code == Some(RDKafkaErrorCode::AutoOffsetReset) || code == Some(RDKafkaErrorCode::OffsetOutOfRange) {
+            self.state.halted = Some(format!(
+                "the next offset is not in topic {} any more: {error}; records were deleted before they were read, and \
+                 only you can say that they may be skipped (docs/halts.md)",
+                self.shared.pipeline.source.topic
+            ));
+        } else if code == Some(RDKafkaErrorCode::PollExceeded) {
+            tracing::error!(%error, "this member did not poll in time and was put out of the group");
+        } else {
+            tracing::warn!(%error, "consumer");
+        }
+    }
+
+    /// Hands over every batch that is due: full, or old enough while its lane has nothing to do.
+    fn dispatch(&mut self) {
+        let wait = self.shared.pipeline.delivery.batch.max_wait;
+        for lane in 0..self.lanes.len() {
+            let filling = &self.state.filling[lane];
+            if filling.stalled {
+                self.unstall(lane);
+                continue;
+            }
+            let Some(since) = filling.since else { continue };
+            if self.full(filling) || (self.lanes[lane].idle() && since.elapsed() >= wait) {
+                self.hand_over(lane);
+            }
+        }
+    }
+
+    /// First level of backpressure: wait for the lane, while librdkafka's own bounds throttle the fetch at no cost.
+    fn hand_over(&mut self, lane: usize) {
+        let fresh = self.lanes[lane].recycled.try_recv().unwrap_or_default();
+        let filling = &mut self.state.filling[lane];
+        let batch = std::mem::replace(&mut filling.batch, fresh);
+        filling.since = None;
+        let patience = limits::LANE_PATIENCE.min(self.shared.pipeline.source.max_poll_interval / 10);
+        match self.lanes[lane].send(batch, patience) {
+            Ok(()) => {}
+            Err(SendTimeoutError::Timeout(batch)) => self.stall(lane, batch),
+            Err(SendTimeoutError::Disconnected(_)) => self.state.halted = Some(format!("lane {lane} has ended")),
+        }
+    }
+
+    /// Second level: an outage. The lane's partitions are paused, and polling goes on to stay in the group.
+    fn stall(&mut self, lane: usize, batch: RecordBatch) {
+        let filling = &mut self.state.filling[lane];
+        filling.batch = batch;
+        filling.stalled = true;
+        self.shared.metrics.pause();
+        tracing::warn!(lane, "the lane takes no more batches: its partitions are paused until it does");
+        self.pause(lane);
+    }
+
+    fn pause(&self, lane: usize) {
+        let list = self.partitions_of(lane);
+        if let Err(error) = self.consumer.pause(&list) {
+            tracing::warn!(lane, %error, "pause failed");
+        }
+    }
+
+    fn unstall(&mut self, lane: usize) {
+        let filling = &mut self.state.filling[lane];
+        if !filling.batch.is_empty() {
+            let batch = std::mem::take(&mut filling.batch);
+            match self.lanes[lane].send(batch, Duration::ZERO) {
+                Ok(()) => filling.since = None,
+                Err(SendTimeoutError::Timeout(back)) => filling.batch = back,
+                Err(SendTimeoutError::Disconnected(_)) => self.state.halted = Some(format!("lane {lane} has ended")),
+            }
+            return;
+        }
+        if !self.lanes[lane].half_empty() {
+            return;
+        }
+        self.state.filling[lane].stalled = false;
+        let list = self.partitions_of(lane);
+        if let Err(error) = self.consumer.resume(&list) {
+            tracing::warn!(lane, %error, "resume failed");
+        }
+        let positions: Vec<_> = self
+            .state
+            .tracked
+            .iter_mut()
+            .filter(|(partition, _)| usize::try_from(partition.0).unwrap_or_default() % self.lanes.len() == lane)
+            .map(|(partition, tracked)| {
+                tracked.confirmed = false;
+                (*partition, tracked.position)
+            })
+            .collect();
+        for (partition, position) in positions {
+            self.seek(partition, position);
+        }
+        tracing::info!(lane, "the lane takes batches again");
+    }
+
+    fn partitions_of(&self, lane: usize) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in self.state.tracked.keys().filter(|partition| self.lane_of(**partition) == lane) {
+            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+        }
+        list
+    }
+}

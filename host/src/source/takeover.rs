@@ -1,0 +1,246 @@
+//! Takes partitions over, on a thread of its own while the poll thread goes on polling.
+//!
+//! The order is the protocol: a dead member's transactions are ended, so that the group's offset is stable; the offset
+//! is read; the epoch is raised, after which no older owner can commit in PostgreSQL; the progress row is read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::rebalance::Callbacks;
+use crate::config::{DeliveryMode, Pipeline, Start};
+use crate::engine::Shared;
+use crate::position::{NextOffset, Partition};
+use crate::progress::{self, Halt, Resume, Takeover, store};
+use crate::sinks::kafka::Producer;
+use crate::sinks::postgres::connect;
+
+const CALL: Duration = Duration::from_secs(5);
+
+/// A partition that is ours now.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    pub partition: Partition,
+    pub epoch: i64,
+    pub resume: Resume,
+    /// The group's offset must be committed before the first batch.
+    pub establish: bool,
+}
+
+/// Partitions to take over, and the assignment they belong to.
+#[derive(Debug)]
+pub struct Request {
+    pub partitions: Vec<Partition>,
+    pub assignment: u64,
+}
+
+#[derive(Debug)]
+pub enum Answer {
+    Taken {
+        partitions: Vec<Taken>,
+        assignment: u64,
+    },
+    /// A person has to look.
+    Halt(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    #[error("kafka: {0}")]
+    Kafka(#[from] KafkaError),
+    #[error("kafka: {0}")]
+    Transaction(#[from] crate::sinks::kafka::Error),
+    #[error("{0}")]
+    Halt(String),
+}
+
+/// Answers requests until the channel closes. Outages are retried with backoff, for as long as they last.
+pub fn run(
+    shared: &Arc<Shared>,
+    consumer: &Arc<BaseConsumer<Callbacks>>,
+    requests: &Receiver<Request>,
+    answers: &Sender<Answer>,
+) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let mut worker = Worker { shared, consumer, connection: None };
+    while let Ok(request) = requests.recv() {
+        let mut backoff = shared.backoff();
+        let answer = loop {
+            if shared.stopping() {
+                return;
+            }
+            match runtime.block_on(worker.take(&request)) {
+                Ok(partitions) => break Answer::Taken { partitions, assignment: request.assignment },
+                Err(Error::Halt(message)) => break Answer::Halt(message),
+                Err(error) => {
+                    worker.connection = None;
+                    shared.trouble("takeover", &error.to_string());
+                    std::thread::sleep(backoff.next_wait());
+                }
+            }
+        };
+        shared.no_trouble("takeover");
+        if answers.send(answer).is_err() {
+            return;
+        }
+    }
+}
+
+struct Worker<'a> {
+    shared: &'a Arc<Shared>,
+    consumer: &'a Arc<BaseConsumer<Callbacks>>,
+    connection: Option<sqlx::PgConnection>,
+}
+
+impl Worker<'_> {
+    async fn take(&mut self, request: &Request) -> Result<Vec<Taken>, Error> {
+        let began = std::time::Instant::now();
+        self.end_dead_transactions().await?;
+        let groups = self.group_offsets(&request.partitions)?;
+        let mut taken = Vec::with_capacity(request.partitions.len());
+        let mut partitions = request.partitions.clone();
+        // One order for all members: two takeovers that overlap wait for each other instead of deadlocking.
+        partitions.sort_unstable();
+        for partition in partitions {
+            taken.push(self.take_one(partition, groups.get(&partition).copied()).await?);
+        }
+        self.shared.metrics.takeover(began.elapsed());
+        Ok(taken)
+    }
+
+    async fn take_one(&mut self, partition: Partition, group: Option<NextOffset>) -> Result<Taken, Error> {
+        let pipeline = &self.shared.pipeline;
+        let owner = &self.shared.owner;
+        let connection = connected(&mut self.connection, pipeline).await?;
+        let row = store::raise_epoch(connection, owner, partition).await?;
+        let decision = match pipeline.delivery.mode {
+            DeliveryMode::EffectivelyOnce => {
+                progress::takeover(group, row.map(|(_, row)| row)).map_err(|halt| halted(pipeline, partition, halt))?
+            }
+            DeliveryMode::AtLeastOnce => progress::takeover_at_least_once(group, row.map(|(_, row)| row)),
+        };
+        let (resume, establish) = match decision {
+            Takeover::Resume(resume) => (resume, false),
+            Takeover::Establish(resume) => (resume, true),
+            Takeover::Start => (Resume::at(self.start(partition)?), true),
+        };
+        let epoch = match row {
+            Some((epoch, _)) => epoch,
+            None => {
+                let connection = connected(&mut self.connection, pipeline).await?;
+                store::begin(connection, owner, partition, resume.rows).await?.0
+            }
+        };
+        tracing::info!(%partition, epoch, rows = %resume.rows, outputs = %resume.outputs, "partition taken over");
+        Ok(Taken { partition, epoch, resume, establish })
+    }
+
+    /// K of each partition. With `read_committed` the broker answers only once no transaction holds it open.
+    fn group_offsets(&self, partitions: &[Partition]) -> Result<BTreeMap<Partition, NextOffset>, Error> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+        }
+        let committed = self.consumer.committed_offsets(list, CALL)?;
+        let mut offsets = BTreeMap::new();
+        for element in committed.elements() {
+            element.error()?;
+            if let KafkaOffset::Offset(offset) = element.offset() {
+                offsets.insert(Partition(element.partition()), NextOffset(offset));
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// What `start:` means for a partition that nobody has read.
+    fn start(&self, partition: Partition) -> Result<NextOffset, Error> {
+        let topic = &self.shared.pipeline.source.topic;
+        let (low, high) = self.consumer.fetch_watermarks(topic, partition.0, CALL)?;
+        Ok(NextOffset(match self.shared.pipeline.source.start {
+            Start::Earliest => low,
+            Start::Latest => high,
+            Start::Timestamp(millis) => {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(millis))?;
+                let found = self.consumer.offsets_for_times(list, CALL)?;
+                match found.elements().first().map(|element| element.offset()) {
+                    Some(KafkaOffset::Offset(offset)) => offset,
+                    // Nothing that young: begin with what comes.
+                    _ => high,
+                }
+            }
+        }))
+    }
+
+    /// Ends what a killed member left open: its transactions would hold the group's offsets for `transaction_timeout`.
+    async fn end_dead_transactions(&mut self) -> Result<(), Error> {
+        let pipeline = &self.shared.pipeline;
+        let Some(own) = self.shared.slot() else { return Ok(()) };
+        let connection = connected(&mut self.connection, pipeline).await?;
+        for slot in store::dead_slots(connection, &pipeline.name, own).await? {
+            for lane in 0..slot.lanes {
+                let id = transactional_id(&pipeline.name, slot.number, lane);
+                drop(Producer::connect(pipeline, &id, self.shared.sizes, CALL)?);
+            }
+            store::bury(connection, &pipeline.name, slot).await?;
+            tracing::info!(slot = slot.number, "ended the transactions of a member that is gone");
+        }
+        Ok(())
+    }
+}
+
+/// The same names for the same slot and lane, always: that is what ends a dead process's transactions.
+pub fn transactional_id(pipeline: &str, slot: i32, lane: i32) -> String {
+    format!("{pipeline}-{slot}-{lane}-a")
+}
+
+async fn connected<'c>(
+    connection: &'c mut Option<sqlx::PgConnection>,
+    pipeline: &Pipeline,
+) -> Result<&'c mut sqlx::PgConnection, Error> {
+    if connection.is_none() {
+        *connection = Some(connect::open(pipeline, "takeover").await?);
+    }
+    // Set in the line above where it was missing.
+    connection.as_mut().ok_or_else(|| Error::Kafka(KafkaError::Canceled))
+}
+
+fn halted(pipeline: &Pipeline, partition: Partition, halt: Halt) -> Error {
+    let (group, topic) = (&pipeline.source.group_id, &pipeline.source.topic);
+    let reset = |offset: NextOffset| {
+        format!(
+            "to go on at {offset}: kafka-consumer-groups.sh --bootstrap-server {} --group {group} \
+             --topic {topic}:{partition} --reset-offsets --to-offset {offset} --execute",
+            pipeline.source.brokers
+        )
+    };
+    let advice = match halt {
+        Halt::NoProgress { .. } => {
+            format!("use a group_id of its own, or delete the group's offsets of {topic} to begin by the start policy")
+        }
+        Halt::NoGroupOffset { row } => reset(row),
+        Halt::GroupMoved { next, .. } => reset(next),
+    };
+    Error::Halt(format!("partition {partition} of {topic} cannot be taken over: {halt}; {advice}"))
+}
+
+/// Whether waiting can help with what the consumer reported.
+pub fn is_fatal(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumptionFatal(_))
+        || matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+                    | RDKafkaErrorCode::InconsistentGroupProtocol
+                    | RDKafkaErrorCode::Fatal
+            )
+        )
+}
