@@ -135,7 +135,7 @@ fn tollgate(setting: &Setting, job: &Job, output: bool) -> anyhow::Result<Start>
     let tollgate = setting.tollgate.as_ref().context("there is no Tollgate to run")?;
     let metrics = free_address()?;
     let file = setting.work.join(format!("{}.yaml", job.group));
-    fs::write(&file, pipeline(tollgate, job, &metrics, output))
+    fs::write(&file, pipeline(&tollgate.protos, &tollgate.component, job, &metrics, output))
         .with_context(|| format!("{} cannot be written", file.display()))?;
     let command = |verb: &str| {
         let mut command = Command::new(&tollgate.program);
@@ -150,17 +150,18 @@ fn tollgate(setting: &Setting, job: &Job, output: bool) -> anyhow::Result<Start>
     Ok(Start { command: command("run"), metrics: Some(metrics) })
 }
 
-/// The pipeline of the bench: all that is not said here is at its default, batches and limits among it.
-fn pipeline(tollgate: &Tollgate, job: &Job, metrics: &str, output: bool) -> String {
+/// The pipeline of the bench: all that is not said here is at its default, batches and limits among it. The load's yen have
+/// decimals, so the rule about them is off, for every engine.
+pub fn pipeline(protos: &Path, component: &Path, job: &Job, metrics: &str, output: bool) -> String {
     let Job { group, topic, output: output_topic, .. } = job;
-    let (protos, component) = (quoted(&tollgate.protos), quoted(&tollgate.component));
+    let (protos, component) = (quoted(protos), quoted(component));
     let output = if output { format!("output: {{ topic: {output_topic} }}\n") } else { String::new() };
     format!(
         "pipeline: {group}
 source: {{ brokers: \"${{KAFKA_BROKERS}}\", topic: {topic}, group_id: {group}, start: earliest }}
 contract: {{ protos: {protos}, message: payments.v1.PaymentEvent }}
 transforms:
-  - {{ component: {component} }}
+  - {{ component: {component}, config: {{ check_minor_units: false }} }}
 {output}dead_letter: {{ topic: {DEAD_LETTERS} }}
 postgres:
   url: \"${{DATABASE_URL}}\"
@@ -194,10 +195,9 @@ mod tests {
 
     #[test]
     fn the_pipeline_differs_by_its_output_alone() {
-        let tollgate = Tollgate { program: "t".into(), component: "a b/c.wasm".into(), protos: "proto".into() };
         let job = Job::drain(Engine::Tollgate, "1", 5);
-        let plain = pipeline(&tollgate, &job, "127.0.0.1:1", false);
-        let with = pipeline(&tollgate, &job, "127.0.0.1:1", true);
+        let [plain, with] = [false, true]
+            .map(|output| pipeline(Path::new("proto"), Path::new("a b/c.wasm"), &job, "127.0.0.1:1", output));
         assert!(plain.contains("group_id: bench-tollgate-1,") && plain.contains("component: \"a b/c.wasm\""));
         assert!(plain.contains("brokers: \"${KAFKA_BROKERS}\""));
         assert_eq!(with.replace("output: { topic: bench-tollgate-1-output }\n", ""), plain);

@@ -143,7 +143,8 @@ fn calibration_run(seed: u64) -> anyhow::Result<f64> {
     Ok(thread_cpu_ms()? - before)
 }
 
-fn thread_cpu_ms() -> anyhow::Result<f64> {
+/// CPU milliseconds that the calling thread has used; the waits of a busy machine are not in it.
+pub fn thread_cpu_ms() -> anyhow::Result<f64> {
     let path = "/proc/thread-self/schedstat";
     let text = fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
     let nanos = text.split_ascii_whitespace().next().and_then(|t| t.parse::<f64>().ok());
