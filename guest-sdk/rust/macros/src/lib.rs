@@ -1,0 +1,150 @@
+//! `#[tollgate::transform]`: makes a component's exports of a plain function.
+
+use proc_macro::TokenStream;
+use quote::quote;
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Error, FnArg, ItemFn, LitStr, Path, ReturnType, Token, Type, parse_macro_input, parse_quote};
+
+/// Makes a transform of a function.
+///
+/// ```text
+/// fn check(event: &PaymentEvent) -> Verdict
+/// fn check(event: &mut PaymentEvent, ctx: &Context) -> Verdict
+/// fn check(event: &mut PaymentEvent, ctx: &Context, config: &Config) -> Result<Verdict, Rejection>
+/// ```
+///
+/// - `event` is a message that prost generated, `&mut` where the transform changes it.
+/// - `config` is any type that serde reads; it is read once from transform.yaml's `config` and the pipeline's,
+///   and an error there refuses the transform before it sees an event.
+/// - The function returns a `Verdict`, or a `Result` of `()` or `Verdict` with a `Rejection` as its error.
+///
+/// Options: `routes("audit", …)` as in transform.yaml; `tombstones` to be called for events without a value
+/// too (they pass by otherwise); `crate = path` where the SDK is not called `tollgate`.
+#[proc_macro_attribute]
+pub fn transform(options: TokenStream, item: TokenStream) -> TokenStream {
+    let options = parse_macro_input!(options as Options);
+    let function = parse_macro_input!(item as ItemFn);
+    expand(&options, &function).unwrap_or_else(Error::into_compile_error).into()
+}
+
+struct Options {
+    routes: Vec<LitStr>,
+    tombstones: bool,
+    sdk: Path,
+}
+
+impl Parse for Options {
+    fn parse(input: ParseStream) -> syn::Result<Self> {
+        let mut options = Self { routes: Vec::new(), tombstones: false, sdk: parse_quote!(::tollgate) };
+        while !input.is_empty() {
+            if input.peek(Token![crate]) {
+                input.parse::<Token![crate]>()?;
+                input.parse::<Token![=]>()?;
+                options.sdk = input.call(Path::parse_mod_style)?;
+            } else {
+                let name: syn::Ident = input.parse()?;
+                match name.to_string().as_str() {
+                    "tombstones" => options.tombstones = true,
+                    "routes" => {
+                        let names;
+                        syn::parenthesized!(names in input);
+                        options.routes.extend(Punctuated::<LitStr, Token![,]>::parse_terminated(&names)?);
+                    }
+                    _ => return Err(Error::new(name.span(), "unknown option: `routes(…)`, `tombstones`, `crate = …`")),
+                }
+            }
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::TokenStream> {
+    let signature = &function.sig;
+    let odd = if signature.asyncness.is_some() {
+        Some("a transform is no async fn: the host hands it one event at a time")
+    } else if !signature.generics.params.is_empty() {
+        Some("a transform has no generic parameters: name the message type")
+    } else if matches!(signature.output, ReturnType::Default) {
+        Some("a transform returns a `Verdict`, or a `Result` with a `Rejection` as its error")
+    } else if !(1..=3).contains(&signature.inputs.len()) {
+        Some("a transform takes `event: &mut Message`, then if wanted `ctx: &Context`, then `config: &Config`")
+    } else {
+        None
+    };
+    if let Some(message) = odd {
+        return Err(Error::new_spanned(signature, message));
+    }
+    let types = signature.inputs.iter().map(referenced).collect::<syn::Result<Vec<_>>>()?;
+    if let Some((context, true)) = types.get(1) {
+        return Err(Error::new_spanned(context, "the context is shared: `&Context`"));
+    }
+    if let Some((config, true)) = types.get(2) {
+        return Err(Error::new_spanned(config, "the configuration is the same for all events: `&Config`"));
+    }
+
+    let Options { routes, tombstones, sdk } = options;
+    let name = &signature.ident;
+    let event = &types[0].0;
+    let no_config: Type = parse_quote!(#sdk::guest::NoConfig);
+    let config = types.get(2).map_or(&no_config, |(config, _)| config);
+    let arguments = [quote!(event), quote!(ctx), quote!(config)].into_iter().take(types.len());
+    // Lets `tollgate build` hold the routes against transform.yaml's.
+    let listed = routes.iter().map(LitStr::value).collect::<Vec<_>>().join("\n").into_bytes();
+    let (section, length) = (proc_macro2::Literal::byte_string(&listed), listed.len());
+
+    Ok(quote! {
+        #function
+
+        const _: () = {
+            enum Transform {}
+
+            impl #sdk::guest::Transform for Transform {
+                type Event = #event;
+                type Config = #config;
+                const ROUTES: &'static [&'static str] = &[#(#routes),*];
+                const TOMBSTONES: bool = #tombstones;
+
+                fn config() -> &'static ::std::sync::OnceLock<Self::Config> {
+                    static CONFIG: ::std::sync::OnceLock<#config> = ::std::sync::OnceLock::new();
+                    &CONFIG
+                }
+
+                #[inline]
+                #[allow(unused_variables, reason = "a function that takes fewer arguments leaves some alone")]
+                fn call(event: &mut Self::Event, ctx: &#sdk::Context, config: &Self::Config) -> #sdk::Verdict {
+                    ::core::convert::Into::into(#name(#(#arguments),*))
+                }
+            }
+
+            // Natively nothing calls it but the tests; it is no dead code for that.
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: fn(&mut #event, &#sdk::Context, &#config) -> #sdk::Verdict =
+                <Transform as #sdk::guest::Transform>::call;
+
+            #[cfg(target_arch = "wasm32")]
+            #sdk::bindings::__export_transform!(Transform with_types_in #sdk::bindings);
+
+            #[cfg(target_arch = "wasm32")]
+            #[used]
+            #[unsafe(link_section = "tollgate:routes")]
+            static ROUTES: [u8; #length] = *#section;
+        };
+    })
+}
+
+/// The type behind a parameter's reference, and whether that is `&mut`.
+fn referenced(parameter: &FnArg) -> syn::Result<(Type, bool)> {
+    match parameter {
+        FnArg::Typed(typed) => {
+            let Type::Reference(reference) = &*typed.ty else {
+                return Err(Error::new_spanned(&typed.ty, "a reference: `&mut Message`, `&Context`, `&Config`"));
+            };
+            Ok(((*reference.elem).clone(), reference.mutability.is_some()))
+        }
+        FnArg::Receiver(receiver) => Err(Error::new_spanned(receiver, "a transform is a free function")),
+    }
+}

@@ -1,0 +1,192 @@
+//! What a transform sees of the current event beside its message, and what it can say of it.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+
+use prost::Message;
+
+use crate::guest::Batch;
+use crate::host;
+use crate::verdict::{Rejection, Verdict};
+
+/// How loud a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For whoever wrote the transform.
+    Debug,
+    /// For whoever runs it.
+    Info,
+    /// Something is odd, the event goes on.
+    Warn,
+    /// Something is wrong.
+    Error,
+}
+
+const NULL_KEY: u8 = 1;
+const NULL_VALUE: u8 = 2;
+
+/// The current event: where it comes from, its key and headers, and where outputs go.
+pub struct Context {
+    batch: Batch,
+    routes: &'static [&'static str],
+    index: Cell<usize>,
+    emitted: Cell<bool>,
+    /// Encoded outputs pass through here, so that a warm transform allocates for none.
+    scratch: Cell<Vec<u8>>,
+}
+
+impl Context {
+    pub(crate) fn new(batch: Batch, routes: &'static [&'static str]) -> Self {
+        Self { batch, routes, index: Cell::new(0), emitted: Cell::new(false), scratch: Cell::default() }
+    }
+
+    pub(crate) fn enter(&self, index: usize) {
+        self.index.set(index);
+        self.emitted.set(false);
+    }
+
+    pub(crate) fn has_emitted(&self) -> bool {
+        self.emitted.get()
+    }
+
+    /// The record's key; `None` where it has none, which an empty key is not.
+    pub fn key(&self) -> Option<&[u8]> {
+        let at = self.index.get();
+        (self.batch.flags[at] & NULL_KEY == 0).then(|| self.bytes(2 * at))
+    }
+
+    /// The record's value as it came; empty for a tombstone.
+    pub fn value(&self) -> &[u8] {
+        self.bytes(2 * self.index.get() + 1)
+    }
+
+    /// Whether the record has no value at all. Such events reach a transform only if it asks for them by
+    /// `#[transform(tombstones)]`; the others pass by untouched.
+    pub fn is_tombstone(&self) -> bool {
+        self.batch.flags[self.index.get()] & NULL_VALUE != 0
+    }
+
+    fn bytes(&self, bound: usize) -> &[u8] {
+        let (from, to) = (self.batch.offsets[bound], self.batch.offsets[bound + 1]);
+        &self.batch.arena[from as usize..to as usize]
+    }
+
+    /// The last header of this name, if there is one with a value. Costs a call to the host: read what you need.
+    pub fn header(&self, name: &str) -> Option<Vec<u8>> {
+        host::header(name)
+    }
+
+    /// The header as text; `None` also where it is not UTF-8.
+    pub fn header_text(&self, name: &str) -> Option<String> {
+        self.header(name).and_then(|value| String::from_utf8(value).ok())
+    }
+
+    /// The record's timestamp, Unix milliseconds, if it has one.
+    pub fn timestamp(&self) -> Option<i64> {
+        Some(self.batch.timestamps[self.index.get()]).filter(|&at| at >= 0)
+    }
+
+    /// The topic the record comes from.
+    pub fn topic(&self) -> &str {
+        &self.batch.topic
+    }
+
+    /// The partition the record comes from.
+    pub fn partition(&self) -> i32 {
+        self.batch.partition
+    }
+
+    /// The record's offset in its partition.
+    pub fn offset(&self) -> i64 {
+        self.batch.record_offsets[self.index.get()]
+    }
+
+    /// The id under which a schema registry knows the payload's schema; 0 where none is used.
+    pub fn schema_id(&self) -> u32 {
+        self.batch.schema_id
+    }
+
+    /// When the batch was taken, Unix milliseconds: the same when the batch is run again, so use it where you
+    /// would ask a clock.
+    pub fn batch_time(&self) -> i64 {
+        self.batch.batch_time
+    }
+
+    /// A number that differs from batch to batch and is the same when a batch is run again.
+    pub fn seed(&self) -> u64 {
+        self.batch.seed
+    }
+
+    /// Sends a message of the output's type in the event's place; return [`Verdict::Replace`] then.
+    pub fn emit<M: Message>(&self, output: &M) {
+        self.emit_at(0, output);
+    }
+
+    /// Sends a message to a route, by its name in transform.yaml.
+    ///
+    /// # Panics
+    /// Where the attribute does not name that route: `#[transform(routes("audit"))]`.
+    pub fn emit_to<M: Message>(&self, route: &str, output: &M) {
+        self.emit_at(self.route(route), output);
+    }
+
+    /// Sends a tombstone: a record that says its key is gone.
+    pub fn delete(&self) {
+        self.emitted.set(true);
+        host::delete(0);
+    }
+
+    /// Sends a tombstone to a route.
+    ///
+    /// # Panics
+    /// As [`Context::emit_to`].
+    pub fn delete_to(&self, route: &str) {
+        let route = self.route(route);
+        self.emitted.set(true);
+        host::delete(route);
+    }
+
+    fn emit_at<M: Message>(&self, route: u32, output: &M) {
+        let mut buffer = self.scratch.take();
+        buffer.clear();
+        output.encode_raw(&mut buffer);
+        self.emitted.set(true);
+        host::emit(route, &buffer);
+        self.scratch.set(buffer);
+    }
+
+    fn route(&self, name: &str) -> u32 {
+        let at = self.routes.iter().position(|&route| route == name);
+        match at.and_then(|at| u32::try_from(at + 1).ok()) {
+            Some(number) => number,
+            None => panic!("no route `{name}`: #[transform(routes(…))] has {:?}", self.routes),
+        }
+    }
+
+    /// Sets the key of the next output, or of the event itself before [`Verdict::Pass`].
+    pub fn set_key(&self, key: impl AsRef<[u8]>) {
+        host::set_key(key.as_ref());
+    }
+
+    /// Sets a header of the next output, or of the event itself before [`Verdict::Pass`], in place of any of
+    /// that name. Names that begin with `tollgate.` are the host's.
+    pub fn set_header(&self, name: &str, value: impl AsRef<[u8]>) {
+        host::set_header(name, value.as_ref());
+    }
+
+    /// Tells the operator something. Needs the capability `log`; what is over the limit `log` is cut.
+    pub fn log(&self, level: Level, message: impl AsRef<str>) {
+        host::log(level, message.as_ref());
+    }
+
+    /// Refuses the event. `code` is what programs and dashboards go by, `field` the path of the field at fault
+    /// (may be empty), `message` a sentence for a person.
+    pub fn reject(
+        &self,
+        code: impl Into<Cow<'static, str>>,
+        field: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Verdict {
+        Verdict::Reject(Rejection::new(code, field, message))
+    }
+}

@@ -1,0 +1,131 @@
+//! The loop that an author never sees: take the next event, decode it, call the function, settle.
+//!
+//! The message is decoded into one value that is cleared, not dropped, between events: its strings keep their
+//! room, so a warm transform decodes without allocating.
+
+use std::sync::OnceLock;
+
+use prost::Message;
+use serde::de::DeserializeOwned;
+
+pub use crate::config::NoConfig;
+use crate::context::Context;
+use crate::host::{self, Settled};
+use crate::verdict::Verdict;
+
+/// What the attribute makes of a function.
+pub trait Transform {
+    /// The message type of the events.
+    type Event: Message + Default;
+    /// The type of the configuration.
+    type Config: DeserializeOwned + Send + Sync + 'static;
+    /// Routes beside the output, in transform.yaml's order.
+    const ROUTES: &'static [&'static str];
+    /// Whether the function wants to see events without a value.
+    const TOMBSTONES: bool;
+
+    /// Where the configuration stays between `init` and `process`.
+    fn config() -> &'static OnceLock<Self::Config>;
+
+    /// The author's function.
+    fn call(event: &mut Self::Event, ctx: &Context, config: &Self::Config) -> Verdict;
+}
+
+/// One batch as it crosses the border; transform.wit says what lies where.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) schema_id: u32,
+    pub(crate) batch_time: i64,
+    pub(crate) seed: u64,
+    pub(crate) arena: Vec<u8>,
+    pub(crate) offsets: Vec<u32>,
+    pub(crate) flags: Vec<u8>,
+    pub(crate) record_offsets: Vec<i64>,
+    pub(crate) timestamps: Vec<i64>,
+}
+
+/// Settles event after event until the host has no more.
+pub(crate) fn run<E: Message + Default>(
+    batch: Batch,
+    routes: &'static [&'static str],
+    tombstones: bool,
+    mut call: impl FnMut(&mut E, &Context) -> Verdict,
+) {
+    let ctx = Context::new(batch, routes);
+    let mut event = E::default();
+    let mut settled = Settled::Start;
+    while let Some(index) = host::next(settled) {
+        ctx.enter(index);
+        settled = if ctx.is_tombstone() && !tombstones { Settled::Pass } else { settle(&mut event, &ctx, &mut call) };
+    }
+}
+
+fn settle<E: Message + Default>(
+    event: &mut E,
+    ctx: &Context,
+    call: &mut impl FnMut(&mut E, &Context) -> Verdict,
+) -> Settled {
+    event.clear();
+    if let Err(error) = event.merge(ctx.value()) {
+        // The contract decoded these bytes already: this transform was built from another .proto.
+        host::explain("guest-undecodable", "", &error.to_string());
+        return Settled::Reject;
+    }
+    match call(event, ctx) {
+        Verdict::Pass => Settled::Pass,
+        Verdict::Drop => Settled::Drop,
+        Verdict::Replace => {
+            if !ctx.has_emitted() {
+                ctx.emit(event);
+            }
+            Settled::Replace
+        }
+        Verdict::Reject(reason) => {
+            host::explain(&reason.code, &reason.field, &reason.message);
+            Settled::Reject
+        }
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+mod exports {
+    use super::{Batch, Transform, run};
+    use crate::bindings::exports::tollgate::transform::guest::{BatchMeta, Guest};
+
+    impl<T: Transform> Guest for T {
+        fn init(config: Vec<u8>) -> Result<(), String> {
+            std::panic::set_hook(Box::new(crate::host::panicked));
+            let config = crate::config::read(&config)?;
+            // `init` is called once an instance; a second call would find its first answer still standing.
+            T::config().get_or_init(|| config);
+            Ok(())
+        }
+
+        fn process(
+            meta: BatchMeta,
+            arena: Vec<u8>,
+            offsets: Vec<u32>,
+            flags: Vec<u8>,
+            record_offsets: Vec<i64>,
+            timestamps: Vec<i64>,
+        ) {
+            let Some(config) = T::config().get() else { panic!("process was called before init") };
+            let BatchMeta { topic, partition, schema_id, batch_time, seed } = meta;
+            let batch = Batch {
+                topic,
+                partition,
+                schema_id,
+                batch_time,
+                seed,
+                arena,
+                offsets,
+                flags,
+                record_offsets,
+                timestamps,
+            };
+            run(batch, T::ROUTES, T::TOMBSTONES, |event, ctx| T::call(event, ctx, config));
+        }
+    }
+}

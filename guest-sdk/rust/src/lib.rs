@@ -1,0 +1,71 @@
+//! Write a Tollgate transform as one plain function.
+//!
+//! ```
+//! # mod protos { #[derive(Clone, PartialEq, ::tollgate::prost::Message)] #[prost(prost_path = "::tollgate::prost")]
+//! # pub struct PaymentEvent { #[prost(double, tag = "2")] pub amount: f64 } }
+//! use protos::PaymentEvent;
+//! use tollgate::{Context, Verdict};
+//!
+//! #[tollgate::transform]
+//! fn check(event: &PaymentEvent, ctx: &Context) -> Verdict {
+//!     if event.amount > 0.0 {
+//!         Verdict::Pass
+//!     } else {
+//!         ctx.reject("amount-not-positive", "amount", format!("{} is not above zero", event.amount))
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! The attribute owns everything else: taking events from the host, decoding, settling, encoding, and
+//! carrying a panic to the host as a message. `tollgate build` makes the component. On any other target
+//! than `wasm32-unknown-unknown` the same code runs against a recording host, so `cargo test` needs no
+//! sandbox: see [`testing`].
+//!
+//! # What a transform can do
+//!
+//! | it wants to | it writes |
+//! |---|---|
+//! | let the event through as it came | [`Verdict::Pass`] |
+//! | change the event it was given by `&mut` | [`Verdict::Replace`] |
+//! | send another message in its place, or several | [`Context::emit`], then [`Verdict::Replace`] |
+//! | end it silently, counted | [`Verdict::Drop`] |
+//! | make it a dead letter with a reason | [`Context::reject`] |
+//!
+//! There is no clock, file, socket, environment or random number; [`Context::batch_time`] and
+//! [`Context::seed`] stand in, and say the same when a batch is run again.
+
+mod config;
+mod context;
+#[doc(hidden)]
+pub mod guest;
+mod host;
+mod verdict;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+#[allow(missing_docs, unsafe_code, reason = "generated from wit/transform.wit")]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "transform",
+        pub_export_macro: true,
+        export_macro_name: "__export_transform",
+    });
+}
+
+pub use context::{Context, Level};
+pub use prost;
+pub use tollgate_sdk_macros::transform;
+pub use verdict::{Rejection, Verdict};
+
+/// Brings in the modules that `tollgate_build::protos` generated: package `payments.v1` is `payments::v1`.
+#[macro_export]
+macro_rules! include_protos {
+    () => {
+        include!(concat!(env!("OUT_DIR"), "/protos.rs"));
+    };
+}

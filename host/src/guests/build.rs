@@ -1,0 +1,100 @@
+//! `tollgate build`: a folder with a crate and a transform.yaml becomes one `.wasm`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tollgate_sandbox::{Digest, Manifest};
+
+use super::component::{self, ComponentError};
+use super::spec::Spec;
+use super::toolchain::{self, ToolchainError};
+use crate::config::ConfigErrors;
+use crate::error::Exit;
+
+/// A component and where it lies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    pub file: PathBuf,
+    pub bytes: usize,
+    pub digest: Digest,
+    pub manifest: Manifest,
+    /// False where the file had these very bytes already: it was left alone, so that nobody reloads it.
+    pub changed: bool,
+}
+
+/// Why a folder did not become a component.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Spec(#[from] ConfigErrors),
+    #[error(transparent)]
+    Toolchain(#[from] ToolchainError),
+    #[error("{package}: {source}{}", via(.culprit.as_deref()))]
+    Component { package: String, source: ComponentError, culprit: Option<String> },
+    #[error("cannot write {}: {source}", file.display())]
+    Write { file: PathBuf, source: io::Error },
+    #[error("cannot read {}: {source}", file.display())]
+    Read { file: PathBuf, source: io::Error },
+}
+
+fn via(culprit: Option<&str>) -> String {
+    culprit.map(|chain| format!("; it comes in by {chain}")).unwrap_or_default()
+}
+
+impl BuildError {
+    /// The exit code that it means.
+    pub fn exit(&self) -> Exit {
+        match self {
+            BuildError::Spec(_) | BuildError::Toolchain(ToolchainError::Package(_)) => Exit::Configuration,
+            BuildError::Toolchain(ToolchainError::Start { .. } | ToolchainError::NoStd)
+            | BuildError::Write { .. }
+            | BuildError::Read { .. } => Exit::Environment,
+            BuildError::Toolchain(ToolchainError::Compile { .. }) | BuildError::Component { .. } => Exit::Failed,
+        }
+    }
+}
+
+/// Builds the transform in `folder` into `output`, or `folder`/`name`.wasm. With `names`, function names stay in it.
+/// The file is there whole or not at all: it is written beside itself and renamed.
+///
+/// # Errors
+/// Says which part failed; a file that was there before is untouched then.
+pub fn build(folder: &Path, output: Option<&Path>, names: bool) -> Result<Built, BuildError> {
+    let Spec { mut manifest, protos } = Spec::read(folder)?;
+    let package = toolchain::package(folder)?;
+    manifest.version.clone_from(&package.version);
+    manifest.commit = toolchain::commit(folder, &protos);
+
+    let module = toolchain::compile(folder, &package)?;
+    let bytes = std::fs::read(&module).map_err(|source| BuildError::Read { file: module.clone(), source })?;
+    let component = component::componentize(&bytes, &manifest, names).map_err(|source| {
+        let culprit = match &source {
+            ComponentError::Imports { .. } => {
+                toolchain::culprit(folder, &["wasm-bindgen", "wasi", "getrandom", "libc"])
+            }
+            _ => None,
+        };
+        BuildError::Component { package: package.name.clone(), source, culprit }
+    })?;
+
+    let file = output.map_or_else(|| folder.join(format!("{}.wasm", manifest.name)), Path::to_path_buf);
+    let changed = std::fs::read(&file).ok().as_deref() != Some(component.as_slice());
+    if changed {
+        write(&file, &component).map_err(|source| BuildError::Write { file: file.clone(), source })?;
+    }
+    Ok(Built { file, bytes: component.len(), digest: Digest::of(&component), manifest, changed })
+}
+
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = crate::config::reader::folder_of(file);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".tollgate-build-");
+    // A temporary file is private; a component is for whoever runs it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut temporary = builder.tempfile_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file)?;
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! From the module that cargo made to the component that the sandbox takes: checked, stripped, stamped.
+//!
+//! The order of sections is fixed and nothing in them is of this machine, so the same module and manifest give the same
+//! bytes. A plain walk over the sections does the stripping: a component is a list of them, some with a module inside.
+
+use tollgate_sandbox::{Manifest, SECTION};
+use wasmparser::{Parser, Payload};
+use wit_component::ComponentEncoder;
+
+/// The interfaces that the sandbox has.
+const ALLOWED: [&str; 2] = ["tollgate:transform/host@0.1.0", "tollgate:transform/log@0.1.0"];
+/// Where the SDK's attribute lists its routes, one a line.
+const ROUTES: &str = "tollgate:routes";
+/// What wit-component needs to find in the module.
+const WORLD: &str = "component-type";
+
+/// Why no component could be made of a module.
+#[derive(Debug, thiserror::Error)]
+pub enum ComponentError {
+    #[error("the module is malformed: {0}")]
+    Malformed(String),
+    #[error("it imports {}, which the sandbox does not have{}", list(.imports), hint(.imports))]
+    Imports { imports: Vec<String> },
+    #[error("it exports no transform: mark its function with #[tollgate::transform]")]
+    NoTransform,
+    #[error("#[transform(routes(…))] has {code:?}, transform.yaml has {spec:?}: write the same, in the same order")]
+    Routes { code: Vec<String>, spec: Vec<String> },
+    #[error("it writes log lines: ask for the capability in transform.yaml, capabilities: [log]")]
+    LogNotGranted,
+    #[error("no component can be made of the module: {0}")]
+    Encode(String),
+}
+
+fn list(imports: &[String]) -> String {
+    let shown: Vec<_> = imports.iter().take(8).map(|import| format!("`{import}`")).collect();
+    let more = imports.len().saturating_sub(shown.len());
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+/// Whom to suspect, by the name of the module that is imported from.
+fn hint(imports: &[String]) -> &'static str {
+    let from = |prefix: &str| imports.iter().any(|import| import.starts_with(prefix));
+    if from("__wbindgen") {
+        "; that is wasm-bindgen, for browsers: a dependency uses it (getrandom, chrono, uuid or instant with a feature \
+         such as js or wasmbind): turn that feature off"
+    } else if from("wasi") {
+        "; that is WASI (std::time, getrandom, println or files): a transform has none of it, take it out of the code \
+         or of the dependency that uses it"
+    } else if from("env") {
+        "; that is a symbol which no crate defines, most often of a C library: such a dependency cannot run here"
+    } else if from("tollgate:") {
+        "; the SDK is of another version than this program: use the same release of both"
+    } else {
+        ""
+    }
+}
+
+/// Makes a component of a module and stamps the manifest into it. With `names`, function names stay, for stack traces.
+///
+/// # Errors
+/// Where the module imports what the sandbox does not have, is no transform, or does not agree with the manifest.
+pub fn componentize(module: &[u8], manifest: &Manifest, names: bool) -> Result<Vec<u8>, ComponentError> {
+    let seen = look(module)?;
+    let foreign: Vec<_> = seen.imports.iter().filter(|import| !allowed(import)).cloned().collect();
+    if !foreign.is_empty() {
+        return Err(ComponentError::Imports { imports: foreign });
+    }
+    if !seen.world {
+        return Err(ComponentError::NoTransform);
+    }
+    if seen.routes != manifest.routes {
+        return Err(ComponentError::Routes { code: seen.routes, spec: manifest.routes.clone() });
+    }
+    let logs = seen.imports.iter().any(|import| import.starts_with(ALLOWED[1]));
+    if logs && !manifest.capabilities.iter().any(|granted| granted == "log") {
+        return Err(ComponentError::LogNotGranted);
+    }
+    let keep = |section: &str| section.starts_with(WORLD) || (names && section == "name");
+    let component = ComponentEncoder::default()
+        .validate(true)
+        .module(&strip(module, &keep)?)
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| ComponentError::Encode(format!("{error:#}")))?;
+    let mut component = strip(&component, &|section| names && section == "name")?;
+    stamp(&mut component, manifest)?;
+    Ok(component)
+}
+
+fn allowed(import: &str) -> bool {
+    ALLOWED.iter().any(|interface| import.strip_prefix(interface).is_some_and(|rest| rest.starts_with('#')))
+}
+
+#[derive(Default)]
+struct Seen {
+    /// `module#name`, in the module's order.
+    imports: Vec<String>,
+    routes: Vec<String>,
+    world: bool,
+}
+
+fn look(module: &[u8]) -> Result<Seen, ComponentError> {
+    let mut seen = Seen::default();
+    for payload in Parser::new(0).parse_all(module) {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "only two kinds of section matter here")]
+        match payload.map_err(malformed)? {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.map_err(malformed)?;
+                    seen.imports.push(format!("{}#{}", import.module, import.name));
+                }
+            }
+            Payload::CustomSection(section) if section.name() == ROUTES => {
+                let text = String::from_utf8_lossy(section.data());
+                seen.routes = text.lines().map(str::to_owned).collect();
+            }
+            Payload::CustomSection(section) => seen.world |= section.name().starts_with(WORLD),
+            _ => {}
+        }
+    }
+    Ok(seen)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+fn malformed(error: wasmparser::BinaryReaderError) -> ComponentError {
+    ComponentError::Malformed(error.to_string())
+}
+
+/// Copies a module or component without the custom sections that `keep` does not want, nested ones too.
+fn strip(wasm: &[u8], keep: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, ComponentError> {
+    const HEADER: usize = 8;
+    const CUSTOM: u8 = 0;
+    const CORE_MODULE: u8 = 1;
+    const NESTED_COMPONENT: u8 = 4;
+
+    let short = || ComponentError::Malformed("it ends within a section".into());
+    let header = wasm.get(..HEADER).ok_or_else(short)?;
+    // The last two bytes of the header say which: 0 a module, 1 a component.
+    let component = header[6] == 1;
+    let mut out = header.to_vec();
+    let mut rest = &wasm[HEADER..];
+    while let Some((&id, after)) = rest.split_first() {
+        let (size, length) = leb(after).ok_or_else(short)?;
+        let body = after.get(length..length + size).ok_or_else(short)?;
+        rest = &after[length + size..];
+        if id == CUSTOM {
+            let (size, length) = leb(body).ok_or_else(short)?;
+            let name = body.get(length..length + size).ok_or_else(short)?;
+            if keep(&String::from_utf8_lossy(name)) {
+                section(&mut out, id, body)?;
+            }
+        } else if component && matches!(id, CORE_MODULE | NESTED_COMPONENT) {
+            section(&mut out, id, &strip(body, keep)?)?;
+        } else {
+            section(&mut out, id, body)?;
+        }
+    }
+    Ok(out)
+}
+
+/// An unsigned LEB128 of 32 bits: its value, and how many bytes it takes.
+fn leb(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0_u64;
+    for (at, &byte) in bytes.iter().take(5).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((usize::try_from(value).ok()?, at + 1));
+        }
+    }
+    None
+}
+
+fn section(out: &mut Vec<u8>, id: u8, body: &[u8]) -> Result<(), ComponentError> {
+    let mut size = u32::try_from(body.len()).map_err(|_| ComponentError::Malformed("a section beyond 4 GiB".into()))?;
+    out.push(id);
+    loop {
+        let [low, ..] = (size & 0x7f).to_le_bytes();
+        size >>= 7;
+        out.push(if size == 0 { low } else { low | 0x80 });
+        if size == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(body);
+    Ok(())
+}
+
+/// Appends the manifest as the component's last section.
+fn stamp(component: &mut Vec<u8>, manifest: &Manifest) -> Result<(), ComponentError> {
+    let json = serde_json::to_vec(manifest).map_err(|error| ComponentError::Encode(error.to_string()))?;
+    Manifest::parse(&json).map_err(|error| ComponentError::Encode(format!("transform.yaml: {error}")))?;
+    let [length, ..] = SECTION.len().to_le_bytes();
+    let body = [&[length], SECTION.as_bytes(), &json].concat();
+    section(component, 0, &body)
+}

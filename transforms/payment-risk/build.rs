@@ -1,0 +1,3 @@
+fn main() -> Result<(), tollgate_build::Error> {
+    tollgate_build::protos("../../proto")
+}
