@@ -295,7 +295,7 @@ mod tests {
         assert!(numeric_from_f64(9_999_999.995, 9, 2, &mut out).is_err(), "rounding may push it over the bound");
         assert!(matches!(integer(32_768, 2, &mut out), Err(Unfit::Range { .. })));
         assert!(matches!(text("a\0b", &mut out), Err(Unfit::Nul)));
-        assert!(matches!(timestamp(i64::MAX, &mut out), Err(Unfit::Range { .. })));
+        assert!(matches!(timestamp(i64::MIN, &mut out), Err(Unfit::Range { .. })));
         assert!(matches!(timestamp_in(i64::MAX, 1, &mut out), Err(Unfit::Range { .. })));
         assert!(matches!(numeric_from_text("12,5", 10, 2, &mut out), Err(Unfit::Format { .. })));
         for bad in ["", "123", "6f9619ff-8b86-d011-b42d-00c04fc964fg", "6f9619ff8b86d011b42d00c04fc964ff0"] {

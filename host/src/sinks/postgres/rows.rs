@@ -4,7 +4,9 @@
 //! the table: a folded batch leaves it exactly as if its events had been applied one by one in offset order. The
 //! property test below compares the two over all column modes.
 
-use hashbrown::HashMap;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+
+use hashbrown::HashTable;
 
 use crate::config::Mode;
 
@@ -82,9 +84,18 @@ struct Upsert {
     sums: usize,
 }
 
+/// Where a key stands.
+#[derive(Debug, Clone, Copy)]
+enum Key {
+    One(Cell),
+    /// The row's first cell; the shape says which of them are the key.
+    Many(usize),
+}
+
 /// How the events of one key add up.
 #[derive(Debug, Clone, Copy)]
 struct State {
+    key: Key,
     delete: Option<Cell>,
     upsert: Option<Upsert>,
 }
@@ -144,21 +155,30 @@ impl Rows {
     /// Folds the batch. See the module's head for what that may not change.
     pub fn fold(&self, shape: &Shape) -> Folded {
         let adds = shape.columns.iter().filter(|column| column.mode == Mode::Add).count();
+        let hasher = foldhash::fast::RandomState::default();
         let mut folded = Folded::default();
-        let mut states: HashMap<Vec<u8>, State, foldhash::fast::RandomState> =
-            HashMap::with_capacity_and_hasher(self.effects.len(), foldhash::fast::RandomState::default());
-        let mut key = Vec::new();
+        let mut states: Vec<State> = Vec::with_capacity(self.effects.len());
+        let mut index: HashTable<usize> = HashTable::with_capacity(self.effects.len());
         for effect in &self.effects {
-            key.clear();
-            self.key(shape, effect, &mut key);
+            let key = self.key(shape, effect);
+            let hash = self.hash(&hasher, shape, key);
+            let same = |state: &usize| self.key_bytes(shape, states[*state].key).eq(self.key_bytes(shape, key));
+            let found = match index.find(hash, same) {
+                Some(state) => *state,
+                None => {
+                    states.push(State { key, delete: None, upsert: None });
+                    index.insert_unique(hash, states.len() - 1, |state| self.hash(&hasher, shape, states[*state].key));
+                    states.len() - 1
+                }
+            };
+            let state = &mut states[found];
             match *effect {
-                Effect::Delete { key: cell } => {
-                    let state = State { delete: Some(cell), upsert: None };
-                    states.entry_ref(key.as_slice()).and_modify(|old| *old = state).or_insert(state);
+                Effect::Delete { key } => {
+                    state.delete = Some(key);
+                    state.upsert = None;
                 }
                 Effect::Upsert { cells, addends } => {
                     let addends = &self.addends[addends..addends + adds];
-                    let state = states.entry_ref(key.as_slice()).or_insert(State { delete: None, upsert: None });
                     match &mut state.upsert {
                         None => {
                             let sums = folded.sums.len();
@@ -178,25 +198,56 @@ impl Rows {
                 }
             }
         }
-        let mut states: Vec<(Vec<u8>, State)> = states.into_iter().collect();
-        states.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (_, state) in states {
+        self.sort(shape, &mut states);
+        for state in states {
             folded.deletes.extend(state.delete);
             folded.upserts.extend(state.upsert);
         }
         folded
     }
 
-    /// Key cells with their lengths, so that ("ab", "c") and ("a", "bc") differ.
-    fn key(&self, shape: &Shape, effect: &Effect, out: &mut Vec<u8>) {
-        let mut push = |cell: Cell| {
-            out.extend_from_slice(&cell.length.to_be_bytes());
-            out.extend_from_slice(self.bytes(cell).unwrap_or_default());
+    fn hash(&self, hasher: &foldhash::fast::RandomState, shape: &Shape, key: Key) -> u64 {
+        let mut state = hasher.build_hasher();
+        self.key_bytes(shape, key).for_each(|column| column.hash(&mut state));
+        state.finish()
+    }
+
+    /// By key, so that all lanes lock rows in one order. Most keys differ in their first bytes, which fit a register.
+    fn sort(&self, shape: &Shape, states: &mut [State]) {
+        let prefix = |state: &State| {
+            let bytes = self.key_bytes(shape, state.key).next().flatten().unwrap_or_default();
+            let mut prefix = [0; 8];
+            let length = bytes.len().min(8);
+            prefix[..length].copy_from_slice(&bytes[..length]);
+            u64::from_be_bytes(prefix)
         };
-        match *effect {
-            Effect::Upsert { cells, .. } => shape.key.iter().for_each(|&column| push(self.cells[cells + column])),
-            Effect::Delete { key } => push(key),
+        let mut order: Vec<(u64, State)> = states.iter().map(|state| (prefix(state), *state)).collect();
+        order.sort_unstable_by(|(a, left), (b, right)| {
+            a.cmp(b).then_with(|| self.key_bytes(shape, left.key).cmp(self.key_bytes(shape, right.key)))
+        });
+        for (slot, (_, state)) in states.iter_mut().zip(order) {
+            *slot = state;
         }
+    }
+
+    fn key(&self, shape: &Shape, effect: &Effect) -> Key {
+        match *effect {
+            Effect::Upsert { cells, .. } if shape.key.len() == 1 => Key::One(self.cells[cells + shape.key[0]]),
+            Effect::Upsert { cells, .. } => Key::Many(cells),
+            Effect::Delete { key } => Key::One(key),
+        }
+    }
+
+    /// The key's columns, one by one, so that ("ab", "c") and ("a", "bc") differ.
+    fn key_bytes<'a>(&'a self, shape: &'a Shape, key: Key) -> impl Iterator<Item = Option<&'a [u8]>> + Clone {
+        let columns = match key {
+            Key::One(_) => &shape.key[..1],
+            Key::Many(_) => &shape.key[..],
+        };
+        columns.iter().map(move |column| match key {
+            Key::One(cell) => self.bytes(cell),
+            Key::Many(cells) => self.bytes(self.cells[cells + column]),
+        })
     }
 
     /// Whether an update by the row at `cells` would pass `only_if_newer` on a row as the one at `current` left it.
