@@ -169,7 +169,7 @@ pub struct Security {
 
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// `ca:` path of a PEM file; without it the system's certificates.
+    /// `ca:` path of a PEM file; without it the system's certificates. These paths start in the file's folder already.
     pub ca: Option<PathBuf>,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
@@ -320,7 +320,7 @@ pub struct DeadLetterLimit {
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pub url: Secret,
-    /// `tls_ca:` PEM file; how strict TLS is says the URL's `sslmode`.
+    /// `tls_ca:` PEM file, its path starting in the file's folder already; how strict TLS is says the URL's `sslmode`.
     pub tls_ca: Option<PathBuf>,
     /// `table:` name or schema.name.
     pub table: TableName,

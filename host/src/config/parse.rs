@@ -55,12 +55,12 @@ pub(super) fn parse_seen(path: &Path, text: &str, env: Environment<'_>) -> (Resu
 fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline> {
     let mut shared = Shared::read(root);
     let name = root.need("pipeline", names::pipeline);
-    let source = source::read(root, &mut shared);
+    let source = source::read(root, &mut shared, base);
     let contract = root.need_table("contract", read_contract);
     let transforms = root.tables("transforms", read_transform);
     let output = root.table("output", read_output);
     let dead_letter = read_dead_letter(root, &mut shared);
-    let postgres = postgres::read(root);
+    let postgres = postgres::read(root, base);
     let longest_poll = source.as_ref().map_or(limits::MAX_POLL_INTERVAL, |source| source.max_poll_interval);
     let largest_event = contract.as_ref().map_or(limits::EVENT_BYTES, |contract| contract.max_bytes);
     let delivery = read_delivery(root, &mut shared, longest_poll, largest_event);

@@ -4,11 +4,12 @@ use super::names;
 use crate::config::model::{As, Column, From, Mode, Postgres, RecordPart};
 use crate::config::reader::{Complaint, Field, Table, boolean, choice, nearest, path, signed, text};
 use crate::limits;
+use std::path::Path;
 
-pub(super) fn read(root: &Table<'_>) -> Option<Postgres> {
+pub(super) fn read(root: &Table<'_>, base: &Path) -> Option<Postgres> {
     root.need_table("postgres", |table| {
         let url = table.need("url", names::postgres_url);
-        let tls_ca = table.get("tls_ca", path);
+        let tls_ca = table.get("tls_ca", path).map(|path| base.join(path));
         let name = table.need("table", names::table);
         let key = read_key(table);
         let columns = table.need_table("columns", |columns| Some(read_columns(columns)));

@@ -6,9 +6,10 @@ use crate::config::model::{Sasl, SaslMechanism, Security, Settings, Source, Tls}
 use crate::config::reader::{Field, Table, boolean, choice, path, secret, text};
 use crate::limits;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
-pub(super) fn read(root: &Table<'_>, shared: &mut Shared) -> Option<Source> {
+pub(super) fn read(root: &Table<'_>, shared: &mut Shared, base: &Path) -> Option<Source> {
     root.need_table("source", |table| {
         let brokers = table.need("brokers", names::brokers);
         let topic = table.need("topic", names::topic);
@@ -16,7 +17,7 @@ pub(super) fn read(root: &Table<'_>, shared: &mut Shared) -> Option<Source> {
         shared.consumer_keys(table);
         let group_id = shared.group_id.need(table, "group_id");
         let start = shared.start.need(table, "start");
-        let security = table.table("security", read_security);
+        let security = table.table("security", |security| read_security(security, base));
         let extra = table.table("kafka", read_extra).unwrap_or_default();
         let (session_timeout, heartbeat_interval, max_poll_interval) = timeouts(table, shared);
         Some(Source {
@@ -58,8 +59,8 @@ fn part(whole: Duration, of: u64) -> Duration {
     Duration::from_millis(u64::try_from(whole.as_millis()).unwrap_or(u64::MAX) / of)
 }
 
-fn read_security(table: &Table<'_>) -> Option<Security> {
-    let tls = table.field("tls").and_then(|field| read_tls(&field));
+fn read_security(table: &Table<'_>, base: &Path) -> Option<Security> {
+    let tls = table.field("tls").and_then(|field| read_tls(&field, base));
     let sasl = table.table("sasl", |sasl| {
         let mechanisms = [
             ("PLAIN", SaslMechanism::Plain),
@@ -75,18 +76,19 @@ fn read_security(table: &Table<'_>) -> Option<Security> {
 }
 
 /// `tls: true`, or a table.
-fn read_tls(field: &Field<'_>) -> Option<Tls> {
+fn read_tls(field: &Field<'_>, base: &Path) -> Option<Tls> {
     if !field.is_table() {
         return field.scalar(boolean)?.then(Tls::default);
     }
+    let file = |table: &Table<'_>, key: &str| table.get(key, path).map(|path| base.join(path));
     field.table(|tls| {
-        let (certificate, key) = (tls.get("certificate", path), tls.get("key", path));
+        let (certificate, key) = (file(tls, "certificate"), file(tls, "key"));
         if certificate.is_some() != key.is_some() {
             let lone = if key.is_some() { "key" } else { "certificate" };
             tls.error(lone, "a client's certificate needs both certificate and key");
         }
         Some(Tls {
-            ca: tls.get("ca", path),
+            ca: file(tls, "ca"),
             certificate,
             key,
             key_password: tls.get("key_password", secret),

@@ -905,6 +905,9 @@ fn the_full_example_parses() {
     let (pipeline, _) = parse_seen(Path::new("docs/pipeline.full.yaml"), FULL, &env);
     let pipeline = pipeline.unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(pipeline.resolve(Path::new("proto")), Path::new("docs/proto"));
+    assert_eq!(pipeline.postgres.tls_ca.as_deref(), Some(Path::new("docs/postgres-ca.pem")));
+    let tls = pipeline.source.security.tls.unwrap();
+    assert_eq!(tls.ca.as_deref(), Some(Path::new("docs/ca.pem")));
 }
 
 proptest! {

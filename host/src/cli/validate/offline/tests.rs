@@ -95,7 +95,7 @@ postgres:
     status: { field: status_text, as: enum_name }
     city: { field: address.town }
     tag: { field: tags.first }
-    total: { add: amount }
+    total: { field: tags, as: int }
     bad: { header: x, as: unix_ms }
 output: { topic: out, key: nothing }
 ";
@@ -108,7 +108,7 @@ output: { topic: out, key: nothing }
         "13: postgres.conversion: postgres.columns.status: column status: `as: enum_name` does not apply to a string",
         "14: contract.field: postgres.columns.city: field address.town: shop.v1.Address has no field town",
         "15: contract.field: postgres.columns.tag: field tags.first: tags is repeated",
-        "16: postgres.conversion: postgres.columns.total: add needs a whole number",
+        "16: postgres.conversion: postgres.columns.total: column total: `as: int` does not apply to a message, list or map",
         "17: postgres.conversion: postgres.columns.bad: column bad: `as: unix_ms` does not apply to a header",
         "18: contract.field: output.key: field nothing: shop.v1.Order has no field nothing",
     ];
@@ -116,6 +116,9 @@ output: { topic: out, key: nothing }
     for expected in expected {
         assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected} is not in {errors:#?}");
     }
+    let adding = format!("{HEAD}{POSTGRES}    total: {{ add: amount }}\n").replace("  only_if_newer: created_at\n", "");
+    let expected = "18: postgres.conversion: postgres.columns.total: add needs a whole number";
+    assert_eq!(found(&adding, Severity::Error), [expected]);
 }
 
 #[test]
