@@ -4,6 +4,7 @@ use std::env;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use xtask::process::is_root;
 use xtask::servers::postgres_programs;
 use xtask::{Failure, Result};
 
@@ -134,7 +135,7 @@ struct Missing {
 /// # Errors
 /// Where something is missing and stays so (exit code 3).
 pub fn check(project: &Project, uses: Uses, install: bool) -> Result<()> {
-    let root = rustix::process::geteuid().is_root();
+    let root = is_root();
     let missing = look(uses, manager(), root);
     if missing.is_empty() {
         say::line(&format!("needed programs: all here (cache {})", project.cache.root().display()));

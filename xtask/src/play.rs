@@ -6,8 +6,8 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use xtask::failure::Context;
+use xtask::process::Signal;
 use xtask::{Failure, Result};
 
 use crate::args::Args;
@@ -61,8 +61,7 @@ fn down(project: &Project) -> Result<()> {
         return Err(Failure::environment("no servers are up"));
     };
     let gone = || running(project).is_none();
-    let sent = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::TERM));
-    if !matches!(sent, Some(Ok(()))) {
+    if !Signal::TERM.send(pid) {
         return Err(Failure::environment(format!("cannot end process {pid}: does it belong to another user?")));
     }
     let until = Instant::now() + Duration::from_secs(20);

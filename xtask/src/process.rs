@@ -20,8 +20,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use rustix::process::Signal;
-use rustix::process::{Pid, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -74,6 +72,30 @@ done
 struct Watchman {
     shell: Child,
     orders: Option<ChildStdin>,
+}
+
+/// A signal by the name that `kill` knows it by.
+///
+/// Signals are sent by the shell's own `kill`: std cannot, a crate that can would be compiled with this tool's features *and*
+/// the product's (a second wasmtime, minutes), and libc alone means unsafe code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal(&'static str);
+
+impl Signal {
+    pub const CONT: Signal = Signal("CONT");
+    pub const INT: Signal = Signal("INT");
+    pub const KILL: Signal = Signal("KILL");
+    pub const QUIT: Signal = Signal("QUIT");
+    pub const STOP: Signal = Signal("STOP");
+    pub const TERM: Signal = Signal("TERM");
+
+    /// Sends it to one process, or to a whole group where the number is negative. False if there is none such, or it is not ours.
+    pub fn send(self, to: i32) -> bool {
+        let mut kill = Command::new("sh");
+        kill.args(["-c", "kill -s \"$0\" -- \"$1\"", self.0, &to.to_string()]);
+        kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        kill.status().is_ok_and(|status| status.success())
+    }
 }
 
 static WATCH: Mutex<Option<Watchman>> = Mutex::new(None);
@@ -167,7 +189,7 @@ struct Exit {
 
 /// A running program and whatever it started, as one process group. Dropping it kills the group.
 pub struct Group {
-    leader: Pid,
+    leader: i32,
     exit: Arc<Exit>,
 }
 
@@ -182,14 +204,9 @@ impl Group {
         // Held from before the start until the watchman knows of it: `clean_up` waits for us, or we for it and the exit.
         let mut watch = locked(&WATCH);
         let mut child = command.process_group(0).spawn().context(|| format!("cannot start {program}"))?;
-        let leader = Pid::from_child(&child);
-        let name = match at_end {
-            Signal::QUIT => "QUIT",
-            Signal::KILL => "KILL",
-            _ => "TERM",
-        };
-        if let Err(failure) = order(&mut watch, &format!("group {} {name}", leader.as_raw_pid())) {
-            let _gone = kill_process_group(leader, Signal::KILL);
+        let leader = i32::try_from(child.id()).unwrap_or(i32::MAX);
+        if let Err(failure) = order(&mut watch, &format!("group {leader} {}", at_end.0)) {
+            let _gone = Signal::KILL.send(-leader);
             let _status = child.wait();
             return Err(failure);
         }
@@ -206,7 +223,7 @@ impl Group {
 
     /// The leader's process id, which is the group's number too.
     pub fn id(&self) -> i32 {
-        self.leader.as_raw_pid()
+        self.leader
     }
 
     /// The leader's exit status, if it has ended.
@@ -241,7 +258,7 @@ impl Group {
     /// Sends a signal to the whole group, or does nothing if it has ended.
     pub fn signal(&self, signal: Signal) {
         if self.status().is_none() {
-            let _gone = kill_process_group(self.leader, signal);
+            let _gone = signal.send(-self.leader);
         }
     }
 
@@ -259,12 +276,18 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // Also after the leader's end: what it started may still run, and keeps the group's number from being given away.
-        let _gone = kill_process_group(self.leader, Signal::KILL);
+        let _gone = Signal::KILL.send(-self.leader);
         if self.status().is_none() {
             self.wait();
         }
         let _ending = order(&mut locked(&WATCH), &format!("gone {}", self.id()));
     }
+}
+
+/// Whether this program may do everything.
+pub fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").stdin(Stdio::null()).output();
+    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 /// The last `count` lines of a file, for an error message; empty if it cannot be read.

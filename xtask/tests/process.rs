@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use rustix::process::{Pid, kill_process, test_kill_process};
 use xtask::process::{Group, Signal, clean_up, delete_at_end, end_on_signals};
 
 const ROLE: &str = "XTASK_TEST_OWNER_OF";
@@ -33,7 +32,7 @@ fn owner() {
 
 struct Owner {
     process: Child,
-    started: Vec<Pid>,
+    started: Vec<i32>,
     folder: PathBuf,
 }
 
@@ -48,7 +47,7 @@ fn start(name: &str) -> Owner {
     let lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let said = lines.map_while(Result::ok).find_map(|line| line.split_once("child ").map(|(_, pids)| pids.to_owned()));
     let pids = said.expect("the owner says what it started");
-    let started = pids.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect();
+    let started = pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     Owner { process, started, folder }
 }
 
@@ -61,9 +60,13 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// A zombie that init has not yet collected counts as gone.
-fn gone(pid: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
-    test_kill_process(pid).is_err() || stat.contains(") Z ")
+fn gone(pid: i32) -> bool {
+    let listed = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
+    listed.stdout.is_empty() || listed.stdout.starts_with(b"Z")
+}
+
+fn number(process: &Child) -> i32 {
+    process.id().try_into().unwrap()
 }
 
 fn assert_all_gone(owner: &Owner) {
@@ -76,7 +79,7 @@ fn assert_all_gone(owner: &Owner) {
 #[test]
 fn a_killed_owner_leaves_nothing() {
     let mut owner = start("killed");
-    kill_process(Pid::from_child(&owner.process), Signal::KILL).unwrap();
+    assert!(Signal::KILL.send(number(&owner.process)));
     owner.process.wait().unwrap();
     assert_all_gone(&owner);
 }
@@ -85,7 +88,7 @@ fn a_killed_owner_leaves_nothing() {
 fn an_interrupted_owner_leaves_nothing_and_says_so_by_its_exit_code() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut owner = start("interrupted");
-        kill_process(Pid::from_child(&owner.process), signal).unwrap();
+        assert!(signal.send(number(&owner.process)));
         assert_eq!(owner.process.wait().unwrap().code(), Some(code));
         assert!(owner.started.iter().copied().all(gone), "all is gone before the owner is");
         assert_all_gone(&owner);
@@ -108,11 +111,11 @@ fn a_dropped_group_takes_its_children_with_it_even_when_it_ignores_signals() {
     let file = env::temp_dir().join(xtask::cache::unique("xtask-said"));
     command.stdout(fs::File::create(&file).unwrap());
     let group = Group::spawn(&mut command, Signal::TERM).unwrap();
-    let said = || fs::read_to_string(&file).unwrap().trim().parse().ok().and_then(Pid::from_raw);
+    let said = || fs::read_to_string(&file).unwrap().trim().parse().ok();
     until("the shell says its child", || said().is_some());
     let grandchild = said().unwrap();
     assert!(group.wait_for(Duration::ZERO).is_none());
-    let leader = Pid::from_raw(group.id()).unwrap();
+    let leader = group.id();
     group.signal(Signal::TERM);
     drop(group);
     until("both are gone", || gone(leader) && gone(grandchild));

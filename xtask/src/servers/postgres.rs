@@ -12,12 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, kill_process};
-
 use super::{Certificate, explain, free_port, wait_until_ready};
 use crate::cache::{Cache, unique};
 use crate::failure::{Context, Failure, Result};
-use crate::process::{Group, Signal, delete_at_end};
+use crate::process::{Group, Signal, delete_at_end, is_root};
 
 /// Half a second on an idle machine; a minute covers recovery after a kill on two busy cores.
 const START: Duration = Duration::from_secs(60);
@@ -73,7 +71,7 @@ impl Postgres {
                 "PostgreSQL's server programs (initdb, postgres) are missing: install the package postgresql",
             )
         })?;
-        let account = if rustix::process::geteuid().is_root() { Some(unprivileged()?) } else { None };
+        let account = if is_root() { Some(unprivileged()?) } else { None };
         let folder = data_folder(cache, account)?;
         let (log, _) = cache.log("postgres")?;
         let mut postgres = Postgres { programs, account, folder, log, port: free_port()?, process: None };
@@ -158,9 +156,7 @@ impl Postgres {
         let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).stdin(Stdio::null()).output();
         let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         for child in children(&listed, group.id()) {
-            if let Some(pid) = Pid::from_raw(child) {
-                let _gone = kill_process(pid, signal);
-            }
+            let _gone = signal.send(child);
         }
     }
 
