@@ -26,6 +26,8 @@ pub enum Kind {
     /// A free block.
     Free,
     Text,
+    /// A text, a number or a truth value, taken as written.
+    Scalar,
     Secret,
     Path,
     Paths,
@@ -57,8 +59,8 @@ pub enum Fallback {
 
 use Fallback::{Nothing, Required, RequiredOnce, Value};
 use Kind::{
-    Addend, Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Names, Null, Number, Path, Paths, Same, Secret,
-    Signed, Table, TableOr, Tables, Text, Whole, WordOrText,
+    Addend, Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Names, Null, Number, Path, Paths, Same, Scalar,
+    Secret, Signed, Table, TableOr, Tables, Text, Whole, WordOrText,
 };
 
 const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
@@ -166,7 +168,7 @@ pub const KEYS: &[Key] = &[
     key("source.kafka", Map, Nothing, "Further librdkafka settings, for what has no key of its own."),
     key(
         "source.kafka.*",
-        Text,
+        Scalar,
         Nothing,
         "The value. Settings with a key of their own here, and those that the delivery protocol depends on (`enable.auto.commit`, `isolation.level`, `transactional.id`, `acks` …), are refused.",
     ),
@@ -218,7 +220,7 @@ pub const KEYS: &[Key] = &[
         "transforms[].ceiling.deadline",
         Duration,
         Nothing,
-        "Time of one event, at most 5m. Never dead-letters; see docs/limits.md.",
+        "Time of one event, at most 5m. Never dead-letters: fuel is the only limit of time that does.",
     ),
     key("transforms[].ceiling.output", Bytes, Nothing, "Bytes that one event may emit."),
     key("transforms[].ceiling.max_outputs", Whole, Nothing, "Outputs that one event may emit."),

@@ -60,6 +60,7 @@ fn value(kind: Kind, paths: &[(String, &'static Key)], path: &str) -> Value {
         Kind::TableOr(other) => json!({ "anyOf": [value(*other, &[], path), below("")] }),
         Kind::Free => json!({ "type": "object" }),
         Kind::Text | Kind::Secret | Kind::Path => json!({ "type": "string" }),
+        Kind::Scalar => json!({ "type": ["string", "number", "boolean"] }),
         Kind::Paths => json!({ "anyOf": [
             { "type": "string" },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
@@ -131,6 +132,7 @@ fn type_name(kind: Kind) -> String {
         Kind::TableOr(other) => format!("{} or table", type_name(*other)),
         Kind::Free => "any mapping".to_owned(),
         Kind::Text => "text".to_owned(),
+        Kind::Scalar => "one value".to_owned(),
         Kind::Secret => "text, secret".to_owned(),
         Kind::Path => "path".to_owned(),
         Kind::Paths => "path or list of paths".to_owned(),
@@ -204,6 +206,73 @@ mod tests {
     #[test]
     fn the_published_schema_is_the_one_of_the_table() {
         golden("pipeline.schema.json", &(serde_json::to_string_pretty(&json_schema()).unwrap() + "\n"), None);
+    }
+
+    /// Whether a document fits a schema, as far as ours goes; patterns are left to editors.
+    fn fits(schema: &Value, document: &Value) -> bool {
+        let is = |name: &Value| match (name.as_str().unwrap(), document) {
+            ("object", Value::Object(_)) | ("array", Value::Array(_)) | ("string", Value::String(_)) => true,
+            ("boolean", Value::Bool(_)) | ("null", Value::Null) | ("number", Value::Number(_)) => true,
+            ("integer", Value::Number(number)) => number.is_i64() || number.is_u64(),
+            _ => false,
+        };
+        let types = &schema["type"];
+        let allowed = match types.as_array() {
+            Some(types) => types.iter().any(is),
+            None => types.is_null() || is(types),
+        };
+        let any = schema["anyOf"].as_array().is_none_or(|schemas| schemas.iter().any(|schema| fits(schema, document)));
+        let listed = schema["enum"].as_array().is_none_or(|words| words.contains(document));
+        let items = document
+            .as_array()
+            .is_none_or(|items| schema["items"].is_null() || items.iter().all(|item| fits(&schema["items"], item)));
+        let keys = document.as_object().is_none_or(|keys| {
+            let known =
+                |(key, value): (&String, &Value)| match (&schema["properties"][key], &schema["additionalProperties"]) {
+                    (Value::Null, Value::Bool(allowed)) => *allowed,
+                    (Value::Null, Value::Null) => true,
+                    (Value::Null, rest) => fits(rest, value),
+                    (schema, _) => fits(schema, value),
+                };
+            let required = schema["required"].as_array();
+            keys.iter().all(known)
+                && required.is_none_or(|names| names.iter().all(|name| keys.contains_key(name.as_str().unwrap())))
+        });
+        allowed && any && listed && items && keys
+    }
+
+    fn document(text: &str) -> Value {
+        let read = crate::config::reader::read_text(
+            "p",
+            text,
+            Path::new("."),
+            &|name| Some(format!("${{{name}}}")),
+            |table| Some(table.any().into_iter().filter_map(|(key, field)| Some((key, field.json()?.value))).collect()),
+        );
+        Value::Object(read.unwrap())
+    }
+
+    #[test]
+    fn the_schema_takes_what_the_parser_takes() {
+        let schema = json_schema();
+        for good in
+            [tests::FULL.to_owned(), tests::LEAST.to_owned(), format!("{}{}", tests::ARTICLE, tests::ARTICLE_POLICIES)]
+        {
+            let mut document = document(&good);
+            for (key, value) in self::document(tests::LEAST).as_object().unwrap() {
+                document.as_object_mut().unwrap().entry(key.clone()).or_insert_with(|| value.clone());
+            }
+            assert!(fits(&schema, &document), "{document:#}");
+            for (pointer, key) in
+                [("", "colour"), ("/source", "topics"), ("/postgres", "colums"), ("/contract", "messages")]
+            {
+                let mut spoilt = document.clone();
+                spoilt.pointer_mut(pointer).unwrap()[key] = json!(1);
+                assert!(!fits(&schema, &spoilt), "{pointer}/{key}");
+            }
+            document["postgres"].as_object_mut().unwrap().remove("url");
+            assert!(!fits(&schema, &document));
+        }
     }
 
     #[test]

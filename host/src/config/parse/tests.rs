@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 /// The least that runs; each case below spoils one thing of it.
-const LEAST: &str = "\
+pub(crate) const LEAST: &str = "\
 pipeline: payments
 source:
   brokers: localhost:9092
@@ -689,7 +689,7 @@ fn tombstones_delete_only_what_they_can_name() {
 }
 
 /// The template as the article prints it, with the indentation that its text has lost put back in two ways.
-const ARTICLE: &str = "\
+pub(crate) const ARTICLE: &str = "\
 consumer:
   group_id: \"analytics-pipeline-v2\"
   session_timeout_ms: 30000
@@ -700,7 +700,7 @@ consumer:
   enable_auto_commit: false
   isolation_level: \"read_committed\"
 ";
-const ARTICLE_POLICIES: &str = "\
+pub(crate) const ARTICLE_POLICIES: &str = "\
 retry_policy:
   max_retries: 3
   initial_backoff_ms: 1000
