@@ -219,7 +219,7 @@ impl<'c> Walk<'c> {
         );
         // A stray end tag is no field at all.
         if wire == WireType::EndGroup {
-            cursor.skip(number, wire, 0)?;
+            cursor.skip(number, wire, 0).map_err(|stray| Box::<Fault>::from(stray).within(&*field.name))?;
         }
         Err(Fault::new(ReasonCode::WrongWireType, message).within(&*field.name))
     }

@@ -71,6 +71,8 @@ pub struct Fields<'a> {
     slots: Vec<Value<'a>>,
     /// Elements of all lists in wire order. Payloads have few lists, so a filter by slot beats a container per list.
     items: Vec<Item<'a>>,
+    /// How many messages came in parts so far.
+    splits: u32,
 }
 
 impl<'a> Fields<'a> {
@@ -83,6 +85,7 @@ impl<'a> Fields<'a> {
     pub fn clear(&mut self) {
         self.slots.clear();
         self.items.clear();
+        self.splits = 0;
     }
 
     /// The same memory, empty, for payloads that live elsewhere (the next batch's).
@@ -93,6 +96,7 @@ impl<'a> Fields<'a> {
         Fields {
             slots: self.slots.into_iter().map(|_| Value::Absent).collect(),
             items: self.items.into_iter().map(|_| Item { slot: 0, key: Value::Absent, value: Value::Absent }).collect(),
+            splits: 0,
         }
     }
 
@@ -181,9 +185,9 @@ impl<'a> Fields<'a> {
         let mut list = match before {
             Value::Split(list) => list,
             Value::Message(first) => {
-                // Lists of parts are numbered from above, past all slots, each by where it starts.
-                let start = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
-                let slot = u32::MAX - start;
+                // Lists of parts are numbered from above, past all slots. A count, not a position: items go when a oneof changes.
+                let slot = u32::MAX - self.splits;
+                self.splits += 1;
                 self.items.push(Item { slot, key: Value::Absent, value: Value::Message(first) });
                 List { slot, len: 1 }
             }

@@ -89,7 +89,7 @@ fn wire_types_of_known_fields() {
             ("varint for a message", int(17, 1), "wrong-wire-type payer"),
             ("varint for a map", int(24, 1), "wrong-wire-type counts"),
             ("group for a message", group(17, &[]), "wrong-wire-type payer"),
-            ("end tag for a message", tag(17, 4), "undecodable"),
+            ("end tag for a message", tag(17, 4), "undecodable payer"),
             ("wrong even where the bytes are cut off", tag(14, 0), "wrong-wire-type text"),
             ("below a message", bytes(17, &bytes(1, &int(1, 5))), "wrong-wire-type payer.address.city"),
             (
@@ -428,6 +428,21 @@ fn lists_maps_and_split_messages() {
     contract.check(&[], &mut fields).unwrap();
     assert!(matches!(fields.get(Slot(0)), Value::List(list) if list.is_empty()));
     assert_eq!(fields.get(Slot(4)), Value::Absent);
+}
+
+#[test]
+fn parts_stay_apart_when_a_oneof_changes() {
+    let contract = contract("rich.v1.Rich", Policies::default(), &["choice_payer", "payer", "by_id"]);
+    let (a, b) = (text(2, "a"), text(2, "b"));
+    let entry = bytes(25, &[bytes(2, &b), bytes(2, &a)].concat());
+    let payload = [bytes(28, &a), bytes(28, &b), bytes(17, &a), bytes(17, &b), int(29, 1), entry].concat();
+    let mut fields = Fields::new();
+    contract.check(&payload, &mut fields).unwrap();
+    assert_eq!(fields.get(Slot(0)), Value::Absent);
+    assert_eq!(fields.message(Slot(1)).as_deref(), Some([a.clone(), b.clone()].concat().as_slice()));
+    let Value::Map(map) = fields.get(Slot(2)) else { panic!("no map") };
+    let (_, value) = fields.entries(map).next().unwrap();
+    assert_eq!(fields.joined(value).as_deref(), Some([b, a].concat().as_slice()));
 }
 
 #[test]

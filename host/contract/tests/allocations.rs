@@ -1,0 +1,58 @@
+//! A check allocates nothing once its `Fields` is warm. A binary of its own, since it counts what the whole process allocates.
+#![allow(unsafe_code, reason = "an allocator can be counted only by standing in for it")]
+#![allow(clippy::unwrap_used, reason = "tests may unwrap")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use tollgate_contract::{Contract, FieldPath, Fields, Policies, Slot, Value};
+
+struct Counting;
+
+thread_local! {
+    // Per thread, so that the test harness's own threads do not disturb the count.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches a plain thread-local cell only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `alloc` above with this layout, that is, from the system's allocator.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_warm_check_allocates_nothing() {
+    let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemas");
+    let pool = protox::Compiler::new([schemas]).unwrap().open_file("rich.proto").unwrap().descriptor_pool();
+    let wanted = ["text", "tags", "payer", "payer.name", "choice_text", "counts", "packed"].map(FieldPath::from);
+    let contract = Contract::compile(&pool, "rich.v1.Rich", Policies::default(), &wanted).unwrap();
+    let json = r#"{"text":"t","tags":["a","b"],"payer":{"name":"n","past":[{"city":"c"}]},"choiceText":"x",
+        "counts":{"k":1,"l":2},"packed":[1,2,3],"child":{"byId":{"1":{"name":"m"}}}}"#;
+    let mut payload = Vec::new();
+    contract.transcode_json(json.as_bytes(), &mut payload).unwrap();
+    // The payer once more, in a second part: merging must not allocate either.
+    payload.extend_from_within(..);
+
+    let mut fields = Fields::new();
+    contract.check(&payload, &mut fields).unwrap();
+    let before = ALLOCATIONS.get();
+    for _ in 0..100 {
+        contract.check(&payload, &mut fields).unwrap();
+        fields = fields.recycle();
+    }
+    assert_eq!(ALLOCATIONS.get(), before, "a warm check allocated");
+    contract.check(&payload, &mut fields).unwrap();
+    assert_eq!(fields.get(Slot(3)), Value::Str("n"));
+    assert!(matches!(fields.get(Slot(2)), Value::Split(_)));
+}
