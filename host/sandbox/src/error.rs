@@ -100,6 +100,9 @@ pub enum RunError {
     Interrupted { transform: String, offset: i64, tries: u32 },
     #[error("no place for an instance of transform {transform}: more lanes run than the sandbox was made for")]
     PoolExhausted { transform: String },
+    /// The machine has no memory for it: the same component started when it was loaded.
+    #[error("cannot make an instance of transform {transform}: {message}")]
+    NoInstance { transform: String, message: String },
     /// A smaller batch goes through: run it in halves.
     #[error(
         "transform {transform} emits more than {limit} bytes for one batch: take smaller batches, or raise limits.batch_output_bytes"
@@ -113,9 +116,10 @@ pub enum RunError {
 impl RunError {
     pub fn class(&self) -> Class {
         match self {
-            RunError::Interrupted { .. } | RunError::PoolExhausted { .. } | RunError::BatchOutput { .. } => {
-                Class::Transient
-            }
+            RunError::Interrupted { .. }
+            | RunError::PoolExhausted { .. }
+            | RunError::NoInstance { .. }
+            | RunError::BatchOutput { .. } => Class::Transient,
             RunError::Revision { .. } => Class::Fatal,
         }
     }

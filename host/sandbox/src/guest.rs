@@ -111,14 +111,6 @@ struct Explained {
     message: String,
 }
 
-/// How much an event may still log.
-#[derive(Debug)]
-struct Logging {
-    bytes: usize,
-    lines: u32,
-    cut: u32,
-}
-
 /// The data of a store.
 pub(crate) struct Guest {
     pub transform: Arc<Loaded>,
@@ -132,7 +124,11 @@ pub(crate) struct Guest {
     pub work: Work,
     pub memory: Memory,
     current: Current,
-    logging: Logging,
+    /// Of the current event.
+    log_bytes_left: usize,
+    /// Of the instance.
+    lines_left: u32,
+    cut: u32,
 }
 
 impl Guest {
@@ -145,26 +141,36 @@ impl Guest {
         work: Work,
     ) -> Guest {
         let memory = Memory { limit: transform.limits.memory, used: 0, elements: 0 };
-        let logging = Logging::new(&transform);
-        let current = Current::default();
-        let phase = Phase::Starting;
-        let mut guest = Guest { transform, place, partition, events, window, phase, work, memory, current, logging };
+        let mut guest = Guest {
+            transform,
+            place,
+            partition,
+            events,
+            window,
+            phase: Phase::Starting,
+            work,
+            memory,
+            current: Current::default(),
+            log_bytes_left: 0,
+            lines_left: limits::LOG_LINES,
+            cut: 0,
+        };
         guest.begin_event();
         guest
     }
 
     /// Settles the current event with a verdict and the fuel it used, as the verdict table says.
     pub fn settle(&mut self, verdict: Verdict, fuel: u64) -> Result<(), Fault> {
-        let event = match (self.phase, verdict) {
+        match (self.phase, verdict) {
             (Phase::Ready, Verdict::Start) => return Ok(()),
             (Phase::Ready, verdict) => {
                 return Err(protocol(format!("the first call of next said {verdict:?}, not start")));
             }
             (Phase::Event(_), Verdict::Start) => return Err(protocol("next(start) with an event still to be settled")),
-            (Phase::Event(event), _) => event,
+            (Phase::Event(_), _) => {}
             (Phase::Starting, _) => return Err(protocol("next was called outside of process")),
             (Phase::Ended, _) => return Err(protocol("next was called after the end mark")),
-        };
+        }
         let emitted = self.work.results.outputs.len() - self.current.outputs;
         let outcome = match verdict {
             Verdict::Pass if emitted > 0 => return Err(protocol(format!("pass after {emitted} outputs: say replace"))),
@@ -186,7 +192,6 @@ impl Guest {
         };
         self.work.results.outcomes.push(outcome);
         self.work.results.fuel.push(fuel);
-        self.cut_logs(event);
         Ok(())
     }
 
@@ -286,26 +291,29 @@ impl Guest {
         }
     }
 
-    /// Throws away what was said of an event that could not be settled.
-    pub fn abandon(&mut self) {
-        if let Phase::Event(event) = self.phase {
+    /// Throws away what was said of an event that could not be settled, and says how many lines were not logged.
+    pub fn end(&mut self) {
+        if let Phase::Event(_) = self.phase {
             self.discard();
-            self.cut_logs(event);
+        }
+        if self.cut > 0 {
+            let (transform, partition, cut) = (self.transform.manifest.name.as_str(), self.partition, self.cut);
+            tracing::warn!(target: "tollgate::guest", transform, partition, cut, "log lines over the limits were cut");
         }
     }
 
-    /// Writes a line to the operator's log, as far as the event's bytes and lines reach.
+    /// Writes a line to the operator's log, as far as the event's bytes and the instance's lines reach.
     pub fn log(&mut self, level: Level, message: &str) {
-        if self.logging.lines == 0 || (self.logging.bytes == 0 && !message.is_empty()) {
-            self.logging.cut += 1;
+        if self.lines_left == 0 || (self.log_bytes_left == 0 && !message.is_empty()) {
+            self.cut += 1;
             return;
         }
-        let line = clean(message, self.logging.bytes);
-        if message.len() > self.logging.bytes {
-            self.logging.cut += 1;
+        let line = clean(message, self.log_bytes_left);
+        if message.len() > self.log_bytes_left {
+            self.cut += 1;
         }
-        self.logging.bytes -= message.len().min(self.logging.bytes);
-        self.logging.lines -= 1;
+        self.log_bytes_left -= message.len().min(self.log_bytes_left);
+        self.lines_left -= 1;
         let (transform, partition) = (self.transform.manifest.name.as_str(), self.partition);
         // -1: outside of an event.
         let offset = match self.phase {
@@ -317,14 +325,6 @@ impl Guest {
             Level::Info => tracing::info!(target: "tollgate::guest", transform, partition, offset, "{line}"),
             Level::Warn => tracing::warn!(target: "tollgate::guest", transform, partition, offset, "{line}"),
             Level::Error => tracing::error!(target: "tollgate::guest", transform, partition, offset, "{line}"),
-        }
-    }
-
-    fn cut_logs(&mut self, event: usize) {
-        if self.logging.cut > 0 {
-            let (transform, partition) = (self.transform.manifest.name.as_str(), self.partition);
-            let (offset, cut) = (self.events.record_offsets[event], self.logging.cut);
-            tracing::warn!(target: "tollgate::guest", transform, partition, offset, cut, "log lines over the limit");
         }
     }
 
@@ -355,7 +355,7 @@ impl Guest {
         self.current.key = None;
         self.current.headers.clear();
         self.current.explained = None;
-        self.logging = Logging::new(&self.transform);
+        self.log_bytes_left = usize::try_from(self.transform.limits.log_bytes).unwrap_or(usize::MAX);
     }
 
     fn outputs(&self) -> Outcome {
@@ -377,13 +377,6 @@ impl Guest {
             message: String::new(),
         });
         Rejected { transform: self.place, code, field, message, fuel_used }
-    }
-}
-
-impl Logging {
-    fn new(transform: &Loaded) -> Logging {
-        let bytes = usize::try_from(transform.limits.log_bytes).unwrap_or(usize::MAX);
-        Logging { bytes, lines: limits::LOG_LINES, cut: 0 }
     }
 }
 

@@ -11,6 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Bytes of a component. Python's interpreter makes one of 18 MB; nothing sensible has more than three times that.
 pub const COMPONENT_BYTES: usize = 64 << 20;
+/// Stack of the thread that compiles. Cranelift recurses over what it is given, and running out ends the process; it is
+/// address space, touched only as far as it is needed.
+pub const COMPILER_STACK: usize = 64 << 20;
 /// Bytes of the manifest: a page of JSON, with room for a large configuration. It is held once a revision.
 pub const MANIFEST_BYTES: usize = 256 << 10;
 /// Named routes of a transform. Each is a topic to be created and watched by a person.
@@ -59,8 +62,8 @@ pub const OUTPUT_HEADERS: usize = 64;
 /// Bytes of an event's log lines.
 pub const MAX_LOG_BYTES: u64 = 64 << 10;
 pub const DEFAULT_LOG_BYTES: u64 = 4 << 10;
-/// Log lines of an event, since an empty line costs a line all the same.
-pub const LOG_LINES: u32 = 32;
+/// Log lines of an instance, and so of a batch: a guest that says a word on every event would fill the operator's disk.
+pub const LOG_LINES: u32 = 64;
 /// Bytes of a message of a guest (a panic, a reject's sentence): it becomes a header of a dead letter.
 pub const MESSAGE_BYTES: usize = 4 << 10;
 /// Bytes of a reject's code, as WIT says, and of its field path.

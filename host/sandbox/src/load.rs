@@ -3,13 +3,15 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 use wasmparser::{Encoding, Parser, Payload};
+use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
-use wasmtime::{Engine, PoolConcurrencyLimitError};
 
+use crate::chain::panic_message;
 use crate::engine::Sandbox;
 use crate::error::LoadError;
 use crate::guest::Guest;
@@ -115,15 +117,18 @@ impl Sandbox {
     }
 }
 
-/// Compiles in this process. A child process with limits of its own takes this function's place: nothing else compiles.
+/// Compiles in this process, on a thread whose stack and panics are its own. A child process with limits of its own
+/// takes this function's place: nothing else compiles.
 fn compile(engine: &Engine, wasm: &[u8]) -> Result<Component, LoadError> {
-    Component::from_binary(engine, wasm).map_err(|error| {
-        if error.is::<PoolConcurrencyLimitError>() {
-            LoadError::PoolExhausted
-        } else {
-            LoadError::Compile(format!("{error:#}"))
-        }
-    })
+    let compiled = thread::scope(|scope| {
+        let thread = thread::Builder::new().name("compile".into()).stack_size(limits::COMPILER_STACK);
+        let compiling = thread.spawn_scoped(scope, || Component::from_binary(engine, wasm));
+        compiling
+            .map_err(|error| LoadError::Compile(format!("no thread to compile on: {error}")))?
+            .join()
+            .map_err(|panic| LoadError::Compile(format!("the compiler panicked: {}", panic_message(&*panic))))
+    });
+    compiled?.map_err(|error| LoadError::Compile(format!("{error:#}")))
 }
 
 fn export(component: &Component, name: &str) -> Result<ComponentExportIndex, LoadError> {
@@ -195,7 +200,8 @@ fn look_at<'a>(payload: Payload<'a>, looked: &mut Looked<'a>, depth: &mut usize)
             }
         }
         Payload::CustomSection(section) if *depth == 1 && section.name() == SECTION => {
-            if looked.manifest.replace(section.data()).is_some() {
+            let before = looked.manifest.replace(section.data());
+            if before.is_some() {
                 return Err(LoadError::Manifest("there are two of it".into()));
             }
         }

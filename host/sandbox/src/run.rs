@@ -60,6 +60,8 @@ enum Why {
     Start(String),
     Interrupted,
     PoolExhausted,
+    /// There is a place, but the machine does not give what it needs.
+    NoInstance(String),
     BatchOutput,
 }
 
@@ -80,7 +82,9 @@ pub(crate) fn try_start(transform: &Transform) -> Result<(), LoadError> {
     let instance = match run.start(&mut store) {
         Ok(instance) => instance,
         Err(Why::PoolExhausted) => return Err(LoadError::PoolExhausted),
-        Err(Why::Fault(_, message) | Why::Start(message)) => return Err(LoadError::Start(message)),
+        Err(Why::Fault(_, message) | Why::Start(message) | Why::NoInstance(message)) => {
+            return Err(LoadError::Start(message));
+        }
         Err(Why::Interrupted) => return Err(LoadError::Start("interrupted after its deadline".into())),
         Err(Why::BatchOutput) => return Err(LoadError::Start("it emits in init".into())),
     };
@@ -161,6 +165,7 @@ impl Run<'_> {
             Why::Fault(..) | Why::Interrupted => Ok(()),
             Why::Start(message) => Err(self.revision(message)),
             Why::PoolExhausted => Err(RunError::PoolExhausted { transform: self.name() }),
+            Why::NoInstance(message) => Err(RunError::NoInstance { transform: self.name(), message }),
             Why::BatchOutput => {
                 let limit = self.transform.0.limits.batch_output_bytes;
                 Err(RunError::BatchOutput { transform: self.name(), limit })
@@ -185,7 +190,7 @@ impl Run<'_> {
         let ended = self.start(&mut store).and_then(|instance| self.process(&mut store, instance, window));
         let left = store.get_fuel().unwrap_or(0);
         let mut guest = store.into_data();
-        guest.abandon();
+        guest.end();
         *work = guest.work;
         let (at, budget) = match guest.phase {
             Phase::Event(event) => (Some(event), self.transform.0.limits.fuel),
@@ -196,7 +201,7 @@ impl Run<'_> {
             // Every event has its verdict, and none would be given another: the instance is gone, and that is all.
             Err(why) if guest.phase == Phase::Ended => {
                 let message = match why {
-                    Why::Fault(_, message) | Why::Start(message) => message,
+                    Why::Fault(_, message) | Why::Start(message) | Why::NoInstance(message) => message,
                     Why::Interrupted | Why::PoolExhausted | Why::BatchOutput => "interrupted".to_owned(),
                 };
                 tracing::warn!(transform = self.name(), "ended after its last event: {message}");
@@ -230,7 +235,11 @@ impl Run<'_> {
     /// Instantiates and calls `init`.
     fn start(&self, store: &mut Store<Guest>) -> Result<Instance, Why> {
         let loaded = &self.transform.0;
-        let instance = loaded.pre.instantiate(&mut *store).map_err(why)?;
+        let instance = loaded.pre.instantiate(&mut *store).map_err(|error| match why(error) {
+            // No trap and no limit. The component itself was tried when it was loaded, so it is the machine.
+            Why::Fault(FailureCode::Protocol, message) => Why::NoInstance(message),
+            why => why,
+        })?;
         let init = instance
             .get_typed_func::<InitParams, InitResult>(&mut *store, loaded.init)
             .map_err(|error| Why::Start(format!("the wrong world: init: {error:#}")))?;
@@ -324,3 +333,6 @@ fn why(error: wasmtime::Error) -> Why {
     }
     Why::Fault(code, clean(&message, limits::MESSAGE_BYTES))
 }
+
+#[cfg(test)]
+mod tests;

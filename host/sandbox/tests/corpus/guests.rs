@@ -1,14 +1,15 @@
 //! Guests in WAT, and how they become components with a manifest: by the same encoder that `tollgate build` uses.
 
 use serde_json::{Value, json};
-use tollgate_sandbox::SECTION;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+/// As `tollgate build` writes it: a string of its own, so that renaming the section breaks a test.
+const SECTION: &str = "tollgate:transform";
 const WIT: &str = include_str!("../../../../wit/transform.wit");
 
-/// What every guest begins with: imports, a bump allocator, the batch in globals, and readers for it.
-const PRELUDE: &str = r#"
+/// What every guest may call; `log` is in [`LOG_IMPORT`].
+const IMPORTS: &str = r#"
   (import "tollgate:transform/host@0.1.0" "next" (func $next (param i32) (result i32)))
   (import "tollgate:transform/host@0.1.0" "emit" (func $emit (param i32 i32 i32)))
   (import "tollgate:transform/host@0.1.0" "delete" (func $delete (param i32)))
@@ -17,9 +18,18 @@ const PRELUDE: &str = r#"
   (import "tollgate:transform/host@0.1.0" "header" (func $header (param i32 i32 i32)))
   (import "tollgate:transform/host@0.1.0" "explain" (func $explain (param i32 i32 i32 i32 i32 i32)))
   (import "tollgate:transform/host@0.1.0" "fail" (func $fail (param i32 i32)))
+"#;
+
+/// The rest of what every guest begins with: a bump allocator, the batch in globals and below 2048, and readers for it.
+const PRELUDE: &str = r#"
   (memory (export "memory") 2)
   (global $heap (mut i32) (i32.const 4096))
   (global $arena (mut i32) (i32.const 0))
+  (global $arena_len (mut i32) (i32.const 0))
+  (global $topic (mut i32) (i32.const 0))
+  (global $topic_len (mut i32) (i32.const 0))
+  (global $records (mut i32) (i32.const 0))
+  (global $times (mut i32) (i32.const 0))
   (global $offsets (mut i32) (i32.const 0))
   (global $flags (mut i32) (i32.const 0))
   (global $config (mut i32) (i32.const 0))
@@ -41,9 +51,19 @@ const PRELUDE: &str = r#"
     (i32.sub (call $bound (i32.add (i32.shl (local.get $i) (i32.const 1)) (i32.const 2)))
              (call $bound (i32.add (i32.shl (local.get $i) (i32.const 1)) (i32.const 1)))))
   (func (export "tollgate:transform/guest@0.1.0#process")
-    (param i32 i32 i32 i32 i64 i64) (param $arena i32) (param i32) (param $offsets i32) (param i32)
-    (param $flags i32) (param i32) (param i32 i32 i32 i32)
+    (param $topic i32) (param $topic_len i32) (param $partition i32) (param $schema i32) (param $time i64)
+    (param $seed i64) (param $arena i32) (param $arena_len i32) (param $offsets i32) (param i32)
+    (param $flags i32) (param i32) (param $records i32) (param i32) (param $times i32) (param i32)
+    (global.set $topic (local.get $topic))
+    (global.set $topic_len (local.get $topic_len))
+    (i32.store (i32.const 1024) (local.get $partition))
+    (i32.store (i32.const 1028) (local.get $schema))
+    (i64.store (i32.const 1032) (local.get $time))
+    (i64.store (i32.const 1040) (local.get $seed))
+    (global.set $records (local.get $records))
+    (global.set $times (local.get $times))
     (global.set $arena (local.get $arena))
+    (global.set $arena_len (local.get $arena_len))
     (global.set $offsets (local.get $offsets))
     (global.set $flags (local.get $flags))
     (call $process))
@@ -57,9 +77,12 @@ const PRELUDE: &str = r#"
 /// `init` succeeds: the result area at 16 is zero.
 pub const INIT: &str = "(func $init)";
 
+/// `process` is the loop and nothing else.
+pub const PROCESS: &str = "(func $process (call $loop))";
+
 /// The loop of an SDK: `$event` says the verdict.
 pub const LOOP: &str = r#"
-  (func $process (local $i i32)
+  (func $loop (local $i i32)
     (local.set $i (call $next (i32.const 0)))
     (loop $again
       (if (i32.ne (local.get $i) (i32.const -1)) (then
@@ -79,7 +102,7 @@ pub const ACTOR: &str = r#"
   (data (i32.const 400) "Bad Code")
   (data (i32.const 416) "index out of bounds\nat rule 7")
   (data (i32.const 448) "\ff\fe")
-  (data (i32.const 464) "second")
+  (data (i32.const 464) "valued")
   (global $poisoned (mut i32) (i32.const 0))
   (func $is (param $i i32) (param $letter i32) (result i32)
     (i32.eq (i32.load8_u (call $value (local.get $i))) (local.get $letter)))
@@ -88,11 +111,13 @@ pub const ACTOR: &str = r#"
       (i32.sub (call $length (local.get $i)) (i32.const 1))))
   (func $recurse (param i32) (result i32)
     (i32.add (local.get 0) (call $recurse (i32.add (local.get 0) (i32.const 1)))))
-  (func $explained (call $explain (i32.const 256) (i32.const 16) (i32.const 288) (i32.const 14) (i32.const 320) (i32.const 29)))
+  (func $explained (call $explain (i32.const 256) (i32.const 16) (i32.const 288) (i32.const 14) (i32.const 320) (i32.const 28)))
   (func $edit
     (call $set_key (i32.const 352) (i32.const 3))
     (call $set_header (i32.const 368) (i32.const 5) (i32.const 464) (i32.const 6)))
   (func $event (param $i i32) (result i32)
+    (if (i32.and (i32.load8_u (i32.add (global.get $flags) (local.get $i))) (i32.const 2))
+      (then (call $delete (i32.const 0)) (return (i32.const 2))))
     (if (i32.eqz (call $length (local.get $i))) (then (return (i32.const 1))))
     ;; verdicts
     (if (call $is (local.get $i) (i32.const 0x70 (; p ;))) (then (return (i32.const 1))))
@@ -110,6 +135,21 @@ pub const ACTOR: &str = r#"
       (call $header (i32.const 368) (i32.const 5) (i32.const 128))
       (if (i32.eqz (i32.load8_u (i32.const 128))) (then (return (i32.const 3))))
       (call $emit (i32.const 0) (i32.load (i32.const 132)) (i32.load (i32.const 136)))
+      (return (i32.const 2))))
+    ;; what it was given
+    (if (call $is (local.get $i) (i32.const 0x4b (; K ;))) (then
+      (call $emit (i32.const 0) (i32.add (global.get $arena) (call $bound (i32.shl (local.get $i) (i32.const 1))))
+        (i32.sub (call $bound (i32.add (i32.shl (local.get $i) (i32.const 1)) (i32.const 1)))
+                 (call $bound (i32.shl (local.get $i) (i32.const 1)))))
+      (return (i32.const 2))))
+    (if (call $is (local.get $i) (i32.const 0x49 (; I ;))) (then
+      (call $emit (i32.const 0) (global.get $config) (global.get $config_len)) (return (i32.const 2))))
+    (if (call $is (local.get $i) (i32.const 0x4d (; M ;))) (then
+      (call $emit (i32.const 0) (i32.const 1024) (i32.const 24))
+      (call $emit (i32.const 0) (global.get $topic) (global.get $topic_len))
+      (call $emit (i32.const 0) (i32.add (global.get $records) (i32.shl (local.get $i) (i32.const 3))) (i32.const 8))
+      (call $emit (i32.const 0) (i32.add (global.get $times) (i32.shl (local.get $i) (i32.const 3))) (i32.const 8))
+      (call $emit (i32.const 0) (i32.add (global.get $flags) (local.get $i)) (i32.const 1))
       (return (i32.const 2))))
     ;; faults
     (if (call $is (local.get $i) (i32.const 0x66 (; f ;))) (then (call $fail (i32.const 416) (i32.const 29))))
@@ -146,16 +186,19 @@ pub const ACTOR: &str = r#"
     (return (i32.const 1)))
 "#;
 
-/// A core module out of the prelude and some definitions.
-pub fn module(parts: &[&str]) -> Vec<u8> {
-    wat::parse_str(format!("(module {PRELUDE} {})", parts.concat())).unwrap()
+/// The import of the capability `log`.
+pub const LOG_IMPORT: &str = r#"(import "tollgate:transform/log@0.1.0" "write" (func $write (param i32 i32 i32)))"#;
+
+/// A core module out of the prelude and some definitions; imports of its own come first.
+pub fn module(imports: &str, parts: &[&str]) -> Vec<u8> {
+    wat::parse_str(format!("(module {IMPORTS} {imports} {PRELUDE} {})", parts.concat())).unwrap()
 }
 
 /// The manifest of the corpus' guests.
 pub fn manifest(name: &str) -> Value {
     json!({
         "name": name, "version": "0.1.0", "input": "test.v1.Event", "routes": ["side"],
-        "limits": {"fuel": 100_000, "memory": "1MiB", "max_outputs": 8, "output_bytes": "256KiB"},
+        "limits": {"fuel": 100_000, "memory": "1MiB", "max_outputs": 8, "output_bytes": "64KiB"},
     })
 }
 
@@ -198,10 +241,10 @@ pub fn stamp(mut component: Vec<u8>, json: &[u8]) -> Vec<u8> {
 
 /// A whole component.
 pub fn component(parts: &[&str], manifest: &Value) -> Vec<u8> {
-    stamp(encode(&module(parts)), manifest.to_string().as_bytes())
+    stamp(encode(&module("", parts)), manifest.to_string().as_bytes())
 }
 
 /// The guest that does as its events say.
 pub fn actor() -> Vec<u8> {
-    component(&[INIT, LOOP, ACTOR], &manifest("actor"))
+    component(&[INIT, PROCESS, LOOP, ACTOR], &manifest("actor"))
 }

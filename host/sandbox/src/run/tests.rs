@@ -1,0 +1,102 @@
+//! What the corpus cannot provoke from outside: a slow machine, a full pool, an artefact of this very engine.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::{Chain, Class, Outcome, Overrides, Sandbox, Settings};
+
+#[allow(dead_code, reason = "shared with the corpus, which uses all of it")]
+#[path = "../../tests/corpus/guests.rs"]
+mod guests;
+
+const META: BatchMeta = BatchMeta { topic: String::new(), partition: 0, schema_id: 0, batch_time: 0, seed: 0 };
+
+fn events(values: &[&str]) -> Arc<Events> {
+    let mut events = Events::default();
+    for (offset, value) in (7..).zip(values) {
+        events.push(None, Some(value.as_bytes()), offset, -1);
+        events.headers.end_record();
+    }
+    Arc::new(events)
+}
+
+/// An actor with so much fuel that a deadline of a few milliseconds, from a wrong calibration, comes first.
+fn slow_machine() -> (Sandbox, Transform) {
+    let mut sandbox = Sandbox::new(Settings::default()).unwrap();
+    sandbox.fuel_per_ms = u64::MAX;
+    let mut manifest = guests::manifest("slow");
+    manifest["limits"]["fuel"] = limits::MAX_FUEL.into();
+    manifest["limits"]["deadline"] = "1ms".into();
+    let wasm = guests::component(&[guests::INIT, guests::PROCESS, guests::LOOP, guests::ACTOR], &manifest);
+    let transform = sandbox.load(&wasm, &Overrides::default()).unwrap();
+    (sandbox, transform)
+}
+
+#[test]
+fn an_interruption_is_tried_again_and_then_the_lanes_problem() {
+    let (_sandbox, transform) = slow_machine();
+    let deadline = transform.limits().deadline;
+    let began = Instant::now();
+    let mut results = Results::default();
+    let error = Chain::new(vec![transform]).run(&META, &events(&["p", "l", "p"]), &mut results).unwrap_err();
+    assert_eq!(error, RunError::Interrupted { transform: "slow".into(), offset: 8, tries: 3 });
+    assert_eq!(error.class(), Class::Transient);
+    // Once in the batch and three times alone, with pauses of 20, 40 and 80 ms after each of those.
+    assert!(began.elapsed() >= deadline * 4 + Duration::from_millis(140), "{:?}", began.elapsed());
+    assert!(results.outcomes.is_empty());
+}
+
+#[test]
+fn the_deadline_is_each_events_own() {
+    let (sandbox, _) = slow_machine();
+    // Each takes milliseconds, and all of them together several times the deadline.
+    let busy = "(global $n (mut i32) (i32.const 0)) (func $event (param i32) (result i32)
+        (global.set $n (i32.const 3000000))
+        (loop $again (global.set $n (i32.sub (global.get $n) (i32.const 1))) (br_if $again (global.get $n)))
+        (i32.const 1))";
+    let mut manifest = guests::manifest("busy");
+    manifest["limits"]["fuel"] = limits::MAX_FUEL.into();
+    manifest["limits"]["deadline"] = "200ms".into();
+    let wasm = guests::component(&[guests::INIT, guests::PROCESS, guests::LOOP, busy], &manifest);
+    let busy = sandbox.load(&wasm, &Overrides::default()).unwrap();
+    let began = Instant::now();
+    let mut results = Results::default();
+    Chain::new(vec![busy.clone()]).run(&META, &events(&["p"; 300]), &mut results).unwrap();
+    assert_eq!(results.outputs.len(), 300);
+    assert!(began.elapsed() > busy.limits().deadline, "the batch must outlast a deadline: {:?}", began.elapsed());
+}
+
+#[test]
+fn a_full_pool_is_transient() {
+    let sandbox = Sandbox::new(Settings { lanes: 1, transforms: 1, ..Settings::default() }).unwrap();
+    let wasm = guests::actor();
+    let transform = sandbox.load(&wasm, &Overrides::default()).unwrap();
+    let none = events(&[]);
+    let run = Run { transform: &transform, place: 0, meta: &META, events: &none };
+    let mut held = Vec::new();
+    loop {
+        let mut store = run.store(0..0, Work::default()).unwrap();
+        match run.start(&mut store) {
+            Ok(_) => held.push(store),
+            Err(Why::PoolExhausted) => break,
+            Err(_) => panic!("the pool has another end"),
+        }
+        assert!(held.len() < 100, "the pool has no end");
+    }
+    let chain = Chain::new(vec![transform.clone()]);
+    let mut results = Results::default();
+    let error = chain.run(&META, &events(&["p"]), &mut results).unwrap_err();
+    assert_eq!(error, RunError::PoolExhausted { transform: "actor".into() });
+    assert_eq!(error.class(), Class::Transient);
+    assert!(matches!(sandbox.load(&wasm, &Overrides::default()), Err(LoadError::PoolExhausted)));
+    held.clear();
+    chain.run(&META, &events(&["p"]), &mut results).unwrap();
+    assert!(matches!(results.outcomes[0], Outcome::Outputs(_)));
+}
+
+#[test]
+fn a_precompiled_artefact_is_never_accepted() {
+    let sandbox = Sandbox::new(Settings::default()).unwrap();
+    let artefact = sandbox.engine.precompile_component(&guests::actor()).unwrap();
+    assert!(matches!(sandbox.load(&artefact, &Overrides::default()), Err(LoadError::Precompiled)));
+}
