@@ -42,6 +42,11 @@ impl Args {
         Args { rest, ..Args::default() }
     }
 
+    /// The same call without its plain words, for a verb called by another.
+    pub fn only_flags(&self) -> Self {
+        Args { flags: self.flags.clone(), ..Args::default() }
+    }
+
     pub fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|given| given == flag)
     }

@@ -20,6 +20,14 @@ pub enum Uses {
     Postgres,
     /// And start Kafka.
     Kafka,
+    /// Only start both.
+    Servers,
+}
+
+impl Uses {
+    fn wants(self, need: Uses) -> bool {
+        if self == Uses::Servers { need != Uses::Build } else { need <= self }
+    }
 }
 
 /// Programs and how their packages are called. An empty name: that system has it, or there is no obvious package.
@@ -177,9 +185,9 @@ pub fn foretell(project: &Project, then: &str) {
 }
 
 fn look(uses: Uses, manager: Manager, root: bool) -> Vec<Missing> {
-    let needed = NEEDS.iter().filter(|need| need.from <= uses && !(need.found)());
+    let needed = NEEDS.iter().filter(|need| uses.wants(need.from) && !(need.found)());
     let mut missing: Vec<Missing> = needed.map(|need| describe(need, manager, root)).collect();
-    if !wasm_std_is_here() {
+    if uses.wants(Uses::Build) && !wasm_std_is_here() {
         let mut lines = Vec::new();
         if works("rustup", &["--version"]) {
             lines.push(WASM_FROM_RUSTUP.to_owned());
@@ -297,7 +305,15 @@ mod tests {
         for need in NEEDS {
             assert!([need.why, need.apt, need.dnf, need.brew].iter().all(|text| !text.is_empty()), "{}", need.name);
         }
-        assert!(Uses::Build < Uses::Postgres && Uses::Postgres < Uses::Kafka);
+    }
+
+    #[test]
+    fn a_verb_asks_for_what_it_uses_alone() {
+        let wanted = |uses: Uses| [Uses::Build, Uses::Postgres, Uses::Kafka].map(|need| uses.wants(need));
+        assert_eq!(wanted(Uses::Build), [true, false, false]);
+        assert_eq!(wanted(Uses::Postgres), [true, true, false]);
+        assert_eq!(wanted(Uses::Kafka), [true, true, true]);
+        assert_eq!(wanted(Uses::Servers), [false, true, true]);
     }
 
     #[test]

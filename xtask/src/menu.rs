@@ -34,10 +34,10 @@ const MENU: &[Verb] = &[
     },
     Verb {
         name: "ci",
-        usage: "ci [--install]",
-        says: "all that must hold before a change goes in: format, lints, supply chain, golden, tidy, test",
+        usage: "ci [part…] [--install]",
+        says: "all that must hold before a change goes in: format, tidy, supply, lints, golden, test",
         flags: &["--install"],
-        words: &[],
+        words: ci::NAMES,
         run: ci::run,
     },
     Verb {

@@ -37,7 +37,7 @@ fn up(project: &Project, install: bool) -> Result<()> {
             "servers are up already (process {pid}); `cargo xtask servers down` ends them"
         )));
     }
-    check::check(project, Uses::Kafka, install)?;
+    check::check(project, Uses::Servers, install)?;
     say::line("now: download Kafka at the first time (43 MB), start both servers, about 5 s");
     let began = Instant::now();
     let (kafka, postgres) = rings::servers(project)?;

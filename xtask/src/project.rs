@@ -194,7 +194,9 @@ pub fn summary(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
         return Ok(());
     }
     let lines = failed.iter().map(|step| {
-        format!("{}: {}; again: {}", step.name, step.failed.as_deref().unwrap_or_default(), repeat(&step.name))
+        // A longer message has been shown where it happened.
+        let message = step.failed.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
+        format!("{}: {}; again: {}", step.name, message.trim_end_matches(':'), repeat(&step.name))
     });
     Err(Failure::failed(lines.collect::<Vec<_>>().join("\n       ")))
 }
