@@ -1,9 +1,11 @@
 //! Health, metrics, status and reload over HTTP, on loopback unless the configuration says otherwise.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -23,20 +25,32 @@ pub async fn serve(listen: &str, shared: Arc<Shared>) -> Result<(), String> {
         .map_err(|error| format!("admin.listen: cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     tracing::info!(url = format!("http://{address}"), "admin");
+    let changes = Router::new()
+        .route("/reload", post(reload_now))
+        .route("/resume", post(resume))
+        .route_layer(middleware::from_fn(loopback_only));
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(|State(shared): State<Arc<Shared>>| async move { Json(status(&shared)) }))
-        .route("/admin/reload", post(reload_now))
-        .route("/admin/resume", post(resume))
+        .nest("/admin", changes)
         .with_state(shared);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = axum::serve(listener, service).await {
             tracing::error!(%error, "the admin server has ended");
         }
     });
     Ok(())
+}
+
+/// Whoever may change what runs must be on this machine, wherever the server listens.
+async fn loopback_only(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
+    if peer.ip().to_canonical().is_loopback() {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "changes are taken from this machine only\n").into_response()
 }
 
 /// 200 while both ends are connected and the group is joined, a spare member included; otherwise 503 and why.

@@ -147,8 +147,9 @@ pub const SLOTS: i32 = 1024;
 /// How often the slot's session is asked whether it lives, and the stored pause is read.
 pub const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Attempts of one batch before what may be the event's fault or the world's is looked at event by event.
-pub const MAYBE_POISON_ATTEMPTS: u32 = 3;
+/// How soon the keeper notices that the process stops.
+pub const KEEPER_STEP: Duration = Duration::from_millis(50);
+
 
 /// Bytes of a payload in a dead letter by reference: enough to recognise it, small enough for any topic.
 pub const REFERENCE_BYTES: usize = 1_024;

@@ -82,8 +82,8 @@ fn seconds(first: f64) -> Histogram {
     Histogram::new(exponential_buckets(first, 2.0, 16))
 }
 
-impl Metrics {
-    pub fn new() -> Metrics {
+impl Default for Metrics {
+    fn default() -> Metrics {
         let mut registry = Registry::with_prefix("tollgate");
         let metrics = Metrics {
             registry: Mutex::default(),
@@ -114,7 +114,9 @@ impl Metrics {
         metrics.register(&mut registry);
         Metrics { registry: Mutex::new(registry), ..metrics }
     }
+}
 
+impl Metrics {
     fn register(&self, r: &mut Registry) {
         r.register("events", "Events settled, by verdict and reason", self.events.clone());
         r.register("batch_events", "Events of a batch", self.batch_events.clone());

@@ -5,7 +5,7 @@
 //! processes with the same transactional ids would fence each other for ever.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::postgres::PgConnection;
@@ -38,7 +38,9 @@ pub async fn keep(
     let mut ticks: u32 = 0;
     let mut alive = true;
     while !shared.stopping() {
-        tokio::time::sleep(limits::KEEPER_INTERVAL).await;
+        if !rested(shared).await {
+            break;
+        }
         if !alive {
             match take(&shared.pipeline, &shared.owner, shared.slot()).await {
                 Ok(Some((new, _))) => {
@@ -82,6 +84,18 @@ pub async fn keep(
         }
     }
     Ok(())
+}
+
+/// Waits for the next round; false when the process stops meanwhile.
+async fn rested(shared: &Shared) -> bool {
+    let until = Instant::now() + limits::KEEPER_INTERVAL;
+    while Instant::now() < until {
+        if shared.stopping() {
+            return false;
+        }
+        tokio::time::sleep(limits::KEEPER_STEP).await;
+    }
+    true
 }
 
 /// Kafka's half of readiness, and the lag.

@@ -44,7 +44,7 @@ impl Shared {
         owner: Owner,
         sizes: Sizes,
     ) -> Shared {
-        let metrics = Metrics::new();
+        let metrics = Metrics::default();
         metrics.describe(&pipeline.name, &revision.digest);
         Shared {
             limit: Limit::new(pipeline.dead_letter.limit),

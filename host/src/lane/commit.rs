@@ -315,18 +315,21 @@ impl Lane {
     fn account(&self) {
         let metrics = &self.shared.metrics;
         let (mut fuel, mut dead) = (0, 0);
+        let (mut pass, mut delete, mut drop) = (0, 0, 0);
         let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for decision in &self.decided.decisions {
             fuel += decision.fuel;
-            let labels = match &decision.verdict {
-                Verdict::Outputs(_) => ("pass", ""),
-                Verdict::Delete => ("delete", ""),
-                Verdict::Dropped => ("drop", ""),
-                Verdict::Dead(reason) => ("reject", &*reason.code),
-            };
-            dead += usize::from(labels.0 == "reject");
-            *counts.entry(labels).or_default() += 1;
+            match &decision.verdict {
+                Verdict::Outputs(_) => pass += 1,
+                Verdict::Delete => delete += 1,
+                Verdict::Dropped => drop += 1,
+                Verdict::Dead(reason) => {
+                    dead += 1;
+                    *counts.entry(("reject", &*reason.code)).or_default() += 1;
+                }
+            }
         }
+        counts.extend([(("pass", ""), pass), (("delete", ""), delete), (("drop", ""), drop)]);
         metrics.verdicts(&counts);
         metrics.fuel(fuel);
         metrics.committed(&self.partitions.iter().map(|(p, o)| (*p, o.resume.rows)).collect::<Vec<_>>());

@@ -425,12 +425,22 @@ fn field_json(contract: &Contract, payload: &[u8], slot: Slot) -> Option<String>
     Some(value.to_string())
 }
 
-/// Groups the records by partition, each in offset order.
-pub fn by_partition(batch: &RecordBatch, records: &[usize]) -> BTreeMap<Partition, Vec<usize>> {
-    let mut groups: BTreeMap<Partition, Vec<usize>> = BTreeMap::new();
+/// Groups the records by partition, each in offset order; the partitions in order too, which is the order of locks.
+pub fn by_partition(batch: &RecordBatch, records: &[usize]) -> Vec<(Partition, Vec<usize>)> {
+    let mut groups: Vec<(Partition, Vec<usize>)> = Vec::new();
+    let mut last = 0;
     for &index in records {
-        groups.entry(batch.records[index].partition).or_default().push(index);
+        let partition = batch.records[index].partition;
+        // Records come in runs of one partition, as they were fetched.
+        if groups.get(last).is_none_or(|(current, _)| *current != partition) {
+            last = groups.iter().position(|(known, _)| *known == partition).unwrap_or(groups.len());
+            if last == groups.len() {
+                groups.push((partition, Vec::new()));
+            }
+        }
+        groups[last].1.push(index);
     }
+    groups.sort_unstable_by_key(|(partition, _)| *partition);
     groups
 }
 
