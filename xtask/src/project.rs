@@ -189,6 +189,10 @@ pub fn summary(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
         let verdict = if step.failed.is_some() { "FAILED" } else { "ok" };
         say::line(&format!("{:width$}  {:>7.1} s  {verdict}", step.name, step.took.as_secs_f64()));
     }
+    verdict(steps, repeat)
+}
+
+fn verdict(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
     let failed: Vec<&Step> = steps.iter().filter(|step| step.failed.is_some()).collect();
     if failed.is_empty() {
         return Ok(());
@@ -207,9 +211,14 @@ mod tests {
 
     #[test]
     fn a_failed_part_is_named_with_its_repetition() {
-        let steps = [step("good", || Ok(())), step("bad", || Err(Failure::failed("no luck")))];
-        let failure = summary(&steps, |name| format!("cargo xtask {name}")).unwrap_err();
+        let step = |name: &str, failed: Option<&str>| Step {
+            name: name.to_owned(),
+            took: Duration::ZERO,
+            failed: failed.map(str::to_owned),
+        };
+        let steps = [step("good", None), step("bad", Some("no luck:\n  at all"))];
+        let failure = verdict(&steps, |name| format!("cargo xtask {name}")).unwrap_err();
         assert_eq!((failure.code, failure.message.as_str()), (1, "bad: no luck; again: cargo xtask bad"));
-        assert!(summary(&steps[..1], str::to_owned).is_ok());
+        assert!(verdict(&steps[..1], str::to_owned).is_ok());
     }
 }
