@@ -26,10 +26,10 @@ pub use shared::Shared;
 
 use crate::config::{DeliveryMode, Pipeline};
 use crate::error::Failure;
-use crate::lane::commit::connect_producer;
+use crate::lane::commit::connect_producers;
 use crate::lane::{self, Lane};
 use crate::limits;
-use crate::progress::store::Owner;
+use crate::progress::store::{self, Owner};
 use crate::sinks::postgres::connect;
 use crate::source::poll::{Ended, Poll, State};
 use crate::source::rebalance::Callbacks;
@@ -79,6 +79,12 @@ pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
             connect::open(&pipeline, "keeper").await.map_err(|error| failed(&connect::describe(&error)))?
         }
     };
+    let mut session = session;
+    let stored = store::paused(&mut session, &pipeline.name).await;
+    // Before the first record is fetched: a pause survives a restart.
+    if let Some(reason) = stored.map_err(|error| failed(&connect::describe(&error)))? {
+        shared.pause(reason);
+    }
     let (rebalance_sender, rebalances) = bounded(limits::EVENTS);
     let consumer: BaseConsumer<Callbacks> = client::consumer(&pipeline)
         .create_with_context(Callbacks::new(rebalance_sender))
@@ -93,13 +99,17 @@ pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
     for number in 0..pipeline.lanes {
         let (inbox, ends) = lane::channels(limits::LANE_QUEUE, limits::EVENTS, released_sender.clone());
         inboxes.push(inbox);
-        let producer =
-            tokio::task::block_in_place(|| connect_producer(&shared, number)).map_err(|error| failed(&error))?;
-        let lane = Lane::new(number, Arc::clone(&shared), Arc::clone(&consumer), ends, producer)
+        let producers =
+            tokio::task::block_in_place(|| connect_producers(&shared, number)).map_err(|error| failed(&error))?;
+        let lane = Lane::new(number, Arc::clone(&shared), Arc::clone(&consumer), ends, producers)
             .map_err(|error| failed(&error))?;
         let ended = ended_sender.clone();
         threads.push(spawn(&format!("lane-{number}"), move || {
-            report(&ended, ThreadEnded::Lane(lane.run()));
+            // A panic here is ours, never an event's: the process must not go on as if the lane were idle.
+            let run = std::panic::AssertUnwindSafe(move || lane.run());
+            let result = std::panic::catch_unwind(run)
+                .unwrap_or_else(|_| Err(lane::Error::Fatal("it panicked; please report this".into())));
+            report(&ended, ThreadEnded::Lane(result));
         })?);
     }
     {
@@ -130,7 +140,7 @@ pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
 /// Transactions of a predecessor in this slot that had more lanes than we have.
 fn end_leftovers(shared: &Arc<Shared>, lanes: i32) -> Result<(), Failure> {
     for lane in shared.pipeline.lanes..usize::try_from(lanes).unwrap_or_default() {
-        tokio::task::block_in_place(|| connect_producer(shared, lane))
+        tokio::task::block_in_place(|| connect_producers(shared, lane))
             .map_err(|error| Failure::environment("environment.start", error))?;
     }
     Ok(())

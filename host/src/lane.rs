@@ -37,9 +37,10 @@ use tollgate_sandbox::RunError;
 use crate::engine::Shared;
 use crate::error::Class;
 use crate::lane::decide::{Decided, Revision};
+use crate::limits;
 use crate::position::Partition;
 use crate::progress::Resume;
-use crate::sinks::kafka::{self, Producer};
+use crate::sinks::kafka::{self, Producers};
 use crate::sinks::postgres::connect;
 use crate::source::batch::RecordBatch;
 use crate::source::rebalance::Callbacks;
@@ -102,6 +103,9 @@ struct Owned {
 pub enum Error {
     #[error("postgres: {}", connect::describe(.0))]
     Postgres(#[source] sqlx::Error),
+    /// The server did not answer in time; the connection is given up, and what became of the statement is open.
+    #[error("postgres: no answer within {} s", limits::STATEMENT_PATIENCE.as_secs())]
+    Silent,
     #[error("kafka: {0}")]
     Kafka(#[from] kafka::Error),
     #[error("kafka: {0}")]
@@ -126,9 +130,12 @@ impl Error {
         match self {
             Error::Postgres(error) => connect::class(error),
             Error::Kafka(error) => error.class(),
-            Error::Client(_) | Error::Guard | Error::NotAMember | Error::SlotLost | Error::Paused(_) => {
-                Class::Transient
-            }
+            Error::Silent
+            | Error::Client(_)
+            | Error::Guard
+            | Error::NotAMember
+            | Error::SlotLost
+            | Error::Paused(_) => Class::Transient,
             Error::Sandbox(error) => match error.class() {
                 tollgate_sandbox::Class::Poison => Class::Poison,
                 tollgate_sandbox::Class::Transient => Class::Transient,
@@ -171,7 +178,7 @@ pub struct Lane {
     ends: Ends,
     runtime: tokio::runtime::Runtime,
     connection: Option<PgConnection>,
-    producer: Option<Producer>,
+    producers: Option<Producers>,
     partitions: BTreeMap<Partition, Owned>,
     decided: Decided,
     /// A connection that was opened anew has not been asked yet where the rows stand.
@@ -192,7 +199,7 @@ impl Lane {
         shared: Arc<Shared>,
         consumer: Arc<BaseConsumer<Callbacks>>,
         ends: Ends,
-        producer: Producer,
+        producers: Producers,
     ) -> std::io::Result<Lane> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(Lane {
@@ -202,7 +209,7 @@ impl Lane {
             ends,
             runtime,
             connection: None,
-            producer: Some(producer),
+            producers: Some(producers),
             partitions: BTreeMap::new(),
             decided: Decided::default(),
             rows_in_doubt: false,

@@ -147,9 +147,12 @@ pub const SLOTS: i32 = 1024;
 /// How often the slot's session is asked whether it lives, and the stored pause is read.
 pub const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a lane waits for PostgreSQL's answer: longer than the server's own `statement_timeout`, so that this ends only
+/// what no server will answer any more (a cut cable, a host that is gone).
+pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(35);
+
 /// How soon the keeper notices that the process stops.
 pub const KEEPER_STEP: Duration = Duration::from_millis(50);
-
 
 /// Bytes of a payload in a dead letter by reference: enough to recognise it, small enough for any topic.
 pub const REFERENCE_BYTES: usize = 1_024;

@@ -70,8 +70,8 @@ pub const MESSAGE_BYTES: usize = 4 << 10;
 pub const CODE_BYTES: usize = 64;
 pub const FIELD_BYTES: usize = 1 << 10;
 
-/// Length of an epoch: the grain of deadlines, and a thousand wake-ups a second of one thread, 0.2 % of a core.
-pub const TICK: Duration = Duration::from_millis(1);
+/// Length of an epoch: the grain of deadlines, which are a second by default; a hundred wake-ups a second of one thread.
+pub const TICK: Duration = Duration::from_millis(10);
 /// How far the deadline lies above the time that the fuel takes: fuel must win on a machine twenty times as busy.
 pub const DEADLINE_FACTOR: u32 = 20;
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata};
 use rdkafka::message::OwnedHeaders;
 use sqlx::postgres::PgConnection;
+use tokio::runtime::Runtime;
 use tollgate_contract::{Fields, Value};
 use tollgate_sandbox::BatchMeta;
 
@@ -21,11 +22,10 @@ use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::store;
 use crate::sinks::dead_letter::{self, Reason, Reference, Stage};
-use crate::sinks::kafka::{HeaderList, Letter, Producer};
+use crate::sinks::kafka::{HeaderList, Letter, Producer, Producers};
 use crate::sinks::postgres::{self, connect};
 use crate::source::batch::Record;
 use crate::source::client;
-use crate::source::takeover::transactional_id;
 
 /// How long the broker may take to acknowledge a batch.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -42,14 +42,15 @@ impl Lane {
     /// Asks each side that is in doubt where it stands. After this `resume` is the truth.
     pub(super) fn resync(&mut self) -> Result<(), Error> {
         if self.connection.is_none() {
-            let connection = self.runtime.block_on(connect::open(&self.shared.pipeline, "lane"))?;
-            self.connection = Some(connection);
+            let pipeline = Arc::clone(&self.shared);
+            let open = async move { Ok(connect::open(&pipeline.pipeline, "lane").await?) };
+            self.connection = Some(patient(&self.runtime, open)?);
         }
         if self.rows_in_doubt {
             self.ask_rows()?;
             self.rows_in_doubt = false;
         }
-        if self.producer.is_none() {
+        if self.producers.is_none() {
             self.ask_outputs()?;
         }
         Ok(())
@@ -63,7 +64,8 @@ impl Lane {
         for (partition, owned) in &mut self.partitions {
             let at = owned.resume.rows;
             let step = store::Step { partition: *partition, epoch: owned.epoch, lo: at, hi: at };
-            match self.runtime.block_on(store::settled(connection, owner, &step))? {
+            let asked = async { Ok(store::settled(connection, owner, &step).await?) };
+            match patient(&self.runtime, asked)? {
                 Some((epoch, next)) if epoch == owned.epoch && next >= at => owned.resume.rows = next,
                 Some((epoch, next)) if epoch == owned.epoch => {
                     return Err(Error::Fatal(format!(
@@ -83,7 +85,7 @@ impl Lane {
 
     /// A new producer, whose start ends the old one's transaction either way; then K of each partition.
     fn ask_outputs(&mut self) -> Result<(), Error> {
-        let producer = connect_producer(&self.shared, self.number)?;
+        let producers = connect_producers(&self.shared, self.number)?;
         if self.shared.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !self.partitions.is_empty() {
             let mut list = TopicPartitionList::new();
             for partition in self.partitions.keys() {
@@ -100,7 +102,7 @@ impl Lane {
                 }
             }
         }
-        self.producer = Some(producer);
+        self.producers = Some(producers);
         Ok(())
     }
 
@@ -198,11 +200,12 @@ impl Lane {
         let Some(reason) = self.shared.limit.crossed(total, dead) else { return Ok(()) };
         if let Some(connection) = self.connection.as_mut() {
             let name = &self.shared.pipeline.name;
-            let stored = self.runtime.block_on(store::pause(connection, name, &reason, &carried.revision.digest));
-            if let Err(error) = stored {
+            let digest = &carried.revision.digest;
+            let store = async { Ok(store::pause(connection, name, &reason, digest).await?) };
+            if let Err(error) = patient(&self.runtime, store) {
                 self.connection = None;
                 self.rows_in_doubt = true;
-                return Err(error.into());
+                return Err(error);
             }
         }
         self.shared.pause(reason.clone());
@@ -217,7 +220,11 @@ impl Lane {
         group: &Option<ConsumerGroupMetadata>,
     ) -> Result<(), Error> {
         let done = self.steps(carried, plan, group);
-        if done.is_err() {
+        if let Err(error) = &done {
+            if matches!(error, Error::Silent) {
+                // Its reply may still come: the connection cannot be used for anything else.
+                self.connection = None;
+            }
             self.give_up();
         }
         done
@@ -231,9 +238,10 @@ impl Lane {
     ) -> Result<(), Error> {
         let began = Instant::now();
         let shared = Arc::clone(&self.shared);
-        let (Some(producer), Some(connection)) = (self.producer.as_ref(), self.connection.as_mut()) else {
+        let (Some(producers), Some(connection)) = (self.producers.as_mut(), self.connection.as_mut()) else {
             return Err(Error::Guard);
         };
+        let producer = producers.current();
         let transactional = group.is_some() && !hazards().no_transaction;
         let kafka = !plan.outputs.is_empty();
         // Step 1. librdkafka sends from its own threads while PostgreSQL works.
@@ -246,7 +254,7 @@ impl Lane {
             })?;
         }
         if !plan.rows.is_empty() {
-            self.runtime.block_on(rows_transaction(connection, &shared, plan, &self.decided.rows))?;
+            patient(&self.runtime, rows_transaction(connection, &shared, plan, &self.decided.rows))?;
         }
         shared.metrics.stage("write", began.elapsed());
         hazards().pass(Step::Produced);
@@ -263,16 +271,22 @@ impl Lane {
         }
         // Step 3: the decision. An error here says nothing about the outcome: `resync` asks.
         if !plan.rows.is_empty() {
-            self.runtime.block_on(async { sqlx::raw_sql("COMMIT").execute(connection).await })?;
+            patient(&self.runtime, execute(connection, "COMMIT"))?;
         }
         hazards().pass(Step::Decided);
         // Step 4.
         if kafka {
-            match (transactional, group) {
-                (true, _) => producer.commit()?,
-                (false, _) => {
+            match transactional {
+                true => {
+                    producer.commit()?;
+                    producers.next();
+                }
+                false => {
                     let list = offsets(&shared.pipeline.source.topic, &plan.outputs)?;
-                    self.consumer.commit(&list, CommitMode::Async)?;
+                    // A hint for other tools: the progress row says where to go on.
+                    if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+                        tracing::warn!(%error, "the group's offsets could not be committed");
+                    }
                 }
             }
         }
@@ -284,15 +298,14 @@ impl Lane {
     /// Rolls back and aborts as far as the two sides can be reached; the rest is left to `resync`.
     fn give_up(&mut self) {
         self.rows_in_doubt = true;
-        if let Some(connection) = self.connection.as_mut() {
-            let rolled_back = self.runtime.block_on(async { sqlx::raw_sql("ROLLBACK").execute(connection).await });
-            if rolled_back.is_err() {
-                self.connection = None;
-            }
+        if let Some(connection) = self.connection.as_mut()
+            && patient(&self.runtime, execute(connection, "ROLLBACK")).is_err()
+        {
+            self.connection = None;
         }
-        // Whatever the transaction had come to: a new producer ends it, and K says how.
-        if let Some(producer) = self.producer.take()
-            && let Err(error) = producer.abort()
+        // Whatever the transaction had come to: new producers end it, and K says how.
+        if let Some(producers) = self.producers.take()
+            && let Err(error) = producers.current().abort()
         {
             tracing::debug!(%error, "the Kafka transaction could not be aborted; the next producer ends it");
         }
@@ -381,8 +394,7 @@ impl Lane {
 
     fn scratch(&mut self, statement: &'static str) -> Result<(), Error> {
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        self.runtime.block_on(async { sqlx::raw_sql(statement).execute(connection).await })?;
-        Ok(())
+        patient(&self.runtime, execute(connection, statement))
     }
 
     fn probe(&mut self, carried: &Carried<'_>, part: &[usize]) -> Result<(), Error> {
@@ -395,7 +407,8 @@ impl Lane {
             coordinates.contains(&(record.partition, record.offset))
         });
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        self.runtime.block_on(postgres::apply(connection, &self.shared.gate.table, &self.decided.rows))?;
+        let table = &self.shared.gate.table;
+        patient(&self.runtime, async { Ok(postgres::apply(connection, table, &self.decided.rows).await?) })?;
         Ok(())
     }
 
@@ -411,13 +424,15 @@ impl Lane {
             return Ok(());
         }
         if let Some(group) = self.group()? {
-            let Some(producer) = self.producer.as_ref() else { return Err(Error::Guard) };
+            let Some(producers) = self.producers.as_mut() else { return Err(Error::Guard) };
+            let producer = producers.current();
             let list = offsets(&self.shared.pipeline.source.topic, &fresh)?;
             let done = producer.begin().and_then(|()| producer.prepare(&list, &group)).and_then(|()| producer.commit());
             if let Err(error) = done {
                 self.give_up();
                 return Err(error.into());
             }
+            producers.next();
         }
         for owned in self.partitions.values_mut() {
             owned.establish = false;
@@ -426,12 +441,22 @@ impl Lane {
     }
 }
 
-/// A lane's producer, under the name that its slot gives it.
-pub fn connect_producer(shared: &crate::engine::Shared, lane: usize) -> Result<Producer, Error> {
+/// Waits for PostgreSQL, but not for ever. After [`Error::Silent`] the connection is not to be used again.
+fn patient<T>(runtime: &Runtime, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    runtime
+        .block_on(async { tokio::time::timeout(limits::STATEMENT_PATIENCE, work).await.unwrap_or(Err(Error::Silent)) })
+}
+
+async fn execute(connection: &mut PgConnection, statement: &'static str) -> Result<(), Error> {
+    sqlx::raw_sql(statement).execute(connection).await?;
+    Ok(())
+}
+
+/// A lane's producers, under the names that its slot gives them.
+pub fn connect_producers(shared: &crate::engine::Shared, lane: usize) -> Result<Producers, Error> {
     let slot = shared.slot().unwrap_or_default();
     let lane = i32::try_from(lane).unwrap_or_default();
-    let id = transactional_id(&shared.pipeline.name, slot, lane);
-    Ok(Producer::connect(&shared.pipeline, &id, shared.sizes, DRAIN)?)
+    Ok(Producers::connect(&shared.pipeline, slot, lane, shared.sizes, DRAIN)?)
 }
 
 /// Step 1's PostgreSQL side: the guard first, so that a lane which has lost its partition does no work.

@@ -383,9 +383,8 @@ impl<'a> Effects<'a> {
             digest: &self.revision.digest,
             header: &header,
         };
-        let json = |slot: Slot| field_json(&self.gate.output, payload, slot);
         let mut row = rows.begin();
-        self.gate.table.write(&self.gate.output, fields, &json, &view, &mut row).map_err(misfit)?;
+        self.gate.table.write(&self.gate.output, fields, &view, &mut row).map_err(misfit)?;
         row.finish();
         Ok(())
     }
@@ -407,22 +406,6 @@ impl<'a> Effects<'a> {
 
 fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {
     name.len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD
-}
-
-/// One field as JSON text: the way for columns that are messages, lists or maps. Rare enough to go over the whole message.
-fn field_json(contract: &Contract, payload: &[u8], slot: Slot) -> Option<String> {
-    let text = contract.to_json(payload).ok()?;
-    let whole: serde_json::Value = serde_json::from_str(&text).ok()?;
-    let mut descriptor = contract.message().clone();
-    let mut value = &whole;
-    for step in contract.field(slot).path.as_str().split('.') {
-        let field = descriptor.get_field_by_name(step)?;
-        value = value.get(field.json_name())?;
-        if let Some(message) = field.kind().as_message() {
-            descriptor = message.clone();
-        }
-    }
-    Some(value.to_string())
 }
 
 /// Groups the records by partition, each in offset order; the partitions in order too, which is the order of locks.

@@ -111,7 +111,7 @@ impl Producer {
                     Err(KafkaError::Transaction(error)) if error.is_retriable() => {
                         return Err(Error::Open(error.string()));
                     }
-                    Err(error) => return Err(Error::Refused(error.to_string())),
+                    Err(error) => return Err(classify(error)),
                 }
             }
         }
@@ -218,6 +218,45 @@ impl Producer {
                 Err(error) => return Err(classify(error)),
             }
         }
+    }
+}
+
+/// A lane's producers. In a transactional mode there are two, used in turn: while the broker still writes the markers of
+/// a transaction that has ended, the same producer's next one would have to wait for them.
+pub struct Producers {
+    pair: Vec<Producer>,
+    turn: usize,
+}
+
+impl Producers {
+    /// Connects under the names of this slot and lane: the same names always, since that is what ends the transactions of
+    /// a process that died. When this returns, nothing that the names had left open is open any more.
+    pub fn connect(
+        pipeline: &Pipeline,
+        slot: i32,
+        lane: i32,
+        sizes: Sizes,
+        deadline: Duration,
+    ) -> Result<Producers, Error> {
+        let names: &[&str] = match pipeline.delivery.mode {
+            DeliveryMode::EffectivelyOnce => &["a", "b"],
+            DeliveryMode::AtLeastOnce => &["a"],
+        };
+        let connect = |name: &&str| {
+            let id = format!("{}-{slot}-{lane}-{name}", pipeline.name);
+            Producer::connect(pipeline, &id, sizes, deadline)
+        };
+        Ok(Producers { pair: names.iter().map(connect).collect::<Result<_, _>>()?, turn: 0 })
+    }
+
+    /// The one whose turn it is.
+    pub fn current(&self) -> &Producer {
+        &self.pair[self.turn]
+    }
+
+    /// Its transaction has ended.
+    pub fn next(&mut self) {
+        self.turn = (self.turn + 1) % self.pair.len();
     }
 }
 

@@ -17,7 +17,7 @@ use crate::config::{DeliveryMode, Pipeline, Start};
 use crate::engine::Shared;
 use crate::position::{NextOffset, Partition};
 use crate::progress::{self, Halt, Resume, Takeover, store};
-use crate::sinks::kafka::Producer;
+use crate::sinks::kafka::Producers;
 use crate::sinks::postgres::connect;
 
 const CALL: Duration = Duration::from_secs(5);
@@ -186,19 +186,13 @@ impl Worker<'_> {
         let connection = connected(&mut self.connection, pipeline).await?;
         for slot in store::dead_slots(connection, &pipeline.name, own).await? {
             for lane in 0..slot.lanes {
-                let id = transactional_id(&pipeline.name, slot.number, lane);
-                drop(Producer::connect(pipeline, &id, self.shared.sizes, CALL)?);
+                drop(Producers::connect(pipeline, slot.number, lane, self.shared.sizes, CALL)?);
             }
             store::bury(connection, &pipeline.name, slot).await?;
             tracing::info!(slot = slot.number, "ended the transactions of a member that is gone");
         }
         Ok(())
     }
-}
-
-/// The same names for the same slot and lane, always: that is what ends a dead process's transactions.
-pub fn transactional_id(pipeline: &str, slot: i32, lane: i32) -> String {
-    format!("{pipeline}-{slot}-{lane}-a")
 }
 
 async fn connected<'c>(

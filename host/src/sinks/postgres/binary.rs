@@ -19,6 +19,8 @@ pub enum Unfit {
     Null,
     #[error("the text has {length} characters, the column takes {most}")]
     TooLong { length: usize, most: usize },
+    #[error("the value has no JSON form: {0}")]
+    NoJson(String),
     #[error("the enum has no name for the number {number}")]
     NoName { number: i32 },
     #[error("{label:?} is not a label of the enum type {into}")]

@@ -1,7 +1,7 @@
 //! The target table: checked against the mapping when the pipeline starts, and the statements that follow from both.
 
+use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Row as _};
 use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, timestamp_micros};
 
 use super::binary::Unfit;
@@ -208,14 +208,15 @@ impl Table {
         &self,
         contract: &Contract,
         fields: &Fields<'_>,
-        json: &dyn Fn(Slot) -> Option<String>,
         record: &RecordView<'_>,
         row: &mut RowWriter<'_>,
     ) -> Result<(), Misfit> {
         for cell in &self.cells {
             let misfit = |unfit| Misfit { column: cell.name.clone(), unfit };
             let input = match &cell.source {
-                Source::Slot(slot) => from_field(contract, fields, *slot, json).map_err(misfit)?,
+                Source::Slot(slot) => {
+                    from_field(contract, fields, *slot, matches!(cell.encoder, Encoder::Json { .. })).map_err(misfit)?
+                }
                 Source::Header(name) => (record.header)(name).map_or(Input::Null, Input::Bytes),
                 Source::Record(part) => from_record(*part, record),
                 Source::Constant(value) => Input::Int(i128::from(*value)),
@@ -416,8 +417,12 @@ fn from_field<'a>(
     contract: &'a Contract,
     fields: &Fields<'a>,
     slot: Slot,
-    json: &dyn Fn(Slot) -> Option<String>,
+    as_json: bool,
 ) -> Result<Input<'a>, Unfit> {
+    if as_json {
+        let text = contract.field_json(slot, fields).map_err(|rejection| Unfit::NoJson(rejection.message))?;
+        return Ok(text.map_or(Input::Null, Input::Json));
+    }
     let value = match fields.get(slot) {
         Value::Default => contract.field(slot).default_value(),
         value => value,
@@ -440,9 +445,8 @@ fn from_field<'a>(
                 .map(Input::Micros)
                 .ok_or_else(|| Unfit::Range { value: "the timestamp".into(), into: "timestamptz".into() })?
         }
-        Value::Message(_) | Value::Split(_) | Value::List(_) | Value::Map(_) => {
-            json(slot).map_or(Input::Null, Input::Json)
-        }
+        // Planned as JSON, which is read before this match.
+        Value::Message(_) | Value::Split(_) | Value::List(_) | Value::Map(_) => Input::Null,
     })
 }
 
@@ -468,9 +472,4 @@ pub fn quoted_table(table: &TableName) -> String {
         Some(schema) => format!("{}.{}", quote(schema), quote(&table.name)),
         None => quote(&table.name),
     }
-}
-
-/// What a statement is safe to be built from: only quoted identifiers and numbered parameters.
-pub fn safe(statement: String) -> AssertSqlSafe<String> {
-    AssertSqlSafe(statement)
 }
