@@ -38,6 +38,7 @@ process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
 num.partitions=4
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -74,7 +75,8 @@ pub struct KafkaOptions {
     /// plain listener almighty.
     pub properties: Vec<(String, String)>,
     pub secure: Option<SecureListener>,
-    /// Further options of the JVM, after `-Xmx512m`: a later `-Xmx` wins.
+    /// Further options of the JVM, after `-Xmx512m`: a later `-Xmx` wins. `-XX:TieredStopAtLevel=1` halves the CPU time of a
+    /// start, where a test needs a broker of its own and no throughput.
     pub jvm: Vec<String>,
 }
 
