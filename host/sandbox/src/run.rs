@@ -133,6 +133,8 @@ impl Run<'_> {
             };
             let Why::Fault(code, message) = why else {
                 self.blame(why)?;
+                let (transform, offset) = (self.name(), self.events.record_offsets[event]);
+                tracing::warn!(transform, offset, "interrupted after its deadline: trying again");
                 thread::sleep(limits::INTERRUPT_BACKOFF * 2_u32.saturating_pow(attempt));
                 continue;
             };
