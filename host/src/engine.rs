@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use rdkafka::consumer::BaseConsumer;
+use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc;
 
 pub use shared::Shared;
@@ -64,28 +65,9 @@ pub struct Engine {
 /// Takes the slot, makes the producers (which ends what a predecessor left open), and starts the threads.
 pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
     let pipeline = Arc::clone(&shared.pipeline);
-    let failed = |error: &dyn std::fmt::Display| Failure::environment("environment.start", error);
-    let session = match pipeline.delivery.mode {
-        DeliveryMode::EffectivelyOnce => {
-            let taken = keeper::take(&pipeline, &shared.owner, None).await;
-            let (session, slot) = taken.map_err(|error| failed(&connect::describe(&error)))?.ok_or_else(|| {
-                failed(&format!("all {} slots of pipeline {} are taken", limits::SLOTS, pipeline.name))
-            })?;
-            shared.take_slot(slot.number);
-            end_leftovers(&shared, slot.lanes)?;
-            session
-        }
-        DeliveryMode::AtLeastOnce => {
-            connect::open(&pipeline, "keeper").await.map_err(|error| failed(&connect::describe(&error)))?
-        }
-    };
-    let mut session = session;
-    let stored = store::paused(&mut session, &pipeline.name).await;
-    // Before the first record is fetched: a pause survives a restart.
-    if let Some(reason) = stored.map_err(|error| failed(&connect::describe(&error)))? {
-        shared.pause(reason);
-    }
+    let session = session(&shared).await?;
     let (rebalance_sender, rebalances) = bounded(limits::EVENTS);
+    let failed = |error: &dyn std::fmt::Display| Failure::environment("environment.start", error);
     let consumer: BaseConsumer<Callbacks> = client::consumer(&pipeline)
         .create_with_context(Callbacks::new(rebalance_sender))
         .map_err(|error| Failure::configuration("source.client", format!("the consumer cannot be made: {error}")))?;
@@ -135,6 +117,32 @@ pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
     };
     threads.push(spawn("poll", move || report(&ended_sender, ThreadEnded::Poll(poll.run())))?);
     Ok(Engine { shared, ended, threads, consumer: Some(consumer) })
+}
+
+/// The keeper's session: with the slot, where the mode has one, and with the stored pause read.
+async fn session(shared: &Arc<Shared>) -> Result<PgConnection, Failure> {
+    let pipeline = &shared.pipeline;
+    let failed = |error: &dyn std::fmt::Display| Failure::environment("environment.start", error);
+    let mut session = match pipeline.delivery.mode {
+        DeliveryMode::EffectivelyOnce => {
+            let taken = keeper::take(pipeline, &shared.owner, None).await;
+            let (session, slot) = taken.map_err(|error| failed(&connect::describe(&error)))?.ok_or_else(|| {
+                failed(&format!("all {} slots of pipeline {} are taken", limits::SLOTS, pipeline.name))
+            })?;
+            shared.take_slot(slot.number);
+            end_leftovers(shared, slot.lanes)?;
+            session
+        }
+        DeliveryMode::AtLeastOnce => {
+            connect::open(pipeline, "keeper").await.map_err(|error| failed(&connect::describe(&error)))?
+        }
+    };
+    let stored = store::paused(&mut session, &pipeline.name).await;
+    // Before the first record is fetched: a pause survives a restart.
+    if let Some(reason) = stored.map_err(|error| failed(&connect::describe(&error)))? {
+        shared.pause(reason);
+    }
+    Ok(session)
 }
 
 /// Transactions of a predecessor in this slot that had more lanes than we have.

@@ -20,9 +20,11 @@
 //!
 //! What cannot be mended from here (another owner's epoch, an offset that went back) ends the partition or the process.
 
+mod bisect;
 pub mod commit;
 pub mod decide;
 pub mod hazards;
+mod produce;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,28 +1,26 @@
 //! One attempt at a batch: decide, then steps 1 to 4. And `resync`, which asks both sides where they stand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset as KafkaOffset;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata};
-use rdkafka::message::OwnedHeaders;
 use sqlx::postgres::PgConnection;
 use tokio::runtime::Runtime;
-use tollgate_contract::{Fields, Value};
 use tollgate_sandbox::BatchMeta;
 
-use super::decide::{Decision, Resolved, Verdict, by_partition};
+use super::decide::{Verdict, by_partition};
 use super::hazards::{Step, hazards};
+use super::produce::Produce;
 use super::{Carried, Error, Lane};
-use crate::config::{DeliveryMode, OutputPartition};
+use crate::config::DeliveryMode;
 use crate::error::Class;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::store;
-use crate::sinks::dead_letter::{self, Reason, Reference, Stage};
-use crate::sinks::kafka::{HeaderList, Letter, Producer, Producers};
+use crate::sinks::kafka::Producers;
 use crate::sinks::postgres::{self, connect};
 use crate::source::batch::Record;
 use crate::source::client;
@@ -169,7 +167,7 @@ impl Lane {
         Ok(())
     }
 
-    fn write_rows(&mut self, carried: &Carried<'_>) {
+    pub(super) fn write_rows(&mut self, carried: &Carried<'_>) {
         let partitions = &self.partitions;
         let wanted = |record: &Record| {
             partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).rows)
@@ -249,7 +247,7 @@ impl Lane {
             if transactional {
                 producer.begin()?;
             }
-            Produce { lane: &shared, carried, decided: &self.decided }.all(producer, |record| {
+            Produce { shared: &shared, carried, decided: &self.decided }.all(producer, |record| {
                 self.partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).outputs)
             })?;
         }
@@ -296,7 +294,7 @@ impl Lane {
     }
 
     /// Rolls back and aborts as far as the two sides can be reached; the rest is left to `resync`.
-    fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         self.rows_in_doubt = true;
         if let Some(connection) = self.connection.as_mut()
             && patient(&self.runtime, execute(connection, "ROLLBACK")).is_err()
@@ -349,69 +347,6 @@ impl Lane {
         self.shared.limit.count(self.decided.decisions.len(), dead);
     }
 
-    /// Finds the events whose rows PostgreSQL refuses, in a transaction that is rolled back whatever comes of it.
-    /// Halves the batch where it fails: about 2·log2 n statements for one bad row in n. Returns how many it found.
-    fn bisect(&mut self, carried: &Carried<'_>) -> Result<usize, Error> {
-        // The batch was given up, the connection with it if it broke.
-        self.resync()?;
-        let candidates: Vec<usize> = (0..self.decided.decisions.len())
-            .filter(|index| matches!(self.decided.decisions[*index].verdict, Verdict::Outputs(_) | Verdict::Delete))
-            .collect();
-        self.scratch("BEGIN")?;
-        let mut open = vec![candidates];
-        let mut found = 0;
-        while let Some(part) = open.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            self.scratch("SAVEPOINT part")?;
-            let Err(refusal) = self.probe(carried, &part) else {
-                // Kept: what is refused only beside an earlier row must meet that row.
-                self.scratch("RELEASE SAVEPOINT part")?;
-                continue;
-            };
-            self.scratch("ROLLBACK TO SAVEPOINT part")?;
-            if refusal.class() != Class::Poison {
-                self.give_up();
-                return Err(refusal);
-            }
-            if let [single] = part[..] {
-                let message = refusal.to_string();
-                tracing::warn!(message, "PostgreSQL refused the row of one event");
-                self.decided.decisions[single].verdict =
-                    Verdict::Dead(Reason::new(Stage::Sink, "row-refused", message));
-                found += 1;
-            } else {
-                let (left, right) = part.split_at(part.len() / 2);
-                open.push(right.to_vec());
-                open.push(left.to_vec());
-            }
-        }
-        self.scratch("ROLLBACK")?;
-        self.write_rows(carried);
-        Ok(found)
-    }
-
-    fn scratch(&mut self, statement: &'static str) -> Result<(), Error> {
-        let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        patient(&self.runtime, execute(connection, statement))
-    }
-
-    fn probe(&mut self, carried: &Carried<'_>, part: &[usize]) -> Result<(), Error> {
-        let records: BTreeSet<usize> = part.iter().map(|index| self.decided.decisions[*index].record).collect();
-        let coordinates: BTreeSet<_> = records
-            .iter()
-            .map(|index| (carried.batch.records[*index].partition, carried.batch.records[*index].offset))
-            .collect();
-        self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, |record| {
-            coordinates.contains(&(record.partition, record.offset))
-        });
-        let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        let table = &self.shared.gate.table;
-        patient(&self.runtime, async { Ok(postgres::apply(connection, table, &self.decided.rows).await?) })?;
-        Ok(())
-    }
-
     /// The group's first offset, before the first batch: from then on a missing one means that it was lost.
     pub(super) fn establish(&mut self) -> Result<(), Error> {
         let fresh: Vec<(Partition, NextOffset)> = self
@@ -442,12 +377,12 @@ impl Lane {
 }
 
 /// Waits for PostgreSQL, but not for ever. After [`Error::Silent`] the connection is not to be used again.
-fn patient<T>(runtime: &Runtime, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) fn patient<T>(runtime: &Runtime, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     runtime
         .block_on(async { tokio::time::timeout(limits::STATEMENT_PATIENCE, work).await.unwrap_or(Err(Error::Silent)) })
 }
 
-async fn execute(connection: &mut PgConnection, statement: &'static str) -> Result<(), Error> {
+pub(super) async fn execute(connection: &mut PgConnection, statement: &'static str) -> Result<(), Error> {
     sqlx::raw_sql(statement).execute(connection).await?;
     Ok(())
 }
@@ -483,126 +418,4 @@ fn offsets(topic: &str, next: &[(Partition, NextOffset)]) -> Result<TopicPartiti
         list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(offset.0))?;
     }
     Ok(list)
-}
-
-/// Writes the batch's outputs and dead letters.
-struct Produce<'a> {
-    lane: &'a crate::engine::Shared,
-    carried: &'a Carried<'a>,
-    decided: &'a super::decide::Decided,
-}
-
-impl Produce<'_> {
-    fn all(&self, producer: &Producer, wanted: impl Fn(&Record) -> bool) -> Result<(), Error> {
-        for decision in &self.decided.decisions {
-            let record = &self.carried.batch.records[decision.record];
-            if !wanted(record) {
-                continue;
-            }
-            match &decision.verdict {
-                Verdict::Outputs(_) => self.outputs(producer, decision, record)?,
-                Verdict::Delete => self.tombstone(producer, record)?,
-                Verdict::Dead(reason) => self.dead_letter(producer, record, reason)?,
-                Verdict::Dropped => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn outputs(&self, producer: &Producer, decision: &Decision, record: &Record) -> Result<(), Error> {
-        let gate = &self.lane.gate;
-        for output in self.decided.outputs(gate, &self.carried.revision, decision) {
-            // Checked when the rows were written: what does not resolve is a dead letter by now.
-            let Ok(output) = output else { continue };
-            let Some(topic) = output.topic else { continue };
-            let mut text = None;
-            if let (Some(slot), Some(payload)) = (gate.output_key, output.payload) {
-                let mut fields = Fields::new();
-                if gate.output.check(payload, &mut fields).is_ok() {
-                    text = key_text(fields.get(slot));
-                }
-            }
-            let key = text.as_deref().map(str::as_bytes).or(output.key);
-            let letter = Letter { topic, partition: self.partition(topic, record), key, value: output.payload };
-            producer.send(letter, self.headers(record, &output))?;
-        }
-        Ok(())
-    }
-
-    fn partition(&self, topic: &str, record: &Record) -> Option<i32> {
-        let output = self.lane.pipeline.output.as_ref()?;
-        (output.partition == OutputPartition::Same && output.topic == topic).then_some(record.partition.0)
-    }
-
-    fn tombstone(&self, producer: &Producer, record: &Record) -> Result<(), Error> {
-        let Some(output) = &self.lane.pipeline.output else { return Ok(()) };
-        let key = self.carried.batch.key(record);
-        let resolved = Resolved { topic: Some(&output.topic), payload: None, key, headers: &[] };
-        let letter =
-            Letter { topic: &output.topic, partition: self.partition(&output.topic, record), key, value: None };
-        Ok(producer.send(letter, self.headers(record, &resolved))?)
-    }
-
-    /// The record's own headers, with what the guest set, and where it came from.
-    fn headers(&self, record: &Record, output: &Resolved<'_>) -> OwnedHeaders {
-        let batch = self.carried.batch;
-        let mut list = HeaderList::with_capacity(8);
-        for (name, value) in batch.headers(record) {
-            if !output.headers.iter().any(|(set, _)| set == name) {
-                list = list.push(name, value);
-            }
-        }
-        for (name, value) in output.headers {
-            list = list.push(name, Some(value));
-        }
-        let topic = &self.lane.pipeline.source.topic;
-        list.text("tollgate.source", &format!("{topic}/{}/{}", record.partition, record.offset))
-            .text("tollgate.digest", &self.carried.revision.digest)
-            .build()
-    }
-
-    fn dead_letter(&self, producer: &Producer, record: &Record, reason: &Reason) -> Result<(), Error> {
-        let batch = self.carried.batch;
-        let topic = self.lane.pipeline.dead_letter.topic.as_str();
-        let most = self.lane.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
-        let value = batch.value(record);
-        let source = dead_letter::Source {
-            pipeline: &self.lane.pipeline.name,
-            topic: &self.lane.pipeline.source.topic,
-            partition: record.partition.0,
-            offset: record.offset.0,
-            timestamp: record.timestamp,
-            contract: self.lane.gate.contract.message().full_name(),
-            digest: &self.carried.revision.digest,
-            failed_at: self.carried.time,
-        };
-        let key = batch.key(record);
-        let (headers, bytes) = dead_letter::headers(&source, batch.headers(record), reason, None);
-        let whole = value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len) + bytes + limits::RECORD_OVERHEAD;
-        if whole <= most {
-            return Ok(producer.send(Letter { topic, partition: None, key, value }, headers)?);
-        }
-        // Too large for the topic: its coordinates, its digest and its first bytes stand for it.
-        drop(headers);
-        let value = value.unwrap_or_default();
-        let reference = Reference::to(value);
-        let own = bytes + key.map_or(0, <[u8]>::len) + limits::RECORD_OVERHEAD + limits::REFERENCE_BYTES * 2 < most;
-        let kept = batch.headers(record).filter(|_| own);
-        let (headers, _) = dead_letter::headers(&source, kept, reason, Some(&reference));
-        let key = key.filter(|_| own);
-        Ok(producer.send(Letter { topic, partition: None, key, value: Some(Reference::head(value)) }, headers)?)
-    }
-}
-
-/// A field as a record key.
-fn key_text(value: Value<'_>) -> Option<String> {
-    Some(match value {
-        Value::Bool(value) => value.to_string(),
-        Value::I32(value) | Value::Enum(value) => value.to_string(),
-        Value::I64(value) => value.to_string(),
-        Value::U32(value) => value.to_string(),
-        Value::U64(value) => value.to_string(),
-        Value::Str(value) => value.to_owned(),
-        _ => return None,
-    })
 }

@@ -95,85 +95,70 @@ const NUMERIC: u16 = 20;
 
 /// Finds the conversion, or says what would fit.
 pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<Encoder, String> {
-    let most = || usize::try_from(column.typmod - 4).ok().filter(|_| column.type_name != "text");
-    let mismatch = |expected: &str| {
-        Err(format!("column {} has type {}, but its value needs {expected}", column.name, column.sql_type))
-    };
+    use InputKind::{Bool, Bytes, Enum, Float, Header, Int, Json, Text};
+    let most = usize::try_from(column.typmod - 4).ok().filter(|_| column.type_name != "text");
     let name = column.type_name.as_str();
-    let width = |name: &str| match name {
-        "int2" => Some(2),
-        "int4" => Some(4),
-        "int8" => Some(8),
-        _ => None,
-    };
     let textual = matches!(name, "text" | "varchar" | "bpchar");
-    match (conversion, kind) {
-        (As::Numeric { precision, scale }, InputKind::Float | InputKind::Int | InputKind::Text | InputKind::Header) => {
-            if name != "numeric" {
-                return mismatch(&format!("numeric({precision},{scale})"));
-            }
-            if let Some((p, s)) = numeric_modifier(column.typmod)
-                && (s < *scale || p - s < *precision - *scale)
-            {
-                return mismatch(&format!("at least numeric({precision},{scale})"));
-            }
-            Ok(Encoder::Numeric { precision: *precision, scale: *scale })
-        }
-        (As::UnixSeconds | As::UnixMillis | As::UnixMicros, InputKind::Int) => {
+    let found = match (conversion, kind) {
+        (As::Numeric { precision, scale }, Float | Int | Text | Header) => return numeric(*precision, *scale, column),
+        (As::UnixSeconds | As::UnixMillis | As::UnixMicros, Int) => {
             let per_second = match conversion {
                 As::UnixSeconds => 1,
                 As::UnixMillis => 1_000,
                 _ => 1_000_000,
             };
-            if matches!(name, "timestamptz" | "timestamp") {
-                Ok(Encoder::Unix { per_second })
-            } else {
-                mismatch("timestamptz")
-            }
+            matches!(name, "timestamptz" | "timestamp").then_some(Encoder::Unix { per_second }).ok_or("timestamptz")
         }
-        (As::EnumName { strip_prefix }, InputKind::Enum) => {
+        (As::EnumName { strip_prefix }, Enum) => {
             let strip = strip_prefix.clone().unwrap_or_default();
             match name {
                 "enum" => {
                     let labels = Some((column.sql_type.clone(), column.labels.clone()));
                     Ok(Encoder::EnumName { strip, labels, most: None })
                 }
-                _ if textual => Ok(Encoder::EnumName { strip, labels: None, most: most() }),
-                _ => mismatch("text or an enum type"),
+                _ if textual => Ok(Encoder::EnumName { strip, labels: None, most }),
+                _ => Err("text or an enum type"),
             }
         }
-        (As::Int, InputKind::Header | InputKind::Text | InputKind::Bytes) => width(name)
-            .map_or_else(|| mismatch("smallint, integer or bigint"), |width| Ok(Encoder::ParsedInt { width })),
-        (As::Uuid, InputKind::Text | InputKind::Header) => {
-            if name == "uuid" {
-                Ok(Encoder::Uuid)
-            } else {
-                mismatch("uuid")
-            }
+        (As::Int, Header | Text | Bytes) => {
+            width(name).map(|width| Encoder::ParsedInt { width }).ok_or("smallint, integer or bigint")
         }
-        (
-            As::Text,
-            InputKind::Text
-            | InputKind::Header
-            | InputKind::Bytes
-            | InputKind::Int
-            | InputKind::Bool
-            | InputKind::Float,
-        ) => {
-            if textual {
-                Ok(Encoder::Text { most: most() })
-            } else {
-                mismatch("text")
-            }
+        (As::Uuid, Text | Header) => (name == "uuid").then_some(Encoder::Uuid).ok_or("uuid"),
+        (As::Text, Text | Header | Bytes | Int | Bool | Float) => {
+            textual.then_some(Encoder::Text { most }).ok_or("text")
         }
-        (As::Jsonb, InputKind::Json) => json(name).map_or_else(|| mismatch("jsonb"), Ok),
-        (As::Natural, kind) => natural(kind, column, most()).map_or_else(|| mismatch(natural_types(kind)), Ok),
-        (conversion, kind) => Err(format!(
-            "column {}: `as: {}` does not apply to {}",
-            column.name,
-            conversion_name(conversion),
-            kind_name(kind)
-        )),
+        (As::Jsonb, Json) => json(name).ok_or("jsonb"),
+        (As::Natural, kind) => natural(kind, column, most).ok_or(natural_types(kind)),
+        (conversion, kind) => {
+            return Err(format!("column {}: `as: {conversion}` does not apply to {}", column.name, kind_name(kind)));
+        }
+    };
+    found.map_err(|expected| mismatch(column, expected))
+}
+
+fn mismatch(column: &PgColumn, expected: &str) -> String {
+    format!("column {} has type {}, but its value needs {expected}", column.name, column.sql_type)
+}
+
+fn numeric(precision: u16, scale: u16, column: &PgColumn) -> Result<Encoder, String> {
+    if column.type_name != "numeric" {
+        return Err(mismatch(column, &format!("numeric({precision},{scale})")));
+    }
+    if let Some((p, s)) = numeric_modifier(column.typmod)
+        && (s < scale || p - s < precision - scale)
+    {
+        return Err(mismatch(column, &format!("at least numeric({precision},{scale})")));
+    }
+    Ok(Encoder::Numeric { precision, scale })
+}
+
+/// Bytes of an integer type.
+fn width(name: &str) -> Option<usize> {
+    match name {
+        "int2" => Some(2),
+        "int4" => Some(4),
+        "int8" => Some(8),
+        _ => None,
     }
 }
 
@@ -232,21 +217,6 @@ fn kind_name(kind: InputKind) -> &'static str {
         InputKind::Micros => "a timestamp",
         InputKind::Json => "a message, list or map",
         InputKind::Header => "a header",
-    }
-}
-
-fn conversion_name(conversion: &As) -> &'static str {
-    match conversion {
-        As::Natural => "natural",
-        As::Numeric { .. } => "numeric(p,s)",
-        As::UnixSeconds => "unix_s",
-        As::UnixMillis => "unix_ms",
-        As::UnixMicros => "unix_us",
-        As::EnumName { .. } => "enum_name",
-        As::Int => "int",
-        As::Text => "text",
-        As::Jsonb => "jsonb",
-        As::Uuid => "uuid",
     }
 }
 

@@ -413,12 +413,7 @@ pub fn kind_of(kind: &Kind) -> InputKind {
     }
 }
 
-fn from_field<'a>(
-    contract: &'a Contract,
-    fields: &Fields<'a>,
-    slot: Slot,
-    as_json: bool,
-) -> Result<Input<'a>, Unfit> {
+fn from_field<'a>(contract: &'a Contract, fields: &Fields<'a>, slot: Slot, as_json: bool) -> Result<Input<'a>, Unfit> {
     if as_json {
         let text = contract.field_json(slot, fields).map_err(|rejection| Unfit::NoJson(rejection.message))?;
         return Ok(text.map_or(Input::Null, Input::Json));

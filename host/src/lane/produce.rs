@@ -1,0 +1,136 @@
+//! Step 1's Kafka side: a batch's outputs and dead letters, into the producer's queue.
+
+use rdkafka::message::OwnedHeaders;
+use tollgate_contract::{Fields, Value};
+
+use super::decide::{Decided, Decision, Resolved, Verdict};
+use super::{Carried, Error};
+use crate::config::OutputPartition;
+use crate::engine::Shared;
+use crate::limits;
+use crate::sinks::dead_letter::{self, Reason, Reference};
+use crate::sinks::kafka::{HeaderList, Letter, Producer};
+use crate::source::batch::Record;
+
+/// Writes the batch's outputs and dead letters.
+pub(super) struct Produce<'a> {
+    pub shared: &'a Shared,
+    pub carried: &'a Carried<'a>,
+    pub decided: &'a Decided,
+}
+
+impl Produce<'_> {
+    /// Everything that the Kafka side of the `wanted` records has not had yet.
+    pub(super) fn all(&self, producer: &Producer, wanted: impl Fn(&Record) -> bool) -> Result<(), Error> {
+        for decision in &self.decided.decisions {
+            let record = &self.carried.batch.records[decision.record];
+            if !wanted(record) {
+                continue;
+            }
+            match &decision.verdict {
+                Verdict::Outputs(_) => self.outputs(producer, decision, record)?,
+                Verdict::Delete => self.tombstone(producer, record)?,
+                Verdict::Dead(reason) => self.dead_letter(producer, record, reason)?,
+                Verdict::Dropped => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn outputs(&self, producer: &Producer, decision: &Decision, record: &Record) -> Result<(), Error> {
+        let gate = &self.shared.gate;
+        for output in self.decided.outputs(gate, &self.carried.revision, decision) {
+            // Checked when the rows were written: what does not resolve is a dead letter by now.
+            let Ok(output) = output else { continue };
+            let Some(topic) = output.topic else { continue };
+            let mut text = None;
+            if let (Some(slot), Some(payload)) = (gate.output_key, output.payload) {
+                let mut fields = Fields::new();
+                if gate.output.check(payload, &mut fields).is_ok() {
+                    text = key_text(fields.get(slot));
+                }
+            }
+            let key = text.as_deref().map(str::as_bytes).or(output.key);
+            let letter = Letter { topic, partition: self.partition(topic, record), key, value: output.payload };
+            producer.send(letter, self.headers(record, &output))?;
+        }
+        Ok(())
+    }
+
+    fn partition(&self, topic: &str, record: &Record) -> Option<i32> {
+        let output = self.shared.pipeline.output.as_ref()?;
+        (output.partition == OutputPartition::Same && output.topic == topic).then_some(record.partition.0)
+    }
+
+    fn tombstone(&self, producer: &Producer, record: &Record) -> Result<(), Error> {
+        let Some(output) = &self.shared.pipeline.output else { return Ok(()) };
+        let key = self.carried.batch.key(record);
+        let resolved = Resolved { topic: Some(&output.topic), payload: None, key, headers: &[] };
+        let letter =
+            Letter { topic: &output.topic, partition: self.partition(&output.topic, record), key, value: None };
+        Ok(producer.send(letter, self.headers(record, &resolved))?)
+    }
+
+    /// The record's own headers, with what the guest set, and where it came from.
+    fn headers(&self, record: &Record, output: &Resolved<'_>) -> OwnedHeaders {
+        let batch = self.carried.batch;
+        let mut list = HeaderList::with_capacity(8);
+        for (name, value) in batch.headers(record) {
+            if !output.headers.iter().any(|(set, _)| set == name) {
+                list = list.push(name, value);
+            }
+        }
+        for (name, value) in output.headers {
+            list = list.push(name, Some(value));
+        }
+        let topic = &self.shared.pipeline.source.topic;
+        list.text("tollgate.source", &format!("{topic}/{}/{}", record.partition, record.offset))
+            .text("tollgate.digest", &self.carried.revision.digest)
+            .build()
+    }
+
+    fn dead_letter(&self, producer: &Producer, record: &Record, reason: &Reason) -> Result<(), Error> {
+        let batch = self.carried.batch;
+        let topic = self.shared.pipeline.dead_letter.topic.as_str();
+        let most = self.shared.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
+        let value = batch.value(record);
+        let source = dead_letter::Source {
+            pipeline: &self.shared.pipeline.name,
+            topic: &self.shared.pipeline.source.topic,
+            partition: record.partition.0,
+            offset: record.offset.0,
+            timestamp: record.timestamp,
+            contract: self.shared.gate.contract.message().full_name(),
+            digest: &self.carried.revision.digest,
+            failed_at: self.carried.time,
+        };
+        let key = batch.key(record);
+        let (headers, bytes) = dead_letter::headers(&source, batch.headers(record), reason, None);
+        let whole = value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len) + bytes + limits::RECORD_OVERHEAD;
+        if whole <= most {
+            return Ok(producer.send(Letter { topic, partition: None, key, value }, headers)?);
+        }
+        // Too large for the topic: its coordinates, its digest and its first bytes stand for it.
+        drop(headers);
+        let value = value.unwrap_or_default();
+        let reference = Reference::to(value);
+        let own = bytes + key.map_or(0, <[u8]>::len) + limits::RECORD_OVERHEAD + limits::REFERENCE_BYTES * 2 < most;
+        let kept = batch.headers(record).filter(|_| own);
+        let (headers, _) = dead_letter::headers(&source, kept, reason, Some(&reference));
+        let key = key.filter(|_| own);
+        Ok(producer.send(Letter { topic, partition: None, key, value: Some(Reference::head(value)) }, headers)?)
+    }
+}
+
+/// A field as a record key.
+fn key_text(value: Value<'_>) -> Option<String> {
+    Some(match value {
+        Value::Bool(value) => value.to_string(),
+        Value::I32(value) | Value::Enum(value) => value.to_string(),
+        Value::I64(value) => value.to_string(),
+        Value::U32(value) => value.to_string(),
+        Value::U64(value) => value.to_string(),
+        Value::Str(value) => value.to_owned(),
+        _ => return None,
+    })
+}
