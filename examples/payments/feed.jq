@@ -1,0 +1,6 @@
+# input.ndjson as lines for Kafka's console producer: headers, key and value, with tabs between.
+def or_null: if . == null then "NULL" else . end;
+[ (.headers | to_entries | map("\(.key):\(.value)") | join(","))
+, (.key | or_null)
+, (if has("base64") then .base64 | @base64d else .value | if . == null then or_null else tojson end end)
+] | join("\t")
