@@ -1,8 +1,14 @@
 //! The verbs. Data on stdout, logs and progress on stderr; `--output json` prints one object a command.
 
+pub mod completion;
+pub mod demo;
+pub mod dlq;
+pub mod resume;
 pub mod run;
 pub mod schema;
 pub mod setup;
+pub mod status;
+mod table;
 pub mod validate;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -32,9 +38,10 @@ struct Common {
     /// Form of the logs on stderr.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     log_format: Format,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as tollgate=debug.
-    #[arg(long, global = true, env = "TOLLGATE_LOG", default_value = "info", value_name = "LEVEL")]
-    log: String,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as tollgate=debug. Default: info for `run`, warn
+    /// for the others, whose result stands on stdout.
+    #[arg(long, global = true, env = "TOLLGATE_LOG", value_name = "LEVEL")]
+    log: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,6 +56,16 @@ enum Verb {
     Run(run::Args),
     /// Creates what a pipeline lacks: topics, the target table, Tollgate's own tables.
     Setup(setup::Args),
+    /// Says what is wrong with a pipeline, and what it guarantees.
+    Validate(validate::Args),
+    Status(status::Args),
+    Resume(resume::Args),
+    /// Shows what the dead letter topic holds.
+    Dlq(dlq::Args),
+    Demo(demo::Args),
+    /// Prints the JSON Schema of a pipeline.yaml, for editors.
+    Schema(schema::Args),
+    Completion(completion::Args),
 }
 
 /// What a verb has to show.
@@ -81,11 +98,21 @@ pub fn main() -> ExitCode {
             return exit(code);
         }
     };
-    start_logs(&cli.common);
+    let usual = if matches!(cli.verb, Verb::Run(_)) { "info" } else { "warn" };
+    if let Err(failure) = start_logs(&cli.common, usual) {
+        return finish(cli.common.output, cli.verb.name(), Err(failure));
+    }
     let command = cli.verb.name();
     let result = match cli.verb {
         Verb::Run(args) => run::run(&args),
         Verb::Setup(args) => setup::run(&args),
+        Verb::Validate(args) => validate::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Resume(args) => resume::run(&args),
+        Verb::Dlq(args) => dlq::run(&args, cli.common.output == Format::Json),
+        Verb::Demo(args) => demo::run(&args, cli.common.output == Format::Json),
+        Verb::Schema(args) => schema::run(&args),
+        Verb::Completion(args) => completion::run(&args),
     };
     finish(cli.common.output, command, result)
 }
@@ -95,17 +122,27 @@ impl Verb {
         match self {
             Verb::Run(_) => "run",
             Verb::Setup(_) => "setup",
+            Verb::Validate(_) => "validate",
+            Verb::Status(_) => "status",
+            Verb::Resume(_) => "resume",
+            Verb::Dlq(args) => args.name(),
+            Verb::Demo(_) => "demo",
+            Verb::Schema(_) => "schema",
+            Verb::Completion(_) => "completion",
         }
     }
 }
 
-fn start_logs(common: &Common) {
-    let filter = EnvFilter::try_new(&common.log).unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_logs(common: &Common, usual: &str) -> Result<(), Failure> {
+    let asked = common.log.as_deref().unwrap_or(usual);
+    let filter = EnvFilter::try_new(asked)
+        .map_err(|error| Failure::configuration("config.log", format!("--log: `{asked}` is no filter: {error}")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {
         Format::Json => builder.json().flatten_event(true).init(),
         Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
     }
+    Ok(())
 }
 
 /// The one place that prints a verb's end.
@@ -151,10 +188,9 @@ pub fn print(text: &str) {
 }
 
 fn complain(message: &str) {
-    let mut lines = message.lines();
-    let first = lines.next().unwrap_or_default();
-    eprintln!("error: {first}");
-    lines.for_each(|line| eprintln!("  {line}"));
+    let text = format!("error: {}\n", message.trim_end().replace('\n', "\n  "));
+    // Where stderr has gone away the exit code still tells.
+    _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// The commands as clap knows them, for help pages and completion.

@@ -18,7 +18,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     check::foretell(project, "build the example transforms and show them at work, about a minute");
     project.build_tollgate()?;
     guests::build_all(project)?;
-    let mut command = project.tollgate(&["demo"]);
+    let mut command = project.tollgate(&["demo", "--assets", "."]);
     if args.has("--keep") {
         command.arg("--keep");
     }
@@ -26,7 +26,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let kafka = if real { Some(Kafka::start(&project.cache, &KafkaOptions::default())?) } else { None };
     if let Some(kafka) = &kafka {
         say::line(&format!("Apache Kafka 4.1.0 is up: {}", kafka.brokers()));
-        command.args(["--brokers", &kafka.brokers()]);
+        command.args(["--real", &kafka.brokers()]);
     }
     succeed("tollgate demo", &mut command)
 }

@@ -50,7 +50,8 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     runtime.block_on(setup(args, &pipeline, &contracts))
 }
 
-async fn setup(args: &Args, pipeline: &Pipeline, contracts: &Contracts) -> Result<Success, Failure> {
+/// Looks at what is there, and creates what is not unless `args.dry_run`.
+pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &Contracts) -> Result<Success, Failure> {
     let until = Instant::now() + pipeline.start_deadline;
     let mut connection = build::postgres(pipeline, until).await?;
     let existing = build::kafka(pipeline, until)?;

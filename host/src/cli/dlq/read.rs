@@ -1,0 +1,188 @@
+//! Reads a dead letter topic from one end to the other: no group membership, no commits, committed letters only.
+//!
+//! A partition is done at its end, which librdkafka reports as an event of its own, or at the end that it had when reading
+//! began, whichever comes first. Offsets alone would not do: transaction markers occupy the last ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rdkafka::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::config::Pipeline;
+use crate::error::Failure;
+use crate::source::client;
+
+const CALL: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(100);
+/// Without a letter, an end or an error for so long, something is wrong that librdkafka does not tell.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Goes through the letters that were there when it was called. Only those produced at or after `since` (Unix
+/// milliseconds), where that is given. The partitions come interleaved, each in its order.
+///
+/// # Errors
+/// Exit code 2 where the topic does not exist, 3 where the broker does not answer or refuses; what `visit` breaks with.
+pub fn read(
+    pipeline: &Pipeline,
+    since: Option<i64>,
+    mut visit: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<Failure>,
+) -> Result<(), Failure> {
+    let topic = &pipeline.dead_letter.topic;
+    let consumer = consumer(pipeline)?;
+    let mut open = open(&consumer, topic, since)?;
+    let total: i64 = open.values().map(|span| span.end - span.begin).sum();
+    let bar = bar(u64::try_from(total).unwrap_or_default());
+    let mut last = Instant::now();
+    while !open.is_empty() {
+        let Some(polled) = consumer.poll(POLL) else {
+            if last.elapsed() > SILENCE {
+                return Err(away(pipeline, &format!("no answer within {} s", SILENCE.as_secs())));
+            }
+            continue;
+        };
+        last = Instant::now();
+        match polled {
+            Ok(message) => {
+                let Some(span) = open.get(&message.partition()) else { continue };
+                let ended = message.offset() + 1 >= span.end;
+                // A letter that came after the start is somebody else's.
+                if message.offset() < span.end {
+                    bar.inc(1);
+                    if let ControlFlow::Break(failure) = visit(&message) {
+                        return Err(failure);
+                    }
+                }
+                if ended {
+                    open.remove(&message.partition());
+                }
+            }
+            Err(KafkaError::PartitionEOF(partition)) => {
+                open.remove(&partition);
+            }
+            Err(error) => check(pipeline, &error)?,
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Polling returns every error that matters here; the ends of partitions are errors to librdkafka too.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "dead letter consumer");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// The offsets of a partition that are to be read.
+struct Span {
+    begin: i64,
+    end: i64,
+}
+
+fn consumer(pipeline: &Pipeline) -> Result<BaseConsumer<Quiet>, Failure> {
+    let mut config = client::base(&pipeline.source);
+    config
+        // librdkafka wants a group to assign partitions by hand; it is never joined, and nothing is committed to it.
+        .set("group.id", &pipeline.source.group_id)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        // Between looking where the topic begins and reading there, letters may have been deleted.
+        .set("auto.offset.reset", "earliest");
+    config.create_with_context(Quiet).map_err(|error| Failure::configuration("source.client", error))
+}
+
+/// Every partition that holds something, assigned.
+fn open(consumer: &BaseConsumer<Quiet>, topic: &str, since: Option<i64>) -> Result<BTreeMap<i32, Span>, Failure> {
+    let failed = |error: KafkaError| Failure::environment("environment.unreachable", format!("Kafka: {error}"));
+    let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(failed)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let partitions: BTreeSet<i32> = match found {
+        Some(found) if found.error().is_none() => found.partitions().iter().map(|partition| partition.id()).collect(),
+        Some(found) => return Err(refused(topic, found.error().map(RDKafkaErrorCode::from))),
+        None => return Err(refused(topic, None)),
+    };
+    let mut spans = BTreeMap::new();
+    for partition in partitions {
+        let (begin, end) = consumer.fetch_watermarks(topic, partition, CALL).map_err(failed)?;
+        spans.insert(partition, Span { begin, end });
+    }
+    if let Some(since) = since {
+        let mut list = TopicPartitionList::new();
+        for partition in spans.keys() {
+            list.add_partition_offset(topic, *partition, Offset::Offset(since)).map_err(failed)?;
+        }
+        for element in consumer.offsets_for_times(list, CALL).map_err(failed)?.elements() {
+            if let Some(span) = spans.get_mut(&element.partition()) {
+                // No offset: nothing that young.
+                span.begin = if let Offset::Offset(offset) = element.offset() { offset } else { span.end };
+            }
+        }
+    }
+    spans.retain(|_, span| span.begin < span.end);
+    let mut list = TopicPartitionList::new();
+    for (partition, span) in &spans {
+        list.add_partition_offset(topic, *partition, Offset::Offset(span.begin)).map_err(failed)?;
+    }
+    consumer.assign(&list).map_err(failed)?;
+    Ok(spans)
+}
+
+fn refused(topic: &str, code: Option<RDKafkaErrorCode>) -> Failure {
+    match code {
+        None | Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            let message = format!("topic {topic} (dead_letter.topic) does not exist: `tollgate setup` creates it");
+            Failure::configuration("dlq.topic_missing", message)
+        }
+        Some(code) => Failure::environment(
+            "dlq.topic_refused",
+            format!("topic {topic} (dead_letter.topic) cannot be read: {code}"),
+        ),
+    }
+}
+
+/// Errors that librdkafka gets over by itself are waited out, in silence.
+fn check(pipeline: &Pipeline, error: &KafkaError) -> Result<(), Failure> {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AllBrokersDown) => Err(away(pipeline, &error.to_string())),
+        Some(
+            code @ (RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic),
+        ) => Err(refused(&pipeline.dead_letter.topic, Some(code))),
+        _ => Ok(()),
+    }
+}
+
+fn away(pipeline: &Pipeline, why: &str) -> Failure {
+    let brokers = &pipeline.source.brokers;
+    Failure::environment("environment.unreachable", format!("Kafka at {brokers} cannot be reached: {why}"))
+}
+
+/// On stderr where that is a terminal, nowhere otherwise.
+fn bar(total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    // Without the template the bar has another form, and nothing else is lost.
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} dead letters") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// The last header of a name as text: the record's own headers come first, so none of them can pass for ours.
+pub fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<std::borrow::Cow<'m, str>> {
+    let headers = message.headers()?;
+    let found = (0..headers.count()).rev().map(|index| headers.get(index)).find(|header| header.key == name)?;
+    Some(String::from_utf8_lossy(found.value?))
+}

@@ -1,0 +1,272 @@
+//! `tollgate status pipeline.yaml`: what runs, how far it is, and what stands in its way.
+//!
+//! Three sources, each as far as it answers: the process (its revision, its troubles), PostgreSQL (progress of all
+//! members, the stored pause) and Kafka (the ends of the partitions, for the lag).
+
+mod show;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::{PgConnection, Row as _};
+
+use super::Success;
+use crate::config::Pipeline;
+use crate::engine::build;
+use crate::error::Failure;
+use crate::sinks::postgres::connect;
+use crate::source::client;
+
+/// Each source may take so long; the caller waits.
+const CALL: Duration = Duration::from_secs(4);
+
+/// Shows what runs: revision, transforms, positions, lag, troubles, a pause.
+///
+/// Asks the running process on its admin address. Where none answers, it shows what PostgreSQL knows.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pipeline's file.
+    pub pipeline: PathBuf,
+    /// Where the process listens, instead of admin.listen of the file: http://host:port
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+/// What the sources said; an `Err` says why one did not.
+struct Known {
+    process: Result<Value, String>,
+    stored: Result<Stored, String>,
+    ends: Result<BTreeMap<i32, i64>, String>,
+}
+
+/// What PostgreSQL knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+struct Stored {
+    partitions: Vec<Progress>,
+    pause: Option<Pause>,
+}
+
+/// How far a partition's rows reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Progress {
+    partition: i32,
+    next_offset: i64,
+    epoch: i64,
+    /// Host and process id of whoever took it over last.
+    owner: String,
+    updated_at: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Pause {
+    reason: String,
+    digest: String,
+    since: String,
+}
+
+/// # Errors
+/// Exit code 2 for the configuration, 3 where neither the process nor PostgreSQL answers.
+pub fn run(args: &Args) -> Result<Success, Failure> {
+    let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
+    let url = match &args.url {
+        Some(url) => Ok(base_url(url)?),
+        None => admin_url(pipeline.admin.listen.as_deref()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::environment("environment.runtime", error))?;
+    let known = Known {
+        process: url.and_then(|url| ask(&url, &pipeline.name)),
+        stored: runtime.block_on(stored(&pipeline)),
+        ends: ends(&pipeline),
+    };
+    if let (Err(process), Err(database)) = (&known.process, &known.stored) {
+        let message =
+            format!("neither a process nor PostgreSQL tells anything of {}\n{process}\n{database}", pipeline.name);
+        return Err(Failure::environment("status.unknown", message));
+    }
+    Ok(Success::new(show::summary(&pipeline, &known), show::object(&pipeline, &known), show::text(&pipeline, &known)))
+}
+
+/// `http://host:port`, whatever of it was typed.
+fn base_url(typed: &str) -> Result<String, Failure> {
+    let url = typed.trim_end_matches('/');
+    let url = url.strip_suffix("/status").unwrap_or(url);
+    if url.starts_with("http://") {
+        return Ok(url.to_owned());
+    }
+    if url.contains("://") {
+        let message = format!("--url: {typed} is no http:// address; the admin server speaks plain HTTP");
+        return Err(Failure::configuration("status.url", message));
+    }
+    Ok(format!("http://{url}"))
+}
+
+/// Where a process of this pipeline listens, seen from this machine.
+fn admin_url(listen: Option<&str>) -> Result<String, String> {
+    let Some(listen) = listen else {
+        return Err("admin.listen is off, so the process cannot be asked".to_owned());
+    };
+    match listen.rsplit_once(':') {
+        Some((_, "0")) => {
+            Err("admin.listen takes any free port: name the address that the log tells with --url".to_owned())
+        }
+        Some((host @ ("0.0.0.0" | "[::]" | "::" | ""), port)) => {
+            let loopback = if host.contains(':') { "[::1]" } else { "127.0.0.1" };
+            Ok(format!("http://{loopback}:{port}"))
+        }
+        _ => Ok(format!("http://{listen}")),
+    }
+}
+
+/// The process's own answer. What listens there may be another pipeline, or something else altogether.
+fn ask(url: &str, pipeline: &str) -> Result<Value, String> {
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(CALL)).build().into();
+    let mut response =
+        agent.get(format!("{url}/status")).call().map_err(|error| format!("no process answers at {url}: {error}"))?;
+    let text = response.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))?;
+    let answer: Value =
+        serde_json::from_str(&text).map_err(|_| format!("what listens at {url} is no process of tollgate's"))?;
+    match answer["pipeline"].as_str() {
+        Some(name) if name == pipeline => Ok(answer),
+        Some(name) => Err(format!("the process at {url} runs pipeline {name}; name another address with --url")),
+        None => Err(format!("what listens at {url} is no process of tollgate's")),
+    }
+}
+
+async fn stored(pipeline: &Pipeline) -> Result<Stored, String> {
+    let at = pipeline.postgres.url.masked_url();
+    let asked = async {
+        let mut connection = connect::open(pipeline, "status").await?;
+        if !build::missing_schema(&mut connection).await?.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Stored {
+            partitions: progress(&mut connection, pipeline).await?,
+            pause: pause(&mut connection, pipeline).await?,
+        }))
+    };
+    match tokio::time::timeout(CALL, asked).await {
+        Ok(Ok(Some(stored))) => Ok(stored),
+        Ok(Ok(None)) => Err("PostgreSQL holds no tables of Tollgate's: `tollgate setup` creates them".to_owned()),
+        Ok(Err::<_, sqlx::Error>(error)) => Err(format!("PostgreSQL at {at}: {}", connect::describe(&error))),
+        Err(_) => Err(format!("PostgreSQL at {at} does not answer within {} s", CALL.as_secs())),
+    }
+}
+
+async fn progress(connection: &mut PgConnection, pipeline: &Pipeline) -> Result<Vec<Progress>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT partition, next_off, epoch, owner, to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS\"Z\"')
+         FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 ORDER BY partition",
+    )
+    .bind(&pipeline.name)
+    .bind(&pipeline.source.topic)
+    .fetch_all(connection)
+    .await?;
+    let progress = rows.into_iter().map(|row| {
+        Ok(Progress {
+            partition: row.try_get(0)?,
+            next_offset: row.try_get(1)?,
+            epoch: row.try_get(2)?,
+            owner: row.try_get(3)?,
+            updated_at: row.try_get(4)?,
+        })
+    });
+    progress.collect()
+}
+
+async fn pause(connection: &mut PgConnection, pipeline: &Pipeline) -> Result<Option<Pause>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT reason, digest, to_char(paused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS\"Z\"')
+         FROM tollgate.pause WHERE pipeline = $1",
+    )
+    .bind(&pipeline.name)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| Ok(Pause { reason: row.try_get(0)?, digest: row.try_get(1)?, since: row.try_get(2)? })).transpose()
+}
+
+/// Where each partition of the source topic ends.
+fn ends(pipeline: &Pipeline) -> Result<BTreeMap<i32, i64>, String> {
+    let topic = &pipeline.source.topic;
+    let failed = |error: rdkafka::error::KafkaError| format!("Kafka at {}: {error}", pipeline.source.brokers);
+    let mut config = client::base(&pipeline.source);
+    // The ends that a reader of committed records sees. Errors come back from the calls; the log need not repeat them.
+    config.set("isolation.level", "read_committed").set("log_level", "0");
+    let consumer: BaseConsumer = config.create().map_err(failed)?;
+    let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(failed)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
+    let Some(found) = found else { return Err(format!("topic {topic} does not exist")) };
+    let end = |partition: i32| {
+        let (_, end) = consumer.fetch_watermarks(topic, partition, CALL).map_err(failed)?;
+        Ok((partition, end))
+    };
+    found.partitions().iter().map(|partition| end(partition.id())).collect()
+}
+
+impl Known {
+    /// One entry a partition that anybody knows, with the lag where both sides are known.
+    fn partitions(&self) -> Vec<Value> {
+        let mut all: BTreeMap<i32, Value> = BTreeMap::new();
+        if let Ok(ends) = &self.ends {
+            for (partition, end) in ends {
+                all.insert(*partition, json!({ "partition": partition, "end": end }));
+            }
+        }
+        let ours = self.process.as_ref().ok().and_then(|process| process["positions"].as_object());
+        for (partition, next) in ours.into_iter().flatten() {
+            let Ok(partition) = partition.parse::<i32>() else { continue };
+            all.entry(partition).or_insert_with(|| json!({ "partition": partition }))["next_offset"] = next.clone();
+        }
+        for row in self.stored.iter().flat_map(|stored| &stored.partitions) {
+            let entry = all.entry(row.partition).or_insert_with(|| json!({ "partition": row.partition }));
+            entry["next_offset"] = json!(row.next_offset);
+            entry["epoch"] = json!(row.epoch);
+            entry["owner"] = json!(row.owner);
+            entry["updated_at"] = json!(row.updated_at);
+        }
+        let with_lag = all.into_values().map(|mut entry| {
+            let lag = entry["end"].as_i64().zip(entry["next_offset"].as_i64()).map(|(end, next)| (end - next).max(0));
+            entry["lag"] = json!(lag);
+            entry
+        });
+        with_lag.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_from_what_is_typed_or_configured() {
+        for typed in
+            ["127.0.0.1:8080", "http://127.0.0.1:8080", "http://127.0.0.1:8080/", "http://127.0.0.1:8080/status"]
+        {
+            assert_eq!(base_url(typed).unwrap(), "http://127.0.0.1:8080");
+        }
+        assert!(base_url("https://gate:443").is_err());
+        assert_eq!(admin_url(Some("0.0.0.0:9000")).unwrap(), "http://127.0.0.1:9000");
+        assert_eq!(admin_url(Some("[::]:9000")).unwrap(), "http://[::1]:9000");
+        assert_eq!(admin_url(Some("gate.internal:9000")).unwrap(), "http://gate.internal:9000");
+        assert!(admin_url(Some("127.0.0.1:0")).unwrap_err().contains("--url"));
+        assert!(admin_url(None).unwrap_err().contains("off"));
+    }
+
+    #[test]
+    fn a_partition_is_what_all_sources_say_of_it() {
+        let row = Progress { partition: 1, next_offset: 90, epoch: 3, owner: "h/1".into(), updated_at: String::new() };
+        let known = Known {
+            process: Ok(json!({ "positions": { "0": 50, "1": 80 } })),
+            stored: Ok(Stored { partitions: vec![row], pause: None }),
+            ends: Ok([(0, 60), (1, 100), (2, 7)].into()),
+        };
+        let seen: Vec<_> = known.partitions().iter().map(|p| (p["next_offset"].as_i64(), p["lag"].as_i64())).collect();
+        assert_eq!(seen, [(Some(50), Some(10)), (Some(90), Some(10)), (None, None)]);
+    }
+}

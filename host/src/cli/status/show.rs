@@ -1,0 +1,210 @@
+//! The status as JSON and for people.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::Known;
+use crate::cli::table::{Align, render, thousands};
+use crate::config::{DeliveryMode, Pipeline};
+
+/// Digits of a digest that a person compares.
+const DIGEST: usize = 12;
+
+/// For `--output json`: `process` is the answer of `/status`, or null with the reason in `unknown`.
+pub fn object(pipeline: &Pipeline, known: &Known) -> Value {
+    let unknown = [
+        ("process", known.process.as_ref().err()),
+        ("postgres", known.stored.as_ref().err()),
+        ("kafka", known.ends.as_ref().err()),
+    ];
+    let unknown: Vec<Value> =
+        unknown.into_iter().filter_map(|(source, why)| Some(json!({ "source": source, "why": why? }))).collect();
+    json!({
+        "pipeline": pipeline.name,
+        "delivery": mode(pipeline),
+        "running": known.process.is_ok(),
+        "process": known.process.as_ref().ok(),
+        "paused": paused(known),
+        "partitions": known.partitions(),
+        "lag": lag(known),
+        "unknown": unknown,
+    })
+}
+
+pub fn summary(pipeline: &Pipeline, known: &Known) -> String {
+    let name = &pipeline.name;
+    let state = match (&known.process, paused(known)) {
+        (Ok(_), Some(_)) => "paused",
+        (Ok(process), None) if process["ready"] == json!(true) => "running",
+        (Ok(_), None) => "running, not ready",
+        (Err(_), Some(_)) => "paused, and no process answers",
+        (Err(_), None) => "no process answers",
+    };
+    let lag = lag(known).map(|lag| format!(", lag {}", thousands(lag))).unwrap_or_default();
+    format!("{name}: {state}{lag}")
+}
+
+pub fn text(pipeline: &Pipeline, known: &Known) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    _ = write_text(&mut out, pipeline, known);
+    out
+}
+
+fn write_text(out: &mut String, pipeline: &Pipeline, known: &Known) -> std::fmt::Result {
+    writeln!(out, "{} ({})", summary(pipeline, known), mode(pipeline).replace('_', " "))?;
+    match &known.process {
+        Ok(process) => write_process(out, process)?,
+        Err(why) => writeln!(out, "{why}\nwhat follows is what PostgreSQL and Kafka know")?,
+    }
+    if let Some(reason) = paused(known) {
+        let since = known.stored.as_ref().ok().and_then(|stored| stored.pause.as_ref());
+        let since = since.map(|pause| format!(" since {}", pause.since)).unwrap_or_default();
+        writeln!(out, "\npaused{since}: {reason}")?;
+    }
+    for why in [known.stored.as_ref().err(), known.ends.as_ref().err()].into_iter().flatten() {
+        writeln!(out, "not known: {why}")?;
+    }
+    let partitions = known.partitions();
+    if partitions.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let header = [
+        ("partition", Align::Right),
+        ("next offset", Align::Right),
+        ("end", Align::Right),
+        ("lag", Align::Right),
+        ("epoch", Align::Right),
+        ("owner", Align::Left),
+        ("moved", Align::Left),
+    ];
+    let cell = |entry: &Value, key: &str| match &entry[key] {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let row = |entry: &Value| {
+        ["partition", "next_offset", "end", "lag", "epoch", "owner", "updated_at"].map(|key| cell(entry, key)).to_vec()
+    };
+    out.push_str(&render(&header, &partitions.iter().map(row).collect::<Vec<_>>(), 48));
+    Ok(())
+}
+
+fn write_process(out: &mut String, process: &Value) -> std::fmt::Result {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let short = |value: &Value| text(value).chars().take(DIGEST).collect::<String>();
+    let revision = &process["revision"];
+    writeln!(out, "process   {}, tollgate {}", text(&process["owner"]), text(&process["version"]))?;
+    writeln!(out, "revision  {} ({})", revision["number"], short(&revision["digest"]))?;
+    let troubles = process["troubles"].as_array().cloned().unwrap_or_default();
+    for trouble in &troubles {
+        writeln!(out, "trouble   {}", text(trouble))?;
+    }
+    let transforms = revision["transforms"].as_array().cloned().unwrap_or_default();
+    if transforms.is_empty() {
+        return writeln!(out, "no transforms: the contract alone decides");
+    }
+    let header =
+        [("transform", Align::Left), ("version", Align::Left), ("digest", Align::Left), ("component", Align::Left)];
+    let row = |info: &Value| {
+        vec![text(&info["name"]), text(&info["version"]), short(&info["digest"]), text(&info["component"])]
+    };
+    write!(out, "\n{}", render(&header, &transforms.iter().map(row).collect::<Vec<_>>(), 64))
+}
+
+fn mode(pipeline: &Pipeline) -> &'static str {
+    match pipeline.delivery.mode {
+        DeliveryMode::EffectivelyOnce => "effectively_once",
+        DeliveryMode::AtLeastOnce => "at_least_once",
+    }
+}
+
+/// Why it stands still: PostgreSQL decides, the process may be a second behind.
+fn paused(known: &Known) -> Option<String> {
+    match &known.stored {
+        Ok(stored) => stored.pause.as_ref().map(|pause| pause.reason.clone()),
+        Err(_) => known.process.as_ref().ok().and_then(|process| process["paused"].as_str()).map(str::to_owned),
+    }
+}
+
+/// Of all partitions, where all are known.
+fn lag(known: &Known) -> Option<u64> {
+    let partitions = known.partitions();
+    if partitions.is_empty() {
+        return None;
+    }
+    // A partition that nobody has begun has no lag that one could name: it depends on the start policy.
+    partitions.iter().map(|entry| entry["lag"].as_u64()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Pause, Progress, Stored};
+    use super::*;
+    use std::path::Path;
+
+    fn pipeline() -> Pipeline {
+        let text = "pipeline: p\nsource: { brokers: 'b:1', topic: t, group_id: g, start: earliest }\n\
+                    contract: { protos: proto, message: a.B }\ndead_letter: { topic: d }\n\
+                    postgres: { url: 'postgres://u:secret@h/d', table: x, key: [id], columns: { id: {} } }\n";
+        Pipeline::parse(Path::new("p.yaml"), text, &|_| None).unwrap()
+    }
+
+    fn known() -> Known {
+        let row = |partition, next_offset| Progress {
+            partition,
+            next_offset,
+            epoch: 2,
+            owner: "host/7".into(),
+            updated_at: "2026-01-01 00:00:00Z".into(),
+        };
+        Known {
+            process: Ok(json!({
+                "owner": "host/7", "version": "0.1.0", "ready": true, "troubles": [], "positions": { "0": 5 },
+                "revision": { "number": 3, "digest": "a".repeat(64), "transforms":
+                    [{ "name": "rules", "version": "1.2.0", "digest": "b".repeat(64), "component": "rules.wasm" }] },
+            })),
+            stored: Ok(Stored { partitions: vec![row(0, 5), row(1, 9)], pause: None }),
+            ends: Ok([(0, 1_005), (1, 9)].into()),
+        }
+    }
+
+    #[test]
+    fn a_running_pipeline_shows_revision_transforms_and_lag() {
+        let text = text(&pipeline(), &known());
+        for part in [
+            "p: running, lag 1,000 (effectively once)",
+            "revision  3 (aaaaaaaaaaaa)",
+            "rules",
+            "1.2.0",
+            "bbbbbbbbbbbb",
+            "host/7",
+        ] {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+        assert_eq!(object(&pipeline(), &known())["lag"], json!(1_000));
+    }
+
+    #[test]
+    fn without_a_process_it_says_so_and_shows_the_rest() {
+        let pause = Pause { reason: "too many".into(), digest: String::new(), since: "yesterday".into() };
+        let mut known = Known { process: Err("no process answers at x".into()), ..known() };
+        known.stored.as_mut().unwrap().pause = Some(pause);
+        known.ends = Err("Kafka at b:1: away".into());
+        let text = text(&pipeline(), &known);
+        for part in [
+            "p: paused, and no process answers",
+            "what PostgreSQL and Kafka know",
+            "paused since yesterday: too many",
+            "not known: Kafka at b:1",
+        ] {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+        let object = object(&pipeline(), &known);
+        assert_eq!((&object["running"], &object["lag"]), (&json!(false), &Value::Null));
+        assert_eq!(object["unknown"].as_array().unwrap().len(), 2);
+        assert!(!object.to_string().contains("secret"));
+    }
+}

@@ -1,0 +1,69 @@
+//! The demo's Kafka.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminOptions, GroupResult};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use super::files::Names;
+use crate::config::Pipeline;
+use crate::engine::build;
+use crate::error::Failure;
+
+/// Partitions of the embedded broker's topics: as many as `setup` makes by default.
+const PARTITIONS: i32 = 4;
+const CALL: Duration = Duration::from_secs(10);
+
+pub enum Broker {
+    /// Lives as long as this value. It keeps 5 MB a partition and has no transactions.
+    Embedded(MockCluster<'static, DefaultProducerContext>),
+    /// host:port of the user's.
+    Real(String),
+}
+
+impl Broker {
+    /// # Errors
+    /// The embedded broker cannot listen.
+    pub fn embedded(names: &Names) -> Result<Broker, Failure> {
+        let failed =
+            |error| Failure::environment("demo.broker", format!("the embedded broker does not start: {error}"));
+        let cluster = MockCluster::new(1).map_err(failed)?;
+        for topic in [&names.source, &names.output, &names.dead_letters] {
+            cluster.create_topic(topic, PARTITIONS, 1).map_err(failed)?;
+        }
+        Ok(Broker::Embedded(cluster))
+    }
+
+    pub fn address(&self) -> String {
+        match self {
+            Broker::Embedded(cluster) => cluster.bootstrap_servers(),
+            Broker::Real(brokers) => brokers.clone(),
+        }
+    }
+
+    pub fn is_real(&self) -> bool {
+        matches!(self, Broker::Real(_))
+    }
+
+    /// Deletes what the demo made on a real broker; says what could not be.
+    pub async fn tidy(&self, pipeline: &Pipeline, names: &Names) {
+        let Broker::Real(_) = self else { return };
+        let options = AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL));
+        let topics = [names.source.as_str(), &names.output, &names.dead_letters];
+        let done = async {
+            let client = build::admin(pipeline).map_err(|error| Failure::from(error).message)?;
+            let topics = client.delete_topics(&topics, &options).await.map_err(|error| error.to_string())?;
+            let groups: Vec<GroupResult> = client
+                .delete_groups(&[&pipeline.source.group_id], &options)
+                .await
+                .map_err(|error| error.to_string())?;
+            let kept = topics.into_iter().chain(groups).filter_map(|result| result.err());
+            let kept: Vec<String> = kept.map(|(name, code)| format!("{name}: {code}")).collect();
+            if kept.is_empty() { Ok(()) } else { Err(kept.join(", ")) }
+        };
+        if let Err(why) = done.await {
+            tracing::warn!(why, "some of the demo's topics or its group stay on the broker");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Produces the demo's events.
+
+use std::time::Duration;
+
+use super::events::{Event, Events};
+use crate::config::{DeliveryMode, Pipeline};
+use crate::engine::build;
+use crate::error::Failure;
+use crate::sinks::kafka::{self, HeaderList, Letter, Producer};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The seed of every demo: the figures of two demos can be compared.
+const SEED: u64 = 20_260_131;
+/// The mean distance of two events, milliseconds; see [`Events`].
+const PACE: i64 = 350;
+
+pub struct Feed {
+    producer: Producer,
+    events: Events,
+    topic: String,
+    /// How many were made bad.
+    pub spoilt: u64,
+}
+
+impl Feed {
+    /// The first `count` events will end about now (Unix milliseconds).
+    pub fn new(pipeline: &Pipeline, count: u32, now: i64) -> Result<Feed, Failure> {
+        let mut plain = pipeline.clone();
+        // An ordinary producer: the events are somebody else's, and a transaction's markers would stand between them.
+        plain.delivery.mode = DeliveryMode::AtLeastOnce;
+        let sizes = build::sizes(&std::collections::BTreeMap::new());
+        let producer = Producer::connect(&plain, "demo-feed", sizes, DEADLINE).map_err(failed)?;
+        let events = Events::new(SEED, now - i64::from(count) * PACE);
+        Ok(Feed { producer, events, topic: pipeline.source.topic.clone(), spoilt: 0 })
+    }
+
+    /// Sends the next `count` events and waits until the broker has them. Blocks.
+    pub fn send(&mut self, count: u32) -> Result<(), Failure> {
+        for _ in 0..count {
+            let Some(event) = self.events.next() else { break };
+            self.spoilt += u64::from(event.spoilt.is_some());
+            self.send_one(&event).map_err(failed)?;
+        }
+        self.producer.drain(DEADLINE).map_err(failed)
+    }
+
+    fn send_one(&self, event: &Event) -> Result<(), kafka::Error> {
+        let letter = Letter {
+            topic: &self.topic,
+            partition: None,
+            key: Some(event.key.as_bytes()),
+            value: event.value.as_deref(),
+        };
+        let mut headers = HeaderList::with_capacity(2).text("schema-version", "1");
+        if event.json {
+            headers = headers.text("content-type", "application/json");
+        }
+        self.producer.send(letter, headers.build())
+    }
+}
+
+fn failed(error: kafka::Error) -> Failure {
+    Failure::environment("demo.feed", format!("the events cannot be produced: {error}"))
+}

@@ -1,0 +1,186 @@
+//! A throw-away PostgreSQL from the machine's own packages.
+//!
+//! PostgreSQL refuses to run as root, so root starts it as the user `postgres` (or `nobody`). It listens on loopback with a
+//! password of its own: a superuser's connection can run programs, and other people may be on this machine.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::scratch::Scratch;
+use crate::error::Failure;
+
+/// Half a second on an idle machine.
+const START: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Without fsync: what is thrown away need not survive a power cut.
+const SETTINGS: &str = "\
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+fsync = off
+synchronous_commit = off
+max_connections = 40
+";
+
+/// Starts a server in the scratch folder, which ends with that, and returns its URL.
+///
+/// # Errors
+/// Exit code 3 where the programs are missing or the server does not start.
+pub async fn start(scratch: &mut Scratch) -> Result<String, Failure> {
+    let programs = programs().ok_or_else(|| {
+        let message = "PostgreSQL's server programs (initdb, postgres) are missing: install the package postgresql, or \
+                       name a server of your own with --postgres";
+        Failure::environment("demo.postgres", message)
+    })?;
+    let account = account(scratch.path())?;
+    let folder = scratch.path().join("postgres");
+    let failed = |what: &str, error: std::io::Error| Failure::environment("demo.postgres", format!("{what}: {error}"));
+    // Only its owner may enter, before anything is in it.
+    fs::DirBuilder::new().mode(0o700).create(&folder).map_err(|error| failed("the data folder", error))?;
+    let password = password().map_err(|error| failed("no random password", error))?;
+    let secret = folder.join("password");
+    write_private(&secret, &password).map_err(|error| failed("the password file", error))?;
+    if let Some((uid, gid)) = account {
+        let give = |path: &Path| chown(path, Some(uid), Some(gid));
+        give(&secret).and_then(|()| give(&folder)).map_err(|error| failed("the data folder's owner", error))?;
+    }
+    let log = scratch.path().join("postgres.log");
+    let program = |name: &str| -> std::io::Result<Command> {
+        let out = File::options().create(true).append(true).open(&log)?;
+        let mut command = Command::new(programs.join(name));
+        if let Some((uid, gid)) = account {
+            command.uid(uid).gid(gid);
+        }
+        command.current_dir(&folder).stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
+        command.env_remove("PGDATA").env_remove("PGPORT").env_remove("PGOPTIONS");
+        Ok(command)
+    };
+    let data = folder.join("data");
+    let mut initdb = program("initdb").map_err(|error| failed("initdb", error))?;
+    initdb.args(["--no-sync", "--auth=scram-sha-256", "--username=postgres", "--encoding=UTF8", "--no-locale"]);
+    initdb.arg("--pwfile").arg(&secret).arg("-D").arg(&data);
+    scratch.start(&mut initdb).map_err(|error| failed("initdb", error))?;
+    let status = ended(scratch, START).await?;
+    if !status.is_some_and(|status| status.success()) {
+        return Err(explain("PostgreSQL's initdb failed", &log));
+    }
+    let port = free_port().map_err(|error| failed("no free port", error))?;
+    configure(&data, port).map_err(|error| failed("postgresql.conf", error))?;
+    let mut postgres = program("postgres").map_err(|error| failed("postgres", error))?;
+    scratch.start(postgres.arg("-D").arg(&data)).map_err(|error| failed("postgres", error))?;
+    wait_ready(scratch, &data, &log).await?;
+    Ok(format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres"))
+}
+
+fn configure(data: &Path, port: u16) -> std::io::Result<()> {
+    let path = data.join("postgresql.conf");
+    let defaults = fs::read_to_string(&path)?;
+    fs::write(&path, format!("{defaults}{SETTINGS}port = {port}\n"))
+}
+
+/// The server writes its state into the eighth line of postmaster.pid; `pg_ctl -w` looks there too.
+async fn wait_ready(scratch: &mut Scratch, data: &Path, log: &Path) -> Result<(), Failure> {
+    let state = data.join("postmaster.pid");
+    let until = Instant::now() + START;
+    while Instant::now() < until {
+        let text = fs::read_to_string(&state).unwrap_or_default();
+        if text.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+            return Ok(());
+        }
+        if let Ok(Some(status)) = scratch.ended() {
+            return Err(explain(&format!("PostgreSQL ended while it started ({status})"), log));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(explain("PostgreSQL did not start within a minute", log))
+}
+
+async fn ended(scratch: &mut Scratch, patience: Duration) -> Result<Option<std::process::ExitStatus>, Failure> {
+    let until = Instant::now() + patience;
+    while Instant::now() < until {
+        match scratch.ended() {
+            Ok(None) => tokio::time::sleep(LOOK).await,
+            Ok(status) => return Ok(status),
+            Err(error) => return Err(Failure::environment("demo.postgres", error)),
+        }
+    }
+    Ok(None)
+}
+
+/// With the last lines of the server's log.
+fn explain(what: &str, log: &Path) -> Failure {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(8)..].join("\n");
+    Failure::environment("demo.postgres", format!("{what}; its log ends with\n{tail}"))
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    File::options().create_new(true).write(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+}
+
+fn password() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(crate::sinks::dead_letter::hex(&bytes))
+}
+
+/// Free now; nobody else asks for this very one in the moment until it is taken.
+pub fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Where `initdb` and `postgres` are: on the PATH, else where Debian, Fedora and Homebrew put them, the newest first.
+fn programs() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut packaged: Vec<(u32, PathBuf)> = Vec::new();
+    let places = [
+        ("/usr/lib/postgresql", ""),
+        ("/usr", "pgsql-"),
+        ("/opt/homebrew/opt", "postgresql@"),
+        ("/usr/local/opt", "postgresql@"),
+    ];
+    for (parent, prefix) in places {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let version = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
+            packaged.extend(version.map(|version| (version, entry.path().join("bin"))));
+        }
+    }
+    packaged.sort();
+    let folders = std::env::split_paths(&path).chain(packaged.into_iter().rev().map(|(_, folder)| folder));
+    let found = folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file());
+    // Links on the PATH lead to the folder where the programs find each other and their libraries.
+    found?.join("initdb").canonicalize().ok()?.parent().map(Path::to_path_buf)
+}
+
+/// Whom the server runs as, where it is not ourselves: as root, `postgres` or `nobody`. A file of ours says who we are.
+fn account(ours: &Path) -> Result<Option<(u32, u32)>, Failure> {
+    let uid = fs::metadata(ours).map_err(|error| Failure::environment("demo.postgres", error))?.uid();
+    if uid != 0 {
+        return Ok(None);
+    }
+    let number = |flag: &str, name: &str| -> Option<u32> {
+        let output = Command::new("id").args([flag, name]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+    };
+    let found = ["postgres", "nobody"].into_iter().find_map(|name| Some((number("-u", name)?, number("-g", name)?)));
+    let message = "PostgreSQL does not run as root, and there is neither a user postgres nor nobody: use an ordinary user, \
+                   or name a server of your own with --postgres";
+    found.map(Some).ok_or_else(|| Failure::environment("demo.postgres", message))
+}
+
+/// A folder that every user can pass through: the server's user must reach its data.
+pub fn parent() -> PathBuf {
+    let usual = std::env::temp_dir();
+    let open = |step: &Path| fs::metadata(step).is_ok_and(|meta| meta.mode() & 0o001 != 0);
+    let reachable = usual.canonicalize().is_ok_and(|usual| usual.ancestors().all(open));
+    if reachable { usual } else { PathBuf::from("/tmp") }
+}

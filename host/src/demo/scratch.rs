@@ -1,0 +1,148 @@
+//! A folder and a server that never outlive the demo, however that ends.
+//!
+//! A *watchman* does the cleaning up: a shell that reads from a pipe. The pipe closes when this process ends, be it by
+//! return, panic, signal or SIGKILL; the watchman then stops the server's process group and deletes the folder. There is
+//! no other way of cleaning up, so the ordinary end is the test of the extraordinary one. (`PR_SET_PDEATHSIG` would know
+//! Linux alone, forget the folder, and fire when the thread that started the server ends.)
+//! Not covered: somebody kills the watchman too.
+
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+
+use crate::error::Failure;
+
+/// Each line is the process group to stop, the last one counts; `$1` is the folder. 6 s: PostgreSQL's immediate shutdown
+/// kills its own children after 5.
+const WATCHMAN: &str = r#"
+trap '' HUP INT QUIT TERM
+group=
+while IFS= read -r line; do group=$line; done
+if [ -n "$group" ]; then
+  kill -s QUIT -- "-$group" 2>/dev/null
+  tries=0
+  while [ $tries -lt 120 ] && kill -s 0 -- "-$group" 2>/dev/null; do
+    sleep 0.05
+    tries=$((tries + 1))
+  done
+  kill -s KILL -- "-$group" 2>/dev/null
+fi
+rm -rf -- "$1"
+"#;
+
+/// The folder, and whatever runs in it.
+pub struct Scratch {
+    path: PathBuf,
+    watchman: Child,
+    pipe: Option<ChildStdin>,
+    child: Option<Child>,
+}
+
+impl Scratch {
+    /// A new folder below `parent`, which others may pass through and not list.
+    ///
+    /// # Errors
+    /// Where the folder cannot be made, or there is no `sh`.
+    pub fn new(parent: &Path) -> Result<Scratch, Failure> {
+        let failed =
+            |what: &str, error: std::io::Error| Failure::environment("demo.folder", format!("{what}: {error}"));
+        let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir_in(parent);
+        let folder =
+            folder.map_err(|error| failed(&format!("no folder can be made in {}", parent.display()), error))?;
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711))
+            .map_err(|error| failed("the folder's rights cannot be set", error))?;
+        let mut watchman = Command::new("sh")
+            .args(["-c", WATCHMAN, "sh"])
+            .arg(folder.path())
+            // Ctrl-C goes to the terminal's whole foreground group; this one must survive it.
+            .process_group(0)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| failed("sh, which cleans up behind the demo, cannot be started", error))?;
+        let pipe = watchman.stdin.take();
+        Ok(Scratch { path: folder.keep(), watchman, pipe, child: None })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts a program in a process group of its own, which ends with this process. One at a time.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start(&mut self, command: &mut Command) -> std::io::Result<()> {
+        let child = self.child.insert(command.process_group(0).spawn()?);
+        let group = child.id();
+        match &mut self.pipe {
+            Some(pipe) => writeln!(pipe, "{group}"),
+            None => Err(std::io::Error::other("the demo is ending")),
+        }
+    }
+
+    /// The program's end, if it has ended.
+    pub fn ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        let Some(child) = &mut self.child else { return Ok(None) };
+        let status = child.try_wait()?;
+        if status.is_some() {
+            // Its number may be given to another group from now on.
+            self.child = None;
+            if let Some(pipe) = &mut self.pipe {
+                writeln!(pipe)?;
+            }
+        }
+        Ok(status)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        // Reaped here, or the watchman would take the zombie for a process that does not end.
+        let reaped = self.child.take().map(|mut child| child.wait());
+        let cleaned = self.watchman.wait();
+        if let (Some(Err(error)), _) | (_, Err(error)) = (reaped, cleaned) {
+            tracing::warn!(%error, folder = %self.path.display(), "cleaning up behind the demo was not seen to its end");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_and_the_program_are_gone_afterwards() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut scratch = Scratch::new(parent.path()).unwrap();
+        let path = scratch.path().to_path_buf();
+        std::fs::write(path.join("file"), "x").unwrap();
+        scratch.start(Command::new("sleep").arg("1000")).unwrap();
+        let pid = scratch.child.as_ref().unwrap().id();
+        assert!(scratch.ended().unwrap().is_none());
+        drop(scratch);
+        assert!(!path.exists());
+        let alive = Command::new("kill").args(["-0", &pid.to_string()]).stderr(Stdio::null()).status().unwrap();
+        assert!(!alive.success());
+    }
+
+    #[test]
+    fn a_program_that_ended_by_itself_is_told() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut scratch = Scratch::new(parent.path()).unwrap();
+        scratch.start(Command::new("sh").args(["-c", "exit 7"])).unwrap();
+        let status = loop {
+            if let Some(status) = scratch.ended().unwrap() {
+                break status;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(status.code(), Some(7));
+    }
+}

@@ -1,0 +1,109 @@
+//! Where the demo takes place: broker, database, and the pipeline between them.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sqlx::AssertSqlSafe;
+
+use super::Options;
+use super::broker::Broker;
+use super::files::{self, Components, Names, Settings};
+use super::postgres;
+use super::scratch::Scratch;
+use crate::config::Pipeline;
+use crate::error::Failure;
+use crate::sinks::postgres::connect;
+
+/// Dropping it stops what the demo started and deletes its folder.
+pub struct Stage {
+    pub names: Names,
+    pub components: Components,
+    pub pipeline: Arc<Pipeline>,
+    /// Whether PostgreSQL is a throw-away server.
+    pub own_postgres: bool,
+    broker: Broker,
+    // The last field: the server goes when nobody uses it any more.
+    _scratch: Scratch,
+}
+
+impl Stage {
+    /// Starts the servers and writes the pipeline's files. `tell` hears what is being done.
+    ///
+    /// # Errors
+    /// Exit code 3 where a server cannot be had.
+    pub async fn set(options: &Options, tell: &dyn Fn(&str)) -> Result<Stage, Failure> {
+        let mut scratch = Scratch::new(&postgres::parent())?;
+        let foreign = options.real.is_some() || options.postgres.is_some();
+        let names = Names::new(&if foreign { format!("-{:x}", now() / 1_000) } else { String::new() });
+        let broker = match &options.real {
+            Some(brokers) => Broker::Real(brokers.clone()),
+            None => Broker::embedded(&names)?,
+        };
+        let url = match &options.postgres {
+            Some(url) => url.clone(),
+            None => {
+                tell("starting a throw-away PostgreSQL");
+                postgres::start(&mut scratch).await?
+            }
+        };
+        let components = Components::find(&options.assets);
+        let settings = Settings {
+            names: &names,
+            brokers: &broker.address(),
+            url: &url,
+            mode: if broker.is_real() { "effectively_once" } else { "at_least_once" },
+            admin: &admin_address().map_err(|error| Failure::environment("demo.port", error))?,
+            components: &components,
+        };
+        let file = files::write(scratch.path(), &settings)
+            .map_err(|error| Failure::environment("demo.folder", format!("the demo's files: {error}")))?;
+        let pipeline = Pipeline::load(&file).map_err(|errors| Failure::configuration("config.invalid", errors))?;
+        let own_postgres = options.postgres.is_none();
+        Ok(Stage { names, components, pipeline: Arc::new(pipeline), own_postgres, broker, _scratch: scratch })
+    }
+
+    pub fn real_broker(&self) -> bool {
+        self.broker.is_real()
+    }
+
+    pub fn brokers(&self) -> String {
+        self.broker.address()
+    }
+
+    /// Deletes what the demo made on servers of the user's own. The engine must have ended.
+    pub async fn tidy(&self) {
+        self.broker.tidy(&self.pipeline, &self.names).await;
+        if self.own_postgres {
+            return;
+        }
+        let table = &self.names.table;
+        let name = &self.names.pipeline;
+        let done = async {
+            let mut connection = connect::open(&self.pipeline, "demo").await?;
+            let statement = format!(
+                "DROP TABLE IF EXISTS {table}; DELETE FROM tollgate.progress WHERE pipeline = '{name}'; \
+                 DELETE FROM tollgate.slot WHERE pipeline = '{name}'; DELETE FROM tollgate.pause WHERE pipeline = '{name}'"
+            );
+            sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await
+        };
+        if let Err(error) = done.await {
+            tracing::warn!(error = connect::describe(&error), table, "the demo's table stays in the database");
+        }
+    }
+}
+
+/// Unix milliseconds.
+pub fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The port that a pipeline has by habit, if nobody uses it.
+fn admin_address() -> std::io::Result<String> {
+    let usual = "127.0.0.1:8080";
+    if TcpListener::bind(usual).is_ok() {
+        return Ok(usual.to_owned());
+    }
+    Ok(format!("127.0.0.1:{}", postgres::free_port()?))
+}

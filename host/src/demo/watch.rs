@@ -1,0 +1,191 @@
+//! Feeds the events, runs the engine on them, and looks at what came of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::feed::Feed;
+use super::stage::now;
+use super::{Options, Stage};
+use crate::admin;
+use crate::cli::dlq::groups::{Group, groups};
+use crate::cli::setup;
+use crate::engine::{self, Engine, ThreadEnded, build};
+use crate::error::Failure;
+use crate::sinks::postgres::connect;
+use crate::source::poll::Ended;
+
+/// How long the events may take; thousands take a second, and joining a group three.
+const PATIENCE: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(2);
+const CLOSE: Duration = Duration::from_secs(5);
+/// Rows that are shown.
+const ROWS: usize = 6;
+
+/// What a person wants to see.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub events: u64,
+    /// How many of them were made bad.
+    pub spoilt: u64,
+    pub seconds: f64,
+    pub events_per_second: f64,
+    pub rows: u64,
+    pub columns: Vec<String>,
+    /// The latest rows of the table.
+    pub sample: Vec<Vec<String>>,
+    pub dead_letters: Vec<Group>,
+    pub transforms: Vec<(String, String)>,
+    pub postgres_version: String,
+}
+
+/// The engine at work. Dropping it drains and ends it.
+pub struct Running {
+    engine: Option<Engine>,
+    feed: Feed,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            engine.close(CLOSE);
+        }
+    }
+}
+
+impl Running {
+    /// Sets the pipeline up, feeds it, starts the engine and waits until every event is through.
+    ///
+    /// # Errors
+    /// Whatever `setup` and `run` fail with, and exit code 1 where the engine stops or stands still.
+    pub async fn start(stage: &Stage, options: &Options, bar: &ProgressBar) -> Result<(Running, Report), Failure> {
+        let pipeline = &stage.pipeline;
+        bar.set_message("creating topics and tables");
+        let contracts = build::contracts(pipeline)?;
+        let asked = setup::Args { pipeline: pipeline.file.clone(), dry_run: false, partitions: 4, replication: -1 };
+        setup::setup(&asked, pipeline, &contracts).await?;
+        bar.set_message(format!("producing {} events", options.events));
+        let mut feed = tokio::task::block_in_place(|| Feed::new(pipeline, options.events, now()))?;
+        tokio::task::block_in_place(|| feed.send(options.events))?;
+        bar.set_message("joining the consumer group");
+        let shared = Arc::new(build::build(Arc::clone(pipeline)).await?);
+        let mut running = Running { engine: Some(engine::start(Arc::clone(&shared)).await?), feed };
+        if let Some(listen) = &pipeline.admin.listen {
+            let failed = |error| Failure::environment("admin.listen", error);
+            admin::serve(listen, Arc::clone(&shared)).await.map_err(failed)?;
+        }
+        let took = running.wait(u64::from(options.events), bar).await?;
+        bar.set_message("looking at what came of it");
+        let report = running.look(stage, options, took).await?;
+        Ok((running, report))
+    }
+
+    /// Until all events are through. Returns the time from the group's answer to the last commit.
+    async fn wait(&mut self, total: u64, bar: &ProgressBar) -> Result<Duration, Failure> {
+        let until = Instant::now() + PATIENCE;
+        let mut began = None;
+        let Some(engine) = &mut self.engine else { return Ok(Duration::ZERO) };
+        loop {
+            let shared = &engine.shared;
+            let done: i64 = shared.metrics.positions().values().map(|next| next.0).sum();
+            if began.is_none() && shared.unready().is_empty() {
+                began = Some(Instant::now());
+                bar.set_length(total);
+                bar.set_message("");
+            }
+            let done = u64::try_from(done).unwrap_or_default();
+            bar.set_position(done);
+            if done >= total {
+                return Ok(began.map_or(Duration::ZERO, |began| began.elapsed()));
+            }
+            if let Some(reason) = shared.paused() {
+                return Err(Failure::failed("demo.paused", format!("the pipeline stands still: {reason}")));
+            }
+            if Instant::now() > until {
+                let troubles = shared.unready().join("; ");
+                let message =
+                    format!("{done} of {total} events are through after {} s; {troubles}", PATIENCE.as_secs());
+                return Err(Failure::failed("demo.slow", message));
+            }
+            tokio::select! {
+                ended = engine.ended.recv() => return Err(Failure::failed("engine.halted", why(ended))),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn look(&self, stage: &Stage, options: &Options, took: Duration) -> Result<Report, Failure> {
+        let failed = |error: sqlx::Error| {
+            Failure::environment("environment.postgres", format!("PostgreSQL: {}", connect::describe(&error)))
+        };
+        let mut connection = connect::open(&stage.pipeline, "demo").await.map_err(failed)?;
+        let version: String =
+            sqlx::query_scalar("SHOW server_version").fetch_one(&mut connection).await.map_err(failed)?;
+        let table = &stage.names.table;
+        let count = AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await.map_err(failed)?;
+        let mut columns = vec!["transaction_id", "amount", "currency", "status", "created_at", "tenant_id"];
+        if stage.components.risk.is_some() {
+            columns.extend(["risk_tier", "amount_minor"]);
+        }
+        let list = columns.iter().map(|column| shown(column)).collect::<Vec<_>>().join(", ");
+        let select =
+            format!("SELECT {list} FROM {table} ORDER BY created_at DESC NULLS LAST, transaction_id LIMIT {ROWS}");
+        let found = sqlx::query(AssertSqlSafe(select)).fetch_all(&mut connection).await.map_err(failed)?;
+        let sample: Result<Vec<Vec<String>>, sqlx::Error> =
+            found.iter().map(|row| (0..columns.len()).map(|column| row.try_get(column)).collect()).collect();
+        let dead_letters = tokio::task::block_in_place(|| groups(&stage.pipeline, None, None))?;
+        let transforms = self.engine.as_ref().map(|engine| {
+            let revision = engine.shared.revision.load();
+            revision.transforms.iter().map(|info| (info.name.clone(), info.version.clone())).collect()
+        });
+        Ok(Report {
+            events: u64::from(options.events),
+            spoilt: self.feed.spoilt,
+            seconds: took.as_secs_f64(),
+            events_per_second: f64::from(options.events) / took.as_secs_f64().max(1e-3),
+            rows: u64::try_from(rows).unwrap_or_default(),
+            columns: columns.into_iter().map(str::to_owned).collect(),
+            sample: sample.map_err(failed)?,
+            dead_letters,
+            transforms: transforms.unwrap_or_default(),
+            postgres_version: version,
+        })
+    }
+
+    /// Goes on until it is dropped, with a few new events a second. Returns only where the engine stopped.
+    pub async fn go_on(&mut self) -> Failure {
+        loop {
+            let Some(engine) = &mut self.engine else { return Failure::failed("engine.halted", "it has ended") };
+            tokio::select! {
+                ended = engine.ended.recv() => return Failure::failed("engine.halted", why(ended)),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+            let feed = &mut self.feed;
+            if let Err(failure) = tokio::task::block_in_place(|| feed.send(3)) {
+                tracing::warn!(%failure, "no new events");
+            }
+        }
+    }
+}
+
+/// A column as text that a person reads.
+fn shown(column: &str) -> String {
+    match column {
+        "created_at" => "coalesce(to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), '')".to_owned(),
+        _ => format!("coalesce({column}::text, '')"),
+    }
+}
+
+fn why(ended: Option<ThreadEnded>) -> String {
+    match ended {
+        Some(ThreadEnded::Lane(Err(error))) => format!("a lane cannot go on: {error}"),
+        Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Keeper(Err(message))) => message,
+        Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Poll(Ended::Drained) | ThreadEnded::Keeper(Ok(()))) | None => {
+            "the engine has ended".to_owned()
+        }
+    }
+}
