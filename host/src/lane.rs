@@ -68,25 +68,52 @@ pub struct Inbox {
     pub control: Sender<Control>,
     pub recycled: Receiver<RecordBatch>,
     batches: Sender<RecordBatch>,
-    load: Arc<AtomicUsize>,
+    load: Arc<Load>,
+}
+
+/// What a lane has in hand and before it.
+#[derive(Debug, Default)]
+struct Load {
+    batches: AtomicUsize,
+    events: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Load {
+    fn add(&self, batch: &RecordBatch) {
+        self.batches.fetch_add(1, Ordering::AcqRel);
+        self.events.fetch_add(batch.records.len(), Ordering::AcqRel);
+        self.bytes.fetch_add(batch.bytes(), Ordering::AcqRel);
+    }
+
+    fn take(&self, batch: &RecordBatch) {
+        self.batches.fetch_sub(1, Ordering::AcqRel);
+        self.events.fetch_sub(batch.records.len(), Ordering::AcqRel);
+        self.bytes.fetch_sub(batch.bytes(), Ordering::AcqRel);
+    }
 }
 
 impl Inbox {
+    /// Events and bytes that are handed over and not through.
+    pub fn backlog(&self) -> (usize, usize) {
+        (self.load.events.load(Ordering::Acquire), self.load.bytes.load(Ordering::Acquire))
+    }
+
     /// Hands a batch over, waiting for room for at most `patience`.
     pub fn send(&self, batch: RecordBatch, patience: Duration) -> Result<(), SendTimeoutError<RecordBatch>> {
-        self.load.fetch_add(1, Ordering::AcqRel);
-        self.batches.send_timeout(batch, patience).inspect_err(|_| {
-            self.load.fetch_sub(1, Ordering::AcqRel);
+        self.load.add(&batch);
+        self.batches.send_timeout(batch, patience).inspect_err(|error| match error {
+            SendTimeoutError::Timeout(batch) | SendTimeoutError::Disconnected(batch) => self.load.take(batch),
         })
     }
 
     /// Nothing is queued or in work.
     pub fn idle(&self) -> bool {
-        self.load.load(Ordering::Acquire) == 0
+        self.load.batches.load(Ordering::Acquire) == 0
     }
 
     pub fn half_empty(&self) -> bool {
-        self.load.load(Ordering::Acquire) <= 1
+        self.load.batches.load(Ordering::Acquire) <= 1
     }
 }
 
@@ -160,7 +187,7 @@ pub struct Ends {
     batches: Receiver<RecordBatch>,
     recycle: Sender<RecordBatch>,
     released: Sender<u64>,
-    load: Arc<AtomicUsize>,
+    load: Arc<Load>,
 }
 
 /// The two ends of a lane's channels.
@@ -168,7 +195,7 @@ pub fn channels(queue: usize, events: usize, released: Sender<u64>) -> (Inbox, E
     let (control, control_end) = crossbeam_channel::bounded(events);
     let (batches, batches_end) = crossbeam_channel::bounded(queue);
     let (recycle, recycled) = crossbeam_channel::bounded(queue + 2);
-    let load = Arc::new(AtomicUsize::new(0));
+    let load = Arc::new(Load::default());
     let inbox = Inbox { control, recycled, batches, load: Arc::clone(&load) };
     (inbox, Ends { control: control_end, batches: batches_end, recycle, released, load })
 }
@@ -238,11 +265,11 @@ impl Lane {
             self.carry(&batch)?;
             self.shared.metrics.batch(self.number, batch.records.len(), began.elapsed());
             self.shared.warn_if_slow(began.elapsed());
+            self.ends.load.take(&batch);
             let mut batch = batch;
             batch.clear();
             // A full recycling queue means that there are batches enough.
             drop(self.ends.recycle.try_send(batch));
-            self.ends.load.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -269,7 +296,7 @@ impl Lane {
     fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         let mut carried = Carried { batch, revision: self.shared.revision.load_full(), time: self.shared.now() };
         let mut backoff = self.shared.backoff();
-        let mut most = usize::MAX;
+        let (mut most, mut refused) = (usize::MAX, 0);
         loop {
             if self.select(batch).is_empty() {
                 return Ok(());
@@ -297,7 +324,13 @@ impl Lane {
                     }
                 }
                 (_, Class::Fatal) => return Err(error),
-                (_, Class::Transient | Class::Poison) => {
+                (_, Class::Poison) if refused >= self.shared.pipeline.retry.max_retries => {
+                    return Err(Error::Fatal(format!(
+                        "a batch was refused {refused} times (retry_policy.max_retries), though its events pass one by one: {error}"
+                    )));
+                }
+                (_, class) => {
+                    refused += u32::from(class == Class::Poison);
                     self.shared.metrics.retry();
                     self.shared.trouble("lane", &error.to_string());
                     tracing::warn!(lane = self.number, %error, "batch given up, trying again");

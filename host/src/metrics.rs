@@ -66,6 +66,8 @@ pub struct Metrics {
     committed: Mutex<BTreeMap<Partition, NextOffset>>,
     poll_interval: Gauge<f64, AtomicU64>,
     last_batch: Family<LaneLabels, Gauge<f64, AtomicU64>>,
+    dead_letter_depth: Gauge,
+    dead_letter_alert: Gauge,
     ready: Gauge,
     paused: Gauge,
     revision: Gauge,
@@ -105,6 +107,8 @@ impl Default for Metrics {
             committed: Mutex::default(),
             poll_interval: Gauge::default(),
             last_batch: Family::default(),
+            dead_letter_depth: Gauge::default(),
+            dead_letter_alert: Gauge::default(),
             ready: Gauge::default(),
             paused: Gauge::default(),
             revision: Gauge::default(),
@@ -148,6 +152,12 @@ impl Metrics {
             self.poll_interval.clone(),
         );
         r.register_with_unit("last_batch", "Time of a lane's last batch", Unit::Seconds, self.last_batch.clone());
+        r.register(
+            "dead_letter_depth_records",
+            "Offsets that the dead letter topic holds, transaction markers included",
+            self.dead_letter_depth.clone(),
+        );
+        r.register("dead_letter_alert", "1 while the depth has reached dlq_threshold", self.dead_letter_alert.clone());
         r.register("ready", "1 while both ends are connected and the group is joined", self.ready.clone());
         r.register("paused", "1 while the dead letter limit holds the pipeline", self.paused.clone());
         r.register("revision", "Swaps of this process so far", self.revision.clone());
@@ -255,6 +265,12 @@ impl Metrics {
         if share > self.poll_interval.get() {
             self.poll_interval.set(share);
         }
+    }
+
+    /// Returns whether the alert begins with this.
+    pub fn dead_letter_depth(&self, depth: i64, alert: bool) -> bool {
+        self.dead_letter_depth.set(depth);
+        self.dead_letter_alert.set(i64::from(alert)) == 0 && alert
     }
 
     pub fn ready(&self, ready: bool) {

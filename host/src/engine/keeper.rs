@@ -118,5 +118,26 @@ fn kafka(shared: &Shared, consumer: &BaseConsumer<Callbacks>, ticks: u32) {
                 shared.metrics.lag(partition, (high - next.0).max(0));
             }
         }
+        dead_letters(shared, consumer);
+    }
+}
+
+/// How many records the dead letter topic holds, at most: transaction markers count too.
+fn dead_letters(shared: &Shared, consumer: &BaseConsumer<Callbacks>) {
+    let (topic, timeout) = (&shared.pipeline.dead_letter.topic, Duration::from_millis(500));
+    let Ok(metadata) = consumer.fetch_metadata(Some(topic), timeout) else { return };
+    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    let depth: i64 = partitions
+        .filter_map(|partition| consumer.fetch_watermarks(topic, partition.id(), timeout).ok())
+        .map(|(low, high)| high - low)
+        .sum();
+    let alert =
+        shared.pipeline.dead_letter.alert_depth.is_some_and(|most| depth >= i64::try_from(most).unwrap_or(i64::MAX));
+    if shared.metrics.dead_letter_depth(depth, alert) {
+        tracing::warn!(
+            depth,
+            topic,
+            "the dead letter topic has reached the depth of dlq_threshold: `tollgate dlq list` shows why"
+        );
     }
 }

@@ -350,12 +350,30 @@ impl Poll {
         let filling = &mut self.state.filling[lane];
         let batch = std::mem::replace(&mut filling.batch, fresh);
         filling.since = None;
+        if self.shared.pipeline.backpressure.pause_on_threshold && self.over_threshold(&batch) {
+            return self.stall(lane, batch);
+        }
         let patience = limits::LANE_PATIENCE.min(self.shared.pipeline.source.max_poll_interval / 10);
         match self.lanes[lane].send(batch, patience) {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(batch)) => self.stall(lane, batch),
             Err(SendTimeoutError::Disconnected(_)) => self.state.halted = Some(format!("lane {lane} has ended")),
         }
+    }
+
+    /// Events and bytes that are fetched and not committed, over all lanes.
+    fn backlog(&self) -> (u64, usize) {
+        let (events, bytes) = self.lanes.iter().map(Inbox::backlog).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        (u64::try_from(events).unwrap_or(u64::MAX), bytes)
+    }
+
+    fn over_threshold(&self, batch: &RecordBatch) -> bool {
+        let (events, bytes) = self.backlog();
+        let bounds = &self.shared.pipeline.backpressure;
+        // An empty backlog takes any batch, however low the bound.
+        events > 0
+            && (events + u64::try_from(batch.records.len()).unwrap_or(u64::MAX) > bounds.lag_threshold
+                || bytes + batch.bytes() > bounds.max_bytes)
     }
 
     /// Second level: an outage. The lane's partitions are paused, and polling goes on to stay in the group.
@@ -386,7 +404,9 @@ impl Poll {
             }
             return;
         }
-        if !self.lanes[lane].half_empty() {
+        let bounds = &self.shared.pipeline.backpressure;
+        let (events, bytes) = self.backlog();
+        if !self.lanes[lane].half_empty() || events > bounds.resume_at || bytes > bounds.max_bytes / 2 {
             return;
         }
         self.state.filling[lane].stalled = false;
