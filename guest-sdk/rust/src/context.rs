@@ -155,6 +155,12 @@ impl Context {
         self.scratch.set(buffer);
     }
 
+    /// Sends the event's own bytes.
+    pub(crate) fn emit_value(&self) {
+        self.emitted.set(true);
+        host::emit(0, self.value());
+    }
+
     fn route(&self, name: &str) -> u32 {
         let at = self.routes.iter().position(|&route| route == name);
         match at.and_then(|at| u32::try_from(at + 1).ok()) {

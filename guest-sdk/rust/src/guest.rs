@@ -23,6 +23,8 @@ pub trait Transform {
     const ROUTES: &'static [&'static str];
     /// Whether the function wants to see events without a value.
     const TOMBSTONES: bool;
+    /// Whether the function takes the event by `&mut`.
+    const CHANGES: bool;
 
     /// Where the configuration stays between `init` and `process`.
     fn config() -> &'static OnceLock<Self::Config>;
@@ -51,6 +53,7 @@ pub(crate) fn run<E: Message + Default>(
     batch: Batch,
     routes: &'static [&'static str],
     tombstones: bool,
+    changes: bool,
     mut call: impl FnMut(&mut E, &Context) -> Verdict,
 ) {
     let ctx = Context::new(batch, routes);
@@ -58,13 +61,18 @@ pub(crate) fn run<E: Message + Default>(
     let mut settled = Settled::Start;
     while let Some(index) = host::next(settled) {
         ctx.enter(index);
-        settled = if ctx.is_tombstone() && !tombstones { Settled::Pass } else { settle(&mut event, &ctx, &mut call) };
+        settled = if ctx.is_tombstone() && !tombstones {
+            Settled::Pass
+        } else {
+            settle(&mut event, &ctx, changes, &mut call)
+        };
     }
 }
 
 fn settle<E: Message + Default>(
     event: &mut E,
     ctx: &Context,
+    changes: bool,
     call: &mut impl FnMut(&mut E, &Context) -> Verdict,
 ) -> Settled {
     event.clear();
@@ -77,8 +85,11 @@ fn settle<E: Message + Default>(
         Verdict::Pass => Settled::Pass,
         Verdict::Drop => Settled::Drop,
         Verdict::Replace => {
-            if !ctx.has_emitted() {
-                ctx.emit(event);
+            // What cannot have changed need not be encoded; without this its encoder would be in every component.
+            match (ctx.has_emitted(), changes) {
+                (true, _) => {}
+                (false, true) => ctx.emit(event),
+                (false, false) => ctx.emit_value(),
             }
             Settled::Replace
         }
@@ -125,7 +136,7 @@ mod exports {
                 record_offsets,
                 timestamps,
             };
-            run(batch, T::ROUTES, T::TOMBSTONES, |event, ctx| T::call(event, ctx, config));
+            run(batch, T::ROUTES, T::TOMBSTONES, T::CHANGES, |event, ctx| T::call(event, ctx, config));
         }
     }
 }

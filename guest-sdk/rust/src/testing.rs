@@ -144,7 +144,7 @@ impl<E: Message + Default> Event<E> {
         };
         let recorder = Recorder { headers: self.headers, ..Recorder::default() };
         RECORDER.with(|cell| *cell.borrow_mut() = Some(recorder));
-        guest::run(batch, self.routes, true, |event, ctx| function(event, ctx).into());
+        guest::run(batch, self.routes, true, true, |event, ctx| function(event, ctx).into());
         RECORDER.with(|cell| cell.borrow_mut().take()).expect("set above").outcome()
     }
 }

@@ -68,12 +68,9 @@ pub fn build(folder: &Path, output: Option<&Path>, names: bool) -> Result<Built,
     let module = toolchain::compile(folder, &package)?;
     let bytes = std::fs::read(&module).map_err(|source| BuildError::Read { file: module.clone(), source })?;
     let component = component::componentize(&bytes, &manifest, names).map_err(|source| {
-        let culprit = match &source {
-            ComponentError::Imports { .. } => {
-                toolchain::culprit(folder, &["wasm-bindgen", "wasi", "getrandom", "libc"])
-            }
-            _ => None,
-        };
+        let foreign = matches!(source, ComponentError::Imports { .. });
+        let suspects = ["wasm-bindgen", "wasi", "getrandom", "libc"];
+        let culprit = foreign.then(|| toolchain::culprit(folder, &suspects)).flatten();
         BuildError::Component { package: package.name.clone(), source, culprit }
     })?;
 

@@ -192,3 +192,83 @@ fn stamp(component: &mut Vec<u8>, manifest: &Manifest) -> Result<(), ComponentEr
     let body = [&[length], SECTION.as_bytes(), &json].concat();
     section(component, 0, &body)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use wasm_encoder::{CustomSection, EntityType, ImportSection, Module, TypeSection};
+
+    fn manifest() -> Manifest {
+        let json = r#"{"name": "rules", "version": "1", "input": "a.B", "limits": {"fuel": 1}}"#;
+        Manifest::parse(json.as_bytes()).unwrap()
+    }
+
+    fn module(imports: &[(&str, &str)], sections: &[(&str, &str)]) -> Vec<u8> {
+        let (mut types, mut imported) = (TypeSection::new(), ImportSection::new());
+        types.ty().function([], []);
+        for (from, name) in imports {
+            imported.import(from, name, EntityType::Function(0));
+        }
+        let mut module = Module::new();
+        module.section(&types).section(&imported);
+        for (name, data) in sections {
+            module.section(&CustomSection { name: (*name).into(), data: data.as_bytes().into() });
+        }
+        module.finish()
+    }
+
+    fn refusal(module: &[u8], manifest: &Manifest) -> String {
+        componentize(module, manifest, false).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_foreign_import_is_named_with_whom_to_suspect() {
+        for (from, suspect) in [
+            ("__wbindgen_placeholder__", "wasm-bindgen"),
+            ("wasi_snapshot_preview1", "WASI"),
+            ("env", "C library"),
+            ("tollgate:transform/host@9.0.0", "same release"),
+        ] {
+            let error =
+                refusal(&module(&[("tollgate:transform/host@0.1.0", "next"), (from, "thing")], &[]), &manifest());
+            assert!(error.contains(&format!("imports `{from}#thing`, which")) && error.contains(suspect), "{error}");
+        }
+        let many: Vec<_> = (0..10).map(|at| format!("f{at}")).collect();
+        let many: Vec<_> = many.iter().map(|name| ("env", name.as_str())).collect();
+        assert!(refusal(&module(&many, &[]), &manifest()).contains("`env#f7` and 2 more, which"));
+    }
+
+    #[test]
+    fn what_the_module_and_transform_yaml_disagree_on_is_said() {
+        assert!(refusal(&module(&[], &[]), &manifest()).contains("exports no transform"));
+        let routes = module(&[], &[("component-type:x", ""), (ROUTES, "audit\nlate")]);
+        assert!(refusal(&routes, &manifest()).contains(r#"has ["audit", "late"], transform.yaml has []"#));
+        let logs = module(&[("tollgate:transform/log@0.1.0", "write")], &[("component-type:x", "")]);
+        assert!(refusal(&logs, &manifest()).contains("capabilities: [log]"));
+    }
+
+    #[test]
+    fn what_is_no_module_is_an_error_at_every_length() {
+        let whole = module(&[("env", "a")], &[("name", "xyz")]);
+        for length in 0..whole.len() {
+            assert!(componentize(&whole[..length], &manifest(), false).is_err(), "{length}");
+            // Cut at a section's end it is a module still, a shorter one.
+            let _ = strip(&whole[..length], &|_| true);
+        }
+        assert_eq!(strip(&whole, &|_| true).unwrap(), whole);
+    }
+
+    #[test]
+    fn sections_that_are_not_wanted_go_nested_ones_too() {
+        let inner = module(&[], &[("name", "functions"), ("keep", "1")]);
+        let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+        section(&mut component, 1, &inner).unwrap();
+        section(&mut component, 0, b"\x09producers").unwrap();
+        let stripped = strip(&component, &|name| name == "keep").unwrap();
+        let mut expected = b"\0asm\x0d\0\x01\0".to_vec();
+        section(&mut expected, 1, &module(&[], &[("keep", "1")])).unwrap();
+        assert_eq!(stripped, expected);
+    }
+}

@@ -96,7 +96,7 @@ pub fn compile(folder: &Path, package: &Package) -> Result<PathBuf, ToolchainErr
         return Err(failed());
     }
     let messages = output.stdout.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-    messages.filter_map(|message: Value| module_of(&message, package)).last().ok_or_else(failed)
+    messages.filter_map(|message: Value| module_of(&message, package)).next_back().ok_or_else(failed)
 }
 
 fn module_of(message: &Value, package: &Package) -> Option<PathBuf> {

@@ -88,7 +88,7 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::Toke
 
     let Options { routes, tombstones, sdk } = options;
     let name = &signature.ident;
-    let event = &types[0].0;
+    let (event, changes) = &types[0];
     let no_config: Type = parse_quote!(#sdk::guest::NoConfig);
     let config = types.get(2).map_or(&no_config, |(config, _)| config);
     let arguments = [quote!(event), quote!(ctx), quote!(config)].into_iter().take(types.len());
@@ -107,6 +107,7 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::Toke
                 type Config = #config;
                 const ROUTES: &'static [&'static str] = &[#(#routes),*];
                 const TOMBSTONES: bool = #tombstones;
+                const CHANGES: bool = #changes;
 
                 fn config() -> &'static ::std::sync::OnceLock<Self::Config> {
                     static CONFIG: ::std::sync::OnceLock<#config> = ::std::sync::OnceLock::new();

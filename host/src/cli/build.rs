@@ -1,0 +1,69 @@
+//! `tollgate build`: makes a component of a folder with a crate and a transform.yaml.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::Success;
+use crate::error::{Exit, Failure};
+use crate::guests::{self, build::BuildError};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folders of transforms, each with a Cargo.toml and a transform.yaml.
+    #[arg(required = true, value_name = "FOLDER")]
+    pub folders: Vec<PathBuf>,
+    /// Where the component goes; FOLDER/NAME.wasm without it.
+    #[arg(short = 'o', long = "out", value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Keep function names, so that a trap's stack trace has them.
+    #[arg(long)]
+    pub names: bool,
+}
+
+/// # Errors
+/// Exit code 2 for transform.yaml or the package, 3 where the toolchain or the disk fails, 1 where the code does not
+/// compile or is no transform.
+pub fn run(args: &Args) -> Result<Success, Failure> {
+    let folders = guests::folders(&args.folders);
+    if args.out.is_some() && folders.len() != 1 {
+        return Err(Failure::configuration("build.out", "--out names one file, and there are several transforms"));
+    }
+    let (mut text, mut results) = (String::new(), Vec::new());
+    for folder in &folders {
+        let built = guests::build(folder, args.out.as_deref(), args.names).map_err(|error| failure(&error))?;
+        let state = if built.changed { "" } else { ", unchanged" };
+        let _ = writeln!(text, "{}  {} bytes{state}", built.file.display(), built.bytes);
+        let commit = built.manifest.commit.as_deref().unwrap_or("no commit");
+        let _ = writeln!(text, "  {} {} ({commit})", built.manifest.name, built.manifest.version);
+        let _ = writeln!(text, "  sha256 {}", built.digest);
+        results.push(json!({
+            "name": built.manifest.name, "version": built.manifest.version, "commit": built.manifest.commit,
+            "file": built.file, "bytes": built.bytes, "digest": built.digest.to_string(), "changed": built.changed,
+        }));
+    }
+    let summary = format!("{} built", count(results.len(), "component"));
+    Ok(Success::new(summary, json!({ "components": results }), text))
+}
+
+/// What a failed build means to the one who called for it.
+pub(super) fn failure(error: &BuildError) -> Failure {
+    let code = match error {
+        BuildError::Spec(_) => "build.spec",
+        BuildError::Toolchain(_) => "build.toolchain",
+        BuildError::Component { .. } => "build.component",
+        BuildError::Write { .. } | BuildError::Read { .. } => "build.file",
+    };
+    of(error.exit(), code, error)
+}
+
+/// An error that knows its exit code.
+pub(super) fn of(exit: Exit, code: &'static str, error: &impl std::fmt::Display) -> Failure {
+    Failure { exit, code, message: error.to_string(), result: serde_json::Value::Null, text: String::new() }
+}
+
+/// `1 case`, `2 cases`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,271 @@
+//! `tollgate test`: golden cases, each an event and what must become of it, run alone in the real sandbox.
+//!
+//! A case is one YAML file in the transform's folder `cases/`. Its last key, `expect`, is the golden part: `--update`
+//! rewrites it and leaves every line above it as it is.
+
+mod case;
+mod diff;
+mod outcome;
+mod yaml;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+use serde_json::Value;
+use tollgate_sandbox::{Chain, Digest, LimitsSpec, LoadError, Overrides, Results, RunError, Sandbox, Transform};
+
+use super::Spec;
+use crate::config::ConfigErrors;
+use crate::error::Exit;
+use crate::protos::{self, ProtosError};
+use case::Case;
+pub use diff::Difference;
+
+/// The folder of cases, in the transform's.
+pub const CASES: &str = "cases";
+/// A limit this many times the highest fuel that any case used: events in the field are larger than those one thinks of.
+const HEADROOM: u64 = 4;
+
+/// What to do with the cases.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Write what happened into the cases that expect something else.
+    pub update: bool,
+    /// Only cases whose name contains this.
+    pub filter: Option<String>,
+}
+
+/// How the cases of one transform came out.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub name: String,
+    pub component: PathBuf,
+    pub digest: Digest,
+    pub cases: Vec<CaseReport>,
+    /// The limit that holds.
+    pub fuel_limit: u64,
+}
+
+/// How one case came out.
+#[derive(Debug, Clone)]
+pub struct CaseReport {
+    pub name: String,
+    pub file: PathBuf,
+    pub fuel: u64,
+    pub differences: Vec<Difference>,
+    /// Its expectation was rewritten.
+    pub updated: bool,
+}
+
+impl CaseReport {
+    /// Whether it came out as expected, or is expected to come out so from now on.
+    pub fn ok(&self) -> bool {
+        self.differences.is_empty() || self.updated
+    }
+}
+
+impl Report {
+    pub fn ok(&self) -> bool {
+        self.cases.iter().all(CaseReport::ok)
+    }
+
+    /// The most fuel that a case used.
+    pub fn highest_fuel(&self) -> u64 {
+        self.cases.iter().map(|case| case.fuel).max().unwrap_or(0)
+    }
+
+    /// A limit that the cases suggest, in two digits.
+    pub fn suggested_fuel(&self) -> u64 {
+        let limit = self.highest_fuel().saturating_mul(HEADROOM);
+        let mut unit = 1_u64;
+        while limit / unit >= 100 {
+            unit *= 10;
+        }
+        limit.div_ceil(unit) * unit
+    }
+}
+
+/// Why cases could not be run, or be written.
+#[derive(Debug, thiserror::Error)]
+pub enum GoldenError {
+    /// Of transform.yaml, or of cases: then of all of them at once.
+    #[error("{}", lines(.0))]
+    Files(Vec<ConfigErrors>),
+    #[error("{}: {message}", file.display())]
+    File { file: PathBuf, message: String },
+    #[error("{} cannot be read: {source}", file.display())]
+    Read { file: PathBuf, source: io::Error },
+    #[error("{} cannot be written: {source}", file.display())]
+    Write { file: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Protos(#[from] ProtosError),
+    #[error("{} is refused: {source}", component.display())]
+    Load { component: PathBuf, source: LoadError },
+    #[error("{}: {source}", file.display())]
+    Run { file: PathBuf, source: RunError },
+}
+
+fn lines(errors: &[ConfigErrors]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl GoldenError {
+    /// The exit code that it means.
+    pub fn exit(&self) -> Exit {
+        match self {
+            GoldenError::Files(_)
+            | GoldenError::File { .. }
+            | GoldenError::Read { .. }
+            | GoldenError::Protos(_)
+            | GoldenError::Load { .. } => Exit::Configuration,
+            GoldenError::Run { .. } => Exit::Failed,
+            GoldenError::Write { .. } => Exit::Environment,
+        }
+    }
+}
+
+/// The message types that a transform's cases speak of.
+struct Types {
+    input: MessageDescriptor,
+    output: MessageDescriptor,
+}
+
+/// Runs the cases of the transform in `folder` on `component`. The calling thread needs a stack of
+/// [`tollgate_sandbox::limits::THREAD_STACK`].
+///
+/// # Errors
+/// Where files are wrong (all of them at once), the component is refused, or a case cannot be written.
+pub fn test(sandbox: &Sandbox, folder: &Path, component: &Path, options: &Options) -> Result<Report, GoldenError> {
+    let spec = Spec::read(folder).map_err(|errors| GoldenError::Files(vec![errors]))?;
+    let wasm = read(component)?;
+    let mut transforms = Transforms { sandbox, component, wasm, loaded: HashMap::new() };
+    let transform = transforms.with(None)?;
+    let manifest = transform.manifest();
+    let pool = protos::load(&[spec.protos])?;
+    let types =
+        Types { input: message(&pool, folder, &manifest.input)?, output: message(&pool, folder, manifest.output())? };
+    let cases = read_cases(folder, &types, options)?;
+    let mut reports = Vec::with_capacity(cases.len());
+    for case in cases {
+        let transform = transforms.with(case.config.clone())?;
+        reports.push(run(&case, &transform, &types, options.update)?);
+    }
+    Ok(Report {
+        name: manifest.name.clone(),
+        component: component.to_path_buf(),
+        digest: transform.digest(),
+        cases: reports,
+        fuel_limit: transform.limits().fuel,
+    })
+}
+
+fn message(pool: &DescriptorPool, folder: &Path, name: &str) -> Result<MessageDescriptor, GoldenError> {
+    pool.get_message_by_name(name).ok_or_else(|| GoldenError::File {
+        file: folder.join(super::SPEC_FILE),
+        message: format!("there is no message type `{name}` in the folder that `protos` names"),
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, GoldenError> {
+    std::fs::read(file).map_err(|source| GoldenError::Read { file: file.to_path_buf(), source })
+}
+
+/// One component under each configuration that cases ask for; compiling is what takes time.
+struct Transforms<'a> {
+    sandbox: &'a Sandbox,
+    component: &'a Path,
+    wasm: Vec<u8>,
+    loaded: HashMap<String, Transform>,
+}
+
+impl Transforms<'_> {
+    fn with(&mut self, config: Option<Value>) -> Result<Transform, GoldenError> {
+        let key = config.as_ref().map(Value::to_string).unwrap_or_default();
+        if let Some(transform) = self.loaded.get(&key) {
+            return Ok(transform.clone());
+        }
+        let overrides = Overrides { ceiling: LimitsSpec::default(), config };
+        let transform = self
+            .sandbox
+            .load(&self.wasm, &overrides)
+            .map_err(|source| GoldenError::Load { component: self.component.to_path_buf(), source })?;
+        self.loaded.insert(key, transform.clone());
+        Ok(transform)
+    }
+}
+
+/// All cases, by name.
+fn read_cases(folder: &Path, types: &Types, options: &Options) -> Result<Vec<Case>, GoldenError> {
+    let cases = folder.join(CASES);
+    let unreadable = |source| GoldenError::Read { file: cases.clone(), source };
+    let mut files = Vec::new();
+    for entry in cases.read_dir().map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let wanted = options.filter.as_ref().is_none_or(|part| case::name_of(&path).contains(part.as_str()));
+        if yaml && wanted {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        let message = match &options.filter {
+            Some(part) => format!("no case has `{part}` in its name"),
+            None => "no cases: write one as NAME.yaml, with an event and what to expect".to_owned(),
+        };
+        return Err(GoldenError::File { file: cases, message });
+    }
+    files.sort();
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for file in files {
+        match Case::read(&file, types, options.update) {
+            Ok(case) => good.push(case),
+            Err(errors) => bad.push(errors),
+        }
+    }
+    if bad.is_empty() { Ok(good) } else { Err(GoldenError::Files(bad)) }
+}
+
+fn run(case: &Case, transform: &Transform, types: &Types, update: bool) -> Result<CaseReport, GoldenError> {
+    let chain = Chain::new(vec![transform.clone()]);
+    let events = Arc::new(case.events());
+    let mut results = Results::default();
+    chain
+        .run(&case.meta, &events, &mut results)
+        .map_err(|source| GoldenError::Run { file: case.file.clone(), source })?;
+    let fuel = results.fuel.first().copied().unwrap_or(0);
+    let got = outcome::describe(&results, &events, transform.manifest(), types, fuel);
+    let differences = diff::compare(&case.expect, &got, case.fuel_tolerance);
+    let updated = update && !differences.is_empty();
+    if updated {
+        let text = case.rewritten(&got).map_err(|message| GoldenError::File { file: case.file.clone(), message })?;
+        std::fs::write(&case.file, text).map_err(|source| GoldenError::Write { file: case.file.clone(), source })?;
+    }
+    Ok(CaseReport { name: case::name_of(&case.file), file: case.file.clone(), fuel, differences, updated })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_suggested_limit_is_four_times_the_highest_in_two_digits() {
+        for (fuel, suggested) in [(0, 0), (1, 4), (24, 96), (25, 100), (1_234, 5_000), (4_900, 20_000), (4_379, 18_000)]
+        {
+            let case =
+                CaseReport { name: String::new(), file: PathBuf::new(), fuel, differences: Vec::new(), updated: false };
+            let report = Report {
+                name: String::new(),
+                component: PathBuf::new(),
+                digest: Digest::of(b""),
+                cases: vec![case],
+                fuel_limit: 1,
+            };
+            assert_eq!(report.suggested_fuel(), suggested, "{fuel}");
+        }
+    }
+}
