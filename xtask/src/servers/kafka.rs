@@ -32,7 +32,8 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 /// Of each setting that differs from Kafka's default, why: one node holds every internal topic (replication 1); few
 /// partitions of them, so that the first group and the first transaction do not wait for fifty logs; no waiting for more
-/// members; expired transactions are looked for each second, not each ten; a topic that is missing stays missing.
+/// members, and a member may ask to be missed after one second; expired transactions are looked for each second, not
+/// each ten; a topic that is missing stays missing.
 const SETTINGS: &str = "\
 process.roles=broker,controller
 node.id=1
@@ -50,6 +51,7 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 ";
 

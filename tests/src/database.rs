@@ -1,0 +1,69 @@
+//! A test's own database, asked from plain threads.
+
+use std::sync::Mutex;
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use tokio::runtime::Runtime;
+
+/// PostgreSQL copies one template at a time.
+static CREATING: Mutex<()> = Mutex::new(());
+
+pub struct Database {
+    runtime: Runtime,
+    url: String,
+}
+
+impl Database {
+    /// Creates the database `name` on the server that `server` is a URL of.
+    pub fn create(server: &str, name: &str) -> Database {
+        let (base, _) = server.rsplit_once('/').unwrap();
+        let database = Database { runtime: runtime(), url: format!("{base}/{name}") };
+        let server = Database { runtime: runtime(), url: server.to_owned() };
+        let _one_at_a_time = CREATING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        server.run(&format!("CREATE DATABASE \"{name}\""));
+        database
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Statements without parameters; their result is thrown away.
+    pub fn run(&self, sql: &str) {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        });
+    }
+
+    pub fn rows(&self, sql: &str) -> Vec<PgRow> {
+        self.try_rows(sql).unwrap()
+    }
+
+    /// # Errors
+    /// Where the server is away, or refuses.
+    pub fn try_rows(&self, sql: &str) -> Result<Vec<PgRow>, sqlx::Error> {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await?;
+            let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await?;
+            connection.close().await?;
+            Ok(rows)
+        })
+    }
+
+    /// One number; 0 for NULL.
+    pub fn number(&self, sql: &str) -> i64 {
+        self.rows(sql)[0].get::<Option<i64>, _>(0).unwrap_or(0)
+    }
+
+    /// One text a row.
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        self.rows(sql).iter().map(|row| row.get(0)).collect()
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}

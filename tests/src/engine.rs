@@ -1,0 +1,152 @@
+//! The product's binary as a child process.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use xtask::process::{Group, Signal, last_lines};
+
+use crate::{PATIENCE, http, wait_for};
+
+/// `TOLLGATE_BIN`, else `tollgate` beside the folder that this test program lies in.
+pub fn binary() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let found = BINARY.get_or_init(|| {
+        if let Some(named) = std::env::var_os("TOLLGATE_BIN").filter(|name| !name.is_empty()) {
+            return named.into();
+        }
+        let own = std::env::current_exe().unwrap();
+        own.parent().and_then(Path::parent).unwrap().join("tollgate")
+    });
+    assert!(found.is_file(), "{} is not there: build it with `cargo build --release -p tollgate`", found.display());
+    found.clone()
+}
+
+/// A running `tollgate`, in a process group of its own. Dropping it kills it.
+pub struct Engine {
+    group: Group,
+    stdout: PathBuf,
+    log: PathBuf,
+    url: OnceLock<String>,
+}
+
+impl Engine {
+    /// Starts `tollgate <arguments>` in a folder, with these variables added. Its output goes to files in that folder.
+    pub fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Engine {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let (stdout, log) = (folder.join(format!("stdout.{number}")), folder.join(format!("log.{number}")));
+        let mut command = Command::new(binary());
+        command.args(arguments).current_dir(folder).envs(variables.iter().copied());
+        command.stdin(Stdio::null()).stdout(File::create(&stdout).unwrap()).stderr(File::create(&log).unwrap());
+        let group = Group::spawn(&mut command, Signal::KILL).unwrap();
+        Engine { group, stdout, log, url: OnceLock::new() }
+    }
+
+    pub fn id(&self) -> i32 {
+        self.group.id()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn stdout(&self) -> String {
+        fs::read_to_string(&self.stdout).unwrap()
+    }
+
+    /// Waits for a text in the log.
+    pub fn logged(&self, text: &str) {
+        wait_for(&format!("{text:?} in the log of tollgate"), || {
+            let log = self.log();
+            assert!(log.contains(text) || self.running(), "tollgate ended before it said {text:?}");
+            log.contains(text).then_some(())
+        });
+    }
+
+    pub fn running(&self) -> bool {
+        self.group.status().is_none()
+    }
+
+    /// The admin server's address, which the log tells: the tests listen on port 0.
+    pub fn url(&self) -> &str {
+        self.url.get_or_init(|| {
+            wait_for("the admin server's address in the log", || {
+                assert!(self.running(), "tollgate ended at its start");
+                let log = self.log();
+                let (_, rest) = log.split_once("url=\"")?;
+                Some(rest.split_once('"')?.0.to_owned())
+            })
+        })
+    }
+
+    pub fn get(&self, path: &str) -> (u16, String) {
+        http::request("GET", self.url(), path).unwrap()
+    }
+
+    pub fn post(&self, path: &str) -> (u16, Value) {
+        let (status, body) = http::request("POST", self.url(), path).unwrap();
+        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    /// Waits until both ends are connected and the group is joined.
+    pub fn ready(&self) {
+        wait_for("/readyz to say 200", || {
+            assert!(self.running(), "tollgate ended at its start");
+            (self.get("/readyz").0 == 200).then_some(())
+        });
+    }
+
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.get("/status").1).unwrap()
+    }
+
+    /// A counter or gauge of /metrics, summed over its labels; those that contain `labels`.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.get("/metrics").1;
+        let lines = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name).unwrap_or_default();
+            rest.starts_with(['{', ' ']) && rest.contains(labels)
+        });
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.group.signal(signal);
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+        self.group.wait();
+    }
+
+    /// SIGTERM; it must drain and end well.
+    pub fn stop(self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert!(status.success(), "tollgate ended with {status} after SIGTERM");
+    }
+
+    /// Waits for its end by itself.
+    pub fn wait(&self) -> ExitStatus {
+        self.wait_within(PATIENCE)
+    }
+
+    pub fn wait_within(&self, patience: Duration) -> ExitStatus {
+        let status = self.group.wait_for(patience);
+        status.unwrap_or_else(|| panic!("tollgate has not ended after {} s", patience.as_secs()))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the end of {}:\n{}", self.log.display(), last_lines(&self.log, 40));
+        }
+    }
+}

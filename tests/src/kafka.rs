@@ -1,0 +1,217 @@
+//! Kafka as a producer and a reader of ours see it.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+const CALL: Duration = Duration::from_secs(30);
+
+/// A record to produce.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    pub partition: i32,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Unix milliseconds; now, where it says nothing.
+    pub timestamp: Option<i64>,
+}
+
+impl Record {
+    pub fn new(key: &str, value: impl Into<Vec<u8>>) -> Record {
+        Record { key: Some(key.into()), value: Some(value.into()), ..Record::default() }
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Record {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// A record that was read.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Letter {
+    /// The last header of that name, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().rev().find(|(header, _)| header == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+
+    /// Partition and offset of the record that it came from, out of `tollgate.source`.
+    pub fn source(&self) -> (i32, i64) {
+        let text = self.header("tollgate.source").expect("every record that leaves says where it came from");
+        let mut parts = text.rsplit('/');
+        let offset = parts.next().unwrap().parse().unwrap();
+        (parts.next().unwrap().parse().unwrap(), offset)
+    }
+}
+
+/// A broker's address, and what a client needs to be let in.
+#[derive(Debug, Clone)]
+pub struct Client {
+    config: ClientConfig,
+}
+
+impl Client {
+    pub fn new(brokers: &str) -> Client {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("client.id", "oracle");
+        Client { config }
+    }
+
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Client {
+        self.config.set(key, value);
+        self
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.config.create().unwrap()
+    }
+
+    fn consumer(&self, isolation: &str, group: &str) -> BaseConsumer {
+        let mut config = self.config.clone();
+        config.set("group.id", group).set("isolation.level", isolation).set("enable.partition.eof", "true");
+        config.set("enable.auto.commit", "false").set("fetch.wait.max.ms", "20").create().unwrap()
+    }
+
+    /// Creates a topic with settings of its own.
+    pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for (key, value) in settings {
+            new = new.set(key, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(CALL));
+        let admin = self.admin();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let created = runtime.block_on(admin.create_topics([&new], &options)).unwrap();
+        created[0].as_ref().unwrap();
+    }
+
+    pub fn partitions(&self, topic: &str) -> i32 {
+        let metadata = self.admin().inner().fetch_metadata(Some(topic), CALL).unwrap();
+        i32::try_from(metadata.topics()[0].partitions().len()).unwrap()
+    }
+
+    /// Produces in order, each record to its partition, and waits until the broker has them.
+    pub fn produce(&self, topic: &str, records: &[Record]) {
+        self.produce_compressed(topic, records, "none");
+    }
+
+    pub fn produce_compressed(&self, topic: &str, records: &[Record], codec: &str) {
+        let mut config = self.config.clone();
+        config.set("enable.idempotence", "true").set("linger.ms", "5").set("compression.type", codec);
+        let producer: BaseProducer = config.set("message.max.bytes", "20000000").create().unwrap();
+        for record in records {
+            send(&producer, topic, record);
+        }
+        producer.flush(CALL).unwrap();
+        assert_eq!(producer.in_flight_count(), 0);
+    }
+
+    /// All that a reader of committed records finds, partition by partition, up to the end.
+    pub fn read(&self, topic: &str) -> Vec<Letter> {
+        let mut letters = Vec::new();
+        self.scan(topic, |letter| letters.push(letter));
+        letters.sort_by_key(|letter| (letter.partition, letter.offset));
+        letters
+    }
+
+    /// The same, one by one.
+    pub fn scan(&self, topic: &str, mut each: impl FnMut(Letter)) {
+        let consumer = self.consumer("read_committed", "oracle");
+        let mut open = self.partitions(topic);
+        let mut list = TopicPartitionList::new();
+        for partition in 0..open {
+            list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+        }
+        consumer.assign(&list).unwrap();
+        while open > 0 {
+            match consumer.poll(CALL) {
+                Some(Ok(message)) => each(Letter {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    key: message.key().map(<[u8]>::to_vec),
+                    value: message.payload().map(<[u8]>::to_vec),
+                    headers: message.headers().map_or_else(Vec::new, |headers| {
+                        let owned =
+                            |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+                        headers.iter().map(owned).collect()
+                    }),
+                }),
+                Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+                Some(Err(error)) => panic!("reading {topic}: {error}"),
+                None => panic!("reading {topic}: no answer within {} s", CALL.as_secs()),
+            }
+        }
+    }
+
+    /// The offset after the last record of each partition; with `read_committed`, up to the first open transaction.
+    pub fn ends(&self, topic: &str, isolation: &str) -> Vec<i64> {
+        let consumer = self.consumer(isolation, "oracle");
+        let end = |partition| consumer.fetch_watermarks(topic, partition, CALL).unwrap().1;
+        (0..self.partitions(topic)).map(end).collect()
+    }
+
+    /// The group's committed offsets of a topic, partition by partition.
+    ///
+    /// # Errors
+    /// Where the broker is away, or a transaction still holds an offset open.
+    pub fn committed(&self, group: &str, topic: &str, partitions: i32) -> Result<Vec<Option<i64>>, KafkaError> {
+        let consumer = self.consumer("read_committed", group);
+        let mut list = TopicPartitionList::new();
+        for partition in 0..partitions {
+            list.add_partition(topic, partition);
+        }
+        let found = consumer.committed_offsets(list, CALL)?;
+        let mut offsets = Vec::new();
+        for partition in 0..partitions {
+            let element = found.find_partition(topic, partition).unwrap();
+            element.error()?;
+            offsets.push(match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            });
+        }
+        Ok(offsets)
+    }
+}
+
+/// Queues one record, waiting for room in the queue.
+pub fn send(producer: &BaseProducer, topic: &str, record: &Record) {
+    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+    for (key, value) in &record.headers {
+        headers = headers.insert(Header { key, value: Some(value) });
+    }
+    let mut base = BaseRecord::<[u8], [u8]>::to(topic).partition(record.partition).headers(headers);
+    base.key = record.key.as_deref();
+    base.payload = record.value.as_deref();
+    base.timestamp = record.timestamp;
+    loop {
+        match producer.send(base) {
+            Ok(()) => return,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                producer.poll(Duration::from_millis(5));
+                base = back;
+            }
+            Err((error, _)) => panic!("producing to {topic}: {error}"),
+        }
+    }
+}

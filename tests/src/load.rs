@@ -1,0 +1,104 @@
+//! A steady load whose every record says by its coordinates alone what must become of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, Producer as _};
+use serde_json::json;
+
+use crate::events;
+use crate::kafka::{Record, send};
+
+/// What a record of the load is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Passes: one row, one output.
+    Valid,
+    /// Bytes that are no message: one dead letter of the contract.
+    Broken,
+    /// The transform rejects it: one dead letter of the transform.
+    Rejected,
+}
+
+/// What the record at this offset is, in every partition.
+pub fn kind(offset: i64) -> Kind {
+    match (offset % 53, offset % 97) {
+        (7, _) => Kind::Broken,
+        (_, 11) => Kind::Rejected,
+        _ => Kind::Valid,
+    }
+}
+
+fn record(partition: i32, offset: i64) -> Record {
+    let id = format!("{partition}-{offset}");
+    match kind(offset) {
+        Kind::Broken => Record { partition, ..Record::new(&id, [0x0a, 0xff]) },
+        kind => {
+            let value = events::encode(&json!({ "id": id, "amount": offset.to_string(), "note": "a load's event" }));
+            let record = Record { partition, ..Record::new(&id, value) };
+            if kind == Kind::Rejected { record.header("act", "r") } else { record }
+        }
+    }
+}
+
+/// A thread that produces at a rate until it is told to stop.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<JoinHandle<Vec<i64>>>,
+    began: Instant,
+}
+
+impl Load {
+    /// Into a topic that is empty and that nobody else writes to: the offsets are the producer's count.
+    pub fn start(brokers: &str, topic: &str, partitions: i32, per_second: u32) -> Load {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("enable.idempotence", "true").set("linger.ms", "5");
+        let producer: BaseProducer = config.set("compression.type", "lz4").create().unwrap();
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, count, topic) = (Arc::clone(&stop), Arc::clone(&sent), topic.to_owned());
+        let began = Instant::now();
+        let thread = thread::spawn(move || {
+            let mut next = vec![0; usize::try_from(partitions).unwrap()];
+            let mut total: u32 = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let due = began.elapsed().as_secs_f64() * f64::from(per_second);
+                while f64::from(total) < due {
+                    let partition = i32::try_from(total).unwrap() % partitions;
+                    let offset = &mut next[usize::try_from(partition).unwrap()];
+                    send(&producer, &topic, &record(partition, *offset));
+                    *offset += 1;
+                    total += 1;
+                }
+                count.store(total.into(), Ordering::Relaxed);
+                producer.poll(Duration::from_millis(5));
+            }
+            producer.flush(Duration::from_secs(60)).unwrap();
+            next
+        });
+        Load { stop, sent, thread: Some(thread), began }
+    }
+
+    /// How many were sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Stops, and returns the offset after the last record of each partition and the rate that was reached.
+    pub fn stop(mut self) -> (Vec<i64>, f64) {
+        let took = self.began.elapsed();
+        self.stop.store(true, Ordering::Relaxed);
+        let ends = self.thread.take().unwrap().join().unwrap();
+        let total: i64 = ends.iter().sum();
+        (ends, f64::from(i32::try_from(total).unwrap()) / took.as_secs_f64())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,154 @@
+//! The guarantee, asked of Kafka and PostgreSQL and of nobody else.
+//!
+//! Of a load ([`crate::load`]) of which each record's verdict is known by its coordinates:
+//! - the table has each valid record once: one row for its coordinates, whose `add: 1` column is 1, and nothing else;
+//! - a reader of committed records finds each source coordinate exactly once, valid ones in the output, others among the
+//!   dead letters, and no transaction is left open;
+//! - K = D = end: the group's committed offset, `tollgate.progress.next_off` and the last record + 1.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+
+use crate::case::Case;
+use crate::load::{Kind, kind};
+
+/// How many examples of each violation are told.
+const EXAMPLES: usize = 5;
+
+/// What was found, by the name of the violation, with its first examples and the count of all.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Violations(BTreeMap<&'static str, (usize, Vec<String>)>);
+
+impl Violations {
+    fn add(&mut self, name: &'static str, example: impl FnOnce() -> String) {
+        let (count, examples) = self.0.entry(name).or_default();
+        *count += 1;
+        if examples.len() < EXAMPLES {
+            examples.push(example());
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How often this violation was found.
+    pub fn count(&self, name: &str) -> usize {
+        self.0.get(name).map_or(0, |(count, _)| *count)
+    }
+}
+
+/// What a record became, on the side of the table and on that of the topics.
+#[derive(Debug, Clone, Default)]
+pub struct Fate {
+    /// Sum of the `add: 1` column over its rows.
+    pub rows: i64,
+    pub outputs: u32,
+    pub letters: u32,
+    /// Revision number and digest of row and output.
+    pub row: Option<(i32, String)>,
+    pub output: Option<(u32, String)>,
+    /// The header `revision` of the output.
+    pub header: Option<u32>,
+}
+
+/// Every source record's fate: `fates[partition][offset]`. Effects of coordinates that do not exist are violations.
+pub fn fates(case: &Case, ends: &[i64], found: &mut Violations) -> Vec<Vec<Fate>> {
+    let count = |end: &i64| usize::try_from(*end).unwrap();
+    let mut fates: Vec<Vec<Fate>> = ends.iter().map(|end| vec![Fate::default(); count(end)]).collect();
+    for row in case.database.rows("SELECT p::int, o, n, revision::int, digest FROM seen") {
+        let (partition, offset): (i32, i64) = (row.get(0), row.get(1));
+        match fate(&mut fates, partition, offset) {
+            Some(fate) => {
+                fate.rows += row.get::<i64, _>(2);
+                fate.row = Some((row.get::<Option<i32>, _>(3).unwrap_or(0), row.get(4)));
+            }
+            None => found.add("row of no record", || format!("{partition}/{offset}")),
+        }
+    }
+    let mut unknown = Vec::new();
+    case.kafka.scan(&case.output(), |letter| {
+        let (partition, offset) = letter.source();
+        let Some(fate) = fate(&mut fates, partition, offset) else { return unknown.push((partition, offset)) };
+        fate.outputs += 1;
+        fate.header = letter.header("revision").and_then(|text| text.parse().ok());
+        let digest = letter.header("tollgate.digest").unwrap_or_default().to_owned();
+        fate.output = Some((revision_of(letter.value.as_deref().unwrap_or_default()), digest));
+    });
+    case.kafka.scan(&case.dead(), |letter| {
+        let (partition, offset) = letter.source();
+        match fate(&mut fates, partition, offset) {
+            Some(fate) => fate.letters += 1,
+            None => unknown.push((partition, offset)),
+        }
+    });
+    for (partition, offset) in unknown {
+        found.add("record of no record", || format!("{partition}/{offset}"));
+    }
+    fates
+}
+
+fn fate(fates: &mut [Vec<Fate>], partition: i32, offset: i64) -> Option<&mut Fate> {
+    fates.get_mut(usize::try_from(partition).ok()?)?.get_mut(usize::try_from(offset).ok()?)
+}
+
+/// The guest appends field 5 as its last two bytes.
+fn revision_of(payload: &[u8]) -> u32 {
+    match payload {
+        [.., 0x28, revision] => (*revision).into(),
+        _ => 0,
+    }
+}
+
+/// Checks the whole guarantee for a load that ended at `ends`; the engine must have ended.
+pub fn check(case: &Case, ends: &[i64]) -> Violations {
+    let mut found = Violations::default();
+    let fates = fates(case, ends, &mut found);
+    for (partition, fates) in fates.iter().enumerate() {
+        for (offset, fate) in fates.iter().enumerate() {
+            let valid = kind(i64::try_from(offset).unwrap()) == Kind::Valid;
+            let at = || format!("{partition}/{offset}: {fate:?}");
+            let named = match (fate.rows, i64::from(valid)) {
+                (is, should) if is < should => Some("lost row"),
+                (is, should) if is > should => Some("row counted again"),
+                _ => None,
+            };
+            named.into_iter().for_each(|name| found.add(name, at));
+            let named = match (fate.outputs + fate.letters, if valid { fate.outputs } else { fate.letters }) {
+                (1, 1) => None,
+                (1, _) => Some("wrong exit"),
+                (0, _) => Some("lost record"),
+                _ => Some("record produced again"),
+            };
+            named.into_iter().for_each(|name| found.add(name, at));
+        }
+    }
+    positions(case, ends, &mut found);
+    found
+}
+
+/// K = D = end, and no transaction open.
+fn positions(case: &Case, ends: &[i64], found: &mut Violations) {
+    let broker = case.kafka.ends(&case.source(), "read_uncommitted");
+    if broker != ends {
+        found.add("end of the topic", || format!("{broker:?} on the broker, {ends:?} produced"));
+    }
+    let wanted: Vec<Option<i64>> = ends.iter().copied().map(Some).collect();
+    let partitions = i32::try_from(ends.len()).unwrap();
+    let group = case.kafka.committed(&case.name, &case.source(), partitions).unwrap();
+    if group != wanted {
+        found.add("committed offset", || format!("{group:?} committed, the ends are {ends:?}"));
+    }
+    let rows = case.database.rows("SELECT next_off FROM tollgate.progress ORDER BY partition");
+    let rows: Vec<Option<i64>> = rows.iter().map(|row| row.get(0)).collect();
+    if rows != wanted {
+        found.add("progress row", || format!("{rows:?} in tollgate.progress, the ends are {ends:?}"));
+    }
+    for topic in [case.output(), case.dead()] {
+        let (stable, all) = (case.kafka.ends(&topic, "read_committed"), case.kafka.ends(&topic, "read_uncommitted"));
+        if stable != all {
+            found.add("open transaction", || format!("{topic}: readers are held at {stable:?} of {all:?}"));
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Ring 3: what the product does with real events, on a real Kafka and a real PostgreSQL.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test's own trouble ends the test, and it tells what it saw"
+)]
+
+mod ring3 {
+    mod happy;
+}

@@ -1,0 +1,71 @@
+//! SIGKILL at any time, and an abort after each step of the delivery protocol.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tollgate_tests::case::{Case, PARTITIONS};
+use tollgate_tests::guests::Guest;
+use tollgate_tests::load::Load;
+use tollgate_tests::oracle;
+use tollgate_tests::wait_for;
+
+use super::{RATE, Seed, one_at_a_time};
+
+/// A pipeline with its topics and its table, ready for a load.
+pub fn loaded(name: &str) -> (Case, Load) {
+    let case = Case::new(name).guest(&Guest::revision(1)).set("/delivery", json!({ "batch": { "max_events": 1000 } }));
+    let case = case.setup();
+    let brokers = case.pipeline["source"]["brokers"].as_str().unwrap().to_owned();
+    let load = Load::start(&brokers, &case.source(), PARTITIONS, RATE);
+    (case, load)
+}
+
+/// Ends the load, lets the engine finish, and asks the oracle.
+fn conclude(case: &Case, load: Load, what: &str) {
+    let (ends, rate) = load.stop();
+    let began = Instant::now();
+    let engine = case.run();
+    case.settled(&ends);
+    let rest = began.elapsed();
+    engine.stop();
+    let found = oracle::check(case, &ends);
+    let total: i64 = ends.iter().sum();
+    println!(
+        "{what}: {total} events at {rate:.0}/s, the rest through in {:.1} s, checked after {:.1} s",
+        rest.as_secs_f64(),
+        began.elapsed().as_secs_f64()
+    );
+    assert!(found.is_empty(), "{what}: {found:#?}");
+}
+
+#[test]
+fn ten_kills_at_random_times_lose_and_repeat_nothing() {
+    let _alone = one_at_a_time();
+    let mut seed = Seed(0x7011_6a7e);
+    let (case, load) = loaded("kills");
+    for number in 0..10 {
+        let engine = case.run();
+        engine.ready();
+        // Killed while it works: some time after it has committed something of its own.
+        let before = engine.metric("tollgate_events_total", "");
+        wait_for("the first commit", || (engine.metric("tollgate_events_total", "") > before).then_some(()));
+        let wait = Duration::from_millis(seed.below(900));
+        thread::sleep(wait);
+        engine.kill();
+        println!("kill {number} after {wait:?}");
+    }
+    conclude(&case, load, "ten kills");
+}
+
+#[test]
+fn an_abort_after_any_step_loses_and_repeats_nothing() {
+    let _alone = one_at_a_time();
+    let (case, load) = loaded("steps");
+    for step in 1..=4 {
+        let engine = case.run_with(&[("TOLLGATE_FAILPOINT", &format!("after-step-{step}:5"))]);
+        let status = engine.wait();
+        assert!(!status.success(), "the failpoint after step {step} was not met");
+    }
+    conclude(&case, load, "an abort after each step");
+}
