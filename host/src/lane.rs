@@ -362,11 +362,11 @@ impl Lane {
     }
 
     /// The records that some side still needs, in batch order; where the two sides are not level, only up to there.
-    fn select(&mut self, batch: &RecordBatch) -> Vec<usize> {
+    fn select(&self, batch: &RecordBatch) -> Vec<usize> {
         let mut work = Vec::with_capacity(batch.records.len());
         let mut closed: BTreeSet<Partition> = BTreeSet::new();
         for (index, record) in batch.records.iter().enumerate() {
-            let Some(owned) = self.partitions.get_mut(&record.partition) else { continue };
+            let Some(owned) = self.partitions.get(&record.partition) else { continue };
             if owned.assignment != record.assignment || owned.resume.begin().is_past(record.offset) {
                 continue;
             }
@@ -374,11 +374,9 @@ impl Lane {
                 if owned.resume.level().is_past(record.offset) {
                     closed.insert(record.partition);
                 } else if closed.contains(&record.partition) {
-                    // The next attempt takes what lies beyond the level.
+                    // The next attempt takes what lies beyond the level. Where nothing was left below it, the offsets
+                    // in between hold no records, and both sides go on from where they are.
                     continue;
-                } else {
-                    // Nothing was left below the level: the offsets in between hold no records.
-                    owned.resume = Resume::at(owned.resume.level());
                 }
             }
             work.push(index);
