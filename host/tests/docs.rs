@@ -1,0 +1,281 @@
+//! The pages hold what the program says: a page for each reason, a line for each metric, links that lead somewhere,
+//! and an example whose copies are copies.
+
+#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tollgate::config::Pipeline;
+use tollgate::engine::build;
+use tollgate::metrics::Metrics;
+use tollgate::position::Partition;
+use tollgate::sinks::dead_letter;
+use tollgate_contract::ReasonCode;
+use tollgate_sandbox::FailureCode;
+
+/// What the sandbox says of a reject without a code, and the SDKs of bytes that they cannot decode.
+const GUESTS: [&str; 2] = ["rejected", "guest-undecodable"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Files below a folder with this ending, sorted; what is built or fetched is left out.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Every page that users read.
+fn pages() -> Vec<PathBuf> {
+    let root = root();
+    let mut pages: Vec<PathBuf> =
+        ["docs", "examples", "deploy"].iter().flat_map(|folder| files(&root.join(folder), "md")).collect();
+    pages.extend(["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name)));
+    pages
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// A page without its fenced blocks.
+fn unfenced(page: &Path) -> String {
+    let text = read(page);
+    let mut fenced = false;
+    let kept = text.lines().filter(|line| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    });
+    kept.collect::<Vec<_>>().join("\n")
+}
+
+/// A page's text without code, where brackets and parentheses mean something else.
+fn prose(page: &Path) -> String {
+    let text = unfenced(page);
+    let lines = text.lines().filter(|line| !line.starts_with("    "));
+    // Every second part lies between backticks.
+    lines.map(|line| line.split('`').step_by(2).collect::<Vec<_>>().join(" ") + "\n").collect()
+}
+
+fn codes() -> BTreeSet<String> {
+    let contract = ReasonCode::ALL.iter().map(|code| code.as_str());
+    let sandbox = FailureCode::ALL.iter().map(|code| code.as_str());
+    contract.chain(sandbox).chain(dead_letter::CODES.iter().copied()).chain(GUESTS).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_reason_has_a_page_and_each_page_a_reason() {
+    let folder = root().join("docs/reasons");
+    let index = read(&folder.join("README.md"));
+    let mut written = BTreeSet::new();
+    for page in files(&folder, "md") {
+        let name = page.file_stem().unwrap().to_str().unwrap().to_owned();
+        if name == "README" {
+            continue;
+        }
+        let text = read(&page);
+        assert!(text.starts_with(&format!("# {name}\n")), "{name}: the title is not the code");
+        assert!(text.lines().count() <= 25, "{name} has more than 25 lines");
+        for part in ["    tollgate.reason: ", "## Find the cause", "`tollgate dlq export pipeline.yaml", "## Mend it"] {
+            assert!(text.contains(part), "{name} lacks {part:?}");
+        }
+        assert!(index.contains(&format!("[{name}]({name}.md)")), "the index lacks {name}");
+        written.insert(name);
+    }
+    assert_eq!(written, codes());
+}
+
+/// A code that the host gives and does not list would have no page.
+#[test]
+fn the_list_of_the_hosts_codes_is_complete() {
+    let mut given = BTreeSet::new();
+    for file in files(&root().join("host/src"), "rs") {
+        let text = read(&file);
+        for (at, stage) in text.match_indices("Stage::") {
+            let rest = text[at + stage.len()..].trim_start_matches(char::is_alphanumeric);
+            if let Some(code) = rest.strip_prefix(',').and_then(|rest| rest.trim_start().strip_prefix('"')) {
+                given.insert(code.split('"').next().unwrap().to_owned());
+            }
+        }
+    }
+    // Put in place of the contract's own code, not passed to `Reason::new`.
+    given.insert("output-contract".to_owned());
+    let listed: BTreeSet<String> = dead_letter::CODES.iter().map(|&code| code.to_owned()).collect();
+    assert_eq!(given, listed);
+}
+
+#[test]
+fn every_relative_link_leads_to_something() {
+    let mut broken = Vec::new();
+    for page in pages() {
+        let text = prose(&page);
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split([')', ' ', '\n']).next().unwrap();
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (path, anchor) = target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
+            let file = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            let lost = anchor.is_some_and(|anchor| file.is_file() && !anchors(&file).contains(anchor));
+            if !file.exists() || lost {
+                broken.push(format!("{}: {target}", shown(&page)));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+}
+
+/// A page's headings as links name them.
+fn anchors(page: &Path) -> BTreeSet<String> {
+    let text = unfenced(page);
+    let heading = |line: &str| {
+        let text = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    text.lines().filter(|line| line.starts_with('#')).map(heading).collect()
+}
+
+#[test]
+fn no_page_names_a_path_of_a_machine() {
+    for page in pages() {
+        let text = read(&page);
+        for path in ["/root/", "/home/", "/work/", "/Users/", "/tmp/"] {
+            assert!(!text.contains(path), "{} names {path}", shown(&page));
+        }
+    }
+}
+
+/// Type and labels of every metric.
+type Listed = BTreeMap<String, (String, BTreeSet<String>)>;
+
+/// What the registry exposes once each metric has been touched.
+fn exposed() -> Listed {
+    let metrics = Metrics::default();
+    metrics.verdicts(&BTreeMap::from([(("reject", "undecodable"), 1)]));
+    metrics.stage("decide", Duration::ZERO);
+    metrics.batch(0, 1, Duration::ZERO);
+    metrics.lag(Partition(0), 1);
+    metrics.swapped(true, 1);
+    metrics.describe("payments", "digest");
+    let text = metrics.encode();
+    let mut found = Listed::new();
+    for line in text.lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            let ending = if kind == "counter" { "_total" } else { "" };
+            found.insert(format!("{name}{ending}"), (kind.to_owned(), BTreeSet::new()));
+        } else if let Some((sample, labels)) = line.split_once('{').filter(|_| !line.starts_with('#')) {
+            let family =
+                sample.strip_suffix("_bucket").or(sample.strip_suffix("_sum")).or(sample.strip_suffix("_count"));
+            let known = found.contains_key(sample);
+            let (_, names) = found.get_mut(if known { sample } else { family.unwrap() }).unwrap();
+            let labels = labels.split('}').next().unwrap().split(',').filter_map(|label| label.split_once('='));
+            names.extend(labels.map(|(name, _)| name.to_owned()).filter(|name| name != "le"));
+        }
+    }
+    found
+}
+
+/// What the tables of docs/metrics.md list.
+fn documented(text: &str) -> Listed {
+    let rows = text.lines().filter(|line| line.starts_with("| `tollgate_"));
+    let cells = rows.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+    // The alerts' rows have three cells, and no type.
+    let metrics = cells.filter(|cells| ["counter", "gauge", "histogram"].contains(&cells[2].as_str()));
+    let bare = |cell: &str| cell.trim_matches('`').to_owned();
+    metrics
+        .map(|cells| {
+            let labels = cells[3].split(", ").map(bare).filter(|label| !label.is_empty()).collect();
+            (bare(&cells[1]), (cells[2].clone(), labels))
+        })
+        .collect()
+}
+
+#[test]
+fn the_metrics_page_and_the_registry_agree() {
+    let page = read(&root().join("docs/metrics.md"));
+    assert_eq!(documented(&page), exposed());
+    let known = exposed();
+    for (at, name) in page.match_indices("tollgate_") {
+        let rest = page[at + name.len()..].split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap();
+        let metric = format!("tollgate_{rest}");
+        assert!(rest.is_empty() || known.contains_key(&metric), "docs/metrics.md speaks of {metric}");
+    }
+}
+
+mod payments {
+    use super::*;
+
+    fn folder() -> PathBuf {
+        root().join("examples/payments")
+    }
+
+    fn pipeline() -> Pipeline {
+        let file = folder().join("pipeline.yaml");
+        let variable = |name: &str| match name {
+            "KAFKA_BROKERS" => Some("localhost:9092".to_owned()),
+            "DATABASE_URL" => Some("postgres://localhost/payments".to_owned()),
+            _ => None,
+        };
+        Pipeline::parse(&file, &read(&file), &variable).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    #[test]
+    fn its_contract_is_a_copy() {
+        let own = read(&folder().join("proto/payments/v1/payment.proto"));
+        assert_eq!(own, read(&root().join("proto/payments/v1/payment.proto")));
+    }
+
+    #[test]
+    fn its_table_is_what_setup_would_create() {
+        let pipeline = pipeline();
+        let contracts = build::contracts(&pipeline).unwrap_or_else(|failure| panic!("{failure}"));
+        let statement = tollgate::cli::setup::create_table(&pipeline, &contracts.output);
+        assert_eq!(read(&folder().join("schema.sql")).trim_end(), statement);
+    }
+
+    #[test]
+    fn its_expected_result_accounts_for_every_record() {
+        let keys = |file: &str| {
+            let mut keys: Vec<String> = read(&folder().join(file))
+                .lines()
+                .map(|line| {
+                    serde_json::from_str::<serde_json::Value>(line).unwrap()["key"].as_str().unwrap().to_owned()
+                })
+                .collect();
+            keys.sort();
+            keys
+        };
+        let outputs = keys("expected.outputs.ndjson");
+        let mut settled = [outputs.clone(), keys("expected.dead-letters.ndjson")].concat();
+        settled.sort();
+        assert_eq!(settled, keys("input.ndjson"));
+        let rows: BTreeSet<String> = read(&folder().join("expected.rows.csv"))
+            .lines()
+            .skip(1)
+            .map(|line| line.split(',').next().unwrap().to_owned())
+            .collect();
+        assert_eq!(rows, outputs.into_iter().collect());
+    }
+}
