@@ -21,7 +21,7 @@ pub enum ToolchainError {
     #[error(
         "the standard library for {TARGET} is not installed: run `rustup target add {TARGET}`; or, on Debian without \
          rustup, `apt-get install -y --no-install-recommends rustc-web cargo-web rust-web-src rust-web-llvm \
-         libstd-rust-web-dev`"
+         libstd-rust-web-dev`, and the package lld-NN that /usr/bin/rust-lld points into"
     )]
     NoStd,
     #[error("{0}")]
@@ -139,17 +139,25 @@ fn debian(folder: &Path) -> Result<Command, ToolchainError> {
     }
     let output = run(Command::new(rustc).args(["--print", "sysroot"]))?;
     let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    let linker = sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
-    if !linker.exists() || !sysroot.join("lib/rustlib/src/rust/library/std").exists() {
+    const LINKER: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER";
+    // Where it lies has changed between the packages' releases; in the later ones it is a link into the package lld-NN.
+    let places = [
+        std::env::var_os(LINKER).map(PathBuf::from).unwrap_or_default(),
+        sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"),
+        PathBuf::from("/usr/bin/rust-lld"),
+    ];
+    let linker = places.into_iter().find(|linker| linker.exists());
+    let source = sysroot.join("lib/rustlib/src/rust/library/std");
+    let Some(linker) = linker.filter(|_| source.exists()) else {
         return Err(ToolchainError::NoStd);
-    }
+    };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut first = OsString::from("/usr/bin:");
     first.push(path);
     let mut command = Command::new(cargo);
     command.current_dir(folder).stdin(Stdio::null());
     command.env("PATH", first).env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
-    command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+    command.env(LINKER, linker);
     command.args(["-Z", "build-std=std,panic_abort"]);
     Ok(command)
 }
