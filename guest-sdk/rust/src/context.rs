@@ -126,6 +126,7 @@ impl Context {
     ///
     /// # Panics
     /// Where the attribute does not name that route: `#[transform(routes("audit"))]`.
+    #[track_caller]
     pub fn emit_to<M: Message>(&self, route: &str, output: &M) {
         self.emit_at(self.route(route), output);
     }
@@ -140,6 +141,7 @@ impl Context {
     ///
     /// # Panics
     /// As [`Context::emit_to`].
+    #[track_caller]
     pub fn delete_to(&self, route: &str) {
         let route = self.route(route);
         self.emitted.set(true);
@@ -161,6 +163,7 @@ impl Context {
         host::emit(0, self.value());
     }
 
+    #[track_caller]
     fn route(&self, name: &str) -> u32 {
         let at = self.routes.iter().position(|&route| route == name);
         match at.and_then(|at| u32::try_from(at + 1).ok()) {

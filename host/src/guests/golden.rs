@@ -55,6 +55,8 @@ pub struct CaseReport {
     pub name: String,
     pub file: PathBuf,
     pub fuel: u64,
+    /// The sandbox ended it; what it used then says nothing of what events need.
+    pub failed: bool,
     pub differences: Vec<Difference>,
     /// Its expectation was rewritten.
     pub updated: bool,
@@ -72,9 +74,9 @@ impl Report {
         self.cases.iter().all(CaseReport::ok)
     }
 
-    /// The most fuel that a case used.
+    /// The most fuel that a case used which the sandbox did not end.
     pub fn highest_fuel(&self) -> u64 {
-        self.cases.iter().map(|case| case.fuel).max().unwrap_or(0)
+        self.cases.iter().filter(|case| !case.failed).map(|case| case.fuel).max().unwrap_or(0)
     }
 
     /// A limit that the cases suggest, in two digits.
@@ -237,13 +239,14 @@ fn run(case: &Case, transform: &Transform, types: &Types, update: bool) -> Resul
         .map_err(|source| GoldenError::Run { file: case.file.clone(), source })?;
     let fuel = results.fuel.first().copied().unwrap_or(0);
     let got = outcome::describe(&results, &events, transform.manifest(), types, fuel);
+    let failed = got.get("verdict").is_some_and(|verdict| verdict == "fail");
     let differences = diff::compare(&case.expect, &got, case.fuel_tolerance);
     let updated = update && !differences.is_empty();
     if updated {
         let text = case.rewritten(&got).map_err(|message| GoldenError::File { file: case.file.clone(), message })?;
         std::fs::write(&case.file, text).map_err(|source| GoldenError::Write { file: case.file.clone(), source })?;
     }
-    Ok(CaseReport { name: case::name_of(&case.file), file: case.file.clone(), fuel, differences, updated })
+    Ok(CaseReport { name: case::name_of(&case.file), file: case.file.clone(), fuel, failed, differences, updated })
 }
 
 #[cfg(test)]
@@ -256,8 +259,14 @@ mod tests {
     fn the_suggested_limit_is_four_times_the_highest_in_two_digits() {
         for (fuel, suggested) in [(0, 0), (1, 4), (24, 96), (25, 100), (1_234, 5_000), (4_900, 20_000), (4_379, 18_000)]
         {
-            let case =
-                CaseReport { name: String::new(), file: PathBuf::new(), fuel, differences: Vec::new(), updated: false };
+            let case = CaseReport {
+                name: String::new(),
+                file: PathBuf::new(),
+                fuel,
+                failed: false,
+                differences: Vec::new(),
+                updated: false,
+            };
             let report = Report {
                 name: String::new(),
                 component: PathBuf::new(),

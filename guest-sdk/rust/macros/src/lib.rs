@@ -149,3 +149,43 @@ fn referenced(parameter: &FnArg) -> syn::Result<(Type, bool)> {
         FnArg::Receiver(receiver) => Err(Error::new_spanned(receiver, "a transform is a free function")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(options: &str, function: &str) -> Result<String, String> {
+        let options = syn::parse_str(options).map_err(|error: Error| error.to_string())?;
+        let function = syn::parse_str(function).map_err(|error: Error| error.to_string())?;
+        expand(&options, &function).map(|tokens| tokens.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_function_that_is_no_transform_hears_what_one_looks_like() {
+        for (options, function, expected) in [
+            ("", "async fn f(e: &E) -> V {}", "no async fn"),
+            ("", "fn f<T>(e: &T) -> V {}", "no generic parameters"),
+            ("", "fn f(e: &E) {}", "returns a `Verdict`"),
+            ("", "fn f() -> V {}", "takes `event: &mut Message`"),
+            ("", "fn f(e: &E, c: &C, k: &K, x: &X) -> V {}", "takes `event: &mut Message`"),
+            ("", "fn f(e: E) -> V {}", "a reference"),
+            ("", "fn f(&self) -> V {}", "a free function"),
+            ("", "fn f(e: &E, c: &mut C) -> V {}", "the context is shared"),
+            ("", "fn f(e: &E, c: &C, k: &mut K) -> V {}", "the same for all events"),
+            ("route(\"a\")", "fn f(e: &E) -> V {}", "unknown option"),
+        ] {
+            let error = expanded(options, function).expect_err(function);
+            assert!(error.contains(expected), "{function}: {error}");
+        }
+    }
+
+    #[test]
+    fn options_reach_the_component() {
+        let code = expanded("routes(\"a\", \"b\"), tombstones, crate = sdk", "fn f(e: &mut E) -> V {}").unwrap();
+        assert!(code.contains(r#"& ["a" , "b"]"#) && code.contains(r#"* b"a\nb""#), "{code}");
+        assert!(code.contains("TOMBSTONES : bool = true") && code.contains("CHANGES : bool = true"), "{code}");
+        assert!(code.contains("sdk :: guest") && !code.contains("tollgate ::"), "{code}");
+        let code = expanded("", "fn f(e: &E) -> V {}").unwrap();
+        assert!(code.contains("TOMBSTONES : bool = false") && code.contains("CHANGES : bool = false"), "{code}");
+    }
+}

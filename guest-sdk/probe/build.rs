@@ -1,0 +1,5 @@
+//! Types of the probe's own contract.
+
+fn main() -> Result<(), tollgate_build::Error> {
+    tollgate_build::protos("proto")
+}
