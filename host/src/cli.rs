@@ -1,5 +1,6 @@
 //! The verbs. Data on stdout, logs and progress on stderr; `--output json` prints one object a command.
 
+pub mod build;
 pub mod completion;
 pub mod demo;
 pub mod dlq;
@@ -9,6 +10,7 @@ pub mod schema;
 pub mod setup;
 pub mod status;
 mod table;
+pub mod test;
 pub mod validate;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -62,6 +64,10 @@ enum Verb {
     Resume(resume::Args),
     /// Shows what the dead letter topic holds.
     Dlq(dlq::Args),
+    /// Makes components of transforms: checked imports, stripped, stamped with their transform.yaml.
+    Build(build::Args),
+    /// Runs the golden cases of transforms in the real sandbox.
+    Test(test::Args),
     Demo(demo::Args),
     /// Prints the JSON Schema of a pipeline.yaml, for editors.
     Schema(schema::Args),
@@ -110,6 +116,8 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(&args),
         Verb::Resume(args) => resume::run(&args),
         Verb::Dlq(args) => dlq::run(&args, cli.common.output == Format::Json),
+        Verb::Build(args) => build::run(&args),
+        Verb::Test(args) => test::run(&args),
         Verb::Demo(args) => demo::run(&args, cli.common.output == Format::Json),
         Verb::Schema(args) => schema::run(&args),
         Verb::Completion(args) => completion::run(&args),
@@ -126,6 +134,8 @@ impl Verb {
             Verb::Status(_) => "status",
             Verb::Resume(_) => "resume",
             Verb::Dlq(args) => args.name(),
+            Verb::Build(_) => "build",
+            Verb::Test(_) => "test",
             Verb::Demo(_) => "demo",
             Verb::Schema(_) => "schema",
             Verb::Completion(_) => "completion",
