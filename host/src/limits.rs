@@ -151,6 +151,10 @@ pub const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
 /// what no server will answer any more (a cut cable, a host that is gone).
 pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(35);
 
+/// How much longer than its Kafka transaction a PostgreSQL transaction may stand idle: a drain that ends in the last
+/// moment still commits.
+pub const IDLE_BEYOND_TRANSACTION: Duration = Duration::from_secs(5);
+
 /// How soon the keeper notices that the process stops.
 pub const KEEPER_STEP: Duration = Duration::from_millis(50);
 
@@ -165,3 +169,12 @@ pub const HEADER_OVERHEAD: usize = 10;
 
 /// Characters of a message in a dead letter's headers.
 pub const MESSAGE_CHARS: usize = 2_000;
+
+/// How long a connection to PostgreSQL may take: TLS and a login over a slow line take a second.
+pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one try at a takeover may take: a lock held by a predecessor's statement ends before.
+pub const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Seconds in which a slot that somebody holds may come free again: a neighbour holds it while it ends transactions.
+pub const SLOT_TRIES: u32 = 30;

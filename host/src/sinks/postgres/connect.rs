@@ -5,12 +5,20 @@ use sqlx::{ConnectOptions as _, Error};
 
 use crate::config::Pipeline;
 use crate::error::Class;
+use crate::limits;
 
 /// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity.
 ///
-/// Statements end after 30 s and lock waits after 10 s: a lane that waits longer would outlive its Kafka transaction.
+/// A statement ends before the Kafka transaction beside it would: a lane that waits longer repeats its batch for nothing.
+/// A transaction that stands idle longer than Kafka keeps the batch's other half is ended: its lane is frozen or cut off,
+/// and its heir waits for the progress rows that it holds.
 pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error> {
-    options(pipeline, role)?.connect().await
+    let options = options(pipeline, role)?;
+    let connect = options.connect();
+    // A host that is gone answers nothing, and the operating system would wait for minutes.
+    tokio::time::timeout(limits::CONNECT_PATIENCE, connect).await.unwrap_or_else(|_| {
+        Err(Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer from PostgreSQL while connecting")))
+    })
 }
 
 fn options(pipeline: &Pipeline, role: &str) -> Result<PgConnectOptions, Error> {
@@ -18,11 +26,15 @@ fn options(pipeline: &Pipeline, role: &str) -> Result<PgConnectOptions, Error> {
     if let Some(ca) = &pipeline.postgres.tls_ca {
         options = options.ssl_root_cert(ca);
     }
+    let idle = pipeline.delivery.transaction_timeout + limits::IDLE_BEYOND_TRANSACTION;
+    let idle = format!("{}ms", idle.as_millis());
+    let transaction = pipeline.delivery.transaction_timeout.as_millis();
+    let (statement, lock) = (format!("{}ms", transaction * 2 / 3), format!("{}ms", transaction / 3));
     let options = options.application_name(&format!("tollgate {} {role}", pipeline.name)).options([
-        ("statement_timeout", "30s"),
-        ("lock_timeout", "10s"),
-        ("idle_in_transaction_session_timeout", "60s"),
-        // A server that went away must be noticed in seconds, not after two hours.
+        ("statement_timeout", statement.as_str()),
+        ("lock_timeout", lock.as_str()),
+        ("idle_in_transaction_session_timeout", idle.as_str()),
+        // The server's side of a cut cable: it lets go of our locks. Ours is `limits::STATEMENT_PATIENCE`.
         ("tcp_keepalives_idle", "5"),
         ("tcp_keepalives_interval", "2"),
         ("tcp_keepalives_count", "3"),
@@ -38,7 +50,7 @@ fn options(pipeline: &Pipeline, role: &str) -> Result<PgConnectOptions, Error> {
 ///
 /// | class | meaning |
 /// |---|---|
-/// | 22, 23, and 21000 | the values of some row: poison, to be found by bisection |
+/// | 21, 22, 23, 44, 54, P0 | the values of some row (54: a key too long for its index; P0: a trigger's RAISE): poison, to be found by bisection |
 /// | 08, 53, 55, 57, 58, 40, XX, and every error without a SQLSTATE | the world's: reconnect, resolve, retry |
 /// | 25 | a transaction was cut off by a timeout of ours: retry |
 /// | 28, 3D, 3F, 42, 0A and the rest | the operator's: stop with the message |
@@ -50,19 +62,25 @@ pub fn class(error: &Error) -> Class {
         };
     };
     match code.get(..2).unwrap_or_default() {
-        "21" | "22" | "23" => Class::Poison,
+        "21" | "22" | "23" | "44" | "54" | "P0" => Class::Poison,
         "08" | "25" | "40" | "53" | "55" | "57" | "58" | "XX" => Class::Transient,
         _ => Class::Fatal,
     }
 }
 
-/// The server's message with its SQLSTATE, and the detail, which names the offending value.
+/// The server's message with its SQLSTATE. Without the detail: that holds values of the row, which belong into a dead
+/// letter and into nothing else.
 pub fn describe(error: &Error) -> String {
     let Some(inner) = error.as_database_error() else { return error.to_string() };
-    let code = inner.code().map(|code| code.into_owned()).unwrap_or_default();
+    format!("{} (SQLSTATE {})", inner.message(), inner.code().unwrap_or_default())
+}
+
+/// The same with the detail, for a dead letter.
+pub fn describe_row(error: &Error) -> String {
+    let Some(inner) = error.as_database_error() else { return error.to_string() };
     let detail = inner
         .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
         .and_then(|error| error.detail().map(|detail| format!(": {detail}")))
         .unwrap_or_default();
-    format!("{} (SQLSTATE {code}){detail}", inner.message())
+    format!("{}{detail}", describe(error))
 }
