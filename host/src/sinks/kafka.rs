@@ -17,6 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 
 use crate::config::{DeliveryMode, Pipeline};
 use crate::error::Class;
+use crate::lane::hazards::hazards;
 use crate::source::client;
 
 /// How long one blocking transactional call may take before it counts as open.
@@ -96,12 +97,13 @@ pub struct Producer {
 impl Producer {
     /// Connects, and in a transactional mode ends whatever this id left open. Blocks up to `deadline`.
     pub fn connect(pipeline: &Pipeline, id: &str, largest: Sizes, deadline: Duration) -> Result<Producer, Error> {
-        let transactional = pipeline.delivery.mode == DeliveryMode::EffectivelyOnce;
-        let mut config = client::producer(pipeline, Some(id));
+        // Without transactions the client may not have an id either: it would take no record outside of one.
+        let transactional = pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !hazards().no_transaction;
+        let mut config = client::producer(pipeline, transactional.then_some(id));
         // A single message may be as large as the roomiest topic takes; a batch of them no larger than the tightest.
         config.set("message.max.bytes", largest.message.to_string()).set("batch.size", largest.batch.to_string());
         let inner: BaseProducer<Reports> =
-            config.create_with_context(Reports::default()).map_err(|error| Error::Refused(error.to_string()))?;
+            config.create_with_context(Reports::default()).map_err(|error| Error::Refused(client::explain(&error)))?;
         if transactional {
             let begun = Instant::now();
             loop {
@@ -200,12 +202,6 @@ impl Producer {
             return Ok(());
         }
         let done = self.retried(|| self.inner.abort_transaction(CALL));
-        // Aborting purges what was queued, and each purged record reports a failure that is nobody's concern.
-        while self.inner.in_flight_count() > 0 {
-            self.inner.poll(Duration::from_millis(1));
-        }
-        self.inner.poll(Duration::ZERO);
-        self.inner.context().failed.store(0, Ordering::Release);
         done.map_err(|error| Error::Open(error.to_string()))
     }
 
