@@ -9,6 +9,9 @@ mod ring4 {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     mod crashes;
+    mod guards;
+    mod members;
+    mod swaps;
 
     /// Events a second of every load.
     const RATE: u32 = 20_000;

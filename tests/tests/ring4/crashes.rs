@@ -12,17 +12,18 @@ use tollgate_tests::wait_for;
 
 use super::{RATE, Seed, one_at_a_time};
 
-/// A pipeline with its topics and its table, ready for a load.
+/// A pipeline with its topics and its table, and a load that has begun.
 pub fn loaded(name: &str) -> (Case, Load) {
-    let case = Case::new(name).guest(&Guest::revision(1)).set("/delivery", json!({ "batch": { "max_events": 1000 } }));
-    let case = case.setup();
+    // Short batches: more commits to be killed in. A member that stands still holds its heir up for this timeout and 5 s.
+    let delivery = json!({ "batch": { "max_events": 1000 }, "transaction_timeout": "4s" });
+    let case = Case::new(name).guest(&Guest::revision(1)).set("/delivery", delivery).setup();
     let brokers = case.pipeline["source"]["brokers"].as_str().unwrap().to_owned();
     let load = Load::start(&brokers, &case.source(), PARTITIONS, RATE);
     (case, load)
 }
 
 /// Ends the load, lets the engine finish, and asks the oracle.
-fn conclude(case: &Case, load: Load, what: &str) {
+pub fn conclude(case: &Case, load: Load, what: &str) {
     let (ends, rate) = load.stop();
     let began = Instant::now();
     let engine = case.run();

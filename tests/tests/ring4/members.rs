@@ -1,0 +1,57 @@
+//! A second member comes and goes, in order and not, while the load goes on.
+
+use tollgate_tests::case::{Case, PARTITIONS};
+use tollgate_tests::engine::Engine;
+use tollgate_tests::wait_for;
+use xtask::process::Signal;
+
+use super::crashes::{conclude, loaded};
+use super::one_at_a_time;
+
+fn partitions(engine: &Engine) -> f64 {
+    engine.metric("tollgate_partitions_assigned", "")
+}
+
+fn share(case: &Case, one: &Engine, other: &Engine) {
+    wait_for(&format!("two members of {} to share its partitions", case.name), || {
+        (partitions(one) == 2.0 && partitions(other) == 2.0).then_some(())
+    });
+    for engine in [one, other] {
+        let before = engine.metric("tollgate_events_total", "");
+        wait_for("both to carry events", || (engine.metric("tollgate_events_total", "") > before).then_some(()));
+    }
+}
+
+fn alone(engine: &Engine) {
+    wait_for("one member to have every partition", || (partitions(engine) == f64::from(PARTITIONS)).then_some(()));
+}
+
+#[test]
+fn a_second_member_joins_leaves_dies_and_stands_still() {
+    let _alone = one_at_a_time();
+    let (case, load) = loaded("members");
+    let first = case.run();
+    alone(&first);
+    // Leaves in order.
+    let second = case.run();
+    share(&case, &first, &second);
+    second.stop();
+    alone(&first);
+    // Is killed: the survivor ends what it left open, and does not wait for the transaction's timeout.
+    let third = case.run();
+    share(&case, &first, &third);
+    third.kill();
+    alone(&first);
+    // Stands still until its partitions are somebody else's, and wakes with old batches in its hands.
+    let fourth = case.run();
+    share(&case, &first, &fourth);
+    fourth.signal(Signal::STOP);
+    alone(&first);
+    fourth.signal(Signal::CONT);
+    share(&case, &first, &fourth);
+    // The first goes: its heir has the rest.
+    first.stop();
+    alone(&fourth);
+    fourth.stop();
+    conclude(&case, load, "a second member");
+}
