@@ -100,7 +100,7 @@ async fn resume(State(shared): State<Arc<Shared>>) -> Response {
     };
     match done.await {
         Ok(was_paused) => {
-            shared.unpause();
+            shared.unpause(false);
             Json(json!({ "ok": true, "was_paused": was_paused })).into_response()
         }
         Err(error) => {

@@ -51,7 +51,14 @@ pub fn owner(pipeline: &Pipeline) -> Owner {
 pub enum ThreadEnded {
     Poll(Ended),
     Lane(Result<(), lane::Error>),
-    Keeper(Result<(), String>),
+    /// Keeper or takeover: why the process must end.
+    Helper(Result<(), String>),
+}
+
+/// A panic is ours, never an event's: the process must not go on as if that thread were idle.
+fn guarded(run: impl FnOnce() -> ThreadEnded) -> ThreadEnded {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+        .unwrap_or_else(|_| ThreadEnded::Helper(Err("a thread panicked; please report what stands above".into())))
 }
 
 /// The threads of a running engine.
@@ -68,18 +75,19 @@ pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
     let session = session(&shared).await?;
     let (rebalance_sender, rebalances) = bounded(limits::EVENTS);
     let failed = |error: &dyn std::fmt::Display| Failure::environment("environment.start", error);
-    let consumer: BaseConsumer<Callbacks> = client::consumer(&pipeline)
-        .create_with_context(Callbacks::new(rebalance_sender))
-        .map_err(|error| Failure::configuration("source.client", format!("the consumer cannot be made: {error}")))?;
+    let consumer: BaseConsumer<Callbacks> =
+        client::consumer(&pipeline).create_with_context(Callbacks::new(rebalance_sender)).map_err(|error| {
+            Failure::configuration("source.client", format!("the consumer cannot be made: {}", client::explain(&error)))
+        })?;
     let consumer = Arc::new(consumer);
-    let (released_sender, released) = bounded(limits::EVENTS);
+    let (said_sender, said) = bounded(limits::EVENTS);
     let (request_sender, requests) = bounded(limits::EVENTS);
     let (answer_sender, answers) = bounded(limits::EVENTS);
     let (ended_sender, ended) = mpsc::channel(limits::EVENTS);
     let mut threads = Vec::new();
     let mut inboxes = Vec::new();
     for number in 0..pipeline.lanes {
-        let (inbox, ends) = lane::channels(limits::LANE_QUEUE, limits::EVENTS, released_sender.clone());
+        let (inbox, ends) = lane::channels(limits::LANE_QUEUE, limits::EVENTS, said_sender.clone());
         inboxes.push(inbox);
         let producers =
             tokio::task::block_in_place(|| connect_producers(&shared, number)).map_err(|error| failed(&error))?;
@@ -87,22 +95,22 @@ pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
             .map_err(|error| failed(&error))?;
         let ended = ended_sender.clone();
         threads.push(spawn(&format!("lane-{number}"), move || {
-            // A panic here is ours, never an event's: the process must not go on as if the lane were idle.
-            let run = std::panic::AssertUnwindSafe(move || lane.run());
-            let result = std::panic::catch_unwind(run)
-                .unwrap_or_else(|_| Err(lane::Error::Fatal("it panicked; please report this".into())));
-            report(&ended, ThreadEnded::Lane(result));
+            report(&ended, guarded(|| ThreadEnded::Lane(lane.run())));
         })?);
     }
     {
         let (shared, consumer) = (Arc::clone(&shared), Arc::clone(&consumer));
-        threads.push(spawn("takeover", move || takeover::run(&shared, &consumer, &requests, &answer_sender))?);
+        let ended = ended_sender.clone();
+        threads.push(spawn("takeover", move || {
+            let run = || ThreadEnded::Helper(takeover::run(&shared, &consumer, &requests, &answer_sender));
+            report(&ended, guarded(run));
+        })?);
     }
     {
         let (shared, consumer, ended) = (Arc::clone(&shared), Arc::clone(&consumer), ended_sender.clone());
         threads.push(spawn("keeper", move || {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-            report(&ended, ThreadEnded::Keeper(runtime.block_on(keeper::keep(&shared, session, &consumer))));
+            let run = || ThreadEnded::Helper(keeper::run(&shared, session, &consumer));
+            report(&ended, guarded(run));
         })?);
     }
     let poll = Poll {
@@ -112,10 +120,10 @@ pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
         takeovers: request_sender,
         taken: answers,
         lanes: inboxes,
-        released,
+        said,
         state: State::default(),
     };
-    threads.push(spawn("poll", move || report(&ended_sender, ThreadEnded::Poll(poll.run())))?);
+    threads.push(spawn("poll", move || report(&ended_sender, guarded(|| ThreadEnded::Poll(poll.run()))))?);
     Ok(Engine { shared, ended, threads, consumer: Some(consumer) })
 }
 

@@ -26,6 +26,7 @@ pub mod decide;
 pub mod hazards;
 mod produce;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,19 +41,20 @@ use crate::engine::Shared;
 use crate::error::Class;
 use crate::lane::decide::{Decided, Revision};
 use crate::limits;
-use crate::position::Partition;
+use crate::position::{Offset, Partition};
 use crate::progress::Resume;
+use crate::sinks::dead_letter::Reason;
 use crate::sinks::kafka::{self, Producers};
 use crate::sinks::postgres::connect;
 use crate::source::batch::RecordBatch;
 use crate::source::rebalance::Callbacks;
-use crate::source::takeover::Taken;
+use crate::source::takeover::{self, Taken};
 
 /// What the poll thread tells a lane.
 #[derive(Debug)]
 pub enum Control {
     Assign {
-        taken: Taken,
+        taken: Vec<Taken>,
         assignment: u64,
     },
     /// Let go of these; answer with the token. `lost`: they may be somebody else's already.
@@ -61,6 +63,15 @@ pub enum Control {
         lost: bool,
         token: u64,
     },
+}
+
+/// What a lane tells the poll thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// It has let go of what the revocation with this token named.
+    Released(u64),
+    /// The epoch of this partition is another's. If the group says that it is ours all the same, it must be taken over again.
+    Fenced { partition: Partition, assignment: u64 },
 }
 
 /// The poll thread's end of a lane.
@@ -159,6 +170,7 @@ impl Error {
         match self {
             Error::Postgres(error) => connect::class(error),
             Error::Kafka(error) => error.class(),
+            Error::Client(error) if takeover::is_fatal(error) => Class::Fatal,
             Error::Silent
             | Error::Client(_)
             | Error::Guard
@@ -186,18 +198,18 @@ pub struct Ends {
     control: Receiver<Control>,
     batches: Receiver<RecordBatch>,
     recycle: Sender<RecordBatch>,
-    released: Sender<u64>,
+    said: Sender<Said>,
     load: Arc<Load>,
 }
 
 /// The two ends of a lane's channels.
-pub fn channels(queue: usize, events: usize, released: Sender<u64>) -> (Inbox, Ends) {
+pub fn channels(queue: usize, events: usize, said: Sender<Said>) -> (Inbox, Ends) {
     let (control, control_end) = crossbeam_channel::bounded(events);
     let (batches, batches_end) = crossbeam_channel::bounded(queue);
     let (recycle, recycled) = crossbeam_channel::bounded(queue + 2);
     let load = Arc::new(Load::default());
     let inbox = Inbox { control, recycled, batches, load: Arc::clone(&load) };
-    (inbox, Ends { control: control_end, batches: batches_end, recycle, released, load })
+    (inbox, Ends { control: control_end, batches: batches_end, recycle, said, load })
 }
 
 pub struct Lane {
@@ -220,6 +232,8 @@ struct Carried<'a> {
     revision: Arc<Revision>,
     /// Unix milliseconds.
     time: i64,
+    /// Rows that PostgreSQL refused: a later attempt, for Kafka only, does not ask it again.
+    refused: RefCell<BTreeMap<(Partition, Offset), Box<Reason>>>,
 }
 
 impl Lane {
@@ -276,16 +290,17 @@ impl Lane {
     fn control(&mut self, control: Control) {
         match control {
             Control::Assign { taken, assignment } => {
-                let Taken { partition, epoch, resume, establish } = taken;
-                self.shared.metrics.committed(&[(partition, resume.rows)]);
-                self.partitions.insert(partition, Owned { epoch, resume, assignment, establish });
+                for Taken { partition, epoch, resume, establish } in taken {
+                    self.shared.metrics.committed(&[(partition, resume.rows)]);
+                    self.partitions.insert(partition, Owned { epoch, resume, assignment, establish });
+                }
             }
             Control::Revoke { partitions, lost, token } => {
                 // A batch of theirs is either through (past step 3 and 4) or given up: the loop is between two attempts here.
                 self.partitions.retain(|partition, _| !partitions.contains(partition));
                 self.shared.metrics.released(&partitions);
                 tracing::info!(lane = self.number, ?partitions, lost, "partitions let go");
-                if self.ends.released.send(token).is_err() {
+                if self.ends.said.send(Said::Released(token)).is_err() {
                     tracing::debug!("the poll thread has ended before a lane let go");
                 }
             }
@@ -294,10 +309,18 @@ impl Lane {
 
     /// Brings a batch through, however long the world is away; what is revoked meanwhile is left out.
     fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        let mut carried = Carried { batch, revision: self.shared.revision.load_full(), time: self.shared.now() };
+        let mut carried = Carried {
+            batch,
+            revision: self.shared.revision.load_full(),
+            time: self.shared.now(),
+            refused: RefCell::default(),
+        };
         let mut backoff = self.shared.backoff();
         let (mut most, mut refused) = (usize::MAX, 0);
         loop {
+            while let Ok(control) = self.ends.control.try_recv() {
+                self.control(control);
+            }
             if self.select(batch).is_empty() {
                 return Ok(());
             }
@@ -312,6 +335,7 @@ impl Lane {
             let Err(error) = attempt else {
                 self.shared.no_trouble("lane");
                 backoff = self.shared.backoff();
+                most = most.saturating_mul(2);
                 continue;
             };
             match (&error, error.class()) {

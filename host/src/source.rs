@@ -12,6 +12,7 @@
 //! librdkafka's business: [`poll`] keeps the next offset of every partition, ignores what is below it, and seeks
 //! there after each resume.
 
+pub mod authorised;
 pub mod batch;
 pub mod client;
 pub mod poll;

@@ -51,7 +51,11 @@ pub struct List {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    reader::duration(text).map_err(|complaint| complaint.message)
+    let said = |complaint: reader::Complaint| match complaint.nearest {
+        Some(nearest) => format!("{}: did you mean {nearest}?", complaint.message),
+        None => complaint.message,
+    };
+    reader::duration(text).map_err(said)
 }
 
 impl Which {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::Success;
@@ -32,7 +32,8 @@ enum Event {
     Ended(Option<ThreadEnded>),
     Reload,
     Terminate,
-    Drained,
+    /// Whether the end could be found out at all.
+    Drained(bool),
 }
 
 /// # Errors
@@ -45,23 +46,28 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::environment("environment.runtime", error))?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         // A stop during the start needs no care: nothing is under way yet.
         let mut terminate =
             signal(SignalKind::terminate()).map_err(|error| Failure::environment("environment.signals", error))?;
         let mut interrupt =
             signal(SignalKind::interrupt()).map_err(|error| Failure::environment("environment.signals", error))?;
-        let starting = async {
+        let hangup = listen(SignalKind::hangup())?;
+        // On a thread of its own: Kafka's client blocks while it waits for a broker, and signals must be heard.
+        let starting = tokio::spawn(async {
             let shared = Arc::new(build::build(Arc::new(pipeline)).await?);
             engine::start(shared).await
-        };
+        });
         let engine = tokio::select! {
-            engine = starting => engine?,
+            engine = starting => engine.map_err(|error| Failure::failed("engine.start", error))??,
             _ = terminate.recv() => return Ok(stopped()),
             _ = interrupt.recv() => return Ok(stopped()),
         };
-        attend(args, engine).await
-    })
+        attend(args, engine, hangup).await
+    });
+    // What still waits for a server has nothing to lose.
+    runtime.shutdown_background();
+    result
 }
 
 fn stopped() -> Success {
@@ -69,13 +75,13 @@ fn stopped() -> Success {
 }
 
 /// The main thread's loop: one select, one handler.
-async fn attend(args: &Args, mut engine: Engine) -> Result<Success, Failure> {
+async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Success, Failure> {
     let shared = Arc::clone(&engine.shared);
     let (reload_sender, mut reloads) = mpsc::channel(1);
     if let Some(listen) = &shared.pipeline.admin.listen {
         admin::serve(listen, Arc::clone(&shared)).await.map_err(|error| Failure::environment("admin.listen", error))?;
     }
-    watch_signals(reload_sender.clone())?;
+    watch_hangup(hangup, reload_sender.clone());
     if args.watch {
         tokio::spawn(watch_files(Arc::clone(&shared), reload_sender));
     }
@@ -89,11 +95,11 @@ async fn attend(args: &Args, mut engine: Engine) -> Result<Success, Failure> {
             Some(()) = reloads.recv() => Event::Reload,
             _ = terminate.recv() => Event::Terminate,
             _ = interrupt.recv() => Event::Terminate,
-            _ = async { match drained.as_mut() { Some(task) => drop(task.await), None => std::future::pending().await } } => Event::Drained,
+            done = finished(&mut drained) => Event::Drained(done),
         };
         match event {
             Event::Ended(Some(ThreadEnded::Poll(Ended::Drained))) | Event::Ended(None) => break,
-            Event::Ended(Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Keeper(Err(message)))) => {
+            Event::Ended(Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Helper(Err(message)))) => {
                 failure = Some(message);
                 break;
             }
@@ -101,13 +107,25 @@ async fn attend(args: &Args, mut engine: Engine) -> Result<Success, Failure> {
                 failure = Some(format!("a lane cannot go on: {error}"));
                 break;
             }
-            Event::Ended(Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Keeper(Ok(())))) => {}
-            Event::Reload => {
-                // Logged and counted there; the old revision goes on where it failed.
-                drop(reload::reload(&shared).await);
+            Event::Ended(Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Helper(Ok(())))) => {
+                if !shared.draining() {
+                    failure = Some("a thread ended by itself; please report what stands above".to_owned());
+                    break;
+                }
             }
-            Event::Drained => {
+            Event::Reload => {
+                // Logged and counted there; the old revision goes on where it failed. Signals are heard meanwhile.
+                let shared = Arc::clone(&shared);
+                tokio::spawn(async move { drop(reload::reload(&shared).await) });
+            }
+            Event::Drained(found) => {
                 drained = None;
+                if !found {
+                    failure = Some(
+                        "the end of the topic could not be found out, so nobody can say when it is drained".to_owned(),
+                    );
+                    break;
+                }
                 shared.drain();
             }
             Event::Terminate if shared.draining() => {
@@ -134,11 +152,11 @@ fn positions(shared: &Shared) -> serde_json::Value {
     shared.metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.0))).collect()
 }
 
-fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::environment("environment.signals", error))
 }
 
-fn watch_second_signal(mut terminate: tokio::signal::unix::Signal, mut interrupt: tokio::signal::unix::Signal) {
+fn watch_second_signal(mut terminate: Signal, mut interrupt: Signal) {
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -157,15 +175,13 @@ fn abort_after(deadline: Duration) {
     });
 }
 
-fn watch_signals(reloads: mpsc::Sender<()>) -> Result<(), Failure> {
-    let mut hangup = listen(SignalKind::hangup())?;
+fn watch_hangup(mut hangup: Signal, reloads: mpsc::Sender<()>) {
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             // A reload that is asked for already covers this one.
             _ = reloads.try_send(());
         }
     });
-    Ok(())
 }
 
 /// Polls the files' stamps: no dependency, and it sees a renamed file as well as a written one.
@@ -193,9 +209,17 @@ fn stamps(shared: &Shared) -> Vec<Option<(SystemTime, u64)>> {
         .collect()
 }
 
+/// The drain's end; never, where none is asked for.
+async fn finished(task: &mut Option<tokio::task::JoinHandle<bool>>) -> bool {
+    match task {
+        Some(task) => task.await.unwrap_or(false),
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits until every partition of ours has reached the end that the topic had at the start.
-async fn wait_drained(shared: Arc<Shared>) {
-    let Some(ends) = tokio::task::block_in_place(|| ends(&shared)) else { return };
+async fn wait_drained(shared: Arc<Shared>) -> bool {
+    let Some(ends) = tokio::task::block_in_place(|| ends(&shared)) else { return false };
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let positions = shared.metrics.positions();
@@ -203,7 +227,7 @@ async fn wait_drained(shared: Arc<Shared>) {
             ends.get(&partition.0).is_some_and(|(_, high)| next.0 >= *high)
         };
         if !positions.is_empty() && positions.iter().all(ours) {
-            return;
+            return true;
         }
     }
 }

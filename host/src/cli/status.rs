@@ -9,17 +9,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
 
 use super::Success;
+use super::look::{self, Looker, Quiet};
 use crate::config::Pipeline;
 use crate::engine::build;
 use crate::error::Failure;
 use crate::sinks::postgres::connect;
-use crate::source::client;
 
 /// Each source may take so long; the caller waits.
 const CALL: Duration = Duration::from_secs(4);
@@ -195,10 +195,7 @@ async fn pause(connection: &mut PgConnection, pipeline: &Pipeline) -> Result<Opt
 fn ends(pipeline: &Pipeline) -> Result<BTreeMap<i32, i64>, String> {
     let topic = &pipeline.source.topic;
     let failed = |error: rdkafka::error::KafkaError| format!("Kafka at {}: {error}", pipeline.source.brokers);
-    let mut config = client::base(&pipeline.source);
-    // The ends that a reader of committed records sees. Errors come back from the calls; the log need not repeat them.
-    config.set("isolation.level", "read_committed").set("log_level", "0");
-    let consumer: BaseConsumer = config.create().map_err(failed)?;
+    let consumer: Looker = look::config(pipeline).create_with_context(Quiet).map_err(failed)?;
     let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(failed)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
     let Some(found) = found else { return Err(format!("topic {topic} does not exist")) };

@@ -1,14 +1,17 @@
-//! `tollgate validate pipeline.yaml`: everything that can be known about a pipeline without any network.
+//! `tollgate validate pipeline.yaml`: everything that can be known about a pipeline without any network, and with
+//! `--connect` what its servers lack.
 
+mod connect;
 pub mod offline;
 mod report;
+mod rights;
 
 pub use offline::offline;
 pub use report::{Finding, Guarantee, Report, Severity};
 
 use super::Success;
 use crate::config::{ConfigErrors, Pipeline};
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -16,13 +19,31 @@ use std::path::PathBuf;
 pub struct Args {
     /// The pipeline's file.
     pub pipeline: PathBuf,
+    /// Asks Kafka and PostgreSQL too: missing topics, tables, columns, types, grants and ACLs, all at once. Changes nothing.
+    #[arg(long)]
+    pub connect: bool,
 }
 
 /// # Errors
 /// Exit code 2 with every finding, where one of them is an error.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = load(args)?;
-    conclude(&pipeline, &offline(&pipeline))
+    let mut report = offline(&pipeline);
+    if !args.connect {
+        return conclude(&pipeline, &report);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::environment("environment.runtime", error))?;
+    runtime.block_on(connect::connected(&pipeline, &mut report));
+    report.sort();
+    let concluded = conclude(&pipeline, &report);
+    // Nothing is wrong that a person could mend in the file or on the servers: they are not there.
+    concluded.map_err(|failure| match connect::only_unreachable(&report) {
+        true => Failure { exit: Exit::Environment, code: "environment.unreachable", ..failure },
+        false => failure,
+    })
 }
 
 fn load(args: &Args) -> Result<Pipeline, Failure> {

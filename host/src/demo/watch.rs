@@ -183,8 +183,8 @@ fn shown(column: &str) -> String {
 fn why(ended: Option<ThreadEnded>) -> String {
     match ended {
         Some(ThreadEnded::Lane(Err(error))) => format!("a lane cannot go on: {error}"),
-        Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Keeper(Err(message))) => message,
-        Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Poll(Ended::Drained) | ThreadEnded::Keeper(Ok(()))) | None => {
+        Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Helper(Err(message))) => message,
+        Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Poll(Ended::Drained) | ThreadEnded::Helper(Ok(()))) | None => {
             "the engine has ended".to_owned()
         }
     }

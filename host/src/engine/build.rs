@@ -214,9 +214,9 @@ pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usi
 }
 
 pub fn admin(pipeline: &Pipeline) -> Result<AdminClient<DefaultClientContext>, Unreachable> {
-    client::base(&pipeline.source).create().map_err(|error: rdkafka::error::KafkaError| {
-        Unreachable::Refused(format!("the Kafka client cannot be made: {error}"))
-    })
+    client::base(&pipeline.source)
+        .create()
+        .map_err(|error| Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error))))
 }
 
 /// `max.message.bytes` of the topics that are produced to.
@@ -256,6 +256,7 @@ pub async fn build(pipeline: Arc<Pipeline>) -> Result<Shared, Failure> {
     let mut connection = postgres(&pipeline, until).await?;
     let existing = tokio::task::block_in_place(|| kafka(&pipeline, until))?;
     let mut problems = missing_topics(&pipeline, &existing);
+    problems.extend(too_few_partitions(&pipeline, &existing));
     problems.extend(missing_schema(&mut connection).await.map_err(database)?);
     let table = match Table::check(&mut connection, &pipeline.postgres, &output).await {
         Ok(table) => Some(table),
@@ -282,6 +283,18 @@ fn database(error: sqlx::Error) -> Failure {
 pub fn missing_topics(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -> Vec<String> {
     let missing = topics(pipeline).into_iter().filter(|(topic, _)| !existing.contains_key(topic));
     missing.map(|(topic, key)| format!("topic {topic} ({key}) does not exist: `tollgate setup` creates it")).collect()
+}
+
+/// `output.partition: same` needs a partition for each of the source's.
+pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -> Option<String> {
+    let output = pipeline.output.as_ref().filter(|output| output.partition == config::OutputPartition::Same)?;
+    let (source, target) = (existing.get(&pipeline.source.topic)?, existing.get(&output.topic)?);
+    (target < source).then(|| {
+        format!(
+            "topic {} has {target} partitions, the source has {source}: output.partition `same` needs as many",
+            output.topic
+        )
+    })
 }
 
 /// Tollgate's own tables.

@@ -30,13 +30,18 @@ pub async fn take(
 }
 
 /// Runs until the process stops. `Err` says why the process must end.
-pub async fn keep(
+pub fn run(shared: &Arc<Shared>, session: PgConnection, consumer: &Arc<BaseConsumer<Callbacks>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(keep(shared, session, consumer))
+}
+
+async fn keep(
     shared: &Arc<Shared>,
     mut session: PgConnection,
     consumer: &Arc<BaseConsumer<Callbacks>>,
 ) -> Result<(), String> {
     let mut ticks: u32 = 0;
-    let mut alive = true;
+    let (mut alive, mut tries) = (true, 0);
     while !shared.stopping() {
         if !rested(shared).await {
             break;
@@ -46,21 +51,24 @@ pub async fn keep(
                 Ok(Some((new, _))) => {
                     session = new;
                     alive = true;
+                    tries = 0;
                     shared.hold_slot(true);
                     shared.no_trouble("postgres");
                 }
-                Ok(None) if shared.slot().is_some() => {
+                Ok(None) if shared.slot().is_some() && tries >= limits::SLOT_TRIES => {
                     return Err("another process took this one's slot while PostgreSQL was away; start again".into());
                 }
-                Ok(None) => {}
+                Ok(None) => tries += 1,
                 Err(error) => shared.trouble("postgres", &error.to_string()),
             }
             continue;
         }
-        match store::paused(&mut session, &shared.pipeline.name).await {
+        let asked = store::paused(&mut session, &shared.pipeline.name);
+        let asked = tokio::time::timeout(limits::CONNECT_PATIENCE, asked).await;
+        match asked.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
             Ok(stored) => match (stored, shared.paused()) {
                 (Some(reason), None) => shared.pause(reason),
-                (None, Some(_)) => shared.unpause(),
+                (None, Some(_)) => shared.unpause(false),
                 (Some(_), Some(_)) | (None, None) => {}
             },
             Err(error) => {

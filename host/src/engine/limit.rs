@@ -11,6 +11,7 @@ use crate::config::DeadLetterLimit;
 pub struct Limit {
     config: Option<DeadLetterLimit>,
     window: Mutex<VecDeque<Slice>>,
+    suspended: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +26,7 @@ const SLICES: u32 = 10;
 
 impl Limit {
     pub fn new(config: Option<DeadLetterLimit>) -> Limit {
-        Limit { config, window: Mutex::default() }
+        Limit { config, window: Mutex::default(), suspended: Mutex::default() }
     }
 
     /// Whether a batch with so many dead letters would cross the limit; if so, in words.
@@ -35,6 +36,9 @@ impl Limit {
 
     fn crossed_at(&self, now: Instant, total: usize, dead: usize) -> Option<String> {
         let config = self.config?;
+        if self.suspended.lock().ok()?.is_some_and(|until| now < until) {
+            return None;
+        }
         let window = self.window.lock().ok()?;
         let recent = window.iter().filter(|slice| now.duration_since(slice.at) < config.within);
         let (mut all, mut bad) = (wide(total), wide(dead));
@@ -70,6 +74,13 @@ impl Limit {
                 slice.dead += wide(dead);
             }
             None => window.push_back(Slice { at: now, total: wide(total), dead: wide(dead) }),
+        }
+    }
+
+    /// No limit for one window.
+    pub fn suspend(&self) {
+        if let (Some(config), Ok(mut suspended)) = (self.config, self.suspended.lock()) {
+            *suspended = Some(Instant::now() + config.within);
         }
     }
 
@@ -109,6 +120,14 @@ mod tests {
         assert_eq!(limit.crossed_at(now + Duration::from_secs(61), 100, 100), None);
         limit.reset();
         assert_eq!(limit.crossed_at(now, 100, 100), None);
+    }
+
+    #[test]
+    fn a_resume_lets_one_window_pass() {
+        let limit = limit();
+        limit.suspend();
+        assert_eq!(limit.crossed(5_000, 5_000), None);
+        assert!(limit.crossed_at(Instant::now() + Duration::from_secs(61), 5_000, 5_000).is_some());
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub enum Reloaded {
 
 /// Reads pipeline.yaml and the components again. An error names why the old revision goes on.
 pub async fn reload(shared: &Arc<Shared>) -> Result<Reloaded, String> {
+    let _one = shared.reloading.lock().await;
     let result = attempt(shared).await;
     match &result {
         Ok(Reloaded::Unchanged { .. }) => tracing::info!("reload: nothing has changed"),
@@ -66,13 +67,13 @@ async fn attempt(shared: &Arc<Shared>) -> Result<Reloaded, String> {
         return Ok(Reloaded::Unchanged { digest: revision.digest });
     }
     let taken = Reloaded::Taken { number: revision.number, digest: revision.digest.clone() };
+    shared.revision.store(Arc::new(revision));
     if shared.paused().is_some() {
         // A swap ends the pause that a bad revision caused.
         let mut connection = connect::open(&shared.pipeline, "reload").await.map_err(|error| error.to_string())?;
         store::resume(&mut connection, &shared.pipeline.name).await.map_err(|error| error.to_string())?;
     }
-    shared.revision.store(Arc::new(revision));
-    shared.unpause();
+    shared.unpause(true);
     Ok(taken)
 }
 

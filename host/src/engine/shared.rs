@@ -1,7 +1,7 @@
 //! What all threads of the process know of each other.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +31,9 @@ pub struct Shared {
     draining: AtomicBool,
     stopping: AtomicBool,
     joined: AtomicBool,
+    assignment: AtomicU64,
+    /// One reload at a time.
+    pub reloading: tokio::sync::Mutex<()>,
     paused: Mutex<Option<String>>,
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
@@ -60,6 +63,8 @@ impl Shared {
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             joined: AtomicBool::new(false),
+            assignment: AtomicU64::new(0),
+            reloading: tokio::sync::Mutex::default(),
             paused: Mutex::default(),
             troubles: Mutex::default(),
         }
@@ -114,6 +119,15 @@ impl Shared {
         self.joined.store(true, Ordering::Release);
     }
 
+    /// The group's latest word: takeovers for an older one are void.
+    pub fn assigned(&self, assignment: u64) {
+        self.assignment.store(assignment, Ordering::Release);
+    }
+
+    pub fn assignment(&self) -> u64 {
+        self.assignment.load(Ordering::Acquire)
+    }
+
     pub fn backoff(&self) -> Backoff {
         Backoff::new(&self.pipeline.retry)
     }
@@ -160,8 +174,13 @@ impl Shared {
         }
     }
 
-    pub fn unpause(&self) {
+    /// Goes on: after a swap with a fresh window, after `tollgate resume` without a limit for one window, since whoever
+    /// resumes has seen what there is.
+    pub fn unpause(&self, swapped: bool) {
         self.limit.reset();
+        if !swapped {
+            self.limit.suspend();
+        }
         self.metrics.paused(false);
         if let Ok(mut paused) = self.paused.lock()
             && paused.take().is_some()

@@ -2,23 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use super::commit::{execute, patient};
+use super::commit::{BEGIN, execute, patient};
 use super::decide::Verdict;
 use super::{Carried, Error, Lane};
 use crate::error::Class;
 use crate::sinks::dead_letter::{Reason, Stage};
-use crate::sinks::postgres;
+use crate::sinks::postgres::{self, connect};
 
 impl Lane {
     /// Finds the events whose rows PostgreSQL refuses, in a transaction that is rolled back whatever comes of it.
     /// Halves the batch where it fails: about 2·log2 n statements for one bad row in n. Returns how many it found.
     pub(super) fn bisect(&mut self, carried: &Carried<'_>) -> Result<usize, Error> {
+        let found = self.search(carried);
+        if let Err(error) = &found {
+            // The scratch transaction must not outlive this: the next BEGIN would go on inside it.
+            if matches!(error, Error::Silent) {
+                self.connection = None;
+            }
+            self.give_up();
+        }
+        found
+    }
+
+    fn search(&mut self, carried: &Carried<'_>) -> Result<usize, Error> {
         // The batch was given up, the connection with it if it broke.
         self.resync()?;
         let candidates: Vec<usize> = (0..self.decided.decisions.len())
             .filter(|index| matches!(self.decided.decisions[*index].verdict, Verdict::Outputs(_) | Verdict::Delete))
             .collect();
-        self.scratch("BEGIN")?;
+        self.scratch(BEGIN)?;
         let mut open = vec![candidates];
         let mut found = 0;
         while let Some(part) = open.pop() {
@@ -33,14 +45,18 @@ impl Lane {
             };
             self.scratch("ROLLBACK TO SAVEPOINT part")?;
             if refusal.class() != Class::Poison {
-                self.give_up();
                 return Err(refusal);
             }
             if let [single] = part[..] {
-                let message = refusal.to_string();
-                tracing::warn!(message, "PostgreSQL refused the row of one event");
-                self.decided.decisions[single].verdict =
-                    Verdict::Dead(Reason::new(Stage::Sink, "row-refused", message));
+                let message = match &refusal {
+                    Error::Postgres(error) => connect::describe_row(error),
+                    other => other.to_string(),
+                };
+                tracing::warn!(error = %refusal, "PostgreSQL refused the row of one event");
+                let reason = Reason::new(Stage::Sink, "row-refused", message);
+                let record = &carried.batch.records[self.decided.decisions[single].record];
+                carried.refused.borrow_mut().insert((record.partition, record.offset), reason.clone());
+                self.decided.decisions[single].verdict = Verdict::Dead(reason);
                 found += 1;
             } else {
                 let (left, right) = part.split_at(part.len() / 2);

@@ -14,7 +14,7 @@ use tollgate_sandbox::BatchMeta;
 use super::decide::{Verdict, by_partition};
 use super::hazards::{Step, hazards};
 use super::produce::Produce;
-use super::{Carried, Error, Lane};
+use super::{Carried, Error, Lane, Said};
 use crate::config::DeliveryMode;
 use crate::error::Class;
 use crate::limits;
@@ -27,6 +27,9 @@ use crate::source::client;
 
 /// How long the broker may take to acknowledge a batch.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// A deferred constraint would speak up at COMMIT only, where nobody could say any more which row it means.
+pub(super) const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
 
 /// What an attempt changes, partition by partition.
 struct Plan {
@@ -45,7 +48,11 @@ impl Lane {
             self.connection = Some(patient(&self.runtime, open)?);
         }
         if self.rows_in_doubt {
-            self.ask_rows()?;
+            if let Err(error) = self.ask_rows() {
+                // It may be the connection that is broken: the next try takes a new one.
+                self.connection = None;
+                return Err(error);
+            }
             self.rows_in_doubt = false;
         }
         if self.producers.is_none() {
@@ -76,7 +83,11 @@ impl Lane {
         }
         for partition in gone {
             tracing::warn!(%partition, "another member has taken the partition over");
-            self.partitions.remove(&partition);
+            if let Some(owned) = self.partitions.remove(&partition)
+                && self.ends.said.send(Said::Fenced { partition, assignment: owned.assignment }).is_err()
+            {
+                tracing::debug!("the poll thread has ended");
+            }
         }
         Ok(())
     }
@@ -143,13 +154,15 @@ impl Lane {
         if self.shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
             return Ok(None);
         }
-        client::generation(&self.consumer).ok_or(Error::NotAMember)?;
-        self.consumer.group_metadata().map(Some).ok_or(Error::NotAMember)
+        let before = client::generation(&self.consumer).ok_or(Error::NotAMember)?;
+        let metadata = self.consumer.group_metadata().ok_or(Error::NotAMember)?;
+        // The two calls are not one: what lies between them must be the same generation.
+        if client::generation(&self.consumer) == Some(before) { Ok(Some(metadata)) } else { Err(Error::NotAMember) }
     }
 
     fn decide(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        let Carried { batch, revision, time } = carried;
+        let Carried { batch, revision, time, .. } = carried;
         self.decided.clear();
         for (partition, records) in by_partition(batch, work) {
             let first = batch.records[records[0]].offset;
@@ -162,6 +175,13 @@ impl Lane {
                 seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
             };
             self.decided.partition(&shared.gate, revision, batch, &records, &meta)?;
+        }
+        let refused = carried.refused.borrow();
+        for decision in self.decided.decisions.iter_mut().filter(|_| !refused.is_empty()) {
+            let record = &carried.batch.records[decision.record];
+            if let Some(reason) = refused.get(&(record.partition, record.offset)) {
+                decision.verdict = Verdict::Dead(reason.clone());
+            }
         }
         self.write_rows(carried);
         Ok(())
@@ -401,7 +421,7 @@ async fn rows_transaction(
     plan: &Plan,
     rows: &postgres::Rows,
 ) -> Result<(), Error> {
-    sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
+    sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
     let guarded = !hazards().no_compare_and_swap;
     let moved = store::advance(connection, &shared.owner, &plan.rows, guarded).await?;
     if usize::try_from(moved).unwrap_or_default() != plan.rows.len() && guarded {

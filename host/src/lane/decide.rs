@@ -261,7 +261,7 @@ fn admit(
 }
 
 /// `application/json`, with or without parameters, and its `+json` relatives.
-fn is_json(content_type: &[u8]) -> bool {
+pub fn is_json(content_type: &[u8]) -> bool {
     let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
     let essence = text.split(';').next().unwrap_or_default().trim();
     essence == "application/json" || essence.ends_with("+json")
@@ -357,6 +357,7 @@ struct Effects<'a> {
 
 impl<'a> Effects<'a> {
     fn write(&self, output: &Resolved<'a>, fields: &mut Fields<'a>, rows: &mut Rows) -> Result<(), Box<Reason>> {
+        self.fits_topic(output)?;
         let Some(payload) = output.payload else {
             return delete(self.gate, output.key, rows);
         };
@@ -369,7 +370,6 @@ impl<'a> Effects<'a> {
             }
             reason
         })?;
-        self.fits_topic(output, payload.len())?;
         let header = |name: &str| {
             let own = output.headers.iter().rev().find(|(header, _)| header == name);
             own.map(|(_, value)| value.as_slice()).or_else(|| self.batch.header(self.record, name))
@@ -389,12 +389,15 @@ impl<'a> Effects<'a> {
         Ok(())
     }
 
-    fn fits_topic(&self, output: &Resolved<'_>, payload: usize) -> Result<(), Box<Reason>> {
+    fn fits_topic(&self, output: &Resolved<'_>) -> Result<(), Box<Reason>> {
         let Some(topic) = output.topic else { return Ok(()) };
         let most = self.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
         let own: usize = self.batch.headers(self.record).map(|(name, value)| header_bytes(name, value)).sum();
         let set: usize = output.headers.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
         let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len();
+        let payload = output.payload.map_or(0, <[u8]>::len);
+        // A key from a field is part of the payload, so twice the payload bounds it.
+        let payload = if self.gate.output_key.is_some() { 2 * payload } else { payload };
         let bytes = payload + output.key.map_or(0, <[u8]>::len) + own + set + ours;
         if bytes > most {
             let message = format!("the output has {bytes} bytes with its headers, topic {topic} takes {most}");

@@ -3,7 +3,7 @@
 use rdkafka::message::OwnedHeaders;
 use tollgate_contract::{Fields, Value};
 
-use super::decide::{Decided, Decision, Resolved, Verdict};
+use super::decide::{Decided, Decision, Resolved, Verdict, is_json};
 use super::{Carried, Error};
 use crate::config::OutputPartition;
 use crate::engine::Shared;
@@ -76,9 +76,15 @@ impl Produce<'_> {
         let batch = self.carried.batch;
         let mut list = HeaderList::with_capacity(8);
         for (name, value) in batch.headers(record) {
-            if !output.headers.iter().any(|(set, _)| set == name) {
-                list = list.push(name, value);
+            if output.headers.iter().any(|(set, _)| set == name) {
+                continue;
             }
+            // What leaves is Protobuf of the output contract, whatever came in.
+            list = match (name, value) {
+                ("content-type", Some(value)) if is_json(value) => list.text(name, "application/protobuf"),
+                ("message-type", Some(_)) => list.text(name, self.shared.gate.output.message().full_name()),
+                _ => list.push(name, value),
+            };
         }
         for (name, value) in output.headers {
             list = list.push(name, Some(value));

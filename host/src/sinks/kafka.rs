@@ -13,7 +13,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 
 use crate::config::{DeliveryMode, Pipeline};
 use crate::error::Class;
@@ -22,6 +22,9 @@ use crate::source::client;
 
 /// How long one blocking transactional call may take before it counts as open.
 const CALL: Duration = Duration::from_secs(10);
+
+/// How long what is on its way may take to arrive before a transaction is given up without waiting for it.
+const PURGE: Duration = Duration::from_secs(1);
 
 /// A record to produce.
 #[derive(Debug, Clone, Copy)]
@@ -200,6 +203,13 @@ impl Producer {
     pub fn abort(&self) -> Result<(), Error> {
         if !self.transactional {
             return Ok(());
+        }
+        // The call waits for every delivery report, and nobody serves those meanwhile: with records in flight it would
+        // take its whole timeout.
+        self.inner.purge(PurgeConfig::default().queue());
+        let begun = Instant::now();
+        while self.inner.in_flight_count() > 0 && begun.elapsed() < PURGE {
+            self.inner.poll(Duration::from_millis(1));
         }
         let done = self.retried(|| self.inner.abort_transaction(CALL));
         done.map_err(|error| Error::Open(error.to_string()))

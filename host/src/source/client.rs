@@ -3,6 +3,7 @@
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
 
 use crate::config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
 
@@ -106,6 +107,14 @@ pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientCo
         config.set("transactional.id", id).set("transaction.timeout.ms", transaction.as_millis().to_string());
     }
     config
+}
+
+/// What a client says that cannot be made. librdkafka repeats a setting's value in its message, which may be a secret.
+pub fn explain(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, _, key, _) => format!("librdkafka does not take the value of the setting {key}"),
+        other => other.to_string(),
+    }
 }
 
 /// The group's generation, or `None` before the member has joined: the broker takes an offset commit with generation -1

@@ -16,7 +16,7 @@ use super::batch::RecordBatch;
 use super::rebalance::{Callbacks, Rebalance};
 use super::takeover::{Answer, Request, Taken, is_fatal};
 use crate::engine::Shared;
-use crate::lane::{Control, Inbox};
+use crate::lane::{Control, Inbox, Said};
 use crate::limits;
 use crate::position::{NextOffset, Offset, Partition};
 
@@ -33,8 +33,7 @@ pub enum Ended {
 enum Event {
     Rebalance(Rebalance),
     Takeover(Answer),
-    /// A lane has let go of what it was told to.
-    Released(u64),
+    Lane(Said),
 }
 
 pub struct Poll {
@@ -44,7 +43,7 @@ pub struct Poll {
     pub takeovers: Sender<Request>,
     pub taken: Receiver<Answer>,
     pub lanes: Vec<Inbox>,
-    pub released: Receiver<u64>,
+    pub said: Receiver<Said>,
     pub state: State,
 }
 
@@ -54,6 +53,8 @@ pub struct State {
     tracked: BTreeMap<Partition, Tracked>,
     filling: Vec<Filling>,
     assignment: u64,
+    /// Counts what was fetched under one owner: every takeover begins anew.
+    stamp: u64,
     revoking: Option<Revoking>,
     halted: Option<String>,
 }
@@ -121,7 +122,7 @@ impl Poll {
         if let Ok(answer) = self.taken.try_recv() {
             return Some(Event::Takeover(answer));
         }
-        self.released.try_recv().ok().map(Event::Released)
+        self.said.try_recv().ok().map(Event::Lane)
     }
 
     fn handle(&mut self, event: Event) {
@@ -130,18 +131,24 @@ impl Poll {
             Event::Rebalance(Rebalance::Revoke { partitions, lost }) => self.revoke(&partitions, lost),
             Event::Takeover(Answer::Taken { partitions, assignment }) => self.taken(&partitions, assignment),
             Event::Takeover(Answer::Halt(message)) => self.state.halted = Some(message),
-            Event::Released(token) => self.released(token),
+            Event::Lane(Said::Released(token)) => self.released(token),
+            Event::Lane(Said::Fenced { partition, assignment }) => self.fenced(partition, assignment),
         }
     }
 
     fn assign(&mut self, partitions: Vec<Partition>) {
         self.state.assignment += 1;
+        self.shared.assigned(self.state.assignment);
         self.shared.joined();
         if partitions.is_empty() {
             // A spare member: it has joined, and gets nothing until somebody leaves.
             self.answer(self.consumer.incremental_assign(&TopicPartitionList::new()));
             return;
         }
+        self.request(partitions);
+    }
+
+    fn request(&mut self, partitions: Vec<Partition>) {
         let request = Request { partitions, assignment: self.state.assignment };
         if self.takeovers.send(request).is_err() {
             self.state.halted = Some("the takeover thread has ended".into());
@@ -152,24 +159,38 @@ impl Poll {
         if assignment != self.state.assignment || self.shared.draining() {
             return;
         }
+        self.state.stamp += 1;
+        let stamp = self.state.stamp;
         let mut list = TopicPartitionList::new();
+        let mut again = Vec::new();
         for taken in partitions {
             let begin = taken.resume.begin();
-            if let Err(error) = list.add_partition_offset(
-                &self.shared.pipeline.source.topic,
-                taken.partition.0,
-                KafkaOffset::Offset(begin.0),
-            ) {
+            let tracked = Tracked { position: begin, assignment: stamp, confirmed: false };
+            if self.state.tracked.insert(taken.partition, tracked).is_some() {
+                again.push((taken.partition, begin));
+                continue;
+            }
+            let offset = KafkaOffset::Offset(begin.0);
+            let topic = &self.shared.pipeline.source.topic;
+            if let Err(error) = list.add_partition_offset(topic, taken.partition.0, offset) {
                 self.state.halted = Some(format!("offset {begin} of partition {}: {error}", taken.partition));
                 return;
             }
-            let tracked = Tracked { position: begin, assignment, confirmed: false };
-            self.state.tracked.insert(taken.partition, tracked);
-            let lane = self.lane_of(taken.partition);
-            if self.lanes[lane].control.send(Control::Assign { taken: *taken, assignment }).is_err() {
+        }
+        for (lane, inbox) in self.lanes.iter().enumerate() {
+            let theirs: Vec<Taken> =
+                partitions.iter().copied().filter(|taken| self.lane_of(taken.partition) == lane).collect();
+            let control = Control::Assign { taken: theirs, assignment: stamp };
+            if inbox.control.send(control).is_err() {
                 self.state.halted = Some(format!("lane {lane} has ended"));
                 return;
             }
+        }
+        for (partition, position) in again {
+            self.seek(partition, position);
+        }
+        if list.count() == 0 {
+            return;
         }
         self.answer(self.consumer.incremental_assign(&list));
         for lane in 0..self.lanes.len() {
@@ -184,6 +205,7 @@ impl Poll {
     fn revoke(&mut self, partitions: &[Partition], lost: bool) {
         // A takeover that is still under way has become void.
         self.state.assignment += 1;
+        self.shared.assigned(self.state.assignment);
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             self.state.tracked.remove(partition);
@@ -211,6 +233,14 @@ impl Poll {
             if revoking.waiting == 0 {
                 self.unassign();
             }
+        }
+    }
+
+    /// A lane met another owner's epoch on a partition that the group says is ours: a takeover that came too late has
+    /// raised it. Take it over again, and fetch it again from where the rows stand.
+    fn fenced(&mut self, partition: Partition, assignment: u64) {
+        if self.state.tracked.get(&partition).is_some_and(|tracked| tracked.assignment == assignment) {
+            self.request(vec![partition]);
         }
     }
 
@@ -350,10 +380,14 @@ impl Poll {
         let filling = &mut self.state.filling[lane];
         let batch = std::mem::replace(&mut filling.batch, fresh);
         filling.since = None;
-        if self.shared.pipeline.backpressure.pause_on_threshold && self.over_threshold(&batch) {
-            return self.stall(lane, batch);
-        }
         let patience = limits::LANE_PATIENCE.min(self.shared.pipeline.source.max_poll_interval / 10);
+        let until = Instant::now() + patience;
+        while self.shared.pipeline.backpressure.pause_on_threshold && self.over_threshold(&batch) {
+            if Instant::now() >= until {
+                return self.stall(lane, batch);
+            }
+            std::thread::sleep(limits::POLL_BUSY);
+        }
         match self.lanes[lane].send(batch, patience) {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(batch)) => self.stall(lane, batch),

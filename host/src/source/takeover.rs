@@ -15,6 +15,8 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 use super::rebalance::Callbacks;
 use crate::config::{DeliveryMode, Pipeline, Start};
 use crate::engine::Shared;
+use crate::error::Class;
+use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::{self, Halt, Resume, Takeover, store};
 use crate::sinks::kafka::Producers;
@@ -57,8 +59,22 @@ enum Error {
     Kafka(#[from] KafkaError),
     #[error("kafka: {0}")]
     Transaction(#[from] crate::sinks::kafka::Error),
+    #[error("postgres: no answer within {} s", limits::TAKEOVER_PATIENCE.as_secs())]
+    Silent,
     #[error("{0}")]
     Halt(String),
+}
+
+impl Error {
+    fn class(&self) -> Class {
+        match self {
+            Error::Postgres(error) => connect::class(error),
+            Error::Transaction(error) => error.class(),
+            Error::Kafka(error) if is_fatal(error) => Class::Fatal,
+            Error::Kafka(_) | Error::Silent => Class::Transient,
+            Error::Halt(_) => Class::Fatal,
+        }
+    }
 }
 
 /// Answers requests until the channel closes. Outages are retried with backoff, for as long as they last.
@@ -67,18 +83,31 @@ pub fn run(
     consumer: &Arc<BaseConsumer<Callbacks>>,
     requests: &Receiver<Request>,
     answers: &Sender<Answer>,
-) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+) -> Result<(), String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let mut worker = Worker { shared, consumer, connection: None };
     while let Ok(request) = requests.recv() {
         let mut backoff = shared.backoff();
         let answer = loop {
             if shared.stopping() {
-                return;
+                return Ok(());
             }
-            match runtime.block_on(worker.take(&request)) {
-                Ok(partitions) => break Answer::Taken { partitions, assignment: request.assignment },
-                Err(Error::Halt(message)) => break Answer::Halt(message),
+            if shared.assignment() != request.assignment {
+                // The group has moved on: somebody else's epoch must not be raised.
+                break None;
+            }
+            let tried = runtime.block_on(async {
+                tokio::time::timeout(limits::TAKEOVER_PATIENCE, worker.take(&request))
+                    .await
+                    .unwrap_or(Err(Error::Silent))
+            });
+            match tried {
+                Ok(partitions) => {
+                    break Some(Answer::Taken { partitions, assignment: request.assignment });
+                }
+                Err(Error::Halt(message)) => break Some(Answer::Halt(message)),
+                Err(error) if error.class() == Class::Fatal => break Some(Answer::Halt(error.to_string())),
                 Err(error) => {
                     worker.connection = None;
                     shared.trouble("takeover", &error.to_string());
@@ -87,10 +116,12 @@ pub fn run(
             }
         };
         shared.no_trouble("takeover");
+        let Some(answer) = answer else { continue };
         if answers.send(answer).is_err() {
-            return;
+            return Ok(());
         }
     }
+    Ok(())
 }
 
 struct Worker<'a> {

@@ -8,15 +8,14 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rdkafka::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::cli::look::{self, Looker, Quiet};
 use crate::config::Pipeline;
 use crate::error::Failure;
-use crate::source::client;
 
 const CALL: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
@@ -72,31 +71,15 @@ pub fn read(
     Ok(())
 }
 
-/// Polling returns every error that matters here; the ends of partitions are errors to librdkafka too.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "dead letter consumer");
-    }
-}
-
-impl ConsumerContext for Quiet {}
-
 /// The offsets of a partition that are to be read.
 struct Span {
     begin: i64,
     end: i64,
 }
 
-fn consumer(pipeline: &Pipeline) -> Result<BaseConsumer<Quiet>, Failure> {
-    let mut config = client::base(&pipeline.source);
+fn consumer(pipeline: &Pipeline) -> Result<Looker, Failure> {
+    let mut config = look::config(pipeline);
     config
-        // librdkafka wants a group to assign partitions by hand; it is never joined, and nothing is committed to it.
-        .set("group.id", &pipeline.source.group_id)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("isolation.level", "read_committed")
         .set("enable.partition.eof", "true")
         // Between looking where the topic begins and reading there, letters may have been deleted.
         .set("auto.offset.reset", "earliest");
@@ -104,7 +87,7 @@ fn consumer(pipeline: &Pipeline) -> Result<BaseConsumer<Quiet>, Failure> {
 }
 
 /// Every partition that holds something, assigned.
-fn open(consumer: &BaseConsumer<Quiet>, topic: &str, since: Option<i64>) -> Result<BTreeMap<i32, Span>, Failure> {
+fn open(consumer: &Looker, topic: &str, since: Option<i64>) -> Result<BTreeMap<i32, Span>, Failure> {
     let failed = |error: KafkaError| Failure::environment("environment.unreachable", format!("Kafka: {error}"));
     let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(failed)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);

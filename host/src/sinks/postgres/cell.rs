@@ -2,6 +2,7 @@
 
 use super::binary::{self, Unfit};
 use crate::config::As;
+use crate::limits;
 
 /// What a column brings, before it is encoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,8 +63,10 @@ pub enum Encoder {
     },
     Float4,
     Float8,
+    /// `blank`: char(n), to which trailing blanks mean nothing; without them equal keys are equal bytes.
     Text {
         most: Option<usize>,
+        blank: bool,
     },
     Bytea,
     /// Whole units since 1970, so many a second.
@@ -125,7 +128,7 @@ pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<En
         }
         (As::Uuid, Text | Header) => (name == "uuid").then_some(Encoder::Uuid).ok_or("uuid"),
         (As::Text, Text | Header | Bytes | Int | Bool | Float) => {
-            textual.then_some(Encoder::Text { most }).ok_or("text")
+            textual.then_some(Encoder::Text { most, blank: name == "bpchar" }).ok_or("text")
         }
         (As::Jsonb, Json) => json(name).ok_or("jsonb"),
         (As::Natural, kind) => natural(kind, column, most).ok_or(natural_types(kind)),
@@ -144,8 +147,9 @@ fn numeric(precision: u16, scale: u16, column: &PgColumn) -> Result<Encoder, Str
     if column.type_name != "numeric" {
         return Err(mismatch(column, &format!("numeric({precision},{scale})")));
     }
+    let wide = |value: u16| i32::from(value);
     if let Some((p, s)) = numeric_modifier(column.typmod)
-        && (s < scale || p - s < precision - scale)
+        && (i32::from(s) < wide(scale) || wide(p) - i32::from(s) < wide(precision) - wide(scale))
     {
         return Err(mismatch(column, &format!("at least numeric({precision},{scale})")));
     }
@@ -180,11 +184,15 @@ fn natural(kind: InputKind, column: &PgColumn, most: Option<usize>) -> Option<En
         (InputKind::Int | InputKind::Enum, "int8") => Encoder::Int { width: 8 },
         (InputKind::Int, "numeric") => {
             let (precision, scale) = numeric_modifier(column.typmod).unwrap_or((NUMERIC, 0));
-            Encoder::Numeric { precision, scale }
+            // A negative scale would round whole numbers, which nobody has asked for.
+            let scale = u16::try_from(scale).ok().filter(|scale| *scale <= limits::NUMERIC_PRECISION)?;
+            Encoder::Numeric { precision: precision.min(limits::NUMERIC_PRECISION), scale }
         }
         (InputKind::Float, "float8") => Encoder::Float8,
         (InputKind::Float, "float4") => Encoder::Float4,
-        (InputKind::Text | InputKind::Header, "text" | "varchar" | "bpchar") => Encoder::Text { most },
+        (InputKind::Text | InputKind::Header, "text" | "varchar" | "bpchar") => {
+            Encoder::Text { most, blank: name == "bpchar" }
+        }
         (InputKind::Bytes | InputKind::Header, "bytea") => Encoder::Bytea,
         (InputKind::Micros, "timestamptz" | "timestamp") => Encoder::Micros,
         (InputKind::Json, name) => return json(name),
@@ -220,11 +228,11 @@ fn kind_name(kind: InputKind) -> &'static str {
     }
 }
 
-/// Precision and scale from `atttypmod`.
-fn numeric_modifier(typmod: i32) -> Option<(u16, u16)> {
+/// Precision and scale from `atttypmod`, where the scale's eleven bits have a sign.
+fn numeric_modifier(typmod: i32) -> Option<(u16, i16)> {
     let packed = u32::try_from(typmod.checked_sub(4)?).ok()?;
-    let low = u16::try_from(packed & 0x7ff).ok()?;
-    Some((u16::try_from(packed >> 16).ok()?, low))
+    let low = i16::try_from(packed & 0x7ff).ok()?;
+    Some((u16::try_from(packed >> 16).ok()?, if low >= 0x400 { low - 0x800 } else { low }))
 }
 
 impl Encoder {
@@ -242,7 +250,13 @@ impl Encoder {
             (Encoder::Int { width }, Input::Enum(value)) => binary::integer(i128::from(*value), *width, out)?,
             (Encoder::Float8, Input::Float(value)) => out.extend_from_slice(&value.to_be_bytes()),
             (Encoder::Float4, Input::Float(value)) => out.extend_from_slice(&float4(*value)?.to_be_bytes()),
-            (Encoder::Text { most }, input) => text(input, *most, out)?,
+            (Encoder::Text { most, blank }, input) => {
+                let start = out.len();
+                text(input, *most, out)?;
+                while *blank && out.len() > start && out.last() == Some(&b' ') {
+                    out.pop();
+                }
+            }
             (Encoder::Bytea, Input::Bytes(value)) => out.extend_from_slice(value),
             (Encoder::Unix { per_second }, Input::Int(value)) => {
                 let whole = i64::try_from(*value)

@@ -74,7 +74,7 @@ fn a_good_pipeline_has_no_finding_and_says_its_guarantee() {
     let report = folder.report();
     assert_eq!(report.findings, []);
     assert_eq!(report.guarantee.name, "effectively once");
-    let args = Args { pipeline: folder.0.path().join("pipeline.yaml") };
+    let args = Args { pipeline: folder.0.path().join("pipeline.yaml"), connect: false };
     let success = validate::run(&args).unwrap();
     assert!(success.summary.ends_with("pipeline.yaml is valid"), "{}", success.summary);
     assert!(success.text.contains("guarantee: effectively once\n  rows: each event's effect stands in the table once"));
@@ -202,7 +202,7 @@ fn at_least_once_says_what_it_lacks() {
 #[test]
 fn a_file_that_does_not_read_fails_with_all_findings_as_json() {
     let folder = Folder::new(&format!("{HEAD}{POSTGRES}lane: 2\nshutdown: 5\n"));
-    let failure = validate::run(&Args { pipeline: folder.0.path().join("pipeline.yaml") }).unwrap_err();
+    let failure = validate::run(&Args { pipeline: folder.0.path().join("pipeline.yaml"), connect: false }).unwrap_err();
     assert_eq!(failure.exit, crate::error::Exit::Configuration);
     assert!(failure.message.ends_with("pipeline.yaml has 2 errors"), "{}", failure.message);
     let expected = json!({

@@ -1,0 +1,219 @@
+//! The checks that need the servers: what is missing, what does not fit, what is not allowed. Changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use sqlx::postgres::PgConnection;
+
+use super::report::{Report, Severity};
+use super::rights;
+use crate::cli::look::{self, Looker, Quiet};
+use crate::config::{DeliveryMode, Pipeline};
+use crate::engine::build::{self, Unreachable};
+use crate::sinks::postgres::connect;
+use crate::sinks::postgres::table::{self, Table};
+use crate::source::authorised::{self, Operation};
+
+const CALL: Duration = Duration::from_secs(10);
+
+const KAFKA_AWAY: &str = "kafka.unreachable";
+const POSTGRES_AWAY: &str = "postgres.unreachable";
+
+/// Adds what the servers say. Each is asked whether or not the other answers.
+pub async fn connected(pipeline: &Pipeline, report: &mut Report) {
+    check_kafka(pipeline, report);
+    check_postgres(pipeline, report).await;
+}
+
+/// Whether servers that are away are all that is wrong.
+pub fn only_unreachable(report: &Report) -> bool {
+    let mut errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error).peekable();
+    errors.peek().is_some() && errors.all(|finding| [KAFKA_AWAY, POSTGRES_AWAY].contains(&finding.code))
+}
+
+fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
+    match build::kafka(pipeline, Instant::now()) {
+        Ok(_) => {}
+        Err(Unreachable::Away(message)) => return report.error(pipeline, KAFKA_AWAY, "source.brokers", message),
+        Err(Unreachable::Refused(message)) => {
+            return report.error(pipeline, "kafka.refused", "source.security", message);
+        }
+    }
+    if let Err(error) = ask_kafka(pipeline, report) {
+        report.error(pipeline, KAFKA_AWAY, "source.brokers", format!("Kafka: {error}"));
+    }
+}
+
+fn ask_kafka(pipeline: &Pipeline, report: &mut Report) -> Result<(), KafkaError> {
+    // A consumer: asked by a producer, a broker may create the topic.
+    let consumer: Looker = look::config(pipeline).create_with_context(Quiet)?;
+    let mut there = BTreeMap::new();
+    // Two keys may name one topic; both need their rights.
+    for (topic, key) in build::topics(pipeline) {
+        let key = place(key);
+        let metadata = consumer.fetch_metadata(Some(&topic), CALL)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        match found.and_then(|found| found.error()).map(RDKafkaErrorCode::from) {
+            None if found.is_some() => {
+                there.entry(topic).or_insert_with(Vec::new).push(key);
+            }
+            None | Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                let message = format!("topic {topic} does not exist: `tollgate setup` creates it");
+                report.error(pipeline, "kafka.topic_missing", key, message);
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                let needed: Vec<String> = needs(key).iter().map(Operation::to_string).collect();
+                let message =
+                    format!("topic {topic} may not be seen, if it exists: grant {} on it", needed.join(" and "));
+                report.error(pipeline, "kafka.acl", key, message);
+            }
+            Some(code) => report.error(pipeline, "kafka.topic", key, format!("topic {topic}: {code}")),
+        }
+    }
+    let restricted = check_topic_rights(pipeline, &there, report)?;
+    check_group(pipeline, &consumer, &there, report)?;
+    if restricted && pipeline.delivery.mode == DeliveryMode::EffectivelyOnce {
+        let message =
+            format!("Kafka cannot be asked whether transactional ids may be used that begin with {}-", pipeline.name);
+        let suggestion = "make sure of WRITE and DESCRIBE on them (a prefixed ACL)";
+        report.warn(pipeline, "kafka.acl_unknown", "delivery.mode", &message, suggestion);
+    }
+    Ok(())
+}
+
+/// The key's place in the file: what [`build::topics`] says of a route is a phrase.
+fn place(key: &'static str) -> &'static str {
+    if key.contains('.') { key } else { "transforms" }
+}
+
+/// The operations on a topic that a run needs.
+fn needs(key: &str) -> Vec<Operation> {
+    vec![if key == "source.topic" { Operation::Read } else { Operation::Write }, Operation::Describe]
+}
+
+/// Returns whether the broker restricts us at all, as far as it says.
+fn check_topic_rights(
+    pipeline: &Pipeline,
+    there: &BTreeMap<String, Vec<&'static str>>,
+    report: &mut Report,
+) -> Result<bool, KafkaError> {
+    let Ok(client) = build::admin(pipeline) else { return Ok(false) };
+    let topics: Vec<&str> = there.keys().map(String::as_str).collect();
+    let mut restricted = false;
+    for (topic, allowed) in authorised::topics(client.inner(), &topics, CALL)? {
+        let Some(allowed) = allowed else {
+            let message = format!("the broker does not say what is allowed on topic {topic}");
+            let suggestion = "make sure of READ on the source, and of WRITE on the topics that are produced to";
+            report.warn(pipeline, "kafka.acl_unknown", "source.brokers", &message, suggestion);
+            continue;
+        };
+        restricted |= !allowed.contains(&Operation::Alter);
+        for key in &there[&topic] {
+            let missing: BTreeSet<Operation> =
+                needs(key).into_iter().filter(|operation| !allowed.contains(operation)).collect();
+            for operation in missing {
+                let message =
+                    format!("{operation} on topic {topic} is not allowed: grant it to this client's principal");
+                report.error(pipeline, "kafka.acl", key, message);
+            }
+        }
+    }
+    Ok(restricted)
+}
+
+/// Reading a group's offsets needs DESCRIBE, which READ brings along; READ alone cannot be asked for without joining.
+fn check_group(
+    pipeline: &Pipeline,
+    consumer: &Looker,
+    there: &BTreeMap<String, Vec<&'static str>>,
+    report: &mut Report,
+) -> Result<(), KafkaError> {
+    let (topic, group) = (&pipeline.source.topic, &pipeline.source.group_id);
+    if !there.contains_key(topic) {
+        return Ok(());
+    }
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Invalid)?;
+    match consumer.committed_offsets(list, CALL) {
+        Ok(_) => {}
+        Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            let message = format!("group {group} is not allowed: grant READ on it to this client's principal");
+            report.error(pipeline, "kafka.acl", "source.group_id", message);
+        }
+        Err(error) => {
+            let message = format!("the offsets of group {group} cannot be read: {error}");
+            report.error(pipeline, "kafka.group", "source.group_id", message);
+        }
+    }
+    Ok(())
+}
+
+async fn check_postgres(pipeline: &Pipeline, report: &mut Report) {
+    let mut connection = match build::postgres(pipeline, Instant::now()).await {
+        Ok(connection) => connection,
+        Err(Unreachable::Away(message)) => return report.error(pipeline, POSTGRES_AWAY, "postgres.url", message),
+        Err(Unreachable::Refused(message)) => {
+            return report.error(pipeline, "postgres.refused", "postgres.url", message);
+        }
+    };
+    if let Err(error) = ask_postgres(pipeline, &mut connection, report).await {
+        let message = format!("PostgreSQL: {}", connect::describe(&error));
+        report.error(pipeline, "postgres.refused", "postgres.url", message);
+    }
+}
+
+async fn ask_postgres(
+    pipeline: &Pipeline,
+    connection: &mut PgConnection,
+    report: &mut Report,
+) -> Result<(), sqlx::Error> {
+    let read_only: bool =
+        sqlx::query_scalar("SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean")
+            .fetch_one(&mut *connection)
+            .await?;
+    if read_only {
+        let message = "this server takes no writes: it is a standby, or default_transaction_read_only is on";
+        report.error(pipeline, "postgres.read_only", "postgres.url", message);
+    }
+    for problem in rights::own_tables(connection).await? {
+        report.error(pipeline, problem.code, "postgres.url", problem.message);
+    }
+    // Whoever may not enter the schema cannot look for the table either.
+    let hidden = rights::schema_of(connection, &pipeline.postgres.table).await?;
+    if let Some(problem) = hidden {
+        report.error(pipeline, problem.code, "postgres.table", problem.message);
+        return Ok(());
+    }
+    let Some(columns) = table::describe(connection, &pipeline.postgres.table).await? else {
+        let name = &pipeline.postgres.table;
+        let message =
+            format!("table {name} does not exist: `tollgate setup` creates it, `tollgate setup --dry-run` prints how");
+        report.error(pipeline, "postgres.table_missing", "postgres.table", message);
+        return Ok(());
+    };
+    for problem in rights::target(connection, pipeline, &columns).await? {
+        report.error(pipeline, problem.code, "postgres.table", problem.message);
+    }
+    // Where the contracts do not compile, that has been said.
+    let Ok(contracts) = build::contracts(pipeline) else { return Ok(()) };
+    match Table::check(connection, &pipeline.postgres, &contracts.output).await {
+        Ok(_) => {}
+        Err(table::Error::Unfit(problems)) => {
+            for problem in problems {
+                report.error(pipeline, "postgres.table_unfit", &column_key(pipeline, &problem), problem);
+            }
+        }
+        Err(table::Error::Postgres(error)) => return Err(error),
+    }
+    Ok(())
+}
+
+/// The mapping that a problem speaks of, for its line in the file: the message names the column second.
+fn column_key(pipeline: &Pipeline, problem: &str) -> String {
+    let named = problem.strip_prefix("column ").and_then(|rest| rest.split([' ', ':', ',']).next());
+    let mapped = named.filter(|name| pipeline.postgres.columns.iter().any(|column| column.name == **name));
+    mapped.map_or_else(|| "postgres.table".to_owned(), |name| format!("postgres.columns.{name}"))
+}

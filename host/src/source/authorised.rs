@@ -1,0 +1,138 @@
+//! What the broker lets this client do with a topic. rdkafka has no call for it, so this goes to librdkafka itself.
+
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka_sys as sys;
+
+/// The operations of Kafka's ACLs that matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    Read,
+    Write,
+    Alter,
+    Describe,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operation::Read => "READ",
+            Operation::Write => "WRITE",
+            Operation::Alter => "ALTER",
+            Operation::Describe => "DESCRIBE",
+        })
+    }
+}
+
+/// librdkafka's numbers, `rd_kafka_AclOperation_t`.
+fn operation(number: i32) -> Option<Operation> {
+    match number {
+        3 => Some(Operation::Read),
+        4 => Some(Operation::Write),
+        7 => Some(Operation::Alter),
+        8 => Some(Operation::Describe),
+        _ => None,
+    }
+}
+
+/// What is allowed, where the broker says.
+pub type Allowed = Option<BTreeSet<Operation>>;
+
+/// Each topic with what is allowed on it; `None` where the broker does not say (it is older than 2.3, or refuses that too).
+///
+/// # Errors
+/// The broker does not answer within the time.
+pub fn topics<C: ClientContext>(
+    client: &Client<C>,
+    topics: &[&str],
+    patience: Duration,
+) -> Result<Vec<(String, Allowed)>, KafkaError> {
+    if topics.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names = topics.iter().map(|topic| CString::new(*topic)).collect::<Result<Vec<_>, _>>();
+    let names = names.map_err(KafkaError::Nul)?;
+    let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    let event = describe(client, &names, millis).ok_or(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut))?;
+    let described = read(&event);
+    described.ok_or_else(|| KafkaError::AdminOp(event.error()))
+}
+
+/// An answer of librdkafka's, which owns everything that can be read from it.
+struct Event(ptr::NonNull<sys::rd_kafka_event_t>);
+
+impl Event {
+    #[allow(unsafe_code, reason = "rdkafka wraps no events")]
+    fn error(&self) -> RDKafkaErrorCode {
+        // SAFETY: the event lives as long as self.
+        unsafe { sys::rd_kafka_event_error(self.0.as_ptr()) }.into()
+    }
+}
+
+impl Drop for Event {
+    #[allow(unsafe_code, reason = "rdkafka wraps no events")]
+    fn drop(&mut self) {
+        // SAFETY: ours alone, and destroyed once.
+        unsafe { sys::rd_kafka_event_destroy(self.0.as_ptr()) }
+    }
+}
+
+#[allow(unsafe_code, reason = "rdkafka does not wrap DescribeTopics")]
+fn describe<C: ClientContext>(client: &Client<C>, names: &[CString], millis: i32) -> Option<Event> {
+    let mut pointers: Vec<*const std::ffi::c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    // SAFETY: the client, the names and their pointers outlive all calls. Collection, options and queue are made here,
+    // copied or retained by DescribeTopics as its documentation says, and destroyed once each; the event is the caller's.
+    unsafe {
+        let native = client.native_ptr();
+        let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+        let options = sys::rd_kafka_AdminOptions_new(native, api);
+        let queue = sys::rd_kafka_queue_new(native);
+        let refused = sys::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        if !refused.is_null() {
+            sys::rd_kafka_error_destroy(refused);
+        }
+        // Out of range is the one error it has; the default is a minute, and we stop listening before.
+        let mut message = [0; 128];
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, millis, message.as_mut_ptr(), message.len());
+        sys::rd_kafka_DescribeTopics(native, collection, options, queue);
+        let event = sys::rd_kafka_queue_poll(queue, millis);
+        sys::rd_kafka_queue_destroy(queue);
+        sys::rd_kafka_AdminOptions_destroy(options);
+        sys::rd_kafka_TopicCollection_destroy(collection);
+        ptr::NonNull::new(event).map(Event)
+    }
+}
+
+/// `None` where the answer is an error.
+#[allow(unsafe_code, reason = "rdkafka does not wrap DescribeTopics")]
+fn read(event: &Event) -> Option<Vec<(String, Option<BTreeSet<Operation>>)>> {
+    // SAFETY: all pointers belong to the event, which outlives this; counts are librdkafka's own. The operations are read
+    // as numbers: a newer broker may send one that the enum does not have.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeTopics_result(event.0.as_ptr());
+        if result.is_null() || event.error() != RDKafkaErrorCode::NoError {
+            return None;
+        }
+        let mut count = 0;
+        let descriptions = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        let mut topics = Vec::with_capacity(count);
+        for index in 0..count {
+            let description = *descriptions.add(index);
+            let name = CStr::from_ptr(sys::rd_kafka_TopicDescription_name(description));
+            let mut operations = 0;
+            let numbers =
+                sys::rd_kafka_TopicDescription_authorized_operations(description, &raw mut operations).cast::<i32>();
+            let told = !numbers.is_null();
+            let allowed = told.then(|| (0..operations).filter_map(|at| operation(*numbers.add(at))).collect());
+            topics.push((name.to_string_lossy().into_owned(), allowed));
+        }
+        Some(topics)
+    }
+}
