@@ -155,7 +155,7 @@ pub fn component(guest: &Guest) -> Vec<u8> {
     let module = format!(r#"(module {IMPORTS} {code} (data (i32.const 280) "{digits}") {init})"#);
     let mut manifest = json!({
         "name": "actor", "version": format!("0.1.{digits}"), "input": crate::events::MESSAGE,
-        "limits": { "fuel": 1_000_000, "memory": "8MiB", "output_bytes": "1MiB" },
+        "limits": { "fuel": 1_000_000, "memory": "8MiB", "output_bytes": "256KiB" },
     });
     for (key, value) in guest.manifest.as_object().unwrap() {
         manifest[key] = value.clone();

@@ -7,4 +7,5 @@
 
 mod ring3 {
     mod happy;
+    mod scenarios;
 }
