@@ -88,8 +88,7 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
     let mut drained = args.drain.then(|| tokio::spawn(wait_drained(Arc::clone(&shared))));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tracing::info!(pipeline = shared.pipeline.name, digest = shared.revision.load().digest, "running");
-    let mut failure = None;
-    loop {
+    let result = loop {
         let event = tokio::select! {
             ended = engine.ended.recv() => Event::Ended(ended),
             Some(()) = reloads.recv() => Event::Reload,
@@ -98,19 +97,9 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
             done = finished(&mut drained) => Event::Drained(done),
         };
         match event {
-            Event::Ended(Some(ThreadEnded::Poll(Ended::Drained))) | Event::Ended(None) => break,
-            Event::Ended(Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Helper(Err(message)))) => {
-                failure = Some(message);
-                break;
-            }
-            Event::Ended(Some(ThreadEnded::Lane(Err(error)))) => {
-                failure = Some(format!("a lane cannot go on: {error}"));
-                break;
-            }
-            Event::Ended(Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Helper(Ok(())))) => {
-                if !shared.draining() {
-                    failure = Some("a thread ended by itself; please report what stands above".to_owned());
-                    break;
+            Event::Ended(ended) => {
+                if let Some(result) = verdict(ended, shared.draining()) {
+                    break result;
                 }
             }
             Event::Reload => {
@@ -121,10 +110,9 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
             Event::Drained(found) => {
                 drained = None;
                 if !found {
-                    failure = Some(
-                        "the end of the topic could not be found out, so nobody can say when it is drained".to_owned(),
+                    break Err(
+                        "the end of the topic cannot be found out, so nobody can say when it is drained".to_owned()
                     );
-                    break;
                 }
                 shared.drain();
             }
@@ -138,13 +126,24 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
                 abort_after(shared.pipeline.shutdown);
             }
         }
-    }
+    };
     let deadline = shared.pipeline.shutdown;
     watch_second_signal(terminate, interrupt);
     tokio::task::block_in_place(|| engine.close(deadline));
-    match failure {
-        Some(message) => Err(Failure::failed("engine.halted", message)),
-        None => Ok(Success::new("stopped", json!({ "positions": positions(&shared) }), "")),
+    result.map_err(|message| Failure::failed("engine.halted", message))?;
+    Ok(Success::new("stopped", json!({ "positions": positions(&shared) }), ""))
+}
+
+/// Whether the process ends with a thread that ended, and how.
+fn verdict(ended: Option<ThreadEnded>, draining: bool) -> Option<Result<(), String>> {
+    match ended {
+        Some(ThreadEnded::Poll(Ended::Drained)) | None => Some(Ok(())),
+        Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Helper(Err(message))) => Some(Err(message)),
+        Some(ThreadEnded::Lane(Err(error))) => Some(Err(format!("a lane cannot go on: {error}"))),
+        Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Helper(Ok(()))) if draining => None,
+        Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Helper(Ok(()))) => {
+            Some(Err("a thread ended by itself; please report what stands above".to_owned()))
+        }
     }
 }
 

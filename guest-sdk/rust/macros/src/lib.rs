@@ -64,18 +64,7 @@ impl Parse for Options {
 
 fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::TokenStream> {
     let signature = &function.sig;
-    let odd = if signature.asyncness.is_some() {
-        Some("a transform is no async fn: the host hands it one event at a time")
-    } else if !signature.generics.params.is_empty() {
-        Some("a transform has no generic parameters: name the message type")
-    } else if matches!(signature.output, ReturnType::Default) {
-        Some("a transform returns a `Verdict`, or a `Result` with a `Rejection` as its error")
-    } else if !(1..=3).contains(&signature.inputs.len()) {
-        Some("a transform takes `event: &mut Message`, then if wanted `ctx: &Context`, then `config: &Config`")
-    } else {
-        None
-    };
-    if let Some(message) = odd {
+    if let Some(message) = odd(signature) {
         return Err(Error::new_spanned(signature, message));
     }
     let types = signature.inputs.iter().map(referenced).collect::<syn::Result<Vec<_>>>()?;
@@ -135,6 +124,21 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::Toke
             static ROUTES: [u8; #length] = *#section;
         };
     })
+}
+
+/// Why a function cannot be a transform, seen from its signature.
+fn odd(signature: &syn::Signature) -> Option<&'static str> {
+    if signature.asyncness.is_some() {
+        Some("a transform is no async fn: the host hands it one event at a time")
+    } else if !signature.generics.params.is_empty() {
+        Some("a transform has no generic parameters: name the message type")
+    } else if matches!(signature.output, ReturnType::Default) {
+        Some("a transform returns a `Verdict`, or a `Result` with a `Rejection` as its error")
+    } else if !(1..=3).contains(&signature.inputs.len()) {
+        Some("a transform takes `event: &mut Message`, then if wanted `ctx: &Context`, then `config: &Config`")
+    } else {
+        None
+    }
 }
 
 /// The type behind a parameter's reference, and whether that is `&mut`.

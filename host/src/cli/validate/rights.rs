@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::config::{From, Mode, Pipeline, TableName, Tombstones};
+use crate::config::{Mode, Pipeline, TableName, Tombstones};
 use crate::sinks::postgres::cell::PgColumn;
 use crate::sinks::postgres::table::{quote, quoted_table};
 
@@ -133,7 +133,6 @@ fn wanted(pipeline: &Pipeline) -> [(&'static str, Vec<String>); 3] {
         postgres.key.contains(&column.name)
             || column.mode == Mode::Add
             || postgres.only_if_newer.as_ref() == Some(&column.name)
-            || matches!(column.from, From::Now if column.mode == Mode::Add)
     };
     let reads = postgres.columns.iter().filter(read).map(|column| column.name.clone()).collect();
     [("INSERT", all), ("UPDATE", updates), ("SELECT", reads)]
