@@ -200,7 +200,7 @@ async fn sink(database: &str, pipeline: &Pipeline, contracts: &Contracts, values
         let mut rows = Rows::default();
         for fields in &checked {
             let mut row = rows.begin();
-            table.write(contract, fields, &|_| None, &record, &mut row)?;
+            table.write(contract, fields, &record, &mut row)?;
             row.finish();
         }
         connection.execute("begin").await?;
