@@ -67,8 +67,7 @@ fn cargo_test(command: &mut Command, what: &str, filter: &[String]) -> Result<()
 
 /// Units, properties, corpora: all that runs without a server. The servers' own library is tested here too.
 fn unit(project: &Project, filter: &[String]) -> Result<()> {
-    let mut command =
-        project.cargo(&["test", "--release", "--workspace", "--exclude", "tollgate-tests", "--no-fail-fast"]);
+    let mut command = project.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
     cargo_test(&mut command, "cargo test", filter)
 }
 
@@ -107,7 +106,8 @@ fn end_to_end(project: &Project, filter: &[String]) -> Result<()> {
         kafka.log().display(),
         postgres.log().display()
     ));
-    let mut command = project.cargo(&["test", "--release", "--package", "tollgate-tests", "--no-fail-fast"]);
+    let mut command =
+        project.cargo(&["test", "--release", "--workspace", "--test", "ring3", "--test", "ring4", "--no-fail-fast"]);
     command.env("TOLLGATE_TEST_KAFKA", kafka.brokers()).env("TOLLGATE_TEST_POSTGRES", postgres.url());
     command.env("TOLLGATE_BIN", project.tollgate_program()).env("TOLLGATE_CACHE", project.cache.root());
     command.env("TOLLGATE_GUESTS_TARGET", project.cache.guests());
