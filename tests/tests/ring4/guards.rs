@@ -61,8 +61,10 @@ fn zombie(unsafe_: &str) -> oracle::Violations {
 #[test]
 fn without_the_compare_and_swap_rows_are_counted_again() {
     let _alone = one_at_a_time();
-    let found = zombie("no-compare-and-swap");
-    assert!(found.count("row counted again") > 0, "{found:#?}");
+    // Where the zombie stood when it was stopped is chance: between two batches it may hear first that it is out. One in
+    // two or so goes on into its next batch, which is what the guard is for.
+    let noticed = (0..6).any(|_| zombie("no-compare-and-swap").count("row counted again") > 0);
+    assert!(noticed, "six zombies without a guard, and no row was counted again");
     let found = zombie("");
     assert_eq!(found.count("row counted again"), 0, "{found:#?}");
     assert_eq!(found.count("lost row"), 0, "{found:#?}");
