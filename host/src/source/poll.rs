@@ -193,6 +193,11 @@ impl Poll {
             return;
         }
         self.answer(self.consumer.incremental_assign(&list));
+        // librdkafka keeps a pause beyond the assignment: what was paused when it was lost would come back paused, and
+        // the lane that resumes its partitions did not have it then.
+        if let Err(error) = self.consumer.resume(&list) {
+            tracing::warn!(%error, "resume failed");
+        }
         for lane in 0..self.lanes.len() {
             if self.state.filling[lane].stalled {
                 self.pause(lane);
