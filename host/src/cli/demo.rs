@@ -69,7 +69,11 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
         };
         let shown = show(args, json, &options, &stage, &bar, &stop).await;
         bar.finish_and_clear();
-        stage.tidy().await;
+        // A server that was never reached holds nothing of ours.
+        let unreached = shown.as_ref().is_err_and(|failure| failure.code == "environment.unreachable");
+        if !unreached {
+            stage.tidy().await;
+        }
         shown
     })
 }

@@ -1,17 +1,39 @@
 //! A consumer that only looks: it joins no group and commits nothing.
 
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
 use rdkafka::ClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::Pipeline;
 use crate::source::client;
 
-/// Every call returns the errors that matter here; to librdkafka the ends of partitions are errors too.
-pub struct Quiet;
+/// librdkafka reports why it was refused as an event beside the call that failed; it is there when the call returns, or
+/// comes right after.
+const AFTERTHOUGHT: Duration = Duration::from_millis(300);
+
+/// Keeps what librdkafka says to itself: every call returns the errors that matter, and to librdkafka the ends of
+/// partitions are errors too. Its last complaint explains a call that failed.
+#[derive(Default)]
+pub struct Quiet {
+    complaint: Mutex<Option<String>>,
+}
 
 impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "looking");
+        if matches!(
+            level,
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error
+        ) && let Ok(mut complaint) = self.complaint.lock()
+        {
+            *complaint = Some(plain(message));
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "looking");
     }
@@ -31,4 +53,68 @@ pub fn config(pipeline: &Pipeline) -> ClientConfig {
         .set("enable.auto.offset.store", "false")
         .set("isolation.level", "read_committed");
     config
+}
+
+/// What stands behind a call that failed.
+pub struct Trouble {
+    /// The broker turned us away, rather than being away itself.
+    pub refused: Option<RDKafkaErrorCode>,
+    /// librdkafka's own words, where it has some.
+    pub why: String,
+}
+
+/// To be asked right after the call.
+pub fn trouble(consumer: &Looker, error: &KafkaError) -> Trouble {
+    // Complaints too are heard by polling.
+    let refused = refusal(consumer, error);
+    let complaint = consumer.context().complaint.lock().ok().and_then(|complaint| complaint.clone());
+    Trouble { refused, why: complaint.unwrap_or_else(|| error.to_string()) }
+}
+
+fn refusal(consumer: &Looker, error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    let refused = |code: &RDKafkaErrorCode| {
+        matches!(
+            code,
+            RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::SSL
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+        )
+    };
+    if let Some(code) = error.rdkafka_error_code().filter(refused) {
+        return Some(code);
+    }
+    let until = Instant::now() + AFTERTHOUGHT;
+    while Instant::now() < until {
+        if let Some(Err(event)) = consumer.poll(Duration::from_millis(20))
+            && let Some(code) = event.rdkafka_error_code().filter(refused)
+        {
+            return Some(code);
+        }
+    }
+    None
+}
+
+/// Without the thread's name before it and the bookkeeping behind it:
+/// `[thrd:x]: x/bootstrap: Connect to … failed: Connection refused (after 0ms in state CONNECT, 2 identical …)`.
+fn plain(message: &str) -> String {
+    let message =
+        message.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(message, |(_, rest)| rest);
+    let message = message.rsplit_once(" (after ").map_or(message, |(message, _)| message);
+    message.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_told_without_its_bookkeeping() {
+        let said = "[thrd:127.0.0.1:1/bootstrap]: 127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection \
+                    refused (after 0ms in state CONNECT, 1 identical error(s) suppressed)";
+        assert_eq!(plain(said), "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused");
+        assert_eq!(plain("something else"), "something else");
+    }
 }

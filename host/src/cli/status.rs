@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
@@ -194,8 +195,11 @@ async fn pause(connection: &mut PgConnection, pipeline: &Pipeline) -> Result<Opt
 /// Where each partition of the source topic ends.
 fn ends(pipeline: &Pipeline) -> Result<BTreeMap<i32, i64>, String> {
     let topic = &pipeline.source.topic;
-    let failed = |error: rdkafka::error::KafkaError| format!("Kafka at {}: {error}", pipeline.source.brokers);
-    let consumer: Looker = look::config(pipeline).create_with_context(Quiet).map_err(failed)?;
+    let at = &pipeline.source.brokers;
+    let consumer: Looker = look::config(pipeline)
+        .create_with_context(Quiet::default())
+        .map_err(|error| format!("Kafka at {at}: {error}"))?;
+    let failed = |error: KafkaError| format!("Kafka at {at}: {}", look::trouble(&consumer, &error).why);
     let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(failed)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
     let Some(found) = found else { return Err(format!("topic {topic} does not exist")) };

@@ -32,9 +32,8 @@ pub fn read(
     since: Option<i64>,
     mut visit: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<Failure>,
 ) -> Result<(), Failure> {
-    let topic = &pipeline.dead_letter.topic;
     let consumer = consumer(pipeline)?;
-    let mut open = open(&consumer, topic, since)?;
+    let mut open = open(pipeline, &consumer, since)?;
     let total: i64 = open.values().map(|span| span.end - span.begin).sum();
     let bar = bar(u64::try_from(total).unwrap_or_default());
     let mut last = Instant::now();
@@ -83,12 +82,21 @@ fn consumer(pipeline: &Pipeline) -> Result<Looker, Failure> {
         .set("enable.partition.eof", "true")
         // Between looking where the topic begins and reading there, letters may have been deleted.
         .set("auto.offset.reset", "earliest");
-    config.create_with_context(Quiet).map_err(|error| Failure::configuration("source.client", error))
+    config.create_with_context(Quiet::default()).map_err(|error| Failure::configuration("source.client", error))
 }
 
 /// Every partition that holds something, assigned.
-fn open(consumer: &Looker, topic: &str, since: Option<i64>) -> Result<BTreeMap<i32, Span>, Failure> {
-    let failed = |error: KafkaError| Failure::environment("environment.unreachable", format!("Kafka: {error}"));
+fn open(pipeline: &Pipeline, consumer: &Looker, since: Option<i64>) -> Result<BTreeMap<i32, Span>, Failure> {
+    let topic = pipeline.dead_letter.topic.as_str();
+    let failed = |error: KafkaError| {
+        let trouble = look::trouble(consumer, &error);
+        match trouble.refused {
+            Some(_) => {
+                Failure::configuration("environment.refused", format!("Kafka refuses this client: {}", trouble.why))
+            }
+            None => away(pipeline, &trouble.why),
+        }
+    };
     let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(failed)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let partitions: BTreeSet<i32> = match found {

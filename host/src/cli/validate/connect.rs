@@ -17,7 +17,7 @@ use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table::{self, Table};
 use crate::source::authorised::{self, Operation};
 
-const CALL: Duration = Duration::from_secs(10);
+const CALL: Duration = Duration::from_secs(5);
 
 const KAFKA_AWAY: &str = "kafka.unreachable";
 const POSTGRES_AWAY: &str = "postgres.unreachable";
@@ -35,21 +35,27 @@ pub fn only_unreachable(report: &Report) -> bool {
 }
 
 fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
-    match build::kafka(pipeline, Instant::now()) {
-        Ok(_) => {}
-        Err(Unreachable::Away(message)) => return report.error(pipeline, KAFKA_AWAY, "source.brokers", message),
-        Err(Unreachable::Refused(message)) => {
-            return report.error(pipeline, "kafka.refused", "source.security", message);
+    // A consumer: asked by a producer, a broker may create the topic.
+    let made: Result<Looker, KafkaError> = look::config(pipeline).create_with_context(Quiet::default());
+    let consumer = match made {
+        Ok(consumer) => consumer,
+        Err(error) => {
+            let message = format!("the Kafka client cannot be made: {error}");
+            return report.error(pipeline, "kafka.setting", "source", message);
         }
-    }
-    if let Err(error) = ask_kafka(pipeline, report) {
-        report.error(pipeline, KAFKA_AWAY, "source.brokers", format!("Kafka: {error}"));
+    };
+    let Err(error) = ask_kafka(pipeline, &consumer, report) else { return };
+    let trouble = look::trouble(&consumer, &error);
+    if trouble.refused.is_some() {
+        let message = format!("Kafka refuses this client: {}", trouble.why);
+        report.error(pipeline, "kafka.refused", "source.security", message);
+    } else {
+        let message = format!("Kafka at {} cannot be reached: {}", pipeline.source.brokers, trouble.why);
+        report.error(pipeline, KAFKA_AWAY, "source.brokers", message);
     }
 }
 
-fn ask_kafka(pipeline: &Pipeline, report: &mut Report) -> Result<(), KafkaError> {
-    // A consumer: asked by a producer, a broker may create the topic.
-    let consumer: Looker = look::config(pipeline).create_with_context(Quiet)?;
+fn ask_kafka(pipeline: &Pipeline, consumer: &Looker, report: &mut Report) -> Result<(), KafkaError> {
     let mut there = BTreeMap::new();
     // Two keys may name one topic; both need their rights.
     for (topic, key) in build::topics(pipeline) {
@@ -73,8 +79,8 @@ fn ask_kafka(pipeline: &Pipeline, report: &mut Report) -> Result<(), KafkaError>
             Some(code) => report.error(pipeline, "kafka.topic", key, format!("topic {topic}: {code}")),
         }
     }
-    let restricted = check_topic_rights(pipeline, &there, report)?;
-    check_group(pipeline, &consumer, &there, report)?;
+    let restricted = check_topic_rights(pipeline, &there, report);
+    check_group(pipeline, consumer, &there, report)?;
     if restricted && pipeline.delivery.mode == DeliveryMode::EffectivelyOnce {
         let message =
             format!("Kafka cannot be asked whether transactional ids may be used that begin with {}-", pipeline.name);
@@ -95,33 +101,29 @@ fn needs(key: &str) -> Vec<Operation> {
 }
 
 /// Returns whether the broker restricts us at all, as far as it says.
-fn check_topic_rights(
-    pipeline: &Pipeline,
-    there: &BTreeMap<String, Vec<&'static str>>,
-    report: &mut Report,
-) -> Result<bool, KafkaError> {
-    let Ok(client) = build::admin(pipeline) else { return Ok(false) };
+fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static str>>, report: &mut Report) -> bool {
     let topics: Vec<&str> = there.keys().map(String::as_str).collect();
+    let told = build::admin(pipeline).ok().and_then(|client| authorised::topics(client.inner(), &topics, CALL).ok());
+    let mut told: BTreeMap<String, Option<BTreeSet<Operation>>> = told.unwrap_or_default().into_iter().collect();
     let mut restricted = false;
-    for (topic, allowed) in authorised::topics(client.inner(), &topics, CALL)? {
-        let Some(allowed) = allowed else {
+    for (topic, keys) in there {
+        // An old broker does not know the question, the embedded one does not answer it.
+        let Some(allowed) = told.remove(topic).flatten() else {
             let message = format!("the broker does not say what is allowed on topic {topic}");
             let suggestion = "make sure of READ on the source, and of WRITE on the topics that are produced to";
-            report.warn(pipeline, "kafka.acl_unknown", "source.brokers", &message, suggestion);
+            report.warn(pipeline, "kafka.acl_unknown", keys[0], &message, suggestion);
             continue;
         };
         restricted |= !allowed.contains(&Operation::Alter);
-        for key in &there[&topic] {
-            let missing: BTreeSet<Operation> =
-                needs(key).into_iter().filter(|operation| !allowed.contains(operation)).collect();
-            for operation in missing {
+        for key in keys {
+            for operation in needs(key).into_iter().filter(|operation| !allowed.contains(operation)) {
                 let message =
                     format!("{operation} on topic {topic} is not allowed: grant it to this client's principal");
                 report.error(pipeline, "kafka.acl", key, message);
             }
         }
     }
-    Ok(restricted)
+    restricted
 }
 
 /// Reading a group's offsets needs DESCRIBE, which READ brings along; READ alone cannot be asked for without joining.
@@ -137,16 +139,15 @@ fn check_group(
     }
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Invalid)?;
-    match consumer.committed_offsets(list, CALL) {
-        Ok(_) => {}
-        Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {
-            let message = format!("group {group} is not allowed: grant READ on it to this client's principal");
-            report.error(pipeline, "kafka.acl", "source.group_id", message);
-        }
-        Err(error) => {
-            let message = format!("the offsets of group {group} cannot be read: {error}");
-            report.error(pipeline, "kafka.group", "source.group_id", message);
-        }
+    let Err(error) = consumer.committed_offsets(list, CALL) else { return Ok(()) };
+    // Refused, librdkafka goes on asking for the coordinator until the time is over.
+    let trouble = look::trouble(consumer, &error);
+    if trouble.refused == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+        let message = format!("READ on group {group} is not allowed: grant it to this client's principal");
+        report.error(pipeline, "kafka.acl", "source.group_id", message);
+    } else {
+        let message = format!("the offsets of group {group} cannot be read: {}", trouble.why);
+        report.error(pipeline, "kafka.group", "source.group_id", message);
     }
     Ok(())
 }
