@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -147,12 +147,9 @@ fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
     Ok(receiver)
 }
 
-/// On stderr where that is a terminal, nowhere otherwise.
+/// On stderr where that is a terminal, nowhere otherwise. A spinner, until there is something to count.
 fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:30} {human_pos}/{human_len} events {msg}") {
-        bar.set_style(style);
-    }
+    let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -93,8 +93,7 @@ impl Running {
             let done: i64 = shared.metrics.positions().values().map(|next| next.0).sum();
             if began.is_none() && shared.unready().is_empty() {
                 began = Some(Instant::now());
-                bar.set_length(total);
-                bar.set_message("");
+                count(bar, total);
             }
             let done = u64::try_from(done).unwrap_or_default();
             bar.set_position(done);
@@ -170,6 +169,15 @@ impl Running {
             }
         }
     }
+}
+
+/// From now on events are counted.
+fn count(bar: &ProgressBar, total: u64) {
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:30} {human_pos}/{human_len} events {msg}") {
+        bar.set_style(style);
+    }
+    bar.set_length(total);
+    bar.set_message("");
 }
 
 /// A column as text that a person reads.
