@@ -4,7 +4,7 @@ pub mod build;
 pub mod completion;
 pub mod demo;
 pub mod dlq;
-mod look;
+pub mod look;
 pub mod resume;
 pub mod run;
 pub mod schema;

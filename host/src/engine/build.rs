@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::consumer::Consumer as _;
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
 use tollgate_contract::{Contract, FieldPath, Policies, Slot};
 use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
 
 use super::Shared;
+use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{self, Pipeline, Schema};
 use crate::error::{Class, Failure};
 use crate::lane::decide::{Gate, Revision, TransformInfo};
@@ -24,6 +25,9 @@ use crate::sinks::postgres::table::{self, Table};
 use crate::source::client;
 
 const CALL: Duration = Duration::from_secs(10);
+
+/// One question to Kafka; librdkafka goes on connecting between two, so a short one loses nothing and is soon told of.
+const ASK: Duration = Duration::from_secs(2);
 
 /// Both contracts of a pipeline: what comes in, and what leaves the chain.
 pub struct Contracts {
@@ -189,27 +193,28 @@ pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnectio
 
 /// Asks Kafka for the topics, trying until the deadline. Returns the partitions of each that exists.
 pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usize>, Unreachable> {
-    let client: AdminClient<DefaultClientContext> = admin(pipeline)?;
+    let client: Looker = look::config(pipeline).create_with_context(Quiet::default()).map_err(|error| {
+        Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error)))
+    })?;
+    let at = &pipeline.source.brokers;
     let mut backoff = super::shared::Backoff::new(&pipeline.retry);
     loop {
-        let patience = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(500), CALL);
-        match client.inner().fetch_metadata(None, patience) {
+        let patience = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(500), ASK);
+        let error = match client.fetch_metadata(None, patience) {
             Ok(metadata) => {
                 let known = metadata.topics().iter().filter(|topic| topic.error().is_none());
                 return Ok(known.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect());
             }
-            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication) => {
-                return Err(Unreachable::Refused(format!("Kafka refuses the login: {error}")));
-            }
-            Err(error) => {
-                let at = &pipeline.source.brokers;
-                if Instant::now() >= until {
-                    return Err(Unreachable::Away(format!("Kafka at {at} cannot be reached: {error}")));
-                }
-                tracing::warn!(%error, "Kafka is not there yet");
-                std::thread::sleep(backoff.next_wait().min(until.saturating_duration_since(Instant::now())));
-            }
+            Err(error) => look::trouble(&client, &error),
+        };
+        if error.refused.is_some() {
+            return Err(Unreachable::Refused(format!("Kafka at {at} refuses us: {}", error.why)));
         }
+        if Instant::now() >= until {
+            return Err(Unreachable::Away(format!("Kafka at {at} cannot be reached: {}", error.why)));
+        }
+        tracing::warn!(error = error.why, "Kafka is not there yet");
+        std::thread::sleep(backoff.next_wait().min(until.saturating_duration_since(Instant::now())));
     }
 }
 
