@@ -105,6 +105,18 @@ impl Case {
         self.write();
     }
 
+    /// The same pipeline and database in a folder of its own, with this one's files.
+    #[must_use]
+    pub fn again(&self) -> Case {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(self.folder()).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+        let database = self.database.again();
+        Case { name: self.name.clone(), kafka: self.kafka.clone(), database, pipeline: self.pipeline.clone(), folder }
+    }
+
     /// Writes pipeline.yaml.
     pub fn write(&self) {
         self.put("pipeline.yaml", self.pipeline.to_string().as_bytes());

@@ -25,6 +25,12 @@ impl Database {
         database
     }
 
+    /// The same database once more.
+    #[must_use]
+    pub fn again(&self) -> Database {
+        Database { runtime: runtime(), url: self.url.clone() }
+    }
+
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -61,6 +67,34 @@ impl Database {
     /// One text a row.
     pub fn texts(&self, sql: &str) -> Vec<String> {
         self.rows(sql).iter().map(|row| row.get(0)).collect()
+    }
+}
+
+/// A transaction that stays open, with its locks, until this is dropped.
+pub struct Held {
+    runtime: Runtime,
+    connection: Option<PgConnection>,
+}
+
+impl Database {
+    /// Opens a transaction, runs a statement in it and leaves it so.
+    pub fn hold(&self, sql: &str) -> Held {
+        let runtime = runtime();
+        let connection = runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {sql}"))).execute(&mut connection).await.unwrap();
+            connection
+        });
+        Held { runtime, connection: Some(connection) }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // It may be gone already; then so are its locks.
+            drop(self.runtime.block_on(connection.close()));
+        }
     }
 }
 

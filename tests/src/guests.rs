@@ -18,13 +18,17 @@ pub struct Guest {
     pub revision: u8,
     /// What `init` complains of, if it does.
     pub init_fails: Option<&'static str>,
+    /// Whether it minds `act: r`.
+    pub rejects: bool,
+    /// Turns of an empty loop for each event; a hundred thousand take some 0.1 ms.
+    pub spins: u32,
     /// Laid over the manifest.
     pub manifest: Value,
 }
 
 impl Guest {
     pub fn revision(revision: u8) -> Guest {
-        Guest { revision, init_fails: None, manifest: json!({}) }
+        Guest { revision, init_fails: None, rejects: true, spins: 0, manifest: json!({}) }
     }
 }
 
@@ -82,12 +86,15 @@ const CODE: &str = r#"
     (call $set_header (i32.const 264) (i32.const 8) (i32.const 280) (i32.const DIGITS))
     (call $emit (i32.const 0) (local.get $at) (i32.add (local.get $length) (i32.const 2))))
   (func $event (param $i i32) (result i32)
-    (local $act i32)
+    (local $act i32) (local $spins i32)
+    (local.set $spins (i32.const SPINS))
+    (loop $spin
+      (if (local.get $spins) (then (local.set $spins (i32.sub (local.get $spins) (i32.const 1))) (br $spin))))
     (call $header (i32.const 256) (i32.const 3) (i32.const 128))
     (if (i32.load8_u (i32.const 128)) (then (local.set $act (i32.load8_u (i32.load (i32.const 132))))))
     (block $unknown (block $explained (block $panic (block $trap (block $loop (block $memory (block $stack (block $output
     (block $return (block $emit_and_pass (block $empty (block $started (block $verdict (block $drop (block $gone
-      (br_if $explained (i32.eq (local.get $act) (i32.const 0x72 (; r ;))))
+      (br_if $explained (i32.and (i32.const REJECTS) (i32.eq (local.get $act) (i32.const 0x72 (; r ;)))))
       (br_if $panic (i32.eq (local.get $act) (i32.const 0x66 (; f ;))))
       (br_if $trap (i32.eq (local.get $act) (i32.const 0x74 (; t ;))))
       (br_if $loop (i32.eq (local.get $act) (i32.const 0x6c (; l ;))))
@@ -139,6 +146,7 @@ const CODE: &str = r#"
 pub fn component(guest: &Guest) -> Vec<u8> {
     let digits = guest.revision.to_string();
     let code = CODE.replace("REVISION", &digits).replace("DIGITS", &digits.len().to_string());
+    let code = code.replace("REJECTS", &u8::from(guest.rejects).to_string()).replace("SPINS", &guest.spins.to_string());
     let init = match guest.init_fails {
         Some(message) => format!(
             r#"(data (i32.const 512) "{message}")

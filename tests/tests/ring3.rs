@@ -6,6 +6,12 @@
 )]
 
 mod ring3 {
+    mod edges;
     mod happy;
+    mod journey;
+    mod limits;
+    mod outage;
     mod scenarios;
+    mod secure;
+    mod start;
 }

@@ -83,6 +83,7 @@ pub struct Signal(&'static str);
 
 impl Signal {
     pub const CONT: Signal = Signal("CONT");
+    pub const HUP: Signal = Signal("HUP");
     pub const INT: Signal = Signal("INT");
     pub const KILL: Signal = Signal("KILL");
     pub const QUIT: Signal = Signal("QUIT");

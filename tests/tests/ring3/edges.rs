@@ -1,0 +1,105 @@
+//! Signals, health, status: what an operator's tools see.
+
+use serde_json::{Value, json};
+use tollgate_tests::case::{Case, PARTITIONS};
+use tollgate_tests::events;
+use tollgate_tests::guests::{self, Guest};
+use tollgate_tests::kafka::Record;
+use tollgate_tests::wait_for;
+use xtask::process::Signal;
+
+fn events(count: usize) -> Vec<Record> {
+    (0..count)
+        .map(|n| {
+            let record = Record::new("k", events::encode(&json!({ "id": format!("{n}") })));
+            Record { partition: i32::try_from(n).unwrap() % PARTITIONS, ..record }
+        })
+        .collect()
+}
+
+#[test]
+fn sigterm_drains_and_leaves_the_group() {
+    let case = Case::new("sigterm").guest(&Guest::revision(1)).setup();
+    case.kafka.produce(&case.source(), &events(40_000));
+    let engine = case.run();
+    wait_for("the first commit", || (engine.metric("tollgate_events_total", "") > 0.0).then_some(()));
+    engine.stop();
+    // What it had begun is whole: both sides stand at the same offsets.
+    let rows = case.database.rows("SELECT next_off FROM tollgate.progress ORDER BY partition");
+    let rows: Vec<Option<i64>> = rows.iter().map(|row| sqlx::Row::get(row, 0)).collect();
+    assert_eq!(rows, case.kafka.committed(&case.name, &case.source(), PARTITIONS).unwrap());
+    // It has left: a successor needs no session timeout to have everything.
+    let case = case.set("/source/session_timeout", json!("60s"));
+    let began = std::time::Instant::now();
+    let next = case.run();
+    next.ready();
+    case.settled(&[10_000; 4]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(40), "the successor waited {:?}", began.elapsed());
+    next.stop();
+    assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE n = 1"), 40_000);
+    assert_eq!(case.kafka.read(&case.output()).len(), 40_000);
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let case = Case::new("twice").setup();
+    let engine = case.run();
+    engine.ready();
+    // A drain that cannot end: the progress rows are locked.
+    case.kafka.produce(&case.source(), &events(10));
+    case.settled(&[3, 3, 2, 2]);
+    let blocker = case.database.hold("LOCK TABLE tollgate.progress IN ACCESS EXCLUSIVE MODE");
+    case.kafka.produce(&case.source(), &events(10));
+    wait_for("the lane to wait for the lock", || {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        (case.database.number(waiting) > 0).then_some(())
+    });
+    engine.signal(Signal::TERM);
+    engine.logged("a second signal stops at once");
+    assert!(engine.running());
+    engine.signal(Signal::TERM);
+    assert_eq!(engine.wait().code(), Some(130));
+    drop(blocker);
+    case.drain();
+    assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE n = 1"), 20);
+}
+
+#[test]
+fn sighup_swaps_and_status_shows_what_runs() {
+    let case = Case::new("sighup").guest(&Guest::revision(1)).setup();
+    let engine = case.run();
+    engine.ready();
+    assert_eq!(engine.get("/healthz"), (200, "ok\n".to_owned()));
+    let before = engine.status();
+    assert_eq!(before["pipeline"], json!(case.name));
+    assert_eq!(before["revision"]["transforms"][0]["version"], json!("0.1.1"));
+    case.put("guest.wasm", &guests::component(&Guest::revision(2)));
+    assert!(Signal::HUP.send(engine.id()));
+    wait_for("the swap", || (engine.status()["revision"]["number"] == json!(1)).then_some(()));
+    let after = engine.status();
+    assert_eq!(after["revision"]["transforms"][0]["version"], json!("0.1.2"));
+    assert_ne!(after["revision"]["digest"], before["revision"]["digest"]);
+    let status = case.tollgate(&["status", "pipeline.yaml", "--url", engine.url(), "--output", "json"], &[]);
+    assert!(status.wait().success(), "{}", status.log());
+    let shown: Value = serde_json::from_str(&status.stdout()).unwrap();
+    let digest = after["revision"]["digest"].as_str().unwrap();
+    assert!(shown["result"].to_string().contains(digest), "{shown}");
+    engine.stop();
+}
+
+#[test]
+fn a_spare_member_is_ready_too() {
+    let case = Case::new("spare").setup();
+    let members: Vec<_> = (0..=PARTITIONS).map(|_| case.run()).collect();
+    members.iter().for_each(tollgate_tests::engine::Engine::ready);
+    wait_for("each but one to have a partition", || {
+        let shares: Vec<f64> = members.iter().map(|m| m.metric("tollgate_partitions_assigned", "")).collect();
+        (shares.iter().filter(|share| **share == 1.0).count() == members.len() - 1).then_some(())
+    });
+    members.iter().for_each(tollgate_tests::engine::Engine::ready);
+    case.kafka.produce(&case.source(), &events(40));
+    case.settled(&[10; 4]);
+    members.into_iter().for_each(tollgate_tests::engine::Engine::stop);
+    assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE n = 1"), 40);
+}
