@@ -92,7 +92,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
 
 fn list(args: &List) -> Result<Success, Failure> {
     let pipeline = args.which.load()?;
-    let mut groups = groups::groups(&pipeline, args.which.reason.as_deref(), args.which.since())?;
+    let mut groups = groups::groups(&pipeline, args.which.reason.as_deref(), args.which.since(), &read::bar())?;
     let total: u64 = groups.iter().map(|group| group.count).sum();
     let reasons = groups.len();
     groups.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));

@@ -136,7 +136,7 @@ impl Running {
         let found = sqlx::query(AssertSqlSafe(select)).fetch_all(&mut connection).await.map_err(failed)?;
         let sample: Result<Vec<Vec<String>>, sqlx::Error> =
             found.iter().map(|row| (0..columns.len()).map(|column| row.try_get(column)).collect()).collect();
-        let dead_letters = tokio::task::block_in_place(|| groups(&stage.pipeline, None, None))?;
+        let dead_letters = tokio::task::block_in_place(|| groups(&stage.pipeline, None, None, &ProgressBar::hidden()))?;
         let transforms = self.engine.as_ref().map(|engine| {
             let revision = engine.shared.revision.load();
             revision.transforms.iter().map(|info| (info.name.clone(), info.version.clone())).collect()

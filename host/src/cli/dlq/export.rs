@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::Which;
 use super::groups::FOREIGN;
-use super::read::{header, read};
+use super::read::{bar, header, read};
 use crate::cli::Success;
 use crate::config::{Encoding, Pipeline, Schema};
 use crate::error::Failure;
@@ -52,7 +52,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     };
     let mut out = BufWriter::new(out);
     let mut count = 0;
-    let done = read(&pipeline, args.which.since(), |letter| {
+    let done = read(&pipeline, args.which.since(), &bar(), |letter| {
         let line = line(letter, &pipeline, &message);
         if args.which.reason.as_ref().is_some_and(|reason| line["reason"] != json!(reason)) {
             return ControlFlow::Continue(());

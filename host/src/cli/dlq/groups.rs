@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use indicatif::ProgressBar;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use serde::Serialize;
 
@@ -105,9 +106,14 @@ impl Groups {
 ///
 /// # Errors
 /// As [`read`].
-pub fn groups(pipeline: &Pipeline, reason: Option<&str>, since: Option<i64>) -> Result<Vec<Group>, Failure> {
+pub fn groups(
+    pipeline: &Pipeline,
+    reason: Option<&str>,
+    since: Option<i64>,
+    bar: &ProgressBar,
+) -> Result<Vec<Group>, Failure> {
     let mut groups = Groups::default();
-    read(pipeline, since, |letter| {
+    read(pipeline, since, bar, |letter| {
         let facts = Facts::of(letter);
         if reason.is_none_or(|reason| reason == facts.reason) {
             groups.add(facts);

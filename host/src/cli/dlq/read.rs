@@ -30,12 +30,13 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub fn read(
     pipeline: &Pipeline,
     since: Option<i64>,
+    bar: &ProgressBar,
     mut visit: impl FnMut(&BorrowedMessage<'_>) -> ControlFlow<Failure>,
 ) -> Result<(), Failure> {
     let consumer = consumer(pipeline)?;
     let mut open = open(pipeline, &consumer, since)?;
     let total: i64 = open.values().map(|span| span.end - span.begin).sum();
-    let bar = bar(u64::try_from(total).unwrap_or_default());
+    bar.set_length(u64::try_from(total).unwrap_or_default());
     let mut last = Instant::now();
     while !open.is_empty() {
         let Some(polled) = consumer.poll(POLL) else {
@@ -162,8 +163,8 @@ fn away(pipeline: &Pipeline, why: &str) -> Failure {
 }
 
 /// On stderr where that is a terminal, nowhere otherwise.
-fn bar(total: u64) -> ProgressBar {
-    let bar = ProgressBar::new(total);
+pub fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
     // Without the template the bar has another form, and nothing else is lost.
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} dead letters") {
         bar.set_style(style);
