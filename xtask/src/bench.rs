@@ -50,7 +50,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let options = parse(&args.rest)?;
     say::to_stderr();
     check::check(project, Uses::Kafka, options.install)?;
-    check::foretell(project, "measure, about half an hour for all three parts");
+    check::foretell(project, "measure, about twenty minutes for all three parts");
     succeed("the build of the bench", &mut project.cargo(&BUILD))?;
     let work = project.cache.folder("bench")?;
     let component = component(project, &work)?;
