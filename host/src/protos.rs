@@ -44,13 +44,25 @@ impl ProtosError {
 /// # Errors
 /// The first file that cannot be read or compiled, with its place and what to do.
 pub fn load(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
+    load_as(paths, false)
+}
+
+/// As [`load`], with comments and the place of every element kept: for those who show contracts to people.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_sources(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
+    load_as(paths, true)
+}
+
+fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosError> {
     let mut pool = DescriptorPool::new();
     for path in paths {
         let set = if path.is_dir() {
-            compile(&[path], &proto_files(path)?)?
+            compile(&[path], &proto_files(path)?, sources)?
         } else if is_proto(path) {
             std::fs::metadata(path).map_err(|source| ProtosError::Unreadable { path: path.clone(), source })?;
-            compile_alone(path)?
+            compile_alone(path, sources)?
         } else {
             let bytes = std::fs::read(path).map_err(|source| ProtosError::Unreadable { path: path.clone(), source })?;
             pool.decode_file_descriptor_set(bytes.as_slice())
@@ -58,7 +70,7 @@ pub fn load(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
             continue;
         };
         // Files that two paths share (google's, or a common folder) are taken once.
-        pool.add_file_descriptor_set(set).map_err(|error| ProtosError::Invalid {
+        pool.decode_file_descriptor_set(set.as_slice()).map_err(|error| ProtosError::Invalid {
             place: format!("{error:?}"),
             advice: "two of the named paths define this differently; keep one of them",
         })?;
@@ -89,11 +101,11 @@ fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, ProtosError> {
     if files.is_empty() { Err(ProtosError::EmptyFolder { path: folder.to_path_buf() }) } else { Ok(files) }
 }
 
-fn compile_alone(file: &Path) -> Result<prost_types::FileDescriptorSet, ProtosError> {
+fn compile_alone(file: &Path, sources: bool) -> Result<Vec<u8>, ProtosError> {
     let mut first = None;
     for root in file.ancestors().skip(1) {
         let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-        match compile(&[root], &[file]) {
+        match compile(&[root], &[file], sources) {
             Ok(set) => return Ok(set),
             // The file's own folder gives the clearest message.
             Err(error) => first = first.or(Some(error)),
@@ -102,14 +114,12 @@ fn compile_alone(file: &Path) -> Result<prost_types::FileDescriptorSet, ProtosEr
     Err(first.unwrap_or(ProtosError::Nothing))
 }
 
-fn compile(
-    roots: &[impl AsRef<Path>],
-    files: &[impl AsRef<Path>],
-) -> Result<prost_types::FileDescriptorSet, ProtosError> {
+/// A descriptor set in bytes: the structs of prost-types would lose the options that are extensions, such as buf.validate's.
+fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool) -> Result<Vec<u8>, ProtosError> {
     let mut compiler = protox::Compiler::new(roots).map_err(|error| invalid(&error))?;
-    compiler.include_imports(true).include_source_info(false);
+    compiler.include_imports(true).include_source_info(sources);
     compiler.open_files(files).map_err(|error| invalid(&error))?;
-    Ok(compiler.file_descriptor_set())
+    Ok(compiler.encode_file_descriptor_set())
 }
 
 fn invalid(error: &protox::Error) -> ProtosError {
