@@ -5,10 +5,12 @@
 //! [`Contract::transcode_json`] brings JSON to the same wire bytes, [`Contract::to_json`] shows them as text.
 
 mod check;
+pub mod compat;
 mod contract;
 mod digest;
 mod error;
 mod fields;
+pub mod frame;
 mod json;
 mod plan;
 mod policies;
