@@ -1,6 +1,6 @@
 //! From a checked configuration to everything that the threads need. May connect, spawns nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -224,20 +224,45 @@ pub fn admin(pipeline: &Pipeline) -> Result<AdminClient<DefaultClientContext>, U
         .map_err(|error| Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error))))
 }
 
-/// `max.message.bytes` of the topics that are produced to.
-pub async fn topic_bytes(pipeline: &Pipeline) -> Result<BTreeMap<String, usize>, Unreachable> {
+/// What the settings of the topics that are produced to mean for a record.
+#[derive(Debug, Default)]
+pub struct Targets {
+    /// `max.message.bytes`.
+    pub bytes: BTreeMap<String, usize>,
+    /// Those with `compact` in their `cleanup.policy`.
+    pub compacted: BTreeSet<String>,
+}
+
+/// Asks Kafka for them. What it does not tell (the embedded broker, no right to ask) is as by Kafka's defaults.
+pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let client = admin(pipeline)?;
     let produced: Vec<String> = topics(pipeline).into_iter().skip(1).map(|(topic, _)| topic).collect();
     let resources: Vec<_> = produced.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let options = AdminOptions::new().request_timeout(Some(CALL));
-    let mut bytes = BTreeMap::new();
-    let described = client.describe_configs(resources.iter(), &options).await;
-    for (topic, config) in produced.iter().zip(described.unwrap_or_default()) {
-        // A broker that does not say (the embedded one, or no right to ask) has Kafka's default.
-        let most = config.ok().and_then(|config| config.get("max.message.bytes")?.value.clone()?.parse().ok());
-        bytes.insert(topic.clone(), most.unwrap_or(DEFAULT_MESSAGE_BYTES));
+    let described = client.describe_configs(resources.iter(), &options).await.unwrap_or_default();
+    let mut described = described.into_iter();
+    let mut targets = Targets::default();
+    for topic in produced {
+        let config = described.next().and_then(Result::ok);
+        let setting = |name| config.as_ref().and_then(|config| config.get(name)?.value.as_deref());
+        let most = setting("max.message.bytes").and_then(|bytes| bytes.parse().ok());
+        if setting("cleanup.policy").is_some_and(|policy| policy.split(',').any(|word| word.trim() == "compact")) {
+            targets.compacted.insert(topic.clone());
+        }
+        targets.bytes.insert(topic, most.unwrap_or(DEFAULT_MESSAGE_BYTES));
     }
-    Ok(bytes)
+    Ok(targets)
+}
+
+/// Compaction keeps one record for each key: of two letters about one key, the later one would replace the earlier.
+pub fn compacted_letters(pipeline: &Pipeline, targets: &Targets) -> Option<String> {
+    let topic = &pipeline.dead_letter.topic;
+    targets.compacted.contains(topic).then(|| {
+        format!(
+            "topic {topic} (dead_letter.topic) is compacted: it would lose dead letters, and takes none without a key; \
+             set its cleanup.policy to delete"
+        )
+    })
 }
 
 /// Kafka's default for `max.message.bytes`.
@@ -262,6 +287,8 @@ pub async fn build(pipeline: Arc<Pipeline>) -> Result<Shared, Failure> {
     let existing = tokio::task::block_in_place(|| kafka(&pipeline, until))?;
     let mut problems = missing_topics(&pipeline, &existing);
     problems.extend(too_few_partitions(&pipeline, &existing));
+    let targets = targets(&pipeline).await?;
+    problems.extend(compacted_letters(&pipeline, &targets));
     problems.extend(missing_schema(&mut connection).await.map_err(database)?);
     let table = match Table::check(&mut connection, &pipeline.postgres, &output).await {
         Ok(table) => Some(table),
@@ -274,9 +301,10 @@ pub async fn build(pipeline: Arc<Pipeline>) -> Result<Shared, Failure> {
     let Some(table) = table.filter(|_| problems.is_empty()) else {
         return Err(Failure::configuration("environment.incomplete", problems.join("\n")));
     };
-    let topic_bytes = topic_bytes(&pipeline).await?;
+    let Targets { bytes: topic_bytes, compacted } = targets;
     let sizes = sizes(&topic_bytes);
-    let gate = Gate { pipeline: Arc::clone(&pipeline), contract: input, output, output_key, table, topic_bytes };
+    let gate =
+        Gate { pipeline: Arc::clone(&pipeline), contract: input, output, output_key, table, topic_bytes, compacted };
     let owner = super::owner(&pipeline);
     Ok(Shared::new(pipeline, gate, revision, sandbox, owner, sizes))
 }

@@ -1,12 +1,13 @@
 //! From records to decisions: contract, transforms, output contract, row. Nothing here is visible outside yet.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tollgate_contract::{Contract, Fields, Rejection, Slot};
 use tollgate_sandbox::{BatchMeta, Bytes, Chain, Events, Outcome, Output, Results, RunError};
 
+use super::produce::key_text;
 use crate::config::{Encoding, Pipeline, Tombstones};
 use crate::limits;
 use crate::position::Partition;
@@ -25,6 +26,8 @@ pub struct Gate {
     pub table: Table,
     /// Bytes that each topic's records may have.
     pub topic_bytes: BTreeMap<String, usize>,
+    /// Topics that Kafka compacts: they take no record without a key.
+    pub compacted: BTreeSet<String>,
 }
 
 /// What a swap changes.
@@ -359,6 +362,7 @@ impl<'a> Effects<'a> {
     fn write(&self, output: &Resolved<'a>, fields: &mut Fields<'a>, rows: &mut Rows) -> Result<(), Box<Reason>> {
         self.fits_topic(output)?;
         let Some(payload) = output.payload else {
+            self.has_key(output, None)?;
             return delete(self.gate, output.key, rows);
         };
         self.gate.output.check(payload, fields).map_err(|rejection| {
@@ -370,6 +374,7 @@ impl<'a> Effects<'a> {
             }
             reason
         })?;
+        self.has_key(output, Some(fields))?;
         let header = |name: &str| {
             let own = output.headers.iter().rev().find(|(header, _)| header == name);
             own.map(|(_, value)| value.as_slice()).or_else(|| self.batch.header(self.record, name))
@@ -387,6 +392,18 @@ impl<'a> Effects<'a> {
         self.gate.table.write(&self.gate.output, fields, &view, &mut row).map_err(misfit)?;
         row.finish();
         Ok(())
+    }
+
+    /// The broker would refuse the whole batch for one record without a key, however often it is sent.
+    fn has_key(&self, output: &Resolved<'_>, fields: Option<&Fields<'_>>) -> Result<(), Box<Reason>> {
+        let Some(topic) = output.topic.filter(|topic| self.gate.compacted.contains(*topic)) else { return Ok(()) };
+        let field = self.gate.output_key.zip(fields).and_then(|(slot, fields)| key_text(fields.get(slot)));
+        if output.key.is_some() || field.is_some() {
+            return Ok(());
+        }
+        let message =
+            format!("the output has no key, and topic {topic} is compacted, so it takes no record without one");
+        Err(Reason::new(Stage::Output, "output-key-missing", message))
     }
 
     fn fits_topic(&self, output: &Resolved<'_>) -> Result<(), Box<Reason>> {

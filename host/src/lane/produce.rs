@@ -129,7 +129,7 @@ impl Produce<'_> {
 }
 
 /// A field as a record key.
-fn key_text(value: Value<'_>) -> Option<String> {
+pub(super) fn key_text(value: Value<'_>) -> Option<String> {
     Some(match value {
         Value::Bool(value) => value.to_string(),
         Value::I32(value) | Value::Enum(value) => value.to_string(),

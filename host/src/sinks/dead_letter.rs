@@ -74,6 +74,7 @@ pub const CODES: &[&str] = &[
     "delete-not-possible",
     "output-contract",
     "output-too-large",
+    "output-key-missing",
     "unknown-route",
 ];
 

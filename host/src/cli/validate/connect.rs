@@ -24,7 +24,12 @@ const POSTGRES_AWAY: &str = "postgres.unreachable";
 
 /// Adds what the servers say. Each is asked whether or not the other answers.
 pub async fn connected(pipeline: &Pipeline, report: &mut Report) {
-    check_kafka(pipeline, report);
+    if check_kafka(pipeline, report)
+        && let Ok(targets) = build::targets(pipeline).await
+        && let Some(message) = build::compacted_letters(pipeline, &targets)
+    {
+        report.error(pipeline, "kafka.compacted", "dead_letter.topic", message);
+    }
     check_postgres(pipeline, report).await;
 }
 
@@ -34,17 +39,19 @@ pub fn only_unreachable(report: &Report) -> bool {
     errors.peek().is_some() && errors.all(|finding| [KAFKA_AWAY, POSTGRES_AWAY].contains(&finding.code))
 }
 
-fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
+/// Returns whether Kafka answered.
+fn check_kafka(pipeline: &Pipeline, report: &mut Report) -> bool {
     // A consumer: asked by a producer, a broker may create the topic.
     let made: Result<Looker, KafkaError> = look::config(pipeline).create_with_context(Quiet::default());
     let consumer = match made {
         Ok(consumer) => consumer,
         Err(error) => {
             let message = format!("the Kafka client cannot be made: {error}");
-            return report.error(pipeline, "kafka.setting", "source", message);
+            report.error(pipeline, "kafka.setting", "source", message);
+            return false;
         }
     };
-    let Err(error) = ask_kafka(pipeline, &consumer, report) else { return };
+    let Err(error) = ask_kafka(pipeline, &consumer, report) else { return true };
     let trouble = look::trouble(&consumer, &error);
     if trouble.refused.is_some() {
         let message = format!("Kafka refuses this client: {}", trouble.why);
@@ -53,6 +60,7 @@ fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
         let message = format!("Kafka at {} cannot be reached: {}", pipeline.source.brokers, trouble.why);
         report.error(pipeline, KAFKA_AWAY, "source.brokers", message);
     }
+    false
 }
 
 fn ask_kafka(pipeline: &Pipeline, consumer: &Looker, report: &mut Report) -> Result<(), KafkaError> {
