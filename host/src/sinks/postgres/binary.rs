@@ -56,11 +56,20 @@ pub fn text(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
 /// jsonb's binary form is a version byte and the text.
 pub fn jsonb(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
     // A NUL escaped in JSON is text to us and an error to jsonb.
-    if value.contains("\\u0000") {
+    if has_escaped_nul(value) {
         return Err(Unfit::Nul);
     }
     out.push(1);
     text(value, out)
+}
+
+/// Whether valid JSON holds the escape of a NUL. In `"\\u0000"` the backslash itself is escaped, and digits follow.
+fn has_escaped_nul(json: &str) -> bool {
+    let bytes = json.as_bytes();
+    json.match_indices("\\u0000").any(|(at, _)| {
+        let before = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        before % 2 == 0
+    })
 }
 
 /// The sixteen bytes of a UUID in its usual spelling, hyphens optional.
@@ -252,6 +261,23 @@ mod tests {
         let sign = if sign == 0x4000 { "-" } else { "" };
         let whole = if whole.is_empty() { "0" } else { whole };
         if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+    }
+
+    #[test]
+    fn only_a_real_escape_of_nul_is_refused_by_jsonb() {
+        for (json, legal) in [
+            (r#""\u0000""#, false),
+            (r#""a\\\u0000""#, false),
+            (r#"{"a":["\\u0000","\u0000"]}"#, false),
+            (r#""\\u0000""#, true),
+            (r#""\\\\u0000""#, true),
+            (r#""C:\\u0000\u00e9""#, true),
+            ("0", true),
+        ] {
+            let mut out = Vec::new();
+            assert_eq!(jsonb(json, &mut out).is_ok(), legal, "{json}");
+            assert_eq!(out.len(), if legal { json.len() + 1 } else { 0 }, "{json}");
+        }
     }
 
     fn from_f64(value: f64, scale: u16) -> String {
