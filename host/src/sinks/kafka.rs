@@ -26,6 +26,9 @@ const CALL: Duration = Duration::from_secs(10);
 /// How long what is on its way may take to arrive before a transaction is given up without waiting for it.
 const PURGE: Duration = Duration::from_secs(1);
 
+/// Between two looks at the delivery reports: a batch takes some milliseconds, and a look some microseconds.
+const LOOK: Duration = Duration::from_micros(250);
+
 /// A record to produce.
 #[derive(Debug, Clone, Copy)]
 pub struct Letter<'a> {
@@ -144,7 +147,7 @@ impl Producer {
             };
             match error {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) if begun.elapsed() < CALL => {
-                    self.inner.poll(Duration::from_millis(1));
+                    self.look_again();
                     record = back;
                 }
                 KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
@@ -168,7 +171,7 @@ impl Producer {
                     deadline.as_secs()
                 )));
             }
-            self.inner.poll(Duration::from_millis(1));
+            self.look_again();
         }
         let reports = self.inner.context();
         if reports.failed.swap(0, Ordering::AcqRel) > 0 {
@@ -209,10 +212,17 @@ impl Producer {
         self.inner.purge(PurgeConfig::default().queue());
         let begun = Instant::now();
         while self.inner.in_flight_count() > 0 && begun.elapsed() < PURGE {
-            self.inner.poll(Duration::from_millis(1));
+            self.look_again();
         }
         let done = self.retried(|| self.inner.abort_transaction(CALL));
         done.map_err(|error| Error::Open(error.to_string()))
+    }
+
+    /// Serves the delivery reports after a short sleep. rdkafka's own `poll` with a time always takes that time, and spins
+    /// through its last millisecond.
+    fn look_again(&self) {
+        std::thread::sleep(LOOK);
+        self.inner.poll(Duration::ZERO);
     }
 
     fn retried(&self, call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Error> {
