@@ -11,6 +11,7 @@
 pub mod build;
 pub mod keeper;
 pub mod limit;
+pub mod pause;
 pub mod reload;
 pub mod shared;
 

@@ -64,6 +64,7 @@ pub struct Metrics {
     takeover: Histogram,
     lag: Family<PartitionLabels, Gauge>,
     committed: Mutex<BTreeMap<Partition, NextOffset>>,
+    exhausted: Mutex<BTreeMap<Partition, NextOffset>>,
     poll_interval: Gauge<f64, AtomicU64>,
     last_batch: Family<LaneLabels, Gauge<f64, AtomicU64>>,
     dead_letter_depth: Gauge,
@@ -105,6 +106,7 @@ impl Default for Metrics {
             takeover: seconds(0.001),
             lag: Family::default(),
             committed: Mutex::default(),
+            exhausted: Mutex::default(),
             poll_interval: Gauge::default(),
             last_batch: Family::default(),
             dead_letter_depth: Gauge::default(),
@@ -248,6 +250,7 @@ impl Metrics {
             committed.retain(|partition, _| !partitions.contains(partition));
         }
         for partition in partitions {
+            self.exhausted(*partition, None);
             self.lag.remove(&PartitionLabels { partition: i64::from(partition.0) });
         }
     }
@@ -257,7 +260,20 @@ impl Metrics {
         self.committed.lock().map(|committed| committed.clone()).unwrap_or_default()
     }
 
-    pub fn lag(&self, partition: Partition, records: i64) {
+    /// Where the fetch met the partition's end; `None` once it has gone on.
+    pub fn exhausted(&self, partition: Partition, position: Option<NextOffset>) {
+        if let Ok(mut exhausted) = self.exhausted.lock() {
+            match position {
+                Some(position) => exhausted.insert(partition, position),
+                None => exhausted.remove(&partition),
+            };
+        }
+    }
+
+    /// `next` is committed, and the partition ends at `end`, markers and holes included.
+    pub fn lag(&self, partition: Partition, next: NextOffset, end: NextOffset) {
+        let exhausted = self.exhausted.lock().is_ok_and(|exhausted| exhausted.get(&partition) == Some(&next));
+        let records = if exhausted { 0 } else { (end.0 - next.0).max(0) };
         self.lag.get_or_create(&PartitionLabels { partition: i64::from(partition.0) }).set(records);
     }
 
@@ -295,5 +311,26 @@ impl Metrics {
                 digest: digest.to_owned(),
             })
             .set(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_at_the_end_are_no_lag() {
+        let metrics = Metrics::default();
+        let partition = Partition(0);
+        let lag = |next| {
+            metrics.lag(partition, NextOffset(next), NextOffset(10));
+            metrics.lag.get_or_create(&PartitionLabels { partition: 0 }).get()
+        };
+        assert_eq!(lag(8), 2);
+        metrics.exhausted(partition, Some(NextOffset(8)));
+        assert_eq!(lag(8), 0, "the fetch met the end there");
+        assert_eq!(lag(7), 3, "a record is fetched and not committed");
+        metrics.exhausted(partition, None);
+        assert_eq!(lag(8), 2, "there is more");
     }
 }

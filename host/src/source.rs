@@ -15,6 +15,7 @@
 pub mod authorised;
 pub mod batch;
 pub mod client;
+pub mod ends;
 pub mod poll;
 pub mod rebalance;
 pub mod takeover;

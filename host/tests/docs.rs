@@ -11,7 +11,7 @@ use std::time::Duration;
 use tollgate::config::Pipeline;
 use tollgate::engine::build;
 use tollgate::metrics::Metrics;
-use tollgate::position::Partition;
+use tollgate::position::{NextOffset, Partition};
 use tollgate::sinks::dead_letter;
 use tollgate_contract::ReasonCode;
 use tollgate_sandbox::FailureCode;
@@ -176,7 +176,7 @@ fn exposed() -> Listed {
     metrics.verdicts(&BTreeMap::from([(("reject", "undecodable"), 1)]));
     metrics.stage("decide", Duration::ZERO);
     metrics.batch(0, 1, Duration::ZERO);
-    metrics.lag(Partition(0), 1);
+    metrics.lag(Partition(0), NextOffset(0), NextOffset(1));
     metrics.swapped(true, 1);
     metrics.describe("payments", "digest");
     let text = metrics.encode();

@@ -13,6 +13,7 @@ use crate::admin;
 use crate::config::Pipeline;
 use crate::engine::{self, Engine, Shared, ThreadEnded, build, reload};
 use crate::error::Failure;
+use crate::source::ends::Ends;
 use crate::source::poll::Ended;
 
 #[derive(Debug, clap::Args)]
@@ -32,8 +33,8 @@ enum Event {
     Ended(Option<ThreadEnded>),
     Reload,
     Terminate,
-    /// Whether the end could be found out at all.
-    Drained(bool),
+    /// Whether the topic's ends could be found out, for a drain.
+    Ends(Result<(), String>),
 }
 
 /// # Errors
@@ -85,7 +86,7 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
     if args.watch {
         tokio::spawn(watch_files(Arc::clone(&shared), reload_sender));
     }
-    let mut drained = args.drain.then(|| tokio::spawn(wait_drained(Arc::clone(&shared))));
+    let mut ends = args.drain.then(|| find_ends(Arc::clone(&shared)));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tracing::info!(pipeline = shared.pipeline.name, digest = shared.revision.load().digest, "running");
     let result = loop {
@@ -94,7 +95,7 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
             Some(()) = reloads.recv() => Event::Reload,
             _ = terminate.recv() => Event::Terminate,
             _ = interrupt.recv() => Event::Terminate,
-            done = finished(&mut drained) => Event::Drained(done),
+            found = finished(&mut ends) => Event::Ends(found),
         };
         match event {
             Event::Ended(ended) => {
@@ -107,14 +108,13 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move { drop(reload::reload(&shared).await) });
             }
-            Event::Drained(found) => {
-                drained = None;
-                if !found {
-                    break Err(
-                        "the end of the topic cannot be found out, so nobody can say when it is drained".to_owned()
-                    );
+            Event::Ends(found) => {
+                ends = None;
+                if let Err(error) = found {
+                    break Err(format!(
+                        "the end of the topic cannot be found out, so nobody can say when it is drained: {error}"
+                    ));
                 }
-                shared.drain();
             }
             Event::Terminate if shared.draining() => {
                 tracing::warn!("stopping at once: what was not committed will be repeated");
@@ -208,37 +208,19 @@ fn stamps(shared: &Shared) -> Vec<Option<(SystemTime, u64)>> {
         .collect()
 }
 
-/// The drain's end; never, where none is asked for.
-async fn finished(task: &mut Option<tokio::task::JoinHandle<bool>>) -> bool {
+/// What became of the search for the ends; never, where none is under way.
+async fn finished(task: &mut Option<tokio::task::JoinHandle<Result<(), String>>>) -> Result<(), String> {
     match task {
-        Some(task) => task.await.unwrap_or(false),
+        Some(task) => task.await.unwrap_or_else(|error| Err(error.to_string())),
         None => std::future::pending().await,
     }
 }
 
-/// Waits until every partition of ours has reached the end that the topic had at the start.
-async fn wait_drained(shared: Arc<Shared>) -> bool {
-    let Some(ends) = tokio::task::block_in_place(|| ends(&shared)) else { return false };
-    loop {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let positions = shared.metrics.positions();
-        let ours = |(partition, next): (&crate::position::Partition, &crate::position::NextOffset)| {
-            ends.get(&partition.0).is_some_and(|(_, high)| next.0 >= *high)
-        };
-        if !positions.is_empty() && positions.iter().all(ours) {
-            return true;
-        }
-    }
-}
-
-fn ends(shared: &Shared) -> Option<std::collections::BTreeMap<i32, (i64, i64)>> {
-    let client = build::admin(&shared.pipeline).ok()?;
-    let topic = &shared.pipeline.source.topic;
-    let timeout = Duration::from_secs(10);
-    let metadata = client.inner().fetch_metadata(Some(topic), timeout).ok()?;
-    let partitions = metadata.topics().first()?.partitions();
-    let marks = partitions
-        .iter()
-        .map(|partition| Some((partition.id(), client.inner().fetch_watermarks(topic, partition.id(), timeout).ok()?)));
-    marks.collect()
+/// Tells the poll thread where the topic ends, so that it drains from there.
+fn find_ends(shared: Arc<Shared>) -> tokio::task::JoinHandle<Result<(), String>> {
+    tokio::task::spawn_blocking(move || {
+        let ends = Ends::settle(&shared.pipeline, || shared.draining()).map_err(|error| error.to_string())?;
+        shared.drain_at(ends);
+        Ok(())
+    })
 }

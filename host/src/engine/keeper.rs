@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnection;
 use super::Shared;
 use crate::config::{DeliveryMode, Pipeline};
 use crate::limits;
+use crate::position::NextOffset;
 use crate::progress::store::{self, Owner};
 use crate::sinks::postgres::connect;
 use crate::source::rebalance::Callbacks;
@@ -27,6 +28,13 @@ pub async fn take(
     let lanes = i32::try_from(pipeline.lanes).unwrap_or(i32::MAX);
     let slot = store::take_slot(&mut session, owner, lanes, limits::SLOTS, only).await?;
     Ok(slot.map(|slot| (session, slot)))
+}
+
+/// A new session in place of one that was lost: with the same slot, where the mode has one.
+async fn again(shared: &Shared) -> Result<Option<PgConnection>, sqlx::Error> {
+    let Some(slot) = shared.slot() else { return connect::open(&shared.pipeline, "keeper").await.map(Some) };
+    let taken = take(&shared.pipeline, &shared.owner, Some(slot)).await?;
+    Ok(taken.map(|(session, _)| session))
 }
 
 /// Runs until the process stops. `Err` says why the process must end.
@@ -47,8 +55,9 @@ async fn keep(
             break;
         }
         if !alive {
-            match take(&shared.pipeline, &shared.owner, shared.slot()).await {
-                Ok(Some((new, _))) => {
+            let silent = || Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+            match tokio::time::timeout(limits::STATEMENT_PATIENCE, again(shared)).await.unwrap_or_else(|_| silent()) {
+                Ok(Some(new)) => {
                     session = new;
                     alive = true;
                     tries = 0;
@@ -63,14 +72,11 @@ async fn keep(
             }
             continue;
         }
+        let mark = shared.pause_mark();
         let asked = store::paused(&mut session, &shared.pipeline.name);
         let asked = tokio::time::timeout(limits::CONNECT_PATIENCE, asked).await;
         match asked.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
-            Ok(stored) => match (stored, shared.paused()) {
-                (Some(reason), None) => shared.pause(reason),
-                (None, Some(_)) => shared.unpause(false),
-                (Some(_), Some(_)) | (None, None) => {}
-            },
+            Ok(stored) => shared.follow_pause(mark, stored),
             Err(error) => {
                 alive = false;
                 shared.hold_slot(shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce);
@@ -119,11 +125,11 @@ fn kafka(shared: &Shared, consumer: &BaseConsumer<Callbacks>, ticks: u32) {
     }
     if ticks.is_multiple_of(5) && consumer.context().connected() {
         for (partition, next) in shared.metrics.positions() {
-            // What librdkafka heard with its last fetch: no request of its own.
+            // The end for readers of committed records.
             if let Ok((_, high)) =
                 consumer.fetch_watermarks(&shared.pipeline.source.topic, partition.0, Duration::from_millis(500))
             {
-                shared.metrics.lag(partition, (high - next.0).max(0));
+                shared.metrics.lag(partition, next, NextOffset(high));
             }
         }
         dead_letters(shared, consumer);

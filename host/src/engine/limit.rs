@@ -84,10 +84,11 @@ impl Limit {
         }
     }
 
-    /// Begins a new window: after a resume or a swap, what was before says nothing.
+    /// Begins a new window, with the limit in force: after a resume or a swap, what was before says nothing.
     pub fn reset(&self) {
-        if let Ok(mut window) = self.window.lock() {
+        if let (Ok(mut window), Ok(mut suspended)) = (self.window.lock(), self.suspended.lock()) {
             window.clear();
+            *suspended = None;
         }
     }
 }
@@ -128,6 +129,14 @@ mod tests {
         limit.suspend();
         assert_eq!(limit.crossed(5_000, 5_000), None);
         assert!(limit.crossed_at(Instant::now() + Duration::from_secs(61), 5_000, 5_000).is_some());
+    }
+
+    #[test]
+    fn a_swap_ends_what_a_resume_allowed() {
+        let limit = limit();
+        limit.suspend();
+        limit.reset();
+        assert!(limit.crossed(5_000, 5_000).is_some());
     }
 
     #[test]

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tollgate_sandbox::Sandbox;
 
 use super::limit::Limit;
+use super::pause::{Followed, Mark, Pause};
 use crate::config::{Pipeline, Retry};
 use crate::lane::decide::{Gate, Revision};
 use crate::metrics::Metrics;
 use crate::progress::store::Owner;
 use crate::sinks::kafka::Sizes;
+use crate::source::ends::Ends;
 
 pub struct Shared {
     pub pipeline: Arc<Pipeline>,
@@ -32,9 +34,10 @@ pub struct Shared {
     stopping: AtomicBool,
     joined: AtomicBool,
     assignment: AtomicU64,
+    ends: OnceLock<Ends>,
     /// One reload at a time.
     pub reloading: tokio::sync::Mutex<()>,
-    paused: Mutex<Option<String>>,
+    pause: Mutex<Pause>,
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
 
@@ -64,8 +67,9 @@ impl Shared {
             stopping: AtomicBool::new(false),
             joined: AtomicBool::new(false),
             assignment: AtomicU64::new(0),
+            ends: OnceLock::new(),
             reloading: tokio::sync::Mutex::default(),
-            paused: Mutex::default(),
+            pause: Mutex::default(),
             troubles: Mutex::default(),
         }
     }
@@ -102,6 +106,15 @@ impl Shared {
 
     pub fn draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Drain once everything below these ends is through. The first word counts.
+    pub fn drain_at(&self, ends: Ends) {
+        self.ends.get_or_init(|| ends);
+    }
+
+    pub fn ends(&self) -> Option<&Ends> {
+        self.ends.get()
     }
 
     /// The threads beside the lanes end too.
@@ -163,15 +176,20 @@ impl Shared {
 
     /// Why the pipeline stands still, if it does.
     pub fn paused(&self) -> Option<String> {
-        self.paused.lock().ok().and_then(|paused| paused.clone())
+        self.locked_pause().reason().map(str::to_owned)
     }
 
+    /// To be taken before PostgreSQL is asked for the stored pause.
+    pub fn pause_mark(&self) -> Mark {
+        self.locked_pause().mark()
+    }
+
+    /// Stands still. The pause must be stored by now: the keeper lifts one that is not.
     pub fn pause(&self, reason: String) {
         tracing::error!(reason, "paused");
+        let mut pause = self.locked_pause();
+        pause.begin(reason);
         self.metrics.paused(true);
-        if let Ok(mut paused) = self.paused.lock() {
-            *paused = Some(reason);
-        }
     }
 
     /// Goes on: after a swap with a fresh window, after `tollgate resume` without a limit for one window, since whoever
@@ -181,12 +199,32 @@ impl Shared {
         if !swapped {
             self.limit.suspend();
         }
-        self.metrics.paused(false);
-        if let Ok(mut paused) = self.paused.lock()
-            && paused.take().is_some()
-        {
+        let mut pause = self.locked_pause();
+        if pause.end() {
             tracing::info!("resumed");
         }
+        self.metrics.paused(false);
+    }
+
+    /// Follows what PostgreSQL said about the pause after the mark was taken.
+    pub fn follow_pause(&self, mark: Mark, stored: Option<String>) {
+        let mut pause = self.locked_pause();
+        match pause.follow(mark, stored) {
+            Followed::Unchanged => return,
+            Followed::Paused => tracing::error!(reason = pause.reason(), "paused"),
+            Followed::Resumed => {
+                // Before the lanes see that they may go on.
+                self.limit.reset();
+                self.limit.suspend();
+                tracing::info!("resumed");
+            }
+        }
+        self.metrics.paused(pause.reason().is_some());
+    }
+
+    fn locked_pause(&self) -> MutexGuard<'_, Pause> {
+        // Nothing that holds it can panic.
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time a batch takes against `max_poll_interval`: beyond half, the operator should hear of it before the group does.

@@ -74,6 +74,8 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
+        // Markers and compaction leave no other sign that nothing is left; one event a fetch at most.
+        .set("enable.partition.eof", "true")
         .set("session.timeout.ms", millis(source.session_timeout))
         .set("heartbeat.interval.ms", millis(source.heartbeat_interval))
         .set("max.poll.interval.ms", millis(source.max_poll_interval))

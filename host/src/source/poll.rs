@@ -56,6 +56,10 @@ pub struct State {
     /// Counts what was fetched under one owner: every takeover begins anew.
     stamp: u64,
     revoking: Option<Revoking>,
+    /// Assigned, and not taken over yet.
+    requested: BTreeSet<Partition>,
+    /// The ends that a drain waits for are known, and each partition's end is met anew since.
+    ending: bool,
     halted: Option<String>,
 }
 
@@ -66,6 +70,8 @@ struct Tracked {
     assignment: u64,
     /// A gap before the first record after an assign, a resume or a seek has been looked at twice.
     confirmed: bool,
+    /// Nothing lies at the position or beyond it, as far as librdkafka has said.
+    exhausted: bool,
 }
 
 /// A lane's batch in the making.
@@ -100,6 +106,10 @@ impl Poll {
             if let Some(message) = self.state.halted.take() {
                 return Ended::Halted(message);
             }
+            if !self.shared.draining() && self.all_through() {
+                tracing::info!("everything that was in the topic is through");
+                self.shared.drain();
+            }
             if self.shared.draining() {
                 // A revocation that is under way is finished first.
                 if self.state.revoking.is_none() {
@@ -113,6 +123,30 @@ impl Poll {
             self.poll_once(drain_sent);
             self.dispatch();
         }
+    }
+
+    /// Whether a drain has come to its end: all that was fetched is through, and nothing is left to fetch.
+    fn all_through(&mut self) -> bool {
+        let Some(ends) = self.shared.ends() else { return false };
+        if !self.state.ending {
+            self.state.ending = true;
+            // An end that was met before may have been the beginning of an open transaction: meet it again.
+            let positions: Vec<_> = self.state.tracked.iter().map(|(key, value)| (*key, value.position)).collect();
+            positions.into_iter().for_each(|(partition, position)| self.seek(partition, position));
+            return false;
+        }
+        let state = &self.state;
+        let at_rest = state.requested.is_empty()
+            && state.revoking.is_none()
+            && state.filling.iter().all(|filling| filling.batch.is_empty() && !filling.stalled)
+            && self.lanes.iter().all(Inbox::idle)
+            // In this order: a lane says that it was fenced before it is idle.
+            && self.said.is_empty()
+            && self.rebalances.is_empty();
+        // A member without partitions waits: the group may yet give it some.
+        at_rest
+            && !state.tracked.is_empty()
+            && state.tracked.iter().all(|(key, value)| ends.reached(*key, value.position, value.exhausted))
     }
 
     fn next_event(&self) -> Option<Event> {
@@ -149,6 +183,7 @@ impl Poll {
     }
 
     fn request(&mut self, partitions: Vec<Partition>) {
+        self.state.requested.extend(&partitions);
         let request = Request { partitions, assignment: self.state.assignment };
         if self.takeovers.send(request).is_err() {
             self.state.halted = Some("the takeover thread has ended".into());
@@ -165,7 +200,8 @@ impl Poll {
         let mut again = Vec::new();
         for taken in partitions {
             let begin = taken.resume.begin();
-            let tracked = Tracked { position: begin, assignment: stamp, confirmed: false };
+            self.state.requested.remove(&taken.partition);
+            let tracked = Tracked { position: begin, assignment: stamp, confirmed: false, exhausted: false };
             if self.state.tracked.insert(taken.partition, tracked).is_some() {
                 again.push((taken.partition, begin));
                 continue;
@@ -214,6 +250,7 @@ impl Poll {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             self.state.tracked.remove(partition);
+            self.state.requested.remove(partition);
             list.add_partition(&self.shared.pipeline.source.topic, partition.0);
         }
         self.shared.metrics.partitions(self.state.tracked.len());
@@ -287,6 +324,7 @@ impl Poll {
                 for _ in 0..limits::POLL_RUN {
                     match consumer.poll(Duration::ZERO) {
                         Some(Ok(message)) => self.take(&message),
+                        Some(Err(KafkaError::PartitionEOF(partition))) => self.exhausted(Partition(partition)),
                         Some(Err(error)) => return self.consumer_error(&error),
                         None => break,
                     }
@@ -296,6 +334,10 @@ impl Poll {
                 }
             }
             Some(Ok(_)) => {}
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                consumer.context().heard();
+                self.exhausted(Partition(partition));
+            }
             Some(Err(error)) => self.consumer_error(&error),
         }
     }
@@ -325,6 +367,9 @@ impl Poll {
         }
         tracked.confirmed = true;
         tracked.position = offset.next();
+        if std::mem::take(&mut tracked.exhausted) {
+            self.shared.metrics.exhausted(partition, None);
+        }
         let assignment = tracked.assignment;
         let filling = &mut self.state.filling[lane];
         if filling.batch.is_empty() {
@@ -334,7 +379,20 @@ impl Poll {
         self.shared.metrics.fetched(message.payload_len());
     }
 
+    /// The fetch has come to the partition's end, and all before it was delivered.
+    fn exhausted(&mut self, partition: Partition) {
+        let stalled = self.state.filling[self.lane_of(partition)].stalled;
+        // What a stalled lane's partitions deliver is thrown away: their position is not where the end was met.
+        let Some(tracked) = self.state.tracked.get_mut(&partition).filter(|_| !stalled) else { return };
+        tracked.exhausted = true;
+        self.shared.metrics.exhausted(partition, Some(tracked.position));
+    }
+
     fn seek(&mut self, partition: Partition, position: NextOffset) {
+        if let Some(tracked) = self.state.tracked.get_mut(&partition) {
+            tracked.exhausted = false;
+            self.shared.metrics.exhausted(partition, None);
+        }
         let topic = &self.shared.pipeline.source.topic;
         if let Err(error) =
             self.consumer.seek(topic, partition.0, KafkaOffset::Offset(position.0), limits::SEEK_TIMEOUT)

@@ -1,0 +1,100 @@
+//! Whether the pipeline stands still. What counts is stored in PostgreSQL and shared by all members; this is what one
+//! process believes, and how it follows what it reads there.
+
+/// What this process believes. Each change has a number of its own, so that an answer that was asked for before a change
+/// is known to be old.
+#[derive(Debug, Default)]
+pub struct Pause {
+    reason: Option<String>,
+    changes: u64,
+}
+
+/// Taken before PostgreSQL is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(u64);
+
+/// What following an answer came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    Unchanged,
+    Paused,
+    Resumed,
+}
+
+impl Pause {
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    pub fn mark(&self) -> Mark {
+        Mark(self.changes)
+    }
+
+    pub fn begin(&mut self, reason: String) {
+        self.reason = Some(reason);
+        self.changes += 1;
+    }
+
+    /// Returns whether there was one.
+    pub fn end(&mut self) -> bool {
+        self.changes += 1;
+        self.reason.take().is_some()
+    }
+
+    /// Takes over what PostgreSQL said when it was asked after `mark`. A pause is stored before it begins and deleted before
+    /// it ends: an answer from before a change of our own may be the opposite of the truth, and the next one is not.
+    pub fn follow(&mut self, mark: Mark, stored: Option<String>) -> Followed {
+        match (stored, &self.reason) {
+            _ if mark != self.mark() => Followed::Unchanged,
+            (Some(reason), None) => {
+                self.begin(reason);
+                Followed::Paused
+            }
+            (None, Some(_)) => {
+                self.end();
+                Followed::Resumed
+            }
+            (Some(_), Some(_)) | (None, None) => Followed::Unchanged,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_what_another_process_stored_and_deleted() {
+        let mut pause = Pause::default();
+        assert_eq!(pause.follow(pause.mark(), None), Followed::Unchanged);
+        assert_eq!(pause.follow(pause.mark(), Some("a".into())), Followed::Paused);
+        assert_eq!(pause.reason(), Some("a"));
+        assert_eq!(pause.follow(pause.mark(), Some("a".into())), Followed::Unchanged);
+        assert_eq!(pause.follow(pause.mark(), None), Followed::Resumed);
+        assert_eq!(pause.reason(), None);
+    }
+
+    #[test]
+    fn an_answer_from_before_a_pause_does_not_lift_it() {
+        let mut pause = Pause::default();
+        let asked = pause.mark();
+        // A lane crosses the limit while the answer "none" is on its way.
+        pause.begin("dead letters".into());
+        assert_eq!(pause.follow(asked, None), Followed::Unchanged);
+        assert_eq!(pause.reason(), Some("dead letters"));
+    }
+
+    #[test]
+    fn an_answer_from_before_a_resume_does_not_pause_again() {
+        let mut pause = Pause::default();
+        pause.begin("dead letters".into());
+        let asked = pause.mark();
+        assert!(pause.end(), "a swap");
+        assert_eq!(pause.follow(asked, Some("dead letters".into())), Followed::Unchanged);
+        assert_eq!(pause.reason(), None);
+        // Even one that ended before it had begun here.
+        let asked = pause.mark();
+        assert!(!pause.end());
+        assert_eq!(pause.follow(asked, Some("dead letters".into())), Followed::Unchanged);
+    }
+}
