@@ -14,6 +14,7 @@ pub mod limit;
 pub mod pause;
 pub mod reload;
 pub mod shared;
+pub mod waiting;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -25,13 +26,14 @@ use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc;
 
 pub use shared::Shared;
+pub use waiting::Waiting;
 
 use crate::config::{DeliveryMode, Pipeline};
-use crate::error::Failure;
-use crate::lane::commit::connect_producers;
+use crate::error::{Class, Failure};
 use crate::lane::{self, Lane};
 use crate::limits;
-use crate::progress::store::{self, Owner};
+use crate::progress::store::{self, Owner, Slot};
+use crate::sinks::kafka::Producers;
 use crate::sinks::postgres::connect;
 use crate::source::poll::{Ended, Poll, State};
 use crate::source::rebalance::Callbacks;
@@ -71,9 +73,9 @@ pub struct Engine {
 }
 
 /// Takes the slot, makes the producers (which ends what a predecessor left open), and starts the threads.
-pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
+pub async fn start(shared: Arc<Shared>, waiting: &Waiting) -> Result<Engine, Failure> {
     let pipeline = Arc::clone(&shared.pipeline);
-    let session = session(&shared).await?;
+    let session = session(&shared, waiting).await?;
     let (rebalance_sender, rebalances) = bounded(limits::EVENTS);
     let failed = |error: &dyn std::fmt::Display| Failure::environment("environment.start", error);
     let consumer: BaseConsumer<Callbacks> =
@@ -90,8 +92,7 @@ pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
     for number in 0..pipeline.lanes {
         let (inbox, ends) = lane::channels(limits::LANE_QUEUE, limits::EVENTS, said_sender.clone());
         inboxes.push(inbox);
-        let producers =
-            tokio::task::block_in_place(|| connect_producers(&shared, number)).map_err(|error| failed(&error))?;
+        let producers = tokio::task::block_in_place(|| producers(&shared, number, waiting))?;
         let lane = Lane::new(number, Arc::clone(&shared), Arc::clone(&consumer), ends, producers)
             .map_err(|error| failed(&error))?;
         let ended = ended_sender.clone();
@@ -128,39 +129,78 @@ pub async fn start(shared: Arc<Shared>) -> Result<Engine, Failure> {
     Ok(Engine { shared, ended, threads, consumer: Some(consumer) })
 }
 
-/// The keeper's session: with the slot, where the mode has one, and with the stored pause read.
-async fn session(shared: &Arc<Shared>) -> Result<PgConnection, Failure> {
-    let pipeline = &shared.pipeline;
-    let failed = |error: &dyn std::fmt::Display| Failure::environment("environment.start", error);
-    let mut session = match pipeline.delivery.mode {
-        DeliveryMode::EffectivelyOnce => {
-            let taken = keeper::take(pipeline, &shared.owner, None).await;
-            let (session, slot) = taken.map_err(|error| failed(&connect::describe(&error)))?.ok_or_else(|| {
-                failed(&format!("all {} slots of pipeline {} are taken", limits::SLOTS, pipeline.name))
-            })?;
-            shared.take_slot(slot.number);
-            end_leftovers(shared, slot.lanes)?;
-            session
+/// The keeper's session: with the slot, where the mode has one, and with the stored pause read. What may pass by itself is
+/// waited out until the start's deadline.
+async fn session(shared: &Arc<Shared>, waiting: &Waiting) -> Result<PgConnection, Failure> {
+    waiting.waits_for("a slot in PostgreSQL (tollgate.slot) and the stored pause");
+    let mut backoff = shared.backoff();
+    let (session, slot, stored) = loop {
+        let error = match slot_and_pause(&shared.pipeline, &shared.owner).await {
+            Ok(Some(found)) => break found,
+            Ok(None) => {
+                let message = format!("all {} slots of pipeline {} are taken", limits::SLOTS, shared.pipeline.name);
+                return Err(Failure::environment("environment.start", message));
+            }
+            Err(error) => error,
+        };
+        let described = connect::describe(&error);
+        if connect::class(&error) != Class::Transient {
+            return Err(Failure::environment("environment.start", described));
         }
-        DeliveryMode::AtLeastOnce => {
-            connect::open(pipeline, "keeper").await.map_err(|error| failed(&connect::describe(&error)))?
+        if waiting.left().is_zero() {
+            return Err(waiting.over(Some(&described)));
         }
+        tracing::warn!(error = described, "PostgreSQL gives no slot yet");
+        tokio::time::sleep(backoff.next_wait().min(waiting.left())).await;
     };
-    let stored = store::paused(&mut session, &pipeline.name).await;
+    if let Some(slot) = slot {
+        shared.take_slot(slot.number);
+        // Transactions of a predecessor in this slot that had more lanes than we have.
+        for lane in shared.pipeline.lanes..usize::try_from(slot.lanes).unwrap_or_default() {
+            drop(tokio::task::block_in_place(|| producers(shared, lane, waiting))?);
+        }
+    }
     // Before the first record is fetched: a pause survives a restart.
-    if let Some(reason) = stored.map_err(|error| failed(&connect::describe(&error)))? {
+    if let Some(reason) = stored {
         shared.pause(reason);
     }
     Ok(session)
 }
 
-/// Transactions of a predecessor in this slot that had more lanes than we have.
-fn end_leftovers(shared: &Arc<Shared>, lanes: i32) -> Result<(), Failure> {
-    for lane in shared.pipeline.lanes..usize::try_from(lanes).unwrap_or_default() {
-        tokio::task::block_in_place(|| connect_producers(shared, lane))
-            .map_err(|error| Failure::environment("environment.start", error))?;
+/// A session with its slot and the reason of the stored pause, if there is one; `None` if all slots are taken.
+async fn slot_and_pause(
+    pipeline: &Pipeline,
+    owner: &Owner,
+) -> Result<Option<(PgConnection, Option<Slot>, Option<String>)>, sqlx::Error> {
+    let (mut session, slot) = match pipeline.delivery.mode {
+        DeliveryMode::EffectivelyOnce => match keeper::take(pipeline, owner, None).await? {
+            Some((session, slot)) => (session, Some(slot)),
+            None => return Ok(None),
+        },
+        DeliveryMode::AtLeastOnce => (connect::open(pipeline, "keeper").await?, None),
+    };
+    let stored = store::paused(&mut session, &pipeline.name).await?;
+    Ok(Some((session, slot, stored)))
+}
+
+/// A lane's producers, which ends what its names had left open. Blocks until the start's deadline at most, and a call.
+fn producers(shared: &Shared, lane: usize, waiting: &Waiting) -> Result<Producers, Failure> {
+    waiting.waits_for(format!("Kafka to take lane {lane}'s producers (its transaction coordinator)"));
+    let slot = shared.slot().unwrap_or_default();
+    let number = i32::try_from(lane).unwrap_or_default();
+    let mut backoff = shared.backoff();
+    loop {
+        let patience = waiting.left().max(Duration::from_secs(1));
+        match Producers::connect(&shared.pipeline, slot, number, shared.sizes, patience) {
+            Ok(producers) => return Ok(producers),
+            Err(error) if error.class() == Class::Fatal => {
+                return Err(Failure::environment("environment.start", error));
+            }
+            Err(error) if waiting.left().is_zero() => return Err(waiting.over(Some(&error))),
+            Err(error) => tracing::warn!(lane, %error, "Kafka does not take the producers yet"),
+        }
+        std::thread::sleep(backoff.next_wait().min(waiting.left()));
     }
-    Ok(())
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {

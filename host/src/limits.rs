@@ -41,13 +41,14 @@ pub const EVENT_BYTES: usize = 1 << 20;
 /// The largest `contract.max_bytes`: offsets in a batch's arena have 32 bits, and a batch holds many events.
 pub const EVENT_BYTES_MAX: usize = 64 << 20;
 
-/// `delivery.batch.max_events`: upserts gain little beyond 4,000 rows a statement, and a redo repeats the batch.
-pub const BATCH_EVENTS: usize = 4_000;
+/// `delivery.batch.max_events`: PostgreSQL pays for statements and Kafka for transactions; beyond 16,000 rows neither gains, and
+/// memory and what a failure repeats go on growing.
+pub const BATCH_EVENTS: usize = 16_000;
 /// Beyond this a statement's arrays alone take tens of megabytes a lane.
 pub const BATCH_EVENTS_MAX: usize = 100_000;
 
-/// `delivery.batch.max_bytes`: 4,000 events of 500 bytes; larger events make smaller batches.
-pub const BATCH_BYTES: usize = 2 << 20;
+/// `delivery.batch.max_bytes`: 16,000 events of 260 bytes; larger events make smaller batches.
+pub const BATCH_BYTES: usize = 4 << 20;
 /// Offsets in the arena have 32 bits; half of that leaves room for keys.
 pub const BATCH_BYTES_MAX: usize = 1 << 30;
 
@@ -101,6 +102,8 @@ pub const BACKLOG_BYTES_MAX: usize = 16 << 30;
 pub const SHUTDOWN: Duration = Duration::from_secs(30);
 /// `start_deadline`: a broker and a database that start together with Tollgate are up by then.
 pub const START_DEADLINE: Duration = Duration::from_secs(60);
+/// How far past its deadline a start may be, so that a step which ends with it can say more than that it was waited for.
+pub const START_GRACE: Duration = Duration::from_secs(1);
 /// The longest `shutdown` and `start_deadline`.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(3600);
 
@@ -178,3 +181,28 @@ pub const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Seconds in which a slot that somebody holds may come free again: a neighbour holds it while it ends transactions.
 pub const SLOT_TRIES: u32 = 30;
+
+/// How long a connection to the schema registry may take; a lane stands still meanwhile.
+pub const REGISTRY_CONNECT: Duration = Duration::from_secs(3);
+/// How long one of its answers may take: they are small, and a registry that is busy for longer is down.
+pub const REGISTRY_REQUEST: Duration = Duration::from_secs(10);
+/// How often a failed request is repeated before it counts as an outage; the lane backs off and asks again by itself.
+pub const REGISTRY_RETRIES: u32 = 3;
+/// The longest wait between these.
+pub const REGISTRY_BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// All tries of a request together: far below `max_poll_interval`, above one request's time.
+pub const REGISTRY_PATIENCE: Duration = Duration::from_secs(15);
+/// An id that does not exist is asked for again after this: a flood of such frames costs two requests a minute.
+pub const REGISTRY_NEGATIVE: Duration = Duration::from_secs(30);
+/// A registry's replica follows its leader within some milliseconds; a second covers a busy one.
+pub const REGISTRY_CONFIRM: Duration = Duration::from_secs(1);
+/// Schemas in memory: a topic has tens of ids; a compiled schema takes some 100 kB.
+pub const REGISTRY_SCHEMAS: usize = 512;
+/// Bytes of an answer. The largest schemas are generated, some hundreds of kB.
+pub const REGISTRY_ANSWER_BYTES: u64 = 8 << 20;
+/// Files that a schema may refer to, directly and through others.
+pub const REGISTRY_REFERENCES: usize = 512;
+/// Bytes of a schema and all its references.
+pub const REGISTRY_REFERENCE_BYTES: usize = 16 << 20;
+/// Bytes of a cached schema's file: what goes in, escaped as JSON.
+pub const REGISTRY_CACHE_BYTES: u64 = 64 << 20;

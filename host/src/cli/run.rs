@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 use super::Success;
 use crate::admin;
 use crate::config::Pipeline;
-use crate::engine::{self, Engine, Shared, ThreadEnded, build, reload};
+use crate::engine::{self, Engine, Shared, ThreadEnded, Waiting, build, reload};
 use crate::error::Failure;
+use crate::limits;
 use crate::source::ends::Ends;
 use crate::source::poll::Ended;
 
@@ -55,14 +56,20 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
             signal(SignalKind::interrupt()).map_err(|error| Failure::environment("environment.signals", error))?;
         let hangup = listen(SignalKind::hangup())?;
         // On a thread of its own: Kafka's client blocks while it waits for a broker, and signals must be heard.
-        let starting = tokio::spawn(async {
-            let shared = Arc::new(build::build(Arc::new(pipeline)).await?);
-            engine::start(shared).await
+        let waiting = Waiting::new(pipeline.start_deadline);
+        let starting = tokio::spawn({
+            let waiting = waiting.clone();
+            async move {
+                let shared = Arc::new(build::build(Arc::new(pipeline), &waiting).await?);
+                engine::start(shared, &waiting).await
+            }
         });
         let engine = tokio::select! {
             engine = starting => engine.map_err(|error| Failure::failed("engine.start", error))??,
             _ = terminate.recv() => return Ok(stopped()),
             _ = interrupt.recv() => return Ok(stopped()),
+            // Whatever call it is in.
+            () = tokio::time::sleep(waiting.left() + limits::START_GRACE) => return Err(waiting.over(None)),
         };
         attend(args, engine, hangup).await
     });

@@ -3,9 +3,10 @@
 //! Three sources, each as far as it answers: the process (its revision, its troubles), PostgreSQL (progress of all
 //! members, the stored pause) and Kafka (the ends of the partitions, for the lag).
 
+mod peek;
 mod show;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ struct Known {
     process: Result<Value, String>,
     stored: Result<Stored, String>,
     ends: Result<BTreeMap<i32, i64>, String>,
+    /// Partitions that hold no record from their next offset on, though they do not end there.
+    exhausted: BTreeSet<i32>,
 }
 
 /// What PostgreSQL knows.
@@ -81,11 +84,13 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::environment("environment.runtime", error))?;
-    let known = Known {
+    let mut known = Known {
         process: url.and_then(|url| ask(&url, &pipeline.name)),
         stored: runtime.block_on(stored(&pipeline)),
         ends: ends(&pipeline),
+        exhausted: BTreeSet::new(),
     };
+    known.exhausted = peek::exhausted(&pipeline, &known.behind());
     if let (Err(process), Err(database)) = (&known.process, &known.stored) {
         let message =
             format!("neither a process nor PostgreSQL tells anything of {}\n{process}\n{database}", pipeline.name);
@@ -233,10 +238,22 @@ impl Known {
         }
         let with_lag = all.into_values().map(|mut entry| {
             let lag = entry["end"].as_i64().zip(entry["next_offset"].as_i64()).map(|(end, next)| (end - next).max(0));
+            let exhausted = entry["partition"].as_i64().and_then(|partition| i32::try_from(partition).ok());
+            let lag = if exhausted.is_some_and(|at| self.exhausted.contains(&at)) { Some(0) } else { lag };
             entry["lag"] = json!(lag);
             entry
         });
         with_lag.collect()
+    }
+
+    /// The next offset of each partition that does not end there.
+    fn behind(&self) -> BTreeMap<i32, i64> {
+        let partitions = self.partitions().into_iter().filter(|entry| entry["lag"].as_i64().is_some_and(|lag| lag > 0));
+        let next = partitions.filter_map(|entry| {
+            let partition = i32::try_from(entry["partition"].as_i64()?).ok()?;
+            Some((partition, entry["next_offset"].as_i64()?))
+        });
+        next.collect()
     }
 }
 
@@ -266,8 +283,12 @@ mod tests {
             process: Ok(json!({ "positions": { "0": 50, "1": 80 } })),
             stored: Ok(Stored { partitions: vec![row], pause: None }),
             ends: Ok([(0, 60), (1, 100), (2, 7)].into()),
+            exhausted: BTreeSet::new(),
         };
+        assert_eq!(known.behind(), [(0, 50), (1, 90)].into());
         let seen: Vec<_> = known.partitions().iter().map(|p| (p["next_offset"].as_i64(), p["lag"].as_i64())).collect();
         assert_eq!(seen, [(Some(50), Some(10)), (Some(90), Some(10)), (None, None)]);
+        let known = Known { exhausted: [1].into(), ..known };
+        assert_eq!(known.partitions()[1]["lag"], json!(0), "only markers follow");
     }
 }

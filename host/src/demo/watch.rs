@@ -13,7 +13,7 @@ use super::{Options, Stage};
 use crate::admin;
 use crate::cli::dlq::groups::{Group, groups};
 use crate::cli::setup;
-use crate::engine::{self, Engine, ThreadEnded, build};
+use crate::engine::{self, Engine, ThreadEnded, Waiting, build};
 use crate::error::Failure;
 use crate::sinks::postgres::connect;
 use crate::source::poll::Ended;
@@ -71,8 +71,9 @@ impl Running {
         let mut feed = tokio::task::block_in_place(|| Feed::new(pipeline, options.events, now()))?;
         tokio::task::block_in_place(|| feed.send(options.events))?;
         bar.set_message("joining the consumer group");
-        let shared = Arc::new(build::build(Arc::clone(pipeline)).await?);
-        let mut running = Running { engine: Some(engine::start(Arc::clone(&shared)).await?), feed };
+        let waiting = Waiting::new(pipeline.start_deadline);
+        let shared = Arc::new(build::build(Arc::clone(pipeline), &waiting).await?);
+        let mut running = Running { engine: Some(engine::start(Arc::clone(&shared), &waiting).await?), feed };
         if let Some(listen) = &pipeline.admin.listen {
             let failed = |error| Failure::environment("admin.listen", error);
             admin::serve(listen, Arc::clone(&shared)).await.map_err(failed)?;

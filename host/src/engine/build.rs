@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnection;
 use tollgate_contract::{Contract, FieldPath, Policies, Slot};
 use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
 
-use super::Shared;
+use super::{Shared, Waiting};
 use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{self, Pipeline, Schema};
 use crate::error::{Class, Failure};
@@ -166,11 +166,17 @@ impl From<Unreachable> for Failure {
     }
 }
 
+/// The time for one question: what is left, but enough for an answer.
+fn patience(until: Instant, most: Duration) -> Duration {
+    until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(500), most)
+}
+
 /// Connects to PostgreSQL, trying until the deadline and saying so.
 pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnection, Unreachable> {
     let mut backoff = super::shared::Backoff::new(&pipeline.retry);
     loop {
-        let tried = tokio::time::timeout(CALL, connect::open(pipeline, "start")).await;
+        let patience = patience(until, CALL);
+        let tried = tokio::time::timeout(patience, connect::open(pipeline, "start")).await;
         let error = match tried {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) if connect::class(&error) == Class::Fatal => {
@@ -180,7 +186,7 @@ pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnectio
                 )));
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", CALL.as_secs()),
+            Err(_) => format!("no answer within {:.1} s", patience.as_secs_f64()),
         };
         let at = pipeline.postgres.url.masked_url();
         if Instant::now() >= until {
@@ -199,8 +205,7 @@ pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usi
     let at = &pipeline.source.brokers;
     let mut backoff = super::shared::Backoff::new(&pipeline.retry);
     loop {
-        let patience = until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(500), ASK);
-        let error = match client.fetch_metadata(None, patience) {
+        let error = match client.fetch_metadata(None, patience(until, ASK)) {
             Ok(metadata) => {
                 let known = metadata.topics().iter().filter(|topic| topic.error().is_none());
                 return Ok(known.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect());
@@ -277,17 +282,21 @@ pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
 }
 
 /// Everything, for a run: all that is missing is named at once.
-pub async fn build(pipeline: Arc<Pipeline>) -> Result<Shared, Failure> {
+pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared, Failure> {
+    waiting.waits_for("the components to be compiled");
     let Contracts { input, output, output_key } = contracts(&pipeline)?;
     let sandbox = sandbox(&pipeline)?;
     let revision = revision(&pipeline, (&input, &output), &sandbox, 0)
         .map_err(|message| Failure::configuration("transform.refused", message))?;
-    let until = Instant::now() + pipeline.start_deadline;
-    let mut connection = postgres(&pipeline, until).await?;
-    let existing = tokio::task::block_in_place(|| kafka(&pipeline, until))?;
+    waiting.waits_for(format!("PostgreSQL at {}", pipeline.postgres.url.masked_url()));
+    let mut connection = postgres(&pipeline, waiting.until()).await?;
+    waiting.waits_for(format!("Kafka at {}", pipeline.source.brokers));
+    let existing = tokio::task::block_in_place(|| kafka(&pipeline, waiting.until()))?;
     let mut problems = missing_topics(&pipeline, &existing);
     problems.extend(too_few_partitions(&pipeline, &existing));
+    waiting.waits_for("Kafka to tell the topics' settings");
     let targets = targets(&pipeline).await?;
+    waiting.waits_for(format!("PostgreSQL to describe its tables, {} among them", pipeline.postgres.table));
     problems.extend(compacted_letters(&pipeline, &targets));
     problems.extend(missing_schema(&mut connection).await.map_err(database)?);
     let table = match Table::check(&mut connection, &pipeline.postgres, &output).await {

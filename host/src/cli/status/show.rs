@@ -168,6 +168,7 @@ mod tests {
             })),
             stored: Ok(Stored { partitions: vec![row(0, 5), row(1, 9)], pause: None }),
             ends: Ok([(0, 1_005), (1, 9)].into()),
+            exhausted: Default::default(),
         }
     }
 

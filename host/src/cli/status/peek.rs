@@ -1,0 +1,54 @@
+//! Whether anything readable lies between a next offset and a partition's end. Transaction markers occupy offsets and
+//! compaction leaves holes, so only a look can tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::cli::look::{self, Looker, Quiet};
+use crate::config::Pipeline;
+
+/// The first record of each partition is enough; where it does not come in time, the offsets count.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Those of the partitions that hold no record from the given offset on.
+pub fn exhausted(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> BTreeSet<i32> {
+    look(pipeline, next).unwrap_or_default()
+}
+
+fn look(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> Result<BTreeSet<i32>, KafkaError> {
+    let mut exhausted = BTreeSet::new();
+    if next.is_empty() {
+        return Ok(exhausted);
+    }
+    let mut config = look::config(pipeline);
+    config.set("enable.partition.eof", "true").set("auto.offset.reset", "error").set("queued.min.messages", "1");
+    let consumer: Looker = config.create_with_context(Quiet::default())?;
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in next {
+        list.add_partition_offset(&pipeline.source.topic, *partition, Offset::Offset(*offset))?;
+    }
+    consumer.assign(&list)?;
+    let mut open: BTreeSet<i32> = next.keys().copied().collect();
+    let until = Instant::now() + PATIENCE;
+    while !open.is_empty() && Instant::now() < until {
+        match consumer.poll(until.saturating_duration_since(Instant::now())) {
+            Some(Ok(message)) => {
+                open.remove(&message.partition());
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                // After a record it says only that nothing follows that.
+                if open.remove(&partition) {
+                    exhausted.insert(partition);
+                }
+            }
+            Some(Err(error)) => return Err(error),
+            None => {}
+        }
+    }
+    Ok(exhausted)
+}
