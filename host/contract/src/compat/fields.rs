@@ -1,0 +1,175 @@
+//! One field in both versions.
+
+use prost_reflect::{FieldDescriptor, Kind};
+
+use super::differ::{About, Differ};
+use super::rule::{Severity, rules};
+use super::types;
+
+/// How many values a field has, and whether none can be told from the empty one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cardinality {
+    Implicit,
+    Explicit,
+    Required,
+    Repeated,
+    Map,
+}
+
+impl Cardinality {
+    fn of(field: &FieldDescriptor) -> Self {
+        if field.is_map() {
+            Self::Map
+        } else if field.is_list() {
+            Self::Repeated
+        } else if field.is_required() {
+            Self::Required
+        } else if field.supports_presence() {
+            Self::Explicit
+        } else {
+            Self::Implicit
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Implicit => "single",
+            Self::Explicit => "optional",
+            Self::Required => "required",
+            Self::Repeated => "repeated",
+            Self::Map => "a map",
+        }
+    }
+}
+
+impl Differ<'_> {
+    pub(super) fn field(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
+        self.names(old, new);
+        self.cardinality(old, new);
+        let maps = (old.is_map(), new.is_map());
+        if maps == (true, true) {
+            let (was, is) = (entry(old), entry(new));
+            self.kind(&was.0, &is.0, (false, false), new, "the map's key ");
+            self.kind(&was.1, &is.1, (false, false), new, "the map's value ");
+        } else if maps == (false, false) {
+            self.kind(&old.kind(), &new.kind(), (old.is_group(), new.is_group()), new, "");
+        }
+        self.oneof_of(old, new);
+        self.options(old, new);
+        self.field_constraints(old, new);
+    }
+
+    fn names(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
+        let elsewhere = new.parent_message().get_field_by_name(old.name()).filter(|_| old.name() != new.name());
+        if let Some(now) = elsewhere {
+            // Another field took the number: two that swap, say. Old values come out under a wrong name.
+            let message = format!("field {} had number {}, now it has {}", old.full_name(), old.number(), now.number());
+            self.add(&rules::FIELD_RENUMBERED, About::new(&now), message);
+        } else if old.name() != new.name() {
+            let message = format!("field {} = {} is now called {}", old.full_name(), old.number(), new.name());
+            self.add(&rules::FIELD_RENAMED, About::new(new), message);
+        } else if old.json_name() != new.json_name() {
+            let message = format!(
+                "field {} was \"{}\" in JSON, now it is \"{}\"",
+                new.full_name(),
+                old.json_name(),
+                new.json_name()
+            );
+            self.add(&rules::FIELD_JSON_NAME, About::new(new), message);
+        }
+    }
+
+    fn cardinality(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
+        use Cardinality::{Explicit, Implicit, Map, Repeated, Required};
+        let (was, is) = (Cardinality::of(old), Cardinality::of(new));
+        let rule = match (was, is) {
+            _ if was == is => return,
+            // Moving into a oneof gives presence; that move is told as such.
+            (Implicit, Explicit) | (Explicit, Implicit) if real_oneof(old) || real_oneof(new) => return,
+            (Implicit, Explicit) | (Explicit, Implicit) => &rules::FIELD_PRESENCE,
+            (Implicit | Explicit, Required) => &rules::FIELD_REQUIRED_ADDED,
+            (Required, Implicit | Explicit) => &rules::FIELD_REQUIRED_REMOVED,
+            (Map, Repeated) | (Repeated, Map) if is_entry(old) && is_entry(new) => &rules::FIELD_CARDINALITY_JSON,
+            _ => &rules::FIELD_CARDINALITY,
+        };
+        let message = format!("field {} was {}, now it is {}", new.full_name(), was.name(), is.name());
+        self.add(rule, About::new(new), message);
+    }
+
+    fn kind(&mut self, old: &Kind, new: &Kind, groups: (bool, bool), field: &FieldDescriptor, part: &str) {
+        let change = types::compare(old, new, groups);
+        let shown = |kind: &Kind, group: bool| format!("{}{}", if group { "group " } else { "" }, types::name(kind));
+        let (was, is) = (shown(old, groups.0), shown(new, groups.1));
+        let what = format!("field {}: {part}was {was}, now it is {is}", field.full_name());
+        let error = |bad: bool| bad.then_some(Severity::Error);
+        let sides = (error(change.unreadable_backward), error(change.unreadable_forward));
+        self.add_as(&rules::FIELD_TYPE, About::new(field), what.as_str(), sides);
+        for (reason, backward) in [(&change.narrowed_backward, true), (&change.narrowed_forward, false)] {
+            let Some(reason) = reason else { continue };
+            let warning = Some(Severity::Warning);
+            let sides = if backward { (warning, None) } else { (None, warning) };
+            let reader = if backward { "old events" } else { "new events" };
+            self.add_as(&rules::FIELD_TYPE_NARROWED, About::new(field), format!("{what}; {reader}: {reason}"), sides);
+        }
+        if change.json {
+            self.add(&rules::FIELD_TYPE_JSON, About::new(field), format!("{what}, which JSON writes otherwise"));
+        }
+        if change.source {
+            self.add(&rules::FIELD_TYPE_SOURCE, About::new(field), what);
+        }
+    }
+
+    fn options(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
+        let default = |field: &FieldDescriptor| field.field_descriptor_proto().default_value.clone();
+        if default(old) != default(new) && !old.is_list() && !new.is_list() {
+            let shown = |default: Option<String>| default.unwrap_or_else(|| "not declared".to_owned());
+            let message = format!(
+                "field {}: the default was {}, now it is {}",
+                new.full_name(),
+                shown(default(old)),
+                shown(default(new))
+            );
+            self.add(&rules::FIELD_DEFAULT, About::new(new), message);
+        }
+        if old.is_list() && new.is_list() && old.is_packed() != new.is_packed() {
+            let shown = |packed: bool| if packed { "packed" } else { "not packed" };
+            let message = format!(
+                "field {} was {}, now it is {}",
+                new.full_name(),
+                shown(old.is_packed()),
+                shown(new.is_packed())
+            );
+            self.add(&rules::FIELD_PACKING, About::new(new), message);
+        }
+        let jstype = |field: &FieldDescriptor| {
+            let options = field.field_descriptor_proto().options.as_ref();
+            options.map(|options| options.jstype().as_str_name()).unwrap_or("JS_NORMAL")
+        };
+        if jstype(old) != jstype(new) {
+            let message = format!("field {}: jstype was {}, now it is {}", new.full_name(), jstype(old), jstype(new));
+            self.add(&rules::FIELD_JSTYPE, About::new(new), message);
+        }
+    }
+}
+
+fn real_oneof(field: &FieldDescriptor) -> bool {
+    field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic())
+}
+
+/// Key and value types of a map.
+fn entry(field: &FieldDescriptor) -> (Kind, Kind) {
+    match field.kind() {
+        Kind::Message(entry) if entry.is_map_entry() => {
+            (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind())
+        }
+        other => (other.clone(), other),
+    }
+}
+
+/// Whether the field's message has a map entry's two fields, so that both are the same bytes.
+fn is_entry(field: &FieldDescriptor) -> bool {
+    let Kind::Message(message) = field.kind() else { return false };
+    let mut numbers: Vec<u32> = message.fields().map(|field| field.number()).collect();
+    numbers.sort_unstable();
+    numbers == [1, 2]
+}

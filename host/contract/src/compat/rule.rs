@@ -1,0 +1,310 @@
+//! The rules: a stable id each, where a change hurts, whom, and what to do about it.
+
+use serde::Serialize;
+
+/// Where a change hurts. Ordered from what hurts most people to what hurts fewest, among the first four.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Category {
+    /// Events in Protobuf's bytes, and what a contract accepts.
+    Wire,
+    /// Events in JSON too.
+    WireJson,
+    /// Code generated from a package.
+    Package,
+    /// Code generated from a file.
+    File,
+    /// The table, the outputs and the transforms behind a pipeline.
+    Sink,
+    /// The check itself: its lock file and its suppressions.
+    Check,
+}
+
+impl Category {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::WireJson => "wire-json",
+            Self::Package => "package",
+            Self::File => "file",
+            Self::Sink => "sink",
+            Self::Check => "check",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    Warning,
+    Error,
+}
+
+impl Severity {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A kind of change.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Stable: suppressions and dashboards name it.
+    pub id: &'static str,
+    pub category: Category,
+    /// For consumers with the new contract that read old events; `None` where they do not care.
+    pub backward: Option<Severity>,
+    /// For consumers with the old contract that read new events.
+    pub forward: Option<Severity>,
+    pub summary: &'static str,
+    pub advice: &'static str,
+}
+
+/// The rule of that id.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Rule> {
+    RULES.iter().copied().find(|rule| rule.id == id)
+}
+
+macro_rules! rules {
+    (@side -) => { None };
+    (@side $severity:ident) => { Some(Severity::$severity) };
+    ($($name:ident $id:literal $category:ident $backward:tt $forward:tt $summary:literal $advice:literal)*) => {
+        /// The rules by name, for those who report.
+        pub mod rules {
+            use super::{Category, Rule, Severity};
+            $(pub static $name: Rule = Rule {
+                id: $id,
+                category: Category::$category,
+                backward: rules!(@side $backward),
+                forward: rules!(@side $forward),
+                summary: $summary,
+                advice: $advice,
+            };)*
+        }
+
+        /// Every rule there is.
+        pub static RULES: &[&Rule] = &[$(&rules::$name),*];
+    };
+}
+
+// name, id, category, what it is backward and forward (- for nothing), summary, advice
+rules! {
+    FIELD_DELETED_NUMBER "field-deleted-number-not-reserved" Wire Error Error
+        "a field is gone and its number is free to be used again"
+        "reserve the number: a later field that takes it would read old events wrongly"
+    FIELD_DELETED_NAME "field-deleted-name-not-reserved" WireJson Error Error
+        "a field is gone and its name is free to be used again"
+        "reserve the name: a later field of that name would read old JSON wrongly"
+    FIELD_DELETED "field-deleted" Package Error Error
+        "a field is gone"
+        "keep it and mark it [deprecated = true] until no code uses it"
+    FIELD_RENUMBERED "field-renumbered" Wire Error Error
+        "a field has another number"
+        "give it its old number back; the number is what stands in the bytes"
+    FIELD_TYPE "field-type-changed" Wire Error Error
+        "a field's type is now one with another encoding"
+        "add a field with the new type and a number of its own, and fill both until all have moved"
+    FIELD_TYPE_NARROWED "field-type-narrowed" Wire Warning Warning
+        "a field's type is readable, and some values come out as others"
+        "make sure that no event holds such a value, or add a field with the new type"
+    FIELD_TYPE_JSON "field-type-changed-json" WireJson Error Error
+        "a field's type reads the same bytes, and is written otherwise in JSON"
+        "add a field with the new type, unless no event of this contract is JSON"
+    FIELD_TYPE_SOURCE "field-type-changed-source" Package Error Error
+        "a field's type is another one in generated code"
+        "add a field with the new type, or change the code that uses it together with the contract"
+    FIELD_CARDINALITY "field-cardinality-changed" Wire Error Error
+        "a field that was single is now repeated, or the other way round"
+        "add a repeated field with a number of its own, and fill both until all have moved"
+    FIELD_CARDINALITY_JSON "field-cardinality-changed-json" WireJson Error Error
+        "a map is now a repeated message or the other way round: the same bytes, other JSON"
+        "keep the map; an object cannot be read as a list"
+    FIELD_PRESENCE "field-presence-changed" Package Error Error
+        "whether an unset field can be told from an empty one has changed"
+        "keep `optional` as it was; with a mapped column it decides between NULL and the empty value"
+    FIELD_REQUIRED_ADDED "field-required-added" Wire Error -
+        "a field is now required: events without it are refused"
+        "leave it optional; whoever needs it can check it, and old events stay readable"
+    FIELD_REQUIRED_REMOVED "field-required-removed" Wire - Error
+        "a required field is now optional or gone: consumers with the old contract refuse events without it"
+        "upgrade every consumer before a producer leaves it out"
+    FIELD_DEFAULT "field-default-changed" Wire Error Error
+        "the default of a field has changed: events without it now read as another value"
+        "keep the default; add a field if a new one is needed"
+    FIELD_RENAMED "field-renamed" WireJson Error Error
+        "a field has another name"
+        "keep the name: JSON producers write it, mappings and transforms name it"
+    FIELD_JSON_NAME "field-json-name-changed" WireJson Error Error
+        "a field's name in JSON has changed"
+        "keep json_name; events in JSON hold it"
+    FIELD_INTO_ONEOF "field-moved-into-oneof" Wire Error -
+        "a field is now in a oneof with fields that could be set beside it"
+        "leave it outside: an old event that has both loses one"
+    FIELD_INTO_NEW_ONEOF "field-moved-into-new-oneof" Package Error Error
+        "a field is now alone, or with new fields only, in a new oneof"
+        "events stay readable; change the code that uses the field together with the contract"
+    FIELD_OUT_OF_ONEOF "field-moved-out-of-oneof" Wire - Error
+        "a field has left its oneof: consumers with the old contract lose the others when it is set too"
+        "leave it inside, or upgrade every consumer before a producer sets both"
+    FIELD_BETWEEN_ONEOFS "field-moved-between-oneofs" Wire Error Error
+        "a field is in another oneof"
+        "leave it where it was; what excludes it has changed for events on both sides"
+    FIELD_PACKING "field-packing-changed" Wire Info Info
+        "a repeated field is packed now, or no longer"
+        "nothing, if all consumers use a current Protobuf library: they read both"
+    FIELD_JSTYPE "field-jstype-changed" Package Error Error
+        "a field's type in JavaScript has changed"
+        "keep jstype, or change the code that uses the field together with the contract"
+    ONEOF_DELETED "oneof-deleted" Package Error Error
+        "a oneof is gone"
+        "keep it; code asks it which field is set"
+    ONEOF_RENAMED "oneof-renamed" Package Error Error
+        "a oneof has another name"
+        "keep the name; code uses it"
+    ONEOF_VARIANT "oneof-variant-added" Wire - Warning
+        "a oneof has a variant more: consumers with the old contract see none set"
+        "make sure that consumers treat an unset oneof as unknown, before a producer sends it"
+    ENUM_VALUE_NUMBER "enum-value-deleted-number-not-reserved" Wire Error Error
+        "an enum value is gone and its number is free to be used again"
+        "reserve the number: a later value that takes it would read old events wrongly"
+    ENUM_VALUE_NAME "enum-value-deleted-name-not-reserved" WireJson Error Error
+        "an enum value is gone and its name is free to be used again"
+        "reserve the name: a later value of that name would read old JSON wrongly"
+    ENUM_VALUE_IN_EVENTS "enum-value-still-in-events" Wire Warning -
+        "old events may hold an enum value that is gone: with unknown_enums: reject they become dead letters"
+        "keep the value and mark it [deprecated = true] as long as events with it are kept"
+    ENUM_VALUE_DELETED "enum-value-deleted" Package Error Error
+        "an enum value is gone"
+        "keep it and mark it [deprecated = true] until no code uses it"
+    ENUM_VALUE_RENUMBERED "enum-value-renumbered" Wire Error Error
+        "an enum value has another number"
+        "give it its old number back; the number is what stands in the bytes"
+    ENUM_VALUE_RENAMED "enum-value-renamed" WireJson Error Error
+        "an enum value has another name"
+        "keep the name, or add the new one as an alias (allow_alias): JSON and columns hold names"
+    ENUM_VALUE_ADDED "enum-value-added" Wire - Warning
+        "an enum has a value more: consumers with the old contract may refuse it"
+        "upgrade the consumers first; they know how to treat an unknown number, or refuse it"
+    ENUM_DEFAULT "enum-default-changed" Wire Error Error
+        "what an unset enum field reads as has changed"
+        "keep the first value, its number and its name"
+    ENUM_CLOSEDNESS "enum-closedness-changed" Wire Error Error
+        "an enum was open and is closed, or the other way round (proto3 and proto2)"
+        "keep the file's syntax; it decides what happens to unknown numbers"
+    ENUM_DELETED "enum-deleted" Package Error Error
+        "an enum is gone"
+        "keep it until no code uses it"
+    RESERVED_NUMBER "reserved-number-removed" Wire Error Error
+        "a reserved number is free to be used again"
+        "keep the reservation for as long as there may be events that hold the number"
+    RESERVED_NAME "reserved-name-removed" WireJson Error Error
+        "a reserved name is free to be used again"
+        "keep the reservation for as long as there may be JSON that holds the name"
+    MESSAGE_DELETED "message-deleted" Wire Error Error
+        "a message type is gone: nothing can read its events any more"
+        "keep it until its last event is gone; a new shape is a new message type"
+    MESSAGE_SET "message-set-changed" Wire Error Error
+        "message_set_wire_format has changed: another encoding"
+        "keep the option as it was"
+    EXTENSION_DELETED "extension-deleted" Package Error Error
+        "an extension is gone"
+        "keep it until no code uses it"
+    EXTENSION_CHANGED "extension-changed" Wire Error Error
+        "an extension has another number, type or target"
+        "add an extension with a name of its own"
+    EXTENSION_RANGE "extension-range-removed" Package Error Error
+        "numbers are no longer open to extensions"
+        "keep the range; extensions elsewhere use it"
+    ELEMENT_MOVED "element-moved" File Error Error
+        "a type stands in another file of the same package"
+        "move it back, or change the imports of all who use it together with the contract"
+    FILE_DELETED "file-deleted" File Error Error
+        "a file is gone"
+        "keep it, if only with imports of where its content is now"
+    PACKAGE_DELETED "package-deleted" Package Error Error
+        "a package is gone"
+        "keep it until no code and no event uses it"
+    PACKAGE_CHANGED "file-package-changed" File Error Error
+        "a file belongs to another package: all its types have other names"
+        "add a file with the new package beside it; a new major version is a new package"
+    SYNTAX "file-syntax-changed" Package Error Error
+        "a file's syntax has changed, and with it presence, defaults and unknown enum numbers"
+        "keep the syntax"
+    FILE_OPTION "file-option-changed" File Error Error
+        "an option that decides about generated code has changed"
+        "keep the option as it was"
+    SERVICE_DELETED "service-deleted" Package Error Error
+        "a service is gone"
+        "keep it until no client uses it"
+    METHOD_DELETED "method-deleted" Package Error Error
+        "a method is gone"
+        "keep it until no client uses it"
+    METHOD_TYPES "method-type-changed" Wire Error Error
+        "a method takes or gives another message type"
+        "add a method of its own"
+    METHOD_STREAMING "method-streaming-changed" Wire Error Error
+        "a method streams now, or no longer"
+        "add a method of its own"
+    METHOD_IDEMPOTENCY "method-idempotency-changed" Package Error Error
+        "a method's idempotency level has changed"
+        "keep it; clients decide by it what they may repeat"
+    RULE_REQUIRED_ADDED "rule-required-added" Wire Error -
+        "a rule now requires a field: events without it become dead letters"
+        "make producers fill it first, and start the rule in observe mode"
+    RULE_REQUIRED_REMOVED "rule-required-removed" Wire Info Error
+        "a rule no longer requires a field: consumers with the old contract refuse events without it"
+        "upgrade every consumer before a producer leaves it out"
+    RULE_TIGHTENED "rule-tightened" Wire Error -
+        "a rule refuses values that it accepted before: old events become dead letters"
+        "make producers keep to it first, and start the rule in observe mode"
+    RULE_MAY_BE_TIGHTENED "rule-may-be-tightened" Wire Warning Warning
+        "a rule has changed in a way whose effect cannot be told: pattern or CEL"
+        "try it on recorded events, and start it in observe mode"
+    RULE_LOOSENED "rule-loosened" Sink Info Error
+        "a rule accepts values that it refused before: the table, and consumers with the old contract, meet new ones"
+        "see that columns and consumers can take them before a producer sends them"
+    SINK_MESSAGE "sink-message-deleted" Sink Error Error
+        "a message type that the pipeline names is gone"
+        "keep it, or change contract.message or output.contract with it"
+    SINK_FIELD "sink-field-deleted" Sink Error Error
+        "a field that a column, the key or the output is made of is gone"
+        "keep the field, or change the mapping with it: a column without a source stays as it is"
+    SINK_CONVERSION "sink-conversion-changed" Sink Error Error
+        "a column's conversion or type no longer fits its field"
+        "migrate the column first, or map the new field to a new column"
+    SINK_KEY_NULL "sink-key-may-be-null" Sink Error Error
+        "a key column can now be NULL, which a primary key refuses"
+        "keep the field without `optional`, or require it by a rule"
+    SINK_COLUMN_NULL "sink-column-may-be-null" Sink Warning Warning
+        "a column that held the empty value can now be NULL"
+        "see that the column has no NOT NULL, and that queries expect NULL"
+    SINK_ENUM_TEXT "sink-enum-text-changed" Sink Error Error
+        "an enum value is stored by a name that has changed: rows of before keep the old one"
+        "keep the name, or update the rows together with the contract"
+    TRANSFORM_MESSAGE "transform-message-deleted" Sink Error Error
+        "a message type that a component takes or makes is gone"
+        "build the component against the new contract, or keep the type"
+    TRANSFORM_CONTRACT "transform-contract-changed" Sink Warning Warning
+        "a component was built for a message type that has changed since"
+        "run `tollgate test` on it, and build it again if it makes messages of that type"
+    RELEASED_CHANGED "released-version-changed" Check Error Error
+        "a contract is not what was released under its version"
+        "undo the change, or release it as a new version: `tollgate contract lock`"
+    RELEASED_REMOVED "released-version-removed" Check Error Error
+        "the lock file has lost a released version"
+        "put the line back: released versions stay listed"
+    SUPPRESSION_EXPIRED "suppression-expired" Check Error Error
+        "a suppression has expired"
+        "mend what it suppresses, or give it a new date and a reason for it"
+    SUPPRESSION_UNUSED "suppression-unused" Check Warning Warning
+        "a suppression suppresses nothing"
+        "take it out"
+}

@@ -1,0 +1,182 @@
+//! Which types read each other's bytes, each other's JSON, and which values are lost on the way.
+//!
+//! The groups are those of protobuf's "Updating a Message Type" and of `buf breaking`'s WIRE and WIRE_JSON: varints without
+//! zigzag read each other, fixed ones of the same width do, and so do string and bytes. What those lists call compatible
+//! may still lose values (`int64` read as `int32` is cut off): that is told as a narrowing, on the side that it concerns.
+
+use prost_reflect::{EnumDescriptor, Kind};
+
+/// How the bytes are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    Varint,
+    ZigZag,
+    Fixed32,
+    Fixed64,
+    Float,
+    Double,
+    Text,
+    Message,
+}
+
+/// How protobuf's JSON mapping writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Json {
+    Number,
+    /// 64-bit integers are strings.
+    NumberText,
+    Float,
+    Bool,
+    Name,
+    Text,
+    Base64,
+    Object,
+}
+
+/// What is true of a change from one type to another.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// New consumers cannot read old bytes.
+    pub unreadable_backward: bool,
+    /// Old consumers cannot read new bytes.
+    pub unreadable_forward: bool,
+    /// New consumers read some old values as others, or refuse them: why.
+    pub narrowed_backward: Option<String>,
+    pub narrowed_forward: Option<String>,
+    pub json: bool,
+    /// Generated code has another type.
+    pub source: bool,
+}
+
+/// Compares two types of single values; `groups` says whether each is a proto2 group.
+pub(super) fn compare(old: &Kind, new: &Kind, groups: (bool, bool)) -> Change {
+    let (was, is) = (name(old), name(new));
+    if was == is && groups.0 == groups.1 {
+        return Change::default();
+    }
+    let unreadable = Change {
+        unreadable_backward: true,
+        unreadable_forward: true,
+        json: json(old) != json(new),
+        source: true,
+        ..Change::default()
+    };
+    if groups.0 != groups.1 || wire(old) != wire(new) {
+        return unreadable;
+    }
+    match (old, new) {
+        // Another message has other fields, or will have.
+        (Kind::Message(_), Kind::Message(_)) => Change { json: false, ..unreadable },
+        (Kind::Enum(old), Kind::Enum(new)) => enums(old, new),
+        (Kind::Bytes, Kind::String) => {
+            Change { unreadable_backward: true, json: true, source: true, ..Change::default() }
+        }
+        (Kind::String, Kind::Bytes) => Change {
+            narrowed_forward: Some("bytes that are not UTF-8 are refused by consumers that read a string".into()),
+            json: true,
+            source: true,
+            ..Change::default()
+        },
+        _ => Change {
+            narrowed_backward: narrowed(old, new),
+            narrowed_forward: narrowed(new, old),
+            json: json(old) != json(new),
+            source: true,
+            ..Change::default()
+        },
+    }
+}
+
+fn enums(old: &EnumDescriptor, new: &EnumDescriptor) -> Change {
+    let missing = |from: &EnumDescriptor, of: &EnumDescriptor| {
+        let numbers: Vec<String> = of
+            .values()
+            .filter(|value| from.get_value(value.number()).is_none())
+            .map(|value| format!("{} = {}", value.name(), value.number()))
+            .collect();
+        (!numbers.is_empty()).then(|| format!("{} has no {}", from.full_name(), numbers.join(", ")))
+    };
+    let renamed = old.values().any(|value| {
+        let now = new.get_value(value.number());
+        now.is_some() && !new.values().any(|other| other.number() == value.number() && other.name() == value.name())
+    });
+    Change {
+        narrowed_backward: missing(new, old),
+        narrowed_forward: missing(old, new),
+        json: renamed,
+        source: true,
+        ..Change::default()
+    }
+}
+
+/// Why some values of `written` come out as others when they are read as `read`.
+fn narrowed(written: &Kind, read: &Kind) -> Option<String> {
+    let (low, high) = range(written)?;
+    let (from, to) = range(read)?;
+    if let Kind::Enum(read) = read {
+        return Some(format!("numbers that {} does not name are refused or kept as they are", read.full_name()));
+    }
+    (low < from || high > to).then(|| {
+        format!("values of {} beyond {from} to {to} come out as others when read as {}", name(written), name(read))
+    })
+}
+
+fn range(kind: &Kind) -> Option<(i128, i128)> {
+    Some(match kind {
+        Kind::Bool => (0, 1),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 | Kind::Enum(_) => (i32::MIN.into(), i32::MAX.into()),
+        Kind::Uint32 | Kind::Fixed32 => (0, u32::MAX.into()),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => (i64::MIN.into(), i64::MAX.into()),
+        Kind::Uint64 | Kind::Fixed64 => (0, u64::MAX.into()),
+        Kind::Float | Kind::Double | Kind::String | Kind::Bytes | Kind::Message(_) => return None,
+    })
+}
+
+fn wire(kind: &Kind) -> Wire {
+    match kind {
+        Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64 | Kind::Enum(_) => Wire::Varint,
+        Kind::Sint32 | Kind::Sint64 => Wire::ZigZag,
+        Kind::Fixed32 | Kind::Sfixed32 => Wire::Fixed32,
+        Kind::Fixed64 | Kind::Sfixed64 => Wire::Fixed64,
+        Kind::Float => Wire::Float,
+        Kind::Double => Wire::Double,
+        Kind::String | Kind::Bytes => Wire::Text,
+        Kind::Message(_) => Wire::Message,
+    }
+}
+
+fn json(kind: &Kind) -> Json {
+    match kind {
+        Kind::Bool => Json::Bool,
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 | Kind::Uint32 | Kind::Fixed32 => Json::Number,
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => Json::NumberText,
+        Kind::Float | Kind::Double => Json::Float,
+        Kind::Enum(_) => Json::Name,
+        Kind::String => Json::Text,
+        Kind::Bytes => Json::Base64,
+        Kind::Message(_) => Json::Object,
+    }
+}
+
+/// A type as a `.proto` file writes it, with full names.
+pub(super) fn name(kind: &Kind) -> String {
+    match kind {
+        Kind::Double => "double".into(),
+        Kind::Float => "float".into(),
+        Kind::Int32 => "int32".into(),
+        Kind::Int64 => "int64".into(),
+        Kind::Uint32 => "uint32".into(),
+        Kind::Uint64 => "uint64".into(),
+        Kind::Sint32 => "sint32".into(),
+        Kind::Sint64 => "sint64".into(),
+        Kind::Fixed32 => "fixed32".into(),
+        Kind::Fixed64 => "fixed64".into(),
+        Kind::Sfixed32 => "sfixed32".into(),
+        Kind::Sfixed64 => "sfixed64".into(),
+        Kind::Bool => "bool".into(),
+        Kind::String => "string".into(),
+        Kind::Bytes => "bytes".into(),
+        Kind::Message(message) => message.full_name().to_owned(),
+        Kind::Enum(descriptor) => descriptor.full_name().to_owned(),
+    }
+}
