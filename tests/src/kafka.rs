@@ -126,6 +126,28 @@ impl Client {
         assert_eq!(producer.in_flight_count(), 0);
     }
 
+    /// Begins a transaction and produces in it; it stays open until the producer ends it. Every partition that it touches
+    /// gets a marker then.
+    pub fn transaction(&self, id: &str, topic: &str, records: &[Record]) -> BaseProducer {
+        let mut config = self.config.clone();
+        let producer: BaseProducer = config.set("transactional.id", id).create().unwrap();
+        producer.init_transactions(CALL).unwrap();
+        producer.begin_transaction().unwrap();
+        for record in records {
+            send(&producer, topic, record);
+        }
+        producer.flush(CALL).unwrap();
+        producer
+    }
+
+    /// Deletes what lies before the offset of a partition.
+    pub fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(self.admin().delete_records(&list, &AdminOptions::new())).unwrap();
+    }
+
     /// All that a reader of committed records finds, partition by partition, up to the end.
     pub fn read(&self, topic: &str) -> Vec<Letter> {
         let mut letters = Vec::new();

@@ -14,4 +14,5 @@ mod ring3 {
     mod scenarios;
     mod secure;
     mod start;
+    mod topics;
 }

@@ -326,11 +326,11 @@ pub const KEYS: &[Key] = &[
         "`at_least_once`: outputs and dead letters may be doubled by a crash; rows are guarded all the same. For brokers without transactions.",
     ),
     key("delivery.batch", Table, Nothing, "What one commit carries."),
-    key("delivery.batch.max_events", Whole, Value("4000"), "1 to 100000."),
+    key("delivery.batch.max_events", Whole, Value("16000"), "1 to 100000."),
     key(
         "delivery.batch.max_bytes",
         Bytes,
-        Value("2MiB"),
+        Value("4MiB"),
         "At least `contract.max_bytes`, and the default is at least that.",
     ),
     key(
@@ -351,7 +351,12 @@ pub const KEYS: &[Key] = &[
         Nothing,
         "Backoff towards servers that are away. An outage never dead-letters an event.",
     ),
-    key("retry_policy.max_retries", Whole, Value("3"), "Attempts before the lane pauses, 0 to 1000."),
+    key(
+        "retry_policy.max_retries",
+        Whole,
+        Value("3"),
+        "How often a batch is tried again that PostgreSQL refuses though it takes its rows one by one, before the process halts; 0 to 1000. An outage is waited out, however many attempts that takes.",
+    ),
     key("retry_policy.initial_backoff", Duration, Value("100ms"), "The first wait."),
     key("retry_policy.initial_backoff_ms", Milliseconds, Nothing, "The same in milliseconds."),
     key("retry_policy.max_backoff", Duration, Value("30s"), "The longest wait."),
@@ -377,7 +382,7 @@ pub const KEYS: &[Key] = &[
         "backpressure.pause_on_threshold",
         Boolean,
         Value("true"),
-        "`false`: the partitions are not paused; fetching waits instead.",
+        "`false`: the threshold pauses nothing, and what is fetched is bounded by the batches alone (at most three a lane, and one in the making). A lane that takes no batch for 5 s has its partitions paused all the same: a member that stopped polling to wait would lose them.",
     ),
     key(
         "backpressure.resume_lag_margin",

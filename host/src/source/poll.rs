@@ -2,11 +2,13 @@
 //!
 //! One loop. Each turn handles what the other threads said, polls once, and hands over what is due.
 
+mod backpressure;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -435,96 +437,6 @@ impl Poll {
                 self.hand_over(lane);
             }
         }
-    }
-
-    /// First level of backpressure: wait for the lane, while librdkafka's own bounds throttle the fetch at no cost.
-    fn hand_over(&mut self, lane: usize) {
-        let fresh = self.lanes[lane].recycled.try_recv().unwrap_or_default();
-        let filling = &mut self.state.filling[lane];
-        let batch = std::mem::replace(&mut filling.batch, fresh);
-        filling.since = None;
-        let patience = limits::LANE_PATIENCE.min(self.shared.pipeline.source.max_poll_interval / 10);
-        let until = Instant::now() + patience;
-        while self.shared.pipeline.backpressure.pause_on_threshold && self.over_threshold(&batch) {
-            if Instant::now() >= until {
-                return self.stall(lane, batch);
-            }
-            std::thread::sleep(limits::POLL_BUSY);
-        }
-        match self.lanes[lane].send(batch, patience) {
-            Ok(()) => {}
-            Err(SendTimeoutError::Timeout(batch)) => self.stall(lane, batch),
-            Err(SendTimeoutError::Disconnected(_)) => self.state.halted = Some(format!("lane {lane} has ended")),
-        }
-    }
-
-    /// Events and bytes that are fetched and not committed, over all lanes.
-    fn backlog(&self) -> (u64, usize) {
-        let (events, bytes) = self.lanes.iter().map(Inbox::backlog).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
-        (u64::try_from(events).unwrap_or(u64::MAX), bytes)
-    }
-
-    fn over_threshold(&self, batch: &RecordBatch) -> bool {
-        let (events, bytes) = self.backlog();
-        let bounds = &self.shared.pipeline.backpressure;
-        // An empty backlog takes any batch, however low the bound.
-        events > 0
-            && (events + u64::try_from(batch.records.len()).unwrap_or(u64::MAX) > bounds.lag_threshold
-                || bytes + batch.bytes() > bounds.max_bytes)
-    }
-
-    /// Second level: an outage. The lane's partitions are paused, and polling goes on to stay in the group.
-    fn stall(&mut self, lane: usize, batch: RecordBatch) {
-        let filling = &mut self.state.filling[lane];
-        filling.batch = batch;
-        filling.stalled = true;
-        self.shared.metrics.pause();
-        tracing::warn!(lane, "the lane takes no more batches: its partitions are paused until it does");
-        self.pause(lane);
-    }
-
-    fn pause(&self, lane: usize) {
-        let list = self.partitions_of(lane);
-        if let Err(error) = self.consumer.pause(&list) {
-            tracing::warn!(lane, %error, "pause failed");
-        }
-    }
-
-    fn unstall(&mut self, lane: usize) {
-        let filling = &mut self.state.filling[lane];
-        if !filling.batch.is_empty() {
-            let batch = std::mem::take(&mut filling.batch);
-            match self.lanes[lane].send(batch, Duration::ZERO) {
-                Ok(()) => filling.since = None,
-                Err(SendTimeoutError::Timeout(back)) => filling.batch = back,
-                Err(SendTimeoutError::Disconnected(_)) => self.state.halted = Some(format!("lane {lane} has ended")),
-            }
-            return;
-        }
-        let bounds = &self.shared.pipeline.backpressure;
-        let (events, bytes) = self.backlog();
-        if !self.lanes[lane].half_empty() || events > bounds.resume_at || bytes > bounds.max_bytes / 2 {
-            return;
-        }
-        self.state.filling[lane].stalled = false;
-        let list = self.partitions_of(lane);
-        if let Err(error) = self.consumer.resume(&list) {
-            tracing::warn!(lane, %error, "resume failed");
-        }
-        let positions: Vec<_> = self
-            .state
-            .tracked
-            .iter_mut()
-            .filter(|(partition, _)| usize::try_from(partition.0).unwrap_or_default() % self.lanes.len() == lane)
-            .map(|(partition, tracked)| {
-                tracked.confirmed = false;
-                (*partition, tracked.position)
-            })
-            .collect();
-        for (partition, position) in positions {
-            self.seek(partition, position);
-        }
-        tracing::info!(lane, "the lane takes batches again");
     }
 
     fn partitions_of(&self, lane: usize) -> TopicPartitionList {

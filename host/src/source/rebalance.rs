@@ -52,8 +52,11 @@ impl Callbacks {
 
 impl ClientContext for Callbacks {
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.connected.store(false, Ordering::Release);
+        match error.rdkafka_error_code() {
+            // No trouble: rdkafka tells it here, and to whoever polls.
+            Some(RDKafkaErrorCode::PartitionEOF) => return,
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.connected.store(false, Ordering::Release),
+            _ => {}
         }
         tracing::warn!(%error, reason, "kafka consumer");
     }

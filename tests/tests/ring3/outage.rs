@@ -83,3 +83,23 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
     );
     assert!(during < before + 100, "memory grew from {before} to {during} MB");
 }
+
+#[test]
+fn without_transactions_no_slot_is_taken_not_even_after_an_outage() {
+    let case = Case::new("slotless").set("/delivery/mode", json!("at_least_once")).setup();
+    let engine = case.run();
+    engine.ready();
+    let sessions = |role: &str| {
+        let name = format!("tollgate {} {role}", case.name);
+        // PostgreSQL keeps 63 bytes of a session's name.
+        format!("FROM pg_stat_activity WHERE application_name = left('{name}', 63)")
+    };
+    let keeper = || case.database.number(&format!("SELECT max(pid)::bigint {}", sessions("keeper")));
+    let first = wait_for("the keeper's session", || Some(keeper()).filter(|pid| *pid > 0));
+    case.database.run(&format!("SELECT pg_terminate_backend(pid) {}", sessions("keeper")));
+    let session = || keeper() + case.database.number(&format!("SELECT max(pid)::bigint {}", sessions("slot")));
+    wait_for("a new session of the keeper", || Some(session()).filter(|pid| ![0, first].contains(pid)));
+    engine.ready();
+    assert_eq!(case.database.number("SELECT count(*) FROM tollgate.slot"), 0, "the mode has no transactional ids");
+    engine.stop();
+}

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use tollgate_tests::case::{Case, PARTITIONS};
 use tollgate_tests::guests::{self, Guest};
 use tollgate_tests::kafka::Record;
+use tollgate_tests::servers::{self, Servers};
 use tollgate_tests::{events, wait_for};
+use xtask::Cache;
+use xtask::servers::{Kafka, KafkaOptions};
 
 /// Runs a command that must fail, and returns what it said.
 fn fails(case: &Case, arguments: &[&str], code: i32) -> String {
@@ -147,6 +150,34 @@ fn servers_that_are_away_are_waited_for_until_the_deadline() {
         says(&log, &[&format!("{server} is not there yet"), "cannot be reached", &away.to_string()]);
         assert!(!log.contains("hidden-word"), "a password in the log:\n{log}");
     }
+}
+
+#[test]
+fn a_start_that_hangs_ends_by_its_deadline_too() {
+    // PostgreSQL is there, and does not let go of the slots.
+    let case = Case::new("slotless").set("/start_deadline", json!("3s")).setup();
+    let blocker = case.database.hold("LOCK TABLE tollgate.slot IN ACCESS EXCLUSIVE MODE");
+    let began = Instant::now();
+    let log = fails(&case, &["run", "pipeline.yaml"], 3);
+    assert!((3..10).contains(&began.elapsed().as_secs()), "it took {:?}", began.elapsed());
+    says(&log, &["start_deadline (3 s)", "a slot in PostgreSQL"]);
+    drop(blocker);
+    case.drain();
+
+    // Kafka is there, and has nobody who coordinates transactions: their log wants three brokers.
+    let lonely = KafkaOptions {
+        properties: vec![("transaction.state.log.replication.factor".into(), "3".into())],
+        jvm: vec!["-XX:TieredStopAtLevel=1".into()],
+        ..KafkaOptions::default()
+    };
+    let kafka = Kafka::start(&Cache::open().unwrap(), &lonely).unwrap();
+    let postgres = servers::shared().postgres.clone();
+    let case = Case::on(&Servers { brokers: kafka.brokers(), postgres }, "uncoordinated");
+    let case = case.set("/start_deadline", json!("4s")).setup();
+    let began = Instant::now();
+    let log = fails(&case, &["run", "pipeline.yaml"], 3);
+    assert!((4..12).contains(&began.elapsed().as_secs()), "it took {:?}", began.elapsed());
+    says(&log, &["start_deadline (4 s)", "transaction coordinator"]);
 }
 
 #[test]
