@@ -15,5 +15,6 @@ pub mod metrics;
 pub mod position;
 pub mod progress;
 pub mod protos;
+pub mod registry;
 pub mod sinks;
 pub mod source;

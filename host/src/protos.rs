@@ -122,7 +122,7 @@ fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool
     Ok(compiler.encode_file_descriptor_set())
 }
 
-fn invalid(error: &protox::Error) -> ProtosError {
+pub(crate) fn invalid(error: &protox::Error) -> ProtosError {
     let advice = if error.is_file_not_found() {
         "imports are looked up from the folder that protos names; name the folder above, or add the missing file"
     } else {
