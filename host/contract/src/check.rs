@@ -8,15 +8,23 @@
 //! simply see the parts one after the other. *Required fields* must be set in the merged message, not in each part, so a part
 //! that lacks one is only a suspicion, which [`Contract::check`] settles by decoding as a whole.
 //!
+//! *Rules* on values are tested where the values stand; a payload that this cannot judge, or finds wanting, is judged as a whole
+//! (`rules::fast` tells why that is enough). The walk exists twice, with and without them, so that contracts without rules pay nothing.
+//!
 //! Where Protobuf leaves a choice, the gate is strict: a known field with another wire type is refused (parsers would treat it as
 //! unknown, and the field would silently be empty), as is a string that is not UTF-8, in proto2 too (PostgreSQL could not hold it).
 
+use std::cell::Cell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use prost_reflect::{DynamicMessage, Kind as ReflectKind, MapKey, ReflectMessage as _, Value as ReflectValue};
 
-use crate::plan::{FieldPlan, NO_SLOT, Node, Op};
+use crate::plan::{FieldPlan, NO_CHECK, NO_SLOT, Node, Op};
 use crate::rejection::{Fault, ReasonCode};
+use crate::rules::{Findings, MAX_COUNTS, MAX_VIOLATIONS, Rules, Subject, nanoseconds};
+use crate::well_known::seconds_and_nanos;
 use crate::wire::{Cursor, WireType};
-use crate::{Contract, Fields, Rejection, UnknownEnums, UnknownFields, Value};
+use crate::{Contract, Fields, Rejection, UnknownEnums, UnknownFields, Value, Violation};
 
 /// The field number of the key in a map's entry; the value's is 2.
 const MAP_KEY: u32 = 1;
@@ -47,23 +55,52 @@ impl Contract {
     /// Checks a payload against the contract and leaves the wanted fields' values in `fields`, borrowed from it.
     ///
     /// An empty payload is a message of defaults. After a rejection `fields` is empty or holds a part of the values; do not read it.
-    /// Allocates nothing once `fields` is warm, except to describe a rejection, and to decide about a payload that splits a message with required fields.
+    /// Allocates nothing once `fields` is warm, except to describe a rejection, to decide about a payload that splits a message with
+    /// required fields, and for rules that need the message as a whole (CEL, for one).
+    ///
+    /// A rule that compares with the present cannot be evaluated here and refuses the payload; see [`Contract::check_at`].
     ///
     /// # Errors
-    /// The first rule that the payload breaks, in wire order; for missing required fields, after all others.
+    /// The first fault of the bytes, in wire order; for missing required fields, after all others. If the bytes are sound, all
+    /// violations of the rules, up to 20.
     pub fn check<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Rejection> {
+        self.check_with(payload, fields, None)
+    }
+
+    /// As [`Contract::check`], with the time that rules like `timestamp.lt_now` compare with.
+    ///
+    /// # Errors
+    /// As [`Contract::check`].
+    pub fn check_at<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>, now: SystemTime) -> Result<(), Rejection> {
+        self.check_with(payload, fields, self.needs_clock().then(|| unix_nanos(now)))
+    }
+
+    /// All violations of the contract's rules, judged on the message as a whole. Slower than [`Contract::check`] and indifferent to the
+    /// policies; for tools, and for tests that hold the other against it.
+    ///
+    /// # Errors
+    /// Bytes that do not decode, and rules that cannot be evaluated on them.
+    pub fn violations(&self, payload: &[u8], now: Option<SystemTime>) -> Result<Vec<Violation>, Rejection> {
+        let Some(rules) = &self.rules else { return Ok(Vec::new()) };
+        let findings = self.evaluate(rules, payload, now.map(unix_nanos), usize::MAX)?;
+        match findings.failure {
+            Some(_) => Err(Rejection::of(findings).unwrap_or_else(|| Rejection::new(ReasonCode::RuleFailed, "", ""))),
+            None => Ok(findings.violations),
+        }
+    }
+
+    fn check_with<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>, now: Option<i128>) -> Result<(), Rejection> {
         self.check_size(payload)?;
-        let walk = |required: bool, fields: &mut Fields<'a>| {
-            fields.reset(&self.plan.initial);
-            Walk { contract: self, required }.message(self.root(), payload, 0, fields)
-        };
-        match walk(self.plan.has_required, fields) {
-            Ok(()) => {}
-            Err(fault) if fault.code == ReasonCode::MissingRequired => {
-                walk(false, fields).map_err(|fault| fault.into_rejection())?;
-                self.check_required_merged(payload).map_err(|merged| merged.unwrap_or(fault).into_rejection())?;
+        match &self.rules {
+            None => self.walk(Walk::<false>::new(self, None), payload, fields)?,
+            Some(rules) => {
+                let suspect = Cell::new(false);
+                self.walk(Walk::<true>::new(self, Some(&suspect)).at(now), payload, fields)?;
+                if suspect.get() {
+                    let findings = self.evaluate(rules, payload, now, MAX_VIOLATIONS)?;
+                    Rejection::of(findings).map_or(Ok(()), Err)?;
+                }
             }
-            Err(fault) => return Err(fault.into_rejection()),
         }
         for &(from, to) in &self.plan.copies {
             fields.copy(from, to);
@@ -71,16 +108,39 @@ impl Contract {
         Ok(())
     }
 
+    fn walk<'a, const RULES: bool>(
+        &self,
+        walk: Walk<'_, RULES>,
+        payload: &'a [u8],
+        fields: &mut Fields<'a>,
+    ) -> Result<(), Rejection> {
+        fields.reset(&self.plan.initial);
+        match walk.message(self.root(), payload, 0, fields) {
+            Ok(()) => Ok(()),
+            Err(fault) if fault.code == ReasonCode::MissingRequired => {
+                fields.reset(&self.plan.initial);
+                let lenient = Walk { required: false, ..walk };
+                lenient.message(self.root(), payload, 0, fields).map_err(|fault| fault.into_rejection())?;
+                self.check_required_merged(payload).map_err(|merged| merged.unwrap_or(fault).into_rejection())
+            }
+            Err(fault) => Err(fault.into_rejection()),
+        }
+    }
+
+    #[cold]
+    fn evaluate(&self, rules: &Rules, payload: &[u8], now: Option<i128>, limit: usize) -> Result<Findings, Rejection> {
+        let message = DynamicMessage::decode(self.message.clone(), payload)
+            .map_err(|error| Rejection::new(ReasonCode::Undecodable, "", error.to_string()))?;
+        Ok(rules.evaluate(&message, now, limit))
+    }
+
     pub(crate) fn check_size(&self, payload: &[u8]) -> Result<(), Rejection> {
         let limit = self.policies.max_bytes;
         if payload.len() <= limit {
             return Ok(());
         }
-        Err(Rejection {
-            code: ReasonCode::TooLarge,
-            field: String::new(),
-            message: format!("the payload has {} bytes, the contract allows {limit}", payload.len()),
-        })
+        let message = format!("the payload has {} bytes, the contract allows {limit}", payload.len());
+        Err(Rejection::new(ReasonCode::TooLarge, "", message))
     }
 
     fn root(&self) -> &Node {
@@ -150,17 +210,49 @@ fn missing(message: &str, field: &str) -> Box<Fault> {
     Fault::new(ReasonCode::MissingRequired, format!("{message} requires this field and it is not set")).within(field)
 }
 
-/// One pass; `required` says whether missing required fields are looked for.
-#[derive(Clone, Copy)]
-struct Walk<'c> {
-    contract: &'c Contract,
-    required: bool,
+/// Nanoseconds since the epoch.
+fn unix_nanos(time: SystemTime) -> i128 {
+    let nanos = |distance: std::time::Duration| i128::try_from(distance.as_nanos()).unwrap_or(i128::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => nanos(after),
+        Err(before) => -nanos(before.duration()),
+    }
 }
 
-impl<'c> Walk<'c> {
+/// One pass. `RULES` says whether rules are tested.
+#[derive(Clone, Copy)]
+struct Walk<'c, const RULES: bool> {
+    contract: &'c Contract,
+    /// Whether missing required fields are looked for.
+    required: bool,
+    /// Set once the rules want the whole message judged.
+    suspect: Option<&'c Cell<bool>>,
+    /// The present, in nanoseconds since the epoch, if a rule wants it.
+    now: Option<i128>,
+}
+
+/// What the rules want to know of the message being walked.
+#[derive(Default)]
+struct Marks {
+    /// The fields that are set, by their checks' bits.
+    seen: u64,
+    /// The elements of repeated fields.
+    counts: [u64; MAX_COUNTS],
+}
+
+impl<'c, const RULES: bool> Walk<'c, RULES> {
+    fn new(contract: &'c Contract, suspect: Option<&'c Cell<bool>>) -> Self {
+        Self { contract, required: contract.plan.has_required, suspect, now: None }
+    }
+
+    fn at(self, now: Option<i128>) -> Self {
+        Self { now, ..self }
+    }
+
     fn message<'a>(self, node: &Node, bytes: &'a [u8], depth: u32, out: &mut Fields<'a>) -> Walked<()> {
         let mut cursor = Cursor::new(bytes);
         let mut seen = 0;
+        let mut marks = Marks::default();
         while let Some(first) = cursor.peek() {
             let start = cursor;
             let (field, wire) = match node.by_tag(first) {
@@ -175,9 +267,9 @@ impl<'c> Walk<'c> {
             };
             seen |= field.required;
             let read = if field.packable && wire == WireType::Delimited as u8 {
-                self.packed(field, &mut cursor, out)
+                self.packed(field, &mut cursor, out, &mut marks)
             } else {
-                self.value(field, &mut cursor, depth, out)
+                self.value(field, &mut cursor, depth, out, &mut marks)
             };
             read.map_err(|fault| locate(fault, field, bytes, start.position()))?;
         }
@@ -185,7 +277,75 @@ impl<'c> Walk<'c> {
             let field = node.fields.iter().find(|field| field.required & !seen != 0);
             return Err(missing(&node.message, field.map_or("", |field| &field.name)));
         }
+        if RULES && node.check != NO_CHECK {
+            self.judge_message(node, &marks);
+        }
         Ok(())
+    }
+
+    fn suspect(self) {
+        if let Some(suspect) = self.suspect {
+            suspect.set(true);
+        }
+    }
+
+    /// Tests the presence and the counts of a message's fields at its end.
+    fn judge_message(self, node: &Node, marks: &Marks) {
+        let Some(checks) = self.contract.plan.node_checks.get(node.check as usize) else { return };
+        let counts = checks.counts.iter().zip(&marks.counts);
+        if checks.opaque
+            || marks.seen & checks.demanded != checks.demanded
+            || checks.oneofs.iter().any(|oneof| marks.seen & oneof == 0)
+            || counts.into_iter().any(|(check, count)| !check.passes(*count))
+        {
+            self.suspect();
+        }
+    }
+
+    /// Tests a single value: a field's, or an element's of a list.
+    #[inline]
+    fn judge(self, field: &FieldPlan, value: Value<'_>, marks: &mut Marks) {
+        let Some(check) = self.contract.plan.field_checks.get(field.check as usize) else { return };
+        let Some(subject) = Subject::of(value) else { return };
+        if field.repeated {
+            check.tally(&mut marks.counts);
+        } else {
+            marks.seen = check.note(marks.seen, check.implicit && subject.is_zero());
+        }
+        if check.opaque || !check.value.passes(subject, self.now) {
+            self.suspect();
+        }
+    }
+
+    /// Tests what can be tested of a message from outside.
+    fn judge_inner(self, field: &FieldPlan, bytes: &[u8], marks: &mut Marks) {
+        let Some(check) = self.contract.plan.field_checks.get(field.check as usize) else { return };
+        let mut opaque = check.opaque;
+        if field.repeated {
+            check.tally(&mut marks.counts);
+        } else {
+            opaque |= check.whole && marks.seen & check.bit != 0;
+            marks.seen = check.note(marks.seen, false);
+        }
+        if check.value.time {
+            let time = seconds_and_nanos(bytes).map(|(seconds, nanos)| Subject::Time(nanoseconds(seconds, nanos)));
+            opaque |= !time.is_ok_and(|time| check.value.passes(time, self.now));
+        }
+        if opaque {
+            self.suspect();
+        }
+    }
+
+    /// Tests a map's entry.
+    fn judge_entry(self, field: &FieldPlan, key: Value<'_>, value: Value<'_>, marks: &mut Marks) {
+        let Some(check) = self.contract.plan.field_checks.get(field.check as usize) else { return };
+        check.tally(&mut marks.counts);
+        let passes = |check: &crate::rules::ValueCheck, value| {
+            check.is_empty() || Subject::of(value).is_none_or(|subject| check.passes(subject, self.now))
+        };
+        if check.opaque || !passes(&check.key, key) || !passes(&check.value, value) {
+            self.suspect();
+        }
     }
 
     /// A longer tag, an unknown field, or a fault. Unknown fields are skipped here.
@@ -241,7 +401,14 @@ impl<'c> Walk<'c> {
 
     /// Reads one value and keeps it if it is wanted.
     #[inline]
-    fn value<'a>(self, field: &FieldPlan, cursor: &mut Cursor<'a>, depth: u32, out: &mut Fields<'a>) -> Walked<()> {
+    fn value<'a>(
+        self,
+        field: &FieldPlan,
+        cursor: &mut Cursor<'a>,
+        depth: u32,
+        out: &mut Fields<'a>,
+        marks: &mut Marks,
+    ) -> Walked<()> {
         for &slot in &field.clears {
             out.unset(slot);
         }
@@ -249,6 +416,9 @@ impl<'c> Walk<'c> {
             Op::Message => {
                 let inner = cursor.delimited()?;
                 self.enter(field, inner, depth, out)?;
+                if RULES && field.check != NO_CHECK {
+                    self.judge_inner(field, inner, marks);
+                }
                 if field.slot == NO_SLOT {
                 } else if field.repeated {
                     out.push(field.slot, Value::Absent, Value::Message(inner));
@@ -259,6 +429,9 @@ impl<'c> Walk<'c> {
             Op::Map => {
                 let inner = cursor.delimited()?;
                 let (key, value) = self.entry(field, inner, depth, out)?;
+                if RULES && field.check != NO_CHECK {
+                    self.judge_entry(field, key, value, marks);
+                }
                 if field.slot != NO_SLOT {
                     out.push(field.slot, key, value);
                 }
@@ -281,6 +454,9 @@ impl<'c> Walk<'c> {
             | Op::Enum
             | Op::Group => {
                 let value = self.scalar(field, cursor)?;
+                if RULES && field.check != NO_CHECK {
+                    self.judge(field, value, marks);
+                }
                 if field.slot == NO_SLOT {
                 } else if field.repeated {
                     out.push(field.slot, Value::Absent, value);
@@ -328,10 +504,19 @@ impl<'c> Walk<'c> {
     }
 
     /// The packed form of a repeated scalar.
-    fn packed<'a>(self, field: &FieldPlan, cursor: &mut Cursor<'a>, out: &mut Fields<'a>) -> Walked<()> {
+    fn packed<'a>(
+        self,
+        field: &FieldPlan,
+        cursor: &mut Cursor<'a>,
+        out: &mut Fields<'a>,
+        marks: &mut Marks,
+    ) -> Walked<()> {
         let mut inner = Cursor::new(cursor.delimited()?);
         while !inner.is_empty() {
             let value = self.scalar(field, &mut inner)?;
+            if RULES && field.check != NO_CHECK {
+                self.judge(field, value, marks);
+            }
             if field.slot != NO_SLOT {
                 out.push(field.slot, Value::Absent, value);
             }
@@ -371,6 +556,10 @@ impl<'c> Walk<'c> {
                 let Some((field, _)) = self.uncommon(node, &mut cursor, depth + 1)? else { continue };
                 let read = if field.op == Op::Message {
                     let inner = cursor.delimited()?;
+                    if RULES && map.check != NO_CHECK && value != Value::Absent {
+                        // The value came in parts.
+                        self.suspect();
+                    }
                     value = if map.slot == NO_SLOT { Value::Message(inner) } else { out.join(value, inner) };
                     self.enter(field, inner, depth + 1, out)
                 } else {

@@ -4,6 +4,7 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use crate::error::near_names;
 use crate::plan::Plan;
+use crate::rules::Rules;
 use crate::{CompileError, FieldInfo, FieldPath, Kind, Policies, Slot, digest};
 
 /// A message type with its policies, compiled. Immutable; share it in an `Arc`.
@@ -11,6 +12,7 @@ pub struct Contract {
     pub(crate) message: MessageDescriptor,
     pub(crate) policies: Policies,
     pub(crate) plan: Plan,
+    pub(crate) rules: Option<Rules>,
     infos: Vec<FieldInfo>,
     digest: [u8; 32],
 }
@@ -20,7 +22,8 @@ impl Contract {
     /// the same field may be asked for twice.
     ///
     /// # Errors
-    /// A name that does not exist (with its nearest neighbours), a path through a list, map or scalar, or a schema beyond the plan's bounds.
+    /// A name that does not exist (with its nearest neighbours), a path through a list, map or scalar, a rule that does not
+    /// compile or does not fit its field, or a schema beyond the plan's bounds.
     pub fn compile(
         pool: &DescriptorPool,
         message: &str,
@@ -38,9 +41,10 @@ impl Contract {
                 pool.all_messages().filter(|near| !near.is_map_entry()).map(|near| near.full_name().to_owned()),
             ),
         })?;
-        let (plan, infos) = Plan::compile(&descriptor, fields)?;
+        let rules = Rules::compile(&descriptor)?;
+        let (plan, infos) = Plan::compile(&descriptor, fields, rules.as_ref())?;
         let digest = digest::of(&descriptor, policies);
-        Ok(Self { message: descriptor, policies, plan, infos, digest })
+        Ok(Self { message: descriptor, policies, plan, rules, infos, digest })
     }
 
     #[must_use]
@@ -78,6 +82,12 @@ impl Contract {
             if let Kind::Enum(table) = kind { Some(table) } else { None }
         }
         table(&self.infos.get(slot.0)?.kind)?.value_name(number)
+    }
+
+    /// Whether a rule compares with the present; then [`Contract::check_at`] must be told it.
+    #[must_use]
+    pub fn needs_clock(&self) -> bool {
+        self.rules.as_ref().is_some_and(Rules::needs_clock)
     }
 
     /// SHA-256 over everything that decides about a payload: the types reachable from the message, its name, the policies.

@@ -25,6 +25,14 @@ pub enum CompileError {
     TooManyRequired { message: String, limit: usize },
     #[error("recursion_limit {given} is outside 1 to {limit}")]
     RecursionLimit { given: u32, limit: u32 },
+    #[error("rule {rule} of {place}: {problem}")]
+    Rule {
+        /// The message's or the field's full name.
+        place: String,
+        /// Where the rule stands in its options: `string.pattern`, `cel[0]`.
+        rule: String,
+        problem: String,
+    },
     #[error("the contract is too large: {what} exceed {limit}")]
     TooLarge { what: &'static str, limit: usize },
 }

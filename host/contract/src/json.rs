@@ -101,11 +101,8 @@ impl Contract {
 }
 
 fn decode(message: &MessageDescriptor, bytes: &[u8]) -> Result<DynamicMessage, Rejection> {
-    DynamicMessage::decode(message.clone(), bytes).map_err(|error| Rejection {
-        code: ReasonCode::Undecodable,
-        field: String::new(),
-        message: error.to_string(),
-    })
+    DynamicMessage::decode(message.clone(), bytes)
+        .map_err(|error| Rejection::new(ReasonCode::Undecodable, "", error.to_string()))
 }
 
 fn serialize(message: &DynamicMessage, options: &SerializeOptions) -> Result<Json, Rejection> {
@@ -113,14 +110,14 @@ fn serialize(message: &DynamicMessage, options: &SerializeOptions) -> Result<Jso
 }
 
 fn no_json_form(error: &serde_json::Error) -> Rejection {
-    Rejection { code: ReasonCode::NoJsonForm, field: String::new(), message: format!("no JSON form: {error}") }
+    Rejection::new(ReasonCode::NoJsonForm, "", format!("no JSON form: {error}"))
 }
 
 fn not_json(error: &serde_json::Error) -> Rejection {
     // serde_json bounds nesting by itself, in its own words.
     let deep = error.to_string().starts_with("recursion limit exceeded");
     let code = if deep { ReasonCode::RecursionLimit } else { ReasonCode::JsonInvalid };
-    Rejection { code, field: String::new(), message: error.to_string() }
+    Rejection::new(code, "", error.to_string())
 }
 
 fn refused(error: &serde_json::Error, path: &serde_path_to_error::Path) -> Rejection {
@@ -143,7 +140,7 @@ fn refused(error: &serde_json::Error, path: &serde_path_to_error::Path) -> Rejec
     if let Some(key) = text.strip_prefix(UNKNOWN_KEY).and_then(|rest| rest.split('\'').nth(1)) {
         field = if field.is_empty() { key.to_owned() } else { format!("{field}.{key}") };
     }
-    Rejection { code, field, message: text }
+    Rejection::new(code, field, text)
 }
 
 /// Takes out the keys that the message does not have. Well-known types with a JSON form of their own are left alone.

@@ -6,20 +6,23 @@
 //!
 //! A field is found by its tag, not by its number: `by_tag` maps every one-byte tag (numbers 1 to 15) with a wire type
 //! that the field accepts, so one load answers "known?" and "right wire type?" at once. Everything else, longer tags and all
-//! failures, takes the slow way over `dense` and a binary search. Rules and column encoders of later versions are to hang on
-//! [`FieldPlan`] as further indexes beside `slot`; whole-message rules on [`Node`].
+//! failures, takes the slow way over `dense` and a binary search. Rules hang on [`FieldPlan`] and [`Node`] as indexes into tables
+//! of checks; below a field whose rules are ignored a type has a node without them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use prost_reflect::{Kind as ReflectKind, MessageDescriptor};
 
 use crate::fields::List;
+use crate::rules::{self, Checks, FieldCheck, NodeChecks, Rules};
 use crate::schema::{EnumTable, Presence, Shape, shapes};
 use crate::wire::WireType;
 use crate::{CompileError, FieldInfo, FieldPath, Value};
 
 /// No slot: the field is checked and not kept.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
+/// No checks: the rules ask nothing here.
+pub(crate) const NO_CHECK: u32 = u32::MAX;
 /// Field numbers below this are found by index, above by binary search.
 const DENSE_NUMBERS: u32 = 256;
 /// Fields of one message that `u16` indexes with zero meaning "none".
@@ -110,6 +113,8 @@ pub(crate) struct FieldPlan {
     pub required: u64,
     /// The slots of the other members of the field's oneof, and below them.
     pub clears: Box<[u32]>,
+    /// What the rules ask of the field.
+    pub check: u32,
     pub name: Box<str>,
 }
 
@@ -121,6 +126,8 @@ pub(crate) struct Node {
     pub required: u64,
     /// What the slots directly in this message hold once the message is there but the field isn't.
     pub initial: Box<[(u32, Value<'static>)]>,
+    /// What the rules ask of the message.
+    pub check: u32,
 }
 
 impl Node {
@@ -146,6 +153,7 @@ impl Node {
         fields: Vec<FieldPlan>,
         required: u64,
         initial: Vec<(u32, Value<'static>)>,
+        check: u32,
     ) -> Self {
         let mut by_tag = [0; 128];
         let mut dense = Vec::new();
@@ -169,6 +177,7 @@ impl Node {
             fields: fields.into(),
             required,
             initial: initial.into(),
+            check,
         }
     }
 }
@@ -185,6 +194,8 @@ pub(crate) struct Plan {
     pub has_required: bool,
     /// Whether a map is reachable (its entries' order must then be fixed by hand when encoding).
     pub has_maps: bool,
+    pub node_checks: Vec<NodeChecks>,
+    pub field_checks: Vec<FieldCheck>,
 }
 
 /// The wanted fields as a tree of field numbers.
@@ -206,7 +217,11 @@ impl Wanted {
 
 impl Plan {
     /// Compiles the tables and resolves the wanted fields.
-    pub fn compile(top: &MessageDescriptor, paths: &[FieldPath]) -> Result<(Self, Vec<FieldInfo>), CompileError> {
+    pub fn compile(
+        top: &MessageDescriptor,
+        paths: &[FieldPath],
+        rules: Option<&Rules>,
+    ) -> Result<(Self, Vec<FieldInfo>), CompileError> {
         let mut wanted = Wanted::default();
         let mut infos = Vec::with_capacity(paths.len());
         let mut copies = Vec::new();
@@ -221,12 +236,15 @@ impl Plan {
             infos.push(info);
         }
 
-        let mut builder = Builder { queue: VecDeque::new(), ..Builder::default() };
-        let root = builder.place(top, wanted)?;
+        let mut builder = Builder::default();
+        for (message, checks) in rules.map(rules::checks).unwrap_or_default() {
+            builder.enlist(message, checks)?;
+        }
+        let root = builder.place(top, wanted, true)?;
         debug_assert_eq!(root, 0, "the top message comes first");
         let mut nodes = Vec::new();
-        while let Some((message, wanted)) = builder.queue.pop_front() {
-            nodes.push(builder.node(&message, wanted)?);
+        while let Some(place) = builder.queue.pop_front() {
+            nodes.push(builder.node(place)?);
         }
         let mut initial = vec![Value::Absent; paths.len()];
         for &(slot, value) in nodes.first().map(|root| &*root.initial).unwrap_or_default() {
@@ -236,7 +254,8 @@ impl Plan {
         }
         let has_required = nodes.iter().any(|node| node.required != 0);
         let has_maps = nodes.iter().any(|node| node.fields.iter().any(|field| field.op == Op::Map));
-        Ok((Self { nodes, enums: builder.enums, initial, copies, has_required, has_maps }, infos))
+        let Builder { enums, node_checks, field_checks, .. } = builder;
+        Ok((Self { nodes, enums, initial, copies, has_required, has_maps, node_checks, field_checks }, infos))
     }
 }
 
@@ -261,32 +280,77 @@ fn index(position: usize, what: &'static str) -> Result<u32, CompileError> {
         .ok_or(CompileError::TooLarge { what, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
 }
 
+/// A place in the plan that is not built yet.
+struct Place {
+    message: MessageDescriptor,
+    wanted: Wanted,
+    /// Whether the rules apply here.
+    ruled: bool,
+}
+
+/// The checks of a message type: the node's, and the fields' by number.
+struct Listed {
+    node: u32,
+    fields: HashMap<u32, u32>,
+}
+
 /// Places are numbered when they are first named and built in that order, from a queue: types may nest as deep as they like.
 #[derive(Default)]
 struct Builder {
-    queue: VecDeque<(MessageDescriptor, Wanted)>,
+    queue: VecDeque<Place>,
     places: usize,
-    shared: HashMap<String, u32>,
+    shared: HashMap<(String, bool), u32>,
     enums: Vec<EnumTable>,
     enum_index: HashMap<String, u32>,
+    node_checks: Vec<NodeChecks>,
+    field_checks: Vec<FieldCheck>,
+    checks: HashMap<String, Listed>,
 }
 
 impl Builder {
-    fn place(&mut self, message: &MessageDescriptor, wanted: Wanted) -> Result<u32, CompileError> {
+    /// Takes up the checks of a message type.
+    fn enlist(&mut self, message: String, checks: Checks) -> Result<(), CompileError> {
+        let node = index(self.node_checks.len(), "message types with rules")?;
+        self.node_checks.push(checks.node);
+        let mut fields = HashMap::with_capacity(checks.fields.len());
+        for (number, check) in checks.fields {
+            fields.insert(number, index(self.field_checks.len(), "fields with rules")?);
+            self.field_checks.push(check);
+        }
+        self.checks.insert(message, Listed { node, fields });
+        Ok(())
+    }
+
+    fn place(&mut self, message: &MessageDescriptor, wanted: Wanted, ruled: bool) -> Result<u32, CompileError> {
         let plain = wanted.below.is_empty();
-        if plain && let Some(&known) = self.shared.get(message.full_name()) {
+        let shared = (message.full_name().to_owned(), ruled);
+        if plain && let Some(&known) = self.shared.get(&shared) {
             return Ok(known);
         }
         let place = index(self.places, "message types")?;
         self.places += 1;
         if plain {
-            self.shared.insert(message.full_name().to_owned(), place);
+            self.shared.insert(shared, place);
         }
-        self.queue.push_back((message.clone(), wanted));
+        self.queue.push_back(Place { message: message.clone(), wanted, ruled });
         Ok(place)
     }
 
-    fn node(&mut self, message: &MessageDescriptor, mut wanted: Wanted) -> Result<Node, CompileError> {
+    /// The check of a field, and whether the rules apply to the message in it.
+    fn check(&self, place: &Place, number: u32) -> (u32, bool) {
+        if place.message.is_map_entry() {
+            // The map's own check has gone before; its values' messages are ruled if the map's are.
+            return (NO_CHECK, place.ruled);
+        }
+        let listed = self.checks.get(place.message.full_name()).filter(|_| place.ruled);
+        let Some(&check) = listed.and_then(|listed| listed.fields.get(&number)) else { return (NO_CHECK, false) };
+        let enters = usize::try_from(check).ok().and_then(|check| self.field_checks.get(check));
+        (check, enters.is_some_and(|check| check.enters))
+    }
+
+    fn node(&mut self, mut place: Place) -> Result<Node, CompileError> {
+        let message = &place.message.clone();
+        let wanted = &mut std::mem::take(&mut place.wanted);
         let shapes = shapes(message);
         if shapes.len() > MAX_FIELDS {
             return Err(CompileError::TooLarge { what: "fields of one message", limit: MAX_FIELDS });
@@ -309,15 +373,17 @@ impl Builder {
         for (shape, clears) in shapes.iter().zip(clears) {
             let child = wanted.below.remove(&shape.number).unwrap_or_default();
             initial.extend(child.slot.filter(|(_, value)| *value != Value::Absent));
+            let (check, ruled) = self.check(&place, shape.number);
             let mut field = FieldPlan {
                 number: shape.number,
                 op: Op::of(shape),
                 repeated: shape.is_list,
                 packable: shape.is_list && !matches!(Op::of(shape).wire(), WireType::Delimited | WireType::StartGroup),
                 slot: child.slot.map_or(NO_SLOT, |(slot, _)| slot),
-                target: self.target(shape, child)?,
+                target: self.target(shape, child, ruled)?,
                 required: 0,
                 clears,
+                check,
                 // The value of a map's entry is named by its key alone: `counts["k"]`.
                 name: if message.is_map_entry() && shape.number == MAP_VALUE { "" } else { &shape.name }.into(),
             };
@@ -332,13 +398,14 @@ impl Builder {
             }
             fields.push(field);
         }
-        Ok(Node::new(message, fields, required, initial))
+        let check = self.checks.get(message.full_name()).filter(|_| place.ruled).map_or(NO_CHECK, |listed| listed.node);
+        Ok(Node::new(message, fields, required, initial, check))
     }
 
-    fn target(&mut self, shape: &Shape, mut wanted: Wanted) -> Result<u32, CompileError> {
+    fn target(&mut self, shape: &Shape, mut wanted: Wanted, ruled: bool) -> Result<u32, CompileError> {
         wanted.slot = None;
         match &shape.kind {
-            ReflectKind::Message(message) => self.place(message, wanted),
+            ReflectKind::Message(message) => self.place(message, wanted, ruled),
             ReflectKind::Enum(descriptor) => {
                 if let Some(&known) = self.enum_index.get(descriptor.full_name()) {
                     return Ok(known);

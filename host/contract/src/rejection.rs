@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::Violation;
+use crate::rules::Findings;
+
 /// The stable name of a reason. Each has a page in `docs/reasons/<code>.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ReasonCode {
@@ -29,11 +32,15 @@ pub enum ReasonCode {
     JsonWrongType,
     /// A valid message that Protobuf's JSON mapping cannot express.
     NoJsonForm,
+    /// A valid message whose values break the contract's rules.
+    RuleViolated,
+    /// A rule that cannot be evaluated on this message.
+    RuleFailed,
 }
 
 impl ReasonCode {
     /// Every code, for the test that holds them against the pages, and for metrics that want all labels at start.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Undecodable,
         Self::WrongWireType,
         Self::InvalidUtf8,
@@ -46,6 +53,8 @@ impl ReasonCode {
         Self::JsonInvalid,
         Self::JsonWrongType,
         Self::NoJsonForm,
+        Self::RuleViolated,
+        Self::RuleFailed,
     ];
 
     /// The code as headers, metrics and docs spell it.
@@ -64,6 +73,8 @@ impl ReasonCode {
             Self::JsonInvalid => "json-invalid",
             Self::JsonWrongType => "json-wrong-type",
             Self::NoJsonForm => "no-json-form",
+            Self::RuleViolated => "rule-violated",
+            Self::RuleFailed => "rule-failed",
         }
     }
 }
@@ -82,7 +93,38 @@ pub struct Rejection {
     /// Dotted path of the field, with `[index]` or `["key"]` inside lists and maps; empty when the whole payload is meant.
     pub field: String,
     /// Lower case, no full stop, safe to show: it holds no field values but names and numbers of the schema.
+    /// What a rule written in CEL says is its author's.
     pub message: String,
+    /// Every rule that the message breaks, up to 20; empty for other codes. Code, field and message above speak of the first.
+    pub violations: Vec<Violation>,
+}
+
+impl Rejection {
+    /// A rejection that no rule is behind.
+    pub(crate) fn new(code: ReasonCode, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code, field: field.into(), message: message.into(), violations: Vec::new() }
+    }
+
+    /// The id of the first rule that the message breaks.
+    #[must_use]
+    pub fn rule(&self) -> Option<&str> {
+        self.violations.first().map(|violation| violation.rule.as_str())
+    }
+
+    /// What the rules' evaluation found, if it found anything.
+    pub(crate) fn of(findings: Findings) -> Option<Self> {
+        let (code, violations) = match findings.failure {
+            Some(failure) => (ReasonCode::RuleFailed, vec![failure]),
+            None => (ReasonCode::RuleViolated, findings.violations),
+        };
+        let first = violations.first()?;
+        let more = match violations.len() - 1 {
+            0 => String::new(),
+            more => format!("; {more} more"),
+        };
+        let message = format!("{} ({}){more}", first.message, first.rule);
+        Some(Self { code, field: first.field.clone(), message, violations })
+    }
 }
 
 /// A rejection on its way out of nested messages: every level adds its step, innermost first.
@@ -117,6 +159,6 @@ impl Fault {
             }
             field.push_str(step);
         }
-        Rejection { code: self.code, field, message: self.message }
+        Rejection::new(self.code, field, self.message)
     }
 }

@@ -31,7 +31,8 @@ pub fn duration_parts(message: &[u8]) -> Option<(i64, i32)> {
         .then_some((seconds, nanos))
 }
 
-fn seconds_and_nanos(message: &[u8]) -> Result<(i64, i32), Malformed> {
+/// Both fields of either type, in range or not.
+pub(crate) fn seconds_and_nanos(message: &[u8]) -> Result<(i64, i32), Malformed> {
     let mut cursor = Cursor::new(message);
     let (mut seconds, mut nanos) = (0, 0);
     while !cursor.is_empty() {

@@ -247,7 +247,9 @@ fn check_one(pair: &Pair, payload: &[u8]) -> Result<(), TestCaseError> {
                 | ReasonCode::RecursionLimit
                 | ReasonCode::JsonInvalid
                 | ReasonCode::JsonWrongType
-                | ReasonCode::NoJsonForm => prop_assert!(false, "refused with {rejection}: {payload:02x?}"),
+                | ReasonCode::NoJsonForm
+                | ReasonCode::RuleViolated
+                | ReasonCode::RuleFailed => prop_assert!(false, "refused with {rejection}: {payload:02x?}"),
             },
         }
     }

@@ -1,0 +1,313 @@
+//! The rules as the walk over the wire bytes checks them.
+//!
+//! The walk only decides: *passes*, or *suspect*. A suspect payload is decoded as a whole and judged by the reference evaluator,
+//! which also says what is wrong; so the walk may be wrong in one direction only, and here is why it never lets a bad payload pass:
+//!
+//! - *A singular field twice, a map's key twice.* The last one counts. Every one is tested, so if all pass, the last one does.
+//! - *A oneof's member displaced by another.* The displaced one's tests have passed and do no harm; its seen bit is cleared, so
+//!   that a rule that wants it set finds it missing.
+//! - *A message in parts.* Every part is walked like a message. What holds in each part holds in the merged message if it is about
+//!   single values and their presence: a field set in the merged message was set, and tested, in one of the parts. It does
+//!   not for what adds up over parts: upper bounds of counts, uniqueness, the two halves of a Timestamp. Types with
+//!   such rules ([`sensitive`]) make a second part suspect.
+//! - *Everything else* (expressions, groups of fields, wrappers, `Any`, field masks) makes its place suspect by being there.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost_reflect::{FieldDescriptor, Kind as ReflectKind, MessageDescriptor};
+
+use super::Rules;
+use super::evaluate::scalar;
+use super::model::{FieldRules, MessageRules, Rule, ValueRules};
+use super::test::{Subject, Test};
+
+/// How many counts one message type may have on the walk's stack.
+pub(crate) const MAX_COUNTS: usize = 8;
+/// Bits of the mask in which the walk notes what it has seen.
+const MAX_BITS: u32 = 64;
+
+/// What is asked of a message type, beside its fields' values.
+#[derive(Debug, Default)]
+pub(crate) struct NodeChecks {
+    /// Only the reference evaluator can judge it.
+    pub opaque: bool,
+    /// Fields that must be set.
+    pub demanded: u64,
+    /// Of each mask, one field must be set.
+    pub oneofs: Box<[u64]>,
+    pub counts: Box<[Count]>,
+}
+
+/// The number of a repeated field's elements.
+#[derive(Debug)]
+pub(crate) struct Count {
+    min: u64,
+    max: u64,
+    unique: bool,
+    can_be_empty: bool,
+}
+
+impl Count {
+    #[inline]
+    pub fn passes(&self, count: u64) -> bool {
+        if count == 0 && self.can_be_empty {
+            return true;
+        }
+        (self.min..=self.max).contains(&count) && !(self.unique && count > 1)
+    }
+}
+
+/// What is asked of a field where it stands.
+#[derive(Debug, Default)]
+pub(crate) struct FieldCheck {
+    /// Noted when the field is set; zero if nobody asks.
+    pub bit: u64,
+    /// The bits of the other members of its oneof.
+    pub clears: u64,
+    /// The place of its count, if there is one.
+    pub count: Option<usize>,
+    /// Being there is more than the walk can judge.
+    pub opaque: bool,
+    /// A second part is.
+    pub whole: bool,
+    /// Whether the rules apply to the message in it.
+    pub enters: bool,
+    /// A field without presence: zero is not set.
+    pub implicit: bool,
+    /// Of the value, or of a list's items or a map's values.
+    pub value: ValueCheck,
+    pub key: ValueCheck,
+}
+
+impl FieldCheck {
+    /// Counts one more element.
+    #[inline]
+    pub fn tally(&self, counts: &mut [u64; MAX_COUNTS]) {
+        if let Some(count) = self.count.and_then(|place| counts.get_mut(place)) {
+            *count += 1;
+        }
+    }
+
+    /// What has been seen once the field has been; `unset` says that it came as the zero that counts as not set.
+    #[inline]
+    pub fn note(&self, seen: u64, unset: bool) -> u64 {
+        if unset { seen & !self.clears & !self.bit } else { seen & !self.clears | self.bit }
+    }
+}
+
+/// What is asked of one value.
+#[derive(Debug, Default)]
+pub(crate) struct ValueCheck {
+    skip_zero: bool,
+    tests: Box<[Arc<Rule>]>,
+    /// Whether it is a Timestamp or a Duration.
+    pub time: bool,
+}
+
+impl ValueCheck {
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.tests.is_empty()
+    }
+
+    /// Whether the value passes; one that has no answer does not.
+    #[inline]
+    pub fn passes(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
+        self.skip_zero && subject.is_zero() || self.tests.iter().all(|rule| rule.test.holds(subject, now) == Ok(true))
+    }
+
+    fn new(rules: &ValueRules, skip_zero: bool) -> Self {
+        let time = rules.tests.iter().any(|rule| matches!(rule.test, Test::Time(_) | Test::Now(_)));
+        Self { skip_zero: skip_zero || rules.skip_zero, tests: rules.tests.iter().map(Arc::clone).collect(), time }
+    }
+}
+
+/// The checks of one message type, fields by number.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    pub node: NodeChecks,
+    pub fields: HashMap<u32, FieldCheck>,
+}
+
+/// The checks of all message types with rules, by full name.
+pub(crate) fn checks(rules: &Rules) -> HashMap<String, Checks> {
+    let sensitive = sensitive(rules);
+    rules
+        .named()
+        .filter(|(_, message)| !message.is_empty())
+        .map(|(name, message)| (name.to_owned(), Builder::new(&sensitive).message(message)))
+        .collect()
+}
+
+/// Which message types have rules that do not hold of a whole because they hold of its parts.
+fn sensitive(rules: &Rules) -> Vec<bool> {
+    let adds_up = |field: &FieldRules| {
+        field.value.tests.iter().any(|rule| match rule.test {
+            Test::Count { max, .. } => max != u64::MAX,
+            Test::Unique | Test::Time(_) | Test::Now(_) => true,
+            _ => false,
+        })
+    };
+    let messages: Vec<&MessageRules> = rules.messages().collect();
+    let mut found: Vec<bool> = messages.iter().map(|message| message.fields.iter().any(adds_up)).collect();
+    loop {
+        let mut changed = false;
+        for (index, message) in messages.iter().enumerate() {
+            let below = message.fields.iter().any(|field| field.value.message.is_some_and(|inner| found[inner]));
+            changed |= below && !found[index];
+            found[index] |= below;
+        }
+        if !changed {
+            return found;
+        }
+    }
+}
+
+struct Builder<'a> {
+    sensitive: &'a [bool],
+    checks: Checks,
+    counts: Vec<Count>,
+    bits: u32,
+}
+
+impl<'a> Builder<'a> {
+    fn new(sensitive: &'a [bool]) -> Self {
+        Self { sensitive, checks: Checks::default(), counts: Vec::new(), bits: 0 }
+    }
+
+    fn message(mut self, rules: &MessageRules) -> Checks {
+        self.checks.node.opaque = !rules.expressions.is_empty() || !rules.groups.is_empty();
+        for field in &rules.fields {
+            self.field(field);
+        }
+        let mut oneofs = Vec::new();
+        for oneof in &rules.required {
+            oneofs.push(oneof.fields().fold(0, |mask, field| mask | self.bit(field.number())));
+        }
+        self.rivals(rules);
+        self.checks.node.oneofs = oneofs.into();
+        self.checks.node.opaque |= self.counts.len() > MAX_COUNTS || self.bits > MAX_BITS;
+        self.checks.node.counts = self.counts.into();
+        self.checks
+    }
+
+    fn check(&mut self, number: u32) -> &mut FieldCheck {
+        self.checks.fields.entry(number).or_default()
+    }
+
+    /// The field's bit, a new one if it has none.
+    fn bit(&mut self, number: u32) -> u64 {
+        if self.check(number).bit == 0 {
+            // Past the last bit the node becomes opaque, and the bits are not asked any more.
+            self.check(number).bit = 1_u64.checked_shl(self.bits).unwrap_or(1);
+            self.bits += 1;
+        }
+        self.check(number).bit
+    }
+
+    fn field(&mut self, rules: &FieldRules) {
+        let (field, number) = (&rules.field, rules.field.number());
+        if field.is_list() || field.is_map() {
+            return self.repeated(rules);
+        }
+        let value = &rules.value;
+        let implicit = !field.supports_presence();
+        let opaque = !value.expressions.is_empty() || is_opaque(value);
+        let check = self.check(number);
+        check.implicit = implicit;
+        check.opaque = opaque;
+        // Its zero is not set: the rules leave it alone, or judge it when the message ends.
+        check.value = ValueCheck::new(value, implicit && rules.skip_unset);
+        let whole = check.value.time || value.message.is_some_and(|inner| self.sensitive[inner]);
+        self.check(number).whole = whole;
+        self.check(number).enters = value.message.is_some();
+        let wants_value = implicit && !rules.skip_unset && (opaque || !zero_passes(field, value));
+        if rules.required || wants_value {
+            self.checks.node.demanded |= self.bit(number);
+        }
+        if whole {
+            self.bit(number);
+        }
+    }
+
+    fn repeated(&mut self, rules: &FieldRules) {
+        let mut count = Count {
+            min: u64::from(rules.required),
+            max: u64::MAX,
+            unique: false,
+            can_be_empty: rules.skip_unset && !rules.required,
+        };
+        for rule in &rules.value.tests {
+            match rule.test {
+                Test::Count { min, max } => {
+                    count.min = count.min.max(min);
+                    count.max = count.max.min(max);
+                }
+                Test::Unique => count.unique = true,
+                _ => {}
+            }
+        }
+        // Equal keys are one pair: more than one entry may still be too few pairs.
+        count.unique |= rules.field.is_map() && count.min > 1;
+        let (items, keys) = (rules.value.items.as_deref(), rules.value.keys.as_deref());
+        let inner_opaque =
+            |rules: Option<&ValueRules>| rules.is_some_and(|rules| !rules.expressions.is_empty() || is_opaque(rules));
+        let timed = |check: &ValueCheck| check.time && rules.field.is_map();
+        let asks = count.min > 0 || count.max < u64::MAX || count.unique;
+        let position = asks.then_some(self.counts.len());
+        if asks {
+            self.counts.push(count);
+        }
+        // An expression on an empty list has an answer too.
+        self.checks.node.opaque |= !rules.value.expressions.is_empty() && !rules.skip_unset;
+        let check = self.check(rules.field.number());
+        check.count = position;
+        check.enters = items.is_some_and(|items| items.message.is_some());
+        check.value = items.map(|items| ValueCheck::new(items, false)).unwrap_or_default();
+        check.key = keys.map(|keys| ValueCheck::new(keys, false)).unwrap_or_default();
+        check.opaque =
+            !rules.value.expressions.is_empty() || inner_opaque(items) || inner_opaque(keys) || timed(&check.value);
+    }
+
+    /// Members of a oneof push each other out.
+    fn rivals(&mut self, rules: &MessageRules) {
+        let Some(message) = rules
+            .fields
+            .first()
+            .map(|rules| rules.field.parent_message().clone())
+            .or_else(|| rules.required.first().map(|oneof| oneof.parent_message().clone()))
+        else {
+            return;
+        };
+        for members in members(&message) {
+            let mask = |checks: &Checks, number: u32| checks.fields.get(&number).map_or(0, |check| check.bit);
+            let all = members.iter().fold(0, |all, number| all | mask(&self.checks, *number));
+            if all != 0 {
+                for number in members {
+                    let own = mask(&self.checks, number);
+                    self.check(number).clears = all & !own;
+                }
+            }
+        }
+    }
+}
+
+/// The field numbers of each oneof.
+fn members(message: &MessageDescriptor) -> Vec<Vec<u32>> {
+    message.oneofs().map(|oneof| oneof.fields().map(|field| field.number()).collect()).collect()
+}
+
+/// Whether the walk cannot read what the tests are about.
+fn is_opaque(rules: &ValueRules) -> bool {
+    rules.wrapped || rules.tests.iter().any(|rule| matches!(rule.test, Test::AnyUrl { .. } | Test::Mask(_)))
+}
+
+/// Whether a field without presence passes when it is not on the wire.
+fn zero_passes(field: &FieldDescriptor, rules: &ValueRules) -> bool {
+    if matches!(field.kind(), ReflectKind::Message(_)) {
+        return true;
+    }
+    let zero = field.default_value();
+    scalar(&zero).is_none_or(|zero| rules.tests.iter().all(|rule| rule.test.holds(zero, None) == Ok(true)))
+}

@@ -1,0 +1,53 @@
+//! Host names, email addresses, and hosts with ports.
+
+use super::{decimal, is_ip};
+
+/// The longest host name in the Domain Name System's text form.
+const HOSTNAME: usize = 253;
+/// The longest label of a host name.
+const LABEL: usize = 63;
+
+/// A host name as RFC 1034 prefers it: labels of letters, digits and inner hyphens; a dot may end it; the last label has a
+/// character that is no digit, so that no IPv4 address is a host name.
+pub(crate) fn is_hostname(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    name.len() <= HOSTNAME
+        && text.len() <= HOSTNAME
+        && name.split('.').all(is_label)
+        && name.rsplit('.').next().is_some_and(|last| !last.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=LABEL).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// An email address as browsers take it (the WHATWG's definition, which knows neither quotes nor comments).
+pub(crate) fn is_email(text: &str) -> bool {
+    let local = |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&byte);
+    text.split_once('@')
+        .is_some_and(|(name, domain)| !name.is_empty() && name.bytes().all(local) && domain.split('.').all(is_label))
+}
+
+/// `host:port`, where the host is a host name, an IPv4 address or an IPv6 address in brackets.
+pub(crate) fn is_host_and_port(text: &str, port_required: bool) -> bool {
+    if let Some(rest) = text.strip_prefix('[') {
+        let Some((address, rest)) = rest.rsplit_once(']') else { return false };
+        return is_ip(address, Some(6))
+            && match rest.strip_prefix(':') {
+                Some(port) => is_port(port),
+                None => rest.is_empty() && !port_required,
+            };
+    }
+    let is_host = |host: &str| is_hostname(host) || is_ip(host, Some(4));
+    match text.rsplit_once(':') {
+        Some((host, port)) => is_host(host) && is_port(port),
+        None => !port_required && is_host(text),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    decimal(text, u32::from(u16::MAX)).is_some()
+}

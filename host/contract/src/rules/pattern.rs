@@ -1,0 +1,122 @@
+//! RE2's syntax, brought to the `regex` crate's.
+//!
+//! Both are the same family; they differ where the crate knows more: its `\d`, `\s`, `\w` and `\b` mean Unicode and RE2's mean
+//! ASCII, and inside brackets it reads `[`, `&&`, `--` and `~~` as operators where RE2 reads characters. `\Q…\E` is RE2's alone.
+
+use regex::Regex;
+
+/// Compiles a pattern as RE2 would read it.
+pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
+    Regex::new(&translate(pattern)).map_err(|error| match error {
+        // The crate's words span lines and draw an arrow; the last line has the reason.
+        regex::Error::Syntax(text) => text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+        other => other.to_string(),
+    })
+}
+
+fn translate(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern.chars().peekable();
+    let mut in_class = false;
+    // Whether the next `]` is the first thing in its class, and so a character.
+    let mut class_start = false;
+    let mut after_hyphen = false;
+    while let Some(next) = rest.next() {
+        let first = std::mem::take(&mut class_start);
+        let second_hyphen = std::mem::replace(&mut after_hyphen, next == '-');
+        match next {
+            '\\' => match rest.next() {
+                Some('Q') => quote(&mut rest, &mut out),
+                Some(escaped) => escape(escaped, in_class, &mut out),
+                None => out.push('\\'),
+            },
+            '[' if !in_class => {
+                in_class = true;
+                class_start = true;
+                out.push('[');
+                if rest.next_if_eq(&'^').is_some() {
+                    out.push('^');
+                }
+            }
+            '[' if rest.peek() == Some(&':') => {
+                // A POSIX class goes through as it is.
+                out.push('[');
+                for inner in rest.by_ref() {
+                    out.push(inner);
+                    if inner == ']' {
+                        break;
+                    }
+                }
+            }
+            ']' if in_class && !first => {
+                in_class = false;
+                out.push(']');
+            }
+            '[' | ']' | '&' | '~' if in_class => {
+                out.push('\\');
+                out.push(next);
+            }
+            // The second of two ends a range: `+--` runs from plus to hyphen.
+            '-' if in_class && second_hyphen => out.push_str("\\-"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+fn escape(escaped: char, in_class: bool, out: &mut String) {
+    match escaped {
+        'd' => out.push_str("[0-9]"),
+        'D' => out.push_str("[^0-9]"),
+        's' => out.push_str("[\\t\\n\\f\\r ]"),
+        'S' => out.push_str("[^\\t\\n\\f\\r ]"),
+        'w' => out.push_str("[0-9A-Za-z_]"),
+        'W' => out.push_str("[^0-9A-Za-z_]"),
+        'b' if !in_class => out.push_str("(?-u:\\b)"),
+        'B' if !in_class => out.push_str("(?-u:\\B)"),
+        other => {
+            out.push('\\');
+            out.push(other);
+        }
+    }
+}
+
+/// `\Q` up to `\E` or the end: every character means itself.
+fn quote(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String) {
+    while let Some(next) = rest.next() {
+        if next == '\\' && rest.next_if_eq(&'E').is_some() {
+            return;
+        }
+        out.push_str(&regex::escape(next.encode_utf8(&mut [0; 4])));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compile;
+
+    #[test]
+    fn patterns_mean_what_re2_means() {
+        for (pattern, text, matches) in [
+            (r"^\d+$", "123", true),
+            (r"^\d+$", "١٢٣", false),
+            (r"^[\w-]+$", "a_b-c", true),
+            (r"^[\w-]+$", "ä", false),
+            (r"^[[]$", "[", true),
+            (r"^[]a]+$", "]a", true),
+            (r"^[^]]$", "]", false),
+            (r"^[a&&b]+$", "a&b", true),
+            (r"^[+--]+$", ",", true),
+            (r"^[[:alpha:]]+$", "abc", true),
+            (r"^\Qa.b*\E$", "a.b*", true),
+            (r"^\Qa.b*\E$", "axb*", false),
+            (r"(?i)^STRASSE$", "strasse", true),
+            (r"^.$", "€", true),
+            (r"^[^\D]$", "7", true),
+        ] {
+            assert_eq!(compile(pattern).unwrap().is_match(text), matches, "{pattern} on {text}");
+        }
+        assert!(compile("a(b").unwrap_err().contains("unclosed"));
+        assert!(compile("(?=a)").is_err());
+    }
+}

@@ -1,0 +1,306 @@
+//! The standard rules of single values: what is compared, compiled to where no lookup is left.
+//!
+//! Both tiers, the walk over the wire bytes and the evaluator of whole messages, ask the same [`Test::holds`]; they differ
+//! only in where the value comes from.
+
+use std::cmp::Ordering;
+
+use regex::Regex;
+
+use super::formats::Format;
+use crate::Value;
+use crate::schema::EnumTable;
+
+/// A value as the rules see it: the types that CEL has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    /// A Timestamp since the epoch, or a Duration, in nanoseconds.
+    Time(i128),
+}
+
+impl<'a> Subject<'a> {
+    /// Nothing for what is no single value.
+    #[inline]
+    pub fn of(value: Value<'a>) -> Option<Self> {
+        Some(match value {
+            Value::Bool(value) => Self::Bool(value),
+            Value::I32(value) | Value::Enum(value) => Self::Int(i64::from(value)),
+            Value::I64(value) => Self::Int(value),
+            Value::U32(value) => Self::Uint(u64::from(value)),
+            Value::U64(value) => Self::Uint(value),
+            Value::F32(value) => Self::Double(f64::from(value)),
+            Value::F64(value) => Self::Double(value),
+            Value::Str(value) => Self::Text(value),
+            Value::Bytes(value) => Self::Bytes(value),
+            Value::Absent | Value::Default | Value::Message(_) | Value::Split(_) | Value::List(_) | Value::Map(_) => {
+                return None;
+            }
+        })
+    }
+
+    /// Whether this is the type's zero. Minus zero is not: Protobuf sends it.
+    #[inline]
+    pub fn is_zero(self) -> bool {
+        match self {
+            Self::Bool(value) => !value,
+            Self::Int(value) => value == 0,
+            Self::Uint(value) => value == 0,
+            Self::Double(value) => value.to_bits() == 0,
+            Self::Text(value) => value.is_empty(),
+            Self::Bytes(value) => value.is_empty(),
+            Self::Time(_) => false,
+        }
+    }
+}
+
+/// One comparison.
+#[derive(Debug)]
+pub(crate) enum Test {
+    Bool(bool),
+    Int(Bound<i64>),
+    Uint(Bound<u64>),
+    Double(Bound<f64>),
+    Finite,
+    Time(Bound<i128>),
+    Now(Now),
+    Text(TextTest),
+    Bytes(BytesTest),
+    Defined(EnumTable),
+    /// The number of a list's items or a map's pairs.
+    Count {
+        min: u64,
+        max: u64,
+    },
+    /// No two items of a list are equal.
+    Unique,
+    AnyUrl {
+        listed: Box<[String]>,
+        allowed: bool,
+    },
+    Mask(MaskTest),
+}
+
+/// A number's or a time's bounds.
+#[derive(Debug)]
+pub(crate) enum Bound<T> {
+    Equal(T),
+    Range(Range<T>),
+    In(Box<[T]>),
+    NotIn(Box<[T]>),
+}
+
+/// A value between two limits, or, if they are the wrong way round, outside of them.
+#[derive(Debug)]
+pub(crate) struct Range<T> {
+    /// The limit and whether it belongs to the range.
+    pub low: Option<(T, bool)>,
+    pub high: Option<(T, bool)>,
+    pub outside: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Now {
+    Before,
+    After,
+    /// At most so many nanoseconds away.
+    Within(i128),
+}
+
+#[derive(Debug)]
+pub(crate) enum TextTest {
+    Equal(Box<str>),
+    /// In characters.
+    Len {
+        min: u64,
+        max: u64,
+    },
+    /// In bytes of UTF-8.
+    Size {
+        min: u64,
+        max: u64,
+    },
+    Pattern(Regex),
+    Prefix(Box<str>),
+    Suffix(Box<str>),
+    Contains(Box<str>),
+    NotContains(Box<str>),
+    In(Box<[String]>),
+    NotIn(Box<[String]>),
+    Format(Format),
+    NotEmpty,
+}
+
+#[derive(Debug)]
+pub(crate) enum BytesTest {
+    Equal(Box<[u8]>),
+    Size {
+        min: u64,
+        max: u64,
+    },
+    /// Of the bytes as text: bytes that are not UTF-8 cannot be judged.
+    Pattern(Regex),
+    Prefix(Box<[u8]>),
+    Suffix(Box<[u8]>),
+    Contains(Box<[u8]>),
+    In(Box<[Vec<u8>]>),
+    NotIn(Box<[Vec<u8>]>),
+    /// Empty is another rule's business.
+    Sizes(&'static [usize]),
+    NotEmpty,
+}
+
+/// The paths of a field mask.
+#[derive(Debug)]
+pub(crate) enum MaskTest {
+    Equal(Box<[String]>),
+    In(Box<[String]>),
+    NotIn(Box<[String]>),
+}
+
+/// Why a rule has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    NotUtf8,
+    NoClock,
+}
+
+impl Unknown {
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "the bytes are not UTF-8, so the pattern cannot be held against them",
+            Self::NoClock => "the rule compares with the present, and the caller gave no time",
+        }
+    }
+}
+
+impl<T: PartialOrd> Bound<T> {
+    // Written so that NaN, which compares with nothing, is outside of every range and in no list.
+    #[inline]
+    fn holds(&self, value: &T) -> bool {
+        match self {
+            Self::Equal(wanted) => value == wanted,
+            Self::In(listed) => listed.contains(value),
+            Self::NotIn(listed) => !listed.contains(value),
+            Self::Range(range) => range.contains(value),
+        }
+    }
+}
+
+impl<T: PartialOrd> Range<T> {
+    #[inline]
+    fn contains(&self, value: &T) -> bool {
+        let limit = |limit: &Option<(T, bool)>, wanted: Ordering| {
+            limit.as_ref().map(|(limit, inclusive)| match value.partial_cmp(limit) {
+                Some(Ordering::Equal) => *inclusive,
+                order => order == Some(wanted),
+            })
+        };
+        let (low, high) = (limit(&self.low, Ordering::Greater), limit(&self.high, Ordering::Less));
+        if self.outside { low == Some(true) || high == Some(true) } else { low != Some(false) && high != Some(false) }
+    }
+}
+
+impl Test {
+    /// Whether the value passes. `now` is in nanoseconds since the epoch.
+    #[inline]
+    pub fn holds(&self, subject: Subject<'_>, now: Option<i128>) -> Result<bool, Unknown> {
+        Ok(match (self, subject) {
+            (Self::Text(test), Subject::Text(text)) => test.holds(text),
+            (Self::Int(bound), Subject::Int(value)) => bound.holds(&value),
+            (Self::Uint(bound), Subject::Uint(value)) => bound.holds(&value),
+            (Self::Double(bound), Subject::Double(value)) => bound.holds(&value),
+            (Self::Finite, Subject::Double(value)) => value.is_finite(),
+            (Self::Bool(wanted), Subject::Bool(value)) => value == *wanted,
+            (Self::Time(bound), Subject::Time(value)) => bound.holds(&value),
+            (Self::Now(relation), Subject::Time(value)) => {
+                let now = now.ok_or(Unknown::NoClock)?;
+                match relation {
+                    Now::Before => value <= now,
+                    Now::After => value >= now,
+                    Now::Within(distance) => (now - distance..=now + distance).contains(&value),
+                }
+            }
+            (Self::Bytes(test), Subject::Bytes(bytes)) => test.holds(bytes)?,
+            (Self::Defined(table), Subject::Int(number)) => {
+                i32::try_from(number).is_ok_and(|number| table.contains(number))
+            }
+            // Compiling has matched every rule with its field's type.
+            _ => true,
+        })
+    }
+
+    pub fn needs_clock(&self) -> bool {
+        matches!(self, Self::Now(_))
+    }
+}
+
+fn within(len: usize, min: u64, max: u64) -> bool {
+    u64::try_from(len).is_ok_and(|len| (min..=max).contains(&len))
+}
+
+impl TextTest {
+    #[inline]
+    fn holds(&self, text: &str) -> bool {
+        match self {
+            Self::Equal(wanted) => text == &**wanted,
+            Self::Len { min, max } => {
+                // No text has more characters than bytes, and most have as many.
+                let len = if text.is_ascii() { text.len() } else { text.chars().count() };
+                within(len, *min, *max)
+            }
+            Self::Size { min, max } => within(text.len(), *min, *max),
+            Self::Pattern(pattern) => pattern.is_match(text),
+            Self::Prefix(prefix) => text.starts_with(&**prefix),
+            Self::Suffix(suffix) => text.ends_with(&**suffix),
+            Self::Contains(part) => text.contains(&**part),
+            Self::NotContains(part) => !text.contains(&**part),
+            Self::In(listed) => listed.iter().any(|one| one == text),
+            Self::NotIn(listed) => !listed.iter().any(|one| one == text),
+            // Empty text has a rule of its own beside each format that refuses it.
+            Self::Format(format) => text.is_empty() || format.matches(text),
+            Self::NotEmpty => !text.is_empty(),
+        }
+    }
+}
+
+impl BytesTest {
+    fn holds(&self, bytes: &[u8]) -> Result<bool, Unknown> {
+        Ok(match self {
+            Self::Equal(wanted) => bytes == &**wanted,
+            Self::Size { min, max } => within(bytes.len(), *min, *max),
+            Self::Pattern(pattern) => pattern.is_match(std::str::from_utf8(bytes).map_err(|_| Unknown::NotUtf8)?),
+            Self::Prefix(prefix) => bytes.starts_with(prefix),
+            Self::Suffix(suffix) => bytes.ends_with(suffix),
+            Self::Contains(part) => contains(bytes, part),
+            Self::In(listed) => listed.iter().any(|one| one == bytes),
+            Self::NotIn(listed) => !listed.iter().any(|one| one == bytes),
+            Self::Sizes(sizes) => bytes.is_empty() || sizes.contains(&bytes.len()),
+            Self::NotEmpty => !bytes.is_empty(),
+        })
+    }
+}
+
+pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || bytes.windows(part.len()).any(|window| window == part)
+}
+
+impl MaskTest {
+    pub fn holds(&self, paths: &[&str]) -> bool {
+        let covers = |listed: &[String], path: &str| {
+            listed
+                .iter()
+                .any(|one| path.strip_prefix(one.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+        };
+        match self {
+            Self::Equal(wanted) => wanted.iter().map(String::as_str).eq(paths.iter().copied()),
+            Self::In(listed) => paths.iter().all(|path| covers(listed, path)),
+            Self::NotIn(listed) => !paths.iter().any(|path| covers(listed, path)),
+        }
+    }
+}
