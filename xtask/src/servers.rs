@@ -4,6 +4,7 @@
 mod kafka;
 mod ports;
 mod postgres;
+mod registry;
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 pub use kafka::{Kafka, KafkaOptions, SecureListener, User, fetch_kafka};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, postgres_programs};
+pub use registry::{Registry, fetch_registry};
 
 use crate::failure::{Failure, Result};
 use crate::process::{Group, last_lines};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use xtask::Cache;
-use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, fetch_kafka};
+use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, Registry, fetch_kafka};
 
 /// Asks a broker for its API versions (key 18, version 0) and says whether an answer without an error came within 2 s.
 fn kafka_answers(address: &str) -> bool {
@@ -87,6 +87,36 @@ fn postgres_survives_a_kill_a_stop_and_a_pause_on_the_same_port() {
     assert!(postgres.url().ends_with(&format!(":{port}/postgres")));
     drop(postgres);
     assert!(!postgres_answers(port));
+}
+
+/// Asks a registry for its subjects and says whether it has any; nothing where no answer came within 2 s.
+fn registry_subjects(url: &str) -> Option<bool> {
+    let (host, path) = url.strip_prefix("http://")?.split_once('/')?;
+    let mut stream = TcpStream::connect(host).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout of 2 s");
+    write!(stream, "GET /{path}/subjects HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(!answer.rsplit_once("\r\n\r\n")?.1.contains("[]"))
+}
+
+#[test]
+fn the_registry_survives_a_kill_and_a_pause_on_the_same_port() {
+    let cache = Cache::open().unwrap();
+    let mut registry = Registry::start(&cache).unwrap();
+    let url = registry.url();
+    assert_eq!(registry_subjects(&url), Some(false));
+    registry.pause();
+    assert_eq!(registry_subjects(&url), None, "a paused registry keeps silent");
+    registry.resume();
+    assert_eq!(registry_subjects(&url), Some(false));
+    registry.kill();
+    assert_eq!(registry_subjects(&url), None);
+    registry.restart().unwrap();
+    assert_eq!(registry.url(), url);
+    assert_eq!(registry_subjects(&url), Some(false));
+    drop(registry);
+    assert_eq!(registry_subjects(&url), None);
 }
 
 #[test]
