@@ -7,6 +7,8 @@ use base64::prelude::BASE64_STANDARD;
 use prost_reflect::FileDescriptor;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
+use crate::protos::Validate;
+
 /// A file by the name that imports use: `.proto` text, or a FileDescriptorProto in base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -24,8 +26,8 @@ pub enum CompileFault {
     TwoPlaces { name: String, first: (String, u32), second: (String, u32) },
 }
 
-/// Compiles `main` with the files it imports: its references, google's well-known types, and those below `roots`. Returns
-/// the main file; its pool holds them all.
+/// Compiles `main` with the files it imports: its references, google's well-known types, those below `roots`, and the
+/// definition of protovalidate's rules. Returns the main file; its pool holds them all.
 ///
 /// # Errors
 /// The first fault, with its place.
@@ -37,6 +39,7 @@ pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result
     for root in roots {
         chain.add(IncludeFileResolver::new(root.clone()));
     }
+    chain.add(Validate);
     let mut compiler = protox::Compiler::with_file_resolver(chain);
     compiler.include_imports(true).include_source_info(true);
     // The debug form is the one that tells file, line and column.
@@ -119,6 +122,15 @@ mod tests {
         let order = || source("order.proto", ORDER);
         assert!(compile(order(), &[], &[]).unwrap_err().to_string().contains("shop/v1/money.proto"));
         compile(order(), &[], &[folder.path().to_owned()]).unwrap();
+    }
+
+    #[test]
+    fn rules_are_there_without_a_reference() {
+        let text = r#"syntax = "proto3"; import "buf/validate/validate.proto";
+            message A { string id = 1 [(buf.validate.field).string.min_len = 3]; }"#;
+        let file = compile(source("a.proto", text), &[], &[]).unwrap();
+        let field = file.messages().next().unwrap().get_field(1).unwrap();
+        assert_eq!(field.options().extensions().count(), 1, "options that are extensions stay");
     }
 
     #[test]

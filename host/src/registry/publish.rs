@@ -110,9 +110,8 @@ fn compile_below(path: &Path) -> Result<protox::Compiler, ProtosError> {
 }
 
 fn compile(roots: &[impl AsRef<Path>], path: &Path) -> Result<protox::Compiler, ProtosError> {
-    let invalid = |error: &protox::Error| protos::invalid(error);
-    let mut compiler = protox::Compiler::new(roots).map_err(|error| invalid(&error))?;
-    compiler.include_imports(true).open_file(path).map_err(|error| invalid(&error))?;
+    let mut compiler = protox::Compiler::with_file_resolver(protos::resolver(roots));
+    compiler.include_imports(true).open_file(path).map_err(|error| protos::invalid(&error))?;
     Ok(compiler)
 }
 
