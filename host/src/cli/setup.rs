@@ -136,7 +136,7 @@ pub fn create_table(pipeline: &Pipeline, contract: &Contract) -> String {
 }
 
 /// The type that holds every value of a column's source.
-fn sql_type(column: &Column, contract: &Contract, slot: Slot) -> String {
+pub fn sql_type(column: &Column, contract: &Contract, slot: Slot) -> String {
     if column.mode == Mode::Add {
         return "bigint".into();
     }

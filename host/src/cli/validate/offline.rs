@@ -202,7 +202,7 @@ fn check_columns(pipeline: &Pipeline, pool: &DescriptorPool, message: &str, repo
 }
 
 /// What a column's source brings; None for now().
-fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
+pub fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
     match &column.from {
         From::Field(_) if column.as_ == As::Jsonb => Some(InputKind::Json),
         From::Field(_) => field.map(kind_of),
@@ -215,7 +215,7 @@ fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
 }
 
 /// Whether the declared conversion exists for what comes in. The table's own type is another matter, which needs the server.
-fn converts(column: &Column, input: InputKind) -> Result<(), String> {
+pub fn converts(column: &Column, input: InputKind) -> Result<(), String> {
     if column.mode == Mode::Add {
         return match input {
             InputKind::Int => Ok(()),

@@ -1,0 +1,217 @@
+//! `tollgate check`: is what the contracts say now compatible with what they said? For CI: findings with file and line.
+//!
+//! The way: two [`versions`] are loaded, [`compare`] finds what changed, [`sink`] what that means for a pipeline, [`lock`]
+//! whether a released version changed silently; [`suppress`] takes out what somebody took responsibility for, [`report`]
+//! shows the rest.
+
+pub mod git;
+pub mod lock;
+pub mod report;
+pub mod sink;
+pub mod suppress;
+pub mod versions;
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use prost_reflect::DescriptorPool;
+use tollgate_contract::compat::{Category, Finding, Mode, Options, Severity, compare};
+
+use super::{Format, Success};
+use crate::config::Pipeline;
+use crate::error::{Exit, Failure};
+use report::Report;
+use suppress::Settings;
+use versions::{Against, Asked, Version};
+
+/// Says whether contracts are compatible with an earlier version of them. Exit code 0: they are; 1: they are not; 2: the
+/// check itself failed.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What is checked: folders of .proto files, .proto files, descriptor sets, or pipeline files, which name their protos.
+    #[arg(value_name = "PATH", default_value = "proto")]
+    pub paths: Vec<PathBuf>,
+    /// The earlier version: a git ref (origin/main, v1.2, HEAD~1), a folder, a descriptor set, or registry:SUBJECT.
+    /// May be given several times. `git:REF` means the ref where a folder has the same name.
+    #[arg(long, required = true, value_name = "VERSION")]
+    pub against: Vec<String>,
+    /// A pipeline whose table and transforms must go on working with the contracts.
+    #[arg(long, value_name = "FILE")]
+    pub pipeline: Vec<PathBuf>,
+    /// How strict: events in bytes; in JSON too; code generated from a package; from a file. Default: wire-json.
+    #[arg(long, value_enum, value_name = "CATEGORY")]
+    pub category: Option<Level>,
+    /// Who must go on working. backward: new consumers with old events; forward: old consumers with new events; default: full,
+    /// both. With _transitive every version of a registry's subject counts, not the last alone.
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<Direction>,
+    /// Warnings fail too.
+    #[arg(long)]
+    pub strict: bool,
+    /// Suppressions and settings. Default: tollgate-check.yaml, where there is one.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The released versions. Default: contracts.lock here, in the first PATH or above it, where there is one.
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Where `registry:SUBJECT` is asked for.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RegistryArgs {
+    /// The schema registry's URL, for registry:SUBJECT and registry:SUBJECT:VERSION; several are parted by commas.
+    #[arg(long, env = "TOLLGATE_REGISTRY", value_name = "URL", value_delimiter = ',')]
+    pub registry: Vec<String>,
+    /// The user of its login, with a password in TOLLGATE_REGISTRY_PASSWORD; or set TOLLGATE_REGISTRY_TOKEN, a bearer token.
+    #[arg(long, env = "TOLLGATE_REGISTRY_USER", value_name = "NAME")]
+    pub registry_user: Option<String>,
+    /// The authorities to trust with it instead of the usual ones, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub registry_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    Wire,
+    WireJson,
+    Package,
+    File,
+}
+
+impl Level {
+    fn category(self) -> Category {
+        match self {
+            Self::Wire => Category::Wire,
+            Self::WireJson => Category::WireJson,
+            Self::Package => Category::Package,
+            Self::File => Category::File,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Direction {
+    Backward,
+    Forward,
+    Full,
+    BackwardTransitive,
+    ForwardTransitive,
+    FullTransitive,
+}
+
+impl Direction {
+    fn mode(self) -> Mode {
+        match self {
+            Self::Backward | Self::BackwardTransitive => Mode::Backward,
+            Self::Forward | Self::ForwardTransitive => Mode::Forward,
+            Self::Full | Self::FullTransitive => Mode::Full,
+        }
+    }
+
+    pub fn is_transitive(self) -> bool {
+        matches!(self, Self::BackwardTransitive | Self::ForwardTransitive | Self::FullTransitive)
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+/// # Errors
+/// Exit code 1 where the contracts are not compatible, 2 where that could not be found out.
+pub fn run(args: &Args, format: Format) -> Result<Success, Failure> {
+    check(args, format).map_err(|failure| match failure.exit {
+        // A CI job tells "incompatible" from "not checked" by the code: nothing else may be 1.
+        Exit::Failed if failure.code == report::INCOMPATIBLE => failure,
+        _ => Failure { exit: Exit::Configuration, ..failure },
+    })
+}
+
+fn check(args: &Args, format: Format) -> Result<Success, Failure> {
+    let settings = Settings::load(args.config.as_deref())?;
+    let level = args.category.or(settings.category).unwrap_or(Level::WireJson);
+    let direction = args.mode.or(settings.mode).unwrap_or(Direction::Full);
+    let options = Options { level: level.category(), mode: direction.mode() };
+    let pipelines = pipelines(args)?;
+    let paths = versions::proto_paths(&args.paths, &pipelines)?;
+    let new = Version::working_tree(&paths)?;
+    let lock_file = args.lock.clone().or_else(|| lock::find(&paths));
+
+    let mut findings: Vec<Finding> = Vec::new();
+    let mut notes = Vec::new();
+    for against in &args.against {
+        let against = Against::parse(against)?;
+        let asked = Asked {
+            paths: &paths,
+            lock: lock_file.as_deref(),
+            transitive: direction.is_transitive(),
+            new: &new.pool,
+            registry: &args.registry,
+        };
+        for old in versions::load(&against, &asked)? {
+            notes.extend(old.note.clone());
+            let Some(pool) = &old.pool else { continue };
+            let mut found = compare(pool, &new.pool, options);
+            for pipeline in &pipelines {
+                found.extend(sink::compare(pipeline, pool, &new.pool, &mut notes));
+            }
+            found.retain(|finding| !findings.iter().any(|known| same(known, finding)));
+            findings.extend(found);
+            findings.extend(lock::history(lock_file.as_deref(), old.lock.as_deref())?);
+        }
+    }
+    findings.extend(lock::current(lock_file.as_deref(), &new.pool)?);
+    let today = suppress::today();
+    let (findings, suppressed) = suppress::apply(&settings, findings, &today);
+    let report = Report {
+        against: args.against.clone(),
+        category: level.category().as_str(),
+        mode: direction.name(),
+        strict: args.strict || settings.strict,
+        findings,
+        suppressed,
+        notes,
+        places: new.places,
+    };
+    report.conclude(format)
+}
+
+/// Two versions of a registry tell of the same change.
+fn same(a: &Finding, b: &Finding) -> bool {
+    a.rule == b.rule && a.element == b.element && a.message == b.message
+}
+
+/// The pipelines of --pipeline and those among the paths.
+fn pipelines(args: &Args) -> Result<Vec<Pipeline>, Failure> {
+    let named = args.paths.iter().filter(|path| versions::is_pipeline(path)).chain(&args.pipeline);
+    named.map(|path| load_pipeline(path)).collect()
+}
+
+/// A pipeline for what its mapping says. CI has none of its secrets, and a connection is never made: a variable that is
+/// not set is no error here.
+pub fn load_pipeline(path: &Path) -> Result<Pipeline, Failure> {
+    let invalid = |errors| Failure::configuration("config.invalid", errors);
+    let text = crate::config::reader::load_text(path).map_err(invalid)?;
+    // Reads as a name and as a number.
+    let variable = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| "1".to_owned()));
+    Pipeline::parse(path, &text, &variable).map_err(invalid)
+}
+
+/// How many findings are of a severity.
+fn count(findings: &[Finding], severity: Severity) -> usize {
+    findings.iter().filter(|finding| finding.severity == severity).count()
+}
+
+/// The types that are somebody's contracts, in the order of their names.
+pub fn messages(pool: &DescriptorPool) -> Vec<prost_reflect::MessageDescriptor> {
+    let mut messages: Vec<_> = pool
+        .all_messages()
+        .filter(|message| message.parent_message().is_none())
+        .filter(|message| tollgate_contract::compat::is_own(&message.parent_file()))
+        .collect();
+    messages.sort_by(|a, b| a.full_name().cmp(b.full_name()));
+    messages
+}

@@ -1,0 +1,173 @@
+//! Files as a commit has them, through the `git` program: whoever has a repository has it.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::Failure;
+
+/// A repository, by the folder that git calls its top.
+#[derive(Debug)]
+pub struct Repository {
+    pub top: PathBuf,
+}
+
+fn failed(message: impl std::fmt::Display) -> Failure {
+    Failure::configuration("check.git", message)
+}
+
+impl Repository {
+    /// The repository that a path lies in.
+    ///
+    /// # Errors
+    /// There is none, or no git.
+    pub fn of(path: &Path) -> Result<Repository, Failure> {
+        let path = std::fs::canonicalize(path).map_err(|error| {
+            Failure::configuration("check.path", format!("{} cannot be read: {error}", path.display()))
+        })?;
+        let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(&path) };
+        let top = Repository { top: folder.to_owned() }.text(&["rev-parse", "--show-toplevel"]);
+        let top = top.map_err(|error| {
+            failed(format!(
+                "{} is in no git repository that can be read, so that it has no earlier version by a ref; give a folder or \
+                 a descriptor set to --against ({error})",
+                folder.display()
+            ))
+        })?;
+        let top = PathBuf::from(top);
+        Ok(Repository { top: std::fs::canonicalize(&top).unwrap_or(top) })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        // Messages are shown to people, and matched by nobody: in English all the same, as ours are.
+        command.arg("-C").arg(&self.top).args(arguments).env("LC_ALL", "C");
+        command
+    }
+
+    /// What git says, without the line's end; its first line of complaint otherwise.
+    fn text(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = self.command(arguments).output().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => "the program git is not there; install it".to_owned(),
+            _ => format!("git cannot be run: {error}"),
+        })?;
+        if !output.status.success() {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            return Err(complaint.lines().next().unwrap_or("git says no more").trim().to_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// The commit that a ref names.
+    ///
+    /// # Errors
+    /// There is no such ref; where the clone is shallow, with how to deepen it.
+    pub fn commit(&self, reference: &str) -> Result<String, Failure> {
+        if reference.is_empty() || reference.starts_with('-') {
+            return Err(failed(format!("`{reference}` is no git ref")));
+        }
+        let commit = format!("{reference}^{{commit}}");
+        let error = match self.text(&["rev-parse", "--verify", &commit]) {
+            Ok(commit) => return Ok(commit),
+            Err(error) => error,
+        };
+        let shallow = self.text(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|answer| answer == "true");
+        Err(failed(if shallow {
+            format!("this clone is shallow and lacks {reference}; {}", deepen(reference))
+        } else {
+            let near = self.near(reference);
+            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            format!(
+                "`{reference}` is no folder, no file, and no ref of the git repository {} ({error}){near}",
+                self.top.display()
+            )
+        }))
+    }
+
+    fn near(&self, reference: &str) -> Option<String> {
+        let all = self.text(&["for-each-ref", "--format=%(refname:short)"]).ok()?;
+        crate::config::reader::nearest(reference, all.lines())
+    }
+
+    /// A path as the repository counts it, `.` for the top itself.
+    pub fn relative(&self, path: &Path) -> Option<String> {
+        let path = std::fs::canonicalize(path).ok()?;
+        let inside = path.strip_prefix(&self.top).ok()?.to_str()?.to_owned();
+        Some(if inside.is_empty() { ".".to_owned() } else { inside })
+    }
+
+    /// The commit's files below `paths` for which `wanted` says yes.
+    ///
+    /// # Errors
+    /// git fails.
+    pub fn list(
+        &self,
+        commit: &str,
+        paths: &BTreeSet<String>,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<String>, Failure> {
+        let mut arguments = vec!["ls-tree", "-r", "-z", "--full-tree", "--name-only", commit, "--"];
+        // ls-tree takes no `.` from the top; without a path it lists everything.
+        if !paths.contains(".") {
+            arguments.extend(paths.iter().map(String::as_str));
+        }
+        let output = self.command(&arguments).output().map_err(failed)?;
+        if !output.status.success() {
+            return Err(failed(String::from_utf8_lossy(&output.stderr)));
+        }
+        let names = output.stdout.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
+        Ok(names.filter(|name| !name.is_empty() && wanted(name)).map(str::to_owned).collect())
+    }
+
+    /// The contents of files, in one process; a name that the commit lacks has none.
+    ///
+    /// # Errors
+    /// git fails.
+    pub fn read(&self, commit: &str, files: &[String]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
+        // From a file: git may answer before it has read all questions, and a pipe would fill.
+        let mut questions = tempfile::tempfile().map_err(failed)?;
+        for file in files {
+            writeln!(questions, "{commit}:{file}").map_err(failed)?;
+        }
+        questions.rewind().map_err(failed)?;
+        let mut command = self.command(&["cat-file", "--batch"]);
+        let mut child =
+            command.stdin(questions).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(failed)?;
+        let mut answer = Vec::new();
+        if let Some(mut out) = child.stdout.take() {
+            out.read_to_end(&mut answer).map_err(failed)?;
+        }
+        child.wait().map_err(failed)?;
+        let mut rest = answer.as_slice();
+        files.iter().map(|_| next(&mut rest).ok_or_else(|| failed("git cat-file ended early"))).collect()
+    }
+}
+
+/// `<name> blob <size>\n<content>\n`, or `<question> missing\n`.
+fn next(rest: &mut &[u8]) -> Option<Option<Vec<u8>>> {
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let head = String::from_utf8_lossy(&rest[..end]).into_owned();
+    *rest = &rest[end + 1..];
+    if head.ends_with(" missing") || head.ends_with(" ambiguous") {
+        return Some(None);
+    }
+    let size: usize = head.rsplit(' ').next()?.parse().ok()?;
+    let content = rest.get(..size)?.to_vec();
+    *rest = rest.get(size + 1..)?;
+    Some(Some(content))
+}
+
+/// How a shallow clone gets a ref.
+fn deepen(reference: &str) -> String {
+    let checkout = "in GitHub Actions give actions/checkout `fetch-depth: 0`";
+    match reference.split_once('/') {
+        Some(("origin", branch)) => {
+            format!("fetch it: git fetch --depth=1 origin {branch}:refs/remotes/origin/{branch}, or {checkout}")
+        }
+        _ if reference.contains(['~', '^', '@']) => format!("deepen it: git fetch --unshallow, or {checkout}"),
+        _ => format!(
+            "fetch it: git fetch --depth=1 origin {reference}:{reference} (tags: git fetch --depth=1 origin tag {reference}), or {checkout}"
+        ),
+    }
+}

@@ -1,0 +1,145 @@
+//! contracts.lock: what was released, so that it can't change silently.
+//!
+//! One line a released version, sorted, so that a diff of it is read in a glance and two branches merge:
+//! `payments.v1.PaymentEvent 2 sha256:…`. The digest is of what was promised ([`fingerprint`]): fields, types, rules and
+//! reservations of the message and of all that it reaches; not comments, not the order of declarations.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use prost_reflect::DescriptorPool;
+use tollgate_contract::compat::{Finding, Place, Rule, Side, fingerprint, place, rules};
+
+use crate::error::Failure;
+use crate::sinks::dead_letter::hex;
+
+pub const FILE: &str = "contracts.lock";
+const HEAD: &str = "# The released versions of contracts: message type, version, digest. Written by `tollgate contract lock`; commit it.\n";
+
+/// Message type → version → (digest, line).
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Lock {
+    pub messages: BTreeMap<String, BTreeMap<u32, (String, usize)>>,
+}
+
+impl Lock {
+    /// # Errors
+    /// A line that is none of the three words, or there twice: a merge that went wrong.
+    pub fn parse(file: &str, text: &str) -> Result<Lock, Failure> {
+        let mut lock = Lock::default();
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let wrong = |what: &str| Failure::configuration("check.lock", format!("{file}:{}: {what}", at + 1));
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [message, version, digest] = words.as_slice() else {
+                return Err(wrong("is no line of message type, version and digest; was a merge left unfinished?"));
+            };
+            let version = version.parse().map_err(|_| wrong("the version is no whole number"))?;
+            if !digest
+                .strip_prefix("sha256:")
+                .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+            {
+                return Err(wrong("the digest is not sha256: and 64 hexadecimal digits"));
+            }
+            let versions = lock.messages.entry((*message).to_owned()).or_default();
+            if versions.insert(version, ((*digest).to_owned(), at + 1)).is_some() {
+                return Err(wrong("this version is there twice; give one of them the next number"));
+            }
+        }
+        Ok(lock)
+    }
+
+    /// # Errors
+    /// It cannot be read or parsed.
+    pub fn read(path: &Path) -> Result<Lock, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::configuration("check.lock", format!("{} cannot be read: {error}", path.display()))
+        })?;
+        Lock::parse(&path.display().to_string(), &text)
+    }
+
+    pub fn render(&self) -> String {
+        let mut text = HEAD.to_owned();
+        for (message, versions) in &self.messages {
+            for (version, (digest, _)) in versions {
+                text += &format!("{message} {version} {digest}\n");
+            }
+        }
+        text
+    }
+
+    /// The newest version of a message type.
+    pub fn latest(&self, message: &str) -> Option<(u32, &str)> {
+        let (version, (digest, _)) = self.messages.get(message)?.last_key_value()?;
+        Some((*version, digest))
+    }
+}
+
+/// A message's digest as the file writes it.
+pub fn digest(message: &prost_reflect::MessageDescriptor) -> String {
+    format!("sha256:{}", hex(&fingerprint(message)))
+}
+
+/// The lock file that belongs to these paths, where there is one.
+pub fn find(paths: &[PathBuf]) -> Option<PathBuf> {
+    let beside = paths.iter().flat_map(|path| {
+        let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(path) };
+        [folder.join(FILE), folder.parent().map_or_else(|| PathBuf::from(FILE), |parent| parent.join(FILE))]
+    });
+    std::iter::once(PathBuf::from(FILE)).chain(beside).find(|file| file.is_file())
+}
+
+fn finding(rule: &'static Rule, element: &str, place: Place, message: String) -> Finding {
+    let severity = rule.backward.unwrap_or(tollgate_contract::compat::Severity::Error);
+    Finding { rule, severity, element: element.to_owned(), place, was: None, message }
+}
+
+/// Whether each released contract is what its newest version says.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn current(file: Option<&Path>, pool: &DescriptorPool) -> Result<Vec<Finding>, Failure> {
+    let Some(file) = file else { return Ok(Vec::new()) };
+    let lock = Lock::read(file)?;
+    let mut findings = Vec::new();
+    for name in lock.messages.keys() {
+        let (Some(message), Some((version, released))) = (pool.get_message_by_name(name), lock.latest(name)) else {
+            continue;
+        };
+        if digest(&message) != released {
+            let text = format!("{name} is not what was released as version {version} ({})", file.display());
+            findings.push(finding(&rules::RELEASED_CHANGED, name, place(Side::New, &message), text));
+        }
+    }
+    Ok(findings)
+}
+
+/// Whether the file still says what it said: released versions are neither changed nor lost.
+///
+/// # Errors
+/// One of both cannot be read.
+pub fn history(file: Option<&Path>, old: Option<&str>) -> Result<Vec<Finding>, Failure> {
+    let (Some(file), Some(old)) = (file, old) else { return Ok(Vec::new()) };
+    let (new, old) = (Lock::read(file)?, Lock::parse(&format!("{} of before", file.display()), old)?);
+    let mut findings = Vec::new();
+    let at = |line| Place { side: Side::New, file: file.display().to_string(), line, column: 1 };
+    for (name, versions) in &old.messages {
+        for (version, (released, _)) in versions {
+            match new.messages.get(name).and_then(|versions| versions.get(version)) {
+                Some((digest, _)) if digest == released => {}
+                Some((_, line)) => {
+                    let text = format!("version {version} of {name} has another digest than it was released with");
+                    findings.push(finding(&rules::RELEASED_CHANGED, name, at(*line), text));
+                }
+                None => {
+                    let text = format!("version {version} of {name} was released and is no longer listed");
+                    findings.push(finding(&rules::RELEASED_REMOVED, name, at(1), text));
+                }
+            }
+        }
+    }
+    Ok(findings)
+}

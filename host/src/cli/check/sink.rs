@@ -1,0 +1,186 @@
+//! What a change of a contract means for the pipeline behind it: its columns, its keys, its components.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use prost_reflect::DescriptorPool;
+use tollgate_contract::compat::{Finding, Place, Rule, Severity, Side, fingerprint, rules};
+use tollgate_contract::{Contract, FieldInfo, FieldPath, Kind, Policies, Presence, Slot};
+use tollgate_sandbox::{Manifest, SECTION};
+use wasmparser::{Parser, Payload};
+
+use crate::cli::setup;
+use crate::cli::validate::offline::{converts, input_kind};
+use crate::config::{As, Column, From, Pipeline};
+
+/// SQL types, each holding all values of those before it.
+const WIDENING: [&[&str]; 2] = [&["integer", "bigint", "numeric(20)"], &["real", "double precision"]];
+
+struct Look<'p> {
+    pipeline: &'p Pipeline,
+    old: &'p DescriptorPool,
+    new: &'p DescriptorPool,
+    findings: Vec<Finding>,
+}
+
+/// Everything that the new contracts break in a pipeline. Reads its components; what cannot be read is a note.
+pub fn compare(
+    pipeline: &Pipeline,
+    old: &DescriptorPool,
+    new: &DescriptorPool,
+    notes: &mut Vec<String>,
+) -> Vec<Finding> {
+    let mut look = Look { pipeline, old, new, findings: Vec::new() };
+    let input = &pipeline.contract.message;
+    let output = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
+    look.message(input, "contract.message");
+    if let Some(output) = output {
+        look.message(output, "output.contract");
+    }
+    let rows = output.unwrap_or(input);
+    if new.get_message_by_name(rows).is_some() {
+        for column in &pipeline.postgres.columns {
+            look.column(rows, column);
+        }
+        if let Some(key) = pipeline.output.as_ref().and_then(|output| output.key.as_ref()) {
+            if let Err(problem) = field(new, rows, key) {
+                look.add(&rules::SINK_FIELD, "output.key", key, problem);
+            }
+        }
+    }
+    for (index, transform) in pipeline.transforms.iter().enumerate() {
+        let path = pipeline.resolve(&transform.component);
+        match manifest(&path) {
+            Ok(manifest) => look.transform(index, &manifest),
+            Err(why) => notes.push(format!("{}: {why}; what it takes and makes was not looked at", path.display())),
+        }
+    }
+    look.findings
+}
+
+/// A field's kind and presence, or why there is none.
+fn field(pool: &DescriptorPool, message: &str, path: &str) -> Result<(Contract, FieldInfo), String> {
+    let contract = Contract::compile(pool, message, Policies::default(), &[FieldPath::new(path)]);
+    let contract = contract.map_err(|error| error.to_string())?;
+    let info = contract.fields().first().cloned().ok_or_else(|| format!("{path} is no field"))?;
+    Ok((contract, info))
+}
+
+impl Look<'_> {
+    fn add(&mut self, rule: &'static Rule, key: &str, element: &str, message: impl std::fmt::Display) {
+        let at = self.pipeline.places.find(key);
+        let file = self.pipeline.file.display().to_string();
+        self.findings.push(Finding {
+            rule,
+            severity: rule.backward.unwrap_or(Severity::Error),
+            element: element.to_owned(),
+            place: Place { side: Side::New, file, line: at.line, column: at.column },
+            was: None,
+            message: format!("pipeline {}, {key}: {message}", self.pipeline.name),
+        });
+    }
+
+    fn message(&mut self, name: &str, key: &str) {
+        if self.new.get_message_by_name(name).is_none() {
+            self.add(&rules::SINK_MESSAGE, key, name, format!("there is no message {name}"));
+        }
+    }
+
+    fn column(&mut self, message: &str, column: &Column) {
+        let From::Field(path) = &column.from else { return };
+        let key = format!("postgres.columns.{}", column.name);
+        let element = format!("{message}.{path}");
+        let (contract, info) = match field(self.new, message, path) {
+            Ok(found) => found,
+            Err(problem) => return self.add(&rules::SINK_FIELD, &key, &element, problem),
+        };
+        if let Some(input) = input_kind(column, Some(&info.kind)) {
+            if let Err(problem) = converts(column, input) {
+                return self.add(&rules::SINK_CONVERSION, &key, &element, problem);
+            }
+        }
+        let Ok((old_contract, old)) = field(self.old, message, path) else { return };
+        let was = setup::sql_type(column, &old_contract, Slot(0));
+        let is = setup::sql_type(column, &contract, Slot(0));
+        if was != is && !holds(&was, &is) {
+            let text = format!(
+                "the field was {} for a column of type {was}, now it is {}, which needs {is}",
+                old.kind.name(),
+                info.kind.name()
+            );
+            self.add(&rules::SINK_CONVERSION, &key, &element, text);
+        }
+        if old.presence == Presence::Implicit && info.presence == Presence::Explicit {
+            let is_key = self.pipeline.postgres.key.contains(&column.name);
+            let rule = if is_key { &rules::SINK_KEY_NULL } else { &rules::SINK_COLUMN_NULL };
+            self.add(rule, &key, &element, "an unset field was stored as its empty value, now it is NULL");
+        }
+        if let (As::EnumName { .. }, Kind::Enum(was), Kind::Enum(is)) = (&column.as_, &old.kind, &info.kind) {
+            for (number, name) in was.values() {
+                let now = is.value_name(number).filter(|now| *now != name);
+                if let Some(now) = now {
+                    self.add(
+                        &rules::SINK_ENUM_TEXT,
+                        &key,
+                        &element,
+                        format!("number {number} was stored as {name}, now as {now}"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn transform(&mut self, index: usize, manifest: &Manifest) {
+        let key = format!("transforms[{index}].component");
+        let types: BTreeSet<&str> = BTreeSet::from([manifest.input.as_str(), manifest.output()]);
+        for name in types {
+            let Some(new) = self.new.get_message_by_name(name) else {
+                let text = format!("{} is built for {name}, which there is no more", manifest.name);
+                self.add(&rules::TRANSFORM_MESSAGE, &key, name, text);
+                continue;
+            };
+            let old = self.old.get_message_by_name(name);
+            if old.is_some_and(|old| fingerprint(&old) != fingerprint(&new)) {
+                let text = format!("{} is built for {name} as it was", manifest.name);
+                self.add(&rules::TRANSFORM_CONTRACT, &key, name, text);
+            }
+        }
+    }
+}
+
+/// Whether a column of one type holds all values of the other.
+fn holds(column: &str, value: &str) -> bool {
+    WIDENING.iter().any(|order| {
+        let at = |name| order.iter().position(|known| *known == name);
+        matches!((at(column), at(value)), (Some(column), Some(value)) if column >= value)
+    })
+}
+
+/// What a component says of itself, without running it.
+fn manifest(path: &Path) -> Result<Manifest, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(&bytes) {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "only the manifest's section and nesting matter here")]
+        match payload.map_err(|error| format!("is no component: {error}"))? {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::CustomSection(section) if depth == 1 && section.name() == SECTION => {
+                return Manifest::parse(section.data());
+            }
+            _ => {}
+        }
+    }
+    Err("has no manifest: build it with `tollgate build`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds;
+
+    #[test]
+    fn a_wider_column_holds_a_narrower_type() {
+        assert!(holds("bigint", "integer") && holds("double precision", "real"));
+        assert!(!holds("integer", "bigint") && !holds("text", "integer") && !holds("bigint", "real"));
+    }
+}

@@ -1,0 +1,195 @@
+//! tollgate-check.yaml: how strict a project is, and what it has taken responsibility for.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum as _;
+use tollgate_contract::compat::{Category, Finding, Place, RULES, Rule, Severity, Side, find, rules};
+
+use super::{Direction, Level};
+use crate::cli::table;
+use crate::config::reader::{self, Complaint, Position, Table, boolean, choice, text};
+use crate::error::Failure;
+
+/// Read where it lies in the working directory.
+pub const FILE: &str = "tollgate-check.yaml";
+
+#[derive(Debug, Default)]
+pub struct Settings {
+    pub category: Option<Level>,
+    pub mode: Option<Direction>,
+    pub strict: bool,
+    pub suppressions: Vec<Suppression>,
+    file: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+pub struct Suppression {
+    pub rule: &'static Rule,
+    /// A full name; with `*` at its end, all that begin so.
+    pub element: String,
+    pub reason: String,
+    /// `2026-12-31`: the last day.
+    pub expires: String,
+    at: Position,
+}
+
+/// A finding that somebody answers for.
+#[derive(Debug)]
+pub struct Suppressed {
+    pub finding: Finding,
+    pub reason: String,
+    pub expires: String,
+}
+
+impl Settings {
+    /// Reads the file; without a name the usual one, where there is one.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(file: Option<&Path>) -> Result<Settings, Failure> {
+        let usual = Path::new(FILE);
+        let Some(file) = file.or_else(|| usual.is_file().then_some(usual)) else { return Ok(Settings::default()) };
+        let invalid = |errors| Failure::configuration("check.config", errors);
+        let text = reader::load_text(file).map_err(invalid)?;
+        let name = file.display().to_string();
+        // Whoever reads the file must see what it suppresses: no variables.
+        let (settings, seen) = reader::read_seen(&name, &text, reader::folder_of(file), &|_| None, read);
+        let mut settings = settings.map_err(invalid)?;
+        settings.file = file.to_owned();
+        for (index, suppression) in settings.suppressions.iter_mut().enumerate() {
+            suppression.at = seen.places.find(&format!("suppress[{index}]"));
+        }
+        Ok(settings)
+    }
+}
+
+fn read(table: &Table<'_>) -> Option<Settings> {
+    let levels: Vec<(String, Level)> = named(Level::value_variants());
+    let modes: Vec<(String, Direction)> = named(Direction::value_variants());
+    fn borrowed<T: Copy>(pairs: &[(String, T)]) -> Vec<(&str, T)> {
+        pairs.iter().map(|(name, value)| (name.as_str(), *value)).collect()
+    }
+    let category = table.get("category", choice(&borrowed(&levels)));
+    let mode = table.get("mode", choice(&borrowed(&modes)));
+    let strict = table.or("strict", boolean, false);
+    let suppressions = table.tables("suppress", read_suppression);
+    Some(Settings { category, mode, strict, suppressions, file: PathBuf::new() })
+}
+
+fn named<T: clap::ValueEnum + Copy>(values: &[T]) -> Vec<(String, T)> {
+    values.iter().filter_map(|value| Some((value.to_possible_value()?.get_name().to_owned(), *value))).collect()
+}
+
+fn read_suppression(table: &Table<'_>) -> Option<Suppression> {
+    let rule = table.need("rule", rule);
+    let element = table.need("element", text);
+    let reason = table.need("reason", text);
+    let expires = table.need("expires", date);
+    Some(Suppression { rule: rule?, element: element?, reason: reason?, expires: expires?, at: Position::default() })
+}
+
+fn rule(text: &str) -> Result<&'static Rule, Complaint> {
+    let ids = || RULES.iter().filter(|rule| rule.category != Category::Check).map(|rule| rule.id);
+    match find(text) {
+        Some(rule) if rule.category == Category::Check => {
+            Err(Complaint::new("cannot be suppressed; it is about the check itself"))
+        }
+        Some(rule) => Ok(rule),
+        None => Err(Complaint {
+            nearest: reader::nearest(text, ids()),
+            ..Complaint::new("is no rule; docs/check.md lists them")
+        }),
+    }
+}
+
+/// A day of the calendar, as `2026-12-31`.
+fn date(text: &str) -> Result<String, Complaint> {
+    let wrong = || Complaint::new("is no date; write it as 2026-12-31");
+    let parts: Vec<u32> = text.split('-').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
+    let [year, month, day] = parts.as_slice() else { return Err(wrong()) };
+    let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+    let days = match month {
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + u32::from(leap),
+        1..=12 => 31,
+        _ => return Err(wrong()),
+    };
+    let written = format!("{year:04}-{month:02}-{day:02}");
+    if (1..=days).contains(day) && written == text { Ok(written) } else { Err(wrong()) }
+}
+
+/// Today in UTC.
+pub fn today() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let shown = table::time(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
+    shown.split(' ').next().unwrap_or_default().to_owned()
+}
+
+impl Suppression {
+    fn covers(&self, finding: &Finding) -> bool {
+        let named = match self.element.strip_suffix('*') {
+            Some(head) => finding.element.starts_with(head),
+            None => finding.element == self.element,
+        };
+        named && finding.rule == self.rule
+    }
+}
+
+/// What is left to report, with what there is to say about the suppressions themselves; and what was suppressed.
+pub fn apply(settings: &Settings, findings: Vec<Finding>, today: &str) -> (Vec<Finding>, Vec<Suppressed>) {
+    let mut used = vec![false; settings.suppressions.len()];
+    let (mut left, mut suppressed) = (Vec::new(), Vec::new());
+    for finding in findings {
+        let covering = settings.suppressions.iter().zip(&mut used).filter(|(one, _)| one.covers(&finding));
+        let mut answer = None;
+        for (suppression, used) in covering {
+            *used = true;
+            answer = answer.or(Some(suppression).filter(|one| one.expires.as_str() >= today));
+        }
+        match answer {
+            Some(one) => {
+                suppressed.push(Suppressed { finding, reason: one.reason.clone(), expires: one.expires.clone() });
+            }
+            None => left.push(finding),
+        }
+    }
+    for (suppression, used) in settings.suppressions.iter().zip(used) {
+        let Suppression { rule, element, reason, expires, at } = suppression;
+        let (about, severity, text) = if expires.as_str() < today {
+            (
+                &rules::SUPPRESSION_EXPIRED,
+                Severity::Error,
+                format!("{} of {element} was suppressed until {expires}: {reason}", rule.id),
+            )
+        } else if !used {
+            (
+                &rules::SUPPRESSION_UNUSED,
+                Severity::Warning,
+                format!("{} of {element} is suppressed and not found", rule.id),
+            )
+        } else {
+            continue;
+        };
+        let place =
+            Place { side: Side::New, file: settings.file.display().to_string(), line: at.line, column: at.column };
+        left.push(Finding { rule: about, severity, element: element.clone(), place, was: None, message: text });
+    }
+    (left, suppressed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_of_the_calendar() {
+        for good in ["2026-12-31", "2024-02-29", "2000-02-29"] {
+            assert_eq!(date(good).unwrap(), good);
+        }
+        for bad in
+            ["2026-13-01", "2026-02-29", "1900-02-29", "2026-1-1", "31.12.2026", "2026-04-31", "soon", "2026-00-01"]
+        {
+            assert!(date(bad).is_err(), "{bad}");
+        }
+    }
+}

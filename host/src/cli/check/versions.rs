@@ -1,0 +1,251 @@
+//! The two versions that are compared: where their `.proto` files are, and what they say.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use prost_reflect::DescriptorPool;
+
+use super::RegistryArgs;
+use super::git::Repository;
+use crate::cli::contract::registry::Which;
+use crate::config::{Pipeline, Schema};
+use crate::error::Failure;
+use crate::protos::{self, ProtosError};
+use crate::registry::{self, api};
+
+/// What `--against` names.
+#[derive(Debug)]
+pub enum Against {
+    Git(String),
+    /// A folder of `.proto` files, a `.proto` file or a descriptor set.
+    Path(PathBuf),
+    Registry {
+        subject: String,
+        version: Option<u32>,
+    },
+}
+
+impl Against {
+    /// # Errors
+    /// `registry:` without a subject.
+    pub fn parse(text: &str) -> Result<Against, Failure> {
+        if let Some(subject) = text.strip_prefix("registry:") {
+            // A subject may hold anything; a number behind the last colon is a version.
+            let versioned = subject.rsplit_once(':').and_then(|(name, number)| Some((name, number.parse().ok()?)));
+            let (subject, version) = versioned.map_or((subject, None), |(name, number)| (name, Some(number)));
+            if subject.is_empty() {
+                let message = "registry: needs a subject, such as registry:payment-events-value";
+                return Err(Failure::configuration("check.registry", message));
+            }
+            return Ok(Against::Registry { subject: subject.to_owned(), version });
+        }
+        if let Some(reference) = text.strip_prefix("git:") {
+            return Ok(Against::Git(reference.to_owned()));
+        }
+        let path = PathBuf::from(text);
+        Ok(if path.exists() { Against::Path(path) } else { Against::Git(text.to_owned()) })
+    }
+}
+
+/// What an earlier version is needed for.
+pub struct Asked<'a> {
+    /// What is checked.
+    pub paths: &'a [PathBuf],
+    pub lock: Option<&'a Path>,
+    /// All versions of a subject.
+    pub transitive: bool,
+    /// The version under check.
+    pub new: &'a DescriptorPool,
+    pub registry: &'a RegistryArgs,
+}
+
+/// The version under check.
+pub struct Version {
+    pub pool: DescriptorPool,
+    pub places: Places,
+}
+
+/// An earlier version.
+pub struct Earlier {
+    /// None where there was none yet.
+    pub pool: Option<DescriptorPool>,
+    /// The text of its lock file.
+    pub lock: Option<String>,
+    /// For people: why there is nothing to compare.
+    pub note: Option<String>,
+}
+
+/// From a file's name in a pool to its path.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    paths: Vec<PathBuf>,
+}
+
+impl Places {
+    /// The path of an imported name, as one would write it here; the name itself where there is no such file.
+    pub fn find(&self, file: &str) -> PathBuf {
+        let roots = self
+            .paths
+            .iter()
+            .flat_map(|path| if path.is_dir() { vec![path.as_path()] } else { path.ancestors().skip(1).collect() });
+        let found = roots.map(|root| root.join(file)).find(|path| path.is_file());
+        found.unwrap_or_else(|| PathBuf::from(file))
+    }
+}
+
+pub fn is_pipeline(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
+}
+
+/// The paths of the types: those given, and where a pipeline is given, what it names.
+///
+/// # Errors
+/// A path that is not there.
+pub fn proto_paths(given: &[PathBuf], pipelines: &[Pipeline]) -> Result<Vec<PathBuf>, Failure> {
+    let mut paths: Vec<PathBuf> = given.iter().filter(|path| !is_pipeline(path)).cloned().collect();
+    // `proto` is only a guess where --pipeline knows better.
+    let guessed = given == [PathBuf::from("proto")] && !paths.iter().all(|path| path.exists());
+    if guessed && !pipelines.is_empty() {
+        paths.clear();
+    }
+    if paths.is_empty() {
+        for pipeline in pipelines {
+            match &pipeline.contract.schema {
+                Schema::Protos(named) => paths.extend(named.iter().map(|path| pipeline.resolve(path))),
+                Schema::DescriptorSet(path) => paths.push(pipeline.resolve(path)),
+            }
+        }
+        paths.dedup();
+    }
+    if guessed && !paths.is_empty() {
+        let message = "there is no folder `proto` here; name the folder of your .proto files, or a pipeline file";
+        return Err(Failure::configuration("check.path", message));
+    }
+    Ok(paths)
+}
+
+pub fn invalid(error: &ProtosError) -> Failure {
+    Failure::configuration("check.protos", error)
+}
+
+impl Version {
+    /// # Errors
+    /// The files cannot be read or compiled.
+    pub fn working_tree(paths: &[PathBuf]) -> Result<Version, Failure> {
+        let pool = protos::load_with_sources(paths).map_err(|error| invalid(&error))?;
+        Ok(Version { pool, places: Places { paths: paths.to_vec() } })
+    }
+}
+
+/// The earlier versions that `against` means: one, or with `transitive` all that a registry has.
+///
+/// # Errors
+/// They cannot be found, read or compiled.
+pub fn load(against: &Against, asked: &Asked<'_>) -> Result<Vec<Earlier>, Failure> {
+    match against {
+        Against::Git(reference) => from_git(reference, asked.paths, asked.lock).map(|earlier| vec![earlier]),
+        Against::Path(path) => {
+            let pool = protos::load_with_sources(std::slice::from_ref(path)).map_err(|error| invalid(&error))?;
+            let beside = [path.join(super::lock::FILE), path.join("..").join(super::lock::FILE)];
+            let lock = beside.iter().filter(|_| path.is_dir()).find_map(|file| std::fs::read_to_string(file).ok());
+            Ok(vec![Earlier { pool: Some(pool), lock, note: None }])
+        }
+        Against::Registry { subject, version } => from_registry(subject, *version, asked),
+    }
+}
+
+fn from_registry(subject: &str, version: Option<u32>, asked: &Asked<'_>) -> Result<Vec<Earlier>, Failure> {
+    let RegistryArgs { registry, registry_user, registry_ca } = asked.registry;
+    if registry.is_empty() {
+        let message = format!("registry:{subject}: which registry? give --registry URL or set TOLLGATE_REGISTRY");
+        return Err(Failure::configuration("check.registry", message));
+    }
+    let client = Which {
+        registry: registry.clone(),
+        user: registry_user.clone(),
+        password_env: "TOLLGATE_REGISTRY_PASSWORD".to_owned(),
+        token_env: "TOLLGATE_REGISTRY_TOKEN".to_owned(),
+        ca: registry_ca.clone(),
+        certificate: None,
+        key: None,
+    };
+    let client = client.client()?;
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::configuration("check.registry", format!("registry:{subject}: {error}"))
+    };
+    let versions = match version {
+        Some(version) => vec![api::Version::Number(version)],
+        None if asked.transitive => {
+            client.versions(subject).map_err(|error| failed(&error))?.into_iter().map(api::Version::Number).collect()
+        }
+        None => vec![api::Version::Latest],
+    };
+    let mut earlier = Vec::new();
+    for version in versions {
+        let pool = |file: Option<&str>| {
+            registry::subject_pool(&client, subject, version, file).map_err(|error| failed(&error))
+        };
+        let mut found = pool(None)?;
+        // A registry keeps no file name: it is the file that has the subject's types here.
+        let name = found.file.messages().find_map(|message| {
+            let here = asked.new.get_message_by_name(message.full_name())?;
+            Some(here.parent_file().name().to_owned())
+        });
+        if let Some(name) = name {
+            found = pool(Some(&name))?;
+        }
+        earlier.push(Earlier { pool: Some(found.pool), lock: None, note: None });
+    }
+    Ok(earlier)
+}
+
+fn from_git(reference: &str, paths: &[PathBuf], lock: Option<&Path>) -> Result<Earlier, Failure> {
+    let start = paths.first().map_or(Path::new("."), PathBuf::as_path);
+    let repository = Repository::of(start)?;
+    let commit = repository.commit(reference)?;
+    let mut inside = Vec::new();
+    for path in paths {
+        let relative = repository.relative(path).ok_or_else(|| {
+            let message = format!("{} is not in the git repository {}", path.display(), repository.top.display());
+            Failure::configuration("check.path", message)
+        })?;
+        inside.push(relative);
+    }
+    // The imports of a single file may be anywhere above it.
+    let folders = paths.iter().all(|path| path.is_dir());
+    let roots: BTreeSet<String> =
+        if folders { inside.iter().cloned().collect() } else { BTreeSet::from([".".to_owned()]) };
+    let wanted = |name: &str| name.ends_with(".proto") || inside.iter().any(|path| path == name);
+    let files = repository.list(&commit, &roots, &wanted)?;
+    let lock = match lock.and_then(|lock| repository.relative(lock)) {
+        Some(file) => repository.read(&commit, &[file])?.pop().flatten(),
+        None => None,
+    };
+    let lock = lock.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let folder = tempfile::tempdir().map_err(|error| Failure::environment("environment.disk", error))?;
+    write(&repository, &commit, &files, folder.path())?;
+    let there: Vec<PathBuf> = inside.iter().map(|path| folder.path().join(path)).filter(|path| path.exists()).collect();
+    let empty = there.iter().all(|path| path.is_dir()) && files.is_empty();
+    if there.is_empty() || empty {
+        let note = format!("{reference} has no {}: all of it is new", inside.join(" or "));
+        return Ok(Earlier { pool: None, lock, note: Some(note) });
+    }
+    let pool = protos::load_with_sources(&there).map_err(|error| {
+        let shown = error.to_string().replace(&format!("{}/", folder.path().display()), "");
+        Failure::configuration("check.protos", format!("{reference}: {shown}"))
+    })?;
+    Ok(Earlier { pool: Some(pool), lock, note: None })
+}
+
+fn write(repository: &Repository, commit: &str, files: &[String], folder: &Path) -> Result<(), Failure> {
+    let disk = |error: std::io::Error| Failure::environment("environment.disk", error);
+    for (name, content) in files.iter().zip(repository.read(commit, files)?) {
+        let Some(content) = content else { continue };
+        let path = folder.join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(disk)?;
+        }
+        std::fs::write(path, content).map_err(disk)?;
+    }
+    Ok(())
+}
