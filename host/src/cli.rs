@@ -1,7 +1,9 @@
 //! The verbs. Data on stdout, logs and progress on stderr; `--output json` prints one object a command.
 
 pub mod build;
+pub mod check;
 pub mod completion;
+pub mod contract;
 pub mod demo;
 pub mod dlq;
 pub mod look;
@@ -39,8 +41,8 @@ struct Common {
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     output: Format,
     /// Form of the logs on stderr.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    log_format: Format,
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or a filter such as tollgate=debug. Default: info for `run`, warn
     /// for the others, whose result stands on stdout.
     #[arg(long, global = true, env = "TOLLGATE_LOG", value_name = "LEVEL")]
@@ -48,7 +50,18 @@ struct Common {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
+    Text,
+    Json,
+    /// Of `check` alone; it says so in its help.
+    #[value(hide = true)]
+    Sarif,
+    #[value(hide = true)]
+    Github,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
     Text,
     Json,
 }
@@ -72,6 +85,9 @@ enum Verb {
     Demo(demo::Args),
     /// Prints the JSON Schema of a pipeline.yaml, for editors.
     Schema(schema::Args),
+    Check(check::Args),
+    /// Registers contracts in a schema registry, and shows what it has.
+    Contract(contract::Args),
     Completion(completion::Args),
 }
 
@@ -110,6 +126,10 @@ pub fn main() -> ExitCode {
         return finish(cli.common.output, cli.verb.name(), Err(failure));
     }
     let command = cli.verb.name();
+    if matches!(cli.common.output, Format::Sarif | Format::Github) && !matches!(cli.verb, Verb::Check(_)) {
+        let message = format!("--output sarif and github are of `tollgate check`; `{command}` has text and json");
+        return finish(Format::Text, command, Err(Failure::configuration("config.output", message)));
+    }
     let result = match cli.verb {
         Verb::Run(args) => run::run(&args),
         Verb::Setup(args) => setup::run(&args),
@@ -121,6 +141,8 @@ pub fn main() -> ExitCode {
         Verb::Test(args) => test::run(&args),
         Verb::Demo(args) => demo::run(&args, cli.common.output == Format::Json),
         Verb::Schema(args) => schema::run(&args),
+        Verb::Check(args) => check::run(&args, cli.common.output),
+        Verb::Contract(args) => contract::run(&args),
         Verb::Completion(args) => completion::run(&args),
     };
     finish(cli.common.output, command, result)
@@ -139,6 +161,8 @@ impl Verb {
             Verb::Test(_) => "test",
             Verb::Demo(_) => "demo",
             Verb::Schema(_) => "schema",
+            Verb::Check(_) => "check",
+            Verb::Contract(args) => args.name(),
             Verb::Completion(_) => "completion",
         }
     }
@@ -150,8 +174,8 @@ fn start_logs(common: &Common, usual: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::configuration("config.log", format!("--log: `{asked}` is no filter: {error}")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match common.log_format {
-        Format::Json => builder.json().flatten_event(true).init(),
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
     }
     Ok(())
 }
@@ -166,7 +190,7 @@ fn finish(format: Format, command: &str, result: Result<Success, Failure>) -> Ex
             (Exit::Ok, object, text)
         }
         Err(failure) => {
-            if format == Format::Text {
+            if format != Format::Json {
                 complain(&failure.message);
             }
             let object = json!({ "command": command, "ok": false, "summary": failure.message.lines().next(),
@@ -176,8 +200,8 @@ fn finish(format: Format, command: &str, result: Result<Success, Failure>) -> Ex
     };
     match format {
         Format::Json => print(&object.to_string()),
-        Format::Text if !text.is_empty() => print(&text),
-        Format::Text => {}
+        Format::Text | Format::Sarif | Format::Github if !text.is_empty() => print(&text),
+        Format::Text | Format::Sarif | Format::Github => {}
     }
     exit(code)
 }
