@@ -43,7 +43,7 @@ impl Contract {
         })?;
         let rules = Rules::compile(&descriptor)?;
         let (plan, infos) = Plan::compile(&descriptor, fields, rules.as_ref())?;
-        let digest = digest::of(&descriptor, policies);
+        let digest = digest::of(&descriptor, policies, rules.as_ref().map_or("", Rules::canonical));
         Ok(Self { message: descriptor, policies, plan, rules, infos, digest })
     }
 
@@ -90,7 +90,7 @@ impl Contract {
         self.rules.as_ref().is_some_and(Rules::needs_clock)
     }
 
-    /// SHA-256 over everything that decides about a payload: the types reachable from the message, its name, the policies.
+    /// SHA-256 over everything that decides about a payload: the types reachable from the message, its name, their rules, the policies.
     /// Comments, file names, unrelated types and the wanted fields do not enter.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {

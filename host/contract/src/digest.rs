@@ -12,7 +12,8 @@ use crate::schema::shapes;
 /// Names the canonical form; to be raised when the text changes its meaning.
 const FORM: &str = "tollgate-contract/1";
 
-pub(crate) fn of(top: &MessageDescriptor, policies: Policies) -> [u8; 32] {
+/// `rules` is the rules' own canonical text; empty if there are none.
+pub(crate) fn of(top: &MessageDescriptor, policies: Policies, rules: &str) -> [u8; 32] {
     let mut types = BTreeMap::new();
     let mut queue = vec![top.clone()];
     while let Some(message) = queue.pop() {
@@ -54,6 +55,7 @@ pub(crate) fn of(top: &MessageDescriptor, policies: Policies) -> [u8; 32] {
     for (name, text) in types {
         hash.update(format!("type {name}\n{text}"));
     }
+    hash.update(rules);
     hash.finalize().into()
 }
 

@@ -49,10 +49,11 @@ pub(crate) struct Rules {
     messages: Vec<MessageRules>,
     index: HashMap<String, usize>,
     needs_clock: bool,
+    canonical: String,
 }
 
 impl Rules {
-    fn new(messages: Vec<MessageRules>, index: HashMap<String, usize>) -> Self {
+    fn new(messages: Vec<MessageRules>, index: HashMap<String, usize>, canonical: String) -> Self {
         let mut needs_clock = false;
         for message in &messages {
             needs_clock |= message.expressions.iter().any(|expression| expression.needs_clock);
@@ -63,7 +64,7 @@ impl Rules {
                 });
             }
         }
-        Self { messages, index, needs_clock }
+        Self { messages, index, needs_clock, canonical }
     }
 
     fn is_empty(&self) -> bool {
@@ -73,6 +74,11 @@ impl Rules {
     /// Whether a rule compares with the present.
     pub fn needs_clock(&self) -> bool {
         self.needs_clock
+    }
+
+    /// The options behind the rules, as text: equal for contracts with equal rules.
+    pub fn canonical(&self) -> &str {
+        &self.canonical
     }
 
     fn root(&self) -> &MessageRules {

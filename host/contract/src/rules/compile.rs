@@ -1,7 +1,8 @@
 //! From the options of message types to the rule model.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use prost_reflect::prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind as ReflectKind, MessageDescriptor,
     ReflectMessage as _, Value as ReflectValue,
@@ -31,6 +32,8 @@ struct Compiler<'p> {
     extensions: Extensions,
     index: HashMap<String, usize>,
     queue: VecDeque<MessageDescriptor>,
+    /// All options that were read, as text for the digest.
+    canonical: BTreeSet<String>,
 }
 
 /// A field's value, or a part of one.
@@ -82,7 +85,8 @@ impl Rules {
         if extensions.field.is_none() {
             return Ok(None);
         }
-        let mut compiler = Compiler { pool, extensions, index: HashMap::new(), queue: VecDeque::new() };
+        let mut compiler =
+            Compiler { pool, extensions, index: HashMap::new(), queue: VecDeque::new(), canonical: BTreeSet::new() };
         compiler.message_index(top);
         let mut messages = Vec::new();
         while let Some(message) = compiler.queue.pop_front() {
@@ -93,7 +97,7 @@ impl Rules {
             message.fields.iter_mut().for_each(|field| field.value.prune(&live));
             message.fields.retain(|field| !field.is_empty());
         }
-        let rules = Self::new(messages, compiler.index);
+        let rules = Self::new(messages, compiler.index, compiler.canonical.into_iter().collect());
         Ok((!rules.is_empty()).then_some(rules))
     }
 }
@@ -134,8 +138,16 @@ impl Compiler<'_> {
         })
     }
 
+    /// Notes the rules that stand at a place. Their fields are encoded in the order of their numbers, so that equal rules are equal bytes.
+    fn note(&mut self, place: &str, rules: Option<&DynamicMessage>) {
+        if let Some(rules) = rules {
+            self.canonical.insert(format!("rules {place} {}\n", super::show::hex(&rules.encode_to_vec())));
+        }
+    }
+
     fn message(&mut self, message: &MessageDescriptor) -> Result<MessageRules, CompileError> {
         let options = rule_message(&message.options(), self.extensions.message.as_ref());
+        self.note(message.full_name(), options.as_ref());
         let error = |rule: &str, problem: String| CompileError::Rule {
             place: message.full_name().to_owned(),
             rule: rule.to_owned(),
@@ -157,6 +169,7 @@ impl Compiler<'_> {
         }
         for oneof in message.oneofs() {
             let options = rule_message(&oneof.options(), self.extensions.oneof.as_ref());
+            self.note(oneof.full_name(), options.as_ref());
             if options.is_some_and(|options| get_bool(&options, "required")) {
                 rules.required.push(oneof);
             }
@@ -176,6 +189,7 @@ impl Compiler<'_> {
         if ignore == Some(IGNORE_ALWAYS) {
             return Ok(None);
         }
+        self.note(field.full_name(), options.as_ref());
         let skip_zero = ignore == Some(IGNORE_IF_ZERO_VALUE) || grouped && ignore.is_none();
         let shape = match field.kind() {
             ReflectKind::Message(entry) if field.is_map() => Shape::Map(entry),
@@ -235,7 +249,7 @@ impl Compiler<'_> {
 
     /// The rules of the field's own type: `string`, `int32`, `repeated` …
     fn typed(
-        &self,
+        &mut self,
         place: Place<'_>,
         shape: &Shape,
         options: &DynamicMessage,
@@ -299,7 +313,7 @@ impl Compiler<'_> {
 
     /// The expressions that a rule's own definition carries.
     fn predefined(
-        &self,
+        &mut self,
         place: Place<'_>,
         shape: &Shape,
         rules: &DynamicMessage,
@@ -308,6 +322,7 @@ impl Compiler<'_> {
         path: &str,
     ) -> Result<Vec<Expression>, CompileError> {
         let Some(defined) = rule_message(options, self.extensions.predefined.as_ref()) else { return Ok(Vec::new()) };
+        self.note(path, Some(&defined));
         let convert = || -> Result<Predefined, ::cel::ExecutionError> {
             let rules = cel::message(rules, Reading::Event)?;
             Ok(Predefined { rules, rule: cel::convert_item(value, Reading::Event)? })
