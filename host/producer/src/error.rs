@@ -1,0 +1,87 @@
+//! One enum an operation.
+
+use std::io;
+
+use tollgate_contract::CompileError;
+
+use crate::Rejected;
+
+/// Why a producer cannot be made: the program's fault or its operator's.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("no route is given; name at least one topic with its contract")]
+    NoRoute,
+    #[error("topic {topic} has two routes; keep one")]
+    TwoRoutes { topic: String },
+    #[error("the key of topic {topic}: {source}")]
+    Key { topic: String, source: CompileError },
+    #[error(
+        "the key of topic {topic}: {field} is {kind}, and a key is made of bool, integer, enum and string fields only"
+    )]
+    KeyKind { topic: String, field: String, kind: String },
+    /// librdkafka repeats values in its own message, which may be secrets.
+    #[error("librdkafka does not take the value of the setting {setting}")]
+    Setting { setting: String },
+    #[error("the setting {setting} is the producer's own; {instead}")]
+    OwnedSetting { setting: String, instead: &'static str },
+    #[error("librdkafka cannot make a producer: {0}")]
+    Client(String),
+    #[error("the file for rejected events cannot be opened: {0}")]
+    Rejects(io::Error),
+    #[error("the thread that takes reports cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// Why an event was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The event's fault.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    #[error("no route leads to topic {topic}")]
+    NoRoute { topic: String },
+    /// The buffer was full until the deadline; nothing of the event was taken.
+    #[error("the buffer is full: {records} records of {bytes} bytes wait for the broker")]
+    Full { records: usize, bytes: usize },
+    /// The client library does not take it now: outside of a transaction, in one that has failed, or after a fatal error.
+    #[error("the producer takes no event: {0}")]
+    Refused(String),
+    /// The event is rejected, and what it was cannot be kept.
+    #[error("the file for rejected events cannot be written: {0}")]
+    Rejects(io::Error),
+}
+
+/// Why the topics cannot be produced to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("Kafka at {brokers} cannot be reached: {why}")]
+    Unreachable { brokers: String, why: String },
+    #[error("Kafka refuses this client: {why}")]
+    Refused { why: String },
+    #[error("topic {topic} does not exist")]
+    TopicMissing { topic: String },
+    #[error("topic {topic} cannot be used: {why}")]
+    Topic { topic: String, why: String },
+}
+
+/// Records that are still on their way at a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{records} records are not acknowledged")]
+pub struct Unacknowledged {
+    pub records: usize,
+}
+
+/// What became of a transaction that was to be committed or begun.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactionError {
+    #[error("the producer has no transactional id; set Config::transactional_id")]
+    NotTransactional,
+    #[error("a transaction is open already")]
+    Open,
+    /// Rolled back: none of its events is visible, and the producer is good.
+    #[error("the transaction was rolled back: {0}")]
+    RolledBack(String),
+    /// What became of it is open, or the producer is fenced: make a new one with the same id, which settles it.
+    #[error("the producer cannot go on: {0}")]
+    Fatal(String),
+}

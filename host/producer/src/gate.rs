@@ -1,0 +1,233 @@
+//! The contract of a topic: from an [`Event`] to a [`Ready`], or to every reason why not. No I/O.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tollgate_contract::frame::{Frame, indexes_of};
+use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value};
+
+use crate::{Event, Payload, Rejected, SetupError, Violation};
+
+/// A topic, its contract, and what its records carry.
+#[derive(Debug)]
+pub struct Route {
+    pub topic: String,
+    pub contract: Contract,
+    /// The field whose text is the record's key; records without a key go to partitions by chance.
+    pub key: Option<FieldPath>,
+    /// The header `schema-version`.
+    pub schema_version: Option<String>,
+    /// The id that a schema registry gave the contract: values are framed in Confluent's wire format.
+    pub schema_id: Option<u32>,
+    /// Further headers, of every record.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Route {
+    #[must_use]
+    pub fn new(topic: impl Into<String>, contract: Contract) -> Route {
+        Route { topic: topic.into(), contract, key: None, schema_version: None, schema_id: None, headers: Vec::new() }
+    }
+
+    /// Takes the key from this field, as the engine's `output.key` does.
+    #[must_use]
+    pub fn key(mut self, field: impl Into<String>) -> Route {
+        self.key = Some(FieldPath::new(field));
+        self
+    }
+
+    #[must_use]
+    pub fn schema_version(mut self, version: impl Into<String>) -> Route {
+        self.schema_version = Some(version.into());
+        self
+    }
+
+    /// Frames the values in Confluent's wire format, under this id.
+    #[must_use]
+    pub fn schema_id(mut self, id: u32) -> Route {
+        self.schema_id = Some(id);
+        self
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Route {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+}
+
+/// A compiled route. It knows no broker: what it says of an event is what the producer would say.
+#[derive(Debug)]
+pub struct Gate {
+    pub(crate) topic: Arc<str>,
+    contract: Contract,
+    key: Option<(Slot, FieldPath)>,
+    /// What stands before the message in a value.
+    frame: Vec<u8>,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+}
+
+/// An event that has passed: the only thing that can be sent.
+#[derive(Debug)]
+pub struct Ready<'a> {
+    pub(crate) gate: &'a Gate,
+    pub(crate) key: Option<Cow<'a, [u8]>>,
+    pub(crate) value: Cow<'a, [u8]>,
+    pub(crate) headers: &'a [(&'a str, &'a [u8])],
+    pub(crate) timestamp: Option<i64>,
+}
+
+impl Ready<'_> {
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.gate.topic
+    }
+
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
+
+    /// The record's value as it will be written.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        &self.value
+    }
+}
+
+impl Gate {
+    /// # Errors
+    /// The key's field does not exist, or is nothing that a key can be made of.
+    pub fn new(route: Route) -> Result<Gate, SetupError> {
+        let Route { topic, contract, key, schema_version, schema_id, headers: further } = route;
+        let message = contract.message().full_name().to_owned();
+        let (contract, key) = match key {
+            None => (contract, None),
+            Some(path) => {
+                let pool = contract.message().parent_pool();
+                // The contract keeps one field: the key.
+                let keyed = Contract::compile(pool, &message, contract.policies(), std::slice::from_ref(&path))
+                    .map_err(|source| SetupError::Key { topic: topic.clone(), source })?;
+                let kind = keyed.field(Slot(0)).kind.clone();
+                if !can_be_key(&kind) {
+                    let field = path.to_string();
+                    return Err(SetupError::KeyKind { topic, field, kind: kind.name() });
+                }
+                (keyed, Some((Slot(0), path)))
+            }
+        };
+        let mut headers = vec![
+            ("content-type".to_owned(), b"application/protobuf".to_vec()),
+            ("message-type".to_owned(), message.into_bytes()),
+        ];
+        headers.extend(schema_version.map(|version| ("schema-version".to_owned(), version.into_bytes())));
+        headers.extend(further);
+        let mut frame = Vec::new();
+        if let Some(id) = schema_id {
+            Frame::write_protobuf(&mut frame, id, &indexes_of(contract.message()));
+        }
+        Ok(Gate { topic: topic.into(), contract, key, frame, headers })
+    }
+
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    #[must_use]
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// Holds an event against the contract. Its `topic` is not looked at.
+    ///
+    /// # Errors
+    /// Everything that the contract finds wrong, or a key field that is not set.
+    pub fn check<'a>(&'a self, event: &Event<'a>) -> Result<Ready<'a>, Rejected> {
+        let message: Cow<'a, [u8]> = match event.payload {
+            Payload::Protobuf(bytes) => Cow::Borrowed(bytes),
+            Payload::Json(text) => {
+                let mut bytes = Vec::new();
+                self.contract.transcode_json(text, &mut bytes).map_err(|rejection| self.rejected(rejection))?;
+                Cow::Owned(bytes)
+            }
+        };
+        let mut fields = Fields::new();
+        self.contract.check(&message, &mut fields).map_err(|rejection| self.rejected(rejection))?;
+        let key = match (event.key, &self.key) {
+            (Some(key), _) => Some(Cow::Borrowed(key)),
+            (None, None) => None,
+            (None, Some((slot, path))) => {
+                let text = key_text(match fields.get(*slot) {
+                    Value::Default => self.contract.field(*slot).default_value(),
+                    value => value,
+                });
+                Some(Cow::Owned(text.ok_or_else(|| self.keyless(path))?.into_bytes()))
+            }
+        };
+        drop(fields);
+        let value = match self.frame.as_slice() {
+            [] => message,
+            frame => Cow::Owned([frame, &message].concat()),
+        };
+        Ok(Ready { gate: self, key, value, headers: event.headers, timestamp: event.timestamp })
+    }
+
+    /// A rejection of this gate, for what its caller finds wrong before there is an event.
+    #[must_use]
+    pub fn reject(&self, violations: Vec<Violation>) -> Rejected {
+        Rejected {
+            topic: Arc::clone(&self.topic),
+            contract: self.contract.message().full_name().to_owned(),
+            violations,
+            letter: None,
+        }
+    }
+
+    #[cold]
+    fn rejected(&self, rejection: tollgate_contract::Rejection) -> Rejected {
+        self.reject(Violation::all(rejection))
+    }
+
+    #[cold]
+    fn keyless(&self, path: &FieldPath) -> Rejected {
+        let message = "the record's key is made of this field, and it is not set or empty";
+        self.reject(vec![Violation::new("key-missing", path.as_str(), message)])
+    }
+}
+
+fn can_be_key(kind: &Kind) -> bool {
+    match kind {
+        Kind::Bool | Kind::I32 | Kind::I64 | Kind::U32 | Kind::U64 | Kind::String | Kind::Enum(_) => true,
+        Kind::F32
+        | Kind::F64
+        | Kind::Bytes
+        | Kind::Message(_)
+        | Kind::Timestamp
+        | Kind::Duration
+        | Kind::Repeated(_)
+        | Kind::Map(..) => false,
+    }
+}
+
+/// The text of a key, as the engine writes it for `output.key`. An empty string is no key: all such events would meet in one
+/// partition.
+fn key_text(value: Value<'_>) -> Option<String> {
+    match value {
+        Value::Bool(value) => Some(value.to_string()),
+        Value::I32(value) | Value::Enum(value) => Some(value.to_string()),
+        Value::I64(value) => Some(value.to_string()),
+        Value::U32(value) => Some(value.to_string()),
+        Value::U64(value) => Some(value.to_string()),
+        Value::Str(value) => (!value.is_empty()).then(|| value.to_owned()),
+        Value::Absent
+        | Value::Default
+        | Value::F32(_)
+        | Value::F64(_)
+        | Value::Bytes(_)
+        | Value::Message(_)
+        | Value::Split(_)
+        | Value::List(_)
+        | Value::Map(_) => None,
+    }
+}

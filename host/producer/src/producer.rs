@@ -1,0 +1,423 @@
+//! The producer: room, then librdkafka's queue, then a report.
+
+use std::fs::{File, OpenOptions};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
+
+use crate::gate::{Gate, Ready, Route};
+use crate::reject::{self, Original, Rejected, Rejects};
+use crate::reports::{Pending, Reports, is_refusal};
+use crate::room::{Load, Room};
+use crate::{
+    Config, ConnectError, Delivery, Event, Invalid, Outcome, SendError, SetupError, Unacknowledged, Violation,
+};
+
+/// Called once with what became of an event, from the thread that takes reports: be quick, and do not wait for this producer.
+pub type Callback = Box<dyn FnOnce(Outcome) + Send>;
+
+/// What a record takes beside key, value and headers: librdkafka's own structures, generously.
+const RECORD_OVERHEAD: usize = 256;
+/// One round of taking reports; also how long a close may take longer than it must.
+const POLL: Duration = Duration::from_millis(20);
+/// One question for metadata; librdkafka goes on connecting between two.
+const ASK: Duration = Duration::from_secs(2);
+/// librdkafka tells of a refusal beside the call that failed; it is there when the call returns, or comes right after.
+const AFTERTHOUGHT: Duration = Duration::from_millis(300);
+/// How long a record that librdkafka could not place is tried again.
+const QUEUE_WAIT: Duration = Duration::from_millis(1);
+
+/// A producer of events that have passed their contracts. Share it by reference or in an `Arc`.
+pub struct Producer {
+    pub(crate) client: Arc<BaseProducer<Reports>>,
+    pub(crate) config: Config,
+    gates: Vec<Gate>,
+    rejects: Option<Mutex<Rejects<File>>>,
+    pub(crate) letters: Option<Arc<str>>,
+    /// A transaction is open.
+    pub(crate) open: AtomicBool,
+    /// `init_transactions` has been done.
+    pub(crate) initialised: AtomicBool,
+    poller: Option<Poller>,
+}
+
+struct Poller {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Producer {
+    /// Makes the client and starts the thread that takes reports. Asks no broker yet. The first route is the one that events go
+    /// to which name no topic.
+    ///
+    /// # Errors
+    /// A route, a key or a setting is wrong, or the file for rejected events cannot be opened.
+    pub fn new(config: Config, routes: impl IntoIterator<Item = Route>) -> Result<Producer, SetupError> {
+        let gates = routes.into_iter().map(Gate::new).collect::<Result<Vec<_>, _>>()?;
+        Producer::with_gates(config, gates)
+    }
+
+    /// The same with routes that are compiled already.
+    ///
+    /// # Errors
+    /// As [`Producer::new`].
+    pub fn with_gates(config: Config, gates: Vec<Gate>) -> Result<Producer, SetupError> {
+        if gates.is_empty() {
+            return Err(SetupError::NoRoute);
+        }
+        for (index, gate) in gates.iter().enumerate() {
+            if gates[..index].iter().any(|other| other.topic == gate.topic) {
+                return Err(SetupError::TwoRoutes { topic: gate.topic.to_string() });
+            }
+        }
+        let rejects = match &config.invalid {
+            Invalid::File(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path).map_err(SetupError::Rejects)?;
+                Some(Mutex::new(Rejects::new(file)))
+            }
+            Invalid::Return | Invalid::Topic(_) => None,
+        };
+        let letters = match &config.invalid {
+            Invalid::Topic(topic) => Some(topic.as_str().into()),
+            Invalid::Return | Invalid::File(_) => None,
+        };
+        let reports = Reports::new(Room::new(config.buffer));
+        let client =
+            BaseProducer::from_config_and_context(&config.settings(), reports).map_err(|error| match error {
+                KafkaError::ClientConfig(_, _, setting, _) => SetupError::Setting { setting },
+                other => SetupError::Client(other.to_string()),
+            })?;
+        let client = Arc::new(client);
+        let poller = Poller::start(&client).map_err(SetupError::Thread)?;
+        let (open, initialised) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Producer { client, config, gates, rejects, letters, open, initialised, poller: Some(poller) })
+    }
+
+    pub(crate) fn reports(&self) -> &Reports {
+        self.client.context()
+    }
+
+    /// The gate of a topic; the first one without a name.
+    #[must_use]
+    pub fn gate(&self, topic: Option<&str>) -> Option<&Gate> {
+        match topic {
+            None => self.gates.first(),
+            Some(topic) => self.gates.iter().find(|gate| gate.topic() == topic),
+        }
+    }
+
+    /// What is on its way now.
+    #[must_use]
+    pub fn in_flight(&self) -> Load {
+        self.reports().room.load()
+    }
+
+    /// Reaches the brokers, makes sure that every topic is there, and settles what an earlier producer of the same
+    /// transactional id left open. Sending works without it; this tells what is wrong before the first event does.
+    ///
+    /// # Errors
+    /// No broker answers within the time, one refuses us, a topic is missing.
+    pub fn connect(&self, patience: Duration) -> Result<(), ConnectError> {
+        let until = Instant::now() + patience;
+        let topics = self.gates.iter().map(|gate| &gate.topic).chain(&self.letters);
+        for topic in topics {
+            self.find(topic, until)?;
+        }
+        if self.config.transactional_id.is_some() {
+            self.initialise(until)?;
+        }
+        Ok(())
+    }
+
+    fn find(&self, topic: &str, until: Instant) -> Result<(), ConnectError> {
+        let mut seen = false;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.client.client().fetch_metadata(Some(topic), ASK.min(left).max(POLL)) {
+                Ok(metadata) => {
+                    let error = metadata.topics().first().map(|topic| topic.error().map(RDKafkaErrorCode::from));
+                    match error {
+                        Some(None) => return Ok(()),
+                        // Other brokers hear of a topic a moment after it was made: one look more.
+                        None
+                        | Some(Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) => {
+                            if seen {
+                                return Err(ConnectError::TopicMissing { topic: topic.to_owned() });
+                            }
+                            seen = true;
+                            std::thread::sleep(AFTERTHOUGHT);
+                        }
+                        Some(Some(RDKafkaErrorCode::LeaderNotAvailable)) if !left.is_zero() => std::thread::sleep(POLL),
+                        Some(Some(code)) => {
+                            return Err(ConnectError::Topic { topic: topic.to_owned(), why: code.to_string() });
+                        }
+                    }
+                }
+                Err(error) => {
+                    if let Some(code) = error.rdkafka_error_code().filter(|code| is_refusal(*code)) {
+                        return Err(ConnectError::Refused { why: code.to_string() });
+                    }
+                    self.unless_refused()?;
+                    if left.is_zero() {
+                        return Err(self.unreachable(&error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn unless_refused(&self) -> Result<(), ConnectError> {
+        let until = Instant::now() + AFTERTHOUGHT;
+        loop {
+            if let Some(why) = self.reports().refusal() {
+                return Err(ConnectError::Refused { why });
+            }
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    pub(crate) fn unreachable(&self, error: &KafkaError) -> ConnectError {
+        let why = self.reports().complaint().unwrap_or_else(|| error.to_string());
+        ConnectError::Unreachable { brokers: self.config.brokers(), why }
+    }
+
+    /// Holds an event against the contract of its topic.
+    ///
+    /// # Errors
+    /// [`SendError::Rejected`] with everything that is wrong, or [`SendError::NoRoute`].
+    pub fn check<'a>(&'a self, event: &Event<'a>) -> Result<Ready<'a>, SendError> {
+        let gate = self.gate(event.topic).ok_or_else(|| no_route(event))?;
+        let ready = gate.check(event)?;
+        let (bytes, most) = (size(&ready) - RECORD_OVERHEAD, self.config.record_bytes);
+        if bytes > most {
+            let message = format!("the record has {bytes} bytes with key and headers, and {most} are allowed");
+            return Err(gate.reject(vec![Violation::new("record-too-large", "", message)]).into());
+        }
+        Ok(ready)
+    }
+
+    /// Checks an event and sends it, waiting for room as long as it takes. What is rejected goes where [`Config::invalid`] says.
+    ///
+    /// # Errors
+    /// The event is rejected, or the producer takes nothing any more.
+    pub fn send(&self, event: &Event<'_>) -> Result<Delivery, SendError> {
+        let ready = self.check(event).map_err(|error| self.keep(error, event))?;
+        let (delivery, cell) = Delivery::new();
+        self.enqueue(&ready, None, Box::new(move |outcome| cell.settle(outcome)))?;
+        Ok(delivery)
+    }
+
+    /// The same in an async program: waits for room without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Producer::send`].
+    pub async fn send_async(&self, event: &Event<'_>) -> Result<Delivery, SendError> {
+        let ready = self.check(event).map_err(|error| self.keep(error, event))?;
+        let bytes = size(&ready);
+        std::future::poll_fn(|context| self.reports().room.poll_take(bytes, context)).await;
+        let (delivery, cell) = Delivery::new();
+        self.place(&ready, bytes, Box::new(move |outcome| cell.settle(outcome)))?;
+        Ok(delivery)
+    }
+
+    /// Sends an event that has passed. Waits for room for `patience`, for ever without it. `report` is called exactly once if
+    /// this returns `Ok`, and never otherwise.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] where there was no room in time, [`SendError::Refused`] where the client takes nothing.
+    pub fn enqueue(&self, ready: &Ready<'_>, patience: Option<Duration>, report: Callback) -> Result<(), SendError> {
+        let bytes = size(ready);
+        self.take(bytes, patience)?;
+        self.place(ready, bytes, report)
+    }
+
+    /// Sends what was rejected to the dead letter topic, with room as for an event.
+    ///
+    /// # Errors
+    /// As [`Producer::enqueue`]; [`SendError::NoRoute`] where there is no such topic.
+    pub fn enqueue_letter(
+        &self,
+        rejected: &Rejected,
+        original: &Original<'_>,
+        patience: Option<Duration>,
+        report: Callback,
+    ) -> Result<(), SendError> {
+        let topic = self.letters.as_ref().ok_or(SendError::NoRoute { topic: "for dead letters".to_owned() })?;
+        let headers = rejected.headers(original);
+        let bytes = RECORD_OVERHEAD
+            + original.bytes.len()
+            + headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.take(bytes, patience)?;
+        let pending = Pending::new(topic, bytes, report);
+        let record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, pending)
+            .payload(original.bytes)
+            .headers(reject::owned(&headers));
+        self.hand_over(record, bytes)
+    }
+
+    fn take(&self, bytes: usize, patience: Option<Duration>) -> Result<(), SendError> {
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        if self.reports().room.take(bytes, deadline) {
+            return Ok(());
+        }
+        let Load { records, bytes } = self.in_flight();
+        Err(SendError::Full { records, bytes })
+    }
+
+    /// Puts it into librdkafka's queue; the room is taken already, and given back if this fails.
+    fn place(&self, ready: &Ready<'_>, bytes: usize, report: Callback) -> Result<(), SendError> {
+        let own = ready.gate.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        let count = ready.gate.headers.len() + ready.headers.len();
+        let headers = own
+            .chain(ready.headers.iter().copied())
+            .fold(OwnedHeaders::new_with_capacity(count), |list, (key, value)| {
+                list.insert(Header { key, value: Some(value) })
+            });
+        let pending = Pending::new(&ready.gate.topic, bytes, report);
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&ready.gate.topic, pending)
+            .payload(&*ready.value)
+            .headers(headers);
+        record.key = ready.key.as_deref();
+        record.timestamp = ready.timestamp;
+        self.hand_over(record, bytes)
+    }
+
+    fn hand_over(&self, mut record: BaseRecord<'_, [u8], [u8], Box<Pending>>, bytes: usize) -> Result<(), SendError> {
+        loop {
+            let error = match self.client.send(record) {
+                Ok(()) => return Ok(()),
+                // Its bounds lie above ours, but it counts in its own way.
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    std::thread::sleep(QUEUE_WAIT);
+                    continue;
+                }
+                Err((error, _)) => error,
+            };
+            self.reports().room.give(bytes);
+            return Err(SendError::Refused(self.why(&error)));
+        }
+    }
+
+    fn why(&self, error: &KafkaError) -> String {
+        if let Some((_, reason)) = self.client.client().fatal_error() {
+            return reason;
+        }
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                format!("the record has more than {} bytes", self.config.record_bytes)
+            }
+            Some(RDKafkaErrorCode::State) => "no transaction is open".to_owned(),
+            _ => error.to_string(),
+        }
+    }
+
+    /// Puts a rejected event where it is to be kept.
+    fn keep(&self, error: SendError, event: &Event<'_>) -> SendError {
+        let SendError::Rejected(mut rejected) = error else { return error };
+        let original = Original {
+            bytes: event.payload.bytes(),
+            content_type: event.payload.content_type(),
+            ..Original::default()
+        };
+        if let Some(rejects) = &self.rejects {
+            let mut rejects = rejects.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = rejects.write(&rejected, &original) {
+                return SendError::Rejects(error);
+            }
+        }
+        if self.letters.is_some() {
+            let (delivery, cell) = Delivery::new();
+            let report: Callback = Box::new(move |outcome| cell.settle(outcome));
+            match self.enqueue_letter(&rejected, &original, None, report) {
+                Ok(()) => rejected.letter = Some(delivery),
+                Err(error) => return error,
+            }
+        }
+        SendError::Rejected(rejected)
+    }
+
+    /// Waits until everything that was sent is settled.
+    ///
+    /// # Errors
+    /// How many records still are on their way at the deadline. They stay so.
+    pub fn flush(&self, patience: Duration) -> Result<(), Unacknowledged> {
+        match self.reports().room.wait_empty(Instant::now() + patience) {
+            0 => Ok(()),
+            records => Err(Unacknowledged { records }),
+        }
+    }
+
+    /// Flushes, then gives up what is left: each such event is reported as undelivered before this returns.
+    ///
+    /// # Errors
+    /// How many that were.
+    pub fn close(mut self, patience: Duration) -> Result<(), Unacknowledged> {
+        let flushed = self.flush(patience);
+        self.end(flushed.is_err());
+        flushed
+    }
+
+    fn end(&mut self, purge: bool) {
+        let Some(poller) = self.poller.take() else { return };
+        if purge {
+            self.client.purge(PurgeConfig::default().queue().inflight());
+            // The reports of what was purged need no broker.
+            self.reports().room.wait_empty(Instant::now() + AFTERTHOUGHT * 10);
+        }
+        poller.stop.store(true, Ordering::Release);
+        if poller.thread.join().is_err() {
+            tracing::error!("the thread that takes reports panicked");
+        }
+    }
+}
+
+impl Drop for Producer {
+    /// What is on its way is given up; use [`Producer::close`] to wait for it.
+    fn drop(&mut self) {
+        self.end(true);
+    }
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer")
+            .field("config", &self.config)
+            .field("gates", &self.gates)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Poller {
+    fn start(client: &Arc<BaseProducer<Reports>>) -> std::io::Result<Poller> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, client) = (Arc::clone(&stop), Arc::clone(client));
+        let thread = std::thread::Builder::new().name("producer-reports".to_owned()).spawn(move || {
+            while !stopped.load(Ordering::Acquire) {
+                client.poll(POLL);
+            }
+        })?;
+        Ok(Poller { stop, thread })
+    }
+}
+
+fn no_route(event: &Event<'_>) -> SendError {
+    SendError::NoRoute { topic: event.topic.unwrap_or_default().to_owned() }
+}
+
+/// The room that it takes.
+fn size(ready: &Ready<'_>) -> usize {
+    let own = ready.gate.headers.iter().map(|(name, value)| name.len() + value.len());
+    let further = ready.headers.iter().map(|(name, value)| name.len() + value.len());
+    RECORD_OVERHEAD + ready.key().map_or(0, <[u8]>::len) + ready.value.len() + own.chain(further).sum::<usize>()
+}

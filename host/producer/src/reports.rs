@@ -1,0 +1,140 @@
+//! What librdkafka reports: the end of each record, and its own complaints.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::Message as _;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+
+use crate::room::Room;
+use crate::{Acknowledged, Callback, Outcome, Undelivered};
+
+/// A record on its way.
+pub(crate) struct Pending {
+    pub topic: Arc<str>,
+    /// The room that it takes.
+    pub bytes: usize,
+    /// In a mutex only because librdkafka's handle wants it shared; nobody shares it.
+    pub report: Mutex<Option<Callback>>,
+}
+
+impl Pending {
+    pub fn new(topic: &Arc<str>, bytes: usize, report: Callback) -> Box<Pending> {
+        Box::new(Pending { topic: Arc::clone(topic), bytes, report: Mutex::new(Some(report)) })
+    }
+}
+
+pub(crate) struct Reports {
+    pub room: Room,
+    /// Records that were not acknowledged, since the beginning.
+    pub failed: AtomicU64,
+    /// The last complaint at the level of errors: it explains a call that failed.
+    complaint: Mutex<Option<String>>,
+    /// The broker turned us away.
+    refusal: Mutex<Option<String>>,
+}
+
+impl Reports {
+    pub fn new(room: Room) -> Reports {
+        Reports { room, failed: AtomicU64::new(0), complaint: Mutex::default(), refusal: Mutex::default() }
+    }
+
+    pub fn complaint(&self) -> Option<String> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn settle(&self, pending: Pending, outcome: Outcome) {
+        if outcome.is_err() {
+            self.failed.fetch_add(1, Ordering::AcqRel);
+        }
+        let report = pending.report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(report) = report {
+            // A caller's panic must not end the thread that everybody's reports come from.
+            if catch_unwind(AssertUnwindSafe(|| report(outcome))).is_err() {
+                tracing::error!("a delivery callback panicked");
+            }
+        }
+        // Last: who waits for the room to be empty finds every report made.
+        self.room.give(pending.bytes);
+    }
+}
+
+/// Errors that no patience mends.
+pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::SSL
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+    )
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "librdkafka");
+        let bad = matches!(
+            level,
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error
+        );
+        if bad {
+            *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(plain(message));
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+        if error.rdkafka_error_code().is_some_and(is_refusal) {
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(plain(reason));
+        }
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Pending>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, pending: Box<Pending>) {
+        let topic = Arc::clone(&pending.topic);
+        let outcome = match result {
+            Ok(message) => Ok(Acknowledged { topic, partition: message.partition(), offset: message.offset() }),
+            Err((error, _)) => Err(Undelivered { topic, reason: self.reason(error) }),
+        };
+        self.settle(*pending, outcome);
+    }
+}
+
+impl Reports {
+    fn reason(&self, error: &KafkaError) -> String {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageTimedOut) => match self.complaint() {
+                Some(complaint) => format!("not acknowledged within the delivery timeout; last: {complaint}"),
+                None => "not acknowledged within the delivery timeout".to_owned(),
+            },
+            Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) => {
+                "given up before it was acknowledged".to_owned()
+            }
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => "the topic takes no record so large".to_owned(),
+            Some(code) => code.to_string(),
+            None => error.to_string(),
+        }
+    }
+}
+
+/// Without the thread's name before it and the bookkeeping behind it.
+fn plain(message: &str) -> String {
+    let message =
+        message.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(message, |(_, rest)| rest);
+    let message = message.rsplit_once(" (after ").map_or(message, |(message, _)| message);
+    message.trim().to_owned()
+}

@@ -1,0 +1,175 @@
+//! The bound of what is on its way, in records and in bytes: who wants to send takes room, a report gives it back.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// What is on its way, or may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    pub records: usize,
+    /// Keys, values, headers, and what a record costs beside them.
+    pub bytes: usize,
+}
+
+pub(crate) struct Room {
+    most: Load,
+    state: Mutex<State>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    taken: Load,
+    /// Threads that wait on the condition variable.
+    waiting: usize,
+    /// Tasks that wait.
+    wakers: Vec<Waker>,
+}
+
+impl State {
+    fn try_take(&mut self, bytes: usize, most: Load) -> bool {
+        // A record larger than the whole bound goes alone: it would wait for ever otherwise.
+        let alone = self.taken.records == 0;
+        let fits = self.taken.records < most.records && self.taken.bytes.saturating_add(bytes) <= most.bytes;
+        if alone || fits {
+            self.taken.records += 1;
+            self.taken.bytes = self.taken.bytes.saturating_add(bytes);
+        }
+        alone || fits
+    }
+}
+
+impl Room {
+    pub fn new(most: Load) -> Room {
+        Room { most, state: Mutex::default(), freed: Condvar::new() }
+    }
+
+    /// Nothing here can be left half done, so that a panic of a thread that held the lock means nothing.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes room for one record, waiting until `deadline` (for ever without one). Whether there was room.
+    pub fn take(&self, bytes: usize, deadline: Option<Instant>) -> bool {
+        let mut state = self.state();
+        while !state.try_take(bytes, self.most) {
+            let Some(guard) = self.wait(state, deadline) else { return false };
+            state = guard;
+        }
+        true
+    }
+
+    /// The same for a task: its waker is called when there may be room.
+    pub fn poll_take(&self, bytes: usize, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.try_take(bytes, self.most) {
+            return Poll::Ready(());
+        }
+        if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            state.wakers.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Gives one record's room back.
+    pub fn give(&self, bytes: usize) {
+        let mut state = self.state();
+        state.taken.records = state.taken.records.saturating_sub(1);
+        state.taken.bytes = state.taken.bytes.saturating_sub(bytes);
+        // Waking for each record would cost a change of threads for each; an eighth of the bound is worth one.
+        let low = |taken: usize, most: usize| taken <= most - most / 8;
+        if low(state.taken.records, self.most.records) && low(state.taken.bytes, self.most.bytes) {
+            let wakers = std::mem::take(&mut state.wakers);
+            if state.waiting > 0 {
+                self.freed.notify_all();
+            }
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    pub fn load(&self) -> Load {
+        self.state().taken
+    }
+
+    /// Waits until nothing is on its way, and returns how many records still are.
+    pub fn wait_empty(&self, deadline: Instant) -> usize {
+        let mut state = self.state();
+        loop {
+            let left = state.taken.records;
+            if left == 0 {
+                return 0;
+            }
+            let Some(guard) = self.wait(state, Some(deadline)) else { return left };
+            state = guard;
+        }
+    }
+
+    /// Waits for a change; `None` where the deadline has passed.
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State>, deadline: Option<Instant>) -> Option<MutexGuard<'a, State>> {
+        state.waiting += 1;
+        let mut state = match deadline {
+            None => self.freed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    state.waiting -= 1;
+                    return None;
+                }
+                self.freed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        state.waiting -= 1;
+        Some(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_millis(10))
+    }
+
+    #[test]
+    fn both_bounds_hold() {
+        let room = Room::new(Load { records: 3, bytes: 100 });
+        assert!(room.take(10, None) && room.take(10, None) && room.take(10, None));
+        assert!(!room.take(10, soon()), "a fourth record");
+        room.give(10);
+        assert!(!room.take(90, soon()), "more than 100 bytes");
+        assert!(room.take(80, soon()));
+        assert_eq!(room.load(), Load { records: 3, bytes: 100 });
+    }
+
+    #[test]
+    fn a_record_larger_than_the_bound_goes_alone() {
+        let room = Room::new(Load { records: 3, bytes: 100 });
+        assert!(room.take(1_000, soon()));
+        assert!(!room.take(1, soon()));
+        room.give(1_000);
+        assert!(room.take(1, soon()));
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_there_is_room() {
+        let room = Arc::new(Room::new(Load { records: 1, bytes: 100 }));
+        assert!(room.take(10, None));
+        let other = Arc::clone(&room);
+        let waiting = std::thread::spawn(move || other.take(10, None));
+        while room.state().waiting == 0 {
+            std::thread::yield_now();
+        }
+        room.give(10);
+        assert!(waiting.join().unwrap());
+        let past = Instant::now();
+        assert_eq!(room.wait_empty(past), 1);
+        room.give(10);
+        assert_eq!(room.wait_empty(past), 0);
+    }
+}

@@ -1,0 +1,305 @@
+//! The producer on librdkafka's own in-process broker: good for keys, order, bounds and failures. Transactions are tested on a
+//! real Kafka (`tests/tests/ring3/produce.rs`).
+#![allow(clippy::unwrap_used, reason = "a test's own trouble ends the test")]
+
+use std::future::Future as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use tollgate_contract::{Contract, Policies};
+use tollgate_producer::{
+    Config, ConnectError, Event, Gate, Invalid, Load, Original, Producer, Rejected, Route, SendError, SetupError,
+};
+
+const PROTO: &str = r#"
+    syntax = "proto3";
+    package shop.v1;
+    message Order { string id = 1; int64 total = 2; bytes blob = 3; optional int32 shelf = 4; Status status = 5; }
+    enum Status { STATUS_UNSPECIFIED = 0; STATUS_PAID = 1; }
+"#;
+const CALL: Duration = Duration::from_secs(20);
+
+fn contract() -> Contract {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("order.proto"), PROTO).unwrap();
+    let mut compiler = protox::Compiler::new([folder.path()]).unwrap();
+    let pool = compiler.open_file("order.proto").unwrap().descriptor_pool();
+    Contract::compile(&pool, "shop.v1.Order", Policies::default(), &[]).unwrap()
+}
+
+fn route() -> Route {
+    Route::new("orders", contract()).key("id").schema_version("1.0.0")
+}
+
+fn broker(partitions: i32) -> MockCluster<'static, DefaultProducerContext> {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("orders", partitions, 1).unwrap();
+    cluster
+}
+
+fn order(id: &str) -> Vec<u8> {
+    format!(r#"{{"id": "{id}", "total": "7"}}"#).into_bytes()
+}
+
+fn rejected(error: SendError) -> Rejected {
+    match error {
+        SendError::Rejected(rejected) => rejected,
+        other => panic!("no rejection: {other}"),
+    }
+}
+
+#[test]
+fn an_event_is_acknowledged_where_javas_partitioner_puts_it() {
+    let cluster = broker(1_000);
+    let producer = Producer::new(Config::new(&cluster.bootstrap_servers()), [route()]).unwrap();
+    producer.connect(CALL).unwrap();
+    // Kafka's own test vectors of its hash (UtilsTest.testMurmur2).
+    for (key, hash) in [
+        ("21", -973_932_308_i32),
+        ("foobar", -790_332_482),
+        ("a-little-bit-long-string", -985_981_536),
+        ("a-little-bit-longer-string", -1_486_304_829),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+        ("abc", 479_470_107),
+    ] {
+        let acknowledged = producer.send(&Event::json(&order(key))).unwrap().wait().unwrap();
+        assert_eq!(acknowledged.partition, (hash & 0x7fff_ffff) % 1_000, "key {key}");
+        assert_eq!((&*acknowledged.topic, acknowledged.offset), ("orders", 0));
+        let again = producer.send(&Event::json(&order(key))).unwrap().wait().unwrap();
+        assert_eq!((again.partition, again.offset), (acknowledged.partition, 1));
+    }
+    producer.close(CALL).unwrap();
+}
+
+#[test]
+fn nothing_invalid_reaches_the_broker() {
+    let cluster = broker(1);
+    let producer = Producer::new(Config::new(&cluster.bootstrap_servers()), [route()]).unwrap();
+    for (json, code, field) in [
+        (&br#"{"id": "a", "total": "many"}"#[..], "json-wrong-type", "total"),
+        (br#"{"id": "a""#, "json-invalid", ""),
+        (br#"{"id": "a", "status": "STATUS_GONE"}"#, "unknown-enum", "status"),
+        (br#"{"total": "1"}"#, "key-missing", "id"),
+        (br#"{"id": "", "total": "1"}"#, "key-missing", "id"),
+    ] {
+        let rejected = rejected(producer.send(&Event::json(json)).unwrap_err());
+        let found: Vec<_> = rejected.violations.iter().map(|v| (&*v.code, v.field.as_str())).collect();
+        assert_eq!(found, [(code, field)], "{rejected}");
+    }
+    let found = rejected(producer.send(&Event::protobuf(b"\x0a\xff")).unwrap_err());
+    assert_eq!(found.violations[0].code, "undecodable");
+    let blob = [vec![0x0a, 1, b'k', 0x1a, 0xc0, 0x84, 0x3d], vec![1; 1_000_000]].concat();
+    let found = rejected(producer.send(&Event::protobuf(&blob)).unwrap_err());
+    assert_eq!(found.violations[0].code, "record-too-large", "{found}");
+    // The first thing that the broker sees.
+    let delivery = producer.send(&Event::protobuf(b"\x0a\x01k")).unwrap();
+    assert_eq!(delivery.wait().unwrap().offset, 0);
+    assert!(matches!(producer.send(&Event::json(b"{}").to("elsewhere")), Err(SendError::NoRoute { .. })));
+}
+
+#[test]
+fn rejected_events_are_kept_where_the_configuration_says() {
+    let cluster = broker(1);
+    cluster.create_topic("orders.dead", 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rejects.ndjson");
+    let config = Config::new(&cluster.bootstrap_servers());
+    let bad = br#"{"id": "a", "total": "many"}"#;
+
+    let producer = Producer::new(Config { invalid: Invalid::File(file.clone()), ..config.clone() }, [route()]).unwrap();
+    rejected(producer.send(&Event::json(bad)).unwrap_err());
+    let line = std::fs::read_to_string(file).unwrap();
+    for part in ["\"code\":\"json-wrong-type\"", "\"field\":\"total\"", "\"contract\":\"shop.v1.Order\""] {
+        assert!(line.contains(part), "{line} lacks {part}");
+    }
+
+    let topic = Invalid::Topic("orders.dead".to_owned());
+    let producer = Producer::new(Config { invalid: topic, ..config }, [route()]).unwrap();
+    producer.connect(CALL).unwrap();
+    let letter = rejected(producer.send(&Event::json(bad)).unwrap_err()).letter.unwrap();
+    let acknowledged = letter.wait().unwrap();
+    assert_eq!((&*acknowledged.topic, acknowledged.offset), ("orders.dead", 0));
+}
+
+#[test]
+fn a_full_buffer_makes_the_sender_wait_and_loses_nothing() {
+    let cluster = broker(1);
+    let servers = cluster.bootstrap_servers();
+    cluster.broker_down(1).unwrap();
+    let config = Config { buffer: Load { records: 50, bytes: 1 << 20 }, ..Config::new(&servers) };
+    let producer = Producer::new(config, [route()]).unwrap();
+    let settled = Arc::new(AtomicU64::new(0));
+    let json = order("k");
+    let event = Event::json(&json);
+    let ready = producer.check(&event).unwrap();
+    let send = |patience| {
+        let settled = Arc::clone(&settled);
+        producer.enqueue(
+            &ready,
+            patience,
+            Box::new(move |outcome| {
+                outcome.unwrap();
+                settled.fetch_add(1, Ordering::AcqRel);
+            }),
+        )
+    };
+    let short = Some(Duration::from_millis(50));
+    let taken = (0..200).take_while(|_| send(short).is_ok()).count();
+    assert_eq!(taken, 50, "the bound is the bound");
+    assert!(matches!(send(short), Err(SendError::Full { records: 50, .. })));
+    assert_eq!(producer.flush(Duration::from_millis(50)).unwrap_err().records, 50);
+
+    // A waiting sender goes on by itself when the broker is back.
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| (0..100).for_each(|_| send(None).unwrap()));
+        cluster.broker_up(1).unwrap();
+        sender.join().unwrap();
+    });
+    producer.flush(CALL).unwrap();
+    assert_eq!(settled.load(Ordering::Acquire), 150);
+    assert_eq!(producer.in_flight(), Load::default());
+}
+
+#[test]
+fn the_bytes_are_bounded_too() {
+    let config = Config { buffer: Load { records: 1_000, bytes: 100_000 }, ..Config::new("127.0.0.1:1") };
+    let producer = Producer::new(config, [route()]).unwrap();
+    let value = [vec![0x0a, 1, b'k', 0x1a, 0x90, 0x4e], vec![1; 10_000]].concat();
+    let event = Event::protobuf(&value);
+    let ready = producer.check(&event).unwrap();
+    let taken = (0..20).take_while(|_| producer.enqueue(&ready, Some(Duration::ZERO), Box::new(drop)).is_ok()).count();
+    assert_eq!(taken, 9, "nine of ten thousand bytes and what a record costs beside them");
+    assert!(producer.in_flight().bytes <= 100_000);
+}
+
+#[test]
+fn what_cannot_be_delivered_is_reported_in_time() {
+    let config = Config { delivery_timeout: Duration::from_millis(300), ..Config::new("127.0.0.1:1") };
+    let producer = Producer::new(config, [route()]).unwrap();
+    let began = Instant::now();
+    let undelivered = producer.send(&Event::json(&order("k"))).unwrap().wait().unwrap_err();
+    assert!(undelivered.to_string().contains("delivery timeout"), "{undelivered}");
+    assert!(began.elapsed() < CALL / 2);
+    match producer.connect(Duration::from_millis(300)).unwrap_err() {
+        ConnectError::Unreachable { brokers, why } => {
+            assert!(brokers == "127.0.0.1:1" && why.contains("refused"), "{why}")
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_close_says_how_many_it_gives_up_and_reports_each() {
+    let producer = Producer::new(Config::new("127.0.0.1:1"), [route()]).unwrap();
+    let deliveries: Vec<_> = (0..3).map(|_| producer.send(&Event::json(&order("k"))).unwrap()).collect();
+    assert_eq!(producer.close(Duration::from_millis(20)).unwrap_err().records, 3);
+    for delivery in deliveries {
+        let undelivered = delivery.wait_for(Duration::ZERO).unwrap().unwrap_err();
+        assert!(undelivered.reason.contains("given up"), "{undelivered}");
+    }
+}
+
+#[test]
+fn a_panic_in_a_callback_is_its_own_affair() {
+    let cluster = broker(1);
+    let producer = Producer::new(Config::new(&cluster.bootstrap_servers()), [route()]).unwrap();
+    let json = order("k");
+    let event = Event::json(&json);
+    let ready = producer.check(&event).unwrap();
+    producer.enqueue(&ready, None, Box::new(|_| panic!("a caller's mistake"))).unwrap();
+    producer.flush(CALL).unwrap();
+    assert_eq!(producer.send(&event).unwrap().wait().unwrap().offset, 1);
+}
+
+struct Count(AtomicU64);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+#[test]
+fn an_async_program_waits_without_blocking() {
+    let cluster = broker(1);
+    let config = Config { buffer: Load { records: 1, bytes: 1 << 20 }, ..Config::new(&cluster.bootstrap_servers()) };
+    let producer = Producer::new(config, [route()]).unwrap();
+    cluster.broker_down(1).unwrap();
+    let first = producer.send(&Event::json(&order("k"))).unwrap();
+    let wakes = Arc::new(Count(AtomicU64::new(0)));
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut context = Context::from_waker(&waker);
+    let (json, began) = (order("k"), Instant::now());
+    let event = Event::json(&json);
+    let mut second = Box::pin(producer.send_async(&event));
+    assert!(second.as_mut().poll(&mut context).is_pending(), "there is room for one");
+    cluster.broker_up(1).unwrap();
+    let mut delivery = loop {
+        if wakes.0.swap(0, Ordering::AcqRel) > 0
+            && let Poll::Ready(delivery) = second.as_mut().poll(&mut context)
+        {
+            break Box::pin(delivery.unwrap());
+        }
+        assert!(began.elapsed() < CALL, "nobody woke the task");
+        std::thread::yield_now();
+    };
+    assert_eq!(first.wait().unwrap().offset, 0);
+    let outcome = loop {
+        if let Poll::Ready(outcome) = delivery.as_mut().poll(&mut context) {
+            break outcome;
+        }
+        assert!(began.elapsed() < CALL, "it was not settled");
+        std::thread::yield_now();
+    };
+    assert_eq!(outcome.unwrap().offset, 1);
+}
+
+#[test]
+fn a_wrong_setup_is_told_before_anything_is_sent() {
+    let config = || Config::new("localhost:9092");
+    let said = |result: Result<Producer, SetupError>| result.unwrap_err().to_string();
+    assert!(said(Producer::new(config(), [])).contains("no route"));
+    assert!(said(Producer::new(config(), [route(), route()])).contains("orders has two routes"));
+    assert!(said(Producer::new(config(), [route().key("idd")])).contains("did you mean id"));
+    assert!(said(Producer::new(config(), [route().key("blob")])).contains("blob is bytes"));
+    let mut wrong = config();
+    wrong.set("retries", "hidden-word").unwrap();
+    let message = said(Producer::new(wrong, [route()]));
+    assert!(message.contains("retries") && !message.contains("hidden-word"), "{message}");
+}
+
+#[test]
+fn a_missing_topic_is_named() {
+    let cluster = broker(1);
+    // The mock makes topics when it is asked for them, so what it answers is said beforehand.
+    cluster.topic_error("gone", rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let route = Route::new("gone", contract());
+    let producer = Producer::new(Config::new(&cluster.bootstrap_servers()), [route]).unwrap();
+    assert_eq!(producer.connect(CALL).unwrap_err().to_string(), "topic gone does not exist");
+}
+
+#[test]
+fn a_gate_makes_keys_headers_and_frames() {
+    let key = |field: &str, json: &[u8]| {
+        let gate = Gate::new(Route::new("orders", contract()).key(field)).unwrap();
+        gate.check(&Event::json(json)).map(|ready| String::from_utf8(ready.key().unwrap().to_vec()).unwrap())
+    };
+    assert_eq!(key("total", br#"{"total": "-12"}"#).unwrap(), "-12");
+    assert_eq!(key("total", b"{}").unwrap(), "0", "a proto3 number that is not set is zero");
+    assert_eq!(key("status", br#"{"status": "STATUS_PAID"}"#).unwrap(), "1");
+    assert_eq!(key("shelf", b"{}").unwrap_err().violations[0].code, "key-missing");
+
+    let gate = Gate::new(route().schema_id(258)).unwrap();
+    let json = order("k");
+    let event = Event::json(&json);
+    let ready = gate.check(&event).unwrap();
+    assert_eq!(ready.value(), b"\x00\x00\x00\x01\x02\x00\x0a\x01k\x10\x07");
+    let other = Event::json(&json).key(b"own");
+    assert_eq!(gate.check(&other).unwrap().key(), Some(&b"own"[..]));
+    let rejected = gate.reject(Vec::new());
+    assert!(rejected.to_json(&Original::default())["violations"].as_array().unwrap().is_empty());
+}
