@@ -58,9 +58,9 @@ pub mod bindings {
 }
 
 pub use context::{Context, Level};
-pub use prost;
 pub use tollgate_sdk_macros::transform;
 pub use verdict::{Rejection, Verdict};
+pub use {prost, prost_types};
 
 /// Brings in the modules that `tollgate_build::protos` generated: package `payments.v1` is `payments::v1`.
 #[macro_export]

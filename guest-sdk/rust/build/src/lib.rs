@@ -12,6 +12,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use prost_build::Config;
+use protox::Compiler;
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
+
 /// Why the `.proto` files could not be made into code. `Debug` shows the same text, since a build script that
 /// returns an error prints that.
 pub struct Error(String);
@@ -30,13 +34,19 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// Compiles every `.proto` below `root`, which is also where their imports are looked up.
+/// Compiles every `.proto` below `root`, which is also where their imports are looked up. Google's types are those of
+/// `tollgate::prost_types`; `buf/validate/validate.proto`, whose rules the host checks, need not be there.
 ///
 /// # Errors
 /// Where the folder cannot be read or holds none, a file does not compile, or `OUT_DIR` cannot be written.
 #[allow(clippy::print_stdout, reason = "how a build script talks to cargo")]
 pub fn protos(root: impl AsRef<Path>) -> Result<(), Error> {
-    let root = root.as_ref();
+    let out = env::var_os("OUT_DIR").ok_or_else(|| Error("OUT_DIR is not set: call this from build.rs".into()))?;
+    println!("cargo::rerun-if-changed={}", root.as_ref().display());
+    generate(root.as_ref(), Path::new(&out))
+}
+
+fn generate(root: &Path, out: &Path) -> Result<(), Error> {
     let mut files = Vec::new();
     find(root, &mut files).map_err(|error| Error(format!("cannot read {}: {error}", root.display())))?;
     if files.is_empty() {
@@ -44,13 +54,36 @@ pub fn protos(root: impl AsRef<Path>) -> Result<(), Error> {
     }
     // The order of directory entries is the file system's; the generated code must not be.
     files.sort();
-    println!("cargo::rerun-if-changed={}", root.display());
 
-    let descriptors = protox::compile(&files, [root]).map_err(|error| Error(format!("{error:?}")))?;
-    let out = env::var_os("OUT_DIR").ok_or_else(|| Error("OUT_DIR is not set: call this from build.rs".into()))?;
-    let mut config = prost_build::Config::new();
+    let mut resolver = ChainFileResolver::new();
+    resolver.add(IncludeFileResolver::new(root.to_path_buf()));
+    resolver.add(GoogleFileResolver::new());
+    resolver.add(Rules);
+    let mut compiler = Compiler::with_file_resolver(resolver);
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_files(files).map_err(|error| Error(format!("{error:?}")))?;
+    let mut descriptors = compiler.file_descriptor_set();
+    // Its messages stand in options only, which no event carries.
+    descriptors.file.retain(|file| file.name() != Rules::NAME);
+
+    let mut config = Config::new();
     config.out_dir(out).include_file("protos.rs").prost_path("::tollgate::prost");
+    config.compile_well_known_types().extern_path(".google.protobuf", "::tollgate::prost_types");
     config.compile_fds(descriptors).map_err(|error| Error(format!("cannot generate code: {error}")))
+}
+
+/// The definition of buf.validate's rules, for contracts that import it and do not have it.
+struct Rules;
+
+impl Rules {
+    const NAME: &str = "buf/validate/validate.proto";
+    const TEXT: &str = include_str!("../../../../proto/buf/validate/validate.proto");
+}
+
+impl FileResolver for Rules {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        if name == Self::NAME { File::from_source(name, Self::TEXT) } else { Err(protox::Error::file_not_found(name)) }
+    }
 }
 
 fn find(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
@@ -63,4 +96,32 @@ fn find(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn googles_types_and_rules_need_no_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, out) = (folder.path().join("proto"), folder.path().join("out"));
+        for folder in [&root, &out] {
+            fs::create_dir(folder).expect("a folder");
+        }
+        let text = r#"syntax = "proto3"; package shop.v1;
+            import "buf/validate/validate.proto"; import "google/protobuf/timestamp.proto";
+            message Order {
+                string id = 1 [(buf.validate.field).string.min_len = 1];
+                google.protobuf.Timestamp placed = 2;
+            }"#;
+        fs::write(root.join("order.proto"), text).expect("a file");
+        generate(&root, &out).expect("code");
+        let code = fs::read_to_string(out.join("shop.v1.rs")).expect("the package's code");
+        assert!(code.contains("::tollgate::prost_types::Timestamp"), "{code}");
+        let mut packages: Vec<_> =
+            fs::read_dir(&out).expect("files").map(|entry| entry.expect("a file").file_name()).collect();
+        packages.sort();
+        assert_eq!(packages, ["protos.rs", "shop.v1.rs"]);
+    }
 }
