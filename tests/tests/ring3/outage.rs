@@ -46,7 +46,7 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
     let servers = Servers { brokers: kafka.brokers(), postgres: postgres.url() };
     let case = Case::on(&servers, "outage").guest(&Guest::revision(1));
     let case = case.set("/source/max_poll_interval", json!(format!("{}s", MAX_POLL_INTERVAL.as_secs())));
-    let case = case.set("/backpressure", json!({ "lag_threshold": 10_000 })).setup();
+    let case = case.set("/backpressure", json!({ "lag_threshold": 20_000 })).setup();
     let engine = case.run();
     engine.ready();
     let load = Load::start(&servers.brokers, &case.source(), PARTITIONS, 10_000);

@@ -42,9 +42,7 @@ fn look(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> Result<BTreeSet<i32>,
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 // After a record it says only that nothing follows that.
-                if open.remove(&partition) {
-                    exhausted.insert(partition);
-                }
+                exhausted.extend(open.take(&partition));
             }
             Some(Err(error)) => return Err(error),
             None => {}
