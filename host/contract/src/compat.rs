@@ -35,7 +35,7 @@ mod types;
 use prost_reflect::{DescriptorPool, FileDescriptor};
 use serde::Serialize;
 
-pub use constraints::{constraints, constraints_of_message};
+pub use constraints::{Constraints, constraints, constraints_of_message, constraints_of_oneof, is_needed};
 pub use element::{Element, comment, place};
 pub use fingerprint::fingerprint;
 pub use rule::{Category, RULES, Rule, Severity, find, rules};

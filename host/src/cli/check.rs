@@ -11,6 +11,8 @@ pub mod sink;
 pub mod suppress;
 pub mod versions;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -18,7 +20,7 @@ use prost_reflect::DescriptorPool;
 use tollgate_contract::compat::{Category, Finding, Mode, Options, Severity, compare};
 
 use super::{Format, Success};
-use crate::config::Pipeline;
+use crate::config::{ConfigErrors, Pipeline};
 use crate::error::{Exit, Failure};
 use report::Report;
 use suppress::Settings;
@@ -190,14 +192,36 @@ fn pipelines(args: &Args) -> Result<Vec<Pipeline>, Failure> {
     named.map(|path| load_pipeline(path)).collect()
 }
 
+/// What stands in for a variable that is not set: one of them fits wherever a pipeline has a value.
+const STAND_INS: [&str; 4] = ["1", "unset", "localhost:9092", "postgres://localhost/unset"];
+
 /// A pipeline for what its mapping says. CI has none of its secrets, and a connection is never made: a variable that is
 /// not set is no error here.
 pub fn load_pipeline(path: &Path) -> Result<Pipeline, Failure> {
     let invalid = |errors| Failure::configuration("config.invalid", errors);
     let text = crate::config::reader::load_text(path).map_err(invalid)?;
-    // Reads as a name and as a number.
-    let variable = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| "1".to_owned()));
-    Pipeline::parse(path, &text, &variable).map_err(invalid)
+    let unset = RefCell::new(BTreeMap::new());
+    let parse = || {
+        let variable = |name: &str| {
+            let stand_in = || (*unset.borrow_mut().entry(name.to_owned()).or_insert(STAND_INS[0])).to_owned();
+            Some(std::env::var(name).unwrap_or_else(|_| stand_in()))
+        };
+        Pipeline::parse(path, &text, &variable)
+    };
+    let mut result = parse();
+    let wrong = |result: &Result<_, ConfigErrors>| result.as_ref().err().map_or(0, |errors| errors.errors.len());
+    let names: Vec<String> = unset.borrow().keys().cloned().collect();
+    for name in names {
+        let mut best = (wrong(&result), STAND_INS[0]);
+        for stand_in in STAND_INS {
+            unset.borrow_mut().insert(name.clone(), stand_in);
+            result = parse();
+            best = best.min((wrong(&result), stand_in));
+        }
+        unset.borrow_mut().insert(name, best.1);
+        result = parse();
+    }
+    result.map_err(invalid)
 }
 
 /// How many findings are of a severity.

@@ -1,8 +1,19 @@
 //! `tollgate contract …`: contracts as files and as versions in a registry.
 
+pub mod describe;
+pub mod diff;
+pub mod docs;
+pub mod export;
+pub mod lock;
 pub mod registry;
 
+use std::path::PathBuf;
+
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+
 use super::Success;
+use super::check::{load_pipeline, messages, versions};
+use crate::config::Pipeline;
 use crate::error::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -17,6 +28,70 @@ pub enum Verb {
     Register(registry::Register),
     /// Shows what versions of a subject a schema registry has, or its subjects.
     Versions(registry::Versions),
+    /// Shows what two versions of contracts say, field by field.
+    Diff(diff::Args),
+    /// Writes a page for each contract, as markdown and HTML.
+    Docs(docs::Args),
+    /// Writes contracts as SQL, JSON Schema, TypeScript or zod.
+    Export(export::Args),
+    /// Writes the released versions' digests to contracts.lock, which `tollgate check` holds contracts to.
+    Lock(lock::Args),
+}
+
+/// Which contracts.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Select {
+    /// Folders of .proto files, .proto files, descriptor sets, or pipeline files, which name protos and messages.
+    #[arg(value_name = "PATH", default_value = "proto")]
+    pub paths: Vec<PathBuf>,
+    /// Only this message type, by its full name; may be given several times. Default: what a pipeline names, else all.
+    #[arg(long, value_name = "NAME")]
+    pub message: Vec<String>,
+}
+
+/// The types that [`Select`] names, with comments and places.
+pub struct Loaded {
+    pub pool: DescriptorPool,
+    pub paths: Vec<PathBuf>,
+    pub pipelines: Vec<Pipeline>,
+}
+
+/// # Errors
+/// Exit code 2: a file cannot be read or compiled.
+pub fn load(select: &Select) -> Result<Loaded, Failure> {
+    let pipelines = select.paths.iter().filter(|path| versions::is_pipeline(path)).map(|path| load_pipeline(path));
+    let pipelines = pipelines.collect::<Result<Vec<_>, _>>()?;
+    let paths = versions::proto_paths(&select.paths, &pipelines)?;
+    let pool = versions::Version::working_tree(&paths)?.pool;
+    Ok(Loaded { pool, paths, pipelines })
+}
+
+impl Loaded {
+    /// # Errors
+    /// Exit code 2: a name that does not exist.
+    pub fn messages(&self, select: &Select) -> Result<Vec<MessageDescriptor>, Failure> {
+        let mut names = select.message.clone();
+        if names.is_empty() {
+            for pipeline in &self.pipelines {
+                names.push(pipeline.contract.message.clone());
+                names.extend(pipeline.output.as_ref().and_then(|output| output.contract.clone()));
+            }
+            names.sort();
+            names.dedup();
+        }
+        if names.is_empty() {
+            return Ok(messages(&self.pool));
+        }
+        let find = |name: &String| {
+            self.pool.get_message_by_name(name).ok_or_else(|| {
+                let all: Vec<String> = self.pool.all_messages().map(|message| message.full_name().to_owned()).collect();
+                let near = crate::config::reader::nearest(name, all.iter().map(String::as_str));
+                let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+                Failure::configuration("contract.message", format!("there is no message {name}{near}"))
+            })
+        };
+        names.iter().map(find).collect()
+    }
 }
 
 impl Args {
@@ -25,6 +100,10 @@ impl Args {
         match self.verb {
             Verb::Register(_) => "contract register",
             Verb::Versions(_) => "contract versions",
+            Verb::Diff(_) => "contract diff",
+            Verb::Docs(_) => "contract docs",
+            Verb::Export(_) => "contract export",
+            Verb::Lock(_) => "contract lock",
         }
     }
 }
@@ -35,5 +114,9 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     match &args.verb {
         Verb::Register(args) => registry::register(args),
         Verb::Versions(args) => registry::versions(args),
+        Verb::Diff(args) => diff::run(args),
+        Verb::Docs(args) => docs::run(args),
+        Verb::Export(args) => export::run(args),
+        Verb::Lock(args) => lock::run(args),
     }
 }

@@ -35,7 +35,9 @@ pub fn constraints_of_message(message: &MessageDescriptor) -> Constraints {
     read(&message.options())
 }
 
-pub(super) fn constraints_of_oneof(oneof: &OneofDescriptor) -> Constraints {
+/// The rules of a oneof.
+#[must_use]
+pub fn constraints_of_oneof(oneof: &OneofDescriptor) -> Constraints {
     read(&oneof.options())
 }
 
@@ -155,6 +157,16 @@ impl Differ<'_> {
             self.add_as(rule, About::new(field), message, sides);
         }
     }
+}
+
+/// Whether an event without the field is refused: by `required`, or by a rule that judges the empty value.
+#[must_use]
+pub fn is_needed(field: &FieldDescriptor) -> bool {
+    let rules = constraints(field);
+    let judged = !field.supports_presence() && !rules.contains_key("ignore");
+    field.is_required()
+        || rules.get("required") == Some(&Value::Bool(true))
+        || judged && rules.iter().any(|(path, value)| refuses_zero(path, value) == Some(true))
 }
 
 /// Whether a rule refuses what an unset field reads as; `None` where that cannot be told.

@@ -68,10 +68,9 @@ impl Repository {
             return Err(failed(format!("`{reference}` is no git ref")));
         }
         let commit = format!("{reference}^{{commit}}");
-        let error = match self.text(&["rev-parse", "--verify", &commit]) {
-            Ok(commit) => return Ok(commit),
-            Err(error) => error,
-        };
+        if let Ok(commit) = self.text(&["rev-parse", "--verify", &commit]) {
+            return Ok(commit);
+        }
         let shallow = self.text(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|answer| answer == "true");
         Err(failed(if shallow {
             format!("this clone is shallow and lacks {reference}; {}", deepen(reference))
@@ -79,7 +78,7 @@ impl Repository {
             let near = self.near(reference);
             let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             format!(
-                "`{reference}` is no folder, no file, and no ref of the git repository {} ({error}){near}",
+                "`{reference}` is no folder, no file, and no ref of the git repository {}{near}",
                 self.top.display()
             )
         }))

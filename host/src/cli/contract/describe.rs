@@ -1,0 +1,107 @@
+//! The elements of a contract in the words of a `.proto` file: for diffs and pages.
+
+use std::collections::BTreeMap;
+
+use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use tollgate_contract::compat::{Constraints, constraints, constraints_of_message};
+
+/// Sort key → line. Keys begin with the number, so that lines stand in its order.
+pub fn message(message: &MessageDescriptor) -> BTreeMap<String, String> {
+    let mut lines = BTreeMap::new();
+    for field in message.fields() {
+        let mut line = format!("{} {} = {}", type_name(&field), field.name(), field.number());
+        let mut notes = Vec::new();
+        if let Some(default) = &field.field_descriptor_proto().default_value {
+            notes.push(format!("default = {default}"));
+        }
+        if field.json_name() != implied_json_name(field.name()) {
+            notes.push(format!("json_name = \"{}\"", field.json_name()));
+        }
+        if is_deprecated(&field) {
+            notes.push("deprecated".to_owned());
+        }
+        notes.extend(rules(&constraints(&field)));
+        if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic()) {
+            notes.push(format!("in oneof {}", oneof.name()));
+        }
+        if !notes.is_empty() {
+            line += &format!("  [{}]", notes.join(", "));
+        }
+        lines.insert(format!("{:010} {}", field.number(), field.name()), line);
+    }
+    for rule in rules(&constraints_of_message(message)) {
+        lines.insert(format!("~rule {rule}"), format!("rule {rule}"));
+    }
+    for reserved in reserved(message) {
+        lines.insert(format!("~~reserved {reserved}"), format!("reserved {reserved}"));
+    }
+    lines
+}
+
+/// Sort key → line.
+pub fn an_enum(descriptor: &EnumDescriptor) -> BTreeMap<String, String> {
+    let key = |number: i32, name: &str| format!("{:011} {name}", i64::from(number) - i64::from(i32::MIN));
+    descriptor
+        .values()
+        .map(|value| (key(value.number(), value.name()), format!("{} = {}", value.name(), value.number())))
+        .collect()
+}
+
+/// What a message reserves, each as one would write it.
+pub fn reserved(message: &MessageDescriptor) -> Vec<String> {
+    let range = |range: std::ops::Range<u32>| match range.end - 1 {
+        last if last == range.start => last.to_string(),
+        last => format!("{} to {last}", range.start),
+    };
+    message.reserved_ranges().map(range).chain(message.reserved_names().map(|name| format!("\"{name}\""))).collect()
+}
+
+/// `string.min_len = 3`, each.
+pub fn rules(rules: &Constraints) -> Vec<String> {
+    rules.iter().map(|(path, value)| format!("{path} = {value}")).collect()
+}
+
+/// `repeated string`, `map<string, shop.v1.Money>`, `optional int32`.
+pub fn type_name(field: &FieldDescriptor) -> String {
+    if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
+        let (key, value) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
+        return format!("map<{}, {}>", kind(&key), kind(&value));
+    }
+    let optional = field.field_descriptor_proto().proto3_optional();
+    let label = match () {
+        () if field.is_list() => "repeated ",
+        () if field.is_required() => "required ",
+        () if optional => "optional ",
+        () => "",
+    };
+    format!("{label}{}", kind(&field.kind()))
+}
+
+pub fn kind(kind: &Kind) -> String {
+    match kind {
+        Kind::Message(message) => message.full_name().to_owned(),
+        Kind::Enum(descriptor) => descriptor.full_name().to_owned(),
+        scalar => format!("{scalar:?}").to_lowercase(),
+    }
+}
+
+pub fn is_deprecated(field: &FieldDescriptor) -> bool {
+    field.field_descriptor_proto().options.as_ref().is_some_and(|options| options.deprecated())
+}
+
+/// The name that protobuf gives a field in JSON where the file says nothing.
+fn implied_json_name(name: &str) -> String {
+    let mut out = String::new();
+    let mut upper = false;
+    for c in name.chars() {
+        match c {
+            '_' => upper = true,
+            c if upper => {
+                out.extend(c.to_uppercase());
+                upper = false;
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}

@@ -1,0 +1,308 @@
+//! `tollgate contract docs`: a page for each contract, as markdown and as one HTML file without anything beside it.
+
+pub mod html;
+pub mod markdown;
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use serde_json::json;
+use tollgate_contract::compat::{
+    self, Category, Mode, Options, comment, constraints, constraints_of_message, constraints_of_oneof,
+};
+
+use super::export::{Types, value_kind, well_known};
+use super::{Loaded, Select, describe, load};
+use crate::cli::check::RegistryArgs;
+use crate::cli::check::lock::{self, Lock};
+use crate::cli::check::versions::{self, Against, Asked};
+use crate::cli::{Success, build};
+use crate::config::reader::show_bytes;
+use crate::config::{Encoding, From, Pipeline, Tombstones, UnknownEnums, UnknownFields};
+use crate::error::Failure;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub select: Select,
+    /// Where the pages go, one markdown and one HTML file a contract. Without it one contract's page goes to stdout.
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    /// Only this form.
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub format: Option<Form>,
+    /// Show what changed since this version: a git ref, a folder, a descriptor set, or registry:SUBJECT.
+    #[arg(long, value_name = "VERSION")]
+    pub against: Option<String>,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    Markdown,
+    Html,
+}
+
+/// What a page shows, for both forms.
+pub struct Page {
+    pub name: String,
+    pub comment: String,
+    /// Label and value.
+    pub facts: Vec<(String, String)>,
+    pub types: Vec<Section>,
+    pub enums: Vec<Section>,
+    /// Of the pipeline: key and what it means.
+    pub policies: Vec<(String, String)>,
+    /// Column and where it comes from.
+    pub columns: Vec<(String, String)>,
+    pub changes: Vec<Change>,
+    /// What the changes are since.
+    pub since: Option<String>,
+}
+
+pub struct Section {
+    pub name: String,
+    pub comment: String,
+    pub rows: Vec<Row>,
+    /// Rules of the message, reserved numbers and names.
+    pub notes: Vec<String>,
+}
+
+/// A field or an enum value.
+pub struct Row {
+    pub number: i64,
+    pub name: String,
+    /// Empty for enum values.
+    pub type_name: String,
+    /// The section that the type has on this page.
+    pub link: Option<String>,
+    pub comment: String,
+    pub rules: Vec<String>,
+    pub deprecated: bool,
+}
+
+pub struct Change {
+    pub severity: &'static str,
+    pub id: &'static str,
+    pub message: String,
+}
+
+/// # Errors
+/// Exit code 2 where a file or a name is wrong, 3 where a page cannot be written.
+pub fn run(args: &Args) -> Result<Success, Failure> {
+    let loaded = load(&args.select)?;
+    let messages = loaded.messages(&args.select)?;
+    let changes = changes(args, &loaded)?;
+    let lock = lock::find(&loaded.paths).map(|file| Lock::read(&file)).transpose()?;
+    let pages: Vec<Page> =
+        messages.iter().map(|message| page(message, &loaded, lock.as_ref(), changes.as_deref(), args)).collect();
+    let Some(folder) = &args.out else { return alone(&pages, args.format) };
+    let mut written = Vec::new();
+    for page in &pages {
+        for (form, ending, text) in
+            [(Form::Markdown, "md", markdown::render(page)), (Form::Html, "html", html::render(page))]
+        {
+            if args.format.is_none_or(|only| only == form) {
+                written.push(write(folder, &format!("{}.{ending}", page.name), &text)?);
+            }
+        }
+    }
+    let summary = format!("{} in {}", build::count(written.len(), "page"), folder.display());
+    Ok(Success::new(summary, json!({ "pages": written }), String::new()))
+}
+
+fn alone(pages: &[Page], form: Option<Form>) -> Result<Success, Failure> {
+    let [page] = pages else {
+        let names: Vec<&str> = pages.iter().map(|page| page.name.as_str()).collect();
+        let message = format!(
+            "there are {}: name a folder for their pages with --out, or one of them with --message: {}",
+            build::count(pages.len(), "contract"),
+            names.join(", ")
+        );
+        return Err(Failure::configuration("contract.docs", message));
+    };
+    let text = if form == Some(Form::Html) { html::render(page) } else { markdown::render(page) };
+    Ok(Success::new(page.name.clone(), json!({ "text": text }), text))
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
+    let file = folder.join(name);
+    std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, text)).map_err(|error| {
+        Failure::environment("environment.disk", format!("{} cannot be written: {error}", file.display()))
+    })?;
+    Ok(file)
+}
+
+fn changes(args: &Args, loaded: &Loaded) -> Result<Option<Vec<compat::Finding>>, Failure> {
+    let Some(against) = &args.against else { return Ok(None) };
+    let asked =
+        Asked { paths: &loaded.paths, lock: None, transitive: false, new: &loaded.pool, registry: &args.registry };
+    let old = versions::load(&Against::parse(against)?, &asked)?.into_iter().find_map(|earlier| earlier.pool);
+    let options = Options { level: Category::WireJson, mode: Mode::Full };
+    Ok(Some(old.map(|old| compat::compare(&old, &loaded.pool, options)).unwrap_or_default()))
+}
+
+fn page(
+    message: &MessageDescriptor,
+    loaded: &Loaded,
+    lock: Option<&Lock>,
+    changes: Option<&[compat::Finding]>,
+    args: &Args,
+) -> Page {
+    let name = message.full_name().to_owned();
+    let types = Types::reach(std::slice::from_ref(message));
+    let digest = lock::digest(message);
+    let mut facts = vec![("File".to_owned(), message.parent_file().name().to_owned())];
+    if let Some((version, released)) = lock.and_then(|lock| lock.latest(&name)) {
+        let state = if released == digest { "" } else { ", and changed since" };
+        facts.push(("Version".to_owned(), format!("{version}{state}")));
+    }
+    facts.push(("Digest".to_owned(), digest));
+    // The contract itself first, then what it is made of.
+    let mut sections = vec![section(message, &types)];
+    sections.extend(types.messages.values().filter(|one| one.full_name() != name).map(|one| section(one, &types)));
+    let pipeline = loaded.pipelines.iter().find(|pipeline| {
+        let output = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
+        pipeline.contract.message == name || output == Some(&name)
+    });
+    if let Some(pipeline) = pipeline {
+        facts.push(("Pipeline".to_owned(), pipeline.name.clone()));
+    }
+    let inside = |element: &str| {
+        let of = |full: &str| element == full || element.strip_prefix(full).is_some_and(|rest| rest.starts_with('.'));
+        types.messages.keys().chain(types.enums.keys()).any(|full| of(full))
+    };
+    let change = |finding: &compat::Finding| Change {
+        severity: finding.severity.as_str(),
+        id: finding.rule.id,
+        message: finding.message.clone(),
+    };
+    Page {
+        comment: comment(message),
+        facts,
+        types: sections,
+        enums: types.enums.values().map(enum_section).collect(),
+        policies: pipeline.filter(|pipeline| pipeline.contract.message == name).map(policies).unwrap_or_default(),
+        columns: pipeline.map(|pipeline| columns(pipeline, &name)).unwrap_or_default(),
+        changes: changes.into_iter().flatten().filter(|finding| inside(&finding.element)).map(change).collect(),
+        since: args.against.clone(),
+        name,
+    }
+}
+
+fn section(message: &MessageDescriptor, types: &Types) -> Section {
+    let mut notes: Vec<String> = describe::rules(&constraints_of_message(message));
+    for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
+        let members: Vec<String> = oneof.fields().map(|field| field.name().to_owned()).collect();
+        let required = constraints_of_oneof(&oneof).contains_key("required");
+        let how = if required { "exactly one" } else { "at most one" };
+        notes.push(format!("oneof {}: {how} of {}", oneof.name(), members.join(", ")));
+    }
+    let reserved = describe::reserved(message);
+    if !reserved.is_empty() {
+        notes.push(format!("reserved: {}", reserved.join(", ")));
+    }
+    let mut fields: Vec<FieldDescriptor> = message.fields().collect();
+    fields.sort_by_key(FieldDescriptor::number);
+    let rows = fields.iter().map(|field| row(field, types)).collect();
+    Section { name: message.full_name().to_owned(), comment: comment(message), rows, notes }
+}
+
+fn row(field: &FieldDescriptor, types: &Types) -> Row {
+    let link = match value_kind(field) {
+        Kind::Message(inner) if well_known(inner.full_name()).is_none() => Some(inner.full_name().to_owned()),
+        Kind::Enum(inner) => Some(inner.full_name().to_owned()),
+        _ => None,
+    };
+    let mut rules = describe::rules(&constraints(field));
+    if let Some(default) = &field.field_descriptor_proto().default_value {
+        rules.push(format!("default {default}"));
+    }
+    Row {
+        number: i64::from(field.number()),
+        name: field.name().to_owned(),
+        type_name: describe::type_name(field),
+        link: link.filter(|name| types.messages.contains_key(name) || types.enums.contains_key(name)),
+        comment: comment(field),
+        rules,
+        deprecated: describe::is_deprecated(field),
+    }
+}
+
+fn enum_section(descriptor: &EnumDescriptor) -> Section {
+    let rows = descriptor.values().map(|value| Row {
+        number: i64::from(value.number()),
+        name: value.name().to_owned(),
+        type_name: String::new(),
+        link: None,
+        comment: comment(&value),
+        rules: Vec::new(),
+        deprecated: value.enum_value_descriptor_proto().options.as_ref().is_some_and(|options| options.deprecated()),
+    });
+    Section {
+        name: descriptor.full_name().to_owned(),
+        comment: comment(descriptor),
+        rows: rows.collect(),
+        notes: Vec::new(),
+    }
+}
+
+#[allow(
+    unreachable_patterns,
+    clippy::wildcard_enum_match_arm,
+    reason = "policies grow; a page may be silent about a new one"
+)]
+fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
+    let contract = &pipeline.contract;
+    let encoding = match contract.encoding {
+        Encoding::Auto => "Protobuf, or JSON where the header content-type says so",
+        Encoding::Protobuf => "Protobuf",
+        Encoding::Json => "JSON",
+        _ => "as the pipeline says",
+    };
+    let fields = match contract.unknown_fields {
+        UnknownFields::Allow => "kept and passed on",
+        UnknownFields::Reject => "the event is a dead letter",
+        _ => "as the pipeline says",
+    };
+    let enums = match contract.unknown_enums {
+        UnknownEnums::Reject => "the event is a dead letter",
+        UnknownEnums::Keep => "the number is kept",
+        _ => "as the pipeline says",
+    };
+    let tombstones = match contract.tombstones {
+        Tombstones::DeadLetter => "a dead letter",
+        Tombstones::Drop => "counted and dropped",
+        Tombstones::Delete => "deletes the row",
+        _ => "as the pipeline says",
+    };
+    [
+        ("Encoding", encoding.to_owned()),
+        ("Unknown fields", fields.to_owned()),
+        ("Unknown enum numbers", enums.to_owned()),
+        ("A record without a value", tombstones.to_owned()),
+        ("Largest event", show_bytes(contract.max_bytes)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+fn columns(pipeline: &Pipeline, message: &str) -> Vec<(String, String)> {
+    let output = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
+    if output.unwrap_or(&pipeline.contract.message) != message {
+        return Vec::new();
+    }
+    let column = |column: &crate::config::Column| {
+        let from = match &column.from {
+            From::Field(path) => path.clone(),
+            From::Header(name) => format!("header {name}"),
+            From::Record(part) => format!("the record's {}", format!("{part:?}").to_lowercase()),
+            From::Now => "the time of writing".to_owned(),
+            From::Constant(value) => value.to_string(),
+        };
+        (format!("{}.{}", pipeline.postgres.table, column.name), format!("{from}, {}", column.as_))
+    };
+    pipeline.postgres.columns.iter().map(column).collect()
+}

@@ -1,0 +1,251 @@
+//! `tollgate contract export`: contracts in the words of those who build on them.
+//!
+//! All but SQL describe protobuf's JSON mapping as it is written: lowerCamelCase names, 64-bit integers as strings, enums by
+//! name, bytes in base64, empty fields left out. Rules of buf.validate come along where the target can say them; what it
+//! cannot say stands there as a comment.
+
+pub mod jsonschema;
+pub mod typescript;
+pub mod zod;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use serde_json::{Value, json};
+use tollgate_contract::compat::Constraints;
+
+use super::{Select, load};
+use crate::cli::{Success, setup};
+use crate::engine::build;
+use crate::error::Failure;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub select: Select,
+    /// sql: the table that a pipeline's mapping asks for. jsonschema: draft 2020-12. typescript: types. zod: schemas for zod 3 and
+    /// 4, with their types.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Target,
+    /// Write to this file instead of stdout.
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    Sql,
+    Jsonschema,
+    Typescript,
+    Zod,
+}
+
+/// # Errors
+/// Exit code 2 where a file or a name is wrong, 3 where the file cannot be written.
+pub fn run(args: &Args) -> Result<Success, Failure> {
+    let text = match args.format {
+        Target::Sql => sql(args)?,
+        target => {
+            let loaded = load(&args.select)?;
+            let types = Types::reach(&loaded.messages(&args.select)?);
+            match target {
+                Target::Jsonschema => format!("{:#}\n", jsonschema::render(&types)),
+                Target::Typescript => typescript::render(&types),
+                _ => zod::render(&types),
+            }
+        }
+    };
+    let result = json!({ "text": text, "file": args.file });
+    let Some(file) = &args.file else { return Ok(Success::new("exported", result, text)) };
+    std::fs::write(file, &text).map_err(|error| {
+        Failure::environment("environment.disk", format!("{} cannot be written: {error}", file.display()))
+    })?;
+    Ok(Success::new(format!("written: {}", file.display()), result, String::new()))
+}
+
+fn sql(args: &Args) -> Result<String, Failure> {
+    let loaded = load(&args.select)?;
+    if loaded.pipelines.is_empty() {
+        let message = "a table follows a pipeline's mapping: name the pipeline file, as in tollgate contract export pipeline.yaml --format sql";
+        return Err(Failure::configuration("contract.export", message));
+    }
+    let mut text = String::new();
+    for pipeline in &loaded.pipelines {
+        let contracts = build::contracts(pipeline)?;
+        text += &setup::create_table(pipeline, &contracts.output);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// The messages that were asked for, and all types that they reach, by full name.
+pub struct Types {
+    pub roots: Vec<MessageDescriptor>,
+    pub messages: BTreeMap<String, MessageDescriptor>,
+    pub enums: BTreeMap<String, EnumDescriptor>,
+    names: BTreeMap<String, String>,
+}
+
+impl Types {
+    pub fn reach(roots: &[MessageDescriptor]) -> Types {
+        let (mut messages, mut enums) = (BTreeMap::new(), BTreeMap::new());
+        let mut queue = roots.to_vec();
+        while let Some(message) = queue.pop() {
+            if well_known(message.full_name()).is_some() || messages.contains_key(message.full_name()) {
+                continue;
+            }
+            for field in message.fields() {
+                match value_kind(&field) {
+                    Kind::Message(inner) => queue.push(inner),
+                    Kind::Enum(inner) => _ = enums.insert(inner.full_name().to_owned(), inner),
+                    _ => {}
+                }
+            }
+            messages.insert(message.full_name().to_owned(), message);
+        }
+        let mut types = Types { roots: roots.to_vec(), messages, enums, names: BTreeMap::new() };
+        types.names = types.identifiers();
+        types
+    }
+
+    /// Full name → identifier: without the package where that is clear, `Order_Line` for what is inside of another.
+    fn identifiers(&self) -> BTreeMap<String, String> {
+        let package = |full: &str| match (self.messages.get(full), self.enums.get(full)) {
+            (Some(message), _) => message.package_name().to_owned(),
+            (_, Some(descriptor)) => descriptor.package_name().to_owned(),
+            _ => String::new(),
+        };
+        let all: Vec<&String> = self.messages.keys().chain(self.enums.keys()).collect();
+        let short = |full: &str| {
+            let package = package(full);
+            let rest = full.strip_prefix(&package).unwrap_or(full).trim_start_matches('.');
+            rest.replace('.', "_")
+        };
+        let clear = |full: &str| all.iter().filter(|other| short(other) == short(full)).count() == 1;
+        let name = |full: &str| if clear(full) { short(full) } else { full.replace('.', "_") };
+        all.iter().map(|full| ((*full).clone(), name(full))).collect()
+    }
+
+    /// What a type is called in code.
+    pub fn name<'t>(&'t self, full: &'t str) -> &'t str {
+        self.names.get(full).map_or(full, String::as_str)
+    }
+}
+
+/// A field's type; of a map, its values' type.
+pub fn value_kind(field: &FieldDescriptor) -> Kind {
+    match field.kind() {
+        Kind::Message(entry) if entry.is_map_entry() => entry.map_entry_value_field().kind(),
+        kind => kind,
+    }
+}
+
+/// Google's types that have a JSON form of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WellKnown {
+    Timestamp,
+    Duration,
+    FieldMask,
+    Struct,
+    Value,
+    List,
+    Any,
+    Empty,
+    /// A wrapper: the scalar or null.
+    Double,
+    Int32,
+    Uint32,
+    Int64,
+    Uint64,
+    Bool,
+    String,
+    Bytes,
+}
+
+pub fn well_known(name: &str) -> Option<WellKnown> {
+    Some(match name.strip_prefix("google.protobuf.")? {
+        "Timestamp" => WellKnown::Timestamp,
+        "Duration" => WellKnown::Duration,
+        "FieldMask" => WellKnown::FieldMask,
+        "Struct" => WellKnown::Struct,
+        "Value" => WellKnown::Value,
+        "ListValue" => WellKnown::List,
+        "Any" => WellKnown::Any,
+        "Empty" => WellKnown::Empty,
+        "DoubleValue" | "FloatValue" => WellKnown::Double,
+        "Int32Value" => WellKnown::Int32,
+        "UInt32Value" => WellKnown::Uint32,
+        "Int64Value" => WellKnown::Int64,
+        "UInt64Value" => WellKnown::Uint64,
+        "BoolValue" => WellKnown::Bool,
+        "StringValue" => WellKnown::String,
+        "BytesValue" => WellKnown::Bytes,
+        _ => return None,
+    })
+}
+
+/// The rules of one value, by their leaf: of a field, of a list's items, of a map's keys or values.
+pub struct Rules {
+    rules: Constraints,
+}
+
+impl Rules {
+    pub fn of(field: &FieldDescriptor) -> Rules {
+        Rules { rules: tollgate_contract::compat::constraints(field) }
+    }
+
+    /// Those below a path, such as `repeated.items.`.
+    pub fn below(&self, path: &str) -> Rules {
+        let below =
+            self.rules.iter().filter_map(|(key, value)| Some((key.strip_prefix(path)?.to_owned(), value.clone())));
+        Rules { rules: below.collect() }
+    }
+
+    /// A rule by its last word, whatever type it is of; not those of items, keys and values.
+    pub fn get(&self, leaf: &str) -> Option<&Value> {
+        self.own()
+            .find(|(path, _)| path.rsplit('.').next() == Some(leaf) && !path.contains('['))
+            .map(|(_, value)| value)
+    }
+
+    pub fn on(&self, leaf: &str) -> bool {
+        self.get(leaf) == Some(&Value::Bool(true))
+    }
+
+    /// A number, also where JSON wrote it as text.
+    pub fn number(&self, leaf: &str) -> Option<Value> {
+        let value = self.get(leaf)?;
+        match value {
+            Value::Number(_) => Some(value.clone()),
+            Value::String(text) => serde_json::from_str::<serde_json::Number>(text).ok().map(Value::Number),
+            _ => None,
+        }
+    }
+
+    pub fn list(&self, leaf: &str) -> Option<&Vec<Value>> {
+        self.get(leaf).and_then(Value::as_array)
+    }
+
+    fn own(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let inner = ["repeated.items.", "map.keys.", "map.values."];
+        self.rules.iter().filter(move |(path, _)| !inner.iter().any(|head| path.starts_with(head)))
+    }
+
+    /// Whether the empty value passes whatever the other rules say.
+    pub fn skips_zero(&self) -> bool {
+        self.get("ignore").is_some()
+    }
+
+    /// Those that `said` does not list, each as `path = value`.
+    pub fn unsaid(&self, said: &[&str]) -> Vec<String> {
+        let leaf =
+            |path: &str| path.split('[').next().and_then(|head| head.rsplit('.').next()).unwrap_or_default().to_owned();
+        let left = self.own().filter(|(path, _)| path.contains('[') || !said.contains(&leaf(path).as_str()));
+        left.map(|(path, value)| format!("{path} = {value}")).collect()
+    }
+}
+
+/// What all targets can say, or do not need to: `required` and `ignore` are handled where fields are.
+pub const ALWAYS: [&str; 3] = ["required", "ignore", "strict"];
