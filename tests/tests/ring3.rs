@@ -11,6 +11,7 @@ mod ring3 {
     mod journey;
     mod limits;
     mod outage;
+    mod registry;
     mod scenarios;
     mod secure;
     mod start;
