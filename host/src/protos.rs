@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
+use tollgate_contract::lower_editions;
 
 use crate::error::Class;
 
@@ -65,8 +67,9 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
             compile_alone(path, sources)?
         } else {
             let bytes = std::fs::read(path).map_err(|source| ProtosError::Unreadable { path: path.clone(), source })?;
-            pool.decode_file_descriptor_set(bytes.as_slice())
-                .map_err(|error| ProtosError::NotADescriptorSet { path: path.clone(), detail: error.to_string() })?;
+            let not_a_set = |detail| ProtosError::NotADescriptorSet { path: path.clone(), detail };
+            let set = lower_editions(&bytes).map_err(|error| not_a_set(error.to_string()))?;
+            pool.decode_file_descriptor_set(&*set).map_err(|error| not_a_set(error.to_string()))?;
             continue;
         };
         // Files that two paths share (google's, or a common folder) are taken once.
@@ -114,9 +117,34 @@ fn compile_alone(file: &Path, sources: bool) -> Result<Vec<u8>, ProtosError> {
     Err(first.unwrap_or(ProtosError::Nothing))
 }
 
+/// Looks files up below the roots, then among those that need not be there: google's own, and the rules' definition.
+pub(crate) fn resolver(roots: &[impl AsRef<Path>]) -> ChainFileResolver {
+    let mut resolver = ChainFileResolver::new();
+    for root in roots {
+        resolver.add(IncludeFileResolver::new(root.as_ref().to_path_buf()));
+    }
+    resolver.add(GoogleFileResolver::new());
+    resolver.add(Validate);
+    resolver
+}
+
+/// `buf/validate/validate.proto`, for contracts that import it and do not have it.
+pub(crate) struct Validate;
+
+impl Validate {
+    const NAME: &str = "buf/validate/validate.proto";
+    const TEXT: &str = include_str!("../../proto/buf/validate/validate.proto");
+}
+
+impl FileResolver for Validate {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        if name == Self::NAME { File::from_source(name, Self::TEXT) } else { Err(protox::Error::file_not_found(name)) }
+    }
+}
+
 /// A descriptor set in bytes: the structs of prost-types would lose the options that are extensions, such as buf.validate's.
 fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool) -> Result<Vec<u8>, ProtosError> {
-    let mut compiler = protox::Compiler::new(roots).map_err(|error| invalid(&error))?;
+    let mut compiler = protox::Compiler::with_file_resolver(resolver(roots));
     compiler.include_imports(true).include_source_info(sources);
     compiler.open_files(files).map_err(|error| invalid(&error))?;
     Ok(compiler.encode_file_descriptor_set())
@@ -163,6 +191,19 @@ mod tests {
         let from_set = load(&[set]).unwrap();
         for pool in [from_folder, from_file, from_set] {
             assert!(pool.get_message_by_name("shop.v1.Order").is_some());
+        }
+    }
+
+    #[test]
+    fn rules_need_no_copy_of_their_definition() {
+        let text = r#"syntax = "proto3"; package shop.v1; import "buf/validate/validate.proto";
+            message Order { string id = 1 [(buf.validate.field).string.min_len = 1]; }"#;
+        let folder = folder(&[("shop/v1/order.proto", text)]);
+        for path in [folder.path().to_path_buf(), folder.path().join("shop/v1/order.proto")] {
+            let pool = load(&[path]).unwrap();
+            let options = pool.get_message_by_name("shop.v1.Order").unwrap().get_field(1).unwrap().options();
+            let rules = pool.get_extension_by_name("buf.validate.field").unwrap();
+            assert!(options.has_extension(&rules), "{options:?}");
         }
     }
 
