@@ -30,7 +30,7 @@ pub const CALL_FUEL: u64 = 100;
 
 /// Memory of an instance. A memory is wiped after every batch, so its size is paid in time as well.
 pub const MAX_MEMORY: u64 = 1 << 30;
-/// Enough for a Rust guest with a batch of 4,000 events in its arena.
+/// Enough for a Rust guest with a window of 4,000 events of a kilobyte.
 pub const DEFAULT_MEMORY: u64 = 16 << 20;
 /// Stack of a guest. Calls run on the calling thread, which needs [`THREAD_STACK`]; frames of checks and enrichments
 /// are small, and a parser that recurses deeper than this is attacked.
@@ -80,6 +80,15 @@ pub const MAX_DEADLINE: Duration = Duration::from_secs(30);
 /// How often an event whose run was interrupted is tried alone, and the pause before the second try; it doubles.
 pub const INTERRUPT_TRIES: u32 = 3;
 pub const INTERRUPT_BACKOFF: Duration = Duration::from_millis(20);
+
+/// Events that one instance is given at most: a fresh one for each 4,000 costs a few ns an event, and the guest's arena stays
+/// in the processor's cache.
+pub const WINDOW: usize = 4_000;
+/// The lists of a window may take this part of a guest's memory (one in …): the guest needs room of its own, and an allocator
+/// that grows by doubling may hold a list twice for a moment.
+pub const WINDOW_SHARE_OF_MEMORY: u64 = 4;
+/// What an event's lists take beside its bytes: two bounds, a flag, offset and timestamp.
+pub const WINDOW_BYTES_AN_EVENT: usize = 2 * 4 + 1 + 8 + 8;
 
 /// How many events are tried together after one of them failed. It doubles with each success: a batch full of failures
 /// is not copied whole into an instance for each of them.

@@ -1,7 +1,7 @@
 //! One transform on one batch: which events an instance is given, and what becomes of those on which it ends.
 //!
-//! Every batch gets a fresh instance, so that no event depends on another batch's. Within the batch the host hears of
-//! each event as it is settled, so whatever ends the instance ends it *at an event*, and the events before it keep
+//! Every batch gets a fresh instance, so that no event depends on another batch's; a batch that would fill too much of a
+//! guest's memory gets several, one for each *window* of it. Within a window the host hears of each event as it is settled, so whatever ends the instance ends it *at an event*, and the events before it keep
 //! their verdicts. That event is run again alone on a fresh instance, for it may have suffered from what an earlier one
 //! left in the guest's memory; what happens there is its verdict. So a verdict depends on the event alone, and the same
 //! batch gives the same verdicts however it is cut.
@@ -99,13 +99,13 @@ impl Run<'_> {
     pub fn run(&self, results: &mut Results) -> Result<(), RunError> {
         let mut work = Work { results: std::mem::take(results), emitted: 0 };
         let mut settled = 0;
-        let mut window = self.events.len();
+        let mut window = limits::WINDOW;
         while settled < self.events.len() {
-            let end = settled.saturating_add(window).min(self.events.len());
+            let end = self.fitting(settled, window);
             let stopped = match self.attempt(settled..end, &mut work) {
                 End::Settled => {
                     settled = end;
-                    window = window.saturating_mul(2);
+                    window = (window * 2).min(limits::WINDOW);
                     continue;
                 }
                 End::Stopped { at, why, .. } => self.blame(why).map(|()| at)?,
@@ -122,6 +122,25 @@ impl Run<'_> {
         }
         *results = work.results;
         Ok(())
+    }
+
+    /// The end of a window of at most that many events whose lists take no more of the guest's memory than they may; one
+    /// event is always taken.
+    fn fitting(&self, start: usize, most: usize) -> usize {
+        let events = self.events;
+        let budget = self.transform.0.limits.memory / limits::WINDOW_SHARE_OF_MEMORY;
+        let budget = usize::try_from(budget).unwrap_or(usize::MAX);
+        let bytes = |end: usize| {
+            let arena = index(events.offsets[2 * end]) - index(events.offsets[2 * start]);
+            arena + (end - start) * limits::WINDOW_BYTES_AN_EVENT
+        };
+        let most = most.min(events.len() - start);
+        let (mut fits, mut too_many) = (1, most + 1);
+        while too_many - fits > 1 {
+            let middle = fits.midpoint(too_many);
+            if bytes(start + middle) <= budget { fits = middle } else { too_many = middle }
+        }
+        start + fits
     }
 
     /// Runs an event alone on a fresh instance: what happens now is its verdict.

@@ -59,13 +59,19 @@ fn the_deadline_is_each_events_own() {
     manifest["limits"]["deadline"] = "200ms".into();
     let wasm = guests::component(&[guests::INIT, guests::PROCESS, guests::LOOP, busy], &manifest);
     let busy = sandbox.load(&wasm, &Overrides::default()).unwrap();
-    let began = Instant::now();
-    let (batch, mut work) = (events(&["p"; 300]), Work::default());
+    let batch = events(&["p"; 300]);
     let run = Run { transform: &busy, place: 0, meta: &META, events: &batch };
-    // In one go: `run` would mend an interruption by trying again.
-    assert!(matches!(run.attempt(0..300, &mut work), End::Settled));
-    assert_eq!(work.results.outputs.len(), 300);
-    assert!(began.elapsed() > busy.limits().deadline, "the batch must outlast a deadline: {:?}", began.elapsed());
+    // In one go: `run` would mend an interruption by trying again. A machine that stands still for a deadline interrupts
+    // an event all the same; a deadline that were the batch's would interrupt every time.
+    let settled = (0..5).any(|_| {
+        let (mut work, began) = (Work::default(), Instant::now());
+        let settled = matches!(run.attempt(0..300, &mut work), End::Settled);
+        let taken = began.elapsed();
+        assert!(!settled || work.results.outputs.len() == 300);
+        assert!(!settled || taken > busy.limits().deadline, "the batch must outlast a deadline: {taken:?}");
+        settled
+    });
+    assert!(settled);
 }
 
 #[test]
@@ -101,4 +107,33 @@ fn a_precompiled_artefact_is_never_accepted() {
     let sandbox = Sandbox::new(Settings::default()).unwrap();
     let artefact = sandbox.engine.precompile_component(&guests::actor()).unwrap();
     assert!(matches!(sandbox.load(&artefact, &Overrides::default()), Err(LoadError::Precompiled)));
+}
+
+#[test]
+fn a_windows_lists_take_a_quarter_of_the_guests_memory_at_most() {
+    let sandbox = Sandbox::new(Settings::default()).unwrap();
+    let mut manifest = guests::manifest("small");
+    manifest["limits"]["memory"] = "1MiB".into();
+    let wasm = guests::component(&[guests::INIT, guests::PROCESS, guests::LOOP, guests::ACTOR], &manifest);
+    let small = sandbox.load(&wasm, &Overrides::default()).unwrap();
+    // 256 KiB: a hundred such events fit exactly, with the bounds, flags, offsets and timestamps that come with them.
+    let value = "p".repeat((256 << 10) / 100 - limits::WINDOW_BYTES_AN_EVENT);
+    let large = "p".repeat(300 << 10);
+    let values: Vec<&str> = std::iter::repeat_n(value.as_str(), 250).chain([large.as_str(), "p"]).collect();
+    let batch = events(&values);
+    let run = Run { transform: &small, place: 0, meta: &META, events: &batch };
+    let (mut windows, mut start) = (Vec::new(), 0);
+    while start < batch.len() {
+        let end = run.fitting(start, limits::WINDOW);
+        windows.push(end - start);
+        start = end;
+    }
+    // The large one is too much in any company, and still goes in.
+    assert_eq!(windows, [100, 100, 50, 1, 1]);
+    assert_eq!(run.fitting(0, 7), 7);
+    let many = events(&["p"; limits::WINDOW + 1]);
+    assert_eq!(Run { events: &many, ..run }.fitting(0, limits::WINDOW), limits::WINDOW);
+    let mut results = Results::default();
+    Chain::new(vec![small]).run(&META, &batch, &mut results).unwrap();
+    assert!(results.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Outputs(_))), "each passes all the same");
 }
