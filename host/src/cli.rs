@@ -7,6 +7,7 @@ pub mod contract;
 pub mod demo;
 pub mod dlq;
 pub mod look;
+pub mod produce;
 pub mod resume;
 pub mod run;
 pub mod schema;
@@ -83,10 +84,11 @@ enum Verb {
     /// Runs the golden cases of transforms in the real sandbox.
     Test(test::Args),
     Demo(demo::Args),
+    Produce(Box<produce::Args>),
     /// Prints the JSON Schema of a pipeline.yaml, for editors.
     Schema(schema::Args),
     Check(check::Args),
-    /// Registers contracts in a schema registry, and shows what it has.
+    /// Contracts as files, pages, other languages' types, and as versions in a schema registry.
     Contract(contract::Args),
     Completion(completion::Args),
 }
@@ -140,6 +142,7 @@ pub fn main() -> ExitCode {
         Verb::Build(args) => build::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Demo(args) => demo::run(&args, cli.common.output == Format::Json),
+        Verb::Produce(args) => produce::run(&args, cli.common.output == Format::Json),
         Verb::Schema(args) => schema::run(&args),
         Verb::Check(args) => check::run(&args, cli.common.output),
         Verb::Contract(args) => contract::run(&args),
@@ -160,6 +163,7 @@ impl Verb {
             Verb::Build(_) => "build",
             Verb::Test(_) => "test",
             Verb::Demo(_) => "demo",
+            Verb::Produce(_) => "produce",
             Verb::Schema(_) => "schema",
             Verb::Check(_) => "check",
             Verb::Contract(args) => args.name(),

@@ -7,6 +7,7 @@
 //! ```text
 //! SchemaStore   id → Arc<Schema>: memory, then disk, then the registry; one fetch at a time for an id
 //! Client        Confluent's REST API: several URLs, login, TLS, retries, bounds
+//! Resolver      frame → contract and payload, a lane's own
 //! compile       text or descriptor and its references → prost-reflect's types
 //! ```
 //!
@@ -24,6 +25,7 @@ mod error;
 #[cfg(test)]
 mod foreign;
 mod publish;
+mod resolver;
 mod schema;
 mod store;
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use compile::{CompileFault, Source, compile};
 pub use config::{Auth, Config, Tls, Url};
 pub use error::{ClientError, ConfigFault, SchemaError};
 pub use publish::{Done, Publication, PublishError, Published, Step, publish, read_proto};
+pub use resolver::{Compile, ResolveError, Resolver};
 pub use schema::{Schema, SchemaBody, SchemaKind};
 pub use store::{SchemaStore, Stats};
 

@@ -20,7 +20,7 @@ mod json;
 mod kinds;
 mod tree;
 
-pub use interpolate::Environment;
+pub use interpolate::{Environment, interpolate};
 pub use json::Json;
 pub use kinds::*;
 

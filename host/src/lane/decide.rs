@@ -12,8 +12,8 @@ use crate::config::{Encoding, Pipeline, Tombstones};
 use crate::limits;
 use crate::position::Partition;
 use crate::sinks::dead_letter::{Reason, Stage};
-use crate::sinks::postgres::Rows;
 use crate::sinks::postgres::table::{Misfit, RecordView, Table};
+use crate::sinks::postgres::{Mark, Rows, Staged};
 use crate::source::batch::{Record, RecordBatch};
 
 /// What does not change while the process runs: contracts, table, topics.
@@ -28,6 +28,14 @@ pub struct Gate {
     pub topic_bytes: BTreeMap<String, usize>,
     /// Topics that Kafka compacts: they take no record without a key.
     pub compacted: BTreeSet<String>,
+}
+
+impl Gate {
+    /// Whether an event's row can be written as it comes in: the sinks want the same message type, and nothing about the
+    /// output has to be known first.
+    fn stages(&self) -> bool {
+        self.contract.message() == self.output.message() && self.compacted.is_empty()
+    }
 }
 
 /// What a swap changes.
@@ -73,6 +81,8 @@ pub struct Decision {
     event: usize,
     pub verdict: Verdict,
     pub fuel: u64,
+    /// The row of the event as it came in, for a chain that passes it.
+    staged: Option<Staged>,
 }
 
 /// The events of one partition that reached the chain, and what it made of them.
@@ -88,6 +98,8 @@ pub struct Decided {
     pub groups: Vec<Group>,
     pub decisions: Vec<Decision>,
     pub rows: Rows,
+    /// Where the staged rows end.
+    staged: Mark,
     json: Vec<u8>,
     used: usize,
 }
@@ -104,6 +116,7 @@ impl Decided {
     pub fn clear(&mut self) {
         self.decisions.clear();
         self.rows.clear();
+        self.staged = self.rows.mark();
         self.used = 0;
     }
 
@@ -133,13 +146,14 @@ impl Decided {
         for &index in records {
             let record = &batch.records[index];
             let event = events.len();
-            let verdict = admit(gate, batch, record, &mut self.json, &mut fields, events);
-            let verdict = match verdict {
-                Admitted::Event => Verdict::Outputs(0..0),
-                Admitted::Settled(verdict) => verdict,
+            let entry = Entry { gate, revision, batch, record };
+            let (verdict, staged) = match entry.admit(&mut self.json, &mut fields, events, &mut self.rows) {
+                Ok(staged) => (Verdict::Outputs(0..0), staged),
+                Err(verdict) => (verdict, None),
             };
-            self.decisions.push(Decision { record: index, group, event, verdict, fuel: 0 });
+            self.decisions.push(Decision { record: index, group, event, verdict, fuel: 0, staged });
         }
+        self.staged = self.rows.mark();
         revision.chain.run(meta, shared, results)?;
         for decision in &mut self.decisions[first..] {
             if decision.verdict == Verdict::Outputs(0..0) {
@@ -153,7 +167,7 @@ impl Decided {
     /// Writes the rows of every decision that still has outputs, and turns what does not fit into a dead letter.
     /// `wanted` says which records the table has not had yet.
     pub fn rows(&mut self, gate: &Gate, revision: &Revision, batch: &RecordBatch, wanted: impl Fn(&Record) -> bool) {
-        self.rows.clear();
+        self.rows.truncate(self.staged);
         let mut fields = Fields::new();
         for decision in &mut self.decisions {
             let record = &batch.records[decision.record];
@@ -161,13 +175,20 @@ impl Decided {
             let group = &self.groups[decision.group];
             let written = match &decision.verdict {
                 Verdict::Outputs(range) => {
-                    let event = decision.event;
+                    let (event, staged) = (decision.event, decision.staged);
                     range.clone().try_for_each(|output| {
                         let output = &group.results.outputs[index(output)];
                         let resolved = resolve(gate, revision, group, event, output)?;
-                        let effects = Effects { gate, revision, batch, record };
+                        let entry = Entry { gate, revision, batch, record };
+                        if let Some(staged) =
+                            staged.filter(|_| output.payload == Bytes::Input && output.headers.is_empty())
+                        {
+                            entry.fits_topic(&resolved)?;
+                            self.rows.upsert(staged);
+                            return Ok(());
+                        }
                         let mut borrowed = std::mem::take(&mut fields).recycle();
-                        let done = effects.write(&resolved, &mut borrowed, &mut self.rows);
+                        let done = entry.write(&resolved, &mut borrowed, &mut self.rows);
                         fields = borrowed.recycle();
                         done
                     })
@@ -197,69 +218,6 @@ impl Decided {
         };
         let group = &self.groups[decision.group];
         range.map(move |output| resolve(gate, revision, group, decision.event, &group.results.outputs[index(output)]))
-    }
-}
-
-enum Admitted {
-    Event,
-    Settled(Verdict),
-}
-
-/// The contract stage: either the record becomes an event, or its verdict is known.
-fn admit(
-    gate: &Gate,
-    batch: &RecordBatch,
-    record: &Record,
-    json: &mut Vec<u8>,
-    fields: &mut Fields<'static>,
-    events: &mut Events,
-) -> Admitted {
-    let dead = |reason| Admitted::Settled(Verdict::Dead(reason));
-    let Some(value) = batch.value(record) else {
-        return Admitted::Settled(match gate.pipeline.contract.tombstones {
-            Tombstones::Drop => Verdict::Dropped,
-            Tombstones::Delete => Verdict::Delete,
-            Tombstones::DeadLetter => Verdict::Dead(Reason::new(
-                Stage::Contract,
-                "tombstone",
-                "the record has no value, and `contract.tombstones` does not say what that means",
-            )),
-        });
-    };
-    if let Some(named) = batch.header(record, "message-type")
-        && named != gate.contract.message().full_name().as_bytes()
-    {
-        let named = String::from_utf8_lossy(named);
-        return dead(Reason::new(
-            Stage::Contract,
-            "wrong-message-type",
-            format!("the header message-type names {named}, the contract is {}", gate.contract.message().full_name()),
-        ));
-    }
-    let is_json = match gate.pipeline.contract.encoding {
-        Encoding::Protobuf => false,
-        Encoding::Json => true,
-        Encoding::Auto => batch.header(record, "content-type").is_some_and(is_json),
-    };
-    json.clear();
-    let transcoded = if is_json { gate.contract.transcode_json(value, json) } else { Ok(()) };
-    let payload: &[u8] = if is_json { json } else { value };
-    let checked = transcoded.and_then(|()| {
-        let mut borrowed = std::mem::take(fields).recycle();
-        let checked = gate.contract.check(payload, &mut borrowed);
-        *fields = borrowed.recycle();
-        checked
-    });
-    match checked {
-        Ok(()) => {
-            events.push(batch.key(record), Some(payload), record.offset.0, record.timestamp);
-            for (name, value) in batch.headers(record) {
-                events.headers.push(name, value);
-            }
-            events.headers.end_record();
-            Admitted::Event
-        }
-        Err(rejection) => dead(refused(Stage::Contract, rejection)),
     }
 }
 
@@ -350,15 +308,99 @@ fn misfit(misfit: Misfit) -> Box<Reason> {
     Reason::new(Stage::Output, "row-value", misfit.to_string()).field(misfit.column)
 }
 
-/// What one output does to the table and the topic.
-struct Effects<'a> {
+/// A record on its way: through the contract, and, output by output, into the table and the topic.
+struct Entry<'a> {
     gate: &'a Gate,
     revision: &'a Revision,
     batch: &'a RecordBatch,
     record: &'a Record,
 }
 
-impl<'a> Effects<'a> {
+impl<'a> Entry<'a> {
+    /// The contract stage: either the record becomes an event, or its verdict is known.
+    fn admit(
+        &self,
+        json: &mut Vec<u8>,
+        fields: &mut Fields<'static>,
+        events: &mut Events,
+        rows: &mut Rows,
+    ) -> Result<Option<Staged>, Verdict> {
+        let Entry { gate, batch, record, .. } = *self;
+        let Some(value) = batch.value(record) else {
+            return Err(match gate.pipeline.contract.tombstones {
+                Tombstones::Drop => Verdict::Dropped,
+                Tombstones::Delete => Verdict::Delete,
+                Tombstones::DeadLetter => Verdict::Dead(Reason::new(
+                    Stage::Contract,
+                    "tombstone",
+                    "the record has no value, and `contract.tombstones` does not say what that means",
+                )),
+            });
+        };
+        let message = gate.contract.message().full_name();
+        if let Some(named) = batch.header(record, "message-type")
+            && named != message.as_bytes()
+        {
+            let named = String::from_utf8_lossy(named);
+            let why = format!("the header message-type names {named}, the contract is {message}");
+            return Err(Verdict::Dead(Reason::new(Stage::Contract, "wrong-message-type", why)));
+        }
+        let is_json = match gate.pipeline.contract.encoding {
+            Encoding::Protobuf => false,
+            Encoding::Json => true,
+            Encoding::Auto => batch.header(record, "content-type").is_some_and(is_json),
+        };
+        let dead = |rejection| Verdict::Dead(refused(Stage::Contract, rejection));
+        json.clear();
+        let payload: &[u8] = if is_json {
+            gate.contract.transcode_json(value, json).map_err(dead)?;
+            json
+        } else {
+            value
+        };
+        let mut borrowed = std::mem::take(fields).recycle();
+        let admitted = self.check(payload, &mut borrowed, rows);
+        *fields = borrowed.recycle();
+        let staged = admitted.map_err(dead)?;
+        events.push(batch.key(record), Some(payload), record.offset.0, record.timestamp);
+        for (name, value) in batch.headers(record) {
+            events.headers.push(name, value);
+        }
+        events.headers.end_record();
+        Ok(staged)
+    }
+
+    /// Checks a payload that came in. Where the sinks want the same message type, the check that reads their fields is made
+    /// now, and the row written: most events pass the chain as they are, and are not read again.
+    fn check<'p>(
+        &self,
+        payload: &'p [u8],
+        fields: &mut Fields<'p>,
+        rows: &mut Rows,
+    ) -> Result<Option<Staged>, Rejection> {
+        if !self.gate.stages() {
+            return self.gate.contract.check(payload, fields).map(|()| None);
+        }
+        self.gate.output.check(payload, fields)?;
+        let header = |name: &str| self.batch.header(self.record, name);
+        let mut row = rows.begin();
+        // What does not fit its column is the event's fault only if the chain passes it: `write` says so then.
+        let written = self.gate.table.write(&self.gate.output, fields, &self.view(&header), &mut row);
+        Ok(written.ok().map(|()| row.stage()))
+    }
+
+    fn view(&self, header: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> RecordView<'a> {
+        RecordView {
+            topic: &self.gate.pipeline.source.topic,
+            partition: self.record.partition.0,
+            offset: self.record.offset.0,
+            timestamp: self.record.timestamp,
+            key: self.batch.key(self.record),
+            digest: &self.revision.digest,
+            header,
+        }
+    }
+
     fn write(&self, output: &Resolved<'a>, fields: &mut Fields<'a>, rows: &mut Rows) -> Result<(), Box<Reason>> {
         self.fits_topic(output)?;
         let Some(payload) = output.payload else {
@@ -379,17 +421,8 @@ impl<'a> Effects<'a> {
             let own = output.headers.iter().rev().find(|(header, _)| header == name);
             own.map(|(_, value)| value.as_slice()).or_else(|| self.batch.header(self.record, name))
         };
-        let view = RecordView {
-            topic: &self.gate.pipeline.source.topic,
-            partition: self.record.partition.0,
-            offset: self.record.offset.0,
-            timestamp: self.record.timestamp,
-            key: self.batch.key(self.record),
-            digest: &self.revision.digest,
-            header: &header,
-        };
         let mut row = rows.begin();
-        self.gate.table.write(&self.gate.output, fields, &view, &mut row).map_err(misfit)?;
+        self.gate.table.write(&self.gate.output, fields, &self.view(&header), &mut row).map_err(misfit)?;
         row.finish();
         Ok(())
     }

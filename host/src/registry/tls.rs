@@ -58,3 +58,6 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Config
 fn read(path: &Path) -> Result<Vec<u8>, ConfigFault> {
     std::fs::read(path).map_err(|source| ConfigFault::Unreadable { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests;

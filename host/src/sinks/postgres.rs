@@ -6,7 +6,7 @@ pub mod connect;
 pub mod rows;
 pub mod table;
 
-pub use rows::{Folded, Rows};
+pub use rows::{Folded, Mark, Rows, Staged};
 pub use table::Table;
 
 use sqlx::encode::IsNull;

@@ -88,7 +88,7 @@ fn the_least_pipeline_has_every_default() {
         },
         "delivery": {
             "mode": "effectively_once", "transaction_timeout": "15s",
-            "batch": { "max_events": 4000, "max_bytes": "2MiB", "max_wait": "5ms" },
+            "batch": { "max_events": 16000, "max_bytes": "4MiB", "max_wait": "5ms" },
         },
         "retry_policy": { "max_retries": 3, "initial_backoff": "100ms", "max_backoff": "30s", "multiplier": 2.0 },
         "backpressure": {
@@ -623,11 +623,11 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "backpressure: { lag_threshold: 3999 }",
-            "19:17: backpressure.lag_threshold: must be at least delivery.batch.max_events (4000): else no batch fills",
+            "19:17: backpressure.lag_threshold: must be at least delivery.batch.max_events (16000): else no batch fills",
         ),
         (
             "backpressure: { max_backlog_bytes: 1MiB }",
-            "19:17: backpressure.max_backlog_bytes: must be at least delivery.batch.max_bytes (2MiB): else no batch fills",
+            "19:17: backpressure.max_backlog_bytes: must be at least delivery.batch.max_bytes (4MiB): else no batch fills",
         ),
         (
             "backpressure: { pause_on_threshold: 1 }",
@@ -748,7 +748,7 @@ fn the_articles_block_runs_as_it_stands() {
         assert_eq!(json["source"]["session_timeout"], "30s");
         assert_eq!(json["source"]["heartbeat_interval"], "10s");
         assert_eq!(json["source"]["max_poll_interval"], "5m");
-        assert_eq!(json["delivery"]["batch"]["max_events"], 500, "the lowest of 4000, 500 and 1000");
+        assert_eq!(json["delivery"]["batch"]["max_events"], 500, "the lowest of 16000, 500 and 1000");
         let retry = json!({ "max_retries": 3, "initial_backoff": "1s", "max_backoff": "30s", "multiplier": 2.0 });
         assert_eq!(json["retry_policy"], retry);
         assert_eq!(json["dead_letter"]["topic"], "analytics_dlq");

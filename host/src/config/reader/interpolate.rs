@@ -14,7 +14,7 @@ pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 ///
 /// # Errors
 /// A sentence without any value in it: what is not set, not readable or not well formed.
-pub(super) fn interpolate(text: &str, env: Environment<'_>, base: &Path) -> Result<(String, bool), String> {
+pub fn interpolate(text: &str, env: Environment<'_>, base: &Path) -> Result<(String, bool), String> {
     let mut out = String::with_capacity(text.len());
     let mut replaced = false;
     let mut rest = text;

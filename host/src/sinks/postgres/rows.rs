@@ -58,12 +58,19 @@ pub struct Rows {
 }
 
 /// A point to fall back to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Mark {
     arena: usize,
     cells: usize,
     addends: usize,
     effects: usize,
+}
+
+/// A row whose cells are written and that has no effect yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Staged {
+    cells: usize,
+    addends: usize,
 }
 
 /// A batch folded to at most one delete and one upsert a key, sorted by key so that lanes lock rows in one order.
@@ -138,6 +145,11 @@ impl Rows {
     pub fn begin(&mut self) -> RowWriter<'_> {
         let mark = self.mark();
         RowWriter { mark, rows: self, kept: false }
+    }
+
+    /// A staged row takes effect.
+    pub fn upsert(&mut self, Staged { cells, addends }: Staged) {
+        self.effects.push(Effect::Upsert { cells, addends });
     }
 
     /// The row with this key (in the key column's binary form) goes.
@@ -325,7 +337,14 @@ impl RowWriter<'_> {
 
     pub fn finish(mut self) {
         self.kept = true;
-        self.rows.effects.push(Effect::Upsert { cells: self.mark.cells, addends: self.mark.addends });
+        let staged = Staged { cells: self.mark.cells, addends: self.mark.addends };
+        self.rows.upsert(staged);
+    }
+
+    /// Keeps the cells of a row that may be wanted later: [`Rows::upsert`] makes it one.
+    pub fn stage(mut self) -> Staged {
+        self.kept = true;
+        Staged { cells: self.mark.cells, addends: self.mark.addends }
     }
 }
 
