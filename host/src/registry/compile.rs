@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn text_and_descriptor_give_the_same_types() {
         let money = source("shop/v1/money.proto", MONEY);
-        let text = compile(source("order.proto", ORDER), &[money.clone()], &[]).unwrap();
+        let text = compile(source("order.proto", ORDER), std::slice::from_ref(&money), &[]).unwrap();
         let encoded = |file: &FileDescriptor| BASE64_STANDARD.encode(file.encode_to_vec());
         // Another name inside than the one that it goes by.
         let bytes = source("registered.proto", &encoded(&text));
