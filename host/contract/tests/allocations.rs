@@ -56,3 +56,29 @@ fn a_warm_check_allocates_nothing() {
     assert_eq!(fields.get(Slot(3)), Value::Str("n"));
     assert!(matches!(fields.get(Slot(2)), Value::Split(_)));
 }
+
+#[test]
+fn rules_that_hold_allocate_nothing() {
+    let here = env!("CARGO_MANIFEST_DIR");
+    let mut compiler = protox::Compiler::new([format!("{here}/tests/schemas"), format!("{here}/../../proto")]).unwrap();
+    compiler.include_imports(true).open_file("ruled.proto").unwrap();
+    let pool = prost_reflect::DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap();
+    let wanted = ["text", "tags"].map(FieldPath::from);
+    let contract = Contract::compile(&pool, "ruled.v1.Fast", Policies::default(), &wanted).unwrap();
+    let json = r#"{"tags":["a","b"],"text":"t","small":2,"maybe":2,"ratio":1.5,"color":"RED","numbers":[1,2],
+        "counts":{"k":1,"l":2},"inner":{"id":1,"name":"abc","few":[1,2],"next":{"id":2}},"plain":{"next":{}},"one":"ab",
+        "blob":"AAA=","at":"2026-01-01T00:00:00Z","took":"1.5s","ignored":{"name":"A"},"inners":[{"id":1}],
+        "byId":{"1":{"id":1}},"agreed":true,"signed":"7","single":1.5}"#;
+    let mut payload = Vec::new();
+    contract.transcode_json(json.as_bytes(), &mut payload).unwrap();
+    let mut fields = Fields::new();
+    contract.check(&payload, &mut fields).unwrap();
+    // A pattern keeps its matcher's memory for the thread from the second time on.
+    contract.check(&payload, &mut fields).unwrap();
+    let before = ALLOCATIONS.get();
+    for _ in 0..100 {
+        contract.check(&payload, &mut fields).unwrap();
+    }
+    // So they were tested in the walk: judging the message as a whole decodes it.
+    assert_eq!(ALLOCATIONS.get(), before, "a check of rules that hold allocated");
+}
