@@ -112,6 +112,12 @@ impl Producer {
         }
     }
 
+    /// Within this every event is settled.
+    #[must_use]
+    pub fn delivery_timeout(&self) -> Duration {
+        self.config.delivery_timeout
+    }
+
     /// What is on its way now.
     #[must_use]
     pub fn in_flight(&self) -> Load {

@@ -1,0 +1,552 @@
+//! The inputs, one after the other, cut into events: a thread that reads, and chunks of what it has read.
+//!
+//! An event keeps its bytes as they stood in the file, so that a rejected one can be kept as it came. What cannot be cut properly
+//! (a line that is too long, a frame that ends early) is an item too, with what is wrong with it: nothing is skipped in silence.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use prost_reflect::MessageDescriptor;
+use tollgate_producer::Violation;
+
+use super::columns::{Columns, Table};
+
+/// Bytes that a chunk gathers before it is handed over, if there is more to read at once.
+const CHUNK_BYTES: usize = 64 << 10;
+/// Chunks that wait: one in work, two to even out.
+const CHUNKS: usize = 3;
+/// What is kept of an event that is too long to be read: enough to recognise it.
+const BEGINNING: usize = 1_024;
+const READ_BUFFER: usize = 256 << 10;
+
+/// How events stand in an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One JSON object a line, in Protobuf's JSON mapping.
+    Ndjson,
+    /// Protobuf messages, each after its length as a varint.
+    Protobuf,
+    /// A header line with field paths, then a line an event.
+    Csv,
+}
+
+impl Format {
+    /// By the file's name.
+    pub fn of(path: &Path) -> Option<Format> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "ndjson" | "jsonl" | "json" => Some(Format::Ndjson),
+            "pb" | "bin" | "binpb" | "protobuf" | "frames" => Some(Format::Protobuf),
+            "csv" | "tsv" => Some(Format::Csv),
+            _ => None,
+        }
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Ndjson => "application/json",
+            Format::Protobuf => "application/protobuf",
+            Format::Csv => "text/csv",
+        }
+    }
+}
+
+/// One input, open.
+pub struct Source {
+    /// As it is shown.
+    pub name: String,
+    pub format: Format,
+    pub delimiter: u8,
+    reader: Box<dyn Read + Send>,
+    /// Bytes, where they are known.
+    pub length: Option<u64>,
+}
+
+impl Source {
+    /// # Errors
+    /// A sentence: what cannot be opened and why.
+    pub fn open(path: &Path, format: Format, delimiter: u8) -> Result<Source, String> {
+        if path.as_os_str() == "-" {
+            let name = "stdin".to_owned();
+            return Ok(Source { name, format, delimiter, reader: Box::new(io::stdin()), length: None });
+        }
+        let name = path.display().to_string();
+        let cannot = |error: io::Error| format!("{name} cannot be read: {error}");
+        let file = File::open(path).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        if metadata.is_dir() {
+            return Err(format!("{name} is a folder; name the files in it"));
+        }
+        let length = metadata.is_file().then_some(metadata.len());
+        Ok(Source { name, format, delimiter, reader: Box::new(file), length })
+    }
+}
+
+/// What a thread hands over.
+pub enum Message {
+    Chunk(Chunk),
+    /// The input cannot be read on: a disk, a pipe.
+    Unreadable(String),
+    /// The input is not what it is said to be: the caller's to mend.
+    Wrong(String),
+}
+
+#[derive(Default)]
+pub struct Chunk {
+    pub bytes: Vec<u8>,
+    pub items: Vec<Item>,
+    /// Bytes read so far, all inputs together.
+    pub position: u64,
+}
+
+/// One event, or what stands in its place.
+pub struct Item {
+    /// Which of the inputs.
+    pub source: usize,
+    /// The line that it begins in; for frames, the frame. From 1.
+    pub line: u64,
+    /// Its number over all inputs, from 1.
+    pub input: u64,
+    /// The original, in the chunk's bytes.
+    pub original: Range<usize>,
+    /// Its length, where the chunk has only its beginning.
+    pub whole: Option<u64>,
+    pub body: Result<Body, Violation>,
+}
+
+/// Where the payload stands in the chunk's bytes.
+pub enum Body {
+    Json(Range<usize>),
+    Protobuf(Range<usize>),
+}
+
+/// What the reader needs to know beside the inputs.
+pub struct Options {
+    pub message: MessageDescriptor,
+    /// The longest event, bytes as they stand in the input.
+    pub most: usize,
+    /// So many events from the first on are passed over.
+    pub skip: u64,
+}
+
+/// Starts the thread. It ends at the end of the inputs, or when the receiver is dropped.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start(sources: Vec<Source>, options: Options) -> io::Result<(Receiver<Message>, JoinHandle<()>)> {
+    let (sender, receiver) = bounded(CHUNKS);
+    let reading = move || {
+        let mut reader = Reader { sender, options, chunk: Chunk::default(), input: 0, source: 0 };
+        for (index, source) in sources.into_iter().enumerate() {
+            reader.source = index;
+            match reader.read(source) {
+                Ok(()) => {}
+                Err(Stop::Gone) => return,
+                Err(Stop::Say(message)) => {
+                    // Events before it are not held up by it.
+                    if reader.hand_over().is_ok() {
+                        _ = reader.sender.send(message);
+                    }
+                    return;
+                }
+            }
+        }
+        _ = reader.hand_over();
+    };
+    let thread = std::thread::Builder::new().name("produce-read".to_owned()).spawn(reading)?;
+    Ok((receiver, thread))
+}
+
+enum Stop {
+    /// Nobody wants more.
+    Gone,
+    Say(Message),
+}
+
+struct Reader {
+    sender: Sender<Message>,
+    options: Options,
+    chunk: Chunk,
+    /// Events so far, those passed over included.
+    input: u64,
+    source: usize,
+}
+
+/// How a line ended.
+enum Line {
+    End,
+    Whole,
+    /// So many bytes; only the beginning is kept.
+    TooLong(u64),
+}
+
+impl Reader {
+    fn read(&mut self, source: Source) -> Result<(), Stop> {
+        let Source { name, format, delimiter, reader, .. } = source;
+        let mut input = Counted { inner: BufReader::with_capacity(READ_BUFFER, reader), position: 0 };
+        let before = self.chunk.position;
+        let read = match format {
+            Format::Ndjson => self.ndjson(&name, &mut input, before),
+            Format::Protobuf => self.frames(&mut input, before),
+            Format::Csv => self.csv(&name, &mut input, before, delimiter),
+        };
+        self.chunk.position = before + input.position;
+        read.map_err(|fault| match fault {
+            Fault::Stop(stop) => stop,
+            Fault::Io(error) => Stop::Say(Message::Unreadable(format!("{name} cannot be read on: {error}"))),
+            Fault::Wrong(what) => Stop::Say(Message::Wrong(format!("{name}: {what}"))),
+        })
+    }
+
+    fn ndjson(&mut self, name: &str, input: &mut Counted, before: u64) -> Result<(), Fault> {
+        let mut text = Vec::new();
+        for line in 1.. {
+            text.clear();
+            let ended = input.line(self.options.most, &mut text)?;
+            if matches!(ended, Line::End) {
+                break;
+            }
+            if line == 1 {
+                strip_mark(&mut text);
+                hint(name, &text)?;
+            }
+            let whole = if let Line::TooLong(bytes) = ended { Some(bytes) } else { None };
+            trim_end(&mut text);
+            if whole.is_none() && text.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let body = match (whole, std::str::from_utf8(&text)) {
+                (Some(bytes), _) => Err(self.too_long("line", bytes)),
+                (None, Err(error)) => Err(not_utf8(&error)),
+                (None, Ok(_)) => Ok(Form::Json),
+            };
+            self.add(line, &text, whole, body)?;
+            self.breathe(input, before)?;
+        }
+        Ok(())
+    }
+
+    fn frames(&mut self, input: &mut Counted, before: u64) -> Result<(), Fault> {
+        let mut bytes = Vec::new();
+        for frame in 1.. {
+            bytes.clear();
+            let length = match input.varint()? {
+                Varint::End => break,
+                Varint::Length(length) => length,
+                Varint::Broken(read) => {
+                    let message = "this is no length of a frame, so nobody can say where the next one begins: the rest \
+                                   of the input is not read";
+                    return self.add(frame, &read, None, Err(Violation::new("frame-length", "", message)));
+                }
+            };
+            let most = u64::try_from(self.options.most).unwrap_or(u64::MAX);
+            let kept = if length > most { BEGINNING as u64 } else { length };
+            io::copy(&mut input.by_ref().take(kept), &mut bytes)?;
+            let have = bytes.len() as u64;
+            let passed =
+                if have == kept { io::copy(&mut input.by_ref().take(length - kept), &mut io::sink())? } else { 0 };
+            let (whole, body) = if have + passed < length {
+                let message = format!("the input ends after {} of the frame's {length} bytes", have + passed);
+                (None, Err(Violation::new("frame-truncated", "", message)))
+            } else if length > most {
+                (Some(length), Err(self.too_long("frame", length)))
+            } else {
+                (None, Ok(Form::Protobuf))
+            };
+            self.add(frame, &bytes, whole, body)?;
+            self.breathe(input, before)?;
+        }
+        Ok(())
+    }
+
+    fn csv(&mut self, name: &str, input: &mut Counted, before: u64, delimiter: u8) -> Result<(), Fault> {
+        let mut table = Table::new(delimiter);
+        let mut columns: Option<Columns> = None;
+        let (mut text, mut line, mut first) = (Vec::new(), 0, 0);
+        // A record may span lines, inside of quotes.
+        let mut open = false;
+        loop {
+            let from = text.len();
+            let room = self.options.most.saturating_sub(from);
+            let ended = input.line(room, &mut text)?;
+            line += 1;
+            if line == 1 {
+                strip_mark(&mut text);
+            }
+            if !open {
+                first = line;
+            }
+            let record = match ended {
+                Line::End if !open => break,
+                Line::End => Err(Violation::new("csv-quotes", "", "the input ends inside of quotes")),
+                Line::TooLong(bytes) => {
+                    let bytes = bytes + from as u64;
+                    let violation = self.too_long(if open { "record (are quotes left open?)" } else { "line" }, bytes);
+                    text.truncate(BEGINNING);
+                    table.reset();
+                    open = false;
+                    self.add(first, &text, Some(bytes), Err(violation))?;
+                    text.clear();
+                    continue;
+                }
+                Line::Whole if !open && text.iter().all(u8::is_ascii_whitespace) => {
+                    text.clear();
+                    continue;
+                }
+                Line::Whole => {
+                    open = !table.feed(&text[from..]);
+                    if open {
+                        continue;
+                    }
+                    Ok(())
+                }
+            };
+            let at_end = matches!(ended, Line::End);
+            trim_end(&mut text);
+            match &columns {
+                None => columns = Some(self.header(name, record, &mut table)?),
+                Some(columns) => {
+                    let body = record.and_then(|()| match std::str::from_utf8(&text) {
+                        Ok(_) => columns.json(&table),
+                        Err(error) => Err(not_utf8(&error)),
+                    });
+                    self.add(first, &text, None, body.map(Form::Made))?;
+                    self.breathe(input, before)?;
+                }
+            }
+            table.reset();
+            text.clear();
+            open = false;
+            if at_end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn header(&self, name: &str, record: Result<(), Violation>, table: &mut Table) -> Result<Columns, Fault> {
+        record.map_err(|violation| Fault::Wrong(format!("the header: {}", violation.message)))?;
+        Columns::new(&self.options.message, table)
+            .map_err(|complaints| Fault::Wrong(complaints.join(&format!("\n{name}: "))))
+    }
+
+    fn too_long(&self, what: &str, bytes: u64) -> Violation {
+        let message = format!("the {what} has {bytes} bytes, and {} are allowed", self.options.most);
+        Violation::new("too-large", "", message)
+    }
+
+    fn add(&mut self, line: u64, text: &[u8], whole: Option<u64>, body: Result<Form, Violation>) -> Result<(), Fault> {
+        self.input += 1;
+        if self.input <= self.options.skip {
+            return Ok(());
+        }
+        let chunk = &mut self.chunk;
+        let begin = chunk.bytes.len();
+        chunk.bytes.extend_from_slice(text);
+        let original = begin..chunk.bytes.len();
+        let body = body.map(|form| match form {
+            Form::Json => Body::Json(original.clone()),
+            Form::Protobuf => Body::Protobuf(original.clone()),
+            Form::Made(json) => {
+                let begin = chunk.bytes.len();
+                chunk.bytes.extend_from_slice(json.as_bytes());
+                Body::Json(begin..chunk.bytes.len())
+            }
+        });
+        chunk.items.push(Item { source: self.source, line, input: self.input, original, whole, body });
+        Ok(())
+    }
+
+    /// Hands the chunk over when it is large enough, or when the next read could wait: a slow pipe's events are not held back.
+    fn breathe(&mut self, input: &Counted, before: u64) -> Result<(), Fault> {
+        if self.chunk.bytes.len() >= CHUNK_BYTES || input.inner.buffer().is_empty() {
+            self.chunk.position = before + input.position;
+            self.hand_over().map_err(Fault::Stop)?;
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self) -> Result<(), Stop> {
+        let position = self.chunk.position;
+        let next = Chunk { position, ..Chunk::default() };
+        let chunk = std::mem::replace(&mut self.chunk, next);
+        self.sender.send(Message::Chunk(chunk)).map_err(|_| Stop::Gone)
+    }
+}
+
+/// What an event's text is.
+enum Form {
+    Json,
+    Protobuf,
+    /// JSON that was made of it.
+    Made(String),
+}
+
+enum Fault {
+    Stop(Stop),
+    Io(io::Error),
+    Wrong(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        Fault::Io(error)
+    }
+}
+
+enum Varint {
+    End,
+    Length(u64),
+    /// The bytes that were read.
+    Broken(Vec<u8>),
+}
+
+/// Counts what is consumed.
+struct Counted {
+    inner: BufReader<Box<dyn Read + Send>>,
+    position: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Counted {
+    fn fill(&mut self) -> io::Result<&[u8]> {
+        loop {
+            match self.inner.fill_buf() {
+                Ok(_) => return Ok(self.inner.buffer()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Appends the next line, its end included. Of one with more than `most` bytes, only a beginning.
+    fn line(&mut self, most: usize, out: &mut Vec<u8>) -> io::Result<Line> {
+        let begin = out.len();
+        let mut bytes = 0_u64;
+        loop {
+            let buffer = self.fill()?;
+            if buffer.is_empty() {
+                break;
+            }
+            let end = memchr::memchr(b'\n', buffer).map(|at| at + 1);
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            // One byte more than is allowed tells that there are too many; the line's own end does not count.
+            let room = most.saturating_add(2).saturating_sub(out.len() - begin);
+            out.extend_from_slice(&part[..part.len().min(room)]);
+            let used = part.len();
+            bytes += used as u64;
+            self.inner.consume(used);
+            self.position += used as u64;
+            if end.is_some() {
+                break;
+            }
+        }
+        if bytes == 0 {
+            return Ok(Line::End);
+        }
+        let ends = out.ends_with(b"\n") && out.len() - begin == usize::try_from(bytes).unwrap_or(usize::MAX);
+        let content = if ends { bytes - 1 } else { bytes };
+        if content > u64::try_from(most).unwrap_or(u64::MAX) {
+            out.truncate(begin + BEGINNING.min(out.len() - begin));
+            return Ok(Line::TooLong(content));
+        }
+        Ok(Line::Whole)
+    }
+
+    fn varint(&mut self) -> io::Result<Varint> {
+        let (mut value, mut read) = (0_u64, Vec::new());
+        loop {
+            let mut byte = [0];
+            if self.read_exactly_one(&mut byte)? {
+                read.push(byte[0]);
+                let shift = 7 * (read.len() - 1);
+                value |= u64::from(byte[0] & 0x7f) << shift;
+                // Nine groups of seven bits: longer lengths than any file has.
+                match (byte[0] & 0x80, read.len()) {
+                    (0, _) => return Ok(Varint::Length(value)),
+                    (_, 9) => return Ok(Varint::Broken(read)),
+                    _ => {}
+                }
+            } else {
+                return Ok(if read.is_empty() { Varint::End } else { Varint::Broken(read) });
+            }
+        }
+    }
+
+    fn read_exactly_one(&mut self, byte: &mut [u8; 1]) -> io::Result<bool> {
+        let Some(first) = self.fill()?.first().copied() else { return Ok(false) };
+        *byte = [first];
+        self.inner.consume(1);
+        self.position += 1;
+        Ok(true)
+    }
+}
+
+/// Without the byte order mark that some programs begin a file with.
+fn strip_mark(text: &mut Vec<u8>) {
+    if text.starts_with(b"\xef\xbb\xbf") {
+        text.drain(..3);
+    }
+}
+
+fn trim_end(text: &mut Vec<u8>) {
+    if text.ends_with(b"\n") {
+        text.pop();
+        if text.ends_with(b"\r") {
+            text.pop();
+        }
+    }
+}
+
+fn not_utf8(error: &std::str::Utf8Error) -> Violation {
+    Violation::new("invalid-utf8", "", format!("the text is not UTF-8 from its byte {} on", error.valid_up_to()))
+}
+
+/// JSON that is not one object a line would give an error for each line, none of which says what is wrong.
+fn hint(name: &str, first: &[u8]) -> Result<(), Fault> {
+    match first.trim_ascii() {
+        [b'[', ..] => Err(Fault::Wrong(format!(
+            "this is a JSON array, not one object a line; try `jq -c '.[]' {name} | tollgate produce … -`"
+        ))),
+        b"{" => Err(Fault::Wrong(format!("the first object spans lines; try `jq -c . {name} | tollgate produce … -`"))),
+        _ => Ok(()),
+    }
+}
+
+/// The inputs with their formats.
+///
+/// # Errors
+/// Every file that cannot be opened or whose format nobody knows.
+pub fn open(files: &[PathBuf], format: Option<Format>, delimiter: Option<u8>) -> Result<Vec<Source>, Vec<String>> {
+    let mut sources = Vec::new();
+    let mut complaints = Vec::new();
+    for path in files {
+        let stdin = path.as_os_str() == "-";
+        let tabs = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
+        let delimiter = delimiter.unwrap_or(if tabs { b'\t' } else { b',' });
+        match format.or_else(|| Format::of(path)).or(stdin.then_some(Format::Ndjson)) {
+            None => complaints.push(format!(
+                "{}: its name does not tell what it holds; say it with --format ndjson, protobuf or csv",
+                path.display()
+            )),
+            Some(format) => match Source::open(path, format, delimiter) {
+                Ok(source) => sources.push(source),
+                Err(complaint) => complaints.push(complaint),
+            },
+        }
+    }
+    if complaints.is_empty() { Ok(sources) } else { Err(complaints) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Where events go and what they must be: from flags, or from a pipeline.yaml.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tollgate_contract::{Contract, Policies, UnknownEnums, UnknownFields};
+use tollgate_producer::{ClientConfig, Config, Gate, Invalid, Route};
+
+use super::Args;
+use crate::config::reader::{self, ConfigErrors};
+use crate::config::{self, Pipeline, Schema, Settings};
+use crate::error::Failure;
+use crate::limits;
+use crate::protos;
+use crate::source::client;
+
+/// A whole input may take its time; this is the most that brokers allow by default.
+const WHOLE: Duration = Duration::from_secs(900);
+/// Part by part, a transaction is short; a dead process keeps readers waiting for no longer than this.
+const PARTS: Duration = Duration::from_secs(60);
+
+pub struct Target {
+    pub gate: Gate,
+    pub config: Config,
+}
+
+impl Target {
+    /// Reads files, touches no network.
+    pub fn read(args: &Args) -> Result<Target, Failure> {
+        match &args.pipeline {
+            Some(file) => of_pipeline(args, file),
+            None => of_flags(args),
+        }
+    }
+}
+
+fn of_flags(args: &Args) -> Result<Target, Failure> {
+    let missing: Vec<&str> = [
+        ("--brokers", args.brokers.is_none() && !args.dry_run),
+        ("--topic", args.topic.is_none() && !args.dry_run),
+        ("--protos", args.protos.is_empty()),
+        ("--message", args.message.is_none()),
+    ]
+    .into_iter()
+    .filter_map(|(flag, missing)| missing.then_some(flag))
+    .collect();
+    if !missing.is_empty() {
+        let message = format!("{} missing; or name a pipeline.yaml with --pipeline", missing.join(", "));
+        return Err(Failure::configuration("produce.arguments", message));
+    }
+    let policies = Policies { max_bytes: limits::EVENT_BYTES, ..Policies::default() };
+    let contract = contract(args, &args.protos, args.message.as_deref().unwrap_or_default(), policies)?;
+    let topic = args.topic.clone().unwrap_or_else(|| "(none)".to_owned());
+    let config = config(args, Config::new(args.brokers.as_deref().unwrap_or_default()), &topic)?;
+    Ok(Target { gate: gate(args, topic, contract)?, config })
+}
+
+fn of_pipeline(args: &Args, file: &Path) -> Result<Target, Failure> {
+    let pipeline = load(file).map_err(|errors| Failure::configuration("config.invalid", errors))?;
+    let paths = match &pipeline.contract.schema {
+        Schema::Protos(paths) => paths.clone(),
+        Schema::DescriptorSet(path) => vec![path.clone()],
+    };
+    let paths: Vec<PathBuf> = paths.iter().map(|path| pipeline.resolve(path)).collect();
+    let policies = Policies {
+        unknown_enums: match pipeline.contract.unknown_enums {
+            config::UnknownEnums::Reject => UnknownEnums::Reject,
+            config::UnknownEnums::Keep => UnknownEnums::Keep,
+        },
+        max_bytes: pipeline.contract.max_bytes,
+        ..Policies::default()
+    };
+    let contract = contract(args, &paths, &pipeline.contract.message, policies)?;
+    let mut base: ClientConfig = client::base(&pipeline.source);
+    base.set("client.id", "tollgate-produce");
+    let topic = args.topic.clone().unwrap_or_else(|| pipeline.source.topic.clone());
+    let config = config(args, Config::over(base), &topic)?;
+    Ok(Target { gate: gate(args, topic, contract)?, config })
+}
+
+/// A pipeline of which source and contract alone count: variables that only PostgreSQL's section names may be unset.
+fn load(file: &Path) -> Result<Pipeline, ConfigErrors> {
+    Pipeline::load(file).or_else(|errors| {
+        if !errors.errors.iter().all(|error| error.path.starts_with("postgres.")) {
+            return Err(errors);
+        }
+        let stand_in = |name: &str| std::env::var(name).ok().or_else(|| Some("postgres://unset/unset".to_owned()));
+        let text = reader::load_text(file)?;
+        Pipeline::parse(file, &text, &stand_in).map_err(|_| errors)
+    })
+}
+
+fn contract(args: &Args, paths: &[PathBuf], message: &str, policies: Policies) -> Result<Contract, Failure> {
+    let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
+    let pool = protos::load(paths).map_err(|error| bad(&error))?;
+    // The engine may let a newer producer's fields pass. Here, where the event is made, such a field is a typing error.
+    let unknown_fields = if args.allow_unknown_fields { UnknownFields::Allow } else { UnknownFields::Reject };
+    Contract::compile(&pool, message, Policies { unknown_fields, ..policies }, &[]).map_err(|error| bad(&error))
+}
+
+fn gate(args: &Args, topic: String, contract: Contract) -> Result<Gate, Failure> {
+    let mut route = Route::new(topic, contract);
+    route.key = args.key.as_deref().map(Into::into);
+    route.schema_version.clone_from(&args.schema_version);
+    route.schema_id = args.schema_id;
+    for (name, value) in &args.header {
+        route = route.header(name, value.as_bytes());
+    }
+    Gate::new(route).map_err(|error| Failure::configuration("produce.key", error))
+}
+
+fn config(args: &Args, mut config: Config, topic: &str) -> Result<Config, Failure> {
+    let wrong = |message: String| Failure::configuration("produce.config", message);
+    if let Some(file) = &args.config_file {
+        for (setting, value) in properties(file).map_err(&wrong)? {
+            config.set(&setting, &value).map_err(|error| wrong(format!("--config-file: {error}")))?;
+        }
+    }
+    for pair in &args.config {
+        let (setting, value) = setting(pair).map_err(&wrong)?;
+        config.set(&setting, &value).map_err(|error| wrong(format!("--config: {error}")))?;
+    }
+    config.delivery_timeout = args.delivery_timeout;
+    if let Some(bytes) = args.max_record {
+        config.record_bytes = bytes;
+    }
+    if args.transaction || args.transaction_size.is_some() {
+        let usual = format!("tollgate-produce-{topic}");
+        config.transactional_id = Some(args.transactional_id.clone().unwrap_or(usual));
+        config.transaction_timeout = if args.transaction { WHOLE } else { PARTS };
+    }
+    if let Some(topic) = &args.dead_letter_topic {
+        config.invalid = Invalid::Topic(topic.clone());
+    }
+    Ok(config)
+}
+
+/// `--config key=value`. A secret may not stand there: every user of the machine sees a process's arguments.
+fn setting(pair: &str) -> Result<(String, String), String> {
+    let (setting, value) = pair.split_once('=').ok_or_else(|| format!("--config {pair}: write key=value"))?;
+    if Settings::is_secret(setting) && !value.contains("${") {
+        return Err(format!(
+            "--config {setting}: a secret does not belong on the command line; write '{setting}=${{VARIABLE}}', \
+             '{setting}=${{file:/path}}' (in single quotes), or put it into a --config-file"
+        ));
+    }
+    Ok((setting.to_owned(), value_of(setting, value, Path::new("."))?))
+}
+
+fn value_of(setting: &str, value: &str, base: &Path) -> Result<String, String> {
+    let env = |name: &str| std::env::var(name).ok();
+    reader::interpolate(value, &env, base).map(|(value, _)| value).map_err(|error| format!("{setting}: {error}"))
+}
+
+/// A file of `key=value` lines, as Java's clients and kcat have them.
+fn properties(file: &Path) -> Result<Vec<(String, String)>, String> {
+    let shown = file.display();
+    let text = reader::load_text(file).map_err(|errors| errors.to_string())?;
+    let mut settings = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', '!']) {
+            continue;
+        }
+        let (setting, value) = line.split_once('=').ok_or_else(|| format!("{shown}:{}: write key=value", index + 1))?;
+        let (setting, value) = (setting.trim(), value.trim());
+        let value = value_of(setting, value, reader::folder_of(file))
+            .map_err(|error| format!("{shown}:{}: {error}", index + 1))?;
+        settings.push((setting.to_owned(), value));
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_comes_from_a_variable_or_a_file() {
+        assert!(setting("sasl.password=hunter2").unwrap_err().contains("${VARIABLE}"));
+        assert!(!setting("sasl.password=hunter2").unwrap_err().contains("hunter2"));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("word"), "from the file\n").unwrap();
+        let pair = format!("sasl.password=${{file:{}}}", folder.path().join("word").display());
+        assert_eq!(setting(&pair).unwrap().1, "from the file");
+        assert_eq!(setting("client.id=me").unwrap(), ("client.id".to_owned(), "me".to_owned()));
+        assert!(setting("client.id").unwrap_err().contains("key=value"));
+    }
+
+    #[test]
+    fn a_properties_file_is_read_with_comments_and_lines_in_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("client.properties");
+        std::fs::write(folder.path().join("word"), "w").unwrap();
+        std::fs::write(&file, "# who\nclient.id = me\n\nsasl.password=${file:word}\n").unwrap();
+        let found = properties(&file).unwrap();
+        assert_eq!(found, [("client.id".into(), "me".into()), ("sasl.password".into(), "w".into())]);
+        std::fs::write(&file, "client.id=me\nnonsense\n").unwrap();
+        assert!(properties(&file).unwrap_err().contains("client.properties:2:"));
+    }
+
+    #[test]
+    fn a_pipeline_may_lack_postgresqls_variables_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pipeline.yaml");
+        let text = |brokers: &str| {
+            format!(
+                "pipeline: p\nsource: {{ brokers: \"{brokers}\", topic: t, group_id: g, start: earliest }}\n\
+                 contract: {{ protos: p, message: a.v1.B }}\ndead_letter: {{ topic: d }}\n\
+                 postgres:\n  url: ${{TOLLGATE_TEST_NOT_SET}}\n  table: t\n  key: [id]\n  columns: {{ id: }}\n"
+            )
+        };
+        std::fs::write(&file, text("localhost:9092")).unwrap();
+        assert_eq!(load(&file).unwrap().source.topic, "t");
+        std::fs::write(&file, text("${TOLLGATE_TEST_NOT_SET_EITHER}")).unwrap();
+        assert!(load(&file).unwrap_err().to_string().contains("TOLLGATE_TEST_NOT_SET_EITHER"));
+    }
+}
