@@ -89,6 +89,7 @@ impl Places {
             .iter()
             .flat_map(|path| if path.is_dir() { vec![path.as_path()] } else { path.ancestors().skip(1).collect() });
         let found = roots.map(|root| root.join(file)).find(|path| path.is_file());
+        let found = found.map(|path| path.strip_prefix(".").map(Path::to_owned).unwrap_or(path));
         found.unwrap_or_else(|| PathBuf::from(file))
     }
 }

@@ -191,8 +191,11 @@ fn scalar(kind: &Kind, rules: &Rules) -> Value {
     };
     limits(&mut schema, rules);
     choices(&mut schema, rules);
-    // Their length is the text's, not the bytes'.
-    let said: &[&str] = if matches!(kind, Kind::Bytes) { &ALWAYS } else { &SAID };
+    // The length of bytes is not the text's, and the bounds of 64 bits hold for numbers only, not for text.
+    let said: &[&str] = match kind {
+        Kind::Bytes | Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => &ALWAYS,
+        _ => &SAID,
+    };
     note(&mut schema, &rules.unsaid(said));
     schema
 }

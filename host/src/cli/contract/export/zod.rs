@@ -223,14 +223,9 @@ fn float(rules: &Rules) -> String {
     if judged { number } else { format!("z.union([{number}, z.enum([\"NaN\", \"Infinity\", \"-Infinity\"])])") }
 }
 
+/// What is refined is no string schema any more in zod 3: its methods come first.
 fn text(rules: &Rules) -> String {
     let mut schema = "z.string()".to_owned();
-    // In characters, as the rule counts; zod's min and max count UTF-16 units.
-    for (rule, test) in [("min_len", ">="), ("max_len", "<="), ("len", "===")] {
-        if let Some(bound) = rules.number(rule) {
-            schema += &refine(&format!("Array.from(v).length {test} {bound}"), rule, &bound);
-        }
-    }
     let plain = |leaf: &str| rules.get(leaf).and_then(Value::as_str);
     if let Some(pattern) = plain("pattern") {
         schema += &format!(".regex(new RegExp({}, \"u\"))", Value::from(pattern));
@@ -248,6 +243,12 @@ fn text(rules: &Rules) -> String {
     {
         if rules.on(rule) {
             schema += &call;
+        }
+    }
+    // In characters, as the rule counts; zod's min and max count UTF-16 units.
+    for (rule, test) in [("min_len", ">="), ("max_len", "<="), ("len", "===")] {
+        if let Some(bound) = rules.number(rule) {
+            schema += &refine(&format!("Array.from(v).length {test} {bound}"), rule, &bound);
         }
     }
     schema + &choices(rules)
