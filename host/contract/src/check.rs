@@ -14,22 +14,27 @@
 //! Where Protobuf leaves a choice, the gate is strict: a known field with another wire type is refused (parsers would treat it as
 //! unknown, and the field would silently be empty), as is a string that is not UTF-8, in proto2 too (PostgreSQL could not hold it).
 
+mod judge;
+mod place;
+mod required;
+
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prost_reflect::{DynamicMessage, Kind as ReflectKind, MapKey, ReflectMessage as _, Value as ReflectValue};
+use prost_reflect::DynamicMessage;
+
+use judge::Marks;
+use place::{locate, quoted};
+use required::missing_required;
 
 use crate::plan::{FieldPlan, NO_CHECK, NO_SLOT, Node, Op};
 use crate::rejection::{Fault, ReasonCode};
-use crate::rules::{Findings, MAX_COUNTS, MAX_VIOLATIONS, Rules, Subject, nanoseconds};
-use crate::well_known::seconds_and_nanos;
+use crate::rules::{Findings, MAX_VIOLATIONS, Rules};
 use crate::wire::{Cursor, WireType};
 use crate::{Contract, Fields, Rejection, UnknownEnums, UnknownFields, Value, Violation};
 
 /// The field number of the key in a map's entry; the value's is 2.
 const MAP_KEY: u32 = 1;
-/// The longest map key that a field path quotes.
-const QUOTED_KEY: usize = 64;
 
 type Walked<T> = Result<T, Box<Fault>>;
 
@@ -154,57 +159,6 @@ impl Contract {
     }
 }
 
-/// The first required field that a merged message lacks.
-fn missing_required(message: &DynamicMessage) -> Option<Box<Fault>> {
-    let descriptor = message.descriptor();
-    if let Some(field) = descriptor.fields().find(|field| field.is_required() && !message.has_field(field)) {
-        return Some(missing(descriptor.full_name(), field.name()));
-    }
-    let in_value = |value: &ReflectValue| value.as_message().and_then(missing_required);
-    let in_field = |name: &str, value: &ReflectValue| match value {
-        ReflectValue::Message(inner) => missing_required(inner).map(|fault| fault.within(name)),
-        ReflectValue::List(items) => items
-            .iter()
-            .enumerate()
-            .find_map(|(index, item)| in_value(item).map(|fault| fault.within(format!("[{index}]")).within(name))),
-        ReflectValue::Map(entries) => {
-            // In key order: the map has none, and the same payload must get the same answer.
-            let mut entries: Vec<_> = entries.iter().collect();
-            entries.sort_by_key(|(key, _)| *key);
-            entries.into_iter().find_map(|(key, entry)| {
-                let key = match key {
-                    MapKey::String(key) => format!("[{key:?}]"),
-                    MapKey::Bool(key) => format!("[{key}]"),
-                    MapKey::I32(key) => format!("[{key}]"),
-                    MapKey::I64(key) => format!("[{key}]"),
-                    MapKey::U32(key) => format!("[{key}]"),
-                    MapKey::U64(key) => format!("[{key}]"),
-                };
-                in_value(entry).map(|fault| fault.within(key).within(name))
-            })
-        }
-        ReflectValue::Bool(_)
-        | ReflectValue::I32(_)
-        | ReflectValue::I64(_)
-        | ReflectValue::U32(_)
-        | ReflectValue::U64(_)
-        | ReflectValue::F32(_)
-        | ReflectValue::F64(_)
-        | ReflectValue::String(_)
-        | ReflectValue::Bytes(_)
-        | ReflectValue::EnumNumber(_) => None,
-    };
-    message
-        .fields()
-        .find_map(|(field, value)| match field.kind() {
-            ReflectKind::Message(_) => in_field(field.name(), value),
-            _ => None,
-        })
-        .or_else(|| {
-            message.extensions().find_map(|(extension, value)| in_field(&format!("[{}]", extension.full_name()), value))
-        })
-}
-
 #[cold]
 fn missing(message: &str, field: &str) -> Box<Fault> {
     Fault::new(ReasonCode::MissingRequired, format!("{message} requires this field and it is not set")).within(field)
@@ -229,15 +183,6 @@ struct Walk<'c, const RULES: bool> {
     suspect: Option<&'c Cell<bool>>,
     /// The present, in nanoseconds since the epoch, if a rule wants it.
     now: Option<i128>,
-}
-
-/// What the rules want to know of the message being walked.
-#[derive(Default)]
-struct Marks {
-    /// The fields that are set, by their checks' bits.
-    seen: u64,
-    /// The elements of repeated fields.
-    counts: [u64; MAX_COUNTS],
 }
 
 impl<'c, const RULES: bool> Walk<'c, RULES> {
@@ -281,71 +226,6 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
             self.judge_message(node, &marks);
         }
         Ok(())
-    }
-
-    fn suspect(self) {
-        if let Some(suspect) = self.suspect {
-            suspect.set(true);
-        }
-    }
-
-    /// Tests the presence and the counts of a message's fields at its end.
-    fn judge_message(self, node: &Node, marks: &Marks) {
-        let Some(checks) = self.contract.plan.node_checks.get(node.check as usize) else { return };
-        let counts = checks.counts.iter().zip(&marks.counts);
-        if checks.opaque
-            || marks.seen & checks.demanded != checks.demanded
-            || checks.oneofs.iter().any(|oneof| marks.seen & oneof == 0)
-            || counts.into_iter().any(|(check, count)| !check.passes(*count))
-        {
-            self.suspect();
-        }
-    }
-
-    /// Tests a single value: a field's, or an element's of a list.
-    #[inline]
-    fn judge(self, field: &FieldPlan, value: Value<'_>, marks: &mut Marks) {
-        let Some(check) = self.contract.plan.field_checks.get(field.check as usize) else { return };
-        let Some(subject) = Subject::of(value) else { return };
-        if field.repeated {
-            check.tally(&mut marks.counts);
-        } else {
-            marks.seen = check.note(marks.seen, check.implicit && subject.is_zero());
-        }
-        if check.opaque || !check.value.passes(subject, self.now) {
-            self.suspect();
-        }
-    }
-
-    /// Tests what can be tested of a message from outside.
-    fn judge_inner(self, field: &FieldPlan, bytes: &[u8], marks: &mut Marks) {
-        let Some(check) = self.contract.plan.field_checks.get(field.check as usize) else { return };
-        let mut opaque = check.opaque;
-        if field.repeated {
-            check.tally(&mut marks.counts);
-        } else {
-            opaque |= check.whole && marks.seen & check.bit != 0;
-            marks.seen = check.note(marks.seen, false);
-        }
-        if check.value.time {
-            let time = seconds_and_nanos(bytes).map(|(seconds, nanos)| Subject::Time(nanoseconds(seconds, nanos)));
-            opaque |= !time.is_ok_and(|time| check.value.passes(time, self.now));
-        }
-        if opaque {
-            self.suspect();
-        }
-    }
-
-    /// Tests a map's entry.
-    fn judge_entry(self, field: &FieldPlan, key: Value<'_>, value: Value<'_>, marks: &mut Marks) {
-        let Some(check) = self.contract.plan.field_checks.get(field.check as usize) else { return };
-        check.tally(&mut marks.counts);
-        let passes = |check: &crate::rules::ValueCheck, value| {
-            check.is_empty() || Subject::of(value).is_none_or(|subject| check.passes(subject, self.now))
-        };
-        if check.opaque || !passes(&check.key, key) || !passes(&check.value, value) {
-            self.suspect();
-        }
     }
 
     /// A longer tag, an unknown field, or a fault. Unknown fields are skipped here.
@@ -603,28 +483,6 @@ fn default_scalar(op: Op) -> Value<'static> {
     }
 }
 
-fn quoted(key: Value<'_>) -> Option<String> {
-    match key {
-        Value::Str(key) if key.len() <= QUOTED_KEY => Some(format!("[{key:?}]")),
-        Value::Bool(key) => Some(format!("[{key}]")),
-        Value::I32(key) => Some(format!("[{key}]")),
-        Value::I64(key) => Some(format!("[{key}]")),
-        Value::U32(key) => Some(format!("[{key}]")),
-        Value::U64(key) => Some(format!("[{key}]")),
-        Value::Str(_)
-        | Value::Absent
-        | Value::Default
-        | Value::F32(_)
-        | Value::F64(_)
-        | Value::Bytes(_)
-        | Value::Enum(_)
-        | Value::Message(_)
-        | Value::Split(_)
-        | Value::List(_)
-        | Value::Map(_) => None,
-    }
-}
-
 #[cold]
 fn not_utf8(error: std::str::Utf8Error) -> Box<Fault> {
     Fault::new(ReasonCode::InvalidUtf8, format!("the string is not UTF-8 after byte {}", error.valid_up_to()))
@@ -633,26 +491,4 @@ fn not_utf8(error: std::str::Utf8Error) -> Box<Fault> {
 #[cold]
 fn unknown_enum(name: &str, number: i32) -> Box<Fault> {
     Fault::new(ReasonCode::UnknownEnum, format!("{name} has no value with number {number}"))
-}
-
-/// Adds the field to the fault's path. Which element of a list it was is counted only now, so that valid payloads do not pay for it.
-#[cold]
-fn locate(fault: Box<Fault>, field: &FieldPlan, message: &[u8], position: usize) -> Box<Fault> {
-    if !field.repeated || field.packable {
-        return fault.within(&*field.name);
-    }
-    let mut cursor = Cursor::new(message);
-    let mut index = 0_usize;
-    while cursor.position() < position {
-        match cursor.tag() {
-            Ok((number, wire)) => {
-                index += usize::from(number == field.number);
-                if cursor.skip(number, wire, crate::Policies::MAX_RECURSION).is_err() {
-                    break;
-                }
-            }
-            Err(_) => break,
-        }
-    }
-    fault.within(format!("[{index}]")).within(&*field.name)
 }
