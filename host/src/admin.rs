@@ -22,7 +22,7 @@ use crate::sinks::postgres::connect;
 pub async fn serve(listen: &str, shared: Arc<Shared>) -> Result<(), String> {
     let listener = tokio::net::TcpListener::bind(listen)
         .await
-        .map_err(|error| format!("admin.listen: cannot listen on {listen}: {error}"))?;
+        .map_err(|error| format!("admin.listen: cannot listen on {listen}: {error}; name another address, or off"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     tracing::info!(url = format!("http://{address}"), "admin");
     let changes = Router::new()

@@ -35,7 +35,7 @@ pub async fn reload(shared: &Arc<Shared>) -> Result<Reloaded, String> {
         }
         Err(message) => {
             shared.metrics.swapped(false, shared.revision.load().number);
-            tracing::error!(message, "reload refused, the old revision goes on");
+            tracing::error!(error = message, "reload refused, the old revision goes on");
         }
     }
     result

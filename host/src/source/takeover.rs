@@ -169,7 +169,7 @@ impl Worker<'_> {
                 store::begin(connection, owner, partition, resume.rows).await?.0
             }
         };
-        tracing::info!(%partition, epoch, rows = %resume.rows, outputs = %resume.outputs, "partition taken over");
+        tracing::info!(%partition, epoch, rows_from = %resume.rows, outputs_from = %resume.outputs, "partition taken over");
         Ok(Taken { partition, epoch, resume, establish })
     }
 
