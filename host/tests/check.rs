@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use tollgate_contract::compat::{RULES, Severity};
 
 const FILE: &str = "proto/shop/v1/order.proto";
 const ORDER: &str = r#"syntax = "proto3";
@@ -465,6 +466,32 @@ fn exports_and_pages_are_as_they_were() {
     project.run(&["contract", "docs", "--out", "pages", "--against", "main"]).is(0, &["4 pages in pages"]);
     let page = fs::read_to_string(project.path().join("pages/shop.v1.Order.md")).unwrap();
     assert!(page.contains("## Changes since main"), "{page}");
+}
+
+/// The page holds each rule as the program has it: id, category, severities, advice.
+#[test]
+fn the_page_lists_every_finding() {
+    let page = fs::read_to_string(repository().join("docs/check.md")).unwrap();
+    let rows: Vec<Vec<String>> = page
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.matches(" | ").count() >= 6)
+        .map(|line| {
+            line.trim_matches('|').replace("\\|", "\u{0}").split('|').map(|cell| cell.trim().to_owned()).collect()
+        })
+        .collect();
+    let shown = |severity: Option<Severity>| severity.map_or("–", Severity::as_str).to_owned();
+    let mut listed = Vec::new();
+    for rule in RULES {
+        let id = format!("`{}`", rule.id);
+        let row = rows.iter().find(|row| row[0] == id).unwrap_or_else(|| panic!("docs/check.md lacks {id}"));
+        let expected = [rule.category.as_str().to_owned(), shown(rule.backward), shown(rule.forward)];
+        assert_eq!(row[1..4], expected, "{id}");
+        assert_eq!(row[6], rule.advice, "{id}");
+        assert_ne!(row[4], row[5], "{id}: before and after");
+        listed.push(id);
+    }
+    let written: Vec<&String> = rows.iter().map(|row| &row[0]).filter(|id| !listed.contains(id)).collect();
+    assert!(written.is_empty(), "docs/check.md has findings that there are not: {written:?}");
 }
 
 #[test]

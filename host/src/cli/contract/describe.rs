@@ -14,9 +14,7 @@ pub fn message(message: &MessageDescriptor) -> BTreeMap<String, String> {
         if let Some(default) = &field.field_descriptor_proto().default_value {
             notes.push(format!("default = {default}"));
         }
-        if field.json_name() != implied_json_name(field.name()) {
-            notes.push(format!("json_name = \"{}\"", field.json_name()));
-        }
+        notes.extend(own_json_name(&field));
         if is_deprecated(&field) {
             notes.push("deprecated".to_owned());
         }
@@ -58,7 +56,21 @@ pub fn reserved(message: &MessageDescriptor) -> Vec<String> {
 
 /// `string.min_len = 3`, each.
 pub fn rules(rules: &Constraints) -> Vec<String> {
-    rules.iter().map(|(path, value)| format!("{path} = {value}")).collect()
+    rules.iter().map(|(path, value)| format!("{path} = {}", shown(path, value))).collect()
+}
+
+/// 64-bit numbers are text in JSON; here they are numbers.
+fn shown(path: &str, value: &serde_json::Value) -> String {
+    let text_rule = ["const", "pattern", "prefix", "suffix", "contains"].iter().any(|leaf| path.ends_with(leaf));
+    match value.as_str() {
+        Some(text) if text.parse::<i128>().is_ok() && !(text_rule && path.contains("string.")) => text.to_owned(),
+        _ => value.to_string(),
+    }
+}
+
+/// The field's name in JSON, where the file gives it one of its own.
+pub fn own_json_name(field: &FieldDescriptor) -> Option<String> {
+    (field.json_name() != implied_json_name(field.name())).then(|| format!("json_name = \"{}\"", field.json_name()))
 }
 
 /// `repeated string`, `map<string, shop.v1.Money>`, `optional int32`.

@@ -220,6 +220,7 @@ fn row(field: &FieldDescriptor, types: &Types) -> Row {
     if let Some(default) = &field.field_descriptor_proto().default_value {
         rules.push(format!("default {default}"));
     }
+    rules.extend(describe::own_json_name(field));
     Row {
         number: i64::from(field.number()),
         name: field.name().to_owned(),

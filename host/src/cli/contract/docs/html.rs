@@ -94,8 +94,8 @@ fn section(title: &str, section: &Section, comment: &str) -> String {
 
 fn row(row: &Row) -> String {
     let type_name = match &row.link {
-        Some(link) => format!("<a href=\"#{}\">{}</a>", escape(link), escape(&row.type_name)),
-        None => escape(&row.type_name),
+        Some(link) => format!("<a href=\"#{}\">{}</a>", escape(link), breakable(&row.type_name)),
+        None => breakable(&row.type_name),
     };
     let rules: String = row.rules.iter().map(|rule| format!("<code class=\"rule\">{}</code>", escape(rule))).collect();
     let rules = if rules.is_empty() { rules } else { format!("<div class=\"rules\">{rules}</div>") };
@@ -135,6 +135,11 @@ fn pairs(title: &str, id: &str, rows: &[(String, String)], code: bool) -> String
         let _ = write!(text, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", shown(key), shown(value));
     }
     text + "</tbody></table></div></section>"
+}
+
+/// A dotted name that may break behind its dots.
+fn breakable(text: &str) -> String {
+    escape(text).replace('.', ".<wbr>")
 }
 
 /// Paragraphs of a comment.
