@@ -8,9 +8,11 @@
 mod ring3 {
     mod edges;
     mod happy;
+    mod identity;
     mod journey;
     mod limits;
     mod outage;
+    mod produce;
     mod registry;
     mod scenarios;
     mod secure;

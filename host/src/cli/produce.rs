@@ -426,7 +426,7 @@ impl Report<'_> {
     fn result(&self, complete: bool) -> Value {
         let Counts { read, acknowledged, rejected, undelivered } = self.counts;
         json!({
-            "topic": self.topic,
+            "topic": Some(&self.topic).filter(|_| !self.args.dry_run),
             "dry_run": self.args.dry_run,
             "complete": complete,
             "read": read,
@@ -451,18 +451,17 @@ impl Report<'_> {
             ""
         };
         let Counts { read, rejected, .. } = self.counts;
-        format!("{} of {} events were rejected: {}{kept}", thousands(rejected), thousands(read), codes.join(", "))
+        let were = if rejected == 1 { "was" } else { "were" };
+        format!("{} of {} events {were} rejected: {}{kept}", thousands(rejected), thousands(read), codes.join(", "))
     }
 
     fn undelivered(&self) -> String {
         let Some(loss) = self.ledger.loss() else { return "events were not delivered".to_owned() };
         let name = self.names.get(loss.place.source).map_or("", |(name, _)| name);
-        format!(
-            "{} events were not delivered, the first one of {name}:{}: {}",
-            thousands(self.counts.undelivered),
-            loss.place.line,
-            loss.why
-        )
+        let undelivered = self.counts.undelivered;
+        let were = if undelivered == 1 { "event was" } else { "events were" };
+        let (line, why) = (loss.place.line, loss.why);
+        format!("{} {were} not delivered, first {name}:{line}: {why}", thousands(undelivered))
     }
 
     /// Where to go on.
