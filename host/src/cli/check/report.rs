@@ -138,7 +138,7 @@ impl Report {
     }
 
     /// From the repository's top, from where CI systems count; as it is where there is none.
-    fn from_top(&self, place: &Place, top: Option<&Repository>) -> String {
+    fn path_from_top(&self, place: &Place, top: Option<&Repository>) -> String {
         let path = self.path(place);
         let relative = top.and_then(|top| top.relative(&path));
         relative.unwrap_or_else(|| path.display().to_string())
@@ -154,7 +154,7 @@ impl Report {
                 Severity::Warning => "warning",
                 Severity::Info => "notice",
             };
-            let mut place = format!("file={}", property(&self.from_top(&finding.place, top.as_ref())));
+            let mut place = format!("file={}", property(&self.path_from_top(&finding.place, top.as_ref())));
             if finding.place.line > 0 && finding.place.side == Side::New {
                 let _ = write!(place, ",line={},col={}", finding.place.line, finding.place.column);
             }
@@ -199,7 +199,7 @@ impl Report {
             Severity::Warning => "warning",
             Severity::Info => "note",
         };
-        let uri = uri(&self.from_top(&finding.place, top));
+        let uri = uri(&self.path_from_top(&finding.place, top));
         let mut place = json!({ "artifactLocation": { "uri": uri, "uriBaseId": "%SRCROOT%" } });
         if finding.place.line > 0 && finding.place.side == Side::New {
             place["region"] = json!({ "startLine": finding.place.line, "startColumn": finding.place.column });

@@ -42,10 +42,9 @@ pub fn compare(
         for column in &pipeline.postgres.columns {
             look.column(rows, column);
         }
-        if let Some(key) = pipeline.output.as_ref().and_then(|output| output.key.as_ref()) {
-            if let Err(problem) = field(new, rows, key) {
-                look.add(&rules::SINK_FIELD, "output.key", key, problem);
-            }
+        let key = pipeline.output.as_ref().and_then(|output| output.key.as_ref());
+        if let Some((key, problem)) = key.and_then(|key| Some((key, field(new, rows, key).err()?))) {
+            look.add(&rules::SINK_FIELD, "output.key", key, problem);
         }
     }
     for (index, transform) in pipeline.transforms.iter().enumerate() {
@@ -94,10 +93,9 @@ impl Look<'_> {
             Ok(found) => found,
             Err(problem) => return self.add(&rules::SINK_FIELD, &key, &element, problem),
         };
-        if let Some(input) = input_kind(column, Some(&info.kind)) {
-            if let Err(problem) = converts(column, input) {
-                return self.add(&rules::SINK_CONVERSION, &key, &element, problem);
-            }
+        let unfit = input_kind(column, Some(&info.kind)).and_then(|input| converts(column, input).err());
+        if let Some(problem) = unfit {
+            return self.add(&rules::SINK_CONVERSION, &key, &element, problem);
         }
         let Ok((old_contract, old)) = field(self.old, message, path) else { return };
         let was = setup::sql_type(column, &old_contract, Slot(0));

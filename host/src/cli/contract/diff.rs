@@ -42,12 +42,11 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     let wanted = |name: &str| {
         args.message.as_deref().is_none_or(|message| name == message || name.starts_with(&format!("{message}.")))
     };
-    if let Some(message) = &args.message {
-        if !old.contains_key(message) && !new.contains_key(message) {
-            let near = crate::config::reader::nearest(message, old.keys().chain(new.keys()).map(String::as_str));
-            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-            return Err(Failure::configuration("contract.message", format!("neither version has {message}{near}")));
-        }
+    let unknown = args.message.as_ref().filter(|name| !old.contains_key(*name) && !new.contains_key(*name));
+    if let Some(message) = unknown {
+        let near = crate::config::reader::nearest(message, old.keys().chain(new.keys()).map(String::as_str));
+        let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        return Err(Failure::configuration("contract.message", format!("neither version has {message}{near}")));
     }
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).filter(|name| wanted(name)).collect();
     let (mut text, mut changes) = (String::new(), Vec::new());
