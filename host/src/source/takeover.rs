@@ -169,7 +169,8 @@ impl Worker<'_> {
                 store::begin(connection, owner, partition, resume.rows).await?.0
             }
         };
-        tracing::info!(%partition, epoch, rows_from = %resume.rows, outputs_from = %resume.outputs, "partition taken over");
+        let (rows_from, outputs_from) = (resume.rows, resume.outputs);
+        tracing::info!(%partition, epoch, %rows_from, %outputs_from, "partition taken over");
         Ok(Taken { partition, epoch, resume, establish })
     }
 
