@@ -343,7 +343,7 @@ impl Flow<'_> {
         while self.producer.flush(TICK).is_err() && Instant::now() < until {
             self.ledger.flush();
             self.show();
-            if self.stop.asked.swap(false, Ordering::AcqRel) {
+            if self.stop.asked.load(Ordering::Acquire) {
                 until = until.min(Instant::now() + STOP_PATIENCE);
             }
         }

@@ -3,8 +3,10 @@
 //! An event keeps its bytes as they stood in the file, so that a rejected one can be kept as it came. What cannot be cut properly
 //! (a line that is too long, a frame that ends early) is an item too, with what is wrong with it: nothing is skipped in silence.
 
+mod cut;
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -14,14 +16,12 @@ use prost_reflect::MessageDescriptor;
 use tollgate_producer::Violation;
 
 use super::columns::{Columns, Table};
+use cut::{BEGINNING, Counted, Line, Varint, strip_mark, trim_end};
 
 /// Bytes that a chunk gathers before it is handed over, if there is more to read at once.
 const CHUNK_BYTES: usize = 64 << 10;
 /// Chunks that wait: one in work, two to even out.
 const CHUNKS: usize = 3;
-/// What is kept of an event that is too long to be read: enough to recognise it.
-const BEGINNING: usize = 1_024;
-const READ_BUFFER: usize = 256 << 10;
 
 /// How events stand in an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -175,18 +175,10 @@ struct Reader {
     source: usize,
 }
 
-/// How a line ended.
-enum Line {
-    End,
-    Whole,
-    /// So many bytes; only the beginning is kept.
-    TooLong(u64),
-}
-
 impl Reader {
     fn read(&mut self, source: Source) -> Result<(), Stop> {
         let Source { name, format, delimiter, reader, .. } = source;
-        let mut input = Counted { inner: BufReader::with_capacity(READ_BUFFER, reader), position: 0 };
+        let mut input = Counted::new(reader);
         let before = self.chunk.position;
         let read = match format {
             Format::Ndjson => self.ndjson(&name, &mut input, before),
@@ -362,7 +354,7 @@ impl Reader {
 
     /// Hands the chunk over when it is large enough, or when the next read could wait: a slow pipe's events are not held back.
     fn breathe(&mut self, input: &Counted, before: u64) -> Result<(), Fault> {
-        if self.chunk.bytes.len() >= CHUNK_BYTES || input.inner.buffer().is_empty() {
+        if self.chunk.bytes.len() >= CHUNK_BYTES || input.is_empty() {
             self.chunk.position = before + input.position;
             self.hand_over().map_err(Fault::Stop)?;
         }
@@ -394,117 +386,6 @@ enum Fault {
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Fault {
         Fault::Io(error)
-    }
-}
-
-enum Varint {
-    End,
-    Length(u64),
-    /// The bytes that were read.
-    Broken(Vec<u8>),
-}
-
-/// Counts what is consumed.
-struct Counted {
-    inner: BufReader<Box<dyn Read + Send>>,
-    position: u64,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.position += read as u64;
-        Ok(read)
-    }
-}
-
-impl Counted {
-    fn fill(&mut self) -> io::Result<&[u8]> {
-        loop {
-            match self.inner.fill_buf() {
-                Ok(_) => return Ok(self.inner.buffer()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Appends the next line, its end included. Of one with more than `most` bytes, only a beginning.
-    fn line(&mut self, most: usize, out: &mut Vec<u8>) -> io::Result<Line> {
-        let begin = out.len();
-        let mut bytes = 0_u64;
-        loop {
-            let buffer = self.fill()?;
-            if buffer.is_empty() {
-                break;
-            }
-            let end = memchr::memchr(b'\n', buffer).map(|at| at + 1);
-            let part = &buffer[..end.unwrap_or(buffer.len())];
-            // One byte more than is allowed tells that there are too many; the line's own end does not count.
-            let room = most.saturating_add(2).saturating_sub(out.len() - begin);
-            out.extend_from_slice(&part[..part.len().min(room)]);
-            let used = part.len();
-            bytes += used as u64;
-            self.inner.consume(used);
-            self.position += used as u64;
-            if end.is_some() {
-                break;
-            }
-        }
-        if bytes == 0 {
-            return Ok(Line::End);
-        }
-        let ends = out.ends_with(b"\n") && out.len() - begin == usize::try_from(bytes).unwrap_or(usize::MAX);
-        let content = if ends { bytes - 1 } else { bytes };
-        if content > u64::try_from(most).unwrap_or(u64::MAX) {
-            out.truncate(begin + BEGINNING.min(out.len() - begin));
-            return Ok(Line::TooLong(content));
-        }
-        Ok(Line::Whole)
-    }
-
-    fn varint(&mut self) -> io::Result<Varint> {
-        let (mut value, mut read) = (0_u64, Vec::new());
-        loop {
-            let mut byte = [0];
-            if self.read_exactly_one(&mut byte)? {
-                read.push(byte[0]);
-                let shift = 7 * (read.len() - 1);
-                value |= u64::from(byte[0] & 0x7f) << shift;
-                // Nine groups of seven bits: longer lengths than any file has.
-                match (byte[0] & 0x80, read.len()) {
-                    (0, _) => return Ok(Varint::Length(value)),
-                    (_, 9) => return Ok(Varint::Broken(read)),
-                    _ => {}
-                }
-            } else {
-                return Ok(if read.is_empty() { Varint::End } else { Varint::Broken(read) });
-            }
-        }
-    }
-
-    fn read_exactly_one(&mut self, byte: &mut [u8; 1]) -> io::Result<bool> {
-        let Some(first) = self.fill()?.first().copied() else { return Ok(false) };
-        *byte = [first];
-        self.inner.consume(1);
-        self.position += 1;
-        Ok(true)
-    }
-}
-
-/// Without the byte order mark that some programs begin a file with.
-fn strip_mark(text: &mut Vec<u8>) {
-    if text.starts_with(b"\xef\xbb\xbf") {
-        text.drain(..3);
-    }
-}
-
-fn trim_end(text: &mut Vec<u8>) {
-    if text.ends_with(b"\n") {
-        text.pop();
-        if text.ends_with(b"\r") {
-            text.pop();
-        }
     }
 }
 

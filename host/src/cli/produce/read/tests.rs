@@ -22,12 +22,11 @@ fn message() -> MessageDescriptor {
     pool.get_message_by_name("t.v1.Event").unwrap()
 }
 
+/// Line, original, and payload or complaint.
+type Found = (u64, Vec<u8>, Result<Vec<u8>, String>);
+
 /// Everything that the thread hands over: items as (line, original, payload or code), and how it ended.
-fn read_all(
-    inputs: &[(&[u8], Format)],
-    most: usize,
-    skip: u64,
-) -> (Vec<(u64, Vec<u8>, Result<Vec<u8>, String>)>, Option<String>) {
+fn read_all(inputs: &[(&[u8], Format)], most: usize, skip: u64) -> (Vec<Found>, Option<String>) {
     let sources = inputs
         .iter()
         .map(|(bytes, format)| Source {
@@ -59,7 +58,7 @@ fn read_all(
     (items, ended)
 }
 
-fn codes(items: &[(u64, Vec<u8>, Result<Vec<u8>, String>)]) -> Vec<(u64, String)> {
+fn codes(items: &[Found]) -> Vec<(u64, String)> {
     let code = |payload: &Result<Vec<u8>, String>| match payload {
         Ok(_) => "ok".to_owned(),
         Err(violation) => violation.split(':').next().unwrap().to_owned(),
