@@ -1,0 +1,136 @@
+//! Bytes into lines and lengths, with bounds.
+
+use std::io::{self, BufRead as _, BufReader, Read};
+
+/// What is kept of an event that is too long to be read: enough to recognise it.
+pub const BEGINNING: usize = 1_024;
+const READ_BUFFER: usize = 256 << 10;
+
+/// How a line ended.
+pub enum Line {
+    End,
+    Whole,
+    /// So many bytes; only the beginning is kept.
+    TooLong(u64),
+}
+
+/// What a frame begins with.
+pub enum Varint {
+    End,
+    Length(u64),
+    /// The bytes that were read.
+    Broken(Vec<u8>),
+}
+
+/// Counts what is consumed.
+pub struct Counted {
+    inner: BufReader<Box<dyn Read + Send>>,
+    pub position: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Counted {
+    pub fn new(reader: Box<dyn Read + Send>) -> Counted {
+        Counted { inner: BufReader::with_capacity(READ_BUFFER, reader), position: 0 }
+    }
+
+    /// Nothing is buffered: the next read may wait.
+    pub fn is_empty(&self) -> bool {
+        self.inner.buffer().is_empty()
+    }
+
+    fn fill(&mut self) -> io::Result<&[u8]> {
+        loop {
+            match self.inner.fill_buf() {
+                Ok(_) => return Ok(self.inner.buffer()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Appends the next line, its end included. Of one with more than `most` bytes, only a beginning.
+    pub fn line(&mut self, most: usize, out: &mut Vec<u8>) -> io::Result<Line> {
+        let begin = out.len();
+        let mut bytes = 0_u64;
+        loop {
+            let buffer = self.fill()?;
+            if buffer.is_empty() {
+                break;
+            }
+            let end = memchr::memchr(b'\n', buffer).map(|at| at + 1);
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            // One byte more than is allowed tells that there are too many; the line's own end does not count.
+            let room = most.saturating_add(2).saturating_sub(out.len() - begin);
+            out.extend_from_slice(&part[..part.len().min(room)]);
+            let used = part.len();
+            bytes += used as u64;
+            self.inner.consume(used);
+            self.position += used as u64;
+            if end.is_some() {
+                break;
+            }
+        }
+        if bytes == 0 {
+            return Ok(Line::End);
+        }
+        let ends = out.ends_with(b"\n") && out.len() - begin == usize::try_from(bytes).unwrap_or(usize::MAX);
+        let content = if ends { bytes - 1 } else { bytes };
+        if content > u64::try_from(most).unwrap_or(u64::MAX) {
+            out.truncate(begin + BEGINNING.min(out.len() - begin));
+            return Ok(Line::TooLong(content));
+        }
+        Ok(Line::Whole)
+    }
+
+    pub fn varint(&mut self) -> io::Result<Varint> {
+        let (mut value, mut read) = (0_u64, Vec::new());
+        loop {
+            let mut byte = [0];
+            if self.read_exactly_one(&mut byte)? {
+                read.push(byte[0]);
+                let shift = 7 * (read.len() - 1);
+                value |= u64::from(byte[0] & 0x7f) << shift;
+                // Nine groups of seven bits: longer lengths than any file has.
+                match (byte[0] & 0x80, read.len()) {
+                    (0, _) => return Ok(Varint::Length(value)),
+                    (_, 9) => return Ok(Varint::Broken(read)),
+                    _ => {}
+                }
+            } else {
+                return Ok(if read.is_empty() { Varint::End } else { Varint::Broken(read) });
+            }
+        }
+    }
+
+    fn read_exactly_one(&mut self, byte: &mut [u8; 1]) -> io::Result<bool> {
+        let Some(first) = self.fill()?.first().copied() else { return Ok(false) };
+        *byte = [first];
+        self.inner.consume(1);
+        self.position += 1;
+        Ok(true)
+    }
+}
+
+/// Without the byte order mark that some programs begin a file with.
+pub fn strip_mark(text: &mut Vec<u8>) {
+    if text.starts_with(b"\xef\xbb\xbf") {
+        text.drain(..3);
+    }
+}
+
+pub fn trim_end(text: &mut Vec<u8>) {
+    if text.ends_with(b"\n") {
+        text.pop();
+        if text.ends_with(b"\r") {
+            text.pop();
+        }
+    }
+}
