@@ -99,9 +99,13 @@ fn list(args: &List) -> Result<Success, Failure> {
     let topic = &pipeline.dead_letter.topic;
     let result = json!({ "topic": topic, "total": total, "reasons": reasons, "groups": groups });
     let summary = match (total, &args.which.reason) {
+        (0, _) if args.which.reason.is_some() || args.which.since.is_some() => {
+            format!("no such dead letters in {topic}")
+        }
         (0, _) => format!("no dead letters in {topic}"),
         (1, _) => format!("1 dead letter in {topic}"),
         (_, Some(reason)) => format!("{} dead letters in {topic} for {reason}", thousands(total)),
+        (_, None) if reasons == 1 => format!("{} dead letters in {topic}, for one reason", thousands(total)),
         (_, None) => format!("{} dead letters in {topic}, for {reasons} reasons", thousands(total)),
     };
     let text = if total == 0 { summary.clone() } else { format!("{}\n{summary}", table(&groups)) };

@@ -81,14 +81,19 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &Contracts) -> R
         sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut connection).await.map_err(database)?;
     }
     create_topics(args, pipeline, &todo.topics).await?;
-    Ok(Success::new("created what was missing", result, text))
+    let summary = "created what was missing";
+    Ok(Success::new(summary, result, format!("{text}-- {summary}\n")))
 }
 
 fn describe(todo: &Todo, args: &Args) -> String {
     let mut text = String::new();
+    let replication = match args.replication {
+        -1 => "the broker's replication factor".to_owned(),
+        factor => format!("replication factor {factor}"),
+    };
     for topic in &todo.topics {
         // Writing to a String cannot fail.
-        _ = writeln!(text, "-- topic {topic}: {} partitions, replication factor {}", args.partitions, args.replication);
+        _ = writeln!(text, "-- topic {topic}: {} partitions, {replication}", args.partitions);
     }
     if let Some(statement) = &todo.table {
         _ = writeln!(text, "{statement}");
