@@ -20,6 +20,7 @@
 //!
 //! What cannot be mended from here (another owner's epoch, an offset that went back) ends the partition or the process.
 
+mod admit;
 mod bisect;
 pub mod commit;
 pub mod decide;
@@ -43,6 +44,7 @@ use crate::lane::decide::{Decided, Revision};
 use crate::limits;
 use crate::position::{Offset, Partition};
 use crate::progress::Resume;
+use crate::registry::ResolveError;
 use crate::sinks::dead_letter::Reason;
 use crate::sinks::kafka::{self, Producers};
 use crate::sinks::postgres::connect;
@@ -152,6 +154,8 @@ pub enum Error {
     Client(#[from] rdkafka::error::KafkaError),
     #[error(transparent)]
     Sandbox(#[from] RunError),
+    #[error("registry: {0}")]
+    Registry(ResolveError),
     /// A progress row did not match: another owner, or a commit of ours whose reply was lost.
     #[error("a progress row was not where this lane left it")]
     Guard,
@@ -182,6 +186,7 @@ impl Error {
                 tollgate_sandbox::Class::Transient => Class::Transient,
                 tollgate_sandbox::Class::Fatal => Class::Fatal,
             },
+            Error::Registry(error) => error.class(),
             Error::Fatal(_) => Class::Fatal,
         }
     }

@@ -36,6 +36,9 @@ pub const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// librdkafka's bound of `max.poll.interval.ms`.
 pub const MAX_POLL_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 
+/// `contract.accept_versions.header`: as in the articles.
+pub const VERSION_HEADER: &str = "schema-version";
+
 /// `contract.max_bytes`: Kafka's default `max.message.bytes`; what is larger was let in on purpose.
 pub const EVENT_BYTES: usize = 1 << 20;
 /// The largest `contract.max_bytes`: offsets in a batch's arena have 32 bits, and a batch holds many events.

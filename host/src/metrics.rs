@@ -73,7 +73,13 @@ pub struct Metrics {
     paused: Gauge,
     revision: Gauge,
     swaps: Family<SwapLabels, Counter>,
+    deprecated: Family<VersionLabels, Counter>,
     info: Family<InfoLabels, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabels {
+    version: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -115,6 +121,7 @@ impl Default for Metrics {
             paused: Gauge::default(),
             revision: Gauge::default(),
             swaps: Family::default(),
+            deprecated: Family::default(),
             info: Family::default(),
         };
         metrics.register(&mut registry);
@@ -136,6 +143,7 @@ impl Metrics {
         r.register("records_fetched", "Records taken from Kafka", self.fetched.clone());
         r.register_with_unit("fetched", "Values taken from Kafka", Unit::Bytes, self.fetched_bytes.clone());
         r.register("rows_affected", "Rows that PostgreSQL inserted, updated or deleted", self.rows.clone());
+        r.register("deprecated", "Events of deprecated versions", self.deprecated.clone());
         r.register("fuel_used", "Fuel that transforms used", self.fuel.clone());
         r.register(
             "backpressure_pauses",
@@ -212,6 +220,12 @@ impl Metrics {
 
     pub fn rows(&self, affected: u64) {
         self.rows.inc_by(affected);
+    }
+
+    /// Counts events of a deprecated version, and says whether they are the first.
+    pub fn deprecated(&self, version: &str, events: u64) -> bool {
+        // The configuration bounds the versions.
+        self.deprecated.get_or_create(&VersionLabels { version: version.to_owned() }).inc_by(events) == 0
     }
 
     pub fn fuel(&self, used: u64) {

@@ -178,6 +178,7 @@ fn exposed() -> Listed {
     metrics.batch(0, 1, Duration::ZERO);
     metrics.lag(Partition(0), NextOffset(0), NextOffset(1));
     metrics.swapped(true, 1);
+    metrics.deprecated("1", 1);
     metrics.describe("payments", "digest");
     let text = metrics.encode();
     let mut found = Listed::new();

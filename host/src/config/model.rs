@@ -1,10 +1,12 @@
 //! What a pipeline.yaml says, after every default is filled in and every value is checked. Plain data.
 
 use super::reader::Places;
+use crate::registry;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+use tollgate_contract::frame::Indexing;
 
 /// A whole pipeline.
 #[derive(Debug, Clone)]
@@ -204,6 +206,49 @@ pub struct Contract {
     pub tombstones: Tombstones,
     /// `max_bytes:` of a value.
     pub max_bytes: usize,
+    /// `registry:` values are frames, and this says what their ids mean.
+    pub registry: Option<Registry>,
+    /// `accept_versions:` without it a version is not looked at.
+    pub versions: Option<Versions>,
+}
+
+/// `contract.registry:` a schema registry with Confluent's API.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    /// `url:` one or several of the same registry.
+    pub urls: Vec<registry::Url>,
+    pub auth: registry::Auth,
+    pub tls: registry::Tls,
+    /// `cache:` folder that keeps schemas over restarts.
+    pub cache: Option<PathBuf>,
+    pub indexes: Indexing,
+}
+
+/// `contract.accept_versions:` the version gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versions {
+    pub by: VersionBy,
+    pub accept: Vec<String>,
+    /// Version → until when, or what to do. They pass, are counted, and warned of.
+    pub deprecated: BTreeMap<String, String>,
+    /// Version → what to do instead.
+    pub removed: BTreeMap<String, String>,
+}
+
+impl Versions {
+    /// What passes, for messages.
+    pub fn known(&self) -> String {
+        let versions = self.accept.iter().chain(self.deprecated.keys());
+        versions.map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Where a record says its version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionBy {
+    Header(String),
+    /// The id in its frame, in decimal.
+    SchemaId,
 }
 
 /// Where the message types come from.

@@ -1,5 +1,6 @@
 //! pipeline.yaml into a [`Pipeline`]: section by section, defaults from `limits.rs`, then what sections say about each other.
 
+mod contract;
 mod names;
 mod once;
 mod postgres;
@@ -56,7 +57,7 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     let mut shared = Shared::read(root);
     let name = root.need("pipeline", names::pipeline);
     let source = source::read(root, &mut shared, base);
-    let contract = root.need_table("contract", read_contract);
+    let contract = root.need_table("contract", |table| contract::read(table, base));
     let transforms = root.tables("transforms", read_transform);
     let output = root.table("output", read_output);
     let dead_letter = read_dead_letter(root, &mut shared);
@@ -99,43 +100,6 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
 /// The cores this process may use.
 fn default_lanes() -> usize {
     available_parallelism().map_or(1, usize::from).min(limits::LANES)
-}
-
-fn read_contract(table: &Table<'_>) -> Option<Contract> {
-    let protos = table.field("protos").map(|field| read_paths(&field));
-    let descriptor_set = table.field("descriptor_set").map(|field| field.scalar(path));
-    let schema = match (protos, descriptor_set) {
-        (Some(protos), None) => protos.map(Schema::Protos),
-        (None, Some(descriptor_set)) => descriptor_set.map(Schema::DescriptorSet),
-        (Some(_), Some(_)) => {
-            table.error("descriptor_set", "protos says already where the message types come from; keep one of the two");
-            None
-        }
-        (None, None) => {
-            table.error("protos", "required key is missing: protos (.proto files or a folder) or descriptor_set");
-            None
-        }
-    };
-    let message = table.need("message", names::message_type);
-    let encodings = [("auto", Encoding::Auto), ("protobuf", Encoding::Protobuf), ("json", Encoding::Json)];
-    let unknown_fields = [("allow", UnknownFields::Allow), ("reject", UnknownFields::Reject)];
-    let unknown_enums = [("reject", UnknownEnums::Reject), ("keep", UnknownEnums::Keep)];
-    let tombstones =
-        [("dead_letter", Tombstones::DeadLetter), ("drop", Tombstones::Drop), ("delete", Tombstones::Delete)];
-    let encoding = table.or("encoding", choice(&encodings), Encoding::Auto);
-    let unknown_fields = table.or("unknown_fields", choice(&unknown_fields), UnknownFields::Allow);
-    let unknown_enums = table.or("unknown_enums", choice(&unknown_enums), UnknownEnums::Reject);
-    let tombstones = table.or("tombstones", choice(&tombstones), Tombstones::DeadLetter);
-    let max_bytes = table.or("max_bytes", bytes_within(1, limits::EVENT_BYTES_MAX), limits::EVENT_BYTES);
-    Some(Contract {
-        schema: schema?,
-        message: message?,
-        encoding,
-        unknown_fields,
-        unknown_enums,
-        tombstones,
-        max_bytes,
-    })
 }
 
 /// One path or a list of them.

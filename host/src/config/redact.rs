@@ -2,8 +2,10 @@
 
 use super::model::*;
 use super::reader::{show_bytes, show_duration};
+use crate::registry::{Auth, Url};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
+use tollgate_contract::frame::Indexing;
 
 const MASK: &str = "***";
 
@@ -133,6 +135,42 @@ fn contract(contract: &Contract) -> Value {
             Tombstones::Delete => "delete",
         },
         "max_bytes": show_bytes(contract.max_bytes),
+        "registry": contract.registry.as_ref().map(registry),
+        "accept_versions": contract.versions.as_ref().map(versions),
+    })
+}
+
+fn registry(registry: &Registry) -> Value {
+    let (username, password, token) = match &registry.auth {
+        Auth::None => (None, None, None),
+        Auth::Basic { username, .. } => (Some(username), Some("***"), None),
+        Auth::Bearer(_) => (None, None, Some("***")),
+    };
+    json!({
+        "url": registry.urls.iter().map(Url::as_str).collect::<Vec<_>>().join(","),
+        "username": username,
+        "password": password,
+        "token": token,
+        "tls": { "ca": registry.tls.ca, "certificate": registry.tls.certificate, "key": registry.tls.key },
+        "cache": registry.cache,
+        "indexes": match registry.indexes {
+            Indexing::Required => "required",
+            Indexing::Optional => "optional",
+        },
+    })
+}
+
+fn versions(versions: &Versions) -> Value {
+    let (header, schema_ids) = match &versions.by {
+        VersionBy::Header(header) => (Some(header), false),
+        VersionBy::SchemaId => (None, true),
+    };
+    json!({
+        "header": header,
+        "schema_ids": schema_ids,
+        "accept": versions.accept,
+        "deprecated": versions.deprecated,
+        "removed": versions.removed,
     })
 }
 

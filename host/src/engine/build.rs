@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prost_reflect::MessageDescriptor;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer as _;
@@ -16,8 +17,9 @@ use super::{Shared, Waiting};
 use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{self, Pipeline, Schema};
 use crate::error::{Class, Failure};
-use crate::lane::decide::{Gate, Revision, TransformInfo};
+use crate::lane::decide::{Gate, Registry, Revision, TransformInfo};
 use crate::protos;
+use crate::registry::SchemaStore;
 use crate::sinks::dead_letter::hex;
 use crate::sinks::kafka::Sizes;
 use crate::sinks::postgres::connect;
@@ -45,18 +47,7 @@ pub fn contracts(pipeline: &Pipeline) -> Result<Contracts, Failure> {
     };
     let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
     let pool = protos::load(&paths).map_err(|error| bad(&error))?;
-    let policies = Policies {
-        unknown_fields: match pipeline.contract.unknown_fields {
-            config::UnknownFields::Allow => tollgate_contract::UnknownFields::Allow,
-            config::UnknownFields::Reject => tollgate_contract::UnknownFields::Reject,
-        },
-        unknown_enums: match pipeline.contract.unknown_enums {
-            config::UnknownEnums::Reject => tollgate_contract::UnknownEnums::Reject,
-            config::UnknownEnums::Keep => tollgate_contract::UnknownEnums::Keep,
-        },
-        max_bytes: pipeline.contract.max_bytes,
-        ..Policies::default()
-    };
+    let policies = policies(pipeline);
     let input = Contract::compile(&pool, &pipeline.contract.message, policies, &[]).map_err(|error| bad(&error))?;
     let named = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
     let message = named.unwrap_or(&pipeline.contract.message);
@@ -68,6 +59,40 @@ pub fn contracts(pipeline: &Pipeline) -> Result<Contracts, Failure> {
     });
     let output = Contract::compile(&pool, message, policies, &fields).map_err(|error| bad(&error))?;
     Ok(Contracts { input, output, output_key })
+}
+
+fn policies(pipeline: &Pipeline) -> Policies {
+    Policies {
+        unknown_fields: match pipeline.contract.unknown_fields {
+            config::UnknownFields::Allow => tollgate_contract::UnknownFields::Allow,
+            config::UnknownFields::Reject => tollgate_contract::UnknownFields::Reject,
+        },
+        unknown_enums: match pipeline.contract.unknown_enums {
+            config::UnknownEnums::Reject => tollgate_contract::UnknownEnums::Reject,
+            config::UnknownEnums::Keep => tollgate_contract::UnknownEnums::Keep,
+        },
+        max_bytes: pipeline.contract.max_bytes,
+        ..Policies::default()
+    }
+}
+
+/// The way to the schemas of a framed topic. Asks nobody yet.
+pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
+    let Some(registry) = &pipeline.contract.registry else { return Ok(None) };
+    let mut config = crate::registry::Config::new(registry.urls.clone());
+    config.auth = registry.auth.clone();
+    config.tls = registry.tls.clone();
+    config.cache_dir = registry.cache.clone();
+    if let Schema::Protos(paths) = &pipeline.contract.schema {
+        let folders = paths.iter().map(|path| pipeline.resolve(path)).filter(|path| path.is_dir());
+        config.import_roots = folders.collect();
+    }
+    let schemas = SchemaStore::new(config)
+        .map_err(|fault| Failure::configuration("contract.registry", format!("contract.registry: {fault}")))?;
+    let policies = policies(pipeline);
+    let compile =
+        move |message: &MessageDescriptor| Contract::compile(message.parent_pool(), message.full_name(), policies, &[]);
+    Ok(Some(Registry { schemas: Arc::new(schemas), indexes: registry.indexes, compile: Arc::new(compile) }))
 }
 
 /// The engine that transforms run on.
@@ -285,6 +310,7 @@ pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
 pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared, Failure> {
     waiting.waits_for("the components to be compiled");
     let Contracts { input, output, output_key } = contracts(&pipeline)?;
+    let registry = registry(&pipeline)?;
     let sandbox = sandbox(&pipeline)?;
     let revision = revision(&pipeline, (&input, &output), &sandbox, 0)
         .map_err(|message| Failure::configuration("transform.refused", message))?;
@@ -312,8 +338,17 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared,
     };
     let Targets { bytes: topic_bytes, compacted } = targets;
     let sizes = sizes(&topic_bytes);
-    let gate =
-        Gate { pipeline: Arc::clone(&pipeline), contract: input, output, output_key, table, topic_bytes, compacted };
+    let gate = Gate {
+        pipeline: Arc::clone(&pipeline),
+        contract_digest: hex(&input.digest()),
+        contract: input,
+        registry,
+        output,
+        output_key,
+        table,
+        topic_bytes,
+        compacted,
+    };
     let owner = super::owner(&pipeline);
     Ok(Shared::new(pipeline, gate, revision, sandbox, owner, sizes))
 }

@@ -80,7 +80,7 @@ impl Lane {
             .iter()
             .map(|index| (carried.batch.records[*index].partition, carried.batch.records[*index].offset))
             .collect();
-        self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, |record| {
+        self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, carried.time, |record| {
             coordinates.contains(&(record.partition, record.offset))
         });
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };

@@ -192,7 +192,7 @@ impl Lane {
         let wanted = |record: &Record| {
             partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).rows)
         };
-        self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, wanted);
+        self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, carried.time, wanted);
     }
 
     fn plan(&self, carried: &Carried<'_>, work: &[usize]) -> Plan {
@@ -362,6 +362,14 @@ impl Lane {
         }
         counts.extend([(("pass", ""), pass), (("delete", ""), delete), (("drop", ""), drop)]);
         metrics.verdicts(&counts);
+        if let Some(versions) = &self.shared.pipeline.contract.versions {
+            let counted = versions.deprecated.iter().zip(&self.decided.deprecated).filter(|(_, events)| **events > 0);
+            for ((version, note), events) in counted {
+                if metrics.deprecated(version, *events) {
+                    tracing::warn!(version, note, "events of a deprecated version come in");
+                }
+            }
+        }
         metrics.fuel(fuel);
         metrics.committed(&self.partitions.iter().map(|(p, o)| (*p, o.resume.rows)).collect::<Vec<_>>());
         self.shared.limit.count(self.decided.decisions.len(), dead);

@@ -3,14 +3,20 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tollgate_contract::frame::Indexing;
 use tollgate_contract::{Contract, Fields, Rejection, Slot};
-use tollgate_sandbox::{BatchMeta, Bytes, Chain, Events, Outcome, Output, Results, RunError};
+use tollgate_sandbox::{BatchMeta, Bytes, Chain, Events, Outcome, Output, Results};
+
+use super::Error;
+use super::admit::{Desk, Refused};
 
 use super::produce::key_text;
-use crate::config::{Encoding, Pipeline, Tombstones};
+use crate::config::Pipeline;
 use crate::limits;
 use crate::position::Partition;
+use crate::registry::{Compile, Resolver, SchemaStore};
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::postgres::table::{Misfit, RecordView, Table};
 use crate::sinks::postgres::{Mark, Rows, Staged};
@@ -20,6 +26,10 @@ use crate::source::batch::{Record, RecordBatch};
 pub struct Gate {
     pub pipeline: Arc<Pipeline>,
     pub contract: Contract,
+    /// Hex.
+    pub contract_digest: String,
+    /// What the ids in frames mean, where values are frames.
+    pub registry: Option<Registry>,
     /// What leaves the chain is checked against this; its slots are the table's fields, then the output key.
     pub output: Contract,
     pub output_key: Option<Slot>,
@@ -30,10 +40,25 @@ pub struct Gate {
     pub compacted: BTreeSet<String>,
 }
 
+/// The schemas of a framed topic.
+pub struct Registry {
+    pub schemas: Arc<SchemaStore>,
+    pub indexes: Indexing,
+    /// Makes contracts of the schemas' messages.
+    pub compile: Arc<Compile>,
+}
+
 impl Gate {
+    /// A lane's own way from a frame to its contract.
+    pub fn resolver(&self) -> Option<Resolver> {
+        let Registry { schemas, indexes, compile } = self.registry.as_ref()?;
+        let expected = self.contract.message().full_name().to_owned();
+        Some(Resolver::new(Arc::clone(schemas), *indexes, Some(expected), Arc::clone(compile)))
+    }
+
     /// Whether an event's row can be written as it comes in: the sinks want the same message type, and nothing about the
     /// output has to be known first.
-    fn stages(&self) -> bool {
+    pub(super) fn stages(&self) -> bool {
         self.contract.message() == self.output.message() && self.compacted.is_empty()
     }
 }
@@ -102,6 +127,10 @@ pub struct Decided {
     staged: Mark,
     json: Vec<u8>,
     used: usize,
+    /// Events of each deprecated version, in the configuration's order.
+    pub deprecated: Vec<u64>,
+    /// Of the lane; none where values are no frames.
+    resolver: Option<Resolver>,
 }
 
 /// An output, resolved: whose bytes, which key, which topic.
@@ -118,9 +147,11 @@ impl Decided {
         self.rows.clear();
         self.staged = self.rows.mark();
         self.used = 0;
+        self.deprecated.clear();
     }
 
-    /// Decides about the records of one partition, in offset order.
+    /// Decides about the records of one partition, in offset order. A guest is told one schema id, so the events of each are
+    /// a group; the decisions keep the records' order.
     pub fn partition(
         &mut self,
         gate: &Gate,
@@ -128,35 +159,55 @@ impl Decided {
         batch: &RecordBatch,
         records: &[usize],
         meta: &BatchMeta,
-    ) -> Result<(), RunError> {
-        let group = self.used;
-        self.used += 1;
-        if self.groups.len() < self.used {
-            self.groups.push(Group::default());
+    ) -> Result<(), Error> {
+        if gate.registry.is_some() && self.resolver.is_none() {
+            self.resolver = gate.resolver();
         }
-        let Group { events: shared, results } = &mut self.groups[group];
-        if Arc::get_mut(shared).is_none() {
-            // A store of the last batch still holds it; that one is freed with the store.
-            *shared = Arc::default();
-        }
-        let Some(events) = Arc::get_mut(shared) else { return Ok(()) };
-        events.clear();
         let first = self.decisions.len();
         let mut fields = Fields::new();
+        let mut open: Vec<(u32, usize, Events)> = Vec::new();
         for &index in records {
             let record = &batch.records[index];
-            let event = events.len();
-            let entry = Entry { gate, revision, batch, record };
-            let (verdict, staged) = match entry.admit(&mut self.json, &mut fields, events, &mut self.rows) {
-                Ok(staged) => (Verdict::Outputs(0..0), staged),
+            let entry = Entry { gate, revision, batch, record, time: meta.batch_time };
+            let mut desk = Desk {
+                json: &mut self.json,
+                fields: &mut fields,
+                rows: &mut self.rows,
+                resolver: self.resolver.as_mut(),
+                deprecated: &mut self.deprecated,
+            };
+            let (schema, admitted) = match entry.admit(&mut desk) {
+                Ok(admitted) => (admitted.schema, Ok(admitted)),
+                Err(Refused::Verdict(verdict)) => (0, Err(verdict)),
+                Err(Refused::Error(error)) => return Err(error),
+            };
+            let place = match open.iter().position(|(known, ..)| *known == schema) {
+                Some(place) => place,
+                None => {
+                    open.push((schema, self.used, self.open_group()));
+                    open.len() - 1
+                }
+            };
+            let (_, group, events) = &mut open[place];
+            let (group, event) = (*group, events.len());
+            let (verdict, staged) = match admitted {
+                Ok(admitted) => {
+                    entry.enter(admitted.payload(&self.json), events);
+                    (Verdict::Outputs(0..0), admitted.staged)
+                }
                 Err(verdict) => (verdict, None),
             };
             self.decisions.push(Decision { record: index, group, event, verdict, fuel: 0, staged });
         }
         self.staged = self.rows.mark();
-        revision.chain.run(meta, shared, results)?;
+        for (schema_id, group, events) in open {
+            let Group { events: shared, results } = &mut self.groups[group];
+            *shared = Arc::new(events);
+            revision.chain.run(&BatchMeta { schema_id, ..meta.clone() }, shared, results)?;
+        }
         for decision in &mut self.decisions[first..] {
             if decision.verdict == Verdict::Outputs(0..0) {
+                let results = &mut self.groups[decision.group].results;
                 decision.fuel = results.fuel[decision.event];
                 decision.verdict = settle(revision, &mut results.outcomes[decision.event]);
             }
@@ -164,9 +215,29 @@ impl Decided {
         Ok(())
     }
 
+    /// The next group's events, empty, with the memory of those before.
+    fn open_group(&mut self) -> Events {
+        if self.groups.len() == self.used {
+            self.groups.push(Group::default());
+        }
+        let shared = std::mem::take(&mut self.groups[self.used].events);
+        self.used += 1;
+        // A store of the last batch may still hold them; they are freed with it.
+        let mut events = Arc::try_unwrap(shared).unwrap_or_default();
+        events.clear();
+        events
+    }
+
     /// Writes the rows of every decision that still has outputs, and turns what does not fit into a dead letter.
     /// `wanted` says which records the table has not had yet.
-    pub fn rows(&mut self, gate: &Gate, revision: &Revision, batch: &RecordBatch, wanted: impl Fn(&Record) -> bool) {
+    pub fn rows(
+        &mut self,
+        gate: &Gate,
+        revision: &Revision,
+        batch: &RecordBatch,
+        time: i64,
+        wanted: impl Fn(&Record) -> bool,
+    ) {
         self.rows.truncate(self.staged);
         let mut fields = Fields::new();
         for decision in &mut self.decisions {
@@ -179,7 +250,7 @@ impl Decided {
                     range.clone().try_for_each(|output| {
                         let output = &group.results.outputs[index(output)];
                         let resolved = resolve(gate, revision, group, event, output)?;
-                        let entry = Entry { gate, revision, batch, record };
+                        let entry = Entry { gate, revision, batch, record, time };
                         if let Some(staged) =
                             staged.filter(|_| output.payload == Bytes::Input && output.headers.is_empty())
                         {
@@ -228,8 +299,11 @@ pub fn is_json(content_type: &[u8]) -> bool {
     essence == "application/json" || essence.ends_with("+json")
 }
 
-fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
-    Reason::new(stage, rejection.code.as_str(), rejection.message).field(rejection.field)
+pub(super) fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
+    let Rejection { code, field, message, violations } = rejection;
+    let mut reason = Reason::new(stage, code.as_str(), message).field(field);
+    reason.violations = violations;
+    reason
 }
 
 /// The chain's word on an event.
@@ -245,6 +319,7 @@ fn settle(revision: &Revision, outcome: &mut Outcome) -> Verdict {
             message: rejected.message,
             transform: name(rejected.transform),
             fuel_used: Some(rejected.fuel_used),
+            violations: Vec::new(),
         })),
         Outcome::Failed(failed) => Verdict::Dead(Box::new(Reason {
             code: Cow::Borrowed(failed.code.as_str()),
@@ -253,6 +328,7 @@ fn settle(revision: &Revision, outcome: &mut Outcome) -> Verdict {
             message: failed.message,
             transform: name(failed.transform),
             fuel_used: Some(failed.fuel_used),
+            violations: Vec::new(),
         })),
     }
 }
@@ -309,87 +385,21 @@ fn misfit(misfit: Misfit) -> Box<Reason> {
 }
 
 /// A record on its way: through the contract, and, output by output, into the table and the topic.
-struct Entry<'a> {
-    gate: &'a Gate,
-    revision: &'a Revision,
-    batch: &'a RecordBatch,
-    record: &'a Record,
+pub(super) struct Entry<'a> {
+    pub gate: &'a Gate,
+    pub revision: &'a Revision,
+    pub batch: &'a RecordBatch,
+    pub record: &'a Record,
+    /// Unix milliseconds: what rules call now.
+    pub time: i64,
 }
 
 impl<'a> Entry<'a> {
-    /// The contract stage: either the record becomes an event, or its verdict is known.
-    fn admit(
-        &self,
-        json: &mut Vec<u8>,
-        fields: &mut Fields<'static>,
-        events: &mut Events,
-        rows: &mut Rows,
-    ) -> Result<Option<Staged>, Verdict> {
-        let Entry { gate, batch, record, .. } = *self;
-        let Some(value) = batch.value(record) else {
-            return Err(match gate.pipeline.contract.tombstones {
-                Tombstones::Drop => Verdict::Dropped,
-                Tombstones::Delete => Verdict::Delete,
-                Tombstones::DeadLetter => Verdict::Dead(Reason::new(
-                    Stage::Contract,
-                    "tombstone",
-                    "the record has no value, and `contract.tombstones` does not say what that means",
-                )),
-            });
-        };
-        let message = gate.contract.message().full_name();
-        if let Some(named) = batch.header(record, "message-type")
-            && named != message.as_bytes()
-        {
-            let named = String::from_utf8_lossy(named);
-            let why = format!("the header message-type names {named}, the contract is {message}");
-            return Err(Verdict::Dead(Reason::new(Stage::Contract, "wrong-message-type", why)));
-        }
-        let is_json = match gate.pipeline.contract.encoding {
-            Encoding::Protobuf => false,
-            Encoding::Json => true,
-            Encoding::Auto => batch.header(record, "content-type").is_some_and(is_json),
-        };
-        let dead = |rejection| Verdict::Dead(refused(Stage::Contract, rejection));
-        json.clear();
-        let payload: &[u8] = if is_json {
-            gate.contract.transcode_json(value, json).map_err(dead)?;
-            json
-        } else {
-            value
-        };
-        let mut borrowed = std::mem::take(fields).recycle();
-        let admitted = self.check(payload, &mut borrowed, rows);
-        *fields = borrowed.recycle();
-        let staged = admitted.map_err(dead)?;
-        events.push(batch.key(record), Some(payload), record.offset.0, record.timestamp);
-        for (name, value) in batch.headers(record) {
-            events.headers.push(name, value);
-        }
-        events.headers.end_record();
-        Ok(staged)
+    pub(super) fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(u64::try_from(self.time).unwrap_or_default())
     }
 
-    /// Checks a payload that came in. Where the sinks want the same message type, the check that reads their fields is made
-    /// now, and the row written: most events pass the chain as they are, and are not read again.
-    fn check<'p>(
-        &self,
-        payload: &'p [u8],
-        fields: &mut Fields<'p>,
-        rows: &mut Rows,
-    ) -> Result<Option<Staged>, Rejection> {
-        if !self.gate.stages() {
-            return self.gate.contract.check(payload, fields).map(|()| None);
-        }
-        self.gate.output.check(payload, fields)?;
-        let header = |name: &str| self.batch.header(self.record, name);
-        let mut row = rows.begin();
-        // What does not fit its column is the event's fault only if the chain passes it: `write` says so then.
-        let written = self.gate.table.write(&self.gate.output, fields, &self.view(&header), &mut row);
-        Ok(written.ok().map(|()| row.stage()))
-    }
-
-    fn view(&self, header: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> RecordView<'a> {
+    pub(super) fn view(&self, header: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> RecordView<'a> {
         RecordView {
             topic: &self.gate.pipeline.source.topic,
             partition: self.record.partition.0,
@@ -407,7 +417,7 @@ impl<'a> Entry<'a> {
             self.has_key(output, None)?;
             return delete(self.gate, output.key, rows);
         };
-        self.gate.output.check(payload, fields).map_err(|rejection| {
+        self.gate.output.check_at(payload, fields, self.now()).map_err(|rejection| {
             let code = if self.revision.transforms.is_empty() { rejection.code.as_str() } else { "output-contract" };
             let mut reason = refused(Stage::Output, rejection);
             if code == "output-contract" {

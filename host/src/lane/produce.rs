@@ -1,7 +1,10 @@
 //! Step 1's Kafka side: a batch's outputs and dead letters, into the producer's queue.
 
 use rdkafka::message::OwnedHeaders;
+use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{Fields, Value};
+
+use super::admit;
 
 use super::decide::{Decided, Decision, Resolved, Verdict, is_json};
 use super::{Carried, Error};
@@ -107,6 +110,8 @@ impl Produce<'_> {
             offset: record.offset.0,
             timestamp: record.timestamp,
             contract: self.shared.gate.contract.message().full_name(),
+            contract_digest: &self.shared.gate.contract_digest,
+            schema: self.schema(record),
             digest: &self.carried.revision.digest,
             failed_at: self.carried.time,
         };
@@ -125,6 +130,15 @@ impl Produce<'_> {
         let (headers, _) = dead_letter::headers(&source, kept, reason, Some(&reference));
         let key = key.filter(|_| own);
         Ok(producer.send(Letter { topic, partition: None, key, value: Some(Reference::head(value)) }, headers)?)
+    }
+}
+
+impl Produce<'_> {
+    /// The schema that a record names.
+    fn schema(&self, record: &Record) -> Option<SchemaId> {
+        self.shared.gate.registry.as_ref()?;
+        let value = self.carried.batch.value(record)?;
+        admit::frame(self.carried.batch, record, value).ok().map(|frame| frame.schema)
     }
 }
 

@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 
 use rdkafka::message::OwnedHeaders;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tollgate_contract::Violation;
+use tollgate_contract::frame::SchemaId;
 
 use super::kafka::HeaderList;
 use crate::limits;
@@ -45,6 +48,8 @@ pub struct Reason {
     /// Name of the transform that rejected it or failed on it.
     pub transform: Option<String>,
     pub fuel_used: Option<u64>,
+    /// Every rule of the contract that the event breaks.
+    pub violations: Vec<Violation>,
 }
 
 impl Reason {
@@ -56,6 +61,7 @@ impl Reason {
             message: message.into(),
             transform: None,
             fuel_used: None,
+            violations: Vec::new(),
         })
     }
 
@@ -76,6 +82,13 @@ pub const CODES: &[&str] = &[
     "output-too-large",
     "output-key-missing",
     "unknown-route",
+    "frame-invalid",
+    "schema-unknown",
+    "schema-type",
+    "schema-unusable",
+    "version-missing",
+    "version-not-accepted",
+    "version-removed",
 ];
 
 /// What the letter is about: the source record, and what the pipeline is.
@@ -86,6 +99,10 @@ pub struct Source<'a> {
     pub offset: i64,
     pub timestamp: i64,
     pub contract: &'a str,
+    /// Hex.
+    pub contract_digest: &'a str,
+    /// The schema that the record names, where values are frames.
+    pub schema: Option<SchemaId>,
     pub digest: &'a str,
     /// Unix milliseconds: when this batch was taken.
     pub failed_at: i64,
@@ -120,12 +137,19 @@ pub fn headers<'a>(
         .text("tollgate.timestamp", &source.timestamp.to_string())
         .text("tollgate.pipeline", source.pipeline)
         .text("tollgate.contract", source.contract)
+        .text("tollgate.contract-digest", source.contract_digest)
         .text("tollgate.digest", source.digest)
         .text("tollgate.first-failed-at", &source.failed_at.to_string())
         .text("tollgate.attempt", "1")
         .text("tollgate.replay-count", "0");
     if !reason.field.is_empty() {
         list = list.text("tollgate.field", &bounded(&reason.field));
+    }
+    if let Some(schema) = source.schema {
+        list = list.text("tollgate.schema-id", &schema.to_string());
+    }
+    if let Some(first) = reason.violations.first() {
+        list = list.text("tollgate.rule", &bounded(&first.rule)).text("tollgate.violations", &violations(reason));
     }
     if !transform.is_empty() {
         list = list.text("tollgate.transform", transform);
@@ -140,6 +164,14 @@ pub fn headers<'a>(
             .text("tollgate.value-sha256", &reference.sha256);
     }
     (list.list.build(), list.bytes)
+}
+
+/// All violations as JSON. The contract bounds their number.
+fn violations(reason: &Reason) -> String {
+    let shown = reason.violations.iter().map(|Violation { rule, field, message, .. }| {
+        json!({ "rule": bounded(rule), "field": bounded(field), "message": bounded(message) })
+    });
+    Value::Array(shown.collect()).to_string()
 }
 
 /// Stands for a value that the dead letter topic cannot hold: the record stays in the source topic, under the

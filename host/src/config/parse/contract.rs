@@ -1,0 +1,133 @@
+//! `contract:` what an event must look like, and who says so.
+
+use super::super::model::*;
+use super::names;
+use super::read_paths;
+use crate::config::reader::{Complaint, Table, boolean, bytes_within, choice, path, secret, text};
+use crate::limits;
+use crate::registry::{Auth, Tls as RegistryTls, Url};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tollgate_contract::frame::Indexing;
+
+pub(super) fn read(table: &Table<'_>, base: &Path) -> Option<Contract> {
+    let protos = table.field("protos").map(|field| read_paths(&field));
+    let descriptor_set = table.field("descriptor_set").map(|field| field.scalar(path));
+    let schema = match (protos, descriptor_set) {
+        (Some(protos), None) => protos.map(Schema::Protos),
+        (None, Some(descriptor_set)) => descriptor_set.map(Schema::DescriptorSet),
+        (Some(_), Some(_)) => {
+            table.error("descriptor_set", "protos says already where the message types come from; keep one of the two");
+            None
+        }
+        (None, None) => {
+            table.error("protos", "required key is missing: protos (.proto files or a folder) or descriptor_set");
+            None
+        }
+    };
+    let message = table.need("message", names::message_type);
+    let encodings = [("auto", Encoding::Auto), ("protobuf", Encoding::Protobuf), ("json", Encoding::Json)];
+    let unknown_fields = [("allow", UnknownFields::Allow), ("reject", UnknownFields::Reject)];
+    let unknown_enums = [("reject", UnknownEnums::Reject), ("keep", UnknownEnums::Keep)];
+    let tombstones =
+        [("dead_letter", Tombstones::DeadLetter), ("drop", Tombstones::Drop), ("delete", Tombstones::Delete)];
+    let encoding = table.or("encoding", choice(&encodings), Encoding::Auto);
+    let unknown_fields = table.or("unknown_fields", choice(&unknown_fields), UnknownFields::Allow);
+    let unknown_enums = table.or("unknown_enums", choice(&unknown_enums), UnknownEnums::Reject);
+    let tombstones = table.or("tombstones", choice(&tombstones), Tombstones::DeadLetter);
+    let max_bytes = table.or("max_bytes", bytes_within(1, limits::EVENT_BYTES_MAX), limits::EVENT_BYTES);
+    let registry = table.table("registry", |table| read_registry(table, base));
+    let versions = table.table("accept_versions", read_versions);
+    if versions.as_ref().is_some_and(|versions| versions.by == VersionBy::SchemaId) && registry.is_none() {
+        table.error("accept_versions", "schema_ids need a registry: without one no record names a schema");
+    }
+    Some(Contract {
+        schema: schema?,
+        message: message?,
+        encoding,
+        unknown_fields,
+        unknown_enums,
+        tombstones,
+        max_bytes,
+        registry,
+        versions,
+    })
+}
+
+/// Relative paths start in the file's folder.
+fn read_registry(table: &Table<'_>, base: &Path) -> Option<Registry> {
+    let urls = table.need("url", registry_urls);
+    let (username, password) = (table.get("username", text), table.get("password", secret));
+    let token = table.get("token", secret);
+    let auth = match (username, password, token) {
+        (None, None, None) => Some(Auth::None),
+        (Some(username), Some(password), None) => Some(Auth::Basic { username, password }),
+        (None, None, Some(token)) => Some(Auth::Bearer(token)),
+        (Some(_), None, None) => {
+            table.error("username", "wants a password beside it");
+            None
+        }
+        (None, Some(_), None) => {
+            table.error("password", "wants a username beside it");
+            None
+        }
+        (_, _, Some(_)) => {
+            table.error("token", "is a login of its own; keep it, or username and password");
+            None
+        }
+    };
+    let file = |table: &Table<'_>, key: &str| table.get(key, path).map(|path| base.join(path));
+    let tls = table.table("tls", |tls| {
+        let (certificate, key) = (file(tls, "certificate"), file(tls, "key"));
+        if certificate.is_some() != key.is_some() {
+            let lone = if key.is_some() { "key" } else { "certificate" };
+            tls.error(lone, "a client's certificate needs both certificate and key");
+        }
+        Some(RegistryTls { ca: file(tls, "ca"), certificate, key })
+    });
+    let indexes = [("required", Indexing::Required), ("optional", Indexing::Optional)];
+    Some(Registry {
+        urls: urls?,
+        auth: auth?,
+        tls: tls.unwrap_or_default(),
+        cache: file(table, "cache"),
+        indexes: table.or("indexes", choice(&indexes), Indexing::Required),
+    })
+}
+
+/// Replicas of one registry, parted by commas.
+fn registry_urls(text: &str) -> Result<Vec<Url>, Complaint> {
+    text.split(',').map(|url| Url::parse(url).map_err(|fault| Complaint::hidden(fault.to_string()))).collect()
+}
+
+fn read_versions(table: &Table<'_>) -> Option<Versions> {
+    let header = table.get("header", names::header);
+    let by_id = table.or("schema_ids", boolean, false);
+    if by_id && header.is_some() {
+        table.error("header", "schema_ids says already where the version is; keep one of the two");
+    }
+    let notes = |key: &str| {
+        let read = |notes: &Table<'_>| {
+            let notes = notes.any().into_iter();
+            Some(notes.filter_map(|(version, field)| Some((version, field.scalar(text)?))).collect())
+        };
+        table.table(key, read).unwrap_or_default()
+    };
+    let (deprecated, removed): (BTreeMap<String, String>, BTreeMap<String, String>) =
+        (notes("deprecated"), notes("removed"));
+    let accept = table.list("accept", text);
+    if accept.is_empty() && deprecated.is_empty() {
+        table.error("accept", "names no version: nothing would pass");
+    }
+    for version in removed.keys() {
+        if accept.contains(version) || deprecated.contains_key(version) {
+            table.error("removed", format!("names {version}, which is accepted too"));
+        }
+    }
+    let by = if by_id {
+        VersionBy::SchemaId
+    } else {
+        VersionBy::Header(header.unwrap_or_else(|| limits::VERSION_HEADER.to_owned()))
+    };
+    Some(Versions { by, accept, deprecated, removed })
+}
