@@ -27,7 +27,7 @@ use suppress::Settings;
 use versions::{Against, Asked, Version};
 
 /// Says whether contracts are compatible with an earlier version of them. Exit code 0: they are; 1: they are not; 2: the
-/// check itself failed.
+/// check itself failed. For CI there are --output sarif (code scanning) and github (annotations) beside text and json.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What is checked: folders of .proto files, .proto files, descriptor sets, or pipeline files, which name their protos.

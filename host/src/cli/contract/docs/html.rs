@@ -12,7 +12,7 @@ pub fn render(page: &Page) -> String {
     // Writing to a String cannot fail.
     let _ = write!(
         body,
-        "<header><p class=\"eyebrow\">Contract</p><h1><span class=\"package\">{}{}</span>{}</h1>{}",
+        "<header><p class=\"eyebrow\">Contract</p><h1><span class=\"package\">{}{}</span><wbr>{}</h1>{}",
         escape(package),
         if package.is_empty() { "" } else { "." },
         escape(short),
