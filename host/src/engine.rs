@@ -115,7 +115,7 @@ pub async fn start(shared: Arc<Shared>, waiting: &Waiting) -> Result<Engine, Fai
             report(&ended, guarded(run));
         })?);
     }
-    let poll = Poll {
+    let mut poll = Poll {
         shared: Arc::clone(&shared),
         consumer: Arc::clone(&consumer),
         rebalances,
@@ -125,7 +125,11 @@ pub async fn start(shared: Arc<Shared>, waiting: &Waiting) -> Result<Engine, Fai
         said,
         state: State::default(),
     };
-    threads.push(spawn("poll", move || report(&ended_sender, guarded(|| ThreadEnded::Poll(poll.run()))))?);
+    threads.push(spawn("poll", move || {
+        report(&ended_sender, guarded(|| ThreadEnded::Poll(poll.run())));
+        // Only now: without its channels the others end too, and must not be taken for the cause.
+        drop(poll);
+    })?);
     Ok(Engine { shared, ended, threads, consumer: Some(consumer) })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -213,6 +213,21 @@ impl Client {
             });
         }
         Ok(offsets)
+    }
+
+    /// Sets an offset of a group without members, as an operator's tool would.
+    pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        self.consumer("read_committed", group).commit(&list, CommitMode::Sync).unwrap();
+    }
+
+    /// Forgets all offsets of a group without members.
+    pub fn delete_group(&self, group: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let admin = self.admin();
+        let deleted = runtime.block_on(admin.delete_groups(&[group], &AdminOptions::new())).unwrap();
+        deleted[0].as_ref().unwrap();
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod ring3 {
     mod edges;
+    mod halts;
     mod happy;
     mod identity;
     mod journey;

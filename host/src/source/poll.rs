@@ -93,8 +93,9 @@ struct Revoking {
 }
 
 impl Poll {
-    /// Runs until the process drains or must halt. The consumer is still open afterwards.
-    pub fn run(mut self) -> Ended {
+    /// Runs until the process drains or must halt. The consumer is still open afterwards, and so are the channels: the other
+    /// threads end with them, and what ended this one is to be told first.
+    pub fn run(&mut self) -> Ended {
         self.state.filling.resize_with(self.lanes.len(), Filling::default);
         let topic = self.shared.pipeline.source.topic.clone();
         if let Err(error) = self.consumer.subscribe(&[&topic]) {

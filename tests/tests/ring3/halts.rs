@@ -1,0 +1,54 @@
+//! Halts: each of docs/halts.md ends the process with exit code 1 and its own message, whatever order its threads end in.
+
+use serde_json::json;
+use tollgate_tests::case::Case;
+use tollgate_tests::events;
+use tollgate_tests::kafka::Record;
+use tollgate_tests::wait_for;
+
+/// A pipeline whose partition 0 is through up to offset 4, in four batches, and then something is done to it.
+fn halts(name: &str, spoil: impl Fn(&Case), message: &str) {
+    let case = Case::new(name).set("/delivery/batch", json!({ "max_events": 1 })).setup();
+    let record =
+        |id: usize| Record { partition: 0, ..Record::new("k", events::encode(&json!({ "id": id.to_string() }))) };
+    case.kafka.produce(&case.source(), &(0..4).map(record).collect::<Vec<_>>());
+    case.drain();
+    // The member has left; the broker notices in its own time.
+    wait_for("an empty group", || {
+        (case.kafka.committed(&case.name, &case.source(), 1).ok()? == [Some(4)]).then_some(())
+    });
+    spoil(&case);
+    // What ends first is a matter of chance.
+    for _ in 0..3 {
+        let engine = case.run();
+        let status = engine.wait();
+        assert_eq!(status.code(), Some(1), "{}", engine.log());
+        assert!(engine.log().contains(message), "{message:?} is not in\n{}", engine.log());
+    }
+}
+
+#[test]
+fn the_progress_row_is_gone() {
+    let spoil = |case: &Case| case.database.run("DELETE FROM tollgate.progress");
+    halts("no-row", spoil, "there is no progress row");
+}
+
+#[test]
+fn the_groups_offset_is_gone() {
+    halts("no-offset", |case| case.kafka.delete_group(&case.name), "has no committed offset");
+}
+
+#[test]
+fn somebody_moved_the_groups_offset() {
+    halts("moved", |case| case.kafka.commit(&case.name, &case.source(), 0, 1), "somebody moved it");
+}
+
+#[test]
+fn records_were_deleted_before_they_were_read() {
+    let spoil = |case: &Case| {
+        let record = Record { partition: 0, ..Record::new("k", events::encode(&json!({ "id": "late" }))) };
+        case.kafka.produce(&case.source(), &vec![record; 4]);
+        case.kafka.delete_before(&case.source(), 0, 6);
+    };
+    halts("deleted", spoil, "records were deleted before they were read");
+}
