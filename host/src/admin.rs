@@ -45,12 +45,16 @@ pub async fn serve(listen: &str, shared: Arc<Shared>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whoever may change what runs must be on this machine, wherever the server listens.
+/// Whoever may change what runs must be on this machine, wherever the server listens, and must not be a web page that its
+/// browser shows: only those send an origin.
 async fn loopback_only(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
-    if peer.ip().to_canonical().is_loopback() {
-        return next.run(request).await;
+    if !peer.ip().to_canonical().is_loopback() {
+        return (StatusCode::FORBIDDEN, "changes are taken from this machine only\n").into_response();
     }
-    (StatusCode::FORBIDDEN, "changes are taken from this machine only\n").into_response()
+    if request.headers().contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "changes are not taken from web pages\n").into_response();
+    }
+    next.run(request).await
 }
 
 /// 200 while both ends are connected and the group is joined, a spare member included; otherwise 503 and why.
@@ -75,7 +79,7 @@ pub fn status(shared: &Shared) -> Value {
     json!({
         "pipeline": shared.pipeline.name,
         "version": env!("CARGO_PKG_VERSION"),
-        "delivery": format!("{:?}", shared.pipeline.delivery.mode),
+        "delivery": shared.pipeline.delivery.mode.as_str(),
         "slot": shared.slot(),
         "owner": shared.owner.name,
         "revision": { "number": revision.number, "digest": revision.digest, "transforms": revision.transforms },

@@ -203,8 +203,8 @@ fn finish(format: Format, command: &str, result: Result<Success, Failure>) -> Ex
         }
     };
     match format {
-        Format::Json => print(&object.to_string()),
-        Format::Text | Format::Sarif | Format::Github if !text.is_empty() => print(&text),
+        Format::Json => print(&object.to_string(), code),
+        Format::Text | Format::Sarif | Format::Github if !text.is_empty() => print(&text, code),
         Format::Text | Format::Sarif | Format::Github => {}
     }
     exit(code)
@@ -214,16 +214,20 @@ fn exit(code: Exit) -> ExitCode {
     ExitCode::from(code as u8)
 }
 
-/// Writes a line to stdout. A reader that went away (`| head`) is no error.
-pub fn print(text: &str) {
+/// Writes a line to stdout, and ends the process where that cannot be done: a reader that went away (`| head`) changes nothing
+/// about how the verb ended; anything else, such as a full disk, is a failure of its own.
+pub fn print(text: &str, code: Exit) {
     let mut out = std::io::stdout().lock();
-    if out
-        .write_all(text.as_bytes())
-        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
-        .is_err()
-    {
-        std::process::exit(0);
+    let line = out.write_all(text.as_bytes()).and_then(|()| {
+        let end: &[u8] = if text.ends_with('\n') { b"" } else { b"\n" };
+        out.write_all(end)
+    });
+    let Err(error) = line.and_then(|()| out.flush()) else { return };
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(code as i32);
     }
+    complain(&format!("cannot write to stdout: {error}"));
+    std::process::exit(if matches!(code, Exit::Ok) { Exit::Failed } else { code } as i32);
 }
 
 fn complain(message: &str) {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::Success;
 use super::table::{Align, render, thousands};
 use crate::demo::{Options, Report, Running, Stage};
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 
 /// The embedded broker keeps 5 MB a partition; so many events never fill it.
 const EMBEDDED_EVENTS: u32 = 50_000;
@@ -110,7 +110,7 @@ async fn show(
         return Ok(Success::new(summary, result, text));
     }
     if !json {
-        super::print(&text);
+        super::print(&text, Exit::Ok);
     }
     tokio::select! {
         failure = running.go_on() => Err(failure),

@@ -494,6 +494,15 @@ pub enum DeliveryMode {
     AtLeastOnce,
 }
 
+impl DeliveryMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeliveryMode::EffectivelyOnce => "effectively_once",
+            DeliveryMode::AtLeastOnce => "at_least_once",
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub max_events: usize,

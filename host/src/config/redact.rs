@@ -30,10 +30,7 @@ impl Pipeline {
             "dead_letter": dead_letter(&self.dead_letter),
             "postgres": postgres(&self.postgres),
             "delivery": {
-                "mode": match self.delivery.mode {
-                    DeliveryMode::EffectivelyOnce => "effectively_once",
-                    DeliveryMode::AtLeastOnce => "at_least_once",
-                },
+                "mode": self.delivery.mode.as_str(),
                 "batch": {
                     "max_events": self.delivery.batch.max_events,
                     "max_bytes": show_bytes(self.delivery.batch.max_bytes),

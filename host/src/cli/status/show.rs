@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Known;
 use crate::cli::table::{Align, render, thousands};
-use crate::config::{DeliveryMode, Pipeline};
+use crate::config::Pipeline;
 
 /// Digits of a digest that a person compares.
 const DIGEST: usize = 12;
@@ -22,7 +22,7 @@ pub fn object(pipeline: &Pipeline, known: &Known) -> Value {
         unknown.into_iter().filter_map(|(source, why)| Some(json!({ "source": source, "why": why? }))).collect();
     json!({
         "pipeline": pipeline.name,
-        "delivery": mode(pipeline),
+        "delivery": pipeline.delivery.mode.as_str(),
         "running": known.process.is_ok(),
         "process": known.process.as_ref().ok(),
         "paused": paused(known),
@@ -53,7 +53,7 @@ pub fn text(pipeline: &Pipeline, known: &Known) -> String {
 }
 
 fn write_text(out: &mut String, pipeline: &Pipeline, known: &Known) -> std::fmt::Result {
-    writeln!(out, "{} ({})", summary(pipeline, known), mode(pipeline).replace('_', " "))?;
+    writeln!(out, "{} ({})", summary(pipeline, known), pipeline.delivery.mode.as_str().replace('_', " "))?;
     match &known.process {
         Ok(process) => write_process(out, process)?,
         Err(why) => writeln!(out, "{why}\nwhat follows is what PostgreSQL and Kafka know")?,
@@ -112,13 +112,6 @@ fn write_process(out: &mut String, process: &Value) -> std::fmt::Result {
         vec![text(&info["name"]), text(&info["version"]), short(&info["digest"]), text(&info["component"])]
     };
     write!(out, "\n{}", render(&header, &transforms.iter().map(row).collect::<Vec<_>>(), 64))
-}
-
-fn mode(pipeline: &Pipeline) -> &'static str {
-    match pipeline.delivery.mode {
-        DeliveryMode::EffectivelyOnce => "effectively_once",
-        DeliveryMode::AtLeastOnce => "at_least_once",
-    }
 }
 
 /// Why it stands still: PostgreSQL decides, the process may be a second behind.
