@@ -1,12 +1,14 @@
 //! What a pipeline.yaml says, after every default is filled in and every value is checked. Plain data.
 
+mod contract;
+
+pub use contract::*;
+
 use super::reader::Places;
-use crate::registry;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-use tollgate_contract::frame::Indexing;
 
 /// A whole pipeline.
 #[derive(Debug, Clone)]
@@ -192,102 +194,6 @@ pub enum SaslMechanism {
     Plain,
     ScramSha256,
     ScramSha512,
-}
-
-/// `contract:` what an event must look like.
-#[derive(Debug, Clone)]
-pub struct Contract {
-    pub schema: Schema,
-    /// `message:` full name of the message type.
-    pub message: String,
-    pub encoding: Encoding,
-    pub unknown_fields: UnknownFields,
-    pub unknown_enums: UnknownEnums,
-    pub tombstones: Tombstones,
-    /// `max_bytes:` of a value.
-    pub max_bytes: usize,
-    /// `registry:` values are frames, and this says what their ids mean.
-    pub registry: Option<Registry>,
-    /// `accept_versions:` without it a version is not looked at.
-    pub versions: Option<Versions>,
-}
-
-/// `contract.registry:` a schema registry with Confluent's API.
-#[derive(Debug, Clone)]
-pub struct Registry {
-    /// `url:` one or several of the same registry.
-    pub urls: Vec<registry::Url>,
-    pub auth: registry::Auth,
-    pub tls: registry::Tls,
-    /// `cache:` folder that keeps schemas over restarts.
-    pub cache: Option<PathBuf>,
-    pub indexes: Indexing,
-}
-
-/// `contract.accept_versions:` the version gate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versions {
-    pub by: VersionBy,
-    pub accept: Vec<String>,
-    /// Version → until when, or what to do. They pass, are counted, and warned of.
-    pub deprecated: BTreeMap<String, String>,
-    /// Version → what to do instead.
-    pub removed: BTreeMap<String, String>,
-}
-
-impl Versions {
-    /// What passes, for messages.
-    pub fn known(&self) -> String {
-        let versions = self.accept.iter().chain(self.deprecated.keys());
-        versions.map(String::as_str).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// Where a record says its version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VersionBy {
-    Header(String),
-    /// The id in its frame, in decimal.
-    SchemaId,
-}
-
-/// Where the message types come from.
-#[derive(Debug, Clone)]
-pub enum Schema {
-    /// `protos:` a folder, or files and folders.
-    Protos(Vec<PathBuf>),
-    /// `descriptor_set:` what `protoc --descriptor_set_out --include_imports` wrote.
-    DescriptorSet(PathBuf),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// By the header `content-type`: `application/json` is JSON, anything else Protobuf.
-    Auto,
-    Protobuf,
-    Json,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownFields {
-    Allow,
-    Reject,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownEnums {
-    Reject,
-    Keep,
-}
-
-/// What a record without a value means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tombstones {
-    DeadLetter,
-    /// Counted, no effect.
-    Drop,
-    /// Deletes the row whose key the record's key is; a tombstone goes to the output.
-    Delete,
 }
 
 /// One of `transforms:`, in chain order.
