@@ -82,15 +82,23 @@ fn of_pipeline(args: &Args, file: &Path) -> Result<Target, Failure> {
 /// A pipeline of which source and contract alone count: variables that only PostgreSQL's section names may be unset, and for a
 /// dry run those of the brokers.
 fn load(file: &Path, dry: bool) -> Result<Pipeline, ConfigErrors> {
-    Pipeline::load(file).or_else(|errors| {
+    Pipeline::load(file).or_else(|mut errors| {
         let unused = |path: &str| {
             let source = path.starts_with("source.brokers") || path.starts_with("source.security");
             path.starts_with("postgres.") || (dry && source)
         };
         if !errors.errors.iter().all(|error| unused(&error.path)) {
+            errors.errors.retain(|error| !unused(&error.path));
             return Err(errors);
         }
-        let stand_in = |name: &str| std::env::var(name).ok().or_else(|| Some("postgres://unset:1/unset".to_owned()));
+        // What nobody uses has to have the right form all the same.
+        let stand_in = |name: &str| {
+            let variable = format!("the variable {name} is not set");
+            let missed = errors.errors.iter().find(|error| error.message.contains(&variable));
+            let broker = missed.is_some_and(|error| error.path.starts_with("source."));
+            let value = if broker { "unset:9092" } else { "postgres://unset/unset" };
+            std::env::var(name).ok().or_else(|| Some(value.to_owned()))
+        };
         let text = reader::load_text(file)?;
         Pipeline::parse(file, &text, &stand_in).map_err(|_| errors)
     })
