@@ -27,7 +27,8 @@ fn prefixes_and_what_is_none() {
 
 #[test]
 fn index_arrays_of_every_form() {
-    let cases: &[(&[u8], Result<(Vec<u32>, usize), FrameFault>)] = &[
+    type Read = Result<(Vec<u32>, usize), FrameFault>;
+    let cases: &[(&[u8], Read)] = &[
         (&[0], Ok((vec![0], 0))),
         (&[0, 9, 9], Ok((vec![0], 2))),
         (&[2, 0, 9], Ok((vec![0], 1))),
