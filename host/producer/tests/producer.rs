@@ -102,6 +102,27 @@ fn nothing_invalid_reaches_the_broker() {
 }
 
 #[test]
+fn every_rule_that_an_event_breaks_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let proto = r#"syntax = "proto3"; package shop.v1; import "buf/validate/validate.proto";
+        message Item {
+            string id = 1 [(buf.validate.field).string.min_len = 3];
+            int64 total = 2 [(buf.validate.field).int64.gt = 0];
+        }"#;
+    std::fs::write(folder.path().join("item.proto"), proto).unwrap();
+    let rules = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    let mut compiler = protox::Compiler::new([folder.path(), &rules]).unwrap();
+    let pool = compiler.include_imports(true).open_file("item.proto").unwrap().descriptor_pool();
+    let contract = Contract::compile(&pool, "shop.v1.Item", Policies::default(), &[]).unwrap();
+    let gate = Gate::new(Route::new("items", contract).key("id")).unwrap();
+    let rejected = gate.check(&Event::json(br#"{"id": "a", "total": "-1"}"#)).unwrap_err();
+    let found: Vec<_> = rejected.violations.iter().map(|v| (&*v.code, v.rule.as_str(), v.field.as_str())).collect();
+    let code = "rule-violated";
+    assert_eq!(found, [(code, "string.min_len", "id"), (code, "int64.gt", "total")]);
+    assert!(gate.check(&Event::json(br#"{"id": "abc", "total": "1"}"#)).is_ok());
+}
+
+#[test]
 fn rejected_events_are_kept_where_the_configuration_says() {
     let cluster = broker(1);
     cluster.create_topic("orders.dead", 1, 1).unwrap();
