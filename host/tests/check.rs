@@ -360,8 +360,8 @@ fn components_are_held_to_the_types_they_were_built_for() {
     project.put("pipeline.yaml", &fs::read_to_string(source.join("pipeline.yaml")).unwrap());
     fs::create_dir_all(project.path().join("components")).unwrap();
     for name in ["payment-rules", "payment-risk"] {
-        let built = repository().join(format!("transforms/{name}/{name}.wasm"));
-        fs::copy(built, project.path().join(format!("components/{name}.wasm"))).unwrap();
+        let component = project.path().join(format!("components/{name}.wasm"));
+        tollgate::guests::build(&repository().join("transforms").join(name), Some(&component), false).unwrap();
     }
     project.commit("payments");
     let check = || project.run(&["check", "pipeline.yaml", "--against", "main"]);

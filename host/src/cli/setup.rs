@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long)]
     pub dry_run: bool,
     /// Partitions of topics that are created.
-    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
     /// Replication factor of topics that are created; -1 is the broker's default.
     #[arg(long, default_value_t = -1, value_name = "N", allow_hyphen_values = true)]

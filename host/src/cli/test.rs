@@ -117,8 +117,11 @@ fn describe(report: &Report, text: &mut String) {
             let _ = writeln!(text, "          {difference}");
         }
     }
-    let (highest, suggested) = (report.highest_fuel(), report.suggested_fuel());
-    let _ = writeln!(text, "  highest fuel {highest}; a limit of {suggested} leaves room, it is {}", report.fuel_limit);
+    let (highest, suggested, limit) = (report.highest_fuel(), report.suggested_fuel(), report.fuel_limit);
+    let _ = match highest {
+        0 => writeln!(text, "  no case shows how much fuel is enough; the limit is {limit}"),
+        _ => writeln!(text, "  highest fuel {highest}; a limit of {suggested} leaves room, it is {limit}"),
+    };
 }
 
 fn as_json(report: &Report) -> Value {

@@ -137,11 +137,10 @@ impl<'a> Entry<'a> {
         resolver: &mut Resolver,
         value: &'a [u8],
     ) -> Result<(SchemaId, Arc<Contract>, &'a [u8]), Refused> {
-        let poison = |code, message: String| Refused::from(Reason::new(Stage::Contract, code, message));
-        let frame =
-            frame(self.batch, self.record, value).map_err(|fault| poison("frame-invalid", fault.to_string()))?;
+        let frame = frame(self.batch, self.record, value)
+            .map_err(|fault| Reason::new(Stage::Contract, "frame-invalid", fault.to_string()))?;
         let (writer, payload) = resolver.resolve(&frame).map_err(|error| match (error.class(), error.reason()) {
-            (Class::Poison, Some(code)) => poison(code, error.to_string()),
+            (Class::Poison, Some(code)) => Reason::new(Stage::Contract, code, error.to_string()).into(),
             _ => Refused::Error(Error::Registry(error)),
         })?;
         let (written, wanted) = (writer.message().full_name(), self.gate.contract.message().full_name());
@@ -183,21 +182,22 @@ impl<'a> Entry<'a> {
         schema: Option<SchemaId>,
         deprecated: &mut Vec<u64>,
     ) -> Result<(), Box<Reason>> {
-        let refuse = |code, message| Err(Reason::new(Stage::Contract, code, message));
         let id;
         let version = match (&versions.by, schema) {
             (VersionBy::Header(name), _) => match self.batch.header(self.record, name) {
                 Some(value) => String::from_utf8_lossy(value),
                 None => {
-                    let known = versions.known();
-                    return refuse("version-missing", format!("there is no header {name}; accepted are {known}"));
+                    let message = format!("there is no header {name}; accepted are {}", versions.known());
+                    return Err(Reason::new(Stage::Contract, "version-missing", message));
                 }
             },
             (VersionBy::SchemaId, Some(schema)) => {
                 id = schema.to_string();
                 id.as_str().into()
             }
-            (VersionBy::SchemaId, None) => return refuse("version-missing", "the record names no schema".to_owned()),
+            (VersionBy::SchemaId, None) => {
+                return Err(Reason::new(Stage::Contract, "version-missing", "the record names no schema"));
+            }
         };
         if versions.accept.iter().any(|accepted| *accepted == version) {
             return Ok(());
@@ -207,13 +207,12 @@ impl<'a> Entry<'a> {
             deprecated[place] += 1;
             return Ok(());
         }
-        match versions.removed.get(&*version) {
-            Some(advice) => refuse("version-removed", format!("version {version} is no longer accepted: {advice}")),
-            None => {
-                let known = versions.known();
-                refuse("version-not-accepted", format!("version {version} is not accepted; accepted are {known}"))
-            }
+        if let Some(advice) = versions.removed.get(&*version) {
+            let message = format!("version {version} is no longer accepted: {advice}");
+            return Err(Reason::new(Stage::Contract, "version-removed", message));
         }
+        let message = format!("version {version} is not accepted; accepted are {}", versions.known());
+        Err(Reason::new(Stage::Contract, "version-not-accepted", message))
     }
 }
 

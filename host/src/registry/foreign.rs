@@ -1,4 +1,4 @@
-//! Frames that foreign serializers wrote (tests/cases/frames): each leads through the store to its message and its values.
+//! Frames that foreign serializers wrote (tests/frames): each leads through the store to its message and its values.
 
 use std::path::Path;
 
@@ -55,7 +55,7 @@ fn check_protobuf(place: &str, schema: &Schema, frame: &Frame<'_>, case: &Value)
 
 #[test]
 fn frames_of_foreign_serializers_lead_to_their_values() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/cases/frames");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/frames");
     let mut seen = (0, 0);
     for writer in ["confluent-kafka-python", "confluent-kafka-go", "kafkajs"] {
         let text = std::fs::read_to_string(folder.join(format!("{writer}.json"))).unwrap();

@@ -109,6 +109,11 @@ impl Poll {
             if let Some(message) = self.state.halted.take() {
                 return Ended::Halted(message);
             }
+            if self.shared.ends().is_some()
+                && let Some(reason) = self.shared.paused()
+            {
+                return Ended::Halted(format!("the drain cannot end, the pipeline is paused: {reason}"));
+            }
             if !self.shared.draining() && self.all_through() {
                 tracing::info!("everything that was in the topic is through");
                 self.shared.drain();
@@ -407,15 +412,29 @@ impl Poll {
         }
     }
 
+    /// Which partitions lack their next offset: the error itself does not say.
+    fn missing_offsets(&self) -> Option<String> {
+        let topic = &self.shared.pipeline.source.topic;
+        let lacking = self.state.tracked.iter().filter_map(|(partition, tracked)| {
+            let (low, high) = self.consumer.fetch_watermarks(topic, partition.0, limits::SEEK_TIMEOUT).ok()?;
+            let next = tracked.position.0;
+            (next < low || next > high)
+                .then(|| format!("partition {partition} goes on at {next}, the topic has {low} to {high}"))
+        });
+        let lacking: Vec<String> = lacking.collect();
+        (!lacking.is_empty()).then(|| lacking.join("; "))
+    }
+
     fn consumer_error(&mut self, error: &KafkaError) {
         let code = error.rdkafka_error_code();
         if is_fatal(error) {
             self.state.halted = Some(format!("the consumer cannot go on: {error}"));
         } else if code == Some(RDKafkaErrorCode::AutoOffsetReset) || code == Some(RDKafkaErrorCode::OffsetOutOfRange) {
             self.state.halted = Some(format!(
-                "the next offset is not in topic {} any more: {error}; records were deleted before they were read, and \
-                 only you can say that they may be skipped (docs/halts.md)",
-                self.shared.pipeline.source.topic
+                "the next offset is not in topic {} any more: {}; records were deleted before they were read, and only you \
+                 can say that they may be skipped (docs/halts.md)",
+                self.shared.pipeline.source.topic,
+                self.missing_offsets().unwrap_or_else(|| error.to_string())
             ));
         } else if code == Some(RDKafkaErrorCode::PollExceeded) {
             tracing::error!(%error, "this member did not poll in time and was put out of the group");

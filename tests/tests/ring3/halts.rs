@@ -50,5 +50,9 @@ fn records_were_deleted_before_they_were_read() {
         case.kafka.produce(&case.source(), &vec![record; 4]);
         case.kafka.delete_before(&case.source(), 0, 6);
     };
-    halts("deleted", spoil, "records were deleted before they were read");
+    halts(
+        "deleted",
+        spoil,
+        "partition 0 goes on at 4, the topic has 6 to 8; records were deleted before they were read",
+    );
 }

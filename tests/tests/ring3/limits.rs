@@ -59,6 +59,7 @@ fn too_many_dead_letters_pause_until_somebody_resumes() {
     let engine = case.run();
     let reason = paused(&engine);
     assert!(reason.contains("dead_letter.limit") && reason.contains("tollgate resume"), "{reason}");
+    assert!(reason.contains(" now for ") && reason.contains(&format!("{}/0/", case.source())), "{reason}");
     assert_eq!(engine.metric("tollgate_paused", ""), 1.0);
     assert_eq!(engine.get("/healthz").0, 200);
     let dead = case.kafka.read(&case.dead()).len();
@@ -69,6 +70,10 @@ fn too_many_dead_letters_pause_until_somebody_resumes() {
     assert_eq!(paused(&engine), reason);
     engine.ready();
     assert_eq!(case.kafka.read(&case.dead()).len(), dead);
+    // A job that drains is told instead of waiting for ever.
+    let drain = case.tollgate(&["run", "pipeline.yaml", "--drain"], &[]);
+    assert_eq!(drain.wait().code(), Some(1), "{}", drain.log());
+    assert!(drain.log().contains("the drain cannot end, the pipeline is paused"), "{}", drain.log());
     // A resume begins a new window: it may be crossed again, and each time some get through.
     let answer = case.tollgate(&["resume", "pipeline.yaml", "--output", "json"], &[]);
     assert!(answer.wait().success(), "{}", answer.log());
