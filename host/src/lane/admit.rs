@@ -7,7 +7,7 @@ use tollgate_contract::{Contract, Fields, Rejection};
 use tollgate_sandbox::Events;
 
 use super::Error;
-use super::decide::{Entry, Verdict, is_json, refused};
+use super::decide::{Entry, Verdict, instant, is_json, refused};
 use crate::config::{Encoding, Tombstones, VersionBy, Versions};
 use crate::error::Class;
 use crate::registry::Resolver;
@@ -161,7 +161,7 @@ impl<'a> Entry<'a> {
         fields: &mut Fields<'p>,
         rows: &mut Rows,
     ) -> Result<Option<Staged>, Rejection> {
-        let now = self.now();
+        let now = instant(self.time);
         let own = &self.gate.contract;
         let foreign = writer.filter(|writer| writer.digest() != own.digest());
         if foreign.is_some() || !self.gate.stages() {

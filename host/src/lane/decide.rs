@@ -395,10 +395,6 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn now(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(u64::try_from(self.time).unwrap_or_default())
-    }
-
     pub(super) fn view(&self, header: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> RecordView<'a> {
         RecordView {
             topic: &self.gate.pipeline.source.topic,
@@ -417,7 +413,7 @@ impl<'a> Entry<'a> {
             self.has_key(output, None)?;
             return delete(self.gate, output.key, rows);
         };
-        self.gate.output.check_at(payload, fields, self.now()).map_err(|rejection| {
+        self.gate.output.check_at(payload, fields, instant(self.time)).map_err(|rejection| {
             let code = if self.revision.transforms.is_empty() { rejection.code.as_str() } else { "output-contract" };
             let mut reason = refused(Stage::Output, rejection);
             if code == "output-contract" {
@@ -465,6 +461,11 @@ impl<'a> Entry<'a> {
         }
         Ok(())
     }
+}
+
+/// A batch's time, as the contract's rules want it.
+pub(super) fn instant(unix_ms: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or_default())
 }
 
 fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {

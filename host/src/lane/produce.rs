@@ -5,8 +5,7 @@ use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{Fields, Value};
 
 use super::admit;
-
-use super::decide::{Decided, Decision, Resolved, Verdict, is_json};
+use super::decide::{Decided, Decision, Resolved, Verdict, instant, is_json};
 use super::{Carried, Error};
 use crate::config::OutputPartition;
 use crate::engine::Shared;
@@ -49,7 +48,7 @@ impl Produce<'_> {
             let mut text = None;
             if let (Some(slot), Some(payload)) = (gate.output_key, output.payload) {
                 let mut fields = Fields::new();
-                if gate.output.check(payload, &mut fields).is_ok() {
+                if gate.output.check_at(payload, &mut fields, instant(self.carried.time)).is_ok() {
                     text = key_text(fields.get(slot));
                 }
             }
@@ -131,9 +130,7 @@ impl Produce<'_> {
         let key = key.filter(|_| own);
         Ok(producer.send(Letter { topic, partition: None, key, value: Some(Reference::head(value)) }, headers)?)
     }
-}
 
-impl Produce<'_> {
     /// The schema that a record names.
     fn schema(&self, record: &Record) -> Option<SchemaId> {
         self.shared.gate.registry.as_ref()?;

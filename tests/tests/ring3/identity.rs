@@ -121,6 +121,24 @@ fn versions_pass_are_counted_or_are_refused_by_name() {
 }
 
 #[test]
+fn a_rule_about_the_present_leaves_the_key_from_a_field_alone() {
+    let case = Case::new("clock");
+    let head = "package test.v1;\nimport \"buf/validate/validate.proto\";\nimport \"google/protobuf/timestamp.proto\";";
+    let placed = "google.protobuf.Timestamp placed = 9 [(buf.validate.field).timestamp.lt_now = true];";
+    let text =
+        events::PROTO.replace("package test.v1;", head).replace("int64 at = 7;", &format!("int64 at = 7; {placed}"));
+    fs::write(case.folder().join("events.proto"), text).unwrap();
+    let case = case.set("/output/key", json!("id")).setup();
+    // A second after the epoch, in field 9.
+    let past = [event("a"), vec![9 << 3 | 2, 2, 8, 1]].concat();
+    case.kafka.produce(&case.source(), &[Record::new("k", past)]);
+    case.drain();
+    assert_eq!(reasons(&case), [""; 0]);
+    let keys: Vec<_> = case.kafka.read(&case.output()).into_iter().map(|output| output.key).collect();
+    assert_eq!(keys, [Some(b"a".to_vec())]);
+}
+
+#[test]
 fn a_dead_letter_names_every_rule_that_the_event_breaks() {
     let case = Case::new("rules");
     let head = "package test.v1;\nimport \"buf/validate/validate.proto\";";
