@@ -82,7 +82,7 @@ pub fn status(shared: &Shared) -> Value {
         "delivery": shared.pipeline.delivery.mode.as_str(),
         "slot": shared.slot(),
         "owner": shared.owner.name,
-        "revision": { "number": revision.number, "digest": revision.digest, "transforms": revision.transforms },
+        "revision": { "number": revision.number, "digest": revision.digest, "transforms": revision.transforms().collect::<Vec<_>>() },
         "ready": shared.unready().is_empty(),
         "troubles": shared.unready(),
         "paused": shared.paused(),

@@ -24,6 +24,7 @@ mod admit;
 mod bisect;
 pub mod commit;
 pub mod decide;
+pub mod gate;
 pub mod hazards;
 mod produce;
 
@@ -40,7 +41,8 @@ use tollgate_sandbox::RunError;
 
 use crate::engine::Shared;
 use crate::error::Class;
-use crate::lane::decide::{Decided, Revision};
+use crate::lane::decide::Decided;
+use crate::lane::gate::Revision;
 use crate::limits;
 use crate::position::{Offset, Partition};
 use crate::progress::Resume;

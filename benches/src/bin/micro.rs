@@ -83,10 +83,11 @@ fn pipeline_of(options: &Options) -> anyhow::Result<Pipeline> {
 
 fn measure(options: &Options) -> anyhow::Result<Value> {
     let pipeline = pipeline_of(options)?;
-    let contracts = build::contracts(&pipeline).map_err(|failure| anyhow!(failure.message))?;
+    let all = build::contracts(&pipeline).map_err(|failure| anyhow!(failure.message))?;
+    let [contracts] = all.as_slice() else { bail!("the bench's pipeline holds one type of event") };
     let sandbox = build::sandbox(&pipeline).map_err(|failure| anyhow!(failure.message))?;
-    let revision = build::revision(&pipeline, (&contracts.input, &contracts.output), &sandbox, 0);
-    let chain = revision.map_err(|error| anyhow!(error))?.chain;
+    let revision = build::revision(&pipeline, all.iter().map(Contracts::both), &sandbox, 0);
+    let chain = revision.map_err(|error| anyhow!(error))?.chains.remove(0).chain;
     let mut recipe = Recipe::new(SEED);
     let start = FILL_EPOCH_MS..;
     let values: Vec<Vec<u8>> = start.take(EVENTS).map(|now| recipe.next(now).message().encode_to_vec()).collect();
@@ -96,7 +97,7 @@ fn measure(options: &Options) -> anyhow::Result<Value> {
     let (mut contract, mut wasm, mut native) = (Vec::new(), Vec::new(), Vec::new());
     let mut fuel = 0;
     for _ in 0..PASSES {
-        contract.push(timed(|| check_all(&contracts, &values))?);
+        contract.push(timed(|| check_all(contracts, &values))?);
         wasm.push(timed(|| {
             fuel = transform_all(&chain, &batches, invalid)?;
             Ok(())
@@ -109,7 +110,7 @@ fn measure(options: &Options) -> anyhow::Result<Value> {
     });
     if let Some(database) = &options.database {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let rows_per_s = runtime.block_on(sink(database, &pipeline, &contracts, &values))?;
+        let rows_per_s = runtime.block_on(sink(database, &pipeline, contracts, &values))?;
         told["sink"] = json!({"rows_per_s": rows_per_s});
     }
     Ok(told)
@@ -177,7 +178,7 @@ async fn sink(database: &str, pipeline: &Pipeline, contracts: &Contracts, values
     table::Table::connect(database).await?.reset().await?;
     let mut connection = PgConnection::connect(database).await?;
     let contract = &contracts.output;
-    let table = Table::check(&mut connection, &pipeline.postgres, contract).await?;
+    let table = Table::check(&mut connection, &pipeline.types[0].mapping, contract).await?;
     let header = |name: &str| (name == "schema-version").then_some(&b"1"[..]);
     let record = RecordView {
         topic: "payment-events",

@@ -73,8 +73,9 @@ impl Loaded {
         let mut names = select.message.clone();
         if names.is_empty() {
             for pipeline in &self.pipelines {
-                names.push(pipeline.contract.message.clone());
-                names.extend(pipeline.output.as_ref().and_then(|output| output.contract.clone()));
+                for kind in &pipeline.types {
+                    names.extend([kind.message.clone(), kind.emitted().to_owned()]);
+                }
             }
             names.sort();
             names.dedup();

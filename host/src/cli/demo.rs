@@ -161,6 +161,11 @@ fn text(args: &Args, stage: &Stage, report: &Report) -> String {
     out
 }
 
+fn message_types(pipeline: &crate::config::Pipeline) -> String {
+    let names: Vec<&str> = pipeline.types.iter().map(|kind| kind.message.as_str()).collect();
+    names.join(", ")
+}
+
 fn write_text(out: &mut String, args: &Args, stage: &Stage, report: &Report) -> std::fmt::Result {
     let pipeline = &stage.pipeline;
     let dead: u64 = report.dead_letters.iter().map(|group| group.count).sum();
@@ -178,7 +183,7 @@ fn write_text(out: &mut String, args: &Args, stage: &Stage, report: &Report) -> 
     };
     writeln!(out, "Kafka       {kafka}")?;
     writeln!(out, "PostgreSQL  {}{database}", report.postgres_version)?;
-    writeln!(out, "contract    {}", pipeline.contract.message)?;
+    writeln!(out, "contract    {}", message_types(pipeline))?;
     writeln!(out, "transforms  {chain}\n")?;
     writeln!(
         out,

@@ -205,7 +205,7 @@ async fn watch_files(shared: Arc<Shared>, reloads: mpsc::Sender<()>) {
 
 fn stamps(shared: &Shared) -> Vec<Option<(SystemTime, u64)>> {
     let pipeline = &shared.pipeline;
-    let components = pipeline.transforms.iter().map(|transform| pipeline.resolve(&transform.component));
+    let components = pipeline.transforms().map(|transform| pipeline.resolve(&transform.component));
     let files = components.chain([pipeline.file.clone()]);
     files
         .map(|file| {

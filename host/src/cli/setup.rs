@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use tollgate_contract::{Contract, Kind, Slot};
 
 use super::Success;
-use crate::config::{As, Column, From, Mode, Pipeline, RecordPart};
+use crate::config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart};
 use crate::engine::build::{self, Contracts};
 use crate::error::Failure;
 use crate::progress::schema;
@@ -35,7 +35,8 @@ pub struct Args {
 struct Todo {
     topics: Vec<String>,
     schema: bool,
-    table: Option<String>,
+    /// A statement for each.
+    tables: Vec<String>,
 }
 
 /// # Errors
@@ -51,7 +52,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
 }
 
 /// Looks at what is there, and creates what is not unless `args.dry_run`.
-pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &Contracts) -> Result<Success, Failure> {
+pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) -> Result<Success, Failure> {
     let until = Instant::now() + pipeline.start_deadline;
     let mut connection = build::postgres(pipeline, until).await?;
     let existing = build::kafka(pipeline, until)?;
@@ -59,15 +60,25 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &Contracts) -> R
     let mut topics: Vec<String> = build::topics(pipeline).into_iter().map(|(topic, _)| topic).collect();
     topics.retain(|topic| !existing.contains_key(topic));
     topics.dedup();
-    let there = table::describe(&mut connection, &pipeline.postgres.table).await.map_err(database)?;
-    let todo = Todo {
-        topics,
-        schema: !build::missing_schema(&mut connection).await.map_err(database)?.is_empty(),
-        table: there.is_none().then(|| create_table(pipeline, &contracts.output)),
-    };
+    let mut tables = Vec::new();
+    for (index, (kind, contracts)) in pipeline.types.iter().zip(contracts).enumerate() {
+        let mapping = &kind.mapping;
+        let known = pipeline.types[..index].iter().any(|other| other.mapping.table == mapping.table);
+        if !known && table::describe(&mut connection, &mapping.table).await.map_err(database)?.is_none() {
+            tables.push(create_table(mapping, &contracts.output));
+        }
+    }
+    let todo =
+        Todo { topics, schema: !build::missing_schema(&mut connection).await.map_err(database)?.is_empty(), tables };
     let text = describe(&todo, args);
-    let result = json!({ "topics": todo.topics, "schema": todo.schema, "table": todo.table, "dry_run": args.dry_run });
-    let nothing = todo.topics.is_empty() && !todo.schema && todo.table.is_none();
+    let mut result = json!({ "topics": todo.topics, "schema": todo.schema, "table": null, "dry_run": args.dry_run });
+    if let [table, more @ ..] = todo.tables.as_slice() {
+        result["table"] = json!(table);
+        if !more.is_empty() {
+            result["tables"] = json!(todo.tables);
+        }
+    }
+    let nothing = todo.topics.is_empty() && !todo.schema && todo.tables.is_empty();
     if nothing || args.dry_run {
         let summary = if nothing { "nothing is missing" } else { "nothing was changed" };
         return Ok(Success::new(summary, result, if nothing { summary.to_owned() } else { text }));
@@ -77,7 +88,7 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &Contracts) -> R
             .await
             .map_err(|error| Failure::failed("setup.schema", format!("PostgreSQL: {error}")))?;
     }
-    if let Some(statement) = &todo.table {
+    for statement in &todo.tables {
         sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut connection).await.map_err(database)?;
     }
     create_topics(args, pipeline, &todo.topics).await?;
@@ -95,7 +106,7 @@ fn describe(todo: &Todo, args: &Args) -> String {
         // Writing to a String cannot fail.
         _ = writeln!(text, "-- topic {topic}: {} partitions, {replication}", args.partitions);
     }
-    if let Some(statement) = &todo.table {
+    for statement in &todo.tables {
         _ = writeln!(text, "{statement}");
     }
     if todo.schema {
@@ -124,20 +135,19 @@ async fn create_topics(args: &Args, pipeline: &Pipeline, topics: &[String]) -> R
     if problems.is_empty() { Ok(()) } else { Err(refused(&problems.join("\n"))) }
 }
 
-/// The table that the mapping asks for.
-pub fn create_table(pipeline: &Pipeline, contract: &Contract) -> String {
-    let postgres = &pipeline.postgres;
+/// The table that a mapping asks for.
+pub fn create_table(mapping: &Mapping, contract: &Contract) -> String {
     let mut slot = 0;
     let mut lines: Vec<String> = Vec::new();
-    for column in &postgres.columns {
+    for column in &mapping.columns {
         let this = Slot(slot);
         slot += usize::from(matches!(column.from, From::Field(_)));
-        let null = if postgres.key.contains(&column.name) || column.mode == Mode::Add { " NOT NULL" } else { "" };
+        let null = if mapping.key.contains(&column.name) || column.mode == Mode::Add { " NOT NULL" } else { "" };
         lines.push(format!("    {} {}{null}", quote(&column.name), sql_type(column, contract, this)));
     }
-    let keys: Vec<String> = postgres.key.iter().map(|name| quote(name)).collect();
+    let keys: Vec<String> = mapping.key.iter().map(|name| quote(name)).collect();
     lines.push(format!("    PRIMARY KEY ({})", keys.join(", ")));
-    format!("CREATE TABLE {} (\n{}\n);", quoted_table(&postgres.table), lines.join(",\n"))
+    format!("CREATE TABLE {} (\n{}\n);", quoted_table(&mapping.table), lines.join(",\n"))
 }
 
 /// The type that holds every value of a column's source.

@@ -1,8 +1,10 @@
 //! What a pipeline.yaml says, after every default is filled in and every value is checked. Plain data.
 
 mod contract;
+mod event_type;
 
 pub use contract::*;
+pub use event_type::*;
 
 use super::reader::Places;
 use std::collections::BTreeMap;
@@ -21,8 +23,8 @@ pub struct Pipeline {
     pub base: PathBuf,
     pub source: Source,
     pub contract: Contract,
-    pub transforms: Vec<Transform>,
-    pub output: Option<Output>,
+    /// What the topic holds: at least one, in file order.
+    pub types: Vec<EventType>,
     pub dead_letter: DeadLetter,
     pub postgres: Postgres,
     pub delivery: Delivery,
@@ -267,12 +269,17 @@ pub struct DeadLetterLimit {
     pub within: Duration,
 }
 
-/// `postgres:` the target table, and where progress is kept.
+/// `postgres:` the server: the target tables, and where progress is kept.
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pub url: Secret,
     /// `tls_ca:` PEM file, its path starting in the file's folder already; how strict TLS is says the URL's `sslmode`.
     pub tls_ca: Option<PathBuf>,
+}
+
+/// The rest of `postgres:` a target table and how its columns are filled.
+#[derive(Debug, Clone)]
+pub struct Mapping {
     /// `table:` name or schema.name.
     pub table: TableName,
     /// `key:` columns of the primary key or of a unique index.

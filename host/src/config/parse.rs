@@ -63,7 +63,7 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     let dead_letter = read_dead_letter(root, &mut shared);
     let postgres = postgres::read(root, base);
     let longest_poll = source.as_ref().map_or(limits::MAX_POLL_INTERVAL, |source| source.max_poll_interval);
-    let largest_event = contract.as_ref().map_or(limits::EVENT_BYTES, |contract| contract.max_bytes);
+    let largest_event = contract.as_ref().map_or(limits::EVENT_BYTES, |(contract, _)| contract.max_bytes);
     let delivery = read_delivery(root, &mut shared, longest_poll, largest_event);
     let admin = root.table_or_empty("admin", read_admin);
     let lanes = root.or("lanes", within(1, limits::LANES), default_lanes());
@@ -72,16 +72,17 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     let start_deadline = root.or("start_deadline", deadline(), limits::START_DEADLINE);
     let backlog_from = shared.backpressure.from().unwrap_or("backpressure").to_owned();
     let letters_from = shared.dlq_topic.from().unwrap_or("dead_letter.topic").to_owned();
+    let ((contract, message), (postgres, mapping)) = (contract?, postgres?);
+    let only = EventType { name: String::new(), message, transforms, output, mapping };
     let pipeline = Pipeline {
         name: name?,
         file: file.to_owned(),
         base: base.to_owned(),
         source: source?,
-        contract: contract?,
-        transforms,
-        output,
+        contract,
+        types: vec![only],
         dead_letter: dead_letter?,
-        postgres: postgres?,
+        postgres,
         delivery: delivery?,
         retry: shared.retry.take().unwrap_or_else(template::default_retry),
         backpressure: shared.backpressure.take().unwrap_or_else(template::default_backpressure),
@@ -260,11 +261,15 @@ fn check_topics(root: &Table<'_>, pipeline: &Pipeline, letters_from: &str) {
     if letters == source {
         root.error_at(letters_from, format!("{letters} is the source's topic: the pipeline would feed itself"));
     }
-    let output = pipeline.output.iter().map(|output| ("output.topic".to_owned(), &output.topic));
-    let routes = pipeline.transforms.iter().enumerate().flat_map(|(index, transform)| {
-        transform.routes.iter().map(move |(name, topic)| (format!("transforms[{index}].routes.{name}"), topic))
+    let produced = pipeline.types.iter().flat_map(|kind| {
+        let output = kind.output.iter().map(|output| (kind.place("output.topic"), &output.topic));
+        let routes = kind.transforms.iter().enumerate().flat_map(move |(index, transform)| {
+            let place = move |route: &str| kind.place(&format!("transforms[{index}].routes.{route}"));
+            transform.routes.iter().map(move |(name, topic)| (place(name), topic))
+        });
+        output.chain(routes)
     });
-    for (place, topic) in output.chain(routes) {
+    for (place, topic) in produced {
         if topic == source {
             root.error_at(&place, format!("{topic} is the source's topic: the pipeline would feed itself"));
         } else if topic == letters {
@@ -278,12 +283,12 @@ fn check_tombstones(root: &Table<'_>, pipeline: &Pipeline) {
         return;
     }
     let place = "contract.tombstones";
-    if pipeline.postgres.key.len() != 1 {
-        let columns = pipeline.postgres.key.join(", ");
-        let message = format!("delete needs a key of one column, the record's key; postgres.key has {columns}");
+    if let Some(kind) = pipeline.types.iter().find(|kind| kind.mapping.key.len() != 1) {
+        let (columns, key) = (kind.mapping.key.join(", "), kind.place("postgres.key"));
+        let message = format!("delete needs a key of one column, the record's key; {key} has {columns}");
         root.error_at(place, message);
     }
-    if pipeline.postgres.only_if_newer.is_some() {
+    if pipeline.types.iter().any(|kind| kind.mapping.only_if_newer.is_some()) {
         // A row that is gone keeps no version: an older event would bring it back.
         let message = "delete does not go with only_if_newer: deletes need a tombstone column, which Tollgate does not have yet; \
                        use drop or dead_letter";

@@ -13,22 +13,12 @@ impl Pipeline {
     /// The configuration in the shape of the file, defaults filled in. Passwords, secret settings and URLs' passwords
     /// are masked; a transform's `config:` shows its `${…}` as the file has them.
     pub fn redacted_json(&self) -> Value {
-        json!({
+        let mut json = json!({
             "pipeline": self.name,
             "source": source(&self.source),
             "contract": contract(&self.contract),
-            "transforms": self.transforms.iter().map(transform).collect::<Vec<_>>(),
-            "output": self.output.as_ref().map(|output| json!({
-                "topic": output.topic,
-                "contract": output.contract,
-                "partition": match output.partition {
-                    OutputPartition::ByKey => "by_key",
-                    OutputPartition::Same => "same",
-                },
-                "key": output.key,
-            })),
             "dead_letter": dead_letter(&self.dead_letter),
-            "postgres": postgres(&self.postgres),
+            "postgres": { "url": self.postgres.url.masked_url(), "tls_ca": self.postgres.tls_ca },
             "delivery": {
                 "mode": self.delivery.mode.as_str(),
                 "batch": {
@@ -54,8 +44,27 @@ impl Pipeline {
             "lanes": self.lanes,
             "shutdown": time(self.shutdown),
             "start_deadline": time(self.start_deadline),
-        })
+        });
+        for kind in &self.types {
+            json["contract"]["message"] = json!(kind.message);
+            json["transforms"] = kind.transforms.iter().map(transform).collect();
+            json["output"] = kind.output.as_ref().map_or(Value::Null, output);
+            mapping(&kind.mapping, &mut json["postgres"]);
+        }
+        json
     }
+}
+
+fn output(output: &Output) -> Value {
+    json!({
+        "topic": output.topic,
+        "contract": output.contract,
+        "partition": match output.partition {
+            OutputPartition::ByKey => "by_key",
+            OutputPartition::Same => "same",
+        },
+        "key": output.key,
+    })
 }
 
 fn time(duration: Duration) -> String {
@@ -112,7 +121,6 @@ fn contract(contract: &Contract) -> Value {
     json!({
         "protos": protos,
         "descriptor_set": descriptor_set,
-        "message": contract.message,
         "encoding": match contract.encoding {
             Encoding::Auto => "auto",
             Encoding::Protobuf => "protobuf",
@@ -195,17 +203,14 @@ fn dead_letter(dead_letter: &DeadLetter) -> Value {
     json!({ "topic": dead_letter.topic, "limit": limit, "alert_depth": dead_letter.alert_depth })
 }
 
-fn postgres(postgres: &Postgres) -> Value {
+/// Adds the keys of a mapping to those of the server.
+fn mapping(mapping: &Mapping, postgres: &mut Value) {
     let columns: Map<String, Value> =
-        postgres.columns.iter().map(|column| (column.name.clone(), column_json(column))).collect();
-    json!({
-        "url": postgres.url.masked_url(),
-        "tls_ca": postgres.tls_ca,
-        "table": postgres.table.to_string(),
-        "key": postgres.key,
-        "columns": columns,
-        "only_if_newer": postgres.only_if_newer,
-    })
+        mapping.columns.iter().map(|column| (column.name.clone(), column_json(column))).collect();
+    postgres["table"] = json!(mapping.table.to_string());
+    postgres["key"] = json!(mapping.key);
+    postgres["columns"] = json!(columns);
+    postgres["only_if_newer"] = json!(mapping.only_if_newer);
 }
 
 fn column_json(column: &Column) -> Value {

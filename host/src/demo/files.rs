@@ -133,14 +133,14 @@ mod tests {
     fn the_file_is_a_pipeline_with_and_without_components() {
         let url = "postgres://postgres:pa$${ss}word@127.0.0.1:5432/postgres";
         let pipeline = written(&Components::default(), url);
-        assert!(pipeline.transforms.is_empty());
-        assert_eq!(pipeline.postgres.columns.len(), 7);
+        assert_eq!(pipeline.transforms().count(), 0);
+        assert_eq!(pipeline.types[0].mapping.columns.len(), 7);
         assert_eq!(pipeline.source.brokers, "127.0.0.1:1,127.0.0.1:2");
         let both = Components { rules: Some("/a/rules.wasm".into()), risk: Some("/a/risk.wasm".into()) };
         let pipeline = written(&both, url);
-        assert_eq!(pipeline.transforms.len(), 2);
-        assert_eq!(pipeline.postgres.columns.len(), 9);
-        assert_eq!(pipeline.output.unwrap().contract.as_deref(), Some("payments.v1.RatedPayment"));
+        assert_eq!(pipeline.transforms().count(), 2);
+        assert_eq!(pipeline.types[0].mapping.columns.len(), 9);
+        assert_eq!(pipeline.types[0].output.as_ref().unwrap().contract.as_deref(), Some("payments.v1.RatedPayment"));
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl Running {
         let dead_letters = tokio::task::block_in_place(|| groups(&stage.pipeline, None, None, &ProgressBar::hidden()))?;
         let transforms = self.engine.as_ref().map(|engine| {
             let revision = engine.shared.revision.load();
-            revision.transforms.iter().map(|info| (info.name.clone(), info.version.clone())).collect()
+            revision.transforms().map(|info| (info.name.clone(), info.version.clone())).collect()
         });
         Ok(Report {
             events: u64::from(options.events),

@@ -10,14 +10,14 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer as _;
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
-use tollgate_contract::{Contract, FieldPath, Policies, Slot};
+use tollgate_contract::{CompileError, Contract, FieldPath, Policies, Slot};
 use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
 
 use super::{Shared, Waiting};
 use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{self, Pipeline, Schema};
 use crate::error::{Class, Failure};
-use crate::lane::decide::{Gate, Registry, Revision, TransformInfo};
+use crate::lane::gate::{EventType, Gate, Registry, Revision, TransformInfo, TypeChain};
 use crate::protos;
 use crate::registry::SchemaStore;
 use crate::sinks::dead_letter::hex;
@@ -31,15 +31,22 @@ const CALL: Duration = Duration::from_secs(10);
 /// One question to Kafka; librdkafka goes on connecting between two, so a short one loses nothing and is soon told of.
 const ASK: Duration = Duration::from_secs(2);
 
-/// Both contracts of a pipeline: what comes in, and what leaves the chain.
+/// Both contracts of a type: what comes in, and what leaves the chain.
 pub struct Contracts {
     pub input: Contract,
     pub output: Contract,
     pub output_key: Option<Slot>,
 }
 
-/// Compiles the contracts. Reads files, no network.
-pub fn contracts(pipeline: &Pipeline) -> Result<Contracts, Failure> {
+impl Contracts {
+    /// In, and out.
+    pub fn both(&self) -> (&Contract, &Contract) {
+        (&self.input, &self.output)
+    }
+}
+
+/// Compiles the contracts, type by type. Reads files, no network.
+pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
     let paths = match &pipeline.contract.schema {
         Schema::Protos(paths) => paths.clone(),
@@ -48,17 +55,19 @@ pub fn contracts(pipeline: &Pipeline) -> Result<Contracts, Failure> {
     let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
     let pool = protos::load(&paths).map_err(|error| bad(&error))?;
     let policies = policies(pipeline);
-    let input = Contract::compile(&pool, &pipeline.contract.message, policies, &[]).map_err(|error| bad(&error))?;
-    let named = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
-    let message = named.unwrap_or(&pipeline.contract.message);
-    let mut fields = table::fields(&pipeline.postgres);
-    let key = pipeline.output.as_ref().and_then(|output| output.key.as_ref());
-    let output_key = key.map(|path| {
-        fields.push(FieldPath::new(path));
-        Slot(fields.len() - 1)
-    });
-    let output = Contract::compile(&pool, message, policies, &fields).map_err(|error| bad(&error))?;
-    Ok(Contracts { input, output, output_key })
+    let compile = |kind: &config::EventType| {
+        let input = Contract::compile(&pool, &kind.message, policies, &[])?;
+        let mut fields = table::fields(&kind.mapping);
+        let key = kind.output.as_ref().and_then(|output| output.key.as_ref());
+        let output_key = key.map(|path| {
+            fields.push(FieldPath::new(path));
+            Slot(fields.len() - 1)
+        });
+        let output = Contract::compile(&pool, kind.emitted(), policies, &fields)?;
+        Ok(Contracts { input, output, output_key })
+    };
+    let compiled: Result<_, CompileError> = pipeline.types.iter().map(compile).collect();
+    compiled.map_err(|error| bad(&error))
 }
 
 fn policies(pipeline: &Pipeline) -> Policies {
@@ -97,26 +106,49 @@ pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
 
 /// The engine that transforms run on.
 pub fn sandbox(pipeline: &Pipeline) -> Result<Sandbox, Failure> {
-    let settings =
-        Settings { lanes: pipeline.lanes, transforms: pipeline.transforms.len().max(1), ..Settings::default() };
+    // A lane runs one chain at a time, but the pool's places remember their component: one for each of every chain.
+    let transforms = pipeline.transforms().count().max(1);
+    let settings = Settings { lanes: pipeline.lanes, transforms, ..Settings::default() };
     Sandbox::new(settings).map_err(|error| Failure::environment("sandbox.engine", error))
 }
 
-/// Loads, checks and compiles the components of a chain. `number` counts the swaps.
-pub fn revision(
+/// Loads, checks and compiles the components of every chain. `contracts`: those of each type that go in and come out.
+/// `number` counts the swaps.
+pub fn revision<'c>(
     pipeline: &Pipeline,
-    contracts: (&Contract, &Contract),
+    contracts: impl Iterator<Item = (&'c Contract, &'c Contract)>,
     sandbox: &Sandbox,
     number: u64,
 ) -> Result<Revision, String> {
-    let (input, output) = contracts;
+    let mut digest = Sha256::new();
+    let chains = pipeline.types.iter().zip(contracts).map(|(kind, (input, output))| {
+        if !kind.name.is_empty() {
+            digest.update(u64::try_from(kind.name.len()).unwrap_or_default().to_be_bytes());
+            digest.update(&kind.name);
+        }
+        digest.update(input.digest());
+        digest.update(output.digest());
+        chain(pipeline, kind, output, sandbox, &mut digest).map_err(|message| match kind.name.as_str() {
+            "" => message,
+            name => format!("type {name}: {message}"),
+        })
+    });
+    let chains = chains.collect::<Result<Vec<_>, _>>()?;
+    Ok(Revision { number, digest: hex(&digest.finalize()), chains })
+}
+
+/// The chain of a type; what decides about its verdicts is added to the digest.
+fn chain(
+    pipeline: &Pipeline,
+    kind: &config::EventType,
+    output: &Contract,
+    sandbox: &Sandbox,
+    digest: &mut Sha256,
+) -> Result<TypeChain, String> {
     let mut transforms = Vec::new();
     let mut infos = Vec::new();
-    let mut digest = Sha256::new();
-    digest.update(input.digest());
-    digest.update(output.digest());
-    let mut message = input.message().full_name().to_owned();
-    for spec in &pipeline.transforms {
+    let mut message = kind.message.clone();
+    for spec in &kind.transforms {
         let path = pipeline.resolve(&spec.component);
         let shown = path.display();
         let bytes = std::fs::read(&path).map_err(|error| format!("cannot read component {shown}: {error}"))?;
@@ -133,6 +165,7 @@ pub fn revision(
         }
         digest.update(transform.revision_digest().as_bytes());
         infos.push(TransformInfo {
+            event_type: kind.name.clone(),
             name: manifest.name.clone(),
             version: manifest.version.clone(),
             component: spec.component.display().to_string(),
@@ -147,7 +180,7 @@ pub fn revision(
             output.message().full_name()
         ));
     }
-    Ok(Revision { number, digest: hex(&digest.finalize()), chain: Chain::new(transforms), transforms: infos })
+    Ok(TypeChain { chain: Chain::new(transforms), transforms: infos })
 }
 
 pub fn ceiling(ceiling: &config::Ceiling) -> LimitsSpec {
@@ -167,8 +200,9 @@ pub fn topics(pipeline: &Pipeline) -> Vec<(String, &'static str)> {
         (pipeline.source.topic.clone(), "source.topic"),
         (pipeline.dead_letter.topic.clone(), "dead_letter.topic"),
     ];
-    topics.extend(pipeline.output.iter().map(|output| (output.topic.clone(), "output.topic")));
-    let routes = pipeline.transforms.iter().flat_map(|transform| transform.routes.values());
+    let outputs = pipeline.types.iter().filter_map(|kind| kind.output.as_ref());
+    topics.extend(outputs.map(|output| (output.topic.clone(), "output.topic")));
+    let routes = pipeline.transforms().flat_map(|transform| transform.routes.values());
     topics.extend(routes.map(|topic| (topic.clone(), "a transform's route")));
     topics
 }
@@ -309,10 +343,10 @@ pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
 /// Everything, for a run: all that is missing is named at once.
 pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared, Failure> {
     waiting.waits_for("the components to be compiled");
-    let Contracts { input, output, output_key } = contracts(&pipeline)?;
+    let contracts = contracts(&pipeline)?;
     let registry = registry(&pipeline)?;
     let sandbox = sandbox(&pipeline)?;
-    let revision = revision(&pipeline, (&input, &output), &sandbox, 0)
+    let revision = revision(&pipeline, contracts.iter().map(Contracts::both), &sandbox, 0)
         .map_err(|message| Failure::configuration("transform.refused", message))?;
     waiting.waits_for(format!("PostgreSQL at {}", pipeline.postgres.url.masked_url()));
     let mut connection = postgres(&pipeline, waiting.until()).await?;
@@ -322,35 +356,55 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared,
     problems.extend(too_few_partitions(&pipeline, &existing));
     waiting.waits_for("Kafka to tell the topics' settings");
     let targets = targets(&pipeline).await?;
-    waiting.waits_for(format!("PostgreSQL to describe its tables, {} among them", pipeline.postgres.table));
+    let tables: Vec<String> = pipeline.types.iter().map(|kind| kind.mapping.table.to_string()).collect();
+    waiting.waits_for(format!("PostgreSQL to describe its tables, {} among them", tables.join(", ")));
     problems.extend(compacted_letters(&pipeline, &targets));
     problems.extend(missing_schema(&mut connection).await.map_err(database)?);
-    let table = match Table::check(&mut connection, &pipeline.postgres, &output).await {
-        Ok(table) => Some(table),
-        Err(table::Error::Unfit(reasons)) => {
-            problems.extend(reasons);
-            None
+    let mut checked = Vec::new();
+    for (kind, contracts) in pipeline.types.iter().zip(&contracts) {
+        match Table::check(&mut connection, &kind.mapping, &contracts.output).await {
+            Ok(table) => checked.push(table),
+            Err(table::Error::Unfit(reasons)) => problems.extend(reasons),
+            Err(table::Error::Postgres(error)) => return Err(database(error)),
         }
-        Err(table::Error::Postgres(error)) => return Err(database(error)),
-    };
-    let Some(table) = table.filter(|_| problems.is_empty()) else {
+    }
+    if !problems.is_empty() {
         return Err(Failure::configuration("environment.incomplete", problems.join("\n")));
-    };
+    }
     let Targets { bytes: topic_bytes, compacted } = targets;
     let sizes = sizes(&topic_bytes);
-    let gate = Gate {
-        pipeline: Arc::clone(&pipeline),
-        contract_digest: hex(&input.digest()),
-        contract: input,
-        registry,
-        output,
-        output_key,
-        table,
-        topic_bytes,
-        compacted,
-    };
+    let (types, tables) = types(&pipeline, contracts, checked, &compacted);
+    let gate = Gate { pipeline: Arc::clone(&pipeline), types, tables, registry, topic_bytes, compacted };
     let owner = super::owner(&pipeline);
     Ok(Shared::new(pipeline, gate, revision, sandbox, owner, sizes))
+}
+
+/// The types with their tables, and the first type of each table.
+fn types(
+    pipeline: &Pipeline,
+    contracts: Vec<Contracts>,
+    tables: Vec<Table>,
+    compacted: &BTreeSet<String>,
+) -> (Vec<EventType>, Vec<usize>) {
+    let mut first: Vec<usize> = Vec::new();
+    let joined = pipeline.types.iter().zip(contracts).zip(tables).enumerate();
+    let types = joined.map(|(index, ((kind, Contracts { input, output, output_key }), table))| {
+        let same = |of: &usize| pipeline.types[*of].mapping.table == kind.mapping.table;
+        let rows = first.iter().position(same).unwrap_or_else(|| {
+            first.push(index);
+            first.len() - 1
+        });
+        EventType {
+            contract_digest: hex(&input.digest()),
+            stages: input.message() == output.message() && compacted.is_empty(),
+            contract: input,
+            output,
+            output_key,
+            table,
+            rows,
+        }
+    });
+    (types.collect(), first)
 }
 
 fn database(error: sqlx::Error) -> Failure {
@@ -364,13 +418,13 @@ pub fn missing_topics(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -
 
 /// `output.partition: same` needs a partition for each of the source's.
 pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -> Option<String> {
-    let output = pipeline.output.as_ref().filter(|output| output.partition == config::OutputPartition::Same)?;
-    let (source, target) = (existing.get(&pipeline.source.topic)?, existing.get(&output.topic)?);
-    (target < source).then(|| {
-        format!(
-            "topic {} has {target} partitions, the source has {source}: output.partition `same` needs as many",
-            output.topic
-        )
+    let source = existing.get(&pipeline.source.topic)?;
+    let outputs = pipeline.types.iter().filter_map(|kind| kind.output.as_ref());
+    let same = outputs.filter(|output| output.partition == config::OutputPartition::Same);
+    let few = |output: &config::Output| existing.get(&output.topic).copied().filter(|target| target < source);
+    let mut short = same.filter_map(|output| Some((&output.topic, few(output)?)));
+    short.next().map(|(topic, target)| {
+        format!("topic {topic} has {target} partitions, the source has {source}: output.partition `same` needs as many")
     })
 }
 

@@ -54,12 +54,15 @@ async fn attempt(shared: &Arc<Shared>) -> Result<Reloaded, String> {
         let number = old.number + 1;
         tokio::task::spawn_blocking(move || {
             let contracts = build::contracts(&new).map_err(|error| error.to_string())?;
-            if contracts.input.digest() != shared.gate.contract.digest()
-                || contracts.output.digest() != shared.gate.output.digest()
-            {
+            let types = &shared.gate.types;
+            let changed = contracts.iter().zip(types).any(|(new, old)| {
+                new.input.digest() != old.contract.digest() || new.output.digest() != old.output.digest()
+            });
+            if changed {
                 return Err("restart needed: the contract's .proto files have changed".to_owned());
             }
-            build::revision(&new, (&shared.gate.contract, &shared.gate.output), &shared.sandbox, number)
+            let contracts = types.iter().map(|kind| (&kind.contract, &kind.output));
+            build::revision(&new, contracts, &shared.sandbox, number)
         })
     };
     let revision = compile.await.map_err(|error| format!("the compilation was cut short: {error}"))??;
@@ -81,11 +84,21 @@ async fn attempt(shared: &Arc<Shared>) -> Result<Reloaded, String> {
 fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
     // Debug shows no secrets, so a changed password is compared by itself.
     let shown = |value: &dyn std::fmt::Debug| format!("{value:?}");
-    let sections: [(&'static str, String, String); 10] = [
+    let kinds = |pipeline: &Pipeline| {
+        let kinds = pipeline.types.iter();
+        kinds.map(|kind| (kind.name.clone(), kind.message.clone())).collect::<Vec<_>>()
+    };
+    let outputs =
+        |pipeline: &Pipeline| format!("{:?}", pipeline.types.iter().map(|kind| &kind.output).collect::<Vec<_>>());
+    let mappings =
+        |pipeline: &Pipeline| format!("{:?}", pipeline.types.iter().map(|kind| &kind.mapping).collect::<Vec<_>>());
+    let sections: [(&'static str, String, String); 12] = [
         ("pipeline", old.name.clone(), new.name.clone()),
         ("source", shown(&old.source), shown(&new.source)),
         ("contract", shown(&old.contract), shown(&new.contract)),
-        ("output", shown(&old.output), shown(&new.output)),
+        ("types", shown(&kinds(old)), shown(&kinds(new))),
+        ("output", outputs(old), outputs(new)),
+        ("postgres", mappings(old), mappings(new)),
         ("dead_letter", shown(&old.dead_letter), shown(&new.dead_letter)),
         ("postgres", shown(&old.postgres), shown(&new.postgres)),
         ("postgres.url", old.postgres.url.expose().to_owned(), new.postgres.url.expose().to_owned()),
@@ -94,11 +107,11 @@ fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
         ("admin", shown(&old.admin), shown(&new.admin)),
     ];
     // The sandbox's pool is made for the longest chain at the start.
-    if new.transforms.len() > old.transforms.len().max(1) {
+    if new.transforms().count() > old.transforms().count().max(1) {
         return Some("transforms (more of them)");
     }
     // Routes may name topics whose sizes nobody has asked for.
-    let routes = |pipeline: &Pipeline| pipeline.transforms.iter().map(|t| t.routes.clone()).collect::<Vec<_>>();
+    let routes = |pipeline: &Pipeline| pipeline.transforms().map(|t| t.routes.clone()).collect::<Vec<_>>();
     if routes(old) != routes(new) {
         return Some("transforms.routes");
     }

@@ -11,7 +11,7 @@ use tollgate_sandbox::Sandbox;
 use super::limit::Limit;
 use super::pause::{Followed, Mark, Pause};
 use crate::config::{Pipeline, Retry};
-use crate::lane::decide::{Gate, Revision};
+use crate::lane::gate::{Gate, Revision};
 use crate::metrics::Metrics;
 use crate::progress::store::Owner;
 use crate::sinks::kafka::Sizes;

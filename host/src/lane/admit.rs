@@ -20,7 +20,8 @@ pub(super) struct Desk<'d> {
     /// A JSON payload's Protobuf form, until the next record.
     pub json: &'d mut Vec<u8>,
     pub fields: &'d mut Fields<'static>,
-    pub rows: &'d mut Rows,
+    /// Of each table.
+    pub rows: &'d mut [Rows],
     pub resolver: Option<&'d mut Resolver>,
     pub deprecated: &'d mut Vec<u64>,
 }
@@ -29,6 +30,8 @@ pub(super) struct Desk<'d> {
 pub(super) struct Admitted<'a> {
     /// The message's bytes; none: they stand in [`Desk::json`].
     value: Option<&'a [u8]>,
+    /// Index in [`super::gate::Gate::types`].
+    pub kind: usize,
     /// The number of its schema, or 0.
     pub schema: u32,
     pub staged: Option<Staged>,
@@ -45,21 +48,30 @@ impl<'a> Admitted<'a> {
 
 /// Why it did not.
 pub(super) enum Refused {
-    /// That is its verdict.
-    Verdict(Verdict),
+    /// That is its verdict; and its type, if that could be told.
+    Verdict(Option<usize>, Verdict),
     /// Not its fault: the registry is away.
     Error(Error),
 }
 
 impl From<Box<Reason>> for Refused {
     fn from(reason: Box<Reason>) -> Refused {
-        Refused::Verdict(Verdict::Dead(reason))
+        Refused::Verdict(None, Verdict::Dead(reason))
     }
 }
 
 impl From<Rejection> for Refused {
     fn from(rejection: Rejection) -> Refused {
         refused(Stage::Contract, rejection).into()
+    }
+}
+
+impl Refused {
+    fn of(self, kind: usize) -> Refused {
+        match self {
+            Refused::Verdict(_, verdict) => Refused::Verdict(Some(kind), verdict),
+            Refused::Error(error) => Refused::Error(error),
+        }
     }
 }
 
@@ -74,9 +86,16 @@ pub(super) fn frame<'b>(batch: &'b RecordBatch, record: &Record, value: &'b [u8]
 impl<'a> Entry<'a> {
     /// The stage, up to the row of an event that the chain passes.
     pub fn admit(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
+        self.admit_typed(desk).map_err(|refused| refused.of(self.kind))
+    }
+
+    /// The stage for a record of a known type.
+    fn admit_typed(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
         let Entry { gate, batch, record, .. } = *self;
         let contract = &gate.pipeline.contract;
-        let Some(value) = batch.value(record) else { return Err(Refused::Verdict(tombstone(contract.tombstones))) };
+        let Some(value) = batch.value(record) else {
+            return Err(Refused::Verdict(None, tombstone(contract.tombstones)));
+        };
         self.names_the_message()?;
         let (schema, writer, value) = match desk.resolver.as_deref_mut() {
             Some(resolver) => {
@@ -97,17 +116,17 @@ impl<'a> Entry<'a> {
         };
         desk.json.clear();
         if is_json {
-            gate.contract.transcode_json(value, desk.json)?;
+            self.own().contract.transcode_json(value, desk.json)?;
         }
         let payload: &[u8] = if is_json { desk.json } else { value };
         let mut fields = std::mem::take(desk.fields).recycle();
-        let checked = self.check(writer.as_deref(), payload, &mut fields, desk.rows);
+        let checked = self.check(writer.as_deref(), payload, &mut fields, &mut desk.rows[self.own().rows]);
         *desk.fields = fields.recycle();
         let schema = match schema {
             Some(SchemaId::Id(id)) => id,
             Some(SchemaId::Guid(_)) | None => 0,
         };
-        Ok(Admitted { value: (!is_json).then_some(value), schema, staged: checked? })
+        Ok(Admitted { value: (!is_json).then_some(value), kind: self.kind, schema, staged: checked? })
     }
 
     /// Hands an admitted event to its group.
@@ -121,7 +140,7 @@ impl<'a> Entry<'a> {
     }
 
     fn names_the_message(&self) -> Result<(), Box<Reason>> {
-        let message = self.gate.contract.message().full_name();
+        let message = self.own().contract.message().full_name();
         match self.batch.header(self.record, "message-type") {
             Some(named) if named != message.as_bytes() => Err(wrong_message(&format!(
                 "the header message-type names {}, the contract is {message}",
@@ -143,7 +162,7 @@ impl<'a> Entry<'a> {
             (Class::Poison, Some(code)) => Reason::new(Stage::Contract, code, error.to_string()).into(),
             _ => Refused::Error(Error::Registry(error)),
         })?;
-        let (written, wanted) = (writer.message().full_name(), self.gate.contract.message().full_name());
+        let (written, wanted) = (writer.message().full_name(), self.own().contract.message().full_name());
         if written != wanted {
             let message = format!("schema {} names {written}, the contract is {wanted}", frame.schema);
             return Err(wrong_message(&message).into());
@@ -162,16 +181,16 @@ impl<'a> Entry<'a> {
         rows: &mut Rows,
     ) -> Result<Option<Staged>, Rejection> {
         let now = instant(self.time);
-        let own = &self.gate.contract;
-        let foreign = writer.filter(|writer| writer.digest() != own.digest());
-        if foreign.is_some() || !self.gate.stages() {
-            return foreign.unwrap_or(own).check_at(payload, fields, now).map(|()| None);
+        let own = self.own();
+        let foreign = writer.filter(|writer| writer.digest() != own.contract.digest());
+        if foreign.is_some() || !own.stages {
+            return foreign.unwrap_or(&own.contract).check_at(payload, fields, now).map(|()| None);
         }
-        self.gate.output.check_at(payload, fields, now)?;
+        own.output.check_at(payload, fields, now)?;
         let header = |name: &str| self.batch.header(self.record, name);
         let mut row = rows.begin();
         // What does not fit its column is the event's fault only if the chain passes it: `write` says so then.
-        let written = self.gate.table.write(&self.gate.output, fields, &self.view(&header), &mut row);
+        let written = own.table.write(&own.output, fields, &self.view(&header), &mut row);
         Ok(written.ok().map(|()| row.stage()))
     }
 

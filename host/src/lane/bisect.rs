@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::commit::{BEGIN, execute, patient};
+use super::commit::{BEGIN, apply, execute, patient};
 use super::decide::Verdict;
 use super::{Carried, Error, Lane};
 use crate::error::Class;
 use crate::sinks::dead_letter::{Reason, Stage};
-use crate::sinks::postgres::{self, connect};
+use crate::sinks::postgres::connect;
 
 impl Lane {
     /// Finds the events whose rows PostgreSQL refuses, in a transaction that is rolled back whatever comes of it.
@@ -84,8 +84,8 @@ impl Lane {
             coordinates.contains(&(record.partition, record.offset))
         });
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        let table = &self.shared.gate.table;
-        patient(&self.runtime, async { Ok(postgres::apply(connection, table, &self.decided.rows).await?) })?;
+        let gate = &self.shared.gate;
+        patient(&self.runtime, async { Ok(apply(connection, gate, &self.decided.rows).await?) })?;
         Ok(())
     }
 }

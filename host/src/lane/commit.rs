@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use tollgate_sandbox::BatchMeta;
 
 use super::decide::{Verdict, by_partition};
+use super::gate::Gate;
 use super::hazards::{Step, hazards};
 use super::produce::Produce;
 use super::{Carried, Error, Lane, Said};
@@ -21,7 +22,7 @@ use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::store;
 use crate::sinks::kafka::Producers;
-use crate::sinks::postgres::{self, connect};
+use crate::sinks::postgres::{self, Rows, connect};
 use crate::source::batch::Record;
 use crate::source::client;
 
@@ -163,7 +164,7 @@ impl Lane {
     fn decide(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
         let Carried { batch, revision, time, .. } = carried;
-        self.decided.clear();
+        self.decided.clear(shared.gate.tables.len());
         for (partition, records) in by_partition(batch, work) {
             let first = batch.records[records[0]].offset;
             let meta = BatchMeta {
@@ -444,7 +445,7 @@ async fn rows_transaction(
     connection: &mut PgConnection,
     shared: &crate::engine::Shared,
     plan: &Plan,
-    rows: &postgres::Rows,
+    rows: &[Rows],
 ) -> Result<(), Error> {
     sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
     let guarded = !hazards().no_compare_and_swap;
@@ -452,9 +453,18 @@ async fn rows_transaction(
     if usize::try_from(moved).unwrap_or_default() != plan.rows.len() && guarded {
         return Err(Error::Guard);
     }
-    let affected = postgres::apply(connection, &shared.gate.table, rows).await?;
+    let affected = apply(connection, &shared.gate, rows).await?;
     shared.metrics.rows(affected);
     Ok(())
+}
+
+/// Applies the batch's effects, table by table in the types' order: the same in all lanes, as locks want it.
+pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Rows]) -> Result<u64, sqlx::Error> {
+    let mut affected = 0;
+    for (kind, rows) in gate.tables.iter().zip(rows) {
+        affected += postgres::apply(connection, &gate.types[*kind].table, rows).await?;
+    }
+    Ok(affected)
 }
 
 fn offsets(topic: &str, next: &[(Partition, NextOffset)]) -> Result<TopicPartitionList, Error> {

@@ -1,89 +1,23 @@
 //! From records to decisions: contract, transforms, output contract, row. Nothing here is visible outside yet.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tollgate_contract::frame::Indexing;
-use tollgate_contract::{Contract, Fields, Rejection, Slot};
-use tollgate_sandbox::{BatchMeta, Bytes, Chain, Events, Outcome, Output, Results};
+use tollgate_contract::{Fields, Rejection};
+use tollgate_sandbox::{BatchMeta, Bytes, Events, Outcome, Output, Results};
 
 use super::Error;
 use super::admit::{Desk, Refused};
-
+use super::gate::{EventType, Gate, Revision, TypeChain};
 use super::produce::key_text;
-use crate::config::Pipeline;
 use crate::limits;
 use crate::position::Partition;
-use crate::registry::{Compile, Resolver, SchemaStore};
+use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
-use crate::sinks::postgres::table::{Misfit, RecordView, Table};
+use crate::sinks::postgres::table::{Misfit, RecordView};
 use crate::sinks::postgres::{Mark, Rows, Staged};
 use crate::source::batch::{Record, RecordBatch};
-
-/// What does not change while the process runs: contracts, table, topics.
-pub struct Gate {
-    pub pipeline: Arc<Pipeline>,
-    pub contract: Contract,
-    /// Hex.
-    pub contract_digest: String,
-    /// What the ids in frames mean, where values are frames.
-    pub registry: Option<Registry>,
-    /// What leaves the chain is checked against this; its slots are the table's fields, then the output key.
-    pub output: Contract,
-    pub output_key: Option<Slot>,
-    pub table: Table,
-    /// Bytes that each topic's records may have.
-    pub topic_bytes: BTreeMap<String, usize>,
-    /// Topics that Kafka compacts: they take no record without a key.
-    pub compacted: BTreeSet<String>,
-}
-
-/// The schemas of a framed topic.
-pub struct Registry {
-    pub schemas: Arc<SchemaStore>,
-    pub indexes: Indexing,
-    /// Makes contracts of the schemas' messages.
-    pub compile: Arc<Compile>,
-}
-
-impl Gate {
-    /// A lane's own way from a frame to its contract.
-    pub fn resolver(&self) -> Option<Resolver> {
-        let Registry { schemas, indexes, compile } = self.registry.as_ref()?;
-        let expected = self.contract.message().full_name().to_owned();
-        Some(Resolver::new(Arc::clone(schemas), *indexes, Some(expected), Arc::clone(compile)))
-    }
-
-    /// Whether an event's row can be written as it comes in: the sinks want the same message type, and nothing about the
-    /// output has to be known first.
-    pub(super) fn stages(&self) -> bool {
-        self.contract.message() == self.output.message() && self.compacted.is_empty()
-    }
-}
-
-/// What a swap changes.
-pub struct Revision {
-    /// Counts the swaps of this process.
-    pub number: u64,
-    /// Hex; covers the contracts, the components, their limits and their configuration.
-    pub digest: String,
-    pub chain: Chain,
-    pub transforms: Vec<TransformInfo>,
-}
-
-/// A transform as operators know it.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct TransformInfo {
-    pub name: String,
-    pub version: String,
-    pub component: String,
-    pub digest: String,
-    /// Topic of each route, in the component's order.
-    #[serde(skip)]
-    pub routes: Vec<Option<String>>,
-}
 
 /// What becomes of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,8 +34,10 @@ pub enum Verdict {
 pub struct Decision {
     /// Index in the batch.
     pub record: usize,
-    /// Index in [`Decided::groups`].
-    pub group: usize,
+    /// Index in [`Gate::types`]; none where it could not be told.
+    pub kind: Option<usize>,
+    /// Index in [`Decided::groups`]; meaningless where it never got to the chain.
+    group: usize,
     /// Index in the group's events; meaningless where it never got to the chain.
     event: usize,
     pub verdict: Verdict,
@@ -110,7 +46,7 @@ pub struct Decision {
     staged: Option<Staged>,
 }
 
-/// The events of one partition that reached the chain, and what it made of them.
+/// The events of one partition, one type and one schema that reached the chain, and what it made of them.
 #[derive(Default)]
 pub struct Group {
     pub events: Arc<Events>,
@@ -122,15 +58,25 @@ pub struct Group {
 pub struct Decided {
     pub groups: Vec<Group>,
     pub decisions: Vec<Decision>,
-    pub rows: Rows,
-    /// Where the staged rows end.
-    staged: Mark,
+    /// For each of [`Gate::tables`].
+    pub rows: Vec<Rows>,
+    /// Where the staged rows of each table end.
+    staged: Vec<Mark>,
     json: Vec<u8>,
     used: usize,
     /// Events of each deprecated version, in the configuration's order.
     pub deprecated: Vec<u64>,
     /// Of the lane; none where values are no frames.
     resolver: Option<Resolver>,
+}
+
+/// A group that still takes events.
+struct Open {
+    kind: usize,
+    schema: u32,
+    /// Index in [`Decided::groups`].
+    group: usize,
+    events: Events,
 }
 
 /// An output, resolved: whose bytes, which key, which topic.
@@ -142,16 +88,23 @@ pub struct Resolved<'a> {
 }
 
 impl Decided {
-    pub fn clear(&mut self) {
+    /// Empty, for a batch on this many tables.
+    pub fn clear(&mut self, tables: usize) {
         self.decisions.clear();
-        self.rows.clear();
-        self.staged = self.rows.mark();
+        self.rows.resize_with(tables, Rows::default);
+        self.rows.iter_mut().for_each(Rows::clear);
+        self.mark();
         self.used = 0;
         self.deprecated.clear();
     }
 
-    /// Decides about the records of one partition, in offset order. A guest is told one schema id, so the events of each are
-    /// a group; the decisions keep the records' order.
+    fn mark(&mut self) {
+        self.staged.clear();
+        self.staged.extend(self.rows.iter().map(Rows::mark));
+    }
+
+    /// Decides about the records of one partition, in offset order. A chain is for one type, and a guest is told one schema
+    /// id, so the events of each are a group; the decisions keep the records' order.
     pub fn partition(
         &mut self,
         gate: &Gate,
@@ -165,10 +118,9 @@ impl Decided {
         }
         let first = self.decisions.len();
         let mut fields = Fields::new();
-        let mut open: Vec<(u32, usize, Events)> = Vec::new();
+        let mut open: Vec<Open> = Vec::new();
         for &index in records {
-            let record = &batch.records[index];
-            let entry = Entry { gate, revision, batch, record, time: meta.batch_time };
+            let entry = Entry { gate, revision, batch, record: &batch.records[index], time: meta.batch_time, kind: 0 };
             let mut desk = Desk {
                 json: &mut self.json,
                 fields: &mut fields,
@@ -176,40 +128,39 @@ impl Decided {
                 resolver: self.resolver.as_mut(),
                 deprecated: &mut self.deprecated,
             };
-            let (schema, admitted) = match entry.admit(&mut desk) {
-                Ok(admitted) => (admitted.schema, Ok(admitted)),
-                Err(Refused::Verdict(verdict)) => (0, Err(verdict)),
+            let admitted = match entry.admit(&mut desk) {
+                Ok(admitted) => admitted,
+                Err(Refused::Verdict(kind, verdict)) => {
+                    let (group, event, staged) = (0, 0, None);
+                    self.decisions.push(Decision { record: index, kind, group, event, verdict, fuel: 0, staged });
+                    continue;
+                }
                 Err(Refused::Error(error)) => return Err(error),
             };
-            let place = match open.iter().position(|(known, ..)| *known == schema) {
+            let (kind, schema, staged) = (admitted.kind, admitted.schema, admitted.staged);
+            let place = match open.iter().position(|open| open.kind == kind && open.schema == schema) {
                 Some(place) => place,
                 None => {
-                    open.push((schema, self.used, self.open_group()));
+                    open.push(Open { kind, schema, group: self.used, events: self.open_group() });
                     open.len() - 1
                 }
             };
-            let (_, group, events) = &mut open[place];
-            let (group, event) = (*group, events.len());
-            let (verdict, staged) = match admitted {
-                Ok(admitted) => {
-                    entry.enter(admitted.payload(&self.json), events);
-                    (Verdict::Outputs(0..0), admitted.staged)
-                }
-                Err(verdict) => (verdict, None),
-            };
-            self.decisions.push(Decision { record: index, group, event, verdict, fuel: 0, staged });
+            let Open { group, events, .. } = &mut open[place];
+            let (group, event, verdict) = (*group, events.len(), Verdict::Outputs(0..0));
+            entry.enter(admitted.payload(&self.json), events);
+            self.decisions.push(Decision { record: index, kind: Some(kind), group, event, verdict, fuel: 0, staged });
         }
-        self.staged = self.rows.mark();
-        for (schema_id, group, events) in open {
+        self.mark();
+        for Open { kind, schema, group, events } in open {
             let Group { events: shared, results } = &mut self.groups[group];
             *shared = Arc::new(events);
-            revision.chain.run(&BatchMeta { schema_id, ..meta.clone() }, shared, results)?;
+            revision.chains[kind].chain.run(&BatchMeta { schema_id: schema, ..meta.clone() }, shared, results)?;
         }
         for decision in &mut self.decisions[first..] {
-            if decision.verdict == Verdict::Outputs(0..0) {
+            if let (Some(kind), Verdict::Outputs(_)) = (decision.kind, &decision.verdict) {
                 let results = &mut self.groups[decision.group].results;
                 decision.fuel = results.fuel[decision.event];
-                decision.verdict = settle(revision, &mut results.outcomes[decision.event]);
+                decision.verdict = settle(&revision.chains[kind], &mut results.outcomes[decision.event]);
             }
         }
         Ok(())
@@ -238,57 +189,63 @@ impl Decided {
         time: i64,
         wanted: impl Fn(&Record) -> bool,
     ) {
-        self.rows.truncate(self.staged);
+        for (rows, staged) in self.rows.iter_mut().zip(&self.staged) {
+            rows.truncate(*staged);
+        }
         let mut fields = Fields::new();
         for decision in &mut self.decisions {
+            // What has an effect is of a type.
+            let Some(kind) = decision.kind else { continue };
             let record = &batch.records[decision.record];
-            let mark = self.rows.mark();
-            let group = &self.groups[decision.group];
+            let own = &gate.types[kind];
+            let rows = &mut self.rows[own.rows];
+            let mark = rows.mark();
             let written = match &decision.verdict {
                 Verdict::Outputs(range) => {
                     let (event, staged) = (decision.event, decision.staged);
+                    let group = &self.groups[decision.group];
                     range.clone().try_for_each(|output| {
                         let output = &group.results.outputs[index(output)];
-                        let resolved = resolve(gate, revision, group, event, output)?;
-                        let entry = Entry { gate, revision, batch, record, time };
+                        let entry = Entry { gate, revision, batch, record, time, kind };
+                        let resolved = resolve(&entry, group, event, output)?;
                         if let Some(staged) =
                             staged.filter(|_| output.payload == Bytes::Input && output.headers.is_empty())
                         {
                             entry.fits_topic(&resolved)?;
-                            self.rows.upsert(staged);
+                            rows.upsert(staged);
                             return Ok(());
                         }
                         let mut borrowed = std::mem::take(&mut fields).recycle();
-                        let done = entry.write(&resolved, &mut borrowed, &mut self.rows);
+                        let done = entry.write(&resolved, &mut borrowed, rows);
                         fields = borrowed.recycle();
                         done
                     })
                 }
-                Verdict::Delete => delete(gate, batch.key(record), &mut self.rows),
+                Verdict::Delete => delete(own, batch.key(record), rows),
                 Verdict::Dropped | Verdict::Dead(_) => continue,
             };
             if let Err(reason) = written {
-                self.rows.truncate(mark);
+                rows.truncate(mark);
                 decision.verdict = Verdict::Dead(reason);
             } else if !wanted(record) {
-                self.rows.truncate(mark);
+                rows.truncate(mark);
             }
         }
     }
 
     /// The outputs of a decision, resolved; those that were checked by [`Decided::rows`].
-    pub fn outputs<'a>(
+    pub(super) fn outputs<'a>(
         &'a self,
-        gate: &'a Gate,
-        revision: &'a Revision,
+        entry: Entry<'a>,
         decision: &'a Decision,
     ) -> impl Iterator<Item = Result<Resolved<'a>, Box<Reason>>> {
-        let range = match &decision.verdict {
-            Verdict::Outputs(range) => range.clone(),
-            _ => 0..0,
+        let outputs = match &decision.verdict {
+            Verdict::Outputs(range) => Some((range.clone(), &self.groups[decision.group])),
+            Verdict::Delete | Verdict::Dropped | Verdict::Dead(_) => None,
         };
-        let group = &self.groups[decision.group];
-        range.map(move |output| resolve(gate, revision, group, decision.event, &group.results.outputs[index(output)]))
+        outputs.into_iter().flat_map(move |(range, group)| {
+            range.map(move |output| resolve(&entry, group, decision.event, &group.results.outputs[index(output)]))
+        })
     }
 }
 
@@ -307,8 +264,8 @@ pub(super) fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
 }
 
 /// The chain's word on an event.
-fn settle(revision: &Revision, outcome: &mut Outcome) -> Verdict {
-    let name = |transform: usize| revision.transforms.get(transform).map(|info| info.name.clone());
+fn settle(chain: &TypeChain, outcome: &mut Outcome) -> Verdict {
+    let name = |transform: usize| chain.transforms.get(transform).map(|info| info.name.clone());
     match std::mem::replace(outcome, Outcome::Dropped { transform: 0 }) {
         Outcome::Outputs(range) => Verdict::Outputs(range),
         Outcome::Dropped { .. } => Verdict::Dropped,
@@ -335,8 +292,7 @@ fn settle(revision: &Revision, outcome: &mut Outcome) -> Verdict {
 
 /// Where an output's bytes, key and topic are.
 fn resolve<'a>(
-    gate: &'a Gate,
-    revision: &'a Revision,
+    entry: &Entry<'a>,
     group: &'a Group,
     event: usize,
     output: &'a Output,
@@ -354,10 +310,10 @@ fn resolve<'a>(
         Bytes::Null => None,
     };
     let topic = match output.route {
-        0 => gate.pipeline.output.as_ref().map(|output| output.topic.as_str()),
+        0 => entry.gate.topic(entry.kind),
         route => {
-            let routes =
-                revision.transforms.get(output.transform).map(|info| info.routes.as_slice()).unwrap_or_default();
+            let info = entry.chain().transforms.get(output.transform);
+            let routes = info.map(|info| info.routes.as_slice()).unwrap_or_default();
             match routes.get(index(route) - 1) {
                 Some(topic) => topic.as_deref(),
                 None => return Err(Reason::new(Stage::Output, "unknown-route", format!("there is no route {route}"))),
@@ -368,14 +324,14 @@ fn resolve<'a>(
 }
 
 /// A tombstone's effect on the table.
-fn delete(gate: &Gate, key: Option<&[u8]>, rows: &mut Rows) -> Result<(), Box<Reason>> {
+fn delete(own: &EventType, key: Option<&[u8]>, rows: &mut Rows) -> Result<(), Box<Reason>> {
     let impossible = |message: &str| Reason::new(Stage::Output, "delete-not-possible", message);
-    if !gate.table.deletes() {
+    if !own.table.deletes() {
         return Err(impossible("the table's key is not one column that the record's key could name"));
     }
     let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
     let mut cell = Vec::with_capacity(key.len());
-    gate.table.key_of(key, &mut cell).map_err(misfit)?;
+    own.table.key_of(key, &mut cell).map_err(misfit)?;
     rows.delete(&cell);
     Ok(())
 }
@@ -385,6 +341,7 @@ fn misfit(misfit: Misfit) -> Box<Reason> {
 }
 
 /// A record on its way: through the contract, and, output by output, into the table and the topic.
+#[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
     pub gate: &'a Gate,
     pub revision: &'a Revision,
@@ -392,9 +349,20 @@ pub(super) struct Entry<'a> {
     pub record: &'a Record,
     /// Unix milliseconds: what rules call now.
     pub time: i64,
+    /// Index in [`Gate::types`]; 0 until it is known.
+    pub kind: usize,
 }
 
 impl<'a> Entry<'a> {
+    /// What its type is held against.
+    pub(super) fn own(&self) -> &'a EventType {
+        &self.gate.types[self.kind]
+    }
+
+    fn chain(&self) -> &'a TypeChain {
+        &self.revision.chains[self.kind]
+    }
+
     pub(super) fn view(&self, header: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> RecordView<'a> {
         RecordView {
             topic: &self.gate.pipeline.source.topic,
@@ -411,10 +379,10 @@ impl<'a> Entry<'a> {
         self.fits_topic(output)?;
         let Some(payload) = output.payload else {
             self.has_key(output, None)?;
-            return delete(self.gate, output.key, rows);
+            return delete(self.own(), output.key, rows);
         };
-        self.gate.output.check_at(payload, fields, instant(self.time)).map_err(|rejection| {
-            let code = if self.revision.transforms.is_empty() { rejection.code.as_str() } else { "output-contract" };
+        self.own().output.check_at(payload, fields, instant(self.time)).map_err(|rejection| {
+            let code = if self.chain().transforms.is_empty() { rejection.code.as_str() } else { "output-contract" };
             let mut reason = refused(Stage::Output, rejection);
             if code == "output-contract" {
                 reason.message = format!("{}: {}", reason.code, reason.message);
@@ -428,7 +396,7 @@ impl<'a> Entry<'a> {
             own.map(|(_, value)| value.as_slice()).or_else(|| self.batch.header(self.record, name))
         };
         let mut row = rows.begin();
-        self.gate.table.write(&self.gate.output, fields, &self.view(&header), &mut row).map_err(misfit)?;
+        self.own().table.write(&self.own().output, fields, &self.view(&header), &mut row).map_err(misfit)?;
         row.finish();
         Ok(())
     }
@@ -436,7 +404,7 @@ impl<'a> Entry<'a> {
     /// The broker would refuse the whole batch for one record without a key, however often it is sent.
     fn has_key(&self, output: &Resolved<'_>, fields: Option<&Fields<'_>>) -> Result<(), Box<Reason>> {
         let Some(topic) = output.topic.filter(|topic| self.gate.compacted.contains(*topic)) else { return Ok(()) };
-        let field = self.gate.output_key.zip(fields).and_then(|(slot, fields)| key_text(fields.get(slot)));
+        let field = self.own().output_key.zip(fields).and_then(|(slot, fields)| key_text(fields.get(slot)));
         if output.key.is_some() || field.is_some() {
             return Ok(());
         }
@@ -453,7 +421,7 @@ impl<'a> Entry<'a> {
         let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len();
         let payload = output.payload.map_or(0, <[u8]>::len);
         // A key from a field is part of the payload, so twice the payload bounds it.
-        let payload = if self.gate.output_key.is_some() { 2 * payload } else { payload };
+        let payload = if self.own().output_key.is_some() { 2 * payload } else { payload };
         let bytes = payload + output.key.map_or(0, <[u8]>::len) + own + set + ours;
         if bytes > most {
             let message = format!("the output has {bytes} bytes with its headers, topic {topic} takes {most}");

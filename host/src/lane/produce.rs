@@ -5,7 +5,7 @@ use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{Fields, Value};
 
 use super::admit;
-use super::decide::{Decided, Decision, Resolved, Verdict, instant, is_json};
+use super::decide::{Decided, Decision, Entry, Resolved, Verdict, instant, is_json};
 use super::{Carried, Error};
 use crate::config::OutputPartition;
 use crate::engine::Shared;
@@ -31,8 +31,8 @@ impl Produce<'_> {
             }
             match &decision.verdict {
                 Verdict::Outputs(_) => self.outputs(producer, decision, record)?,
-                Verdict::Delete => self.tombstone(producer, record)?,
-                Verdict::Dead(reason) => self.dead_letter(producer, record, reason)?,
+                Verdict::Delete => self.tombstone(producer, decision, record)?,
+                Verdict::Dead(reason) => self.dead_letter(producer, decision.kind, record, reason)?,
                 Verdict::Dropped => {}
             }
         }
@@ -40,42 +40,47 @@ impl Produce<'_> {
     }
 
     fn outputs(&self, producer: &Producer, decision: &Decision, record: &Record) -> Result<(), Error> {
-        let gate = &self.shared.gate;
-        for output in self.decided.outputs(gate, &self.carried.revision, decision) {
+        // What has outputs is of a type.
+        let Some(kind) = decision.kind else { return Ok(()) };
+        let Carried { batch, revision, time, .. } = self.carried;
+        let entry = Entry { gate: &self.shared.gate, revision, batch, record, time: *time, kind };
+        let own = entry.own();
+        for output in self.decided.outputs(entry, decision) {
             // Checked when the rows were written: what does not resolve is a dead letter by now.
             let Ok(output) = output else { continue };
             let Some(topic) = output.topic else { continue };
             let mut text = None;
-            if let (Some(slot), Some(payload)) = (gate.output_key, output.payload) {
+            if let (Some(slot), Some(payload)) = (own.output_key, output.payload) {
                 let mut fields = Fields::new();
-                if gate.output.check_at(payload, &mut fields, instant(self.carried.time)).is_ok() {
+                if own.output.check_at(payload, &mut fields, instant(*time)).is_ok() {
                     text = key_text(fields.get(slot));
                 }
             }
             let key = text.as_deref().map(str::as_bytes).or(output.key);
-            let letter = Letter { topic, partition: self.partition(topic, record), key, value: output.payload };
-            producer.send(letter, self.headers(record, &output))?;
+            let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: output.payload };
+            producer.send(letter, self.headers(kind, record, &output))?;
         }
         Ok(())
     }
 
-    fn partition(&self, topic: &str, record: &Record) -> Option<i32> {
-        let output = self.shared.pipeline.output.as_ref()?;
+    fn partition(&self, kind: usize, topic: &str, record: &Record) -> Option<i32> {
+        let output = self.shared.gate.spec(kind).output.as_ref()?;
         (output.partition == OutputPartition::Same && output.topic == topic).then_some(record.partition.0)
     }
 
-    fn tombstone(&self, producer: &Producer, record: &Record) -> Result<(), Error> {
-        let Some(output) = &self.shared.pipeline.output else { return Ok(()) };
+    fn tombstone(&self, producer: &Producer, decision: &Decision, record: &Record) -> Result<(), Error> {
+        let Some(kind) = decision.kind else { return Ok(()) };
+        let Some(topic) = self.shared.gate.topic(kind) else { return Ok(()) };
         let key = self.carried.batch.key(record);
-        let resolved = Resolved { topic: Some(&output.topic), payload: None, key, headers: &[] };
-        let letter =
-            Letter { topic: &output.topic, partition: self.partition(&output.topic, record), key, value: None };
-        Ok(producer.send(letter, self.headers(record, &resolved))?)
+        let resolved = Resolved { topic: Some(topic), payload: None, key, headers: &[] };
+        let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: None };
+        Ok(producer.send(letter, self.headers(kind, record, &resolved))?)
     }
 
     /// The record's own headers, with what the guest set, and where it came from.
-    fn headers(&self, record: &Record, output: &Resolved<'_>) -> OwnedHeaders {
+    fn headers(&self, kind: usize, record: &Record, output: &Resolved<'_>) -> OwnedHeaders {
         let batch = self.carried.batch;
+        let emitted = self.shared.gate.types[kind].output.message();
         let mut list = HeaderList::with_capacity(8);
         for (name, value) in batch.headers(record) {
             if output.headers.iter().any(|(set, _)| set == name) {
@@ -84,7 +89,7 @@ impl Produce<'_> {
             // What leaves is Protobuf of the output contract, whatever came in.
             list = match (name, value) {
                 ("content-type", Some(value)) if is_json(value) => list.text(name, "application/protobuf"),
-                ("message-type", Some(_)) => list.text(name, self.shared.gate.output.message().full_name()),
+                ("message-type", Some(_)) => list.text(name, emitted.full_name()),
                 _ => list.push(name, value),
             };
         }
@@ -97,7 +102,14 @@ impl Produce<'_> {
             .build()
     }
 
-    fn dead_letter(&self, producer: &Producer, record: &Record, reason: &Reason) -> Result<(), Error> {
+    fn dead_letter(
+        &self,
+        producer: &Producer,
+        kind: Option<usize>,
+        record: &Record,
+        reason: &Reason,
+    ) -> Result<(), Error> {
+        let own = kind.map(|kind| &self.shared.gate.types[kind]);
         let batch = self.carried.batch;
         let topic = self.shared.pipeline.dead_letter.topic.as_str();
         let most = self.shared.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
@@ -108,8 +120,7 @@ impl Produce<'_> {
             partition: record.partition.0,
             offset: record.offset.0,
             timestamp: record.timestamp,
-            contract: self.shared.gate.contract.message().full_name(),
-            contract_digest: &self.shared.gate.contract_digest,
+            contract: own.map(|own| (own.contract.message().full_name(), own.contract_digest.as_str())),
             schema: self.schema(record),
             digest: &self.carried.revision.digest,
             failed_at: self.carried.time,

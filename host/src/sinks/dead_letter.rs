@@ -98,9 +98,8 @@ pub struct Source<'a> {
     pub partition: i32,
     pub offset: i64,
     pub timestamp: i64,
-    pub contract: &'a str,
-    /// Hex.
-    pub contract_digest: &'a str,
+    /// Full name and digest, hex; none where nobody could tell which type the record is of.
+    pub contract: Option<(&'a str, &'a str)>,
     /// The schema that the record names, where values are frames.
     pub schema: Option<SchemaId>,
     pub digest: &'a str,
@@ -135,9 +134,11 @@ pub fn headers<'a>(
         .text("tollgate.stage", reason.stage.as_str())
         .text("tollgate.source", &format!("{}/{}/{}", source.topic, source.partition, source.offset))
         .text("tollgate.timestamp", &source.timestamp.to_string())
-        .text("tollgate.pipeline", source.pipeline)
-        .text("tollgate.contract", source.contract)
-        .text("tollgate.contract-digest", source.contract_digest)
+        .text("tollgate.pipeline", source.pipeline);
+    if let Some((contract, digest)) = source.contract {
+        list = list.text("tollgate.contract", contract).text("tollgate.contract-digest", digest);
+    }
+    list = list
         .text("tollgate.digest", source.digest)
         .text("tollgate.first-failed-at", &source.failed_at.to_string())
         .text("tollgate.attempt", "1")

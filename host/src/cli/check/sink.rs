@@ -11,7 +11,7 @@ use wasmparser::{Parser, Payload};
 
 use crate::cli::setup;
 use crate::cli::validate::offline::{converts, input_kind};
-use crate::config::{As, Column, From, Pipeline};
+use crate::config::{As, Column, EventType, From, Pipeline};
 
 /// SQL types, each holding all values of those before it.
 const WIDENING: [&[&str]; 2] = [&["integer", "bigint", "numeric(20)"], &["real", "double precision"]];
@@ -31,28 +31,8 @@ pub fn compare(
     notes: &mut Vec<String>,
 ) -> Vec<Finding> {
     let mut look = Look { pipeline, old, new, findings: Vec::new() };
-    let input = &pipeline.contract.message;
-    let output = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
-    look.message(input, "contract.message");
-    if let Some(output) = output {
-        look.message(output, "output.contract");
-    }
-    let rows = output.unwrap_or(input);
-    if new.get_message_by_name(rows).is_some() {
-        for column in &pipeline.postgres.columns {
-            look.column(rows, column);
-        }
-        let key = pipeline.output.as_ref().and_then(|output| output.key.as_ref());
-        if let Some((key, problem)) = key.and_then(|key| Some((key, field(new, rows, key).err()?))) {
-            look.add(&rules::SINK_FIELD, "output.key", key, problem);
-        }
-    }
-    for (index, transform) in pipeline.transforms.iter().enumerate() {
-        let path = pipeline.resolve(&transform.component);
-        match manifest(&path) {
-            Ok(manifest) => look.transform(index, &manifest),
-            Err(why) => notes.push(format!("{}: {why}; what it takes and makes was not looked at", path.display())),
-        }
+    for kind in &pipeline.types {
+        look.kind(kind, notes);
     }
     look.findings
 }
@@ -66,6 +46,31 @@ fn field(pool: &DescriptorPool, message: &str, path: &str) -> Result<(Contract, 
 }
 
 impl Look<'_> {
+    /// One type with its columns, its key and its components.
+    fn kind(&mut self, kind: &EventType, notes: &mut Vec<String>) {
+        self.message(&kind.message, &kind.place("message"));
+        if let Some(output) = kind.output.as_ref().and_then(|output| output.contract.as_ref()) {
+            self.message(output, &kind.place("output.contract"));
+        }
+        let rows = kind.emitted();
+        if self.new.get_message_by_name(rows).is_some() {
+            for column in &kind.mapping.columns {
+                self.column(kind, column);
+            }
+            let key = kind.output.as_ref().and_then(|output| output.key.as_ref());
+            if let Some((key, problem)) = key.and_then(|key| Some((key, field(self.new, rows, key).err()?))) {
+                self.add(&rules::SINK_FIELD, &kind.place("output.key"), key, problem);
+            }
+        }
+        for (index, transform) in kind.transforms.iter().enumerate() {
+            let path = self.pipeline.resolve(&transform.component);
+            match manifest(&path) {
+                Ok(manifest) => self.transform(&kind.place(&format!("transforms[{index}].component")), &manifest),
+                Err(why) => notes.push(format!("{}: {why}; what it takes and makes was not looked at", path.display())),
+            }
+        }
+    }
+
     fn add(&mut self, rule: &'static Rule, key: &str, element: &str, message: impl std::fmt::Display) {
         let at = self.pipeline.places.find(key);
         let file = self.pipeline.file.display().to_string();
@@ -85,9 +90,10 @@ impl Look<'_> {
         }
     }
 
-    fn column(&mut self, message: &str, column: &Column) {
+    fn column(&mut self, kind: &EventType, column: &Column) {
         let From::Field(path) = &column.from else { return };
-        let key = format!("postgres.columns.{}", column.name);
+        let message = kind.emitted();
+        let key = kind.place(&format!("postgres.columns.{}", column.name));
         let element = format!("{message}.{path}");
         let (contract, info) = match field(self.new, message, path) {
             Ok(found) => found,
@@ -109,7 +115,7 @@ impl Look<'_> {
             self.add(&rules::SINK_CONVERSION, &key, &element, text);
         }
         if old.presence == Presence::Implicit && info.presence == Presence::Explicit {
-            let is_key = self.pipeline.postgres.key.contains(&column.name);
+            let is_key = kind.mapping.key.contains(&column.name);
             let rule = if is_key { &rules::SINK_KEY_NULL } else { &rules::SINK_COLUMN_NULL };
             self.add(rule, &key, &element, "an unset field was stored as its empty value, now it is NULL");
         }
@@ -128,19 +134,18 @@ impl Look<'_> {
         }
     }
 
-    fn transform(&mut self, index: usize, manifest: &Manifest) {
-        let key = format!("transforms[{index}].component");
+    fn transform(&mut self, key: &str, manifest: &Manifest) {
         let types: BTreeSet<&str> = BTreeSet::from([manifest.input.as_str(), manifest.output()]);
         for name in types {
             let Some(new) = self.new.get_message_by_name(name) else {
                 let text = format!("{} is built for {name}, which there is no more", manifest.name);
-                self.add(&rules::TRANSFORM_MESSAGE, &key, name, text);
+                self.add(&rules::TRANSFORM_MESSAGE, key, name, text);
                 continue;
             };
             let old = self.old.get_message_by_name(name);
             if old.is_some_and(|old| fingerprint(&old) != fingerprint(&new)) {
                 let text = format!("{} is built for {name} as it was", manifest.name);
-                self.add(&rules::TRANSFORM_CONTRACT, &key, name, text);
+                self.add(&rules::TRANSFORM_CONTRACT, key, name, text);
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::cli::check::lock::{self, Lock};
 use crate::cli::check::versions::{self, Against, Asked};
 use crate::cli::{Success, build};
 use crate::config::reader::show_bytes;
-use crate::config::{Encoding, From, Pipeline, Tombstones, UnknownEnums, UnknownFields};
+use crate::config::{Column, Encoding, From, Mapping, Pipeline, Tombstones, UnknownEnums, UnknownFields};
 use crate::error::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -163,10 +163,10 @@ fn page(
     // The contract itself first, then what it is made of.
     let mut sections = vec![section(message, &types)];
     sections.extend(types.messages.values().filter(|one| one.full_name() != name).map(|one| section(one, &types)));
-    let pipeline = loaded.pipelines.iter().find(|pipeline| {
-        let output = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
-        pipeline.contract.message == name || output == Some(&name)
-    });
+    let pipeline = loaded
+        .pipelines
+        .iter()
+        .find(|pipeline| pipeline.types.iter().any(|kind| kind.message == name || kind.emitted() == name));
     if let Some(pipeline) = pipeline {
         facts.push(("Pipeline".to_owned(), pipeline.name.clone()));
     }
@@ -184,7 +184,10 @@ fn page(
         facts,
         types: sections,
         enums: types.enums.values().map(enum_section).collect(),
-        policies: pipeline.filter(|pipeline| pipeline.contract.message == name).map(policies).unwrap_or_default(),
+        policies: pipeline
+            .filter(|pipeline| pipeline.types.iter().any(|kind| kind.message == name))
+            .map(policies)
+            .unwrap_or_default(),
         columns: pipeline.map(|pipeline| columns(pipeline, &name)).unwrap_or_default(),
         changes: changes.into_iter().flatten().filter(|finding| inside(&finding.element)).map(change).collect(),
         since: args.against.clone(),
@@ -291,11 +294,7 @@ fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
 }
 
 fn columns(pipeline: &Pipeline, message: &str) -> Vec<(String, String)> {
-    let output = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
-    if output.unwrap_or(&pipeline.contract.message) != message {
-        return Vec::new();
-    }
-    let column = |column: &crate::config::Column| {
+    let column = |mapping: &Mapping, column: &Column| {
         let from = match &column.from {
             From::Field(path) => path.clone(),
             From::Header(name) => format!("header {name}"),
@@ -303,7 +302,8 @@ fn columns(pipeline: &Pipeline, message: &str) -> Vec<(String, String)> {
             From::Now => "the time of writing".to_owned(),
             From::Constant(value) => value.to_string(),
         };
-        (format!("{}.{}", pipeline.postgres.table, column.name), format!("{from}, {}", column.as_))
+        (format!("{}.{}", mapping.table, column.name), format!("{from}, {}", column.as_))
     };
-    pipeline.postgres.columns.iter().map(column).collect()
+    let mappings = pipeline.types.iter().filter(|kind| kind.emitted() == message).map(|kind| &kind.mapping);
+    mappings.flat_map(|mapping| mapping.columns.iter().map(|one| column(mapping, one))).collect()
 }

@@ -18,6 +18,7 @@ use tollgate_contract::compat::Constraints;
 
 use super::{Select, load};
 use crate::cli::{Success, setup};
+use crate::config::TableName;
 use crate::engine::build;
 use crate::error::Failure;
 
@@ -73,9 +74,15 @@ fn sql(args: &Args) -> Result<String, Failure> {
     }
     let mut text = String::new();
     for pipeline in &loaded.pipelines {
-        let contracts = build::contracts(pipeline)?;
-        text += &setup::create_table(pipeline, &contracts.output);
-        text.push('\n');
+        let mut done: Vec<&TableName> = Vec::new();
+        for (kind, contracts) in pipeline.types.iter().zip(build::contracts(pipeline)?) {
+            if done.contains(&&kind.mapping.table) {
+                continue;
+            }
+            done.push(&kind.mapping.table);
+            text += &setup::create_table(&kind.mapping, &contracts.output);
+            text.push('\n');
+        }
     }
     Ok(text)
 }

@@ -107,7 +107,7 @@ fn descriptor(pipeline: &Pipeline) -> Result<MessageDescriptor, Failure> {
     };
     let paths: Vec<PathBuf> = paths.iter().map(|path| pipeline.resolve(path)).collect();
     let pool = protos::load(&paths).map_err(|error| bad(&error))?;
-    let name = &pipeline.contract.message;
+    let name = &pipeline.types[0].message;
     pool.get_message_by_name(name).ok_or_else(|| bad(&format!("contract.message: there is no message type {name}")))
 }
 

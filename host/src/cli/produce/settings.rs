@@ -71,7 +71,7 @@ fn of_pipeline(args: &Args, file: &Path) -> Result<Target, Failure> {
         max_bytes: pipeline.contract.max_bytes,
         ..Policies::default()
     };
-    let contract = contract(args, &paths, &pipeline.contract.message, policies)?;
+    let contract = contract(args, &paths, &pipeline.types[0].message, policies)?;
     let mut base: ClientConfig = client::base(&pipeline.source);
     base.set("client.id", "tollgate-produce");
     let topic = args.topic.clone().unwrap_or_else(|| pipeline.source.topic.clone());

@@ -7,11 +7,12 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use sqlx::postgres::PgConnection;
+use tollgate_contract::Contract;
 
 use super::report::{Report, Severity};
 use super::rights;
 use crate::cli::look::{self, Looker, Quiet};
-use crate::config::{DeliveryMode, Pipeline};
+use crate::config::{DeliveryMode, EventType, Pipeline};
 use crate::engine::build::{self, Unreachable};
 use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table::{self, Table};
@@ -190,29 +191,44 @@ async fn ask_postgres(
     for problem in rights::own_tables(connection).await? {
         report.error(pipeline, problem.code, "postgres.url", problem.message);
     }
+    // Where the contracts do not compile, that has been said.
+    let contracts = build::contracts(pipeline).unwrap_or_default();
+    for (index, kind) in pipeline.types.iter().enumerate() {
+        let emitted = contracts.get(index).map(|contracts| &contracts.output);
+        ask_table(pipeline, kind, emitted, connection, report).await?;
+    }
+    Ok(())
+}
+
+/// The table of one type, against its mapping and the message type that its rows follow.
+async fn ask_table(
+    pipeline: &Pipeline,
+    kind: &EventType,
+    emitted: Option<&Contract>,
+    connection: &mut PgConnection,
+    report: &mut Report,
+) -> Result<(), sqlx::Error> {
+    let (name, place) = (&kind.mapping.table, kind.place("postgres.table"));
     // Whoever may not enter the schema cannot look for the table either.
-    let hidden = rights::schema_of(connection, &pipeline.postgres.table).await?;
-    if let Some(problem) = hidden {
-        report.error(pipeline, problem.code, "postgres.table", problem.message);
+    if let Some(problem) = rights::schema_of(connection, name).await? {
+        report.error(pipeline, problem.code, &place, problem.message);
         return Ok(());
     }
-    let Some(columns) = table::describe(connection, &pipeline.postgres.table).await? else {
-        let name = &pipeline.postgres.table;
+    let Some(columns) = table::describe(connection, name).await? else {
         let message =
             format!("table {name} does not exist: `tollgate setup` creates it, `tollgate setup --dry-run` prints how");
-        report.error(pipeline, "postgres.table_missing", "postgres.table", message);
+        report.error(pipeline, "postgres.table_missing", &place, message);
         return Ok(());
     };
-    for problem in rights::target(connection, pipeline, &columns).await? {
-        report.error(pipeline, problem.code, "postgres.table", problem.message);
+    for problem in rights::target(connection, pipeline, &kind.mapping, &columns).await? {
+        report.error(pipeline, problem.code, &place, problem.message);
     }
-    // Where the contracts do not compile, that has been said.
-    let Ok(contracts) = build::contracts(pipeline) else { return Ok(()) };
-    match Table::check(connection, &pipeline.postgres, &contracts.output).await {
+    let Some(emitted) = emitted else { return Ok(()) };
+    match Table::check(connection, &kind.mapping, emitted).await {
         Ok(_) => {}
         Err(table::Error::Unfit(problems)) => {
             for problem in problems {
-                report.error(pipeline, "postgres.table_unfit", &column_key(pipeline, &problem), problem);
+                report.error(pipeline, "postgres.table_unfit", &column_key(kind, &problem), problem);
             }
         }
         Err(table::Error::Postgres(error)) => return Err(error),
@@ -221,8 +237,8 @@ async fn ask_postgres(
 }
 
 /// The mapping that a problem speaks of, for its line in the file: the message names the column second.
-fn column_key(pipeline: &Pipeline, problem: &str) -> String {
+fn column_key(kind: &EventType, problem: &str) -> String {
     let named = problem.strip_prefix("column ").and_then(|rest| rest.split([' ', ':', ',']).next());
-    let mapped = named.filter(|name| pipeline.postgres.columns.iter().any(|column| column.name == **name));
-    mapped.map_or_else(|| "postgres.table".to_owned(), |name| format!("postgres.columns.{name}"))
+    let mapped = named.filter(|name| kind.mapping.columns.iter().any(|column| column.name == **name));
+    mapped.map_or_else(|| kind.place("postgres.table"), |name| kind.place(&format!("postgres.columns.{name}")))
 }

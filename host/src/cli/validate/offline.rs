@@ -1,7 +1,7 @@
 //! The checks that need files and no network: contracts compile, fields exist and convert, components load and meet.
 
 use super::report::{Guarantee, Report};
-use crate::config::{As, Column, DeliveryMode, From, Mode, Pipeline, RecordPart, Schema, Settings};
+use crate::config::{As, Column, DeliveryMode, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings};
 use crate::engine::build;
 use crate::protos;
 use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
@@ -22,8 +22,8 @@ pub fn offline(pipeline: &Pipeline) -> Report {
     let mut report = Report::new(guarantee(pipeline));
     check_kafka(pipeline, &mut report);
     check_postgres(pipeline, &mut report);
-    let input = check_contracts(pipeline, &mut report);
-    check_transforms(pipeline, input.is_some(), &mut report);
+    let known = check_contracts(pipeline, &mut report);
+    check_transforms(pipeline, &known, &mut report);
     check_habits(pipeline, &mut report);
     report.sort();
     report
@@ -31,7 +31,11 @@ pub fn offline(pipeline: &Pipeline) -> Report {
 
 /// The guarantee in words.
 fn guarantee(pipeline: &Pipeline) -> Guarantee {
-    let produced = if pipeline.output.is_some() { "outputs and dead letters" } else { "dead letters" };
+    let produced = if pipeline.types.iter().any(|kind| kind.output.is_some()) {
+        "outputs and dead letters"
+    } else {
+        "dead letters"
+    };
     let apart = "two records with the same content are two events: Tollgate cannot see that a producer sent one twice \
                  (a producer with enable.idempotence does not)";
     match pipeline.delivery.mode {
@@ -119,8 +123,9 @@ fn check_postgres(pipeline: &Pipeline, report: &mut Report) {
     }
 }
 
-/// Compiles both contracts and holds each column against the one that rows follow. The source's, if it compiles.
-fn check_contracts(pipeline: &Pipeline, report: &mut Report) -> Option<Contract> {
+/// Compiles the contracts of every type and holds each column against the one that rows follow. Returns the types whose own
+/// contract compiles, by their names.
+fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p str> {
     let (key, paths) = match &pipeline.contract.schema {
         Schema::Protos(paths) => ("contract.protos", paths.clone()),
         Schema::DescriptorSet(path) => ("contract.descriptor_set", vec![path.clone()]),
@@ -130,23 +135,27 @@ fn check_contracts(pipeline: &Pipeline, report: &mut Report) -> Option<Contract>
         Ok(pool) => pool,
         Err(error) => {
             report.error(pipeline, "contract.schema", key, error.to_string());
-            return None;
+            return Vec::new();
         }
     };
-    let message = &pipeline.contract.message;
-    let input = compile(pipeline, &pool, message, "contract.message", report);
-    let named = pipeline.output.as_ref().and_then(|output| output.contract.as_ref());
+    let known = pipeline.types.iter().filter(|kind| check_contract(pipeline, kind, &pool, report));
+    known.map(|kind| kind.name.as_str()).collect()
+}
+
+fn check_contract(pipeline: &Pipeline, kind: &EventType, pool: &DescriptorPool, report: &mut Report) -> bool {
+    let known = compile(pipeline, pool, &kind.message, &kind.place("message"), report).is_some();
+    let named = kind.output.as_ref().and_then(|output| output.contract.as_ref());
     let rows = match named {
-        Some(named) => compile(pipeline, &pool, named, "output.contract", report).map(|_| named),
-        None => input.as_ref().map(|_| message),
+        Some(named) => compile(pipeline, pool, named, &kind.place("output.contract"), report).is_some(),
+        None => known,
     };
-    if let Some(rows) = rows {
-        check_columns(pipeline, &pool, rows, report);
-        if let Some(key) = pipeline.output.as_ref().and_then(|output| output.key.as_ref()) {
-            field(pipeline, &pool, rows, key, "output.key", report);
+    if rows {
+        check_columns(pipeline, kind, pool, report);
+        if let Some(key) = kind.output.as_ref().and_then(|output| output.key.as_ref()) {
+            field(pipeline, pool, kind.emitted(), key, &kind.place("output.key"), report);
         }
     }
-    input
+    known
 }
 
 fn compile(
@@ -179,12 +188,12 @@ fn field(
     }
 }
 
-fn check_columns(pipeline: &Pipeline, pool: &DescriptorPool, message: &str, report: &mut Report) {
-    for column in &pipeline.postgres.columns {
-        let key = format!("postgres.columns.{}", column.name);
+fn check_columns(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, report: &mut Report) {
+    for column in &of.mapping.columns {
+        let key = of.place(&format!("postgres.columns.{}", column.name));
         let kind = match &column.from {
             From::Field(path) => {
-                let Some(kind) = field(pipeline, pool, message, path, &key, report) else { continue };
+                let Some(kind) = field(pipeline, pool, of.emitted(), path, &key, report) else { continue };
                 Some(kind)
             }
             From::Header(_) | From::Record(_) | From::Now | From::Constant(_) => None,
@@ -193,10 +202,10 @@ fn check_columns(pipeline: &Pipeline, pool: &DescriptorPool, message: &str, repo
         if let Err(problem) = converts(column, input) {
             report.error(pipeline, "postgres.conversion", &key, problem);
         }
-        let newer = pipeline.postgres.only_if_newer.as_ref() == Some(&column.name);
+        let newer = of.mapping.only_if_newer.as_ref() == Some(&column.name);
         if newer && !grows(column, input) {
             let message = format!("{} is neither a whole number nor a time, so it cannot grow", column.name);
-            report.error(pipeline, "postgres.only_if_newer", "postgres.only_if_newer", message);
+            report.error(pipeline, "postgres.only_if_newer", &of.place("postgres.only_if_newer"), message);
         }
     }
 }
@@ -255,27 +264,24 @@ fn grows(column: &Column, input: InputKind) -> bool {
     }
 }
 
-/// Loads every component, and follows the message types along the chain.
-fn check_transforms(pipeline: &Pipeline, contract_known: bool, report: &mut Report) {
-    let last =
-        pipeline.output.as_ref().and_then(|output| output.contract.as_ref()).unwrap_or(&pipeline.contract.message);
-    let mut message = Some(pipeline.contract.message.clone()).filter(|_| contract_known);
-    if !pipeline.transforms.is_empty() {
-        let sandbox = match build::sandbox(pipeline) {
-            Ok(sandbox) => sandbox,
-            Err(failure) => {
-                report.error(pipeline, "transform.engine", "transforms", failure.message);
-                return;
-            }
-        };
-        for index in 0..pipeline.transforms.len() {
-            message = check_transform(pipeline, &sandbox, index, message.as_deref(), report);
+/// Loads every component, and follows the message types along each chain.
+fn check_transforms(pipeline: &Pipeline, known: &[&str], report: &mut Report) {
+    let sandbox = match pipeline.transforms().next().map(|_| build::sandbox(pipeline)).transpose() {
+        Ok(sandbox) => sandbox,
+        Err(failure) => return report.error(pipeline, "transform.engine", "transforms", failure.message),
+    };
+    for kind in &pipeline.types {
+        let mut message = Some(kind.message.clone()).filter(|_| known.contains(&kind.name.as_str()));
+        for index in 0..kind.transforms.len() {
+            let Some(sandbox) = &sandbox else { continue };
+            message = check_transform(pipeline, sandbox, (kind, index), message.as_deref(), report);
         }
-    }
-    if let Some(message) = message.filter(|message| message != last) {
-        let place = if pipeline.output.is_some() { "output.contract" } else { "transforms" };
-        let problem = format!("the chain emits {message}, but rows and outputs follow {last}: set output.contract");
-        report.error(pipeline, "transform.chain", place, problem);
+        let last = kind.emitted();
+        if let Some(message) = message.filter(|message| message != last) {
+            let place = kind.place(if kind.output.is_some() { "output.contract" } else { "transforms" });
+            let problem = format!("the chain emits {message}, but rows and outputs follow {last}: set output.contract");
+            report.error(pipeline, "transform.chain", &place, problem);
+        }
     }
 }
 
@@ -283,12 +289,12 @@ fn check_transforms(pipeline: &Pipeline, contract_known: bool, report: &mut Repo
 fn check_transform(
     pipeline: &Pipeline,
     sandbox: &Sandbox,
-    index: usize,
+    (kind, index): (&EventType, usize),
     message: Option<&str>,
     report: &mut Report,
 ) -> Option<String> {
-    let spec = &pipeline.transforms[index];
-    let place = format!("transforms[{index}]");
+    let spec = &kind.transforms[index];
+    let place = kind.place(&format!("transforms[{index}]"));
     let component = format!("{place}.component");
     let path = pipeline.resolve(&spec.component);
     let bytes = match std::fs::read(&path) {
@@ -327,16 +333,19 @@ fn check_transform(
 
 /// What is allowed and often not meant.
 fn check_habits(pipeline: &Pipeline, report: &mut Report) {
-    let postgres = &pipeline.postgres;
-    let overwrites = |column: &Column| {
-        let own = matches!(column.from, From::Field(_) | From::Header(_) | From::Record(_));
-        own && column.mode == Mode::Set && !postgres.key.contains(&column.name)
-    };
-    if postgres.only_if_newer.is_none() && postgres.columns.iter().any(overwrites) {
-        let message =
-            "two events with the same key on different partitions are not ordered: the last one committed wins";
-        let suggestion = "set postgres.only_if_newer to a column that grows, unless a key always goes to one partition";
-        report.warn(pipeline, "order.across_partitions", "postgres.columns", message, suggestion);
+    for kind in &pipeline.types {
+        let mapping = &kind.mapping;
+        let overwrites = |column: &Column| {
+            let own = matches!(column.from, From::Field(_) | From::Header(_) | From::Record(_));
+            own && column.mode == Mode::Set && !mapping.key.contains(&column.name)
+        };
+        if mapping.only_if_newer.is_none() && mapping.columns.iter().any(overwrites) {
+            let message =
+                "two events with the same key on different partitions are not ordered: the last one committed wins";
+            let suggestion =
+                "set postgres.only_if_newer to a column that grows, unless a key always goes to one partition";
+            report.warn(pipeline, "order.across_partitions", &kind.place("postgres.columns"), message, suggestion);
+        }
     }
     if pipeline.dead_letter.limit.is_none() {
         let message = "a bad deploy can drain the whole topic into its dead letters";

@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::config::{Mode, Pipeline, TableName, Tombstones};
+use crate::config::{Mapping, Mode, Pipeline, TableName, Tombstones};
 use crate::sinks::postgres::cell::PgColumn;
 use crate::sinks::postgres::table::{quote, quoted_table};
 
@@ -85,11 +85,12 @@ pub async fn schema_of(connection: &mut PgConnection, table: &TableName) -> Resu
 pub async fn target(
     connection: &mut PgConnection,
     pipeline: &Pipeline,
+    mapping: &Mapping,
     columns: &[PgColumn],
 ) -> Result<Vec<Problem>, sqlx::Error> {
-    let name = quoted_table(&pipeline.postgres.table);
+    let name = quoted_table(&mapping.table);
     let mut problems = Vec::new();
-    for (right, wanted) in wanted(pipeline) {
+    for (right, wanted) in wanted(mapping) {
         // Those that the table lacks are reported as such.
         let wanted: Vec<String> =
             wanted.into_iter().filter(|column| columns.iter().any(|there| there.name == *column)).collect();
@@ -123,18 +124,17 @@ pub async fn target(
 }
 
 /// Which columns the upsert inserts, updates and reads.
-fn wanted(pipeline: &Pipeline) -> [(&'static str, Vec<String>); 3] {
-    let postgres = &pipeline.postgres;
-    let all = postgres.columns.iter().map(|column| column.name.clone()).collect();
+fn wanted(mapping: &Mapping) -> [(&'static str, Vec<String>); 3] {
+    let all = mapping.columns.iter().map(|column| column.name.clone()).collect();
     let updated =
-        |column: &&crate::config::Column| !postgres.key.contains(&column.name) && column.mode != Mode::InsertOnly;
-    let updates = postgres.columns.iter().filter(updated).map(|column| column.name.clone()).collect();
+        |column: &&crate::config::Column| !mapping.key.contains(&column.name) && column.mode != Mode::InsertOnly;
+    let updates = mapping.columns.iter().filter(updated).map(|column| column.name.clone()).collect();
     let read = |column: &&crate::config::Column| {
-        postgres.key.contains(&column.name)
+        mapping.key.contains(&column.name)
             || column.mode == Mode::Add
-            || postgres.only_if_newer.as_ref() == Some(&column.name)
+            || mapping.only_if_newer.as_ref() == Some(&column.name)
     };
-    let reads = postgres.columns.iter().filter(read).map(|column| column.name.clone()).collect();
+    let reads = mapping.columns.iter().filter(read).map(|column| column.name.clone()).collect();
     [("INSERT", all), ("UPDATE", updates), ("SELECT", reads)]
 }
 

@@ -11,8 +11,6 @@ use crate::registry;
 #[derive(Debug, Clone)]
 pub struct Contract {
     pub schema: Schema,
-    /// `message:` full name of the message type.
-    pub message: String,
     pub encoding: Encoding,
     pub unknown_fields: UnknownFields,
     pub unknown_enums: UnknownEnums,

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tollgate_contract::frame::Indexing;
 
-pub(super) fn read(table: &Table<'_>, base: &Path) -> Option<Contract> {
+/// Also says the message type, where the topic holds one kind of event.
+pub(super) fn read(table: &Table<'_>, base: &Path) -> Option<(Contract, String)> {
     let protos = table.field("protos").map(|field| read_paths(&field));
     let descriptor_set = table.field("descriptor_set").map(|field| field.scalar(path));
     let schema = match (protos, descriptor_set) {
@@ -41,9 +42,8 @@ pub(super) fn read(table: &Table<'_>, base: &Path) -> Option<Contract> {
     if versions.as_ref().is_some_and(|versions| versions.by == VersionBy::SchemaId) && registry.is_none() {
         table.error("accept_versions", "schema_ids need a registry: without one no record names a schema");
     }
-    Some(Contract {
+    let contract = Contract {
         schema: schema?,
-        message: message?,
         encoding,
         unknown_fields,
         unknown_enums,
@@ -51,7 +51,8 @@ pub(super) fn read(table: &Table<'_>, base: &Path) -> Option<Contract> {
         max_bytes,
         registry,
         versions,
-    })
+    };
+    Some((contract, message?))
 }
 
 /// Relative paths start in the file's folder.

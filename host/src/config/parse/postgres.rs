@@ -1,12 +1,12 @@
 //! `postgres:` the target table and how its columns are filled.
 
 use super::names;
-use crate::config::model::{As, Column, From, Mode, Postgres, RecordPart};
+use crate::config::model::{As, Column, From, Mapping, Mode, Postgres, RecordPart};
 use crate::config::reader::{Complaint, Field, Table, boolean, choice, nearest, path, signed, text};
 use crate::limits;
 use std::path::Path;
 
-pub(super) fn read(root: &Table<'_>, base: &Path) -> Option<Postgres> {
+pub(super) fn read(root: &Table<'_>, base: &Path) -> Option<(Postgres, Mapping)> {
     root.need_table("postgres", |table| {
         let url = table.need("url", names::postgres_url);
         let tls_ca = table.get("tls_ca", path).map(|path| base.join(path));
@@ -19,7 +19,7 @@ pub(super) fn read(root: &Table<'_>, base: &Path) -> Option<Postgres> {
         if let Some(newer) = &only_if_newer {
             check_newer(table, newer, &key, &columns);
         }
-        Some(Postgres { url: url?, tls_ca, table: name?, key, columns, only_if_newer })
+        Some((Postgres { url: url?, tls_ca }, Mapping { table: name?, key, columns, only_if_newer }))
     })
 }
 

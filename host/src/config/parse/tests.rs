@@ -105,7 +105,7 @@ fn the_least_pipeline_has_every_default() {
     assert_eq!(pipeline.base, Path::new("."));
     assert_eq!(pipeline.postgres.url.expose(), "postgres://app:s3cret@localhost/app");
     assert_eq!(pipeline.places.find("contract.message"), Position { line: 9, column: 3 });
-    let names: Vec<&str> = pipeline.postgres.columns.iter().map(|column| column.name.as_str()).collect();
+    let names: Vec<&str> = pipeline.types[0].mapping.columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(names, ["transaction_id", "currency", "amount"], "file order, missing key columns first");
 }
 
@@ -877,7 +877,7 @@ postgres: { url: \"${DATABASE_URL}\", table: s.t, key: [k], columns: {} }
     assert_eq!(json["postgres"]["url"], "postgres://app:***@db/app?sslmode=require&sslpassword=***");
     assert_eq!(json["transforms"][0]["config"], json!({ "token": "${SECRET}", "limit": 3 }));
     assert_eq!(json["source"]["kafka"]["fetch.wait.max.ms"], "5");
-    assert_eq!(pipeline.transforms[0].config, Some(json!({ "token": "s3cret", "limit": 3 })));
+    assert_eq!(pipeline.types[0].transforms[0].config, Some(json!({ "token": "s3cret", "limit": 3 })));
     // A refused value that came from outside is not shown either.
     for key in ["lanes", "shutdown", "pipeline"] {
         let said = parse(&format!("{key}: \"${{SECRET}} \"\n")).unwrap_err();

@@ -7,7 +7,7 @@ use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, timestam
 use super::binary::Unfit;
 use super::cell::{Encoder, Input, InputKind, PgColumn, encoder};
 use super::rows::{RowWriter, Shape, ShapeColumn};
-use crate::config::{As, Column, From, Mode, Postgres, RecordPart, TableName};
+use crate::config::{As, Column, From, Mapping, Mode, RecordPart, TableName};
 
 /// `add` sums as bigint; PostgreSQL casts to the column's type.
 const INT8: u32 = 20;
@@ -64,8 +64,8 @@ pub struct Misfit {
 }
 
 /// The field paths that a mapping reads, for [`Contract::compile`]: slot i is the i-th.
-pub fn fields(postgres: &Postgres) -> Vec<FieldPath> {
-    let paths = postgres.columns.iter().filter_map(|column| match &column.from {
+pub fn fields(mapping: &Mapping) -> Vec<FieldPath> {
+    let paths = mapping.columns.iter().filter_map(|column| match &column.from {
         From::Field(path) => Some(FieldPath::new(path)),
         _ => None,
     });
@@ -124,26 +124,22 @@ type Oid32 = i64;
 
 impl Table {
     /// Checks the mapping against the catalogue and the contract.
-    pub async fn check(
-        connection: &mut PgConnection,
-        postgres: &Postgres,
-        contract: &Contract,
-    ) -> Result<Table, Error> {
-        let name = quoted_table(&postgres.table);
-        let Some(columns) = describe(connection, &postgres.table).await? else {
+    pub async fn check(connection: &mut PgConnection, mapping: &Mapping, contract: &Contract) -> Result<Table, Error> {
+        let name = quoted_table(&mapping.table);
+        let Some(columns) = describe(connection, &mapping.table).await? else {
             return Err(Error::Unfit(vec![format!(
                 "table {name} does not exist: `tollgate setup` creates it, `tollgate setup --dry-run` prints how"
             )]));
         };
         let mut problems = Vec::new();
-        if !has_unique_index(connection, &name, &postgres.key).await? {
+        if !has_unique_index(connection, &name, &mapping.key).await? {
             problems.push(format!(
                 "table {name} has no primary key or unique index on exactly ({}): ON CONFLICT needs one",
-                postgres.key.join(", ")
+                mapping.key.join(", ")
             ));
         }
         for column in &columns {
-            let mapped = postgres.columns.iter().any(|mapping| mapping.name == column.name);
+            let mapped = mapping.columns.iter().any(|mapped| mapped.name == column.name);
             if column.not_null && !column.has_default && !column.generated && !mapped {
                 problems.push(format!(
                     "column {} of {name} takes no NULL and has no default, but nothing is mapped to it",
@@ -151,31 +147,31 @@ impl Table {
                 ));
             }
         }
-        Table::plan(postgres, &columns, contract, problems).map_err(Error::Unfit)
+        Table::plan(mapping, &columns, contract, problems).map_err(Error::Unfit)
     }
 
     fn plan(
-        postgres: &Postgres,
+        mapping: &Mapping,
         columns: &[PgColumn],
         contract: &Contract,
         mut problems: Vec<String>,
     ) -> Result<Table, Vec<String>> {
         let mut builder = Builder::default();
         let mut slot = 0;
-        for mapping in &postgres.columns {
+        for mapped in &mapping.columns {
             let this = slot;
-            slot += usize::from(matches!(mapping.from, From::Field(_)));
-            let Some(column) = columns.iter().find(|column| column.name == mapping.name) else {
-                problems.push(missing(mapping, columns));
+            slot += usize::from(matches!(mapped.from, From::Field(_)));
+            let Some(column) = columns.iter().find(|column| column.name == mapped.name) else {
+                problems.push(missing(mapped, columns));
                 continue;
             };
             if let Err(problem) =
-                builder.column(mapping, column, Slot(this), contract, postgres.key.contains(&mapping.name))
+                builder.column(mapped, column, Slot(this), contract, mapping.key.contains(&mapped.name))
             {
                 problems.push(problem);
             }
         }
-        if let Some(newer) = &postgres.only_if_newer
+        if let Some(newer) = &mapping.only_if_newer
             && let Some(column) = columns.iter().find(|column| &column.name == newer)
             && !matches!(column.type_name.as_str(), "int2" | "int4" | "int8" | "timestamptz" | "timestamp")
         {
@@ -187,7 +183,7 @@ impl Table {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(builder.finish(postgres))
+        Ok(builder.finish(mapping))
     }
 
     /// Whether a key alone can delete a row.
@@ -339,17 +335,17 @@ impl Builder {
         Ok(())
     }
 
-    fn finish(mut self, postgres: &Postgres) -> Table {
-        let table = quoted_table(&postgres.table);
+    fn finish(mut self, mapping: &Mapping) -> Table {
+        let table = quoted_table(&mapping.table);
         let position = |name: &String| self.names.iter().position(|column| column == name);
-        let key: Vec<usize> = postgres.key.iter().filter_map(position).collect();
-        let newer = postgres.only_if_newer.as_ref().and_then(position);
-        let keys: Vec<String> = postgres.key.iter().map(|name| quote(name)).collect();
+        let key: Vec<usize> = mapping.key.iter().filter_map(position).collect();
+        let newer = mapping.only_if_newer.as_ref().and_then(position);
+        let keys: Vec<String> = mapping.key.iter().map(|name| quote(name)).collect();
         // A key column is equal already where the update happens.
         self.update.retain(|set| !keys.iter().any(|key| set.starts_with(&format!("{key} = "))));
         let action =
             if self.update.is_empty() { "NOTHING".into() } else { format!("UPDATE SET {}", self.update.join(", ")) };
-        let guard = match postgres.only_if_newer.as_ref().map(|name| quote(name)) {
+        let guard = match mapping.only_if_newer.as_ref().map(|name| quote(name)) {
             Some(column) if !self.update.is_empty() => {
                 format!(" WHERE t.{column} IS NULL OR excluded.{column} > t.{column}")
             }
@@ -364,7 +360,7 @@ impl Builder {
             names.join(", "),
             keys.join(", "),
         );
-        let single = (postgres.key.len() == 1 && newer.is_none()).then(|| &postgres.key[0]);
+        let single = (mapping.key.len() == 1 && newer.is_none()).then(|| &mapping.key[0]);
         let column = single.and_then(|name| self.key_types.iter().find(|(column, _)| column == name));
         let delete_key = column.and_then(|(_, column)| key_encoder(column));
         let delete = column.filter(|_| delete_key.is_some()).map(|(name, column)| {

@@ -1,0 +1,112 @@
+//! What a lane holds records against: contracts, tables and topics, which stay, and the chains, which a swap changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tollgate_contract::frame::Indexing;
+use tollgate_contract::{Contract, Slot};
+use tollgate_sandbox::Chain;
+
+use crate::config::{self, Pipeline};
+use crate::registry::{Compile, Resolver, SchemaStore};
+use crate::sinks::postgres::table::Table;
+
+/// What does not change while the process runs: contracts, tables, topics.
+pub struct Gate {
+    pub pipeline: Arc<Pipeline>,
+    /// The kinds of event on the topic, in the configuration's order. At least one.
+    pub types: Vec<EventType>,
+    /// For each table, the first type that writes it: types that share a table share its statements and its rows.
+    pub tables: Vec<usize>,
+    /// What the ids in frames mean, where values are frames.
+    pub registry: Option<Registry>,
+    /// Bytes that each topic's records may have.
+    pub topic_bytes: BTreeMap<String, usize>,
+    /// Topics that Kafka compacts: they take no record without a key.
+    pub compacted: BTreeSet<String>,
+}
+
+/// One kind of event: what it must look like, and its table.
+pub struct EventType {
+    pub contract: Contract,
+    /// Hex.
+    pub contract_digest: String,
+    /// What leaves the chain is checked against this; its slots are the table's fields, then the output key.
+    pub output: Contract,
+    pub output_key: Option<Slot>,
+    pub table: Table,
+    /// Index in [`Gate::tables`].
+    pub rows: usize,
+    /// An event's row can be written as it comes in: the sinks want the same message type, and nothing about the output
+    /// has to be known first.
+    pub stages: bool,
+}
+
+/// The schemas of a framed topic.
+pub struct Registry {
+    pub schemas: Arc<SchemaStore>,
+    pub indexes: Indexing,
+    /// Makes contracts of the schemas' messages.
+    pub compile: Arc<Compile>,
+}
+
+impl Gate {
+    /// A lane's own way from a frame to its contract.
+    pub fn resolver(&self) -> Option<Resolver> {
+        let Registry { schemas, indexes, compile } = self.registry.as_ref()?;
+        // With several types no frame is expected to be of a certain one.
+        let expected = match self.types.as_slice() {
+            [only] => Some(only.contract.message().full_name().to_owned()),
+            _ => None,
+        };
+        Some(Resolver::new(Arc::clone(schemas), *indexes, expected, Arc::clone(compile)))
+    }
+
+    /// A type as the configuration has it.
+    pub fn spec(&self, kind: usize) -> &config::EventType {
+        &self.pipeline.types[kind]
+    }
+
+    /// The topic that a type's outputs without a route go to.
+    pub fn topic(&self, kind: usize) -> Option<&str> {
+        self.spec(kind).output.as_ref().map(|output| output.topic.as_str())
+    }
+}
+
+/// What a swap changes.
+pub struct Revision {
+    /// Counts the swaps of this process.
+    pub number: u64,
+    /// Hex; covers the contracts, the components, their limits and their configuration.
+    pub digest: String,
+    /// A chain for each type, in the gate's order.
+    pub chains: Vec<TypeChain>,
+}
+
+impl Revision {
+    /// All transforms, type by type.
+    pub fn transforms(&self) -> impl Iterator<Item = &TransformInfo> {
+        self.chains.iter().flat_map(|chain| &chain.transforms)
+    }
+}
+
+/// The chain of one type.
+pub struct TypeChain {
+    pub chain: Chain,
+    pub transforms: Vec<TransformInfo>,
+}
+
+/// A transform as operators know it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct TransformInfo {
+    /// Whose chain it is in, where the topic holds several kinds of event.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub event_type: String,
+    pub name: String,
+    pub version: String,
+    pub component: String,
+    pub digest: String,
+    /// Topic of each route, in the component's order.
+    #[serde(skip)]
+    pub routes: Vec<Option<String>>,
+}
