@@ -398,17 +398,14 @@ impl Lane {
         let mut closed: BTreeSet<Partition> = BTreeSet::new();
         for (index, record) in batch.records.iter().enumerate() {
             let Some(owned) = self.partitions.get(&record.partition) else { continue };
-            if owned.assignment != record.assignment || owned.resume.begin().is_past(record.offset) {
+            let below = closed.contains(&record.partition);
+            if owned.assignment != record.assignment || !owned.resume.takes(record.offset, below) {
+                // What lies beyond the level is for the next attempt. Where nothing was left below it, the offsets in
+                // between hold no records, and both sides go on from where they are.
                 continue;
             }
-            if owned.resume.rows != owned.resume.outputs {
-                if owned.resume.level().is_past(record.offset) {
-                    closed.insert(record.partition);
-                } else if closed.contains(&record.partition) {
-                    // The next attempt takes what lies beyond the level. Where nothing was left below it, the offsets
-                    // in between hold no records, and both sides go on from where they are.
-                    continue;
-                }
+            if owned.resume.level().is_past(record.offset) {
+                closed.insert(record.partition);
             }
             work.push(index);
         }

@@ -12,9 +12,10 @@ pub mod guests;
 pub mod lane;
 pub mod limits;
 pub mod metrics;
-pub mod position;
 pub mod progress;
 pub mod protos;
 pub mod registry;
 pub mod sinks;
 pub mod source;
+
+pub use tollgate_protocol::position;

@@ -89,6 +89,18 @@ impl Database {
     }
 }
 
+impl Held {
+    /// Ends the transaction well.
+    pub fn commit(mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            self.runtime.block_on(async {
+                sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            });
+        }
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {

@@ -222,6 +222,17 @@ impl Client {
         self.consumer("read_committed", group).commit(&list, CommitMode::Sync).unwrap();
     }
 
+    /// Sets an offset of a group that has members, as a stranger's transaction can: without a generation the broker takes it
+    /// from anybody.
+    pub fn commit_as_stranger(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        let stranger = self.consumer("read_committed", group).group_metadata().unwrap();
+        let producer = self.transaction(&format!("{group}.stranger"), topic, &[]);
+        producer.send_offsets_to_transaction(&list, &stranger, CALL).unwrap();
+        producer.commit_transaction(CALL).unwrap();
+    }
+
     /// Forgets all offsets of a group without members.
     pub fn delete_group(&self, group: &str) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

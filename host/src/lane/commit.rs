@@ -20,7 +20,7 @@ use crate::config::DeliveryMode;
 use crate::error::Class;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
-use crate::progress::store;
+use crate::progress::{Standing, standing, store};
 use crate::sinks::kafka::Producers;
 use crate::sinks::postgres::{self, Rows, connect};
 use crate::source::batch::Record;
@@ -71,15 +71,15 @@ impl Lane {
             let at = owned.resume.rows;
             let step = store::Step { partition: *partition, epoch: owned.epoch, lo: at, hi: at };
             let asked = async { Ok(store::settled(connection, owner, &step).await?) };
-            match patient(&self.runtime, asked)? {
-                Some((epoch, next)) if epoch == owned.epoch && next >= at => owned.resume.rows = next,
-                Some((epoch, next)) if epoch == owned.epoch => {
+            match standing(owned.epoch, at, patient(&self.runtime, asked)?) {
+                Standing::At(next) => owned.resume.rows = next,
+                Standing::WentBack(next) => {
                     return Err(Error::Fatal(format!(
                         "PostgreSQL has lost commits: partition {partition} went back from {at} to {next}; start again to \
                          repeat them from the topic"
                     )));
                 }
-                _ => gone.push(*partition),
+                Standing::Fenced => gone.push(*partition),
             }
         }
         for partition in gone {

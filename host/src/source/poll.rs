@@ -185,9 +185,17 @@ impl Poll {
         if partitions.is_empty() {
             // A spare member: it has joined, and gets nothing until somebody leaves.
             self.answer(self.consumer.incremental_assign(&TopicPartitionList::new()));
-            return;
         }
-        self.request(partitions);
+        self.state.requested.extend(partitions);
+        self.request_again();
+    }
+
+    /// A takeover that is under way has become void with the assignment that it belongs to. What of it is still ours is
+    /// asked for once more: the group will not name it again.
+    fn request_again(&mut self) {
+        if !self.state.requested.is_empty() && !self.shared.draining() {
+            self.request(self.state.requested.iter().copied().collect());
+        }
     }
 
     fn request(&mut self, partitions: Vec<Partition>) {
@@ -275,6 +283,7 @@ impl Poll {
         if waiting == 0 {
             self.unassign();
         }
+        self.request_again();
     }
 
     fn released(&mut self, token: u64) {

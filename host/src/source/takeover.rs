@@ -61,6 +61,9 @@ enum Error {
     Transaction(#[from] crate::sinks::kafka::Error),
     #[error("postgres: no answer within {} s", limits::TAKEOVER_PATIENCE.as_secs())]
     Silent,
+    /// Another member had the partition between the two reads: what was read does not belong together.
+    #[error("the group's offset of partition {0} moved while the partition was taken over")]
+    Moved(Partition),
     #[error("{0}")]
     Halt(String),
 }
@@ -71,7 +74,7 @@ impl Error {
             Error::Postgres(error) => connect::class(error),
             Error::Transaction(error) => error.class(),
             Error::Kafka(error) if is_fatal(error) => Class::Fatal,
-            Error::Kafka(_) | Error::Silent => Class::Transient,
+            Error::Kafka(_) | Error::Silent | Error::Moved(_) => Class::Transient,
             Error::Halt(_) => Class::Fatal,
         }
     }
@@ -152,9 +155,13 @@ impl Worker<'_> {
         let connection = connected(&mut self.connection, pipeline).await?;
         let row = store::raise_epoch(connection, owner, partition).await?;
         let decision = match pipeline.delivery.mode {
-            DeliveryMode::EffectivelyOnce => {
-                progress::takeover(group, row.map(|(_, row)| row)).map_err(|halt| halted(pipeline, partition, halt))?
-            }
+            DeliveryMode::EffectivelyOnce => match progress::takeover(group, row.map(|(_, row)| row)) {
+                Ok(decision) => decision,
+                Err(_) if self.group_offsets(&[partition])?.get(&partition).copied() != group => {
+                    return Err(Error::Moved(partition));
+                }
+                Err(halt) => return Err(halted(pipeline, partition, halt)),
+            },
             DeliveryMode::AtLeastOnce => progress::takeover_at_least_once(group, row.map(|(_, row)| row)),
         };
         let (resume, establish) = match decision {

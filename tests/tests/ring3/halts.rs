@@ -56,3 +56,31 @@ fn records_were_deleted_before_they_were_read() {
         "partition 0 goes on at 4, the topic has 6 to 8; records were deleted before they were read",
     );
 }
+
+/// Another member may have had the partition between the two reads of a takeover; then they do not belong together.
+#[test]
+fn a_group_that_moves_during_a_takeover_is_looked_at_again() {
+    let case = Case::new("look-twice").set("/delivery/batch", json!({ "max_events": 1 })).setup();
+    let record =
+        |id: usize| Record { partition: 0, ..Record::new("k", events::encode(&json!({ "id": id.to_string() }))) };
+    case.kafka.produce(&case.source(), &(0..4).map(record).collect::<Vec<_>>());
+    case.drain();
+    case.kafka.produce(&case.source(), &(4..10).map(record).collect::<Vec<_>>());
+    // Two batches of the other member, which is between them and the COMMIT of the second.
+    let other = case.database.hold("UPDATE tollgate.progress SET prev_off = 6, next_off = 8 WHERE partition = 0");
+    let engine = case.run();
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = left('tollgate {} takeover', 63)
+         AND wait_event_type = 'Lock'",
+        case.name
+    );
+    wait_for("the takeover to have read K, and to wait for the row", || {
+        assert!(engine.running(), "{}", engine.log());
+        (case.database.number(&waiting) == 1).then_some(())
+    });
+    case.kafka.commit_as_stranger(&case.name, &case.source(), 0, 8);
+    other.commit();
+    case.settled(&[10]);
+    assert_eq!(case.database.number("SELECT count(*) FROM seen"), 6, "offsets 0 to 3, 8 and 9");
+    engine.stop();
+}

@@ -1,0 +1,366 @@
+//! A lane: asks, takes a batch, and brings it through steps 1 to 4 or gives it up.
+
+use tollgate_protocol::position::{NextOffset, Offset};
+use tollgate_protocol::{Standing, standing};
+
+use crate::guards::Guard;
+use crate::model::Next;
+use crate::world::{Attempt, Carried, Decided, Fault, Owned, Phase, RECORDS, RowsTransaction, Taking, World};
+
+impl World {
+    /// Both sides are given up as far as they can be reached; the next attempt asks them.
+    fn give_up(&mut self, member: usize) {
+        let own = &mut self.members[member];
+        own.attempt = None;
+        own.in_doubt = true;
+        self.postgres.open = self.postgres.open.filter(|open| open.member != member || open.orphan);
+        if let Some(producers) = own.producers.take() {
+            let id = &mut self.kafka.ids[own.slot][own.turn];
+            if id.epoch == producers[own.turn] && id.wire.is_none() {
+                id.open = None;
+            }
+        }
+    }
+
+    fn advance(&mut self, member: usize) {
+        let own = &mut self.members[member];
+        let (Some(attempt), Some(owned)) = (own.attempt.take(), own.owned.as_mut()) else { return };
+        if attempt.lo.is_some() {
+            (owned.rows, owned.plan) = (attempt.hi, attempt.rows);
+        }
+        if attempt.kafka {
+            owned.outputs = attempt.hi;
+            owned.establish = false;
+            own.turn = 1 - own.turn;
+        }
+        let begin = begin(*owned);
+        own.carried = own.carried.filter(|carried| carried.hi > begin);
+    }
+
+    /// Whether the broker still takes this lane for the producer whose turn it is.
+    fn is_fenced(&self, member: usize) -> bool {
+        let own = &self.members[member];
+        own.producers.is_none_or(|producers| producers[own.turn] != self.kafka.ids[own.slot][own.turn].epoch)
+    }
+}
+
+fn begin(owned: Owned) -> u8 {
+    owned.rows.min(owned.outputs)
+}
+
+/// What a member's lane may do.
+pub fn lane(next: &mut Next<'_>, member: usize) {
+    let own = &next.world.members[member];
+    if let Some(name) = own.postponed {
+        next.step("ends the transaction of the batch before", member, |world| {
+            let own = &mut world.members[member];
+            let (slot, epoch) = (own.slot, own.producers.map(|producers| producers[name]));
+            own.postponed = None;
+            if epoch == Some(world.kafka.ids[slot][name].epoch) {
+                world.kafka.end(slot, name);
+            }
+        });
+    }
+    match (own.attempt, own.owned) {
+        (Some(attempt), _) => goes_on(next, member, attempt),
+        (None, _) if own.revoked => next.step("lets the partition go", member, |world| {
+            let own = &mut world.members[member];
+            (own.owned, own.carried, own.revoked) = (None, None, false);
+        }),
+        (None, Some(_)) if own.in_doubt => asks_rows(next, member),
+        (None, Some(_)) if own.producers.is_none() => asks_outputs(next, member),
+        (None, Some(owned)) => begins(next, member, owned, own.carried.filter(|carried| carried.hi > begin(owned))),
+        (None, None) => {}
+    }
+}
+
+/// `resync`, the first half: waits for a commit of its own that is still under way.
+fn asks_rows(next: &mut Next<'_>, member: usize) {
+    if next.world.postgres.open.is_some() {
+        return;
+    }
+    next.step("asks where the rows stand", member, |world| {
+        let row = world.postgres.now.progress;
+        let own = &mut world.members[member];
+        (own.connected, own.in_doubt) = (true, false);
+        let Some(owned) = own.owned.as_mut() else { return };
+        let found = row.map(|row| (row.epoch.into(), NextOffset(row.next.into())));
+        match standing(owned.epoch.into(), NextOffset(owned.rows.into()), found) {
+            Standing::WentBack(_) => world.exit(member),
+            Standing::At(_) => {
+                (owned.rows, owned.plan) = row.map_or_else(Default::default, |row| (row.next, row.plan));
+            }
+            Standing::Fenced => {
+                (own.owned, own.carried) = (None, None);
+                if own.assigned && own.taking.is_none() {
+                    own.taking = Some(Taking::Begun);
+                }
+            }
+        }
+    });
+}
+
+/// The second half: new producers, which end what the old ones had open, and K.
+fn asks_outputs(next: &mut Next<'_>, member: usize) {
+    let mut world = *next.world;
+    let slot = world.members[member].slot;
+    let producers = if next.guards.has(Guard::FreshProducer) {
+        world.initialise(slot)
+    } else {
+        [0, 1].map(|name| {
+            world.kafka.ids[slot][name].open = None;
+            world.kafka.ids[slot][name].epoch
+        })
+    };
+    if next.guards.has(Guard::StableOffset) && !world.kafka.stable() {
+        return;
+    }
+    let own = &mut world.members[member];
+    own.producers = Some(producers);
+    if let (Some(owned), Some(group)) = (own.owned.as_mut(), world.kafka.committed) {
+        (owned.outputs, owned.establish) = (group, false);
+    }
+    next.push("takes new producers and reads K", member, world);
+}
+
+/// Begins an attempt: at the batch in hand, or at a new one, of one record or two, by either revision.
+fn begins(next: &mut Next<'_>, member: usize, owned: Owned, carried: Option<Carried>) {
+    let own = &next.world.members[member];
+    if own.generation.is_none() && next.guards.has(Guard::KnowGeneration) {
+        return;
+    }
+    let generation = own.generation;
+    if owned.establish {
+        let attempt = Attempt {
+            phase: Phase::Pinned,
+            epoch: owned.epoch,
+            generation,
+            lo: None,
+            hi: owned.outputs,
+            rows: Decided::default(),
+            kafka: true,
+            outputs: Decided::default(),
+            establish: true,
+            excused: false,
+        };
+        next.step("begins to commit the first offset", member, |world| world.members[member].attempt = Some(attempt));
+    } else if let Some(carried) = carried {
+        let attempt = attempt(next, owned, carried, generation);
+        next.step("tries its batch again", member, |world| world.members[member].attempt = Some(attempt));
+    } else {
+        let begin = begin(owned);
+        if usize::from(begin) == RECORDS && !own.connected {
+            next.step("finds its connection dead with a later record", member, |world| world.give_up(member));
+        }
+        for (hi, revision) in (begin + 1..=RECORDS as u8).flat_map(|hi| [(hi, 1), (hi, 2)]) {
+            let carried = Carried { hi, revision };
+            let attempt = attempt(next, owned, carried, generation);
+            let what = match (hi - begin, revision) {
+                (1, 1) => "takes a record, revision 1",
+                (1, _) => "takes a record, revision 2",
+                (_, 1) => "takes two records, revision 1",
+                (_, _) => "takes two records, revision 2",
+            };
+            next.step(what, member, |world| {
+                (world.members[member].carried, world.members[member].attempt) = (Some(carried), Some(attempt));
+            });
+        }
+    }
+}
+
+/// Which records an attempt is about, on which sides, and what decides about them.
+fn attempt(next: &Next<'_>, owned: Owned, carried: Carried, generation: Option<u8>) -> Attempt {
+    let resume = owned.resume();
+    let (mut rows, mut outputs) = (Decided::default(), Decided::default());
+    let (mut below, mut last) = (false, Offset(0));
+    for offset in 0..carried.hi {
+        let (index, at) = (usize::from(offset), Offset(offset.into()));
+        if !resume.takes(at, below && next.guards.has(Guard::CutAtLevel)) {
+            continue;
+        }
+        below |= resume.level().is_past(at);
+        last = at;
+        let needs = resume.needs(at);
+        let redone = needs.outputs && !needs.rows && next.guards.has(Guard::KeepPlan);
+        let revision = if redone { owned.plan[index] } else { carried.revision };
+        rows[index] = if needs.rows { revision } else { 0 };
+        outputs[index] = if needs.outputs { revision } else { 0 };
+    }
+    let needs = resume.needs(last);
+    Attempt {
+        phase: Phase::Pinned,
+        epoch: owned.epoch,
+        generation,
+        lo: needs.rows.then_some(owned.rows),
+        hi: u8::try_from(last.next().0).unwrap_or(u8::MAX),
+        rows,
+        kafka: needs.outputs,
+        outputs,
+        establish: false,
+        excused: false,
+    }
+}
+
+fn goes_on(next: &mut Next<'_>, member: usize, attempt: Attempt) {
+    match attempt.phase {
+        Phase::Pinned => produces(next, member, attempt),
+        Phase::Produced => swaps(next, member, attempt),
+        Phase::Swapped => match next.guards.has(Guard::PrepareFirst) || attempt.lo.is_none() {
+            true => prepares(next, member, attempt),
+            false => decides(next, member, attempt),
+        },
+        Phase::Prepared => decides(next, member, attempt),
+        Phase::Decided => prepares(next, member, attempt),
+        Phase::Ready => concludes(next, member, attempt),
+    }
+}
+
+/// Goes on to a phase, or past it where it has nothing to do.
+fn reach(world: &mut World, member: usize, phase: Phase) {
+    let own = &mut world.members[member];
+    let Some(attempt) = &mut own.attempt else { return };
+    attempt.phase = match phase {
+        Phase::Produced if attempt.lo.is_none() => Phase::Swapped,
+        Phase::Swapped if !attempt.kafka => Phase::Prepared,
+        Phase::Prepared if attempt.lo.is_none() => Phase::Ready,
+        phase => phase,
+    };
+    if attempt.phase == Phase::Ready && !attempt.kafka {
+        world.advance(member);
+    }
+}
+
+/// Step 1, Kafka's side.
+fn produces(next: &mut Next<'_>, member: usize, attempt: Attempt) {
+    if attempt.kafka && next.world.is_fenced(member) {
+        next.step("is fenced when it produces, and gives up", member, |world| world.give_up(member));
+        return;
+    }
+    next.step("produces", member, |world| {
+        let own = &world.members[member];
+        if attempt.kafka {
+            world.kafka.ids[own.slot][own.turn].open.get_or_insert_default().outputs = attempt.outputs;
+        }
+        reach(world, member, Phase::Produced);
+    });
+}
+
+/// Step 1, PostgreSQL's side: the guard, and with it the row's lock.
+fn swaps(next: &mut Next<'_>, member: usize, attempt: Attempt) {
+    if !next.world.members[member].connected {
+        next.step("finds its connection dead, and gives up", member, |world| world.give_up(member));
+        return;
+    }
+    if next.world.postgres.open.is_some() {
+        return;
+    }
+    let (at_epoch, from) = (next.guards.has(Guard::SwapAtEpoch), next.guards.has(Guard::SwapFromOffset));
+    let matches = next
+        .world
+        .postgres
+        .now
+        .progress
+        .is_some_and(|row| (row.epoch == attempt.epoch || !at_epoch) && (Some(row.next) == attempt.lo || !from));
+    let aborts = next.guards.has(Guard::AbortOnMismatch);
+    next.step(if matches { "swaps" } else { "finds the row elsewhere" }, member, |world| {
+        if matches {
+            let Attempt { hi, rows, kafka, .. } = attempt;
+            world.postgres.open =
+                Some(RowsTransaction { member, hi, rows, alone: !kafka, orphan: false, committing: false });
+        } else if aborts {
+            return world.give_up(member);
+        } else if let Some(attempt) = &mut world.members[member].attempt {
+            attempt.lo = None;
+        }
+        reach(world, member, Phase::Swapped);
+    });
+}
+
+/// Step 2. Before the decision, or after it where that guard is off.
+fn prepares(next: &mut Next<'_>, member: usize, attempt: Attempt) {
+    let decided = attempt.phase == Phase::Decided;
+    let mut world = *next.world;
+    let own = world.members[member];
+    let generation = if next.guards.has(Guard::PinGeneration) { attempt.generation } else { own.generation };
+    if !world.is_fenced(member) && world.kafka.prepare(own.slot, own.turn, attempt.hi, member, generation) {
+        reach(&mut world, member, if decided { Phase::Ready } else { Phase::Prepared });
+        next.push("prepares Kafka", member, world);
+        return;
+    }
+    world.refused |= decided && !attempt.excused;
+    world.give_up(member);
+    next.push("is refused when it prepares, and gives up", member, world);
+}
+
+/// Step 3.
+fn decides(next: &mut Next<'_>, member: usize, attempt: Attempt) {
+    let own = &next.world.members[member];
+    if !own.held && next.guards.has(Guard::HoldSlot) {
+        next.step("knows that its slot is lost, and gives up", member, |world| world.give_up(member));
+        return;
+    }
+    // Where it was prepared already, or Kafka needs nothing of it, only the end is left.
+    let then = if attempt.kafka && attempt.phase == Phase::Swapped { Phase::Decided } else { Phase::Ready };
+    let excuse = own.held && next.world.postgres.slots[own.slot] != Some(member);
+    let reached = move |world: &mut World| {
+        if let Some(attempt) = &mut world.members[member].attempt {
+            attempt.excused |= excuse;
+        }
+        reach(world, member, then);
+    };
+    if !next.world.postgres.is_open_for(member) || !own.connected {
+        next.step("finds its transaction gone, and gives up", member, |world| world.give_up(member));
+        return;
+    }
+    next.step("commits", member, |world| {
+        world.postgres.land();
+        reached(world);
+    });
+    let asks = next.guards.has(Guard::AskRows);
+    let goes_on = move |world: &mut World| if asks { world.give_up(member) } else { reached(world) };
+    next.fault(Fault::CommitReply, "commits, and hears nothing", member, |world| {
+        world.postgres.land();
+        world.members[member].connected = false;
+        goes_on(world);
+    });
+    next.fault(Fault::CommitReply, "sends COMMIT, and hears nothing", member, |world| {
+        if let Some(open) = &mut world.postgres.open {
+            (open.orphan, open.committing) = (true, true);
+        }
+        world.members[member].connected = false;
+        goes_on(world);
+    });
+}
+
+/// Step 4.
+fn concludes(next: &mut Next<'_>, member: usize, attempt: Attempt) {
+    let own = next.world.members[member];
+    if next.world.is_fenced(member) {
+        next.step("is fenced when it concludes, and gives up", member, |world| {
+            world.refused |= attempt.lo.is_some() && !attempt.excused;
+            world.give_up(member);
+        });
+        return;
+    }
+    next.step("concludes", member, |world| {
+        world.kafka.end(own.slot, own.turn);
+        world.advance(member);
+    });
+    if own.postponed.is_none() && !attempt.establish && !next.guards.has(Guard::OneBatchApart) {
+        next.step("goes on before it concludes", member, |world| {
+            world.members[member].postponed = Some(own.turn);
+            world.advance(member);
+        });
+    }
+    let asks = next.guards.has(Guard::AskOutputs);
+    let goes_on = move |world: &mut World| if asks { world.give_up(member) } else { world.advance(member) };
+    next.fault(Fault::EndReply, "concludes, and hears nothing", member, |world| {
+        world.kafka.end(own.slot, own.turn);
+        goes_on(world);
+    });
+    next.fault(Fault::EndReply, "sends EndTxn, and hears nothing", member, |world| {
+        let id = &mut world.kafka.ids[own.slot][own.turn];
+        id.wire = Some(id.epoch);
+        goes_on(world);
+    });
+}

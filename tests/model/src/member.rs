@@ -1,0 +1,264 @@
+//! A member beside its lanes: the process, its slot, the group, and takeovers.
+
+use tollgate_protocol::position::NextOffset;
+use tollgate_protocol::{Row, Takeover, takeover};
+
+use crate::guards::Guard;
+use crate::model::Next;
+use crate::world::{Decided, Fault, Member, Owned, Progress, RECORDS, Taking, World};
+
+fn other(member: usize) -> usize {
+    1 - member
+}
+
+impl World {
+    /// The process is gone. The broker and PostgreSQL learn of it later; the lock of its slot goes with its session.
+    pub fn exit(&mut self, member: usize) {
+        self.members[member] = Member::default();
+        for slot in self.postgres.slots.iter_mut().filter(|slot| **slot == Some(member)) {
+            *slot = None;
+        }
+        if let Some(open) = self.postgres.open.as_mut().filter(|open| open.member == member) {
+            open.orphan = true;
+        }
+    }
+
+    /// The coordinator does without a member from now on.
+    fn put_out(&mut self, member: usize) {
+        self.kafka.joined[member] = false;
+        self.kafka.moving = false;
+        if self.kafka.owner == Some(member) {
+            self.kafka.owner = Some(other(member)).filter(|other| self.kafka.joined[*other]);
+        }
+        self.regenerate();
+    }
+
+    /// A takeover that is under way has become void; its statement may still arrive.
+    fn void(&mut self, member: usize) {
+        let member = &mut self.members[member];
+        if let Some(taking) = member.taking.take().filter(|taking| *taking != Taking::Begun) {
+            member.late = Some(taking);
+        }
+    }
+
+    fn revoke(&mut self, member: usize) {
+        self.void(member);
+        let member = &mut self.members[member];
+        member.assigned = false;
+        member.revoked = member.owned.is_some() || member.attempt.is_some();
+    }
+}
+
+/// What a member's process and its keeper may do.
+pub fn process(next: &mut Next<'_>, member: usize) {
+    let world = next.world;
+    let own = &world.members[member];
+    if !own.alive {
+        let free = world.postgres.slots.iter().position(Option::is_none);
+        if let Some(slot) = free {
+            next.step("starts", member, |world| {
+                world.postgres.slots[slot] = Some(member);
+                let producers = Some(world.initialise(slot));
+                let new = Member { alive: true, slot, held: true, producers, connected: true, ..Member::default() };
+                world.members[member] = new;
+            });
+        }
+        return;
+    }
+    let die = if world.faults.may(Fault::Die) { Fault::Die } else { Fault::DieAgain };
+    next.fault(die, "dies", member, |world| world.exit(member));
+    let holder = world.postgres.slots[own.slot];
+    match (own.held, holder == Some(member)) {
+        (true, true) => next.fault(Fault::SlotSession, "loses the session of its slot", member, |world| {
+            world.postgres.slots[world.members[member].slot] = None;
+        }),
+        (true, false) => next.step("notices that its slot is lost", member, |world| world.members[member].held = false),
+        (false, _) if holder.is_none() => next.step("takes its slot again", member, |world| {
+            let own = &mut world.members[member];
+            world.postgres.slots[own.slot] = Some(member);
+            own.held = true;
+            // Its names may have been another's meanwhile, and it does not know.
+            own.attempt.iter_mut().for_each(|attempt| attempt.excused = true);
+        }),
+        (false, _) => next.step("ends: its slot is another's", member, |world| world.exit(member)),
+    }
+}
+
+/// What happens between a member and the group.
+pub fn group(next: &mut Next<'_>, member: usize) {
+    let world = next.world;
+    let (own, kafka) = (&world.members[member], &world.kafka);
+    if own.out {
+        next.step("tells its lane", member, |world| {
+            world.members[member].out = false;
+            world.revoke(member);
+        });
+    }
+    match (kafka.joined[member], own.generation) {
+        (true, None) => next.step("is missed by the group", member, |world| world.put_out(member)),
+        (true, Some(generation)) => {
+            next.fault(Fault::PutOut, "is put out of the group", member, |world| world.put_out(member));
+            if generation != kafka.generation {
+                // It does not answer the group while its lane still holds what it was asked for.
+                if !own.revoked || !next.guards.has(Guard::ReleaseFirst) {
+                    learns(next, member);
+                }
+            } else if kafka.moving && kafka.owner == Some(member) {
+                moves(next, member);
+            }
+        }
+        (false, Some(_)) => next.step("hears that it is out", member, |world| {
+            (world.members[member].generation, world.members[member].out) = (None, true);
+        }),
+        (false, None) => {
+            let released = !own.out && own.owned.is_none() && own.attempt.is_none();
+            if own.alive && (released || !next.guards.has(Guard::ReleaseFirst)) {
+                joins(next, member);
+            }
+        }
+    }
+}
+
+fn joins(next: &mut Next<'_>, member: usize) {
+    let join = |world: &mut World| {
+        world.kafka.joined[member] = true;
+        world.regenerate();
+        world.members[member].generation = Some(world.kafka.generation);
+    };
+    if next.world.kafka.owner.is_none() {
+        next.step("joins, and gets the partition", member, |world| {
+            join(world);
+            world.kafka.owner = Some(member);
+            world.members[member].assigned = true;
+            world.members[member].taking = Some(Taking::Begun);
+        });
+        return;
+    }
+    next.step("joins", member, join);
+    if !next.world.kafka.moving {
+        next.step("joins, and shall have the partition", member, |world| {
+            join(world);
+            world.kafka.moving = true;
+        });
+    }
+}
+
+/// A member hears of a generation that has begun: with what it has now, or as before.
+fn learns(next: &mut Next<'_>, member: usize) {
+    let again = next.guards.has(Guard::RequestAgain);
+    next.step("learns of the new generation", member, |world| {
+        world.members[member].generation = Some(world.kafka.generation);
+        let void = world.members[member].taking.is_some();
+        world.void(member);
+        let own = &mut world.members[member];
+        let new = world.kafka.owner == Some(member) && !own.assigned && !world.kafka.moving;
+        if new || (void && again && own.assigned) {
+            own.assigned = true;
+            own.taking = Some(Taking::Begun);
+        }
+    });
+}
+
+/// The owner lets the partition go, for the other member, and joins again when its lane has.
+fn moves(next: &mut Next<'_>, member: usize) {
+    let own = &next.world.members[member];
+    if own.assigned {
+        next.step("is asked to let the partition go", member, |world| world.revoke(member));
+    } else if own.owned.is_none() && own.attempt.is_none() {
+        next.step("joins again without the partition", member, |world| {
+            world.kafka.moving = false;
+            world.kafka.owner = Some(other(member));
+            world.regenerate();
+            world.members[member].generation = Some(world.kafka.generation);
+        });
+    }
+}
+
+/// Raises the epoch, or inserts the row where a takeover has found none. Returns the row; none: there is none.
+fn raise(world: &mut World, insert: bool) -> Option<Progress> {
+    world.postgres.autocommit(|tables| match &mut tables.progress {
+        Some(row) => row.epoch += 1,
+        None if insert => tables.progress = Some(Progress { epoch: 1, next: 0, prev: 0, plan: Decided::default() }),
+        None => {}
+    });
+    world.postgres.now.progress
+}
+
+/// The takeover thread.
+pub fn takes_over(next: &mut Next<'_>, member: usize) {
+    let world = next.world;
+    let own = &world.members[member];
+    let unlocked = world.postgres.open.is_none();
+    let twice = next.guards.has(Guard::LookTwice);
+    if let Some(late) = own.late.filter(|_| unlocked) {
+        next.step("raises the epoch too late", member, |world| {
+            world.members[member].late = None;
+            raise(world, matches!(late, Taking::Missing(_)));
+        });
+    }
+    match own.taking {
+        None => {}
+        Some(Taking::Begun) => {
+            let mut after = *world;
+            for slot in 0..after.postgres.slots.len() {
+                if slot != own.slot && after.postgres.slots[slot].is_none() {
+                    // A dead member's transactions are ended first.
+                    after.initialise(slot);
+                }
+            }
+            if after.kafka.stable() || !next.guards.has(Guard::StableOffset) {
+                after.members[member].taking = Some(Taking::Group(after.kafka.committed));
+                next.push("reads K", member, after);
+            }
+        }
+        Some(Taking::Group(group)) if !next.guards.has(Guard::RaiseEpoch) => {
+            let row = world.postgres.now.progress;
+            next.step("reads D", member, |world| decide(world, twice, member, group, row));
+        }
+        Some(Taking::Group(group)) if unlocked => {
+            next.step("raises the epoch and reads D", member, |world| {
+                let row = raise(world, false);
+                decide(world, twice, member, group, row);
+            });
+        }
+        Some(Taking::Missing(_)) if unlocked => next.step("inserts the row", member, |world| {
+            let epoch = raise(world, true).map_or(0, |row| row.epoch);
+            let plan = Decided::default();
+            let owned = Owned { epoch, rows: 0, outputs: 0, establish: true, plan };
+            hand_over(world, member, owned);
+        }),
+        Some(Taking::Group(_) | Taking::Missing(_)) => {}
+    }
+}
+
+/// The partition is the lane's; what it was to let go before, it has let go.
+fn hand_over(world: &mut World, member: usize, owned: Owned) {
+    let own = &mut world.members[member];
+    (own.owned, own.taking, own.revoked) = (Some(owned), None, false);
+}
+
+/// The engine's own table says what K and D mean.
+fn decide(world: &mut World, twice: bool, member: usize, group: Option<u8>, row: Option<Progress>) {
+    let offset = |next: u8| NextOffset(next.into());
+    let decision = takeover(group.map(offset), row.map(|row| Row { next: offset(row.next), prev: offset(row.prev) }));
+    let (resume, establish) = match decision {
+        Ok(Takeover::Start) => {
+            world.members[member].taking = Some(Taking::Missing(group));
+            return;
+        }
+        Ok(Takeover::Resume(resume)) => (resume, false),
+        Ok(Takeover::Establish(resume)) => (resume, true),
+        Err(_) if twice && world.kafka.committed != group => {
+            world.members[member].taking = Some(Taking::Begun);
+            return;
+        }
+        Err(_) => {
+            world.halted = true;
+            return;
+        }
+    };
+    let small = |next: NextOffset| u8::try_from(next.0).unwrap_or(RECORDS as u8);
+    let (epoch, plan) = row.map_or_else(Default::default, |row| (row.epoch, row.plan));
+    let owned = Owned { epoch, rows: small(resume.rows), outputs: small(resume.outputs), establish, plan };
+    hand_over(world, member, owned);
+}

@@ -1,0 +1,131 @@
+//! What PostgreSQL and Kafka do, as far as the protocol relies on it.
+
+use crate::world::{Decided, Effect, Id, Kafka, MEMBERS, Postgres, RowsTransaction, Tables, Transaction, World};
+
+/// Applies a batch to one side.
+fn apply(effects: &mut [Effect], batch: Decided, alone: bool) {
+    for (effect, revision) in effects.iter_mut().zip(batch).filter(|(_, revision)| *revision > 0) {
+        // Twice is wrong already; more would only make more states of it.
+        *effect = Effect { times: (effect.times + 1).min(2), revision, alone };
+    }
+}
+
+/// The smallest number that is none of those.
+fn fresh(taken: impl Iterator<Item = u8> + Clone) -> u8 {
+    (0..u8::MAX).find(|number| !taken.clone().any(|other| other == *number)).unwrap_or(u8::MAX)
+}
+
+impl Postgres {
+    fn commit(&mut self, tables: Tables) {
+        self.before = [Some(self.now), self.before[0]];
+        self.now = tables;
+    }
+
+    /// Changes the progress row in a transaction of its own.
+    pub fn autocommit(&mut self, change: impl FnOnce(&mut Tables)) {
+        let mut tables = self.now;
+        change(&mut tables);
+        self.commit(tables);
+    }
+
+    /// The open transaction takes effect.
+    pub fn land(&mut self) {
+        let Some(RowsTransaction { hi, rows, alone, .. }) = self.open.take() else { return };
+        self.autocommit(|tables| {
+            apply(&mut tables.rows, rows, alone);
+            if let Some(row) = &mut tables.progress {
+                (row.prev, row.next, row.plan) = (row.next, hi, rows);
+            }
+        });
+    }
+
+    /// Whether this member's transaction is still there to be committed.
+    pub fn is_open_for(&self, member: usize) -> bool {
+        self.open.is_some_and(|open| open.member == member && !open.orphan)
+    }
+}
+
+impl Kafka {
+    /// No transaction holds the group's offset open.
+    pub fn stable(&self) -> bool {
+        !self.ids.iter().flatten().any(|id| id.open.is_some_and(|open| open.offset.is_some()))
+    }
+
+    /// Puts the group's offset into a transaction, unless the generation is not the group's, or the member not in it.
+    /// Without a generation it takes it from anybody.
+    pub fn prepare(&mut self, slot: usize, name: usize, offset: u8, member: usize, generation: Option<u8>) -> bool {
+        if generation.is_some_and(|generation| generation != self.generation || !self.joined[member]) {
+            return false;
+        }
+        for (at, id) in self.ids.iter_mut().flatten().enumerate() {
+            if let Some(open) = &mut id.open {
+                open.outdated |= at != slot * 2 + name && open.offset.is_some();
+            }
+        }
+        let open = self.ids[slot][name].open.get_or_insert_default();
+        (open.offset, open.outdated) = (Some(offset), false);
+        true
+    }
+
+    /// The open transaction of an id takes effect.
+    pub fn end(&mut self, slot: usize, name: usize) {
+        let Some(Transaction { outputs, offset, outdated }) = self.ids[slot][name].open.take() else { return };
+        apply(&mut self.outputs, outputs, false);
+        if let Some(offset) = offset.filter(|_| !outdated) {
+            self.committed = Some(offset);
+        }
+    }
+}
+
+impl World {
+    /// `init_transactions` under a slot's names: what was open is aborted, and older producers are fenced.
+    pub fn initialise(&mut self, slot: usize) -> [u8; 2] {
+        [0, 1].map(|name| {
+            let known = self.members.iter().filter(|member| member.slot == slot);
+            let known = known.filter_map(|member| Some(member.producers?[name]));
+            let epoch = fresh(known.chain(self.kafka.ids[slot][name].wire));
+            self.kafka.ids[slot][name].open = None;
+            self.kafka.ids[slot][name].epoch = epoch;
+            epoch
+        })
+    }
+
+    /// The broker gives a transaction up that took too long, and fences its producer.
+    pub fn expire(&mut self, slot: usize, name: usize) {
+        let known = self.members.iter().filter(|member| member.slot == slot);
+        let known = known.filter_map(|member| Some(member.producers?[name]));
+        let epoch = fresh(known.chain(self.kafka.ids[slot][name].wire));
+        let id: &mut Id = &mut self.kafka.ids[slot][name];
+        (id.open, id.epoch) = (None, epoch);
+    }
+
+    /// The group begins a new generation.
+    pub fn regenerate(&mut self) {
+        let known = self.members.iter().flat_map(|member| {
+            [member.generation, member.attempt.and_then(|attempt| attempt.generation)].into_iter().flatten()
+        });
+        self.kafka.generation = fresh(known);
+    }
+
+    /// All sessions end, and the last `commits` are lost.
+    pub fn fail_over(&mut self, commits: usize) -> bool {
+        match commits {
+            0 => {}
+            _ => match self.postgres.before[commits - 1] {
+                Some(tables) => (self.postgres.now, self.lost) = (tables, true),
+                None => return false,
+            },
+        }
+        self.postgres.before = [None; 2];
+        self.postgres.open = None;
+        self.postgres.slots = [None; MEMBERS];
+        for member in &mut self.members {
+            member.connected = false;
+            if member.taking.is_some() {
+                // Its statement fails, and it begins again with K.
+                member.taking = Some(crate::world::Taking::Begun);
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,100 @@
+//! The protocol holds in every order of events, and each of its guards is needed.
+#![allow(clippy::print_stdout, reason = "a search tells how much it has seen")]
+
+use tollgate_model::guards::Guard::*;
+use tollgate_model::guards::{Guard, Guards};
+use tollgate_model::search::Report;
+use tollgate_model::{Fault, Faults, Protocol, search};
+
+fn run(guards: Guards, faults: Faults, from_nothing: bool) -> Report {
+    search(&Protocol { guards, faults, from_nothing })
+}
+
+fn holds(what: &str, faults: Faults, from_nothing: bool) {
+    let report = run(Guards::all(), faults, from_nothing);
+    println!("{what}: {report}");
+    if let Some(violation) = report.violation {
+        panic!("{what}: {violation}");
+    }
+    if let Some(way) = report.stuck {
+        panic!("{what}: after these steps nothing can get through any more:\n  {}", way.join("\n  "));
+    }
+}
+
+fn any_one() -> Faults {
+    Faults::of(&Faults::KINDS).at_most(1)
+}
+
+#[test]
+fn it_holds_with_any_one_fault_at_any_time() {
+    holds("any one fault", any_one(), false);
+}
+
+#[test]
+fn it_holds_from_the_first_start_on() {
+    let faults = Faults::of(&[Fault::Die, Fault::PutOut, Fault::CommitReply, Fault::EndReply]).at_most(1);
+    holds("from nothing, one fault", faults, true);
+}
+
+#[test]
+fn it_holds_with_two_faults_of_these_kinds() {
+    for pair in [
+        [Fault::Die, Fault::DieAgain],
+        [Fault::Die, Fault::CommitReply],
+        [Fault::Die, Fault::EndReply],
+        [Fault::Die, Fault::Expire],
+        [Fault::Die, Fault::LaneSession],
+        [Fault::PutOut, Fault::CommitReply],
+        [Fault::PutOut, Fault::LaneSession],
+        [Fault::CommitReply, Fault::EndReply],
+    ] {
+        holds(&format!("{pair:?}"), Faults::of(&pair), false);
+    }
+}
+
+/// What breaks without these guards, with any one fault.
+fn breaks(without: &[Guard], invariant: &str) {
+    let report = run(Guards::without(without), any_one(), false);
+    match (&report.violation, &report.stuck) {
+        (Some(violation), _) => {
+            println!("without {without:?} {violation}\n");
+            assert!(violation.invariant.starts_with(invariant), "not {invariant}, but {violation}");
+        }
+        (None, Some(way)) => {
+            println!("without {without:?} nothing gets through after:\n  {}\n", way.join("\n  "));
+            assert_eq!(invariant, "stuck");
+        }
+        (None, None) => panic!("without {without:?} the model still holds: {report:?}"),
+    }
+}
+
+#[test]
+fn each_guard_is_needed() {
+    breaks(&[SwapAtEpoch, SwapFromOffset], "I1");
+    breaks(&[RaiseEpoch, SwapFromOffset], "I1");
+    breaks(&[AbortOnMismatch], "I3");
+    breaks(&[PrepareFirst], "I5");
+    breaks(&[HoldSlot], "I5");
+    breaks(&[StableOffset], "I2");
+    breaks(&[PinGeneration], "I2");
+    breaks(&[KnowGeneration], "I2");
+    breaks(&[ReleaseFirst], "I2");
+    breaks(&[KeepPlan], "I4");
+    breaks(&[OneBatchApart], "I2");
+    breaks(&[CutAtLevel], "I3");
+    breaks(&[AskRows], "I3");
+    breaks(&[AskOutputs], "I3");
+    breaks(&[FreshProducer], "I2");
+    breaks(&[LookTwice], "I3");
+    breaks(&[RequestAgain], "stuck");
+}
+
+/// The row is fenced twice: by its epoch, and by the offset it must stand at. With a Kafka transaction around it, which the
+/// group's generation fences, either is enough; without one (`at_least_once`) the epoch is what keeps a zombie out.
+#[test]
+fn either_half_of_the_compare_and_swap_is_enough_beside_the_other_fences() {
+    for guard in [SwapAtEpoch, SwapFromOffset] {
+        let report = run(Guards::without(&[guard]), any_one(), false);
+        assert!(report.violation.is_none() && report.stuck.is_none(), "{guard:?}: {report:?}");
+    }
+}
