@@ -1,7 +1,7 @@
 //! Protobuf's JSON mapping, both ways, through a dynamic message: JSON is not the hot path.
 
 use prost_reflect::prost::Message as _;
-use prost_reflect::prost::encoding::{WireType, encode_key, encode_varint};
+use prost_reflect::prost::encoding::{self, WireType, encode_key, encode_varint};
 use prost_reflect::{
     DeserializeOptions, DynamicMessage, FieldDescriptor, Kind as ReflectKind, MapKey, MessageDescriptor,
     ReflectMessage as _, SerializeOptions, Value as ReflectValue,
@@ -38,7 +38,7 @@ impl Contract {
             }
             read => read?,
         };
-        if self.plan.has_maps {
+        if self.plan.has_maps || holds_minus_zero(&message) {
             encode_ordered(&message, out);
         } else {
             message.encode_raw(out);
@@ -96,6 +96,7 @@ impl Contract {
             json.sort_all_objects();
             return Ok(json.to_string());
         }
+        check_durations(message)?;
         serde_json::to_string(message).map_err(|error| no_json_form(&error))
     }
 }
@@ -106,6 +107,7 @@ fn decode(message: &MessageDescriptor, bytes: &[u8]) -> Result<DynamicMessage, R
 }
 
 fn serialize(message: &DynamicMessage, options: &SerializeOptions) -> Result<Json, Rejection> {
+    check_durations(message)?;
     message.serialize_with_options(serde_json::value::Serializer, options).map_err(|error| no_json_form(&error))
 }
 
@@ -173,8 +175,70 @@ fn field_of(message: &MessageDescriptor, key: &str) -> Option<FieldDescriptor> {
     message.get_field_by_json_name(key).or_else(|| message.get_field_by_name(key))
 }
 
-/// Encodes with maps in key order; otherwise as the message encodes itself.
+/// The fields without presence that hold minus zero, which is not their default, though the dynamic message takes it for that.
+fn minus_zeros(message: &DynamicMessage) -> impl Iterator<Item = (FieldDescriptor, ReflectValue)> + '_ {
+    let descriptor = message.descriptor();
+    let floats: Vec<FieldDescriptor> = descriptor
+        .fields()
+        .filter(|field| matches!(field.kind(), ReflectKind::Double | ReflectKind::Float) && !field.supports_presence())
+        .collect();
+    floats.into_iter().filter_map(|field| {
+        let value = message.get_field(&field).into_owned();
+        let is_minus_zero = match value {
+            ReflectValue::F64(value) => value == 0.0 && value.is_sign_negative(),
+            ReflectValue::F32(value) => value == 0.0 && value.is_sign_negative(),
+            _ => false,
+        };
+        is_minus_zero.then_some((field, value))
+    })
+}
+
+fn holds_minus_zero(message: &DynamicMessage) -> bool {
+    any_in(message, &|message| minus_zeros(message).next().is_some())
+}
+
+/// Whether the message, or any in it, is as asked.
+fn any_in(message: &DynamicMessage, asked: &dyn Fn(&DynamicMessage) -> bool) -> bool {
+    let in_value = |value: &ReflectValue| value.as_message().is_some_and(|inner| any_in(inner, asked));
+    asked(message)
+        || message.fields().any(|(_, value)| match value {
+            ReflectValue::List(items) => items.iter().any(in_value),
+            ReflectValue::Map(entries) => entries.values().any(in_value),
+            value => in_value(value),
+        })
+}
+
+/// A Duration whose seconds and nanoseconds have different signs is none by Protobuf's rules; written as text it would come
+/// out with the wrong sign.
+fn is_torn_duration(message: &DynamicMessage) -> bool {
+    if message.descriptor().full_name() != "google.protobuf.Duration" {
+        return false;
+    }
+    let sign = |name: &str| match message.get_field_by_name(name).as_deref() {
+        Some(ReflectValue::I64(seconds)) => seconds.signum(),
+        Some(ReflectValue::I32(nanos)) => i64::from(nanos.signum()),
+        _ => 0,
+    };
+    sign("seconds") * sign("nanos") < 0
+}
+
+fn check_durations(message: &DynamicMessage) -> Result<(), Rejection> {
+    if any_in(message, &is_torn_duration) {
+        let text = "no JSON form: a google.protobuf.Duration has seconds and nanoseconds of different signs";
+        return Err(Rejection::new(ReasonCode::NoJsonForm, "", text));
+    }
+    Ok(())
+}
+
+/// Encodes with maps in key order and with minus zeros; otherwise as the message encodes itself.
 fn encode_ordered(message: &DynamicMessage, out: &mut Vec<u8>) {
+    for (field, value) in minus_zeros(message) {
+        match value {
+            ReflectValue::F64(value) => encoding::double::encode(field.number(), &value, out),
+            ReflectValue::F32(value) => encoding::float::encode(field.number(), &value, out),
+            _ => {}
+        }
+    }
     for (field, value) in message.fields() {
         match value {
             ReflectValue::Message(inner) if !field.is_group() => encode_nested(field.number(), inner, out),

@@ -113,6 +113,22 @@ fn the_same_json_gives_the_same_bytes_whatever_the_maps_order() {
 }
 
 #[test]
+fn minus_zero_stays_minus_zero() {
+    let contract = contract("rich.v1.Rich", Policies::default(), &["double", "float", "child.double", "u64"]);
+    for json in [
+        r#"{"double":-0.0,"float":-0.0,"child":{"double":"-0"},"u64":"0"}"#,
+        r#"{"double":-1e-400,"float":-0.0,"child":{"double":-0.0}}"#,
+    ] {
+        let mut wire = Vec::new();
+        contract.transcode_json(json.as_bytes(), &mut wire).unwrap();
+        let mut fields = Fields::new();
+        contract.check(&wire, &mut fields).unwrap();
+        let found: Vec<String> = (0..4).map(|slot| format!("{:?}", fields.get(Slot(slot)))).collect();
+        assert_eq!(found, ["F64(-0.0)", "F32(-0.0)", "F64(-0.0)", "Default"], "{json}");
+    }
+}
+
+#[test]
 fn proto2_and_its_extensions() {
     let legacy = contract("legacy.v1.Legacy", Policies::default(), &[]);
     let json = r#"{"name":"n","inners":[{"id":1}],"[legacy.v1.extra]":5}"#;
@@ -129,6 +145,9 @@ fn what_has_no_json_form_is_said_so() {
     let payload = bytes(30, &int(1, 253_402_300_800));
     let rejection = rich().to_json(&payload).unwrap_err();
     assert_eq!(rejection.code, ReasonCode::NoJsonForm);
+    // 29 seconds less 5 nanoseconds, written as no Duration is: not -28.999999995s.
+    let torn = bytes(31, &[int(1, 29), int(2, (-5_i64).cast_unsigned())].concat());
+    assert_eq!(rich().to_json(&torn).unwrap_err().code, ReasonCode::NoJsonForm);
     assert_eq!(rich().to_json(&[0]).unwrap_err().code, ReasonCode::Undecodable);
 }
 
