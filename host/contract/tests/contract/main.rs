@@ -6,3 +6,4 @@ mod compile;
 mod corpus;
 mod differential;
 mod json;
+mod reference;

@@ -1,6 +1,7 @@
 //! Rules on values from outside: what they say of events, what compiling them says, and both tiers against each other.
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
+mod agreement;
 mod compile;
 mod editions;
 mod tiers;

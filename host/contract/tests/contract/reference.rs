@@ -1,0 +1,412 @@
+//! What a contract must say of bytes, worked out the slow way, by two parsers that share nothing with the plan.
+//!
+//! prost-reflect's dynamic message is the one: it says whether the bytes decode, and what they mean. It does not have the
+//! gate's strictnesses, so beside it stands a walk along the descriptors that goes on behind each of them as prost-reflect
+//! does. It yields both verdicts, the gate's and prost-reflect's, and both are compared: an exception is taken for one only
+//! where this walk has found it in the bytes. The exceptions (`host/contract/src/check.rs` says why):
+//!
+//! * a map field with another wire type than delimited, even an end tag: prost-reflect does not look at it;
+//! * a group that the contract declares;
+//! * unknown enum numbers and unknown fields, where the policies refuse them;
+//! * nesting: the gate counts map entries too, and its limit may be lower;
+//! * required fields: prost-reflect knows none, so they are looked for in its message, where parts are merged;
+//! * minus zero in a field without presence: to prost-reflect it is the default and so not set, to the gate a value.
+//!
+//! The differential tests use this file, and the fuzz targets include it.
+
+use std::collections::BTreeMap;
+
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage as _, Value as Dynamic,
+};
+use tollgate_contract::{Contract, Fields, Policies, Presence, ReasonCode, Slot, UnknownEnums, UnknownFields, Value};
+
+/// prost's own limit of nesting.
+const PROST_LIMIT: u32 = 100;
+
+/// Holds a contract's verdict and its slots' values against the reference. `Err` describes the difference.
+pub fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
+    let reference = DynamicMessage::decode(contract.message().clone(), payload);
+    let naive = Naive::walk(contract.message(), contract.policies(), payload);
+    if naive.malformed.is_some() != reference.is_err() {
+        return Err(format!("the reference says {reference:?}, the naive walk {:?}: {payload:02x?}", naive.malformed));
+    }
+    let lacks = reference.as_ref().is_ok_and(|message| any_in(message, &lacks_required));
+    let expected = naive.strict.or(naive.malformed).or(lacks.then_some(ReasonCode::MissingRequired));
+
+    let mut fields = Fields::new();
+    let found = contract.check(payload, &mut fields);
+    if found != contract.check(payload, &mut Fields::new()) {
+        return Err(format!("two verdicts: {payload:02x?}"));
+    }
+    // Rules are none of this file's business; what they refuse has passed the rest.
+    let code = found.as_ref().err().map(|rejection| rejection.code);
+    let code = code.filter(|code| !matches!(code, ReasonCode::RuleViolated | ReasonCode::RuleFailed));
+    if code != expected {
+        return Err(format!("found {found:?}, expected {expected:?}: {payload:02x?}"));
+    }
+    let (Ok(()), Ok(message)) = (found, reference) else { return Ok(()) };
+    for (slot, info) in contract.fields().iter().enumerate() {
+        let path = info.path.as_str();
+        let (found, expected) = (shown(contract, Slot(slot), &fields), expected_value(&message, path));
+        if found != expected {
+            return Err(format!("{path} is {found}, expected {expected}: {payload:02x?}"));
+        }
+    }
+    Ok(())
+}
+
+fn lacks_required(message: &DynamicMessage) -> bool {
+    message.descriptor().fields().any(|field| field.is_required() && !message.has_field(&field))
+}
+
+/// Whether any message in here, at any depth, is as asked.
+fn any_in(message: &DynamicMessage, asked: &dyn Fn(&DynamicMessage) -> bool) -> bool {
+    let in_value = |value: &Dynamic| match value {
+        Dynamic::Message(inner) => any_in(inner, asked),
+        Dynamic::List(items) => items.iter().filter_map(Dynamic::as_message).any(|inner| any_in(inner, asked)),
+        Dynamic::Map(entries) => entries.values().filter_map(Dynamic::as_message).any(|inner| any_in(inner, asked)),
+        _ => false,
+    };
+    asked(message)
+        || message.fields().any(|(_, value)| in_value(value))
+        || message.extensions().any(|(_, value)| in_value(value))
+}
+
+/// The walk along the descriptors.
+struct Naive {
+    policies: Policies,
+    /// The first thing that the gate refuses and prost-reflect does not.
+    strict: Option<ReasonCode>,
+    /// Where prost-reflect stops, in the gate's words.
+    malformed: Option<ReasonCode>,
+}
+
+/// How deep a place is, to the gate and to prost-reflect.
+#[derive(Clone, Copy)]
+struct Depth {
+    gate: u32,
+    prost: u32,
+}
+
+impl Depth {
+    fn down(self) -> Self {
+        Self { gate: self.gate + 1, prost: self.prost + 1 }
+    }
+}
+
+/// A field or an extension.
+struct Known {
+    kind: Kind,
+    is_list: bool,
+    is_map: bool,
+    is_group: bool,
+}
+
+type Step<T> = Result<T, ReasonCode>;
+
+impl Naive {
+    fn walk(message: &MessageDescriptor, policies: Policies, payload: &[u8]) -> Naive {
+        let mut naive = Naive { policies, strict: None, malformed: None };
+        let mut rest = payload;
+        let top = Depth { gate: 0, prost: 0 };
+        while !rest.is_empty() && naive.malformed.is_none() {
+            naive.malformed = naive.field(message, &mut rest, top).err();
+        }
+        naive
+    }
+
+    fn refuse(&mut self, code: ReasonCode) {
+        self.strict.get_or_insert(code);
+    }
+
+    /// What the gate counts and prost-reflect does or does not; past prost-reflect's own limit the bytes are malformed.
+    fn enter(&mut self, depth: Depth) -> Step<()> {
+        if depth.gate >= self.policies.recursion_limit {
+            self.refuse(ReasonCode::RecursionLimit);
+        }
+        if depth.prost >= PROST_LIMIT { Err(ReasonCode::RecursionLimit) } else { Ok(()) }
+    }
+
+    fn message(&mut self, message: &MessageDescriptor, mut bytes: &[u8], depth: Depth) -> Step<()> {
+        while !bytes.is_empty() {
+            self.field(message, &mut bytes, depth)?;
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, message: &MessageDescriptor, rest: &mut &[u8], depth: Depth) -> Step<()> {
+        let (number, wire) = tag(rest)?;
+        let field = message.get_field(number).map(|field| Known {
+            kind: field.kind(),
+            is_list: field.is_list(),
+            is_map: field.is_map(),
+            is_group: field.is_group(),
+        });
+        let extension = || {
+            message.get_extension(number).map(|extension| Known {
+                kind: extension.kind(),
+                is_list: extension.is_list(),
+                is_map: extension.is_map(),
+                is_group: extension.is_group(),
+            })
+        };
+        match field.or_else(extension) {
+            None => {
+                self.skip(number, wire, rest, depth, message.is_map_entry())?;
+                if self.policies.unknown_fields == UnknownFields::Reject {
+                    self.refuse(ReasonCode::UnknownField);
+                }
+                Ok(())
+            }
+            Some(field) => self.known(&field, number, wire, rest, depth),
+        }
+    }
+
+    fn known(&mut self, field: &Known, number: u32, wire: u64, rest: &mut &[u8], depth: Depth) -> Step<()> {
+        let expected = if field.is_group { 3 } else { wire_of(&field.kind) };
+        let packed = field.is_list && wire == 2 && !matches!(expected, 2 | 3);
+        if wire != expected && !packed {
+            let code = if wire == 4 { ReasonCode::Undecodable } else { ReasonCode::WrongWireType };
+            if !field.is_map {
+                return Err(code);
+            }
+            self.refuse(code);
+        }
+        match &field.kind {
+            Kind::Message(inner) if field.is_group => {
+                self.refuse(ReasonCode::GroupField);
+                self.enter(depth)?;
+                self.group(inner, number, rest, depth.down())
+            }
+            Kind::Message(entry) if field.is_map => self.entry(entry, delimited(rest)?, depth),
+            Kind::Message(inner) => {
+                let bytes = delimited(rest)?;
+                self.enter(depth)?;
+                self.message(inner, bytes, depth.down())
+            }
+            kind if packed => {
+                let mut items = delimited(rest)?;
+                while !items.is_empty() {
+                    self.scalar(kind, &mut items)?;
+                }
+                Ok(())
+            }
+            kind => self.scalar(kind, rest),
+        }
+    }
+
+    /// A map's entry, which only the gate counts as nesting; its value is there even where it is not.
+    fn entry(&mut self, entry: &MessageDescriptor, mut bytes: &[u8], depth: Depth) -> Step<()> {
+        let inside = Depth { gate: depth.gate + 1, prost: depth.prost };
+        if depth.gate >= self.policies.recursion_limit {
+            self.refuse(ReasonCode::RecursionLimit);
+        }
+        let mut has_value = false;
+        while !bytes.is_empty() {
+            has_value |= tag(&mut &*bytes).is_ok_and(|(number, _)| number == 2);
+            self.field(entry, &mut bytes, inside)?;
+        }
+        let nests = matches!(entry.map_entry_value_field().kind(), Kind::Message(_));
+        if nests && !has_value && inside.gate >= self.policies.recursion_limit {
+            self.refuse(ReasonCode::RecursionLimit);
+        }
+        Ok(())
+    }
+
+    /// A group that the contract declares, which prost-reflect reads.
+    fn group(&mut self, message: &MessageDescriptor, open: u32, rest: &mut &[u8], depth: Depth) -> Step<()> {
+        loop {
+            match tag(&mut &**rest)? {
+                (number, 4) if number == open => return tag(rest).map(drop),
+                (_, 4) => return Err(ReasonCode::Undecodable),
+                _ => self.field(message, rest, depth)?,
+            }
+        }
+    }
+
+    /// An unknown field. In a map's entry prost-reflect counts even a scalar as nesting.
+    fn skip(&mut self, number: u32, wire: u64, rest: &mut &[u8], depth: Depth, in_entry: bool) -> Step<()> {
+        if in_entry && depth.prost >= PROST_LIMIT {
+            return Err(ReasonCode::RecursionLimit);
+        }
+        match wire {
+            0 => varint(rest).map(drop),
+            1 => take(rest, 8).map(drop),
+            2 => delimited(rest).map(drop),
+            5 => take(rest, 4).map(drop),
+            3 => {
+                self.enter(depth)?;
+                loop {
+                    match tag(rest)? {
+                        (end, 4) if end == number => return Ok(()),
+                        (_, 4) => return Err(ReasonCode::Undecodable),
+                        (inner, wire) => self.skip(inner, wire, rest, depth.down(), in_entry)?,
+                    }
+                }
+            }
+            _ => Err(ReasonCode::Undecodable),
+        }
+    }
+
+    fn scalar(&mut self, kind: &Kind, rest: &mut &[u8]) -> Step<()> {
+        match kind {
+            Kind::Enum(names) => {
+                // An int32, of which only the low half counts.
+                let number = i32::from_le_bytes(*varint(rest)?.to_le_bytes().first_chunk().unwrap());
+                let refused = self.policies.unknown_enums == UnknownEnums::Reject && names.get_value(number).is_none();
+                if refused {
+                    self.refuse(ReasonCode::UnknownEnum);
+                }
+            }
+            Kind::String => {
+                std::str::from_utf8(delimited(rest)?).map_err(|_| ReasonCode::InvalidUtf8)?;
+            }
+            kind => match wire_of(kind) {
+                0 => varint(rest).map(drop)?,
+                1 => take(rest, 8).map(drop)?,
+                5 => take(rest, 4).map(drop)?,
+                _ => delimited(rest).map(drop)?,
+            },
+        }
+        Ok(())
+    }
+}
+
+fn wire_of(kind: &Kind) -> u64 {
+    match kind {
+        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => 1,
+        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => 5,
+        Kind::String | Kind::Bytes | Kind::Message(_) => 2,
+        _ => 0,
+    }
+}
+
+fn tag(rest: &mut &[u8]) -> Step<(u32, u64)> {
+    let tag = varint(rest)?;
+    match u32::try_from(tag) {
+        Ok(tag) if tag >= 8 && tag & 7 < 6 => Ok((tag >> 3, u64::from(tag & 7))),
+        _ => Err(ReasonCode::Undecodable),
+    }
+}
+
+fn varint(rest: &mut &[u8]) -> Step<u64> {
+    let mut value = 0_u128;
+    for shift in 0..10 {
+        let byte = take(rest, 1)?[0];
+        value |= u128::from(byte & 0x7f) << (7 * shift);
+        if byte < 0x80 {
+            return u64::try_from(value).map_err(|_| ReasonCode::Undecodable);
+        }
+    }
+    Err(ReasonCode::Undecodable)
+}
+
+fn delimited<'a>(rest: &mut &'a [u8]) -> Step<&'a [u8]> {
+    let length = varint(rest)?;
+    take(rest, usize::try_from(length).map_err(|_| ReasonCode::Undecodable)?)
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Step<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(count).ok_or(ReasonCode::Undecodable)?;
+    *rest = left;
+    Ok(taken)
+}
+
+/// A slot's value in words; messages as their decoded content, since merging rearranges bytes. NaN equals itself in words.
+fn shown(contract: &Contract, slot: Slot, fields: &Fields<'_>) -> String {
+    let info = contract.field(slot);
+    let descriptor = descriptor_of(contract.message(), info.path.as_str());
+    let of = |value: Value<'_>, kind: &Kind| match (value, kind) {
+        (Value::Message(_) | Value::Split(_), Kind::Message(inner)) => {
+            let bytes = fields.joined(value).unwrap();
+            format!("{:?}", canonical(&DynamicMessage::decode(inner.clone(), &*bytes).unwrap()))
+        }
+        (value, _) => format!("{value:?}"),
+    };
+    match fields.get(slot) {
+        Value::List(list) => {
+            format!("{:?}", fields.items(list).map(|item| of(item, &descriptor.kind())).collect::<Vec<_>>())
+        }
+        Value::Map(map) => {
+            let Kind::Message(entry) = descriptor.kind() else { panic!("a map without entries") };
+            let kind = entry.map_entry_value_field().kind();
+            let entries: BTreeMap<String, String> =
+                fields.entries(map).map(|(key, value)| (format!("{key:?}"), of(value, &kind))).collect();
+            format!("{entries:?}")
+        }
+        Value::Absent => "Absent".into(),
+        // An explicit zero of a field without presence is no value for the reference, and minus zero is one to the gate.
+        Value::F64(-0.0) | Value::F32(-0.0) if info.presence == Presence::Implicit => "Default".into(),
+        value
+            if info.presence == Presence::Implicit && format!("{value:?}") == format!("{:?}", info.default_value()) =>
+        {
+            "Default".into()
+        }
+        value => of(value, &descriptor.kind()),
+    }
+}
+
+fn descriptor_of(message: &MessageDescriptor, path: &str) -> FieldDescriptor {
+    match path.split_once('.') {
+        None => message.get_field_by_name(path).unwrap(),
+        Some((first, rest)) => match message.get_field_by_name(first).unwrap().kind() {
+            Kind::Message(inner) => descriptor_of(&inner, rest),
+            other => panic!("{other:?} on the way"),
+        },
+    }
+}
+
+/// The same words for the same field of the reference's message.
+fn expected_value(message: &DynamicMessage, path: &str) -> String {
+    if let Some((first, rest)) = path.split_once('.') {
+        let field = message.descriptor().get_field_by_name(first).unwrap();
+        return match message.has_field(&field) {
+            true => expected_value(message.get_field(&field).as_message().unwrap(), rest),
+            false => "Absent".into(),
+        };
+    }
+    let field = message.descriptor().get_field_by_name(path).unwrap();
+    match message.get_field(&field).as_ref() {
+        Dynamic::List(items) => format!("{:?}", items.iter().map(dynamic).collect::<Vec<_>>()),
+        Dynamic::Map(entries) => {
+            let entries: BTreeMap<String, String> =
+                entries.iter().map(|(key, value)| (dynamic(&Dynamic::from(key.clone())), dynamic(value))).collect();
+            format!("{entries:?}")
+        }
+        value if message.has_field(&field) => dynamic(value),
+        _ if field.supports_presence() => "Absent".into(),
+        _ => "Default".into(),
+    }
+}
+
+fn dynamic(value: &Dynamic) -> String {
+    match value {
+        Dynamic::Bool(value) => format!("{:?}", Value::Bool(*value)),
+        Dynamic::I32(value) => format!("{:?}", Value::I32(*value)),
+        Dynamic::I64(value) => format!("{:?}", Value::I64(*value)),
+        Dynamic::U32(value) => format!("{:?}", Value::U32(*value)),
+        Dynamic::U64(value) => format!("{:?}", Value::U64(*value)),
+        Dynamic::F32(value) => format!("{:?}", Value::F32(*value)),
+        Dynamic::F64(value) => format!("{:?}", Value::F64(*value)),
+        Dynamic::String(value) => format!("{:?}", Value::Str(value)),
+        Dynamic::Bytes(value) => format!("{:?}", Value::Bytes(value)),
+        Dynamic::EnumNumber(value) => format!("{:?}", Value::Enum(*value)),
+        Dynamic::Message(message) => format!("{:?}", canonical(message)),
+        Dynamic::List(_) | Dynamic::Map(_) => panic!("a list inside a list"),
+    }
+}
+
+/// A message's fields in words: maps sorted, NaN equal to itself.
+pub fn canonical(message: &DynamicMessage) -> Vec<(u32, String)> {
+    let words = |value: &Dynamic| match value {
+        Dynamic::List(items) => format!("{:?}", items.iter().map(dynamic).collect::<Vec<_>>()),
+        Dynamic::Map(entries) => {
+            let mut sorted: Vec<(&MapKey, String)> = entries.iter().map(|(key, value)| (key, dynamic(value))).collect();
+            sorted.sort();
+            format!("{sorted:?}")
+        }
+        value => dynamic(value),
+    };
+    message.fields().map(|(field, value)| (field.number(), words(value))).collect()
+}
