@@ -11,7 +11,7 @@ use crate::say;
 /// Known to understand deny.toml; a later one may reject a key.
 const VERSION: &str = "0.20.2";
 
-/// The main workspace and the guests', by the same rules.
+/// The main workspace, the fuzz targets' and the guests', by the same rules.
 ///
 /// # Errors
 /// Where a check fails, or cargo-deny can neither be found nor built.
@@ -23,15 +23,16 @@ pub fn check(project: &Project) -> Result<()> {
         command.arg("--manifest-path").arg(workspace.join("Cargo.toml")).args(["--config", "deny.toml"]);
         command
     };
-    let mut workspaces = vec![project.root.clone()];
+    let mut workspaces = vec![project.root.clone(), project.fuzz_workspace()];
     workspaces.extend(project.guest_workspaces());
     for workspace in &workspaces {
         let manifest = workspace.join("Cargo.toml");
         let what = format!("cargo deny check of {}", project.relative(&manifest));
         say::line(&format!("-- {}", project.relative(&manifest)));
-        // The list of licences is that of all workspaces: none of them has each.
+        // The lists of licences are those of all workspaces: none of them has each.
         let mut command = deny(workspace);
-        command.args(["check", "--allow", "license-not-encountered", "bans", "licenses", "sources"]);
+        command.args(["check", "--allow", "license-not-encountered", "--allow", "license-exception-not-encountered"]);
+        command.args(["bans", "licenses", "sources"]);
         succeed(&what, &mut command)?;
     }
     if !run(deny(&project.root).args(["fetch", "db"]).stderr(Stdio::null()))?.success() {

@@ -5,7 +5,7 @@ use xtask::Result;
 use crate::args::Args;
 use crate::check::{self, Uses};
 use crate::project::{Project, step, succeed, summary};
-use crate::{cargo_deny, golden, rings, say, tidy};
+use crate::{cargo_deny, fuzz, golden, rings, say, tidy};
 
 type Part = fn(&Project, &Args) -> Result<()>;
 
@@ -17,9 +17,10 @@ const PARTS: &[(&str, Part)] = &[
     ("lints", |project, _| lints(project)),
     ("golden", |project, _| golden::compare(project)),
     ("test", |project, args| rings::run(project, &args.only_flags())),
+    ("fuzz", |project, _| fuzz::short(project)),
 ];
 
-pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "test"];
+pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "test", "fuzz"];
 
 /// Runs the named parts, or all, also after one that failed.
 ///
@@ -35,6 +36,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 
 fn format(project: &Project) -> Result<()> {
     succeed("cargo fmt --check", &mut project.cargo(&["fmt", "--all", "--check"]))?;
+    let fuzz = project.fuzz_workspace();
+    let mut own = project.cargo_in(&fuzz, &project.cache.target());
+    succeed("cargo fmt --check in fuzz", own.args(["fmt", "--all", "--check"]))?;
     for workspace in project.guest_workspaces() {
         let what = format!("cargo fmt --check in {}", project.relative(&workspace));
         succeed(&what, &mut project.guest_cargo(&workspace, &["fmt", "--all", "--check"]))?;

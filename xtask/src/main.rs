@@ -6,6 +6,7 @@ mod cargo_deny;
 mod check;
 mod ci;
 mod demo;
+mod fuzz;
 mod golden;
 mod guests;
 mod menu;

@@ -4,7 +4,7 @@ use xtask::Result;
 
 use crate::args::{self, Args};
 use crate::project::Project;
-use crate::{bench, ci, demo, golden, guests, play, rings, say, tidy};
+use crate::{bench, ci, demo, fuzz, golden, guests, play, rings, say, tidy};
 
 struct Verb {
     name: &'static str,
@@ -35,7 +35,7 @@ const MENU: &[Verb] = &[
     Verb {
         name: "ci",
         usage: "ci [part…] [--install]",
-        says: "all that must hold before a change goes in: format, tidy, supply, lints, golden, test",
+        says: "all that must hold before a change goes in: format, tidy, supply, lints, golden, test, fuzz",
         flags: &["--install"],
         words: ci::NAMES,
         run: ci::run,
@@ -47,6 +47,14 @@ const MENU: &[Verb] = &[
         flags: &[],
         words: &[],
         run: bench::run,
+    },
+    Verb {
+        name: "fuzz",
+        usage: "fuzz [target…] [--seconds N] [option…]",
+        says: "bytes that nobody wrote against decoder, rules, frames, JSON and files; --help shows the options",
+        flags: &[],
+        words: &[],
+        run: fuzz::run,
     },
     Verb {
         name: "guests",
@@ -98,13 +106,20 @@ pub fn dispatch(mut words: Vec<String>) -> Result<()> {
     };
     let own = words.iter().take_while(|word| *word != "--");
     if own.into_iter().any(|word| matches!(word.as_str(), "-h" | "--help")) {
-        let usage = if verb.name == "bench" { bench::USAGE } else { verb.usage };
+        let usage = match verb.name {
+            "bench" => bench::USAGE,
+            "fuzz" => fuzz::USAGE,
+            _ => verb.usage,
+        };
         say::line(&format!("cargo xtask {usage}\n  {}", verb.says));
         return Ok(());
     }
-    // Options with values are the bench's alone: it reads its own words.
-    let args =
-        if verb.name == "bench" { Args::unread(words) } else { Args::parse(verb.name, words, verb.flags, verb.words)? };
+    // Who has options with values reads its own words.
+    let args = if matches!(verb.name, "bench" | "fuzz") {
+        Args::unread(words)
+    } else {
+        Args::parse(verb.name, words, verb.flags, verb.words)?
+    };
     (verb.run)(&Project::open()?, &args)
 }
 

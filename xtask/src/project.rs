@@ -108,6 +108,11 @@ impl Project {
         found
     }
 
+    /// The workspace of the fuzz targets: other flags and another target folder.
+    pub fn fuzz_workspace(&self) -> PathBuf {
+        self.root.join("fuzz")
+    }
+
     /// A path as it is written in this project's messages: from the root.
     pub fn relative<'a>(&self, path: &'a Path) -> std::borrow::Cow<'a, str> {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy()

@@ -8,6 +8,7 @@ pub mod git;
 pub mod lock;
 pub mod report;
 pub mod sink;
+pub mod strictness;
 pub mod suppress;
 pub mod versions;
 
@@ -15,13 +16,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use prost_reflect::DescriptorPool;
-use tollgate_contract::compat::{Category, Finding, Mode, Options, Severity, compare};
+use tollgate_contract::compat::{Finding, Options, Severity, compare};
 
 use super::{Format, Success};
 use crate::config::{ConfigErrors, Pipeline};
 use crate::error::{Exit, Failure};
+pub use strictness::{Direction, Level};
+
 use report::Report;
 use suppress::Settings;
 use versions::{Against, Asked, Version};
@@ -72,54 +74,6 @@ pub struct RegistryArgs {
     /// The authorities to trust with it instead of the usual ones, PEM.
     #[arg(long, value_name = "FILE")]
     pub registry_ca: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Level {
-    Wire,
-    WireJson,
-    Package,
-    File,
-}
-
-impl Level {
-    fn category(self) -> Category {
-        match self {
-            Self::Wire => Category::Wire,
-            Self::WireJson => Category::WireJson,
-            Self::Package => Category::Package,
-            Self::File => Category::File,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum Direction {
-    Backward,
-    Forward,
-    Full,
-    BackwardTransitive,
-    ForwardTransitive,
-    FullTransitive,
-}
-
-impl Direction {
-    fn mode(self) -> Mode {
-        match self {
-            Self::Backward | Self::BackwardTransitive => Mode::Backward,
-            Self::Forward | Self::ForwardTransitive => Mode::Forward,
-            Self::Full | Self::FullTransitive => Mode::Full,
-        }
-    }
-
-    pub fn is_transitive(self) -> bool {
-        matches!(self, Self::BackwardTransitive | Self::ForwardTransitive | Self::FullTransitive)
-    }
-
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
 }
 
 /// # Errors

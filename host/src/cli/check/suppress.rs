@@ -7,7 +7,7 @@ use tollgate_contract::compat::{Category, Finding, Place, RULES, Rule, Severity,
 
 use super::{Direction, Level};
 use crate::cli::table;
-use crate::config::reader::{self, Complaint, Position, Table, boolean, choice, text};
+use crate::config::reader::{self, Complaint, ConfigErrors, Position, Table, boolean, choice, text};
 use crate::error::Failure;
 
 /// Read where it lies in the working directory.
@@ -51,10 +51,18 @@ impl Settings {
         let Some(file) = file.or_else(|| usual.is_file().then_some(usual)) else { return Ok(Settings::default()) };
         let invalid = |errors| Failure::configuration("check.config", errors);
         let text = reader::load_text(file).map_err(invalid)?;
+        Settings::parse(file, &text).map_err(invalid)
+    }
+
+    /// [`Settings::load`] of a text; `file` names it in messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn parse(file: &Path, text: &str) -> Result<Settings, ConfigErrors> {
         let name = file.display().to_string();
         // Whoever reads the file must see what it suppresses: no variables.
-        let (settings, seen) = reader::read_seen(&name, &text, reader::folder_of(file), &|_| None, read);
-        let mut settings = settings.map_err(invalid)?;
+        let (settings, seen) = reader::read_seen(&name, text, reader::folder_of(file), &|_| None, read);
+        let mut settings = settings?;
         settings.file = file.to_owned();
         for (index, suppression) in settings.suppressions.iter_mut().enumerate() {
             suppression.at = seen.places.find(&format!("suppress[{index}]"));

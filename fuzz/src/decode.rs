@@ -1,0 +1,27 @@
+//! The decode plan against prost-reflect: the same payloads accepted, the same values read. `reference` says which exceptions
+//! there are; each is taken for one only where it is found in the bytes.
+
+use std::sync::LazyLock;
+
+use crate::choices::Choices;
+use crate::grow;
+use crate::reference::judge;
+use crate::schemas::{self, Schema};
+
+static SCHEMAS: LazyLock<Vec<Schema>> = LazyLock::new(schemas::plain);
+
+/// Compiles the contracts, before executions are counted.
+pub fn warm() {
+    LazyLock::force(&SCHEMAS);
+}
+
+/// One byte chooses the message type, one the policies; the rest is the payload.
+pub fn run(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let schema = schemas::choose(&SCHEMAS, &mut choices);
+    let contract = choices.of(&schema.contracts);
+    let payload = grow::payload(&schema.message, &mut choices);
+    if let Err(difference) = judge(contract, &payload) {
+        panic!("{} {:?}: {difference}", schema.message.full_name(), contract.policies());
+    }
+}

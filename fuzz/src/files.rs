@@ -1,0 +1,78 @@
+//! The readers of users' files: contracts.lock, tollgate-check.yaml, pipeline.yaml. Never a panic; every complaint has a
+//! place in the file; what a reader writes it reads again.
+
+use std::path::Path;
+
+use tollgate_readers::{ConfigErrors, Lock, Pipeline, suppress::Settings};
+
+use crate::choices::Choices;
+
+/// The first byte chooses the file.
+pub fn run(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let which = choices.byte();
+    let Ok(text) = std::str::from_utf8(choices.rest()) else { return };
+    match which % 3 {
+        0 => lock(text),
+        1 => settings(text),
+        _ => pipeline(text),
+    }
+}
+
+fn lock(text: &str) {
+    let Ok(lock) = Lock::parse("contracts.lock", text) else { return };
+    let rendered = lock.render();
+    let again = Lock::parse("contracts.lock", &rendered);
+    let again = again.unwrap_or_else(|failure| panic!("{failure} in what was written: {rendered:?}"));
+    assert_eq!(again.render(), rendered);
+    for (message, versions) in &lock.messages {
+        let digests = |lock: &Lock| -> Vec<(u32, String)> {
+            let versions = lock.messages.get(message).into_iter().flatten();
+            versions.map(|(version, (digest, _))| (*version, digest.clone())).collect()
+        };
+        assert_eq!(digests(&lock), digests(&again));
+        assert_eq!(lock.latest(message).map(|(version, _)| version), versions.keys().next_back().copied());
+        let inside = versions.values().all(|(_, line)| (1..=text.lines().count()).contains(line));
+        assert!(inside, "a version stands on no line of the file");
+    }
+}
+
+fn settings(text: &str) {
+    match Settings::parse(Path::new("tollgate-check.yaml"), text) {
+        Ok(settings) => {
+            for suppression in &settings.suppressions {
+                assert_eq!(suppression.expires.len(), 10, "{suppression:?}");
+            }
+        }
+        Err(errors) => complaints(&errors, text),
+    }
+}
+
+/// Without variables, so that a verdict depends on the text alone.
+fn pipeline(text: &str) {
+    // Files that the text names would be read.
+    if text.contains("${file:") {
+        return;
+    }
+    let read = || Pipeline::parse(Path::new("nowhere/pipeline.yaml"), text, &|_| None);
+    match (read(), read()) {
+        (Ok(pipeline), Ok(again)) => assert_eq!(format!("{pipeline:?}"), format!("{again:?}")),
+        (Err(errors), Err(again)) => {
+            assert_eq!(errors, again);
+            complaints(&errors, text);
+        }
+        _ => panic!("two verdicts: {text}"),
+    }
+}
+
+fn complaints(errors: &ConfigErrors, text: &str) {
+    assert!(!errors.errors.is_empty());
+    // YAML's line breaks are more than Rust's.
+    let lines =
+        1 + text.chars().filter(|char| matches!(char, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')).count();
+    for error in &errors.errors {
+        assert!(error.at.line <= lines + 1, "{error:?} is beyond the {lines} lines of {text:?}");
+        assert!(!error.message.is_empty());
+    }
+    assert!(!errors.to_string().is_empty());
+}

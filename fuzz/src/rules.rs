@@ -1,0 +1,29 @@
+//! The two tiers of the rules: what the walk lets pass has no violation, what it refuses has those that it names.
+
+use std::sync::LazyLock;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::agreement::agree;
+use crate::choices::Choices;
+use crate::grow;
+use crate::schemas::{self, Schema};
+
+static SCHEMAS: LazyLock<Vec<Schema>> = LazyLock::new(schemas::ruled);
+
+/// Compiles the contracts, before executions are counted.
+pub fn warm() {
+    LazyLock::force(&SCHEMAS);
+}
+
+/// One byte chooses the message type, one the present; the rest is the payload.
+pub fn run(input: &[u8]) {
+    let mut choices = Choices::new(input);
+    let schema = schemas::choose(&SCHEMAS, &mut choices);
+    let now = UNIX_EPOCH + Duration::from_millis(u64::from(choices.byte()) * 100);
+    let payload = grow::payload(&schema.message, &mut choices);
+    for contract in &schema.contracts {
+        if let Err(difference) = agree(contract, &payload, now) {
+            panic!("{} at {now:?}: {difference}", schema.message.full_name());
+        }
+    }
+}
