@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::position::{NextOffset, Partition};
+use crate::registry::Stats;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VerdictLabels {
@@ -74,12 +75,19 @@ pub struct Metrics {
     revision: Gauge,
     swaps: Family<SwapLabels, Counter>,
     deprecated: Family<VersionLabels, Counter>,
+    schemas: Family<LookupLabels, Counter>,
+    schemas_kept: Gauge,
     info: Family<InfoLabels, Gauge>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabels {
     version: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookupLabels {
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -122,6 +130,8 @@ impl Default for Metrics {
             revision: Gauge::default(),
             swaps: Family::default(),
             deprecated: Family::default(),
+            schemas: Family::default(),
+            schemas_kept: Gauge::default(),
             info: Family::default(),
         };
         metrics.register(&mut registry);
@@ -144,6 +154,8 @@ impl Metrics {
         r.register_with_unit("fetched", "Values taken from Kafka", Unit::Bytes, self.fetched_bytes.clone());
         r.register("rows_affected", "Rows that PostgreSQL inserted, updated or deleted", self.rows.clone());
         r.register("deprecated", "Events of deprecated versions", self.deprecated.clone());
+        r.register("schema_lookups", "Schemas looked up outside memory, by result", self.schemas.clone());
+        r.register("schemas_kept", "Schemas and unknown ids in memory", self.schemas_kept.clone());
         r.register("fuel_used", "Fuel that transforms used", self.fuel.clone());
         r.register(
             "backpressure_pauses",
@@ -226,6 +238,16 @@ impl Metrics {
     pub fn deprecated(&self, version: &str, events: u64) -> bool {
         // The configuration bounds the versions.
         self.deprecated.get_or_create(&VersionLabels { version: version.to_owned() }).inc_by(events) == 0
+    }
+
+    /// What the store of schemas has done since the start.
+    pub fn schemas(&self, stats: Stats) {
+        let Stats { fetched, read, missing, failed, kept } = stats;
+        for (result, total) in [("fetched", fetched), ("disk", read), ("unknown", missing), ("failed", failed)] {
+            // The store counts; this repeats its count.
+            self.schemas.get_or_create(&LookupLabels { result }).inner().store(total, Ordering::Relaxed);
+        }
+        self.schemas_kept.set(i64::try_from(kept).unwrap_or(i64::MAX));
     }
 
     pub fn fuel(&self, used: u64) {

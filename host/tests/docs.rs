@@ -12,6 +12,7 @@ use tollgate::config::Pipeline;
 use tollgate::engine::build;
 use tollgate::metrics::Metrics;
 use tollgate::position::{NextOffset, Partition};
+use tollgate::registry::Stats;
 use tollgate::sinks::dead_letter;
 use tollgate_contract::ReasonCode;
 use tollgate_sandbox::FailureCode;
@@ -181,6 +182,7 @@ fn exposed() -> Listed {
     metrics.lag(Partition(0), NextOffset(0), NextOffset(1));
     metrics.swapped(true, 1);
     metrics.deprecated("1", 1);
+    metrics.schemas(Stats { fetched: 1, read: 1, missing: 1, failed: 1, kept: 1 });
     metrics.describe("payments", "digest");
     let text = metrics.encode();
     let mut found = Listed::new();

@@ -87,6 +87,9 @@ async fn keep(
         kafka(shared, consumer, ticks);
         ticks = ticks.wrapping_add(1);
         shared.metrics.ready(shared.unready().is_empty());
+        if let Some(registry) = &shared.gate.registry {
+            shared.metrics.schemas(registry.schemas.stats());
+        }
     }
     if let Some(number) = shared.slot()
         && alive

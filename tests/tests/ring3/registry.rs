@@ -36,9 +36,13 @@ fn protos() -> TempDir {
     folder
 }
 
-/// Exit code, what was printed as JSON, the log.
+/// A verb of `tollgate contract`: exit code, what was printed as JSON, the log.
 fn tollgate(folder: &Path, registry: &str, arguments: &[&str]) -> (i32, Value, String) {
-    let arguments = [&["contract"], arguments, &["--output", "json"]].concat();
+    verb(folder, registry, &[&["contract"], arguments].concat())
+}
+
+fn verb(folder: &Path, registry: &str, arguments: &[&str]) -> (i32, Value, String) {
+    let arguments = [arguments, &["--output", "json"]].concat();
     let engine = Engine::start(folder, &arguments, &[("TOLLGATE_REGISTRY", registry)]);
     let code = engine.wait().code().unwrap();
     (code, serde_json::from_str(&engine.stdout()).unwrap_or_default(), engine.log())
@@ -175,4 +179,45 @@ fn an_incompatible_change_is_refused_with_reasons() {
     assert_eq!(run(&[]).1["result"]["steps"][0]["version"], 2);
     let (code, printed, _) = tollgate(folder.path(), &url, &["register", "shop/v1/none.proto", "--subject", "x"]);
     assert_eq!((code, printed["error"]["code"].as_str().unwrap()), (2, "contract.protos"));
+}
+
+#[test]
+fn a_contract_is_checked_against_what_is_registered() {
+    let mut registry = Registry::start(&Cache::open().unwrap()).unwrap();
+    let url = registry.url();
+    let folder = protos();
+    let register = || tollgate(folder.path(), &url, &["register", "shop/v1/order.proto", "--subject", "orders-value"]);
+    assert_eq!(register().0, 0);
+    let check = |more: &[&str]| verb(folder.path(), &url, &[&["check", ".", "--against"], more].concat());
+    let rules = |printed: &Value| -> Vec<String> {
+        let findings = printed["result"]["findings"].as_array().unwrap();
+        findings.iter().map(|finding| finding["rule"].as_str().unwrap().to_owned()).collect()
+    };
+    let (code, printed, log) = check(&["registry:orders-value"]);
+    assert_eq!((code, rules(&printed)), (0, vec![]), "{printed} {log}");
+
+    let order = folder.path().join("shop/v1/order.proto");
+    fs::write(
+        &order,
+        ORDER.replace("google.protobuf.Timestamp at = 3;", "google.protobuf.Timestamp at = 3; string note = 4;"),
+    )
+    .unwrap();
+    assert_eq!(register().0, 0);
+    // Against the last version a type has changed; against the first the field is new.
+    fs::write(
+        &order,
+        ORDER.replace("google.protobuf.Timestamp at = 3;", "google.protobuf.Timestamp at = 3; int64 note = 4;"),
+    )
+    .unwrap();
+    let (code, printed, _) = check(&["registry:orders-value"]);
+    assert_eq!(code, 1, "{printed}");
+    assert!(printed.to_string().contains("shop/v1/order.proto"), "{printed}");
+    assert_eq!(check(&["registry:orders-value:1"]).0, 0);
+    assert_eq!(check(&["registry:orders-value:1", "--mode", "full_transitive"]).0, 0);
+    assert_eq!(check(&["registry:orders-value", "--mode", "full_transitive"]).0, 1);
+    // What the check cannot do is no verdict.
+    assert_eq!(check(&["registry:no-such-subject"]).0, 2);
+    registry.kill();
+    let (code, printed, _) = check(&["registry:orders-value"]);
+    assert_eq!((code, printed["error"]["code"].as_str().unwrap()), (2, "check.registry"), "{printed}");
 }
