@@ -17,6 +17,7 @@ mod ring3 {
     mod registry;
     mod scenarios;
     mod secure;
+    mod stage;
     mod start;
     mod topics;
 }

@@ -251,9 +251,9 @@ impl Decided {
 
 /// `application/json`, with or without parameters, and its `+json` relatives.
 pub fn is_json(content_type: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
-    let essence = text.split(';').next().unwrap_or_default().trim();
-    essence == "application/json" || essence.ends_with("+json")
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    essence.eq_ignore_ascii_case(b"application/json")
+        || essence.last_chunk::<5>().is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
 }
 
 pub(super) fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {

@@ -1,9 +1,10 @@
-//! The PostgreSQL side of a batch: one fixed statement a table, fed by binary arrays.
+//! The PostgreSQL side of a batch: one fixed statement a table, fed by binary arrays or, for large batches, from a stage.
 
 pub mod binary;
 pub mod cell;
 pub mod connect;
 pub mod rows;
+mod stage;
 pub mod table;
 
 pub use rows::{Folded, Mark, Rows, Staged};
@@ -13,6 +14,8 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgConnection, PgTypeInfo, types::Oid};
 use sqlx::{AssertSqlSafe, Encode, Postgres, Type};
+
+use crate::limits;
 
 /// An array parameter that is in binary form already.
 struct RawArray {
@@ -51,14 +54,27 @@ pub async fn apply(connection: &mut PgConnection, table: &Table, rows: &Rows) ->
         affected += done.rows_affected();
     }
     if folded.upserts() > 0 {
-        let mut query = sqlx::query(AssertSqlSafe(table.upsert.clone()));
-        for (column, array) in table.arrays.iter().enumerate() {
-            query = query.bind(RawArray {
-                type_info: PgTypeInfo::with_oid(Oid(*array)),
-                bytes: rows.array(&table.shape, &folded, column),
-            });
-        }
-        affected += query.execute(connection).await?.rows_affected();
+        let large = folded.upserts() >= limits::STAGE_ROWS;
+        affected += match table.stage.as_ref().filter(|_| large) {
+            Some(stage) => stage.apply(connection, &table.shape, rows, &folded).await?,
+            None => by_arrays(connection, table, rows, &folded).await?,
+        };
     }
     Ok(affected)
+}
+
+async fn by_arrays(
+    connection: &mut PgConnection,
+    table: &Table,
+    rows: &Rows,
+    folded: &Folded,
+) -> Result<u64, sqlx::Error> {
+    let mut query = sqlx::query(AssertSqlSafe(table.upsert.clone()));
+    for (column, array) in table.arrays.iter().enumerate() {
+        query = query.bind(RawArray {
+            type_info: PgTypeInfo::with_oid(Oid(*array)),
+            bytes: rows.array(&table.shape, folded, column),
+        });
+    }
+    Ok(query.execute(connection).await?.rows_affected())
 }

@@ -39,6 +39,13 @@ struct Cell {
 
 const NULL: u32 = u32::MAX;
 
+/// What a binary COPY begins with: signature, no flags, no header extension.
+const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// What it ends with, in place of a row's number of columns.
+const COPY_END: i16 = -1;
+/// A socket's buffer's worth.
+const COPY_PIECE: usize = 64 << 10;
+
 /// An event's effect on the table, in event order.
 #[derive(Debug, Clone, Copy)]
 enum Effect {
@@ -288,6 +295,39 @@ impl Rows {
         out.finish()
     }
 
+    /// The folded upserts as a binary COPY stream, in pieces of about [`COPY_PIECE`] bytes: each is handed to `send` as soon
+    /// as it is full, so that PostgreSQL reads while the next is written.
+    pub async fn copy<E>(
+        &self,
+        shape: &Shape,
+        folded: &Folded,
+        mut send: impl AsyncFnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let columns = i16::try_from(shape.columns.len()).unwrap_or(i16::MAX);
+        let mut piece = Vec::with_capacity(COPY_PIECE + COPY_PIECE / 8);
+        piece.extend_from_slice(COPY_HEADER);
+        for upsert in &folded.upserts {
+            piece.extend_from_slice(&columns.to_be_bytes());
+            let mut sum = upsert.sums;
+            for (column, spec) in shape.columns.iter().enumerate() {
+                match spec.mode {
+                    Mode::Set => element(self.bytes(self.cells[upsert.last + column]), &mut piece),
+                    Mode::InsertOnly => element(self.bytes(self.cells[upsert.first + column]), &mut piece),
+                    Mode::Add => {
+                        element(Some(&folded.sums[sum].to_be_bytes()), &mut piece);
+                        sum += 1;
+                    }
+                }
+            }
+            if piece.len() >= COPY_PIECE {
+                send(&piece).await?;
+                piece.clear();
+            }
+        }
+        piece.extend_from_slice(&COPY_END.to_be_bytes());
+        send(&piece).await
+    }
+
     /// The keys of the folded deletes as a binary array.
     pub fn deleted(&self, shape: &Shape, folded: &Folded) -> Vec<u8> {
         let mut out = ArrayWriter::new(shape.columns[shape.key[0]].element, folded.deletes.len());
@@ -388,17 +428,8 @@ impl ArrayWriter {
     }
 
     fn push(&mut self, value: Option<&[u8]>) {
-        match value {
-            Some(bytes) => {
-                let length = i32::try_from(bytes.len()).unwrap_or(i32::MAX);
-                self.out.extend_from_slice(&length.to_be_bytes());
-                self.out.extend_from_slice(bytes);
-            }
-            None => {
-                self.nulls = true;
-                self.out.extend_from_slice(&(-1i32).to_be_bytes());
-            }
-        }
+        self.nulls |= value.is_none();
+        element(value, &mut self.out);
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -407,6 +438,13 @@ impl ArrayWriter {
         }
         self.out
     }
+}
+
+/// A value with its length before it, as arrays and COPY have it; NULL is the length -1.
+fn element(value: Option<&[u8]>, out: &mut Vec<u8>) {
+    let length = value.map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap_or(i32::MAX));
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(value.unwrap_or_default());
 }
 
 #[cfg(test)]

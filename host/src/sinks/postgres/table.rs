@@ -7,6 +7,7 @@ use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, timestam
 use super::binary::Unfit;
 use super::cell::{Encoder, Input, InputKind, PgColumn, encoder};
 use super::rows::{RowWriter, Shape, ShapeColumn};
+use super::stage::Stage;
 use crate::config::{As, Column, From, Mapping, Mode, RecordPart, TableName};
 
 /// `add` sums as bigint; PostgreSQL casts to the column's type.
@@ -18,6 +19,8 @@ const INT8_ARRAY: u32 = 1016;
 pub struct Table {
     pub shape: Shape,
     pub upsert: String,
+    /// The way for large batches; none where the role may not make temporary tables.
+    pub stage: Option<Stage>,
     /// Statement and array type of its parameter; where deletes are possible.
     pub delete: Option<(String, u32)>,
     /// OIDs of the array types, in shape order.
@@ -147,7 +150,12 @@ impl Table {
                 ));
             }
         }
-        Table::plan(mapping, &columns, contract, problems).map_err(Error::Unfit)
+        let mut table = Table::plan(mapping, &columns, contract, problems).map_err(Error::Unfit)?;
+        let stages: bool = sqlx::query_scalar("SELECT has_database_privilege(current_database(), 'TEMP')")
+            .fetch_one(connection)
+            .await?;
+        table.stage = table.stage.filter(|_| stages);
+        Ok(table)
     }
 
     fn plan(
@@ -276,6 +284,7 @@ struct Builder {
     insert: Vec<String>,
     select: Vec<String>,
     unnest: Vec<String>,
+    stage: Vec<String>,
     update: Vec<String>,
     names: Vec<String>,
     key_types: Vec<(String, PgColumn)>,
@@ -313,7 +322,7 @@ impl Builder {
         }
         let (source, kind) = source(mapping, slot, contract);
         let add = mapping.mode == Mode::Add;
-        let (encoder, element, array, sql) = if add {
+        let (encoder, element, array, array_sql) = if add {
             if kind != InputKind::Int || !matches!(column.type_name.as_str(), "int2" | "int4" | "int8" | "numeric") {
                 return Err(format!(
                     "column {}: `add` needs a whole number and an integer or numeric column",
@@ -327,7 +336,8 @@ impl Builder {
         };
         let index = self.cells.len();
         self.select.push(format!("u.c{index}"));
-        self.unnest.push(format!("${}::{sql}", index + 1));
+        self.unnest.push(format!("${}::{array_sql}", index + 1));
+        self.stage.push(format!("c{index} {}", array_sql.trim_end_matches("[]")));
         self.arrays.push(array);
         self.names.push(mapping.name.clone());
         self.shape.push(ShapeColumn { element, mode: mapping.mode });
@@ -352,14 +362,16 @@ impl Builder {
             _ => String::new(),
         };
         let names: Vec<String> = (0..self.cells.len()).map(|index| format!("c{index}")).collect();
-        let upsert = format!(
-            "INSERT INTO {table} AS t ({}) SELECT {} FROM unnest({}) AS u({}) ON CONFLICT ({}) DO {action}{guard}",
-            self.insert.join(", "),
-            self.select.join(", "),
-            self.unnest.join(", "),
-            names.join(", "),
-            keys.join(", "),
-        );
+        let upsert = |source: &str| {
+            format!(
+                "INSERT INTO {table} AS t ({}) SELECT {} FROM {source} ON CONFLICT ({}) DO {action}{guard}",
+                self.insert.join(", "),
+                self.select.join(", "),
+                keys.join(", "),
+            )
+        };
+        let stage = Stage::new(&self.stage.join(", "), upsert);
+        let upsert = upsert(&format!("unnest({}) AS u({})", self.unnest.join(", "), names.join(", ")));
         let single = (mapping.key.len() == 1 && newer.is_none()).then(|| &mapping.key[0]);
         let column = single.and_then(|name| self.key_types.iter().find(|(column, _)| column == name));
         let delete_key = column.and_then(|(_, column)| key_encoder(column));
@@ -368,7 +380,7 @@ impl Builder {
             (statement, column.array_oid)
         });
         let shape = Shape { columns: self.shape, key, newer };
-        Table { shape, upsert, delete, arrays: self.arrays, cells: self.cells, delete_key }
+        Table { shape, upsert, stage: Some(stage), delete, arrays: self.arrays, cells: self.cells, delete_key }
     }
 }
 
