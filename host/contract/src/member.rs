@@ -1,0 +1,139 @@
+//! Finds one member of a JSON object without reading the rest of it as anything.
+
+use std::ops::Range;
+
+use serde::de::IgnoredAny;
+use serde_json::Deserializer;
+
+use crate::{ReasonCode, Rejection};
+
+/// Where the value of an object's member stands in `json`: the member with one of these names. Nothing if there is none;
+/// `null` is a value. The text is checked to be one JSON object on the way.
+///
+/// # Errors
+/// Text that is not a JSON object, or that has the member twice.
+pub fn find_member(json: &[u8], names: &[&str]) -> Result<Option<Range<usize>>, Rejection> {
+    let mut at = skip_blanks(json, 0);
+    if json.get(at) != Some(&b'{') {
+        return Err(wrong(ReasonCode::JsonWrongType, "the text is not a JSON object"));
+    }
+    at = skip_blanks(json, at + 1);
+    let mut found = None;
+    if json.get(at) == Some(&b'}') {
+        return end(json, at).map(|()| None);
+    }
+    loop {
+        let (name, after) = read::<String>(json, at)?;
+        at = skip_blanks(json, after);
+        if json.get(at) != Some(&b':') {
+            return Err(wrong(ReasonCode::JsonInvalid, &format!("expected : at byte {at}")));
+        }
+        let begin = skip_blanks(json, at + 1);
+        let (_, after) = read::<IgnoredAny>(json, begin)?;
+        if names.contains(&name.as_str()) && found.replace(begin..after).is_some() {
+            return Err(wrong(ReasonCode::JsonInvalid, &format!("the member {name} stands there twice")));
+        }
+        at = skip_blanks(json, after);
+        match json.get(at) {
+            Some(b',') => at = skip_blanks(json, at + 1),
+            Some(b'}') => return end(json, at).map(|()| found),
+            _ => return Err(wrong(ReasonCode::JsonInvalid, &format!("expected , or }} at byte {at}"))),
+        }
+    }
+}
+
+/// One value from `at` on, and where it ends.
+fn read<'j, T: serde::Deserialize<'j>>(json: &'j [u8], at: usize) -> Result<(T, usize), Rejection> {
+    let rest = json.get(at..).unwrap_or_default();
+    let mut values = Deserializer::from_slice(rest).into_iter::<T>();
+    match values.next() {
+        Some(Ok(value)) => Ok((value, at + values.byte_offset())),
+        Some(Err(error)) => {
+            let deep = error.to_string().starts_with("recursion limit exceeded");
+            let code = if deep { ReasonCode::RecursionLimit } else { ReasonCode::JsonInvalid };
+            Err(wrong(code, &format!("{error}, counted from byte {at}")))
+        }
+        None => Err(wrong(ReasonCode::JsonInvalid, "the text ends within the object")),
+    }
+}
+
+fn end(json: &[u8], brace: usize) -> Result<(), Rejection> {
+    let at = skip_blanks(json, brace + 1);
+    if at == json.len() { Ok(()) } else { Err(wrong(ReasonCode::JsonInvalid, "trailing characters after the object")) }
+}
+
+fn skip_blanks(json: &[u8], mut at: usize) -> usize {
+    while json.get(at).is_some_and(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) {
+        at += 1;
+    }
+    at
+}
+
+fn wrong(code: ReasonCode, message: &str) -> Rejection {
+    Rejection::new(code, "", message)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn value(json: &str) -> Option<&str> {
+        find_member(json.as_bytes(), &["data", "Data"]).unwrap().map(|range| &json[range])
+    }
+
+    fn code(json: &str) -> ReasonCode {
+        find_member(json.as_bytes(), &["data"]).unwrap_err().code
+    }
+
+    #[test]
+    fn the_value_is_what_stands_there_byte_for_byte() {
+        assert_eq!(value(r#"{"a":1,"data":{"x":[1.50, "}"]} , "b":null}"#), Some(r#"{"x":[1.50, "}"]}"#));
+        assert_eq!(value(" {\n \"data\" : \"{\\\"x\\\":1}\"}\n"), Some(r#""{\"x\":1}""#));
+        assert_eq!(value(r#"{"d\u0061ta":123456789012345678901234567890}"#), Some("123456789012345678901234567890"));
+        assert_eq!(value(r#"{"Data":null}"#), Some("null"));
+        assert_eq!(value(r#"{"a":{"data":1}}"#), None);
+        assert_eq!(value("{}"), None);
+    }
+
+    proptest::proptest! {
+        /// Cut anywhere, and with any byte changed: in what is an object to serde, the value is found that serde finds. (What
+        /// is passed over is not read: text that is no UTF-8, say, is left to whoever reads it.)
+        #[test]
+        fn it_agrees_with_a_parser(cut in 0..100_usize, at in 0..100_usize, byte: u8) {
+            let mut json = br#"{"a" : [1, {"data": 2}], "data":{"x":"}\u0022","y":[true,null]},"n":-1.5e3, "e":""}"#.to_vec();
+            let end = json.len().min(cut + 40);
+            json.truncate(end);
+            if let Some(place) = json.get_mut(at) {
+                *place = byte;
+            }
+            let read: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&json).ok();
+            let found = find_member(&json, &["data"]);
+            if let Some(read) = read {
+                let found = found.unwrap().map(|range| serde_json::from_slice::<serde_json::Value>(&json[range]).unwrap());
+                proptest::prop_assert_eq!(found.as_ref(), read.get("data"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for (json, expected) in [
+            ("[]", ReasonCode::JsonWrongType),
+            ("", ReasonCode::JsonWrongType),
+            ("{", ReasonCode::JsonInvalid),
+            (r#"{"a"}"#, ReasonCode::JsonInvalid),
+            (r#"{"a":}"#, ReasonCode::JsonInvalid),
+            (r#"{"a":1,}"#, ReasonCode::JsonInvalid),
+            (r#"{"a":1"#, ReasonCode::JsonInvalid),
+            (r#"{"a":1}}"#, ReasonCode::JsonInvalid),
+            (r#"{a:1}"#, ReasonCode::JsonInvalid),
+            (r#"{"data":1,"data":2}"#, ReasonCode::JsonInvalid),
+        ] {
+            assert_eq!(code(json), expected, "{json}");
+        }
+        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        assert_eq!(code(&deep), ReasonCode::RecursionLimit);
+    }
+}
