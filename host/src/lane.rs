@@ -20,13 +20,17 @@
 //!
 //! What cannot be mended from here (another owner's epoch, an offset that went back) ends the partition or the process.
 
+mod account;
 mod admit;
 mod bisect;
 pub mod commit;
 pub mod decide;
+pub mod envelope;
 pub mod gate;
 pub mod hazards;
+mod passed;
 mod produce;
+mod wrapped;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

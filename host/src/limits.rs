@@ -36,6 +36,15 @@ pub const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// librdkafka's bound of `max.poll.interval.ms`.
 pub const MAX_POLL_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 
+/// Bytes of a name in `types:`. It is a header's and a label's value.
+pub const EVENT_TYPE_NAME: usize = 200;
+
+/// Entries of `types:`. Each has contracts, a chain and a table of its own, and labels in the metrics.
+pub const EVENT_TYPES: usize = 64;
+
+/// Parts of an idempotency key, and headers that an envelope's fields become.
+pub const ENVELOPE_PARTS: usize = 32;
+
 /// `contract.accept_versions.header`: as in the articles.
 pub const VERSION_HEADER: &str = "schema-version";
 

@@ -77,7 +77,14 @@ pub struct Metrics {
     deprecated: Family<VersionLabels, Counter>,
     schemas: Family<LookupLabels, Counter>,
     schemas_kept: Gauge,
+    typed: Family<TypeLabels, Counter>,
     info: Family<InfoLabels, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabels {
+    event_type: String,
+    verdict: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -132,6 +139,7 @@ impl Default for Metrics {
             deprecated: Family::default(),
             schemas: Family::default(),
             schemas_kept: Gauge::default(),
+            typed: Family::default(),
             info: Family::default(),
         };
         metrics.register(&mut registry);
@@ -153,6 +161,7 @@ impl Metrics {
         r.register("records_fetched", "Records taken from Kafka", self.fetched.clone());
         r.register_with_unit("fetched", "Values taken from Kafka", Unit::Bytes, self.fetched_bytes.clone());
         r.register("rows_affected", "Rows that PostgreSQL inserted, updated or deleted", self.rows.clone());
+        r.register("typed_events", "Events settled, by type and verdict", self.typed.clone());
         r.register("deprecated", "Events of deprecated versions", self.deprecated.clone());
         r.register("schema_lookups", "Schemas looked up outside memory, by result", self.schemas.clone());
         r.register("schemas_kept", "Schemas and unknown ids in memory", self.schemas_kept.clone());
@@ -210,6 +219,14 @@ impl Metrics {
             let reason = if known { reason } else { "other" };
             let labels = VerdictLabels { verdict: (*verdict).to_owned(), reason: reason.to_owned() };
             self.events.get_or_create(&labels).inc_by(*count);
+        }
+    }
+
+    /// Counts events of a type; of none where it could not be told.
+    pub fn typed(&self, event_type: &str, verdict: &'static str, events: u64) {
+        if events > 0 {
+            // The configuration bounds the types.
+            self.typed.get_or_create(&TypeLabels { event_type: event_type.to_owned(), verdict }).inc_by(events);
         }
     }
 

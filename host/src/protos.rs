@@ -124,22 +124,46 @@ pub(crate) fn resolver(roots: &[impl AsRef<Path>]) -> ChainFileResolver {
         resolver.add(IncludeFileResolver::new(root.as_ref().to_path_buf()));
     }
     resolver.add(GoogleFileResolver::new());
-    resolver.add(Validate);
+    resolver.add(Shipped);
     resolver
 }
 
-/// `buf/validate/validate.proto`, for contracts that import it and do not have it.
-pub(crate) struct Validate;
+/// The files that contracts may import without having them: the rules' definition, and the envelopes.
+pub(crate) struct Shipped;
 
-impl Validate {
-    const NAME: &str = "buf/validate/validate.proto";
-    const TEXT: &str = include_str!("../../proto/buf/validate/validate.proto");
+impl Shipped {
+    const FILES: [(&str, &str); 3] = [
+        ("buf/validate/validate.proto", include_str!("../../proto/buf/validate/validate.proto")),
+        (
+            "tollgate/envelope/v1/event_envelope.proto",
+            include_str!("../../proto/tollgate/envelope/v1/event_envelope.proto"),
+        ),
+        (
+            "tollgate/envelope/v1/domain_event.proto",
+            include_str!("../../proto/tollgate/envelope/v1/domain_event.proto"),
+        ),
+    ];
 }
 
-impl FileResolver for Validate {
+impl FileResolver for Shipped {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        if name == Self::NAME { File::from_source(name, Self::TEXT) } else { Err(protox::Error::file_not_found(name)) }
+        match Self::FILES.iter().find(|(file, _)| *file == name) {
+            Some((_, text)) => File::from_source(name, text),
+            None => Err(protox::Error::file_not_found(name)),
+        }
     }
+}
+
+/// A pool with a shipped message type; nothing if none has this name. A pool of its own: the user's may have another
+/// edition of what it imports.
+pub fn shipped(message: &str) -> Option<DescriptorPool> {
+    let found = Shipped::FILES.iter().find_map(|(file, _)| {
+        let mut compiler = protox::Compiler::with_file_resolver(resolver(&[] as &[&Path]));
+        compiler.include_imports(true).open_file(file).ok()?;
+        let pool = DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).ok()?;
+        pool.get_message_by_name(message).map(|_| pool)
+    });
+    found.filter(|_| !message.starts_with("buf."))
 }
 
 /// A descriptor set in bytes: the structs of prost-types would lose the options that are extensions, such as buf.validate's.

@@ -352,6 +352,39 @@ fn a_pipeline_is_checked_with_its_contract() {
 }
 
 #[test]
+fn each_type_of_a_pipeline_is_checked_and_so_is_their_envelope() {
+    let envelope = "message Outer { string kind = 1; bytes body = 2; string trace = 3; }\n";
+    let project = Project::new();
+    project.put("outer/shop/v1/outer.proto", &format!("syntax = \"proto3\";\npackage shop.v1;\n{envelope}"));
+    let pipeline = PIPELINE
+        .replace(
+            "contract: { protos: proto, message: shop.v1.Order }",
+            "contract: { protos: [proto, outer], envelope: { message: shop.v1.Outer, type: kind, payload: body, headers: { trace: trace } } }",
+        )
+        .replace("    amount: { field: amount }\n    status: { field: status, as: enum_name }\n", "")
+        + "types:
+  order.created:
+    message: shop.v1.Order
+    postgres: { columns: { amount: {} } }
+";
+    project.put("pipeline.yaml", &pipeline);
+    project.commit("types");
+    project.change("int32 amount = 2;", "int32 total = 2;");
+    project.put(
+        "outer/shop/v1/outer.proto",
+        &format!("syntax = \"proto3\";\npackage shop.v1;\n{}", envelope.replace("trace", "track")),
+    );
+    project.run(&["check", "pipeline.yaml", "--against", "main"]).is(
+        1,
+        &[
+            "types.order.created.postgres.columns.amount: field amount",
+            "contract.envelope.headers.trace: field trace",
+            "sink-field-deleted",
+        ],
+    );
+}
+
+#[test]
 fn components_are_held_to_the_types_they_were_built_for() {
     let project = Project::new();
     let source = repository().join("examples/payments");

@@ -183,6 +183,7 @@ fn exposed() -> Listed {
     metrics.swapped(true, 1);
     metrics.deprecated("1", 1);
     metrics.schemas(Stats { fetched: 1, read: 1, missing: 1, failed: 1, kept: 1 });
+    metrics.typed("order.created", "pass", 1);
     metrics.describe("payments", "digest");
     let text = metrics.encode();
     let mut found = Listed::new();

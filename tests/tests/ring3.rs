@@ -20,4 +20,5 @@ mod ring3 {
     mod stage;
     mod start;
     mod topics;
+    mod types;
 }

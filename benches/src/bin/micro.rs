@@ -86,7 +86,7 @@ fn measure(options: &Options) -> anyhow::Result<Value> {
     let all = build::contracts(&pipeline).map_err(|failure| anyhow!(failure.message))?;
     let [contracts] = all.as_slice() else { bail!("the bench's pipeline holds one type of event") };
     let sandbox = build::sandbox(&pipeline).map_err(|failure| anyhow!(failure.message))?;
-    let revision = build::revision(&pipeline, all.iter().map(Contracts::both), &sandbox, 0);
+    let revision = build::revision(&pipeline, all.iter().map(Contracts::both), None, &sandbox, 0);
     let chain = revision.map_err(|error| anyhow!(error))?.chains.remove(0).chain;
     let mut recipe = Recipe::new(SEED);
     let start = FILL_EPOCH_MS..;

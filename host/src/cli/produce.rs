@@ -54,6 +54,9 @@ pub struct Args {
     /// Full name of the message type.
     #[arg(long, value_name = "NAME")]
     pub message: Option<String>,
+    /// Type of the events, of a pipeline with several.
+    #[arg(long = "type", value_name = "NAME")]
+    pub event_type: Option<String>,
     /// How events stand in the input. Default: by the file's name (.ndjson .jsonl .json, .pb .bin .binpb, .csv .tsv), and
     /// ndjson for stdin.
     #[arg(long, value_enum)]

@@ -57,9 +57,8 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     let mut connection = build::postgres(pipeline, until).await?;
     let existing = build::kafka(pipeline, until)?;
     let database = |error: sqlx::Error| Failure::failed("setup.postgres", format!("PostgreSQL: {error}"));
-    let mut topics: Vec<String> = build::topics(pipeline).into_iter().map(|(topic, _)| topic).collect();
+    let mut topics = build::topic_names(pipeline);
     topics.retain(|topic| !existing.contains_key(topic));
-    topics.dedup();
     let mut tables = Vec::new();
     for (index, (kind, contracts)) in pipeline.types.iter().zip(contracts).enumerate() {
         let mapping = &kind.mapping;

@@ -1,6 +1,10 @@
 //! Every key of a pipeline.yaml in one table: docs/configuration.md and the JSON Schema are made from it, and tests hold it
 //! against what the parser asks for and against the defaults that the parser fills in.
 
+mod contract;
+
+use std::sync::LazyLock;
+
 /// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
@@ -59,8 +63,8 @@ pub enum Fallback {
 
 use Fallback::{Nothing, Required, RequiredOnce, Value};
 use Kind::{
-    Addend, Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Names, Null, Number, Path, Paths, Same, Scalar,
-    Secret, Signed, Table, TableOr, Tables, Text, Whole, WordOrText,
+    Addend, Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Names, Null, Number, Path, Same, Scalar, Secret,
+    Signed, Table, TableOr, Tables, Text, Whole, WordOrText,
 };
 
 const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
@@ -68,7 +72,9 @@ const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'stat
 }
 
 /// All keys, in the order of the page.
-pub const KEYS: &[Key] = &[
+pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| [BEFORE_CONTRACT, contract::KEYS, AFTER_TYPES].concat());
+
+const BEFORE_CONTRACT: &[Key] = &[
     key(
         "pipeline",
         Text,
@@ -172,74 +178,9 @@ pub const KEYS: &[Key] = &[
         Nothing,
         "The value. Settings with a key of their own here, and those that the delivery protocol depends on (`enable.auto.commit`, `isolation.level`, `transactional.id`, `acks` …), are refused.",
     ),
-    key("contract", Table, Required, "What an event must look like."),
-    key(
-        "contract.protos",
-        Paths,
-        RequiredOnce,
-        "`.proto` files, or folders of them (the import root). Either this or `descriptor_set`.",
-    ),
-    key("contract.descriptor_set", Path, RequiredOnce, "What `protoc --descriptor_set_out --include_imports` wrote."),
-    key("contract.message", Text, Required, "Full name of the message type, `payments.v1.PaymentEvent`."),
-    key(
-        "contract.encoding",
-        Choice(&["auto", "protobuf", "json"]),
-        Value("auto"),
-        "`auto`: by the header `content-type`, `application/json` is JSON and anything else Protobuf.",
-    ),
-    key(
-        "contract.unknown_fields",
-        Choice(&["allow", "reject"]),
-        Value("allow"),
-        "What happens to an event with fields that the message type does not have. `allow` hands them on.",
-    ),
-    key(
-        "contract.unknown_enums",
-        Choice(&["reject", "keep"]),
-        Value("reject"),
-        "What happens to an event with an enum number that has no name. `keep` hands the number on.",
-    ),
-    key(
-        "contract.tombstones",
-        Choice(&["dead_letter", "drop", "delete"]),
-        Value("dead_letter"),
-        "What a record without a value means. `drop`: counted, no effect. `delete`: deletes the row whose key is the record's key; needs a key of one column and no `only_if_newer`.",
-    ),
-    key("contract.max_bytes", Bytes, Value("1MiB"), "Largest value of a record; at most 64MiB."),
-    key(
-        "contract.registry",
-        Table,
-        Nothing,
-        "A schema registry. With it every value must be a frame that names a schema, as Confluent's serializers write it; the event is checked against that schema, what leaves the chain against `message`.",
-    ),
-    key("contract.registry.url", Text, Required, "Its base URL; several of the same registry with commas between."),
-    key("contract.registry.username", Text, Nothing, "Basic login; wants a password."),
-    key("contract.registry.password", Secret, Nothing, "Its password."),
-    key("contract.registry.token", Secret, Nothing, "Bearer token, instead of user and password."),
-    key("contract.registry.tls", Table, Nothing, "For `https://` URLs."),
-    key("contract.registry.tls.ca", Path, Nothing, "Authorities in PEM, instead of the usual ones."),
-    key("contract.registry.tls.certificate", Path, Nothing, "Our own certificate, PEM; wants the key."),
-    key("contract.registry.tls.key", Path, Nothing, "Its key, PEM, without a password."),
-    key(
-        "contract.registry.cache",
-        Path,
-        Nothing,
-        "Folder that keeps schemas over restarts. Without it a restart waits for the registry.",
-    ),
-    key(
-        "contract.registry.indexes",
-        Choice(&["required", "optional"]),
-        Value("required"),
-        "`optional` takes frames without message indexes too, as kafkajs's client writes them.",
-    ),
-    key("contract.accept_versions", Table, Nothing, "Which versions pass; any other is dead-lettered, as is none."),
-    key("contract.accept_versions.header", Text, Value("schema-version"), "The header that says the version, as text."),
-    key("contract.accept_versions.schema_ids", Boolean, Value("false"), "The frame's schema id is the version."),
-    key("contract.accept_versions.accept", Names, Nothing, "The versions that pass."),
-    key("contract.accept_versions.deprecated", Map, Nothing, "Versions that pass, counted and warned of."),
-    key("contract.accept_versions.deprecated.*", Text, Nothing, "Until when, or what to do."),
-    key("contract.accept_versions.removed", Map, Nothing, "Versions that no longer pass, rejected by name."),
-    key("contract.accept_versions.removed.*", Text, Nothing, "What to do instead; stands in the dead letter."),
+];
+
+const AFTER_TYPES: &[Key] = &[
     key("transforms", Tables, Nothing, "The chain of components, in order; each sees what the one before it emitted."),
     key("transforms[].component", Path, Required, "The `.wasm`."),
     key(
@@ -301,14 +242,14 @@ pub const KEYS: &[Key] = &[
         "`postgres://user:password@host:5432/database?sslmode=verify-full`. How strict TLS is says `sslmode`.",
     ),
     key("postgres.tls_ca", Path, Nothing, "PEM file of the authority that signed the server's certificate."),
-    key("postgres.table", Text, Required, "`table` or `schema.table`."),
+    key("postgres.table", Text, RequiredOnce, "`table` or `schema.table`."),
     key(
         "postgres.key",
         Names,
-        Required,
+        RequiredOnce,
         "Columns of the primary key or of a unique index. One without an entry under `columns` takes the field of its own name.",
     ),
-    key("postgres.columns", Map, Required, "The columns that are written, by name."),
+    key("postgres.columns", Map, RequiredOnce, "The columns that are written, by name."),
     key(
         "postgres.columns.*",
         TableOr(&Null),
@@ -476,12 +417,18 @@ pub const KEYS: &[Key] = &[
 /// Every path, those below a [`Kind::Same`] written out.
 pub fn all_paths() -> Vec<(String, &'static Key)> {
     let mut paths = Vec::new();
-    for key in KEYS {
+    for key in KEYS.iter() {
         paths.push((key.path.to_owned(), key));
         if let Same(other) = key.kind {
-            let below = KEYS.iter().filter_map(|key| Some((key.path.strip_prefix(other)?.strip_prefix('.')?, key)));
-            paths.extend(below.map(|(rest, below)| (format!("{}.{rest}", key.path), below)));
+            let below = KEYS.iter().filter_map(|key| Some((key.path.strip_prefix(other)?, key)));
+            let below = below.filter(|(rest, _)| rest.starts_with(['.', '[']));
+            paths.extend(below.map(|(rest, below)| (format!("{}{rest}", key.path), below)));
         }
     }
     paths
+}
+
+/// Whether the key with this path is a list of tables.
+pub fn is_list(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path == path && key.kind == Tables)
 }

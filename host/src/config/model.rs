@@ -1,9 +1,11 @@
 //! What a pipeline.yaml says, after every default is filled in and every value is checked. Plain data.
 
 mod contract;
+mod envelope;
 mod event_type;
 
 pub use contract::*;
+pub use envelope::*;
 pub use event_type::*;
 
 use super::reader::Places;

@@ -1,11 +1,13 @@
 //! pipeline.yaml into a [`Pipeline`]: section by section, defaults from `limits.rs`, then what sections say about each other.
 
 mod contract;
+mod envelope;
 mod names;
 mod once;
 mod postgres;
 mod source;
 mod template;
+mod types;
 
 use super::model::*;
 use super::reader::{
@@ -57,11 +59,11 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     let mut shared = Shared::read(root);
     let name = root.need("pipeline", names::pipeline);
     let source = source::read(root, &mut shared, base);
-    let contract = root.need_table("contract", |table| contract::read(table, base));
-    let transforms = root.tables("transforms", read_transform);
-    let output = root.table("output", read_output);
+    let typed = root.has("types");
+    let contract = root.need_table("contract", |table| contract::read(table, base, typed));
     let dead_letter = read_dead_letter(root, &mut shared);
-    let postgres = postgres::read(root, base);
+    let postgres = postgres::read(root, base, typed);
+    let types = types::read(root, contract.as_ref(), postgres.as_ref());
     let longest_poll = source.as_ref().map_or(limits::MAX_POLL_INTERVAL, |source| source.max_poll_interval);
     let largest_event = contract.as_ref().map_or(limits::EVENT_BYTES, |(contract, _)| contract.max_bytes);
     let delivery = read_delivery(root, &mut shared, longest_poll, largest_event);
@@ -72,15 +74,14 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     let start_deadline = root.or("start_deadline", deadline(), limits::START_DEADLINE);
     let backlog_from = shared.backpressure.from().unwrap_or("backpressure").to_owned();
     let letters_from = shared.dlq_topic.from().unwrap_or("dead_letter.topic").to_owned();
-    let ((contract, message), (postgres, mapping)) = (contract?, postgres?);
-    let only = EventType { name: String::new(), message, transforms, output, mapping };
+    let ((contract, _), (postgres, _)) = (contract?, postgres?);
     let pipeline = Pipeline {
         name: name?,
         file: file.to_owned(),
         base: base.to_owned(),
         source: source?,
         contract,
-        types: vec![only],
+        types: types?,
         dead_letter: dead_letter?,
         postgres,
         delivery: delivery?,
@@ -94,6 +95,7 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     };
     check_topics(root, &pipeline, &letters_from);
     check_tombstones(root, &pipeline);
+    types::check(root, &pipeline);
     check_backlog(root, &pipeline, &backlog_from);
     Some(pipeline)
 }
@@ -148,15 +150,6 @@ fn read_ceiling(table: &Table<'_>) -> Option<Ceiling> {
         output: table.get("output", bytes_within(1, limits::CEILING_OUTPUT_MAX)),
         max_outputs: table.get("max_outputs", within(1, limits::CEILING_OUTPUTS_MAX)),
     })
-}
-
-fn read_output(table: &Table<'_>) -> Option<Output> {
-    let topic = table.need("topic", names::topic);
-    let partitions = [("by_key", OutputPartition::ByKey), ("same", OutputPartition::Same)];
-    let contract = table.get("contract", names::message_type);
-    let partition = table.or("partition", choice(&partitions), OutputPartition::ByKey);
-    let key = table.get("key", names::field_path);
-    Some(Output { topic: topic?, contract, partition, key })
 }
 
 fn read_dead_letter(root: &Table<'_>, shared: &mut Shared) -> Option<DeadLetter> {
@@ -283,6 +276,11 @@ fn check_tombstones(root: &Table<'_>, pipeline: &Pipeline) {
         return;
     }
     let place = "contract.tombstones";
+    if !matches!(pipeline.contract.routing, Routing::Single | Routing::Header(_)) {
+        let message =
+            "delete needs type_header: without a value, nothing else says which type, and so which table, is meant";
+        root.error_at(place, message);
+    }
     if let Some(kind) = pipeline.types.iter().find(|kind| kind.mapping.key.len() != 1) {
         let (columns, key) = (kind.mapping.key.join(", "), kind.place("postgres.key"));
         let message = format!("delete needs a key of one column, the record's key; {key} has {columns}");

@@ -46,13 +46,50 @@ impl Pipeline {
             "start_deadline": time(self.start_deadline),
         });
         for kind in &self.types {
-            json["contract"]["message"] = json!(kind.message);
-            json["transforms"] = kind.transforms.iter().map(transform).collect();
-            json["output"] = kind.output.as_ref().map_or(Value::Null, output);
-            mapping(&kind.mapping, &mut json["postgres"]);
+            if kind.name.is_empty() {
+                json["contract"]["message"] = json!(kind.message);
+                json["transforms"] = kind.transforms.iter().map(transform).collect();
+                json["output"] = kind.output.as_ref().map_or(Value::Null, output);
+                mapping(&kind.mapping, &mut json["postgres"]);
+            } else {
+                json["types"][&kind.name] = event_type(kind);
+            }
         }
         json
     }
+}
+
+fn event_type(kind: &EventType) -> Value {
+    let mut json = json!({
+        "message": kind.message,
+        "transforms": kind.transforms.iter().map(transform).collect::<Vec<_>>(),
+        "output": kind.output.as_ref().map(output),
+        "postgres": {},
+        "idempotency_of": kind.idempotency_of.as_deref().map(parts),
+    });
+    mapping(&kind.mapping, &mut json["postgres"]);
+    json
+}
+
+fn parts(parts: &[KeyPart]) -> Vec<String> {
+    parts.iter().map(KeyPart::to_string).collect()
+}
+
+fn envelope(envelope: &Envelope) -> Value {
+    let headers: Map<String, Value> = envelope.headers.iter().map(|(name, path)| (name.clone(), json!(path))).collect();
+    json!({
+        "message": envelope.message,
+        "type": envelope.kind,
+        "payload": envelope.payload,
+        "version": envelope.version,
+        "headers": headers,
+        "idempotency_key": envelope.idempotency_key.as_ref().map(|key| json!({
+            "field": key.field,
+            "algorithm": "sha256",
+            "of": parts(&key.of),
+            "separator": key.separator,
+        })),
+    })
 }
 
 fn output(output: &Output) -> Value {
@@ -142,6 +179,15 @@ fn contract(contract: &Contract) -> Value {
         "max_bytes": show_bytes(contract.max_bytes),
         "registry": contract.registry.as_ref().map(registry),
         "accept_versions": contract.versions.as_ref().map(versions),
+        "envelope": contract.envelope.as_ref().map(envelope),
+        "type_header": match &contract.routing {
+            Routing::Header(header) => Some(header),
+            Routing::Single | Routing::Frame | Routing::Envelope => None,
+        },
+        "unknown_types": match contract.unknown_types {
+            UnknownTypes::DeadLetter => "dead_letter",
+            UnknownTypes::Drop => "drop",
+        },
     })
 }
 
@@ -169,6 +215,7 @@ fn versions(versions: &Versions) -> Value {
     let (header, schema_ids) = match &versions.by {
         VersionBy::Header(header) => (Some(header), false),
         VersionBy::SchemaId => (None, true),
+        VersionBy::Envelope => (None, false),
     };
     json!({
         "header": header,

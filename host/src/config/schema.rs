@@ -1,6 +1,6 @@
 //! The JSON Schema (draft 2020-12) of a pipeline.yaml, for editors, and the table of keys as Markdown; both made of [`KEYS`].
 
-use super::keys::{Fallback, KEYS, Key, Kind, all_paths};
+use super::keys::{Fallback, KEYS, Key, Kind, all_paths, is_list};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -55,6 +55,7 @@ fn value(kind: Kind, paths: &[(String, &'static Key)], path: &str) -> Value {
         |pattern: &str| json!({ "type": ["string", "integer"], "pattern": format!("^({pattern}|{REFERENCE})$") });
     let or_reference = |schema: Value| json!({ "anyOf": [schema, { "type": "string", "pattern": REFERENCE }] });
     match kind {
+        Kind::Same(other) if is_list(other) => json!({ "type": "array", "items": below("[]") }),
         Kind::Table | Kind::Map | Kind::Same(_) => below(""),
         Kind::Tables => json!({ "type": "array", "items": below("[]") }),
         Kind::TableOr(other) => json!({ "anyOf": [value(*other, &[], path), below("")] }),
@@ -97,7 +98,7 @@ pub fn markdown() -> String {
             page.push_str(" Required.");
         }
         let _ = write!(page, "\n\n{head}");
-        for key in KEYS {
+        for key in KEYS.iter() {
             let below = key.path.strip_prefix(section.path).and_then(|rest| rest.strip_prefix(['.', '[']));
             if below.is_some() {
                 page.push_str(&row(key, key.path));
@@ -125,6 +126,7 @@ fn type_name(kind: Kind) -> String {
     let words =
         |words: &mut dyn Iterator<Item = &str>| words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" ");
     match kind {
+        Kind::Same(other) if is_list(other) => "list of tables".to_owned(),
         Kind::Table | Kind::Same(_) => "table".to_owned(),
         Kind::Tables => "list of tables".to_owned(),
         Kind::Map => "table of names".to_owned(),
@@ -165,9 +167,12 @@ mod tests {
 
     /// What the parser asks for when every section is there in every form.
     fn parser_keys() -> BTreeSet<String> {
-        let consumer = "consumer: { retry_policy: {}, backpressure: {} }\n";
-        let (_, seen) =
-            parse_seen(Path::new("p.yaml"), &format!("{}{consumer}", tests::FULL), &|_| Some("x:1".to_owned()));
+        let consumer = "consumer: { retry_policy: {}, backpressure: {} }\n\
+                        types: { a: { transforms: [{ component: x, ceiling: {}, routes: { r: t } }], output: {}, \
+                        postgres: { columns: { c: { as: { enum_name: {} } } } } } }\n";
+        let envelope = "contract:\n  envelope: { message: a.B, headers: { h: f }, idempotency_key: { of: [f] } }\n";
+        let text = format!("{}{consumer}", tests::FULL).replacen("contract:\n", envelope, 1);
+        let (_, seen) = parse_seen(Path::new("p.yaml"), &text, &|_| Some("x:1".to_owned()));
         seen.keys
     }
 
@@ -187,7 +192,7 @@ mod tests {
     fn the_defaults_told_are_the_defaults_taken() {
         let taken = tests::least().redacted_json();
         let mut compared = 0;
-        for key in KEYS {
+        for key in KEYS.iter() {
             let Fallback::Value(told) = key.fallback else { continue };
             let pointer = format!("/{}", key.path.replace('.', "/"));
             match taken.pointer(&pointer) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prost_reflect::MessageDescriptor;
+use prost_reflect::{DescriptorPool, MessageDescriptor};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer as _;
@@ -17,6 +17,7 @@ use super::{Shared, Waiting};
 use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{self, Pipeline, Schema};
 use crate::error::{Class, Failure};
+use crate::lane::envelope::{self, Envelope};
 use crate::lane::gate::{EventType, Gate, Registry, Revision, TransformInfo, TypeChain};
 use crate::protos;
 use crate::registry::SchemaStore;
@@ -45,18 +46,43 @@ impl Contracts {
     }
 }
 
-/// Compiles the contracts, type by type. Reads files, no network.
-pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
-    let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
+/// The message types that a pipeline names. Reads files, no network.
+pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
     let paths = match &pipeline.contract.schema {
         Schema::Protos(paths) => paths.clone(),
         Schema::DescriptorSet(path) => vec![path.clone()],
     };
     let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
-    let pool = protos::load(&paths).map_err(|error| bad(&error))?;
+    protos::load(&paths).map_err(|error| Failure::configuration("contract.invalid", error))
+}
+
+/// Compiles the envelope, where there is one: its message is one of the pipeline's, or a shipped one.
+pub fn envelope(pipeline: &Pipeline) -> Result<Option<Envelope>, Failure> {
+    let Some(spec) = &pipeline.contract.envelope else { return Ok(None) };
+    let pool = envelope_pool(spec, pool(pipeline)?);
+    let compiled = Envelope::compile(pipeline, spec, &pool, policies(pipeline)).map_err(|problems| {
+        let problems: Vec<String> =
+            problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
+        Failure::configuration("contract.invalid", problems.join("\n"))
+    });
+    compiled.map(Some)
+}
+
+/// The pool that has the envelope's message: the pipeline's own before the shipped one.
+pub fn envelope_pool(spec: &config::Envelope, own: DescriptorPool) -> DescriptorPool {
+    match own.get_message_by_name(&spec.message) {
+        Some(_) => own,
+        None => protos::shipped(&spec.message).unwrap_or(own),
+    }
+}
+
+/// Compiles the contracts, type by type. Reads files, no network.
+pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
+    let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
+    let pool = pool(pipeline)?;
     let policies = policies(pipeline);
     let compile = |kind: &config::EventType| {
-        let input = Contract::compile(&pool, &kind.message, policies, &[])?;
+        let input = Contract::compile(&pool, &kind.message, policies, &envelope::key_fields(pipeline, kind))?;
         let mut fields = table::fields(&kind.mapping);
         let key = kind.output.as_ref().and_then(|output| output.key.as_ref());
         let output_key = key.map(|path| {
@@ -70,7 +96,7 @@ pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
     compiled.map_err(|error| bad(&error))
 }
 
-fn policies(pipeline: &Pipeline) -> Policies {
+pub fn policies(pipeline: &Pipeline) -> Policies {
     Policies {
         unknown_fields: match pipeline.contract.unknown_fields {
             config::UnknownFields::Allow => tollgate_contract::UnknownFields::Allow,
@@ -112,15 +138,21 @@ pub fn sandbox(pipeline: &Pipeline) -> Result<Sandbox, Failure> {
     Sandbox::new(settings).map_err(|error| Failure::environment("sandbox.engine", error))
 }
 
-/// Loads, checks and compiles the components of every chain. `contracts`: those of each type that go in and come out.
-/// `number` counts the swaps.
+/// Loads, checks and compiles the components of every chain. `contracts`: those of each type that go in and come out, under
+/// `envelope`. `number` counts the swaps.
 pub fn revision<'c>(
     pipeline: &Pipeline,
     contracts: impl Iterator<Item = (&'c Contract, &'c Contract)>,
+    envelope: Option<&Envelope>,
     sandbox: &Sandbox,
     number: u64,
 ) -> Result<Revision, String> {
     let mut digest = Sha256::new();
+    if let (Some(envelope), Some(spec)) = (envelope, &pipeline.contract.envelope) {
+        digest.update(&envelope.contract_digest);
+        // Which fields are what, and how keys are made.
+        digest.update(format!("{spec:?}"));
+    }
     let chains = pipeline.types.iter().zip(contracts).map(|(kind, (input, output))| {
         if !kind.name.is_empty() {
             digest.update(u64::try_from(kind.name.len()).unwrap_or_default().to_be_bytes());
@@ -204,7 +236,21 @@ pub fn topics(pipeline: &Pipeline) -> Vec<(String, &'static str)> {
     topics.extend(outputs.map(|output| (output.topic.clone(), "output.topic")));
     let routes = pipeline.transforms().flat_map(|transform| transform.routes.values());
     topics.extend(routes.map(|topic| (topic.clone(), "a transform's route")));
+    // Types may share their topics.
+    let mut known = BTreeSet::new();
+    topics.retain(|topic| known.insert(topic.clone()));
     topics
+}
+
+/// The topics' names, each once.
+pub fn topic_names(pipeline: &Pipeline) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (topic, _) in topics(pipeline) {
+        if !names.contains(&topic) {
+            names.push(topic);
+        }
+    }
+    names
 }
 
 /// What a wait for the servers ended with.
@@ -300,7 +346,7 @@ pub struct Targets {
 /// Asks Kafka for them. What it does not tell (the embedded broker, no right to ask) is as by Kafka's defaults.
 pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let client = admin(pipeline)?;
-    let produced: Vec<String> = topics(pipeline).into_iter().skip(1).map(|(topic, _)| topic).collect();
+    let produced: Vec<String> = topic_names(pipeline).into_iter().skip(1).collect();
     let resources: Vec<_> = produced.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
     let options = AdminOptions::new().request_timeout(Some(CALL));
     let described = client.describe_configs(resources.iter(), &options).await.unwrap_or_default();
@@ -344,9 +390,10 @@ pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
 pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared, Failure> {
     waiting.waits_for("the components to be compiled");
     let contracts = contracts(&pipeline)?;
+    let envelope = envelope(&pipeline)?;
     let registry = registry(&pipeline)?;
     let sandbox = sandbox(&pipeline)?;
-    let revision = revision(&pipeline, contracts.iter().map(Contracts::both), &sandbox, 0)
+    let revision = revision(&pipeline, contracts.iter().map(Contracts::both), envelope.as_ref(), &sandbox, 0)
         .map_err(|message| Failure::configuration("transform.refused", message))?;
     waiting.waits_for(format!("PostgreSQL at {}", pipeline.postgres.url.masked_url()));
     let mut connection = postgres(&pipeline, waiting.until()).await?;
@@ -373,14 +420,16 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared,
     }
     let Targets { bytes: topic_bytes, compacted } = targets;
     let sizes = sizes(&topic_bytes);
-    let (types, tables) = types(&pipeline, contracts, checked, &compacted);
-    let gate = Gate { pipeline: Arc::clone(&pipeline), types, tables, registry, topic_bytes, compacted };
+    let (types, tables) = with_tables(&pipeline, contracts, checked, &compacted);
+    let header_names = envelope.as_ref().map(|envelope| envelope.headers.clone()).unwrap_or_default();
+    let pipe = Arc::clone(&pipeline);
+    let gate = Gate { pipeline: pipe, types, tables, registry, envelope, header_names, topic_bytes, compacted };
     let owner = super::owner(&pipeline);
     Ok(Shared::new(pipeline, gate, revision, sandbox, owner, sizes))
 }
 
 /// The types with their tables, and the first type of each table.
-fn types(
+fn with_tables(
     pipeline: &Pipeline,
     contracts: Vec<Contracts>,
     tables: Vec<Table>,
@@ -396,7 +445,8 @@ fn types(
         });
         EventType {
             contract_digest: hex(&input.digest()),
-            stages: input.message() == output.message() && compacted.is_empty(),
+            // An idempotency key's fields are slots of the contract that the event comes in by.
+            stages: input.message() == output.message() && compacted.is_empty() && input.fields().is_empty(),
             contract: input,
             output,
             output_key,

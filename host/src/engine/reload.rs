@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Shared, build};
 use crate::config::Pipeline;
+use crate::lane::envelope::Envelope;
 use crate::progress::store;
 use crate::sinks::postgres::connect;
 
@@ -55,14 +56,19 @@ async fn attempt(shared: &Arc<Shared>) -> Result<Reloaded, String> {
         tokio::task::spawn_blocking(move || {
             let contracts = build::contracts(&new).map_err(|error| error.to_string())?;
             let types = &shared.gate.types;
-            let changed = contracts.iter().zip(types).any(|(new, old)| {
-                new.input.digest() != old.contract.digest() || new.output.digest() != old.output.digest()
-            });
+            let envelope = build::envelope(&new).map_err(|error| error.to_string())?;
+            let digest_of =
+                |envelope: &Option<_>| envelope.as_ref().map(|outer: &Envelope| outer.contract_digest.clone());
+            let changed = digest_of(&envelope) != digest_of(&shared.gate.envelope);
+            let changed = changed
+                || contracts.iter().zip(types).any(|(new, old)| {
+                    new.input.digest() != old.contract.digest() || new.output.digest() != old.output.digest()
+                });
             if changed {
                 return Err("restart needed: the contract's .proto files have changed".to_owned());
             }
             let contracts = types.iter().map(|kind| (&kind.contract, &kind.output));
-            build::revision(&new, contracts, &shared.sandbox, number)
+            build::revision(&new, contracts, shared.gate.envelope.as_ref(), &shared.sandbox, number)
         })
     };
     let revision = compile.await.map_err(|error| format!("the compilation was cut short: {error}"))??;
@@ -86,7 +92,7 @@ fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
     let shown = |value: &dyn std::fmt::Debug| format!("{value:?}");
     let kinds = |pipeline: &Pipeline| {
         let kinds = pipeline.types.iter();
-        kinds.map(|kind| (kind.name.clone(), kind.message.clone())).collect::<Vec<_>>()
+        kinds.map(|kind| (kind.name.clone(), kind.message.clone(), kind.idempotency_of.clone())).collect::<Vec<_>>()
     };
     let outputs =
         |pipeline: &Pipeline| format!("{:?}", pipeline.types.iter().map(|kind| &kind.output).collect::<Vec<_>>());

@@ -8,7 +8,8 @@ use tollgate_sandbox::Events;
 
 use super::Error;
 use super::decide::{Entry, Verdict, instant, is_json, refused};
-use crate::config::{Encoding, Tombstones, VersionBy, Versions};
+use super::passed::{Passed, View};
+use crate::config::{Encoding, Routing, Tombstones, UnknownTypes, VersionBy, Versions};
 use crate::error::Class;
 use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
@@ -24,12 +25,16 @@ pub(super) struct Desk<'d> {
     pub rows: &'d mut [Rows],
     pub resolver: Option<&'d mut Resolver>,
     pub deprecated: &'d mut Vec<u64>,
+    /// An envelope in JSON as Protobuf, and its fields.
+    pub outer: &'d mut Vec<u8>,
+    pub outer_fields: &'d mut Fields<'static>,
+    pub passed: &'d mut Passed,
 }
 
 /// A record that became an event.
 pub(super) struct Admitted<'a> {
     /// The message's bytes; none: they stand in [`Desk::json`].
-    value: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
     /// Index in [`super::gate::Gate::types`].
     pub kind: usize,
     /// The number of its schema, or 0.
@@ -67,7 +72,7 @@ impl From<Rejection> for Refused {
 }
 
 impl Refused {
-    fn of(self, kind: usize) -> Refused {
+    pub fn of(self, kind: usize) -> Refused {
         match self {
             Refused::Verdict(_, verdict) => Refused::Verdict(Some(kind), verdict),
             Refused::Error(error) => Refused::Error(error),
@@ -86,7 +91,67 @@ pub(super) fn frame<'b>(batch: &'b RecordBatch, record: &Record, value: &'b [u8]
 impl<'a> Entry<'a> {
     /// The stage, up to the row of an event that the chain passes.
     pub fn admit(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
-        self.admit_typed(desk).map_err(|refused| refused.of(self.kind))
+        if let Some(envelope) = &self.gate.envelope {
+            return self.admit_wrapped(envelope, desk);
+        }
+        let kind = match &self.gate.pipeline.contract.routing {
+            Routing::Single => 0,
+            Routing::Header(name) => match self.batch.header(self.record, name) {
+                Some(value) => self.by_name(&String::from_utf8_lossy(value))?,
+                None => {
+                    let message = format!("there is no header {name}");
+                    return Err(Reason::new(Stage::Contract, "event-type-missing", message).into());
+                }
+            },
+            Routing::Frame | Routing::Envelope => self.by_frame(desk)?,
+        };
+        Entry { kind, ..*self }.admit_typed(desk).map_err(|refused| refused.of(kind))
+    }
+
+    /// The type whose message the record's frame names.
+    fn by_frame(&self, desk: &mut Desk<'_>) -> Result<usize, Refused> {
+        let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
+        let Some(resolver) = desk.resolver.as_deref_mut() else { return Ok(0) };
+        let (_, writer, _) = self.written(resolver, value)?;
+        self.by_message(writer.message().full_name())
+    }
+
+    /// The type of this name.
+    pub(super) fn by_name(&self, name: &str) -> Result<usize, Refused> {
+        let found = self.gate.pipeline.types.iter().position(|kind| kind.name == name);
+        found.ok_or_else(|| self.unknown_type(name))
+    }
+
+    /// The type whose message this is.
+    pub(super) fn by_message(&self, message: &str) -> Result<usize, Refused> {
+        let found = self.gate.pipeline.types.iter().position(|kind| kind.message == message);
+        found.ok_or_else(|| self.unknown_type(message))
+    }
+
+    #[cold]
+    fn unknown_type(&self, named: &str) -> Refused {
+        let pipeline = &self.gate.pipeline;
+        if pipeline.contract.unknown_types == UnknownTypes::Drop {
+            return Refused::Verdict(None, Verdict::Dropped);
+        }
+        let known: Vec<&str> = pipeline.types.iter().map(|kind| kind.name.as_str()).collect();
+        let message = format!("{named} is no type of this pipeline; it has {}", known.join(", "));
+        Reason::new(Stage::Contract, "unknown-event-type", message).into()
+    }
+
+    /// What a record without a value means.
+    #[cold]
+    pub(super) fn tombstone(&self) -> Refused {
+        Refused::Verdict(None, tombstone(self.gate.pipeline.contract.tombstones))
+    }
+
+    /// Whether the record's value is JSON, where no frame says what it is.
+    pub(super) fn is_json(&self) -> bool {
+        match self.gate.pipeline.contract.encoding {
+            Encoding::Protobuf => false,
+            Encoding::Json => true,
+            Encoding::Auto => self.batch.header(self.record, "content-type").is_some_and(is_json),
+        }
     }
 
     /// The stage for a record of a known type.
@@ -94,7 +159,7 @@ impl<'a> Entry<'a> {
         let Entry { gate, batch, record, .. } = *self;
         let contract = &gate.pipeline.contract;
         let Some(value) = batch.value(record) else {
-            return Err(Refused::Verdict(None, tombstone(contract.tombstones)));
+            return Err(self.tombstone());
         };
         self.names_the_message()?;
         let (schema, writer, value) = match desk.resolver.as_deref_mut() {
@@ -105,22 +170,18 @@ impl<'a> Entry<'a> {
             None => (None, None, value),
         };
         if let Some(versions) = &contract.versions {
-            self.version(versions, schema, desk.deprecated)?;
+            self.version(versions, schema, None, desk.deprecated)?;
         }
-        let is_json = match contract.encoding {
-            // A frame's schema says what it is.
-            _ if schema.is_some() => false,
-            Encoding::Protobuf => false,
-            Encoding::Json => true,
-            Encoding::Auto => batch.header(record, "content-type").is_some_and(is_json),
-        };
+        // A frame's schema says what it is.
+        let is_json = schema.is_none() && self.is_json();
         desk.json.clear();
         if is_json {
             self.own().contract.transcode_json(value, desk.json)?;
         }
         let payload: &[u8] = if is_json { desk.json } else { value };
         let mut fields = std::mem::take(desk.fields).recycle();
-        let checked = self.check(writer.as_deref(), payload, &mut fields, &mut desk.rows[self.own().rows]);
+        let rows = &mut desk.rows[self.own().rows];
+        let checked = self.check(writer.as_deref(), payload, &mut fields, View::default(), rows);
         *desk.fields = fields.recycle();
         let schema = match schema {
             Some(SchemaId::Id(id)) => id,
@@ -129,12 +190,15 @@ impl<'a> Entry<'a> {
         Ok(Admitted { value: (!is_json).then_some(value), kind: self.kind, schema, staged: checked? })
     }
 
-    /// Hands an admitted event to its group.
-    pub fn enter(&self, payload: &[u8], events: &mut Events) {
+    /// Hands an admitted event to its group. `passed`: the headers of its envelope, which stand above the record's own.
+    pub fn enter(&self, payload: &[u8], passed: View<'_>, events: &mut Events) {
         let Entry { batch, record, .. } = *self;
         events.push(batch.key(record), Some(payload), record.offset.0, record.timestamp);
         for (name, value) in batch.headers(record) {
             events.headers.push(name, value);
+        }
+        for (name, value) in passed.iter() {
+            events.headers.push(name, Some(value));
         }
         events.headers.end_record();
     }
@@ -156,28 +220,39 @@ impl<'a> Entry<'a> {
         resolver: &mut Resolver,
         value: &'a [u8],
     ) -> Result<(SchemaId, Arc<Contract>, &'a [u8]), Refused> {
+        let (schema, writer, payload) = self.written(resolver, value)?;
+        let (written, wanted) = (writer.message().full_name(), self.own().contract.message().full_name());
+        if written != wanted {
+            let message = format!("schema {schema} names {written}, the contract is {wanted}");
+            return Err(wrong_message(&message).into());
+        }
+        Ok((schema, writer, payload))
+    }
+
+    /// The same, whatever message it is.
+    fn written(
+        &self,
+        resolver: &mut Resolver,
+        value: &'a [u8],
+    ) -> Result<(SchemaId, Arc<Contract>, &'a [u8]), Refused> {
         let frame = frame(self.batch, self.record, value)
             .map_err(|fault| Reason::new(Stage::Contract, "frame-invalid", fault.to_string()))?;
         let (writer, payload) = resolver.resolve(&frame).map_err(|error| match (error.class(), error.reason()) {
             (Class::Poison, Some(code)) => Reason::new(Stage::Contract, code, error.to_string()).into(),
             _ => Refused::Error(Error::Registry(error)),
         })?;
-        let (written, wanted) = (writer.message().full_name(), self.own().contract.message().full_name());
-        if written != wanted {
-            let message = format!("schema {} names {written}, the contract is {wanted}", frame.schema);
-            return Err(wrong_message(&message).into());
-        }
         Ok((frame.schema, writer, payload))
     }
 
     /// Checks a payload that came in, against the contract that it was written with. Where the sinks want that very message
     /// type, the check that reads their fields is made now, and the row written: most events pass the chain as they are, and
     /// are not read again.
-    fn check<'p>(
+    pub(super) fn check<'p>(
         &self,
         writer: Option<&Contract>,
         payload: &'p [u8],
         fields: &mut Fields<'p>,
+        passed: View<'_>,
         rows: &mut Rows,
     ) -> Result<Option<Staged>, Rejection> {
         let now = instant(self.time);
@@ -187,18 +262,19 @@ impl<'a> Entry<'a> {
             return foreign.unwrap_or(&own.contract).check_at(payload, fields, now).map(|()| None);
         }
         own.output.check_at(payload, fields, now)?;
-        let header = |name: &str| self.batch.header(self.record, name);
+        let header = |name: &str| passed.get(name).or_else(|| self.batch.header(self.record, name));
         let mut row = rows.begin();
         // What does not fit its column is the event's fault only if the chain passes it: `write` says so then.
         let written = own.table.write(&own.output, fields, &self.view(&header), &mut row);
         Ok(written.ok().map(|()| row.stage()))
     }
 
-    /// The version gate.
-    fn version(
+    /// The version gate. `told`: what the envelope says.
+    pub(super) fn version(
         &self,
         versions: &Versions,
         schema: Option<SchemaId>,
+        told: Option<String>,
         deprecated: &mut Vec<u64>,
     ) -> Result<(), Box<Reason>> {
         let id;
@@ -207,6 +283,13 @@ impl<'a> Entry<'a> {
                 Some(value) => String::from_utf8_lossy(value),
                 None => {
                     let message = format!("there is no header {name}; accepted are {}", versions.known());
+                    return Err(Reason::new(Stage::Contract, "version-missing", message));
+                }
+            },
+            (VersionBy::Envelope, _) => match told.filter(|told| !told.is_empty()) {
+                Some(told) => told.into(),
+                None => {
+                    let message = format!("the envelope says no version; accepted are {}", versions.known());
                     return Err(Reason::new(Stage::Contract, "version-missing", message));
                 }
             },

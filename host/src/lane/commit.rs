@@ -361,38 +361,6 @@ impl Lane {
         }
     }
 
-    fn account(&self) {
-        let metrics = &self.shared.metrics;
-        let (mut fuel, mut dead) = (0, 0);
-        let (mut pass, mut delete, mut drop) = (0, 0, 0);
-        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-        for decision in &self.decided.decisions {
-            fuel += decision.fuel;
-            match &decision.verdict {
-                Verdict::Outputs(_) => pass += 1,
-                Verdict::Delete => delete += 1,
-                Verdict::Dropped => drop += 1,
-                Verdict::Dead(reason) => {
-                    dead += 1;
-                    *counts.entry(("reject", &*reason.code)).or_default() += 1;
-                }
-            }
-        }
-        counts.extend([(("pass", ""), pass), (("delete", ""), delete), (("drop", ""), drop)]);
-        metrics.verdicts(&counts);
-        if let Some(versions) = &self.shared.pipeline.contract.versions {
-            let counted = versions.deprecated.iter().zip(&self.decided.deprecated).filter(|(_, events)| **events > 0);
-            for ((version, note), events) in counted {
-                if metrics.deprecated(version, *events) {
-                    tracing::warn!(version, note, "events of a deprecated version come in");
-                }
-            }
-        }
-        metrics.fuel(fuel);
-        metrics.committed(&self.partitions.iter().map(|(p, o)| (*p, o.resume.rows)).collect::<Vec<_>>());
-        self.shared.limit.count(self.decided.decisions.len(), dead);
-    }
-
     /// The group's first offset, before the first batch: from then on a missing one means that it was lost.
     pub(super) fn establish(&mut self) -> Result<(), Error> {
         let fresh: Vec<(Partition, NextOffset)> = self

@@ -1,6 +1,7 @@
 //! From records to decisions: contract, transforms, output contract, row. Nothing here is visible outside yet.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use tollgate_sandbox::{BatchMeta, Bytes, Events, Outcome, Output, Results};
 use super::Error;
 use super::admit::{Desk, Refused};
 use super::gate::{EventType, Gate, Revision, TypeChain};
+use super::passed::{Passed, View};
 use super::produce::key_text;
 use crate::limits;
 use crate::position::Partition;
@@ -44,6 +46,8 @@ pub struct Decision {
     pub fuel: u64,
     /// The row of the event as it came in, for a chain that passes it.
     staged: Option<Staged>,
+    /// Its headers in [`Decided::passed`].
+    passed: Range<usize>,
 }
 
 /// The events of one partition, one type and one schema that reached the chain, and what it made of them.
@@ -66,6 +70,9 @@ pub struct Decided {
     used: usize,
     /// Events of each deprecated version, in the configuration's order.
     pub deprecated: Vec<u64>,
+    /// Headers that envelopes bring along.
+    passed: Passed,
+    outer: Vec<u8>,
     /// Of the lane; none where values are no frames.
     resolver: Option<Resolver>,
 }
@@ -96,6 +103,7 @@ impl Decided {
         self.mark();
         self.used = 0;
         self.deprecated.clear();
+        self.passed.clear();
     }
 
     fn mark(&mut self) {
@@ -117,22 +125,28 @@ impl Decided {
             self.resolver = gate.resolver();
         }
         let first = self.decisions.len();
-        let mut fields = Fields::new();
+        let (mut fields, mut outer_fields) = (Fields::new(), Fields::new());
         let mut open: Vec<Open> = Vec::new();
         for &index in records {
             let entry = Entry { gate, revision, batch, record: &batch.records[index], time: meta.batch_time, kind: 0 };
+            self.passed.begin();
             let mut desk = Desk {
                 json: &mut self.json,
                 fields: &mut fields,
                 rows: &mut self.rows,
                 resolver: self.resolver.as_mut(),
                 deprecated: &mut self.deprecated,
+                outer: &mut self.outer,
+                outer_fields: &mut outer_fields,
+                passed: &mut self.passed,
             };
             let admitted = match entry.admit(&mut desk) {
                 Ok(admitted) => admitted,
                 Err(Refused::Verdict(kind, verdict)) => {
                     let (group, event, staged) = (0, 0, None);
-                    self.decisions.push(Decision { record: index, kind, group, event, verdict, fuel: 0, staged });
+                    let refused =
+                        Decision { record: index, kind, group, event, verdict, fuel: 0, staged, passed: 0..0 };
+                    self.decisions.push(refused);
                     continue;
                 }
                 Err(Refused::Error(error)) => return Err(error),
@@ -147,8 +161,9 @@ impl Decided {
             };
             let Open { group, events, .. } = &mut open[place];
             let (group, event, verdict) = (*group, events.len(), Verdict::Outputs(0..0));
-            entry.enter(admitted.payload(&self.json), events);
-            self.decisions.push(Decision { record: index, kind: Some(kind), group, event, verdict, fuel: 0, staged });
+            entry.enter(admitted.payload(&self.json), self.passed.view(&gate.header_names), events);
+            let (kind, passed) = (Some(kind), self.passed.take());
+            self.decisions.push(Decision { record: index, kind, group, event, verdict, fuel: 0, staged, passed });
         }
         self.mark();
         for Open { kind, schema, group, events } in open {
@@ -200,6 +215,7 @@ impl Decided {
             let own = &gate.types[kind];
             let rows = &mut self.rows[own.rows];
             let mark = rows.mark();
+            let passed = self.passed.of(&gate.header_names, &decision.passed);
             let written = match &decision.verdict {
                 Verdict::Outputs(range) => {
                     let (event, staged) = (decision.event, decision.staged);
@@ -211,12 +227,12 @@ impl Decided {
                         if let Some(staged) =
                             staged.filter(|_| output.payload == Bytes::Input && output.headers.is_empty())
                         {
-                            entry.fits_topic(&resolved)?;
+                            entry.fits_topic(&resolved, passed)?;
                             rows.upsert(staged);
                             return Ok(());
                         }
                         let mut borrowed = std::mem::take(&mut fields).recycle();
-                        let done = entry.write(&resolved, &mut borrowed, rows);
+                        let done = entry.write(&resolved, passed, &mut borrowed, rows);
                         fields = borrowed.recycle();
                         done
                     })
@@ -231,6 +247,11 @@ impl Decided {
                 rows.truncate(mark);
             }
         }
+    }
+
+    /// The headers that a decision's event has from its envelope.
+    pub(super) fn passed<'a>(&'a self, gate: &'a Gate, decision: &Decision) -> View<'a> {
+        self.passed.of(&gate.header_names, &decision.passed)
     }
 
     /// The outputs of a decision, resolved; those that were checked by [`Decided::rows`].
@@ -375,8 +396,14 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn write(&self, output: &Resolved<'a>, fields: &mut Fields<'a>, rows: &mut Rows) -> Result<(), Box<Reason>> {
-        self.fits_topic(output)?;
+    fn write(
+        &self,
+        output: &Resolved<'a>,
+        passed: View<'a>,
+        fields: &mut Fields<'a>,
+        rows: &mut Rows,
+    ) -> Result<(), Box<Reason>> {
+        self.fits_topic(output, passed)?;
         let Some(payload) = output.payload else {
             self.has_key(output, None)?;
             return delete(self.own(), output.key, rows);
@@ -393,7 +420,8 @@ impl<'a> Entry<'a> {
         self.has_key(output, Some(fields))?;
         let header = |name: &str| {
             let own = output.headers.iter().rev().find(|(header, _)| header == name);
-            own.map(|(_, value)| value.as_slice()).or_else(|| self.batch.header(self.record, name))
+            let own = own.map(|(_, value)| value.as_slice()).or_else(|| passed.get(name));
+            own.or_else(|| self.batch.header(self.record, name))
         };
         let mut row = rows.begin();
         self.own().table.write(&self.own().output, fields, &self.view(&header), &mut row).map_err(misfit)?;
@@ -413,16 +441,17 @@ impl<'a> Entry<'a> {
         Err(Reason::new(Stage::Output, "output-key-missing", message))
     }
 
-    fn fits_topic(&self, output: &Resolved<'_>) -> Result<(), Box<Reason>> {
+    fn fits_topic(&self, output: &Resolved<'_>, passed: View<'_>) -> Result<(), Box<Reason>> {
         let Some(topic) = output.topic else { return Ok(()) };
         let most = self.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
         let own: usize = self.batch.headers(self.record).map(|(name, value)| header_bytes(name, value)).sum();
+        let brought: usize = passed.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
         let set: usize = output.headers.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
         let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len();
         let payload = output.payload.map_or(0, <[u8]>::len);
         // A key from a field is part of the payload, so twice the payload bounds it.
         let payload = if self.own().output_key.is_some() { 2 * payload } else { payload };
-        let bytes = payload + output.key.map_or(0, <[u8]>::len) + own + set + ours;
+        let bytes = payload + output.key.map_or(0, <[u8]>::len) + own + brought + set + ours;
         if bytes > most {
             let message = format!("the output has {bytes} bytes with its headers, topic {topic} takes {most}");
             return Err(Reason::new(Stage::Output, "output-too-large", message));

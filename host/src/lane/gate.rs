@@ -7,6 +7,7 @@ use tollgate_contract::frame::Indexing;
 use tollgate_contract::{Contract, Slot};
 use tollgate_sandbox::Chain;
 
+use super::envelope::Envelope;
 use crate::config::{self, Pipeline};
 use crate::registry::{Compile, Resolver, SchemaStore};
 use crate::sinks::postgres::table::Table;
@@ -20,6 +21,10 @@ pub struct Gate {
     pub tables: Vec<usize>,
     /// What the ids in frames mean, where values are frames.
     pub registry: Option<Registry>,
+    /// What is wrapped round the events.
+    pub envelope: Option<Envelope>,
+    /// Headers that an event takes from its envelope.
+    pub header_names: Vec<String>,
     /// Bytes that each topic's records may have.
     pub topic_bytes: BTreeMap<String, usize>,
     /// Topics that Kafka compacts: they take no record without a key.
@@ -60,6 +65,14 @@ impl Gate {
             _ => None,
         };
         Some(Resolver::new(Arc::clone(schemas), *indexes, expected, Arc::clone(compile)))
+    }
+
+    /// What a letter about a record of this type says of its contract: full name and digest. Without a type it is the
+    /// envelope's.
+    pub fn contract_of(&self, kind: Option<usize>) -> Option<(&str, &str)> {
+        let own = kind.map(|kind| (&self.types[kind].contract, &self.types[kind].contract_digest));
+        let outer = self.envelope.as_ref().map(|envelope| (&envelope.contract, &envelope.contract_digest));
+        own.or(outer).map(|(contract, digest)| (contract.message().full_name(), digest.as_str()))
     }
 
     /// A type as the configuration has it.

@@ -6,6 +6,7 @@ use tollgate_contract::{Fields, Value};
 
 use super::admit;
 use super::decide::{Decided, Decision, Entry, Resolved, Verdict, instant, is_json};
+use super::passed::View;
 use super::{Carried, Error};
 use crate::config::OutputPartition;
 use crate::engine::Shared;
@@ -58,7 +59,7 @@ impl Produce<'_> {
             }
             let key = text.as_deref().map(str::as_bytes).or(output.key);
             let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: output.payload };
-            producer.send(letter, self.headers(kind, record, &output))?;
+            producer.send(letter, self.headers(entry, self.decided.passed(entry.gate, decision), &output))?;
         }
         Ok(())
     }
@@ -74,24 +75,29 @@ impl Produce<'_> {
         let key = self.carried.batch.key(record);
         let resolved = Resolved { topic: Some(topic), payload: None, key, headers: &[] };
         let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: None };
-        Ok(producer.send(letter, self.headers(kind, record, &resolved))?)
+        let Carried { batch, revision, time, .. } = self.carried;
+        let entry = Entry { gate: &self.shared.gate, revision, batch, record, time: *time, kind };
+        Ok(producer.send(letter, self.headers(entry, View::default(), &resolved))?)
     }
 
-    /// The record's own headers, with what the guest set, and where it came from.
-    fn headers(&self, kind: usize, record: &Record, output: &Resolved<'_>) -> OwnedHeaders {
-        let batch = self.carried.batch;
-        let emitted = self.shared.gate.types[kind].output.message();
+    /// The record's own headers, with those of its envelope, what the guest set, and where it came from.
+    fn headers(&self, entry: Entry<'_>, passed: View<'_>, output: &Resolved<'_>) -> OwnedHeaders {
+        let Entry { batch, record, .. } = entry;
+        let set = |name: &str| output.headers.iter().any(|(set, _)| set == name);
         let mut list = HeaderList::with_capacity(8);
         for (name, value) in batch.headers(record) {
-            if output.headers.iter().any(|(set, _)| set == name) {
+            if set(name) || passed.get(name).is_some() {
                 continue;
             }
             // What leaves is Protobuf of the output contract, whatever came in.
             list = match (name, value) {
                 ("content-type", Some(value)) if is_json(value) => list.text(name, "application/protobuf"),
-                ("message-type", Some(_)) => list.text(name, emitted.full_name()),
+                ("message-type", Some(_)) => list.text(name, entry.own().output.message().full_name()),
                 _ => list.push(name, value),
             };
+        }
+        for (name, value) in passed.iter().filter(|(name, _)| !set(name)) {
+            list = list.push(name, Some(value));
         }
         for (name, value) in output.headers {
             list = list.push(name, Some(value));
@@ -109,7 +115,7 @@ impl Produce<'_> {
         record: &Record,
         reason: &Reason,
     ) -> Result<(), Error> {
-        let own = kind.map(|kind| &self.shared.gate.types[kind]);
+        let gate = &self.shared.gate;
         let batch = self.carried.batch;
         let topic = self.shared.pipeline.dead_letter.topic.as_str();
         let most = self.shared.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
@@ -120,7 +126,8 @@ impl Produce<'_> {
             partition: record.partition.0,
             offset: record.offset.0,
             timestamp: record.timestamp,
-            contract: own.map(|own| (own.contract.message().full_name(), own.contract_digest.as_str())),
+            event_type: kind.map(|kind| gate.spec(kind).name.as_str()).filter(|name| !name.is_empty()),
+            contract: gate.contract_of(kind),
             schema: self.schema(record),
             digest: &self.carried.revision.digest,
             failed_at: self.carried.time,

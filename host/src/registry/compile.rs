@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use prost_reflect::FileDescriptor;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
-use crate::protos::Validate;
+use crate::protos::Shipped;
 
 /// A file by the name that imports use: `.proto` text, or a FileDescriptorProto in base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result
     for root in roots {
         chain.add(IncludeFileResolver::new(root.clone()));
     }
-    chain.add(Validate);
+    chain.add(Shipped);
     let mut compiler = protox::Compiler::with_file_resolver(chain);
     compiler.include_imports(true).include_source_info(true);
     // The debug form is the one that tells file, line and column.

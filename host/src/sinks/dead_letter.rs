@@ -89,6 +89,10 @@ pub const CODES: &[&str] = &[
     "version-missing",
     "version-not-accepted",
     "version-removed",
+    "event-type-missing",
+    "unknown-event-type",
+    "envelope-payload-missing",
+    "idempotency-key-mismatch",
 ];
 
 /// What the letter is about: the source record, and what the pipeline is.
@@ -98,7 +102,9 @@ pub struct Source<'a> {
     pub partition: i32,
     pub offset: i64,
     pub timestamp: i64,
-    /// Full name and digest, hex; none where nobody could tell which type the record is of.
+    /// Its name in `types:`, where there are several and it is one of them.
+    pub event_type: Option<&'a str>,
+    /// Full name and digest, hex; the envelope's, where the event's own is not known. None where nobody could tell which type the record is of.
     pub contract: Option<(&'a str, &'a str)>,
     /// The schema that the record names, where values are frames.
     pub schema: Option<SchemaId>,
@@ -135,6 +141,9 @@ pub fn headers<'a>(
         .text("tollgate.source", &format!("{}/{}/{}", source.topic, source.partition, source.offset))
         .text("tollgate.timestamp", &source.timestamp.to_string())
         .text("tollgate.pipeline", source.pipeline);
+    if let Some(event_type) = source.event_type {
+        list = list.text("tollgate.event-type", event_type);
+    }
     if let Some((contract, digest)) = source.contract {
         list = list.text("tollgate.contract", contract).text("tollgate.contract-digest", digest);
     }

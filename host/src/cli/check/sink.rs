@@ -31,6 +31,7 @@ pub fn compare(
     notes: &mut Vec<String>,
 ) -> Vec<Finding> {
     let mut look = Look { pipeline, old, new, findings: Vec::new() };
+    look.envelope();
     for kind in &pipeline.types {
         look.kind(kind, notes);
     }
@@ -46,6 +47,29 @@ fn field(pool: &DescriptorPool, message: &str, path: &str) -> Result<(Contract, 
 }
 
 impl Look<'_> {
+    /// The envelope, where its message is one of the contracts: every field that the pipeline reads of it.
+    fn envelope(&mut self) {
+        const AT: &str = "contract.envelope";
+        let Some(spec) = &self.pipeline.contract.envelope else { return };
+        if self.old.get_message_by_name(&spec.message).is_none() {
+            return;
+        }
+        self.message(&spec.message, &format!("{AT}.message"));
+        if self.new.get_message_by_name(&spec.message).is_none() {
+            return;
+        }
+        let parts = [("type", &spec.kind), ("payload", &Some(spec.payload.clone())), ("version", &spec.version)];
+        let parts = parts.into_iter().filter_map(|(key, path)| Some((format!("{AT}.{key}"), path.clone()?)));
+        let headers = spec.headers.iter().map(|(name, path)| (format!("{AT}.headers.{name}"), path.clone()));
+        let key = spec.idempotency_key.iter().map(|key| (format!("{AT}.idempotency_key.field"), key.field.clone()));
+        let all: Vec<(String, String)> = parts.chain(headers).chain(key).collect();
+        for (key, path) in all {
+            if let Err(problem) = field(self.new, &spec.message, &path) {
+                self.add(&rules::SINK_FIELD, &key, &format!("{}.{path}", spec.message), problem);
+            }
+        }
+    }
+
     /// One type with its columns, its key and its components.
     fn kind(&mut self, kind: &EventType, notes: &mut Vec<String>) {
         self.message(&kind.message, &kind.place("message"));

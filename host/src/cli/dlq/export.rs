@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use prost_reflect::{DynamicMessage, MessageDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use serde_json::{Value, json};
 
@@ -15,9 +15,9 @@ use super::Which;
 use super::groups::FOREIGN;
 use super::read::{bar, header, read};
 use crate::cli::Success;
-use crate::config::{Encoding, Pipeline, Schema};
+use crate::config::{Encoding, Pipeline};
+use crate::engine::build;
 use crate::error::Failure;
-use crate::protos;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -43,7 +43,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     }
     let pipeline = args.which.load()?;
     // A letter that does not decode is still exported; a contract that does not compile is the operator's to mend.
-    let message = descriptor(&pipeline)?;
+    let messages = Messages::load(&pipeline)?;
     let out: Box<dyn Write> = match &args.file {
         None => Box::new(std::io::stdout().lock()),
         Some(path) => Box::new(File::create(path).map_err(|error| {
@@ -53,7 +53,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     let mut out = BufWriter::new(out);
     let mut count = 0;
     let done = read(&pipeline, args.which.since(), &bar(), |letter| {
-        let line = line(letter, &pipeline, &message);
+        let line = line(letter, &pipeline, &messages);
         if args.which.reason.as_ref().is_some_and(|reason| line["reason"] != json!(reason)) {
             return ControlFlow::Continue(());
         }
@@ -99,20 +99,39 @@ fn unwritten(error: &std::io::Error) -> Failure {
     Failure::failed("dlq.export", format!("the letters cannot be written: {error}"))
 }
 
-fn descriptor(pipeline: &Pipeline) -> Result<MessageDescriptor, Failure> {
-    let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
-    let paths = match &pipeline.contract.schema {
-        Schema::Protos(paths) => paths.clone(),
-        Schema::DescriptorSet(path) => vec![path.clone()],
-    };
-    let paths: Vec<PathBuf> = paths.iter().map(|path| pipeline.resolve(path)).collect();
-    let pool = protos::load(&paths).map_err(|error| bad(&error))?;
-    let name = &pipeline.types[0].message;
-    pool.get_message_by_name(name).ok_or_else(|| bad(&format!("contract.message: there is no message type {name}")))
+/// What the letters' values are.
+struct Messages {
+    /// Of the only type, or of the envelope round all of them.
+    one: Option<MessageDescriptor>,
+    /// Of each type.
+    types: Vec<MessageDescriptor>,
+}
+
+impl Messages {
+    fn load(pipeline: &Pipeline) -> Result<Messages, Failure> {
+        let pool = build::pool(pipeline)?;
+        let find = |pool: &DescriptorPool, name: &str| {
+            let missing = || format!("contract.message: there is no message type {name}");
+            pool.get_message_by_name(name).ok_or_else(|| Failure::configuration("contract.invalid", missing()))
+        };
+        let types = pipeline.types.iter().map(|kind| find(&pool, &kind.message)).collect::<Result<Vec<_>, _>>()?;
+        let one = match (&pipeline.contract.envelope, types.as_slice()) {
+            (Some(spec), _) => Some(find(&build::envelope_pool(spec, pool), &spec.message)?),
+            (None, [only]) => Some(only.clone()),
+            (None, _) => None,
+        };
+        Ok(Messages { one, types })
+    }
+
+    /// That of a letter: what its contract header says, where that decides.
+    fn of(&self, contract: Option<&str>) -> Option<&MessageDescriptor> {
+        let named = || self.types.iter().find(|message| Some(message.full_name()) == contract);
+        self.one.as_ref().or_else(named)
+    }
 }
 
 /// A letter as an object.
-fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, message: &MessageDescriptor) -> Value {
+fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, messages: &Messages) -> Value {
     let text = |name: &str| header(letter, name).map(std::borrow::Cow::into_owned);
     let number = |name: &str| text(name).and_then(|text| text.parse::<i64>().ok());
     let reference = text("tollgate.stored").is_some_and(|stored| stored == "reference");
@@ -126,7 +145,10 @@ fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, message: &MessageDesc
             header(letter, "content-type").is_some_and(|kind| kind.trim().starts_with("application/json"))
         }
     };
-    let decoded = letter.payload().filter(|_| !reference).and_then(|value| decode(value, is_json, message));
+    let decoded = letter
+        .payload()
+        .filter(|_| !reference)
+        .and_then(|value| decode(value, is_json, messages.of(text("tollgate.contract").as_deref())));
     json!({
         "source": source(letter, number("tollgate.timestamp")),
         "letter": { "topic": letter.topic(), "partition": letter.partition(), "offset": letter.offset(),
@@ -136,6 +158,7 @@ fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, message: &MessageDesc
         "field": text("tollgate.field"),
         "message": text("tollgate.message"),
         "transform": text("tollgate.transform"),
+        "event_type": text("tollgate.event-type"),
         "contract": text("tollgate.contract"),
         "digest": text("tollgate.digest"),
         "fuel_used": number("tollgate.fuel-used"),
@@ -175,11 +198,11 @@ fn bytes(bytes: &[u8]) -> Value {
 }
 
 /// What the value says, where it can be read at all: the JSON as it came, or the contract's message in protobuf's JSON mapping.
-fn decode(value: &[u8], is_json: bool, message: &MessageDescriptor) -> Option<Value> {
+fn decode(value: &[u8], is_json: bool, message: Option<&MessageDescriptor>) -> Option<Value> {
     if is_json {
         return serde_json::from_slice(value).ok();
     }
-    let decoded = DynamicMessage::decode(message.clone(), value).ok()?;
+    let decoded = DynamicMessage::decode(message?.clone(), value).ok()?;
     serde_json::to_value(decoded).ok()
 }
 
@@ -190,7 +213,7 @@ mod tests {
     fn message() -> MessageDescriptor {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("payment.proto"), crate::demo::files::PROTO).unwrap();
-        let pool = protos::load(&[folder.path().to_path_buf()]).unwrap();
+        let pool = crate::protos::load(&[folder.path().to_path_buf()]).unwrap();
         pool.get_message_by_name("payments.v1.PaymentEvent").unwrap()
     }
 
@@ -198,12 +221,12 @@ mod tests {
     fn a_value_is_decoded_where_it_can_be() {
         let message = message();
         assert_eq!(
-            decode(b"\x1a\x03EUR\x20\x02", false, &message),
+            decode(b"\x1a\x03EUR\x20\x02", false, Some(&message)),
             Some(json!({"currency": "EUR", "status": "AUTHORIZED"}))
         );
-        assert_eq!(decode(b"\x1a\x09EUR", false, &message), None);
-        assert_eq!(decode(br#"{"amount": "a lot"}"#, true, &message), Some(json!({"amount": "a lot"})));
-        assert_eq!(decode(b"{", true, &message), None);
+        assert_eq!(decode(b"\x1a\x09EUR", false, Some(&message)), None);
+        assert_eq!(decode(br#"{"amount": "a lot"}"#, true, Some(&message)), Some(json!({"amount": "a lot"})));
+        assert_eq!(decode(b"{", true, Some(&message)), None);
     }
 
     #[test]

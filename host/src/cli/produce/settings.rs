@@ -8,7 +8,7 @@ use tollgate_producer::{ClientConfig, Config, Gate, Invalid, Route};
 
 use super::Args;
 use crate::config::reader::{self, ConfigErrors};
-use crate::config::{self, Pipeline, Schema, Settings};
+use crate::config::{self, EventType, Pipeline, Routing, Schema, Settings};
 use crate::error::Failure;
 use crate::limits;
 use crate::protos;
@@ -35,6 +35,12 @@ impl Target {
 }
 
 fn of_flags(args: &Args) -> Result<Target, Failure> {
+    if args.event_type.is_some() {
+        return Err(Failure::configuration(
+            "produce.arguments",
+            "--type names a type of a pipeline.yaml: give one with --pipeline",
+        ));
+    }
     let missing: Vec<&str> = [
         ("--brokers", args.brokers.is_none() && !args.dry_run),
         ("--topic", args.topic.is_none() && !args.dry_run),
@@ -53,11 +59,12 @@ fn of_flags(args: &Args) -> Result<Target, Failure> {
     let contract = contract(args, &args.protos, args.message.as_deref().unwrap_or_default(), policies)?;
     let topic = args.topic.clone().unwrap_or_else(|| "(none)".to_owned());
     let config = config(args, Config::new(args.brokers.as_deref().unwrap_or_default()), &topic)?;
-    Ok(Target { gate: gate(args, topic, contract)?, config })
+    Ok(Target { gate: gate(args, topic, contract, None)?, config })
 }
 
 fn of_pipeline(args: &Args, file: &Path) -> Result<Target, Failure> {
     let pipeline = load(file, args.dry_run).map_err(|errors| Failure::configuration("config.invalid", errors))?;
+    let kind = kind(args, &pipeline)?;
     let paths = match &pipeline.contract.schema {
         Schema::Protos(paths) => paths.clone(),
         Schema::DescriptorSet(path) => vec![path.clone()],
@@ -71,12 +78,43 @@ fn of_pipeline(args: &Args, file: &Path) -> Result<Target, Failure> {
         max_bytes: pipeline.contract.max_bytes,
         ..Policies::default()
     };
-    let contract = contract(args, &paths, &pipeline.types[0].message, policies)?;
+    let contract = contract(args, &paths, &kind.message, policies)?;
     let mut base: ClientConfig = client::base(&pipeline.source);
     base.set("client.id", "tollgate-produce");
     let topic = args.topic.clone().unwrap_or_else(|| pipeline.source.topic.clone());
     let config = config(args, Config::over(base), &topic)?;
-    Ok(Target { gate: gate(args, topic, contract)?, config })
+    let header = match &pipeline.contract.routing {
+        Routing::Header(header) => Some((header.clone(), kind.name.clone())),
+        Routing::Single | Routing::Frame | Routing::Envelope => None,
+    };
+    Ok(Target { gate: gate(args, topic, contract, header)?, config })
+}
+
+/// The type of the events, where the pipeline has several.
+fn kind<'p>(args: &Args, pipeline: &'p Pipeline) -> Result<&'p EventType, Failure> {
+    let wrong = |message: String| Err(Failure::configuration("produce.arguments", message));
+    if let Some(envelope) = &pipeline.contract.envelope {
+        return wrong(format!(
+            "the pipeline's events come in envelopes, which produce does not make: give it whole envelopes with --brokers, \
+             --topic, --protos and --message {}",
+            envelope.message
+        ));
+    }
+    let names: Vec<&str> =
+        pipeline.types.iter().map(|kind| kind.name.as_str()).filter(|name| !name.is_empty()).collect();
+    let Some(asked) = &args.event_type else {
+        return match pipeline.types.as_slice() {
+            [only] => Ok(only),
+            _ => {
+                wrong(format!("the pipeline holds several types of event: say which with --type: {}", names.join(", ")))
+            }
+        };
+    };
+    if names.is_empty() {
+        return wrong("--type: the pipeline has no types".to_owned());
+    }
+    let found = pipeline.types.iter().find(|kind| kind.name == *asked);
+    found.map_or_else(|| wrong(format!("--type: there is no type {asked}; there is {}", names.join(", "))), Ok)
 }
 
 /// A pipeline of which source and contract alone count: variables that only PostgreSQL's section names may be unset, and for a
@@ -112,11 +150,15 @@ fn contract(args: &Args, paths: &[PathBuf], message: &str, policies: Policies) -
     Contract::compile(&pool, message, Policies { unknown_fields, ..policies }, &[]).map_err(|error| bad(&error))
 }
 
-fn gate(args: &Args, topic: String, contract: Contract) -> Result<Gate, Failure> {
+/// `typed`: the header that says the type.
+fn gate(args: &Args, topic: String, contract: Contract, typed: Option<(String, String)>) -> Result<Gate, Failure> {
     let mut route = Route::new(topic, contract);
     route.key = args.key.as_deref().map(Into::into);
     route.schema_version.clone_from(&args.schema_version);
     route.schema_id = args.schema_id;
+    if let Some((name, value)) = typed {
+        route = route.header(name, value.as_bytes());
+    }
     for (name, value) in &args.header {
         route = route.header(name, value.as_bytes());
     }

@@ -3,6 +3,7 @@
 use super::report::{Guarantee, Report};
 use crate::config::{As, Column, DeliveryMode, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings};
 use crate::engine::build;
+use crate::lane::envelope::{self, Envelope};
 use crate::protos;
 use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
 use crate::sinks::postgres::table::kind_of;
@@ -139,7 +140,31 @@ fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p s
         }
     };
     let known = pipeline.types.iter().filter(|kind| check_contract(pipeline, kind, &pool, report));
-    known.map(|kind| kind.name.as_str()).collect()
+    let known = known.map(|kind| kind.name.as_str()).collect();
+    check_envelope(pipeline, pool, report);
+    known
+}
+
+/// The envelope, and what idempotency keys are made of.
+fn check_envelope(pipeline: &Pipeline, pool: DescriptorPool, report: &mut Report) {
+    let Some(spec) = &pipeline.contract.envelope else { return };
+    // A message that is not there has been told of.
+    for kind in pipeline.types.iter().filter(|kind| pool.get_message_by_name(&kind.message).is_some()) {
+        let own = kind.idempotency_of.is_some();
+        let place = if own { kind.place("idempotency_of") } else { "contract.envelope.idempotency_key.of".to_owned() };
+        for path in envelope::key_fields(pipeline, kind) {
+            let path = path.to_string();
+            let found = field(pipeline, &pool, &kind.message, &path, &place, report);
+            if let Some(why) = found.and_then(|found| envelope::no_text(&found)) {
+                report.error(pipeline, "contract.envelope", &place, format!("payload.{path} {why}"));
+            }
+        }
+    }
+    let pool = build::envelope_pool(spec, pool);
+    let compiled = Envelope::compile(pipeline, spec, &pool, build::policies(pipeline));
+    for problem in compiled.err().unwrap_or_default() {
+        report.error(pipeline, "contract.envelope", &problem.key, problem.message);
+    }
 }
 
 fn check_contract(pipeline: &Pipeline, kind: &EventType, pool: &DescriptorPool, report: &mut Report) -> bool {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tollgate_contract::frame::Indexing;
 
+use super::Envelope;
 use crate::registry;
 
 /// `contract:` what an event must look like.
@@ -21,6 +22,31 @@ pub struct Contract {
     pub registry: Option<Registry>,
     /// `accept_versions:` without it a version is not looked at.
     pub versions: Option<Versions>,
+    /// `envelope:` what is wrapped round the events.
+    pub envelope: Option<Envelope>,
+    pub routing: Routing,
+    /// `unknown_types:` events of types that are not in the configuration.
+    pub unknown_types: UnknownTypes,
+}
+
+/// What says which type a record is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Routing {
+    /// The topic holds one.
+    Single,
+    /// `type_header:`
+    Header(String),
+    /// The message that its frame names, with a registry.
+    Frame,
+    /// The envelope's field, or the type of the Any in it.
+    Envelope,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownTypes {
+    DeadLetter,
+    /// Counted, no effect.
+    Drop,
 }
 
 /// `contract.registry:` a schema registry with Confluent's API.
@@ -60,6 +86,8 @@ pub enum VersionBy {
     Header(String),
     /// The id in its frame, in decimal.
     SchemaId,
+    /// The field that the envelope says it in.
+    Envelope,
 }
 
 /// Where the message types come from.

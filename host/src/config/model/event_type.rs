@@ -1,6 +1,6 @@
 //! The kinds of event that a topic holds.
 
-use super::{Mapping, Output, Pipeline, Transform};
+use super::{KeyPart, Mapping, Output, Pipeline, Transform};
 
 /// What becomes of one kind of event: its contract, chain, output and table.
 #[derive(Debug, Clone)]
@@ -12,12 +12,21 @@ pub struct EventType {
     pub transforms: Vec<Transform>,
     pub output: Option<Output>,
     pub mapping: Mapping,
+    /// `idempotency_of:` what this type's idempotency keys are made of, instead of the envelope's `of`.
+    pub idempotency_of: Option<Vec<KeyPart>>,
 }
 
 impl Pipeline {
     /// The transforms of all types, type by type.
     pub fn transforms(&self) -> impl Iterator<Item = &Transform> {
         self.types.iter().flat_map(|kind| &kind.transforms)
+    }
+
+    /// What the idempotency keys of a type are made of; nothing where they are not checked.
+    pub fn key_parts(&self, kind: &EventType) -> Vec<KeyPart> {
+        let key = self.contract.envelope.as_ref().and_then(|envelope| envelope.idempotency_key.as_ref());
+        let parts = key.map(|key| kind.idempotency_of.as_ref().unwrap_or(&key.of));
+        parts.cloned().unwrap_or_default()
     }
 }
 

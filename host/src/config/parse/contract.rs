@@ -1,8 +1,8 @@
 //! `contract:` what an event must look like, and who says so.
 
 use super::super::model::*;
-use super::names;
 use super::read_paths;
+use super::{envelope, names};
 use crate::config::reader::{Complaint, Table, boolean, bytes_within, choice, path, secret, text};
 use crate::limits;
 use crate::registry::{Auth, Tls as RegistryTls, Url};
@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tollgate_contract::frame::Indexing;
 
-/// Also says the message type, where the topic holds one kind of event.
-pub(super) fn read(table: &Table<'_>, base: &Path) -> Option<(Contract, String)> {
+/// Also says the message type, where the topic holds one kind of event. `typed`: there are `types:`.
+pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contract, Option<String>)> {
     let protos = table.field("protos").map(|field| read_paths(&field));
     let descriptor_set = table.field("descriptor_set").map(|field| field.scalar(path));
     let schema = match (protos, descriptor_set) {
@@ -26,7 +26,11 @@ pub(super) fn read(table: &Table<'_>, base: &Path) -> Option<(Contract, String)>
             None
         }
     };
-    let message = table.need("message", names::message_type);
+    let message =
+        if typed { table.get("message", names::message_type) } else { table.need("message", names::message_type) };
+    if typed && table.has("message") {
+        table.error("message", "types: says the message type of each kind of event; keep one of the two");
+    }
     let encodings = [("auto", Encoding::Auto), ("protobuf", Encoding::Protobuf), ("json", Encoding::Json)];
     let unknown_fields = [("allow", UnknownFields::Allow), ("reject", UnknownFields::Reject)];
     let unknown_enums = [("reject", UnknownEnums::Reject), ("keep", UnknownEnums::Keep)];
@@ -38,7 +42,18 @@ pub(super) fn read(table: &Table<'_>, base: &Path) -> Option<(Contract, String)>
     let tombstones = table.or("tombstones", choice(&tombstones), Tombstones::DeadLetter);
     let max_bytes = table.or("max_bytes", bytes_within(1, limits::EVENT_BYTES_MAX), limits::EVENT_BYTES);
     let registry = table.table("registry", |table| read_registry(table, base));
-    let versions = table.table("accept_versions", read_versions);
+    let envelope = table.table("envelope", |table| envelope::read(table, typed));
+    let versions_in_envelope = envelope.as_ref().is_some_and(|envelope| envelope.version.is_some());
+    let versions = table.table("accept_versions", |table| read_versions(table, versions_in_envelope));
+    let routing = read_routing(table, typed, registry.is_some());
+    let unknown_types = [("dead_letter", UnknownTypes::DeadLetter), ("drop", UnknownTypes::Drop)];
+    let unknown_types = table.or("unknown_types", choice(&unknown_types), UnknownTypes::DeadLetter);
+    if !typed && table.has("unknown_types") {
+        table.error("unknown_types", "needs types: without them every event is of one type");
+    }
+    if table.has("envelope") && table.has("registry") {
+        table.error("envelope", "does not go with registry: frames around envelopes are not unwrapped yet");
+    }
     if versions.as_ref().is_some_and(|versions| versions.by == VersionBy::SchemaId) && registry.is_none() {
         table.error("accept_versions", "schema_ids need a registry: without one no record names a schema");
     }
@@ -51,8 +66,38 @@ pub(super) fn read(table: &Table<'_>, base: &Path) -> Option<(Contract, String)>
         max_bytes,
         registry,
         versions,
+        envelope,
+        routing: routing?,
+        unknown_types,
     };
-    Some((contract, message?))
+    Some((contract, message))
+}
+
+/// What says which type a record is of: there must be one way, and only one.
+fn read_routing(table: &Table<'_>, typed: bool, registry: bool) -> Option<Routing> {
+    let header = table.get("type_header", names::header);
+    if !typed {
+        if header.is_some() {
+            table.error("type_header", "needs types: without them every event is of one type");
+        }
+        return Some(Routing::Single);
+    }
+    match (header, table.has("envelope")) {
+        (Some(_), true) => {
+            table.error("type_header", "the envelope says the type already; keep one of the two");
+            None
+        }
+        (Some(header), false) => Some(Routing::Header(header)),
+        (None, true) => Some(Routing::Envelope),
+        (None, false) if table.has("type_header") => None,
+        (None, false) if registry => Some(Routing::Frame),
+        (None, false) => {
+            let message = "required key is missing: with types:, something must say which type a record is of \
+                           (type_header, envelope or registry)";
+            table.error("type_header", message);
+            None
+        }
+    }
 }
 
 /// Relative paths start in the file's folder.
@@ -101,7 +146,7 @@ fn registry_urls(text: &str) -> Result<Vec<Url>, Complaint> {
     text.split(',').map(|url| Url::parse(url).map_err(|fault| Complaint::hidden(fault.to_string()))).collect()
 }
 
-fn read_versions(table: &Table<'_>) -> Option<Versions> {
+fn read_versions(table: &Table<'_>, in_envelope: bool) -> Option<Versions> {
     let header = table.get("header", names::header);
     let by_id = table.or("schema_ids", boolean, false);
     if by_id && header.is_some() {
@@ -125,10 +170,11 @@ fn read_versions(table: &Table<'_>) -> Option<Versions> {
             table.error("removed", format!("names {version}, which is accepted too"));
         }
     }
-    let by = if by_id {
-        VersionBy::SchemaId
-    } else {
-        VersionBy::Header(header.unwrap_or_else(|| limits::VERSION_HEADER.to_owned()))
+    let by = match header {
+        _ if by_id => VersionBy::SchemaId,
+        Some(header) => VersionBy::Header(header),
+        None if in_envelope => VersionBy::Envelope,
+        None => VersionBy::Header(limits::VERSION_HEADER.to_owned()),
     };
     Some(Versions { by, accept, deprecated, removed })
 }

@@ -110,6 +110,16 @@ fn dotted(text: &str) -> bool {
     text.split('.').all(word)
 }
 
+/// A type of event as records name it; part of headers and labels.
+pub(super) fn event_type(text: &str) -> Read<String> {
+    let fits = |c: char| !c.is_whitespace() && !c.is_control();
+    if text.is_empty() || text.len() > limits::EVENT_TYPE_NAME || !text.chars().all(fits) {
+        let longest = limits::EVENT_TYPE_NAME;
+        return Err(Complaint::new(format!("is not an event type's name; it has 1 to {longest} bytes and no blanks")));
+    }
+    Ok(text.to_owned())
+}
+
 /// A header's name; Kafka takes any text.
 pub(super) fn header(text: &str) -> Read<String> {
     if text.is_empty() || text.contains('\0') {

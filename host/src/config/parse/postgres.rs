@@ -1,30 +1,96 @@
 //! `postgres:` the target table and how its columns are filled.
 
 use super::names;
-use crate::config::model::{As, Column, From, Mapping, Mode, Postgres, RecordPart};
+use crate::config::model::{As, Column, From, Mapping, Mode, Postgres, RecordPart, TableName};
 use crate::config::reader::{Complaint, Field, Table, boolean, choice, nearest, path, signed, text};
 use crate::limits;
 use std::path::Path;
 
-pub(super) fn read(root: &Table<'_>, base: &Path) -> Option<(Postgres, Mapping)> {
+/// The server, and the mapping of the only type; with `types:` (`typed`) what they have in common.
+pub(super) fn read(root: &Table<'_>, base: &Path, typed: bool) -> Option<(Postgres, Draft)> {
     root.need_table("postgres", |table| {
         let url = table.need("url", names::postgres_url);
         let tls_ca = table.get("tls_ca", path).map(|path| base.join(path));
-        let name = table.need("table", names::table);
-        let key = read_key(table);
-        let columns = table.need_table("columns", |columns| Some(read_columns(columns)));
-        let only_if_newer = table.get("only_if_newer", names::column);
-        let (key, mut columns) = (key?, columns?);
+        let mut draft = Draft::read(table);
+        if !typed {
+            draft.complete(table);
+        }
+        Some((Postgres { url: url?, tls_ca }, draft))
+    })
+}
+
+/// A mapping that may not be whole yet: each key as far as it is there and right.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Draft {
+    table: Option<TableName>,
+    key: Option<Vec<String>>,
+    columns: Option<Vec<Column>>,
+    only_if_newer: Option<String>,
+    /// Keys that are there, right or wrong.
+    given: Vec<&'static str>,
+    pub(super) mapping: Option<Mapping>,
+}
+
+const NEEDED: [&str; 3] = ["table", "key", "columns"];
+
+impl Draft {
+    fn read(table: &Table<'_>) -> Draft {
+        Draft {
+            table: table.get("table", names::table),
+            key: read_key(table),
+            columns: table.table("columns", |columns| Some(read_columns(columns))),
+            only_if_newer: table.get("only_if_newer", names::column),
+            given: NEEDED.into_iter().filter(|key| table.has(key)).collect(),
+            mapping: None,
+        }
+    }
+
+    /// A type's own mapping: its keys over these, its columns beside these.
+    pub(super) fn with(&self, table: &Table<'_>) -> Draft {
+        let own = Draft::read(table);
+        let mut columns = self.columns.clone().unwrap_or_default();
+        for column in own.columns.into_iter().flatten() {
+            match columns.iter_mut().find(|known| known.name == column.name) {
+                Some(known) => *known = column,
+                None => columns.push(column),
+            }
+        }
+        let mut given = self.given.clone();
+        given.extend(own.given);
+        let mut draft = Draft {
+            table: own.table.or_else(|| self.table.clone()),
+            key: own.key.or_else(|| self.key.clone()),
+            columns: given.contains(&"columns").then_some(columns),
+            only_if_newer: own.only_if_newer.or_else(|| self.only_if_newer.clone()),
+            given,
+            mapping: None,
+        };
+        draft.complete(table);
+        draft
+    }
+
+    /// Makes the mapping, if nothing is missing.
+    fn complete(&mut self, table: &Table<'_>) {
+        for key in NEEDED {
+            if !self.given.contains(&key) {
+                table.error(key, "required key is missing");
+            }
+        }
+        let (Some(name), Some(key), Some(mut columns)) = (self.table.clone(), self.key.clone(), self.columns.clone())
+        else {
+            return;
+        };
+        let only_if_newer = self.only_if_newer.clone();
         complete_key(table, &key, &mut columns);
         if let Some(newer) = &only_if_newer {
             check_newer(table, newer, &key, &columns);
         }
-        Some((Postgres { url: url?, tls_ca }, Mapping { table: name?, key, columns, only_if_newer }))
-    })
+        self.mapping = Some(Mapping { table: name, key, columns, only_if_newer });
+    }
 }
 
 fn read_key(table: &Table<'_>) -> Option<Vec<String>> {
-    table.need_field("key")?;
+    table.field("key")?;
     let key = table.list("key", names::column);
     if key.is_empty() {
         table.error("key", "names no column; an upsert needs the columns of a unique index");
@@ -55,7 +121,7 @@ fn complete_key(table: &Table<'_>, key: &[String], columns: &mut Vec<Column>) {
         .collect();
     columns.splice(0..0, missing);
     for column in columns.iter().filter(|column| key.contains(&column.name)) {
-        let path = format!("postgres.columns.{}", column.name);
+        let path = format!("{}.columns.{}", table.path(), column.name);
         match (&column.mode, &column.from) {
             (Mode::Add, _) => table.error_at(&path, "a key column cannot be added to: it says which row is meant"),
             (Mode::InsertOnly, _) => table.error_at(&path, "a key column is never updated; take insert_only out"),
@@ -81,7 +147,7 @@ fn check_newer(table: &Table<'_>, newer: &str, key: &[String], columns: &[Column
     }
     for column in columns.iter().filter(|column| column.mode == Mode::Add) {
         // One statement takes a batch folded to a row a key: by then it is lost which of its events were newer.
-        let path = format!("postgres.columns.{}", column.name);
+        let path = format!("{}.columns.{}", table.path(), column.name);
         let message = "add does not go with only_if_newer: a folded batch cannot tell which of its events count; \
                        take one of the two out";
         table.error_at(&path, message);

@@ -70,7 +70,8 @@ fn the_least_pipeline_has_every_default() {
         "contract": {
             "protos": ["proto"], "descriptor_set": null, "message": "payments.v1.PaymentEvent", "encoding": "auto",
             "unknown_fields": "allow", "unknown_enums": "reject", "tombstones": "dead_letter", "max_bytes": "1MiB",
-            "registry": null, "accept_versions": null,
+            "registry": null, "accept_versions": null, "envelope": null, "type_header": null,
+            "unknown_types": "dead_letter",
         },
         "transforms": [],
         "output": null,

@@ -82,6 +82,40 @@ fn a_good_pipeline_has_no_finding_and_says_its_guarantee() {
 }
 
 #[test]
+fn each_type_and_the_envelope_are_checked_with_their_lines() {
+    let pipeline = "\
+pipeline: shop
+source: { brokers: \"localhost:9092\", topic: orders, group_id: g, start: earliest }
+dead_letter: { topic: orders.dlq }
+postgres: { url: postgres://app:s3cret@localhost/app, key: [id], columns: { seen: { now: true } } }
+contract:
+  protos: proto
+  envelope:
+    message: tollgate.envelope.v1.DomainEvent
+    version: edition
+    idempotency_key: { of: [source, payload.number] }
+types:
+  order:
+    message: shop.v1.Order
+    postgres: { table: orders, columns: { town: { field: address.town } } }
+    idempotency_of: [payload.amount]
+  rated: { message: shop.v1.Rated, postgres: { table: rated } }
+  none: { message: shop.v1.Nothing, postgres: { table: nothing } }
+";
+    let expected = [
+        "9: contract.envelope: contract.envelope.version: field edition: ",
+        "10: contract.field: contract.envelope.idempotency_key.of: field number: shop.v1.Rated has no field number",
+        "14: contract.field: types.order.postgres.columns.town: field address.town: shop.v1.Address has no field town",
+        "15: contract.envelope: types.order.idempotency_of: payload.amount is double; it must be a text",
+        "17: contract.message: types.none.message: message shop.v1.Nothing is not in the descriptors",
+    ];
+    let told = found(pipeline, Severity::Error);
+    for expected in expected {
+        assert!(told.iter().any(|told| told.starts_with(expected)), "{expected}\n{told:#?}");
+    }
+}
+
+#[test]
 fn every_field_and_conversion_that_cannot_be_is_told_with_its_line() {
     let postgres = "\
 postgres:

@@ -1,0 +1,315 @@
+//! What is wrapped round the events: a message of its own with its own rules, and the event as one of its fields.
+//!
+//! The envelope is checked as a contract, says which type its event is of and of which version, and is taken off: chain,
+//! row and output get the event alone. What the configuration names of it goes along as headers. In JSON both are JSON:
+//! the event is cut out of the text before the envelope is read, since only its type says what it is.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use prost_reflect::DescriptorPool;
+use tollgate_contract::{
+    Contract, FieldPath, Fields, Kind, Policies, ReasonCode, Rejection, Slot, Value, find_member, timestamp_parts,
+};
+
+use super::admit::Refused;
+use crate::config::{self, KeyPart, Pipeline, Routing};
+use crate::sinks::dead_letter::hex;
+
+/// A pipeline's envelope, compiled.
+pub struct Envelope {
+    pub contract: Contract,
+    /// Hex.
+    pub contract_digest: String,
+    pub(super) kind: Option<Slot>,
+    pub(super) payload: Payload,
+    /// The payload's names in JSON.
+    pub(super) member: [String; 2],
+    pub version: Option<Slot>,
+    /// The header's name, in the order of `headers:`.
+    pub headers: Vec<String>,
+    pub(super) header_slots: Vec<Slot>,
+    pub(super) key: Option<Key>,
+}
+
+pub(super) enum Payload {
+    Bytes(Slot),
+    Any { there: Slot, url: Slot, value: Slot },
+}
+
+/// How idempotency keys are made.
+pub(super) struct Key {
+    pub slot: Slot,
+    pub field: String,
+    pub separator: String,
+    /// Of each type.
+    pub parts: Vec<Vec<(Part, String)>>,
+}
+
+pub(super) enum Part {
+    Envelope(Slot),
+    /// A field of the event, in its own contract.
+    Payload(Slot),
+    Record,
+    Header(String),
+    Text(String),
+}
+
+/// Something in the configuration that does not fit the envelope's message type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Key path in the file.
+    pub key: String,
+    pub message: String,
+}
+
+/// The fields of an event that its idempotency key is made of: slots of its contract, in this order.
+pub fn key_fields(pipeline: &Pipeline, kind: &config::EventType) -> Vec<FieldPath> {
+    let parts = pipeline.key_parts(kind);
+    let paths = parts.iter().filter_map(|part| match part {
+        KeyPart::Payload(path) => Some(FieldPath::new(path)),
+        KeyPart::Envelope(_) | KeyPart::Key | KeyPart::Header(_) | KeyPart::Text(_) => None,
+    });
+    paths.collect()
+}
+
+/// Why a field of this kind cannot be part of a key; floats have no text that all languages share.
+pub fn no_text(kind: &Kind) -> Option<String> {
+    let fits = matches!(
+        kind,
+        Kind::Bool | Kind::I32 | Kind::I64 | Kind::U32 | Kind::U64 | Kind::String | Kind::Enum(_) | Kind::Timestamp
+    );
+    (!fits).then(|| {
+        format!("is {}; it must be a text, a whole number, a truth value, an enum or a Timestamp", kind.name())
+    })
+}
+
+/// Collects the fields that are wanted of the envelope.
+struct Slots<'p> {
+    pool: &'p DescriptorPool,
+    message: &'p str,
+    fields: Vec<FieldPath>,
+    problems: Vec<Problem>,
+}
+
+impl Slots<'_> {
+    fn add(&mut self, path: &str) -> Slot {
+        self.fields.push(FieldPath::new(path));
+        Slot(self.fields.len() - 1)
+    }
+
+    /// The slot of a field that `unfit` has nothing against.
+    fn want(&mut self, key: &str, path: &str, unfit: impl Fn(&Kind) -> Option<String>) -> Slot {
+        // Compiled alone, so that every wrong path is told and not the first one.
+        let found = Contract::compile(self.pool, self.message, Policies::default(), &[FieldPath::new(path)]);
+        let problem = match &found {
+            Ok(contract) => {
+                contract.fields().first().and_then(|info| unfit(&info.kind)).map(|why| format!("field {path} {why}"))
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        match problem {
+            Some(message) => {
+                self.problems.push(Problem { key: key.to_owned(), message });
+                Slot(0)
+            }
+            None => self.add(path),
+        }
+    }
+}
+
+impl Envelope {
+    /// Compiles the envelope of a pipeline that has one. `pool` holds its message type.
+    ///
+    /// # Errors
+    /// Everything in the configuration that does not fit the message type, at once.
+    pub fn compile(
+        pipeline: &Pipeline,
+        spec: &config::Envelope,
+        pool: &DescriptorPool,
+        policies: Policies,
+    ) -> Result<Envelope, Vec<Problem>> {
+        const AT: &str = "contract.envelope";
+        let problem = |key: &str, message: String| vec![Problem { key: format!("{AT}.{key}"), message }];
+        let alone = Contract::compile(pool, &spec.message, policies, &[]);
+        let alone = alone.map_err(|error| problem("message", error.to_string()))?;
+        let Some(field) = alone.message().get_field_by_name(&spec.payload) else {
+            return Err(problem("payload", format!("{} has no field {}", spec.message, spec.payload)));
+        };
+        let mut slots = Slots { pool, message: &spec.message, fields: Vec::new(), problems: Vec::new() };
+        let any = field.kind().as_message().is_some_and(|message| message.full_name() == "google.protobuf.Any");
+        let payload = if any && !field.is_list() {
+            let [url, value] = ["type_url", "value"].map(|part| slots.add(&format!("{}.{part}", spec.payload)));
+            Payload::Any { there: slots.add(&spec.payload), url, value }
+        } else {
+            let bytes = |kind: &Kind| {
+                (*kind != Kind::Bytes).then(|| format!("is {}; it must be bytes or a google.protobuf.Any", kind.name()))
+            };
+            Payload::Bytes(slots.want(&format!("{AT}.payload"), &spec.payload, bytes))
+        };
+        let routed = pipeline.contract.routing == Routing::Envelope;
+        let kind = spec.kind.as_ref().map(|path| {
+            let text = |kind: &Kind| {
+                (!matches!(kind, Kind::String | Kind::Enum(_)))
+                    .then(|| format!("is {}; it must be a text or an enum", kind.name()))
+            };
+            slots.want(&format!("{AT}.type"), path, text)
+        });
+        if routed && kind.is_none() && !any {
+            slots
+                .problems
+                .extend(problem("type", "required key is missing: the field that names the event's type".to_owned()));
+        }
+        let version = spec.version.as_ref().map(|path| slots.want(&format!("{AT}.version"), path, no_text));
+        let headers = spec.headers.iter();
+        let header_slots =
+            headers.map(|(name, path)| slots.want(&format!("{AT}.headers.{name}"), path, no_text)).collect();
+        let key = spec.idempotency_key.as_ref().map(|key| Key::compile(pipeline, key, &mut slots));
+        if !slots.problems.is_empty() {
+            return Err(slots.problems);
+        }
+        // What leaves the JSON path is a little longer than what came in: the event stands in it as base64.
+        let policies = Policies { max_bytes: policies.max_bytes.saturating_mul(2), ..policies };
+        let contract = Contract::compile(pool, &spec.message, policies, &slots.fields)
+            .map_err(|error| problem("message", error.to_string()))?;
+        Ok(Envelope {
+            contract_digest: hex(&contract.digest()),
+            contract,
+            kind,
+            payload,
+            member: [field.json_name().to_owned(), field.name().to_owned()],
+            version,
+            headers: spec.headers.iter().map(|(name, _)| name.clone()).collect(),
+            header_slots,
+            key,
+        })
+    }
+
+    /// Puts the event's place in the JSON text aside: its own text, and the envelope with it as bytes in `outer`.
+    pub(super) fn cut<'v>(&self, json: &'v [u8], outer: &mut Vec<u8>) -> Result<Option<Cow<'v, [u8]>>, Refused> {
+        let names = [self.member[0].as_str(), self.member[1].as_str()];
+        let place = find_member(json, &names)?.filter(|place| &json[place.clone()] != b"null");
+        let Some(place) = place else {
+            self.contract.transcode_json(json, outer)?;
+            return Ok(None);
+        };
+        let value = &json[place.clone()];
+        let payload = match value.first() {
+            Some(b'{') => Inner::Json(Cow::Borrowed(value)),
+            Some(b'"') => {
+                let text: String = serde_json::from_slice(value).unwrap_or_default();
+                if text.trim_start().starts_with('{') {
+                    Inner::Json(Cow::Owned(text.into_bytes()))
+                } else {
+                    // As Protobuf's JSON mapping has bytes. What is no base64 the envelope's own reading refuses.
+                    Inner::Bytes
+                }
+            }
+            _ => {
+                let message = format!("{} must be an object, or a text with one", names[0]);
+                return Err(rejection(ReasonCode::JsonWrongType, names[0], message).into());
+            }
+        };
+        let Inner::Json(payload) = payload else {
+            self.contract.transcode_json(json, outer)?;
+            return Ok(None);
+        };
+        let stand_in = match self.payload {
+            Payload::Bytes(_) => format!("\"{}\"", BASE64_STANDARD.encode(&payload)),
+            Payload::Any { .. } => "null".to_owned(),
+        };
+        let text = [&json[..place.start], stand_in.as_bytes(), &json[place.end..]].concat();
+        self.contract.transcode_json(&text, outer)?;
+        Ok(Some(payload))
+    }
+}
+
+/// What the envelope's own contract would say, had it seen the event.
+pub(super) fn rejection(code: ReasonCode, field: &str, message: String) -> Rejection {
+    Rejection { code, field: field.to_owned(), message, violations: Vec::new() }
+}
+
+enum Inner<'v> {
+    Json(Cow<'v, [u8]>),
+    Bytes,
+}
+
+impl Key {
+    fn compile(pipeline: &Pipeline, key: &config::IdempotencyKey, slots: &mut Slots<'_>) -> Key {
+        const AT: &str = "contract.envelope.idempotency_key";
+        let text = |kind: &Kind| (*kind != Kind::String).then(|| format!("is {}; it must be a text", kind.name()));
+        let slot = slots.want(&format!("{AT}.field"), &key.field, text);
+        let parts = pipeline.types.iter().map(|kind| {
+            let at = if kind.idempotency_of.is_some() { kind.place("idempotency_of") } else { format!("{AT}.of") };
+            let mut payload = 0;
+            let parts = pipeline.key_parts(kind).into_iter().map(|part| {
+                let shown = part.to_string();
+                let compiled = match part {
+                    KeyPart::Envelope(path) => Part::Envelope(slots.want(&at, &path, no_text)),
+                    KeyPart::Payload(_) => {
+                        payload += 1;
+                        Part::Payload(Slot(payload - 1))
+                    }
+                    KeyPart::Key => Part::Record,
+                    KeyPart::Header(name) => Part::Header(name),
+                    KeyPart::Text(text) => Part::Text(text),
+                };
+                (compiled, shown)
+            });
+            parts.collect()
+        });
+        Key { slot, field: key.field.clone(), separator: key.separator.clone(), parts: parts.collect() }
+    }
+
+    /// How it is made, in words.
+    pub(super) fn recipe(&self, kind: usize) -> String {
+        let parts: Vec<&str> = self.parts[kind].iter().map(|(_, shown)| shown.as_str()).collect();
+        format!("SHA-256 of {}, joined by {:?}, in lower-case hexadecimal digits", parts.join(", "), self.separator)
+    }
+}
+
+/// The text of a field, as keys, versions and headers have it: texts as they are, whole numbers in decimal, `true` and
+/// `false`, enums by name (or number, where it has none), Timestamps in UTC with three digits behind the point, or six or
+/// nine where they are not all zero. Nothing for a field that is not set, and for a Timestamp out of range.
+pub(super) fn text_of<'v>(contract: &'v Contract, fields: &Fields<'v>, slot: Slot) -> Option<Cow<'v, str>> {
+    let value = match fields.get(slot) {
+        Value::Default => contract.field(slot).default_value(),
+        value => value,
+    };
+    Some(match value {
+        Value::Str(text) => Cow::Borrowed(text),
+        Value::Bool(value) => Cow::Borrowed(if value { "true" } else { "false" }),
+        Value::I32(value) => Cow::Owned(value.to_string()),
+        Value::I64(value) => Cow::Owned(value.to_string()),
+        Value::U32(value) => Cow::Owned(value.to_string()),
+        Value::U64(value) => Cow::Owned(value.to_string()),
+        Value::Enum(number) => match contract.enum_name(slot, number) {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(number.to_string()),
+        },
+        Value::Message(_) | Value::Split(_) => Cow::Owned(time_text(&fields.message(slot)?)?),
+        Value::Absent
+        | Value::Default
+        | Value::F32(_)
+        | Value::F64(_)
+        | Value::Bytes(_)
+        | Value::List(_)
+        | Value::Map(_) => return None,
+    })
+}
+
+/// `2026-01-31T12:00:00.000Z`, as JavaScript's `toISOString` writes it; finer times with six or nine digits.
+fn time_text(message: &[u8]) -> Option<String> {
+    let (seconds, nanos) = timestamp_parts(message)?;
+    let text = prost_types::Timestamp { seconds, nanos: 0 }.to_string();
+    let whole = text.strip_suffix('Z')?;
+    Some(match (nanos % 1_000_000, nanos % 1_000) {
+        (0, _) => format!("{whole}.{:03}Z", nanos / 1_000_000),
+        (_, 0) => format!("{whole}.{:06}Z", nanos / 1_000),
+        _ => format!("{whole}.{nanos:09}Z"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

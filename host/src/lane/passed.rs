@@ -1,0 +1,67 @@
+//! What an event carries on of its envelope: headers that its record does not have.
+
+use std::ops::Range;
+
+/// The headers of all events of a batch. Reused: [`Passed::clear`] keeps the memory.
+#[derive(Debug, Default)]
+pub struct Passed {
+    text: String,
+    /// Index of the header's name, and its value's place.
+    headers: Vec<(usize, Range<usize>)>,
+    /// Where the headers of the event in work begin.
+    begin: usize,
+}
+
+/// The headers of one event.
+#[derive(Clone, Copy, Default)]
+pub struct View<'a> {
+    names: &'a [String],
+    text: &'a str,
+    headers: &'a [(usize, Range<usize>)],
+}
+
+impl Passed {
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.headers.clear();
+        self.begin = 0;
+    }
+
+    /// The next event begins; what the one before it left without being taken is forgotten.
+    pub fn begin(&mut self) {
+        self.headers.truncate(self.begin);
+    }
+
+    pub fn push(&mut self, name: usize, value: &str) {
+        let start = self.text.len();
+        self.text.push_str(value);
+        self.headers.push((name, start..self.text.len()));
+    }
+
+    /// The event is one: its headers' place, for [`Passed::of`].
+    pub fn take(&mut self) -> Range<usize> {
+        let taken = self.begin..self.headers.len();
+        self.begin = taken.end;
+        taken
+    }
+
+    /// The headers of the event in work.
+    pub fn view<'a>(&'a self, names: &'a [String]) -> View<'a> {
+        self.of(names, &(self.begin..self.headers.len()))
+    }
+
+    pub fn of<'a>(&'a self, names: &'a [String], place: &Range<usize>) -> View<'a> {
+        View { names, text: &self.text, headers: &self.headers[place.clone()] }
+    }
+}
+
+impl<'a> View<'a> {
+    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
+        self.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        let View { names, text, headers } = *self;
+        headers.iter().map(move |(name, place)| (names[*name].as_str(), &text.as_bytes()[place.clone()]))
+    }
+}

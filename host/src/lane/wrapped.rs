@@ -1,0 +1,235 @@
+//! The contract stage for what comes in an envelope: the envelope is checked and taken off, then the event by its type.
+
+use std::borrow::Cow;
+
+use sha2::{Digest as _, Sha256};
+use tollgate_contract::{Fields, ReasonCode, Slot, Value};
+
+use super::admit::{Admitted, Desk, Refused};
+use super::decide::{Entry, instant};
+use super::envelope::{Envelope, Key, Part, Payload, rejection, text_of};
+use super::passed::Passed;
+use crate::config::Routing;
+use crate::sinks::dead_letter::{Reason, Stage, hex};
+use crate::sinks::postgres::Staged;
+
+/// What an envelope said of its event.
+struct Opened<'v> {
+    kind: usize,
+    /// The event's bytes, where it did not stand in JSON.
+    payload: Option<&'v [u8]>,
+    claim: Option<Claim>,
+}
+
+/// An idempotency key, and those of its parts that the envelope has.
+struct Claim {
+    key: String,
+    /// Of [`Part::Envelope`], in order; empty for the others.
+    texts: Vec<String>,
+}
+
+impl<'a> Entry<'a> {
+    /// The contract stage for what comes in an envelope.
+    pub(super) fn admit_wrapped(&self, envelope: &Envelope, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
+        let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
+        let most = self.gate.pipeline.contract.max_bytes;
+        if value.len() > most {
+            let message = format!("the envelope has {} bytes, and contract.max_bytes is {most}", value.len());
+            return Err(rejection(ReasonCode::TooLarge, "", message).into());
+        }
+        let named = self.batch.header(self.record, "message-type").unwrap_or_default();
+        if !named.is_empty() && named != envelope.contract.message().full_name().as_bytes() {
+            let (named, wanted) = (String::from_utf8_lossy(named), envelope.contract.message().full_name());
+            let message = format!("the header message-type names {named}, the envelope is {wanted}");
+            return Err(Reason::new(Stage::Contract, "wrong-message-type", message).into());
+        }
+        if !self.is_json() {
+            let mut fields = std::mem::take(desk.outer_fields).recycle();
+            let opened = self.open(envelope, value, false, &mut fields, desk.passed, desk.deprecated);
+            *desk.outer_fields = fields.recycle();
+            let Opened { kind, payload, claim } = opened?;
+            let entry = Entry { kind, ..*self };
+            let Some(payload) = payload else { return Err(missing(envelope).of(kind)) };
+            let staged =
+                entry.admit_event(envelope, payload, claim.as_ref(), desk).map_err(|refused| refused.of(kind))?;
+            return Ok(Admitted { value: Some(payload), kind, schema: 0, staged });
+        }
+        let mut outer = std::mem::take(desk.outer);
+        let inner = envelope.cut(value, &mut outer);
+        let mut fields = std::mem::take(desk.outer_fields).recycle();
+        let opened = inner.and_then(|inner| {
+            let Opened { kind, payload, claim } =
+                self.open(envelope, &outer, inner.is_some(), &mut fields, desk.passed, desk.deprecated)?;
+            desk.json.clear();
+            match (inner, payload) {
+                (Some(json), _) => {
+                    let contract = &self.gate.types[kind].contract;
+                    contract.transcode_json(&json, desk.json).map_err(|rejection| Refused::from(rejection).of(kind))?;
+                }
+                (None, Some(payload)) => desk.json.extend_from_slice(payload),
+                (None, None) => return Err(missing(envelope).of(kind)),
+            }
+            Ok((kind, claim))
+        });
+        *desk.outer_fields = fields.recycle();
+        *desk.outer = outer;
+        let (kind, claim) = opened?;
+        let entry = Entry { kind, ..*self };
+        let payload = std::mem::take(desk.json);
+        let staged = entry.admit_event(envelope, &payload, claim.as_ref(), desk).map_err(|refused| refused.of(kind));
+        *desk.json = payload;
+        Ok(Admitted { value: None, kind, schema: 0, staged: staged? })
+    }
+
+    /// Checks the envelope and reads what it says. `inner`: the event is known from JSON, and the payload is a stand-in.
+    fn open<'v>(
+        &self,
+        envelope: &Envelope,
+        outer: &'v [u8],
+        inner: bool,
+        fields: &mut Fields<'v>,
+        passed: &mut Passed,
+        deprecated: &mut Vec<u64>,
+    ) -> Result<Opened<'v>, Refused> {
+        envelope.contract.check_at(outer, fields, instant(self.time))?;
+        let (payload, url) = match envelope.payload {
+            _ if inner => (None, None),
+            Payload::Bytes(slot) => match fields.get(slot) {
+                Value::Bytes(bytes) => (Some(bytes), None),
+                // An event with nothing set has no bytes.
+                Value::Default if !self.is_json() => (Some(&[][..]), None),
+                _ => (None, None),
+            },
+            Payload::Any { there, .. } if fields.get(there) == Value::Absent => (None, None),
+            Payload::Any { url, value, .. } => {
+                let bytes = if let Value::Bytes(bytes) = fields.get(value) { bytes } else { &[] };
+                let url = if let Value::Str(url) = fields.get(url) { url } else { "" };
+                (Some(bytes), Some(url.rsplit('/').next().unwrap_or_default()))
+            }
+        };
+        let kind = self.kind_of(envelope, fields, url, inner)?;
+        let message = self.gate.types[kind].contract.message().full_name();
+        if let Some(named) = url.filter(|named| *named != message) {
+            let text = format!("the payload is {named}, the contract is {message}");
+            return Err(Refused::from(Reason::new(Stage::Contract, "wrong-message-type", text)).of(kind));
+        }
+        if let Some(versions) = &self.gate.pipeline.contract.versions {
+            let version = envelope.version.and_then(|slot| envelope_text(envelope, fields, slot));
+            let gated = Entry { kind, ..*self }.version(versions, None, version, deprecated);
+            gated.map_err(|reason| Refused::from(reason).of(kind))?;
+        }
+        for (index, slot) in envelope.header_slots.iter().enumerate() {
+            if !matches!(fields.get(*slot), Value::Absent | Value::Default)
+                && let Some(text) = text_of(&envelope.contract, fields, *slot)
+            {
+                passed.push(index, &text);
+            }
+        }
+        let claim = envelope.key.as_ref().map(|key| Claim {
+            key: envelope_text(envelope, fields, key.slot).unwrap_or_default(),
+            texts: key.parts[kind]
+                .iter()
+                .map(|(part, _)| match part {
+                    Part::Envelope(slot) => envelope_text(envelope, fields, *slot).unwrap_or_default(),
+                    Part::Payload(_) | Part::Record | Part::Header(_) | Part::Text(_) => String::new(),
+                })
+                .collect(),
+        });
+        Ok(Opened { kind, payload, claim })
+    }
+
+    /// Which type the envelope says, or the Any in it.
+    fn kind_of(
+        &self,
+        envelope: &Envelope,
+        fields: &Fields<'_>,
+        url: Option<&str>,
+        inner: bool,
+    ) -> Result<usize, Refused> {
+        if self.gate.pipeline.contract.routing == Routing::Single {
+            return Ok(0);
+        }
+        let Some(slot) = envelope.kind else {
+            return match url {
+                Some(message) => self.by_message(message),
+                None if inner => {
+                    let message = "in JSON the Any's type is not looked at, and contract.envelope.type names no field";
+                    Err(Reason::new(Stage::Contract, "event-type-missing", message).into())
+                }
+                None => Err(missing(envelope)),
+            };
+        };
+        match text_of(&envelope.contract, fields, slot) {
+            Some(name) if !name.is_empty() => self.by_name(&name),
+            _ => {
+                Err(Reason::new(Stage::Contract, "event-type-missing", "the envelope does not say its event's type")
+                    .into())
+            }
+        }
+    }
+
+    /// The event itself, by its type's contract, and the envelope's key where it is made of the event's fields too.
+    fn admit_event(
+        &self,
+        envelope: &Envelope,
+        payload: &[u8],
+        claim: Option<&Claim>,
+        desk: &mut Desk<'_>,
+    ) -> Result<Option<Staged>, Refused> {
+        let mut fields = std::mem::take(desk.fields).recycle();
+        let passed = desk.passed.view(&self.gate.header_names);
+        let rows = &mut desk.rows[self.own().rows];
+        let checked = self.check(None, payload, &mut fields, passed, rows).map_err(Refused::from).and_then(|staged| {
+            if let (Some(key), Some(claim)) = (&envelope.key, claim) {
+                self.key_holds(key, claim, &fields)?;
+            }
+            Ok(staged)
+        });
+        *desk.fields = fields.recycle();
+        checked
+    }
+
+    fn key_holds(&self, key: &Key, claim: &Claim, fields: &Fields<'_>) -> Result<(), Box<Reason>> {
+        let mismatch = |what: String| {
+            let message = format!("{what}: it must be the {}", key.recipe(self.kind));
+            Err(Reason::new(Stage::Contract, "idempotency-key-mismatch", message).field(&key.field))
+        };
+        if claim.key.is_empty() {
+            return mismatch("the envelope has no idempotency key".to_owned());
+        }
+        let own = &self.own().contract;
+        let mut hash = Sha256::new();
+        for (index, (part, shown)) in key.parts[self.kind].iter().enumerate() {
+            if index > 0 {
+                hash.update(&key.separator);
+            }
+            let found: Option<Cow<'_, [u8]>> = match part {
+                Part::Envelope(_) => Some(Cow::Borrowed(claim.texts[index].as_bytes())),
+                Part::Payload(slot) => text_of(own, fields, *slot).map(|text| match text {
+                    Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                    Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+                }),
+                Part::Record => self.batch.key(self.record).map(Cow::Borrowed),
+                Part::Header(name) => self.batch.header(self.record, name).map(Cow::Borrowed),
+                Part::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
+            };
+            match found.filter(|found| !found.is_empty()) {
+                Some(found) => hash.update(&found),
+                None => return mismatch(format!("the idempotency key cannot be made again, since {shown} is not set")),
+            }
+        }
+        if hex(&hash.finalize()) != claim.key {
+            return mismatch("the idempotency key is not what it should be".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn envelope_text(envelope: &Envelope, fields: &Fields<'_>, slot: Slot) -> Option<String> {
+    text_of(&envelope.contract, fields, slot).map(Cow::into_owned)
+}
+
+fn missing(envelope: &Envelope) -> Refused {
+    let message = format!("there is nothing in the envelope's {}", envelope.member[1]);
+    Refused::from(Reason::new(Stage::Contract, "envelope-payload-missing", message).field(&envelope.member[1]))
+}

@@ -1,0 +1,287 @@
+//! One topic, many types: routing, chains and tables of their own, and what comes in envelopes.
+
+use std::collections::BTreeMap;
+
+use prost_reflect::DynamicMessage;
+use prost_reflect::prost::Message as _;
+use serde_json::{Value, json};
+use tollgate::registry::api::Registered;
+use tollgate::{protos, registry};
+use tollgate_contract::frame::Frame;
+use tollgate_tests::case::Case;
+use tollgate_tests::guests::{self, Guest};
+use tollgate_tests::kafka::Record;
+use tollgate_tests::{events, wait_for};
+use xtask::Cache;
+use xtask::servers::Registry;
+
+const DOMAIN_EVENT: &str = "tollgate.envelope.v1.DomainEvent";
+const EVENT_ENVELOPE: &str = "tollgate.envelope.v1.EventEnvelope";
+
+/// Types a (two transforms), b (one) and c (none, another message and topic), each with a table.
+fn three(name: &str) -> Case {
+    let mut case = Case::new(name);
+    for (file, revision) in [("one.wasm", 1), ("two.wasm", 2), ("b.wasm", 5)] {
+        case.put(file, &guests::component(&Guest::revision(revision)));
+    }
+    let other = format!("{}.other", case.name);
+    let columns = json!({ "p": { "record": "partition" }, "o": { "record": "offset" }, "n": { "add": 1 }, "id": {} });
+    let seen = json!({ "revision": { "field": "revision" } });
+    case.change("/contract/message", Value::Null);
+    case.change("/contract/type_header", json!("event-type"));
+    case.change("/postgres/table", Value::Null);
+    case.change("/postgres/columns", columns);
+    case.set(
+        "/types",
+        json!({
+            "a": {
+                "message": events::MESSAGE, "transforms": [{ "component": "one.wasm" }, { "component": "two.wasm" }],
+                "postgres": { "table": "seen_a", "columns": seen },
+            },
+            "b": {
+                "message": events::MESSAGE, "transforms": [{ "component": "b.wasm" }],
+                "postgres": { "table": "seen_b", "columns": seen },
+            },
+            "c": { "message": "test.v1.Other", "output": { "topic": other }, "postgres": { "table": "seen_c" } },
+        }),
+    )
+}
+
+fn event(id: &str) -> Vec<u8> {
+    events::encode(&json!({ "id": id }))
+}
+
+fn typed(kind: &str, id: &str) -> Record {
+    Record::new("k", event(id)).header("event-type", kind)
+}
+
+/// What stands in a type's table: id and, where there is one, the revision that saw it.
+fn rows(case: &Case, table: &str, columns: &str) -> Vec<String> {
+    case.database.texts(&format!("SELECT concat_ws(' ', {columns}) FROM {table} WHERE n = 1 ORDER BY id"))
+}
+
+/// Reason, contract and type (or `-`) of each dead letter, in source order.
+fn letters(case: &Case) -> Vec<String> {
+    let mut letters = case.kafka.read(&case.dead());
+    letters.sort_by_key(|letter| letter.source());
+    let shown = letters.iter().map(|letter| {
+        let header = |name: &str| letter.header(name).unwrap_or("-").to_owned();
+        [header("tollgate.reason"), header("tollgate.contract"), header("tollgate.event-type")].join(" ")
+    });
+    shown.collect()
+}
+
+#[test]
+fn each_type_has_its_chain_its_table_and_its_output() {
+    let case = three("types").setup();
+    let records = [
+        typed("a", "a1"),
+        typed("b", "b1"),
+        typed("c", "c1"),
+        typed("d", "d1"),
+        Record::new("k", event("e1")),
+        Record::new("k", vec![0xff]).header("event-type", "b"),
+        typed("a", "a2"),
+    ];
+    case.kafka.produce(&case.source(), &records);
+    let engine = case.run();
+    engine.ready();
+    let of_a = || rows(&case, "seen_a", "id, revision");
+    wait_for("the rows of a", || (of_a().len() == 2).then_some(()));
+    assert_eq!(of_a(), ["a1 2", "a2 2"], "the second transform has the last word");
+    assert_eq!(rows(&case, "seen_b", "id, revision"), ["b1 5"]);
+    assert_eq!(rows(&case, "seen_c", "id"), ["c1"]);
+    let expected = ["unknown-event-type - -", "event-type-missing - -", "undecodable test.v1.Event b"];
+    assert_eq!(letters(&case), expected);
+    assert_eq!((case.kafka.read(&case.output()).len(), case.kafka.read(&format!("{}.other", case.name)).len()), (3, 1));
+    let count = |labels: &str| engine.metric("tollgate_typed_events_total", labels);
+    assert_eq!(count("event_type=\"a\",verdict=\"pass\""), 2.0);
+    assert_eq!(count("event_type=\"b\",verdict=\"reject\""), 1.0);
+    assert_eq!(count("event_type=\"\",verdict=\"reject\""), 2.0);
+
+    // A swap of b's chain leaves a's.
+    case.put("b.wasm", &guests::component(&Guest::revision(9)));
+    let (status, answer) = engine.post("/admin/reload");
+    assert_eq!((status, &answer["result"]["swap"]), (200, &json!("taken")), "{answer}");
+    let transforms = engine.status()["revision"]["transforms"].clone();
+    let types: Vec<&str> = transforms.as_array().unwrap().iter().filter_map(|one| one["event_type"].as_str()).collect();
+    assert_eq!(types, ["a", "a", "b"]);
+    case.kafka.produce(&case.source(), &[typed("b", "b2"), typed("a", "a3")]);
+    wait_for("the rows after the swap", || (of_a().len() == 3).then_some(()));
+    assert_eq!(of_a()[2], "a3 2");
+    assert_eq!(rows(&case, "seen_b", "id, revision"), ["b1 5", "b2 9"]);
+    engine.stop();
+}
+
+#[test]
+fn a_row_that_postgres_refuses_is_found_among_several_tables() {
+    let case = three("types-refused").set("/contract/unknown_types", json!("drop")).setup();
+    case.database.run("ALTER TABLE seen_b ADD CHECK (id <> 'bad')");
+    let records: Vec<Record> = (0..40)
+        .map(|number| match number {
+            17 => typed("b", "bad"),
+            _ => typed(["a", "b", "c", "d"][number % 4], &format!("{number:02}")),
+        })
+        .collect();
+    case.kafka.produce(&case.source(), &records);
+    case.drain();
+    assert_eq!(letters(&case), ["row-refused test.v1.Event b"]);
+    let counts =
+        ["seen_a", "seen_b", "seen_c"].map(|table| case.database.number(&format!("SELECT count(*) FROM {table}")));
+    assert_eq!(counts, [10, 9, 10], "the unknown ones are dropped, the others are all there");
+}
+
+#[test]
+fn types_that_share_a_table_write_it_in_the_order_of_their_events() {
+    let case = three("types-shared");
+    let last = |message: &str| json!({ "message": message, "postgres": { "table": "last" } });
+    let case = case
+        .set("/postgres/key", json!(["k"]))
+        .set("/postgres/columns", json!({ "k": { "record": "key" }, "id": {}, "n": { "add": 1 } }))
+        .set("/types", json!({ "a": last(events::MESSAGE), "b": last(events::MESSAGE), "c": last("test.v1.Other") }))
+        .setup();
+    let records: Vec<Record> = ["a", "c", "b", "c", "a"]
+        .into_iter()
+        .enumerate()
+        .map(|(at, kind)| typed(kind, &format!("{kind}{at}")))
+        .collect();
+    case.kafka.produce(&case.source(), &records);
+    case.drain();
+    assert_eq!(case.database.texts("SELECT concat_ws(' ', id, n) FROM last"), ["a4 5"]);
+}
+
+#[test]
+fn frames_say_the_type_by_their_message() {
+    let registry = Registry::start(&Cache::open().unwrap()).unwrap();
+    let client =
+        registry::Client::new(registry::Config::new(vec![registry::Url::parse(&registry.url()).unwrap()])).unwrap();
+    let schema =
+        |text: &str| Registered { schema_type: "PROTOBUF".into(), schema: text.into(), references: Vec::new() };
+    let id = client.register("types-value", &schema(events::PROTO)).unwrap();
+    let foreign =
+        client.register("foreign-value", &schema("syntax = \"proto3\"; message Foreign { string id = 1; }")).unwrap();
+    let case = three("types-frames")
+        .set("/contract/type_header", Value::Null)
+        .set("/contract/registry", json!({ "url": registry.url() }))
+        .set("/types/b", Value::Null)
+        .setup();
+    let framed = |id: u32, index: u32, message: &[u8]| {
+        let mut value = Vec::new();
+        Frame::write_protobuf(&mut value, id, &[index]);
+        value.extend_from_slice(message);
+        Record::new("k", value)
+    };
+    let records = [framed(id, 0, &event("a1")), framed(id, 1, &event("c1")), framed(foreign, 0, &event("x"))];
+    case.kafka.produce(&case.source(), &records);
+    case.drain();
+    assert_eq!(rows(&case, "seen_a", "id, revision"), ["a1 2"]);
+    assert_eq!(rows(&case, "seen_c", "id"), ["c1"]);
+    assert_eq!(letters(&case), ["unknown-event-type - -"]);
+}
+
+/// An envelope as the built-in message, from its JSON without the payload.
+fn wrapped(message: &str, payload: (&str, &[u8]), envelope: &Value) -> Vec<u8> {
+    let descriptor = protos::shipped(message).unwrap().get_message_by_name(message).unwrap();
+    let mut wrapped = DynamicMessage::deserialize(descriptor, envelope).unwrap();
+    wrapped.set_field_by_name(payload.0, prost_reflect::Value::Bytes(payload.1.to_vec().into()));
+    wrapped.encode_to_vec()
+}
+
+/// Types a and c in envelopes of that message; ids, versions and correlation ids become columns.
+fn enveloped(name: &str, message: &str, columns: Value) -> Case {
+    let columns: BTreeMap<String, Value> = serde_json::from_value(columns).unwrap();
+    let mut all = json!({ "p": { "record": "partition" }, "o": { "record": "offset" }, "n": { "add": 1 }, "id": {} });
+    all.as_object_mut().unwrap().extend(columns);
+    three(name)
+        .set("/contract/type_header", Value::Null)
+        .set("/contract/envelope", json!({ "message": message }))
+        .set("/postgres/columns", all)
+        .set("/types/b", Value::Null)
+}
+
+#[test]
+fn domain_events_are_taken_out_of_their_envelopes() {
+    let case = enveloped("types-domain", DOMAIN_EVENT, json!({ "why": { "header": "correlation-id" } }))
+        .set("/contract/envelope/idempotency_key", json!({ "of": ["source", "payload.id", "timestamp"] }))
+        .set("/contract/accept_versions", json!({ "accept": ["1"] }))
+        .set("/types/c/idempotency_of", json!(["'c'", "record.key"]))
+        .setup();
+    // SHA-256 of order-service:o-1:2026-01-31T12:00:00.000Z, as docs/envelopes.md has it.
+    const KEY: &str = "cf5ffb661e0b2f86d5982d83c3cafb85197f3e9230f9160d29b467c3be72f230";
+    // SHA-256 of c:k.
+    const OTHER: &str = "b97e04bb8a0520754c46c3ba1c178fd13e1c413218d42c680252a53d87482557";
+    let envelope = json!({
+        "eventId": KEY, "eventType": "a", "version": 1, "timestamp": "2026-01-31T12:00:00.000Z",
+        "source": "order-service", "correlationId": "why-1",
+    });
+    let with = |changes: Value| {
+        let mut envelope = envelope.clone();
+        envelope.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        Record::new("k", envelope.to_string()).header("content-type", "application/json")
+    };
+    let data = json!({ "id": "o-1", "amount": 7 });
+    let records = [
+        with(json!({ "data": data })),
+        Record::new("k", wrapped(DOMAIN_EVENT, ("data", &event("o-1")), &envelope)),
+        with(json!({ "data": data.to_string() })),
+        with(json!({ "eventType": "c", "eventId": OTHER, "data": { "id": "c-1" } })),
+        with(json!({ "data": data, "source": "somebody-else" })),
+        with(json!({ "data": data, "source": "" })),
+        with(json!({ "data": { "id": "o-1", "amount": "a lot" } })),
+        with(json!({ "data": null })),
+        with(json!({ "data": data, "eventType": "" })),
+        with(json!({ "data": data, "eventType": "z" })),
+        with(json!({ "data": data, "version": 2 })),
+        Record::new("k", wrapped(DOMAIN_EVENT, ("data", &[0xff]), &envelope)),
+    ];
+    case.kafka.produce(&case.source(), &records);
+    case.drain();
+    assert_eq!(rows(&case, "seen_a", "id, revision, why"), ["o-1 2 why-1"; 3]);
+    assert_eq!(rows(&case, "seen_c", "id, why"), ["c-1 why-1"]);
+    let expected = [
+        "idempotency-key-mismatch test.v1.Event a",
+        "idempotency-key-mismatch test.v1.Event a",
+        "json-wrong-type test.v1.Event a",
+        "envelope-payload-missing test.v1.Event a",
+        "rule-violated tollgate.envelope.v1.DomainEvent -",
+        "unknown-event-type tollgate.envelope.v1.DomainEvent -",
+        "version-not-accepted test.v1.Event a",
+        "undecodable test.v1.Event a",
+    ];
+    assert_eq!(letters(&case), expected);
+    let message = case.kafka.read(&case.dead())[0].header("tollgate.message").unwrap().to_owned();
+    assert!(message.contains("SHA-256 of source, payload.id, timestamp, joined by \":\""), "{message}");
+    let outputs = case.kafka.read(&case.output());
+    assert_eq!(outputs.len(), 3);
+    for output in &outputs {
+        assert_eq!(events::decode(output.value.as_deref().unwrap())["id"], "o-1", "the event without its envelope");
+        let headers = ["event-type", "correlation-id", "event-id", "event-time"].map(|name| output.header(name));
+        assert_eq!(headers, [Some("a"), Some("why-1"), Some(KEY), Some("2026-01-31T12:00:00.000Z")]);
+    }
+}
+
+#[test]
+fn event_envelopes_are_taken_off_in_both_encodings() {
+    let key = json!({ "key": { "header": "idempotency-key" }, "version": { "header": "schema-version", "as": "int" } });
+    let case = enveloped("types-ingest", EVENT_ENVELOPE, key).setup();
+    let envelope = |id: &str| {
+        json!({
+            "trace_id": "t", "idempotency_key": id, "schema_version": "3", "event_type": "c",
+            "ingested_at": "2026-01-31T12:00:00Z",
+        })
+    };
+    let mut json = envelope("k1");
+    json["payload"] = json!({ "id": "c-1" });
+    let records = [
+        Record::new("k", json.to_string()).header("content-type", "application/json; charset=utf-8"),
+        Record::new("k", wrapped(EVENT_ENVELOPE, ("payload", &event("c-2")), &envelope("k2"))),
+        Record::new("k", wrapped(EVENT_ENVELOPE, ("payload", &event("c-3")), &envelope(""))),
+    ];
+    case.kafka.produce(&case.source(), &records);
+    case.drain();
+    assert_eq!(rows(&case, "seen_c", "id, key, version"), ["c-1 k1 3", "c-2 k2 3"]);
+    assert_eq!(letters(&case), ["rule-violated tollgate.envelope.v1.EventEnvelope -"]);
+    let outputs = case.kafka.read(&format!("{}.other", case.name));
+    let traces: Vec<_> = outputs.iter().map(|output| output.header("trace-id")).collect();
+    assert_eq!(traces, [Some("t"), Some("t")]);
+}
