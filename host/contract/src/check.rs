@@ -13,6 +13,7 @@
 //!
 //! Where Protobuf leaves a choice, the gate is strict: a known field with another wire type is refused (parsers would treat it as
 //! unknown, and the field would silently be empty), as is a string that is not UTF-8, in proto2 too (PostgreSQL could not hold it).
+//! Map entries count as nesting, since each is a message on the wire. Minus zero is a value even where zero is none.
 
 mod judge;
 mod place;

@@ -320,7 +320,7 @@ fn shown(contract: &Contract, slot: Slot, fields: &Fields<'_>) -> String {
     let of = |value: Value<'_>, kind: &Kind| match (value, kind) {
         (Value::Message(_) | Value::Split(_), Kind::Message(inner)) => {
             let bytes = fields.joined(value).unwrap();
-            format!("{:?}", canonical(&DynamicMessage::decode(inner.clone(), &*bytes).unwrap()))
+            canonical(&DynamicMessage::decode(inner.clone(), &*bytes).unwrap())
         }
         (value, _) => format!("{value:?}"),
     };
@@ -392,21 +392,25 @@ fn dynamic(value: &Dynamic) -> String {
         Dynamic::String(value) => format!("{:?}", Value::Str(value)),
         Dynamic::Bytes(value) => format!("{:?}", Value::Bytes(value)),
         Dynamic::EnumNumber(value) => format!("{:?}", Value::Enum(*value)),
-        Dynamic::Message(message) => format!("{:?}", canonical(message)),
+        Dynamic::Message(message) => canonical(message),
         Dynamic::List(_) | Dynamic::Map(_) => panic!("a list inside a list"),
     }
 }
 
-/// A message's fields in words: maps sorted, NaN equal to itself.
-pub fn canonical(message: &DynamicMessage) -> Vec<(u32, String)> {
+/// A message's fields and extensions in words: maps sorted, NaN equal to itself. Words inside words are not quoted again: a
+/// backslash for each level of nesting would double them level by level.
+pub fn canonical(message: &DynamicMessage) -> String {
     let words = |value: &Dynamic| match value {
-        Dynamic::List(items) => format!("{:?}", items.iter().map(dynamic).collect::<Vec<_>>()),
+        Dynamic::List(items) => format!("[{}]", items.iter().map(dynamic).collect::<Vec<_>>().join(", ")),
         Dynamic::Map(entries) => {
-            let mut sorted: Vec<(&MapKey, String)> = entries.iter().map(|(key, value)| (key, dynamic(value))).collect();
-            sorted.sort();
-            format!("{sorted:?}")
+            let mut sorted: Vec<(&MapKey, &Dynamic)> = entries.iter().collect();
+            sorted.sort_by_key(|(key, _)| *key);
+            let entry = |(key, value): (&MapKey, &Dynamic)| format!("{key:?}: {}", dynamic(value));
+            format!("{{{}}}", sorted.into_iter().map(entry).collect::<Vec<_>>().join(", "))
         }
         value => dynamic(value),
     };
-    message.fields().map(|(field, value)| (field.number(), words(value))).collect()
+    let fields = message.fields().map(|(field, value)| format!("{} = {}", field.number(), words(value)));
+    let extensions = message.extensions().map(|(field, value)| format!("{} = {}", field.number(), words(value)));
+    format!("({})", fields.chain(extensions).collect::<Vec<_>>().join(", "))
 }
