@@ -7,6 +7,7 @@
 )]
 
 pub mod case;
+pub mod chaos;
 pub mod database;
 pub mod engine;
 pub mod events;
@@ -15,7 +16,9 @@ pub mod http;
 pub mod kafka;
 pub mod load;
 pub mod oracle;
+pub mod proxy;
 pub mod scenario;
+pub mod seed;
 pub mod servers;
 
 use std::thread;

@@ -4,9 +4,12 @@
 //! - the table has each valid record once: one row for its coordinates, whose `add: 1` column is 1, and nothing else;
 //! - a reader of committed records finds each source coordinate exactly once, valid ones in the output, others among the
 //!   dead letters, and no transaction is left open;
+//! - row and output were decided by the same revision: the payload's number, the header's, and the digest agree;
 //! - K = D = end: the group's committed offset, `tollgate.progress.next_off` and the last record + 1.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
 use sqlx::Row as _;
 
@@ -15,6 +18,12 @@ use crate::load::{Kind, kind};
 
 /// How many examples of each violation are told.
 const EXAMPLES: usize = 5;
+
+/// Rows that are read at a time: a long load has millions of them.
+const ROWS: usize = 100_000;
+
+/// A record that the two sides do not agree about.
+pub const DISAGREEING: &str = "row and output disagree";
 
 /// What was found, by the name of the violation, with its first examples and the count of all.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,9 +42,24 @@ impl Violations {
         self.0.is_empty()
     }
 
+    /// How many were found that have another name.
+    pub fn others(&self, name: &str) -> usize {
+        self.0.iter().filter(|(found, _)| **found != name).map(|(_, (count, _))| count).sum()
+    }
+
     /// How often this violation was found.
     pub fn count(&self, name: &str) -> usize {
         self.0.get(name).map_or(0, |(count, _)| *count)
+    }
+}
+
+impl fmt::Display for Violations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, (count, examples)) in &self.0 {
+            writeln!(f, "{name}: {count}, for instance")?;
+            examples.iter().try_for_each(|example| writeln!(f, "  {example}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -47,8 +71,8 @@ pub struct Fate {
     pub outputs: u32,
     pub letters: u32,
     /// Revision number and digest of row and output.
-    pub row: Option<(i32, String)>,
-    pub output: Option<(u32, String)>,
+    pub row: Option<(u32, Arc<str>)>,
+    pub output: Option<(u32, Arc<str>)>,
     /// The header `revision` of the output.
     pub header: Option<u32>,
 }
@@ -57,14 +81,28 @@ pub struct Fate {
 pub fn fates(case: &Case, ends: &[i64], found: &mut Violations) -> Vec<Vec<Fate>> {
     let count = |end: &i64| usize::try_from(*end).unwrap();
     let mut fates: Vec<Vec<Fate>> = ends.iter().map(|end| vec![Fate::default(); count(end)]).collect();
-    for row in case.database.rows("SELECT p::int, o, n, revision::int, digest FROM seen") {
-        let (partition, offset): (i32, i64) = (row.get(0), row.get(1));
-        match fate(&mut fates, partition, offset) {
-            Some(fate) => {
-                fate.rows += row.get::<i64, _>(2);
-                fate.row = Some((row.get::<Option<i32>, _>(3).unwrap_or(0), row.get(4)));
+    let mut digests = Digests::default();
+    let mut last = (-1, -1);
+    loop {
+        let (partition, offset) = last;
+        let rows = case.database.rows(&format!(
+            "SELECT p::int, o, n, revision::int, digest FROM seen WHERE (p, o) > ({partition}, {offset})
+             ORDER BY p, o LIMIT {ROWS}"
+        ));
+        for row in &rows {
+            let (partition, offset): (i32, i64) = (row.get(0), row.get(1));
+            last = (partition, offset);
+            match fate(&mut fates, partition, offset) {
+                Some(fate) => {
+                    fate.rows += row.get::<i64, _>(2);
+                    let revision = row.get::<Option<i32>, _>(3).and_then(|number| number.try_into().ok());
+                    fate.row = Some((revision.unwrap_or(0), digests.one(row.get(4))));
+                }
+                None => found.add("row of no record", || format!("{partition}/{offset}")),
             }
-            None => found.add("row of no record", || format!("{partition}/{offset}")),
+        }
+        if rows.len() < ROWS {
+            break;
         }
     }
     let mut unknown = Vec::new();
@@ -73,7 +111,7 @@ pub fn fates(case: &Case, ends: &[i64], found: &mut Violations) -> Vec<Vec<Fate>
         let Some(fate) = fate(&mut fates, partition, offset) else { return unknown.push((partition, offset)) };
         fate.outputs += 1;
         fate.header = letter.header("revision").and_then(|text| text.parse().ok());
-        let digest = letter.header("tollgate.digest").unwrap_or_default().to_owned();
+        let digest = digests.one(letter.header("tollgate.digest").unwrap_or_default());
         fate.output = Some((revision_of(letter.value.as_deref().unwrap_or_default()), digest));
     });
     case.kafka.scan(&case.dead(), |letter| {
@@ -87,6 +125,21 @@ pub fn fates(case: &Case, ends: &[i64], found: &mut Violations) -> Vec<Vec<Fate>
         found.add("record of no record", || format!("{partition}/{offset}"));
     }
     fates
+}
+
+/// Each digest once: a load has millions of records and some tens of revisions.
+#[derive(Default)]
+struct Digests(BTreeSet<Arc<str>>);
+
+impl Digests {
+    fn one(&mut self, digest: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(digest) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = digest.into();
+        self.0.insert(Arc::clone(&new));
+        new
+    }
 }
 
 fn fate(fates: &mut [Vec<Fate>], partition: i32, offset: i64) -> Option<&mut Fate> {
@@ -122,6 +175,11 @@ pub fn check(case: &Case, ends: &[i64]) -> Violations {
                 _ => Some("record produced again"),
             };
             named.into_iter().for_each(|name| found.add(name, at));
+            if let (Some(row), Some(output)) = (&fate.row, &fate.output)
+                && (row != output || fate.header != Some(row.0))
+            {
+                found.add(DISAGREEING, at);
+            }
         }
     }
     positions(case, ends, &mut found);

@@ -8,6 +8,7 @@
 mod ring4 {
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
+    mod ambiguous;
     mod crashes;
     mod guards;
     mod members;
@@ -20,17 +21,5 @@ mod ring4 {
     fn one_at_a_time() -> MutexGuard<'static, ()> {
         static ONE: Mutex<()> = Mutex::new(());
         ONE.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A small generator (xorshift), so that a failing run can be repeated.
-    struct Seed(u64);
-
-    impl Seed {
-        fn below(&mut self, bound: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % bound
-        }
     }
 }

@@ -5,7 +5,7 @@ use xtask::Result;
 use crate::args::Args;
 use crate::check::{self, Uses};
 use crate::project::{Project, step, succeed, summary};
-use crate::{cargo_deny, fuzz, golden, rings, say, tidy};
+use crate::{cargo_deny, chaos, fuzz, golden, rings, say, tidy};
 
 type Part = fn(&Project, &Args) -> Result<()>;
 
@@ -18,9 +18,10 @@ const PARTS: &[(&str, Part)] = &[
     ("golden", |project, _| golden::compare(project)),
     ("test", |project, args| rings::run(project, &args.only_flags())),
     ("fuzz", |project, _| fuzz::short(project)),
+    ("chaos", |project, _| chaos::short(project)),
 ];
 
-pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "test", "fuzz"];
+pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "test", "fuzz", "chaos"];
 
 /// Runs the named parts, or all, also after one that failed.
 ///
@@ -29,7 +30,7 @@ pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "tes
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let chosen = PARTS.iter().filter(|(name, _)| args.words.is_empty() || args.words.iter().any(|word| word == name));
     check::check(project, Uses::Kafka, args.has("--install"))?;
-    check::foretell(project, "run the checks, with all tests about ten minutes");
+    check::foretell(project, "run the checks, with all tests about a quarter of an hour");
     let steps: Vec<_> = chosen.map(|(name, part)| step(name, || part(project, args))).collect();
     summary(&steps, |name| format!("cargo xtask ci {name}"))
 }

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod cargo_deny;
+mod chaos;
 mod check;
 mod ci;
 mod demo;

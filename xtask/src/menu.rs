@@ -4,7 +4,7 @@ use xtask::Result;
 
 use crate::args::{self, Args};
 use crate::project::Project;
-use crate::{bench, ci, demo, fuzz, golden, guests, play, rings, say, tidy};
+use crate::{bench, chaos, ci, demo, fuzz, golden, guests, play, rings, say, tidy};
 
 struct Verb {
     name: &'static str,
@@ -35,7 +35,7 @@ const MENU: &[Verb] = &[
     Verb {
         name: "ci",
         usage: "ci [part…] [--install]",
-        says: "all that must hold before a change goes in: format, tidy, supply, lints, golden, test, fuzz",
+        says: "all that must hold before a change goes in: format, tidy, supply, lints, golden, test, fuzz, chaos",
         flags: &["--install"],
         words: ci::NAMES,
         run: ci::run,
@@ -55,6 +55,14 @@ const MENU: &[Verb] = &[
         flags: &[],
         words: &[],
         run: fuzz::run,
+    },
+    Verb {
+        name: "chaos",
+        usage: "chaos [option…]",
+        says: "faults at random on real servers, then the oracle; --minutes N, --seed N, and --help shows the rest",
+        flags: &[],
+        words: &[],
+        run: chaos::run,
     },
     Verb {
         name: "guests",
@@ -109,13 +117,14 @@ pub fn dispatch(mut words: Vec<String>) -> Result<()> {
         let usage = match verb.name {
             "bench" => bench::USAGE,
             "fuzz" => fuzz::USAGE,
+            "chaos" => chaos::USAGE,
             _ => verb.usage,
         };
         say::line(&format!("cargo xtask {usage}\n  {}", verb.says));
         return Ok(());
     }
     // Who has options with values reads its own words.
-    let args = if matches!(verb.name, "bench" | "fuzz") {
+    let args = if matches!(verb.name, "bench" | "fuzz" | "chaos") {
         Args::unread(words)
     } else {
         Args::parse(verb.name, words, verb.flags, verb.words)?

@@ -8,9 +8,10 @@ use tollgate_tests::case::{Case, PARTITIONS};
 use tollgate_tests::guests::Guest;
 use tollgate_tests::load::Load;
 use tollgate_tests::oracle;
+use tollgate_tests::seed::Seed;
 use tollgate_tests::wait_for;
 
-use super::{RATE, Seed, one_at_a_time};
+use super::{RATE, one_at_a_time};
 
 /// A pipeline with its topics and its table, and a load that has begun.
 pub fn loaded(name: &str) -> (Case, Load) {
@@ -43,7 +44,7 @@ pub fn conclude(case: &Case, load: Load, what: &str) {
 #[test]
 fn ten_kills_at_random_times_lose_and_repeat_nothing() {
     let _alone = one_at_a_time();
-    let mut seed = Seed(0x7011_6a7e);
+    let mut seed = Seed::new(0x7011_6a7e);
     let (case, load) = loaded("kills");
     for number in 0..10 {
         let engine = case.run();

@@ -39,7 +39,7 @@ process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL_SSL:SASL_SSL
 num.partitions=4
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -77,6 +77,8 @@ pub struct KafkaOptions {
     /// plain listener almighty.
     pub properties: Vec<(String, String)>,
     pub secure: Option<SecureListener>,
+    /// A second plain listener, which tells clients to come to this port of a proxy.
+    pub proxied: Option<u16>,
     /// Further options of the JVM, after `-Xmx512m`: a later `-Xmx` wins. `-XX:TieredStopAtLevel=1` halves the CPU time of a
     /// start, where a test needs a broker of its own and no throughput.
     pub jvm: Vec<String>,
@@ -89,6 +91,7 @@ pub struct Kafka {
     log: PathBuf,
     port: u16,
     secure_port: Option<u16>,
+    proxied_port: Option<u16>,
     process: Option<Group>,
 }
 
@@ -107,6 +110,7 @@ impl Kafka {
             java: java_arguments(&jars, &options.jvm),
             port: free_port()?,
             secure_port: options.secure.as_ref().map(|_| free_port()).transpose()?,
+            proxied_port: options.proxied.map(|_| free_port()).transpose()?,
             folder,
             log,
             process: None,
@@ -125,6 +129,11 @@ impl Kafka {
     /// `host:port` of the SASL_SSL listener, if there is one.
     pub fn secure_brokers(&self) -> Option<String> {
         self.secure_port.map(|port| format!("localhost:{port}"))
+    }
+
+    /// Where the proxy must lead to, if there is one.
+    pub fn proxied_port(&self) -> Option<u16> {
+        self.proxied_port
     }
 
     /// The process id, while it runs.
@@ -197,6 +206,10 @@ impl Kafka {
             let _infallible = write!(listeners, ",SASL_SSL://127.0.0.1:{port}");
             let _infallible = write!(advertised, ",SASL_SSL://localhost:{port}");
             text += &self.secure_settings(secure)?;
+        }
+        if let (Some(proxy), Some(port)) = (options.proxied, self.proxied_port) {
+            let _infallible = write!(listeners, ",PROXIED://127.0.0.1:{port}");
+            let _infallible = write!(advertised, ",PROXIED://127.0.0.1:{proxy}");
         }
         let data = self.folder.join("data");
         text += &format!("listeners={listeners}\nadvertised.listeners={advertised}\n");

@@ -1,0 +1,298 @@
+//! A bout of chaos: a load, two or three engines, and every few seconds a fault, all of it drawn from a seed and told as it
+//! happens. When it is over, everything must become quiet, and the oracle says what the faults have cost.
+//!
+//! A supervisor starts again what ends by itself, as any deployment would; that is told too.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use xtask::process::{Signal, delete_at_end};
+use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+
+use crate::case::{Case, PARTITIONS};
+use crate::engine::Engine;
+use crate::guests::{self, Guest};
+use crate::load::Load;
+use crate::oracle::{self, Violations};
+use crate::seed::Seed;
+use crate::servers::{self, Servers};
+
+/// Between two faults, ms: seven seconds on average.
+const PAUSE: (u64, u64) = (5_000, 9_000);
+/// How long an engine stands still, ms: the shortest is twice the session's timeout, the longest beyond the transaction's.
+const STILL: (u64, u64) = (3_000, 6_000);
+const ENGINES: usize = 3;
+/// From the end of the load until all is through.
+const QUIET: Duration = Duration::from_secs(240);
+/// An engine that is told to go drains within this.
+const LEAVE: Duration = Duration::from_secs(60);
+/// More ends than this are no bad luck.
+const ENDS: usize = 40;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Bout {
+    pub length: Duration,
+    pub seed: u64,
+    /// Events a second.
+    pub rate: u32,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// By kind.
+    pub faults: BTreeMap<&'static str, u32>,
+    /// Engines that ended by themselves, with the last they said.
+    pub ended: Vec<String>,
+    pub events: i64,
+    /// Events a second that were produced.
+    pub rate: f64,
+    pub lost: usize,
+    pub duplicated: usize,
+    pub disagreeing: usize,
+    /// All that the oracle found, these three included.
+    pub found: Violations,
+    /// From the end of the load until all was through; none: it never was.
+    pub quiet: Option<Duration>,
+    /// Where the engines' logs were kept.
+    pub logs: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Kill,
+    KillBroker,
+    KillPostgres,
+    Stop,
+    Join,
+    Leave,
+    Swap,
+}
+
+const FAULTS: [(Fault, &str); 7] = [
+    (Fault::Kill, "kill -9 of an engine"),
+    (Fault::KillBroker, "kill -9 of the broker"),
+    (Fault::KillPostgres, "immediate stop of PostgreSQL"),
+    (Fault::Stop, "SIGSTOP of an engine"),
+    (Fault::Join, "a member joins"),
+    (Fault::Leave, "a member leaves"),
+    (Fault::Swap, "transforms are swapped"),
+];
+
+/// An engine of the bout, with a number that no other has.
+struct Running {
+    number: usize,
+    engine: Engine,
+    /// When it goes on, where it stands still.
+    wakes: Option<Instant>,
+}
+
+struct Ring {
+    began: Instant,
+    seed: Seed,
+    kafka: Kafka,
+    postgres: Postgres,
+    case: Case,
+    engines: Vec<Running>,
+    started: usize,
+    revision: u8,
+    faults: BTreeMap<&'static str, u32>,
+    ended: Vec<String>,
+}
+
+/// Runs a bout on servers of its own. What happens is told on stderr.
+pub fn run(bout: Bout, logs: &Path) -> Outcome {
+    let (kafka, postgres) = servers::own(&KafkaOptions::default(), &PostgresOptions::default());
+    let servers = Servers { brokers: kafka.brokers(), postgres: postgres.url() };
+    let delivery = json!({ "batch": { "max_events": 1000 }, "transaction_timeout": "4s" });
+    let case = Case::on(&servers, "chaos").guest(&Guest::revision(1)).set("/delivery", delivery).setup();
+    delete_at_end(case.folder()).unwrap();
+    let load = Load::start(&servers.brokers, &case.source(), PARTITIONS, bout.rate);
+    let mut ring = Ring {
+        began: Instant::now(),
+        seed: Seed::new(bout.seed),
+        kafka,
+        postgres,
+        case,
+        engines: Vec::new(),
+        started: 0,
+        revision: 1,
+        faults: BTreeMap::new(),
+        ended: Vec::new(),
+    };
+    ring.start("starts");
+    ring.start("starts");
+    let mut next = ring.pause();
+    while ring.began.elapsed() < bout.length {
+        ring.attend();
+        if ring.began.elapsed() >= next {
+            ring.fault();
+            next = ring.began.elapsed() + ring.pause();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    ring.conclude(load, logs)
+}
+
+impl Ring {
+    fn tell(&self, text: &str) {
+        eprintln!("{:7.1} s  {text}", self.began.elapsed().as_secs_f64());
+    }
+
+    fn between(&mut self, (least, most): (u64, u64)) -> Duration {
+        Duration::from_millis(least + self.seed.below(most - least))
+    }
+
+    fn pause(&mut self) -> Duration {
+        self.between(PAUSE)
+    }
+
+    fn start(&mut self, why: &str) {
+        self.started += 1;
+        let engine = self.case.run();
+        self.tell(&format!("engine {} {why} (process {})", self.started, engine.id()));
+        self.engines.push(Running { number: self.started, engine, wakes: None });
+    }
+
+    /// Wakes who has stood still for long enough, and starts again what has ended.
+    fn attend(&mut self) {
+        for running in &mut self.engines {
+            if running.wakes.is_some_and(|wakes| wakes <= Instant::now()) {
+                running.wakes = None;
+                running.engine.signal(Signal::CONT);
+                eprintln!("{:7.1} s  engine {} goes on", self.began.elapsed().as_secs_f64(), running.number);
+            }
+        }
+        while let Some(at) = self.engines.iter().position(|running| !running.engine.running()) {
+            let gone = self.engines.remove(at);
+            let status = gone.engine.wait();
+            let said =
+                gone.engine.log().lines().rev().find(|line| line.contains("ERROR")).unwrap_or("nothing").to_owned();
+            let text = format!("engine {} ended by itself ({status}): {said}", gone.number);
+            self.tell(&text);
+            self.ended.push(text);
+            assert!(self.ended.len() < ENDS, "the engines do not stay up");
+            self.start("takes its place");
+        }
+    }
+
+    fn fault(&mut self) {
+        let drawn = self.seed.below(FAULTS.len() as u64);
+        let drawn = FAULTS[usize::try_from(drawn).unwrap()].0;
+        // There is always one to go on, and never a fourth.
+        let fault = match drawn {
+            Fault::Join if self.engines.len() == ENGINES => Fault::Leave,
+            Fault::Leave if self.engines.len() == 1 => Fault::Join,
+            fault => fault,
+        };
+        let name = FAULTS.iter().find(|(kind, _)| *kind == fault).unwrap().1;
+        *self.faults.entry(name).or_default() += 1;
+        let count = u64::try_from(self.engines.len()).unwrap();
+        let target = usize::try_from(self.seed.below(count)).unwrap();
+        let number = self.engines[target].number;
+        match fault {
+            Fault::Kill => {
+                self.tell(&format!("{name}: {number}"));
+                self.engines.remove(target).engine.kill();
+                self.start("takes its place");
+            }
+            Fault::KillBroker => {
+                self.tell(name);
+                self.kafka.restart().unwrap();
+                self.tell("the broker is back");
+            }
+            Fault::KillPostgres => {
+                self.tell(name);
+                self.postgres.restart().unwrap();
+                self.tell("PostgreSQL is back");
+            }
+            Fault::Stop => {
+                let still = self.between(STILL);
+                self.tell(&format!("{name}: {number}, for {:.1} s", still.as_secs_f64()));
+                self.engines[target].engine.signal(Signal::STOP);
+                self.engines[target].wakes = Some(Instant::now() + still);
+            }
+            Fault::Join => {
+                self.tell(name);
+                self.start("joins");
+            }
+            Fault::Leave => {
+                self.tell(&format!("{name}: {number}"));
+                let gone = self.engines.remove(target);
+                self.leave(&gone);
+            }
+            Fault::Swap => self.swap(name),
+        }
+    }
+
+    fn leave(&mut self, gone: &Running) {
+        gone.engine.signal(Signal::CONT);
+        gone.engine.signal(Signal::TERM);
+        let status = gone.engine.wait_within(LEAVE);
+        if !status.success() {
+            let text = format!("engine {} left with {status}", gone.number);
+            self.tell(&text);
+            self.ended.push(text);
+        }
+    }
+
+    fn swap(&mut self, name: &str) {
+        self.revision = self.revision % 120 + 1;
+        self.tell(&format!("{name}: revision {}", self.revision));
+        self.case.put("guest.wasm", &guests::component(&Guest::revision(self.revision)));
+        for running in &self.engines {
+            running.engine.signal(Signal::HUP);
+        }
+    }
+
+    fn conclude(mut self, load: Load, logs: &Path) -> Outcome {
+        let (ends, rate) = load.stop();
+        self.tell("the load has ended");
+        for running in &mut self.engines {
+            running.wakes = Some(Instant::now());
+        }
+        let began = Instant::now();
+        let mut quiet = None;
+        while quiet.is_none() && began.elapsed() < QUIET {
+            self.attend();
+            let now = self.case.kafka.committed(&self.case.name, &self.case.source(), PARTITIONS).unwrap_or_default();
+            if now == ends.iter().copied().map(Some).collect::<Vec<_>>() {
+                quiet = Some(began.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.tell(if quiet.is_some() { "all is through" } else { "it does not become quiet" });
+        for gone in std::mem::take(&mut self.engines) {
+            self.leave(&gone);
+        }
+        let found = oracle::check(&self.case, &ends);
+        let logs = if found.is_empty() && quiet.is_some() { PathBuf::new() } else { self.keep(logs) };
+        Outcome {
+            faults: self.faults,
+            ended: self.ended,
+            events: ends.iter().sum(),
+            rate,
+            lost: found.count("lost row") + found.count("lost record"),
+            duplicated: found.count("row counted again") + found.count("record produced again"),
+            disagreeing: found.count(oracle::DISAGREEING),
+            found,
+            quiet,
+            logs,
+        }
+    }
+
+    /// Copies the engines' and the servers' logs.
+    fn keep(&self, to: &Path) -> PathBuf {
+        fs::create_dir_all(to).unwrap();
+        let own = fs::read_dir(self.case.folder()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = own.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log.")));
+        for path in logs.chain([self.kafka.log().to_owned(), self.postgres.log().to_owned()]) {
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+        to.to_owned()
+    }
+}

@@ -1,0 +1,119 @@
+//! Outcomes that nobody tells: the COMMIT of a batch or the EndTxn of its transaction is lost on the way there or back, and
+//! what lies between the engine and its servers resets, holds back and delays.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tollgate_tests::case::{Case, PARTITIONS};
+use tollgate_tests::engine::Engine;
+use tollgate_tests::guests::Guest;
+use tollgate_tests::load::Load;
+use tollgate_tests::proxy::{Lost, Proxy, Server};
+use tollgate_tests::servers::{self, Servers};
+use tollgate_tests::{oracle, wait_for};
+use xtask::servers::{Kafka, KafkaOptions};
+
+use super::one_at_a_time;
+
+/// Half of the other rings' rate: a broker of its own, and every byte goes through the proxies.
+const RATE: u32 = 10_000;
+
+/// A pipeline behind a proxy on each side; load and oracle are not.
+struct Behind {
+    case: Case,
+    kafka: Proxy,
+    postgres: Proxy,
+    load: Load,
+    // Ends with this.
+    _broker: Kafka,
+}
+
+fn behind(name: &str) -> Behind {
+    let (kafka, postgres) = (Proxy::listen(Server::Kafka), Proxy::listen(Server::Postgres));
+    let options = KafkaOptions { proxied: Some(kafka.port()), ..KafkaOptions::default() };
+    let broker = Kafka::start(&xtask::Cache::open().unwrap(), &options).unwrap();
+    kafka.leads_to(broker.proxied_port().unwrap());
+    let servers = Servers { brokers: broker.brokers(), postgres: servers::shared().postgres.clone() };
+    let case = Case::on(&servers, name).guest(&Guest::revision(1)).setup();
+    let direct = case.database.url().to_owned();
+    let (rest, database) = direct.rsplit_once('/').unwrap();
+    let (host, port) = rest.rsplit_once(':').unwrap();
+    postgres.leads_to(port.parse().unwrap());
+    let case = case
+        .set("/source/brokers", json!(format!("127.0.0.1:{}", kafka.port())))
+        .set("/postgres/url", json!(format!("{host}:{}/{database}", postgres.port())))
+        .set("/delivery", json!({ "batch": { "max_events": 1000 }, "transaction_timeout": "4s" }));
+    let load = Load::start(&servers.brokers, &case.source(), PARTITIONS, RATE);
+    Behind { case, kafka, postgres, load, _broker: broker }
+}
+
+impl Behind {
+    /// Everything that was sent gets through, once.
+    fn conclude(self, engine: Engine, what: &str) {
+        let (ends, rate) = self.load.stop();
+        self.case.settled(&ends);
+        engine.stop();
+        let found = oracle::check(&self.case, &ends);
+        println!("{what}: {} events at {rate:.0}/s", ends.iter().sum::<i64>());
+        assert!(found.is_empty(), "{what}: {found:#?}");
+    }
+}
+
+fn goes_on(engine: &Engine, what: &str) {
+    let before = engine.metric("tollgate_events_total", "");
+    wait_for(&format!("events to get through after {what}"), || {
+        assert!(engine.running(), "the engine ended after {what}:\n{}", engine.log());
+        (engine.metric("tollgate_events_total", "") > before + 2_000.0).then_some(())
+    });
+}
+
+#[test]
+fn an_outcome_that_nobody_tells_is_asked_for() {
+    let _alone = one_at_a_time();
+    let behind = behind("ambiguous");
+    let engine = behind.case.run();
+    goes_on(&engine, "its start");
+    for round in 0..5 {
+        for (server, proxy) in [("COMMIT", &behind.postgres), ("EndTxn", &behind.kafka)] {
+            for lost in [Lost::Request, Lost::Reply] {
+                let what = format!("the {lost:?} of {server} was lost (round {round})");
+                let (before, given_up) = (proxy.lose_next(lost), engine.log().matches("batch given up").count());
+                wait_for(&format!("an ambush: {what}"), || (proxy.met() > before).then_some(()));
+                goes_on(&engine, &what);
+                // It may also have met a reply that librdkafka asked for again by itself.
+                if server == "COMMIT" {
+                    assert!(engine.log().matches("batch given up").count() > given_up, "nobody noticed that {what}");
+                }
+            }
+        }
+    }
+    assert_eq!(engine.log().matches("partition taken over").count(), 4, "it kept its partitions throughout");
+    behind.conclude(engine, "twenty lost outcomes");
+}
+
+#[test]
+fn a_bad_line_costs_nothing_but_time() {
+    let _alone = one_at_a_time();
+    let behind = behind("bad-line");
+    let engine = behind.case.run();
+    goes_on(&engine, "its start");
+    for (name, proxy) in [("PostgreSQL", &behind.postgres), ("Kafka", &behind.kafka)] {
+        for _ in 0..3 {
+            proxy.reset();
+            goes_on(&engine, &format!("a reset of all connections to {name}"));
+        }
+        proxy.delay(Duration::from_millis(50));
+        goes_on(&engine, &format!("50 ms of delay to {name}"));
+        proxy.delay(Duration::ZERO);
+        // Longer than the session's timeout: the member is put out of the group, or the server has ended its session.
+        let before = engine.metric("tollgate_events_total", "");
+        proxy.hold(true);
+        std::thread::sleep(Duration::from_secs(3));
+        proxy.hold(false);
+        wait_for(&format!("events after a black hole before {name}"), || {
+            assert!(engine.running(), "{}", engine.log());
+            (engine.metric("tollgate_events_total", "") > before + 20_000.0).then_some(())
+        });
+    }
+    behind.conclude(engine, "a bad line");
+}
