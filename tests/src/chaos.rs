@@ -252,7 +252,7 @@ impl Ring {
     fn conclude(mut self, load: Load, logs: &Path) -> Outcome {
         let (ends, rate) = load.stop();
         self.tell("the load has ended");
-        for running in &mut self.engines {
+        for running in self.engines.iter_mut().filter(|running| running.wakes.is_some()) {
             running.wakes = Some(Instant::now());
         }
         let began = Instant::now();
