@@ -35,7 +35,8 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 /// Compiles every `.proto` below `root`, which is also where their imports are looked up. Google's types are those of
-/// `tollgate::prost_types`; `buf/validate/validate.proto`, whose rules the host checks, need not be there.
+/// `tollgate::prost_types`; `buf/validate/validate.proto`, whose rules the host checks, and Tollgate's envelopes need not be
+/// there. Neither becomes code: an event carries no rules, and the host takes its envelope off.
 ///
 /// # Errors
 /// Where the folder cannot be read or holds none, a file does not compile, or `OUT_DIR` cannot be written.
@@ -58,13 +59,13 @@ fn generate(root: &Path, out: &Path) -> Result<(), Error> {
     let mut resolver = ChainFileResolver::new();
     resolver.add(IncludeFileResolver::new(root.to_path_buf()));
     resolver.add(GoogleFileResolver::new());
-    resolver.add(Rules);
+    resolver.add(Shipped);
     let mut compiler = Compiler::with_file_resolver(resolver);
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(files).map_err(|error| Error(format!("{error:?}")))?;
     let mut descriptors = compiler.file_descriptor_set();
-    // Its messages stand in options only, which no event carries.
-    descriptors.file.retain(|file| file.name() != Rules::NAME);
+    // A module of Tollgate's package would stand before the SDK's own name, too.
+    descriptors.file.retain(|file| !Shipped::FILES.iter().any(|(name, _)| *name == file.name()));
 
     let mut config = Config::new();
     config.out_dir(out).include_file("protos.rs").prost_path("::tollgate::prost");
@@ -72,17 +73,29 @@ fn generate(root: &Path, out: &Path) -> Result<(), Error> {
     config.compile_fds(descriptors).map_err(|error| Error(format!("cannot generate code: {error}")))
 }
 
-/// The definition of buf.validate's rules, for contracts that import it and do not have it.
-struct Rules;
+/// The definition of buf.validate's rules and the envelopes, for contracts that import them and do not have them.
+struct Shipped;
 
-impl Rules {
-    const NAME: &str = "buf/validate/validate.proto";
-    const TEXT: &str = include_str!("../../../../proto/buf/validate/validate.proto");
+impl Shipped {
+    const FILES: [(&str, &str); 3] = [
+        ("buf/validate/validate.proto", include_str!("../../../../proto/buf/validate/validate.proto")),
+        (
+            "tollgate/envelope/v1/domain_event.proto",
+            include_str!("../../../../proto/tollgate/envelope/v1/domain_event.proto"),
+        ),
+        (
+            "tollgate/envelope/v1/event_envelope.proto",
+            include_str!("../../../../proto/tollgate/envelope/v1/event_envelope.proto"),
+        ),
+    ];
 }
 
-impl FileResolver for Rules {
+impl FileResolver for Shipped {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        if name == Self::NAME { File::from_source(name, Self::TEXT) } else { Err(protox::Error::file_not_found(name)) }
+        match Self::FILES.iter().find(|(file, _)| *file == name) {
+            Some((_, text)) => File::from_source(name, text),
+            None => Err(protox::Error::file_not_found(name)),
+        }
     }
 }
 
@@ -103,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn googles_types_and_rules_need_no_files() {
+    fn googles_types_rules_and_envelopes_need_no_files() {
         let folder = tempfile::tempdir().expect("a folder");
         let (root, out) = (folder.path().join("proto"), folder.path().join("out"));
         for folder in [&root, &out] {
@@ -111,6 +124,7 @@ mod tests {
         }
         let text = r#"syntax = "proto3"; package shop.v1;
             import "buf/validate/validate.proto"; import "google/protobuf/timestamp.proto";
+            import "tollgate/envelope/v1/domain_event.proto";
             message Order {
                 string id = 1 [(buf.validate.field).string.min_len = 1];
                 google.protobuf.Timestamp placed = 2;
