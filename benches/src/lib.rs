@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod broker;
+pub mod contract;
 pub mod copy;
 pub mod engine;
 pub mod load;

@@ -1,6 +1,8 @@
 //! `bench`: builds the engines, starts servers of its own, and lets `rounds` (package tollgate-bench) measure. What is
 //! measured and how it is judged stands there and in docs/performance.md.
 
+mod contract;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +18,8 @@ use crate::project::{Project, answer, succeed};
 use crate::say;
 
 pub const USAGE: &str = "\
-bench [drain] [latency] [micro] [option…]     default: all three
-      --rounds N          drains of each engine, default 3
+bench [drain] [latency] [micro] [option…]     default: all three; or, without servers: bench contract [option…]
+      --rounds N          drains of each engine, default 3; turns of `contract`, default 5
       --n N               events of a drain, default 1000000
       --pairs N           latency runs of each engine, default 5
       --latency-secs N    seconds of a latency run that count, default 30
@@ -26,6 +28,7 @@ bench [drain] [latency] [micro] [option…]     default: all three
       --no-node           leave Node's column out
       --output json       one JSON object instead of the tables
       --install           as for the other verbs
+  contract takes --rounds, --no-node, --output and --install
   TOLLGATE_BASELINE names the folder of the Node baseline, default ../shared/baseline";
 
 /// What `rounds` takes with a value; the rest of its options are ours to give.
@@ -47,6 +50,9 @@ struct Options {
 /// # Errors
 /// Wrong arguments (2), a missing program or server (3), an engine that fails or an oracle that disagrees (1).
 pub fn run(project: &Project, args: &Args) -> Result<()> {
+    if args.rest.iter().any(|word| word == contract::PART) {
+        return contract::run(project, &contract::parse(&args.rest)?);
+    }
     let options = parse(&args.rest)?;
     say::to_stderr();
     check::check(project, Uses::Kafka, options.install)?;

@@ -42,7 +42,7 @@ const MENU: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        usage: "bench [drain] [latency] [micro] [option…]",
+        usage: "bench [drain] [latency] [micro] | contract [option…]",
         says: "the figures of docs/performance.md on this machine; --help shows the options",
         flags: &[],
         words: &[],

@@ -22,6 +22,7 @@ mod required;
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bstr::ByteSlice as _;
 use prost_reflect::DynamicMessage;
 
 use judge::Marks;
@@ -281,7 +282,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
     }
 
     /// Reads one value and keeps it if it is wanted.
-    #[inline]
+    #[inline(always)]
     fn value<'a>(
         self,
         field: &FieldPlan,
@@ -317,39 +318,49 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
                     out.push(field.slot, key, value);
                 }
             }
-            Op::Bool
-            | Op::Int32
-            | Op::Int64
-            | Op::Uint32
-            | Op::Uint64
-            | Op::Sint32
+            // Each is read and kept in one arm, so that it stays in registers on its way; what comes out of `scalar` goes through memory.
+            Op::Bool => self.keep(field, Value::Bool(cursor.varint()? != 0), out, marks),
+            Op::Int32 => self.keep(field, Value::I32(truncate(cursor.varint()?).cast_signed()), out, marks),
+            Op::Int64 => self.keep(field, Value::I64(cursor.varint()?.cast_signed()), out, marks),
+            Op::Uint32 => self.keep(field, Value::U32(truncate(cursor.varint()?)), out, marks),
+            Op::Uint64 => self.keep(field, Value::U64(cursor.varint()?), out, marks),
+            Op::Double => self.keep(field, Value::F64(f64::from_bits(cursor.fixed64()?)), out, marks),
+            Op::String => self.keep(field, Value::Str(text(cursor)?), out, marks),
+            Op::Bytes => self.keep(field, Value::Bytes(cursor.delimited()?), out, marks),
+            Op::Enum => {
+                let number = self.enumeration(field, truncate(cursor.varint()?).cast_signed())?;
+                self.keep(field, Value::Enum(number), out, marks);
+            }
+            Op::Sint32
             | Op::Sint64
             | Op::Fixed32
             | Op::Fixed64
             | Op::Sfixed32
             | Op::Sfixed64
             | Op::Float
-            | Op::Double
-            | Op::String
-            | Op::Bytes
-            | Op::Enum
             | Op::Group => {
                 let value = self.scalar(field, cursor)?;
-                if RULES && field.check != NO_CHECK {
-                    self.judge(field, value, marks);
-                }
-                if field.slot == NO_SLOT {
-                } else if field.repeated {
-                    out.push(field.slot, Value::Absent, value);
-                } else {
-                    out.set(field.slot, value);
-                }
+                self.keep(field, value, out, marks);
             }
         }
         Ok(())
     }
 
-    #[inline]
+    /// Keeps a single value if it is wanted, and judges it.
+    #[inline(always)]
+    fn keep<'a>(self, field: &FieldPlan, value: Value<'a>, out: &mut Fields<'a>, marks: &mut Marks) {
+        // First kept: the other way round, the value would wait in memory for its judgement and be read back at once.
+        if field.slot == NO_SLOT {
+        } else if field.repeated {
+            out.push(field.slot, Value::Absent, value);
+        } else {
+            out.set(field.slot, value);
+        }
+        if RULES && field.check != NO_CHECK {
+            self.judge(field, value, marks);
+        }
+    }
+
     fn scalar<'a>(self, field: &FieldPlan, cursor: &mut Cursor<'a>) -> Walked<Value<'a>> {
         Ok(match field.op {
             Op::Bool => Value::Bool(cursor.varint()? != 0),
@@ -365,7 +376,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
             Op::Sfixed64 => Value::I64(cursor.fixed64()?.cast_signed()),
             Op::Float => Value::F32(f32::from_bits(cursor.fixed32()?)),
             Op::Double => Value::F64(f64::from_bits(cursor.fixed64()?)),
-            Op::String => Value::Str(std::str::from_utf8(cursor.delimited()?).map_err(not_utf8)?),
+            Op::String => Value::Str(text(cursor)?),
             Op::Bytes => Value::Bytes(cursor.delimited()?),
             Op::Enum => Value::Enum(self.enumeration(field, truncate(cursor.varint()?).cast_signed())?),
             // Messages and maps are entered and groups refused before a scalar is asked for.
@@ -467,6 +478,13 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
     }
 }
 
+/// Checked by `bstr`, which takes ASCII sixteen bytes at a time however short the text; the standard library reads such texts byte by
+/// byte.
+#[inline]
+fn text<'a>(cursor: &mut Cursor<'a>) -> Walked<&'a str> {
+    cursor.delimited()?.to_str().map_err(|error| not_utf8(error.valid_up_to()))
+}
+
 fn default_scalar(op: Op) -> Value<'static> {
     match op {
         Op::Bool => Value::Bool(false),
@@ -485,8 +503,8 @@ fn default_scalar(op: Op) -> Value<'static> {
 }
 
 #[cold]
-fn not_utf8(error: std::str::Utf8Error) -> Box<Fault> {
-    Fault::new(ReasonCode::InvalidUtf8, format!("the string is not UTF-8 after byte {}", error.valid_up_to()))
+fn not_utf8(after: usize) -> Box<Fault> {
+    Fault::new(ReasonCode::InvalidUtf8, format!("the string is not UTF-8 after byte {after}"))
 }
 
 #[cold]

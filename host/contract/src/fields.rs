@@ -107,6 +107,13 @@ impl<'a> Fields<'a> {
         self.slots.get(slot.0).copied().unwrap_or_default()
     }
 
+    /// As [`Fields::get`], where it stands: a reader that matches on it loads only what its arm needs.
+    #[inline]
+    #[must_use]
+    pub fn get_ref(&self, slot: Slot) -> &Value<'a> {
+        self.slots.get(slot.0).unwrap_or(&Value::Absent)
+    }
+
     /// A message's bytes, or nothing if it is absent. Parts are joined.
     #[must_use]
     pub fn message(&self, slot: Slot) -> Option<Cow<'a, [u8]>> {
@@ -149,7 +156,7 @@ impl<'a> Fields<'a> {
         self.slots.extend_from_slice(initial);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set(&mut self, slot: u32, value: Value<'a>) {
         if let Some(place) = self.place(slot) {
             *place = value;
@@ -213,7 +220,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn place(&mut self, slot: u32) -> Option<&mut Value<'a>> {
         self.slots.get_mut(usize::try_from(slot).ok()?)
     }

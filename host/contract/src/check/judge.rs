@@ -35,8 +35,8 @@ impl<const RULES: bool> Walk<'_, RULES> {
         }
     }
 
-    /// Tests a single value: a field's, or an element's of a list.
-    #[inline]
+    /// Tests a single value: a field's, or an element's of a list. Inlined where the value's type is known.
+    #[inline(always)]
     pub(super) fn judge(self, field: &FieldPlan, value: Value<'_>, marks: &mut Marks) {
         let Some(check) = self.contract.plan.field_checks.get(field.check as usize) else { return };
         let Some(subject) = Subject::of(value) else { return };

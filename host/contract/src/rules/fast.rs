@@ -111,10 +111,29 @@ impl ValueCheck {
         self.tests.is_empty()
     }
 
-    /// Whether the value passes; one that has no answer does not.
-    #[inline]
+    /// Whether the value passes; one that has no answer does not. Where the subject's type is known, one arm is left of it.
+    #[inline(always)]
     pub fn passes(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
-        self.skip_zero && subject.is_zero() || self.tests.iter().all(|rule| rule.test.holds(subject, now) == Ok(true))
+        if self.skip_zero && subject.is_zero() {
+            return true;
+        }
+        match subject {
+            Subject::Text(text) => self.all(|test| test.holds_of_text(text)),
+            Subject::Int(value) => self.all(|test| test.holds_of_int(value)),
+            Subject::Uint(value) => self.all(|test| test.holds_of_uint(value)),
+            Subject::Double(value) => self.all(|test| test.holds_of_double(value)),
+            Subject::Bool(_) | Subject::Bytes(_) | Subject::Time(_) => self.passes_rare(subject, now),
+        }
+    }
+
+    #[inline(always)]
+    fn all(&self, holds: impl Fn(&Test) -> bool) -> bool {
+        self.tests.iter().all(|rule| holds(&rule.test))
+    }
+
+    #[inline(never)]
+    fn passes_rare(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
+        self.all(|test| test.holds(subject, now) == Ok(true))
     }
 
     fn new(rules: &ValueRules, skip_zero: bool) -> Self {

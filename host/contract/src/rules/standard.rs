@@ -11,7 +11,7 @@ use super::formats::Format;
 use super::model::Rule;
 use super::pattern;
 use super::show;
-use super::test::{Bound, BytesTest, MaskTest, Now, Range, Test, TextTest};
+use super::test::{Bound, BytesTest, Listed, MaskTest, Now, Range, Test, TextTest};
 use crate::schema::EnumTable;
 
 /// One rule message and where it stands.
@@ -191,8 +191,8 @@ impl Source<'_> {
         if let Some(listed) = texts(value) {
             let shown = show::list(listed.iter());
             return Ok(match name {
-                "in" => one(format!("must be in list {shown}"), TextTest::In(listed)),
-                "not_in" => one(format!("must not be in list {shown}"), TextTest::NotIn(listed)),
+                "in" => one(format!("must be in list {shown}"), TextTest::In(Listed::new(&listed))),
+                "not_in" => one(format!("must not be in list {shown}"), TextTest::NotIn(Listed::new(&listed))),
                 _ => None,
             });
         }

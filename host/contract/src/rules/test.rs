@@ -26,7 +26,7 @@ pub(crate) enum Subject<'a> {
 
 impl<'a> Subject<'a> {
     /// Nothing for what is no single value.
-    #[inline]
+    #[inline(always)]
     pub fn of(value: Value<'a>) -> Option<Self> {
         Some(match value {
             Value::Bool(value) => Self::Bool(value),
@@ -45,7 +45,7 @@ impl<'a> Subject<'a> {
     }
 
     /// Whether this is the type's zero. Minus zero is not: Protobuf sends it.
-    #[inline]
+    #[inline(always)]
     pub fn is_zero(self) -> bool {
         match self {
             Self::Bool(value) => !value,
@@ -130,10 +130,42 @@ pub(crate) enum TextTest {
     Suffix(Box<str>),
     Contains(Box<str>),
     NotContains(Box<str>),
-    In(Box<[String]>),
-    NotIn(Box<[String]>),
+    In(Listed),
+    NotIn(Listed),
     Format(Format),
     NotEmpty,
+}
+
+/// The texts of a list, sorted. Codes of a few letters, the usual case, are compared as numbers.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    short: Box<[u64]>,
+    long: Box<[String]>,
+}
+
+impl Listed {
+    pub fn new(texts: &[String]) -> Self {
+        let mut short: Vec<u64> = texts.iter().filter_map(|text| packed(text)).collect();
+        let mut long: Vec<String> = texts.iter().filter(|text| packed(text).is_none()).cloned().collect();
+        short.sort_unstable();
+        long.sort_unstable();
+        Self { short: short.into(), long: long.into() }
+    }
+
+    #[inline]
+    fn contains(&self, text: &str) -> bool {
+        match packed(text) {
+            Some(packed) => self.short.binary_search(&packed).is_ok(),
+            None => self.long.binary_search_by(|one| one.as_str().cmp(text)).is_ok(),
+        }
+    }
+}
+
+/// A text of at most seven bytes with its length before it, which tells "a" from "a\0".
+#[inline]
+fn packed(text: &str) -> Option<u64> {
+    let length = u8::try_from(text.len()).ok().filter(|length| *length < 8)?;
+    Some(text.bytes().fold(u64::from(length), |packed, byte| packed << 8 | u64::from(byte)))
 }
 
 #[derive(Debug)]
@@ -208,14 +240,12 @@ impl<T: PartialOrd> Range<T> {
 
 impl Test {
     /// Whether the value passes. `now` is in nanoseconds since the epoch.
-    #[inline]
     pub fn holds(&self, subject: Subject<'_>, now: Option<i128>) -> Result<bool, Unknown> {
         Ok(match (self, subject) {
-            (Self::Text(test), Subject::Text(text)) => test.holds(text),
-            (Self::Int(bound), Subject::Int(value)) => bound.holds(&value),
-            (Self::Uint(bound), Subject::Uint(value)) => bound.holds(&value),
-            (Self::Double(bound), Subject::Double(value)) => bound.holds(&value),
-            (Self::Finite, Subject::Double(value)) => value.is_finite(),
+            (_, Subject::Text(text)) => self.holds_of_text(text),
+            (_, Subject::Int(value)) => self.holds_of_int(value),
+            (_, Subject::Uint(value)) => self.holds_of_uint(value),
+            (_, Subject::Double(value)) => self.holds_of_double(value),
             (Self::Bool(wanted), Subject::Bool(value)) => value == *wanted,
             (Self::Time(bound), Subject::Time(value)) => bound.holds(&value),
             (Self::Now(relation), Subject::Time(value)) => {
@@ -227,12 +257,37 @@ impl Test {
                 }
             }
             (Self::Bytes(test), Subject::Bytes(bytes)) => test.holds(bytes)?,
-            (Self::Defined(table), Subject::Int(number)) => {
-                i32::try_from(number).is_ok_and(|number| table.contains(number))
-            }
             // Compiling has matched every rule with its field's type.
             _ => true,
         })
+    }
+
+    #[inline]
+    pub fn holds_of_text(&self, text: &str) -> bool {
+        if let Self::Text(test) = self { test.holds(text) } else { true }
+    }
+
+    #[inline]
+    pub fn holds_of_int(&self, value: i64) -> bool {
+        match self {
+            Self::Int(bound) => bound.holds(&value),
+            Self::Defined(table) => i32::try_from(value).is_ok_and(|number| table.contains(number)),
+            _ => true,
+        }
+    }
+
+    #[inline]
+    pub fn holds_of_uint(&self, value: u64) -> bool {
+        if let Self::Uint(bound) = self { bound.holds(&value) } else { true }
+    }
+
+    #[inline]
+    pub fn holds_of_double(&self, value: f64) -> bool {
+        match self {
+            Self::Double(bound) => bound.holds(&value),
+            Self::Finite => value.is_finite(),
+            _ => true,
+        }
     }
 
     pub fn needs_clock(&self) -> bool {
@@ -260,8 +315,8 @@ impl TextTest {
             Self::Suffix(suffix) => text.ends_with(&**suffix),
             Self::Contains(part) => text.contains(&**part),
             Self::NotContains(part) => !text.contains(&**part),
-            Self::In(listed) => listed.iter().any(|one| one == text),
-            Self::NotIn(listed) => !listed.iter().any(|one| one == text),
+            Self::In(listed) => listed.contains(text),
+            Self::NotIn(listed) => !listed.contains(text),
             // Empty text has a rule of its own beside each format that refuses it.
             Self::Format(format) => text.is_empty() || format.matches(text),
             Self::NotEmpty => !text.is_empty(),
@@ -302,5 +357,23 @@ impl MaskTest {
             Self::In(listed) => paths.iter().all(|path| covers(listed, path)),
             Self::NotIn(listed) => !paths.iter().any(|path| covers(listed, path)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Listed;
+
+    #[test]
+    fn a_list_holds_what_it_was_made_of_and_nothing_else() {
+        let texts = ["", "a", "a\0", "\0", "ab", "sevenby", "eight by", "a longer text", "ä"].map(str::to_owned);
+        let listed = Listed::new(&texts);
+        for text in &texts {
+            assert!(listed.contains(text), "{text:?}");
+        }
+        for text in ["\0a", "b", "a\0\0", "sevenbz", "eight bz", "a longer texts", "eight b", "\0\0", "ö"] {
+            assert!(!listed.contains(text), "{text:?}");
+        }
+        assert!(!Listed::new(&[]).contains(""));
     }
 }
