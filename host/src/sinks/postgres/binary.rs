@@ -46,11 +46,26 @@ pub fn timestamp_in(value: i64, per_second: i64, out: &mut Vec<u8>) -> Result<()
 
 /// Text, without the one character that PostgreSQL refuses.
 pub fn text(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    if value.as_bytes().contains(&0) {
+    if has_nul(value.as_bytes()) {
         return Err(Unfit::Nul);
     }
     out.extend_from_slice(value.as_bytes());
     Ok(())
+}
+
+/// Eight bytes at a time: the texts of columns are short, and a search made for long ones spends its time on setting out.
+fn has_nul(bytes: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let zero = |chunk: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*chunk);
+        word.wrapping_sub(ONES) & !word & (ONES << 7) != 0
+    };
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    match bytes.last_chunk::<8>() {
+        // The last eight stand for the rest.
+        Some(last) => chunks.iter().fold(zero(last), |found, chunk| found | zero(chunk)),
+        None => rest.contains(&0),
+    }
 }
 
 /// jsonb's binary form is a version byte and the text.
@@ -108,38 +123,69 @@ pub fn integer(value: i128, width: usize, out: &mut Vec<u8>) -> Result<(), Unfit
     Ok(())
 }
 
+/// Powers of ten up to the largest of 128 bits.
+const POWERS: [u128; 39] = {
+    let mut powers = [1; 39];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
+    }
+    powers
+};
+
 /// `numeric` from a whole number of units of 10^-scale.
 pub fn numeric(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
-    let negative = unscaled < 0;
-    let mut magnitude = unscaled.unsigned_abs();
-    // Base-10000 digits are aligned at the decimal point: fill the last one up.
-    let fill = (4 - u32::from(scale % 4)) % 4;
-    let fraction_digits = i32::from(scale.div_ceil(4));
-    magnitude *= 10u128.pow(fill);
-    let mut digits = [0i16; 12];
-    let mut count = 0;
-    while magnitude > 0 && count < digits.len() {
-        // The remainder is below 10000.
-        digits[count] = i16::try_from(magnitude % 10_000).unwrap_or_default();
-        magnitude /= 10_000;
-        count += 1;
-    }
+    let magnitude = unscaled.unsigned_abs();
+    // Base-10000 digits are aligned at the decimal point: the last one is filled up with zeros.
+    let mut digits = [0u16; 12];
+    let count = match u64::try_from(magnitude) {
+        // Division of 128 bits costs ten times as much, and few amounts need it.
+        Ok(small) => base_10000(small, scale, &mut digits),
+        Err(_) => base_10000(magnitude, scale, &mut digits),
+    };
     let skip = digits[..count].iter().take_while(|digit| **digit == 0).count();
     let stored = &digits[skip..count];
-    let weight = i32::try_from(count).unwrap_or_default() - 1 - fraction_digits;
-    let narrow = |value: usize| i16::try_from(value).unwrap_or_default();
-    out.extend_from_slice(&narrow(stored.len()).to_be_bytes());
-    out.extend_from_slice(&i16::try_from(if stored.is_empty() { 0 } else { weight }).unwrap_or_default().to_be_bytes());
-    out.extend_from_slice(&(if negative { 0x4000u16 } else { 0 }).to_be_bytes());
-    out.extend_from_slice(&scale.to_be_bytes());
+    let narrow = |value: usize| u16::try_from(value).unwrap_or_default();
+    // A weight below zero is its two's complement; zero has none.
+    let weight = narrow(count).wrapping_sub(1).wrapping_sub(scale.div_ceil(4));
+    let sign = if unscaled < 0 { 0x4000 } else { 0 };
+    let weight = if stored.is_empty() { 0 } else { weight };
+    let wide = |half: u16, place: u32| u64::from(half) << (16 * place);
+    let head = wide(narrow(stored.len()), 3) | wide(weight, 2) | wide(sign, 1) | wide(scale, 0);
+    out.extend_from_slice(&head.to_be_bytes());
     stored.iter().rev().for_each(|digit| out.extend_from_slice(&digit.to_be_bytes()));
+}
+
+/// The digits, lowest first, and how many there are up to the highest that is not zero.
+fn base_10000<N>(magnitude: N, scale: u16, digits: &mut [u16; 12]) -> usize
+where
+    N: Copy + PartialEq + From<u16> + std::ops::Rem<Output = N> + std::ops::Div<Output = N> + TryInto<u16>,
+{
+    // Each is below 10000.
+    let narrow = |digit: N| digit.try_into().unwrap_or_default();
+    let fraction = 10u16.pow(u32::from(scale % 4));
+    let mut rest = magnitude;
+    let mut count = 0;
+    if fraction > 1 {
+        digits[0] = narrow(rest % fraction.into()) * (10_000 / fraction);
+        rest = rest / fraction.into();
+        count = 1;
+    }
+    while rest != 0.into() && count < digits.len() {
+        digits[count] = narrow(rest % 10_000.into());
+        rest = rest / 10_000.into();
+        count += 1;
+    }
+    // A number below one unit of the first digit: that digit alone decides.
+    if count == 1 && digits[0] == 0 { 0 } else { count }
 }
 
 /// `double → numeric(precision, scale)`, rounded half to even on the decimal number that the double stands for
 /// (the shortest that reads back as the same double: what the producer wrote).
 pub fn numeric_from_f64(value: f64, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unscaled = match scaled_exactly(value, scale) {
-        Some(unscaled) => unscaled,
+        Some(unscaled) => i128::from(unscaled),
         None => scaled_by_digits(value, scale).ok_or_else(|| out_of_range(&value, precision, scale))?,
     };
     numeric_within(unscaled, precision, scale, &value, out)
@@ -147,8 +193,9 @@ pub fn numeric_from_f64(value: f64, precision: u16, scale: u16, out: &mut Vec<u8
 
 /// An integer into `numeric(precision, scale)`.
 pub fn numeric_from_int(value: i128, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    let unscaled =
-        value.checked_mul(10i128.pow(u32::from(scale))).ok_or_else(|| out_of_range(&value, precision, scale))?;
+    let unit = POWERS.get(usize::from(scale)).and_then(|unit| i128::try_from(*unit).ok());
+    let unscaled = unit.and_then(|unit| value.checked_mul(unit)).or((value == 0).then_some(0));
+    let unscaled = unscaled.ok_or_else(|| out_of_range(&value, precision, scale))?;
     numeric_within(unscaled, precision, scale, &value, out)
 }
 
@@ -184,7 +231,8 @@ fn numeric_within(
     value: &dyn std::fmt::Display,
     out: &mut Vec<u8>,
 ) -> Result<(), Unfit> {
-    if unscaled.unsigned_abs() >= 10u128.pow(u32::from(precision)) {
+    // Beyond the table lies what 128 bits cannot hold anyway.
+    if POWERS.get(usize::from(precision)).is_some_and(|bound| unscaled.unsigned_abs() >= *bound) {
         return Err(out_of_range(value, precision, scale));
     }
     numeric(unscaled, scale, out);
@@ -195,11 +243,11 @@ fn numeric_within(
 /// r / 10^scale rounds correctly, so if it gives the double back, r is what the producer wrote.
 #[allow(clippy::cast_possible_truncation, reason = "the bound below keeps the value within 2^53, where it is exact")]
 #[allow(clippy::float_cmp, reason = "the comparison is the proof that nothing was lost")]
-fn scaled_exactly(value: f64, scale: u16) -> Option<i128> {
+fn scaled_exactly(value: f64, scale: u16) -> Option<i64> {
     const EXACT: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
     let unit = *EXACT.get(usize::from(scale))?;
     let rounded = (value * unit).round();
-    (rounded.abs() < 9.0e15 && rounded / unit == value).then_some(rounded as i128)
+    (rounded.abs() < 9.0e15 && rounded / unit == value).then_some(rounded as i64)
 }
 
 fn scaled_by_digits(value: f64, scale: u16) -> Option<i128> {
@@ -328,6 +376,41 @@ mod tests {
         assert!(matches!(numeric_from_text("12,5", 10, 2, &mut out), Err(Unfit::Format { .. })));
         for bad in ["", "123", "6f9619ff-8b86-d011-b42d-00c04fc964fg", "6f9619ff8b86d011b42d00c04fc964ff0"] {
             assert!(matches!(uuid(bad, &mut out), Err(Unfit::Format { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_longest_numbers_keep_every_digit() {
+        let text = |value: &str, precision, scale| {
+            let mut out = Vec::new();
+            numeric_from_text(value, precision, scale, &mut out).map(|()| printed(&out))
+        };
+        for (value, scale) in [
+            ("1234567890123456789012345678901234567", 0),
+            ("123456789012345678901234567890123456.7", 1),
+            ("-12345678901234567890123456789012345.67", 2),
+            ("18446744073709551615", 0),
+            ("1844674407370955161.6", 1),
+            ("0.00001", 5),
+        ] {
+            assert_eq!(text(value, 38, scale).as_deref(), Ok(value));
+        }
+        assert_eq!(text("7", 1_000, 0).as_deref(), Ok("7"), "a bound beyond 128 bits bounds nothing");
+        assert!(text("1234", 3, 0).is_err());
+        let mut out = Vec::new();
+        assert!(numeric_from_int(1, 1_000, 60, &mut out).is_err() && numeric_from_int(0, 1_000, 60, &mut out).is_ok());
+    }
+
+    #[test]
+    fn a_nul_is_found_wherever_it_stands() {
+        for length in 0..40 {
+            let mut bytes = vec![0x80; length];
+            assert!(!has_nul(&bytes));
+            for at in 0..length {
+                bytes[at] = 0;
+                assert!(has_nul(&bytes), "{at} of {length}");
+                bytes[at] = 1;
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use crate::config::As;
 use crate::limits;
 
 /// What a column brings, before it is encoded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Input<'a> {
     Null,
     Bool(bool),
@@ -16,7 +16,7 @@ pub enum Input<'a> {
     Enum(i32),
     /// Microseconds since 1970.
     Micros(i64),
-    Json(String),
+    Json(&'a str),
 }
 
 /// The kinds of input, known when the pipeline starts.
@@ -237,19 +237,20 @@ fn numeric_modifier(typmod: i32) -> Option<(u16, i16)> {
 
 impl Encoder {
     /// Writes the value. `enum_name` looks a number up in the contract.
-    pub fn encode(
+    #[inline(always)]
+    pub fn encode<'n>(
         &self,
-        input: &Input<'_>,
-        enum_name: impl Fn(i32) -> Option<String>,
+        input: Input<'_>,
+        enum_name: impl Fn(i32) -> Option<&'n str>,
         out: &mut Vec<u8>,
     ) -> Result<(), Unfit> {
         let format = |expected| Unfit::Format { value: shown(input), expected };
         match (self, input) {
-            (Encoder::Bool, Input::Bool(value)) => out.push(u8::from(*value)),
-            (Encoder::Int { width }, Input::Int(value)) => binary::integer(*value, *width, out)?,
-            (Encoder::Int { width }, Input::Enum(value)) => binary::integer(i128::from(*value), *width, out)?,
+            (Encoder::Bool, Input::Bool(value)) => out.push(u8::from(value)),
+            (Encoder::Int { width }, Input::Int(value)) => binary::integer(value, *width, out)?,
+            (Encoder::Int { width }, Input::Enum(value)) => binary::integer(i128::from(value), *width, out)?,
             (Encoder::Float8, Input::Float(value)) => out.extend_from_slice(&value.to_be_bytes()),
-            (Encoder::Float4, Input::Float(value)) => out.extend_from_slice(&float4(*value)?.to_be_bytes()),
+            (Encoder::Float4, Input::Float(value)) => out.extend_from_slice(&float4(value)?.to_be_bytes()),
             (Encoder::Text { most, blank }, input) => {
                 let start = out.len();
                 text(input, *most, out)?;
@@ -259,14 +260,14 @@ impl Encoder {
             }
             (Encoder::Bytea, Input::Bytes(value)) => out.extend_from_slice(value),
             (Encoder::Unix { per_second }, Input::Int(value)) => {
-                let whole = i64::try_from(*value)
+                let whole = i64::try_from(value)
                     .map_err(|_| Unfit::Range { value: value.to_string(), into: "timestamptz".into() })?;
                 binary::timestamp_in(whole, *per_second, out)?;
             }
-            (Encoder::Micros, Input::Micros(value)) => binary::timestamp(*value, out)?,
+            (Encoder::Micros, Input::Micros(value)) => binary::timestamp(value, out)?,
             (Encoder::Numeric { precision, scale }, input) => match input {
-                Input::Float(value) => binary::numeric_from_f64(*value, *precision, *scale, out)?,
-                Input::Int(value) => binary::numeric_from_int(*value, *precision, *scale, out)?,
+                Input::Float(value) => binary::numeric_from_f64(value, *precision, *scale, out)?,
+                Input::Int(value) => binary::numeric_from_int(value, *precision, *scale, out)?,
                 Input::Text(value) => binary::numeric_from_text(value, *precision, *scale, out)?,
                 Input::Bytes(value) => binary::numeric_from_text(utf8(value)?, *precision, *scale, out)?,
                 _ => return Err(format("a number")),
@@ -278,14 +279,15 @@ impl Encoder {
             (Encoder::ParsedInt { width }, Input::Text(value)) => parsed(value, *width, out)?,
             (Encoder::ParsedInt { width }, Input::Bytes(value)) => parsed(utf8(value)?, *width, out)?,
             (Encoder::EnumName { strip, labels, most }, Input::Enum(number)) => {
-                let name = enum_name(*number).ok_or(Unfit::NoName { number: *number })?;
-                let name = name.strip_prefix(strip.as_str()).unwrap_or(&name);
+                let name = enum_name(number).ok_or(Unfit::NoName { number })?;
+                // Comparing nothing costs more than all else here: an empty string's address is none that can be read.
+                let name = if strip.is_empty() { name } else { name.strip_prefix(strip.as_str()).unwrap_or(name) };
                 if let Some((into, labels)) = labels
                     && !labels.iter().any(|label| label == name)
                 {
                     return Err(Unfit::NoLabel { label: name.to_owned(), into: into.clone() });
                 }
-                text(&Input::Text(name), *most, out)?;
+                text(Input::Text(name), *most, out)?;
             }
             // The kinds were matched when the pipeline started.
             _ => return Err(format("a value of the column's type")),
@@ -302,7 +304,8 @@ fn parsed(value: &str, width: usize, out: &mut Vec<u8>) -> Result<(), Unfit> {
     binary::integer(i128::from(number), width, out)
 }
 
-fn text(input: &Input<'_>, most: Option<usize>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+#[inline(always)]
+fn text(input: Input<'_>, most: Option<usize>, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let owned;
     let value = match input {
         Input::Text(value) => value,
@@ -339,7 +342,7 @@ fn float4(value: f64) -> Result<f32, Unfit> {
     Ok(narrow)
 }
 
-fn shown(input: &Input<'_>) -> String {
+fn shown(input: Input<'_>) -> String {
     match input {
         Input::Null => "null".into(),
         Input::Bool(value) => value.to_string(),

@@ -360,7 +360,8 @@ impl RowWriter<'_> {
         self.rows.cells.push(Cell { start: 0, length: NULL });
     }
 
-    /// A cell written by `write` in PostgreSQL's binary form.
+    /// A cell written by `write` in PostgreSQL's binary form. Inlined, so that the value need not go through memory to `write`.
+    #[inline(always)]
     pub fn value<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
         let start = self.rows.arena.len();
         write(&mut self.rows.arena)?;

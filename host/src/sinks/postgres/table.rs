@@ -2,10 +2,12 @@
 
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
-use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, timestamp_micros};
+use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot};
 
 use super::binary::Unfit;
 use super::cell::{Encoder, Input, InputKind, PgColumn, encoder};
+use super::row::{Cell, Source};
+pub use super::row::{Misfit, RecordView};
 use super::rows::{RowWriter, Shape, ShapeColumn};
 use super::stage::Stage;
 use crate::config::{As, Column, From, Mapping, Mode, RecordPart, TableName};
@@ -27,43 +29,6 @@ pub struct Table {
     pub arrays: Vec<u32>,
     cells: Vec<Cell>,
     delete_key: Option<Encoder>,
-}
-
-#[derive(Debug)]
-struct Cell {
-    name: String,
-    source: Source,
-    encoder: Encoder,
-    not_null: bool,
-    add: bool,
-}
-
-#[derive(Debug)]
-enum Source {
-    Slot(Slot),
-    Header(String),
-    Record(RecordPart),
-    Constant(i64),
-}
-
-/// What a row is made of beside the message: its source record.
-pub struct RecordView<'a> {
-    pub topic: &'a str,
-    pub partition: i32,
-    pub offset: i64,
-    pub timestamp: i64,
-    pub key: Option<&'a [u8]>,
-    pub digest: &'a str,
-    /// The last header of a name.
-    pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
-}
-
-/// A value that does not fit its column.
-#[derive(Debug, thiserror::Error)]
-#[error("column {column}: {unfit}")]
-pub struct Misfit {
-    pub column: String,
-    pub unfit: Unfit,
 }
 
 /// The field paths that a mapping reads, for [`Contract::compile`]: slot i is the i-th.
@@ -158,6 +123,11 @@ impl Table {
         Ok(table)
     }
 
+    /// The mapping on columns that are known already: no server is asked, so no index is looked for.
+    pub fn of(mapping: &Mapping, columns: &[PgColumn], contract: &Contract) -> Result<Table, Error> {
+        Table::plan(mapping, columns, contract, Vec::new()).map_err(Error::Unfit)
+    }
+
     fn plan(
         mapping: &Mapping,
         columns: &[PgColumn],
@@ -194,21 +164,6 @@ impl Table {
         Ok(builder.finish(mapping))
     }
 
-    /// Whether a key alone can delete a row.
-    pub fn deletes(&self) -> bool {
-        self.delete_key.is_some()
-    }
-
-    /// The key column's binary form of a record key.
-    pub fn key_of(&self, record_key: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
-        let misfit = |unfit| Misfit { column: self.cells[self.shape.key[0]].name.clone(), unfit };
-        let text = std::str::from_utf8(record_key).map_err(|_| {
-            misfit(Unfit::Format { value: String::from_utf8_lossy(record_key).into_owned(), expected: "UTF-8 text" })
-        })?;
-        let Some(encoder) = &self.delete_key else { return Err(misfit(Unfit::Null)) };
-        encoder.encode(&Input::Text(text), |_| None, out).map_err(misfit)
-    }
-
     /// Writes the row of one output. The caller keeps it with [`RowWriter::finish`] or drops it.
     pub fn write(
         &self,
@@ -217,36 +172,22 @@ impl Table {
         record: &RecordView<'_>,
         row: &mut RowWriter<'_>,
     ) -> Result<(), Misfit> {
-        for cell in &self.cells {
-            let misfit = |unfit| Misfit { column: cell.name.clone(), unfit };
-            let input = match &cell.source {
-                Source::Slot(slot) => {
-                    from_field(contract, fields, *slot, matches!(cell.encoder, Encoder::Json { .. })).map_err(misfit)?
-                }
-                Source::Header(name) => (record.header)(name).map_or(Input::Null, Input::Bytes),
-                Source::Record(part) => from_record(*part, record),
-                Source::Constant(value) => Input::Int(i128::from(*value)),
-            };
-            if cell.add {
-                let Input::Int(value) = input else { return Err(misfit(Unfit::Null)) };
-                row.add(
-                    i64::try_from(value)
-                        .map_err(|_| misfit(Unfit::Range { value: value.to_string(), into: "bigint".into() }))?,
-                );
-            } else if input == Input::Null {
-                if cell.not_null {
-                    return Err(misfit(Unfit::Null));
-                }
-                row.null();
-            } else {
-                let name = |number| match &cell.source {
-                    Source::Slot(slot) => contract.enum_name(*slot, number).map(str::to_owned),
-                    _ => None,
-                };
-                row.value(|out| cell.encoder.encode(&input, name, out)).map_err(misfit)?;
-            }
-        }
-        Ok(())
+        self.cells.iter().try_for_each(|cell| cell.write(contract, fields, record, row))
+    }
+
+    /// Whether a key alone can delete a row.
+    pub fn deletes(&self) -> bool {
+        self.delete_key.is_some()
+    }
+
+    /// The key column's binary form of a record key.
+    pub fn key_of(&self, record_key: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+        let misfit = |unfit| self.cells[self.shape.key[0]].misfit(unfit);
+        let text = std::str::from_utf8(record_key).map_err(|_| {
+            misfit(Unfit::Format { value: String::from_utf8_lossy(record_key).into_owned(), expected: "UTF-8 text" })
+        })?;
+        let Some(encoder) = &self.delete_key else { return Err(misfit(Unfit::Null)) };
+        encoder.encode(Input::Text(text), |_| None, out).map_err(misfit)
     }
 }
 
@@ -427,50 +368,6 @@ pub fn kind_of(kind: &Kind) -> InputKind {
         Kind::Enum(_) => InputKind::Enum,
         Kind::Timestamp => InputKind::Micros,
         _ => InputKind::Json,
-    }
-}
-
-fn from_field<'a>(contract: &'a Contract, fields: &Fields<'a>, slot: Slot, as_json: bool) -> Result<Input<'a>, Unfit> {
-    if as_json {
-        let text = contract.field_json(slot, fields).map_err(|rejection| Unfit::NoJson(rejection.message))?;
-        return Ok(text.map_or(Input::Null, Input::Json));
-    }
-    let value = match fields.get(slot) {
-        Value::Default => contract.field(slot).default_value(),
-        value => value,
-    };
-    Ok(match value {
-        Value::Absent | Value::Default => Input::Null,
-        Value::Bool(value) => Input::Bool(value),
-        Value::I32(value) => Input::Int(i128::from(value)),
-        Value::I64(value) => Input::Int(i128::from(value)),
-        Value::U32(value) => Input::Int(i128::from(value)),
-        Value::U64(value) => Input::Int(i128::from(value)),
-        Value::F32(value) => Input::Float(f64::from(value)),
-        Value::F64(value) => Input::Float(value),
-        Value::Str(value) => Input::Text(value),
-        Value::Bytes(value) => Input::Bytes(value),
-        Value::Enum(value) => Input::Enum(value),
-        Value::Message(_) | Value::Split(_) if contract.field(slot).kind == Kind::Timestamp => {
-            let bytes = fields.message(slot).unwrap_or_default();
-            timestamp_micros(&bytes)
-                .map(Input::Micros)
-                .ok_or_else(|| Unfit::Range { value: "the timestamp".into(), into: "timestamptz".into() })?
-        }
-        // Planned as JSON, which is read before this match.
-        Value::Message(_) | Value::Split(_) | Value::List(_) | Value::Map(_) => Input::Null,
-    })
-}
-
-fn from_record<'a>(part: RecordPart, record: &RecordView<'a>) -> Input<'a> {
-    match part {
-        RecordPart::Topic => Input::Text(record.topic),
-        RecordPart::Partition => Input::Int(i128::from(record.partition)),
-        RecordPart::Offset => Input::Int(i128::from(record.offset)),
-        RecordPart::Timestamp if record.timestamp < 0 => Input::Null,
-        RecordPart::Timestamp => Input::Micros(record.timestamp.saturating_mul(1_000)),
-        RecordPart::Key => record.key.map_or(Input::Null, Input::Bytes),
-        RecordPart::Digest => Input::Text(record.digest),
     }
 }
 

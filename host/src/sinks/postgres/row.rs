@@ -1,0 +1,149 @@
+//! One cell of a row: where its value comes from, and how it gets into the batch.
+
+use tollgate_contract::{Contract, Fields, Kind, Slot, Value, timestamp_micros};
+
+use super::binary::Unfit;
+use super::cell::{Encoder, Input};
+use super::rows::RowWriter;
+use crate::config::RecordPart;
+
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub name: String,
+    pub source: Source,
+    pub encoder: Encoder,
+    pub not_null: bool,
+    /// Its value is an addend.
+    pub add: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Slot(Slot),
+    Header(String),
+    Record(RecordPart),
+    Constant(i64),
+}
+
+/// What a row is made of beside the message: its source record.
+pub struct RecordView<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<&'a [u8]>,
+    pub digest: &'a str,
+    /// The last header of a name.
+    pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+}
+
+/// A value that does not fit its column.
+#[derive(Debug, thiserror::Error)]
+#[error("column {column}: {unfit}")]
+pub struct Misfit {
+    pub column: String,
+    pub unfit: Unfit,
+}
+
+impl Cell {
+    #[cold]
+    pub fn misfit(&self, unfit: Unfit) -> Misfit {
+        Misfit { column: self.name.clone(), unfit }
+    }
+
+    /// Adds the cell to a row.
+    #[inline]
+    pub fn write(
+        &self,
+        contract: &Contract,
+        fields: &Fields<'_>,
+        record: &RecordView<'_>,
+        row: &mut RowWriter<'_>,
+    ) -> Result<(), Misfit> {
+        match &self.source {
+            Source::Slot(slot) if matches!(self.encoder, Encoder::Json { .. }) => {
+                let json = contract.field_json(*slot, fields);
+                let json = json.map_err(|rejection| self.misfit(Unfit::NoJson(rejection.message)))?;
+                self.put(contract, json.as_deref().map_or(Input::Null, Input::Json), row)
+            }
+            Source::Slot(slot) => self.field(contract, fields, *slot, row),
+            Source::Header(name) => self.put(contract, (record.header)(name).map_or(Input::Null, Input::Bytes), row),
+            Source::Record(part) => self.put(contract, from_record(*part, record), row),
+            Source::Constant(value) => self.put(contract, Input::Int(i128::from(*value)), row),
+        }
+    }
+
+    /// Each kind of value has its own call of `put`, inlined: of its conversions only those for that kind are left, and
+    /// the value goes from its slot into the batch without a stop in memory.
+    fn field(
+        &self,
+        contract: &Contract,
+        fields: &Fields<'_>,
+        slot: Slot,
+        row: &mut RowWriter<'_>,
+    ) -> Result<(), Misfit> {
+        let default;
+        let value = match fields.get_ref(slot) {
+            Value::Default => {
+                default = contract.field(slot).default_value();
+                &default
+            }
+            value => value,
+        };
+        match *value {
+            Value::Bool(value) => self.put(contract, Input::Bool(value), row),
+            Value::I32(value) => self.put(contract, Input::Int(i128::from(value)), row),
+            Value::I64(value) => self.put(contract, Input::Int(i128::from(value)), row),
+            Value::U32(value) => self.put(contract, Input::Int(i128::from(value)), row),
+            Value::U64(value) => self.put(contract, Input::Int(i128::from(value)), row),
+            Value::F32(value) => self.put(contract, Input::Float(f64::from(value)), row),
+            Value::F64(value) => self.put(contract, Input::Float(value), row),
+            Value::Str(value) => self.put(contract, Input::Text(value), row),
+            Value::Bytes(value) => self.put(contract, Input::Bytes(value), row),
+            Value::Enum(value) => self.put(contract, Input::Enum(value), row),
+            Value::Message(_) | Value::Split(_) if contract.field(slot).kind == Kind::Timestamp => {
+                let bytes = fields.message(slot).unwrap_or_default();
+                let range = || Unfit::Range { value: "the timestamp".into(), into: "timestamptz".into() };
+                let micros = timestamp_micros(&bytes).ok_or_else(|| self.misfit(range()))?;
+                self.put(contract, Input::Micros(micros), row)
+            }
+            // Messages, lists and maps are planned as JSON, which is read before.
+            Value::Absent | Value::Default | Value::Message(_) | Value::Split(_) | Value::List(_) | Value::Map(_) => {
+                self.put(contract, Input::Null, row)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn put(&self, contract: &Contract, input: Input<'_>, row: &mut RowWriter<'_>) -> Result<(), Misfit> {
+        if self.add {
+            let Input::Int(value) = input else { return Err(self.misfit(Unfit::Null)) };
+            let range = |_| self.misfit(Unfit::Range { value: value.to_string(), into: "bigint".into() });
+            row.add(i64::try_from(value).map_err(range)?);
+        } else if matches!(input, Input::Null) {
+            if self.not_null {
+                return Err(self.misfit(Unfit::Null));
+            }
+            row.null();
+        } else {
+            let name = |number| match &self.source {
+                Source::Slot(slot) => contract.enum_name(*slot, number),
+                Source::Header(_) | Source::Record(_) | Source::Constant(_) => None,
+            };
+            row.value(|out| self.encoder.encode(input, name, out)).map_err(|unfit| self.misfit(unfit))?;
+        }
+        Ok(())
+    }
+}
+
+fn from_record<'a>(part: RecordPart, record: &RecordView<'a>) -> Input<'a> {
+    match part {
+        RecordPart::Topic => Input::Text(record.topic),
+        RecordPart::Partition => Input::Int(i128::from(record.partition)),
+        RecordPart::Offset => Input::Int(i128::from(record.offset)),
+        RecordPart::Timestamp if record.timestamp < 0 => Input::Null,
+        RecordPart::Timestamp => Input::Micros(record.timestamp.saturating_mul(1_000)),
+        RecordPart::Key => record.key.map_or(Input::Null, Input::Bytes),
+        RecordPart::Digest => Input::Text(record.digest),
+    }
+}
