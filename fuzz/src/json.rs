@@ -4,18 +4,26 @@
 //! * Unknown keys are allowed or refused by policy, unknown enum names never are; prost-reflect ignores both or neither.
 //! * A Timestamp whose nanoseconds are below zero or a second and more is shown as the time that it means, and comes back in
 //!   its normal form. (A Duration of two signs has no JSON form: prost would show it with the wrong sign.)
+//! * Of equal keys the last one counts. Where there are unknown keys too, an earlier one may even be wrong: they are taken out
+//!   of a tree, which has each key once.
+//! * What stands below an unknown key must be JSON that can be read: UTF-8, numbers that a double can hold.
+//! * A repeated message is two levels of JSON and one of Protobuf: what is shown may be too deep to be read (127 levels).
 //! * Bytes may fail the contract for what JSON cannot say better: a missing required field, an unknown enum number, a group,
 //!   nesting beyond 100 levels (JSON may have 127).
 
 use std::sync::LazyLock;
 
 use prost_reflect::{DeserializeOptions, DynamicMessage, ReflectMessage as _, Value};
-use tollgate_contract::{Contract, Fields, ReasonCode, UnknownFields};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use tollgate_contract::{Contract, Fields, ReasonCode, UnknownFields, find_member};
 
 use crate::choices::Choices;
 use crate::grow;
 use crate::reference::canonical;
 use crate::schemas::{self, Schema};
+
+/// How deep serde_json reads.
+const JSON_NESTING: usize = 127;
 
 static SCHEMAS: LazyLock<Vec<Schema>> = LazyLock::new(schemas::plain);
 
@@ -31,7 +39,9 @@ pub fn run(input: &[u8]) {
     // The usual policies, and the flipped ones: unknown fields refused, unknown enum numbers kept.
     let [usual, flipped, ..] = &*schema.contracts else { panic!("two policies at least") };
     if choices.byte() & 1 == 0 {
-        text(usual, flipped, choices.rest());
+        let json = choices.rest();
+        member(json);
+        text(usual, flipped, json);
     } else {
         let payload = grow::payload(&schema.message, &mut choices);
         shown(flipped, &payload);
@@ -65,10 +75,68 @@ fn text(usual: &Contract, flipped: &Contract, json: &[u8]) {
             assert_eq!(code, Some(ReasonCode::UnknownField), "{told}");
             same(usual, &again, message, &told);
         }
-        // prost-reflect ignores unknown enum names together with unknown keys.
-        (Err(rejection), None, Some(_)) => assert_eq!(rejection.code, ReasonCode::UnknownEnum, "{told}"),
+        // prost-reflect ignores unknown enum names together with unknown keys, and does not look at what they hold.
+        (Err(rejection), None, Some(_)) => {
+            let unreadable = serde_json::from_slice::<serde_json::Value>(json).is_err();
+            assert!(rejection.code == ReasonCode::UnknownEnum || unreadable, "{rejection}: {told}");
+        }
+        // Taking unknown keys out leaves of equal keys the last one, and what was wrong with the others is gone.
+        (Ok(()), None, None) => {
+            let told_once = serde_json::from_slice::<serde_json::Value>(json).map(|value| value.to_string());
+            let message = told_once.ok().and_then(|json| reference(usual, json.as_bytes(), false));
+            let message = message.unwrap_or_else(|| panic!("only allowing unknown keys accepts this: {told}"));
+            same(usual, &again, &message, &told);
+        }
         (Err(_), None, None) => {}
         _ => panic!("allowing unknown keys: {allowing:?}, the reference {strict:?} {lenient:?}: {told}"),
+    }
+}
+
+/// The members of an object, as a parser reads them: also those that are there twice.
+struct Members(Vec<(String, serde_json::Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
+}
+
+/// The member that is found without reading the rest, against a parser that reads all. What it passes over may be no UTF-8,
+/// or a number beyond a double's: then only the parser refuses the text.
+fn member(json: &[u8]) {
+    const NAMES: &[&str] = &["text", "child", ""];
+    let told = String::from_utf8_lossy(json);
+    let found = find_member(json, NAMES);
+    if let Ok(Some(range)) = &found {
+        let value = json.get(range.clone()).unwrap_or_else(|| panic!("{range:?} is beyond {told}"));
+        let read = serde_json::from_slice::<IgnoredAny>(value);
+        assert!(read.is_ok(), "{read:?} at {range:?}: {told}");
+    }
+    let Ok(Members(members)) = serde_json::from_slice(json) else { return };
+    let mut named = members.into_iter().filter(|(name, _)| NAMES.contains(&name.as_str())).map(|(_, value)| value);
+    match (found, named.next(), named.next()) {
+        (Err(rejection), Some(_), Some(_)) => assert_eq!(rejection.code, ReasonCode::JsonInvalid, "{told}"),
+        (Ok(Some(range)), Some(value), None) => {
+            assert_eq!(serde_json::from_slice::<serde_json::Value>(&json[range]).ok(), Some(value), "{told}");
+        }
+        (Ok(None), None, None) => {}
+        (found, first, second) => panic!("{found:?}, a parser reads {first:?} {second:?}: {told}"),
     }
 }
 
@@ -109,7 +177,9 @@ fn shown(contract: &Contract, payload: &[u8]) {
     };
     let mut bytes = Vec::new();
     if let Err(rejection) = contract.transcode_json(json.as_bytes(), &mut bytes) {
-        panic!("{rejection}: {json}");
+        let too_deep = rejection.code == ReasonCode::RecursionLimit && nesting(&json) > JSON_NESTING;
+        assert!(too_deep, "{rejection}: {json}");
+        return;
     }
     let decode = |bytes: &[u8]| {
         DynamicMessage::decode(contract.message().clone(), bytes).map(|mut message| {
@@ -119,9 +189,28 @@ fn shown(contract: &Contract, payload: &[u8]) {
     };
     match (decode(payload), decode(&bytes)) {
         (Ok(before), Ok(after)) => assert_eq!(before, after, "{json}"),
+        // A map entry without its value is one level less than the same entry written out: at the limit that is one too many.
+        (Ok(_), Err(error)) if error.to_string().contains("recursion limit") => return,
         (before, after) => panic!("{before:?}, {after:?}: {json}"),
     }
     assert_eq!(contract.to_json(&bytes).as_ref(), Ok(&json));
+}
+
+/// How deep arrays and objects nest in JSON that is known to be JSON.
+fn nesting(json: &str) -> usize {
+    let (mut deepest, mut depth, mut in_text) = (0_usize, 0_usize, false);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_text = !in_text,
+            b'\\' => drop(bytes.next()),
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth -= 1,
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 /// Brings every Timestamp in a message to its normal form.

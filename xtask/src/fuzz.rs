@@ -142,7 +142,7 @@ fn build(project: &Project) -> Result<PathBuf> {
     let triple = version.lines().find_map(|line| line.strip_prefix("host: "));
     let triple = triple.ok_or_else(|| Failure::environment("rustc -vV names no host"))?;
     let mut cargo = project.cargo_in(&project.fuzz_workspace(), &target);
-    cargo.args(["build", "--release", "--locked", "--bins", "--target", triple]);
+    cargo.args(["build", "--release", "--bins", "--target", triple]);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"));
     succeed("the build of the fuzz targets", &mut cargo)?;
     Ok(target.join(triple).join("release"))

@@ -18,6 +18,7 @@ impl Contract {
     /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). The same JSON gives the same bytes.
     ///
     /// Unknown keys follow the policy for unknown fields; an unknown enum *name* is always refused, since it has no number to keep.
+    /// Of equal keys the last one counts.
     /// The bytes still have to pass [`Contract::check`], which holds them against the other policies.
     ///
     /// # Errors

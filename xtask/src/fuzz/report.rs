@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use xtask::{Failure, Result};
 
+/// Characters of a finding's message: payloads are long. The replay shows all of it.
+const SHOWN: usize = 400;
+
 /// One target's run.
 #[derive(Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -74,7 +77,11 @@ fn said(text: &str) -> String {
     let panicked = lines.by_ref().any(|line| line.contains("panicked at"));
     let message = if panicked { lines.next() } else { None };
     let error = || text.lines().find(|line| line.contains("ERROR: libFuzzer:"));
-    message.or_else(error).unwrap_or("no message").trim().to_owned()
+    let message = message.or_else(error).unwrap_or("no message").trim();
+    match message.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
 }
 
 pub fn print(outcomes: &[Outcome], json: bool) {
