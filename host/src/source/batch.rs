@@ -6,12 +6,17 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 use crate::position::{Offset, Partition};
 
+/// Header names that are looked for before a name is noted once more. Producers write few, and always the same.
+const NAMES: usize = 32;
+
 /// Records of one lane, in the order they were polled; those of one partition are in offset order.
 #[derive(Debug, Default)]
 pub struct RecordBatch {
     arena: Vec<u8>,
     pub records: Vec<Record>,
-    headers: Vec<HeaderRange>,
+    headers: Vec<Header>,
+    /// Every header's name, most of them once: lanes look headers up by name, and these few lines stay in their caches.
+    names: Vec<Box<str>>,
 }
 
 /// A record's coordinates, and where its bytes lie in the batch's arena.
@@ -23,15 +28,23 @@ pub struct Record {
     pub timestamp: i64,
     /// Which assignment of the partition this was fetched under; the lane ignores what an older one fetched.
     pub assignment: u64,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
-    headers: Range<usize>,
+    key: Option<Span>,
+    value: Option<Span>,
+    headers: Span,
+}
+
+/// Where something lies. 32 bits suffice: `limits` keeps a batch far below 4 GiB.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
 }
 
 #[derive(Debug, Clone)]
-struct HeaderRange {
-    name: Range<usize>,
-    value: Option<Range<usize>>,
+struct Header {
+    /// Index in the batch's names.
+    name: u32,
+    value: Option<Span>,
 }
 
 impl RecordBatch {
@@ -49,6 +62,7 @@ impl RecordBatch {
         self.arena.clear();
         self.records.clear();
         self.headers.clear();
+        self.names.clear();
     }
 
     /// Copies a message in. librdkafka's own buffer is freed at once, so that its queue bounds hold.
@@ -57,10 +71,10 @@ impl RecordBatch {
         let value = message.payload().map(|bytes| put(&mut self.arena, bytes));
         let first = self.headers.len();
         if let Some(headers) = message.headers() {
-            for header in headers.iter() {
-                let name = put(&mut self.arena, header.key.as_bytes());
+            for (position, header) in headers.iter().enumerate() {
+                let name = self.name(header.key, position);
                 let value = header.value.map(|bytes| put(&mut self.arena, bytes));
-                self.headers.push(HeaderRange { name, value });
+                self.headers.push(Header { name, value });
             }
         }
         self.records.push(Record {
@@ -70,39 +84,95 @@ impl RecordBatch {
             assignment,
             key,
             value,
-            headers: first..self.headers.len(),
+            headers: Span::of(first, self.headers.len()),
         });
     }
 
+    /// The number of a header's name. Most records have the same headers in the same order, so the name that came first at
+    /// this position is tried first.
+    fn name(&mut self, name: &str, position: usize) -> u32 {
+        let known = |index: &usize| self.names.get(*index).is_some_and(|known| **known == *name);
+        let index = Some(position).filter(known).or_else(|| (0..NAMES).find(known)).unwrap_or_else(|| {
+            self.names.push(name.into());
+            self.names.len() - 1
+        });
+        narrow(index)
+    }
+
     pub fn key(&self, record: &Record) -> Option<&[u8]> {
-        record.key.clone().map(|range| &self.arena[range])
+        record.key.map(|span| &self.arena[span.range()])
     }
 
     pub fn value(&self, record: &Record) -> Option<&[u8]> {
-        record.value.clone().map(|range| &self.arena[range])
+        record.value.map(|span| &self.arena[span.range()])
     }
 
     /// All headers of a record in their order, duplicates included.
     pub fn headers(&self, record: &Record) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        self.headers[record.headers.clone()].iter().map(|header| {
-            // librdkafka gave the name as a string; the bytes have not changed since.
-            let name = std::str::from_utf8(&self.arena[header.name.clone()]).unwrap_or_default();
-            (name, header.value.clone().map(|range| &self.arena[range]))
-        })
+        self.headers[record.headers.range()].iter().map(|header| (self.name_of(header), self.value_of(header)))
     }
 
     /// The last header of this name that has a value.
     pub fn header(&self, record: &Record, name: &str) -> Option<&[u8]> {
-        self.headers[record.headers.clone()]
-            .iter()
-            .rev()
-            .find(|header| &self.arena[header.name.clone()] == name.as_bytes())
-            .and_then(|header| header.value.clone().map(|range| &self.arena[range]))
+        let headers = &self.headers[record.headers.range()];
+        headers.iter().rev().find(|header| self.name_of(header) == name).and_then(|header| self.value_of(header))
+    }
+
+    fn name_of(&self, header: &Header) -> &str {
+        &self.names[wide(header.name)]
+    }
+
+    fn value_of(&self, header: &Header) -> Option<&[u8]> {
+        header.value.map(|span| &self.arena[span.range()])
     }
 }
 
-fn put(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
+impl Span {
+    fn of(start: usize, end: usize) -> Span {
+        Span { start: narrow(start), end: narrow(end) }
+    }
+
+    fn range(self) -> Range<usize> {
+        wide(self.start)..wide(self.end)
+    }
+}
+
+fn narrow(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+fn wide(position: u32) -> usize {
+    // A usize has at least 32 bits on every target that librdkafka runs on.
+    usize::try_from(position).unwrap_or(usize::MAX)
+}
+
+fn put(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
     let start = arena.len();
     arena.extend_from_slice(bytes);
-    start..arena.len()
+    Span::of(start, arena.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_noted_once_until_there_are_too_many() {
+        let mut batch = RecordBatch::default();
+        let names: Vec<String> = (0..2 * NAMES).map(|n| format!("header-{n}")).collect();
+        for _ in 0..3 {
+            for (position, name) in names.iter().enumerate() {
+                let number = batch.name(name, position);
+                assert_eq!(&*batch.names[wide(number)], name);
+            }
+        }
+        assert_eq!(batch.names.len(), names.len(), "the same headers in the same order");
+        for name in names.iter().rev() {
+            let number = batch.name(name, 0);
+            assert_eq!(&*batch.names[wide(number)], name);
+        }
+        assert_eq!(batch.names.len(), names.len() + NAMES, "what is not among the first is noted again");
+        batch.clear();
+        assert!(batch.names.is_empty());
+    }
 }
