@@ -130,7 +130,9 @@ impl Cell {
                 Source::Slot(slot) => contract.enum_name(*slot, number),
                 Source::Header(_) | Source::Record(_) | Source::Constant(_) => None,
             };
-            row.value(|out| self.encoder.encode(input, name, out)).map_err(|unfit| self.misfit(unfit))?;
+            let start = row.open();
+            self.encoder.encode(input, name, row.out()).map_err(|unfit| self.misfit(unfit))?;
+            row.close(start);
         }
         Ok(())
     }

@@ -360,14 +360,23 @@ impl RowWriter<'_> {
         self.rows.cells.push(Cell { start: 0, length: NULL });
     }
 
-    /// A cell written by `write` in PostgreSQL's binary form. Inlined, so that the value need not go through memory to `write`.
-    #[inline(always)]
-    pub fn value<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
-        let start = self.rows.arena.len();
-        write(&mut self.rows.arena)?;
+    /// Where a cell begins that the caller writes to [`RowWriter::out`], in PostgreSQL's binary form; [`RowWriter::close`] ends it.
+    /// Not one call with a closure: the value would then go through memory to it, which costs more than the writing.
+    #[inline]
+    pub fn open(&self) -> usize {
+        self.rows.arena.len()
+    }
+
+    #[inline]
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.rows.arena
+    }
+
+    /// Ends the cell that began at `start`.
+    #[inline]
+    pub fn close(&mut self, start: usize) {
         let end = self.rows.arena.len();
         self.rows.cells.push(cell(start, end));
-        Ok(())
     }
 
     /// An addend; takes its column's place among the cells too.

@@ -79,12 +79,11 @@ fn collect(events: &[Event], guarded: bool) -> Rows {
                 for value in [Some(i64::from(*key)), *set, Some(*once), *newer] {
                     match value {
                         None => row.null(),
-                        Some(value) => row
-                            .value(|out| {
-                                out.extend_from_slice(&value.to_be_bytes());
-                                Ok::<(), ()>(())
-                            })
-                            .unwrap(),
+                        Some(value) => {
+                            let start = row.open();
+                            row.out().extend_from_slice(&value.to_be_bytes());
+                            row.close(start);
+                        }
                     }
                 }
                 if !guarded {
