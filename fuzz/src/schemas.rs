@@ -46,7 +46,7 @@ impl Schema {
         let kept = paths.len().div_ceil(WANTED);
         let paths: Vec<FieldPath> = paths.into_iter().step_by(kept).collect();
         let compile = |policies: &Policies| {
-            Contract::compile(pool, name, *policies, &paths).unwrap_or_else(|error| panic!("{name}: {error}"))
+            Contract::compile(pool, name, policies.clone(), &paths).unwrap_or_else(|error| panic!("{name}: {error}"))
         };
         let contracts = policies.iter().map(compile).collect();
         Schema { message, contracts }

@@ -9,6 +9,8 @@
 //! | lane 0 … | contract, transforms, sinks, progress |
 
 pub mod build;
+pub mod fit;
+pub mod halt;
 pub mod keeper;
 pub mod limit;
 pub mod pause;

@@ -28,8 +28,11 @@ pub mod decide;
 pub mod envelope;
 pub mod gate;
 pub mod hazards;
+mod hold;
+pub mod notice;
 mod passed;
 mod produce;
+mod weigh;
 mod wrapped;
 
 use std::cell::RefCell;

@@ -53,6 +53,12 @@ pub const EVENT_BYTES: usize = 1 << 20;
 /// The largest `contract.max_bytes`: offsets in a batch's arena have 32 bits, and a batch holds many events.
 pub const EVENT_BYTES_MAX: usize = 64 << 20;
 
+/// The largest bound of `contract.clock_skew`: ten years. Whoever needs more means none.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+/// Bytes of the headers that tell what a policy let pass: they count against the output topic's bound, whether they are there or not.
+pub const NOTICE_BYTES: usize = 4_096;
+
 /// `delivery.batch.max_events`: PostgreSQL pays for statements and Kafka for transactions; beyond 16,000 rows neither gains, and
 /// memory and what a failure repeats go on growing.
 pub const BATCH_EVENTS: usize = 16_000;

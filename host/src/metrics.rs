@@ -1,6 +1,6 @@
 //! What operators watch. Updated once a batch, never once an event.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,6 +47,9 @@ struct InfoLabels {
 /// Reasons that get a label of their own; a transform's codes are its own business, and a label without a bound is a leak.
 const REASONS: usize = 200;
 
+/// Notes that get labels of their own: field numbers and JSON keys are chosen by producers.
+const NOTICES: usize = 200;
+
 pub struct Metrics {
     registry: Mutex<Registry>,
     events: Family<VerdictLabels, Counter>,
@@ -78,6 +81,9 @@ pub struct Metrics {
     schemas: Family<LookupLabels, Counter>,
     schemas_kept: Gauge,
     typed: Family<TypeLabels, Counter>,
+    observed: Family<ReasonLabels, Counter>,
+    noticed: Family<NoticeLabels, Counter>,
+    notices: Mutex<HashSet<NoticeLabels>>,
     info: Family<InfoLabels, Gauge>,
 }
 
@@ -95,6 +101,18 @@ struct VersionLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookupLabels {
     result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NoticeLabels {
+    policy: &'static str,
+    r#type: String,
+    member: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -140,6 +158,9 @@ impl Default for Metrics {
             schemas: Family::default(),
             schemas_kept: Gauge::default(),
             typed: Family::default(),
+            observed: Family::default(),
+            noticed: Family::default(),
+            notices: Mutex::default(),
             info: Family::default(),
         };
         metrics.register(&mut registry);
@@ -165,6 +186,8 @@ impl Metrics {
         r.register("deprecated", "Events of deprecated versions", self.deprecated.clone());
         r.register("schema_lookups", "Schemas looked up outside memory, by result", self.schemas.clone());
         r.register("schemas_kept", "Schemas and unknown ids in memory", self.schemas_kept.clone());
+        r.register("observed", "Events let pass by mode: observe", self.observed.clone());
+        r.register("noticed", "What policies let pass with a note", self.noticed.clone());
         r.register("fuel_used", "Fuel that transforms used", self.fuel.clone());
         r.register(
             "backpressure_pauses",
@@ -249,6 +272,28 @@ impl Metrics {
 
     pub fn rows(&self, affected: u64) {
         self.rows.inc_by(affected);
+    }
+
+    /// Counts events that `mode: observe` let pass, and says whether they are the first of their code.
+    pub fn observed(&self, code: &str, events: u64) -> bool {
+        // Our own codes: a list.
+        self.observed.get_or_create(&ReasonLabels { reason: code.to_owned() }).inc_by(events) == 0
+    }
+
+    /// Counts what a policy let pass with a note, and says whether it is the first. Past the bound all is `other`.
+    pub fn noticed(&self, policy: &'static str, type_name: &str, member: &str, count: u64) -> bool {
+        let mut labels = NoticeLabels { policy, r#type: type_name.to_owned(), member: member.to_owned() };
+        let known = match self.notices.lock() {
+            Ok(mut notices) if notices.contains(&labels) || notices.len() < NOTICES => {
+                notices.insert(labels.clone());
+                true
+            }
+            _ => false,
+        };
+        if !known {
+            labels = NoticeLabels { policy, r#type: "other".to_owned(), member: "other".to_owned() };
+        }
+        self.noticed.get_or_create(&labels).inc_by(count) == 0
     }
 
     /// Counts events of a deprecated version, and says whether they are the first.
@@ -370,6 +415,18 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notes_have_a_bound_and_the_first_of_each_is_known() {
+        let metrics = Metrics::default();
+        assert!(metrics.noticed("unknown_fields", "a.A", "9", 2));
+        assert!(!metrics.noticed("unknown_fields", "a.A", "9", 2));
+        let firsts = (0..1_000).filter(|n| metrics.noticed("unknown_fields", "a.A", &format!("x{n}"), 1)).count();
+        assert_eq!(firsts, NOTICES, "one of its own was there before, and `other` comes after");
+        let other = NoticeLabels { policy: "unknown_fields", r#type: "other".to_owned(), member: "other".to_owned() };
+        let rest = metrics.noticed.get_or_create(&other).get();
+        assert_eq!(usize::try_from(rest).unwrap(), 1_000 - (NOTICES - 1));
+    }
 
     #[test]
     fn markers_at_the_end_are_no_lag() {

@@ -184,6 +184,8 @@ fn exposed() -> Listed {
     metrics.deprecated("1", 1);
     metrics.schemas(Stats { fetched: 1, read: 1, missing: 1, failed: 1, kept: 1 });
     metrics.typed("order.created", "pass", 1);
+    metrics.observed("rule-violated", 1);
+    metrics.noticed("unknown_fields", "a.A", "9", 1);
     metrics.describe("payments", "digest");
     let text = metrics.encode();
     let mut found = Listed::new();

@@ -13,6 +13,7 @@ mod ring3 {
     mod journey;
     mod limits;
     mod outage;
+    mod policies;
     mod produce;
     mod registry;
     mod scenarios;

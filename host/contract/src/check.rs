@@ -15,25 +15,29 @@
 //! unknown, and the field would silently be empty), as is a string that is not UTF-8, in proto2 too (PostgreSQL could not hold it).
 //! Map entries count as nesting, since each is a message on the wire. Minus zero is a value even where zero is none.
 
+mod arrival;
 mod judge;
+mod mend;
 mod place;
 mod required;
+mod survey;
 
-use std::cell::Cell;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bstr::ByteSlice as _;
 use prost_reflect::DynamicMessage;
 
+pub(crate) use arrival::Skew;
+use arrival::{Signals, unix_nanos};
 use judge::Marks;
 use place::{locate, quoted};
-use required::missing_required;
+use required::{missing, missing_required};
 
 use crate::plan::{FieldPlan, NO_CHECK, NO_SLOT, Node, Op};
 use crate::rejection::{Fault, ReasonCode};
 use crate::rules::{Findings, MAX_VIOLATIONS, Rules};
 use crate::wire::{Cursor, WireType};
-use crate::{Contract, Fields, Rejection, UnknownEnums, UnknownFields, Value, Violation};
+use crate::{Contract, Fields, Rejection, UnknownEnums, UnknownFields, Value};
 
 /// The field number of the key in a map's entry; the value's is 2.
 const MAP_KEY: u32 = 1;
@@ -71,7 +75,7 @@ impl Contract {
     /// The first fault of the bytes, in wire order; for missing required fields, after all others. If the bytes are sound, all
     /// violations of the rules, up to 20.
     pub fn check<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Rejection> {
-        self.check_with(payload, fields, None)
+        self.check_with(payload, fields, None, &Signals::default())
     }
 
     /// As [`Contract::check`], with the time that rules like `timestamp.lt_now` compare with.
@@ -79,31 +83,22 @@ impl Contract {
     /// # Errors
     /// As [`Contract::check`].
     pub fn check_at<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>, now: SystemTime) -> Result<(), Rejection> {
-        self.check_with(payload, fields, self.needs_clock().then(|| unix_nanos(now)))
+        self.check_with(payload, fields, self.needs_clock().then(|| unix_nanos(now)), &Signals::default())
     }
 
-    /// All violations of the contract's rules, judged on the message as a whole. Slower than [`Contract::check`] and indifferent to the
-    /// policies; for tools, and for tests that hold the other against it.
-    ///
-    /// # Errors
-    /// Bytes that do not decode, and rules that cannot be evaluated on them.
-    pub fn violations(&self, payload: &[u8], now: Option<SystemTime>) -> Result<Vec<Violation>, Rejection> {
-        let Some(rules) = &self.rules else { return Ok(Vec::new()) };
-        let findings = self.evaluate(rules, payload, now.map(unix_nanos), usize::MAX)?;
-        match findings.failure {
-            Some(_) => Err(Rejection::of(findings).unwrap_or_else(|| Rejection::new(ReasonCode::RuleFailed, "", ""))),
-            None => Ok(findings.violations),
-        }
-    }
-
-    fn check_with<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>, now: Option<i128>) -> Result<(), Rejection> {
+    fn check_with<'a>(
+        &self,
+        payload: &'a [u8],
+        fields: &mut Fields<'a>,
+        now: Option<i128>,
+        signals: &Signals,
+    ) -> Result<(), Rejection> {
         self.check_size(payload)?;
-        match &self.rules {
-            None => self.walk(Walk::<false>::new(self, None), payload, fields)?,
+        match self.rules.as_ref().filter(|_| !signals.lenient) {
+            None => self.walk(Walk::<false>::new(self, signals), payload, fields)?,
             Some(rules) => {
-                let suspect = Cell::new(false);
-                self.walk(Walk::<true>::new(self, Some(&suspect)).at(now), payload, fields)?;
-                if suspect.get() {
+                self.walk(Walk::<true>::new(self, signals).at(now), payload, fields)?;
+                if signals.suspect.get() {
                     let findings = self.evaluate(rules, payload, now, MAX_VIOLATIONS)?;
                     Rejection::of(findings).map_or(Ok(()), Err)?;
                 }
@@ -161,35 +156,20 @@ impl Contract {
     }
 }
 
-#[cold]
-fn missing(message: &str, field: &str) -> Box<Fault> {
-    Fault::new(ReasonCode::MissingRequired, format!("{message} requires this field and it is not set")).within(field)
-}
-
-/// Nanoseconds since the epoch.
-fn unix_nanos(time: SystemTime) -> i128 {
-    let nanos = |distance: std::time::Duration| i128::try_from(distance.as_nanos()).unwrap_or(i128::MAX);
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => nanos(after),
-        Err(before) => -nanos(before.duration()),
-    }
-}
-
 /// One pass. `RULES` says whether rules are tested.
 #[derive(Clone, Copy)]
 struct Walk<'c, const RULES: bool> {
     contract: &'c Contract,
     /// Whether missing required fields are looked for.
     required: bool,
-    /// Set once the rules want the whole message judged.
-    suspect: Option<&'c Cell<bool>>,
+    signals: &'c Signals,
     /// The present, in nanoseconds since the epoch, if a rule wants it.
     now: Option<i128>,
 }
 
 impl<'c, const RULES: bool> Walk<'c, RULES> {
-    fn new(contract: &'c Contract, suspect: Option<&'c Cell<bool>>) -> Self {
-        Self { contract, required: contract.plan.has_required, suspect, now: None }
+    fn new(contract: &'c Contract, signals: &'c Signals) -> Self {
+        Self { contract, required: contract.plan.has_required, signals, now: None }
     }
 
     fn at(self, now: Option<i128>) -> Self {
@@ -271,8 +251,10 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
         cursor
             .skip(number, wire, levels)
             .map_err(|malformed| Box::<Fault>::from(malformed).within(number.to_string()))?;
+        self.signals.unknown.set(true);
         match self.contract.policies.unknown_fields {
-            UnknownFields::Allow => Ok(()),
+            UnknownFields::Allow | UnknownFields::Warn => Ok(()),
+            UnknownFields::Reject if self.signals.lenient => Ok(()),
             UnknownFields::Reject => {
                 let message =
                     format!("{} has no field number {number} and the contract refuses unknown fields", node.message);
@@ -386,13 +368,21 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
 
     #[inline]
     fn enumeration(self, field: &FieldPlan, number: i32) -> Walked<i32> {
-        if self.contract.policies.unknown_enums == UnknownEnums::Keep {
+        if matches!(self.contract.policies.unknown_enums, UnknownEnums::Keep) {
             return Ok(number);
         }
         match self.contract.plan.enums.get(field.target as usize) {
-            Some(table) if !table.contains(number) => Err(unknown_enum(table.name(), number)),
+            Some(table) if !table.contains(number) => self.unknown_enum(table.name(), number),
             _ => Ok(number),
         }
+    }
+
+    #[cold]
+    fn unknown_enum(self, name: &str, number: i32) -> Walked<i32> {
+        if self.signals.lenient {
+            return Ok(number);
+        }
+        Err(Fault::new(ReasonCode::UnknownEnum, format!("{name} has no value with number {number}")))
     }
 
     /// The packed form of a repeated scalar.
@@ -505,9 +495,4 @@ fn default_scalar(op: Op) -> Value<'static> {
 #[cold]
 fn not_utf8(after: usize) -> Box<Fault> {
     Fault::new(ReasonCode::InvalidUtf8, format!("the string is not UTF-8 after byte {after}"))
-}
-
-#[cold]
-fn unknown_enum(name: &str, number: i32) -> Box<Fault> {
-    Fault::new(ReasonCode::UnknownEnum, format!("{name} has no value with number {number}"))
 }

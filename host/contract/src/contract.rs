@@ -2,10 +2,11 @@
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
+use crate::check::Skew;
 use crate::error::near_names;
 use crate::plan::Plan;
 use crate::rules::Rules;
-use crate::{CompileError, FieldInfo, FieldPath, Kind, Policies, Slot, digest};
+use crate::{CompileError, FieldInfo, FieldPath, Kind, Policies, Slot, UnknownEnums, digest};
 
 /// A message type with its policies, compiled. Immutable; share it in an `Arc`.
 pub struct Contract {
@@ -13,6 +14,9 @@ pub struct Contract {
     pub(crate) policies: Policies,
     pub(crate) plan: Plan,
     pub(crate) rules: Option<Rules>,
+    /// For each enum of the plan the number that stands for what it does not name.
+    pub(crate) fallbacks: Vec<Option<i32>>,
+    pub(crate) skews: Vec<Skew>,
     infos: Vec<FieldInfo>,
     digest: [u8; 32],
 }
@@ -22,8 +26,8 @@ impl Contract {
     /// the same field may be asked for twice.
     ///
     /// # Errors
-    /// A name that does not exist (with its nearest neighbours), a path through a list, map or scalar, a rule that does not
-    /// compile or does not fit its field, or a schema beyond the plan's bounds.
+    /// A name that does not exist (with its nearest neighbours), a path through a list, map or scalar, a rule or a policy that does
+    /// not fit its field, a rule that does not compile, or a schema beyond the plan's bounds.
     pub fn compile(
         pool: &DescriptorPool,
         message: &str,
@@ -42,9 +46,16 @@ impl Contract {
             ),
         })?;
         let rules = Rules::compile(&descriptor)?;
-        let (plan, infos) = Plan::compile(&descriptor, fields, rules.as_ref())?;
-        let digest = digest::of(&descriptor, policies, rules.as_ref().map_or("", Rules::canonical));
-        Ok(Self { message: descriptor, policies, plan, rules, infos, digest })
+        let clocks = policies.clock_skew.iter().map(|skew| skew.field.clone());
+        let paths: Vec<FieldPath> = fields.iter().cloned().chain(clocks).collect();
+        let (plan, mut infos) = Plan::compile(&descriptor, &paths, rules.as_ref())?;
+        let clocks = infos.split_off(fields.len());
+        let slots = (fields.len()..).map(Slot);
+        let skews = policies.clock_skew.iter().zip(slots.zip(&clocks));
+        let skews = skews.map(|(skew, (slot, info))| Skew::compile(skew, slot, info)).collect::<Result<_, _>>()?;
+        let fallbacks = fallbacks(&plan, &policies, &descriptor)?;
+        let digest = digest::of(&descriptor, &policies, rules.as_ref().map_or("", Rules::canonical));
+        Ok(Self { message: descriptor, policies, plan, rules, fallbacks, skews, infos, digest })
     }
 
     #[must_use]
@@ -53,8 +64,8 @@ impl Contract {
     }
 
     #[must_use]
-    pub fn policies(&self) -> Policies {
-        self.policies
+    pub fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// What is known of a wanted field.
@@ -96,6 +107,27 @@ impl Contract {
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
+}
+
+/// The numbers behind the fallbacks' names, in the plan's order of enums.
+fn fallbacks(plan: &Plan, policies: &Policies, message: &MessageDescriptor) -> Result<Vec<Option<i32>>, CompileError> {
+    let UnknownEnums::Fallback(named) = &policies.unknown_enums else { return Ok(Vec::new()) };
+    let mut numbers = vec![None; plan.enums.len()];
+    for (name, value) in named {
+        let place = plan.enums.iter().zip(&mut numbers).find(|(table, _)| table.name() == name);
+        let found = place.zip(message.parent_pool().get_enum_by_name(name));
+        let Some(((_, number), descriptor)) = found else {
+            let near = near_names(name, plan.enums.iter().map(|table| table.name().to_owned()));
+            let message = message.full_name().to_owned();
+            return Err(CompileError::UnknownEnum { name: name.clone(), message, near });
+        };
+        *number = descriptor.get_value_by_name(value).map(|value| value.number());
+        if number.is_none() {
+            let near = near_names(value, descriptor.values().map(|value| value.name().to_owned()));
+            return Err(CompileError::UnknownEnumValue { name: name.clone(), value: value.clone(), near });
+        }
+    }
+    Ok(numbers)
 }
 
 impl std::fmt::Debug for Contract {

@@ -13,7 +13,7 @@ use crate::schema::shapes;
 const FORM: &str = "tollgate-contract/1";
 
 /// `rules` is the rules' own canonical text; empty if there are none.
-pub(crate) fn of(top: &MessageDescriptor, policies: Policies, rules: &str) -> [u8; 32] {
+pub(crate) fn of(top: &MessageDescriptor, policies: &Policies, rules: &str) -> [u8; 32] {
     let mut types = BTreeMap::new();
     let mut queue = vec![top.clone()];
     while let Some(message) = queue.pop() {

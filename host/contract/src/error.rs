@@ -25,6 +25,12 @@ pub enum CompileError {
     TooManyRequired { message: String, limit: usize },
     #[error("recursion_limit {given} is outside 1 to {limit}")]
     RecursionLimit { given: u32, limit: u32 },
+    #[error("unknown_enums.fallback: {message} uses no enum {name}{}", suggest(.near))]
+    UnknownEnum { name: String, message: String, near: Vec<String> },
+    #[error("unknown_enums.fallback: enum {name} has no value {value}{}", suggest(.near))]
+    UnknownEnumValue { name: String, value: String, near: Vec<String> },
+    #[error("clock_skew: field {path} {problem}")]
+    ClockSkew { path: FieldPath, problem: String },
     #[error("rule {rule} of {place}: {problem}")]
     Rule {
         /// The message's or the field's full name.

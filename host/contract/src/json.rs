@@ -8,7 +8,8 @@ use prost_reflect::{
 };
 use serde_json::Value as Json;
 
-use crate::{Contract, Fields, ReasonCode, Rejection, Slot, UnknownFields, Value};
+use crate::notes::{Member, Notes, Policy};
+use crate::{Contract, Fields, ReasonCode, Rejection, Slot, UnknownEnums, UnknownFields, Value};
 
 // The transcoder's words for what Protobuf's JSON mapping leaves to the reader; tests/json.rs holds them fast.
 const UNKNOWN_KEY: &str = "unrecognized field name";
@@ -17,23 +18,46 @@ const UNKNOWN_NAME: &str = "unrecognized enum value";
 impl Contract {
     /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). The same JSON gives the same bytes.
     ///
-    /// Unknown keys follow the policy for unknown fields; an unknown enum *name* is always refused, since it has no number to keep.
-    /// Of equal keys the last one counts.
-    /// The bytes still have to pass [`Contract::check`], which holds them against the other policies.
+    /// Unknown keys follow the policy for unknown fields; an unknown enum *name* is refused unless its enum has a fallback, since it
+    /// has no number to keep. Of equal keys the last one counts. The bytes still have to pass [`Contract::check`], which holds them against the other policies.
     ///
     /// # Errors
     /// Text that is not JSON, keys or enum names that the contract lacks, values that do not fit, too many bytes.
     pub fn transcode_json(&self, json: &[u8], out: &mut Vec<u8>) -> Result<(), Rejection> {
+        self.transcode(json, out, &mut Notes::new(), false)
+    }
+
+    /// As [`Contract::transcode_json`], noting what is let pass and replaced.
+    ///
+    /// # Errors
+    /// As [`Contract::transcode_json`].
+    pub fn transcode_json_noting(&self, json: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> Result<(), Rejection> {
+        self.transcode(json, out, notes, false)
+    }
+
+    /// As [`Contract::transcode_json`], but without the keys that the contract lacks, whatever the policy says of them: for a payload
+    /// that was refused and shall go on.
+    ///
+    /// # Errors
+    /// As [`Contract::transcode_json`], but for unknown keys.
+    pub fn transcode_json_anyway(&self, json: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> Result<(), Rejection> {
+        self.transcode(json, out, notes, true)
+    }
+
+    fn transcode(&self, json: &[u8], out: &mut Vec<u8>, notes: &mut Notes, anyway: bool) -> Result<(), Rejection> {
         out.clear();
         self.check_size(json)?;
+        let prunes = anyway || self.policies.unknown_fields != UnknownFields::Reject;
         let message = match self.read_json(&mut serde_json::Deserializer::from_slice(json)) {
             Err(rejection)
-                if rejection.code == ReasonCode::UnknownField
-                    && self.policies.unknown_fields == UnknownFields::Allow =>
+                if rejection.code == ReasonCode::UnknownField && prunes
+                    || rejection.code == ReasonCode::UnknownEnum && self.mends() =>
             {
-                // The transcoder can ignore unknown keys only together with unknown enum names, so the keys are taken out instead.
+                // The transcoder can ignore unknown keys only together with unknown enum names, so both are mended in the text instead.
                 let mut value: Json = serde_json::from_slice(json).map_err(|error| not_json(&error))?;
-                prune(&mut value, &self.message);
+                let notices = self.policies.unknown_fields == UnknownFields::Warn;
+                let mut tidier = Tidier { contract: self, notes, prunes, notices, path: Vec::new() };
+                tidier.message(&mut value, &self.message);
                 let json = value.to_string();
                 self.read_json(&mut serde_json::Deserializer::from_slice(json.as_bytes()))?
             }
@@ -146,28 +170,62 @@ fn refused(error: &serde_json::Error, path: &serde_path_to_error::Path) -> Rejec
     Rejection::new(code, field, text)
 }
 
-/// Takes out the keys that the message does not have. Well-known types with a JSON form of their own are left alone.
-fn prune(json: &mut Json, message: &MessageDescriptor) {
-    if message.full_name().starts_with("google.protobuf.") {
-        return;
-    }
-    let Json::Object(object) = json else { return };
-    object.retain(|key, _| field_of(message, key).is_some() || message.get_extension_by_json_name(key).is_some());
-    for (key, value) in object {
-        let (kind, is_map) = match (field_of(message, key), message.get_extension_by_json_name(key)) {
-            (Some(field), _) => (field.kind(), field.is_map()),
-            (None, Some(extension)) => (extension.kind(), extension.is_map()),
-            (None, None) => continue,
-        };
-        let ReflectKind::Message(inner) = kind else { continue };
-        match value {
-            Json::Object(entries) if is_map => {
-                if let ReflectKind::Message(inner) = inner.map_entry_value_field().kind() {
-                    entries.values_mut().for_each(|entry| prune(entry, &inner));
+/// Takes the keys out that a message does not have, and puts fallbacks in the places of enum names that nobody knows.
+struct Tidier<'c, 'n> {
+    contract: &'c Contract,
+    notes: &'n mut Notes,
+    prunes: bool,
+    /// Whether what is taken out is noted.
+    notices: bool,
+    path: Vec<String>,
+}
+
+impl Tidier<'_, '_> {
+    /// Well-known types with a JSON form of their own are left alone.
+    fn message(&mut self, json: &mut Json, message: &MessageDescriptor) {
+        if message.full_name().starts_with("google.protobuf.") {
+            return;
+        }
+        let Json::Object(object) = json else { return };
+        if self.prunes {
+            object.retain(|key, _| {
+                let known = field_of(message, key).is_some() || message.get_extension_by_json_name(key).is_some();
+                if !known && self.notices {
+                    self.notes.add(Policy::UnknownFields, message.full_name(), &Member::Name(key.into()));
                 }
+                known
+            });
+        }
+        for (key, value) in object {
+            let (name, kind, is_map) = match (field_of(message, key), message.get_extension_by_json_name(key)) {
+                (Some(field), _) => (field.name().to_owned(), field.kind(), field.is_map()),
+                (None, Some(extension)) => (extension.full_name().to_owned(), extension.kind(), extension.is_map()),
+                (None, None) => continue,
+            };
+            self.path.push(name);
+            match (kind, value) {
+                (ReflectKind::Message(entry), Json::Object(entries)) if is_map => {
+                    let kind = entry.map_entry_value_field().kind();
+                    entries.values_mut().for_each(|value| self.value(value, &kind));
+                }
+                (kind, Json::Array(items)) => items.iter_mut().for_each(|item| self.value(item, &kind)),
+                (kind, value) => self.value(value, &kind),
             }
-            Json::Array(items) => items.iter_mut().for_each(|item| prune(item, &inner)),
-            value => prune(value, &inner),
+            self.path.pop();
+        }
+    }
+
+    fn value(&mut self, json: &mut Json, kind: &ReflectKind) {
+        match (kind, json) {
+            (ReflectKind::Message(message), json) => self.message(json, message),
+            (ReflectKind::Enum(table), Json::String(name)) if table.get_value_by_name(name).is_none() => {
+                let UnknownEnums::Fallback(named) = &self.contract.policies.unknown_enums else { return };
+                let Some(fallback) = named.get(table.full_name()) else { return };
+                let was = Member::Name(name.as_str().into());
+                self.notes.replace(&self.path.join("."), table.full_name(), &was);
+                name.clone_from(fallback);
+            }
+            _ => {}
         }
     }
 }

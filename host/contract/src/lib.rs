@@ -1,7 +1,8 @@
 //! Checks bytes against a Protobuf contract and reads the fields that a sink needs. No I/O.
 //!
 //! [`Contract::compile`] turns a message descriptor, the policies and the wanted field paths into a plan;
-//! [`Contract::check`] walks the wire bytes once and leaves the wanted values in [`Fields`], borrowed from the payload.
+//! [`Contract::check`] walks the wire bytes once and leaves the wanted values in [`Fields`], borrowed from the payload;
+//! [`Contract::admit`] does so for a payload that has just arrived, which more is asked of.
 //! [`Contract::transcode_json`] brings JSON to the same wire bytes, [`Contract::to_json`] shows them as text.
 
 mod check;
@@ -14,6 +15,7 @@ mod fields;
 pub mod frame;
 mod json;
 mod member;
+mod notes;
 mod plan;
 mod policies;
 mod rejection;
@@ -27,7 +29,10 @@ pub use editions::lower_editions;
 pub use error::CompileError;
 pub use fields::{Fields, List, Slot, Value};
 pub use member::find_member;
-pub use policies::{Policies, UnknownEnums, UnknownFields};
+pub use notes::{Member, Note, Notes, Policy, Replaced};
+pub use policies::{
+    Absent, ClockSkew, Mode, Policies, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs,
+};
 pub use rejection::{ReasonCode, Rejection};
 pub use rules::Violation;
 pub use schema::{EnumTable, FieldInfo, FieldPath, Kind, Presence};

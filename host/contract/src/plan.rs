@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use prost_reflect::{Kind as ReflectKind, MessageDescriptor};
+use prost_reflect::{Kind as ReflectKind, MessageDescriptor, OneofDescriptor};
 
 use crate::fields::List;
 use crate::rules::{self, Checks, FieldCheck, NodeChecks, Rules};
@@ -128,6 +128,15 @@ pub(crate) struct Node {
     pub initial: Box<[(u32, Value<'static>)]>,
     /// What the rules ask of the message.
     pub check: u32,
+    /// Without those that stand for a single optional field.
+    pub oneofs: Box<[Oneof]>,
+    pub is_entry: bool,
+}
+
+/// A oneof and its members' numbers.
+pub(crate) struct Oneof {
+    pub name: Box<str>,
+    pub members: Box<[u32]>,
 }
 
 impl Node {
@@ -178,8 +187,16 @@ impl Node {
             required,
             initial: initial.into(),
             check,
+            oneofs: oneofs(message),
+            is_entry: message.is_map_entry(),
         }
     }
+}
+
+fn oneofs(message: &MessageDescriptor) -> Box<[Oneof]> {
+    let real = message.oneofs().filter(|oneof| !oneof.is_synthetic());
+    let members = |oneof: &OneofDescriptor| oneof.fields().map(|field| field.number()).collect();
+    real.map(|oneof| Oneof { name: oneof.name().into(), members: members(&oneof) }).collect()
 }
 
 pub(crate) struct Plan {
@@ -194,6 +211,8 @@ pub(crate) struct Plan {
     pub has_required: bool,
     /// Whether a map is reachable (its entries' order must then be fixed by hand when encoding).
     pub has_maps: bool,
+    /// Whether a oneof is reachable.
+    pub has_oneofs: bool,
     pub node_checks: Vec<NodeChecks>,
     pub field_checks: Vec<FieldCheck>,
 }
@@ -254,8 +273,11 @@ impl Plan {
         }
         let has_required = nodes.iter().any(|node| node.required != 0);
         let has_maps = nodes.iter().any(|node| node.fields.iter().any(|field| field.op == Op::Map));
+        let has_oneofs = nodes.iter().any(|node| !node.oneofs.is_empty());
         let Builder { enums, node_checks, field_checks, .. } = builder;
-        Ok((Self { nodes, enums, initial, copies, has_required, has_maps, node_checks, field_checks }, infos))
+        let plan =
+            Self { nodes, enums, initial, copies, has_required, has_maps, has_oneofs, node_checks, field_checks };
+        Ok((plan, infos))
     }
 }
 

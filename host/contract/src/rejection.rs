@@ -36,11 +36,17 @@ pub enum ReasonCode {
     RuleViolated,
     /// A rule that cannot be evaluated on this message.
     RuleFailed,
+    /// A oneof of which nothing is set, where the policy refuses these.
+    OneofUnset,
+    /// A oneof of which nothing is set, beside a field number that the contract does not have.
+    UnknownVariant,
+    /// A timestamp too far from the batch's time.
+    ClockSkew,
 }
 
 impl ReasonCode {
     /// Every code, for the test that holds them against the pages, and for metrics that want all labels at start.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Undecodable,
         Self::WrongWireType,
         Self::InvalidUtf8,
@@ -55,7 +61,34 @@ impl ReasonCode {
         Self::NoJsonForm,
         Self::RuleViolated,
         Self::RuleFailed,
+        Self::OneofUnset,
+        Self::UnknownVariant,
+        Self::ClockSkew,
     ];
+
+    /// Whether a payload that was refused for this can be read all the same: a rule or a policy speaks, not the bytes.
+    #[must_use]
+    pub const fn is_readable(self) -> bool {
+        match self {
+            Self::UnknownField
+            | Self::UnknownEnum
+            | Self::RuleViolated
+            | Self::RuleFailed
+            | Self::OneofUnset
+            | Self::UnknownVariant
+            | Self::ClockSkew => true,
+            Self::Undecodable
+            | Self::WrongWireType
+            | Self::InvalidUtf8
+            | Self::MissingRequired
+            | Self::GroupField
+            | Self::TooLarge
+            | Self::RecursionLimit
+            | Self::JsonInvalid
+            | Self::JsonWrongType
+            | Self::NoJsonForm => false,
+        }
+    }
 
     /// The code as headers, metrics and docs spell it.
     #[must_use]
@@ -75,6 +108,9 @@ impl ReasonCode {
             Self::NoJsonForm => "no-json-form",
             Self::RuleViolated => "rule-violated",
             Self::RuleFailed => "rule-failed",
+            Self::OneofUnset => "oneof-unset",
+            Self::UnknownVariant => "unknown-variant",
+            Self::ClockSkew => "clock-skew",
         }
     }
 }
@@ -92,7 +128,8 @@ pub struct Rejection {
     pub code: ReasonCode,
     /// Dotted path of the field, with `[index]` or `["key"]` inside lists and maps; empty when the whole payload is meant.
     pub field: String,
-    /// Lower case, no full stop, safe to show: it holds no field values but names and numbers of the schema.
+    /// Lower case, no full stop, safe to show: it holds no field values but names and numbers of the schema, and how far a
+    /// timestamp is off.
     /// What a rule written in CEL says is its author's.
     pub message: String,
     /// Every rule that the message breaks, up to 20; empty for other codes. Code, field and message above speak of the first.

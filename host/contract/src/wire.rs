@@ -97,6 +97,20 @@ impl std::fmt::Display for Malformed {
     }
 }
 
+/// Appends a varint.
+pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
+
+/// Appends a tag.
+pub(crate) fn put_tag(number: u32, wire: WireType, out: &mut Vec<u8>) {
+    put_varint(u64::from(number) << 3 | wire as u64, out);
+}
+
 /// A position in borrowed bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor<'a> {

@@ -106,7 +106,7 @@ impl Gate {
             Some(path) => {
                 let pool = contract.message().parent_pool();
                 // The contract keeps one field: the key.
-                let keyed = Contract::compile(pool, &message, contract.policies(), std::slice::from_ref(&path))
+                let keyed = Contract::compile(pool, &message, contract.policies().clone(), std::slice::from_ref(&path))
                     .map_err(|source| SetupError::Key { topic: topic.clone(), source })?;
                 let kind = keyed.field(Slot(0)).kind.clone();
                 if !can_be_key(&kind) {

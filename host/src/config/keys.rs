@@ -44,6 +44,8 @@ pub enum Kind {
     Milliseconds,
     Bytes,
     Choice(&'static [&'static str]),
+    /// One of the words, of which YAML takes `null` for its own.
+    ChoiceOrNull(&'static [&'static str]),
     /// A fixed word, or a text.
     WordOrText(&'static str),
     /// A whole number, a field's path or `true`.
@@ -63,8 +65,8 @@ pub enum Fallback {
 
 use Fallback::{Nothing, Required, RequiredOnce, Value};
 use Kind::{
-    Addend, Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Names, Null, Number, Path, Same, Scalar, Secret,
-    Signed, Table, TableOr, Tables, Text, Whole, WordOrText,
+    Addend, Boolean, Bytes, Choice, ChoiceOrNull, Duration, Free, Map, Milliseconds, Names, Null, Number, Path, Same,
+    Scalar, Secret, Signed, Table, TableOr, Tables, Text, Whole, WordOrText,
 };
 
 const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
@@ -281,6 +283,12 @@ const AFTER_TYPES: &[Key] = &[
     key("postgres.columns.*.as.enum_name.strip_prefix", Text, Nothing, "Prefix that is cut off the enum's name."),
     key("postgres.columns.*.strip_prefix", Text, Nothing, "The same, beside `as: enum_name`."),
     key("postgres.columns.*.insert_only", Boolean, Value("false"), "Only the insert sets it."),
+    key(
+        "postgres.columns.*.absent",
+        ChoiceOrNull(&["default", "null", "reject"]),
+        Nothing,
+        "As `contract.absent`, for this column alone.",
+    ),
     key(
         "postgres.columns.*.add",
         Addend,

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+use tollgate_contract::Absent;
 
 /// A whole pipeline.
 #[derive(Debug, Clone)]
@@ -314,6 +315,8 @@ pub struct Column {
     pub from: From,
     pub as_: As,
     pub mode: Mode,
+    /// `absent:` instead of the contract's.
+    pub absent: Option<Absent>,
 }
 
 /// Where a column's value comes from.

@@ -4,6 +4,7 @@ mod contract;
 mod envelope;
 mod names;
 mod once;
+mod policies;
 mod postgres;
 mod source;
 mod template;
@@ -65,7 +66,7 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     let postgres = postgres::read(root, base, typed);
     let types = types::read(root, contract.as_ref(), postgres.as_ref());
     let longest_poll = source.as_ref().map_or(limits::MAX_POLL_INTERVAL, |source| source.max_poll_interval);
-    let largest_event = contract.as_ref().map_or(limits::EVENT_BYTES, |(contract, _)| contract.max_bytes);
+    let largest_event = contract.as_ref().map_or(limits::EVENT_BYTES, |(contract, _)| contract.policies.max_bytes);
     let delivery = read_delivery(root, &mut shared, longest_poll, largest_event);
     let admin = root.table_or_empty("admin", read_admin);
     let lanes = root.or("lanes", within(1, limits::LANES), default_lanes());

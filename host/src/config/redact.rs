@@ -6,6 +6,9 @@ use crate::registry::{Auth, Url};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tollgate_contract::frame::Indexing;
+use tollgate_contract::{
+    Absent, ClockSkew, Mode as Refusal, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs,
+};
 
 const MASK: &str = "***";
 
@@ -150,7 +153,26 @@ fn source(source: &Source) -> Value {
     })
 }
 
+fn absent(absent: Absent) -> &'static str {
+    match absent {
+        Absent::Default => "default",
+        Absent::Null => "null",
+        Absent::Reject => "reject",
+    }
+}
+
+fn clock(clock: &ClockSkew) -> (String, Value) {
+    let unit = clock.unit.map(|unit| match unit {
+        TimeUnit::Seconds => "unix_s",
+        TimeUnit::Millis => "unix_ms",
+        TimeUnit::Micros => "unix_us",
+    });
+    let json = json!({ "as": unit, "past": clock.past.map(time), "future": clock.future.map(time) });
+    (clock.field.to_string(), json)
+}
+
 fn contract(contract: &Contract) -> Value {
+    let policies = &contract.policies;
     let (protos, descriptor_set) = match &contract.schema {
         Schema::Protos(paths) => (Some(paths), None),
         Schema::DescriptorSet(path) => (None, Some(path)),
@@ -163,20 +185,38 @@ fn contract(contract: &Contract) -> Value {
             Encoding::Protobuf => "protobuf",
             Encoding::Json => "json",
         },
-        "unknown_fields": match contract.unknown_fields {
+        "unknown_fields": match policies.unknown_fields {
             UnknownFields::Allow => "allow",
+            UnknownFields::Warn => "warn",
             UnknownFields::Reject => "reject",
         },
-        "unknown_enums": match contract.unknown_enums {
-            UnknownEnums::Reject => "reject",
-            UnknownEnums::Keep => "keep",
+        "unknown_enums": match &policies.unknown_enums {
+            UnknownEnums::Reject => json!("reject"),
+            UnknownEnums::Keep => json!("keep"),
+            UnknownEnums::Fallback(named) => json!({ "fallback": named }),
+        },
+        "unset_oneofs": match policies.unset_oneofs {
+            UnsetOneofs::Allow => "allow",
+            UnsetOneofs::Reject => "reject",
+        },
+        "unknown_variants": match policies.unknown_variants {
+            UnknownVariants::Allow => "allow",
+            UnknownVariants::Warn => "warn",
+            UnknownVariants::Reject => "reject",
+        },
+        "absent": absent(policies.absent),
+        "clock_skew": policies.clock_skew.iter().map(clock).collect::<Map<_, _>>(),
+        "mode": match policies.mode {
+            Refusal::Observe => "observe",
+            Refusal::DeadLetter => "dead_letter",
+            Refusal::Halt => "halt",
         },
         "tombstones": match contract.tombstones {
             Tombstones::DeadLetter => "dead_letter",
             Tombstones::Drop => "drop",
             Tombstones::Delete => "delete",
         },
-        "max_bytes": show_bytes(contract.max_bytes),
+        "max_bytes": show_bytes(policies.max_bytes),
         "registry": contract.registry.as_ref().map(registry),
         "accept_versions": contract.versions.as_ref().map(versions),
         "envelope": contract.envelope.as_ref().map(envelope),
@@ -272,6 +312,9 @@ fn column_json(column: &Column) -> Value {
     keys.insert(key.to_owned(), value);
     if column.as_ != As::Natural {
         keys.insert("as".to_owned(), json!(column.as_.to_string()));
+    }
+    if let Some(policy) = column.absent {
+        keys.insert("absent".to_owned(), json!(absent(policy)));
     }
     match column.mode {
         Mode::Set => {}

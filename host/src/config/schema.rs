@@ -74,6 +74,7 @@ fn value(kind: Kind, paths: &[(String, &'static Key)], path: &str) -> Value {
         Kind::Duration => json!({ "type": "string", "pattern": format!("^([0-9]+ ?(ms|s|m|h)|{REFERENCE})$") }),
         Kind::Bytes => text("[0-9]+ ?(B|kB|KB|MB|GB|KiB|MiB|GiB)?"),
         Kind::Choice(words) => or_reference(json!({ "enum": words })),
+        Kind::ChoiceOrNull(words) => json!({ "anyOf": [value(Kind::Choice(words), paths, path), { "type": "null" }] }),
         Kind::WordOrText(words) => json!({ "anyOf": [
             { "enum": words.split('|').collect::<Vec<_>>() },
             { "type": ["string", "integer"] },
@@ -145,7 +146,7 @@ fn type_name(kind: Kind) -> String {
         Kind::Duration => "duration".to_owned(),
         Kind::Milliseconds => "milliseconds".to_owned(),
         Kind::Bytes => "size".to_owned(),
-        Kind::Choice(choices) => words(&mut choices.iter().copied()),
+        Kind::Choice(choices) | Kind::ChoiceOrNull(choices) => words(&mut choices.iter().copied()),
         Kind::WordOrText(text) => format!("{} or text", words(&mut text.split('|'))),
         Kind::Addend => "whole number, field or `true`".to_owned(),
         Kind::Null => "nothing".to_owned(),

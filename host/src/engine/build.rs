@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnection;
 use tollgate_contract::{CompileError, Contract, FieldPath, Policies, Slot};
 use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
 
-use super::{Shared, Waiting};
+use super::{Shared, Waiting, fit};
 use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{self, Pipeline, Schema};
 use crate::error::{Class, Failure};
@@ -60,7 +60,7 @@ pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
 pub fn envelope(pipeline: &Pipeline) -> Result<Option<Envelope>, Failure> {
     let Some(spec) = &pipeline.contract.envelope else { return Ok(None) };
     let pool = envelope_pool(spec, pool(pipeline)?);
-    let compiled = Envelope::compile(pipeline, spec, &pool, policies(pipeline)).map_err(|problems| {
+    let compiled = Envelope::compile(pipeline, spec, &pool, pipeline.contract.policies.leaving()).map_err(|problems| {
         let problems: Vec<String> =
             problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
         Failure::configuration("contract.invalid", problems.join("\n"))
@@ -80,35 +80,28 @@ pub fn envelope_pool(spec: &config::Envelope, own: DescriptorPool) -> Descriptor
 pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
     let pool = pool(pipeline)?;
-    let policies = policies(pipeline);
-    let compile = |kind: &config::EventType| {
-        let input = Contract::compile(&pool, &kind.message, policies, &envelope::key_fields(pipeline, kind))?;
+    let messages: Vec<&str> = pipeline.types.iter().map(|kind| kind.message.as_str()).collect();
+    let policies = &pipeline.contract.policies;
+    // With one type, each name that it lacks is an error of its own.
+    let fitted = match messages.len() {
+        1 => vec![policies.clone()],
+        _ => fit::fit(&pool, &messages, policies).map_err(|error| bad(&error))?,
+    };
+    let compile = |(kind, policies): (&config::EventType, &Policies)| {
+        let input = Contract::compile(&pool, &kind.message, policies.clone(), &envelope::key_fields(pipeline, kind))?;
         let mut fields = table::fields(&kind.mapping);
         let key = kind.output.as_ref().and_then(|output| output.key.as_ref());
         let output_key = key.map(|path| {
             fields.push(FieldPath::new(path));
             Slot(fields.len() - 1)
         });
+        // An event that passes as it came is held against the output's contract alone.
+        let policies = if kind.emitted() == kind.message { policies.clone() } else { policies.leaving() };
         let output = Contract::compile(&pool, kind.emitted(), policies, &fields)?;
         Ok(Contracts { input, output, output_key })
     };
-    let compiled: Result<_, CompileError> = pipeline.types.iter().map(compile).collect();
+    let compiled: Result<_, CompileError> = pipeline.types.iter().zip(&fitted).map(compile).collect();
     compiled.map_err(|error| bad(&error))
-}
-
-pub fn policies(pipeline: &Pipeline) -> Policies {
-    Policies {
-        unknown_fields: match pipeline.contract.unknown_fields {
-            config::UnknownFields::Allow => tollgate_contract::UnknownFields::Allow,
-            config::UnknownFields::Reject => tollgate_contract::UnknownFields::Reject,
-        },
-        unknown_enums: match pipeline.contract.unknown_enums {
-            config::UnknownEnums::Reject => tollgate_contract::UnknownEnums::Reject,
-            config::UnknownEnums::Keep => tollgate_contract::UnknownEnums::Keep,
-        },
-        max_bytes: pipeline.contract.max_bytes,
-        ..Policies::default()
-    }
 }
 
 /// The way to the schemas of a framed topic. Asks nobody yet.
@@ -124,9 +117,12 @@ pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
     }
     let schemas = SchemaStore::new(config)
         .map_err(|fault| Failure::configuration("contract.registry", format!("contract.registry: {fault}")))?;
-    let policies = policies(pipeline);
-    let compile =
-        move |message: &MessageDescriptor| Contract::compile(message.parent_pool(), message.full_name(), policies, &[]);
+    let policies = pipeline.contract.policies.clone();
+    let compile = move |message: &MessageDescriptor| {
+        let compile = |policies: Policies| Contract::compile(message.parent_pool(), message.full_name(), policies, &[]);
+        // Another version of the types may lack the fields and enums that the policies name.
+        compile(policies.clone()).or_else(|_| compile(policies.foreign()))
+    };
     Ok(Some(Registry { schemas: Arc::new(schemas), indexes: registry.indexes, compile: Arc::new(compile) }))
 }
 

@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tollgate_sandbox::Sandbox;
 
+use super::halt;
 use super::limit::Limit;
 use super::pause::{Followed, Mark, Pause};
 use crate::config::{Pipeline, Retry};
 use crate::lane::gate::{Gate, Revision};
 use crate::metrics::Metrics;
+use crate::position::{Offset, Partition};
 use crate::progress::store::Owner;
 use crate::sinks::kafka::Sizes;
 use crate::source::ends::Ends;
@@ -38,6 +40,8 @@ pub struct Shared {
     /// One reload at a time.
     pub reloading: tokio::sync::Mutex<()>,
     pause: Mutex<Pause>,
+    /// The last event of each partition that somebody has seen and resumed after, under `contract.mode: halt`.
+    pardons: Mutex<BTreeMap<Partition, Offset>>,
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
 
@@ -70,6 +74,7 @@ impl Shared {
             ends: OnceLock::new(),
             reloading: tokio::sync::Mutex::default(),
             pause: Mutex::default(),
+            pardons: Mutex::default(),
             troubles: Mutex::default(),
         }
     }
@@ -200,19 +205,38 @@ impl Shared {
             self.limit.suspend();
         }
         let mut pause = self.locked_pause();
+        if !swapped {
+            self.pardon(pause.reason());
+        }
         if pause.end() {
             tracing::info!("resumed");
         }
         self.metrics.paused(false);
     }
 
+    /// Whoever resumes after a halt has seen its event: it no longer halts.
+    fn pardon(&self, reason: Option<&str>) {
+        if let (Some((partition, offset)), Ok(mut pardons)) = (reason.and_then(halt::coordinates), self.pardons.lock())
+        {
+            pardons.insert(partition, offset);
+        }
+    }
+
+    /// Whether a halt at this event would be one too many. What lies below an event that was seen was seen before, since a partition's
+    /// events are met in their order.
+    pub fn pardoned(&self, partition: Partition, offset: Offset) -> bool {
+        self.pardons.lock().is_ok_and(|pardons| pardons.get(&partition).is_some_and(|seen| offset <= *seen))
+    }
+
     /// Follows what PostgreSQL said about the pause after the mark was taken.
     pub fn follow_pause(&self, mark: Mark, stored: Option<String>) {
         let mut pause = self.locked_pause();
+        let before = pause.reason().map(str::to_owned);
         match pause.follow(mark, stored) {
             Followed::Unchanged => return,
             Followed::Paused => tracing::error!(reason = pause.reason(), "paused"),
             Followed::Resumed => {
+                self.pardon(before.as_deref());
                 // Before the lanes see that they may go on.
                 self.limit.reset();
                 self.limit.suspend();

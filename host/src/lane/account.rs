@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tollgate_contract::Note;
+
 use super::Lane;
 use super::decide::Verdict;
 use crate::config::Routing;
@@ -28,6 +30,7 @@ impl Lane {
         counts.extend([(("pass", ""), pass), (("delete", ""), delete), (("drop", ""), drop)]);
         metrics.verdicts(&counts);
         self.account_types();
+        self.account_notices();
         if let Some(versions) = &self.shared.pipeline.contract.versions {
             let counted = versions.deprecated.iter().zip(&self.decided.deprecated).filter(|(_, events)| **events > 0);
             for ((version, note), events) in counted {
@@ -39,6 +42,34 @@ impl Lane {
         metrics.fuel(fuel);
         metrics.committed(&self.partitions.iter().map(|(p, o)| (*p, o.resume.rows)).collect::<Vec<_>>());
         self.shared.limit.count(self.decided.decisions.len(), dead);
+    }
+
+    /// What was let pass with a word: the log has each the first time.
+    fn account_notices(&self) {
+        let metrics = &self.shared.metrics;
+        let mut observed: BTreeMap<&str, u64> = BTreeMap::new();
+        for decision in &self.decided.decisions {
+            let Some(code) = decision.notice.as_ref().and_then(|notice| notice.code()) else { continue };
+            if !matches!(decision.verdict, Verdict::Dead(_)) {
+                *observed.entry(code).or_default() += 1;
+            }
+        }
+        for (code, events) in observed {
+            if metrics.observed(code, events) {
+                tracing::warn!(code, "an event goes on that breaks the contract (contract.mode: observe)");
+            }
+        }
+        for Note { policy, type_name, member, count } in self.decided.notes.iter() {
+            let (policy, member) = (policy.as_str(), member.to_string());
+            if metrics.noticed(policy, type_name, &member, *count) {
+                tracing::warn!(
+                    policy,
+                    r#type = type_name,
+                    member,
+                    "events come in with what the contract does not have"
+                );
+            }
+        }
     }
 
     /// The verdicts of each type, where the topic holds several.

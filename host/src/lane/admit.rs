@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use tollgate_contract::frame::{Frame, FrameFault, SchemaId, VALUE_HEADER};
-use tollgate_contract::{Contract, Fields, Rejection};
+use tollgate_contract::{Contract, Fields, Mode, Notes, Rejection};
 use tollgate_sandbox::Events;
 
 use super::Error;
-use super::decide::{Entry, Verdict, instant, is_json, refused};
+use super::decide::{Entry, Verdict, is_json};
+use super::notice::Notice;
 use super::passed::{Passed, View};
+use super::weigh::{Sample, refused};
 use crate::config::{Encoding, Routing, Tombstones, UnknownTypes, VersionBy, Versions};
 use crate::error::Class;
 use crate::registry::Resolver;
@@ -18,13 +20,16 @@ use crate::source::batch::{Record, RecordBatch};
 
 /// What the stage works with, from record to record.
 pub(super) struct Desk<'d> {
-    /// A JSON payload's Protobuf form, until the next record.
+    /// A payload's Protobuf form, until the next record: of JSON, or with fallbacks for enum numbers.
     pub json: &'d mut Vec<u8>,
+    /// What `json` is made anew in.
+    pub spare: &'d mut Vec<u8>,
     pub fields: &'d mut Fields<'static>,
     /// Of each table.
     pub rows: &'d mut [Rows],
     pub resolver: Option<&'d mut Resolver>,
     pub deprecated: &'d mut Vec<u64>,
+    pub notes: &'d mut Notes,
     /// An envelope in JSON as Protobuf, and its fields.
     pub outer: &'d mut Vec<u8>,
     pub outer_fields: &'d mut Fields<'static>,
@@ -40,6 +45,8 @@ pub(super) struct Admitted<'a> {
     /// The number of its schema, or 0.
     pub schema: u32,
     pub staged: Option<Staged>,
+    /// What was let pass of it.
+    pub notice: Option<Box<Notice>>,
 }
 
 impl<'a> Admitted<'a> {
@@ -91,6 +98,8 @@ pub(super) fn frame<'b>(batch: &'b RecordBatch, record: &Record, value: &'b [u8]
 impl<'a> Entry<'a> {
     /// The stage, up to the row of an event that the chain passes.
     pub fn admit(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
+        // Those of an event that was refused after all.
+        drop(desk.notes.take_replaced());
         if let Some(envelope) = &self.gate.envelope {
             return self.admit_wrapped(envelope, desk);
         }
@@ -169,25 +178,24 @@ impl<'a> Entry<'a> {
             }
             None => (None, None, value),
         };
+        let mut notice = Notice::default();
         if let Some(versions) = &contract.versions {
-            self.version(versions, schema, None, desk.deprecated)?;
+            let gated = self.version(versions, schema, None, desk.deprecated);
+            gated.or_else(|reason| self.overlook(reason, &mut notice))?;
         }
         // A frame's schema says what it is.
         let is_json = schema.is_none() && self.is_json();
         desk.json.clear();
         if is_json {
-            self.own().contract.transcode_json(value, desk.json)?;
+            self.transcode(value, desk, &mut notice)?;
         }
-        let payload: &[u8] = if is_json { desk.json } else { value };
-        let mut fields = std::mem::take(desk.fields).recycle();
-        let rows = &mut desk.rows[self.own().rows];
-        let checked = self.check(writer.as_deref(), payload, &mut fields, View::default(), rows);
-        *desk.fields = fields.recycle();
+        let sample = Sample { writer: writer.as_deref(), value, claim: None };
+        let (in_desk, staged) = self.examine(&sample, is_json, desk, &mut notice)?;
         let schema = match schema {
             Some(SchemaId::Id(id)) => id,
             Some(SchemaId::Guid(_)) | None => 0,
         };
-        Ok(Admitted { value: (!is_json).then_some(value), kind: self.kind, schema, staged: checked? })
+        Ok(Admitted { value: (!in_desk).then_some(value), kind: self.kind, schema, staged, notice: notice.told() })
     }
 
     /// Hands an admitted event to its group. `passed`: the headers of its envelope, which stand above the record's own.
@@ -244,29 +252,15 @@ impl<'a> Entry<'a> {
         Ok((frame.schema, writer, payload))
     }
 
-    /// Checks a payload that came in, against the contract that it was written with. Where the sinks want that very message
-    /// type, the check that reads their fields is made now, and the row written: most events pass the chain as they are, and
-    /// are not read again.
-    pub(super) fn check<'p>(
-        &self,
-        writer: Option<&Contract>,
-        payload: &'p [u8],
-        fields: &mut Fields<'p>,
-        passed: View<'_>,
-        rows: &mut Rows,
-    ) -> Result<Option<Staged>, Rejection> {
-        let now = instant(self.time);
-        let own = self.own();
-        let foreign = writer.filter(|writer| writer.digest() != own.contract.digest());
-        if foreign.is_some() || !own.stages {
-            return foreign.unwrap_or(&own.contract).check_at(payload, fields, now).map(|()| None);
+    /// `mode: observe` lets pass what is not about the bytes.
+    pub(super) fn overlook(&self, reason: Box<Reason>, notice: &mut Notice) -> Result<(), Box<Reason>> {
+        match self.gate.pipeline.contract.policies.mode {
+            Mode::Observe => {
+                notice.observe(reason);
+                Ok(())
+            }
+            Mode::DeadLetter | Mode::Halt => Err(reason),
         }
-        own.output.check_at(payload, fields, now)?;
-        let header = |name: &str| passed.get(name).or_else(|| self.batch.header(self.record, name));
-        let mut row = rows.begin();
-        // What does not fit its column is the event's fault only if the chain passes it: `write` says so then.
-        let written = own.table.write(&own.output, fields, &self.view(&header), &mut row);
-        Ok(written.ok().map(|()| row.stage()))
     }
 
     /// The version gate. `told`: what the envelope says.

@@ -1,6 +1,5 @@
 //! One attempt at a batch: decide, then steps 1 to 4. And `resync`, which asks both sides where they stand.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -130,6 +129,7 @@ impl Lane {
         self.shared.metrics.stage("decide", began.elapsed());
         let plan = self.plan(carried, work);
         loop {
+            self.takes_all(carried)?;
             self.within_limit(carried)?;
             match self.commit(carried, &plan, &group) {
                 Ok(()) => break,
@@ -210,42 +210,6 @@ impl Lane {
             }
         }
         plan
-    }
-
-    /// `dead_letter.limit`: a batch that crosses it is not committed.
-    fn within_limit(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
-        let dead = self.decided.decisions.iter().filter(|decision| matches!(decision.verdict, Verdict::Dead(_)));
-        let (total, dead) = (self.decided.decisions.len(), dead.count());
-        let Some(crossed) = self.shared.limit.crossed(total, dead) else { return Ok(()) };
-        let reason = format!("{crossed}{}", self.commonest(carried));
-        if let Some(connection) = self.connection.as_mut() {
-            let name = &self.shared.pipeline.name;
-            let digest = &carried.revision.digest;
-            let store = async { Ok(store::pause(connection, name, &reason, digest).await?) };
-            if let Err(error) = patient(&self.runtime, store) {
-                self.connection = None;
-                self.rows_in_doubt = true;
-                return Err(error);
-            }
-        }
-        self.shared.pause(reason.clone());
-        Err(Error::Paused(reason))
-    }
-
-    /// The commonest reason of a batch's dead letters with an example: they are not written, so nobody could look at them.
-    fn commonest(&self, carried: &Carried<'_>) -> String {
-        let mut counts: BTreeMap<&str, (usize, String)> = BTreeMap::new();
-        for decision in &self.decided.decisions {
-            let Verdict::Dead(reason) = &decision.verdict else { continue };
-            let (count, _) = counts.entry(&reason.code).or_insert_with(|| {
-                let record = &carried.batch.records[decision.record];
-                let topic = &self.shared.pipeline.source.topic;
-                (0, format!("{topic}/{}/{}: {}", record.partition, record.offset, reason.message))
-            });
-            *count += 1;
-        }
-        let commonest = counts.iter().max_by_key(|(_, (count, _))| *count);
-        commonest.map_or_else(String::new, |(code, (count, example))| format!("; {count} now for {code}, as {example}"))
     }
 
     /// Steps 1 to 4. On an error both sides are given up, and whatever may have happened is in doubt.

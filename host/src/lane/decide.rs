@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tollgate_contract::{Fields, Rejection};
+use tollgate_contract::{Fields, Notes};
 use tollgate_sandbox::{BatchMeta, Bytes, Events, Outcome, Output, Results};
 
 use super::Error;
 use super::admit::{Desk, Refused};
 use super::gate::{EventType, Gate, Revision, TypeChain};
+use super::notice::Notice;
 use super::passed::{Passed, View};
 use super::produce::key_text;
 use crate::limits;
@@ -48,6 +49,8 @@ pub struct Decision {
     staged: Option<Staged>,
     /// Its headers in [`Decided::passed`].
     passed: Range<usize>,
+    /// What it is let pass in spite of.
+    pub notice: Option<Box<Notice>>,
 }
 
 /// The events of one partition, one type and one schema that reached the chain, and what it made of them.
@@ -67,12 +70,15 @@ pub struct Decided {
     /// Where the staged rows of each table end.
     staged: Vec<Mark>,
     json: Vec<u8>,
+    spare: Vec<u8>,
     used: usize,
     /// Events of each deprecated version, in the configuration's order.
     pub deprecated: Vec<u64>,
     /// Headers that envelopes bring along.
     passed: Passed,
     outer: Vec<u8>,
+    /// What policies let pass with a note.
+    pub notes: Notes,
     /// Of the lane; none where values are no frames.
     resolver: Option<Resolver>,
 }
@@ -104,6 +110,7 @@ impl Decided {
         self.used = 0;
         self.deprecated.clear();
         self.passed.clear();
+        self.notes.clear();
     }
 
     fn mark(&mut self) {
@@ -132,6 +139,7 @@ impl Decided {
             self.passed.begin();
             let mut desk = Desk {
                 json: &mut self.json,
+                spare: &mut self.spare,
                 fields: &mut fields,
                 rows: &mut self.rows,
                 resolver: self.resolver.as_mut(),
@@ -139,13 +147,14 @@ impl Decided {
                 outer: &mut self.outer,
                 outer_fields: &mut outer_fields,
                 passed: &mut self.passed,
+                notes: &mut self.notes,
             };
             let admitted = match entry.admit(&mut desk) {
                 Ok(admitted) => admitted,
                 Err(Refused::Verdict(kind, verdict)) => {
-                    let (group, event, staged) = (0, 0, None);
+                    let (group, event, staged, notice, passed) = (0, 0, None, None, 0..0);
                     let refused =
-                        Decision { record: index, kind, group, event, verdict, fuel: 0, staged, passed: 0..0 };
+                        Decision { record: index, kind, group, event, verdict, fuel: 0, staged, notice, passed };
                     self.decisions.push(refused);
                     continue;
                 }
@@ -162,8 +171,9 @@ impl Decided {
             let Open { group, events, .. } = &mut open[place];
             let (group, event, verdict) = (*group, events.len(), Verdict::Outputs(0..0));
             entry.enter(admitted.payload(&self.json), self.passed.view(&gate.header_names), events);
-            let (kind, passed) = (Some(kind), self.passed.take());
-            self.decisions.push(Decision { record: index, kind, group, event, verdict, fuel: 0, staged, passed });
+            let (kind, passed, notice) = (Some(kind), self.passed.take(), admitted.notice);
+            let decision = Decision { record: index, kind, group, event, verdict, fuel: 0, staged, notice, passed };
+            self.decisions.push(decision);
         }
         self.mark();
         for Open { kind, schema, group, events } in open {
@@ -216,6 +226,7 @@ impl Decided {
             let rows = &mut self.rows[own.rows];
             let mark = rows.mark();
             let passed = self.passed.of(&gate.header_names, &decision.passed);
+            let notice = &mut decision.notice;
             let written = match &decision.verdict {
                 Verdict::Outputs(range) => {
                     let (event, staged) = (decision.event, decision.staged);
@@ -234,7 +245,10 @@ impl Decided {
                         let mut borrowed = std::mem::take(&mut fields).recycle();
                         let done = entry.write(&resolved, passed, &mut borrowed, rows);
                         fields = borrowed.recycle();
-                        done
+                        if let Some(observed) = done? {
+                            notice.get_or_insert_default().observe(observed);
+                        }
+                        Ok(())
                     })
                 }
                 Verdict::Delete => delete(own, batch.key(record), rows),
@@ -275,13 +289,6 @@ pub fn is_json(content_type: &[u8]) -> bool {
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     essence.eq_ignore_ascii_case(b"application/json")
         || essence.last_chunk::<5>().is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
-}
-
-pub(super) fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
-    let Rejection { code, field, message, violations } = rejection;
-    let mut reason = Reason::new(stage, code.as_str(), message).field(field);
-    reason.violations = violations;
-    reason
 }
 
 /// The chain's word on an event.
@@ -380,7 +387,7 @@ impl<'a> Entry<'a> {
         &self.gate.types[self.kind]
     }
 
-    fn chain(&self) -> &'a TypeChain {
+    pub(super) fn chain(&self) -> &'a TypeChain {
         &self.revision.chains[self.kind]
     }
 
@@ -396,27 +403,20 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// Returns what the contract says against the output, where that is let pass.
     fn write(
         &self,
         output: &Resolved<'a>,
         passed: View<'a>,
         fields: &mut Fields<'a>,
         rows: &mut Rows,
-    ) -> Result<(), Box<Reason>> {
+    ) -> Result<Option<Box<Reason>>, Box<Reason>> {
         self.fits_topic(output, passed)?;
         let Some(payload) = output.payload else {
             self.has_key(output, None)?;
-            return delete(self.own(), output.key, rows);
+            return delete(self.own(), output.key, rows).map(|()| None);
         };
-        self.own().output.check_at(payload, fields, instant(self.time)).map_err(|rejection| {
-            let code = if self.chain().transforms.is_empty() { rejection.code.as_str() } else { "output-contract" };
-            let mut reason = refused(Stage::Output, rejection);
-            if code == "output-contract" {
-                reason.message = format!("{}: {}", reason.code, reason.message);
-                reason.code = Cow::Borrowed(code);
-            }
-            reason
-        })?;
+        let observed = self.weigh_output(payload, fields)?;
         self.has_key(output, Some(fields))?;
         let header = |name: &str| {
             let own = output.headers.iter().rev().find(|(header, _)| header == name);
@@ -426,7 +426,7 @@ impl<'a> Entry<'a> {
         let mut row = rows.begin();
         self.own().table.write(&self.own().output, fields, &self.view(&header), &mut row).map_err(misfit)?;
         row.finish();
-        Ok(())
+        Ok(observed)
     }
 
     /// The broker would refuse the whole batch for one record without a key, however often it is sent.
@@ -447,7 +447,8 @@ impl<'a> Entry<'a> {
         let own: usize = self.batch.headers(self.record).map(|(name, value)| header_bytes(name, value)).sum();
         let brought: usize = passed.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
         let set: usize = output.headers.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
-        let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len();
+        let notices = if self.own().tells_notices() { limits::NOTICE_BYTES } else { 0 };
+        let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len() + notices;
         let payload = output.payload.map_or(0, <[u8]>::len);
         // A key from a field is part of the payload, so twice the payload bounds it.
         let payload = if self.own().output_key.is_some() { 2 * payload } else { payload };

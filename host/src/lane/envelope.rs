@@ -132,7 +132,7 @@ impl Envelope {
     ) -> Result<Envelope, Vec<Problem>> {
         const AT: &str = "contract.envelope";
         let problem = |key: &str, message: String| vec![Problem { key: format!("{AT}.{key}"), message }];
-        let alone = Contract::compile(pool, &spec.message, policies, &[]);
+        let alone = Contract::compile(pool, &spec.message, policies.clone(), &[]);
         let alone = alone.map_err(|error| problem("message", error.to_string()))?;
         let Some(field) = alone.message().get_field_by_name(&spec.payload) else {
             return Err(problem("payload", format!("{} has no field {}", spec.message, spec.payload)));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tollgate_contract::frame::Indexing;
-use tollgate_contract::{Contract, Slot};
+use tollgate_contract::{Contract, Mode, Slot};
 use tollgate_sandbox::Chain;
 
 use super::envelope::Envelope;
@@ -45,6 +45,13 @@ pub struct EventType {
     /// An event's row can be written as it comes in: the sinks want the same message type, and nothing about the output
     /// has to be known first.
     pub stages: bool,
+}
+
+impl EventType {
+    /// Whether an output may have headers that tell what was let pass.
+    pub fn tells_notices(&self) -> bool {
+        self.contract.policies().mode == Mode::Observe || self.contract.mends()
+    }
 }
 
 /// The schemas of a framed topic.

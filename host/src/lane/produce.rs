@@ -5,7 +5,8 @@ use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{Fields, Value};
 
 use super::admit;
-use super::decide::{Decided, Decision, Entry, Resolved, Verdict, instant, is_json};
+use super::decide::{Decided, Decision, Entry, Resolved, Verdict, is_json};
+use super::notice::Notice;
 use super::passed::View;
 use super::{Carried, Error};
 use crate::config::OutputPartition;
@@ -53,13 +54,15 @@ impl Produce<'_> {
             let mut text = None;
             if let (Some(slot), Some(payload)) = (own.output_key, output.payload) {
                 let mut fields = Fields::new();
-                if own.output.check_at(payload, &mut fields, instant(*time)).is_ok() {
+                // Checked when the row was written; and what was let pass then has its key too.
+                if own.output.read(payload, &mut fields).is_ok() {
                     text = key_text(fields.get(slot));
                 }
             }
             let key = text.as_deref().map(str::as_bytes).or(output.key);
             let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: output.payload };
-            producer.send(letter, self.headers(entry, self.decided.passed(entry.gate, decision), &output))?;
+            let passed = self.decided.passed(entry.gate, decision);
+            producer.send(letter, self.headers(entry, passed, &output, decision.notice.as_deref()))?;
         }
         Ok(())
     }
@@ -77,11 +80,17 @@ impl Produce<'_> {
         let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: None };
         let Carried { batch, revision, time, .. } = self.carried;
         let entry = Entry { gate: &self.shared.gate, revision, batch, record, time: *time, kind };
-        Ok(producer.send(letter, self.headers(entry, View::default(), &resolved))?)
+        Ok(producer.send(letter, self.headers(entry, View::default(), &resolved, None))?)
     }
 
-    /// The record's own headers, with those of its envelope, what the guest set, and where it came from.
-    fn headers(&self, entry: Entry<'_>, passed: View<'_>, output: &Resolved<'_>) -> OwnedHeaders {
+    /// The record's own headers, with those of its envelope, what the guest set, what was let pass, and where it came from.
+    fn headers(
+        &self,
+        entry: Entry<'_>,
+        passed: View<'_>,
+        output: &Resolved<'_>,
+        notice: Option<&Notice>,
+    ) -> OwnedHeaders {
         let Entry { batch, record, .. } = entry;
         let set = |name: &str| output.headers.iter().any(|(set, _)| set == name);
         let mut list = HeaderList::with_capacity(8);
@@ -101,6 +110,9 @@ impl Produce<'_> {
         }
         for (name, value) in output.headers {
             list = list.push(name, Some(value));
+        }
+        if let Some(notice) = notice {
+            list = notice.headers(list);
         }
         let topic = &self.shared.pipeline.source.topic;
         list.text("tollgate.source", &format!("{topic}/{}/{}", record.partition, record.offset))

@@ -8,10 +8,11 @@ use tollgate_contract::{Fields, ReasonCode, Slot, Value};
 use super::admit::{Admitted, Desk, Refused};
 use super::decide::{Entry, instant};
 use super::envelope::{Envelope, Key, Part, Payload, rejection, text_of};
+use super::notice::Notice;
 use super::passed::Passed;
+use super::weigh::{Sample, refused};
 use crate::config::Routing;
 use crate::sinks::dead_letter::{Reason, Stage, hex};
-use crate::sinks::postgres::Staged;
 
 /// What an envelope said of its event.
 struct Opened<'v> {
@@ -22,7 +23,7 @@ struct Opened<'v> {
 }
 
 /// An idempotency key, and those of its parts that the envelope has.
-struct Claim {
+pub(super) struct Claim {
     key: String,
     /// Of [`Part::Envelope`], in order; empty for the others.
     texts: Vec<String>,
@@ -32,7 +33,7 @@ impl<'a> Entry<'a> {
     /// The contract stage for what comes in an envelope.
     pub(super) fn admit_wrapped(&self, envelope: &Envelope, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
         let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
-        let most = self.gate.pipeline.contract.max_bytes;
+        let most = self.gate.pipeline.contract.policies.max_bytes;
         if value.len() > most {
             let message = format!("the envelope has {} bytes, and contract.max_bytes is {most}", value.len());
             return Err(rejection(ReasonCode::TooLarge, "", message).into());
@@ -43,28 +44,32 @@ impl<'a> Entry<'a> {
             let message = format!("the header message-type names {named}, the envelope is {wanted}");
             return Err(Reason::new(Stage::Contract, "wrong-message-type", message).into());
         }
+        let mut notice = Notice::default();
         if !self.is_json() {
             let mut fields = std::mem::take(desk.outer_fields).recycle();
-            let opened = self.open(envelope, value, false, &mut fields, desk.passed, desk.deprecated);
+            let opened = self.open(envelope, value, false, &mut fields, (desk.passed, desk.deprecated, &mut notice));
             *desk.outer_fields = fields.recycle();
             let Opened { kind, payload, claim } = opened?;
             let entry = Entry { kind, ..*self };
             let Some(payload) = payload else { return Err(missing(envelope).of(kind)) };
-            let staged =
-                entry.admit_event(envelope, payload, claim.as_ref(), desk).map_err(|refused| refused.of(kind))?;
-            return Ok(Admitted { value: Some(payload), kind, schema: 0, staged });
+            let sample = Sample { writer: None, value: payload, claim: envelope.key.as_ref().zip(claim.as_ref()) };
+            let examined = entry.examine(&sample, false, desk, &mut notice).map_err(|refused| refused.of(kind));
+            let (in_desk, staged) = examined?;
+            let value = (!in_desk).then_some(payload);
+            return Ok(Admitted { value, kind, schema: 0, staged, notice: notice.told() });
         }
         let mut outer = std::mem::take(desk.outer);
         let inner = envelope.cut(value, &mut outer);
         let mut fields = std::mem::take(desk.outer_fields).recycle();
         let opened = inner.and_then(|inner| {
             let Opened { kind, payload, claim } =
-                self.open(envelope, &outer, inner.is_some(), &mut fields, desk.passed, desk.deprecated)?;
+                self.open(envelope, &outer, inner.is_some(), &mut fields, (desk.passed, desk.deprecated, &mut notice))?;
             desk.json.clear();
             match (inner, payload) {
                 (Some(json), _) => {
-                    let contract = &self.gate.types[kind].contract;
-                    contract.transcode_json(&json, desk.json).map_err(|rejection| Refused::from(rejection).of(kind))?;
+                    let entry = Entry { kind, ..*self };
+                    let transcoded = entry.transcode(&json, desk, &mut notice);
+                    transcoded.map_err(|rejection| Refused::from(rejection).of(kind))?;
                 }
                 (None, Some(payload)) => desk.json.extend_from_slice(payload),
                 (None, None) => return Err(missing(envelope).of(kind)),
@@ -75,10 +80,9 @@ impl<'a> Entry<'a> {
         *desk.outer = outer;
         let (kind, claim) = opened?;
         let entry = Entry { kind, ..*self };
-        let payload = std::mem::take(desk.json);
-        let staged = entry.admit_event(envelope, &payload, claim.as_ref(), desk).map_err(|refused| refused.of(kind));
-        *desk.json = payload;
-        Ok(Admitted { value: None, kind, schema: 0, staged: staged? })
+        let sample = Sample { writer: None, value: &[], claim: envelope.key.as_ref().zip(claim.as_ref()) };
+        let examined = entry.examine(&sample, true, desk, &mut notice).map_err(|refused| refused.of(kind));
+        Ok(Admitted { value: None, kind, schema: 0, staged: examined?.1, notice: notice.told() })
     }
 
     /// Checks the envelope and reads what it says. `inner`: the event is known from JSON, and the payload is a stand-in.
@@ -88,10 +92,15 @@ impl<'a> Entry<'a> {
         outer: &'v [u8],
         inner: bool,
         fields: &mut Fields<'v>,
-        passed: &mut Passed,
-        deprecated: &mut Vec<u64>,
+        (passed, deprecated, notice): (&mut Passed, &mut Vec<u64>, &mut Notice),
     ) -> Result<Opened<'v>, Refused> {
-        envelope.contract.check_at(outer, fields, instant(self.time))?;
+        if let Err(rejection) = envelope.contract.check_at(outer, fields, instant(self.time)) {
+            if !self.overlooks(&rejection) {
+                return Err(rejection.into());
+            }
+            envelope.contract.read(outer, fields)?;
+            notice.observe(refused(Stage::Contract, rejection));
+        }
         let (payload, url) = match envelope.payload {
             _ if inner => (None, None),
             Payload::Bytes(slot) => match fields.get(slot) {
@@ -116,7 +125,7 @@ impl<'a> Entry<'a> {
         if let Some(versions) = &self.gate.pipeline.contract.versions {
             let version = envelope.version.and_then(|slot| envelope_text(envelope, fields, slot));
             let gated = Entry { kind, ..*self }.version(versions, None, version, deprecated);
-            gated.map_err(|reason| Refused::from(reason).of(kind))?;
+            gated.or_else(|reason| self.overlook(reason, notice)).map_err(|reason| Refused::from(reason).of(kind))?;
         }
         for (index, slot) in envelope.header_slots.iter().enumerate() {
             if !matches!(fields.get(*slot), Value::Absent | Value::Default)
@@ -168,28 +177,8 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The event itself, by its type's contract, and the envelope's key where it is made of the event's fields too.
-    fn admit_event(
-        &self,
-        envelope: &Envelope,
-        payload: &[u8],
-        claim: Option<&Claim>,
-        desk: &mut Desk<'_>,
-    ) -> Result<Option<Staged>, Refused> {
-        let mut fields = std::mem::take(desk.fields).recycle();
-        let passed = desk.passed.view(&self.gate.header_names);
-        let rows = &mut desk.rows[self.own().rows];
-        let checked = self.check(None, payload, &mut fields, passed, rows).map_err(Refused::from).and_then(|staged| {
-            if let (Some(key), Some(claim)) = (&envelope.key, claim) {
-                self.key_holds(key, claim, &fields)?;
-            }
-            Ok(staged)
-        });
-        *desk.fields = fields.recycle();
-        checked
-    }
-
-    fn key_holds(&self, key: &Key, claim: &Claim, fields: &Fields<'_>) -> Result<(), Box<Reason>> {
+    /// Whether the envelope's key is made of what it should be.
+    pub(super) fn key_holds(&self, key: &Key, claim: &Claim, fields: &Fields<'_>) -> Result<(), Box<Reason>> {
         let mismatch = |what: String| {
             let message = format!("{what}: it must be the {}", key.recipe(self.kind));
             Err(Reason::new(Stage::Contract, "idempotency-key-mismatch", message).field(&key.field))

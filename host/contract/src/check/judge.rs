@@ -17,9 +17,7 @@ pub(super) struct Marks {
 
 impl<const RULES: bool> Walk<'_, RULES> {
     pub(super) fn suspect(self) {
-        if let Some(suspect) = self.suspect {
-            suspect.set(true);
-        }
+        self.signals.suspect.set(true);
     }
 
     /// Tests the presence and the counts of a message's fields at its end.

@@ -2,8 +2,7 @@
 
 use prost_reflect::{DynamicMessage, Kind as ReflectKind, MapKey, ReflectMessage as _, Value as ReflectValue};
 
-use super::missing;
-use crate::rejection::Fault;
+use crate::rejection::{Fault, ReasonCode};
 
 /// The first required field that a merged message lacks.
 pub(super) fn missing_required(message: &DynamicMessage) -> Option<Box<Fault>> {
@@ -54,4 +53,9 @@ pub(super) fn missing_required(message: &DynamicMessage) -> Option<Box<Fault>> {
         .or_else(|| {
             message.extensions().find_map(|(extension, value)| in_field(&format!("[{}]", extension.full_name()), value))
         })
+}
+
+#[cold]
+pub(super) fn missing(message: &str, field: &str) -> Box<Fault> {
+    Fault::new(ReasonCode::MissingRequired, format!("{message} requires this field and it is not set")).within(field)
 }

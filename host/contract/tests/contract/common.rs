@@ -6,7 +6,7 @@ use tollgate_contract::{Contract, FieldPath, Policies};
 pub fn pool() -> DescriptorPool {
     let here = env!("CARGO_MANIFEST_DIR");
     let mut compiler = protox::Compiler::new([format!("{here}/tests/schemas"), format!("{here}/../../proto")]).unwrap();
-    compiler.open_files(["rich.proto", "legacy.proto", "payments/v1/payment.proto"]).unwrap();
+    compiler.open_files(["rich.proto", "legacy.proto", "policies.proto", "payments/v1/payment.proto"]).unwrap();
     compiler.descriptor_pool()
 }
 

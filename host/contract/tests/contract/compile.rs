@@ -73,9 +73,9 @@ fn digests_follow_the_contract_and_nothing_else() {
     };
     let base = "message M { string a = 1; N n = 2; } message N { E e = 1; } enum E { ZERO = 0; ONE = 1; }";
     let plain = Policies::default();
-    let digest = compile(base, plain);
+    let digest = compile(base, plain.clone());
     let same = "// a comment\n enum E { ZERO = 0; ONE = 1; } message Other { int32 x = 1; } message N { E e = 1; } message M { N n = 2; string a = 1; }";
-    assert_eq!(compile(same, plain), digest, "order, comments and unrelated types do not enter");
+    assert_eq!(compile(same, plain.clone()), digest, "order, comments and unrelated types do not enter");
     for (what, changed) in [
         ("a name", base.replace("string a", "string b")),
         ("a number", base.replace("a = 1", "a = 3")),
@@ -84,9 +84,9 @@ fn digests_follow_the_contract_and_nothing_else() {
         ("an enum below", base.replace("ONE = 1", "ONE = 2")),
         ("a field below", base.replace("E e = 1;", "E e = 1; int32 f = 2;")),
     ] {
-        assert_ne!(compile(&changed, plain), digest, "{what} enters");
+        assert_ne!(compile(&changed, plain.clone()), digest, "{what} enters");
     }
-    assert_ne!(compile(base, Policies { unknown_fields: UnknownFields::Reject, ..plain }), digest);
+    assert_ne!(compile(base, Policies { unknown_fields: UnknownFields::Reject, ..plain.clone() }), digest);
     assert_ne!(compile(base, Policies { max_bytes: 5, ..plain }), digest);
 }
 

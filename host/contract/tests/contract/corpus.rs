@@ -180,7 +180,7 @@ fn strings_are_utf8_everywhere() {
 fn unknown_fields_follow_the_policy() {
     let strict = Policies { unknown_fields: UnknownFields::Reject, ..Policies::default() };
     expect(
-        &contract("rich.v1.Rich", strict, &[]),
+        &contract("rich.v1.Rich", strict.clone(), &[]),
         &[
             ("known", int(3, 1), "ok"),
             ("varint", int(200, 1), "unknown-field 200"),
@@ -221,7 +221,7 @@ fn unknown_enum_numbers_follow_the_policy() {
         ],
     );
     let keep = Policies { unknown_enums: UnknownEnums::Keep, ..Policies::default() };
-    let open = contract("rich.v1.Rich", keep, &["color"]);
+    let open = contract("rich.v1.Rich", keep.clone(), &["color"]);
     let closed = contract("legacy.v1.Legacy", keep, &["mode"]);
     let (payload, legacy) = (int(16, 3), [text(1, "n"), int(2, 9)].concat());
     let mut fields = Fields::new();

@@ -6,4 +6,5 @@ mod compile;
 mod corpus;
 mod differential;
 mod json;
+mod policies;
 mod reference;

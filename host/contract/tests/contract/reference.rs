@@ -27,7 +27,7 @@ const PROST_LIMIT: u32 = 100;
 /// Holds a contract's verdict and its slots' values against the reference. `Err` describes the difference.
 pub fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     let reference = DynamicMessage::decode(contract.message().clone(), payload);
-    let naive = Naive::walk(contract.message(), contract.policies(), payload);
+    let naive = Naive::walk(contract.message(), contract.policies().clone(), payload);
     if naive.malformed.is_some() != reference.is_err() {
         return Err(format!("the reference says {reference:?}, the naive walk {:?}: {payload:02x?}", naive.malformed));
     }

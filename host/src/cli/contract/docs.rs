@@ -4,6 +4,7 @@ pub mod html;
 pub mod markdown;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
@@ -11,6 +12,7 @@ use serde_json::json;
 use tollgate_contract::compat::{
     self, Category, Mode, Options, comment, constraints, constraints_of_message, constraints_of_oneof,
 };
+use tollgate_contract::{ClockSkew, Mode as Refusal, UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs};
 
 use super::export::{Types, value_kind, well_known};
 use super::{Loaded, Select, describe, load};
@@ -18,8 +20,8 @@ use crate::cli::check::RegistryArgs;
 use crate::cli::check::lock::{self, Lock};
 use crate::cli::check::versions::{self, Against, Asked};
 use crate::cli::{Success, build};
-use crate::config::reader::show_bytes;
-use crate::config::{Column, Encoding, From, Mapping, Pipeline, Tombstones, UnknownEnums, UnknownFields};
+use crate::config::reader::{show_bytes, show_duration};
+use crate::config::{Column, Encoding, From, Mapping, Pipeline, Tombstones};
 use crate::error::Failure;
 
 #[derive(Debug, clap::Args)]
@@ -266,15 +268,33 @@ fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
         Encoding::Json => "JSON",
         _ => "as the pipeline says",
     };
-    let fields = match contract.unknown_fields {
-        UnknownFields::Allow => "kept and passed on",
-        UnknownFields::Reject => "the event is a dead letter",
-        _ => "as the pipeline says",
+    let policies = &contract.policies;
+    let (refused, mode) = match policies.mode {
+        Refusal::Observe => ("refused", "the event goes on, marked and counted"),
+        Refusal::DeadLetter => ("refused", "the event is a dead letter"),
+        Refusal::Halt => ("refused", "the pipeline pauses"),
     };
-    let enums = match contract.unknown_enums {
-        UnknownEnums::Reject => "the event is a dead letter",
-        UnknownEnums::Keep => "the number is kept",
-        _ => "as the pipeline says",
+    let fields = match policies.unknown_fields {
+        UnknownFields::Allow => "kept and passed on",
+        UnknownFields::Warn => "kept and passed on, with a warning",
+        UnknownFields::Reject => refused,
+    };
+    let enums = match &policies.unknown_enums {
+        UnknownEnums::Reject => refused.to_owned(),
+        UnknownEnums::Keep => "the number is kept".to_owned(),
+        UnknownEnums::Fallback(named) => {
+            let named: Vec<String> = named.iter().map(|(name, value)| format!("{name} becomes {value}")).collect();
+            format!("{}; any other is refused", named.join(", "))
+        }
+    };
+    let unset = match policies.unset_oneofs {
+        UnsetOneofs::Allow => "allowed",
+        UnsetOneofs::Reject => refused,
+    };
+    let variants = match policies.unknown_variants {
+        UnknownVariants::Allow => "allowed",
+        UnknownVariants::Warn => "allowed, with a warning",
+        UnknownVariants::Reject => refused,
     };
     let tombstones = match contract.tombstones {
         Tombstones::DeadLetter => "a dead letter",
@@ -282,15 +302,24 @@ fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
         Tombstones::Delete => "deletes the row",
         _ => "as the pipeline says",
     };
-    [
+    let mut told = vec![
         ("Encoding", encoding.to_owned()),
         ("Unknown fields", fields.to_owned()),
-        ("Unknown enum numbers", enums.to_owned()),
+        ("Unknown enum numbers", enums),
+        ("Oneofs of which nothing is set", unset.to_owned()),
+        ("Oneofs with an unknown variant", variants.to_owned()),
         ("A record without a value", tombstones.to_owned()),
-        ("Largest event", show_bytes(contract.max_bytes)),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
+        ("Largest event", show_bytes(policies.max_bytes)),
+    ];
+    told.extend(policies.clock_skew.iter().map(|skew| ("Clock", clock(skew))));
+    told.push(("What is refused", mode.to_owned()));
+    told.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn clock(skew: &ClockSkew) -> String {
+    let bound = |bound: Option<Duration>, side: &str| bound.map(|bound| format!("{} {side}", show_duration(bound)));
+    let bounds: Vec<String> = bound(skew.past, "before").into_iter().chain(bound(skew.future, "after")).collect();
+    format!("{} at most {} the time of processing", skew.field, bounds.join(" and "))
 }
 
 fn columns(pipeline: &Pipeline, message: &str) -> Vec<(String, String)> {

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tollgate_contract::{Contract, Policies, UnknownEnums, UnknownFields};
+use tollgate_contract::{Contract, Policies, UnknownFields};
 use tollgate_producer::{ClientConfig, Config, Gate, Invalid, Route};
 
 use super::Args;
 use crate::config::reader::{self, ConfigErrors};
-use crate::config::{self, EventType, Pipeline, Routing, Schema, Settings};
+use crate::config::{EventType, Pipeline, Routing, Schema, Settings};
 use crate::error::Failure;
 use crate::limits;
 use crate::protos;
@@ -70,14 +70,8 @@ fn of_pipeline(args: &Args, file: &Path) -> Result<Target, Failure> {
         Schema::DescriptorSet(path) => vec![path.clone()],
     };
     let paths: Vec<PathBuf> = paths.iter().map(|path| pipeline.resolve(path)).collect();
-    let policies = Policies {
-        unknown_enums: match pipeline.contract.unknown_enums {
-            config::UnknownEnums::Reject => UnknownEnums::Reject,
-            config::UnknownEnums::Keep => UnknownEnums::Keep,
-        },
-        max_bytes: pipeline.contract.max_bytes,
-        ..Policies::default()
-    };
+    // Where an event is made, nothing stands for a value that the contract does not have.
+    let policies = pipeline.contract.policies.leaving();
     let contract = contract(args, &paths, &kind.message, policies)?;
     let mut base: ClientConfig = client::base(&pipeline.source);
     base.set("client.id", "tollgate-produce");

@@ -1,7 +1,9 @@
 //! The keys of `contract:` and `types:`.
 
 use super::Fallback::{Nothing, Required, RequiredOnce, Value};
-use super::Kind::{Boolean, Bytes, Choice, Map, Names, Path, Paths, Same, Secret, Table, Text};
+use super::Kind::{
+    Boolean, Bytes, Choice, ChoiceOrNull, Duration, Map, Names, Path, Paths, Same, Secret, Table, TableOr, Text,
+};
 use super::{Key, key};
 
 pub(super) const KEYS: &[Key] = &[
@@ -27,15 +29,56 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "contract.unknown_fields",
-        Choice(&["allow", "reject"]),
+        Choice(&["allow", "warn", "reject"]),
         Value("allow"),
-        "What happens to an event with fields that the message type does not have. `allow` hands them on.",
+        "What happens to an event with fields that the message type does not have. `allow` hands them on, `warn` also counts them and logs each the first time. This key and the next ones: docs/policies.md.",
     ),
     key(
         "contract.unknown_enums",
-        Choice(&["reject", "keep"]),
+        TableOr(&Choice(&["reject", "keep"])),
         Value("reject"),
         "What happens to an event with an enum number that has no name. `keep` hands the number on.",
+    ),
+    key(
+        "contract.unknown_enums.fallback",
+        Map,
+        Required,
+        "Enums of which a named value takes the place of unknown ones; those of other enums are refused.",
+    ),
+    key("contract.unknown_enums.fallback.*", Text, Nothing, "The value's name, under the enum's full name."),
+    key(
+        "contract.unset_oneofs",
+        Choice(&["allow", "reject"]),
+        Value("allow"),
+        "What happens to an event with a oneof of which nothing is set.",
+    ),
+    key(
+        "contract.unknown_variants",
+        Choice(&["allow", "warn", "reject"]),
+        Value("warn"),
+        "The same, where the message also has fields that the message type does not have: so looks a newer producer's variant.",
+    ),
+    key(
+        "contract.absent",
+        ChoiceOrNull(&["default", "null", "reject"]),
+        Value("default"),
+        "What a column gets of a field without presence that is not on the wire.",
+    ),
+    key("contract.clock_skew", Map, Nothing, "Timestamp fields, by path, that must lie near the time of their batch."),
+    key("contract.clock_skew.*", Table, Nothing, "Its bounds: `past`, `future` or both."),
+    key(
+        "contract.clock_skew.*.as",
+        Choice(&["unix_s", "unix_ms", "unix_us"]),
+        Nothing,
+        "How a whole number tells the time; not for a `google.protobuf.Timestamp`.",
+    ),
+    key("contract.clock_skew.*.past", Duration, Nothing, "How far before its batch's time it may lie."),
+    key("contract.clock_skew.*.future", Duration, Nothing, "How far after it."),
+    key(
+        "contract.mode",
+        Choice(&["observe", "dead_letter", "halt"]),
+        Value("dead_letter"),
+        "What becomes of an event that breaks a rule or a policy. `observe`: it goes on, marked and counted. `halt`: the pipeline pauses.",
     ),
     key(
         "contract.tombstones",

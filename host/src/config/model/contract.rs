@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use tollgate_contract::Policies;
 use tollgate_contract::frame::Indexing;
 
 use super::Envelope;
@@ -13,11 +14,9 @@ use crate::registry;
 pub struct Contract {
     pub schema: Schema,
     pub encoding: Encoding,
-    pub unknown_fields: UnknownFields,
-    pub unknown_enums: UnknownEnums,
+    /// `unknown_fields:` to `mode:` and `max_bytes:`.
+    pub policies: Policies,
     pub tombstones: Tombstones,
-    /// `max_bytes:` of a value.
-    pub max_bytes: usize,
     /// `registry:` values are frames, and this says what their ids mean.
     pub registry: Option<Registry>,
     /// `accept_versions:` without it a version is not looked at.
@@ -105,18 +104,6 @@ pub enum Encoding {
     Auto,
     Protobuf,
     Json,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownFields {
-    Allow,
-    Reject,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownEnums {
-    Reject,
-    Keep,
 }
 
 /// What a record without a value means.

@@ -1,9 +1,8 @@
 //! `contract:` what an event must look like, and who says so.
 
 use super::super::model::*;
-use super::read_paths;
-use super::{envelope, names};
-use crate::config::reader::{Complaint, Table, boolean, bytes_within, choice, path, secret, text};
+use super::{envelope, names, policies, read_paths};
+use crate::config::reader::{Complaint, Table, boolean, choice, path, secret, text};
 use crate::limits;
 use crate::registry::{Auth, Tls as RegistryTls, Url};
 use std::collections::BTreeMap;
@@ -32,15 +31,11 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
         table.error("message", "types: says the message type of each kind of event; keep one of the two");
     }
     let encodings = [("auto", Encoding::Auto), ("protobuf", Encoding::Protobuf), ("json", Encoding::Json)];
-    let unknown_fields = [("allow", UnknownFields::Allow), ("reject", UnknownFields::Reject)];
-    let unknown_enums = [("reject", UnknownEnums::Reject), ("keep", UnknownEnums::Keep)];
     let tombstones =
         [("dead_letter", Tombstones::DeadLetter), ("drop", Tombstones::Drop), ("delete", Tombstones::Delete)];
     let encoding = table.or("encoding", choice(&encodings), Encoding::Auto);
-    let unknown_fields = table.or("unknown_fields", choice(&unknown_fields), UnknownFields::Allow);
-    let unknown_enums = table.or("unknown_enums", choice(&unknown_enums), UnknownEnums::Reject);
     let tombstones = table.or("tombstones", choice(&tombstones), Tombstones::DeadLetter);
-    let max_bytes = table.or("max_bytes", bytes_within(1, limits::EVENT_BYTES_MAX), limits::EVENT_BYTES);
+    let policies = policies::read(table);
     let registry = table.table("registry", |table| read_registry(table, base));
     let envelope = table.table("envelope", |table| envelope::read(table, typed));
     let versions_in_envelope = envelope.as_ref().is_some_and(|envelope| envelope.version.is_some());
@@ -60,10 +55,8 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
     let contract = Contract {
         schema: schema?,
         encoding,
-        unknown_fields,
-        unknown_enums,
+        policies,
         tombstones,
-        max_bytes,
         registry,
         versions,
         envelope,

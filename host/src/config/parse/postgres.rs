@@ -1,10 +1,11 @@
 //! `postgres:` the target table and how its columns are filled.
 
-use super::names;
+use super::{names, policies};
 use crate::config::model::{As, Column, From, Mapping, Mode, Postgres, RecordPart, TableName};
 use crate::config::reader::{Complaint, Field, Table, boolean, choice, nearest, path, signed, text};
 use crate::limits;
 use std::path::Path;
+use tollgate_contract::Absent;
 
 /// The server, and the mapping of the only type; with `types:` (`typed`) what they have in common.
 pub(super) fn read(root: &Table<'_>, base: &Path, typed: bool) -> Option<(Postgres, Draft)> {
@@ -117,7 +118,13 @@ fn complete_key(table: &Table<'_>, key: &[String], columns: &mut Vec<Column>) {
             }
             fits
         })
-        .map(|name| Column { name: name.clone(), from: From::Field(name.clone()), as_: As::Natural, mode: Mode::Set })
+        .map(|name| Column {
+            name: name.clone(),
+            from: From::Field(name.clone()),
+            as_: As::Natural,
+            mode: Mode::Set,
+            absent: None,
+        })
         .collect();
     columns.splice(0..0, missing);
     for column in columns.iter().filter(|column| key.contains(&column.name)) {
@@ -210,7 +217,13 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
         (false, true) => Mode::InsertOnly,
         (false, false) => Mode::Set,
     };
-    Some(Column { name: name.to_owned(), from, as_, mode })
+    let absent = policies::read_absent(table);
+    if absent.is_some() && !matches!(from, From::Field(_)) {
+        table.error("absent", "speaks of a field, and the column takes its value elsewhere");
+    } else if absent == Some(Absent::Null) && mode == Mode::Add {
+        table.error("absent", "add needs a number; take default or reject");
+    }
+    Some(Column { name: name.to_owned(), from, as_, mode, absent })
 }
 
 fn check_source(table: &Table<'_>, from: &From, add: bool, as_: &As) {

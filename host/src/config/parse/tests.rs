@@ -58,6 +58,16 @@ fn with(more: &str) -> String {
 }
 
 #[test]
+fn the_words_null_and_null_are_one() {
+    let absent = |word: &str| {
+        let pipeline = parse(&spoil("protos: proto", &format!("protos: proto\n  absent: {word}"))).unwrap();
+        pipeline.contract.policies.absent
+    };
+    assert_eq!([absent("null"), absent("'null'"), absent("~")], [tollgate_contract::Absent::Null; 3]);
+    assert_eq!(absent("reject"), tollgate_contract::Absent::Reject);
+}
+
+#[test]
 fn the_least_pipeline_has_every_default() {
     let pipeline = parse(LEAST).unwrap();
     let expected = json!({
@@ -72,6 +82,8 @@ fn the_least_pipeline_has_every_default() {
             "unknown_fields": "allow", "unknown_enums": "reject", "tombstones": "dead_letter", "max_bytes": "1MiB",
             "registry": null, "accept_versions": null, "envelope": null, "type_header": null,
             "unknown_types": "dead_letter",
+            "unset_oneofs": "allow", "unknown_variants": "warn", "absent": "default", "clock_skew": {},
+            "mode": "dead_letter",
         },
         "transforms": [],
         "output": null,
@@ -306,12 +318,53 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "protos: proto",
             "protos: proto\n  unknown_fields: deny",
-            "9:19: contract.unknown_fields: deny is none of allow, reject",
+            "9:19: contract.unknown_fields: deny is none of allow, warn, reject",
         ),
         (
             "protos: proto",
             "protos: proto\n  unknown_enums: keeep",
             "9:18: contract.unknown_enums: keeep is none of reject, keep; did you mean keep?",
+        ),
+        (
+            "protos: proto",
+            "protos: proto\n  unknown_enums: fallback",
+            "9:18: contract.unknown_enums: fallback needs a value for each enum: { fallback: { payments.v1.Currency: \
+             CURRENCY_UNSPECIFIED } }",
+        ),
+        (
+            "protos: proto",
+            "protos: proto\n  unknown_enums: { keep: true }",
+            "9:3: contract.unknown_enums.fallback: required key is missing\np.yaml:9:20: contract.unknown_enums.keep: unknown key",
+        ),
+        (
+            "protos: proto",
+            "protos: proto\n  unset_oneofs: warn",
+            "9:17: contract.unset_oneofs: warn is none of allow, reject",
+        ),
+        (
+            "protos: proto",
+            "protos: proto\n  unknown_variants: keep",
+            "9:21: contract.unknown_variants: keep is none of allow, warn, reject",
+        ),
+        (
+            "protos: proto",
+            "protos: proto\n  absent: zero",
+            "9:11: contract.absent: zero is none of default, null, reject",
+        ),
+        (
+            "protos: proto",
+            "protos: proto\n  mode: observed",
+            "9:9: contract.mode: observed is none of observe, dead_letter, halt; did you mean observe?",
+        ),
+        (
+            "protos: proto",
+            "protos: proto\n  clock_skew: { at: {} }",
+            "9:17: contract.clock_skew.at: has no bound: give it past, future or both",
+        ),
+        (
+            "protos: proto",
+            "protos: proto\n  clock_skew: { at: { future: 5m, as: ms } }",
+            "9:39: contract.clock_skew.at.as: ms is none of unix_s, unix_ms, unix_us",
         ),
         (
             "protos: proto",
@@ -379,6 +432,11 @@ fn each_bad_value_is_named_with_its_line() {
             "key: [transaction_id]",
             "key: []",
             "15:3: postgres.key: names no column; an upsert needs the columns of a unique index",
+        ),
+        (
+            "    currency:\n",
+            "    currency: { header: c, absent: null }\n",
+            "17:28: postgres.columns.currency.absent: speaks of a field, and the column takes its value elsewhere",
         ),
         ("key: [transaction_id]", "key: [a, a]", "15:3: postgres.key: names a twice"),
         (

@@ -17,6 +17,8 @@ pub enum Unfit {
     Format { value: String, expected: &'static str },
     #[error("the column takes no NULL, and the event has no value for it")]
     Null,
+    #[error("the field is not set, and `absent: reject` asks for it")]
+    Absent,
     #[error("the text has {length} characters, the column takes {most}")]
     TooLong { length: usize, most: usize },
     #[error("the value has no JSON form: {0}")]

@@ -1,7 +1,9 @@
 //! From an event's value to a column's binary form: which conversions exist, and what each refuses.
 
 use super::binary::{self, Unfit};
-use crate::config::As;
+use tollgate_contract::{Absent, FieldInfo, Kind, Presence};
+
+use crate::config::{As, Column, Mode};
 use crate::limits;
 
 /// What a column brings, before it is encoded.
@@ -233,6 +235,23 @@ fn numeric_modifier(typmod: i32) -> Option<(u16, i16)> {
     let packed = u32::try_from(typmod.checked_sub(4)?).ok()?;
     let low = i16::try_from(packed & 0x7ff).ok()?;
     Some((u16::try_from(packed >> 16).ok()?, if low >= 0x400 { low - 0x800 } else { low }))
+}
+
+/// What becomes of a field that has no presence and is not on the wire. `contract`: where the column does not say.
+pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, String> {
+    if field.presence != Presence::Implicit || matches!(field.kind, Kind::Repeated(_) | Kind::Map(..)) {
+        // Not being set is a value of its own there: NULL; and an empty list is one.
+        return Ok(Absent::Default);
+    }
+    match (mapping.absent, contract) {
+        // Nothing is added by what is not there.
+        (None, Absent::Null) if mapping.mode == Mode::Add => Ok(Absent::Default),
+        (Some(Absent::Null), _) | (None, Absent::Null) if not_null => Err(format!(
+            "column {} takes no NULL, which `absent: null` would give it: say `absent: default` or `reject` for the column",
+            mapping.name
+        )),
+        (Some(absent), _) | (None, absent) => Ok(absent),
+    }
 }
 
 impl Encoder {

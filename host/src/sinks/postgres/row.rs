@@ -1,6 +1,6 @@
 //! One cell of a row: where its value comes from, and how it gets into the batch.
 
-use tollgate_contract::{Contract, Fields, Kind, Slot, Value, timestamp_micros};
+use tollgate_contract::{Absent, Contract, Fields, Kind, Slot, Value, timestamp_micros};
 
 use super::binary::Unfit;
 use super::cell::{Encoder, Input};
@@ -15,6 +15,8 @@ pub(super) struct Cell {
     pub not_null: bool,
     /// Its value is an addend.
     pub add: bool,
+    /// Of a field without presence that is not on the wire.
+    pub absent: Absent,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,12 @@ impl Cell {
         row: &mut RowWriter<'_>,
     ) -> Result<(), Misfit> {
         match &self.source {
+            Source::Slot(slot) if self.absent != Absent::Default && matches!(fields.get_ref(*slot), Value::Default) => {
+                match self.absent {
+                    Absent::Reject => Err(self.misfit(Unfit::Absent)),
+                    Absent::Null | Absent::Default => self.put(contract, Input::Null, row),
+                }
+            }
             Source::Slot(slot) if matches!(self.encoder, Encoder::Json { .. }) => {
                 let json = contract.field_json(*slot, fields);
                 let json = json.map_err(|rejection| self.misfit(Unfit::NoJson(rejection.message)))?;

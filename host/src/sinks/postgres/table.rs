@@ -2,10 +2,10 @@
 
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
-use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot};
+use tollgate_contract::{Absent, Contract, FieldPath, Fields, Kind, Slot};
 
 use super::binary::Unfit;
-use super::cell::{Encoder, Input, InputKind, PgColumn, encoder};
+use super::cell::{self, Encoder, Input, InputKind, PgColumn, encoder};
 use super::row::{Cell, Source};
 pub use super::row::{Misfit, RecordView};
 use super::rows::{RowWriter, Shape, ShapeColumn};
@@ -263,6 +263,11 @@ impl Builder {
         }
         let (source, kind) = source(mapping, slot, contract);
         let add = mapping.mode == Mode::Add;
+        let not_null = column.not_null || key;
+        let absent = match source {
+            Source::Slot(slot) => cell::absent(mapping, contract.field(slot), contract.policies().absent, not_null)?,
+            Source::Header(_) | Source::Record(_) | Source::Constant(_) => Absent::Default,
+        };
         let (encoder, element, array, array_sql) = if add {
             if kind != InputKind::Int || !matches!(column.type_name.as_str(), "int2" | "int4" | "int8" | "numeric") {
                 return Err(format!(
@@ -282,7 +287,7 @@ impl Builder {
         self.arrays.push(array);
         self.names.push(mapping.name.clone());
         self.shape.push(ShapeColumn { element, mode: mapping.mode });
-        self.cells.push(Cell { name: mapping.name.clone(), source, encoder, not_null: column.not_null || key, add });
+        self.cells.push(Cell { name: mapping.name.clone(), source, encoder, not_null, add, absent });
         Ok(())
     }
 

@@ -1,0 +1,125 @@
+//! Fallbacks: a payload again, with enum numbers that nobody knows replaced. Rare, so it may copy.
+
+use crate::notes::{Member, Notes};
+use crate::plan::{FieldPlan, Node, Op};
+use crate::wire::{Cursor, Malformed, WireType, put_tag, put_varint};
+use crate::{Contract, EnumTable};
+
+/// The bytes are no message, or nest too deep. The check says so better.
+struct Broken;
+
+impl From<Malformed> for Broken {
+    fn from(_: Malformed) -> Self {
+        Self
+    }
+}
+
+impl Contract {
+    /// Whether some enum has a fallback; then [`Contract::mend`] may help a payload that is refused for an unknown enum number.
+    #[must_use]
+    pub fn mends(&self) -> bool {
+        self.fallbacks.iter().any(Option::is_some)
+    }
+
+    /// Writes the payload to `out` (cleared first) with every unknown number of an enum that has a fallback replaced by it, and
+    /// notes what it replaced. Everything else stays as it is, byte for byte, but for the lengths round a replacement.
+    ///
+    /// `false`: there was nothing to replace, or the bytes are no message; `out` is of no use then. What comes out still has to be
+    /// checked.
+    pub fn mend(&self, payload: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> bool {
+        out.clear();
+        let mut mender = Mender { contract: self, notes, path: Vec::new(), replaced: false };
+        mender.message(self.root(), payload, 0, out).is_ok() && mender.replaced
+    }
+}
+
+struct Mender<'c, 'n> {
+    contract: &'c Contract,
+    notes: &'n mut Notes,
+    path: Vec<&'c str>,
+    replaced: bool,
+}
+
+impl<'c> Mender<'c, '_> {
+    fn message(&mut self, node: &'c Node, bytes: &[u8], depth: u32, out: &mut Vec<u8>) -> Result<(), Broken> {
+        let limit = self.contract.policies.recursion_limit;
+        if depth > limit {
+            return Err(Broken);
+        }
+        let mut cursor = Cursor::new(bytes);
+        while !cursor.is_empty() {
+            let start = cursor.position();
+            let (number, wire) = cursor.tag()?;
+            let value = cursor;
+            cursor.skip(number, wire, limit.saturating_sub(depth))?;
+            let whole = bytes.get(start..cursor.position()).unwrap_or_default();
+            match node.by_number(number) {
+                Some(field) => self.field(field, wire, value, whole, depth, out)?,
+                None => out.extend_from_slice(whole),
+            }
+        }
+        Ok(())
+    }
+
+    /// One field; `value` stands behind its tag, `whole` are its bytes with the tag.
+    fn field(
+        &mut self,
+        field: &'c FieldPlan,
+        wire: WireType,
+        mut value: Cursor<'_>,
+        whole: &[u8],
+        depth: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Broken> {
+        let contract = self.contract;
+        self.path.push(&field.name);
+        match field.op {
+            Op::Message | Op::Map if wire == WireType::Delimited => {
+                let node = contract.plan.nodes.get(field.target as usize).ok_or(Broken)?;
+                let mut inner = Vec::new();
+                self.message(node, value.delimited()?, depth + 1, &mut inner)?;
+                put_delimited(field.number, &inner, out);
+            }
+            Op::Enum if wire == WireType::Delimited && field.packable => {
+                let mut items = Cursor::new(value.delimited()?);
+                let mut inner = Vec::new();
+                while !items.is_empty() {
+                    let raw = items.varint()?;
+                    put_varint(self.number(field, raw).unwrap_or(raw), &mut inner);
+                }
+                put_delimited(field.number, &inner, out);
+            }
+            Op::Enum if wire == WireType::Varint => match self.number(field, value.varint()?) {
+                Some(number) => {
+                    put_tag(field.number, WireType::Varint, out);
+                    put_varint(number, out);
+                }
+                None => out.extend_from_slice(whole),
+            },
+            _ => out.extend_from_slice(whole),
+        }
+        self.path.pop();
+        Ok(())
+    }
+
+    /// What stands for a number, as its varint; nothing if it may stay or has no fallback.
+    fn number(&mut self, field: &FieldPlan, raw: u64) -> Option<u64> {
+        let place = field.target as usize;
+        let number = super::truncate(raw).cast_signed();
+        let table: &EnumTable = self.contract.plan.enums.get(place)?;
+        let fallback = (*self.contract.fallbacks.get(place)?)?;
+        if table.contains(number) {
+            return None;
+        }
+        let path: Vec<&str> = self.path.iter().copied().filter(|name| !name.is_empty()).collect();
+        self.notes.replace(&path.join("."), table.name(), &Member::Number(number.into()));
+        self.replaced = true;
+        Some(i64::from(fallback).cast_unsigned())
+    }
+}
+
+fn put_delimited(number: u32, inner: &[u8], out: &mut Vec<u8>) {
+    put_tag(number, WireType::Delimited, out);
+    put_varint(inner.len() as u64, out);
+    out.extend_from_slice(inner);
+}

@@ -1,0 +1,148 @@
+//! A second pass for the policies that look at messages from a distance: which numbers are unknown, which oneofs are unset.
+//!
+//! It is made only where it can find something: the walk has met an unknown number, or unset oneofs are refused and there are
+//! oneofs. The payload has passed the walk, so the bytes are sound and known nodes are there.
+
+use prost_reflect::DynamicMessage;
+use prost_reflect::prost::Message as _;
+
+use super::place::locate;
+use crate::notes::{Member, Notes, Policy};
+use crate::plan::{Node, Op};
+use crate::rejection::{Fault, ReasonCode};
+use crate::wire::{Cursor, WireType};
+use crate::{Contract, Rejection, UnknownFields, UnknownVariants, UnsetOneofs};
+
+/// What a survey finds.
+#[derive(Default)]
+struct Finds<'c> {
+    /// Message types with the numbers that they do not have.
+    unknown: Vec<(&'c str, u32)>,
+    /// Message types with an unset oneof beside something unknown.
+    variants: Vec<(&'c str, &'c str)>,
+    /// Whether a singular message came in parts: a oneof that is unset in one may be set in another.
+    split: bool,
+}
+
+impl Contract {
+    /// Holds a payload that passed the walk against the policies for unknown fields and oneofs. `unknown`: the walk met a number
+    /// that it did not know.
+    #[inline]
+    pub(super) fn survey(&self, payload: &[u8], unknown: bool, notes: &mut Notes) -> Result<(), Rejection> {
+        let policies = &self.policies;
+        let unset = policies.unset_oneofs == UnsetOneofs::Reject && self.plan.has_oneofs;
+        let variants = policies.unknown_variants != UnknownVariants::Allow && self.plan.has_oneofs;
+        if unset || unknown && (variants || policies.unknown_fields == UnknownFields::Warn) {
+            return self.look(payload, notes);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn look(&self, payload: &[u8], notes: &mut Notes) -> Result<(), Rejection> {
+        let mut finds = Finds::default();
+        let mut fault = self.look_into(self.root(), payload, &mut finds).map_err(|fault| fault.into_rejection())?;
+        if finds.split && (fault.is_some() || !finds.variants.is_empty()) {
+            // Encoded again, the parts are one, and what is unknown is still there.
+            if let Ok(whole) = DynamicMessage::decode(self.message.clone(), payload) {
+                let whole = whole.encode_to_vec();
+                finds.variants.clear();
+                let mut again = Finds::default();
+                fault = self.look_into(self.root(), &whole, &mut again).map_err(|fault| fault.into_rejection())?;
+                finds.variants.extend(again.variants);
+            }
+        }
+        if let Some(fault) = fault {
+            return Err(fault.into_rejection());
+        }
+        if self.policies.unknown_fields == UnknownFields::Warn {
+            for (message, number) in finds.unknown {
+                notes.add(Policy::UnknownFields, message, &Member::Number(number.into()));
+            }
+        }
+        if self.policies.unknown_variants == UnknownVariants::Warn {
+            for (message, oneof) in finds.variants {
+                notes.add(Policy::UnknownVariants, message, &Member::Name(oneof.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks into a message and what is below it. Returns the first oneof that may not be as it is; fails only on bytes that the
+    /// walk would not have let pass.
+    fn look_into<'c>(
+        &'c self,
+        node: &'c Node,
+        bytes: &[u8],
+        finds: &mut Finds<'c>,
+    ) -> Result<Option<Box<Fault>>, Box<Fault>> {
+        let mut cursor = Cursor::new(bytes);
+        let mut set = vec![false; node.oneofs.len()];
+        let mut entered: Vec<u32> = Vec::new();
+        let mut fault = None;
+        let mut unknown = false;
+        while !cursor.is_empty() {
+            let start = cursor.position();
+            let (number, wire) = cursor.tag()?;
+            let mut value = cursor;
+            cursor.skip(number, wire, crate::Policies::MAX_RECURSION)?;
+            let Some(field) = node.by_number(number) else {
+                unknown = true;
+                finds.unknown.push((&node.message, number));
+                continue;
+            };
+            for (oneof, set) in node.oneofs.iter().zip(&mut set) {
+                *set |= oneof.members.contains(&number);
+            }
+            if !matches!(field.op, Op::Message | Op::Map) || wire != WireType::Delimited {
+                continue;
+            }
+            if !field.repeated && field.op == Op::Message {
+                finds.split |= entered.contains(&number);
+            }
+            entered.push(number);
+            let Some(inner) = self.plan.nodes.get(field.target as usize) else { continue };
+            let found = self.look_into(inner, value.delimited()?, finds)?;
+            fault = fault.or_else(|| found.map(|found| locate(found, field, bytes, start)));
+        }
+        if node.is_entry {
+            // A map's value that is missing is an empty message.
+            let value = node.fields.iter().find(|field| field.op == Op::Message && !entered.contains(&field.number));
+            if let Some(inner) = value.and_then(|field| self.plan.nodes.get(field.target as usize)) {
+                let found = self.look_into(inner, &[], finds)?;
+                fault = fault.or(found);
+            }
+        }
+        Ok(fault.or(self.look_back(node, &set, unknown, finds)))
+    }
+
+    /// A message's oneofs, at its end.
+    fn look_back<'c>(&self, node: &'c Node, set: &[bool], unknown: bool, finds: &mut Finds<'c>) -> Option<Box<Fault>> {
+        let refused = match unknown {
+            true => self.policies.unknown_variants == UnknownVariants::Reject,
+            false => self.policies.unset_oneofs == UnsetOneofs::Reject,
+        };
+        let mut fault = None;
+        for (oneof, _) in node.oneofs.iter().zip(set).filter(|(_, set)| !**set) {
+            if unknown {
+                finds.variants.push((&node.message, &oneof.name));
+            }
+            if refused && fault.is_none() {
+                fault = Some(unset(&node.message, &oneof.name, unknown));
+            }
+        }
+        fault
+    }
+}
+
+#[cold]
+fn unset(message: &str, oneof: &str, unknown: bool) -> Box<Fault> {
+    let (code, what) = match unknown {
+        true => (
+            ReasonCode::UnknownVariant,
+            "carries field numbers that the contract does not have; a newer producer's variant looks like this",
+        ),
+        false => (ReasonCode::OneofUnset, "none of its variants is there"),
+    };
+    Fault::new(code, format!("{message} sets nothing in the oneof {oneof}: {what}")).within(oneof)
+}

@@ -1,0 +1,183 @@
+//! What was let pass with a word about it: counted over a batch, so that nothing is allocated for what has been met before.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// How many different notes are told apart; what comes after counts as `other`. Field numbers and JSON keys are the producers' to choose.
+const MAX_NOTES: usize = 200;
+/// The replaced numbers of one payload that are told one by one.
+const MAX_REPLACED: usize = 20;
+/// Characters of a JSON key or name that are kept.
+const MAX_CHARS: usize = 64;
+
+/// Which policy let it pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Policy {
+    UnknownFields,
+    UnknownVariants,
+    UnknownEnums,
+}
+
+impl Policy {
+    /// As configuration and metrics spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownFields => "unknown_fields",
+            Self::UnknownVariants => "unknown_variants",
+            Self::UnknownEnums => "unknown_enums",
+        }
+    }
+}
+
+/// A field, a oneof or a value, by its number where the contract has no name for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Member<'a> {
+    Number(i64),
+    Name(Cow<'a, str>),
+}
+
+impl Member<'_> {
+    fn kept(&self) -> Member<'static> {
+        match self {
+            Self::Number(number) => Member::Number(*number),
+            Self::Name(name) => Member::Name(Cow::Owned(short(name))),
+        }
+    }
+}
+
+impl fmt::Display for Member<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One thing that was met, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub policy: Policy,
+    /// Full name of the message type, or of the enum.
+    pub type_name: String,
+    /// The unknown field, the oneof that may have an unknown variant, or the unknown value.
+    pub member: Member<'static>,
+    pub count: u64,
+}
+
+/// An enum value that a fallback stands for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaced {
+    /// Path of the field, by names alone.
+    pub field: String,
+    /// The number, or in JSON the name, that the producer sent.
+    pub was: Member<'static>,
+}
+
+/// Notes of a batch, and the replacements of the payload in work.
+#[derive(Debug, Default)]
+pub struct Notes {
+    notes: Vec<Note>,
+    replaced: Vec<Replaced>,
+}
+
+impl Notes {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets everything; the memory is kept.
+    pub fn clear(&mut self) {
+        self.notes.clear();
+        self.replaced.clear();
+    }
+
+    /// What was met since the last [`Notes::clear`].
+    pub fn iter(&self) -> impl Iterator<Item = &Note> {
+        self.notes.iter()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty()
+    }
+
+    /// The replacements since this was asked last, at most 20.
+    pub fn take_replaced(&mut self) -> Vec<Replaced> {
+        std::mem::take(&mut self.replaced)
+    }
+
+    pub(crate) fn add(&mut self, policy: Policy, type_name: &str, member: &Member<'_>) {
+        let known =
+            |note: &&mut Note| note.policy == policy && note.type_name == type_name && same(&note.member, member);
+        if let Some(note) = self.notes.iter_mut().find(known) {
+            note.count += 1;
+        } else if self.notes.len() < MAX_NOTES {
+            self.notes.push(Note { policy, type_name: type_name.to_owned(), member: member.kept(), count: 1 });
+        } else {
+            self.other(policy);
+        }
+    }
+
+    fn other(&mut self, policy: Policy) {
+        const OTHER: &str = "other";
+        let known = |note: &&mut Note| note.policy == policy && note.type_name == OTHER;
+        match self.notes.iter_mut().find(known) {
+            Some(note) => note.count += 1,
+            None => {
+                let member = Member::Name(Cow::Borrowed(OTHER));
+                self.notes.push(Note { policy, type_name: OTHER.to_owned(), member, count: 1 });
+            }
+        }
+    }
+
+    pub(crate) fn replace(&mut self, field: &str, type_name: &str, was: &Member<'_>) {
+        self.add(Policy::UnknownEnums, type_name, was);
+        if self.replaced.len() < MAX_REPLACED {
+            self.replaced.push(Replaced { field: field.to_owned(), was: was.kept() });
+        }
+    }
+}
+
+fn same(kept: &Member<'_>, met: &Member<'_>) -> bool {
+    match (kept, met) {
+        (Member::Name(kept), Member::Name(met)) if met.len() > MAX_CHARS => **kept == short(met),
+        (kept, met) => kept == met,
+    }
+}
+
+/// Cut, and without control characters: names end up in logs and labels.
+fn short(name: &str) -> String {
+    name.chars().take(MAX_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_notes_are_one_and_too_many_are_other() {
+        let mut notes = Notes::new();
+        for _ in 0..3 {
+            notes.add(Policy::UnknownFields, "a.A", &Member::Number(9));
+            notes.add(Policy::UnknownFields, "a.A", &Member::Name(Cow::Owned("x".repeat(100))));
+        }
+        let counts: Vec<u64> = notes.iter().map(|note| note.count).collect();
+        assert_eq!(counts, [3, 3]);
+        for number in 0..1_000 {
+            notes.add(Policy::UnknownFields, "a.A", &Member::Number(number));
+        }
+        assert_eq!(notes.iter().count(), MAX_NOTES + 1);
+        assert_eq!(notes.iter().map(|note| note.count).sum::<u64>(), 1_006, "none is lost");
+    }
+
+    #[test]
+    fn names_are_short_and_printable() {
+        let mut notes = Notes::new();
+        notes.replace("a", "a.E", &Member::Name(Cow::Borrowed("x\u{1b}[31m")));
+        assert_eq!(notes.take_replaced()[0].was.to_string(), "x\u{fffd}[31m");
+        assert!(notes.take_replaced().is_empty());
+    }
+}

@@ -1,0 +1,69 @@
+//! Batches that are decided and not committed: the pipeline stands still instead.
+
+use std::collections::BTreeMap;
+
+use tollgate_contract::Mode;
+
+use super::commit::patient;
+use super::decide::Verdict;
+use super::{Carried, Error, Lane};
+use crate::engine::halt;
+use crate::progress::store;
+use crate::sinks::dead_letter::Stage;
+use crate::source::batch::Record;
+
+impl Lane {
+    /// `dead_letter.limit`: a batch that crosses it is not committed.
+    pub(super) fn within_limit(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
+        let dead = self.decided.decisions.iter().filter(|decision| matches!(decision.verdict, Verdict::Dead(_)));
+        let (total, dead) = (self.decided.decisions.len(), dead.count());
+        let Some(crossed) = self.shared.limit.crossed(total, dead) else { return Ok(()) };
+        self.hold(carried, format!("{crossed}{}", self.commonest(carried)))
+    }
+
+    /// `contract.mode: halt`: a batch with an event that the contract refuses is not committed, unless somebody has seen that event.
+    pub(super) fn takes_all(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
+        if self.shared.pipeline.contract.policies.mode != Mode::Halt {
+            return Ok(());
+        }
+        let refused = self.decided.decisions.iter().find_map(|decision| {
+            let Verdict::Dead(reason) = &decision.verdict else { return None };
+            let Record { partition, offset, .. } = carried.batch.records[decision.record];
+            let halts = reason.stage == Stage::Contract && !self.shared.pardoned(partition, offset);
+            halts.then(|| halt::words(&self.shared.pipeline.source.topic, partition, offset, reason))
+        });
+        refused.map_or(Ok(()), |reason| self.hold(carried, reason))
+    }
+
+    /// Stands still, and lets all members know.
+    fn hold(&mut self, carried: &Carried<'_>, reason: String) -> Result<(), Error> {
+        if let Some(connection) = self.connection.as_mut() {
+            let name = &self.shared.pipeline.name;
+            let digest = &carried.revision.digest;
+            let store = async { Ok(store::pause(connection, name, &reason, digest).await?) };
+            if let Err(error) = patient(&self.runtime, store) {
+                self.connection = None;
+                self.rows_in_doubt = true;
+                return Err(error);
+            }
+        }
+        self.shared.pause(reason.clone());
+        Err(Error::Paused(reason))
+    }
+
+    /// The commonest reason of a batch's dead letters with an example: they are not written, so nobody could look at them.
+    fn commonest(&self, carried: &Carried<'_>) -> String {
+        let mut counts: BTreeMap<&str, (usize, String)> = BTreeMap::new();
+        for decision in &self.decided.decisions {
+            let Verdict::Dead(reason) = &decision.verdict else { continue };
+            let (count, _) = counts.entry(&reason.code).or_insert_with(|| {
+                let record = &carried.batch.records[decision.record];
+                let topic = &self.shared.pipeline.source.topic;
+                (0, format!("{topic}/{}/{}: {}", record.partition, record.offset, reason.message))
+            });
+            *count += 1;
+        }
+        let commonest = counts.iter().max_by_key(|(_, (count, _))| *count);
+        commonest.map_or_else(String::new, |(code, (count, example))| format!("; {count} now for {code}, as {example}"))
+    }
+}

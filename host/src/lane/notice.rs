@@ -1,0 +1,95 @@
+//! What is told of an event that goes on in spite of something.
+
+use tollgate_contract::Replaced;
+
+use crate::limits;
+use crate::sinks::dead_letter::Reason;
+use crate::sinks::kafka::HeaderList;
+
+/// The first thing that `mode: observe` let pass, and the enum numbers that a fallback stands for.
+#[derive(Debug, Default)]
+pub struct Notice {
+    observed: Option<Box<Reason>>,
+    replaced: Vec<Replaced>,
+}
+
+impl Notice {
+    /// The first one stays: it is what the dead letter would have said.
+    pub fn observe(&mut self, reason: Box<Reason>) {
+        self.observed.get_or_insert(reason);
+    }
+
+    pub fn replace(&mut self, replaced: Vec<Replaced>) {
+        self.replaced.extend(replaced);
+    }
+
+    /// The code of what was let pass.
+    pub fn code(&self) -> Option<&str> {
+        self.observed.as_ref().map(|reason| &*reason.code)
+    }
+
+    /// Itself, if there is anything to tell.
+    pub fn told(self) -> Option<Box<Notice>> {
+        (self.observed.is_some() || !self.replaced.is_empty()).then(|| Box::new(self))
+    }
+
+    /// The headers of an output, [`limits::NOTICE_BYTES`] at most.
+    pub fn headers(&self, mut list: HeaderList) -> HeaderList {
+        if let Some(reason) = &self.observed {
+            list = list.text("tollgate.observed", cut(&reason.code));
+            let rule = reason.violations.first().map(|violation| violation.rule.as_str());
+            for (name, value) in [
+                ("tollgate.observed-rule", rule.unwrap_or_default()),
+                ("tollgate.observed-field", &reason.field),
+                ("tollgate.observed-message", &reason.message),
+            ] {
+                if !value.is_empty() {
+                    list = list.text(name, cut(value));
+                }
+            }
+        }
+        if !self.replaced.is_empty() {
+            let told: Vec<String> =
+                self.replaced.iter().map(|Replaced { field, was }| format!("{field}={was}")).collect();
+            list = list.text("tollgate.unknown-enums", cut(&told.join(",")));
+        }
+        list
+    }
+}
+
+/// Five texts and their names stay below the bound.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(limits::NOTICE_BYTES / 6);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::message::Headers as _;
+    use tollgate_contract::Member;
+
+    use super::*;
+    use crate::sinks::dead_letter::Stage;
+
+    #[test]
+    fn the_headers_stay_below_their_bound() {
+        let mut notice = Notice::default();
+        let long = "é".repeat(10_000);
+        notice.observe(Reason::new(Stage::Contract, "version-missing", long.clone()).field(long.clone()));
+        notice.replace(vec![Replaced { field: long, was: Member::Number(9) }; 20]);
+        let headers = notice.headers(HeaderList::with_capacity(8)).build();
+        let sizes = headers.iter().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len));
+        let bytes: usize = sizes.map(|size| size + limits::HEADER_OVERHEAD).sum();
+        assert!((2_000..limits::NOTICE_BYTES).contains(&bytes), "{bytes}");
+        let first = headers.iter().next().unwrap();
+        assert_eq!((first.key, first.value), ("tollgate.observed", Some(&b"version-missing"[..])));
+    }
+
+    #[test]
+    fn nothing_to_tell_is_nothing() {
+        assert!(Notice::default().told().is_none());
+    }
+}

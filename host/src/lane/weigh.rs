@@ -1,0 +1,199 @@
+//! A payload against its contract, as the contract's policies want it: with fallbacks for what has no name, and in its mode.
+
+use std::borrow::Cow;
+
+use tollgate_contract::{Contract, Fields, Mode, Notes, ReasonCode, Rejection};
+
+use super::admit::{Desk, Refused};
+use super::decide::{Entry, instant};
+use super::envelope::Key;
+use super::notice::Notice;
+use super::passed::View;
+use super::wrapped::Claim;
+use crate::sinks::dead_letter::{Reason, Stage};
+use crate::sinks::postgres::{Rows, Staged};
+
+/// What is weighed.
+pub(super) struct Sample<'s> {
+    /// The contract that it was written with, if a frame says so.
+    pub writer: Option<&'s Contract>,
+    /// Its bytes, unless they stand in [`Desk::json`].
+    pub value: &'s [u8],
+    /// What its envelope says of it.
+    pub claim: Option<(&'s Key, &'s Claim)>,
+}
+
+/// What a check works with beside the payload and its fields.
+struct Scale<'d> {
+    passed: View<'d>,
+    rows: &'d mut Rows,
+    notes: &'d mut Notes,
+    notice: &'d mut Notice,
+    /// Unknown enum numbers may still be replaced.
+    mends: bool,
+}
+
+impl Entry<'_> {
+    /// Whether `mode: observe` lets an event pass that was refused for this.
+    pub(super) fn overlooks(&self, rejection: &Rejection) -> bool {
+        self.gate.pipeline.contract.policies.mode == Mode::Observe && rejection.code.is_readable()
+    }
+
+    /// Brings JSON to Protobuf, in [`Desk::json`].
+    pub(super) fn transcode(&self, json: &[u8], desk: &mut Desk<'_>, notice: &mut Notice) -> Result<(), Rejection> {
+        let contract = &self.own().contract;
+        match contract.transcode_json_noting(json, desk.json, desk.notes) {
+            Err(rejection) if self.overlooks(&rejection) => {
+                contract.transcode_json_anyway(json, desk.json, desk.notes)?;
+                notice.observe(refused(Stage::Contract, rejection));
+                Ok(())
+            }
+            transcoded => transcoded,
+        }
+    }
+
+    /// Checks a payload, with fallbacks for its unknown enum numbers where the contract has them. Returns whether it stands in the
+    /// desk now, and its row.
+    pub(super) fn examine(
+        &self,
+        sample: &Sample<'_>,
+        mut in_desk: bool,
+        desk: &mut Desk<'_>,
+        notice: &mut Notice,
+    ) -> Result<(bool, Option<Staged>), Refused> {
+        let contract = &self.own().contract;
+        if !contract.mends() {
+            return Ok((in_desk, self.look(sample, in_desk, desk, notice, false)??));
+        }
+        let mut mends = true;
+        let looked = loop {
+            match self.look(sample, in_desk, desk, notice, mends) {
+                Err(rejection) if mends && rejection.code == ReasonCode::UnknownEnum => {
+                    mends = false;
+                    let payload: &[u8] = if in_desk { desk.json } else { sample.value };
+                    if contract.mend(payload, desk.spare, desk.notes) {
+                        std::mem::swap(desk.json, desk.spare);
+                        in_desk = true;
+                    }
+                }
+                looked => break looked,
+            }
+        };
+        notice.replace(desk.notes.take_replaced());
+        Ok((in_desk, looked??))
+    }
+
+    /// One look at a payload: the contract's word, and then the envelope's.
+    fn look(
+        &self,
+        sample: &Sample<'_>,
+        in_desk: bool,
+        desk: &mut Desk<'_>,
+        notice: &mut Notice,
+        mends: bool,
+    ) -> Result<Result<Option<Staged>, Box<Reason>>, Rejection> {
+        let payload: &[u8] = if in_desk { desk.json } else { sample.value };
+        let mut fields = std::mem::take(desk.fields).recycle();
+        let passed = desk.passed.view(&self.gate.header_names);
+        let rows = &mut desk.rows[self.own().rows];
+        let mut scale = Scale { passed, rows, notes: desk.notes, notice, mends };
+        let checked = self.check(sample.writer, payload, &mut fields, &mut scale);
+        let looked = checked.map(|staged| {
+            if let Some((key, claim)) = sample.claim {
+                self.key_holds(key, claim, &fields).or_else(|reason| self.overlook(reason, notice))?;
+            }
+            Ok(staged)
+        });
+        *desk.fields = fields.recycle();
+        looked
+    }
+
+    /// Checks a payload that came in, against the contract that it was written with. Where the sinks want that very message
+    /// type, the check that reads their fields is made now, and the row written: most events pass the chain as they are, and
+    /// are not read again.
+    fn check<'p>(
+        &self,
+        writer: Option<&Contract>,
+        payload: &'p [u8],
+        fields: &mut Fields<'p>,
+        scale: &mut Scale<'_>,
+    ) -> Result<Option<Staged>, Rejection> {
+        let now = instant(self.time);
+        let own = self.own();
+        if let Some(foreign) = writer.filter(|writer| writer.digest() != own.contract.digest()) {
+            let checked = foreign.check_at(payload, fields, now);
+            self.weigh(foreign, checked, payload, fields, scale)?;
+            if own.contract.asks_on_arrival() {
+                let checked = own.contract.admit(payload, fields, now, scale.notes);
+                self.weigh(&own.contract, checked, payload, fields, scale)?;
+            }
+            return Ok(None);
+        }
+        let contract = if own.stages { &own.output } else { &own.contract };
+        let checked = contract.admit(payload, fields, now, scale.notes);
+        self.weigh(contract, checked, payload, fields, scale)?;
+        if !own.stages {
+            return Ok(None);
+        }
+        let header = |name: &str| scale.passed.get(name).or_else(|| self.batch.header(self.record, name));
+        let mut row = scale.rows.begin();
+        // What does not fit its column is the event's fault only if the chain passes it: `write` says so then.
+        let written = own.table.write(&own.output, fields, &self.view(&header), &mut row);
+        Ok(written.ok().map(|()| row.stage()))
+    }
+
+    /// What a verdict of the contract's means in this mode. An unknown enum number that a fallback may stand for is not weighed yet.
+    #[inline]
+    fn weigh<'p>(
+        &self,
+        contract: &Contract,
+        checked: Result<(), Rejection>,
+        payload: &'p [u8],
+        fields: &mut Fields<'p>,
+        scale: &mut Scale<'_>,
+    ) -> Result<(), Rejection> {
+        match checked {
+            Err(rejection) if scale.mends && rejection.code == ReasonCode::UnknownEnum => Err(rejection),
+            Err(rejection) if self.overlooks(&rejection) => {
+                contract.read(payload, fields)?;
+                scale.notice.observe(refused(Stage::Contract, rejection));
+                Ok(())
+            }
+            checked => checked,
+        }
+    }
+
+    /// Checks what leaves the chain. Returns what the contract says against it, where that is let pass.
+    pub(super) fn weigh_output<'p>(
+        &self,
+        payload: &'p [u8],
+        fields: &mut Fields<'p>,
+    ) -> Result<Option<Box<Reason>>, Box<Reason>> {
+        let contract = &self.own().output;
+        let Err(rejection) = contract.check_at(payload, fields, instant(self.time)) else { return Ok(None) };
+        let overlooks = self.overlooks(&rejection);
+        let reason = self.against_output(rejection);
+        if !overlooks {
+            return Err(reason);
+        }
+        contract.read(payload, fields).map_err(|rejection| self.against_output(rejection))?;
+        Ok(Some(reason))
+    }
+
+    fn against_output(&self, rejection: Rejection) -> Box<Reason> {
+        let code = if self.chain().transforms.is_empty() { rejection.code.as_str() } else { "output-contract" };
+        let mut reason = refused(Stage::Output, rejection);
+        if code == "output-contract" {
+            reason.message = format!("{}: {}", reason.code, reason.message);
+            reason.code = Cow::Borrowed(code);
+        }
+        reason
+    }
+}
+
+pub(super) fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
+    let Rejection { code, field, message, violations } = rejection;
+    let mut reason = Reason::new(stage, code.as_str(), message).field(field);
+    reason.violations = violations;
+    reason
+}
