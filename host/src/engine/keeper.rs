@@ -45,21 +45,21 @@ pub fn run(shared: &Arc<Shared>, session: PgConnection, consumer: &Arc<BaseConsu
 
 async fn keep(
     shared: &Arc<Shared>,
-    mut session: PgConnection,
+    session: PgConnection,
     consumer: &Arc<BaseConsumer<Callbacks>>,
 ) -> Result<(), String> {
-    let mut ticks: u32 = 0;
-    let (mut alive, mut tries) = (true, 0);
+    let (mut ticks, mut tries): (u32, u32) = (0, 0);
+    // A session that did not answer in time is closed at once: it may live on at the server, and hold the slot against us.
+    let mut session = Some(session);
     while !shared.stopping() {
         if !rested(shared).await {
             break;
         }
-        if !alive {
+        let Some(held) = session.as_mut() else {
             let silent = || Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
             match tokio::time::timeout(limits::STATEMENT_PATIENCE, again(shared)).await.unwrap_or_else(|_| silent()) {
                 Ok(Some(new)) => {
-                    session = new;
-                    alive = true;
+                    session = Some(new);
                     tries = 0;
                     shared.hold_slot(true);
                     shared.no_trouble("postgres");
@@ -71,14 +71,14 @@ async fn keep(
                 Err(error) => shared.trouble("postgres", &error.to_string()),
             }
             continue;
-        }
+        };
         let mark = shared.pause_mark();
-        let asked = store::paused(&mut session, &shared.pipeline.name);
+        let asked = store::paused(held, &shared.pipeline.name);
         let asked = tokio::time::timeout(limits::CONNECT_PATIENCE, asked).await;
         match asked.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
             Ok(stored) => shared.follow_pause(mark, stored),
             Err(error) => {
-                alive = false;
+                session = None;
                 shared.hold_slot(shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce);
                 shared.trouble("postgres", &error.to_string());
                 tracing::warn!(%error, "the session that holds this process's slot is lost");
@@ -91,12 +91,10 @@ async fn keep(
             shared.metrics.schemas(registry.schemas.stats());
         }
     }
-    if let Some(number) = shared.slot()
-        && alive
-    {
+    if let (Some(number), Some(session)) = (shared.slot(), session.as_mut()) {
         // Left in order: nobody has to look for transactions of ours.
         let slot = store::Slot { number, lanes: 0 };
-        if let Err(error) = store::bury(&mut session, &shared.pipeline.name, slot).await {
+        if let Err(error) = store::bury(session, &shared.pipeline.name, slot).await {
             tracing::debug!(%error, "the slot's row stays until a successor clears it");
         }
     }
