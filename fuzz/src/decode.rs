@@ -4,9 +4,9 @@
 use std::sync::LazyLock;
 
 use crate::choices::Choices;
-use crate::grow;
 use crate::reference::judge;
 use crate::schemas::{self, Schema};
+use crate::{arrival, grow};
 
 static SCHEMAS: LazyLock<Vec<Schema>> = LazyLock::new(schemas::plain);
 
@@ -21,7 +21,7 @@ pub fn run(input: &[u8]) {
     let schema = schemas::choose(&SCHEMAS, &mut choices);
     let contract = choices.of(&schema.contracts);
     let payload = grow::payload(&schema.message, &mut choices);
-    if let Err(difference) = judge(contract, &payload) {
+    if let Err(difference) = judge(contract, &payload).and_then(|()| arrival::judge(contract, &payload)) {
         panic!("{} {:?}: {difference}", schema.message.full_name(), contract.policies());
     }
 }

@@ -4,6 +4,7 @@
 //! a schema (`grow`), so that single mutations reach deep places. What is expected stands beside the product's own
 //! tests (`reference`, `agreement`) and is included from there: one idea of what is right.
 
+pub mod arrival;
 pub mod choices;
 pub mod compat;
 pub mod decode;

@@ -1,11 +1,15 @@
 //! The contracts that the targets choose from.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use prost_reflect::prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, Value};
-use tollgate_contract::{Contract, FieldPath, Policies, UnknownEnums, UnknownFields, lower_editions};
+use tollgate_contract::{
+    Contract, FieldPath, Policies, UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs, lower_editions,
+};
 
+use crate::arrival;
 use crate::choices::Choices;
 
 /// How deep, and how many, fields are wanted. More of them only slow the comparison down.
@@ -37,7 +41,7 @@ pub struct Schema {
 }
 
 impl Schema {
-    fn new(pool: &DescriptorPool, name: &str, policies: &[Policies]) -> Schema {
+    fn new(pool: &DescriptorPool, name: &str, policies: &dyn Fn(&MessageDescriptor) -> Vec<Policies>) -> Schema {
         let message = pool.get_message_by_name(name).unwrap_or_else(|| panic!("there is no {name}"));
         let mut paths = Vec::new();
         wanted(&message, "", 1, &mut paths);
@@ -48,7 +52,7 @@ impl Schema {
         let compile = |policies: &Policies| {
             Contract::compile(pool, name, policies.clone(), &paths).unwrap_or_else(|error| panic!("{name}: {error}"))
         };
-        let contracts = policies.iter().map(compile).collect();
+        let contracts = policies(&message).iter().map(compile).collect();
         Schema { message, contracts }
     }
 }
@@ -68,27 +72,54 @@ fn wanted(message: &MessageDescriptor, head: &str, depth: usize, paths: &mut Vec
     }
 }
 
-/// The policies that the walk knows, and a low limit of nesting.
-fn policies() -> Vec<Policies> {
+/// The policies that the walk knows, a low limit of nesting, and those for arrival.
+fn policies(message: &MessageDescriptor) -> Vec<Policies> {
     let usual = Policies::default();
     let flipped =
         Policies { unknown_fields: UnknownFields::Reject, unknown_enums: UnknownEnums::Keep, ..Policies::default() };
     let strict = Policies { unknown_fields: UnknownFields::Reject, recursion_limit: 4, ..Policies::default() };
     let open = Policies { unknown_enums: UnknownEnums::Keep, recursion_limit: 1, ..Policies::default() };
-    vec![usual, flipped, strict, open]
+    let oneofs = Policies {
+        unknown_fields: UnknownFields::Warn,
+        unset_oneofs: UnsetOneofs::Reject,
+        unknown_variants: UnknownVariants::Reject,
+        ..Policies::default()
+    };
+    let mut fallbacks = BTreeMap::new();
+    enums(message, &mut BTreeSet::new(), &mut fallbacks);
+    let mending = Policies { unknown_enums: UnknownEnums::Fallback(fallbacks), ..Policies::default() };
+    vec![usual, flipped, strict, open, oneofs, mending]
+}
+
+/// Every enum that the message reaches, with its fallback.
+fn enums(message: &MessageDescriptor, seen: &mut BTreeSet<String>, fallbacks: &mut BTreeMap<String, String>) {
+    if !seen.insert(message.full_name().to_owned()) {
+        return;
+    }
+    let fields = message.fields().map(|field| field.kind());
+    for kind in fields.chain(message.extensions().map(|extension| extension.kind())) {
+        match kind {
+            Kind::Message(inner) => enums(&inner, seen, fallbacks),
+            Kind::Enum(names) => {
+                let fallback = arrival::fallback(&names).map(|(name, _)| name);
+                fallbacks.extend(fallback.map(|name| (names.full_name().to_owned(), name)));
+            }
+            _ => {}
+        }
+    }
 }
 
 pub fn plain() -> Vec<Schema> {
     let (pool, edition) = (pool(), edition());
     let pool_of = |name: &str| if name.starts_with("edition.") { &edition } else { &pool };
-    PLAIN.iter().map(|name| Schema::new(pool_of(name), name, &policies())).collect()
+    PLAIN.iter().map(|name| Schema::new(pool_of(name), name, &policies)).collect()
 }
 
 pub fn ruled() -> Vec<Schema> {
     // Unknown enum numbers are the rules' business here.
     let policies = [Policies { unknown_enums: UnknownEnums::Keep, ..Policies::default() }];
     let pool = pool();
-    RULED.iter().map(|name| Schema::new(&pool, name, &policies)).collect()
+    RULED.iter().map(|name| Schema::new(&pool, name, &|_| policies.to_vec())).collect()
 }
 
 /// A schema by the first byte.

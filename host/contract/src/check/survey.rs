@@ -20,7 +20,8 @@ struct Finds<'c> {
     unknown: Vec<(&'c str, u32)>,
     /// Message types with an unset oneof beside something unknown.
     variants: Vec<(&'c str, &'c str)>,
-    /// Whether a singular message came in parts: a oneof that is unset in one may be set in another.
+    /// Whether the parts may mislead: a singular message came in several, and a oneof that is unset in one may be set in
+    /// another; a oneof was set twice, or a map has several entries, and what came first may be gone.
     split: bool,
 }
 
@@ -92,12 +93,14 @@ impl Contract {
                 continue;
             };
             for (oneof, set) in node.oneofs.iter().zip(&mut set) {
-                *set |= oneof.members.contains(&number);
+                let member = oneof.members.contains(&number);
+                finds.split |= member && *set;
+                *set |= member;
             }
             if !matches!(field.op, Op::Message | Op::Map) || wire != WireType::Delimited {
                 continue;
             }
-            if !field.repeated && field.op == Op::Message {
+            if !field.repeated {
                 finds.split |= entered.contains(&number);
             }
             entered.push(number);

@@ -233,6 +233,13 @@ fn an_unset_oneof_passes_or_is_refused() {
             ("set in the second part", [bytes(1, &text(3, "n")), bytes(1, &text(1, "c"))].concat(), "ok"),
             ("unset in both parts", [bytes(1, &text(3, "n")), bytes(1, &[])].concat(), "oneof-unset method.kind"),
             ("an unknown variant is another policy's", bytes(1, &int(9, 1)), "ok"),
+            ("unset in a displaced variant", bytes(1, &[bytes(4, &[]), text(1, "c")].concat()), "ok"),
+            (
+                "unset in what took its place",
+                bytes(1, &[text(1, "c"), bytes(4, &[])].concat()),
+                "oneof-unset method.behind.kind",
+            ),
+            ("unset in a replaced entry", [entry(&bytes(2, &[])), entry(&bytes(2, &text(1, "c")))].concat(), "ok"),
         ],
     );
 }

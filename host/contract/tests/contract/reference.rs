@@ -26,13 +26,7 @@ const PROST_LIMIT: u32 = 100;
 
 /// Holds a contract's verdict and its slots' values against the reference. `Err` describes the difference.
 pub fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
-    let reference = DynamicMessage::decode(contract.message().clone(), payload);
-    let naive = Naive::walk(contract.message(), contract.policies().clone(), payload);
-    if naive.malformed.is_some() != reference.is_err() {
-        return Err(format!("the reference says {reference:?}, the naive walk {:?}: {payload:02x?}", naive.malformed));
-    }
-    let lacks = reference.as_ref().is_ok_and(|message| any_in(message, &lacks_required));
-    let expected = naive.strict.or(naive.malformed).or(lacks.then_some(ReasonCode::MissingRequired));
+    let (expected, reference) = verdict(contract.message(), contract.policies(), payload)?;
 
     let mut fields = Fields::new();
     let found = contract.check(payload, &mut fields);
@@ -45,7 +39,7 @@ pub fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     if code != expected {
         return Err(format!("found {found:?}, expected {expected:?}: {payload:02x?}"));
     }
-    let (Ok(()), Ok(message)) = (found, reference) else { return Ok(()) };
+    let (Ok(()), Some(message)) = (found, reference) else { return Ok(()) };
     for (slot, info) in contract.fields().iter().enumerate() {
         let path = info.path.as_str();
         let (found, expected) = (shown(contract, Slot(slot), &fields), expected_value(&message, path));
@@ -56,12 +50,30 @@ pub fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// What a contract without rules says of a payload, and the message where prost-reflect can read it. `Err` says where the two
+/// parsers disagree.
+pub fn verdict(
+    message: &MessageDescriptor,
+    policies: &Policies,
+    payload: &[u8],
+) -> Result<(Option<ReasonCode>, Option<DynamicMessage>), String> {
+    let reference = DynamicMessage::decode(message.clone(), payload);
+    let naive = Naive::walk(message, policies.clone(), payload);
+    if naive.malformed.is_some() != reference.is_err() {
+        // Not the message itself: prost-reflect shows its type with all types in it, and some hold themselves.
+        let reference = reference.map(drop);
+        return Err(format!("the reference says {reference:?}, the naive walk {:?}: {payload:02x?}", naive.malformed));
+    }
+    let lacks = reference.as_ref().is_ok_and(|message| any_in(message, &lacks_required));
+    Ok((naive.strict.or(naive.malformed).or(lacks.then_some(ReasonCode::MissingRequired)), reference.ok()))
+}
+
 fn lacks_required(message: &DynamicMessage) -> bool {
     message.descriptor().fields().any(|field| field.is_required() && !message.has_field(&field))
 }
 
 /// Whether any message in here, at any depth, is as asked.
-fn any_in(message: &DynamicMessage, asked: &dyn Fn(&DynamicMessage) -> bool) -> bool {
+pub fn any_in(message: &DynamicMessage, asked: &dyn Fn(&DynamicMessage) -> bool) -> bool {
     let in_value = |value: &Dynamic| match value {
         Dynamic::Message(inner) => any_in(inner, asked),
         Dynamic::List(items) => items.iter().filter_map(Dynamic::as_message).any(|inner| any_in(inner, asked)),
@@ -254,7 +266,7 @@ impl Naive {
             Kind::Enum(names) => {
                 // An int32, of which only the low half counts.
                 let number = i32::from_le_bytes(*varint(rest)?.to_le_bytes().first_chunk().unwrap());
-                let refused = self.policies.unknown_enums == UnknownEnums::Reject && names.get_value(number).is_none();
+                let refused = self.policies.unknown_enums != UnknownEnums::Keep && names.get_value(number).is_none();
                 if refused {
                     self.refuse(ReasonCode::UnknownEnum);
                 }
