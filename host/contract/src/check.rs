@@ -24,7 +24,6 @@ mod survey;
 
 use std::time::SystemTime;
 
-use bstr::ByteSlice as _;
 use prost_reflect::DynamicMessage;
 
 pub(crate) use arrival::Skew;
@@ -37,7 +36,7 @@ use crate::plan::{FieldPlan, NO_CHECK, NO_SLOT, Node, Op};
 use crate::rejection::{Fault, ReasonCode};
 use crate::rules::{Findings, MAX_VIOLATIONS, Rules};
 use crate::wire::{Cursor, WireType};
-use crate::{Contract, Fields, Rejection, UnknownEnums, UnknownFields, Value};
+use crate::{Contract, Fields, Rejection, Text, UnknownEnums, UnknownFields, Value};
 
 /// The field number of the key in a map's entry; the value's is 2.
 const MAP_KEY: u32 = 1;
@@ -468,11 +467,9 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
     }
 }
 
-/// Checked by `bstr`, which takes ASCII sixteen bytes at a time however short the text; the standard library reads such texts byte by
-/// byte.
-#[inline]
-fn text<'a>(cursor: &mut Cursor<'a>) -> Walked<&'a str> {
-    cursor.delimited()?.to_str().map_err(|error| not_utf8(error.valid_up_to()))
+#[inline(always)]
+fn text<'a>(cursor: &mut Cursor<'a>) -> Walked<Text<'a>> {
+    Text::read(cursor.delimited()?).map_err(not_utf8)
 }
 
 fn default_scalar(op: Op) -> Value<'static> {
@@ -484,7 +481,7 @@ fn default_scalar(op: Op) -> Value<'static> {
         Op::Uint64 | Op::Fixed64 => Value::U64(0),
         Op::Float => Value::F32(0.0),
         Op::Double => Value::F64(0.0),
-        Op::String => Value::Str(""),
+        Op::String => Value::Str("".into()),
         Op::Bytes => Value::Bytes(&[]),
         // The first number of an enum in a map is zero, in closed enums too.
         Op::Enum => Value::Enum(0),

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::Text;
+
 /// The position of a wanted field in the list that [`crate::Contract::compile`] was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub usize);
@@ -45,7 +47,7 @@ pub enum Value<'a> {
     U64(u64),
     F32(f32),
     F64(f64),
-    Str(&'a str),
+    Str(Text<'a>),
     Bytes(&'a [u8]),
     Enum(i32),
     /// A message's bytes as they stand on the wire.

@@ -383,7 +383,7 @@ fn single<'a>(kind: &ReflectKind, value: Value<'a>, fields: &Fields<'a>) -> Resu
         (Value::U64(value), _) => ReflectValue::U64(value),
         (Value::F32(value), _) => ReflectValue::F32(value),
         (Value::F64(value), _) => ReflectValue::F64(value),
-        (Value::Str(value), _) => ReflectValue::String(value.to_owned()),
+        (Value::Str(value), _) => ReflectValue::String(value.as_str().to_owned()),
         (Value::Bytes(value), _) => ReflectValue::Bytes(value.to_vec().into()),
         (Value::Enum(value), _) => ReflectValue::EnumNumber(value),
         (Value::Message(_) | Value::Split(_), ReflectKind::Message(message)) => {
@@ -403,7 +403,7 @@ fn map_key(key: Value<'_>) -> Option<MapKey> {
         Value::I64(key) => Some(MapKey::I64(key)),
         Value::U32(key) => Some(MapKey::U32(key)),
         Value::U64(key) => Some(MapKey::U64(key)),
-        Value::Str(key) => Some(MapKey::String(key.to_owned())),
+        Value::Str(key) => Some(MapKey::String(key.as_str().to_owned())),
         Value::Absent
         | Value::Default
         | Value::F32(_)

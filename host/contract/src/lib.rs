@@ -21,6 +21,7 @@ mod policies;
 mod rejection;
 mod rules;
 mod schema;
+mod text;
 mod well_known;
 mod wire;
 
@@ -36,4 +37,5 @@ pub use policies::{
 pub use rejection::{ReasonCode, Rejection};
 pub use rules::Violation;
 pub use schema::{EnumTable, FieldInfo, FieldPath, Kind, Presence};
+pub use text::Text;
 pub use well_known::{duration_parts, timestamp_micros, timestamp_parts};

@@ -10,11 +10,13 @@ mod compile;
 mod evaluate;
 mod fast;
 mod formats;
+mod listed;
 mod model;
 mod pattern;
 mod show;
 mod standard;
 mod test;
+mod typed;
 
 use std::collections::HashMap;
 

@@ -93,7 +93,7 @@ impl Kind {
             Self::U64 => Value::U64(0),
             Self::F32 => Value::F32(0.0),
             Self::F64 => Value::F64(0.0),
-            Self::String => Value::Str(""),
+            Self::String => Value::Str("".into()),
             Self::Bytes => Value::Bytes(&[]),
             Self::Enum(table) => Value::Enum(table.default_number()),
             Self::Message(_) | Self::Timestamp | Self::Duration | Self::Repeated(_) | Self::Map(..) => Value::Absent,

@@ -156,8 +156,28 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Overlong forms are accepted as the official parsers do; what does not fit 64 bits is refused, as Go and Rust do (Java drops the excess bits).
+    /// Of up to eight bytes, where as many are left: a time, an identifier. All at once, since how many it is differs from value to value.
+    #[inline(always)]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        let rest = self.bytes.get(self.position..).unwrap_or_default();
+        let word = rest.first_chunk::<8>().map_or(HIGH, |chunk| u64::from_le_bytes(*chunk));
+        // The high bit of every byte that ends a varint.
+        let ends = !word & HIGH;
+        if ends == 0 {
+            return self.any_varint();
+        }
+        self.position += ends.trailing_zeros() as usize / 8 + 1;
+        // What is below the first end, and then seven bits moved to seven, fourteen to fourteen, and so on.
+        let word = word & (ends ^ (ends - 1)) & !HIGH;
+        let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+        let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+        Ok(word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4)
+    }
+
+    /// Overlong forms are accepted as the official parsers do; what does not fit 64 bits is refused, as Go and Rust do (Java drops the excess bits).
+    #[inline(never)]
+    fn any_varint(&mut self) -> Result<u64, Malformed> {
         let rest = self.bytes.get(self.position..).unwrap_or_default();
         let mut value = 0;
         for (index, &byte) in rest.iter().take(10).enumerate() {
@@ -244,5 +264,33 @@ impl<'a> Cursor<'a> {
             }
         }
         Err(Malformed::GroupTruncated(open))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cursor, Malformed, put_varint};
+
+    proptest::proptest! {
+        #[test]
+        fn varints_are_read_whatever_follows(value: u64, bits in 0_u32..64, padding in 0_usize..10, behind: [u8; 9], kept in 0_usize..10) {
+            let value = value >> bits;
+            let mut bytes = Vec::new();
+            put_varint(value, &mut bytes);
+            // Overlong, as far as ten bytes allow.
+            let padding = padding.min(10 - bytes.len());
+            if padding > 0 {
+                *bytes.last_mut().unwrap() |= 0x80;
+                bytes.resize(bytes.len() + padding - 1, 0x80);
+                bytes.push(0);
+            }
+            let length = bytes.len();
+            for cut in 0..length {
+                proptest::prop_assert_eq!(Cursor::new(&bytes[..cut]).varint(), Err(Malformed::VarintTruncated));
+            }
+            bytes.extend_from_slice(&behind[..kept.min(9)]);
+            let mut cursor = Cursor::new(&bytes);
+            proptest::prop_assert_eq!((cursor.varint(), cursor.position()), (Ok(value), length));
+        }
     }
 }

@@ -53,7 +53,7 @@ fn a_warm_check_allocates_nothing() {
     }
     assert_eq!(ALLOCATIONS.get(), before, "a warm check allocated");
     contract.check(&payload, &mut fields).unwrap();
-    assert_eq!(fields.get(Slot(3)), Value::Str("n"));
+    assert_eq!(fields.get(Slot(3)), Value::Str("n".into()));
     assert!(matches!(fields.get(Slot(2)), Value::Split(_)));
 }
 

@@ -219,7 +219,7 @@ fn key_text(value: Value<'_>) -> Option<String> {
         Value::I64(value) => Some(value.to_string()),
         Value::U32(value) => Some(value.to_string()),
         Value::U64(value) => Some(value.to_string()),
-        Value::Str(value) => (!value.is_empty()).then(|| value.to_owned()),
+        Value::Str(value) => (!value.is_empty()).then(|| value.as_str().to_owned()),
         Value::Absent
         | Value::Default
         | Value::F32(_)

@@ -278,7 +278,7 @@ pub(super) fn text_of<'v>(contract: &'v Contract, fields: &Fields<'v>, slot: Slo
         value => value,
     };
     Some(match value {
-        Value::Str(text) => Cow::Borrowed(text),
+        Value::Str(text) => Cow::Borrowed(text.as_str()),
         Value::Bool(value) => Cow::Borrowed(if value { "true" } else { "false" }),
         Value::I32(value) => Cow::Owned(value.to_string()),
         Value::I64(value) => Cow::Owned(value.to_string()),

@@ -177,7 +177,7 @@ pub(super) fn key_text(value: Value<'_>) -> Option<String> {
         Value::I64(value) => value.to_string(),
         Value::U32(value) => value.to_string(),
         Value::U64(value) => value.to_string(),
-        Value::Str(value) => value.to_owned(),
+        Value::Str(value) => value.as_str().to_owned(),
         _ => return None,
     })
 }

@@ -112,7 +112,7 @@ impl<'a> Entry<'a> {
             Payload::Any { there, .. } if fields.get(there) == Value::Absent => (None, None),
             Payload::Any { url, value, .. } => {
                 let bytes = if let Value::Bytes(bytes) = fields.get(value) { bytes } else { &[] };
-                let url = if let Value::Str(url) = fields.get(url) { url } else { "" };
+                let url = if let Value::Str(url) = fields.get(url) { url.as_str() } else { "" };
                 (Some(bytes), Some(url.rsplit('/').next().unwrap_or_default()))
             }
         };

@@ -3,6 +3,7 @@
 pub mod binary;
 pub mod cell;
 pub mod connect;
+mod names;
 mod row;
 pub mod rows;
 mod stage;

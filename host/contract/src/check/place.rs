@@ -11,7 +11,7 @@ const QUOTED_KEY: usize = 64;
 /// A map's key as a step of a path; nothing for one that is not worth quoting.
 pub(super) fn quoted(key: Value<'_>) -> Option<String> {
     match key {
-        Value::Str(key) if key.len() <= QUOTED_KEY => Some(format!("[{key:?}]")),
+        Value::Str(key) if key.as_bytes().len() <= QUOTED_KEY => Some(format!("[{key:?}]")),
         Value::Bool(key) => Some(format!("[{key}]")),
         Value::I32(key) => Some(format!("[{key}]")),
         Value::I64(key) => Some(format!("[{key}]")),

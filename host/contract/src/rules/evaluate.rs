@@ -304,7 +304,7 @@ pub(super) fn scalar(value: &ReflectValue) -> Option<Subject<'_>> {
         ReflectValue::U64(value) => Subject::Uint(*value),
         ReflectValue::F32(value) => Subject::Double(f64::from(*value)),
         ReflectValue::F64(value) => Subject::Double(*value),
-        ReflectValue::String(value) => Subject::Text(value),
+        ReflectValue::String(value) => Subject::Text(value.as_str().into()),
         ReflectValue::Bytes(value) => Subject::Bytes(value),
         ReflectValue::Message(_) | ReflectValue::List(_) | ReflectValue::Map(_) => return None,
     })

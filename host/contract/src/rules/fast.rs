@@ -13,14 +13,14 @@
 //! - *Everything else* (expressions, groups of fields, wrappers, `Any`, field masks) makes its place suspect by being there.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use prost_reflect::{FieldDescriptor, Kind as ReflectKind, MessageDescriptor};
 
 use super::Rules;
 use super::evaluate::scalar;
-use super::model::{FieldRules, MessageRules, Rule, ValueRules};
+use super::model::{FieldRules, MessageRules, ValueRules};
 use super::test::{Subject, Test};
+use super::typed::Tests;
 
 /// How many counts one message type may have on the walk's stack.
 pub(crate) const MAX_COUNTS: usize = 8;
@@ -100,7 +100,7 @@ impl FieldCheck {
 #[derive(Debug, Default)]
 pub(crate) struct ValueCheck {
     skip_zero: bool,
-    tests: Box<[Arc<Rule>]>,
+    tests: Tests,
     /// Whether it is a Timestamp or a Duration.
     pub time: bool,
 }
@@ -108,37 +108,19 @@ pub(crate) struct ValueCheck {
 impl ValueCheck {
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.tests.is_empty()
+        matches!(self.tests, Tests::None)
     }
 
     /// Whether the value passes; one that has no answer does not. Where the subject's type is known, one arm is left of it.
     #[inline(always)]
     pub fn passes(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
-        if self.skip_zero && subject.is_zero() {
-            return true;
-        }
-        match subject {
-            Subject::Text(text) => self.all(|test| test.holds_of_text(text)),
-            Subject::Int(value) => self.all(|test| test.holds_of_int(value)),
-            Subject::Uint(value) => self.all(|test| test.holds_of_uint(value)),
-            Subject::Double(value) => self.all(|test| test.holds_of_double(value)),
-            Subject::Bool(_) | Subject::Bytes(_) | Subject::Time(_) => self.passes_rare(subject, now),
-        }
-    }
-
-    #[inline(always)]
-    fn all(&self, holds: impl Fn(&Test) -> bool) -> bool {
-        self.tests.iter().all(|rule| holds(&rule.test))
-    }
-
-    #[inline(never)]
-    fn passes_rare(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
-        self.all(|test| test.holds(subject, now) == Ok(true))
+        self.skip_zero && subject.is_zero() || self.tests.hold(subject, now)
     }
 
     fn new(rules: &ValueRules, skip_zero: bool) -> Self {
         let time = rules.tests.iter().any(|rule| matches!(rule.test, Test::Time(_) | Test::Now(_)));
-        Self { skip_zero: skip_zero || rules.skip_zero, tests: rules.tests.iter().map(Arc::clone).collect(), time }
+        let tests = rules.tests.iter().map(|rule| rule.test.clone()).collect();
+        Self { skip_zero: skip_zero || rules.skip_zero, tests: Tests::new(tests), time }
     }
 }
 

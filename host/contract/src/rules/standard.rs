@@ -8,10 +8,11 @@ use std::sync::Arc;
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value as ReflectValue};
 
 use super::formats::Format;
+use super::listed::Listed;
 use super::model::Rule;
 use super::pattern;
 use super::show;
-use super::test::{Bound, BytesTest, Listed, MaskTest, Now, Range, Test, TextTest};
+use super::test::{Bound, BytesTest, MaskTest, Now, Range, Test, TextTest};
 use crate::schema::EnumTable;
 
 /// One rule message and where it stands.

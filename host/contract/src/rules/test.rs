@@ -5,11 +5,13 @@
 
 use std::cmp::Ordering;
 
+use bstr::ByteSlice as _;
 use regex::Regex;
 
 use super::formats::Format;
-use crate::Value;
+use super::listed::Listed;
 use crate::schema::EnumTable;
+use crate::{Text, Value};
 
 /// A value as the rules see it: the types that CEL has.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +20,7 @@ pub(crate) enum Subject<'a> {
     Int(i64),
     Uint(u64),
     Double(f64),
-    Text(&'a str),
+    Text(Text<'a>),
     Bytes(&'a [u8]),
     /// A Timestamp since the epoch, or a Duration, in nanoseconds.
     Time(i128),
@@ -60,7 +62,7 @@ impl<'a> Subject<'a> {
 }
 
 /// One comparison.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Test {
     Bool(bool),
     Int(Bound<i64>),
@@ -87,7 +89,7 @@ pub(crate) enum Test {
 }
 
 /// A number's or a time's bounds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Bound<T> {
     Equal(T),
     Range(Range<T>),
@@ -96,7 +98,7 @@ pub(crate) enum Bound<T> {
 }
 
 /// A value between two limits, or, if they are the wrong way round, outside of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Range<T> {
     /// The limit and whether it belongs to the range.
     pub low: Option<(T, bool)>,
@@ -104,7 +106,7 @@ pub(crate) struct Range<T> {
     pub outside: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Now {
     Before,
     After,
@@ -112,7 +114,7 @@ pub(crate) enum Now {
     Within(i128),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum TextTest {
     Equal(Box<str>),
     /// In characters.
@@ -136,43 +138,7 @@ pub(crate) enum TextTest {
     NotEmpty,
 }
 
-/// The texts of a list, sorted. Codes of a few letters, the usual case, are compared as numbers.
-#[derive(Debug)]
-pub(crate) struct Listed {
-    short: Box<[u64]>,
-    long: Box<[String]>,
-}
-
-impl Listed {
-    pub fn new(texts: &[String]) -> Self {
-        let mut short: Vec<u64> = texts.iter().filter_map(|text| packed(text)).collect();
-        let mut long: Vec<String> = texts.iter().filter(|text| packed(text).is_none()).cloned().collect();
-        short.sort_unstable();
-        long.sort_unstable();
-        Self { short: short.into(), long: long.into() }
-    }
-
-    #[inline]
-    fn contains(&self, text: &str) -> bool {
-        match packed(text) {
-            // All of them, several at a time: where the search would end early, the processor guesses wrong.
-            Some(packed) if self.short.len() <= 32 => {
-                self.short.iter().fold(false, |found, one| found | (*one == packed))
-            }
-            Some(packed) => self.short.binary_search(&packed).is_ok(),
-            None => self.long.binary_search_by(|one| one.as_str().cmp(text)).is_ok(),
-        }
-    }
-}
-
-/// A text of at most seven bytes with its length before it, which tells "a" from "a\0".
-#[inline]
-fn packed(text: &str) -> Option<u64> {
-    let length = u8::try_from(text.len()).ok().filter(|length| *length < 8)?;
-    Some(text.bytes().fold(u64::from(length), |packed, byte| packed << 8 | u64::from(byte)))
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum BytesTest {
     Equal(Box<[u8]>),
     Size {
@@ -192,7 +158,7 @@ pub(crate) enum BytesTest {
 }
 
 /// The paths of a field mask.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum MaskTest {
     Equal(Box<[String]>),
     In(Box<[String]>),
@@ -246,10 +212,14 @@ impl Test {
     /// Whether the value passes. `now` is in nanoseconds since the epoch.
     pub fn holds(&self, subject: Subject<'_>, now: Option<i128>) -> Result<bool, Unknown> {
         Ok(match (self, subject) {
-            (_, Subject::Text(text)) => self.holds_of_text(text),
-            (_, Subject::Int(value)) => self.holds_of_int(value),
-            (_, Subject::Uint(value)) => self.holds_of_uint(value),
-            (_, Subject::Double(value)) => self.holds_of_double(value),
+            (Self::Text(test), Subject::Text(text)) => test.holds(text),
+            (Self::Int(bound), Subject::Int(value)) => bound.holds(&value),
+            (Self::Defined(table), Subject::Int(value)) => {
+                i32::try_from(value).is_ok_and(|value| table.contains(value))
+            }
+            (Self::Uint(bound), Subject::Uint(value)) => bound.holds(&value),
+            (Self::Double(bound), Subject::Double(value)) => bound.holds(&value),
+            (Self::Finite, Subject::Double(value)) => value.is_finite(),
             (Self::Bool(wanted), Subject::Bool(value)) => value == *wanted,
             (Self::Time(bound), Subject::Time(value)) => bound.holds(&value),
             (Self::Now(relation), Subject::Time(value)) => {
@@ -266,34 +236,6 @@ impl Test {
         })
     }
 
-    #[inline]
-    pub fn holds_of_text(&self, text: &str) -> bool {
-        if let Self::Text(test) = self { test.holds(text) } else { true }
-    }
-
-    #[inline]
-    pub fn holds_of_int(&self, value: i64) -> bool {
-        match self {
-            Self::Int(bound) => bound.holds(&value),
-            Self::Defined(table) => i32::try_from(value).is_ok_and(|number| table.contains(number)),
-            _ => true,
-        }
-    }
-
-    #[inline]
-    pub fn holds_of_uint(&self, value: u64) -> bool {
-        if let Self::Uint(bound) = self { bound.holds(&value) } else { true }
-    }
-
-    #[inline]
-    pub fn holds_of_double(&self, value: f64) -> bool {
-        match self {
-            Self::Double(bound) => bound.holds(&value),
-            Self::Finite => value.is_finite(),
-            _ => true,
-        }
-    }
-
     pub fn needs_clock(&self) -> bool {
         matches!(self, Self::Now(_))
     }
@@ -305,22 +247,19 @@ fn within(len: usize, min: u64, max: u64) -> bool {
 
 impl TextTest {
     #[inline]
-    fn holds(&self, text: &str) -> bool {
+    pub fn holds(&self, text: Text<'_>) -> bool {
+        let bytes = text.as_bytes();
         match self {
-            Self::Equal(wanted) => text == &**wanted,
-            Self::Len { min, max } => {
-                // No text has more characters than bytes, and most have as many.
-                let len = if text.is_ascii() { text.len() } else { text.chars().count() };
-                within(len, *min, *max)
-            }
-            Self::Size { min, max } => within(text.len(), *min, *max),
-            Self::Pattern(pattern) => pattern.is_match(text),
-            Self::Prefix(prefix) => text.starts_with(&**prefix),
-            Self::Suffix(suffix) => text.ends_with(&**suffix),
-            Self::Contains(part) => text.contains(&**part),
-            Self::NotContains(part) => !text.contains(&**part),
-            Self::In(listed) => listed.contains(text),
-            Self::NotIn(listed) => !listed.contains(text),
+            Self::Equal(wanted) => bytes == wanted.as_bytes(),
+            Self::Len { min, max } => within(text.chars(), *min, *max),
+            Self::Size { min, max } => within(bytes.len(), *min, *max),
+            Self::Pattern(pattern) => pattern.is_match(text.as_str()),
+            Self::Prefix(prefix) => bytes.starts_with(prefix.as_bytes()),
+            Self::Suffix(suffix) => bytes.ends_with(suffix.as_bytes()),
+            Self::Contains(part) => bytes.contains_str(&**part),
+            Self::NotContains(part) => !bytes.contains_str(&**part),
+            Self::In(listed) => listed.contains(bytes),
+            Self::NotIn(listed) => !listed.contains(bytes),
             // Empty text has a rule of its own beside each format that refuses it.
             Self::Format(format) => text.is_empty() || format.matches(text),
             Self::NotEmpty => !text.is_empty(),
@@ -361,23 +300,5 @@ impl MaskTest {
             Self::In(listed) => paths.iter().all(|path| covers(listed, path)),
             Self::NotIn(listed) => !paths.iter().any(|path| covers(listed, path)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Listed;
-
-    #[test]
-    fn a_list_holds_what_it_was_made_of_and_nothing_else() {
-        let texts = ["", "a", "a\0", "\0", "ab", "sevenby", "eight by", "a longer text", "ä"].map(str::to_owned);
-        let listed = Listed::new(&texts);
-        for text in &texts {
-            assert!(listed.contains(text), "{text:?}");
-        }
-        for text in ["\0a", "b", "a\0\0", "sevenbz", "eight bz", "a longer texts", "eight b", "\0\0", "ö"] {
-            assert!(!listed.contains(text), "{text:?}");
-        }
-        assert!(!Listed::new(&[]).contains(""));
     }
 }

@@ -407,12 +407,12 @@ fn lists_maps_and_split_messages() {
         other => panic!("slot {slot} is {other:?}"),
     };
     assert_eq!(list(0), [Value::I32(1), Value::I32(2), Value::I32(3)]);
-    assert_eq!(list(1), [Value::Str("x"), Value::Str("")]);
+    assert_eq!(list(1), [Value::Str("x".into()), Value::Str("".into())]);
     let Value::Map(map) = fields.get(Slot(2)) else { panic!("counts is no map") };
     assert_eq!(map.len(), 2);
     assert_eq!(
         fields.entries(map).collect::<Vec<_>>(),
-        [(Value::Str("k"), Value::I64(5)), (Value::Str(""), Value::I64(0))]
+        [(Value::Str("k".into()), Value::I64(5)), (Value::Str("".into()), Value::I64(0))]
     );
     assert!(matches!(fields.get(Slot(3)), Value::Split(_)));
     assert_eq!(fields.message(Slot(3)).as_deref(), Some([address, text(2, "Ann")].concat().as_slice()));
@@ -451,9 +451,9 @@ fn one_field_may_be_wanted_twice() {
     let payload = [text(14, "a"), text(21, "b")].concat();
     let mut fields = Fields::new();
     contract.check(&payload, &mut fields).unwrap();
-    assert_eq!(fields.get(Slot(2)), Value::Str("a"));
+    assert_eq!(fields.get(Slot(2)), Value::Str("a".into()));
     let Value::List(list) = fields.get(Slot(3)) else { panic!("no list") };
-    assert_eq!(fields.items(list).collect::<Vec<_>>(), [Value::Str("b")]);
+    assert_eq!(fields.items(list).collect::<Vec<_>>(), [Value::Str("b".into())]);
 }
 
 #[test]

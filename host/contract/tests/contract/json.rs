@@ -106,10 +106,10 @@ fn the_same_json_gives_the_same_bytes_whatever_the_maps_order() {
     let contract = contract("rich.v1.Rich", Policies::default(), &["counts", "text", "packed"]);
     let mut fields = Fields::new();
     contract.check(&first, &mut fields).unwrap();
-    assert_eq!(fields.get(Slot(1)), Value::Str("t"));
+    assert_eq!(fields.get(Slot(1)), Value::Str("t".into()));
     let Value::Map(map) = fields.get(Slot(0)) else { panic!("no map") };
     assert_eq!(map.len(), 50);
-    assert_eq!(fields.entries(map).next(), Some((Value::Str("key0"), Value::I64(0))));
+    assert_eq!(fields.entries(map).next(), Some((Value::Str("key0".into()), Value::I64(0))));
 }
 
 #[test]

@@ -339,7 +339,7 @@ fn what_was_refused_can_be_read_unless_it_is_broken() {
     assert_eq!(told(&contract, &payload), "unknown-enum currency");
     let mut read = Fields::new();
     contract.read(&payload, &mut read).unwrap();
-    assert_eq!((read.get(Slot(0)), read.get(Slot(1))), (Value::Str("kept"), Value::Enum(9)));
+    assert_eq!((read.get(Slot(0)), read.get(Slot(1))), (Value::Str("kept".into()), Value::Enum(9)));
     let broken = contract.read(&[payload, vec![14 << 3 | 2, 200]].concat(), &mut Fields::new()).unwrap_err();
     assert_eq!((broken.code.as_str(), broken.code.is_readable()), ("undecodable", false));
 }

@@ -401,7 +401,7 @@ fn dynamic(value: &Dynamic) -> String {
         Dynamic::U64(value) => format!("{:?}", Value::U64(*value)),
         Dynamic::F32(value) => format!("{:?}", Value::F32(*value)),
         Dynamic::F64(value) => format!("{:?}", Value::F64(*value)),
-        Dynamic::String(value) => format!("{:?}", Value::Str(value)),
+        Dynamic::String(value) => format!("{:?}", Value::Str(value.as_str().into())),
         Dynamic::Bytes(value) => format!("{:?}", Value::Bytes(value)),
         Dynamic::EnumNumber(value) => format!("{:?}", Value::Enum(*value)),
         Dynamic::Message(message) => canonical(message),

@@ -1,5 +1,7 @@
 //! Values in PostgreSQL's binary form. Every conversion that can lose something says so instead.
 
+use tollgate_contract::Text;
+
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const EPOCH_SHIFT_MICROS: i64 = 946_684_800_000_000;
 /// PostgreSQL's timestamps reach from 4713 BC to 294276 AD: its own bounds, in microseconds from its epoch.
@@ -30,6 +32,7 @@ pub enum Unfit {
 }
 
 /// `timestamptz` or `timestamp` from microseconds since 1970.
+#[inline]
 pub fn timestamp(unix_micros: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let micros = unix_micros.checked_sub(EPOCH_SHIFT_MICROS).filter(|t| (TIMESTAMP_MIN..TIMESTAMP_END).contains(t));
     let micros = micros
@@ -38,35 +41,30 @@ pub fn timestamp(unix_micros: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// A timestamp in a unit of which `per_second` make a second.
-pub fn timestamp_in(value: i64, per_second: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    let micros = value
-        .checked_mul(1_000_000 / per_second)
-        .ok_or_else(|| Unfit::Range { value: value.to_string(), into: "timestamptz".into() })?;
+/// A timestamp in units of `unit` microseconds.
+#[inline]
+pub fn timestamp_in(value: i64, unit: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let micros =
+        value.checked_mul(unit).ok_or_else(|| Unfit::Range { value: value.to_string(), into: "timestamptz".into() })?;
     timestamp(micros, out)
 }
 
-/// Text, without the one character that PostgreSQL refuses.
-pub fn text(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    if has_nul(value.as_bytes()) {
-        return Err(Unfit::Nul);
+/// Text of at most `most` characters, without the one character that PostgreSQL refuses.
+#[inline]
+pub fn text(value: Text<'_>, most: Option<usize>, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    if !value.is_plain() || most.is_some() {
+        fits(value, most)?;
     }
     out.extend_from_slice(value.as_bytes());
     Ok(())
 }
 
-/// Eight bytes at a time: the texts of columns are short, and a search made for long ones spends its time on setting out.
-fn has_nul(bytes: &[u8]) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let zero = |chunk: &[u8; 8]| {
-        let word = u64::from_ne_bytes(*chunk);
-        word.wrapping_sub(ONES) & !word & (ONES << 7) != 0
-    };
-    let (chunks, rest) = bytes.as_chunks::<8>();
-    match bytes.last_chunk::<8>() {
-        // The last eight stand for the rest.
-        Some(last) => chunks.iter().fold(zero(last), |found, chunk| found | zero(chunk)),
-        None => rest.contains(&0),
+fn fits(value: Text<'_>, most: Option<usize>) -> Result<(), Unfit> {
+    let length = value.chars();
+    match most {
+        Some(most) if length > most => Err(Unfit::TooLong { length, most }),
+        _ if !value.is_plain() && value.as_bytes().contains(&0) => Err(Unfit::Nul),
+        _ => Ok(()),
     }
 }
 
@@ -77,7 +75,7 @@ pub fn jsonb(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
         return Err(Unfit::Nul);
     }
     out.push(1);
-    text(value, out)
+    text(value.into(), None, out)
 }
 
 /// Whether valid JSON holds the escape of a NUL. In `"\\u0000"` the backslash itself is escaped, and digits follow.
@@ -110,18 +108,14 @@ pub fn uuid(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
 }
 
 /// An integer of the column's width: 2, 4 or 8 bytes.
+#[inline]
 pub fn integer(value: i128, width: usize, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    let name = match width {
-        2 => "smallint",
-        4 => "integer",
-        _ => "bigint",
-    };
-    let bits = u32::try_from(width * 8 - 1).unwrap_or(63);
-    let bound = 1i128 << bits;
-    if value < -bound || value >= bound {
-        return Err(Unfit::Range { value: value.to_string(), into: name.into() });
+    let range = |into: &str| Unfit::Range { value: value.to_string(), into: into.into() };
+    match width {
+        2 => out.extend_from_slice(&i16::try_from(value).map_err(|_| range("smallint"))?.to_be_bytes()),
+        4 => out.extend_from_slice(&i32::try_from(value).map_err(|_| range("integer"))?.to_be_bytes()),
+        _ => out.extend_from_slice(&i64::try_from(value).map_err(|_| range("bigint"))?.to_be_bytes()),
     }
-    out.extend_from_slice(&value.to_be_bytes()[16 - width..]);
     Ok(())
 }
 
@@ -137,50 +131,67 @@ const POWERS: [u128; 39] = {
 };
 
 /// `numeric` from a whole number of units of 10^-scale.
+#[inline]
 pub fn numeric(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
-    let magnitude = unscaled.unsigned_abs();
-    // Base-10000 digits are aligned at the decimal point: the last one is filled up with zeros.
+    // Its digits are of base 10000 and aligned at the decimal point: the last one is filled up with zeros.
+    let fill = [1, 1_000, 100, 10][usize::from(scale % 4)];
+    match u64::try_from(unscaled.unsigned_abs()).ok().and_then(|magnitude| magnitude.checked_mul(fill)) {
+        Some(rest) => numeric_of_64(rest, unscaled < 0, scale, out),
+        None => numeric_of_128(unscaled, scale, out),
+    }
+}
+
+/// Numbers of 64 bits, nearly all that there are: up to five digits, which are divided off in a register and written at once.
+#[inline]
+fn numeric_of_64(mut rest: u64, negative: bool, scale: u16, out: &mut Vec<u8>) {
+    let (mut digits, mut count, mut stored) = (0u128, 0u16, 0u16);
+    while rest != 0 {
+        let digit = rest % 10_000;
+        rest /= 10_000;
+        digits = digits >> 16 | u128::from(digit) << 112;
+        count += 1;
+        // Zeros at the end are left out.
+        stored += u16::from(stored != 0 || digit != 0);
+    }
+    out.extend_from_slice(&numeric_head(count, stored, negative, scale).to_be_bytes());
+    let end = out.len() + 2 * usize::from(stored);
+    out.extend_from_slice(&digits.to_be_bytes());
+    out.truncate(end);
+}
+
+#[cold]
+fn numeric_of_128(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
+    // Each is below 10000.
+    let narrow = |digit: u128| u16::try_from(digit).unwrap_or_default();
+    let fraction = 10u16.pow(u32::from(scale % 4));
     let mut digits = [0u16; 12];
-    let count = match u64::try_from(magnitude) {
-        // Division of 128 bits costs ten times as much, and few amounts need it.
-        Ok(small) => base_10000(small, scale, &mut digits),
-        Err(_) => base_10000(magnitude, scale, &mut digits),
-    };
+    let (mut rest, mut count) = (unscaled.unsigned_abs(), 0);
+    if fraction > 1 {
+        digits[0] = narrow(rest % u128::from(fraction)) * (10_000 / fraction);
+        rest /= u128::from(fraction);
+        count = 1;
+    }
+    while rest != 0 && count < digits.len() {
+        digits[count] = narrow(rest % 10_000);
+        rest /= 10_000;
+        count += 1;
+    }
     let skip = digits[..count].iter().take_while(|digit| **digit == 0).count();
     let stored = &digits[skip..count];
-    let narrow = |value: usize| u16::try_from(value).unwrap_or_default();
-    // A weight below zero is its two's complement; zero has none.
-    let weight = narrow(count).wrapping_sub(1).wrapping_sub(scale.div_ceil(4));
-    let sign = if unscaled < 0 { 0x4000 } else { 0 };
-    let weight = if stored.is_empty() { 0 } else { weight };
-    let wide = |half: u16, place: u32| u64::from(half) << (16 * place);
-    let head = wide(narrow(stored.len()), 3) | wide(weight, 2) | wide(sign, 1) | wide(scale, 0);
+    let narrow = |count: usize| u16::try_from(count).unwrap_or_default();
+    let head = numeric_head(narrow(count), narrow(stored.len()), unscaled < 0, scale);
     out.extend_from_slice(&head.to_be_bytes());
     stored.iter().rev().for_each(|digit| out.extend_from_slice(&digit.to_be_bytes()));
 }
 
-/// The digits, lowest first, and how many there are up to the highest that is not zero.
-fn base_10000<N>(magnitude: N, scale: u16, digits: &mut [u16; 12]) -> usize
-where
-    N: Copy + PartialEq + From<u16> + std::ops::Rem<Output = N> + std::ops::Div<Output = N> + TryInto<u16>,
-{
-    // Each is below 10000.
-    let narrow = |digit: N| digit.try_into().unwrap_or_default();
-    let fraction = 10u16.pow(u32::from(scale % 4));
-    let mut rest = magnitude;
-    let mut count = 0;
-    if fraction > 1 {
-        digits[0] = narrow(rest % fraction.into()) * (10_000 / fraction);
-        rest = rest / fraction.into();
-        count = 1;
-    }
-    while rest != 0.into() && count < digits.len() {
-        digits[count] = narrow(rest % 10_000.into());
-        rest = rest / 10_000.into();
-        count += 1;
-    }
-    // A number below one unit of the first digit: that digit alone decides.
-    if count == 1 && digits[0] == 0 { 0 } else { count }
+/// The four words before the digits: how many are stored of `count`, the power of 10000 of the first one, sign, scale.
+#[inline]
+fn numeric_head(count: u16, stored: u16, negative: bool, scale: u16) -> u64 {
+    // A power below zero is its two's complement; zero has none.
+    let weight = if stored == 0 { 0 } else { count.wrapping_sub(1).wrapping_sub(scale.div_ceil(4)) };
+    let sign = if negative { 0x4000 } else { 0 };
+    let wide = |half: u16, place: u32| u64::from(half) << (16 * place);
+    wide(stored, 3) | wide(weight, 2) | wide(sign, 1) | wide(scale, 0)
 }
 
 /// `double → numeric(precision, scale)`, rounded half to even on the decimal number that the double stands for
@@ -243,13 +254,19 @@ fn numeric_within(
 
 /// The common case without any text: the double is a decimal number of at most `scale` digits after the point.
 /// r / 10^scale rounds correctly, so if it gives the double back, r is what the producer wrote.
-#[allow(clippy::cast_possible_truncation, reason = "the bound below keeps the value within 2^53, where it is exact")]
+#[allow(clippy::cast_possible_truncation, reason = "the bounds below keep the value within 2^53, where it is exact")]
 #[allow(clippy::float_cmp, reason = "the comparison is the proof that nothing was lost")]
 fn scaled_exactly(value: f64, scale: u16) -> Option<i64> {
     const EXACT: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
     let unit = *EXACT.get(usize::from(scale))?;
-    let rounded = (value * unit).round();
-    (rounded.abs() < 9.0e15 && rounded / unit == value).then_some(rounded as i64)
+    let scaled = value * unit;
+    let rounded = match scaled.abs() {
+        // By hand where half a unit is added without loss (below 2^51): the function costs a call.
+        ..2.0e15 => (scaled + 0.5f64.copysign(scaled)) as i64,
+        ..9.0e15 => scaled.round() as i64,
+        _ => return None,
+    };
+    (rounded as f64 / unit == value).then_some(rounded)
 }
 
 fn scaled_by_digits(value: f64, scale: u16) -> Option<i128> {
@@ -372,9 +389,9 @@ mod tests {
         }
         assert!(numeric_from_f64(9_999_999.995, 9, 2, &mut out).is_err(), "rounding may push it over the bound");
         assert!(matches!(integer(32_768, 2, &mut out), Err(Unfit::Range { .. })));
-        assert!(matches!(text("a\0b", &mut out), Err(Unfit::Nul)));
+        assert!(matches!(text("a\0b".into(), None, &mut out), Err(Unfit::Nul)));
         assert!(matches!(timestamp(i64::MIN, &mut out), Err(Unfit::Range { .. })));
-        assert!(matches!(timestamp_in(i64::MAX, 1, &mut out), Err(Unfit::Range { .. })));
+        assert!(matches!(timestamp_in(i64::MAX, 1_000_000, &mut out), Err(Unfit::Range { .. })));
         assert!(matches!(numeric_from_text("12,5", 10, 2, &mut out), Err(Unfit::Format { .. })));
         for bad in ["", "123", "6f9619ff-8b86-d011-b42d-00c04fc964fg", "6f9619ff8b86d011b42d00c04fc964ff0"] {
             assert!(matches!(uuid(bad, &mut out), Err(Unfit::Format { .. })), "{bad}");
@@ -404,19 +421,6 @@ mod tests {
     }
 
     #[test]
-    fn a_nul_is_found_wherever_it_stands() {
-        for length in 0..40 {
-            let mut bytes = vec![0x80; length];
-            assert!(!has_nul(&bytes));
-            for at in 0..length {
-                bytes[at] = 0;
-                assert!(has_nul(&bytes), "{at} of {length}");
-                bytes[at] = 1;
-            }
-        }
-    }
-
-    #[test]
     fn text_numbers_round_half_to_even() {
         for (value, expected) in [
             ("1.005", "1.00"),
@@ -433,6 +437,24 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn both_ways_to_a_number_give_the_same(unscaled: i64, tens in 0_u32..19, scale in 0_u16..40) {
+            // With zeros at the end, which are left out, and at the front, which are none.
+            let unscaled = i128::from(unscaled) / 10_i128.pow(tens) * 10_i128.pow(tens / 2);
+            let (mut short, mut long) = (Vec::new(), Vec::new());
+            numeric(unscaled, scale, &mut short);
+            if unscaled != 0 {
+                numeric_of_128(unscaled, scale, &mut long);
+                proptest::prop_assert_eq!(&short, &long);
+            }
+            let places = usize::from(scale);
+            let digits = format!("{:0width$}", unscaled.unsigned_abs(), width = places + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - places);
+            let sign = if unscaled < 0 { "-" } else { "" };
+            let point = if scale == 0 { "" } else { "." };
+            proptest::prop_assert_eq!(printed(&short), format!("{sign}{whole}{point}{fraction}"));
+        }
+
         #[test]
         fn cents_survive(cents in -999_999_999_999i64..999_999_999_999) {
             #[allow(clippy::cast_precision_loss, reason = "the range is within 2^53")]

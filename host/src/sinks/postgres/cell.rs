@@ -1,7 +1,8 @@
 //! From an event's value to a column's binary form: which conversions exist, and what each refuses.
 
 use super::binary::{self, Unfit};
-use tollgate_contract::{Absent, FieldInfo, Kind, Presence};
+use super::names::Names;
+use tollgate_contract::{Absent, FieldInfo, Kind, Presence, Text};
 
 use crate::config::{As, Column, Mode};
 use crate::limits;
@@ -13,7 +14,7 @@ pub enum Input<'a> {
     Bool(bool),
     Int(i128),
     Float(f64),
-    Text(&'a str),
+    Text(Text<'a>),
     Bytes(&'a [u8]),
     Enum(i32),
     /// Microseconds since 1970.
@@ -71,9 +72,9 @@ pub enum Encoder {
         blank: bool,
     },
     Bytea,
-    /// Whole units since 1970, so many a second.
+    /// Whole units since 1970, of so many microseconds.
     Unix {
-        per_second: i64,
+        micros: i64,
     },
     Micros,
     Numeric {
@@ -88,11 +89,7 @@ pub enum Encoder {
     ParsedInt {
         width: usize,
     },
-    EnumName {
-        strip: String,
-        labels: Option<(String, Vec<String>)>,
-        most: Option<usize>,
-    },
+    EnumName(Names),
 }
 
 /// Precision and scale where a column is plain `numeric`: whole numbers.
@@ -107,21 +104,21 @@ pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<En
     let found = match (conversion, kind) {
         (As::Numeric { precision, scale }, Float | Int | Text | Header) => return numeric(*precision, *scale, column),
         (As::UnixSeconds | As::UnixMillis | As::UnixMicros, Int) => {
-            let per_second = match conversion {
-                As::UnixSeconds => 1,
+            let micros = match conversion {
+                As::UnixSeconds => 1_000_000,
                 As::UnixMillis => 1_000,
-                _ => 1_000_000,
+                _ => 1,
             };
-            matches!(name, "timestamptz" | "timestamp").then_some(Encoder::Unix { per_second }).ok_or("timestamptz")
+            matches!(name, "timestamptz" | "timestamp").then_some(Encoder::Unix { micros }).ok_or("timestamptz")
         }
         (As::EnumName { strip_prefix }, Enum) => {
             let strip = strip_prefix.clone().unwrap_or_default();
             match name {
                 "enum" => {
                     let labels = Some((column.sql_type.clone(), column.labels.clone()));
-                    Ok(Encoder::EnumName { strip, labels, most: None })
+                    Ok(Encoder::EnumName(Names::new(strip, labels, None)))
                 }
-                _ if textual => Ok(Encoder::EnumName { strip, labels: None, most }),
+                _ if textual => Ok(Encoder::EnumName(Names::new(strip, None, most))),
                 _ => Err("text or an enum type"),
             }
         }
@@ -278,36 +275,26 @@ impl Encoder {
                 }
             }
             (Encoder::Bytea, Input::Bytes(value)) => out.extend_from_slice(value),
-            (Encoder::Unix { per_second }, Input::Int(value)) => {
+            (Encoder::Unix { micros }, Input::Int(value)) => {
                 let whole = i64::try_from(value)
                     .map_err(|_| Unfit::Range { value: value.to_string(), into: "timestamptz".into() })?;
-                binary::timestamp_in(whole, *per_second, out)?;
+                binary::timestamp_in(whole, *micros, out)?;
             }
             (Encoder::Micros, Input::Micros(value)) => binary::timestamp(value, out)?,
             (Encoder::Numeric { precision, scale }, input) => match input {
                 Input::Float(value) => binary::numeric_from_f64(value, *precision, *scale, out)?,
                 Input::Int(value) => binary::numeric_from_int(value, *precision, *scale, out)?,
-                Input::Text(value) => binary::numeric_from_text(value, *precision, *scale, out)?,
+                Input::Text(value) => binary::numeric_from_text(value.as_str(), *precision, *scale, out)?,
                 Input::Bytes(value) => binary::numeric_from_text(utf8(value)?, *precision, *scale, out)?,
                 _ => return Err(format("a number")),
             },
             (Encoder::Json { binary: true }, Input::Json(value)) => binary::jsonb(value, out)?,
-            (Encoder::Json { binary: false }, Input::Json(value)) => binary::text(value, out)?,
-            (Encoder::Uuid, Input::Text(value)) => binary::uuid(value, out)?,
+            (Encoder::Json { binary: false }, Input::Json(value)) => binary::text(value.into(), None, out)?,
+            (Encoder::Uuid, Input::Text(value)) => binary::uuid(value.as_str(), out)?,
             (Encoder::Uuid, Input::Bytes(value)) => binary::uuid(utf8(value)?, out)?,
-            (Encoder::ParsedInt { width }, Input::Text(value)) => parsed(value, *width, out)?,
-            (Encoder::ParsedInt { width }, Input::Bytes(value)) => parsed(utf8(value)?, *width, out)?,
-            (Encoder::EnumName { strip, labels, most }, Input::Enum(number)) => {
-                let name = enum_name(number).ok_or(Unfit::NoName { number })?;
-                // Comparing nothing costs more than all else here: an empty string's address is none that can be read.
-                let name = if strip.is_empty() { name } else { name.strip_prefix(strip.as_str()).unwrap_or(name) };
-                if let Some((into, labels)) = labels
-                    && !labels.iter().any(|label| label == name)
-                {
-                    return Err(Unfit::NoLabel { label: name.to_owned(), into: into.clone() });
-                }
-                text(Input::Text(name), *most, out)?;
-            }
+            (Encoder::ParsedInt { width }, Input::Text(value)) => parsed(value.as_bytes(), *width, out)?,
+            (Encoder::ParsedInt { width }, Input::Bytes(value)) => parsed(value, *width, out)?,
+            (Encoder::EnumName(names), Input::Enum(number)) => names.write(enum_name, number, out)?,
             // The kinds were matched when the pipeline started.
             _ => return Err(format("a value of the column's type")),
         }
@@ -315,12 +302,35 @@ impl Encoder {
     }
 }
 
-fn parsed(value: &str, width: usize, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    let number = value
-        .trim()
-        .parse::<i64>()
-        .map_err(|_| Unfit::Format { value: value.chars().take(64).collect(), expected: "a whole number" })?;
+fn parsed(value: &[u8], width: usize, out: &mut Vec<u8>) -> Result<(), Unfit> {
+    let number = match digits(value) {
+        Some(number) => number,
+        None => parsed_rare(utf8(value)?)?,
+    };
     binary::integer(i128::from(number), width, out)
+}
+
+/// The usual number: nothing but digits, and few enough that none overflows.
+#[inline]
+fn digits(value: &[u8]) -> Option<i64> {
+    if !(1..=18).contains(&value.len()) {
+        return None;
+    }
+    let mut number = 0;
+    for byte in value {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + i64::from(digit);
+    }
+    Some(number)
+}
+
+#[cold]
+fn parsed_rare(value: &str) -> Result<i64, Unfit> {
+    let unfit = |_| Unfit::Format { value: value.chars().take(64).collect(), expected: "a whole number" };
+    value.trim().parse().map_err(unfit)
 }
 
 #[inline(always)]
@@ -328,21 +338,13 @@ fn text(input: Input<'_>, most: Option<usize>, out: &mut Vec<u8>) -> Result<(), 
     let owned;
     let value = match input {
         Input::Text(value) => value,
-        Input::Bytes(value) => utf8(value)?,
+        Input::Bytes(value) => utf8(value)?.into(),
         other => {
             owned = shown(other);
-            owned.as_str()
+            owned.as_str().into()
         }
     };
-    if let Some(most) = most
-        && value.len() > most
-    {
-        let length = value.chars().count();
-        if length > most {
-            return Err(Unfit::TooLong { length, most });
-        }
-    }
-    binary::text(value, out)
+    binary::text(value, most, out)
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, Unfit> {
@@ -367,7 +369,7 @@ fn shown(input: Input<'_>) -> String {
         Input::Bool(value) => value.to_string(),
         Input::Int(value) => value.to_string(),
         Input::Float(value) => value.to_string(),
-        Input::Text(value) => value.chars().take(64).collect(),
+        Input::Text(value) => value.as_str().chars().take(64).collect(),
         Input::Bytes(value) => String::from_utf8_lossy(value).chars().take(64).collect(),
         Input::Enum(value) => value.to_string(),
         Input::Micros(value) => value.to_string(),

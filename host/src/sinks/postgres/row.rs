@@ -148,12 +148,12 @@ impl Cell {
 
 fn from_record<'a>(part: RecordPart, record: &RecordView<'a>) -> Input<'a> {
     match part {
-        RecordPart::Topic => Input::Text(record.topic),
+        RecordPart::Topic => Input::Text(record.topic.into()),
         RecordPart::Partition => Input::Int(i128::from(record.partition)),
         RecordPart::Offset => Input::Int(i128::from(record.offset)),
         RecordPart::Timestamp if record.timestamp < 0 => Input::Null,
         RecordPart::Timestamp => Input::Micros(record.timestamp.saturating_mul(1_000)),
         RecordPart::Key => record.key.map_or(Input::Null, Input::Bytes),
-        RecordPart::Digest => Input::Text(record.digest),
+        RecordPart::Digest => Input::Text(record.digest.into()),
     }
 }

@@ -187,7 +187,7 @@ impl Table {
             misfit(Unfit::Format { value: String::from_utf8_lossy(record_key).into_owned(), expected: "UTF-8 text" })
         })?;
         let Some(encoder) = &self.delete_key else { return Err(misfit(Unfit::Null)) };
-        encoder.encode(Input::Text(text), |_| None, out).map_err(misfit)
+        encoder.encode(Input::Text(text.into()), |_| None, out).map_err(misfit)
     }
 }
 
@@ -277,7 +277,10 @@ impl Builder {
             }
             (Encoder::Int { width: 8 }, INT8, INT8_ARRAY, "bigint[]".to_owned())
         } else {
-            let encoder = encoder(kind, &mapping.as_, column)?;
+            let mut encoder = encoder(kind, &mapping.as_, column)?;
+            if let (Encoder::EnumName(names), Source::Slot(slot)) = (&mut encoder, &source) {
+                names.prepare(|number| contract.enum_name(*slot, number));
+            }
             (encoder, column.oid, column.array_oid, column.array_sql_type.clone())
         };
         let index = self.cells.len();
