@@ -19,9 +19,18 @@ pub enum Engine {
     Tollgate,
     /// The same, and every valid event to an output topic in the same transaction.
     TollgateOutput,
+    /// [`Engine::Tollgate`] with a plain producer: what effectively once costs.
+    AtLeastOnce,
+    /// The same with an output topic.
+    OutputAtLeastOnce,
+    /// [`Engine::TollgateOutput`] in batches of [`SMALL`] events: what a commit takes.
+    SmallBatches,
     /// What the machine allows.
     Floor,
 }
+
+/// Events a batch of [`Engine::SmallBatches`].
+pub const SMALL: u32 = 1_000;
 
 impl Engine {
     pub fn name(self) -> &'static str {
@@ -29,8 +38,21 @@ impl Engine {
             Engine::Node => "node",
             Engine::Tollgate => "tollgate",
             Engine::TollgateOutput => "tollgate-output",
+            Engine::AtLeastOnce => "at-least-once",
+            Engine::OutputAtLeastOnce => "output-at-least-once",
+            Engine::SmallBatches => "small-batches",
             Engine::Floor => "floor",
         }
+    }
+
+    /// Whether it is `tollgate run`, in some configuration.
+    pub fn is_tollgate(self) -> bool {
+        !matches!(self, Engine::Node | Engine::Floor)
+    }
+
+    /// Whether valid events go to [`Job::output`] too.
+    pub fn outputs(self) -> bool {
+        matches!(self, Engine::TollgateOutput | Engine::OutputAtLeastOnce | Engine::SmallBatches)
     }
 }
 
@@ -63,7 +85,7 @@ pub struct Tollgate {
 pub struct Job {
     pub group: String,
     pub topic: String,
-    /// Where [`Engine::TollgateOutput`] sends the valid events.
+    /// Where an engine with an output topic sends the valid events.
     pub output: String,
     /// Events until the engine is done.
     pub events: u64,
@@ -95,19 +117,15 @@ pub struct Start {
 
 /// Whether the engine ends by itself after the job's events; the others are told to end.
 pub fn ends_by_itself(engine: Engine) -> bool {
-    match engine {
-        Engine::Node | Engine::Floor => true,
-        Engine::Tollgate | Engine::TollgateOutput => false,
-    }
+    !engine.is_tollgate()
 }
 
 /// Prepares everything that is not part of the run itself, and gives the command.
 pub fn prepare(engine: Engine, setting: &Setting, job: &Job) -> anyhow::Result<Start> {
     match engine {
         Engine::Node => node(setting, job),
-        Engine::Tollgate => tollgate(setting, job, false),
-        Engine::TollgateOutput => tollgate(setting, job, true),
         Engine::Floor => Ok(floor(setting, job)),
+        _ => tollgate(engine, setting, job),
     }
 }
 
@@ -131,11 +149,11 @@ fn floor(setting: &Setting, job: &Job) -> Start {
     Start { command, metrics: None }
 }
 
-fn tollgate(setting: &Setting, job: &Job, output: bool) -> anyhow::Result<Start> {
+fn tollgate(engine: Engine, setting: &Setting, job: &Job) -> anyhow::Result<Start> {
     let tollgate = setting.tollgate.as_ref().context("there is no Tollgate to run")?;
     let metrics = free_address()?;
     let file = setting.work.join(format!("{}.yaml", job.group));
-    fs::write(&file, pipeline(&tollgate.protos, &tollgate.component, job, &metrics, output))
+    fs::write(&file, pipeline(engine, &tollgate.protos, &tollgate.component, job, &metrics))
         .with_context(|| format!("{} cannot be written", file.display()))?;
     let command = |verb: &str| {
         let mut command = Command::new(&tollgate.program);
@@ -152,10 +170,18 @@ fn tollgate(setting: &Setting, job: &Job, output: bool) -> anyhow::Result<Start>
 
 /// The pipeline of the bench: all that is not said here is at its default, batches and limits among it. The load's yen have
 /// decimals, so the rule about them is off, for every engine.
-pub fn pipeline(protos: &Path, component: &Path, job: &Job, metrics: &str, output: bool) -> String {
+pub fn pipeline(engine: Engine, protos: &Path, component: &Path, job: &Job, metrics: &str) -> String {
     let Job { group, topic, output: output_topic, .. } = job;
     let (protos, component) = (quoted(protos), quoted(component));
-    let output = if output { format!("output: {{ topic: {output_topic} }}\n") } else { String::new() };
+    let output = if engine.outputs() { format!("output: {{ topic: {output_topic} }}\n") } else { String::new() };
+    let mode = match engine {
+        Engine::AtLeastOnce | Engine::OutputAtLeastOnce => "at_least_once",
+        _ => "effectively_once",
+    };
+    let batch = match engine {
+        Engine::SmallBatches => format!(", batch: {{ max_events: {SMALL} }}"),
+        _ => String::new(),
+    };
     format!(
         "pipeline: {group}
 source: {{ brokers: \"${{KAFKA_BROKERS}}\", topic: {topic}, group_id: {group}, start: earliest }}
@@ -174,7 +200,7 @@ postgres:
     status: {{ field: status, as: enum_name }}
     created_at: {{ field: created_at, as: unix_ms }}
     schema_version: {{ header: schema-version, as: int }}
-delivery: {{ mode: effectively_once }}
+delivery: {{ mode: {mode}{batch} }}
 admin: {{ listen: \"{metrics}\" }}
 "
     )
@@ -196,8 +222,8 @@ mod tests {
     #[test]
     fn the_pipeline_differs_by_its_output_alone() {
         let job = Job::drain(Engine::Tollgate, "1", 5);
-        let [plain, with] = [false, true]
-            .map(|output| pipeline(Path::new("proto"), Path::new("a b/c.wasm"), &job, "127.0.0.1:1", output));
+        let [plain, with] = [Engine::Tollgate, Engine::TollgateOutput]
+            .map(|engine| pipeline(engine, Path::new("proto"), Path::new("a b/c.wasm"), &job, "127.0.0.1:1"));
         assert!(plain.contains("group_id: bench-tollgate-1,") && plain.contains("component: \"a b/c.wasm\""));
         assert!(plain.contains("brokers: \"${KAFKA_BROKERS}\""));
         assert_eq!(with.replace("output: { topic: bench-tollgate-1-output }\n", ""), plain);

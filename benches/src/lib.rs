@@ -8,6 +8,7 @@ pub mod args;
 pub mod broker;
 pub mod contract;
 pub mod copy;
+pub mod delivery;
 pub mod engine;
 pub mod load;
 pub mod machine;

@@ -63,6 +63,8 @@ impl Drain {
 pub struct Paced {
     pub engine: Engine,
     pub pair: usize,
+    /// Events a second.
+    pub rate: u64,
     pub latency: Latency,
     /// Ticks at which the load itself was behind.
     pub late_ticks: u64,
@@ -79,6 +81,7 @@ impl Paced {
         for (name, value) in [("p50_ms", p50), ("p90_ms", p90), ("p99_ms", p99), ("p999_ms", p999), ("max_ms", max)] {
             run[name] = json!(value);
         }
+        run["rate"] = json!(self.rate);
         run["late_ticks"] = json!(self.late_ticks);
         run
     }
@@ -112,29 +115,36 @@ pub async fn drain(
     Ok(Drain { engine, round, events: plan.events, seconds: span.seconds, events_per_s: events / span.seconds, cost })
 }
 
-/// One run at [`RATE`], held against what was sent.
-pub async fn paced(engine: Engine, setting: &Setting, plan: &Plan, stamp: &str, pair: usize) -> anyhow::Result<Paced> {
+/// One run at `rate` events a second, held against what was sent.
+pub async fn paced(
+    engine: Engine,
+    setting: &Setting,
+    plan: &Plan,
+    stamp: &str,
+    pair: usize,
+    rate: u64,
+) -> anyhow::Result<Paced> {
     let seconds = SKIP_S + plan.latency_s;
-    let job = Job::on(engine, &format!("{stamp}-rate-{pair}"), RATE_TOPIC, RATE * seconds);
+    let job = Job::on(engine, &format!("{stamp}-{rate}-{pair}"), RATE_TOPIC, rate * seconds);
     broker::recreate(&setting.brokers, RATE_TOPIC, PARTITIONS).await?;
     let mut table = reset(engine, setting, &job).await?;
     let mut recipe = Recipe::new(SEED).fresh(true);
     let mut late_ticks = 0;
     let cost = run(engine, setting, &job, plan.patience, || {
         let sender = load::rate_sender(&setting.brokers, RATE_TOPIC)?;
-        late_ticks = load::rate(&mut recipe, RATE, seconds, &sender)?.late_ticks;
+        late_ticks = load::rate(&mut recipe, rate, seconds, &sender)?.late_ticks;
         sender.finish()
     })?;
     compare(engine, setting, &job, &mut table, &Truth::of(&recipe)).await?;
     let latency = table.latency(SKIP_S as f64).await?;
-    Ok(Paced { engine, pair, latency, late_ticks, cost })
+    Ok(Paced { engine, pair, rate, latency, late_ticks, cost })
 }
 
 async fn reset(engine: Engine, setting: &Setting, job: &Job) -> anyhow::Result<Table> {
     let mut table = Table::connect(&setting.database).await?;
     table.reset().await?;
     broker::recreate(&setting.brokers, DEAD_LETTERS, 1).await?;
-    if engine == Engine::TollgateOutput {
+    if engine.outputs() {
         broker::recreate(&setting.brokers, &job.output, PARTITIONS).await?;
     }
     Ok(table)
@@ -147,7 +157,7 @@ async fn compare(engine: Engine, setting: &Setting, job: &Job, table: &mut Table
     found.dead_letters = keys.len() as u64;
     found.dead_letters_md5 = keys_md5(keys);
     let mut differences = truth.differences(&found);
-    if engine == Engine::TollgateOutput {
+    if engine.outputs() {
         let outputs = broker::committed_keys(&setting.brokers, &job.output)?.len() as u64;
         let valid = job.events - truth.dead_letters;
         if outputs != valid {

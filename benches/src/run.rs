@@ -45,6 +45,8 @@ pub struct Cost {
     pub wall: f64,
     /// How often backpressure paused partitions, if the engine tells.
     pub pauses: Option<u64>,
+    /// What 99 of 100 batches took at most from their first step to their last, if the engine tells; ms.
+    pub commit_p99_ms: Option<f64>,
 }
 
 impl Cost {
@@ -59,6 +61,7 @@ impl Cost {
             "peak_rss_mb": self.peak_rss_mb, "postgres_cpu_s": self.postgres_cpu, "kafka_cpu_s": self.broker_cpu,
             "other_cpu_s": self.other_cpu, "steal_s": self.steal, "calibration_ms": self.calibration,
             "wall_s": self.wall, "disturbed": self.disturbed(), "pauses": self.pauses,
+            "commit_p99_ms": self.commit_p99_ms,
         })
     }
 }
@@ -137,7 +140,7 @@ pub fn run(
     let child = start.command.spawn().with_context(|| format!("{} cannot be started", engine.name()))?;
     let mut running = Running { child, peak_rss_mb: 0.0 };
     let told = |error: anyhow::Error| error.context(format!("{} failed; its log is {}", engine.name(), log.display()));
-    let pauses = work(engine, &mut running, job, &watch, during, start.metrics.as_deref()).map_err(told)?;
+    let told_at_end = work(engine, &mut running, job, &watch, during, start.metrics.as_deref()).map_err(told)?;
     // A zombie still tells its times.
     let cpu = Process::read(running.child.id())?.cpu;
     let after = Meter::read(setting)?;
@@ -157,11 +160,15 @@ pub fn run(
         calibration,
         idle,
         wall: after.at.duration_since(before.at).as_secs_f64(),
-        pauses,
+        pauses: told_at_end.as_deref().map(pauses).transpose()?,
+        commit_p99_ms: told_at_end
+            .as_deref()
+            .and_then(|text| quantile(text, COMMITS, 0.99))
+            .map(|seconds| seconds * 1e3),
     })
 }
 
-/// From the start to the process's end; gives the pauses that the engine counted.
+/// From the start to the process's end; gives the engine's metrics as they were when it was done.
 fn work(
     engine: Engine,
     running: &mut Running,
@@ -169,7 +176,7 @@ fn work(
     watch: &GroupWatch,
     during: impl FnOnce() -> anyhow::Result<()>,
     metrics: Option<&str>,
-) -> anyhow::Result<Option<u64>> {
+) -> anyhow::Result<Option<String>> {
     let deadline = Instant::now() + DRAIN_DEADLINE;
     if engine != Engine::Floor {
         // The floor program takes its partitions without a group.
@@ -177,7 +184,7 @@ fn work(
     }
     during()?;
     until(running, deadline, "it did not get to the end of the topic", || Ok(watch.done()? >= job.events))?;
-    let pauses = metrics.map(pauses).transpose()?;
+    let told = metrics.map(read).transpose()?;
     if !ends_by_itself(engine) {
         running.terminate()?;
     }
@@ -188,7 +195,7 @@ fn work(
         }
         thread::sleep(LOOK);
     }
-    Ok(pauses)
+    Ok(told)
 }
 
 /// Waits until `reached`, or until the process has ended by itself, which is looked into later.
@@ -220,14 +227,33 @@ fn until(
     }
 }
 
+fn read(address: &str) -> anyhow::Result<String> {
+    get(address, "/metrics").with_context(|| format!("http://{address}/metrics cannot be read"))
+}
+
 /// The sum of the engine's counters of pauses.
-fn pauses(address: &str) -> anyhow::Result<u64> {
-    let text = get(address, "/metrics").with_context(|| format!("http://{address}/metrics cannot be read"))?;
-    metric(&text, PAUSES).with_context(|| format!("/metrics has no {PAUSES}"))
+fn pauses(text: &str) -> anyhow::Result<u64> {
+    metric(text, PAUSES).with_context(|| format!("/metrics has no {PAUSES}"))
 }
 
 /// The engine counts here how often the backlog made it pause partitions.
 const PAUSES: &str = "tollgate_backpressure_pauses_total";
+
+/// The buckets of what a batch takes from step 1 to step 4.
+const COMMITS: &str = "tollgate_stage_seconds_bucket{stage=\"commit\",le=\"";
+
+/// A quantile of a histogram whose lines begin so, straight within its bucket, as Prometheus has it.
+fn quantile(text: &str, buckets: &str, quantile: f64) -> Option<f64> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(buckets)?.split_once("\"} "));
+    let counted: Vec<(f64, f64)> =
+        lines.filter_map(|(le, n)| Some((le.parse().ok()?, n.trim().parse().ok()?))).collect();
+    let rank = counted.last()?.1 * quantile;
+    let place = counted.iter().position(|(_, count)| *count >= rank)?;
+    let (above, before) = place.checked_sub(1).map_or((0.0, 0.0), |below| counted[below]);
+    let (to, count) = counted[place];
+    // Beyond the last bound nobody knows.
+    (to.is_finite() && count > before).then(|| above + (to - above) * (rank - before) / (count - before))
+}
 
 fn get(address: &str, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address)?;
@@ -254,6 +280,18 @@ fn metric(text: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quantile_lies_within_its_bucket() {
+        let line = |le: &str, count| format!("b{{stage=\"commit\",le=\"{le}\"}} {count}\n");
+        let text = [line("0.1", 50), line("0.2", 100), line("+Inf", 100), "b_other 9\n".to_owned()].concat();
+        let at = |q| quantile(&text, "b{stage=\"commit\",le=\"", q);
+        assert_eq!(at(0.5), Some(0.1));
+        assert!((at(0.75).unwrap() - 0.15).abs() < 1e-12);
+        let late = [line("0.1", 1), line("+Inf", 100)].concat();
+        assert_eq!(quantile(&late, "b{stage=\"commit\",le=\"", 0.99), None, "nobody knows how late");
+        assert_eq!(quantile("", "b", 0.5), None);
+    }
 
     #[test]
     fn a_metric_is_summed_over_its_labels_and_not_over_its_namesakes() {

@@ -18,7 +18,9 @@ use crate::project::{Project, answer, succeed};
 use crate::say;
 
 pub const USAGE: &str = "\
-bench [drain] [latency] [micro] [option…]     default: all three; or, without servers: bench contract [option…]
+bench [drain] [latency] [micro] [option…]     default: all three
+bench delivery [option…]                      what the guarantee costs: drains, commits, latencies
+bench contract [option…]                      the contract stage by itself, without servers
       --rounds N          drains of each engine, default 3; turns of `contract`, default 5
       --n N               events of a drain, default 1000000
       --pairs N           latency runs of each engine, default 5
@@ -33,7 +35,7 @@ bench [drain] [latency] [micro] [option…]     default: all three; or, without 
 
 /// What `rounds` takes with a value; the rest of its options are ours to give.
 const WITH_VALUE: [&str; 7] = ["--rounds", "--n", "--pairs", "--latency-secs", "--idle-wait", "--engines", "--output"];
-const PARTS: [&str; 3] = ["drain", "latency", "micro"];
+const PARTS: [&str; 4] = ["drain", "latency", "micro", "delivery"];
 /// One build with what the whole workspace asks of a dependency, as every other build here.
 const BUILD: [&str; 11] =
     ["build", "--release", "--workspace", "--bin", "tollgate", "--bin", "rounds", "--bin", "floor", "--bin", "micro"];

@@ -70,7 +70,7 @@ fn run() -> anyhow::Result<()> {
 /// The pipeline of the drain, as `tollgate run` would read it.
 fn pipeline_of(options: &Options) -> anyhow::Result<Pipeline> {
     let job = Job::drain(Engine::Tollgate, "micro", 1);
-    let text = pipeline(&options.protos, &options.component, &job, "127.0.0.1:0", false);
+    let text = pipeline(Engine::Tollgate, &options.protos, &options.component, &job, "127.0.0.1:0");
     let database = options.database.clone().unwrap_or_else(|| "postgres://nowhere".to_owned());
     let environment = |name: &str| match name {
         "DATABASE_URL" => Some(database.clone()),

@@ -1,6 +1,7 @@
 //! Measures the engines in turn. `cargo xtask bench` starts the servers, builds the programs and calls this.
 //!
 //!     rounds [drain] [latency] [micro]                 what to measure; default: all three
+//!     rounds delivery                                  what the guarantee costs
 //!         [--rounds 3] [--n 1000000] [--pairs 5] [--latency-secs 30] [--idle-wait 90] [--output json]
 //!         [--engines node,tollgate,tollgate-output,floor]
 //!         --work DIR --postmaster PID --broker-pid PID [--brokers B] [--database URL]
@@ -17,8 +18,8 @@ use serde_json::Value;
 use tollgate_bench::args::Args;
 use tollgate_bench::engine::{Engine, Setting, Tollgate};
 use tollgate_bench::report::Report;
-use tollgate_bench::rounds::{Plan, drain, fill, paced};
-use tollgate_bench::{machine, output};
+use tollgate_bench::rounds::{Plan, RATE, drain, fill, paced};
+use tollgate_bench::{delivery, machine, output};
 
 struct Options {
     setting: Setting,
@@ -32,6 +33,7 @@ struct What {
     drain: bool,
     latency: bool,
     micro: bool,
+    delivery: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -44,6 +46,10 @@ async fn run() -> anyhow::Result<()> {
     let mut report = Report { machine: machine::describe()?, ..Report::default() };
     left_out(&options, &mut report);
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().to_string();
+    if options.what.delivery {
+        let told = delivery::measure(&options.setting, &options.plan, &stamp, &report.machine, &note).await?;
+        return if options.json { output::line(&told.to_json()) } else { output::line(&told) };
+    }
     if options.what.drain {
         drains(&options, &stamp, &mut report).await?;
     }
@@ -88,7 +94,7 @@ async fn latencies(options: &Options, stamp: &str, report: &mut Report) -> anyho
     for pair in 1..=plan.pairs {
         for engine in plan.engines.iter().filter(|e| matches!(e, Engine::Node | Engine::Tollgate)) {
             note(&format!("latency, pair {pair} of {}: {}", plan.pairs, engine.name()));
-            report.paced.push(paced(*engine, setting, plan, stamp, pair).await?);
+            report.paced.push(paced(*engine, setting, plan, stamp, pair, RATE).await?);
         }
     }
     Ok(())
@@ -116,9 +122,13 @@ fn note(text: &str) {
 impl Options {
     fn read() -> anyhow::Result<Options> {
         let mut args = Args::new(std::env::args().skip(1).collect());
-        let mut what = What { drain: args.flag("drain"), latency: args.flag("latency"), micro: args.flag("micro") };
-        if !(what.drain || what.latency || what.micro) {
-            what = What { drain: true, latency: true, micro: true };
+        let (delivery, drain, latency) = (args.flag("delivery"), args.flag("drain"), args.flag("latency"));
+        let mut what = What { drain, latency, micro: args.flag("micro"), delivery };
+        if delivery && (what.drain || what.latency || what.micro) {
+            bail!("`delivery` is measured by itself");
+        }
+        if !(delivery || what.drain || what.latency || what.micro) {
+            what = What { drain: true, latency: true, micro: true, delivery };
         }
         let path = |text: Option<String>| text.map(PathBuf::from);
         let node = path(args.text("--node", None)?);
@@ -168,8 +178,8 @@ fn engines(args: &mut Args, setting: &Setting) -> anyhow::Result<Vec<Engine>> {
     }
     let there = |engine: &Engine| match engine {
         Engine::Node => setting.node.is_some(),
-        Engine::Tollgate | Engine::TollgateOutput => setting.tollgate.is_some(),
         Engine::Floor => true,
+        _ => setting.tollgate.is_some(),
     };
     let wanted = |engine: &Engine| asked.as_ref().is_none_or(|names| names.iter().any(|n| n == engine.name()));
     Ok(all.into_iter().filter(|e| there(e) && wanted(e)).collect())

@@ -1,0 +1,187 @@
+//! What the guarantee costs: the same drain effectively once and at least once, in turn; what a commit takes; how late events
+//! are at a steady rate and at a high one.
+
+use std::fmt::{self, Formatter};
+
+use serde_json::{Value, json};
+
+use crate::engine::{Engine, SMALL, Setting};
+use crate::report::median;
+use crate::rounds::{Drain, Paced, Plan, RATE, drain, fill, paced};
+
+/// The high rate, as a share of what a drain makes.
+const HIGH: f64 = 0.6;
+
+/// The engines of a round.
+const ROUND: [Engine; 5] =
+    [Engine::Tollgate, Engine::AtLeastOnce, Engine::TollgateOutput, Engine::OutputAtLeastOnce, Engine::SmallBatches];
+
+/// Everything that was measured.
+#[derive(Debug)]
+pub struct Delivery {
+    pub machine: Value,
+    pub drains: Vec<Drain>,
+    /// At [`RATE`], Node's among them where it is there.
+    pub steady: Vec<Paced>,
+    pub high: Vec<Paced>,
+}
+
+/// Measures all of it, each run held against what it must amount to.
+///
+/// # Errors
+/// An engine fails, or the oracle disagrees.
+pub async fn measure(
+    setting: &Setting,
+    plan: &Plan,
+    stamp: &str,
+    machine: &Value,
+    note: &dyn Fn(&str),
+) -> anyhow::Result<Delivery> {
+    let mut told = Delivery { machine: machine.clone(), drains: Vec::new(), steady: Vec::new(), high: Vec::new() };
+    note(&format!("filling the topic with {} events", plan.events));
+    let truth = fill(setting, plan.events).await?;
+    for round in 1..=plan.rounds {
+        // In turn forwards and backwards: whoever comes second finds a warmer machine.
+        let mut engines = ROUND;
+        if round % 2 == 0 {
+            engines.reverse();
+        }
+        for engine in engines {
+            note(&format!("drain, round {round} of {}: {}", plan.rounds, engine.name()));
+            told.drains.push(drain(engine, setting, plan, &truth, stamp, round).await?);
+        }
+    }
+    let node = setting.node.is_some().then_some(Engine::Node);
+    let high = told.high_rate();
+    for pair in 1..=plan.pairs {
+        for engine in node.into_iter().chain([Engine::Tollgate]) {
+            note(&format!("{RATE} events/s, pair {pair} of {}: {}", plan.pairs, engine.name()));
+            told.steady.push(paced(engine, setting, plan, stamp, pair, RATE).await?);
+        }
+        note(&format!("{high} events/s, {pair} of {}", plan.pairs));
+        told.high.push(paced(Engine::Tollgate, setting, plan, stamp, pair, high).await?);
+    }
+    Ok(told)
+}
+
+impl Delivery {
+    fn rate(&self, engine: Engine) -> Option<f64> {
+        median(self.drains.iter().filter(|drain| drain.engine == engine).map(|drain| drain.events_per_s))
+    }
+
+    /// [`HIGH`] of what the drains made, in whole thousands.
+    fn high_rate(&self) -> u64 {
+        let thousands = self.rate(Engine::Tollgate).map_or(0.0, |rate| rate * HIGH / 1_000.0);
+        format!("{thousands:.0}").parse::<u64>().unwrap_or_default().max(1) * 1_000
+    }
+
+    /// By how many per cent of its events a second `engine` is slower than `plain` in the same round; the rounds' median.
+    fn cost_pct(&self, engine: Engine, plain: Engine) -> Option<f64> {
+        median(self.drains.iter().filter(|drain| drain.engine == engine).filter_map(|drain| {
+            let other = self.drains.iter().find(|other| other.engine == plain && other.round == drain.round)?;
+            Some((1.0 - drain.events_per_s / other.events_per_s) * 100.0)
+        }))
+    }
+
+    fn commit_p99_ms(&self) -> Option<f64> {
+        let small = self.drains.iter().filter(|drain| drain.engine == Engine::SmallBatches);
+        median(small.filter_map(|drain| drain.cost.commit_p99_ms))
+    }
+
+    fn p99(runs: &[Paced], engine: Engine) -> Option<f64> {
+        median(runs.iter().filter(|run| run.engine == engine).map(|run| run.latency.p99))
+    }
+
+    fn vs_node(&self) -> Option<f64> {
+        median(self.steady.iter().filter(|run| run.engine == Engine::Tollgate).filter_map(|run| {
+            let node = self.steady.iter().find(|other| other.engine == Engine::Node && other.pair == run.pair)?;
+            Some(run.latency.p99 / node.latency.p99)
+        }))
+    }
+
+    /// The figures by name, with their bounds.
+    fn figures(&self) -> Vec<(&'static str, Option<f64>, Option<f64>)> {
+        vec![
+            ("guarantee_cost_pct", self.cost_pct(Engine::Tollgate, Engine::AtLeastOnce), Some(15.0)),
+            ("guarantee_cost_with_output_pct", self.cost_pct(Engine::TollgateOutput, Engine::OutputAtLeastOnce), None),
+            ("commit_p99_ms", self.commit_p99_ms(), Some(40.0)),
+            ("latency_5k_p99_ms", Delivery::p99(&self.steady, Engine::Tollgate), Some(60.0)),
+            ("latency_5k_vs_node_p99", self.vs_node(), Some(1.0)),
+            ("latency_60pct_p99_ms", Delivery::p99(&self.high, Engine::Tollgate), Some(145.0)),
+        ]
+    }
+
+    pub fn to_json(&self) -> Value {
+        let mut out = json!({
+            "command": "bench delivery", "ok": true, "machine": self.machine, "rate_60pct": self.high_rate(),
+            "small_batch_events": SMALL,
+            "drains": self.drains.iter().map(Drain::to_json).collect::<Vec<_>>(),
+            "latencies": self.steady.iter().chain(&self.high).map(Paced::to_json).collect::<Vec<_>>(),
+        });
+        for (name, value, _) in self.figures() {
+            out[name] = json!(value);
+        }
+        let judged = self.figures().into_iter().filter_map(|(name, value, bound)| Some((name, value?, bound?)));
+        out["targets"] = judged
+            .map(|(name, value, bound)| json!({"name": name, "value": value, "bound": bound, "met": value <= bound}))
+            .collect();
+        out
+    }
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(out, "machine: {}", self.machine)?;
+        writeln!(
+            out,
+            "\n{:>5} {:<22} {:>9} {:>7} {:>8} {:>13}",
+            "round", "engine", "events/s", "CPU s", "PG CPU", "commit p99 ms"
+        )?;
+        for drain in &self.drains {
+            let (cost, name) = (&drain.cost, drain.engine.name());
+            let commit = cost.commit_p99_ms.map_or_else(|| "–".to_owned(), |ms| format!("{ms:.1}"));
+            let (rate, cpu, disturbed) = (drain.events_per_s, cost.cpu.total(), note(cost.disturbed()));
+            writeln!(
+                out,
+                "{:>5} {name:<22} {rate:>9.0} {cpu:>7.2} {:>8.2} {commit:>13}{disturbed}",
+                drain.round, cost.postgres_cpu
+            )?;
+        }
+        writeln!(
+            out,
+            "\n{:>5} {:<10} {:>9} {:>8} {:>8} {:>8} {:>10}",
+            "pair", "engine", "events/s", "p50 ms", "p99", "p99.9", "late ticks"
+        )?;
+        for run in self.steady.iter().chain(&self.high) {
+            let (latency, disturbed) = (&run.latency, note(run.cost.disturbed()));
+            writeln!(
+                out,
+                "{:>5} {:<10} {:>9} {:>8.1} {:>8.1} {:>8.1} {:>10}{disturbed}",
+                run.pair,
+                run.engine.name(),
+                run.rate,
+                latency.p50,
+                latency.p99,
+                latency.p999,
+                run.late_ticks
+            )?;
+        }
+        writeln!(out)?;
+        for (name, value, bound) in self.figures() {
+            let Some(value) = value else {
+                writeln!(out, "       {name:<34}          –")?;
+                continue;
+            };
+            let (word, bound) = match bound {
+                Some(bound) => (if value <= bound { "kept  " } else { "MISSED" }, format!("  (at most {bound})")),
+                None => ("      ", String::new()),
+            };
+            writeln!(out, "{word} {name:<34} {value:>10.2}{bound}")?;
+        }
+        Ok(())
+    }
+}
+
+fn note(disturbed: bool) -> &'static str {
+    if disturbed { " disturbed" } else { "" }
+}
