@@ -98,6 +98,9 @@ pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientCo
         .set("acks", "all")
         // The lane sends a batch's records at once and then waits for them: lingering would only add its time.
         .set("linger.ms", "0")
+        // With more, librdkafka's broker thread spins whenever a partition that has records waits for an acknowledgement:
+        // only at this bound it sleeps.
+        .set("max.in.flight.requests.per.connection", "1")
         .set("compression.type", "lz4")
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "200000")
