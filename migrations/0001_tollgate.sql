@@ -16,11 +16,14 @@ CREATE TABLE tollgate.progress (
     prev_off    bigint NOT NULL,
     owner       text   NOT NULL,
     owner_pid   int    NOT NULL,
-    -- What a takeover needs to repeat the last batch's outputs as they were decided. Not written yet.
+    -- What the last batch produces to Kafka, so that it can be produced as it was decided after a crash between the two
+    -- commits. Compressed by its writer; host/src/progress/plan.rs has the layout.
     plan        bytea,
     updated_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pipeline, topic, partition)
 ) WITH (fillfactor = 50);
+
+ALTER TABLE tollgate.progress ALTER COLUMN plan SET STORAGE EXTERNAL;
 
 -- Which slots a pipeline's processes have used: a transactional id is {pipeline}-{slot}-{lane}. A row without a
 -- holder of its advisory lock belongs to a process that died, and whoever takes over ends its transactions.

@@ -32,10 +32,10 @@ mod hold;
 pub mod notice;
 mod passed;
 mod produce;
+mod redo;
 mod weigh;
 mod wrapped;
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,10 +51,10 @@ use crate::error::Class;
 use crate::lane::decide::Decided;
 use crate::lane::gate::Revision;
 use crate::limits;
-use crate::position::{Offset, Partition};
+use crate::position::Partition;
 use crate::progress::Resume;
+use crate::progress::plan::{Plan, Writer};
 use crate::registry::ResolveError;
-use crate::sinks::dead_letter::Reason;
 use crate::sinks::kafka::{self, Producers};
 use crate::sinks::postgres::connect;
 use crate::source::batch::RecordBatch;
@@ -147,6 +147,8 @@ struct Owned {
     assignment: u64,
     /// The group's offset is not committed yet.
     establish: bool,
+    /// Where the rows are ahead: what was decided about the offsets up to there.
+    plan: Option<Plan>,
 }
 
 /// Why a batch did not get through.
@@ -236,6 +238,8 @@ pub struct Lane {
     producers: Option<Producers>,
     partitions: BTreeMap<Partition, Owned>,
     decided: Decided,
+    /// The redo plans of the batch in work, by partition.
+    plans: BTreeMap<Partition, Writer>,
     /// A connection that was opened anew has not been asked yet where the rows stand.
     rows_in_doubt: bool,
 }
@@ -246,8 +250,6 @@ struct Carried<'a> {
     revision: Arc<Revision>,
     /// Unix milliseconds.
     time: i64,
-    /// Rows that PostgreSQL refused: a later attempt, for Kafka only, does not ask it again.
-    refused: RefCell<BTreeMap<(Partition, Offset), Box<Reason>>>,
 }
 
 impl Lane {
@@ -269,6 +271,7 @@ impl Lane {
             producers: Some(producers),
             partitions: BTreeMap::new(),
             decided: Decided::default(),
+            plans: BTreeMap::new(),
             rows_in_doubt: false,
         })
     }
@@ -306,11 +309,17 @@ impl Lane {
             Control::Assign { taken, assignment } => {
                 for Taken { partition, epoch, resume, establish } in taken {
                     self.shared.metrics.committed(&[(partition, resume.rows)]);
-                    self.partitions.insert(partition, Owned { epoch, resume, assignment, establish });
+                    self.partitions.insert(partition, Owned { epoch, resume, assignment, establish, plan: None });
                 }
             }
             Control::Revoke { partitions, lost, token } => {
                 // A batch of theirs is either through (past step 3 and 4) or given up: the loop is between two attempts here.
+                if self.producers.is_none() && !lost && !self.partitions.is_empty() {
+                    // The heir reads the group's offset, which what was given up may hold until its timeout.
+                    if let Err(error) = self.ask_outputs() {
+                        tracing::warn!(%error, "a Kafka transaction of this lane may be open still");
+                    }
+                }
                 self.partitions.retain(|partition, _| !partitions.contains(partition));
                 self.shared.metrics.released(&partitions);
                 tracing::info!(lane = self.number, ?partitions, lost, "partitions let go");
@@ -323,12 +332,7 @@ impl Lane {
 
     /// Brings a batch through, however long the world is away; what is revoked meanwhile is left out.
     fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        let mut carried = Carried {
-            batch,
-            revision: self.shared.revision.load_full(),
-            time: self.shared.now(),
-            refused: RefCell::default(),
-        };
+        let mut carried = Carried { batch, revision: self.shared.revision.load_full(), time: self.shared.now() };
         let mut backoff = self.shared.backoff();
         let (mut most, mut refused) = (usize::MAX, 0);
         loop {

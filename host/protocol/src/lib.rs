@@ -22,8 +22,9 @@
 //! | D, no K | the group's offsets are gone | halt |
 //! | K < prev | the group's offsets were moved | halt |
 //!
-//! What is repeated is decided anew: until the redo plan is stored, the two sides agree about `[K, D)` only if the
-//! revision is the same as before the crash.
+//! What is repeated to Kafka is not decided anew. The transaction that moves D stores the batch's redo plan in the same row
+//! (`host/src/progress/plan.rs`), and `[K, D)` is produced from it: rows and outputs agree whatever has been swapped since.
+//! What is repeated to PostgreSQL is decided by the revision that runs then, and its outputs have left before.
 
 pub mod position;
 

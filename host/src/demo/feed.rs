@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use rdkafka::message::{Header, OwnedHeaders};
+
 use super::events::{Event, Events};
 use crate::config::{DeliveryMode, Pipeline};
 use crate::engine::build;
 use crate::error::Failure;
-use crate::sinks::kafka::{self, HeaderList, Letter, Producer};
+use crate::sinks::kafka::{self, Letter, Producer};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The seed of every demo: the figures of two demos can be compared.
@@ -51,11 +53,11 @@ impl Feed {
             key: Some(event.key.as_bytes()),
             value: event.value.as_deref(),
         };
-        let mut headers = HeaderList::with_capacity(2).text("schema-version", "1");
+        let mut headers = OwnedHeaders::new().insert(Header { key: "schema-version", value: Some("1") });
         if event.json {
-            headers = headers.text("content-type", "application/json");
+            headers = headers.insert(Header { key: "content-type", value: Some("application/json") });
         }
-        self.producer.send(letter, headers.build())
+        self.producer.send(letter, headers)
     }
 }
 

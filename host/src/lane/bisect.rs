@@ -54,8 +54,6 @@ impl Lane {
                 };
                 tracing::warn!(error = %refusal, "PostgreSQL refused the row of one event");
                 let reason = Reason::new(Stage::Sink, "row-refused", message);
-                let record = &carried.batch.records[self.decided.decisions[single].record];
-                carried.refused.borrow_mut().insert((record.partition, record.offset), reason.clone());
                 self.decided.decisions[single].verdict = Verdict::Dead(reason);
                 found += 1;
             } else {

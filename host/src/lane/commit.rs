@@ -1,5 +1,6 @@
 //! One attempt at a batch: decide, then steps 1 to 4. And `resync`, which asks both sides where they stand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,11 @@ use sqlx::postgres::PgConnection;
 use tokio::runtime::Runtime;
 use tollgate_sandbox::BatchMeta;
 
-use super::decide::{Verdict, by_partition};
+use super::decide::{Decided, by_partition};
 use super::gate::Gate;
 use super::hazards::{Step, hazards};
 use super::produce::Produce;
-use super::{Carried, Error, Lane, Said};
+use super::{Carried, Error, Lane, Owned, Said, redo};
 use crate::config::DeliveryMode;
 use crate::error::Class;
 use crate::limits;
@@ -31,12 +32,14 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// A deferred constraint would speak up at COMMIT only, where nobody could say any more which row it means.
 pub(super) const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
 
-/// What an attempt changes, partition by partition.
-struct Plan {
+/// What an attempt moves, partition by partition.
+pub(super) struct Moves {
     /// Progress rows to move.
-    rows: Vec<store::Step>,
+    pub rows: Vec<store::Step>,
     /// Offsets for the group.
-    outputs: Vec<(Partition, NextOffset)>,
+    pub outputs: Vec<(Partition, NextOffset)>,
+    /// Records whose letters are in a redo plan.
+    again: Vec<usize>,
 }
 
 impl Lane {
@@ -58,7 +61,7 @@ impl Lane {
         if self.producers.is_none() {
             self.ask_outputs()?;
         }
-        Ok(())
+        self.ask_plans()
     }
 
     /// D of each partition, waiting for a commit of ours that is still under way.
@@ -71,7 +74,13 @@ impl Lane {
             let step = store::Step { partition: *partition, epoch: owned.epoch, lo: at, hi: at };
             let asked = async { Ok(store::settled(connection, owner, &step).await?) };
             match standing(owned.epoch, at, patient(&self.runtime, asked)?) {
-                Standing::At(next) => owned.resume.rows = next,
+                Standing::At(next) => {
+                    owned.resume.rows = next;
+                    // Without a Kafka transaction what was produced is acknowledged before the row moves.
+                    if self.shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
+                        owned.resume.outputs = owned.resume.outputs.max(next);
+                    }
+                }
                 Standing::WentBack(next) => {
                     return Err(Error::Fatal(format!(
                         "PostgreSQL has lost commits: partition {partition} went back from {at} to {next}; start again to \
@@ -93,7 +102,7 @@ impl Lane {
     }
 
     /// A new producer, whose start ends the old one's transaction either way; then K of each partition.
-    fn ask_outputs(&mut self) -> Result<(), Error> {
+    pub(super) fn ask_outputs(&mut self) -> Result<(), Error> {
         let producers = connect_producers(&self.shared, self.number)?;
         if self.shared.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !self.partitions.is_empty() {
             let mut list = TopicPartitionList::new();
@@ -125,13 +134,15 @@ impl Lane {
         }
         let began = Instant::now();
         let group = self.group()?;
-        self.decide(carried, work)?;
+        let (again, fresh) =
+            work.iter().partition::<Vec<usize>, _>(|index| self.planned(&carried.batch.records[**index]));
+        self.decide(carried, &fresh)?;
         self.shared.metrics.stage("decide", began.elapsed());
-        let plan = self.plan(carried, work);
+        let moves = self.moves(carried, work, again);
         loop {
             self.takes_all(carried)?;
             self.within_limit(carried)?;
-            match self.commit(carried, &plan, &group) {
+            match self.commit(carried, &moves, &group) {
                 Ok(()) => break,
                 Err(error) if error.class() == Class::Poison => {
                     let Error::Postgres(refusal) = &error else { return Err(error) };
@@ -145,8 +156,9 @@ impl Lane {
                 Err(error) => return Err(error),
             }
         }
-        self.advance(&plan);
+        self.advance(&moves);
         self.account();
+        self.shared.metrics.redone(moves.again.len());
         Ok(())
     }
 
@@ -177,13 +189,6 @@ impl Lane {
             };
             self.decided.partition(&shared.gate, revision, batch, &records, &meta)?;
         }
-        let refused = carried.refused.borrow();
-        for decision in self.decided.decisions.iter_mut().filter(|_| !refused.is_empty()) {
-            let record = &carried.batch.records[decision.record];
-            if let Some(reason) = refused.get(&(record.partition, record.offset)) {
-                decision.verdict = Verdict::Dead(reason.clone());
-            }
-        }
         self.write_rows(carried);
         Ok(())
     }
@@ -196,30 +201,30 @@ impl Lane {
         self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, carried.time, wanted);
     }
 
-    fn plan(&self, carried: &Carried<'_>, work: &[usize]) -> Plan {
-        let mut plan = Plan { rows: Vec::new(), outputs: Vec::new() };
+    fn moves(&self, carried: &Carried<'_>, work: &[usize], again: Vec<usize>) -> Moves {
+        let mut moves = Moves { rows: Vec::new(), outputs: Vec::new(), again };
         for (partition, records) in by_partition(carried.batch, work) {
             let (Some(owned), Some(last)) = (self.partitions.get(&partition), records.last()) else { continue };
             let last = carried.batch.records[*last].offset;
             let (hi, needs) = (last.next(), owned.resume.needs(last));
             if needs.rows {
-                plan.rows.push(store::Step { partition, epoch: owned.epoch, lo: owned.resume.rows, hi });
+                moves.rows.push(store::Step { partition, epoch: owned.epoch, lo: owned.resume.rows, hi });
             }
             if needs.outputs {
-                plan.outputs.push((partition, hi));
+                moves.outputs.push((partition, hi));
             }
         }
-        plan
+        moves
     }
 
     /// Steps 1 to 4. On an error both sides are given up, and whatever may have happened is in doubt.
     fn commit(
         &mut self,
         carried: &Carried<'_>,
-        plan: &Plan,
+        moves: &Moves,
         group: &Option<ConsumerGroupMetadata>,
     ) -> Result<(), Error> {
-        let done = self.steps(carried, plan, group);
+        let done = self.steps(carried, moves, group);
         if let Err(error) = &done {
             if matches!(error, Error::Silent) {
                 // Its reply may still come: the connection cannot be used for anything else.
@@ -233,28 +238,29 @@ impl Lane {
     fn steps(
         &mut self,
         carried: &Carried<'_>,
-        plan: &Plan,
+        moves: &Moves,
         group: &Option<ConsumerGroupMetadata>,
     ) -> Result<(), Error> {
         let began = Instant::now();
         let shared = Arc::clone(&self.shared);
+        redo::begin(&mut self.plans, carried, moves, group.is_some());
         let (Some(producers), Some(connection)) = (self.producers.as_mut(), self.connection.as_mut()) else {
             return Err(Error::Guard);
         };
         let producer = producers.current();
         let transactional = group.is_some() && !hazards().no_transaction;
-        let kafka = !plan.outputs.is_empty();
+        let kafka = !moves.outputs.is_empty();
         // Step 1. librdkafka sends from its own threads while PostgreSQL works.
         if kafka {
             if transactional {
                 producer.begin()?;
             }
-            Produce { shared: &shared, carried, decided: &self.decided }.all(producer, |record| {
-                self.partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).outputs)
-            })?;
+            let mut produce = Produce { shared: &shared, carried, producer, plans: &mut self.plans };
+            produce_all(&mut produce, &self.decided, &self.partitions, &moves.again)?;
         }
-        if !plan.rows.is_empty() {
-            patient(&self.runtime, rows_transaction(connection, &shared, plan, &self.decided.rows))?;
+        if !moves.rows.is_empty() {
+            let plans = redo::finished(&mut self.plans, &moves.rows)?;
+            patient(&self.runtime, rows_transaction(connection, &shared, &moves.rows, &plans, &self.decided.rows))?;
         }
         shared.metrics.stage("write", began.elapsed());
         hazards().pass(Step::Produced);
@@ -262,7 +268,7 @@ impl Lane {
         if kafka {
             producer.drain(DRAIN)?;
             if let (true, Some(group)) = (transactional, group) {
-                producer.prepare(&offsets(&shared.pipeline.source.topic, &plan.outputs)?, group)?;
+                producer.prepare(&offsets(&shared.pipeline.source.topic, &moves.outputs)?, group)?;
             }
         }
         hazards().pass(Step::Prepared);
@@ -270,7 +276,7 @@ impl Lane {
             return Err(Error::SlotLost);
         }
         // Step 3: the decision. An error here says nothing about the outcome: `resync` asks.
-        if !plan.rows.is_empty() {
+        if !moves.rows.is_empty() {
             patient(&self.runtime, execute(connection, "COMMIT"))?;
         }
         hazards().pass(Step::Decided);
@@ -282,7 +288,7 @@ impl Lane {
                     producers.next();
                 }
                 false => {
-                    let list = offsets(&shared.pipeline.source.topic, &plan.outputs)?;
+                    let list = offsets(&shared.pipeline.source.topic, &moves.outputs)?;
                     // A hint for other tools: the progress row says where to go on.
                     if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
                         tracing::warn!(%error, "the group's offsets could not be committed");
@@ -311,16 +317,17 @@ impl Lane {
         }
     }
 
-    fn advance(&mut self, plan: &Plan) {
-        for step in &plan.rows {
+    fn advance(&mut self, moves: &Moves) {
+        for step in &moves.rows {
             if let Some(owned) = self.partitions.get_mut(&step.partition) {
                 owned.resume.rows = step.hi;
             }
         }
-        for (partition, hi) in &plan.outputs {
+        for (partition, hi) in &moves.outputs {
             if let Some(owned) = self.partitions.get_mut(partition) {
                 owned.resume.outputs = *hi;
                 owned.establish = false;
+                owned.plan.take_if(|_| *hi >= owned.resume.rows);
             }
         }
     }
@@ -376,13 +383,14 @@ pub fn connect_producers(shared: &crate::engine::Shared, lane: usize) -> Result<
 async fn rows_transaction(
     connection: &mut PgConnection,
     shared: &crate::engine::Shared,
-    plan: &Plan,
+    steps: &[store::Step],
+    plans: &[Option<Vec<u8>>],
     rows: &[Rows],
 ) -> Result<(), Error> {
     sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
     let guarded = !hazards().no_compare_and_swap;
-    let moved = store::advance(connection, &shared.owner, &plan.rows, guarded).await?;
-    if usize::try_from(moved).unwrap_or_default() != plan.rows.len() && guarded {
+    let moved = store::advance(connection, &shared.owner, steps, plans, guarded).await?;
+    if usize::try_from(moved).unwrap_or_default() != steps.len() && guarded {
         return Err(Error::Guard);
     }
     let affected = apply(connection, &shared.gate, rows).await?;
@@ -397,6 +405,24 @@ pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Ro
         affected += postgres::apply(connection, &gate.types[*kind].table, rows).await?;
     }
     Ok(affected)
+}
+
+/// Step 1's Kafka side: what was decided now, and what a redo plan says.
+fn produce_all(
+    produce: &mut Produce<'_>,
+    decided: &Decided,
+    partitions: &BTreeMap<Partition, Owned>,
+    again: &[usize],
+) -> Result<(), Error> {
+    produce.all(decided, |record| {
+        partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).outputs)
+    })?;
+    for record in again.iter().map(|index| &produce.carried.batch.records[*index]) {
+        if let Some(plan) = partitions.get(&record.partition).and_then(|owned| owned.plan.as_ref()) {
+            produce.again(plan, record)?;
+        }
+    }
+    Ok(())
 }
 
 fn offsets(topic: &str, next: &[(Partition, NextOffset)]) -> Result<TopicPartitionList, Error> {

@@ -18,6 +18,7 @@ use crate::limits;
 use crate::position::Partition;
 use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
+use crate::sinks::kafka::header_bytes;
 use crate::sinks::postgres::table::{Misfit, RecordView};
 use crate::sinks::postgres::{Mark, Rows, Staged};
 use crate::source::batch::{Record, RecordBatch};
@@ -464,10 +465,6 @@ impl<'a> Entry<'a> {
 /// A batch's time, as the contract's rules want it.
 pub(super) fn instant(unix_ms: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or_default())
-}
-
-fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {
-    name.len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD
 }
 
 /// Groups the records by partition, each in offset order; the partitions in order too, which is the order of locks.

@@ -1,7 +1,7 @@
 //! Switches for the tests of the guarantee, read once from the environment.
 //!
 //! `TOLLGATE_FAILPOINT=after-step-3:17` ends the process like a SIGKILL after that step of the seventeenth batch.
-//! `TOLLGATE_UNSAFE=no-compare-and-swap,no-transaction` takes a guard away, so that the tests can show that they notice.
+//! `TOLLGATE_UNSAFE=no-compare-and-swap,no-transaction,no-redo-plan` takes guards away, so that the tests can show that they notice.
 //! Neither is for anything else: the engine says loudly at its start that it runs with one.
 
 use std::sync::OnceLock;
@@ -19,6 +19,7 @@ pub enum Step {
 pub struct Hazards {
     pub no_compare_and_swap: bool,
     pub no_transaction: bool,
+    pub no_redo_plan: bool,
     failpoint: Option<(u32, AtomicU32)>,
 }
 
@@ -30,7 +31,8 @@ pub fn hazards() -> &'static Hazards {
             &std::env::var("TOLLGATE_UNSAFE").unwrap_or_default(),
             &std::env::var("TOLLGATE_FAILPOINT").unwrap_or_default(),
         );
-        if hazards.no_compare_and_swap || hazards.no_transaction || hazards.failpoint.is_some() {
+        let Hazards { no_compare_and_swap, no_transaction, no_redo_plan, failpoint } = &hazards;
+        if *no_compare_and_swap || *no_transaction || *no_redo_plan || failpoint.is_some() {
             tracing::error!(?hazards, "guards are off or a failpoint is set: this process is for tests only");
         }
         hazards
@@ -43,7 +45,12 @@ fn parse(guards: &str, failpoint: &str) -> Hazards {
         let (step, count) = rest.split_once(':').unwrap_or((rest, "1"));
         Some((step.parse().ok()?, AtomicU32::new(count.parse().ok()?)))
     });
-    Hazards { no_compare_and_swap: has("no-compare-and-swap"), no_transaction: has("no-transaction"), failpoint }
+    Hazards {
+        no_compare_and_swap: has("no-compare-and-swap"),
+        no_transaction: has("no-transaction"),
+        no_redo_plan: has("no-redo-plan"),
+        failpoint,
+    }
 }
 
 impl Hazards {
@@ -64,8 +71,8 @@ mod tests {
 
     #[test]
     fn reads_what_the_tests_write() {
-        let hazards = parse("no-compare-and-swap, no-transaction", "after-step-3:17");
-        assert!(hazards.no_compare_and_swap && hazards.no_transaction);
+        let hazards = parse("no-compare-and-swap, no-transaction,no-redo-plan", "after-step-3:17");
+        assert!(hazards.no_compare_and_swap && hazards.no_transaction && hazards.no_redo_plan);
         let (step, count) = hazards.failpoint.unwrap();
         assert_eq!((step, count.into_inner()), (3, 17));
         assert!(parse("", "").failpoint.is_none());

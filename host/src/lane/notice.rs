@@ -4,7 +4,7 @@ use tollgate_contract::Replaced;
 
 use crate::limits;
 use crate::sinks::dead_letter::Reason;
-use crate::sinks::kafka::HeaderList;
+use crate::sinks::kafka::Headers;
 
 /// The first thing that `mode: observe` let pass, and the enum numbers that a fallback stands for.
 #[derive(Debug, Default)]
@@ -33,10 +33,10 @@ impl Notice {
         (self.observed.is_some() || !self.replaced.is_empty()).then(|| Box::new(self))
     }
 
-    /// The headers of an output, [`limits::NOTICE_BYTES`] at most.
-    pub fn headers(&self, mut list: HeaderList) -> HeaderList {
+    /// Adds the headers of an output, [`limits::NOTICE_BYTES`] at most.
+    pub fn tell<'a>(&'a self, headers: &mut Headers<'a>) {
         if let Some(reason) = &self.observed {
-            list = list.text("tollgate.observed", cut(&reason.code));
+            headers.text("tollgate.observed", cut(&reason.code));
             let rule = reason.violations.first().map(|violation| violation.rule.as_str());
             for (name, value) in [
                 ("tollgate.observed-rule", rule.unwrap_or_default()),
@@ -44,16 +44,15 @@ impl Notice {
                 ("tollgate.observed-message", &reason.message),
             ] {
                 if !value.is_empty() {
-                    list = list.text(name, cut(value));
+                    headers.text(name, cut(value));
                 }
             }
         }
         if !self.replaced.is_empty() {
             let told: Vec<String> =
                 self.replaced.iter().map(|Replaced { field, was }| format!("{field}={was}")).collect();
-            list = list.text("tollgate.unknown-enums", cut(&told.join(",")));
+            headers.text("tollgate.unknown-enums", cut(&told.join(",")).to_owned());
         }
-        list
     }
 }
 
@@ -68,7 +67,6 @@ fn cut(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::message::Headers as _;
     use tollgate_contract::Member;
 
     use super::*;
@@ -80,12 +78,12 @@ mod tests {
         let long = "é".repeat(10_000);
         notice.observe(Reason::new(Stage::Contract, "version-missing", long.clone()).field(long.clone()));
         notice.replace(vec![Replaced { field: long, was: Member::Number(9) }; 20]);
-        let headers = notice.headers(HeaderList::with_capacity(8)).build();
-        let sizes = headers.iter().map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len));
-        let bytes: usize = sizes.map(|size| size + limits::HEADER_OVERHEAD).sum();
+        let mut headers = Headers::default();
+        notice.tell(&mut headers);
+        let bytes = headers.bytes();
         assert!((2_000..limits::NOTICE_BYTES).contains(&bytes), "{bytes}");
-        let first = headers.iter().next().unwrap();
-        assert_eq!((first.key, first.value), ("tollgate.observed", Some(&b"version-missing"[..])));
+        let (name, value) = &headers.own[0];
+        assert_eq!((*name, value.as_deref()), ("tollgate.observed", Some(&b"version-missing"[..])));
     }
 
     #[test]

@@ -1,53 +1,99 @@
 //! Step 1's Kafka side: a batch's outputs and dead letters, into the producer's queue.
 
-use rdkafka::message::OwnedHeaders;
+use std::collections::BTreeMap;
+
+use rdkafka::message::{Header, OwnedHeaders};
 use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{Fields, Value};
 
 use super::admit;
 use super::decide::{Decided, Decision, Entry, Resolved, Verdict, is_json};
-use super::notice::Notice;
 use super::passed::View;
 use super::{Carried, Error};
 use crate::config::OutputPartition;
 use crate::engine::Shared;
 use crate::limits;
+use crate::position::Partition;
+use crate::progress::plan::{self, Plan, Writer};
 use crate::sinks::dead_letter::{self, Reason, Reference};
-use crate::sinks::kafka::{HeaderList, Letter, Producer};
+use crate::sinks::kafka::{Headers, Letter, Producer, header_bytes};
 use crate::source::batch::Record;
 
 /// Writes the batch's outputs and dead letters.
 pub(super) struct Produce<'a> {
     pub shared: &'a Shared,
     pub carried: &'a Carried<'a>,
-    pub decided: &'a Decided,
+    pub producer: &'a Producer,
+    /// The redo plans of the partitions whose rows are written with these letters.
+    pub plans: &'a mut BTreeMap<Partition, Writer>,
 }
 
-impl Produce<'_> {
+impl<'a> Produce<'a> {
     /// Everything that the Kafka side of the `wanted` records has not had yet.
-    pub(super) fn all(&self, producer: &Producer, wanted: impl Fn(&Record) -> bool) -> Result<(), Error> {
-        for decision in &self.decided.decisions {
+    pub(super) fn all(&mut self, decided: &Decided, wanted: impl Fn(&Record) -> bool) -> Result<(), Error> {
+        for decision in &decided.decisions {
             let record = &self.carried.batch.records[decision.record];
             if !wanted(record) {
                 continue;
             }
             match &decision.verdict {
-                Verdict::Outputs(_) => self.outputs(producer, decision, record)?,
-                Verdict::Delete => self.tombstone(producer, decision, record)?,
-                Verdict::Dead(reason) => self.dead_letter(producer, decision.kind, record, reason)?,
+                Verdict::Outputs(_) => self.outputs(decided, decision, record)?,
+                Verdict::Delete => self.tombstone(decision, record)?,
+                Verdict::Dead(reason) => self.dead_letter(decision.kind, record, reason)?,
                 Verdict::Dropped => {}
             }
         }
         Ok(())
     }
 
-    fn outputs(&self, producer: &Producer, decision: &Decision, record: &Record) -> Result<(), Error> {
+    /// What a record produced when it was decided, once more.
+    pub(super) fn again(&self, plan: &Plan, record: &Record) -> Result<(), Error> {
+        for (letter, headers) in plan.letters(self.source(record)) {
+            self.producer.send(letter, self.list(record, &headers, plan.digest()))?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, record: &Record, letter: Letter<'_>, headers: &Headers<'_>) -> Result<(), Error> {
+        let source = self.source(record);
+        if let Some(plan) = self.plans.get_mut(&record.partition) {
+            plan.note(source, &letter, headers);
+        }
+        Ok(self.producer.send(letter, self.list(record, headers, &self.carried.revision.digest))?)
+    }
+
+    fn source(&self, record: &Record) -> plan::Source<'a> {
+        let batch = self.carried.batch;
+        plan::Source { offset: record.offset, key: batch.key(record), value: batch.value(record) }
+    }
+
+    fn list(&self, record: &Record, headers: &Headers<'_>, digest: &str) -> OwnedHeaders {
+        let mut list = OwnedHeaders::new_with_capacity(headers.own.len() + 8);
+        if headers.kept {
+            for (key, value) in self.carried.batch.headers(record) {
+                list = list.insert(Header { key, value });
+            }
+        }
+        for (key, value) in &headers.own {
+            list = list.insert(Header { key, value: value.as_deref() });
+        }
+        if headers.origin {
+            let topic = &self.shared.pipeline.source.topic;
+            let source = format!("{topic}/{}/{}", record.partition, record.offset);
+            list = list.insert(Header { key: "tollgate.source", value: Some(&source) });
+            list = list.insert(Header { key: "tollgate.digest", value: Some(digest) });
+        }
+        list
+    }
+
+    fn outputs(&mut self, decided: &Decided, decision: &Decision, record: &Record) -> Result<(), Error> {
         // What has outputs is of a type.
         let Some(kind) = decision.kind else { return Ok(()) };
         let Carried { batch, revision, time, .. } = self.carried;
-        let entry = Entry { gate: &self.shared.gate, revision, batch, record, time: *time, kind };
+        let gate = &self.shared.gate;
+        let entry = Entry { gate, revision, batch, record, time: *time, kind };
         let own = entry.own();
-        for output in self.decided.outputs(entry, decision) {
+        for output in decided.outputs(entry, decision) {
             // Checked when the rows were written: what does not resolve is a dead letter by now.
             let Ok(output) = output else { continue };
             let Some(topic) = output.topic else { continue };
@@ -61,8 +107,11 @@ impl Produce<'_> {
             }
             let key = text.as_deref().map(str::as_bytes).or(output.key);
             let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: output.payload };
-            let passed = self.decided.passed(entry.gate, decision);
-            producer.send(letter, self.headers(entry, passed, &output, decision.notice.as_deref()))?;
+            let mut headers = headers(entry, decided.passed(gate, decision), &output);
+            if let Some(notice) = &decision.notice {
+                notice.tell(&mut headers);
+            }
+            self.send(record, letter, &headers)?;
         }
         Ok(())
     }
@@ -72,69 +121,28 @@ impl Produce<'_> {
         (output.partition == OutputPartition::Same && output.topic == topic).then_some(record.partition.0)
     }
 
-    fn tombstone(&self, producer: &Producer, decision: &Decision, record: &Record) -> Result<(), Error> {
+    fn tombstone(&mut self, decision: &Decision, record: &Record) -> Result<(), Error> {
         let Some(kind) = decision.kind else { return Ok(()) };
-        let Some(topic) = self.shared.gate.topic(kind) else { return Ok(()) };
-        let key = self.carried.batch.key(record);
+        let Carried { batch, revision, time, .. } = self.carried;
+        let gate = &self.shared.gate;
+        let Some(topic) = gate.topic(kind) else { return Ok(()) };
+        let key = batch.key(record);
         let resolved = Resolved { topic: Some(topic), payload: None, key, headers: &[] };
         let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: None };
-        let Carried { batch, revision, time, .. } = self.carried;
-        let entry = Entry { gate: &self.shared.gate, revision, batch, record, time: *time, kind };
-        Ok(producer.send(letter, self.headers(entry, View::default(), &resolved, None))?)
+        let entry = Entry { gate, revision, batch, record, time: *time, kind };
+        self.send(record, letter, &headers(entry, View::default(), &resolved))
     }
 
-    /// The record's own headers, with those of its envelope, what the guest set, what was let pass, and where it came from.
-    fn headers(
-        &self,
-        entry: Entry<'_>,
-        passed: View<'_>,
-        output: &Resolved<'_>,
-        notice: Option<&Notice>,
-    ) -> OwnedHeaders {
-        let Entry { batch, record, .. } = entry;
-        let set = |name: &str| output.headers.iter().any(|(set, _)| set == name);
-        let mut list = HeaderList::with_capacity(8);
-        for (name, value) in batch.headers(record) {
-            if set(name) || passed.get(name).is_some() {
-                continue;
-            }
-            // What leaves is Protobuf of the output contract, whatever came in.
-            list = match (name, value) {
-                ("content-type", Some(value)) if is_json(value) => list.text(name, "application/protobuf"),
-                ("message-type", Some(_)) => list.text(name, entry.own().output.message().full_name()),
-                _ => list.push(name, value),
-            };
-        }
-        for (name, value) in passed.iter().filter(|(name, _)| !set(name)) {
-            list = list.push(name, Some(value));
-        }
-        for (name, value) in output.headers {
-            list = list.push(name, Some(value));
-        }
-        if let Some(notice) = notice {
-            list = notice.headers(list);
-        }
-        let topic = &self.shared.pipeline.source.topic;
-        list.text("tollgate.source", &format!("{topic}/{}/{}", record.partition, record.offset))
-            .text("tollgate.digest", &self.carried.revision.digest)
-            .build()
-    }
-
-    fn dead_letter(
-        &self,
-        producer: &Producer,
-        kind: Option<usize>,
-        record: &Record,
-        reason: &Reason,
-    ) -> Result<(), Error> {
-        let gate = &self.shared.gate;
+    fn dead_letter(&mut self, kind: Option<usize>, record: &Record, reason: &Reason) -> Result<(), Error> {
+        let shared = self.shared;
+        let gate = &shared.gate;
         let batch = self.carried.batch;
-        let topic = self.shared.pipeline.dead_letter.topic.as_str();
-        let most = self.shared.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
-        let value = batch.value(record);
+        let topic = shared.pipeline.dead_letter.topic.as_str();
+        let most = gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
+        let (key, value) = (batch.key(record), batch.value(record));
         let source = dead_letter::Source {
-            pipeline: &self.shared.pipeline.name,
-            topic: &self.shared.pipeline.source.topic,
+            pipeline: &shared.pipeline.name,
+            topic: &shared.pipeline.source.topic,
             partition: record.partition.0,
             offset: record.offset.0,
             timestamp: record.timestamp,
@@ -144,21 +152,19 @@ impl Produce<'_> {
             digest: &self.carried.revision.digest,
             failed_at: self.carried.time,
         };
-        let key = batch.key(record);
-        let (headers, bytes) = dead_letter::headers(&source, batch.headers(record), reason, None);
-        let whole = value.map_or(0, <[u8]>::len) + key.map_or(0, <[u8]>::len) + bytes + limits::RECORD_OVERHEAD;
-        if whole <= most {
-            return Ok(producer.send(Letter { topic, partition: None, key, value }, headers)?);
+        let headers = dead_letter::headers(&source, reason, None);
+        let kept: usize = batch.headers(record).map(|(name, value)| header_bytes(name, value)).sum();
+        let rest = headers.bytes() + kept + key.map_or(0, <[u8]>::len) + limits::RECORD_OVERHEAD;
+        if rest + value.map_or(0, <[u8]>::len) <= most {
+            return self.send(record, Letter { topic, partition: None, key, value }, &headers);
         }
         // Too large for the topic: its coordinates, its digest and its first bytes stand for it.
-        drop(headers);
         let value = value.unwrap_or_default();
         let reference = Reference::to(value);
-        let own = bytes + key.map_or(0, <[u8]>::len) + limits::RECORD_OVERHEAD + limits::REFERENCE_BYTES * 2 < most;
-        let kept = batch.headers(record).filter(|_| own);
-        let (headers, _) = dead_letter::headers(&source, kept, reason, Some(&reference));
-        let key = key.filter(|_| own);
-        Ok(producer.send(Letter { topic, partition: None, key, value: Some(Reference::head(value)) }, headers)?)
+        let kept = rest + limits::REFERENCE_BYTES * 2 < most;
+        let headers = Headers { kept, ..dead_letter::headers(&source, reason, Some(&reference)) };
+        let letter = Letter { topic, partition: None, key: key.filter(|_| kept), value: Some(Reference::head(value)) };
+        self.send(record, letter, &headers)
     }
 
     /// The schema that a record names.
@@ -167,6 +173,31 @@ impl Produce<'_> {
         let value = self.carried.batch.value(record)?;
         admit::frame(self.carried.batch, record, value).ok().map(|frame| frame.schema)
     }
+}
+
+/// The record's own headers, with those of its envelope, what the guest set, and where it came from.
+fn headers<'a>(entry: Entry<'a>, passed: View<'a>, output: &Resolved<'a>) -> Headers<'a> {
+    let Entry { batch, record, .. } = entry;
+    let set = |name: &str| output.headers.iter().any(|(set, _)| set == name);
+    // What leaves is Protobuf of the output contract, whatever came in.
+    let leaves = |name: &str, value: Option<&'a [u8]>| match (name, value) {
+        ("content-type", Some(value)) if is_json(value) => Some(&b"application/protobuf"[..]),
+        ("message-type", Some(_)) => Some(entry.own().output.message().full_name().as_bytes()),
+        _ => value,
+    };
+    let stays = |name: &str| !set(name) && passed.get(name).is_none();
+    let kept = batch.headers(record).all(|(name, value)| leaves(name, value) == value && stays(name));
+    let mut headers = Headers { kept, own: Vec::new(), origin: true };
+    for (name, value) in batch.headers(record).filter(|(name, _)| !kept && stays(name)) {
+        headers.push(name, leaves(name, value));
+    }
+    for (name, value) in passed.iter().filter(|(name, _)| !set(name)) {
+        headers.push(name, Some(value));
+    }
+    for (name, value) in output.headers {
+        headers.push(name, Some(value));
+    }
+    headers
 }
 
 /// A field as a record key.

@@ -71,21 +71,28 @@ pub struct Step {
     pub hi: NextOffset,
 }
 
-/// Compare-and-swap lo → hi at our epoch for all partitions of the batch, inside the caller's transaction.
-/// Returns how many rows matched: fewer than `steps` means that somebody else owns one, and the caller must roll back.
-pub async fn advance(connection: &mut PgConnection, owner: &Owner, steps: &[Step], guarded: bool) -> Result<u64> {
+/// Compare-and-swap lo → hi at our epoch for all partitions of the batch, inside the caller's transaction, with the redo
+/// plan of each. Returns how many rows matched: fewer than `steps` means that somebody else owns one, and the caller must
+/// roll back.
+pub async fn advance(
+    connection: &mut PgConnection,
+    owner: &Owner,
+    steps: &[Step],
+    plans: &[Option<Vec<u8>>],
+    guarded: bool,
+) -> Result<u64> {
     let partitions: Vec<i32> = steps.iter().map(|step| step.partition.0).collect();
     let epochs: Vec<i64> = steps.iter().map(|step| step.epoch).collect();
     let lows: Vec<i64> = steps.iter().map(|step| step.lo.0).collect();
     let highs: Vec<i64> = steps.iter().map(|step| step.hi.0).collect();
     // The unguarded form exists so that the tests can show that they notice; see `lane::hazards`.
     let statement = if guarded {
-        "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, updated_at = now()
-         FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[]) b(partition, epoch, lo, hi)
+        "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, plan = b.plan, updated_at = now()
+         FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[]) b(partition, epoch, lo, hi, plan)
          WHERE p.pipeline = $1 AND p.topic = $2 AND p.partition = b.partition AND p.epoch = b.epoch AND p.next_off = b.lo"
     } else {
-        "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, updated_at = now()
-         FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[]) b(partition, epoch, lo, hi)
+        "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, plan = b.plan, updated_at = now()
+         FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[]) b(partition, epoch, lo, hi, plan)
          WHERE p.pipeline = $1 AND p.topic = $2 AND p.partition = b.partition"
     };
     let done = sqlx::query(statement)
@@ -95,9 +102,22 @@ pub async fn advance(connection: &mut PgConnection, owner: &Owner, steps: &[Step
         .bind(epochs)
         .bind(lows)
         .bind(highs)
+        .bind(plans)
         .execute(connection)
         .await?;
     Ok(done.rows_affected())
+}
+
+/// The redo plan of a partition's last batch. `None`: its transaction wrote none.
+pub async fn plan(connection: &mut PgConnection, owner: &Owner, partition: Partition) -> Result<Option<Vec<u8>>> {
+    let plan: Option<Option<Vec<u8>>> =
+        sqlx::query_scalar("SELECT plan FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = $3")
+            .bind(&owner.pipeline)
+            .bind(&owner.topic)
+            .bind(partition.0)
+            .fetch_optional(connection)
+            .await?;
+    Ok(plan.flatten())
 }
 
 /// Where a partition stands, waiting for whoever is committing it: how an ambiguous COMMIT is resolved.

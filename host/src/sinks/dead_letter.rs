@@ -5,13 +5,12 @@
 
 use std::borrow::Cow;
 
-use rdkafka::message::OwnedHeaders;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tollgate_contract::Violation;
 use tollgate_contract::frame::SchemaId;
 
-use super::kafka::HeaderList;
+use super::kafka::Headers;
 use crate::limits;
 
 /// Where on its way the event failed.
@@ -113,67 +112,58 @@ pub struct Source<'a> {
     pub failed_at: i64,
 }
 
-/// The letter's headers: the record's own (`kept`) first, then ours. Returns them with their size in bytes.
-pub fn headers<'a>(
-    source: &Source<'_>,
-    kept: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
-    reason: &Reason,
-    reference: Option<&Reference>,
-) -> (OwnedHeaders, usize) {
-    let mut list = Sized { list: HeaderList::with_capacity(32), bytes: 0 };
-    for (name, value) in kept {
-        list = list.push(name, value);
-    }
+/// The letter's own headers; those of the record come before them.
+pub fn headers<'a>(source: &Source<'a>, reason: &'a Reason, reference: Option<&'a Reference>) -> Headers<'a> {
+    let mut list = Headers { kept: true, own: Vec::with_capacity(32), origin: false };
     let message = bounded(&reason.message);
     let transform = reason.transform.as_deref().unwrap_or_default();
-    list = list
-        .text("__connect.errors.topic", source.topic)
-        .text("__connect.errors.partition", &source.partition.to_string())
-        .text("__connect.errors.offset", &source.offset.to_string())
-        .text("__connect.errors.connector.name", source.pipeline)
-        .text("__connect.errors.stage", reason.stage.as_str())
-        .text("__connect.errors.class.name", if transform.is_empty() { "tollgate" } else { transform })
-        .text("__connect.errors.exception.class.name", &reason.code)
-        .text("__connect.errors.exception.message", &message)
-        .text("tollgate.reason", &reason.code)
-        .text("tollgate.message", &message)
-        .text("tollgate.stage", reason.stage.as_str())
-        .text("tollgate.source", &format!("{}/{}/{}", source.topic, source.partition, source.offset))
-        .text("tollgate.timestamp", &source.timestamp.to_string())
-        .text("tollgate.pipeline", source.pipeline);
+    list.text("__connect.errors.topic", source.topic);
+    list.text("__connect.errors.partition", source.partition.to_string());
+    list.text("__connect.errors.offset", source.offset.to_string());
+    list.text("__connect.errors.connector.name", source.pipeline);
+    list.text("__connect.errors.stage", reason.stage.as_str());
+    list.text("__connect.errors.class.name", if transform.is_empty() { "tollgate" } else { transform });
+    list.text("__connect.errors.exception.class.name", &*reason.code);
+    list.text("__connect.errors.exception.message", message.clone());
+    list.text("tollgate.reason", &*reason.code);
+    list.text("tollgate.message", message);
+    list.text("tollgate.stage", reason.stage.as_str());
+    list.text("tollgate.source", format!("{}/{}/{}", source.topic, source.partition, source.offset));
+    list.text("tollgate.timestamp", source.timestamp.to_string());
+    list.text("tollgate.pipeline", source.pipeline);
     if let Some(event_type) = source.event_type {
-        list = list.text("tollgate.event-type", event_type);
+        list.text("tollgate.event-type", event_type);
     }
     if let Some((contract, digest)) = source.contract {
-        list = list.text("tollgate.contract", contract).text("tollgate.contract-digest", digest);
+        list.text("tollgate.contract", contract);
+        list.text("tollgate.contract-digest", digest);
     }
-    list = list
-        .text("tollgate.digest", source.digest)
-        .text("tollgate.first-failed-at", &source.failed_at.to_string())
-        .text("tollgate.attempt", "1")
-        .text("tollgate.replay-count", "0");
+    list.text("tollgate.digest", source.digest);
+    list.text("tollgate.first-failed-at", source.failed_at.to_string());
+    list.text("tollgate.attempt", "1");
+    list.text("tollgate.replay-count", "0");
     if !reason.field.is_empty() {
-        list = list.text("tollgate.field", &bounded(&reason.field));
+        list.text("tollgate.field", bounded(&reason.field));
     }
     if let Some(schema) = source.schema {
-        list = list.text("tollgate.schema-id", &schema.to_string());
+        list.text("tollgate.schema-id", schema.to_string());
     }
     if let Some(first) = reason.violations.first() {
-        list = list.text("tollgate.rule", &bounded(&first.rule)).text("tollgate.violations", &violations(reason));
+        list.text("tollgate.rule", bounded(&first.rule));
+        list.text("tollgate.violations", violations(reason));
     }
     if !transform.is_empty() {
-        list = list.text("tollgate.transform", transform);
+        list.text("tollgate.transform", transform);
     }
     if let Some(fuel) = reason.fuel_used {
-        list = list.text("tollgate.fuel-used", &fuel.to_string());
+        list.text("tollgate.fuel-used", fuel.to_string());
     }
     if let Some(reference) = reference {
-        list = list
-            .text("tollgate.stored", "reference")
-            .text("tollgate.value-bytes", &reference.bytes.to_string())
-            .text("tollgate.value-sha256", &reference.sha256);
+        list.text("tollgate.stored", "reference");
+        list.text("tollgate.value-bytes", reference.bytes.to_string());
+        list.text("tollgate.value-sha256", reference.sha256.as_str());
     }
-    (list.list.build(), list.bytes)
+    list
 }
 
 /// All violations as JSON. The contract bounds their number.
@@ -215,22 +205,4 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Cut, and without control characters: the text ends up in terminals.
 fn bounded(text: &str) -> String {
     text.chars().take(limits::MESSAGE_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-/// Headers that count their size, so that a letter's fits are known before the broker is asked.
-struct Sized {
-    list: HeaderList,
-    bytes: usize,
-}
-
-impl Sized {
-    fn push(mut self, name: &str, value: Option<&[u8]>) -> Sized {
-        self.bytes += name.len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD;
-        self.list = self.list.push(name, value);
-        self
-    }
-
-    fn text(self, name: &str, value: &str) -> Sized {
-        self.push(name, Some(value.as_bytes()))
-    }
 }

@@ -4,6 +4,7 @@
 //! drained by short polls first. Every error that leaves the outcome open ends this producer: its successor's
 //! `init_transactions` settles what the old one left, which is also the defence against an EndTxn that arrives late.
 
+use std::borrow::Cow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,12 +13,13 @@ use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 
 use crate::config::{DeliveryMode, Pipeline};
 use crate::error::Class;
 use crate::lane::hazards::hazards;
+use crate::limits;
 use crate::source::client;
 
 /// How long one blocking transactional call may take before it counts as open.
@@ -301,23 +303,37 @@ fn classify(error: KafkaError) -> Error {
     }
 }
 
-/// Builds headers, text or bytes, in the order given.
-pub struct HeaderList(OwnedHeaders);
+/// A letter's headers by where they come from. In this order: its source record's, its own, where it came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers<'a> {
+    /// All of the record's come first.
+    pub kept: bool,
+    pub own: Vec<(&'a str, Option<Cow<'a, [u8]>>)>,
+    /// `tollgate.source` and `tollgate.digest` come last.
+    pub origin: bool,
+}
 
-impl HeaderList {
-    pub fn with_capacity(headers: usize) -> HeaderList {
-        HeaderList(OwnedHeaders::new_with_capacity(headers))
+impl<'a> Headers<'a> {
+    pub fn push(&mut self, name: &'a str, value: Option<&'a [u8]>) {
+        self.own.push((name, value.map(Cow::Borrowed)));
     }
 
-    pub fn push(self, name: &str, value: Option<&[u8]>) -> HeaderList {
-        HeaderList(self.0.insert(Header { key: name, value }))
+    pub fn text(&mut self, name: &'a str, value: impl Into<Cow<'a, str>>) {
+        let value = match value.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        self.own.push((name, Some(value)));
     }
 
-    pub fn text(self, name: &str, value: &str) -> HeaderList {
-        self.push(name, Some(value.as_bytes()))
+    /// What its own take in a record, bytes.
+    pub fn bytes(&self) -> usize {
+        let one = |(name, value): &(&str, Option<Cow<'_, [u8]>>)| header_bytes(name, value.as_deref());
+        self.own.iter().map(one).sum()
     }
+}
 
-    pub fn build(self) -> OwnedHeaders {
-        self.0
-    }
+/// What a header takes in a record, bytes.
+pub fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {
+    name.len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD
 }

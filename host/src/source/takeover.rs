@@ -173,7 +173,12 @@ impl Worker<'_> {
             Some((epoch, _)) => epoch,
             None => {
                 let connection = connected(&mut self.connection, pipeline).await?;
-                store::begin(connection, owner, partition, resume.rows).await?.0
+                let (epoch, row) = store::begin(connection, owner, partition, resume.rows).await?;
+                if row.next != resume.rows {
+                    // Another member was quicker, and has committed since.
+                    return Err(Error::Moved(partition));
+                }
+                epoch
             }
         };
         let (rows_from, outputs_from) = (resume.rows, resume.outputs);

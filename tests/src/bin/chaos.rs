@@ -12,13 +12,11 @@ use xtask::{Cache, process};
 struct Options {
     bout: Bout,
     json: bool,
-    /// Count what the two sides do not agree about, and go on.
-    tolerant: bool,
 }
 
 fn options() -> Result<Options, String> {
     let bout = Bout { length: Duration::from_secs(600), seed: 1, rate: 20_000 };
-    let mut options = Options { bout, json: false, tolerant: false };
+    let mut options = Options { bout, json: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} wants a value"));
@@ -27,7 +25,6 @@ fn options() -> Result<Options, String> {
             "--minutes" => options.bout.length = Duration::from_secs(number(value()?)? * 60),
             "--seed" => options.bout.seed = number(value()?)?,
             "--rate" => options.bout.rate = u32::try_from(number(value()?)?).map_err(|error| error.to_string())?,
-            "--tolerate-disagreement" => options.tolerant = true,
             "--output" => options.json = value()? == "json",
             unknown => return Err(format!("unknown argument {unknown:?}")),
         }
@@ -48,7 +45,7 @@ fn main() -> ExitCode {
     eprintln!("a bout of {} s, seed {seed}, {rate} events/s", length.as_secs());
     let logs = Cache::open().unwrap().folder("logs").unwrap().join(format!("chaos-{seed}-{}", std::process::id()));
     let outcome = chaos::run(options.bout, &logs);
-    let failure = failure(&outcome, options.tolerant);
+    let failure = failure(&outcome);
     if options.json {
         println!("{}", report(&outcome, seed, failure.as_deref()));
     } else {
@@ -61,13 +58,12 @@ fn main() -> ExitCode {
 }
 
 /// What the bout failed for.
-fn failure(outcome: &Outcome, tolerant: bool) -> Option<String> {
+fn failure(outcome: &Outcome) -> Option<String> {
     if outcome.quiet.is_none() {
         return Some("not everything got through".to_owned());
     }
-    let disagreeing = if tolerant { 0 } else { outcome.disagreeing };
     let rest = outcome.found.others(DISAGREEING);
-    (disagreeing + rest > 0).then(|| {
+    (!outcome.found.is_empty()).then(|| {
         format!(
             "{} lost, {} duplicated, {} disagreeing, {rest} violations besides those that disagree",
             outcome.lost, outcome.duplicated, outcome.disagreeing

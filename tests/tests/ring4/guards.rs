@@ -83,6 +83,32 @@ fn without_the_compare_and_swap_rows_are_counted_again() {
     assert_eq!(found.count("lost record"), 0, "{found:#?}");
 }
 
+/// A crash between the two commits, and the transform swapped before the batch is concluded.
+fn swapped_between(unsafe_: &str) -> (oracle::Violations, f64) {
+    let _alone = one_at_a_time();
+    let (case, load) = loaded("between");
+    let engine = case.run_with(&[("TOLLGATE_FAILPOINT", "after-step-3:5")]);
+    assert!(!engine.wait().success());
+    let case = case.guest(&Guest::revision(2));
+    let engine = case.run_with(&[("TOLLGATE_UNSAFE", unsafe_)]);
+    let (ends, _) = load.stop();
+    case.settled(&ends);
+    let redone = engine.metric("tollgate_redone_events_total", "");
+    engine.stop();
+    (oracle::check(&case, &ends), redone)
+}
+
+#[test]
+fn without_the_redo_plan_row_and_output_disagree() {
+    let (found, redone) = swapped_between("no-redo-plan");
+    assert!(found.count(oracle::DISAGREEING) > 0, "{found:#?}");
+    assert_eq!(found.others(oracle::DISAGREEING), 0, "{found:#?}");
+    assert_eq!(redone, 0.0);
+    let (found, redone) = swapped_between("");
+    assert!(found.is_empty(), "{found:#?}");
+    assert!(redone > 0.0, "the batch that was open is produced from its plan");
+}
+
 fn caught_up(case: &Case, ends: &[i64]) {
     let total: i64 = ends.iter().sum();
     wait_for("the rows to reach the end", || {
