@@ -19,14 +19,15 @@ use crate::load::Load;
 use crate::oracle::{self, Violations};
 use crate::seed::Seed;
 use crate::servers::{self, Servers};
+use crate::wait_for;
 
 /// Between two faults, ms: seven seconds on average.
 const PAUSE: (u64, u64) = (5_000, 9_000);
 /// How long an engine stands still, ms: the shortest is twice the session's timeout, the longest beyond the transaction's.
 const STILL: (u64, u64) = (3_000, 6_000);
 const ENGINES: usize = 3;
-/// From the end of the load until all is through.
-const QUIET: Duration = Duration::from_secs(240);
+/// From the end of the load until all is through: on a busy machine the engines may be minutes behind.
+const QUIET: Duration = Duration::from_secs(600);
 /// An engine that is told to go drains within this.
 const LEAVE: Duration = Duration::from_secs(60);
 /// More ends than this are no bad luck.
@@ -56,6 +57,8 @@ pub struct Outcome {
     pub disagreeing: usize,
     /// All that the oracle found, these three included.
     pub found: Violations,
+    /// From a fault that met the only engine to its next commit, seconds, by fault.
+    pub recovery: BTreeMap<&'static str, f64>,
     /// From the end of the load until all was through; none: it never was.
     pub quiet: Option<Duration>,
     /// Where the engines' logs were kept.
@@ -102,6 +105,7 @@ struct Ring {
     revision: u8,
     faults: BTreeMap<&'static str, u32>,
     ended: Vec<String>,
+    recovery: BTreeMap<&'static str, f64>,
 }
 
 /// Runs a bout on servers of its own. What happens is told on stderr.
@@ -123,8 +127,10 @@ pub fn run(bout: Bout, logs: &Path) -> Outcome {
         revision: 1,
         faults: BTreeMap::new(),
         ended: Vec::new(),
+        recovery: BTreeMap::new(),
     };
     ring.start("starts");
+    ring.alone();
     ring.start("starts");
     let mut next = ring.pause();
     while ring.began.elapsed() < bout.length {
@@ -178,6 +184,29 @@ impl Ring {
             assert!(self.ended.len() < ENDS, "the engines do not stay up");
             self.start("takes its place");
         }
+    }
+
+    /// What hits the only engine, one after the other, and how long nothing is committed then. A server's time counts from its
+    /// return on.
+    fn alone(&mut self) {
+        self.committed("starts", Instant::now());
+        let began = Instant::now();
+        self.engines.remove(0).engine.kill();
+        self.start("takes the place of one that was killed");
+        self.committed("kill -9 of the engine", began);
+        self.postgres.restart().unwrap();
+        self.committed("a restart of PostgreSQL", Instant::now());
+        self.kafka.restart().unwrap();
+        self.committed("a restart of the broker", Instant::now());
+    }
+
+    /// Waits for the next commit after now.
+    fn committed(&mut self, what: &'static str, since: Instant) {
+        let position = "SELECT coalesce(sum(next_off), 0)::bigint FROM tollgate.progress";
+        let before = self.case.database.number(position);
+        wait_for(&format!("a commit after {what}"), || (self.case.database.number(position) > before).then_some(()));
+        self.tell(&format!("commits again {:.1} s after {what}", since.elapsed().as_secs_f64()));
+        self.recovery.insert(what, since.elapsed().as_secs_f64());
     }
 
     fn fault(&mut self) {
@@ -280,6 +309,7 @@ impl Ring {
             duplicated: found.count("row counted again") + found.count("record produced again"),
             disagreeing: found.count(oracle::DISAGREEING),
             found,
+            recovery: self.recovery,
             quiet,
             logs,
         }

@@ -77,6 +77,9 @@ fn tell(outcome: &Outcome) {
     }
     println!("{:5}  faults", outcome.faults.values().sum::<u32>());
     println!("{:5}  engines that ended by themselves", outcome.ended.len());
+    for (fault, seconds) in &outcome.recovery {
+        println!("{seconds:7.1} s to the next commit after: {fault}");
+    }
     println!("{} events at {:.0}/s", outcome.events, outcome.rate);
     println!("{} lost, {} duplicated, {} disagreeing", outcome.lost, outcome.duplicated, outcome.disagreeing);
 }
@@ -89,10 +92,9 @@ fn report(outcome: &Outcome, seed: u64, failure: Option<&str>) -> Value {
     );
     json!({
         "command": "chaos", "ok": failure.is_none(), "summary": summary, "error": failure,
-        "result": {
-            "seed": seed, "faults": faults, "kinds": outcome.faults, "ended": outcome.ended, "events": outcome.events,
-            "events_per_s": outcome.rate.round(), "lost": outcome.lost, "duplicated": outcome.duplicated,
-            "disagreeing": outcome.disagreeing, "quiet_s": outcome.quiet.map(|quiet| quiet.as_secs_f64()),
-        },
+        "seed": seed, "faults": faults, "kinds": outcome.faults, "ended": outcome.ended, "events": outcome.events,
+        "events_per_s": outcome.rate.round(), "lost": outcome.lost, "duplicated": outcome.duplicated,
+        "disagreeing": outcome.disagreeing, "recovery_s": outcome.recovery,
+        "quiet_s": outcome.quiet.map(|quiet| quiet.as_secs_f64()),
     })
 }
