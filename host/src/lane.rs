@@ -33,6 +33,7 @@ pub mod notice;
 mod passed;
 mod produce;
 mod redo;
+mod repeated;
 mod weigh;
 mod wrapped;
 
@@ -170,6 +171,9 @@ pub enum Error {
     /// A progress row did not match: another owner, or a commit of ours whose reply was lost.
     #[error("a progress row was not where this lane left it")]
     Guard,
+    /// Two lanes were given the same id: the slower one decides anew, and finds it processed.
+    #[error("an id of this batch was processed elsewhere meanwhile")]
+    Repeated,
     #[error("this process is not a member of the consumer group at the moment")]
     NotAMember,
     #[error("this process has lost its slot to another one")]
@@ -189,6 +193,7 @@ impl Error {
             Error::Silent
             | Error::Client(_)
             | Error::Guard
+            | Error::Repeated
             | Error::NotAMember
             | Error::SlotLost
             | Error::Paused(_) => Class::Transient,

@@ -168,6 +168,11 @@ pub const LANE_STACK: usize = 4 << 20;
 /// Processes of one pipeline: each takes a slot.
 pub const SLOTS: i32 = 1024;
 
+/// How long the id of an event is remembered.
+pub const PROCESSED_TTL: Duration = Duration::from_secs(7 * 86_400);
+pub const PROCESSED_TTL_MIN: Duration = Duration::from_secs(60);
+pub const PROCESSED_TTL_MAX: Duration = Duration::from_secs(365 * 86_400);
+
 /// How often the slot's session is asked whether it lives, and the stored pause is read.
 pub const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
 

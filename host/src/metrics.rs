@@ -65,6 +65,7 @@ pub struct Metrics {
     gaps: Counter,
     retries: Counter,
     redone: Counter,
+    repeated: Counter,
     partitions: Gauge,
     takeover: Histogram,
     lag: Family<PartitionLabels, Gauge>,
@@ -144,6 +145,7 @@ impl Default for Metrics {
             gaps: Counter::default(),
             retries: Counter::default(),
             redone: Counter::default(),
+            repeated: Counter::default(),
             partitions: Gauge::default(),
             takeover: seconds(0.001),
             lag: Family::default(),
@@ -199,6 +201,7 @@ impl Metrics {
         );
         r.register("offset_gaps", "Gaps in the offsets: transaction markers, compaction", self.gaps.clone());
         r.register("redone_events", "Events whose letters a redo plan has produced once more", self.redone.clone());
+        r.register("repeated_events", "Events dropped for an id that has been processed", self.repeated.clone());
         r.register("retries", "Batches given up and tried again", self.retries.clone());
         r.register("partitions_assigned", "Partitions of this process", self.partitions.clone());
         r.register_with_unit("takeover", "From an assignment to its first fetch", Unit::Seconds, self.takeover.clone());
@@ -326,6 +329,10 @@ impl Metrics {
 
     pub fn gap(&self) {
         self.gaps.inc();
+    }
+
+    pub fn repeated(&self, events: usize) {
+        self.repeated.inc_by(u64::try_from(events).unwrap_or_default());
     }
 
     pub fn redone(&self, events: usize) {

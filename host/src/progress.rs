@@ -1,6 +1,7 @@
 //! The progress rows. What they mean is decided in [`tollgate_protocol`]; [`store`] does what it says.
 
 pub mod plan;
+pub mod processed;
 pub mod schema;
 pub mod store;
 

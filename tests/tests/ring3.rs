@@ -16,6 +16,7 @@ mod ring3 {
     mod policies;
     mod produce;
     mod registry;
+    mod repeated;
     mod scenarios;
     mod secure;
     mod stage;

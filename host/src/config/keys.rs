@@ -329,6 +329,25 @@ const AFTER_TYPES: &[Key] = &[
         "Kafka ends a transaction left open after this. 1s to 15m, below `source.max_poll_interval`; the default is at most half of that.",
     ),
     key(
+        "delivery.processed_ids",
+        Table,
+        Nothing,
+        "Events that come once more under another offset, by an id: the second has no effect. One of `header` and `record` says where it is.",
+    ),
+    key(
+        "delivery.processed_ids.header",
+        Text,
+        Nothing,
+        "A header with the event's id, of its envelope (`idempotency-key`, say) or of the record.",
+    ),
+    key("delivery.processed_ids.record", Choice(&["key"]), Nothing, "The id is the record's key."),
+    key(
+        "delivery.processed_ids.ttl",
+        Duration,
+        Value("7d"),
+        "How long an id is remembered in `tollgate.processed`; 1m to 8760h (a year).",
+    ),
+    key(
         "retry_policy",
         Table,
         Nothing,

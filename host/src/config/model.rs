@@ -404,6 +404,25 @@ pub struct Delivery {
     pub batch: Batch,
     /// `transaction_timeout:` Kafka ends a transaction left open after this.
     pub transaction_timeout: Duration,
+    /// `processed_ids:` by which id an event is known that comes once more.
+    pub processed: Option<ProcessedIds>,
+}
+
+/// `delivery.processed_ids:`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessedIds {
+    pub id: ProcessedId,
+    /// How long an id is kept.
+    pub ttl: Duration,
+}
+
+/// Where an event's id is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProcessedId {
+    /// `header:` of the event's envelope, or of the record.
+    Header(String),
+    /// `record: key`
+    Key,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -218,8 +218,22 @@ fn read_delivery(
                 format!("must be below delivery.transaction_timeout ({transaction_timeout:?})"),
             );
         }
-        Some(Delivery { mode, batch, transaction_timeout })
+        let processed = table.table("processed_ids", read_processed);
+        Some(Delivery { mode, batch, transaction_timeout, processed })
     })
+}
+
+fn read_processed(table: &Table<'_>) -> Option<ProcessedIds> {
+    let ttl = duration_within(limits::PROCESSED_TTL_MIN, limits::PROCESSED_TTL_MAX);
+    let ttl = table.or("ttl", ttl, limits::PROCESSED_TTL);
+    let header = table.get("header", names::header).map(ProcessedId::Header);
+    let key = table.get("record", choice(&[("key", ())])).map(|()| ProcessedId::Key);
+    match (table.has("header"), table.has("record")) {
+        (true, true) => table.error("record", "the id comes from header already; keep one of the two"),
+        (false, false) => table.error("header", "say where an event's id is: `header: NAME`, or `record: key`"),
+        _ => {}
+    }
+    Some(ProcessedIds { id: header.or(key)?, ttl })
 }
 
 fn read_batch(table: &Table<'_>, shared: &mut Shared, largest_event: usize) -> Option<Batch> {

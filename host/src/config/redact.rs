@@ -48,6 +48,14 @@ impl Pipeline {
             "shutdown": time(self.shutdown),
             "start_deadline": time(self.start_deadline),
         });
+        if let Some(ProcessedIds { id, ttl }) = &self.delivery.processed {
+            let mut ids = json!({ "ttl": time(*ttl) });
+            match id {
+                ProcessedId::Header(name) => ids["header"] = json!(name),
+                ProcessedId::Key => ids["record"] = json!("key"),
+            }
+            json["delivery"]["processed_ids"] = ids;
+        }
         for kind in &self.types {
             if kind.name.is_empty() {
                 json["contract"]["message"] = json!(kind.message);

@@ -14,6 +14,7 @@ use super::Shared;
 use crate::config::{DeliveryMode, Pipeline};
 use crate::limits;
 use crate::position::NextOffset;
+use crate::progress::processed;
 use crate::progress::store::{self, Owner};
 use crate::sinks::postgres::connect;
 use crate::source::rebalance::Callbacks;
@@ -49,6 +50,7 @@ async fn keep(
     consumer: &Arc<BaseConsumer<Callbacks>>,
 ) -> Result<(), String> {
     let (mut ticks, mut tries): (u32, u32) = (0, 0);
+    let mut forgetting = false;
     // A session that did not answer in time is closed at once: it may live on at the server, and hold the slot against us.
     let mut session = Some(session);
     while !shared.stopping() {
@@ -83,6 +85,13 @@ async fn keep(
                 shared.trouble("postgres", &error.to_string());
                 tracing::warn!(%error, "the session that holds this process's slot is lost");
             }
+        }
+        if let (Some(held), Some(ids)) = (session.as_mut(), &shared.pipeline.delivery.processed)
+            && (forgetting || ticks.is_multiple_of(60))
+        {
+            let forgot = processed::forget(held, &shared.pipeline.name, ids.ttl);
+            // What fails here fails above too, where it is told.
+            forgetting = matches!(tokio::time::timeout(limits::STATEMENT_PATIENCE, forgot).await, Ok(Ok(true)));
         }
         kafka(shared, consumer, ticks);
         ticks = ticks.wrapping_add(1);

@@ -15,7 +15,7 @@ use super::decide::{Decided, by_partition};
 use super::gate::Gate;
 use super::hazards::{Step, hazards};
 use super::produce::Produce;
-use super::{Carried, Error, Lane, Owned, Said, redo};
+use super::{Carried, Error, Lane, Owned, Said, redo, repeated};
 use crate::config::DeliveryMode;
 use crate::error::Class;
 use crate::limits;
@@ -189,6 +189,7 @@ impl Lane {
             };
             self.decided.partition(&shared.gate, revision, batch, &records, &meta)?;
         }
+        self.drop_repeated(carried)?;
         self.write_rows(carried);
         Ok(())
     }
@@ -260,7 +261,18 @@ impl Lane {
         }
         if !moves.rows.is_empty() {
             let plans = redo::finished(&mut self.plans, &moves.rows)?;
-            patient(&self.runtime, rows_transaction(connection, &shared, &moves.rows, &plans, &self.decided.rows))?;
+            let partitions = &self.partitions;
+            let wanted = |record: &Record| {
+                partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).rows)
+            };
+            let begun = async {
+                begin_rows(connection, &shared, &moves.rows, &plans).await?;
+                repeated::note(connection, &shared, carried, &self.decided, wanted).await?;
+                let affected = apply(connection, &shared.gate, &self.decided.rows).await?;
+                shared.metrics.rows(affected);
+                Ok(())
+            };
+            patient(&self.runtime, begun)?;
         }
         shared.metrics.stage("write", began.elapsed());
         hazards().pass(Step::Produced);
@@ -281,23 +293,25 @@ impl Lane {
         }
         hazards().pass(Step::Decided);
         // Step 4.
-        if kafka {
-            match transactional {
-                true => {
-                    producer.commit()?;
-                    producers.next();
-                }
-                false => {
-                    let list = offsets(&shared.pipeline.source.topic, &moves.outputs)?;
-                    // A hint for other tools: the progress row says where to go on.
-                    if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-                        tracing::warn!(%error, "the group's offsets could not be committed");
-                    }
-                }
+        match (kafka, transactional) {
+            (true, true) => {
+                producer.commit()?;
+                producers.next();
             }
+            (true, false) => self.hint(&moves.outputs)?,
+            (false, _) => {}
         }
         hazards().pass(Step::Concluded);
         shared.metrics.stage("commit", began.elapsed());
+        Ok(())
+    }
+
+    /// The group's offsets as other tools see them: the progress row says where to go on.
+    fn hint(&self, outputs: &[(Partition, NextOffset)]) -> Result<(), Error> {
+        let list = offsets(&self.shared.pipeline.source.topic, outputs)?;
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            tracing::warn!(%error, "the group's offsets could not be committed");
+        }
         Ok(())
     }
 
@@ -380,12 +394,11 @@ pub fn connect_producers(shared: &crate::engine::Shared, lane: usize) -> Result<
 }
 
 /// Step 1's PostgreSQL side: the guard first, so that a lane which has lost its partition does no work.
-async fn rows_transaction(
+async fn begin_rows(
     connection: &mut PgConnection,
     shared: &crate::engine::Shared,
     steps: &[store::Step],
     plans: &[Option<Vec<u8>>],
-    rows: &[Rows],
 ) -> Result<(), Error> {
     sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
     let guarded = !hazards().no_compare_and_swap;
@@ -393,8 +406,6 @@ async fn rows_transaction(
     if usize::try_from(moved).unwrap_or_default() != steps.len() && guarded {
         return Err(Error::Guard);
     }
-    let affected = apply(connection, &shared.gate, rows).await?;
-    shared.metrics.rows(affected);
     Ok(())
 }
 

@@ -264,6 +264,11 @@ impl Decided {
         }
     }
 
+    /// A header that a decision's event has from its envelope.
+    pub(super) fn brought(&self, gate: &Gate, decision: &Decision, name: &str) -> Option<&[u8]> {
+        self.passed.find(&gate.header_names, &decision.passed, name)
+    }
+
     /// The headers that a decision's event has from its envelope.
     pub(super) fn passed<'a>(&'a self, gate: &'a Gate, decision: &Decision) -> View<'a> {
         self.passed.of(&gate.header_names, &decision.passed)

@@ -5,7 +5,10 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 
 /// Every migration, in order. A released one never changes: sqlx compares checksums.
-pub const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "tollgate", include_str!("../../../migrations/0001_tollgate.sql"))];
+pub const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "tollgate", include_str!("../../../migrations/0001_tollgate.sql")),
+    (2, "processed", include_str!("../../../migrations/0002_processed.sql")),
+];
 
 /// Brings the schema `tollgate` up to date. Safe to call from several processes at once.
 ///

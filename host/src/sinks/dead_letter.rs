@@ -92,6 +92,7 @@ pub const CODES: &[&str] = &[
     "unknown-event-type",
     "envelope-payload-missing",
     "idempotency-key-mismatch",
+    "processed-id-missing",
 ];
 
 /// What the letter is about: the source record, and what the pipeline is.

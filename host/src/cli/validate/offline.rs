@@ -37,8 +37,6 @@ fn guarantee(pipeline: &Pipeline) -> Guarantee {
     } else {
         "dead letters"
     };
-    let apart = "two records with the same content are two events: Tollgate cannot see that a producer sent one twice \
-                 (a producer with enable.idempotence does not)";
     match pipeline.delivery.mode {
         DeliveryMode::EffectivelyOnce => Guarantee {
             name: "effectively once",
@@ -50,10 +48,7 @@ fn guarantee(pipeline: &Pipeline) -> Guarantee {
                 "PostgreSQL commits first and Kafka right after it: between the two, and until a takeover after a crash there, \
                  a row can be seen before its output"
                     .to_owned(),
-                "outputs repeated after such a crash come from the revision that runs then: they differ from the rows if the \
-                 transforms were changed across the crash"
-                    .to_owned(),
-                apart.to_owned(),
+                apart(pipeline),
             ],
         },
         DeliveryMode::AtLeastOnce => Guarantee {
@@ -66,9 +61,24 @@ fn guarantee(pipeline: &Pipeline) -> Guarantee {
                 "delivery.mode is at_least_once: nothing is produced in a transaction; effectively_once needs a broker with \
                  transactions"
                     .to_owned(),
-                apart.to_owned(),
+                apart(pipeline),
             ],
         },
+    }
+}
+
+/// What becomes of two records that are one event to their producer.
+fn apart(pipeline: &Pipeline) -> String {
+    match &pipeline.delivery.processed {
+        Some(ids) => format!(
+            "two records with the same id (delivery.processed_ids) are one event only if the second comes within {} h",
+            ids.ttl.as_secs() / 3600
+        ),
+        None => {
+            "two records with the same content are two events: Tollgate cannot see that a producer sent one twice (a \
+                 producer with enable.idempotence does not; delivery.processed_ids tells them by an id)"
+                .to_owned()
+        }
     }
 }
 

@@ -21,10 +21,11 @@ impl Problem {
 }
 
 /// Tollgate's own tables, and what a run does with each.
-const OWN: [(&str, &[&str]); 3] = [
+const OWN: [(&str, &[&str]); 4] = [
     ("progress", &["SELECT", "INSERT", "UPDATE"]),
     ("slot", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("pause", &["SELECT", "INSERT", "DELETE"]),
+    ("processed", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
 ];
 
 /// What is missing of Tollgate's own tables: they themselves, or rights on them.

@@ -650,6 +650,18 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
             "19:47: delivery.batch.max_wait: must be below delivery.transaction_timeout (5s)",
         ),
         (
+            "delivery: { processed_ids: { ttl: 1d } }",
+            "19:13: delivery.processed_ids.header: say where an event's id is: `header: NAME`, or `record: key`",
+        ),
+        (
+            "delivery: { processed_ids: { header: a, record: key } }",
+            "19:41: delivery.processed_ids.record: the id comes from header already; keep one of the two",
+        ),
+        (
+            "delivery: { processed_ids: { record: key, ttl: 400d } }",
+            "19:48: delivery.processed_ids.ttl: 400d is out of range; it must be 1m to 8760h",
+        ),
+        (
             "delivery: { batch: { max_events: 0 } }",
             "19:34: delivery.batch.max_events: 0 is out of range; it must be 1 to 100000",
         ),

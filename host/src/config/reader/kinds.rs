@@ -103,16 +103,17 @@ pub fn number_within(low: f64, high: f64) -> impl Fn(&str) -> Result<f64, Compla
     }
 }
 
-/// `25ms`, `5s`, `1m`, `1h`: a whole number and its unit.
+/// `25ms`, `5s`, `1m`, `1h`, `7d`: a whole number and its unit.
 pub fn duration(text: &str) -> Result<Duration, Complaint> {
     let (digits, unit) = number_and_unit(text);
-    let complaint = || Complaint::new("is not a duration; write a whole number and a unit: 25ms, 5s, 1m, 1h");
+    let complaint = || Complaint::new("is not a duration; write a whole number and a unit: 25ms, 5s, 1m, 1h, 7d");
     let number: u64 = digits.parse().map_err(|_| complaint())?;
     let factor = match unit {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         "" => {
             return Err(Complaint {
                 nearest: Some(format!("{digits}ms or {digits}s")),

@@ -1,0 +1,116 @@
+//! `delivery.processed_ids`: an event that comes once more under another offset changes nothing.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest as _, Sha256};
+use sqlx::postgres::PgConnection;
+
+use super::commit::patient;
+use super::decide::{Decided, Decision, Verdict};
+use super::{Carried, Error, Lane};
+use crate::config::{ProcessedId, ProcessedIds};
+use crate::engine::Shared;
+use crate::progress::processed;
+use crate::sinks::dead_letter::{Reason, Stage};
+use crate::source::batch::Record;
+
+/// Longer ids stand in the table by their SHA-256.
+const LONGEST: usize = 64;
+
+/// An id as the table has it.
+type Id<'a> = Cow<'a, [u8]>;
+
+impl Lane {
+    /// Drops the events whose ids have been processed, by an earlier batch or by an earlier event of this one.
+    pub(super) fn drop_repeated(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
+        let shared = &self.shared;
+        let Some(ProcessedIds { id: from, ttl }) = &shared.pipeline.delivery.processed else { return Ok(()) };
+        let mut ids: BTreeMap<Id<'_>, Vec<usize>> = BTreeMap::new();
+        let mut nameless = Vec::new();
+        for (index, decision) in self.decided.decisions.iter().enumerate() {
+            let record = &carried.batch.records[decision.record];
+            // Where only Kafka's half is left, this very event has left its id.
+            let fresh =
+                self.partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).rows);
+            if !fresh || !has_effects(decision) {
+                continue;
+            }
+            match id_of(shared, carried, &self.decided, decision, from) {
+                Some(id) => ids.entry(id).or_default().push(index),
+                None => nameless.push(index),
+            }
+        }
+        let mut repeated: Vec<usize> = Vec::new();
+        if !ids.is_empty() {
+            let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
+            let asked: Vec<&[u8]> = ids.keys().map(|id| &**id).collect();
+            let name = &shared.pipeline.name;
+            let known = patient(&self.runtime, async { Ok(processed::known(connection, name, &asked, *ttl).await?) });
+            let known: BTreeSet<Vec<u8>> = known.inspect_err(|_| self.rows_in_doubt = true)?.into_iter().collect();
+            for (id, events) in &ids {
+                repeated.extend(&events[usize::from(!known.contains(&**id))..]);
+            }
+        }
+        shared.metrics.repeated(repeated.len());
+        for index in repeated {
+            self.decided.decisions[index].verdict = Verdict::Dropped;
+        }
+        for index in nameless {
+            let message = format!("the record has no {}, which delivery.processed_ids names", shown(from));
+            let reason = Reason::new(Stage::Contract, "processed-id-missing", message);
+            self.decided.decisions[index].verdict = Verdict::Dead(reason);
+        }
+        Ok(())
+    }
+}
+
+/// Notes the ids of the events whose effects this transaction makes, those of the records that the table has not had yet.
+pub(super) async fn note(
+    connection: &mut PgConnection,
+    shared: &Shared,
+    carried: &Carried<'_>,
+    decided: &Decided,
+    wanted: impl Fn(&Record) -> bool,
+) -> Result<(), Error> {
+    let Some(ProcessedIds { id: from, ttl }) = &shared.pipeline.delivery.processed else { return Ok(()) };
+    let fresh = |decision: &&Decision| has_effects(decision) && wanted(&carried.batch.records[decision.record]);
+    let effective = decided.decisions.iter().filter(fresh);
+    // In order, as locks want it.
+    let ids: BTreeSet<Id<'_>> =
+        effective.filter_map(|decision| id_of(shared, carried, decided, decision, from)).collect();
+    let ids: Vec<&[u8]> = ids.iter().map(|id| &**id).collect();
+    let new = processed::note(connection, &shared.pipeline.name, &ids, *ttl).await?;
+    if usize::try_from(new).unwrap_or_default() == ids.len() { Ok(()) } else { Err(Error::Repeated) }
+}
+
+fn has_effects(decision: &Decision) -> bool {
+    matches!(decision.verdict, Verdict::Outputs(_) | Verdict::Delete)
+}
+
+/// A header of the event's envelope stands above the record's own.
+fn id_of<'a>(
+    shared: &Shared,
+    carried: &Carried<'a>,
+    decided: &'a Decided,
+    decision: &Decision,
+    from: &ProcessedId,
+) -> Option<Id<'a>> {
+    let record = &carried.batch.records[decision.record];
+    let id = match from {
+        ProcessedId::Key => carried.batch.key(record),
+        ProcessedId::Header(name) => {
+            let brought = decided.brought(&shared.gate, decision, name);
+            brought.or_else(|| carried.batch.header(record, name))
+        }
+    };
+    let id = id.filter(|id| !id.is_empty())?;
+    Some(if id.len() <= LONGEST { Cow::Borrowed(id) } else { Cow::Owned(Sha256::digest(id).to_vec()) })
+}
+
+fn shown(from: &ProcessedId) -> String {
+    match from {
+        ProcessedId::Key => "key".to_owned(),
+        ProcessedId::Header(name) => format!("header {name}"),
+    }
+}
