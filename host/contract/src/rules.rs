@@ -1,9 +1,9 @@
 //! Rules on values: protovalidate's `buf.validate` options, compiled.
 //!
-//! Two tiers share one model and one set of tests. The walk over the wire bytes (`check`) tests values where they stand and decides
-//! *passes* or *suspect* ([`fast`]); a suspect payload is decoded and judged by the reference evaluator ([`evaluate`]), which names
-//! every violation. Most events pass, so most events are never decoded; those that do not are on their way to the dead
-//! letters, where a microsecond more does not matter. Types without rules have no checks at all.
+//! Two tiers share one model and one set of tests. The walk over the wire bytes (`check`) tests values where they stand, in the form
+//! that [`typed`] gives the tests, and decides *passes* or *suspect* ([`fast`]); a suspect payload is decoded and judged by the
+//! reference evaluator ([`evaluate`]), which names every violation. Most events pass, so most events are never decoded; those that do
+//! not are on their way to the dead letters, where a microsecond more does not matter. Types without rules have no checks at all.
 
 mod cel;
 mod compile;

@@ -18,7 +18,7 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Nothing unless the bytes are UTF-8; then how many of them are.
+    /// Bytes as text. If they are not UTF-8, the error is how many of them are.
     #[inline(always)]
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, usize> {
         if is_plain(bytes) { Ok(Self { bytes, plain: true }) } else { Self::read_rare(bytes) }

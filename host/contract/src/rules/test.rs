@@ -1,7 +1,7 @@
 //! The standard rules of single values: what is compared, compiled to where no lookup is left.
 //!
-//! Both tiers, the walk over the wire bytes and the evaluator of whole messages, ask the same [`Test::holds`]; they differ
-//! only in where the value comes from.
+//! [`Test::holds`] is what a rule means. The evaluator of whole messages asks it; the walk over the wire bytes asks what `typed` has made
+//! of the tests, which is held against it.
 
 use std::cmp::Ordering;
 
