@@ -97,6 +97,7 @@ struct TypeLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabels {
+    event_type: String,
     version: String,
 }
 
@@ -304,9 +305,10 @@ impl Metrics {
     }
 
     /// Counts events of a deprecated version, and says whether they are the first.
-    pub fn deprecated(&self, version: &str, events: u64) -> bool {
-        // The configuration bounds the versions.
-        self.deprecated.get_or_create(&VersionLabels { version: version.to_owned() }).inc_by(events) == 0
+    pub fn deprecated(&self, event_type: &str, version: &str, events: u64) -> bool {
+        // The configuration bounds both.
+        let labels = VersionLabels { event_type: event_type.to_owned(), version: version.to_owned() };
+        self.deprecated.get_or_create(&labels).inc_by(events) == 0
     }
 
     /// What the store of schemas has done since the start.

@@ -181,7 +181,7 @@ fn exposed() -> Listed {
     metrics.batch(0, 1, Duration::ZERO);
     metrics.lag(Partition(0), NextOffset(0), NextOffset(1));
     metrics.swapped(true, 1);
-    metrics.deprecated("1", 1);
+    metrics.deprecated("a", "1", 1);
     metrics.schemas(Stats { fetched: 1, read: 1, missing: 1, failed: 1, kept: 1 });
     metrics.typed("order.created", "pass", 1);
     metrics.observed("rule-violated", 1);

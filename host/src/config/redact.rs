@@ -76,6 +76,7 @@ fn event_type(kind: &EventType) -> Value {
         "transforms": kind.transforms.iter().map(transform).collect::<Vec<_>>(),
         "output": kind.output.as_ref().map(output),
         "postgres": {},
+        "accept_versions": kind.versions.as_ref().map(versions),
         "idempotency_of": kind.idempotency_of.as_deref().map(parts),
     });
     mapping(&kind.mapping, &mut json["postgres"]);

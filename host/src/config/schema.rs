@@ -170,6 +170,7 @@ mod tests {
     fn parser_keys() -> BTreeSet<String> {
         let consumer = "consumer: { retry_policy: {}, backpressure: {} }\n\
                         types: { a: { transforms: [{ component: x, ceiling: {}, routes: { r: t } }], output: {}, \
+                        accept_versions: { deprecated: { v: x }, removed: { w: x } }, \
                         postgres: { columns: { c: { as: { enum_name: {} } } } } } }\n";
         let envelope = "contract:\n  envelope: { message: a.B, headers: { h: f }, idempotency_key: { of: [f] } }\n";
         let text = format!("{}{consumer}", tests::FULL).replacen("contract:\n", envelope, 1);

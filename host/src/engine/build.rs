@@ -60,7 +60,7 @@ pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
 pub fn envelope(pipeline: &Pipeline) -> Result<Option<Envelope>, Failure> {
     let Some(spec) = &pipeline.contract.envelope else { return Ok(None) };
     let pool = envelope_pool(spec, pool(pipeline)?);
-    let compiled = Envelope::compile(pipeline, spec, &pool, pipeline.contract.policies.leaving()).map_err(|problems| {
+    let compiled = Envelope::compile(pipeline, spec, &pool).map_err(|problems| {
         let problems: Vec<String> =
             problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
         Failure::configuration("contract.invalid", problems.join("\n"))
@@ -117,7 +117,11 @@ pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
     }
     let schemas = SchemaStore::new(config)
         .map_err(|fault| Failure::configuration("contract.registry", format!("contract.registry: {fault}")))?;
-    let policies = pipeline.contract.policies.clone();
+    // A frame names the outermost message. With the policies of its own contract a schema that is the same has the same digest.
+    let policies = match pipeline.contract.envelope {
+        Some(_) => Envelope::policies(pipeline),
+        None => pipeline.contract.policies.clone(),
+    };
     let compile = move |message: &MessageDescriptor| {
         let compile = |policies: Policies| Contract::compile(message.parent_pool(), message.full_name(), policies, &[]);
         // Another version of the types may lack the fields and enums that the policies name.

@@ -92,7 +92,7 @@ fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
     let shown = |value: &dyn std::fmt::Debug| format!("{value:?}");
     let kinds = |pipeline: &Pipeline| {
         let kinds = pipeline.types.iter();
-        kinds.map(|kind| (kind.name.clone(), kind.message.clone(), kind.idempotency_of.clone())).collect::<Vec<_>>()
+        shown(&kinds.map(|kind| (&kind.name, &kind.message, &kind.versions, &kind.idempotency_of)).collect::<Vec<_>>())
     };
     let outputs =
         |pipeline: &Pipeline| format!("{:?}", pipeline.types.iter().map(|kind| &kind.output).collect::<Vec<_>>());
@@ -102,7 +102,7 @@ fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
         ("pipeline", old.name.clone(), new.name.clone()),
         ("source", shown(&old.source), shown(&new.source)),
         ("contract", shown(&old.contract), shown(&new.contract)),
-        ("types", shown(&kinds(old)), shown(&kinds(new))),
+        ("types", kinds(old), kinds(new)),
         ("output", outputs(old), outputs(new)),
         ("postgres", mappings(old), mappings(new)),
         ("dead_letter", shown(&old.dead_letter), shown(&new.dead_letter)),

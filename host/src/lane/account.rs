@@ -31,12 +31,15 @@ impl Lane {
         metrics.verdicts(&counts);
         self.account_types();
         self.account_notices();
-        if let Some(versions) = &self.shared.pipeline.contract.versions {
-            let counted = versions.deprecated.iter().zip(&self.decided.deprecated).filter(|(_, events)| **events > 0);
-            for ((version, note), events) in counted {
-                if metrics.deprecated(version, *events) {
-                    tracing::warn!(version, note, "events of a deprecated version come in");
-                }
+        for ((kind, place), events) in &self.decided.deprecated {
+            let kind = &self.shared.pipeline.types[*kind];
+            let Some((version, note)) = kind.versions.as_ref().and_then(|known| known.deprecated.iter().nth(*place))
+            else {
+                continue;
+            };
+            if metrics.deprecated(&kind.name, version, *events) {
+                let event_type = Some(kind.name.as_str()).filter(|name| !name.is_empty());
+                tracing::warn!(event_type, version, note, "events of a deprecated version come in");
             }
         }
         metrics.fuel(fuel);

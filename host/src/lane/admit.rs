@@ -1,5 +1,6 @@
 //! The contract stage: whether a record becomes an event.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_contract::frame::{Frame, FrameFault, SchemaId, VALUE_HEADER};
@@ -11,12 +12,15 @@ use super::decide::{Entry, Verdict, is_json};
 use super::notice::Notice;
 use super::passed::{Passed, View};
 use super::weigh::{Sample, refused};
-use crate::config::{Encoding, Routing, Tombstones, UnknownTypes, VersionBy, Versions};
+use crate::config::{Encoding, Routing, Tombstones, UnknownTypes, VersionBy};
 use crate::error::Class;
 use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::postgres::{Rows, Staged};
 use crate::source::batch::{Record, RecordBatch};
+
+/// Events of deprecated versions: by type, and the version's place among those that are deprecated for it.
+pub(super) type Deprecated = BTreeMap<(usize, usize), u64>;
 
 /// What the stage works with, from record to record.
 pub(super) struct Desk<'d> {
@@ -28,7 +32,7 @@ pub(super) struct Desk<'d> {
     /// Of each table.
     pub rows: &'d mut [Rows],
     pub resolver: Option<&'d mut Resolver>,
-    pub deprecated: &'d mut Vec<u64>,
+    pub deprecated: &'d mut Deprecated,
     pub notes: &'d mut Notes,
     /// An envelope in JSON as Protobuf, and its fields.
     pub outer: &'d mut Vec<u8>,
@@ -56,6 +60,15 @@ impl<'a> Admitted<'a> {
     {
         self.value.unwrap_or(json)
     }
+}
+
+/// A value without its frame, where it has one.
+pub(super) struct Unframed<'a> {
+    pub schema: Option<SchemaId>,
+    /// The contract that it was written with.
+    pub writer: Option<Arc<Contract>>,
+    /// The message's bytes.
+    pub payload: &'a [u8],
 }
 
 /// Why it did not.
@@ -154,8 +167,11 @@ impl<'a> Entry<'a> {
         Refused::Verdict(None, tombstone(self.gate.pipeline.contract.tombstones))
     }
 
-    /// Whether the record's value is JSON, where no frame says what it is.
+    /// Whether the record's value is JSON. A frame's schema says what it is, whatever a header says.
     pub(super) fn is_json(&self) -> bool {
+        if self.gate.registry.is_some() {
+            return false;
+        }
         match self.gate.pipeline.contract.encoding {
             Encoding::Protobuf => false,
             Encoding::Json => true,
@@ -165,26 +181,17 @@ impl<'a> Entry<'a> {
 
     /// The stage for a record of a known type.
     fn admit_typed(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
-        let Entry { gate, batch, record, .. } = *self;
-        let contract = &gate.pipeline.contract;
+        let Entry { batch, record, .. } = *self;
         let Some(value) = batch.value(record) else {
             return Err(self.tombstone());
         };
         self.names_the_message()?;
-        let (schema, writer, value) = match desk.resolver.as_deref_mut() {
-            Some(resolver) => {
-                let (schema, writer, payload) = self.resolve(resolver, value)?;
-                (Some(schema), Some(writer), payload)
-            }
-            None => (None, None, value),
-        };
+        let Unframed { schema, writer, payload: value } =
+            self.unframe(desk.resolver.as_deref_mut(), value, self.own().contract.message().full_name())?;
         let mut notice = Notice::default();
-        if let Some(versions) = &contract.versions {
-            let gated = self.version(versions, schema, None, desk.deprecated);
-            gated.or_else(|reason| self.overlook(reason, &mut notice))?;
-        }
-        // A frame's schema says what it is.
-        let is_json = schema.is_none() && self.is_json();
+        let gated = self.version(schema, || None, desk.deprecated);
+        gated.or_else(|reason| self.overlook(reason, &mut notice))?;
+        let is_json = self.is_json();
         desk.json.clear();
         if is_json {
             self.transcode(value, desk, &mut notice)?;
@@ -222,22 +229,24 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The contract that the record was written with, and the message's bytes.
-    fn resolve(
+    /// Takes the frame off a value, if values have frames; it must name the message `wanted`.
+    pub(super) fn unframe(
         &self,
-        resolver: &mut Resolver,
+        resolver: Option<&mut Resolver>,
         value: &'a [u8],
-    ) -> Result<(SchemaId, Arc<Contract>, &'a [u8]), Refused> {
+        wanted: &str,
+    ) -> Result<Unframed<'a>, Refused> {
+        let Some(resolver) = resolver else { return Ok(Unframed { schema: None, writer: None, payload: value }) };
         let (schema, writer, payload) = self.written(resolver, value)?;
-        let (written, wanted) = (writer.message().full_name(), self.own().contract.message().full_name());
+        let written = writer.message().full_name();
         if written != wanted {
             let message = format!("schema {schema} names {written}, the contract is {wanted}");
             return Err(wrong_message(&message).into());
         }
-        Ok((schema, writer, payload))
+        Ok(Unframed { schema: Some(schema), writer: Some(writer), payload })
     }
 
-    /// The same, whatever message it is.
+    /// The contract that the record was written with, whatever message it is, and the message's bytes.
     fn written(
         &self,
         resolver: &mut Resolver,
@@ -263,14 +272,14 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The version gate. `told`: what the envelope says.
+    /// The version gate of the type. `told`: what the envelope says.
     pub(super) fn version(
         &self,
-        versions: &Versions,
         schema: Option<SchemaId>,
-        told: Option<String>,
-        deprecated: &mut Vec<u64>,
+        told: impl FnOnce() -> Option<String>,
+        deprecated: &mut Deprecated,
     ) -> Result<(), Box<Reason>> {
+        let Some(versions) = &self.gate.spec(self.kind).versions else { return Ok(()) };
         let id;
         let version = match (&versions.by, schema) {
             (VersionBy::Header(name), _) => match self.batch.header(self.record, name) {
@@ -280,7 +289,7 @@ impl<'a> Entry<'a> {
                     return Err(Reason::new(Stage::Contract, "version-missing", message));
                 }
             },
-            (VersionBy::Envelope, _) => match told.filter(|told| !told.is_empty()) {
+            (VersionBy::Envelope, _) => match told().filter(|told| !told.is_empty()) {
                 Some(told) => told.into(),
                 None => {
                     let message = format!("the envelope says no version; accepted are {}", versions.known());
@@ -299,8 +308,7 @@ impl<'a> Entry<'a> {
             return Ok(());
         }
         if let Some(place) = versions.deprecated.keys().position(|known| *known == version) {
-            deprecated.resize(versions.deprecated.len(), 0);
-            deprecated[place] += 1;
+            *deprecated.entry((self.kind, place)).or_default() += 1;
             return Ok(());
         }
         if let Some(advice) = versions.removed.get(&*version) {

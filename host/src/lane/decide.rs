@@ -9,7 +9,7 @@ use tollgate_contract::{Fields, Notes};
 use tollgate_sandbox::{BatchMeta, Bytes, Events, Outcome, Output, Results};
 
 use super::Error;
-use super::admit::{Desk, Refused};
+use super::admit::{Deprecated, Desk, Refused};
 use super::gate::{EventType, Gate, Revision, TypeChain};
 use super::notice::Notice;
 use super::passed::{Passed, View};
@@ -73,8 +73,7 @@ pub struct Decided {
     json: Vec<u8>,
     spare: Vec<u8>,
     used: usize,
-    /// Events of each deprecated version, in the configuration's order.
-    pub deprecated: Vec<u64>,
+    pub(super) deprecated: Deprecated,
     /// Headers that envelopes bring along.
     passed: Passed,
     outer: Vec<u8>,

@@ -128,10 +128,10 @@ impl Envelope {
         pipeline: &Pipeline,
         spec: &config::Envelope,
         pool: &DescriptorPool,
-        policies: Policies,
     ) -> Result<Envelope, Vec<Problem>> {
         const AT: &str = "contract.envelope";
         let problem = |key: &str, message: String| vec![Problem { key: format!("{AT}.{key}"), message }];
+        let policies = Envelope::policies(pipeline);
         let alone = Contract::compile(pool, &spec.message, policies.clone(), &[]);
         let alone = alone.map_err(|error| problem("message", error.to_string()))?;
         let Some(field) = alone.message().get_field_by_name(&spec.payload) else {
@@ -169,8 +169,6 @@ impl Envelope {
         if !slots.problems.is_empty() {
             return Err(slots.problems);
         }
-        // What leaves the JSON path is a little longer than what came in: the event stands in it as base64.
-        let policies = Policies { max_bytes: policies.max_bytes.saturating_mul(2), ..policies };
         let contract = Contract::compile(pool, &spec.message, policies, &slots.fields)
             .map_err(|error| problem("message", error.to_string()))?;
         Ok(Envelope {
@@ -184,6 +182,13 @@ impl Envelope {
             header_slots,
             key,
         })
+    }
+
+    /// What holds for the envelope of the pipeline's policies.
+    pub fn policies(pipeline: &Pipeline) -> Policies {
+        let policies = pipeline.contract.policies.leaving();
+        // What leaves the JSON path is a little longer than what came in: the event stands in it as base64.
+        Policies { max_bytes: policies.max_bytes.saturating_mul(2), ..policies }
     }
 
     /// Puts the event's place in the JSON text aside: its own text, and the envelope with it as bytes in `outer`.

@@ -66,11 +66,13 @@ impl Gate {
     /// A lane's own way from a frame to its contract.
     pub fn resolver(&self) -> Option<Resolver> {
         let Registry { schemas, indexes, compile } = self.registry.as_ref()?;
-        // With several types no frame is expected to be of a certain one.
-        let expected = match self.types.as_slice() {
-            [only] => Some(only.contract.message().full_name().to_owned()),
-            _ => None,
+        // With several types no frame is expected to be of a certain one, unless it is round an envelope.
+        let expected = match (&self.envelope, self.types.as_slice()) {
+            (Some(envelope), _) => Some(&envelope.contract),
+            (None, [only]) => Some(&only.contract),
+            (None, _) => None,
         };
+        let expected = expected.map(|contract| contract.message().full_name().to_owned());
         Some(Resolver::new(Arc::clone(schemas), *indexes, expected, Arc::clone(compile)))
     }
 

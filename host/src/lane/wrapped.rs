@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
-use tollgate_contract::{Fields, ReasonCode, Slot, Value};
+use tollgate_contract::frame::SchemaId;
+use tollgate_contract::{Contract, Fields, ReasonCode, Slot, Value};
 
-use super::admit::{Admitted, Desk, Refused};
+use super::admit::{Admitted, Deprecated, Desk, Refused, Unframed};
 use super::decide::{Entry, instant};
 use super::envelope::{Envelope, Key, Part, Payload, rejection, text_of};
 use super::notice::Notice;
@@ -13,6 +14,16 @@ use super::passed::Passed;
 use super::weigh::{Sample, refused};
 use crate::config::Routing;
 use crate::sinks::dead_letter::{Reason, Stage, hex};
+
+/// An envelope in Protobuf.
+struct Outer<'v, 'w> {
+    bytes: &'v [u8],
+    /// The event is known from JSON, and the payload is a stand-in.
+    inner: bool,
+    /// Of its frame.
+    schema: Option<SchemaId>,
+    writer: Option<&'w Contract>,
+}
 
 /// What an envelope said of its event.
 struct Opened<'v> {
@@ -33,6 +44,8 @@ impl<'a> Entry<'a> {
     /// The contract stage for what comes in an envelope.
     pub(super) fn admit_wrapped(&self, envelope: &Envelope, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
         let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
+        let Unframed { schema, writer, payload: value } =
+            self.unframe(desk.resolver.as_deref_mut(), value, envelope.contract.message().full_name())?;
         let most = self.gate.pipeline.contract.policies.max_bytes;
         if value.len() > most {
             let message = format!("the envelope has {} bytes, and contract.max_bytes is {most}", value.len());
@@ -47,7 +60,8 @@ impl<'a> Entry<'a> {
         let mut notice = Notice::default();
         if !self.is_json() {
             let mut fields = std::mem::take(desk.outer_fields).recycle();
-            let opened = self.open(envelope, value, false, &mut fields, (desk.passed, desk.deprecated, &mut notice));
+            let outer = Outer { bytes: value, inner: false, schema, writer: writer.as_deref() };
+            let opened = self.open(envelope, &outer, &mut fields, (desk.passed, desk.deprecated, &mut notice));
             *desk.outer_fields = fields.recycle();
             let Opened { kind, payload, claim } = opened?;
             let entry = Entry { kind, ..*self };
@@ -56,14 +70,16 @@ impl<'a> Entry<'a> {
             let examined = entry.examine(&sample, false, desk, &mut notice).map_err(|refused| refused.of(kind));
             let (in_desk, staged) = examined?;
             let value = (!in_desk).then_some(payload);
+            // The number of a frame's schema is the envelope's: none is known of the payload.
             return Ok(Admitted { value, kind, schema: 0, staged, notice: notice.told() });
         }
         let mut outer = std::mem::take(desk.outer);
         let inner = envelope.cut(value, &mut outer);
         let mut fields = std::mem::take(desk.outer_fields).recycle();
         let opened = inner.and_then(|inner| {
+            let told = Outer { bytes: &outer, inner: inner.is_some(), schema: None, writer: None };
             let Opened { kind, payload, claim } =
-                self.open(envelope, &outer, inner.is_some(), &mut fields, (desk.passed, desk.deprecated, &mut notice))?;
+                self.open(envelope, &told, &mut fields, (desk.passed, desk.deprecated, &mut notice))?;
             desk.json.clear();
             match (inner, payload) {
                 (Some(json), _) => {
@@ -85,22 +101,36 @@ impl<'a> Entry<'a> {
         Ok(Admitted { value: None, kind, schema: 0, staged: examined?.1, notice: notice.told() })
     }
 
-    /// Checks the envelope and reads what it says. `inner`: the event is known from JSON, and the payload is a stand-in.
+    /// Holds an envelope against a contract, and reads its fields.
+    fn hold<'v>(
+        &self,
+        contract: &Contract,
+        bytes: &'v [u8],
+        fields: &mut Fields<'v>,
+        notice: &mut Notice,
+    ) -> Result<(), Refused> {
+        let Err(rejection) = contract.check_at(bytes, fields, instant(self.time)) else { return Ok(()) };
+        if !self.overlooks(&rejection) {
+            return Err(rejection.into());
+        }
+        contract.read(bytes, fields)?;
+        notice.observe(refused(Stage::Contract, rejection));
+        Ok(())
+    }
+
+    /// Checks the envelope and reads what it says.
     fn open<'v>(
         &self,
         envelope: &Envelope,
-        outer: &'v [u8],
-        inner: bool,
+        outer: &Outer<'v, '_>,
         fields: &mut Fields<'v>,
-        (passed, deprecated, notice): (&mut Passed, &mut Vec<u64>, &mut Notice),
+        (passed, deprecated, notice): (&mut Passed, &mut Deprecated, &mut Notice),
     ) -> Result<Opened<'v>, Refused> {
-        if let Err(rejection) = envelope.contract.check_at(outer, fields, instant(self.time)) {
-            if !self.overlooks(&rejection) {
-                return Err(rejection.into());
-            }
-            envelope.contract.read(outer, fields)?;
-            notice.observe(refused(Stage::Contract, rejection));
+        let Outer { bytes, inner, schema, writer } = *outer;
+        if let Some(foreign) = writer.filter(|writer| writer.digest() != envelope.contract.digest()) {
+            self.hold(foreign, bytes, fields, notice)?;
         }
+        self.hold(&envelope.contract, bytes, fields, notice)?;
         let (payload, url) = match envelope.payload {
             _ if inner => (None, None),
             Payload::Bytes(slot) => match fields.get(slot) {
@@ -122,11 +152,9 @@ impl<'a> Entry<'a> {
             let text = format!("the payload is {named}, the contract is {message}");
             return Err(Refused::from(Reason::new(Stage::Contract, "wrong-message-type", text)).of(kind));
         }
-        if let Some(versions) = &self.gate.pipeline.contract.versions {
-            let version = envelope.version.and_then(|slot| envelope_text(envelope, fields, slot));
-            let gated = Entry { kind, ..*self }.version(versions, None, version, deprecated);
-            gated.or_else(|reason| self.overlook(reason, notice)).map_err(|reason| Refused::from(reason).of(kind))?;
-        }
+        let told = || envelope.version.and_then(|slot| envelope_text(envelope, fields, slot));
+        let gated = Entry { kind, ..*self }.version(schema, told, deprecated);
+        gated.or_else(|reason| self.overlook(reason, notice)).map_err(|reason| Refused::from(reason).of(kind))?;
         for (index, slot) in envelope.header_slots.iter().enumerate() {
             if !matches!(fields.get(*slot), Value::Absent | Value::Default)
                 && let Some(text) = text_of(&envelope.contract, fields, *slot)

@@ -151,26 +151,86 @@ fn types_that_share_a_table_write_it_in_the_order_of_their_events() {
 }
 
 #[test]
+fn each_type_has_its_versions() {
+    let case = three("types-versions")
+        .set("/contract/accept_versions", json!({ "accept": ["2"], "deprecated": { "1": "until release 9" } }))
+        .set(
+            "/types/a/accept_versions",
+            json!({ "accept": ["3"], "deprecated": { "2": "a: until May" }, "removed": { "1": "produce 3" } }),
+        )
+        .set("/types/c/accept_versions", json!({ "header": "edition", "accept": ["1"] }))
+        .setup();
+    let version = |kind: &str, id: &str, version: &str| typed(kind, id).header("schema-version", version);
+    let records = [
+        version("a", "a3", "3"),
+        version("a", "a2", "2"),
+        version("a", "a1", "1"),
+        version("b", "b3", "3"),
+        version("b", "b2", "2"),
+        version("b", "b1", "1"),
+        typed("c", "c1").header("edition", "1"),
+        version("c", "c2", "1"),
+    ];
+    case.kafka.produce(&case.source(), &records);
+    let engine = case.run();
+    engine.ready();
+    wait_for("the letters", || (letters(&case).len() == 3).then_some(()));
+    let expected =
+        ["version-removed test.v1.Event a", "version-not-accepted test.v1.Event b", "version-missing test.v1.Other c"];
+    assert_eq!(letters(&case), expected);
+    assert_eq!(rows(&case, "seen_a", "id"), ["a2", "a3"]);
+    assert_eq!(rows(&case, "seen_b", "id"), ["b1", "b2"]);
+    assert_eq!(rows(&case, "seen_c", "id"), ["c1"]);
+    let messages: Vec<_> = case
+        .kafka
+        .read(&case.dead())
+        .iter()
+        .map(|letter| letter.header("tollgate.message").unwrap().to_owned())
+        .collect();
+    for said in [
+        "version 1 is no longer accepted: produce 3",
+        "version 3 is not accepted; accepted are 2, 1",
+        "there is no header edition",
+    ] {
+        assert!(messages.iter().any(|message| message.contains(said)), "{said}: {messages:?}");
+    }
+    let deprecated = |labels: &str| {
+        wait_for("the count of deprecated versions", || {
+            Some(engine.metric("tollgate_deprecated_total", labels)).filter(|count| *count > 0.0)
+        })
+    };
+    assert_eq!(deprecated("event_type=\"a\",version=\"2\""), 1.0);
+    assert_eq!(deprecated("event_type=\"b\",version=\"1\""), 1.0);
+    assert_eq!(engine.metric("tollgate_deprecated_total", ""), 2.0, "and nothing else");
+    engine.logged("a: until May");
+    engine.logged("until release 9");
+    engine.stop();
+}
+
+/// Registers a schema, and gives its id.
+fn register(registry: &Registry, subject: &str, text: &str) -> u32 {
+    let config = registry::Config::new(vec![registry::Url::parse(&registry.url()).unwrap()]);
+    let schema = Registered { schema_type: "PROTOBUF".into(), schema: text.into(), references: Vec::new() };
+    registry::Client::new(config).unwrap().register(subject, &schema).unwrap()
+}
+
+fn framed(id: u32, index: u32, message: &[u8]) -> Record {
+    let mut value = Vec::new();
+    Frame::write_protobuf(&mut value, id, &[index]);
+    value.extend_from_slice(message);
+    Record::new("k", value)
+}
+
+#[test]
 fn frames_say_the_type_by_their_message() {
     let registry = Registry::start(&Cache::open().unwrap()).unwrap();
-    let client =
-        registry::Client::new(registry::Config::new(vec![registry::Url::parse(&registry.url()).unwrap()])).unwrap();
-    let schema =
-        |text: &str| Registered { schema_type: "PROTOBUF".into(), schema: text.into(), references: Vec::new() };
-    let id = client.register("types-value", &schema(events::PROTO)).unwrap();
-    let foreign =
-        client.register("foreign-value", &schema("syntax = \"proto3\"; message Foreign { string id = 1; }")).unwrap();
+    let id = register(&registry, "types-value", events::PROTO);
+    let foreign = register(&registry, "foreign-value", "syntax = \"proto3\"; message Foreign { string id = 1; }");
     let case = three("types-frames")
         .set("/contract/type_header", Value::Null)
         .set("/contract/registry", json!({ "url": registry.url() }))
         .set("/types/b", Value::Null)
         .setup();
-    let framed = |id: u32, index: u32, message: &[u8]| {
-        let mut value = Vec::new();
-        Frame::write_protobuf(&mut value, id, &[index]);
-        value.extend_from_slice(message);
-        Record::new("k", value)
-    };
     let records = [framed(id, 0, &event("a1")), framed(id, 1, &event("c1")), framed(foreign, 0, &event("x"))];
     case.kafka.produce(&case.source(), &records);
     case.drain();
@@ -284,4 +344,62 @@ fn event_envelopes_are_taken_off_in_both_encodings() {
     let outputs = case.kafka.read(&format!("{}.other", case.name));
     let traces: Vec<_> = outputs.iter().map(|output| output.header("trace-id")).collect();
     assert_eq!(traces, [Some("t"), Some("t")]);
+}
+
+#[test]
+fn frames_around_envelopes_name_the_envelope() {
+    const TEXT: &str = include_str!("../../../proto/tollgate/envelope/v1/domain_event.proto");
+    let registry = Registry::start(&Cache::open().unwrap()).unwrap();
+    let plain = register(&registry, "domain-value", TEXT);
+    let ruled = "string source = 5 [(buf.validate.field).string.min_len = 1]; string region = 8;";
+    let strict = register(&registry, "domain-value", &TEXT.replace("string source = 5;", ruled));
+    let next =
+        register(&registry, "domain-value", &TEXT.replace("bytes data = 7;", "bytes data = 7; string zone = 9;"));
+    let bare = register(&registry, "types-value", events::PROTO);
+    let accept = [plain, strict].map(|id| id.to_string());
+    let case = enveloped("types-framed", DOMAIN_EVENT, json!({ "why": { "header": "correlation-id" } }))
+        .set("/contract/registry", json!({ "url": registry.url() }))
+        .set("/contract/accept_versions", json!({ "schema_ids": true, "accept": accept }))
+        .setup();
+    let with = |kind: &str, source: &str, data: &[u8]| {
+        let envelope = json!({ "eventId": "1", "eventType": kind, "source": source, "correlationId": "why-1" });
+        wrapped(DOMAIN_EVENT, ("data", data), &envelope)
+    };
+    // The region is a field that only the strict schema has.
+    let regional = [with("c", "s", &event("c1")), vec![8 << 3 | 2, 1, b'x']].concat();
+    let records = [
+        framed(plain, 0, &with("a", "s", &event("a1"))),
+        framed(strict, 0, &regional),
+        framed(plain, 0, &with("a", "s", &event("a2"))).header("content-type", "application/json"),
+        framed(plain, 0, &with("a", "", &event("a3"))),
+        framed(strict, 0, &with("a", "", &event("a4"))),
+        framed(plain, 0, &with("", "s", &event("a5"))),
+        framed(next, 0, &with("a", "s", &event("a6"))),
+        framed(bare, 0, &event("a7")),
+        Record::new("k", with("a", "s", &event("a8"))),
+        framed(plain, 0, &with("a", "s", &[0xff])),
+    ];
+    case.kafka.produce(&case.source(), &records);
+    case.drain();
+    assert_eq!(rows(&case, "seen_a", "id, revision, why"), ["a1 2 why-1", "a2 2 why-1", "a3 2 why-1"]);
+    assert_eq!(rows(&case, "seen_c", "id, why"), ["c1 why-1"]);
+    let expected = [
+        "rule-violated tollgate.envelope.v1.DomainEvent -",
+        "rule-violated tollgate.envelope.v1.DomainEvent -",
+        "version-not-accepted test.v1.Event a",
+        "wrong-message-type tollgate.envelope.v1.DomainEvent -",
+        "frame-invalid tollgate.envelope.v1.DomainEvent -",
+        "undecodable test.v1.Event a",
+    ];
+    assert_eq!(letters(&case), expected);
+    let mut ids: Vec<_> = case
+        .kafka
+        .read(&case.dead())
+        .iter()
+        .map(|letter| (letter.source(), letter.header("tollgate.schema-id").map(str::to_owned)))
+        .collect();
+    ids.sort_by_key(|(source, _)| *source);
+    let ids: Vec<_> = ids.into_iter().map(|(_, id)| id).collect();
+    let of = |id: u32| Some(id.to_string());
+    assert_eq!(ids, [of(strict), of(plain), of(next), of(bare), None, of(plain)]);
 }

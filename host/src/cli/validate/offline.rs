@@ -171,7 +171,7 @@ fn check_envelope(pipeline: &Pipeline, pool: DescriptorPool, report: &mut Report
         }
     }
     let pool = build::envelope_pool(spec, pool);
-    let compiled = Envelope::compile(pipeline, spec, &pool, pipeline.contract.policies.leaving());
+    let compiled = Envelope::compile(pipeline, spec, &pool);
     for problem in compiled.err().unwrap_or_default() {
         report.error(pipeline, "contract.envelope", &problem.key, problem.message);
     }

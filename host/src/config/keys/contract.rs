@@ -91,7 +91,7 @@ pub(super) const KEYS: &[Key] = &[
         "contract.registry",
         Table,
         Nothing,
-        "A schema registry. With it every value must be a frame that names a schema, as Confluent's serializers write it; the event is checked against that schema, what leaves the chain against `message`.",
+        "A schema registry. With it every value must be a frame that names a schema, as Confluent's serializers write it; the event is checked against that schema, what leaves the chain against `message`. With `envelope` the frame is around the envelope and names its schema.",
     ),
     key("contract.registry.url", Text, Required, "Its base URL; several of the same registry with commas between."),
     key("contract.registry.username", Text, Nothing, "Basic login; wants a password."),
@@ -214,6 +214,12 @@ pub(super) const KEYS: &[Key] = &[
         "As `postgres.columns`, beside those of the root.",
     ),
     key("types.*.postgres.only_if_newer", Text, Nothing, "As `postgres.only_if_newer`."),
+    key(
+        "types.*.accept_versions",
+        Same("contract.accept_versions"),
+        Nothing,
+        "As `contract.accept_versions`, and in its place for this type; where the version stands is what the contract says, unless this says it too.",
+    ),
     key(
         "types.*.idempotency_of",
         Names,

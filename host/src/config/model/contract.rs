@@ -19,7 +19,7 @@ pub struct Contract {
     pub tombstones: Tombstones,
     /// `registry:` values are frames, and this says what their ids mean.
     pub registry: Option<Registry>,
-    /// `accept_versions:` without it a version is not looked at.
+    /// `accept_versions:` what holds for the types that do not say otherwise.
     pub versions: Option<Versions>,
     /// `envelope:` what is wrapped round the events.
     pub envelope: Option<Envelope>,
@@ -60,7 +60,7 @@ pub struct Registry {
     pub indexes: Indexing,
 }
 
-/// `contract.accept_versions:` the version gate.
+/// `accept_versions:` the version gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versions {
     pub by: VersionBy,

@@ -1,6 +1,6 @@
 //! The kinds of event that a topic holds.
 
-use super::{KeyPart, Mapping, Output, Pipeline, Transform};
+use super::{KeyPart, Mapping, Output, Pipeline, Transform, Versions};
 
 /// What becomes of one kind of event: its contract, chain, output and table.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub struct EventType {
     pub transforms: Vec<Transform>,
     pub output: Option<Output>,
     pub mapping: Mapping,
+    /// Its `accept_versions:`, or the contract's; without either a version is not looked at.
+    pub versions: Option<Versions>,
     /// `idempotency_of:` what this type's idempotency keys are made of, instead of the envelope's `of`.
     pub idempotency_of: Option<Vec<KeyPart>>,
 }

@@ -38,19 +38,12 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
     let policies = policies::read(table);
     let registry = table.table("registry", |table| read_registry(table, base));
     let envelope = table.table("envelope", |table| envelope::read(table, typed));
-    let versions_in_envelope = envelope.as_ref().is_some_and(|envelope| envelope.version.is_some());
-    let versions = table.table("accept_versions", |table| read_versions(table, versions_in_envelope));
+    let versions = read_versions(table, None, default_place(envelope.as_ref()), registry.is_some());
     let routing = read_routing(table, typed, registry.is_some());
     let unknown_types = [("dead_letter", UnknownTypes::DeadLetter), ("drop", UnknownTypes::Drop)];
     let unknown_types = table.or("unknown_types", choice(&unknown_types), UnknownTypes::DeadLetter);
     if !typed && table.has("unknown_types") {
         table.error("unknown_types", "needs types: without them every event is of one type");
-    }
-    if table.has("envelope") && table.has("registry") {
-        table.error("envelope", "does not go with registry: frames around envelopes are not unwrapped yet");
-    }
-    if versions.as_ref().is_some_and(|versions| versions.by == VersionBy::SchemaId) && registry.is_none() {
-        table.error("accept_versions", "schema_ids need a registry: without one no record names a schema");
     }
     let contract = Contract {
         schema: schema?,
@@ -139,10 +132,41 @@ fn registry_urls(text: &str) -> Result<Vec<Url>, Complaint> {
     text.split(',').map(|url| Url::parse(url).map_err(|fault| Complaint::hidden(fault.to_string()))).collect()
 }
 
-fn read_versions(table: &Table<'_>, in_envelope: bool) -> Option<Versions> {
+/// Where a version stands if nothing is said of it.
+fn default_place(envelope: Option<&Envelope>) -> VersionBy {
+    match envelope.and_then(|envelope| envelope.version.as_ref()) {
+        Some(_) => VersionBy::Envelope,
+        None => VersionBy::Header(limits::VERSION_HEADER.to_owned()),
+    }
+}
+
+/// A type's own, or the contract's. What it does not say of the version's place is where the contract's stands.
+pub(super) fn read_versions_over(table: &Table<'_>, contract: Option<&Contract>) -> Option<Versions> {
+    let common = contract.and_then(|contract| contract.versions.as_ref());
+    if !table.has("accept_versions") {
+        // Asked for all the same, so that a near miss is told of.
+        table.field("accept_versions");
+        return common.cloned();
+    }
+    let usual = default_place(contract.and_then(|contract| contract.envelope.as_ref()));
+    // A contract that is wrong has its complaint.
+    let registry = contract.is_none_or(|contract| contract.registry.is_some());
+    read_versions(table, common, usual, registry)
+}
+
+fn read_versions(table: &Table<'_>, common: Option<&Versions>, usual: VersionBy, registry: bool) -> Option<Versions> {
+    let versions = table.table("accept_versions", |table| read_gate(table, common, usual));
+    if versions.as_ref().is_some_and(|versions| versions.by == VersionBy::SchemaId) && !registry {
+        table.error("accept_versions", "schema_ids need a registry: without one no record names a schema");
+    }
+    versions
+}
+
+/// `common`: the contract's, where this is a type's. `usual`: the version's place if nobody says one.
+fn read_gate(table: &Table<'_>, common: Option<&Versions>, usual: VersionBy) -> Option<Versions> {
     let header = table.get("header", names::header);
-    let by_id = table.or("schema_ids", boolean, false);
-    if by_id && header.is_some() {
+    let by_id = table.get("schema_ids", boolean);
+    if by_id == Some(true) && header.is_some() {
         table.error("header", "schema_ids says already where the version is; keep one of the two");
     }
     let notes = |key: &str| {
@@ -163,11 +187,13 @@ fn read_versions(table: &Table<'_>, in_envelope: bool) -> Option<Versions> {
             table.error("removed", format!("names {version}, which is accepted too"));
         }
     }
-    let by = match header {
-        _ if by_id => VersionBy::SchemaId,
-        Some(header) => VersionBy::Header(header),
-        None if in_envelope => VersionBy::Envelope,
-        None => VersionBy::Header(limits::VERSION_HEADER.to_owned()),
+    let by = match (by_id, header) {
+        (Some(true), _) => VersionBy::SchemaId,
+        (_, Some(header)) => VersionBy::Header(header),
+        (Some(false), None) => {
+            common.map(|common| common.by.clone()).filter(|by| *by != VersionBy::SchemaId).unwrap_or(usual)
+        }
+        (None, None) => common.map_or(usual, |common| common.by.clone()),
     };
     Some(Versions { by, accept, deprecated, removed })
 }

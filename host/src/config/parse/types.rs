@@ -1,7 +1,7 @@
 //! `types:` the kinds of event on the topic; without it there is one. What the root says is what a type does not say.
 
 use super::postgres::Draft;
-use super::{envelope, names, read_transform};
+use super::{contract, envelope, names, read_transform};
 use crate::config::model::{
     Column, Contract, EventType, From, KeyPart, Mapping, Mode, Output, OutputPartition, Pipeline, Postgres, Routing,
     Transform,
@@ -14,6 +14,7 @@ struct Common<'c> {
     transforms: Vec<Transform>,
     output: Option<OutputDraft>,
     mapping: Option<&'c Draft>,
+    contract: Option<&'c Contract>,
 }
 
 /// `output:` as far as it is there.
@@ -41,6 +42,7 @@ pub(super) fn read(
             Some(output)
         }),
         mapping: postgres.map(|(_, draft)| draft),
+        contract: contract.map(|(contract, _)| contract),
     };
     if typed {
         return root.table("types", |types| read_types(types, &common));
@@ -56,6 +58,7 @@ pub(super) fn read(
         // A section whose topic is wrong has its complaint.
         output: output.flatten(),
         mapping: mapping?,
+        versions: contract?.0.versions.clone(),
         idempotency_of: None,
     }])
 }
@@ -97,6 +100,7 @@ fn read_type(table: &Table<'_>, name: &str, common: &Common<'_>) -> Option<Event
         // Where the root's section is no table, that has been said.
         common.mapping.unwrap_or(&empty).with(own).mapping
     });
+    let versions = contract::read_versions_over(table, common.contract);
     let idempotency_of = table.field("idempotency_of").and_then(|field| envelope::read_parts(&field));
     Some(EventType {
         name: name.to_owned(),
@@ -104,6 +108,7 @@ fn read_type(table: &Table<'_>, name: &str, common: &Common<'_>) -> Option<Event
         transforms,
         output: wants_output.then(|| output.complete()).flatten(),
         mapping: mapping?,
+        versions,
         idempotency_of,
     })
 }

@@ -34,7 +34,7 @@ fn compiled(text: &str) -> Result<Envelope, Vec<String>> {
     let pipeline = Pipeline::parse(&folder.path().join("p.yaml"), &yaml, &|_| None).unwrap();
     let spec = pipeline.contract.envelope.clone().unwrap();
     let pool = crate::engine::build::envelope_pool(&spec, crate::engine::build::pool(&pipeline).unwrap());
-    Envelope::compile(&pipeline, &spec, &pool, Policies::default()).map_err(|problems| {
+    Envelope::compile(&pipeline, &spec, &pool).map_err(|problems| {
         problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect()
     })
 }

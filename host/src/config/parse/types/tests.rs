@@ -156,10 +156,6 @@ fn each_mistake_about_an_envelope_is_told() {
             "contract.type_header: the envelope says the type already",
         ),
         (
-            "envelope: { message: tollgate.envelope.v1.DomainEvent }\n  registry: { url: 'http://r' }",
-            "contract.envelope: does not go with registry",
-        ),
-        (
             "envelope: { message: tollgate.envelope.v1.DomainEvent }\n  tombstones: delete",
             "contract.tombstones: delete needs type_header",
         ),
@@ -184,4 +180,53 @@ fn each_mistake_about_an_envelope_is_told() {
         let told = spoil("type_header: event-type", envelope);
         assert!(told.contains(expected), "{envelope}\nexpected {expected}\ntold {told}");
     }
+}
+
+#[test]
+fn a_type_has_its_own_versions_or_those_of_the_contract() {
+    let with = |contract: &str, own: &str| {
+        let text = SHOP.replacen("  type_header: event-type\n", &format!("  type_header: event-type\n{contract}"), 1);
+        parse(&text.replacen("    postgres: { table: orders", &format!("    {own}\n    postgres: {{ table: orders"), 1))
+    };
+    let shown = |kind: &EventType| {
+        kind.versions.as_ref().map(|versions| format!("{:?} {}", versions.by, versions.known())).unwrap_or_default()
+    };
+    let registry = "  registry: { url: 'http://r' }\n";
+    let by_id = format!("{registry}  accept_versions: {{ schema_ids: true, accept: [7] }}\n");
+    let by_header = "  accept_versions: { header: v, accept: [1], deprecated: { 0: until May } }\n";
+    for (contract, own, expected) in [
+        ("", "", ["", ""]),
+        (by_header, "", ["Header(\"v\") 1, 0"; 2]),
+        (by_header, "accept_versions: { accept: [2] }", ["Header(\"v\") 2", "Header(\"v\") 1, 0"]),
+        (by_header, "accept_versions: { header: w, accept: [2] }", ["Header(\"w\") 2", "Header(\"v\") 1, 0"]),
+        ("", "accept_versions: { accept: [2] }", ["Header(\"schema-version\") 2", ""]),
+        (&by_id, "accept_versions: { accept: [8] }", ["SchemaId 8", "SchemaId 7"]),
+        (&by_id, "accept_versions: { schema_ids: false, accept: [2] }", ["Header(\"schema-version\") 2", "SchemaId 7"]),
+        (registry, "accept_versions: { schema_ids: true, accept: [8] }", ["SchemaId 8", ""]),
+    ] {
+        let pipeline = with(contract, own).unwrap();
+        assert_eq!(pipeline.types.iter().map(shown).collect::<Vec<_>>(), expected, "{contract}{own}");
+    }
+    for (own, expected) in [
+        ("accept_versions: {}", "types.order.created.accept_versions.accept: names no version"),
+        (
+            "accept_versions: { accept: [1], removed: { 1: x } }",
+            "accept_versions.removed: names 1, which is accepted too",
+        ),
+        (
+            "accept_versions: { accept: [1], schema_ids: true }",
+            "types.order.created.accept_versions: schema_ids need a registry",
+        ),
+        ("accept_version: { accept: [1] }", "accept_versions"),
+    ] {
+        let told = with("", own).unwrap_err();
+        assert!(told.contains(expected), "{own}\nexpected {expected}\ntold {told}");
+    }
+}
+
+#[test]
+fn frames_may_be_around_envelopes() {
+    let envelope = "  envelope: { message: tollgate.envelope.v1.DomainEvent }\n  registry: { url: 'http://r' }\n";
+    let pipeline = parse(&SHOP.replace("  type_header: event-type\n", envelope)).unwrap();
+    assert_eq!(pipeline.contract.routing, Routing::Envelope, "the frame names the envelope");
 }
