@@ -6,16 +6,17 @@ use xtask::{Failure, Result};
 #[derive(Debug, Default, PartialEq)]
 pub struct Args {
     flags: Vec<String>,
+    values: Vec<(String, String)>,
     pub words: Vec<String>,
     /// Everything after `--`, for the program that the verb calls.
     pub rest: Vec<String>,
 }
 
 impl Args {
-    /// `flags` are the allowed ones with their dashes, `words` the allowed plain words.
+    /// `flags` are the allowed ones with their dashes, `words` the allowed plain words. A flag `--kafka V` takes a value.
     ///
     /// # Errors
-    /// At the first word that is not allowed, with the nearest one that is (exit code 2).
+    /// At the first word that is not allowed, with the nearest one that is, or at a flag without its value (exit code 2).
     pub fn parse(verb: &str, given: Vec<String>, flags: &[&str], words: &[&str]) -> Result<Self> {
         let mut args = Args::default();
         let mut given = given.into_iter();
@@ -24,15 +25,20 @@ impl Args {
                 args.rest = given.collect();
                 break;
             }
-            let (allowed, kind, into) = if word.starts_with('-') {
-                (flags, "flag", &mut args.flags)
-            } else {
-                (words, "argument", &mut args.words)
-            };
-            if !allowed.contains(&word.as_str()) {
-                return Err(unknown(&format!("{kind} of `cargo xtask {verb}`"), &word, allowed));
+            if !word.starts_with('-') {
+                known(&format!("argument of `cargo xtask {verb}`"), &word, words)?;
+                args.words.push(word);
+                continue;
             }
-            into.push(word);
+            let names: Vec<&str> = flags.iter().map(|flag| name(flag)).collect();
+            known(&format!("flag of `cargo xtask {verb}`"), &word, &names)?;
+            if flags.contains(&word.as_str()) {
+                args.flags.push(word);
+                continue;
+            }
+            let value = given.next().filter(|value| !value.starts_with('-'));
+            let value = value.ok_or_else(|| Failure::usage(format!("{word} wants a value")))?;
+            args.values.push((word, value));
         }
         Ok(args)
     }
@@ -44,12 +50,26 @@ impl Args {
 
     /// The same call without its plain words, for a verb called by another.
     pub fn only_flags(&self) -> Self {
-        Args { flags: self.flags.clone(), ..Args::default() }
+        Args { flags: self.flags.clone(), values: self.values.clone(), ..Args::default() }
     }
 
     pub fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|given| given == flag)
     }
+
+    /// The value of a flag; the last one counts.
+    pub fn value(&self, flag: &str) -> Option<&str> {
+        self.values.iter().rev().find(|(given, _)| given == flag).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A flag without the letter for its value.
+fn name(flag: &str) -> &str {
+    flag.split_once(' ').map_or(flag, |(name, _)| name)
+}
+
+fn known(kind: &str, word: &str, allowed: &[&str]) -> Result<()> {
+    if allowed.contains(&word) { Ok(()) } else { Err(unknown(kind, word, allowed)) }
 }
 
 /// "unknown verb `tset`; did you mean `test`?", or the whole choice where nothing is near.
@@ -92,7 +112,7 @@ mod tests {
 
     fn parse(line: &str) -> Result<Args> {
         let given = line.split_whitespace().map(str::to_owned).collect();
-        Args::parse("test", given, &["--install"], &["unit", "e2e"])
+        Args::parse("test", given, &["--install", "--kafka V"], &["unit", "e2e"])
     }
 
     #[test]
@@ -102,6 +122,17 @@ mod tests {
         assert_eq!(args.words, ["e2e"]);
         assert_eq!(args.rest, ["--exact", "happy", "e2e"]);
         assert_eq!(parse("").unwrap(), Args::default());
+    }
+
+    #[test]
+    fn a_flag_may_take_a_value() {
+        let args = parse("--kafka 3.7.2 e2e").unwrap();
+        assert_eq!(args.value("--kafka"), Some("3.7.2"));
+        assert_eq!(args.only_flags().value("--kafka"), Some("3.7.2"));
+        assert_eq!(args.words, ["e2e"]);
+        for line in ["e2e --kafka", "--kafka --install", "--kafka -- x"] {
+            assert_eq!(parse(line).unwrap_err().message, "--kafka wants a value");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use xtask::Result;
 use crate::args::Args;
 use crate::check::{self, Uses};
 use crate::project::{Project, succeed};
+use crate::rings::VERSIONS;
 use crate::say;
 
 pub const USAGE: &str = "\
@@ -14,6 +15,8 @@ chaos [option…]
       --minutes N   how long, default 10
       --seed N      what is drawn from, default 1
       --rate N      events/s, default 20000
+      --kafka V     on this version of Kafka
+      --postgres V  on this version of PostgreSQL
       --output json one JSON object instead of the list";
 
 /// Builds the product and lets the bout run; what happens goes to stderr, what came of it to stdout.
@@ -38,7 +41,14 @@ fn bout(project: &Project, words: &[String]) -> Result<()> {
     let build = ["build", "--release", "--workspace", "--bin", "tollgate", "--bin", "chaos"];
     succeed("the build", &mut project.cargo(&build))?;
     let mut chaos = std::process::Command::new(project.cache.target().join("release/chaos"));
-    chaos.args(words).stdin(Stdio::null());
+    chaos.stdin(Stdio::null());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match VERSIONS.iter().find(|(flag, _)| flag == word) {
+            Some((_, variable)) => chaos.env(variable, words.next().map_or("", String::as_str)),
+            None => chaos.arg(word),
+        };
+    }
     chaos.env("TOLLGATE_BIN", project.tollgate_program()).env("TOLLGATE_CACHE", project.cache.root());
     succeed("the bout", &mut chaos)
 }

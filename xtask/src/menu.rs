@@ -26,9 +26,9 @@ const MENU: &[Verb] = &[
     },
     Verb {
         name: "test",
-        usage: "test [ring…] [--install] [-- filter]",
+        usage: "test [ring…] [--kafka V] [--postgres V] [--install] [-- filter]",
         says: "every ring of tests (unit, guests, cases, e2e), or those named; e2e on a real Kafka and PostgreSQL",
-        flags: &["--install"],
+        flags: &["--kafka V", "--postgres V", "--install"],
         words: rings::NAMES,
         run: rings::run,
     },
@@ -90,9 +90,9 @@ const MENU: &[Verb] = &[
     },
     Verb {
         name: "servers",
-        usage: "servers up|down [--install]",
+        usage: "servers up|down [--kafka V] [--postgres V] [--install]",
         says: "a Kafka and a PostgreSQL to play with, until Ctrl-C or `servers down` from elsewhere",
-        flags: &["--install"],
+        flags: &["--kafka V", "--postgres V", "--install"],
         words: &["up", "down"],
         run: play::run,
     },
@@ -139,7 +139,8 @@ fn text() -> String {
         text += &format!("\n  {:width$}  {}", verb.usage, verb.says);
     }
     text + "\n\n--install installs what is missing (as root that happens anyway). Everything outside the checkout is in \
-            TOLLGATE_CACHE,\nby default ~/.cache/tollgate; compiled code in CARGO_TARGET_DIR, by default its folder target."
+            TOLLGATE_CACHE,\nby default ~/.cache/tollgate; compiled code in CARGO_TARGET_DIR, by default its folder target.\n\
+            --kafka and --postgres choose the servers' versions: 3.7 or 4.1, 17 or 18; without, 4.1 and the machine's own."
 }
 
 #[cfg(test)]

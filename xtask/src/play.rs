@@ -21,7 +21,7 @@ use crate::{rings, say};
 /// Where the servers do not start, or there are none to end (exit code 3).
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     match args.words.first().map(String::as_str) {
-        Some("up") => up(project, args.has("--install")),
+        Some("up") => up(project, args),
         Some("down") => down(project),
         _ => Err(Failure::usage("say `cargo xtask servers up` or `cargo xtask servers down`")),
     }
@@ -31,16 +31,16 @@ fn note(project: &Project) -> PathBuf {
     project.cache.root().join("servers.pid")
 }
 
-fn up(project: &Project, install: bool) -> Result<()> {
+fn up(project: &Project, args: &Args) -> Result<()> {
     if let Some(pid) = running(project) {
         return Err(Failure::environment(format!(
             "servers are up already (process {pid}); `cargo xtask servers down` ends them"
         )));
     }
-    check::check(project, Uses::Servers, install)?;
+    check::check(project, Uses::Servers, args.has("--install"))?;
     say::line("now: download Kafka at the first time (43 MB), start both servers, about 5 s");
     let began = Instant::now();
-    let (kafka, postgres) = rings::servers(project)?;
+    let (kafka, postgres) = rings::servers(project, args)?;
     let note = note(project);
     fs::write(&note, process::id().to_string()).context(|| format!("cannot write {}", note.display()))?;
     say::line(&format!(

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use xtask::Result;
-use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, versions};
 
 use crate::args::Args;
 use crate::check::{self, Uses};
@@ -16,10 +16,14 @@ use crate::say;
 /// In this order: a fault shows in the cheapest ring that can show it.
 pub const NAMES: &[&str] = &["unit", "guests", "cases", "e2e"];
 
+/// The flags that choose the servers' versions, and the variables that tell them to whoever starts servers of its own.
+pub const VERSIONS: &[(&str, &str)] =
+    &[("--kafka", versions::KAFKA_VARIABLE), ("--postgres", versions::POSTGRES_VARIABLE)];
+
 /// Runs the named rings, or all.
 ///
 /// # Errors
-/// Where a program is missing (exit code 3) or a ring fails (1); the message says how to repeat that ring.
+/// Where a version is chosen that there is not (exit code 2), a program is missing (exit code 3) or a ring fails (1); the message says how to repeat that ring.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let chosen: Vec<&str> =
         NAMES
@@ -30,10 +34,12 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
             })
             .collect();
     let real = chosen.iter().any(|name| matches!(*name, "unit" | "e2e"));
+    versions::kafka(args.value("--kafka"))?;
+    versions::postgres(args.value("--postgres"))?;
     check::check(project, if real { Uses::Kafka } else { Uses::Build }, args.has("--install"))?;
     check::foretell(project, &format!("run {}, some minutes", chosen.join(", ")));
-    let steps: Vec<_> = chosen.iter().map(|ring| step(ring, || run_ring(project, ring, &args.rest))).collect();
-    summary(&steps, |ring| repetition(ring, &args.rest))
+    let steps: Vec<_> = chosen.iter().map(|ring| step(ring, || run_ring(project, ring, args))).collect();
+    summary(&steps, |ring| repetition(ring, args))
 }
 
 /// A filter chooses among tests by name; golden cases have none.
@@ -41,20 +47,34 @@ fn has(ring: &str, filter: &[String]) -> bool {
     filter.is_empty() || ring != "cases"
 }
 
-fn repetition(ring: &str, filter: &[String]) -> String {
+fn repetition(ring: &str, args: &Args) -> String {
     let mut command = format!("cargo xtask test {ring}");
-    if !filter.is_empty() {
-        command += &format!(" -- {}", filter.join(" "));
+    for (flag, _) in VERSIONS {
+        if let Some(version) = args.value(flag) {
+            command += &format!(" {flag} {version}");
+        }
+    }
+    if !args.rest.is_empty() {
+        command += &format!(" -- {}", args.rest.join(" "));
     }
     command
 }
 
-fn run_ring(project: &Project, ring: &str, filter: &[String]) -> Result<()> {
+fn run_ring(project: &Project, ring: &str, args: &Args) -> Result<()> {
     match ring {
-        "unit" => unit(project, filter),
-        "guests" => native(project, filter),
+        "unit" => unit(project, args),
+        "guests" => native(project, &args.rest),
         "cases" => cases(project),
-        _ => end_to_end(project, filter),
+        _ => end_to_end(project, args),
+    }
+}
+
+/// What starts servers of its own shall start the same.
+fn tell_versions(command: &mut Command, args: &Args) {
+    for (flag, variable) in VERSIONS {
+        if let Some(version) = args.value(flag) {
+            command.env(variable, version);
+        }
     }
 }
 
@@ -66,9 +86,10 @@ fn cargo_test(command: &mut Command, what: &str, filter: &[String]) -> Result<()
 }
 
 /// Units, properties, corpora: all that runs without a server. The servers' own library is tested here too.
-fn unit(project: &Project, filter: &[String]) -> Result<()> {
+fn unit(project: &Project, args: &Args) -> Result<()> {
     let mut command = project.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
-    cargo_test(&mut command, "cargo test", filter)
+    tell_versions(&mut command, args);
+    cargo_test(&mut command, "cargo test", &args.rest)
 }
 
 /// The guests' functions as ordinary code, on this machine's own processor.
@@ -93,14 +114,16 @@ fn cases(project: &Project) -> Result<()> {
 
 /// The product as users have it: its binary, a real Kafka, a real PostgreSQL. One of each is started here and shared; a test
 /// that breaks a server starts its own.
-fn end_to_end(project: &Project, filter: &[String]) -> Result<()> {
+fn end_to_end(project: &Project, args: &Args) -> Result<()> {
     project.build_tollgate()?;
     guests::build_all(project)?;
     let began = Instant::now();
-    let (kafka, postgres) = servers(project)?;
+    let (kafka, postgres) = servers(project, args)?;
     say::line(&format!(
-        "Kafka {} and PostgreSQL {} are up ({:.1} s); logs: {} and {}",
+        "Kafka {} ({}) and PostgreSQL {} ({}) are up ({:.1} s); logs: {} and {}",
+        kafka.version(),
         kafka.brokers(),
+        postgres.version(),
         postgres.url(),
         began.elapsed().as_secs_f64(),
         kafka.log().display(),
@@ -111,20 +134,23 @@ fn end_to_end(project: &Project, filter: &[String]) -> Result<()> {
     command.env("TOLLGATE_TEST_KAFKA", kafka.brokers()).env("TOLLGATE_TEST_POSTGRES", postgres.url());
     command.env("TOLLGATE_BIN", project.tollgate_program()).env("TOLLGATE_CACHE", project.cache.root());
     command.env("TOLLGATE_GUESTS_TARGET", project.cache.guests());
-    cargo_test(&mut command, "cargo test -p tollgate-tests", filter)
+    tell_versions(&mut command, args);
+    cargo_test(&mut command, "cargo test -p tollgate-tests", &args.rest)
 }
 
-/// A Kafka and a PostgreSQL as tests and manual play want them.
-pub fn servers(project: &Project) -> Result<(Kafka, Postgres)> {
-    let options = PostgresOptions {
+/// A Kafka and a PostgreSQL as tests and manual play want them, of the versions that the flags choose.
+pub fn servers(project: &Project, args: &Args) -> Result<(Kafka, Postgres)> {
+    let kafka = KafkaOptions { version: args.value("--kafka").map(str::to_owned), ..KafkaOptions::default() };
+    let postgres = PostgresOptions {
+        version: args.value("--postgres").map(str::to_owned),
         // Latency is measured on the server's own clock.
         settings: vec![("track_commit_timestamp".to_owned(), "on".to_owned())],
         ..PostgresOptions::default()
     };
     // Kafka takes two seconds, PostgreSQL one: both at once.
     std::thread::scope(|scope| {
-        let kafka = scope.spawn(|| Kafka::start(&project.cache, &KafkaOptions::default()));
-        let postgres = Postgres::start(&project.cache, &options);
+        let kafka = scope.spawn(|| Kafka::start(&project.cache, &kafka));
+        let postgres = Postgres::start(&project.cache, &postgres);
         let kafka = kafka.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok((kafka?, postgres?))
     })
@@ -140,7 +166,16 @@ mod tests {
         let left: Vec<&str> = NAMES.iter().copied().filter(|ring| has(ring, &filter)).collect();
         assert_eq!(left, ["unit", "guests", "e2e"]);
         assert!(NAMES.iter().all(|ring| has(ring, &[])));
-        assert_eq!(repetition("e2e", &filter), "cargo xtask test e2e -- happy");
-        assert_eq!(repetition("unit", &[]), "cargo xtask test unit");
+    }
+
+    #[test]
+    fn how_to_repeat_a_ring() {
+        let parse = |line: &str| {
+            let given = line.split_whitespace().map(str::to_owned).collect();
+            Args::parse("test", given, &["--kafka V", "--postgres V"], NAMES).unwrap()
+        };
+        let line = "e2e --kafka 3.7 --postgres 18 -- happy";
+        assert_eq!(repetition("e2e", &parse(line)), format!("cargo xtask test {line}"));
+        assert_eq!(repetition("unit", &parse("")), "cargo xtask test unit");
     }
 }

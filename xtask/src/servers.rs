@@ -2,9 +2,11 @@
 //! every other way out (see [`crate::process`]). Their data is thrown away, their logs are kept in the cache.
 
 mod kafka;
+mod maven;
 mod ports;
 mod postgres;
 mod registry;
+pub mod versions;
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use kafka::{Kafka, KafkaOptions, SecureListener, User, fetch_kafka};
 pub use ports::free_port;
-pub use postgres::{Postgres, PostgresOptions, postgres_programs};
+pub use postgres::{Postgres, PostgresOptions, fetch_postgres, postgres_programs};
 pub use registry::{Registry, fetch_registry};
 
 use crate::failure::{Failure, Result};

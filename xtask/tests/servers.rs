@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use xtask::Cache;
-use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, Registry, fetch_kafka};
+use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, Registry, fetch_kafka, versions};
 
 /// Asks a broker for its API versions (key 18, version 0) and says whether an answer without an error came within 2 s.
 fn kafka_answers(address: &str) -> bool {
@@ -41,6 +41,19 @@ fn postgres_answers(port: u16) -> bool {
         }
     }
     false
+}
+
+#[test]
+fn other_versions_than_the_usual_ones_start() {
+    let cache = Cache::open().unwrap();
+    let version = Some("3.7".to_owned());
+    let kafka = Kafka::start(&cache, &KafkaOptions { version, ..Default::default() }).unwrap();
+    assert_eq!(kafka.version(), "3.7.2");
+    assert!(kafka_answers(&kafka.brokers()));
+    let version = Some("18".to_owned());
+    let postgres = Postgres::start(&cache, &PostgresOptions { version, ..Default::default() }).unwrap();
+    assert!(postgres.version().starts_with("18."), "{}", postgres.version());
+    assert!(postgres_answers(postgres.port()));
 }
 
 #[test]
@@ -136,7 +149,8 @@ fn a_server_that_does_not_start_shows_its_log() {
 fn parallel_starts_share_one_download_and_no_port() {
     let cache = Cache::open().unwrap();
     let jars: Vec<PathBuf> = thread::scope(|scope| {
-        let fetches: Vec<_> = (0..4).map(|_| scope.spawn(|| fetch_kafka(&cache).unwrap())).collect();
+        let fetches: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| fetch_kafka(&cache, versions::KAFKA[0]).unwrap())).collect();
         fetches.into_iter().map(|fetch| fetch.join().unwrap()).collect()
     });
     assert!(jars.iter().all(|folder| folder == &jars[0] && folder.join("kafka_2.13-4.1.0.jar").is_file()));

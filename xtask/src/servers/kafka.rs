@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::{Certificate, explain, free_port, wait_until_ready};
+use super::{Certificate, explain, free_port, maven, versions, wait_until_ready};
 use crate::cache::{Cache, unique};
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Result};
 use crate::process::{Group, Signal, delete_at_end};
 
-const VERSION: &str = "4.1.0";
 /// Two seconds on an idle machine; a minute covers two cores that compile at the same time.
 const START: Duration = Duration::from_secs(60);
 /// A broker told to stop flushes and says goodbye to its controller, itself; past this it is killed.
@@ -25,7 +24,7 @@ const READY: &[u8] = b"Kafka Server started";
 const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 <modelVersion>4.0.0</modelVersion><groupId>tollgate</groupId><artifactId>kafka</artifactId><version>1</version>
 <dependencies>
-<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>4.1.0</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>VERSION</version></dependency>
 <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
 </dependencies></project>
 "#;
@@ -33,7 +32,7 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 /// Of each setting that differs from Kafka's default, why: one node holds every internal topic (replication 1); few
 /// partitions of them, so that the first group and the first transaction do not wait for fifty logs; no waiting for more
 /// members, and a member may ask to be missed after one second; expired transactions are looked for each second, not
-/// each ten; a topic that is missing stays missing.
+/// each ten; a topic that is missing stays missing. An older Kafka says that it does not know a setting, and goes on.
 const SETTINGS: &str = "\
 process.roles=broker,controller
 node.id=1
@@ -72,6 +71,8 @@ pub struct SecureListener {
 /// How the broker differs from an ordinary one.
 #[derive(Debug, Clone, Default)]
 pub struct KafkaOptions {
+    /// One of [`versions::KAFKA`](super::versions::KAFKA), or its beginning; `None`: what is chosen there.
+    pub version: Option<String>,
     /// Lines of server.properties; they come last, so they win. For ACLs: `authorizer.class.name` =
     /// `org.apache.kafka.metadata.authorizer.StandardAuthorizer` with `super.users` = `User:ANONYMOUS`, which leaves the
     /// plain listener almighty.
@@ -86,6 +87,7 @@ pub struct KafkaOptions {
 
 /// A running (or killed, or paused) broker. Dropping it kills it and deletes its data.
 pub struct Kafka {
+    version: &'static str,
     java: Vec<String>,
     folder: PathBuf,
     log: PathBuf,
@@ -101,12 +103,14 @@ impl Kafka {
     /// # Errors
     /// Where Kafka cannot be had, or does not start within a minute: the message ends with its log's last lines.
     pub fn start(cache: &Cache, options: &KafkaOptions) -> Result<Self> {
-        let jars = fetch_kafka(cache)?;
+        let version = versions::kafka(options.version.as_deref())?;
+        let jars = fetch_kafka(cache, version)?;
         let folder = cache.folder("run")?.join(unique("kafka"));
         delete_at_end(&folder)?;
         fs::create_dir(&folder).context(|| format!("cannot create {}", folder.display()))?;
         let (log, _) = cache.log("kafka")?;
         let mut kafka = Kafka {
+            version,
             java: java_arguments(&jars, &options.jvm),
             port: free_port()?,
             secure_port: options.secure.as_ref().map(|_| free_port()).transpose()?,
@@ -134,6 +138,10 @@ impl Kafka {
     /// Where the proxy must lead to, if there is one.
     pub fn proxied_port(&self) -> Option<u16> {
         self.proxied_port
+    }
+
+    pub fn version(&self) -> &'static str {
+        self.version
     }
 
     /// The process id, while it runs.
@@ -286,33 +294,17 @@ fn contains(text: &[u8], wanted: &[u8]) -> bool {
 ///
 /// # Errors
 /// Where Maven is missing or cannot download; the message ends with what it said.
-pub fn fetch_kafka(cache: &Cache) -> Result<PathBuf> {
-    let home = cache.folder(&format!("kafka-{VERSION}"))?;
-    let jars = home.join("lib");
-    // Tests start brokers at the same time: one of them downloads, the others wait for it.
-    let lock = File::create(home.join("lock")).context(|| format!("cannot write to {}", home.display()))?;
-    lock.lock().context(|| format!("cannot lock {}", home.display()))?;
-    if jars.is_dir() {
-        return Ok(jars);
-    }
-    let part = home.join("lib.part");
-    let pom = home.join("pom.xml");
-    fs::write(&pom, POM).context(|| format!("cannot write {}", pom.display()))?;
-    let (path, log) = cache.log("maven")?;
-    let errors = log.try_clone().context(|| format!("cannot write {}", path.display()))?;
-    let mut command = Command::new("mvn");
-    command.args(["-q", "-B", "-ntp", "-f"]).arg(&pom);
-    command
-        .args(["org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies", "-DincludeScope=runtime"]);
-    command.arg(format!("-DoutputDirectory={}", part.display()));
-    command.current_dir(&home).stdin(Stdio::null()).stdout(log).stderr(errors);
-    let status = Group::spawn(&mut command, Signal::TERM)?.wait();
-    if !status.success() {
-        return Err(explain(&format!("Maven cannot download Kafka {VERSION} ({status})"), &path));
-    }
-    // The name appears only when all of it is there.
-    fs::rename(&part, &jars).context(|| format!("cannot rename {}", part.display()))?;
-    jars.is_dir().then_some(jars).ok_or_else(|| Failure::environment("Kafka's jars vanished"))
+pub fn fetch_kafka(cache: &Cache, version: &str) -> Result<PathBuf> {
+    let home = cache.folder(&format!("kafka-{version}"))?;
+    maven::once(&home, "lib", |part| {
+        let pom = home.join("pom.xml");
+        let text = POM.replace("VERSION", version);
+        fs::write(&pom, text).context(|| format!("cannot write {}", pom.display()))?;
+        let fault = format!("Maven cannot download Kafka {version}");
+        let into = format!("-DoutputDirectory={}", part.display());
+        let (file, pom) = ("-f".to_owned(), pom.display().to_string());
+        maven::goal(cache, &home, &fault, "copy-dependencies", [file, pom, "-DincludeScope=runtime".to_owned(), into])
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! PostgreSQL from the machine's own packages, with a data folder that is thrown away.
+//! PostgreSQL from the machine's own packages, or a version of choice from Maven Central, with a data folder that is thrown
+//! away.
 //!
 //! PostgreSQL refuses to run as root. As root we start it as the user `postgres`, or `nobody` where there is none. That user
 //! must reach the data folder; where the cache lies below a folder that it may not enter (`/root`), the data goes to a fresh
-//! folder below `/tmp` instead: the rights of what is not ours stay as they are.
+//! folder below `/tmp` instead, and programs from the cache are copied beside them: the rights of what is not ours stay as
+//! they are.
 
 use std::env;
 use std::fs::{self, File, Permissions};
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Certificate, explain, free_port, wait_until_ready};
+use super::{Certificate, explain, free_port, maven, versions, wait_until_ready};
 use crate::cache::{Cache, unique};
 use crate::failure::{Context, Failure, Result};
 use crate::process::{Group, Signal, delete_at_end, is_root};
@@ -20,6 +22,11 @@ use crate::process::{Group, Signal, delete_at_end, is_root};
 /// Half a second on an idle machine; a minute covers recovery after a kill on two busy cores.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
+
+const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
+<modelVersion>4.0.0</modelVersion><groupId>tollgate</groupId><artifactId>postgres</artifactId><version>1</version>
+<packaging>pom</packaging></project>
+"#;
 
 /// Without fsync: what is thrown away need not survive a power cut, and a killed server loses nothing by it, since the
 /// kernel has its writes. A bench turns it on again.
@@ -34,6 +41,8 @@ log_line_prefix = '%m [%p] '
 /// How the server differs from an ordinary one.
 #[derive(Debug, Clone, Default)]
 pub struct PostgresOptions {
+    /// One of [`versions::POSTGRES`](super::versions::POSTGRES), or its beginning; `None`: what is chosen there.
+    pub version: Option<String>,
     /// Lines of postgresql.conf, the value quoted by us; they come last, so they win.
     pub settings: Vec<(String, String)>,
     /// Turns `ssl` on. Clients may still connect without, unless `hba` says otherwise.
@@ -66,13 +75,10 @@ impl Postgres {
     /// # Errors
     /// Where the server programs are missing, or it does not start within a minute: the message ends with its log's last lines.
     pub fn start(cache: &Cache, options: &PostgresOptions) -> Result<Self> {
-        let programs = postgres_programs().ok_or_else(|| {
-            Failure::environment(
-                "PostgreSQL's server programs (initdb, postgres) are missing: install the package postgresql",
-            )
-        })?;
+        let version = versions::postgres(options.version.as_deref())?;
         let account = if is_root() { Some(unprivileged()?) } else { None };
         let folder = data_folder(cache, account)?;
+        let programs = programs(cache, version, account, &folder)?;
         let (log, _) = cache.log("postgres")?;
         let mut postgres = Postgres { programs, account, folder, log, port: free_port()?, process: None };
         postgres.initialise(options)?;
@@ -88,6 +94,13 @@ impl Postgres {
     /// The same for another database of this server.
     pub fn url_of(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// What its program says: `15.13`, with the packager's words behind it.
+    pub fn version(&self) -> String {
+        let said = Command::new(self.programs.join("postgres")).arg("--version").stdin(Stdio::null()).output();
+        let said = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned()).unwrap_or_default();
+        said.strip_prefix("postgres (PostgreSQL) ").unwrap_or(&said).to_owned()
     }
 
     pub fn port(&self) -> u16 {
@@ -243,6 +256,66 @@ pub fn postgres_programs() -> Option<PathBuf> {
     // Links on the PATH lead to the folder where the programs find each other and their libraries.
     let real = found.join("initdb").canonicalize().ok()?;
     real.parent().map(Path::to_path_buf)
+}
+
+/// The programs that this account may start, of this version or the machine's own.
+fn programs(cache: &Cache, version: Option<&str>, account: Option<Account>, folder: &Path) -> Result<PathBuf> {
+    let Some(version) = version else {
+        return postgres_programs().ok_or_else(|| {
+            Failure::environment(
+                "PostgreSQL's server programs (initdb, postgres) are missing: install the package postgresql",
+            )
+        });
+    };
+    let cached = fetch_postgres(cache, version)?;
+    if account.is_none_or(|account| reachable(&cached, account)) {
+        return Ok(cached.join("bin"));
+    }
+    let copy = folder.join("programs");
+    let copied = Command::new("cp").arg("-R").arg(&cached).arg(&copy).stdin(Stdio::null()).status();
+    let copied = copied.context(|| "cannot start cp".to_owned())?;
+    copied
+        .success()
+        .then_some(copy.join("bin"))
+        .ok_or_else(|| Failure::environment(format!("cannot copy {} to {}", cached.display(), copy.display())))
+}
+
+/// PostgreSQL's programs, from the cache or, at the first time, from Maven Central (15 MB). Returns the folder that `bin`,
+/// `lib` and `share` are in.
+///
+/// # Errors
+/// Where there is none for this machine, Maven, tar or xz is missing, or it cannot be downloaded.
+pub fn fetch_postgres(cache: &Cache, version: &str) -> Result<PathBuf> {
+    let machine = match (env::consts::OS, env::consts::ARCH) {
+        ("linux", "x86_64") => "linux-amd64",
+        ("linux", "aarch64") => "linux-arm64v8",
+        ("macos", "x86_64") => "darwin-amd64",
+        ("macos", "aarch64") => "darwin-arm64v8",
+        (system, processor) => {
+            return Err(Failure::environment(format!("there is no PostgreSQL {version} for {system} on {processor}")));
+        }
+    };
+    let home = cache.folder(&format!("postgres-{version}"))?;
+    maven::once(&home, "server", |part| {
+        // A goal outside a project would put its notes into a folder with a strange name.
+        let pom = home.join("pom.xml");
+        fs::write(&pom, POM).context(|| format!("cannot write {}", pom.display()))?;
+        let jar = home.join("jar");
+        let arguments = [
+            "-f".to_owned(),
+            pom.display().to_string(),
+            format!("-Dartifact=io.zonky.test.postgres:embedded-postgres-binaries-{machine}:{version}"),
+            format!("-DoutputDirectory={}", jar.display()),
+        ];
+        maven::goal(cache, &home, &format!("Maven cannot download PostgreSQL {version}"), "unpack", arguments)?;
+        let entries = fs::read_dir(&jar).context(|| format!("cannot read {}", jar.display()))?;
+        let archive = entries.flatten().map(|entry| entry.path()).find(|path| path.extension() == Some("txz".as_ref()));
+        let archive = archive.ok_or_else(|| Failure::environment(format!("no archive is in {}", jar.display())))?;
+        maven::untar(cache, &archive, part, "tar cannot unpack PostgreSQL (it needs xz, of the package xz-utils)")?;
+        // The plugin's notes of what it has unpacked are there too: it would not do so again.
+        let _left = [jar, home.join("target")].map(fs::remove_dir_all);
+        Ok(())
+    })
 }
 
 fn unprivileged() -> Result<Account> {

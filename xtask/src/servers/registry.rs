@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{explain, free_port, wait_until_ready};
+use super::{free_port, maven, wait_until_ready};
 use crate::cache::Cache;
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Result};
 use crate::process::{Group, Signal};
 
 /// The last line for Java 17.
@@ -110,36 +110,14 @@ fn serves(port: u16) -> bool {
 /// Where Maven or tar is missing or cannot do its part; the message ends with what it said.
 pub fn fetch_registry(cache: &Cache) -> Result<PathBuf> {
     let home = cache.folder(&format!("apicurio-{VERSION}"))?;
-    let app = home.join("app");
-    // Tests start registries at the same time: one of them downloads, the others wait for it.
-    let lock = File::create(home.join("lock")).context(|| format!("cannot write to {}", home.display()))?;
-    lock.lock().context(|| format!("cannot lock {}", home.display()))?;
-    if app.is_dir() {
-        return Ok(app);
-    }
-    let mut maven = Command::new("mvn");
-    maven.args(["-q", "-B", "-ntp", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"]);
-    maven.arg(format!("-Dartifact=io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all"));
-    maven.arg(format!("-DoutputDirectory={}", home.display()));
-    run(cache, maven, &home, &format!("Maven cannot download the schema registry {VERSION}"))?;
-    let part = home.join("app.part");
-    let _left = fs::remove_dir_all(&part);
-    fs::create_dir(&part).context(|| format!("cannot create {}", part.display()))?;
-    let archive = home.join(format!("apicurio-registry-app-{VERSION}-all.tar.gz"));
-    let mut tar = Command::new("tar");
-    // Owners in the archive are those of the machine that packed it.
-    tar.arg("--no-same-owner").arg("-xzf").arg(&archive).arg("-C").arg(&part);
-    run(cache, tar, &home, "tar cannot unpack the schema registry")?;
-    let _left = fs::remove_file(&archive);
-    // The name appears only when all of it is there.
-    fs::rename(&part, &app).context(|| format!("cannot rename {}", part.display()))?;
-    app.is_dir().then_some(app).ok_or_else(|| Failure::environment("the schema registry's folder vanished"))
-}
-
-fn run(cache: &Cache, mut command: Command, folder: &Path, fault: &str) -> Result<()> {
-    let (path, log) = cache.log("maven")?;
-    let errors = log.try_clone().context(|| format!("cannot write {}", path.display()))?;
-    command.current_dir(folder).stdin(Stdio::null()).stdout(log).stderr(errors);
-    let status = Group::spawn(&mut command, Signal::TERM)?.wait();
-    if status.success() { Ok(()) } else { Err(explain(&format!("{fault} ({status})"), &path)) }
+    maven::once(&home, "app", |part| {
+        let artifact = format!("-Dartifact=io.apicurio:apicurio-registry-app:{VERSION}:tar.gz:all");
+        let into = format!("-DoutputDirectory={}", home.display());
+        let fault = format!("Maven cannot download the schema registry {VERSION}");
+        maven::goal(cache, &home, &fault, "copy", [artifact, into])?;
+        let archive = home.join(format!("apicurio-registry-app-{VERSION}-all.tar.gz"));
+        maven::untar(cache, &archive, part, "tar cannot unpack the schema registry")?;
+        let _left = fs::remove_file(&archive);
+        Ok(())
+    })
 }
