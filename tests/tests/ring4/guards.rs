@@ -87,10 +87,11 @@ fn without_the_compare_and_swap_rows_are_counted_again() {
 fn swapped_between(unsafe_: &str) -> (oracle::Violations, f64) {
     let _alone = one_at_a_time();
     let (case, load) = loaded("between");
-    let engine = case.run_with(&[("TOLLGATE_FAILPOINT", "after-step-3:5")]);
+    // The guard is taken from whoever would write the plan.
+    let engine = case.run_with(&[("TOLLGATE_FAILPOINT", "after-step-3:5"), ("TOLLGATE_UNSAFE", unsafe_)]);
     assert!(!engine.wait().success());
     let case = case.guest(&Guest::revision(2));
-    let engine = case.run_with(&[("TOLLGATE_UNSAFE", unsafe_)]);
+    let engine = case.run();
     let (ends, _) = load.stop();
     case.settled(&ends);
     let redone = engine.metric("tollgate_redone_events_total", "");
