@@ -1,5 +1,6 @@
 //! Health, metrics, status and reload over HTTP, on loopback unless the configuration says otherwise.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use crate::engine::breaker::Sink;
 use crate::engine::{Shared, reload};
 use crate::progress::store;
 use crate::sinks::postgres::connect;
@@ -86,6 +88,7 @@ pub fn status(shared: &Shared) -> Value {
         "ready": shared.unready().is_empty(),
         "troubles": shared.unready(),
         "paused": shared.paused(),
+        "breakers": Sink::ALL.map(|sink| (sink.as_str(), shared.breakers.state(sink).as_str())).into_iter().collect::<BTreeMap<_, _>>(),
         "positions": positions,
     })
 }

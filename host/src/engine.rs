@@ -8,6 +8,7 @@
 //! | keeper | holds the slot, reads the stored pause, asks how things are |
 //! | lane 0 … | contract, transforms, sinks, progress |
 
+pub mod breaker;
 pub mod build;
 pub mod fit;
 pub mod halt;

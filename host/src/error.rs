@@ -1,4 +1,4 @@
-//! Three classes of error, and who does what about them.
+//! Four classes of error, and who does what about them.
 
 use std::fmt;
 
@@ -9,6 +9,8 @@ pub enum Class {
     Poison,
     /// The world's: back off, do not advance, never dead-letter.
     Transient,
+    /// The event's fault or the world's: some attempts tell. Events that are refused alone after those are dead letters.
+    Unknown,
     /// Ours or the operator's: stop with a message.
     Fatal,
 }

@@ -22,6 +22,7 @@
 
 mod account;
 mod admit;
+mod attempt;
 mod bisect;
 pub mod commit;
 pub mod decide;
@@ -48,7 +49,9 @@ use sqlx::postgres::PgConnection;
 use tollgate_sandbox::RunError;
 
 use crate::engine::Shared;
+use crate::engine::breaker::Heard;
 use crate::error::Class;
+use crate::lane::attempt::Pace;
 use crate::lane::decide::Decided;
 use crate::lane::gate::Revision;
 use crate::limits;
@@ -60,7 +63,7 @@ use crate::sinks::kafka::{self, Producers};
 use crate::sinks::postgres::connect;
 use crate::source::batch::RecordBatch;
 use crate::source::rebalance::Callbacks;
-use crate::source::takeover::{self, Taken};
+use crate::source::takeover::Taken;
 
 /// What the poll thread tells a lane.
 #[derive(Debug)]
@@ -168,6 +171,9 @@ pub enum Error {
     Sandbox(#[from] RunError),
     #[error("registry: {0}")]
     Registry(ResolveError),
+    /// PostgreSQL refuses a batch, and takes its rows one by one.
+    #[error("postgres refuses a batch whose rows it takes one by one: {0}")]
+    Together(String),
     /// A progress row did not match: another owner, or a commit of ours whose reply was lost.
     #[error("a progress row was not where this lane left it")]
     Guard,
@@ -186,17 +192,11 @@ pub enum Error {
 
 impl Error {
     pub fn class(&self) -> Class {
+        if let Some((_, meaning)) = self.said() {
+            return meaning.class();
+        }
         match self {
-            Error::Postgres(error) => connect::class(error),
-            Error::Kafka(error) => error.class(),
-            Error::Client(error) if takeover::is_fatal(error) => Class::Fatal,
-            Error::Silent
-            | Error::Client(_)
-            | Error::Guard
-            | Error::Repeated
-            | Error::NotAMember
-            | Error::SlotLost
-            | Error::Paused(_) => Class::Transient,
+            Error::Together(_) => Class::Poison,
             Error::Sandbox(error) => match error.class() {
                 tollgate_sandbox::Class::Poison => Class::Poison,
                 tollgate_sandbox::Class::Transient => Class::Transient,
@@ -204,6 +204,15 @@ impl Error {
             },
             Error::Registry(error) => error.class(),
             Error::Fatal(_) => Class::Fatal,
+            Error::Postgres(_)
+            | Error::Silent
+            | Error::Kafka(_)
+            | Error::Client(_)
+            | Error::Guard
+            | Error::Repeated
+            | Error::NotAMember
+            | Error::SlotLost
+            | Error::Paused(_) => Class::Transient,
         }
     }
 }
@@ -255,6 +264,8 @@ struct Carried<'a> {
     revision: Arc<Revision>,
     /// Unix milliseconds.
     time: i64,
+    /// How often it was refused by what may be its events' fault or the server's.
+    tried: u32,
 }
 
 impl Lane {
@@ -337,9 +348,9 @@ impl Lane {
 
     /// Brings a batch through, however long the world is away; what is revoked meanwhile is left out.
     fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        let mut carried = Carried { batch, revision: self.shared.revision.load_full(), time: self.shared.now() };
-        let mut backoff = self.shared.backoff();
-        let (mut most, mut refused) = (usize::MAX, 0);
+        let mut carried =
+            Carried { batch, revision: self.shared.revision.load_full(), time: self.shared.now(), tried: 0 };
+        let mut pace = Pace::new(self.shared.backoff());
         loop {
             while let Ok(control) = self.ends.control.try_recv() {
                 self.control(control);
@@ -347,42 +358,30 @@ impl Lane {
             if self.select(batch).is_empty() {
                 return Ok(());
             }
+            let leave = match self.shared.admit() {
+                Ok(leave) => leave,
+                Err(wait) => {
+                    self.wait(wait);
+                    continue;
+                }
+            };
             let mut size = 0;
             let attempt = self.resync().and_then(|()| self.establish()).and_then(|()| {
                 // Asking may have changed what is left to do.
                 let mut work = self.select(batch);
-                work.truncate(most);
+                work.truncate(pace.most);
                 size = work.len();
                 self.settle(&carried, &work)
             });
-            let Err(error) = attempt else {
-                self.shared.no_trouble("lane");
-                backoff = self.shared.backoff();
-                most = most.saturating_mul(2);
-                continue;
-            };
-            match (&error, error.class()) {
-                (Error::Sandbox(RunError::BatchOutput { .. }), _) if size > 1 => most = size / 2,
-                (Error::Paused(_), _) => {
-                    self.wait(Duration::from_millis(200));
-                    // Nothing of this batch is out: the next revision may decide about it.
-                    if self.level() {
-                        carried.revision = self.shared.revision.load_full();
-                    }
+            let answered = if size > 0 { Heard::Answer } else { Heard::Nothing };
+            self.shared.heard(leave, attempt.as_ref().map_or_else(Error::heard, |()| [answered; 2]));
+            match attempt {
+                Ok(()) => {
+                    self.shared.no_trouble("lane");
+                    carried.tried = 0;
+                    pace.through(self.shared.backoff());
                 }
-                (_, Class::Fatal) => return Err(error),
-                (_, Class::Poison) if refused >= self.shared.pipeline.retry.max_retries => {
-                    return Err(Error::Fatal(format!(
-                        "a batch was refused {refused} times (retry_policy.max_retries), though its events pass one by one: {error}"
-                    )));
-                }
-                (_, class) => {
-                    refused += u32::from(class == Class::Poison);
-                    self.shared.metrics.retry();
-                    self.shared.trouble("lane", &error.to_string());
-                    tracing::warn!(lane = self.number, %error, "batch given up, trying again");
-                    self.wait(backoff.next_wait());
-                }
+                Err(error) => self.failed(error, size, &mut carried, &mut pace)?,
             }
         }
     }

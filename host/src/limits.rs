@@ -99,6 +99,14 @@ pub const DEAD_LETTER_WITHIN_MAX: Duration = Duration::from_secs(3600);
 pub const RETRIES: u32 = 3;
 /// More is no longer a bound.
 pub const RETRIES_MAX: u32 = 1_000;
+/// `retry_policy.breaker_threshold`: a lost connection or a restart of PostgreSQL's is past before that many attempts are.
+pub const BREAKER_THRESHOLD: u32 = 5;
+/// More is no breaker.
+pub const BREAKER_THRESHOLD_MAX: u32 = 1_000;
+/// How often a lane asks whether the breaker lets it try: another part of the process may have found the server back.
+pub const BREAKER_LOOK: Duration = Duration::from_millis(50);
+/// An open breaker that no lane asks for so long after its wait protects nobody: they ask every 50 ms.
+pub const BREAKER_IDLE: Duration = Duration::from_secs(5);
 /// `retry_policy.initial_backoff`: a failover's shortest; a lost connection is often back at once.
 pub const BACKOFF_INITIAL: Duration = Duration::from_millis(100);
 /// `retry_policy.max_backoff`: as in the articles; nobody waits longer for a server that is back.

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::engine::breaker::{Sink, State};
 use crate::position::{NextOffset, Partition};
 use crate::registry::Stats;
 
@@ -44,6 +45,17 @@ struct InfoLabels {
     digest: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabels {
+    sink: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransitionLabels {
+    sink: &'static str,
+    to: &'static str,
+}
+
 /// Reasons that get a label of their own; a transform's codes are its own business, and a label without a bound is a leak.
 const REASONS: usize = 200;
 
@@ -66,6 +78,8 @@ pub struct Metrics {
     retries: Counter,
     redone: Counter,
     repeated: Counter,
+    breakers: Family<SinkLabels, Gauge>,
+    transitions: Family<TransitionLabels, Counter>,
     partitions: Gauge,
     takeover: Histogram,
     lag: Family<PartitionLabels, Gauge>,
@@ -147,6 +161,8 @@ impl Default for Metrics {
             retries: Counter::default(),
             redone: Counter::default(),
             repeated: Counter::default(),
+            breakers: Family::default(),
+            transitions: Family::default(),
             partitions: Gauge::default(),
             takeover: seconds(0.001),
             lag: Family::default(),
@@ -204,6 +220,8 @@ impl Metrics {
         r.register("redone_events", "Events whose letters a redo plan has produced once more", self.redone.clone());
         r.register("repeated_events", "Events dropped for an id that has been processed", self.repeated.clone());
         r.register("retries", "Batches given up and tried again", self.retries.clone());
+        r.register("breaker_state", "Circuit breakers: 0 closed, 1 half open, 2 open", self.breakers.clone());
+        r.register("breaker_transitions", "Changes of circuit breakers", self.transitions.clone());
         r.register("partitions_assigned", "Partitions of this process", self.partitions.clone());
         r.register_with_unit("takeover", "From an assignment to its first fetch", Unit::Seconds, self.takeover.clone());
         r.register("consumer_lag_records", "Records between the committed offset and the end", self.lag.clone());
@@ -343,6 +361,15 @@ impl Metrics {
 
     pub fn retry(&self) {
         self.retries.inc();
+    }
+
+    /// A breaker's state, and whether it is new.
+    pub fn breaker(&self, sink: Sink, state: State, changed: bool) {
+        let (sink, to) = (sink.as_str(), state.as_str());
+        self.breakers.get_or_create(&SinkLabels { sink }).set(state.number());
+        if changed {
+            self.transitions.get_or_create(&TransitionLabels { sink, to }).inc();
+        }
     }
 
     pub fn partitions(&self, count: usize) {

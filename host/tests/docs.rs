@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tollgate::config::Pipeline;
+use tollgate::engine::breaker::{Sink, State};
 use tollgate::engine::build;
 use tollgate::metrics::Metrics;
 use tollgate::position::{NextOffset, Partition};
 use tollgate::registry::Stats;
-use tollgate::sinks::dead_letter;
+use tollgate::sinks::{classes, dead_letter};
 use tollgate_contract::ReasonCode;
 use tollgate_sandbox::FailureCode;
 
@@ -186,6 +187,7 @@ fn exposed() -> Listed {
     metrics.typed("order.created", "pass", 1);
     metrics.observed("rule-violated", 1);
     metrics.noticed("unknown_fields", "a.A", "9", 1);
+    metrics.breaker(Sink::Kafka, State::Open, true);
     metrics.describe("payments", "digest");
     let text = metrics.encode();
     let mut found = Listed::new();
@@ -229,6 +231,44 @@ fn the_metrics_page_and_the_registry_agree() {
         let rest = page[at + name.len()..].split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap();
         let metric = format!("tollgate_{rest}");
         assert!(rest.is_empty() || known.contains_key(&metric), "docs/metrics.md speaks of {metric}");
+    }
+}
+
+/// The tables of docs/delivery.md that begin with this heading: codes, meaning and reason of each row.
+fn classes(heading: &str) -> Vec<[String; 3]> {
+    let page = read(&root().join("docs/delivery.md"));
+    let start = page.find(&format!("| {heading} | meaning | why |")).unwrap_or_else(|| panic!("no table of {heading}"));
+    let rows = page[start..].lines().skip(2).take_while(|line| line.starts_with('|'));
+    let cells =
+        rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+    cells.map(|cells| cells.try_into().unwrap_or_else(|cells| panic!("{cells:?}"))).collect()
+}
+
+/// A row of the table in the code, as the page should show it.
+fn class_row<C>(row: &classes::Row<C>, name: impl Fn(&C) -> String) -> [String; 3] {
+    let codes: Vec<String> = row.codes.iter().map(|code| format!("`{}`", name(code))).collect();
+    [codes.join(", "), row.meaning.as_str().to_owned(), row.why.to_owned()]
+}
+
+#[test]
+fn the_delivery_page_has_the_table_of_error_classes() {
+    let mut sqlstates: Vec<_> =
+        classes::SQLSTATES.iter().map(|row| class_row(row, |code| (*code).to_owned())).collect();
+    let shown = classes("SQLSTATE");
+    sqlstates.extend(shown[sqlstates.len()..].iter().cloned());
+    assert_eq!(shown, sqlstates);
+    let [others, none] = &shown[classes::SQLSTATES.len()..] else { panic!("{shown:?}") };
+    assert_eq!(others[..2], ["others".to_owned(), classes::OTHER_SQLSTATES.as_str().to_owned()]);
+    assert_eq!(none[..2], ["none".to_owned(), "outage".to_owned()]);
+    let mut kafka: Vec<_> = classes::KAFKA.iter().map(|row| class_row(row, |code| format!("{code:?}"))).collect();
+    let shown = classes("Kafka");
+    let others = shown.last().unwrap();
+    assert_eq!(others[..2], ["others".to_owned(), classes::OTHER_KAFKA.as_str().to_owned()]);
+    kafka.push(others.clone());
+    assert_eq!(shown, kafka);
+    let page = read(&root().join("docs/delivery.md"));
+    for meaning in ["poison", "unknown", "conflict", "outage", "login", "fatal"] {
+        assert!(page.contains(&format!("\n| {meaning} | ")), "{meaning} is not explained");
     }
 }
 

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::Pipeline;
+use crate::sinks::classes::{self, Meaning};
 use crate::source::client;
 
 /// librdkafka reports why it was refused as an event beside the call that failed; it is there when the call returns, or
@@ -72,17 +73,7 @@ pub fn trouble(consumer: &Looker, error: &KafkaError) -> Trouble {
 }
 
 fn refusal(consumer: &Looker, error: &KafkaError) -> Option<RDKafkaErrorCode> {
-    let refused = |code: &RDKafkaErrorCode| {
-        matches!(
-            code,
-            RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SaslAuthenticationFailed
-                | RDKafkaErrorCode::SSL
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-        )
-    };
+    let refused = |code: &RDKafkaErrorCode| matches!(classes::kafka_code(*code), Meaning::Login | Meaning::Fatal);
     if let Some(code) = error.rdkafka_error_code().filter(refused) {
         return Some(code);
     }

@@ -455,6 +455,8 @@ pub struct Retry {
     pub initial_backoff: Duration,
     pub max_backoff: Duration,
     pub multiplier: f64,
+    /// Outages of a server in a row, over all lanes, that open its circuit breaker.
+    pub breaker_threshold: u32,
 }
 
 /// `backpressure:` bounds of the backlog: events fetched and not committed.

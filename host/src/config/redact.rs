@@ -36,6 +36,7 @@ impl Pipeline {
                 "initial_backoff": time(self.retry.initial_backoff),
                 "max_backoff": time(self.retry.max_backoff),
                 "multiplier": self.retry.multiplier,
+                "breaker_threshold": self.retry.breaker_threshold,
             },
             "backpressure": {
                 "lag_threshold": self.backpressure.lag_threshold,

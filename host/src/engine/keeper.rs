@@ -11,11 +11,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::postgres::PgConnection;
 
 use super::Shared;
+use super::breaker::{self, Leave, Sink};
 use crate::config::{DeliveryMode, Pipeline};
 use crate::limits;
 use crate::position::NextOffset;
 use crate::progress::processed;
 use crate::progress::store::{self, Owner};
+use crate::sinks::classes;
 use crate::sinks::postgres::connect;
 use crate::source::rebalance::Callbacks;
 
@@ -65,12 +67,16 @@ async fn keep(
                     tries = 0;
                     shared.hold_slot(true);
                     shared.no_trouble("postgres");
+                    shared.breakers.nudge(Sink::Postgres);
                 }
                 Ok(None) if shared.slot().is_some() && tries >= limits::SLOT_TRIES => {
                     return Err("another process took this one's slot while PostgreSQL was away; start again".into());
                 }
                 Ok(None) => tries += 1,
-                Err(error) => shared.trouble("postgres", &error.to_string()),
+                Err(error) => {
+                    shared.trouble("postgres", &error.to_string());
+                    shared.heard(Leave::UNASKED, breaker::only(Sink::Postgres, connect::meaning(&error).heard()));
+                }
             }
             continue;
         };
@@ -78,7 +84,10 @@ async fn keep(
         let asked = store::paused(held, &shared.pipeline.name);
         let asked = tokio::time::timeout(limits::CONNECT_PATIENCE, asked).await;
         match asked.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
-            Ok(stored) => shared.follow_pause(mark, stored),
+            Ok(stored) => {
+                shared.follow_pause(mark, stored);
+                shared.breakers.forget(&shared.metrics, Sink::Postgres);
+            }
             Err(error) => {
                 session = None;
                 shared.hold_slot(shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce);
@@ -126,11 +135,18 @@ async fn rested(shared: &Shared) -> bool {
 fn kafka(shared: &Shared, consumer: &BaseConsumer<Callbacks>, ticks: u32) {
     if consumer.context().connected() {
         shared.no_trouble("kafka");
+        shared.breakers.forget(&shared.metrics, Sink::Kafka);
     } else {
         // librdkafka says when it lost all brokers, but not when one is back: ask.
         match consumer.fetch_metadata(Some(&shared.pipeline.source.topic), Duration::from_millis(500)) {
-            Ok(_) => consumer.context().heard(),
-            Err(error) => shared.trouble("kafka", &error.to_string()),
+            Ok(_) => {
+                consumer.context().heard();
+                shared.breakers.nudge(Sink::Kafka);
+            }
+            Err(error) => {
+                shared.trouble("kafka", &error.to_string());
+                shared.heard(Leave::UNASKED, breaker::only(Sink::Kafka, classes::kafka(&error).heard()));
+            }
         }
     }
     if ticks.is_multiple_of(5) && consumer.context().connected() {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tollgate_sandbox::Sandbox;
 
+use super::breaker::{Breakers, Heard, Leave};
 use super::halt;
 use super::limit::Limit;
 use super::pause::{Followed, Mark, Pause};
@@ -29,6 +30,7 @@ pub struct Shared {
     pub sizes: Sizes,
     pub metrics: Metrics,
     pub limit: Limit,
+    pub breakers: Breakers,
     /// -1: this mode needs none.
     slot: AtomicI32,
     slot_held: AtomicBool,
@@ -58,6 +60,7 @@ impl Shared {
         metrics.describe(&pipeline.name, &revision.digest);
         Shared {
             limit: Limit::new(pipeline.dead_letter.limit),
+            breakers: Breakers::new(&pipeline.retry, &metrics),
             pipeline,
             gate,
             revision: ArcSwap::from_pointee(revision),
@@ -148,6 +151,16 @@ impl Shared {
 
     pub fn backoff(&self) -> Backoff {
         Backoff::new(&self.pipeline.retry)
+    }
+
+    /// Leave for one attempt at a batch; otherwise how long to wait before asking again.
+    pub fn admit(&self) -> Result<Leave, Duration> {
+        self.breakers.admit(&self.metrics)
+    }
+
+    /// What the attempt heard of the servers.
+    pub fn heard(&self, leave: Leave, heard: [Heard; 2]) {
+        self.breakers.learn(&self.metrics, leave, heard);
     }
 
     /// Something that a thread is waiting out, for `/readyz` and `status`.

@@ -9,9 +9,79 @@ use crate::error::Class;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::postgres::connect;
 
+/// Halves what is refused until it is alone. Of n things of which one is refused, at most 2·log2 n + 1 are asked about,
+/// and never more than 2·n whatever is refused.
+struct Halving {
+    open: Vec<Part>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Part {
+    things: Vec<usize>,
+    /// The first half of something refused: if it is taken, the other half is what was refused.
+    first: bool,
+    /// It is refused for certain, and more than one: asking would be a waste.
+    refused: bool,
+}
+
+impl Halving {
+    fn new(things: Vec<usize>) -> Halving {
+        Halving { open: vec![Part { things, first: false, refused: false }] }
+    }
+
+    /// What to ask about next; to be answered by one of the other two.
+    fn next(&mut self) -> Option<Part> {
+        loop {
+            let part = self.open.pop()?;
+            match part.things.len() {
+                0 => {}
+                // Alone it is asked about even so: the answer says why.
+                1 => return Some(part),
+                _ if part.refused => self.split(part),
+                _ => return Some(part),
+            }
+        }
+    }
+
+    fn taken(&mut self, part: &Part) {
+        if part.first
+            && let Some(other) = self.open.last_mut()
+        {
+            other.refused = true;
+        }
+    }
+
+    /// Returns the one that it is, if it is one.
+    fn refused(&mut self, part: Part) -> Option<usize> {
+        if let [single] = part.things[..] {
+            return Some(single);
+        }
+        self.split(part);
+        None
+    }
+
+    fn split(&mut self, part: Part) {
+        let (left, right) = part.things.split_at(part.things.len() / 2);
+        self.open.push(Part { things: right.to_vec(), first: false, refused: false });
+        self.open.push(Part { things: left.to_vec(), first: true, refused: false });
+    }
+}
+
 impl Lane {
+    /// Whether the rows that PostgreSQL refused with this are to be looked for: at once where the data is to blame, after
+    /// `max_retries` more attempts where it may be the server.
+    pub(super) fn searches(&self, carried: &Carried<'_>, error: &Error) -> bool {
+        let tried = carried.tried >= self.shared.pipeline.retry.max_retries;
+        matches!(error, Error::Postgres(_))
+            && match error.class() {
+                Class::Poison => true,
+                Class::Unknown => tried,
+                Class::Transient | Class::Fatal => false,
+            }
+    }
+
     /// Finds the events whose rows PostgreSQL refuses, in a transaction that is rolled back whatever comes of it.
-    /// Halves the batch where it fails: about 2·log2 n statements for one bad row in n. Returns how many it found.
+    /// Returns how many it found.
     pub(super) fn bisect(&mut self, carried: &Carried<'_>) -> Result<usize, Error> {
         let found = self.search(carried);
         if let Err(error) = &found {
@@ -31,35 +101,24 @@ impl Lane {
             .filter(|index| matches!(self.decided.decisions[*index].verdict, Verdict::Outputs(_) | Verdict::Delete))
             .collect();
         self.scratch(BEGIN)?;
-        let mut open = vec![candidates];
-        let mut found = 0;
-        while let Some(part) = open.pop() {
-            if part.is_empty() {
-                continue;
-            }
+        let (mut halving, mut found) = (Halving::new(candidates), 0);
+        while let Some(part) = halving.next() {
             self.scratch("SAVEPOINT part")?;
-            let Err(refusal) = self.probe(carried, &part) else {
+            let Err(refusal) = self.probe(carried, &part.things) else {
                 // Kept: what is refused only beside an earlier row must meet that row.
                 self.scratch("RELEASE SAVEPOINT part")?;
+                halving.taken(&part);
                 continue;
             };
-            self.scratch("ROLLBACK TO SAVEPOINT part")?;
-            if refusal.class() != Class::Poison {
+            if !self.searches(carried, &refusal) {
                 return Err(refusal);
             }
-            if let [single] = part[..] {
-                let message = match &refusal {
-                    Error::Postgres(error) => connect::describe_row(error),
-                    other => other.to_string(),
-                };
+            self.scratch("ROLLBACK TO SAVEPOINT part")?;
+            if let Some(single) = halving.refused(part) {
+                let reason = refused(&refusal, carried.tried);
                 tracing::warn!(error = %refusal, "PostgreSQL refused the row of one event");
-                let reason = Reason::new(Stage::Sink, "row-refused", message);
                 self.decided.decisions[single].verdict = Verdict::Dead(reason);
                 found += 1;
-            } else {
-                let (left, right) = part.split_at(part.len() / 2);
-                open.push(right.to_vec());
-                open.push(left.to_vec());
             }
         }
         self.scratch("ROLLBACK")?;
@@ -85,5 +144,86 @@ impl Lane {
         let gate = &self.shared.gate;
         patient(&self.runtime, async { Ok(apply(connection, gate, &self.decided.rows).await?) })?;
         Ok(())
+    }
+}
+
+/// Why the row of one event was refused; with how often it was tried, where that told that it is the row.
+fn refused(refusal: &Error, tried: u32) -> Box<Reason> {
+    let said = match refusal {
+        Error::Postgres(error) => connect::describe_row(error),
+        other => other.to_string(),
+    };
+    let message = match refusal.class() {
+        Class::Unknown => format!("{said}; refused {} times with its batch, then alone", tried.saturating_add(1)),
+        Class::Poison | Class::Transient | Class::Fatal => said,
+    };
+    Reason::new(Stage::Sink, "row-refused", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is found among so many things, and how many questions that took. `refuses` is given a part, and what was taken
+    /// before it.
+    fn found(count: usize, refuses: impl Fn(&[usize], &[usize]) -> bool) -> (Vec<usize>, usize) {
+        let (mut halving, mut kept, mut found, mut asked) = (Halving::new((0..count).collect()), vec![], vec![], 0);
+        while let Some(part) = halving.next() {
+            asked += 1;
+            if refuses(&part.things, &kept) {
+                found.extend(halving.refused(part));
+            } else {
+                halving.taken(&part);
+                kept.extend(part.things);
+            }
+        }
+        kept.extend(&found);
+        kept.sort_unstable();
+        assert_eq!(kept, (0..count).collect::<Vec<_>>(), "each is taken or found, once");
+        (found, asked)
+    }
+
+    fn log2(count: usize) -> usize {
+        usize::try_from(count.next_power_of_two().trailing_zeros()).unwrap()
+    }
+
+    #[test]
+    fn one_bad_row_takes_two_log_n_statements_and_one() {
+        for count in (1..=260).chain([1_000, 4_095, 4_096, 16_000]) {
+            for bad in (0..count).step_by(1 + count / 97).chain([count - 1]) {
+                let (found, asked) = found(count, |part, _| part.contains(&bad));
+                assert_eq!(found, [bad]);
+                assert!(asked <= 2 * log2(count) + 1, "{asked} for {bad} of {count}");
+            }
+        }
+        assert_eq!(found(4_096, |part, _| part.contains(&0)).1, 2 * 12 + 1, "the bound is met");
+    }
+
+    #[test]
+    fn what_is_refused_only_beside_another_is_the_later_one() {
+        let (found, _) = found(100, |part, kept| {
+            let has = |thing| part.contains(&thing) || kept.contains(&thing);
+            has(7) && has(80)
+        });
+        assert_eq!(found, [80]);
+    }
+
+    #[test]
+    fn nothing_is_found_where_everything_is_taken() {
+        assert_eq!(found(100, |_, _| false), (vec![], 1));
+        assert_eq!(found(0, |_, _| true), (vec![], 0));
+        // A batch that is refused for its size alone.
+        assert_eq!(found(100, |part, _| part.len() > 30).0, Vec::<usize>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bad_rows_are_found_and_no_others(bad in proptest::collection::btree_set(0_usize..300, 0..300)) {
+            let (found, asked) = found(300, |part, _| part.iter().any(|thing| bad.contains(thing)));
+            prop_assert_eq!(found, bad.iter().copied().collect::<Vec<_>>());
+            prop_assert!(asked <= 2 * 300);
+        }
     }
 }

@@ -17,7 +17,6 @@ use super::hazards::{Step, hazards};
 use super::produce::Produce;
 use super::{Carried, Error, Lane, Owned, Said, redo, repeated};
 use crate::config::DeliveryMode;
-use crate::error::Class;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::{Standing, standing, store};
@@ -144,13 +143,10 @@ impl Lane {
             self.within_limit(carried)?;
             match self.commit(carried, &moves, &group) {
                 Ok(()) => break,
-                Err(error) if error.class() == Class::Poison => {
-                    let Error::Postgres(refusal) = &error else { return Err(error) };
+                Err(error) if self.searches(carried, &error) => {
                     // The batch is undone on both sides; find the rows that PostgreSQL refused and decide about it anew.
-                    let reason = connect::describe(refusal);
                     if self.bisect(carried)? == 0 {
-                        tracing::warn!(reason, "PostgreSQL refused a batch whose rows it takes one by one");
-                        return Err(error);
+                        return Err(Error::Together(error.to_string()));
                     }
                 }
                 Err(error) => return Err(error),

@@ -20,6 +20,7 @@ use crate::config::{DeliveryMode, Pipeline};
 use crate::error::Class;
 use crate::lane::hazards::hazards;
 use crate::limits;
+use crate::sinks::classes::{self, Meaning};
 use crate::source::client;
 
 /// How long one blocking transactional call may take before it counts as open.
@@ -45,11 +46,11 @@ pub struct Letter<'a> {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Nothing of the batch is visible, and the producer is good: abort and try again.
-    #[error("the Kafka transaction cannot be completed: {0}")]
-    Abort(String),
+    #[error("the Kafka transaction cannot be completed: {why}")]
+    Abort { why: String, meaning: Meaning },
     /// What became of the transaction is open: a new producer must find out.
-    #[error("the outcome of a Kafka transaction is open: {0}")]
-    Open(String),
+    #[error("the outcome of a Kafka transaction is open: {why}")]
+    Open { why: String, meaning: Meaning },
     /// A record that its topic does not take; it should have been caught before.
     #[error("a record of {bytes} bytes for topic {topic} was refused as too large")]
     TooLarge { topic: String, bytes: usize },
@@ -59,12 +60,21 @@ pub enum Error {
 }
 
 impl Error {
-    pub fn class(&self) -> Class {
+    /// Of an outcome that is open, by the code that left it so.
+    fn open(why: impl Into<String>, code: Option<RDKafkaErrorCode>) -> Error {
+        Error::Open { why: why.into(), meaning: code.map_or(Meaning::Outage, classes::kafka_code) }
+    }
+
+    pub fn meaning(&self) -> Meaning {
         match self {
-            Error::Abort(_) | Error::Open(_) => Class::Transient,
-            Error::TooLarge { .. } => Class::Poison,
-            Error::Refused(_) => Class::Fatal,
+            Error::Abort { meaning, .. } | Error::Open { meaning, .. } => *meaning,
+            Error::TooLarge { .. } => Meaning::Poison,
+            Error::Refused(_) => Meaning::Fatal,
         }
+    }
+
+    pub fn class(&self) -> Class {
+        self.meaning().class()
     }
 }
 
@@ -72,7 +82,9 @@ impl Error {
 #[derive(Default)]
 pub struct Reports {
     failed: AtomicUsize,
-    first: Mutex<Option<String>>,
+    /// The first, or the first that says more than that a server is away: one record that is refused takes the others of
+    /// its batch along.
+    worst: Mutex<Option<(RDKafkaErrorCode, String)>>,
 }
 
 impl ClientContext for Reports {
@@ -87,10 +99,13 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, message)) = result {
             use rdkafka::Message as _;
-            if self.failed.fetch_add(1, Ordering::AcqRel) == 0
-                && let Ok(mut first) = self.first.lock()
+            self.failed.fetch_add(1, Ordering::AcqRel);
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            let vague = |code| classes::kafka_code(code).class() == Class::Transient;
+            if let Ok(mut worst) = self.worst.lock()
+                && worst.as_ref().is_none_or(|(known, _)| vague(*known) && !vague(code))
             {
-                *first = Some(format!("{error} (topic {})", message.topic()));
+                *worst = Some((code, format!("{error} (topic {})", message.topic())));
             }
         }
     }
@@ -119,7 +134,7 @@ impl Producer {
                     Ok(()) => break,
                     Err(KafkaError::Transaction(error)) if error.is_retriable() && begun.elapsed() < deadline => {}
                     Err(KafkaError::Transaction(error)) if error.is_retriable() => {
-                        return Err(Error::Open(error.string()));
+                        return Err(Error::open(error.string(), Some(error.code())));
                     }
                     Err(error) => return Err(classify(error)),
                 }
@@ -156,7 +171,10 @@ impl Producer {
                     let bytes = letter.key.map_or(0, <[u8]>::len) + letter.value.map_or(0, <[u8]>::len);
                     return Err(Error::TooLarge { topic: letter.topic.to_owned(), bytes });
                 }
-                error => return Err(Error::Abort(error.to_string())),
+                error => {
+                    let meaning = classes::kafka(&error);
+                    return Err(Error::Abort { why: error.to_string(), meaning });
+                }
             }
         }
     }
@@ -167,19 +185,17 @@ impl Producer {
         self.inner.poll(Duration::ZERO);
         while self.inner.in_flight_count() > 0 {
             if begun.elapsed() > deadline {
-                return Err(Error::Open(format!(
-                    "{} records are not acknowledged after {} s",
-                    self.inner.in_flight_count(),
-                    deadline.as_secs()
-                )));
+                let (left, seconds) = (self.inner.in_flight_count(), deadline.as_secs());
+                return Err(Error::open(format!("{left} records are not acknowledged after {seconds} s"), None));
             }
             self.look_again();
         }
         let reports = self.inner.context();
         if reports.failed.swap(0, Ordering::AcqRel) > 0 {
-            let first = reports.first.lock().ok().and_then(|mut first| first.take()).unwrap_or_default();
+            let worst = reports.worst.lock().ok().and_then(|mut worst| worst.take());
+            let (code, why) = worst.map_or((None, String::new()), |(code, why)| (Some(code), why));
             // A failed delivery may leave the partition's transaction state in doubt: a new producer settles it.
-            return Err(Error::Open(format!("a record was not delivered: {first}")));
+            return Err(Error::open(format!("a record was not delivered: {why}"), code));
         }
         Ok(())
     }
@@ -192,14 +208,14 @@ impl Producer {
         self.retried(|| self.inner.send_offsets_to_transaction(offsets, group, CALL))
     }
 
-    /// Ends the transaction. An error of class [`Error::Open`] says that it may or may not have ended.
+    /// Ends the transaction. [`Error::Open`] says that it may or may not have ended.
     pub fn commit(&self) -> Result<(), Error> {
         if !self.transactional {
             return Ok(());
         }
         self.retried(|| self.inner.commit_transaction(CALL)).map_err(|error| match error {
             // Whatever it was: the records may be visible already.
-            Error::Abort(message) => Error::Open(message),
+            Error::Abort { why, meaning } => Error::Open { why, meaning },
             other => other,
         })
     }
@@ -217,7 +233,7 @@ impl Producer {
             self.look_again();
         }
         let done = self.retried(|| self.inner.abort_transaction(CALL));
-        done.map_err(|error| Error::Open(error.to_string()))
+        done.map_err(|error| Error::Open { why: error.to_string(), meaning: error.meaning() })
     }
 
     /// Serves the delivery reports after a short sleep. rdkafka's own `poll` with a time always takes that time, and spins
@@ -287,19 +303,17 @@ pub struct Sizes {
 
 fn classify(error: KafkaError) -> Error {
     let KafkaError::Transaction(inner) = &error else {
-        return Error::Open(error.to_string());
+        return Error::Open { why: error.to_string(), meaning: Meaning::Outage };
     };
+    let meaning = classes::kafka_code(inner.code());
     if inner.txn_requires_abort() {
-        return Error::Abort(inner.string());
+        return Error::Abort { why: inner.string(), meaning };
     }
     // Fenced means that another process began with this id: either it took our slot, or it ended what we had left
     // hanging. A new producer fences it in turn, so only the slot's lock may decide who is right.
-    match inner.code() {
-        RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-        | RDKafkaErrorCode::TopicAuthorizationFailed
-        | RDKafkaErrorCode::GroupAuthorizationFailed
-        | RDKafkaErrorCode::ClusterAuthorizationFailed => Error::Refused(inner.string()),
-        _ => Error::Open(inner.string()),
+    match meaning {
+        Meaning::Fatal => Error::Refused(inner.string()),
+        meaning => Error::Open { why: inner.string(), meaning },
     }
 }
 

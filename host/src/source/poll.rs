@@ -16,11 +16,12 @@ use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::batch::RecordBatch;
 use super::rebalance::{Callbacks, Rebalance};
-use super::takeover::{Answer, Request, Taken, is_fatal};
+use super::takeover::{Answer, Request, Taken};
 use crate::engine::Shared;
 use crate::lane::{Control, Inbox, Said};
 use crate::limits;
 use crate::position::{NextOffset, Offset, Partition};
+use crate::sinks::classes::{self, Meaning};
 
 /// How the poll loop ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -436,15 +437,15 @@ impl Poll {
 
     fn consumer_error(&mut self, error: &KafkaError) {
         let code = error.rdkafka_error_code();
-        if is_fatal(error) {
-            self.state.halted = Some(format!("the consumer cannot go on: {error}"));
-        } else if code == Some(RDKafkaErrorCode::AutoOffsetReset) || code == Some(RDKafkaErrorCode::OffsetOutOfRange) {
+        if code == Some(RDKafkaErrorCode::AutoOffsetReset) || code == Some(RDKafkaErrorCode::OffsetOutOfRange) {
             self.state.halted = Some(format!(
                 "the next offset is not in topic {} any more: {}; records were deleted before they were read, and only you \
                  can say that they may be skipped (docs/halts.md)",
                 self.shared.pipeline.source.topic,
                 self.missing_offsets().unwrap_or_else(|| error.to_string())
             ));
+        } else if classes::kafka(error) == Meaning::Fatal {
+            self.state.halted = Some(format!("the consumer cannot go on: {error}"));
         } else if code == Some(RDKafkaErrorCode::PollExceeded) {
             tracing::error!(%error, "this member did not poll in time and was put out of the group");
         } else {

@@ -9,16 +9,18 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::rebalance::Callbacks;
 use crate::config::{DeliveryMode, Pipeline, Start};
 use crate::engine::Shared;
+use crate::engine::breaker::{self, Heard, Leave, Sink};
 use crate::error::Class;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::{self, Halt, Resume, Takeover, store};
+use crate::sinks::classes::{self, Meaning};
 use crate::sinks::kafka::Producers;
 use crate::sinks::postgres::connect;
 
@@ -73,10 +75,22 @@ impl Error {
         match self {
             Error::Postgres(error) => connect::class(error),
             Error::Transaction(error) => error.class(),
-            Error::Kafka(error) if is_fatal(error) => Class::Fatal,
-            Error::Kafka(_) | Error::Silent | Error::Moved(_) => Class::Transient,
+            Error::Kafka(error) => classes::kafka(error).class(),
+            Error::Silent | Error::Moved(_) => Class::Transient,
             Error::Halt(_) => Class::Fatal,
         }
+    }
+
+    /// What this says of the servers.
+    fn heard(&self) -> [Heard; 2] {
+        let (sink, meaning) = match self {
+            Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
+            Error::Silent => (Sink::Postgres, Meaning::Outage),
+            Error::Kafka(error) => (Sink::Kafka, classes::kafka(error)),
+            Error::Transaction(error) => (Sink::Kafka, error.meaning()),
+            Error::Moved(_) | Error::Halt(_) => return [Heard::Nothing; 2],
+        };
+        breaker::only(sink, meaning.heard())
     }
 }
 
@@ -107,14 +121,16 @@ pub fn run(
             });
             match tried {
                 Ok(partitions) => {
+                    shared.heard(Leave::UNASKED, [Heard::Answer; 2]);
                     break Some(Answer::Taken { partitions, assignment: request.assignment });
                 }
                 Err(Error::Halt(message)) => break Some(Answer::Halt(message)),
                 Err(error) if error.class() == Class::Fatal => break Some(Answer::Halt(error.to_string())),
                 Err(error) => {
                     worker.connection = None;
+                    shared.heard(Leave::UNASKED, error.heard());
                     shared.trouble("takeover", &error.to_string());
-                    std::thread::sleep(backoff.next_wait());
+                    shared.breakers.sleep(backoff.next_wait(), || shared.stopping());
                 }
             }
         };
@@ -267,18 +283,4 @@ fn halted(pipeline: &Pipeline, partition: Partition, halt: Halt) -> Error {
         Halt::GroupMoved { next, .. } => reset(next),
     };
     Error::Halt(format!("partition {partition} of {topic} cannot be taken over: {halt}; {advice}"))
-}
-
-/// Whether waiting can help with what the consumer reported.
-pub fn is_fatal(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::MessageConsumptionFatal(_))
-        || matches!(
-            error.rdkafka_error_code(),
-            Some(
-                RDKafkaErrorCode::TopicAuthorizationFailed
-                    | RDKafkaErrorCode::GroupAuthorizationFailed
-                    | RDKafkaErrorCode::InconsistentGroupProtocol
-                    | RDKafkaErrorCode::Fatal
-            )
-        )
 }

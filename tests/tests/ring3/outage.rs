@@ -3,13 +3,14 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate_tests::case::{Case, PARTITIONS};
 use tollgate_tests::engine::Engine;
 use tollgate_tests::guests::Guest;
+use tollgate_tests::kafka::Record;
 use tollgate_tests::load::Load;
 use tollgate_tests::servers::{self, Servers};
-use tollgate_tests::{oracle, wait_for};
+use tollgate_tests::{events, oracle, wait_for};
 use xtask::servers::{KafkaOptions, PostgresOptions};
 
 /// Shorter than each outage below.
@@ -22,10 +23,18 @@ fn memory(engine: &Engine) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
-/// Lives through an outage: healthy, not ready, and says why.
+fn breaker(engine: &Engine, sink: &str) -> f64 {
+    engine.metric("tollgate_breaker_state", &format!("sink=\"{sink}\""))
+}
+
+fn breaker_turned(engine: &Engine, sink: &str, to: &str) -> f64 {
+    engine.metric("tollgate_breaker_transitions_total", &format!("sink=\"{sink}\",to=\"{to}\""))
+}
+
+/// Lives through an outage: healthy, not ready, says why, and has its breaker open.
 fn endure(engine: &Engine, what: &str) -> u64 {
     let began = Instant::now();
-    let (mut unready, mut most) = (String::new(), 0);
+    let (mut unready, mut most, mut open) = (String::new(), 0, false);
     wait_for("the outage to last", || {
         assert!(engine.running(), "the engine ended");
         assert_eq!(engine.get("/healthz").0, 200, "a restart would not help");
@@ -34,8 +43,11 @@ fn endure(engine: &Engine, what: &str) -> u64 {
             unready = reason;
         }
         most = most.max(memory(engine));
-        (began.elapsed() > MAX_POLL_INTERVAL * 2).then_some(())
+        open |= breaker(engine, what) == 2.0;
+        (open && began.elapsed() > MAX_POLL_INTERVAL * 2).then_some(())
     });
+    let status = engine.status();
+    assert!(["open", "half-open"].contains(&status["breakers"][what].as_str().unwrap()), "{status}");
     assert!(unready.to_lowercase().contains(what), "/readyz did not name {what}: {unready:?}");
     most
 }
@@ -57,8 +69,11 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
     postgres.stop();
     let during = endure(&engine, "postgres");
     postgres.restart().unwrap();
-    let then = passed();
+    let (back, then) = (Instant::now(), passed());
+    wait_for("the first commit", || (passed() > then).then_some(()));
+    let after = back.elapsed();
     wait_for("the lanes to go on", || (passed() > then + 10_000.0).then_some(()));
+    wait_for("the breaker to close", || (breaker(&engine, "postgres") == 0.0).then_some(()));
     engine.ready();
     assert_eq!(engine.log().matches("partition taken over").count(), 4, "it kept its partitions throughout");
 
@@ -67,7 +82,16 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
     kafka.restart().unwrap();
     let then = passed();
     wait_for("the lanes to go on", || (passed() > then + 10_000.0).then_some(()));
+    wait_for("the breaker to close", || (breaker(&engine, "kafka") == 0.0).then_some(()));
     engine.ready();
+    for sink in ["postgres", "kafka"] {
+        for to in ["open", "closed"] {
+            assert!(breaker_turned(&engine, sink, to) >= 1.0, "the breaker of {sink} was never {to}");
+        }
+    }
+    // Kafka's may close by an attempt that began before it opened, and lasted.
+    assert!(breaker_turned(&engine, "postgres", "half-open") >= 1.0);
+    assert_eq!(engine.metric("tollgate_events_total", "row-refused"), 0.0, "an outage is nobody's fault");
 
     let (ends, _) = load.stop();
     case.settled(&ends);
@@ -78,8 +102,9 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
     let found = oracle::check(&case, &ends);
     assert!(found.is_empty(), "{found:#?}");
     println!(
-        "outage: {} events; memory {before} MB before, {during} MB at most without PostgreSQL",
-        ends.iter().sum::<i64>()
+        "outage: {} events; memory {before} MB before, {during} MB at most without PostgreSQL; the first commit {} ms after it was back",
+        ends.iter().sum::<i64>(),
+        after.as_millis()
     );
     assert!(during < before + 100, "memory grew from {before} to {during} MB");
 }
@@ -102,4 +127,94 @@ fn without_transactions_no_slot_is_taken_not_even_after_an_outage() {
     engine.ready();
     assert_eq!(case.database.number("SELECT count(*) FROM tollgate.slot"), 0, "the mode has no transactional ids");
     engine.stop();
+}
+
+/// Events of one partition, which are one batch or two.
+const EVENTS: usize = 200;
+
+/// A pipeline in whose table something refuses rows, and what became of its events: the ids in the table, the dead
+/// letters as `id reason message`, and the attempts that were given up.
+fn refused(name: &str, settings: &[(&str, Value)], sql: &str) -> (Case, Vec<String>, Vec<String>, f64) {
+    let mut case = Case::new(name);
+    for (pointer, value) in settings {
+        case.change(pointer, value.clone());
+    }
+    let case = case.setup();
+    case.database.run(sql);
+    let id = |number: usize| if number == 77 { "bad".to_owned() } else { format!("{number:03}") };
+    let event = |number| Record { partition: 0, ..Record::new("k", events::encode(&json!({ "id": id(number) }))) };
+    case.kafka.produce(&case.source(), &(0..EVENTS).map(event).collect::<Vec<_>>());
+    let engine = case.run();
+    case.settled(&[i64::try_from(EVENTS).unwrap()]);
+    let retries = engine.metric("tollgate_retries_total", "");
+    engine.stop();
+    let dead = case.kafka.read(&case.dead()).into_iter().map(|letter| {
+        let header = |name: &str| letter.header(name).unwrap_or_default().to_owned();
+        assert_eq!(letter.source(), (0, 77));
+        format!("{} {}", header("tollgate.reason"), header("tollgate.message"))
+    });
+    let (dead, rows) = (dead.collect(), case.database.texts("SELECT id FROM seen ORDER BY o"));
+    (case, rows, dead, retries)
+}
+
+/// A trigger that refuses `bad` with this SQLSTATE, and counts how often it was asked, rolled back or not.
+fn refuses(sqlstate: &str) -> String {
+    format!(
+        "CREATE SEQUENCE asked;
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.id = 'bad' THEN
+                 PERFORM nextval('asked');
+                 RAISE EXCEPTION 'not this one' USING ERRCODE = '{sqlstate}';
+             END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON seen FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+}
+
+#[test]
+fn what_may_be_either_is_tried_again_and_then_looked_for() {
+    // 2·log2 n + 1 statements, of which those count here that had the row in them: one a level.
+    let search = i64::from(EVENTS.next_power_of_two().trailing_zeros()) + 1;
+    let all_others = |rows: Vec<String>| assert!(rows.len() == EVENTS - 1 && !rows.contains(&"bad".to_owned()));
+    let asked = |case: &Case| case.database.number("SELECT last_value FROM asked");
+
+    // Nobody knows this one: the batch is tried again twice.
+    let settings = [("/retry_policy/max_retries", json!(2))];
+    let (case, rows, dead, retries) = refused("unknown", &settings, &refuses("ZZ001"));
+    all_others(rows);
+    let message = "row-refused not this one (SQLSTATE ZZ001); refused 3 times with its batch, then alone";
+    assert_eq!((dead, retries), (vec![message.to_owned()], 2.0));
+    let count = asked(&case);
+    assert!((3 + 2..=3 + search).contains(&count), "the row was refused {count} times");
+
+    // A trigger's plain RAISE is about its row, and looked for at once.
+    let (case, rows, dead, retries) = refused("raised", &settings, &refuses("P0001"));
+    all_others(rows);
+    assert_eq!((dead, retries), (vec!["row-refused not this one (SQLSTATE P0001)".to_owned()], 0.0));
+    let count = asked(&case);
+    assert!((1 + 2..=1 + search).contains(&count), "the row was refused {count} times");
+}
+
+#[test]
+fn a_batch_that_is_refused_as_a_whole_goes_through_in_parts() {
+    let whole = |body: &str| {
+        format!(
+            "CREATE FUNCTION weigh() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} RETURN NULL; END $$;
+             CREATE TRIGGER weigh AFTER INSERT ON seen REFERENCING NEW TABLE AS fresh
+             FOR EACH STATEMENT EXECUTE FUNCTION weigh()"
+        )
+    };
+    let one = [("/retry_policy/max_retries", json!(1))];
+    let many = whole("IF (SELECT count(*) FROM fresh) > 60 THEN RAISE 'too many at once'; END IF;");
+    let (_, rows, dead, retries) = refused("too-many", &one, &many);
+    assert_eq!((rows.len(), dead.len()), (EVENTS, 0));
+    assert!(retries > 1.0, "{retries} attempts were given up, and max_retries is 1");
+
+    // 200 rows take 4 s, and a statement may take 2 s.
+    let slow = whole("PERFORM pg_sleep(0.02 * (SELECT count(*) FROM fresh));");
+    let patience = [("/delivery", json!({ "transaction_timeout": "3s" }))];
+    let (_, rows, dead, retries) = refused("too-slow", &patience, &slow);
+    assert_eq!((rows.len(), dead.len()), (EVENTS, 0));
+    assert!(retries > 0.0, "all were written in one statement");
 }

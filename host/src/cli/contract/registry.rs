@@ -164,7 +164,7 @@ fn refused(error: &PublishError) -> Failure {
 
 fn failure(source: &ClientError, shown: &dyn std::fmt::Display) -> Failure {
     match source.class() {
-        Class::Transient => Failure::environment("registry.unreachable", shown),
+        Class::Transient | Class::Unknown => Failure::environment("registry.unreachable", shown),
         Class::Poison => Failure::failed("registry.not-found", shown),
         Class::Fatal => Failure::failed("registry.refused", shown),
     }

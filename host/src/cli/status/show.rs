@@ -102,6 +102,10 @@ fn write_process(out: &mut String, process: &Value) -> std::fmt::Result {
     for trouble in &troubles {
         writeln!(out, "trouble   {}", text(trouble))?;
     }
+    let breakers = process["breakers"].as_object().into_iter().flatten();
+    for (sink, state) in breakers.filter(|(_, state)| **state != json!("closed")) {
+        writeln!(out, "breaker   {sink} {}", text(state))?;
+    }
     let transforms = revision["transforms"].as_array().cloned().unwrap_or_default();
     if transforms.is_empty() {
         return writeln!(out, "no transforms: the contract alone decides");
@@ -179,6 +183,15 @@ mod tests {
             assert!(text.contains(part), "{text} lacks {part}");
         }
         assert_eq!(object(&pipeline(), &known())["lag"], json!(1_000));
+    }
+
+    #[test]
+    fn a_breaker_that_is_not_closed_is_told() {
+        let mut known = known();
+        assert!(!text(&pipeline(), &known).contains("breaker"));
+        known.process.as_mut().unwrap()["breakers"] = json!({ "kafka": "closed", "postgres": "half-open" });
+        let text = text(&pipeline(), &known);
+        assert!(text.contains("breaker   postgres half-open") && !text.contains("kafka closed"), "{text}");
     }
 
     #[test]

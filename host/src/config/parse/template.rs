@@ -116,6 +116,7 @@ pub(super) fn default_retry() -> Retry {
         initial_backoff: limits::BACKOFF_INITIAL,
         max_backoff: limits::BACKOFF_MAX,
         multiplier: limits::BACKOFF_MULTIPLIER,
+        breaker_threshold: limits::BREAKER_THRESHOLD,
     }
 }
 
@@ -123,6 +124,8 @@ fn read_retry(table: &Table<'_>) -> Option<Retry> {
     const LEAST: Duration = Duration::from_millis(1);
     let default = default_retry();
     let max_retries = table.or("max_retries", within(0, limits::RETRIES_MAX), default.max_retries);
+    let breaker = within(1, limits::BREAKER_THRESHOLD_MAX);
+    let breaker_threshold = table.or("breaker_threshold", breaker, default.breaker_threshold);
     let (mut initial, mut longest, mut multiplier) = (Once::default(), Once::default(), Once::default());
     for (once, key) in [(&mut initial, "initial_backoff"), (&mut longest, "max_backoff")] {
         once.offer(table, key, duration_within(LEAST, limits::BACKOFF_LIMIT));
@@ -142,6 +145,7 @@ fn read_retry(table: &Table<'_>) -> Option<Retry> {
         initial_backoff,
         max_backoff,
         multiplier: multiplier.take().unwrap_or(default.multiplier),
+        breaker_threshold,
     })
 }
 

@@ -104,7 +104,7 @@ fn the_least_pipeline_has_every_default() {
             "mode": "effectively_once", "transaction_timeout": "15s",
             "batch": { "max_events": 16000, "max_bytes": "4MiB", "max_wait": "5ms" },
         },
-        "retry_policy": { "max_retries": 3, "initial_backoff": "100ms", "max_backoff": "30s", "multiplier": 2.0 },
+        "retry_policy": { "max_retries": 3, "initial_backoff": "100ms", "max_backoff": "30s", "multiplier": 2.0, "breaker_threshold": 5 },
         "backpressure": {
             "lag_threshold": 100_000, "pause_on_threshold": true, "resume_lag_margin": 50_000,
             "max_backlog_bytes": "64MiB",
@@ -678,6 +678,10 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
             "19:30: retry_policy.max_retries: -1 is not a whole number; write digits only",
         ),
         (
+            "retry_policy: { breaker_threshold: 0 }",
+            "19:36: retry_policy.breaker_threshold: 0 is out of range; it must be 1 to 1000",
+        ),
+        (
             "retry_policy: { initial_backoff_ms: 60000, max_backoff: 30s }",
             "19:17: retry_policy.initial_backoff_ms: must not exceed max_backoff (30s)",
         ),
@@ -821,7 +825,7 @@ fn the_articles_block_runs_as_it_stands() {
         assert_eq!(json["source"]["heartbeat_interval"], "10s");
         assert_eq!(json["source"]["max_poll_interval"], "5m");
         assert_eq!(json["delivery"]["batch"]["max_events"], 500, "the lowest of 16000, 500 and 1000");
-        let retry = json!({ "max_retries": 3, "initial_backoff": "1s", "max_backoff": "30s", "multiplier": 2.0 });
+        let retry = json!({ "max_retries": 3, "initial_backoff": "1s", "max_backoff": "30s", "multiplier": 2.0, "breaker_threshold": 5 });
         assert_eq!(json["retry_policy"], retry);
         assert_eq!(json["dead_letter"]["topic"], "analytics_dlq");
         assert_eq!(json["dead_letter"]["alert_depth"], 5);

@@ -1,11 +1,12 @@
 //! Connections, and what an error of PostgreSQL's means.
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
 use sqlx::{ConnectOptions as _, Error};
 
 use crate::config::Pipeline;
 use crate::error::Class;
 use crate::limits;
+use crate::sinks::classes::{self, Meaning};
 
 /// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity.
 ///
@@ -46,26 +47,26 @@ fn options(pipeline: &Pipeline, role: &str) -> Result<PgConnectOptions, Error> {
     Ok(options.disable_statement_logging())
 }
 
-/// What an error means, by SQLSTATE class.
-///
-/// | class | meaning |
-/// |---|---|
-/// | 21, 22, 23, 44, 54, P0 | the values of some row (54: a key too long for its index; P0: a trigger's RAISE): poison, to be found by bisection |
-/// | 08, 53, 55, 57, 58, 40, XX, and every error without a SQLSTATE | the world's: reconnect, resolve, retry |
-/// | 25 | a transaction was cut off by a timeout of ours: retry |
-/// | 28, 3D, 3F, 42, 0A and the rest | the operator's: stop with the message |
-pub fn class(error: &Error) -> Class {
-    let Some(code) = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned())) else {
+/// What an error means: by its SQLSTATE, and where there is none, the connection broke or the client gave up.
+pub fn meaning(error: &Error) -> Meaning {
+    let Some(inner) = error.as_database_error() else {
         return match error {
-            Error::Configuration(_) | Error::ColumnNotFound(_) | Error::TypeNotFound { .. } => Class::Fatal,
-            _ => Class::Transient,
+            Error::Configuration(_) | Error::ColumnNotFound(_) | Error::TypeNotFound { .. } => Meaning::Fatal,
+            _ => Meaning::Outage,
         };
     };
-    match code.get(..2).unwrap_or_default() {
-        "21" | "22" | "23" | "44" | "54" | "P0" => Class::Poison,
-        "08" | "25" | "40" | "53" | "55" | "57" | "58" | "XX" => Class::Transient,
-        _ => Class::Fatal,
-    }
+    let routine = inner.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+    classes::sqlstate(&inner.code().unwrap_or_default(), routine)
+}
+
+/// What an error means for whoever only has to know whether to go on.
+pub fn class(error: &Error) -> Class {
+    meaning(error).class()
+}
+
+/// Whether a statement took longer than it may: it may be that it had too much to do.
+pub fn timed_out(error: &Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014")
 }
 
 /// The server's message with its SQLSTATE. Without the detail: that holds values of the row, which belong into a dead
@@ -79,7 +80,7 @@ pub fn describe(error: &Error) -> String {
 pub fn describe_row(error: &Error) -> String {
     let Some(inner) = error.as_database_error() else { return error.to_string() };
     let detail = inner
-        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+        .try_downcast_ref::<PgDatabaseError>()
         .and_then(|error| error.detail().map(|detail| format!(": {detail}")))
         .unwrap_or_default();
     format!("{}{detail}", describe(error))

@@ -1,0 +1,392 @@
+//! A circuit breaker for each server that batches are written to.
+//!
+//! Closed, every lane tries. After so many outages in a row, of all lanes and of the keeper, it opens: nobody tries until a
+//! wait is over, or the keeper finds the server back. Then it is half open, and one lane may try. What that one hears closes the breaker or opens it for longer. Waiting costs
+//! nothing but time: the poll thread goes on polling, and pauses the partitions once the backlog is full.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::shared::Backoff;
+use crate::config::Retry;
+use crate::limits;
+use crate::metrics::Metrics;
+
+/// A server that a batch is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink {
+    Postgres,
+    Kafka,
+}
+
+impl Sink {
+    pub const ALL: [Sink; 2] = [Sink::Postgres, Sink::Kafka];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Sink::Postgres => "postgres",
+            Sink::Kafka => "kafka",
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Sink::Postgres => 0,
+            Sink::Kafka => 1,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Closed,
+    HalfOpen,
+    Open,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Closed => "closed",
+            State::HalfOpen => "half-open",
+            State::Open => "open",
+        }
+    }
+
+    /// As the metric says it.
+    pub fn number(self) -> i64 {
+        match self {
+            State::Closed => 0,
+            State::HalfOpen => 1,
+            State::Open => 2,
+        }
+    }
+}
+
+/// What an attempt heard of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It answered, be it with a refusal.
+    Answer,
+    /// An outage.
+    Outage,
+    /// The attempt did not get so far, or what it met says nothing.
+    Nothing,
+}
+
+/// One server's breaker. Pure: what time it is comes from outside.
+struct Breaker {
+    retry: Retry,
+    backoff: Backoff,
+    state: State,
+    /// Outages in a row while closed.
+    outages: u32,
+    /// When open: the end of the wait.
+    until: Instant,
+}
+
+impl Breaker {
+    fn new(retry: &Retry, now: Instant) -> Breaker {
+        let (retry, backoff) = (retry.clone(), Backoff::new(retry));
+        Breaker { retry, backoff, state: State::Closed, outages: 0, until: now }
+    }
+
+    /// Whether an attempt may begin, and whether it is the one of a half-open breaker; otherwise how long to wait.
+    fn admit(&mut self, now: Instant) -> Result<bool, Duration> {
+        match self.state {
+            State::Closed => Ok(false),
+            State::HalfOpen => Err(limits::BREAKER_LOOK),
+            State::Open if now < self.until => Err(self.until - now),
+            State::Open => {
+                self.state = State::HalfOpen;
+                Ok(true)
+            }
+        }
+    }
+
+    /// What an attempt heard. `probe`: it was the one of a half-open breaker.
+    fn learn(&mut self, probe: bool, heard: Heard, now: Instant) {
+        match (heard, self.state) {
+            // Also of an attempt that began before it opened: the server answers.
+            (Heard::Answer, _) => {
+                self.outages = 0;
+                self.state = State::Closed;
+                self.backoff = Backoff::new(&self.retry);
+            }
+            (Heard::Outage, State::Closed) => {
+                self.outages += 1;
+                if self.outages >= self.retry.breaker_threshold {
+                    self.open(now);
+                }
+            }
+            (Heard::Outage, State::HalfOpen) if probe => self.open(now),
+            // Nobody knows more than before: the next one may try.
+            (Heard::Nothing, State::HalfOpen) if probe => {
+                self.state = State::Open;
+                self.until = now;
+            }
+            (Heard::Outage | Heard::Nothing, _) => {}
+        }
+    }
+
+    fn open(&mut self, now: Instant) {
+        self.state = State::Open;
+        self.until = now + self.backoff.next_wait();
+    }
+
+    /// The server is said to be back: the next attempt need not wait.
+    fn nudge(&mut self, now: Instant) {
+        self.until = self.until.min(now);
+        self.backoff = Backoff::new(&self.retry);
+    }
+
+    /// The server answers somebody, and nobody has anything to write that would tell more: the lanes' partitions are
+    /// somebody else's now.
+    fn forget(&mut self, now: Instant) {
+        if self.state == State::Open && now > self.until + limits::BREAKER_IDLE {
+            self.outages = 0;
+            self.state = State::Closed;
+        }
+    }
+}
+
+/// Leave to begin one attempt; to be given back with what it heard.
+#[derive(Debug)]
+#[must_use = "a half-open breaker waits for what its attempt heard"]
+pub struct Leave([bool; 2]);
+
+impl Leave {
+    /// Of an attempt that does not ask: a takeover is one thread's, and has a backoff of its own.
+    pub const UNASKED: Leave = Leave([false; 2]);
+}
+
+/// The breakers of a process.
+pub struct Breakers {
+    both: Mutex<[Breaker; 2]>,
+    /// How often one was said to be back.
+    nudges: AtomicU64,
+}
+
+impl Breakers {
+    pub fn new(retry: &Retry, metrics: &Metrics) -> Breakers {
+        for sink in Sink::ALL {
+            metrics.breaker(sink, State::Closed, false);
+        }
+        let both = Sink::ALL.map(|_| Breaker::new(retry, Instant::now()));
+        Breakers { both: Mutex::new(both), nudges: AtomicU64::new(0) }
+    }
+
+    /// Leave for one attempt, which touches both servers; otherwise how long to wait before asking again.
+    pub fn admit(&self, metrics: &Metrics) -> Result<Leave, Duration> {
+        self.change(metrics, |breakers| {
+            let now = Instant::now();
+            let mut leave = Leave::UNASKED;
+            for at in 0..breakers.len() {
+                match breakers[at].admit(now) {
+                    Ok(probe) => leave.0[at] = probe,
+                    Err(wait) => {
+                        // What the others gave is given back.
+                        for (breaker, probe) in breakers.iter_mut().zip(leave.0) {
+                            breaker.learn(probe, Heard::Nothing, now);
+                        }
+                        return Err(wait.min(limits::BREAKER_LOOK));
+                    }
+                }
+            }
+            Ok(leave)
+        })
+    }
+
+    /// What the attempt heard of each server, in the order of [`Sink::ALL`].
+    pub fn learn(&self, metrics: &Metrics, leave: Leave, heard: [Heard; 2]) {
+        self.change(metrics, |breakers| {
+            for ((breaker, probe), heard) in breakers.iter_mut().zip(leave.0).zip(heard) {
+                breaker.learn(probe, heard, Instant::now());
+            }
+        });
+    }
+
+    /// Whoever asks the server beside the lanes has reached it again, after it was away.
+    pub fn nudge(&self, sink: Sink) {
+        self.locked()[sink.index()].nudge(Instant::now());
+        self.nudges.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whoever asks the server beside the lanes has reached it.
+    pub fn forget(&self, metrics: &Metrics, sink: Sink) {
+        self.change(metrics, |breakers| breakers[sink.index()].forget(Instant::now()));
+    }
+
+    /// Sleeps, until something is said to be back or `enough` says so at the longest.
+    pub fn sleep(&self, duration: Duration, enough: impl Fn() -> bool) {
+        let (until, nudges) = (Instant::now() + duration, self.nudges.load(Ordering::Acquire));
+        while Instant::now() < until && !enough() && self.nudges.load(Ordering::Acquire) == nudges {
+            std::thread::sleep(limits::BREAKER_LOOK.min(until.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    pub fn state(&self, sink: Sink) -> State {
+        self.locked()[sink.index()].state
+    }
+
+    fn change<T>(&self, metrics: &Metrics, change: impl FnOnce(&mut [Breaker; 2]) -> T) -> T {
+        let mut breakers = self.locked();
+        let before = Sink::ALL.map(|sink| breakers[sink.index()].state);
+        let result = change(&mut breakers);
+        for (sink, before) in Sink::ALL.into_iter().zip(before) {
+            let state = breakers[sink.index()].state;
+            if state == before {
+                continue;
+            }
+            metrics.breaker(sink, state, true);
+            match state {
+                State::Open if before == State::Closed => {
+                    tracing::error!(
+                        sink = sink.as_str(),
+                        "circuit breaker open: one attempt at a time until it answers"
+                    );
+                }
+                State::Closed => tracing::info!(sink = sink.as_str(), "circuit breaker closed"),
+                State::Open | State::HalfOpen => {}
+            }
+        }
+        result
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, [Breaker; 2]> {
+        // Nothing that holds it can panic.
+        self.both.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an attempt says that met an error of this server's: of the other one, nothing.
+pub fn only(sink: Sink, heard: Heard) -> [Heard; 2] {
+    Sink::ALL.map(|each| if each == sink { heard } else { Heard::Nothing })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Duration = Duration::from_secs(1);
+
+    fn retry() -> Retry {
+        Retry { max_retries: 3, initial_backoff: STEP, max_backoff: STEP * 8, multiplier: 2.0, breaker_threshold: 3 }
+    }
+
+    /// Opened at the time that is returned with it.
+    fn opened() -> (Breaker, Instant) {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(&retry(), now);
+        for _ in 0..3 {
+            assert_eq!(breaker.admit(now), Ok(false));
+            breaker.learn(false, Heard::Outage, now);
+        }
+        assert_eq!(breaker.state, State::Open);
+        (breaker, now)
+    }
+
+    #[test]
+    fn only_outages_in_a_row_open_it() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(&retry(), now);
+        for heard in [Heard::Outage, Heard::Outage, Heard::Answer, Heard::Outage, Heard::Nothing, Heard::Outage] {
+            breaker.learn(false, heard, now);
+            assert_eq!(breaker.state, State::Closed);
+        }
+        breaker.learn(false, Heard::Outage, now);
+        assert_eq!(breaker.state, State::Open);
+    }
+
+    #[test]
+    fn open_it_waits_longer_each_time_and_lets_one_attempt_through() {
+        let (mut breaker, mut now) = opened();
+        for step in [1, 2, 4, 8, 8] {
+            let wait = breaker.admit(now).unwrap_err();
+            assert!(wait >= STEP * step / 2 && wait <= STEP * step, "{wait:?} of {step} s");
+            assert!(breaker.admit(now + wait - Duration::from_millis(1)).is_err());
+            now += wait;
+            assert_eq!(breaker.admit(now), Ok(true));
+            assert_eq!(breaker.state, State::HalfOpen);
+            assert!(breaker.admit(now).is_err(), "a second one has to wait for what the first one hears");
+            // An attempt that began before it opened.
+            breaker.learn(false, Heard::Outage, now);
+            assert_eq!(breaker.state, State::HalfOpen);
+            breaker.learn(true, Heard::Outage, now);
+            assert_eq!(breaker.state, State::Open);
+        }
+    }
+
+    #[test]
+    fn an_answer_closes_it_and_the_next_outage_begins_anew() {
+        let (mut breaker, now) = opened();
+        let wait = breaker.admit(now).unwrap_err();
+        assert_eq!(breaker.admit(now + wait), Ok(true));
+        breaker.learn(true, Heard::Answer, now + wait);
+        assert_eq!((breaker.state, breaker.admit(now)), (State::Closed, Ok(false)));
+        breaker.learn(false, Heard::Outage, now);
+        assert_eq!(breaker.state, State::Closed);
+        let (mut breaker, now) = opened();
+        breaker.learn(false, Heard::Answer, now);
+        assert_eq!(breaker.state, State::Closed, "of an attempt that began before it opened");
+    }
+
+    #[test]
+    fn an_attempt_that_heard_nothing_leaves_it_to_the_next() {
+        let (mut breaker, now) = opened();
+        let later = now + STEP;
+        assert_eq!(breaker.admit(later), Ok(true));
+        breaker.learn(true, Heard::Nothing, later);
+        assert_eq!(breaker.state, State::Open);
+        assert_eq!(breaker.admit(later), Ok(true));
+    }
+
+    #[test]
+    fn a_server_that_is_back_is_asked_at_once() {
+        let (mut breaker, now) = opened();
+        assert!(breaker.admit(now).is_err());
+        breaker.nudge(now);
+        assert_eq!(breaker.admit(now), Ok(true));
+    }
+
+    #[test]
+    fn one_that_nobody_asks_any_more_is_forgotten() {
+        let (mut breaker, now) = opened();
+        breaker.forget(now + STEP);
+        assert_eq!(breaker.state, State::Open, "a lane may be about to ask");
+        breaker.forget(now + STEP * 2 + limits::BREAKER_IDLE);
+        assert_eq!((breaker.state, breaker.outages), (State::Closed, 0));
+    }
+
+    #[test]
+    fn an_attempt_needs_leave_of_both_and_keeps_none_that_it_cannot_use() {
+        let metrics = Metrics::default();
+        let quick = Retry { initial_backoff: Duration::ZERO, ..retry() };
+        let breakers = Breakers::new(&quick, &metrics);
+        let fail = |sink| breakers.learn(&metrics, Leave::UNASKED, only(sink, Heard::Outage));
+        // No wait: PostgreSQL's would give leave at once.
+        (0..3).for_each(|_| fail(Sink::Postgres));
+        let probe = breakers.admit(&metrics).unwrap();
+        assert_eq!((probe.0, breakers.state(Sink::Postgres)), ([true, false], State::HalfOpen));
+        assert!(breakers.admit(&metrics).is_err());
+        (0..3).for_each(|_| fail(Sink::Kafka));
+        breakers.learn(&metrics, probe, only(Sink::Kafka, Heard::Outage));
+        assert_eq!(breakers.state(Sink::Postgres), State::Open, "nothing was heard of it");
+        breakers.locked()[Sink::Kafka.index()].until += STEP;
+        assert!(breakers.admit(&metrics).is_err());
+        assert_eq!(breakers.state(Sink::Postgres), State::Open, "its leave was given back");
+        breakers.nudge(Sink::Kafka);
+        let probe = breakers.admit(&metrics).unwrap();
+        breakers.learn(&metrics, probe, [Heard::Answer; 2]);
+        assert_eq!(Sink::ALL.map(|sink| breakers.state(sink)), [State::Closed; 2]);
+        let text = metrics.encode();
+        for line in [
+            "tollgate_breaker_state{sink=\"postgres\"} 0",
+            "tollgate_breaker_transitions_total{sink=\"kafka\",to=\"closed\"} 1",
+            "tollgate_breaker_transitions_total{sink=\"kafka\",to=\"open\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What an attempt at a batch that failed is followed by.
+
+use std::time::Duration;
+
+use tollgate_sandbox::RunError;
+
+use super::{Carried, Error, Lane};
+use crate::engine::breaker::{self, Heard, Sink, State};
+use crate::engine::shared::Backoff;
+use crate::error::Class;
+use crate::sinks::classes::{self, Meaning};
+use crate::sinks::postgres::connect;
+
+/// How long a lane waits after an error that time mends, and looks again whether it may go on.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How a lane goes on with a batch: how soon, and with how much of it.
+pub(super) struct Pace {
+    backoff: Backoff,
+    /// Records of the next attempt, at most.
+    pub most: usize,
+    /// The last attempt got through: if the next one meets somebody, it is repeated at once.
+    fresh: bool,
+}
+
+impl Pace {
+    pub(super) fn new(backoff: Backoff) -> Pace {
+        Pace { backoff, most: usize::MAX, fresh: true }
+    }
+
+    /// An attempt got through.
+    pub(super) fn through(&mut self, backoff: Backoff) {
+        *self = Pace { backoff, most: self.most.saturating_mul(2), fresh: true };
+    }
+}
+
+impl Error {
+    /// What a server has said with this, if it is a server's.
+    pub(super) fn said(&self) -> Option<(Sink, Meaning)> {
+        Some(match self {
+            Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
+            Error::Silent => (Sink::Postgres, Meaning::Outage),
+            Error::Kafka(error) => (Sink::Kafka, error.meaning()),
+            Error::Client(error) => (Sink::Kafka, classes::kafka(error)),
+            Error::Sandbox(_)
+            | Error::Registry(_)
+            | Error::Together(_)
+            | Error::Guard
+            | Error::Repeated
+            | Error::NotAMember
+            | Error::SlotLost
+            | Error::Paused(_)
+            | Error::Fatal(_) => return None,
+        })
+    }
+
+    /// What this says of the servers themselves.
+    pub(super) fn heard(&self) -> [Heard; 2] {
+        self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| breaker::only(sink, meaning.heard()))
+    }
+}
+
+impl Lane {
+    /// After an attempt at `size` records: waits, or ends the process with an error that attempts do not mend.
+    pub(super) fn failed(
+        &mut self,
+        error: Error,
+        size: usize,
+        carried: &mut Carried<'_>,
+        pace: &mut Pace,
+    ) -> Result<(), Error> {
+        match (&error, error.class()) {
+            (Error::Sandbox(RunError::BatchOutput { .. }), _) if size > 1 => {
+                pace.most = size / 2;
+                return Ok(());
+            }
+            (Error::Paused(_), _) => {
+                self.wait(PAUSE);
+                // Nothing of this batch is out: the next revision may decide about it.
+                if self.level() {
+                    carried.revision = self.shared.revision.load_full();
+                }
+                return Ok(());
+            }
+            (_, Class::Fatal) => return Err(error),
+            // Less at a time: in the end, one event.
+            (Error::Together(_), _) if size > 1 => {
+                *pace = Pace { most: size / 2, ..Pace::new(self.shared.backoff()) };
+            }
+            (Error::Postgres(slow), _) if size > 1 && connect::timed_out(slow) => pace.most = size / 2,
+            (_, Class::Poison) if carried.tried >= self.shared.pipeline.retry.max_retries => {
+                return Err(Error::Fatal(format!(
+                    "a batch was refused {} times, and no event of it could be found to be the reason: {error}",
+                    carried.tried.saturating_add(1)
+                )));
+            }
+            (_, Class::Poison | Class::Unknown) => carried.tried = carried.tried.saturating_add(1),
+            (_, Class::Transient) => {}
+        }
+        self.shared.metrics.retry();
+        self.shared.trouble("lane", &error.to_string());
+        tracing::warn!(lane = self.number, %error, "batch given up, trying again");
+        if let Some(wait) = self.until_the_next(&error, pace) {
+            self.wait(wait);
+        }
+        pace.fresh = false;
+        Ok(())
+    }
+
+    /// None where the breaker makes it wait, or where what was in the way has gone by.
+    fn until_the_next(&mut self, error: &Error, pace: &mut Pace) -> Option<Duration> {
+        match error.said() {
+            // The keeper takes it again, or ends the process.
+            None if matches!(error, Error::SlotLost) => return Some(PAUSE),
+            Some((_, Meaning::Conflict)) if pace.fresh => return None,
+            Some((sink, Meaning::Outage | Meaning::Login)) => {
+                if sink == Sink::Postgres {
+                    // Who cannot now may not be who can then: after a failover another server has the same address.
+                    (self.connection, self.rows_in_doubt) = (None, true);
+                }
+                if self.shared.breakers.state(sink) != State::Closed {
+                    return None;
+                }
+            }
+            _ => {}
+        }
+        Some(pace.backoff.next_wait())
+    }
+}
