@@ -113,7 +113,9 @@ pub fn run(bout: Bout, logs: &Path) -> Outcome {
     let (kafka, postgres) = servers::own(&KafkaOptions::default(), &PostgresOptions::default());
     let servers = Servers { brokers: kafka.brokers(), postgres: postgres.url() };
     let delivery = json!({ "batch": { "max_events": 1000 }, "transaction_timeout": "4s" });
-    let case = Case::on(&servers, "chaos").guest(&Guest::revision(1)).set("/delivery", delivery).setup();
+    let case = Case::on(&servers, "chaos").guest(&Guest::revision(1)).set("/delivery", delivery);
+    // A group that its broker loads anew may wait this long for a member that is no more.
+    let case = case.set("/source/max_poll_interval", json!("20s")).setup();
     delete_at_end(case.folder()).unwrap();
     let load = Load::start(&servers.brokers, &case.source(), PARTITIONS, bout.rate);
     let mut ring = Ring {

@@ -188,7 +188,11 @@ impl Client {
     /// The offset after the last record of each partition; with `read_committed`, up to the first open transaction.
     pub fn ends(&self, topic: &str, isolation: &str) -> Vec<i64> {
         let consumer = self.consumer(isolation, "oracle");
-        let end = |partition| consumer.fetch_watermarks(topic, partition, CALL).unwrap().1;
+        // A broker that is just back answers with errors for a moment.
+        let end = |partition| {
+            let what = format!("the end of {topic}/{partition}");
+            crate::wait_for(&what, || consumer.fetch_watermarks(topic, partition, CALL).ok()).1
+        };
         (0..self.partitions(topic)).map(end).collect()
     }
 
