@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::database::Database;
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::guests::{self, Guest};
 use crate::kafka::Client;
 use crate::servers::{self, Servers};
@@ -139,9 +139,16 @@ impl Case {
     /// Writes pipeline.yaml and lets `tollgate setup` create what is missing.
     #[must_use]
     pub fn setup(self) -> Case {
+        self.setup_by(&engine::binary())
+    }
+
+    /// The same by another build's binary.
+    #[must_use]
+    pub fn setup_by(self, program: &Path) -> Case {
         self.write();
         let partitions = PARTITIONS.to_string();
-        let setup = self.tollgate(&["setup", "pipeline.yaml", "--partitions", &partitions], &[]);
+        let setup =
+            Engine::start_as(program, self.folder(), &["setup", "pipeline.yaml", "--partitions", &partitions], &[]);
         let status = setup.wait();
         assert!(status.success(), "tollgate setup: {status}\n{}", setup.log());
         // Kafka tells of new topics a moment after it has made them.
@@ -163,6 +170,11 @@ impl Case {
 
     pub fn run_with(&self, variables: &[(&str, &str)]) -> Engine {
         self.tollgate(&["run", "pipeline.yaml"], variables)
+    }
+
+    /// Starts `run` of another build's binary.
+    pub fn run_by(&self, program: &Path, variables: &[(&str, &str)]) -> Engine {
+        Engine::start_as(program, self.folder(), &["run", "pipeline.yaml"], variables)
     }
 
     /// Runs the pipeline until everything that is in the topic now is through.

@@ -26,6 +26,13 @@ pub fn binary() -> PathBuf {
     found.clone()
 }
 
+/// The binary of the release before, where `TOLLGATE_PREVIOUS` names one.
+pub fn previous() -> Option<PathBuf> {
+    let named = PathBuf::from(std::env::var_os("TOLLGATE_PREVIOUS").filter(|name| !name.is_empty())?);
+    assert!(named.is_file(), "TOLLGATE_PREVIOUS: {} is not there", named.display());
+    Some(named)
+}
+
 /// A running `tollgate`, in a process group of its own. Dropping it kills it.
 pub struct Engine {
     group: Group,
@@ -37,10 +44,15 @@ pub struct Engine {
 impl Engine {
     /// Starts `tollgate <arguments>` in a folder, with these variables added. Its output goes to files in that folder.
     pub fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Engine {
+        Engine::start_as(&binary(), folder, arguments, variables)
+    }
+
+    /// The same with another build's binary.
+    pub fn start_as(program: &Path, folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Engine {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let (stdout, log) = (folder.join(format!("stdout.{number}")), folder.join(format!("log.{number}")));
-        let mut command = Command::new(binary());
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(folder).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(File::create(&stdout).unwrap()).stderr(File::create(&log).unwrap());
         let group = Group::spawn(&mut command, Signal::KILL).unwrap();

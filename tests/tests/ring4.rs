@@ -13,6 +13,7 @@ mod ring4 {
     mod guards;
     mod members;
     mod swaps;
+    mod upgrade;
 
     /// Events a second of every load.
     const RATE: u32 = 20_000;

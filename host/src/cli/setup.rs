@@ -34,7 +34,8 @@ pub struct Args {
 /// What there is to do.
 struct Todo {
     topics: Vec<String>,
-    schema: bool,
+    /// Migrations of Tollgate's own tables.
+    schema: Vec<&'static str>,
     /// A statement for each.
     tables: Vec<String>,
 }
@@ -67,22 +68,23 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
             tables.push(create_table(mapping, &contracts.output));
         }
     }
-    let todo =
-        Todo { topics, schema: !build::missing_schema(&mut connection).await.map_err(database)?.is_empty(), tables };
+    let todo = Todo { topics, schema: schema::pending(&mut connection).await.map_err(database)?, tables };
     let text = describe(&todo, args);
-    let mut result = json!({ "topics": todo.topics, "schema": todo.schema, "table": null, "dry_run": args.dry_run });
+    let mut result = json!({
+        "topics": todo.topics, "schema": !todo.schema.is_empty(), "table": null, "dry_run": args.dry_run,
+    });
     if let [table, more @ ..] = todo.tables.as_slice() {
         result["table"] = json!(table);
         if !more.is_empty() {
             result["tables"] = json!(todo.tables);
         }
     }
-    let nothing = todo.topics.is_empty() && !todo.schema && todo.tables.is_empty();
+    let nothing = todo.topics.is_empty() && todo.schema.is_empty() && todo.tables.is_empty();
     if nothing || args.dry_run {
         let summary = if nothing { "nothing is missing" } else { "nothing was changed" };
         return Ok(Success::new(summary, result, if nothing { summary.to_owned() } else { text }));
     }
-    if todo.schema {
+    if !todo.schema.is_empty() {
         schema::migrate(&mut connection)
             .await
             .map_err(|error| Failure::failed("setup.schema", format!("PostgreSQL: {error}")))?;
@@ -108,10 +110,8 @@ fn describe(todo: &Todo, args: &Args) -> String {
     for statement in &todo.tables {
         _ = writeln!(text, "{statement}");
     }
-    if todo.schema {
-        for (_, _, sql) in schema::MIGRATIONS {
-            _ = writeln!(text, "{sql}");
-        }
+    for sql in &todo.schema {
+        _ = writeln!(text, "{sql}");
     }
     text
 }

@@ -19,6 +19,7 @@ use crate::config::{self, Pipeline, Schema};
 use crate::error::{Class, Failure};
 use crate::lane::envelope::{self, Envelope};
 use crate::lane::gate::{EventType, Gate, Registry, Revision, TransformInfo, TypeChain};
+use crate::progress::schema;
 use crate::protos;
 use crate::registry::SchemaStore;
 use crate::sinks::dead_letter::hex;
@@ -478,13 +479,15 @@ pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize
     })
 }
 
-/// Tollgate's own tables.
+/// Tollgate's own tables, all that this release knows.
 pub async fn missing_schema(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-    let there: bool = sqlx::query_scalar(
-        "SELECT to_regclass('tollgate.progress') IS NOT NULL AND to_regclass('tollgate.slot') IS NOT NULL
-            AND to_regclass('tollgate.pause') IS NOT NULL",
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(if there { Vec::new() } else { vec!["Tollgate's own tables are missing: `tollgate setup` creates them".into()] })
+    let there: bool = sqlx::query_scalar("SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) name")
+        .bind(schema::TABLES)
+        .fetch_one(connection)
+        .await?;
+    Ok(if there {
+        Vec::new()
+    } else {
+        vec!["Tollgate's own tables are missing, some or all: `tollgate setup` creates them".into()]
+    })
 }

@@ -95,12 +95,8 @@ async fn keep(
                 tracing::warn!(%error, "the session that holds this process's slot is lost");
             }
         }
-        if let (Some(held), Some(ids)) = (session.as_mut(), &shared.pipeline.delivery.processed)
-            && (forgetting || ticks.is_multiple_of(60))
-        {
-            let forgot = processed::forget(held, &shared.pipeline.name, ids.ttl);
-            // What fails here fails above too, where it is told.
-            forgetting = matches!(tokio::time::timeout(limits::STATEMENT_PATIENCE, forgot).await, Ok(Ok(true)));
+        if forgetting || ticks.is_multiple_of(60) {
+            forgetting = forget(shared, session.as_mut()).await;
         }
         kafka(shared, consumer, ticks);
         ticks = ticks.wrapping_add(1);
@@ -117,6 +113,14 @@ async fn keep(
         }
     }
     Ok(())
+}
+
+/// Deletes ids that are old enough. Returns whether there may be more.
+async fn forget(shared: &Shared, session: Option<&mut PgConnection>) -> bool {
+    let (Some(session), Some(ids)) = (session, &shared.pipeline.delivery.processed) else { return false };
+    let forgot = processed::forget(session, &shared.pipeline.name, ids.ttl);
+    // What fails here fails beside the question for the pause too, where it is told.
+    matches!(tokio::time::timeout(limits::STATEMENT_PATIENCE, forgot).await, Ok(Ok(true)))
 }
 
 /// Waits for the next round; false when the process stops meanwhile.

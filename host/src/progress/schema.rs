@@ -10,6 +10,25 @@ pub const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "processed", include_str!("../../../migrations/0002_processed.sql")),
 ];
 
+/// What the migrations have made. `run` looks whether they are there: its role need not be able to read which migrations were.
+pub const TABLES: &[&str] = &["tollgate.progress", "tollgate.slot", "tollgate.pause", "tollgate.processed"];
+
+/// The statements of those migrations that this database has not had, in order.
+///
+/// # Errors
+/// The database refuses.
+pub async fn pending(connection: &mut PgConnection) -> sqlx::Result<Vec<&'static str>> {
+    let begun: bool =
+        sqlx::query_scalar("SELECT to_regclass('tollgate.migration') IS NOT NULL").fetch_one(&mut *connection).await?;
+    let had: Vec<i64> = if begun {
+        sqlx::query_scalar("SELECT version FROM tollgate.migration WHERE success").fetch_all(connection).await?
+    } else {
+        Vec::new()
+    };
+    let pending = MIGRATIONS.iter().filter(|(version, ..)| !had.contains(version));
+    Ok(pending.map(|(_, _, sql)| *sql).collect())
+}
+
 /// Brings the schema `tollgate` up to date. Safe to call from several processes at once.
 ///
 /// # Errors

@@ -37,6 +37,24 @@ fn a_start_names_all_that_is_missing_at_once() {
 }
 
 #[test]
+fn setup_brings_the_tables_of_an_older_release_up_to_date() {
+    let case = Case::new("behind").set("/admin/listen", json!("off")).setup();
+    case.database.run("DROP TABLE tollgate.processed; DELETE FROM tollgate.migration WHERE version = 2");
+    let log = fails(&case, &["run", "pipeline.yaml"], 2);
+    says(&log, &["Tollgate's own tables are missing", "tollgate setup"]);
+    let planned = case.tollgate(&["setup", "pipeline.yaml", "--dry-run"], &[]);
+    assert!(planned.wait().success(), "{}", planned.log());
+    says(&planned.stdout(), &["CREATE TABLE tollgate.processed"]);
+    assert!(!planned.stdout().contains("CREATE TABLE tollgate.progress"), "{}", planned.stdout());
+    let setup = case.tollgate(&["setup", "pipeline.yaml"], &[]);
+    assert!(setup.wait().success(), "{}", setup.log());
+    case.drain();
+    let again = case.tollgate(&["setup", "pipeline.yaml"], &[]);
+    assert!(again.wait().success(), "{}", again.log());
+    says(&again.stdout(), &["nothing is missing"]);
+}
+
+#[test]
 fn setup_prints_before_it_creates() {
     let case = Case::new("dry-run");
     case.write();

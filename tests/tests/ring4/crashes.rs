@@ -1,10 +1,12 @@
 //! SIGKILL at any time, and an abort after each step of the delivery protocol.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tollgate_tests::case::{Case, PARTITIONS};
+use tollgate_tests::engine;
 use tollgate_tests::guests::{self, Guest};
 use tollgate_tests::load::Load;
 use tollgate_tests::oracle;
@@ -16,9 +18,14 @@ use super::{RATE, one_at_a_time};
 
 /// A pipeline with its topics and its table, and a load that has begun.
 pub fn loaded(name: &str) -> (Case, Load) {
+    loaded_by(&engine::binary(), name)
+}
+
+/// The same, set up by another build's binary.
+pub fn loaded_by(program: &Path, name: &str) -> (Case, Load) {
     // Short batches: more commits to be killed in. A member that stands still holds its heir up for this timeout and 5 s.
     let delivery = json!({ "batch": { "max_events": 1000 }, "transaction_timeout": "4s" });
-    let case = Case::new(name).guest(&Guest::revision(1)).set("/delivery", delivery).setup();
+    let case = Case::new(name).guest(&Guest::revision(1)).set("/delivery", delivery).setup_by(program);
     let brokers = case.pipeline["source"]["brokers"].as_str().unwrap().to_owned();
     let load = Load::start(&brokers, &case.source(), PARTITIONS, RATE);
     (case, load)
