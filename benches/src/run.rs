@@ -240,13 +240,17 @@ fn pauses(text: &str) -> anyhow::Result<u64> {
 const PAUSES: &str = "tollgate_backpressure_pauses_total";
 
 /// The buckets of what a batch takes from step 1 to step 4.
-const COMMITS: &str = "tollgate_stage_seconds_bucket{stage=\"commit\",le=\"";
+const COMMITS: (&str, &str) = ("tollgate_stage_seconds_bucket{", "stage=\"commit\"");
 
-/// A quantile of a histogram whose lines begin so, straight within its bucket, as Prometheus has it.
-fn quantile(text: &str, buckets: &str, quantile: f64) -> Option<f64> {
-    let lines = text.lines().filter_map(|line| line.strip_prefix(buckets)?.split_once("\"} "));
-    let counted: Vec<(f64, f64)> =
-        lines.filter_map(|(le, n)| Some((le.parse().ok()?, n.trim().parse().ok()?))).collect();
+/// A quantile of a histogram whose lines begin so and have this label, straight within its bucket, as Prometheus has it.
+fn quantile(text: &str, (buckets, label): (&str, &str), quantile: f64) -> Option<f64> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(buckets)?.split_once("} "));
+    let of_label = lines.filter(|(labels, _)| labels.split(',').any(|one| one == label));
+    let counted = of_label.filter_map(|(labels, count)| {
+        let bound = labels.split(',').find_map(|one| one.strip_prefix("le=\"")?.strip_suffix('"'))?;
+        Some((bound.parse().ok()?, count.trim().parse().ok()?))
+    });
+    let counted: Vec<(f64, f64)> = counted.collect();
     let rank = counted.last()?.1 * quantile;
     let place = counted.iter().position(|(_, count)| *count >= rank)?;
     let (above, before) = place.checked_sub(1).map_or((0.0, 0.0), |below| counted[below]);
@@ -283,14 +287,15 @@ mod tests {
 
     #[test]
     fn a_quantile_lies_within_its_bucket() {
-        let line = |le: &str, count| format!("b{{stage=\"commit\",le=\"{le}\"}} {count}\n");
+        let line = |le: &str, count| format!("b{{le=\"{le}\",s=\"c\"}} {count}\nb{{le=\"{le}\",s=\"d\"}} 0\n");
         let text = [line("0.1", 50), line("0.2", 100), line("+Inf", 100), "b_other 9\n".to_owned()].concat();
-        let at = |q| quantile(&text, "b{stage=\"commit\",le=\"", q);
+        let of = ("b{", "s=\"c\"");
+        let at = |q| quantile(&text, of, q);
         assert_eq!(at(0.5), Some(0.1));
         assert!((at(0.75).unwrap() - 0.15).abs() < 1e-12);
         let late = [line("0.1", 1), line("+Inf", 100)].concat();
-        assert_eq!(quantile(&late, "b{stage=\"commit\",le=\"", 0.99), None, "nobody knows how late");
-        assert_eq!(quantile("", "b", 0.5), None);
+        assert_eq!(quantile(&late, of, 0.99), None, "nobody knows how late");
+        assert_eq!(quantile("", of, 0.5), None);
     }
 
     #[test]
