@@ -6,7 +6,7 @@ use std::fmt::{self, Formatter};
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, SMALL, Setting};
-use crate::report::median;
+use crate::report::{drain_ratio, median, p99_vs_node};
 use crate::rounds::{Drain, Paced, Plan, RATE, drain, fill, paced};
 
 /// The high rate, as a share of what a drain makes.
@@ -77,10 +77,7 @@ impl Delivery {
 
     /// By how many per cent of its events a second `engine` is slower than `plain` in the same round; the rounds' median.
     fn cost_pct(&self, engine: Engine, plain: Engine) -> Option<f64> {
-        median(self.drains.iter().filter(|drain| drain.engine == engine).filter_map(|drain| {
-            let other = self.drains.iter().find(|other| other.engine == plain && other.round == drain.round)?;
-            Some((1.0 - drain.events_per_s / other.events_per_s) * 100.0)
-        }))
+        drain_ratio(&self.drains, engine, plain, |drain| drain.events_per_s).map(|ratio| (1.0 - ratio) * 100.0)
     }
 
     fn commit_p99_ms(&self) -> Option<f64> {
@@ -92,13 +89,6 @@ impl Delivery {
         median(runs.iter().filter(|run| run.engine == engine).map(|run| run.latency.p99))
     }
 
-    fn vs_node(&self) -> Option<f64> {
-        median(self.steady.iter().filter(|run| run.engine == Engine::Tollgate).filter_map(|run| {
-            let node = self.steady.iter().find(|other| other.engine == Engine::Node && other.pair == run.pair)?;
-            Some(run.latency.p99 / node.latency.p99)
-        }))
-    }
-
     /// The figures by name, with their bounds.
     fn figures(&self) -> Vec<(&'static str, Option<f64>, Option<f64>)> {
         vec![
@@ -106,7 +96,7 @@ impl Delivery {
             ("guarantee_cost_with_output_pct", self.cost_pct(Engine::TollgateOutput, Engine::OutputAtLeastOnce), None),
             ("commit_p99_ms", self.commit_p99_ms(), Some(40.0)),
             ("latency_5k_p99_ms", Delivery::p99(&self.steady, Engine::Tollgate), Some(60.0)),
-            ("latency_5k_vs_node_p99", self.vs_node(), Some(1.0)),
+            ("latency_5k_vs_node_p99", p99_vs_node(&self.steady), Some(1.0)),
             ("latency_60pct_p99_ms", Delivery::p99(&self.high, Engine::Tollgate), Some(145.0)),
         ]
     }

@@ -32,6 +32,22 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some((lower + upper) / 2.0)
 }
 
+/// Median over the rounds of what `of` reads off a run of `engine`, divided by the same of `other` in that round.
+pub fn drain_ratio(drains: &[Drain], engine: Engine, other: Engine, of: impl Fn(&Drain) -> f64) -> Option<f64> {
+    median(drains.iter().filter(|drain| drain.engine == engine).filter_map(|drain| {
+        let beside = drains.iter().find(|beside| beside.engine == other && beside.round == drain.round)?;
+        Some(of(drain) / of(beside))
+    }))
+}
+
+/// Median over the pairs of Tollgate's p99 ÷ Node's.
+pub fn p99_vs_node(runs: &[Paced]) -> Option<f64> {
+    median(runs.iter().filter(|run| run.engine == Engine::Tollgate).filter_map(|run| {
+        let node = runs.iter().find(|node| node.engine == Engine::Node && node.pair == run.pair)?;
+        Some(run.latency.p99 / node.latency.p99)
+    }))
+}
+
 impl Report {
     fn drains_of(&self, engine: Engine) -> impl Iterator<Item = &Drain> {
         self.drains.iter().filter(move |d| d.engine == engine)
@@ -43,10 +59,7 @@ impl Report {
 
     /// Median over the rounds of `engine` ÷ Node, of what `of` reads off a run.
     fn drain_vs_node(&self, engine: Engine, of: impl Fn(&Drain) -> f64) -> Option<f64> {
-        median(self.drains_of(engine).filter_map(|d| {
-            let node = self.drains_of(Engine::Node).find(|n| n.round == d.round)?;
-            Some(of(d) / of(node))
-        }))
+        drain_ratio(&self.drains, engine, Engine::Node, of)
     }
 
     fn paced_of(&self, engine: Engine) -> impl Iterator<Item = &Paced> {
@@ -54,10 +67,7 @@ impl Report {
     }
 
     fn p99_vs_node(&self) -> Option<f64> {
-        median(self.paced_of(Engine::Tollgate).filter_map(|p| {
-            let node = self.paced_of(Engine::Node).find(|n| n.pair == p.pair)?;
-            Some(p.latency.p99 / node.latency.p99)
-        }))
+        p99_vs_node(&self.paced)
     }
 
     fn drain_json(&self, engine: Engine) -> Value {

@@ -1,5 +1,6 @@
 //! Payloads from decisions: wire bytes along a schema, so that mutations reach deep places, and every way to write them badly.
 
+use prost_reflect::prost::encoding::encode_varint;
 use prost_reflect::{Kind, MessageDescriptor};
 
 use crate::choices::Choices;
@@ -61,9 +62,9 @@ fn grow(message: &MessageDescriptor, choices: &mut Choices<'_>, depth: usize, ou
         let number = u64::from(*number);
         match kind {
             Kind::Message(inner) if *is_group => {
-                varint(number << 3 | 3, out);
+                encode_varint(number << 3 | 3, out);
                 grow(inner, choices, depth + 1, out);
-                varint(number << 3 | 4, out);
+                encode_varint(number << 3 | 4, out);
             }
             Kind::Message(inner) => {
                 let mut bytes = Vec::new();
@@ -78,7 +79,7 @@ fn grow(message: &MessageDescriptor, choices: &mut Choices<'_>, depth: usize, ou
                 delimited(number, &bytes, out);
             }
             kind => {
-                varint(number << 3 | wire(kind), out);
+                encode_varint(number << 3 | wire(kind), out);
                 scalar(kind, choices, out);
             }
         }
@@ -91,21 +92,21 @@ fn odd(what: u8, choices: &mut Choices<'_>, out: &mut Vec<u8>) {
     let number = u64::from(some) + 1;
     match what & 7 {
         0 => {
-            varint(number << 3, out);
+            encode_varint(number << 3, out);
             integer(choices, out);
         }
         1 => delimited(number * 1000, choices.take(usize::from(some % 8)), out),
-        2 => varint(number << 3 | 3, out),
-        3 => varint(number << 3 | 4, out),
+        2 => encode_varint(number << 3 | 3, out),
+        3 => encode_varint(number << 3 | 4, out),
         4 => {
             for _ in 0..number % 120 {
-                varint(777 << 3 | 3, out);
+                encode_varint(777 << 3 | 3, out);
             }
             for _ in 0..number % 120 {
-                varint(777 << 3 | 4, out);
+                encode_varint(777 << 3 | 4, out);
             }
         }
-        5 => varint(number << 3 | u64::from(choices.byte() & 7), out),
+        5 => encode_varint(number << 3 | u64::from(choices.byte() & 7), out),
         6 => out.extend(choices.take(usize::from(some % 16))),
         _ => {
             // An overlong tag.
@@ -125,12 +126,12 @@ fn scalar(kind: &Kind, choices: &mut Choices<'_>, out: &mut Vec<u8>) {
             // Mostly letters, so that most strings are strings.
             let letters: Vec<u8> = bytes.iter().map(|byte| b'a' + byte % 4).collect();
             let bytes = if how < 0xc0 && *kind == Kind::String { &letters } else { bytes };
-            varint(bytes.len() as u64, out);
+            encode_varint(bytes.len() as u64, out);
             out.extend(bytes);
         }
         Kind::Enum(names) if choices.byte() & 7 != 7 => {
             let numbers: Vec<i32> = names.values().map(|value| value.number()).collect();
-            varint(i64::from(*choices.of(&numbers)).cast_unsigned(), out);
+            encode_varint(i64::from(*choices.of(&numbers)).cast_unsigned(), out);
         }
         _ => integer(choices, out),
     }
@@ -140,15 +141,15 @@ fn scalar(kind: &Kind, choices: &mut Choices<'_>, out: &mut Vec<u8>) {
 fn integer(choices: &mut Choices<'_>, out: &mut Vec<u8>) {
     let how = choices.byte();
     match how & 7 {
-        0..=4 => varint(u64::from(how >> 3), out),
+        0..=4 => encode_varint(u64::from(how >> 3), out),
         5 => {
             let mut number = [0; 8];
             for (place, byte) in number.iter_mut().zip(choices.take(8)) {
                 *place = *byte;
             }
-            varint(u64::from_le_bytes(number), out);
+            encode_varint(u64::from_le_bytes(number), out);
         }
-        6 => varint((-i64::from(how >> 3) - 1).cast_unsigned(), out),
+        6 => encode_varint((-i64::from(how >> 3) - 1).cast_unsigned(), out),
         // Overlong.
         _ => out.extend([how >> 3 | 0x80, 0x80, 0]),
     }
@@ -184,15 +185,7 @@ fn wire(kind: &Kind) -> u64 {
 }
 
 fn delimited(number: u64, bytes: &[u8], out: &mut Vec<u8>) {
-    varint(number << 3 | 2, out);
-    varint(bytes.len() as u64, out);
+    encode_varint(number << 3 | 2, out);
+    encode_varint(bytes.len() as u64, out);
     out.extend(bytes);
-}
-
-fn varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
 }

@@ -15,8 +15,7 @@
 //! Nothing is guessed. Whatever failed, and wherever: both sides are given up, and before the next attempt each side is
 //! asked where it stands (`resync`): D from the progress row, K from the group. A record is then sent to the side that
 //! has not had it. An ambiguous COMMIT or EndTxn is only a case of this: if the row moved, what is left is Kafka's
-//! half. The batch, the revision, the batch time and the seed are kept until both sides have it, so the second attempt
-//! decides as the first one did.
+//! half, and that is in the redo plan which moved with the row. What neither side has may be decided anew: nobody has seen it.
 //!
 //! What cannot be mended from here (another owner's epoch, an offset that went back) ends the partition or the process.
 
@@ -56,12 +55,12 @@ use crate::lane::decide::Decided;
 use crate::lane::gate::Revision;
 use crate::limits;
 use crate::position::Partition;
-use crate::progress::Resume;
 use crate::progress::plan::{Plan, Writer};
+use crate::progress::{Resume, Sides};
 use crate::registry::ResolveError;
 use crate::sinks::kafka::{self, Producers};
 use crate::sinks::postgres::connect;
-use crate::source::batch::RecordBatch;
+use crate::source::batch::{Record, RecordBatch};
 use crate::source::rebalance::Callbacks;
 use crate::source::takeover::Taken;
 
@@ -153,6 +152,12 @@ struct Owned {
     establish: bool,
     /// Where the rows are ahead: what was decided about the offsets up to there.
     plan: Option<Plan>,
+}
+
+/// Which sides a record still has to reach; neither, where its partition is not held.
+fn needs(partitions: &BTreeMap<Partition, Owned>, record: &Record) -> Sides {
+    let owned = partitions.get(&record.partition);
+    owned.map_or(Sides { rows: false, outputs: false }, |owned| owned.resume.needs(record.offset))
 }
 
 /// Why a batch did not get through.

@@ -1,5 +1,7 @@
 //! The wire format's smallest parts: varints, tags, fixed widths, lengths, and how to skip what is not known.
 
+use prost::encoding::encode_varint;
+
 use crate::rejection::{Fault, ReasonCode};
 
 /// The largest field number that Protobuf allows.
@@ -97,18 +99,9 @@ impl std::fmt::Display for Malformed {
     }
 }
 
-/// Appends a varint.
-pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
-}
-
 /// Appends a tag.
 pub(crate) fn put_tag(number: u32, wire: WireType, out: &mut Vec<u8>) {
-    put_varint(u64::from(number) << 3 | wire as u64, out);
+    encode_varint(u64::from(number) << 3 | wire as u64, out);
 }
 
 /// A position in borrowed bytes.
@@ -269,14 +262,14 @@ impl<'a> Cursor<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cursor, Malformed, put_varint};
+    use super::{Cursor, Malformed, encode_varint};
 
     proptest::proptest! {
         #[test]
         fn varints_are_read_whatever_follows(value: u64, bits in 0_u32..64, padding in 0_usize..10, behind: [u8; 9], kept in 0_usize..10) {
             let value = value >> bits;
             let mut bytes = Vec::new();
-            put_varint(value, &mut bytes);
+            encode_varint(value, &mut bytes);
             // Overlong, as far as ten bytes allow.
             let padding = padding.min(10 - bytes.len());
             if padding > 0 {

@@ -98,7 +98,7 @@ impl Lane {
         // The batch was given up, the connection with it if it broke.
         self.resync()?;
         let candidates: Vec<usize> = (0..self.decided.decisions.len())
-            .filter(|index| matches!(self.decided.decisions[*index].verdict, Verdict::Outputs(_) | Verdict::Delete))
+            .filter(|index| self.decided.decisions[*index].verdict.has_effects())
             .collect();
         self.scratch(BEGIN)?;
         let (mut halving, mut found) = (Halving::new(candidates), 0);

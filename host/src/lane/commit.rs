@@ -15,7 +15,7 @@ use super::decide::{Decided, by_partition};
 use super::gate::Gate;
 use super::hazards::{Step, hazards};
 use super::produce::Produce;
-use super::{Carried, Error, Lane, Owned, Said, redo, repeated};
+use super::{Carried, Error, Lane, Owned, Said, needs, redo, repeated};
 use crate::config::DeliveryMode;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
@@ -192,9 +192,7 @@ impl Lane {
 
     pub(super) fn write_rows(&mut self, carried: &Carried<'_>) {
         let partitions = &self.partitions;
-        let wanted = |record: &Record| {
-            partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).rows)
-        };
+        let wanted = |record: &Record| needs(partitions, record).rows;
         self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, carried.time, wanted);
     }
 
@@ -258,9 +256,7 @@ impl Lane {
         if !moves.rows.is_empty() {
             let plans = redo::finished(&mut self.plans, &moves.rows)?;
             let partitions = &self.partitions;
-            let wanted = |record: &Record| {
-                partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).rows)
-            };
+            let wanted = |record: &Record| needs(partitions, record).rows;
             let begun = async {
                 begin_rows(connection, &shared, &moves.rows, &plans).await?;
                 repeated::note(connection, &shared, carried, &self.decided, wanted).await?;
@@ -421,9 +417,7 @@ fn produce_all(
     partitions: &BTreeMap<Partition, Owned>,
     again: &[usize],
 ) -> Result<(), Error> {
-    produce.all(decided, |record| {
-        partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).outputs)
-    })?;
+    produce.all(decided, |record| needs(partitions, record).outputs)?;
     for record in again.iter().map(|index| &produce.carried.batch.records[*index]) {
         if let Some(plan) = partitions.get(&record.partition).and_then(|owned| owned.plan.as_ref()) {
             produce.again(plan, record)?;

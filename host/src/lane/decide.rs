@@ -34,6 +34,13 @@ pub enum Verdict {
     Dead(Box<Reason>),
 }
 
+impl Verdict {
+    /// Whether the table changes by it.
+    pub fn has_effects(&self) -> bool {
+        matches!(self, Verdict::Outputs(_) | Verdict::Delete)
+    }
+}
+
 /// A record of the batch and its verdict.
 pub struct Decision {
     /// Index in the batch.
@@ -261,11 +268,6 @@ impl Decided {
                 rows.truncate(mark);
             }
         }
-    }
-
-    /// A header that a decision's event has from its envelope.
-    pub(super) fn brought(&self, gate: &Gate, decision: &Decision, name: &str) -> Option<&[u8]> {
-        self.passed.find(&gate.header_names, &decision.passed, name)
     }
 
     /// The headers that a decision's event has from its envelope.

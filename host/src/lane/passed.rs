@@ -50,12 +50,6 @@ impl Passed {
         self.of(names, &(self.begin..self.headers.len()))
     }
 
-    /// A header of one event.
-    pub fn find(&self, names: &[String], place: &Range<usize>, name: &str) -> Option<&[u8]> {
-        let found = self.headers[place.clone()].iter().find(|(index, _)| names[*index] == name);
-        found.map(|(_, place)| &self.text.as_bytes()[place.clone()])
-    }
-
     pub fn of<'a>(&'a self, names: &'a [String], place: &Range<usize>) -> View<'a> {
         View { names, text: &self.text, headers: &self.headers[place.clone()] }
     }

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use super::commit::patient;
 use super::decide::{Decided, Decision, Verdict};
-use super::{Carried, Error, Lane};
+use super::{Carried, Error, Lane, needs};
 use crate::config::{ProcessedId, ProcessedIds};
 use crate::engine::Shared;
 use crate::progress::processed;
@@ -31,9 +31,7 @@ impl Lane {
         for (index, decision) in self.decided.decisions.iter().enumerate() {
             let record = &carried.batch.records[decision.record];
             // Where only Kafka's half is left, this very event has left its id.
-            let fresh =
-                self.partitions.get(&record.partition).is_some_and(|owned| owned.resume.needs(record.offset).rows);
-            if !fresh || !has_effects(decision) {
+            if !needs(&self.partitions, record).rows || !decision.verdict.has_effects() {
                 continue;
             }
             match id_of(shared, carried, &self.decided, decision, from) {
@@ -74,7 +72,8 @@ pub(super) async fn note(
     wanted: impl Fn(&Record) -> bool,
 ) -> Result<(), Error> {
     let Some(ProcessedIds { id: from, ttl }) = &shared.pipeline.delivery.processed else { return Ok(()) };
-    let fresh = |decision: &&Decision| has_effects(decision) && wanted(&carried.batch.records[decision.record]);
+    let fresh =
+        |decision: &&Decision| decision.verdict.has_effects() && wanted(&carried.batch.records[decision.record]);
     let effective = decided.decisions.iter().filter(fresh);
     // In order, as locks want it.
     let ids: BTreeSet<Id<'_>> =
@@ -84,13 +83,9 @@ pub(super) async fn note(
     if usize::try_from(new).unwrap_or_default() == ids.len() { Ok(()) } else { Err(Error::Repeated) }
 }
 
-fn has_effects(decision: &Decision) -> bool {
-    matches!(decision.verdict, Verdict::Outputs(_) | Verdict::Delete)
-}
-
 /// A header of the event's envelope stands above the record's own.
 fn id_of<'a>(
-    shared: &Shared,
+    shared: &'a Shared,
     carried: &Carried<'a>,
     decided: &'a Decided,
     decision: &Decision,
@@ -100,7 +95,7 @@ fn id_of<'a>(
     let id = match from {
         ProcessedId::Key => carried.batch.key(record),
         ProcessedId::Header(name) => {
-            let brought = decided.brought(&shared.gate, decision, name);
+            let brought = decided.passed(&shared.gate, decision).get(name);
             brought.or_else(|| carried.batch.header(record, name))
         }
     };

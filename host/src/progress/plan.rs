@@ -21,6 +21,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use prost::encoding::{decode_varint, encode_varint};
+
 use crate::position::{NextOffset, Offset};
 use crate::sinks::kafka::{Headers, Letter};
 
@@ -99,7 +101,7 @@ impl Writer {
         self.written = lo.0;
         self.run = None;
         self.record.clear();
-        number(&mut self.frame, lo.0.unsigned_abs());
+        encode_varint(lo.0.unsigned_abs(), &mut self.frame);
         bytes(&mut self.frame, digest.as_bytes());
     }
 
@@ -122,7 +124,7 @@ impl Writer {
             return;
         }
         if let Some(before) = record.passed.take() {
-            number(&mut record.letters, wide(before));
+            encode_varint(wide(before), &mut record.letters);
             record.letters.extend([KEPT | ORIGIN, 0]);
         }
         put(&mut record.letters, source, destination, letter, headers);
@@ -159,7 +161,7 @@ impl Writer {
                 self.end_run();
                 self.skip_to(offset);
                 self.frame.push(LETTERS);
-                number(&mut self.frame, wide(count));
+                encode_varint(wide(count), &mut self.frame);
                 self.frame.extend(&self.record.letters);
                 self.written = offset + 1;
             }
@@ -171,8 +173,8 @@ impl Writer {
         let Some((destination, run)) = self.run.take() else { return };
         self.skip_to(run.start);
         self.frame.push(PASSED);
-        number(&mut self.frame, run.start.abs_diff(run.end));
-        number(&mut self.frame, wide(destination));
+        encode_varint(run.start.abs_diff(run.end), &mut self.frame);
+        encode_varint(wide(destination), &mut self.frame);
         self.written = run.end;
     }
 
@@ -180,7 +182,7 @@ impl Writer {
     fn skip_to(&mut self, offset: i64) {
         if self.written < offset {
             self.frame.push(NOTHING);
-            number(&mut self.frame, self.written.abs_diff(offset));
+            encode_varint(self.written.abs_diff(offset), &mut self.frame);
             self.written = offset;
         }
     }
@@ -194,7 +196,7 @@ impl Writer {
         // Names may come between operations of a run: the run is written only when it has ended.
         self.frame.push(DESTINATION);
         bytes(&mut self.frame, letter.topic.as_bytes());
-        number(&mut self.frame, letter.partition.map_or(0, |partition| u64::from(partition.unsigned_abs()) + 1));
+        encode_varint(letter.partition.map_or(0, |partition| u64::from(partition.unsigned_abs()) + 1), &mut self.frame);
         self.destinations.push((letter.topic.to_owned(), letter.partition));
         self.destinations.len() - 1
     }
@@ -218,20 +220,20 @@ fn put(out: &mut Vec<u8>, source: Source<'_>, destination: usize, letter: &Lette
         | part(letter.value, source.value, VALUE_STORED, VALUE_NULL)
         | if headers.kept { KEPT } else { 0 }
         | if headers.origin { ORIGIN } else { 0 };
-    number(out, wide(destination));
+    encode_varint(wide(destination), out);
     out.push(flags);
     for (own, stored) in [(letter.key, KEY_STORED), (letter.value, VALUE_STORED)] {
         if let Some(own) = own.filter(|_| flags & stored != 0) {
             bytes(out, own);
         }
     }
-    number(out, wide(headers.own.len()));
+    encode_varint(wide(headers.own.len()), out);
     for (name, value) in &headers.own {
         bytes(out, name.as_bytes());
         match value.as_deref() {
             None => out.push(0),
             Some(value) => {
-                number(out, wide(value.len()) + 1);
+                encode_varint(wide(value.len()) + 1, out);
                 out.extend(value);
             }
         }
@@ -417,15 +419,10 @@ impl Reader<'_> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte < 0x80 {
-                return Some(value);
-            }
-            shift += 7;
-        }
+        let mut rest = &self.frame[self.at..];
+        let value = decode_varint(&mut rest).ok()?;
+        self.at = self.frame.len() - rest.len();
+        Some(value)
     }
 
     /// A number of things that each take a byte at least.
@@ -456,16 +453,8 @@ impl Reader<'_> {
     }
 }
 
-fn number(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
-}
-
 fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    number(out, wide(bytes.len()));
+    encode_varint(wide(bytes.len()), out);
     out.extend(bytes);
 }
 

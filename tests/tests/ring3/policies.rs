@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use prost_reflect::prost::encoding::encode_varint;
 use serde_json::{Value, json};
 use tollgate_tests::case::Case;
 use tollgate_tests::kafka::{Letter, Record};
@@ -26,13 +27,9 @@ message Event {
 
 const COLOUR: &str = "policy.v1.Colour";
 
-fn varint(mut value: u64) -> Vec<u8> {
+fn varint(value: u64) -> Vec<u8> {
     let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
+    encode_varint(value, &mut out);
     out
 }
 

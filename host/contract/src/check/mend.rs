@@ -1,8 +1,10 @@
 //! Fallbacks: a payload again, with enum numbers that nobody knows replaced. Rare, so it may copy.
 
+use prost::encoding::encode_varint;
+
 use crate::notes::{Member, Notes};
 use crate::plan::{FieldPlan, Node, Op};
-use crate::wire::{Cursor, Malformed, WireType, put_tag, put_varint};
+use crate::wire::{Cursor, Malformed, WireType, put_tag};
 use crate::{Contract, EnumTable};
 
 /// The bytes are no message, or nest too deep. The check says so better.
@@ -85,14 +87,14 @@ impl<'c> Mender<'c, '_> {
                 let mut inner = Vec::new();
                 while !items.is_empty() {
                     let raw = items.varint()?;
-                    put_varint(self.number(field, raw).unwrap_or(raw), &mut inner);
+                    encode_varint(self.number(field, raw).unwrap_or(raw), &mut inner);
                 }
                 put_delimited(field.number, &inner, out);
             }
             Op::Enum if wire == WireType::Varint => match self.number(field, value.varint()?) {
                 Some(number) => {
                     put_tag(field.number, WireType::Varint, out);
-                    put_varint(number, out);
+                    encode_varint(number, out);
                 }
                 None => out.extend_from_slice(whole),
             },
@@ -120,6 +122,6 @@ impl<'c> Mender<'c, '_> {
 
 fn put_delimited(number: u32, inner: &[u8], out: &mut Vec<u8>) {
     put_tag(number, WireType::Delimited, out);
-    put_varint(inner.len() as u64, out);
+    encode_varint(inner.len() as u64, out);
     out.extend_from_slice(inner);
 }
