@@ -119,10 +119,11 @@ impl Sender {
 }
 
 /// The headers that every event of the load carries.
+pub const EVENT_HEADERS: [(&str, &[u8]); 2] = [("schema-version", b"1"), ("content-type", b"application/protobuf")];
+
 pub fn event_headers() -> OwnedHeaders {
-    let version = Header { key: "schema-version", value: Some("1") };
-    let kind = Header { key: "content-type", value: Some("application/protobuf") };
-    OwnedHeaders::new_with_capacity(3).insert(version).insert(kind)
+    let [version, kind] = EVENT_HEADERS.map(|(key, value)| Header { key, value: Some(value) });
+    OwnedHeaders::new_with_capacity(2).insert(version).insert(kind)
 }
 
 /// The keys of all committed records of `topic`. Read, not computed from offsets: transaction markers occupy offsets too.

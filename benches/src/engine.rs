@@ -179,7 +179,8 @@ pub fn pipeline(engine: Engine, protos: &Path, component: &Path, job: &Job, metr
         _ => "effectively_once",
     };
     let batch = match engine {
-        Engine::SmallBatches => format!(", batch: {{ max_events: {SMALL} }}"),
+        // At a rate, as long as it takes to fill them.
+        Engine::SmallBatches => format!(", batch: {{ max_events: {SMALL}, max_wait: 500ms }}"),
         _ => String::new(),
     };
     format!(

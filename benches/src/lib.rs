@@ -20,6 +20,7 @@ pub mod report;
 pub mod rounds;
 pub mod run;
 pub mod table;
+pub mod wire;
 
 /// The topic that is drained.
 pub const TOPIC: &str = "payment-events";

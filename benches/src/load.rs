@@ -3,18 +3,19 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
-use rdkafka::message::Header;
 
-use crate::broker::{Sender, event_headers};
+use crate::broker::{EVENT_HEADERS, Sender, event_headers};
 use crate::payment::format_uuid;
 use crate::recipe::{FILL_EPOCH_MS, Recipe};
+use crate::wire::Wire;
 
-/// Records wait this long for company: throughput counts when filling, latency at a rate (it is part of what is measured,
-/// for every engine alike).
+/// When filling, throughput counts.
 const FILL_LINGER_MS: u32 = 20;
-const RATE_LINGER_MS: u32 = 5;
-/// A tick of the rate: 5 events at 5,000/s.
-const TICK: Duration = Duration::from_millis(1);
+/// At a rate, what was due since the last tick is sent together: a producer's linger, and part of what is measured, for every engine
+/// alike.
+const TICK: Duration = Duration::from_millis(5);
+/// A request of more could hold a batch that the topic takes for too large, if the load was late.
+const REQUEST_EVENTS: u64 = 2_000;
 /// The load counts as late when it is further behind than this.
 const LATE: Duration = Duration::from_millis(20);
 
@@ -45,32 +46,32 @@ pub fn fill_sender(brokers: &str, topic: &str) -> anyhow::Result<Sender> {
     Sender::new(brokers, topic, FILL_LINGER_MS)
 }
 
-pub fn rate_sender(brokers: &str, topic: &str) -> anyhow::Result<Sender> {
-    Sender::new(brokers, topic, RATE_LINGER_MS)
-}
-
-/// `per_second` events a second for `seconds`, event time = now, header `produced-us` = now in microseconds.
-pub fn rate(recipe: &mut Recipe, per_second: u64, seconds: u64, sender: &Sender) -> anyhow::Result<Pace> {
+/// `per_second` events a second for `seconds`, whatever the broker says: an event's time is when it was due, so that a load which is
+/// late makes events late and not few.
+pub fn rate(recipe: &mut Recipe, per_second: u64, seconds: u64, wire: &mut Wire) -> anyhow::Result<Pace> {
     let total = per_second * seconds;
     let late = per_second * u64::try_from(LATE.as_millis())? / 1_000;
+    let epoch = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     let start = Instant::now();
-    let (mut sent, mut late_ticks) = (0, 0);
+    let (mut sent, mut late_ticks, mut tick) = (0, 0, start);
     let mut value = Vec::with_capacity(256);
     while sent < total {
+        tick = (tick + TICK).max(Instant::now());
+        std::thread::sleep(tick - Instant::now());
         let nanos = u128::from(per_second) * start.elapsed().as_nanos();
         let due = u64::try_from(nanos / 1_000_000_000)?.min(total);
         late_ticks += u64::from(due > sent + late);
-        for _ in sent..due {
-            let micros = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros())?;
-            let event = recipe.next(micros / 1_000);
+        for number in sent..due {
+            let event = recipe.next(epoch + i64::try_from(number * 1_000 / per_second)?);
             value.clear();
             event.message().encode(&mut value)?;
-            let stamp = micros.to_string();
-            let headers = event_headers().insert(Header { key: "produced-us", value: Some(&stamp) });
-            sender.send(format_uuid(event.id).as_bytes(), &value, headers)?;
+            wire.queue(event.id, format_uuid(event.id).as_bytes(), &value, &EVENT_HEADERS)?;
+            if (number + 1 - sent) % REQUEST_EVENTS == 0 {
+                wire.send(event.created_at)?;
+            }
         }
+        wire.send(epoch + i64::try_from(start.elapsed().as_millis())?)?;
         sent = due;
-        std::thread::sleep(TICK);
     }
     Ok(Pace { events: sent, seconds: start.elapsed().as_secs_f64(), late_ticks })
 }

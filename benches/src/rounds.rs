@@ -10,6 +10,7 @@ use crate::oracle::{Truth, keys_md5};
 use crate::recipe::Recipe;
 use crate::run::{Cost, run};
 use crate::table::{Latency, Table};
+use crate::wire::Wire;
 use crate::{DEAD_LETTERS, PARTITIONS, RATE_TOPIC, TOPIC, broker, load};
 
 /// The seed of every load; the known table hash belongs to it.
@@ -131,9 +132,9 @@ pub async fn paced(
     let mut recipe = Recipe::new(SEED).fresh(true);
     let mut late_ticks = 0;
     let cost = run(engine, setting, &job, plan.patience, || {
-        let sender = load::rate_sender(&setting.brokers, RATE_TOPIC)?;
-        late_ticks = load::rate(&mut recipe, rate, seconds, &sender)?.late_ticks;
-        sender.finish()
+        let mut wire = Wire::connect(&setting.brokers, RATE_TOPIC, PARTITIONS)?;
+        late_ticks = load::rate(&mut recipe, rate, seconds, &mut wire)?.late_ticks;
+        Ok(())
     })?;
     compare(engine, setting, &job, &mut table, &Truth::of(&recipe)).await?;
     let latency = table.latency(SKIP_S as f64).await?;

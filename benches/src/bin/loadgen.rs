@@ -18,6 +18,7 @@ use tollgate_bench::args::Args;
 use tollgate_bench::oracle::{Truth, keys_md5};
 use tollgate_bench::recipe::Recipe;
 use tollgate_bench::table::Table;
+use tollgate_bench::wire::Wire;
 use tollgate_bench::{DEAD_LETTERS, PARTITIONS, RATE_TOPIC, TOPIC, broker, load, output};
 
 #[tokio::main(flavor = "current_thread")]
@@ -72,9 +73,8 @@ async fn rate(mut args: Args) -> anyhow::Result<()> {
         broker::recreate(&brokers, &topic, PARTITIONS).await?;
     }
     let mut recipe = Recipe::new(seed).fresh(fresh);
-    let sender = load::rate_sender(&brokers, &topic)?;
-    let pace = load::rate(&mut recipe, per_second, seconds, &sender)?;
-    sender.finish()?;
+    let mut wire = Wire::connect(&brokers, &topic, PARTITIONS)?;
+    let pace = load::rate(&mut recipe, per_second, seconds, &mut wire)?;
     let told = json!({
         "events": pace.events, "seed": seed, "seconds": pace.seconds, "late_ticks": pace.late_ticks,
     });
