@@ -39,7 +39,7 @@ mod wrapped;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, select_biased};
@@ -102,6 +102,9 @@ struct Load {
     batches: AtomicUsize,
     events: AtomicUsize,
     bytes: AtomicUsize,
+    /// Batches that are through, and how long the last of them was in the lane's hands, microseconds.
+    through: AtomicU64,
+    took: AtomicU64,
 }
 
 impl Load {
@@ -115,6 +118,12 @@ impl Load {
         self.batches.fetch_sub(1, Ordering::AcqRel);
         self.events.fetch_sub(batch.records.len(), Ordering::AcqRel);
         self.bytes.fetch_sub(batch.bytes(), Ordering::AcqRel);
+    }
+
+    fn through(&self, batch: &RecordBatch, took: Duration) {
+        self.took.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
+        self.through.fetch_add(1, Ordering::AcqRel);
+        self.take(batch);
     }
 }
 
@@ -130,6 +139,12 @@ impl Inbox {
         self.batches.send_timeout(batch, patience).inspect_err(|error| match error {
             SendTimeoutError::Timeout(batch) | SendTimeoutError::Disconnected(batch) => self.load.take(batch),
         })
+    }
+
+    /// How many batches are through, and how long the last of them took.
+    pub fn through(&self) -> (u64, Duration) {
+        let batches = self.load.through.load(Ordering::Acquire);
+        (batches, Duration::from_micros(self.load.took.load(Ordering::Acquire)))
     }
 
     /// Nothing is queued or in work.
@@ -315,9 +330,10 @@ impl Lane {
             };
             let began = Instant::now();
             self.carry(&batch)?;
-            self.shared.metrics.batch(self.number, batch.records.len(), began.elapsed());
-            self.shared.warn_if_slow(began.elapsed());
-            self.ends.load.take(&batch);
+            let took = began.elapsed();
+            self.shared.metrics.batch(self.number, batch.records.len(), took);
+            self.shared.warn_if_slow(took);
+            self.ends.load.through(&batch, took);
             let mut batch = batch;
             batch.clear();
             // A full recycling queue means that there are batches enough.

@@ -75,6 +75,8 @@ pub const BATCH_BYTES_MAX: usize = 1 << 30;
 
 /// `delivery.batch.max_wait`: about one commit's time, so that waiting never costs more than committing.
 pub const BATCH_WAIT: Duration = Duration::from_millis(5);
+/// `delivery.batch.latency_target`: below this a commit alone takes longer.
+pub const LATENCY_TARGET_MIN: Duration = Duration::from_millis(10);
 /// Longer than this is a latency nobody means; and it must stay far below the transaction's timeout.
 pub const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
 

@@ -86,6 +86,7 @@ pub struct Metrics {
     committed: Mutex<BTreeMap<Partition, NextOffset>>,
     exhausted: Mutex<BTreeMap<Partition, NextOffset>>,
     poll_interval: Gauge<f64, AtomicU64>,
+    batch_wait: Family<LaneLabels, Gauge<f64, AtomicU64>>,
     last_batch: Family<LaneLabels, Gauge<f64, AtomicU64>>,
     dead_letter_depth: Gauge,
     dead_letter_alert: Gauge,
@@ -169,6 +170,7 @@ impl Default for Metrics {
             committed: Mutex::default(),
             exhausted: Mutex::default(),
             poll_interval: Gauge::default(),
+            batch_wait: Family::default(),
             last_batch: Family::default(),
             dead_letter_depth: Gauge::default(),
             dead_letter_alert: Gauge::default(),
@@ -231,6 +233,7 @@ impl Metrics {
             Unit::Ratios,
             self.poll_interval.clone(),
         );
+        r.register_with_unit("batch_wait", "How long batches wait for company", Unit::Seconds, self.batch_wait.clone());
         r.register_with_unit("last_batch", "Time of a lane's last batch", Unit::Seconds, self.last_batch.clone());
         r.register(
             "dead_letter_depth_records",
@@ -285,6 +288,12 @@ impl Metrics {
         self.batch_seconds.observe(took.as_secs_f64());
         let labels = LaneLabels { lane: u64::try_from(lane).unwrap_or_default() };
         self.last_batch.get_or_create(&labels).set(took.as_secs_f64());
+    }
+
+    /// How long a lane's batches wait for company now.
+    pub fn waited(&self, lane: usize, wait: Duration) {
+        let labels = LaneLabels { lane: u64::try_from(lane).unwrap_or_default() };
+        self.batch_wait.get_or_create(&labels).set(wait.as_secs_f64());
     }
 
     pub fn stage(&self, stage: &'static str, took: Duration) {

@@ -180,6 +180,7 @@ fn exposed() -> Listed {
     metrics.verdicts(&BTreeMap::from([(("reject", "undecodable"), 1)]));
     metrics.stage("decide", Duration::ZERO);
     metrics.batch(0, 1, Duration::ZERO);
+    metrics.waited(0, Duration::ZERO);
     metrics.lag(Partition(0), NextOffset(0), NextOffset(1));
     metrics.swapped(true, 1);
     metrics.deprecated("a", "1", 1);

@@ -126,6 +126,17 @@ impl Client {
         assert_eq!(producer.in_flight_count(), 0);
     }
 
+    /// Produces one by one, each acknowledged before the next.
+    pub fn trickle(&self, topic: &str, records: &[Record]) {
+        let producer: BaseProducer = self.config.create().unwrap();
+        for record in records {
+            send(&producer, topic, record);
+            while producer.in_flight_count() > 0 {
+                producer.poll(Duration::from_millis(1));
+            }
+        }
+    }
+
     /// Begins a transaction and produces in it; it stays open until the producer ends it. Every partition that it touches
     /// gets a marker then.
     pub fn transaction(&self, id: &str, topic: &str, records: &[Record]) -> BaseProducer {

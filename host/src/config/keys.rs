@@ -323,6 +323,12 @@ const AFTER_TYPES: &[Key] = &[
         "How long the first event of a batch waits for company while its lane is idle. At most 10s, below `transaction_timeout`.",
     ),
     key(
+        "delivery.batch.latency_target",
+        Duration,
+        Nothing,
+        "In place of `max_wait`: from an event's fetch to its commit. Batches then wait as long as the commits of late leave time for, and cost less for it ([operations](operations.md#sizes)). 10ms to 10s, below `transaction_timeout`.",
+    ),
+    key(
         "delivery.transaction_timeout",
         Duration,
         Value("15s"),

@@ -444,8 +444,16 @@ impl DeliveryMode {
 pub struct Batch {
     pub max_events: usize,
     pub max_bytes: usize,
-    /// How long the first event of a batch waits for company while its lane is idle.
-    pub max_wait: Duration,
+    pub wait: BatchWait,
+}
+
+/// How long the first event of a batch waits for company while its lane is idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchWait {
+    /// So long.
+    Most(Duration),
+    /// As long as leaves time for the commit within this, counted from the event's fetch.
+    Target(Duration),
 }
 
 /// `retry_policy:` backoff towards servers that are away.

@@ -212,11 +212,12 @@ fn read_delivery(
             table.error("transaction_timeout", message);
         }
         let batch = table.table_or_empty("batch", |batch| read_batch(batch, shared, largest_event))?;
-        if batch.max_wait >= transaction_timeout {
-            table.error_at(
-                "delivery.batch.max_wait",
-                format!("must be below delivery.transaction_timeout ({transaction_timeout:?})"),
-            );
+        let (key, wait) = match batch.wait {
+            BatchWait::Most(wait) => ("delivery.batch.max_wait", wait),
+            BatchWait::Target(target) => ("delivery.batch.latency_target", target),
+        };
+        if wait >= transaction_timeout {
+            table.error_at(key, format!("must be below delivery.transaction_timeout ({transaction_timeout:?})"));
         }
         let processed = table.table("processed_ids", read_processed);
         Some(Delivery { mode, batch, transaction_timeout, processed })
@@ -246,8 +247,13 @@ fn read_batch(table: &Table<'_>, shared: &mut Shared, largest_event: usize) -> O
         let event = reader::show_bytes(largest_event);
         table.error("max_bytes", format!("must be at least contract.max_bytes ({event}): one event must fit"));
     }
-    let max_wait = table.or("max_wait", duration_within(Duration::ZERO, limits::BATCH_WAIT_MAX), limits::BATCH_WAIT);
-    Some(Batch { max_events, max_bytes, max_wait })
+    let most = table.get("max_wait", duration_within(Duration::ZERO, limits::BATCH_WAIT_MAX));
+    let target = table.get("latency_target", duration_within(limits::LATENCY_TARGET_MIN, limits::BATCH_WAIT_MAX));
+    if table.has("max_wait") && table.has("latency_target") {
+        table.error("latency_target", "says how long a batch waits, and so does max_wait; keep one of the two");
+    }
+    let wait = target.map_or(BatchWait::Most(most.unwrap_or(limits::BATCH_WAIT)), BatchWait::Target);
+    Some(Batch { max_events, max_bytes, wait })
 }
 
 fn read_admin(table: &Table<'_>) -> Option<Admin> {

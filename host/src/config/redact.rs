@@ -27,7 +27,6 @@ impl Pipeline {
                 "batch": {
                     "max_events": self.delivery.batch.max_events,
                     "max_bytes": show_bytes(self.delivery.batch.max_bytes),
-                    "max_wait": time(self.delivery.batch.max_wait),
                 },
                 "transaction_timeout": time(self.delivery.transaction_timeout),
             },
@@ -49,6 +48,11 @@ impl Pipeline {
             "shutdown": time(self.shutdown),
             "start_deadline": time(self.start_deadline),
         });
+        let (key, wait) = match self.delivery.batch.wait {
+            BatchWait::Most(wait) => ("max_wait", wait),
+            BatchWait::Target(target) => ("latency_target", target),
+        };
+        json["delivery"]["batch"][key] = json!(time(wait));
         if let Some(ProcessedIds { id, ttl }) = &self.delivery.processed {
             let mut ids = json!({ "ttl": time(*ttl) });
             match id {

@@ -3,6 +3,7 @@
 //! One loop. Each turn handles what the other threads said, polls once, and hands over what is due.
 
 mod backpressure;
+mod company;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use self::company::Company;
 use super::batch::RecordBatch;
 use super::rebalance::{Callbacks, Rebalance};
 use super::takeover::{Answer, Request, Taken};
@@ -82,6 +84,7 @@ struct Tracked {
 struct Filling {
     batch: RecordBatch,
     since: Option<Instant>,
+    company: Company,
     /// The lane did not take this batch in time: its partitions are paused until it does and the backlog is down.
     stalled: bool,
 }
@@ -455,15 +458,17 @@ impl Poll {
 
     /// Hands over every batch that is due: full, or old enough while its lane has nothing to do.
     fn dispatch(&mut self) {
-        let wait = self.shared.pipeline.delivery.batch.max_wait;
+        let wait = self.shared.pipeline.delivery.batch.wait;
         for lane in 0..self.lanes.len() {
-            let filling = &self.state.filling[lane];
+            let filling = &mut self.state.filling[lane];
             if filling.stalled {
                 self.unstall(lane);
                 continue;
             }
             let Some(since) = filling.since else { continue };
-            if self.full(filling) || (self.lanes[lane].idle() && since.elapsed() >= wait) {
+            let wait = filling.company.wait(wait, self.lanes[lane].through());
+            if self.full(&self.state.filling[lane]) || (self.lanes[lane].idle() && since.elapsed() >= wait) {
+                self.shared.metrics.waited(lane, wait);
                 self.hand_over(lane);
             }
         }

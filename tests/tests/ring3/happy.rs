@@ -88,3 +88,21 @@ fn every_compression_is_read() {
     assert_eq!(case.kafka.read(&case.output()).len(), 100);
     assert!(case.kafka.read(&case.dead()).is_empty());
 }
+
+#[test]
+fn batches_wait_as_long_as_the_latency_target_allows() {
+    let case = Case::new("target").set("/delivery", json!({ "batch": { "latency_target": "2s" } })).setup();
+    let engine = case.run();
+    engine.ready();
+    let event = Record::new("k", events::encode(&json!({ "id": "a" })));
+    case.kafka.trickle(&case.source(), &vec![event; 400]);
+    tollgate_tests::wait_for("all of them to be counted", || {
+        (engine.metric("tollgate_batch_events_sum", "") >= 400.0).then_some(())
+    });
+    let batches = engine.metric("tollgate_batch_events_count", "");
+    assert!(batches <= 10.0, "{batches} batches: as many as with the default wait");
+    let wait = engine.metric("tollgate_batch_wait_seconds", "lane=\"0\"");
+    assert!((0.5..=1.8).contains(&wait), "a small batch's commit leaves most of the target: {wait} s");
+    engine.stop();
+    assert_eq!(case.database.number("SELECT count(*) FROM seen"), 400);
+}

@@ -670,6 +670,14 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
             "19:22: delivery.batch.max_bytes: must be at least contract.max_bytes (1MiB): one event must fit",
         ),
         (
+            "delivery: { batch: { max_wait: 25ms, latency_target: 100ms } }",
+            "19:38: delivery.batch.latency_target: says how long a batch waits, and so does max_wait; keep one of the two",
+        ),
+        (
+            "delivery: { transaction_timeout: 5s, batch: { latency_target: 5s } }",
+            "19:47: delivery.batch.latency_target: must be below delivery.transaction_timeout (5s)",
+        ),
+        (
             "delivery: { batch: { max_wait: 25 } }",
             "19:32: delivery.batch.max_wait: 25 is a duration without a unit; did you mean 25ms or 25s?",
         ),

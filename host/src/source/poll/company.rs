@@ -1,0 +1,73 @@
+//! How long a batch waits for company. Every commit costs PostgreSQL and Kafka a fixed amount; a batch that waits as long as the
+//! latency target allows shares it among more events.
+
+use std::time::Duration;
+
+use crate::config::BatchWait;
+
+/// What a lane's commits took of late.
+#[derive(Debug, Default)]
+pub struct Company {
+    /// Batches that were through at the last look.
+    through: u64,
+    /// The longest of late: a shorter one brings it down by a fiftieth of itself, so that about one batch in fifty takes longer.
+    took: Duration,
+}
+
+impl Company {
+    /// How long to wait now. `through`: how many batches are through, and how long the last of them took.
+    pub fn wait(&mut self, wait: BatchWait, (through, took): (u64, Duration)) -> Duration {
+        let target = match wait {
+            BatchWait::Most(most) => return most,
+            BatchWait::Target(target) => target,
+        };
+        if self.through != through {
+            self.through = through;
+            // An outage says nothing about the commits after it, and should be forgotten as soon as a slow commit is.
+            self.took = took.min(target).max(self.took - self.took / 50);
+        }
+        // A tenth is for what lies between the two: the poll thread's round, the lane's waking.
+        (target - target / 10).saturating_sub(self.took)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    /// Commits of these times, one after the other; the waits before each, and after the last.
+    fn waits(target: u64, commits: impl IntoIterator<Item = u64>) -> Vec<Duration> {
+        let mut company = Company::default();
+        let commits = std::iter::once(0).chain(commits);
+        (0..).zip(commits).map(|(at, took)| company.wait(BatchWait::Target(MS(target)), (at, MS(took)))).collect()
+    }
+
+    #[test]
+    fn what_a_commit_leaves_of_the_target_is_waited() {
+        assert_eq!(waits(100, [30, 10]), [MS(90), MS(60), Duration::from_micros(60_600)]);
+        assert_eq!(Company::default().wait(BatchWait::Most(MS(7)), (3, MS(500))), MS(7));
+    }
+
+    #[test]
+    fn commits_that_take_the_whole_target_leave_no_wait_and_are_forgotten() {
+        let waits = waits(100, [60_000].into_iter().chain(std::iter::repeat_n(5, 200)));
+        assert_eq!(waits[1], Duration::ZERO);
+        assert!(waits[60] > MS(50), "a minute's outage holds the waits down for seconds at most: {:?}", waits[60]);
+        assert_eq!(waits[200], MS(85));
+    }
+
+    /// A batch that waits longer is larger and takes longer: the two must not chase each other.
+    #[test]
+    fn the_wait_settles_where_wait_and_commit_make_the_target() {
+        let mut company = Company::default();
+        let mut wait = Duration::ZERO;
+        for at in 1..500 {
+            let commit = MS(5) + wait.mul_f64(0.5);
+            wait = company.wait(BatchWait::Target(MS(100)), (at, commit));
+        }
+        let total = wait + MS(5) + wait.mul_f64(0.5);
+        assert!(MS(75) < total && total <= MS(100), "{total:?}");
+    }
+}
