@@ -65,8 +65,8 @@ pub const BATCH_EVENTS: usize = 16_000;
 /// Beyond this a statement's arrays alone take tens of megabytes a lane.
 pub const BATCH_EVENTS_MAX: usize = 100_000;
 
-/// From so many rows on a batch goes by COPY and a temporary table: equal at 1,000, ahead from 4,000 on (docs/adr/0003).
-pub const STAGE_ROWS: usize = 4_000;
+/// From so many rows on a batch goes by COPY and a temporary table: behind at 1,400, ahead from 2,000 on (docs/adr/0003).
+pub const STAGE_ROWS: usize = 2_000;
 
 /// `delivery.batch.max_bytes`: 16,000 events of 260 bytes; larger events make smaller batches.
 pub const BATCH_BYTES: usize = 4 << 20;
