@@ -91,7 +91,7 @@ pub enum Said {
 /// The poll thread's end of a lane.
 pub struct Inbox {
     pub control: Sender<Control>,
-    pub recycled: Receiver<RecordBatch>,
+    recycled: Receiver<RecordBatch>,
     batches: Sender<RecordBatch>,
     load: Arc<Load>,
 }
@@ -101,7 +101,10 @@ pub struct Inbox {
 struct Load {
     batches: AtomicUsize,
     events: AtomicUsize,
+    /// Of memory.
     bytes: AtomicUsize,
+    /// Of emptied batches that wait to be filled again.
+    spare: AtomicUsize,
     /// Batches that are through, and how long the last of them was in the lane's hands, microseconds.
     through: AtomicU64,
     took: AtomicU64,
@@ -111,13 +114,13 @@ impl Load {
     fn add(&self, batch: &RecordBatch) {
         self.batches.fetch_add(1, Ordering::AcqRel);
         self.events.fetch_add(batch.records.len(), Ordering::AcqRel);
-        self.bytes.fetch_add(batch.bytes(), Ordering::AcqRel);
+        self.bytes.fetch_add(batch.memory(), Ordering::AcqRel);
     }
 
     fn take(&self, batch: &RecordBatch) {
         self.batches.fetch_sub(1, Ordering::AcqRel);
         self.events.fetch_sub(batch.records.len(), Ordering::AcqRel);
-        self.bytes.fetch_sub(batch.bytes(), Ordering::AcqRel);
+        self.bytes.fetch_sub(batch.memory(), Ordering::AcqRel);
     }
 
     fn through(&self, batch: &RecordBatch, took: Duration) {
@@ -128,9 +131,28 @@ impl Load {
 }
 
 impl Inbox {
-    /// Events and bytes that are handed over and not through.
-    pub fn backlog(&self) -> (usize, usize) {
-        (self.load.events.load(Ordering::Acquire), self.load.bytes.load(Ordering::Acquire))
+    /// Events that are handed over and not through.
+    pub fn backlog(&self) -> usize {
+        self.load.events.load(Ordering::Acquire)
+    }
+
+    /// Bytes of memory of the batches that are handed over and not through, and of those that wait to be filled again.
+    pub fn memory(&self) -> usize {
+        self.load.bytes.load(Ordering::Acquire) + self.load.spare.load(Ordering::Acquire)
+    }
+
+    /// An empty batch, one that was used before if there is one.
+    pub fn fresh(&self) -> RecordBatch {
+        let Ok(batch) = self.recycled.try_recv() else { return RecordBatch::default() };
+        self.load.spare.fetch_sub(batch.memory(), Ordering::AcqRel);
+        batch
+    }
+
+    /// Frees the batches that wait to be filled again.
+    pub fn drop_spare(&self) {
+        while let Ok(batch) = self.recycled.try_recv() {
+            self.load.spare.fetch_sub(batch.memory(), Ordering::AcqRel);
+        }
     }
 
     /// Hands a batch over, waiting for room for at most `patience`.
@@ -252,6 +274,18 @@ pub struct Ends {
     load: Arc<Load>,
 }
 
+impl Ends {
+    fn recycle(&self, mut batch: RecordBatch) {
+        batch.clear();
+        let memory = batch.memory();
+        self.load.spare.fetch_add(memory, Ordering::AcqRel);
+        // A full recycling queue means that there are batches enough.
+        if self.recycle.try_send(batch).is_err() {
+            self.load.spare.fetch_sub(memory, Ordering::AcqRel);
+        }
+    }
+}
+
 /// The two ends of a lane's channels.
 pub fn channels(queue: usize, events: usize, said: Sender<Said>) -> (Inbox, Ends) {
     let (control, control_end) = crossbeam_channel::bounded(events);
@@ -334,10 +368,7 @@ impl Lane {
             self.shared.metrics.batch(self.number, batch.records.len(), took);
             self.shared.warn_if_slow(took);
             self.ends.load.through(&batch, took);
-            let mut batch = batch;
-            batch.clear();
-            // A full recycling queue means that there are batches enough.
-            drop(self.ends.recycle.try_send(batch));
+            self.ends.recycle(batch);
         }
     }
 

@@ -126,6 +126,10 @@ pub const BACKLOG_EVENTS: u64 = 100_000;
 pub const BACKLOG_EVENTS_MAX: u64 = 100_000_000;
 /// `backpressure.max_backlog_bytes`: leaves most of the 300 MB that the process may take to lanes and instances.
 pub const BACKLOG_BYTES: usize = 64 << 20;
+/// What librdkafka fetches ahead: less than Kafka's default for a record (`max.message.bytes`, 1,048,588) would stop at one.
+pub const AHEAD_MIN: usize = 1_048_588;
+/// More is no faster: it is some tens of milliseconds of work.
+pub const AHEAD_MAX: usize = 16 << 20;
 /// The largest that may be set.
 pub const BACKLOG_BYTES_MAX: usize = 16 << 30;
 
@@ -165,6 +169,18 @@ pub const LANE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Batches that wait for a lane beside the one in its hands: one is enough to keep it busy, two even out bursts.
 pub const LANE_QUEUE: usize = 2;
+
+/// Batches that a lane and the poll thread have between them: one that fills, one that waits to be handed over, those in
+/// the lane's queue, and the one in its hands.
+pub const LANE_BATCHES: usize = LANE_QUEUE + 3;
+
+/// How often the bytes of the batch in a lane's hands are in memory beside the batch, at most: as events of the sandbox, as
+/// its results, as rows and their arrays, in a statement, in the producer's queue and in its requests, and as a redo plan
+/// that is written, compressed and sent: eleven, and half as much again that the allocator has not given back.
+pub const LANE_COPIES: usize = 16;
+
+/// What the process has without events: code, compiled components, connections.
+pub const PROGRAM_BYTES: usize = 64 << 20;
 
 /// A seek answers from librdkafka's own threads; it is no network call.
 pub const SEEK_TIMEOUT: Duration = Duration::from_secs(1);

@@ -139,14 +139,24 @@ impl Case {
     /// Writes pipeline.yaml and lets `tollgate setup` create what is missing.
     #[must_use]
     pub fn setup(self) -> Case {
-        self.setup_by(&engine::binary())
+        self.setup_with(PARTITIONS)
+    }
+
+    /// The same with as many partitions.
+    #[must_use]
+    pub fn setup_with(self, partitions: i32) -> Case {
+        self.set_up(&engine::binary(), partitions)
     }
 
     /// The same by another build's binary.
     #[must_use]
     pub fn setup_by(self, program: &Path) -> Case {
+        self.set_up(program, PARTITIONS)
+    }
+
+    fn set_up(self, program: &Path, partitions: i32) -> Case {
         self.write();
-        let partitions = PARTITIONS.to_string();
+        let partitions = partitions.to_string();
         let setup =
             Engine::start_as(program, self.folder(), &["setup", "pipeline.yaml", "--partitions", &partitions], &[]);
         let status = setup.wait();

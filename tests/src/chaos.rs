@@ -19,12 +19,19 @@ use crate::load::Load;
 use crate::oracle::{self, Violations};
 use crate::seed::Seed;
 use crate::servers::{self, Servers};
+use crate::takeovers::Takeovers;
 use crate::wait_for;
 
 /// Between two faults, ms: seven seconds on average.
 const PAUSE: (u64, u64) = (5_000, 9_000);
 /// How long an engine stands still, ms: the shortest is twice the session's timeout, the longest beyond the transaction's.
 const STILL: (u64, u64) = (3_000, 6_000);
+/// `delivery.transaction_timeout`.
+const TRANSACTION: Duration = Duration::from_secs(4);
+/// How often the broker looks for transactions that are past their timeout (its default).
+const EXPIRY: Duration = Duration::from_secs(10);
+/// Between two looks into the engines' logs.
+const LOOK: Duration = Duration::from_millis(500);
 const ENGINES: usize = 3;
 /// From the end of the load until all is through: on a busy machine the engines may be minutes behind.
 const QUIET: Duration = Duration::from_secs(600);
@@ -59,6 +66,7 @@ pub struct Outcome {
     pub found: Violations,
     /// From a fault that met the only engine to its next commit, seconds, by fault.
     pub recovery: BTreeMap<&'static str, f64>,
+    pub takeovers: Takeovers,
     /// From the end of the load until all was through; none: it never was.
     pub quiet: Option<Duration>,
     /// Where the engines' logs were kept.
@@ -90,6 +98,8 @@ const FAULTS: [(Fault, &str); 7] = [
 struct Running {
     number: usize,
     engine: Engine,
+    /// Its log has been read up to there.
+    read: usize,
     /// When it goes on, where it stands still.
     wakes: Option<Instant>,
 }
@@ -106,13 +116,16 @@ struct Ring {
     faults: BTreeMap<&'static str, u32>,
     ended: Vec<String>,
     recovery: BTreeMap<&'static str, f64>,
+    takeovers: Takeovers,
+    looked: Instant,
 }
 
 /// Runs a bout on servers of its own. What happens is told on stderr.
 pub fn run(bout: Bout, logs: &Path) -> Outcome {
     let (kafka, postgres) = servers::own(&KafkaOptions::default(), &PostgresOptions::default());
     let servers = Servers { brokers: kafka.brokers(), postgres: postgres.url() };
-    let delivery = json!({ "batch": { "max_events": 1000 }, "transaction_timeout": "4s" });
+    let delivery =
+        json!({ "batch": { "max_events": 1000 }, "transaction_timeout": format!("{}s", TRANSACTION.as_secs()) });
     let case = Case::on(&servers, "chaos").guest(&Guest::revision(1)).set("/delivery", delivery);
     // A group that its broker loads anew may wait this long for a member that is no more.
     let case = case.set("/source/max_poll_interval", json!("20s")).setup();
@@ -130,6 +143,8 @@ pub fn run(bout: Bout, logs: &Path) -> Outcome {
         faults: BTreeMap::new(),
         ended: Vec::new(),
         recovery: BTreeMap::new(),
+        takeovers: Takeovers::default(),
+        looked: Instant::now(),
     };
     ring.start("starts");
     ring.alone();
@@ -163,11 +178,40 @@ impl Ring {
         self.started += 1;
         let engine = self.case.run();
         self.tell(&format!("engine {} {why} (process {})", self.started, engine.id()));
-        self.engines.push(Running { number: self.started, engine, wakes: None });
+        self.engines.push(Running { number: self.started, engine, read: 0, wakes: None });
+    }
+
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        for running in &mut self.engines {
+            self.takeovers.read(&running.engine, &mut running.read);
+        }
+    }
+
+    /// An engine that is not among the others any more, with its last words heard.
+    fn remove(&mut self, at: usize) -> Running {
+        let mut gone = self.engines.remove(at);
+        self.takeovers.read(&gone.engine, &mut gone.read);
+        gone
+    }
+
+    fn restart_broker(&mut self) {
+        let began = Instant::now();
+        self.kafka.restart().unwrap();
+        self.takeovers.server_away(began);
+    }
+
+    fn restart_postgres(&mut self) {
+        let began = Instant::now();
+        self.postgres.restart().unwrap();
+        self.takeovers.server_away(began);
     }
 
     /// Wakes who has stood still for long enough, and starts again what has ended.
     fn attend(&mut self) {
+        if self.looked.elapsed() > LOOK {
+            self.look();
+        }
         for running in &mut self.engines {
             if running.wakes.is_some_and(|wakes| wakes <= Instant::now()) {
                 running.wakes = None;
@@ -176,7 +220,7 @@ impl Ring {
             }
         }
         while let Some(at) = self.engines.iter().position(|running| !running.engine.running()) {
-            let gone = self.engines.remove(at);
+            let gone = self.remove(at);
             let status = gone.engine.wait();
             let said =
                 gone.engine.log().lines().rev().find(|line| line.contains("ERROR")).unwrap_or("nothing").to_owned();
@@ -193,12 +237,12 @@ impl Ring {
     fn alone(&mut self) {
         self.committed("starts", Instant::now());
         let began = Instant::now();
-        self.engines.remove(0).engine.kill();
+        self.remove(0).engine.kill();
         self.start("takes the place of one that was killed");
         self.committed("kill -9 of the engine", began);
-        self.postgres.restart().unwrap();
+        self.restart_postgres();
         self.committed("a restart of PostgreSQL", Instant::now());
-        self.kafka.restart().unwrap();
+        self.restart_broker();
         self.committed("a restart of the broker", Instant::now());
     }
 
@@ -212,6 +256,8 @@ impl Ring {
     }
 
     fn fault(&mut self) {
+        // What has ended by now had nothing to do with it.
+        self.look();
         let drawn = self.seed.below(FAULTS.len() as u64);
         let drawn = FAULTS[usize::try_from(drawn).unwrap()].0;
         // There is always one to go on, and never a fourth.
@@ -228,24 +274,26 @@ impl Ring {
         match fault {
             Fault::Kill => {
                 self.tell(&format!("{name}: {number}"));
-                self.engines.remove(target).engine.kill();
+                self.remove(target).engine.kill();
                 self.start("takes its place");
             }
             Fault::KillBroker => {
                 self.tell(name);
-                self.kafka.restart().unwrap();
+                self.restart_broker();
                 self.tell("the broker is back");
             }
             Fault::KillPostgres => {
                 self.tell(name);
-                self.postgres.restart().unwrap();
+                self.restart_postgres();
                 self.tell("PostgreSQL is back");
             }
             Fault::Stop => {
                 let still = self.between(STILL);
                 self.tell(&format!("{name}: {number}, for {:.1} s", still.as_secs_f64()));
                 self.engines[target].engine.signal(Signal::STOP);
-                self.engines[target].wakes = Some(Instant::now() + still);
+                let wakes = Instant::now() + still;
+                self.engines[target].wakes = Some(wakes);
+                self.takeovers.stands_still(wakes, TRANSACTION + EXPIRY);
             }
             Fault::Join => {
                 self.tell(name);
@@ -253,7 +301,7 @@ impl Ring {
             }
             Fault::Leave => {
                 self.tell(&format!("{name}: {number}"));
-                let gone = self.engines.remove(target);
+                let gone = self.remove(target);
                 self.leave(&gone);
             }
             Fault::Swap => self.swap(name),
@@ -297,6 +345,7 @@ impl Ring {
             std::thread::sleep(Duration::from_millis(200));
         }
         self.tell(if quiet.is_some() { "all is through" } else { "it does not become quiet" });
+        self.look();
         for gone in std::mem::take(&mut self.engines) {
             self.leave(&gone);
         }
@@ -312,6 +361,7 @@ impl Ring {
             disagreeing: found.count(oracle::DISAGREEING),
             found,
             recovery: self.recovery,
+            takeovers: self.takeovers,
             quiet,
             logs,
         }

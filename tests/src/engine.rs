@@ -1,6 +1,7 @@
 //! The product's binary as a child process.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -65,6 +66,16 @@ impl Engine {
 
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// What the log says from this byte on, up to its last whole line.
+    pub fn log_from(&self, byte: usize) -> String {
+        let mut file = File::open(&self.log).unwrap();
+        file.seek(SeekFrom::Start(byte as u64)).unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        text
     }
 
     pub fn stdout(&self) -> String {

@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod scenario;
 pub mod seed;
 pub mod servers;
+pub mod takeovers;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -12,6 +12,7 @@ mod ring3 {
     mod identity;
     mod journey;
     mod limits;
+    mod memory;
     mod outage;
     mod policies;
     mod produce;

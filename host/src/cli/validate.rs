@@ -2,10 +2,12 @@
 //! `--connect` what its servers lack.
 
 mod connect;
+mod memory;
 pub mod offline;
 mod report;
 mod rights;
 
+pub use memory::Memory;
 pub use offline::offline;
 pub use report::{Finding, Guarantee, Report, Severity};
 
@@ -49,7 +51,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
 fn load(args: &Args) -> Result<Pipeline, Failure> {
     Pipeline::load(&args.pipeline).map_err(|errors| {
         let findings: Vec<Finding> = errors.errors.iter().map(Finding::from).collect();
-        let result = json!({ "findings": findings, "guarantee": null });
+        let result = json!({ "findings": findings, "guarantee": null, "memory": null });
         Failure::configuration("config.invalid", summary(&errors)).with(result, errors.to_string())
     })
 }

@@ -408,7 +408,8 @@ const AFTER_TYPES: &[Key] = &[
         "backpressure.max_backlog_bytes",
         Bytes,
         Value("64MiB"),
-        "The same bound in bytes. At least `delivery.batch.max_bytes`.",
+        "All batches of the process together, bytes: those that fill, those that wait and those in work. Above it nothing is taken \
+         from Kafka. What is fetched ahead follows from it. At least `delivery.batch.max_bytes`.",
     ),
     key("backpressure.dlq_topic", Text, Nothing, "The articles' place for `dead_letter.topic`."),
     key("backpressure.dlq_threshold", Whole, Nothing, "The articles' place for `dead_letter.alert_depth`."),

@@ -475,7 +475,7 @@ pub struct Backpressure {
     pub pause_on_threshold: bool,
     /// `resume_lag_margin:` resume at this backlog.
     pub resume_at: u64,
-    /// `max_backlog_bytes:` the same bound in bytes.
+    /// `max_backlog_bytes:` bytes of memory of all batches, those in the making among them.
     pub max_bytes: usize,
 }
 

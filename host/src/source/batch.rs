@@ -17,6 +17,8 @@ pub struct RecordBatch {
     headers: Vec<Header>,
     /// Every header's name, most of them once: lanes look headers up by name, and these few lines stay in their caches.
     names: Vec<Box<str>>,
+    /// Bytes of memory that earlier contents have left to it.
+    kept: usize,
 }
 
 /// A record's coordinates, and where its bytes lie in the batch's arena.
@@ -57,8 +59,28 @@ impl RecordBatch {
         self.records.is_empty()
     }
 
+    /// Bytes of memory that it has: what the allocator was asked for and nothing was written to costs none.
+    pub fn memory(&self) -> usize {
+        self.kept.max(self.used())
+    }
+
+    fn used(&self) -> usize {
+        self.arena.len() + size_of_val(&*self.records) + size_of_val(&*self.headers)
+    }
+
+    /// Gives back what its contents do not take.
+    pub fn shrink(&mut self) {
+        if self.kept > self.used() {
+            self.arena.shrink_to_fit();
+            self.records.shrink_to_fit();
+            self.headers.shrink_to_fit();
+            self.kept = 0;
+        }
+    }
+
     /// Empties the batch and keeps its memory.
     pub fn clear(&mut self) {
+        self.kept = self.memory();
         self.arena.clear();
         self.records.clear();
         self.headers.clear();
@@ -155,6 +177,19 @@ fn put(arena: &mut Vec<u8>, bytes: &[u8]) -> Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_emptied_batch_has_its_memory_until_it_is_given_back() {
+        let mut batch = RecordBatch { arena: vec![0; 1_000], ..RecordBatch::default() };
+        assert_eq!(batch.memory(), 1_000);
+        batch.clear();
+        assert_eq!((batch.bytes(), batch.memory()), (0, 1_000));
+        batch.arena.extend([0; 10]);
+        batch.shrink();
+        assert_eq!((batch.memory(), batch.arena.capacity()), (10, 10));
+        batch.arena.extend([0; 2_000]);
+        assert_eq!(batch.memory(), 2_010);
+    }
 
     #[test]
     fn names_are_noted_once_until_there_are_too_many() {

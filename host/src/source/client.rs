@@ -6,6 +6,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 
 use crate::config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
+use crate::limits;
 
 /// What consumer, producers and admin client share: brokers, TLS, SASL, the user's own settings.
 pub fn base(source: &Source) -> ClientConfig {
@@ -81,12 +82,34 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
         .set("max.poll.interval.ms", millis(source.max_poll_interval))
         .set("fetch.wait.max.ms", "20")
         .set("fetch.queue.backoff.ms", "5")
-        .set("queued.min.messages", "20000")
-        .set("queued.max.messages.kbytes", "16384");
+        .set("queued.min.messages", "20000");
+    let Ahead { queue, response } = Ahead::of(pipeline);
+    config.set("queued.max.messages.kbytes", (queue / 1000).to_string()).set("fetch.max.bytes", response.to_string());
     if let Some(id) = &source.group_instance_id {
         config.set("group.instance.id", id);
     }
     config
+}
+
+/// What librdkafka may have fetched and not delivered, bytes. Its queue is one for all partitions; it asks for more while
+/// the queue is not full, so an answer of each broker comes on top, and what one event is left of stays whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// `queued.max.messages.kbytes`; librdkafka counts a kilobyte as 1,000.
+    pub queue: usize,
+    /// `fetch.max.bytes`: of one broker's answer, compressed as it is stored. Kafka exceeds it for a single record batch.
+    pub response: usize,
+}
+
+impl Ahead {
+    /// A quarter of the backlog's bound, within what is of use.
+    pub fn of(pipeline: &Pipeline) -> Ahead {
+        let queue = (pipeline.backpressure.max_bytes / 4).clamp(limits::AHEAD_MIN, limits::AHEAD_MAX);
+        // librdkafka refuses a bound below what it is told that a record may have.
+        let record = pipeline.source.extra.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
+        let response = (queue / 4).max(limits::AHEAD_MIN).max(record.unwrap_or_default());
+        Ahead { queue, response }
+    }
 }
 
 /// A producer's settings; transactional where the mode is effectively once.

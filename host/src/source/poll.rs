@@ -63,8 +63,12 @@ pub struct State {
     revoking: Option<Revoking>,
     /// Assigned, and not taken over yet.
     requested: BTreeSet<Partition>,
+    /// Since when something is.
+    wanting: Option<Instant>,
     /// The ends that a drain waits for are known, and each partition's end is met anew since.
     ending: bool,
+    /// Since when all batches together have more memory than they may.
+    brimful: Option<Instant>,
     halted: Option<String>,
 }
 
@@ -204,6 +208,7 @@ impl Poll {
 
     fn request(&mut self, partitions: Vec<Partition>) {
         self.state.requested.extend(&partitions);
+        self.state.wanting.get_or_insert_with(Instant::now);
         let request = Request { partitions, assignment: self.state.assignment };
         if self.takeovers.send(request).is_err() {
             self.state.halted = Some("the takeover thread has ended".into());
@@ -245,6 +250,10 @@ impl Poll {
         for (partition, position) in again {
             self.seek(partition, position);
         }
+        if let Some(since) = self.state.wanting.take_if(|_| self.state.requested.is_empty()) {
+            self.shared.metrics.takeover(since.elapsed());
+            tracing::info!(partitions = partitions.len(), seconds = since.elapsed().as_secs_f64(), "takeover complete");
+        }
         if list.count() == 0 {
             return;
         }
@@ -273,6 +282,7 @@ impl Poll {
             self.state.requested.remove(partition);
             list.add_partition(&self.shared.pipeline.source.topic, partition.0);
         }
+        self.state.wanting = self.state.wanting.filter(|_| !self.state.requested.is_empty());
         self.shared.metrics.partitions(self.state.tracked.len());
         let token = self.state.assignment;
         let mut waiting = 0;
@@ -333,6 +343,10 @@ impl Poll {
     }
 
     fn poll_once(&mut self, draining: bool) {
+        if !draining && self.held_back() {
+            return;
+        }
+        let room = self.room();
         let waiting = self.state.filling.iter().any(|filling| !filling.batch.is_empty());
         let timeout = if waiting || draining { limits::POLL_BUSY } else { limits::POLL_IDLE };
         let consumer = Arc::clone(&self.consumer);
@@ -343,14 +357,14 @@ impl Poll {
                 self.take(&message);
                 // What is fetched already costs no wait: fill up before looking at the rest of the world.
                 for _ in 0..limits::POLL_RUN {
+                    if self.filled() > room || self.state.filling.iter().any(|filling| self.full(filling)) {
+                        break;
+                    }
                     match consumer.poll(Duration::ZERO) {
                         Some(Ok(message)) => self.take(&message),
                         Some(Err(KafkaError::PartitionEOF(partition))) => self.exhausted(Partition(partition)),
                         Some(Err(error)) => return self.consumer_error(&error),
                         None => break,
-                    }
-                    if self.state.filling.iter().any(|filling| self.full(filling)) {
-                        break;
                     }
                 }
             }
@@ -467,7 +481,9 @@ impl Poll {
             }
             let Some(since) = filling.since else { continue };
             let wait = filling.company.wait(wait, self.lanes[lane].through());
-            if self.full(&self.state.filling[lane]) || (self.lanes[lane].idle() && since.elapsed() >= wait) {
+            // While nothing may be taken there is no company to wait for.
+            let waited = since.elapsed() >= wait || self.state.brimful.is_some();
+            if self.full(&self.state.filling[lane]) || (self.lanes[lane].idle() && waited) {
                 self.shared.metrics.waited(lane, wait);
                 self.hand_over(lane);
             }

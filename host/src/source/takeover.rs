@@ -151,7 +151,6 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     async fn take(&mut self, request: &Request) -> Result<Vec<Taken>, Error> {
-        let began = std::time::Instant::now();
         self.end_dead_transactions().await?;
         let groups = self.group_offsets(&request.partitions)?;
         let mut taken = Vec::with_capacity(request.partitions.len());
@@ -161,7 +160,6 @@ impl Worker<'_> {
         for partition in partitions {
             taken.push(self.take_one(partition, groups.get(&partition).copied()).await?);
         }
-        self.shared.metrics.takeover(began.elapsed());
         Ok(taken)
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tollgate_tests::chaos::{self, Bout, Outcome};
 use tollgate_tests::oracle::DISAGREEING;
+use tollgate_tests::takeovers::{Figures, Matter};
 use xtask::{Cache, process};
 
 struct Options {
@@ -71,6 +72,13 @@ fn failure(outcome: &Outcome) -> Option<String> {
     })
 }
 
+/// Which takeovers are told apart.
+const MATTERS: [(Matter, &str); 3] = [
+    (Matter::Nothing, ", servers healthy, no member standing still"),
+    (Matter::Still, ", servers healthy"),
+    (Matter::Server, ""),
+];
+
 fn tell(outcome: &Outcome) {
     for (fault, count) in &outcome.faults {
         println!("{count:5}  {fault}");
@@ -79,6 +87,11 @@ fn tell(outcome: &Outcome) {
     println!("{:5}  engines that ended by themselves", outcome.ended.len());
     for (fault, seconds) in &outcome.recovery {
         println!("{seconds:7.1} s to the next commit after: {fault}");
+    }
+    for (matter, what) in MATTERS {
+        if let Some(Figures { count, p50, p99 }) = outcome.takeovers.figures(matter) {
+            println!("{p99:7.2} s p99, {p50:.2} s p50 of {count} takeovers{what}");
+        }
     }
     println!("{} events at {:.0}/s", outcome.events, outcome.rate);
     println!("{} lost, {} duplicated, {} disagreeing", outcome.lost, outcome.duplicated, outcome.disagreeing);
@@ -90,11 +103,17 @@ fn report(outcome: &Outcome, seed: u64, failure: Option<&str>) -> Value {
         "{faults} faults, {} events, {} lost, {} duplicated, {} disagreeing",
         outcome.events, outcome.lost, outcome.duplicated, outcome.disagreeing
     );
+    let takeovers = |matter| outcome.takeovers.figures(matter);
+    let p99 = |matter| takeovers(matter).map(|of| of.p99);
+    let count = |matter| takeovers(matter).map_or(0, |of| of.count);
     json!({
         "command": "chaos", "ok": failure.is_none(), "summary": summary, "error": failure,
         "seed": seed, "faults": faults, "kinds": outcome.faults, "ended": outcome.ended, "events": outcome.events,
         "events_per_s": outcome.rate.round(), "lost": outcome.lost, "duplicated": outcome.duplicated,
         "disagreeing": outcome.disagreeing, "recovery_s": outcome.recovery,
+        "takeovers": count(Matter::Still), "takeover_p99_s": p99(Matter::Still),
+        "takeovers_undisturbed": count(Matter::Nothing), "takeover_undisturbed_p99_s": p99(Matter::Nothing),
+        "takeovers_all": count(Matter::Server), "takeover_all_p99_s": p99(Matter::Server),
         "quiet_s": outcome.quiet.map(|quiet| quiet.as_secs_f64()),
     })
 }

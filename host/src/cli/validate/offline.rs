@@ -1,5 +1,6 @@
 //! The checks that need files and no network: contracts compile, fields exist and convert, components load and meet.
 
+use super::Memory;
 use super::report::{Guarantee, Report};
 use crate::config::{As, Column, DeliveryMode, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings};
 use crate::engine::build;
@@ -20,7 +21,7 @@ use tollgate_sandbox::{Overrides, Sandbox};
 /// Everything that can be said without a connection. Reads the files that the pipeline names, and runs the start of
 /// each component once, in the sandbox.
 pub fn offline(pipeline: &Pipeline) -> Report {
-    let mut report = Report::new(guarantee(pipeline));
+    let mut report = Report::new(guarantee(pipeline), Memory::of(pipeline));
     check_kafka(pipeline, &mut report);
     check_postgres(pipeline, &mut report);
     let known = check_contracts(pipeline, &mut report);
@@ -363,6 +364,7 @@ fn check_transform(
         let message = format!("{} may emit on its route {route}, which leads to no topic", manifest.name);
         report.warn(pipeline, "transform.route", &place, &message, &format!("add routes: {{ {route}: <topic> }}"));
     }
+    report.memory.instances(pipeline.lanes, transform.limits().memory);
     Some(manifest.output().to_owned())
 }
 

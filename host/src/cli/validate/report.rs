@@ -1,5 +1,6 @@
 //! What validating found, as JSON and as text.
 
+use super::Memory;
 use crate::config::reader::Position;
 use crate::config::{ConfigError, Pipeline};
 use serde::Serialize;
@@ -58,11 +59,12 @@ pub struct Guarantee {
 pub struct Report {
     pub findings: Vec<Finding>,
     pub guarantee: Guarantee,
+    pub memory: Memory,
 }
 
 impl Report {
-    pub fn new(guarantee: Guarantee) -> Report {
-        Report { findings: Vec::new(), guarantee }
+    pub fn new(guarantee: Guarantee, memory: Memory) -> Report {
+        Report { findings: Vec::new(), guarantee, memory }
     }
 
     pub fn error(&mut self, pipeline: &Pipeline, code: &'static str, path: &str, message: impl Into<String>) {
@@ -96,10 +98,10 @@ impl Report {
     }
 
     pub fn to_json(&self) -> Value {
-        json!({ "findings": self.findings, "guarantee": self.guarantee })
+        json!({ "findings": self.findings, "guarantee": self.guarantee, "memory": self.memory })
     }
 
-    /// Lines of the form `file:12:5: error: key.path: message; suggestion`, then the guarantee.
+    /// Lines of the form `file:12:5: error: key.path: message; suggestion`, then the guarantee and the memory.
     pub fn to_text(&self, file: &str) -> String {
         let mut text = String::new();
         for finding in &self.findings {
@@ -122,6 +124,7 @@ impl Report {
         for line in &self.guarantee.why_not_stronger {
             _ = writeln!(text, "  not stronger, because {line}");
         }
+        _ = writeln!(text, "{}", self.memory.to_text());
         text
     }
 }

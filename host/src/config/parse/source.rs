@@ -126,6 +126,7 @@ fn refusal(name: &str) -> Option<String> {
         "heartbeat.interval.ms" => "source.heartbeat_interval",
         "max.poll.interval.ms" => "source.max_poll_interval",
         "transaction.timeout.ms" => "delivery.transaction_timeout",
+        "queued.max.messages.kbytes" | "fetch.max.bytes" => "backpressure.max_backlog_bytes",
         "security.protocol" | "sasl.mechanism" | "sasl.mechanisms" | "sasl.username" | "sasl.password" => {
             "source.security"
         }

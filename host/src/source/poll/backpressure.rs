@@ -1,4 +1,8 @@
-//! What happens while a lane takes no batch: first the poll thread waits for it, then the lane's partitions are paused.
+//! What happens while a lane takes no batch, or all batches together have no room left: first the poll thread waits, then
+//! partitions are paused.
+//!
+//! Events are counted when a batch is handed over. Bytes are counted when a record is taken: a batch has the same memory
+//! before and after it is handed over, so who looks while batches fill has looked at everything.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +16,22 @@ use crate::limits;
 use crate::source::batch::RecordBatch;
 
 impl Poll {
+    fn bounds(&self) -> &Backpressure {
+        &self.shared.pipeline.backpressure
+    }
+
+    /// How long the poll thread waits before partitions are paused.
+    fn patience(&self) -> Duration {
+        limits::LANE_PATIENCE.min(self.shared.pipeline.source.max_poll_interval / 10)
+    }
+
     /// First level of backpressure: wait for the lane, while librdkafka's own bounds throttle the fetch at no cost.
     pub(super) fn hand_over(&mut self, lane: usize) {
-        let fresh = self.lanes[lane].recycled.try_recv().unwrap_or_default();
+        let fresh = self.lanes[lane].fresh();
         let filling = &mut self.state.filling[lane];
         let batch = std::mem::replace(&mut filling.batch, fresh);
         filling.since = None;
-        let patience = limits::LANE_PATIENCE.min(self.shared.pipeline.source.max_poll_interval / 10);
+        let patience = self.patience();
         let until = Instant::now() + patience;
         while self.over_threshold(&batch) {
             if Instant::now() >= until {
@@ -33,15 +46,65 @@ impl Poll {
         }
     }
 
-    /// Events and bytes that are fetched and not committed, over all lanes.
-    fn backlog(&self) -> (u64, usize) {
-        let (events, bytes) = self.lanes.iter().map(Inbox::backlog).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
-        (u64::try_from(events).unwrap_or(u64::MAX), bytes)
+    /// Events that are fetched and not committed, over all lanes.
+    fn backlog(&self) -> u64 {
+        u64::try_from(self.lanes.iter().map(Inbox::backlog).sum::<usize>()).unwrap_or(u64::MAX)
     }
 
     fn over_threshold(&self, batch: &RecordBatch) -> bool {
         let events = u64::try_from(batch.records.len()).unwrap_or(u64::MAX);
-        crosses(&self.shared.pipeline.backpressure, self.backlog(), (events, batch.bytes()))
+        crosses(self.bounds(), self.backlog(), events)
+    }
+
+    /// Bytes of memory that the batches in the making have.
+    pub(super) fn filled(&self) -> usize {
+        self.state.filling.iter().map(|filling| filling.batch.memory()).sum()
+    }
+
+    /// Bytes of memory that the batches in the making may have as long as no other batch gets through.
+    pub(super) fn room(&self) -> usize {
+        let bounds = self.bounds();
+        let others = self.lanes.iter().map(Inbox::memory).sum();
+        if bounds.pause_on_threshold { bounds.max_bytes.saturating_sub(others) } else { usize::MAX }
+    }
+
+    /// Whether all batches together have more memory than this. What they have and do not need is given back first: a
+    /// backlog of spare batches would never go down.
+    fn exceeds(&mut self, bytes: usize) -> bool {
+        let over = |poll: &Poll| {
+            let others: usize = poll.lanes.iter().map(Inbox::memory).sum();
+            poll.bounds().pause_on_threshold && poll.filled() + others > bytes
+        };
+        if !over(self) {
+            return false;
+        }
+        self.lanes.iter().for_each(Inbox::drop_spare);
+        self.state.filling.iter_mut().for_each(|filling| filling.batch.shrink());
+        over(self)
+    }
+
+    /// Whether nothing may be taken for now: the poll thread waits for a batch to get through, and after some time
+    /// pauses all partitions, to be able to poll.
+    pub(super) fn held_back(&mut self) -> bool {
+        if !self.exceeds(self.bounds().max_bytes) {
+            self.state.brimful = None;
+            return false;
+        }
+        if self.state.filling.iter().all(|filling| filling.stalled) {
+            return false;
+        }
+        let since = *self.state.brimful.get_or_insert_with(Instant::now);
+        if since.elapsed() < self.patience() {
+            std::thread::sleep(limits::POLL_BUSY);
+            return true;
+        }
+        for lane in 0..self.lanes.len() {
+            if !self.state.filling[lane].stalled {
+                let batch = std::mem::take(&mut self.state.filling[lane].batch);
+                self.stall(lane, batch);
+            }
+        }
+        false
     }
 
     /// Second level: an outage. The lane's partitions are paused, and polling goes on to stay in the group: nothing else
@@ -51,7 +114,7 @@ impl Poll {
         filling.batch = batch;
         filling.stalled = true;
         self.shared.metrics.pause();
-        tracing::warn!(lane, "the lane takes no more batches: its partitions are paused until it does");
+        tracing::warn!(lane, "no batch gets through: the lane's partitions are paused until one does");
         self.pause(lane);
     }
 
@@ -73,9 +136,10 @@ impl Poll {
             }
             return;
         }
-        let bounds = &self.shared.pipeline.backpressure;
-        let (events, bytes) = self.backlog();
-        if !self.lanes[lane].half_empty() || events > bounds.resume_at || bytes > bounds.max_bytes / 2 {
+        let (resume_at, max_bytes) = (self.bounds().resume_at, self.bounds().max_bytes);
+        // A lane that has nothing to do waits for no other lane's batches: they may go on for ever.
+        let bytes = if self.lanes[lane].idle() { max_bytes } else { max_bytes / 2 };
+        if !self.lanes[lane].half_empty() || self.backlog() > resume_at || self.exceeds(bytes) {
             return;
         }
         self.state.filling[lane].stalled = false;
@@ -101,10 +165,8 @@ impl Poll {
 }
 
 /// Whether the batch would take the backlog over the threshold. An empty backlog takes any, however low the bound.
-fn crosses(bounds: &Backpressure, backlog: (u64, usize), batch: (u64, usize)) -> bool {
-    bounds.pause_on_threshold
-        && backlog.0 > 0
-        && (backlog.0 + batch.0 > bounds.lag_threshold || backlog.1 + batch.1 > bounds.max_bytes)
+fn crosses(bounds: &Backpressure, backlog: u64, batch: u64) -> bool {
+    bounds.pause_on_threshold && backlog > 0 && backlog + batch > bounds.lag_threshold
 }
 
 #[cfg(test)]
@@ -114,11 +176,10 @@ mod tests {
     #[test]
     fn the_threshold_holds_a_batch_back_only_where_it_may_pause() {
         let bounds = Backpressure { lag_threshold: 100, pause_on_threshold: true, resume_at: 50, max_bytes: 1_000 };
-        assert!(!crosses(&bounds, (60, 0), (40, 0)));
-        assert!(crosses(&bounds, (60, 0), (41, 0)));
-        assert!(crosses(&bounds, (1, 900), (1, 101)));
-        assert!(!crosses(&bounds, (0, 0), (500, 5_000)), "an empty backlog takes any batch");
+        assert!(!crosses(&bounds, 60, 40));
+        assert!(crosses(&bounds, 60, 41));
+        assert!(!crosses(&bounds, 0, 500), "an empty backlog takes any batch");
         let never = Backpressure { pause_on_threshold: false, ..bounds };
-        assert!(!crosses(&never, (60, 900), (500, 5_000)));
+        assert!(!crosses(&never, 60, 500));
     }
 }

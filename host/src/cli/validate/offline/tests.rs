@@ -82,6 +82,26 @@ fn a_good_pipeline_has_no_finding_and_says_its_guarantee() {
 }
 
 #[test]
+fn the_memory_follows_from_the_settings() {
+    let memory = |settings: &str| Folder::new(&format!("{HEAD}{POSTGRES}lanes: 2\n{settings}")).report().memory;
+    let mib = |memory: Memory| {
+        let parts = [memory.program, memory.ahead, memory.batches, memory.work, memory.transforms];
+        assert_eq!(memory.bytes, parts.iter().sum::<usize>());
+        parts.map(|bytes| bytes >> 20)
+    };
+    assert_eq!(mib(memory("")), [64, 24, 50, 160, 0]);
+    let small = "backpressure: { max_backlog_bytes: 8MiB }\ndelivery: { batch: { max_bytes: 1MiB } }\n";
+    assert_eq!(mib(memory(small)), [64, 4, 9, 64, 0]);
+    let never = "backpressure: { pause_on_threshold: false, max_backlog_bytes: 4MiB }\n";
+    assert_eq!(mib(memory(never)), [64, 3, 50, 160, 0]);
+    let mut with_transforms = memory("");
+    with_transforms.instances(2, 16 << 20);
+    with_transforms.instances(2, 8 << 20);
+    assert_eq!(mib(with_transforms), [64, 24, 50, 160, 32]);
+    assert!(with_transforms.to_text().starts_with("memory: at most about 330 MiB: 64 the program, 24 fetched ahead"));
+}
+
+#[test]
 fn each_type_and_the_envelope_are_checked_with_their_lines() {
     let pipeline = "\
 pipeline: shop
