@@ -17,6 +17,9 @@
 //! has not had it. An ambiguous COMMIT or EndTxn is only a case of this: if the row moved, what is left is Kafka's
 //! half, and that is in the redo plan which moved with the row. What neither side has may be decided anew: nobody has seen it.
 //!
+//! What a server refuses for good is one event's fault: it is found (`bisect`, `refused`), and the batch decided anew with it
+//! as a dead letter.
+//!
 //! What cannot be mended from here (another owner's epoch, an offset that went back) ends the partition or the process.
 
 mod account;
@@ -33,6 +36,7 @@ pub mod notice;
 mod passed;
 mod produce;
 mod redo;
+mod refused;
 mod repeated;
 mod weigh;
 mod wrapped;
@@ -58,7 +62,7 @@ use crate::position::Partition;
 use crate::progress::plan::{Plan, Writer};
 use crate::progress::{Resume, Sides};
 use crate::registry::ResolveError;
-use crate::sinks::kafka::{self, Producers};
+use crate::sinks::kafka::{self, Producers, Sizes};
 use crate::sinks::postgres::connect;
 use crate::source::batch::{Record, RecordBatch};
 use crate::source::rebalance::Callbacks;
@@ -304,6 +308,10 @@ pub struct Lane {
     runtime: tokio::runtime::Runtime,
     connection: Option<PgConnection>,
     producers: Option<Producers>,
+    /// As at the start, or smaller since a topic takes less by now.
+    sizes: Sizes,
+    /// The batch in work goes out record by record: a set of it was refused, and nobody said for which record.
+    alone: bool,
     partitions: BTreeMap<Partition, Owned>,
     decided: Decided,
     /// The redo plans of the batch in work, by partition.
@@ -331,6 +339,7 @@ impl Lane {
         producers: Producers,
     ) -> std::io::Result<Lane> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let sizes = shared.sizes;
         Ok(Lane {
             number,
             shared,
@@ -339,6 +348,8 @@ impl Lane {
             runtime,
             connection: None,
             producers: Some(producers),
+            sizes,
+            alone: false,
             partitions: BTreeMap::new(),
             decided: Decided::default(),
             plans: BTreeMap::new(),

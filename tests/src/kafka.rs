@@ -1,14 +1,15 @@
 //! Kafka as a producer and a reader of ours see it.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -63,6 +64,20 @@ impl Letter {
     }
 }
 
+/// Whether a record was taken.
+#[derive(Default)]
+struct Probe(Mutex<Option<bool>>);
+
+impl ClientContext for Probe {}
+
+impl ProducerContext for Probe {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        *self.0.lock().unwrap() = Some(result.is_ok());
+    }
+}
+
 /// A broker's address, and what a client needs to be let in.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -103,6 +118,36 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let created = runtime.block_on(admin.create_topics([&new], &options)).unwrap();
         created[0].as_ref().unwrap();
+    }
+
+    /// Gives a topic these settings, and Kafka's defaults for all others. They count some milliseconds later.
+    pub fn alter_topic(&self, topic: &str, settings: &[(&str, &str)]) {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        for (key, value) in settings {
+            change = change.set(key, value);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let admin = self.admin();
+        let altered = runtime.block_on(admin.alter_configs([&change], &AdminOptions::new())).unwrap();
+        altered[0].as_ref().unwrap();
+    }
+
+    /// Whether the topic takes such a record now. Nobody will read it.
+    pub fn takes(&self, topic: &str, record: &Record) -> bool {
+        let mut config = self.config.clone();
+        config.set("transactional.id", format!("{topic}.probe")).set("message.max.bytes", "20000000");
+        let producer: BaseProducer<Probe> = config.create_with_context(Probe::default()).unwrap();
+        producer.init_transactions(CALL).unwrap();
+        producer.begin_transaction().unwrap();
+        let mut probe = BaseRecord::<[u8], [u8]>::to(topic).partition(record.partition);
+        (probe.key, probe.payload) = (record.key.as_deref(), record.value.as_deref());
+        producer.send(probe).map_err(|(error, _)| error).unwrap();
+        let taken = crate::wait_for("the probe's report", || {
+            producer.poll(Duration::from_millis(5));
+            producer.context().0.lock().unwrap().take()
+        });
+        producer.abort_transaction(CALL).unwrap();
+        taken
     }
 
     pub fn partitions(&self, topic: &str) -> i32 {

@@ -16,6 +16,7 @@ mod ring3 {
     mod outage;
     mod policies;
     mod produce;
+    mod refused;
     mod registry;
     mod repeated;
     mod scenarios;

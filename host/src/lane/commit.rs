@@ -20,7 +20,7 @@ use crate::config::DeliveryMode;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::{Standing, standing, store};
-use crate::sinks::kafka::Producers;
+use crate::sinks::kafka::{self, Producers, Sizes};
 use crate::sinks::postgres::{self, Rows, connect};
 use crate::source::batch::Record;
 use crate::source::client;
@@ -102,7 +102,8 @@ impl Lane {
 
     /// A new producer, whose start ends the old one's transaction either way; then K of each partition.
     pub(super) fn ask_outputs(&mut self) -> Result<(), Error> {
-        let producers = connect_producers(&self.shared, self.number)?;
+        let batch = if self.alone { 1 } else { self.sizes.batch };
+        let producers = connect_producers(&self.shared, self.number, Sizes { batch, ..self.sizes })?;
         if self.shared.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !self.partitions.is_empty() {
             let mut list = TopicPartitionList::new();
             for partition in self.partitions.keys() {
@@ -149,10 +150,17 @@ impl Lane {
                         return Err(Error::Together(error.to_string()));
                     }
                 }
+                Err(Error::Kafka(error @ (kafka::Error::Records(_) | kafka::Error::Set { .. }))) => {
+                    self.refused(carried, error)?;
+                }
                 Err(error) => return Err(error),
             }
         }
         self.advance(&moves);
+        if std::mem::take(&mut self.alone) {
+            // The next batch gets producers that send sets again.
+            self.producers = None;
+        }
         self.account();
         self.shared.metrics.redone(moves.again.len());
         Ok(())
@@ -250,8 +258,8 @@ impl Lane {
             if transactional {
                 producer.begin()?;
             }
-            let mut produce = Produce { shared: &shared, carried, producer, plans: &mut self.plans };
-            produce_all(&mut produce, &self.decided, &self.partitions, &moves.again)?;
+            let mut produce = Produce::new(&shared, carried, producer, &mut self.plans);
+            produce_all(&mut produce, carried, &self.decided, &self.partitions, &moves.again)?;
         }
         if !moves.rows.is_empty() {
             let plans = redo::finished(&mut self.plans, &moves.rows)?;
@@ -379,10 +387,10 @@ pub(super) async fn execute(connection: &mut PgConnection, statement: &'static s
 }
 
 /// A lane's producers, under the names that its slot gives them.
-pub fn connect_producers(shared: &crate::engine::Shared, lane: usize) -> Result<Producers, Error> {
+fn connect_producers(shared: &crate::engine::Shared, lane: usize, sizes: Sizes) -> Result<Producers, Error> {
     let slot = shared.slot().unwrap_or_default();
     let lane = i32::try_from(lane).unwrap_or_default();
-    Ok(Producers::connect(&shared.pipeline, slot, lane, shared.sizes, DRAIN)?)
+    Ok(Producers::connect(&shared.pipeline, slot, lane, sizes, DRAIN)?)
 }
 
 /// Step 1's PostgreSQL side: the guard first, so that a lane which has lost its partition does no work.
@@ -413,14 +421,16 @@ pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Ro
 /// Step 1's Kafka side: what was decided now, and what a redo plan says.
 fn produce_all(
     produce: &mut Produce<'_>,
+    carried: &Carried<'_>,
     decided: &Decided,
     partitions: &BTreeMap<Partition, Owned>,
     again: &[usize],
 ) -> Result<(), Error> {
     produce.all(decided, |record| needs(partitions, record).outputs)?;
-    for record in again.iter().map(|index| &produce.carried.batch.records[*index]) {
-        if let Some(plan) = partitions.get(&record.partition).and_then(|owned| owned.plan.as_ref()) {
-            produce.again(plan, record)?;
+    for &index in again {
+        let partition = carried.batch.records[index].partition;
+        if let Some(plan) = partitions.get(&partition).and_then(|owned| owned.plan.as_ref()) {
+            produce.again(plan, index)?;
         }
     }
     Ok(())

@@ -21,14 +21,25 @@ use crate::source::batch::Record;
 
 /// Writes the batch's outputs and dead letters.
 pub(super) struct Produce<'a> {
-    pub shared: &'a Shared,
-    pub carried: &'a Carried<'a>,
-    pub producer: &'a Producer,
+    shared: &'a Shared,
+    carried: &'a Carried<'a>,
+    producer: &'a Producer,
     /// The redo plans of the partitions whose rows are written with these letters.
-    pub plans: &'a mut BTreeMap<Partition, Writer>,
+    plans: &'a mut BTreeMap<Partition, Writer>,
+    /// The record in work: its index in the batch, by which a refusal names it.
+    mark: usize,
 }
 
 impl<'a> Produce<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        carried: &'a Carried<'a>,
+        producer: &'a Producer,
+        plans: &'a mut BTreeMap<Partition, Writer>,
+    ) -> Produce<'a> {
+        Produce { shared, carried, producer, plans, mark: 0 }
+    }
+
     /// Everything that the Kafka side of the `wanted` records has not had yet.
     pub(super) fn all(&mut self, decided: &Decided, wanted: impl Fn(&Record) -> bool) -> Result<(), Error> {
         for decision in &decided.decisions {
@@ -36,6 +47,7 @@ impl<'a> Produce<'a> {
             if !wanted(record) {
                 continue;
             }
+            self.mark = decision.record;
             match &decision.verdict {
                 Verdict::Outputs(_) => self.outputs(decided, decision, record)?,
                 Verdict::Delete => self.tombstone(decision, record)?,
@@ -47,9 +59,10 @@ impl<'a> Produce<'a> {
     }
 
     /// What a record produced when it was decided, once more.
-    pub(super) fn again(&self, plan: &Plan, record: &Record) -> Result<(), Error> {
+    pub(super) fn again(&self, plan: &Plan, index: usize) -> Result<(), Error> {
+        let record = &self.carried.batch.records[index];
         for (letter, headers) in plan.letters(self.source(record)) {
-            self.producer.send(letter, self.list(record, &headers, plan.digest()))?;
+            self.producer.send(index, letter, self.list(record, &headers, plan.digest()))?;
         }
         Ok(())
     }
@@ -59,7 +72,7 @@ impl<'a> Produce<'a> {
         if let Some(plan) = self.plans.get_mut(&record.partition) {
             plan.note(source, &letter, headers);
         }
-        Ok(self.producer.send(letter, self.list(record, headers, &self.carried.revision.digest))?)
+        Ok(self.producer.send(self.mark, letter, self.list(record, headers, &self.carried.revision.digest))?)
     }
 
     fn source(&self, record: &Record) -> plan::Source<'a> {

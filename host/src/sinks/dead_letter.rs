@@ -80,6 +80,7 @@ pub const CODES: &[&str] = &[
     "output-contract",
     "output-too-large",
     "output-key-missing",
+    "output-refused",
     "unknown-route",
     "frame-invalid",
     "schema-unknown",

@@ -4,17 +4,16 @@
 //! drained by short polls first. Every error that leaves the outcome open ends this producer: its successor's
 //! `init_transactions` settles what the old one left, which is also the defence against an EndTxn that arrives late.
 
+mod reports;
+
 use std::borrow::Cow;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use crate::config::{DeliveryMode, Pipeline};
 use crate::error::Class;
@@ -22,6 +21,9 @@ use crate::lane::hazards::hazards;
 use crate::limits;
 use crate::sinks::classes::{self, Meaning};
 use crate::source::client;
+
+pub use reports::Refusal;
+use reports::{Reports, Sent};
 
 /// How long one blocking transactional call may take before it counts as open.
 const CALL: Duration = Duration::from_secs(10);
@@ -51,9 +53,12 @@ pub enum Error {
     /// What became of the transaction is open: a new producer must find out.
     #[error("the outcome of a Kafka transaction is open: {why}")]
     Open { why: String, meaning: Meaning },
-    /// A record that its topic does not take; it should have been caught before.
-    #[error("a record of {bytes} bytes for topic {topic} was refused as too large")]
-    TooLarge { topic: String, bytes: usize },
+    /// Records that their topics do not take, whoever sends them and whenever. At least one.
+    #[error("{}", .0.iter().map(Refusal::to_string).next().unwrap_or_default())]
+    Records(Vec<Refusal>),
+    /// A set of records is too large (`size`), or has one that is not taken, and nobody says which.
+    #[error("of a set of records that was refused whole: {one}")]
+    Set { one: Refusal, size: bool },
     /// Another process uses this transactional id, or the broker refuses us.
     #[error("Kafka refuses this producer: {0}")]
     Refused(String),
@@ -68,7 +73,7 @@ impl Error {
     pub fn meaning(&self) -> Meaning {
         match self {
             Error::Abort { meaning, .. } | Error::Open { meaning, .. } => *meaning,
-            Error::TooLarge { .. } => Meaning::Poison,
+            Error::Records(_) | Error::Set { .. } => Meaning::Poison,
             Error::Refused(_) => Meaning::Fatal,
         }
     }
@@ -78,43 +83,12 @@ impl Error {
     }
 }
 
-/// Counts what the broker did not take.
-#[derive(Default)]
-pub struct Reports {
-    failed: AtomicUsize,
-    /// The first, or the first that says more than that a server is away: one record that is refused takes the others of
-    /// its batch along.
-    worst: Mutex<Option<(RDKafkaErrorCode, String)>>,
-}
-
-impl ClientContext for Reports {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "producer");
-    }
-}
-
-impl ProducerContext for Reports {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result {
-            use rdkafka::Message as _;
-            self.failed.fetch_add(1, Ordering::AcqRel);
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-            let vague = |code| classes::kafka_code(code).class() == Class::Transient;
-            if let Ok(mut worst) = self.worst.lock()
-                && worst.as_ref().is_none_or(|(known, _)| vague(*known) && !vague(code))
-            {
-                *worst = Some((code, format!("{error} (topic {})", message.topic())));
-            }
-        }
-    }
-}
-
 /// One lane's producer.
 pub struct Producer {
     inner: BaseProducer<Reports>,
     transactional: bool,
+    /// Each record is a set of its own.
+    alone: bool,
 }
 
 impl Producer {
@@ -140,7 +114,7 @@ impl Producer {
                 }
             }
         }
-        Ok(Producer { inner, transactional })
+        Ok(Producer { inner, transactional, alone: largest.batch <= 1 })
     }
 
     pub fn begin(&self) -> Result<(), Error> {
@@ -150,9 +124,9 @@ impl Producer {
         self.inner.begin_transaction().map_err(classify)
     }
 
-    /// Queues a record; librdkafka sends it from its own thread. `headers` are taken over.
-    pub fn send(&self, letter: Letter<'_>, headers: OwnedHeaders) -> Result<(), Error> {
-        let mut record = BaseRecord::<[u8], [u8], ()>::to(letter.topic).headers(headers);
+    /// Queues a record; librdkafka sends it from its own thread. `headers` are taken over. `mark` is what a [`Refusal`] calls it.
+    pub fn send(&self, mark: usize, letter: Letter<'_>, headers: OwnedHeaders) -> Result<(), Error> {
+        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(letter.topic, mark).headers(headers);
         record.partition = letter.partition;
         record.key = letter.key;
         record.payload = letter.value;
@@ -169,7 +143,8 @@ impl Producer {
                 }
                 KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
                     let bytes = letter.key.map_or(0, <[u8]>::len) + letter.value.map_or(0, <[u8]>::len);
-                    return Err(Error::TooLarge { topic: letter.topic.to_owned(), bytes });
+                    let why = format!("it has {bytes} bytes, and the client sends no record of that size");
+                    return Err(Error::Records(vec![Refusal { mark, topic: letter.topic.to_owned(), why }]));
                 }
                 error => {
                     let meaning = classes::kafka(&error);
@@ -182,22 +157,19 @@ impl Producer {
     /// Waits until the broker has acknowledged everything that was sent.
     pub fn drain(&self, deadline: Duration) -> Result<(), Error> {
         let begun = Instant::now();
+        let reports = self.inner.context();
+        let sent = Sent { alone: self.alone, transactional: self.transactional };
         self.inner.poll(Duration::ZERO);
         while self.inner.in_flight_count() > 0 {
             if begun.elapsed() > deadline {
+                // A refusal says more than what is missing.
+                reports.verdict(sent)?;
                 let (left, seconds) = (self.inner.in_flight_count(), deadline.as_secs());
                 return Err(Error::open(format!("{left} records are not acknowledged after {seconds} s"), None));
             }
             self.look_again();
         }
-        let reports = self.inner.context();
-        if reports.failed.swap(0, Ordering::AcqRel) > 0 {
-            let worst = reports.worst.lock().ok().and_then(|mut worst| worst.take());
-            let (code, why) = worst.map_or((None, String::new()), |(code, why)| (Some(code), why));
-            // A failed delivery may leave the partition's transaction state in doubt: a new producer settles it.
-            return Err(Error::open(format!("a record was not delivered: {why}"), code));
-        }
-        Ok(())
+        reports.verdict(sent)
     }
 
     /// Puts the group's next offsets into the transaction. After this Kafka is prepared.
@@ -298,6 +270,7 @@ impl Producers {
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     pub message: usize,
+    /// Of a set of records; a larger record is a set of its own.
     pub batch: usize,
 }
 

@@ -1,0 +1,246 @@
+//! What the broker did not take, and which records it means.
+//!
+//! Records travel in sets, and a set is refused as a whole. Where the broker checks records one by one it names those that
+//! it means; where the set is too large it names none.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::Message as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, DeliveryResult};
+use rdkafka::producer::ProducerContext;
+
+use super::Error;
+use crate::error::Class;
+use crate::sinks::classes;
+
+/// A record that its topic does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it was sent with.
+    pub mark: usize,
+    pub topic: String,
+    pub why: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "topic {} refuses a record: {}", self.topic, self.why)
+    }
+}
+
+/// A record of a set that was refused for what is in it.
+#[derive(Debug, Clone)]
+struct Report {
+    mark: usize,
+    topic: String,
+    partition: i32,
+    code: RDKafkaErrorCode,
+    /// Where the broker's words on it are kept, or were: a record that was named has words of its own, its neighbours share
+    /// librdkafka's, and those of a set that was refused whole share the broker's, or have none. An address only, never to
+    /// be followed: librdkafka 2.12 has freed the text by then.
+    words: usize,
+    /// Of key and value.
+    bytes: usize,
+    keyless: bool,
+}
+
+impl Report {
+    fn refusal(&self) -> Refusal {
+        let Report { mark, topic, code, bytes, keyless, .. } = self;
+        let key = if *keyless { ", and no key" } else { "" };
+        let why = format!("{code}; it has {bytes} bytes{key}");
+        Refusal { mark: *mark, topic: topic.clone(), why }
+    }
+
+    fn is_beside(&self, other: &Report) -> bool {
+        (&self.topic, self.partition, self.code) == (&other.topic, other.partition, other.code)
+    }
+}
+
+#[derive(Default)]
+struct Undelivered {
+    /// The first, or the first that says more than that a server is away.
+    worst: Option<(RDKafkaErrorCode, String)>,
+    refused: Vec<Report>,
+}
+
+/// Keeps what the broker did not take.
+#[derive(Default)]
+pub struct Reports {
+    failed: AtomicBool,
+    undelivered: Mutex<Undelivered>,
+}
+
+impl Reports {
+    /// What became of the records since this was asked last, by how they were sent.
+    pub(super) fn verdict(&self, sent: Sent) -> Result<(), Error> {
+        if !self.failed.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+        let Undelivered { worst, refused } = std::mem::take(&mut *undelivered);
+        let named = named(&refused, sent);
+        if !named.is_empty() {
+            return Err(Error::Records(named));
+        }
+        let size = |report: &&Report| {
+            matches!(report.code, RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
+        };
+        if let Some(one) = refused.iter().find(size).or(refused.first()) {
+            return Err(Error::Set { one: one.refusal(), size: size(&one) });
+        }
+        let (code, why) = worst.map_or((None, String::new()), |(code, why)| (Some(code), why));
+        // A failed delivery may leave the partition's transaction state in doubt: a new producer settles it.
+        Err(Error::open(format!("a record was not delivered: {why}"), code))
+    }
+}
+
+/// How the records were sent that are reported.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    /// Each as a set of its own.
+    pub alone: bool,
+    /// In a transaction: the first set that is refused is the last one.
+    pub transactional: bool,
+}
+
+/// The records that are to blame themselves. None where that cannot be told.
+fn named(refused: &[Report], sent: Sent) -> Vec<Refusal> {
+    // Where several were named their neighbours have a code for it; where one was, they have its code, and share these words.
+    let neighbours = refused.iter().find(|report| report.code == RDKafkaErrorCode::InvalidDifferentRecord);
+    let neighbours = neighbours.map(|report| report.words);
+    let mut sets: Vec<Vec<&Report>> = Vec::new();
+    for report in refused.iter().filter(|report| Some(report.words) != neighbours) {
+        match sets.iter_mut().find(|set| set[0].is_beside(report)) {
+            Some(set) => set.push(report),
+            None => sets.push(vec![report]),
+        }
+    }
+    let mut named = Vec::new();
+    for set in sets {
+        let mut words: BTreeMap<usize, usize> = BTreeMap::new();
+        for report in &set {
+            *words.entry(report.words).or_default() += 1;
+        }
+        // Of two with words of their own, one may be the other's only neighbour.
+        let all = words.len() == set.len();
+        let told = !all || neighbours.is_some() || set.len() == 1 || (sent.transactional && set.len() > 2);
+        let own = |report: &&&Report| sent.alone || (told && words[&report.words] == 1);
+        named.extend(set.iter().filter(own).map(|report| report.refusal()));
+    }
+    named
+}
+
+impl ClientContext for Reports {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "producer");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, mark: usize) {
+        let Err((error, message)) = result else { return };
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let class = |code| classes::kafka_code(code).class();
+        let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+        let vague = |code| class(code) == Class::Transient;
+        if undelivered.worst.as_ref().is_none_or(|(known, _)| vague(*known) && !vague(code)) {
+            undelivered.worst = Some((code, format!("{error} (topic {})", message.topic())));
+        }
+        if class(code) == Class::Poison {
+            undelivered.refused.push(Report {
+                mark,
+                topic: message.topic().to_owned(),
+                partition: message.partition(),
+                code,
+                words: words(message),
+                bytes: message.key_len() + message.payload_len(),
+                keyless: message.key().is_none(),
+            });
+        }
+        self.failed.store(true, Ordering::Release);
+    }
+}
+
+#[allow(unsafe_code, reason = "rdkafka keeps the address to itself")]
+fn words(message: &BorrowedMessage<'_>) -> usize {
+    // SAFETY: the message lives as long as its delivery report, which it holds; what is returned is not followed.
+    unsafe { rdkafka_sys::rd_kafka_message_produce_errstr(message.ptr()).addr() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(mark: usize, partition: i32, code: RDKafkaErrorCode, words: usize) -> Report {
+        Report { mark, topic: "out".to_owned(), partition, code, words, bytes: 7, keyless: false }
+    }
+
+    const TRANSACTION: Sent = Sent { alone: false, transactional: true };
+    const NONE: [usize; 0] = [];
+
+    fn marks(refused: &[Report], sent: Sent) -> Vec<usize> {
+        named(refused, sent).iter().map(|refusal| refusal.mark).collect()
+    }
+
+    #[test]
+    fn records_with_words_of_their_own_are_named_and_those_of_a_whole_set_are_not() {
+        use RDKafkaErrorCode::{InvalidDifferentRecord, InvalidRecord, MessageSizeTooLarge};
+        let several = [
+            report(3, 0, InvalidRecord, 10),
+            report(4, 0, InvalidDifferentRecord, 99),
+            report(5, 0, InvalidRecord, 20),
+            report(6, 0, InvalidDifferentRecord, 99),
+        ];
+        assert_eq!(marks(&several, TRANSACTION), [3, 5]);
+        let one = [3, 4, 5].map(|mark| report(mark, 0, InvalidRecord, if mark == 4 { 10 } else { 99 }));
+        assert_eq!(marks(&one, TRANSACTION), [4], "librdkafka gives its code to its neighbours");
+        let all = [3, 4, 5].map(|mark| report(mark, 0, InvalidRecord, mark));
+        assert_eq!(marks(&all, TRANSACTION), [3, 4, 5]);
+        let whole = [3, 4, 5].map(|mark| report(mark, 0, MessageSizeTooLarge, 10));
+        assert_eq!(marks(&whole, TRANSACTION), NONE);
+        assert_eq!(marks(&whole, Sent { alone: true, ..TRANSACTION }), [3, 4, 5], "each was a set");
+        let wordless = [3, 4, 5].map(|mark| report(mark, 0, InvalidRecord, 0));
+        assert_eq!(marks(&wordless, TRANSACTION), NONE);
+    }
+
+    #[test]
+    fn what_may_be_a_neighbour_is_not_named() {
+        use RDKafkaErrorCode::{InvalidDifferentRecord, InvalidRecord};
+        let two = [report(3, 0, InvalidRecord, 10), report(4, 0, InvalidRecord, 99)];
+        assert_eq!(marks(&two, TRANSACTION), NONE, "both, or one and its neighbour");
+        // Without a transaction sets follow one that was refused: here one of two records, then one of one.
+        let sets = [two[0].clone(), two[1].clone(), report(5, 0, InvalidRecord, 20)];
+        assert_eq!(marks(&sets, Sent { alone: false, transactional: false }), NONE);
+        let known = [two[0].clone(), two[1].clone(), report(5, 1, InvalidDifferentRecord, 99)];
+        assert_eq!(marks(&known, TRANSACTION), [3]);
+    }
+
+    #[test]
+    fn the_only_one_of_its_partition_is_named_whatever_another_partition_says() {
+        use RDKafkaErrorCode::{InvalidRecord, MessageSizeTooLarge};
+        let sets = [
+            report(1, 0, MessageSizeTooLarge, 10),
+            report(2, 1, InvalidRecord, 0),
+            report(3, 0, MessageSizeTooLarge, 10),
+        ];
+        assert_eq!(marks(&sets, TRANSACTION), [2]);
+        assert_eq!(marks(&[], TRANSACTION), NONE);
+    }
+
+    #[test]
+    fn a_refusal_says_what_it_may_have_been() {
+        let mut one = report(1, 0, RDKafkaErrorCode::InvalidRecord, 0);
+        one.keyless = true;
+        let said = one.refusal().to_string();
+        assert!(said.starts_with("topic out refuses a record: "), "{said}");
+        assert!(said.ends_with("; it has 7 bytes, and no key") && said.contains(": InvalidRecord (Broker: "), "{said}");
+    }
+}

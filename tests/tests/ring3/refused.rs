@@ -1,0 +1,213 @@
+//! Records that Kafka refuses for what they are: they were right by their topics' settings when the engine read those.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use tollgate_tests::case::Case;
+use tollgate_tests::engine::Engine;
+use tollgate_tests::kafka::Record;
+use tollgate_tests::{events, wait_for};
+
+/// Of each of two partitions, which two lanes have.
+const EVENTS: usize = 300;
+
+fn event(partition: i32, id: &str) -> Record {
+    Record { partition, ..Record::new(id, events::encode(&json!({ "id": id }))) }
+}
+
+/// Digits that do not compress to less than half.
+fn noise(seed: u64, digits: usize) -> String {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let word = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        format!("{state:016x}")
+    };
+    let mut text: String = std::iter::repeat_with(word).take(digits / 16 + 1).collect();
+    text.truncate(digits);
+    text
+}
+
+/// Changes a topic until it refuses a record, or takes it.
+fn change(case: &Case, topic: &str, setting: (&str, &str), probe: &Record, takes: bool) {
+    case.kafka.alter_topic(topic, &[setting]);
+    for partition in 0..case.kafka.partitions(topic) {
+        let probe = Record { partition, ..probe.clone() };
+        wait_for(&format!("{setting:?} in {topic}/{partition}"), || {
+            (case.kafka.takes(topic, &probe) == takes).then_some(())
+        });
+    }
+}
+
+fn keyless(record: Record) -> Record {
+    Record { key: None, ..record }
+}
+
+/// Attempts that ended over a record. A busy machine has others.
+fn given_up(engine: &Engine) -> usize {
+    engine.log().lines().filter(|line| line.contains("batch given up") && line.contains("record")).count()
+}
+
+/// Sources of the letters in a topic, and how many letters there are.
+fn sources(case: &Case, topic: &str) -> (BTreeSet<(i32, i64)>, usize) {
+    let letters = case.kafka.read(topic);
+    (letters.iter().map(|letter| letter.source()).collect(), letters.len())
+}
+
+fn ends(counts: [usize; 2]) -> Vec<i64> {
+    counts.iter().map(|count| i64::try_from(*count).unwrap()).collect()
+}
+
+/// The output topic becomes compacted while the engine runs: events without a key are dead letters, alone.
+fn compacted_meanwhile(mode: &str) -> (Case, Engine, BTreeSet<(i32, i64)>, BTreeSet<(i32, i64)>) {
+    let case = Case::new("keyless").set("/delivery/mode", json!(mode)).setup();
+    let engine = case.run();
+    engine.ready();
+    change(&case, &case.output(), ("cleanup.policy", "compact"), &keyless(event(0, "probe")), false);
+    let (mut good, mut bad) = (BTreeSet::new(), BTreeSet::new());
+    let mut records = Vec::new();
+    for partition in [0, 1] {
+        for n in 0..EVENTS {
+            let record = event(partition, &format!("{partition}-{n:03}"));
+            // Alone, side by side, the first and the last.
+            let refused = partition == 0 && [0, 100, 101, 102, 200, EVENTS - 1].contains(&n);
+            let place = (partition, i64::try_from(n).unwrap());
+            if refused {
+                bad.insert(place)
+            } else {
+                good.insert(place)
+            };
+            records.push(if refused { keyless(record) } else { record });
+        }
+    }
+    case.kafka.produce(&case.source(), &records);
+    case.settled(&ends([EVENTS, EVENTS]));
+    for letter in case.kafka.read(&case.dead()) {
+        assert_eq!(letter.header("tollgate.reason"), Some("output-refused"));
+        assert_eq!(letter.header("tollgate.stage"), Some("output"));
+        let message = letter.header("tollgate.message").unwrap();
+        assert!(message.starts_with(&format!("topic {} refused the output: ", case.output())), "{message}");
+        assert!(message.contains(": InvalidRecord (") && message.ends_with("and no key"), "{message}");
+    }
+    let rows: BTreeSet<(i32, i64)> = case
+        .database
+        .texts("SELECT p || ' ' || o FROM seen WHERE n = 1")
+        .iter()
+        .map(|row| row.split_once(' ').map(|(p, o)| (p.parse().unwrap(), o.parse().unwrap())).unwrap())
+        .collect();
+    assert_eq!(rows, good);
+    assert_eq!(given_up(&engine), 0, "each was found at once");
+    (case, engine, good, bad)
+}
+
+#[test]
+fn outputs_that_their_topic_refuses_are_dead_letters_alone() {
+    let (case, engine, good, bad) = compacted_meanwhile("effectively_once");
+    assert_eq!(sources(&case, &case.output()), (good.clone(), good.len()), "each exactly once");
+    assert_eq!(sources(&case, &case.dead()), (bad.clone(), bad.len()), "each exactly once");
+    assert_eq!(engine.metric("tollgate_events_total", "output-refused"), bad.len() as f64);
+
+    // It lives on, also where all of a batch is refused.
+    let fresh = |n| keyless(event(1, &format!("late-{n}")));
+    case.kafka.produce(&case.source(), &(0..200).map(fresh).chain([event(1, "last")]).collect::<Vec<_>>());
+    case.settled(&ends([EVENTS, EVENTS + 201]));
+    assert_eq!(case.kafka.read(&case.dead()).len(), bad.len() + 200);
+    assert_eq!(case.database.texts("SELECT id FROM seen WHERE id LIKE 'la%'"), ["last"]);
+    // Beside one other record it may be either: they go out one by one.
+    case.kafka.produce(&case.source(), &[fresh(900), event(1, "beside")]);
+    case.settled(&ends([EVENTS, EVENTS + 203]));
+    assert_eq!(case.kafka.read(&case.dead()).len(), bad.len() + 201);
+    assert_eq!(case.database.texts("SELECT id FROM seen WHERE id = 'beside'").len(), 1);
+    engine.stop();
+}
+
+#[test]
+fn without_transactions_they_are_found_too() {
+    let (case, engine, good, bad) = compacted_meanwhile("at_least_once");
+    engine.stop();
+    assert_eq!(sources(&case, &case.output()).0, good);
+    assert_eq!(sources(&case, &case.dead()).0, bad);
+}
+
+#[test]
+fn a_record_that_became_too_large_is_found_in_a_set_that_is_refused_whole() {
+    let case = Case::new("shrunk").setup();
+    let engine = case.run();
+    engine.ready();
+    let large = |n: u64, digits: usize| Record::new("k", events::encode(&json!({ "id": noise(n, digits) })));
+    change(&case, &case.output(), ("max.message.bytes", "20000"), &large(0, 60_000), false);
+    // Many times the new limit together. One is too large, one nearly.
+    let digits = |n: u64| match n {
+        700 => 60_000,
+        900 => 15_000,
+        _ => 100,
+    };
+    let records: Vec<Record> = (0..2_000).map(|n| large(n, digits(n))).collect();
+    case.kafka.produce(&case.source(), &records);
+    case.settled(&ends([2_000, 0]));
+    let dead = case.kafka.read(&case.dead());
+    let reasons: Vec<_> = dead.iter().map(|letter| (letter.source(), letter.header("tollgate.reason"))).collect();
+    assert_eq!(reasons, [((0, 700), Some("output-refused"))]);
+    assert!(dead[0].header("tollgate.message").unwrap().contains(": MessageSizeTooLarge ("), "{dead:?}");
+    let others: BTreeSet<(i32, i64)> = (0..2_000).filter(|n| *n != 700).map(|n| (0, n)).collect();
+    assert_eq!(sources(&case, &case.output()), (others.clone(), others.len()));
+    assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE n = 1"), 1_999);
+    assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE o = 700"), 0);
+
+    // What was learnt is kept: nothing is refused any more.
+    let refused = || engine.log().matches("records go out in smaller sets").count();
+    let before = refused();
+    assert!(before > 0, "the sets were too large");
+    case.kafka.produce(&case.source(), &(2_000..4_000).map(|n| large(n, 100)).collect::<Vec<_>>());
+    case.settled(&ends([4_000, 0]));
+    assert_eq!((refused(), given_up(&engine)), (before, 0));
+    engine.stop();
+}
+
+/// The engine ends and says this; nothing has moved.
+fn ends_saying(case: &Case, engine: &Engine, words: &str) {
+    assert_eq!(engine.wait().code(), Some(1), "{}", engine.log());
+    assert!(engine.log().contains(words), "{}", engine.log());
+    assert_eq!(case.kafka.read(&case.output()).len() + case.kafka.read(&case.dead()).len(), 0);
+}
+
+#[test]
+fn a_dead_letter_that_its_topic_refuses_ends_the_process_with_the_setting() {
+    let case = Case::new("deadlock").setup();
+    let engine = case.run();
+    engine.ready();
+    let bad = Record { value: Some(vec![0xff; 20]), ..keyless(event(0, "")) };
+    change(&case, &case.dead(), ("cleanup.policy", "compact"), &bad, false);
+    case.kafka.produce(&case.source(), &[event(0, "a"), bad.clone()]);
+    let words = format!("topic {} (dead_letter.topic) refuses the dead letter of {}/0/1: ", case.dead(), case.source());
+    ends_saying(&case, &engine, &words);
+    assert!(engine.log().contains("cleanup.policy"), "{}", engine.log());
+    assert_eq!(case.database.number("SELECT count(*) FROM seen"), 0, "the batch is one decision");
+    change(&case, &case.dead(), ("cleanup.policy", "delete"), &bad, true);
+    case.drain();
+    assert_eq!(sources(&case, &case.dead()), (BTreeSet::from([(0, 1)]), 1));
+    assert_eq!(case.database.texts("SELECT id FROM seen WHERE n = 1"), ["a"]);
+}
+
+#[test]
+fn what_is_produced_from_the_redo_plan_is_not_decided_anew() {
+    let case = Case::new("planned").setup();
+    let record = keyless(event(0, "planned"));
+    case.kafka.produce(&case.source(), std::slice::from_ref(&record));
+    // The row is committed, its output is not.
+    assert!(!case.run_with(&[("TOLLGATE_FAILPOINT", "after-step-3:1")]).wait().success());
+    assert_eq!(case.database.texts("SELECT id FROM seen WHERE n = 1"), ["planned"]);
+    change(&case, &case.output(), ("cleanup.policy", "compact"), &record, false);
+    let words = format!(
+        "topic {} refuses what {}/0/0 produces, and its row is committed already: ",
+        case.output(),
+        case.source()
+    );
+    ends_saying(&case, &case.run(), &words);
+    change(&case, &case.output(), ("cleanup.policy", "delete"), &record, true);
+    case.drain();
+    assert_eq!(sources(&case, &case.output()), (BTreeSet::from([(0, 0)]), 1));
+    assert_eq!(case.kafka.read(&case.dead()).len(), 0);
+    assert_eq!(case.database.texts("SELECT id FROM seen WHERE n = 1"), ["planned"]);
+}
