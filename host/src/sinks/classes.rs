@@ -153,7 +153,6 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
         codes: &[
             RDKafkaErrorCode::MessageSizeTooLarge,
             RDKafkaErrorCode::MessageBatchTooLarge,
-            RDKafkaErrorCode::InvalidTimestamp,
             RDKafkaErrorCode::InvalidRecord,
             RDKafkaErrorCode::InvalidDifferentRecord,
         ],

@@ -130,7 +130,7 @@ fn every_row_of_the_table_decides_about_something() {
 fn every_code_of_kafkas_means_what_it_should() {
     use RDKafkaErrorCode as Code;
     let said: &[(&[Code], Meaning)] = &[
-        (&[Code::MessageSizeTooLarge, Code::MessageBatchTooLarge, Code::InvalidTimestamp], Poison),
+        (&[Code::MessageSizeTooLarge, Code::MessageBatchTooLarge], Poison),
         (&[Code::InvalidRecord, Code::InvalidDifferentRecord], Poison),
         (&[Code::IllegalGeneration, Code::UnknownMemberId, Code::RebalanceInProgress], Conflict),
         (&[Code::UnstableOffsetCommit, Code::ConcurrentTransactions], Conflict),
@@ -147,6 +147,8 @@ fn every_code_of_kafkas_means_what_it_should() {
         (&[Code::OperationTimedOut, Code::RequestTimedOut, Code::NotEnoughReplicas, Code::KafkaStorageError], Outage),
         (&[Code::CoordinatorNotAvailable, Code::NotCoordinator, Code::CoordinatorLoadInProgress], Outage),
         (&[Code::LeaderNotAvailable, Code::NotLeaderForPartition, Code::UnknownTopicOrPartition], Outage),
+        // Records carry the time of their sending: it is the clock that is wrong, and no event.
+        (&[Code::InvalidTimestamp], Outage),
         (&[Code::InvalidMessage, Code::ThrottlingQuotaExceeded, Code::Unknown], Outage),
     ];
     let named = |codes: &[Code]| codes.iter().map(|code| format!("{code:?}")).collect::<Vec<_>>();
