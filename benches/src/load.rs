@@ -63,9 +63,10 @@ pub fn rate(recipe: &mut Recipe, per_second: u64, seconds: u64, wire: &mut Wire)
         late_ticks += u64::from(due > sent + late);
         for number in sent..due {
             let event = recipe.next(epoch + i64::try_from(number * 1_000 / per_second)?);
+            let message = event.message();
             value.clear();
-            event.message().encode(&mut value)?;
-            wire.queue(event.id, format_uuid(event.id).as_bytes(), &value, &EVENT_HEADERS)?;
+            message.encode(&mut value)?;
+            wire.queue(event.id, message.transaction_id.as_bytes(), &value, &EVENT_HEADERS)?;
             if (number + 1 - sent) % REQUEST_EVENTS == 0 {
                 wire.send(event.created_at)?;
             }

@@ -109,14 +109,22 @@ pub fn parse_uuid(text: &str) -> Option<u128> {
 
 /// The inverse of [`parse_uuid`], lower case.
 pub fn format_uuid(id: u128) -> String {
-    let [a, b, c, d, e, f, g, h, rest @ ..] = id.to_be_bytes();
-    let head = u32::from_be_bytes([a, b, c, d]);
-    let mid = u16::from_be_bytes([e, f]);
-    let version = u16::from_be_bytes([g, h]);
-    let [i, j, node @ ..] = rest;
-    let clock = u16::from_be_bytes([i, j]);
-    let node = node.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
-    format!("{head:08x}-{mid:04x}-{version:04x}-{clock:04x}-{node:012x}")
+    let digits = hex_digits(id);
+    let mut text = String::with_capacity(36);
+    for (part, range) in [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().enumerate() {
+        if part > 0 {
+            text.push('-');
+        }
+        text.push_str(&digits[range]);
+    }
+    text
+}
+
+/// 32 digits.
+pub fn hex_digits(value: u128) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
+    value.to_be_bytes().into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte)]).collect()
 }
 
 #[cfg(test)]
