@@ -1,5 +1,7 @@
 //! The benchmark's message, `payments.v1.PaymentEvent`, and the checks that make an event valid.
 
+use crate::oracle::hex;
+
 /// One payment as it stands on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PaymentEvent {
@@ -109,7 +111,7 @@ pub fn parse_uuid(text: &str) -> Option<u128> {
 
 /// The inverse of [`parse_uuid`], lower case.
 pub fn format_uuid(id: u128) -> String {
-    let digits = hex_digits(id);
+    let digits = hex(&id.to_be_bytes());
     let mut text = String::with_capacity(36);
     for (part, range) in [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().enumerate() {
         if part > 0 {
@@ -118,13 +120,6 @@ pub fn format_uuid(id: u128) -> String {
         text.push_str(&digits[range]);
     }
     text
-}
-
-/// 32 digits.
-pub fn hex_digits(value: u128) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
-    value.to_be_bytes().into_iter().flat_map(|byte| [digit(byte >> 4), digit(byte)]).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //!
 //! The order in which numbers are drawn is part of the recipe: a change of it is another benchmark.
 
-use crate::payment::{CURRENCIES, PaymentEvent, STATUSES, format_uuid, hex_digits};
+use crate::oracle::hex;
+use crate::payment::{CURRENCIES, PaymentEvent, STATUSES, format_uuid};
 
 /// 2026-01-01T00:00:00Z; a filled topic holds one event a millisecond from here on.
 pub const FILL_EPOCH_MS: i64 = 1_767_225_600_000;
@@ -78,7 +79,7 @@ impl Event {
             currency: self.currency.to_owned(),
             status: status.unwrap_or(0),
             created_at: self.created_at,
-            trace_id: hex_digits(self.trace),
+            trace_id: hex(&self.trace.to_be_bytes()),
             tenant_id: format!("tenant-{:04}", self.tenant),
         }
     }

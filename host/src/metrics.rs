@@ -33,6 +33,12 @@ struct LaneLabels {
     lane: u64,
 }
 
+impl LaneLabels {
+    fn of(lane: usize) -> LaneLabels {
+        LaneLabels { lane: u64::try_from(lane).unwrap_or_default() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartitionLabels {
     partition: i64,
@@ -286,14 +292,12 @@ impl Metrics {
         #[allow(clippy::cast_precision_loss, reason = "a histogram's value; batches are far below 2^53")]
         self.batch_events.observe(events as f64);
         self.batch_seconds.observe(took.as_secs_f64());
-        let labels = LaneLabels { lane: u64::try_from(lane).unwrap_or_default() };
-        self.last_batch.get_or_create(&labels).set(took.as_secs_f64());
+        self.last_batch.get_or_create(&LaneLabels::of(lane)).set(took.as_secs_f64());
     }
 
     /// How long a lane's batches wait for company now.
     pub fn waited(&self, lane: usize, wait: Duration) {
-        let labels = LaneLabels { lane: u64::try_from(lane).unwrap_or_default() };
-        self.batch_wait.get_or_create(&labels).set(wait.as_secs_f64());
+        self.batch_wait.get_or_create(&LaneLabels::of(lane)).set(wait.as_secs_f64());
     }
 
     pub fn stage(&self, stage: &'static str, took: Duration) {

@@ -128,6 +128,13 @@ impl Engine {
         serde_json::from_str(&self.get("/status").1).unwrap()
     }
 
+    /// A line of the process's memory in /proc (`VmRSS`, `VmHWM`), bytes. `None`: it has ended.
+    pub fn memory(&self, line: &str) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let said = status.lines().find_map(|said| said.strip_prefix(line)?.strip_prefix(':'))?;
+        Some(said.split_whitespace().next()?.parse::<u64>().unwrap() * 1024)
+    }
+
     /// A counter or gauge of /metrics, summed over its labels; those that contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.get("/metrics").1;

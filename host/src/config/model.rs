@@ -456,6 +456,16 @@ pub enum BatchWait {
     Target(Duration),
 }
 
+impl BatchWait {
+    /// The key in `delivery.batch` that says it, and what it says.
+    pub fn key(self) -> (&'static str, Duration) {
+        match self {
+            BatchWait::Most(wait) => ("max_wait", wait),
+            BatchWait::Target(target) => ("latency_target", target),
+        }
+    }
+}
+
 /// `retry_policy:` backoff towards servers that are away.
 #[derive(Debug, Clone)]
 pub struct Retry {
@@ -477,6 +487,13 @@ pub struct Backpressure {
     pub resume_at: u64,
     /// `max_backlog_bytes:` bytes of memory of all batches, those in the making among them.
     pub max_bytes: usize,
+}
+
+impl Backpressure {
+    /// What all batches may have of memory, bytes.
+    pub fn most_bytes(&self) -> usize {
+        if self.pause_on_threshold { self.max_bytes } else { usize::MAX }
+    }
 }
 
 /// `admin:` health, metrics, status, reload.

@@ -212,12 +212,10 @@ fn read_delivery(
             table.error("transaction_timeout", message);
         }
         let batch = table.table_or_empty("batch", |batch| read_batch(batch, shared, largest_event))?;
-        let (key, wait) = match batch.wait {
-            BatchWait::Most(wait) => ("delivery.batch.max_wait", wait),
-            BatchWait::Target(target) => ("delivery.batch.latency_target", target),
-        };
+        let (key, wait) = batch.wait.key();
         if wait >= transaction_timeout {
-            table.error_at(key, format!("must be below delivery.transaction_timeout ({transaction_timeout:?})"));
+            let message = format!("must be below delivery.transaction_timeout ({transaction_timeout:?})");
+            table.error_at(&format!("delivery.batch.{key}"), message);
         }
         let processed = table.table("processed_ids", read_processed);
         Some(Delivery { mode, batch, transaction_timeout, processed })

@@ -48,10 +48,7 @@ impl Pipeline {
             "shutdown": time(self.shutdown),
             "start_deadline": time(self.start_deadline),
         });
-        let (key, wait) = match self.delivery.batch.wait {
-            BatchWait::Most(wait) => ("max_wait", wait),
-            BatchWait::Target(target) => ("latency_target", target),
-        };
+        let (key, wait) = self.delivery.batch.wait.key();
         json["delivery"]["batch"][key] = json!(time(wait));
         if let Some(ProcessedIds { id, ttl }) = &self.delivery.processed {
             let mut ids = json!({ "ttl": time(*ttl) });

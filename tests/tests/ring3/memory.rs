@@ -1,6 +1,5 @@
 //! What the process takes of memory while a topic of large events waits for a table that takes no rows.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use tollgate_tests::engine::Engine;
 use tollgate_tests::events;
 use tollgate_tests::guests::Guest;
 use tollgate_tests::kafka::Record;
+use tollgate_tests::seed::Seed;
 use tollgate_tests::wait_for;
 
 const MIB: u64 = 1 << 20;
@@ -23,19 +23,13 @@ const STILL: Duration = Duration::from_secs(3);
 
 /// The most that was resident since the start, bytes.
 fn peak(engine: &Engine) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", engine.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    engine.memory("VmHWM").unwrap()
 }
 
 /// Events that cannot be squeezed, so that no size is less than it seems.
 fn note(number: i32) -> String {
-    let mut state = u64::from(number.unsigned_abs()) + 1;
-    let letter = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        char::from(b'!' + u8::try_from(state >> 58).unwrap())
-    };
-    (0..EVENT).map(letter).collect()
+    let mut seed = Seed::new(u64::from(number.unsigned_abs()) + 1);
+    (0..EVENT).map(|_| char::from(b'!' + u8::try_from(seed.below(64)).unwrap())).collect()
 }
 
 /// A pipeline with these settings whose topic is full and whose table is locked.

@@ -18,9 +18,7 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Resident memory, MB.
 fn memory(engine: &Engine) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", engine.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    engine.memory("VmRSS").unwrap() >> 20
 }
 
 fn breaker(engine: &Engine, sink: &str) -> f64 {

@@ -337,10 +337,7 @@ fn a_reader_that_goes_away_is_no_error() {
 
 /// Resident memory, MB.
 fn memory(engine: &Engine) -> u64 {
-    let status =
-        fs::read_to_string(Path::new("/proc").join(engine.id().to_string()).join("status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.map_or(0, |line| line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1_024)
+    engine.memory("VmRSS").unwrap_or_default() >> 20
 }
 
 fn big(field: &Field, count: u32) {

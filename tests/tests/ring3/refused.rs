@@ -6,6 +6,7 @@ use serde_json::json;
 use tollgate_tests::case::Case;
 use tollgate_tests::engine::Engine;
 use tollgate_tests::kafka::Record;
+use tollgate_tests::seed::Seed;
 use tollgate_tests::{events, wait_for};
 
 /// Of each of two partitions, which two lanes have.
@@ -17,16 +18,8 @@ fn event(partition: i32, id: &str) -> Record {
 
 /// Digits that do not compress to less than half.
 fn noise(seed: u64, digits: usize) -> String {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let word = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        format!("{state:016x}")
-    };
-    let mut text: String = std::iter::repeat_with(word).take(digits / 16 + 1).collect();
-    text.truncate(digits);
-    text
+    let mut seed = Seed::new(seed);
+    (0..digits).map(|_| char::from(b"0123456789abcdef"[usize::try_from(seed.below(16)).unwrap()])).collect()
 }
 
 /// Changes a topic until it refuses a record, or takes it.

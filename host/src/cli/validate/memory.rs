@@ -31,8 +31,7 @@ impl Memory {
         // A batch is full when an event has filled it.
         let batch = pipeline.delivery.batch.max_bytes.saturating_add(pipeline.contract.policies.max_bytes);
         let all = batch.saturating_mul(limits::LANE_BATCHES).saturating_mul(lanes);
-        let bounds = &pipeline.backpressure;
-        let bound = if bounds.pause_on_threshold { bounds.max_bytes } else { usize::MAX };
+        let bound = pipeline.backpressure.most_bytes();
         let program = limits::PROGRAM_BYTES;
         // An answer is freed when its last record is; the next one arrives meanwhile.
         let ahead = queue.saturating_add(response.saturating_mul(2 * brokers));

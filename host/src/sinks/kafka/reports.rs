@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
@@ -64,26 +63,20 @@ impl Report {
 
 #[derive(Default)]
 struct Undelivered {
-    /// The first, or the first that says more than that a server is away.
+    /// The first, or the first that says more than that a server is away. None where everything was delivered.
     worst: Option<(RDKafkaErrorCode, String)>,
     refused: Vec<Report>,
 }
 
 /// Keeps what the broker did not take.
 #[derive(Default)]
-pub struct Reports {
-    failed: AtomicBool,
-    undelivered: Mutex<Undelivered>,
-}
+pub struct Reports(Mutex<Undelivered>);
 
 impl Reports {
     /// What became of the records since this was asked last, by how they were sent.
     pub(super) fn verdict(&self, sent: Sent) -> Result<(), Error> {
-        if !self.failed.swap(false, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
-        let Undelivered { worst, refused } = std::mem::take(&mut *undelivered);
+        let Undelivered { worst, refused } = std::mem::take(&mut *self.undelivered());
+        let Some((code, why)) = worst else { return Ok(()) };
         let named = named(&refused, sent);
         if !named.is_empty() {
             return Err(Error::Records(named));
@@ -94,9 +87,12 @@ impl Reports {
         if let Some(one) = refused.iter().find(size).or(refused.first()) {
             return Err(Error::Set { one: one.refusal(), size: size(&one) });
         }
-        let (code, why) = worst.map_or((None, String::new()), |(code, why)| (Some(code), why));
         // A failed delivery may leave the partition's transaction state in doubt: a new producer settles it.
-        Err(Error::open(format!("a record was not delivered: {why}"), code))
+        Err(Error::open(format!("a record was not delivered: {why}"), Some(code)))
+    }
+
+    fn undelivered(&self) -> MutexGuard<'_, Undelivered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,7 +145,7 @@ impl ProducerContext for Reports {
         let Err((error, message)) = result else { return };
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         let class = |code| classes::kafka_code(code).class();
-        let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut undelivered = self.undelivered();
         let vague = |code| class(code) == Class::Transient;
         if undelivered.worst.as_ref().is_none_or(|(known, _)| vague(*known) && !vague(code)) {
             undelivered.worst = Some((code, format!("{error} (topic {})", message.topic())));
@@ -165,7 +161,6 @@ impl ProducerContext for Reports {
                 keyless: message.key().is_none(),
             });
         }
-        self.failed.store(true, Ordering::Release);
     }
 }
 

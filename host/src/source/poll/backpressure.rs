@@ -63,18 +63,18 @@ impl Poll {
 
     /// Bytes of memory that the batches in the making may have as long as no other batch gets through.
     pub(super) fn room(&self) -> usize {
-        let bounds = self.bounds();
-        let others = self.lanes.iter().map(Inbox::memory).sum();
-        if bounds.pause_on_threshold { bounds.max_bytes.saturating_sub(others) } else { usize::MAX }
+        self.bounds().most_bytes().saturating_sub(self.others())
+    }
+
+    /// Bytes of memory that all other batches have.
+    fn others(&self) -> usize {
+        self.lanes.iter().map(Inbox::memory).sum()
     }
 
     /// Whether all batches together have more memory than this. What they have and do not need is given back first: a
     /// backlog of spare batches would never go down.
     fn exceeds(&mut self, bytes: usize) -> bool {
-        let over = |poll: &Poll| {
-            let others: usize = poll.lanes.iter().map(Inbox::memory).sum();
-            poll.bounds().pause_on_threshold && poll.filled() + others > bytes
-        };
+        let over = |poll: &Poll| poll.filled() + poll.others() > bytes;
         if !over(self) {
             return false;
         }
@@ -86,7 +86,7 @@ impl Poll {
     /// Whether nothing may be taken for now: the poll thread waits for a batch to get through, and after some time
     /// pauses all partitions, to be able to poll.
     pub(super) fn held_back(&mut self) -> bool {
-        if !self.exceeds(self.bounds().max_bytes) {
+        if !self.exceeds(self.bounds().most_bytes()) {
             self.state.brimful = None;
             return false;
         }
@@ -136,9 +136,9 @@ impl Poll {
             }
             return;
         }
-        let (resume_at, max_bytes) = (self.bounds().resume_at, self.bounds().max_bytes);
+        let (resume_at, most_bytes) = (self.bounds().resume_at, self.bounds().most_bytes());
         // A lane that has nothing to do waits for no other lane's batches: they may go on for ever.
-        let bytes = if self.lanes[lane].idle() { max_bytes } else { max_bytes / 2 };
+        let bytes = if self.lanes[lane].idle() { most_bytes } else { most_bytes / 2 };
         if !self.lanes[lane].half_empty() || self.backlog() > resume_at || self.exceeds(bytes) {
             return;
         }
