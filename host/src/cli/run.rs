@@ -42,19 +42,18 @@ enum Event {
 /// Exit code 2 where the configuration or what it names does not fit, 3 where a server is not there in time, 1 where a
 /// running engine had to stop.
 pub fn run(args: &Args) -> Result<Success, Failure> {
-    let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| Failure::environment("environment.runtime", error))?;
     let result = runtime.block_on(async {
-        // A stop during the start needs no care: nothing is under way yet.
-        let mut terminate =
-            signal(SignalKind::terminate()).map_err(|error| Failure::environment("environment.signals", error))?;
-        let mut interrupt =
-            signal(SignalKind::interrupt()).map_err(|error| Failure::environment("environment.signals", error))?;
+        // A stop during the start needs no care: nothing is under way yet. First of all, because a signal that nobody
+        // listens to ends the process, a reload as well.
+        let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let hangup = listen(SignalKind::hangup())?;
+        let pipeline =
+            Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
         // On a thread of its own: Kafka's client blocks while it waits for a broker, and signals must be heard.
         let waiting = Waiting::new(pipeline.start_deadline);
         let starting = tokio::spawn({

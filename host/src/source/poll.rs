@@ -2,6 +2,7 @@
 //!
 //! One loop. Each turn handles what the other threads said, polls once, and hands over what is due.
 
+mod assignment;
 mod backpressure;
 mod company;
 
@@ -15,12 +16,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use self::assignment::{Revoking, Unanswered};
 use self::company::Company;
 use super::batch::RecordBatch;
 use super::rebalance::{Callbacks, Rebalance};
-use super::takeover::{Answer, Request, Taken};
+use super::takeover::{Answer, Request};
 use crate::engine::Shared;
-use crate::lane::{Control, Inbox, Said};
+use crate::lane::{Inbox, Said};
 use crate::limits;
 use crate::position::{NextOffset, Offset, Partition};
 use crate::sinks::classes::{self, Meaning};
@@ -60,6 +62,8 @@ pub struct State {
     assignment: u64,
     /// Counts what was fetched under one owner: every takeover begins anew.
     stamp: u64,
+    /// What the group decided and has no answer to yet.
+    unanswered: Option<Unanswered>,
     revoking: Option<Revoking>,
     /// Assigned, and not taken over yet.
     requested: BTreeSet<Partition>,
@@ -93,17 +97,16 @@ struct Filling {
     stalled: bool,
 }
 
-/// A revocation that waits for the lanes.
-struct Revoking {
-    list: TopicPartitionList,
-    token: u64,
-    waiting: usize,
-}
-
 impl Poll {
     /// Runs until the process drains or must halt. The consumer is still open afterwards, and so are the channels: the other
     /// threads end with them, and what ended this one is to be told first.
     pub fn run(&mut self) -> Ended {
+        let ended = self.run_on();
+        self.answer();
+        ended
+    }
+
+    fn run_on(&mut self) -> Ended {
         self.state.filling.resize_with(self.lanes.len(), Filling::default);
         let topic = self.shared.pipeline.source.topic.clone();
         if let Err(error) = self.consumer.subscribe(&[&topic]) {
@@ -177,163 +180,11 @@ impl Poll {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Rebalance(Rebalance::Assign(partitions)) => self.assign(partitions),
-            Event::Rebalance(Rebalance::Revoke { partitions, lost }) => self.revoke(&partitions, lost),
+            Event::Rebalance(rebalance) => self.rebalance(rebalance),
             Event::Takeover(Answer::Taken { partitions, assignment }) => self.taken(&partitions, assignment),
             Event::Takeover(Answer::Halt(message)) => self.state.halted = Some(message),
             Event::Lane(Said::Released(token)) => self.released(token),
             Event::Lane(Said::Fenced { partition, assignment }) => self.fenced(partition, assignment),
-        }
-    }
-
-    fn assign(&mut self, partitions: Vec<Partition>) {
-        self.state.assignment += 1;
-        self.shared.assigned(self.state.assignment);
-        self.shared.joined();
-        if partitions.is_empty() {
-            // A spare member: it has joined, and gets nothing until somebody leaves.
-            self.answer(self.consumer.incremental_assign(&TopicPartitionList::new()));
-        }
-        self.state.requested.extend(partitions);
-        self.request_again();
-    }
-
-    /// A takeover that is under way has become void with the assignment that it belongs to. What of it is still ours is
-    /// asked for once more: the group will not name it again.
-    fn request_again(&mut self) {
-        if !self.state.requested.is_empty() && !self.shared.draining() {
-            self.request(self.state.requested.iter().copied().collect());
-        }
-    }
-
-    fn request(&mut self, partitions: Vec<Partition>) {
-        self.state.requested.extend(&partitions);
-        self.state.wanting.get_or_insert_with(Instant::now);
-        let request = Request { partitions, assignment: self.state.assignment };
-        if self.takeovers.send(request).is_err() {
-            self.state.halted = Some("the takeover thread has ended".into());
-        }
-    }
-
-    fn taken(&mut self, partitions: &[Taken], assignment: u64) {
-        if assignment != self.state.assignment || self.shared.draining() {
-            return;
-        }
-        self.state.stamp += 1;
-        let stamp = self.state.stamp;
-        let mut list = TopicPartitionList::new();
-        let mut again = Vec::new();
-        for taken in partitions {
-            let begin = taken.resume.begin();
-            self.state.requested.remove(&taken.partition);
-            let tracked = Tracked { position: begin, assignment: stamp, confirmed: false, exhausted: false };
-            if self.state.tracked.insert(taken.partition, tracked).is_some() {
-                again.push((taken.partition, begin));
-                continue;
-            }
-            let offset = KafkaOffset::Offset(begin.0);
-            let topic = &self.shared.pipeline.source.topic;
-            if let Err(error) = list.add_partition_offset(topic, taken.partition.0, offset) {
-                self.state.halted = Some(format!("offset {begin} of partition {}: {error}", taken.partition));
-                return;
-            }
-        }
-        for (lane, inbox) in self.lanes.iter().enumerate() {
-            let theirs: Vec<Taken> =
-                partitions.iter().copied().filter(|taken| self.lane_of(taken.partition) == lane).collect();
-            let control = Control::Assign { taken: theirs, assignment: stamp };
-            if inbox.control.send(control).is_err() {
-                self.state.halted = Some(format!("lane {lane} has ended"));
-                return;
-            }
-        }
-        for (partition, position) in again {
-            self.seek(partition, position);
-        }
-        if let Some(since) = self.state.wanting.take_if(|_| self.state.requested.is_empty()) {
-            self.shared.metrics.takeover(since.elapsed());
-            tracing::info!(partitions = partitions.len(), seconds = since.elapsed().as_secs_f64(), "takeover complete");
-        }
-        if list.count() == 0 {
-            return;
-        }
-        self.answer(self.consumer.incremental_assign(&list));
-        // librdkafka keeps a pause beyond the assignment: what was paused when it was lost would come back paused, and
-        // the lane that resumes its partitions did not have it then.
-        if let Err(error) = self.consumer.resume(&list) {
-            tracing::warn!(%error, "resume failed");
-        }
-        for lane in 0..self.lanes.len() {
-            if self.state.filling[lane].stalled {
-                self.pause(lane);
-            }
-        }
-        self.shared.metrics.partitions(self.state.tracked.len());
-    }
-
-    /// Lanes finish (past the decision) or abort what they have of these partitions; then they are let go.
-    fn revoke(&mut self, partitions: &[Partition], lost: bool) {
-        // A takeover that is still under way has become void.
-        self.state.assignment += 1;
-        self.shared.assigned(self.state.assignment);
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            self.state.tracked.remove(partition);
-            self.state.requested.remove(partition);
-            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
-        }
-        self.state.wanting = self.state.wanting.filter(|_| !self.state.requested.is_empty());
-        self.shared.metrics.partitions(self.state.tracked.len());
-        let token = self.state.assignment;
-        let mut waiting = 0;
-        for (lane, inbox) in self.lanes.iter().enumerate() {
-            let theirs: BTreeSet<Partition> =
-                partitions.iter().copied().filter(|partition| self.lane_of(*partition) == lane).collect();
-            if !theirs.is_empty() && inbox.control.send(Control::Revoke { partitions: theirs, lost, token }).is_ok() {
-                waiting += 1;
-            }
-        }
-        self.state.revoking = Some(Revoking { list, token, waiting });
-        if waiting == 0 {
-            self.unassign();
-        }
-        self.request_again();
-    }
-
-    fn released(&mut self, token: u64) {
-        if let Some(revoking) = self.state.revoking.as_mut().filter(|revoking| revoking.token == token) {
-            revoking.waiting -= 1;
-            if revoking.waiting == 0 {
-                self.unassign();
-            }
-        }
-    }
-
-    /// A lane met another owner's epoch on a partition that the group says is ours: a takeover that came too late has
-    /// raised it. Take it over again, and fetch it again from where the rows stand.
-    fn fenced(&mut self, partition: Partition, assignment: u64) {
-        if self.state.tracked.get(&partition).is_some_and(|tracked| tracked.assignment == assignment) {
-            self.request(vec![partition]);
-        }
-    }
-
-    fn unassign(&mut self) {
-        if let Some(revoking) = self.state.revoking.take()
-            && !self.shared.draining()
-        {
-            self.answer(self.consumer.incremental_unassign(&revoking.list));
-        }
-    }
-
-    fn release_all(&mut self) {
-        let partitions: Vec<Partition> = self.state.tracked.keys().copied().collect();
-        self.revoke(&partitions, false);
-    }
-
-    fn answer(&mut self, done: Result<(), KafkaError>) {
-        if let Err(error) = done {
-            // The group has moved on already; it will say so in the next rebalance.
-            tracing::warn!(%error, "the group did not take our answer to a rebalance");
         }
     }
 

@@ -115,11 +115,14 @@ pub fn run(
                 break None;
             }
             let tried = runtime.block_on(async {
-                tokio::time::timeout(limits::TAKEOVER_PATIENCE, worker.take(&request))
-                    .await
-                    .unwrap_or(Err(Error::Silent))
+                tokio::select! {
+                    tried = tokio::time::timeout(limits::TAKEOVER_PATIENCE, worker.take(&request)) => Some(tried),
+                    // A row may be locked for as long as its owner likes.
+                    () = stopped(shared) => None,
+                }
             });
-            match tried {
+            let Some(tried) = tried else { return Ok(()) };
+            match tried.unwrap_or(Err(Error::Silent)) {
                 Ok(partitions) => {
                     shared.heard(Leave::UNASKED, [Heard::Answer; 2]);
                     break Some(Answer::Taken { partitions, assignment: request.assignment });
@@ -141,6 +144,13 @@ pub fn run(
         }
     }
     Ok(())
+}
+
+/// Ends when the process is to end.
+async fn stopped(shared: &Shared) {
+    while !shared.stopping() {
+        tokio::time::sleep(limits::POLL_IDLE).await;
+    }
 }
 
 struct Worker<'a> {

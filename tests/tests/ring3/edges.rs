@@ -40,6 +40,27 @@ fn sigterm_drains_and_leaves_the_group() {
     assert_eq!(case.kafka.read(&case.output()).len(), 40_000);
 }
 
+fn waits_for_a_lock(case: &Case) {
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    wait_for("the engine to wait for the lock", || (case.database.number(waiting) > 0).then_some(()));
+}
+
+/// librdkafka waits for the answer to an assignment, and a takeover for whoever has locked the rows: the end for neither.
+#[test]
+fn a_stop_during_a_takeover_waits_for_nobody() {
+    // A statement waits for a lock for a third of this; `shutdown` is 30 s.
+    let case = Case::new("untaken").set("/delivery/transaction_timeout", json!("60s")).setup();
+    // The start reads the table; a takeover writes it.
+    let blocker = case.database.hold("LOCK TABLE tollgate.progress IN SHARE MODE");
+    let engine = case.run();
+    waits_for_a_lock(&case);
+    let began = std::time::Instant::now();
+    engine.stop();
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "left after {:?}", began.elapsed());
+    drop(blocker);
+}
+
 #[test]
 fn a_second_signal_stops_at_once() {
     let case = Case::new("twice").setup();
@@ -50,11 +71,7 @@ fn a_second_signal_stops_at_once() {
     case.settled(&[3, 3, 2, 2]);
     let blocker = case.database.hold("LOCK TABLE tollgate.progress IN ACCESS EXCLUSIVE MODE");
     case.kafka.produce(&case.source(), &events(10));
-    wait_for("the lane to wait for the lock", || {
-        let waiting =
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        (case.database.number(waiting) > 0).then_some(())
-    });
+    waits_for_a_lock(&case);
     engine.signal(Signal::TERM);
     engine.logged("a second signal stops at once");
     assert!(engine.running());

@@ -1,5 +1,7 @@
 //! A second member comes and goes, in order and not, while the load goes on.
 
+use std::time::{Duration, Instant};
+
 use tollgate_tests::case::{Case, PARTITIONS};
 use tollgate_tests::engine::Engine;
 use tollgate_tests::wait_for;
@@ -7,6 +9,9 @@ use xtask::process::Signal;
 
 use super::crashes::{conclude, loaded};
 use super::one_at_a_time;
+
+/// Far below `shutdown` (30 s).
+const LEAVES: Duration = Duration::from_secs(10);
 
 fn partitions(engine: &Engine) -> f64 {
     engine.metric("tollgate_partitions_assigned", "")
@@ -54,4 +59,30 @@ fn a_second_member_joins_leaves_dies_and_stands_still() {
     alone(&fourth);
     fourth.stop();
     conclude(&case, load, "a second member");
+}
+
+/// Told to leave at the moment it wakes: with old batches in its hands, out of the group, and perhaps fenced.
+#[test]
+fn a_member_that_is_told_to_leave_as_it_wakes_leaves() {
+    let _alone = one_at_a_time();
+    let (case, load) = loaded("waking");
+    let first = case.run();
+    alone(&first);
+    let repeat = std::env::var("TOLLGATE_REPEAT").map_or(2, |times| times.parse().unwrap());
+    for round in 0..repeat {
+        let second = case.run();
+        share(&case, &first, &second);
+        second.signal(Signal::STOP);
+        alone(&first);
+        // Now and then beyond the timeout of the transaction that it has left open.
+        std::thread::sleep(Duration::from_millis(1_500 * (round % 3)));
+        second.signal(Signal::CONT);
+        second.signal(Signal::TERM);
+        let began = Instant::now();
+        let status = second.wait();
+        println!("round {round}: {status} after {:.1} s", began.elapsed().as_secs_f64());
+        assert!(status.success() && began.elapsed() < LEAVES, "{}", second.log());
+    }
+    first.stop();
+    conclude(&case, load, "members that leave as they wake");
 }

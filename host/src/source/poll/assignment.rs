@@ -1,0 +1,207 @@
+//! What the group gives and takes: partitions are taken over before they are assigned, and the lanes let go of them before
+//! they are unassigned.
+//!
+//! librdkafka waits for the answer to each of the group's decisions, also while the consumer closes: one that stays without
+//! an answer would hold the process for the whole of `shutdown`.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::{Poll, Tracked};
+use crate::lane::Control;
+use crate::position::Partition;
+use crate::source::rebalance::Rebalance;
+use crate::source::takeover::{Request, Taken};
+
+/// A decision of the group's without an answer.
+pub(super) enum Unanswered {
+    Assign,
+    Revoke(TopicPartitionList),
+}
+
+/// A revocation, the group's or our own, that waits for the lanes.
+pub(super) struct Revoking {
+    token: u64,
+    waiting: usize,
+}
+
+impl Poll {
+    pub(super) fn rebalance(&mut self, rebalance: Rebalance) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                self.state.unanswered = Some(Unanswered::Assign);
+                self.assign(partitions);
+            }
+            Rebalance::Revoke { partitions, lost } => {
+                let mut list = TopicPartitionList::new();
+                for partition in &partitions {
+                    list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+                }
+                self.state.unanswered = Some(Unanswered::Revoke(list));
+                self.revoke(&partitions, lost);
+            }
+        }
+    }
+
+    fn assign(&mut self, partitions: Vec<Partition>) {
+        self.state.assignment += 1;
+        self.shared.assigned(self.state.assignment);
+        self.shared.joined();
+        if partitions.is_empty() {
+            // A spare member: it has joined, and gets nothing until somebody leaves.
+            self.answer();
+        }
+        self.state.requested.extend(partitions);
+        self.request_again();
+    }
+
+    /// A takeover that is under way has become void with the assignment that it belongs to. What of it is still ours is
+    /// asked for once more: the group will not name it again.
+    fn request_again(&mut self) {
+        if !self.state.requested.is_empty() && !self.shared.draining() {
+            self.request(self.state.requested.iter().copied().collect());
+        }
+    }
+
+    fn request(&mut self, partitions: Vec<Partition>) {
+        self.state.requested.extend(&partitions);
+        self.state.wanting.get_or_insert_with(Instant::now);
+        let request = Request { partitions, assignment: self.state.assignment };
+        if self.takeovers.send(request).is_err() {
+            self.state.halted = Some("the takeover thread has ended".into());
+        }
+    }
+
+    pub(super) fn taken(&mut self, partitions: &[Taken], assignment: u64) {
+        if assignment != self.state.assignment || self.shared.draining() {
+            return;
+        }
+        self.state.stamp += 1;
+        let stamp = self.state.stamp;
+        let mut list = TopicPartitionList::new();
+        let mut again = Vec::new();
+        for taken in partitions {
+            let begin = taken.resume.begin();
+            self.state.requested.remove(&taken.partition);
+            let tracked = Tracked { position: begin, assignment: stamp, confirmed: false, exhausted: false };
+            if self.state.tracked.insert(taken.partition, tracked).is_some() {
+                again.push((taken.partition, begin));
+                continue;
+            }
+            let offset = KafkaOffset::Offset(begin.0);
+            let topic = &self.shared.pipeline.source.topic;
+            if let Err(error) = list.add_partition_offset(topic, taken.partition.0, offset) {
+                self.state.halted = Some(format!("offset {begin} of partition {}: {error}", taken.partition));
+                return;
+            }
+        }
+        for (lane, inbox) in self.lanes.iter().enumerate() {
+            let theirs: Vec<Taken> =
+                partitions.iter().copied().filter(|taken| self.lane_of(taken.partition) == lane).collect();
+            let control = Control::Assign { taken: theirs, assignment: stamp };
+            if inbox.control.send(control).is_err() {
+                self.state.halted = Some(format!("lane {lane} has ended"));
+                return;
+            }
+        }
+        for (partition, position) in again {
+            self.seek(partition, position);
+        }
+        if let Some(since) = self.state.wanting.take_if(|_| self.state.requested.is_empty()) {
+            self.shared.metrics.takeover(since.elapsed());
+            tracing::info!(partitions = partitions.len(), seconds = since.elapsed().as_secs_f64(), "takeover complete");
+        }
+        if list.count() == 0 {
+            return;
+        }
+        self.assign_all(&list);
+        // librdkafka keeps a pause beyond the assignment: what was paused when it was lost would come back paused, and
+        // the lane that resumes its partitions did not have it then.
+        if let Err(error) = self.consumer.resume(&list) {
+            tracing::warn!(%error, "resume failed");
+        }
+        for lane in 0..self.lanes.len() {
+            if self.state.filling[lane].stalled {
+                self.pause(lane);
+            }
+        }
+        self.shared.metrics.partitions(self.state.tracked.len());
+    }
+
+    /// Lanes finish (past the decision) or abort what they have of these partitions; then they are let go.
+    fn revoke(&mut self, partitions: &[Partition], lost: bool) {
+        // A takeover that is still under way has become void.
+        self.state.assignment += 1;
+        self.shared.assigned(self.state.assignment);
+        for partition in partitions {
+            self.state.tracked.remove(partition);
+            self.state.requested.remove(partition);
+        }
+        self.state.wanting = self.state.wanting.filter(|_| !self.state.requested.is_empty());
+        self.shared.metrics.partitions(self.state.tracked.len());
+        let token = self.state.assignment;
+        let mut waiting = 0;
+        for (lane, inbox) in self.lanes.iter().enumerate() {
+            let theirs: BTreeSet<Partition> =
+                partitions.iter().copied().filter(|partition| self.lane_of(*partition) == lane).collect();
+            if !theirs.is_empty() && inbox.control.send(Control::Revoke { partitions: theirs, lost, token }).is_ok() {
+                waiting += 1;
+            }
+        }
+        self.state.revoking = Some(Revoking { token, waiting });
+        self.let_go();
+        self.request_again();
+    }
+
+    pub(super) fn released(&mut self, token: u64) {
+        if let Some(revoking) = self.state.revoking.as_mut().filter(|revoking| revoking.token == token) {
+            revoking.waiting -= 1;
+            self.let_go();
+        }
+    }
+
+    /// A lane met another owner's epoch on a partition that the group says is ours: a takeover that came too late has
+    /// raised it. Take it over again, and fetch it again from where the rows stand.
+    pub(super) fn fenced(&mut self, partition: Partition, assignment: u64) {
+        if self.state.tracked.get(&partition).is_some_and(|tracked| tracked.assignment == assignment) {
+            self.request(vec![partition]);
+        }
+    }
+
+    /// The revocation's end, once every lane has let go.
+    fn let_go(&mut self) {
+        if self.state.revoking.take_if(|revoking| revoking.waiting == 0).is_some() {
+            self.answer();
+        }
+    }
+
+    pub(super) fn release_all(&mut self) {
+        let partitions: Vec<Partition> = self.state.tracked.keys().copied().collect();
+        self.revoke(&partitions, false);
+    }
+
+    /// Answers the group's decision, if there is one: what is not taken over by now is not read.
+    pub(super) fn answer(&mut self) {
+        match self.state.unanswered.take() {
+            None => {}
+            Some(Unanswered::Assign) => self.assign_all(&TopicPartitionList::new()),
+            Some(Unanswered::Revoke(list)) => told(self.consumer.incremental_unassign(&list)),
+        }
+    }
+
+    fn assign_all(&mut self, list: &TopicPartitionList) {
+        self.state.unanswered = None;
+        told(self.consumer.incremental_assign(list));
+    }
+}
+
+fn told(done: Result<(), KafkaError>) {
+    if let Err(error) = done {
+        // The group has moved on already; it will say so in the next rebalance.
+        tracing::warn!(%error, "the group did not take our answer to a rebalance");
+    }
+}
