@@ -231,6 +231,10 @@ pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long one try at a takeover may take: a lock held by a predecessor's statement ends before.
 pub const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a takeover waits for the group's offsets to become stable before it ends the last owner's transactions: what an
+/// owner that is well has under way is through before it lets go.
+pub const STABLE_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Seconds in which a slot that somebody holds may come free again: a neighbour holds it while it ends transactions.
 pub const SLOT_TRIES: u32 = 30;
 

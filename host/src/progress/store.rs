@@ -211,6 +211,51 @@ pub async fn dead_slots(connection: &mut PgConnection, pipeline: &str, own: i32)
     Ok(dead)
 }
 
+/// Slots of the members that the rows name as owners of these partitions, except our own.
+pub async fn owners(
+    connection: &mut PgConnection,
+    owner: &Owner,
+    partitions: &[Partition],
+    own: i32,
+) -> Result<Vec<Slot>> {
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let rows = sqlx::query(
+        "SELECT DISTINCT slot.slot, slot.lanes FROM tollgate.progress JOIN tollgate.slot USING (pipeline, owner)
+         WHERE pipeline = $1 AND topic = $2 AND partition = ANY ($3) AND slot.slot <> $4 ORDER BY 1",
+    )
+    .bind(&owner.pipeline)
+    .bind(&owner.topic)
+    .bind(partitions)
+    .bind(own)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok(Slot { number: row.try_get(0)?, lanes: row.try_get(1)? })).collect()
+}
+
+/// Ends lanes' sessions that have stood still for a second inside a transaction which has moved one of these rows: nobody
+/// else could touch it until the server's own timeout. Says how many. `lane`: what such a session calls itself.
+pub async fn end_stuck(
+    connection: &mut PgConnection,
+    owner: &Owner,
+    partitions: &[Partition],
+    lane: &str,
+) -> Result<u64> {
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let ended = sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE application_name = $4 AND state = 'idle in transaction' AND state_change < clock_timestamp() - interval '1 s'
+           AND backend_xid IN
+               (SELECT xmax FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = ANY ($3))",
+    )
+    .bind(&owner.pipeline)
+    .bind(&owner.topic)
+    .bind(partitions)
+    .bind(lane)
+    .execute(connection)
+    .await?;
+    Ok(ended.rows_affected())
+}
+
 /// The slot's transactions are ended: forget it and let its lock go.
 pub async fn bury(connection: &mut PgConnection, pipeline: &str, slot: Slot) -> Result<()> {
     sqlx::query("DELETE FROM tollgate.slot WHERE pipeline = $1 AND slot = $2")

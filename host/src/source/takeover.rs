@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::rebalance::Callbacks;
@@ -19,7 +19,8 @@ use crate::engine::breaker::{self, Heard, Leave, Sink};
 use crate::error::Class;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
-use crate::progress::{self, Halt, Resume, Takeover, store};
+use crate::progress::store::{self, Slot};
+use crate::progress::{self, Halt, Resume, Takeover};
 use crate::sinks::classes::{self, Meaning};
 use crate::sinks::kafka::Producers;
 use crate::sinks::postgres::connect;
@@ -162,7 +163,22 @@ struct Worker<'a> {
 impl Worker<'_> {
     async fn take(&mut self, request: &Request) -> Result<Vec<Taken>, Error> {
         self.end_dead_transactions().await?;
-        let groups = self.group_offsets(&request.partitions)?;
+        let groups = match self.group_offsets(&request.partitions, limits::STABLE_PATIENCE) {
+            Err(Error::Kafka(error)) if unstable(&error) => {
+                self.end_stuck_transactions(&request.partitions).await?;
+                self.group_offsets(&request.partitions, CALL)?
+            }
+            groups => groups?,
+        };
+        let connection = connected(&mut self.connection, &self.shared.pipeline).await?;
+        let lane = connect::application_name(&self.shared.pipeline, "lane");
+        let ended = store::end_stuck(connection, &self.shared.owner, &request.partitions, &lane).await?;
+        if ended > 0 {
+            tracing::warn!(
+                sessions = ended,
+                "ended sessions of a member that stands still: they held the partitions' rows"
+            );
+        }
         let mut taken = Vec::with_capacity(request.partitions.len());
         let mut partitions = request.partitions.clone();
         // One order for all members: two takeovers that overlap wait for each other instead of deadlocking.
@@ -181,7 +197,7 @@ impl Worker<'_> {
         let decision = match pipeline.delivery.mode {
             DeliveryMode::EffectivelyOnce => match progress::takeover(group, row.map(|(_, row)| row)) {
                 Ok(decision) => decision,
-                Err(_) if self.group_offsets(&[partition])?.get(&partition).copied() != group => {
+                Err(_) if self.group_offsets(&[partition], CALL)?.get(&partition).copied() != group => {
                     return Err(Error::Moved(partition));
                 }
                 Err(halt) => return Err(halted(pipeline, partition, halt)),
@@ -211,12 +227,16 @@ impl Worker<'_> {
     }
 
     /// K of each partition. With `read_committed` the broker answers only once no transaction holds it open.
-    fn group_offsets(&self, partitions: &[Partition]) -> Result<BTreeMap<Partition, NextOffset>, Error> {
+    fn group_offsets(
+        &self,
+        partitions: &[Partition],
+        patience: Duration,
+    ) -> Result<BTreeMap<Partition, NextOffset>, Error> {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition(&self.shared.pipeline.source.topic, partition.0);
         }
-        let committed = self.consumer.committed_offsets(list, CALL)?;
+        let committed = self.consumer.committed_offsets(list, patience)?;
         let mut offsets = BTreeMap::new();
         for element in committed.elements() {
             element.error()?;
@@ -247,20 +267,45 @@ impl Worker<'_> {
         }))
     }
 
+    /// Ends what the partitions' last owner has under way, though it lives: it stands still, or is cut off, and would hold the
+    /// group's offsets for `transaction_timeout`. One that is well makes new producers, and goes on with what it still has.
+    async fn end_stuck_transactions(&mut self, partitions: &[Partition]) -> Result<(), Error> {
+        let pipeline = &self.shared.pipeline;
+        let Some(own) = self.shared.slot() else { return Ok(()) };
+        let connection = connected(&mut self.connection, pipeline).await?;
+        for slot in store::owners(connection, &self.shared.owner, partitions, own).await? {
+            Worker::end_transactions(self.shared, slot)?;
+            tracing::warn!(slot = slot.number, "ended the transactions of a member that stands still");
+        }
+        Ok(())
+    }
+
+    /// Whoever has the producers' names last has their transactions ended.
+    fn end_transactions(shared: &Shared, slot: Slot) -> Result<(), Error> {
+        for lane in 0..slot.lanes {
+            drop(Producers::connect(&shared.pipeline, slot.number, lane, shared.sizes, CALL)?);
+        }
+        Ok(())
+    }
+
     /// Ends what a killed member left open: its transactions would hold the group's offsets for `transaction_timeout`.
     async fn end_dead_transactions(&mut self) -> Result<(), Error> {
         let pipeline = &self.shared.pipeline;
         let Some(own) = self.shared.slot() else { return Ok(()) };
         let connection = connected(&mut self.connection, pipeline).await?;
         for slot in store::dead_slots(connection, &pipeline.name, own).await? {
-            for lane in 0..slot.lanes {
-                drop(Producers::connect(pipeline, slot.number, lane, self.shared.sizes, CALL)?);
-            }
+            Worker::end_transactions(self.shared, slot)?;
             store::bury(connection, &pipeline.name, slot).await?;
             tracing::info!(slot = slot.number, "ended the transactions of a member that is gone");
         }
         Ok(())
     }
+}
+
+/// Whether this may mean that a transaction holds the group's offsets open: the client asks again until its time is up.
+fn unstable(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{OperationTimedOut, RequestTimedOut, UnstableOffsetCommit};
+    matches!(error.rdkafka_error_code(), Some(OperationTimedOut | RequestTimedOut | UnstableOffsetCommit))
 }
 
 async fn connected<'c>(

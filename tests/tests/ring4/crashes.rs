@@ -23,7 +23,7 @@ pub fn loaded(name: &str) -> (Case, Load) {
 
 /// The same, set up by another build's binary.
 pub fn loaded_by(program: &Path, name: &str) -> (Case, Load) {
-    // Short batches: more commits to be killed in. A member that stands still holds its heir up for this timeout and 5 s.
+    // Short batches: more commits to be killed in.
     let delivery = json!({ "batch": { "max_events": 1000 }, "transaction_timeout": "4s" });
     let case = Case::new(name).guest(&Guest::revision(1)).set("/delivery", delivery).setup_by(program);
     let brokers = case.pipeline["source"]["brokers"].as_str().unwrap().to_owned();

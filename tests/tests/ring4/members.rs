@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tollgate_tests::case::{Case, PARTITIONS};
 use tollgate_tests::engine::Engine;
 use tollgate_tests::wait_for;
@@ -59,6 +60,35 @@ fn a_second_member_joins_leaves_dies_and_stands_still() {
     alone(&fourth);
     fourth.stop();
     conclude(&case, load, "a second member");
+}
+
+/// Its transactions, Kafka's and PostgreSQL's, would stay open for a minute. It stands still after each step with both open, and
+/// after the one that has ended PostgreSQL's alone.
+#[test]
+fn a_member_that_stands_still_holds_nobody_up() {
+    let _alone = one_at_a_time();
+    let (case, load) = loaded("still");
+    let case = case.set("/delivery/transaction_timeout", json!("60s"));
+    let first = case.run();
+    alone(&first);
+    for step in 1..=3 {
+        let second = case.run_with(&[("TOLLGATE_FAILPOINT", &format!("still-after-step-{step}:5"))]);
+        wait_for("the second member to stand still", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", second.id())).unwrap();
+            stat.contains(") T ").then_some(())
+        });
+        let began = Instant::now();
+        alone(&first);
+        println!("still after step {step}: taken over after {:.1} s", began.elapsed().as_secs_f64());
+        // PostgreSQL gives up waiting for a lock after a third of the timeout.
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}:\n{}", began.elapsed(), first.log());
+        second.signal(Signal::CONT);
+        share(&case, &first, &second);
+        second.stop();
+        alone(&first);
+    }
+    first.stop();
+    conclude(&case, load, "members that stand still");
 }
 
 /// Told to leave at the moment it wakes: with old batches in its hands, out of the group, and perhaps fenced.

@@ -22,6 +22,13 @@ pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error
     })
 }
 
+/// What a session calls itself; PostgreSQL keeps the first 63 bytes.
+pub fn application_name(pipeline: &Pipeline, role: &str) -> String {
+    let mut name = format!("tollgate {} {role}", pipeline.name);
+    name.truncate(name.floor_char_boundary(63));
+    name
+}
+
 fn options(pipeline: &Pipeline, role: &str) -> Result<PgConnectOptions, Error> {
     let mut options: PgConnectOptions = pipeline.postgres.url.expose().parse()?;
     if let Some(ca) = &pipeline.postgres.tls_ca {
@@ -31,7 +38,7 @@ fn options(pipeline: &Pipeline, role: &str) -> Result<PgConnectOptions, Error> {
     let idle = format!("{}ms", idle.as_millis());
     let transaction = pipeline.delivery.transaction_timeout.as_millis();
     let (statement, lock) = (format!("{}ms", transaction * 2 / 3), format!("{}ms", transaction / 3));
-    let options = options.application_name(&format!("tollgate {} {role}", pipeline.name)).options([
+    let options = options.application_name(&application_name(pipeline, role)).options([
         ("statement_timeout", statement.as_str()),
         ("lock_timeout", lock.as_str()),
         ("idle_in_transaction_session_timeout", idle.as_str()),
