@@ -25,12 +25,17 @@ pub enum Engine {
     OutputAtLeastOnce,
     /// [`Engine::TollgateOutput`] in batches of [`SMALL`] events: what a commit takes.
     SmallBatches,
+    /// [`Engine::Tollgate`] with batches that wait as [`TARGET`] allows.
+    LatencyTarget,
     /// What the machine allows.
     Floor,
 }
 
 /// Events a batch of [`Engine::SmallBatches`].
 pub const SMALL: u32 = 1_000;
+
+/// `delivery.batch.latency_target` of [`Engine::LatencyTarget`]: two thirds of the bound that its latency is held against.
+pub const TARGET: &str = "100ms";
 
 impl Engine {
     pub fn name(self) -> &'static str {
@@ -41,6 +46,7 @@ impl Engine {
             Engine::AtLeastOnce => "at-least-once",
             Engine::OutputAtLeastOnce => "output-at-least-once",
             Engine::SmallBatches => "small-batches",
+            Engine::LatencyTarget => "latency-target",
             Engine::Floor => "floor",
         }
     }
@@ -181,6 +187,7 @@ pub fn pipeline(engine: Engine, protos: &Path, component: &Path, job: &Job, metr
     let batch = match engine {
         // At a rate, as long as it takes to fill them.
         Engine::SmallBatches => format!(", batch: {{ max_events: {SMALL}, max_wait: 500ms }}"),
+        Engine::LatencyTarget => format!(", batch: {{ latency_target: {TARGET} }}"),
         _ => String::new(),
     };
     format!(

@@ -1,5 +1,6 @@
 //! The engines in turn, round by round; after every run the oracle.
 
+use std::thread;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use crate::engine::{Engine, Job, Setting};
 use crate::oracle::{Truth, keys_md5};
 use crate::recipe::Recipe;
-use crate::run::{Cost, run};
+use crate::run::{self, Cost, run};
 use crate::table::{Latency, Table};
 use crate::wire::Wire;
 use crate::{DEAD_LETTERS, PARTITIONS, RATE_TOPIC, TOPIC, broker, load};
@@ -109,7 +110,7 @@ pub async fn drain(
 ) -> anyhow::Result<Drain> {
     let job = Job::drain(engine, &format!("{stamp}-drain-{round}"), plan.events);
     let mut table = reset(engine, setting, &job).await?;
-    let cost = run(engine, setting, &job, plan.patience, || Ok(()))?;
+    let cost = run(engine, setting, &job, plan.patience, |_| Ok(None))?;
     compare(engine, setting, &job, &mut table, truth).await?;
     let span = table.span().await?;
     let events = plan.events as f64 * span.share_after_first;
@@ -131,10 +132,15 @@ pub async fn paced(
     let mut table = reset(engine, setting, &job).await?;
     let mut recipe = Recipe::new(SEED).fresh(true);
     let mut late_ticks = 0;
-    let cost = run(engine, setting, &job, plan.patience, || {
+    let cost = run(engine, setting, &job, plan.patience, |metrics| {
         let mut wire = Wire::connect(&setting.brokers, RATE_TOPIC, PARTITIONS)?;
+        let metrics = metrics.map(str::to_owned);
+        let skipped = thread::spawn(move || {
+            thread::sleep(Duration::from_secs(SKIP_S));
+            metrics.as_deref().map(run::read).transpose()
+        });
         late_ticks = load::rate(&mut recipe, rate, seconds, &mut wire)?.late_ticks;
-        Ok(())
+        skipped.join().map_err(|_| anyhow::anyhow!("the thread that reads the metrics panicked"))?
     })?;
     compare(engine, setting, &job, &mut table, &Truth::of(&recipe)).await?;
     let latency = table.latency(SKIP_S as f64).await?;

@@ -119,14 +119,15 @@ impl Meter {
     }
 }
 
-/// Runs the job to its end. `during` is called once the group is stable: it may send load, and nothing is done before it
-/// returns. `patience`: how long to wait for an idle machine.
+/// Runs the job to its end. `during` is called once the group is stable, with the address of the engine's metrics: it may send
+/// load, and nothing is done before it returns; what it returns of them is not counted as commits. `patience`: how long to wait
+/// for an idle machine.
 pub fn run(
     engine: Engine,
     setting: &Setting,
     job: &Job,
     patience: Duration,
-    during: impl FnOnce() -> anyhow::Result<()>,
+    during: impl FnOnce(Option<&str>) -> anyhow::Result<Option<String>>,
 ) -> anyhow::Result<Cost> {
     let mut start = prepare(engine, setting, job)?;
     let idle = machine::wait_idle(patience)?;
@@ -140,7 +141,8 @@ pub fn run(
     let child = start.command.spawn().with_context(|| format!("{} cannot be started", engine.name()))?;
     let mut running = Running { child, peak_rss_mb: 0.0 };
     let told = |error: anyhow::Error| error.context(format!("{} failed; its log is {}", engine.name(), log.display()));
-    let told_at_end = work(engine, &mut running, job, &watch, during, start.metrics.as_deref()).map_err(told)?;
+    let (skipped, told_at_end) =
+        work(engine, &mut running, job, &watch, during, start.metrics.as_deref()).map_err(told)?;
     // A zombie still tells its times.
     let cpu = Process::read(running.child.id())?.cpu;
     let after = Meter::read(setting)?;
@@ -163,26 +165,26 @@ pub fn run(
         pauses: told_at_end.as_deref().map(pauses).transpose()?,
         commit_p99_ms: told_at_end
             .as_deref()
-            .and_then(|text| quantile(text, COMMITS, 0.99))
+            .and_then(|text| quantile(&counted(skipped.as_deref(), text, COMMITS), 0.99))
             .map(|seconds| seconds * 1e3),
     })
 }
 
-/// From the start to the process's end; gives the engine's metrics as they were when it was done.
+/// From the start to the process's end; gives the engine's metrics as `during` left them and as they were when it was done.
 fn work(
     engine: Engine,
     running: &mut Running,
     job: &Job,
     watch: &GroupWatch,
-    during: impl FnOnce() -> anyhow::Result<()>,
+    during: impl FnOnce(Option<&str>) -> anyhow::Result<Option<String>>,
     metrics: Option<&str>,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<(Option<String>, Option<String>)> {
     let deadline = Instant::now() + DRAIN_DEADLINE;
     if engine != Engine::Floor {
         // The floor program takes its partitions without a group.
         until(running, deadline, "it did not join its group", || watch.stable())?;
     }
-    during()?;
+    let skipped = during(metrics)?;
     until(running, deadline, "it did not get to the end of the topic", || Ok(watch.done()? >= job.events))?;
     let told = metrics.map(read).transpose()?;
     if !ends_by_itself(engine) {
@@ -195,7 +197,7 @@ fn work(
         }
         thread::sleep(LOOK);
     }
-    Ok(told)
+    Ok((skipped, told))
 }
 
 /// Waits until `reached`, or until the process has ended by itself, which is looked into later.
@@ -227,7 +229,8 @@ fn until(
     }
 }
 
-fn read(address: &str) -> anyhow::Result<String> {
+/// The engine's metrics, in Prometheus' text form.
+pub fn read(address: &str) -> anyhow::Result<String> {
     get(address, "/metrics").with_context(|| format!("http://{address}/metrics cannot be read"))
 }
 
@@ -242,15 +245,29 @@ const PAUSES: &str = "tollgate_backpressure_pauses_total";
 /// The buckets of what a batch takes from step 1 to step 4.
 const COMMITS: (&str, &str) = ("tollgate_stage_seconds_bucket{", "stage=\"commit\"");
 
-/// A quantile of a histogram whose lines begin so and have this label, straight within its bucket, as Prometheus has it.
-fn quantile(text: &str, (buckets, label): (&str, &str), quantile: f64) -> Option<f64> {
-    let lines = text.lines().filter_map(|line| line.strip_prefix(buckets)?.split_once("} "));
+/// The buckets of a histogram's lines that begin so and have this label, as (upper bound, count up to it), without what
+/// `before` had counted already.
+fn counted(before: Option<&str>, text: &str, of: (&str, &str)) -> Vec<(f64, f64)> {
+    let before = before.map_or_else(Vec::new, |before| buckets(before, of));
+    let mut counted = buckets(text, of);
+    for ((_, count), (_, already)) in counted.iter_mut().zip(before) {
+        *count -= already;
+    }
+    counted
+}
+
+fn buckets(text: &str, (begin, label): (&str, &str)) -> Vec<(f64, f64)> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(begin)?.split_once("} "));
     let of_label = lines.filter(|(labels, _)| labels.split(',').any(|one| one == label));
     let counted = of_label.filter_map(|(labels, count)| {
         let bound = labels.split(',').find_map(|one| one.strip_prefix("le=\"")?.strip_suffix('"'))?;
         Some((bound.parse().ok()?, count.trim().parse().ok()?))
     });
-    let counted: Vec<(f64, f64)> = counted.collect();
+    counted.collect()
+}
+
+/// A quantile of a histogram's buckets, straight within its bucket, as Prometheus has it.
+fn quantile(counted: &[(f64, f64)], quantile: f64) -> Option<f64> {
     let rank = counted.last()?.1 * quantile;
     let place = counted.iter().position(|(_, count)| *count >= rank)?;
     let (above, before) = place.checked_sub(1).map_or((0.0, 0.0), |below| counted[below]);
@@ -289,13 +306,15 @@ mod tests {
     fn a_quantile_lies_within_its_bucket() {
         let line = |le: &str, count| format!("b{{le=\"{le}\",s=\"c\"}} {count}\nb{{le=\"{le}\",s=\"d\"}} 0\n");
         let text = [line("0.1", 50), line("0.2", 100), line("+Inf", 100), "b_other 9\n".to_owned()].concat();
-        let of = ("b{", "s=\"c\"");
-        let at = |q| quantile(&text, of, q);
-        assert_eq!(at(0.5), Some(0.1));
-        assert!((at(0.75).unwrap() - 0.15).abs() < 1e-12);
+        let at = |text: &str, q| quantile(&counted(None, text, ("b{", "s=\"c\"")), q);
+        assert_eq!(at(&text, 0.5), Some(0.1));
+        assert!((at(&text, 0.75).unwrap() - 0.15).abs() < 1e-12);
         let late = [line("0.1", 1), line("+Inf", 100)].concat();
-        assert_eq!(quantile(&late, of, 0.99), None, "nobody knows how late");
-        assert_eq!(quantile("", of, 0.5), None);
+        assert_eq!(at(&late, 0.99), None, "nobody knows how late");
+        assert_eq!(at("", 0.5), None);
+        let later = [line("0.1", 70), line("0.2", 200), line("+Inf", 200)].concat();
+        let since = counted(Some(&text), &later, ("b{", "s=\"c\""));
+        assert_eq!(since, [(0.1, 20.0), (0.2, 100.0), (f64::INFINITY, 100.0)]);
     }
 
     #[test]

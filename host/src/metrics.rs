@@ -158,7 +158,9 @@ impl Default for Metrics {
             batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 18)),
             batch_seconds: seconds(0.001),
             // Finer than the rest: what a commit takes is judged by its quantiles.
-            stages: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 2.0_f64.sqrt(), 32))),
+            stages: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.000_1, 2.0_f64.powf(0.25), 64))
+            }),
             fetched: Counter::default(),
             fetched_bytes: Counter::default(),
             rows: Counter::default(),

@@ -109,8 +109,10 @@ fn component(project: &Project, work: &Path) -> Result<PathBuf> {
 
 /// Servers as an operator would run them: durable commits, and commit times for the figures.
 fn servers(cache: &Cache) -> Result<(Kafka, Postgres)> {
-    // G1 is what Kafka itself runs with.
-    let jvm = ["-Xmx1g", "-XX:-UseSerialGC", "-XX:+UseG1GC"].map(str::to_owned).into();
+    // What Kafka's own start script runs the broker with.
+    let collector =
+        ["-XX:-UseSerialGC", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"];
+    let jvm = ["-Xms1g", "-Xmx1g"].into_iter().chain(collector).map(str::to_owned).collect();
     let kafka = Kafka::start(cache, &KafkaOptions { jvm, ..KafkaOptions::default() })?;
     let settings = [("fsync", "on"), ("track_commit_timestamp", "on")];
     let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
