@@ -252,7 +252,7 @@ impl Producers {
             let id = format!("{}-{slot}-{lane}-{name}", pipeline.name);
             Producer::connect(pipeline, &id, sizes, deadline)
         };
-        Ok(Producers { pair: names.iter().map(connect).collect::<Result<_, _>>()?, turn: 0 })
+        Ok(Producers { pair: side_by_side(names.iter(), connect)?, turn: 0 })
     }
 
     /// The one whose turn it is.
@@ -264,6 +264,18 @@ impl Producers {
     pub fn next(&mut self) {
         self.turn = (self.turn + 1) % self.pair.len();
     }
+}
+
+/// What takes its time by waiting: where a transaction is open, librdkafka asks again half a second later only.
+pub fn side_by_side<I: Send, T: Send, E: Send>(
+    of: impl Iterator<Item = I>,
+    each: impl Fn(I) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    std::thread::scope(|scope| {
+        let each = &each;
+        let begun: Vec<_> = of.map(|one| scope.spawn(move || each(one))).collect();
+        begun.into_iter().map(|one| one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }
 
 /// The sizes that the topics of a pipeline take, bytes.

@@ -22,7 +22,7 @@ use crate::position::{NextOffset, Partition};
 use crate::progress::store::{self, Slot};
 use crate::progress::{self, Halt, Resume, Takeover};
 use crate::sinks::classes::{self, Meaning};
-use crate::sinks::kafka::Producers;
+use crate::sinks::kafka::{Producers, side_by_side};
 use crate::sinks::postgres::connect;
 
 const CALL: Duration = Duration::from_secs(5);
@@ -282,9 +282,9 @@ impl Worker<'_> {
 
     /// Whoever has the producers' names last has their transactions ended.
     fn end_transactions(shared: &Shared, slot: Slot) -> Result<(), Error> {
-        for lane in 0..slot.lanes {
-            drop(Producers::connect(&shared.pipeline, slot.number, lane, shared.sizes, CALL)?);
-        }
+        side_by_side(0..slot.lanes, |lane| {
+            Producers::connect(&shared.pipeline, slot.number, lane, shared.sizes, CALL).map(drop)
+        })?;
         Ok(())
     }
 
