@@ -9,6 +9,7 @@ mod reports;
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::RecvTimeoutError;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -30,6 +31,9 @@ const CALL: Duration = Duration::from_secs(10);
 
 /// How long what is on its way may take to arrive before a transaction is given up without waiting for it.
 const PURGE: Duration = Duration::from_secs(1);
+
+/// How long a lane waits for its old producers to end.
+const END: Duration = Duration::from_secs(2);
 
 /// Between two looks at the delivery reports: a batch takes some milliseconds, and a look some microseconds.
 const LOOK: Duration = Duration::from_micros(250);
@@ -263,6 +267,24 @@ impl Producers {
     /// Its transaction has ended.
     pub fn next(&mut self) {
         self.turn = (self.turn + 1) % self.pair.len();
+    }
+}
+
+impl Drop for Producers {
+    /// librdkafka joins its threads when a client ends, and may wait for ever for one whose broker went and came back while a
+    /// transaction was being ended. Nothing depends on it: the next producers of the same names fence these.
+    fn drop(&mut self) {
+        let pair = std::mem::take(&mut self.pair);
+        let (ending, ended) = crossbeam_channel::bounded::<()>(0);
+        let end = move || {
+            drop(pair);
+            drop(ending);
+        };
+        // Where no thread can be had they end here.
+        let begun = std::thread::Builder::new().name("producers-end".to_owned()).spawn(end);
+        if begun.is_ok() && ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("old producers take long to end, and are left to themselves");
+        }
     }
 }
 
