@@ -1,6 +1,6 @@
 //! A TCP proxy between a pipeline and one of its servers that understands where their messages begin and end, so that it can
 //! lose exactly one: the COMMIT or the EndTxn of a batch, before the server has it or after the server has done it. Besides, it
-//! resets, holds everything back, and delays.
+//! resets, holds everything back, delays, and lets no group's coordinator be found.
 //!
 //! Kafka's clients connect to what the broker advertises. The broker has a listener for this ([`xtask::servers::KafkaOptions`],
 //! `proxied`) that advertises the proxy's port; whoever uses the plain listener is not disturbed.
@@ -20,6 +20,10 @@ use tokio::sync::watch;
 
 /// Kafka's number of EndTxn.
 const END_TXN: [u8; 2] = 26_i16.to_be_bytes();
+/// Kafka's number of FindCoordinator.
+const FIND_COORDINATOR: [u8; 2] = 10_i16.to_be_bytes();
+/// Kafka's COORDINATOR_NOT_AVAILABLE.
+const NOT_AVAILABLE: [u8; 2] = 15_i16.to_be_bytes();
 /// What a client of PostgreSQL sends first to ask for TLS, in place of a version.
 const SSL_REQUEST: [u8; 4] = 80_877_103_i32.to_be_bytes();
 /// A message that is longer is a fault of this proxy.
@@ -55,6 +59,10 @@ struct Shared {
     target: AtomicU16,
     ambush: Mutex<Option<Lost>>,
     met: AtomicUsize,
+    /// While true, whoever asks for a group's coordinator hears that there is none.
+    leaderless: AtomicBool,
+    /// How many have heard it.
+    turned_away: AtomicUsize,
     weather: watch::Sender<Weather>,
 }
 
@@ -77,6 +85,8 @@ impl Proxy {
             target: AtomicU16::new(0),
             ambush: Mutex::new(None),
             met: AtomicUsize::new(0),
+            leaderless: AtomicBool::new(false),
+            turned_away: AtomicUsize::new(0),
             weather: watch::Sender::new(Weather::default()),
         });
         let accepting = Arc::clone(&shared);
@@ -109,6 +119,16 @@ impl Proxy {
         self.shared.met.load(Ordering::Acquire)
     }
 
+    /// While true, Kafka says of every group that it has no coordinator at present. Nothing else is disturbed.
+    pub fn hide_coordinators(&self, hidden: bool) {
+        self.shared.leaderless.store(hidden, Ordering::Release);
+    }
+
+    /// How many have asked for a coordinator in vain.
+    pub fn turned_away(&self) -> usize {
+        self.shared.turned_away.load(Ordering::Acquire)
+    }
+
     /// Ends every connection with a reset.
     pub fn reset(&self) {
         self.shared.weather.send_modify(|weather| weather.reset += 1);
@@ -133,6 +153,8 @@ struct Talk {
     /// The reply to this is to be lost: Kafka's correlation id. PostgreSQL's replies come in order.
     doomed: AtomicBool,
     correlation: AtomicI32,
+    /// The replies to these become [`NOT_AVAILABLE`].
+    turned_away: Mutex<Vec<[u8; 4]>>,
 }
 
 async fn connection(shared: Arc<Shared>, client: TcpStream) {
@@ -203,6 +225,12 @@ async fn requests(
                 }
             }
         }
+        if shared.leaderless.load(Ordering::Acquire)
+            && asks_for_coordinator(shared.server, &message)
+            && let Some(correlation) = message.get(8..12).and_then(|bytes| bytes.try_into().ok())
+        {
+            talk.turned_away.lock().unwrap_or_else(PoisonError::into_inner).push(correlation);
+        }
         weather(shared).await;
         server.write_all(&message).await?;
     }
@@ -217,9 +245,15 @@ fn is_end(server: Server, message: &[u8]) -> bool {
     }
 }
 
+/// Whether a request asks for a group's coordinator, in the versions that librdkafka speaks: the last byte says what kind.
+fn asks_for_coordinator(server: Server, message: &[u8]) -> bool {
+    let number = message.get(4..6);
+    server == Server::Kafka && number.is_some_and(|number| number == FIND_COORDINATOR) && message.last() == Some(&0)
+}
+
 async fn replies(shared: &Shared, talk: &Talk, mut server: OwnedReadHalf, client: &OwnedWriteHalf) -> io::Result<()> {
     loop {
-        let message = match shared.server {
+        let mut message = match shared.server {
             Server::Kafka => tagged(shared.server, &mut server).await?,
             Server::Postgres => {
                 // It says nothing before it is asked, so now it is known whether it was asked for TLS.
@@ -234,9 +268,20 @@ async fn replies(shared: &Shared, talk: &Talk, mut server: OwnedReadHalf, client
             shared.met.fetch_add(1, Ordering::AcqRel);
             return Ok(());
         }
+        if shared.server == Server::Kafka && is_turned_away(talk, &message) {
+            // Length, correlation, throttle time, error, …
+            message[12..14].copy_from_slice(&NOT_AVAILABLE);
+            shared.turned_away.fetch_add(1, Ordering::AcqRel);
+        }
         weather(shared).await;
         write_all(client, &message).await?;
     }
+}
+
+fn is_turned_away(talk: &Talk, message: &[u8]) -> bool {
+    let mut waiting = talk.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = waiting.iter().position(|correlation| message[4..8] == *correlation);
+    asked.map(|asked| waiting.swap_remove(asked)).is_some()
 }
 
 fn is_answer(server: Server, talk: &Talk, message: &[u8]) -> bool {

@@ -167,14 +167,18 @@ impl Lane {
     }
 
     /// The group's metadata as it is now: a commit with it fails once the group has moved on.
-    fn group(&self) -> Result<Option<ConsumerGroupMetadata>, Error> {
+    fn group(&self) -> Result<Option<Arc<ConsumerGroupMetadata>>, Error> {
         if self.shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
             return Ok(None);
         }
         let before = client::generation(&self.consumer).ok_or(Error::NotAMember)?;
         let metadata = self.consumer.group_metadata().ok_or(Error::NotAMember)?;
         // The two calls are not one: what lies between them must be the same generation.
-        if client::generation(&self.consumer) == Some(before) { Ok(Some(metadata)) } else { Err(Error::NotAMember) }
+        if client::generation(&self.consumer) == Some(before) {
+            Ok(Some(Arc::new(metadata)))
+        } else {
+            Err(Error::NotAMember)
+        }
     }
 
     fn decide(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
@@ -225,7 +229,7 @@ impl Lane {
         &mut self,
         carried: &Carried<'_>,
         moves: &Moves,
-        group: &Option<ConsumerGroupMetadata>,
+        group: &Option<Arc<ConsumerGroupMetadata>>,
     ) -> Result<(), Error> {
         let done = self.steps(carried, moves, group);
         if let Err(error) = &done {
@@ -242,7 +246,7 @@ impl Lane {
         &mut self,
         carried: &Carried<'_>,
         moves: &Moves,
-        group: &Option<ConsumerGroupMetadata>,
+        group: &Option<Arc<ConsumerGroupMetadata>>,
     ) -> Result<(), Error> {
         let began = Instant::now();
         let shared = Arc::clone(&self.shared);
@@ -280,7 +284,7 @@ impl Lane {
         if kafka {
             producer.drain(DRAIN)?;
             if let (true, Some(group)) = (transactional, group) {
-                producer.prepare(&offsets(&shared.pipeline.source.topic, &moves.outputs)?, group)?;
+                producer.prepare(offsets(&shared.pipeline.source.topic, &moves.outputs)?, group)?;
             }
         }
         hazards().pass(Step::Prepared);
@@ -361,7 +365,7 @@ impl Lane {
             let Some(producers) = self.producers.as_mut() else { return Err(Error::Guard) };
             let producer = producers.current();
             let list = offsets(&self.shared.pipeline.source.topic, &fresh)?;
-            let done = producer.begin().and_then(|()| producer.prepare(&list, &group)).and_then(|()| producer.commit());
+            let done = producer.begin().and_then(|()| producer.prepare(list, &group)).and_then(|()| producer.commit());
             if let Err(error) = done {
                 self.give_up();
                 return Err(error.into());

@@ -2,14 +2,16 @@
 //!
 //! rdkafka 0.39's `commit_transaction` and `flush` cost a fixed 100 ms while messages are in flight, so a batch is
 //! drained by short polls first. Every error that leaves the outcome open ends this producer: its successor's
-//! `init_transactions` settles what the old one left, which is also the defence against an EndTxn that arrives late.
+//! `init_transactions` settles what the old one left, which is also the defence against an EndTxn that arrives late, and
+//! against a call that has not returned in time ([`within`]).
 
 mod reports;
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -28,6 +30,9 @@ use reports::{Reports, Sent};
 
 /// How long one blocking transactional call may take before it counts as open.
 const CALL: Duration = Duration::from_secs(10);
+
+/// How long a lane waits for a call that may not keep to [`CALL`].
+const HANG: Duration = Duration::from_secs(12);
 
 /// How long what is on its way may take to arrive before a transaction is given up without waiting for it.
 const PURGE: Duration = Duration::from_secs(1);
@@ -89,10 +94,12 @@ impl Error {
 
 /// One lane's producer.
 pub struct Producer {
-    inner: BaseProducer<Reports>,
+    inner: Arc<BaseProducer<Reports>>,
     transactional: bool,
     /// Each record is a set of its own.
     alone: bool,
+    /// A call has not returned: librdkafka takes no other meanwhile.
+    hangs: Cell<bool>,
 }
 
 impl Producer {
@@ -118,7 +125,8 @@ impl Producer {
                 }
             }
         }
-        Ok(Producer { inner, transactional, alone: largest.batch <= 1 })
+        let (inner, alone, hangs) = (Arc::new(inner), largest.batch <= 1, Cell::new(false));
+        Ok(Producer { inner, transactional, alone, hangs })
     }
 
     pub fn begin(&self) -> Result<(), Error> {
@@ -177,11 +185,19 @@ impl Producer {
     }
 
     /// Puts the group's next offsets into the transaction. After this Kafka is prepared.
-    pub fn prepare(&self, offsets: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), Error> {
+    pub fn prepare(&self, offsets: TopicPartitionList, group: &Arc<ConsumerGroupMetadata>) -> Result<(), Error> {
         if !self.transactional {
             return Ok(());
         }
-        self.retried(|| self.inner.send_offsets_to_transaction(offsets, group, CALL))
+        // librdkafka 2.12 looks for the group's coordinator without a bound: once it has asked three times in vain, it waits
+        // until some broker goes or comes.
+        let (inner, group) = (Arc::clone(&self.inner), Arc::clone(group));
+        let call = move || retried(|| inner.send_offsets_to_transaction(&offsets, &group, CALL));
+        within(HANG, "producer-offsets", call).unwrap_or_else(|| {
+            self.hangs.set(true);
+            let seconds = HANG.as_secs();
+            Err(Error::open(format!("the call for the group's next offsets has no answer after {seconds} s"), None))
+        })
     }
 
     /// Ends the transaction. [`Error::Open`] says that it may or may not have ended.
@@ -189,7 +205,7 @@ impl Producer {
         if !self.transactional {
             return Ok(());
         }
-        self.retried(|| self.inner.commit_transaction(CALL)).map_err(|error| match error {
+        retried(|| self.inner.commit_transaction(CALL)).map_err(|error| match error {
             // Whatever it was: the records may be visible already.
             Error::Abort { why, meaning } => Error::Open { why, meaning },
             other => other,
@@ -198,7 +214,7 @@ impl Producer {
 
     /// Gives the transaction up. After an error the producer is not to be used again.
     pub fn abort(&self) -> Result<(), Error> {
-        if !self.transactional {
+        if !self.transactional || self.hangs.get() {
             return Ok(());
         }
         // The call waits for every delivery report, and nobody serves those meanwhile: with records in flight it would
@@ -208,7 +224,7 @@ impl Producer {
         while self.inner.in_flight_count() > 0 && begun.elapsed() < PURGE {
             self.look_again();
         }
-        let done = self.retried(|| self.inner.abort_transaction(CALL));
+        let done = retried(|| self.inner.abort_transaction(CALL));
         done.map_err(|error| Error::Open { why: error.to_string(), meaning: error.meaning() })
     }
 
@@ -218,17 +234,29 @@ impl Producer {
         std::thread::sleep(LOOK);
         self.inner.poll(Duration::ZERO);
     }
+}
 
-    fn retried(&self, call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Error> {
-        let begun = Instant::now();
-        loop {
-            match call() {
-                Ok(()) => return Ok(()),
-                Err(KafkaError::Transaction(error)) if error.is_retriable() && begun.elapsed() < CALL => {}
-                Err(error) => return Err(classify(error)),
-            }
+fn retried(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Error> {
+    let begun = Instant::now();
+    loop {
+        match call() {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && begun.elapsed() < CALL => {}
+            Err(error) => return Err(classify(error)),
         }
     }
+}
+
+/// Runs what may never return on a thread of its own. `None`: it has not returned in time and is left to itself, or no
+/// thread could be had.
+fn within<T: Send + 'static>(time: Duration, name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, returned) = crossbeam_channel::bounded(1);
+    let work = move || {
+        // Whether anybody still waits is of no interest here.
+        drop(done.send(work()));
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).ok()?;
+    returned.recv_timeout(time).ok()
 }
 
 /// A lane's producers. In a transactional mode there are two, used in turn: while the broker still writes the markers of
@@ -275,14 +303,7 @@ impl Drop for Producers {
     /// transaction was being ended. Nothing depends on it: the next producers of the same names fence these.
     fn drop(&mut self) {
         let pair = std::mem::take(&mut self.pair);
-        let (ending, ended) = crossbeam_channel::bounded::<()>(0);
-        let end = move || {
-            drop(pair);
-            drop(ending);
-        };
-        // Where no thread can be had they end here.
-        let begun = std::thread::Builder::new().name("producers-end".to_owned()).spawn(end);
-        if begun.is_ok() && ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout) {
+        if within(END, "producers-end", move || drop(pair)).is_none() {
             tracing::warn!("old producers take long to end, and are left to themselves");
         }
     }

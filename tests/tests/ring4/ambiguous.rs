@@ -91,6 +91,26 @@ fn an_outcome_that_nobody_tells_is_asked_for() {
     behind.conclude(engine, "twenty lost outcomes");
 }
 
+/// librdkafka asks three times for the coordinator that it sends a group's offsets to, and then waits until some broker
+/// goes or comes: for ever, where none does.
+#[test]
+fn a_coordinator_that_cannot_be_found_holds_a_lane_for_some_seconds_only() {
+    let _alone = one_at_a_time();
+    let behind = behind("coordinator");
+    let engine = behind.case.run();
+    goes_on(&engine, "its start");
+    // The next producers know none yet.
+    behind.kafka.hide_coordinators(true);
+    behind.postgres.lose_next(Lost::Request);
+    wait_for("producers to give up looking", || (behind.kafka.turned_away() >= 3).then_some(()));
+    std::thread::sleep(Duration::from_secs(1));
+    behind.kafka.hide_coordinators(false);
+    wait_for("the lane to hear that nobody answers", || engine.log().contains("has no answer").then_some(()));
+    goes_on(&engine, "the search for a coordinator");
+    assert!(engine.running(), "{}", engine.log());
+    behind.conclude(engine, "a coordinator that could not be found");
+}
+
 #[test]
 fn a_bad_line_costs_nothing_but_time() {
     let _alone = one_at_a_time();
