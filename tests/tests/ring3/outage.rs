@@ -1,6 +1,5 @@
 //! Servers that go away under load, for longer than a member may go without polling.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};

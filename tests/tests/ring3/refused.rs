@@ -42,8 +42,11 @@ fn given_up(engine: &Engine) -> usize {
     engine.log().lines().filter(|line| line.contains("batch given up") && line.contains("record")).count()
 }
 
+/// Partitions and offsets in the source.
+type Places = BTreeSet<(i32, i64)>;
+
 /// Sources of the letters in a topic, and how many letters there are.
-fn sources(case: &Case, topic: &str) -> (BTreeSet<(i32, i64)>, usize) {
+fn sources(case: &Case, topic: &str) -> (Places, usize) {
     let letters = case.kafka.read(topic);
     (letters.iter().map(|letter| letter.source()).collect(), letters.len())
 }
@@ -53,7 +56,7 @@ fn ends(counts: [usize; 2]) -> Vec<i64> {
 }
 
 /// The output topic becomes compacted while the engine runs: events without a key are dead letters, alone.
-fn compacted_meanwhile(mode: &str) -> (Case, Engine, BTreeSet<(i32, i64)>, BTreeSet<(i32, i64)>) {
+fn compacted_meanwhile(mode: &str) -> (Case, Engine, Places, Places) {
     let case = Case::new("keyless").set("/delivery/mode", json!(mode)).setup();
     let engine = case.run();
     engine.ready();
@@ -83,7 +86,7 @@ fn compacted_meanwhile(mode: &str) -> (Case, Engine, BTreeSet<(i32, i64)>, BTree
         assert!(message.starts_with(&format!("topic {} refused the output: ", case.output())), "{message}");
         assert!(message.contains(": InvalidRecord (") && message.ends_with("and no key"), "{message}");
     }
-    let rows: BTreeSet<(i32, i64)> = case
+    let rows: Places = case
         .database
         .texts("SELECT p || ' ' || o FROM seen WHERE n = 1")
         .iter()
@@ -143,7 +146,7 @@ fn a_record_that_became_too_large_is_found_in_a_set_that_is_refused_whole() {
     let reasons: Vec<_> = dead.iter().map(|letter| (letter.source(), letter.header("tollgate.reason"))).collect();
     assert_eq!(reasons, [((0, 700), Some("output-refused"))]);
     assert!(dead[0].header("tollgate.message").unwrap().contains(": MessageSizeTooLarge ("), "{dead:?}");
-    let others: BTreeSet<(i32, i64)> = (0..2_000).filter(|n| *n != 700).map(|n| (0, n)).collect();
+    let others: Places = (0..2_000).filter(|n| *n != 700).map(|n| (0, n)).collect();
     assert_eq!(sources(&case, &case.output()), (others.clone(), others.len()));
     assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE n = 1"), 1_999);
     assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE o = 700"), 0);
