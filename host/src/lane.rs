@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! 0  take a batch; pin the revision, the batch time and the group's generation
-//! 1  produce outputs and dead letters in a Kafka transaction   ∥   BEGIN; progress lo → hi at our epoch; rows
-//! 2  drain the producer; put hi into the Kafka transaction                       (Kafka is prepared)
+//! 1  in a Kafka transaction produce outputs and dead letters, and put hi into it  ∥  BEGIN; progress lo → hi at our epoch; rows
+//! 2  wait until the broker has acknowledged both                                 (Kafka is prepared)
 //! 3  COMMIT in PostgreSQL                                                        (the decision)
 //! 4  end the Kafka transaction                                                   (Kafka concludes)
 //! ```

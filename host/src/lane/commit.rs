@@ -264,6 +264,9 @@ impl Lane {
             }
             let mut produce = Produce::new(&shared, carried, producer, &mut self.plans);
             produce_all(&mut produce, carried, &self.decided, &self.partitions, &moves.again)?;
+            if let (true, Some(group)) = (transactional, group) {
+                producer.prepare(offsets(&shared.pipeline.source.topic, &moves.outputs)?, group)?;
+            }
         }
         if !moves.rows.is_empty() {
             let plans = redo::finished(&mut self.plans, &moves.rows)?;
@@ -283,9 +286,7 @@ impl Lane {
         // Step 2.
         if kafka {
             producer.drain(DRAIN)?;
-            if let (true, Some(group)) = (transactional, group) {
-                producer.prepare(offsets(&shared.pipeline.source.topic, &moves.outputs)?, group)?;
-            }
+            producer.prepared()?;
         }
         hazards().pass(Step::Prepared);
         if !shared.slot_held() {
@@ -365,7 +366,8 @@ impl Lane {
             let Some(producers) = self.producers.as_mut() else { return Err(Error::Guard) };
             let producer = producers.current();
             let list = offsets(&self.shared.pipeline.source.topic, &fresh)?;
-            let done = producer.begin().and_then(|()| producer.prepare(list, &group)).and_then(|()| producer.commit());
+            let done = producer.begin().and_then(|()| producer.prepare(list, &group));
+            let done = done.and_then(|()| producer.prepared()).and_then(|()| producer.commit());
             if let Err(error) = done {
                 self.give_up();
                 return Err(error.into());

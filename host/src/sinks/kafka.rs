@@ -3,7 +3,7 @@
 //! rdkafka 0.39's `commit_transaction` and `flush` cost a fixed 100 ms while messages are in flight, so a batch is
 //! drained by short polls first. Every error that leaves the outcome open ends this producer: its successor's
 //! `init_transactions` settles what the old one left, which is also the defence against an EndTxn that arrives late, and
-//! against a call that has not returned in time ([`within`]).
+//! against a call that has not returned in time.
 
 mod reports;
 
@@ -12,6 +12,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -98,8 +99,16 @@ pub struct Producer {
     transactional: bool,
     /// Each record is a set of its own.
     alone: bool,
-    /// A call has not returned: librdkafka takes no other meanwhile.
+    /// librdkafka takes no other call meanwhile.
+    preparing: Cell<Option<Preparing>>,
+    /// It has not returned in time.
     hangs: Cell<bool>,
+}
+
+/// A call for the group's next offsets that was begun.
+struct Preparing {
+    since: Instant,
+    answer: Receiver<Result<(), Error>>,
 }
 
 impl Producer {
@@ -125,8 +134,8 @@ impl Producer {
                 }
             }
         }
-        let (inner, alone, hangs) = (Arc::new(inner), largest.batch <= 1, Cell::new(false));
-        Ok(Producer { inner, transactional, alone, hangs })
+        let (inner, alone) = (Arc::new(inner), largest.batch <= 1);
+        Ok(Producer { inner, transactional, alone, preparing: Cell::new(None), hangs: Cell::new(false) })
     }
 
     pub fn begin(&self) -> Result<(), Error> {
@@ -150,7 +159,8 @@ impl Producer {
             };
             match error {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) if begun.elapsed() < CALL => {
-                    self.look_again();
+                    std::thread::sleep(LOOK);
+                    self.serve();
                     record = back;
                 }
                 KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
@@ -171,29 +181,38 @@ impl Producer {
         let begun = Instant::now();
         let reports = self.inner.context();
         let sent = Sent { alone: self.alone, transactional: self.transactional };
-        self.inner.poll(Duration::ZERO);
-        while self.inner.in_flight_count() > 0 {
+        while self.serve() > 0 {
             if begun.elapsed() > deadline {
                 // A refusal says more than what is missing.
                 reports.verdict(sent)?;
                 let (left, seconds) = (self.inner.in_flight_count(), deadline.as_secs());
                 return Err(Error::open(format!("{left} records are not acknowledged after {seconds} s"), None));
             }
-            self.look_again();
+            std::thread::sleep(LOOK);
         }
         reports.verdict(sent)
     }
 
-    /// Puts the group's next offsets into the transaction. After this Kafka is prepared.
+    /// Begins to put the group's next offsets into the transaction, beside its records.
     pub fn prepare(&self, offsets: TopicPartitionList, group: &Arc<ConsumerGroupMetadata>) -> Result<(), Error> {
         if !self.transactional {
             return Ok(());
         }
-        // librdkafka 2.12 looks for the group's coordinator without a bound: once it has asked three times in vain, it waits
-        // until some broker goes or comes.
         let (inner, group) = (Arc::clone(&self.inner), Arc::clone(group));
         let call = move || retried(|| inner.send_offsets_to_transaction(&offsets, &group, CALL));
-        within(HANG, "producer-offsets", call).unwrap_or_else(|| {
+        let answer = beside("producer-offsets", call)
+            .ok_or_else(|| Error::open("no thread can be had to send the group's next offsets", None))?;
+        self.preparing.set(Some(Preparing { since: Instant::now(), answer }));
+        Ok(())
+    }
+
+    /// Waits until the broker has the group's next offsets. With its records acknowledged too, Kafka is prepared.
+    ///
+    /// librdkafka 2.12 looks for the group's coordinator without a bound: once it has asked three times in vain, it waits
+    /// until some broker goes or comes.
+    pub fn prepared(&self) -> Result<(), Error> {
+        let Some(Preparing { since, answer }) = self.preparing.take() else { return Ok(()) };
+        answer.recv_timeout(HANG.saturating_sub(since.elapsed())).unwrap_or_else(|_| {
             self.hangs.set(true);
             let seconds = HANG.as_secs();
             Err(Error::open(format!("the call for the group's next offsets has no answer after {seconds} s"), None))
@@ -214,25 +233,37 @@ impl Producer {
 
     /// Gives the transaction up. After an error the producer is not to be used again.
     pub fn abort(&self) -> Result<(), Error> {
-        if !self.transactional || self.hangs.get() {
+        if !self.transactional {
+            return Ok(());
+        }
+        // Whatever becomes of it: the transaction is given up.
+        drop(self.prepared());
+        if self.hangs.get() {
             return Ok(());
         }
         // The call waits for every delivery report, and nobody serves those meanwhile: with records in flight it would
         // take its whole timeout.
         self.inner.purge(PurgeConfig::default().queue());
         let begun = Instant::now();
-        while self.inner.in_flight_count() > 0 && begun.elapsed() < PURGE {
-            self.look_again();
+        while self.serve() > 0 && begun.elapsed() < PURGE {
+            std::thread::sleep(LOOK);
         }
         let done = retried(|| self.inner.abort_transaction(CALL));
         done.map_err(|error| Error::Open { why: error.to_string(), meaning: error.meaning() })
     }
 
-    /// Serves the delivery reports after a short sleep. rdkafka's own `poll` with a time always takes that time, and spins
-    /// through its last millisecond.
-    fn look_again(&self) {
-        std::thread::sleep(LOOK);
-        self.inner.poll(Duration::ZERO);
+    /// Serves the delivery reports that there are; returns how many records are not acknowledged yet. rdkafka's own `poll`
+    /// serves one set's; with a time it always takes that time, and spins through its last millisecond.
+    fn serve(&self) -> i32 {
+        let mut left = self.inner.in_flight_count();
+        loop {
+            self.inner.poll(Duration::ZERO);
+            let now = self.inner.in_flight_count();
+            if now == 0 || now >= left {
+                return now;
+            }
+            left = now;
+        }
     }
 }
 
@@ -247,16 +278,15 @@ fn retried(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Error> {
     }
 }
 
-/// Runs what may never return on a thread of its own. `None`: it has not returned in time and is left to itself, or no
-/// thread could be had.
-fn within<T: Send + 'static>(time: Duration, name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Runs what may never return on a thread of its own. `None`: no thread could be had, and it was not begun.
+fn beside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<Receiver<T>> {
     let (done, returned) = crossbeam_channel::bounded(1);
     let work = move || {
         // Whether anybody still waits is of no interest here.
         drop(done.send(work()));
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(work).ok()?;
-    returned.recv_timeout(time).ok()
+    Some(returned)
 }
 
 /// A lane's producers. In a transactional mode there are two, used in turn: while the broker still writes the markers of
@@ -303,7 +333,9 @@ impl Drop for Producers {
     /// transaction was being ended. Nothing depends on it: the next producers of the same names fence these.
     fn drop(&mut self) {
         let pair = std::mem::take(&mut self.pair);
-        if within(END, "producers-end", move || drop(pair)).is_none() {
+        // Where no thread can be had they end here.
+        let ended = beside("producers-end", move || drop(pair));
+        if ended.is_some_and(|ended| ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout)) {
             tracing::warn!("old producers take long to end, and are left to themselves");
         }
     }

@@ -140,6 +140,7 @@ fn begins(next: &mut Next<'_>, member: usize, owned: Owned, carried: Option<Carr
             rows: Decided::default(),
             kafka: true,
             outputs: Decided::default(),
+            prepared: false,
             establish: true,
             excused: false,
         };
@@ -196,6 +197,7 @@ fn attempt(next: &Next<'_>, owned: Owned, carried: Carried, generation: Option<u
         rows,
         kafka: needs.outputs,
         outputs,
+        prepared: false,
         establish: false,
         excused: false,
     }
@@ -204,7 +206,12 @@ fn attempt(next: &Next<'_>, owned: Owned, carried: Carried, generation: Option<u
 fn goes_on(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     match attempt.phase {
         Phase::Pinned => produces(next, member, attempt),
-        Phase::Produced => swaps(next, member, attempt),
+        Phase::Produced => {
+            swaps(next, member, attempt);
+            if attempt.kafka && !attempt.prepared && next.guards.has(Guard::PrepareFirst) {
+                prepares(next, member, attempt);
+            }
+        }
         Phase::Swapped => match next.guards.has(Guard::PrepareFirst) || attempt.lo.is_none() {
             true => prepares(next, member, attempt),
             false => decides(next, member, attempt),
@@ -221,7 +228,8 @@ fn reach(world: &mut World, member: usize, phase: Phase) {
     let Some(attempt) = &mut own.attempt else { return };
     attempt.phase = match phase {
         Phase::Produced if attempt.lo.is_none() => Phase::Swapped,
-        Phase::Swapped if !attempt.kafka => Phase::Prepared,
+        Phase::Swapped if attempt.prepared && attempt.lo.is_none() => Phase::Ready,
+        Phase::Swapped if attempt.prepared || !attempt.kafka => Phase::Prepared,
         Phase::Prepared if attempt.lo.is_none() => Phase::Ready,
         phase => phase,
     };
@@ -276,14 +284,18 @@ fn swaps(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     });
 }
 
-/// Step 2. Before the decision, or after it where that guard is off.
+/// Step 2, which has begun by itself when step 1's records were queued. Before the decision, or after it where that guard is
+/// off.
 fn prepares(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     let decided = attempt.phase == Phase::Decided;
     let mut world = *next.world;
     let own = world.members[member];
     let generation = if next.guards.has(Guard::PinGeneration) { attempt.generation } else { own.generation };
     if !world.is_fenced(member) && world.kafka.prepare(own.slot, own.turn, attempt.hi, member, generation) {
-        reach(&mut world, member, if decided { Phase::Ready } else { Phase::Prepared });
+        match (&mut world.members[member].attempt, attempt.phase) {
+            (Some(attempt), Phase::Produced) => attempt.prepared = true,
+            _ => reach(&mut world, member, if decided { Phase::Ready } else { Phase::Prepared }),
+        }
         next.push("prepares Kafka", member, world);
         return;
     }

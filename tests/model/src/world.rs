@@ -221,6 +221,8 @@ pub struct Attempt {
     /// Whether Kafka needs any of it.
     pub kafka: bool,
     pub outputs: Decided,
+    /// Kafka was prepared before the row's swap.
+    pub prepared: bool,
     /// Only the group's first offset.
     pub establish: bool,
     /// Something failed since it passed its guards, or before and nobody has noticed.

@@ -83,7 +83,7 @@ fn each_guard_is_needed() {
     breaks(&[OneBatchApart], "I2");
     breaks(&[CutAtLevel], "I3");
     breaks(&[AskRows], "I3");
-    breaks(&[AskOutputs], "I3");
+    breaks(&[AskOutputs], "I2");
     breaks(&[FreshProducer], "I2");
     breaks(&[LookTwice], "I3");
     breaks(&[RequestAgain], "stuck");
