@@ -43,7 +43,7 @@ impl Feed {
             self.spoilt += u64::from(event.spoilt.is_some());
             self.send_one(&event).map_err(failed)?;
         }
-        self.producer.drain(DEADLINE).map_err(failed)
+        self.producer.acknowledged(DEADLINE).map_err(failed)
     }
 
     fn send_one(&self, event: &Event) -> Result<(), kafka::Error> {

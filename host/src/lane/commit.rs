@@ -285,8 +285,7 @@ impl Lane {
         hazards().pass(Step::Produced);
         // Step 2.
         if kafka {
-            producer.drain(DRAIN)?;
-            producer.prepared()?;
+            producer.acknowledged(DRAIN)?;
         }
         hazards().pass(Step::Prepared);
         if !shared.slot_held() {
@@ -367,7 +366,7 @@ impl Lane {
             let producer = producers.current();
             let list = offsets(&self.shared.pipeline.source.topic, &fresh)?;
             let done = producer.begin().and_then(|()| producer.prepare(list, &group));
-            let done = done.and_then(|()| producer.prepared()).and_then(|()| producer.commit());
+            let done = done.and_then(|()| producer.acknowledged(DRAIN)).and_then(|()| producer.commit());
             if let Err(error) = done {
                 self.give_up();
                 return Err(error.into());

@@ -1,7 +1,7 @@
 //! The Kafka side of a batch: outputs and dead letters, in one transaction with the group's next offsets.
 //!
-//! rdkafka 0.39's `commit_transaction` and `flush` cost a fixed 100 ms while messages are in flight, so a batch is
-//! drained by short polls first. Every error that leaves the outcome open ends this producer: its successor's
+//! rdkafka 0.39's `commit_transaction` and `flush` cost a fixed 100 ms while messages are in flight, so a batch's
+//! acknowledgements are polled for first. Every error that leaves the outcome open ends this producer: its successor's
 //! `init_transactions` settles what the old one left, which is also the defence against an EndTxn that arrives late, and
 //! against a call that has not returned in time.
 
@@ -176,23 +176,6 @@ impl Producer {
         }
     }
 
-    /// Waits until the broker has acknowledged everything that was sent.
-    pub fn drain(&self, deadline: Duration) -> Result<(), Error> {
-        let begun = Instant::now();
-        let reports = self.inner.context();
-        let sent = Sent { alone: self.alone, transactional: self.transactional };
-        while self.serve() > 0 {
-            if begun.elapsed() > deadline {
-                // A refusal says more than what is missing.
-                reports.verdict(sent)?;
-                let (left, seconds) = (self.inner.in_flight_count(), deadline.as_secs());
-                return Err(Error::open(format!("{left} records are not acknowledged after {seconds} s"), None));
-            }
-            std::thread::sleep(LOOK);
-        }
-        reports.verdict(sent)
-    }
-
     /// Begins to put the group's next offsets into the transaction, beside its records.
     pub fn prepare(&self, offsets: TopicPartitionList, group: &Arc<ConsumerGroupMetadata>) -> Result<(), Error> {
         if !self.transactional {
@@ -206,11 +189,33 @@ impl Producer {
         Ok(())
     }
 
-    /// Waits until the broker has the group's next offsets. With its records acknowledged too, Kafka is prepared.
+    /// Waits until the broker has acknowledged everything that was sent, and has the group's next offsets. After this Kafka
+    /// is prepared.
+    pub fn acknowledged(&self, deadline: Duration) -> Result<(), Error> {
+        let begun = Instant::now();
+        // The offsets take longer than the acknowledgements mostly, and while they do nobody has to look.
+        let offsets = self.offsets();
+        let reports = self.inner.context();
+        let sent = Sent { alone: self.alone, transactional: self.transactional };
+        while self.serve() > 0 {
+            if begun.elapsed() > deadline {
+                // A refusal says more than what is missing.
+                reports.verdict(sent)?;
+                let (left, seconds) = (self.inner.in_flight_count(), deadline.as_secs());
+                return Err(Error::open(format!("{left} records are not acknowledged after {seconds} s"), None));
+            }
+            std::thread::sleep(LOOK);
+        }
+        // And more than that its transaction has failed.
+        reports.verdict(sent)?;
+        offsets
+    }
+
+    /// Waits for the call for the group's next offsets.
     ///
     /// librdkafka 2.12 looks for the group's coordinator without a bound: once it has asked three times in vain, it waits
     /// until some broker goes or comes.
-    pub fn prepared(&self) -> Result<(), Error> {
+    fn offsets(&self) -> Result<(), Error> {
         let Some(Preparing { since, answer }) = self.preparing.take() else { return Ok(()) };
         answer.recv_timeout(HANG.saturating_sub(since.elapsed())).unwrap_or_else(|_| {
             self.hangs.set(true);
@@ -237,7 +242,7 @@ impl Producer {
             return Ok(());
         }
         // Whatever becomes of it: the transaction is given up.
-        drop(self.prepared());
+        drop(self.offsets());
         if self.hangs.get() {
             return Ok(());
         }
