@@ -196,6 +196,13 @@ impl Client {
         producer
     }
 
+    /// Takes a transactional id over: whoever has it is fenced, and its open transaction aborted.
+    pub fn fence(&self, id: &str) {
+        let mut config = self.config.clone();
+        let producer: BaseProducer = config.set("transactional.id", id).create().unwrap();
+        producer.init_transactions(CALL).unwrap();
+    }
+
     /// Deletes what lies before the offset of a partition.
     pub fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();

@@ -99,7 +99,7 @@ pub struct Producer {
     transactional: bool,
     /// Each record is a set of its own.
     alone: bool,
-    /// librdkafka takes no other call meanwhile.
+    /// librdkafka takes no other call for the transaction meanwhile.
     preparing: Cell<Option<Preparing>>,
     /// It has not returned in time.
     hangs: Cell<bool>,
@@ -169,8 +169,11 @@ impl Producer {
                     return Err(Error::Records(vec![Refusal { mark, topic: letter.topic.to_owned(), why }]));
                 }
                 error => {
-                    let meaning = classes::kafka(&error);
-                    return Err(Error::Abort { why: error.to_string(), meaning });
+                    // Of a client that is done for the error says no more than that.
+                    let done_for = self.inner.client().fatal_error();
+                    let (code, why) = done_for
+                        .map_or((error.rdkafka_error_code(), error.to_string()), |(code, why)| (Some(code), why));
+                    return Err(Error::Abort { why, meaning: code.map_or(Meaning::Outage, classes::kafka_code) });
                 }
             }
         }
@@ -197,18 +200,21 @@ impl Producer {
         let offsets = self.offsets();
         let reports = self.inner.context();
         let sent = Sent { alone: self.alone, transactional: self.transactional };
-        while self.serve() > 0 {
-            if begun.elapsed() > deadline {
-                // A refusal says more than what is missing.
-                reports.verdict(sent)?;
-                let (left, seconds) = (self.inner.in_flight_count(), deadline.as_secs());
-                return Err(Error::open(format!("{left} records are not acknowledged after {seconds} s"), None));
-            }
+        let mut left = self.serve();
+        while left > 0 && begun.elapsed() < deadline {
             std::thread::sleep(LOOK);
+            left = self.serve();
         }
-        // And more than that its transaction has failed.
-        reports.verdict(sent)?;
-        offsets
+        match (reports.verdict(sent), offsets) {
+            // A record that is refused is why all else failed. Other reports only repeat that the transaction did.
+            (Err(refused), _) if refused.meaning() == Meaning::Poison => Err(refused),
+            (_, Err(error)) | (Err(error), Ok(())) => Err(error),
+            (Ok(()), Ok(())) if left > 0 => {
+                let seconds = begun.elapsed().as_secs();
+                Err(Error::open(format!("{left} records are not acknowledged after {seconds} s"), None))
+            }
+            (Ok(()), Ok(())) => Ok(()),
+        }
     }
 
     /// Waits for the call for the group's next offsets.
@@ -241,10 +247,10 @@ impl Producer {
         if !self.transactional {
             return Ok(());
         }
-        // Whatever becomes of it: the transaction is given up.
-        drop(self.offsets());
+        // Whatever it says: the transaction is given up.
+        let offsets = self.offsets();
         if self.hangs.get() {
-            return Ok(());
+            return offsets;
         }
         // The call waits for every delivery report, and nobody serves those meanwhile: with records in flight it would
         // take its whole timeout.

@@ -164,7 +164,8 @@ impl Worker<'_> {
     async fn take(&mut self, request: &Request) -> Result<Vec<Taken>, Error> {
         self.end_dead_transactions().await?;
         let groups = match self.group_offsets(&request.partitions, limits::STABLE_PATIENCE) {
-            Err(Error::Kafka(error)) if unstable(&error) => {
+            // Unless the group has moved on: then their owner is well, and in the middle of a batch.
+            Err(Error::Kafka(error)) if unstable(&error) && self.shared.assignment() == request.assignment => {
                 self.end_stuck_transactions(&request.partitions).await?;
                 self.group_offsets(&request.partitions, CALL)?
             }

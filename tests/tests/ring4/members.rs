@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tollgate_tests::case::{Case, PARTITIONS};
 use tollgate_tests::engine::Engine;
-use tollgate_tests::wait_for;
+use tollgate_tests::kafka::Client;
+use tollgate_tests::{servers, wait_for};
 use xtask::process::Signal;
 
 use super::crashes::{conclude, loaded};
@@ -115,4 +116,30 @@ fn a_member_that_is_told_to_leave_as_it_wakes_leaves() {
     }
     first.stop();
     conclude(&case, load, "members that leave as they wake");
+}
+
+/// As by a takeover that took it for stuck. Some of it while it queues records, when librdkafka says only that it is done for.
+#[test]
+fn a_member_whose_producers_are_fenced_goes_on_with_new_ones() {
+    let _alone = one_at_a_time();
+    let (case, load) = loaded("fenced");
+    let engine = case.run();
+    alone(&engine);
+    let kafka = Client::new(&servers::shared().brokers);
+    let given_up = || engine.log().matches("batch given up").count();
+    let before = given_up();
+    for round in 0..20 {
+        for name in ["0-0-a", "0-0-b", "0-1-a", "0-1-b"] {
+            kafka.fence(&format!("{}-{name}", case.name));
+        }
+        let passed = engine.metric("tollgate_events_total", "");
+        wait_for(&format!("events after round {round}"), || {
+            assert!(engine.running(), "it ended after round {round}:\n{}", engine.log());
+            (engine.metric("tollgate_events_total", "") > passed + 1_000.0).then_some(())
+        });
+    }
+    println!("{} batches given up", given_up() - before);
+    assert!(given_up() >= before + 20, "it was not fenced");
+    engine.stop();
+    conclude(&case, load, "a member that was fenced");
 }

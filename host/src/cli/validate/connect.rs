@@ -42,8 +42,11 @@ pub fn only_unreachable(report: &Report) -> bool {
 
 /// Returns whether Kafka answered.
 fn check_kafka(pipeline: &Pipeline, report: &mut Report) -> bool {
-    // A consumer: asked by a producer, a broker may create the topic.
-    let made: Result<Looker, KafkaError> = look::config(pipeline).create_with_context(Quiet::default());
+    // A consumer: asked by a producer, a broker may create the topic. It reads no record, and a group whose offsets are held
+    // open by a batch under way can be asked for them too.
+    let mut config = look::config(pipeline);
+    let made: Result<Looker, KafkaError> =
+        config.set("isolation.level", "read_uncommitted").create_with_context(Quiet::default());
     let consumer = match made {
         Ok(consumer) => consumer,
         Err(error) => {
