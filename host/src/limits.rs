@@ -81,7 +81,7 @@ pub const LATENCY_TARGET_MIN: Duration = Duration::from_millis(10);
 pub const BATCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// `delivery.transaction_timeout`: a dead process blocks readers of its outputs this long plus Kafka's 10 s;
-/// statements end after 5 s and produces after 10 s, so a living one never needs more.
+/// statements and produces end after 10 s, so a living one never needs more.
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// librdkafka's least.
 pub const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(1);

@@ -22,6 +22,12 @@ impl World {
         }
     }
 
+    /// Gives up with producers that take no other call.
+    fn leave_open(&mut self, member: usize) {
+        self.members[member].producers = None;
+        self.give_up(member);
+    }
+
     fn advance(&mut self, member: usize) {
         let own = &mut self.members[member];
         let (Some(attempt), Some(owned)) = (own.attempt.take(), own.owned.as_mut()) else { return };
@@ -291,6 +297,13 @@ fn prepares(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     let mut world = *next.world;
     let own = world.members[member];
     let generation = if next.guards.has(Guard::PinGeneration) { attempt.generation } else { own.generation };
+    if !decided && !world.is_fenced(member) {
+        next.fault(Fault::OffsetsReply, "prepares Kafka, and hears nothing", member, |world| {
+            world.kafka.prepare(own.slot, own.turn, attempt.hi, member, generation);
+            world.leave_open(member);
+        });
+        next.fault(Fault::OffsetsReply, "waits in vain to prepare Kafka", member, |world| world.leave_open(member));
+    }
     if !world.is_fenced(member) && world.kafka.prepare(own.slot, own.turn, attempt.hi, member, generation) {
         match (&mut world.members[member].attempt, attempt.phase) {
             (Some(attempt), Phase::Produced) => attempt.prepared = true,

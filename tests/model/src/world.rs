@@ -24,7 +24,9 @@ pub enum Fault {
     LaneSession,
     /// No reply to COMMIT: it took effect, it is on the way, or it is lost.
     CommitReply,
-    /// No reply to EndTxn, likewise.
+    /// No answer of the call for the group's offsets: they are in the transaction, or not, and no other call can end that.
+    OffsetsReply,
+    /// No reply to EndTxn: it took effect, it is on the way, or it is lost.
     EndReply,
     /// A transaction takes longer than its timeout.
     Expire,
@@ -42,13 +44,14 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub const KINDS: [Fault; 10] = [
+    pub const KINDS: [Fault; 11] = [
         Fault::Die,
         Fault::DieAgain,
         Fault::PutOut,
         Fault::SlotSession,
         Fault::LaneSession,
         Fault::CommitReply,
+        Fault::OffsetsReply,
         Fault::EndReply,
         Fault::Expire,
         Fault::Restart,

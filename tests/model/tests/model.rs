@@ -32,7 +32,8 @@ fn it_holds_with_any_one_fault_at_any_time() {
 
 #[test]
 fn it_holds_from_the_first_start_on() {
-    let faults = Faults::of(&[Fault::Die, Fault::PutOut, Fault::CommitReply, Fault::EndReply]).at_most(1);
+    let faults =
+        Faults::of(&[Fault::Die, Fault::PutOut, Fault::CommitReply, Fault::OffsetsReply, Fault::EndReply]).at_most(1);
     holds("from nothing, one fault", faults, true);
 }
 
@@ -42,6 +43,8 @@ fn it_holds_with_two_faults_of_these_kinds() {
         [Fault::Die, Fault::DieAgain],
         [Fault::Die, Fault::CommitReply],
         [Fault::Die, Fault::EndReply],
+        [Fault::Die, Fault::OffsetsReply],
+        [Fault::PutOut, Fault::OffsetsReply],
         [Fault::Die, Fault::Expire],
         [Fault::Die, Fault::LaneSession],
         [Fault::PutOut, Fault::CommitReply],
