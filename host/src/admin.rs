@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::engine::breaker::Sink;
 use crate::engine::{Shared, reload};
-use crate::progress::store;
+use crate::progress::halts::{self, Halt};
 use crate::sinks::postgres::connect;
 
 /// Listens and serves from a task of its own.
@@ -88,8 +88,20 @@ pub fn status(shared: &Shared) -> Value {
         "ready": shared.unready().is_empty(),
         "troubles": shared.unready(),
         "paused": shared.paused(),
+        "halted": shared.own_halts().iter().map(halted).collect::<Vec<_>>(),
         "breakers": Sink::ALL.map(|sink| (sink.as_str(), shared.breakers.state(sink).as_str())).into_iter().collect::<BTreeMap<_, _>>(),
         "positions": positions,
+    })
+}
+
+/// A halted partition, as `/status` and `tollgate status` show it.
+pub fn halted(halt: &Halt) -> Value {
+    json!({
+        "partition": halt.partition.0,
+        "code": halt.code,
+        "offset": halt.offset.0,
+        "epoch": halt.epoch,
+        "message": halt.message,
     })
 }
 
@@ -103,11 +115,13 @@ async fn reload_now(State(shared): State<Arc<Shared>>) -> Response {
 async fn resume(State(shared): State<Arc<Shared>>) -> Response {
     let done = async {
         let mut connection = connect::open(&shared.pipeline, "resume").await?;
-        store::resume(&mut connection, &shared.pipeline.name).await
+        let owner = &shared.owner;
+        let was_paused = halts::resume(&mut connection, &owner.pipeline, &owner.topic).await?;
+        Ok::<_, sqlx::Error>((was_paused, halts::resumed(&mut connection, owner).await?))
     };
     match done.await {
-        Ok(was_paused) => {
-            shared.unpause(false);
+        Ok((was_paused, resumed)) => {
+            shared.unpause(&resumed);
             Json(json!({ "ok": true, "was_paused": was_paused })).into_response()
         }
         Err(error) => {

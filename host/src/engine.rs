@@ -35,7 +35,8 @@ use crate::config::{DeliveryMode, Pipeline};
 use crate::error::{Class, Failure};
 use crate::lane::{self, Lane};
 use crate::limits;
-use crate::progress::store::{self, Owner, Slot};
+use crate::progress::halts::{self, Resumed};
+use crate::progress::store::{Owner, Slot};
 use crate::sinks::kafka::Producers;
 use crate::sinks::postgres::connect;
 use crate::source::poll::{Ended, Poll, State};
@@ -141,7 +142,7 @@ pub async fn start(shared: Arc<Shared>, waiting: &Waiting) -> Result<Engine, Fai
 async fn session(shared: &Arc<Shared>, waiting: &Waiting) -> Result<PgConnection, Failure> {
     waiting.waits_for("a slot in PostgreSQL (tollgate.slot) and the stored pause");
     let mut backoff = shared.backoff();
-    let (session, slot, stored) = loop {
+    let (session, slot, stored, resumed) = loop {
         let error = match slot_and_pause(&shared.pipeline, &shared.owner).await {
             Ok(Some(found)) => break found,
             Ok(None) => {
@@ -167,18 +168,19 @@ async fn session(shared: &Arc<Shared>, waiting: &Waiting) -> Result<PgConnection
             drop(tokio::task::block_in_place(|| producers(shared, lane, waiting))?);
         }
     }
-    // Before the first record is fetched: a pause survives a restart.
-    if let Some(reason) = stored {
-        shared.pause(reason);
+    // Before the first record is fetched: a pause survives a restart, and so does what a resume has allowed.
+    shared.allow(&resumed);
+    if let Some(pause) = stored {
+        shared.pause(pause);
     }
     Ok(session)
 }
 
-/// A session with its slot and the reason of the stored pause, if there is one; `None` if all slots are taken.
-async fn slot_and_pause(
-    pipeline: &Pipeline,
-    owner: &Owner,
-) -> Result<Option<(PgConnection, Option<Slot>, Option<String>)>, sqlx::Error> {
+/// What a start reads on its first session.
+type Begun = (PgConnection, Option<Slot>, Option<halts::Pause>, Resumed);
+
+/// A session with its slot, the stored pause, and what resumes have allowed; `None` if all slots are taken.
+async fn slot_and_pause(pipeline: &Pipeline, owner: &Owner) -> Result<Option<Begun>, sqlx::Error> {
     let (mut session, slot) = match pipeline.delivery.mode {
         DeliveryMode::EffectivelyOnce => match keeper::take(pipeline, owner, None).await? {
             Some((session, slot)) => (session, Some(slot)),
@@ -186,8 +188,9 @@ async fn slot_and_pause(
         },
         DeliveryMode::AtLeastOnce => (connect::open(pipeline, "keeper").await?, None),
     };
-    let stored = store::paused(&mut session, &pipeline.name).await?;
-    Ok(Some((session, slot, stored)))
+    let stored = halts::paused(&mut session, &pipeline.name).await?;
+    let resumed = halts::resumed(&mut session, owner).await?;
+    Ok(Some((session, slot, stored, resumed)))
 }
 
 /// A lane's producers, which ends what its names had left open. Blocks until the start's deadline at most, and a call.

@@ -59,6 +59,7 @@ use crate::lane::decide::Decided;
 use crate::lane::gate::Revision;
 use crate::limits;
 use crate::position::Partition;
+use crate::progress::halts::Halt;
 use crate::progress::plan::{Plan, Writer};
 use crate::progress::{Resume, Sides};
 use crate::registry::ResolveError;
@@ -232,6 +233,9 @@ pub enum Error {
     SlotLost,
     #[error("paused: {0}")]
     Paused(String),
+    /// Only a person can say how this partition goes on; the others go on.
+    #[error("{}", .0.message)]
+    Halt(Box<Halt>),
     #[error("{0}")]
     Fatal(String),
 }
@@ -258,7 +262,9 @@ impl Error {
             | Error::Repeated
             | Error::NotAMember
             | Error::SlotLost
-            | Error::Paused(_) => Class::Transient,
+            | Error::Paused(_)
+            // The batch goes on without the partition.
+            | Error::Halt(_) => Class::Transient,
         }
     }
 }

@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::engine::breaker::{Sink, State};
 use crate::position::{NextOffset, Partition};
+use crate::progress::halts::Halt;
 use crate::registry::Stats;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,6 +43,12 @@ impl LaneLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartitionLabels {
     partition: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HaltLabels {
+    partition: i64,
+    code: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -98,6 +105,7 @@ pub struct Metrics {
     dead_letter_alert: Gauge,
     ready: Gauge,
     paused: Gauge,
+    halted: Family<HaltLabels, Gauge>,
     revision: Gauge,
     swaps: Family<SwapLabels, Counter>,
     deprecated: Family<VersionLabels, Counter>,
@@ -184,6 +192,7 @@ impl Default for Metrics {
             dead_letter_alert: Gauge::default(),
             ready: Gauge::default(),
             paused: Gauge::default(),
+            halted: Family::default(),
             revision: Gauge::default(),
             swaps: Family::default(),
             deprecated: Family::default(),
@@ -251,6 +260,7 @@ impl Metrics {
         r.register("dead_letter_alert", "1 while the depth has reached dlq_threshold", self.dead_letter_alert.clone());
         r.register("ready", "1 while both ends are connected and the group is joined", self.ready.clone());
         r.register("paused", "1 while the dead letter limit holds the pipeline", self.paused.clone());
+        r.register("partition_halted", "1 for each halted partition of this process", self.halted.clone());
         r.register("revision", "Swaps of this process so far", self.revision.clone());
         r.register("swaps", "Swaps by result", self.swaps.clone());
         r.register("build_info", "Pipeline, version and revision digest", self.info.clone());
@@ -452,6 +462,15 @@ impl Metrics {
 
     pub fn paused(&self, paused: bool) {
         self.paused.set(i64::from(paused));
+    }
+
+    /// The halted partitions of this process: all of them.
+    pub fn halted(&self, halts: &[Halt]) {
+        self.halted.clear();
+        for halt in halts {
+            let labels = HaltLabels { partition: i64::from(halt.partition.0), code: halt.code.clone() };
+            self.halted.get_or_create(&labels).set(1);
+        }
     }
 
     pub fn swapped(&self, ok: bool, number: u64) {

@@ -1,5 +1,6 @@
 //! The progress rows. What they mean is decided in [`tollgate_protocol`]; [`store`] does what it says.
 
+pub mod halts;
 pub mod plan;
 pub mod processed;
 pub mod schema;

@@ -1,27 +1,34 @@
-//! `tollgate resume pipeline.yaml`: ends a stored pause. Works beside a running process and without one.
+//! `tollgate resume pipeline.yaml`: ends a stored pause, or halts of partitions. Works beside a running process and without one.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
 
 use super::Success;
+use crate::admin;
 use crate::config::Pipeline;
 use crate::engine::build;
 use crate::error::Failure;
-use crate::progress::store;
+use crate::position::Partition;
+use crate::progress::halts::{self, Halt};
 use crate::sinks::postgres::connect;
 
 /// How long PostgreSQL may take to come; the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ends a pause that the dead letter limit began (dead_letter.limit).
+/// Ends the pause of a pipeline, or the halt of partitions.
 ///
-/// The pause is stored in PostgreSQL, so this needs no running process; one that runs goes on within a second.
+/// Pauses (dead_letter.limit, contract.mode: halt) and halts are stored in PostgreSQL, so this needs no running process. One
+/// that runs continues within a second; otherwise the next start continues.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The pipeline's file.
     pub pipeline: PathBuf,
+    /// End the halt of these partitions instead: 3 or 0,3.
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
+    pub partition: Vec<i32>,
 }
 
 /// # Errors
@@ -32,28 +39,70 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::environment("environment.runtime", error))?;
-    runtime.block_on(resume(&pipeline))
+    runtime.block_on(async {
+        let mut connection = connection(&pipeline).await?;
+        if args.partition.is_empty() {
+            resume(&pipeline, &mut connection).await
+        } else {
+            let partitions: Vec<Partition> = args.partition.iter().copied().map(Partition).collect();
+            end_halts(&pipeline, &mut connection, &partitions).await
+        }
+    })
 }
 
-async fn resume(pipeline: &Pipeline) -> Result<Success, Failure> {
-    let failed = |error: sqlx::Error| {
-        Failure::environment("environment.postgres", format!("PostgreSQL: {}", connect::describe(&error)))
-    };
+fn failed(error: sqlx::Error) -> Failure {
+    Failure::environment("environment.postgres", format!("PostgreSQL: {}", connect::describe(&error)))
+}
+
+async fn connection(pipeline: &Pipeline) -> Result<PgConnection, Failure> {
     let mut connection = build::postgres(pipeline, Instant::now() + PATIENCE).await?;
     let missing = build::missing_schema(&mut connection).await.map_err(failed)?;
     if !missing.is_empty() {
         return Err(Failure::configuration("environment.incomplete", missing.join("\n")));
     }
-    let name = &pipeline.name;
-    let reason = store::paused(&mut connection, name).await.map_err(failed)?;
+    Ok(connection)
+}
+
+async fn resume(pipeline: &Pipeline, connection: &mut PgConnection) -> Result<Success, Failure> {
+    let (name, topic) = (&pipeline.name, &pipeline.source.topic);
+    let pause = halts::paused(connection, name).await.map_err(failed)?;
     // Between the two somebody else may have ended it: the deletion says how it was.
-    let was_paused = store::resume(&mut connection, name).await.map_err(failed)?;
-    let result = json!({ "was_paused": was_paused, "reason": reason });
+    let was_paused = halts::resume(connection, name, topic).await.map_err(failed)?;
+    let halted = halts::halts(connection, name, topic).await.map_err(failed)?;
+    let reason = pause.map(|pause| pause.reason);
+    let left: Vec<Value> = halted.iter().map(admin::halted).collect();
+    let result = json!({ "was_paused": was_paused, "reason": reason, "halted": left });
+    let still = halted.iter().map(|halt| {
+        let Halt { partition, code, .. } = halt;
+        format!("\n  partition {partition} is halted ({code}): `tollgate resume --partition {partition}` ends that")
+    });
+    let still: String = still.collect();
     if !was_paused {
-        return Ok(Success::new(format!("{name} was not paused"), result, ""));
+        let summary = format!("{name} was not paused");
+        return Ok(Success::new(summary.clone(), result, format!("{summary}{still}")));
     }
-    let reason = reason.map(|reason| format!("\n  it stood still because {reason}")).unwrap_or_default();
-    let summary = format!("{name} is resumed; a running process goes on within a second");
-    let text = format!("{summary}{reason}");
-    Ok(Success::new(summary, result, text))
+    let reason = reason.map(|reason| format!("\n  it was paused because {reason}")).unwrap_or_default();
+    let summary =
+        format!("{name} is resumed; a running process continues within a second, otherwise the next start does");
+    Ok(Success::new(summary.clone(), result, format!("{summary}{reason}{still}")))
+}
+
+async fn end_halts(
+    pipeline: &Pipeline,
+    connection: &mut PgConnection,
+    partitions: &[Partition],
+) -> Result<Success, Failure> {
+    let (name, topic) = (&pipeline.name, &pipeline.source.topic);
+    let ended = halts::end_halts(connection, name, topic, partitions).await.map_err(failed)?;
+    let result = json!({ "resumed": ended.iter().map(admin::halted).collect::<Vec<_>>() });
+    let lines = partitions.iter().map(|partition| match ended.iter().find(|halt| halt.partition == *partition) {
+        Some(Halt { code, message, .. }) => format!("\n  partition {partition} was halted ({code}): {message}"),
+        None => format!("\n  partition {partition} was not halted"),
+    });
+    let lines: String = lines.collect();
+    let summary = match ended.len() {
+        0 => format!("{name}: nothing was halted"),
+        _ => format!("{name}: halts ended; a running process continues within a second, otherwise the next start does"),
+    };
+    Ok(Success::new(summary.clone(), result, format!("{summary}{lines}")))
 }

@@ -52,6 +52,20 @@ struct Known {
 struct Stored {
     partitions: Vec<Progress>,
     pause: Option<Pause>,
+    halts: Vec<Halted>,
+}
+
+/// A halted partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Halted {
+    partition: i32,
+    code: String,
+    offset: i64,
+    epoch: i64,
+    message: String,
+    /// Host and process id of the member that halted it.
+    owner: String,
+    since: String,
 }
 
 /// How far a partition's rows reach.
@@ -155,6 +169,7 @@ async fn stored(pipeline: &Pipeline) -> Result<Stored, String> {
         Ok(Some(Stored {
             partitions: progress(&mut connection, pipeline).await?,
             pause: pause(&mut connection, pipeline).await?,
+            halts: halts(&mut connection, pipeline).await?,
         }))
     };
     match tokio::time::timeout(CALL, asked).await {
@@ -195,6 +210,30 @@ async fn pause(connection: &mut PgConnection, pipeline: &Pipeline) -> Result<Opt
     .fetch_optional(connection)
     .await?;
     row.map(|row| Ok(Pause { reason: row.try_get(0)?, digest: row.try_get(1)?, since: row.try_get(2)? })).transpose()
+}
+
+async fn halts(connection: &mut PgConnection, pipeline: &Pipeline) -> Result<Vec<Halted>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT partition, code, next_off, epoch, message, owner,
+                to_char(halted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS\"Z\"')
+         FROM tollgate.halt WHERE pipeline = $1 AND topic = $2 ORDER BY partition",
+    )
+    .bind(&pipeline.name)
+    .bind(&pipeline.source.topic)
+    .fetch_all(connection)
+    .await?;
+    let halts = rows.into_iter().map(|row| {
+        Ok(Halted {
+            partition: row.try_get(0)?,
+            code: row.try_get(1)?,
+            offset: row.try_get(2)?,
+            epoch: row.try_get(3)?,
+            message: row.try_get(4)?,
+            owner: row.try_get(5)?,
+            since: row.try_get(6)?,
+        })
+    });
+    halts.collect()
 }
 
 /// Where each partition of the source topic ends.
@@ -281,7 +320,7 @@ mod tests {
         let row = Progress { partition: 1, next_offset: 90, epoch: 3, owner: "h/1".into(), updated_at: String::new() };
         let known = Known {
             process: Ok(json!({ "positions": { "0": 50, "1": 80 } })),
-            stored: Ok(Stored { partitions: vec![row], pause: None }),
+            stored: Ok(Stored { partitions: vec![row], ..Stored::default() }),
             ends: Ok([(0, 60), (1, 100), (2, 7)].into()),
             exhausted: BTreeSet::new(),
         };

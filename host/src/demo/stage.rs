@@ -83,7 +83,8 @@ impl Stage {
             let mut connection = connect::open(&self.pipeline, "demo").await?;
             let statement = format!(
                 "DROP TABLE IF EXISTS {table}; DELETE FROM tollgate.progress WHERE pipeline = '{name}'; \
-                 DELETE FROM tollgate.slot WHERE pipeline = '{name}'; DELETE FROM tollgate.pause WHERE pipeline = '{name}'"
+                 DELETE FROM tollgate.slot WHERE pipeline = '{name}'; DELETE FROM tollgate.pause WHERE pipeline = '{name}'; \
+                 DELETE FROM tollgate.halt WHERE pipeline = '{name}'; DELETE FROM tollgate.resume WHERE pipeline = '{name}'"
             );
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await
         };

@@ -15,6 +15,7 @@ use super::breaker::{self, Leave, Sink};
 use crate::config::{DeliveryMode, Pipeline};
 use crate::limits;
 use crate::position::NextOffset;
+use crate::progress::halts::{self, Resumed};
 use crate::progress::processed;
 use crate::progress::store::{self, Owner};
 use crate::sinks::classes;
@@ -80,14 +81,9 @@ async fn keep(
             }
             continue;
         };
-        let mark = shared.pause_mark();
-        let asked = store::paused(held, &shared.pipeline.name);
-        let asked = tokio::time::timeout(limits::CONNECT_PATIENCE, asked).await;
-        match asked.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
-            Ok(stored) => {
-                shared.follow_pause(mark, stored);
-                shared.breakers.forget(&shared.metrics, Sink::Postgres);
-            }
+        let followed = tokio::time::timeout(limits::CONNECT_PATIENCE, follow(shared, held)).await;
+        match followed.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
+            Ok(()) => shared.breakers.forget(&shared.metrics, Sink::Postgres),
             Err(error) => {
                 session = None;
                 shared.hold_slot(shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce);
@@ -112,6 +108,23 @@ async fn keep(
             tracing::debug!(%error, "the slot's row stays until a successor clears it");
         }
     }
+    Ok(())
+}
+
+/// Follows the stored pause and the stored halts, and stores the halts of this process.
+async fn follow(shared: &Shared, session: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mark = shared.pause_mark();
+    let stored = halts::paused(session, &shared.pipeline.name).await?;
+    let ends = shared.pause_ends(stored.as_ref());
+    let resumed = if ends { halts::resumed(session, &shared.owner).await? } else { Resumed::default() };
+    shared.follow_pause(mark, stored, &resumed);
+    let mark = shared.halts_mark();
+    for halt in shared.unstored_halts() {
+        halts::halt(session, &shared.owner, &halt).await?;
+        shared.stored_halt(halt.partition);
+    }
+    let stored = halts::halts(session, &shared.owner.pipeline, &shared.owner.topic).await?;
+    shared.follow_halts(mark, stored);
     Ok(())
 }
 

@@ -77,10 +77,10 @@ impl Limit {
         }
     }
 
-    /// No limit for one window.
-    pub fn suspend(&self) {
+    /// No limit for what is left of one window that began so long ago.
+    pub fn suspend(&self, since: Duration) {
         if let (Some(config), Ok(mut suspended)) = (self.config, self.suspended.lock()) {
-            *suspended = Some(Instant::now() + config.within);
+            *suspended = Some(Instant::now() + config.within.saturating_sub(since));
         }
     }
 
@@ -126,15 +126,19 @@ mod tests {
     #[test]
     fn a_resume_lets_one_window_pass() {
         let limit = limit();
-        limit.suspend();
+        limit.suspend(Duration::ZERO);
         assert_eq!(limit.crossed(5_000, 5_000), None);
         assert!(limit.crossed_at(Instant::now() + Duration::from_secs(61), 5_000, 5_000).is_some());
+        limit.suspend(Duration::from_secs(59));
+        assert_eq!(limit.crossed(5_000, 5_000), None, "a process that started later has the rest of it");
+        limit.suspend(Duration::from_secs(60));
+        assert!(limit.crossed(5_000, 5_000).is_some());
     }
 
     #[test]
     fn a_swap_ends_what_a_resume_allowed() {
         let limit = limit();
-        limit.suspend();
+        limit.suspend(Duration::ZERO);
         limit.reset();
         assert!(limit.crossed(5_000, 5_000).is_some());
     }

@@ -1,11 +1,13 @@
 //! Whether the pipeline stands still. What counts is stored in PostgreSQL and shared by all members; this is what one
 //! process believes, and how it follows what it reads there.
 
+use crate::progress::halts;
+
 /// What this process believes. Each change has a number of its own, so that an answer that was asked for before a change
 /// is known to be old.
 #[derive(Debug, Default)]
 pub struct Pause {
-    reason: Option<String>,
+    stored: Option<halts::Pause>,
     changes: u64,
 }
 
@@ -23,31 +25,31 @@ pub enum Followed {
 
 impl Pause {
     pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
+        self.stored.as_ref().map(|pause| pause.reason.as_str())
     }
 
     pub fn mark(&self) -> Mark {
         Mark(self.changes)
     }
 
-    pub fn begin(&mut self, reason: String) {
-        self.reason = Some(reason);
+    pub fn begin(&mut self, pause: halts::Pause) {
+        self.stored = Some(pause);
         self.changes += 1;
     }
 
     /// Returns whether there was one.
     pub fn end(&mut self) -> bool {
         self.changes += 1;
-        self.reason.take().is_some()
+        self.stored.take().is_some()
     }
 
     /// Takes over what PostgreSQL said when it was asked after `mark`. A pause is stored before it begins and deleted before
     /// it ends: an answer from before a change of our own may be the opposite of the truth, and the next one is not.
-    pub fn follow(&mut self, mark: Mark, stored: Option<String>) -> Followed {
-        match (stored, &self.reason) {
+    pub fn follow(&mut self, mark: Mark, stored: Option<halts::Pause>) -> Followed {
+        match (stored, &self.stored) {
             _ if mark != self.mark() => Followed::Unchanged,
-            (Some(reason), None) => {
-                self.begin(reason);
+            (Some(pause), None) => {
+                self.begin(pause);
                 Followed::Paused
             }
             (None, Some(_)) => {
@@ -63,13 +65,17 @@ impl Pause {
 mod tests {
     use super::*;
 
+    fn paused(reason: &str) -> halts::Pause {
+        halts::Pause { code: halts::LIMIT.into(), event: None, reason: reason.into() }
+    }
+
     #[test]
     fn follows_what_another_process_stored_and_deleted() {
         let mut pause = Pause::default();
         assert_eq!(pause.follow(pause.mark(), None), Followed::Unchanged);
-        assert_eq!(pause.follow(pause.mark(), Some("a".into())), Followed::Paused);
+        assert_eq!(pause.follow(pause.mark(), Some(paused("a"))), Followed::Paused);
         assert_eq!(pause.reason(), Some("a"));
-        assert_eq!(pause.follow(pause.mark(), Some("a".into())), Followed::Unchanged);
+        assert_eq!(pause.follow(pause.mark(), Some(paused("a"))), Followed::Unchanged);
         assert_eq!(pause.follow(pause.mark(), None), Followed::Resumed);
         assert_eq!(pause.reason(), None);
     }
@@ -79,7 +85,7 @@ mod tests {
         let mut pause = Pause::default();
         let asked = pause.mark();
         // A lane crosses the limit while the answer "none" is on its way.
-        pause.begin("dead letters".into());
+        pause.begin(paused("dead letters"));
         assert_eq!(pause.follow(asked, None), Followed::Unchanged);
         assert_eq!(pause.reason(), Some("dead letters"));
     }
@@ -87,14 +93,14 @@ mod tests {
     #[test]
     fn an_answer_from_before_a_resume_does_not_pause_again() {
         let mut pause = Pause::default();
-        pause.begin("dead letters".into());
+        pause.begin(paused("dead letters"));
         let asked = pause.mark();
         assert!(pause.end(), "a swap");
-        assert_eq!(pause.follow(asked, Some("dead letters".into())), Followed::Unchanged);
+        assert_eq!(pause.follow(asked, Some(paused("dead letters"))), Followed::Unchanged);
         assert_eq!(pause.reason(), None);
         // Even one that ended before it had begun here.
         let asked = pause.mark();
         assert!(!pause.end());
-        assert_eq!(pause.follow(asked, Some("dead letters".into())), Followed::Unchanged);
+        assert_eq!(pause.follow(asked, Some(paused("dead letters"))), Followed::Unchanged);
     }
 }

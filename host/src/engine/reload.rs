@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Shared, build};
 use crate::config::Pipeline;
 use crate::lane::envelope::Envelope;
-use crate::progress::store;
+use crate::progress::halts::{self, Resumed};
 use crate::sinks::postgres::connect;
 
 /// What a reload came to.
@@ -80,9 +80,9 @@ async fn attempt(shared: &Arc<Shared>) -> Result<Reloaded, String> {
     if shared.paused().is_some() {
         // A swap ends the pause that a bad revision caused.
         let mut connection = connect::open(&shared.pipeline, "reload").await.map_err(|error| error.to_string())?;
-        store::resume(&mut connection, &shared.pipeline.name).await.map_err(|error| error.to_string())?;
+        halts::end_pause(&mut connection, &shared.pipeline.name).await.map_err(|error| error.to_string())?;
     }
-    shared.unpause(true);
+    shared.unpause(&Resumed::default());
     Ok(taken)
 }
 

@@ -1,6 +1,6 @@
 //! What all threads of the process know of each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,13 +9,14 @@ use arc_swap::ArcSwap;
 use tollgate_sandbox::Sandbox;
 
 use super::breaker::{Breakers, Heard, Leave};
-use super::halt;
+use super::halt::{self, Halts};
 use super::limit::Limit;
 use super::pause::{Followed, Mark, Pause};
 use crate::config::{Pipeline, Retry};
 use crate::lane::gate::{Gate, Revision};
 use crate::metrics::Metrics;
 use crate::position::{Offset, Partition};
+use crate::progress::halts::{self, Halt, Resumed};
 use crate::progress::store::Owner;
 use crate::sinks::kafka::Sizes;
 use crate::source::ends::Ends;
@@ -42,8 +43,11 @@ pub struct Shared {
     /// One reload at a time.
     pub reloading: tokio::sync::Mutex<()>,
     pause: Mutex<Pause>,
+    halts: Mutex<Halts>,
     /// The last event of each partition that somebody has seen and resumed after, under `contract.mode: halt`.
     pardons: Mutex<BTreeMap<Partition, Offset>>,
+    /// The partitions that the group has given to this member, halted ones included.
+    held: Mutex<BTreeSet<Partition>>,
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
 
@@ -77,7 +81,9 @@ impl Shared {
             ends: OnceLock::new(),
             reloading: tokio::sync::Mutex::default(),
             pause: Mutex::default(),
+            halts: Mutex::default(),
             pardons: Mutex::default(),
+            held: Mutex::default(),
             troubles: Mutex::default(),
         }
     }
@@ -186,10 +192,71 @@ impl Shared {
         if !self.joined.load(Ordering::Acquire) {
             reasons.push("the consumer group is not joined yet".into());
         }
+        for Halt { partition, offset, code, .. } in self.own_halts() {
+            reasons.push(format!("partition {partition} is halted at offset {offset}: {code}"));
+        }
         if self.draining() {
             reasons.push("shutting down".into());
         }
         reasons
+    }
+
+    /// Halts a partition: its owner skips it from now on, and all others go on. Any thread may call this; the first cause of
+    /// a partition counts.
+    pub fn halt(&self, halt: Halt) {
+        let Halt { partition, code, offset, epoch, message } = &halt;
+        let said = format!("partition {partition} is halted: {message}; the others go on");
+        let (partition, offset, epoch, code) = (*partition, *offset, *epoch, code.clone());
+        if self.locked_halts().begin(halt) {
+            tracing::error!(%partition, %offset, epoch, code, "{said}");
+        }
+    }
+
+    /// A takeover found these halts in PostgreSQL.
+    pub fn found_halts(&self, halts: Vec<Halt>) {
+        self.locked_halts().found(halts);
+    }
+
+    pub fn is_halted(&self, partition: Partition) -> bool {
+        self.locked_halts().contains(partition)
+    }
+
+    /// To be taken before PostgreSQL is asked for the stored halts; it changes whenever a halt begins or ends.
+    pub fn halts_mark(&self) -> halt::Mark {
+        self.locked_halts().mark()
+    }
+
+    /// The halts that PostgreSQL does not have yet.
+    pub fn unstored_halts(&self) -> Vec<Halt> {
+        self.locked_halts().unstored()
+    }
+
+    pub fn stored_halt(&self, partition: Partition) {
+        self.locked_halts().stored(partition);
+    }
+
+    /// Follows what PostgreSQL holds, asked after the mark was taken.
+    pub fn follow_halts(&self, mark: halt::Mark, stored: Vec<Halt>) {
+        self.locked_halts().follow(mark, stored);
+        self.metrics.halted(&self.own_halts());
+    }
+
+    /// The halts of the partitions that the group has given to this member.
+    pub fn own_halts(&self) -> Vec<Halt> {
+        let Ok(held) = self.held.lock() else { return Vec::new() };
+        self.locked_halts().all().filter(|halt| held.contains(&halt.partition)).cloned().collect()
+    }
+
+    /// The partitions that the group has given to this member.
+    pub fn hold(&self, partitions: BTreeSet<Partition>) {
+        if let Ok(mut held) = self.held.lock() {
+            *held = partitions;
+        }
+    }
+
+    fn locked_halts(&self) -> MutexGuard<'_, Halts> {
+        // Nothing that holds it can panic.
+        self.halts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the pipeline stands still, if it does.
@@ -203,35 +270,31 @@ impl Shared {
     }
 
     /// Stands still. The pause must be stored by now: the keeper lifts one that is not.
-    pub fn pause(&self, reason: String) {
-        tracing::error!(reason, "paused");
+    pub fn pause(&self, stored: halts::Pause) {
+        tracing::error!(code = stored.code, reason = stored.reason, "paused");
         let mut pause = self.locked_pause();
-        pause.begin(reason);
+        pause.begin(stored);
         self.metrics.paused(true);
     }
 
-    /// Goes on: after a swap with a fresh window, after `tollgate resume` without a limit for one window, since whoever
-    /// resumes has seen what there is.
-    pub fn unpause(&self, swapped: bool) {
-        self.limit.reset();
-        if !swapped {
-            self.limit.suspend();
-        }
+    /// Goes on. After a swap nothing is allowed, and the limit begins a fresh window; after `tollgate resume` what that allows.
+    pub fn unpause(&self, resumed: &Resumed) {
+        self.allow(resumed);
         let mut pause = self.locked_pause();
-        if !swapped {
-            self.pardon(pause.reason());
-        }
         if pause.end() {
             tracing::info!("resumed");
         }
         self.metrics.paused(false);
     }
 
-    /// Whoever resumes after a halt has seen its event: it no longer halts.
-    fn pardon(&self, reason: Option<&str>) {
-        if let (Some((partition, offset)), Ok(mut pardons)) = (reason.and_then(halt::coordinates), self.pardons.lock())
-        {
-            pardons.insert(partition, offset);
+    /// Takes over what `tollgate resume` has allowed: whoever resumes has seen what there is.
+    pub fn allow(&self, resumed: &Resumed) {
+        self.limit.reset();
+        if let Some(since) = resumed.unlimited {
+            self.limit.suspend(since);
+        }
+        if let Ok(mut pardons) = self.pardons.lock() {
+            pardons.extend(resumed.seen.iter().copied());
         }
     }
 
@@ -241,18 +304,21 @@ impl Shared {
         self.pardons.lock().is_ok_and(|pardons| pardons.get(&partition).is_some_and(|seen| offset <= *seen))
     }
 
+    /// Whether PostgreSQL's answer, asked for after the mark was taken, ends a pause of ours: then what was resumed must be read
+    /// before [`Shared::follow_pause`].
+    pub fn pause_ends(&self, stored: Option<&halts::Pause>) -> bool {
+        stored.is_none() && self.locked_pause().reason().is_some()
+    }
+
     /// Follows what PostgreSQL said about the pause after the mark was taken.
-    pub fn follow_pause(&self, mark: Mark, stored: Option<String>) {
+    pub fn follow_pause(&self, mark: Mark, stored: Option<halts::Pause>, resumed: &Resumed) {
         let mut pause = self.locked_pause();
-        let before = pause.reason().map(str::to_owned);
         match pause.follow(mark, stored) {
             Followed::Unchanged => return,
             Followed::Paused => tracing::error!(reason = pause.reason(), "paused"),
             Followed::Resumed => {
-                self.pardon(before.as_deref());
                 // Before the lanes see that they may go on.
-                self.limit.reset();
-                self.limit.suspend();
+                self.allow(resumed);
                 tracing::info!("resumed");
             }
         }

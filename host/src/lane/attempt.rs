@@ -6,10 +6,14 @@ use tollgate_sandbox::RunError;
 
 use super::{Carried, Error, Lane};
 use crate::engine::breaker::{self, Heard, Sink, State};
+use crate::engine::halt::code;
 use crate::engine::shared::Backoff;
 use crate::error::Class;
+use crate::position::{NextOffset, Partition};
+use crate::progress::halts::Halt;
 use crate::sinks::classes::{self, Meaning};
 use crate::sinks::postgres::connect;
+use crate::source::batch::Record;
 
 /// How long a lane waits after an error that time mends, and looks again whether it may go on.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -50,6 +54,7 @@ impl Error {
             | Error::NotAMember
             | Error::SlotLost
             | Error::Paused(_)
+            | Error::Halt(_)
             | Error::Fatal(_) => return None,
         })
     }
@@ -82,6 +87,11 @@ impl Lane {
                 }
                 return Ok(());
             }
+            (Error::Halt(halt), _) => {
+                self.partitions.remove(&halt.partition);
+                self.shared.halt(Halt::clone(halt));
+                return Ok(());
+            }
             (_, Class::Fatal) => return Err(error),
             // Less at a time: in the end, one event.
             (Error::Together(_), _) if size > 1 => {
@@ -89,10 +99,7 @@ impl Lane {
             }
             (Error::Postgres(slow), _) if size > 1 && connect::timed_out(slow) => pace.most = size / 2,
             (_, Class::Poison) if carried.tried >= self.shared.pipeline.retry.max_retries => {
-                return Err(Error::Fatal(format!(
-                    "a batch was refused {} times, and no event of it could be found to be the reason: {error}",
-                    carried.tried.saturating_add(1)
-                )));
+                return self.unexplained(&error, size, carried, pace);
             }
             (_, Class::Poison | Class::Unknown) => carried.tried = carried.tried.saturating_add(1),
             (_, Class::Transient) => {}
@@ -105,6 +112,42 @@ impl Lane {
         }
         pace.fresh = false;
         Ok(())
+    }
+
+    /// A batch is refused again and again, and no event of it can be found to be the reason: the partition of the smallest
+    /// part that is refused is halted, so that the others go on.
+    fn unexplained(
+        &mut self,
+        error: &Error,
+        size: usize,
+        carried: &mut Carried<'_>,
+        pace: &mut Pace,
+    ) -> Result<(), Error> {
+        if size > 1 {
+            *pace = Pace { most: size / 2, ..Pace::new(self.shared.backoff()) };
+            return Ok(());
+        }
+        let first = self.select(carried.batch).first().map(|index| &carried.batch.records[*index]);
+        let Some(Record { partition, .. }) = first else { return Ok(()) };
+        let refused = carried.tried.saturating_add(1);
+        let message = format!(
+            "an event was refused {refused} times, and taken when it was tried alone: {error}; look at the table's triggers"
+        );
+        let halt = self.halt(*partition, code::REFUSAL_UNEXPLAINED, message);
+        carried.tried = 0;
+        self.failed(halt, size, carried, pace)
+    }
+
+    /// The error that halts one of this lane's partitions, where it stands.
+    pub(super) fn halt(&self, partition: Partition, code: &str, message: String) -> Error {
+        let owned = self.partitions.get(&partition);
+        Error::Halt(Box::new(Halt {
+            partition,
+            code: code.to_owned(),
+            offset: owned.map_or(NextOffset(0), |owned| owned.resume.begin()),
+            epoch: owned.map_or(0, |owned| owned.epoch),
+            message,
+        }))
     }
 
     /// None where the breaker makes it wait, or where what was in the way has gone by.

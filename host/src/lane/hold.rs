@@ -7,9 +7,9 @@ use tollgate_contract::Mode;
 use super::commit::patient;
 use super::decide::Verdict;
 use super::{Carried, Error, Lane};
-use crate::engine::halt;
-use crate::progress::store;
-use crate::sinks::dead_letter::Stage;
+use crate::position::{Offset, Partition};
+use crate::progress::halts::{self, Pause};
+use crate::sinks::dead_letter::{Reason, Stage};
 use crate::source::batch::Record;
 
 impl Lane {
@@ -18,7 +18,8 @@ impl Lane {
         let dead = self.decided.decisions.iter().filter(|decision| matches!(decision.verdict, Verdict::Dead(_)));
         let (total, dead) = (self.decided.decisions.len(), dead.count());
         let Some(crossed) = self.shared.limit.crossed(total, dead) else { return Ok(()) };
-        self.hold(carried, format!("{crossed}{}", self.commonest(carried)))
+        let reason = format!("{crossed}{}", self.commonest(carried));
+        self.hold(carried, Pause { code: halts::LIMIT.to_owned(), event: None, reason })
     }
 
     /// `contract.mode: halt`: a batch with an event that the contract refuses is not committed, unless somebody has seen that event.
@@ -30,25 +31,29 @@ impl Lane {
             let Verdict::Dead(reason) = &decision.verdict else { return None };
             let Record { partition, offset, .. } = carried.batch.records[decision.record];
             let halts = reason.stage == Stage::Contract && !self.shared.pardoned(partition, offset);
-            halts.then(|| halt::words(&self.shared.pipeline.source.topic, partition, offset, reason))
+            halts.then(|| Pause {
+                code: reason.code.to_string(),
+                event: Some((partition, offset)),
+                reason: words(&self.shared.pipeline.source.topic, partition, offset, reason),
+            })
         });
-        refused.map_or(Ok(()), |reason| self.hold(carried, reason))
+        refused.map_or(Ok(()), |pause| self.hold(carried, pause))
     }
 
     /// Stands still, and lets all members know.
-    fn hold(&mut self, carried: &Carried<'_>, reason: String) -> Result<(), Error> {
+    fn hold(&mut self, carried: &Carried<'_>, pause: Pause) -> Result<(), Error> {
         if let Some(connection) = self.connection.as_mut() {
             let name = &self.shared.pipeline.name;
             let digest = &carried.revision.digest;
-            let store = async { Ok(store::pause(connection, name, &reason, digest).await?) };
+            let store = async { Ok(halts::pause(connection, name, &pause, digest).await?) };
             if let Err(error) = patient(&self.runtime, store) {
                 self.connection = None;
                 self.rows_in_doubt = true;
                 return Err(error);
             }
         }
-        self.shared.pause(reason.clone());
-        Err(Error::Paused(reason))
+        self.shared.pause(pause.clone());
+        Err(Error::Paused(pause.reason))
     }
 
     /// The commonest reason of a batch's dead letters with an example: they are not written, so nobody could look at them.
@@ -66,4 +71,14 @@ impl Lane {
         let commonest = counts.iter().max_by_key(|(_, (count, _))| *count);
         commonest.map_or_else(String::new, |(code, (count, example))| format!("; {count} now for {code}, as {example}"))
     }
+}
+
+/// Why the contract's mode pauses the pipeline. A member of the release before reads the coordinates from the first words.
+fn words(topic: &str, partition: Partition, offset: Offset, reason: &Reason) -> String {
+    let Reason { code, field, message, .. } = reason;
+    let place = if field.is_empty() { String::new() } else { format!(" in {field}") };
+    format!(
+        "halted at {topic}/{partition}/{offset}: {code}{place}: {message} (contract.mode: halt); nothing of its batch is out; \
+         `tollgate resume` dead-letters this event and goes on to the next, or start again with a contract that takes it"
+    )
 }

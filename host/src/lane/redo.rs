@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use super::commit::{Moves, patient};
 use super::hazards::hazards;
-use super::{Carried, Error, Lane};
+use super::{Carried, Error, Lane, Owned};
+use crate::engine::halt::code;
 use crate::position::Partition;
+use crate::progress::halts::Halt;
 use crate::progress::plan::{Plan, PlanError, Writer};
 use crate::progress::{Resume, store};
 use crate::source::batch::Record;
@@ -25,7 +27,8 @@ impl Lane {
                 tracing::warn!(%partition, %outputs, %rows, "no redo plan: what these offsets produce is decided anew");
                 continue;
             };
-            let plan = Plan::read(&stored, outputs, rows).map_err(|error| unusable(owner, *partition, &error))?;
+            let plan =
+                Plan::read(&stored, outputs, rows).map_err(|error| unusable(owner, *partition, owned, &error))?;
             tracing::info!(%partition, %outputs, %rows, digest = plan.digest(), "produces once more what was decided");
             owned.plan = Some(plan);
         }
@@ -68,14 +71,19 @@ pub(super) fn finished(
     steps.iter().map(&mut finished).collect()
 }
 
-fn unusable(owner: &store::Owner, partition: Partition, error: &PlanError) -> Error {
-    let store::Owner { pipeline, topic, .. } = owner;
-    let advice = match error {
-        PlanError::Newer(_) => String::new(),
-        PlanError::Damaged(_) | PlanError::Elsewhere { .. } => format!(
-            "; to have what is left of the batch decided anew: UPDATE tollgate.progress SET plan = NULL WHERE \
-             pipeline = '{pipeline}' AND topic = '{topic}' AND partition = {partition}"
-        ),
-    };
-    Error::Fatal(format!("the redo plan of partition {partition} cannot be followed: {error}{advice}"))
+fn unusable(owner: &store::Owner, partition: Partition, owned: &Owned, error: &PlanError) -> Error {
+    let said = format!("the redo plan of partition {partition} cannot be followed: {error}");
+    match error {
+        // Another release's member can: this process is the one that must go.
+        PlanError::Newer(_) => Error::Fatal(said),
+        PlanError::Damaged(_) | PlanError::Elsewhere { .. } => {
+            let store::Owner { pipeline, topic, .. } = owner;
+            let message = format!(
+                "{said}; to have what is left of the batch decided anew: UPDATE tollgate.progress SET plan = NULL WHERE \
+                 pipeline = '{pipeline}' AND topic = '{topic}' AND partition = {partition}"
+            );
+            let (code, offset, epoch) = (code::PLAN_UNUSABLE.to_owned(), owned.resume.begin(), owned.epoch);
+            Error::Halt(Box::new(Halt { partition, code, offset, epoch, message }))
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::decide::Verdict;
 use super::{Carried, Error, Lane, needs};
+use crate::engine::halt::code;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::kafka::{self, Refusal};
 use crate::source::batch::Record;
@@ -16,7 +17,7 @@ impl Lane {
     /// now on; where it named none, records go out in smaller sets, or alone. Then the batch can be tried again.
     ///
     /// # Errors
-    /// [`Error::Fatal`] where a record can neither be left out nor be decided anew. Those of asking both sides.
+    /// [`Error::Halt`] where a record can neither be left out nor be decided anew. Those of asking both sides.
     pub(super) fn refused(&mut self, carried: &Carried<'_>, error: kafka::Error) -> Result<(), Error> {
         match error {
             kafka::Error::Records(refusals) => self.dismiss(carried, refusals)?,
@@ -48,11 +49,12 @@ impl Lane {
             let Some(refusal) = refused.remove(&decision.record) else { continue };
             if matches!(decision.verdict, Verdict::Dead(_)) {
                 let source = source(&self.shared.pipeline.source.topic, record);
-                return Err(Error::Fatal(format!(
-                    "topic {} (dead_letter.topic) refuses the dead letter of {source}: {}; mend its settings \
-                     (max.message.bytes, cleanup.policy) and start again: they are read at the start",
+                let message = format!(
+                    "topic {} (dead_letter.topic) refuses the dead letter of {source}: {}; fix its settings \
+                     (max.message.bytes, cleanup.policy) and restart, since they are read at the start",
                     refusal.topic, refusal.why
-                )));
+                );
+                return Err(self.halt(record.partition, code::DEAD_LETTER_REFUSED, message));
             }
             found += 1;
             if found == 1 {
@@ -63,11 +65,12 @@ impl Lane {
         }
         let Some((index, refusal)) = refused.pop_first() else { return Ok(()) };
         let source = source(&self.shared.pipeline.source.topic, &records[index]);
-        Err(Error::Fatal(format!(
+        let message = format!(
             "topic {} refuses what {source} produces, and its row is committed already: {}; let the topic take it \
-             (max.message.bytes, cleanup.policy) and start again",
+             (max.message.bytes, cleanup.policy) and restart",
             refusal.topic, refusal.why
-        )))
+        );
+        Err(self.halt(records[index].partition, code::OUTPUT_REFUSED, message))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The progress rows, the slots and the stored pause in PostgreSQL. Each function is one statement or one transaction.
+//! The progress rows and the slots in PostgreSQL. Each function is one statement or one transaction.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
@@ -264,31 +264,4 @@ pub async fn bury(connection: &mut PgConnection, pipeline: &str, slot: Slot) -> 
         .execute(&mut *connection)
         .await?;
     unlock(connection, pipeline, slot.number).await
-}
-
-/// Why the pipeline stands still, if it does.
-pub async fn paused(connection: &mut PgConnection, pipeline: &str) -> Result<Option<String>> {
-    sqlx::query_scalar("SELECT reason FROM tollgate.pause WHERE pipeline = $1")
-        .bind(pipeline)
-        .fetch_optional(connection)
-        .await
-}
-
-pub async fn pause(connection: &mut PgConnection, pipeline: &str, reason: &str, digest: &str) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO tollgate.pause (pipeline, reason, digest) VALUES ($1, $2, $3)
-         ON CONFLICT (pipeline) DO NOTHING",
-    )
-    .bind(pipeline)
-    .bind(reason)
-    .bind(digest)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Ends the pause. Returns whether there was one.
-pub async fn resume(connection: &mut PgConnection, pipeline: &str) -> Result<bool> {
-    let done = sqlx::query("DELETE FROM tollgate.pause WHERE pipeline = $1").bind(pipeline).execute(connection).await?;
-    Ok(done.rows_affected() > 0)
 }

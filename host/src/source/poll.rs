@@ -5,6 +5,7 @@
 mod assignment;
 mod backpressure;
 mod company;
+mod halted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::batch::RecordBatch;
 use super::rebalance::{Callbacks, Rebalance};
 use super::takeover::{Answer, Request};
 use crate::engine::Shared;
+use crate::engine::halt::Mark;
 use crate::lane::{Inbox, Said};
 use crate::limits;
 use crate::position::{NextOffset, Offset, Partition};
@@ -62,6 +64,12 @@ pub struct State {
     assignment: u64,
     /// Counts what was fetched under one owner: every takeover begins anew.
     stamp: u64,
+    /// Ours, and not read.
+    halted: BTreeSet<Partition>,
+    /// The halts that were known when the last look was taken at them.
+    halts: Option<Mark>,
+    /// What librdkafka fetches, as it was told.
+    fetched: BTreeSet<Partition>,
     /// What the group decided and has no answer to yet.
     unanswered: Option<Unanswered>,
     revoking: Option<Revoking>,
@@ -73,7 +81,10 @@ pub struct State {
     ending: bool,
     /// Since when all batches together have more memory than they may.
     brimful: Option<Instant>,
-    halted: Option<String>,
+    /// Why the process cannot go on.
+    fatal: Option<String>,
+    /// Which partitions a drain has left, since they are halted.
+    left: Option<String>,
 }
 
 /// A partition of ours.
@@ -81,6 +92,7 @@ struct Tracked {
     /// The next offset to take.
     position: NextOffset,
     assignment: u64,
+    epoch: i64,
     /// A gap before the first record after an assign, a resume or a seek has been looked at twice.
     confirmed: bool,
     /// Nothing lies at the position or beyond it, as far as librdkafka has said.
@@ -117,7 +129,8 @@ impl Poll {
             while let Some(event) = self.next_event() {
                 self.handle(event);
             }
-            if let Some(message) = self.state.halted.take() {
+            self.follow_halts();
+            if let Some(message) = self.state.fatal.take() {
                 return Ended::Halted(message);
             }
             if self.shared.ends().is_some()
@@ -126,14 +139,15 @@ impl Poll {
                 return Ended::Halted(format!("the drain cannot end, the pipeline is paused: {reason}"));
             }
             if !self.shared.draining() && self.all_through() {
-                tracing::info!("everything that was in the topic is through");
+                self.state.left = self.halts_left();
+                tracing::info!(halted = self.state.halted.len(), "everything that was in the topic is through");
                 self.shared.drain();
             }
             if self.shared.draining() {
                 // A revocation that is under way is finished first.
                 if self.state.revoking.is_none() {
                     if drain_sent {
-                        return Ended::Drained;
+                        return self.state.left.take().map_or(Ended::Drained, Ended::Halted);
                     }
                     self.release_all();
                     drain_sent = true;
@@ -164,7 +178,9 @@ impl Poll {
             && self.rebalances.is_empty();
         // A member without partitions waits: the group may yet give it some.
         at_rest
-            && !state.tracked.is_empty()
+            && !(state.tracked.is_empty() && state.halted.is_empty())
+            // The next start must find them.
+            && self.shared.unstored_halts().is_empty()
             && state.tracked.iter().all(|(key, value)| ends.reached(*key, value.position, value.exhausted))
     }
 
@@ -181,8 +197,10 @@ impl Poll {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Rebalance(rebalance) => self.rebalance(rebalance),
-            Event::Takeover(Answer::Taken { partitions, assignment }) => self.taken(&partitions, assignment),
-            Event::Takeover(Answer::Halt(message)) => self.state.halted = Some(message),
+            Event::Takeover(Answer::Taken { partitions, halted, assignment }) => {
+                self.taken(&partitions, &halted, assignment);
+            }
+            Event::Takeover(Answer::Fatal(message)) => self.state.fatal = Some(message),
             Event::Lane(Said::Released(token)) => self.released(token),
             Event::Lane(Said::Fenced { partition, assignment }) => self.fenced(partition, assignment),
         }
@@ -290,30 +308,12 @@ impl Poll {
         }
     }
 
-    /// Which partitions lack their next offset: the error itself does not say.
-    fn missing_offsets(&self) -> Option<String> {
-        let topic = &self.shared.pipeline.source.topic;
-        let lacking = self.state.tracked.iter().filter_map(|(partition, tracked)| {
-            let (low, high) = self.consumer.fetch_watermarks(topic, partition.0, limits::SEEK_TIMEOUT).ok()?;
-            let next = tracked.position.0;
-            (next < low || next > high)
-                .then(|| format!("partition {partition} goes on at {next}, the topic has {low} to {high}"))
-        });
-        let lacking: Vec<String> = lacking.collect();
-        (!lacking.is_empty()).then(|| lacking.join("; "))
-    }
-
     fn consumer_error(&mut self, error: &KafkaError) {
         let code = error.rdkafka_error_code();
         if code == Some(RDKafkaErrorCode::AutoOffsetReset) || code == Some(RDKafkaErrorCode::OffsetOutOfRange) {
-            self.state.halted = Some(format!(
-                "the next offset is not in topic {} any more: {}; records were deleted before they were read, and only you \
-                 can say that they may be skipped (docs/halts.md)",
-                self.shared.pipeline.source.topic,
-                self.missing_offsets().unwrap_or_else(|| error.to_string())
-            ));
+            self.halt_missing(error);
         } else if classes::kafka(error) == Meaning::Fatal {
-            self.state.halted = Some(format!("the consumer cannot go on: {error}"));
+            self.state.fatal = Some(format!("the consumer cannot go on: {error}"));
         } else if code == Some(RDKafkaErrorCode::PollExceeded) {
             tracing::error!(%error, "this member did not poll in time and was put out of the group");
         } else {

@@ -19,8 +19,9 @@ use crate::engine::breaker::{self, Heard, Leave, Sink};
 use crate::error::Class;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
+use crate::progress::halts::{self, Halt};
 use crate::progress::store::{self, Slot};
-use crate::progress::{self, Halt, Resume, Takeover};
+use crate::progress::{self, Halt as Disagreement, Resume, Takeover};
 use crate::sinks::classes::{self, Meaning};
 use crate::sinks::kafka::{Producers, side_by_side};
 use crate::sinks::postgres::connect;
@@ -48,10 +49,12 @@ pub struct Request {
 pub enum Answer {
     Taken {
         partitions: Vec<Taken>,
+        /// Those that were asked for and are halted.
+        halted: Vec<Partition>,
         assignment: u64,
     },
-    /// A person has to look.
-    Halt(String),
+    /// The process cannot go on.
+    Fatal(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +70,9 @@ enum Error {
     /// Another member had the partition between the two reads: what was read does not belong together.
     #[error("the group's offset of partition {0} moved while the partition was taken over")]
     Moved(Partition),
-    #[error("{0}")]
-    Halt(String),
+    /// Only a person can say how this partition goes on.
+    #[error("{}", .0.message)]
+    Halt(Halt),
 }
 
 impl Error {
@@ -124,12 +128,11 @@ pub fn run(
             });
             let Some(tried) = tried else { return Ok(()) };
             match tried.unwrap_or(Err(Error::Silent)) {
-                Ok(partitions) => {
+                Ok((partitions, halted)) => {
                     shared.heard(Leave::UNASKED, [Heard::Answer; 2]);
-                    break Some(Answer::Taken { partitions, assignment: request.assignment });
+                    break Some(Answer::Taken { partitions, halted, assignment: request.assignment });
                 }
-                Err(Error::Halt(message)) => break Some(Answer::Halt(message)),
-                Err(error) if error.class() == Class::Fatal => break Some(Answer::Halt(error.to_string())),
+                Err(error) if error.class() == Class::Fatal => break Some(Answer::Fatal(error.to_string())),
                 Err(error) => {
                     worker.connection = None;
                     shared.heard(Leave::UNASKED, error.heard());
@@ -161,7 +164,13 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    async fn take(&mut self, request: &Request) -> Result<Vec<Taken>, Error> {
+    /// Takes over what is not halted. Returns the partitions that are ours now, and those that are halted.
+    async fn take(&mut self, request: &Request) -> Result<(Vec<Taken>, Vec<Partition>), Error> {
+        let (wanted, mut halted) = self.without_halted(request).await?;
+        if wanted.partitions.is_empty() {
+            return Ok((Vec::new(), halted));
+        }
+        let request = &wanted;
         self.end_dead_transactions().await?;
         let groups = match self.group_offsets(&request.partitions, limits::STABLE_PATIENCE) {
             // Unless the group has moved on: then their owner is well, and in the middle of a batch.
@@ -185,9 +194,30 @@ impl Worker<'_> {
         // One order for all members: two takeovers that overlap wait for each other instead of deadlocking.
         partitions.sort_unstable();
         for partition in partitions {
-            taken.push(self.take_one(partition, groups.get(&partition).copied()).await?);
+            match self.take_one(partition, groups.get(&partition).copied()).await {
+                Ok(one) => taken.push(one),
+                Err(Error::Halt(halt)) => {
+                    self.shared.halt(halt);
+                    halted.push(partition);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(taken)
+        Ok((taken, halted))
+    }
+
+    /// The request without the partitions that are halted, and those. Nothing of a halted partition is touched: its epoch
+    /// stays as it is.
+    async fn without_halted(&mut self, request: &Request) -> Result<(Request, Vec<Partition>), Error> {
+        let owner = &self.shared.owner;
+        let connection = connected(&mut self.connection, &self.shared.pipeline).await?;
+        self.shared.found_halts(halts::halts(connection, &owner.pipeline, &owner.topic).await?);
+        let (halted, partitions): (Vec<Partition>, _) =
+            request.partitions.iter().partition(|partition| self.shared.is_halted(**partition));
+        if !halted.is_empty() {
+            tracing::warn!(partitions = ?halted, "these partitions are halted, and are skipped: `tollgate status` shows why");
+        }
+        Ok((Request { partitions, assignment: request.assignment }, halted))
     }
 
     async fn take_one(&mut self, partition: Partition, group: Option<NextOffset>) -> Result<Taken, Error> {
@@ -201,7 +231,10 @@ impl Worker<'_> {
                 Err(_) if self.group_offsets(&[partition], CALL)?.get(&partition).copied() != group => {
                     return Err(Error::Moved(partition));
                 }
-                Err(halt) => return Err(halted(pipeline, partition, halt)),
+                Err(halt) => {
+                    let epoch = row.map(|(epoch, _)| epoch).unwrap_or_default();
+                    return Err(Error::Halt(halted(pipeline, partition, epoch, halt)));
+                }
             },
             DeliveryMode::AtLeastOnce => progress::takeover_at_least_once(group, row.map(|(_, row)| row)),
         };
@@ -320,7 +353,8 @@ async fn connected<'c>(
     connection.as_mut().ok_or_else(|| Error::Kafka(KafkaError::Canceled))
 }
 
-fn halted(pipeline: &Pipeline, partition: Partition, halt: Halt) -> Error {
+/// The halt of a partition whose two sides disagree, with the command that lets it go on.
+fn halted(pipeline: &Pipeline, partition: Partition, epoch: i64, halt: Disagreement) -> Halt {
     let (group, topic) = (&pipeline.source.group_id, &pipeline.source.topic);
     let reset = |offset: NextOffset| {
         format!(
@@ -329,12 +363,15 @@ fn halted(pipeline: &Pipeline, partition: Partition, halt: Halt) -> Error {
             pipeline.source.brokers
         )
     };
-    let advice = match halt {
-        Halt::NoProgress { .. } => {
-            format!("use a group_id of its own, or delete the group's offsets of {topic} to begin by the start policy")
-        }
-        Halt::NoGroupOffset { row } => reset(row),
-        Halt::GroupMoved { next, .. } => reset(next),
+    let (code, offset, advice) = match halt {
+        Disagreement::NoProgress { group } => (
+            "progress-missing",
+            group,
+            format!("use a group_id of its own, or delete the group's offsets of {topic} to begin by the start policy"),
+        ),
+        Disagreement::NoGroupOffset { row } => ("group-offset-missing", row, reset(row)),
+        Disagreement::GroupMoved { next, .. } => ("group-offset-moved", next, reset(next)),
     };
-    Error::Halt(format!("partition {partition} of {topic} cannot be taken over: {halt}; {advice}"))
+    let message = format!("partition {partition} of {topic} cannot be taken over: {halt}; {advice}");
+    Halt { partition, code: code.to_owned(), offset, epoch, message }
 }

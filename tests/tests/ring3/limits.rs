@@ -85,6 +85,20 @@ fn too_many_dead_letters_pause_until_somebody_resumes() {
 }
 
 #[test]
+fn a_resume_without_a_process_counts_for_the_next_start() {
+    let case = limited("resumed-later");
+    bad_deploy(&case, 0, 400);
+    let engine = case.run();
+    paused(&engine);
+    engine.stop();
+    let resume = case.tollgate(&["resume", "pipeline.yaml"], &[]);
+    assert!(resume.wait().success(), "{}", resume.log());
+    // The whole of it is one window.
+    case.drain();
+    assert_eq!(case.kafka.read(&case.dead()).len(), 400);
+}
+
+#[test]
 fn a_swap_ends_the_pause_of_a_bad_deploy() {
     let case = limited("mended");
     bad_deploy(&case, 0, 400);

@@ -300,9 +300,10 @@ fn halt_pauses_before_anything_of_the_batch_is_out_and_a_resume_lets_one_event_g
     resume();
     paused(3);
     assert!(dead(&case).is_empty());
-    resume();
-    case.settled(&[5, 0, 0, 0]);
+    // Without a process the resume counts for the next start, which has not seen either event.
     engine.stop();
+    resume();
+    case.drain();
     assert_eq!(dead(&case), ["1 rule-violated amount", "3 rule-violated amount"]);
     assert_eq!(outputs(&case).len(), 3);
 }

@@ -26,6 +26,7 @@ pub fn object(pipeline: &Pipeline, known: &Known) -> Value {
         "running": known.process.is_ok(),
         "process": known.process.as_ref().ok(),
         "paused": paused(known),
+        "halted": halted(known),
         "partitions": known.partitions(),
         "lag": lag(known),
         "unknown": unknown,
@@ -40,6 +41,11 @@ pub fn summary(pipeline: &Pipeline, known: &Known) -> String {
         (Ok(_), None) => "running, not ready",
         (Err(_), Some(_)) => "paused, and no process answers",
         (Err(_), None) => "no process answers",
+    };
+    let state = match halted(known).len() {
+        0 => state.to_owned(),
+        1 => format!("{state}, 1 partition halted"),
+        count => format!("{state}, {count} partitions halted"),
     };
     let lag = lag(known).map(|lag| format!(", lag {}", thousands(lag))).unwrap_or_default();
     format!("{name}: {state}{lag}")
@@ -62,6 +68,13 @@ fn write_text(out: &mut String, pipeline: &Pipeline, known: &Known) -> std::fmt:
         let since = known.stored.as_ref().ok().and_then(|stored| stored.pause.as_ref());
         let since = since.map(|pause| format!(" since {}", pause.since)).unwrap_or_default();
         writeln!(out, "\npaused{since}: {reason}")?;
+    }
+    for halt in halted(known) {
+        let since = halt["since"].as_str().map(|since| format!(" since {since}")).unwrap_or_default();
+        let [code, message] = ["code", "message"].map(|key| halt[key].as_str().unwrap_or_default());
+        let (partition, offset) = (&halt["partition"], &halt["offset"]);
+        writeln!(out, "\npartition {partition} halted at offset {offset}{since} ({code}): {message}")?;
+        writeln!(out, "then: tollgate resume {} --partition {partition}", pipeline.file.display())?;
     }
     for why in [known.stored.as_ref().err(), known.ends.as_ref().err()].into_iter().flatten() {
         writeln!(out, "not known: {why}")?;
@@ -126,6 +139,16 @@ fn paused(known: &Known) -> Option<String> {
     }
 }
 
+/// The halted partitions: PostgreSQL decides, the process knows its own.
+fn halted(known: &Known) -> Vec<Value> {
+    match &known.stored {
+        Ok(stored) => stored.halts.iter().map(|halt| json!(halt)).collect(),
+        Err(_) => {
+            known.process.as_ref().ok().and_then(|process| process["halted"].as_array()).cloned().unwrap_or_default()
+        }
+    }
+}
+
 /// Of all partitions, where all are known.
 fn lag(known: &Known) -> Option<u64> {
     let partitions = known.partitions();
@@ -138,7 +161,7 @@ fn lag(known: &Known) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Pause, Progress, Stored};
+    use super::super::{Halted, Pause, Progress, Stored};
     use super::*;
     use std::path::Path;
 
@@ -163,7 +186,7 @@ mod tests {
                 "revision": { "number": 3, "digest": "a".repeat(64), "transforms":
                     [{ "name": "rules", "version": "1.2.0", "digest": "b".repeat(64), "component": "rules.wasm" }] },
             })),
-            stored: Ok(Stored { partitions: vec![row(0, 5), row(1, 9)], pause: None }),
+            stored: Ok(Stored { partitions: vec![row(0, 5), row(1, 9)], ..Stored::default() }),
             ends: Ok([(0, 1_005), (1, 9)].into()),
             exhausted: Default::default(),
         }
@@ -183,6 +206,29 @@ mod tests {
             assert!(text.contains(part), "{text} lacks {part}");
         }
         assert_eq!(object(&pipeline(), &known())["lag"], json!(1_000));
+    }
+
+    #[test]
+    fn a_halted_partition_is_named_with_the_command_that_ends_it() {
+        let mut known = known();
+        known.stored.as_mut().unwrap().halts.push(Halted {
+            partition: 1,
+            code: "records-missing".into(),
+            offset: 9,
+            epoch: 2,
+            message: "records were deleted".into(),
+            owner: "host/7".into(),
+            since: "yesterday".into(),
+        });
+        let text = text(&pipeline(), &known);
+        for part in [
+            "p: running, 1 partition halted, lag 1,000",
+            "partition 1 halted at offset 9 since yesterday (records-missing): records were deleted",
+            "then: tollgate resume p.yaml --partition 1",
+        ] {
+            assert!(text.contains(part), "{text} lacks {part}");
+        }
+        assert_eq!(object(&pipeline(), &known)["halted"][0]["code"], json!("records-missing"));
     }
 
     #[test]

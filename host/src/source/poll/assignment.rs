@@ -20,7 +20,7 @@ use crate::source::takeover::{Request, Taken};
 /// A decision of the group's without an answer.
 pub(super) enum Unanswered {
     Assign,
-    Revoke(TopicPartitionList),
+    Revoke(Vec<Partition>),
 }
 
 /// A revocation, the group's or our own, that waits for the lanes.
@@ -37,11 +37,7 @@ impl Poll {
                 self.assign(partitions);
             }
             Rebalance::Revoke { partitions, lost } => {
-                let mut list = TopicPartitionList::new();
-                for partition in &partitions {
-                    list.add_partition(&self.shared.pipeline.source.topic, partition.0);
-                }
-                self.state.unanswered = Some(Unanswered::Revoke(list));
+                self.state.unanswered = Some(Unanswered::Revoke(partitions.clone()));
                 self.revoke(&partitions, lost);
             }
         }
@@ -56,6 +52,7 @@ impl Poll {
             self.answer();
         }
         self.state.requested.extend(partitions);
+        self.hold();
         self.request_again();
     }
 
@@ -67,16 +64,23 @@ impl Poll {
         }
     }
 
-    fn request(&mut self, partitions: Vec<Partition>) {
+    pub(super) fn request(&mut self, partitions: Vec<Partition>) {
         self.state.requested.extend(&partitions);
         self.state.wanting.get_or_insert_with(Instant::now);
         let request = Request { partitions, assignment: self.state.assignment };
         if self.takeovers.send(request).is_err() {
-            self.state.halted = Some("the takeover thread has ended".into());
+            self.state.fatal = Some("the takeover thread has ended".into());
         }
     }
 
-    pub(super) fn taken(&mut self, partitions: &[Taken], assignment: u64) {
+    /// The partitions that the group has given us, for the other threads.
+    fn hold(&self) {
+        let state = &self.state;
+        let tracked = state.tracked.keys();
+        self.shared.hold(tracked.chain(&state.requested).chain(&state.halted).copied().collect());
+    }
+
+    pub(super) fn taken(&mut self, partitions: &[Taken], halted: &[Partition], assignment: u64) {
         if assignment != self.state.assignment || self.shared.draining() {
             return;
         }
@@ -84,18 +88,27 @@ impl Poll {
         let stamp = self.state.stamp;
         let mut list = TopicPartitionList::new();
         let mut again = Vec::new();
+        for partition in halted {
+            self.state.requested.remove(partition);
+            self.state.tracked.remove(partition);
+            self.state.halted.insert(*partition);
+            // A resume may have come meanwhile.
+            self.state.halts = None;
+        }
         for taken in partitions {
             let begin = taken.resume.begin();
+            let epoch = taken.epoch;
             self.state.requested.remove(&taken.partition);
-            let tracked = Tracked { position: begin, assignment: stamp, confirmed: false, exhausted: false };
-            if self.state.tracked.insert(taken.partition, tracked).is_some() {
+            let tracked = Tracked { position: begin, assignment: stamp, epoch, confirmed: false, exhausted: false };
+            self.state.tracked.insert(taken.partition, tracked);
+            if self.state.fetched.contains(&taken.partition) {
                 again.push((taken.partition, begin));
                 continue;
             }
             let offset = KafkaOffset::Offset(begin.0);
             let topic = &self.shared.pipeline.source.topic;
             if let Err(error) = list.add_partition_offset(topic, taken.partition.0, offset) {
-                self.state.halted = Some(format!("offset {begin} of partition {}: {error}", taken.partition));
+                self.state.fatal = Some(format!("offset {begin} of partition {}: {error}", taken.partition));
                 return;
             }
         }
@@ -104,7 +117,7 @@ impl Poll {
                 partitions.iter().copied().filter(|taken| self.lane_of(taken.partition) == lane).collect();
             let control = Control::Assign { taken: theirs, assignment: stamp };
             if inbox.control.send(control).is_err() {
-                self.state.halted = Some(format!("lane {lane} has ended"));
+                self.state.fatal = Some(format!("lane {lane} has ended"));
                 return;
             }
         }
@@ -115,7 +128,9 @@ impl Poll {
             self.shared.metrics.takeover(since.elapsed());
             tracing::info!(partitions = partitions.len(), seconds = since.elapsed().as_secs_f64(), "takeover complete");
         }
-        if list.count() == 0 {
+        // Where all that the group gave is halted, the answer is empty; without a question there is nothing to say.
+        if list.count() == 0 && !matches!(self.state.unanswered, Some(Unanswered::Assign)) {
+            self.shared.metrics.partitions(self.state.tracked.len());
             return;
         }
         self.assign_all(&list);
@@ -140,7 +155,9 @@ impl Poll {
         for partition in partitions {
             self.state.tracked.remove(partition);
             self.state.requested.remove(partition);
+            self.state.halted.remove(partition);
         }
+        self.hold();
         self.state.wanting = self.state.wanting.filter(|_| !self.state.requested.is_empty());
         self.shared.metrics.partitions(self.state.tracked.len());
         let token = self.state.assignment;
@@ -180,7 +197,7 @@ impl Poll {
     }
 
     pub(super) fn release_all(&mut self) {
-        let partitions: Vec<Partition> = self.state.tracked.keys().copied().collect();
+        let partitions: Vec<Partition> = self.state.tracked.keys().chain(&self.state.halted).copied().collect();
         self.revoke(&partitions, false);
     }
 
@@ -189,17 +206,26 @@ impl Poll {
         match self.state.unanswered.take() {
             None => {}
             Some(Unanswered::Assign) => self.assign_all(&TopicPartitionList::new()),
-            Some(Unanswered::Revoke(list)) => told(self.consumer.incremental_unassign(&list)),
+            Some(Unanswered::Revoke(partitions)) => {
+                // librdkafka refuses a list with a partition that it does not fetch, and waits on: halted ones were never
+                // assigned.
+                let mut list = TopicPartitionList::new();
+                for partition in partitions.iter().filter(|partition| self.state.fetched.remove(partition)) {
+                    list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+                }
+                told(self.consumer.incremental_unassign(&list));
+            }
         }
     }
 
     fn assign_all(&mut self, list: &TopicPartitionList) {
         self.state.unanswered = None;
+        self.state.fetched.extend(list.elements().iter().map(|element| Partition(element.partition())));
         told(self.consumer.incremental_assign(list));
     }
 }
 
-fn told(done: Result<(), KafkaError>) {
+pub(super) fn told(done: Result<(), KafkaError>) {
     if let Err(error) = done {
         // The group has moved on already; it will say so in the next rebalance.
         tracing::warn!(%error, "the group did not take our answer to a rebalance");

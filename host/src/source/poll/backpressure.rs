@@ -42,7 +42,7 @@ impl Poll {
         match self.lanes[lane].send(batch, patience) {
             Ok(()) => {}
             Err(SendTimeoutError::Timeout(batch)) => self.stall(lane, batch),
-            Err(SendTimeoutError::Disconnected(_)) => self.state.halted = Some(format!("lane {lane} has ended")),
+            Err(SendTimeoutError::Disconnected(_)) => self.state.fatal = Some(format!("lane {lane} has ended")),
         }
     }
 
@@ -132,7 +132,7 @@ impl Poll {
             match self.lanes[lane].send(batch, Duration::ZERO) {
                 Ok(()) => filling.since = None,
                 Err(SendTimeoutError::Timeout(back)) => filling.batch = back,
-                Err(SendTimeoutError::Disconnected(_)) => self.state.halted = Some(format!("lane {lane} has ended")),
+                Err(SendTimeoutError::Disconnected(_)) => self.state.fatal = Some(format!("lane {lane} has ended")),
             }
             return;
         }

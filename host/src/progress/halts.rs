@@ -1,0 +1,199 @@
+//! Pauses of a pipeline, halts of its partitions, and what a resume allowed, in PostgreSQL. Each function is one statement.
+
+use std::time::Duration;
+
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::store::Owner;
+use crate::position::{NextOffset, Offset, Partition};
+
+type Result<T> = std::result::Result<T, sqlx::Error>;
+
+/// In `tollgate.resume`: the pause named no event.
+const NO_EVENT: i32 = -1;
+
+/// A pause of the whole pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// [`LIMIT`], or the code with which the contract refused the event.
+    pub code: String,
+    /// The event that must be seen by a person, if it is one.
+    pub event: Option<(Partition, Offset)>,
+    /// The cause in words.
+    pub reason: String,
+}
+
+/// The code of a pause that `dead_letter.limit` began.
+pub const LIMIT: &str = "dead-letter-limit";
+
+/// A partition that only a person can let go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    pub partition: Partition,
+    /// A code of docs/halts.md.
+    pub code: String,
+    /// The next offset to read.
+    pub offset: NextOffset,
+    /// The epoch at which the partition was held; 0 where the takeover itself was refused.
+    pub epoch: i64,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+/// What `tollgate resume` has allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resumed {
+    /// Since when there is no dead letter limit for one window.
+    pub unlimited: Option<Duration>,
+    /// The last event of a partition that no longer pauses the pipeline.
+    pub seen: Vec<(Partition, Offset)>,
+}
+
+/// The stored pause, if there is one.
+pub async fn paused(connection: &mut PgConnection, pipeline: &str) -> Result<Option<Pause>> {
+    let row = sqlx::query("SELECT code, partition, event_off, reason FROM tollgate.pause WHERE pipeline = $1")
+        .bind(pipeline)
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| {
+        let (partition, offset): (Option<i32>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
+        let event = partition.map(Partition).zip(offset.map(Offset));
+        Ok(Pause { code: row.try_get(0)?, event, reason: row.try_get(3)? })
+    })
+    .transpose()
+}
+
+/// Stores a pause. One that is there already stays.
+pub async fn pause(connection: &mut PgConnection, pipeline: &str, pause: &Pause, digest: &str) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO tollgate.pause (pipeline, reason, digest, code, partition, event_off) VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (pipeline) DO NOTHING",
+    )
+    .bind(pipeline)
+    .bind(&pause.reason)
+    .bind(digest)
+    .bind(&pause.code)
+    .bind(pause.event.map(|(partition, _)| partition.0))
+    .bind(pause.event.map(|(_, offset)| offset.0))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends the pause for a person who has seen its reason, and stores what that allows. Returns whether there was a pause.
+pub async fn resume(connection: &mut PgConnection, pipeline: &str, topic: &str) -> Result<bool> {
+    let done = sqlx::query(
+        "WITH ended AS (DELETE FROM tollgate.pause WHERE pipeline = $1 RETURNING partition, event_off)
+         INSERT INTO tollgate.resume AS r (pipeline, topic, partition, event_off)
+         SELECT $1, $2, COALESCE(partition, $3), COALESCE(event_off, 0) FROM ended
+         ON CONFLICT (pipeline, topic, partition) DO UPDATE
+            SET event_off = GREATEST(r.event_off, excluded.event_off), resumed_at = now(), used_at = NULL",
+    )
+    .bind(pipeline)
+    .bind(topic)
+    .bind(NO_EVENT)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Ends the pause because the revision that caused it is gone: the limit is in force at once.
+pub async fn end_pause(connection: &mut PgConnection, pipeline: &str) -> Result<()> {
+    sqlx::query(
+        "WITH ended AS (DELETE FROM tollgate.pause WHERE pipeline = $1)
+         DELETE FROM tollgate.resume WHERE pipeline = $1 AND partition = $2",
+    )
+    .bind(pipeline)
+    .bind(NO_EVENT)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What resumes have allowed, from now on used.
+pub async fn resumed(connection: &mut PgConnection, owner: &Owner) -> Result<Resumed> {
+    let rows = sqlx::query(
+        "UPDATE tollgate.resume SET used_at = COALESCE(used_at, now()) WHERE pipeline = $1 AND topic = $2
+         RETURNING partition, event_off, extract(epoch FROM now() - used_at)::float8",
+    )
+    .bind(&owner.pipeline)
+    .bind(&owner.topic)
+    .fetch_all(connection)
+    .await?;
+    let mut resumed = Resumed::default();
+    for row in rows {
+        let partition: i32 = row.try_get(0)?;
+        if partition == NO_EVENT {
+            let seconds: f64 = row.try_get(2)?;
+            resumed.unlimited = Some(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        } else {
+            resumed.seen.push((Partition(partition), Offset(row.try_get(1)?)));
+        }
+    }
+    Ok(resumed)
+}
+
+/// Stores a halt. One that is there already stays: it has the first cause.
+pub async fn halt(connection: &mut PgConnection, owner: &Owner, halt: &Halt) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO tollgate.halt (pipeline, topic, partition, code, next_off, epoch, message, owner)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (pipeline, topic, partition) DO NOTHING",
+    )
+    .bind(&owner.pipeline)
+    .bind(&owner.topic)
+    .bind(halt.partition.0)
+    .bind(&halt.code)
+    .bind(halt.offset.0)
+    .bind(halt.epoch)
+    .bind(&halt.message)
+    .bind(&owner.name)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The halted partitions of a pipeline, in order.
+pub async fn halts(connection: &mut PgConnection, pipeline: &str, topic: &str) -> Result<Vec<Halt>> {
+    let rows = sqlx::query(
+        "SELECT partition, code, next_off, epoch, message FROM tollgate.halt
+         WHERE pipeline = $1 AND topic = $2 ORDER BY partition",
+    )
+    .bind(pipeline)
+    .bind(topic)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &PgRow) -> Result<Halt> {
+    Ok(Halt {
+        partition: Partition(row.try_get(0)?),
+        code: row.try_get(1)?,
+        offset: NextOffset(row.try_get(2)?),
+        epoch: row.try_get(3)?,
+        message: row.try_get(4)?,
+    })
+}
+
+/// Ends the halts of these partitions, and returns the halts that there were.
+pub async fn end_halts(
+    connection: &mut PgConnection,
+    pipeline: &str,
+    topic: &str,
+    partitions: &[Partition],
+) -> Result<Vec<Halt>> {
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let rows = sqlx::query(
+        "DELETE FROM tollgate.halt WHERE pipeline = $1 AND topic = $2 AND partition = ANY ($3)
+         RETURNING partition, code, next_off, epoch, message",
+    )
+    .bind(pipeline)
+    .bind(topic)
+    .bind(partitions)
+    .fetch_all(connection)
+    .await?;
+    let mut ended = rows.iter().map(read).collect::<Result<Vec<Halt>>>()?;
+    ended.sort_by_key(|halt| halt.partition);
+    Ok(ended)
+}

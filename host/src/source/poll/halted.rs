@@ -1,0 +1,106 @@
+//! Partitions of ours that are not read, since only a person can let them go on.
+
+use std::collections::BTreeSet;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+
+use super::Poll;
+use super::assignment::told;
+use crate::engine::halt::code;
+use crate::limits;
+use crate::position::{NextOffset, Partition};
+use crate::progress::halts::Halt;
+
+impl Poll {
+    /// Stops reading what was halted since the last look, and takes over again what was resumed.
+    pub(super) fn follow_halts(&mut self) {
+        let mark = self.shared.halts_mark();
+        // While a decision of the group's has no answer, librdkafka would take what follows for the answer.
+        if self.state.halts == Some(mark) || self.state.unanswered.is_some() {
+            return;
+        }
+        self.state.halts = Some(mark);
+        let begun: Vec<Partition> =
+            self.state.tracked.keys().copied().filter(|partition| self.shared.is_halted(*partition)).collect();
+        for partition in begun {
+            self.put_aside(partition);
+        }
+        let resumed: Vec<Partition> =
+            self.state.halted.iter().copied().filter(|partition| !self.shared.is_halted(*partition)).collect();
+        if resumed.is_empty() || self.shared.draining() {
+            return;
+        }
+        tracing::info!(partitions = ?resumed, "halted partitions are resumed");
+        self.state.halted.retain(|partition| !resumed.contains(partition));
+        let mut list = TopicPartitionList::new();
+        for partition in resumed.iter().filter(|partition| self.state.fetched.remove(partition)) {
+            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+        }
+        if list.count() > 0 {
+            // A partition whose offset was missing takes no seek: it is assigned anew once it is taken over.
+            told(self.consumer.incremental_unassign(&list));
+        }
+        self.request(resumed);
+    }
+
+    /// The partition stays in the assignment, so that the group does not give it to the next member, but is not fetched.
+    fn put_aside(&mut self, partition: Partition) {
+        self.state.tracked.remove(&partition);
+        self.state.halted.insert(partition);
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+        if let Err(error) = self.consumer.pause(&list) {
+            tracing::warn!(%partition, %error, "pause failed");
+        }
+        self.shared.metrics.exhausted(partition, None);
+        self.shared.metrics.partitions(self.state.tracked.len());
+    }
+
+    /// What a drain has to say of the halted partitions.
+    pub(super) fn halts_left(&self) -> Option<String> {
+        let halts = self.shared.own_halts();
+        let ours: BTreeSet<Partition> = self.state.halted.iter().copied().collect();
+        let left = halts.iter().filter(|halt| ours.contains(&halt.partition)).map(|halt| {
+            let Halt { partition, code, offset, message, .. } = halt;
+            format!(
+                "partition {partition} is halted at offset {offset} ({code}): {message}; then `tollgate resume --partition \
+                 {partition}`"
+            )
+        });
+        let left: Vec<String> = left.collect();
+        (!left.is_empty()).then(|| format!("the drain has left halted partitions: {}", left.join("; ")))
+    }
+
+    /// Halts the partitions that lack their next offset: the error itself does not say which.
+    pub(super) fn halt_missing(&mut self, error: &KafkaError) {
+        let topic = &self.shared.pipeline.source.topic;
+        let mut found = false;
+        for (partition, tracked) in &self.state.tracked {
+            let Ok((low, high)) = self.consumer.fetch_watermarks(topic, partition.0, limits::SEEK_TIMEOUT) else {
+                continue;
+            };
+            let NextOffset(next) = tracked.position;
+            if next >= low && next <= high {
+                continue;
+            }
+            found = true;
+            let message = format!(
+                "partition {partition} goes on at {next}, the topic has {low} to {high}; records were deleted before they were \
+                 read, or the topic was made anew, and only you can say that they may be skipped (docs/halts.md)"
+            );
+            self.shared.halt(Halt {
+                partition: *partition,
+                code: code::RECORDS_MISSING.to_owned(),
+                offset: tracked.position,
+                epoch: tracked.epoch,
+                message,
+            });
+        }
+        if !found {
+            // The partition that it was about is not ours any more, or the watermarks cannot be had: the next fetch says it again.
+            tracing::warn!(%error, "an offset is out of range, and no partition of this member lacks its next offset");
+        }
+    }
+}
