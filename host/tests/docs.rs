@@ -13,6 +13,7 @@ use tollgate::engine::breaker::{Sink, State};
 use tollgate::engine::build;
 use tollgate::metrics::Metrics;
 use tollgate::position::{NextOffset, Partition};
+use tollgate::progress::halts::Halt;
 use tollgate::registry::Stats;
 use tollgate::sinks::{classes, dead_letter};
 use tollgate_contract::ReasonCode;
@@ -189,6 +190,8 @@ fn exposed() -> Listed {
     metrics.observed("rule-violated", 1);
     metrics.noticed("unknown_fields", "a.A", "9", 1);
     metrics.breaker(Sink::Kafka, State::Open, true);
+    let halt = Halt { partition: Partition(0), code: "c".into(), offset: NextOffset(1), epoch: 1, message: "m".into() };
+    metrics.halted(&[halt]);
     metrics.describe("payments", "digest");
     let text = metrics.encode();
     let mut found = Listed::new();

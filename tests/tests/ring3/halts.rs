@@ -92,7 +92,9 @@ fn somebody_moved_the_groups_offset() {
     // A resume before the cause is gone halts again: this process halts it for the first time.
     resume(&case);
     engine.logged("partition 0 is halted: ");
-    halted(&engine);
+    wait_for("the halt in PostgreSQL", || {
+        (case.database.number("SELECT count(*) FROM tollgate.halt") == 1).then_some(())
+    });
     case.kafka.commit_as_stranger(&case.name, &case.source(), 0, 4);
     resume(&case);
     case.kafka.produce(&case.source(), &[record(0, 4)]);
