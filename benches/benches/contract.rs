@@ -4,9 +4,11 @@
 //!
 //! `cargo xtask bench contract` calls it. A round measures every way once, so that a slow minute of the machine meets all of
 //! them; ratios are taken within a round, and the median over the rounds counts. Time is CPU time: of the measuring thread, and
-//! of Node's whole process. Criterion says what it does on stdout; the figures go to FILE.
+//! of Node's whole process. Criterion says what it does on stdout; the figures go to FILE. Where valgrind is there, the
+//! instructions an event are counted too, by this program under callgrind: `contract --count WAY --times N`.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use anyhow::{Context, bail};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use tollgate_bench::args::Args;
 use tollgate_bench::contract::figures::{Figures, Round};
-use tollgate_bench::contract::{EVENTS, Stage, Way};
+use tollgate_bench::contract::{EVENTS, Stage, Way, instructions};
 use tollgate_bench::report::median;
 use tollgate_bench::{machine, output};
 
@@ -32,7 +34,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<()> {
-    let options = Options::read()?;
+    let mut args = Args::new(std::env::args().skip(1).collect());
+    // What `cargo bench` adds.
+    args.flag("--bench");
+    if let Some(way) = args.text(instructions::OPTION, None)? {
+        return count(&way, args);
+    }
+    let options = Options::read(args)?;
     let node = options.node.as_ref().map(|(folder, work)| (folder.as_path(), work.as_path()));
     let mut stage = Stage::new(&options.protos, node)?;
     let ways: Vec<Way> = stage.ways().collect();
@@ -44,10 +52,32 @@ fn run() -> anyhow::Result<()> {
         }
         rounds.push(measured);
     }
-    let figures = Figures { machine: machine::describe()?, event_bytes: stage.event_bytes(), rounds };
+    let instructions = if instructions::available() { counts(&options.protos)? } else { BTreeMap::new() };
+    let figures = Figures { machine: machine::describe()?, event_bytes: stage.event_bytes(), rounds, instructions };
     let text = if options.json { figures.to_json().to_string() } else { figures.to_string() };
     std::fs::write(&options.figures, format!("{}\n", text.trim_end()))
         .with_context(|| format!("{} cannot be written", options.figures.display()))
+}
+
+/// Handles all events `--times` over, for whoever counts this process's instructions.
+fn count(way: &str, mut args: Args) -> anyhow::Result<()> {
+    let way = Way::named(way).with_context(|| format!("{} {way:?}: no such way", instructions::OPTION))?;
+    let protos = protos(&mut args)?;
+    let times: u64 = args.number("--times", 1)?;
+    args.finish()?;
+    Stage::new(&protos, None)?.run(way, times).map(drop)
+}
+
+/// Instructions an event of each way that runs in this process.
+fn counts(protos: &Path) -> anyhow::Result<BTreeMap<&'static str, f64>> {
+    let program = std::env::current_exe()?;
+    let ways = Way::ALL.into_iter().filter(|way| *way != Way::Zod);
+    ways.map(|way| Ok((way.name(), instructions::per_event(&program, protos, way)?))).collect()
+}
+
+fn protos(args: &mut Args) -> anyhow::Result<PathBuf> {
+    let given = args.text("--protos", None)?.map(PathBuf::from);
+    Ok(given.unwrap_or_else(|| [env!("CARGO_MANIFEST_DIR"), "proto"].iter().collect()))
 }
 
 /// Nanoseconds of CPU an event: the median of criterion's samples.
@@ -82,10 +112,7 @@ fn measure(stage: &mut Stage, way: Way, round: u32) -> anyhow::Result<f64> {
 }
 
 impl Options {
-    fn read() -> anyhow::Result<Options> {
-        let mut args = Args::new(std::env::args().skip(1).collect());
-        // What `cargo bench` adds.
-        args.flag("--bench");
+    fn read(mut args: Args) -> anyhow::Result<Options> {
         let path = |text: Option<String>| text.map(PathBuf::from);
         let work = path(args.text("--work", None)?);
         let node = match (path(args.text("--node", None)?), work) {
@@ -93,10 +120,9 @@ impl Options {
             (Some(_), None) => bail!("--node wants --work, a folder for its events"),
             (None, _) => None,
         };
-        let here: PathBuf = [env!("CARGO_MANIFEST_DIR"), "proto"].iter().collect();
         let options = Options {
             figures: path(args.text("--figures", None)?).context("--figures is missing: the file for the result")?,
-            protos: path(args.text("--protos", None)?).unwrap_or(here),
+            protos: protos(&mut args)?,
             node,
             rounds: args.number("--rounds", 5)?,
             json: match args.text("--output", None)?.as_deref() {

@@ -3,6 +3,7 @@
 //! Each [`Way`] handles the same events, in memory, batch by batch, and keeps its memory from batch to batch as a lane does.
 
 pub mod figures;
+pub mod instructions;
 
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
@@ -78,6 +79,11 @@ impl Way {
             Way::ProstReflect => "prost_reflect",
             Way::Zod => "zod",
         }
+    }
+
+    /// The way of this name.
+    pub fn named(name: &str) -> Option<Way> {
+        Way::ALL.into_iter().find(|way| way.name() == name)
     }
 
     /// What it does, for a reader.

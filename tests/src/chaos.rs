@@ -3,6 +3,8 @@
 //!
 //! A supervisor starts again what ends by itself, as any deployment would; that is told too.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,13 +16,14 @@ use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 
 use crate::case::{Case, PARTITIONS};
 use crate::engine::Engine;
-use crate::guests::{self, Guest};
-use crate::load::Load;
+use crate::guests::Guest;
+use crate::load::{Load, Spread};
 use crate::oracle::{self, Violations};
 use crate::seed::Seed;
 use crate::servers::{self, Servers};
 use crate::takeovers::Takeovers;
 use crate::wait_for;
+use faults::Fault;
 
 /// Between two faults, ms: seven seconds on average.
 const PAUSE: (u64, u64) = (5_000, 9_000);
@@ -37,6 +40,8 @@ const ENGINES: usize = 3;
 const QUIET: Duration = Duration::from_secs(600);
 /// An engine that is told to go drains within this.
 const LEAVE: Duration = Duration::from_secs(60);
+/// Events of a batch: beyond 2,000 rows it goes to PostgreSQL by COPY, as it does whenever an engine is behind.
+const BATCH: u32 = 4_000;
 /// More ends than this are no bad luck.
 const ENDS: usize = 40;
 
@@ -73,27 +78,6 @@ pub struct Outcome {
     pub logs: PathBuf,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Kill,
-    KillBroker,
-    KillPostgres,
-    Stop,
-    Join,
-    Leave,
-    Swap,
-}
-
-const FAULTS: [(Fault, &str); 7] = [
-    (Fault::Kill, "kill -9 of an engine"),
-    (Fault::KillBroker, "kill -9 of the broker"),
-    (Fault::KillPostgres, "immediate stop of PostgreSQL"),
-    (Fault::Stop, "SIGSTOP of an engine"),
-    (Fault::Join, "a member joins"),
-    (Fault::Leave, "a member leaves"),
-    (Fault::Swap, "transforms are swapped"),
-];
-
 /// An engine of the bout, with a number that no other has.
 struct Running {
     number: usize,
@@ -110,9 +94,12 @@ struct Ring {
     kafka: Kafka,
     postgres: Postgres,
     case: Case,
+    spread: Spread,
     engines: Vec<Running>,
     started: usize,
     revision: u8,
+    /// Faults that are still to come before each kind comes again.
+    deck: Vec<Fault>,
     faults: BTreeMap<&'static str, u32>,
     ended: Vec<String>,
     recovery: BTreeMap<&'static str, f64>,
@@ -125,7 +112,7 @@ pub fn run(bout: Bout, logs: &Path) -> Outcome {
     let (kafka, postgres) = servers::own(&KafkaOptions::default(), &PostgresOptions::default());
     let servers = Servers { brokers: kafka.brokers(), postgres: postgres.url() };
     let delivery =
-        json!({ "batch": { "max_events": 1000 }, "transaction_timeout": format!("{}s", TRANSACTION.as_secs()) });
+        json!({ "batch": { "max_events": BATCH }, "transaction_timeout": format!("{}s", TRANSACTION.as_secs()) });
     let case = Case::on(&servers, "chaos").guest(&Guest::revision(1)).set("/delivery", delivery);
     // A group that its broker loads anew may wait this long for a member that is no more.
     let case = case.set("/source/max_poll_interval", json!("20s")).setup();
@@ -137,9 +124,11 @@ pub fn run(bout: Bout, logs: &Path) -> Outcome {
         kafka,
         postgres,
         case,
+        spread: load.spread(),
         engines: Vec::new(),
         started: 0,
         revision: 1,
+        deck: Vec::new(),
         faults: BTreeMap::new(),
         ended: Vec::new(),
         recovery: BTreeMap::new(),
@@ -255,79 +244,6 @@ impl Ring {
         self.recovery.insert(what, since.elapsed().as_secs_f64());
     }
 
-    fn fault(&mut self) {
-        // What has ended by now had nothing to do with it.
-        self.look();
-        let drawn = self.seed.below(FAULTS.len() as u64);
-        let drawn = FAULTS[usize::try_from(drawn).unwrap()].0;
-        // There is always one to go on, and never a fourth.
-        let fault = match drawn {
-            Fault::Join if self.engines.len() == ENGINES => Fault::Leave,
-            Fault::Leave if self.engines.len() == 1 => Fault::Join,
-            fault => fault,
-        };
-        let name = FAULTS.iter().find(|(kind, _)| *kind == fault).unwrap().1;
-        *self.faults.entry(name).or_default() += 1;
-        let count = u64::try_from(self.engines.len()).unwrap();
-        let target = usize::try_from(self.seed.below(count)).unwrap();
-        let number = self.engines[target].number;
-        match fault {
-            Fault::Kill => {
-                self.tell(&format!("{name}: {number}"));
-                self.remove(target).engine.kill();
-                self.start("takes its place");
-            }
-            Fault::KillBroker => {
-                self.tell(name);
-                self.restart_broker();
-                self.tell("the broker is back");
-            }
-            Fault::KillPostgres => {
-                self.tell(name);
-                self.restart_postgres();
-                self.tell("PostgreSQL is back");
-            }
-            Fault::Stop => {
-                let still = self.between(STILL);
-                self.tell(&format!("{name}: {number}, for {:.1} s", still.as_secs_f64()));
-                self.engines[target].engine.signal(Signal::STOP);
-                let wakes = Instant::now() + still;
-                self.engines[target].wakes = Some(wakes);
-                self.takeovers.stands_still(wakes, TRANSACTION + EXPIRY);
-            }
-            Fault::Join => {
-                self.tell(name);
-                self.start("joins");
-            }
-            Fault::Leave => {
-                self.tell(&format!("{name}: {number}"));
-                let gone = self.remove(target);
-                self.leave(&gone);
-            }
-            Fault::Swap => self.swap(name),
-        }
-    }
-
-    fn leave(&mut self, gone: &Running) {
-        gone.engine.signal(Signal::CONT);
-        gone.engine.signal(Signal::TERM);
-        let status = gone.engine.wait_within(LEAVE);
-        if !status.success() {
-            let text = format!("engine {} left with {status}", gone.number);
-            self.tell(&text);
-            self.ended.push(text);
-        }
-    }
-
-    fn swap(&mut self, name: &str) {
-        self.revision = self.revision % 120 + 1;
-        self.tell(&format!("{name}: revision {}", self.revision));
-        self.case.put("guest.wasm", &guests::component(&Guest::revision(self.revision)));
-        for running in &self.engines {
-            running.engine.signal(Signal::HUP);
-        }
-    }
-
     fn conclude(mut self, load: Load, logs: &Path) -> Outcome {
         let (ends, rate) = load.stop();
         self.tell("the load has ended");
@@ -336,9 +252,10 @@ impl Ring {
         }
         let began = Instant::now();
         let mut quiet = None;
+        let partitions = i32::try_from(ends.len()).unwrap();
         while quiet.is_none() && began.elapsed() < QUIET {
             self.attend();
-            let now = self.case.kafka.committed(&self.case.name, &self.case.source(), PARTITIONS).unwrap_or_default();
+            let now = self.case.kafka.committed(&self.case.name, &self.case.source(), partitions).unwrap_or_default();
             if now == ends.iter().copied().map(Some).collect::<Vec<_>>() {
                 quiet = Some(began.elapsed());
             }

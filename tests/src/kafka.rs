@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -118,6 +120,19 @@ impl Client {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let created = runtime.block_on(admin.create_topics([&new], &options)).unwrap();
         created[0].as_ref().unwrap();
+    }
+
+    /// Gives a topic more partitions, and waits until the broker names them.
+    pub fn create_partitions(&self, topic: &str, partitions: i32) {
+        let options = AdminOptions::new().operation_timeout(Some(CALL));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let admin = self.admin();
+        let more = NewPartitions::new(topic, usize::try_from(partitions).unwrap());
+        let created = runtime.block_on(admin.create_partitions([&more], &options)).unwrap();
+        created[0].as_ref().unwrap();
+        crate::wait_for(&format!("{partitions} partitions of {topic}"), || {
+            (self.partitions(topic) == partitions).then_some(())
+        });
     }
 
     /// Gives a topic these settings, and Kafka's defaults for all others. They count some milliseconds later.

@@ -1,7 +1,7 @@
 //! A steady load whose every record says by its coordinates alone what must become of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -48,8 +48,23 @@ fn record(partition: i32, offset: i64) -> Record {
 pub struct Load {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
+    partitions: Arc<AtomicI32>,
     thread: Option<JoinHandle<Vec<i64>>>,
     began: Instant,
+}
+
+/// The number of partitions that a load uses.
+pub struct Spread(Arc<AtomicI32>);
+
+impl Spread {
+    pub fn partitions(&self) -> i32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// From now on the records go over so many partitions, which exist by now.
+    pub fn raise(&self, partitions: i32) {
+        self.0.store(partitions, Ordering::Relaxed);
+    }
 }
 
 impl Load {
@@ -60,11 +75,18 @@ impl Load {
         let producer: BaseProducer = config.set("compression.type", "lz4").create().unwrap();
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, count, topic) = (Arc::clone(&stop), Arc::clone(&sent), topic.to_owned());
+        let partitions = Arc::new(AtomicI32::new(partitions));
+        let wanted = Arc::clone(&partitions);
         let began = Instant::now();
         let thread = thread::spawn(move || {
-            let mut next = vec![0; usize::try_from(partitions).unwrap()];
+            let mut next = vec![0; usize::try_from(wanted.load(Ordering::Relaxed)).unwrap()];
             let mut total: u32 = 0;
             while !stopped.load(Ordering::Relaxed) {
+                let partitions = wanted.load(Ordering::Relaxed);
+                if next.len() < usize::try_from(partitions).unwrap() && knows(&producer, &topic, partitions) {
+                    next.resize(usize::try_from(partitions).unwrap(), 0);
+                }
+                let partitions = i32::try_from(next.len()).unwrap();
                 let due = began.elapsed().as_secs_f64() * f64::from(per_second);
                 while f64::from(total) < due {
                     let partition = i32::try_from(total).unwrap() % partitions;
@@ -79,7 +101,12 @@ impl Load {
             producer.flush(Duration::from_secs(60)).unwrap();
             next
         });
-        Load { stop, sent, thread: Some(thread), began }
+        Load { stop, sent, partitions, thread: Some(thread), began }
+    }
+
+    /// Over how many partitions the records go, to be read and raised while the load runs.
+    pub fn spread(&self) -> Spread {
+        Spread(Arc::clone(&self.partitions))
     }
 
     /// How many were sent so far.
@@ -95,6 +122,13 @@ impl Load {
         let total: i64 = ends.iter().sum();
         (ends, f64::from(i32::try_from(total).unwrap()) / took.as_secs_f64())
     }
+}
+
+/// Whether the client has heard that the topic has so many partitions; it refuses records for others.
+fn knows(producer: &BaseProducer, topic: &str, partitions: i32) -> bool {
+    let metadata = producer.client().fetch_metadata(Some(topic), Duration::from_secs(1));
+    let count = metadata.map(|metadata| metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>());
+    count.is_ok_and(|count| i32::try_from(count).unwrap() >= partitions)
 }
 
 impl Drop for Load {

@@ -29,12 +29,12 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     bout(project, &args.rest)
 }
 
-/// The bout of CI: two minutes of the same faults each time.
+/// CI's part: two minutes, or with `full` ten, of the same faults each time.
 ///
 /// # Errors
 /// As [`run`].
-pub fn short(project: &Project) -> Result<()> {
-    bout(project, &["--minutes", "2"].map(str::to_owned))
+pub fn part(project: &Project, full: bool) -> Result<()> {
+    bout(project, &["--minutes", if full { "10" } else { "2" }].map(str::to_owned))
 }
 
 fn bout(project: &Project, words: &[String]) -> Result<()> {

@@ -1,4 +1,5 @@
-//! `ci`: all that must hold before a change goes in. CI calls this verb and nothing else.
+//! `ci`: all that must hold before a change goes in. CI calls this verb and nothing else. `--full` adds what takes too long
+//! for every change; docs/testing.md has the date and the result of its last run.
 
 use xtask::Result;
 
@@ -17,9 +18,12 @@ const PARTS: &[(&str, Part)] = &[
     ("lints", |project, _| lints(project)),
     ("golden", |project, _| golden::compare(project)),
     ("test", |project, args| rings::run(project, &args.only_flags())),
-    ("fuzz", |project, _| fuzz::short(project)),
-    ("chaos", |project, _| chaos::short(project)),
+    ("fuzz", |project, args| fuzz::part(project, args.has(FULL))),
+    ("chaos", |project, args| chaos::part(project, args.has(FULL))),
 ];
+
+/// The flag for the long form: every variant of the tests that know one, longer fuzzing, a bout of ten minutes.
+pub const FULL: &str = "--full";
 
 pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "test", "fuzz", "chaos"];
 
@@ -30,9 +34,10 @@ pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "tes
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let chosen = PARTS.iter().filter(|(name, _)| args.words.is_empty() || args.words.iter().any(|word| word == name));
     check::check(project, Uses::Kafka, args.has("--install"))?;
-    check::foretell(project, "run the checks, with all tests about a quarter of an hour");
+    let long = if args.has(FULL) { "an hour and more" } else { "about half an hour" };
+    check::foretell(project, &format!("run the checks, {long} for all parts"));
     let steps: Vec<_> = chosen.map(|(name, part)| step(name, || part(project, args))).collect();
-    summary(&steps, |name| format!("cargo xtask ci {name}"))
+    summary(&steps, |name| format!("cargo xtask ci {name}{}", if args.has(FULL) { " --full" } else { "" }))
 }
 
 fn format(project: &Project) -> Result<()> {

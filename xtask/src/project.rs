@@ -183,18 +183,29 @@ pub fn step(name: &str, part: impl FnOnce() -> Result<()>) -> Step {
     Step { name: name.to_owned(), took: began.elapsed(), failed }
 }
 
-/// The closing table; fails with the names of the parts that failed. `repeat` makes the command that repeats a part alone.
+/// Prints how many minutes each part took, and fails with the names of the parts that failed. `repeat` makes the command
+/// that repeats a part alone.
 ///
 /// # Errors
 /// Where a part failed (exit code 1).
 pub fn summary(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
     say::headline("summary");
-    let width = steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
-    for step in steps {
-        let verdict = if step.failed.is_some() { "FAILED" } else { "ok" };
-        say::line(&format!("{:width$}  {:>7.1} s  {verdict}", step.name, step.took.as_secs_f64()));
-    }
+    say::line(table(steps).trim_end());
     verdict(steps, repeat)
+}
+
+/// One line a part, and their sum. A part may take seconds or half an hour, so both units are shown.
+fn table(steps: &[Step]) -> String {
+    let width = steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0).max("all".len());
+    let line = |name: &str, took: Duration, verdict: &str| {
+        let seconds = took.as_secs_f64();
+        format!("{name:width$}  {:>5.1} min  {seconds:>7.1} s  {verdict}", seconds / 60.0).trim_end().to_owned() + "\n"
+    };
+    let mut text = String::new();
+    for step in steps {
+        text += &line(&step.name, step.took, if step.failed.is_some() { "FAILED" } else { "ok" });
+    }
+    text + &line("all", steps.iter().map(|step| step.took).sum(), "")
 }
 
 fn verdict(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
@@ -213,6 +224,20 @@ fn verdict(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_has_the_minutes_of_each_part_and_their_sum() {
+        let step = |name: &str, seconds, failed: Option<&str>| Step {
+            name: name.to_owned(),
+            took: Duration::from_secs(seconds),
+            failed: failed.map(str::to_owned),
+        };
+        let text = table(&[step("test", 906, None), step("fuzz", 24, Some("no luck"))]);
+        assert_eq!(
+            text,
+            "test   15.1 min    906.0 s  ok\nfuzz    0.4 min     24.0 s  FAILED\nall    15.5 min    930.0 s\n"
+        );
+    }
 
     #[test]
     fn a_failed_part_is_named_with_its_repetition() {

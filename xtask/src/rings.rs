@@ -9,6 +9,7 @@ use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, versions};
 
 use crate::args::Args;
 use crate::check::{self, Uses};
+use crate::ci::FULL;
 use crate::guests;
 use crate::project::{Project, step, succeed, summary};
 use crate::say;
@@ -54,6 +55,9 @@ fn repetition(ring: &str, args: &Args) -> String {
             command += &format!(" {flag} {version}");
         }
     }
+    if args.has(FULL) {
+        command += " --full";
+    }
     if !args.rest.is_empty() {
         command += &format!(" -- {}", args.rest.join(" "));
     }
@@ -69,8 +73,14 @@ fn run_ring(project: &Project, ring: &str, args: &Args) -> Result<()> {
     }
 }
 
+/// Set for the tests by `--full`: a test with variants that take too long for every change runs all of them.
+const FULL_VARIABLE: &str = "TOLLGATE_FULL";
+
 /// What starts servers of its own shall start the same.
 fn tell_versions(command: &mut Command, args: &Args) {
+    if args.has(FULL) {
+        command.env(FULL_VARIABLE, "1");
+    }
     for (flag, variable) in VERSIONS {
         if let Some(version) = args.value(flag) {
             command.env(variable, version);

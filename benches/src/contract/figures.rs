@@ -31,6 +31,8 @@ pub struct Figures {
     pub machine: Value,
     pub event_bytes: usize,
     pub rounds: Vec<Round>,
+    /// Instructions an event by way; empty where they were not counted.
+    pub instructions: BTreeMap<&'static str, f64>,
 }
 
 /// A ratio with its bound.
@@ -71,8 +73,11 @@ impl Figures {
         ]
     }
 
-    fn left_out(&self) -> Option<&'static str> {
-        self.nanos(Way::Zod).is_none().then_some("Node: its baseline is not there, so there is no vs_zod")
+    fn left_out(&self) -> impl Iterator<Item = &'static str> {
+        let node = self.nanos(Way::Zod).is_none().then_some("Node: its baseline is not there, so there is no vs_zod");
+        let counts = self.instructions.is_empty();
+        let counts = counts.then_some("instructions: valgrind is not there; `apt-get install valgrind` brings it");
+        node.into_iter().chain(counts)
     }
 
     pub fn to_json(&self) -> Value {
@@ -88,7 +93,8 @@ impl Figures {
             "ns_per_event": each(&|way| self.nanos(way)),
             "events_per_cpu_s": each(&|way| self.nanos(way).map(|nanos| (1e9 / nanos).round())),
             "rounds": self.rounds.iter().map(|round| json!(round.0)).collect::<Value>(),
-            "left_out": self.left_out().into_iter().collect::<Value>(),
+            "instructions_per_event": each(&|way| self.instructions.get(way.name()).map(|count| count.round())),
+            "left_out": self.left_out().collect::<Value>(),
         });
         let mut judged = Vec::new();
         for target in self.targets() {
@@ -108,12 +114,13 @@ impl fmt::Display for Figures {
         let (bytes, rounds) = (self.event_bytes, self.rounds.len());
         writeln!(out, "machine: {}", self.machine)?;
         writeln!(out, "payment event of {bytes} bytes, {EVENTS} distinct ones; CPU, median of {rounds} rounds\n")?;
-        writeln!(out, "{:<34} {:>8} {:>13}", "", "ns/event", "events/CPU s")?;
+        writeln!(out, "{:<34} {:>8} {:>13} {:>12}", "", "ns/event", "events/CPU s", "instructions")?;
         let longest = Way::ALL.into_iter().filter_map(|way| self.nanos(way)).fold(0.0, f64::max);
         for way in Way::ALL {
             let Some(nanos) = self.nanos(way) else { continue };
             let bar = bar(nanos / longest);
-            writeln!(out, "{:<34} {nanos:>8.1} {:>13.0}  {bar}", way.title(), 1e9 / nanos)?;
+            let count = self.instructions.get(way.name()).map_or("–".to_owned(), |count| format!("{count:.0}"));
+            writeln!(out, "{:<34} {nanos:>8.1} {:>13.0} {count:>12}  {bar}", way.title(), 1e9 / nanos)?;
         }
         writeln!(out)?;
         for target in self.targets() {
@@ -121,7 +128,7 @@ impl fmt::Display for Figures {
             let verdict = if met { "kept " } else { "MISSED" };
             writeln!(out, "{verdict:<6} {:<18} {value:>7.2}  ({} {})", target.name, target.words(), target.bound)?;
         }
-        self.left_out().map_or(Ok(()), |reason| writeln!(out, "left out: {reason}"))
+        self.left_out().try_for_each(|reason| writeln!(out, "left out: {reason}"))
     }
 }
 
@@ -149,7 +156,8 @@ mod tests {
             ways.iter().for_each(|(way, nanos)| round.set(*way, *nanos));
             round
         });
-        Figures { machine: Value::Null, event_bytes: 108, rounds: rounds.collect() }
+        let instructions = BTreeMap::from([("prost", 1_900.4)]);
+        Figures { machine: Value::Null, event_bytes: 108, rounds: rounds.collect(), instructions }
     }
 
     #[test]
@@ -171,6 +179,9 @@ mod tests {
         assert!(json["vs_zod"].is_null() && json["left_out"][0].as_str().unwrap().starts_with("Node"));
         let text = alone.to_string();
         assert!(text.contains("MISSED vs_prost_decode") && text.contains("left out: Node"), "{text}");
+        assert!(text.contains("10000000         1900"), "{text}");
+        let uncounted = Figures { instructions: BTreeMap::new(), ..figures(&[&[(Way::Prost, 100.0)]]) };
+        assert!(uncounted.to_string().contains("left out: instructions"), "{uncounted}");
         let with = figures(&[&[(Way::Tollgate, 100.0), (Way::Zod, 900.0)]]);
         assert_eq!(with.to_json()["vs_zod"], 9.0);
         assert!(with.to_json()["left_out"].as_array().unwrap().is_empty());
