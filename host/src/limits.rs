@@ -153,6 +153,12 @@ pub const CEILING_DEADLINE_MAX: Duration = Duration::from_secs(300);
 
 /// PostgreSQL's bound of `numeric`'s declared precision.
 pub const NUMERIC_PRECISION: u16 = 1_000;
+/// The longest precision whose numbers all fit into 128 bits: the fast way to write them.
+pub const NUMERIC_FAST: u16 = 38;
+/// PostgreSQL's bound of the digits before the point of a `numeric` without precision.
+pub const NUMERIC_WHOLE: i64 = 131_072;
+/// PostgreSQL's bound of the digits behind the point of a `numeric` without precision.
+pub const NUMERIC_FRACTION: i64 = 16_383;
 
 /// One poll while a batch waits to be filled: short, so that it is handed over in time.
 pub const POLL_BUSY: Duration = Duration::from_millis(1);

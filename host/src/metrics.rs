@@ -85,6 +85,7 @@ pub struct Metrics {
     fetched: Counter,
     fetched_bytes: Counter,
     rows: Counter,
+    nul_texts: Counter,
     fuel: Counter,
     pauses: Counter,
     gaps: Counter,
@@ -172,6 +173,7 @@ impl Default for Metrics {
             fetched: Counter::default(),
             fetched_bytes: Counter::default(),
             rows: Counter::default(),
+            nul_texts: Counter::default(),
             fuel: Counter::default(),
             pauses: Counter::default(),
             gaps: Counter::default(),
@@ -223,6 +225,7 @@ impl Metrics {
         r.register("records_fetched", "Records taken from Kafka", self.fetched.clone());
         r.register_with_unit("fetched", "Values taken from Kafka", Unit::Bytes, self.fetched_bytes.clone());
         r.register("rows_affected", "Rows that PostgreSQL inserted, updated or deleted", self.rows.clone());
+        r.register("nul_texts", "Texts stored without their NUL characters", self.nul_texts.clone());
         r.register("typed_events", "Events settled, by type and verdict", self.typed.clone());
         r.register("deprecated", "Events of deprecated versions", self.deprecated.clone());
         r.register("schema_lookups", "Schemas looked up outside memory, by result", self.schemas.clone());
@@ -321,8 +324,10 @@ impl Metrics {
         self.fetched_bytes.inc_by(u64::try_from(bytes).unwrap_or_default());
     }
 
-    pub fn rows(&self, affected: u64) {
+    /// Counts what a batch did to PostgreSQL's tables, and the texts of its rows that are stored without their NULs.
+    pub fn rows(&self, affected: u64, nul_texts: u64) {
         self.rows.inc_by(affected);
+        self.nul_texts.inc_by(nul_texts);
     }
 
     /// Counts events that `mode: observe` let pass, and says whether they are the first of their code.

@@ -38,4 +38,7 @@ pub use rejection::{ReasonCode, Rejection};
 pub use rules::Violation;
 pub use schema::{EnumTable, FieldInfo, FieldPath, Kind, Presence};
 pub use text::Text;
-pub use well_known::{duration_parts, timestamp_micros, timestamp_parts};
+pub use well_known::{
+    Civil, CivilTime, date_parts, date_time_parts, decimal_text, duration_parts, money_parts, time_of_day_parts,
+    timestamp_micros, timestamp_parts,
+};

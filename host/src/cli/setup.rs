@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use tollgate_contract::{Contract, Kind, Slot};
 
 use super::Success;
-use crate::config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart};
+use crate::config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart, TimeForm};
 use crate::engine::build::{self, Contracts};
 use crate::error::Failure;
 use crate::progress::schema;
@@ -155,7 +155,17 @@ pub fn sql_type(column: &Column, contract: &Contract, slot: Slot) -> String {
         return "bigint".into();
     }
     match &column.as_ {
+        As::Array | As::EnumName { .. } if of_list(column, contract, slot).is_some() => {
+            return of_list(column, contract, slot).unwrap_or_default();
+        }
+        As::Array => return "jsonb".into(),
         As::Numeric { precision, scale } => return format!("numeric({precision},{scale})"),
+        As::Decimal => return "numeric".into(),
+        As::JsonText => return "jsonb".into(),
+        As::Time(spec) => {
+            let days = spec.forms.iter().all(|form| *form == TimeForm::UnixDays);
+            return if days { "date".into() } else { "timestamptz".into() };
+        }
         As::UnixSeconds | As::UnixMillis | As::UnixMicros => return "timestamptz".into(),
         As::EnumName { .. } | As::Text => return "text".into(),
         As::Int => return "bigint".into(),
@@ -168,18 +178,31 @@ pub fn sql_type(column: &Column, contract: &Contract, slot: Slot) -> String {
         From::Header(_) | From::Record(RecordPart::Topic | RecordPart::Key | RecordPart::Digest) => "text",
         From::Record(RecordPart::Partition) => "integer",
         From::Record(RecordPart::Offset) | From::Constant(_) => "bigint",
-        From::Field(_) => match &contract.field(slot).kind {
-            Kind::Bool => "boolean",
-            Kind::I32 | Kind::Enum(_) => "integer",
-            Kind::I64 | Kind::U32 => "bigint",
-            Kind::U64 => "numeric(20)",
-            Kind::F32 => "real",
-            Kind::F64 => "double precision",
-            Kind::String => "text",
-            Kind::Bytes => "bytea",
-            Kind::Timestamp => "timestamptz",
-            _ => "jsonb",
-        },
+        From::Field(_) => natural_type(&contract.field(slot).kind),
     };
     name.into()
+}
+
+/// The type that holds every value of a field's kind.
+fn natural_type(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Bool => "boolean",
+        Kind::I32 | Kind::Enum(_) => "integer",
+        Kind::I64 | Kind::U32 => "bigint",
+        Kind::U64 => "numeric(20)",
+        Kind::F32 => "real",
+        Kind::F64 => "double precision",
+        Kind::String => "text",
+        Kind::Bytes => "bytea",
+        Kind::Timestamp => "timestamptz",
+        Kind::Message(_) | Kind::Duration | Kind::Repeated(_) | Kind::Map(..) => "jsonb",
+    }
+}
+
+/// The array type of a repeated field that a mapping wants as an array.
+fn of_list(column: &Column, contract: &Contract, slot: Slot) -> Option<String> {
+    let (From::Field(_), As::Array | As::EnumName { .. }) = (&column.from, &column.as_) else { return None };
+    let Kind::Repeated(element) = &contract.field(slot).kind else { return None };
+    let name = if column.as_ == As::Array { natural_type(element) } else { "text" };
+    Some(format!("{name}[]"))
 }

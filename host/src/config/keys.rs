@@ -2,6 +2,7 @@
 //! against what the parser asks for and against the defaults that the parser fills in.
 
 mod contract;
+mod postgres;
 
 use std::sync::LazyLock;
 
@@ -48,6 +49,8 @@ pub enum Kind {
     ChoiceOrNull(&'static [&'static str]),
     /// A fixed word, or a text.
     WordOrText(&'static str),
+    /// One of the words, or a list of them.
+    WordOrNames(&'static str),
     /// A whole number, a field's path or `true`.
     Addend,
     Null,
@@ -65,8 +68,8 @@ pub enum Fallback {
 
 use Fallback::{Nothing, Required, RequiredOnce, Value};
 use Kind::{
-    Addend, Boolean, Bytes, Choice, ChoiceOrNull, Duration, Free, Map, Milliseconds, Names, Null, Number, Path, Same,
-    Scalar, Secret, Signed, Table, TableOr, Tables, Text, Whole, WordOrText,
+    Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Number, Path, Same, Scalar, Secret, Table, TableOr,
+    Tables, Text, Whole, WordOrText,
 };
 
 const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
@@ -74,7 +77,8 @@ const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'stat
 }
 
 /// All keys, in the order of the page.
-pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| [BEFORE_CONTRACT, contract::KEYS, AFTER_TYPES].concat());
+pub static KEYS: LazyLock<Vec<Key>> =
+    LazyLock::new(|| [BEFORE_CONTRACT, contract::KEYS, AFTER_TYPES, postgres::KEYS, AFTER_POSTGRES].concat());
 
 const BEFORE_CONTRACT: &[Key] = &[
     key(
@@ -236,71 +240,9 @@ const AFTER_TYPES: &[Key] = &[
     key("dead_letter.limit.of_at_least", Whole, Value("1000"), "Fewer events say nothing about a share."),
     key("dead_letter.limit.within", Duration, Value("1m"), "The window, 1s to 1h."),
     key("dead_letter.alert_depth", Whole, Nothing, "Depth of the dead letter topic that raises the alert."),
-    key("postgres", Table, Required, "The target table, and where progress is kept."),
-    key(
-        "postgres.url",
-        Secret,
-        Required,
-        "`postgres://user:password@host:5432/database?sslmode=verify-full`. How strict TLS is says `sslmode`.",
-    ),
-    key("postgres.tls_ca", Path, Nothing, "PEM file of the authority that signed the server's certificate."),
-    key("postgres.table", Text, RequiredOnce, "`table` or `schema.table`."),
-    key(
-        "postgres.key",
-        Names,
-        RequiredOnce,
-        "Columns of the primary key or of a unique index. One without an entry under `columns` takes the field of its own name.",
-    ),
-    key("postgres.columns", Map, RequiredOnce, "The columns that are written, by name."),
-    key(
-        "postgres.columns.*",
-        TableOr(&Null),
-        Nothing,
-        "Where its value comes from. Nothing: the field of the same name.",
-    ),
-    key(
-        "postgres.columns.*.field",
-        Text,
-        Nothing,
-        "Dotted path in the message (of the output contract where there is one).",
-    ),
-    key("postgres.columns.*.header", Text, Nothing, "Header of the source record."),
-    key(
-        "postgres.columns.*.record",
-        Choice(&["topic", "partition", "offset", "timestamp", "key", "digest"]),
-        Nothing,
-        "The source record's metadata. `digest`: the revision that the event passed, hex.",
-    ),
-    key("postgres.columns.*.now", Boolean, Nothing, "`true`: PostgreSQL's transaction time."),
-    key("postgres.columns.*.value", Signed, Nothing, "A constant, with `add: true`."),
-    key(
-        "postgres.columns.*.as",
-        TableOr(&WordOrText("unix_s|unix_ms|unix_us|enum_name|int|text|jsonb|uuid")),
-        Nothing,
-        "A declared conversion; also `\"numeric(18,2)\"`, which rounds half to even. Default: the type map of docs/tables.md.",
-    ),
-    key("postgres.columns.*.as.enum_name", TableOr(&Null), Nothing, "The long form of `as: enum_name`."),
-    key("postgres.columns.*.as.enum_name.strip_prefix", Text, Nothing, "Prefix that is cut off the enum's name."),
-    key("postgres.columns.*.strip_prefix", Text, Nothing, "The same, beside `as: enum_name`."),
-    key("postgres.columns.*.insert_only", Boolean, Value("false"), "Only the insert sets it."),
-    key(
-        "postgres.columns.*.absent",
-        ChoiceOrNull(&["default", "null", "reject"]),
-        Nothing,
-        "As `contract.absent`, for this column alone.",
-    ),
-    key(
-        "postgres.columns.*.add",
-        Addend,
-        Nothing,
-        "The column grows by this: a whole number, a field's path, or `true` for what the other keys say.",
-    ),
-    key(
-        "postgres.only_if_newer",
-        Text,
-        Nothing,
-        "Column that must grow for an update to happen: an older event does not overwrite a newer row. Does not go with `add`.",
-    ),
+];
+
+const AFTER_POSTGRES: &[Key] = &[
     key("delivery", Table, Nothing, "How effects are made to happen once."),
     key(
         "delivery.mode",

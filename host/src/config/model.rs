@@ -4,11 +4,13 @@ mod contract;
 mod delivery;
 mod envelope;
 mod event_type;
+mod time;
 
 pub use contract::*;
 pub use delivery::*;
 pub use envelope::*;
 pub use event_type::*;
+pub use time::*;
 
 use super::reader::Places;
 use std::collections::BTreeMap;
@@ -293,6 +295,7 @@ pub struct Mapping {
     pub columns: Vec<Column>,
     /// `only_if_newer:` the column that must grow for an update to happen.
     pub only_if_newer: Option<String>,
+    pub nul: Nul,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -319,6 +322,42 @@ pub struct Column {
     pub mode: Mode,
     /// `absent:` instead of the contract's.
     pub absent: Option<Absent>,
+    /// `default:` what the column gets where its field is not set or its header is absent.
+    pub default: Option<String>,
+    /// `identity: override` inserts the event's value into a column that PostgreSQL would number by itself.
+    pub overrides_identity: bool,
+}
+
+impl Column {
+    /// A column that takes the field of its own name.
+    pub fn field(name: String) -> Column {
+        Column {
+            from: From::Field(name.clone()),
+            name,
+            as_: As::Natural,
+            mode: Mode::Set,
+            absent: None,
+            default: None,
+            overrides_identity: false,
+        }
+    }
+}
+
+/// `postgres.nul:` what becomes of the NUL character, which PostgreSQL cannot store in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Nul {
+    /// The event becomes a dead letter.
+    #[default]
+    Reject,
+    /// The text is stored without its NULs.
+    Strip,
+    /// Each NUL becomes U+FFFD, the replacement character.
+    Replace,
+}
+
+impl Nul {
+    pub const ALL: [(&'static str, Nul); 3] =
+        [("reject", Nul::Reject), ("strip", Nul::Strip), ("replace", Nul::Replace)];
 }
 
 /// Where a column's value comes from.
@@ -356,6 +395,8 @@ pub enum As {
         precision: u16,
         scale: u16,
     },
+    /// `numeric` alone keeps every digit; a value that the column would round is rejected.
+    Decimal,
     UnixSeconds,
     UnixMillis,
     UnixMicros,
@@ -367,7 +408,13 @@ pub enum As {
     Int,
     Text,
     Jsonb,
+    /// Text or bytes read as a JSON document.
+    JsonText,
     Uuid,
+    /// A list as an array of PostgreSQL's own.
+    Array,
+    /// Text or whole numbers read as a time.
+    Time(TimeSpec),
 }
 
 /// As one writes it in the file.
@@ -376,6 +423,10 @@ impl fmt::Display for As {
         match self {
             As::Natural => f.write_str("natural"),
             As::Numeric { precision, scale } => write!(f, "numeric({precision},{scale})"),
+            As::Decimal => f.write_str("numeric"),
+            As::JsonText => f.write_str("json_text"),
+            As::Array => f.write_str("array"),
+            As::Time(spec) => spec.fmt(f),
             As::UnixSeconds => f.write_str("unix_s"),
             As::UnixMillis => f.write_str("unix_ms"),
             As::UnixMicros => f.write_str("unix_us"),

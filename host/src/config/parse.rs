@@ -1,6 +1,7 @@
 //! pipeline.yaml into a [`Pipeline`]: section by section, defaults from `limits.rs`, then what sections say about each other.
 
 mod contract;
+mod conversion;
 mod envelope;
 mod names;
 mod once;

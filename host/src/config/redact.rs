@@ -309,6 +309,7 @@ fn mapping(mapping: &Mapping, postgres: &mut Value) {
     postgres["key"] = json!(mapping.key);
     postgres["columns"] = json!(columns);
     postgres["only_if_newer"] = json!(mapping.only_if_newer);
+    postgres["nul"] = json!(Nul::ALL.iter().find(|(_, nul)| *nul == mapping.nul).map(|(name, _)| name));
 }
 
 fn column_json(column: &Column) -> Value {
@@ -326,6 +327,12 @@ fn column_json(column: &Column) -> Value {
     }
     if let Some(policy) = column.absent {
         keys.insert("absent".to_owned(), json!(absent(policy)));
+    }
+    if let Some(default) = &column.default {
+        keys.insert("default".to_owned(), json!(default));
+    }
+    if column.overrides_identity {
+        keys.insert("identity".to_owned(), json!("override"));
     }
     match column.mode {
         Mode::Set => {}

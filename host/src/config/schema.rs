@@ -79,6 +79,10 @@ fn value(kind: Kind, paths: &[(String, &'static Key)], path: &str) -> Value {
             { "enum": words.split('|').collect::<Vec<_>>() },
             { "type": ["string", "integer"] },
         ] }),
+        Kind::WordOrNames(words) => {
+            let words = json!({ "enum": words.split('|').collect::<Vec<_>>() });
+            json!({ "anyOf": [words, { "type": "array", "items": words, "minItems": 1 }] })
+        }
         Kind::Addend => json!({ "type": ["integer", "string", "boolean"] }),
         Kind::Null => json!({ "type": "null" }),
     }
@@ -148,6 +152,7 @@ fn type_name(kind: Kind) -> String {
         Kind::Bytes => "size".to_owned(),
         Kind::Choice(choices) | Kind::ChoiceOrNull(choices) => words(&mut choices.iter().copied()),
         Kind::WordOrText(text) => format!("{} or text", words(&mut text.split('|'))),
+        Kind::WordOrNames(text) => format!("{} or a list of them", words(&mut text.split('|'))),
         Kind::Addend => "whole number, field or `true`".to_owned(),
         Kind::Null => "nothing".to_owned(),
     }
@@ -171,7 +176,7 @@ mod tests {
         let consumer = "consumer: { retry_policy: {}, backpressure: {} }\n\
                         types: { a: { transforms: [{ component: x, ceiling: {}, routes: { r: t } }], output: {}, \
                         accept_versions: { deprecated: { v: x }, removed: { w: x } }, \
-                        postgres: { columns: { c: { as: { enum_name: {} } } } } } }\n";
+                        postgres: { columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } }\n";
         let envelope = "contract:\n  envelope: { message: a.B, headers: { h: f }, idempotency_key: { of: [f] } }\n";
         let text = format!("{}{consumer}", tests::FULL).replacen("contract:\n", envelope, 1);
         let (_, seen) = parse_seen(Path::new("p.yaml"), &text, &|_| Some("x:1".to_owned()));

@@ -276,7 +276,7 @@ impl Lane {
                 begin_rows(connection, &shared, &moves.rows, &plans).await?;
                 repeated::note(connection, &shared, carried, &self.decided, wanted).await?;
                 let affected = apply(connection, &shared.gate, &self.decided.rows).await?;
-                shared.metrics.rows(affected);
+                shared.metrics.rows(affected, self.decided.rows.iter().map(Rows::cleaned).sum());
                 Ok(())
             };
             patient(&self.runtime, begun)?;

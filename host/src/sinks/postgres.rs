@@ -3,11 +3,15 @@
 pub mod binary;
 pub mod cell;
 pub mod connect;
+pub mod decimal;
+pub mod declared;
+mod list;
 mod names;
 mod row;
 pub mod rows;
 mod stage;
 pub mod table;
+pub mod times;
 
 pub use rows::{Folded, Mark, Rows, Staged};
 pub use table::Table;

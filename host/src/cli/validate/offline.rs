@@ -2,12 +2,14 @@
 
 use super::Memory;
 use super::report::{Guarantee, Report};
-use crate::config::{As, Column, DeliveryMode, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings};
+use crate::config::{
+    As, Column, DeliveryMode, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings, TimeForm,
+};
 use crate::engine::build;
 use crate::lane::envelope::{self, Envelope};
 use crate::protos;
 use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
-use crate::sinks::postgres::table::kind_of;
+use crate::sinks::postgres::table::field_kind;
 use prost_reflect::DescriptorPool;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -249,8 +251,7 @@ fn check_columns(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, rep
 /// What a column's source brings; None for now().
 pub fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
     match &column.from {
-        From::Field(_) if column.as_ == As::Jsonb => Some(InputKind::Json),
-        From::Field(_) => field.map(kind_of),
+        From::Field(_) => field.map(|kind| field_kind(column, kind)),
         From::Header(_) | From::Record(RecordPart::Key) => Some(InputKind::Header),
         From::Record(RecordPart::Topic | RecordPart::Digest) => Some(InputKind::Text),
         From::Record(RecordPart::Partition | RecordPart::Offset) | From::Constant(_) => Some(InputKind::Int),
@@ -267,36 +268,48 @@ pub fn converts(column: &Column, input: InputKind) -> Result<(), String> {
             _ => Err("add needs a whole number".to_owned()),
         };
     }
-    let type_name = match column.as_ {
+    let type_name = match &column.as_ {
         As::Natural => return Ok(()),
-        As::Numeric { .. } => "numeric",
+        As::Numeric { .. } | As::Decimal => "numeric",
         As::UnixSeconds | As::UnixMillis | As::UnixMicros => "timestamptz",
+        As::Time(spec) if spec.forms.contains(&TimeForm::UnixDays) => "date",
+        As::Time(_) => "timestamptz",
         As::EnumName { .. } | As::Text => "text",
         As::Int => "int8",
-        As::Jsonb => "jsonb",
+        As::Jsonb | As::JsonText => "jsonb",
         As::Uuid => "uuid",
+        As::Array => return if matches!(input, InputKind::List(_)) { Ok(()) } else { Err(no_array(input)) },
     };
     let best = PgColumn {
         name: column.name.clone(),
         type_name: type_name.to_owned(),
         sql_type: type_name.to_owned(),
-        oid: 0,
-        array_sql_type: String::new(),
-        array_oid: 0,
         typmod: -1,
-        not_null: false,
-        has_default: false,
-        generated: false,
-        labels: Vec::new(),
+        ..PgColumn::default()
     };
+    // A conversion of a list is one of its elements.
+    let input = if let InputKind::List(element) = input { *element } else { input };
     encoder(input, &column.as_, &best).map(|_| ())
 }
 
+fn no_array(input: InputKind) -> String {
+    let what = if input == InputKind::Json { "maps and lists of messages" } else { "one value" };
+    format!("`as: array` needs a list of scalars, enums or timestamps; {what} cannot be an array")
+}
+
 fn grows(column: &Column, input: InputKind) -> bool {
-    match column.as_ {
+    match &column.as_ {
         As::Int | As::UnixSeconds | As::UnixMillis | As::UnixMicros => true,
         As::Natural => matches!(input, InputKind::Int | InputKind::Micros),
-        As::Numeric { .. } | As::EnumName { .. } | As::Text | As::Jsonb | As::Uuid => false,
+        As::Time(spec) => !spec.forms.contains(&TimeForm::UnixDays),
+        As::Numeric { .. }
+        | As::Decimal
+        | As::EnumName { .. }
+        | As::Text
+        | As::Jsonb
+        | As::JsonText
+        | As::Uuid
+        | As::Array => false,
     }
 }
 

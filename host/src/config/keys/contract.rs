@@ -214,6 +214,7 @@ pub(super) const KEYS: &[Key] = &[
         "As `postgres.columns`, beside those of the root.",
     ),
     key("types.*.postgres.only_if_newer", Text, Nothing, "As `postgres.only_if_newer`."),
+    key("types.*.postgres.nul", Choice(&["reject", "strip", "replace"]), Nothing, "As `postgres.nul`."),
     key(
         "types.*.accept_versions",
         Same("contract.accept_versions"),

@@ -1,9 +1,9 @@
 //! `postgres:` the target table and how its columns are filled.
 
+use super::conversion::read_as;
 use super::{names, policies};
-use crate::config::model::{As, Column, From, Mapping, Mode, Postgres, RecordPart, TableName};
-use crate::config::reader::{Complaint, Field, Table, boolean, choice, nearest, path, signed, text};
-use crate::limits;
+use crate::config::model::{As, Column, From, Mapping, Mode, Nul, Postgres, RecordPart, TableName};
+use crate::config::reader::{Complaint, Table, boolean, choice, path, signed};
 use std::path::Path;
 use tollgate_contract::Absent;
 
@@ -27,6 +27,7 @@ pub(super) struct Draft {
     key: Option<Vec<String>>,
     columns: Option<Vec<Column>>,
     only_if_newer: Option<String>,
+    nul: Option<Nul>,
     /// Keys that are there, right or wrong.
     given: Vec<&'static str>,
     pub(super) mapping: Option<Mapping>,
@@ -41,6 +42,7 @@ impl Draft {
             key: read_key(table),
             columns: table.table("columns", |columns| Some(read_columns(columns))),
             only_if_newer: table.get("only_if_newer", names::column),
+            nul: table.get("nul", choice(&Nul::ALL)),
             given: NEEDED.into_iter().filter(|key| table.has(key)).collect(),
             mapping: None,
         }
@@ -63,6 +65,7 @@ impl Draft {
             key: own.key.or_else(|| self.key.clone()),
             columns: given.contains(&"columns").then_some(columns),
             only_if_newer: own.only_if_newer.or_else(|| self.only_if_newer.clone()),
+            nul: own.nul.or(self.nul),
             given,
             mapping: None,
         };
@@ -86,7 +89,7 @@ impl Draft {
         if let Some(newer) = &only_if_newer {
             check_newer(table, newer, &key, &columns);
         }
-        self.mapping = Some(Mapping { table: name, key, columns, only_if_newer });
+        self.mapping = Some(Mapping { table: name, key, columns, only_if_newer, nul: self.nul.unwrap_or_default() });
     }
 }
 
@@ -118,13 +121,7 @@ fn complete_key(table: &Table<'_>, key: &[String], columns: &mut Vec<Column>) {
             }
             fits
         })
-        .map(|name| Column {
-            name: name.clone(),
-            from: From::Field(name.clone()),
-            as_: As::Natural,
-            mode: Mode::Set,
-            absent: None,
-        })
+        .map(|name| Column::field(name.clone()))
         .collect();
     columns.splice(0..0, missing);
     for column in columns.iter().filter(|column| key.contains(&column.name)) {
@@ -223,7 +220,25 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
     } else if absent == Some(Absent::Null) && mode == Mode::Add {
         table.error("absent", "add needs a number; take default or reject");
     }
-    Some(Column { name: name.to_owned(), from, as_, mode, absent })
+    let default = table.get("default", |text| Ok(text.to_owned()));
+    if default.is_some() {
+        check_default(table, &from, mode, absent);
+    }
+    let overrides_identity = table.get("identity", choice(&[("override", ())])).is_some();
+    Some(Column { name: name.to_owned(), from, as_, mode, absent, default, overrides_identity })
+}
+
+/// A default stands in for a value that may be missing, and nothing else decides about it.
+fn check_default(table: &Table<'_>, from: &From, mode: Mode, absent: Option<Absent>) {
+    let lacks =
+        matches!(from, From::Field(_) | From::Header(_) | From::Record(RecordPart::Key | RecordPart::Timestamp));
+    if !lacks {
+        table.error("default", "has no use: the column's value is never missing");
+    } else if mode == Mode::Add {
+        table.error("default", "add needs each event's own number; take default out");
+    } else if absent.is_some() {
+        table.error("default", "says what becomes of an unset field already; take absent out");
+    }
 }
 
 fn check_source(table: &Table<'_>, from: &From, add: bool, as_: &As) {
@@ -280,67 +295,4 @@ fn read_add(table: &Table<'_>) -> (bool, Option<From>) {
         Some(Add::On) => (true, None),
         Some(Add::From(from)) => (true, Some(from)),
     }
-}
-
-/// `as: unix_ms`, `as: "numeric(18,2)"`, `as: enum_name` with `strip_prefix:`, or `as: { enum_name: { strip_prefix: … } }`.
-fn read_as(table: &Table<'_>) -> As {
-    let strip_prefix = table.get("strip_prefix", text);
-    let as_ = match table.field("as") {
-        Some(field) if field.is_table() => field.table(read_as_table),
-        Some(field) => read_as_word(&field),
-        None => Some(As::Natural),
-    };
-    match (as_, strip_prefix) {
-        (Some(As::EnumName { strip_prefix: None }), prefix) => As::EnumName { strip_prefix: prefix },
-        (Some(as_), Some(_)) => {
-            table.error("strip_prefix", "goes only with as: enum_name");
-            as_
-        }
-        (as_, _) => as_.unwrap_or(As::Natural),
-    }
-}
-
-fn read_as_table(table: &Table<'_>) -> Option<As> {
-    let field = table.entry("enum_name");
-    if field.is_none() {
-        table.error("enum_name", "required key is missing: of the conversions only enum_name has settings");
-    }
-    let strip_prefix = field?.table(|settings| Some(settings.get("strip_prefix", text)))?;
-    Some(As::EnumName { strip_prefix })
-}
-
-fn read_as_word(field: &Field<'_>) -> Option<As> {
-    const WORDS: [&str; 8] = ["unix_s", "unix_ms", "unix_us", "enum_name", "int", "text", "jsonb", "uuid"];
-    field.scalar(|text| match text {
-        "unix_s" => Ok(As::UnixSeconds),
-        "unix_ms" => Ok(As::UnixMillis),
-        "unix_us" => Ok(As::UnixMicros),
-        "enum_name" => Ok(As::EnumName { strip_prefix: None }),
-        "int" => Ok(As::Int),
-        "text" => Ok(As::Text),
-        "jsonb" => Ok(As::Jsonb),
-        "uuid" => Ok(As::Uuid),
-        _ if text.starts_with("numeric") => numeric(text),
-        _ => Err(Complaint {
-            nearest: nearest(text, WORDS.into_iter()),
-            ..Complaint::new(format!("is none of {}, numeric(p,s)", WORDS.join(", ")))
-        }),
-    })
-}
-
-/// `numeric(18,2)`: at most `precision` digits, `scale` of them behind the point.
-fn numeric(text: &str) -> Result<As, Complaint> {
-    let digits = text.strip_prefix("numeric(").and_then(|rest| rest.strip_suffix(')'));
-    let parsed = digits.and_then(|digits| {
-        let (precision, scale) = digits.split_once(',')?;
-        Some((precision.trim().parse::<u16>().ok()?, scale.trim().parse::<u16>().ok()?))
-    });
-    let Some((precision, scale)) = parsed else {
-        return Err(Complaint::new("is not numeric(p,s), such as \"numeric(18,2)\": rounding must know its scale"));
-    };
-    if precision == 0 || precision > limits::NUMERIC_PRECISION || scale > precision {
-        let largest = limits::NUMERIC_PRECISION;
-        return Err(Complaint::new(format!("is out of range; p is 1 to {largest} and s at most p")));
-    }
-    Ok(As::Numeric { precision, scale })
 }

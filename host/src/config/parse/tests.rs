@@ -93,7 +93,7 @@ fn the_least_pipeline_has_every_default() {
         },
         "postgres": {
             "url": "postgres://app:***@localhost/app", "tls_ca": null, "table": "payment_events",
-            "key": ["transaction_id"], "only_if_newer": null,
+            "key": ["transaction_id"], "only_if_newer": null, "nul": "reject",
             "columns": {
                 "transaction_id": { "field": "transaction_id" },
                 "currency": { "field": "currency" },
@@ -507,12 +507,12 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency: { as: unix }\n",
-            "17:21: postgres.columns.currency.as: unix is none of unix_s, unix_ms, unix_us, enum_name, int, text, jsonb, uuid, numeric(p,s); did you mean unix_ms?",
+            "17:21: postgres.columns.currency.as: unix is none of unix_s, unix_ms, unix_us, unix_days, iso, enum_name, int, numeric, text, jsonb, json_text, uuid, array, numeric(p,s); did you mean unix_days?",
         ),
         (
             "    currency:\n",
-            "    currency: { as: numeric }\n",
-            "17:21: postgres.columns.currency.as: numeric is not numeric(p,s), such as \"numeric(18,2)\": rounding must know its scale",
+            "    currency: { as: numeric(2) }\n",
+            "17:21: postgres.columns.currency.as: numeric(2) is neither numeric, which keeps every digit, nor numeric(p,s), such as \"numeric(18,2)\"",
         ),
         (
             "    currency:\n",
@@ -521,13 +521,44 @@ fn each_bad_value_is_named_with_its_line() {
         ),
         (
             "    currency:\n",
+            "    currency: { as: { time: [iso, unix_s, unix_ms] } }\n",
+            "17:17: postgres.columns.currency.as.between: is missing: without bounds every number is a time in the first form that takes numbers",
+        ),
+        (
+            "    currency:\n",
+            "    currency: { as: { time: [iso, unixms], between: [2000-01-01, 2100-01-01] } }\n",
+            "17:35: postgres.columns.currency.as.time[1]: unixms is none of iso, unix_s, unix_ms, unix_us, unix_days; did you mean unix_ms?",
+        ),
+        (
+            "    currency:\n",
+            "    currency: { as: { time: iso, between: [2100-01-01, 2000-01-01] } }\n",
+            "17:34: postgres.columns.currency.as.between: must be two times, the earlier one first: [2000-01-01, 2100-01-01]",
+        ),
+        (
+            "    currency:\n",
+            "    currency: { default: EUR, absent: reject }\n",
+            "17:17: postgres.columns.currency.default: says what becomes of an unset field already; take absent out",
+        ),
+        (
+            "    currency:\n",
+            "    currency: { now: true, default: EUR }\n",
+            "17:28: postgres.columns.currency.default: has no use: the column's value is never missing",
+        ),
+        (
+            "    currency:\n",
+            "    currency: { identity: overide }\n",
+            "17:27: postgres.columns.currency.identity: overide is none of override; did you mean override?",
+        ),
+        ("  columns:\n", "  nul: drop\n  columns:\n", "16:8: postgres.nul: drop is none of reject, strip, replace"),
+        (
+            "    currency:\n",
             "    currency: { as: text, strip_prefix: A_ }\n",
             "17:27: postgres.columns.currency.strip_prefix: goes only with as: enum_name",
         ),
         (
             "    currency:\n",
             "    currency: { as: { int: {} } }\n",
-            "17:17: postgres.columns.currency.as.enum_name: required key is missing: of the conversions only enum_name has settings\np.yaml:17:23: postgres.columns.currency.as.int: unknown key",
+            "17:17: postgres.columns.currency.as.time: required key is missing: of the conversions only time and enum_name have settings\np.yaml:17:23: postgres.columns.currency.as.int: unknown key",
         ),
         (
             "    currency:\n",

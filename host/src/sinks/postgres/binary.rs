@@ -1,5 +1,6 @@
 //! Values in PostgreSQL's binary form. Every conversion that can lose something says so instead.
 
+use super::decimal::Parsed;
 use tollgate_contract::Text;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
@@ -13,10 +14,17 @@ const TIMESTAMP_END: i64 = 9_223_371_331_200_000_000;
 pub enum Unfit {
     #[error("{value} is out of the range of {into}")]
     Range { value: String, into: String },
+    /// `scale`: the digits behind the point that the column keeps.
+    #[error("{value} has more digits than a column of scale {scale} keeps; `as: \"numeric(p,s)\"` rounds")]
+    Digits { value: String, scale: i16 },
     #[error("the text holds a NUL character, which PostgreSQL cannot store")]
     Nul,
     #[error("{value:?} is not {expected}")]
     Format { value: String, expected: &'static str },
+    #[error("{value:?} is not {expected}")]
+    Time { value: String, expected: String },
+    #[error("an element of the list has no value that an array takes")]
+    Element,
     #[error("the column takes no NULL, and the event has no value for it")]
     Null,
     #[error("the field is not set, and `absent: reject` asks for it")]
@@ -78,13 +86,35 @@ pub fn jsonb(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
     text(value.into(), None, out)
 }
 
-/// Whether valid JSON holds the escape of a NUL. In `"\\u0000"` the backslash itself is escaped, and digits follow.
+/// Whether valid JSON holds the escape of a NUL.
 fn has_escaped_nul(json: &str) -> bool {
+    escaped_nuls(json).next().is_some()
+}
+
+/// Where valid JSON holds the escape of a NUL. In `"\\u0000"` the backslash itself is escaped, and digits follow.
+fn escaped_nuls(json: &str) -> impl Iterator<Item = usize> {
     let bytes = json.as_bytes();
-    json.match_indices("\\u0000").any(|(at, _)| {
-        let before = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
-        before % 2 == 0
-    })
+    let escapes = json.match_indices("\\u0000").map(|(at, _)| at);
+    escapes.filter(|at| bytes[..*at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0)
+}
+
+/// Valid JSON with something else in the place of each NUL.
+pub fn replace_escaped_nul(json: &str, replacement: &str) -> String {
+    let mut replaced = String::with_capacity(json.len());
+    let mut rest = 0;
+    for at in escaped_nuls(json) {
+        replaced.push_str(&json[rest..at]);
+        replaced.push_str(replacement);
+        rest = at + "\\u0000".len();
+    }
+    replaced.push_str(&json[rest..]);
+    replaced
+}
+
+/// A big-endian two's complement integer of up to eight bytes.
+pub fn signed(bytes: &[u8]) -> i64 {
+    let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { -1 } else { 0 };
+    bytes.iter().fold(sign, |value, byte| (value << 8) | i64::from(*byte))
 }
 
 /// The sixteen bytes of a UUID in its usual spelling, hyphens optional.
@@ -215,22 +245,10 @@ pub fn numeric_from_int(value: i128, precision: u16, scale: u16, out: &mut Vec<u
 /// A decimal number in text (an optional sign, digits, an optional fraction and exponent), rounded half to even.
 pub fn numeric_from_text(value: &str, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unfit = || Unfit::Format { value: value.chars().take(64).collect(), expected: "a decimal number" };
-    let (mantissa, exponent) = match value.find(['e', 'E']) {
-        Some(at) => (&value[..at], value[at + 1..].parse::<i32>().map_err(|_| unfit())?),
-        None => (value, 0),
-    };
-    let (negative, digits) = match mantissa.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all = || whole.bytes().chain(fraction.bytes());
-    if all().next().is_none() || !all().all(|byte| byte.is_ascii_digit()) {
-        return Err(unfit());
-    }
-    let point = i32::try_from(whole.len()).unwrap_or(i32::MAX).saturating_add(exponent);
-    let unscaled = round_digits(all(), point, scale).ok_or_else(|| out_of_range(&value, precision, scale))?;
-    numeric_within(if negative { -unscaled } else { unscaled }, precision, scale, &value, out)
+    let parsed = Parsed::read(value).ok_or_else(unfit)?;
+    let unscaled = round_digits(parsed.digits(), parsed.point(), scale);
+    let unscaled = unscaled.ok_or_else(|| out_of_range(&value, precision, scale))?;
+    numeric_within(if parsed.negative { -unscaled } else { unscaled }, precision, scale, &value, out)
 }
 
 fn out_of_range(value: &dyn std::fmt::Display, precision: u16, scale: u16) -> Unfit {

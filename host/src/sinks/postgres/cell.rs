@@ -1,10 +1,14 @@
 //! From an event's value to a column's binary form: which conversions exist, and what each refuses.
 
 use super::binary::{self, Unfit};
+use super::decimal::Keep;
+use super::declared::{Declared, Known, Labels};
+use super::list::List;
 use super::names::Names;
+use super::times::{Target, Times};
 use tollgate_contract::{Absent, FieldInfo, Kind, Presence, Text};
 
-use crate::config::{As, Column, Mode};
+use crate::config::{As, Column, Mode, TimeForm, TimeSpec};
 use crate::limits;
 
 /// What a column brings, before it is encoded.
@@ -20,6 +24,8 @@ pub enum Input<'a> {
     /// Microseconds since 1970.
     Micros(i64),
     Json(&'a str),
+    /// A message's bytes as they stand on the wire.
+    Message(&'a [u8]),
 }
 
 /// The kinds of input, known when the pipeline starts.
@@ -35,10 +41,14 @@ pub enum InputKind {
     Json,
     /// A header: bytes that are read as text.
     Header,
+    /// A message that a column of PostgreSQL's own can hold.
+    Known(Known),
+    /// A repeated field, and what each of its elements brings.
+    List(&'static InputKind),
 }
 
 /// A column of the target table, as PostgreSQL's catalogue describes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PgColumn {
     pub name: String,
     /// The type's name in the catalogue: int4, text, numeric, …; `enum` for enum types.
@@ -55,6 +65,12 @@ pub struct PgColumn {
     pub generated: bool,
     /// The labels of an enum type.
     pub labels: Vec<String>,
+    /// What an array holds; `None` for other types.
+    pub element: Option<Box<PgColumn>>,
+    /// The type below all domains, as SQL writes it without a modifier.
+    pub base_sql_type: String,
+    /// `GENERATED ALWAYS AS IDENTITY`.
+    pub identity: bool,
 }
 
 /// How an input becomes the column's bytes.
@@ -90,6 +106,10 @@ pub enum Encoder {
         width: usize,
     },
     EnumName(Names),
+    /// A conversion that is too rare to be inlined.
+    Declared(Box<Declared>),
+    /// A repeated field's array literal.
+    List(Box<List>),
 }
 
 /// Precision and scale where a column is plain `numeric`: whole numbers.
@@ -100,37 +120,38 @@ pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<En
     use InputKind::{Bool, Bytes, Enum, Float, Header, Int, Json, Text};
     let most = usize::try_from(column.typmod - 4).ok().filter(|_| column.type_name != "text");
     let name = column.type_name.as_str();
-    let textual = matches!(name, "text" | "varchar" | "bpchar");
     let found = match (conversion, kind) {
-        (As::Numeric { precision, scale }, Float | Int | Text | Header) => return numeric(*precision, *scale, column),
-        (As::UnixSeconds | As::UnixMillis | As::UnixMicros, Int) => {
-            let micros = match conversion {
-                As::UnixSeconds => 1_000_000,
-                As::UnixMillis => 1_000,
-                _ => 1,
-            };
-            matches!(name, "timestamptz" | "timestamp").then_some(Encoder::Unix { micros }).ok_or("timestamptz")
+        (As::Natural, kind) => natural(kind, column, most).ok_or(natural_types(kind)),
+        (As::Jsonb, Json) => json(name).ok_or("jsonb"),
+        (As::Array, InputKind::List(element)) => list(*element, &As::Natural, column)?.ok_or("an array"),
+        (conversion, InputKind::List(element)) => list(*element, conversion, column)?.ok_or("an array"),
+        (
+            As::Numeric { precision, scale },
+            Float | Int | Text | Header | InputKind::Known(Known::Money | Known::Decimal),
+        ) => {
+            return numeric(*precision, *scale, kind, column);
         }
-        (As::EnumName { strip_prefix }, Enum) => {
-            let strip = strip_prefix.clone().unwrap_or_default();
-            match name {
-                "enum" => {
-                    let labels = Some((column.sql_type.clone(), column.labels.clone()));
-                    Ok(Encoder::EnumName(Names::new(strip, labels, None)))
-                }
-                _ if textual => Ok(Encoder::EnumName(Names::new(strip, None, most))),
-                _ => Err("text or an enum type"),
-            }
+        (As::Decimal, Float | Int | Text | Header | InputKind::Known(Known::Money | Known::Decimal)) => {
+            let keep = Keep::Exact { within: numeric_modifier(column.typmod) };
+            (name == "numeric").then(|| number(kind, keep)).ok_or("numeric")
         }
+        (As::UnixSeconds, Int) => unix(1_000_000, column).ok_or("timestamptz"),
+        (As::UnixMillis, Int) => unix(1_000, column).ok_or("timestamptz"),
+        (As::UnixMicros, Int) => unix(1, column).ok_or("timestamptz"),
+        (As::Time(spec), Int | Text | Header) => return time(spec, column),
+        (As::EnumName { strip_prefix }, Enum) => enum_name(strip_prefix.clone().unwrap_or_default(), column, most),
         (As::Int, Header | Text | Bytes) => {
             width(name).map(|width| Encoder::ParsedInt { width }).ok_or("smallint, integer or bigint")
         }
-        (As::Uuid, Text | Header) => (name == "uuid").then_some(Encoder::Uuid).ok_or("uuid"),
+        (As::Uuid, Text | Header | Bytes) => (name == "uuid").then_some(Encoder::Uuid).ok_or("uuid"),
+        (As::JsonText, Text | Header | Bytes) => match name {
+            "jsonb" => Ok(Encoder::Declared(Box::new(Declared::JsonText { binary: true }))),
+            "json" => Ok(Encoder::Declared(Box::new(Declared::JsonText { binary: false }))),
+            _ => Err("jsonb or json"),
+        },
         (As::Text, Text | Header | Bytes | Int | Bool | Float) => {
-            textual.then_some(Encoder::Text { most, blank: name == "bpchar" }).ok_or("text")
+            textual(name).then_some(Encoder::Text { most, blank: name == "bpchar" }).ok_or("text")
         }
-        (As::Jsonb, Json) => json(name).ok_or("jsonb"),
-        (As::Natural, kind) => natural(kind, column, most).ok_or(natural_types(kind)),
         (conversion, kind) => {
             return Err(format!("column {}: `as: {conversion}` does not apply to {}", column.name, kind_name(kind)));
         }
@@ -138,11 +159,53 @@ pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<En
     found.map_err(|expected| mismatch(column, expected))
 }
 
+fn textual(name: &str) -> bool {
+    matches!(name, "text" | "varchar" | "bpchar" | "citext")
+}
+
 fn mismatch(column: &PgColumn, expected: &str) -> String {
     format!("column {} has type {}, but its value needs {expected}", column.name, column.sql_type)
 }
 
-fn numeric(precision: u16, scale: u16, column: &PgColumn) -> Result<Encoder, String> {
+fn enum_name(strip: String, column: &PgColumn, most: Option<usize>) -> Result<Encoder, &'static str> {
+    match column.type_name.as_str() {
+        "enum" => {
+            let labels = Some((column.sql_type.clone(), column.labels.clone()));
+            Ok(Encoder::EnumName(Names::new(strip, labels, None)))
+        }
+        name if textual(name) => Ok(Encoder::EnumName(Names::new(strip, None, most))),
+        _ => Err("text or an enum type"),
+    }
+}
+
+fn unix(micros: i64, column: &PgColumn) -> Option<Encoder> {
+    matches!(column.type_name.as_str(), "timestamptz" | "timestamp").then_some(Encoder::Unix { micros })
+}
+
+fn time(spec: &TimeSpec, column: &PgColumn) -> Result<Encoder, String> {
+    let target = Target::of(&column.type_name)
+        .ok_or_else(|| mismatch(column, "timestamptz, timestamp, date, time or interval"))?;
+    if let Some(form) = spec.forms.iter().find(|form| !target.takes(**form)) {
+        let fits = if *form == TimeForm::UnixDays { "date" } else { "timestamptz or timestamp" };
+        return Err(format!(
+            "column {} has type {}, but `as: {}` needs {fits}",
+            column.name,
+            column.sql_type,
+            form.name()
+        ));
+    }
+    Ok(Encoder::Declared(Box::new(Declared::Times(Times { spec: spec.clone(), target }))))
+}
+
+/// A number with as many digits as the column keeps.
+fn number(kind: InputKind, keep: Keep) -> Encoder {
+    Encoder::Declared(Box::new(match kind {
+        InputKind::Known(known) => Declared::KnownNumber { known, keep, key: false },
+        _ => Declared::Number { keep, key: false },
+    }))
+}
+
+fn numeric(precision: u16, scale: u16, kind: InputKind, column: &PgColumn) -> Result<Encoder, String> {
     if column.type_name != "numeric" {
         return Err(mismatch(column, &format!("numeric({precision},{scale})")));
     }
@@ -152,7 +215,17 @@ fn numeric(precision: u16, scale: u16, column: &PgColumn) -> Result<Encoder, Str
     {
         return Err(mismatch(column, &format!("at least numeric({precision},{scale})")));
     }
+    if precision > limits::NUMERIC_FAST || matches!(kind, InputKind::Known(_)) {
+        return Ok(number(kind, Keep::Rounded { precision, scale }));
+    }
     Ok(Encoder::Numeric { precision, scale })
+}
+
+/// A list's array, where the column is one.
+fn list(element: InputKind, conversion: &As, column: &PgColumn) -> Result<Option<Encoder>, String> {
+    let Some(of) = &column.element else { return Ok(None) };
+    let encoder = encoder(element, conversion, of)?;
+    Ok(List::new(encoder, of).map(|list| Encoder::List(Box::new(list))))
 }
 
 /// Bytes of an integer type.
@@ -184,14 +257,34 @@ fn natural(kind: InputKind, column: &PgColumn, most: Option<usize>) -> Option<En
         (InputKind::Int, "numeric") => {
             let (precision, scale) = numeric_modifier(column.typmod).unwrap_or((NUMERIC, 0));
             // A negative scale would round whole numbers, which nobody has asked for.
-            let scale = u16::try_from(scale).ok().filter(|scale| *scale <= limits::NUMERIC_PRECISION)?;
-            Encoder::Numeric { precision: precision.min(limits::NUMERIC_PRECISION), scale }
+            let scale = u16::try_from(scale).ok()?;
+            if precision.max(scale) > limits::NUMERIC_FAST {
+                number(kind, Keep::Rounded { precision, scale })
+            } else {
+                Encoder::Numeric { precision, scale }
+            }
         }
         (InputKind::Float, "float8") => Encoder::Float8,
         (InputKind::Float, "float4") => Encoder::Float4,
-        (InputKind::Text | InputKind::Header, "text" | "varchar" | "bpchar") => {
+        (InputKind::Text | InputKind::Header, "text" | "varchar" | "bpchar" | "citext") => {
             Encoder::Text { most, blank: name == "bpchar" }
         }
+        (InputKind::Text | InputKind::Header | InputKind::Bytes, "uuid") => Encoder::Uuid,
+        (InputKind::Text | InputKind::Header, "enum") => {
+            Encoder::Declared(Box::new(Declared::Label(Labels::new(&column.sql_type, &column.labels))))
+        }
+        (InputKind::Text | InputKind::Header, "inet" | "cidr") => {
+            Encoder::Declared(Box::new(Declared::Inet { cidr: name == "cidr" }))
+        }
+        (InputKind::Known(_), "json" | "jsonb") | (InputKind::List(_), "json" | "jsonb") => return json(name),
+        (InputKind::Known(Known::Decimal), "numeric") => {
+            number(kind, Keep::Exact { within: numeric_modifier(column.typmod) })
+        }
+        (InputKind::Known(known), name) => {
+            let target = Target::of(name).filter(|target| known.is(*target))?;
+            Encoder::Declared(Box::new(Declared::KnownTime { known, target }))
+        }
+        (InputKind::List(element), _) => return list(*element, &As::Natural, column).ok().flatten(),
         (InputKind::Bytes | InputKind::Header, "bytea") => Encoder::Bytea,
         (InputKind::Micros, "timestamptz" | "timestamp") => Encoder::Micros,
         (InputKind::Json, name) => return json(name),
@@ -204,12 +297,14 @@ fn natural_types(kind: InputKind) -> &'static str {
         InputKind::Bool => "boolean",
         InputKind::Int => "smallint, integer, bigint or numeric (or an `as:`)",
         InputKind::Float => "double precision or real (or `as: numeric(p,s)`)",
-        InputKind::Text => "text or varchar (or an `as:`)",
-        InputKind::Bytes => "bytea",
+        InputKind::Text => "text, varchar, uuid, inet or an enum type (or an `as:`)",
+        InputKind::Bytes => "bytea (or an `as:`)",
         InputKind::Enum => "integer (or `as: enum_name` and text)",
         InputKind::Micros => "timestamptz",
         InputKind::Json => "jsonb",
         InputKind::Header => "text or bytea (or `as: int`)",
+        InputKind::Known(known) => known.fits(),
+        InputKind::List(_) => "jsonb, or an array whose elements fit",
     }
 }
 
@@ -224,6 +319,8 @@ fn kind_name(kind: InputKind) -> &'static str {
         InputKind::Micros => "a timestamp",
         InputKind::Json => "a message, list or map",
         InputKind::Header => "a header",
+        InputKind::Known(known) => known.name(),
+        InputKind::List(_) => "a list",
     }
 }
 
@@ -234,11 +331,42 @@ fn numeric_modifier(typmod: i32) -> Option<(u16, i16)> {
     Some((u16::try_from(packed >> 16).ok()?, if low >= 0x400 { low - 0x800 } else { low }))
 }
 
+/// The encoder of a key column. Events of one key are found by their bytes, so equal values must be equal bytes.
+pub fn for_key(encoder: Encoder, column: &PgColumn) -> Result<Encoder, String> {
+    let refused = || {
+        let (name, sql_type) = (&column.name, &column.sql_type);
+        Err(format!(
+            "column {name}: {sql_type} cannot be in a key: PostgreSQL takes values for equal whose bytes differ; take another key"
+        ))
+    };
+    if column.type_name == "citext" {
+        return refused();
+    }
+    let declared = match encoder {
+        Encoder::Float8 => Declared::KeyFloat { width: 8 },
+        Encoder::Float4 => Declared::KeyFloat { width: 4 },
+        Encoder::Declared(declared) => match *declared {
+            Declared::Number { keep, .. } => Declared::Number { keep, key: true },
+            Declared::KnownNumber { known, keep, .. } => Declared::KnownNumber { known, keep, key: true },
+            Declared::JsonText { .. } | Declared::KnownTime { target: Target::Interval, .. } => return refused(),
+            Declared::Times(Times { target: Target::Interval, .. }) => return refused(),
+            declared => declared,
+        },
+        Encoder::List(_) => return refused(),
+        encoder => return Ok(encoder),
+    };
+    Ok(Encoder::Declared(Box::new(declared)))
+}
+
 /// What becomes of a field that has no presence and is not on the wire. `contract`: where the column does not say.
 pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, String> {
     if field.presence != Presence::Implicit || matches!(field.kind, Kind::Repeated(_) | Kind::Map(..)) {
         // Not being set is a value of its own there: NULL; and an empty list is one.
         return Ok(Absent::Default);
+    }
+    if mapping.default.is_some() {
+        // NULL is what the column's default stands in for.
+        return Ok(Absent::Null);
     }
     match (mapping.absent, contract) {
         // Nothing is added by what is not there.
@@ -249,6 +377,43 @@ pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: b
         )),
         (Some(absent), _) | (None, absent) => Ok(absent),
     }
+}
+
+/// A column's `default:` in the column's binary form.
+pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box<[u8]>, String> {
+    let refused = |why: &dyn std::fmt::Display| format!("column {}: default: {why}", column.name);
+    let mut out = Vec::new();
+    let written = match (column.type_name.as_str(), of_events) {
+        ("bool", _) => match text {
+            "true" | "false" => {
+                out.push(u8::from(text == "true"));
+                Ok(())
+            }
+            _ => return Err(refused(&format!("{text} is neither true nor false"))),
+        },
+        (name @ ("float4" | "float8"), _) => {
+            let number: f64 = text.parse().map_err(|_| refused(&format!("{text} is not a number")))?;
+            let encoder = if name == "float8" { Encoder::Float8 } else { Encoder::Float4 };
+            encoder.encode(Input::Float(number), |_| None, &mut out)
+        }
+        (_, Encoder::Text { .. } | Encoder::ParsedInt { .. } | Encoder::Uuid | Encoder::Numeric { .. }) => {
+            of_events.encode(Input::Text(text.into()), |_| None, &mut out)
+        }
+        (name, _) => {
+            let conversion = match name {
+                "int2" | "int4" | "int8" => As::Int,
+                "numeric" => As::Decimal,
+                "json" | "jsonb" => As::JsonText,
+                name if Target::of(name).is_some() => As::Time(TimeSpec { forms: vec![TimeForm::Iso], between: None }),
+                _ => As::Natural,
+            };
+            let encoder = encoder(InputKind::Text, &conversion, column)
+                .map_err(|_| refused(&format!("a column of type {} takes none", column.sql_type)))?;
+            encoder.encode(Input::Text(text.into()), |_| None, &mut out)
+        }
+    };
+    written.map_err(|unfit| refused(&unfit))?;
+    Ok(out.into())
 }
 
 impl Encoder {
@@ -291,10 +456,13 @@ impl Encoder {
             (Encoder::Json { binary: true }, Input::Json(value)) => binary::jsonb(value, out)?,
             (Encoder::Json { binary: false }, Input::Json(value)) => binary::text(value.into(), None, out)?,
             (Encoder::Uuid, Input::Text(value)) => binary::uuid(value.as_str(), out)?,
+            // No text of sixteen bytes is a UUID.
+            (Encoder::Uuid, Input::Bytes(value)) if value.len() == 16 => out.extend_from_slice(value),
             (Encoder::Uuid, Input::Bytes(value)) => binary::uuid(utf8(value)?, out)?,
             (Encoder::ParsedInt { width }, Input::Text(value)) => parsed(value.as_bytes(), *width, out)?,
             (Encoder::ParsedInt { width }, Input::Bytes(value)) => parsed(value, *width, out)?,
             (Encoder::EnumName(names), Input::Enum(number)) => names.write(enum_name, number, out)?,
+            (Encoder::Declared(declared), input) => declared.encode(input, out)?,
             // The kinds were matched when the pipeline started.
             _ => return Err(format("a value of the column's type")),
         }
@@ -347,7 +515,7 @@ fn text(input: Input<'_>, most: Option<usize>, out: &mut Vec<u8>) -> Result<(), 
     binary::text(value, most, out)
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, Unfit> {
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Unfit> {
     std::str::from_utf8(bytes).map_err(|_| Unfit::Format {
         value: String::from_utf8_lossy(bytes).chars().take(64).collect(),
         expected: "UTF-8 text",
@@ -363,7 +531,7 @@ fn float4(value: f64) -> Result<f32, Unfit> {
     Ok(narrow)
 }
 
-fn shown(input: Input<'_>) -> String {
+pub(super) fn shown(input: Input<'_>) -> String {
     match input {
         Input::Null => "null".into(),
         Input::Bool(value) => value.to_string(),
@@ -374,5 +542,9 @@ fn shown(input: Input<'_>) -> String {
         Input::Enum(value) => value.to_string(),
         Input::Micros(value) => value.to_string(),
         Input::Json(value) => value.chars().take(64).collect(),
+        Input::Message(value) => format!("a message of {} bytes", value.len()),
     }
 }
+
+#[cfg(test)]
+mod tests;

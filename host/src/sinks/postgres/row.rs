@@ -2,10 +2,10 @@
 
 use tollgate_contract::{Absent, Contract, Fields, Kind, Slot, Value, timestamp_micros};
 
-use super::binary::Unfit;
+use super::binary::{self, Unfit};
 use super::cell::{Encoder, Input};
 use super::rows::RowWriter;
-use crate::config::RecordPart;
+use crate::config::{Nul, RecordPart};
 
 #[derive(Debug)]
 pub(super) struct Cell {
@@ -17,11 +17,18 @@ pub(super) struct Cell {
     pub add: bool,
     /// Of a field without presence that is not on the wire.
     pub absent: Absent,
+    /// What stands in for NULL, in the column's binary form.
+    pub default: Option<Box<[u8]>>,
+    pub nul: Nul,
 }
 
 #[derive(Debug)]
 pub(super) enum Source {
     Slot(Slot),
+    /// A message that becomes a value of a column's own type.
+    Message(Slot),
+    /// A repeated field that becomes an array.
+    List(Slot),
     Header(String),
     Record(RecordPart),
     Constant(i64),
@@ -75,6 +82,11 @@ impl Cell {
                 self.put(contract, json.as_deref().map_or(Input::Null, Input::Json), row)
             }
             Source::Slot(slot) => self.field(contract, fields, *slot, row),
+            Source::Message(slot) => {
+                let bytes = fields.message(*slot);
+                self.put(contract, bytes.as_deref().map_or(Input::Null, Input::Message), row)
+            }
+            Source::List(slot) => self.list(contract, fields, *slot, row),
             Source::Header(name) => self.put(contract, (record.header)(name).map_or(Input::Null, Input::Bytes), row),
             Source::Record(part) => self.put(contract, from_record(*part, record), row),
             Source::Constant(value) => self.put(contract, Input::Int(i128::from(*value)), row),
@@ -122,6 +134,24 @@ impl Cell {
         }
     }
 
+    #[cold]
+    fn list(
+        &self,
+        contract: &Contract,
+        fields: &Fields<'_>,
+        slot: Slot,
+        row: &mut RowWriter<'_>,
+    ) -> Result<(), Misfit> {
+        let (Value::List(items), Encoder::List(list)) = (fields.get_ref(slot), &self.encoder) else {
+            return self.put(contract, Input::Null, row);
+        };
+        let start = row.open();
+        let name = |number| contract.enum_name(slot, number);
+        list.encode(fields.items(*items), name, row.out()).map_err(|unfit| self.misfit(unfit))?;
+        row.close(start);
+        Ok(())
+    }
+
     #[inline(always)]
     fn put(&self, contract: &Contract, input: Input<'_>, row: &mut RowWriter<'_>) -> Result<(), Misfit> {
         if self.add {
@@ -129,19 +159,50 @@ impl Cell {
             let range = |_| self.misfit(Unfit::Range { value: value.to_string(), into: "bigint".into() });
             row.add(i64::try_from(value).map_err(range)?);
         } else if matches!(input, Input::Null) {
-            if self.not_null {
-                return Err(self.misfit(Unfit::Null));
+            match &self.default {
+                Some(default) => {
+                    let start = row.open();
+                    row.out().extend_from_slice(default);
+                    row.close(start);
+                }
+                None if self.not_null => return Err(self.misfit(Unfit::Null)),
+                None => row.null(),
             }
-            row.null();
         } else {
             let name = |number| match &self.source {
-                Source::Slot(slot) => contract.enum_name(*slot, number),
+                Source::Slot(slot) | Source::List(slot) | Source::Message(slot) => contract.enum_name(*slot, number),
                 Source::Header(_) | Source::Record(_) | Source::Constant(_) => None,
             };
             let start = row.open();
-            self.encoder.encode(input, name, row.out()).map_err(|unfit| self.misfit(unfit))?;
+            if let Err(unfit) = self.encoder.encode(input, name, row.out()) {
+                self.without_nul(input, unfit, start, row)?;
+            }
             row.close(start);
         }
+        Ok(())
+    }
+
+    /// Writes a text without its NULs, where that is why it was refused and the mapping allows it.
+    #[cold]
+    fn without_nul(&self, input: Input<'_>, unfit: Unfit, start: usize, row: &mut RowWriter<'_>) -> Result<(), Misfit> {
+        let replacement = match (self.nul, &unfit) {
+            (Nul::Strip, Unfit::Nul) => "",
+            (Nul::Replace, Unfit::Nul) => "\u{fffd}",
+            _ => return Err(self.misfit(unfit)),
+        };
+        let cleaned = match input {
+            Input::Text(text) => text.as_str().replace('\0', replacement),
+            Input::Bytes(bytes) => String::from_utf8_lossy(bytes).replace('\0', replacement),
+            Input::Json(json) => binary::replace_escaped_nul(json, replacement),
+            _ => return Err(self.misfit(unfit)),
+        };
+        let input = match input {
+            Input::Json(_) => Input::Json(&cleaned),
+            _ => Input::Text(cleaned.as_str().into()),
+        };
+        row.out().truncate(start);
+        self.encoder.encode(input, |_| None, row.out()).map_err(|unfit| self.misfit(unfit))?;
+        row.cleaned();
         Ok(())
     }
 }

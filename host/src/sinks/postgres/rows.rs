@@ -8,6 +8,7 @@ use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
 use hashbrown::HashTable;
 
+use super::binary::signed;
 use crate::config::Mode;
 
 /// What folding has to know of the table.
@@ -62,6 +63,8 @@ pub struct Rows {
     cells: Vec<Cell>,
     addends: Vec<i64>,
     effects: Vec<Effect>,
+    /// Texts that are stored without their NULs.
+    cleaned: u64,
 }
 
 /// A point to fall back to.
@@ -71,6 +74,7 @@ pub struct Mark {
     cells: usize,
     addends: usize,
     effects: usize,
+    cleaned: u64,
 }
 
 /// A row whose cells are written and that has no effect yet.
@@ -78,6 +82,7 @@ pub struct Mark {
 pub struct Staged {
     cells: usize,
     addends: usize,
+    cleaned: u32,
 }
 
 /// A batch folded to at most one delete and one upsert a key, sorted by key so that lanes lock rows in one order.
@@ -120,6 +125,7 @@ impl Rows {
         self.cells.clear();
         self.addends.clear();
         self.effects.clear();
+        self.cleaned = 0;
     }
 
     pub fn len(&self) -> usize {
@@ -137,6 +143,7 @@ impl Rows {
             cells: self.cells.len(),
             addends: self.addends.len(),
             effects: self.effects.len(),
+            cleaned: self.cleaned,
         }
     }
 
@@ -146,16 +153,23 @@ impl Rows {
         self.cells.truncate(mark.cells);
         self.addends.truncate(mark.addends);
         self.effects.truncate(mark.effects);
+        self.cleaned = mark.cleaned;
+    }
+
+    /// How many texts the batch's rows hold without the NULs that they came with.
+    pub fn cleaned(&self) -> u64 {
+        self.cleaned
     }
 
     /// Begins a row; [`RowWriter::finish`] keeps it, dropping the writer forgets it.
     pub fn begin(&mut self) -> RowWriter<'_> {
         let mark = self.mark();
-        RowWriter { mark, rows: self, kept: false }
+        RowWriter { mark, rows: self, kept: false, cleaned: 0 }
     }
 
     /// A staged row takes effect.
-    pub fn upsert(&mut self, Staged { cells, addends }: Staged) {
+    pub fn upsert(&mut self, Staged { cells, addends, cleaned }: Staged) {
+        self.cleaned += u64::from(cleaned);
         self.effects.push(Effect::Upsert { cells, addends });
     }
 
@@ -353,6 +367,7 @@ pub struct RowWriter<'a> {
     rows: &'a mut Rows,
     mark: Mark,
     kept: bool,
+    cleaned: u32,
 }
 
 impl RowWriter<'_> {
@@ -387,14 +402,23 @@ impl RowWriter<'_> {
 
     pub fn finish(mut self) {
         self.kept = true;
-        let staged = Staged { cells: self.mark.cells, addends: self.mark.addends };
+        let staged = self.staged();
         self.rows.upsert(staged);
     }
 
     /// Keeps the cells of a row that may be wanted later: [`Rows::upsert`] makes it one.
     pub fn stage(mut self) -> Staged {
         self.kept = true;
-        Staged { cells: self.mark.cells, addends: self.mark.addends }
+        self.staged()
+    }
+
+    fn staged(&self) -> Staged {
+        Staged { cells: self.mark.cells, addends: self.mark.addends, cleaned: self.cleaned }
+    }
+
+    /// Notes that the cell just written is a text without its NULs.
+    pub fn cleaned(&mut self) {
+        self.cleaned += 1;
     }
 }
 
@@ -410,12 +434,6 @@ impl Drop for RowWriter<'_> {
 fn cell(start: usize, end: usize) -> Cell {
     let narrow = |value: usize| u32::try_from(value).unwrap_or(NULL - 1);
     Cell { start: narrow(start), length: narrow(end - start) }
-}
-
-/// A big-endian two's complement integer of up to eight bytes.
-fn signed(bytes: &[u8]) -> i64 {
-    let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { -1 } else { 0 };
-    bytes.iter().fold(sign, |value, byte| (value << 8) | i64::from(*byte))
 }
 
 /// A one-dimensional array in PostgreSQL's binary form: dimensions, null flag, element OID, length, lower bound, and

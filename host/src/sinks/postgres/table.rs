@@ -6,15 +6,19 @@ use tollgate_contract::{Absent, Contract, FieldPath, Fields, Kind, Slot};
 
 use super::binary::Unfit;
 use super::cell::{self, Encoder, Input, InputKind, PgColumn, encoder};
+use super::declared::Known;
 use super::row::{Cell, Source};
 pub use super::row::{Misfit, RecordView};
 use super::rows::{RowWriter, Shape, ShapeColumn};
 use super::stage::Stage;
-use crate::config::{As, Column, From, Mapping, Mode, RecordPart, TableName};
+use crate::config::{As, Column, From, Mapping, Mode, Nul, RecordPart, TableName};
 
 /// `add` sums as bigint; PostgreSQL casts to the column's type.
 const INT8: u32 = 20;
 const INT8_ARRAY: u32 = 1016;
+/// Arrays travel as text.
+const TEXT: u32 = 25;
+const TEXT_ARRAY: u32 = 1009;
 
 /// A table that fits its mapping.
 #[derive(Debug)]
@@ -55,40 +59,70 @@ pub async fn describe(connection: &mut PgConnection, table: &TableName) -> Resul
     let found: Option<Oid32> =
         sqlx::query_scalar("SELECT to_regclass($1)::oid::int8").bind(&name).fetch_one(&mut *connection).await?;
     let Some(relation) = found else { return Ok(None) };
-    let rows = sqlx::query(
-        "SELECT a.attname::text, CASE WHEN b.typtype = 'e' THEN 'enum' ELSE b.typname::text END,
-                format_type(a.atttypid, a.atttypmod), b.oid::int8, format_type(b.typarray, -1), b.typarray::int8,
-                CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
-                a.attnotnull OR t.typnotnull, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' OR a.attidentity = 'a',
-                ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = b.oid)
-         FROM pg_attribute a
-         JOIN pg_type t ON t.oid = a.atttypid
-         JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-         WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-    )
-    .bind(relation)
-    .fetch_all(connection)
-    .await?;
+    let rows = sqlx::query(CATALOGUE).bind(relation).fetch_all(connection).await?;
     let columns = rows.into_iter().map(|row| {
-        let oid: i64 = row.try_get(3)?;
+        let number = |at: usize| row.try_get::<i64, _>(at).map(|oid| u32::try_from(oid).unwrap_or_default());
+        let name: String = row.try_get(0)?;
+        let typmod = row.try_get(6)?;
+        let element = match row.try_get::<Option<String>, _>(11)? {
+            None => None,
+            Some(type_name) => Some(Box::new(PgColumn {
+                name: name.clone(),
+                type_name,
+                sql_type: row.try_get(12)?,
+                typmod,
+                labels: row.try_get(13)?,
+                ..PgColumn::default()
+            })),
+        };
         Ok(PgColumn {
-            name: row.try_get(0)?,
+            name,
             type_name: row.try_get(1)?,
             sql_type: row.try_get(2)?,
-            oid: u32::try_from(oid).unwrap_or_default(),
+            oid: number(3)?,
             array_sql_type: row.try_get(4)?,
-            array_oid: u32::try_from(row.try_get::<i64, _>(5)?).unwrap_or_default(),
-            typmod: row.try_get(6)?,
+            array_oid: number(5)?,
+            typmod,
             not_null: row.try_get(7)?,
             has_default: row.try_get(8)?,
             generated: row.try_get(9)?,
             labels: row.try_get(10)?,
+            element,
+            base_sql_type: row.try_get(14)?,
+            identity: row.try_get(15)?,
         })
     });
     columns.collect::<Result<Vec<_>, sqlx::Error>>().map(Some)
 }
 
 type Oid32 = i64;
+
+/// The columns of a table. Domains stand for the type below them, however many lie between; an array's element likewise.
+const CATALOGUE: &str = "
+WITH RECURSIVE base AS (
+    SELECT t.oid AS top, t.oid, t.typtype, t.typbasetype, -1 AS typmod, t.typtypmod AS own, t.typnotnull AS strict
+      FROM pg_type t WHERE t.oid IN (
+          SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped
+          UNION SELECT e.typelem FROM pg_attribute a JOIN pg_type e ON e.oid = a.atttypid
+           WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped AND e.typcategory = 'A')
+    UNION ALL
+    SELECT d.top, t.oid, t.typtype, t.typbasetype, CASE WHEN d.typmod = -1 THEN d.own ELSE d.typmod END, t.typtypmod,
+           d.strict OR t.typnotnull
+      FROM base d JOIN pg_type t ON t.oid = d.typbasetype WHERE d.typtype = 'd')
+SELECT a.attname::text, CASE WHEN b.typtype = 'e' THEN 'enum' ELSE b.typname::text END,
+       format_type(a.atttypid, a.atttypmod), b.oid::int8, format_type(b.typarray, -1), b.typarray::int8,
+       CASE WHEN d.typmod = -1 THEN a.atttypmod ELSE d.typmod END,
+       a.attnotnull OR d.strict, a.atthasdef OR a.attidentity <> '', a.attgenerated <> '',
+       ARRAY(SELECT l.enumlabel::text FROM pg_enum l WHERE l.enumtypid = b.oid),
+       CASE WHEN e.typtype = 'e' THEN 'enum' ELSE e.typname::text END, format_type(b.typelem, a.atttypmod),
+       ARRAY(SELECT l.enumlabel::text FROM pg_enum l WHERE l.enumtypid = e.oid),
+       format_type(b.oid, -1), a.attidentity = 'a'
+  FROM pg_attribute a
+  JOIN base d ON d.top = a.atttypid AND d.typtype <> 'd'
+  JOIN pg_type b ON b.oid = d.oid
+  LEFT JOIN base de ON b.typcategory = 'A' AND de.top = b.typelem AND de.typtype <> 'd'
+  LEFT JOIN pg_type e ON e.oid = de.oid
+ WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 impl Table {
     /// Checks the mapping against the catalogue and the contract.
@@ -134,7 +168,7 @@ impl Table {
         contract: &Contract,
         mut problems: Vec<String>,
     ) -> Result<Table, Vec<String>> {
-        let mut builder = Builder::default();
+        let mut builder = Builder { nul: mapping.nul, ..Builder::default() };
         let mut slot = 0;
         for mapped in &mapping.columns {
             let this = slot;
@@ -229,6 +263,29 @@ struct Builder {
     update: Vec<String>,
     names: Vec<String>,
     key_types: Vec<(String, PgColumn)>,
+    /// An identity column takes the events' values.
+    overriding: bool,
+    nul: Nul,
+}
+
+/// Whether PostgreSQL lets a column be written that it fills by itself.
+fn generated(mapping: &Column, column: &PgColumn, key: bool) -> Result<(), String> {
+    let name = &column.name;
+    if column.generated {
+        return Err(format!("column {name} is generated by PostgreSQL and cannot be mapped"));
+    }
+    if column.identity && !mapping.overrides_identity {
+        return Err(format!(
+            "column {name} is GENERATED ALWAYS AS IDENTITY: `identity: override` below it inserts the event's value, \
+             or take the column out"
+        ));
+    }
+    if column.identity && !key && mapping.mode != Mode::InsertOnly {
+        return Err(format!(
+            "column {name} is GENERATED ALWAYS AS IDENTITY, which no update may change: add `insert_only: true`"
+        ));
+    }
+    Ok(())
 }
 
 impl Builder {
@@ -241,9 +298,8 @@ impl Builder {
         key: bool,
     ) -> Result<(), String> {
         let quoted = quote(&mapping.name);
-        if column.generated {
-            return Err(format!("column {} is generated by PostgreSQL and cannot be mapped", column.name));
-        }
+        generated(mapping, column, key)?;
+        self.overriding |= mapping.overrides_identity;
         match mapping.mode {
             Mode::Set => self.update.push(format!("{quoted} = excluded.{quoted}")),
             Mode::Add => self.update.push(format!("{quoted} = t.{quoted} + excluded.{quoted}")),
@@ -266,7 +322,7 @@ impl Builder {
         let not_null = column.not_null || key;
         let absent = match source {
             Source::Slot(slot) => cell::absent(mapping, contract.field(slot), contract.policies().absent, not_null)?,
-            Source::Header(_) | Source::Record(_) | Source::Constant(_) => Absent::Default,
+            _ => Absent::Default,
         };
         let (encoder, element, array, array_sql) = if add {
             if kind != InputKind::Int || !matches!(column.type_name.as_str(), "int2" | "int4" | "int8" | "numeric") {
@@ -281,16 +337,32 @@ impl Builder {
             if let (Encoder::EnumName(names), Source::Slot(slot)) = (&mut encoder, &source) {
                 names.prepare(|number| contract.enum_name(*slot, number));
             }
+            if key {
+                encoder = cell::for_key(encoder, column)?;
+            }
             (encoder, column.oid, column.array_oid, column.array_sql_type.clone())
         };
-        let index = self.cells.len();
-        self.select.push(format!("u.c{index}"));
+        let (index, nul) = (self.cells.len(), self.nul);
+        let source = match (&encoder, source) {
+            (Encoder::List(_), Source::Slot(slot)) => Source::List(slot),
+            (Encoder::Declared(declared), Source::Slot(slot)) if declared.reads_message() => Source::Message(slot),
+            (_, source) => source,
+        };
+        let (element, array, array_sql) = match &encoder {
+            Encoder::List(_) => (TEXT, TEXT_ARRAY, "text[]".to_owned()),
+            _ => (element, array, array_sql),
+        };
+        // An array travels as text, see `list.rs`.
+        let cast =
+            if matches!(encoder, Encoder::List(_)) { format!("::{}", column.base_sql_type) } else { String::new() };
+        self.select.push(format!("u.c{index}{cast}"));
         self.unnest.push(format!("${}::{array_sql}", index + 1));
         self.stage.push(format!("c{index} {}", array_sql.trim_end_matches("[]")));
         self.arrays.push(array);
         self.names.push(mapping.name.clone());
         self.shape.push(ShapeColumn { element, mode: mapping.mode });
-        self.cells.push(Cell { name: mapping.name.clone(), source, encoder, not_null, add, absent });
+        let default = mapping.default.as_ref().map(|text| cell::default(text, &encoder, column)).transpose()?;
+        self.cells.push(Cell { name: mapping.name.clone(), source, encoder, not_null, add, absent, default, nul });
         Ok(())
     }
 
@@ -311,9 +383,10 @@ impl Builder {
             _ => String::new(),
         };
         let names: Vec<String> = (0..self.cells.len()).map(|index| format!("c{index}")).collect();
+        let overriding = if self.overriding { " OVERRIDING SYSTEM VALUE" } else { "" };
         let upsert = |source: &str| {
             format!(
-                "INSERT INTO {table} AS t ({}) SELECT {} FROM {source} ON CONFLICT ({}) DO {action}{guard}",
+                "INSERT INTO {table} AS t ({}){overriding} SELECT {} FROM {source} ON CONFLICT ({}) DO {action}{guard}",
                 self.insert.join(", "),
                 self.select.join(", "),
                 keys.join(", "),
@@ -346,7 +419,7 @@ fn key_encoder(column: &PgColumn) -> Option<Encoder> {
 fn source(mapping: &Column, slot: Slot, contract: &Contract) -> (Source, InputKind) {
     match &mapping.from {
         From::Field(_) => {
-            let kind = if mapping.as_ == As::Jsonb { InputKind::Json } else { kind_of(&contract.field(slot).kind) };
+            let kind = field_kind(mapping, &contract.field(slot).kind);
             (Source::Slot(slot), kind)
         }
         From::Header(name) => (Source::Header(name.clone()), InputKind::Header),
@@ -365,6 +438,11 @@ fn source(mapping: &Column, slot: Slot, contract: &Contract) -> (Source, InputKi
     }
 }
 
+/// What a field of this kind brings to its column.
+pub fn field_kind(mapping: &Column, kind: &Kind) -> InputKind {
+    if mapping.as_ == As::Jsonb { InputKind::Json } else { kind_of(kind) }
+}
+
 /// What a field of this kind brings to a column.
 pub fn kind_of(kind: &Kind) -> InputKind {
     match kind {
@@ -375,8 +453,25 @@ pub fn kind_of(kind: &Kind) -> InputKind {
         Kind::Bytes => InputKind::Bytes,
         Kind::Enum(_) => InputKind::Enum,
         Kind::Timestamp => InputKind::Micros,
-        _ => InputKind::Json,
+        Kind::Duration => InputKind::Known(Known::Duration),
+        Kind::Message(name) => Known::of(name).map_or(InputKind::Json, InputKind::Known),
+        Kind::Repeated(element) => element_kind(element),
+        Kind::Map(..) => InputKind::Json,
     }
+}
+
+/// A list of scalars or times; other lists have no form but JSON.
+fn element_kind(element: &Kind) -> InputKind {
+    InputKind::List(match kind_of(element) {
+        InputKind::Bool => &InputKind::Bool,
+        InputKind::Int => &InputKind::Int,
+        InputKind::Float => &InputKind::Float,
+        InputKind::Text => &InputKind::Text,
+        InputKind::Bytes => &InputKind::Bytes,
+        InputKind::Enum => &InputKind::Enum,
+        InputKind::Micros => &InputKind::Micros,
+        _ => return InputKind::Json,
+    })
 }
 
 /// An identifier as SQL writes it, whatever it holds.

@@ -149,7 +149,7 @@ postgres:
     status: { field: status_text, as: enum_name }
     city: { field: address.town }
     tag: { field: tags.first }
-    total: { field: tags, as: int }
+    total: { field: tags, as: unix_ms }
     bad: { header: x, as: unix_ms }
 output: { topic: out, key: nothing }
 ";
@@ -162,7 +162,7 @@ output: { topic: out, key: nothing }
         "13: postgres.conversion: postgres.columns.status: column status: `as: enum_name` does not apply to a string",
         "14: contract.field: postgres.columns.city: field address.town: shop.v1.Address has no field town",
         "15: contract.field: postgres.columns.tag: field tags.first: tags is repeated",
-        "16: postgres.conversion: postgres.columns.total: column total: `as: int` does not apply to a message, list or map",
+        "16: postgres.conversion: postgres.columns.total: column total: `as: unix_ms` does not apply to a string",
         "17: postgres.conversion: postgres.columns.bad: column bad: `as: unix_ms` does not apply to a header",
         "18: contract.field: output.key: field nothing: shop.v1.Order has no field nothing",
     ];

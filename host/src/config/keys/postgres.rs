@@ -1,0 +1,108 @@
+//! The keys of `postgres:`.
+
+use super::Fallback::{Nothing, Required, RequiredOnce, Value};
+use super::Kind::{
+    Addend, Boolean, Choice, ChoiceOrNull, Map, Names, Null, Path, Scalar, Secret, Signed, Table, TableOr, Text,
+    WordOrNames, WordOrText,
+};
+use super::{Key, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key("postgres", Table, Required, "The target table, and where progress is kept."),
+    key(
+        "postgres.url",
+        Secret,
+        Required,
+        "`postgres://user:password@host:5432/database?sslmode=verify-full`. How strict TLS is says `sslmode`.",
+    ),
+    key("postgres.tls_ca", Path, Nothing, "PEM file of the authority that signed the server's certificate."),
+    key("postgres.table", Text, RequiredOnce, "`table` or `schema.table`."),
+    key(
+        "postgres.key",
+        Names,
+        RequiredOnce,
+        "Columns of the primary key or of a unique index. One without an entry under `columns` takes the field of its own name.",
+    ),
+    key("postgres.columns", Map, RequiredOnce, "The columns that are written, by name."),
+    key(
+        "postgres.columns.*",
+        TableOr(&Null),
+        Nothing,
+        "Where its value comes from. Nothing: the field of the same name.",
+    ),
+    key(
+        "postgres.columns.*.field",
+        Text,
+        Nothing,
+        "Dotted path in the message (of the output contract where there is one).",
+    ),
+    key("postgres.columns.*.header", Text, Nothing, "Header of the source record."),
+    key(
+        "postgres.columns.*.record",
+        Choice(&["topic", "partition", "offset", "timestamp", "key", "digest"]),
+        Nothing,
+        "The source record's metadata. `digest`: the revision that the event passed, hex.",
+    ),
+    key("postgres.columns.*.now", Boolean, Nothing, "`true`: PostgreSQL's transaction time."),
+    key("postgres.columns.*.value", Signed, Nothing, "A constant, with `add: true`."),
+    key(
+        "postgres.columns.*.as",
+        TableOr(&WordOrText(
+            "unix_s|unix_ms|unix_us|unix_days|iso|enum_name|int|numeric|text|jsonb|json_text|uuid|array",
+        )),
+        Nothing,
+        "A declared conversion; also `\"numeric(18,2)\"`, which rounds half to even. Default: the type map of docs/tables.md.",
+    ),
+    key(
+        "postgres.columns.*.as.time",
+        WordOrNames("iso|unix_s|unix_ms|unix_us|unix_days"),
+        Nothing,
+        "The forms in which a text or a number may say a time; the first that fits is taken.",
+    ),
+    key(
+        "postgres.columns.*.as.between",
+        Names,
+        Nothing,
+        "The first time that is taken, and the first after it that is not: `[2000-01-01, 2100-01-01]`. Required where several forms take numbers.",
+    ),
+    key("postgres.columns.*.as.enum_name", TableOr(&Null), Nothing, "The long form of `as: enum_name`."),
+    key("postgres.columns.*.as.enum_name.strip_prefix", Text, Nothing, "Prefix that is cut off the enum's name."),
+    key("postgres.columns.*.strip_prefix", Text, Nothing, "The same, beside `as: enum_name`."),
+    key("postgres.columns.*.insert_only", Boolean, Value("false"), "Only the insert sets it."),
+    key(
+        "postgres.columns.*.absent",
+        ChoiceOrNull(&["default", "null", "reject"]),
+        Nothing,
+        "As `contract.absent`, for this column alone.",
+    ),
+    key(
+        "postgres.columns.*.default",
+        Scalar,
+        Nothing,
+        "What the column gets where its field is not set or its header is absent, written as PostgreSQL writes the column's type.",
+    ),
+    key(
+        "postgres.columns.*.identity",
+        Choice(&["override"]),
+        Nothing,
+        "`override`: the event's value is inserted into a column that is GENERATED ALWAYS AS IDENTITY.",
+    ),
+    key(
+        "postgres.columns.*.add",
+        Addend,
+        Nothing,
+        "The column grows by this: a whole number, a field's path, or `true` for what the other keys say.",
+    ),
+    key(
+        "postgres.only_if_newer",
+        Text,
+        Nothing,
+        "Column that must grow for an update to happen: an older event does not overwrite a newer row. Does not go with `add`.",
+    ),
+    key(
+        "postgres.nul",
+        Choice(&["reject", "strip", "replace"]),
+        Value("reject"),
+        "What becomes of a NUL character in a text, which PostgreSQL cannot store: the event is a dead letter, the NUL is left out, or it becomes U+FFFD. Counted in `tollgate_nul_texts_total`.",
+    ),
+];
