@@ -112,6 +112,10 @@ impl Success {
 
 /// Parses, runs the verb, and prints how it ended.
 pub fn main() -> ExitCode {
+    // Components are compiled by this program, started once more under limits of its own.
+    if let Some(code) = tollgate_sandbox::compiler_process() {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

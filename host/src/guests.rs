@@ -8,6 +8,7 @@ pub mod component;
 pub mod golden;
 pub mod spec;
 pub mod toolchain;
+pub mod types;
 
 use std::path::PathBuf;
 

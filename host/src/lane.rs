@@ -33,6 +33,7 @@ pub mod gate;
 pub mod hazards;
 mod hold;
 pub mod notice;
+mod overdue;
 mod passed;
 mod produce;
 mod redo;
@@ -57,6 +58,7 @@ use crate::error::Class;
 use crate::lane::attempt::Pace;
 use crate::lane::decide::Decided;
 use crate::lane::gate::Revision;
+use crate::lane::overdue::Overdues;
 use crate::limits;
 use crate::position::Partition;
 use crate::progress::halts::Halt;
@@ -334,6 +336,8 @@ struct Carried<'a> {
     time: i64,
     /// How often it was refused by what may be its events' fault or the server's.
     tried: u32,
+    /// Its events that were interrupted at their deadline.
+    overdue: Overdues,
 }
 
 impl Lane {
@@ -417,8 +421,13 @@ impl Lane {
 
     /// Brings a batch through, however long the world is away; what is revoked meanwhile is left out.
     fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        let mut carried =
-            Carried { batch, revision: self.shared.revision.load_full(), time: self.shared.now(), tried: 0 };
+        let mut carried = Carried {
+            batch,
+            revision: self.shared.revision.load_full(),
+            time: self.shared.now(),
+            tried: 0,
+            overdue: Overdues::default(),
+        };
         let mut pace = Pace::new(self.shared.backoff());
         loop {
             while let Ok(control) = self.ends.control.try_recv() {

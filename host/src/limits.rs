@@ -150,6 +150,8 @@ pub const CEILING_OUTPUT_MAX: usize = 1 << 30;
 pub const CEILING_OUTPUTS_MAX: u32 = 100_000;
 /// A ceiling's deadline; one that outlasts the poll interval would evict the member.
 pub const CEILING_DEADLINE_MAX: Duration = Duration::from_secs(300);
+/// A ceiling's CPU time for compiling: it is counted in seconds, and ten minutes compile the largest component several times over.
+pub const CEILING_COMPILE_TIME: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
 /// PostgreSQL's bound of `numeric`'s declared precision.
 pub const NUMERIC_PRECISION: u16 = 1_000;

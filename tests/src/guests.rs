@@ -22,13 +22,15 @@ pub struct Guest {
     pub rejects: bool,
     /// Turns of an empty loop for each event; a hundred thousand take some 0.1 ms.
     pub spins: u32,
+    /// Whether it traps before it asks for its first event.
+    pub traps: bool,
     /// Laid over the manifest.
     pub manifest: Value,
 }
 
 impl Guest {
     pub fn revision(revision: u8) -> Guest {
-        Guest { revision, init_fails: None, rejects: true, spins: 0, manifest: json!({}) }
+        Guest { revision, init_fails: None, rejects: true, spins: 0, traps: false, manifest: json!({}) }
     }
 }
 
@@ -132,6 +134,7 @@ const CODE: &str = r#"
     (local $i i32)
     (global.set $arena (local.get $arena))
     (global.set $offsets (local.get $offsets))
+    (if (i32.const TRAPS) (then unreachable))
     (local.set $i (call $next (i32.const 0)))
     (block $done
       (loop $again
@@ -147,6 +150,7 @@ pub fn component(guest: &Guest) -> Vec<u8> {
     let digits = guest.revision.to_string();
     let code = CODE.replace("REVISION", &digits).replace("DIGITS", &digits.len().to_string());
     let code = code.replace("REJECTS", &u8::from(guest.rejects).to_string()).replace("SPINS", &guest.spins.to_string());
+    let code = code.replace("TRAPS", &u8::from(guest.traps).to_string());
     let init = match guest.init_fails {
         Some(message) => format!(
             r#"(data (i32.const 512) "{message}")
@@ -182,14 +186,46 @@ pub fn encode(module: &[u8], wit: &str, world: &str) -> Vec<u8> {
 }
 
 /// Appends the manifest's custom section.
-pub fn stamp(mut component: Vec<u8>, json: &[u8]) -> Vec<u8> {
-    let mut section = leb(SECTION.len());
-    section.extend_from_slice(SECTION.as_bytes());
-    section.extend_from_slice(json);
-    component.push(0);
-    component.extend(leb(section.len()));
-    component.extend(section);
-    component
+pub fn stamp(component: Vec<u8>, json: &[u8]) -> Vec<u8> {
+    with_custom_section(component, SECTION, json)
+}
+
+/// Says that a component was compiled with the message types of another `.proto` file.
+pub fn compiled_with(component: Vec<u8>, proto: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("events.proto"), proto).unwrap();
+    let pool = tollgate::protos::load(&[folder.path().to_path_buf()]).unwrap();
+    let message = pool.get_message_by_name(crate::events::MESSAGE).unwrap();
+    let types = tollgate::guests::types::MessageTypes::of([&message]);
+    with_custom_section(component, "tollgate:types", &types.to_section().unwrap())
+}
+
+/// A component with instance types nested a hundred thousand deep: 300 kB that exhaust the stack of whoever recurses over them.
+pub fn nested_types(guest: &Guest) -> Vec<u8> {
+    let body = [&[1][..], &[0x42, 1, 1].repeat(100_000), &[0x42, 0]].concat();
+    with_section(component(guest), 7, &body)
+}
+
+/// A component with loops nested 24,000 deep: 72 kB that take minutes to compile.
+pub fn nested_loops(guest: &Guest) -> Vec<u8> {
+    let code = [&[0][..], &[0x03, 0x40].repeat(24_000), &[0x20, 0, 0x0d, 0], &[0x0b].repeat(24_001)].concat();
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    for (id, body) in [(1, vec![1, 0x60, 1, 0x7f, 0]), (3, vec![1, 0]), (10, [vec![1], leb(code.len()), code].concat())]
+    {
+        module = with_section(module, id, &body);
+    }
+    with_section(component(guest), 1, &module)
+}
+
+fn with_custom_section(component: Vec<u8>, name: &str, data: &[u8]) -> Vec<u8> {
+    with_section(component, 0, &[&leb(name.len()), name.as_bytes(), data].concat())
+}
+
+fn with_section(mut wasm: Vec<u8>, id: u8, body: &[u8]) -> Vec<u8> {
+    wasm.push(id);
+    wasm.extend(leb(body.len()));
+    wasm.extend_from_slice(body);
+    wasm
 }
 
 fn leb(mut number: usize) -> Vec<u8> {

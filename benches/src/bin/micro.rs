@@ -144,8 +144,14 @@ fn check_all(contracts: &Contracts, values: &[Vec<u8>]) -> anyhow::Result<()> {
 
 /// Gives the fuel used.
 fn transform_all(chain: &Chain, batches: &[Arc<Events>], invalid: u64) -> anyhow::Result<u64> {
-    let meta =
-        BatchMeta { topic: "payment-events".into(), partition: 0, schema_id: 0, batch_time: FILL_EPOCH_MS, seed: 1 };
+    let meta = BatchMeta {
+        topic: "payment-events".into(),
+        partition: 0,
+        schema_id: 0,
+        batch_time: FILL_EPOCH_MS,
+        seed: 1,
+        overdue: Vec::new(),
+    };
     let mut results = Results::default();
     let (mut rejected, mut fuel) = (0, 0);
     for batch in batches {

@@ -48,7 +48,8 @@ fn main() {
 
 fn cost(chain: Vec<Transform>, events: &Arc<Events>) -> Duration {
     let chain = Chain::new(chain);
-    let meta = BatchMeta { topic: "payments".into(), partition: 0, schema_id: 0, batch_time: 0, seed: 0 };
+    let meta =
+        BatchMeta { topic: "payments".into(), partition: 0, schema_id: 0, batch_time: 0, seed: 0, overdue: Vec::new() };
     let mut results = Results::default();
     let mut times: Vec<_> = (0..ROUNDS)
         .map(|_| {

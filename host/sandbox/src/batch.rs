@@ -15,6 +15,18 @@ pub struct BatchMeta {
     /// Unix milliseconds.
     pub batch_time: i64,
     pub seed: u64,
+    /// Events that were interrupted when the batch was run before; see [`Overdue`].
+    pub overdue: Vec<Overdue>,
+}
+
+/// An event whose run was interrupted although its thread had all the CPU time that the deadline allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    /// Index of the transform in its chain.
+    pub transform: usize,
+    pub offset: i64,
+    /// It was interrupted often enough: it is not run again, but fails with [`FailureCode::DeadlineExceeded`].
+    pub fails: bool,
 }
 
 /// A run of events of one partition, in offset order.
@@ -214,6 +226,8 @@ pub enum FailureCode {
     Panic,
     /// `fuel-exhausted`
     FuelExhausted,
+    /// `deadline-exceeded`: more CPU time than `limits.deadline`, although its fuel was not used up.
+    DeadlineExceeded,
     /// `memory-limit`
     MemoryLimit,
     /// `stack-overflow`
@@ -226,11 +240,12 @@ pub enum FailureCode {
 
 impl FailureCode {
     /// The stable name: in dead letters, metrics and the name of its page.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             FailureCode::Trap => "wasm-trap",
             FailureCode::Panic => "wasm-panic",
             FailureCode::FuelExhausted => "fuel-exhausted",
+            FailureCode::DeadlineExceeded => "deadline-exceeded",
             FailureCode::MemoryLimit => "memory-limit",
             FailureCode::StackOverflow => "stack-overflow",
             FailureCode::OutputLimit => "output-limit",
@@ -239,10 +254,11 @@ impl FailureCode {
     }
 
     /// All of them, for whoever lists or documents them.
-    pub const ALL: [FailureCode; 7] = [
+    pub const ALL: [FailureCode; 8] = [
         FailureCode::Trap,
         FailureCode::Panic,
         FailureCode::FuelExhausted,
+        FailureCode::DeadlineExceeded,
         FailureCode::MemoryLimit,
         FailureCode::StackOverflow,
         FailureCode::OutputLimit,

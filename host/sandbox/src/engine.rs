@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, Module, OptLevel, PoolingAllocationConfig, RegallocAlgorithm, Store,
+    Config, Engine, InstanceAllocationStrategy, Module, OperatorCost, OptLevel, PoolingAllocationConfig,
+    RegallocAlgorithm, Store,
 };
 
 use crate::error::SandboxError;
@@ -72,7 +73,7 @@ fn engine(settings: &Settings) -> Result<Engine, SandboxError> {
     let least = settings.lanes.max(1).saturating_add(2);
     let mut places = u32::try_from(wanted).unwrap_or(u32::MAX);
     while places as usize >= least {
-        let mut config = config(settings);
+        let mut config = config(settings.stack);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(settings, places)));
         match Engine::new(&config) {
             Ok(engine) => return Ok(engine),
@@ -81,22 +82,30 @@ fn engine(settings: &Settings) -> Result<Engine, SandboxError> {
         places /= 2;
     }
     tracing::warn!("no address space for a pool of instances: each batch maps its own memory, which is slower");
-    let mut config = config(settings);
+    let mut config = config(settings.stack);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
 }
 
-fn config(settings: &Settings) -> Config {
+/// An engine that only compiles: what it makes fits the engines that run, and it reserves no pool.
+pub(crate) fn compiler(stack: usize) -> wasmtime::Result<Engine> {
+    let mut config = config(stack);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    Engine::new(&config)
+}
+
+fn config(stack: usize) -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
+        .operator_cost(costs())
         .epoch_interruption(true)
         // On by default, and a tax of half a microsecond on every call.
         .concurrency_support(false)
         .memory_reservation(4 << 30)
         .memory_guard_size(32 << 20)
         .memory_may_move(false)
-        .max_wasm_stack(settings.stack)
+        .max_wasm_stack(stack)
         // The unwinder's registration is quadratic in some C libraries; wasmtime's own traces need none.
         .native_unwind_info(false)
         .generate_address_map(true)
@@ -110,6 +119,30 @@ fn config(settings: &Settings) -> Config {
         .wasm_relaxed_simd(false)
         .wasm_memory64(false);
     config
+}
+
+/// A unit an instruction, as wasmtime has it, but more for what calls into the runtime: a loop over such instructions would otherwise
+/// take far longer than its fuel says, and end by the deadline, which settles no event. `memory.copy` keeps its unit: it is compiled to
+/// machine code for short copies, and honest guests are full of it.
+fn costs() -> OperatorCost {
+    let mut cost = OperatorCost::new();
+    for slow in [&mut cost.MemoryGrow, &mut cost.TableGrow, &mut cost.TableInit, &mut cost.ElemDrop, &mut cost.RefFunc]
+    {
+        *slow = limits::SLOW_LIBCALL_FUEL;
+    }
+    cost.variable.memory_grow_per_page = limits::GROW_PAGE_FUEL;
+    for libcall in [
+        &mut cost.MemoryFill,
+        &mut cost.MemoryInit,
+        &mut cost.TableCopy,
+        &mut cost.TableFill,
+        &mut cost.DataDrop,
+        &mut cost.TableGet,
+        &mut cost.TableSet,
+    ] {
+        *libcall = limits::LIBCALL_FUEL;
+    }
+    cost
 }
 
 /// `pagemap_scan` stays off: version 48 does not reset pages that were swapped out.

@@ -1,5 +1,7 @@
 //! What can go wrong with an engine, a component or a run, and whose fault it is.
 
+use std::time::Duration;
+
 use crate::limits::LimitsError;
 use crate::manifest::SECTION;
 
@@ -60,8 +62,31 @@ pub enum LoadError {
     Capability { import: String, capability: String },
     #[error("exports the wrong world: {0}")]
     World(String),
+    #[error("its {what} are nested deeper than {most} levels, which no toolchain writes")]
+    Nested { what: &'static str, most: usize },
     #[error("cannot compile the component: {0}")]
     Compile(String),
+    #[error(
+        "compiling the component takes more than {} s of CPU time: make it smaller and simpler, or raise \
+         `ceiling.compile_time` of this transform",
+        limit.as_secs()
+    )]
+    CompileTime { limit: Duration },
+    #[error(
+        "the process that compiled the component died ({ended}); it may use {} s of CPU time, {} MiB of memory and {} MiB of \
+         stack: make the component smaller and simpler",
+        cpu.as_secs(),
+        memory >> 20,
+        stack >> 20
+    )]
+    CompilerDied { ended: String, cpu: Duration, memory: u64, stack: usize },
+    #[error("cannot start a process that compiles the component: {0}")]
+    CompilerStart(#[source] std::io::Error),
+    #[error(
+        "its inner components pass strings to each other, which takes time that no fuel pays for: pass list<u8>, or make one \
+         component of them"
+    )]
+    Transcodes,
     #[error("a fresh instance does not start: {0}")]
     Start(String),
     #[error("all places for instances are taken: try again")]
@@ -83,9 +108,13 @@ impl LoadError {
             | LoadError::Import { .. }
             | LoadError::Capability { .. }
             | LoadError::World(_)
+            | LoadError::Nested { .. }
             | LoadError::Compile(_)
+            | LoadError::CompileTime { .. }
+            | LoadError::CompilerDied { .. }
+            | LoadError::Transcodes
             | LoadError::Start(_) => Class::Fatal,
-            LoadError::PoolExhausted => Class::Transient,
+            LoadError::PoolExhausted | LoadError::CompilerStart(_) => Class::Transient,
         }
     }
 }
@@ -93,11 +122,13 @@ impl LoadError {
 /// A batch could not be run. No event is settled by it: what the results hold is to be thrown away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
-    /// The machine was too slow, event after event: the fuel would have been used up long before.
+    /// An event that ran alone was interrupted at its deadline. `cpu_spent`: its thread had all of that time for itself, so that it
+    /// may be the event's fault; without it the machine was busy, and the event is only run again.
     #[error(
-        "transform {transform} was interrupted {tries} times at offset {offset}, each after its deadline: is the machine overloaded?"
+        "transform {transform} was interrupted at offset {offset} of partition {partition}, {}",
+        if *.cpu_spent { "after it had used its whole deadline in CPU time" } else { "before it had its deadline in CPU time: is the machine overloaded?" }
     )]
-    Interrupted { transform: String, offset: i64, tries: u32 },
+    Interrupted { transform: String, place: usize, partition: i32, offset: i64, cpu_spent: bool },
     #[error("no place for an instance of transform {transform}: more lanes run than the sandbox was made for")]
     PoolExhausted { transform: String },
     /// The machine has no memory for it: the same component started when it was loaded.

@@ -6,12 +6,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use wasmtime::ResourceLimiter;
 use wasmtime::component::{ComponentType, Lift};
+use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::batch::{Bytes, Events, FailureCode, Outcome, Output, Rejected, Results, bound, index};
 use crate::limits;
 use crate::load::Loaded;
+use crate::watch::Watch;
 
 /// What `next` returns when there is no event left.
 pub(crate) const END: u32 = u32::MAX;
@@ -124,6 +125,8 @@ pub(crate) struct Guest {
     pub work: Work,
     pub memory: Memory,
     current: Current,
+    /// Of an event that runs alone.
+    watch: Option<Watch>,
     /// Of the current event.
     log_bytes_left: usize,
     /// Of the instance.
@@ -151,12 +154,37 @@ impl Guest {
             work,
             memory,
             current: Current::default(),
+            watch: None,
             log_bytes_left: 0,
             lines_left: limits::LOG_LINES,
             cut: 0,
         };
         guest.begin_event();
         guest
+    }
+
+    /// Whether the events of this instance are one: only then is it known whose time is measured.
+    pub fn alone(&self) -> bool {
+        self.window.len() == 1
+    }
+
+    /// Begins to measure the time of an event that runs alone.
+    pub fn watch(&mut self) {
+        self.watch = (self.alone() && matches!(self.phase, Phase::Event(_))).then(Watch::start);
+    }
+
+    /// What happens to an event that runs alone when its deadline is over: it goes on for as long as its thread has not used that time.
+    pub fn at_deadline(&mut self) -> UpdateDeadline {
+        let deadline = self.transform.limits.deadline;
+        match &mut self.watch {
+            Some(watch) => watch.at_deadline(deadline),
+            None => UpdateDeadline::Interrupt,
+        }
+    }
+
+    /// Whether the current event was interrupted after its thread had used the whole deadline.
+    pub fn cpu_spent(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.spent)
     }
 
     /// Settles the current event with a verdict and the fuel it used, as the verdict table says.

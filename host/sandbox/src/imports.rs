@@ -41,6 +41,7 @@ fn next(mut store: StoreContextMut<Guest>, (settled,): (Verdict,)) -> Result<(u3
     let ticks = guest.transform.ticks;
     store.set_fuel(fuel)?;
     store.set_epoch_deadline(ticks);
+    store.data_mut().watch();
     Ok((index,))
 }
 

@@ -9,19 +9,23 @@
 
 mod batch;
 mod chain;
+mod compile;
 mod engine;
 mod error;
 mod guest;
 mod imports;
+mod inspect;
 pub mod limits;
 mod load;
 mod manifest;
 mod run;
+mod watch;
 
 pub use batch::*;
 pub use chain::Chain;
+pub use compile::compiler_process;
 pub use engine::{Sandbox, Settings};
 pub use error::{Class, LoadError, RunError, SandboxError};
 pub use limits::{Limits, LimitsError, LimitsSpec};
 pub use load::{Overrides, Transform};
-pub use manifest::{CAPABILITIES, Digest, Manifest, SECTION};
+pub use manifest::{CAPABILITIES, Digest, Manifest, SECTION, TYPES_SECTION};

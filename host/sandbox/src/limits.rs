@@ -11,11 +11,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Bytes of a component. Python's interpreter makes one of 18 MB; nothing sensible has more than three times that.
 pub const COMPONENT_BYTES: usize = 64 << 20;
-/// Stack of the thread that compiles. Cranelift recurses over what it is given, and running out ends the process; it is
+/// Stack of the thread that compiles. Cranelift recurses over what it is given, and running out of stack ends the process. It is
 /// address space, touched only as far as it is needed.
 pub const COMPILER_STACK: usize = 64 << 20;
+/// How deep components, their inner components and modules may be nested. wit-component nests two levels; composed components a few.
+pub const COMPONENT_DEPTH: usize = 16;
+/// How deep component and instance types may be nested: wasmparser's own bound, which it checks only after it has recursed.
+pub const TYPE_DEPTH: usize = 100;
+/// CPU time that compiling a component may use: a Rust guest takes 0.1 s, Python's interpreter of 18 MB about a minute.
+pub const COMPILE_TIME: Duration = Duration::from_secs(10);
+/// What each begun MB of a component above the first adds to [`COMPILE_TIME`].
+pub const COMPILE_TIME_A_MB: Duration = Duration::from_secs(5);
+/// Address space of the compiler process: its program, its stack and the heap of an ordinary component.
+pub const COMPILE_MEMORY: u64 = 1 << 30;
+/// What each byte of a component adds to [`COMPILE_MEMORY`]: the intermediate and the machine code of all its functions.
+pub const COMPILE_MEMORY_A_BYTE: u64 = 64;
+/// Bytes of what a compiler process that died wrote to stderr: a sentence for the operator.
+pub const COMPILER_WORDS: u64 = 4 << 10;
 /// Bytes of the manifest: a page of JSON, with room for a large configuration. It is held once a revision.
 pub const MANIFEST_BYTES: usize = 256 << 10;
+/// Bytes of the message types that a component names: some thousands of fields. They are held once a revision.
+pub const TYPES_BYTES: usize = 1 << 20;
 /// Named routes of a transform. Each is a topic to be created and watched by a person.
 pub const ROUTES: usize = 16;
 
@@ -24,6 +40,13 @@ pub const MAX_FUEL: u64 = 1_000_000_000;
 /// Fuel of everything outside an event: start functions, `init`, taking the batch over, returning. About 10 ms, which
 /// is a hundred times what parsing a page of configuration takes; it is burnt once a batch.
 pub const START_FUEL: u64 = 20_000_000;
+/// Fuel of growing a memory or a table, by nothing too, and of taking a function's reference: the call into the runtime with its locks
+/// and our limiter takes 50 to 100 ns.
+pub const SLOW_LIBCALL_FUEL: u8 = 100;
+/// Fuel of each page that a memory grows by: the kernel hands out and clears 64 KiB, about 10 µs, of which this is what fits a byte.
+pub const GROW_PAGE_FUEL: u8 = 255;
+/// Fuel of the other instructions that call into the runtime, beside a unit for each byte or element that they touch: 5 to 20 ns.
+pub const LIBCALL_FUEL: u8 = 5;
 /// Fuel of a call into the host beside a unit a byte: what the call costs in wasm instructions, so that calling the
 /// host in a loop is no cheaper than computing in one.
 pub const CALL_FUEL: u64 = 100;
@@ -75,11 +98,11 @@ pub const TICK: Duration = Duration::from_millis(10);
 /// How far the deadline lies above the time that the fuel takes: fuel must win on a machine twenty times as busy.
 pub const DEADLINE_FACTOR: u32 = 20;
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
-/// Well under Kafka's poll interval (300 s) for three tries and what surrounds them.
+/// Well under Kafka's poll interval (300 s) for [`DEADLINE_PATIENCE`] of them and what surrounds them.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(30);
-/// How often an event whose run was interrupted is tried alone, and the pause before the second try; it doubles.
-pub const INTERRUPT_TRIES: u32 = 3;
-pub const INTERRUPT_BACKOFF: Duration = Duration::from_millis(20);
+/// How many deadlines an event that runs alone may wait for its CPU time: a thread that gets less than a quarter of a processor is
+/// interrupted, so that its lane can answer a rebalance, and the event is run again.
+pub const DEADLINE_PATIENCE: u32 = 4;
 
 /// Events that one instance is given at most: a fresh one for each 4,000 costs a few ns an event, and the guest's arena stays
 /// in the processor's cache.
@@ -93,6 +116,23 @@ pub const WINDOW_BYTES_AN_EVENT: usize = 2 * 4 + 1 + 8 + 8;
 /// How many events are tried together after one of them failed. It doubles with each success: a batch full of failures
 /// is not copied whole into an instance for each of them.
 pub const WINDOW_AFTER_FAILURE: usize = 32;
+
+/// The epochs that last at least so long.
+pub(crate) fn ticks(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX / 2) + 1
+}
+
+/// The CPU time that compiling a component of so many bytes may use.
+pub fn compile_time(bytes: usize) -> Duration {
+    let above = bytes.saturating_sub(1_000_000).div_ceil(1_000_000);
+    COMPILE_TIME + COMPILE_TIME_A_MB * u32::try_from(above).unwrap_or(u32::MAX)
+}
+
+/// The address space of a process that compiles a component of so many bytes.
+pub(crate) fn compile_memory(bytes: usize) -> u64 {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    COMPILE_MEMORY.saturating_add(bytes.saturating_mul(COMPILE_MEMORY_A_BYTE))
+}
 
 /// Limits as they are written down: in a manifest, or as a pipeline's ceiling. Sizes are bytes or text such as
 /// `"16MiB"`, the deadline is text such as `"500ms"` or `"1s"`.

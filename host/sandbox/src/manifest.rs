@@ -10,6 +10,9 @@ use crate::limits::{self, LimitsSpec};
 /// The custom section that holds the manifest, at the top level of the component.
 pub const SECTION: &str = "tollgate:transform";
 
+/// The custom section with the message types that the component was compiled with. The sandbox hands it on as it is.
+pub const TYPES_SECTION: &str = "tollgate:types";
+
 /// The capabilities that a manifest may ask for.
 pub const CAPABILITIES: [&str; 1] = ["log"];
 

@@ -9,18 +9,19 @@
 //! The alternatives were one instance an event (three times the cost of the work itself) and one call an event on a
 //! shared instance (twice); neither is needed to know where a trap happened.
 //!
-//! What is nobody's fault: an interruption (the machine's; tried again, then the lane's problem), and an end before the
-//! first event, which is the batch's size or the transform itself. The events are then tried one by one; if one of them
-//! fails in that way too, an empty batch decides whether it is the event or the revision.
+//! An end before the first event is the fault of the batch's size or of the transform itself. The events are then tried one by one; if
+//! one of them fails in that way too, an empty batch decides whether it is the event or the revision.
+//!
+//! An interruption is the machine's fault or the event's. The event runs again alone; if it is interrupted there too, that is the run's
+//! error, with what the thread's CPU time says. The lane counts those errors and runs the batch again, until the event fails.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
 
 use wasmtime::component::{ComponentType, Instance, Lower};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
-use crate::batch::{BatchMeta, Events, Failed, FailureCode, Outcome, Results, index};
+use crate::batch::{BatchMeta, Events, Failed, FailureCode, Outcome, Overdue, Results, index};
 use crate::error::{LoadError, RunError};
 use crate::guest::{Fault, Guest, Phase, Work, clean};
 use crate::limits;
@@ -58,7 +59,10 @@ enum Why {
     Fault(FailureCode, String),
     /// Instantiation or `init` failed.
     Start(String),
-    Interrupted,
+    /// `cpu_spent`: it ran alone, and its thread had used the whole deadline.
+    Interrupted {
+        cpu_spent: bool,
+    },
     PoolExhausted,
     /// There is a place, but the machine does not give what it needs.
     NoInstance(String),
@@ -75,7 +79,8 @@ pub(crate) struct Run<'a> {
 
 /// Starts an instance for nobody: whether the component's start functions and `init` succeed.
 pub(crate) fn try_start(transform: &Transform) -> Result<(), LoadError> {
-    let meta = BatchMeta { topic: String::new(), partition: -1, schema_id: 0, batch_time: 0, seed: 0 };
+    let meta =
+        BatchMeta { topic: String::new(), partition: -1, schema_id: 0, batch_time: 0, seed: 0, overdue: Vec::new() };
     let events = Arc::default();
     let run = Run { transform, place: 0, meta: &meta, events: &events };
     let mut store = run.store(0..0, Work::default()).map_err(|error| LoadError::Start(format!("{error:#}")))?;
@@ -85,7 +90,7 @@ pub(crate) fn try_start(transform: &Transform) -> Result<(), LoadError> {
         Err(Why::Fault(_, message) | Why::Start(message) | Why::NoInstance(message)) => {
             return Err(LoadError::Start(message));
         }
-        Err(Why::Interrupted) => return Err(LoadError::Start("interrupted after its deadline".into())),
+        Err(Why::Interrupted { .. }) => return Err(LoadError::Start("interrupted after its deadline".into())),
         Err(Why::BatchOutput) => return Err(LoadError::Start("it emits in init".into())),
     };
     instance
@@ -101,7 +106,16 @@ impl Run<'_> {
         let mut settled = 0;
         let mut window = limits::WINDOW;
         while settled < self.events.len() {
-            let end = self.fitting(settled, window);
+            if let Some(overdue) = self.overdue(settled) {
+                if overdue.fails {
+                    self.fail_overdue(&mut work);
+                } else {
+                    self.alone(settled, &mut work)?;
+                }
+                settled += 1;
+                continue;
+            }
+            let end = self.until_overdue(settled, self.fitting(settled, window));
             let stopped = match self.attempt(settled..end, &mut work) {
                 End::Settled => {
                     settled = end;
@@ -143,30 +157,59 @@ impl Run<'_> {
         start + fits
     }
 
+    /// What is known of an event from runs that were interrupted.
+    fn overdue(&self, event: usize) -> Option<Overdue> {
+        let mut known = self.meta.overdue.iter();
+        known.find(|one| one.transform == self.place && one.offset == self.events.record_offsets[event]).copied()
+    }
+
+    /// Ends a window before the next event that is known to run into its deadline.
+    fn until_overdue(&self, start: usize, end: usize) -> usize {
+        if self.meta.overdue.is_empty() {
+            return end;
+        }
+        (start + 1..end).find(|event| self.overdue(*event).is_some()).unwrap_or(end)
+    }
+
+    fn fail_overdue(&self, work: &mut Work) {
+        let deadline = self.transform.0.limits.deadline;
+        let message = format!(
+            "interrupted after {deadline:.1?} of CPU time each time, before it had used its fuel (limits.deadline)"
+        );
+        let code = FailureCode::DeadlineExceeded;
+        work.results.outcomes.push(Outcome::Failed(Box::new(Failed {
+            transform: self.place,
+            code,
+            message,
+            fuel_used: 0,
+        })));
+        work.results.fuel.push(0);
+    }
+
     /// Runs an event alone on a fresh instance: what happens now is its verdict.
     fn alone(&self, event: usize, work: &mut Work) -> Result<(), RunError> {
-        for attempt in 0..limits::INTERRUPT_TRIES {
-            let (at, why, fuel_used) = match self.attempt(event..event + 1, work) {
-                End::Settled => return Ok(()),
-                End::Stopped { at, why, fuel } => (at, why, fuel),
-            };
-            let Why::Fault(code, message) = why else {
-                self.blame(why)?;
+        let (at, why, fuel_used) = match self.attempt(event..event + 1, work) {
+            End::Settled => return Ok(()),
+            End::Stopped { at, why, fuel } => (at, why, fuel),
+        };
+        let (code, message) = match why {
+            Why::Fault(code, message) => (code, message),
+            Why::Interrupted { cpu_spent } => {
                 let (transform, offset) = (self.name(), self.events.record_offsets[event]);
-                tracing::warn!(transform, offset, "interrupted after its deadline: trying again");
-                thread::sleep(limits::INTERRUPT_BACKOFF * 2_u32.saturating_pow(attempt));
-                continue;
-            };
-            if at.is_none() {
-                self.acquit_revision(&message)?;
+                let (place, partition) = (self.place, self.meta.partition);
+                return Err(RunError::Interrupted { transform, place, partition, offset, cpu_spent });
             }
-            let failed = Failed { transform: self.place, code, message, fuel_used };
-            work.results.outcomes.push(Outcome::Failed(Box::new(failed)));
-            work.results.fuel.push(fuel_used);
-            return Ok(());
+            why @ (Why::Start(_) | Why::PoolExhausted | Why::NoInstance(_) | Why::BatchOutput) => {
+                return self.blame(why);
+            }
+        };
+        if at.is_none() {
+            self.acquit_revision(&message)?;
         }
-        let offset = self.events.record_offsets[event];
-        Err(RunError::Interrupted { transform: self.name(), offset, tries: limits::INTERRUPT_TRIES })
+        let failed = Failed { transform: self.place, code, message, fuel_used };
+        work.results.outcomes.push(Outcome::Failed(Box::new(failed)));
+        work.results.fuel.push(fuel_used);
+        Ok(())
     }
 
     /// A transform that cannot even take an empty batch is broken: no event may be blamed.
@@ -183,7 +226,7 @@ impl Run<'_> {
     /// Whether an event may be to blame; what cannot be an event's fault is the run's error.
     fn blame(&self, why: Why) -> Result<(), RunError> {
         match why {
-            Why::Fault(..) | Why::Interrupted => Ok(()),
+            Why::Fault(..) | Why::Interrupted { .. } => Ok(()),
             Why::Start(message) => Err(self.revision(message)),
             Why::PoolExhausted => Err(RunError::PoolExhausted { transform: self.name() }),
             Why::NoInstance(message) => Err(RunError::NoInstance { transform: self.name(), message }),
@@ -211,6 +254,10 @@ impl Run<'_> {
         let ended = self.start(&mut store).and_then(|instance| self.process(&mut store, instance, window));
         let left = store.get_fuel().unwrap_or(0);
         let mut guest = store.into_data();
+        let ended = ended.map_err(|why| match why {
+            Why::Interrupted { .. } => Why::Interrupted { cpu_spent: guest.cpu_spent() },
+            why => why,
+        });
         guest.end();
         *work = guest.work;
         let (at, budget) = match guest.phase {
@@ -223,7 +270,7 @@ impl Run<'_> {
             Err(why) if guest.phase == Phase::Ended => {
                 let message = match why {
                     Why::Fault(_, message) | Why::Start(message) | Why::NoInstance(message) => message,
-                    Why::Interrupted | Why::PoolExhausted | Why::BatchOutput => "interrupted".to_owned(),
+                    Why::Interrupted { .. } | Why::PoolExhausted | Why::BatchOutput => "interrupted".to_owned(),
                 };
                 tracing::warn!(transform = self.name(), "ended after its last event: {message}");
                 End::Settled
@@ -246,7 +293,11 @@ impl Run<'_> {
         // No list or string is larger than the memory it lies in; what it costs is charged as fuel.
         store.set_hostcall_fuel(usize::try_from(loaded.limits.memory).unwrap_or(usize::MAX));
         store.set_max_component_handles(64);
-        store.epoch_deadline_trap();
+        if store.data().alone() {
+            store.epoch_deadline_callback(|mut store| Ok(store.data_mut().at_deadline()));
+        } else {
+            store.epoch_deadline_trap();
+        }
         store.set_epoch_deadline(loaded.start_ticks);
         // Before instantiation, which runs the guest's code too.
         store.set_fuel(limits::START_FUEL)?;
@@ -293,7 +344,7 @@ impl Run<'_> {
     }
 
     fn meta(&self) -> Meta {
-        let BatchMeta { topic, partition, schema_id, batch_time, seed } = self.meta.clone();
+        let BatchMeta { topic, partition, schema_id, batch_time, seed, .. } = self.meta.clone();
         Meta { topic, partition, schema_id, batch_time, seed }
     }
 }
@@ -338,7 +389,7 @@ fn why(error: wasmtime::Error) -> Why {
         return Why::Fault(FailureCode::Protocol, clean(&error.root_cause().to_string(), limits::MESSAGE_BYTES));
     };
     let code = if *trap == Trap::Interrupt {
-        return Why::Interrupted;
+        return Why::Interrupted { cpu_spent: false };
     } else if *trap == Trap::OutOfFuel {
         FailureCode::FuelExhausted
     } else if *trap == Trap::StackOverflow {

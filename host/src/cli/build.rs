@@ -38,9 +38,10 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         let commit = built.manifest.commit.as_deref().unwrap_or("no commit");
         let _ = writeln!(text, "  {} {} ({commit})", built.manifest.name, built.manifest.version);
         let _ = writeln!(text, "  sha256 {}", built.digest);
+        let _ = writeln!(text, "  types  {}", built.types);
         results.push(json!({
             "name": built.manifest.name, "version": built.manifest.version, "commit": built.manifest.commit,
-            "file": built.file, "bytes": built.bytes, "digest": built.digest.to_string(), "changed": built.changed,
+            "file": built.file, "bytes": built.bytes, "digest": built.digest.to_string(), "types": built.types, "changed": built.changed,
         }));
     }
     let summary = format!("{} built", count(results.len(), "component"));
@@ -51,6 +52,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
 pub(super) fn failure(error: &BuildError) -> Failure {
     let code = match error {
         BuildError::Spec(_) => "build.spec",
+        BuildError::Protos(_) | BuildError::Message { .. } => "build.protos",
         BuildError::Toolchain(_) => "build.toolchain",
         BuildError::Component { .. } => "build.component",
         BuildError::Write { .. } | BuildError::Read { .. } => "build.file",

@@ -80,7 +80,7 @@ fn failure(error: &GoldenError) -> Failure {
     let code = match error {
         GoldenError::Files(_) | GoldenError::File { .. } | GoldenError::Read { .. } => "test.files",
         GoldenError::Protos(_) => "test.protos",
-        GoldenError::Load { .. } => "test.component",
+        GoldenError::Load { .. } | GoldenError::Stale { .. } => "test.component",
         GoldenError::Run { .. } => "test.run",
         GoldenError::Write { .. } => "test.write",
     };
@@ -106,6 +106,9 @@ fn report(reports: &[Report]) -> Result<Success, Failure> {
 
 fn describe(report: &Report, text: &mut String) {
     let _ = writeln!(text, "{} ({})", report.name, report.component.display());
+    for notice in &report.notices {
+        let _ = writeln!(text, "  note    {notice}");
+    }
     for case in &report.cases {
         let state = match (case.updated, case.differences.is_empty()) {
             (true, _) => "updated",
@@ -135,6 +138,7 @@ fn as_json(report: &Report) -> Value {
     });
     json!({
         "name": report.name, "component": report.component, "digest": report.digest.to_string(), "ok": report.ok(),
+        "notices": report.notices,
         "cases": cases.collect::<Vec<_>>(), "highest_fuel": report.highest_fuel(),
         "suggested_fuel": report.suggested_fuel(), "fuel_limit": report.fuel_limit,
     })

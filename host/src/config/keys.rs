@@ -201,7 +201,15 @@ const AFTER_TYPES: &[Key] = &[
         "transforms[].ceiling.deadline",
         Duration,
         Nothing,
-        "Time of one event, at most 5m. Never dead-letters: fuel is the only limit of time that does.",
+        "Time of one event, at most 5m: a safety net far above its fuel. Beyond it the event is tried again; one that uses \
+         all of it in CPU time `max_retries` times is a dead letter.",
+    ),
+    key(
+        "transforms[].ceiling.compile_time",
+        Duration,
+        Nothing,
+        "CPU time that compiling the component may use, 1s to 10m. Default: 10s, and 5s for each MB of the component above \
+         the first. A component that needs more is refused.",
     ),
     key("transforms[].ceiling.output", Bytes, Nothing, "Bytes that one event may emit."),
     key("transforms[].ceiling.max_outputs", Whole, Nothing, "Outputs that one event may emit."),

@@ -236,6 +236,8 @@ pub struct Ceiling {
     pub fuel: Option<u64>,
     pub memory: Option<usize>,
     pub deadline: Option<Duration>,
+    /// CPU time that compiling the component may use. Not a limit of its own: the sandbox has a default by its size.
+    pub compile_time: Option<Duration>,
     pub output: Option<usize>,
     pub max_outputs: Option<u32>,
 }

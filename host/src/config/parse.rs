@@ -145,10 +145,12 @@ fn read_transform(table: &Table<'_>) -> Option<Transform> {
 
 fn read_ceiling(table: &Table<'_>) -> Option<Ceiling> {
     let (least, most) = limits::CEILING_MEMORY;
+    let (least_compile, most_compile) = limits::CEILING_COMPILE_TIME;
     Some(Ceiling {
         fuel: table.get("fuel", within(1, u64::MAX)),
         memory: table.get("memory", bytes_within(least, most)),
         deadline: table.get("deadline", duration_within(Duration::from_millis(1), limits::CEILING_DEADLINE_MAX)),
+        compile_time: table.get("compile_time", duration_within(least_compile, most_compile)),
         output: table.get("output", bytes_within(1, limits::CEILING_OUTPUT_MAX)),
         max_outputs: table.get("max_outputs", within(1, limits::CEILING_OUTPUTS_MAX)),
     })

@@ -285,6 +285,7 @@ fn transform(transform: &Transform) -> Value {
             "fuel": ceiling.fuel,
             "memory": ceiling.memory.map(show_bytes),
             "deadline": ceiling.deadline.map(time),
+            "compile_time": ceiling.compile_time.map(time),
             "output": ceiling.output.map(show_bytes),
             "max_outputs": ceiling.max_outputs,
         },

@@ -17,6 +17,7 @@ use super::{Shared, Waiting, fit};
 use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{self, Pipeline, Schema};
 use crate::error::{Class, Failure};
+use crate::guests::types;
 use crate::lane::envelope::{self, Envelope};
 use crate::lane::gate::{EventType, Gate, Registry, Revision, TransformInfo, TypeChain};
 use crate::progress::schema;
@@ -185,13 +186,18 @@ fn chain(
         let path = pipeline.resolve(&spec.component);
         let shown = path.display();
         let bytes = std::fs::read(&path).map_err(|error| format!("cannot read component {shown}: {error}"))?;
-        let overrides = Overrides { ceiling: ceiling(&spec.ceiling), config: spec.config.clone() };
+        let overrides = overrides(spec);
         let transform = sandbox.load(&bytes, &overrides).map_err(|error| format!("component {shown}: {error}"))?;
         let manifest = transform.manifest();
         if manifest.input != message {
             return Err(format!("component {shown} takes {}, but what reaches it is {message}", manifest.input));
         }
         message = manifest.output().to_owned();
+        let notices = types::compare(&transform, output.message().parent_pool())
+            .map_err(|stale| format!("component {shown} {stale}"))?;
+        for notice in notices {
+            tracing::warn!(component = %shown, transform = manifest.name, "{notice}");
+        }
         let unknown = spec.routes.keys().find(|route| !manifest.routes.contains(route));
         if let Some(route) = unknown {
             return Err(format!("component {shown} has no route {route}: it has {}", manifest.routes.join(", ")));
@@ -216,15 +222,14 @@ fn chain(
     Ok(TypeChain { chain: Chain::new(transforms), transforms: infos })
 }
 
-pub fn ceiling(ceiling: &config::Ceiling) -> LimitsSpec {
-    LimitsSpec {
-        fuel: ceiling.fuel,
-        memory: ceiling.memory.and_then(|bytes| u64::try_from(bytes).ok()),
-        deadline: ceiling.deadline,
-        output_bytes: ceiling.output.and_then(|bytes| u64::try_from(bytes).ok()),
-        max_outputs: ceiling.max_outputs,
-        ..LimitsSpec::default()
-    }
+/// What the pipeline says about a transform.
+pub fn overrides(spec: &config::Transform) -> Overrides {
+    let (config, compile_time) = (spec.config.clone(), spec.ceiling.compile_time);
+    let wide = |bytes: Option<usize>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
+    let config::Ceiling { fuel, memory, deadline, output, max_outputs, .. } = spec.ceiling;
+    let (memory, output_bytes) = (wide(memory), wide(output));
+    let ceiling = LimitsSpec { fuel, memory, deadline, output_bytes, max_outputs, ..LimitsSpec::default() };
+    Overrides { ceiling, config, compile_time }
 }
 
 /// Every topic of a pipeline, with what it is for.

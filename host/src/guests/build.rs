@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use tollgate_sandbox::{Digest, Manifest};
 
 use super::component::{self, ComponentError};
-use super::spec::Spec;
+use super::spec::{SPEC_FILE, Spec};
 use super::toolchain::{self, ToolchainError};
+use super::types::MessageTypes;
 use crate::config::ConfigErrors;
 use crate::error::Exit;
+use crate::protos::{self, ProtosError};
 
 /// A component and where it lies.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +20,8 @@ pub struct Built {
     pub bytes: usize,
     pub digest: Digest,
     pub manifest: Manifest,
+    /// SHA-256 of the message types that it was compiled with.
+    pub types: String,
     /// False where the file had these very bytes already: it was left alone, so that nobody reloads it.
     pub changed: bool,
 }
@@ -31,6 +35,10 @@ pub enum BuildError {
     Toolchain(#[from] ToolchainError),
     #[error("{package}: {source}{}", via(.culprit.as_deref()))]
     Component { package: String, source: ComponentError, culprit: Option<String> },
+    #[error(transparent)]
+    Protos(#[from] ProtosError),
+    #[error("{}: there is no message type `{message}` in {}, which `protos` names", file.display(), protos.display())]
+    Message { file: PathBuf, message: String, protos: PathBuf },
     #[error("cannot write {}: {source}", file.display())]
     Write { file: PathBuf, source: io::Error },
     #[error("cannot read {}: {source}", file.display())]
@@ -45,7 +53,10 @@ impl BuildError {
     /// The exit code that it means.
     pub fn exit(&self) -> Exit {
         match self {
-            BuildError::Spec(_) | BuildError::Toolchain(ToolchainError::Package(_)) => Exit::Configuration,
+            BuildError::Spec(_)
+            | BuildError::Toolchain(ToolchainError::Package(_))
+            | BuildError::Protos(_)
+            | BuildError::Message { .. } => Exit::Configuration,
             BuildError::Toolchain(ToolchainError::Start { .. } | ToolchainError::NoStd)
             | BuildError::Write { .. }
             | BuildError::Read { .. } => Exit::Environment,
@@ -62,12 +73,13 @@ impl BuildError {
 pub fn build(folder: &Path, output: Option<&Path>, names: bool) -> Result<Built, BuildError> {
     let Spec { mut manifest, protos } = Spec::read(folder)?;
     let package = toolchain::package(folder)?;
+    let types = message_types(folder, &manifest, &protos)?;
     manifest.version.clone_from(&package.version);
     manifest.commit = toolchain::commit(folder, &protos);
 
     let module = toolchain::compile(folder, &package)?;
     let bytes = std::fs::read(&module).map_err(|source| BuildError::Read { file: module.clone(), source })?;
-    let component = component::componentize(&bytes, &manifest, names).map_err(|source| {
+    let component = component::componentize(&bytes, &manifest, &types, names).map_err(|source| {
         let foreign = matches!(source, ComponentError::Imports { .. });
         let suspects = ["wasm-bindgen", "wasi", "getrandom", "libc"];
         let culprit = foreign.then(|| toolchain::culprit(folder, &suspects)).flatten();
@@ -79,7 +91,27 @@ pub fn build(folder: &Path, output: Option<&Path>, names: bool) -> Result<Built,
     if changed {
         write(&file, &component).map_err(|source| BuildError::Write { file: file.clone(), source })?;
     }
-    Ok(Built { file, bytes: component.len(), digest: Digest::of(&component), manifest, changed })
+    Ok(Built {
+        file,
+        bytes: component.len(),
+        digest: Digest::of(&component),
+        manifest,
+        types: types.digest().to_owned(),
+        changed,
+    })
+}
+
+/// The types that the transform takes and emits, as its `.proto` files have them.
+fn message_types(folder: &Path, manifest: &Manifest, protos: &Path) -> Result<MessageTypes, BuildError> {
+    let pool = protos::load(&[protos.to_path_buf()])?;
+    let message = |name: &str| {
+        pool.get_message_by_name(name).ok_or_else(|| BuildError::Message {
+            file: folder.join(SPEC_FILE),
+            message: name.to_owned(),
+            protos: protos.to_path_buf(),
+        })
+    };
+    Ok(MessageTypes::of(&[message(&manifest.input)?, message(manifest.output())?]))
 }
 
 fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {

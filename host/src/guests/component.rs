@@ -3,9 +3,12 @@
 //! The order of sections is fixed and nothing in them is of this machine, so the same module and manifest give the same
 //! bytes. A plain walk over the sections does the stripping: a component is a list of them, some with a module inside.
 
-use tollgate_sandbox::{Manifest, SECTION};
+use memchr::memmem;
+use tollgate_sandbox::{Manifest, SECTION, TYPES_SECTION, limits};
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
+
+use super::types::MessageTypes;
 
 /// The interfaces that the sandbox has.
 const ALLOWED: [&str; 2] = ["tollgate:transform/host@0.1.0", "tollgate:transform/log@0.1.0"];
@@ -21,12 +24,19 @@ pub enum ComponentError {
     Malformed(String),
     #[error("it imports {}, which the sandbox does not have{}", list(.imports), hint(.imports))]
     Imports { imports: Vec<String> },
+    #[error(
+        "it asks for the time (SystemTime::now or Instant::now, in its own code or a dependency's), and a transform has no clock: use \
+         ctx.batch_time(), which is the same when a batch is run again, or ctx.timestamp()"
+    )]
+    Clock,
     #[error("it exports no transform: mark its function with #[tollgate::transform]")]
     NoTransform,
     #[error("#[transform(routes(…))] has {code:?}, transform.yaml has {spec:?}: write the same, in the same order")]
     Routes { code: Vec<String>, spec: Vec<String> },
     #[error("it writes log lines: ask for the capability in transform.yaml, capabilities: [log]")]
     LogNotGranted,
+    #[error("its message types take {bytes} bytes as text, and a component may have {most}: name smaller ones")]
+    Types { bytes: usize, most: usize },
     #[error("no component can be made of the module: {0}")]
     Encode(String),
 }
@@ -55,15 +65,23 @@ fn hint(imports: &[String]) -> &'static str {
     }
 }
 
-/// Makes a component of a module and stamps the manifest into it. With `names`, function names stay, for stack traces.
+/// Makes a component of a module and stamps the manifest and the message types into it. With `names`, function names stay, for stack traces.
 ///
 /// # Errors
 /// Where the module imports what the sandbox does not have, is no transform, or does not agree with the manifest.
-pub fn componentize(module: &[u8], manifest: &Manifest, names: bool) -> Result<Vec<u8>, ComponentError> {
+pub fn componentize(
+    module: &[u8],
+    manifest: &Manifest,
+    types: &MessageTypes,
+    names: bool,
+) -> Result<Vec<u8>, ComponentError> {
     let seen = look(module)?;
     let foreign: Vec<_> = seen.imports.iter().filter(|import| !allowed(import)).cloned().collect();
     if !foreign.is_empty() {
         return Err(ComponentError::Imports { imports: foreign });
+    }
+    if seen.clock {
+        return Err(ComponentError::Clock);
     }
     if !seen.world {
         return Err(ComponentError::NoTransform);
@@ -82,7 +100,7 @@ pub fn componentize(module: &[u8], manifest: &Manifest, names: bool) -> Result<V
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| ComponentError::Encode(format!("{error:#}")))?;
     let mut component = strip(&component, &|section| names && section == "name")?;
-    stamp(&mut component, manifest)?;
+    stamp(&mut component, manifest, types)?;
     Ok(component)
 }
 
@@ -90,18 +108,23 @@ fn allowed(import: &str) -> bool {
     ALLOWED.iter().any(|interface| import.strip_prefix(interface).is_some_and(|rest| rest.starts_with('#')))
 }
 
+/// What Rust's standard library panics with where a program without an operating system asks for the time. The optimiser leaves it
+/// out of a module in which nothing asks.
+const NO_CLOCK: &[u8] = b"time not implemented on this platform";
+
 #[derive(Default)]
 struct Seen {
     /// `module#name`, in the module's order.
     imports: Vec<String>,
     routes: Vec<String>,
     world: bool,
+    clock: bool,
 }
 
 fn look(module: &[u8]) -> Result<Seen, ComponentError> {
     let mut seen = Seen::default();
     for payload in Parser::new(0).parse_all(module) {
-        #[allow(clippy::wildcard_enum_match_arm, reason = "only two kinds of section matter here")]
+        #[allow(clippy::wildcard_enum_match_arm, reason = "only these kinds of section matter here")]
         match payload.map_err(malformed)? {
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
@@ -112,6 +135,11 @@ fn look(module: &[u8]) -> Result<Seen, ComponentError> {
             Payload::CustomSection(section) if section.name() == ROUTES => {
                 let text = String::from_utf8_lossy(section.data());
                 seen.routes = text.lines().map(str::to_owned).collect();
+            }
+            Payload::DataSection(section) => {
+                for segment in section {
+                    seen.clock |= memmem::find(segment.map_err(malformed)?.data, NO_CLOCK).is_some();
+                }
             }
             Payload::CustomSection(section) => seen.world |= section.name().starts_with(WORLD),
             _ => {}
@@ -184,13 +212,22 @@ fn section(out: &mut Vec<u8>, id: u8, body: &[u8]) -> Result<(), ComponentError>
     Ok(())
 }
 
-/// Appends the manifest as the component's last section.
-fn stamp(component: &mut Vec<u8>, manifest: &Manifest) -> Result<(), ComponentError> {
+/// Appends the message types and the manifest as the component's last sections.
+fn stamp(component: &mut Vec<u8>, manifest: &Manifest, types: &MessageTypes) -> Result<(), ComponentError> {
+    let text = types.to_section().map_err(|error| ComponentError::Encode(error.to_string()))?;
+    if text.len() > limits::TYPES_BYTES {
+        return Err(ComponentError::Types { bytes: text.len(), most: limits::TYPES_BYTES });
+    }
+    custom(component, TYPES_SECTION, &text)?;
     let json = serde_json::to_vec(manifest).map_err(|error| ComponentError::Encode(error.to_string()))?;
     Manifest::parse(&json).map_err(|error| ComponentError::Encode(format!("transform.yaml: {error}")))?;
-    let [length, ..] = SECTION.len().to_le_bytes();
-    let body = [&[length], SECTION.as_bytes(), &json].concat();
-    section(component, 0, &body)
+    custom(component, SECTION, &json)
+}
+
+/// Appends a custom section; its name is shorter than 128 bytes.
+fn custom(component: &mut Vec<u8>, name: &str, data: &[u8]) -> Result<(), ComponentError> {
+    let [length, ..] = name.len().to_le_bytes();
+    section(component, 0, &[&[length], name.as_bytes(), data].concat())
 }
 
 #[cfg(test)]
@@ -220,7 +257,7 @@ mod tests {
     }
 
     fn refusal(module: &[u8], manifest: &Manifest) -> String {
-        componentize(module, manifest, false).unwrap_err().to_string()
+        componentize(module, manifest, &MessageTypes::of([]), false).unwrap_err().to_string()
     }
 
     #[test]
@@ -253,7 +290,7 @@ mod tests {
     fn what_is_no_module_is_an_error_at_every_length() {
         let whole = module(&[("env", "a")], &[("name", "xyz")]);
         for length in 0..whole.len() {
-            assert!(componentize(&whole[..length], &manifest(), false).is_err(), "{length}");
+            assert!(componentize(&whole[..length], &manifest(), &MessageTypes::of([]), false).is_err(), "{length}");
             // Cut at a section's end it is a module still, a shorter one.
             let _ = strip(&whole[..length], &|_| true);
         }

@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 use serde_json::Value;
-use tollgate_sandbox::{Chain, Digest, LimitsSpec, LoadError, Overrides, Results, RunError, Sandbox, Transform};
+use tollgate_sandbox::{Chain, Digest, LoadError, Overrides, Results, RunError, Sandbox, Transform};
 
 use super::Spec;
+use super::types::{self, Stale};
 use crate::config::ConfigErrors;
 use crate::error::Exit;
 use crate::protos::{self, ProtosError};
@@ -45,6 +46,8 @@ pub struct Report {
     pub component: PathBuf,
     pub digest: Digest,
     pub cases: Vec<CaseReport>,
+    /// How the types that it was compiled with differ from those of its `.proto` files, where they fit all the same.
+    pub notices: Vec<String>,
     /// The limit that holds.
     pub fuel_limit: u64,
 }
@@ -106,6 +109,8 @@ pub enum GoldenError {
     Protos(#[from] ProtosError),
     #[error("{} is refused: {source}", component.display())]
     Load { component: PathBuf, source: LoadError },
+    #[error("{} {source}", component.display())]
+    Stale { component: PathBuf, source: Stale },
     #[error("{}: {source}", file.display())]
     Run { file: PathBuf, source: RunError },
 }
@@ -122,7 +127,8 @@ impl GoldenError {
             | GoldenError::File { .. }
             | GoldenError::Read { .. }
             | GoldenError::Protos(_)
-            | GoldenError::Load { .. } => Exit::Configuration,
+            | GoldenError::Load { .. }
+            | GoldenError::Stale { .. } => Exit::Configuration,
             GoldenError::Run { .. } => Exit::Failed,
             GoldenError::Write { .. } => Exit::Environment,
         }
@@ -149,6 +155,8 @@ pub fn test(sandbox: &Sandbox, folder: &Path, component: &Path, options: &Option
     let pool = protos::load(&[spec.protos])?;
     let types =
         Types { input: message(&pool, folder, &manifest.input)?, output: message(&pool, folder, manifest.output())? };
+    let notices = types::compare(&transform, &pool)
+        .map_err(|source| GoldenError::Stale { component: component.to_path_buf(), source })?;
     let cases = read_cases(folder, &types, options)?;
     let mut reports = Vec::with_capacity(cases.len());
     for case in cases {
@@ -160,6 +168,7 @@ pub fn test(sandbox: &Sandbox, folder: &Path, component: &Path, options: &Option
         component: component.to_path_buf(),
         digest: transform.digest(),
         cases: reports,
+        notices,
         fuel_limit: transform.limits().fuel,
     })
 }
@@ -189,7 +198,7 @@ impl Transforms<'_> {
         if let Some(transform) = self.loaded.get(&key) {
             return Ok(transform.clone());
         }
-        let overrides = Overrides { ceiling: LimitsSpec::default(), config };
+        let overrides = Overrides { config, ..Overrides::default() };
         let transform = self
             .sandbox
             .load(&self.wasm, &overrides)
@@ -272,6 +281,7 @@ mod tests {
                 component: PathBuf::new(),
                 digest: Digest::of(b""),
                 cases: vec![case],
+                notices: Vec::new(),
                 fuel_limit: 1,
             };
             assert_eq!(report.suggested_fuel(), suggested, "{fuel}");

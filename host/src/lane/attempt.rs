@@ -10,7 +10,7 @@ use crate::engine::halt::code;
 use crate::engine::shared::Backoff;
 use crate::error::Class;
 use crate::position::{NextOffset, Partition};
-use crate::progress::halts::Halt;
+use crate::progress::halts::{self, Halt};
 use crate::sinks::classes::{self, Meaning};
 use crate::sinks::postgres::connect;
 use crate::source::batch::Record;
@@ -80,11 +80,17 @@ impl Lane {
                 return Ok(());
             }
             (Error::Paused(_), _) => {
-                self.wait(PAUSE);
-                // Nothing of this batch is out: the next revision may decide about it.
-                if self.level() {
-                    carried.revision = self.shared.revision.load_full();
-                }
+                self.stand_still(carried);
+                return Ok(());
+            }
+            // Not the process: another type's chain may be healthy, and a swap can put a fixed transform in its place.
+            (Error::Sandbox(broken @ RunError::Revision { .. }), _) => {
+                let reason = format!("{broken}; deploy a fixed transform, or run `tollgate resume` to try again");
+                return self.broken(reason, size, carried, pace);
+            }
+            (Error::Sandbox(interrupted), _) if carried.overdue.count(interrupted).is_some() => {
+                self.shared.metrics.retry();
+                tracing::warn!(lane = self.number, "{interrupted}; trying again");
                 return Ok(());
             }
             (Error::Halt(halt), _) => {
@@ -148,6 +154,26 @@ impl Lane {
             epoch: owned.map_or(0, |owned| owned.epoch),
             message,
         }))
+    }
+
+    /// Pauses the pipeline for a transform that no event is to blame for.
+    fn broken(&mut self, reason: String, size: usize, carried: &mut Carried<'_>, pace: &mut Pace) -> Result<(), Error> {
+        let pause = halts::Pause { code: halts::BROKEN.to_owned(), event: None, reason };
+        match self.hold(carried, pause) {
+            Err(Error::Paused(_)) => self.stand_still(carried),
+            // The pause could not be stored: the batch meets the same trap again, and then it is stored.
+            Err(error) => return self.failed(error, size, carried, pace),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a pause. Nothing of this batch is out unless one side is ahead: the next revision may decide about it.
+    fn stand_still(&mut self, carried: &mut Carried<'_>) {
+        self.wait(PAUSE);
+        if self.level() {
+            (carried.revision, carried.time) = (self.shared.revision.load_full(), self.shared.now());
+        }
     }
 
     /// None where the breaker makes it wait, or where what was in the way has gone by.

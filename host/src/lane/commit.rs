@@ -183,7 +183,7 @@ impl Lane {
 
     fn decide(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        let Carried { batch, revision, time, .. } = carried;
+        let Carried { batch, revision, time, overdue, .. } = carried;
         self.decided.clear(shared.gate.tables.len());
         for (partition, records) in by_partition(batch, work) {
             let first = batch.records[records[0]].offset;
@@ -194,6 +194,7 @@ impl Lane {
                 batch_time: *time,
                 // Known from the record's coordinates alone, so that a second attempt draws the same.
                 seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
+                overdue: overdue.of(partition.0, shared.pipeline.retry.max_retries),
             };
             self.decided.partition(&shared.gate, revision, batch, &records, &meta)?;
         }

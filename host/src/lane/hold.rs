@@ -40,8 +40,8 @@ impl Lane {
         refused.map_or(Ok(()), |pause| self.hold(carried, pause))
     }
 
-    /// Stands still, and lets all members know.
-    fn hold(&mut self, carried: &Carried<'_>, pause: Pause) -> Result<(), Error> {
+    /// Pauses the pipeline, and lets all members know. Returns [`Error::Paused`], or why the pause could not be stored.
+    pub(super) fn hold(&mut self, carried: &Carried<'_>, pause: Pause) -> Result<(), Error> {
         if let Some(connection) = self.connection.as_mut() {
             let name = &self.shared.pipeline.name;
             let digest = &carried.revision.digest;

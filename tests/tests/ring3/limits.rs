@@ -116,3 +116,54 @@ fn a_swap_ends_the_pause_of_a_bad_deploy() {
     assert_eq!(rows + i64::try_from(dead).unwrap(), 400);
     assert!(dead < 100, "{dead} events went to the dead letters before the limit of 100");
 }
+
+/// Reloads with this component, which must be refused in words that contain `says`, by a process that goes on.
+fn refused(case: &Case, engine: &tollgate_tests::engine::Engine, component: &[u8], says: &str) {
+    case.put("guest.wasm", component);
+    let (status, answer) = engine.post("/admin/reload");
+    let error = answer["error"].as_str().unwrap_or_default();
+    assert!(status == 409 && error.contains(says), "{says}: {answer}");
+    assert_eq!(engine.get("/healthz").0, 200);
+}
+
+#[test]
+fn no_component_ends_the_process_neither_by_running_nor_by_being_compiled() {
+    let ceiling = json!([{ "component": "guest.wasm", "ceiling": { "compile_time": "1s" } }]);
+    let guest = Guest::revision(1);
+    let case = Case::new("hostile").guest(&Guest { traps: true, ..guest.clone() }).set("/transforms", ceiling).setup();
+    bad_deploy(&case, 100, 0);
+    // It traps before it asks for its first event, whatever the event.
+    let engine = case.run();
+    let reason = paused(&engine);
+    assert!(reason.contains("transform actor cannot run") && reason.contains("unreachable"), "{reason}");
+    assert!(reason.contains("tollgate resume"), "{reason}");
+    assert_eq!(case.kafka.read(&case.dead()).len(), 0, "no event is at fault");
+    // Resumed without a fix it pauses again, and the process is still there.
+    assert!(case.tollgate(&["resume", "pipeline.yaml"], &[]).wait().success());
+    wait_for("the second pause", || (engine.log().matches("cannot run").count() > 1).then_some(()));
+    assert_eq!(paused(&engine), reason);
+    case.put("guest.wasm", &guests::component(&guest));
+    let (status, answer) = engine.post("/admin/reload");
+    assert_eq!(status, 200, "{answer}");
+    case.settled(&[100, 0, 0, 0]);
+
+    refused(&case, &engine, &guests::nested_types(&guest), "types are nested deeper than");
+    refused(&case, &engine, &guests::nested_loops(&guest), "takes more than 1 s of CPU time");
+    // Compiled when the field had another number.
+    let stale = tollgate_tests::events::PROTO.replace("string note = 3", "string note = 13");
+    let says = "field `test.v1.Event.note` has number 13 in the component and 3 in the contract";
+    let component = guests::component(&Guest::revision(2));
+    refused(&case, &engine, &guests::compiled_with(component.clone(), &stale), says);
+    let validated = case.tollgate(&["validate", "pipeline.yaml"], &[]);
+    assert_eq!(validated.wait().code(), Some(2), "{}", validated.log());
+    assert!(validated.log().contains(says) || validated.stdout().contains(says), "{}", validated.log());
+    // A field that the component does not know is told, and accepted.
+    let older = tollgate_tests::events::PROTO.replace("string note = 3;", "");
+    case.put("guest.wasm", &guests::compiled_with(component, &older));
+    let (status, answer) = engine.post("/admin/reload");
+    assert_eq!(status, 200, "{answer}");
+    engine.logged("`test.v1.Event.note` (3) is not known to the component");
+    bad_deploy(&case, 50, 0);
+    case.settled(&[150, 0, 0, 0]);
+    engine.stop();
+}

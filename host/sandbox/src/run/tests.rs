@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::{Chain, Class, Outcome, Overrides, Sandbox, Settings};
+use crate::{Chain, Class, Outcome, Overdue, Overrides, Sandbox, Settings};
 
 #[allow(dead_code, reason = "shared with the corpus, which uses all of it")]
 #[path = "../../tests/corpus/guests.rs"]
 mod guests;
 
-const META: BatchMeta = BatchMeta { topic: String::new(), partition: 0, schema_id: 0, batch_time: 0, seed: 0 };
+const META: BatchMeta =
+    BatchMeta { topic: String::new(), partition: 0, schema_id: 0, batch_time: 0, seed: 0, overdue: Vec::new() };
 
 fn events(values: &[&str]) -> Arc<Events> {
     let mut events = Events::default();
@@ -32,18 +33,88 @@ fn slow_machine() -> (Sandbox, Transform) {
     (sandbox, transform)
 }
 
-#[test]
-fn an_interruption_is_tried_again_and_then_the_lanes_problem() {
-    let (_sandbox, transform) = slow_machine();
-    let deadline = transform.limits().deadline;
-    let began = Instant::now();
+fn run_with(transform: &Transform, batch: &Arc<Events>, overdue: Vec<Overdue>) -> Result<Results, RunError> {
     let mut results = Results::default();
-    let error = Chain::new(vec![transform]).run(&META, &events(&["p", "l", "p"]), &mut results).unwrap_err();
-    assert_eq!(error, RunError::Interrupted { transform: "slow".into(), offset: 8, tries: 3 });
-    assert_eq!(error.class(), Class::Transient);
-    // Once in the batch and three times alone, with pauses of 20, 40 and 80 ms after each of those.
-    assert!(began.elapsed() >= deadline * 4 + Duration::from_millis(140), "{:?}", began.elapsed());
-    assert!(results.outcomes.is_empty());
+    let meta = BatchMeta { overdue, ..META };
+    Chain::new(vec![transform.clone()]).run(&meta, batch, &mut results).map(|()| results)
+}
+
+#[test]
+fn an_event_that_uses_its_whole_deadline_is_the_lanes_to_count_and_fails_in_the_end() {
+    let (_sandbox, transform) = slow_machine();
+    let batch = events(&["p", "l", "p", "l"]);
+    // On a machine without time to give it is interrupted all the same, and nothing is held against the event.
+    let error = loop {
+        let error = run_with(&transform, &batch, Vec::new()).unwrap_err();
+        assert_eq!(error.class(), Class::Transient);
+        if !matches!(error, RunError::Interrupted { cpu_spent: false, .. }) {
+            break error;
+        }
+    };
+    let interrupted =
+        |offset| RunError::Interrupted { transform: "slow".into(), place: 0, partition: 0, offset, cpu_spent: true };
+    assert_eq!(error, interrupted(8));
+    // Known to be slow, it goes alone; known to be hopeless, it fails without being run, and the batch goes on to the next one.
+    let known = |offset, fails| Overdue { transform: 0, offset, fails };
+    let again = run_with(&transform, &batch, vec![known(8, false)]).unwrap_err();
+    assert!(matches!(again, RunError::Interrupted { offset: 8, .. }), "{again}");
+    let next = run_with(&transform, &batch, vec![known(8, true)]).unwrap_err();
+    assert!(matches!(next, RunError::Interrupted { offset: 10, .. }), "{next}");
+    let results = run_with(&transform, &batch, vec![known(8, true), known(10, true)]).unwrap();
+    for event in [0, 2] {
+        assert!(matches!(results.outcomes[event], Outcome::Outputs(_)), "{:?}", results.outcomes);
+    }
+    for event in [1, 3] {
+        let Outcome::Failed(failed) = &results.outcomes[event] else { panic!("{:?}", results.outcomes) };
+        assert_eq!(failed.code, FailureCode::DeadlineExceeded);
+        assert!(failed.message.contains("limits.deadline"), "{}", failed.message);
+    }
+    // Another transform's event of that offset is not meant.
+    let elsewhere = Overdue { transform: 1, offset: 8, fails: true };
+    assert!(run_with(&transform, &batch, vec![elsewhere]).is_err());
+}
+
+/// Loops for ever over instructions that do their work in the runtime.
+const LIBCALLS: [(&str, &str); 13] = [
+    ("memory.grow", "(drop (memory.grow (i32.const 0)))"),
+    ("table.grow", "(drop (table.grow $table (ref.null func) (i32.const 0)))"),
+    ("memory.copy", "(memory.copy (i32.const 0) (i32.const 8) (i32.const 1))"),
+    ("memory.fill", "(memory.fill (i32.const 0) (i32.const 0) (i32.const 1))"),
+    ("table.copy", "(table.copy $table $table (i32.const 0) (i32.const 0) (i32.const 1))"),
+    ("table.fill", "(table.fill $table (i32.const 0) (ref.null func) (i32.const 1))"),
+    ("ref.func", "(table.set $table (i32.const 0) (ref.func $event))"),
+    ("table.get", "(drop (table.get $table (i32.const 1)))"),
+    ("memory.init", "(memory.init $data (i32.const 0) (i32.const 0) (i32.const 0))"),
+    ("table.init", "(table.init $table $elements (i32.const 0) (i32.const 0) (i32.const 0))"),
+    ("data.drop", "(data.drop $data)"),
+    ("elem.drop", "(elem.drop $elements)"),
+    ("call_indirect", "(drop (call_indirect $table (param i32) (result i32) (i32.const 0) (i32.const 1)))"),
+];
+
+#[test]
+fn a_loop_over_what_the_runtime_does_ends_by_fuel_long_before_the_deadline() {
+    let sandbox = Sandbox::new(Settings::default()).unwrap();
+    let mut manifest = guests::manifest("greedy");
+    // Some 50 ms of ordinary code.
+    let fuel = sandbox.fuel_per_ms * 50;
+    manifest["limits"]["fuel"] = fuel.into();
+    for (name, instruction) in LIBCALLS {
+        let event = format!(
+            "(table $table 2 funcref) (data $data \"x\") (elem $elements func $one) (elem declare func $event) (elem (table $table) (i32.const 1) func $one) (func $one (param i32) (result i32) (i32.const 1))
+             (func $event (param i32) (result i32) (loop $again {instruction} (br $again)) (i32.const 1))"
+        );
+        let wasm = guests::component(&[guests::INIT, guests::PROCESS, guests::LOOP, &event], &manifest);
+        let transform = sandbox.load(&wasm, &Overrides::default()).unwrap();
+        let from = crate::watch::thread_time();
+        let results = run_with(&transform, &events(&["e"]), Vec::new()).unwrap();
+        // In the batch, and once more alone.
+        let taken = (crate::watch::thread_time() - from) / 2;
+        let Outcome::Failed(failed) = &results.outcomes[0] else { panic!("{name}: {:?}", results.outcomes) };
+        assert_eq!(failed.code, FailureCode::FuelExhausted, "{name}");
+        let fair = Duration::from_millis(50);
+        println!("{name}: {:.1} times the time of ordinary code", taken.as_secs_f64() / fair.as_secs_f64());
+        assert!(taken < fair * limits::DEADLINE_FACTOR / 3, "{name} took {taken:?} for fuel that is worth {fair:?}");
+    }
 }
 
 #[test]

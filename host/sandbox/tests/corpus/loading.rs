@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tollgate_sandbox::{Class, LimitsError, LimitsSpec, LoadError, Overrides, limits};
 
 use crate::guests::{self, INIT, LOG_IMPORT, LOOP, PROCESS};
-use crate::{SANDBOX, load};
+use crate::{SANDBOX, hostile, load};
 
 const PASS: &str = "(func $event (param i32) (result i32) (i32.const 1))";
 
@@ -155,7 +155,8 @@ fn an_instance_that_does_not_start() {
 #[test]
 fn more_memory_at_start_than_the_ceiling_allows() {
     let ceiling = LimitsSpec { memory: Some(64 << 10), ..LimitsSpec::default() };
-    let error = SANDBOX.load(&stamped(&guests::manifest("big")), &Overrides { ceiling, config: None }).unwrap_err();
+    let error =
+        SANDBOX.load(&stamped(&guests::manifest("big")), &Overrides { ceiling, ..Overrides::default() }).unwrap_err();
     assert!(matches!(&error, LoadError::Start(why) if why.contains("65536 bytes")), "{error}");
 }
 
@@ -171,7 +172,7 @@ fn a_revision_is_the_component_its_limits_and_its_config() {
     let wasm = stamped(&guests::manifest("one"));
     let with = |ceiling: Value, config: Option<Value>| {
         let ceiling: LimitsSpec = serde_json::from_value(ceiling).unwrap();
-        SANDBOX.load(&wasm, &Overrides { ceiling, config }).unwrap()
+        SANDBOX.load(&wasm, &Overrides { ceiling, config, compile_time: None }).unwrap()
     };
     let plain = with(json!({}), None);
     assert_eq!(plain.digest().to_string().len(), 64);
@@ -189,4 +190,22 @@ fn a_revision_is_the_component_its_limits_and_its_config() {
     revisions.sort();
     revisions.dedup();
     assert_eq!(revisions.len(), 4);
+}
+
+#[test]
+fn what_is_nested_too_deep_is_refused_before_anything_recurses_over_it() {
+    let error = refused(&hostile::nested_types(100_000));
+    assert!(matches!(&error, LoadError::Nested { what: "types", .. }), "{error}");
+    let error = refused(&hostile::nested_components(1_000));
+    assert!(matches!(&error, LoadError::Nested { what: "components", .. }), "{error}");
+    // What a person may write is not meant.
+    for wasm in [hostile::nested_types(limits::TYPE_DEPTH - 2), hostile::nested_components(limits::COMPONENT_DEPTH - 2)]
+    {
+        load(&wasm);
+    }
+}
+
+#[test]
+fn inner_components_that_pass_strings_to_each_other() {
+    assert!(matches!(refused(&hostile::transcoding()), LoadError::Transcodes));
 }

@@ -4,6 +4,8 @@
 mod chains;
 mod faults;
 mod guests;
+#[allow(dead_code, reason = "shared with the compiler's test, which uses all of it")]
+mod hostile;
 mod laws;
 mod loading;
 mod logs;
@@ -31,7 +33,14 @@ pub fn load(wasm: &[u8]) -> Transform {
 }
 
 pub fn meta() -> BatchMeta {
-    BatchMeta { topic: "payments".into(), partition: 3, schema_id: 7, batch_time: 1_700_000_000_000, seed: 42 }
+    BatchMeta {
+        topic: "payments".into(),
+        partition: 3,
+        schema_id: 7,
+        batch_time: 1_700_000_000_000,
+        seed: 42,
+        overdue: Vec::new(),
+    }
 }
 
 /// Events with a key and a header `trace` each, offsets from 100.

@@ -6,6 +6,7 @@ use crate::config::{
     As, Column, DeliveryMode, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings, TimeForm,
 };
 use crate::engine::build;
+use crate::guests::types;
 use crate::lane::envelope::{self, Envelope};
 use crate::protos;
 use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
@@ -18,7 +19,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 use tollgate_contract::{Contract, FieldPath, Kind, Policies};
-use tollgate_sandbox::{Overrides, Sandbox};
+use tollgate_sandbox::Sandbox;
 
 /// Everything that can be said without a connection. Reads the files that the pipeline names, and runs the start of
 /// each component once, in the sandbox.
@@ -353,7 +354,7 @@ fn check_transform(
             return None;
         }
     };
-    let overrides = Overrides { ceiling: build::ceiling(&spec.ceiling), config: spec.config.clone() };
+    let overrides = build::overrides(spec);
     let transform = match sandbox.load(&bytes, &overrides) {
         Ok(transform) => transform,
         Err(error) => {
@@ -362,6 +363,23 @@ fn check_transform(
         }
     };
     let manifest = transform.manifest();
+    match build::pool(pipeline).map(|pool| types::compare(&transform, &pool)) {
+        Ok(Ok(notices)) => {
+            for notice in notices {
+                let suggestion = "build the component with the contract's .proto files";
+                report.warn(
+                    pipeline,
+                    "transform.types",
+                    &component,
+                    &format!("{}: {notice}", manifest.name),
+                    suggestion,
+                );
+            }
+        }
+        Ok(Err(stale)) => report.error(pipeline, "transform.types", &component, format!("{} {stale}", path.display())),
+        // Said where the contract is checked.
+        Err(_) => {}
+    }
     if let Some(message) = message.filter(|message| *message != manifest.input) {
         let problem = format!("{} takes {}, but what reaches it is {message}", manifest.name, manifest.input);
         report.error(pipeline, "transform.chain", &component, problem);

@@ -623,6 +623,10 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
             "19:51: transforms[0].ceiling.deadline: 1h is out of range; it must be 1ms to 5m",
         ),
         (
+            "transforms: [{ component: a, ceiling: { compile_time: 100ms } }]",
+            "19:55: transforms[0].ceiling.compile_time: 100ms is out of range; it must be 1s to 10m",
+        ),
+        (
             "transforms: [{ component: a, ceiling: { output: 0 } }]",
             "19:49: transforms[0].ceiling.output: 0 is out of range; it must be 1B to 1GiB",
         ),

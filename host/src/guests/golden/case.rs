@@ -97,6 +97,7 @@ fn read(table: &Table<'_>, file: &Path, types: &Types, update: bool) -> Option<C
         schema_id: 0,
         batch_time: table.or("batch_time", signed, 0),
         seed: table.or("seed", whole, 0),
+        overdue: Vec::new(),
     };
     let offset = table.or("offset", within(0_i64, i64::MAX), 0);
     let timestamp = table.or("timestamp", signed, -1);

@@ -1,0 +1,62 @@
+//! Events of a batch that were interrupted at their deadline, and how often.
+//!
+//! The sandbox runs an event alone before it reports an interruption, and says whether the event's own thread had used the whole
+//! deadline. After `retry_policy.max_retries` such interruptions the event fails; until then the batch is run again. A machine that was
+//! only busy counts for nothing.
+
+use std::collections::BTreeMap;
+
+use tollgate_sandbox::{Overdue, RunError};
+
+/// Interruptions by partition, place in the chain, and offset.
+#[derive(Debug, Default)]
+pub struct Overdues(BTreeMap<(i32, usize, i64), u32>);
+
+impl Overdues {
+    /// Counts an interruption whose CPU time was spent. Returns how many there have been, or `None` for any other error.
+    pub fn count(&mut self, error: &RunError) -> Option<u32> {
+        let RunError::Interrupted { place, partition, offset, cpu_spent: true, .. } = *error else { return None };
+        let times = self.0.entry((partition, place, offset)).or_default();
+        *times = times.saturating_add(1);
+        Some(*times)
+    }
+
+    /// What the sandbox is told of a partition's events.
+    pub fn of(&self, partition: i32, max_retries: u32) -> Vec<Overdue> {
+        let all = self.0.range((partition, 0, i64::MIN)..=(partition, usize::MAX, i64::MAX));
+        // An event is interrupted once at least before it fails.
+        let fails = |times: u32| times >= max_retries.max(1);
+        all.map(|(&(_, transform, offset), &times)| Overdue { transform, offset, fails: fails(times) }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interrupted(partition: i32, offset: i64, cpu_spent: bool) -> RunError {
+        RunError::Interrupted { transform: "rules".into(), place: 1, partition, offset, cpu_spent }
+    }
+
+    #[test]
+    fn an_event_fails_after_max_retries_interruptions_that_used_their_time() {
+        let mut overdue = Overdues::default();
+        for times in 1..=3 {
+            assert!(overdue.of(4, 3).iter().all(|known| !known.fails));
+            assert_eq!(overdue.count(&interrupted(4, 17, true)), Some(times));
+        }
+        assert_eq!(overdue.of(4, 3), [Overdue { transform: 1, offset: 17, fails: true }]);
+        assert_eq!(overdue.of(5, 3), [], "another partition's");
+        overdue.count(&interrupted(4, 18, true));
+        assert_eq!(overdue.of(4, 3).iter().map(|known| known.fails).collect::<Vec<_>>(), [true, false]);
+        assert!(overdue.of(4, 0).iter().all(|known| known.fails), "without retries the first one counts");
+    }
+
+    #[test]
+    fn a_busy_machine_counts_for_nothing() {
+        let mut overdue = Overdues::default();
+        assert_eq!(overdue.count(&interrupted(4, 17, false)), None);
+        assert_eq!(overdue.count(&RunError::PoolExhausted { transform: "rules".into() }), None);
+        assert_eq!(overdue.of(4, 0), []);
+    }
+}
