@@ -9,6 +9,7 @@ use protos::probe::v1::Probe;
 use tollgate::{Context, Level, Verdict};
 
 #[tollgate::transform(routes("audit", "gone"), tombstones)]
+#[allow(deprecated, reason = "the probe shows what happens to a change and an output that are lost")]
 fn probe(event: &mut Probe, ctx: &Context) -> Verdict {
     if ctx.is_tombstone() {
         ctx.set_header("saw", "tombstone");

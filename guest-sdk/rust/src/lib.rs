@@ -50,7 +50,7 @@ pub mod testing;
 #[allow(missing_docs, unsafe_code, reason = "generated from wit/transform.wit")]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         world: "transform",
         pub_export_macro: true,
         export_macro_name: "__export_transform",

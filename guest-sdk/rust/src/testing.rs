@@ -125,7 +125,8 @@ impl<E: Message + Default> Event<E> {
     /// Runs the function: `run(check)`, or `run(|event, ctx| check(event, ctx, &config))`.
     ///
     /// # Panics
-    /// Where the function panics, or breaks a rule that the sandbox would end it for.
+    /// Where the function panics, breaks a rule that the sandbox would end it for, or changes the event and then lets it pass: the
+    /// change would not be sent.
     pub fn run<V: Into<Verdict>>(self, mut function: impl FnMut(&mut E, &Context) -> V) -> Outcome {
         let key = self.key.as_deref().unwrap_or_default();
         let value = self.value.as_deref().unwrap_or_default();
@@ -144,7 +145,15 @@ impl<E: Message + Default> Event<E> {
         };
         let recorder = Recorder { headers: self.headers, ..Recorder::default() };
         RECORDER.with(|cell| *cell.borrow_mut() = Some(recorder));
-        guest::run(batch, self.routes, true, true, |event, ctx| function(event, ctx).into());
+        guest::run(batch, self.routes, true, true, |event: &mut E, ctx| {
+            let before = event.encode_to_vec();
+            let verdict = function(event, ctx).into();
+            assert!(
+                verdict != Verdict::Pass || event.encode_to_vec() == before,
+                "Pass after the event was changed: the change is not sent; return Replace, or leave the event alone"
+            );
+            verdict
+        });
         RECORDER.with(|cell| cell.borrow_mut().take()).expect("set above").outcome()
     }
 }
@@ -304,3 +313,66 @@ pub(crate) mod host {
         with(|host| host.logs.push((level, message.to_owned())));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Note {
+        #[prost(string, tag = "1")]
+        text: String,
+    }
+
+    fn change(event: &mut Note, _: &Context) -> Verdict {
+        event.text.push('!');
+        Verdict::Pass
+    }
+
+    #[test]
+    #[should_panic(expected = "Pass after the event was changed: the change is not sent; return Replace")]
+    fn a_change_that_is_not_sent_fails_the_test() {
+        drop(event(&Note { text: "ho".into() }).run(change));
+    }
+
+    #[test]
+    #[should_panic(expected = "Pass after 1 outputs: return Replace")]
+    fn an_output_beside_a_pass_fails_the_test() {
+        drop(event(&Note { text: "ho".into() }).run(|event, ctx| {
+            ctx.emit(event);
+            Verdict::Pass
+        }));
+    }
+
+    #[test]
+    fn an_event_that_was_left_alone_passes() {
+        let outcome = event(&Note { text: "ho".into() }).run(|_: &mut Note, _: &Context| Verdict::Pass);
+        assert_eq!(outcome.verdict, Verdict::Pass);
+    }
+}
+
+/// The attribute's warning, made an error.
+///
+/// ```compile_fail
+/// #![deny(deprecated)]
+/// # #[derive(Clone, PartialEq, tollgate::prost::Message)] #[prost(prost_path = "::tollgate::prost")]
+/// # struct Note { #[prost(string, tag = "1")] text: String }
+/// #[tollgate::transform]
+/// fn lost(event: &mut Note, ctx: &tollgate::Context) -> tollgate::Verdict {
+///     ctx.emit(event);
+///     tollgate::Verdict::Pass
+/// }
+/// ```
+///
+/// ```
+/// #![deny(deprecated)]
+/// # #[derive(Clone, PartialEq, tollgate::prost::Message)] #[prost(prost_path = "::tollgate::prost")]
+/// # struct Note { #[prost(string, tag = "1")] text: String }
+/// #[tollgate::transform]
+/// fn sent(event: &mut Note, ctx: &tollgate::Context) -> tollgate::Verdict {
+///     ctx.emit(event);
+///     tollgate::Verdict::Replace
+/// }
+/// ```
+#[cfg(doctest)]
+pub struct Lint;

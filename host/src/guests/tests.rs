@@ -21,7 +21,9 @@ fn components() -> &'static [(PathBuf, Built)] {
     static BUILT: OnceLock<Vec<(PathBuf, Built)>> = OnceLock::new();
     BUILT.get_or_init(|| {
         let out = tempfile::tempdir().unwrap().keep();
-        let folders = folders(&[transforms(), transforms().join("../guest-sdk")]);
+        // The SDK is built from a copy of its folder alone: what is outside of it would not be published.
+        let mut folders = folders(&[transforms()]);
+        folders.push(copy_of_sdk().join("probe"));
         let build = |folder: PathBuf| {
             let file = out.join(format!("{}.wasm", folder.file_name().unwrap().display()));
             let built = build(&folder, Some(&file), false).unwrap_or_else(|error| panic!("{error}"));
@@ -29,6 +31,47 @@ fn components() -> &'static [(PathBuf, Built)] {
         };
         folders.into_iter().map(build).collect()
     })
+}
+
+/// The SDK's folder without its surroundings; what was compiled of its dependencies is shared.
+fn copy_of_sdk() -> PathBuf {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in from.read_dir().unwrap().map(Result::unwrap) {
+            let (path, target) = (entry.path(), to.join(entry.file_name()));
+            match path.is_dir() {
+                true if entry.file_name() == "target" => {}
+                true => copy(&path, &target),
+                false => drop(fs::copy(&path, &target).unwrap()),
+            }
+        }
+    }
+    let sdk = transforms().join("../guest-sdk");
+    let copied = tempfile::tempdir().unwrap().keep().join("guest-sdk");
+    copy(&sdk, &copied);
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(sdk.join("target"), copied.join("target")).unwrap();
+    copied
+}
+
+#[test]
+fn the_sdks_copies_are_the_repositorys_files() {
+    let root = transforms().join("..");
+    for (copy, original) in [
+        ("guest-sdk/rust/wit/transform.wit", "wit/transform.wit"),
+        ("guest-sdk/rust/build/proto/buf/validate/validate.proto", "proto/buf/validate/validate.proto"),
+        (
+            "guest-sdk/rust/build/proto/tollgate/envelope/v1/domain_event.proto",
+            "proto/tollgate/envelope/v1/domain_event.proto",
+        ),
+        (
+            "guest-sdk/rust/build/proto/tollgate/envelope/v1/event_envelope.proto",
+            "proto/tollgate/envelope/v1/event_envelope.proto",
+        ),
+    ] {
+        let read = |file: &str| fs::read_to_string(root.join(file)).unwrap();
+        assert!(read(copy) == read(original), "{copy} is a copy of {original}, and differs: copy it again");
+    }
 }
 
 /// On a thread with the stack that guests need.
@@ -167,6 +210,11 @@ fn code_that_does_not_compile_leaves_the_old_component() {
     let error = build(root, None, false).unwrap_err();
     assert!(error.to_string().contains("exports no transform"), "{error}");
     assert_eq!(fs::read_to_string(&old).unwrap(), "old");
+
+    let clock = "use std::time::SystemTime; #[unsafe(no_mangle)] pub extern \"C\" fn f() -> bool { SystemTime::now() > SystemTime::UNIX_EPOCH }";
+    fs::write(root.join("src/lib.rs"), clock).unwrap();
+    let error = build(root, None, false).unwrap_err().to_string();
+    assert!(error.contains("asks for the time") && error.contains("ctx.batch_time()"), "{error}");
 
     fs::write(root.join("Cargo.toml"), package.replace("cdylib", "rlib")).unwrap();
     let error = build(root, None, false).unwrap_err();

@@ -78,14 +78,11 @@ struct Shipped;
 
 impl Shipped {
     const FILES: [(&str, &str); 3] = [
-        ("buf/validate/validate.proto", include_str!("../../../../proto/buf/validate/validate.proto")),
-        (
-            "tollgate/envelope/v1/domain_event.proto",
-            include_str!("../../../../proto/tollgate/envelope/v1/domain_event.proto"),
-        ),
+        ("buf/validate/validate.proto", include_str!("../proto/buf/validate/validate.proto")),
+        ("tollgate/envelope/v1/domain_event.proto", include_str!("../proto/tollgate/envelope/v1/domain_event.proto")),
         (
             "tollgate/envelope/v1/event_envelope.proto",
-            include_str!("../../../../proto/tollgate/envelope/v1/event_envelope.proto"),
+            include_str!("../proto/tollgate/envelope/v1/event_envelope.proto"),
         ),
     ];
 }

@@ -1,7 +1,9 @@
 //! `#[tollgate::transform]`: makes a component's exports of a plain function.
 
+mod lint;
+
 use proc_macro::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, FnArg, ItemFn, LitStr, Path, ReturnType, Token, Type, parse_macro_input, parse_quote};
@@ -18,6 +20,9 @@ use syn::{Error, FnArg, ItemFn, LitStr, Path, ReturnType, Token, Type, parse_mac
 /// - `config` is any type that serde reads; it is read once from transform.yaml's `config` and the pipeline's,
 ///   and an error there refuses the transform before it sees an event.
 /// - The function returns a `Verdict`, or a `Result` of `()` or `Verdict` with a `Rejection` as its error.
+///
+/// A function that plainly loses what it does draws a warning (`deprecated`, which is what stable Rust offers to macros): `Pass` after
+/// something was emitted or the event was changed.
 ///
 /// Options: `routes("audit", …)` as in transform.yaml; `tombstones` to be called for events without a value
 /// too (they pass by otherwise); `crate = path` where the SDK is not called `tollgate`.
@@ -85,8 +90,23 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::Toke
     let listed = routes.iter().map(LitStr::value).collect::<Vec<_>>().join("\n").into_bytes();
     let (section, length) = (proc_macro2::Literal::byte_string(&listed), listed.len());
 
+    let allowed = function.attrs.iter().filter(|attribute| lint::is_level(attribute));
+    // Stable Rust lets a macro warn only by using what is deprecated.
+    let warnings = lint::find(function, *changes).into_iter().map(|lint::Finding { note, span }| {
+        quote_spanned! { span =>
+            {
+                #[deprecated(note = #note)]
+                const LOST: () = ();
+                LOST
+            }
+        }
+    });
+
     Ok(quote! {
         #function
+
+        #(#allowed)*
+        const _: () = { #(#warnings;)* };
 
         const _: () = {
             enum Transform {}
