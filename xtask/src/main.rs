@@ -7,6 +7,7 @@ mod chaos;
 mod check;
 mod ci;
 mod demo;
+mod dist;
 mod fuzz;
 mod golden;
 mod guests;

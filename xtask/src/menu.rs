@@ -4,7 +4,7 @@ use xtask::Result;
 
 use crate::args::{self, Args};
 use crate::project::Project;
-use crate::{bench, chaos, ci, demo, fuzz, golden, guests, play, rings, say, tidy};
+use crate::{bench, chaos, ci, demo, dist, fuzz, golden, guests, play, rings, say, tidy};
 
 struct Verb {
     name: &'static str,
@@ -71,6 +71,14 @@ const MENU: &[Verb] = &[
         flags: &["--install"],
         words: &[],
         run: guests::run,
+    },
+    Verb {
+        name: "dist",
+        usage: "dist",
+        says: "the program as it is published: without symbols, in a build of its own that takes minutes",
+        flags: &[],
+        words: &[],
+        run: dist::run,
     },
     Verb {
         name: "golden",

@@ -63,6 +63,11 @@ impl Project {
         self.cache.target().join("release/tollgate")
     }
 
+    /// Where the published build of `tollgate` is.
+    pub fn dist_program(&self) -> PathBuf {
+        self.cache.target().join("dist/tollgate")
+    }
+
     /// `tollgate` with what it needs to build guests; it must have been built.
     pub fn tollgate(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.tollgate_program());
