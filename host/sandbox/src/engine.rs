@@ -123,14 +123,14 @@ fn config(stack: usize) -> Config {
 
 /// A unit an instruction, as wasmtime has it, but more for what calls into the runtime: a loop over such instructions would otherwise
 /// take far longer than its fuel says, and end by the deadline, which settles no event. `memory.copy` keeps its unit: it is compiled to
-/// machine code for short copies, and honest guests are full of it.
+/// machine code for short copies, and honest guests are full of it. The
+/// pages that a memory grows by cost nothing, since an instance has few of them (`limits.memory`) and an event must not pay for its batch.
 fn costs() -> OperatorCost {
     let mut cost = OperatorCost::new();
     for slow in [&mut cost.MemoryGrow, &mut cost.TableGrow, &mut cost.TableInit, &mut cost.ElemDrop, &mut cost.RefFunc]
     {
         *slow = limits::SLOW_LIBCALL_FUEL;
     }
-    cost.variable.memory_grow_per_page = limits::GROW_PAGE_FUEL;
     for libcall in [
         &mut cost.MemoryFill,
         &mut cost.MemoryInit,

@@ -43,8 +43,6 @@ pub const START_FUEL: u64 = 20_000_000;
 /// Fuel of growing a memory or a table, by nothing too, and of taking a function's reference: the call into the runtime with its locks
 /// and our limiter takes 50 to 100 ns.
 pub const SLOW_LIBCALL_FUEL: u8 = 100;
-/// Fuel of each page that a memory grows by: the kernel hands out and clears 64 KiB, about 10 µs, of which this is what fits a byte.
-pub const GROW_PAGE_FUEL: u8 = 255;
 /// Fuel of the other instructions that call into the runtime, beside a unit for each byte or element that they touch: 5 to 20 ns.
 pub const LIBCALL_FUEL: u8 = 5;
 /// Fuel of a call into the host beside a unit a byte: what the call costs in wasm instructions, so that calling the
