@@ -231,9 +231,8 @@ fn columns() -> Vec<PgColumn> {
         array_oid,
         typmod,
         not_null: name == "transaction_id",
-        has_default: false,
-        generated: false,
-        labels: Vec::new(),
+        base_sql_type: sql_type.split('(').next().unwrap_or(sql_type).to_owned(),
+        ..PgColumn::default()
     };
     // numeric(18,2): precision and scale in one, and the four bytes of a header before it.
     let money = (18 << 16 | 2) + 4;
