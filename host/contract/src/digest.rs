@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use prost_reflect::{EnumDescriptor, Kind as ReflectKind, MessageDescriptor};
 use sha2::{Digest as _, Sha256};
 
-use crate::Policies;
 use crate::schema::shapes;
+use crate::{DuplicateMembers, Policies};
 
 /// Names the canonical form; to be raised when the text changes its meaning.
 const FORM: &str = "tollgate-contract/1";
@@ -51,12 +51,47 @@ pub(crate) fn of(top: &MessageDescriptor, policies: &Policies, rules: &str) -> [
     }
 
     let mut hash = Sha256::new();
-    hash.update(format!("{FORM}\nmessage {}\n{policies:?}\n", top.full_name()));
+    hash.update(format!("{FORM}\nmessage {}\n{:?}\n", top.full_name(), Text(policies)));
     for (name, text) in types {
         hash.update(format!("type {name}\n{text}"));
     }
     hash.update(rules);
     hash.finalize().into()
+}
+
+/// The policies as a derived `Debug` shows them, without those that came later and have their default: what an older release
+/// compiled has the same digest.
+struct Text<'p>(&'p Policies);
+
+impl std::fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Policies {
+            unknown_fields,
+            unknown_enums,
+            unset_oneofs,
+            unknown_variants,
+            duplicate_members,
+            absent,
+            clock_skew,
+            mode,
+            max_bytes,
+            recursion_limit,
+        } = self.0;
+        let mut text = f.debug_struct("Policies");
+        text.field("unknown_fields", unknown_fields)
+            .field("unknown_enums", unknown_enums)
+            .field("unset_oneofs", unset_oneofs)
+            .field("unknown_variants", unknown_variants)
+            .field("absent", absent)
+            .field("clock_skew", clock_skew)
+            .field("mode", mode)
+            .field("max_bytes", max_bytes)
+            .field("recursion_limit", recursion_limit);
+        if *duplicate_members != DuplicateMembers::default() {
+            text.field("duplicate_members", duplicate_members);
+        }
+        text.finish()
+    }
 }
 
 fn enum_text(descriptor: &EnumDescriptor) -> String {

@@ -8,6 +8,7 @@
 mod check;
 pub mod compat;
 mod contract;
+mod decimal;
 mod digest;
 mod editions;
 mod error;
@@ -26,13 +27,16 @@ mod well_known;
 mod wire;
 
 pub use contract::Contract;
+pub use decimal::{decimal, decimal_text};
 pub use editions::lower_editions;
 pub use error::CompileError;
 pub use fields::{Fields, List, Slot, Value};
+pub use json::{read_json, show_json};
 pub use member::find_member;
 pub use notes::{Member, Note, Notes, Policy, Replaced};
 pub use policies::{
-    Absent, ClockSkew, Mode, Policies, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs,
+    Absent, ClockSkew, DuplicateMembers, Mode, Policies, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants,
+    UnsetOneofs,
 };
 pub use rejection::{ReasonCode, Rejection};
 pub use rules::Violation;

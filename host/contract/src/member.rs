@@ -5,14 +5,22 @@ use std::ops::Range;
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
-use crate::{ReasonCode, Rejection};
+use crate::{DuplicateMembers, ReasonCode, Rejection};
 
-/// Where the value of an object's member stands in `json`: the member with one of these names. Nothing if there is none;
-/// `null` is a value. The text is checked to be one JSON object on the way.
+/// A field may also come under both of its names: `amount_minor` beside `amountMinor`.
+pub(crate) const DUPLICATE: &str = "this member is there more than once, under one name or two, and readers differ in which one \
+                                    they take; send it once";
+
+/// Where the value of an object's member stands in `json`: the member with one of these names, and the last such member where
+/// duplicates are allowed. Nothing if there is none; `null` is a value. The text is checked to be one JSON object on the way.
 ///
 /// # Errors
 /// Text that is not a JSON object, or that has the member twice.
-pub fn find_member(json: &[u8], names: &[&str]) -> Result<Option<Range<usize>>, Rejection> {
+pub fn find_member(
+    json: &[u8],
+    names: &[&str],
+    duplicates: DuplicateMembers,
+) -> Result<Option<Range<usize>>, Rejection> {
     let mut at = skip_blanks(json, 0);
     if json.get(at) != Some(&b'{') {
         return Err(wrong(ReasonCode::JsonWrongType, "the text is not a JSON object"));
@@ -30,8 +38,9 @@ pub fn find_member(json: &[u8], names: &[&str]) -> Result<Option<Range<usize>>, 
         }
         let begin = skip_blanks(json, at + 1);
         let (_, after) = read::<IgnoredAny>(json, begin)?;
-        if names.contains(&name.as_str()) && found.replace(begin..after).is_some() {
-            return Err(wrong(ReasonCode::JsonInvalid, &format!("the member {name} stands there twice")));
+        let again = names.contains(&name.as_str()) && found.replace(begin..after).is_some();
+        if again && duplicates == DuplicateMembers::Reject {
+            return Err(Rejection::new(ReasonCode::JsonDuplicateMember, name, DUPLICATE));
         }
         at = skip_blanks(json, after);
         match json.get(at) {
@@ -76,11 +85,11 @@ mod tests {
     use super::*;
 
     fn value(json: &str) -> Option<&str> {
-        find_member(json.as_bytes(), &["data", "Data"]).unwrap().map(|range| &json[range])
+        find_member(json.as_bytes(), &["data", "Data"], DuplicateMembers::Reject).unwrap().map(|range| &json[range])
     }
 
     fn code(json: &str) -> ReasonCode {
-        find_member(json.as_bytes(), &["data"]).unwrap_err().code
+        find_member(json.as_bytes(), &["data"], DuplicateMembers::Reject).unwrap_err().code
     }
 
     #[test]
@@ -105,7 +114,7 @@ mod tests {
                 *place = byte;
             }
             let read: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(&json).ok();
-            let found = find_member(&json, &["data"]);
+            let found = find_member(&json, &["data"], DuplicateMembers::Last);
             if let Some(read) = read {
                 let found = found.unwrap().map(|range| serde_json::from_slice::<serde_json::Value>(&json[range]).unwrap());
                 proptest::prop_assert_eq!(found.as_ref(), read.get("data"));
@@ -125,7 +134,7 @@ mod tests {
             (r#"{"a":1"#, ReasonCode::JsonInvalid),
             (r#"{"a":1}}"#, ReasonCode::JsonInvalid),
             (r#"{a:1}"#, ReasonCode::JsonInvalid),
-            (r#"{"data":1,"data":2}"#, ReasonCode::JsonInvalid),
+            (r#"{"data":1,"data":2}"#, ReasonCode::JsonDuplicateMember),
         ] {
             assert_eq!(code(json), expected, "{json}");
         }

@@ -209,8 +209,6 @@ pub(crate) struct Plan {
     pub copies: Vec<(u32, u32)>,
     /// Whether a required field is reachable.
     pub has_required: bool,
-    /// Whether a map is reachable (its entries' order must then be fixed by hand when encoding).
-    pub has_maps: bool,
     /// Whether a oneof is reachable.
     pub has_oneofs: bool,
     pub node_checks: Vec<NodeChecks>,
@@ -272,11 +270,9 @@ impl Plan {
             }
         }
         let has_required = nodes.iter().any(|node| node.required != 0);
-        let has_maps = nodes.iter().any(|node| node.fields.iter().any(|field| field.op == Op::Map));
         let has_oneofs = nodes.iter().any(|node| !node.oneofs.is_empty());
         let Builder { enums, node_checks, field_checks, .. } = builder;
-        let plan =
-            Self { nodes, enums, initial, copies, has_required, has_maps, has_oneofs, node_checks, field_checks };
+        let plan = Self { nodes, enums, initial, copies, has_required, has_oneofs, node_checks, field_checks };
         Ok((plan, infos))
     }
 }

@@ -63,6 +63,17 @@ pub enum Absent {
     Reject,
 }
 
+/// Members of a JSON object that stand for one field, or one map entry, twice: under one name, or under a field's own name and its
+/// JSON name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DuplicateMembers {
+    /// Refused: readers differ in which one they take, so the event would mean one thing here and another elsewhere.
+    #[default]
+    Reject,
+    /// The last one counts.
+    Last,
+}
+
 /// What becomes of an event that breaks a rule or a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
@@ -99,6 +110,7 @@ pub struct Policies {
     pub unknown_enums: UnknownEnums,
     pub unset_oneofs: UnsetOneofs,
     pub unknown_variants: UnknownVariants,
+    pub duplicate_members: DuplicateMembers,
     pub absent: Absent,
     pub clock_skew: Vec<ClockSkew>,
     pub mode: Mode,
@@ -142,6 +154,7 @@ impl Default for Policies {
             unknown_enums: UnknownEnums::default(),
             unset_oneofs: UnsetOneofs::default(),
             unknown_variants: UnknownVariants::default(),
+            duplicate_members: DuplicateMembers::default(),
             absent: Absent::default(),
             clock_skew: Vec::new(),
             mode: Mode::default(),

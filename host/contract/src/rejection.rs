@@ -30,6 +30,8 @@ pub enum ReasonCode {
     JsonInvalid,
     /// JSON whose value does not fit the field's type.
     JsonWrongType,
+    /// Two JSON members for one field, where the policy refuses these.
+    JsonDuplicateMember,
     /// A valid message that Protobuf's JSON mapping cannot express.
     NoJsonForm,
     /// A valid message whose values break the contract's rules.
@@ -46,7 +48,7 @@ pub enum ReasonCode {
 
 impl ReasonCode {
     /// Every code, for the test that holds them against the pages, and for metrics that want all labels at start.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Undecodable,
         Self::WrongWireType,
         Self::InvalidUtf8,
@@ -58,6 +60,7 @@ impl ReasonCode {
         Self::RecursionLimit,
         Self::JsonInvalid,
         Self::JsonWrongType,
+        Self::JsonDuplicateMember,
         Self::NoJsonForm,
         Self::RuleViolated,
         Self::RuleFailed,
@@ -72,6 +75,7 @@ impl ReasonCode {
         match self {
             Self::UnknownField
             | Self::UnknownEnum
+            | Self::JsonDuplicateMember
             | Self::RuleViolated
             | Self::RuleFailed
             | Self::OneofUnset
@@ -105,6 +109,7 @@ impl ReasonCode {
             Self::RecursionLimit => "recursion-limit",
             Self::JsonInvalid => "json-invalid",
             Self::JsonWrongType => "json-wrong-type",
+            Self::JsonDuplicateMember => "json-duplicate-member",
             Self::NoJsonForm => "no-json-form",
             Self::RuleViolated => "rule-violated",
             Self::RuleFailed => "rule-failed",

@@ -215,8 +215,8 @@ pub struct EnumTable {
 
 impl EnumTable {
     pub(crate) fn new(descriptor: &EnumDescriptor) -> Self {
-        let mut names: Vec<(i32, String)> =
-            descriptor.values().map(|value| (value.number(), value.name().to_owned())).collect();
+        let mut names: Vec<(i32, String)> = declared(descriptor);
+        // Stable: of aliases the first declared comes first.
         names.sort_by_key(|(number, _)| *number);
         names.dedup_by_key(|(number, _)| *number);
         let small = names
@@ -266,6 +266,19 @@ impl EnumTable {
     }
 }
 
+/// The values of an enum in the order of the `.proto` file. The descriptor's own list is sorted by number, and there the last
+/// alias comes first.
+fn declared(descriptor: &EnumDescriptor) -> Vec<(i32, String)> {
+    let values = &descriptor.enum_descriptor_proto().value;
+    values.iter().map(|value| (value.number(), value.name().to_owned())).collect()
+}
+
+/// The name of an enum's number; of aliases the first declared. Whatever shows a number by name asks this, or an [`EnumTable`].
+pub(crate) fn first_name(descriptor: &EnumDescriptor, number: i32) -> Option<String> {
+    let values = &descriptor.enum_descriptor_proto().value;
+    values.iter().find(|value| value.number() == number).map(|value| value.name().to_owned())
+}
+
 /// What fields and extensions have in common.
 pub(crate) struct Shape {
     pub number: u32,
@@ -275,6 +288,7 @@ pub(crate) struct Shape {
     pub is_list: bool,
     pub is_map: bool,
     pub is_group: bool,
+    pub is_packed: bool,
     pub presence: Presence,
     /// The other members' numbers, if this is a member of a oneof.
     pub rivals: Vec<u32>,
@@ -293,6 +307,7 @@ impl From<&FieldDescriptor> for Shape {
             is_list: field.is_list(),
             is_map: field.is_map(),
             is_group: field.is_group(),
+            is_packed: field.is_packed(),
             presence: if field.is_required() {
                 Presence::Required
             } else if field.supports_presence() {
@@ -315,6 +330,7 @@ impl From<&ExtensionDescriptor> for Shape {
             is_list: extension.is_list(),
             is_map: extension.is_map(),
             is_group: extension.is_group(),
+            is_packed: extension.is_packed(),
             // Extensions are never required.
             presence: Presence::Explicit,
             rivals: Vec::new(),

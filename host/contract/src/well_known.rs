@@ -3,10 +3,10 @@
 use crate::wire::{Cursor, Malformed, WireType};
 
 /// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z, in epoch seconds: the range of `google.protobuf.Timestamp`.
-const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+pub(crate) const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 /// About ±10,000 years: the range of `google.protobuf.Duration`.
-const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
-const NANOS_MAX: i32 = 999_999_999;
+pub(crate) const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
+pub(crate) const NANOS_MAX: i32 = 999_999_999;
 
 /// Epoch seconds and nanoseconds (0 to 999,999,999) of a Timestamp's bytes; nothing if they are malformed or out of the type's range.
 #[must_use]

@@ -7,6 +7,9 @@ use crate::rejection::{Fault, ReasonCode};
 /// The largest field number that Protobuf allows.
 pub(crate) const MAX_FIELD_NUMBER: u64 = (1 << 29) - 1;
 
+/// Bytes of a tag: 32 bits, seven in each. A longer one spells the same number with zeros in front, as no writer does.
+const MAX_TAG: usize = 5;
+
 /// The wire types, as the low three bits of a tag spell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -52,6 +55,7 @@ pub(crate) enum Malformed {
     FixedTruncated { need: usize, have: usize },
     LengthBeyondEnd { need: u64, have: usize },
     FieldNumber(u64),
+    TagTooLong(usize),
     WireType { number: u32, bits: u8 },
     EndWithoutStart(u32),
     EndMismatch { open: u32, end: u32 },
@@ -69,6 +73,7 @@ impl From<Malformed> for Box<Fault> {
             | Malformed::FixedTruncated { .. }
             | Malformed::LengthBeyondEnd { .. }
             | Malformed::FieldNumber(_)
+            | Malformed::TagTooLong(_)
             | Malformed::WireType { .. }
             | Malformed::EndWithoutStart(_)
             | Malformed::EndMismatch { .. }
@@ -88,6 +93,9 @@ impl std::fmt::Display for Malformed {
             }
             Self::LengthBeyondEnd { need, have } => write!(f, "a length of {need} bytes is announced, {have} are left"),
             Self::FieldNumber(number) => write!(f, "field number {number} is outside 1 to {MAX_FIELD_NUMBER}"),
+            Self::TagTooLong(length) => {
+                write!(f, "a field's tag has {length} bytes, the longest that Protobuf writes has {MAX_TAG}")
+            }
             Self::WireType { number, bits } => {
                 write!(f, "field number {number} has wire type {bits}, which does not exist")
             }
@@ -188,7 +196,12 @@ impl<'a> Cursor<'a> {
 
     /// A tag's field number and wire type.
     pub fn tag(&mut self) -> Result<(u32, WireType), Malformed> {
+        let start = self.position;
         let tag = self.varint()?;
+        let length = self.position - start;
+        if length > MAX_TAG {
+            return Err(Malformed::TagTooLong(length));
+        }
         let number = tag >> 3;
         if number == 0 || number > MAX_FIELD_NUMBER {
             return Err(Malformed::FieldNumber(number));

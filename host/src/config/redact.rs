@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tollgate_contract::frame::Indexing;
 use tollgate_contract::{
-    Absent, ClockSkew, Mode as Refusal, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs,
+    Absent, ClockSkew, DuplicateMembers, Mode as Refusal, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants,
+    UnsetOneofs,
 };
 
 const MASK: &str = "***";
@@ -214,6 +215,10 @@ fn contract(contract: &Contract) -> Value {
             UnknownVariants::Allow => "allow",
             UnknownVariants::Warn => "warn",
             UnknownVariants::Reject => "reject",
+        },
+        "duplicate_members": match policies.duplicate_members {
+            DuplicateMembers::Reject => "reject",
+            DuplicateMembers::Last => "last",
         },
         "absent": absent(policies.absent),
         "clock_skew": policies.clock_skew.iter().map(clock).collect::<Map<_, _>>(),

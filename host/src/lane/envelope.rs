@@ -194,7 +194,8 @@ impl Envelope {
     /// Puts the event's place in the JSON text aside: its own text, and the envelope with it as bytes in `outer`.
     pub(super) fn cut<'v>(&self, json: &'v [u8], outer: &mut Vec<u8>) -> Result<Option<Cow<'v, [u8]>>, Refused> {
         let names = [self.member[0].as_str(), self.member[1].as_str()];
-        let place = find_member(json, &names)?.filter(|place| &json[place.clone()] != b"null");
+        let place = find_member(json, &names, self.contract.policies().duplicate_members)?
+            .filter(|place| &json[place.clone()] != b"null");
         let Some(place) = place else {
             self.contract.transcode_json(json, outer)?;
             return Ok(None);

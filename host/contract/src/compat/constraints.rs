@@ -6,15 +6,14 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use prost_reflect::{
-    DynamicMessage, FieldDescriptor, MessageDescriptor, OneofDescriptor, SerializeOptions, Value as ReflectValue,
-};
+use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, OneofDescriptor, Value as ReflectValue};
 use serde_json::Value;
 
 use super::bounds::{is_zero, order};
 use super::differ::{About, Differ};
 use super::element::Element;
 use super::rule::{Rule, rules};
+use crate::json::{Names, show_json_with};
 
 /// The number of buf.validate's extensions of every kind of options.
 const EXTENSION: u32 = 1159;
@@ -46,9 +45,9 @@ fn read(options: &DynamicMessage) -> Constraints {
     for (extension, value) in options.extensions() {
         let ReflectValue::Message(rules) = value else { continue };
         if extension.number() == EXTENSION && extension.full_name().starts_with(PACKAGE) {
-            let shape = SerializeOptions::new().use_proto_field_name(true);
-            // Only a NaN in a float rule's message or a broken Any cannot be written, and then there is nothing to compare.
-            if let Ok(json) = rules.serialize_with_options(serde_json::value::Serializer, &shape) {
+            // Only a duration out of its range or a broken Any cannot be written, and then there is nothing to compare.
+            let json = show_json_with(rules, Names::Proto).ok().and_then(|json| serde_json::from_str(&json).ok());
+            if let Some(json) = json {
                 flatten("", &json, &mut found);
             }
         }

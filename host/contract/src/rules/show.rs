@@ -9,15 +9,6 @@ pub(super) fn list(items: impl Iterator<Item = impl Display>) -> String {
     format!("[{}]", items.join(", "))
 }
 
-pub(super) fn double(value: f64) -> String {
-    match value {
-        _ if value.is_nan() => "NaN".into(),
-        f64::INFINITY => "Infinity".into(),
-        f64::NEG_INFINITY => "-Infinity".into(),
-        _ => value.to_string(),
-    }
-}
-
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
         // Writing to a String cannot fail.

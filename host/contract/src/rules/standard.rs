@@ -13,6 +13,7 @@ use super::model::Rule;
 use super::pattern;
 use super::show;
 use super::test::{Bound, BytesTest, MaskTest, Now, Range, Test, TextTest};
+use crate::decimal::{decimal, decimal_text};
 use crate::schema::EnumTable;
 
 /// One rule message and where it stands.
@@ -45,7 +46,11 @@ impl Source<'_> {
             "float" | "double" if name == "finite" => {
                 Some(self.when(value, (name, "finite", "must be finite".into()), Test::Finite))
             }
-            "float" | "double" => self.bound(name, value, &double, &|value| show::double(*value), &Test::Double),
+            // A float is compared as the double that it widens to, and shown as the decimal number that the rule's author wrote.
+            "float" => {
+                self.bound(name, value, &double, &|value| decimal_text(decimal(narrowed(*value))), &Test::Double)
+            }
+            "double" => self.bound(name, value, &double, &|value| decimal_text(*value), &Test::Double),
             "duration" => self.bound(name, value, &nanos, &|value| show::duration(*value), &Test::Time),
             "timestamp" => self.timestamp(name, value),
             "bool" if name == "const" => value
@@ -362,6 +367,12 @@ fn int(value: &ReflectValue) -> Option<i64> {
 
 fn uint(value: &ReflectValue) -> Option<u64> {
     value.as_u64().or_else(|| value.as_u32().map(u64::from))
+}
+
+/// The float that was widened.
+#[allow(clippy::cast_possible_truncation, reason = "the double was made of a float")]
+fn narrowed(value: f64) -> f32 {
+    value as f32
 }
 
 fn double(value: &ReflectValue) -> Option<f64> {

@@ -3,10 +3,13 @@
 use prost_reflect::DescriptorPool;
 use tollgate_contract::{Contract, FieldPath, Policies};
 
+const FILES: [&str; 6] =
+    ["rich.proto", "legacy.proto", "policies.proto", "every.proto", "every2.proto", "payments/v1/payment.proto"];
+
 pub fn pool() -> DescriptorPool {
     let here = env!("CARGO_MANIFEST_DIR");
     let mut compiler = protox::Compiler::new([format!("{here}/tests/schemas"), format!("{here}/../../proto")]).unwrap();
-    compiler.open_files(["rich.proto", "legacy.proto", "policies.proto", "payments/v1/payment.proto"]).unwrap();
+    compiler.open_files(FILES).unwrap();
     compiler.descriptor_pool()
 }
 

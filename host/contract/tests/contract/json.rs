@@ -1,7 +1,7 @@
 //! Protobuf's JSON mapping: what comes in, what is refused and where, what goes out.
 
 use super::common::{bytes, contract, int, text};
-use tollgate_contract::{Contract, Fields, Policies, ReasonCode, Slot, UnknownFields, Value};
+use tollgate_contract::{Contract, DuplicateMembers, Fields, Notes, Policies, ReasonCode, Slot, UnknownFields, Value};
 
 fn rich() -> Contract {
     contract("rich.v1.Rich", Policies::default(), &[])
@@ -62,10 +62,15 @@ fn refusals_name_code_and_path() {
         (r#"{"flag":"true"}"#, "json-wrong-type flag"),
         (r#"{"payer":{"address":{"city":5}}}"#, "json-wrong-type payer.address.city"),
         (r#"{"payers":[{},{"name":[]}]}"#, "json-wrong-type payers[1].name"),
-        (r#"{"counts":{"a":{}}}"#, "json-wrong-type counts.a"),
+        (r#"{"counts":{"a":{}}}"#, "json-wrong-type counts[\"a\"]"),
         (r#"{"blob":"*"}"#, "json-wrong-type blob"),
         (r#"{"at":"yesterday"}"#, "json-wrong-type at"),
-        (r#"{"choiceText":"a","choiceNumber":1}"#, "json-wrong-type"),
+        (r#"{"choiceText":"a","choiceNumber":1}"#, "json-wrong-type choice_number"),
+        (r#"{"i32":1,"text":"a","i32":1}"#, "json-duplicate-member i32"),
+        (r#"{"choiceText":"a","choice_text":"b"}"#, "json-duplicate-member choice_text"),
+        (r#"{"payer":{"name":"a","name":"a"}}"#, "json-duplicate-member payer.name"),
+        (r#"{"counts":{"a":1,"\u0061":1}}"#, "json-duplicate-member counts[\"a\"]"),
+        (r#"{"byId":{"7":{},"7.0":{}}}"#, "json-duplicate-member by_id[\"7\"]"),
         (r#"{"color":"PURPLE"}"#, "unknown-enum color"),
         (r#"{"payer":{"nick":"A"}}"#, "unknown-field payer.nick"),
     ];
@@ -80,11 +85,11 @@ fn refusals_name_code_and_path() {
 fn unknown_keys_may_be_allowed_and_unknown_enum_names_never() {
     assert_eq!(
         round(&rich(), r#"{"nick":[{}],"payer":{"name":"A","nick":1},"text":"x"}"#),
-        r#"{"payer":{"name":"A"},"text":"x"}"#
+        r#"{"text":"x","payer":{"name":"A"}}"#
     );
     assert_eq!(
         round(&rich(), r#"{"byId":{"1":{"nick":1}},"payers":[{"nick":1}]}"#),
-        r#"{"byId":{"1":{}},"payers":[{}]}"#
+        r#"{"payers":[{}],"byId":{"1":{}}}"#
     );
     assert_eq!(round(&rich(), r#"{"nick":1,"color":"PURPLE"}"#), "unknown-enum color");
     assert_eq!(round(&rich(), r#"{"nick":1,"payer":{"name":1}}"#), "json-wrong-type payer.name");
@@ -129,10 +134,46 @@ fn minus_zero_stays_minus_zero() {
 }
 
 #[test]
+fn duplicates_may_be_allowed_and_then_the_last_one_counts() {
+    let lenient = Policies { duplicate_members: DuplicateMembers::Last, ..Policies::default() };
+    let lenient = contract("rich.v1.Rich", lenient, &[]);
+    for (json, expected) in [
+        (r#"{"i32":1,"i32":2}"#, r#"{"i32":2}"#),
+        (r#"{"i32":"no number","i32":2}"#, r#"{"i32":2}"#),
+        (r#"{"choiceText":"a","choice_text":"b"}"#, r#"{"choiceText":"b"}"#),
+        (r#"{"choice_text":"b","choiceText":"a"}"#, r#"{"choiceText":"a"}"#),
+        (r#"{"i32":1,"i32":null}"#, "{}"),
+        (r#"{"payer":{"name":"a"},"payer":{}}"#, r#"{"payer":{}}"#),
+        (r#"{"counts":{"a":1,"a":2}}"#, r#"{"counts":{"a":"2"}}"#),
+        (r#"{"nick":1,"nick":2}"#, "{}"),
+    ] {
+        assert_eq!(round(&lenient, json), expected, "{json}");
+    }
+    // The producer meant one of them, and only it knows which.
+    assert_eq!(round(&rich(), r#"{"nick":1,"nick":2,"i32":1}"#), r#"{"i32":1}"#, "what is not read is not judged");
+    let mut out = Vec::new();
+    rich().transcode_json_anyway(br#"{"i32":1,"i32":2}"#, &mut out, &mut Notes::new()).unwrap();
+    assert_eq!(rich().to_json(&out).unwrap(), r#"{"i32":2}"#);
+}
+
+#[test]
+fn floats_are_the_decimals_that_were_meant() {
+    let contract = contract("rich.v1.Rich", Policies::default(), &["float", "child"]);
+    let mut wire = Vec::new();
+    contract.transcode_json(br#"{"float":2.675,"child":{"float":0.1,"double":0.1}}"#, &mut wire).unwrap();
+    let text = r#"{"float":2.675,"child":{"float":0.1,"double":0.1}}"#;
+    assert_eq!(contract.to_json(&wire).unwrap(), text);
+    let mut fields = Fields::new();
+    contract.check(&wire, &mut fields).unwrap();
+    assert_eq!(contract.field_json(Slot(0), &fields).unwrap().unwrap(), "2.675");
+    assert_eq!(contract.field_json(Slot(1), &fields).unwrap().unwrap(), r#"{"float":0.1,"double":0.1}"#);
+}
+
+#[test]
 fn proto2_and_its_extensions() {
     let legacy = contract("legacy.v1.Legacy", Policies::default(), &[]);
     let json = r#"{"name":"n","inners":[{"id":1}],"[legacy.v1.extra]":5}"#;
-    assert_eq!(round(&legacy, json).replace(' ', ""), r#"{"[legacy.v1.extra]":5,"inners":[{"id":1}],"name":"n"}"#);
+    assert_eq!(round(&legacy, json).replace(' ', ""), r#"{"name":"n","inners":[{"id":1}],"[legacy.v1.extra]":5}"#);
     let mut wire = Vec::new();
     legacy.transcode_json(br#"{"inners":[{}],"name":"n"}"#, &mut wire).unwrap();
     let rejection = legacy.check(&wire, &mut Fields::new()).unwrap_err();

@@ -3,6 +3,7 @@
 
 mod common;
 mod compile;
+mod conformance;
 mod corpus;
 mod differential;
 mod json;

@@ -7,6 +7,7 @@
 //!
 //! * a map field with another wire type than delimited, even an end tag: prost-reflect does not look at it;
 //! * a group that the contract declares;
+//! * a tag of more than five bytes, which spells a number of five in a longer form;
 //! * unknown enum numbers and unknown fields, where the policies refuse them;
 //! * nesting: the gate counts map entries too, and its limit may be lower;
 //! * required fields: prost-reflect knows none, so they are looked for in its message, where parts are merged;
@@ -128,6 +129,16 @@ impl Naive {
         naive
     }
 
+    /// A tag that is read for good.
+    fn tag(&mut self, rest: &mut &[u8]) -> Step<(u32, u64)> {
+        let before = rest.len();
+        let tag = tag(rest)?;
+        if before - rest.len() > 5 {
+            self.refuse(ReasonCode::Undecodable);
+        }
+        Ok(tag)
+    }
+
     fn refuse(&mut self, code: ReasonCode) {
         self.strict.get_or_insert(code);
     }
@@ -148,7 +159,7 @@ impl Naive {
     }
 
     fn field(&mut self, message: &MessageDescriptor, rest: &mut &[u8], depth: Depth) -> Step<()> {
-        let (number, wire) = tag(rest)?;
+        let (number, wire) = self.tag(rest)?;
         let field = message.get_field(number).map(|field| Known {
             kind: field.kind(),
             is_list: field.is_list(),
@@ -230,7 +241,7 @@ impl Naive {
     fn group(&mut self, message: &MessageDescriptor, open: u32, rest: &mut &[u8], depth: Depth) -> Step<()> {
         loop {
             match tag(&mut &**rest)? {
-                (number, 4) if number == open => return tag(rest).map(drop),
+                (number, 4) if number == open => return self.tag(rest).map(drop),
                 (_, 4) => return Err(ReasonCode::Undecodable),
                 _ => self.field(message, rest, depth)?,
             }
@@ -250,7 +261,7 @@ impl Naive {
             3 => {
                 self.enter(depth)?;
                 loop {
-                    match tag(rest)? {
+                    match self.tag(rest)? {
                         (end, 4) if end == number => return Ok(()),
                         (_, 4) => return Err(ReasonCode::Undecodable),
                         (inner, wire) => self.skip(inner, wire, rest, depth.down(), in_entry)?,

@@ -158,3 +158,16 @@ fn an_expression_may_ask_what_is_set() {
     contract.check(&[0x1a, 0x02, 0x08, 0x01], &mut fields).unwrap();
     assert!(contract.check(&[0x1a, 0x00], &mut fields).is_err());
 }
+
+#[test]
+fn a_bound_on_a_float_is_shown_as_its_author_wrote_it() {
+    let text = "message M { float price = 1 [(buf.validate.field).float = { gt: 0.1, in: [2.675, 0.3] }]; }";
+    let contract = contract_of(text).unwrap();
+    let rejection = contract.check(&[0x0d, 0, 0, 0, 0x3d], &mut Fields::new()).unwrap_err();
+    let messages: Vec<&str> = rejection.violations.iter().map(|violation| violation.message.as_str()).collect();
+    assert_eq!(messages, ["must be greater than 0.1", "must be in list [2.675, 0.3]"]);
+    // 0.1 itself is the bound, whichever way it is written.
+    let bytes = [&[0x0d][..], &0.1_f32.to_le_bytes()].concat();
+    let rejection = contract.check(&bytes, &mut Fields::new()).unwrap_err();
+    assert_eq!(rejection.violations[0].message, "must be greater than 0.1");
+}

@@ -203,7 +203,7 @@ fn decode(value: &[u8], is_json: bool, message: Option<&MessageDescriptor>) -> O
         return serde_json::from_slice(value).ok();
     }
     let decoded = DynamicMessage::decode(message?.clone(), value).ok()?;
-    serde_json::to_value(decoded).ok()
+    serde_json::from_str(&tollgate_contract::show_json(&decoded).ok()?).ok()
 }
 
 #[cfg(test)]

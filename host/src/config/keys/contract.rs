@@ -59,6 +59,12 @@ pub(super) const KEYS: &[Key] = &[
         "The same, where the message also has fields that the message type does not have: so looks a newer producer's variant.",
     ),
     key(
+        "contract.duplicate_members",
+        Choice(&["reject", "last"]),
+        Value("reject"),
+        "What happens to JSON with two members for one field, also under its two names (`amount_minor` beside `amountMinor`). `last`: the last one counts.",
+    ),
+    key(
         "contract.absent",
         ChoiceOrNull(&["default", "null", "reject"]),
         Value("default"),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tollgate_contract::{
-    Absent, ClockSkew, FieldPath, Mode, Policies, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs,
+    Absent, ClockSkew, DuplicateMembers, FieldPath, Mode, Policies, TimeUnit, UnknownEnums, UnknownFields,
+    UnknownVariants, UnsetOneofs,
 };
 
 use super::names;
@@ -17,12 +18,14 @@ pub(super) fn read(table: &Table<'_>) -> Policies {
     let unset = [("allow", UnsetOneofs::Allow), ("reject", UnsetOneofs::Reject)];
     let variants =
         [("allow", UnknownVariants::Allow), ("warn", UnknownVariants::Warn), ("reject", UnknownVariants::Reject)];
+    let duplicates = [("reject", DuplicateMembers::Reject), ("last", DuplicateMembers::Last)];
     let modes = [("observe", Mode::Observe), ("dead_letter", Mode::DeadLetter), ("halt", Mode::Halt)];
     Policies {
         unknown_fields: table.or("unknown_fields", choice(&fields), UnknownFields::default()),
         unknown_enums: table.field("unknown_enums").and_then(|field| read_enums(&field)).unwrap_or_default(),
         unset_oneofs: table.or("unset_oneofs", choice(&unset), UnsetOneofs::default()),
         unknown_variants: table.or("unknown_variants", choice(&variants), UnknownVariants::default()),
+        duplicate_members: table.or("duplicate_members", choice(&duplicates), DuplicateMembers::default()),
         absent: read_absent(table).unwrap_or_default(),
         clock_skew: table.table("clock_skew", |table| Some(read_clocks(table))).unwrap_or_default(),
         mode: table.or("mode", choice(&modes), Mode::default()),

@@ -82,7 +82,7 @@ fn the_least_pipeline_has_every_default() {
             "unknown_fields": "allow", "unknown_enums": "reject", "tombstones": "dead_letter", "max_bytes": "1MiB",
             "registry": null, "accept_versions": null, "envelope": null, "type_header": null,
             "unknown_types": "dead_letter",
-            "unset_oneofs": "allow", "unknown_variants": "warn", "absent": "default", "clock_skew": {},
+            "unset_oneofs": "allow", "unknown_variants": "warn", "duplicate_members": "reject", "absent": "default", "clock_skew": {},
             "mode": "dead_letter",
         },
         "transforms": [],

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use prost_reflect::prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::{Map, Value};
+use tollgate_contract::read_json;
 use tollgate_sandbox::{BatchMeta, Events};
 
 use super::{Types, outcome, yaml};
@@ -145,8 +146,12 @@ fn value(table: &Table<'_>, input: &MessageDescriptor) -> Option<Option<Vec<u8>>
 }
 
 fn message(table: &Table<'_>, key: &str, kind: &MessageDescriptor, json: &Value) -> Option<DynamicMessage> {
-    DynamicMessage::deserialize(kind.clone(), json)
-        .map_err(|error| table.error(key, format!("is no {} in Protobuf's JSON mapping: {error}", kind.full_name())))
+    read_json(kind, json.to_string().as_bytes())
+        .map_err(|rejection| {
+            let place = if rejection.field.is_empty() { String::new() } else { format!("{}: ", rejection.field) };
+            let said = format!("is not valid JSON for {}: {place}{}", kind.full_name(), rejection.message);
+            table.error(key, said);
+        })
         .ok()
 }
 

@@ -1,7 +1,8 @@
 //! What became of an event, in the form that cases are written in.
 
-use prost_reflect::{DynamicMessage, SerializeOptions};
+use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value, json};
+use tollgate_contract::show_json;
 use tollgate_sandbox::{Bytes, Events, Manifest, Outcome, Output, Results};
 
 use super::Types;
@@ -80,9 +81,10 @@ fn edits(results: &Results, events: &Events, output: &Output, said: &mut Map<Str
 
 /// Protobuf's JSON mapping, defaults left out. A value that has no JSON form shows the reason in its place.
 pub(super) fn message_json(message: &DynamicMessage) -> Value {
-    message
-        .serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())
-        .unwrap_or_else(|error| Value::from(error.to_string()))
+    match show_json(message) {
+        Ok(json) => serde_json::from_str(&json).unwrap_or_default(),
+        Err(rejection) => Value::from(rejection.message),
+    }
 }
 
 fn show_bytes(bytes: &[u8]) -> String {

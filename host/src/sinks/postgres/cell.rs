@@ -6,7 +6,7 @@ use super::declared::{Declared, Known, Labels};
 use super::list::List;
 use super::names::Names;
 use super::times::{Target, Times};
-use tollgate_contract::{Absent, FieldInfo, Kind, Presence, Text};
+use tollgate_contract::{Absent, FieldInfo, Kind, Presence, Text, decimal, decimal_text};
 
 use crate::config::{As, Column, Mode, TimeForm, TimeSpec};
 use crate::limits;
@@ -417,6 +417,17 @@ pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box
 }
 
 impl Encoder {
+    /// A float as a double: the very number for a column of binary floats, the decimal that it stands for in all others.
+    #[inline]
+    pub fn widen(&self, value: f32) -> f64 {
+        let is_binary = match self {
+            Encoder::Float4 | Encoder::Float8 => true,
+            Encoder::Declared(declared) => matches!(**declared, Declared::KeyFloat { .. }),
+            _ => false,
+        };
+        if is_binary { f64::from(value) } else { decimal(value) }
+    }
+
     /// Writes the value. `enum_name` looks a number up in the contract.
     #[inline(always)]
     pub fn encode<'n>(
@@ -536,7 +547,7 @@ pub(super) fn shown(input: Input<'_>) -> String {
         Input::Null => "null".into(),
         Input::Bool(value) => value.to_string(),
         Input::Int(value) => value.to_string(),
-        Input::Float(value) => value.to_string(),
+        Input::Float(value) => decimal_text(value),
         Input::Text(value) => value.as_str().chars().take(64).collect(),
         Input::Bytes(value) => String::from_utf8_lossy(value).chars().take(64).collect(),
         Input::Enum(value) => value.to_string(),

@@ -60,12 +60,30 @@ impl List {
                 out.push(b',');
             }
             bytes.clear();
-            let input = input(item).ok_or(Unfit::Element)?;
+            let input = self.input(item).ok_or(Unfit::Element)?;
             self.element.encode(input, enum_name, &mut bytes)?;
             self.show(&bytes, out)?;
         }
         out.push(b'}');
         Ok(())
+    }
+
+    fn input<'v>(&self, value: Value<'v>) -> Option<Input<'v>> {
+        Some(match value {
+            Value::Bool(value) => Input::Bool(value),
+            Value::I32(value) => Input::Int(i128::from(value)),
+            Value::I64(value) => Input::Int(i128::from(value)),
+            Value::U32(value) => Input::Int(i128::from(value)),
+            Value::U64(value) => Input::Int(i128::from(value)),
+            Value::F32(value) => Input::Float(self.element.widen(value)),
+            Value::F64(value) => Input::Float(value),
+            Value::Str(value) => Input::Text(value),
+            Value::Bytes(value) => Input::Bytes(value),
+            Value::Enum(value) => Input::Enum(value),
+            // Lists have messages, and of these only timestamps are planned as elements.
+            Value::Message(bytes) => Input::Micros(timestamp_micros(bytes)?),
+            Value::Absent | Value::Default | Value::Split(_) | Value::List(_) | Value::Map(_) => return None,
+        })
     }
 
     fn show(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
@@ -97,22 +115,4 @@ impl List {
 
 fn hex(bytes: &[u8]) -> String {
     crate::sinks::dead_letter::hex(bytes)
-}
-
-fn input(value: Value<'_>) -> Option<Input<'_>> {
-    Some(match value {
-        Value::Bool(value) => Input::Bool(value),
-        Value::I32(value) => Input::Int(i128::from(value)),
-        Value::I64(value) => Input::Int(i128::from(value)),
-        Value::U32(value) => Input::Int(i128::from(value)),
-        Value::U64(value) => Input::Int(i128::from(value)),
-        Value::F32(value) => Input::Float(f64::from(value)),
-        Value::F64(value) => Input::Float(value),
-        Value::Str(value) => Input::Text(value),
-        Value::Bytes(value) => Input::Bytes(value),
-        Value::Enum(value) => Input::Enum(value),
-        // Lists have messages, and of these only timestamps are planned as elements.
-        Value::Message(bytes) => Input::Micros(timestamp_micros(bytes)?),
-        Value::Absent | Value::Default | Value::Split(_) | Value::List(_) | Value::Map(_) => return None,
-    })
 }

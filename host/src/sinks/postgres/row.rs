@@ -116,7 +116,7 @@ impl Cell {
             Value::I64(value) => self.put(contract, Input::Int(i128::from(value)), row),
             Value::U32(value) => self.put(contract, Input::Int(i128::from(value)), row),
             Value::U64(value) => self.put(contract, Input::Int(i128::from(value)), row),
-            Value::F32(value) => self.put(contract, Input::Float(f64::from(value)), row),
+            Value::F32(value) => self.put(contract, Input::Float(self.encoder.widen(value)), row),
             Value::F64(value) => self.put(contract, Input::Float(value), row),
             Value::Str(value) => self.put(contract, Input::Text(value), row),
             Value::Bytes(value) => self.put(contract, Input::Bytes(value), row),
@@ -216,5 +216,32 @@ fn from_record<'a>(part: RecordPart, record: &RecordView<'a>) -> Input<'a> {
         RecordPart::Timestamp => Input::Micros(record.timestamp.saturating_mul(1_000)),
         RecordPart::Key => record.key.map_or(Input::Null, Input::Bytes),
         RecordPart::Digest => Input::Text(record.digest.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_float_is_the_decimal_that_was_meant_unless_the_column_is_binary() {
+        let written = |value: f32, encoder: &Encoder| {
+            let mut out = Vec::new();
+            encoder.encode(Input::Float(encoder.widen(value)), |_| None, &mut out).unwrap();
+            out
+        };
+        let numeric = Encoder::Numeric { precision: 18, scale: 2 };
+        let decimal = |text: &str| {
+            let mut out = Vec::new();
+            numeric.encode(Input::Text(text.into()), |_| None, &mut out).unwrap();
+            out
+        };
+        assert_eq!(written(2.675, &numeric), decimal("2.68"));
+        assert_eq!(written(0.1, &numeric), decimal("0.10"));
+        let text = Encoder::Text { most: None, blank: false };
+        assert_eq!(written(0.1, &text), b"0.1");
+        assert_eq!(written(f32::INFINITY, &text), b"Infinity");
+        assert_eq!(written(0.1, &Encoder::Float8), f64::from(0.1_f32).to_be_bytes());
+        assert_eq!(written(0.1, &Encoder::Float4), 0.1_f32.to_be_bytes());
     }
 }

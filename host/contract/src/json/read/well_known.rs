@@ -1,0 +1,184 @@
+//! The types that have a JSON form of their own.
+
+use std::borrow::Cow;
+
+use prost_reflect::{Kind, MessageDescriptor};
+
+use super::super::{time, well_known};
+use super::{Fault, Json, Read, Reader, ReasonCode, floating, nested, put_bytes, put_varint, wrong_type};
+use crate::json::number;
+use crate::wire::{WireType, put_tag};
+
+/// The fields of `google.protobuf.Value`, by number.
+const NULL: u32 = 1;
+const NUMBER: u32 = 2;
+const STRING: u32 = 3;
+const BOOL: u32 = 4;
+const STRUCT: u32 = 5;
+const LIST: u32 = 6;
+
+impl Reader<'_> {
+    /// Reads a type that has a JSON form of its own; nothing for other types.
+    pub(super) fn well_known(
+        &mut self,
+        json: &Json<'_>,
+        message: &MessageDescriptor,
+        out: &mut Vec<u8>,
+    ) -> Option<Read<()>> {
+        use well_known::WellKnown::{Any, Duration, Empty, FieldMask, ListValue, Struct, Timestamp, Value, Wrapper};
+        Some(match well_known::WellKnown::of(message)? {
+            Timestamp => text(json, "a time such as \"2026-01-31T12:00:00Z\"", |text| {
+                let (seconds, nanos) = time::timestamp(text)?;
+                put_time(seconds, nanos, out);
+                Some(())
+            }),
+            Duration => text(json, "a duration such as \"1.5s\"", |text| {
+                let (seconds, nanos) = time::duration(text)?;
+                put_time(seconds, nanos, out);
+                Some(())
+            }),
+            FieldMask => text(json, "a field mask such as \"user.displayName,photo\"", |text| {
+                let paths = text.split(',').filter(|path| !path.is_empty()).map(well_known::snake);
+                for path in paths.collect::<Option<Vec<String>>>()? {
+                    put_tag(1, WireType::Delimited, out);
+                    put_bytes(path.as_bytes(), out);
+                }
+                Some(())
+            }),
+            Wrapper => self.wrapper(json, message, out),
+            Struct => self.fields(json, message, out),
+            ListValue => self.values(json, message, out),
+            Value => self.any_value(json, message, out),
+            Any => self.any(json, message, out),
+            // An object like any other, but in an Any.
+            Empty => return None,
+        })
+    }
+
+    fn wrapper(&mut self, json: &Json<'_>, message: &MessageDescriptor, out: &mut Vec<u8>) -> Read<()> {
+        let start = out.len();
+        let Some(field) = message.get_field(1) else { return Err(wrong_type("nothing", json)) };
+        let kind = field.kind();
+        put_tag(1, super::wire_type(&kind), out);
+        if self.value(&kind, json, out)? {
+            out.truncate(start);
+        }
+        Ok(())
+    }
+
+    fn fields(&mut self, json: &Json<'_>, message: &MessageDescriptor, out: &mut Vec<u8>) -> Read<()> {
+        match (json, message.get_field_by_name("fields")) {
+            (Json::Object(_), Some(fields)) => self.field(&(&fields).into(), json, out),
+            (json, _) => Err(wrong_type("an object", json)),
+        }
+    }
+
+    fn values(&mut self, json: &Json<'_>, message: &MessageDescriptor, out: &mut Vec<u8>) -> Read<()> {
+        match (json, message.get_field_by_name("values")) {
+            (Json::List(_), Some(values)) => self.field(&(&values).into(), json, out),
+            (json, _) => Err(wrong_type("an array", json)),
+        }
+    }
+
+    fn any_value(&mut self, json: &Json<'_>, message: &MessageDescriptor, out: &mut Vec<u8>) -> Read<()> {
+        let inner = |number: u32| match message.get_field(number).map(|field| field.kind()) {
+            Some(Kind::Message(inner)) => Ok(inner),
+            _ => Err(wrong_type("nothing", json)),
+        };
+        match json {
+            Json::Null => {
+                put_tag(NULL, WireType::Varint, out);
+                put_varint(0, out);
+            }
+            Json::Bool(value) => {
+                put_tag(BOOL, WireType::Varint, out);
+                put_varint(u64::from(*value), out);
+            }
+            Json::Number(_) => {
+                let value = floating(json, "a 64-bit floating-point number", number::double)?;
+                put_tag(NUMBER, WireType::Fixed64, out);
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+            Json::Text(text) => {
+                put_tag(STRING, WireType::Delimited, out);
+                put_bytes(text.as_bytes(), out);
+            }
+            Json::Object(_) => {
+                put_tag(STRUCT, WireType::Delimited, out);
+                nested(out, |out| self.fields(json, &inner(STRUCT)?, out))?;
+            }
+            Json::List(_) => {
+                put_tag(LIST, WireType::Delimited, out);
+                nested(out, |out| self.values(json, &inner(LIST)?, out))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `{"@type": …}` with the members of that type, or with its own JSON form as `value`; `{}` is an Any of nothing.
+    fn any(&mut self, json: &Json<'_>, message: &MessageDescriptor, out: &mut Vec<u8>) -> Read<()> {
+        let Json::Object(members) = json else { return Err(wrong_type("an object", json)) };
+        if members.is_empty() {
+            return Ok(());
+        }
+        let url = match self.only(members, "@type")? {
+            Some(Json::Text(url)) => url,
+            Some(json) => return Err(wrong_type("a type URL", json).within("@type")),
+            None => return Err(Fault::new(ReasonCode::JsonWrongType, "an Any names its type in the member @type")),
+        };
+        let Some(inner) = well_known::of_url(message.parent_pool(), url) else {
+            let text = "the type URL ends in no message type of the contract's files, as in type.googleapis.com/a.v1.A";
+            return Err(Fault::new(ReasonCode::JsonWrongType, text).within("@type"));
+        };
+        put_tag(1, WireType::Delimited, out);
+        put_bytes(url.as_bytes(), out);
+        let start = out.len();
+        put_tag(2, WireType::Delimited, out);
+        let empty = out.len() + 1;
+        nested(out, |out| {
+            if !well_known::has_own_form(&inner) {
+                return self.members(members, &inner, "@type", out);
+            }
+            for (name, _) in members.iter().filter(|(name, _)| name != "@type" && name != "value") {
+                self.unknown(&inner, name)?;
+            }
+            match self.only(members, "value")? {
+                Some(value) => self.message(value, &inner, out).map_err(|fault| fault.within("value")),
+                None if well_known::WellKnown::of(&inner) == Some(well_known::WellKnown::Empty) => Ok(()),
+                None => Err(Fault::new(
+                    ReasonCode::JsonWrongType,
+                    format!("an Any of {} has its JSON form in the member value", inner.full_name()),
+                )),
+            }
+        })?;
+        // No bytes are none.
+        if out.len() == empty {
+            out.truncate(start);
+        }
+        Ok(())
+    }
+
+    /// A member by its name; the last one where duplicates are allowed.
+    fn only<'j, 't>(&self, members: &'j [(Cow<'t, str>, Json<'t>)], name: &str) -> Read<Option<&'j Json<'t>>> {
+        let mut found = members.iter().filter(|(member, _)| member == name).map(|(_, value)| value);
+        let first = found.next();
+        match found.next_back() {
+            None => Ok(first),
+            Some(last) => self.duplicate().map(|()| Some(last)).map_err(|fault| fault.within(name)),
+        }
+    }
+}
+
+fn text(json: &Json<'_>, what: &str, read: impl FnOnce(&str) -> Option<()>) -> Read<()> {
+    let Json::Text(text) = json else { return Err(wrong_type(what, json)) };
+    read(text).ok_or_else(|| Fault::new(ReasonCode::JsonWrongType, format!("expected {what}, found another text")))
+}
+
+fn put_time(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
+    for (number, value) in [(1, seconds), (2, i64::from(nanos))] {
+        if value != 0 {
+            put_tag(number, WireType::Varint, out);
+            put_varint(value.cast_unsigned(), out);
+        }
+    }
+}
