@@ -27,6 +27,7 @@ mod admit;
 mod attempt;
 mod bisect;
 pub mod commit;
+pub mod content;
 pub mod decide;
 pub mod envelope;
 pub mod gate;

@@ -27,7 +27,7 @@ pub fn decimal(value: f32) -> f64 {
 
 /// A double as a text that people read: the shortest decimal form, or `NaN`, `Infinity`, `-Infinity` as Protobuf's JSON has them.
 #[must_use]
-pub fn decimal_text(value: f64) -> String {
+pub fn double_text(value: f64) -> String {
     match value {
         _ if value.is_nan() => "NaN".into(),
         f64::INFINITY => "Infinity".into(),

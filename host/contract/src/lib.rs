@@ -27,7 +27,7 @@ mod well_known;
 mod wire;
 
 pub use contract::Contract;
-pub use decimal::{decimal, decimal_text};
+pub use decimal::{decimal, double_text};
 pub use editions::lower_editions;
 pub use error::CompileError;
 pub use fields::{Fields, List, Slot, Value};

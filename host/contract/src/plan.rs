@@ -283,7 +283,7 @@ fn initial_value(info: &FieldInfo, slot: u32) -> Value<'static> {
         Value::Map(List::empty(slot))
     } else if info.descriptor.is_list() {
         Value::List(List::empty(slot))
-    } else if info.presence == Presence::Implicit {
+    } else if info.presence == Presence::Implicit || info.is_wrapped {
         Value::Default
     } else {
         Value::Absent

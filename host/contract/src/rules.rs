@@ -110,7 +110,7 @@ fn is_set(message: &DynamicMessage, field: &FieldDescriptor) -> bool {
 }
 
 /// Whether the message is one of those that give a single value presence.
-fn is_wrapper(message: &MessageDescriptor) -> bool {
+pub(crate) fn is_wrapper(message: &MessageDescriptor) -> bool {
     matches!(
         message.full_name(),
         "google.protobuf.BoolValue"

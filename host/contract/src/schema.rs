@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prost_reflect::{EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind as ReflectKind, MessageDescriptor};
 
 use crate::error::near_names;
+use crate::rules::is_wrapper;
 use crate::{CompileError, Value};
 
 /// A field by its dotted proto name, through singular messages: `payer.address.city`.
@@ -149,7 +150,10 @@ pub enum Presence {
 pub struct FieldInfo {
     pub path: FieldPath,
     pub kind: Kind,
+    /// Of a wrapper (`google.protobuf.Int64Value`) whose value is wanted: explicit, since a wrapper may be absent.
     pub presence: Presence,
+    /// Whether the path names a wrapper; kind and descriptor are those of the value in it.
+    pub is_wrapped: bool,
     pub(crate) descriptor: FieldDescriptor,
 }
 
@@ -160,7 +164,8 @@ impl FieldInfo {
         self.kind.default_value()
     }
 
-    /// Resolves a path from the top message.
+    /// Resolves a path from the top message. A path that ends in a wrapper means the value in it: wrappers are how proto3 said
+    /// "may be absent" before `optional`.
     pub(crate) fn resolve(message: &MessageDescriptor, path: &FieldPath) -> Result<(Self, Vec<u32>), CompileError> {
         let mut message = message.clone();
         let mut numbers = Vec::new();
@@ -180,8 +185,15 @@ impl FieldInfo {
             }
             numbers.push(shape.number);
             if segments.peek().is_none() {
-                let presence = shape.presence;
-                return Ok((Self { path: path.clone(), kind: Kind::of(&shape), presence, descriptor }, numbers));
+                if let Some(value) = wrapped_value(&shape) {
+                    numbers.push(value.number());
+                    let kind = Kind::of_value(&value.kind());
+                    let presence = Presence::Explicit;
+                    let info = Self { path: path.clone(), kind, presence, is_wrapped: true, descriptor: value };
+                    return Ok((info, numbers));
+                }
+                let (kind, presence) = (Kind::of(&shape), shape.presence);
+                return Ok((Self { path: path.clone(), kind, presence, is_wrapped: false, descriptor }, numbers));
             }
             let not_a_message =
                 |what| CompileError::NotAMessage { path: path.clone(), segment: segment.to_owned(), what };
@@ -199,6 +211,14 @@ impl FieldInfo {
             message: message.full_name().to_owned(),
             near: Vec::new(),
         })
+    }
+}
+
+/// The field in a singular wrapper.
+fn wrapped_value(shape: &Shape) -> Option<FieldDescriptor> {
+    match &shape.kind {
+        ReflectKind::Message(message) if !shape.is_list && !shape.is_map && is_wrapper(message) => message.get_field(1),
+        _ => None,
     }
 }
 

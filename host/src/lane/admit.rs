@@ -8,11 +8,11 @@ use tollgate_contract::{Contract, Fields, Mode, Notes, Rejection};
 use tollgate_sandbox::Events;
 
 use super::Error;
-use super::decide::{Entry, Verdict, is_json};
+use super::decide::{Entry, Verdict};
 use super::notice::Notice;
 use super::passed::{Passed, View};
 use super::weigh::{Sample, refused};
-use crate::config::{Encoding, Routing, Tombstones, UnknownTypes, VersionBy};
+use crate::config::{Routing, Tombstones, UnknownTypes, VersionBy};
 use crate::error::Class;
 use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
@@ -111,6 +111,10 @@ pub(super) fn frame<'b>(batch: &'b RecordBatch, record: &Record, value: &'b [u8]
 impl<'a> Entry<'a> {
     /// The stage, up to the row of an event that the chain passes.
     pub fn admit(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
+        self.admit_value(desk).map_err(|refused| self.blame(refused))
+    }
+
+    fn admit_value(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
         // Those of an event that was refused after all.
         drop(desk.notes.take_replaced());
         if let Some(envelope) = &self.gate.envelope {
@@ -165,18 +169,6 @@ impl<'a> Entry<'a> {
     #[cold]
     pub(super) fn tombstone(&self) -> Refused {
         Refused::Verdict(None, tombstone(self.gate.pipeline.contract.tombstones))
-    }
-
-    /// Whether the record's value is JSON. A frame's schema says what it is, whatever a header says.
-    pub(super) fn is_json(&self) -> bool {
-        if self.gate.registry.is_some() {
-            return false;
-        }
-        match self.gate.pipeline.contract.encoding {
-            Encoding::Protobuf => false,
-            Encoding::Json => true,
-            Encoding::Auto => self.batch.header(self.record, "content-type").is_some_and(is_json),
-        }
     }
 
     /// The stage for a record of a known type.

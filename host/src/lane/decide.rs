@@ -291,13 +291,6 @@ impl Decided {
     }
 }
 
-/// `application/json`, with or without parameters, and its `+json` relatives.
-pub fn is_json(content_type: &[u8]) -> bool {
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    essence.eq_ignore_ascii_case(b"application/json")
-        || essence.last_chunk::<5>().is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
-}
-
 /// The chain's word on an event.
 fn settle(chain: &TypeChain, outcome: &mut Outcome) -> Verdict {
     let name = |transform: usize| chain.transforms.get(transform).map(|info| info.name.clone());

@@ -7,7 +7,8 @@ use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{Fields, Value};
 
 use super::admit;
-use super::decide::{Decided, Decision, Entry, Resolved, Verdict, is_json};
+use super::content::{is_content_type, is_json};
+use super::decide::{Decided, Decision, Entry, Resolved, Verdict};
 use super::passed::View;
 use super::{Carried, Error};
 use crate::config::OutputPartition;
@@ -194,7 +195,7 @@ fn headers<'a>(entry: Entry<'a>, passed: View<'a>, output: &Resolved<'a>) -> Hea
     let set = |name: &str| output.headers.iter().any(|(set, _)| set == name);
     // What leaves is Protobuf of the output contract, whatever came in.
     let leaves = |name: &str, value: Option<&'a [u8]>| match (name, value) {
-        ("content-type", Some(value)) if is_json(value) => Some(&b"application/protobuf"[..]),
+        (name, Some(value)) if is_content_type(name) && is_json(value) => Some(&b"application/protobuf"[..]),
         ("message-type", Some(_)) => Some(entry.own().output.message().full_name().as_bytes()),
         _ => value,
     };

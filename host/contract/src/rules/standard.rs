@@ -13,7 +13,7 @@ use super::model::Rule;
 use super::pattern;
 use super::show;
 use super::test::{Bound, BytesTest, MaskTest, Now, Range, Test, TextTest};
-use crate::decimal::{decimal, decimal_text};
+use crate::decimal::{decimal, double_text};
 use crate::schema::EnumTable;
 
 /// One rule message and where it stands.
@@ -47,10 +47,8 @@ impl Source<'_> {
                 Some(self.when(value, (name, "finite", "must be finite".into()), Test::Finite))
             }
             // A float is compared as the double that it widens to, and shown as the decimal number that the rule's author wrote.
-            "float" => {
-                self.bound(name, value, &double, &|value| decimal_text(decimal(narrowed(*value))), &Test::Double)
-            }
-            "double" => self.bound(name, value, &double, &|value| decimal_text(*value), &Test::Double),
+            "float" => self.bound(name, value, &double, &|value| double_text(decimal(narrowed(*value))), &Test::Double),
+            "double" => self.bound(name, value, &double, &|value| double_text(*value), &Test::Double),
             "duration" => self.bound(name, value, &nanos, &|value| show::duration(*value), &Test::Time),
             "timestamp" => self.timestamp(name, value),
             "bool" if name == "const" => value

@@ -1,7 +1,7 @@
 //! Wire cases with their verdicts: one line a rule of Protobuf's encoding, or of the gate's.
 
 use super::common::{bytes, contract, group, int, tag, text, varint};
-use tollgate_contract::{Contract, Fields, Policies, Rejection, Slot, UnknownEnums, UnknownFields, Value};
+use tollgate_contract::{Contract, Fields, Policies, Presence, Rejection, Slot, UnknownEnums, UnknownFields, Value};
 
 fn check(contract: &Contract, payload: &[u8]) -> Result<(), Rejection> {
     contract.check(payload, &mut Fields::new())
@@ -469,4 +469,24 @@ fn a_payment_event_is_a_rated_payments_prefix() {
     assert_eq!(values(&contract, &rated)[2..], ["Str(\"low\")", "I64(1234)"]);
     assert_eq!(contract.enum_name(Slot(1), 3), Some("CAPTURED"));
     assert_eq!(contract.enum_name(Slot(1), 9), None);
+}
+
+#[test]
+fn a_wrapper_is_the_value_in_it_absent_or_there() {
+    let contract =
+        contract("every.v1.Every", Policies::default(), &["int64_value", "string_value", "float_value.value"]);
+    let kinds: Vec<String> = contract.fields().iter().map(|info| info.kind.name()).collect();
+    assert_eq!(kinds, ["int64", "string", "float"]);
+    assert_eq!(contract.fields()[0].presence, Presence::Explicit);
+    let found = |payload: &[u8]| {
+        let mut fields = Fields::new();
+        contract.check(payload, &mut fields).unwrap();
+        let json = |slot| contract.field_json(Slot(slot), &fields).unwrap();
+        (format!("{:?} {:?}", fields.get(Slot(0)), fields.get(Slot(1))), json(0), json(1))
+    };
+    assert_eq!(found(&[]), ("Absent Absent".into(), None, None));
+    let empty = [bytes(203, &[]), bytes(208, &[])].concat();
+    assert_eq!(found(&empty), ("Default Default".into(), Some("\"0\"".into()), Some("\"\"".into())));
+    let full = [bytes(203, &int(1, 7)), bytes(208, &text(1, "x"))].concat();
+    assert_eq!(found(&full), ("I64(7) Str(\"x\")".into(), Some("\"7\"".into()), Some("\"x\"".into())));
 }

@@ -18,6 +18,7 @@ use crate::cli::Success;
 use crate::config::{Encoding, Pipeline};
 use crate::engine::build;
 use crate::error::Failure;
+use crate::lane::content::{self, is_content_type};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -141,9 +142,10 @@ fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, messages: &Messages) 
     let is_json = match pipeline.contract.encoding {
         Encoding::Json => true,
         Encoding::Protobuf => false,
-        Encoding::Auto => {
-            header(letter, "content-type").is_some_and(|kind| kind.trim().starts_with("application/json"))
-        }
+        Encoding::Auto => letter.headers().is_some_and(|headers| {
+            let told = headers.iter().filter(|header| is_content_type(header.key));
+            told.filter_map(|header| header.value).last().is_some_and(content::is_json)
+        }),
     };
     let decoded = letter
         .payload()

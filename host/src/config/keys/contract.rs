@@ -25,7 +25,7 @@ pub(super) const KEYS: &[Key] = &[
         "contract.encoding",
         Choice(&["auto", "protobuf", "json"]),
         Value("auto"),
-        "`auto`: by the header `content-type`, `application/json` is JSON and anything else Protobuf.",
+        "`auto`: by the header `content-type` (in any spelling: `Content-Type`, `contentType`), `application/json`, `text/json` and the `+json` types are JSON and anything else is Protobuf.",
     ),
     key(
         "contract.unknown_fields",

@@ -6,7 +6,7 @@ use super::declared::{Declared, Known, Labels};
 use super::list::List;
 use super::names::Names;
 use super::times::{Target, Times};
-use tollgate_contract::{Absent, FieldInfo, Kind, Presence, Text, decimal, decimal_text};
+use tollgate_contract::{Absent, FieldInfo, Kind, Presence, Text, decimal, double_text};
 
 use crate::config::{As, Column, Mode, TimeForm, TimeSpec};
 use crate::limits;
@@ -156,7 +156,33 @@ pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<En
             return Err(format!("column {}: `as: {conversion}` does not apply to {}", column.name, kind_name(kind)));
         }
     };
-    found.map_err(|expected| mismatch(column, expected))
+    found.map_err(|expected| match conversion {
+        As::Natural => format!("{}{}", mismatch(column, expected), hint(kind, column)),
+        _ => mismatch(column, expected),
+    })
+}
+
+/// The conversions that bring this kind into this column when they are asked for; nothing where none does.
+fn hint(kind: InputKind, column: &PgColumn) -> String {
+    let iso = As::Time(TimeSpec { forms: vec![TimeForm::Iso], between: None });
+    let asked = [
+        (As::Int, "int"),
+        (As::Uuid, "uuid"),
+        (As::Text, "text"),
+        (As::EnumName { strip_prefix: None }, "enum_name"),
+        (As::Decimal, "numeric(p,s)"),
+        (iso, "iso"),
+        (As::UnixSeconds, "unix_s"),
+        (As::UnixMillis, "unix_ms"),
+        (As::UnixMicros, "unix_us"),
+        (As::JsonText, "json_text"),
+    ];
+    let fits = asked.iter().filter(|(conversion, _)| encoder(kind, conversion, column).is_ok());
+    let mut names: Vec<String> = fits.map(|(_, name)| format!("`as: {name}`")).collect();
+    if kind != InputKind::Header && json(&column.type_name).is_some() {
+        names.push("`as: jsonb`".to_owned());
+    }
+    if names.is_empty() { String::new() } else { format!(" (or {})", names.join(", ")) }
 }
 
 fn textual(name: &str) -> bool {
@@ -295,14 +321,14 @@ fn natural(kind: InputKind, column: &PgColumn, most: Option<usize>) -> Option<En
 fn natural_types(kind: InputKind) -> &'static str {
     match kind {
         InputKind::Bool => "boolean",
-        InputKind::Int => "smallint, integer, bigint or numeric (or an `as:`)",
-        InputKind::Float => "double precision or real (or `as: numeric(p,s)`)",
-        InputKind::Text => "text, varchar, uuid, inet or an enum type (or an `as:`)",
-        InputKind::Bytes => "bytea (or an `as:`)",
-        InputKind::Enum => "integer (or `as: enum_name` and text)",
+        InputKind::Int => "smallint, integer, bigint or numeric",
+        InputKind::Float => "double precision or real",
+        InputKind::Text => "text, varchar, uuid, inet or an enum type",
+        InputKind::Bytes => "bytea",
+        InputKind::Enum => "integer",
         InputKind::Micros => "timestamptz",
         InputKind::Json => "jsonb",
-        InputKind::Header => "text or bytea (or `as: int`)",
+        InputKind::Header => "text or bytea",
         InputKind::Known(known) => known.fits(),
         InputKind::List(_) => "jsonb, or an array whose elements fit",
     }
@@ -547,7 +573,7 @@ pub(super) fn shown(input: Input<'_>) -> String {
         Input::Null => "null".into(),
         Input::Bool(value) => value.to_string(),
         Input::Int(value) => value.to_string(),
-        Input::Float(value) => decimal_text(value),
+        Input::Float(value) => double_text(value),
         Input::Text(value) => value.as_str().chars().take(64).collect(),
         Input::Bytes(value) => String::from_utf8_lossy(value).chars().take(64).collect(),
         Input::Enum(value) => value.to_string(),

@@ -53,7 +53,7 @@ impl Known {
             Known::Date => "date or jsonb",
             Known::TimeOfDay => "time or jsonb",
             Known::DateTime => "timestamptz, timestamp or jsonb",
-            Known::Money => "jsonb (or `as: \"numeric(p,s)\"`, which leaves the currency out)",
+            Known::Money => "jsonb",
             Known::Decimal => "numeric or jsonb",
             Known::Duration => "interval or jsonb",
         }

@@ -317,7 +317,7 @@ impl Builder {
             self.select.push("now()".into());
             return Ok(());
         }
-        let (source, kind) = source(mapping, slot, contract);
+        let (source, kind) = source(mapping, slot, contract, &column.type_name);
         let add = mapping.mode == Mode::Add;
         let not_null = column.not_null || key;
         let absent = match source {
@@ -416,10 +416,13 @@ fn key_encoder(column: &PgColumn) -> Option<Encoder> {
     encoder(InputKind::Text, &conversion, column).ok()
 }
 
-fn source(mapping: &Column, slot: Slot, contract: &Contract) -> (Source, InputKind) {
+fn source(mapping: &Column, slot: Slot, contract: &Contract, column: &str) -> (Source, InputKind) {
     match &mapping.from {
         From::Field(_) => {
-            let kind = field_kind(mapping, &contract.field(slot).kind);
+            let info = contract.field(slot);
+            // A wrapper's value is a scalar; its JSON form is what it had before wrappers were looked into.
+            let as_json = info.is_wrapped && mapping.as_ == As::Natural && matches!(column, "json" | "jsonb");
+            let kind = if as_json { InputKind::Json } else { field_kind(mapping, &info.kind) };
             (Source::Slot(slot), kind)
         }
         From::Header(name) => (Source::Header(name.clone()), InputKind::Header),

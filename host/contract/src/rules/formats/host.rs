@@ -7,12 +7,11 @@ const HOSTNAME: usize = 253;
 /// The longest label of a host name.
 const LABEL: usize = 63;
 
-/// A host name as RFC 1034 prefers it: labels of letters, digits and inner hyphens; a dot may end it; the last label has a
-/// character that is no digit, so that no IPv4 address is a host name.
+/// A host name as RFC 1034 prefers it: labels of letters, digits and inner hyphens; a dot may end it, and does not count among
+/// the 253 characters; the last label has a character that is no digit, so that no IPv4 address is a host name.
 pub(crate) fn is_hostname(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     name.len() <= HOSTNAME
-        && text.len() <= HOSTNAME
         && name.split('.').all(is_label)
         && name.rsplit('.').next().is_some_and(|last| !last.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -50,4 +49,18 @@ pub(crate) fn is_host_and_port(text: &str, port_required: bool) -> bool {
 
 fn is_port(text: &str) -> bool {
     decimal(text, u32::from(u16::MAX)).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_hostname;
+
+    #[test]
+    fn a_dot_at_the_end_does_not_count() {
+        let longest = format!("{}.{}.{}.{}", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
+        assert_eq!(longest.len(), 253);
+        assert!(is_hostname(&longest) && is_hostname(&format!("{longest}.")));
+        assert!(!is_hostname(&format!("{longest}d")) && !is_hostname(&format!("{longest}d.")));
+        assert!(!is_hostname(&format!("{longest}..")) && !is_hostname(".") && !is_hostname(""));
+    }
 }

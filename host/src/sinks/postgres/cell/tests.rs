@@ -180,3 +180,29 @@ fn a_default_is_written_as_its_column_has_it() {
         assert!(of(type_name, text).unwrap_err().starts_with("column c: default: "), "{type_name} {text}");
     }
 }
+
+#[test]
+fn a_hint_is_given_only_where_it_leads_somewhere() {
+    use InputKind::{Bool, Enum, Float, Header, Int, Known as Message, Micros, Text};
+    for (kind, type_name, hint) in [
+        (Text, "bool", ""),
+        (Text, "bytea", ""),
+        (Bool, "int4", ""),
+        (Enum, "bool", ""),
+        (Micros, "int8", ""),
+        (Text, "int4", " (or `as: int`)"),
+        (Header, "int8", " (or `as: int`)"),
+        (Bool, "text", " (or `as: text`)"),
+        (Enum, "text", " (or `as: enum_name`)"),
+        (Float, "numeric", " (or `as: numeric(p,s)`)"),
+        (Message(Known::Money), "numeric", " (or `as: numeric(p,s)`)"),
+        (Text, "date", " (or `as: iso`)"),
+        (Text, "jsonb", " (or `as: json_text`, `as: jsonb`)"),
+    ] {
+        let said = encoder(kind, &As::Natural, &column(type_name)).unwrap_err();
+        let found = said.find(" (or ").map_or("", |at| &said[at..]);
+        assert_eq!(found, hint, "{kind:?} into {type_name}: {said}");
+    }
+    let said = encoder(Int, &As::Natural, &column("timestamptz")).unwrap_err();
+    assert!(said.contains("`as: unix_s`") && !said.contains("uuid"), "{said}");
+}
