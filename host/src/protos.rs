@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
-use tollgate_contract::lower_editions;
+use tollgate_contract::{edition_source, lower_editions};
 
 use crate::error::Class;
 
@@ -121,11 +121,58 @@ fn compile_alone(file: &Path, sources: bool) -> Result<Vec<u8>, ProtosError> {
 pub(crate) fn resolver(roots: &[impl AsRef<Path>]) -> ChainFileResolver {
     let mut resolver = ChainFileResolver::new();
     for root in roots {
-        resolver.add(IncludeFileResolver::new(root.as_ref().to_path_buf()));
+        resolver.add(Folder::new(root.as_ref()));
     }
     resolver.add(GoogleFileResolver::new());
     resolver.add(Shipped);
     resolver
+}
+
+/// A folder of `.proto` files, those of editions among them.
+pub(crate) struct Folder {
+    root: PathBuf,
+    files: IncludeFileResolver,
+}
+
+impl Folder {
+    pub(crate) fn new(root: &Path) -> Folder {
+        Folder { root: root.to_path_buf(), files: IncludeFileResolver::new(root.to_path_buf()) }
+    }
+}
+
+impl FileResolver for Folder {
+    fn resolve_path(&self, path: &Path) -> Option<String> {
+        self.files.resolve_path(path)
+    }
+
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        // What cannot be read as text the compiler's own resolver says best.
+        match std::fs::read_to_string(self.root.join(name)) {
+            Ok(source) => match from_edition(name, &source)? {
+                Some(file) => Ok(file),
+                None => self.files.open_file(name),
+            },
+            Err(_) => self.files.open_file(name),
+        }
+    }
+}
+
+/// A `.proto` file's text, whatever its syntax.
+pub(crate) fn from_source(name: &str, source: &str) -> Result<File, protox::Error> {
+    from_edition(name, source)?.map_or_else(|| File::from_source(name, source), Ok)
+}
+
+fn from_edition(name: &str, source: &str) -> Result<Option<File>, protox::Error> {
+    let told = |error| protox::Error::new(InFile { name: name.to_owned(), error });
+    edition_source(source).map_err(told)?.map(|source| File::from_source(name, &source)).transpose()
+}
+
+/// An edition that is unknown, and the file that is of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {error}")]
+struct InFile {
+    name: String,
+    error: tollgate_contract::UnknownEdition,
 }
 
 /// The files that contracts may import without having them: the rules' definition, and the envelopes.
@@ -166,19 +213,24 @@ pub fn shipped(message: &str) -> Option<DescriptorPool> {
     found.filter(|_| !message.starts_with("buf."))
 }
 
+const MEND: &str = "mend the file there";
+
 /// A descriptor set in bytes: the structs of prost-types would lose the options that are extensions, such as buf.validate's.
 fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool) -> Result<Vec<u8>, ProtosError> {
     let mut compiler = protox::Compiler::with_file_resolver(resolver(roots));
     compiler.include_imports(true).include_source_info(sources);
     compiler.open_files(files).map_err(|error| invalid(&error))?;
-    Ok(compiler.encode_file_descriptor_set())
+    let set = compiler.encode_file_descriptor_set();
+    let lowered = lower_editions(&set);
+    let lowered = lowered.map_err(|error| ProtosError::Invalid { place: error.to_string(), advice: MEND })?;
+    Ok(lowered.into_owned())
 }
 
 pub(crate) fn invalid(error: &protox::Error) -> ProtosError {
     let advice = if error.is_file_not_found() {
         "imports are looked up from the folder that protos names; name the folder above, or add the missing file"
     } else {
-        "mend the file there"
+        MEND
     };
     // The compiler's debug form is the one that tells file, line and column.
     ProtosError::Invalid { place: format!("{error:?}"), advice }
@@ -236,6 +288,50 @@ mod tests {
         let folder = folder(&[("shop/v1/money.proto", MONEY), ("shop/v1/order.proto", ORDER)]);
         let pool = load(&[folder.path().to_path_buf(), folder.path().join("shop/v1/order.proto")]).unwrap();
         assert_eq!(pool.files().filter(|file| file.name() == "shop/v1/money.proto").count(), 1);
+    }
+
+    #[test]
+    fn files_of_editions_are_read_as_what_they_say() {
+        let text = r#"edition = "2023";
+            package shop.v1;
+            import "shop/v1/money.proto";
+            option features.repeated_field_encoding = EXPANDED;
+            message Order {
+              string id = 1;
+              int32 count = 2 [features.field_presence = LEGACY_REQUIRED];
+              repeated int32 loose = 3;
+              repeated int32 packed = 4 [features.repeated_field_encoding = PACKED];
+              Money total = 5;
+              State state = 6 [default = DONE];
+              reserved gone;
+            }
+            enum State { option features.enum_type = CLOSED; OPEN = 1; DONE = 2; }"#;
+        let implicit = r#"edition = "2024"; package shop.v1; option features.field_presence = IMPLICIT;
+            message Item { string id = 1; string note = 2 [features.field_presence = EXPLICIT]; }"#;
+        let files = [("shop/v1/money.proto", MONEY), ("shop/v1/order.proto", text), ("shop/v1/item.proto", implicit)];
+        let folder = folder(&files);
+        for path in [folder.path().to_path_buf(), folder.path().join("shop/v1/order.proto")] {
+            let pool = load(&[path]).unwrap();
+            let order = pool.get_message_by_name("shop.v1.Order").unwrap();
+            let field = |name: &str| order.get_field_by_name(name).unwrap();
+            assert!(field("id").supports_presence() && field("count").is_required());
+            assert!(!field("loose").is_packed() && field("packed").is_packed());
+            assert_eq!(field("state").default_value(), prost_reflect::Value::EnumNumber(2));
+            assert_eq!(order.reserved_names().collect::<Vec<_>>(), ["gone"]);
+        }
+        let pool = load(&[folder.path().to_path_buf()]).unwrap();
+        let item = pool.get_message_by_name("shop.v1.Item").unwrap();
+        assert!(!item.get_field_by_name("id").unwrap().supports_presence());
+        assert!(item.get_field_by_name("note").unwrap().supports_presence());
+        let broken = "edition = \"2023\";\nmessage A {\n  string a = 1;\n  strin b = 2;\n}\n";
+        let newer = "edition = \"2031\"; message A {}";
+        for (text, expected) in
+            [(broken, "a.proto:4:"), (newer, "a.proto: edition \"2031\" is unknown; editions 2023 and 2024")]
+        {
+            let folder = self::folder(&[("a.proto", text)]);
+            let error = load(&[folder.path().to_path_buf()]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

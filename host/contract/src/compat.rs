@@ -16,7 +16,7 @@
 //!
 //! Not covered: whether two CEL expressions or two regular expressions accept the same values (a change of either *may*
 //! tighten), options of plugins other than buf.validate, and of editions what [`crate::lower_editions`] lowers away: whether
-//! an enum is closed.
+//! a string is checked to be UTF-8.
 
 mod bounds;
 mod constraints;

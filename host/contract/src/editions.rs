@@ -1,15 +1,23 @@
 //! Protobuf editions, brought to the syntaxes that came before them.
 //!
 //! The descriptor pool knows proto2 and proto3. An edition is neither: every file, message and field says by *features* which of the old
-//! behaviours it has. They are few, and each can be spelled per field in a proto3 descriptor: presence is `proto3_optional` or
-//! `required`, delimited encoding is a group, expanded lists are not packed. What enters the pool so behaves on the wire as the
-//! edition says. Lost is what the gate does not look at: whether an enum is closed (the policy for unknown numbers decides) and whether
-//! a string may be no UTF-8 (it may not).
+//! behaviours it has. They are few, and each can be spelled per field: delimited encoding is a group, expanded lists are not
+//! packed, presence is a label. A file becomes proto2, which has all of it but fields without presence; a file that has
+//! such fields becomes proto3, with `proto3_optional` on the others. There an enum must begin at zero, so that a file with both
+//! an implicit field and an enum that does not is refused by the pool.
+//!
+//! What enters the pool so behaves on the wire as the edition says. The features stay in the options, and each enum has its own
+//! `enum_type` written out, which [`is_closed`] reads. Lost is what the gate does not look at: whether a string may be no UTF-8
+//! (it may not).
+
+mod source;
 
 use std::borrow::Cow;
 
 use prost_reflect::prost::{DecodeError, Message as _};
-use prost_reflect::{DescriptorPool, DynamicMessage, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, EnumDescriptor, FileDescriptor, Syntax, Value};
+
+pub use source::{UnknownEdition, edition_source};
 
 const EDITIONS: &str = "editions";
 /// `FieldDescriptorProto.Label`.
@@ -25,63 +33,120 @@ const TYPE_BYTES: i32 = 12;
 #[derive(Clone, Copy)]
 struct Features {
     presence: i32,
+    enum_type: i32,
     repeated: i32,
     encoding: i32,
 }
 
 const EXPLICIT: i32 = 1;
+const IMPLICIT: i32 = 2;
+const OPEN: i32 = 1;
+const CLOSED: i32 = 2;
 const LEGACY_REQUIRED: i32 = 3;
 const PACKED: i32 = 1;
 const LENGTH_PREFIXED: i32 = 1;
 const DELIMITED: i32 = 2;
 
-/// A `FileDescriptorSet` whose files of editions read as proto3 files that mean the same; other files are left alone.
+/// A `FileDescriptorSet` whose files of editions read as files of proto2 or proto3 that mean the same; other files are left alone. A
+/// file of an edition is one that says so, or has features: so [`edition_source`] marks it.
 ///
 /// # Errors
 /// Bytes that are no `FileDescriptorSet`.
-pub fn lower_editions(set: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
-    // Most sets have no editions; looking for the word is cheaper than reading them.
-    if !set.windows(EDITIONS.len()).any(|window| window == EDITIONS.as_bytes()) {
-        return Ok(Cow::Borrowed(set));
-    }
+pub fn lower_editions(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     let Some(descriptor) = DescriptorPool::global().get_message_by_name("google.protobuf.FileDescriptorSet") else {
-        return Ok(Cow::Borrowed(set));
+        return Ok(Cow::Borrowed(bytes));
     };
-    let mut set = DynamicMessage::decode(descriptor, set)?;
+    let mut set = DynamicMessage::decode(descriptor, bytes)?;
+    let mut lowered = false;
     for_each(&mut set, "file", &mut |file| {
-        if text(file, "syntax").as_deref() == Some(EDITIONS) {
+        if text(file, "syntax").as_deref() == Some(EDITIONS) || features_of(file).is_some() {
             lower_file(file);
+            lowered = true;
         }
     });
-    Ok(Cow::Owned(set.encode_to_vec()))
+    Ok(if lowered { Cow::Owned(set.encode_to_vec()) } else { Cow::Borrowed(bytes) })
+}
+
+/// Whether an enum takes only the numbers that it names: as its features say, or its file's syntax.
+pub(crate) fn is_closed(descriptor: &EnumDescriptor) -> bool {
+    match features_of_options(&descriptor.options()).and_then(|features| feature(&features, "enum_type")) {
+        Some(kind) => kind == CLOSED,
+        None => descriptor.parent_file().syntax() == Syntax::Proto2,
+    }
+}
+
+/// The syntax of a file as its author wrote it.
+pub(crate) fn syntax(file: &FileDescriptor) -> &'static str {
+    match file.syntax() {
+        _ if features_of_options(&file.options()).is_some() => EDITIONS,
+        Syntax::Proto2 => "proto2",
+        Syntax::Proto3 => "proto3",
+    }
+}
+
+/// What a file of an edition becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Proto2,
+    Proto3,
 }
 
 fn lower_file(file: &mut DynamicMessage) {
-    let defaults = Features { presence: EXPLICIT, repeated: PACKED, encoding: LENGTH_PREFIXED };
+    let defaults = Features { presence: EXPLICIT, enum_type: OPEN, repeated: PACKED, encoding: LENGTH_PREFIXED };
     let features = defaults.overlaid(file);
-    file.set_field_by_name("syntax", Value::String("proto3".into()));
+    let mut target = Target::Proto2;
+    for_each(file, "message_type", &mut |message| {
+        if has_implicit(message, features) {
+            target = Target::Proto3;
+        }
+    });
+    let name = if target == Target::Proto2 { "proto2" } else { "proto3" };
+    file.set_field_by_name("syntax", Value::String(name.into()));
     file.clear_field_by_name("edition");
-    for_each(file, "message_type", &mut |message| lower_message(message, features));
-    for_each(file, "extension", &mut |field| lower_field(field, features, false));
+    // Features of its own mark the file, also where it has none set.
+    set_feature(file, "enum_type", features.enum_type);
+    for_each(file, "message_type", &mut |message| lower_message(message, features, target));
+    for_each(file, "enum_type", &mut |inner| lower_enum(inner, features));
+    for_each(file, "extension", &mut |field| lower_field(field, features, false, target));
 }
 
-fn lower_message(message: &mut DynamicMessage, outer: Features) {
+/// Whether a message, or one in it, has a field without presence.
+fn has_implicit(message: &mut DynamicMessage, outer: Features) -> bool {
+    let features = outer.overlaid(message);
+    let mut found = false;
+    for_each(message, "field", &mut |field| {
+        let single = number(field, "label") != LABEL_REPEATED && !field.has_field_by_name("oneof_index");
+        let scalar = !matches!(number(field, "type"), TYPE_MESSAGE | TYPE_GROUP);
+        found |= single && scalar && features.overlaid(field).presence == IMPLICIT;
+    });
+    for_each(message, "nested_type", &mut |inner| {
+        let options = inner.get_field_by_name("options").map(Cow::into_owned);
+        let is_entry = options.as_ref().and_then(Value::as_message).and_then(|options| flag(options, "map_entry"));
+        found |= is_entry != Some(true) && has_implicit(inner, features);
+    });
+    found
+}
+
+fn lower_enum(descriptor: &mut DynamicMessage, outer: Features) {
+    let features = outer.overlaid(descriptor);
+    set_feature(descriptor, "enum_type", features.enum_type);
+}
+
+fn lower_message(message: &mut DynamicMessage, outer: Features, target: Target) {
     let features = outer.overlaid(message);
     let options = message.get_field_by_name("options").map(Cow::into_owned);
     let is_entry = options.as_ref().and_then(Value::as_message).and_then(|options| flag(options, "map_entry"));
     // A map's entries are the same in every syntax.
     if is_entry != Some(true) {
-        for_each(message, "field", &mut |field| lower_field(field, features, true));
+        for_each(message, "field", &mut |field| lower_field(field, features, true, target));
     }
-    for_each(message, "extension", &mut |field| lower_field(field, features, false));
-    for_each(message, "nested_type", &mut |inner| lower_message(inner, features));
+    for_each(message, "extension", &mut |field| lower_field(field, features, false, target));
+    for_each(message, "nested_type", &mut |inner| lower_message(inner, features, target));
+    for_each(message, "enum_type", &mut |inner| lower_enum(inner, features));
 }
 
-fn lower_field(field: &mut DynamicMessage, outer: Features, in_message: bool) {
+fn lower_field(field: &mut DynamicMessage, outer: Features, in_message: bool, target: Target) {
     let features = outer.overlaid(field);
-    let number = |field: &DynamicMessage, name: &str| {
-        field.get_field_by_name(name).and_then(|value| value.as_enum_number()).unwrap_or_default()
-    };
     let (label, kind) = (number(field, "label"), number(field, "type"));
     if label == LABEL_REPEATED {
         if !matches!(kind, TYPE_STRING | TYPE_GROUP | TYPE_MESSAGE | TYPE_BYTES)
@@ -91,8 +156,11 @@ fn lower_field(field: &mut DynamicMessage, outer: Features, in_message: bool) {
         }
     } else if features.presence == LEGACY_REQUIRED && in_message {
         field.set_field_by_name("label", Value::EnumNumber(LABEL_REQUIRED));
-        field.set_field_by_name("proto3_optional", Value::Bool(true));
+        if target == Target::Proto3 {
+            field.set_field_by_name("proto3_optional", Value::Bool(true));
+        }
     } else if features.presence == EXPLICIT
+        && target == Target::Proto3
         && in_message
         && !field.has_field_by_name("oneof_index")
         && kind != TYPE_MESSAGE
@@ -107,24 +175,45 @@ fn lower_field(field: &mut DynamicMessage, outer: Features, in_message: bool) {
 impl Features {
     /// These, and over them what the descriptor says itself.
     fn overlaid(mut self, descriptor: &DynamicMessage) -> Self {
-        let options = descriptor.get_field_by_name("options");
-        let features = options.as_deref().and_then(Value::as_message).and_then(|options| {
-            options.has_field_by_name("features").then(|| options.get_field_by_name("features")).flatten()
-        });
-        let Some(features) = features.as_deref().and_then(Value::as_message) else { return self };
+        let Some(features) = features_of(descriptor) else { return self };
         for (name, place) in [
             ("field_presence", &mut self.presence),
+            ("enum_type", &mut self.enum_type),
             ("repeated_field_encoding", &mut self.repeated),
             ("message_encoding", &mut self.encoding),
         ] {
-            if features.has_field_by_name(name)
-                && let Some(number) = features.get_field_by_name(name).and_then(|value| value.as_enum_number())
-            {
+            if let Some(number) = feature(&features, name) {
                 *place = number;
             }
         }
         self
     }
+}
+
+/// The features that a descriptor sets for itself.
+fn features_of(descriptor: &DynamicMessage) -> Option<DynamicMessage> {
+    features_of_options(descriptor.get_field_by_name("options")?.as_message()?)
+}
+
+fn features_of_options(options: &DynamicMessage) -> Option<DynamicMessage> {
+    let set = options.has_field_by_name("features").then(|| options.get_field_by_name("features")).flatten()?;
+    set.as_message().cloned()
+}
+
+fn feature(features: &DynamicMessage, name: &str) -> Option<i32> {
+    features.has_field_by_name(name).then(|| features.get_field_by_name(name)?.as_enum_number()).flatten()
+}
+
+fn set_feature(descriptor: &mut DynamicMessage, name: &str, value: i32) {
+    let options = descriptor.get_field_by_name_mut("options").and_then(Value::as_message_mut);
+    let features = options.and_then(|options| options.get_field_by_name_mut("features")?.as_message_mut());
+    if let Some(features) = features {
+        features.set_field_by_name(name, Value::EnumNumber(value));
+    }
+}
+
+fn number(field: &DynamicMessage, name: &str) -> i32 {
+    field.get_field_by_name(name).and_then(|value| value.as_enum_number()).unwrap_or_default()
 }
 
 fn for_each(message: &mut DynamicMessage, list: &str, change: &mut dyn FnMut(&mut DynamicMessage)) {

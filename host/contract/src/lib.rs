@@ -28,7 +28,7 @@ mod wire;
 
 pub use contract::Contract;
 pub use decimal::{decimal, double_text};
-pub use editions::lower_editions;
+pub use editions::{UnknownEdition, edition_source, lower_editions};
 pub use error::CompileError;
 pub use fields::{Fields, List, Slot, Value};
 pub use json::{read_json, show_json};

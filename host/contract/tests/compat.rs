@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::compat::{Category, Finding, Mode, Options, RULES, Side, compare, fingerprint};
+use tollgate_contract::{edition_source, lower_editions};
 
 const FILE: &str = "t.proto";
 
@@ -71,7 +72,7 @@ fn parse(text: &str) -> Vec<Case> {
 /// A text without a syntax is proto3 and of package t; what it uses of others is imported. All of that on its first line.
 fn whole(text: &str) -> String {
     let mut head = String::new();
-    if !text.contains("syntax =") {
+    if !text.contains("syntax =") && !text.contains("edition =") {
         head += "syntax = \"proto3\"; ";
     }
     if !text.starts_with("package ") {
@@ -91,24 +92,26 @@ fn whole(text: &str) -> String {
         head += "import \"google/protobuf/descriptor.proto\"; ";
     }
     // Syntax comes before package and import, wherever the text says it.
-    match text.strip_prefix("syntax = \"proto2\";") {
-        Some(rest) => format!("syntax = \"proto2\"; {head}{rest}"),
-        None => format!("{head}{text}"),
-    }
+    let syntaxes = ["syntax = \"proto2\";", "edition = \"2023\";"];
+    let told = syntaxes.iter().find_map(|syntax| Some((syntax, text.strip_prefix(syntax)?)));
+    told.map_or_else(|| format!("{head}{text}"), |(syntax, rest)| format!("{syntax} {head}{rest}"))
 }
 
 fn pool(case: &Case, side: Side) -> DescriptorPool {
     let folder = tempfile::tempdir().unwrap();
     let mut names = Vec::new();
     for (_, name, text) in case.files.iter().filter(|(of, ..)| *of == side) {
-        std::fs::write(folder.path().join(name), whole(text)).unwrap();
+        let text = whole(text);
+        // As the product reads files of editions.
+        let text = edition_source(&text).unwrap().unwrap_or(text);
+        std::fs::write(folder.path().join(name), text).unwrap();
         names.push(name);
     }
     let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     let mut compiler = protox::Compiler::new([folder.path(), &protos]).unwrap();
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(names).unwrap_or_else(|error| panic!("{} ({side:?}): {error:?}", case.title));
-    DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
+    DescriptorPool::decode(&*lower_editions(&compiler.encode_file_descriptor_set()).unwrap()).unwrap()
 }
 
 fn findings(case: &Case, level: Category, mode: Mode) -> Vec<Finding> {

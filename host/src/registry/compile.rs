@@ -1,13 +1,15 @@
 //! A schema's text, or descriptor, and what it imports → types.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use prost_reflect::FileDescriptor;
-use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
+use prost_reflect::{DescriptorPool, FileDescriptor};
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+use tollgate_contract::lower_editions;
 
-use crate::protos::Shipped;
+use crate::protos::{self, Folder, Shipped};
 
 /// A file by the name that imports use: `.proto` text, or a FileDescriptorProto in base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result
     chain.add(Kept(std::iter::once(main).chain(references.iter().cloned()).collect()));
     chain.add(GoogleFileResolver::new());
     for root in roots {
-        chain.add(IncludeFileResolver::new(root.clone()));
+        chain.add(Folder::new(root));
     }
     chain.add(Shipped);
     let mut compiler = protox::Compiler::with_file_resolver(chain);
@@ -45,7 +47,13 @@ pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result
     // The debug form is the one that tells file, line and column.
     let invalid = |error: &protox::Error| CompileFault::Invalid { place: format!("{error:?}") };
     compiler.open_file(&name).map_err(|error| invalid(&error))?;
-    let pool = compiler.descriptor_pool();
+    let unlowered = compiler.encode_file_descriptor_set();
+    let broken = |error: String| CompileFault::Invalid { place: format!("{name}: {error}") };
+    let set = lower_editions(&unlowered).map_err(|error| broken(error.to_string()))?;
+    let pool = match set {
+        Cow::Borrowed(_) => compiler.descriptor_pool(),
+        Cow::Owned(set) => DescriptorPool::decode(set.as_slice()).map_err(|error| broken(error.to_string()))?,
+    };
     pool.get_file_by_name(&name)
         .ok_or_else(|| CompileFault::Invalid { place: format!("{name} is not in its own pool") })
 }
@@ -60,7 +68,7 @@ impl FileResolver for Kept {
         };
         match descriptor(&source.text, name) {
             Some(bytes) => File::decode_file_descriptor_proto(bytes.as_slice()).map_err(protox::Error::new),
-            None => File::from_source(name, &source.text),
+            None => protos::from_source(name, &source.text),
         }
     }
 }

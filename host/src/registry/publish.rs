@@ -85,8 +85,9 @@ pub fn read_proto(path: &Path, roots: &[PathBuf]) -> Result<Publication, ProtosE
     let mut files = Vec::new();
     for meta in compiler.files().filter(|meta| !meta.name().starts_with(BUILT_IN)) {
         let Some(file) = pool.get_file_by_name(meta.name()) else { continue };
-        let text = match meta.path() {
-            Some(path) => std::fs::read_to_string(path).map_err(|source| unreadable(path, source))?,
+        let place = meta.path().map(Path::to_path_buf).or_else(|| below(roots, path, meta.name()));
+        let text = match place {
+            Some(path) => std::fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?,
             // Built into this program: there is no text, and registries take descriptors too.
             None => BASE64_STANDARD.encode(file.encode_to_vec()),
         };
@@ -95,6 +96,12 @@ pub fn read_proto(path: &Path, roots: &[PathBuf]) -> Result<Publication, ProtosE
         files.push(ProtoFile { name: meta.name().to_owned(), text, imports });
     }
     Ok(Publication { files })
+}
+
+/// A file that the compiler has read by way of another text: one of an edition.
+fn below(roots: &[PathBuf], path: &Path, name: &str) -> Option<PathBuf> {
+    let roots = roots.iter().map(PathBuf::as_path).chain(path.ancestors().skip(1));
+    roots.map(|root| root.join(name)).find(|file| file.is_file())
 }
 
 fn compile_below(path: &Path) -> Result<protox::Compiler, ProtosError> {

@@ -2,11 +2,12 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use prost_reflect::{EnumDescriptor, EnumValueDescriptor, Syntax};
+use prost_reflect::{EnumDescriptor, EnumValueDescriptor};
 
 use super::differ::{About, Differ};
 use super::rule::rules;
 use super::{is_own, numbers};
+use crate::editions::is_closed;
 
 impl Differ<'_> {
     pub(super) fn all_enums(&mut self) {
@@ -29,11 +30,10 @@ impl Differ<'_> {
     }
 
     fn an_enum(&mut self, old: &EnumDescriptor, new: &EnumDescriptor) {
-        let closed = |descriptor: &EnumDescriptor| descriptor.parent_file().syntax() == Syntax::Proto2;
-        if closed(old) != closed(new) {
+        if is_closed(old) != is_closed(new) {
             let shown = |closed: bool| if closed { "closed" } else { "open" };
-            let message =
-                format!("enum {} was {}, now it is {}", new.full_name(), shown(closed(old)), shown(closed(new)));
+            let (was, is) = (shown(is_closed(old)), shown(is_closed(new)));
+            let message = format!("enum {} was {was}, now it is {is}", new.full_name());
             self.add(&rules::ENUM_CLOSEDNESS, About::new(new), message);
         }
         let default = self.enum_default(old, new);

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use prost_reflect::{DescriptorPool, FileDescriptor, Syntax};
+use prost_reflect::{DescriptorPool, FileDescriptor};
 use prost_types::FileOptions;
 
 use super::differ::{About, Differ};
 use super::is_own;
 use super::rule::rules;
+use crate::editions::syntax;
 
 impl Differ<'_> {
     pub(super) fn files(&mut self) {
@@ -37,7 +38,7 @@ impl Differ<'_> {
             let message = format!("{name} was of package {}, now it is of {}", old.package_name(), new.package_name());
             self.add(&rules::PACKAGE_CHANGED, About::new(new), message);
         }
-        if old.syntax() != new.syntax() {
+        if syntax(old) != syntax(new) {
             let message = format!("{name} was {}, now it is {}", syntax(old), syntax(new));
             self.add(&rules::SYNTAX, About::new(new), message);
         }
@@ -53,13 +54,6 @@ impl Differ<'_> {
 
 fn packages(pool: &DescriptorPool) -> BTreeSet<String> {
     pool.files().map(|file| file.package_name().to_owned()).collect()
-}
-
-fn syntax(file: &FileDescriptor) -> &'static str {
-    match file.syntax() {
-        Syntax::Proto2 => "proto2",
-        Syntax::Proto3 => "proto3",
-    }
 }
 
 /// The options that decide about generated code, as they read where they are not set.

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Syntax};
+use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use sha2::{Digest as _, Sha256};
 
 use super::constraints::{Constraints, constraints, constraints_of_message};
 use super::types;
+use crate::editions::is_closed;
 
 /// Names the text form; to be raised when the text changes its meaning.
 const FORM: &str = "tollgate-release/1";
@@ -85,7 +86,7 @@ fn rules(rules: &Constraints) -> String {
 }
 
 fn enum_text(descriptor: &EnumDescriptor) -> String {
-    let mut text = format!("closed={}\n", descriptor.parent_file().syntax() == Syntax::Proto2);
+    let mut text = format!("closed={}\n", is_closed(descriptor));
     // In declaration order: the first value is the default, the first alias is the name that is shown.
     text.extend(descriptor.values().map(|value| format!("value {} {}\n", value.number(), value.name())));
     text
