@@ -1,5 +1,7 @@
 //! From an event's value to a column's binary form: which conversions exist, and what each refuses.
 
+mod hint;
+
 use super::binary::{self, Unfit};
 use super::decimal::Keep;
 use super::declared::{Declared, Known, Labels};
@@ -157,32 +159,9 @@ pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<En
         }
     };
     found.map_err(|expected| match conversion {
-        As::Natural => format!("{}{}", mismatch(column, expected), hint(kind, column)),
+        As::Natural => format!("{}{}", mismatch(column, expected), hint::hint(kind, column)),
         _ => mismatch(column, expected),
     })
-}
-
-/// The conversions that bring this kind into this column when they are asked for; nothing where none does.
-fn hint(kind: InputKind, column: &PgColumn) -> String {
-    let iso = As::Time(TimeSpec { forms: vec![TimeForm::Iso], between: None });
-    let asked = [
-        (As::Int, "int"),
-        (As::Uuid, "uuid"),
-        (As::Text, "text"),
-        (As::EnumName { strip_prefix: None }, "enum_name"),
-        (As::Decimal, "numeric(p,s)"),
-        (iso, "iso"),
-        (As::UnixSeconds, "unix_s"),
-        (As::UnixMillis, "unix_ms"),
-        (As::UnixMicros, "unix_us"),
-        (As::JsonText, "json_text"),
-    ];
-    let fits = asked.iter().filter(|(conversion, _)| encoder(kind, conversion, column).is_ok());
-    let mut names: Vec<String> = fits.map(|(_, name)| format!("`as: {name}`")).collect();
-    if kind != InputKind::Header && json(&column.type_name).is_some() {
-        names.push("`as: jsonb`".to_owned());
-    }
-    if names.is_empty() { String::new() } else { format!(" (or {})", names.join(", ")) }
 }
 
 fn textual(name: &str) -> bool {

@@ -1,0 +1,27 @@
+//! What to write where a column takes a value only when it is asked to.
+
+use super::{InputKind, PgColumn, encoder, json};
+use crate::config::{As, TimeForm, TimeSpec};
+
+/// The conversions that bring this kind into this column when they are asked for; nothing where none does.
+pub(super) fn hint(kind: InputKind, column: &PgColumn) -> String {
+    let iso = As::Time(TimeSpec { forms: vec![TimeForm::Iso], between: None });
+    let asked = [
+        (As::Int, "int"),
+        (As::Uuid, "uuid"),
+        (As::Text, "text"),
+        (As::EnumName { strip_prefix: None }, "enum_name"),
+        (As::Decimal, "numeric(p,s)"),
+        (iso, "iso"),
+        (As::UnixSeconds, "unix_s"),
+        (As::UnixMillis, "unix_ms"),
+        (As::UnixMicros, "unix_us"),
+        (As::JsonText, "json_text"),
+    ];
+    let fits = asked.iter().filter(|(conversion, _)| encoder(kind, conversion, column).is_ok());
+    let mut names: Vec<String> = fits.map(|(_, name)| format!("`as: {name}`")).collect();
+    if kind != InputKind::Header && json(&column.type_name).is_some() {
+        names.push("`as: jsonb`".to_owned());
+    }
+    if names.is_empty() { String::new() } else { format!(" (or {})", names.join(", ")) }
+}
