@@ -7,6 +7,7 @@ pub mod contract;
 pub mod demo;
 pub mod dlq;
 pub mod look;
+pub mod offsets;
 pub mod produce;
 pub mod resume;
 pub mod run;
@@ -77,6 +78,7 @@ enum Verb {
     Validate(validate::Args),
     Status(status::Args),
     Resume(resume::Args),
+    Offsets(offsets::Args),
     /// Shows what the dead letter topic holds.
     Dlq(dlq::Args),
     /// Makes components of transforms: checked imports, stripped, stamped with their transform.yaml.
@@ -142,6 +144,7 @@ pub fn main() -> ExitCode {
         Verb::Validate(args) => validate::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Resume(args) => resume::run(&args),
+        Verb::Offsets(args) => offsets::run(&args),
         Verb::Dlq(args) => dlq::run(&args, cli.common.output == Format::Json),
         Verb::Build(args) => build::run(&args),
         Verb::Test(args) => test::run(&args),
@@ -163,6 +166,7 @@ impl Verb {
             Verb::Validate(_) => "validate",
             Verb::Status(_) => "status",
             Verb::Resume(_) => "resume",
+            Verb::Offsets(args) => args.name(),
             Verb::Dlq(args) => args.name(),
             Verb::Build(_) => "build",
             Verb::Test(_) => "test",

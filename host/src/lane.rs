@@ -64,7 +64,7 @@ use crate::limits;
 use crate::position::Partition;
 use crate::progress::halts::Halt;
 use crate::progress::plan::{Plan, Writer};
-use crate::progress::{Resume, Sides};
+use crate::progress::{Numbers, Position, Resume, Sides};
 use crate::registry::ResolveError;
 use crate::sinks::kafka::{self, Producers, Sizes};
 use crate::sinks::postgres::connect;
@@ -192,11 +192,19 @@ impl Inbox {
 struct Owned {
     epoch: i64,
     resume: Resume,
+    /// The last commit of each side.
+    numbers: Numbers,
     assignment: u64,
     /// The group's offset is not committed yet.
     establish: bool,
     /// Where the rows are ahead: what was decided about the offsets up to there.
     plan: Option<Plan>,
+}
+
+impl Owned {
+    fn position(&self) -> Position {
+        Position { resume: self.resume, numbers: self.numbers }
+    }
 }
 
 /// Which sides a record still has to reach; neither, where its partition is not held.
@@ -397,9 +405,11 @@ impl Lane {
     fn control(&mut self, control: Control) {
         match control {
             Control::Assign { taken, assignment } => {
-                for Taken { partition, epoch, resume, establish } in taken {
+                for Taken { partition, epoch, position, establish } in taken {
+                    let Position { resume, numbers } = position;
                     self.shared.metrics.committed(&[(partition, resume.rows)]);
-                    self.partitions.insert(partition, Owned { epoch, resume, assignment, establish, plan: None });
+                    let owned = Owned { epoch, resume, numbers, assignment, establish, plan: None };
+                    self.partitions.insert(partition, owned);
                 }
             }
             Control::Revoke { partitions, lost, token } => {

@@ -12,10 +12,12 @@
 //! librdkafka's business: [`poll`] keeps the next offset of every partition, ignores what is below it, and seeks
 //! there after each resume.
 
+pub mod advice;
 pub mod authorised;
 pub mod batch;
 pub mod client;
 pub mod ends;
 pub mod poll;
 pub mod rebalance;
+pub mod start;
 pub mod takeover;

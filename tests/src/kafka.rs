@@ -299,20 +299,47 @@ impl Client {
 
     /// Sets an offset of a group without members, as an operator's tool would.
     pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+        self.try_commit(group, topic, partition, offset).expect("the group has no members");
+    }
+
+    /// The same, `None` while the group has members.
+    pub fn try_commit(&self, group: &str, topic: &str, partition: i32, offset: i64) -> Option<()> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
-        self.consumer("read_committed", group).commit(&list, CommitMode::Sync).unwrap();
+        self.consumer("read_committed", group).commit(&list, CommitMode::Sync).ok()
     }
 
     /// Sets an offset of a group that has members, as a stranger's transaction can: without a generation the broker takes it
-    /// from anybody.
-    pub fn commit_as_stranger(&self, group: &str, topic: &str, partition: i32, offset: i64) {
+    /// from anybody. `metadata` is kept beside it.
+    pub fn commit_as_stranger(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(offset)).unwrap();
+        element.set_metadata(metadata);
         let stranger = self.consumer("read_committed", group).group_metadata().unwrap();
         let producer = self.transaction(&format!("{group}.stranger"), topic, &[]);
         producer.send_offsets_to_transaction(&list, &stranger, CALL).unwrap();
         producer.commit_transaction(CALL).unwrap();
+    }
+
+    /// Deletes a topic; `None` if it is not gone yet.
+    pub fn try_delete_topic(&self, topic: &str) -> Option<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let admin = self.admin();
+        let options = AdminOptions::new().operation_timeout(Some(CALL));
+        let deleted = runtime.block_on(admin.delete_topics(&[topic], &options)).unwrap();
+        matches!(deleted[0], Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))).then_some(())
+    }
+
+    /// Creates a topic of the same name again, which may take a moment after its deletion.
+    pub fn create_topic_again(&self, topic: &str, partitions: i32) {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let options = AdminOptions::new().operation_timeout(Some(CALL));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        crate::wait_for(&format!("topic {topic} to be created again"), || {
+            let created = runtime.block_on(self.admin().create_topics([&new], &options)).unwrap();
+            created[0].is_ok().then_some(())
+        });
     }
 
     /// Forgets all offsets of a group without members.

@@ -13,6 +13,7 @@ mod ring3 {
     mod journey;
     mod limits;
     mod memory;
+    mod offsets;
     mod outage;
     mod policies;
     mod produce;

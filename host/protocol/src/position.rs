@@ -22,6 +22,25 @@ impl Offset {
     }
 }
 
+/// The number of a partition's commit. Inserting the progress row is the first; every later commit raises it by one, also
+/// one that moves no offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitNumber(pub i64);
+
+impl CommitNumber {
+    pub const FIRST: CommitNumber = CommitNumber(1);
+
+    #[must_use]
+    pub fn next(self) -> CommitNumber {
+        CommitNumber(self.0.saturating_add(1))
+    }
+
+    #[must_use]
+    pub fn before(self) -> CommitNumber {
+        CommitNumber(self.0.saturating_sub(1))
+    }
+}
+
 impl NextOffset {
     /// Whether the record at `offset` has been handled already, seen from here.
     pub fn is_past(self, offset: Offset) -> bool {
@@ -42,6 +61,12 @@ impl fmt::Display for Offset {
 }
 
 impl fmt::Display for NextOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for CommitNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

@@ -111,9 +111,9 @@ const BEFORE_CONTRACT: &[Key] = &[
     key("source.group_id", Text, RequiredOnce, "The consumer group."),
     key(
         "source.start",
-        WordOrText("earliest|latest"),
+        WordOrText("earliest|latest|committed"),
         RequiredOnce,
-        "`earliest`, `latest`, or a time (`2026-01-31T12:00:00Z`, or Unix milliseconds). Used only where neither the group nor the progress row knows a position.",
+        "`earliest`, `latest`, `committed`, or a time (`2026-01-31T12:00:00Z`, or Unix milliseconds). Used only where neither the group nor the progress row knows a position. `committed` takes a group over from another program: each partition begins at the offset that the group has committed, a partition without one at its first record; where no partition has one, the pipeline does not start.",
     ),
     key("source.auto_offset_reset", Choice(&["earliest", "latest"]), Nothing, "The articles' name for `start`."),
     key(

@@ -169,6 +169,8 @@ impl fmt::Debug for Settings {
 pub enum Start {
     Earliest,
     Latest,
+    /// Where the consumer group stands: another program has used it until now.
+    Committed,
     /// The first record at or after this time, Unix milliseconds.
     Timestamp(i64),
 }

@@ -127,6 +127,7 @@ fn source(source: &Source) -> Value {
     let start = match source.start {
         Start::Earliest => json!("earliest"),
         Start::Latest => json!("latest"),
+        Start::Committed => json!("committed"),
         Start::Timestamp(millis) => json!(millis),
     };
     let extra: Map<String, Value> = source

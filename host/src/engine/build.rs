@@ -20,7 +20,7 @@ use crate::error::{Class, Failure};
 use crate::guests::types;
 use crate::lane::envelope::{self, Envelope};
 use crate::lane::gate::{EventType, Gate, Registry, Revision, TransformInfo, TypeChain};
-use crate::progress::schema;
+use crate::progress::{Writer, schema};
 use crate::protos;
 use crate::registry::SchemaStore;
 use crate::sinks::dead_letter::hex;
@@ -347,6 +347,8 @@ pub struct Targets {
     pub bytes: BTreeMap<String, usize>,
     /// Those with `compact` in their `cleanup.policy`.
     pub compacted: BTreeSet<String>,
+    /// The id of the cluster.
+    pub cluster: Option<String>,
 }
 
 /// Asks Kafka for them. What it does not tell (the embedded broker, no right to ask) is as by Kafka's defaults.
@@ -357,7 +359,8 @@ pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let options = AdminOptions::new().request_timeout(Some(CALL));
     let described = client.describe_configs(resources.iter(), &options).await.unwrap_or_default();
     let mut described = described.into_iter();
-    let mut targets = Targets::default();
+    let cluster = tokio::task::block_in_place(|| client.inner().fetch_cluster_id(CALL));
+    let mut targets = Targets { cluster, ..Targets::default() };
     for topic in produced {
         let config = described.next().and_then(Result::ok);
         let setting = |name| config.as_ref().and_then(|config| config.get(name)?.value.as_deref());
@@ -424,14 +427,15 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared,
     if !problems.is_empty() {
         return Err(Failure::configuration("environment.incomplete", problems.join("\n")));
     }
-    let Targets { bytes: topic_bytes, compacted } = targets;
+    let Targets { bytes: topic_bytes, compacted, cluster } = targets;
+    let writer = Writer::new(&pipeline.name, cluster.as_deref());
     let sizes = sizes(&topic_bytes);
     let (types, tables) = with_tables(&pipeline, contracts, checked, &compacted);
     let header_names = envelope.as_ref().map(|envelope| envelope.headers.clone()).unwrap_or_default();
     let pipe = Arc::clone(&pipeline);
     let gate = Gate { pipeline: pipe, types, tables, registry, envelope, header_names, topic_bytes, compacted };
     let owner = super::owner(&pipeline);
-    Ok(Shared::new(pipeline, gate, revision, sandbox, owner, sizes))
+    Ok(Shared::new(pipeline, gate, revision, sandbox, owner, writer, sizes))
 }
 
 /// The types with their tables, and the first type of each table.
@@ -488,9 +492,19 @@ pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize
 pub async fn missing_schema(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let there: bool = sqlx::query_scalar("SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) name")
         .bind(schema::TABLES)
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await?;
-    Ok(if there {
+    let (tables, columns): (Vec<&str>, Vec<&str>) = schema::COLUMNS.iter().copied().unzip();
+    let complete: bool = sqlx::query_scalar(
+        "SELECT bool_and(EXISTS (SELECT FROM pg_attribute
+             WHERE attrelid = to_regclass(c.relation) AND attname = c.name AND NOT attisdropped))
+         FROM unnest($1::text[], $2::text[]) c(relation, name)",
+    )
+    .bind(tables)
+    .bind(columns)
+    .fetch_one(connection)
+    .await?;
+    Ok(if there && complete {
         Vec::new()
     } else {
         vec!["Tollgate's own tables are missing, some or all: `tollgate setup` creates them".into()]

@@ -16,6 +16,7 @@ use crate::config::{Pipeline, Retry};
 use crate::lane::gate::{Gate, Revision};
 use crate::metrics::Metrics;
 use crate::position::{Offset, Partition};
+use crate::progress::Writer;
 use crate::progress::halts::{self, Halt, Resumed};
 use crate::progress::store::Owner;
 use crate::sinks::kafka::Sizes;
@@ -28,6 +29,8 @@ pub struct Shared {
     pub revision: ArcSwap<Revision>,
     pub sandbox: Sandbox,
     pub owner: Owner,
+    /// What the tokens of the group's offsets say of us.
+    pub writer: Writer,
     pub sizes: Sizes,
     pub metrics: Metrics,
     pub limit: Limit,
@@ -58,6 +61,7 @@ impl Shared {
         revision: Revision,
         sandbox: Sandbox,
         owner: Owner,
+        writer: Writer,
         sizes: Sizes,
     ) -> Shared {
         let metrics = Metrics::default();
@@ -70,6 +74,7 @@ impl Shared {
             revision: ArcSwap::from_pointee(revision),
             sandbox,
             owner,
+            writer,
             sizes,
             metrics,
             slot: AtomicI32::new(-1),

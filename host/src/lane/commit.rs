@@ -18,12 +18,13 @@ use super::produce::Produce;
 use super::{Carried, Error, Lane, Owned, Said, needs, redo, repeated};
 use crate::config::DeliveryMode;
 use crate::limits;
-use crate::position::{NextOffset, Partition};
-use crate::progress::{Standing, standing, store};
+use crate::position::Partition;
+use crate::progress::store::Delivery;
+use crate::progress::{Group, Halt, Standing, Token, Writer, concluded, standing, store};
 use crate::sinks::kafka::{self, Producers, Sizes};
 use crate::sinks::postgres::{self, Rows, connect};
 use crate::source::batch::Record;
-use crate::source::client;
+use crate::source::{advice, client};
 
 /// How long the broker may take to acknowledge a batch.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ pub(super) struct Moves {
     /// Progress rows to move.
     pub rows: Vec<store::Step>,
     /// Offsets for the group.
-    pub outputs: Vec<(Partition, NextOffset)>,
+    pub outputs: Vec<store::Step>,
     /// Records whose letters are in a redo plan.
     again: Vec<usize>,
 }
@@ -65,36 +66,44 @@ impl Lane {
 
     /// D of each partition, waiting for a commit of ours that is still under way.
     fn ask_rows(&mut self) -> Result<(), Error> {
-        let owner = &self.shared.owner;
-        let Some(connection) = self.connection.as_mut() else { return Ok(()) };
-        let mut gone = Vec::new();
-        for (partition, owned) in &mut self.partitions {
-            let at = owned.resume.rows;
-            let step = store::Step { partition: *partition, epoch: owned.epoch, lo: at, hi: at };
-            let asked = async { Ok(store::settled(connection, owner, &step).await?) };
-            match standing(owned.epoch, at, patient(&self.runtime, asked)?) {
-                Standing::At(next) => {
-                    owned.resume.rows = next;
-                    // Without a Kafka transaction what was produced is acknowledged before the row moves.
-                    if self.shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
-                        owned.resume.outputs = owned.resume.outputs.max(next);
-                    }
-                }
-                Standing::WentBack(next) => {
-                    return Err(Error::Fatal(format!(
-                        "PostgreSQL has lost commits: partition {partition} went back from {at} to {next}; start again to \
-                         repeat them from the topic"
-                    )));
-                }
-                Standing::Fenced => gone.push(*partition),
-            }
+        for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
+            self.ask_row(partition)?;
         }
-        for partition in gone {
-            tracing::warn!(%partition, "another member has taken the partition over");
-            if let Some(owned) = self.partitions.remove(&partition)
-                && self.ends.said.send(Said::Fenced { partition, assignment: owned.assignment }).is_err()
-            {
-                tracing::debug!("the poll thread has ended");
+        Ok(())
+    }
+
+    /// The same of one partition. One that is another member's by now is let go.
+    fn ask_row(&mut self, partition: Partition) -> Result<(), Error> {
+        let (Some(connection), Some(owned)) = (self.connection.as_mut(), self.partitions.get_mut(&partition)) else {
+            return Ok(());
+        };
+        let owner = &self.shared.owner;
+        let asked = async { Ok(store::settled(connection, owner, partition).await?) };
+        let found = patient(&self.runtime, asked)?;
+        let at = owned.resume.rows;
+        match standing(owned.epoch, at, found.as_ref().map(|found| (found.epoch, found.row.next))) {
+            Standing::At(next) => {
+                owned.resume.rows = next;
+                owned.numbers.rows = found.map_or(owned.numbers.rows, |found| found.row.number);
+                // Without a Kafka transaction what was produced is acknowledged before the row moves.
+                if self.shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
+                    owned.resume.outputs = owned.resume.outputs.max(next);
+                    owned.numbers.outputs = owned.numbers.rows;
+                }
+            }
+            Standing::WentBack(next) => {
+                return Err(Error::Fatal(format!(
+                    "PostgreSQL has lost commits: partition {partition} went back from {at} to {next}; start again to \
+                     repeat them from the topic"
+                )));
+            }
+            Standing::Fenced => {
+                tracing::warn!(%partition, "another member has taken the partition over");
+                let assignment = owned.assignment;
+                self.partitions.remove(&partition);
+                if self.ends.said.send(Said::Fenced { partition, assignment }).is_err() {
+                    tracing::debug!("the poll thread has ended");
+                }
             }
         }
         Ok(())
@@ -104,23 +113,35 @@ impl Lane {
     pub(super) fn ask_outputs(&mut self) -> Result<(), Error> {
         let batch = if self.alone { 1 } else { self.sizes.batch };
         let producers = connect_producers(&self.shared, self.number, Sizes { batch, ..self.sizes })?;
-        if self.shared.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !self.partitions.is_empty() {
-            let mut list = TopicPartitionList::new();
-            for partition in self.partitions.keys() {
-                list.add_partition(&self.shared.pipeline.source.topic, partition.0);
-            }
-            let committed = self.consumer.committed_offsets(list, DRAIN)?;
-            for element in committed.elements() {
-                element.error()?;
-                if let (KafkaOffset::Offset(offset), Some(owned)) =
-                    (element.offset(), self.partitions.get_mut(&Partition(element.partition())))
-                {
-                    owned.resume.outputs = NextOffset(offset);
-                    owned.establish = false;
-                }
+        // Where the first offset is not committed yet, the group's says nothing.
+        let asked: Vec<Partition> =
+            self.partitions.iter().filter(|(_, owned)| !owned.establish).map(|(partition, _)| *partition).collect();
+        if self.shared.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !asked.is_empty() {
+            let topic = &self.shared.pipeline.source.topic;
+            let groups = client::committed(&self.consumer, topic, asked.iter().copied(), DRAIN)?;
+            for partition in asked {
+                self.conclude(partition, groups.get(&partition))?;
             }
         }
         self.producers = Some(producers);
+        Ok(())
+    }
+
+    /// Takes K of a partition for how far its outputs reach. An offset that is not ours may be a successor's, so the row is
+    /// asked before it counts as somebody else's.
+    fn conclude(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Error> {
+        if self.concluded(partition, group).is_err() {
+            self.ask_row(partition)?;
+        }
+        let epoch = self.partitions.get(&partition).map(|owned| owned.epoch).unwrap_or_default();
+        self.concluded(partition, group)
+            .map_err(|halt| Error::Halt(Box::new(advice::halt(&self.shared.pipeline, partition, epoch, &halt))))
+    }
+
+    fn concluded(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Halt> {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return Ok(()) };
+        let (outputs, number) = concluded(group, owned.position(), &self.shared.writer)?;
+        (owned.resume.outputs, owned.numbers.outputs) = (outputs, number);
         Ok(())
     }
 
@@ -215,11 +236,15 @@ impl Lane {
             let (Some(owned), Some(last)) = (self.partitions.get(&partition), records.last()) else { continue };
             let last = carried.batch.records[*last].offset;
             let (hi, needs) = (last.next(), owned.resume.needs(last));
+            let step = |lo| {
+                let number = owned.position().number(needs, hi);
+                store::Step { partition, epoch: owned.epoch, lo, hi, number }
+            };
             if needs.rows {
-                moves.rows.push(store::Step { partition, epoch: owned.epoch, lo: owned.resume.rows, hi });
+                moves.rows.push(step(owned.resume.rows));
             }
             if needs.outputs {
-                moves.outputs.push((partition, hi));
+                moves.outputs.push(step(owned.resume.outputs));
             }
         }
         moves
@@ -266,7 +291,7 @@ impl Lane {
             let mut produce = Produce::new(&shared, carried, producer, &mut self.plans);
             produce_all(&mut produce, carried, &self.decided, &self.partitions, &moves.again)?;
             if let (true, Some(group)) = (transactional, group) {
-                producer.prepare(offsets(&shared.pipeline.source.topic, &moves.outputs)?, group)?;
+                producer.prepare(tokens(&shared.pipeline.source.topic, &shared.writer, &moves.outputs)?, group)?;
             }
         }
         if !moves.rows.is_empty() {
@@ -312,8 +337,8 @@ impl Lane {
     }
 
     /// The group's offsets as other tools see them: the progress row says where to go on.
-    fn hint(&self, outputs: &[(Partition, NextOffset)]) -> Result<(), Error> {
-        let list = offsets(&self.shared.pipeline.source.topic, outputs)?;
+    fn hint(&self, outputs: &[store::Step]) -> Result<(), Error> {
+        let list = tokens(&self.shared.pipeline.source.topic, &self.shared.writer, outputs)?;
         if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
             tracing::warn!(%error, "the group's offsets could not be committed");
         }
@@ -339,25 +364,29 @@ impl Lane {
     fn advance(&mut self, moves: &Moves) {
         for step in &moves.rows {
             if let Some(owned) = self.partitions.get_mut(&step.partition) {
-                owned.resume.rows = step.hi;
+                (owned.resume.rows, owned.numbers.rows) = (step.hi, step.number);
             }
         }
-        for (partition, hi) in &moves.outputs {
-            if let Some(owned) = self.partitions.get_mut(partition) {
-                owned.resume.outputs = *hi;
+        for step in &moves.outputs {
+            if let Some(owned) = self.partitions.get_mut(&step.partition) {
+                (owned.resume.outputs, owned.numbers.outputs) = (step.hi, step.number);
                 owned.establish = false;
-                owned.plan.take_if(|_| *hi >= owned.resume.rows);
+                owned.plan.take_if(|_| step.hi >= owned.resume.rows);
             }
         }
     }
 
-    /// The group's first offset, before the first batch: from then on a missing one means that it was lost.
+    /// The group's first offset with a token, before the first batch: from then on a missing one was lost, and one without a
+    /// token is somebody else's.
     pub(super) fn establish(&mut self) -> Result<(), Error> {
-        let fresh: Vec<(Partition, NextOffset)> = self
+        let fresh: Vec<store::Step> = self
             .partitions
             .iter()
             .filter(|(_, owned)| owned.establish)
-            .map(|(partition, owned)| (*partition, owned.resume.outputs))
+            .map(|(partition, owned)| {
+                let (at, number) = (owned.resume.outputs, owned.numbers.outputs);
+                store::Step { partition: *partition, epoch: owned.epoch, lo: at, hi: at, number }
+            })
             .collect();
         if fresh.is_empty() {
             return Ok(());
@@ -365,7 +394,7 @@ impl Lane {
         if let Some(group) = self.group()? {
             let Some(producers) = self.producers.as_mut() else { return Err(Error::Guard) };
             let producer = producers.current();
-            let list = offsets(&self.shared.pipeline.source.topic, &fresh)?;
+            let list = tokens(&self.shared.pipeline.source.topic, &self.shared.writer, &fresh)?;
             let done = producer.begin().and_then(|()| producer.prepare(list, &group));
             let done = done.and_then(|()| producer.acknowledged(DRAIN)).and_then(|()| producer.commit());
             if let Err(error) = done {
@@ -373,11 +402,25 @@ impl Lane {
                 return Err(error.into());
             }
             producers.next();
+            self.note_tokens(&fresh)?;
         }
         for owned in self.partitions.values_mut() {
             owned.establish = false;
         }
         Ok(())
+    }
+
+    /// Only now an offset without a token means that somebody else wrote it.
+    fn note_tokens(&mut self, steps: &[store::Step]) -> Result<(), Error> {
+        let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
+        let rows: Vec<(Partition, i64)> = steps.iter().map(|step| (step.partition, step.epoch)).collect();
+        let noting = async { Ok(store::note_tokens(connection, &self.shared.owner, &rows).await?) };
+        let noted = patient(&self.runtime, noting).inspect_err(|_| self.rows_in_doubt = true)?;
+        if usize::try_from(noted).unwrap_or_default() == rows.len() {
+            return Ok(());
+        }
+        self.rows_in_doubt = true;
+        Err(Error::Guard)
     }
 }
 
@@ -408,7 +451,11 @@ async fn begin_rows(
 ) -> Result<(), Error> {
     sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
     let guarded = !hazards().no_compare_and_swap;
-    let moved = store::advance(connection, &shared.owner, steps, plans, guarded).await?;
+    let delivery = match shared.pipeline.delivery.mode {
+        DeliveryMode::EffectivelyOnce => Delivery::Token,
+        DeliveryMode::AtLeastOnce => Delivery::AtLeastOnce,
+    };
+    let moved = store::advance(connection, &shared.owner, steps, plans, delivery, guarded).await?;
     if usize::try_from(moved).unwrap_or_default() != steps.len() && guarded {
         return Err(Error::Guard);
     }
@@ -442,10 +489,14 @@ fn produce_all(
     Ok(())
 }
 
-fn offsets(topic: &str, next: &[(Partition, NextOffset)]) -> Result<TopicPartitionList, Error> {
+/// The group's next offsets, each with its token.
+fn tokens(topic: &str, writer: &Writer, steps: &[store::Step]) -> Result<TopicPartitionList, Error> {
     let mut list = TopicPartitionList::new();
-    for (partition, offset) in next {
-        list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(offset.0))?;
+    for store::Step { partition, epoch, lo, hi, number } in steps.iter().copied() {
+        let token = Token { writer: writer.clone(), epoch, lo, hi, number };
+        let mut element = list.add_partition(topic, partition.0);
+        element.set_offset(KafkaOffset::Offset(hi.0))?;
+        element.set_metadata(token.text());
     }
     Ok(list)
 }

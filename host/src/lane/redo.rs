@@ -50,7 +50,7 @@ pub(super) fn begin(
     transactional: bool,
 ) {
     let stored = transactional && !hazards().no_redo_plan;
-    let both = |step: &&store::Step| stored && moves.outputs.iter().any(|(other, _)| *other == step.partition);
+    let both = |step: &&store::Step| stored && moves.outputs.iter().any(|other| other.partition == step.partition);
     let steps: BTreeMap<Partition, &store::Step> =
         moves.rows.iter().filter(both).map(|step| (step.partition, step)).collect();
     plans.retain(|partition, _| steps.contains_key(partition));

@@ -9,11 +9,15 @@ pub const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "tollgate", include_str!("../../../migrations/0001_tollgate.sql")),
     (2, "processed", include_str!("../../../migrations/0002_processed.sql")),
     (3, "halts", include_str!("../../../migrations/0003_halts.sql")),
+    (4, "token", include_str!("../../../migrations/0004_token.sql")),
 ];
 
 /// What the migrations have made. `run` looks whether they are there: its role need not be able to read which migrations were.
 pub const TABLES: &[&str] =
     &["tollgate.progress", "tollgate.slot", "tollgate.pause", "tollgate.processed", "tollgate.halt", "tollgate.resume"];
+
+/// Columns that came later than their table, one for each migration that adds some.
+pub const COLUMNS: &[(&str, &str)] = &[("tollgate.progress", "commit_no")];
 
 /// The statements of those migrations that this database has not had, in order.
 ///

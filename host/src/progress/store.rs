@@ -1,10 +1,14 @@
 //! The progress rows and the slots in PostgreSQL. Each function is one statement or one transaction.
 
-use sqlx::postgres::PgConnection;
+use std::collections::BTreeMap;
+
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::Row;
-use crate::position::{NextOffset, Partition};
+use tollgate_protocol::adoption::Side;
+
+use super::{Last, Place, Row};
+use crate::position::{CommitNumber, NextOffset, Partition};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -17,58 +21,213 @@ pub struct Owner {
     pub name: String,
 }
 
+/// How a commit is delivered, as the row keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The group's offset carries a token.
+    Token,
+    AtLeastOnce,
+}
+
+impl Delivery {
+    fn text(self) -> &'static str {
+        match self {
+            Delivery::Token => "token",
+            Delivery::AtLeastOnce => "at_least_once",
+        }
+    }
+}
+
+/// A progress row as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub epoch: i64,
+    pub row: Row,
+    pub place: Place,
+}
+
+/// What [`found`] reads, in its order. An owner of an older release raises the epoch alone, so the delivery counts only
+/// where its epoch is the row's.
+macro_rules! columns {
+    () => {
+        "p.epoch, p.next_off, p.prev_off, p.commit_no, CASE WHEN p.delivery_epoch = p.epoch THEN p.delivery END, \
+         p.group_id, p.cluster_id, p.topic_id"
+    };
+}
+
+fn found(row: &PgRow) -> Result<Found> {
+    let delivery: Option<String> = row.try_get(4)?;
+    let last = match delivery.as_deref() {
+        Some("token") => Last::Token,
+        Some("at_least_once") => Last::AtLeastOnce,
+        _ => Last::Unknown,
+    };
+    let (next, prev) = (NextOffset(row.try_get(1)?), NextOffset(row.try_get(2)?));
+    let row_found = Row { next, prev, number: CommitNumber(row.try_get(3)?), last };
+    let place = Place { group: row.try_get(5)?, cluster: row.try_get(6)?, topic: row.try_get(7)? };
+    Ok(Found { epoch: row.try_get(0)?, row: row_found, place })
+}
+
+/// The progress rows of these partitions as they are now; nothing is locked or changed.
+pub async fn rows(
+    connection: &mut PgConnection,
+    owner: &Owner,
+    partitions: &[Partition],
+) -> Result<BTreeMap<Partition, Found>> {
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let statement = concat!(
+        "SELECT ",
+        columns!(),
+        ", p.partition FROM tollgate.progress p WHERE pipeline = $1 AND topic = $2 AND partition = ANY ($3)"
+    );
+    let rows =
+        sqlx::query(statement).bind(&owner.pipeline).bind(&owner.topic).bind(partitions).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((Partition(row.try_get(8)?), found(row)?))).collect()
+}
+
 /// Takes the partition over: raises the epoch, so that no older owner can commit any more, and returns the row.
-/// `None` if there is no row yet. Waits for an older owner's commit that is under way.
+/// `None` if there is no row yet. Waits for an older owner's commit that is under way. A row that does not know its place
+/// yet keeps this one.
 pub async fn raise_epoch(
     connection: &mut PgConnection,
     owner: &Owner,
     partition: Partition,
-) -> Result<Option<(i64, Row)>> {
-    let row = sqlx::query(
-        "UPDATE tollgate.progress SET epoch = epoch + 1, owner = $4, owner_pid = pg_backend_pid(), updated_at = now()
-         WHERE pipeline = $1 AND topic = $2 AND partition = $3 RETURNING epoch, next_off, prev_off",
-    )
-    .bind(&owner.pipeline)
-    .bind(&owner.topic)
-    .bind(partition.0)
-    .bind(&owner.name)
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| Ok((row.try_get(0)?, Row { next: NextOffset(row.try_get(1)?), prev: NextOffset(row.try_get(2)?) })))
-        .transpose()
+    place: &Place,
+) -> Result<Option<Found>> {
+    let statement = concat!(
+        "UPDATE tollgate.progress p SET epoch = p.epoch + 1, owner = $4, owner_pid = pg_backend_pid(), updated_at = now(),
+            delivery_epoch = CASE WHEN p.delivery_epoch = p.epoch THEN p.epoch + 1 END,
+            group_id = coalesce(p.group_id, $5), cluster_id = coalesce(p.cluster_id, $6),
+            topic_id = coalesce(p.topic_id, $7)
+         WHERE p.pipeline = $1 AND p.topic = $2 AND p.partition = $3 RETURNING ",
+        columns!()
+    );
+    let row = sqlx::query(statement)
+        .bind(&owner.pipeline)
+        .bind(&owner.topic)
+        .bind(partition.0)
+        .bind(&owner.name)
+        .bind(&place.group)
+        .bind(&place.cluster)
+        .bind(&place.topic)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(found).transpose()
 }
 
 /// The first row of a partition. If another member was quicker, its row stands and is returned with a new epoch.
+/// `delivery` is `None` where the group has an offset already, and no token for it yet.
 pub async fn begin(
     connection: &mut PgConnection,
     owner: &Owner,
     partition: Partition,
     start: NextOffset,
-) -> Result<(i64, Row)> {
-    let row = sqlx::query(
-        "INSERT INTO tollgate.progress AS p (pipeline, topic, partition, epoch, next_off, prev_off, owner, owner_pid)
-         VALUES ($1, $2, $3, 1, $4, $4, $5, pg_backend_pid())
+    place: &Place,
+    delivery: Option<Delivery>,
+) -> Result<Found> {
+    let statement = concat!(
+        "INSERT INTO tollgate.progress AS p (pipeline, topic, partition, epoch, next_off, prev_off, owner, owner_pid,
+            commit_no, delivery, delivery_epoch, group_id, cluster_id, topic_id)
+         VALUES ($1, $2, $3, 1, $4, $4, $5, pg_backend_pid(), $6, $7, 1, $8, $9, $10)
          ON CONFLICT (pipeline, topic, partition) DO UPDATE
-            SET epoch = p.epoch + 1, owner = excluded.owner, owner_pid = excluded.owner_pid
-         RETURNING epoch, next_off, prev_off",
+            SET epoch = p.epoch + 1, owner = excluded.owner, owner_pid = excluded.owner_pid,
+                delivery_epoch = CASE WHEN p.delivery_epoch = p.epoch THEN p.epoch + 1 END
+         RETURNING ",
+        columns!()
+    );
+    let row = sqlx::query(statement)
+        .bind(&owner.pipeline)
+        .bind(&owner.topic)
+        .bind(partition.0)
+        .bind(start.0)
+        .bind(&owner.name)
+        .bind(CommitNumber::FIRST.0)
+        .bind(delivery.map(Delivery::text))
+        .bind(&place.group)
+        .bind(&place.cluster)
+        .bind(&place.topic)
+        .fetch_one(connection)
+        .await?;
+    found(&row)
+}
+
+/// Sets a partition's row to this position, whoever had it, with an epoch that nobody has yet. Returns the epoch.
+pub async fn adopt(
+    connection: &mut PgConnection,
+    owner: &Owner,
+    partition: Partition,
+    side: Side,
+    place: &Place,
+) -> Result<i64> {
+    sqlx::query_scalar(
+        "INSERT INTO tollgate.progress AS p (pipeline, topic, partition, epoch, next_off, prev_off, owner, owner_pid,
+            commit_no, delivery, delivery_epoch, group_id, cluster_id, topic_id)
+         VALUES ($1, $2, $3, 1, $4, $4, $5, pg_backend_pid(), $6, $7, 1, $8, $9, $10)
+         ON CONFLICT (pipeline, topic, partition) DO UPDATE
+            SET epoch = p.epoch + 1, next_off = excluded.next_off, prev_off = excluded.prev_off, plan = NULL,
+                owner = excluded.owner, owner_pid = excluded.owner_pid, updated_at = now(),
+                commit_no = excluded.commit_no, delivery = excluded.delivery, delivery_epoch = p.epoch + 1,
+                group_id = excluded.group_id, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id
+         RETURNING epoch",
     )
     .bind(&owner.pipeline)
     .bind(&owner.topic)
     .bind(partition.0)
-    .bind(start.0)
+    .bind(side.next.0)
     .bind(&owner.name)
+    .bind(side.number.0)
+    .bind(Delivery::Token.text())
+    .bind(&place.group)
+    .bind(&place.cluster)
+    .bind(&place.topic)
     .fetch_one(connection)
-    .await?;
-    Ok((row.try_get(0)?, Row { next: NextOffset(row.try_get(1)?), prev: NextOffset(row.try_get(2)?) }))
+    .await
 }
 
-/// One partition's step of a batch.
+/// The owners of the slots that a running process of the pipeline holds.
+pub async fn running(connection: &mut PgConnection, pipeline: &str) -> Result<Vec<String>> {
+    let slots: Vec<(i32, String)> =
+        sqlx::query_as("SELECT slot, owner FROM tollgate.slot WHERE pipeline = $1 ORDER BY slot")
+            .bind(pipeline)
+            .fetch_all(&mut *connection)
+            .await?;
+    let mut owners = Vec::new();
+    for (slot, owner) in slots {
+        match try_lock(connection, pipeline, slot).await? {
+            true => unlock(connection, pipeline, slot).await?,
+            false => owners.push(owner),
+        }
+    }
+    Ok(owners)
+}
+
+/// Notes that the group's offsets of these partitions carry tokens now. Returns how many rows were at their epoch still.
+pub async fn note_tokens(connection: &mut PgConnection, owner: &Owner, partitions: &[(Partition, i64)]) -> Result<u64> {
+    let (partitions, epochs): (Vec<i32>, Vec<i64>) =
+        partitions.iter().map(|(partition, epoch)| (partition.0, *epoch)).unzip();
+    let done = sqlx::query(
+        "UPDATE tollgate.progress p SET delivery = $5, delivery_epoch = p.epoch
+         FROM unnest($3::int[], $4::bigint[]) b(partition, epoch)
+         WHERE p.pipeline = $1 AND p.topic = $2 AND p.partition = b.partition AND p.epoch = b.epoch",
+    )
+    .bind(&owner.pipeline)
+    .bind(&owner.topic)
+    .bind(partitions)
+    .bind(epochs)
+    .bind(Delivery::Token.text())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// One partition's step of a batch, on either side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     pub partition: Partition,
     pub epoch: i64,
     pub lo: NextOffset,
     pub hi: NextOffset,
+    pub number: CommitNumber,
 }
 
 /// Compare-and-swap lo → hi at our epoch for all partitions of the batch, inside the caller's transaction, with the redo
@@ -79,20 +238,26 @@ pub async fn advance(
     owner: &Owner,
     steps: &[Step],
     plans: &[Option<Vec<u8>>],
+    delivery: Delivery,
     guarded: bool,
 ) -> Result<u64> {
     let partitions: Vec<i32> = steps.iter().map(|step| step.partition.0).collect();
     let epochs: Vec<i64> = steps.iter().map(|step| step.epoch).collect();
     let lows: Vec<i64> = steps.iter().map(|step| step.lo.0).collect();
     let highs: Vec<i64> = steps.iter().map(|step| step.hi.0).collect();
+    let numbers: Vec<i64> = steps.iter().map(|step| step.number.0).collect();
     // The unguarded form exists so that the tests can show that they notice; see `lane::hazards`.
     let statement = if guarded {
-        "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, plan = b.plan, updated_at = now()
-         FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[]) b(partition, epoch, lo, hi, plan)
+        "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, plan = b.plan, updated_at = now(),
+            commit_no = b.number, delivery = $9, delivery_epoch = p.epoch
+         FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bigint[])
+            b(partition, epoch, lo, hi, plan, number)
          WHERE p.pipeline = $1 AND p.topic = $2 AND p.partition = b.partition AND p.epoch = b.epoch AND p.next_off = b.lo"
     } else {
-        "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, plan = b.plan, updated_at = now()
-         FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[]) b(partition, epoch, lo, hi, plan)
+        "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, plan = b.plan, updated_at = now(),
+            commit_no = b.number, delivery = $9, delivery_epoch = p.epoch
+         FROM unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bigint[])
+            b(partition, epoch, lo, hi, plan, number)
          WHERE p.pipeline = $1 AND p.topic = $2 AND p.partition = b.partition"
     };
     let done = sqlx::query(statement)
@@ -103,6 +268,8 @@ pub async fn advance(
         .bind(lows)
         .bind(highs)
         .bind(plans)
+        .bind(numbers)
+        .bind(delivery.text())
         .execute(connection)
         .await?;
     Ok(done.rows_affected())
@@ -121,18 +288,21 @@ pub async fn plan(connection: &mut PgConnection, owner: &Owner, partition: Parti
 }
 
 /// Where a partition stands, waiting for whoever is committing it: how an ambiguous COMMIT is resolved.
-pub async fn settled(connection: &mut PgConnection, owner: &Owner, step: &Step) -> Result<Option<(i64, NextOffset)>> {
+pub async fn settled(connection: &mut PgConnection, owner: &Owner, partition: Partition) -> Result<Option<Found>> {
     let mut transaction = connection.begin().await?;
-    let row = sqlx::query(
-        "SELECT epoch, next_off FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = $3 FOR UPDATE",
-    )
-    .bind(&owner.pipeline)
-    .bind(&owner.topic)
-    .bind(step.partition.0)
-    .fetch_optional(&mut *transaction)
-    .await?;
+    let statement = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tollgate.progress p WHERE pipeline = $1 AND topic = $2 AND partition = $3 FOR UPDATE"
+    );
+    let row = sqlx::query(statement)
+        .bind(&owner.pipeline)
+        .bind(&owner.topic)
+        .bind(partition.0)
+        .fetch_optional(&mut *transaction)
+        .await?;
     transaction.rollback().await?;
-    row.map(|row| Ok((row.try_get(0)?, NextOffset(row.try_get(1)?)))).transpose()
+    row.as_ref().map(found).transpose()
 }
 
 /// A slot that some process of this pipeline has used.

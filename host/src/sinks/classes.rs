@@ -220,6 +220,11 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
         why: "the group or the broker does not take our settings",
     },
     Row {
+        codes: &[RDKafkaErrorCode::OffsetMetadataTooLarge],
+        meaning: Meaning::Fatal,
+        why: "the broker's `offset.metadata.max.bytes` (4096 by default) is below the 400 bytes that a token may take",
+    },
+    Row {
         codes: &[RDKafkaErrorCode::OffsetOutOfRange, RDKafkaErrorCode::AutoOffsetReset],
         meaning: Meaning::Fatal,
         why: "records were deleted before they were read ([halts](halts.md))",

@@ -1,4 +1,5 @@
-//! What the broker lets this client do with a topic. rdkafka has no call for it, so this goes to librdkafka itself.
+//! What the broker tells of a topic beside its partitions: its id, and what this client may do with it. rdkafka has no call
+//! for it, so this goes to librdkafka itself.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -44,7 +45,34 @@ fn operation(number: i32) -> Option<Operation> {
 /// What is allowed, where the broker says.
 pub type Allowed = Option<BTreeSet<Operation>>;
 
-/// Each topic with what is allowed on it; `None` where the broker does not say (it is older than 2.3, or refuses that too).
+/// A topic as the broker describes it.
+#[derive(Debug, Clone)]
+pub struct Described {
+    pub name: String,
+    /// `None` where the broker does not say (it is older than 2.3, or refuses that too).
+    pub allowed: Allowed,
+    /// A topic that is deleted and created again gets another one. `None` where the broker has none (older than 2.8).
+    pub id: Option<String>,
+}
+
+/// The id of a topic, where the broker gives it one.
+///
+/// # Errors
+/// The broker does not answer within the time.
+pub fn topic_id<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    patience: Duration,
+) -> Result<Option<String>, KafkaError> {
+    match topics(client, &[topic], patience) {
+        Ok(described) => Ok(described.into_iter().find(|found| found.name == topic).and_then(|found| found.id)),
+        Err(error @ KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut)) => Err(error),
+        // An old broker does not know the question, or the right to ask it is missing.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Describes each topic.
 ///
 /// # Errors
 /// The broker does not answer within the time.
@@ -52,7 +80,7 @@ pub fn topics<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
     patience: Duration,
-) -> Result<Vec<(String, Allowed)>, KafkaError> {
+) -> Result<Vec<Described>, KafkaError> {
     if topics.is_empty() {
         return Ok(Vec::new());
     }
@@ -112,7 +140,7 @@ fn describe<C: ClientContext>(client: &Client<C>, names: &[CString], millis: i32
 
 /// `None` where the answer is an error.
 #[allow(unsafe_code, reason = "rdkafka does not wrap DescribeTopics")]
-fn read(event: &Event) -> Option<Vec<(String, Option<BTreeSet<Operation>>)>> {
+fn read(event: &Event) -> Option<Vec<Described>> {
     // SAFETY: all pointers belong to the event, which outlives this; counts are librdkafka's own. The operations are read
     // as numbers: a newer broker may send one that the enum does not have.
     unsafe {
@@ -131,8 +159,33 @@ fn read(event: &Event) -> Option<Vec<(String, Option<BTreeSet<Operation>>)>> {
                 sys::rd_kafka_TopicDescription_authorized_operations(description, &raw mut operations).cast::<i32>();
             let told = !numbers.is_null();
             let allowed = told.then(|| (0..operations).filter_map(|at| operation(*numbers.add(at))).collect());
-            topics.push((name.to_string_lossy().into_owned(), allowed));
+            let id = id(sys::rd_kafka_TopicDescription_topic_id(description));
+            topics.push(Described { name: name.to_string_lossy().into_owned(), allowed, id });
         }
         Some(topics)
     }
+}
+
+/// The text of a topic's id; `None` for the zero that stands for none.
+///
+/// # Safety
+/// The pointer is null or belongs to an event that outlives the call.
+#[allow(unsafe_code, reason = "rdkafka does not wrap DescribeTopics")]
+unsafe fn id(uuid: *const sys::rd_kafka_Uuid_t) -> Option<String> {
+    if uuid.is_null() {
+        return None;
+    }
+    // SAFETY: not null, and alive as the caller promises; librdkafka keeps the text in the uuid itself.
+    let (high, low, text) = unsafe {
+        (
+            sys::rd_kafka_Uuid_most_significant_bits(uuid),
+            sys::rd_kafka_Uuid_least_significant_bits(uuid),
+            sys::rd_kafka_Uuid_base64str(uuid),
+        )
+    };
+    if (high, low) == (0, 0) || text.is_null() {
+        return None;
+    }
+    // SAFETY: a text that ends with zero, as its documentation says.
+    Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }

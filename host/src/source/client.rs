@@ -1,12 +1,17 @@
-//! librdkafka's settings for this pipeline, and the one file that calls rdkafka-sys.
+//! librdkafka's settings for this pipeline, and what rdkafka keeps to itself of a group.
 
-use rdkafka::ClientContext;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
 use crate::config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
 use crate::limits;
+use crate::position::{NextOffset, Partition};
+use crate::progress::{Group, Mark};
 
 /// What consumer, producers and admin client share: brokers, TLS, SASL, the user's own settings.
 pub fn base(source: &Source) -> ClientConfig {
@@ -66,7 +71,7 @@ fn security(security: &Security, config: &mut ClientConfig) {
 pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
     let source = &pipeline.source;
     let mut config = base(source);
-    let millis = |duration: std::time::Duration| duration.as_millis().to_string();
+    let millis = |duration: Duration| duration.as_millis().to_string();
     config
         .set("group.id", &source.group_id)
         .set("group.protocol", "classic")
@@ -160,4 +165,85 @@ pub fn generation<C: ClientContext + ConsumerContext>(consumer: &BaseConsumer<C>
         generation
     };
     (generation >= 0).then_some(generation)
+}
+
+/// What the group has committed for these partitions, with the metadata of each offset. With `read_committed` the broker
+/// answers only once no transaction holds one of them open.
+///
+/// # Errors
+/// The broker does not answer within the time, or refuses one of the partitions.
+pub fn committed<C: ClientContext + ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: impl IntoIterator<Item = Partition>,
+    patience: Duration,
+) -> Result<BTreeMap<Partition, Group>, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, partition.0);
+    }
+    let committed = consumer.committed_offsets(list, patience)?;
+    let marks = marks(&committed);
+    let mut offsets = BTreeMap::new();
+    for (element, mark) in committed.elements().iter().zip(marks) {
+        element.error()?;
+        if let KafkaOffset::Offset(offset) = element.offset() {
+            offsets.insert(Partition(element.partition()), Group { next: NextOffset(offset), mark });
+        }
+    }
+    Ok(offsets)
+}
+
+/// The metadata of each offset of a list, in its order. Anybody may have written it, as any bytes: rdkafka's own accessor
+/// panics where they are not UTF-8.
+#[allow(unsafe_code, reason = "rdkafka hands metadata out as text only")]
+fn marks(list: &TopicPartitionList) -> Vec<Mark> {
+    // SAFETY: the list is borrowed, so it and its elements live through this, and nobody changes them; each element's
+    // metadata is null or has the size beside it.
+    unsafe {
+        let list = &*list.ptr();
+        let count = usize::try_from(list.cnt).unwrap_or_default();
+        (0..count)
+            .map(|index| {
+                let element = &*list.elems.add(index);
+                let bytes: &[u8] = match element.metadata.is_null() {
+                    true => &[],
+                    false => std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size),
+                };
+                Mark::read(bytes)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts bytes beside an offset, as librdkafka does with what a broker sends.
+    #[allow(unsafe_code, reason = "rdkafka takes metadata as text only")]
+    fn set(list: &TopicPartitionList, index: usize, bytes: &[u8]) {
+        // SAFETY: the element is there, and librdkafka frees what its own allocator gave.
+        unsafe {
+            let element = &mut *(*list.ptr()).elems.add(index);
+            let copy = rdkafka_sys::rd_kafka_mem_malloc(std::ptr::null_mut(), bytes.len());
+            copy.cast::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            (element.metadata, element.metadata_size) = (copy, bytes.len());
+        }
+    }
+
+    #[test]
+    fn metadata_is_read_whatever_its_bytes_are() {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..4 {
+            list.add_partition("t", partition);
+        }
+        set(&list, 1, b"\xff\xfe\x00");
+        set(&list, 2, b"tollgate/1 number=3 epoch=1 offsets=1..2 cluster=c pipeline=p");
+        let marks = marks(&list);
+        assert_eq!(marks[0], Mark::Foreign { shown: String::new() });
+        assert_eq!(marks[1], Mark::Foreign { shown: "\u{fffd}\u{fffd}\\0".into() });
+        assert!(matches!(&marks[2], Mark::Token(token) if token.writer.pipeline() == "p"), "{marks:?}");
+        assert_eq!(marks[3], marks[0]);
+    }
 }

@@ -1,7 +1,12 @@
 //! Takes partitions over, on a thread of its own while the poll thread goes on polling.
 //!
-//! The order is the protocol: a dead member's transactions are ended, so that the group's offset is stable; the offset
-//! is read; the epoch is raised, after which no older owner can commit in PostgreSQL; the progress row is read.
+//! The order is the protocol:
+//!
+//! 1. The rows are read. A row that belongs to another group, cluster or topic ends the takeover here.
+//! 2. A dead member's transactions are ended, so that the group's offset is stable, and the offset is read.
+//! 3. Row and offset are compared. A takeover that would halt ends here and has changed nothing: a second process with
+//!    another configuration must not fence the owner that is well.
+//! 4. The epoch is raised, after which no older owner can commit in PostgreSQL. The row is read again, and compared again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +15,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::rebalance::Callbacks;
+use super::{advice, authorised, client, start};
 use crate::config::{DeliveryMode, Pipeline, Start};
 use crate::engine::Shared;
 use crate::engine::breaker::{self, Heard, Leave, Sink};
@@ -20,8 +25,8 @@ use crate::error::Class;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::{self, Halt};
-use crate::progress::store::{self, Slot};
-use crate::progress::{self, Halt as Disagreement, Resume, Takeover};
+use crate::progress::store::{self, Delivery, Found, Slot};
+use crate::progress::{self, Group, Halt as Disagreement, Place, Position, Row, Takeover};
 use crate::sinks::classes::{self, Meaning};
 use crate::sinks::kafka::{Producers, side_by_side};
 use crate::sinks::postgres::connect;
@@ -33,7 +38,7 @@ const CALL: Duration = Duration::from_secs(5);
 pub struct Taken {
     pub partition: Partition,
     pub epoch: i64,
-    pub resume: Resume,
+    pub position: Position,
     /// The group's offset must be committed before the first batch.
     pub establish: bool,
 }
@@ -73,6 +78,9 @@ enum Error {
     /// Only a person can say how this partition goes on.
     #[error("{}", .0.message)]
     Halt(Halt),
+    /// Nothing of the pipeline can go on as this process is configured. Another process may be well, so nothing is stored.
+    #[error("{}", .0.message)]
+    Pipeline(Halt),
 }
 
 impl Error {
@@ -82,7 +90,7 @@ impl Error {
             Error::Transaction(error) => error.class(),
             Error::Kafka(error) => classes::kafka(error).class(),
             Error::Silent | Error::Moved(_) => Class::Transient,
-            Error::Halt(_) => Class::Fatal,
+            Error::Halt(_) | Error::Pipeline(_) => Class::Fatal,
         }
     }
 
@@ -93,7 +101,7 @@ impl Error {
             Error::Silent => (Sink::Postgres, Meaning::Outage),
             Error::Kafka(error) => (Sink::Kafka, classes::kafka(error)),
             Error::Transaction(error) => (Sink::Kafka, error.meaning()),
-            Error::Moved(_) | Error::Halt(_) => return [Heard::Nothing; 2],
+            Error::Moved(_) | Error::Halt(_) | Error::Pipeline(_) => return [Heard::Nothing; 2],
         };
         breaker::only(sink, meaning.heard())
     }
@@ -166,49 +174,65 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Takes over what is not halted. Returns the partitions that are ours now, and those that are halted.
     async fn take(&mut self, request: &Request) -> Result<(Vec<Taken>, Vec<Partition>), Error> {
-        let (wanted, mut halted) = self.without_halted(request).await?;
-        if wanted.partitions.is_empty() {
+        let (mut partitions, mut halted) = self.without_halted(request).await?;
+        if partitions.is_empty() {
             return Ok((Vec::new(), halted));
         }
-        let request = &wanted;
+        // One order for all members: two takeovers that overlap wait for each other instead of deadlocking.
+        partitions.sort_unstable();
+        let here = self.here()?;
+        for (partition, found) in self.rows(&partitions).await? {
+            progress::same_place(&found.place, &here).map_err(|halt| self.halt(partition, halt))?;
+        }
         self.end_dead_transactions().await?;
-        let groups = match self.group_offsets(&request.partitions, limits::STABLE_PATIENCE) {
+        let groups = match self.group_offsets(&partitions, limits::STABLE_PATIENCE) {
             // Unless the group has moved on: then their owner is well, and in the middle of a batch.
             Err(Error::Kafka(error)) if unstable(&error) && self.shared.assignment() == request.assignment => {
-                self.end_stuck_transactions(&request.partitions).await?;
-                self.group_offsets(&request.partitions, CALL)?
+                self.end_stuck_transactions(&partitions).await?;
+                self.group_offsets(&partitions, CALL)?
             }
             groups => groups?,
         };
-        let connection = connected(&mut self.connection, &self.shared.pipeline).await?;
-        let lane = connect::application_name(&self.shared.pipeline, "lane");
-        let ended = store::end_stuck(connection, &self.shared.owner, &request.partitions, &lane).await?;
-        if ended > 0 {
-            tracing::warn!(
-                sessions = ended,
-                "ended sessions of a member that stands still: they held the partitions' rows"
-            );
-        }
-        let mut taken = Vec::with_capacity(request.partitions.len());
-        let mut partitions = request.partitions.clone();
-        // One order for all members: two takeovers that overlap wait for each other instead of deadlocking.
-        partitions.sort_unstable();
+        // The rows may have moved on while the offsets became stable.
+        let rows = self.rows(&partitions).await?;
+        let mut sound = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            match self.take_one(partition, groups.get(&partition).copied()).await {
-                Ok(one) => taken.push(one),
-                Err(Error::Halt(halt)) => {
-                    self.shared.halt(halt);
-                    halted.push(partition);
-                }
-                Err(error) => return Err(error),
+            let row = rows.get(&partition).map(|found| found.row);
+            let decision = self.decide(partition, groups.get(&partition), row).map(|_| ());
+            if self.unless_halted(partition, decision, &mut halted)?.is_some() {
+                sound.push(partition);
             }
+        }
+        self.end_stuck_sessions(&sound).await?;
+        let mut taken = Vec::with_capacity(sound.len());
+        for partition in sound {
+            let one = self.take_one(partition, groups.get(&partition), &here).await;
+            taken.extend(self.unless_halted(partition, one, &mut halted)?);
         }
         Ok((taken, halted))
     }
 
-    /// The request without the partitions that are halted, and those. Nothing of a halted partition is touched: its epoch
+    /// A halt concerns its partition alone: the others go on.
+    fn unless_halted<T>(
+        &self,
+        partition: Partition,
+        done: Result<T, Error>,
+        halted: &mut Vec<Partition>,
+    ) -> Result<Option<T>, Error> {
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(Error::Halt(halt)) => {
+                self.shared.halt(halt);
+                halted.push(partition);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The requested partitions that are not halted, and those that are. Nothing of a halted partition is touched: its epoch
     /// stays as it is.
-    async fn without_halted(&mut self, request: &Request) -> Result<(Request, Vec<Partition>), Error> {
+    async fn without_halted(&mut self, request: &Request) -> Result<(Vec<Partition>, Vec<Partition>), Error> {
         let owner = &self.shared.owner;
         let connection = connected(&mut self.connection, &self.shared.pipeline).await?;
         self.shared.found_halts(halts::halts(connection, &owner.pipeline, &owner.topic).await?);
@@ -217,88 +241,118 @@ impl Worker<'_> {
         if !halted.is_empty() {
             tracing::warn!(partitions = ?halted, "these partitions are halted, and are skipped: `tollgate status` shows why");
         }
-        Ok((Request { partitions, assignment: request.assignment }, halted))
+        Ok((partitions, halted))
     }
 
-    async fn take_one(&mut self, partition: Partition, group: Option<NextOffset>) -> Result<Taken, Error> {
-        let pipeline = &self.shared.pipeline;
-        let owner = &self.shared.owner;
+    async fn take_one(&mut self, partition: Partition, group: Option<&Group>, here: &Place) -> Result<Taken, Error> {
+        let (pipeline, owner) = (&self.shared.pipeline, &self.shared.owner);
         let connection = connected(&mut self.connection, pipeline).await?;
-        let row = store::raise_epoch(connection, owner, partition).await?;
-        let decision = match pipeline.delivery.mode {
-            DeliveryMode::EffectivelyOnce => match progress::takeover(group, row.map(|(_, row)| row)) {
-                Ok(decision) => decision,
-                Err(_) if self.group_offsets(&[partition], CALL)?.get(&partition).copied() != group => {
-                    return Err(Error::Moved(partition));
-                }
-                Err(halt) => {
-                    let epoch = row.map(|(epoch, _)| epoch).unwrap_or_default();
-                    return Err(Error::Halt(halted(pipeline, partition, epoch, halt)));
-                }
-            },
-            DeliveryMode::AtLeastOnce => progress::takeover_at_least_once(group, row.map(|(_, row)| row)),
+        let found = store::raise_epoch(connection, owner, partition, here).await?;
+        let (position, establish) = match self.decide(partition, group, found.as_ref().map(|found| found.row))? {
+            Takeover::Resume(position) => (position, false),
+            Takeover::Establish(position) => (position, true),
+            Takeover::Start => (Position::level(self.start(partition)?, progress::CommitNumber::FIRST), true),
         };
-        let (resume, establish) = match decision {
-            Takeover::Resume(resume) => (resume, false),
-            Takeover::Establish(resume) => (resume, true),
-            Takeover::Start => (Resume::at(self.start(partition)?), true),
-        };
-        let epoch = match row {
-            Some((epoch, _)) => epoch,
+        let epoch = match found {
+            Some(found) => found.epoch,
             None => {
+                let start = position.resume.rows;
+                let delivery = match pipeline.delivery.mode {
+                    DeliveryMode::AtLeastOnce => Some(Delivery::AtLeastOnce),
+                    DeliveryMode::EffectivelyOnce => group.is_none().then_some(Delivery::Token),
+                };
                 let connection = connected(&mut self.connection, pipeline).await?;
-                let (epoch, row) = store::begin(connection, owner, partition, resume.rows).await?;
-                if row.next != resume.rows {
+                let Found { epoch, row, .. } =
+                    store::begin(connection, owner, partition, start, here, delivery).await?;
+                if row.next != start {
                     // Another member was quicker, and has committed since.
                     return Err(Error::Moved(partition));
                 }
                 epoch
             }
         };
-        let (rows_from, outputs_from) = (resume.rows, resume.outputs);
+        let (rows_from, outputs_from) = (position.resume.rows, position.resume.outputs);
         tracing::info!(%partition, epoch, %rows_from, %outputs_from, "partition taken over");
-        Ok(Taken { partition, epoch, resume, establish })
+        Ok(Taken { partition, epoch, position, establish })
+    }
+
+    /// What the two sides mean. A halt is believed only if the group's offset has not moved since it was read.
+    fn decide(&self, partition: Partition, group: Option<&Group>, row: Option<Row>) -> Result<Takeover, Error> {
+        let pipeline = &self.shared.pipeline;
+        if pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
+            return Ok(progress::takeover_at_least_once(group.map(|group| group.next), row));
+        }
+        let adopted = group.filter(|_| row.is_none() && pipeline.source.start == Start::Committed);
+        let decision = match adopted {
+            Some(group) => progress::adopt(group, &self.shared.writer),
+            None => progress::takeover(group, row, &self.shared.writer),
+        };
+        match decision {
+            Ok(decision) => Ok(decision),
+            Err(_) if self.group_offsets(&[partition], CALL)?.get(&partition) != group => Err(Error::Moved(partition)),
+            Err(halt) => Err(self.halt(partition, halt)),
+        }
+    }
+
+    fn halt(&self, partition: Partition, halt: Disagreement) -> Error {
+        let whole = halt.concerns_pipeline();
+        let halt = advice::halt(&self.shared.pipeline, partition, 0, &halt);
+        if whole { Error::Pipeline(halt) } else { Error::Halt(halt) }
+    }
+
+    /// Where this process finds the partitions.
+    fn here(&self) -> Result<Place, Error> {
+        let source = &self.shared.pipeline.source;
+        let topic = authorised::topic_id(self.consumer.client(), &source.topic, CALL)?;
+        let cluster = self.shared.writer.cluster().map(str::to_owned);
+        Ok(Place { group: Some(source.group_id.clone()), cluster, topic })
+    }
+
+    async fn rows(&mut self, partitions: &[Partition]) -> Result<BTreeMap<Partition, Found>, Error> {
+        let connection = connected(&mut self.connection, &self.shared.pipeline).await?;
+        Ok(store::rows(connection, &self.shared.owner, partitions).await?)
     }
 
     /// K of each partition. With `read_committed` the broker answers only once no transaction holds it open.
-    fn group_offsets(
-        &self,
-        partitions: &[Partition],
-        patience: Duration,
-    ) -> Result<BTreeMap<Partition, NextOffset>, Error> {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
-        }
-        let committed = self.consumer.committed_offsets(list, patience)?;
-        let mut offsets = BTreeMap::new();
-        for element in committed.elements() {
-            element.error()?;
-            if let KafkaOffset::Offset(offset) = element.offset() {
-                offsets.insert(Partition(element.partition()), NextOffset(offset));
-            }
-        }
-        Ok(offsets)
+    fn group_offsets(&self, partitions: &[Partition], patience: Duration) -> Result<BTreeMap<Partition, Group>, Error> {
+        let topic = &self.shared.pipeline.source.topic;
+        Ok(client::committed(self.consumer, topic, partitions.iter().copied(), patience)?)
     }
 
-    /// What `start:` means for a partition that nobody has read.
+    /// Where a partition begins that nobody has read.
     fn start(&self, partition: Partition) -> Result<NextOffset, Error> {
+        let source = &self.shared.pipeline.source;
+        if source.start == Start::Committed {
+            self.others_committed(partition)?;
+        }
+        Ok(start::bounds(self.consumer, source, partition, CALL)?.start)
+    }
+
+    /// With `start: committed` a partition without an offset is a new one, and nothing of it has been read. Where none has an
+    /// offset, the group is probably not the one that was meant.
+    fn others_committed(&self, partition: Partition) -> Result<(), Error> {
         let topic = &self.shared.pipeline.source.topic;
-        let (low, high) = self.consumer.fetch_watermarks(topic, partition.0, CALL)?;
-        Ok(NextOffset(match self.shared.pipeline.source.start {
-            Start::Earliest => low,
-            Start::Latest => high,
-            Start::Timestamp(millis) => {
-                let mut list = TopicPartitionList::new();
-                list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(millis))?;
-                let found = self.consumer.offsets_for_times(list, CALL)?;
-                match found.elements().first().map(|element| element.offset()) {
-                    Some(KafkaOffset::Offset(offset)) => offset,
-                    // Nothing that young: begin with what comes.
-                    _ => high,
-                }
-            }
-        }))
+        let metadata = self.consumer.fetch_metadata(Some(topic), CALL)?;
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let partitions: Vec<Partition> = partitions.map(|partition| Partition(partition.id())).collect();
+        match self.group_offsets(&partitions, CALL)?.is_empty() {
+            true => Err(self.halt(partition, Disagreement::NothingCommitted)),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends sessions of the partitions' last owner that stand still inside a transaction on their rows.
+    async fn end_stuck_sessions(&mut self, partitions: &[Partition]) -> Result<(), Error> {
+        let connection = connected(&mut self.connection, &self.shared.pipeline).await?;
+        let lane = connect::application_name(&self.shared.pipeline, "lane");
+        let ended = store::end_stuck(connection, &self.shared.owner, partitions, &lane).await?;
+        if ended > 0 {
+            tracing::warn!(
+                sessions = ended,
+                "ended sessions of a member that stands still: they held the partitions' rows"
+            );
+        }
+        Ok(())
     }
 
     /// Ends what the partitions' last owner has under way, though it lives: it stands still, or is cut off, and would hold the
@@ -351,27 +405,4 @@ async fn connected<'c>(
     }
     // Set in the line above where it was missing.
     connection.as_mut().ok_or_else(|| Error::Kafka(KafkaError::Canceled))
-}
-
-/// The halt of a partition whose two sides disagree, with the command that lets it go on.
-fn halted(pipeline: &Pipeline, partition: Partition, epoch: i64, halt: Disagreement) -> Halt {
-    let (group, topic) = (&pipeline.source.group_id, &pipeline.source.topic);
-    let reset = |offset: NextOffset| {
-        format!(
-            "to go on at {offset}: kafka-consumer-groups.sh --bootstrap-server {} --group {group} \
-             --topic {topic}:{partition} --reset-offsets --to-offset {offset} --execute",
-            pipeline.source.brokers
-        )
-    };
-    let (code, offset, advice) = match halt {
-        Disagreement::NoProgress { group } => (
-            "progress-missing",
-            group,
-            format!("use a group_id of its own, or delete the group's offsets of {topic} to begin by the start policy"),
-        ),
-        Disagreement::NoGroupOffset { row } => ("group-offset-missing", row, reset(row)),
-        Disagreement::GroupMoved { next, .. } => ("group-offset-moved", next, reset(next)),
-    };
-    let message = format!("partition {partition} of {topic} cannot be taken over: {halt}; {advice}");
-    Halt { partition, code: code.to_owned(), offset, epoch, message }
 }

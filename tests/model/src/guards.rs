@@ -39,6 +39,10 @@ pub enum Guard {
     LookTwice,
     /// A takeover that a rebalance has made void is asked for again while the partition is ours.
     RequestAgain,
+    /// An offset of the group counts only with the token of its commit; else offsets alone are compared.
+    ReadToken,
+    /// A takeover decides before it raises the epoch, and again after it.
+    DecideFirst,
 }
 
 /// Those that are in place.

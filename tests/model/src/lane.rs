@@ -1,11 +1,14 @@
 //! A lane: asks, takes a batch, and brings it through steps 1 to 4 or gives it up.
 
 use tollgate_protocol::position::{NextOffset, Offset};
-use tollgate_protocol::{Standing, standing};
+use tollgate_protocol::{Standing, concluded, standing};
 
 use crate::guards::Guard;
+use crate::member;
 use crate::model::Next;
-use crate::world::{Attempt, Carried, Decided, Fault, Owned, Phase, RECORDS, RowsTransaction, Taking, World};
+use crate::world::{
+    Attempt, Carried, Committed, Decided, Fault, Owned, Phase, RECORDS, RowsTransaction, Taking, World,
+};
 
 impl World {
     /// Both sides are given up as far as they can be reached; the next attempt asks them.
@@ -32,15 +35,24 @@ impl World {
         let own = &mut self.members[member];
         let (Some(attempt), Some(owned)) = (own.attempt.take(), own.owned.as_mut()) else { return };
         if attempt.lo.is_some() {
-            (owned.rows, owned.plan) = (attempt.hi, attempt.rows);
+            (owned.rows, owned.numbers.0, owned.plan) = (attempt.hi, attempt.number, attempt.rows);
         }
         if attempt.kafka {
-            owned.outputs = attempt.hi;
+            (owned.outputs, owned.numbers.1) = (attempt.hi, attempt.number);
             owned.establish = false;
             own.turn = 1 - own.turn;
         }
         let begin = begin(*owned);
         own.carried = own.carried.filter(|carried| carried.hi > begin);
+    }
+
+    /// The partition's epoch is not the lane's any more.
+    fn is_anothers(&mut self, member: usize) {
+        let own = &mut self.members[member];
+        (own.owned, own.carried) = (None, None);
+        if own.assigned && own.taking.is_none() {
+            own.taking = Some(Taking::Begun);
+        }
     }
 
     /// Whether the broker still takes this lane for the producer whose turn it is.
@@ -94,14 +106,10 @@ fn asks_rows(next: &mut Next<'_>, member: usize) {
         match standing(owned.epoch.into(), NextOffset(owned.rows.into()), found) {
             Standing::WentBack(_) => world.exit(member),
             Standing::At(_) => {
-                (owned.rows, owned.plan) = row.map_or_else(Default::default, |row| (row.next, row.plan));
+                (owned.rows, owned.numbers.0, owned.plan) =
+                    row.map_or_else(Default::default, |row| (row.next, row.number, row.plan));
             }
-            Standing::Fenced => {
-                (own.owned, own.carried) = (None, None);
-                if own.assigned && own.taking.is_none() {
-                    own.taking = Some(Taking::Begun);
-                }
-            }
+            Standing::Fenced => world.is_anothers(member),
         }
     });
 }
@@ -123,9 +131,37 @@ fn asks_outputs(next: &mut Next<'_>, member: usize) {
     }
     let own = &mut world.members[member];
     own.producers = Some(producers);
-    if let (Some(owned), Some(group)) = (own.owned.as_mut(), world.kafka.committed) {
-        (owned.outputs, owned.establish) = (group, false);
+    let Some(owned) = own.owned.as_mut().filter(|owned| !owned.establish) else {
+        return next.push("takes new producers", member, world);
+    };
+    let committed = world.kafka.committed;
+    if !next.guards.has(Guard::ReadToken) {
+        if let Some(group) = committed {
+            (owned.outputs, owned.numbers.1) = (group.next, group.number.unwrap_or(owned.numbers.1));
+        }
+        return next.push("takes new producers and reads K", member, world);
     }
+    let group = committed.map(member::group_offset);
+    let asked = |owned: &Owned| concluded(group.as_ref(), owned.position(), &member::writer()).ok();
+    let mut found = asked(owned);
+    if found.is_none() {
+        // Another member may have taken the partition over and committed: the row says so.
+        let row = world.postgres.now.progress.filter(|row| row.epoch == owned.epoch);
+        match row {
+            _ if world.postgres.open.is_some() => return,
+            None => {
+                world.is_anothers(member);
+                return next.push("finds the offset of its successor", member, world);
+            }
+            Some(row) => (owned.rows, owned.numbers.0, owned.plan) = (row.next, row.number, row.plan),
+        }
+        found = asked(owned);
+    }
+    let Some((outputs, number)) = found else {
+        world.halted = true;
+        return next.push("finds an offset that no member wrote", member, world);
+    };
+    (owned.outputs, owned.numbers.1) = (member::small(outputs.0), member::small(number.0));
     next.push("takes new producers and reads K", member, world);
 }
 
@@ -143,6 +179,7 @@ fn begins(next: &mut Next<'_>, member: usize, owned: Owned, carried: Option<Carr
             generation,
             lo: None,
             hi: owned.outputs,
+            number: owned.numbers.1,
             rows: Decided::default(),
             kafka: true,
             outputs: Decided::default(),
@@ -194,12 +231,14 @@ fn attempt(next: &Next<'_>, owned: Owned, carried: Carried, generation: Option<u
         outputs[index] = if needs.outputs { revision } else { 0 };
     }
     let needs = resume.needs(last);
+    let number = owned.position().number(needs, last.next());
     Attempt {
         phase: Phase::Pinned,
         epoch: owned.epoch,
         generation,
         lo: needs.rows.then_some(owned.rows),
-        hi: u8::try_from(last.next().0).unwrap_or(u8::MAX),
+        hi: member::small(last.next().0),
+        number: member::small(number.0),
         rows,
         kafka: needs.outputs,
         outputs,
@@ -278,9 +317,9 @@ fn swaps(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     let aborts = next.guards.has(Guard::AbortOnMismatch);
     next.step(if matches { "swaps" } else { "finds the row elsewhere" }, member, |world| {
         if matches {
-            let Attempt { hi, rows, kafka, .. } = attempt;
+            let Attempt { hi, number, rows, kafka, .. } = attempt;
             world.postgres.open =
-                Some(RowsTransaction { member, hi, rows, alone: !kafka, orphan: false, committing: false });
+                Some(RowsTransaction { member, hi, number, rows, alone: !kafka, orphan: false, committing: false });
         } else if aborts {
             return world.give_up(member);
         } else if let Some(attempt) = &mut world.members[member].attempt {
@@ -294,17 +333,18 @@ fn swaps(next: &mut Next<'_>, member: usize, attempt: Attempt) {
 /// off.
 fn prepares(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     let decided = attempt.phase == Phase::Decided;
+    let offset = Committed { next: attempt.hi, number: Some(attempt.number) };
     let mut world = *next.world;
     let own = world.members[member];
     let generation = if next.guards.has(Guard::PinGeneration) { attempt.generation } else { own.generation };
     if !decided && !world.is_fenced(member) {
         next.fault(Fault::OffsetsReply, "prepares Kafka, and hears nothing", member, |world| {
-            world.kafka.prepare(own.slot, own.turn, attempt.hi, member, generation);
+            world.kafka.prepare(own.slot, own.turn, offset, member, generation);
             world.leave_open(member);
         });
         next.fault(Fault::OffsetsReply, "waits in vain to prepare Kafka", member, |world| world.leave_open(member));
     }
-    if !world.is_fenced(member) && world.kafka.prepare(own.slot, own.turn, attempt.hi, member, generation) {
+    if !world.is_fenced(member) && world.kafka.prepare(own.slot, own.turn, offset, member, generation) {
         match (&mut world.members[member].attempt, attempt.phase) {
             (Some(attempt), Phase::Produced) => attempt.prepared = true,
             _ => reach(&mut world, member, if decided { Phase::Ready } else { Phase::Prepared }),

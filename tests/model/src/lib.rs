@@ -9,12 +9,13 @@
 //! they have read is decided by the engine's own functions (`tollgate_protocol`), not by a copy of them.
 //!
 //! Beside the orders there are faults ([`Fault`]): a process dies, a member is put out of the group, a session or a reply
-//! is lost, a transaction expires, PostgreSQL restarts or loses its last commits. A search says which may happen and how
+//! is lost, a transaction expires, PostgreSQL restarts or loses its last commits, and an operator or a foreign member commits
+//! an offset for the group. A search says which may happen and how
 //! many.
 //!
 //! # What it shows
 //!
-//! The invariants I1 to I5 (`world::World::broken`) in every state, and that from every state all records can still get
+//! The invariants I1 to I6 (`world::World::broken`) in every state, and that from every state all records can still get
 //! through. Each of the guards ([`guards::Guard`]) can be taken away, and tests/model.rs holds what happens then.
 //!
 //! # What it does not show

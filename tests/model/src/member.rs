@@ -1,11 +1,12 @@
 //! A member beside its lanes: the process, its slot, the group, and takeovers.
 
-use tollgate_protocol::position::NextOffset;
-use tollgate_protocol::{Row, Takeover, takeover};
+use tollgate_protocol::position::{CommitNumber, NextOffset};
+use tollgate_protocol::token::{Group, Mark, Token, Writer};
+use tollgate_protocol::{Last, Position, Row, Takeover, takeover};
 
-use crate::guards::Guard;
+use crate::guards::{Guard, Guards};
 use crate::model::Next;
-use crate::world::{Decided, Fault, Member, Owned, Progress, RECORDS, Taking, World};
+use crate::world::{Committed, Decided, Fault, Member, Owned, Progress, Taking, World};
 
 fn other(member: usize) -> usize {
     1 - member
@@ -36,7 +37,8 @@ impl World {
     /// A takeover that is under way has become void; its statement may still arrive.
     fn void(&mut self, member: usize) {
         let member = &mut self.members[member];
-        if let Some(taking) = member.taking.take().filter(|taking| *taking != Taking::Begun) {
+        let raises = |taking: &Taking| !matches!(taking, Taking::Begun | Taking::Group(_));
+        if let Some(taking) = member.taking.take().filter(raises) {
             member.late = Some(taking);
         }
     }
@@ -178,7 +180,9 @@ fn moves(next: &mut Next<'_>, member: usize) {
 fn raise(world: &mut World, insert: bool) -> Option<Progress> {
     world.postgres.autocommit(|tables| match &mut tables.progress {
         Some(row) => row.epoch += 1,
-        None if insert => tables.progress = Some(Progress { epoch: 1, next: 0, prev: 0, plan: Decided::default() }),
+        None if insert => {
+            tables.progress = Some(Progress { epoch: 1, next: 0, prev: 0, number: 1, plan: Decided::default() })
+        }
         None => {}
     });
     world.postgres.now.progress
@@ -189,11 +193,11 @@ pub fn takes_over(next: &mut Next<'_>, member: usize) {
     let world = next.world;
     let own = &world.members[member];
     let unlocked = world.postgres.open.is_none();
-    let twice = next.guards.has(Guard::LookTwice);
+    let guards = next.guards;
     if let Some(late) = own.late.filter(|_| unlocked) {
         next.step("raises the epoch too late", member, |world| {
             world.members[member].late = None;
-            raise(world, matches!(late, Taking::Missing(_)));
+            raise(world, late == Taking::Missing);
         });
     }
     match own.taking {
@@ -211,23 +215,32 @@ pub fn takes_over(next: &mut Next<'_>, member: usize) {
                 next.push("reads K", member, after);
             }
         }
-        Some(Taking::Group(group)) if !next.guards.has(Guard::RaiseEpoch) => {
-            let row = world.postgres.now.progress;
-            next.step("reads D", member, |world| decide(world, twice, member, group, row));
+        Some(Taking::Group(group)) if guards.has(Guard::DecideFirst) => {
+            next.step("reads D", member, |world| decides_first(world, guards, member, group));
         }
-        Some(Taking::Group(group)) if unlocked => {
+        Some(Taking::Group(group) | Taking::Decided(group)) if !guards.has(Guard::RaiseEpoch) => {
+            let row = world.postgres.now.progress;
+            next.step("reads D, and takes the partition", member, |world| decides(world, guards, member, group, row));
+        }
+        Some(Taking::Group(group) | Taking::Decided(group)) if unlocked => {
             next.step("raises the epoch and reads D", member, |world| {
                 let row = raise(world, false);
-                decide(world, twice, member, group, row);
+                decides(world, guards, member, group, row);
+                world.fenced |= world.halted && row.is_some();
             });
         }
-        Some(Taking::Missing(_)) if unlocked => next.step("inserts the row", member, |world| {
-            let epoch = raise(world, true).map_or(0, |row| row.epoch);
-            let plan = Decided::default();
-            let owned = Owned { epoch, rows: 0, outputs: 0, establish: true, plan };
-            hand_over(world, member, owned);
+        Some(Taking::Missing) if unlocked => next.step("inserts the row", member, |world| {
+            let row = raise(world, true).unwrap_or_default();
+            if row.next == 0 {
+                let owned =
+                    Owned { epoch: row.epoch, rows: 0, outputs: 0, numbers: (1, 1), establish: true, plan: row.plan };
+                hand_over(world, member, owned);
+            } else {
+                // Another member was quicker, and has committed since.
+                world.members[member].taking = Some(Taking::Begun);
+            }
         }),
-        Some(Taking::Group(_) | Taking::Missing(_)) => {}
+        Some(Taking::Group(_) | Taking::Decided(_) | Taking::Missing) => {}
     }
 }
 
@@ -237,28 +250,76 @@ fn hand_over(world: &mut World, member: usize, owned: Owned) {
     (own.owned, own.taking, own.revoked) = (Some(owned), None, false);
 }
 
-/// The engine's own table says what K and D mean.
-fn decide(world: &mut World, twice: bool, member: usize, group: Option<u8>, row: Option<Progress>) {
+/// There is one pipeline, on one cluster.
+pub fn writer() -> Writer {
+    Writer::new("pipeline", Some("cluster"))
+}
+
+pub fn group_offset(committed: Committed) -> Group {
+    let next = NextOffset(committed.next.into());
+    let foreign = || Mark::Foreign { shown: String::new() };
+    let token = |number: u8| {
+        let number = CommitNumber(number.into());
+        Mark::Token(Token { writer: writer(), epoch: 0, lo: next, hi: next, number })
+    };
+    Group { next, mark: committed.number.map_or_else(foreign, token) }
+}
+
+pub fn small(number: i64) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+/// What the engine's own table says about K and D. `None`: K has moved since it was read, so they do not belong together.
+fn decision(
+    world: &World,
+    guards: Guards,
+    group: Option<Committed>,
+    row: Option<Progress>,
+) -> Option<Result<Takeover, tollgate_protocol::Halt>> {
+    let last = if guards.has(Guard::ReadToken) { Last::Token } else { Last::Unknown };
     let offset = |next: u8| NextOffset(next.into());
-    let decision = takeover(group.map(offset), row.map(|row| Row { next: offset(row.next), prev: offset(row.prev) }));
-    let (resume, establish) = match decision {
-        Ok(Takeover::Start) => {
-            world.members[member].taking = Some(Taking::Missing(group));
-            return;
-        }
-        Ok(Takeover::Resume(resume)) => (resume, false),
-        Ok(Takeover::Establish(resume)) => (resume, true),
-        Err(_) if twice && world.kafka.committed != group => {
-            world.members[member].taking = Some(Taking::Begun);
-            return;
-        }
-        Err(_) => {
+    let row = row.map(|row| Row {
+        next: offset(row.next),
+        prev: offset(row.prev),
+        number: CommitNumber(row.number.into()),
+        last,
+    });
+    let decision = takeover(group.map(group_offset).as_ref(), row, &writer());
+    let moved = guards.has(Guard::LookTwice) && world.kafka.committed != group;
+    if decision.is_err() && moved { None } else { Some(decision) }
+}
+
+/// Reads the row as it is, and halts where the table says so: nobody is fenced by that.
+fn decides_first(world: &mut World, guards: Guards, member: usize, group: Option<Committed>) {
+    world.members[member].taking = match decision(world, guards, group, world.postgres.now.progress) {
+        None => Some(Taking::Begun),
+        Some(Ok(_)) => Some(Taking::Decided(group)),
+        Some(Err(_)) => {
             world.halted = true;
             return;
         }
     };
-    let small = |next: NextOffset| u8::try_from(next.0).unwrap_or(RECORDS as u8);
+}
+
+fn decides(world: &mut World, guards: Guards, member: usize, group: Option<Committed>, row: Option<Progress>) {
+    let (Position { resume, numbers }, establish) = match decision(world, guards, group, row) {
+        Some(Ok(Takeover::Start)) => {
+            world.members[member].taking = Some(Taking::Missing);
+            return;
+        }
+        Some(Ok(Takeover::Resume(position))) => (position, false),
+        Some(Ok(Takeover::Establish(position))) => (position, true),
+        None => {
+            world.members[member].taking = Some(Taking::Begun);
+            return;
+        }
+        Some(Err(_)) => {
+            world.halted = true;
+            return;
+        }
+    };
     let (epoch, plan) = row.map_or_else(Default::default, |row| (row.epoch, row.plan));
-    let owned = Owned { epoch, rows: small(resume.rows), outputs: small(resume.outputs), establish, plan };
-    hand_over(world, member, owned);
+    let (rows, outputs) = (small(resume.rows.0), small(resume.outputs.0));
+    let numbers = (small(numbers.rows.0), small(numbers.outputs.0));
+    hand_over(world, member, Owned { epoch, rows, outputs, numbers, establish, plan });
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::guards::Guards;
 use crate::search::System;
-use crate::world::{Fault, Faults, MEMBERS, World};
+use crate::world::{Fault, Faults, MEMBERS, RECORDS, World};
 use crate::{lane, member};
 
 /// The protocol with these guards and these faults.
@@ -87,6 +87,7 @@ impl System for Protocol {
         }
         postgres(&mut next);
         kafka(&mut next);
+        strangers(&mut next);
         found.iter_mut().for_each(|(_, world)| world.canonical());
     }
 
@@ -124,6 +125,20 @@ fn postgres(next: &mut Next<'_>) {
                 world.fail_over(commits);
             });
         }
+    }
+}
+
+/// Offsets of the group that no member committed.
+fn strangers(next: &mut Next<'_>) {
+    for offset in 0..=RECORDS as u8 {
+        let moves = |world: &mut World| {
+            world.kafka.commit_foreign(offset);
+            world.moved = true;
+        };
+        if next.world.kafka.joined == [false; MEMBERS] {
+            next.fault(Fault::OperatorMoves, "an operator moves K", None, moves);
+        }
+        next.fault(Fault::ForeignCommit, "a foreign member commits K", None, moves);
     }
 }
 

@@ -1,6 +1,8 @@
 //! What PostgreSQL and Kafka do, as far as the protocol relies on it.
 
-use crate::world::{Decided, Effect, Id, Kafka, MEMBERS, Postgres, RowsTransaction, Tables, Transaction, World};
+use crate::world::{
+    Committed, Decided, Effect, Id, Kafka, MEMBERS, Postgres, RowsTransaction, Tables, Transaction, World,
+};
 
 /// Applies a batch to one side.
 fn apply(effects: &mut [Effect], batch: Decided, alone: bool) {
@@ -30,11 +32,11 @@ impl Postgres {
 
     /// The open transaction takes effect.
     pub fn land(&mut self) {
-        let Some(RowsTransaction { hi, rows, alone, .. }) = self.open.take() else { return };
+        let Some(RowsTransaction { hi, number, rows, alone, .. }) = self.open.take() else { return };
         self.autocommit(|tables| {
             apply(&mut tables.rows, rows, alone);
             if let Some(row) = &mut tables.progress {
-                (row.prev, row.next, row.plan) = (row.next, hi, rows);
+                (row.prev, row.next, row.number, row.plan) = (row.next, hi, number, rows);
             }
         });
     }
@@ -53,7 +55,14 @@ impl Kafka {
 
     /// Puts the group's offset into a transaction, unless the generation is not the group's, or the member not in it.
     /// Without a generation it takes it from anybody.
-    pub fn prepare(&mut self, slot: usize, name: usize, offset: u8, member: usize, generation: Option<u8>) -> bool {
+    pub fn prepare(
+        &mut self,
+        slot: usize,
+        name: usize,
+        offset: Committed,
+        member: usize,
+        generation: Option<u8>,
+    ) -> bool {
         if generation.is_some_and(|generation| generation != self.generation || !self.joined[member]) {
             return false;
         }
@@ -65,6 +74,14 @@ impl Kafka {
         let open = self.ids[slot][name].open.get_or_insert_default();
         (open.offset, open.outdated) = (Some(offset), false);
         true
+    }
+
+    /// Commits an offset for the group without a token. Transactions that have one in already lose it: the later one counts.
+    pub fn commit_foreign(&mut self, next: u8) {
+        for open in self.ids.iter_mut().flatten().filter_map(|id| id.open.as_mut()) {
+            open.outdated |= open.offset.is_some();
+        }
+        self.committed = Some(Committed { next, number: None });
     }
 
     /// The open transaction of an id takes effect.

@@ -3,8 +3,8 @@
 //! One partition with two records, so one or two batches. Numbers that are only compared (generations, producers' epochs)
 //! are given anew as soon as nobody remembers them, which keeps the states finite and few.
 
-use tollgate_protocol::Resume;
-use tollgate_protocol::position::NextOffset;
+use tollgate_protocol::position::{CommitNumber, NextOffset};
+use tollgate_protocol::{Numbers, Position, Resume};
 
 /// Records of the partition.
 pub const RECORDS: usize = 2;
@@ -34,6 +34,10 @@ pub enum Fault {
     Restart,
     /// And has lost one or two commits.
     Failover,
+    /// An operator's tool sets the offset of a group without members.
+    OperatorMoves,
+    /// Another program commits for the group.
+    ForeignCommit,
 }
 
 /// The faults that may happen, and how many of them.
@@ -44,7 +48,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub const KINDS: [Fault; 11] = [
+    pub const KINDS: [Fault; 13] = [
         Fault::Die,
         Fault::DieAgain,
         Fault::PutOut,
@@ -56,6 +60,8 @@ impl Faults {
         Fault::Expire,
         Fault::Restart,
         Fault::Failover,
+        Fault::OperatorMoves,
+        Fault::ForeignCommit,
     ];
 
     pub fn of(kinds: &[Fault]) -> Faults {
@@ -93,11 +99,13 @@ pub struct Effect {
 /// For each record of a batch the revision that decides about it; 0: not in it.
 pub type Decided = [u8; RECORDS];
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Progress {
     pub epoch: u8,
     pub next: u8,
     pub prev: u8,
+    /// Of the last commit.
+    pub number: u8,
     /// The redo plan: what decided about the last batch.
     pub plan: Decided,
 }
@@ -114,6 +122,7 @@ pub struct Tables {
 pub struct RowsTransaction {
     pub member: usize,
     pub hi: u8,
+    pub number: u8,
     pub rows: Decided,
     pub alone: bool,
     /// Its client is gone or has stopped listening.
@@ -132,11 +141,19 @@ pub struct Postgres {
     pub slots: [Option<usize>; MEMBERS],
 }
 
+/// An offset of the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Committed {
+    pub next: u8,
+    /// The number in its token; none: somebody else committed it.
+    pub number: Option<u8>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Transaction {
     pub outputs: Decided,
     /// The group's offset within it; prepared once there is one.
-    pub offset: Option<u8>,
+    pub offset: Option<Committed>,
     /// Another transaction put a later offset in: this one's no longer counts.
     pub outdated: bool,
 }
@@ -153,7 +170,7 @@ pub struct Id {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Kafka {
     /// K.
-    pub committed: Option<u8>,
+    pub committed: Option<Committed>,
     /// What readers of committed records see.
     pub outputs: [Effect; RECORDS],
     /// Slot × (a, b).
@@ -171,9 +188,11 @@ pub struct Kafka {
 pub enum Taking {
     Begun,
     /// K was read.
-    Group(Option<u8>),
+    Group(Option<Committed>),
+    /// So was D, and nothing spoke against going on.
+    Decided(Option<Committed>),
     /// There was no row.
-    Missing(Option<u8>),
+    Missing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -181,6 +200,8 @@ pub struct Owned {
     pub epoch: u8,
     pub rows: u8,
     pub outputs: u8,
+    /// The last commit of each side.
+    pub numbers: (u8, u8),
     pub establish: bool,
     /// The row's redo plan, as it was read or written last.
     pub plan: Decided,
@@ -189,6 +210,11 @@ pub struct Owned {
 impl Owned {
     pub fn resume(self) -> Resume {
         Resume { rows: NextOffset(self.rows.into()), outputs: NextOffset(self.outputs.into()) }
+    }
+
+    pub fn position(self) -> Position {
+        let (rows, outputs) = (CommitNumber(self.numbers.0.into()), CommitNumber(self.numbers.1.into()));
+        Position { resume: self.resume(), numbers: Numbers { rows, outputs } }
     }
 }
 
@@ -220,6 +246,7 @@ pub struct Attempt {
     /// Rows move from here; none: they have it.
     pub lo: Option<u8>,
     pub hi: u8,
+    pub number: u8,
     pub rows: Decided,
     /// Whether Kafka needs any of it.
     pub kafka: bool,
@@ -274,6 +301,10 @@ pub struct World {
     pub lost: bool,
     /// A takeover found what no run leaves behind.
     pub halted: bool,
+    /// And had raised the epoch before.
+    pub fenced: bool,
+    /// Somebody else has committed an offset for the group.
+    pub moved: bool,
     /// Kafka refused to conclude what was decided, and nothing had failed.
     pub refused: bool,
 }
@@ -292,6 +323,8 @@ impl World {
             faults,
             lost: false,
             halted: false,
+            fenced: false,
+            moved: false,
             refused: false,
         }
     }
@@ -299,15 +332,17 @@ impl World {
     /// One member has the partition and has done nothing yet; the other runs, and has not joined.
     pub fn running(faults: Faults) -> World {
         let mut world = World::new(faults);
-        world.kafka.committed = Some(0);
-        world.postgres.now.progress = Some(Progress { epoch: 1, next: 0, prev: 0, plan: Decided::default() });
+        world.kafka.committed = Some(Committed { next: 0, number: Some(1) });
+        world.postgres.now.progress =
+            Some(Progress { epoch: 1, next: 0, prev: 0, number: 1, plan: Decided::default() });
         for (slot, member) in world.members.iter_mut().enumerate() {
             world.postgres.slots[slot] = Some(slot);
             *member = Member { alive: true, slot, held: true, producers: Some([0; 2]), connected: true, ..*member };
         }
         world.kafka.joined[0] = true;
         world.kafka.owner = Some(0);
-        let owned = Owned { epoch: 1, rows: 0, outputs: 0, establish: false, plan: Decided::default() };
+        let owned =
+            Owned { epoch: 1, rows: 0, outputs: 0, numbers: (1, 1), establish: false, plan: Decided::default() };
         let owner = &mut world.members[0];
         (owner.generation, owner.assigned, owner.owned) = (Some(0), true, Some(owned));
         world
@@ -321,15 +356,30 @@ impl World {
     /// The invariant that does not hold.
     pub fn broken(&self) -> Option<&'static str> {
         let (next, prev) = self.progress();
-        let group = self.kafka.committed.unwrap_or(0);
         let miscounted = |effect: &Effect, below: bool| effect.times != u8::from(below);
+        let repeated = |effect: &Effect, _: bool| effect.times > 1;
         if count(&self.postgres.now.rows, next, miscounted) {
             return Some("I1 (rows are exactly those below D)");
         }
+        let group = match self.kafka.committed {
+            // What somebody else committed says nothing about the outputs, except that none of them may be repeated.
+            Some(Committed { number: None, .. }) if count(&self.kafka.outputs, 0, repeated) => {
+                return Some("I2 (no output is repeated)");
+            }
+            Some(Committed { number: None, .. }) => None,
+            committed => Some(committed.map_or(0, |committed| committed.next)),
+        };
+        if self.halted && self.fenced && !self.lost {
+            return Some("I6 (a takeover that halts has fenced nobody)");
+        }
+        if self.halted && !self.lost && !self.moved {
+            return Some("I3 (nothing halts unless commits were lost or offsets moved)");
+        }
+        let group = group?;
         if count(&self.kafka.outputs, group, miscounted) {
             return Some("I2 (outputs are exactly those below K)");
         }
-        if !self.lost && (group > next || group < prev || self.halted) {
+        if !self.lost && (group > next || group < prev) {
             return Some("I3 (K is D, or lies within the last batch)");
         }
         let both = usize::from(next.min(group));
@@ -396,7 +446,10 @@ impl World {
     /// All is through, or nobody but a person can say how to go on.
     pub fn done(&self) -> bool {
         let end = RECORDS as u8;
-        self.halted || (self.progress().0 == end && self.kafka.committed == Some(end))
+        // Where somebody else's offset came between the last batch's and its end, K stays what they wrote.
+        let level = self.kafka.committed.is_some_and(|committed| committed.next == end)
+            || (self.moved && self.kafka.outputs.iter().all(|output| output.times == 1));
+        self.halted || (self.progress().0 == end && level)
     }
 
     /// A fault, if there may be another one: everybody who has passed a guard is excused from now on.

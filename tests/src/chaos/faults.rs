@@ -6,6 +6,7 @@ use xtask::process::Signal;
 
 use super::{ENGINES, EXPIRY, LEAVE, Ring, Running, STILL, TRANSACTION};
 use crate::guests::{self, Guest};
+use crate::wait_for;
 
 /// The source topic never gets more partitions than this.
 const MOST_PARTITIONS: i32 = 6;
@@ -13,6 +14,8 @@ const MOST_PARTITIONS: i32 = 6;
 const BACKLOG: Duration = Duration::from_millis(1_500);
 /// How often an engine is stopped and looked at until a lane of it is inside a COPY.
 const LOOKS: u32 = 300;
+/// An operator moves an offset by no more than this.
+const MOST_MOVED: u64 = 3_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -25,10 +28,11 @@ pub(super) enum Fault {
     Leave,
     Swap,
     AddPartition,
+    MoveOffset,
 }
 
 impl Fault {
-    const ALL: [Fault; 9] = [
+    const ALL: [Fault; 10] = [
         Fault::Kill,
         Fault::KillBroker,
         Fault::KillPostgres,
@@ -38,6 +42,7 @@ impl Fault {
         Fault::Leave,
         Fault::Swap,
         Fault::AddPartition,
+        Fault::MoveOffset,
     ];
 
     fn name(self) -> &'static str {
@@ -51,6 +56,7 @@ impl Fault {
             Fault::Leave => "a member leaves",
             Fault::Swap => "transforms are swapped",
             Fault::AddPartition => "the source gets another partition",
+            Fault::MoveOffset => "an operator moves the group's offset",
         }
     }
 }
@@ -115,6 +121,7 @@ impl Ring {
             }
             Fault::Swap => self.swap(name),
             Fault::AddPartition => self.add_partition(name),
+            Fault::MoveOffset => self.move_offset(name),
         }
     }
 
@@ -160,6 +167,69 @@ impl Ring {
         self.tell(&format!("{name}: {partitions} now"));
         self.case.kafka.create_partitions(&self.case.source(), partitions);
         self.spread.raise(partitions);
+    }
+
+    /// Moves the group's offset of a partition while nothing runs. An engine that starts then must halt the partition, and the
+    /// command that the halt prints must let all go on.
+    fn move_offset(&mut self, name: &str) {
+        let engines = self.engines.len();
+        self.leave_all();
+        match self.level() {
+            None => self.tell("no partition is level"),
+            Some((partition, at)) => {
+                let by = 1 + i64::try_from(self.seed.below(MOST_MOVED)).unwrap();
+                let to = if self.seed.below(2) == 0 { (at - by).max(0) } else { at + by };
+                self.tell(&format!("{name}: {partition} from {at} to {to}"));
+                let (group, source) = (self.case.name.clone(), self.case.source());
+                let kafka = self.case.kafka.clone();
+                wait_for("the group to be empty", || kafka.try_commit(&group, &source, partition, to));
+                self.start("finds the offset moved");
+                self.halted(partition);
+                self.leave_all();
+                self.adopt(partition);
+            }
+        }
+        for _ in 0..engines {
+            self.start("goes on after the moved offset");
+        }
+    }
+
+    fn leave_all(&mut self) {
+        while !self.engines.is_empty() {
+            let gone = self.remove(0);
+            self.leave(&gone);
+        }
+    }
+
+    /// A partition whose two sides are level, so that going on at its rows is right, and its offset.
+    fn level(&mut self) -> Option<(i32, i64)> {
+        let partitions = self.spread.partitions();
+        let committed = self.case.kafka.committed(&self.case.name, &self.case.source(), partitions).ok()?;
+        let first = i32::try_from(self.seed.below(u64::try_from(partitions).unwrap())).unwrap();
+        let mut order = (first..partitions).chain(0..first);
+        order.find_map(|partition| {
+            let rows = format!("SELECT max(next_off) FROM tollgate.progress WHERE partition = {partition}");
+            let at = committed[usize::try_from(partition).unwrap()]?;
+            (self.case.database.number(&rows) == at).then_some((partition, at))
+        })
+    }
+
+    fn halted(&self, partition: i32) {
+        let stored = format!(
+            "SELECT count(*) FROM tollgate.halt WHERE partition = {partition} AND code = 'group-offset-foreign'"
+        );
+        wait_for("the partition to halt", || (self.case.database.number(&stored) == 1).then_some(()));
+    }
+
+    /// Does what the halt's message says, to go on where the rows are.
+    fn adopt(&self, partition: i32) {
+        let message = format!("SELECT message FROM tollgate.halt WHERE partition = {partition}");
+        let message = self.case.database.texts(&message).remove(0);
+        let mut commands = message.split('`').filter(|part| part.starts_with("tollgate offsets adopt "));
+        let command = commands.find(|command| command.ends_with("--from progress")).unwrap();
+        let arguments: Vec<&str> = command.split(' ').skip(1).chain(["--yes"]).collect();
+        wait_for("the printed command", || self.case.tollgate(&arguments, &[]).wait().success().then_some(()));
+        self.tell(&format!("{command} --yes"));
     }
 
     pub(super) fn leave(&mut self, gone: &Running) {

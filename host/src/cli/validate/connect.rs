@@ -116,7 +116,8 @@ fn needs(key: &str) -> Vec<Operation> {
 fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static str>>, report: &mut Report) -> bool {
     let topics: Vec<&str> = there.keys().map(String::as_str).collect();
     let told = build::admin(pipeline).ok().and_then(|client| authorised::topics(client.inner(), &topics, CALL).ok());
-    let mut told: BTreeMap<String, Option<BTreeSet<Operation>>> = told.unwrap_or_default().into_iter().collect();
+    let mut told: BTreeMap<String, Option<BTreeSet<Operation>>> =
+        told.unwrap_or_default().into_iter().map(|topic| (topic.name, topic.allowed)).collect();
     let mut restricted = false;
     for (topic, keys) in there {
         // An old broker does not know the question, the embedded one does not answer it.

@@ -47,13 +47,14 @@ pub(super) fn brokers(text: &str) -> Read<String> {
     }
 }
 
-/// `earliest`, `latest` or a time: RFC 3339, or Unix milliseconds.
+/// `earliest`, `latest`, `committed` or a time: RFC 3339, or Unix milliseconds.
 pub(super) fn start(text: &str) -> Read<Start> {
     /// September 2001 in milliseconds: what is below was meant in seconds.
     const LEAST_MILLIS: i64 = 1_000_000_000_000;
     match text {
         "earliest" => return Ok(Start::Earliest),
         "latest" => return Ok(Start::Latest),
+        "committed" => return Ok(Start::Committed),
         _ => {}
     }
     if let Ok(millis) = text.parse::<i64>() {
@@ -67,12 +68,12 @@ pub(super) fn start(text: &str) -> Read<Start> {
     if let Some(time) = timed.then(|| text.parse::<prost_types::Timestamp>().ok()).flatten() {
         return Ok(Start::Timestamp(time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000));
     }
-    let mut complaint = Complaint::new("is none of earliest, latest, a time such as 2026-01-31T12:00:00Z");
-    complaint.nearest = nearest(text, ["earliest", "latest"].into_iter());
+    let mut complaint = Complaint::new("is none of earliest, latest, committed, a time such as 2026-01-31T12:00:00Z");
+    complaint.nearest = nearest(text, ["earliest", "latest", "committed"].into_iter());
     Err(complaint)
 }
 
-/// The article's `auto_offset_reset`; `none` has no meaning here, since a first start must start somewhere.
+/// `auto_offset_reset`, as Kafka clients call it. `none` has no meaning here: a first start must begin somewhere.
 pub(super) fn auto_offset_reset(text: &str) -> Read<Start> {
     match text {
         "earliest" => Ok(Start::Earliest),

@@ -177,7 +177,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "start: earliest",
             "start: erliest",
-            "6:10: source.start: erliest is none of earliest, latest, a time such as 2026-01-31T12:00:00Z; did you mean earliest?",
+            "6:10: source.start: erliest is none of earliest, latest, committed, a time such as 2026-01-31T12:00:00Z; did you mean earliest?",
         ),
         (
             "start: earliest",

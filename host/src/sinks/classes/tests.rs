@@ -142,7 +142,7 @@ fn every_code_of_kafkas_means_what_it_should() {
         (&[Code::TopicAuthorizationFailed, Code::GroupAuthorizationFailed, Code::ClusterAuthorizationFailed], Fatal),
         (&[Code::TransactionalIdAuthorizationFailed, Code::InconsistentGroupProtocol, Code::InvalidGroupId], Fatal),
         (&[Code::InvalidSessionTimeout, Code::InvalidTransactionTimeout, Code::FencedInstanceId], Fatal),
-        (&[Code::OffsetOutOfRange, Code::AutoOffsetReset], Fatal),
+        (&[Code::OffsetOutOfRange, Code::AutoOffsetReset, Code::OffsetMetadataTooLarge], Fatal),
         (&[Code::BrokerTransportFailure, Code::AllBrokersDown, Code::Resolve, Code::MessageTimedOut], Outage),
         (&[Code::OperationTimedOut, Code::RequestTimedOut, Code::NotEnoughReplicas, Code::KafkaStorageError], Outage),
         (&[Code::CoordinatorNotAvailable, Code::NotCoordinator, Code::CoordinatorLoadInProgress], Outage),

@@ -96,7 +96,7 @@ impl Poll {
             self.state.halts = None;
         }
         for taken in partitions {
-            let begin = taken.resume.begin();
+            let begin = taken.position.resume.begin();
             let epoch = taken.epoch;
             self.state.requested.remove(&taken.partition);
             let tracked = Tracked { position: begin, assignment: stamp, epoch, confirmed: false, exhausted: false };

@@ -88,7 +88,9 @@ impl Poll {
             found = true;
             let message = format!(
                 "partition {partition} goes on at {next}, the topic has {low} to {high}; records were deleted before they were \
-                 read, or the topic was made anew, and only you can say that they may be skipped (docs/halts.md)"
+                 read, or the topic was made anew; to skip them, stop the pipeline: `tollgate offsets adopt {} --partition \
+                 {partition}`",
+                self.shared.pipeline.file.display()
             );
             self.shared.halt(Halt {
                 partition: *partition,

@@ -1,0 +1,309 @@
+//! What `tollgate offsets adopt` writes for a partition that cannot be taken over, and what that costs.
+
+use std::ops::Range;
+
+use crate::halt::Halt;
+use crate::position::{CommitNumber, NextOffset};
+use crate::resume::{Numbers, Position, Resume};
+use crate::takeover::{Row, Takeover};
+use crate::token::{Group, Mark};
+
+/// Which offset a partition is to go on at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// What the consumer group has committed.
+    Group,
+    /// Where the rows are.
+    Progress,
+    /// What `source.start` says.
+    Start,
+}
+
+/// What was found of a partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'f> {
+    pub group: Option<&'f Group>,
+    pub row: Option<Row>,
+    /// The first offset that the topic still has.
+    pub first: NextOffset,
+    /// The offset after its last record.
+    pub end: NextOffset,
+    /// What `source.start` says.
+    pub start: NextOffset,
+}
+
+/// An offset and the number of its commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Side {
+    pub next: NextOffset,
+    pub number: CommitNumber,
+}
+
+/// What to write. A side that is `None` stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoption {
+    pub row: Option<Side>,
+    pub token: Option<Side>,
+    pub effects: Effects,
+}
+
+/// What an adoption costs, as ranges of offsets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// These will have no rows.
+    pub rows_skipped: Option<Range<i64>>,
+    /// The rows of these are written once more.
+    pub rows_repeated: Option<Range<i64>>,
+    /// These will have no outputs.
+    pub outputs_skipped: Option<Range<i64>>,
+    /// The outputs of these are produced once more.
+    pub outputs_repeated: Option<Range<i64>>,
+    /// Nobody can say from the offsets whether these have their outputs; they will not be produced.
+    pub outputs_unsure: Option<Range<i64>>,
+}
+
+/// Why nothing can be adopted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the consumer group has no committed offset to go on at; choose another with --from")]
+    NoGroupOffset,
+    #[error("there is no progress row to go on at; choose another with --from")]
+    NoProgress,
+    #[error("offset {at} is not in the topic, which has {first} to {end}; --from start goes on by source.start")]
+    NotInTopic { at: NextOffset, first: NextOffset, end: NextOffset },
+}
+
+/// Decides about a partition whose takeover would end in `verdict`. `None`: it can go on as it is.
+///
+/// # Errors
+/// There is no such offset.
+pub fn adoption(facts: Facts<'_>, verdict: &Result<Takeover, Halt>, from: From) -> Result<Option<Adoption>, Refused> {
+    let known = match verdict {
+        Ok(Takeover::Start) => return Ok(None),
+        Ok(Takeover::Resume(position) | Takeover::Establish(position)) => Some(*position),
+        Err(_) => None,
+    };
+    match (known, from) {
+        (Some(position), _) if in_topic(position.resume.begin(), facts) => Ok(None),
+        (Some(position), From::Group | From::Progress) if position.resume.begin() < facts.first => {
+            Ok(Some(past_the_gap(position, facts.first)))
+        }
+        _ => go_on(facts, known, from).map(Some),
+    }
+}
+
+fn in_topic(at: NextOffset, facts: Facts<'_>) -> bool {
+    (facts.first..=facts.end).contains(&at)
+}
+
+/// Records were deleted before they were read. Each side moves up to the first that is left, and none back: where one is
+/// beyond it, the other still gets what it lacks.
+fn past_the_gap(position: Position, first: NextOffset) -> Adoption {
+    let Position { resume, numbers } = position;
+    let (rows, outputs) = (resume.rows.max(first), resume.outputs.max(first));
+    let common = numbers.rows.max(numbers.outputs).next();
+    let side = |from: NextOffset, to: NextOffset, own: CommitNumber| {
+        let number = if rows == outputs { common } else { own };
+        (to > from || rows == outputs).then_some(Side { next: to, number })
+    };
+    Adoption {
+        row: side(resume.rows, rows, numbers.rows),
+        token: side(resume.outputs, outputs, numbers.outputs),
+        effects: Effects {
+            rows_skipped: range(resume.rows, rows),
+            outputs_skipped: range(resume.outputs, outputs),
+            ..Effects::default()
+        },
+    }
+}
+
+/// Both sides go on at one offset.
+fn go_on(facts: Facts<'_>, known: Option<Position>, from: From) -> Result<Adoption, Refused> {
+    let Facts { group, row, first, end, start } = facts;
+    let at = match from {
+        From::Group => group.ok_or(Refused::NoGroupOffset)?.next,
+        From::Progress => row.ok_or(Refused::NoProgress)?.next,
+        From::Start => start,
+    };
+    if !in_topic(at, facts) {
+        return Err(Refused::NotInTopic { at, first, end });
+    }
+    let numbers = [row.map(|row| row.number), number_of(group)];
+    // Above every number that is in use: no other offset can pass for the one before it.
+    let number = numbers.into_iter().flatten().max().map_or(CommitNumber::FIRST, CommitNumber::next);
+    let side = Side { next: at, number };
+    Ok(Adoption { row: Some(side), token: Some(side), effects: effects(at, known, row) })
+}
+
+fn number_of(group: Option<&Group>) -> Option<CommitNumber> {
+    match &group?.mark {
+        Mark::Token(token) => Some(token.number),
+        Mark::Newer { .. } | Mark::Foreign { .. } => None,
+    }
+}
+
+fn effects(at: NextOffset, known: Option<Position>, row: Option<Row>) -> Effects {
+    // Without a token the last batch may have its outputs, or not.
+    let outputs = match (known, row) {
+        (Some(Position { resume: Resume { outputs, .. }, .. }), _) => Some((outputs, outputs)),
+        (None, Some(row)) => Some((row.prev, row.next)),
+        (None, None) => None,
+    };
+    let rows = known.map(|known| known.resume.rows).or(row.map(|row| row.next));
+    let most = outputs.map(|(_, most)| most);
+    Effects {
+        rows_skipped: rows.and_then(|rows| range(rows, at)),
+        rows_repeated: rows.and_then(|rows| range(at, rows)),
+        outputs_skipped: most.and_then(|most| range(most, at)),
+        outputs_repeated: most.and_then(|most| range(at, most)),
+        outputs_unsure: outputs.and_then(|(least, most)| range(least, most.min(at))),
+    }
+}
+
+fn range(from: NextOffset, to: NextOffset) -> Option<Range<i64>> {
+    (from < to).then_some(from.0..to.0)
+}
+
+impl Adoption {
+    /// Where the partition goes on, given where the sides that stay are.
+    pub fn position(&self, kept: Option<Position>) -> Option<Position> {
+        let rows = self.row.or(kept.map(|kept| Side { next: kept.resume.rows, number: kept.numbers.rows }))?;
+        let outputs =
+            self.token.or(kept.map(|kept| Side { next: kept.resume.outputs, number: kept.numbers.outputs }))?;
+        Some(Position {
+            resume: Resume { rows: rows.next, outputs: outputs.next },
+            numbers: Numbers { rows: rows.number, outputs: outputs.number },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::takeover::{Last, takeover};
+    use crate::token::{Token, Writer};
+
+    fn writer() -> Writer {
+        Writer::new("p", None)
+    }
+
+    fn row(prev: i64, next: i64, number: i64) -> Row {
+        Row { next: NextOffset(next), prev: NextOffset(prev), number: CommitNumber(number), last: Last::Token }
+    }
+
+    fn ours(at: i64, number: i64) -> Group {
+        let next = NextOffset(at);
+        let token = Token { writer: writer(), epoch: 1, lo: next, hi: next, number: CommitNumber(number) };
+        Group { next, mark: Mark::Token(token) }
+    }
+
+    fn foreign(at: i64) -> Group {
+        Group { next: NextOffset(at), mark: Mark::Foreign { shown: String::new() } }
+    }
+
+    /// Adopts, checks that the next takeover goes on where it should, and returns what it costs.
+    fn adopt(
+        group: Option<&Group>,
+        row: Option<Row>,
+        topic: Range<i64>,
+        from: From,
+    ) -> Result<Option<Adoption>, Refused> {
+        let facts = Facts {
+            group,
+            row,
+            first: NextOffset(topic.start),
+            end: NextOffset(topic.end),
+            start: NextOffset(topic.start),
+        };
+        let verdict = takeover(group, row, &writer());
+        let adoption = adoption(facts, &verdict, from)?;
+        if let Some(adoption) = &adoption {
+            let known = match verdict {
+                Ok(Takeover::Resume(position) | Takeover::Establish(position)) => Some(position),
+                _ => None,
+            };
+            let expected = adoption.position(known).unwrap();
+            let row = adoption.row.map(|side| self::row(side.next.0, side.next.0, side.number.0)).or(row);
+            let group = adoption.token.map(|side| ours(side.next.0, side.number.0)).or(group.cloned());
+            assert_eq!(takeover(group.as_ref(), row, &writer()), Ok(Takeover::Resume(expected)));
+            if adoption.row.is_some() && adoption.token.is_some() {
+                // Between the two writes nothing may go on.
+                let between = takeover(facts.group, row, &writer());
+                let there = match &between {
+                    Ok(Takeover::Resume(position) | Takeover::Establish(position)) => Some(position.resume),
+                    _ => None,
+                };
+                assert!(between.is_err() || there == Some(expected.resume), "{between:?}");
+            }
+        }
+        Ok(adoption)
+    }
+
+    fn costs(group: Option<&Group>, row: Option<Row>, from: From) -> Effects {
+        adopt(group, row, 0..1_000, from).unwrap().unwrap().effects
+    }
+
+    #[test]
+    fn a_moved_offset_is_followed_or_undone() {
+        let last = Some(row(90, 100, 7));
+        let skips = costs(Some(&foreign(150)), last, From::Group);
+        assert_eq!(
+            skips,
+            Effects {
+                rows_skipped: Some(100..150),
+                outputs_skipped: Some(100..150),
+                outputs_unsure: Some(90..100),
+                ..Effects::default()
+            }
+        );
+        let repeats = costs(Some(&foreign(40)), last, From::Group);
+        let expected = Effects { rows_repeated: Some(40..100), outputs_repeated: Some(40..100), ..Effects::default() };
+        assert_eq!(repeats, expected);
+        let back = costs(Some(&foreign(150)), last, From::Progress);
+        assert_eq!(back, Effects { outputs_unsure: Some(90..100), ..Effects::default() });
+    }
+
+    #[test]
+    fn what_is_missing_on_one_side_is_taken_from_the_other() {
+        let lost = costs(None, Some(row(90, 100, 7)), From::Progress);
+        assert_eq!(lost, Effects { outputs_unsure: Some(90..100), ..Effects::default() });
+        assert_eq!(costs(Some(&ours(100, 7)), None, From::Group), Effects::default());
+        assert_eq!(adopt(None, Some(row(90, 100, 7)), 0..1_000, From::Group), Err(Refused::NoGroupOffset));
+        assert_eq!(adopt(Some(&ours(9, 7)), None, 0..1_000, From::Progress), Err(Refused::NoProgress));
+    }
+
+    #[test]
+    fn a_partition_that_can_go_on_is_left_alone() {
+        for from in [From::Group, From::Progress, From::Start] {
+            assert_eq!(adopt(Some(&ours(100, 7)), Some(row(90, 100, 7)), 0..1_000, from), Ok(None));
+            assert_eq!(adopt(Some(&ours(90, 6)), Some(row(90, 100, 7)), 0..1_000, from), Ok(None));
+            assert_eq!(adopt(None, None, 0..1_000, from), Ok(None));
+        }
+    }
+
+    #[test]
+    fn past_a_gap_no_side_moves_back() {
+        let both = adopt(Some(&ours(100, 7)), Some(row(90, 100, 7)), 200..300, From::Group).unwrap().unwrap();
+        let side = Side { next: NextOffset(200), number: CommitNumber(8) };
+        assert_eq!((both.row, both.token), (Some(side), Some(side)));
+        assert_eq!(both.effects.rows_skipped, Some(100..200));
+        // The rows are beyond the gap: the rest of the last batch still gets its outputs.
+        let rows = adopt(Some(&ours(90, 6)), Some(row(90, 100, 7)), 95..300, From::Group).unwrap().unwrap();
+        assert_eq!((rows.row, rows.token), (None, Some(Side { next: NextOffset(95), number: CommitNumber(6) })));
+        assert_eq!(rows.effects, Effects { outputs_skipped: Some(90..95), ..Effects::default() });
+        // PostgreSQL lost commits, and the outputs are beyond the gap.
+        let lost = adopt(Some(&ours(150, 9)), Some(row(90, 100, 7)), 120..300, From::Progress).unwrap().unwrap();
+        assert_eq!((lost.row, lost.token), (Some(Side { next: NextOffset(120), number: CommitNumber(7) }), None));
+        assert_eq!(lost.effects, Effects { rows_skipped: Some(100..120), ..Effects::default() });
+    }
+
+    #[test]
+    fn an_offset_beyond_the_end_is_refused_and_the_start_policy_goes_on() {
+        let beyond = adopt(Some(&foreign(150)), Some(row(90, 100, 7)), 0..20, From::Group);
+        let refused = Refused::NotInTopic { at: NextOffset(150), first: NextOffset(0), end: NextOffset(20) };
+        assert_eq!(beyond, Err(refused));
+        let anew = adopt(Some(&ours(100, 7)), Some(row(90, 100, 7)), 0..20, From::Start).unwrap().unwrap();
+        assert_eq!(anew.row, Some(Side { next: NextOffset(0), number: CommitNumber(8) }));
+        assert_eq!(anew.effects.rows_repeated, Some(0..100));
+    }
+}

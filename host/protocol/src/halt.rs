@@ -1,0 +1,98 @@
+//! Why a partition halts: what was found that no run of the protocol leaves behind.
+
+use crate::position::NextOffset;
+
+/// A combination that no run of the protocol leaves behind. Nobody but a person can say what is right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    #[error("the consumer group has committed offset {group}, but there is no progress row")]
+    NoProgress { group: NextOffset },
+    #[error("the progress row stands at offset {row}, but the consumer group has no committed offset")]
+    NoGroupOffset { row: NextOffset },
+    #[error(
+        "the consumer group stands at offset {group}, which does not belong to the last batch [{prev}, {next}): somebody \
+         moved it"
+    )]
+    GroupMoved { group: NextOffset, prev: NextOffset, next: NextOffset },
+    #[error(
+        "the consumer group's offset {group} was not committed by Tollgate, which stands at {row}{}: somebody else \
+         committed it",
+        with_metadata(.metadata)
+    )]
+    ForeignOffset { group: NextOffset, row: NextOffset, metadata: String },
+    #[error(
+        "the consumer group's offset {group} carries the token of offset {token}: a tool copied the token and not the offset"
+    )]
+    CopiedToken { group: NextOffset, token: NextOffset },
+    #[error("the consumer group's offset {group} was committed by the pipeline {pipeline}, which uses the same group")]
+    OtherPipeline { group: NextOffset, pipeline: String },
+    #[error("the consumer group's offset {group} has a token in the format {format}, which only a newer release reads")]
+    NewerToken { group: NextOffset, format: String },
+    #[error("the progress row belongs to the consumer group {was}, and this pipeline uses {now}")]
+    OtherGroup { was: String, now: String },
+    #[error("the progress row belongs to the Kafka cluster {was}, and this is the cluster {now}")]
+    OtherCluster { was: String, now: String },
+    #[error("the topic was deleted and created again: its id was {was}, and is {now}")]
+    TopicRecreated { was: String, now: String },
+    #[error(
+        "`start: committed` needs an offset that the consumer group has committed, and there is none for this topic"
+    )]
+    NothingCommitted,
+}
+
+fn with_metadata(metadata: &str) -> String {
+    if metadata.is_empty() { String::new() } else { format!(" (its metadata: \"{metadata}\")") }
+}
+
+impl Halt {
+    /// The stable name of the kind.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Halt::NoProgress { .. } => "progress-missing",
+            Halt::NoGroupOffset { .. } => "group-offset-missing",
+            Halt::GroupMoved { .. } => "group-offset-moved",
+            Halt::ForeignOffset { .. } => "group-offset-foreign",
+            Halt::CopiedToken { .. } => "group-offset-copied",
+            Halt::OtherPipeline { .. } => "group-shared",
+            Halt::NewerToken { .. } => "token-newer",
+            Halt::OtherGroup { .. } => "group-changed",
+            Halt::OtherCluster { .. } => "cluster-changed",
+            Halt::TopicRecreated { .. } => "topic-recreated",
+            Halt::NothingCommitted => "nothing-committed",
+        }
+    }
+
+    /// The offset at which the partition would go on: where the rows are, as far as that is known.
+    pub fn offset(&self) -> NextOffset {
+        match *self {
+            Halt::NoProgress { group }
+            | Halt::OtherPipeline { group, .. }
+            | Halt::NewerToken { group, .. }
+            | Halt::CopiedToken { group, .. } => group,
+            Halt::NoGroupOffset { row } | Halt::ForeignOffset { row, .. } => row,
+            Halt::GroupMoved { next, .. } => next,
+            Halt::OtherGroup { .. }
+            | Halt::OtherCluster { .. }
+            | Halt::TopicRecreated { .. }
+            | Halt::NothingCommitted => NextOffset(0),
+        }
+    }
+
+    /// Whether it concerns the whole pipeline as this process was configured, rather than one partition. Another process
+    /// with another configuration may be well.
+    pub fn concerns_pipeline(&self) -> bool {
+        match self {
+            Halt::OtherGroup { .. }
+            | Halt::OtherCluster { .. }
+            | Halt::TopicRecreated { .. }
+            | Halt::NothingCommitted => true,
+            Halt::NoProgress { .. }
+            | Halt::NoGroupOffset { .. }
+            | Halt::GroupMoved { .. }
+            | Halt::ForeignOffset { .. }
+            | Halt::CopiedToken { .. }
+            | Halt::OtherPipeline { .. }
+            | Halt::NewerToken { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Where a partition goes on: which records each side still needs, and which number the next commit has.
+
+use crate::position::{CommitNumber, NextOffset, Offset};
+
+/// Where a partition goes on, and what the two sides have had already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resume {
+    /// Rows reflect exactly the offsets below this.
+    pub rows: NextOffset,
+    /// Outputs and dead letters exist for exactly the offsets below this.
+    pub outputs: NextOffset,
+}
+
+/// Which of the two sides a record still has to reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sides {
+    pub rows: bool,
+    pub outputs: bool,
+}
+
+impl Resume {
+    pub fn at(offset: NextOffset) -> Resume {
+        Resume { rows: offset, outputs: offset }
+    }
+
+    /// Where to begin reading.
+    pub fn begin(self) -> NextOffset {
+        self.rows.min(self.outputs)
+    }
+
+    /// Below this the two sides are not level, and a batch must not cross it.
+    pub fn level(self) -> NextOffset {
+        self.rows.max(self.outputs)
+    }
+
+    /// Whether an attempt takes the record; `below`: it has taken one below the level. It ends at the level then: what lies
+    /// beyond would move the row on while the group is still before its last batch, and a crash there cannot be mended.
+    pub fn takes(self, offset: Offset, below: bool) -> bool {
+        !self.begin().is_past(offset) && (self.level().is_past(offset) || !below)
+    }
+
+    /// Which sides still need the record.
+    pub fn needs(self, offset: Offset) -> Sides {
+        Sides { rows: !self.rows.is_past(offset), outputs: !self.outputs.is_past(offset) }
+    }
+}
+
+/// The number of the last commit on each side. They differ as long as one side lacks what the other has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Numbers {
+    pub rows: CommitNumber,
+    pub outputs: CommitNumber,
+}
+
+impl Numbers {
+    pub fn at(number: CommitNumber) -> Numbers {
+        Numbers { rows: number, outputs: number }
+    }
+}
+
+/// Offsets and numbers of both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub resume: Resume,
+    pub numbers: Numbers,
+}
+
+impl Position {
+    /// Both sides at the same offset, by the same commit.
+    pub fn level(offset: NextOffset, number: CommitNumber) -> Position {
+        Position { resume: Resume::at(offset), numbers: Numbers::at(number) }
+    }
+
+    /// The number of the commit that brings these sides to `hi`.
+    ///
+    /// A commit of both sides has a number of its own. A repeat to one side is no new commit: the side keeps its number
+    /// until it has reached the other, and takes over the other's number then. So a repeat that is cut short is found for
+    /// what it is, whatever the sizes of its batches.
+    pub fn number(self, sides: Sides, hi: NextOffset) -> CommitNumber {
+        let Position { resume, numbers } = self;
+        match (sides.rows, sides.outputs) {
+            (true, true) => numbers.rows.max(numbers.outputs).next(),
+            (true, false) if hi >= resume.outputs => numbers.outputs,
+            (false, true) if hi < resume.rows => numbers.outputs,
+            (true, false) | (false, true) | (false, false) => numbers.rows,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(rows: (i64, i64), outputs: (i64, i64)) -> Position {
+        Position {
+            resume: Resume { rows: NextOffset(rows.0), outputs: NextOffset(outputs.0) },
+            numbers: Numbers { rows: CommitNumber(rows.1), outputs: CommitNumber(outputs.1) },
+        }
+    }
+
+    #[test]
+    fn each_side_gets_each_record_once() {
+        let resume = Resume { rows: NextOffset(20), outputs: NextOffset(15) };
+        assert_eq!(resume.begin(), NextOffset(15));
+        assert_eq!(resume.level(), NextOffset(20));
+        for offset in 0..30 {
+            let sides = resume.needs(Offset(offset));
+            assert_eq!(sides.rows, offset >= 20);
+            assert_eq!(sides.outputs, offset >= 15);
+        }
+    }
+
+    #[test]
+    fn an_attempt_ends_where_the_sides_are_level() {
+        let behind = Resume { rows: NextOffset(20), outputs: NextOffset(15) };
+        let taken =
+            |resume: Resume, below| (10..25).filter(|offset| resume.takes(Offset(*offset), below)).collect::<Vec<_>>();
+        assert_eq!(taken(behind, true), (15..20).collect::<Vec<_>>());
+        assert_eq!(taken(behind, false), (15..25).collect::<Vec<_>>(), "nothing below the level is left");
+        assert_eq!(taken(Resume::at(NextOffset(20)), false), (20..25).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_commit_of_both_sides_raises_the_number_and_a_repeat_takes_the_others() {
+        let number = |position: Position, rows, outputs, hi| position.number(Sides { rows, outputs }, NextOffset(hi)).0;
+        let level = position((20, 5), (20, 5));
+        assert_eq!(number(level, true, true, 30), 6);
+        let before_kafka = position((20, 5), (10, 4));
+        assert_eq!(number(before_kafka, false, true, 15), 4, "cut short");
+        assert_eq!(number(before_kafka, false, true, 20), 5);
+        let lost_commits = position((20, 5), (60, 8));
+        assert_eq!(number(lost_commits, true, false, 30), 5, "cut short");
+        assert_eq!(number(lost_commits, true, false, 60), 8);
+        assert_eq!(number(lost_commits, true, true, 70), 9, "no record was left to repeat");
+    }
+}

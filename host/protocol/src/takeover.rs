@@ -1,0 +1,193 @@
+//! What a takeover makes of the group's offset and the progress row.
+
+use crate::halt::Halt;
+use crate::position::{CommitNumber, NextOffset};
+use crate::resume::{Numbers, Position, Resume};
+use crate::token::{Group, Mark, Token, Writer};
+
+/// The progress row of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    pub next: NextOffset,
+    pub prev: NextOffset,
+    pub number: CommitNumber,
+    pub last: Last,
+}
+
+/// What the row knows about the group's offset that belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Last {
+    /// It carries a token.
+    Token,
+    /// It is a hint for other tools: the last delivery was `at_least_once`, and the row alone counts.
+    AtLeastOnce,
+    /// Nothing: the row, or its last owner, is of a release that knew no tokens.
+    Unknown,
+}
+
+/// Where the partition's offsets belong, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    pub group: Option<String>,
+    pub cluster: Option<String>,
+    pub topic: Option<String>,
+}
+
+/// What a takeover has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takeover {
+    /// Neither side has seen the partition: the start policy says where to begin.
+    Start,
+    /// The group's offset must be committed, with a token, before the first batch: from then on an offset that is missing was
+    /// lost, and one without a token is somebody else's.
+    Establish(Position),
+    Resume(Position),
+}
+
+/// Compares the place that the progress row remembers with the one that this process has found. What one of them does not
+/// know is not compared.
+///
+/// # Errors
+/// The row belongs elsewhere: its offsets mean nothing here.
+pub fn same_place(row: &Place, here: &Place) -> Result<(), Halt> {
+    let differ = |was: &Option<String>, now: &Option<String>| match (was, now) {
+        (Some(was), Some(now)) if was != now => Some((was.clone(), now.clone())),
+        _ => None,
+    };
+    if let Some((was, now)) = differ(&row.cluster, &here.cluster) {
+        return Err(Halt::OtherCluster { was, now });
+    }
+    if let Some((was, now)) = differ(&row.group, &here.group) {
+        return Err(Halt::OtherGroup { was, now });
+    }
+    if let Some((was, now)) = differ(&row.topic, &here.topic) {
+        return Err(Halt::TopicRecreated { was, now });
+    }
+    Ok(())
+}
+
+/// The table of the crate's documentation, for a pipeline that delivers effectively once.
+///
+/// # Errors
+/// No run of the protocol leaves this behind.
+pub fn takeover(group: Option<&Group>, row: Option<Row>, here: &Writer) -> Result<Takeover, Halt> {
+    match (group, row) {
+        (None, None) => Ok(Takeover::Start),
+        (_, Some(row)) if row.last == Last::AtLeastOnce => {
+            Ok(Takeover::Establish(Position::level(row.next, row.number)))
+        }
+        (None, Some(row)) if row.prev == row.next => Ok(Takeover::Establish(Position::level(row.next, row.number))),
+        (None, Some(row)) => Err(Halt::NoGroupOffset { row: row.next }),
+        (Some(group), None) => {
+            others(group, here)?;
+            Err(Halt::NoProgress { group: group.next })
+        }
+        (Some(group), Some(row)) => {
+            let token = others(group, here)?;
+            match (row.last, token) {
+                (Last::Unknown, _) => by_offsets(group.next, row),
+                (_, Some(token)) => by_numbers(group.next, token.number, row),
+                (_, None) => {
+                    let metadata = group.mark.shown().to_owned();
+                    Err(Halt::ForeignOffset { group: group.next, row: row.next, metadata })
+                }
+            }
+        }
+    }
+}
+
+/// For `start: committed`: takes the offset of a group that another program has used until now, where there is no row yet.
+///
+/// # Errors
+/// A pipeline of Tollgate committed the offset: that one's rows have to be looked at.
+pub fn adopt(group: &Group, here: &Writer) -> Result<Takeover, Halt> {
+    match others(group, here)? {
+        Some(_) => Err(Halt::NoProgress { group: group.next }),
+        None => Ok(Takeover::Establish(Position::level(group.next, CommitNumber::FIRST))),
+    }
+}
+
+/// The token, if it is ours; `None` where there is none.
+fn others<'g>(group: &'g Group, here: &Writer) -> Result<Option<&'g Token>, Halt> {
+    let token = match &group.mark {
+        Mark::Token(token) => token,
+        Mark::Newer { format } => return Err(Halt::NewerToken { group: group.next, format: format.clone() }),
+        Mark::Foreign { .. } => return Ok(None),
+    };
+    if token.writer.pipeline() != here.pipeline() {
+        return Err(Halt::OtherPipeline { group: group.next, pipeline: token.writer.pipeline().to_owned() });
+    }
+    if let (Some(was), Some(now)) = (token.writer.cluster(), here.cluster())
+        && was != now
+    {
+        return Err(Halt::OtherCluster { was: was.to_owned(), now: now.to_owned() });
+    }
+    if token.hi != group.next {
+        return Err(Halt::CopiedToken { group: group.next, token: token.hi });
+    }
+    Ok(Some(token))
+}
+
+/// Which of the two sides has the later commit is a matter of numbers; the offsets must agree with them.
+fn by_numbers(group: NextOffset, number: CommitNumber, row: Row) -> Result<Takeover, Halt> {
+    let fits = if number == row.number {
+        group == row.next
+    } else if number == row.number.before() {
+        (row.prev..=row.next).contains(&group)
+    } else {
+        number > row.number && group >= row.next
+    };
+    if !fits {
+        return Err(Halt::GroupMoved { group, prev: row.prev, next: row.next });
+    }
+    let resume = Resume { rows: row.next, outputs: group };
+    Ok(Takeover::Resume(Position { resume, numbers: Numbers { rows: row.number, outputs: number } }))
+}
+
+/// Without a number to compare the offsets have to do. The group's offset gets its token before the first batch.
+fn by_offsets(group: NextOffset, row: Row) -> Result<Takeover, Halt> {
+    if group < row.prev {
+        return Err(Halt::GroupMoved { group, prev: row.prev, next: row.next });
+    }
+    let outputs = match group.cmp(&row.next) {
+        std::cmp::Ordering::Less => row.number.before(),
+        std::cmp::Ordering::Equal => row.number,
+        std::cmp::Ordering::Greater => row.number.next(),
+    };
+    let resume = Resume { rows: row.next, outputs: group };
+    Ok(Takeover::Establish(Position { resume, numbers: Numbers { rows: row.number, outputs } }))
+}
+
+/// The same for `at_least_once`: rows are still guarded by the progress row, outputs were flushed before it moved,
+/// and the group's offset is only a hint for other tools.
+pub fn takeover_at_least_once(group: Option<NextOffset>, row: Option<Row>) -> Takeover {
+    match (group, row) {
+        (None, None) => Takeover::Start,
+        (Some(group), None) => Takeover::Resume(Position::level(group, CommitNumber::FIRST)),
+        (_, Some(row)) => Takeover::Resume(Position::level(row.next, row.number)),
+    }
+}
+
+/// What a lane makes of the group's offset when it has lost track of its own transaction: how far the outputs reach, and by
+/// which commit. `at` is what it knows, with the rows as they stand by now.
+///
+/// # Errors
+/// Neither the commit that was open nor the one before it wrote this offset. Unless another member has taken the partition
+/// over meanwhile, somebody else did.
+pub fn concluded(group: Option<&Group>, at: Position, here: &Writer) -> Result<(NextOffset, CommitNumber), Halt> {
+    let Position { resume, numbers } = at;
+    let Some(group) = group else { return Err(Halt::NoGroupOffset { row: resume.rows }) };
+    let moved = || Halt::GroupMoved { group: group.next, prev: resume.begin(), next: resume.level() };
+    let Some(token) = others(group, here)? else {
+        let metadata = group.mark.shown().to_owned();
+        return Err(Halt::ForeignOffset { group: group.next, row: resume.rows, metadata });
+    };
+    let found = (group.next, token.number);
+    let before = (resume.outputs, numbers.outputs);
+    let after = (resume.rows, numbers.rows);
+    let cut_short = token.number == numbers.outputs && (resume.outputs..resume.rows).contains(&group.next);
+    if found == before || found == after || cut_short { Ok(found) } else { Err(moved()) }
+}
+
+#[cfg(test)]
+mod tests;

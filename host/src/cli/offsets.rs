@@ -1,0 +1,35 @@
+//! `tollgate offsets …`: what an operator does with a pipeline's position.
+
+mod adopt;
+
+use super::Success;
+use crate::error::Failure;
+
+/// Moves a pipeline's position on both sides at once: the consumer group's offsets and the progress rows.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    Adopt(adopt::Args),
+}
+
+impl Args {
+    /// The verb with its sub-verb.
+    pub fn name(&self) -> &'static str {
+        match self.verb {
+            Verb::Adopt(_) => "offsets adopt",
+        }
+    }
+}
+
+/// # Errors
+/// Those of the sub-verb.
+pub fn run(args: &Args) -> Result<Success, Failure> {
+    match &args.verb {
+        Verb::Adopt(args) => adopt::run(args),
+    }
+}

@@ -1,0 +1,57 @@
+//! The command that goes on from a halt.
+
+use std::path::Path;
+
+use crate::config::Pipeline;
+use crate::position::Partition;
+use crate::progress::Halt;
+use crate::progress::halts;
+
+/// The halt of a partition whose two sides disagree, with the command that goes on from it. `epoch` is 0 where the takeover
+/// itself is refused.
+pub fn halt(pipeline: &Pipeline, partition: Partition, epoch: i64, halt: &Halt) -> halts::Halt {
+    let advice = of(&pipeline.file, partition, halt);
+    let message = match halt.concerns_pipeline() {
+        true => format!("{halt}; {advice}"),
+        false => format!("partition {partition} of {} cannot go on: {halt}; {advice}", pipeline.source.topic),
+    };
+    halts::Halt { partition, code: halt.code().to_owned(), offset: halt.offset(), epoch, message }
+}
+
+/// What a person can do about a halt of this partition. Whoever follows it sees first what would be skipped or repeated.
+fn of(file: &Path, partition: Partition, halt: &Halt) -> String {
+    let file = file.display();
+    let adopt = |from: &str| format!("`tollgate offsets adopt {file} --partition {partition} --from {from}`");
+    match halt {
+        Halt::NoProgress { group } => format!("to go on at {group}, stop the pipeline: {}", adopt("group")),
+        Halt::NoGroupOffset { row } => format!("to go on at {row}, stop the pipeline: {}", adopt("progress")),
+        Halt::GroupMoved { group, next: row, .. }
+        | Halt::ForeignOffset { group, row, .. }
+        | Halt::CopiedToken { group, token: row } => {
+            let (progress, moved) = (adopt("progress"), adopt("group"));
+            format!(
+                "stop the pipeline; to go on at {row}, where the rows are: {progress}; to go on at {group}: {moved}"
+            )
+        }
+        Halt::OtherPipeline { .. } => {
+            format!("give each pipeline a group_id of its own; if this pipeline was renamed: {}", adopt("group"))
+        }
+        Halt::NewerToken { .. } => "start the newer release".to_owned(),
+        Halt::OtherGroup { was, .. } => format!(
+            "set source.group_id to {was}, or stop the pipeline and go on at the rows' offset in the new group: {}",
+            adopt("progress")
+        ),
+        Halt::OtherCluster { .. } => format!(
+            "set source.brokers to the former cluster, or stop the pipeline; where the group's offsets are right on this \
+             one: {}; where there are none, by source.start: {}",
+            adopt("group"),
+            adopt("start")
+        ),
+        Halt::TopicRecreated { .. } => {
+            format!("stop the pipeline; to read the new topic from source.start on: {}", adopt("start"))
+        }
+        Halt::NothingCommitted => {
+            "set source.group_id to the group that is to be continued, or source.start to earliest or latest".to_owned()
+        }
+    }
+}

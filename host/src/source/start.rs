@@ -1,0 +1,46 @@
+//! What `source.start` means for a partition that nobody has read.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
+
+use crate::config::{Source, Start};
+use crate::position::{NextOffset, Partition};
+
+/// Where the topic's partition begins and ends, and where `source.start` begins to read it. With `start: committed` that is
+/// its first record: whoever asks has found no offset of the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub first: NextOffset,
+    pub end: NextOffset,
+    pub start: NextOffset,
+}
+
+/// # Errors
+/// The broker does not answer within the time.
+pub fn bounds<C: ClientContext + ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    source: &Source,
+    partition: Partition,
+    patience: Duration,
+) -> Result<Bounds, KafkaError> {
+    let topic = &source.topic;
+    let (low, high) = consumer.fetch_watermarks(topic, partition.0, patience)?;
+    let start = match source.start {
+        Start::Earliest | Start::Committed => low,
+        Start::Latest => high,
+        Start::Timestamp(millis) => {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(millis))?;
+            let found = consumer.offsets_for_times(list, patience)?;
+            match found.elements().first().map(|element| element.offset()) {
+                Some(KafkaOffset::Offset(offset)) => offset,
+                // Nothing that young: begin with what comes.
+                _ => high,
+            }
+        }
+    };
+    Ok(Bounds { first: NextOffset(low), end: NextOffset(high), start: NextOffset(start) })
+}
