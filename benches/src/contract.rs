@@ -119,7 +119,7 @@ impl Stage {
         let (Some(only), [event]) = (contracts.pop(), pipeline.types.as_slice()) else {
             bail!("the bench's pipeline holds one type of event");
         };
-        let contract = only.output;
+        let contract = only.output.contract;
         let table = Table::of(&event.mapping, &columns(), &contract)?;
         let values = valid_events();
         let node = node.map(|(folder, work)| Node::start(folder, work, &values)).transpose()?;

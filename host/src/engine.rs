@@ -10,12 +10,14 @@
 
 pub mod breaker;
 pub mod build;
+pub mod contracts;
 pub mod fit;
 pub mod halt;
 pub mod keeper;
 pub mod limit;
 pub mod pause;
 pub mod reload;
+pub mod routes;
 pub mod shared;
 pub mod waiting;
 

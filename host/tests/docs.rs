@@ -303,7 +303,7 @@ mod payments {
     fn its_table_is_what_setup_would_create() {
         let pipeline = pipeline();
         let contracts = build::contracts(&pipeline).unwrap_or_else(|failure| panic!("{failure}"));
-        let statement = tollgate::cli::setup::create_table(&pipeline.types[0].mapping, &contracts[0].output);
+        let statement = tollgate::cli::setup::create_table(&pipeline.types[0].mapping, &contracts[0].output.contract);
         assert_eq!(read(&folder().join("schema.sql")).trim_end(), statement);
     }
 

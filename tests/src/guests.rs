@@ -38,6 +38,7 @@ const IMPORTS: &str = r#"
   (import "tollgate:transform/host@0.1.0" "next" (func $next (param i32) (result i32)))
   (import "tollgate:transform/host@0.1.0" "emit" (func $emit (param i32 i32 i32)))
   (import "tollgate:transform/host@0.1.0" "delete" (func $delete (param i32)))
+  (import "tollgate:transform/host@0.1.0" "set-key" (func $set_key (param i32 i32)))
   (import "tollgate:transform/host@0.1.0" "set-header" (func $set_header (param i32 i32 i32 i32)))
   (import "tollgate:transform/host@0.1.0" "header" (func $header (param i32 i32 i32)))
   (import "tollgate:transform/host@0.1.0" "explain" (func $explain (param i32 i32 i32 i32 i32 i32)))
@@ -54,6 +55,8 @@ const CODE: &str = r#"
   (data (i32.const 320) "amount")
   (data (i32.const 336) "the amount is too large")
   (data (i32.const 368) "index out of bounds in rule 7")
+  (data (i32.const 400) "i0")
+  (data (i32.const 404) "k")
   (global $heap (mut i32) (i32.const 4096))
   (global $arena (mut i32) (i32.const 0))
   (global $offsets (mut i32) (i32.const 0))
@@ -87,6 +90,21 @@ const CODE: &str = r#"
     (i32.store8 offset=1 (i32.add (local.get $at) (local.get $length)) (i32.const REVISION))
     (call $set_header (i32.const 264) (i32.const 8) (i32.const 280) (i32.const DIGITS))
     (call $emit (i32.const 0) (local.get $at) (i32.add (local.get $length) (i32.const 2))))
+  ;; what the headers i0, i1 … hold, on the first route
+  (func $items
+    (local $n i32)
+    (loop $more
+      (i32.store8 (i32.const 401) (i32.add (i32.const 0x30) (local.get $n)))
+      (call $header (i32.const 400) (i32.const 2) (i32.const 128))
+      (if (i32.load8_u (i32.const 128)) (then
+        (call $emit (i32.const 1) (i32.load (i32.const 132)) (i32.load (i32.const 136)))
+        (local.set $n (i32.add (local.get $n) (i32.const 1)))
+        (br $more)))))
+  ;; the key in header k is gone on the first route
+  (func $gone_item
+    (call $header (i32.const 404) (i32.const 1) (i32.const 128))
+    (call $set_key (i32.load (i32.const 132)) (i32.load (i32.const 136)))
+    (call $delete (i32.const 1)))
   (func $event (param $i i32) (result i32)
     (local $act i32) (local $spins i32)
     (local.set $spins (i32.const SPINS))
@@ -127,6 +145,9 @@ const CODE: &str = r#"
       (; explained ;)
       (call $explain (i32.const 288) (i32.const 16) (i32.const 320) (i32.const 6) (i32.const 336) (i32.const 23))
       (return (i32.const 4)))
+    (if (i32.eq (local.get $act) (i32.const 0x49 (; I ;))) (then (call $items) (return (i32.const 2))))
+    (if (i32.eq (local.get $act) (i32.const 0x69 (; i ;))) (then (call $items)))
+    (if (i32.eq (local.get $act) (i32.const 0x79 (; y ;))) (then (call $gone_item)))
     (call $stamp (local.get $i))
     (i32.const 2))
   (func (export "tollgate:transform/guest@0.1.0#process")

@@ -20,6 +20,7 @@ mod ring3 {
     mod refused;
     mod registry;
     mod repeated;
+    mod routes;
     mod scenarios;
     mod secure;
     mod stage;

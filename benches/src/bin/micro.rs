@@ -86,7 +86,7 @@ fn measure(options: &Options) -> anyhow::Result<Value> {
     let all = build::contracts(&pipeline).map_err(|failure| anyhow!(failure.message))?;
     let [contracts] = all.as_slice() else { bail!("the bench's pipeline holds one type of event") };
     let sandbox = build::sandbox(&pipeline).map_err(|failure| anyhow!(failure.message))?;
-    let revision = build::revision(&pipeline, all.iter().map(Contracts::both), None, &sandbox, 0);
+    let revision = build::revision(&pipeline, all.iter().map(Contracts::held), None, &sandbox, 0);
     let chain = revision.map_err(|error| anyhow!(error))?.chains.remove(0).chain;
     let mut recipe = Recipe::new(SEED);
     let start = FILL_EPOCH_MS..;
@@ -136,7 +136,11 @@ fn events(values: &[Vec<u8>]) -> Events {
 fn check_all(contracts: &Contracts, values: &[Vec<u8>]) -> anyhow::Result<()> {
     let mut fields = Fields::new();
     for value in values {
-        contracts.output.check(value, &mut fields).map_err(|r| anyhow!("the contract refuses an event: {r:?}"))?;
+        contracts
+            .output
+            .contract
+            .check(value, &mut fields)
+            .map_err(|r| anyhow!("the contract refuses an event: {r:?}"))?;
         black_box(&fields);
     }
     Ok(())
@@ -183,7 +187,7 @@ fn agree(rejected: u64, invalid: u64) -> anyhow::Result<()> {
 async fn sink(database: &str, pipeline: &Pipeline, contracts: &Contracts, values: &[Vec<u8>]) -> anyhow::Result<f64> {
     table::Table::connect(database).await?.reset().await?;
     let mut connection = PgConnection::connect(database).await?;
-    let contract = &contracts.output;
+    let contract = &contracts.output.contract;
     let table = Table::check(&mut connection, &pipeline.types[0].mapping, contract).await?;
     let header = |name: &str| (name == "schema-version").then_some(&b"1"[..]);
     let record = RecordView {

@@ -47,6 +47,11 @@ fn probe(event: &mut Probe, ctx: &Context) -> Verdict {
             ctx.set_key("deleted key");
             ctx.delete_to("gone");
         }
+        "copy" => ctx.emit_to("audit", &Probe { act: "copied".into(), text: event.text.clone() }),
+        "divert" => {
+            ctx.emit_to("audit", event);
+            return Verdict::Emitted;
+        }
         "log" => ctx.log(Level::Warn, "x".repeat(100)),
         "no-route" => ctx.emit_to("nowhere", event),
         "too-many" => (0..4).for_each(|_| ctx.emit(event)),

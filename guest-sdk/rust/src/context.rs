@@ -30,23 +30,24 @@ pub struct Context {
     batch: Batch,
     routes: &'static [&'static str],
     index: Cell<usize>,
-    emitted: Cell<bool>,
+    /// Something stands in the event's place on the main output.
+    replaced: Cell<bool>,
     /// Encoded outputs pass through here, so that a warm transform allocates for none.
     scratch: Cell<Vec<u8>>,
 }
 
 impl Context {
     pub(crate) fn new(batch: Batch, routes: &'static [&'static str]) -> Self {
-        Self { batch, routes, index: Cell::new(0), emitted: Cell::new(false), scratch: Cell::default() }
+        Self { batch, routes, index: Cell::new(0), replaced: Cell::new(false), scratch: Cell::default() }
     }
 
     pub(crate) fn enter(&self, index: usize) {
         self.index.set(index);
-        self.emitted.set(false);
+        self.replaced.set(false);
     }
 
-    pub(crate) fn has_emitted(&self) -> bool {
-        self.emitted.get()
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.get()
     }
 
     /// The record's key; `None` where it has none, which an empty key is not.
@@ -119,10 +120,14 @@ impl Context {
 
     /// Sends a message of the output's type in the event's place; return [`Verdict::Replace`] then.
     pub fn emit<M: Message>(&self, output: &M) {
+        self.replaced.set(true);
         self.emit_at(0, output);
     }
 
-    /// Sends a message to a route, by its name in transform.yaml.
+    /// Sends a message to a route, by its name in transform.yaml, which also names the route's message type.
+    ///
+    /// This puts nothing in the event's place on the main output: [`Verdict::Replace`] sends the event there too, and
+    /// [`Verdict::Emitted`] does not.
     ///
     /// # Panics
     /// Where the attribute does not name that route: `#[transform(routes("audit"))]`.
@@ -133,7 +138,7 @@ impl Context {
 
     /// Sends a tombstone: a record that says its key is gone.
     pub fn delete(&self) {
-        self.emitted.set(true);
+        self.replaced.set(true);
         host::delete(0);
     }
 
@@ -143,23 +148,19 @@ impl Context {
     /// As [`Context::emit_to`].
     #[track_caller]
     pub fn delete_to(&self, route: &str) {
-        let route = self.route(route);
-        self.emitted.set(true);
-        host::delete(route);
+        host::delete(self.route(route));
     }
 
     fn emit_at<M: Message>(&self, route: u32, output: &M) {
         let mut buffer = self.scratch.take();
         buffer.clear();
         output.encode_raw(&mut buffer);
-        self.emitted.set(true);
         host::emit(route, &buffer);
         self.scratch.set(buffer);
     }
 
     /// Sends the event's own bytes.
     pub(crate) fn emit_value(&self) {
-        self.emitted.set(true);
         host::emit(0, self.value());
     }
 

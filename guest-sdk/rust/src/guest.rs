@@ -86,13 +86,14 @@ fn settle<E: Message + Default>(
         Verdict::Drop => Settled::Drop,
         Verdict::Replace => {
             // What cannot have changed need not be encoded; without this its encoder would be in every component.
-            match (ctx.has_emitted(), changes) {
+            match (ctx.is_replaced(), changes) {
                 (true, _) => {}
                 (false, true) => ctx.emit(event),
                 (false, false) => ctx.emit_value(),
             }
             Settled::Replace
         }
+        Verdict::Emitted => Settled::EMITTED,
         Verdict::Reject(reason) => {
             host::explain(&reason.code, &reason.field, &reason.message);
             Settled::Reject

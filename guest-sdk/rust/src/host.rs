@@ -8,6 +8,16 @@ pub(crate) enum Settled {
     Replace,
     Drop,
     Reject,
+    /// At the border the same as [`Settled::Replace`]; native tests tell the two apart.
+    #[cfg(not(target_arch = "wasm32"))]
+    Emitted,
+}
+
+impl Settled {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) const EMITTED: Settled = Settled::Emitted;
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) const EMITTED: Settled = Settled::Replace;
 }
 
 #[cfg(not(target_arch = "wasm32"))]

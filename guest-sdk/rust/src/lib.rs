@@ -29,6 +29,8 @@
 //! | let the event through as it came | [`Verdict::Pass`] |
 //! | change the event it was given by `&mut` | [`Verdict::Replace`] |
 //! | send another message in its place, or several | [`Context::emit`], then [`Verdict::Replace`] |
+//! | send it, or something else, to another topic as well | [`Context::emit_to`], then [`Verdict::Replace`] |
+//! | send it there and nowhere else | [`Context::emit_to`], then [`Verdict::Emitted`] |
 //! | end it silently, counted | [`Verdict::Drop`] |
 //! | make it a dead letter with a reason | [`Context::reject`] |
 //!

@@ -236,11 +236,12 @@ impl Recorder {
         let verdict = match self.settled {
             Some(Settled::Pass) => Verdict::Pass,
             Some(Settled::Replace) => Verdict::Replace,
+            Some(Settled::Emitted) => Verdict::Emitted,
             Some(Settled::Drop) => Verdict::Drop,
             Some(Settled::Reject) => Verdict::Reject(self.reason.unwrap_or_else(|| Rejection::new("rejected", "", ""))),
             None | Some(Settled::Start) => panic!("the event was not settled"),
         };
-        let kept = if verdict == Verdict::Replace { self.outputs } else { Vec::new() };
+        let kept = if matches!(verdict, Verdict::Replace | Verdict::Emitted) { self.outputs } else { Vec::new() };
         Outcome { verdict, outputs: kept, key: self.key, headers: self.set, logs: self.logs }
     }
 

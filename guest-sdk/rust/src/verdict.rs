@@ -9,8 +9,12 @@ pub enum Verdict {
     /// The event goes on with the very bytes it came with: changes to `event` are not sent, those by
     /// `set_key` and `set_header` are. Nothing may have been emitted.
     Pass,
-    /// What was emitted goes on in the event's place; where nothing was, the event itself, encoded anew.
+    /// What was emitted goes on in the event's place. Where nothing was emitted to the main output, the event itself does,
+    /// encoded anew: what was emitted to routes goes beside it.
     Replace,
+    /// Only what was emitted goes on, at least one output: an event that was emitted to routes alone is withheld from the main
+    /// output.
+    Emitted,
     /// The event ends here and is counted.
     Drop,
     /// The event becomes a dead letter.

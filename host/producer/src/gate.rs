@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tollgate_contract::frame::{Frame, indexes_of};
 use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value};
@@ -153,7 +154,9 @@ impl Gate {
             }
         };
         let mut fields = Fields::new();
-        self.contract.check(&message, &mut fields).map_err(|rejection| self.rejected(rejection))?;
+        self.contract
+            .check_at(&message, &mut fields, SystemTime::now())
+            .map_err(|rejection| self.rejected(rejection))?;
         let key = match (event.key, &self.key) {
             (Some(key), _) => Some(Cow::Borrowed(key)),
             (None, None) => None,

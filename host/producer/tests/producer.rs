@@ -324,3 +324,49 @@ fn a_gate_makes_keys_headers_and_frames() {
     let rejected = gate.reject(Vec::new());
     assert!(rejected.to_json(&Original::default())["violations"].as_array().unwrap().is_empty());
 }
+
+#[test]
+fn rules_about_the_present_know_what_time_it_is() {
+    const TIMED: &str = r#"
+        syntax = "proto3";
+        package shop.v1;
+        import "buf/validate/validate.proto";
+        import "google/protobuf/timestamp.proto";
+        message Timed {
+          google.protobuf.Timestamp past = 1 [(buf.validate.field).timestamp.lt_now = true];
+          google.protobuf.Timestamp future = 2 [(buf.validate.field).timestamp.gt_now = true];
+          google.protobuf.Timestamp near = 3 [(buf.validate.field).timestamp.within = { seconds: 3600 }];
+          google.protobuf.Timestamp cel = 4
+              [(buf.validate.field).cel = { id: "cel", message: "later", expression: "this < now" }];
+        }
+    "#;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("timed.proto"), TIMED).unwrap();
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
+    let mut compiler = protox::Compiler::new([folder.path().to_str().unwrap(), rules]).unwrap();
+    let pool = compiler.include_imports(true).open_file("timed.proto").unwrap().descriptor_pool();
+    let contract = Contract::compile(&pool, "shop.v1.Timed", Policies::default(), &[]).unwrap();
+    let gate = Gate::new(Route::new("timed", contract)).unwrap();
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    // A timestamp of whole seconds in the field with this number.
+    let check = |field: u8, mut seconds: u64| {
+        let mut timestamp = vec![0x08];
+        while seconds >= 0x80 {
+            timestamp.push(u8::try_from(seconds & 0x7f).unwrap() | 0x80);
+            seconds >>= 7;
+        }
+        timestamp.push(u8::try_from(seconds).unwrap());
+        let mut bytes = vec![field << 3 | 2, u8::try_from(timestamp.len()).unwrap()];
+        bytes.extend(timestamp);
+        gate.check(&Event::protobuf(&bytes)).map(drop).map_err(|rejected| rejected.to_string())
+    };
+    for (field, good, bad) in [
+        (1, seconds - 60, seconds + 3600),
+        (2, seconds + 3600, seconds - 60),
+        (3, seconds - 60, seconds - 7200),
+        (4, seconds - 60, seconds + 3600),
+    ] {
+        assert_eq!(check(field, good), Ok(()), "field {field}");
+        assert!(check(field, bad).is_err(), "field {field}");
+    }
+}

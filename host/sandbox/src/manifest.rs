@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::limits::{self, LimitsSpec};
@@ -35,6 +36,9 @@ pub struct Manifest {
     /// Names of the routes 1 to n.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<String>,
+    /// The message types of routes, by name; a route that is not here carries what route 0 does.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub route_messages: BTreeMap<String, String>,
     pub limits: LimitsSpec,
     /// Given to `init`, under what the pipeline says.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -70,6 +74,16 @@ impl Manifest {
         self.output.as_deref().unwrap_or(&self.input)
     }
 
+    /// The message type of a route.
+    pub fn route_message(&self, route: &str) -> &str {
+        self.route_messages.get(route).map_or_else(|| self.output(), String::as_str)
+    }
+
+    /// The message types that it emits: on route 0, and on each route.
+    pub fn emitted(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.output()).chain(self.routes.iter().map(|route| self.route_message(route)))
+    }
+
     /// What `init` gets: the manifest's configuration with the pipeline's laid over it, object by object.
     pub fn config_under(&self, over: Option<&Value>) -> Value {
         let mut config = Value::Object(self.config.clone());
@@ -92,6 +106,9 @@ impl Manifest {
             if route.is_empty() || self.routes[..index].contains(route) {
                 return Err(format!("routes must have names that differ: `{route}`"));
             }
+        }
+        if let Some(unknown) = self.route_messages.keys().find(|name| !self.routes.contains(name)) {
+            return Err(format!("route_messages names `{unknown}`, which is none of its routes"));
         }
         match self.capabilities.iter().find(|wanted| !CAPABILITIES.contains(&wanted.as_str())) {
             Some(unknown) => Err(format!("unknown capability `{unknown}`: there is {}", CAPABILITIES.join(", "))),
@@ -213,6 +230,7 @@ mod tests {
         assert!(with("limits", json!({"feul": 1})).contains("unknown field `feul`"));
         assert!(with("routes", json!(["late", "late"])).contains("`late`"));
         assert!(with("routes", json!((0..17).map(|n| n.to_string()).collect::<Vec<_>>())).contains("17 routes"));
+        assert!(with("route_messages", json!({"late": "a.B"})).contains("`late`, which is none of its routes"));
         assert!(with("capabilities", json!(["log", "network"])).contains("`network`"));
         assert!(Manifest::parse(br#"{"name": "x"}"#).unwrap_err().contains("missing field"));
         assert!(Manifest::parse(&vec![b' '; limits::MANIFEST_BYTES + 1]).unwrap_err().contains("bytes"));

@@ -73,9 +73,8 @@ impl Loaded {
         let mut names = select.message.clone();
         if names.is_empty() {
             for pipeline in &self.pipelines {
-                for kind in &pipeline.types {
-                    names.extend([kind.message.clone(), kind.emitted().to_owned()]);
-                }
+                names.extend(pipeline.types.iter().map(|kind| kind.message.clone()));
+                names.extend(pipeline.destinations().map(|to| to.message().to_owned()));
             }
             names.sort();
             names.dedup();

@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use tollgate_contract::{Contract, Kind, Slot};
 
 use super::Success;
-use crate::config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart, TimeForm};
+use crate::config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart, TableName, TimeForm};
 use crate::engine::build::{self, Contracts};
 use crate::error::Failure;
 use crate::progress::schema;
@@ -61,11 +61,14 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     let mut topics = build::topic_names(pipeline);
     topics.retain(|topic| !existing.contains_key(topic));
     let mut tables = Vec::new();
-    for (index, (kind, contracts)) in pipeline.types.iter().zip(contracts).enumerate() {
-        let mapping = &kind.mapping;
-        let known = pipeline.types[..index].iter().any(|other| other.mapping.table == mapping.table);
-        if !known && table::describe(&mut connection, &mapping.table).await.map_err(database)?.is_none() {
-            tables.push(create_table(mapping, &contracts.output));
+    let mut known: Vec<&TableName> = Vec::new();
+    for (mapping, contract) in mappings(pipeline, contracts) {
+        if known.contains(&&mapping.table) {
+            continue;
+        }
+        known.push(&mapping.table);
+        if table::describe(&mut connection, &mapping.table).await.map_err(database)?.is_none() {
+            tables.push(create_table(mapping, contract));
         }
     }
     let todo = Todo { topics, schema: schema::pending(&mut connection).await.map_err(database)?, tables };
@@ -132,6 +135,15 @@ async fn create_topics(args: &Args, pipeline: &Pipeline, topics: &[String]) -> R
         .filter_map(|topic| topic.err().map(|(topic, code)| format!("topic {topic} cannot be created: {code}")))
         .collect();
     if problems.is_empty() { Ok(()) } else { Err(refused(&problems.join("\n"))) }
+}
+
+/// Every mapping with the contract of its messages: those of the types, and those of their routes.
+pub fn mappings<'p>(
+    pipeline: &'p Pipeline,
+    contracts: &'p [Contracts],
+) -> impl Iterator<Item = (&'p Mapping, &'p Contract)> {
+    let outgoing = contracts.iter().flat_map(Contracts::outgoing);
+    pipeline.destinations().zip(outgoing).filter_map(|(to, outgoing)| Some((to.mapping()?, &outgoing.contract)))
 }
 
 /// The table that a mapping asks for.

@@ -219,8 +219,42 @@ const AFTER_TYPES: &[Key] = &[
         Nothing,
         "Laid over the configuration in the component's transform.yaml. Numbers, truth values and nothing are typed by YAML 1.2's core rules.",
     ),
-    key("transforms[].routes", Map, Nothing, "Where the component's named routes lead."),
-    key("transforms[].routes.*", Text, Nothing, "Topic of the route."),
+    key(
+        "transforms[].routes",
+        Map,
+        Nothing,
+        "Where the outputs of the component's named routes go. Each route of the component must be here.",
+    ),
+    key(
+        "transforms[].routes.*",
+        TableOr(&Text),
+        Nothing,
+        "What the route carries, and where to: a topic, a table, or both. A text is the topic of a route that carries what the chain emits and writes no rows.",
+    ),
+    key(
+        "transforms[].routes.*.message",
+        Text,
+        Required,
+        "Full name of its message type, the one that the component's transform.yaml names. Its outputs are checked against it.",
+    ),
+    key("transforms[].routes.*.topic", Text, Nothing, "Its topic. Without one its outputs are rows only."),
+    key("transforms[].routes.*.partition", Choice(&["by_key", "same"]), Value("by_key"), "As `output.partition`."),
+    key("transforms[].routes.*.key", Text, Nothing, "Field of its message to use as key. Default: the event's key."),
+    key(
+        "transforms[].routes.*.postgres",
+        Table,
+        Nothing,
+        "The table that its outputs are rows of, written in the same transaction. Without it a route writes no rows. Nothing is taken over from the root's `postgres`.",
+    ),
+    key("transforms[].routes.*.postgres.table", Text, Required, "As `postgres.table`."),
+    key("transforms[].routes.*.postgres.key", Names, Required, "As `postgres.key`."),
+    key(
+        "transforms[].routes.*.postgres.columns",
+        Same("postgres.columns"),
+        Required,
+        "As `postgres.columns`, of the route's message.",
+    ),
+    key("transforms[].routes.*.postgres.only_if_newer", Text, Nothing, "As `postgres.only_if_newer`."),
     key("output", Table, Nothing, "Where valid events are produced; without it they go to PostgreSQL alone."),
     key("output.topic", Text, Required, "The topic."),
     key(
@@ -408,14 +442,21 @@ const AFTER_POSTGRES: &[Key] = &[
 pub fn all_paths() -> Vec<(String, &'static Key)> {
     let mut paths = Vec::new();
     for key in KEYS.iter() {
-        paths.push((key.path.to_owned(), key));
-        if let Same(other) = key.kind {
-            let below = KEYS.iter().filter_map(|key| Some((key.path.strip_prefix(other)?, key)));
-            let below = below.filter(|(rest, _)| rest.starts_with(['.', '[']));
-            paths.extend(below.map(|(rest, below)| (format!("{}{rest}", key.path), below)));
-        }
+        write_out(key.path.to_owned(), key, &mut paths);
     }
     paths
+}
+
+/// A path, and below it those of the key that it is the same as, which may have such keys itself.
+fn write_out(path: String, key: &'static Key, paths: &mut Vec<(String, &'static Key)>) {
+    paths.push((path.clone(), key));
+    let Same(other) = key.kind else { return };
+    for below in KEYS.iter() {
+        let rest = below.path.strip_prefix(other).filter(|rest| rest.starts_with(['.', '[']));
+        if let Some(rest) = rest {
+            write_out(format!("{path}{rest}"), below, paths);
+        }
+    }
 }
 
 /// Whether the key with this path is a list of tables.

@@ -4,12 +4,14 @@ mod contract;
 mod delivery;
 mod envelope;
 mod event_type;
+mod route;
 mod time;
 
 pub use contract::*;
 pub use delivery::*;
 pub use envelope::*;
 pub use event_type::*;
+pub use route::*;
 pub use time::*;
 
 use super::reader::Places;
@@ -217,8 +219,8 @@ pub struct Transform {
     pub config: Option<serde_json::Value>,
     /// `config` with every `${…}` as it stands in the file: what may be shown.
     pub config_written: Option<serde_json::Value>,
-    /// `routes:` route name of the component → topic.
-    pub routes: BTreeMap<String, String>,
+    /// `routes:` where the outputs of the component's named routes go, in file order.
+    pub routes: Vec<Route>,
 }
 
 impl fmt::Debug for Transform {

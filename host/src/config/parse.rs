@@ -7,6 +7,7 @@ mod names;
 mod once;
 mod policies;
 mod postgres;
+mod routes;
 mod source;
 mod template;
 mod types;
@@ -17,7 +18,6 @@ use super::reader::{
     path, within,
 };
 use crate::limits;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -128,17 +128,7 @@ fn read_transform(table: &Table<'_>) -> Option<Transform> {
         }
         field.json()
     });
-    let routes = table.table("routes", |routes| {
-        let mut topics = BTreeMap::new();
-        for (name, field) in routes.any() {
-            if let Err(complaint) = names::route(&name) {
-                field.complain::<()>(format!("the route's name {}", complaint.message));
-            } else if let Some(topic) = field.scalar(names::topic) {
-                topics.insert(name, topic);
-            }
-        }
-        Some(topics)
-    });
+    let routes = table.table("routes", routes::read);
     let (config, config_written) = config.map(|json| (json.value, json.written)).unzip();
     Some(Transform { component: component?, ceiling, config, config_written, routes: routes.unwrap_or_default() })
 }
@@ -276,14 +266,7 @@ fn check_topics(root: &Table<'_>, pipeline: &Pipeline, letters_from: &str) {
     if letters == source {
         root.error_at(letters_from, format!("{letters} is the source's topic: the pipeline would feed itself"));
     }
-    let produced = pipeline.types.iter().flat_map(|kind| {
-        let output = kind.output.iter().map(|output| (kind.place("output.topic"), &output.topic));
-        let routes = kind.transforms.iter().enumerate().flat_map(move |(index, transform)| {
-            let place = move |route: &str| kind.place(&format!("transforms[{index}].routes.{route}"));
-            transform.routes.iter().map(move |(name, topic)| (place(name), topic))
-        });
-        output.chain(routes)
-    });
+    let produced = pipeline.destinations().filter_map(|to| Some((to.place("topic"), to.topic()?)));
     for (place, topic) in produced {
         if topic == source {
             root.error_at(&place, format!("{topic} is the source's topic: the pipeline would feed itself"));

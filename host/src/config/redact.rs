@@ -111,10 +111,7 @@ fn output(output: &Output) -> Value {
     json!({
         "topic": output.topic,
         "contract": output.contract,
-        "partition": match output.partition {
-            OutputPartition::ByKey => "by_key",
-            OutputPartition::Same => "same",
-        },
+        "partition": partition(output.partition),
         "key": output.key,
     })
 }
@@ -285,6 +282,7 @@ fn versions(versions: &Versions) -> Value {
 
 fn transform(transform: &Transform) -> Value {
     let ceiling = &transform.ceiling;
+    let routes: Map<String, Value> = transform.routes.iter().map(|one| (one.name.clone(), route(one))).collect();
     json!({
         "component": transform.component,
         "ceiling": {
@@ -296,8 +294,30 @@ fn transform(transform: &Transform) -> Value {
             "max_outputs": ceiling.max_outputs,
         },
         "config": transform.config_written,
-        "routes": transform.routes,
+        "routes": routes,
     })
+}
+
+fn route(route: &Route) -> Value {
+    let mut json = json!({
+        "message": route.message,
+        "topic": route.topic,
+        "partition": partition(route.partition),
+        "key": route.key,
+        "postgres": null,
+    });
+    if let Some(own) = &route.mapping {
+        json["postgres"] = json!({});
+        mapping(own, &mut json["postgres"]);
+    }
+    json
+}
+
+fn partition(partition: OutputPartition) -> &'static str {
+    match partition {
+        OutputPartition::ByKey => "by_key",
+        OutputPartition::Same => "same",
+    }
 }
 
 fn dead_letter(dead_letter: &DeadLetter) -> Value {

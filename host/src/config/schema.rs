@@ -174,7 +174,8 @@ mod tests {
     /// What the parser asks for when every section is there in every form.
     fn parser_keys() -> BTreeSet<String> {
         let consumer = "consumer: { retry_policy: {}, backpressure: {} }\n\
-                        types: { a: { transforms: [{ component: x, ceiling: {}, routes: { r: t } }], output: {}, \
+                        types: { a: { transforms: [{ component: x, ceiling: {}, routes: { r: { message: a.B, topic: t, \
+                        postgres: { columns: { c: { as: { enum_name: {} } } } } } } }], output: {}, \
                         accept_versions: { deprecated: { v: x }, removed: { w: x } }, \
                         postgres: { columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } }\n";
         let envelope = "contract:\n  envelope: { message: a.B, headers: { h: f }, idempotency_key: { of: [f] } }\n";

@@ -4,24 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use prost_reflect::{DescriptorPool, MessageDescriptor};
+use prost_reflect::MessageDescriptor;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer as _;
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
-use tollgate_contract::{CompileError, Contract, FieldPath, Policies, Slot};
+use tollgate_contract::{Contract, Policies};
 use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
 
-use super::{Shared, Waiting, fit};
+pub use super::contracts::{Contracts, Held, Outgoing, contracts, envelope, envelope_pool, pool};
+use super::routes::{Wrong, places, wrong_routes};
+use super::{Shared, Waiting};
 use crate::cli::look::{self, Looker, Quiet};
-use crate::config::{self, Pipeline, Schema};
+use crate::config::{self, Pipeline, Schema, TableName};
 use crate::error::{Class, Failure};
 use crate::guests::types;
-use crate::lane::envelope::{self, Envelope};
-use crate::lane::gate::{EventType, Gate, Registry, Revision, TransformInfo, TypeChain};
+use crate::lane::envelope::Envelope;
+use crate::lane::gate::{Destination, EventType, Gate, Registry, Revision, Target, TransformInfo, TypeChain};
 use crate::progress::{Writer, schema};
-use crate::protos;
 use crate::registry::SchemaStore;
 use crate::sinks::dead_letter::hex;
 use crate::sinks::kafka::Sizes;
@@ -33,78 +34,6 @@ const CALL: Duration = Duration::from_secs(10);
 
 /// One question to Kafka; librdkafka goes on connecting between two, so a short one loses nothing and is soon told of.
 const ASK: Duration = Duration::from_secs(2);
-
-/// Both contracts of a type: what comes in, and what leaves the chain.
-pub struct Contracts {
-    pub input: Contract,
-    pub output: Contract,
-    pub output_key: Option<Slot>,
-}
-
-impl Contracts {
-    /// In, and out.
-    pub fn both(&self) -> (&Contract, &Contract) {
-        (&self.input, &self.output)
-    }
-}
-
-/// The message types that a pipeline names. Reads files, no network.
-pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
-    let paths = match &pipeline.contract.schema {
-        Schema::Protos(paths) => paths.clone(),
-        Schema::DescriptorSet(path) => vec![path.clone()],
-    };
-    let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
-    protos::load(&paths).map_err(|error| Failure::configuration("contract.invalid", error))
-}
-
-/// Compiles the envelope, where there is one: its message is one of the pipeline's, or a shipped one.
-pub fn envelope(pipeline: &Pipeline) -> Result<Option<Envelope>, Failure> {
-    let Some(spec) = &pipeline.contract.envelope else { return Ok(None) };
-    let pool = envelope_pool(spec, pool(pipeline)?);
-    let compiled = Envelope::compile(pipeline, spec, &pool).map_err(|problems| {
-        let problems: Vec<String> =
-            problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
-        Failure::configuration("contract.invalid", problems.join("\n"))
-    });
-    compiled.map(Some)
-}
-
-/// The pool that has the envelope's message: the pipeline's own before the shipped one.
-pub fn envelope_pool(spec: &config::Envelope, own: DescriptorPool) -> DescriptorPool {
-    match own.get_message_by_name(&spec.message) {
-        Some(_) => own,
-        None => protos::shipped(&spec.message).unwrap_or(own),
-    }
-}
-
-/// Compiles the contracts, type by type. Reads files, no network.
-pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
-    let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
-    let pool = pool(pipeline)?;
-    let messages: Vec<&str> = pipeline.types.iter().map(|kind| kind.message.as_str()).collect();
-    let policies = &pipeline.contract.policies;
-    // With one type, each name that it lacks is an error of its own.
-    let fitted = match messages.len() {
-        1 => vec![policies.clone()],
-        _ => fit::fit(&pool, &messages, policies).map_err(|error| bad(&error))?,
-    };
-    let compile = |(kind, policies): (&config::EventType, &Policies)| {
-        let input = Contract::compile(&pool, &kind.message, policies.clone(), &envelope::key_fields(pipeline, kind))?;
-        let mut fields = table::fields(&kind.mapping);
-        let key = kind.output.as_ref().and_then(|output| output.key.as_ref());
-        let output_key = key.map(|path| {
-            fields.push(FieldPath::new(path));
-            Slot(fields.len() - 1)
-        });
-        // An event that passes as it came is held against the output's contract alone.
-        let policies = if kind.emitted() == kind.message { policies.clone() } else { policies.leaving() };
-        let output = Contract::compile(&pool, kind.emitted(), policies, &fields)?;
-        Ok(Contracts { input, output, output_key })
-    };
-    let compiled: Result<_, CompileError> = pipeline.types.iter().zip(&fitted).map(compile).collect();
-    compiled.map_err(|error| bad(&error))
-}
 
 /// The way to the schemas of a framed topic. Asks nobody yet.
 pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
@@ -144,7 +73,7 @@ pub fn sandbox(pipeline: &Pipeline) -> Result<Sandbox, Failure> {
 /// `envelope`. `number` counts the swaps.
 pub fn revision<'c>(
     pipeline: &Pipeline,
-    contracts: impl Iterator<Item = (&'c Contract, &'c Contract)>,
+    contracts: impl Iterator<Item = Held<'c>>,
     envelope: Option<&Envelope>,
     sandbox: &Sandbox,
     number: u64,
@@ -155,14 +84,15 @@ pub fn revision<'c>(
         // Which fields are what, and how keys are made.
         digest.update(format!("{spec:?}"));
     }
-    let chains = pipeline.types.iter().zip(contracts).map(|(kind, (input, output))| {
+    let chains = pipeline.types.iter().zip(contracts).map(|(kind, held)| {
         if !kind.name.is_empty() {
             digest.update(u64::try_from(kind.name.len()).unwrap_or_default().to_be_bytes());
             digest.update(&kind.name);
         }
-        digest.update(input.digest());
-        digest.update(output.digest());
-        chain(pipeline, kind, output, sandbox, &mut digest).map_err(|message| match kind.name.as_str() {
+        digest.update(held.input.digest());
+        digest.update(held.output.digest());
+        held.routes.iter().for_each(|route| digest.update(route.digest()));
+        chain(pipeline, kind, held.output, sandbox, &mut digest).map_err(|message| match kind.name.as_str() {
             "" => message,
             name => format!("type {name}: {message}"),
         })
@@ -182,7 +112,8 @@ fn chain(
     let mut transforms = Vec::new();
     let mut infos = Vec::new();
     let mut message = kind.message.clone();
-    for spec in &kind.transforms {
+    let mut place = 0;
+    for (index, spec) in kind.transforms.iter().enumerate() {
         let path = pipeline.resolve(&spec.component);
         let shown = path.display();
         let bytes = std::fs::read(&path).map_err(|error| format!("cannot read component {shown}: {error}"))?;
@@ -198,9 +129,8 @@ fn chain(
         for notice in notices {
             tracing::warn!(component = %shown, transform = manifest.name, "{notice}");
         }
-        let unknown = spec.routes.keys().find(|route| !manifest.routes.contains(route));
-        if let Some(route) = unknown {
-            return Err(format!("component {shown} has no route {route}: it has {}", manifest.routes.join(", ")));
+        if let Some(Wrong { key, problem }) = wrong_routes(kind, index, manifest).into_iter().next() {
+            return Err(format!("component {shown}: {key}: {problem}"));
         }
         digest.update(transform.revision_digest().as_bytes());
         infos.push(TransformInfo {
@@ -209,8 +139,9 @@ fn chain(
             version: manifest.version.clone(),
             component: spec.component.display().to_string(),
             digest: transform.digest().to_string(),
-            routes: manifest.routes.iter().map(|route| spec.routes.get(route).cloned()).collect(),
+            routes: places(spec, manifest, place),
         });
+        place += spec.routes.len();
         transforms.push(transform);
     }
     if message != output.message().full_name() {
@@ -238,10 +169,10 @@ pub fn topics(pipeline: &Pipeline) -> Vec<(String, &'static str)> {
         (pipeline.source.topic.clone(), "source.topic"),
         (pipeline.dead_letter.topic.clone(), "dead_letter.topic"),
     ];
-    let outputs = pipeline.types.iter().filter_map(|kind| kind.output.as_ref());
-    topics.extend(outputs.map(|output| (output.topic.clone(), "output.topic")));
-    let routes = pipeline.transforms().flat_map(|transform| transform.routes.values());
-    topics.extend(routes.map(|topic| (topic.clone(), "a transform's route")));
+    let (routes, ends): (Vec<_>, Vec<_>) = pipeline.destinations().partition(|to| to.route.is_some());
+    for (destinations, what) in [(ends, "output.topic"), (routes, "a transform's route")] {
+        topics.extend(destinations.iter().filter_map(|to| Some((to.topic()?.to_owned(), what))));
+    }
     // Types may share their topics.
     let mut known = BTreeSet::new();
     topics.retain(|topic| known.insert(topic.clone()));
@@ -402,7 +333,7 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared,
     let envelope = envelope(&pipeline)?;
     let registry = registry(&pipeline)?;
     let sandbox = sandbox(&pipeline)?;
-    let revision = revision(&pipeline, contracts.iter().map(Contracts::both), envelope.as_ref(), &sandbox, 0)
+    let revision = revision(&pipeline, contracts.iter().map(Contracts::held), envelope.as_ref(), &sandbox, 0)
         .map_err(|message| Failure::configuration("transform.refused", message))?;
     waiting.waits_for(format!("PostgreSQL at {}", pipeline.postgres.url.masked_url()));
     let mut connection = postgres(&pipeline, waiting.until()).await?;
@@ -412,14 +343,19 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared,
     problems.extend(too_few_partitions(&pipeline, &existing));
     waiting.waits_for("Kafka to tell the topics' settings");
     let targets = targets(&pipeline).await?;
-    let tables: Vec<String> = pipeline.types.iter().map(|kind| kind.mapping.table.to_string()).collect();
+    let mappings = pipeline.destinations().filter_map(|to| to.mapping());
+    let tables: Vec<String> = mappings.map(|mapping| mapping.table.to_string()).collect();
     waiting.waits_for(format!("PostgreSQL to describe its tables, {} among them", tables.join(", ")));
     problems.extend(compacted_letters(&pipeline, &targets));
     problems.extend(missing_schema(&mut connection).await.map_err(database)?);
     let mut checked = Vec::new();
-    for (kind, contracts) in pipeline.types.iter().zip(&contracts) {
-        match Table::check(&mut connection, &kind.mapping, &contracts.output).await {
-            Ok(table) => checked.push(table),
+    for (to, outgoing) in pipeline.destinations().zip(contracts.iter().flat_map(Contracts::outgoing)) {
+        let Some(mapping) = to.mapping() else {
+            checked.push(None);
+            continue;
+        };
+        match Table::check(&mut connection, mapping, &outgoing.contract).await {
+            Ok(table) => checked.push(Some(table)),
             Err(table::Error::Unfit(reasons)) => problems.extend(reasons),
             Err(table::Error::Postgres(error)) => return Err(database(error)),
         }
@@ -438,33 +374,40 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared,
     Ok(Shared::new(pipeline, gate, revision, sandbox, owner, writer, sizes))
 }
 
-/// The types with their tables, and the first type of each table.
-fn with_tables(
-    pipeline: &Pipeline,
+/// The types with their tables, and each table once. `tables`: of each destination, type by type.
+fn with_tables<'p>(
+    pipeline: &'p Pipeline,
     contracts: Vec<Contracts>,
-    tables: Vec<Table>,
+    tables: Vec<Option<Table>>,
     compacted: &BTreeSet<String>,
-) -> (Vec<EventType>, Vec<usize>) {
-    let mut first: Vec<usize> = Vec::new();
-    let joined = pipeline.types.iter().zip(contracts).zip(tables).enumerate();
-    let types = joined.map(|(index, ((kind, Contracts { input, output, output_key }), table))| {
-        let same = |of: &usize| pipeline.types[*of].mapping.table == kind.mapping.table;
-        let rows = first.iter().position(same).unwrap_or_else(|| {
-            first.push(index);
-            first.len() - 1
+) -> (Vec<EventType>, Vec<Arc<Table>>) {
+    let mut first: Vec<(&'p TableName, Arc<Table>)> = Vec::new();
+    let mut tables = tables.into_iter();
+    let mut destination = |to: config::Destination<'p>, Outgoing { contract, key }: Outgoing| {
+        let table = tables.next().flatten().map(Arc::new);
+        let table = to.mapping().zip(table).map(|(mapping, table)| {
+            let rows = first.iter().position(|(name, _)| **name == mapping.table).unwrap_or_else(|| {
+                first.push((&mapping.table, Arc::clone(&table)));
+                first.len() - 1
+            });
+            Target { table, rows }
         });
+        let (route, topic) = (to.route.map(|(_, route)| route.name.clone()), to.topic().map(str::to_owned));
+        Destination { route, contract, key, topic, partition: to.partition(), table }
+    };
+    let types = pipeline.types.iter().zip(contracts).map(|(kind, Contracts { input, output, routes })| {
+        let output = destination(kind.end(), output);
         EventType {
             contract_digest: hex(&input.digest()),
             // An idempotency key's fields are slots of the contract that the event comes in by.
-            stages: input.message() == output.message() && compacted.is_empty() && input.fields().is_empty(),
+            stages: input.message() == output.contract.message() && compacted.is_empty() && input.fields().is_empty(),
             contract: input,
             output,
-            output_key,
-            table,
-            rows,
+            routes: kind.routes().zip(routes).map(|(to, outgoing)| destination(to, outgoing)).collect(),
         }
     });
-    (types.collect(), first)
+    let types = types.collect();
+    (types, first.into_iter().map(|(_, table)| table).collect())
 }
 
 fn database(error: sqlx::Error) -> Failure {
@@ -476,15 +419,14 @@ pub fn missing_topics(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -
     missing.map(|(topic, key)| format!("topic {topic} ({key}) does not exist: `tollgate setup` creates it")).collect()
 }
 
-/// `output.partition: same` needs a partition for each of the source's.
+/// `partition: same` needs a partition for each of the source's.
 pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -> Option<String> {
     let source = existing.get(&pipeline.source.topic)?;
-    let outputs = pipeline.types.iter().filter_map(|kind| kind.output.as_ref());
-    let same = outputs.filter(|output| output.partition == config::OutputPartition::Same);
-    let few = |output: &config::Output| existing.get(&output.topic).copied().filter(|target| target < source);
-    let mut short = same.filter_map(|output| Some((&output.topic, few(output)?)));
+    let same = pipeline.destinations().filter(|to| to.partition() == config::OutputPartition::Same);
+    let few = |topic: &str| existing.get(topic).copied().filter(|target| target < source);
+    let mut short = same.filter_map(|to| Some((to.topic()?, few(to.topic()?)?)));
     short.next().map(|(topic, target)| {
-        format!("topic {topic} has {target} partitions, the source has {source}: output.partition `same` needs as many")
+        format!("topic {topic} has {target} partitions, the source has {source}: partition `same` needs as many")
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Shared, build};
 use crate::config::Pipeline;
 use crate::lane::envelope::Envelope;
+use crate::lane::gate::EventType;
 use crate::progress::halts::{self, Resumed};
 use crate::sinks::postgres::connect;
 
@@ -60,14 +61,11 @@ async fn attempt(shared: &Arc<Shared>) -> Result<Reloaded, String> {
             let digest_of =
                 |envelope: &Option<_>| envelope.as_ref().map(|outer: &Envelope| outer.contract_digest.clone());
             let changed = digest_of(&envelope) != digest_of(&shared.gate.envelope);
-            let changed = changed
-                || contracts.iter().zip(types).any(|(new, old)| {
-                    new.input.digest() != old.contract.digest() || new.output.digest() != old.output.digest()
-                });
+            let changed = changed || contracts.iter().zip(types).any(|(new, old)| !new.held().same(&old.held()));
             if changed {
                 return Err("restart needed: the contract's .proto files have changed".to_owned());
             }
-            let contracts = types.iter().map(|kind| (&kind.contract, &kind.output));
+            let contracts = types.iter().map(EventType::held);
             build::revision(&new, contracts, shared.gate.envelope.as_ref(), &shared.sandbox, number)
         })
     };
@@ -117,7 +115,7 @@ fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
         return Some("transforms (more of them)");
     }
     // Routes may name topics whose sizes nobody has asked for.
-    let routes = |pipeline: &Pipeline| pipeline.transforms().map(|t| t.routes.clone()).collect::<Vec<_>>();
+    let routes = |pipeline: &Pipeline| shown(&pipeline.transforms().map(|t| &t.routes).collect::<Vec<_>>());
     if routes(old) != routes(new) {
         return Some("transforms.routes");
     }

@@ -111,7 +111,8 @@ fn message_types(folder: &Path, manifest: &Manifest, protos: &Path) -> Result<Me
             protos: protos.to_path_buf(),
         })
     };
-    Ok(MessageTypes::of(&[message(&manifest.input)?, message(manifest.output())?]))
+    let named = std::iter::once(manifest.input.as_str()).chain(manifest.emitted());
+    Ok(MessageTypes::of(&named.map(message).collect::<Result<Vec<_>, _>>()?))
 }
 
 fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {

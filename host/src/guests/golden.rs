@@ -1,10 +1,12 @@
-//! `tollgate test`: golden cases, each an event and what must become of it, run alone in the real sandbox.
+//! `tollgate test`: golden cases, each an event and what must become of it, run alone in the real sandbox, between the
+//! contracts that the engine would hold it against.
 //!
 //! A case is one YAML file in the transform's folder `cases/`. Its last key, `expect`, is the golden part: `--update`
 //! rewrites it and leaves every line above it as it is.
 
 mod case;
 mod diff;
+mod gate;
 mod outcome;
 mod yaml;
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 use serde_json::Value;
-use tollgate_sandbox::{Chain, Digest, LoadError, Overrides, Results, RunError, Sandbox, Transform};
+use tollgate_sandbox::{Chain, Digest, LoadError, Manifest, Overrides, Results, RunError, Sandbox, Transform};
 
 use super::Spec;
 use super::types::{self, Stale};
@@ -24,6 +26,7 @@ use crate::error::Exit;
 use crate::protos::{self, ProtosError};
 use case::Case;
 pub use diff::Difference;
+use gate::Gate;
 
 /// The folder of cases, in the transform's.
 pub const CASES: &str = "cases";
@@ -58,7 +61,7 @@ pub struct CaseReport {
     pub name: String,
     pub file: PathBuf,
     pub fuel: u64,
-    /// The sandbox ended it; what it used then says nothing of what events need.
+    /// It never reached the transform, or the sandbox ended it: what it used says nothing of what events need.
     pub failed: bool,
     pub differences: Vec<Difference>,
     /// Its expectation was rewritten.
@@ -138,7 +141,15 @@ impl GoldenError {
 /// The message types that a transform's cases speak of.
 struct Types {
     input: MessageDescriptor,
-    output: MessageDescriptor,
+    /// Of the main output, then of each route.
+    outputs: Vec<MessageDescriptor>,
+}
+
+impl Types {
+    /// Of an output on this route; 0 is the main output.
+    fn output(&self, route: u32) -> Option<&MessageDescriptor> {
+        usize::try_from(route).ok().and_then(|route| self.outputs.get(route))
+    }
 }
 
 /// Runs the cases of the transform in `folder` on `component`. The calling thread needs a stack of
@@ -153,15 +164,19 @@ pub fn test(sandbox: &Sandbox, folder: &Path, component: &Path, options: &Option
     let transform = transforms.with(None)?;
     let manifest = transform.manifest();
     let pool = protos::load(&[spec.protos])?;
-    let types =
-        Types { input: message(&pool, folder, &manifest.input)?, output: message(&pool, folder, manifest.output())? };
+    let outputs = manifest.emitted().map(|name| message(&pool, folder, name)).collect::<Result<_, _>>()?;
+    let types = Types { input: message(&pool, folder, &manifest.input)?, outputs };
+    let gate = Gate::new(&pool, manifest).map_err(|source| GoldenError::File {
+        file: folder.join(super::SPEC_FILE),
+        message: format!("its contracts do not compile: {source}"),
+    })?;
     let notices = types::compare(&transform, &pool)
         .map_err(|source| GoldenError::Stale { component: component.to_path_buf(), source })?;
-    let cases = read_cases(folder, &types, options)?;
+    let cases = read_cases(folder, (&types, manifest), options)?;
     let mut reports = Vec::with_capacity(cases.len());
     for case in cases {
         let transform = transforms.with(case.config.clone())?;
-        reports.push(run(&case, &transform, &types, options.update)?);
+        reports.push(run(&case, &transform, &types, &gate, options.update)?);
     }
     Ok(Report {
         name: manifest.name.clone(),
@@ -209,7 +224,7 @@ impl Transforms<'_> {
 }
 
 /// All cases, by name.
-fn read_cases(folder: &Path, types: &Types, options: &Options) -> Result<Vec<Case>, GoldenError> {
+fn read_cases(folder: &Path, types: (&Types, &Manifest), options: &Options) -> Result<Vec<Case>, GoldenError> {
     let cases = folder.join(CASES);
     let unreadable = |source| GoldenError::Read { file: cases.clone(), source };
     let mut files = Vec::new();
@@ -239,16 +254,19 @@ fn read_cases(folder: &Path, types: &Types, options: &Options) -> Result<Vec<Cas
     if bad.is_empty() { Ok(good) } else { Err(GoldenError::Files(bad)) }
 }
 
-fn run(case: &Case, transform: &Transform, types: &Types, update: bool) -> Result<CaseReport, GoldenError> {
-    let chain = Chain::new(vec![transform.clone()]);
-    let events = Arc::new(case.events());
-    let mut results = Results::default();
-    chain
-        .run(&case.meta, &events, &mut results)
-        .map_err(|source| GoldenError::Run { file: case.file.clone(), source })?;
-    let fuel = results.fuel.first().copied().unwrap_or(0);
-    let got = outcome::describe(&results, &events, transform.manifest(), types, fuel);
-    let failed = got.get("verdict").is_some_and(|verdict| verdict == "fail");
+fn run(
+    case: &Case,
+    transform: &Transform,
+    types: &Types,
+    gate: &Gate,
+    update: bool,
+) -> Result<CaseReport, GoldenError> {
+    let (got, fuel) = match gate.admit(case) {
+        Ok(()) => outcome_of(case, transform, types, gate)?,
+        Err(reason) => (outcome::refusal(&reason), 0),
+    };
+    // What never reached the transform, or was ended in it, does not tell how much fuel is enough.
+    let failed = fuel == 0 || got.get("verdict").is_some_and(|verdict| verdict == "fail");
     let differences = diff::compare(&case.expect, &got, case.fuel_tolerance);
     let updated = update && !differences.is_empty();
     if updated {
@@ -256,6 +274,24 @@ fn run(case: &Case, transform: &Transform, types: &Types, update: bool) -> Resul
         std::fs::write(&case.file, text).map_err(|source| GoldenError::Write { file: case.file.clone(), source })?;
     }
     Ok(CaseReport { name: case::name_of(&case.file), file: case.file.clone(), fuel, failed, differences, updated })
+}
+
+/// What became of an event that its contract lets pass: as the chain has it, unless the contract of an output says no. And
+/// the fuel that it took.
+fn outcome_of(case: &Case, transform: &Transform, types: &Types, gate: &Gate) -> Result<(Value, u64), GoldenError> {
+    let chain = Chain::new(vec![transform.clone()]);
+    let events = Arc::new(case.events());
+    let mut results = Results::default();
+    chain
+        .run(&case.meta, &events, &mut results)
+        .map_err(|source| GoldenError::Run { file: case.file.clone(), source })?;
+    let fuel = results.fuel.first().copied().unwrap_or(0);
+    let mut got = match gate.emit(case, &results, &events) {
+        Ok(()) => outcome::describe(&results, &events, transform.manifest(), types),
+        Err(reason) => outcome::refusal(&reason),
+    };
+    got["fuel"] = fuel.into();
+    Ok((got, fuel))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! transform.yaml: what a transform is called, what it takes and makes, and what it may use.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ fn read(table: &Table<'_>, folder: &Path) -> Option<Spec> {
     let protos = table.or("protos", path, PathBuf::from("proto"));
     let input = table.need("input", type_name);
     let output = table.get("output", type_name);
-    let routes = table.list("routes", identifier);
+    let (routes, route_messages) = read_routes(table);
     if routes.len() > limits::ROUTES {
         table.error("routes", format!("{} routes; a transform has at most {}", routes.len(), limits::ROUTES));
     }
@@ -69,6 +70,7 @@ fn read(table: &Table<'_>, folder: &Path) -> Option<Spec> {
             input: input?,
             output,
             routes,
+            route_messages,
             limits: limits?,
             config: config.unwrap_or_default(),
             capabilities,
@@ -76,6 +78,21 @@ fn read(table: &Table<'_>, folder: &Path) -> Option<Spec> {
         },
         protos: folder.join(protos),
     })
+}
+
+/// `routes:` a list of names, which carry what the transform emits, or a mapping from names to message types.
+fn read_routes(table: &Table<'_>) -> (Vec<String>, BTreeMap<String, String>) {
+    let field = table.entry("routes").filter(reader::Field::is_table);
+    let Some(field) = field else { return (table.list("routes", identifier), BTreeMap::new()) };
+    let typed = field.table(|routes| {
+        let read = |(name, field): (String, reader::Field<'_>)| match identifier(&name) {
+            Ok(name) => Some((name, field.scalar(type_name)?)),
+            Err(complaint) => field.complain(format!("the route's name {}", complaint.message)),
+        };
+        Some(routes.any().into_iter().filter_map(read).collect::<Vec<_>>())
+    });
+    let typed = typed.unwrap_or_default();
+    (typed.iter().map(|(name, _)| name.clone()).collect(), typed.into_iter().collect())
 }
 
 fn read_limits(table: &Table<'_>) -> Option<LimitsSpec> {
@@ -165,6 +182,18 @@ mod tests {
     }
 
     #[test]
+    fn a_route_may_carry_a_message_of_its_own() {
+        let spec = parse(&format!("{LEAST}output: a.v1.C\nroutes: {{ late: a.v1.L, audit: a.v1.A }}\n")).unwrap();
+        let manifest = spec.manifest;
+        assert_eq!(manifest.routes, ["late", "audit"], "in the file's order, which the code's must be");
+        assert_eq!((manifest.route_message("late"), manifest.route_message("audit")), ("a.v1.L", "a.v1.A"));
+        let listed = parse(&format!("{LEAST}output: a.v1.C\nroutes: [late]\n")).unwrap().manifest;
+        assert_eq!(listed.route_message("late"), "a.v1.C");
+        let stamped = serde_json::to_string(&Manifest { version: "1".into(), ..listed }).unwrap();
+        assert!(stamped.contains(r#""routes":["late"]"#) && !stamped.contains("route_messages"), "{stamped}");
+    }
+
+    #[test]
     fn all_errors_come_at_once_with_line_and_nearest_key() {
         let error = parse("nmae: rules\ninput: 1.x\nlimits:\n  feul: 10\n  memory: 1PiB\ncapabilities: [logs]\n");
         let error = error.unwrap_err();
@@ -191,6 +220,8 @@ mod tests {
             ("limits: { fuel: 1, deadline: 5 }", "without a unit"),
             ("limits: { fuel: 1, max_outputs: 0 }", "out of range"),
             ("routes: [a, a]", "there twice"),
+            ("routes: { a: a.v1.B, b: not a type }", "is no message type"),
+            ("routes: { A: a.v1.B }", "the route's name is no name"),
             ("config: 3", "must be a mapping"),
             ("config: { a: '${HOME}' }", "HOME is not set"),
             ("deterministic: yes", "neither true nor false"),

@@ -151,6 +151,58 @@ fn a_case_that_does_not_hold_says_where_and_update_mends_only_its_expectation() 
     assert!(report.ok() && !report.cases[0].updated, "a case that holds is left alone");
 }
 
+/// A transform's folder with this one's transform.yaml and a case, and with a rule in the contract beside it.
+fn folder_with_rule(transform: &str, field: &str, rule: &str, case: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let spec = fs::read_to_string(transforms().join(transform).join("transform.yaml")).unwrap();
+    fs::write(root.join("transform.yaml"), spec.replace("../../proto", "proto")).unwrap();
+    fs::create_dir_all(root.join("proto/payments/v1")).unwrap();
+    let contract = fs::read_to_string(transforms().join("../proto/payments/v1/payment.proto")).unwrap();
+    let ruled = contract
+        .replacen("package payments.v1;", "package payments.v1;\nimport \"buf/validate/validate.proto\";", 1)
+        .replacen(field, &format!("{} [(buf.validate.field).{rule}];", field.trim_end_matches(';')), 1);
+    assert_ne!(contract, ruled);
+    fs::write(root.join("proto/payments/v1/payment.proto"), ruled).unwrap();
+    fs::create_dir(root.join(golden::CASES)).unwrap();
+    fs::write(root.join("cases/case.yaml"), case).unwrap();
+    folder
+}
+
+fn built(name: &str) -> &'static Path {
+    let (_, built) = components().iter().find(|(folder, _)| folder.ends_with(name)).unwrap();
+    &built.file
+}
+
+#[test]
+fn the_contracts_around_a_transform_are_applied_as_the_engine_applies_them() {
+    let event = fs::read_to_string(transforms().join("payment-rules/cases/valid.yaml")).unwrap();
+    let event = event.split("expect:").next().unwrap().to_owned();
+    let rule = "string.max_len = 2";
+    for (transform, field, stage, code) in [
+        ("payment-rules", "string tenant_id = 7;", "contract", "rule-violated"),
+        ("payment-risk", "string risk_tier = 8;", "output", "output-contract"),
+    ] {
+        let case = |expect: &str| format!("{event}{expect}");
+        let accepts = case("expect: { verdict: pass }\n");
+        let folder = folder_with_rule(transform, field, rule, &accepts);
+        let report = cases(folder.path(), built(transform), &Options::default()).unwrap();
+        let shown: Vec<_> = report.cases[0].differences.iter().map(ToString::to_string).collect();
+        assert_eq!(shown[0], r#"verdict: "pass" → "reject""#, "{transform}: {shown:?}");
+        let told = format!(r#"stage: nothing → "{stage}""#);
+        assert!(shown.contains(&told), "{transform}: {shown:?}");
+        let expect =
+            format!("expect: {{ verdict: reject, stage: {stage}, code: {code}, field: {} }}\n", field_name(field));
+        fs::write(folder.path().join("cases/case.yaml"), case(&expect)).unwrap();
+        let report = cases(folder.path(), built(transform), &Options::default()).unwrap();
+        assert!(report.ok(), "{:#?}", report.cases);
+    }
+}
+
+fn field_name(field: &str) -> &str {
+    field.split(' ').nth(1).unwrap()
+}
+
 #[test]
 fn bad_cases_are_told_all_at_once() {
     let expect = "expect: { verdict: pass }\n";
@@ -166,6 +218,12 @@ fn bad_cases_are_told_all_at_once() {
             "f.yaml:2:1: expect.code: required key is missing",
         ),
         ("g.yaml", "event: {}\n".to_owned(), "g.yaml:1:1: expect: required key is missing"),
+        (
+            "i.yaml",
+            "event: {}\nexpect: { verdict: replace, outputs: [{ route: late, message: {} }] }\n".to_owned(),
+            "route: the transform has no routes",
+        ),
+        ("j.yaml", "event: {}\nexpect: { verdict: pass, stage: output }\n".to_owned(), "only a rejection has a stage"),
         ("h.yaml", "event: {}\nexpect: { verdict: pass, outputs: [] }\n".to_owned(), "only an event that is replaced"),
     ];
     let files: Vec<_> = bad.iter().map(|(name, text, _)| (*name, text.as_str())).collect();

@@ -158,12 +158,12 @@ impl MessageTypes {
         serde_json::from_slice(section).map(Some).map_err(unreadable)
     }
 
-    /// How a component's types differ from a contract's. `output` is the message type that the component emits.
-    pub fn differences(&self, contract: &MessageTypes, output: &str) -> Vec<Difference> {
+    /// How a component's types differ from a contract's. `emitted` are the message types that the component emits.
+    pub fn differences(&self, contract: &MessageTypes, emitted: &[&str]) -> Vec<Difference> {
         if self.digest == contract.digest {
             return Vec::new();
         }
-        let written = self.reach(output);
+        let written: BTreeSet<&str> = emitted.iter().flat_map(|message| self.reach(message)).collect();
         let mut found = Vec::new();
         for (message, own) in &self.messages {
             // A type that the contract has not is met at the field that has it, whose type differs; or nothing reaches it.
@@ -199,8 +199,10 @@ pub fn compare(transform: &Transform, pool: &DescriptorPool) -> Result<Vec<Strin
         return Ok(vec![UNKNOWN.to_owned()]);
     };
     let manifest = transform.manifest();
-    let named = [manifest.input.as_str(), manifest.output()].map(|name| pool.get_message_by_name(name));
-    let mut differences = own.differences(&MessageTypes::of(named.iter().flatten()), manifest.output());
+    let emitted: Vec<&str> = manifest.emitted().collect();
+    let named = std::iter::once(manifest.input.as_str()).chain(emitted.iter().copied());
+    let named: Vec<MessageDescriptor> = named.filter_map(|name| pool.get_message_by_name(name)).collect();
+    let mut differences = own.differences(&MessageTypes::of(&named), &emitted);
     if differences.iter().all(Difference::compatible) {
         return Ok(differences.iter().map(Difference::to_string).collect());
     }
@@ -366,7 +368,7 @@ mod tests {
     /// What a component that was compiled with a changed contract differs in.
     fn differences(from: &str, to: &str) -> Vec<(bool, String)> {
         assert!(CONTRACT.contains(from), "{from}");
-        let found = types(&CONTRACT.replace(from, to)).differences(&types(CONTRACT), "a.Out");
+        let found = types(&CONTRACT.replace(from, to)).differences(&types(CONTRACT), &["a.Out"]);
         found.iter().map(|difference| (difference.compatible(), difference.to_string())).collect()
     }
 

@@ -465,8 +465,8 @@ async fn begin_rows(
 /// Applies the batch's effects, table by table in the types' order: the same in all lanes, as locks want it.
 pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Rows]) -> Result<u64, sqlx::Error> {
     let mut affected = 0;
-    for (kind, rows) in gate.tables.iter().zip(rows) {
-        affected += postgres::apply(connection, &gate.types[*kind].table, rows).await?;
+    for (table, rows) in gate.tables.iter().zip(rows) {
+        affected += postgres::apply(connection, table, rows).await?;
     }
     Ok(affected)
 }

@@ -10,7 +10,7 @@ use tollgate_sandbox::{BatchMeta, Bytes, Events, Outcome, Output, Results};
 
 use super::Error;
 use super::admit::{Deprecated, Desk, Refused};
-use super::gate::{EventType, Gate, Revision, TypeChain};
+use super::gate::{Destination, EventType, Gate, Revision, Target, TypeChain};
 use super::notice::Notice;
 use super::passed::{Passed, View};
 use super::produce::key_text;
@@ -77,6 +77,8 @@ pub struct Decided {
     pub rows: Vec<Rows>,
     /// Where the staged rows of each table end.
     staged: Vec<Mark>,
+    /// Where the tables that the event in work may write stood before it.
+    marks: Vec<(usize, Mark)>,
     json: Vec<u8>,
     spare: Vec<u8>,
     used: usize,
@@ -99,9 +101,9 @@ struct Open {
     events: Events,
 }
 
-/// An output, resolved: whose bytes, which key, which topic.
+/// An output, resolved: whose bytes, which key, where to.
 pub struct Resolved<'a> {
-    pub topic: Option<&'a str>,
+    pub destination: &'a Destination,
     pub payload: Option<&'a [u8]>,
     pub key: Option<&'a [u8]>,
     pub headers: &'a [(String, Vec<u8>)],
@@ -230,8 +232,8 @@ impl Decided {
             let Some(kind) = decision.kind else { continue };
             let record = &batch.records[decision.record];
             let own = &gate.types[kind];
-            let rows = &mut self.rows[own.rows];
-            let mark = rows.mark();
+            self.marks.clear();
+            self.marks.extend(own.tables().map(|table| (table, self.rows[table].mark())));
             let passed = self.passed.of(&gate.header_names, &decision.passed);
             let notice = &mut decision.notice;
             let written = match &decision.verdict {
@@ -242,15 +244,15 @@ impl Decided {
                         let output = &group.results.outputs[index(output)];
                         let entry = Entry { gate, revision, batch, record, time, kind };
                         let resolved = resolve(&entry, group, event, output)?;
-                        if let Some(staged) =
-                            staged.filter(|_| output.payload == Bytes::Input && output.headers.is_empty())
-                        {
+                        let as_it_came =
+                            output.route == 0 && output.payload == Bytes::Input && output.headers.is_empty();
+                        if let (true, Some(staged), Some(target)) = (as_it_came, staged, &own.output.table) {
                             entry.fits_topic(&resolved, passed)?;
-                            rows.upsert(staged);
+                            self.rows[target.rows].upsert(staged);
                             return Ok(());
                         }
                         let mut borrowed = std::mem::take(&mut fields).recycle();
-                        let done = entry.write(&resolved, passed, &mut borrowed, rows);
+                        let done = entry.write(&resolved, passed, &mut borrowed, &mut self.rows);
                         fields = borrowed.recycle();
                         if let Some(observed) = done? {
                             notice.get_or_insert_default().observe(observed);
@@ -258,14 +260,16 @@ impl Decided {
                         Ok(())
                     })
                 }
-                Verdict::Delete => delete(own, batch.key(record), rows),
+                Verdict::Delete => delete(&own.output, batch.key(record), &mut self.rows),
                 Verdict::Dropped | Verdict::Dead(_) => continue,
             };
+            let keeps = written.is_ok() && wanted(record);
             if let Err(reason) = written {
-                rows.truncate(mark);
                 decision.verdict = Verdict::Dead(reason);
-            } else if !wanted(record) {
-                rows.truncate(mark);
+            }
+            if !keeps {
+                // An event leaves all of its rows, in every table, or none.
+                self.marks.iter().for_each(|(table, mark)| self.rows[*table].truncate(*mark));
             }
         }
     }
@@ -337,30 +341,29 @@ fn resolve<'a>(
         Bytes::Arena(range) => Some(arena(range)),
         Bytes::Null => None,
     };
-    let topic = match output.route {
-        0 => entry.gate.topic(entry.kind),
-        route => {
-            let info = entry.chain().transforms.get(output.transform);
-            let routes = info.map(|info| info.routes.as_slice()).unwrap_or_default();
-            match routes.get(index(route) - 1) {
-                Some(topic) => topic.as_deref(),
-                None => return Err(Reason::new(Stage::Output, "unknown-route", format!("there is no route {route}"))),
-            }
+    let own = entry.own();
+    let destination = match output.route.checked_sub(1) {
+        None => Some(&own.output),
+        Some(route) => {
+            let transform = entry.chain().transforms.get(output.transform);
+            transform.and_then(|info| info.routes.get(index(route))).and_then(|place| own.routes.get(*place))
         }
     };
-    Ok(Resolved { topic, payload, key, headers: &output.headers })
+    let unknown = || Reason::new(Stage::Output, "unknown-route", format!("there is no route {}", output.route));
+    Ok(Resolved { destination: destination.ok_or_else(unknown)?, payload, key, headers: &output.headers })
 }
 
-/// A tombstone's effect on the table.
-fn delete(own: &EventType, key: Option<&[u8]>, rows: &mut Rows) -> Result<(), Box<Reason>> {
+/// A tombstone's effect on the destination's table; none where it has no table.
+fn delete(to: &Destination, key: Option<&[u8]>, rows: &mut [Rows]) -> Result<(), Box<Reason>> {
+    let Some(Target { table, rows: place }) = &to.table else { return Ok(()) };
     let impossible = |message: &str| Reason::new(Stage::Output, "delete-not-possible", message);
-    if !own.table.deletes() {
+    if !table.deletes() {
         return Err(impossible("the table's key is not one column that the record's key could name"));
     }
     let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
     let mut cell = Vec::with_capacity(key.len());
-    own.table.key_of(key, &mut cell).map_err(misfit)?;
-    rows.delete(&cell);
+    table.key_of(key, &mut cell).map_err(misfit)?;
+    rows[*place].delete(&cell);
     Ok(())
 }
 
@@ -409,30 +412,33 @@ impl<'a> Entry<'a> {
         output: &Resolved<'a>,
         passed: View<'a>,
         fields: &mut Fields<'a>,
-        rows: &mut Rows,
+        rows: &mut [Rows],
     ) -> Result<Option<Box<Reason>>, Box<Reason>> {
         self.fits_topic(output, passed)?;
+        let to = output.destination;
         let Some(payload) = output.payload else {
             self.has_key(output, None)?;
-            return delete(self.own(), output.key, rows).map(|()| None);
+            return delete(to, output.key, rows).map(|()| None);
         };
-        let observed = self.weigh_output(payload, fields)?;
+        let observed = self.weigh_output(to, payload, fields)?;
         self.has_key(output, Some(fields))?;
+        let Some(Target { table, rows: place }) = &to.table else { return Ok(observed) };
         let header = |name: &str| {
             let own = output.headers.iter().rev().find(|(header, _)| header == name);
             let own = own.map(|(_, value)| value.as_slice()).or_else(|| passed.get(name));
             own.or_else(|| self.batch.header(self.record, name))
         };
-        let mut row = rows.begin();
-        self.own().table.write(&self.own().output, fields, &self.view(&header), &mut row).map_err(misfit)?;
+        let mut row = rows[*place].begin();
+        table.write(&to.contract, fields, &self.view(&header), &mut row).map_err(misfit)?;
         row.finish();
         Ok(observed)
     }
 
     /// The broker would refuse the whole batch for one record without a key, however often it is sent.
     fn has_key(&self, output: &Resolved<'_>, fields: Option<&Fields<'_>>) -> Result<(), Box<Reason>> {
-        let Some(topic) = output.topic.filter(|topic| self.gate.compacted.contains(*topic)) else { return Ok(()) };
-        let field = self.own().output_key.zip(fields).and_then(|(slot, fields)| key_text(fields.get(slot)));
+        let topic = output.destination.topic.as_deref();
+        let Some(topic) = topic.filter(|topic| self.gate.compacted.contains(*topic)) else { return Ok(()) };
+        let field = output.destination.key.zip(fields).and_then(|(slot, fields)| key_text(fields.get(slot)));
         if output.key.is_some() || field.is_some() {
             return Ok(());
         }
@@ -442,7 +448,7 @@ impl<'a> Entry<'a> {
     }
 
     fn fits_topic(&self, output: &Resolved<'_>, passed: View<'_>) -> Result<(), Box<Reason>> {
-        let Some(topic) = output.topic else { return Ok(()) };
+        let Some(topic) = &output.destination.topic else { return Ok(()) };
         let most = self.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
         let own: usize = self.batch.headers(self.record).map(|(name, value)| header_bytes(name, value)).sum();
         let brought: usize = passed.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
@@ -451,7 +457,7 @@ impl<'a> Entry<'a> {
         let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len() + notices;
         let payload = output.payload.map_or(0, <[u8]>::len);
         // A key from a field is part of the payload, so twice the payload bounds it.
-        let payload = if self.own().output_key.is_some() { 2 * payload } else { payload };
+        let payload = if output.destination.key.is_some() { 2 * payload } else { payload };
         let bytes = payload + output.key.map_or(0, <[u8]>::len) + own + brought + set + ours;
         if bytes > most {
             let message = format!("the output has {bytes} bytes with its headers, topic {topic} takes {most}");

@@ -8,7 +8,7 @@ use tollgate_contract::{Contract, Mode, Slot};
 use tollgate_sandbox::Chain;
 
 use super::envelope::Envelope;
-use crate::config::{self, Pipeline};
+use crate::config::{self, OutputPartition, Pipeline};
 use crate::registry::{Compile, Resolver, SchemaStore};
 use crate::sinks::postgres::table::Table;
 
@@ -17,8 +17,9 @@ pub struct Gate {
     pub pipeline: Arc<Pipeline>,
     /// The kinds of event on the topic, in the configuration's order. At least one.
     pub types: Vec<EventType>,
-    /// For each table, the first type that writes it: types that share a table share its statements and its rows.
-    pub tables: Vec<usize>,
+    /// Each table, as the first type or route has it that writes it: those that share a table share its statements and its
+    /// rows. In the configuration's order, a type's own before those of its routes.
+    pub tables: Vec<Arc<Table>>,
     /// What the ids in frames mean, where values are frames.
     pub registry: Option<Registry>,
     /// What is wrapped round the events.
@@ -31,23 +32,45 @@ pub struct Gate {
     pub compacted: BTreeSet<String>,
 }
 
-/// One kind of event: what it must look like, and its table.
+/// One kind of event: what it must look like, and where what becomes of it goes.
 pub struct EventType {
     pub contract: Contract,
     /// Hex.
     pub contract_digest: String,
-    /// What leaves the chain is checked against this; its slots are the table's fields, then the output key.
-    pub output: Contract,
-    pub output_key: Option<Slot>,
-    pub table: Table,
-    /// Index in [`Gate::tables`].
-    pub rows: usize,
+    /// Of what leaves the chain at its end.
+    pub output: Destination,
+    /// Of the routes of its transforms, in the order of [`config::EventType::routes`].
+    pub routes: Vec<Destination>,
     /// An event's row can be written as it comes in: the sinks want the same message type, and nothing about the output
     /// has to be known first.
     pub stages: bool,
 }
 
+/// Where outputs go: into a topic, a table or both, and what they must look like.
+pub struct Destination {
+    /// The route's name; `None` at the chain's end.
+    pub route: Option<String>,
+    /// An output is checked against this; its slots are the table's fields, then the key.
+    pub contract: Contract,
+    pub key: Option<Slot>,
+    pub topic: Option<String>,
+    pub partition: OutputPartition,
+    pub table: Option<Target>,
+}
+
+/// The table that a destination's outputs are rows of.
+pub struct Target {
+    pub table: Arc<Table>,
+    /// Index in [`Gate::tables`].
+    pub rows: usize,
+}
+
 impl EventType {
+    /// The tables that its events may write, by their index in [`Gate::tables`].
+    pub fn tables(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(&self.output).chain(&self.routes).filter_map(|to| to.table.as_ref().map(|target| target.rows))
+    }
+
     /// Whether an output may have headers that tell what was let pass.
     pub fn tells_notices(&self) -> bool {
         self.contract.policies().mode == Mode::Observe || self.contract.mends()
@@ -88,11 +111,6 @@ impl Gate {
     pub fn spec(&self, kind: usize) -> &config::EventType {
         &self.pipeline.types[kind]
     }
-
-    /// The topic that a type's outputs without a route go to.
-    pub fn topic(&self, kind: usize) -> Option<&str> {
-        self.spec(kind).output.as_ref().map(|output| output.topic.as_str())
-    }
 }
 
 /// What a swap changes.
@@ -128,7 +146,7 @@ pub struct TransformInfo {
     pub version: String,
     pub component: String,
     pub digest: String,
-    /// Topic of each route, in the component's order.
+    /// Index in [`EventType::routes`] of each route, in the component's order.
     #[serde(skip)]
-    pub routes: Vec<Option<String>>,
+    pub routes: Vec<usize>,
 }

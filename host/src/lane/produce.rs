@@ -9,6 +9,7 @@ use tollgate_contract::{Fields, Value};
 use super::admit;
 use super::content::{is_content_type, is_json};
 use super::decide::{Decided, Decision, Entry, Resolved, Verdict};
+use super::gate::Destination;
 use super::passed::View;
 use super::{Carried, Error};
 use crate::config::OutputPartition;
@@ -106,21 +107,21 @@ impl<'a> Produce<'a> {
         let Carried { batch, revision, time, .. } = self.carried;
         let gate = &self.shared.gate;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
-        let own = entry.own();
         for output in decided.outputs(entry, decision) {
             // Checked when the rows were written: what does not resolve is a dead letter by now.
             let Ok(output) = output else { continue };
-            let Some(topic) = output.topic else { continue };
+            let to = output.destination;
+            let Some(topic) = to.topic.as_deref() else { continue };
             let mut text = None;
-            if let (Some(slot), Some(payload)) = (own.output_key, output.payload) {
+            if let (Some(slot), Some(payload)) = (to.key, output.payload) {
                 let mut fields = Fields::new();
                 // Checked when the row was written; and what was let pass then has its key too.
-                if own.output.read(payload, &mut fields).is_ok() {
+                if to.contract.read(payload, &mut fields).is_ok() {
                     text = key_text(fields.get(slot));
                 }
             }
             let key = text.as_deref().map(str::as_bytes).or(output.key);
-            let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: output.payload };
+            let letter = Letter { topic, partition: partition(to, record), key, value: output.payload };
             let mut headers = headers(entry, decided.passed(gate, decision), &output);
             if let Some(notice) = &decision.notice {
                 notice.tell(&mut headers);
@@ -130,20 +131,16 @@ impl<'a> Produce<'a> {
         Ok(())
     }
 
-    fn partition(&self, kind: usize, topic: &str, record: &Record) -> Option<i32> {
-        let output = self.shared.gate.spec(kind).output.as_ref()?;
-        (output.partition == OutputPartition::Same && output.topic == topic).then_some(record.partition.0)
-    }
-
     fn tombstone(&mut self, decision: &Decision, record: &Record) -> Result<(), Error> {
         let Some(kind) = decision.kind else { return Ok(()) };
         let Carried { batch, revision, time, .. } = self.carried;
         let gate = &self.shared.gate;
-        let Some(topic) = gate.topic(kind) else { return Ok(()) };
-        let key = batch.key(record);
-        let resolved = Resolved { topic: Some(topic), payload: None, key, headers: &[] };
-        let letter = Letter { topic, partition: self.partition(kind, topic, record), key, value: None };
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
+        let destination = &entry.own().output;
+        let Some(topic) = destination.topic.as_deref() else { return Ok(()) };
+        let key = batch.key(record);
+        let resolved = Resolved { destination, payload: None, key, headers: &[] };
+        let letter = Letter { topic, partition: partition(destination, record), key, value: None };
         self.send(record, letter, &headers(entry, View::default(), &resolved))
     }
 
@@ -189,6 +186,10 @@ impl<'a> Produce<'a> {
     }
 }
 
+fn partition(to: &Destination, record: &Record) -> Option<i32> {
+    (to.partition == OutputPartition::Same).then_some(record.partition.0)
+}
+
 /// The record's own headers, with those of its envelope, what the guest set, and where it came from.
 fn headers<'a>(entry: Entry<'a>, passed: View<'a>, output: &Resolved<'a>) -> Headers<'a> {
     let Entry { batch, record, .. } = entry;
@@ -196,7 +197,7 @@ fn headers<'a>(entry: Entry<'a>, passed: View<'a>, output: &Resolved<'a>) -> Hea
     // What leaves is Protobuf of the output contract, whatever came in.
     let leaves = |name: &str, value: Option<&'a [u8]>| match (name, value) {
         (name, Some(value)) if is_content_type(name) && is_json(value) => Some(&b"application/protobuf"[..]),
-        ("message-type", Some(_)) => Some(entry.own().output.message().full_name().as_bytes()),
+        ("message-type", Some(_)) => Some(output.destination.contract.message().full_name().as_bytes()),
         _ => value,
     };
     let stays = |name: &str| !set(name) && passed.get(name).is_none();

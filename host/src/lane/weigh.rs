@@ -1,12 +1,11 @@
 //! A payload against its contract, as the contract's policies want it: with fallbacks for what has no name, and in its mode.
 
-use std::borrow::Cow;
-
 use tollgate_contract::{Contract, Fields, Mode, Notes, ReasonCode, Rejection};
 
 use super::admit::{Desk, Refused};
 use super::decide::{Entry, instant};
 use super::envelope::Key;
+use super::gate::{Destination, Target};
 use super::notice::Notice;
 use super::passed::View;
 use super::wrapped::Claim;
@@ -26,7 +25,7 @@ pub(super) struct Sample<'s> {
 /// What a check works with beside the payload and its fields.
 struct Scale<'d> {
     passed: View<'d>,
-    rows: &'d mut Rows,
+    rows: &'d mut [Rows],
     notes: &'d mut Notes,
     notice: &'d mut Notice,
     /// Unknown enum numbers may still be replaced.
@@ -95,7 +94,7 @@ impl Entry<'_> {
         let payload: &[u8] = if in_desk { desk.json } else { sample.value };
         let mut fields = std::mem::take(desk.fields).recycle();
         let passed = desk.passed.view(&self.gate.header_names);
-        let rows = &mut desk.rows[self.own().rows];
+        let rows = &mut *desk.rows;
         let mut scale = Scale { passed, rows, notes: desk.notes, notice, mends };
         let checked = self.check(sample.writer, payload, &mut fields, &mut scale);
         let looked = checked.map(|staged| {
@@ -129,16 +128,15 @@ impl Entry<'_> {
             }
             return Ok(None);
         }
-        let contract = if own.stages { &own.output } else { &own.contract };
+        let target = own.output.table.as_ref().filter(|_| own.stages);
+        let contract = if target.is_some() { &own.output.contract } else { &own.contract };
         let checked = contract.admit(payload, fields, now, scale.notes);
         self.weigh(contract, checked, payload, fields, scale)?;
-        if !own.stages {
-            return Ok(None);
-        }
+        let Some(Target { table, rows }) = target else { return Ok(None) };
         let header = |name: &str| scale.passed.get(name).or_else(|| self.batch.header(self.record, name));
-        let mut row = scale.rows.begin();
+        let mut row = scale.rows[*rows].begin();
         // What does not fit its column is the event's fault only if the chain passes it: `write` says so then.
-        let written = own.table.write(&own.output, fields, &self.view(&header), &mut row);
+        let written = table.write(contract, fields, &self.view(&header), &mut row);
         Ok(written.ok().map(|()| row.stage()))
     }
 
@@ -166,34 +164,29 @@ impl Entry<'_> {
     /// Checks what leaves the chain. Returns what the contract says against it, where that is let pass.
     pub(super) fn weigh_output<'p>(
         &self,
+        to: &Destination,
         payload: &'p [u8],
         fields: &mut Fields<'p>,
     ) -> Result<Option<Box<Reason>>, Box<Reason>> {
-        let contract = &self.own().output;
+        let contract = &to.contract;
         let Err(rejection) = contract.check_at(payload, fields, instant(self.time)) else { return Ok(None) };
         let overlooks = self.overlooks(&rejection);
-        let reason = self.against_output(rejection);
+        let reason = self.against_output(to, rejection);
         if !overlooks {
             return Err(reason);
         }
-        contract.read(payload, fields).map_err(|rejection| self.against_output(rejection))?;
+        contract.read(payload, fields).map_err(|rejection| self.against_output(to, rejection))?;
         Ok(Some(reason))
     }
 
-    fn against_output(&self, rejection: Rejection) -> Box<Reason> {
-        let code = if self.chain().transforms.is_empty() { rejection.code.as_str() } else { "output-contract" };
-        let mut reason = refused(Stage::Output, rejection);
-        if code == "output-contract" {
-            reason.message = format!("{}: {}", reason.code, reason.message);
-            reason.code = Cow::Borrowed(code);
+    fn against_output(&self, to: &Destination, rejection: Rejection) -> Box<Reason> {
+        if self.chain().transforms.is_empty() {
+            return refused(Stage::Output, rejection);
         }
-        reason
+        Reason::against_output(to.route.as_deref(), rejection)
     }
 }
 
 pub(super) fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
-    let Rejection { code, field, message, violations } = rejection;
-    let mut reason = Reason::new(stage, code.as_str(), message).field(field);
-    reason.violations = violations;
-    reason
+    Reason::refused(stage, rejection)
 }

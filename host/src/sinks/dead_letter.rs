@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tollgate_contract::Violation;
 use tollgate_contract::frame::SchemaId;
+use tollgate_contract::{Rejection, Violation};
 
 use super::kafka::Headers;
 use crate::limits;
@@ -62,6 +62,24 @@ impl Reason {
             fuel_used: None,
             violations: Vec::new(),
         })
+    }
+
+    /// What a contract says against an event.
+    pub fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
+        let Rejection { code, field, message, violations } = rejection;
+        let mut reason = Reason::new(stage, code.as_str(), message).field(field);
+        reason.violations = violations;
+        reason
+    }
+
+    /// What the contract of a destination says against an output that a transform made: `route` names it, unless it is the
+    /// chain's end.
+    pub fn against_output(route: Option<&str>, rejection: Rejection) -> Box<Reason> {
+        let mut reason = Reason::refused(Stage::Output, rejection);
+        let route = route.map_or_else(String::new, |name| format!("on route {name}: "));
+        reason.message = format!("{route}{}: {}", reason.code, reason.message);
+        reason.code = Cow::Borrowed("output-contract");
+        reason
     }
 
     pub fn field(mut self: Box<Reason>, field: impl Into<String>) -> Box<Reason> {

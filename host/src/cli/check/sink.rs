@@ -11,7 +11,7 @@ use wasmparser::{Parser, Payload};
 
 use crate::cli::setup;
 use crate::cli::validate::offline::{converts, input_kind};
-use crate::config::{As, Column, EventType, From, Pipeline};
+use crate::config::{As, Column, Destination, EventType, From, Mapping, Pipeline};
 
 /// SQL types, each holding all values of those before it.
 const WIDENING: [&[&str]; 2] = [&["integer", "bigint", "numeric(20)"], &["real", "double precision"]];
@@ -73,18 +73,8 @@ impl Look<'_> {
     /// One type with its columns, its key and its components.
     fn kind(&mut self, kind: &EventType, notes: &mut Vec<String>) {
         self.message(&kind.message, &kind.place("message"));
-        if let Some(output) = kind.output.as_ref().and_then(|output| output.contract.as_ref()) {
-            self.message(output, &kind.place("output.contract"));
-        }
-        let rows = kind.emitted();
-        if self.new.get_message_by_name(rows).is_some() {
-            for column in &kind.mapping.columns {
-                self.column(kind, column);
-            }
-            let key = kind.output.as_ref().and_then(|output| output.key.as_ref());
-            if let Some((key, problem)) = key.and_then(|key| Some((key, field(self.new, rows, key).err()?))) {
-                self.add(&rules::SINK_FIELD, &kind.place("output.key"), key, problem);
-            }
+        for to in kind.destinations() {
+            self.destination(to);
         }
         for (index, transform) in kind.transforms.iter().enumerate() {
             let path = self.pipeline.resolve(&transform.component);
@@ -92,6 +82,24 @@ impl Look<'_> {
                 Ok(manifest) => self.transform(&kind.place(&format!("transforms[{index}].component")), &manifest),
                 Err(why) => notes.push(format!("{}: {why}; what it takes and makes was not looked at", path.display())),
             }
+        }
+    }
+
+    /// Its message, columns and key.
+    fn destination(&mut self, to: Destination<'_>) {
+        if to.is_named() {
+            self.message(to.message(), &to.place("message"));
+        }
+        if self.new.get_message_by_name(to.message()).is_none() {
+            return;
+        }
+        if let Some(mapping) = to.mapping() {
+            for column in &mapping.columns {
+                self.column(to, mapping, column);
+            }
+        }
+        if let Some((key, problem)) = to.key().and_then(|key| Some((key, field(self.new, to.message(), key).err()?))) {
+            self.add(&rules::SINK_FIELD, &to.place("key"), key, problem);
         }
     }
 
@@ -114,10 +122,10 @@ impl Look<'_> {
         }
     }
 
-    fn column(&mut self, kind: &EventType, column: &Column) {
+    fn column(&mut self, to: Destination<'_>, mapping: &Mapping, column: &Column) {
         let From::Field(path) = &column.from else { return };
-        let message = kind.emitted();
-        let key = kind.place(&format!("postgres.columns.{}", column.name));
+        let message = to.message();
+        let key = to.place(&format!("postgres.columns.{}", column.name));
         let element = format!("{message}.{path}");
         let (contract, info) = match field(self.new, message, path) {
             Ok(found) => found,
@@ -139,7 +147,7 @@ impl Look<'_> {
             self.add(&rules::SINK_CONVERSION, &key, &element, text);
         }
         if old.presence == Presence::Implicit && info.presence == Presence::Explicit {
-            let is_key = kind.mapping.key.contains(&column.name);
+            let is_key = mapping.key.contains(&column.name);
             let rule = if is_key { &rules::SINK_KEY_NULL } else { &rules::SINK_COLUMN_NULL };
             self.add(rule, &key, &element, "an unset field was stored as its empty value, now it is NULL");
         }
@@ -159,7 +167,8 @@ impl Look<'_> {
     }
 
     fn transform(&mut self, key: &str, manifest: &Manifest) {
-        let types: BTreeSet<&str> = BTreeSet::from([manifest.input.as_str(), manifest.output()]);
+        let mut types: BTreeSet<&str> = BTreeSet::from([manifest.input.as_str(), manifest.output()]);
+        types.extend(manifest.routes.iter().map(|route| manifest.route_message(route)));
         for name in types {
             let Some(new) = self.new.get_message_by_name(name) else {
                 let text = format!("{} is built for {name}, which there is no more", manifest.name);

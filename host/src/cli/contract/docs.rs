@@ -168,7 +168,7 @@ fn page(
     let pipeline = loaded
         .pipelines
         .iter()
-        .find(|pipeline| pipeline.types.iter().any(|kind| kind.message == name || kind.emitted() == name));
+        .find(|pipeline| pipeline.destinations().any(|to| to.kind.message == name || to.message() == name));
     if let Some(pipeline) = pipeline {
         facts.push(("Pipeline".to_owned(), pipeline.name.clone()));
     }
@@ -333,6 +333,6 @@ fn columns(pipeline: &Pipeline, message: &str) -> Vec<(String, String)> {
         };
         (format!("{}.{}", mapping.table, column.name), format!("{from}, {}", column.as_))
     };
-    let mappings = pipeline.types.iter().filter(|kind| kind.emitted() == message).map(|kind| &kind.mapping);
+    let mappings = pipeline.destinations().filter(|to| to.message() == message).filter_map(|to| to.mapping());
     mappings.flat_map(|mapping| mapping.columns.iter().map(|one| column(mapping, one))).collect()
 }

@@ -75,12 +75,13 @@ fn sql(args: &Args) -> Result<String, Failure> {
     let mut text = String::new();
     for pipeline in &loaded.pipelines {
         let mut done: Vec<&TableName> = Vec::new();
-        for (kind, contracts) in pipeline.types.iter().zip(build::contracts(pipeline)?) {
-            if done.contains(&&kind.mapping.table) {
+        let contracts = build::contracts(pipeline)?;
+        for (mapping, contract) in setup::mappings(pipeline, &contracts) {
+            if done.contains(&&mapping.table) {
                 continue;
             }
-            done.push(&kind.mapping.table);
-            text += &setup::create_table(&kind.mapping, &contracts.output);
+            done.push(&mapping.table);
+            text += &setup::create_table(mapping, contract);
             text.push('\n');
         }
     }

@@ -12,8 +12,8 @@ use tollgate_contract::Contract;
 use super::report::{Report, Severity};
 use super::rights;
 use crate::cli::look::{self, Looker, Quiet};
-use crate::config::{DeliveryMode, EventType, Pipeline};
-use crate::engine::build::{self, Unreachable};
+use crate::config::{DeliveryMode, Destination, Mapping, Pipeline};
+use crate::engine::build::{self, Contracts, Unreachable};
 use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table::{self, Table};
 use crate::source::authorised::{self, Operation};
@@ -197,22 +197,24 @@ async fn ask_postgres(
     }
     // Where the contracts do not compile, that has been said.
     let contracts = build::contracts(pipeline).unwrap_or_default();
-    for (index, kind) in pipeline.types.iter().enumerate() {
-        let emitted = contracts.get(index).map(|contracts| &contracts.output);
-        ask_table(pipeline, kind, emitted, connection, report).await?;
+    let mut outgoing = contracts.iter().flat_map(Contracts::outgoing);
+    for to in pipeline.destinations() {
+        let emitted = outgoing.next().map(|outgoing| &outgoing.contract);
+        let Some(mapping) = to.mapping() else { continue };
+        ask_table(pipeline, (to, mapping), emitted, connection, report).await?;
     }
     Ok(())
 }
 
-/// The table of one type, against its mapping and the message type that its rows follow.
+/// The table of a destination, against its mapping and the message type that its rows follow.
 async fn ask_table(
     pipeline: &Pipeline,
-    kind: &EventType,
+    (to, mapping): (Destination<'_>, &Mapping),
     emitted: Option<&Contract>,
     connection: &mut PgConnection,
     report: &mut Report,
 ) -> Result<(), sqlx::Error> {
-    let (name, place) = (&kind.mapping.table, kind.place("postgres.table"));
+    let (name, place) = (&mapping.table, to.place("postgres.table"));
     // Whoever may not enter the schema cannot look for the table either.
     if let Some(problem) = rights::schema_of(connection, name).await? {
         report.error(pipeline, problem.code, &place, problem.message);
@@ -224,15 +226,15 @@ async fn ask_table(
         report.error(pipeline, "postgres.table_missing", &place, message);
         return Ok(());
     };
-    for problem in rights::target(connection, pipeline, &kind.mapping, &columns).await? {
+    for problem in rights::target(connection, pipeline, mapping, &columns).await? {
         report.error(pipeline, problem.code, &place, problem.message);
     }
     let Some(emitted) = emitted else { return Ok(()) };
-    match Table::check(connection, &kind.mapping, emitted).await {
+    match Table::check(connection, mapping, emitted).await {
         Ok(_) => {}
         Err(table::Error::Unfit(problems)) => {
             for problem in problems {
-                report.error(pipeline, "postgres.table_unfit", &column_key(kind, &problem), problem);
+                report.error(pipeline, "postgres.table_unfit", &column_key(to, mapping, &problem), problem);
             }
         }
         Err(table::Error::Postgres(error)) => return Err(error),
@@ -241,8 +243,8 @@ async fn ask_table(
 }
 
 /// The mapping that a problem speaks of, for its line in the file: the message names the column second.
-fn column_key(kind: &EventType, problem: &str) -> String {
+fn column_key(to: Destination<'_>, mapping: &Mapping, problem: &str) -> String {
     let named = problem.strip_prefix("column ").and_then(|rest| rest.split([' ', ':', ',']).next());
-    let mapped = named.filter(|name| kind.mapping.columns.iter().any(|column| column.name == **name));
-    mapped.map_or_else(|| kind.place("postgres.table"), |name| kind.place(&format!("postgres.columns.{name}")))
+    let mapped = named.filter(|name| mapping.columns.iter().any(|column| column.name == **name));
+    mapped.map_or_else(|| to.place("postgres.table"), |name| to.place(&format!("postgres.columns.{name}")))
 }

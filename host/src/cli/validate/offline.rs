@@ -3,9 +3,10 @@
 use super::Memory;
 use super::report::{Guarantee, Report};
 use crate::config::{
-    As, Column, DeliveryMode, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings, TimeForm,
+    As, Column, DeliveryMode, Destination, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings, TimeForm,
 };
 use crate::engine::build;
+use crate::engine::routes::{Wrong, wrong_routes};
 use crate::guests::types;
 use crate::lane::envelope::{self, Envelope};
 use crate::protos;
@@ -36,7 +37,7 @@ pub fn offline(pipeline: &Pipeline) -> Report {
 
 /// The guarantee in words.
 fn guarantee(pipeline: &Pipeline) -> Guarantee {
-    let produced = if pipeline.types.iter().any(|kind| kind.output.is_some()) {
+    let produced = if pipeline.destinations().any(|to| to.topic().is_some()) {
         "outputs and dead letters"
     } else {
         "dead letters"
@@ -183,15 +184,19 @@ fn check_envelope(pipeline: &Pipeline, pool: DescriptorPool, report: &mut Report
 
 fn check_contract(pipeline: &Pipeline, kind: &EventType, pool: &DescriptorPool, report: &mut Report) -> bool {
     let known = compile(pipeline, pool, &kind.message, &kind.place("message"), report).is_some();
-    let named = kind.output.as_ref().and_then(|output| output.contract.as_ref());
-    let rows = match named {
-        Some(named) => compile(pipeline, pool, named, &kind.place("output.contract"), report).is_some(),
-        None => known,
-    };
-    if rows {
-        check_columns(pipeline, kind, pool, report);
-        if let Some(key) = kind.output.as_ref().and_then(|output| output.key.as_ref()) {
-            field(pipeline, pool, kind.emitted(), key, &kind.place("output.key"), report);
+    for to in kind.destinations() {
+        // Without a message of its own it has that of the type, or of the chain's end, which is looked at once.
+        let fits = if to.is_named() {
+            compile(pipeline, pool, to.message(), &to.place("message"), report).is_some()
+        } else {
+            pool.get_message_by_name(to.message()).is_some()
+        };
+        if !fits {
+            continue;
+        }
+        check_columns(pipeline, to, pool, report);
+        if let Some(key) = to.key() {
+            field(pipeline, pool, to.message(), key, &to.place("key"), report);
         }
     }
     known
@@ -227,12 +232,13 @@ fn field(
     }
 }
 
-fn check_columns(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, report: &mut Report) {
-    for column in &of.mapping.columns {
+fn check_columns(pipeline: &Pipeline, of: Destination<'_>, pool: &DescriptorPool, report: &mut Report) {
+    let Some(mapping) = of.mapping() else { return };
+    for column in &mapping.columns {
         let key = of.place(&format!("postgres.columns.{}", column.name));
         let kind = match &column.from {
             From::Field(path) => {
-                let Some(kind) = field(pipeline, pool, of.emitted(), path, &key, report) else { continue };
+                let Some(kind) = field(pipeline, pool, of.message(), path, &key, report) else { continue };
                 Some(kind)
             }
             From::Header(_) | From::Record(_) | From::Now | From::Constant(_) => None,
@@ -241,7 +247,7 @@ fn check_columns(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, rep
         if let Err(problem) = converts(column, input) {
             report.error(pipeline, "postgres.conversion", &key, problem);
         }
-        let newer = of.mapping.only_if_newer.as_ref() == Some(&column.name);
+        let newer = mapping.only_if_newer.as_ref() == Some(&column.name);
         if newer && !grows(column, input) {
             let message = format!("{} is neither a whole number nor a time, so it cannot grow", column.name);
             report.error(pipeline, "postgres.only_if_newer", &of.place("postgres.only_if_newer"), message);
@@ -384,16 +390,8 @@ fn check_transform(
         let problem = format!("{} takes {}, but what reaches it is {message}", manifest.name, manifest.input);
         report.error(pipeline, "transform.chain", &component, problem);
     }
-    for route in spec.routes.keys().filter(|route| !manifest.routes.contains(route)) {
-        let problem = match manifest.routes.as_slice() {
-            [] => format!("{} has no routes", manifest.name),
-            routes => format!("{} has no route {route}; it has {}", manifest.name, routes.join(", ")),
-        };
-        report.error(pipeline, "transform.route", &format!("{place}.routes.{route}"), problem);
-    }
-    for route in manifest.routes.iter().filter(|route| !spec.routes.contains_key(*route)) {
-        let message = format!("{} may emit on its route {route}, which leads to no topic", manifest.name);
-        report.warn(pipeline, "transform.route", &place, &message, &format!("add routes: {{ {route}: <topic> }}"));
+    for Wrong { key, problem } in wrong_routes(kind, index, manifest) {
+        report.error(pipeline, "transform.route", &key, problem);
     }
     report.memory.instances(pipeline.lanes, transform.limits().memory);
     Some(manifest.output().to_owned())
@@ -401,8 +399,8 @@ fn check_transform(
 
 /// What is allowed and often not meant.
 fn check_habits(pipeline: &Pipeline, report: &mut Report) {
-    for kind in &pipeline.types {
-        let mapping = &kind.mapping;
+    for to in pipeline.destinations() {
+        let Some(mapping) = to.mapping() else { continue };
         let overwrites = |column: &Column| {
             let own = matches!(column.from, From::Field(_) | From::Header(_) | From::Record(_));
             own && column.mode == Mode::Set && !mapping.key.contains(&column.name)
@@ -412,7 +410,7 @@ fn check_habits(pipeline: &Pipeline, report: &mut Report) {
                 "two events with the same key on different partitions are not ordered: the last one committed wins";
             let suggestion =
                 "set postgres.only_if_newer to a column that grows, unless a key always goes to one partition";
-            report.warn(pipeline, "order.across_partitions", &kind.place("postgres.columns"), message, suggestion);
+            report.warn(pipeline, "order.across_partitions", &to.place("postgres.columns"), message, suggestion);
         }
     }
     if pipeline.dead_letter.limit.is_none() {

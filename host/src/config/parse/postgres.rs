@@ -20,6 +20,13 @@ pub(super) fn read(root: &Table<'_>, base: &Path, typed: bool) -> Option<(Postgr
     })
 }
 
+/// A mapping that stands by itself: that of a route.
+pub(super) fn read_mapping(table: &Table<'_>) -> Option<Mapping> {
+    let mut draft = Draft::read(table);
+    draft.complete(table);
+    draft.mapping
+}
+
 /// A mapping that may not be whole yet: each key as far as it is there and right.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {

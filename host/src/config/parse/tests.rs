@@ -650,6 +650,32 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
             "transforms: [{ component: a, routes: { \"e u\": t } }]",
             "19:40: transforms[0].routes.e u: the route's name is not a route's name; it has letters, digits, ., _ and -",
         ),
+        (
+            "transforms: [{ component: a, routes: { eu: { topic: eu } } }]",
+            "19:40: transforms[0].routes.eu.message: required key is missing",
+        ),
+        (
+            "transforms: [{ component: a, routes: { eu: { message: a.v1.B } } }]",
+            "19:40: transforms[0].routes.eu: leads nowhere; name its topic, its postgres table, or both",
+        ),
+        (
+            "transforms: [{ component: a, routes: { eu: { message: a.v1.B, topic: payments.dlq } } }]",
+            "19:63: transforms[0].routes.eu.topic: payments.dlq is the dead letter topic: readers could not tell the two apart",
+        ),
+        (
+            "transforms: [{ component: a, routes: { eu: { message: a.v1.B, key: id, postgres: { table: t, key: [id], columns: {} } } } }]",
+            "19:63: transforms[0].routes.eu.key: is for records, and the route has no topic; name one, or take this out",
+        ),
+        (
+            "transforms: [{ component: a, routes: { eu: { message: a.v1.B, postgres: { table: t, key: [id] } } } }]",
+            "19:63: transforms[0].routes.eu.postgres.columns: required key is missing",
+        ),
+        (
+            "transforms: [{ component: a, routes: { eu: { message: a.v1.B, postgres: { table: payment_events, key: [id], columns: {} } } } }]",
+            "19:75: transforms[0].routes.eu.postgres.table: payment_events is the table of the pipeline too, with another key or \
+             other columns: their events could not be written in the order in which they came; give both the same key, columns \
+             (in one order) and modes, or tables of their own",
+        ),
         ("output: {}", "19:1: output.topic: required key is missing"),
         (
             "output: { topic: payments.dlq }",

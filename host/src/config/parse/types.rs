@@ -1,10 +1,11 @@
 //! `types:` the kinds of event on the topic; without it there is one. What the root says is what a type does not say.
 
 use super::postgres::Draft;
+use super::routes::PARTITIONS;
 use super::{contract, envelope, names, read_transform};
 use crate::config::model::{
-    Column, Contract, EventType, From, KeyPart, Mapping, Mode, Output, OutputPartition, Pipeline, Postgres, Routing,
-    Transform,
+    Column, Contract, Destination, EventType, From, KeyPart, Mapping, Mode, Output, OutputPartition, Pipeline,
+    Postgres, Routing, Transform,
 };
 use crate::config::reader::{Table, choice};
 use crate::limits;
@@ -115,11 +116,10 @@ fn read_type(table: &Table<'_>, name: &str, common: &Common<'_>) -> Option<Event
 
 impl OutputDraft {
     fn read(table: &Table<'_>) -> OutputDraft {
-        let partitions = [("by_key", OutputPartition::ByKey), ("same", OutputPartition::Same)];
         OutputDraft {
             topic: table.get("topic", names::topic),
             contract: table.get("contract", names::message_type),
-            partition: table.get("partition", choice(&partitions)),
+            partition: table.get("partition", choice(&PARTITIONS)),
             key: table.get("key", names::field_path),
         }
     }
@@ -142,18 +142,9 @@ impl OutputDraft {
 
 /// What types say about each other, and about the envelope.
 pub(super) fn check(root: &Table<'_>, pipeline: &Pipeline) {
+    check_tables(root, pipeline);
     for (index, kind) in pipeline.types.iter().enumerate() {
         let before = &pipeline.types[..index];
-        if let Some(other) = before.iter().find(|other| other.mapping.table == kind.mapping.table)
-            && !same_statement(&other.mapping, &kind.mapping)
-        {
-            let message = format!(
-                "{} is the table of {} too, with another key or other columns: their events could not be written in the \
-                 order in which they came; give both the same key, columns (in one order) and modes, or tables of their own",
-                kind.mapping.table, other.name
-            );
-            root.error_at(&kind.place("postgres.table"), message);
-        }
         let by_message = pipeline.contract.routing == Routing::Frame;
         if let Some(other) = before.iter().find(|other| by_message && other.message == kind.message) {
             let message = format!(
@@ -169,6 +160,29 @@ pub(super) fn check(root: &Table<'_>, pipeline: &Pipeline) {
         }
     }
     check_key_parts(root, pipeline);
+}
+
+/// Types and routes may share a table if one statement writes the rows of both.
+fn check_tables(root: &Table<'_>, pipeline: &Pipeline) {
+    let mut before: Vec<(Destination<'_>, &Mapping)> = Vec::new();
+    for to in pipeline.destinations() {
+        let Some(mapping) = to.mapping() else { continue };
+        let shares = |(_, other): &&(Destination<'_>, &Mapping)| other.table == mapping.table;
+        if let Some((other, _)) = before.iter().find(shares).filter(|(_, other)| !same_statement(other, mapping)) {
+            let owner = match (other.route, other.kind.name.as_str()) {
+                (Some((_, route)), _) => format!("route {}", route.name),
+                (None, "") => "the pipeline".to_owned(),
+                (None, name) => name.to_owned(),
+            };
+            let message = format!(
+                "{} is the table of {owner} too, with another key or other columns: their events could not be written in the \
+                 order in which they came; give both the same key, columns (in one order) and modes, or tables of their own",
+                mapping.table
+            );
+            root.error_at(&to.place("postgres.table"), message);
+        }
+        before.push((to, mapping));
+    }
 }
 
 /// One statement writes the rows of all types that share a table, in the order of their events.

@@ -6,7 +6,7 @@ use prost_reflect::prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::{Map, Value};
 use tollgate_contract::read_json;
-use tollgate_sandbox::{BatchMeta, Events};
+use tollgate_sandbox::{BatchMeta, Events, Manifest};
 
 use super::{Types, outcome, yaml};
 use crate::config::ConfigErrors;
@@ -24,11 +24,13 @@ pub(super) struct Case {
     text: String,
     key: Option<Vec<u8>>,
     /// `None`: a tombstone.
-    value: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
     headers: Vec<(String, Vec<u8>)>,
     offset: i64,
     timestamp: i64,
     pub meta: BatchMeta,
+    /// `batch_time`, where the case has it.
+    pub time: Option<i64>,
     /// Laid over transform.yaml's.
     pub config: Option<Value>,
     /// A share, not percent.
@@ -44,7 +46,7 @@ pub(super) fn name_of(file: &Path) -> String {
 
 impl Case {
     /// Reads a case. Where it is to be updated, it need not expect anything yet.
-    pub(super) fn read(file: &Path, types: &Types, update: bool) -> Result<Case, ConfigErrors> {
+    pub(super) fn read(file: &Path, types: (&Types, &Manifest), update: bool) -> Result<Case, ConfigErrors> {
         let text = reader::load_text(file)?;
         let shown = file.display().to_string();
         let parsed = reader::read_text(&shown, &text, reader::folder_of(file), &|_| None, |table| {
@@ -83,8 +85,8 @@ fn begins_line(text: &str, at: usize) -> bool {
     at == 0 || text.as_bytes()[at - 1] == b'\n'
 }
 
-fn read(table: &Table<'_>, file: &Path, types: &Types, update: bool) -> Option<Case> {
-    let value = value(table, &types.input);
+fn read(table: &Table<'_>, file: &Path, types: (&Types, &Manifest), update: bool) -> Option<Case> {
+    let value = value(table, &types.0.input);
     let key = table.get("key", outcome::parse_bytes);
     let headers = table.field("headers").map_or(Some(Vec::new()), |headers| {
         headers.table(|headers| {
@@ -92,11 +94,12 @@ fn read(table: &Table<'_>, file: &Path, types: &Types, update: bool) -> Option<C
             Some(headers.any().into_iter().filter_map(read).collect())
         })
     });
+    let time = table.get("batch_time", signed);
     let meta = BatchMeta {
         topic: table.or("topic", text, "test".to_owned()),
         partition: table.or("partition", within(0_i32, i32::MAX), 0),
         schema_id: 0,
-        batch_time: table.or("batch_time", signed, 0),
+        batch_time: time.unwrap_or_default(),
         seed: table.or("seed", whole, 0),
         overdue: Vec::new(),
     };
@@ -119,6 +122,7 @@ fn read(table: &Table<'_>, file: &Path, types: &Types, update: bool) -> Option<C
         offset,
         timestamp,
         meta,
+        time,
         config,
         fuel_tolerance: tolerance / 100.0,
         expect: expect?,
@@ -155,7 +159,7 @@ fn message(table: &Table<'_>, key: &str, kind: &MessageDescriptor, json: &Value)
         .ok()
 }
 
-fn read_expect(table: &Table<'_>, types: &Types) -> Option<Value> {
+fn read_expect(table: &Table<'_>, types: (&Types, &Manifest)) -> Option<Value> {
     let verdicts = ["pass", "replace", "drop", "reject", "fail"].map(|verdict| (verdict, verdict));
     let verdict = table.need("verdict", choice(&verdicts));
     let mut expect = Map::new();
@@ -163,6 +167,15 @@ fn read_expect(table: &Table<'_>, types: &Types) -> Option<Value> {
         if let Some(value) = table.get(key, |value| Ok(value.to_owned())) {
             expect.insert(key.to_owned(), value.into());
         }
+    }
+    let stages = ["contract", "transform", "output"].map(|stage| (stage, stage));
+    match table.get("stage", choice(&stages)) {
+        Some(stage) if verdict == Some("reject") => {
+            // A transform's own rejection is what the word means without a stage.
+            expect.extend((stage != "transform").then(|| ("stage".to_owned(), stage.into())));
+        }
+        Some(_) => table.error("stage", "only a rejection has a stage"),
+        None => {}
     }
     if verdict == Some("reject") && !expect.contains_key("code") {
         table.error("code", "required key is missing: a rejection is known by its code");
@@ -181,9 +194,19 @@ fn read_expect(table: &Table<'_>, types: &Types) -> Option<Value> {
     Some(Value::Object(expect))
 }
 
-fn read_output(table: &Table<'_>, types: &Types) -> Option<Value> {
+fn read_output(table: &Table<'_>, types: (&Types, &Manifest)) -> Option<Value> {
     let mut output = Map::new();
+    let (types, manifest) = types;
+    let mut kind = types.outputs.first();
     if let Some(route) = table.get("route", text) {
+        kind = manifest.routes.iter().position(|known| *known == route).and_then(|at| types.outputs.get(at + 1));
+        if kind.is_none() {
+            let complaint = match manifest.routes.as_slice() {
+                [] => "the transform has no routes".to_owned(),
+                routes => format!("there is no route {route}; the transform has {}", routes.join(", ")),
+            };
+            table.error("route", complaint);
+        }
         output.insert("route".to_owned(), route.into());
     }
     let json = table.json("message");
@@ -191,7 +214,7 @@ fn read_output(table: &Table<'_>, types: &Types) -> Option<Value> {
     let tombstone = table.or("tombstone", boolean, false);
     match (json, bytes) {
         (Some(json), None) if !tombstone => {
-            let message = message(table, "message", &types.output, &json.value)?;
+            let message = message(table, "message", kind?, &json.value)?;
             output.insert("message".to_owned(), outcome::message_json(&message));
         }
         (None, Some(digits)) if !tombstone => drop(output.insert("bytes".to_owned(), digits.into())),

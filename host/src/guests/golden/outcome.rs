@@ -7,13 +7,14 @@ use tollgate_sandbox::{Bytes, Events, Manifest, Outcome, Output, Results};
 
 use super::Types;
 use crate::config::reader::Complaint;
+use crate::sinks::dead_letter::Reason;
 
 /// Begins a key's or a header's text where it is no UTF-8: hex digits follow.
 const HEX: &str = "hex:";
 
 /// The outcome of the only event in `results`.
-pub(super) fn describe(results: &Results, events: &Events, manifest: &Manifest, types: &Types, fuel: u64) -> Value {
-    let mut said = match results.outcomes.first() {
+pub(super) fn describe(results: &Results, events: &Events, manifest: &Manifest, types: &Types) -> Value {
+    let said = match results.outcomes.first() {
         Some(Outcome::Outputs(_)) => {
             let outputs = results.outputs_of(0);
             match outputs {
@@ -43,8 +44,18 @@ pub(super) fn describe(results: &Results, events: &Events, manifest: &Manifest, 
         }
         None => Map::new(),
     };
-    said.insert("fuel".to_owned(), fuel.into());
     Value::Object(said)
+}
+
+/// What a contract made of the event, before or after the transform.
+pub(super) fn refusal(reason: &Reason) -> Value {
+    let mut said = json!({
+        "verdict": "reject", "stage": reason.stage.as_str(), "code": reason.code, "message": reason.message,
+    });
+    if !reason.field.is_empty() {
+        said["field"] = reason.field.as_str().into();
+    }
+    said
 }
 
 fn map(value: Value) -> Map<String, Value> {
@@ -59,9 +70,9 @@ fn describe_output(results: &Results, events: &Events, output: &Output, manifest
     }
     match results.payload(output, events, 0) {
         None => drop(said.insert("tombstone".to_owned(), true.into())),
-        Some(payload) => match DynamicMessage::decode(types.output.clone(), payload) {
-            Ok(message) => drop(said.insert("message".to_owned(), message_json(&message))),
-            Err(_) => drop(said.insert("bytes".to_owned(), to_hex(payload).into())),
+        Some(payload) => match types.output(output.route).map(|kind| DynamicMessage::decode(kind.clone(), payload)) {
+            Some(Ok(message)) => drop(said.insert("message".to_owned(), message_json(&message))),
+            Some(Err(_)) | None => drop(said.insert("bytes".to_owned(), to_hex(payload).into())),
         },
     }
     edits(results, events, output, &mut said);

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 /// Keys of an expectation in the order in which one reads them; a message's own fields stand between.
-const FIRST: [&str; 9] = ["verdict", "code", "field", "message", "route", "bytes", "tombstone", "key", "headers"];
+const FIRST: [&str; 10] =
+    ["verdict", "stage", "code", "field", "message", "route", "bytes", "tombstone", "key", "headers"];
 const LAST: [&str; 2] = ["outputs", "fuel"];
 
 /// The entries of an object (or items of a list), each on its line, `depth` levels deep.

@@ -1,0 +1,126 @@
+//! The contracts that a pipeline names, compiled: of what comes in, and of what each of its destinations takes.
+
+use prost_reflect::DescriptorPool;
+use tollgate_contract::{CompileError, Contract, FieldPath, Policies, Slot};
+
+use super::fit;
+use crate::config::{self, Destination, Pipeline, Schema};
+use crate::error::Failure;
+use crate::lane::envelope::{self, Envelope};
+use crate::lane::gate::EventType;
+use crate::protos;
+use crate::sinks::postgres::table;
+
+/// The contracts of a type: of what comes in, and of what leaves its chain.
+pub struct Contracts {
+    pub input: Contract,
+    /// Of the chain's end.
+    pub output: Outgoing,
+    /// Of each of [`config::EventType::routes`].
+    pub routes: Vec<Outgoing>,
+}
+
+/// What the outputs of a destination are checked against. Its slots are the table's fields, then the key.
+pub struct Outgoing {
+    pub contract: Contract,
+    pub key: Option<Slot>,
+}
+
+/// The contracts of a type, by which a revision is known.
+pub struct Held<'c> {
+    pub input: &'c Contract,
+    /// Of the chain's end.
+    pub output: &'c Contract,
+    pub routes: Vec<&'c Contract>,
+}
+
+impl Contracts {
+    /// Of each of [`config::EventType::destinations`].
+    pub fn outgoing(&self) -> impl Iterator<Item = &Outgoing> {
+        std::iter::once(&self.output).chain(&self.routes)
+    }
+
+    pub fn held(&self) -> Held<'_> {
+        let routes = self.routes.iter().map(|route| &route.contract).collect();
+        Held { input: &self.input, output: &self.output.contract, routes }
+    }
+}
+
+impl EventType {
+    /// As [`Contracts::held`].
+    pub fn held(&self) -> Held<'_> {
+        let routes = self.routes.iter().map(|route| &route.contract).collect();
+        Held { input: &self.contract, output: &self.output.contract, routes }
+    }
+}
+
+impl Held<'_> {
+    /// Whether these are the same contracts.
+    pub fn same(&self, other: &Held<'_>) -> bool {
+        let digests = |held: &Held<'_>| -> Vec<[u8; 32]> {
+            [held.input, held.output].iter().chain(&held.routes).map(|contract| contract.digest()).collect()
+        };
+        digests(self) == digests(other)
+    }
+}
+
+/// The message types that a pipeline names. Reads files, no network.
+pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
+    let paths = match &pipeline.contract.schema {
+        Schema::Protos(paths) => paths.clone(),
+        Schema::DescriptorSet(path) => vec![path.clone()],
+    };
+    let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
+    protos::load(&paths).map_err(|error| Failure::configuration("contract.invalid", error))
+}
+
+/// Compiles the envelope, where there is one: its message is one of the pipeline's, or a shipped one.
+pub fn envelope(pipeline: &Pipeline) -> Result<Option<Envelope>, Failure> {
+    let Some(spec) = &pipeline.contract.envelope else { return Ok(None) };
+    let pool = envelope_pool(spec, pool(pipeline)?);
+    let compiled = Envelope::compile(pipeline, spec, &pool).map_err(|problems| {
+        let problems: Vec<String> =
+            problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
+        Failure::configuration("contract.invalid", problems.join("\n"))
+    });
+    compiled.map(Some)
+}
+
+/// The pool that has the envelope's message: the pipeline's own before the shipped one.
+pub fn envelope_pool(spec: &config::Envelope, own: DescriptorPool) -> DescriptorPool {
+    match own.get_message_by_name(&spec.message) {
+        Some(_) => own,
+        None => protos::shipped(&spec.message).unwrap_or(own),
+    }
+}
+
+/// Compiles the contracts, type by type. Reads files, no network.
+pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
+    let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
+    let pool = pool(pipeline)?;
+    let messages: Vec<&str> = pipeline.types.iter().map(|kind| kind.message.as_str()).collect();
+    let policies = &pipeline.contract.policies;
+    // With one type, each name that it lacks is an error of its own.
+    let fitted = match messages.len() {
+        1 => vec![policies.clone()],
+        _ => fit::fit(&pool, &messages, policies).map_err(|error| bad(&error))?,
+    };
+    let compile = |(kind, policies): (&config::EventType, &Policies)| {
+        let input = Contract::compile(&pool, &kind.message, policies.clone(), &envelope::key_fields(pipeline, kind))?;
+        let outgoing = |to: Destination<'_>| {
+            let mut fields = to.mapping().map(table::fields).unwrap_or_default();
+            let key = to.key().map(|path| {
+                fields.push(FieldPath::new(path));
+                Slot(fields.len() - 1)
+            });
+            // An event that passes as it came is held against the output's contract alone.
+            let passes = to.route.is_none() && to.message() == kind.message;
+            let policies = if passes { policies.clone() } else { policies.leaving() };
+            Ok(Outgoing { contract: Contract::compile(&pool, to.message(), policies, &fields)?, key })
+        };
+        let routes = kind.routes().map(outgoing).collect::<Result<_, CompileError>>()?;
+        Ok(Contracts { input, output: outgoing(kind.end())?, routes })
+    };
+    let compiled: Result<_, CompileError> = pipeline.types.iter().zip(&fitted).map(compile).collect();
+    compiled.map_err(|error| bad(&error))
+}
