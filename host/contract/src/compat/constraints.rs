@@ -141,7 +141,7 @@ impl Differ<'_> {
             return;
         }
         for (path, value) in &rules {
-            let rule = match refuses_zero(path, value) {
+            let rule = match judges_zero(&rules, path, value) {
                 Some(true) => &rules::RULE_REQUIRED_ADDED,
                 Some(false) => continue,
                 None => &rules::RULE_MAY_BE_TIGHTENED,
@@ -165,7 +165,25 @@ pub fn is_needed(field: &FieldDescriptor) -> bool {
     let judged = !field.supports_presence() && !rules.contains_key("ignore");
     field.is_required()
         || rules.get("required") == Some(&Value::Bool(true))
-        || judged && rules.iter().any(|(path, value)| refuses_zero(path, value) == Some(true))
+        || judged && rules.iter().any(|(path, value)| judges_zero(&rules, path, value) == Some(true))
+}
+
+/// [`refuses_zero`] among the other rules of its field: where the lower bound of a range is above the upper one, what lies
+/// outside of both is meant, and either of them is enough.
+fn judges_zero(rules: &Constraints, path: &str, value: &Value) -> Option<bool> {
+    let refuses = refuses_zero(path, value);
+    let (lower, others) = match leaf(path) {
+        "gt" | "gte" => (true, ["lt", "lte"]),
+        "lt" | "lte" => (false, ["gt", "gte"]),
+        _ => return refuses,
+    };
+    let other = others.iter().find_map(|other| rules.get_key_value(&format!("{}{other}", stem(path))));
+    let Some((other_path, other)) = other else { return refuses };
+    let (low, high) = if lower { (value, other) } else { (other, value) };
+    if order(low, high) == Some(Ordering::Greater) {
+        return Some(refuses == Some(true) && refuses_zero(other_path, other) == Some(true));
+    }
+    refuses
 }
 
 /// Whether a rule refuses what an unset field reads as; `None` where that cannot be told.

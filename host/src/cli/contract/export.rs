@@ -8,13 +8,15 @@ pub mod jsonschema;
 pub mod typescript;
 pub mod zod;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::ValueEnum;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Value, json};
-use tollgate_contract::compat::Constraints;
+use tollgate_contract::compat::{Constraints, is_needed};
+use tollgate_contract::{Contract, Fields, Policies};
 
 use super::{Select, load};
 use crate::cli::{Success, setup};
@@ -94,6 +96,8 @@ pub struct Types {
     pub messages: BTreeMap<String, MessageDescriptor>,
     pub enums: BTreeMap<String, EnumDescriptor>,
     names: BTreeMap<String, String>,
+    /// Full names of the fields without which an event is refused.
+    needed: BTreeSet<String>,
 }
 
 impl Types {
@@ -113,7 +117,8 @@ impl Types {
             }
             messages.insert(message.full_name().to_owned(), message);
         }
-        let mut types = Types { roots: roots.to_vec(), messages, enums, names: BTreeMap::new() };
+        let needed = messages.values().flat_map(needed).collect();
+        let mut types = Types { roots: roots.to_vec(), messages, enums, names: BTreeMap::new(), needed };
         types.names = types.identifiers();
         types
     }
@@ -136,10 +141,56 @@ impl Types {
         all.iter().map(|full| ((*full).clone(), name(full))).collect()
     }
 
+    /// Whether an event without the field is refused.
+    pub fn needs(&self, field: &FieldDescriptor) -> bool {
+        self.needed.contains(field.full_name())
+    }
+
     /// What a type is called in code.
     pub fn name<'t>(&'t self, full: &'t str) -> &'t str {
         self.names.get(full).map_or(full, String::as_str)
     }
+}
+
+/// The fields without which a message is refused, by their full names: the gate itself judges the empty message. What it
+/// leaves out there (it names a bounded number of violations) is told by the rules.
+fn needed(message: &MessageDescriptor) -> Vec<String> {
+    let compiled = Contract::compile(message.parent_pool(), message.full_name(), Policies::default(), &[]);
+    let refusal =
+        compiled.ok().and_then(|contract| contract.check_at(&[], &mut Fields::new(), SystemTime::now()).err());
+    let violations = refusal.map(|refusal| refusal.violations).unwrap_or_default();
+    let judged = |field: &FieldDescriptor| violations.iter().any(|violation| violation.field == field.name());
+    message
+        .fields()
+        .filter(|field| is_needed(field) || judged(field))
+        .map(|field| field.full_name().to_owned())
+        .collect()
+}
+
+/// Whether every JavaScript object has a property of this name, so that one must look whether it is the object's own.
+pub fn is_inherited(name: &str) -> bool {
+    const INHERITED: [&str; 7] = [
+        "constructor",
+        "hasOwnProperty",
+        "isPrototypeOf",
+        "propertyIsEnumerable",
+        "toLocaleString",
+        "toString",
+        "valueOf",
+    ];
+    INHERITED.contains(&name)
+}
+
+/// The empty value of a kind, as it may stand in JSON; messages have none.
+pub fn zero(kind: &Kind) -> Option<Value> {
+    Some(match kind {
+        Kind::String | Kind::Bytes => "".into(),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => "0".into(),
+        Kind::Bool => false.into(),
+        Kind::Enum(descriptor) => descriptor.get_value(0)?.name().into(),
+        Kind::Message(_) => return None,
+        _ => 0.into(),
+    })
 }
 
 /// A field's type; of a map, its values' type.
@@ -201,14 +252,35 @@ pub struct Rules {
 
 impl Rules {
     pub fn of(field: &FieldDescriptor) -> Rules {
-        Rules { rules: tollgate_contract::compat::constraints(field) }
+        Rules::judging(tollgate_contract::compat::constraints(field))
     }
 
     /// Those below a path, such as `repeated.items.`.
     pub fn below(&self, path: &str) -> Rules {
         let below =
             self.rules.iter().filter_map(|(key, value)| Some((key.strip_prefix(path)?.to_owned(), value.clone())));
-        Rules { rules: below.collect() }
+        Rules::judging(below.collect())
+    }
+
+    /// Without those that are never looked at.
+    fn judging(mut rules: Constraints) -> Rules {
+        match rules.get("ignore").and_then(Value::as_str) {
+            Some("IGNORE_ALWAYS") => rules.clear(),
+            Some("IGNORE_UNSPECIFIED") => drop(rules.remove("ignore")),
+            _ => {}
+        }
+        Rules { rules }
+    }
+
+    /// The bounds of a number.
+    pub fn range(&self) -> Range {
+        let bound = |rules: [&'static str; 2]| rules.into_iter().find_map(|rule| Some((rule, self.number(rule)?)));
+        let (lower, upper) = (bound(["gt", "gte"]), bound(["lt", "lte"]));
+        let outside = match (&lower, &upper) {
+            (Some((_, low)), Some((_, high))) => exceeds(low, high),
+            _ => false,
+        };
+        Range { lower, upper, outside }
     }
 
     /// A rule by its last word, whatever type it is of; not those of items, keys and values.
@@ -252,6 +324,28 @@ impl Rules {
             |path: &str| path.split('[').next().and_then(|head| head.rsplit('.').next()).unwrap_or_default().to_owned();
         let left = self.own().filter(|(path, _)| path.contains('[') || !said.contains(&leaf(path).as_str()));
         left.map(|(path, value)| format!("{path} = {value}")).collect()
+    }
+}
+
+/// The bounds of a number, each with its rule.
+pub struct Range {
+    pub lower: Option<(&'static str, Value)>,
+    pub upper: Option<(&'static str, Value)>,
+    /// The lower one is above the upper one: a value must lie outside of both.
+    pub outside: bool,
+}
+
+impl Range {
+    pub fn bounds(&self) -> impl Iterator<Item = &(&'static str, Value)> {
+        self.lower.iter().chain(&self.upper)
+    }
+}
+
+fn exceeds(low: &Value, high: &Value) -> bool {
+    let whole = |value: &Value| value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
+    match (whole(low), whole(high)) {
+        (Some(low), Some(high)) => low > high,
+        _ => low.as_f64() > high.as_f64(),
     }
 }
 

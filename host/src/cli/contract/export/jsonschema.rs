@@ -2,9 +2,9 @@
 
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
-use tollgate_contract::compat::{comment, is_needed};
+use tollgate_contract::compat::comment;
 
-use super::{ALWAYS, Rules, Types, WellKnown, well_known};
+use super::{ALWAYS, Rules, Types, WellKnown, is_inherited, well_known, zero};
 use crate::cli::contract::describe::is_deprecated;
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -49,7 +49,7 @@ const SAID: [&str; 32] = [
 pub fn render(types: &Types) -> Value {
     let mut defs = Map::new();
     for (name, descriptor) in &types.messages {
-        defs.insert(name.clone(), message(descriptor));
+        defs.insert(name.clone(), message(types, descriptor));
     }
     for (name, descriptor) in &types.enums {
         defs.insert(name.clone(), an_enum(descriptor));
@@ -67,33 +67,47 @@ pub fn render(types: &Types) -> Value {
     Value::Object(document)
 }
 
-fn message(message: &MessageDescriptor) -> Value {
+fn message(types: &Types, message: &MessageDescriptor) -> Value {
     let mut schema = json!({ "title": message.full_name(), "type": "object" });
     describe(&mut schema, &comment(message));
-    let properties: Map<String, Value> =
-        message.fields().map(|one| (one.json_name().to_owned(), field(&one))).collect();
+    let (inherited, plain): (Vec<FieldDescriptor>, Vec<FieldDescriptor>) =
+        message.fields().partition(|field| is_inherited(field.json_name()));
+    let properties: Map<String, Value> = plain.iter().map(|one| (one.json_name().to_owned(), field(one))).collect();
     schema["properties"] = Value::Object(properties);
-    let needed: Vec<String> = message.fields().filter(is_needed).map(|field| field.json_name().to_owned()).collect();
+    if !inherited.is_empty() {
+        // A validator in JavaScript looks a property up, and finds what every object has; patterns are held against own names.
+        let patterns: Map<String, Value> =
+            inherited.iter().map(|one| (format!("^{}$", one.json_name()), field(one))).collect();
+        schema["patternProperties"] = Value::Object(patterns);
+    }
+    let needed: Vec<&str> = plain.iter().filter(|field| types.needs(field)).map(FieldDescriptor::json_name).collect();
     if !needed.is_empty() {
         schema["required"] = json!(needed);
     }
-    let oneofs: Vec<Value> = message
-        .oneofs()
-        .filter(|oneof| !oneof.is_synthetic())
-        .map(|oneof| {
-            let members: Vec<Value> = oneof.fields().map(|field| json!({ "required": [field.json_name()] })).collect();
-            let none = json!({ "not": { "anyOf": members } });
-            let required = oneof_is_required(&oneof);
-            let choices: Vec<Value> = members.into_iter().chain((!required).then_some(none)).collect();
-            json!({ "title": oneof.name(), "oneOf": choices })
-        })
-        .collect();
-    if !oneofs.is_empty() {
-        schema["allOf"] = json!(oneofs);
+    let needed = inherited.iter().filter(|field| types.needs(field));
+    let mut all: Vec<Value> = needed.map(|field| there(field.json_name())).collect();
+    let oneofs = message.oneofs().filter(|oneof| !oneof.is_synthetic()).map(|oneof| {
+        let members: Vec<Value> = oneof.fields().map(|field| there(field.json_name())).collect();
+        let none = json!({ "not": { "anyOf": members } });
+        let required = oneof_is_required(&oneof);
+        let choices: Vec<Value> = members.into_iter().chain((!required).then_some(none)).collect();
+        json!({ "title": oneof.name(), "oneOf": choices })
+    });
+    all.extend(oneofs);
+    if !all.is_empty() {
+        schema["allOf"] = json!(all);
     }
     let rules = tollgate_contract::compat::constraints_of_message(message);
     note(&mut schema, &crate::cli::contract::describe::rules(&rules));
     schema
+}
+
+/// That an object has this property.
+fn there(name: &str) -> Value {
+    if is_inherited(name) {
+        return json!({ "not": { "propertyNames": { "not": { "const": name } } } });
+    }
+    json!({ "required": [name] })
 }
 
 pub(super) fn oneof_is_required(oneof: &prost_reflect::OneofDescriptor) -> bool {
@@ -123,34 +137,28 @@ fn an_enum(descriptor: &EnumDescriptor) -> Value {
 
 fn field(field: &FieldDescriptor) -> Value {
     let rules = Rules::of(field);
+    // Without presence a field that must be set must not be empty.
+    let filled = rules.on("required") && !field.supports_presence();
     let mut schema = if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
         let key = entry.map_entry_key_field().kind();
         let keys = match &key {
-            Kind::String => scalar(&key, &rules.below("map.keys.")),
+            Kind::String => value(&key, &rules.below("map.keys.")),
             Kind::Bool => json!({ "enum": ["true", "false"] }),
             _ => json!({ "pattern": INTEGER }),
         };
-        let values = scalar(&entry.map_entry_value_field().kind(), &rules.below("map.values."));
-        let mut map = json!({ "type": "object", "propertyNames": keys, "additionalProperties": values });
-        bounds(&mut map, &rules, &[("min_pairs", "minProperties"), ("max_pairs", "maxProperties")]);
-        map
+        let values = value(&entry.map_entry_value_field().kind(), &rules.below("map.values."));
+        let map = json!({ "type": "object", "propertyNames": keys, "additionalProperties": values });
+        collection(map, &rules, filled, [("min_pairs", "minProperties"), ("max_pairs", "maxProperties")])
     } else if field.is_list() {
-        let mut list = json!({ "type": "array", "items": scalar(&field.kind(), &rules.below("repeated.items.")) });
-        bounds(&mut list, &rules, &[("min_items", "minItems"), ("max_items", "maxItems")]);
+        let mut list = json!({ "type": "array", "items": value(&field.kind(), &rules.below("repeated.items.")) });
         if rules.on("unique") {
             list["uniqueItems"] = json!(true);
         }
-        list
+        collection(list, &rules, filled, [("min_items", "minItems"), ("max_items", "maxItems")])
     } else {
-        let schema = scalar(&field.kind(), &rules);
-        let zero = match field.kind() {
-            Kind::String | Kind::Bytes => Some(json!("")),
-            Kind::Int64 | Kind::Uint64 => Some(json!("0")),
-            Kind::Message(_) | Kind::Enum(_) => None,
-            _ => Some(json!(0)),
-        };
-        match zero.filter(|_| rules.skips_zero()) {
-            Some(zero) => json!({ "anyOf": [{ "const": zero }, schema] }),
+        let schema = value(&field.kind(), &rules);
+        match zero(&field.kind()).filter(|_| filled) {
+            Some(zero) => json!({ "allOf": [schema], "not": { "const": zero } }),
             None => schema,
         }
     };
@@ -162,6 +170,30 @@ fn field(field: &FieldDescriptor) -> Value {
         note(&mut schema, &[format!("an event without it has {default}")]);
     }
     schema
+}
+
+/// A list or a map with its bounds.
+fn collection(mut schema: Value, rules: &Rules, filled: bool, pairs: [(&str, &str); 2]) -> Value {
+    bounds(&mut schema, rules, &pairs);
+    let [(_, least), (_, most)] = pairs;
+    if filled && schema[least].as_u64().is_none_or(|least| least == 0) {
+        schema[least] = json!(1);
+    }
+    if rules.skips_zero() {
+        let mut empty = json!({});
+        empty[most] = json!(0);
+        return json!({ "anyOf": [empty, schema] });
+    }
+    schema
+}
+
+/// One value with its rules, or the empty one where they are not for it.
+fn value(kind: &Kind, rules: &Rules) -> Value {
+    let schema = scalar(kind, rules);
+    match zero(kind).filter(|_| rules.skips_zero()) {
+        Some(zero) => json!({ "anyOf": [{ "const": zero }, schema] }),
+        None => schema,
+    }
 }
 
 fn bounds(schema: &mut Value, rules: &Rules, pairs: &[(&str, &str)]) {
@@ -201,11 +233,22 @@ fn scalar(kind: &Kind, rules: &Rules) -> Value {
 }
 
 fn limits(schema: &mut Value, rules: &Rules) {
-    bounds(
-        schema,
-        rules,
-        &[("gte", "minimum"), ("lte", "maximum"), ("gt", "exclusiveMinimum"), ("lt", "exclusiveMaximum")],
-    );
+    let keyword = |rule: &str| match rule {
+        "gte" => "minimum",
+        "lte" => "maximum",
+        "gt" => "exclusiveMinimum",
+        _ => "exclusiveMaximum",
+    };
+    let range = rules.range();
+    if range.outside {
+        let sides =
+            range.bounds().map(|(rule, bound)| Value::Object(Map::from_iter([(keyword(rule).into(), bound.clone())])));
+        schema["anyOf"] = sides.collect();
+        return;
+    }
+    for (rule, bound) in range.bounds() {
+        schema[keyword(rule)] = bound.clone();
+    }
 }
 
 fn choices(schema: &mut Value, rules: &Rules) {

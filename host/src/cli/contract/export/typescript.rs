@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
-use tollgate_contract::compat::{Element, comment, is_needed};
+use tollgate_contract::compat::{Element, comment};
 
 use super::{Types, WellKnown, value_kind, well_known};
 use crate::cli::contract::describe::is_deprecated;
@@ -64,7 +64,7 @@ pub fn fields(types: &Types, fields: &[FieldDescriptor]) -> String {
     let mut text = String::new();
     for field in fields {
         text += &doc(field, is_deprecated(field), "  ");
-        let optional = if is_needed(field) { "" } else { "?" };
+        let optional = if types.needs(field) { "" } else { "?" };
         let _ = writeln!(text, "  {}{optional}: {};", property(field), field_type(types, field));
     }
     text

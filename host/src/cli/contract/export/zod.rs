@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::Value;
-use tollgate_contract::compat::{constraints_of_message, is_needed};
+use tollgate_contract::compat::constraints_of_message;
 
 use super::jsonschema::{enum_names, escape, oneof_is_required};
 use super::typescript::{self, doc, property};
-use super::{ALWAYS, Rules, Types, WellKnown, well_known};
+use super::{ALWAYS, Range, Rules, Types, WellKnown, is_inherited, well_known, zero};
 use crate::cli::contract::describe;
 
 /// The rules that are said in code.
@@ -43,9 +43,20 @@ const SAID: [&str; 27] = [
 ];
 const UUID: &str = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
 
+/// Some names every JavaScript object has by inheritance, where a schema would find them.
+const OWN: &str = "/** The own properties alone: every object inherits `constructor` and its like. */
+const own = (v: unknown): unknown =>
+  typeof v === \"object\" && v !== null && !Array.isArray(v) ? Object.assign(Object.create(null), v) : v;
+
+";
+
 pub fn render(types: &Types) -> String {
     let mut text = typescript::HEAD.to_owned();
     text += "import { z } from \"zod\";\n\n";
+    let named = types.messages.values().flat_map(MessageDescriptor::fields);
+    if named.into_iter().any(|field| is_inherited(field.json_name())) {
+        text += OWN;
+    }
     for (full, descriptor) in &types.enums {
         let name = types.name(full);
         let names: Vec<String> = descriptor.values().map(|value| format!("\"{}\"", value.name())).collect();
@@ -66,18 +77,23 @@ fn message(types: &Types, full: &str, message: &MessageDescriptor) -> String {
     let mut text = doc(message, false, "");
     let _ = writeln!(text, "export interface {name} {{\n{}}}", typescript::fields(types, &fields));
     // Lazy: types may name each other, and themselves.
-    let _ = writeln!(text, "export const {name}: z.ZodType<{name}> = z.lazy(() =>\n  z.object({{");
+    let inherits = fields.iter().any(|field| is_inherited(field.json_name()));
+    let (open, close) = match inherits {
+        true => ("(z.preprocess(own, z.object({", format!("  }})) as unknown as z.ZodType<{name}>)")),
+        false => ("z.object({", "  })".to_owned()),
+    };
+    let _ = writeln!(text, "export const {name}: z.ZodType<{name}> = z.lazy(() =>\n  {open}");
     for field in &fields {
         let (schema, unsaid) = field_schema(types, field);
         for rule in unsaid {
             let _ = writeln!(text, "    // also checked by the gate: {}", rule.replace('\n', " "));
         }
-        let optional = if is_needed(field) { "" } else { ".optional()" };
+        let optional = if types.needs(field) { "" } else { ".optional()" };
         let _ = writeln!(text, "    {}: {schema}{optional},", property(field));
     }
-    text += "  })";
+    text += &close;
     for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
-        let members: Vec<String> = oneof.fields().map(|field| format!("m[{:?}]", field.json_name())).collect();
+        let members: Vec<String> = oneof.fields().map(|field| member(field.json_name())).collect();
         let (test, words) = if oneof_is_required(&oneof) { ("=== 1", "exactly one") } else { ("<= 1", "at most one") };
         let _ = write!(
             text,
@@ -93,9 +109,19 @@ fn message(types: &Types, full: &str, message: &MessageDescriptor) -> String {
     text
 }
 
+/// A property of `m`, undefined where it is not its own.
+fn member(name: &str) -> String {
+    if is_inherited(name) {
+        return format!("(Object.hasOwn(m, {name:?}) ? m[{name:?}] : undefined)");
+    }
+    format!("m[{name:?}]")
+}
+
 /// The schema, and the rules that it does not say.
 fn field_schema(types: &Types, field: &FieldDescriptor) -> (String, Vec<String>) {
     let rules = Rules::of(field);
+    // Without presence a field that must be set must not be empty.
+    let filled = rules.on("required") && !field.supports_presence();
     if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
         let (keys, mut unsaid) = match entry.map_entry_key_field().kind() {
             Kind::String => value(types, &Kind::String, &rules.below("map.keys.")),
@@ -106,18 +132,29 @@ fn field_schema(types: &Types, field: &FieldDescriptor) -> (String, Vec<String>)
         let mut schema = format!("z.record({keys}, {values})");
         for (rule, test) in [("min_pairs", ">="), ("max_pairs", "<=")] {
             if let Some(bound) = rules.number(rule) {
-                schema += &refine(&format!("Object.keys(v).length {test} {bound}"), rule, &bound);
+                schema += &refine(&or_empty(&rules, &format!("Object.keys(v).length {test} {bound}")), rule, &bound);
             }
+        }
+        if filled {
+            schema += ".refine((v) => Object.keys(v).length > 0, \"required\")";
         }
         return (schema, unsaid);
     }
     if field.is_list() {
         let (item, unsaid) = value(types, &field.kind(), &rules.below("repeated.items."));
         let mut schema = format!("z.array({item})");
-        for (rule, method) in [("min_items", "min"), ("max_items", "max")] {
-            if let Some(bound) = rules.number(rule) {
-                schema += &format!(".{method}({bound})");
-            }
+        let least = rules.number("min_items");
+        if let Some(bound) = least.as_ref().filter(|_| !rules.skips_zero()) {
+            schema += &format!(".min({bound})");
+        }
+        if let Some(bound) = rules.number("max_items") {
+            schema += &format!(".max({bound})");
+        }
+        if let Some(bound) = least.filter(|_| rules.skips_zero()) {
+            schema += &refine(&format!("v.length === 0 || v.length >= {bound}"), "min_items", &bound);
+        }
+        if filled {
+            schema += ".refine((v) => v.length > 0, \"required\")";
         }
         if rules.on("unique") {
             schema += ".refine((v) => new Set(v).size === v.length, \"unique\")";
@@ -125,13 +162,21 @@ fn field_schema(types: &Types, field: &FieldDescriptor) -> (String, Vec<String>)
         return (schema, unsaid);
     }
     let (schema, unsaid) = value(types, &field.kind(), &rules);
-    let zero = match field.kind() {
-        Kind::String | Kind::Bytes => Some("\"\""),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => Some("\"0\""),
-        Kind::Message(_) | Kind::Enum(_) | Kind::Bool => None,
-        _ => Some("0"),
-    };
-    match zero.filter(|_| rules.skips_zero()) {
+    match zero(&field.kind()).filter(|_| filled) {
+        Some(zero) => (format!("{schema}.refine((v) => v !== {zero}, \"required\")"), unsaid),
+        None => (schema, unsaid),
+    }
+}
+
+/// The test of a map that passes the empty one where the rules are not for it.
+fn or_empty(rules: &Rules, test: &str) -> String {
+    if rules.skips_zero() { format!("Object.keys(v).length === 0 || {test}") } else { test.to_owned() }
+}
+
+/// One value with its rules, or the empty one where they are not for it.
+fn value(types: &Types, kind: &Kind, rules: &Rules) -> (String, Vec<String>) {
+    let (schema, unsaid) = judged(types, kind, rules);
+    match zero(kind).filter(|_| rules.skips_zero()) {
         Some(zero) => (format!("z.union([z.literal({zero}), {schema}])"), unsaid),
         None => (schema, unsaid),
     }
@@ -142,7 +187,7 @@ fn refine(test: &str, rule: &str, bound: &Value) -> String {
     format!(".refine((v) => {test}, {})", Value::from(message))
 }
 
-fn value(types: &Types, kind: &Kind, rules: &Rules) -> (String, Vec<String>) {
+fn judged(types: &Types, kind: &Kind, rules: &Rules) -> (String, Vec<String>) {
     let schema = match kind {
         Kind::Bool => "z.boolean()".to_owned() + &choices(rules),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => whole(i32::MIN.into(), i32::MAX.into(), rules),
@@ -171,7 +216,7 @@ fn value(types: &Types, kind: &Kind, rules: &Rules) -> (String, Vec<String>) {
 
 fn known(types: &Types, known: WellKnown, rules: &Rules) -> (String, Vec<String>) {
     let nullable = |kind: Kind| {
-        let (schema, unsaid) = value(types, &kind, rules);
+        let (schema, unsaid) = judged(types, &kind, rules);
         (format!("{schema}.nullable()"), unsaid)
     };
     let schema = match known {
@@ -196,10 +241,31 @@ fn known(types: &Types, known: WellKnown, rules: &Rules) -> (String, Vec<String>
 }
 
 fn limits(rules: &Rules) -> String {
-    ["gt", "gte", "lt", "lte"]
-        .iter()
-        .filter_map(|rule| rules.number(rule).map(|bound| format!(".{rule}({bound})")))
-        .collect()
+    let range = rules.range();
+    match outside(&range, "v", Value::to_string) {
+        Some(refinement) => refinement,
+        None => range.bounds().map(|(rule, bound)| format!(".{rule}({bound})")).collect(),
+    }
+}
+
+/// The test of a range whose lower bound is above the upper one, of a value as it is compared with bounds as `shown` writes
+/// them.
+fn outside(range: &Range, value: &str, shown: impl Fn(&Value) -> String) -> Option<String> {
+    let sides: Vec<(&str, &Value)> =
+        range.outside.then(|| range.bounds().map(|(rule, bound)| (*rule, bound)).collect()).unwrap_or_default();
+    let [(lower, low), (upper, high)] = sides.as_slice() else { return None };
+    let test = format!("{value} {} {} || {value} {} {}", sign(lower), shown(low), sign(upper), shown(high));
+    let message = format!("{upper} {high} or {lower} {low}");
+    Some(format!(".refine((v) => {test}, {})", Value::from(message)))
+}
+
+fn sign(rule: &str) -> &'static str {
+    match rule {
+        "gt" => ">",
+        "gte" => ">=",
+        "lt" => "<",
+        _ => "<=",
+    }
 }
 
 fn whole(low: i64, high: i64, rules: &Rules) -> String {
@@ -209,9 +275,14 @@ fn whole(low: i64, high: i64, rules: &Rules) -> String {
 /// 64 bits as text, compared as whole numbers.
 fn long(pattern: &str, rules: &Rules) -> String {
     let mut schema = format!("z.string().regex(/{pattern}/)");
-    for (rule, test) in [("gt", ">"), ("gte", ">="), ("lt", "<"), ("lte", "<=")] {
-        if let Some(bound) = rules.number(rule) {
-            schema += &refine(&format!("BigInt(v) {test} BigInt(\"{bound}\")"), rule, &bound);
+    let range = rules.range();
+    let big = |bound: &Value| format!("BigInt(\"{bound}\")");
+    match outside(&range, "BigInt(v)", big) {
+        Some(refinement) => schema += &refinement,
+        None => {
+            for (rule, bound) in range.bounds() {
+                schema += &refine(&format!("BigInt(v) {} {}", sign(rule), big(bound)), rule, bound);
+            }
         }
     }
     schema + &choices(rules)
