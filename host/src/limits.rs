@@ -270,3 +270,6 @@ pub const REGISTRY_REFERENCES: usize = 512;
 pub const REGISTRY_REFERENCE_BYTES: usize = 16 << 20;
 /// Bytes of a cached schema's file: what goes in, escaped as JSON.
 pub const REGISTRY_CACHE_BYTES: u64 = 64 << 20;
+
+/// Released versions that `deprecate_for` of tollgate-check.yaml may ask for: more than any contract has seen.
+pub const DEPRECATE_FOR_MAX: u32 = 100;

@@ -451,6 +451,44 @@ fn a_released_version_does_not_change_silently() {
 }
 
 #[test]
+fn what_goes_was_deprecated_in_the_last_releases() {
+    const RULE: &str = "field-removed-without-notice";
+    let project = Project::new();
+    let lock = |project: &Project, expected: &str| project.run(&["contract", "lock"]).is(0, &[expected]);
+    project.change("string id = 1;", "string id = 1; string note = 9;");
+    lock(&project, "shop.v1.Order 1: first version");
+    project.commit("released before anybody asked for notice");
+    project.put("tollgate-check.yaml", "deprecate_for: 2\n");
+    let go = "reserved 9; reserved \"note\";";
+    // Never deprecated: without the setting this is a clean removal.
+    project.change("string note = 9;", go);
+    lock(&project, "shop.v1.Order 2: new version");
+    project.check(&[]).is(1, &[RULE, "shop.v1.Order.note is gone, and was deprecated in 0 of the last 2"]);
+    project.put("tollgate-check.yaml", "strict: false\n");
+    project.check(&[]).is(0, &[]);
+    project.put("tollgate-check.yaml", "deprecate_for: 2\n");
+    // One release with the deprecation is one too few.
+    project.change(go, "string note = 9 [deprecated = true];");
+    lock(&project, "shop.v1.Order 3: new version");
+    let text = fs::read_to_string(project.path().join("contracts.lock")).unwrap();
+    assert!(text.lines().any(|line| line.ends_with(" deprecated:shop.v1.Order.note")), "{text}");
+    lock(&project, "up to date");
+    project.commit("deprecated");
+    project.change("string note = 9 [deprecated = true];", go);
+    lock(&project, "shop.v1.Order 4: new version");
+    project.check(&[]).is(1, &[RULE, "in 1 of the last 2 released versions of shop.v1.Order"]);
+    // Two are enough; which of its versions is the removal itself does not count.
+    project.change(go, "string note = 9 [deprecated = true]; string memo = 10;");
+    lock(&project, "shop.v1.Order 5: new version");
+    project.change("string memo = 10;", "string memo = 10; string more = 11;");
+    lock(&project, "shop.v1.Order 6: new version");
+    project.commit("released twice");
+    project.change("string note = 9 [deprecated = true];", go);
+    lock(&project, "shop.v1.Order 7: new version");
+    project.check(&[]).is(0, &[]);
+}
+
+#[test]
 fn a_diff_shows_what_both_say() {
     let project = Project::new();
     project.run(&["contract", "diff", "main"]).is(0, &["no difference"]);

@@ -1,11 +1,12 @@
 //! `tollgate check`: is what the contracts say now compatible with what they said? For CI: findings with file and line.
 //!
 //! The way: two [`versions`] are loaded, [`compare`] finds what changed, [`sink`] what that means for a pipeline, [`lock`]
-//! whether a released version changed silently; [`suppress`] takes out what somebody took responsibility for, [`report`]
+//! whether a released version changed silently, [`notice`] whether what went was deprecated before; [`suppress`] takes out what somebody took responsibility for, [`report`]
 //! shows the rest.
 
 pub mod git;
 pub mod lock;
+pub mod notice;
 pub mod report;
 pub mod sink;
 pub mod strictness;
@@ -113,6 +114,9 @@ fn check(args: &Args, format: Format) -> Result<Success, Failure> {
             let mut found = compare(pool, &new.pool, options);
             for pipeline in &pipelines {
                 found.extend(sink::compare(pipeline, pool, &new.pool, &mut notes));
+            }
+            if let Some(releases) = settings.deprecate_for {
+                found.extend(notice::removed(releases, lock_file.as_deref(), pool, &new.pool)?);
             }
             found.retain(|finding| !findings.iter().any(|known| same(known, finding)));
             findings.extend(found);

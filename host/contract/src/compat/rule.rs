@@ -295,6 +295,9 @@ rules! {
     TRANSFORM_CONTRACT "transform-contract-changed" Sink Warning Warning
         "a component was built for a message type that has changed since"
         "run `tollgate test` on it, and build it again if it makes messages of that type"
+    FIELD_REMOVED_WITHOUT_NOTICE "field-removed-without-notice" Wire Error Error
+        "a field or enum value is gone that was not deprecated long enough before (`deprecate_for`)"
+        "put it back, deprecate it, and release that as often as `deprecate_for` says: `tollgate contract lock`"
     RELEASED_CHANGED "released-version-changed" Check Error Error
         "a contract is not what was released under its version"
         "undo the change, or release it as a new version: `tollgate contract lock`"

@@ -2,9 +2,10 @@
 //!
 //! One line a released version, sorted, so that a diff of it is read in a glance and two branches merge:
 //! `payments.v1.PaymentEvent 2 sha256:…`. The digest is of what was promised ([`fingerprint`]): fields, types, rules and
-//! reservations of the message and of all that it reaches; not comments, not the order of declarations.
+//! reservations of the message and of all that it reaches; not comments, not the order of declarations. Where a project asks for
+//! notice before something is removed ([`super::notice`]), a fourth word lists what was deprecated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
@@ -16,11 +17,24 @@ use crate::sinks::dead_letter::hex;
 pub const FILE: &str = "contracts.lock";
 const HEAD: &str = "# The released versions of contracts: message type, version, digest. Written by `tollgate contract lock`; commit it.\n";
 
-/// Message type → version → (digest, line).
+/// Message type → version → what was released.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Lock {
-    pub messages: BTreeMap<String, BTreeMap<u32, (String, usize)>>,
+    pub messages: BTreeMap<String, BTreeMap<u32, Released>>,
 }
+
+/// A released version of a message type.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Released {
+    pub digest: String,
+    /// Its fields and enum values that were deprecated by then; `None` where nobody wrote that down.
+    pub deprecated: Option<BTreeSet<String>>,
+    /// In the file.
+    pub line: usize,
+}
+
+/// Begins the word that lists what is deprecated; a comma stands between elements.
+const DEPRECATED: &str = "deprecated:";
 
 impl Lock {
     /// # Errors
@@ -34,8 +48,15 @@ impl Lock {
             }
             let wrong = |what: &str| Failure::configuration("check.lock", format!("{file}:{}: {what}", at + 1));
             let words: Vec<&str> = line.split_whitespace().collect();
-            let [message, version, digest] = words.as_slice() else {
-                return Err(wrong("is no line of message type, version and digest; was a merge left unfinished?"));
+            let (message, version, digest, deprecated) = match words.as_slice() {
+                [message, version, digest] => (message, version, digest, None),
+                [message, version, digest, word] if word.starts_with(DEPRECATED) => {
+                    let list = word[DEPRECATED.len()..].split(',').filter(|element| !element.is_empty());
+                    (message, version, digest, Some(list.map(str::to_owned).collect()))
+                }
+                _ => {
+                    return Err(wrong("is no line of message type, version and digest; was a merge left unfinished?"));
+                }
             };
             let version = version.parse().map_err(|_| wrong("the version is no whole number"))?;
             if !digest
@@ -45,7 +66,8 @@ impl Lock {
                 return Err(wrong("the digest is not sha256: and 64 hexadecimal digits"));
             }
             let versions = lock.messages.entry((*message).to_owned()).or_default();
-            if versions.insert(version, ((*digest).to_owned(), at + 1)).is_some() {
+            let released = Released { digest: (*digest).to_owned(), deprecated, line: at + 1 };
+            if versions.insert(version, released).is_some() {
                 return Err(wrong("this version is there twice; give one of them the next number"));
             }
         }
@@ -64,8 +86,13 @@ impl Lock {
     pub fn render(&self) -> String {
         let mut text = HEAD.to_owned();
         for (message, versions) in &self.messages {
-            for (version, (digest, _)) in versions {
-                text += &format!("{message} {version} {digest}\n");
+            for (version, Released { digest, deprecated, .. }) in versions {
+                text += &format!("{message} {version} {digest}");
+                if let Some(deprecated) = deprecated {
+                    let list: Vec<&str> = deprecated.iter().map(String::as_str).collect();
+                    text += &format!(" {DEPRECATED}{}", list.join(","));
+                }
+                text.push('\n');
             }
         }
         text
@@ -73,8 +100,8 @@ impl Lock {
 
     /// The newest version of a message type.
     pub fn latest(&self, message: &str) -> Option<(u32, &str)> {
-        let (version, (digest, _)) = self.messages.get(message)?.last_key_value()?;
-        Some((*version, digest))
+        let (version, released) = self.messages.get(message)?.last_key_value()?;
+        Some((*version, &released.digest))
     }
 }
 
@@ -127,12 +154,13 @@ pub fn history(file: Option<&Path>, old: Option<&str>) -> Result<Vec<Finding>, F
     let mut findings = Vec::new();
     let at = |line| Place { side: Side::New, file: file.display().to_string(), line, column: 1 };
     for (name, versions) in &old.messages {
-        for (version, (released, _)) in versions {
+        for (version, released) in versions {
             match new.messages.get(name).and_then(|versions| versions.get(version)) {
-                Some((digest, _)) if digest == released => {}
-                Some((_, line)) => {
-                    let text = format!("version {version} of {name} has another digest than it was released with");
-                    findings.push(finding(&rules::RELEASED_CHANGED, name, at(*line), text));
+                Some(now) if now.digest == released.digest && now.deprecated == released.deprecated => {}
+                Some(now) => {
+                    let what = if now.digest == released.digest { "list of what is deprecated" } else { "digest" };
+                    let text = format!("version {version} of {name} has another {what} than it was released with");
+                    findings.push(finding(&rules::RELEASED_CHANGED, name, at(now.line), text));
                 }
                 None => {
                     let text = format!("version {version} of {name} was released and is no longer listed");

@@ -7,8 +7,9 @@ use tollgate_contract::compat::{Category, Finding, Place, RULES, Rule, Severity,
 
 use super::{Direction, Level};
 use crate::cli::table;
-use crate::config::reader::{self, Complaint, ConfigErrors, Position, Table, boolean, choice, text};
+use crate::config::reader::{self, Complaint, ConfigErrors, Position, Table, boolean, choice, text, within};
 use crate::error::Failure;
+use crate::limits;
 
 /// Read where it lies in the working directory.
 pub const FILE: &str = "tollgate-check.yaml";
@@ -18,6 +19,8 @@ pub struct Settings {
     pub category: Option<Level>,
     pub mode: Option<Direction>,
     pub strict: bool,
+    /// Released versions in which something must have been deprecated before it goes; `None`: no notice is asked for.
+    pub deprecate_for: Option<u32>,
     pub suppressions: Vec<Suppression>,
     file: PathBuf,
 }
@@ -80,8 +83,9 @@ fn read(table: &Table<'_>) -> Option<Settings> {
     let category = table.get("category", choice(&borrowed(&levels)));
     let mode = table.get("mode", choice(&borrowed(&modes)));
     let strict = table.or("strict", boolean, false);
+    let deprecate_for = table.get("deprecate_for", within(1, limits::DEPRECATE_FOR_MAX));
     let suppressions = table.tables("suppress", read_suppression);
-    Some(Settings { category, mode, strict, suppressions, file: PathBuf::new() })
+    Some(Settings { category, mode, strict, deprecate_for, suppressions, file: PathBuf::new() })
 }
 
 fn named<T: clap::ValueEnum + Copy>(values: &[T]) -> Vec<(String, T)> {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{Select, load};
-use crate::cli::check::lock::{FILE, Lock, digest, find};
+use crate::cli::check::lock::{FILE, Lock, Released, digest, find};
+use crate::cli::check::notice::deprecated;
+use crate::cli::check::suppress::Settings;
 use crate::cli::{Success, build};
 use crate::error::Failure;
 
@@ -31,16 +33,21 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     let file = args.lock.clone().or_else(|| find(&loaded.paths)).unwrap_or_else(|| PathBuf::from(FILE));
     let shown = file.display();
     let mut lock = if file.exists() { Lock::read(&file)? } else { Lock::default() };
+    // A project that asks for notice has its releases say what is deprecated, which is a change of its own then.
+    let notice = Settings::load(None)?.deprecate_for.is_some();
     let mut changes: Vec<(String, u32, &'static str)> = Vec::new();
     for message in loaded.messages(&args.select)? {
         let (name, digest) = (message.full_name().to_owned(), digest(&message));
+        let deprecated = notice.then(|| deprecated(&message));
+        let latest = lock.messages.get(&name).and_then(|versions| versions.last_key_value());
+        let same = latest.is_some_and(|(_, released)| !notice || released.deprecated == deprecated);
         let (version, what) = match lock.latest(&name) {
-            Some((_, known)) if known == digest => continue,
+            Some((_, known)) if known == digest && same => continue,
             Some((version, _)) if args.amend => (version, "changed"),
             Some((version, _)) => (version + 1, "new version"),
             None => (1, "first version"),
         };
-        lock.messages.entry(name.clone()).or_default().insert(version, (digest, 0));
+        lock.messages.entry(name.clone()).or_default().insert(version, Released { digest, deprecated, line: 0 });
         changes.push((name, version, what));
     }
     let list: Vec<Value> = changes

@@ -1,0 +1,124 @@
+//! `deprecate_for`: a field or an enum value may go only after it was deprecated in the last released versions.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use prost_reflect::{DescriptorPool, EnumDescriptor, Kind, MessageDescriptor};
+use tollgate_contract::compat::{Element, Finding, Severity, Side, place, rules};
+
+use super::lock::{self, Lock};
+use crate::error::Failure;
+
+/// A message and every message and enum that it reaches.
+struct Reach {
+    messages: Vec<MessageDescriptor>,
+    enums: Vec<EnumDescriptor>,
+}
+
+impl Reach {
+    fn of(root: &MessageDescriptor) -> Reach {
+        let mut reach = Reach { messages: vec![root.clone()], enums: Vec::new() };
+        let mut next = 0;
+        while let Some(message) = reach.messages.get(next).cloned() {
+            next += 1;
+            for field in message.fields() {
+                match field.kind() {
+                    Kind::Message(inner) if !reach.messages.contains(&inner) => reach.messages.push(inner),
+                    Kind::Enum(inner) if !reach.enums.contains(&inner) => reach.enums.push(inner),
+                    _ => {}
+                }
+            }
+        }
+        reach
+    }
+}
+
+/// The fields and enum values that are deprecated in a message and in all that it reaches.
+pub fn deprecated(root: &MessageDescriptor) -> BTreeSet<String> {
+    let reach = Reach::of(root);
+    let mut names = BTreeSet::new();
+    for field in reach.messages.iter().flat_map(MessageDescriptor::fields) {
+        let options = field.field_descriptor_proto().options.clone();
+        names.extend(options.is_some_and(|options| options.deprecated()).then(|| Element::name(&field)));
+    }
+    for value in reach.enums.iter().flat_map(|descriptor| descriptor.values().collect::<Vec<_>>()) {
+        let options = value.enum_value_descriptor_proto().options.clone();
+        names.extend(options.is_some_and(|options| options.deprecated()).then(|| Element::name(&value)));
+    }
+    names
+}
+
+/// What went from the released contracts without having been deprecated in each of the `releases` last versions.
+///
+/// # Errors
+/// The lock file cannot be read, or is not there: nobody knows then what was released.
+pub fn removed(
+    releases: u32,
+    file: Option<&Path>,
+    old: &DescriptorPool,
+    new: &DescriptorPool,
+) -> Result<Vec<Finding>, Failure> {
+    let Some(file) = file else {
+        let message =
+            "deprecate_for needs a contracts.lock, which says what was released: `tollgate contract lock` writes it";
+        return Err(Failure::configuration("check.lock", message));
+    };
+    let lock = Lock::read(file)?;
+    let mut findings: Vec<Finding> = Vec::new();
+    for name in lock.messages.keys() {
+        let (Some(was), Some(is)) = (old.get_message_by_name(name), new.get_message_by_name(name)) else { continue };
+        let notice = Notice { lock: &lock, name, releases, now: lock::digest(&is) };
+        let reach = Reach::of(&was);
+        for (before, after) in
+            reach.messages.iter().filter_map(|one| Some((one, new.get_message_by_name(one.full_name())?)))
+        {
+            for field in before.fields().filter(|field| after.get_field(field.number()).is_none()) {
+                notice.judge(&field, &mut findings);
+            }
+        }
+        for (before, after) in reach.enums.iter().filter_map(|one| Some((one, new.get_enum_by_name(one.full_name())?)))
+        {
+            for value in before.values().filter(|value| after.get_value(value.number()).is_none()) {
+                notice.judge(&value, &mut findings);
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// What the released versions of a contract say of notice.
+struct Notice<'a> {
+    lock: &'a Lock,
+    name: &'a str,
+    releases: u32,
+    /// Digest of the contract as it is now: a version with it is the removal itself.
+    now: String,
+}
+
+impl Notice<'_> {
+    fn judge(&self, element: &impl Element, findings: &mut Vec<Finding>) {
+        let gone = element.name();
+        let Some(versions) = self.lock.messages.get(self.name) else { return };
+        let before = versions.values().rev().skip_while(|released| released.digest == self.now);
+        let wanted = usize::try_from(self.releases).unwrap_or(usize::MAX);
+        let noticed =
+            |released: &&lock::Released| released.deprecated.as_ref().is_some_and(|list| list.contains(&gone));
+        let given = before.take(wanted).take_while(noticed).count();
+        if given >= wanted || findings.iter().any(|known| known.element == gone) {
+            return;
+        }
+        let rule = &rules::FIELD_REMOVED_WITHOUT_NOTICE;
+        let message = format!(
+            "{gone} is gone, and was deprecated in {given} of the last {wanted} released versions of {} (deprecate_for)",
+            self.name
+        );
+        findings.push(Finding {
+            rule,
+            severity: rule.backward.unwrap_or(Severity::Error),
+            element: gone,
+            place: place(Side::Old, element),
+            was: None,
+            message,
+        });
+    }
+}
