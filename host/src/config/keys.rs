@@ -68,8 +68,8 @@ pub enum Fallback {
 
 use Fallback::{Nothing, Required, RequiredOnce, Value};
 use Kind::{
-    Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Number, Path, Same, Scalar, Secret, Table, TableOr,
-    Tables, Text, Whole, WordOrText,
+    Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Names, Number, Path, Same, Scalar, Secret, Table,
+    TableOr, Tables, Text, Whole, WordOrText,
 };
 
 const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
@@ -255,6 +255,7 @@ const AFTER_TYPES: &[Key] = &[
         "As `postgres.columns`, of the route's message.",
     ),
     key("transforms[].routes.*.postgres.only_if_newer", Text, Nothing, "As `postgres.only_if_newer`."),
+    key("transforms[].routes.*.postgres.nul", Choice(&["reject", "strip", "replace"]), Nothing, "As `postgres.nul`."),
     key("output", Table, Nothing, "Where valid events are produced; without it they go to PostgreSQL alone."),
     key("output.topic", Text, Required, "The topic."),
     key(

@@ -341,16 +341,9 @@ fn resolve<'a>(
         Bytes::Arena(range) => Some(arena(range)),
         Bytes::Null => None,
     };
-    let own = entry.own();
-    let destination = match output.route.checked_sub(1) {
-        None => Some(&own.output),
-        Some(route) => {
-            let transform = entry.chain().transforms.get(output.transform);
-            transform.and_then(|info| info.routes.get(index(route))).and_then(|place| own.routes.get(*place))
-        }
-    };
     let unknown = || Reason::new(Stage::Output, "unknown-route", format!("there is no route {}", output.route));
-    Ok(Resolved { destination: destination.ok_or_else(unknown)?, payload, key, headers: &output.headers })
+    let destination = entry.own().destination(entry.chain(), output).ok_or_else(unknown)?;
+    Ok(Resolved { destination, payload, key, headers: &output.headers })
 }
 
 /// A tombstone's effect on the destination's table; none where it has no table.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tollgate_contract::frame::Indexing;
 use tollgate_contract::{Contract, Mode, Slot};
-use tollgate_sandbox::Chain;
+use tollgate_sandbox::{Chain, Output};
 
 use super::envelope::Envelope;
 use crate::config::{self, OutputPartition, Pipeline};
@@ -66,6 +66,13 @@ pub struct Target {
 }
 
 impl EventType {
+    /// Where an output of its chain goes; `None` for a route that the transform does not have.
+    pub fn destination(&self, chain: &TypeChain, output: &Output) -> Option<&Destination> {
+        let Some(route) = output.route.checked_sub(1) else { return Some(&self.output) };
+        let place = chain.transforms.get(output.transform)?.routes.get(usize::try_from(route).ok()?)?;
+        self.routes.get(*place)
+    }
+
     /// The tables that its events may write, by their index in [`Gate::tables`].
     pub fn tables(&self) -> impl Iterator<Item = usize> {
         std::iter::once(&self.output).chain(&self.routes).filter_map(|to| to.table.as_ref().map(|target| target.rows))

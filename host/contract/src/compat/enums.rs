@@ -36,11 +36,11 @@ impl Differ<'_> {
             let message = format!("enum {} was {was}, now it is {is}", new.full_name());
             self.add(&rules::ENUM_CLOSEDNESS, About::new(new), message);
         }
-        let default = self.enum_default(old, new);
+        self.enum_default(old, new);
         let numbers: Vec<Range<i64>> = new.reserved_ranges().map(|range| wide(&range)).collect();
         let names: Vec<String> = new.reserved_names().map(str::to_owned).collect();
         for value in old.values() {
-            self.enum_value(&value, new, default, &numbers, &names);
+            self.enum_value(&value, new, &numbers, &names);
         }
         for value in new.values() {
             let known = old.get_value(value.number()).is_some() || old.get_value_by_name(value.name()).is_some();
@@ -62,12 +62,13 @@ impl Differ<'_> {
         }
     }
 
-    /// The number of a default that was told as changed: its new name is not told again.
-    fn enum_default(&mut self, old: &EnumDescriptor, new: &EnumDescriptor) -> Option<i32> {
+    /// The number that an unset field reads as. Another name for it is a renamed value, which the bytes do not know.
+    fn enum_default(&mut self, old: &EnumDescriptor, new: &EnumDescriptor) {
         let (was, is) = (old.default_value(), new.default_value());
-        let kept = was.number() == is.number() && has(new, is.number(), was.name());
-        if kept {
-            return None;
+        let kept = has(new, is.number(), was.name());
+        let renamed = old.get_value_by_name(is.name()).is_none() && new.get_value_by_name(was.name()).is_none();
+        if was.number() == is.number() && (kept || renamed) {
+            return;
         }
         let message = format!(
             "enum {}: an unset field read as {} = {}, now as {} = {}",
@@ -78,14 +79,12 @@ impl Differ<'_> {
             is.number()
         );
         self.add(&rules::ENUM_DEFAULT, About::new(&is), message);
-        (was.number() == is.number()).then(|| was.number())
     }
 
     fn enum_value(
         &mut self,
         value: &EnumValueDescriptor,
         new: &EnumDescriptor,
-        default: Option<i32>,
         numbers: &[Range<i64>],
         names: &[String],
     ) {
@@ -102,10 +101,8 @@ impl Differ<'_> {
             return;
         }
         if let Some(now) = new.get_value(number) {
-            if default != Some(number) {
-                let message = format!("{what} of {} is now called {}", new.full_name(), now.name());
-                self.add(&rules::ENUM_VALUE_RENAMED, About::new(&now), message);
-            }
+            let message = format!("{what} of {} is now called {}", new.full_name(), now.name());
+            self.add(&rules::ENUM_VALUE_RENAMED, About::new(&now), message);
             return;
         }
         let what = format!("{what} of {}", new.full_name());

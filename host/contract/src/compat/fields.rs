@@ -121,7 +121,9 @@ impl Differ<'_> {
 
     fn options(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
         let default = |field: &FieldDescriptor| field.field_descriptor_proto().default_value.clone();
-        if default(old) != default(new) && !old.is_list() && !new.is_list() {
+        // A default that is declared as what it would be anyway says nothing.
+        let differs = default(old) != default(new) && old.default_value() != new.default_value();
+        if differs && !old.is_list() && !new.is_list() {
             let shown = |default: Option<String>| default.unwrap_or_else(|| "not declared".to_owned());
             let message = format!(
                 "field {}: the default was {}, now it is {}",

@@ -251,9 +251,9 @@ fn limits(rules: &Rules) -> String {
 /// The test of a range whose lower bound is above the upper one, of a value as it is compared with bounds as `shown` writes
 /// them.
 fn outside(range: &Range, value: &str, shown: impl Fn(&Value) -> String) -> Option<String> {
-    let sides: Vec<(&str, &Value)> =
-        range.outside.then(|| range.bounds().map(|(rule, bound)| (*rule, bound)).collect()).unwrap_or_default();
-    let [(lower, low), (upper, high)] = sides.as_slice() else { return None };
+    let (Some((lower, low)), Some((upper, high)), true) = (&range.lower, &range.upper, range.outside) else {
+        return None;
+    };
     let test = format!("{value} {} {} || {value} {} {}", sign(lower), shown(low), sign(upper), shown(high));
     let message = format!("{upper} {high} or {lower} {low}");
     Some(format!(".refine((v) => {test}, {})", Value::from(message)))
