@@ -88,6 +88,7 @@ pub fn status(shared: &Shared) -> Value {
         "ready": shared.unready().is_empty(),
         "troubles": shared.unready(),
         "paused": shared.paused(),
+        "refused_reload": shared.refused_reload().map(|(error, at)| json!({ "error": error, "at_ms": at })),
         "halted": shared.own_halts().iter().map(halted).collect::<Vec<_>>(),
         "breakers": Sink::ALL.map(|sink| (sink.as_str(), shared.breakers.state(sink).as_str())).into_iter().collect::<BTreeMap<_, _>>(),
         "positions": positions,

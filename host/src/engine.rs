@@ -15,11 +15,13 @@ pub mod fit;
 pub mod halt;
 pub mod keeper;
 pub mod limit;
+pub mod outage;
 pub mod pause;
 pub mod reload;
 pub mod routes;
 pub mod shared;
 pub mod waiting;
+pub mod watch;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -29,10 +29,12 @@ mod bisect;
 pub mod commit;
 pub mod content;
 pub mod decide;
+mod doubt;
 pub mod envelope;
 pub mod gate;
 pub mod hazards;
 mod hold;
+mod inbox;
 pub mod notice;
 mod overdue;
 mod passed;
@@ -45,10 +47,9 @@ mod wrapped;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, select_biased};
+use crossbeam_channel::{RecvTimeoutError, select_biased};
 use rdkafka::consumer::BaseConsumer;
 use sqlx::postgres::PgConnection;
 use tollgate_sandbox::RunError;
@@ -58,6 +59,7 @@ use crate::engine::breaker::Heard;
 use crate::error::Class;
 use crate::lane::attempt::Pace;
 use crate::lane::decide::Decided;
+use crate::lane::doubt::Doubt;
 use crate::lane::gate::Revision;
 use crate::lane::overdue::Overdues;
 use crate::limits;
@@ -72,120 +74,7 @@ use crate::source::batch::{Record, RecordBatch};
 use crate::source::rebalance::Callbacks;
 use crate::source::takeover::Taken;
 
-/// What the poll thread tells a lane.
-#[derive(Debug)]
-pub enum Control {
-    Assign {
-        taken: Vec<Taken>,
-        assignment: u64,
-    },
-    /// Let go of these; answer with the token. `lost`: they may be somebody else's already.
-    Revoke {
-        partitions: BTreeSet<Partition>,
-        lost: bool,
-        token: u64,
-    },
-}
-
-/// What a lane tells the poll thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
-    /// It has let go of what the revocation with this token named.
-    Released(u64),
-    /// The epoch of this partition is another's. If the group says that it is ours all the same, it must be taken over again.
-    Fenced { partition: Partition, assignment: u64 },
-}
-
-/// The poll thread's end of a lane.
-pub struct Inbox {
-    pub control: Sender<Control>,
-    recycled: Receiver<RecordBatch>,
-    batches: Sender<RecordBatch>,
-    load: Arc<Load>,
-}
-
-/// What a lane has in hand and before it.
-#[derive(Debug, Default)]
-struct Load {
-    batches: AtomicUsize,
-    events: AtomicUsize,
-    /// Of memory.
-    bytes: AtomicUsize,
-    /// Of emptied batches that wait to be filled again.
-    spare: AtomicUsize,
-    /// Batches that are through, and how long the last of them was in the lane's hands, microseconds.
-    through: AtomicU64,
-    took: AtomicU64,
-}
-
-impl Load {
-    fn add(&self, batch: &RecordBatch) {
-        self.batches.fetch_add(1, Ordering::AcqRel);
-        self.events.fetch_add(batch.records.len(), Ordering::AcqRel);
-        self.bytes.fetch_add(batch.memory(), Ordering::AcqRel);
-    }
-
-    fn take(&self, batch: &RecordBatch) {
-        self.batches.fetch_sub(1, Ordering::AcqRel);
-        self.events.fetch_sub(batch.records.len(), Ordering::AcqRel);
-        self.bytes.fetch_sub(batch.memory(), Ordering::AcqRel);
-    }
-
-    fn through(&self, batch: &RecordBatch, took: Duration) {
-        self.took.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
-        self.through.fetch_add(1, Ordering::AcqRel);
-        self.take(batch);
-    }
-}
-
-impl Inbox {
-    /// Events that are handed over and not through.
-    pub fn backlog(&self) -> usize {
-        self.load.events.load(Ordering::Acquire)
-    }
-
-    /// Bytes of memory of the batches that are handed over and not through, and of those that wait to be filled again.
-    pub fn memory(&self) -> usize {
-        self.load.bytes.load(Ordering::Acquire) + self.load.spare.load(Ordering::Acquire)
-    }
-
-    /// An empty batch, one that was used before if there is one.
-    pub fn fresh(&self) -> RecordBatch {
-        let Ok(batch) = self.recycled.try_recv() else { return RecordBatch::default() };
-        self.load.spare.fetch_sub(batch.memory(), Ordering::AcqRel);
-        batch
-    }
-
-    /// Frees the batches that wait to be filled again.
-    pub fn drop_spare(&self) {
-        while let Ok(batch) = self.recycled.try_recv() {
-            self.load.spare.fetch_sub(batch.memory(), Ordering::AcqRel);
-        }
-    }
-
-    /// Hands a batch over, waiting for room for at most `patience`.
-    pub fn send(&self, batch: RecordBatch, patience: Duration) -> Result<(), SendTimeoutError<RecordBatch>> {
-        self.load.add(&batch);
-        self.batches.send_timeout(batch, patience).inspect_err(|error| match error {
-            SendTimeoutError::Timeout(batch) | SendTimeoutError::Disconnected(batch) => self.load.take(batch),
-        })
-    }
-
-    /// How many batches are through, and how long the last of them took.
-    pub fn through(&self) -> (u64, Duration) {
-        let batches = self.load.through.load(Ordering::Acquire);
-        (batches, Duration::from_micros(self.load.took.load(Ordering::Acquire)))
-    }
-
-    /// Nothing is queued or in work.
-    pub fn idle(&self) -> bool {
-        self.load.batches.load(Ordering::Acquire) == 0
-    }
-
-    pub fn half_empty(&self) -> bool {
-        self.load.batches.load(Ordering::Acquire) <= 1
-    }
-}
+pub use inbox::{Control, Ends, Inbox, Said, channels};
 
 /// A partition in a lane's hands.
 #[derive(Debug)]
@@ -286,37 +175,6 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-/// A lane before its thread starts: the channels between it and the poll thread.
-pub struct Ends {
-    control: Receiver<Control>,
-    batches: Receiver<RecordBatch>,
-    recycle: Sender<RecordBatch>,
-    said: Sender<Said>,
-    load: Arc<Load>,
-}
-
-impl Ends {
-    fn recycle(&self, mut batch: RecordBatch) {
-        batch.clear();
-        let memory = batch.memory();
-        self.load.spare.fetch_add(memory, Ordering::AcqRel);
-        // A full recycling queue means that there are batches enough.
-        if self.recycle.try_send(batch).is_err() {
-            self.load.spare.fetch_sub(memory, Ordering::AcqRel);
-        }
-    }
-}
-
-/// The two ends of a lane's channels.
-pub fn channels(queue: usize, events: usize, said: Sender<Said>) -> (Inbox, Ends) {
-    let (control, control_end) = crossbeam_channel::bounded(events);
-    let (batches, batches_end) = crossbeam_channel::bounded(queue);
-    let (recycle, recycled) = crossbeam_channel::bounded(queue + 2);
-    let load = Arc::new(Load::default());
-    let inbox = Inbox { control, recycled, batches, load: Arc::clone(&load) };
-    (inbox, Ends { control: control_end, batches: batches_end, recycle, said, load })
-}
-
 pub struct Lane {
     number: usize,
     shared: Arc<Shared>,
@@ -347,6 +205,8 @@ struct Carried<'a> {
     tried: u32,
     /// Its events that were interrupted at their deadline.
     overdue: Overdues,
+    /// Since when Kafka fails all attempts.
+    doubt: Doubt,
 }
 
 impl Lane {
@@ -438,6 +298,7 @@ impl Lane {
             time: self.shared.now(),
             tried: 0,
             overdue: Overdues::default(),
+            doubt: Doubt::default(),
         };
         let mut pace = Pace::new(self.shared.backoff());
         loop {
@@ -468,6 +329,7 @@ impl Lane {
                 Ok(()) => {
                     self.shared.no_trouble("lane");
                     carried.tried = 0;
+                    carried.doubt.through();
                     pace.through(self.shared.backoff());
                 }
                 Err(error) => self.failed(error, size, &mut carried, &mut pace)?,

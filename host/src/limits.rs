@@ -33,6 +33,18 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 
 /// `source.max_poll_interval`: as in the articles, and Kafka's default.
 pub const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// Between two of librdkafka's statistics: a stop waits for one. They cost a few microseconds a partition.
+pub const STATISTICS: Duration = Duration::from_millis(200);
+
+/// Between two lines of the log about the same outage.
+pub const OUTAGE_REMINDER: Duration = Duration::from_secs(60);
+
+/// A server that answers the keeper is back once no thread has met the outage for so long: their waits are at most
+/// `retry_policy.max_backoff`, and a call's timeout comes on top.
+pub const OUTAGE_QUIET: Duration = Duration::from_secs(30);
+
+/// `source.stall_after`: longer than a takeover and a slow batch, shorter than the patience of whoever waits for the events.
+pub const STALL_AFTER: Duration = Duration::from_secs(60);
 /// librdkafka's bound of `max.poll.interval.ms`.
 pub const MAX_POLL_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 
@@ -101,6 +113,14 @@ pub const DEAD_LETTER_WITHIN_MAX: Duration = Duration::from_secs(3600);
 pub const RETRIES: u32 = 3;
 /// More is no longer a bound.
 pub const RETRIES_MAX: u32 = 1_000;
+/// How long all attempts at a batch may fail by an outage of Kafka's before a lane asks the broker whether the topics exist: a
+/// broker's restart and a topic's creation are over by then.
+pub const DOUBT_LOOK: Duration = Duration::from_secs(30);
+
+/// How long they may fail, while the broker answers, before the partition is halted: an election of leaders, a rolling restart and
+/// a full disk that somebody is called to take less.
+pub const DOUBT_HALT: Duration = Duration::from_secs(600);
+
 /// `retry_policy.breaker_threshold`: a lost connection or a restart of PostgreSQL's is past before that many attempts are.
 pub const BREAKER_THRESHOLD: u32 = 5;
 /// More is no breaker.

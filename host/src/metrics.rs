@@ -1,11 +1,12 @@
 //! What operators watch. Updated once a batch, never once an event.
 
+mod labels;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,61 +14,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use self::labels::{
+    HaltLabels, InfoLabels, LaneLabels, LookupLabels, NoticeLabels, PartitionLabels, ReasonLabels, SinkLabels,
+    StageLabels, SwapLabels, TransitionLabels, TypeLabels, VerdictLabels, VersionLabels,
+};
 use crate::engine::breaker::{Sink, State};
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::Halt;
 use crate::registry::Stats;
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VerdictLabels {
-    verdict: String,
-    reason: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabels {
-    stage: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LaneLabels {
-    lane: u64,
-}
-
-impl LaneLabels {
-    fn of(lane: usize) -> LaneLabels {
-        LaneLabels { lane: u64::try_from(lane).unwrap_or_default() }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartitionLabels {
-    partition: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HaltLabels {
-    partition: i64,
-    code: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct InfoLabels {
-    pipeline: String,
-    version: &'static str,
-    digest: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SinkLabels {
-    sink: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TransitionLabels {
-    sink: &'static str,
-    to: &'static str,
-}
 
 /// Reasons that get a label of their own; a transform's codes are its own business, and a label without a bound is a leak.
 const REASONS: usize = 200;
@@ -97,6 +51,7 @@ pub struct Metrics {
     partitions: Gauge,
     takeover: Histogram,
     lag: Family<PartitionLabels, Gauge>,
+    stalled: Family<PartitionLabels, Gauge<f64, AtomicU64>>,
     committed: Mutex<BTreeMap<Partition, NextOffset>>,
     exhausted: Mutex<BTreeMap<Partition, NextOffset>>,
     poll_interval: Gauge<f64, AtomicU64>,
@@ -117,40 +72,6 @@ pub struct Metrics {
     noticed: Family<NoticeLabels, Counter>,
     notices: Mutex<HashSet<NoticeLabels>>,
     info: Family<InfoLabels, Gauge>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TypeLabels {
-    event_type: String,
-    verdict: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VersionLabels {
-    event_type: String,
-    version: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LookupLabels {
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct NoticeLabels {
-    policy: &'static str,
-    r#type: String,
-    member: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SwapLabels {
-    result: &'static str,
 }
 
 fn seconds(first: f64) -> Histogram {
@@ -185,6 +106,7 @@ impl Default for Metrics {
             partitions: Gauge::default(),
             takeover: seconds(0.001),
             lag: Family::default(),
+            stalled: Family::default(),
             committed: Mutex::default(),
             exhausted: Mutex::default(),
             poll_interval: Gauge::default(),
@@ -247,6 +169,12 @@ impl Metrics {
         r.register("partitions_assigned", "Partitions of this process", self.partitions.clone());
         r.register_with_unit("takeover", "From an assignment to its first fetch", Unit::Seconds, self.takeover.clone());
         r.register("consumer_lag_records", "Records between the committed offset and the end", self.lag.clone());
+        r.register_with_unit(
+            "partition_stalled",
+            "How long a partition has had lag and committed nothing",
+            Unit::Seconds,
+            self.stalled.clone(),
+        );
         r.register_with_unit(
             "max_poll_interval_used",
             "Longest time of a batch, as a share of max_poll_interval",
@@ -423,7 +351,9 @@ impl Metrics {
         }
         for partition in partitions {
             self.exhausted(*partition, None);
-            self.lag.remove(&PartitionLabels { partition: i64::from(partition.0) });
+            let labels = PartitionLabels { partition: i64::from(partition.0) };
+            self.lag.remove(&labels);
+            self.stalled.remove(&labels);
         }
     }
 
@@ -442,11 +372,17 @@ impl Metrics {
         }
     }
 
-    /// `next` is committed, and the partition ends at `end`, markers and holes included.
-    pub fn lag(&self, partition: Partition, next: NextOffset, end: NextOffset) {
+    /// `next` is committed, and the partition ends at `end`, markers and holes included. Returns the records between.
+    pub fn lag(&self, partition: Partition, next: NextOffset, end: NextOffset) -> i64 {
         let exhausted = self.exhausted.lock().is_ok_and(|exhausted| exhausted.get(&partition) == Some(&next));
         let records = if exhausted { 0 } else { (end.0 - next.0).max(0) };
         self.lag.get_or_create(&PartitionLabels { partition: i64::from(partition.0) }).set(records);
+        records
+    }
+
+    /// How long a partition has had lag and committed nothing.
+    pub fn stalled(&self, partition: Partition, still: Duration) {
+        self.stalled.get_or_create(&PartitionLabels { partition: i64::from(partition.0) }).set(still.as_secs_f64());
     }
 
     pub fn poll_interval_used(&self, share: f64) {

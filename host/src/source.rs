@@ -18,6 +18,8 @@ pub mod batch;
 pub mod client;
 pub mod ends;
 pub mod poll;
+pub mod probe;
 pub mod rebalance;
 pub mod start;
 pub mod takeover;
+pub mod words;

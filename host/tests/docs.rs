@@ -11,6 +11,7 @@ use std::time::Duration;
 use tollgate::config::Pipeline;
 use tollgate::engine::breaker::{Sink, State};
 use tollgate::engine::build;
+use tollgate::engine::halt::code;
 use tollgate::metrics::Metrics;
 use tollgate::position::{NextOffset, Partition};
 use tollgate::progress::halts::Halt;
@@ -183,6 +184,7 @@ fn exposed() -> Listed {
     metrics.batch(0, 1, Duration::ZERO);
     metrics.waited(0, Duration::ZERO);
     metrics.lag(Partition(0), NextOffset(0), NextOffset(1));
+    metrics.stalled(Partition(0), Duration::ZERO);
     metrics.swapped(true, 1);
     metrics.deprecated("a", "1", 1);
     metrics.schemas(Stats { fetched: 1, read: 1, missing: 1, failed: 1, kept: 1 });
@@ -236,6 +238,27 @@ fn the_metrics_page_and_the_registry_agree() {
         let metric = format!("tollgate_{rest}");
         assert!(rest.is_empty() || known.contains_key(&metric), "docs/metrics.md speaks of {metric}");
     }
+}
+
+#[test]
+fn the_page_on_halts_has_every_code() {
+    let page = read(&root().join("docs/halts.md"));
+    let rows =
+        page.lines().skip_while(|line| *line != "| code | meaning |").skip(2).take_while(|line| line.starts_with('|'));
+    let cells = rows.map(|row| row.split('|').nth(1).unwrap());
+    let named: BTreeSet<&str> =
+        cells.flat_map(|cell| cell.split(", ").map(|code| code.trim().trim_matches('`'))).collect();
+    // A takeover's are the protocol's, without those that end the process.
+    let takeover = [
+        "progress-missing",
+        "group-offset-missing",
+        "group-offset-moved",
+        "group-offset-foreign",
+        "group-offset-copied",
+        "group-shared",
+        "token-newer",
+    ];
+    assert_eq!(named, code::ALL.into_iter().chain(takeover).collect());
 }
 
 /// The tables of docs/delivery.md that begin with this heading: codes, meaning and reason of each row.

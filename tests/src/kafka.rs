@@ -1,5 +1,6 @@
 //! Kafka as a producer and a reader of ours see it.
 
+use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
+use xtask::Cache;
 
 const CALL: Duration = Duration::from_secs(30);
 
@@ -218,6 +220,32 @@ impl Client {
         producer.init_transactions(CALL).unwrap();
     }
 
+    /// Gives a topic more partitions: so many in all.
+    pub fn add_partitions(&self, topic: &str, partitions: usize) {
+        let more = NewPartitions::new(topic, partitions);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let made = runtime.block_on(self.admin().create_partitions([&more], &AdminOptions::new())).unwrap();
+        made[0].as_ref().unwrap();
+    }
+
+    pub fn delete_topic(&self, topic: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let gone = runtime.block_on(self.admin().delete_topics(&[topic], &AdminOptions::new())).unwrap();
+        gone[0].as_ref().unwrap();
+    }
+
+    /// Changes a byte of a record in the broker's log: the last of the first place that has these bytes. The batch must not be
+    /// compressed, and the broker one of ours.
+    pub fn damage(&self, topic: &str, partition: i32, bytes: &[u8]) {
+        let servers = std::fs::read_dir(Cache::open().unwrap().folder("run").unwrap()).unwrap();
+        let log = format!("data/{topic}-{partition}/00000000000000000000.log");
+        let log = servers.map(|server| server.unwrap().path().join(&log)).find(|log| log.is_file()).unwrap();
+        let content = std::fs::read(&log).unwrap();
+        let place = content.windows(bytes.len()).position(|window| window == bytes).unwrap() + bytes.len() - 1;
+        let file = std::fs::OpenOptions::new().write(true).open(&log).unwrap();
+        file.write_all_at(&[content[place] ^ 1], place as u64).unwrap();
+    }
+
     /// Deletes what lies before the offset of a partition.
     pub fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();
@@ -343,6 +371,20 @@ impl Client {
     }
 
     /// Forgets all offsets of a group without members.
+    /// A group's state and how many members it has.
+    pub fn group(&self, group: &str) -> Option<(String, usize)> {
+        let consumer = self.consumer("read_committed", group);
+        let list = consumer.fetch_group_list(Some(group), CALL).ok()?;
+        let found = list.groups().iter().find(|found| found.name() == group)?;
+        Some((found.state().to_owned(), found.members().len()))
+    }
+
+    /// Waits until the group is at rest with so many members.
+    pub fn members(&self, group: &str, members: usize) {
+        let at_rest = ("Stable".to_owned(), members);
+        crate::wait_for("the group to be at rest", || (self.group(group)? == at_rest).then_some(()));
+    }
+
     pub fn delete_group(&self, group: &str) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let admin = self.admin();

@@ -36,6 +36,9 @@ pub struct Args {
     /// Where the process listens, instead of admin.listen of the file: http://host:port
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+    /// End with exit code 1 unless a process runs and is ready, nothing is paused, and no partition is halted.
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// What the sources said; an `Err` says why one did not.
@@ -87,7 +90,8 @@ struct Pause {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 where neither the process nor PostgreSQL answers.
+/// Exit code 2 for the configuration, 3 where neither the process nor PostgreSQL answers; with `--check` 1 where the pipeline is
+/// not well.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let url = match &args.url {
@@ -110,7 +114,13 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
             format!("neither a process nor PostgreSQL tells anything of {}\n{process}\n{database}", pipeline.name);
         return Err(Failure::environment("status.unknown", message));
     }
-    Ok(Success::new(show::summary(&pipeline, &known), show::object(&pipeline, &known), show::text(&pipeline, &known)))
+    let (object, text) = (show::object(&pipeline, &known), show::text(&pipeline, &known));
+    match show::ill(&known) {
+        Some(ill) if args.check => {
+            Err(Failure::failed("status.check", format!("{}: {ill}", pipeline.name)).with(object, text))
+        }
+        _ => Ok(Success::new(show::summary(&pipeline, &known), object, text)),
+    }
 }
 
 /// `http://host:port`, whatever of it was typed.

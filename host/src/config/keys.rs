@@ -137,6 +137,12 @@ const BEFORE_CONTRACT: &[Key] = &[
         "A member that does not poll this long loses its partitions. A warning comes when a batch takes half of it.",
     ),
     key("source.max_poll_interval_ms", Milliseconds, Nothing, "The same in milliseconds."),
+    key(
+        "source.stall_after",
+        Duration,
+        Value("1m"),
+        "A partition that has lag and commits nothing for this long is reported: in `/readyz`, `tollgate status` and the metrics.",
+    ),
     key("source.max_poll_records", Whole, Nothing, "Bounds `delivery.batch.max_events`: the lowest counts."),
     key(
         "source.enable_auto_commit",

@@ -124,6 +124,8 @@ pub struct Source {
     pub session_timeout: Duration,
     pub heartbeat_interval: Duration,
     pub max_poll_interval: Duration,
+    /// `stall_after:` how long a partition with lag may stand still before it is reported.
+    pub stall_after: Duration,
     /// `group_instance_id:` static membership, off by default.
     pub group_instance_id: Option<String>,
     /// `kafka:` further librdkafka settings, for what has no key of its own. Those the delivery protocol owns are refused.

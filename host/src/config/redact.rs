@@ -158,6 +158,7 @@ fn source(source: &Source) -> Value {
         "session_timeout": time(source.session_timeout),
         "heartbeat_interval": time(source.heartbeat_interval),
         "max_poll_interval": time(source.max_poll_interval),
+        "stall_after": time(source.stall_after),
         "group_instance_id": source.group_instance_id,
         "kafka": extra,
     })

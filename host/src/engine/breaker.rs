@@ -30,7 +30,8 @@ impl Sink {
         }
     }
 
-    fn index(self) -> usize {
+    /// In [`Sink::ALL`].
+    pub fn index(self) -> usize {
         match self {
             Sink::Postgres => 0,
             Sink::Kafka => 1,

@@ -22,8 +22,26 @@ pub mod code {
     pub const OUTPUT_REFUSED: &str = "output-refused";
     /// PostgreSQL refuses an event's row, and takes the same row in a trial.
     pub const REFUSAL_UNEXPLAINED: &str = "refusal-unexplained";
+    /// With `output.partition: same`, the output topic lacks the source's partition.
+    pub const OUTPUT_PARTITION_MISSING: &str = "output-partition-missing";
+    /// Kafka answers, and yet does not take a record for so long that time alone will not help.
+    pub const KAFKA_STUCK: &str = "kafka-stuck";
+    /// A batch of records in the log is damaged, or compressed by an unknown codec.
+    pub const RECORDS_UNREADABLE: &str = "records-unreadable";
     /// The stored redo plan cannot be followed.
     pub const PLAN_UNUSABLE: &str = "plan-unusable";
+
+    /// All of them, for the page that explains them.
+    pub const ALL: [&str; 8] = [
+        RECORDS_MISSING,
+        DEAD_LETTER_REFUSED,
+        OUTPUT_REFUSED,
+        REFUSAL_UNEXPLAINED,
+        OUTPUT_PARTITION_MISSING,
+        KAFKA_STUCK,
+        RECORDS_UNREADABLE,
+        PLAN_UNUSABLE,
+    ];
 }
 
 /// The halts that this process knows.

@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnection;
 
 use super::Shared;
 use super::breaker::{self, Leave, Sink};
+use super::watch::Watch;
 use crate::config::{DeliveryMode, Pipeline};
 use crate::limits;
 use crate::position::NextOffset;
@@ -54,6 +55,7 @@ async fn keep(
 ) -> Result<(), String> {
     let (mut ticks, mut tries): (u32, u32) = (0, 0);
     let mut forgetting = false;
+    let mut watch = Watch::default();
     // A session that did not answer in time is closed at once: it may live on at the server, and hold the slot against us.
     let mut session = Some(session);
     while !shared.stopping() {
@@ -76,6 +78,7 @@ async fn keep(
                 Ok(None) => tries += 1,
                 Err(error) => {
                     shared.trouble("postgres", &error.to_string());
+                    shared.outage(Sink::Postgres, &connect::describe(&error));
                     shared.heard(Leave::UNASKED, breaker::only(Sink::Postgres, connect::meaning(&error).heard()));
                 }
             }
@@ -83,18 +86,22 @@ async fn keep(
         };
         let followed = tokio::time::timeout(limits::CONNECT_PATIENCE, follow(shared, held)).await;
         match followed.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
-            Ok(()) => shared.breakers.forget(&shared.metrics, Sink::Postgres),
+            Ok(()) => {
+                shared.answers(Sink::Postgres);
+                shared.breakers.forget(&shared.metrics, Sink::Postgres);
+            }
             Err(error) => {
                 session = None;
                 shared.hold_slot(shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce);
                 shared.trouble("postgres", &error.to_string());
-                tracing::warn!(%error, "the session that holds this process's slot is lost");
+                tracing::debug!(%error, "the session that holds this process's slot is lost");
+                shared.outage(Sink::Postgres, &connect::describe(&error));
             }
         }
         if forgetting || ticks.is_multiple_of(60) {
             forgetting = forget(shared, session.as_mut()).await;
         }
-        kafka(shared, consumer, ticks);
+        kafka(shared, consumer, &mut watch, ticks);
         ticks = ticks.wrapping_add(1);
         shared.metrics.ready(shared.unready().is_empty());
         if let Some(registry) = &shared.gate.registry {
@@ -149,9 +156,10 @@ async fn rested(shared: &Shared) -> bool {
 }
 
 /// Kafka's half of readiness, and the lag.
-fn kafka(shared: &Shared, consumer: &BaseConsumer<Callbacks>, ticks: u32) {
+fn kafka(shared: &Shared, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch, ticks: u32) {
     if consumer.context().connected() {
         shared.no_trouble("kafka");
+        shared.answers(Sink::Kafka);
         shared.breakers.forget(&shared.metrics, Sink::Kafka);
     } else {
         // librdkafka says when it lost all brokers, but not when one is back: ask.
@@ -162,20 +170,57 @@ fn kafka(shared: &Shared, consumer: &BaseConsumer<Callbacks>, ticks: u32) {
             }
             Err(error) => {
                 shared.trouble("kafka", &error.to_string());
+                shared.outage(Sink::Kafka, &error);
                 shared.heard(Leave::UNASKED, breaker::only(Sink::Kafka, classes::kafka(&error).heard()));
             }
         }
     }
+    if shared.wants() && consumer.context().connected() && is_spare(shared, consumer) {
+        shared.spare();
+    }
     if ticks.is_multiple_of(5) && consumer.context().connected() {
-        for (partition, next) in shared.metrics.positions() {
-            // The end for readers of committed records.
-            if let Ok((_, high)) =
-                consumer.fetch_watermarks(&shared.pipeline.source.topic, partition.0, Duration::from_millis(500))
-            {
-                shared.metrics.lag(partition, next, NextOffset(high));
-            }
-        }
+        lags(shared, consumer, watch);
         dead_letters(shared, consumer);
+    }
+}
+
+/// Whether a member without a partition has none because the group has enough others. Right after a cooperative member has
+/// joined it has none either: the others let go of its share in a second round.
+fn is_spare(shared: &Shared, consumer: &BaseConsumer<Callbacks>) -> bool {
+    let (source, timeout) = (&shared.pipeline.source, Duration::from_millis(500));
+    let Ok(metadata) = consumer.fetch_metadata(Some(&source.topic), timeout) else { return false };
+    let Ok(groups) = consumer.fetch_group_list(Some(&source.group_id), timeout) else { return false };
+    let partitions: usize = metadata.topics().iter().map(|topic| topic.partitions().len()).sum();
+    groups.groups().iter().any(|group| group.state() == "Stable" && group.members().len() > partitions)
+}
+
+/// The lag of each partition, and which of them stand still.
+fn lags(shared: &Shared, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) {
+    let mut stalled = Vec::new();
+    let (positions, now) = (shared.metrics.positions(), Instant::now());
+    watch.keep(&positions.keys().copied().collect());
+    for (partition, next) in positions {
+        // The end for readers of committed records.
+        let Ok((_, high)) =
+            consumer.fetch_watermarks(&shared.pipeline.source.topic, partition.0, Duration::from_millis(500))
+        else {
+            continue;
+        };
+        let lag = shared.metrics.lag(partition, next, NextOffset(high));
+        // Where it stands still on purpose, that is reported already.
+        let waits = shared.paused().is_some() || shared.is_halted(partition);
+        let still = watch.look(partition, next, if waits { 0 } else { lag }, now);
+        shared.metrics.stalled(partition, still);
+        if still >= shared.pipeline.source.stall_after {
+            let seconds = still.as_secs();
+            stalled
+                .push(format!("partition {partition} has {lag} records of lag and has committed none for {seconds} s"));
+        }
+    }
+    if stalled.is_empty() {
+        shared.no_trouble("watchdog");
+    } else {
+        shared.trouble("watchdog", &stalled.join("; "));
     }
 }
 

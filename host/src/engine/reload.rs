@@ -28,6 +28,7 @@ pub enum Reloaded {
 pub async fn reload(shared: &Arc<Shared>) -> Result<Reloaded, String> {
     let _one = shared.reloading.lock().await;
     let result = attempt(shared).await;
+    shared.reloaded(result.as_ref().err().map(String::as_str));
     match &result {
         Ok(Reloaded::Unchanged { .. }) => tracing::info!("reload: nothing has changed"),
         Ok(Reloaded::Taken { number, digest }) => {

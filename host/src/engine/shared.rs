@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tollgate_sandbox::Sandbox;
 
-use super::breaker::{Breakers, Heard, Leave};
+use super::breaker::{Breakers, Heard, Leave, Sink};
 use super::halt::{self, Halts};
 use super::limit::Limit;
+use super::outage::{Line, Outage};
 use super::pause::{Followed, Mark, Pause};
 use crate::config::{Pipeline, Retry};
 use crate::lane::gate::{Gate, Revision};
@@ -21,6 +22,19 @@ use crate::progress::halts::{self, Halt, Resumed};
 use crate::progress::store::Owner;
 use crate::sinks::kafka::Sizes;
 use crate::source::ends::Ends;
+
+/// What the group has given to this member.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// All of it, halted partitions included.
+    pub partitions: BTreeSet<Partition>,
+    /// How many of them are taken over and read.
+    pub read: usize,
+    /// How many of them wait for their takeover.
+    pub requested: usize,
+    /// The group has more members than the topic has partitions, so this one may have none.
+    pub spare: bool,
+}
 
 pub struct Shared {
     pub pipeline: Arc<Pipeline>,
@@ -49,9 +63,12 @@ pub struct Shared {
     halts: Mutex<Halts>,
     /// The last event of each partition that somebody has seen and resumed after, under `contract.mode: halt`.
     pardons: Mutex<BTreeMap<Partition, Offset>>,
-    /// The partitions that the group has given to this member, halted ones included.
-    held: Mutex<BTreeSet<Partition>>,
+    held: Mutex<Held>,
     troubles: Mutex<BTreeMap<&'static str, String>>,
+    /// In the order of [`Sink::ALL`].
+    outages: [Mutex<Outage>; 2],
+    /// Why the last reload was refused, and when (Unix milliseconds), until one is accepted.
+    refused: Mutex<Option<(String, i64)>>,
 }
 
 impl Shared {
@@ -90,6 +107,8 @@ impl Shared {
             pardons: Mutex::default(),
             held: Mutex::default(),
             troubles: Mutex::default(),
+            outages: Default::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -146,9 +165,10 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// The group has given this member its (perhaps empty) share.
-    pub fn joined(&self) {
-        self.joined.store(true, Ordering::Release);
+    /// Whether the group has given this member its (perhaps empty) share. While it rebalances and this member has nothing, it
+    /// has not.
+    pub fn joined(&self, joined: bool) {
+        self.joined.store(joined, Ordering::Release);
     }
 
     /// The group's latest word: takeovers for an older one are void.
@@ -171,7 +191,35 @@ impl Shared {
 
     /// What the attempt heard of the servers.
     pub fn heard(&self, leave: Leave, heard: [Heard; 2]) {
+        for (sink, _) in Sink::ALL.into_iter().zip(heard).filter(|(_, heard)| *heard == Heard::Answer) {
+            self.outage_over(sink, Outage::over);
+        }
         self.breakers.learn(&self.metrics, leave, heard);
+    }
+
+    /// A thread met an outage, or was not let in: logged once, and as a reminder.
+    pub fn outage(&self, sink: Sink, error: &dyn std::fmt::Display) {
+        let line = self.outages[sink.index()].lock().ok().and_then(|mut outage| outage.met(Instant::now()));
+        let server = sink.as_str();
+        match line {
+            Some(Line::Began) => tracing::warn!(server, %error, "outage: retrying until the server is back"),
+            Some(Line::Lasts(lasted)) => {
+                tracing::warn!(server, %error, seconds = lasted.as_secs(), "the outage lasts");
+            }
+            None => tracing::debug!(server, %error, "outage"),
+        }
+    }
+
+    /// The keeper has reached the server.
+    pub fn answers(&self, sink: Sink) {
+        self.outage_over(sink, Outage::answers);
+    }
+
+    fn outage_over(&self, sink: Sink, over: impl FnOnce(&mut Outage, Instant) -> Option<Duration>) {
+        let lasted = self.outages[sink.index()].lock().ok().and_then(|mut outage| over(&mut outage, Instant::now()));
+        if let Some(lasted) = lasted {
+            tracing::info!(server = sink.as_str(), seconds = lasted.as_secs_f64(), "the outage is over");
+        }
     }
 
     /// Something that a thread is waiting out, for `/readyz` and `status`.
@@ -187,6 +235,18 @@ impl Shared {
         }
     }
 
+    /// A reload was refused for this reason, or `None`: accepted.
+    pub fn reloaded(&self, refused: Option<&str>) {
+        if let Ok(mut last) = self.refused.lock() {
+            *last = refused.map(|why| (why.to_owned(), self.now()));
+        }
+    }
+
+    /// Why the last reload was refused, and when (Unix milliseconds).
+    pub fn refused_reload(&self) -> Option<(String, i64)> {
+        self.refused.lock().ok().and_then(|last| last.clone())
+    }
+
     /// Why this member is not ready; empty if it is.
     pub fn unready(&self) -> Vec<String> {
         let mut reasons: Vec<String> = self
@@ -195,7 +255,15 @@ impl Shared {
             .map(|troubles| troubles.iter().map(|(who, what)| format!("{who}: {what}")).collect())
             .unwrap_or_default();
         if !self.joined.load(Ordering::Acquire) {
-            reasons.push("the consumer group is not joined yet".into());
+            reasons.push("the consumer group is not joined yet, or rebalances: no partition is assigned".into());
+        }
+        if let Ok(held) = self.held.lock() {
+            if held.read == 0 && held.requested > 0 {
+                reasons.push(format!("{} partitions are being taken over, and none is read yet", held.requested));
+            }
+            if self.joined.load(Ordering::Acquire) && held.partitions.is_empty() && !held.spare {
+                reasons.push("the group has given this member no partition yet".into());
+            }
         }
         for Halt { partition, offset, code, .. } in self.own_halts() {
             reasons.push(format!("partition {partition} is halted at offset {offset}: {code}"));
@@ -249,13 +317,25 @@ impl Shared {
     /// The halts of the partitions that the group has given to this member.
     pub fn own_halts(&self) -> Vec<Halt> {
         let Ok(held) = self.held.lock() else { return Vec::new() };
-        self.locked_halts().all().filter(|halt| held.contains(&halt.partition)).cloned().collect()
+        self.locked_halts().all().filter(|halt| held.partitions.contains(&halt.partition)).cloned().collect()
     }
 
-    /// The partitions that the group has given to this member.
-    pub fn hold(&self, partitions: BTreeSet<Partition>) {
+    /// Whether this member has no partition, though the group may have one for it.
+    pub fn wants(&self) -> bool {
+        self.held.lock().is_ok_and(|held| held.partitions.is_empty() && !held.spare)
+    }
+
+    /// The group has no partition for this member.
+    pub fn spare(&self) {
         if let Ok(mut held) = self.held.lock() {
-            *held = partitions;
+            held.spare = held.partitions.is_empty();
+        }
+    }
+
+    /// What the group has given to this member by now.
+    pub fn hold(&self, held: Held) {
+        if let Ok(mut before) = self.held.lock() {
+            *before = held;
         }
     }
 

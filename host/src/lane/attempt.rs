@@ -12,6 +12,7 @@ use crate::error::Class;
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::{self, Halt};
 use crate::sinks::classes::{self, Meaning};
+use crate::sinks::kafka;
 use crate::sinks::postgres::connect;
 use crate::source::batch::Record;
 
@@ -96,7 +97,15 @@ impl Lane {
             (Error::Halt(halt), _) => {
                 self.partitions.remove(&halt.partition);
                 self.shared.halt(Halt::clone(halt));
+                // The others are not in trouble: what failed has a state of its own now.
+                self.shared.no_trouble("lane");
                 return Ok(());
+            }
+            (Error::Kafka(kafka::Error::NoPartition { mark, topic }), _)
+                if carried.tried >= self.shared.pipeline.retry.max_retries =>
+            {
+                let halt = self.no_partition(carried.batch.records[*mark].partition, topic);
+                return self.failed(halt, size, carried, pace);
             }
             (_, Class::Fatal) => return Err(error),
             // Less at a time: in the end, one event.
@@ -110,9 +119,18 @@ impl Lane {
             (_, Class::Poison | Class::Unknown) => carried.tried = carried.tried.saturating_add(1),
             (_, Class::Transient) => {}
         }
+        if let Some((Sink::Kafka, Meaning::Outage)) = error.said()
+            && let Some(found) = self.doubt(&error, size, carried, pace)
+        {
+            return self.failed(found, size, carried, pace);
+        }
         self.shared.metrics.retry();
         self.shared.trouble("lane", &error.to_string());
-        tracing::warn!(lane = self.number, %error, "batch given up, trying again");
+        match error.said() {
+            // All lanes meet the same.
+            Some((sink, Meaning::Outage | Meaning::Login)) => self.shared.outage(sink, &error),
+            _ => tracing::warn!(lane = self.number, %error, "batch failed, retrying"),
+        }
         if let Some(wait) = self.until_the_next(&error, pace) {
             self.wait(wait);
         }
@@ -142,6 +160,15 @@ impl Lane {
         let halt = self.halt(*partition, code::REFUSAL_UNEXPLAINED, message);
         carried.tried = 0;
         self.failed(halt, size, carried, pace)
+    }
+
+    fn no_partition(&self, partition: Partition, topic: &str) -> Error {
+        let message = format!(
+            "topic {topic} has no partition {partition}, and output.partition: same needs one: add partitions \
+             (kafka-topics.sh --alter --topic {topic} --partitions {} or more)",
+            partition.0 + 1
+        );
+        self.halt(partition, code::OUTPUT_PARTITION_MISSING, message)
     }
 
     /// The error that halts one of this lane's partitions, where it stands.

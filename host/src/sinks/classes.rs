@@ -22,6 +22,8 @@ pub enum Meaning {
     /// It does not let us in. At the start that is the configuration; to a running process it is an outage, since
     /// certificates and accounts are mended at the other end.
     Login,
+    /// A person has to look, at one partition: the others go on.
+    Halt,
     /// A person has to look.
     Fatal,
 }
@@ -34,6 +36,7 @@ impl Meaning {
             Meaning::Conflict => "conflict",
             Meaning::Outage => "outage",
             Meaning::Login => "login",
+            Meaning::Halt => "halt",
             Meaning::Fatal => "fatal",
         }
     }
@@ -42,7 +45,8 @@ impl Meaning {
     pub fn class(self) -> Class {
         match self {
             Meaning::Poison => Class::Poison,
-            Meaning::Unknown => Class::Unknown,
+            // Attempts with fresh metadata tell whether a partition has been added meanwhile.
+            Meaning::Unknown | Meaning::Halt => Class::Unknown,
             Meaning::Conflict | Meaning::Outage | Meaning::Login => Class::Transient,
             Meaning::Fatal => Class::Fatal,
         }
@@ -53,7 +57,7 @@ impl Meaning {
     /// What it says about the server itself.
     pub fn heard(self) -> Heard {
         match self {
-            Meaning::Poison | Meaning::Conflict => Heard::Answer,
+            Meaning::Poison | Meaning::Conflict | Meaning::Halt => Heard::Answer,
             Meaning::Outage | Meaning::Login => Heard::Outage,
             Meaning::Unknown | Meaning::Fatal => Heard::Nothing,
         }
@@ -215,6 +219,9 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
             RDKafkaErrorCode::InvalidSessionTimeout,
             RDKafkaErrorCode::InvalidTransactionTimeout,
             RDKafkaErrorCode::FencedInstanceId,
+            RDKafkaErrorCode::InvalidCommitOffsetSize,
+            RDKafkaErrorCode::InvalidRequiredAcks,
+            RDKafkaErrorCode::PolicyViolation,
         ],
         meaning: Meaning::Fatal,
         why: "the group or the broker does not take our settings",
@@ -225,14 +232,39 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
         why: "the broker's `offset.metadata.max.bytes` (4096 by default) is below the 400 bytes that a token may take",
     },
     Row {
-        codes: &[RDKafkaErrorCode::OffsetOutOfRange, RDKafkaErrorCode::AutoOffsetReset],
+        codes: &[
+            RDKafkaErrorCode::UnsupportedCompressionType,
+            RDKafkaErrorCode::UnsupportedForMessageFormat,
+            RDKafkaErrorCode::UnsupportedVersion,
+            RDKafkaErrorCode::UnsupportedFeature,
+        ],
         meaning: Meaning::Fatal,
+        why: "the broker is too old, or has a topic's format or codec set to one that is",
+    },
+    Row {
+        codes: &[RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::InvalidTopic],
+        meaning: Meaning::Fatal,
+        why: "a topic is gone: the client has asked for it for 30 s. `tollgate setup` creates it again",
+    },
+    Row {
+        codes: &[RDKafkaErrorCode::UnknownPartition],
+        meaning: Meaning::Halt,
+        why: "with `output.partition: same` the output topic lacks the source's partition, after `max_retries` attempts with fresh metadata ([halts](halts.md))",
+    },
+    Row {
+        codes: &[RDKafkaErrorCode::BadMessage, RDKafkaErrorCode::BadCompression, RDKafkaErrorCode::NotImplemented],
+        meaning: Meaning::Halt,
+        why: "a batch of records in the topic's log is damaged, or compressed by a codec that this build does not read ([halts](halts.md))",
+    },
+    Row {
+        codes: &[RDKafkaErrorCode::OffsetOutOfRange, RDKafkaErrorCode::AutoOffsetReset],
+        meaning: Meaning::Halt,
         why: "records were deleted before they were read ([halts](halts.md))",
     },
 ];
 
 /// A code of Kafka's that is in no row: brokers, leaders and coordinators that are away or not ready, timeouts, too few
-/// replicas, a topic that is being made.
+/// replicas, a topic that is being made. Where the broker answers all the while, `lane::doubt` looks what it may be.
 pub const OTHER_KAFKA: Meaning = Meaning::Outage;
 
 /// The meaning of a SQLSTATE. `routine` is the server's, where the error names one.

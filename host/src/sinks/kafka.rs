@@ -69,6 +69,9 @@ pub enum Error {
     /// A set of records is too large (`size`), or has one that is not taken, and nobody says which.
     #[error("of a set of records that was refused whole: {one}")]
     Set { one: Refusal, size: bool },
+    /// An output names a partition that its topic does not have.
+    #[error("topic {topic} has no such partition as its source's")]
+    NoPartition { mark: usize, topic: String },
     /// Another process uses this transactional id, or the broker refuses us.
     #[error("Kafka refuses this producer: {0}")]
     Refused(String),
@@ -84,6 +87,7 @@ impl Error {
         match self {
             Error::Abort { meaning, .. } | Error::Open { meaning, .. } => *meaning,
             Error::Records(_) | Error::Set { .. } => Meaning::Poison,
+            Error::NoPartition { .. } => Meaning::Halt,
             Error::Refused(_) => Meaning::Fatal,
         }
     }
@@ -168,11 +172,15 @@ impl Producer {
                     let why = format!("it has {bytes} bytes, and the client sends no record of that size");
                     return Err(Error::Records(vec![Refusal { mark, topic: letter.topic.to_owned(), why }]));
                 }
+                KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition) => {
+                    return Err(Error::NoPartition { mark, topic: letter.topic.to_owned() });
+                }
                 error => {
                     // Of a client that is done for the error says no more than that.
                     let done_for = self.inner.client().fatal_error();
                     let (code, why) = done_for
                         .map_or((error.rdkafka_error_code(), error.to_string()), |(code, why)| (Some(code), why));
+                    let why = explained(code, &why, letter.topic);
                     return Err(Error::Abort { why, meaning: code.map_or(Meaning::Outage, classes::kafka_code) });
                 }
             }
@@ -207,7 +215,7 @@ impl Producer {
         }
         match (reports.verdict(sent), offsets) {
             // A record that is refused is why all else failed. Other reports only repeat that the transaction did.
-            (Err(refused), _) if refused.meaning() == Meaning::Poison => Err(refused),
+            (Err(refused), _) if matches!(refused.meaning(), Meaning::Poison | Meaning::Halt) => Err(refused),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),
             (Ok(()), Ok(())) if left > 0 => {
                 let seconds = begun.elapsed().as_secs();
@@ -370,6 +378,16 @@ pub struct Sizes {
     pub message: usize,
     /// Of a set of records; a larger record is a set of its own.
     pub batch: usize,
+}
+
+/// What the client says of a record for this topic, with what to do where that is known.
+fn explained(code: Option<RDKafkaErrorCode>, why: &str, topic: &str) -> String {
+    match code {
+        Some(RDKafkaErrorCode::UnknownTopic) => {
+            format!("topic {topic} does not exist any more: create it (`tollgate setup`), then start again")
+        }
+        _ => format!("{why} (topic {topic})"),
+    }
 }
 
 fn classify(error: KafkaError) -> Error {

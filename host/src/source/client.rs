@@ -82,6 +82,10 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
         .set("auto.offset.reset", "error")
         // Markers and compaction leave no other sign that nothing is left; one event a fetch at most.
         .set("enable.partition.eof", "true")
+        // The only way to the member's state in the group, which a stop waits for.
+        .set("statistics.interval.ms", limits::STATISTICS.as_millis().to_string())
+        // librdkafka takes a damaged batch for a good one otherwise.
+        .set("check.crcs", "true")
         .set("session.timeout.ms", millis(source.session_timeout))
         .set("heartbeat.interval.ms", millis(source.heartbeat_interval))
         .set("max.poll.interval.ms", millis(source.max_poll_interval))

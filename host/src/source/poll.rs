@@ -115,7 +115,21 @@ impl Poll {
     pub fn run(&mut self) -> Ended {
         let ended = self.run_on();
         self.answer();
+        self.settle();
         ended
+    }
+
+    /// Waits for the group's answer to a request to join, for half of `shutdown` at most. The broker serves the requests of a
+    /// connection one by one: a LeaveGroup behind a JoinGroup that waits for other members would be lost with the connection,
+    /// and the group would wait for this member until its session times out.
+    fn settle(&self) {
+        let until = Instant::now() + self.shared.pipeline.shutdown / 2;
+        let callbacks = self.consumer.context();
+        callbacks.close();
+        while callbacks.owed() != Some(false) && callbacks.connected() && Instant::now() < until {
+            // What it delivers belongs to nobody any more.
+            drop(self.consumer.poll(limits::POLL_BUSY));
+        }
     }
 
     fn run_on(&mut self) -> Ended {
@@ -312,10 +326,15 @@ impl Poll {
         let code = error.rdkafka_error_code();
         if code == Some(RDKafkaErrorCode::AutoOffsetReset) || code == Some(RDKafkaErrorCode::OffsetOutOfRange) {
             self.halt_missing(error);
+        } else if classes::kafka(error) == Meaning::Halt {
+            self.halt_unreadable(error);
         } else if classes::kafka(error) == Meaning::Fatal {
             self.state.fatal = Some(format!("the consumer cannot go on: {error}"));
         } else if code == Some(RDKafkaErrorCode::PollExceeded) {
             tracing::error!(%error, "this member did not poll in time and was put out of the group");
+        } else if classes::kafka(error) == Meaning::Outage {
+            // The callback was told as well, and the keeper looks after the brokers.
+            tracing::debug!(%error, "consumer");
         } else {
             tracing::warn!(%error, "consumer");
         }

@@ -1,15 +1,19 @@
 //! The consumer's callbacks. They record what happened and return: no I/O, no locks held, no decisions.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
 use rdkafka::ClientContext;
 use rdkafka::TopicPartitionList;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
+use super::words;
 use crate::position::Partition;
+use crate::sinks::classes::{self, Meaning};
 
 /// What the group decided. The poll thread must answer each with an (un)assign call; until then librdkafka delivers nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,15 +33,36 @@ pub struct Callbacks {
     closing: AtomicBool,
     /// Whether any broker can be reached, as librdkafka last said.
     connected: AtomicBool,
+    /// Whether the broker owes the member an answer, as librdkafka's statistics said last. `None`: they said nothing yet.
+    owed: Mutex<Option<bool>>,
+}
+
+/// What is read of librdkafka's statistics.
+#[derive(serde::Deserialize)]
+struct Statistics {
+    cgrp: Option<Group>,
+}
+
+#[derive(serde::Deserialize)]
+struct Group {
+    join_state: String,
 }
 
 impl Callbacks {
     pub fn new(events: Sender<Rebalance>) -> Callbacks {
-        Callbacks { events, closing: AtomicBool::new(false), connected: AtomicBool::new(true) }
+        let (closing, connected) = (AtomicBool::new(false), AtomicBool::new(true));
+        Callbacks { events, closing, connected, owed: Mutex::default() }
     }
 
+    /// From now on the callback answers rebalances by itself: partitions that are given are not taken.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether the broker owes this member the answer to a JoinGroup or SyncGroup request. Known some time after
+    /// [`Callbacks::close`] only.
+    pub fn owed(&self) -> Option<bool> {
+        self.owed.lock().map_or(Some(false), |owed| *owed)
     }
 
     pub fn connected(&self) -> bool {
@@ -51,6 +76,22 @@ impl Callbacks {
 }
 
 impl ClientContext for Callbacks {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        words::log(level, facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        // Nobody else asks, and parsing them costs.
+        if !self.closing.load(Ordering::Acquire) {
+            return;
+        }
+        let group = serde_json::from_slice::<Statistics>(statistics).ok().and_then(|statistics| statistics.cgrp);
+        let owed = group.is_some_and(|group| ["wait-join", "wait-sync"].contains(&group.join_state.as_str()));
+        if let Ok(mut known) = self.owed.lock() {
+            *known = Some(owed);
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             // No trouble: rdkafka tells it here, and to whoever polls.
@@ -58,7 +99,12 @@ impl ClientContext for Callbacks {
             Some(RDKafkaErrorCode::AllBrokersDown) => self.connected.store(false, Ordering::Release),
             _ => {}
         }
-        tracing::warn!(%error, reason, "kafka consumer");
+        // Each lost connection is one; the keeper notices when no broker is left.
+        if classes::kafka(&error) == Meaning::Outage {
+            tracing::debug!(%error, reason, "kafka consumer");
+        } else {
+            tracing::warn!(%error, reason, "kafka consumer");
+        }
     }
 }
 
@@ -70,7 +116,7 @@ impl ConsumerContext for Callbacks {
             let done = if assign {
                 consumer.incremental_assign(&TopicPartitionList::new())
             } else {
-                consumer.incremental_unassign(list)
+                fetched(consumer, list).and_then(|list| consumer.incremental_unassign(&list))
             };
             if let Err(error) = done {
                 tracing::debug!(%error, "rebalance while closing");
@@ -91,4 +137,17 @@ impl ConsumerContext for Callbacks {
     fn main_queue_min_poll_interval(&self) -> rdkafka::util::Timeout {
         rdkafka::util::Timeout::After(std::time::Duration::from_millis(500))
     }
+}
+
+/// Those of the partitions that librdkafka fetches. It refuses an unassignment that names another, and closing waits for one that
+/// it takes: halted partitions are the group's, and are not fetched.
+fn fetched(consumer: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
+    let assigned = consumer.assignment()?;
+    let mut fetched = TopicPartitionList::new();
+    for element in list.elements() {
+        if assigned.find_partition(element.topic(), element.partition()).is_some() {
+            fetched.add_partition(element.topic(), element.partition());
+        }
+    }
+    Ok(fetched)
 }

@@ -94,16 +94,20 @@ impl Error {
         }
     }
 
-    /// What this says of the servers.
-    fn heard(&self) -> [Heard; 2] {
-        let (sink, meaning) = match self {
+    /// What a server has said with this, if it is a server's.
+    fn said(&self) -> Option<(Sink, Meaning)> {
+        Some(match self {
             Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
             Error::Silent => (Sink::Postgres, Meaning::Outage),
             Error::Kafka(error) => (Sink::Kafka, classes::kafka(error)),
             Error::Transaction(error) => (Sink::Kafka, error.meaning()),
-            Error::Moved(_) | Error::Halt(_) | Error::Pipeline(_) => return [Heard::Nothing; 2],
-        };
-        breaker::only(sink, meaning.heard())
+            Error::Moved(_) | Error::Halt(_) | Error::Pipeline(_) => return None,
+        })
+    }
+
+    /// What this says of the servers.
+    fn heard(&self) -> [Heard; 2] {
+        self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| breaker::only(sink, meaning.heard()))
     }
 }
 
@@ -145,6 +149,10 @@ pub fn run(
                     worker.connection = None;
                     shared.heard(Leave::UNASKED, error.heard());
                     shared.trouble("takeover", &error.to_string());
+                    match error.said() {
+                        Some((sink, Meaning::Outage | Meaning::Login)) => shared.outage(sink, &error),
+                        _ => tracing::warn!(%error, "takeover failed, retrying"),
+                    }
                     shared.breakers.sleep(backoff.next_wait(), || shared.stopping());
                 }
             }

@@ -55,10 +55,60 @@ fn a_stop_during_a_takeover_waits_for_nobody() {
     let blocker = case.database.hold("LOCK TABLE tollgate.progress IN SHARE MODE");
     let engine = case.run();
     waits_for_a_lock(&case);
+    let (status, why) = engine.get("/readyz");
+    assert!(status == 503 && why.contains("are being taken over"), "{status} {why}");
     let began = std::time::Instant::now();
     engine.stop();
     assert!(began.elapsed() < std::time::Duration::from_secs(10), "left after {:?}", began.elapsed());
     drop(blocker);
+}
+
+/// The first member cannot let go: its batch waits for a lock. Until it does the second has nothing, and is no spare member.
+#[test]
+fn a_member_that_waits_for_its_share_is_not_ready() {
+    let case = Case::new("wanting").set("/delivery/transaction_timeout", json!("60s")).setup();
+    let first = case.run();
+    first.ready();
+    let blocker = case.database.hold("LOCK TABLE tollgate.progress IN SHARE MODE");
+    case.kafka.produce(&case.source(), &events(40));
+    waits_for_a_lock(&case);
+    let second = case.run();
+    let reason = "the group has given this member no partition yet";
+    wait_for("the second member to have joined", || second.get("/readyz").1.contains(reason).then_some(()));
+    // The keeper asks the group each second.
+    case.kafka.members(&case.name, 2);
+    assert_eq!(second.get("/readyz").0, 503);
+    drop(blocker);
+    for member in [&first, &second] {
+        wait_for("two partitions each", || (member.metric("tollgate_partitions_assigned", "") == 2.0).then_some(()));
+        member.ready();
+    }
+    case.settled(&[10; 4]);
+    first.stop();
+    second.stop();
+}
+
+/// The first member stands still, so that the group cannot answer the second, which is told to stop meanwhile. Its session would
+/// hold its share for 60 s.
+#[test]
+fn a_stop_during_a_rebalance_leaves_the_group() {
+    let case = Case::new("leaving").set("/source/session_timeout", json!("6s")).setup();
+    let first = case.run();
+    first.ready();
+    let mut other = case.again();
+    other.change("/source/session_timeout", json!("60s"));
+    first.signal(Signal::STOP);
+    let second = other.run();
+    wait_for("the group to wait for its members", || {
+        (case.kafka.group(&case.name)?.0 == "PreparingRebalance").then_some(())
+    });
+    second.stop();
+    let began = std::time::Instant::now();
+    first.signal(Signal::CONT);
+    case.kafka.produce(&case.source(), &events(40));
+    case.settled(&[10; 4]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "its share was free after {:?}", began.elapsed());
+    first.stop();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Halts: each of docs/halts.md stops one partition, is stored, and ends by `tollgate resume --partition`; the others go on.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tollgate_tests::case::Case;
 use tollgate_tests::engine::Engine;
@@ -50,7 +52,10 @@ fn halts(case: &Case, code: &str, message: &str) {
     let (ready, why) = engine.get("/readyz");
     assert_eq!(ready, 503, "{why}");
     assert!(why.contains("partition 0 is halted at offset") && why.contains(code), "{why}");
+    // The consumer closes at once, though the group has given it a partition that it does not fetch.
+    let began = Instant::now();
     engine.stop();
+    assert!(began.elapsed() < Duration::from_secs(10), "it left after {:?}", began.elapsed());
     // The next owner finds it, and touches nothing.
     let before = epoch(case);
     let drain = case.tollgate(&["run", "pipeline.yaml", "--drain"], &[]);
@@ -132,6 +137,60 @@ fn records_were_deleted_before_they_were_read() {
     assert_eq!(case.database.number("SELECT count(*) FROM tollgate.halt"), 0, "the halt ends with its cause");
     case.drain();
     assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE p = 0"), 6, "offsets 0 to 3, 6 and 7");
+}
+
+#[test]
+fn a_damaged_batch_halts_its_partition_and_nothing_of_it_gets_through() {
+    let case = Case::new("damaged").set("/source/stall_after", json!("1s")).setup();
+    // Each record is a batch of its own in the log.
+    let ids = ["good-0", "good-1", "damaged-2", "good-3"];
+    let named = |id: &str| Record { partition: 0, ..Record::new("k", events::encode(&json!({ "id": id }))) };
+    case.kafka.trickle(&case.source(), &ids.map(named));
+    case.kafka.damage(&case.source(), 0, b"damaged-2");
+    halts(&case, "records-unreadable", "from offset 2 on cannot be read");
+    assert_eq!(case.database.texts("SELECT id FROM seen WHERE p = 0 ORDER BY id"), ["good-0", "good-1"]);
+    // The damaged batch is skipped.
+    wait_for("an empty group", || {
+        case.kafka.commit(&case.name, &case.source(), 0, 3);
+        let adopt = case.tollgate(&["offsets", "adopt", "pipeline.yaml", "--partition", "0", "--yes"], &[]);
+        adopt.wait().success().then_some(())
+    });
+    case.drain();
+    assert_eq!(case.database.texts("SELECT id FROM seen WHERE p = 0 ORDER BY id"), ["good-0", "good-1", "good-3"]);
+}
+
+#[test]
+fn a_partition_that_the_output_topic_lacks_is_halted_until_it_is_added() {
+    let case = Case::new("lacking").set("/output/partition", json!("same")).setup_with(1);
+    let case = case.set("/retry_policy/max_retries", json!(2));
+    // How soon new partitions are seen, and how soon a topic counts as gone.
+    let kafka = json!({ "topic.metadata.refresh.interval.ms": "200", "topic.metadata.propagation.max.ms": "1000" });
+    let case = case.set("/source/kafka", kafka);
+    case.kafka.produce(&case.source(), &[record(0, 0)]);
+    let engine = case.run();
+    case.settled(&[1]);
+    case.kafka.add_partitions(&case.source(), 2);
+    wait_for("the second partition", || (case.kafka.partitions(&case.source()) == 2).then_some(()));
+    case.kafka.produce(&case.source(), &[record(0, 1), record(1, 2)]);
+    let halt = halted(&engine);
+    assert_eq!((&halt["partition"], &halt["code"]), (&json!(1), &json!("output-partition-missing")), "{halt}");
+    case.settled(&[2]);
+    assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE p = 1"), 0);
+    // What the message says.
+    case.kafka.add_partitions(&case.output(), 2);
+    wait_for("the second partition", || (case.kafka.partitions(&case.output()) == 2).then_some(()));
+    let resume = case.tollgate(&["resume", "pipeline.yaml", "--partition", "1"], &[]);
+    assert!(resume.wait().success(), "{}", resume.log());
+    case.settled(&[2, 1]);
+    // An output topic that is gone concerns every partition.
+    case.kafka.delete_topic(&case.output());
+    case.kafka.produce(&case.source(), &[record(0, 3)]);
+    assert_eq!(engine.wait().code(), Some(1), "{}", engine.log());
+    assert!(
+        engine.log().contains(&case.output()) && engine.log().contains("does not exist any more"),
+        "{}",
+        engine.log()
+    );
 }
 
 /// Another member may have had the partition between the two reads of a takeover; then they do not belong together.

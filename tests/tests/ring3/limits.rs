@@ -104,12 +104,23 @@ fn a_swap_ends_the_pause_of_a_bad_deploy() {
     bad_deploy(&case, 0, 400);
     let engine = case.run();
     paused(&engine);
+    // What is no component changes nothing, and shows until a reload is accepted.
+    case.put("guest.wasm", b"no component");
+    assert_eq!(engine.post("/admin/reload").0, 409);
+    assert!(engine.status()["refused_reload"]["error"].as_str().is_some(), "{}", engine.status());
+    let check = case.tollgate(&["status", "pipeline.yaml", "--check", "--url", engine.url()], &[]);
+    assert_eq!(check.wait().code(), Some(1), "{}", check.log());
+    assert!(check.log().contains(": paused: "), "{}", check.log());
+    assert!(check.stdout().contains("reload    refused"), "{}", check.stdout());
     // The mended rule lets every event pass.
     case.put("guest.wasm", &guests::component(&Guest { rejects: false, ..Guest::revision(2) }));
     let (status, answer) = engine.post("/admin/reload");
     assert_eq!(status, 200, "{answer}");
     case.settled(&[400, 0, 0, 0]);
-    assert_eq!(engine.status()["paused"], Value::Null);
+    let status = engine.status();
+    assert_eq!((&status["paused"], &status["refused_reload"]), (&Value::Null, &Value::Null));
+    let check = case.tollgate(&["status", "pipeline.yaml", "--check", "--url", engine.url()], &[]);
+    assert_eq!(check.wait().code(), Some(0), "{}", check.log());
     engine.stop();
     let rows = case.database.number("SELECT count(*) FROM seen WHERE n = 1 AND revision = 2");
     let dead = case.kafka.read(&case.dead()).len();

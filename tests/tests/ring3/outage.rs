@@ -28,8 +28,8 @@ fn breaker_turned(engine: &Engine, sink: &str, to: &str) -> f64 {
     engine.metric("tollgate_breaker_transitions_total", &format!("sink=\"{sink}\",to=\"{to}\""))
 }
 
-/// Lives through an outage: healthy, not ready, says why, and has its breaker open.
-fn endure(engine: &Engine, what: &str) -> u64 {
+/// Lives through an outage: healthy, not ready, says why, and has its breaker open. `from`: where the log ended before it.
+fn endure(engine: &Engine, what: &str, from: usize) -> u64 {
     let began = Instant::now();
     let (mut unready, mut most, mut open) = (String::new(), 0, false);
     wait_for("the outage to last", || {
@@ -46,6 +46,11 @@ fn endure(engine: &Engine, what: &str) -> u64 {
     let status = engine.status();
     assert!(["open", "half-open"].contains(&status["breakers"][what].as_str().unwrap()), "{status}");
     assert!(unready.to_lowercase().contains(what), "/readyz did not name {what}: {unready:?}");
+    // All threads meet it, each many times.
+    let log = engine.log_from(from);
+    let warnings = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).count();
+    assert_eq!(log.matches("outage: retrying until the server is back").count(), 1, "{log}");
+    assert!(warnings <= 12, "{warnings} warnings:\n{log}");
     most
 }
 
@@ -63,8 +68,9 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
     wait_for("a steady load", || (passed() > 30_000.0).then_some(()));
     let before = memory(&engine);
 
+    let from = engine.log().len();
     postgres.stop();
-    let during = endure(&engine, "postgres");
+    let during = endure(&engine, "postgres", from);
     postgres.restart().unwrap();
     let (back, then) = (Instant::now(), passed());
     wait_for("the first commit", || (passed() > then).then_some(()));
@@ -74,8 +80,9 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
     engine.ready();
     assert_eq!(engine.log().matches("partition taken over").count(), 4, "it kept its partitions throughout");
 
+    let from = engine.log().len();
     kafka.stop();
-    endure(&engine, "kafka");
+    endure(&engine, "kafka", from);
     kafka.restart().unwrap();
     let then = passed();
     wait_for("the lanes to go on", || (passed() > then + 10_000.0).then_some(()));
@@ -86,6 +93,7 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
             assert!(breaker_turned(&engine, sink, to) >= 1.0, "the breaker of {sink} was never {to}");
         }
     }
+    assert!(engine.log().matches("the outage is over").count() >= 2, "{}", engine.log());
     // Kafka's may close by an attempt that began before it opened, and lasted.
     assert!(breaker_turned(&engine, "postgres", "half-open") >= 1.0);
     assert_eq!(engine.metric("tollgate_events_total", "row-refused"), 0.0, "an outage is nobody's fault");

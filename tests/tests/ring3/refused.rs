@@ -39,7 +39,7 @@ fn keyless(record: Record) -> Record {
 
 /// Attempts that ended over a record. A busy machine has others.
 fn given_up(engine: &Engine) -> usize {
-    engine.log().lines().filter(|line| line.contains("batch given up") && line.contains("record")).count()
+    engine.log().lines().filter(|line| line.contains("batch failed, retrying") && line.contains("record")).count()
 }
 
 /// Partitions and offsets in the source.

@@ -77,12 +77,12 @@ fn an_outcome_that_nobody_tells_is_asked_for() {
         for (server, proxy) in [("COMMIT", &behind.postgres), ("EndTxn", &behind.kafka)] {
             for lost in [Lost::Request, Lost::Reply] {
                 let what = format!("the {lost:?} of {server} was lost (round {round})");
-                let (before, given_up) = (proxy.lose_next(lost), engine.log().matches("batch given up").count());
+                let (before, given_up) = (proxy.lose_next(lost), engine.metric("tollgate_retries_total", ""));
                 wait_for(&format!("an ambush: {what}"), || (proxy.met() > before).then_some(()));
                 goes_on(&engine, &what);
                 // It may also have met a reply that librdkafka asked for again by itself.
                 if server == "COMMIT" {
-                    assert!(engine.log().matches("batch given up").count() > given_up, "nobody noticed that {what}");
+                    assert!(engine.metric("tollgate_retries_total", "") > given_up, "nobody noticed that {what}");
                 }
             }
         }

@@ -126,7 +126,7 @@ fn a_member_whose_producers_are_fenced_goes_on_with_new_ones() {
     let engine = case.run();
     alone(&engine);
     let kafka = Client::new(&servers::shared().brokers);
-    let given_up = || engine.log().matches("batch given up").count();
+    let given_up = || engine.log().matches("batch failed, retrying").count();
     let before = given_up();
     for round in 0..20 {
         for name in ["0-0-a", "0-0-b", "0-1-a", "0-1-b"] {

@@ -51,6 +51,28 @@ pub fn summary(pipeline: &Pipeline, known: &Known) -> String {
     format!("{name}: {state}{lag}")
 }
 
+/// Why `--check` fails: the first of what an operator has to look at. A refused reload is none: events go on as before.
+pub fn ill(known: &Known) -> Option<String> {
+    let process = match &known.process {
+        Ok(process) => process,
+        Err(why) => return Some(why.clone()),
+    };
+    if let Some(reason) = paused(known) {
+        return Some(format!("paused: {reason}"));
+    }
+    let halted = halted(known);
+    if let Some(halt) = halted.first() {
+        let (partition, code) = (&halt["partition"], halt["code"].as_str().unwrap_or_default());
+        return Some(format!("{} halted, the first is partition {partition}: {code}", halted.len()));
+    }
+    if process["ready"] != json!(true) {
+        let troubles = process["troubles"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        return Some(format!("not ready: {}", troubles.collect::<Vec<_>>().join("; ")));
+    }
+    let lost = known.stored.as_ref().err();
+    lost.map(|why| format!("PostgreSQL was not asked: {why}"))
+}
+
 pub fn text(pipeline: &Pipeline, known: &Known) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -114,6 +136,9 @@ fn write_process(out: &mut String, process: &Value) -> std::fmt::Result {
     let troubles = process["troubles"].as_array().cloned().unwrap_or_default();
     for trouble in &troubles {
         writeln!(out, "trouble   {}", text(trouble))?;
+    }
+    if let Some(error) = process["refused_reload"]["error"].as_str() {
+        writeln!(out, "reload    refused, the revision above runs on: {error}")?;
     }
     let breakers = process["breakers"].as_object().into_iter().flatten();
     for (sink, state) in breakers.filter(|(_, state)| **state != json!("closed")) {
@@ -238,6 +263,35 @@ mod tests {
         known.process.as_mut().unwrap()["breakers"] = json!({ "kafka": "closed", "postgres": "half-open" });
         let text = text(&pipeline(), &known);
         assert!(text.contains("breaker   postgres half-open") && !text.contains("kafka closed"), "{text}");
+    }
+
+    #[test]
+    fn a_check_names_what_an_operator_has_to_look_at() {
+        let mut known = known();
+        assert_eq!(ill(&known), None);
+        known.process.as_mut().unwrap()["refused_reload"] = json!({ "error": "no such component", "at_ms": 1 });
+        assert_eq!(ill(&known), None, "events go on");
+        let shown = text(&pipeline(), &known);
+        assert!(shown.contains("reload    refused, the revision above runs on: no such component"), "{shown}");
+        known.process.as_mut().unwrap()["ready"] = json!(false);
+        known.process.as_mut().unwrap()["troubles"] = json!(["kafka: away"]);
+        assert_eq!(ill(&known).unwrap(), "not ready: kafka: away");
+        let halt = Halted {
+            partition: 1,
+            code: "records-missing".into(),
+            offset: 9,
+            epoch: 2,
+            message: String::new(),
+            owner: String::new(),
+            since: String::new(),
+        };
+        known.stored.as_mut().unwrap().halts.push(halt);
+        assert_eq!(ill(&known).unwrap(), "1 halted, the first is partition 1: records-missing");
+        let pause = Pause { reason: "too many".into(), digest: String::new(), since: String::new() };
+        known.stored.as_mut().unwrap().pause = Some(pause);
+        assert_eq!(ill(&known).unwrap(), "paused: too many");
+        known.process = Err("no process answers at x".into());
+        assert_eq!(ill(&known).unwrap(), "no process answers at x");
     }
 
     #[test]

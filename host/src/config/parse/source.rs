@@ -3,7 +3,7 @@
 use super::names;
 use super::template::Shared;
 use crate::config::model::{Sasl, SaslMechanism, Security, Settings, Source, Tls};
-use crate::config::reader::{Field, Table, boolean, choice, path, secret, text};
+use crate::config::reader::{Field, Table, boolean, choice, duration, path, secret, text};
 use crate::limits;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,6 +29,7 @@ pub(super) fn read(root: &Table<'_>, shared: &mut Shared, base: &Path) -> Option
             session_timeout,
             heartbeat_interval,
             max_poll_interval,
+            stall_after: table.get("stall_after", duration).unwrap_or(limits::STALL_AFTER),
             group_instance_id: table.get("group_instance_id", text),
             extra,
         })

@@ -75,7 +75,7 @@ fn the_least_pipeline_has_every_default() {
         "source": {
             "brokers": "localhost:9092", "topic": "payment-events", "group_id": "payments-gate", "start": "earliest",
             "security": { "tls": null, "sasl": null }, "session_timeout": "30s", "heartbeat_interval": "3s",
-            "max_poll_interval": "5m", "group_instance_id": null, "kafka": {},
+            "max_poll_interval": "5m", "stall_after": "1m", "group_instance_id": null, "kafka": {},
         },
         "contract": {
             "protos": ["proto"], "descriptor_set": null, "message": "payments.v1.PaymentEvent", "encoding": "auto",

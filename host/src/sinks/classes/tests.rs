@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::Meaning::{Conflict, Fatal, Login, Outage, Poison, Unknown};
+use super::Meaning::{Conflict, Fatal, Halt, Login, Outage, Poison, Unknown};
 use super::*;
 
 /// SQLSTATEs as the server says them, each with what it must mean here.
@@ -142,7 +142,15 @@ fn every_code_of_kafkas_means_what_it_should() {
         (&[Code::TopicAuthorizationFailed, Code::GroupAuthorizationFailed, Code::ClusterAuthorizationFailed], Fatal),
         (&[Code::TransactionalIdAuthorizationFailed, Code::InconsistentGroupProtocol, Code::InvalidGroupId], Fatal),
         (&[Code::InvalidSessionTimeout, Code::InvalidTransactionTimeout, Code::FencedInstanceId], Fatal),
-        (&[Code::OffsetOutOfRange, Code::AutoOffsetReset, Code::OffsetMetadataTooLarge], Fatal),
+        (&[Code::OffsetMetadataTooLarge, Code::InvalidCommitOffsetSize], Fatal),
+        (&[Code::InvalidRequiredAcks, Code::PolicyViolation], Fatal),
+        (&[Code::UnsupportedCompressionType, Code::UnsupportedForMessageFormat], Fatal),
+        (&[Code::UnsupportedVersion, Code::UnsupportedFeature], Fatal),
+        // The client has asked for the topic for its `topic.metadata.propagation.max.ms`.
+        (&[Code::UnknownTopic, Code::InvalidTopic], Fatal),
+        (&[Code::UnknownPartition], Halt),
+        (&[Code::BadMessage, Code::BadCompression, Code::NotImplemented], Halt),
+        (&[Code::OffsetOutOfRange, Code::AutoOffsetReset], Halt),
         (&[Code::BrokerTransportFailure, Code::AllBrokersDown, Code::Resolve, Code::MessageTimedOut], Outage),
         (&[Code::OperationTimedOut, Code::RequestTimedOut, Code::NotEnoughReplicas, Code::KafkaStorageError], Outage),
         (&[Code::CoordinatorNotAvailable, Code::NotCoordinator, Code::CoordinatorLoadInProgress], Outage),

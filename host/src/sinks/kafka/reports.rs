@@ -9,13 +9,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::Message as _;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult};
 use rdkafka::producer::ProducerContext;
 
-use super::Error;
+use super::{Error, explained};
 use crate::error::Class;
 use crate::sinks::classes;
+use crate::source::words;
 
 /// A record that its topic does not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,8 @@ struct Undelivered {
     /// The first, or the first that says more than that a server is away. None where everything was delivered.
     worst: Option<(RDKafkaErrorCode, String)>,
     refused: Vec<Report>,
+    /// A record whose partition does not exist: what it was sent with, and its topic.
+    nowhere: Option<(usize, String)>,
 }
 
 /// Keeps what the broker did not take.
@@ -75,7 +79,7 @@ pub struct Reports(Mutex<Undelivered>);
 impl Reports {
     /// What became of the records since this was asked last, by how they were sent.
     pub(super) fn verdict(&self, sent: Sent) -> Result<(), Error> {
-        let Undelivered { worst, refused } = std::mem::take(&mut *self.undelivered());
+        let Undelivered { worst, refused, nowhere } = std::mem::take(&mut *self.undelivered());
         let Some((code, why)) = worst else { return Ok(()) };
         let named = named(&refused, sent);
         if !named.is_empty() {
@@ -86,6 +90,9 @@ impl Reports {
         };
         if let Some(one) = refused.iter().find(size).or(refused.first()) {
             return Err(Error::Set { one: one.refusal(), size: size(&one) });
+        }
+        if let Some((mark, topic)) = nowhere {
+            return Err(Error::NoPartition { mark, topic });
         }
         // A failed delivery may leave the partition's transaction state in doubt: a new producer settles it.
         Err(Error::open(format!("a record was not delivered: {why}"), Some(code)))
@@ -133,6 +140,10 @@ fn named(refused: &[Report], sent: Sent) -> Vec<Refusal> {
 }
 
 impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        words::log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "producer");
     }
@@ -148,7 +159,10 @@ impl ProducerContext for Reports {
         let mut undelivered = self.undelivered();
         let vague = |code| class(code) == Class::Transient;
         if undelivered.worst.as_ref().is_none_or(|(known, _)| vague(*known) && !vague(code)) {
-            undelivered.worst = Some((code, format!("{error} (topic {})", message.topic())));
+            undelivered.worst = Some((code, explained(Some(code), &error.to_string(), message.topic())));
+        }
+        if code == RDKafkaErrorCode::UnknownPartition {
+            undelivered.nowhere.get_or_insert_with(|| (mark, message.topic().to_owned()));
         }
         if class(code) == Class::Poison {
             undelivered.refused.push(Report {

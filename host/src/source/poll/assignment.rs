@@ -12,6 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::{Poll, Tracked};
+use crate::engine::shared::Held;
 use crate::lane::Control;
 use crate::position::Partition;
 use crate::source::rebalance::Rebalance;
@@ -46,7 +47,7 @@ impl Poll {
     fn assign(&mut self, partitions: Vec<Partition>) {
         self.state.assignment += 1;
         self.shared.assigned(self.state.assignment);
-        self.shared.joined();
+        self.shared.joined(true);
         if partitions.is_empty() {
             // A spare member: it has joined, and gets nothing until somebody leaves.
             self.answer();
@@ -74,10 +75,16 @@ impl Poll {
     }
 
     /// The partitions that the group has given us, for the other threads.
-    fn hold(&self) {
+    pub(super) fn hold(&self) {
         let state = &self.state;
         let tracked = state.tracked.keys();
-        self.shared.hold(tracked.chain(&state.requested).chain(&state.halted).copied().collect());
+        self.shared.hold(Held {
+            partitions: tracked.chain(&state.requested).chain(&state.halted).copied().collect(),
+            read: state.tracked.len(),
+            requested: state.requested.len(),
+            spare: false,
+        });
+        self.shared.metrics.partitions(state.tracked.len());
     }
 
     pub(super) fn taken(&mut self, partitions: &[Taken], halted: &[Partition], assignment: u64) {
@@ -90,8 +97,7 @@ impl Poll {
         let mut again = Vec::new();
         for partition in halted {
             self.state.requested.remove(partition);
-            self.state.tracked.remove(partition);
-            self.state.halted.insert(*partition);
+            self.put_aside(*partition);
             // A resume may have come meanwhile.
             self.state.halts = None;
         }
@@ -130,7 +136,7 @@ impl Poll {
         }
         // Where all that the group gave is halted, the answer is empty; without a question there is nothing to say.
         if list.count() == 0 && !matches!(self.state.unanswered, Some(Unanswered::Assign)) {
-            self.shared.metrics.partitions(self.state.tracked.len());
+            self.hold();
             return;
         }
         self.assign_all(&list);
@@ -144,7 +150,7 @@ impl Poll {
                 self.pause(lane);
             }
         }
-        self.shared.metrics.partitions(self.state.tracked.len());
+        self.hold();
     }
 
     /// Lanes finish (past the decision) or abort what they have of these partitions; then they are let go.
@@ -157,9 +163,12 @@ impl Poll {
             self.state.requested.remove(partition);
             self.state.halted.remove(partition);
         }
-        self.hold();
         self.state.wanting = self.state.wanting.filter(|_| !self.state.requested.is_empty());
-        self.shared.metrics.partitions(self.state.tracked.len());
+        self.hold();
+        // Until the group's next word: this is a rebalance, or the member was put out.
+        self.shared.joined(
+            !(self.state.tracked.is_empty() && self.state.requested.is_empty() && self.state.halted.is_empty()),
+        );
         let token = self.state.assignment;
         let mut waiting = 0;
         for (lane, inbox) in self.lanes.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Partitions of ours that are not read, since only a person can let them go on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
@@ -12,21 +12,25 @@ use crate::engine::halt::code;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::Halt;
+use crate::source::probe;
 
 impl Poll {
     /// Stops reading what was halted since the last look, and takes over again what was resumed.
     pub(super) fn follow_halts(&mut self) {
         let mark = self.shared.halts_mark();
-        // While a decision of the group's has no answer, librdkafka would take what follows for the answer.
-        if self.state.halts == Some(mark) || self.state.unanswered.is_some() {
+        if self.state.halts == Some(mark) {
             return;
         }
-        self.state.halts = Some(mark);
         let begun: Vec<Partition> =
             self.state.tracked.keys().copied().filter(|partition| self.shared.is_halted(*partition)).collect();
         for partition in begun {
             self.put_aside(partition);
         }
+        // While a decision of the group's has no answer, librdkafka would take what follows for the answer.
+        if self.state.unanswered.is_some() {
+            return;
+        }
+        self.state.halts = Some(mark);
         let resumed: Vec<Partition> =
             self.state.halted.iter().copied().filter(|partition| !self.shared.is_halted(*partition)).collect();
         if resumed.is_empty() || self.shared.draining() {
@@ -46,16 +50,18 @@ impl Poll {
     }
 
     /// The partition stays in the assignment, so that the group does not give it to the next member, but is not fetched.
-    fn put_aside(&mut self, partition: Partition) {
+    pub(super) fn put_aside(&mut self, partition: Partition) {
         self.state.tracked.remove(&partition);
         self.state.halted.insert(partition);
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&self.shared.pipeline.source.topic, partition.0);
-        if let Err(error) = self.consumer.pause(&list) {
-            tracing::warn!(%partition, %error, "pause failed");
+        if self.state.fetched.contains(&partition) {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+            if let Err(error) = self.consumer.pause(&list) {
+                tracing::warn!(%partition, %error, "pause failed");
+            }
         }
         self.shared.metrics.exhausted(partition, None);
-        self.shared.metrics.partitions(self.state.tracked.len());
+        self.hold();
     }
 
     /// What a drain has to say of the halted partitions.
@@ -104,5 +110,40 @@ impl Poll {
             // The partition that it was about is not ours any more, or the watermarks cannot be had: the next fetch says it again.
             tracing::warn!(%error, "an offset is out of range, and no partition of this member lacks its next offset");
         }
+    }
+
+    /// Halts the partitions whose next record cannot be read, before anything behind it is taken: librdkafka skips a damaged
+    /// batch. A lane that takes nothing at the moment fetches its partitions again later, and meets the error again.
+    pub(super) fn halt_unreadable(&mut self, error: &KafkaError) {
+        let positions: BTreeMap<Partition, NextOffset> =
+            self.state.tracked.iter().map(|(partition, tracked)| (*partition, tracked.position)).collect();
+        let found = match probe::unreadable(&self.shared.pipeline, &positions) {
+            Ok(found) => found,
+            Err(failed) => {
+                self.state.fatal = Some(format!(
+                    "the consumer met {error}, and the partition that it means cannot be found out: {failed}"
+                ));
+                return;
+            }
+        };
+        if found.is_empty() {
+            // It may have been damaged on its way. What was skipped is fetched again.
+            tracing::warn!(%error, "records could not be read, and can now: they are fetched again");
+            positions.into_iter().for_each(|(partition, position)| self.seek(partition, position));
+            return;
+        }
+        for (partition, why) in found {
+            let Some(tracked) = self.state.tracked.get(&partition) else { continue };
+            let offset = tracked.position;
+            let message = format!(
+                "the records of topic {} from offset {offset} on cannot be read: {why}; restore the partition's log from a good \
+                 replica, or skip the damaged batch (docs/halts.md)",
+                self.shared.pipeline.source.topic
+            );
+            let (code, epoch) = (code::RECORDS_UNREADABLE.to_owned(), tracked.epoch);
+            self.shared.halt(Halt { partition, code, offset, epoch, message });
+        }
+        // Before the next record is taken.
+        self.follow_halts();
     }
 }
