@@ -15,6 +15,7 @@ mod error;
 mod fields;
 pub mod frame;
 mod json;
+mod key;
 mod member;
 mod notes;
 mod plan;
@@ -32,6 +33,7 @@ pub use editions::{UnknownEdition, edition_source, lower_editions};
 pub use error::CompileError;
 pub use fields::{Fields, List, Slot, Value};
 pub use json::{read_json, show_json};
+pub use key::record_key;
 pub use member::find_member;
 pub use notes::{Member, Note, Notes, Policy, Replaced};
 pub use policies::{

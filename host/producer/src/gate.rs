@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tollgate_contract::frame::{Frame, indexes_of};
-use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value};
+use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, record_key};
 
 use crate::{Event, Payload, Rejected, SetupError, Violation};
 
@@ -14,8 +14,8 @@ use crate::{Event, Payload, Rejected, SetupError, Violation};
 pub struct Route {
     pub topic: String,
     pub contract: Contract,
-    /// The field whose text is the record's key; records without a key go to partitions by chance.
-    pub key: Option<FieldPath>,
+    /// The fields that make the record's key; records without a key go to partitions by chance.
+    pub key: Vec<FieldPath>,
     /// The header `schema-version`.
     pub schema_version: Option<String>,
     /// The id that a schema registry gave the contract: values are framed in Confluent's wire format.
@@ -27,13 +27,20 @@ pub struct Route {
 impl Route {
     #[must_use]
     pub fn new(topic: impl Into<String>, contract: Contract) -> Route {
-        Route { topic: topic.into(), contract, key: None, schema_version: None, schema_id: None, headers: Vec::new() }
+        Route {
+            topic: topic.into(),
+            contract,
+            key: Vec::new(),
+            schema_version: None,
+            schema_id: None,
+            headers: Vec::new(),
+        }
     }
 
-    /// Takes the key from this field, as the engine's `output.key` does.
+    /// Takes the key from this field, or from this one too, as the engine's `output.key` does.
     #[must_use]
     pub fn key(mut self, field: impl Into<String>) -> Route {
-        self.key = Some(FieldPath::new(field));
+        self.key.push(FieldPath::new(field));
         self
     }
 
@@ -62,7 +69,8 @@ impl Route {
 pub struct Gate {
     pub(crate) topic: Arc<str>,
     contract: Contract,
-    key: Option<(Slot, FieldPath)>,
+    /// The fields of the key, in slot order.
+    key: Vec<FieldPath>,
     /// What stands before the message in a value.
     frame: Vec<u8>,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
@@ -102,20 +110,18 @@ impl Gate {
     pub fn new(route: Route) -> Result<Gate, SetupError> {
         let Route { topic, contract, key, schema_version, schema_id, headers: further } = route;
         let message = contract.message().full_name().to_owned();
-        let (contract, key) = match key {
-            None => (contract, None),
-            Some(path) => {
-                let pool = contract.message().parent_pool();
-                // The contract keeps one field: the key.
-                let keyed = Contract::compile(pool, &message, contract.policies().clone(), std::slice::from_ref(&path))
-                    .map_err(|source| SetupError::Key { topic: topic.clone(), source })?;
-                let kind = keyed.field(Slot(0)).kind.clone();
-                if !can_be_key(&kind) {
-                    let field = path.to_string();
-                    return Err(SetupError::KeyKind { topic, field, kind: kind.name() });
-                }
-                (keyed, Some((Slot(0), path)))
+        let contract = if key.is_empty() {
+            contract
+        } else {
+            let pool = contract.message().parent_pool();
+            // The contract keeps the fields of the key.
+            let keyed = Contract::compile(pool, &message, contract.policies().clone(), &key)
+                .map_err(|source| SetupError::Key { topic: topic.clone(), source })?;
+            if let Some(field) = keyed.fields().iter().find(|field| !can_be_key(&field.kind)) {
+                let (field, kind) = (field.path.to_string(), field.kind.name());
+                return Err(SetupError::KeyKind { topic, field, kind });
             }
+            keyed
         };
         let mut headers = vec![
             ("content-type".to_owned(), b"application/protobuf".to_vec()),
@@ -157,16 +163,10 @@ impl Gate {
         self.contract
             .check_at(&message, &mut fields, SystemTime::now())
             .map_err(|rejection| self.rejected(rejection))?;
-        let key = match (event.key, &self.key) {
-            (Some(key), _) => Some(Cow::Borrowed(key)),
-            (None, None) => None,
-            (None, Some((slot, path))) => {
-                let text = key_text(match fields.get(*slot) {
-                    Value::Default => self.contract.field(*slot).default_value(),
-                    value => value,
-                });
-                Some(Cow::Owned(text.ok_or_else(|| self.keyless(path))?.into_bytes()))
-            }
+        let key = match event.key {
+            Some(key) => Some(Cow::Borrowed(key)),
+            None if self.key.is_empty() => None,
+            None => Some(Cow::Owned(self.key_of(&fields)?.into_bytes())),
         };
         drop(fields);
         let value = match self.frame.as_slice() {
@@ -185,6 +185,22 @@ impl Gate {
             violations,
             letter: None,
         }
+    }
+
+    /// The key that an event's fields make. An empty text is no key: all such events would meet in one partition.
+    fn key_of(&self, fields: &Fields<'_>) -> Result<String, Rejected> {
+        let mut parts = Vec::with_capacity(self.key.len());
+        for (slot, path) in self.key.iter().enumerate() {
+            let value = match fields.get(Slot(slot)) {
+                Value::Default => self.contract.field(Slot(slot)).default_value(),
+                value => value,
+            };
+            if matches!(value, Value::Absent) || matches!(value, Value::Str(text) if text.is_empty()) {
+                return Err(self.keyless(path));
+            }
+            parts.push((path.as_str(), value));
+        }
+        record_key(&parts).ok_or_else(|| self.keyless(&self.key[0]))
     }
 
     #[cold]
@@ -210,27 +226,5 @@ fn can_be_key(kind: &Kind) -> bool {
         | Kind::Duration
         | Kind::Repeated(_)
         | Kind::Map(..) => false,
-    }
-}
-
-/// The text of a key, as the engine writes it for `output.key`. An empty string is no key: all such events would meet in one
-/// partition.
-fn key_text(value: Value<'_>) -> Option<String> {
-    match value {
-        Value::Bool(value) => Some(value.to_string()),
-        Value::I32(value) | Value::Enum(value) => Some(value.to_string()),
-        Value::I64(value) => Some(value.to_string()),
-        Value::U32(value) => Some(value.to_string()),
-        Value::U64(value) => Some(value.to_string()),
-        Value::Str(value) => (!value.is_empty()).then(|| value.as_str().to_owned()),
-        Value::Absent
-        | Value::Default
-        | Value::F32(_)
-        | Value::F64(_)
-        | Value::Bytes(_)
-        | Value::Message(_)
-        | Value::Split(_)
-        | Value::List(_)
-        | Value::Map(_) => None,
     }
 }

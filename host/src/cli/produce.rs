@@ -5,6 +5,7 @@ mod flow;
 mod ledger;
 mod read;
 mod settings;
+mod skew;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -28,6 +29,7 @@ use flow::{Ended, Flow, Pace, Stop, rate};
 use ledger::{Acks, Counts, Ledger};
 use read::{Format, Source};
 use settings::Target;
+use skew::Skew;
 
 /// Produces events that fit their contract, and nothing else.
 ///
@@ -64,9 +66,9 @@ pub struct Args {
     /// What stands between the cells of a CSV line. Default: a comma; a tab for .tsv.
     #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
     pub delimiter: Option<u8>,
-    /// Makes the record's key of this field's text; without it, events go to partitions by chance and keep no order.
-    #[arg(long, value_name = "FIELD")]
-    pub key: Option<String>,
+    /// Makes the record's key of this field's text, or of several (--key tenant,id) a JSON object; else events have no order.
+    #[arg(long, value_name = "FIELD", value_delimiter = ',')]
+    pub key: Vec<String>,
     /// The header schema-version.
     #[arg(long, value_name = "VERSION")]
     pub schema_version: Option<String>,
@@ -95,6 +97,9 @@ pub struct Args {
     /// Checks every event and sends none; no broker is needed.
     #[arg(long)]
     pub dry_run: bool,
+    /// Partitions for which a dry run says how evenly the keys spread.
+    #[arg(long, default_value_t = 12, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub partitions: u32,
     /// Rejected events go to this topic, as they came, with every violation in headers.
     #[arg(long, value_name = "TOPIC")]
     pub dead_letter_topic: Option<String>,
@@ -213,6 +218,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
         pace: args.rate.map(Pace::new),
         reasons: BTreeMap::new(),
         rejected: 0,
+        skew: (args.dry_run && !args.key.is_empty()).then(|| Skew::new(args.partitions)),
     };
     let begun = Instant::now();
     let (messages, _thread) =
@@ -220,13 +226,14 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     let ended = flow.run(&messages);
     drop(messages);
     let ended = flow.finish(ended);
+    let skew = flow.skew.take();
     let (reasons, names) = (std::mem::take(&mut flow.reasons), std::mem::take(&mut flow.sources));
     drop(flow);
     bar.finish_and_clear();
     // What is left after all patience comes back as undelivered, and into the books.
     _ = producer.close(Duration::ZERO);
     let elapsed = begun.elapsed();
-    let report = Report { args, topic, counts: ledger.counts(), ledger: &ledger, reasons, names, elapsed };
+    let report = Report { args, topic, counts: ledger.counts(), ledger: &ledger, reasons, names, skew, elapsed };
     report.end(ended)
 }
 
@@ -360,6 +367,8 @@ struct Report<'r> {
     reasons: BTreeMap<String, u64>,
     names: Vec<(String, Format)>,
     elapsed: Duration,
+    /// How a dry run's keys spread.
+    skew: Option<Skew>,
 }
 
 impl Report<'_> {
@@ -423,7 +432,8 @@ impl Report<'_> {
         };
         let (seconds, rate) = (self.elapsed.as_secs_f64(), rate(read, self.elapsed));
         let nothing = if self.args.dry_run { "; nothing was sent" } else { "" };
-        format!("{ends}: {} read in {seconds:.1} s, {} a second{nothing}", count(read), count(rate))
+        let skew = self.skew.as_ref().and_then(Skew::tell).map(|told| format!("\n{told}")).unwrap_or_default();
+        format!("{ends}: {} read in {seconds:.1} s, {} a second{nothing}{skew}", count(read), count(rate))
     }
 
     fn result(&self, complete: bool) -> Value {
@@ -440,6 +450,7 @@ impl Report<'_> {
             "skipped": self.args.skip,
             "settled": self.ledger.settled(),
             "reasons": self.reasons,
+            "skew": self.skew.as_ref().and_then(Skew::json),
             "seconds": self.elapsed.as_secs_f64(),
             "events_per_s": rate(read, self.elapsed),
         })

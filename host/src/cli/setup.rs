@@ -1,6 +1,7 @@
 //! `tollgate setup pipeline.yaml`: creates what is missing, or prints it. `run` never alters anything by itself.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,9 @@ pub struct Args {
     /// Print what is missing and change nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Add the columns that the mapping names and an existing table lacks. Changes and drops nothing else.
+    #[arg(long)]
+    pub alter: bool,
     /// Partitions of topics that are created.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
@@ -60,19 +64,33 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     let database = |error: sqlx::Error| Failure::failed("setup.postgres", format!("PostgreSQL: {error}"));
     let mut topics = build::topic_names(pipeline);
     topics.retain(|topic| !existing.contains_key(topic));
-    let mut tables = Vec::new();
+    let (mut tables, mut lacking) = (Vec::new(), Vec::new());
     let mut known: Vec<&TableName> = Vec::new();
     for (mapping, contract) in mappings(pipeline, contracts) {
-        if known.contains(&&mapping.table) {
-            continue;
-        }
+        let first = !known.contains(&&mapping.table);
         known.push(&mapping.table);
-        if table::describe(&mut connection, &mapping.table).await.map_err(database)?.is_none() {
-            tables.push(create_table(mapping, contract));
+        match table::describe(&mut connection, &mapping.table).await.map_err(database)? {
+            None if first => tables.push(create_table(mapping, contract)),
+            None => {}
+            Some(columns) => {
+                let lacks = |column: &&Column| !columns.iter().any(|known| known.name == column.name);
+                for statement in add_columns(mapping, contract, lacks) {
+                    let list = if args.alter { &mut tables } else { &mut lacking };
+                    if !list.contains(&statement) {
+                        list.push(statement);
+                    }
+                }
+            }
+        }
+    }
+    if args.alter && !args.dry_run {
+        // Before anything changes.
+        for statement in &tables {
+            _ = writeln!(std::io::stderr().lock(), "{statement}");
         }
     }
     let todo = Todo { topics, schema: schema::pending(&mut connection).await.map_err(database)?, tables };
-    let text = describe(&todo, args);
+    let text = describe(&todo, args) + &told(&lacking);
     let mut result = json!({
         "topics": todo.topics, "schema": !todo.schema.is_empty(), "table": null, "dry_run": args.dry_run,
     });
@@ -85,7 +103,8 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     let nothing = todo.topics.is_empty() && todo.schema.is_empty() && todo.tables.is_empty();
     if nothing || args.dry_run {
         let summary = if nothing { "nothing is missing" } else { "nothing was changed" };
-        return Ok(Success::new(summary, result, if nothing { summary.to_owned() } else { text }));
+        let text = if nothing { format!("{}{summary}", told(&lacking)) } else { text };
+        return Ok(Success::new(summary, result, text));
     }
     if !todo.schema.is_empty() {
         schema::migrate(&mut connection)
@@ -98,6 +117,42 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     create_topics(args, pipeline, &todo.topics).await?;
     let summary = "created what was missing";
     Ok(Success::new(summary, result, format!("{text}-- {summary}\n")))
+}
+
+/// The columns that only `--alter` adds.
+fn told(lacking: &[String]) -> String {
+    lacking.iter().map(|statement| format!("-- missing, and added by --alter: {statement}\n")).collect()
+}
+
+/// A statement for each column that a table lacks.
+fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) -> bool) -> Vec<String> {
+    let mut slot = 0;
+    let mut statements = Vec::new();
+    for column in &mapping.columns {
+        let this = Slot(slot);
+        slot += usize::from(matches!(column.from, From::Field(_)));
+        if lacks(&column) {
+            let table = quoted_table(&mapping.table);
+            // What rows that are there already have counted so far: nothing.
+            let zero = if column.mode == Mode::Add { " DEFAULT 0" } else { "" };
+            let column = declared(column, mapping, contract, this);
+            statements.push(format!("ALTER TABLE {table} ADD COLUMN {column}{zero};"));
+        }
+    }
+    statements
+}
+
+/// A column as CREATE TABLE declares it.
+fn declared(column: &Column, mapping: &Mapping, contract: &Contract, slot: Slot) -> String {
+    let key = mapping.key.contains(&column.name);
+    let mut declared = format!("{} {}", quote(&column.name), sql_type(column, contract, slot));
+    if let Some(default) = &column.default {
+        declared += &format!(" DEFAULT '{}'", default.replace('\'', "''"));
+    }
+    if key || column.mode == Mode::Add || column.not_null {
+        declared += " NOT NULL";
+    }
+    declared
 }
 
 fn describe(todo: &Todo, args: &Args) -> String {
@@ -153,9 +208,9 @@ pub fn create_table(mapping: &Mapping, contract: &Contract) -> String {
     for column in &mapping.columns {
         let this = Slot(slot);
         slot += usize::from(matches!(column.from, From::Field(_)));
-        let null = if mapping.key.contains(&column.name) || column.mode == Mode::Add { " NOT NULL" } else { "" };
-        lines.push(format!("    {} {}{null}", quote(&column.name), sql_type(column, contract, this)));
+        lines.push(format!("    {}", declared(column, mapping, contract, this)));
     }
+    lines.extend(mapping.delete.soft.iter().map(|column| format!("    {} timestamptz", quote(column))));
     let keys: Vec<String> = mapping.key.iter().map(|name| quote(name)).collect();
     lines.push(format!("    PRIMARY KEY ({})", keys.join(", ")));
     format!("CREATE TABLE {} (\n{}\n);", quoted_table(&mapping.table), lines.join(",\n"))

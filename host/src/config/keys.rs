@@ -49,6 +49,8 @@ pub enum Kind {
     ChoiceOrNull(&'static [&'static str]),
     /// A fixed word, or a text.
     WordOrText(&'static str),
+    /// One name, or a list of them.
+    TextOrNames,
     /// One of the words, or a list of them.
     WordOrNames(&'static str),
     /// A whole number, a field's path or `true`.
@@ -69,7 +71,7 @@ pub enum Fallback {
 use Fallback::{Nothing, Required, RequiredOnce, Value};
 use Kind::{
     Boolean, Bytes, Choice, Duration, Free, Map, Milliseconds, Names, Number, Path, Same, Scalar, Secret, Table,
-    TableOr, Tables, Text, Whole, WordOrText,
+    TableOr, Tables, Text, TextOrNames, Whole, WordOrText,
 };
 
 const fn key(path: &'static str, kind: Kind, fallback: Fallback, meaning: &'static str) -> Key {
@@ -276,7 +278,12 @@ const AFTER_TYPES: &[Key] = &[
         Value("by_key"),
         "`by_key`: where Java's and kafkajs's partitioner would put the key (murmur2). `same`: the source record's partition number, which keeps the order of a whole partition.",
     ),
-    key("output.key", Text, Nothing, "Field of the output message to use as key. Default: the event's key."),
+    key(
+        "output.key",
+        TextOrNames,
+        Nothing,
+        "Field of the output message to use as key, or a list of them, which make a JSON object. Default: the event's key.",
+    ),
     key("dead_letter", Table, RequiredOnce, "Where rejected events go."),
     key("dead_letter.topic", Text, RequiredOnce, "The topic. It must exist."),
     key(
@@ -329,13 +336,19 @@ const AFTER_POSTGRES: &[Key] = &[
         "delivery.processed_ids",
         Table,
         Nothing,
-        "Events that come once more under another offset, by an id: the second has no effect. One of `header` and `record` says where it is.",
+        "Events that come once more under another offset, by an id: the second has no effect. One of `header`, `field` and `record` says where it is.",
     ),
     key(
         "delivery.processed_ids.header",
         Text,
         Nothing,
         "A header with the event's id, of its envelope (`idempotency-key`, say) or of the record.",
+    ),
+    key(
+        "delivery.processed_ids.field",
+        Text,
+        Nothing,
+        "Dotted path of a text, whole number or enum in the event's message, as it comes in. Tombstones have no id then.",
     ),
     key("delivery.processed_ids.record", Choice(&["key"]), Nothing, "The id is the record's key."),
     key(

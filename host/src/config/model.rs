@@ -1,6 +1,7 @@
 //! What a pipeline.yaml says, after every default is filled in and every value is checked. Plain data.
 
 mod contract;
+mod delete;
 mod delivery;
 mod envelope;
 mod event_type;
@@ -8,6 +9,7 @@ mod route;
 mod time;
 
 pub use contract::*;
+pub use delete::*;
 pub use delivery::*;
 pub use envelope::*;
 pub use event_type::*;
@@ -255,8 +257,8 @@ pub struct Output {
     /// `contract:` message type of what the chain emits; default: the source contract's.
     pub contract: Option<String>,
     pub partition: OutputPartition,
-    /// `key:` a field of the output message instead of the event's key.
-    pub key: Option<String>,
+    /// `key:` fields of the output message instead of the event's key; none: that.
+    pub key: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,6 +306,7 @@ pub struct Mapping {
     /// `only_if_newer:` the column that must grow for an update to happen.
     pub only_if_newer: Option<String>,
     pub nul: Nul,
+    pub delete: Deletes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -334,6 +337,8 @@ pub struct Column {
     pub default: Option<String>,
     /// `identity: override` inserts the event's value into a column that PostgreSQL would number by itself.
     pub overrides_identity: bool,
+    /// `not_null: true` makes `setup` declare the column NOT NULL.
+    pub not_null: bool,
 }
 
 impl Column {
@@ -347,6 +352,7 @@ impl Column {
             absent: None,
             default: None,
             overrides_identity: false,
+            not_null: false,
         }
     }
 }

@@ -218,14 +218,21 @@ fn read_delivery(
 fn read_processed(table: &Table<'_>) -> Option<ProcessedIds> {
     let ttl = duration_within(limits::PROCESSED_TTL_MIN, limits::PROCESSED_TTL_MAX);
     let ttl = table.or("ttl", ttl, limits::PROCESSED_TTL);
-    let header = table.get("header", names::header).map(ProcessedId::Header);
-    let key = table.get("record", choice(&[("key", ())])).map(|()| ProcessedId::Key);
-    match (table.has("header"), table.has("record")) {
-        (true, true) => table.error("record", "the id comes from header already; keep one of the two"),
-        (false, false) => table.error("header", "say where an event's id is: `header: NAME`, or `record: key`"),
-        _ => {}
+    let ids = [
+        ("header", table.get("header", names::header).map(ProcessedId::Header)),
+        ("record", table.get("record", choice(&[("key", ())])).map(|()| ProcessedId::Key)),
+        ("field", table.get("field", names::field_path).map(ProcessedId::Field)),
+    ];
+    let given: Vec<&str> = ids.iter().map(|(name, _)| *name).filter(|name| table.has(name)).collect();
+    match given.as_slice() {
+        [first, second, ..] => table.error(second, format!("the id comes from {first} already; keep one of the two")),
+        [] => {
+            table.error("header", "say where an event's id is: `header: NAME`, `field: PATH`, or `record: key`");
+        }
+        [_] => {}
     }
-    Some(ProcessedIds { id: header.or(key)?, ttl })
+    let id = ids.into_iter().find_map(|(_, id)| id);
+    Some(ProcessedIds { id: id?, ttl })
 }
 
 fn read_batch(table: &Table<'_>, shared: &mut Shared, largest_event: usize) -> Option<Batch> {
@@ -286,14 +293,9 @@ fn check_tombstones(root: &Table<'_>, pipeline: &Pipeline) {
             "delete needs type_header: without a value, nothing else says which type, and so which table, is meant";
         root.error_at(place, message);
     }
-    if let Some(kind) = pipeline.types.iter().find(|kind| kind.mapping.key.len() != 1) {
-        let (columns, key) = (kind.mapping.key.join(", "), kind.place("postgres.key"));
-        let message = format!("delete needs a key of one column, the record's key; {key} has {columns}");
-        root.error_at(place, message);
-    }
     if pipeline.types.iter().any(|kind| kind.mapping.only_if_newer.is_some()) {
         // A row that is gone keeps no version: an older event would bring it back.
-        let message = "delete does not go with only_if_newer: deletes need a tombstone column, which Tollgate does not have yet; \
+        let message = "delete does not go with only_if_newer: an older event would bring the row back; \
                        use drop or dead_letter";
         root.error_at(place, message);
     }

@@ -56,6 +56,7 @@ impl Pipeline {
             match id {
                 ProcessedId::Header(name) => ids["header"] = json!(name),
                 ProcessedId::Key => ids["record"] = json!("key"),
+                ProcessedId::Field(path) => ids["field"] = json!(path),
             }
             json["delivery"]["processed_ids"] = ids;
         }
@@ -112,7 +113,11 @@ fn output(output: &Output) -> Value {
         "topic": output.topic,
         "contract": output.contract,
         "partition": partition(output.partition),
-        "key": output.key,
+        "key": match output.key.as_slice() {
+            [] => Value::Null,
+            [one] => json!(one),
+            several => json!(several),
+        },
     })
 }
 
@@ -337,6 +342,12 @@ fn mapping(mapping: &Mapping, postgres: &mut Value) {
     postgres["key"] = json!(mapping.key);
     postgres["columns"] = json!(columns);
     postgres["only_if_newer"] = json!(mapping.only_if_newer);
+    let Deletes { key, when, soft } = &mapping.delete;
+    postgres["delete"] = json!({
+        "key": DeleteKey::ALL.iter().find(|(_, form)| Some(*form) == *key).map(|(name, _)| name),
+        "when": when.as_ref().map(|DeleteWhen { field, is }| json!({ "field": field, "is": is })),
+        "soft": soft,
+    });
     postgres["nul"] = json!(Nul::ALL.iter().find(|(_, nul)| *nul == mapping.nul).map(|(name, _)| name));
 }
 
@@ -358,6 +369,9 @@ fn column_json(column: &Column) -> Value {
     }
     if let Some(default) = &column.default {
         keys.insert("default".to_owned(), json!(default));
+    }
+    if column.not_null {
+        keys.insert("not_null".to_owned(), json!(true));
     }
     if column.overrides_identity {
         keys.insert("identity".to_owned(), json!("override"));

@@ -62,7 +62,7 @@ fn value(kind: Kind, paths: &[(String, &'static Key)], path: &str) -> Value {
         Kind::Free => json!({ "type": "object" }),
         Kind::Text | Kind::Secret | Kind::Path => json!({ "type": "string" }),
         Kind::Scalar => json!({ "type": ["string", "number", "boolean"] }),
-        Kind::Paths => json!({ "anyOf": [
+        Kind::Paths | Kind::TextOrNames => json!({ "anyOf": [
             { "type": "string" },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
         ] }),
@@ -143,6 +143,7 @@ fn type_name(kind: Kind) -> String {
         Kind::Secret => "text, secret".to_owned(),
         Kind::Path => "path".to_owned(),
         Kind::Paths => "path or list of paths".to_owned(),
+        Kind::TextOrNames => "name or list of names".to_owned(),
         Kind::Names => "list of names".to_owned(),
         Kind::Boolean => "`true` `false`".to_owned(),
         Kind::Whole | Kind::Signed => "whole number".to_owned(),
@@ -177,7 +178,7 @@ mod tests {
                         types: { a: { transforms: [{ component: x, ceiling: {}, routes: { r: { message: a.B, topic: t, \
                         postgres: { columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } } }], output: {}, \
                         accept_versions: { deprecated: { v: x }, removed: { w: x } }, \
-                        postgres: { columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } }\n";
+                        postgres: { delete: { when: {} }, columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } }\n";
         let envelope = "contract:\n  envelope: { message: a.B, headers: { h: f }, idempotency_key: { of: [f] } }\n";
         let text = format!("{}{consumer}", tests::FULL).replacen("contract:\n", envelope, 1);
         let (_, seen) = parse_seen(Path::new("p.yaml"), &text, &|_| Some("x:1".to_owned()));

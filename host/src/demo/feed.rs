@@ -57,7 +57,7 @@ impl Feed {
         if event.json {
             headers = headers.insert(Header { key: "content-type", value: Some("application/json") });
         }
-        self.producer.send(0, letter, headers)
+        self.producer.send(0, letter, None, headers)
     }
 }
 

@@ -65,7 +65,13 @@ impl Running {
         let pipeline = &stage.pipeline;
         bar.set_message("creating topics and tables");
         let contracts = build::contracts(pipeline)?;
-        let asked = setup::Args { pipeline: pipeline.file.clone(), dry_run: false, partitions: 4, replication: -1 };
+        let asked = setup::Args {
+            pipeline: pipeline.file.clone(),
+            dry_run: false,
+            alter: false,
+            partitions: 4,
+            replication: -1,
+        };
         setup::setup(&asked, pipeline, &contracts).await?;
         bar.set_message(format!("producing {} events", options.events));
         let mut feed = tokio::task::block_in_place(|| Feed::new(pipeline, options.events, now()))?;

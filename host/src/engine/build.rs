@@ -395,7 +395,7 @@ fn with_tables<'p>(
         let (route, topic) = (to.route.map(|(_, route)| route.name.clone()), to.topic().map(str::to_owned));
         Destination { route, contract, key, topic, partition: to.partition(), table }
     };
-    let types = pipeline.types.iter().zip(contracts).map(|(kind, Contracts { input, output, routes })| {
+    let types = pipeline.types.iter().zip(contracts).map(|(kind, Contracts { input, id, output, routes })| {
         let output = destination(kind.end(), output);
         EventType {
             contract_digest: hex(&input.digest()),
@@ -403,6 +403,7 @@ fn with_tables<'p>(
             stages: input.message() == output.contract.message() && compacted.is_empty() && input.fields().is_empty(),
             contract: input,
             output,
+            id,
             routes: kind.routes().zip(routes).map(|(to, outgoing)| destination(to, outgoing)).collect(),
         }
     });

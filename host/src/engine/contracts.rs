@@ -14,6 +14,8 @@ use crate::sinks::postgres::table;
 /// The contracts of a type: of what comes in, and of what leaves its chain.
 pub struct Contracts {
     pub input: Contract,
+    /// The event's id in it, where `processed_ids` names a field.
+    pub id: Option<Slot>,
     /// Of the chain's end.
     pub output: Outgoing,
     /// Of each of [`config::EventType::routes`].
@@ -23,7 +25,7 @@ pub struct Contracts {
 /// What the outputs of a destination are checked against. Its slots are the table's fields, then the key.
 pub struct Outgoing {
     pub contract: Contract,
-    pub key: Option<Slot>,
+    pub key: Vec<Slot>,
 }
 
 /// The contracts of a type, by which a revision is known.
@@ -106,20 +108,23 @@ pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
         _ => fit::fit(&pool, &messages, policies).map_err(|error| bad(&error))?,
     };
     let compile = |(kind, policies): (&config::EventType, &Policies)| {
-        let input = Contract::compile(&pool, &kind.message, policies.clone(), &envelope::key_fields(pipeline, kind))?;
+        let add = |fields: &mut Vec<FieldPath>, path: &str| {
+            fields.push(FieldPath::new(path));
+            Slot(fields.len() - 1)
+        };
+        let mut wanted = envelope::key_fields(pipeline, kind);
+        let id = pipeline.delivery.id_field().map(|path| add(&mut wanted, path));
+        let input = Contract::compile(&pool, &kind.message, policies.clone(), &wanted)?;
         let outgoing = |to: Destination<'_>| {
             let mut fields = to.mapping().map(table::fields).unwrap_or_default();
-            let key = to.key().map(|path| {
-                fields.push(FieldPath::new(path));
-                Slot(fields.len() - 1)
-            });
+            let key = to.keys().into_iter().map(|path| add(&mut fields, path)).collect();
             // An event that passes as it came is held against the output's contract alone.
             let passes = to.route.is_none() && to.message() == kind.message;
             let policies = if passes { policies.clone() } else { policies.leaving() };
             Ok(Outgoing { contract: Contract::compile(&pool, to.message(), policies, &fields)?, key })
         };
         let routes = kind.routes().map(outgoing).collect::<Result<_, CompileError>>()?;
-        Ok(Contracts { input, output: outgoing(kind.end())?, routes })
+        Ok(Contracts { input, id, output: outgoing(kind.end())?, routes })
     };
     let compiled: Result<_, CompileError> = pipeline.types.iter().zip(&fitted).map(compile).collect();
     compiled.map_err(|error| bad(&error))

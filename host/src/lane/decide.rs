@@ -13,7 +13,7 @@ use super::admit::{Deprecated, Desk, Refused};
 use super::gate::{Destination, EventType, Gate, Revision, Target, TypeChain};
 use super::notice::Notice;
 use super::passed::{Passed, View};
-use super::produce::key_text;
+use super::produce::key_of;
 use crate::limits;
 use crate::position::Partition;
 use crate::registry::Resolver;
@@ -279,6 +279,14 @@ impl Decided {
         self.passed.of(&gate.header_names, &decision.passed)
     }
 
+    /// The message of an event as it went into the chain; nothing for one that never did.
+    pub(super) fn message(&self, decision: &Decision) -> Option<&[u8]> {
+        match &decision.verdict {
+            Verdict::Outputs(_) => self.groups[decision.group].events.value(decision.event),
+            Verdict::Delete | Verdict::Dropped | Verdict::Dead(_) => None,
+        }
+    }
+
     /// The outputs of a decision, resolved; those that were checked by [`Decided::rows`].
     pub(super) fn outputs<'a>(
         &'a self,
@@ -350,14 +358,11 @@ fn resolve<'a>(
 fn delete(to: &Destination, key: Option<&[u8]>, rows: &mut [Rows]) -> Result<(), Box<Reason>> {
     let Some(Target { table, rows: place }) = &to.table else { return Ok(()) };
     let impossible = |message: &str| Reason::new(Stage::Output, "delete-not-possible", message);
-    if !table.deletes() {
-        return Err(impossible("the table's key is not one column that the record's key could name"));
-    }
+    let Some(delete) = &table.delete else {
+        return Err(impossible("a record's key cannot say the values of the table's key"));
+    };
     let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
-    let mut cell = Vec::with_capacity(key.len());
-    table.key_of(key, &mut cell).map_err(misfit)?;
-    rows[*place].delete(&cell);
-    Ok(())
+    delete.write(key, &mut rows[*place]).map_err(misfit)
 }
 
 fn misfit(misfit: Misfit) -> Box<Reason> {
@@ -431,7 +436,7 @@ impl<'a> Entry<'a> {
     fn has_key(&self, output: &Resolved<'_>, fields: Option<&Fields<'_>>) -> Result<(), Box<Reason>> {
         let topic = output.destination.topic.as_deref();
         let Some(topic) = topic.filter(|topic| self.gate.compacted.contains(*topic)) else { return Ok(()) };
-        let field = output.destination.key.zip(fields).and_then(|(slot, fields)| key_text(fields.get(slot)));
+        let field = fields.and_then(|fields| key_of(output.destination, fields));
         if output.key.is_some() || field.is_some() {
             return Ok(());
         }
@@ -449,8 +454,12 @@ impl<'a> Entry<'a> {
         let notices = if self.own().tells_notices() { limits::NOTICE_BYTES } else { 0 };
         let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len() + notices;
         let payload = output.payload.map_or(0, <[u8]>::len);
-        // A key from a field is part of the payload, so twice the payload bounds it.
-        let payload = if output.destination.key.is_some() { 2 * payload } else { payload };
+        // A key from a field is part of the payload, so twice the payload bounds it; as JSON a byte may become six.
+        let payload = match output.destination.key.len() {
+            0 => payload,
+            1 => 2 * payload,
+            fields => 7 * payload + fields * limits::RECORD_OVERHEAD,
+        };
         let bytes = payload + output.key.map_or(0, <[u8]>::len) + own + brought + set + ours;
         if bytes > most {
             let message = format!("the output has {bytes} bytes with its headers, topic {topic} takes {most}");

@@ -41,6 +41,8 @@ pub struct EventType {
     pub output: Destination,
     /// Of the routes of its transforms, in the order of [`config::EventType::routes`].
     pub routes: Vec<Destination>,
+    /// The event's id in [`EventType::contract`], where `processed_ids` names a field.
+    pub id: Option<Slot>,
     /// An event's row can be written as it comes in: the sinks want the same message type, and nothing about the output
     /// has to be known first.
     pub stages: bool,
@@ -52,7 +54,7 @@ pub struct Destination {
     pub route: Option<String>,
     /// An output is checked against this; its slots are the table's fields, then the key.
     pub contract: Contract,
-    pub key: Option<Slot>,
+    pub key: Vec<Slot>,
     pub topic: Option<String>,
     pub partition: OutputPartition,
     pub table: Option<Target>,

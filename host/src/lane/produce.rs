@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rdkafka::message::{Header, OwnedHeaders};
 use tollgate_contract::frame::SchemaId;
-use tollgate_contract::{Fields, Value};
+use tollgate_contract::{Fields, Value, record_key};
 
 use super::admit;
 use super::content::{is_content_type, is_json};
@@ -64,7 +64,8 @@ impl<'a> Produce<'a> {
     pub(super) fn again(&self, plan: &Plan, index: usize) -> Result<(), Error> {
         let record = &self.carried.batch.records[index];
         for (letter, headers) in plan.letters(self.source(record)) {
-            self.producer.send(index, letter, self.list(record, &headers, plan.digest()))?;
+            let list = self.list(record, &headers, plan.digest());
+            self.producer.send(index, letter, self.timestamp(record, &headers), list)?;
         }
         Ok(())
     }
@@ -74,7 +75,14 @@ impl<'a> Produce<'a> {
         if let Some(plan) = self.plans.get_mut(&record.partition) {
             plan.note(source, &letter, headers);
         }
-        Ok(self.producer.send(self.mark, letter, self.list(record, headers, &self.carried.revision.digest))?)
+        let list = self.list(record, headers, &self.carried.revision.digest);
+        Ok(self.producer.send(self.mark, letter, self.timestamp(record, headers), list)?)
+    }
+
+    /// An output has its source's timestamp, but none from the future, which a broker would refuse. A dead letter has the time
+    /// at which it is written: the topic's retention counts from there.
+    fn timestamp(&self, record: &Record, headers: &Headers<'_>) -> Option<i64> {
+        (headers.origin && record.timestamp >= 0).then(|| record.timestamp.min(self.carried.time))
     }
 
     fn source(&self, record: &Record) -> plan::Source<'a> {
@@ -113,11 +121,11 @@ impl<'a> Produce<'a> {
             let to = output.destination;
             let Some(topic) = to.topic.as_deref() else { continue };
             let mut text = None;
-            if let (Some(slot), Some(payload)) = (to.key, output.payload) {
+            if let (false, Some(payload)) = (to.key.is_empty(), output.payload) {
                 let mut fields = Fields::new();
                 // Checked when the row was written; and what was let pass then has its key too.
                 if to.contract.read(payload, &mut fields).is_ok() {
-                    text = key_text(fields.get(slot));
+                    text = key_of(to, &fields);
                 }
             }
             let key = text.as_deref().map(str::as_bytes).or(output.key);
@@ -215,15 +223,21 @@ fn headers<'a>(entry: Entry<'a>, passed: View<'a>, output: &Resolved<'a>) -> Hea
     headers
 }
 
-/// A field as a record key.
-pub(super) fn key_text(value: Value<'_>) -> Option<String> {
-    Some(match value {
-        Value::Bool(value) => value.to_string(),
-        Value::I32(value) | Value::Enum(value) => value.to_string(),
-        Value::I64(value) => value.to_string(),
-        Value::U32(value) => value.to_string(),
-        Value::U64(value) => value.to_string(),
-        Value::Str(value) => value.as_str().to_owned(),
-        _ => return None,
-    })
+/// The key that `output.key` makes of an output, where its fields are set.
+pub(super) fn key_of(to: &Destination, fields: &Fields<'_>) -> Option<String> {
+    let several = to.key.len() > 1;
+    let parts: Vec<_> = to
+        .key
+        .iter()
+        .map(|slot| {
+            let field = to.contract.field(*slot);
+            let value = match fields.get(*slot) {
+                // Beside others an empty field is a value like every other; alone it is no key.
+                Value::Default if several => field.default_value(),
+                value => value,
+            };
+            (field.path.as_str(), value)
+        })
+        .collect();
+    if parts.is_empty() { None } else { record_key(&parts) }
 }

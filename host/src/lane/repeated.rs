@@ -9,6 +9,8 @@ use sqlx::postgres::PgConnection;
 use super::commit::patient;
 use super::decide::{Decided, Decision, Verdict};
 use super::{Carried, Error, Lane, needs};
+use tollgate_contract::{Fields, Value, record_key};
+
 use crate::config::{ProcessedId, ProcessedIds};
 use crate::engine::Shared;
 use crate::progress::processed;
@@ -36,6 +38,8 @@ impl Lane {
             }
             match id_of(shared, carried, &self.decided, decision, from) {
                 Some(id) => ids.entry(id).or_default().push(index),
+                // A tombstone has no field, and deleting twice changes nothing.
+                None if matches!((from, &decision.verdict), (ProcessedId::Field(_), Verdict::Delete)) => {}
                 None => nameless.push(index),
             }
         }
@@ -98,14 +102,35 @@ fn id_of<'a>(
             let brought = decided.passed(&shared.gate, decision).get(name);
             brought.or_else(|| carried.batch.header(record, name))
         }
+        ProcessedId::Field(_) => {
+            return field_id(shared, decided, decision).map(|id| shortened(id.into_bytes().into()));
+        }
     };
     let id = id.filter(|id| !id.is_empty())?;
-    Some(if id.len() <= LONGEST { Cow::Borrowed(id) } else { Cow::Owned(Sha256::digest(id).to_vec()) })
+    Some(shortened(Cow::Borrowed(id)))
+}
+
+fn shortened(id: Id<'_>) -> Id<'_> {
+    if id.len() <= LONGEST { id } else { Cow::Owned(Sha256::digest(&id).to_vec()) }
+}
+
+/// The id that stands in a field of the event, as it came in.
+fn field_id(shared: &Shared, decided: &Decided, decision: &Decision) -> Option<String> {
+    let own = &shared.gate.types[decision.kind?];
+    let (slot, message) = (own.id?, decided.message(decision)?);
+    let mut fields = Fields::new();
+    own.contract.read(message, &mut fields).ok()?;
+    let value = match fields.get(slot) {
+        Value::Default => own.contract.field(slot).default_value(),
+        value => value,
+    };
+    record_key(&[("", value)]).filter(|id| !id.is_empty())
 }
 
 fn shown(from: &ProcessedId) -> String {
     match from {
         ProcessedId::Key => "key".to_owned(),
+        ProcessedId::Field(path) => format!("value in the field {path}"),
         ProcessedId::Header(name) => format!("header {name}"),
     }
 }

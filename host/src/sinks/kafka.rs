@@ -150,9 +150,17 @@ impl Producer {
     }
 
     /// Queues a record; librdkafka sends it from its own thread. `headers` are taken over. `mark` is what a [`Refusal`] calls it.
-    pub fn send(&self, mark: usize, letter: Letter<'_>, headers: OwnedHeaders) -> Result<(), Error> {
+    /// `timestamp`: Unix milliseconds; the time of the call where there is none.
+    pub fn send(
+        &self,
+        mark: usize,
+        letter: Letter<'_>,
+        timestamp: Option<i64>,
+        headers: OwnedHeaders,
+    ) -> Result<(), Error> {
         let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(letter.topic, mark).headers(headers);
         record.partition = letter.partition;
+        record.timestamp = timestamp;
         record.key = letter.key;
         record.payload = letter.value;
         let begun = Instant::now();

@@ -5,6 +5,8 @@ pub mod cell;
 pub mod connect;
 pub mod decimal;
 pub mod declared;
+pub mod delete;
+pub mod kinds;
 mod list;
 mod names;
 mod row;
@@ -47,17 +49,13 @@ impl Encode<'_, Postgres> for RawArray {
     }
 }
 
-/// Applies the batch's effects inside the caller's transaction: deletes first, then the upserts.
+/// Applies the batch's effects inside the caller's transaction: deletes first, then the upserts. Rows that are only marked as
+/// deleted are written before they are marked.
 pub async fn apply(connection: &mut PgConnection, table: &Table, rows: &Rows) -> Result<u64, sqlx::Error> {
     let folded = rows.fold(&table.shape);
     let mut affected = 0;
-    if folded.deletes() > 0
-        && let Some((statement, array)) = &table.delete
-    {
-        let keys =
-            RawArray { type_info: PgTypeInfo::with_oid(Oid(*array)), bytes: rows.deleted(&table.shape, &folded) };
-        let done = sqlx::query(AssertSqlSafe(statement.clone())).bind(keys).execute(&mut *connection).await?;
-        affected += done.rows_affected();
+    if !table.shape.soft {
+        affected += delete(connection, table, rows, &folded).await?;
     }
     if folded.upserts() > 0 {
         let large = folded.upserts() >= limits::STAGE_ROWS;
@@ -66,7 +64,27 @@ pub async fn apply(connection: &mut PgConnection, table: &Table, rows: &Rows) ->
             None => by_arrays(connection, table, rows, &folded).await?,
         };
     }
+    if table.shape.soft {
+        affected += delete(connection, table, rows, &folded).await?;
+    }
     Ok(affected)
+}
+
+async fn delete(
+    connection: &mut PgConnection,
+    table: &Table,
+    rows: &Rows,
+    folded: &Folded,
+) -> Result<u64, sqlx::Error> {
+    let Some(delete) = table.delete.as_ref().filter(|_| folded.deletes() > 0) else { return Ok(0) };
+    let mut query = sqlx::query(AssertSqlSafe(delete.statement.clone()));
+    for (place, array) in delete.arrays.iter().enumerate() {
+        query = query.bind(RawArray {
+            type_info: PgTypeInfo::with_oid(Oid(*array)),
+            bytes: rows.deleted(&table.shape, folded, place),
+        });
+    }
+    Ok(query.execute(connection).await?.rows_affected())
 }
 
 async fn by_arrays(

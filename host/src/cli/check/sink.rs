@@ -98,7 +98,8 @@ impl Look<'_> {
                 self.column(to, mapping, column);
             }
         }
-        if let Some((key, problem)) = to.key().and_then(|key| Some((key, field(self.new, to.message(), key).err()?))) {
+        let keys = to.keys().into_iter();
+        for (key, problem) in keys.filter_map(|key| Some((key, field(self.new, to.message(), key).err()?))) {
             self.add(&rules::SINK_FIELD, &to.place("key"), key, problem);
         }
     }

@@ -15,6 +15,7 @@ use tollgate_producer::{
 
 use super::ledger::{Ledger, Place, Sent};
 use super::read::{Body, Chunk, Format, Item, Message};
+use super::skew::Skew;
 
 /// How soon a wait for room, for input or for the rate hears of a signal.
 const TICK: Duration = Duration::from_millis(100);
@@ -95,6 +96,8 @@ pub struct Flow<'p> {
     /// Code → events that it is the first violation of.
     pub reasons: BTreeMap<String, u64>,
     pub rejected: u64,
+    /// How the keys of a dry run spread over partitions.
+    pub skew: Option<Skew>,
 }
 
 pub struct Open<'p> {
@@ -181,7 +184,10 @@ impl Flow<'_> {
             Err(violation) => return self.reject(chunk, item, vec![violation.clone()]),
         };
         match producer.check(&Event::new(payload)) {
-            Ok(_) if self.dry => {
+            Ok(ready) if self.dry => {
+                if let (Some(skew), Some(key)) = (&mut self.skew, ready.key()) {
+                    skew.take(key);
+                }
                 self.ledger.accept(place);
                 Ok(())
             }

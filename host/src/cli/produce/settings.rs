@@ -147,7 +147,7 @@ fn contract(args: &Args, paths: &[PathBuf], message: &str, policies: Policies) -
 /// `typed`: the header that says the type.
 fn gate(args: &Args, topic: String, contract: Contract, typed: Option<(String, String)>) -> Result<Gate, Failure> {
     let mut route = Route::new(topic, contract);
-    route.key = args.key.as_deref().map(Into::into);
+    route.key = args.key.iter().map(|field| field.trim().into()).collect();
     route.schema_version.clone_from(&args.schema_version);
     route.schema_id = args.schema_id;
     if let Some((name, value)) = typed {

@@ -11,7 +11,7 @@ use crate::guests::types;
 use crate::lane::envelope::{self, Envelope};
 use crate::protos;
 use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
-use crate::sinks::postgres::table::field_kind;
+use crate::sinks::postgres::kinds::field_kind;
 use prost_reflect::DescriptorPool;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -184,6 +184,9 @@ fn check_envelope(pipeline: &Pipeline, pool: DescriptorPool, report: &mut Report
 
 fn check_contract(pipeline: &Pipeline, kind: &EventType, pool: &DescriptorPool, report: &mut Report) -> bool {
     let known = compile(pipeline, pool, &kind.message, &kind.place("message"), report).is_some();
+    if known {
+        check_id(pipeline, kind, pool, report);
+    }
     for to in kind.destinations() {
         // Without a message of its own it has that of the type, or of the chain's end, which is looked at once.
         let fits = if to.is_named() {
@@ -195,7 +198,8 @@ fn check_contract(pipeline: &Pipeline, kind: &EventType, pool: &DescriptorPool, 
             continue;
         }
         check_columns(pipeline, to, pool, report);
-        if let Some(key) = to.key() {
+        check_when(pipeline, to, pool, report);
+        for key in to.keys() {
             field(pipeline, pool, to.message(), key, &to.place("key"), report);
         }
     }
@@ -251,6 +255,33 @@ fn check_columns(pipeline: &Pipeline, of: Destination<'_>, pool: &DescriptorPool
         if newer && !grows(column, input) {
             let message = format!("{} is neither a whole number nor a time, so it cannot grow", column.name);
             report.error(pipeline, "postgres.only_if_newer", &of.place("postgres.only_if_newer"), message);
+        }
+    }
+}
+
+/// The field that says which events delete.
+fn check_when(pipeline: &Pipeline, to: Destination<'_>, pool: &DescriptorPool, report: &mut Report) {
+    if let Some(when) = to.mapping().and_then(|mapping| mapping.delete.when.as_ref()) {
+        let key = to.place("postgres.delete.when.field");
+        let kind = field(pipeline, pool, to.message(), &when.field, &key, report);
+        if let Some(kind) = kind.filter(|kind| !matches!(kind, Kind::String | Kind::Enum(_) | Kind::Bool)) {
+            let message = format!("{} is {}; it must be a text, an enum or a bool", when.field, kind.name());
+            report.error(pipeline, "contract.field", &key, message);
+        }
+    }
+}
+
+/// The field that says which events came before.
+fn check_id(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, report: &mut Report) {
+    if let Some(path) = pipeline.delivery.id_field() {
+        const KEY: &str = "delivery.processed_ids.field";
+        let kind = field(pipeline, pool, &of.message, path, KEY, report);
+        let id = |kind: &Kind| {
+            matches!(kind, Kind::String | Kind::I32 | Kind::I64 | Kind::U32 | Kind::U64 | Kind::Enum(_) | Kind::Bool)
+        };
+        if let Some(kind) = kind.filter(|kind| !id(kind)) {
+            let message = format!("{path} is {}; an id is a text or a whole number", kind.name());
+            report.error(pipeline, "contract.field", KEY, message);
         }
     }
 }

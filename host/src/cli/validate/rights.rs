@@ -112,7 +112,8 @@ pub async fn target(
         let what = if whole { right.to_owned() } else { format!("{right} ({listed})") };
         problems.push(no_grant(&what, &name));
     }
-    if pipeline.contract.tombstones == Tombstones::Delete {
+    let deletes = pipeline.contract.tombstones == Tombstones::Delete || mapping.delete.when.is_some();
+    if deletes && mapping.delete.soft.is_none() {
         let allowed: bool = sqlx::query_scalar("SELECT has_table_privilege($1::regclass, 'DELETE')")
             .bind(&name)
             .fetch_one(connection)
@@ -126,10 +127,11 @@ pub async fn target(
 
 /// Which columns the upsert inserts, updates and reads.
 fn wanted(mapping: &Mapping) -> [(&'static str, Vec<String>); 3] {
-    let all = mapping.columns.iter().map(|column| column.name.clone()).collect();
+    let soft = mapping.delete.soft.clone();
+    let all = mapping.columns.iter().map(|column| column.name.clone()).chain(soft.clone()).collect();
     let updated =
         |column: &&crate::config::Column| !mapping.key.contains(&column.name) && column.mode != Mode::InsertOnly;
-    let updates = mapping.columns.iter().filter(updated).map(|column| column.name.clone()).collect();
+    let updates = mapping.columns.iter().filter(updated).map(|column| column.name.clone()).chain(soft).collect();
     let read = |column: &&crate::config::Column| {
         mapping.key.contains(&column.name)
             || column.mode == Mode::Add

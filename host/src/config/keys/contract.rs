@@ -3,6 +3,7 @@
 use super::Fallback::{Nothing, Required, RequiredOnce, Value};
 use super::Kind::{
     Boolean, Bytes, Choice, ChoiceOrNull, Duration, Map, Names, Path, Paths, Same, Secret, Table, TableOr, Text,
+    TextOrNames,
 };
 use super::{Key, key};
 
@@ -90,7 +91,7 @@ pub(super) const KEYS: &[Key] = &[
         "contract.tombstones",
         Choice(&["dead_letter", "drop", "delete"]),
         Value("dead_letter"),
-        "What a record without a value means. `drop`: counted, no effect. `delete`: deletes the row whose key is the record's key; needs a key of one column and no `only_if_newer`.",
+        "What a record without a value means. `drop`: counted, no effect. `delete`: deletes the row whose key is the record's key, read as `postgres.delete.key` says; does not go with `only_if_newer`.",
     ),
     key("contract.max_bytes", Bytes, Value("1MiB"), "Largest value of a record; at most 64MiB."),
     key(
@@ -204,7 +205,7 @@ pub(super) const KEYS: &[Key] = &[
     key("types.*.output.topic", Text, RequiredOnce, "As `output.topic`."),
     key("types.*.output.contract", Text, Nothing, "As `output.contract`."),
     key("types.*.output.partition", Choice(&["by_key", "same"]), Nothing, "As `output.partition`."),
-    key("types.*.output.key", Text, Nothing, "As `output.key`."),
+    key("types.*.output.key", TextOrNames, Nothing, "As `output.key`."),
     key(
         "types.*.postgres",
         Table,
@@ -220,6 +221,7 @@ pub(super) const KEYS: &[Key] = &[
         "As `postgres.columns`, beside those of the root.",
     ),
     key("types.*.postgres.only_if_newer", Text, Nothing, "As `postgres.only_if_newer`."),
+    key("types.*.postgres.delete", Same("postgres.delete"), Nothing, "As `postgres.delete`."),
     key("types.*.postgres.nul", Choice(&["reject", "strip", "replace"]), Nothing, "As `postgres.nul`."),
     key(
         "types.*.accept_versions",

@@ -79,7 +79,13 @@ pub(super) const KEYS: &[Key] = &[
         "postgres.columns.*.default",
         Scalar,
         Nothing,
-        "What the column gets where its field is not set or its header is absent, written as PostgreSQL writes the column's type.",
+        "What the column gets where its field is not set or its header is absent, written as PostgreSQL writes the column's type. `tollgate setup` declares it as the column's DEFAULT too.",
+    ),
+    key(
+        "postgres.columns.*.not_null",
+        Boolean,
+        Value("false"),
+        "`tollgate setup` declares the column NOT NULL. An event without a value for it is a dead letter.",
     ),
     key(
         "postgres.columns.*.identity",
@@ -104,5 +110,21 @@ pub(super) const KEYS: &[Key] = &[
         Choice(&["reject", "strip", "replace"]),
         Value("reject"),
         "What becomes of a NUL character in a text, which PostgreSQL cannot store: the event is a dead letter, the NUL is left out, or it becomes U+FFFD. Counted in `tollgate_nul_texts_total`.",
+    ),
+    key("postgres.delete", Table, Nothing, "How rows are deleted."),
+    key(
+        "postgres.delete.key",
+        Choice(&["text", "json"]),
+        Nothing,
+        "How a tombstone's record key names its row: as the one key column's value, or as a JSON object with a member for each key column. Default: `text` for a key of one column, `json` for several.",
+    ),
+    key("postgres.delete.when", Table, Nothing, "Events with a value that delete the row of their key."),
+    key("postgres.delete.when.field", Text, Required, "Dotted path of a text, enum or bool."),
+    key("postgres.delete.when.is", Names, Required, "The values that delete; of an enum its names."),
+    key(
+        "postgres.delete.soft",
+        Text,
+        Nothing,
+        "Column of the table that marks a deleted row, which stays: boolean, or a time that is NULL otherwise. The next event of its key takes the mark off.",
     ),
 ];

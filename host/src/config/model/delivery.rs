@@ -13,6 +13,16 @@ pub struct Delivery {
     pub processed: Option<ProcessedIds>,
 }
 
+impl Delivery {
+    /// The field that holds an event's id, where one does.
+    pub fn id_field(&self) -> Option<&str> {
+        match &self.processed.as_ref()?.id {
+            ProcessedId::Field(path) => Some(path),
+            ProcessedId::Header(_) | ProcessedId::Key => None,
+        }
+    }
+}
+
 /// `delivery.processed_ids:`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessedIds {
@@ -28,6 +38,8 @@ pub enum ProcessedId {
     Header(String),
     /// `record: key`
     Key,
+    /// `field:` of the event's message, as it comes in.
+    Field(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -75,11 +75,11 @@ impl<'p> Destination<'p> {
         }
     }
 
-    /// The field of the message that is the key of its records.
-    pub fn key(&self) -> Option<&'p str> {
+    /// The fields of the message that make the key of its records.
+    pub fn keys(&self) -> Vec<&'p str> {
         match self.route {
-            Some((_, route)) => route.key.as_deref(),
-            None => self.kind.output.as_ref().and_then(|output| output.key.as_deref()),
+            Some((_, route)) => route.key.as_deref().into_iter().collect(),
+            None => self.kind.output.iter().flat_map(|output| &output.key).map(String::as_str).collect(),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use super::conversion::read_as;
 use super::{names, policies};
-use crate::config::model::{As, Column, From, Mapping, Mode, Nul, Postgres, RecordPart, TableName};
-use crate::config::reader::{Complaint, Table, boolean, choice, path, signed};
+use crate::config::model::{
+    As, Column, DeleteKey, DeleteWhen, Deletes, From, Mapping, Mode, Nul, Postgres, RecordPart, TableName,
+};
+use crate::config::reader::{Complaint, Table, boolean, choice, path, signed, text};
 use std::path::Path;
 use tollgate_contract::Absent;
 
@@ -35,6 +37,7 @@ pub(super) struct Draft {
     columns: Option<Vec<Column>>,
     only_if_newer: Option<String>,
     nul: Option<Nul>,
+    delete: Option<Deletes>,
     /// Keys that are there, right or wrong.
     given: Vec<&'static str>,
     pub(super) mapping: Option<Mapping>,
@@ -50,6 +53,7 @@ impl Draft {
             columns: table.table("columns", |columns| Some(read_columns(columns))),
             only_if_newer: table.get("only_if_newer", names::column),
             nul: table.get("nul", choice(&Nul::ALL)),
+            delete: table.table("delete", read_delete),
             given: NEEDED.into_iter().filter(|key| table.has(key)).collect(),
             mapping: None,
         }
@@ -73,6 +77,7 @@ impl Draft {
             columns: given.contains(&"columns").then_some(columns),
             only_if_newer: own.only_if_newer.or_else(|| self.only_if_newer.clone()),
             nul: own.nul.or(self.nul),
+            delete: own.delete.or_else(|| self.delete.clone()),
             given,
             mapping: None,
         };
@@ -96,7 +101,38 @@ impl Draft {
         if let Some(newer) = &only_if_newer {
             check_newer(table, newer, &key, &columns);
         }
-        self.mapping = Some(Mapping { table: name, key, columns, only_if_newer, nul: self.nul.unwrap_or_default() });
+        let delete = self.delete.clone().unwrap_or_default();
+        check_delete(table, &delete, &key, only_if_newer.is_some());
+        let nul = self.nul.unwrap_or_default();
+        self.mapping = Some(Mapping { table: name, key, columns, only_if_newer, nul, delete });
+    }
+}
+
+fn read_delete(table: &Table<'_>) -> Option<Deletes> {
+    let when = table.table("when", |when| {
+        let field = when.need("field", names::field_path);
+        let is = when.list("is", text);
+        if is.is_empty() {
+            when.error("is", "names no value: which ones delete?");
+        }
+        Some(DeleteWhen { field: field?, is })
+    });
+    Some(Deletes { key: table.get("key", choice(&DeleteKey::ALL)), when, soft: table.get("soft", names::column) })
+}
+
+/// Deletes need a way from an event to its row.
+fn check_delete(table: &Table<'_>, delete: &Deletes, key: &[String], guarded: bool) {
+    let place = |below: &str| format!("{}.delete.{below}", table.path());
+    if delete.key == Some(DeleteKey::Text) && key.len() > 1 {
+        let columns = key.join(", ");
+        table.error_at(&place("key"), format!("one text cannot say several columns ({columns}); take json"));
+    }
+    if delete.when.is_some() && guarded {
+        // A row that is gone keeps no version: an older event would bring it back.
+        table.error_at(&place("when"), "does not go with only_if_newer: take one of the two out");
+    }
+    if let Some(soft) = delete.soft.as_ref().filter(|soft| key.contains(soft)) {
+        table.error_at(&place("soft"), format!("{soft} is a key column; it marks a row, and cannot name it"));
     }
 }
 
@@ -232,7 +268,8 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
         check_default(table, &from, mode, absent);
     }
     let overrides_identity = table.get("identity", choice(&[("override", ())])).is_some();
-    Some(Column { name: name.to_owned(), from, as_, mode, absent, default, overrides_identity })
+    let not_null = table.or("not_null", boolean, false);
+    Some(Column { name: name.to_owned(), from, as_, mode, absent, default, overrides_identity, not_null })
 }
 
 /// A default stands in for a value that may be missing, and nothing else decides about it.

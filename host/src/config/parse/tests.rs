@@ -94,6 +94,7 @@ fn the_least_pipeline_has_every_default() {
         "postgres": {
             "url": "postgres://app:***@localhost/app", "tls_ca": null, "table": "payment_events",
             "key": ["transaction_id"], "only_if_newer": null, "nul": "reject",
+            "delete": { "key": null, "when": null, "soft": null },
             "columns": {
                 "transaction_id": { "field": "transaction_id" },
                 "currency": { "field": "currency" },
@@ -549,6 +550,16 @@ fn each_bad_value_is_named_with_its_line() {
             "    currency: { identity: overide }\n",
             "17:27: postgres.columns.currency.identity: overide is none of override; did you mean override?",
         ),
+        (
+            "  columns:\n",
+            "  delete: { key: json, when: { field: op } }\n  columns:\n",
+            "16:24: postgres.delete.when.is: names no value: which ones delete?",
+        ),
+        (
+            "  columns:\n",
+            "  delete: { soft: transaction_id }\n  columns:\n",
+            "16:13: postgres.delete.soft: transaction_id is a key column; it marks a row, and cannot name it",
+        ),
         ("  columns:\n", "  nul: drop\n  columns:\n", "16:8: postgres.nul: drop is none of reject, strip, replace"),
         (
             "    currency:\n",
@@ -712,7 +723,7 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "delivery: { processed_ids: { ttl: 1d } }",
-            "19:13: delivery.processed_ids.header: say where an event's id is: `header: NAME`, or `record: key`",
+            "19:13: delivery.processed_ids.header: say where an event's id is: `header: NAME`, `field: PATH`, or `record: key`",
         ),
         (
             "delivery: { processed_ids: { header: a, record: key } }",
@@ -825,12 +836,18 @@ fn tombstones_delete_only_what_they_can_name() {
     let delete = spoil("protos: proto", "protos: proto\n  tombstones: delete");
     assert_eq!(parse(&delete).unwrap().contract.tombstones, Tombstones::Delete);
     let two = delete.replace("key: [transaction_id]", "key: [a, b]");
+    let form = |text: &str| {
+        let mapping = parse(text).unwrap().types[0].mapping.clone();
+        mapping.delete.key_form(mapping.key.len())
+    };
+    assert_eq!((form(&delete), form(&two)), (crate::config::DeleteKey::Text, crate::config::DeleteKey::Json));
+    let text = two.replace("  columns:\n", "  delete: { key: text }\n  columns:\n");
     assert_eq!(
-        parse(&two).unwrap_err(),
-        "p.yaml:9:3: contract.tombstones: delete needs a key of one column, the record's key; postgres.key has a, b"
+        parse(&text).unwrap_err(),
+        "p.yaml:17:13: postgres.delete.key: one text cannot say several columns (a, b); take json"
     );
     let newer = delete.replace("  columns:\n", "  only_if_newer: currency\n  columns:\n");
-    assert!(parse(&newer).unwrap_err().contains("deletes need a tombstone column"));
+    assert!(parse(&newer).unwrap_err().contains("an older event would bring the row back"));
 }
 
 /// The template as the article prints it, with the indentation that its text has lost put back in two ways.

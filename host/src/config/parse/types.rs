@@ -24,7 +24,7 @@ struct OutputDraft {
     topic: Option<String>,
     contract: Option<String>,
     partition: Option<OutputPartition>,
-    key: Option<String>,
+    key: Vec<String>,
 }
 
 pub(super) fn read(
@@ -120,7 +120,7 @@ impl OutputDraft {
             topic: table.get("topic", names::topic),
             contract: table.get("contract", names::message_type),
             partition: table.get("partition", choice(&PARTITIONS)),
-            key: table.get("key", names::field_path),
+            key: read_output_key(table),
         }
     }
 
@@ -130,13 +130,22 @@ impl OutputDraft {
             topic: self.topic.or(common.topic),
             contract: self.contract.or(common.contract),
             partition: self.partition.or(common.partition),
-            key: self.key.or(common.key),
+            key: if self.key.is_empty() { common.key } else { self.key },
         }
     }
 
     fn complete(self) -> Option<Output> {
         let partition = self.partition.unwrap_or(OutputPartition::ByKey);
         Some(Output { topic: self.topic?, contract: self.contract, partition, key: self.key })
+    }
+}
+
+/// One field's path, or a list of them.
+fn read_output_key(table: &Table<'_>) -> Vec<String> {
+    match table.field("key") {
+        Some(field) if field.is_list() => table.list("key", names::field_path),
+        Some(field) => field.scalar(names::field_path).into_iter().collect(),
+        None => Vec::new(),
     }
 }
 
@@ -189,7 +198,12 @@ fn check_tables(root: &Table<'_>, pipeline: &Pipeline) {
 fn same_statement(one: &Mapping, other: &Mapping) -> bool {
     let shape = |column: &Column| (column.name.clone(), column.mode, column.from == From::Now);
     let columns = |mapping: &Mapping| mapping.columns.iter().map(shape).collect::<Vec<(String, Mode, bool)>>();
-    one.key == other.key && one.only_if_newer == other.only_if_newer && columns(one) == columns(other)
+    let overrides = |mapping: &Mapping| mapping.columns.iter().any(|column| column.overrides_identity);
+    one.key == other.key
+        && one.only_if_newer == other.only_if_newer
+        && one.delete.soft == other.delete.soft
+        && overrides(one) == overrides(other)
+        && columns(one) == columns(other)
 }
 
 /// A key must tell two events apart.

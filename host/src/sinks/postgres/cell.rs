@@ -1,6 +1,11 @@
 //! From an event's value to a column's binary form: which conversions exist, and what each refuses.
 
+mod fallback;
 mod hint;
+mod key;
+
+pub use fallback::{absent, default};
+pub use key::for_key;
 
 use super::binary::{self, Unfit};
 use super::decimal::Keep;
@@ -8,9 +13,9 @@ use super::declared::{Declared, Known, Labels};
 use super::list::List;
 use super::names::Names;
 use super::times::{Target, Times};
-use tollgate_contract::{Absent, FieldInfo, Kind, Presence, Text, decimal, double_text};
+use tollgate_contract::{Text, decimal, double_text};
 
-use crate::config::{As, Column, Mode, TimeForm, TimeSpec};
+use crate::config::{As, TimeForm, TimeSpec};
 use crate::limits;
 
 /// What a column brings, before it is encoded.
@@ -334,91 +339,6 @@ fn numeric_modifier(typmod: i32) -> Option<(u16, i16)> {
     let packed = u32::try_from(typmod.checked_sub(4)?).ok()?;
     let low = i16::try_from(packed & 0x7ff).ok()?;
     Some((u16::try_from(packed >> 16).ok()?, if low >= 0x400 { low - 0x800 } else { low }))
-}
-
-/// The encoder of a key column. Events of one key are found by their bytes, so equal values must be equal bytes.
-pub fn for_key(encoder: Encoder, column: &PgColumn) -> Result<Encoder, String> {
-    let refused = || {
-        let (name, sql_type) = (&column.name, &column.sql_type);
-        Err(format!(
-            "column {name}: {sql_type} cannot be in a key: PostgreSQL takes values for equal whose bytes differ; take another key"
-        ))
-    };
-    if column.type_name == "citext" {
-        return refused();
-    }
-    let declared = match encoder {
-        Encoder::Float8 => Declared::KeyFloat { width: 8 },
-        Encoder::Float4 => Declared::KeyFloat { width: 4 },
-        Encoder::Declared(declared) => match *declared {
-            Declared::Number { keep, .. } => Declared::Number { keep, key: true },
-            Declared::KnownNumber { known, keep, .. } => Declared::KnownNumber { known, keep, key: true },
-            Declared::JsonText { .. } | Declared::KnownTime { target: Target::Interval, .. } => return refused(),
-            Declared::Times(Times { target: Target::Interval, .. }) => return refused(),
-            declared => declared,
-        },
-        Encoder::List(_) => return refused(),
-        encoder => return Ok(encoder),
-    };
-    Ok(Encoder::Declared(Box::new(declared)))
-}
-
-/// What becomes of a field that has no presence and is not on the wire. `contract`: where the column does not say.
-pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, String> {
-    if field.presence != Presence::Implicit || matches!(field.kind, Kind::Repeated(_) | Kind::Map(..)) {
-        // Not being set is a value of its own there: NULL; and an empty list is one.
-        return Ok(Absent::Default);
-    }
-    if mapping.default.is_some() {
-        // NULL is what the column's default stands in for.
-        return Ok(Absent::Null);
-    }
-    match (mapping.absent, contract) {
-        // Nothing is added by what is not there.
-        (None, Absent::Null) if mapping.mode == Mode::Add => Ok(Absent::Default),
-        (Some(Absent::Null), _) | (None, Absent::Null) if not_null => Err(format!(
-            "column {} takes no NULL, which `absent: null` would give it: say `absent: default` or `reject` for the column",
-            mapping.name
-        )),
-        (Some(absent), _) | (None, absent) => Ok(absent),
-    }
-}
-
-/// A column's `default:` in the column's binary form.
-pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box<[u8]>, String> {
-    let refused = |why: &dyn std::fmt::Display| format!("column {}: default: {why}", column.name);
-    let mut out = Vec::new();
-    let written = match (column.type_name.as_str(), of_events) {
-        ("bool", _) => match text {
-            "true" | "false" => {
-                out.push(u8::from(text == "true"));
-                Ok(())
-            }
-            _ => return Err(refused(&format!("{text} is neither true nor false"))),
-        },
-        (name @ ("float4" | "float8"), _) => {
-            let number: f64 = text.parse().map_err(|_| refused(&format!("{text} is not a number")))?;
-            let encoder = if name == "float8" { Encoder::Float8 } else { Encoder::Float4 };
-            encoder.encode(Input::Float(number), |_| None, &mut out)
-        }
-        (_, Encoder::Text { .. } | Encoder::ParsedInt { .. } | Encoder::Uuid | Encoder::Numeric { .. }) => {
-            of_events.encode(Input::Text(text.into()), |_| None, &mut out)
-        }
-        (name, _) => {
-            let conversion = match name {
-                "int2" | "int4" | "int8" => As::Int,
-                "numeric" => As::Decimal,
-                "json" | "jsonb" => As::JsonText,
-                name if Target::of(name).is_some() => As::Time(TimeSpec { forms: vec![TimeForm::Iso], between: None }),
-                _ => As::Natural,
-            };
-            let encoder = encoder(InputKind::Text, &conversion, column)
-                .map_err(|_| refused(&format!("a column of type {} takes none", column.sql_type)))?;
-            encoder.encode(Input::Text(text.into()), |_| None, &mut out)
-        }
-    };
-    written.map_err(|unfit| refused(&unfit))?;
-    Ok(out.into())
 }
 
 impl Encoder {

@@ -18,6 +18,8 @@ pub struct Shape {
     pub columns: Vec<ShapeColumn>,
     /// Indices in `columns`.
     pub key: Vec<usize>,
+    /// A deleted row stays, marked: its upserts count too.
+    pub soft: bool,
     /// Index of the column that must grow: a big-endian signed integer in binary form.
     pub newer: Option<usize>,
 }
@@ -52,8 +54,8 @@ const COPY_PIECE: usize = 64 << 10;
 enum Effect {
     /// A row: the index of its first cell, and of its first addend.
     Upsert { cells: usize, addends: usize },
-    /// The row with the key in this one cell goes.
-    Delete { key: Cell },
+    /// The row goes whose key's cells begin here.
+    Delete { cells: usize },
 }
 
 /// The effects of a batch. Reused: [`Rows::clear`] keeps the memory.
@@ -83,13 +85,16 @@ pub struct Staged {
     cells: usize,
     addends: usize,
     cleaned: u32,
+    /// Its cells are a key, whose row goes.
+    deletes: bool,
 }
 
 /// A batch folded to at most one delete and one upsert a key, sorted by key so that lanes lock rows in one order.
 #[derive(Debug, Default)]
 pub struct Folded {
     upserts: Vec<Upsert>,
-    deletes: Vec<Cell>,
+    /// The first cells of the keys.
+    deletes: Vec<usize>,
     sums: Vec<i64>,
 }
 
@@ -109,13 +114,16 @@ enum Key {
     One(Cell),
     /// The row's first cell; the shape says which of them are the key.
     Many(usize),
+    /// The first cell of a key that stands alone.
+    Alone(usize),
 }
 
 /// How the events of one key add up.
 #[derive(Debug, Clone, Copy)]
 struct State {
     key: Key,
-    delete: Option<Cell>,
+    /// The first cell of the deleted key.
+    delete: Option<usize>,
     upsert: Option<Upsert>,
 }
 
@@ -164,21 +172,13 @@ impl Rows {
     /// Begins a row; [`RowWriter::finish`] keeps it, dropping the writer forgets it.
     pub fn begin(&mut self) -> RowWriter<'_> {
         let mark = self.mark();
-        RowWriter { mark, rows: self, kept: false, cleaned: 0 }
+        RowWriter { mark, rows: self, kept: false, cleaned: 0, deletes: false }
     }
 
     /// A staged row takes effect.
-    pub fn upsert(&mut self, Staged { cells, addends, cleaned }: Staged) {
+    pub fn upsert(&mut self, Staged { cells, addends, cleaned, deletes }: Staged) {
         self.cleaned += u64::from(cleaned);
-        self.effects.push(Effect::Upsert { cells, addends });
-    }
-
-    /// The row with this key (in the key column's binary form) goes.
-    pub fn delete(&mut self, key: &[u8]) {
-        let start = self.arena.len();
-        self.arena.extend_from_slice(key);
-        let key = cell(start, self.arena.len());
-        self.effects.push(Effect::Delete { key });
+        self.effects.push(if deletes { Effect::Delete { cells } } else { Effect::Upsert { cells, addends } });
     }
 
     fn bytes(&self, cell: Cell) -> Option<&[u8]> {
@@ -206,12 +206,18 @@ impl Rows {
             };
             let state = &mut states[found];
             match *effect {
-                Effect::Delete { key } => {
-                    state.delete = Some(key);
-                    state.upsert = None;
+                Effect::Delete { cells } => {
+                    state.delete = Some(cells);
+                    if !shape.soft {
+                        state.upsert = None;
+                    }
                 }
                 Effect::Upsert { cells, addends } => {
                     let addends = &self.addends[addends..addends + adds];
+                    if shape.soft {
+                        // An upsert takes the mark off.
+                        state.delete = None;
+                    }
                     match &mut state.upsert {
                         None => {
                             let sums = folded.sums.len();
@@ -267,7 +273,8 @@ impl Rows {
         match *effect {
             Effect::Upsert { cells, .. } if shape.key.len() == 1 => Key::One(self.cells[cells + shape.key[0]]),
             Effect::Upsert { cells, .. } => Key::Many(cells),
-            Effect::Delete { key } => Key::One(key),
+            Effect::Delete { cells } if shape.key.len() == 1 => Key::One(self.cells[cells]),
+            Effect::Delete { cells } => Key::Alone(cells),
         }
     }
 
@@ -275,11 +282,12 @@ impl Rows {
     fn key_bytes<'a>(&'a self, shape: &'a Shape, key: Key) -> impl Iterator<Item = Option<&'a [u8]>> + Clone {
         let columns = match key {
             Key::One(_) => &shape.key[..1],
-            Key::Many(_) => &shape.key[..],
+            Key::Many(_) | Key::Alone(_) => &shape.key[..],
         };
-        columns.iter().map(move |column| match key {
+        columns.iter().enumerate().map(move |(place, column)| match key {
             Key::One(cell) => self.bytes(cell),
             Key::Many(cells) => self.bytes(self.cells[cells + column]),
+            Key::Alone(cells) => self.bytes(self.cells[cells + place]),
         })
     }
 
@@ -342,11 +350,11 @@ impl Rows {
         send(&piece).await
     }
 
-    /// The keys of the folded deletes as a binary array.
-    pub fn deleted(&self, shape: &Shape, folded: &Folded) -> Vec<u8> {
-        let mut out = ArrayWriter::new(shape.columns[shape.key[0]].element, folded.deletes.len());
-        for key in &folded.deletes {
-            out.push(self.bytes(*key));
+    /// One column of the folded deletes' keys as a binary array.
+    pub fn deleted(&self, shape: &Shape, folded: &Folded, place: usize) -> Vec<u8> {
+        let mut out = ArrayWriter::new(shape.columns[shape.key[place]].element, folded.deletes.len());
+        for cells in &folded.deletes {
+            out.push(self.bytes(self.cells[cells + place]));
         }
         out.finish()
     }
@@ -368,6 +376,7 @@ pub struct RowWriter<'a> {
     mark: Mark,
     kept: bool,
     cleaned: u32,
+    deletes: bool,
 }
 
 impl RowWriter<'_> {
@@ -413,7 +422,13 @@ impl RowWriter<'_> {
     }
 
     fn staged(&self) -> Staged {
-        Staged { cells: self.mark.cells, addends: self.mark.addends, cleaned: self.cleaned }
+        let Mark { cells, addends, .. } = self.mark;
+        Staged { cells, addends, cleaned: self.cleaned, deletes: self.deletes }
+    }
+
+    /// The cells are a key's, in key order, and its row goes.
+    pub fn deletes(&mut self) {
+        self.deletes = true;
     }
 
     /// Notes that the cell just written is a text without its NULs.

@@ -2,11 +2,11 @@
 
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
-use tollgate_contract::{Absent, Contract, FieldPath, Fields, Kind, Slot};
+use tollgate_contract::{Absent, Contract, FieldPath, Fields, Slot};
 
-use super::binary::Unfit;
-use super::cell::{self, Encoder, Input, InputKind, PgColumn, encoder};
-use super::declared::Known;
+use super::cell::{self, Encoder, InputKind, PgColumn, encoder};
+use super::delete::{self, Delete, Soft, When};
+use super::kinds::field_kind;
 use super::row::{Cell, Source};
 pub use super::row::{Misfit, RecordView};
 use super::rows::{RowWriter, Shape, ShapeColumn};
@@ -27,12 +27,13 @@ pub struct Table {
     pub upsert: String,
     /// The way for large batches; none where the role may not make temporary tables.
     pub stage: Option<Stage>,
-    /// Statement and array type of its parameter; where deletes are possible.
-    pub delete: Option<(String, u32)>,
+    /// Where deletes are possible.
+    pub delete: Option<Delete>,
+    /// Which events with a value delete.
+    when: Option<When>,
     /// OIDs of the array types, in shape order.
     pub arrays: Vec<u32>,
     cells: Vec<Cell>,
-    delete_key: Option<Encoder>,
 }
 
 /// The field paths that a mapping reads, for [`Contract::compile`]: slot i is the i-th.
@@ -41,7 +42,8 @@ pub fn fields(mapping: &Mapping) -> Vec<FieldPath> {
         From::Field(path) => Some(FieldPath::new(path)),
         _ => None,
     });
-    paths.collect()
+    // Behind the columns' fields, whose slots are counted.
+    paths.chain(mapping.delete.when.iter().map(|when| FieldPath::new(&when.field))).collect()
 }
 
 /// Why a table does not fit: every reason at once.
@@ -192,10 +194,32 @@ impl Table {
                 column.sql_type
             ));
         }
+        let soft = mapping.delete.soft.as_ref().map(|column| Soft::new(column, &mapping.columns, columns)).transpose();
+        let soft = soft.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let when = mapping.delete.when.as_ref().map(|when| When::new(when, Slot(slot), contract)).transpose();
+        let when = when.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(builder.finish(mapping))
+        // A row that is gone keeps no version, so an older event would bring it back.
+        let keys = delete::key_columns(mapping, columns).filter(|_| mapping.only_if_newer.is_none());
+        let name = quoted_table(&mapping.table);
+        let delete = keys.and_then(|keys| Delete::new(&name, mapping, &keys, soft.as_ref()));
+        if mapping.delete.when.is_some() && delete.is_none() {
+            return Err(vec![format!(
+                "delete.when: the key ({}) has a type by which no row is deleted",
+                mapping.key.join(", ")
+            )]);
+        }
+        let mut table = builder.finish(mapping, soft);
+        (table.delete, table.when) = (delete, when);
+        Ok(table)
     }
 
     /// Writes the row of one output. The caller keeps it with [`RowWriter::finish`] or drops it.
@@ -206,22 +230,13 @@ impl Table {
         record: &RecordView<'_>,
         row: &mut RowWriter<'_>,
     ) -> Result<(), Misfit> {
+        if let Some(when) = &self.when
+            && when.holds(contract, fields)
+        {
+            row.deletes();
+            return self.shape.key.iter().try_for_each(|key| self.cells[*key].write(contract, fields, record, row));
+        }
         self.cells.iter().try_for_each(|cell| cell.write(contract, fields, record, row))
-    }
-
-    /// Whether a key alone can delete a row.
-    pub fn deletes(&self) -> bool {
-        self.delete_key.is_some()
-    }
-
-    /// The key column's binary form of a record key.
-    pub fn key_of(&self, record_key: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
-        let misfit = |unfit| self.cells[self.shape.key[0]].misfit(unfit);
-        let text = std::str::from_utf8(record_key).map_err(|_| {
-            misfit(Unfit::Format { value: String::from_utf8_lossy(record_key).into_owned(), expected: "UTF-8 text" })
-        })?;
-        let Some(encoder) = &self.delete_key else { return Err(misfit(Unfit::Null)) };
-        encoder.encode(Input::Text(text.into()), |_| None, out).map_err(misfit)
     }
 }
 
@@ -262,7 +277,6 @@ struct Builder {
     stage: Vec<String>,
     update: Vec<String>,
     names: Vec<String>,
-    key_types: Vec<(String, PgColumn)>,
     /// An identity column takes the events' values.
     overriding: bool,
     nul: Nul,
@@ -306,7 +320,6 @@ impl Builder {
             Mode::InsertOnly => {}
         }
         self.insert.push(quoted);
-        self.key_types.push((mapping.name.clone(), column.clone()));
         if mapping.from == From::Now {
             if !matches!(column.type_name.as_str(), "timestamptz" | "timestamp" | "date") {
                 return Err(format!(
@@ -317,6 +330,18 @@ impl Builder {
             self.select.push("now()".into());
             return Ok(());
         }
+        self.valued(mapping, column, slot, contract, key)
+    }
+
+    /// A column whose value each event brings.
+    fn valued(
+        &mut self,
+        mapping: &Column,
+        column: &PgColumn,
+        slot: Slot,
+        contract: &Contract,
+        key: bool,
+    ) -> Result<(), String> {
         let (source, kind) = source(mapping, slot, contract, &column.type_name);
         let add = mapping.mode == Mode::Add;
         let not_null = column.not_null || key;
@@ -366,12 +391,17 @@ impl Builder {
         Ok(())
     }
 
-    fn finish(mut self, mapping: &Mapping) -> Table {
+    fn finish(mut self, mapping: &Mapping, soft: Option<Soft>) -> Table {
         let table = quoted_table(&mapping.table);
         let position = |name: &String| self.names.iter().position(|column| column == name);
         let key: Vec<usize> = mapping.key.iter().filter_map(position).collect();
         let newer = mapping.only_if_newer.as_ref().and_then(position);
         let keys: Vec<String> = mapping.key.iter().map(|name| quote(name)).collect();
+        if let Some(Soft { column, clear, .. }) = &soft {
+            self.insert.push(column.clone());
+            self.select.push((*clear).to_owned());
+            self.update.push(format!("{column} = excluded.{column}"));
+        }
         // A key column is equal already where the update happens.
         self.update.retain(|set| !keys.iter().any(|key| set.starts_with(&format!("{key} = "))));
         let action =
@@ -394,26 +424,9 @@ impl Builder {
         };
         let stage = Stage::new(&self.stage.join(", "), upsert);
         let upsert = upsert(&format!("unnest({}) AS u({})", self.unnest.join(", "), names.join(", ")));
-        let single = (mapping.key.len() == 1 && newer.is_none()).then(|| &mapping.key[0]);
-        let column = single.and_then(|name| self.key_types.iter().find(|(column, _)| column == name));
-        let delete_key = column.and_then(|(_, column)| key_encoder(column));
-        let delete = column.filter(|_| delete_key.is_some()).map(|(name, column)| {
-            let statement = format!("DELETE FROM {table} WHERE {} = ANY ($1::{})", quote(name), column.array_sql_type);
-            (statement, column.array_oid)
-        });
-        let shape = Shape { columns: self.shape, key, newer };
-        Table { shape, upsert, stage: Some(stage), delete, arrays: self.arrays, cells: self.cells, delete_key }
+        let shape = Shape { columns: self.shape, key, newer, soft: soft.is_some() };
+        Table { shape, upsert, stage: Some(stage), delete: None, when: None, arrays: self.arrays, cells: self.cells }
     }
-}
-
-/// How a record key in text becomes the key column's value.
-fn key_encoder(column: &PgColumn) -> Option<Encoder> {
-    let conversion = match column.type_name.as_str() {
-        "uuid" => As::Uuid,
-        "int2" | "int4" | "int8" => As::Int,
-        _ => As::Natural,
-    };
-    encoder(InputKind::Text, &conversion, column).ok()
 }
 
 fn source(mapping: &Column, slot: Slot, contract: &Contract, column: &str) -> (Source, InputKind) {
@@ -439,42 +452,6 @@ fn source(mapping: &Column, slot: Slot, contract: &Contract, column: &str) -> (S
         // Handled before: it is an expression of the statement.
         From::Now => (Source::Constant(0), InputKind::Micros),
     }
-}
-
-/// What a field of this kind brings to its column.
-pub fn field_kind(mapping: &Column, kind: &Kind) -> InputKind {
-    if mapping.as_ == As::Jsonb { InputKind::Json } else { kind_of(kind) }
-}
-
-/// What a field of this kind brings to a column.
-pub fn kind_of(kind: &Kind) -> InputKind {
-    match kind {
-        Kind::Bool => InputKind::Bool,
-        Kind::I32 | Kind::I64 | Kind::U32 | Kind::U64 => InputKind::Int,
-        Kind::F32 | Kind::F64 => InputKind::Float,
-        Kind::String => InputKind::Text,
-        Kind::Bytes => InputKind::Bytes,
-        Kind::Enum(_) => InputKind::Enum,
-        Kind::Timestamp => InputKind::Micros,
-        Kind::Duration => InputKind::Known(Known::Duration),
-        Kind::Message(name) => Known::of(name).map_or(InputKind::Json, InputKind::Known),
-        Kind::Repeated(element) => element_kind(element),
-        Kind::Map(..) => InputKind::Json,
-    }
-}
-
-/// A list of scalars or times; other lists have no form but JSON.
-fn element_kind(element: &Kind) -> InputKind {
-    InputKind::List(match kind_of(element) {
-        InputKind::Bool => &InputKind::Bool,
-        InputKind::Int => &InputKind::Int,
-        InputKind::Float => &InputKind::Float,
-        InputKind::Text => &InputKind::Text,
-        InputKind::Bytes => &InputKind::Bytes,
-        InputKind::Enum => &InputKind::Enum,
-        InputKind::Micros => &InputKind::Micros,
-        _ => return InputKind::Json,
-    })
 }
 
 /// An identifier as SQL writes it, whatever it holds.

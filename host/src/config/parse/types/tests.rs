@@ -48,7 +48,7 @@ fn what_the_root_says_is_what_a_type_does_not_say() {
         let output = kind.output.clone().unwrap();
         (output.topic, output.partition, output.key)
     };
-    let key = Some("order_id".to_owned());
+    let key = vec!["order_id".to_owned()];
     assert_eq!(output(created), ("shop.valid".to_owned(), OutputPartition::ByKey, key.clone()));
     assert_eq!(output(paid), ("shop.paid".to_owned(), OutputPartition::Same, key));
     let columns = |kind: &EventType| {

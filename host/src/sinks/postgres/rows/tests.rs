@@ -66,14 +66,21 @@ fn shape(guarded: bool) -> Shape {
     if !guarded {
         columns.push(column(Mode::Add));
     }
-    Shape { columns, key: vec![0], newer: guarded.then_some(3) }
+    Shape { columns, key: vec![0], newer: guarded.then_some(3), soft: false }
 }
 
 fn collect(events: &[Event], guarded: bool) -> Rows {
     let mut rows = Rows::default();
     for event in events {
         match event {
-            Event::Delete { key } => rows.delete(&i64::from(*key).to_be_bytes()),
+            Event::Delete { key } => {
+                let mut row = rows.begin();
+                let start = row.open();
+                row.out().extend_from_slice(&i64::from(*key).to_be_bytes());
+                row.close(start);
+                row.deletes();
+                row.finish();
+            }
             Event::Upsert { key, set, once, newer, add } => {
                 let mut row = rows.begin();
                 for value in [Some(i64::from(*key)), *set, Some(*once), *newer] {
@@ -121,7 +128,7 @@ fn folded(table: &mut Table, events: &[Event], guarded: bool) {
     let shape = shape(guarded);
     let rows = collect(events, guarded);
     let folded = rows.fold(&shape);
-    for key in read(&rows.deleted(&shape, &folded)) {
+    for key in read(&rows.deleted(&shape, &folded, 0)) {
         table.remove(&u8::try_from(key.unwrap()).unwrap());
     }
     let columns: Vec<_> = (0..shape.columns.len()).map(|column| read(&rows.array(&shape, &folded, column))).collect();
@@ -190,4 +197,38 @@ fn a_row_that_is_not_finished_leaves_nothing() {
     row.add(3);
     drop(row);
     assert!(rows.is_empty() && rows.cells.is_empty() && rows.addends.is_empty());
+}
+
+/// Two key columns, a value, and rows that stay when they are deleted.
+#[test]
+fn a_soft_delete_keeps_the_upserts_before_it() {
+    let column = || ShapeColumn { element: ELEMENT, mode: Mode::Set };
+    let shape = Shape { columns: vec![column(), column(), column()], key: vec![1, 0], newer: None, soft: true };
+    let put = |rows: &mut Rows, cells: &[i64], deletes: bool| {
+        let mut row = rows.begin();
+        for cell in cells {
+            let start = row.open();
+            row.out().extend_from_slice(&cell.to_be_bytes());
+            row.close(start);
+        }
+        if deletes {
+            row.deletes();
+        }
+        row.finish();
+    };
+    let mut rows = Rows::default();
+    // Columns in table order, keys in key order.
+    put(&mut rows, &[1, 10, 100], false);
+    put(&mut rows, &[10, 1], true);
+    put(&mut rows, &[10, 2], true);
+    put(&mut rows, &[2, 10, 200], false);
+    put(&mut rows, &[1, 11, 300], false);
+    let folded = rows.fold(&shape);
+    let column = |at: usize| read(&rows.array(&shape, &folded, at));
+    assert_eq!(column(2), [Some(100), Some(200), Some(300)]);
+    assert_eq!(read(&rows.deleted(&shape, &folded, 0)), [Some(10)]);
+    assert_eq!(read(&rows.deleted(&shape, &folded, 1)), [Some(1)], "the last word on (10, 2) is an upsert");
+    let hard = Shape { soft: false, ..shape };
+    let folded = rows.fold(&hard);
+    assert_eq!((folded.upserts(), folded.deletes()), (2, 2), "a row that is gone and comes back is deleted first");
 }

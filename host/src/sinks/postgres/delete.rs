@@ -1,0 +1,207 @@
+//! Rows that go: by the key of a tombstone, or by an event that says so.
+
+use serde_json::Value as Json;
+use tollgate_contract::{Contract, Fields, Kind, Slot, Value};
+
+use super::binary::Unfit;
+use super::cell::{self, Encoder, Input, InputKind, PgColumn, encoder};
+use super::row::Misfit;
+use super::rows::Rows;
+use super::table::quote;
+use super::times::Target;
+use crate::config::{As, Column, DeleteKey, DeleteWhen, From, Mapping, TimeForm, TimeSpec};
+
+/// The statement, and how record keys become its parameters.
+#[derive(Debug)]
+pub struct Delete {
+    pub statement: String,
+    /// OIDs of the parameters' array types, in key order.
+    pub arrays: Vec<u32>,
+    form: DeleteKey,
+    keys: Vec<KeyColumn>,
+}
+
+/// A column of the key.
+#[derive(Debug)]
+struct KeyColumn {
+    name: String,
+    /// Other names under which a JSON key may have it: its field's.
+    field: Option<String>,
+    encoder: Encoder,
+    /// A whole number, which a key writes with digits alone.
+    whole: bool,
+}
+
+impl Delete {
+    /// `columns`: those of the mapping's key, in key order. `None` where a key in text cannot say one of them.
+    pub fn new(table: &str, mapping: &Mapping, columns: &[&PgColumn], soft: Option<&Soft>) -> Option<Delete> {
+        let keys: Option<Vec<KeyColumn>> = columns.iter().map(|column| key_column(mapping, column)).collect();
+        let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
+        let places: Vec<String> = (0..names.len()).map(|at| format!("c{at}")).collect();
+        let types: Vec<String> =
+            columns.iter().enumerate().map(|(at, column)| format!("${}::{}", at + 1, column.array_sql_type)).collect();
+        let same: Vec<String> =
+            names.iter().zip(&places).map(|(name, place)| format!("t.{name} = k.{place}")).collect();
+        let keys_of = format!("unnest({}) AS k({}) WHERE {}", types.join(", "), places.join(", "), same.join(" AND "));
+        let statement = match soft {
+            Some(Soft { column, marked, .. }) => format!("UPDATE {table} AS t SET {column} = {marked} FROM {keys_of}"),
+            None => format!("DELETE FROM {table} AS t USING {keys_of}"),
+        };
+        let arrays = columns.iter().map(|column| column.array_oid).collect();
+        Some(Delete { statement, arrays, form: mapping.delete.key_form(columns.len()), keys: keys? })
+    }
+
+    /// Adds the deletion of the row that a record key names.
+    pub fn write(&self, record_key: &[u8], rows: &mut Rows) -> Result<(), Misfit> {
+        let whole = |unfit| Misfit { column: self.keys[0].name.clone(), unfit };
+        let text = cell::utf8(record_key).map_err(whole)?;
+        let json = match self.form {
+            DeleteKey::Text => Json::String(text.to_owned()),
+            DeleteKey::Json => serde_json::from_str(text).map_err(|_| {
+                whole(Unfit::Format { value: text.chars().take(64).collect(), expected: "a record key in JSON" })
+            })?,
+        };
+        let mut row = rows.begin();
+        for key in &self.keys {
+            let misfit = |unfit| Misfit { column: key.name.clone(), unfit };
+            let member = match &json {
+                Json::Object(members) => {
+                    members.get(&key.name).or_else(|| members.get(key.field.as_ref()?)).unwrap_or(&Json::Null)
+                }
+                value if self.keys.len() == 1 => value,
+                _ => {
+                    return Err(misfit(Unfit::Format {
+                        value: text.chars().take(64).collect(),
+                        expected: "a JSON object",
+                    }));
+                }
+            };
+            let value = match member {
+                Json::String(text) => text.clone(),
+                Json::Number(_) | Json::Bool(_) => member.to_string(),
+                Json::Null => return Err(misfit(Unfit::Null)),
+                Json::Array(_) | Json::Object(_) => {
+                    return Err(misfit(Unfit::Format { value: member.to_string(), expected: "one value" }));
+                }
+            };
+            let digits = value.strip_prefix('-').unwrap_or(&value);
+            if key.whole && !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(misfit(Unfit::Format { value, expected: "a whole number" }));
+            }
+            let start = row.open();
+            key.encoder.encode(Input::Text(value.as_str().into()), |_| None, row.out()).map_err(misfit)?;
+            row.close(start);
+        }
+        row.deletes();
+        row.finish();
+        Ok(())
+    }
+}
+
+/// How a key column's value is read from text.
+fn key_column(mapping: &Mapping, column: &PgColumn) -> Option<KeyColumn> {
+    let whole = matches!(column.type_name.as_str(), "int2" | "int4" | "int8");
+    let conversion = match column.type_name.as_str() {
+        _ if whole => As::Int,
+        "numeric" => As::Decimal,
+        name if Target::of(name).is_some() => As::Time(TimeSpec { forms: vec![TimeForm::Iso], between: None }),
+        _ => As::Natural,
+    };
+    let encoder = encoder(InputKind::Text, &conversion, column).and_then(|found| cell::for_key(found, column)).ok()?;
+    let mapped = mapping.columns.iter().find(|mapped| mapped.name == column.name)?;
+    let field = match &mapped.from {
+        From::Field(path) => path.rsplit('.').next().map(str::to_owned),
+        _ => None,
+    };
+    Some(KeyColumn { name: column.name.clone(), field, encoder, whole })
+}
+
+/// `delete.when` on the contract's field.
+#[derive(Debug)]
+pub struct When {
+    slot: Slot,
+    is: Vec<String>,
+}
+
+impl When {
+    /// `slot`: of the field that the mapping names.
+    pub fn new(when: &DeleteWhen, slot: Slot, contract: &Contract) -> Result<When, String> {
+        let kind = &contract.field(slot).kind;
+        let unknown = |known: &dyn Fn(&str) -> bool| when.is.iter().find(|word| !known(word)).cloned();
+        let problem = match kind {
+            Kind::String => None,
+            Kind::Bool => unknown(&|word| matches!(word, "true" | "false"))
+                .map(|word| format!("{word} is neither true nor false")),
+            Kind::Enum(table) => unknown(&|word| table.values().any(|(_, name)| name == word))
+                .map(|word| format!("{} has no value {word}", table.name())),
+            _ => Some(format!("field {} is {}; it must be a text, an enum or a bool", when.field, kind.name())),
+        };
+        match problem {
+            Some(problem) => Err(format!("delete.when: {problem}")),
+            None => Ok(When { slot, is: when.is.clone() }),
+        }
+    }
+
+    /// Whether the event deletes its row.
+    pub fn holds(&self, contract: &Contract, fields: &Fields<'_>) -> bool {
+        let default;
+        let value = match fields.get_ref(self.slot) {
+            Value::Default => {
+                default = contract.field(self.slot).default_value();
+                &default
+            }
+            value => value,
+        };
+        let word = match value {
+            Value::Str(text) => text.as_str(),
+            Value::Bool(true) => "true",
+            Value::Bool(false) => "false",
+            Value::Enum(number) => contract.enum_name(self.slot, *number).unwrap_or_default(),
+            _ => return false,
+        };
+        self.is.iter().any(|known| known == word)
+    }
+}
+
+/// The columns of a mapping's key, in key order; `None` where the table lacks one.
+pub fn key_columns<'c>(mapping: &Mapping, columns: &'c [PgColumn]) -> Option<Vec<&'c PgColumn>> {
+    mapping.key.iter().map(|name| columns.iter().find(|column| column.name == *name)).collect()
+}
+
+/// The column that marks deleted rows.
+#[derive(Debug)]
+pub struct Soft {
+    /// Quoted.
+    pub column: String,
+    /// What it holds of a row that is deleted, in SQL.
+    pub marked: &'static str,
+    /// What it holds of a row that is there.
+    pub clear: &'static str,
+}
+
+impl Soft {
+    /// Checks `delete.soft` against the table.
+    pub fn new(column: &str, mapped: &[Column], columns: &[PgColumn]) -> Result<Soft, String> {
+        if mapped.iter().any(|mapped| mapped.name == column) {
+            return Err(format!("column {column}: delete.soft writes it, so nothing else may; take it out of columns"));
+        }
+        let Some(found) = columns.iter().find(|known| known.name == column) else {
+            return Err(format!("column {column}, which delete.soft names, does not exist in the table"));
+        };
+        let (marked, clear) = match found.type_name.as_str() {
+            "bool" => ("true", "false"),
+            "timestamptz" if !found.not_null => ("now()", "NULL::timestamptz"),
+            "timestamp" if !found.not_null => ("now()", "NULL::timestamp"),
+            "timestamptz" | "timestamp" => {
+                return Err(format!("column {column} must take NULL, which it holds of a row that is not deleted"));
+            }
+            _ => {
+                let found = &found.sql_type;
+                return Err(format!(
+                    "column {column} has type {found}, but delete.soft needs boolean, timestamptz or timestamp"
+                ));
+            }
+        };
+        Ok(Soft { column: quote(column), marked, clear })
+    }
+}

@@ -1,0 +1,43 @@
+//! What a field of each kind brings to a column.
+
+use tollgate_contract::Kind;
+
+use super::cell::InputKind;
+use super::declared::Known;
+use crate::config::{As, Column};
+
+/// What a field of this kind brings to its column.
+pub fn field_kind(mapping: &Column, kind: &Kind) -> InputKind {
+    if mapping.as_ == As::Jsonb { InputKind::Json } else { kind_of(kind) }
+}
+
+/// What a field of this kind brings to a column.
+pub fn kind_of(kind: &Kind) -> InputKind {
+    match kind {
+        Kind::Bool => InputKind::Bool,
+        Kind::I32 | Kind::I64 | Kind::U32 | Kind::U64 => InputKind::Int,
+        Kind::F32 | Kind::F64 => InputKind::Float,
+        Kind::String => InputKind::Text,
+        Kind::Bytes => InputKind::Bytes,
+        Kind::Enum(_) => InputKind::Enum,
+        Kind::Timestamp => InputKind::Micros,
+        Kind::Duration => InputKind::Known(Known::Duration),
+        Kind::Message(name) => Known::of(name).map_or(InputKind::Json, InputKind::Known),
+        Kind::Repeated(element) => element_kind(element),
+        Kind::Map(..) => InputKind::Json,
+    }
+}
+
+/// A list of scalars or times; other lists have no form but JSON.
+fn element_kind(element: &Kind) -> InputKind {
+    InputKind::List(match kind_of(element) {
+        InputKind::Bool => &InputKind::Bool,
+        InputKind::Int => &InputKind::Int,
+        InputKind::Float => &InputKind::Float,
+        InputKind::Text => &InputKind::Text,
+        InputKind::Bytes => &InputKind::Bytes,
+        InputKind::Enum => &InputKind::Enum,
+        InputKind::Micros => &InputKind::Micros,
+        _ => return InputKind::Json,
+    })
+}
