@@ -203,9 +203,10 @@ impl Answer<'_> {
 #[cfg(test)]
 mod tests {
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
-    use rdkafka::message::{Headers as _, Message as _};
+    use rdkafka::message::Message as _;
     use rdkafka::mocking::MockCluster;
     use rdkafka::{ClientConfig, Offset};
+    use tollgate::source::headers;
 
     use super::*;
     use crate::broker;
@@ -235,8 +236,8 @@ mod tests {
             assert_eq!(record.partition(), i32::try_from(place % 2).unwrap());
             assert_eq!(record.payload().unwrap().len(), usize::try_from(place).unwrap());
             assert_eq!(record.timestamp().to_millis(), Some(1_767_225_600_000 + i64::from(place / 100 * 100 + 99)));
-            let headers: Vec<_> = record.headers().unwrap().iter().map(|header| (header.key, header.value)).collect();
-            assert_eq!(headers, [("schema-version", Some(&b"1"[..])), ("n", Some(&b""[..]))]);
+            let headers: Vec<_> = headers::of(&record).collect();
+            assert_eq!(headers, [(&b"schema-version"[..], Some(&b"1"[..])), (b"n", Some(b""))]);
             read.push(place);
         }
         read.sort_unstable();

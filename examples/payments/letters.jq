@@ -1,2 +1,2 @@
 # What `tollgate dlq export` writes, without what differs from run to run.
-{ key: .key.text, reason, stage, transform, field }
+{ key: .key, reason, stage, transform, field }

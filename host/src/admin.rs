@@ -1,7 +1,7 @@
 //! Health, metrics, status and reload over HTTP, on loopback unless the configuration says otherwise.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use crate::config::Admin;
 use crate::engine::breaker::Sink;
 use crate::engine::{Shared, reload};
 use crate::progress::halts::{self, Halt};
@@ -37,6 +38,7 @@ pub async fn serve(listen: &str, shared: Arc<Shared>) -> Result<(), String> {
         .route("/metrics", get(metrics))
         .route("/status", get(|State(shared): State<Arc<Shared>>| async move { Json(status(&shared)) }))
         .nest("/admin", changes)
+        .layer(middleware::from_fn_with_state(Arc::clone(&shared), known_host))
         .with_state(shared);
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move {
@@ -45,6 +47,32 @@ pub async fn serve(listen: &str, shared: Arc<Shared>) -> Result<(), String> {
         }
     });
     Ok(())
+}
+
+/// Refuses requests for a host that is not this one. A page from elsewhere whose name was made to lead here would be of one
+/// origin with this server, and its browser would let it read the answers; but the browser sends the page's name.
+async fn known_host(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST);
+    // HTTP/1.0 has none, and no browser speaks it.
+    if host.is_none_or(|host| host.to_str().is_ok_and(|host| is_known(&shared.pipeline.admin, host))) {
+        return next.run(request).await;
+    }
+    let message = "unknown host; ask by localhost or a loopback address, or name the host in admin.hosts\n";
+    (StatusCode::MISDIRECTED_REQUEST, message).into_response()
+}
+
+/// Whether the server may be asked by this name: this machine's own, those of `admin.hosts`, and with `allow_remote` any IP
+/// address. No address is a name that somebody could make lead here.
+fn is_known(admin: &Admin, host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return admin.remote || address.to_canonical().is_loopback();
+    }
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || admin.hosts.contains(&name)
 }
 
 /// Whoever may change what runs must be on this machine, wherever the server listens, and must not be a web page that its
@@ -127,6 +155,36 @@ async fn resume(State(shared): State<Arc<Shared>>) -> Response {
         }
         Err(error) => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ok": false, "error": error.to_string() }))).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_nobody_else_can_have_lead_here() {
+        let local = Admin { listen: None, remote: false, hosts: vec!["gate.internal".to_owned()] };
+        let remote = Admin { remote: true, ..local.clone() };
+        for (host, here, remotely) in [
+            ("localhost:8080", true, true),
+            ("LocalHost", true, true),
+            ("127.0.0.1:8080", true, true),
+            ("127.8.8.8", true, true),
+            ("[::1]:8080", true, true),
+            ("[::ffff:127.0.0.1]:80", true, true),
+            ("gate.internal:8080", true, true),
+            ("Gate.Internal.", true, true),
+            ("10.1.2.3:8080", false, true),
+            ("[2001:db8::1]:8080", false, true),
+            ("evil.example:8080", false, false),
+            ("localhost.evil.example", false, false),
+            ("127.0.0.1.evil.example", false, false),
+            ("gate.internal.evil.example", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((is_known(&local, host), is_known(&remote, host)), (here, remotely), "{host}");
         }
     }
 }

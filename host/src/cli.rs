@@ -11,6 +11,7 @@ pub mod offsets;
 pub mod produce;
 pub mod resume;
 pub mod run;
+mod say;
 pub mod schema;
 pub mod setup;
 pub mod status;
@@ -18,14 +19,17 @@ mod table;
 pub mod test;
 pub mod validate;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
+use tollgate_contract::escape_marks;
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Exit, Failure};
+pub use say::print;
+use say::{Logs, complain, log_line};
 
 /// Moves events from Kafka into PostgreSQL through a Protobuf contract and WASM transforms, effectively once.
 #[derive(Debug, Parser)]
@@ -38,6 +42,7 @@ struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Common {
     /// What stdout gets: text for people, or one JSON object {command, ok, summary, result, error}.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
@@ -122,22 +127,23 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; a wrong flag is the caller's configuration.
-            let code = if error.use_stderr() { Exit::Configuration } else { Exit::Ok };
-            if error.print().is_err() {
-                return exit(Exit::Failed);
+            if !error.use_stderr() {
+                return exit(if error.print().is_ok() { Exit::Ok } else { Exit::Failed });
             }
-            return exit(code);
+            return misused(&error);
         }
     };
     let usual = if matches!(cli.verb, Verb::Run(_)) { "info" } else { "warn" };
     if let Err(failure) = start_logs(&cli.common, usual) {
-        return finish(cli.common.output, cli.verb.name(), Err(failure));
+        return finish(Form::of(&cli.common), cli.verb.name(), Err(failure));
     }
     let command = cli.verb.name();
     if matches!(cli.common.output, Format::Sarif | Format::Github) && !matches!(cli.verb, Verb::Check(_)) {
         let message = format!("--output sarif and github are of `tollgate check`; `{command}` has text and json");
-        return finish(Format::Text, command, Err(Failure::configuration("config.output", message)));
+        let form = Form { output: Format::Text, ..Form::of(&cli.common) };
+        return finish(form, command, Err(Failure::configuration("config.output", message)));
     }
+    let form = Form::of(&cli.common);
     let result = match cli.verb {
         Verb::Run(args) => run::run(&args),
         Verb::Setup(args) => setup::run(&args),
@@ -155,7 +161,7 @@ pub fn main() -> ExitCode {
         Verb::Contract(args) => contract::run(&args),
         Verb::Completion(args) => completion::run(&args),
     };
-    finish(cli.common.output, command, result)
+    finish(form, command, result)
 }
 
 impl Verb {
@@ -184,7 +190,7 @@ fn start_logs(common: &Common, usual: &str) -> Result<(), Failure> {
     let asked = common.log.as_deref().unwrap_or(usual);
     let filter = EnvFilter::try_new(asked)
         .map_err(|error| Failure::configuration("config.log", format!("--log: `{asked}` is no filter: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Logs);
     match common.log_format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
@@ -192,9 +198,54 @@ fn start_logs(common: &Common, usual: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How a verb's end is told.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    output: Format,
+    logs: LogFormat,
+}
+
+impl Form {
+    fn of(common: &Common) -> Form {
+        Form { output: common.output, logs: common.log_format }
+    }
+
+    /// What an argument list asks for that clap refuses.
+    fn guess(arguments: &[String]) -> Form {
+        let asks = |option: &str, value: &str| {
+            let joined = format!("{option}={value}");
+            arguments.contains(&joined) || arguments.windows(2).any(|pair| pair[0] == option && pair[1] == value)
+        };
+        Form {
+            output: if asks("--output", "json") { Format::Json } else { Format::Text },
+            logs: if asks("--log-format", "json") { LogFormat::Json } else { LogFormat::Text },
+        }
+    }
+}
+
+/// Tells what clap has against the arguments: in its own words, or as the object or the log line that was asked for.
+fn misused(error: &clap::Error) -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let form = Form::guess(&arguments);
+    if form.output != Format::Json && form.logs != LogFormat::Json {
+        return exit(if error.print().is_ok() { Exit::Configuration } else { Exit::Failed });
+    }
+    let cli = Cli::command();
+    let verb = arguments.iter().find(|word| cli.find_subcommand(word.as_str()).is_some());
+    let said = error.render().to_string();
+    let message = said.strip_prefix("error: ").unwrap_or(&said).trim_end();
+    finish(form, verb.map_or("", String::as_str), Err(Failure::configuration("config.arguments", message)))
+}
+
 /// The one place that prints a verb's end.
-fn finish(format: Format, command: &str, result: Result<Success, Failure>) -> ExitCode {
+fn finish(form: Form, command: &str, result: Result<Success, Failure>) -> ExitCode {
+    // What `run` says goes where its log goes; the results of the others are data.
+    let logged = form.logs == LogFormat::Json && form.output == Format::Text;
     let (code, object, text) = match result {
+        Ok(Success { summary, result, text }) if logged && command == "run" => {
+            log_line("INFO", &summary, &[("result", &result)]);
+            (Exit::Ok, Value::Null, text)
+        }
         Ok(success) => {
             let text = if success.text.is_empty() { success.summary.clone() } else { success.text };
             let object = json!({ "command": command, "ok": true, "summary": success.summary,
@@ -202,46 +253,28 @@ fn finish(format: Format, command: &str, result: Result<Success, Failure>) -> Ex
             (Exit::Ok, object, text)
         }
         Err(failure) => {
-            if format != Format::Json {
-                complain(&failure.message);
+            match (form.output, form.logs) {
+                (Format::Json, _) => {}
+                (_, LogFormat::Json) => log_line("ERROR", &failure.message, &[("code", &json!(failure.code))]),
+                (_, LogFormat::Text) => complain(&failure.message),
             }
             let object = json!({ "command": command, "ok": false, "summary": failure.message.lines().next(),
                 "result": failure.result, "error": { "code": failure.code, "message": failure.message } });
             (failure.exit, object, failure.text)
         }
     };
-    match format {
-        Format::Json => print(&object.to_string(), code),
-        Format::Text | Format::Sarif | Format::Github if !text.is_empty() => print(&text, code),
-        Format::Text | Format::Sarif | Format::Github => {}
+    match form.output {
+        Format::Json => print(&escape_marks(&object.to_string()), code),
+        Format::Text | Format::Sarif | Format::Github if text.is_empty() => {}
+        // These print files.
+        _ if command.starts_with("contract") || matches!(command, "schema" | "completion") => print(&text, code),
+        Format::Text | Format::Sarif | Format::Github => print(&escape_marks(&text), code),
     }
     exit(code)
 }
 
 fn exit(code: Exit) -> ExitCode {
     ExitCode::from(code as u8)
-}
-
-/// Writes a line to stdout, and ends the process where that cannot be done: a reader that went away (`| head`) changes nothing
-/// about how the verb ended; anything else, such as a full disk, is a failure of its own.
-pub fn print(text: &str, code: Exit) {
-    let mut out = std::io::stdout().lock();
-    let line = out.write_all(text.as_bytes()).and_then(|()| {
-        let end: &[u8] = if text.ends_with('\n') { b"" } else { b"\n" };
-        out.write_all(end)
-    });
-    let Err(error) = line.and_then(|()| out.flush()) else { return };
-    if error.kind() == std::io::ErrorKind::BrokenPipe {
-        std::process::exit(code as i32);
-    }
-    complain(&format!("cannot write to stdout: {error}"));
-    std::process::exit(if matches!(code, Exit::Ok) { Exit::Failed } else { code } as i32);
-}
-
-fn complain(message: &str) {
-    let text = format!("error: {}\n", message.trim_end().replace('\n', "\n  "));
-    // Where stderr has gone away the exit code still tells.
-    _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// The commands as clap knows them, for help pages and completion.

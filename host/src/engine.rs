@@ -20,6 +20,7 @@ pub mod pause;
 pub mod reload;
 pub mod routes;
 pub mod shared;
+pub mod summary;
 pub mod waiting;
 pub mod watch;
 

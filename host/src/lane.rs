@@ -42,6 +42,8 @@ mod produce;
 mod redo;
 mod refused;
 mod repeated;
+mod settle;
+pub mod trial;
 mod weigh;
 mod wrapped;
 

@@ -8,6 +8,10 @@ pub const CONFIG_BYTES: u64 = 1 << 20;
 /// Nesting of a configuration file. Our own keys need 5; `config:` blocks are free, and trees are walked recursively.
 pub const CONFIG_DEPTH: usize = 64;
 
+/// Unknown keys of one table for which the nearest known one is looked up: more are no typos, and each look-up compares the key
+/// with all known ones.
+pub const CONFIG_SUGGESTIONS: usize = 100;
+
 /// Bytes of a file named by `${file:…}`. Keys and certificates have a few kB; the bound keeps `/dev/zero` out.
 pub const SECRET_FILE_BYTES: u64 = 64 << 10;
 
@@ -238,6 +242,9 @@ pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(35);
 /// moment still commits.
 pub const IDLE_BEYOND_TRANSACTION: Duration = Duration::from_secs(5);
 
+/// How often `run` logs what it has done: a person who looks at a log sees one, and a day has 1,440 of them.
+pub const SUMMARY_EVERY: Duration = Duration::from_secs(60);
+
 /// How soon the keeper notices that the process stops.
 pub const KEEPER_STEP: Duration = Duration::from_millis(50);
 
@@ -249,6 +256,10 @@ pub const RECORD_OVERHEAD: usize = 128;
 
 /// Overhead of one header: two length varints.
 pub const HEADER_OVERHEAD: usize = 10;
+
+/// What the names of headers begin with that only Tollgate writes; `tollgate_sandbox::limits::HOST_HEADERS` says the same to
+/// transforms.
+pub const RESERVED_HEADERS: [&str; 2] = ["tollgate.", "__connect.errors."];
 
 /// Characters of a message in a dead letter's headers.
 pub const MESSAGE_CHARS: usize = 2_000;

@@ -1,6 +1,7 @@
 //! What operators watch. Updated once a batch, never once an event.
 
 mod labels;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Mutex;
@@ -18,12 +19,16 @@ use self::labels::{
     HaltLabels, InfoLabels, LaneLabels, LookupLabels, NoticeLabels, PartitionLabels, ReasonLabels, SinkLabels,
     StageLabels, SwapLabels, TransitionLabels, TypeLabels, VerdictLabels, VersionLabels,
 };
+use self::tally::Tallies;
+pub use self::tally::Tally;
 use crate::engine::breaker::{Sink, State};
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::Halt;
 use crate::registry::Stats;
+use crate::sinks::dead_letter;
 
-/// Reasons that get a label of their own; a transform's codes are its own business, and a label without a bound is a leak.
+/// Codes of transforms that get a label of their own: they are as many as a transform invents, and a label without a bound
+/// is a leak. Tollgate's own codes are a list, and each of them has its label.
 const REASONS: usize = 200;
 
 /// Notes that get labels of their own: field numbers and JSON keys are chosen by producers.
@@ -72,6 +77,7 @@ pub struct Metrics {
     noticed: Family<NoticeLabels, Counter>,
     notices: Mutex<HashSet<NoticeLabels>>,
     info: Family<InfoLabels, Gauge>,
+    tally: Tallies,
 }
 
 fn seconds(first: f64) -> Histogram {
@@ -127,6 +133,7 @@ impl Default for Metrics {
             noticed: Family::default(),
             notices: Mutex::default(),
             info: Family::default(),
+            tally: Tallies::default(),
         };
         metrics.register(&mut registry);
         Metrics { registry: Mutex::new(registry), ..metrics }
@@ -211,6 +218,7 @@ impl Metrics {
     pub fn verdicts(&self, counts: &BTreeMap<(&str, &str), u64>) {
         for ((verdict, reason), count) in counts {
             let known = match self.reasons.lock() {
+                _ if reason.is_empty() || dead_letter::is_builtin(reason) => true,
                 Ok(mut reasons) if reasons.contains(*reason) || reasons.len() < REASONS => {
                     reasons.insert((*reason).to_owned());
                     true
@@ -220,6 +228,12 @@ impl Metrics {
             let reason = if known { reason } else { "other" };
             let labels = VerdictLabels { verdict: (*verdict).to_owned(), reason: reason.to_owned() };
             self.events.get_or_create(&labels).inc_by(*count);
+            self.tally.change(|tally| {
+                tally.events += count;
+                if *verdict == "reject" {
+                    *tally.dead_letters.entry(reason.to_owned()).or_default() += count;
+                }
+            });
         }
     }
 
@@ -256,11 +270,21 @@ impl Metrics {
     pub fn rows(&self, affected: u64, nul_texts: u64) {
         self.rows.inc_by(affected);
         self.nul_texts.inc_by(nul_texts);
+        self.tally.change(|tally| tally.rows += affected);
+    }
+
+    /// Outputs of a batch that is through.
+    pub fn outputs(&self, produced: u64) {
+        self.tally.change(|tally| tally.outputs += produced);
+    }
+
+    /// What was counted since the start, for the summary in the log.
+    pub fn tallied(&self) -> Tally {
+        self.tally.now()
     }
 
     /// Counts events that `mode: observe` let pass, and says whether they are the first of their code.
     pub fn observed(&self, code: &str, events: u64) -> bool {
-        // Our own codes: a list.
         self.observed.get_or_create(&ReasonLabels { reason: code.to_owned() }).inc_by(events) == 0
     }
 
@@ -354,6 +378,7 @@ impl Metrics {
             let labels = PartitionLabels { partition: i64::from(partition.0) };
             self.lag.remove(&labels);
             self.stalled.remove(&labels);
+            self.tally.change(|tally| tally.lag.retain(|own, _| own != partition));
         }
     }
 
@@ -377,6 +402,7 @@ impl Metrics {
         let exhausted = self.exhausted.lock().is_ok_and(|exhausted| exhausted.get(&partition) == Some(&next));
         let records = if exhausted { 0 } else { (end.0 - next.0).max(0) };
         self.lag.get_or_create(&PartitionLabels { partition: i64::from(partition.0) }).set(records);
+        self.tally.change(|tally| tally.lag.extend([(partition, records)]));
         records
     }
 
@@ -445,6 +471,20 @@ mod tests {
         let other = NoticeLabels { policy: "unknown_fields", r#type: "other".to_owned(), member: "other".to_owned() };
         let rest = metrics.noticed.get_or_create(&other).get();
         assert_eq!(usize::try_from(rest).unwrap(), 1_000 - (NOTICES - 1));
+    }
+
+    #[test]
+    fn invented_codes_do_not_push_out_those_of_tollgate() {
+        let metrics = Metrics::default();
+        let count = |code: &str| metrics.verdicts(&BTreeMap::from([(("reject", code), 1)]));
+        (0..2 * REASONS).for_each(|n| count(&format!("invented-{n}")));
+        for code in ["fuel-exhausted", "undecodable", "row-value"] {
+            count(code);
+        }
+        let counted = metrics.tallied().dead_letters;
+        assert_eq!(counted["other"], u64::try_from(REASONS).unwrap());
+        assert_eq!(["fuel-exhausted", "undecodable", "row-value"].map(|code| counted[code]), [1, 1, 1]);
+        assert_eq!(counted.len(), REASONS + 4);
     }
 
     #[test]

@@ -21,12 +21,45 @@ pub enum ProtosError {
     EmptyFolder { path: PathBuf },
     /// `place` is `file:line:column: what`, as far as the compiler knows them.
     #[error("{place}; {advice}")]
-    Invalid { place: String, advice: &'static str },
+    Invalid { place: String, advice: &'static str, spot: Option<Spot> },
     #[error("{} is no complete descriptor set: {detail}; make it with `protoc --include_imports --descriptor_set_out` or `buf build -o`", path.display())]
     NotADescriptorSet { path: PathBuf, detail: String },
 }
 
+/// Where a file cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// The name that imports give the file.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    pub column: usize,
+}
+
+impl Spot {
+    /// The place is part of the compiler's debug form alone: `file:line:column: what`.
+    fn of(error: &protox::Error) -> Option<Spot> {
+        let file = error.file()?.to_owned();
+        let shown = format!("{error:?}");
+        let mut numbers = shown.strip_prefix(&file)?.strip_prefix(':')?.splitn(3, ':');
+        let (line, column) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+        Some(Spot { file, line, column })
+    }
+}
+
 impl ProtosError {
+    /// The same error with its path as `show` would show it.
+    #[must_use]
+    pub fn shown(mut self, show: impl Fn(&Path) -> PathBuf) -> ProtosError {
+        match &mut self {
+            Self::Unreadable { path, .. } | Self::EmptyFolder { path } | Self::NotADescriptorSet { path, .. } => {
+                *path = show(path);
+            }
+            Self::Nothing | Self::Invalid { .. } => {}
+        }
+        self
+    }
+
     /// All of them are the operator's to mend.
     #[must_use]
     pub fn class(&self) -> Class {
@@ -76,6 +109,7 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
         pool.decode_file_descriptor_set(set.as_slice()).map_err(|error| ProtosError::Invalid {
             place: format!("{error:?}"),
             advice: "two of the named paths define this differently; keep one of them",
+            spot: None,
         })?;
     }
     if pool.files().len() == 0 { Err(ProtosError::Nothing) } else { Ok(pool) }
@@ -222,7 +256,8 @@ fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool
     compiler.open_files(files).map_err(|error| invalid(&error))?;
     let set = compiler.encode_file_descriptor_set();
     let lowered = lower_editions(&set);
-    let lowered = lowered.map_err(|error| ProtosError::Invalid { place: error.to_string(), advice: MEND })?;
+    let lowered =
+        lowered.map_err(|error| ProtosError::Invalid { place: error.to_string(), advice: MEND, spot: None })?;
     Ok(lowered.into_owned())
 }
 
@@ -233,7 +268,7 @@ pub(crate) fn invalid(error: &protox::Error) -> ProtosError {
         MEND
     };
     // The compiler's debug form is the one that tells file, line and column.
-    ProtosError::Invalid { place: format!("{error:?}"), advice }
+    ProtosError::Invalid { place: format!("{error:?}"), advice, spot: Spot::of(error) }
 }
 
 #[cfg(test)]
@@ -347,7 +382,13 @@ mod tests {
         ];
         for (name, text, expected) in cases {
             let folder = folder(&[(name, text)]);
-            let error = load(&[folder.path().to_path_buf()]).unwrap_err().to_string();
+            let error = load(&[folder.path().to_path_buf()]).unwrap_err();
+            if let ProtosError::Invalid { spot, .. } = &error {
+                let spot = spot.as_ref().map(|spot| (spot.file.as_str(), spot.line));
+                let line = if text == unfound { 2 } else { 3 };
+                assert_eq!(spot, Some(("a.proto", line)), "{error}");
+            }
+            let error = error.to_string();
             for part in expected {
                 assert!(error.contains(part), "{error} lacks {part}");
             }

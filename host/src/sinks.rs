@@ -4,3 +4,4 @@ pub mod classes;
 pub mod dead_letter;
 pub mod kafka;
 pub mod postgres;
+pub mod reserved;

@@ -17,6 +17,7 @@ pub mod authorised;
 pub mod batch;
 pub mod client;
 pub mod ends;
+pub mod headers;
 pub mod poll;
 pub mod probe;
 pub mod rebalance;

@@ -307,6 +307,48 @@ fn sarif_and_github_have_their_shape() {
     );
 }
 
+#[test]
+fn a_syntax_error_is_annotated_where_it_stands() {
+    let project = Project::new();
+    project.change("int32 amount = 2;", "int32 amount 2;");
+    let ran = self::run(&project.path().join("proto"), &["check", ".", "--against", "main", "--output", "github"]);
+    let ran = ran.is(2, &[]);
+    assert!(ran.out.starts_with(&format!("::error file={FILE},line=6,col=")), "{}", ran.out);
+    assert!(ran.out.contains(",title=check.protos::") && ran.out.lines().count() == 1, "{}", ran.out);
+    // What has no place is still an annotation.
+    let ran = self::run(project.path(), &["check", "nowhere", "--against", "main", "--output", "github"]);
+    assert!(ran.is(2, &[]).out.starts_with("::error title=check.protos::nowhere cannot be read"));
+}
+
+#[test]
+fn wrong_arguments_and_errors_are_told_in_the_form_that_was_asked_for() {
+    let project = Project::new();
+    for arguments in [&["check", "--output", "json", "--againts", "x"][..], &["check", "--nothing", "--output=json"]] {
+        let told = project.run(arguments).is(2, &[]);
+        let (json, err) = (told.json(), &told.err);
+        assert_eq!((&json["command"], &json["ok"], err.as_str()), (&"check".into(), &false.into(), ""));
+        assert_eq!(json["error"]["code"], "config.arguments");
+        assert!(json["error"]["message"].as_str().unwrap().starts_with("unexpected argument '--"), "{json}");
+    }
+    let plain = project.run(&["check", "--nothing"]).is(2, &[]);
+    assert!(plain.out.is_empty() && plain.err.starts_with("error: unexpected argument"), "{}", plain.err);
+    for arguments in [
+        &["run", "missing.yaml", "--log-format", "json"][..],
+        &["run", "missing.yaml", "--log-format=json", "--log", "off"],
+        &["run", "--nothing", "--log-format", "json"],
+    ] {
+        let told = project.run(arguments).is(2, &[]);
+        assert!(told.out.is_empty(), "{}", told.out);
+        for line in told.err.lines() {
+            let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert_eq!(line["level"], "ERROR");
+            assert!(line["code"].as_str().unwrap().starts_with("config."), "{line}");
+            assert!(line["timestamp"].as_str().unwrap().ends_with('Z') && line["message"].is_string(), "{line}");
+        }
+        assert_eq!(told.err.lines().count(), 1, "{}", told.err);
+    }
+}
+
 const PIPELINE: &str = "pipeline: orders
 source: { brokers: \"${KAFKA_BROKERS}\", topic: orders, group_id: g, start: earliest }
 contract: { protos: proto, message: shop.v1.Order }

@@ -11,10 +11,11 @@ use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::message::{Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
+use tollgate::source::headers;
 use xtask::Cache;
 
 const CALL: Duration = Duration::from_secs(30);
@@ -25,7 +26,8 @@ pub struct Record {
     pub partition: i32,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Vec<u8>)>,
+    /// Names need not be UTF-8.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Unix milliseconds; now, where it says nothing.
     pub timestamp: Option<i64>,
 }
@@ -36,8 +38,8 @@ impl Record {
     }
 
     #[must_use]
-    pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Record {
-        self.headers.push((name.to_owned(), value.into()));
+    pub fn header(mut self, name: impl AsRef<[u8]>, value: impl Into<Vec<u8>>) -> Record {
+        self.headers.push((name.as_ref().to_vec(), value.into()));
         self
     }
 }
@@ -49,13 +51,13 @@ pub struct Letter {
     pub offset: i64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl Letter {
     /// The last header of that name, as text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().rev().find(|(header, _)| header == name)?;
+        let (_, value) = self.headers.iter().rev().find(|(header, _)| header == name.as_bytes())?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 
@@ -278,11 +280,9 @@ impl Client {
                     offset: message.offset(),
                     key: message.key().map(<[u8]>::to_vec),
                     value: message.payload().map(<[u8]>::to_vec),
-                    headers: message.headers().map_or_else(Vec::new, |headers| {
-                        let owned =
-                            |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
-                        headers.iter().map(owned).collect()
-                    }),
+                    headers: headers::of(&message)
+                        .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
+                        .collect(),
                 }),
                 Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
                 Some(Err(error)) => panic!("reading {topic}: {error}"),
@@ -395,10 +395,8 @@ impl Client {
 
 /// Queues one record, waiting for room in the queue.
 pub fn send(producer: &BaseProducer, topic: &str, record: &Record) {
-    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-    for (key, value) in &record.headers {
-        headers = headers.insert(Header { key, value: Some(value) });
-    }
+    let empty = OwnedHeaders::new_with_capacity(record.headers.len());
+    let headers = record.headers.iter().fold(empty, |list, (name, value)| headers::add(list, name, Some(value)));
     let mut base = BaseRecord::<[u8], [u8]>::to(topic).partition(record.partition).headers(headers);
     base.key = record.key.as_deref();
     base.payload = record.value.as_deref();

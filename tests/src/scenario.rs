@@ -96,7 +96,7 @@ fn record(line: &Value) -> Record {
         partition: i32::try_from(line["partition"].as_i64().unwrap_or(0)).unwrap(),
         key: line.get("key").map(text),
         value,
-        headers: headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+        headers: headers.iter().map(|(name, value)| (name.clone().into_bytes(), text(value))).collect(),
         timestamp: None,
     }
 }

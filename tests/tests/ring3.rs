@@ -9,6 +9,7 @@ mod ring3 {
     mod edges;
     mod halts;
     mod happy;
+    mod headers;
     mod identity;
     mod journey;
     mod limits;

@@ -3,7 +3,8 @@
 mod report;
 
 use std::collections::VecDeque;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -26,10 +27,13 @@ fuzz [target…] [option…]       default: every target, one after the other
       --replay FILE       run one target on one input and show what it says
       --output json       one JSON object instead of the table
       --install           as for the other verbs
-  targets: decode rules frame json compat files (fuzz/README.md); new inputs are kept in TOLLGATE_CACHE/fuzz";
+  targets: decode rules frame json compat files record (fuzz/README.md); new inputs are kept in TOLLGATE_CACHE/fuzz";
 
 /// In the order of an event's way.
-pub const TARGETS: &[&str] = &["decode", "rules", "frame", "json", "compat", "files"];
+pub const TARGETS: &[&str] = &["decode", "rules", "frame", "json", "compat", "files", RECORD];
+
+/// The one target that needs the whole engine.
+const RECORD: &str = "record";
 
 /// What rustc needs to count coverage as libFuzzer reads it. These are LLVM's own switches, so a stable compiler takes them;
 /// AddressSanitizer would want a nightly one, and the code under test has no unsafe blocks to watch.
@@ -60,7 +64,14 @@ struct Options {
 /// Where the built programs are, and where inputs are kept.
 struct Bench<'a> {
     project: &'a Project,
-    programs: PathBuf,
+    programs: Programs,
+}
+
+/// The folders of the built programs.
+struct Programs {
+    own: PathBuf,
+    /// Of [`RECORD`].
+    product: PathBuf,
 }
 
 /// Builds, runs the chosen targets, and prints a table.
@@ -72,7 +83,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let options = parse(&args.rest)?;
     say::to_stderr();
     check::check(project, Uses::Build, options.install)?;
-    let bench = Bench { project, programs: build(project)? };
+    let bench = Bench { project, programs: build(project, &options.targets)? };
     if let Some(input) = &options.replay {
         return bench.replay(&options, input);
     }
@@ -86,9 +97,9 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn part(project: &Project, full: bool) -> Result<()> {
-    let bench = Bench { project, programs: build(project)? };
     let seconds = if full { 300 } else { 10 };
     let options = Options { targets: TARGETS.to_vec(), seconds, jobs: 2, replay: None, json: false, install: false };
+    let bench = Bench { project, programs: build(project, &options.targets)? };
     let outcomes = bench.all(&options)?;
     report::print(&outcomes, false);
     report::verdict(&outcomes)
@@ -134,9 +145,40 @@ fn number(option: &str, text: &str) -> Result<u32> {
         .ok_or_else(|| Failure::usage(format!("{option} wants a whole number from 1 on, not `{text}`")))
 }
 
-/// Builds the targets and returns their folder. A target folder of their own, beside the main one: other flags make other
-/// code. The triple is named so that build scripts and macros, which run in the compiler, are built without the flags.
-fn build(project: &Project) -> Result<PathBuf> {
+/// Builds what is asked for. The targets of `fuzz/` have a target folder of their own, beside the main one: other flags make
+/// other code. The triple is named so that build scripts and macros, which run in the compiler, are built without the flags.
+fn build(project: &Project, targets: &[&str]) -> Result<Programs> {
+    let product = if targets.contains(&RECORD) { build_record(project)? } else { PathBuf::new() };
+    let own = if targets.iter().any(|target| *target != RECORD) { build_own(project)? } else { PathBuf::new() };
+    Ok(Programs { own, product })
+}
+
+/// Builds [`RECORD`] and returns its folder. wasmtime, librdkafka and the rest are those of the product; only the crates of
+/// the workspace are compiled once more, with counters. Cargo runs the compiler for these through a wrapper, and keeps
+/// what comes of it apart.
+fn build_record(project: &Project) -> Result<PathBuf> {
+    let wrapper = project.cache.folder("fuzz")?.join("rustc");
+    let flags = FLAGS.iter().chain(&["-Coverflow-checks=on", "-Cdebug-assertions=on"]);
+    let flags: Vec<&str> = flags.copied().collect();
+    // What runs in the compiler has no counters to call.
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in\n  *\" --crate-name build_script_build \"*|*\" proc-macro \"*) exec \"$@\" ;;\nesac\n\
+         exec \"$@\" {}\n",
+        flags.join(" ")
+    );
+    let written =
+        fs::write(&wrapper, script).and_then(|()| fs::set_permissions(&wrapper, Permissions::from_mode(0o755)));
+    written.context(|| format!("cannot write {}", wrapper.display()))?;
+    let target = project.cache.target();
+    let mut cargo = project.cargo_in(&project.root, &target);
+    cargo.args(["build", "--release", "-p", "tollgate-fuzz-record", "--features", "fuzz", "--bin", RECORD]);
+    cargo.env("RUSTC_WORKSPACE_WRAPPER", &wrapper);
+    succeed("the build of the fuzz target record", &mut cargo)?;
+    Ok(target.join("release"))
+}
+
+/// Builds the other targets and returns their folder.
+fn build_own(project: &Project) -> Result<PathBuf> {
     let target = project.cache.target().join("fuzz");
     let version = capture(Command::new("rustc").arg("-vV").current_dir(&project.root))?;
     let triple = version.lines().find_map(|line| line.strip_prefix("host: "));
@@ -155,7 +197,8 @@ impl Bench<'_> {
     }
 
     fn program(&self, target: &str) -> Command {
-        let mut command = Command::new(self.programs.join(target));
+        let folder = if target == RECORD { &self.programs.product } else { &self.programs.own };
+        let mut command = Command::new(folder.join(target));
         command.current_dir(&self.project.root).stdin(Stdio::null());
         command.args([&format!("-timeout={HANG}"), &format!("-rss_limit_mb={MEMORY_MB}")]);
         command

@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 
 use xtask::failure::Context;
 use xtask::process::Signal;
+use xtask::servers::kafka_tools;
 use xtask::{Failure, Result};
 
 use crate::args::Args;
 use crate::check::{self, Uses};
 use crate::project::{Project, answer};
 use crate::{rings, say};
+
+/// Between two looks at whether both servers are still there.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// `up` stays until Ctrl-C or until `down` is called elsewhere.
 ///
@@ -38,21 +42,28 @@ fn up(project: &Project, args: &Args) -> Result<()> {
         )));
     }
     check::check(project, Uses::Servers, args.has("--install"))?;
-    say::line("now: download Kafka at the first time (43 MB), start both servers, about 5 s");
+    say::line("now: download Kafka and its tools at the first time (44 MB), start both servers, about 5 s");
     let began = Instant::now();
     let (kafka, postgres) = rings::servers(project, args)?;
+    let tools = kafka_tools(&project.cache, kafka.version())?;
     let note = note(project);
     fs::write(&note, process::id().to_string()).context(|| format!("cannot write {}", note.display()))?;
     say::line(&format!(
-        "up in {:.1} s\n\nexport KAFKA_BROKERS={}\nexport DATABASE_URL={}\n\nlogs: {} and {}\nCtrl-C ends both and deletes their data",
+        "up in {:.1} s\n\nexport KAFKA_BROKERS={}\nexport DATABASE_URL={}\nexport PATH=\"{}:$PATH\"   # kafka-console-producer.sh \
+         and the others\n\nlogs: {} and {}\nCtrl-C ends both and deletes their data",
         began.elapsed().as_secs_f64(),
         kafka.brokers(),
         postgres.url(),
+        tools.display(),
         kafka.log().display(),
         postgres.log().display()
     ));
     loop {
-        thread::park();
+        thread::sleep(LOOK);
+        if let Some(failure) = kafka.died().or_else(|| postgres.died()) {
+            let _absent = fs::remove_file(note);
+            return Err(failure);
+        }
     }
 }
 

@@ -6,9 +6,11 @@ mod maven;
 mod ports;
 mod postgres;
 mod registry;
+mod tools;
 pub mod versions;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,7 @@ pub use kafka::{Kafka, KafkaOptions, SecureListener, User, fetch_kafka};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, fetch_postgres, postgres_programs};
 pub use registry::{Registry, fetch_registry};
+pub use tools::kafka_tools;
 
 use crate::failure::{Failure, Result};
 use crate::process::{Group, last_lines};
@@ -51,6 +54,11 @@ fn wait_until_ready(
         };
         return Err(explain(&fault, log));
     }
+}
+
+/// The failure of a server that was up and has ended by itself.
+fn died(server: &str, status: ExitStatus, log: &Path) -> Failure {
+    explain(&format!("{server} has ended ({status})"), log)
 }
 
 /// A failure that shows where the log is and how it ends.

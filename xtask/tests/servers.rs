@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use xtask::Cache;
-use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, Registry, fetch_kafka, versions};
+use xtask::process::Signal;
+use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, Registry, fetch_kafka, kafka_tools, versions};
 
 /// Asks a broker for its API versions (key 18, version 0) and says whether an answer without an error came within 2 s.
 fn kafka_answers(address: &str) -> bool {
@@ -56,12 +58,45 @@ fn other_versions_than_the_usual_ones_start() {
     assert!(postgres_answers(postgres.port()));
 }
 
+/// Types what the docs type: makes a topic, feeds it, reads it.
+fn docs_commands_work(tools: &Path, brokers: &str) {
+    let run = |tool: &str, arguments: &[&str], input: &str| {
+        let mut command = Command::new(tools.join(tool));
+        command.args(["--bootstrap-server", brokers, "--topic", "orders"]).args(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the tool starts");
+        let mut stdin = child.stdin.take().expect("its input");
+        stdin.write_all(input.as_bytes()).expect("it reads");
+        drop(stdin);
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    run("kafka-topics.sh", &["--create", "--partitions", "1"], "");
+    run("kafka-console-producer.sh", &["--property", "parse.headers=true"], "a:b\tone\n");
+    let read = ["--from-beginning", "--max-messages", "1", "--property", "print.headers=true"];
+    assert_eq!(run("kafka-console-consumer.sh", &read, ""), "a:b\tone\n");
+    assert_eq!(run("kafka-get-offsets.sh", &["--time", "latest"], ""), "orders:0:1\n");
+}
+
 #[test]
 fn kafka_survives_a_kill_a_stop_and_a_pause_on_the_same_port() {
     let cache = Cache::open().unwrap();
     let mut kafka = Kafka::start(&cache, &KafkaOptions::default()).unwrap();
     let address = kafka.brokers();
     assert!(kafka_answers(&address));
+    docs_commands_work(&kafka_tools(&cache, kafka.version()).unwrap(), &address);
+    assert!(kafka.died().is_none());
+    assert!(Signal::KILL.send(kafka.id().unwrap()));
+    let until = Instant::now() + Duration::from_secs(20);
+    let failure = loop {
+        if let Some(failure) = kafka.died() {
+            break failure;
+        }
+        assert!(Instant::now() < until, "nobody noticed that the broker is gone");
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert!(failure.message.starts_with("Kafka has ended (signal: 9"), "{failure}");
     kafka.kill();
     assert!(!kafka_answers(&address));
     kafka.restart().unwrap();

@@ -19,11 +19,12 @@ use anyhow::{Context, bail};
 use prost::Message as _;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
+use tollgate::source::headers;
 use tollgate_bench::args::Args;
 use tollgate_bench::broker::{self, Sender};
 use tollgate_bench::copy::{self, Row};
@@ -221,8 +222,7 @@ fn cents(amount: f64) -> i64 {
 }
 
 fn schema_version(record: &BorrowedMessage<'_>) -> i32 {
-    let headers = record.headers().into_iter().flat_map(|h| h.iter());
-    let version = headers.filter(|h| h.key == "schema-version").find_map(|h| h.value);
+    let version = headers::of(record).filter(|(name, _)| *name == b"schema-version").find_map(|(_, value)| value);
     version.and_then(|v| std::str::from_utf8(v).ok()?.parse().ok()).unwrap_or(0)
 }
 

@@ -24,6 +24,7 @@ mod rejection;
 mod rules;
 mod schema;
 mod text;
+mod visible;
 mod well_known;
 mod wire;
 
@@ -44,6 +45,7 @@ pub use rejection::{ReasonCode, Rejection};
 pub use rules::Violation;
 pub use schema::{EnumTable, FieldInfo, FieldPath, Kind, Presence};
 pub use text::Text;
+pub use visible::{escape_marks, visible};
 pub use well_known::{
     Civil, CivilTime, date_parts, date_time_parts, decimal_text, duration_parts, money_parts, time_of_day_parts,
     timestamp_micros, timestamp_parts,

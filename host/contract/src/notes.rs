@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::visible::visible;
+
 /// How many different notes are told apart; what comes after counts as `other`. Field numbers and JSON keys are the producers' to choose.
 const MAX_NOTES: usize = 200;
 /// The replaced numbers of one payload that are told one by one.
@@ -150,7 +152,7 @@ fn same(kept: &Member<'_>, met: &Member<'_>) -> bool {
 
 /// Cut, and without control characters: names end up in logs and labels.
 fn short(name: &str) -> String {
-    name.chars().take(MAX_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    name.chars().take(MAX_CHARS).map(visible).collect()
 }
 
 #[cfg(test)]

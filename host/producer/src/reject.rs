@@ -187,9 +187,9 @@ fn cut(text: &mut String) {
     }
 }
 
-/// Without control characters: the text ends up in terminals.
+/// Without characters that change how the rest is shown: the text ends up in terminals.
 fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(tollgate_contract::visible).collect()
 }
 
 fn now() -> u128 {
@@ -208,9 +208,9 @@ impl<W: Write> Rejects<W> {
     /// # Errors
     /// The line cannot be written.
     pub fn write(&mut self, rejected: &Rejected, original: &Original<'_>) -> io::Result<()> {
-        let mut line = rejected.to_json(original).to_string();
-        line.push('\n');
-        self.0.write_all(line.as_bytes())
+        let line = rejected.to_json(original).to_string();
+        self.0.write_all(tollgate_contract::escape_marks(&line).as_bytes())?;
+        self.0.write_all(b"\n")
     }
 
     /// # Errors

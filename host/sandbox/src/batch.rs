@@ -116,9 +116,10 @@ impl Events {
 }
 
 impl Headers {
-    /// Appends a header to the record that the next [`Headers::end_record`] ends.
-    pub fn push(&mut self, name: &str, value: Option<&[u8]>) {
-        let name = self.append(name.as_bytes());
+    /// Appends a header to the record that the next [`Headers::end_record`] ends. A name need not be UTF-8: a guest cannot
+    /// ask for such a header, and the next transform of the chain gets it unchanged.
+    pub fn push(&mut self, name: impl AsRef<[u8]>, value: Option<&[u8]>) {
+        let name = self.append(name.as_ref());
         let value = value.map(|value| self.append(value));
         self.entries.push(HeaderEntry { name, value });
     }
@@ -138,12 +139,8 @@ impl Headers {
     }
 
     /// All headers of a record, in the record's order; `None` is a null value.
-    pub fn iter(&self, record: usize) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        self.record(record).iter().map(|entry| {
-            // `push` took a `str`: the bytes are UTF-8.
-            let name = std::str::from_utf8(self.slice(entry.name)).unwrap_or_default();
-            (name, entry.value.map(|value| self.slice(value)))
-        })
+    pub fn iter(&self, record: usize) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.record(record).iter().map(|entry| (self.slice(entry.name), entry.value.map(|value| self.slice(value))))
     }
 
     pub fn clear(&mut self) {

@@ -159,7 +159,7 @@ impl Scratch {
             let (key, payload) = (results.key(output, source, *origin), results.payload(output, source, *origin));
             events.push(key, payload, source.record_offsets[*origin], source.timestamps[*origin]);
             for (name, value) in source.headers.iter(*origin) {
-                if !output.headers.iter().any(|(set, _)| set == name) {
+                if !output.headers.iter().any(|(set, _)| set.as_bytes() == name) {
                     events.headers.push(name, value);
                 }
             }

@@ -266,11 +266,8 @@ impl Guest {
     /// Sets a header of the next output, in place of any of that name.
     pub fn admit_header(&mut self, name: &str, bytes: usize) -> Result<(), Fault> {
         self.event("set-header")?;
-        if name.starts_with("tollgate.") {
-            return Err(protocol(format!(
-                "set-header of `{}`: names with `tollgate.` are the host's",
-                clean(name, 64)
-            )));
+        if let Some(prefix) = limits::HOST_HEADERS.iter().find(|prefix| name.starts_with(**prefix)) {
+            return Err(protocol(format!("set-header of `{}`: names with `{prefix}` are the host's", clean(name, 64))));
         }
         let known = self.current.headers.iter().any(|(known, _)| known == name);
         if !known && self.current.headers.len() >= limits::OUTPUT_HEADERS {
@@ -464,11 +461,13 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// A guest's text for people: at most so many bytes, on one line, nothing that drives a terminal.
+/// A guest's text for people: at most so many bytes, on one line, nothing that drives a terminal or turns the direction of text.
 pub(crate) fn clean(text: &str, most: usize) -> String {
     let end = text.floor_char_boundary(most);
     let plain = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
+        // Line separators and bidirectional marks, as in `tollgate_contract::visible`, which this crate does not know.
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
         c if c.is_control() => '?',
         c => c,
     };
@@ -482,6 +481,7 @@ mod tests {
     #[test]
     fn text_is_cut_between_characters_and_cannot_drive_a_terminal() {
         assert_eq!(clean("a\u{1b}[31mred\nline\u{9b}", 100), "a?[31mred line?");
+        assert_eq!(clean("a\u{202e}b\u{2028}c\u{85}", 100), "a?b?c?");
         assert_eq!(clean("grün", 3), "gr");
         assert_eq!(clean("grün", 4), "grü");
     }

@@ -78,6 +78,9 @@ pub const DEFAULT_OUTPUT_BYTES: u64 = 1 << 20;
 /// Bytes of what a transform emits for one batch. It bounds the lane's memory, once for each transform of the chain.
 pub const MAX_BATCH_OUTPUT_BYTES: u64 = 256 << 20;
 pub const DEFAULT_BATCH_OUTPUT_BYTES: u64 = 64 << 20;
+/// What the names of headers begin with that only the host sets: readers of dead letters and outputs rely on them.
+pub const HOST_HEADERS: [&str; 2] = ["tollgate.", "__connect.errors."];
+
 /// Headers that a guest may set on one output.
 pub const OUTPUT_HEADERS: usize = 64;
 /// Bytes of an event's log lines.

@@ -94,7 +94,7 @@ fn check(args: &Args, format: Format) -> Result<Success, Failure> {
     let options = Options { level: level.category(), mode: direction.mode() };
     let pipelines = pipelines(args)?;
     let paths = versions::proto_paths(&args.paths, &pipelines)?;
-    let new = Version::working_tree(&paths)?;
+    let new = Version::compile(&paths).map_err(|(error, places)| report::uncompiled(&error, &places, format))?;
     let lock_file = args.lock.clone().or_else(|| lock::find(&paths));
 
     let mut findings: Vec<Finding> = Vec::new();

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::Success;
 use crate::admin;
 use crate::config::Pipeline;
-use crate::engine::{self, Engine, Shared, ThreadEnded, Waiting, build, reload};
+use crate::engine::{self, Engine, Shared, ThreadEnded, Waiting, build, reload, summary};
 use crate::error::Failure;
 use crate::limits;
 use crate::source::ends::Ends;
@@ -95,6 +95,7 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
     let mut ends = args.drain.then(|| find_ends(Arc::clone(&shared)));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tracing::info!(pipeline = shared.pipeline.name, digest = shared.revision.load().digest, "running");
+    tokio::spawn(summary::each_minute(Arc::clone(&shared)));
     let result = loop {
         let event = tokio::select! {
             ended = engine.ended.recv() => Event::Ended(ended),
@@ -136,6 +137,7 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
     let deadline = shared.pipeline.shutdown;
     watch_second_signal(terminate, interrupt);
     tokio::task::block_in_place(|| engine.close(deadline));
+    summary::at_end(&shared);
     result.map_err(|message| Failure::failed("engine.halted", message))?;
     Ok(Success::new("stopped", json!({ "positions": positions(&shared) }), ""))
 }

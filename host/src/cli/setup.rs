@@ -27,6 +27,9 @@ pub struct Args {
     /// Add the columns that the mapping names and an existing table lacks. Changes and drops nothing else.
     #[arg(long)]
     pub alter: bool,
+    /// Print the SQL statements instead of a line for each thing.
+    #[arg(long)]
+    pub sql: bool,
     /// Partitions of topics that are created.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
@@ -40,8 +43,14 @@ struct Todo {
     topics: Vec<String>,
     /// Migrations of Tollgate's own tables.
     schema: Vec<&'static str>,
-    /// A statement for each.
-    tables: Vec<String>,
+    tables: Vec<Table>,
+}
+
+/// A table to create, or a column to add.
+#[derive(PartialEq)]
+struct Table {
+    what: String,
+    statement: String,
 }
 
 /// # Errors
@@ -70,7 +79,10 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
         let first = !known.contains(&&mapping.table);
         known.push(&mapping.table);
         match table::describe(&mut connection, &mapping.table).await.map_err(database)? {
-            None if first => tables.push(create_table(mapping, contract)),
+            None if first => tables.push(Table {
+                what: format!("table {}", quoted_table(&mapping.table)),
+                statement: create_table(mapping, contract),
+            }),
             None => {}
             Some(columns) => {
                 let lacks = |column: &&Column| !columns.iter().any(|known| known.name == column.name);
@@ -85,7 +97,7 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     }
     if args.alter && !args.dry_run {
         // Before anything changes.
-        for statement in &tables {
+        for Table { statement, .. } in &tables {
             _ = writeln!(std::io::stderr().lock(), "{statement}");
         }
     }
@@ -95,9 +107,9 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
         "topics": todo.topics, "schema": !todo.schema.is_empty(), "table": null, "dry_run": args.dry_run,
     });
     if let [table, more @ ..] = todo.tables.as_slice() {
-        result["table"] = json!(table);
+        result["table"] = json!(table.statement);
         if !more.is_empty() {
-            result["tables"] = json!(todo.tables);
+            result["tables"] = todo.tables.iter().map(|table| table.statement.as_str()).collect();
         }
     }
     let nothing = todo.topics.is_empty() && todo.schema.is_empty() && todo.tables.is_empty();
@@ -111,21 +123,21 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
             .await
             .map_err(|error| Failure::failed("setup.schema", format!("PostgreSQL: {error}")))?;
     }
-    for statement in &todo.tables {
+    for Table { statement, .. } in &todo.tables {
         sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut connection).await.map_err(database)?;
     }
     create_topics(args, pipeline, &todo.topics).await?;
     let summary = "created what was missing";
-    Ok(Success::new(summary, result, format!("{text}-- {summary}\n")))
+    Ok(Success::new(summary, result, text))
 }
 
 /// The columns that only `--alter` adds.
-fn told(lacking: &[String]) -> String {
-    lacking.iter().map(|statement| format!("-- missing, and added by --alter: {statement}\n")).collect()
+fn told(lacking: &[Table]) -> String {
+    lacking.iter().map(|Table { statement, .. }| format!("-- missing, and added by --alter: {statement}\n")).collect()
 }
 
 /// A statement for each column that a table lacks.
-fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) -> bool) -> Vec<String> {
+fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) -> bool) -> Vec<Table> {
     let mut slot = 0;
     let mut statements = Vec::new();
     for column in &mapping.columns {
@@ -135,8 +147,9 @@ fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) 
             let table = quoted_table(&mapping.table);
             // What rows that are there already have counted so far: nothing.
             let zero = if column.mode == Mode::Add { " DEFAULT 0" } else { "" };
+            let what = format!("column {} of table {table}", quote(&column.name));
             let column = declared(column, mapping, contract, this);
-            statements.push(format!("ALTER TABLE {table} ADD COLUMN {column}{zero};"));
+            statements.push(Table { what, statement: format!("ALTER TABLE {table} ADD COLUMN {column}{zero};") });
         }
     }
     statements
@@ -155,21 +168,33 @@ fn declared(column: &Column, mapping: &Mapping, contract: &Contract, slot: Slot)
     declared
 }
 
+/// What there is to do, or was done: a line for each thing, or the statements themselves.
 fn describe(todo: &Todo, args: &Args) -> String {
     let mut text = String::new();
+    let (topic, done) = match (args.sql, args.dry_run) {
+        (true, _) => ("-- topic", ""),
+        (false, true) => ("topic", "missing, "),
+        (false, false) => ("topic", "created, "),
+    };
     let replication = match args.replication {
         -1 => "the broker's replication factor".to_owned(),
         factor => format!("replication factor {factor}"),
     };
-    for topic in &todo.topics {
+    for name in &todo.topics {
         // Writing to a String cannot fail.
-        _ = writeln!(text, "-- topic {topic}: {} partitions, {replication}", args.partitions);
+        _ = writeln!(text, "{topic} {name}: {done}{} partitions, {replication}", args.partitions);
     }
-    for statement in &todo.tables {
-        _ = writeln!(text, "{statement}");
+    if args.sql {
+        let tables = todo.tables.iter().map(|table| table.statement.as_str());
+        tables.chain(todo.schema.iter().copied()).for_each(|sql| _ = writeln!(text, "{sql}"));
+        return text;
     }
-    for sql in &todo.schema {
-        _ = writeln!(text, "{sql}");
+    let done = done.trim_end_matches(", ");
+    for Table { what, .. } in &todo.tables {
+        _ = writeln!(text, "{what}: {done}");
+    }
+    if !todo.schema.is_empty() {
+        _ = writeln!(text, "Tollgate's own tables (schema tollgate): {done}, {} migrations", todo.schema.len());
     }
     text
 }

@@ -1,5 +1,7 @@
 //! Columns of text for people.
 
+use tollgate_contract::visible;
+
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
@@ -8,7 +10,7 @@ pub enum Align {
 }
 
 /// Lines with two blanks between the columns, the header first, each line indented by two. Cells are cut at `widest`
-/// characters, and control characters in them become visible: they come from events.
+/// characters, and what would change how the rest is shown becomes visible: they come from events.
 pub fn render(header: &[(&str, Align)], rows: &[Vec<String>], widest: usize) -> String {
     let titles: Vec<String> = header.iter().map(|(title, _)| (*title).to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(&titles).chain(rows).map(|line| cells(line, widest)).collect();
@@ -32,7 +34,6 @@ pub fn render(header: &[(&str, Align)], rows: &[Vec<String>], widest: usize) -> 
 }
 
 fn cells(line: &[String], widest: usize) -> Vec<String> {
-    let visible = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     let cell = |text: &String| -> String {
         if text.chars().count() <= widest {
             return text.chars().map(visible).collect();

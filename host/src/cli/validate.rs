@@ -32,6 +32,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = load(args)?;
     let mut report = offline(&pipeline);
     if !args.connect {
+        report.check_acknowledged(&pipeline);
         return conclude(&pipeline, &report);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -39,7 +40,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         .build()
         .map_err(|error| Failure::environment("environment.runtime", error))?;
     runtime.block_on(connect::connected(&pipeline, &mut report));
-    report.sort();
+    report.check_acknowledged(&pipeline);
     let concluded = conclude(&pipeline, &report);
     // Nothing is wrong that a person could mend in the file or on the servers: they are not there.
     concluded.map_err(|failure| match connect::only_unreachable(&report) {
@@ -71,5 +72,6 @@ pub fn conclude(pipeline: &Pipeline, report: &Report) -> Result<Success, Failure
         return Err(Failure::configuration("config.invalid", message).with(result, text));
     }
     let summary = format!("{file} is valid{warned}");
-    Ok(Success::new(summary.clone(), result, format!("{text}{summary}\n")))
+    // What is wrong stands above; the guarantee is what one reads last.
+    Ok(Success::new(summary.clone(), result, format!("{summary}\n{text}")))
 }

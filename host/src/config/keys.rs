@@ -429,8 +429,22 @@ const AFTER_POSTGRES: &[Key] = &[
         "admin.allow_remote",
         Boolean,
         Value("false"),
-        "Must be `true` to listen where other machines reach it: health, metrics and status may then be read from elsewhere. Reload stays with this machine.",
+        "Must be `true` to listen where other machines reach it: health, metrics and status may then be read from elsewhere, by any of the machine's IP addresses. Reload stays with this machine.",
     ),
+    key(
+        "admin.hosts",
+        Names,
+        Nothing,
+        "Names by which the server may be asked, beside `localhost` and loopback addresses, such as `tollgate.internal`. A request with \
+         another `Host` is refused with 421: a web page cannot read what runs here through a name of its own.",
+    ),
+    key(
+        "acknowledge",
+        Map,
+        Nothing,
+        "Warnings of `tollgate validate` that are meant: the warning's code, and the reason. They are shown last and do not count.",
+    ),
+    key("acknowledge.*", Text, Nothing, "Why the warning does not matter here."),
     key("dlq_topic", Text, Nothing, "The articles' name for `dead_letter.topic`."),
     key("dlq_threshold", Whole, Nothing, "The articles' name for `dead_letter.alert_depth`."),
     key("max_batch_size", Whole, Nothing, "Bounds `delivery.batch.max_events`: the lowest counts."),

@@ -16,7 +16,7 @@ pub use event_type::*;
 pub use route::*;
 pub use time::*;
 
-use super::reader::Places;
+use super::reader::{Origins, Places};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -48,8 +48,12 @@ pub struct Pipeline {
     pub shutdown: Duration,
     /// `start_deadline:` how long to wait for Kafka and PostgreSQL at the start before exit code 3.
     pub start_deadline: Duration,
+    /// `acknowledge:` a warning's code → why it is meant.
+    pub acknowledged: BTreeMap<String, String>,
     /// Where each key stands in the file, for findings that come later.
     pub places: Places,
+    /// What `${…}` stands for, for messages that show a path.
+    pub origins: Origins,
 }
 
 /// A value that is never printed: passwords, and URLs that hold one.
@@ -469,4 +473,8 @@ pub enum Mode {
 pub struct Admin {
     /// `listen:` host:port; port 0 takes a free one and logs it. None with `listen: off`.
     pub listen: Option<String>,
+    /// `allow_remote:` other machines may read health, metrics and status.
+    pub remote: bool,
+    /// `hosts:` names beside this machine's own by which the server may be asked, in lower case.
+    pub hosts: Vec<String>,
 }

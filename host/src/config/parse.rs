@@ -47,13 +47,19 @@ impl Pipeline {
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.base.join(path)
     }
+
+    /// A path of the file as messages show it: one that comes from `${…}` stays as the file has it.
+    pub fn shown(&self, path: &Path) -> PathBuf {
+        self.origins.shown(path, &self.base)
+    }
 }
 
 pub(super) fn parse_seen(path: &Path, text: &str, env: Environment<'_>) -> (Result<Pipeline, ConfigErrors>, Seen) {
     let base = reader::folder_of(path);
     let file = path.display().to_string();
     let (result, seen) = reader::read_seen(&file, text, base, env, |root| read_pipeline(root, path, base));
-    let result = result.map(|pipeline| Pipeline { places: seen.places.clone(), ..pipeline });
+    let result =
+        result.map(|pipeline| Pipeline { places: seen.places.clone(), origins: seen.origins.clone(), ..pipeline });
     (result, seen)
 }
 
@@ -70,6 +76,7 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     let largest_event = contract.as_ref().map_or(limits::EVENT_BYTES, |(contract, _)| contract.policies.max_bytes);
     let delivery = read_delivery(root, &mut shared, longest_poll, largest_event);
     let admin = root.table_or_empty("admin", read_admin);
+    let acknowledged = root.table("acknowledge", read_acknowledged).unwrap_or_default();
     let lanes = root.or("lanes", within(1, limits::LANES), default_lanes());
     let deadline = || duration_within(Duration::from_secs(1), limits::DEADLINE_MAX);
     let shutdown = root.or("shutdown", deadline(), limits::SHUTDOWN);
@@ -93,7 +100,9 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
         lanes,
         shutdown,
         start_deadline,
+        acknowledged,
         places: reader::Places::default(),
+        origins: reader::Origins::default(),
     };
     check_topics(root, &pipeline, &letters_from);
     check_tombstones(root, &pipeline);
@@ -254,6 +263,12 @@ fn read_batch(table: &Table<'_>, shared: &mut Shared, largest_event: usize) -> O
     Some(Batch { max_events, max_bytes, wait })
 }
 
+/// A warning's code has dots, and so is the name of a key.
+fn read_acknowledged(table: &Table<'_>) -> Option<std::collections::BTreeMap<String, String>> {
+    let reason = |(code, field): (String, Field<'_>)| Some((code, field.scalar(reader::text)?));
+    Some(table.any().into_iter().filter_map(reason).collect())
+}
+
 fn read_admin(table: &Table<'_>) -> Option<Admin> {
     const DEFAULT: &str = "127.0.0.1:8080";
     let kind = |text: &str| if text == "off" { Ok(None) } else { names::listen(text).map(Some) };
@@ -264,7 +279,8 @@ fn read_admin(table: &Table<'_>) -> Option<Admin> {
                        be read from elsewhere: admin.allow_remote: true";
         table.error("listen", message);
     }
-    Some(Admin { listen })
+    let hosts = table.list("hosts", names::host);
+    Some(Admin { listen, remote: allow_remote, hosts })
 }
 
 /// Tollgate must not feed itself, and a dead letter must not look like an output.

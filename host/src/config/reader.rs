@@ -18,11 +18,13 @@
 mod interpolate;
 mod json;
 mod kinds;
+mod places;
 mod tree;
 
 pub use interpolate::{Environment, interpolate};
 pub use json::Json;
 pub use kinds::*;
+pub use places::{Origins, Places};
 
 use crate::limits;
 use std::cell::RefCell;
@@ -85,30 +87,11 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// Where each key of a file stands, by its path: for findings that come after reading.
-#[derive(Debug, Clone, Default)]
-pub struct Places(BTreeMap<String, Position>);
-
-impl Places {
-    /// The place of `path`, or of the nearest thing above it that the file has.
-    pub fn find(&self, path: &str) -> Position {
-        let mut path = path;
-        loop {
-            if let Some(at) = self.0.get(path) {
-                return *at;
-            }
-            match path.rfind(['.', '[']) {
-                Some(end) => path = &path[..end],
-                None => return Position { line: 1, column: 1 },
-            }
-        }
-    }
-}
-
 /// What reading a file yields beside its value.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub places: Places,
+    pub origins: Origins,
     /// Every key that was asked for, as a pattern: `transforms[].component`, `postgres.columns.*.field`.
     pub keys: BTreeSet<String>,
 }
@@ -206,9 +189,13 @@ impl Reader<'_> {
 
     /// A scalar's text after interpolation; the complaint is made here.
     fn interpolated(&self, scalar: &Scalar, at: Position, path: &str) -> Option<(String, bool)> {
-        interpolate::interpolate(&scalar.text, self.env, self.base)
+        let (text, replaced) = interpolate::interpolate(&scalar.text, self.env, self.base)
             .map_err(|message| self.report(ConfigError::new(at, path, message)))
-            .ok()
+            .ok()?;
+        if replaced {
+            self.seen.borrow_mut().origins.note(text.clone(), scalar.text.clone());
+        }
+        Some((text, replaced))
     }
 }
 
@@ -219,16 +206,19 @@ pub struct Table<'r> {
     at: Position,
     path: String,
     pattern: String,
-    asked: RefCell<Vec<String>>,
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl<'r> Table<'r> {
     fn new(reader: &'r Reader<'r>, entries: &'r [Entry], at: Position, path: String, pattern: String) -> Table<'r> {
         let table = Table { reader, entries, at, path, pattern, asked: RefCell::default() };
-        for (index, entry) in entries.iter().enumerate() {
-            if let Some(first) = entries[..index].iter().find(|first| first.key == entry.key) {
-                let message = format!("duplicate key; it stands on line {} already", first.at.line);
+        let mut firsts: BTreeMap<&str, Position> = BTreeMap::new();
+        for entry in entries {
+            if let Some(first) = firsts.get(entry.key.as_str()) {
+                let message = format!("duplicate key; it stands on line {} already", first.line);
                 reader.report(ConfigError::new(entry.at, &table.path_of(&entry.key), message));
+            } else {
+                firsts.insert(&entry.key, entry.at);
             }
         }
         table
@@ -238,9 +228,11 @@ impl<'r> Table<'r> {
     fn read<T>(self, read: impl FnOnce(&Table<'r>) -> Option<T>) -> Option<T> {
         let value = read(&self);
         let asked = self.asked.borrow();
-        for entry in self.entries.iter().filter(|entry| !asked.contains(&entry.key)) {
+        for (index, entry) in self.entries.iter().filter(|entry| !asked.contains(&entry.key)).enumerate() {
             let mut error = ConfigError::new(entry.at, &self.path_of(&entry.key), "unknown key");
-            error.suggestion = nearest(&entry.key, asked.iter().map(String::as_str));
+            if index < limits::CONFIG_SUGGESTIONS {
+                error.suggestion = nearest(&entry.key, asked.iter().map(String::as_str));
+            }
             self.reader.report(error);
         }
         drop(asked);
@@ -256,14 +248,14 @@ impl<'r> Table<'r> {
     pub fn entry(&self, key: &str) -> Option<Field<'r>> {
         let pattern = join(&self.pattern, key);
         self.reader.seen.borrow_mut().keys.insert(pattern.clone());
-        self.asked.borrow_mut().push(key.to_owned());
+        self.asked.borrow_mut().insert(key.to_owned());
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         Some(self.field_of(entry, pattern))
     }
 
     fn field_of(&self, entry: &'r Entry, pattern: String) -> Field<'r> {
         let path = self.path_of(&entry.key);
-        self.reader.seen.borrow_mut().places.0.insert(path.clone(), entry.at);
+        self.reader.seen.borrow_mut().places.note(path.clone(), entry.at);
         Field { reader: self.reader, node: &entry.value, at: entry.at, path, pattern }
     }
 
@@ -271,15 +263,15 @@ impl<'r> Table<'r> {
     pub fn any(&self) -> Vec<(String, Field<'r>)> {
         let pattern = join(&self.pattern, "*");
         self.reader.seen.borrow_mut().keys.insert(pattern.clone());
-        let mut fields: Vec<(String, Field<'r>)> = Vec::new();
-        for entry in self.entries {
-            self.asked.borrow_mut().push(entry.key.clone());
-            // A duplicate has its error already.
-            if !fields.iter().any(|(name, _)| *name == entry.key) {
-                fields.push((entry.key.clone(), self.field_of(entry, pattern.clone())));
-            }
-        }
-        fields
+        let mut asked = self.asked.borrow_mut();
+        let mut names = BTreeSet::new();
+        // A duplicate has its error already.
+        let fresh = self.entries.iter().filter(|entry| names.insert(entry.key.as_str()));
+        let field = |entry: &'r Entry| {
+            asked.insert(entry.key.clone());
+            (entry.key.clone(), self.field_of(entry, pattern.clone()))
+        };
+        fresh.map(field).collect()
     }
 
     /// A scalar, if the key is there. None also after a complaint.
@@ -421,7 +413,8 @@ impl<'r> Field<'r> {
             (false, false) => show(&text),
         };
         let mut error = ConfigError::new(self.node.at, &self.path, format!("{shown} {}", complaint.message));
-        error.suggestion = complaint.nearest.filter(|_| !complaint.hide);
+        // A suggestion is made of the text.
+        error.suggestion = complaint.nearest.filter(|_| !complaint.hide && !replaced);
         self.reader.report(error);
         None
     }
@@ -444,7 +437,7 @@ impl<'r> Field<'r> {
         };
         let field = |(index, node): (usize, &'r Node)| {
             let path = format!("{}[{index}]", self.path);
-            self.reader.seen.borrow_mut().places.0.insert(path.clone(), node.at);
+            self.reader.seen.borrow_mut().places.note(path.clone(), node.at);
             Field { reader: self.reader, node, at: node.at, path, pattern: format!("{}[]", self.pattern) }
         };
         Some(items.iter().enumerate().map(field).collect())

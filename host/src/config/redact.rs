@@ -44,7 +44,12 @@ impl Pipeline {
                 "resume_lag_margin": self.backpressure.resume_at,
                 "max_backlog_bytes": show_bytes(self.backpressure.max_bytes),
             },
-            "admin": { "listen": self.admin.listen.as_deref().unwrap_or("off") },
+            "admin": {
+                "listen": self.admin.listen.as_deref().unwrap_or("off"),
+                "allow_remote": self.admin.remote,
+                "hosts": self.admin.hosts,
+            },
+            "acknowledge": self.acknowledged,
             "lanes": self.lanes,
             "shutdown": time(self.shutdown),
             "start_deadline": time(self.start_deadline),

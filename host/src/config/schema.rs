@@ -174,7 +174,7 @@ mod tests {
 
     /// What the parser asks for when every section is there in every form.
     fn parser_keys() -> BTreeSet<String> {
-        let consumer = "consumer: { retry_policy: {}, backpressure: {} }\n\
+        let consumer = "acknowledge: { some.warning: why }\nconsumer: { retry_policy: {}, backpressure: {} }\n\
                         types: { a: { transforms: [{ component: x, ceiling: {}, routes: { r: { message: a.B, topic: t, \
                         postgres: { columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } } }], output: {}, \
                         accept_versions: { deprecated: { v: x }, removed: { w: x } }, \

@@ -69,6 +69,7 @@ impl Running {
             pipeline: pipeline.file.clone(),
             dry_run: false,
             alter: false,
+            sql: false,
             partitions: 4,
             replication: -1,
         };

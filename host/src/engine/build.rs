@@ -115,7 +115,8 @@ fn chain(
     let mut place = 0;
     for (index, spec) in kind.transforms.iter().enumerate() {
         let path = pipeline.resolve(&spec.component);
-        let shown = path.display();
+        let shown = pipeline.shown(&path);
+        let shown = shown.display();
         let bytes = std::fs::read(&path).map_err(|error| format!("cannot read component {shown}: {error}"))?;
         let overrides = overrides(spec);
         let transform = sandbox.load(&bytes, &overrides).map_err(|error| format!("component {shown}: {error}"))?;
@@ -137,7 +138,7 @@ fn chain(
             event_type: kind.name.clone(),
             name: manifest.name.clone(),
             version: manifest.version.clone(),
-            component: spec.component.display().to_string(),
+            component: pipeline.shown(&spec.component).display().to_string(),
             digest: transform.digest().to_string(),
             routes: places(spec, manifest, place),
         });
@@ -375,7 +376,7 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared,
 }
 
 /// The types with their tables, and each table once. `tables`: of each destination, type by type.
-fn with_tables<'p>(
+pub fn with_tables<'p>(
     pipeline: &'p Pipeline,
     contracts: Vec<Contracts>,
     tables: Vec<Option<Table>>,

@@ -8,7 +8,7 @@ use crate::config::{self, Destination, Pipeline, Schema};
 use crate::error::Failure;
 use crate::lane::envelope::{self, Envelope};
 use crate::lane::gate::EventType;
-use crate::protos;
+use crate::protos::{self, ProtosError};
 use crate::sinks::postgres::table;
 
 /// The contracts of a type: of what comes in, and of what leaves its chain.
@@ -73,7 +73,8 @@ pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
         Schema::DescriptorSet(path) => vec![path.clone()],
     };
     let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
-    protos::load(&paths).map_err(|error| Failure::configuration("contract.invalid", error))
+    let shown = |error: ProtosError| error.shown(|path| pipeline.shown(path));
+    protos::load(&paths).map_err(|error| Failure::configuration("contract.invalid", shown(error)))
 }
 
 /// Compiles the envelope, where there is one: its message is one of the pipeline's, or a shipped one.

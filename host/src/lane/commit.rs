@@ -282,7 +282,7 @@ impl Lane {
         };
         let producer = producers.current();
         let transactional = group.is_some() && !hazards().no_transaction;
-        let kafka = !moves.outputs.is_empty();
+        let (kafka, mut outputs) = (!moves.outputs.is_empty(), 0);
         // Step 1. librdkafka sends from its own threads while PostgreSQL works.
         if kafka {
             if transactional {
@@ -290,6 +290,7 @@ impl Lane {
             }
             let mut produce = Produce::new(&shared, carried, producer, &mut self.plans);
             produce_all(&mut produce, carried, &self.decided, &self.partitions, &moves.again)?;
+            outputs = produce.outputs;
             if let (true, Some(group)) = (transactional, group) {
                 producer.prepare(tokens(&shared.pipeline.source.topic, &shared.writer, &moves.outputs)?, group)?;
             }
@@ -332,6 +333,7 @@ impl Lane {
             (false, _) => {}
         }
         hazards().pass(Step::Concluded);
+        shared.metrics.outputs(outputs);
         shared.metrics.stage("commit", began.elapsed());
         Ok(())
     }

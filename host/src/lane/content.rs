@@ -19,8 +19,9 @@ const CONFUSED: [&str; 8] = [
 
 /// Whether a header of this name tells the content type. Kafka's clients have no common spelling: Spring writes `contentType`, HTTP
 /// bridges `Content-Type`.
-pub fn is_content_type(name: &str) -> bool {
-    name.eq_ignore_ascii_case("content-type") || name.eq_ignore_ascii_case("contenttype")
+pub fn is_content_type(name: impl AsRef<[u8]>) -> bool {
+    let name = name.as_ref();
+    name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"contenttype")
 }
 
 /// Whether a content type is JSON: `application/json` with or without parameters, `text/json`, and the `+json` types; in any case,

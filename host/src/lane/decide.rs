@@ -1,12 +1,11 @@
 //! From records to decisions: contract, transforms, output contract, row. Nothing here is visible outside yet.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tollgate_contract::{Fields, Notes};
-use tollgate_sandbox::{BatchMeta, Bytes, Events, Outcome, Output, Results};
+use tollgate_sandbox::{BatchMeta, Bytes, Events, Output, Results};
 
 use super::Error;
 use super::admit::{Deprecated, Desk, Refused};
@@ -14,6 +13,7 @@ use super::gate::{Destination, EventType, Gate, Revision, Target, TypeChain};
 use super::notice::Notice;
 use super::passed::{Passed, View};
 use super::produce::key_of;
+use super::settle::settle;
 use crate::limits;
 use crate::position::Partition;
 use crate::registry::Resolver;
@@ -21,7 +21,9 @@ use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::kafka::header_bytes;
 use crate::sinks::postgres::table::{Misfit, RecordView};
 use crate::sinks::postgres::{Mark, Rows, Staged};
+use crate::sinks::reserved;
 use crate::source::batch::{Record, RecordBatch};
+use crate::source::headers::RawHeader;
 
 /// What becomes of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,7 +196,7 @@ impl Decided {
             if let (Some(kind), Verdict::Outputs(_)) = (decision.kind, &decision.verdict) {
                 let results = &mut self.groups[decision.group].results;
                 decision.fuel = results.fuel[decision.event];
-                decision.verdict = settle(&revision.chains[kind], &mut results.outcomes[decision.event]);
+                decision.verdict = settle(&revision.chains[kind].transforms, &mut results.outcomes[decision.event]);
             }
         }
         Ok(())
@@ -300,33 +302,6 @@ impl Decided {
         outputs.into_iter().flat_map(move |(range, group)| {
             range.map(move |output| resolve(&entry, group, decision.event, &group.results.outputs[index(output)]))
         })
-    }
-}
-
-/// The chain's word on an event.
-fn settle(chain: &TypeChain, outcome: &mut Outcome) -> Verdict {
-    let name = |transform: usize| chain.transforms.get(transform).map(|info| info.name.clone());
-    match std::mem::replace(outcome, Outcome::Dropped { transform: 0 }) {
-        Outcome::Outputs(range) => Verdict::Outputs(range),
-        Outcome::Dropped { .. } => Verdict::Dropped,
-        Outcome::Rejected(rejected) => Verdict::Dead(Box::new(Reason {
-            code: Cow::Owned(rejected.code),
-            stage: Stage::Transform,
-            field: rejected.field,
-            message: rejected.message,
-            transform: name(rejected.transform),
-            fuel_used: Some(rejected.fuel_used),
-            violations: Vec::new(),
-        })),
-        Outcome::Failed(failed) => Verdict::Dead(Box::new(Reason {
-            code: Cow::Borrowed(failed.code.as_str()),
-            stage: Stage::Transform,
-            field: String::new(),
-            message: failed.message,
-            transform: name(failed.transform),
-            fuel_used: Some(failed.fuel_used),
-            violations: Vec::new(),
-        })),
     }
 }
 
@@ -448,7 +423,8 @@ impl<'a> Entry<'a> {
     fn fits_topic(&self, output: &Resolved<'_>, passed: View<'_>) -> Result<(), Box<Reason>> {
         let Some(topic) = &output.destination.topic else { return Ok(()) };
         let most = self.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
-        let own: usize = self.batch.headers(self.record).map(|(name, value)| header_bytes(name, value)).sum();
+        let one = |(name, value): RawHeader<'_>| header_bytes(name, value) + reserved::renaming_bytes(name);
+        let own: usize = self.batch.headers(self.record).map(one).sum();
         let brought: usize = passed.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
         let set: usize = output.headers.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
         let notices = if self.own().tells_notices() { limits::NOTICE_BYTES } else { 0 };

@@ -83,7 +83,7 @@ mod tests {
         let bytes = headers.bytes();
         assert!((2_000..limits::NOTICE_BYTES).contains(&bytes), "{bytes}");
         let (name, value) = &headers.own[0];
-        assert_eq!((*name, value.as_deref()), ("tollgate.observed", Some(&b"version-missing"[..])));
+        assert_eq!((&**name, value.as_deref()), (&b"tollgate.observed"[..], Some(&b"version-missing"[..])));
     }
 
     #[test]

@@ -56,8 +56,8 @@ impl Passed {
 }
 
 impl<'a> View<'a> {
-    pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
+    pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&'a [u8]> {
+        self.iter().find(|(own, _)| own.as_bytes() == name.as_ref()).map(|(_, value)| value)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {

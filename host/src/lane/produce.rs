@@ -1,15 +1,16 @@
 //! Step 1's Kafka side: a batch's outputs and dead letters, into the producer's queue.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{Fields, Value, record_key};
 
 use super::admit;
 use super::content::{is_content_type, is_json};
 use super::decide::{Decided, Decision, Entry, Resolved, Verdict};
-use super::gate::Destination;
+use super::gate::{Destination, Gate};
 use super::passed::View;
 use super::{Carried, Error};
 use crate::config::OutputPartition;
@@ -17,9 +18,11 @@ use crate::engine::Shared;
 use crate::limits;
 use crate::position::Partition;
 use crate::progress::plan::{self, Plan, Writer};
-use crate::sinks::dead_letter::{self, Reason, Reference};
+use crate::sinks::dead_letter::{self, History, Home, Reason, Reference};
 use crate::sinks::kafka::{Headers, Letter, Producer, header_bytes};
-use crate::source::batch::Record;
+use crate::sinks::reserved;
+use crate::source::batch::{Record, RecordBatch};
+use crate::source::headers::{self, RawHeader};
 
 /// Writes the batch's outputs and dead letters.
 pub(super) struct Produce<'a> {
@@ -30,6 +33,8 @@ pub(super) struct Produce<'a> {
     plans: &'a mut BTreeMap<Partition, Writer>,
     /// The record in work: its index in the batch, by which a refusal names it.
     mark: usize,
+    /// Records for topics other than the dead letters'.
+    pub(super) outputs: u64,
 }
 
 impl<'a> Produce<'a> {
@@ -39,7 +44,7 @@ impl<'a> Produce<'a> {
         producer: &'a Producer,
         plans: &'a mut BTreeMap<Partition, Writer>,
     ) -> Produce<'a> {
-        Produce { shared, carried, producer, plans, mark: 0 }
+        Produce { shared, carried, producer, plans, mark: 0, outputs: 0 }
     }
 
     /// Everything that the Kafka side of the `wanted` records has not had yet.
@@ -90,23 +95,8 @@ impl<'a> Produce<'a> {
         plan::Source { offset: record.offset, key: batch.key(record), value: batch.value(record) }
     }
 
-    fn list(&self, record: &Record, headers: &Headers<'_>, digest: &str) -> OwnedHeaders {
-        let mut list = OwnedHeaders::new_with_capacity(headers.own.len() + 8);
-        if headers.kept {
-            for (key, value) in self.carried.batch.headers(record) {
-                list = list.insert(Header { key, value });
-            }
-        }
-        for (key, value) in &headers.own {
-            list = list.insert(Header { key, value: value.as_deref() });
-        }
-        if headers.origin {
-            let topic = &self.shared.pipeline.source.topic;
-            let source = format!("{topic}/{}/{}", record.partition, record.offset);
-            list = list.insert(Header { key: "tollgate.source", value: Some(&source) });
-            list = list.insert(Header { key: "tollgate.digest", value: Some(digest) });
-        }
-        list
+    fn list(&self, record: &Record, given: &Headers<'_>, digest: &str) -> OwnedHeaders {
+        list(self.carried.batch, record, given, &self.shared.pipeline.source.topic, digest)
     }
 
     fn outputs(&mut self, decided: &Decided, decision: &Decision, record: &Record) -> Result<(), Error> {
@@ -135,6 +125,7 @@ impl<'a> Produce<'a> {
                 notice.tell(&mut headers);
             }
             self.send(record, letter, &headers)?;
+            self.outputs += 1;
         }
         Ok(())
     }
@@ -149,49 +140,98 @@ impl<'a> Produce<'a> {
         let key = batch.key(record);
         let resolved = Resolved { destination, payload: None, key, headers: &[] };
         let letter = Letter { topic, partition: partition(destination, record), key, value: None };
-        self.send(record, letter, &headers(entry, View::default(), &resolved))
+        self.send(record, letter, &headers(entry, View::default(), &resolved))?;
+        self.outputs += 1;
+        Ok(())
     }
 
     fn dead_letter(&mut self, kind: Option<usize>, record: &Record, reason: &Reason) -> Result<(), Error> {
-        let shared = self.shared;
-        let gate = &shared.gate;
-        let batch = self.carried.batch;
-        let topic = shared.pipeline.dead_letter.topic.as_str();
-        let most = gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
-        let (key, value) = (batch.key(record), batch.value(record));
-        let source = dead_letter::Source {
-            pipeline: &shared.pipeline.name,
-            topic: &shared.pipeline.source.topic,
-            partition: record.partition.0,
-            offset: record.offset.0,
-            timestamp: record.timestamp,
-            event_type: kind.map(|kind| gate.spec(kind).name.as_str()).filter(|name| !name.is_empty()),
-            contract: gate.contract_of(kind),
-            schema: self.schema(record),
-            digest: &self.carried.revision.digest,
-            failed_at: self.carried.time,
-        };
-        let headers = dead_letter::headers(&source, reason, None);
-        let kept: usize = batch.headers(record).map(|(name, value)| header_bytes(name, value)).sum();
-        let rest = headers.bytes() + kept + key.map_or(0, <[u8]>::len) + limits::RECORD_OVERHEAD;
-        if rest + value.map_or(0, <[u8]>::len) <= most {
-            return self.send(record, Letter { topic, partition: None, key, value }, &headers);
-        }
-        // Too large for the topic: its coordinates, its digest and its first bytes stand for it.
-        let value = value.unwrap_or_default();
-        let reference = Reference::to(value);
-        let kept = rest + limits::REFERENCE_BYTES * 2 < most;
-        let headers = Headers { kept, ..dead_letter::headers(&source, reason, Some(&reference)) };
-        let letter = Letter { topic, partition: None, key: key.filter(|_| kept), value: Some(Reference::head(value)) };
+        let (letter, headers) = dead_letter(&self.shared.gate, self.carried, kind, record, reason);
         self.send(record, letter, &headers)
     }
+}
 
-    /// The schema that a record names.
-    fn schema(&self, record: &Record) -> Option<SchemaId> {
-        self.shared.gate.registry.as_ref()?;
-        let value = self.carried.batch.value(record)?;
-        admit::frame(self.carried.batch, record, value).ok().map(|frame| frame.schema)
+/// The headers of a letter as the producer takes them. `topic` is the source's.
+pub(super) fn list(
+    batch: &RecordBatch,
+    record: &Record,
+    given: &Headers<'_>,
+    topic: &str,
+    digest: &str,
+) -> OwnedHeaders {
+    let mut list = OwnedHeaders::new_with_capacity(given.own.len() + 8);
+    if given.kept {
+        for (name, value) in batch.headers(record) {
+            list = headers::add(list, name, value);
+        }
     }
+    for (name, value) in &given.own {
+        list = headers::add(list, name, value.as_deref());
+    }
+    if given.origin {
+        let source = format!("{topic}/{}/{}", record.partition, record.offset);
+        list = headers::add(list, b"tollgate.source", Some(source.as_bytes()));
+        list = headers::add(list, b"tollgate.digest", Some(digest.as_bytes()));
+    }
+    list
+}
+
+/// The dead letter of a record, by reference where its topic cannot hold the record.
+pub(super) fn dead_letter<'a>(
+    gate: &'a Gate,
+    carried: &'a Carried<'_>,
+    kind: Option<usize>,
+    record: &'a Record,
+    reason: &'a Reason,
+) -> (Letter<'a>, Headers<'a>) {
+    let (batch, pipeline) = (carried.batch, &gate.pipeline);
+    let topic = pipeline.dead_letter.topic.as_str();
+    let most = gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
+    let (key, value) = (batch.key(record), batch.value(record));
+    let home = Home {
+        pipeline: &pipeline.name,
+        letters: topic,
+        topic: &pipeline.source.topic,
+        partition: record.partition.0,
+        offset: record.offset.0,
+    };
+    let source = dead_letter::Source {
+        home,
+        timestamp: record.timestamp,
+        event_type: kind.map(|kind| gate.spec(kind).name.as_str()).filter(|name| !name.is_empty()),
+        contract: gate.contract_of(kind),
+        schema: schema(gate, batch, record),
+        digest: &carried.revision.digest,
+        history: History::of(&home, carried.time, |name| batch.header(record, name)),
+    };
+    let own = dead_letter::headers(&source, reason, None);
+    let one = |(name, value): RawHeader<'_>| header_bytes(name, value) + reserved::renaming_bytes(name);
+    let brought: usize = batch.headers(record).map(one).sum();
+    let rest = own.bytes() + brought + key.map_or(0, <[u8]>::len) + limits::RECORD_OVERHEAD;
+    if rest + value.map_or(0, <[u8]>::len) <= most {
+        return (Letter { topic, partition: None, key, value }, behind(batch, record, own));
+    }
+    // Too large for the topic: its coordinates, its digest and its first bytes stand for it.
+    let value = value.unwrap_or_default();
+    let own = dead_letter::headers(&source, reason, Some(&Reference::to(value)));
+    let fits = rest + limits::REFERENCE_BYTES * 2 < most;
+    let headers = if fits { behind(batch, record, own) } else { Headers { kept: false, ..own } };
+    (Letter { topic, partition: None, key: key.filter(|_| fits), value: Some(Reference::head(value)) }, headers)
+}
+
+/// The headers of a dead letter behind those of its record.
+fn behind<'a>(batch: &'a RecordBatch, record: &'a Record, own: Headers<'a>) -> Headers<'a> {
+    let Some(renamed) = reserved::renamed(batch.headers(record)) else { return Headers { kept: true, ..own } };
+    let mut headers = Headers { kept: false, own: Vec::with_capacity(renamed.len() + own.own.len()), ..own };
+    renamed.into_iter().for_each(|(name, value)| headers.push(name, value));
+    headers.own.extend(own.own);
+    headers
+}
+
+/// The schema that a record names.
+fn schema(gate: &Gate, batch: &RecordBatch, record: &Record) -> Option<SchemaId> {
+    gate.registry.as_ref()?;
+    admit::frame(batch, record, batch.value(record)?).ok().map(|frame| frame.schema)
 }
 
 fn partition(to: &Destination, record: &Record) -> Option<i32> {
@@ -199,26 +239,34 @@ fn partition(to: &Destination, record: &Record) -> Option<i32> {
 }
 
 /// The record's own headers, with those of its envelope, what the guest set, and where it came from.
-fn headers<'a>(entry: Entry<'a>, passed: View<'a>, output: &Resolved<'a>) -> Headers<'a> {
+pub(super) fn headers<'a>(entry: Entry<'a>, passed: View<'a>, output: &Resolved<'a>) -> Headers<'a> {
     let Entry { batch, record, .. } = entry;
-    let set = |name: &str| output.headers.iter().any(|(set, _)| set == name);
+    let set = |name: &[u8]| output.headers.iter().any(|(set, _)| set.as_bytes() == name);
     // What leaves is Protobuf of the output contract, whatever came in.
-    let leaves = |name: &str, value: Option<&'a [u8]>| match (name, value) {
+    let leaves = |name: &[u8], value: Option<&'a [u8]>| match (name, value) {
         (name, Some(value)) if is_content_type(name) && is_json(value) => Some(&b"application/protobuf"[..]),
-        ("message-type", Some(_)) => Some(output.destination.contract.message().full_name().as_bytes()),
+        (b"message-type", Some(_)) => Some(output.destination.contract.message().full_name().as_bytes()),
         _ => value,
     };
-    let stays = |name: &str| !set(name) && passed.get(name).is_none();
-    let kept = batch.headers(record).all(|(name, value)| leaves(name, value) == value && stays(name));
+    let stays = |name: &[u8]| !set(name) && passed.get(name).is_none();
+    let renamed = reserved::renamed(batch.headers(record));
+    let kept =
+        renamed.is_none() && batch.headers(record).all(|(name, value)| leaves(name, value) == value && stays(name));
     let mut headers = Headers { kept, own: Vec::new(), origin: true };
-    for (name, value) in batch.headers(record).filter(|(name, _)| !kept && stays(name)) {
-        headers.push(name, leaves(name, value));
+    if !kept {
+        let unchanged = || batch.headers(record).map(|(name, value)| (Cow::Borrowed(name), value)).collect();
+        for (name, value) in renamed.unwrap_or_else(unchanged) {
+            if stays(&name) {
+                let value = leaves(&name, value);
+                headers.push(name, value);
+            }
+        }
     }
-    for (name, value) in passed.iter().filter(|(name, _)| !set(name)) {
-        headers.push(name, Some(value));
+    for (name, value) in passed.iter().filter(|(name, _)| !set(name.as_bytes())) {
+        headers.push(name.as_bytes(), Some(value));
     }
     for (name, value) in output.headers {
-        headers.push(name, Some(value));
+        headers.push(name.as_bytes(), Some(value));
     }
     headers
 }

@@ -229,7 +229,7 @@ fn put(out: &mut Vec<u8>, source: Source<'_>, destination: usize, letter: &Lette
     }
     encode_varint(wide(headers.own.len()), out);
     for (name, value) in &headers.own {
-        bytes(out, name.as_bytes());
+        bytes(out, name);
         match value.as_deref() {
             None => out.push(0),
             Some(value) => {
@@ -327,8 +327,8 @@ impl Plan {
         let key = part(&stored.key, source.key, KEY_STORED, KEY_NULL);
         let value = part(&stored.value, source.value, VALUE_STORED, VALUE_NULL);
         let own = stored.headers.iter();
-        let own =
-            own.map(|(name, value)| (self.text(name), value.clone().map(|value| Cow::Borrowed(&self.frame[value]))));
+        let bytes = |range: &Range<usize>| Cow::Borrowed(&self.frame[range.clone()]);
+        let own = own.map(|(name, value)| (bytes(name), value.as_ref().map(bytes)));
         let (kept, origin) = (stored.flags & KEPT != 0, stored.flags & ORIGIN != 0);
         (Letter { topic, partition, key, value }, Headers { kept, own: own.collect(), origin })
     }
@@ -401,7 +401,7 @@ impl Reader<'_> {
         let value = if flags & VALUE_STORED != 0 { self.bytes()? } else { 0..0 };
         let count = self.count()?;
         let header = |reader: &mut Self| {
-            let name = reader.text()?;
+            let name = reader.bytes()?;
             let value = match reader.number()?.checked_sub(1) {
                 None => None,
                 Some(length) => Some(reader.take(usize::try_from(length).ok()?)?),

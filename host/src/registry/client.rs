@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tollgate_contract::frame::SchemaId;
+use tollgate_contract::visible;
 
 use super::api::{Id, Level, Problem, Reference, Registered, SubjectVersion, Verdict, Version};
 use super::{Auth, ClientError, CompileFault, Config, ConfigFault, Source, backoff, tls};
@@ -309,7 +310,8 @@ fn judge<T: DeserializeOwned>(url: &str, answer: Answer) -> Result<T, ClientErro
         }
         Some(Problem { error_code: code, message }) => Err(ClientError::Refused { url, status, code, message }),
         None => {
-            let message: String = body.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+            let message: String =
+                body.chars().map(|c| if c.is_whitespace() { ' ' } else { visible(c) }).take(200).collect();
             let message = if message.trim().is_empty() { "(no explanation)".to_owned() } else { message };
             Err(ClientError::Refused { url, status, code: i64::from(status), message })
         }

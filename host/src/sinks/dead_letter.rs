@@ -8,7 +8,8 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tollgate_contract::frame::SchemaId;
-use tollgate_contract::{Rejection, Violation};
+use tollgate_contract::{ReasonCode, Rejection, Violation, visible};
+use tollgate_sandbox::FailureCode;
 
 use super::kafka::Headers;
 use crate::limits;
@@ -114,12 +115,23 @@ pub const CODES: &[&str] = &[
     "processed-id-missing",
 ];
 
+/// Whether Tollgate itself gives this code.
+pub fn is_builtin(code: &str) -> bool {
+    CODES.contains(&code)
+        || ReasonCode::ALL.iter().any(|known| known.as_str() == code)
+        || FailureCode::ALL.iter().any(|known| known.as_str() == code)
+}
+
+/// What is wrong with a transform's own code for a rejection: it would pass for one of Tollgate's.
+pub fn collision(code: &str) -> Option<String> {
+    is_builtin(code)
+        .then(|| format!("explain with the code `{code}`: it is Tollgate's own; give the rejection another"))
+}
+
 /// What the letter is about: the source record, and what the pipeline is.
 pub struct Source<'a> {
-    pub pipeline: &'a str,
-    pub topic: &'a str,
-    pub partition: i32,
-    pub offset: i64,
+    pub home: Home<'a>,
+    /// Unix milliseconds, -1 for none.
     pub timestamp: i64,
     /// Its name in `types:`, where there are several and it is one of them.
     pub event_type: Option<&'a str>,
@@ -128,19 +140,76 @@ pub struct Source<'a> {
     /// The schema that the record names, where values are frames.
     pub schema: Option<SchemaId>,
     pub digest: &'a str,
-    /// Unix milliseconds: when this batch was taken.
-    pub failed_at: i64,
+    pub history: History,
 }
 
-/// The letter's own headers; those of the record come before them.
-pub fn headers<'a>(source: &Source<'a>, reason: &'a Reason, reference: Option<&'a Reference>) -> Headers<'a> {
+/// What earlier failures of the same record left in its headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// Counts the failures, from 1.
+    pub attempt: u64,
+    pub replays: u64,
+    /// Unix milliseconds: when the batch was taken in which it failed first.
+    pub first_failed_at: i64,
+}
+
+impl History {
+    /// The history of a record that failed now.
+    pub fn new(now: i64) -> History {
+        History { attempt: 1, replays: 0, first_failed_at: now }
+    }
+
+    /// Goes on with the history in a record's headers if they are those of a dead letter that `home` wrote, and starts over
+    /// otherwise. Whoever may write to the source topic can invent such headers, so nothing is decided by a history.
+    pub fn of<'h>(home: &Home<'_>, now: i64, header: impl Fn(&str) -> Option<&'h [u8]>) -> History {
+        let text = |name: &str| header(name).and_then(|value| std::str::from_utf8(value).ok());
+        let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
+        let ours = text("tollgate.pipeline") == Some(home.pipeline)
+            && text("tollgate.dead-letter-topic") == Some(home.letters)
+            && text("tollgate.source").is_some_and(|source| home.precedes(source));
+        let past = number("tollgate.attempt").zip(number("tollgate.replay-count"));
+        let Some((attempt, replays)) = past.filter(|_| ours) else { return History::new(now) };
+        let first = number("tollgate.first-failed-at").and_then(|at| i64::try_from(at).ok());
+        History {
+            attempt: attempt.saturating_add(1),
+            replays,
+            first_failed_at: first.filter(|at| *at <= now).unwrap_or(now),
+        }
+    }
+}
+
+/// Where a record was read, and by which pipeline.
+#[derive(Debug, Clone, Copy)]
+pub struct Home<'a> {
+    pub pipeline: &'a str,
+    /// The dead letter topic.
+    pub letters: &'a str,
+    pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+impl Home<'_> {
+    /// Whether these coordinates, topic/partition/offset, are of this source topic and may lie before the record.
+    fn precedes(&self, source: &str) -> bool {
+        let mut parts = source.rsplitn(3, '/');
+        let offset = parts.next().and_then(|part| part.parse::<i64>().ok());
+        let partition = parts.next().and_then(|part| part.parse::<i32>().ok());
+        let Some((partition, offset)) = partition.zip(offset) else { return false };
+        parts.next() == Some(self.topic) && (partition != self.partition || offset < self.offset)
+    }
+}
+
+/// The letter's own headers; those of the record come before them, see [`super::reserved`].
+pub fn headers<'a>(source: &Source<'a>, reason: &'a Reason, reference: Option<&Reference>) -> Headers<'a> {
     let mut list = Headers { kept: true, own: Vec::with_capacity(32), origin: false };
     let message = bounded(&reason.message);
     let transform = reason.transform.as_deref().unwrap_or_default();
-    list.text("__connect.errors.topic", source.topic);
-    list.text("__connect.errors.partition", source.partition.to_string());
-    list.text("__connect.errors.offset", source.offset.to_string());
-    list.text("__connect.errors.connector.name", source.pipeline);
+    let Home { pipeline, letters, topic, partition, offset } = source.home;
+    list.text("__connect.errors.topic", topic);
+    list.text("__connect.errors.partition", partition.to_string());
+    list.text("__connect.errors.offset", offset.to_string());
+    list.text("__connect.errors.connector.name", pipeline);
     list.text("__connect.errors.stage", reason.stage.as_str());
     list.text("__connect.errors.class.name", if transform.is_empty() { "tollgate" } else { transform });
     list.text("__connect.errors.exception.class.name", &*reason.code);
@@ -148,9 +217,10 @@ pub fn headers<'a>(source: &Source<'a>, reason: &'a Reason, reference: Option<&'
     list.text("tollgate.reason", &*reason.code);
     list.text("tollgate.message", message);
     list.text("tollgate.stage", reason.stage.as_str());
-    list.text("tollgate.source", format!("{}/{}/{}", source.topic, source.partition, source.offset));
+    list.text("tollgate.source", format!("{topic}/{partition}/{offset}"));
     list.text("tollgate.timestamp", source.timestamp.to_string());
-    list.text("tollgate.pipeline", source.pipeline);
+    list.text("tollgate.pipeline", pipeline);
+    list.text("tollgate.dead-letter-topic", letters);
     if let Some(event_type) = source.event_type {
         list.text("tollgate.event-type", event_type);
     }
@@ -159,9 +229,9 @@ pub fn headers<'a>(source: &Source<'a>, reason: &'a Reason, reference: Option<&'
         list.text("tollgate.contract-digest", digest);
     }
     list.text("tollgate.digest", source.digest);
-    list.text("tollgate.first-failed-at", source.failed_at.to_string());
-    list.text("tollgate.attempt", "1");
-    list.text("tollgate.replay-count", "0");
+    list.text("tollgate.first-failed-at", source.history.first_failed_at.to_string());
+    list.text("tollgate.attempt", source.history.attempt.to_string());
+    list.text("tollgate.replay-count", source.history.replays.to_string());
     if !reason.field.is_empty() {
         list.text("tollgate.field", bounded(&reason.field));
     }
@@ -181,7 +251,7 @@ pub fn headers<'a>(source: &Source<'a>, reason: &'a Reason, reference: Option<&'
     if let Some(reference) = reference {
         list.text("tollgate.stored", "reference");
         list.text("tollgate.value-bytes", reference.bytes.to_string());
-        list.text("tollgate.value-sha256", reference.sha256.as_str());
+        list.text("tollgate.value-sha256", reference.sha256.clone());
     }
     list
 }
@@ -222,7 +292,53 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Cut, and without control characters: the text ends up in terminals.
+/// Cut, and without characters that change how the rest is shown: the text ends up in terminals.
 fn bounded(text: &str) -> String {
-    text.chars().take(limits::MESSAGE_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().take(limits::MESSAGE_CHARS).map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: Home<'static> = Home { pipeline: "pay", letters: "pay.dlq", topic: "pay", partition: 1, offset: 40 };
+
+    /// The history of a record with the headers of a dead letter, changed by `change`.
+    fn history(change: &[(&str, &str)]) -> History {
+        let of = |name: &str| match name {
+            "tollgate.pipeline" => "pay",
+            "tollgate.dead-letter-topic" => "pay.dlq",
+            "tollgate.source" => "pay/1/39",
+            "tollgate.attempt" => "4",
+            "tollgate.replay-count" => "2",
+            "tollgate.first-failed-at" => "1000",
+            _ => "",
+        };
+        History::of(&HOME, 5_000, |name| {
+            let changed = change.iter().find(|(changed, _)| *changed == name).map(|(_, value)| *value);
+            Some(changed.unwrap_or(of(name)).as_bytes())
+        })
+    }
+
+    #[test]
+    fn a_letter_of_ours_goes_on_and_everything_else_starts_over() {
+        let on = History { attempt: 5, replays: 2, first_failed_at: 1_000 };
+        assert_eq!(history(&[]), on);
+        assert_eq!(history(&[("tollgate.source", "pay/0/4000")]), on, "partitions keep their own order");
+        for (name, value) in [
+            ("tollgate.pipeline", "other"),
+            ("tollgate.dead-letter-topic", "other.dlq"),
+            ("tollgate.source", "other/1/39"),
+            ("tollgate.source", "pay/1/40"),
+            ("tollgate.source", "pay/1"),
+            ("tollgate.attempt", "-1"),
+            ("tollgate.attempt", "many"),
+            ("tollgate.replay-count", ""),
+        ] {
+            assert_eq!(history(&[(name, value)]), History::new(5_000), "{name}: {value}");
+        }
+        assert_eq!(history(&[("tollgate.first-failed-at", "6000")]).first_failed_at, 5_000, "not in the future");
+        assert_eq!(history(&[("tollgate.attempt", "18446744073709551615")]).attempt, u64::MAX);
+        assert_eq!(History::of(&HOME, 5_000, |_| None), History::new(5_000));
+    }
 }

@@ -414,19 +414,22 @@ fn classify(error: KafkaError) -> Error {
     }
 }
 
+/// A header that is not simply its record's.
+pub type OwnHeader<'a> = (Cow<'a, [u8]>, Option<Cow<'a, [u8]>>);
+
 /// A letter's headers by where they come from. In this order: its source record's, its own, where it came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers<'a> {
     /// All of the record's come first.
     pub kept: bool,
-    pub own: Vec<(&'a str, Option<Cow<'a, [u8]>>)>,
+    pub own: Vec<OwnHeader<'a>>,
     /// `tollgate.source` and `tollgate.digest` come last.
     pub origin: bool,
 }
 
 impl<'a> Headers<'a> {
-    pub fn push(&mut self, name: &'a str, value: Option<&'a [u8]>) {
-        self.own.push((name, value.map(Cow::Borrowed)));
+    pub fn push(&mut self, name: impl Into<Cow<'a, [u8]>>, value: Option<&'a [u8]>) {
+        self.own.push((name.into(), value.map(Cow::Borrowed)));
     }
 
     pub fn text(&mut self, name: &'a str, value: impl Into<Cow<'a, str>>) {
@@ -434,17 +437,17 @@ impl<'a> Headers<'a> {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
-        self.own.push((name, Some(value)));
+        self.own.push((Cow::Borrowed(name.as_bytes()), Some(value)));
     }
 
     /// What its own take in a record, bytes.
     pub fn bytes(&self) -> usize {
-        let one = |(name, value): &(&str, Option<Cow<'_, [u8]>>)| header_bytes(name, value.as_deref());
+        let one = |(name, value): &OwnHeader<'_>| header_bytes(name, value.as_deref());
         self.own.iter().map(one).sum()
     }
 }
 
 /// What a header takes in a record, bytes.
-pub fn header_bytes(name: &str, value: Option<&[u8]>) -> usize {
-    name.len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD
+pub fn header_bytes(name: impl AsRef<[u8]>, value: Option<&[u8]>) -> usize {
+    name.as_ref().len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD
 }

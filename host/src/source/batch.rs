@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 
+use super::headers::{self, RawHeader};
 use crate::position::{Offset, Partition};
 
 /// Header names that are looked for before a name is noted once more. Producers write few, and always the same.
@@ -16,7 +17,7 @@ pub struct RecordBatch {
     pub records: Vec<Record>,
     headers: Vec<Header>,
     /// Every header's name, most of them once: lanes look headers up by name, and these few lines stay in their caches.
-    names: Vec<Box<str>>,
+    names: Vec<Box<[u8]>>,
     /// Bytes of memory that earlier contents have left to it.
     kept: usize,
 }
@@ -33,6 +34,17 @@ pub struct Record {
     key: Option<Span>,
     value: Option<Span>,
     headers: Span,
+}
+
+/// A record as Kafka has it, without its headers.
+#[derive(Debug, Clone, Copy)]
+pub struct Raw<'m> {
+    pub partition: Partition,
+    pub offset: Offset,
+    /// Unix milliseconds, -1 for none.
+    pub timestamp: i64,
+    pub key: Option<&'m [u8]>,
+    pub value: Option<&'m [u8]>,
 }
 
 /// Where something lies. 32 bits suffice: `limits` keeps a batch far below 4 GiB.
@@ -89,30 +101,34 @@ impl RecordBatch {
 
     /// Copies a message in. librdkafka's own buffer is freed at once, so that its queue bounds hold.
     pub fn push(&mut self, message: &BorrowedMessage<'_>, assignment: u64) {
-        let key = message.key().map(|bytes| put(&mut self.arena, bytes));
-        let value = message.payload().map(|bytes| put(&mut self.arena, bytes));
-        let first = self.headers.len();
-        if let Some(headers) = message.headers() {
-            for (position, header) in headers.iter().enumerate() {
-                let name = self.name(header.key, position);
-                let value = header.value.map(|bytes| put(&mut self.arena, bytes));
-                self.headers.push(Header { name, value });
-            }
-        }
-        self.records.push(Record {
+        let raw = Raw {
             partition: Partition(message.partition()),
             offset: Offset(message.offset()),
             timestamp: message.timestamp().to_millis().unwrap_or(-1),
-            assignment,
-            key,
-            value,
-            headers: Span::of(first, self.headers.len()),
-        });
+            key: message.key(),
+            value: message.payload(),
+        };
+        self.push_raw(&raw, headers::of(message), assignment);
+    }
+
+    /// Copies a record in, wherever its parts lie.
+    pub fn push_raw<'m>(&mut self, raw: &Raw<'m>, headers: impl Iterator<Item = RawHeader<'m>>, assignment: u64) {
+        let Raw { partition, offset, timestamp, .. } = *raw;
+        let key = raw.key.map(|bytes| put(&mut self.arena, bytes));
+        let value = raw.value.map(|bytes| put(&mut self.arena, bytes));
+        let first = self.headers.len();
+        for (position, (name, value)) in headers.enumerate() {
+            let name = self.name(name, position);
+            let value = value.map(|bytes| put(&mut self.arena, bytes));
+            self.headers.push(Header { name, value });
+        }
+        let headers = Span::of(first, self.headers.len());
+        self.records.push(Record { partition, offset, timestamp, assignment, key, value, headers });
     }
 
     /// The number of a header's name. Most records have the same headers in the same order, so the name that came first at
     /// this position is tried first.
-    fn name(&mut self, name: &str, position: usize) -> u32 {
+    fn name(&mut self, name: &[u8], position: usize) -> u32 {
         let known = |index: &usize| self.names.get(*index).is_some_and(|known| **known == *name);
         let index = Some(position).filter(known).or_else(|| (0..NAMES).find(known)).unwrap_or_else(|| {
             self.names.push(name.into());
@@ -129,18 +145,22 @@ impl RecordBatch {
         record.value.map(|span| &self.arena[span.range()])
     }
 
-    /// All headers of a record in their order, duplicates included.
-    pub fn headers(&self, record: &Record) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+    /// All headers of a record in their order, duplicates included. A name need not be UTF-8.
+    pub fn headers(&self, record: &Record) -> impl Iterator<Item = RawHeader<'_>> + Clone {
         self.headers[record.headers.range()].iter().map(|header| (self.name_of(header), self.value_of(header)))
     }
 
     /// The last header of this name that has a value.
     pub fn header(&self, record: &Record, name: &str) -> Option<&[u8]> {
         let headers = &self.headers[record.headers.range()];
-        headers.iter().rev().find(|header| self.name_of(header) == name).and_then(|header| self.value_of(header))
+        headers
+            .iter()
+            .rev()
+            .find(|header| self.name_of(header) == name.as_bytes())
+            .and_then(|header| self.value_of(header))
     }
 
-    fn name_of(&self, header: &Header) -> &str {
+    fn name_of(&self, header: &Header) -> &[u8] {
         &self.names[wide(header.name)]
     }
 
@@ -197,14 +217,14 @@ mod tests {
         let names: Vec<String> = (0..2 * NAMES).map(|n| format!("header-{n}")).collect();
         for _ in 0..3 {
             for (position, name) in names.iter().enumerate() {
-                let number = batch.name(name, position);
-                assert_eq!(&*batch.names[wide(number)], name);
+                let number = batch.name(name.as_bytes(), position);
+                assert_eq!(&*batch.names[wide(number)], name.as_bytes());
             }
         }
         assert_eq!(batch.names.len(), names.len(), "the same headers in the same order");
         for name in names.iter().rev() {
-            let number = batch.name(name, 0);
-            assert_eq!(&*batch.names[wide(number)], name);
+            let number = batch.name(name.as_bytes(), 0);
+            assert_eq!(&*batch.names[wide(number)], name.as_bytes());
         }
         assert_eq!(batch.names.len(), names.len() + NAMES, "what is not among the first is noted again");
         batch.clear();

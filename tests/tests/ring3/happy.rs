@@ -49,7 +49,7 @@ fn rows_outputs_and_dead_letters_say_where_they_came_from() {
     for letter in &dead {
         let (partition, offset) = letter.source();
         assert_eq!((letter.key.as_deref(), letter.value.as_deref()), (Some(&b"bad"[..]), Some(&[0x0a][..])));
-        assert_eq!(letter.headers[0], ("trace".to_owned(), Some(vec![0xff, 0x00])), "headers byte for byte, first");
+        assert_eq!(letter.headers[0], (b"trace".to_vec(), Some(vec![0xff, 0x00])), "headers byte for byte, first");
         let source = case.source();
         let (partition, offset) = (partition.to_string(), offset.to_string());
         for (name, value) in [

@@ -42,7 +42,7 @@ fn setup_brings_the_tables_of_an_older_release_up_to_date() {
     case.database.run("DROP TABLE tollgate.processed; DELETE FROM tollgate.migration WHERE version = 2");
     let log = fails(&case, &["run", "pipeline.yaml"], 2);
     says(&log, &["Tollgate's own tables are missing", "tollgate setup"]);
-    let planned = case.tollgate(&["setup", "pipeline.yaml", "--dry-run"], &[]);
+    let planned = case.tollgate(&["setup", "pipeline.yaml", "--dry-run", "--sql"], &[]);
     assert!(planned.wait().success(), "{}", planned.log());
     says(&planned.stdout(), &["CREATE TABLE tollgate.processed"]);
     assert!(!planned.stdout().contains("CREATE TABLE tollgate.progress"), "{}", planned.stdout());
@@ -58,9 +58,15 @@ fn setup_brings_the_tables_of_an_older_release_up_to_date() {
 fn setup_prints_before_it_creates() {
     let case = Case::new("dry-run");
     case.write();
-    let setup = case.tollgate(&["setup", "pipeline.yaml", "--dry-run"], &[]);
-    assert!(setup.wait().success());
-    says(&setup.stdout(), &["CREATE TABLE \"seen\"", &case.source(), "tollgate.progress"]);
+    let printed = |arguments: &[&str]| {
+        let setup = case.tollgate(&[&["setup", "pipeline.yaml", "--dry-run"], arguments].concat(), &[]);
+        assert!(setup.wait().success());
+        setup.stdout()
+    };
+    says(&printed(&["--sql"]), &["CREATE TABLE \"seen\"", &case.source(), "tollgate.progress"]);
+    let lines = printed(&[]);
+    says(&lines, &[&format!("topic {}: missing, 4 partitions", case.source()), "table \"seen\": missing"]);
+    assert_eq!(lines.lines().count(), 5, "three topics, the table and Tollgate's own: {lines}");
     assert_eq!(case.database.number("SELECT count(*) FROM pg_tables WHERE tablename = 'seen'"), 0);
     let case = case.setup();
     let again = case.tollgate(&["setup", "pipeline.yaml", "--output", "json"], &[]);

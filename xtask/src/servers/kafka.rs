@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::{Certificate, explain, free_port, maven, versions, wait_until_ready};
+use super::{Certificate, died, explain, free_port, maven, versions, wait_until_ready};
 use crate::cache::{Cache, unique};
-use crate::failure::{Context, Result};
+use crate::failure::{Context, Failure, Result};
 use crate::process::{Group, Signal, delete_at_end};
 
 /// Two seconds on an idle machine; a minute covers two cores that compile at the same time.
@@ -147,6 +147,12 @@ impl Kafka {
     /// The process id, while it runs.
     pub fn id(&self) -> Option<i32> {
         self.process.as_ref().map(Group::id)
+    }
+
+    /// What became of a broker that was up and has ended by itself, with its log's last lines.
+    pub fn died(&self) -> Option<Failure> {
+        let status = self.process.as_ref()?.status()?;
+        Some(died("Kafka", status, &self.log))
     }
 
     /// The broker's log, over all its restarts.

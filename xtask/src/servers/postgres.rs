@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Certificate, explain, free_port, maven, versions, wait_until_ready};
+use super::{Certificate, died, explain, free_port, maven, versions, wait_until_ready};
 use crate::cache::{Cache, unique};
 use crate::failure::{Context, Failure, Result};
 use crate::process::{Group, Signal, delete_at_end, is_root};
@@ -132,6 +132,12 @@ impl Postgres {
         wait_until_ready("PostgreSQL", group, &self.log, START, || {
             fs::read_to_string(&state).is_ok_and(|text| text.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
         })
+    }
+
+    /// What became of a server that was up and has ended by itself, with its log's last lines.
+    pub fn died(&self) -> Option<Failure> {
+        let status = self.process.as_ref()?.status()?;
+        Some(died("PostgreSQL", status, &self.log))
     }
 
     /// A fast shutdown: connections are ended, transactions rolled back, everything is written.

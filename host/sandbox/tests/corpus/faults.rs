@@ -82,6 +82,7 @@ fn what_is_against_the_verdict_table_is_a_protocol_violation() {
         ("D.", "route 2 is not one of the 1"),
         ("G", "out of bounds"),
         ("H", "set-header of `tollgate.digest`"),
+        ("J", "set-header of `__connect.errors.stage`"),
         ("U", "utf-8"),
         ("V", "discriminant"),
         ("X", "explain with the code `Bad Code`"),

@@ -103,6 +103,7 @@ pub const ACTOR: &str = r#"
   (data (i32.const 416) "index out of bounds\nat rule 7")
   (data (i32.const 448) "\ff\fe")
   (data (i32.const 464) "valued")
+  (data (i32.const 480) "__connect.errors.stage")
   (global $poisoned (mut i32) (i32.const 0))
   (func $is (param $i i32) (param $letter i32) (result i32)
     (i32.eq (i32.load8_u (call $value (local.get $i))) (local.get $letter)))
@@ -176,6 +177,8 @@ pub const ACTOR: &str = r#"
     (if (call $is (local.get $i) (i32.const 0x44 (; D ;))) (then (call $rest (i32.const 2) (local.get $i)) (return (i32.const 2))))
     (if (call $is (local.get $i) (i32.const 0x48 (; H ;))) (then
       (call $set_header (i32.const 384) (i32.const 15) (i32.const 352) (i32.const 3)) (return (i32.const 1))))
+    (if (call $is (local.get $i) (i32.const 0x4a (; J ;))) (then
+      (call $set_header (i32.const 480) (i32.const 22) (i32.const 352) (i32.const 3)) (return (i32.const 1))))
     (if (call $is (local.get $i) (i32.const 0x58 (; X ;))) (then
       (call $explain (i32.const 400) (i32.const 8) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (return (i32.const 4))))
     (if (call $is (local.get $i) (i32.const 0x55 (; U ;))) (then (call $fail (i32.const 448) (i32.const 2))))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tollgate_contract::compat::{Finding, Place, Severity, Side};
@@ -13,6 +13,7 @@ use super::suppress::Suppressed;
 use super::versions::Places;
 use crate::cli::{Format, Success, build};
 use crate::error::Failure;
+use crate::protos::{ProtosError, Spot};
 
 /// The code of the one failure that means "not compatible".
 pub const INCOMPATIBLE: &str = "check.incompatible";
@@ -137,11 +138,8 @@ impl Report {
         })
     }
 
-    /// From the repository's top, from where CI systems count; as it is where there is none.
     fn path_from_top(&self, place: &Place, top: Option<&Repository>) -> String {
-        let path = self.path(place);
-        let relative = top.and_then(|top| top.relative(&path));
-        relative.unwrap_or_else(|| path.display().to_string())
+        from_top(&self.path(place), top)
     }
 
     /// Workflow commands. GitHub shows an annotation where the line is part of the change.
@@ -215,6 +213,28 @@ impl Report {
             "partialFingerprints": { "tollgate/v1": format!("{}:{}", finding.rule.id, finding.element) },
         })
     }
+}
+
+/// The failure of contracts that do not compile. GitHub gets an annotation at the place, as for a finding.
+pub fn uncompiled(error: &ProtosError, places: &Places, format: Format) -> Failure {
+    let failure = super::versions::invalid(error);
+    if format != Format::Github {
+        return failure;
+    }
+    let place = match error {
+        ProtosError::Invalid { spot: Some(Spot { file, line, column }), .. } => {
+            let path = from_top(&places.find(file), Repository::of(".".as_ref()).ok().as_ref());
+            format!("file={},line={line},col={column},", property(&path))
+        }
+        _ => String::new(),
+    };
+    let text = format!("::error {place}title={}::{}\n", property(failure.code), data(&failure.message));
+    failure.with(Value::Null, text)
+}
+
+/// From the repository's top, from where CI systems count; as it is where there is none.
+fn from_top(path: &Path, top: Option<&Repository>) -> String {
+    top.and_then(|top| top.relative(path)).unwrap_or_else(|| path.display().to_string())
 }
 
 /// A relative reference: what is neither unreserved nor a slash is percent-encoded.

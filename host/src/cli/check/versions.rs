@@ -133,8 +133,17 @@ impl Version {
     /// # Errors
     /// The files cannot be read or compiled.
     pub fn working_tree(paths: &[PathBuf]) -> Result<Version, Failure> {
-        let pool = protos::load_with_sources(paths).map_err(|error| invalid(&error))?;
-        Ok(Version { pool, places: Places { paths: paths.to_vec() } })
+        Version::compile(paths).map_err(|(error, _)| invalid(&error))
+    }
+
+    /// # Errors
+    /// The files cannot be read or compiled; with where they are.
+    pub fn compile(paths: &[PathBuf]) -> Result<Version, (ProtosError, Places)> {
+        let places = Places { paths: paths.to_vec() };
+        match protos::load_with_sources(paths) {
+            Ok(pool) => Ok(Version { pool, places }),
+            Err(error) => Err((error, places)),
+        }
     }
 }
 

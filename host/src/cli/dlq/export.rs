@@ -1,5 +1,6 @@
 //! `tollgate dlq export`: one JSON object a line, written as the letters are read.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Write};
 use std::ops::ControlFlow;
@@ -8,8 +9,9 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use serde_json::{Value, json};
+use tollgate_contract::escape_marks;
 
 use super::Which;
 use super::groups::FOREIGN;
@@ -19,6 +21,8 @@ use crate::config::{Encoding, Pipeline};
 use crate::engine::build;
 use crate::error::Failure;
 use crate::lane::content::{self, is_content_type};
+use crate::sinks::reserved;
+use crate::source::headers::{self, RawHeader};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -61,7 +65,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
         if args.limit.is_some_and(|limit| count >= limit) {
             return ControlFlow::Break(end());
         }
-        if let Err(error) = writeln!(out, "{line}") {
+        if let Err(error) = writeln!(out, "{}", escape_marks(&line.to_string())) {
             return ControlFlow::Break(unwritten(&error));
         }
         count += 1;
@@ -131,52 +135,69 @@ impl Messages {
     }
 }
 
-/// A letter as an object.
+/// A letter as an object: each fact once, and what a letter does not say is left out.
 fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, messages: &Messages) -> Value {
-    let text = |name: &str| header(letter, name).map(std::borrow::Cow::into_owned);
+    let text = |name: &str| header(letter, name).map(Cow::into_owned);
     let number = |name: &str| text(name).and_then(|text| text.parse::<i64>().ok());
+    let reason = text("tollgate.reason");
     let reference = text("tollgate.stored").is_some_and(|stored| stored == "reference");
-    let stored = reference.then(
-        || json!({ "value_bytes": number("tollgate.value-bytes"), "value_sha256": text("tollgate.value-sha256") }),
-    );
+    let contract = text("tollgate.contract");
     let is_json = match pipeline.contract.encoding {
         Encoding::Json => true,
         Encoding::Protobuf => false,
-        Encoding::Auto => letter.headers().is_some_and(|headers| {
-            let told = headers.iter().filter(|header| is_content_type(header.key));
-            told.filter_map(|header| header.value).last().is_some_and(content::is_json)
-        }),
+        Encoding::Auto => {
+            let told = headers::of(letter).filter(|(name, _)| is_content_type(name));
+            told.filter_map(|(_, value)| value).next_back().is_some_and(content::is_json)
+        }
     };
-    let decoded = letter
-        .payload()
-        .filter(|_| !reference)
-        .and_then(|value| decode(value, is_json, messages.of(text("tollgate.contract").as_deref())));
-    json!({
+    let message = messages.of(contract.as_deref());
+    let decoded = |value: &[u8]| if reference { None } else { decode(value, is_json, message) };
+    let violations = text("tollgate.violations").and_then(|list| serde_json::from_str::<Value>(&list).ok());
+    let stored = reference.then(
+        || json!({ "value_bytes": number("tollgate.value-bytes"), "value_sha256": text("tollgate.value-sha256") }),
+    );
+    let stamp = letter.timestamp().to_millis();
+    let mut facts = json!({
         "source": source(letter, number("tollgate.timestamp")),
-        "letter": { "topic": letter.topic(), "partition": letter.partition(), "offset": letter.offset(),
-            "timestamp": letter.timestamp().to_millis() },
-        "reason": text("tollgate.reason").unwrap_or_else(|| FOREIGN.to_owned()),
+        "letter": { "partition": letter.partition(), "offset": letter.offset(), "timestamp": stamp },
+        "reason": reason.as_deref().unwrap_or(FOREIGN),
         "stage": text("tollgate.stage"),
         "field": text("tollgate.field"),
         "message": text("tollgate.message"),
+        "violations": violations,
         "transform": text("tollgate.transform"),
         "event_type": text("tollgate.event-type"),
-        "contract": text("tollgate.contract"),
+        "contract": contract,
+        "contract_digest": text("tollgate.contract-digest"),
+        "schema_id": text("tollgate.schema-id"),
         "digest": text("tollgate.digest"),
         "fuel_used": number("tollgate.fuel-used"),
         "first_failed_at": number("tollgate.first-failed-at"),
+        "attempt": number("tollgate.attempt"),
+        "replays": number("tollgate.replay-count"),
         "stored_by_reference": stored,
-        "key": letter.key().map(bytes),
-        "value": letter.payload().map(|value| {
-            json!({ "base64": STANDARD.encode(value), "json": decoded })
-        }),
-        "headers": headers(letter),
-    })
+    });
+    prune(&mut facts);
+    // What is null says something here: the record has no key, or is a tombstone.
+    if let Some(facts) = facts.as_object_mut() {
+        facts.insert("key".to_owned(), letter.key().map_or(Value::Null, bytes));
+        facts.insert("value".to_owned(), letter.payload().map_or(Value::Null, |bytes| value(bytes, decoded(bytes))));
+        facts.insert("headers".to_owned(), own_headers(headers::of(letter), reason.is_some()));
+    }
+    facts
+}
+
+/// Takes out what is not known.
+fn prune(value: &mut Value) {
+    if let Value::Object(members) = value {
+        members.values_mut().for_each(prune);
+        members.retain(|_, value| !value.is_null());
+    }
 }
 
 /// Where the event came from: topic, partition, offset, and its own timestamp.
 fn source(letter: &BorrowedMessage<'_>, timestamp: Option<i64>) -> Value {
-    let coordinate = |name: &str| header(letter, name).map(std::borrow::Cow::into_owned);
+    let coordinate = |name: &str| header(letter, name).map(Cow::into_owned);
     let number = |name: &str| coordinate(name).and_then(|text| text.parse::<i64>().ok());
     json!({
         "topic": coordinate("__connect.errors.topic"),
@@ -186,17 +207,31 @@ fn source(letter: &BorrowedMessage<'_>, timestamp: Option<i64>) -> Value {
     })
 }
 
-/// In the record's order; a name may come twice.
-fn headers(letter: &BorrowedMessage<'_>) -> Vec<Value> {
-    let Some(headers) = letter.headers() else { return Vec::new() };
-    let one =
-        |header: rdkafka::message::Header<'_, &[u8]>| json!({ "name": header.key, "value": header.value.map(bytes) });
-    headers.iter().map(one).collect()
+/// The headers that the record came with, in its order; a name may come twice. Ours are facts of their own.
+fn own_headers<'m>(headers: impl Iterator<Item = RawHeader<'m>>, ours: bool) -> Value {
+    let own = headers.filter(|(name, _)| !(ours && reserved::is_reserved(name)));
+    own.map(|(name, value)| json!({ "name": bytes(name), "value": value.map(bytes) })).collect()
 }
 
-/// Bytes, and the text that they are, if they are one.
+/// Text as text, and other bytes as base64.
 fn bytes(bytes: &[u8]) -> Value {
-    json!({ "base64": STANDARD.encode(bytes), "text": std::str::from_utf8(bytes).ok() })
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "base64": STANDARD.encode(bytes) }),
+    }
+}
+
+/// A value as it came, and what it decodes to. JSON that is printed in the same form is its own text.
+fn value(bytes: &[u8], decoded: Option<Value>) -> Value {
+    let mut value = match std::str::from_utf8(bytes) {
+        Ok(text) if decoded.as_ref().map(Value::to_string).as_deref() == Some(text) => json!({}),
+        Ok(text) => json!({ "text": text }),
+        Err(_) => json!({ "base64": STANDARD.encode(bytes) }),
+    };
+    if let Some(decoded) = decoded {
+        value["json"] = decoded;
+    }
+    value
 }
 
 /// What the value says, where it can be read at all: the JSON as it came, or the contract's message in protobuf's JSON mapping.
@@ -232,8 +267,35 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_told_by_base64_alone() {
-        assert_eq!(bytes(b"key"), json!({"base64": "a2V5", "text": "key"}));
-        assert_eq!(bytes(&[0xff]), json!({"base64": "/w==", "text": null}));
+    fn bytes_are_shown_once_as_text_where_they_are_text() {
+        assert_eq!(bytes(b"key"), json!("key"));
+        assert_eq!(bytes(&[0xff]), json!({"base64": "/w=="}));
+        let decoded = Some(json!({"a": 1}));
+        assert_eq!(value(br#"{"a":1}"#, decoded.clone()), json!({"json": {"a": 1}}));
+        assert_eq!(value(br#"{"a": 1}"#, decoded.clone()), json!({"text": "{\"a\": 1}", "json": {"a": 1}}));
+        assert_eq!(value(b"\x08\x01", decoded.clone()), json!({"text": "\u{8}\u{1}", "json": {"a": 1}}));
+        assert_eq!(value(b"\x08\xff\x01", decoded), json!({"base64": "CP8B", "json": {"a": 1}}));
+        assert_eq!(value(b"{", None), json!({"text": "{"}));
+    }
+
+    #[test]
+    fn our_headers_are_facts_and_not_listed_again() {
+        let headers: [RawHeader<'_>; 4] = [
+            (b"trace", Some(b"a")),
+            (b"caf\xe9", None),
+            (b"tollgate.reason", Some(b"undecodable")),
+            (b"original.tollgate.reason", Some(b"x")),
+        ];
+        let own = json!([
+            {"name": "trace", "value": "a"},
+            {"name": {"base64": "Y2Fm6Q=="}, "value": null},
+            {"name": "original.tollgate.reason", "value": "x"},
+        ]);
+        assert_eq!(own_headers(headers.into_iter(), true), own);
+        let all = own_headers(headers.into_iter(), false);
+        assert_eq!(all.as_array().unwrap().len(), 4, "a letter that is not ours keeps everything");
+        let mut facts = json!({"a": null, "b": {"c": null, "d": 1}});
+        prune(&mut facts);
+        assert_eq!(facts, json!({"b": {"d": 1}}));
     }
 }

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::cli::look::{self, Looker, Quiet};
 use crate::config::Pipeline;
 use crate::error::Failure;
+use crate::source::headers;
 
 const CALL: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
@@ -174,7 +175,5 @@ pub fn bar() -> ProgressBar {
 
 /// The last header of a name as text: the record's own headers come first, so none of them can pass for ours.
 pub fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<std::borrow::Cow<'m, str>> {
-    let headers = message.headers()?;
-    let found = (0..headers.count()).rev().map(|index| headers.get(index)).find(|header| header.key == name)?;
-    Some(String::from_utf8_lossy(found.value?))
+    headers::last(message, name).map(String::from_utf8_lossy)
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use indicatif::ProgressBar;
+use tollgate_contract::visible;
 use tollgate_producer::{
     Event, Original, Payload, Producer, Ready, Rejected, Rejects, SendError, Transaction, TransactionError, Violation,
 };
@@ -275,7 +276,7 @@ impl Flow<'_> {
         } else {
             rejected.violations.iter().fold(String::new(), |text, violation| {
                 let shown = format!("{name}:{line}: {violation}");
-                text + &shown.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>() + "\n"
+                text + &shown.chars().map(visible).collect::<String>() + "\n"
             })
         };
         // Where stderr has gone away the counts still tell.

@@ -115,7 +115,8 @@ fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
 fn check_readable(pipeline: &Pipeline, key: &str, path: Option<&Path>, report: &mut Report) {
     let Some(path) = path else { return };
     if let Err(error) = std::fs::File::open(path) {
-        report.error(pipeline, "config.file", key, format!("{} cannot be read: {error}", path.display()));
+        let shown = pipeline.shown(path);
+        report.error(pipeline, "config.file", key, format!("{} cannot be read: {error}", shown.display()));
     }
 }
 
@@ -150,6 +151,7 @@ fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p s
     let pool = match protos::load(&paths) {
         Ok(pool) => pool,
         Err(error) => {
+            let error = error.shown(|path| pipeline.shown(path));
             report.error(pipeline, "contract.schema", key, error.to_string());
             return Vec::new();
         }
@@ -384,10 +386,16 @@ fn check_transform(
     let place = kind.place(&format!("transforms[{index}]"));
     let component = format!("{place}.component");
     let path = pipeline.resolve(&spec.component);
+    let shown = pipeline.shown(&path);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            report.error(pipeline, "transform.file", &component, format!("{} cannot be read: {error}", path.display()));
+            report.error(
+                pipeline,
+                "transform.file",
+                &component,
+                format!("{} cannot be read: {error}", shown.display()),
+            );
             return None;
         }
     };
@@ -395,7 +403,7 @@ fn check_transform(
     let transform = match sandbox.load(&bytes, &overrides) {
         Ok(transform) => transform,
         Err(error) => {
-            report.error(pipeline, "transform.refused", &component, format!("{}: {error}", path.display()));
+            report.error(pipeline, "transform.refused", &component, format!("{}: {error}", shown.display()));
             return None;
         }
     };

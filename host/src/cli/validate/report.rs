@@ -30,6 +30,9 @@ pub struct Finding {
     pub column: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
+    /// Why the file says that this warning is meant: `acknowledge`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<String>,
 }
 
 impl From<&ConfigError> for Finding {
@@ -42,6 +45,7 @@ impl From<&ConfigError> for Finding {
             line: error.at.line,
             column: error.at.column,
             suggestion: error.suggestion.clone(),
+            acknowledged: None,
         }
     }
 }
@@ -85,38 +89,60 @@ impl Report {
         suggestion: Option<String>,
     ) {
         let Position { line, column } = pipeline.places.find(path);
-        self.findings.push(Finding { severity, code, message, config_path: path.to_owned(), line, column, suggestion });
+        let reasons = (severity == Severity::Warning).then_some(&pipeline.acknowledged);
+        let acknowledged = reasons.and_then(|reasons| reasons.get(code)).cloned();
+        let config_path = path.to_owned();
+        self.findings.push(Finding { severity, code, message, config_path, line, column, suggestion, acknowledged });
     }
 
-    /// Errors first, each in the order of the file.
+    /// Errors first, then warnings, then those that are acknowledged; each in the order of the file.
     pub fn sort(&mut self) {
-        self.findings.sort_by_key(|finding| (finding.severity, finding.line, finding.column));
+        let key = |finding: &Finding| (finding.severity, finding.acknowledged.is_some(), finding.line, finding.column);
+        self.findings.sort_by_key(key);
     }
 
+    /// What counts: an acknowledged warning does not.
     pub fn count(&self, severity: Severity) -> usize {
-        self.findings.iter().filter(|finding| finding.severity == severity).count()
+        self.findings.iter().filter(|finding| finding.severity == severity && finding.acknowledged.is_none()).count()
+    }
+
+    /// Acknowledgements of what was not found: the file has changed, or the code is mistyped.
+    pub fn check_acknowledged(&mut self, pipeline: &Pipeline) {
+        for code in pipeline.acknowledged.keys() {
+            let warning = |finding: &Finding| finding.severity == Severity::Warning && finding.code == code;
+            if !self.findings.iter().any(warning) {
+                let path = format!("acknowledge.{code}");
+                let message = format!("there is no warning {code} to acknowledge");
+                self.warn(pipeline, "acknowledge.unused", &path, &message, "take it out, or correct the code");
+            }
+        }
+        self.sort();
     }
 
     pub fn to_json(&self) -> Value {
         json!({ "findings": self.findings, "guarantee": self.guarantee, "memory": self.memory })
     }
 
-    /// Lines of the form `file:12:5: error: key.path: message; suggestion`, then the guarantee and the memory.
+    /// Lines of the form `file:12:5: error: key.path: message; suggestion`, then the memory, and the guarantee last.
     pub fn to_text(&self, file: &str) -> String {
         let mut text = String::new();
         for finding in &self.findings {
-            let severity = match finding.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
+            let severity = match (finding.severity, &finding.acknowledged) {
+                (Severity::Error, _) => "error",
+                (Severity::Warning, None) => "warning",
+                (Severity::Warning, Some(_)) => "acknowledged",
             };
-            let Finding { line, column, config_path, message, .. } = finding;
+            let Finding { line, column, code, config_path, message, suggestion, acknowledged, .. } = finding;
             // Writing to a String cannot fail.
             _ = write!(text, "{file}:{line}:{column}: {severity}: {config_path}: {message}");
-            if let Some(suggestion) = &finding.suggestion {
-                _ = write!(text, "; {suggestion}");
+            match (acknowledged, suggestion) {
+                (Some(reason), _) => _ = write!(text, " (acknowledged: {reason})"),
+                (None, Some(suggestion)) => _ = write!(text, "; {suggestion}"),
+                (None, None) => {}
             }
-            text.push('\n');
+            _ = writeln!(text, " [{code}]");
         }
+        _ = writeln!(text, "{}", self.memory.to_text());
         _ = writeln!(text, "guarantee: {}", self.guarantee.name);
         for line in &self.guarantee.means {
             _ = writeln!(text, "  {line}");
@@ -124,7 +150,6 @@ impl Report {
         for line in &self.guarantee.why_not_stronger {
             _ = writeln!(text, "  not stronger, because {line}");
         }
-        _ = writeln!(text, "{}", self.memory.to_text());
         text
     }
 }

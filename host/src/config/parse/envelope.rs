@@ -38,6 +38,11 @@ fn read_headers(table: &Table<'_>) -> Vec<(String, String)> {
     for (name, field) in table.any() {
         if let Err(complaint) = names::header(&name) {
             field.complain::<()>(format!("the header's name {}", complaint.message));
+        } else if limits::RESERVED_HEADERS.iter().any(|prefix| name.starts_with(prefix)) {
+            let prefixes = limits::RESERVED_HEADERS.join(" and ");
+            field.complain::<()>(format!(
+                "names that begin with {prefixes} are Tollgate's own; give the header another name"
+            ));
         } else if let Some(path) = field.scalar(names::field_path) {
             headers.push((name, path));
         }

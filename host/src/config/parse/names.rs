@@ -192,6 +192,15 @@ pub(super) fn listen(text: &str) -> Read<String> {
     }
 }
 
+/// A host's name as a request carries it, without a port.
+pub(super) fn host(text: &str) -> Read<String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if text.is_empty() || !text.chars().all(legal) {
+        return Err(Complaint::new("is not a host's name; write the name alone, without a scheme and a port"));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
 /// Whether only this machine can reach the address.
 pub(super) fn is_loopback(listen: &str) -> bool {
     match listen.parse::<SocketAddr>() {

@@ -110,7 +110,8 @@ fn the_least_pipeline_has_every_default() {
             "lag_threshold": 100_000, "pause_on_threshold": true, "resume_lag_margin": 50_000,
             "max_backlog_bytes": "64MiB",
         },
-        "admin": { "listen": "127.0.0.1:8080" },
+        "admin": { "listen": "127.0.0.1:8080", "allow_remote": false, "hosts": [] },
+        "acknowledge": {},
         "lanes": default_lanes(),
         "shutdown": "30s",
         "start_deadline": "1m",
@@ -1046,6 +1047,38 @@ postgres: { url: \"${DATABASE_URL}\", table: s.t, key: [k], columns: {} }
     }
     let said = parse("postgres: { url: \"s3cret@db\" }\n").unwrap_err();
     assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn what_comes_from_a_variable_is_masked_whatever_its_key() {
+    // A suggestion is made of the value: 47 for `47` without a unit, and a type's name without its dot.
+    let env = |name: &str| match name {
+        "DIGITS" => Some("471147114711".to_owned()),
+        "DOTTED" => Some(".s3cret.Type".to_owned()),
+        "FOLDER" => Some("no/s3cret".to_owned()),
+        _ => None,
+    };
+    let text = "shutdown: ${DIGITS}\ncontract: { message: \"${DOTTED}\" }\n";
+    let said = Pipeline::parse(Path::new("p.yaml"), text, &env).unwrap_err().to_string();
+    assert!(!said.contains("s3cret") && !said.contains("4711"), "{said}");
+    assert!(said.contains("the value of ${DIGITS} is a duration without a unit"), "{said}");
+    let text = "\
+pipeline: p
+source: { brokers: 'h:1', topic: t, group_id: g, start: latest }
+contract: { protos: [\"${FOLDER}\", fine], message: a.B }
+transforms: [{ component: \"${FOLDER}/a.wasm\" }]
+dead_letter: { topic: d }
+postgres: { url: 'postgres://h/d', table: s.t, key: [k], columns: {} }
+";
+    let pipeline = Pipeline::parse(Path::new("/etc/pipes/p.yaml"), text, &env).unwrap();
+    let shown = |path: &str| pipeline.shown(Path::new(path)).display().to_string();
+    assert_eq!(shown("/etc/pipes/no/s3cret/x/y.proto"), "${FOLDER}/x/y.proto");
+    assert_eq!(shown("/etc/pipes/no/s3cret/a.wasm"), "${FOLDER}/a.wasm");
+    assert_eq!(shown("no/s3cret/a.wasm"), "${FOLDER}/a.wasm");
+    assert_eq!(shown("/etc/pipes/fine/no/s3cret"), "/etc/pipes/fine/no/s3cret");
+    assert!(!format!("{pipeline:?}").contains("origins: [s3cret"));
+    let said = crate::engine::build::pool(&pipeline).unwrap_err().to_string();
+    assert!(said.starts_with("${FOLDER} cannot be read"), "{said}");
 }
 
 #[test]

@@ -197,6 +197,26 @@ fn the_nearest_key_is_found_and_a_far_one_is_not() {
 }
 
 #[test]
+fn many_unknown_keys_take_linear_time() {
+    // With a look at every pair, eight times as many keys take 64 times as long.
+    let took = |keys: usize| {
+        let text: String = (0..keys).map(|n| format!("unknown_key_{n}: 1\n")).collect();
+        let begun = std::time::Instant::now();
+        let errors = read(&text, |table| {
+            table.get("known_key", whole);
+            Some(())
+        });
+        assert_eq!(errors.unwrap_err().lines().count(), keys);
+        begun.elapsed()
+    };
+    let least = |keys: usize| (0..3).map(|_| took(keys)).min().unwrap();
+    let (few, many) = (least(3_000), least(24_000));
+    assert!(many < few * 24, "3,000 keys took {few:?}, and eight times as many {many:?}");
+    let duplicates = "k: 1\n".repeat(24_000);
+    assert!(read(&duplicates, |table| table.get("k", whole)).unwrap_err().ends_with("it stands on line 1 already"));
+}
+
+#[test]
 fn places_fall_back_to_what_stands_above() {
     let text = "a:\n  b:\n    - c: 1\n";
     let (_, seen) = read_seen("p.yaml", text, Path::new("."), &env, |table| {

@@ -3,11 +3,11 @@
 use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value, json};
 use tollgate_contract::show_json;
-use tollgate_sandbox::{Bytes, Events, Manifest, Outcome, Output, Results};
+use tollgate_sandbox::{Bytes, Events, FailureCode, Manifest, Outcome, Output, Results};
 
 use super::Types;
 use crate::config::reader::Complaint;
-use crate::sinks::dead_letter::Reason;
+use crate::sinks::dead_letter::{self, Reason};
 
 /// Begins a key's or a header's text where it is no UTF-8: hex digits follow.
 const HEX: &str = "hex:";
@@ -31,6 +31,9 @@ pub(super) fn describe(results: &Results, events: &Events, manifest: &Manifest, 
             }
         }
         Some(Outcome::Dropped { .. }) => map(json!({"verdict": "drop"})),
+        Some(Outcome::Rejected(reason)) if let Some(message) = dead_letter::collision(&reason.code) => {
+            map(json!({"verdict": "fail", "code": FailureCode::Protocol.as_str(), "message": message}))
+        }
         Some(Outcome::Rejected(reason)) => {
             let mut said = map(json!({"verdict": "reject", "code": reason.code}));
             if !reason.field.is_empty() {

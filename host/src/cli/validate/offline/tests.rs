@@ -82,6 +82,44 @@ fn a_good_pipeline_has_no_finding_and_says_its_guarantee() {
 }
 
 #[test]
+fn errors_come_first_the_guarantee_last_and_a_warning_can_be_acknowledged() {
+    let loose = POSTGRES.replace("  only_if_newer: created_at\n", "");
+    let text = format!("{HEAD}{loose}");
+    let validated = |text: &str| {
+        let folder = Folder::new(text);
+        let args = Args { pipeline: folder.0.path().join("pipeline.yaml"), connect: false };
+        match validate::run(&args) {
+            Ok(success) => (success.summary, success.text, success.result),
+            Err(failure) => (failure.message, failure.text, failure.result),
+        }
+    };
+    let (summary, shown, _) = validated(&text);
+    assert!(summary.ends_with("is valid, with 1 warning"), "{summary}");
+    assert!(shown.contains("warning: postgres.columns: ") && shown.contains(" [order.across_partitions]\n"), "{shown}");
+
+    let meant =
+        "acknowledge:\n  order.across_partitions: keys are partitioned by the producer\n  dead_letter.no_limit: x\n";
+    let (summary, shown, result) = validated(&format!("{text}{meant}"));
+    assert!(summary.ends_with("is valid, with 1 warning"), "only that one is acknowledged in vain: {summary}");
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[1].contains("warning: acknowledge.dead_letter.no_limit: there is no warning"), "{shown}");
+    assert!(
+        lines[2].contains("acknowledged: postgres.columns: ") && lines[2].contains("(acknowledged: keys are"),
+        "{shown}"
+    );
+    assert_eq!(result["findings"][1]["acknowledged"], "keys are partitioned by the producer");
+    let guarantee = shown.find("guarantee: ").unwrap();
+    assert!(shown.find("memory: ").unwrap() < guarantee && !shown[guarantee..].contains("p.yaml"), "{shown}");
+
+    // An error cannot be acknowledged, and stands above the warnings.
+    let wrong =
+        format!("{}acknowledge: {{ contract.message: no }}\n", text.replace("shop.v1.Order", "shop.v1.Nothing"));
+    let (summary, shown, _) = validated(&wrong);
+    assert!(summary.contains("1 error, with 2 warnings"), "{summary}");
+    assert!(shown.lines().next().unwrap().contains(": error: "), "{shown}");
+}
+
+#[test]
 fn the_memory_follows_from_the_settings() {
     let memory = |settings: &str| Folder::new(&format!("{HEAD}{POSTGRES}lanes: 2\n{settings}")).report().memory;
     let mib = |memory: Memory| {

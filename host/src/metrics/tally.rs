@@ -1,0 +1,31 @@
+//! Totals for the summary in the log: what Prometheus counts per label, in a form that can be read here.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::position::Partition;
+
+/// What a process has done since its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub events: u64,
+    pub rows: u64,
+    pub outputs: u64,
+    /// By reason, with the same bound as the metric's labels.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// As last measured, of this process's partitions.
+    pub lag: BTreeMap<Partition, i64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tallies(Mutex<Tally>);
+
+impl Tallies {
+    pub(super) fn change(&self, change: impl FnOnce(&mut Tally)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn now(&self) -> Tally {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
