@@ -72,11 +72,13 @@ fn text(usual: &Contract, flipped: &Contract, json: &[u8]) {
 
 /// Whether this is one of the faults that only the gate sees.
 fn is_stricter(rejection: &Rejection, strict: bool) -> bool {
-    let expected = |what: &str| rejection.message.starts_with(what) && rejection.message.ends_with("found another text");
+    let expected =
+        |what: &str| rejection.message.starts_with(what) && rejection.message.ends_with("found another text");
     match rejection.code {
         ReasonCode::JsonDuplicateMember => true,
         ReasonCode::JsonWrongType => {
-            ["expected a time", "expected a duration"].into_iter().any(expected) || rejection.message.contains("floating-point")
+            ["expected a time", "expected a duration"].into_iter().any(expected)
+                || rejection.message.contains("floating-point")
         }
         // What prost-reflect ignores, it does not look at.
         ReasonCode::UnknownEnum | ReasonCode::JsonInvalid | ReasonCode::RecursionLimit => !strict,
@@ -187,9 +189,8 @@ fn shown(contract: &Contract, payload: &[u8]) {
         assert!(too_deep, "{rejection}: {json}");
         return;
     }
-    let decode = |bytes: &[u8]| {
-        DynamicMessage::decode(contract.message().clone(), bytes).map(|message| canonical(&message))
-    };
+    let decode =
+        |bytes: &[u8]| DynamicMessage::decode(contract.message().clone(), bytes).map(|message| canonical(&message));
     match (decode(payload), decode(&bytes)) {
         (Ok(before), Ok(after)) => assert_eq!(before, after, "{json}"),
         // A map entry without its value is one level less than the same entry written out: at the limit that is one too many.

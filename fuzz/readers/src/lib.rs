@@ -7,6 +7,7 @@
 mod host {
     pub mod config;
     pub mod error;
+    pub mod iso;
     pub mod limits;
 
     pub mod cli {
@@ -41,4 +42,4 @@ mod sinks {
 
 pub use host::cli::check::{lock::Lock, suppress};
 pub use host::config::{ConfigErrors, Pipeline};
-use host::{cli, config, error, limits, registry};
+use host::{cli, config, error, iso, limits, registry};
