@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use xtask::process::is_root;
-use xtask::servers::postgres_programs;
+use xtask::servers::{pgbouncer_program, postgres_programs};
 use xtask::{Failure, Result};
 
 use crate::project::{Project, answer};
@@ -20,13 +20,18 @@ pub enum Uses {
     Postgres,
     /// And start Kafka.
     Kafka,
-    /// Only start both.
+    /// And what single tests start beside them.
+    Tests,
+    /// Only start PostgreSQL and Kafka.
     Servers,
 }
 
 impl Uses {
     fn wants(self, need: Uses) -> bool {
-        if self == Uses::Servers { need != Uses::Build } else { need <= self }
+        match self {
+            Uses::Servers => matches!(need, Uses::Postgres | Uses::Kafka),
+            uses => need <= uses,
+        }
     }
 }
 
@@ -115,6 +120,15 @@ const NEEDS: &[Need] = &[
         apt: "maven",
         dnf: "maven",
         brew: "maven",
+    },
+    Need {
+        name: "PgBouncer",
+        why: "a test connects through a pooler",
+        from: Uses::Tests,
+        found: || pgbouncer_program().is_some(),
+        apt: "pgbouncer",
+        dnf: "pgbouncer",
+        brew: "pgbouncer",
     },
 ];
 
@@ -309,11 +323,12 @@ mod tests {
 
     #[test]
     fn a_verb_asks_for_what_it_uses_alone() {
-        let wanted = |uses: Uses| [Uses::Build, Uses::Postgres, Uses::Kafka].map(|need| uses.wants(need));
-        assert_eq!(wanted(Uses::Build), [true, false, false]);
-        assert_eq!(wanted(Uses::Postgres), [true, true, false]);
-        assert_eq!(wanted(Uses::Kafka), [true, true, true]);
-        assert_eq!(wanted(Uses::Servers), [false, true, true]);
+        let wanted = |uses: Uses| [Uses::Build, Uses::Postgres, Uses::Kafka, Uses::Tests].map(|need| uses.wants(need));
+        assert_eq!(wanted(Uses::Build), [true, false, false, false]);
+        assert_eq!(wanted(Uses::Postgres), [true, true, false, false]);
+        assert_eq!(wanted(Uses::Kafka), [true, true, true, false]);
+        assert_eq!(wanted(Uses::Tests), [true, true, true, true]);
+        assert_eq!(wanted(Uses::Servers), [false, true, true, false]);
     }
 
     #[test]

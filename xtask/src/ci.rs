@@ -33,7 +33,7 @@ pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "tes
 /// Where a program is missing (exit code 3) or a part fails (1); the message says how to repeat that part.
 pub fn run(project: &Project, args: &Args) -> Result<()> {
     let chosen = PARTS.iter().filter(|(name, _)| args.words.is_empty() || args.words.iter().any(|word| word == name));
-    check::check(project, Uses::Kafka, args.has("--install"))?;
+    check::check(project, Uses::Tests, args.has("--install"))?;
     let long = if args.has(FULL) { "an hour and more" } else { "about half an hour" };
     check::foretell(project, &format!("run the checks, {long} for all parts"));
     let steps: Vec<_> = chosen.map(|(name, part)| step(name, || part(project, args))).collect();

@@ -37,7 +37,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
     let real = chosen.iter().any(|name| matches!(*name, "unit" | "e2e"));
     versions::kafka(args.value("--kafka"))?;
     versions::postgres(args.value("--postgres"))?;
-    check::check(project, if real { Uses::Kafka } else { Uses::Build }, args.has("--install"))?;
+    check::check(project, if real { Uses::Tests } else { Uses::Build }, args.has("--install"))?;
     check::foretell(project, &format!("run {}, some minutes", chosen.join(", ")));
     let steps: Vec<_> = chosen.iter().map(|ring| step(ring, || run_ring(project, ring, args))).collect();
     summary(&steps, |ring| repetition(ring, args))

@@ -3,6 +3,7 @@
 
 mod kafka;
 mod maven;
+mod pgbouncer;
 mod ports;
 mod postgres;
 mod registry;
@@ -15,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use kafka::{Kafka, KafkaOptions, SecureListener, User, fetch_kafka};
+pub use pgbouncer::{PgBouncer, PoolMode, pgbouncer_program};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, fetch_postgres, postgres_programs};
 pub use registry::{Registry, fetch_registry};

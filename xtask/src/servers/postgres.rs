@@ -62,8 +62,9 @@ pub struct Postgres {
     process: Option<Group>,
 }
 
+/// Whom a program runs as that refuses to run as root.
 #[derive(Debug, Clone, Copy)]
-struct Account {
+pub(super) struct Account {
     uid: u32,
     gid: u32,
 }
@@ -189,9 +190,7 @@ impl Postgres {
             File::options().append(true).open(&self.log).context(|| format!("cannot open {}", self.log.display()))?;
         let errors = log.try_clone().context(|| format!("cannot open {}", self.log.display()))?;
         let mut command = Command::new(self.programs.join(name));
-        if let Some(Account { uid, gid }) = self.account {
-            command.uid(uid).gid(gid);
-        }
+        run_as(&mut command, self.account);
         // Our own working directory may be one that the other user must not enter.
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(errors);
         command.env_remove("PGDATA").env_remove("PGPORT").env_remove("PGOPTIONS");
@@ -324,7 +323,13 @@ pub fn fetch_postgres(cache: &Cache, version: &str) -> Result<PathBuf> {
     })
 }
 
-fn unprivileged() -> Result<Account> {
+pub(super) fn run_as(command: &mut Command, account: Option<Account>) {
+    if let Some(Account { uid, gid }) = account {
+        command.uid(uid).gid(gid);
+    }
+}
+
+pub(super) fn unprivileged() -> Result<Account> {
     for name in ["postgres", "nobody"] {
         let number = |flag: &str| -> Option<u32> {
             let output =
@@ -341,7 +346,7 @@ fn unprivileged() -> Result<Account> {
 }
 
 /// A fresh folder of our own that the account can reach and owns.
-fn data_folder(cache: &Cache, account: Option<Account>) -> Result<PathBuf> {
+pub(super) fn data_folder(cache: &Cache, account: Option<Account>) -> Result<PathBuf> {
     let run = cache.folder("run")?;
     let parent = match account {
         Some(account) if !reachable(&run, account) => env::temp_dir(),
@@ -354,7 +359,7 @@ fn data_folder(cache: &Cache, account: Option<Account>) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn give(path: &Path, account: Option<Account>) -> Result<()> {
+pub(super) fn give(path: &Path, account: Option<Account>) -> Result<()> {
     let Some(Account { uid, gid }) = account else { return Ok(()) };
     chown(path, Some(uid), Some(gid)).context(|| format!("cannot give {} to PostgreSQL's user", path.display()))
 }

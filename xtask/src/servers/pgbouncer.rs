@@ -1,0 +1,102 @@
+//! PgBouncer from the machine's own packages, before a PostgreSQL of ours.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::postgres::{Account, data_folder, give, run_as, unprivileged};
+use super::{free_port, wait_until_ready};
+use crate::cache::Cache;
+use crate::failure::{Context, Failure, Result};
+use crate::process::{Group, Signal, is_root};
+
+/// It starts in milliseconds.
+const START: Duration = Duration::from_secs(20);
+
+/// What a client keeps a server connection for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    Session,
+    Transaction,
+}
+
+/// A running pooler. Dropping it ends it.
+pub struct PgBouncer {
+    program: PathBuf,
+    account: Option<Account>,
+    folder: PathBuf,
+    log: PathBuf,
+    /// Of the server behind it.
+    server: u16,
+    port: u16,
+    process: Option<Group>,
+}
+
+impl PgBouncer {
+    /// Starts a pooler before the server on this port. Everybody is let in, as the server's user `postgres`.
+    ///
+    /// # Errors
+    /// Where the program is missing, or it does not start.
+    pub fn start(cache: &Cache, server: u16, mode: PoolMode) -> Result<Self> {
+        let program = pgbouncer_program()
+            .ok_or_else(|| Failure::environment("PgBouncer is missing: install the package pgbouncer"))?;
+        // It refuses to run as root, as PostgreSQL does.
+        let account = if is_root() { Some(unprivileged()?) } else { None };
+        let folder = data_folder(cache, account)?;
+        let (log, _) = cache.log("pgbouncer")?;
+        let mut pooler = PgBouncer { program, account, folder, log, server, port: free_port()?, process: None };
+        pooler.restart(mode)?;
+        Ok(pooler)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it again on its port; one that runs is killed first.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn restart(&mut self, mode: PoolMode) -> Result<()> {
+        drop(self.process.take());
+        let mode = match mode {
+            PoolMode::Session => "session",
+            PoolMode::Transaction => "transaction",
+        };
+        let settings = self.folder.join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\n* = host=127.0.0.1 port={} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n",
+            self.server, self.port
+        );
+        fs::write(&settings, text).context(|| format!("cannot write {}", settings.display()))?;
+        give(&settings, self.account)?;
+        let log =
+            File::options().append(true).open(&self.log).context(|| format!("cannot open {}", self.log.display()))?;
+        let errors = log.try_clone().context(|| format!("cannot open {}", self.log.display()))?;
+        let mut command = Command::new(&self.program);
+        run_as(&mut command, self.account);
+        command.arg(&settings).current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(errors);
+        let process = self.process.insert(Group::spawn(&mut command, Signal::KILL)?);
+        let port = self.port;
+        wait_until_ready("PgBouncer", process, &self.log, START, || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        })
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        let _left = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The program on the `PATH`, or where Debian and Fedora put it: an ordinary user's `PATH` does not name that folder.
+pub fn pgbouncer_program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/bin")]);
+    folders.map(|folder| folder.join("pgbouncer")).find(|program| program.is_file())
+}
