@@ -157,7 +157,7 @@ async fn session(shared: &Arc<Shared>, waiting: &Waiting) -> Result<PgConnection
             Err(error) => error,
         };
         let described = connect::describe(&error);
-        if connect::class(&error) != Class::Transient {
+        if connect::refuses(&error) || connect::class(&error) != Class::Transient {
             return Err(Failure::environment("environment.start", described));
         }
         if waiting.left().is_zero() {
@@ -191,7 +191,7 @@ async fn slot_and_pause(pipeline: &Pipeline, owner: &Owner) -> Result<Option<Beg
             Some((session, slot)) => (session, Some(slot)),
             None => return Ok(None),
         },
-        DeliveryMode::AtLeastOnce => (connect::open(pipeline, "keeper").await?, None),
+        DeliveryMode::AtLeastOnce => (connect::hold(pipeline, "keeper").await?, None),
     };
     let stored = halts::paused(&mut session, &pipeline.name).await?;
     let resumed = halts::resumed(&mut session, owner).await?;

@@ -32,7 +32,6 @@ pub mod decide;
 mod doubt;
 pub mod envelope;
 pub mod gate;
-pub mod hazards;
 mod hold;
 mod inbox;
 pub mod notice;
@@ -42,6 +41,7 @@ mod produce;
 mod redo;
 mod refused;
 mod repeated;
+mod session;
 mod settle;
 pub mod trial;
 mod weigh;
@@ -59,6 +59,7 @@ use tollgate_sandbox::RunError;
 use crate::engine::Shared;
 use crate::engine::breaker::Heard;
 use crate::error::Class;
+use crate::hazards::{Place, hazards};
 use crate::lane::attempt::Pace;
 use crate::lane::decide::Decided;
 use crate::lane::doubt::Doubt;
@@ -131,6 +132,9 @@ pub enum Error {
     Repeated,
     #[error("this process is not a member of the consumer group at the moment")]
     NotAMember,
+    /// The Kafka transaction is about to end by its timeout: PostgreSQL must not commit its half.
+    #[error("the Kafka transaction has been open for {:.1} s, close to `delivery.transaction_timeout`", .0.as_secs_f64())]
+    Late(Duration),
     #[error("this process has lost its slot to another one")]
     SlotLost,
     #[error("paused: {0}")]
@@ -163,6 +167,7 @@ impl Error {
             | Error::Guard
             | Error::Repeated
             | Error::NotAMember
+            | Error::Late(_)
             | Error::SlotLost
             | Error::Paused(_)
             // The batch goes on without the partition.
@@ -195,6 +200,8 @@ pub struct Lane {
     plans: BTreeMap<Partition, Writer>,
     /// A connection that was opened anew has not been asked yet where the rows stand.
     rows_in_doubt: bool,
+    /// When the session's temporary table was last looked at.
+    stage_seen: Instant,
 }
 
 /// A batch that is under way: what must stay the same from attempt to attempt.
@@ -235,6 +242,7 @@ impl Lane {
             decided: Decided::default(),
             plans: BTreeMap::new(),
             rows_in_doubt: false,
+            stage_seen: Instant::now(),
         })
     }
 
@@ -253,7 +261,13 @@ impl Lane {
                     Ok(batch) => batch,
                     Err(_) => return Ok(()),
                 },
+                // A lane without events holds a temporary table too.
+                default(limits::STAGE_LOOK) => {
+                    self.renew_stage();
+                    continue;
+                }
             };
+            hazards().pass(Place::Received);
             let began = Instant::now();
             self.carry(&batch)?;
             let took = began.elapsed();
@@ -261,6 +275,7 @@ impl Lane {
             self.shared.warn_if_slow(took);
             self.ends.load.through(&batch, took);
             self.ends.recycle(batch);
+            self.renew_stage();
         }
     }
 

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod engine;
 pub mod error;
 pub mod guests;
+pub mod hazards;
 pub mod iso;
 pub mod lane;
 pub mod limits;

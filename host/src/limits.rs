@@ -84,6 +84,14 @@ pub const BATCH_EVENTS_MAX: usize = 100_000;
 /// From so many rows on a batch goes by COPY and a temporary table: behind at 1,400, ahead from 2,000 on (docs/adr/0003).
 pub const STAGE_ROWS: usize = 2_000;
 
+/// From so many transactions of the server's on a lane drops its temporary table. PostgreSQL begins to vacuum against wraparound at
+/// 200 million (`autovacuum_freeze_max_age`; where that is less, a quarter of it counts here), and refuses writes at two
+/// billion. Dropping it once a million costs nothing.
+pub const STAGE_AGE: i64 = 1_000_000;
+/// How often a lane looks at the age of its temporary table: one query. A server with 100,000 transactions a second has used
+/// another million by then.
+pub const STAGE_LOOK: Duration = Duration::from_secs(10);
+
 /// `delivery.batch.max_bytes`: 16,000 events of 260 bytes; larger events make smaller batches.
 pub const BATCH_BYTES: usize = 4 << 20;
 /// Offsets in the arena have 32 bits; half of that leaves room for keys.
@@ -103,6 +111,10 @@ pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 pub const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// The broker's default `transaction.max.timeout.ms`; it refuses more.
 pub const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(900);
+
+/// How much of `delivery.transaction_timeout` a Kafka transaction may have used when PostgreSQL commits: the rest is for that
+/// commit, and for the request that ends the transaction.
+pub const TRANSACTION_SHARE: f64 = 0.9;
 
 /// `dead_letter.limit`: half of the events. Bad data comes in single events; a bad deploy rejects nearly all.
 pub const DEAD_LETTER_SHARE: f64 = 0.5;
@@ -133,6 +145,9 @@ pub const BREAKER_THRESHOLD_MAX: u32 = 1_000;
 pub const BREAKER_LOOK: Duration = Duration::from_millis(50);
 /// An open breaker that no lane asks for so long after its wait protects nobody: they ask every 50 ms.
 pub const BREAKER_IDLE: Duration = Duration::from_secs(5);
+/// `retry_policy.foreign_key_window` and `unique_window`: less than a second is what a batch waits for anyway, and a lane that waits
+/// for an hour is a stopped one.
+pub const CONSTRAINT_WINDOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// `retry_policy.initial_backoff`: a failover's shortest; a lost connection is often back at once.
 pub const BACKOFF_INITIAL: Duration = Duration::from_millis(100);
 /// `retry_policy.max_backoff`: as in the articles; nobody waits longer for a server that is back.
@@ -269,6 +284,14 @@ pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long one try at a takeover may take: a lock held by a predecessor's statement ends before.
 pub const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a takeover waits for a row that is locked, before it looks again whether the session that has the lock stands still.
+/// A commit under way is over before that.
+pub const TAKEOVER_LOCK: Duration = Duration::from_secs(1);
+/// The longest wait between two tries at a takeover, whatever `retry_policy` says: its partitions stand still meanwhile.
+pub const TAKEOVER_BACKOFF: Duration = Duration::from_secs(1);
+/// How often a takeover that fails with the same error again is logged.
+pub const TAKEOVER_REMINDER: Duration = Duration::from_secs(10);
 
 /// How long a takeover waits for the group's offsets to become stable before it ends the last owner's transactions: what an
 /// owner that is well has under way is through before it lets go.

@@ -62,6 +62,7 @@ pub struct Metrics {
     poll_interval: Gauge<f64, AtomicU64>,
     batch_wait: Family<LaneLabels, Gauge<f64, AtomicU64>>,
     last_batch: Family<LaneLabels, Gauge<f64, AtomicU64>>,
+    stage_age: Family<LaneLabels, Gauge>,
     dead_letter_depth: Gauge,
     dead_letter_alert: Gauge,
     ready: Gauge,
@@ -118,6 +119,7 @@ impl Default for Metrics {
             poll_interval: Gauge::default(),
             batch_wait: Family::default(),
             last_batch: Family::default(),
+            stage_age: Family::default(),
             dead_letter_depth: Gauge::default(),
             dead_letter_alert: Gauge::default(),
             ready: Gauge::default(),
@@ -190,6 +192,7 @@ impl Metrics {
         );
         r.register_with_unit("batch_wait", "How long batches wait for company", Unit::Seconds, self.batch_wait.clone());
         r.register_with_unit("last_batch", "Time of a lane's last batch", Unit::Seconds, self.last_batch.clone());
+        r.register("stage_age_transactions", "Age of a lane's temporary table", self.stage_age.clone());
         r.register(
             "dead_letter_depth_records",
             "Offsets that the dead letter topic holds, transaction markers included",
@@ -250,6 +253,11 @@ impl Metrics {
         self.batch_events.observe(events as f64);
         self.batch_seconds.observe(took.as_secs_f64());
         self.last_batch.get_or_create(&LaneLabels::of(lane)).set(took.as_secs_f64());
+    }
+
+    /// How many transactions ago the temporary table of a lane's session was made.
+    pub fn stage_age(&self, lane: usize, transactions: i64) {
+        self.stage_age.get_or_create(&LaneLabels::of(lane)).set(transactions);
     }
 
     /// How long a lane's batches wait for company now.

@@ -183,6 +183,7 @@ fn exposed() -> Listed {
     metrics.stage("decide", Duration::ZERO);
     metrics.batch(0, 1, Duration::ZERO);
     metrics.waited(0, Duration::ZERO);
+    metrics.stage_age(0, 0);
     metrics.lag(Partition(0), NextOffset(0), NextOffset(1));
     metrics.stalled(Partition(0), Duration::ZERO);
     metrics.swapped(true, 1);
@@ -294,7 +295,7 @@ fn the_delivery_page_has_the_table_of_error_classes() {
     kafka.push(others.clone());
     assert_eq!(shown, kafka);
     let page = read(&root().join("docs/delivery.md"));
-    for meaning in ["poison", "unknown", "conflict", "outage", "login", "fatal"] {
+    for meaning in ["poison", "unknown", "conflict", "outage", "pause", "login", "fatal"] {
         assert!(page.contains(&format!("\n| {meaning} | ")), "{meaning} is not explained");
     }
 }

@@ -16,7 +16,9 @@ mod ring3 {
     mod memory;
     mod offsets;
     mod outage;
+    mod outside;
     mod policies;
+    mod pooler;
     mod produce;
     mod refused;
     mod registry;
@@ -26,6 +28,7 @@ mod ring3 {
     mod secure;
     mod stage;
     mod start;
+    mod target;
     mod topics;
     mod types;
 }

@@ -381,6 +381,18 @@ const AFTER_POSTGRES: &[Key] = &[
         Value("5"),
         "Outages of one server in a row, over all lanes and the checks of every second, after which its circuit breaker opens: from then on one lane tries at a time, with the same backoff; 1 to 1000.",
     ),
+    key(
+        "retry_policy.foreign_key_window",
+        Duration,
+        Nothing,
+        "For rows that may come before their parents: a batch that a foreign key refuses (SQLSTATE 23503) is tried again `max_retries` times, spread over this time, before the refused rows are dead-lettered; 1s to 1h. Its lane waits meanwhile. Without it they are dead-lettered at once.",
+    ),
+    key(
+        "retry_policy.unique_window",
+        Duration,
+        Nothing,
+        "The same for a unique constraint other than the key (SQLSTATE 23505): the row that has the value may go, or may be the same one of a transaction that rolls back.",
+    ),
     key("retry_policy.dlq_topic", Text, Nothing, "The articles' place for `dead_letter.topic`."),
     key("retry_policy.dlq_threshold", Whole, Nothing, "The articles' place for `dead_letter.alert_depth`."),
     key("retry_policy.max_batch_size", Whole, Nothing, "As `max_batch_size`."),

@@ -99,7 +99,7 @@ impl Secret {
 }
 
 /// The parameters of a PostgreSQL URL that hold no secret.
-const SHOWN_PARAMETERS: [&str; 9] = [
+const SHOWN_PARAMETERS: [&str; 10] = [
     "sslmode",
     "sslrootcert",
     "host",
@@ -109,6 +109,7 @@ const SHOWN_PARAMETERS: [&str; 9] = [
     "application_name",
     "options",
     "statement-cache-capacity",
+    "target_session_attrs",
 ];
 
 impl fmt::Debug for Secret {

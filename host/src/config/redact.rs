@@ -54,6 +54,11 @@ impl Pipeline {
             "shutdown": time(self.shutdown),
             "start_deadline": time(self.start_deadline),
         });
+        let windows =
+            [("foreign_key_window", self.retry.foreign_key_window), ("unique_window", self.retry.unique_window)];
+        for (key, window) in windows.into_iter().filter_map(|(key, window)| Some((key, window?))) {
+            json["retry_policy"][key] = json!(time(window));
+        }
         let (key, wait) = self.delivery.batch.wait.key();
         json["delivery"]["batch"][key] = json!(time(wait));
         if let Some(ProcessedIds { id, ttl }) = &self.delivery.processed {

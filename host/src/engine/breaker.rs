@@ -273,7 +273,15 @@ mod tests {
     const STEP: Duration = Duration::from_secs(1);
 
     fn retry() -> Retry {
-        Retry { max_retries: 3, initial_backoff: STEP, max_backoff: STEP * 8, multiplier: 2.0, breaker_threshold: 3 }
+        Retry {
+            max_retries: 3,
+            initial_backoff: STEP,
+            max_backoff: STEP * 8,
+            multiplier: 2.0,
+            breaker_threshold: 3,
+            foreign_key_window: None,
+            unique_window: None,
+        }
     }
 
     /// Opened at the time that is returned with it.

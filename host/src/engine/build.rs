@@ -18,7 +18,7 @@ use super::routes::{Wrong, places, wrong_routes};
 use super::{Shared, Waiting};
 use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{self, Pipeline, Schema, TableName};
-use crate::error::{Class, Failure};
+use crate::error::Failure;
 use crate::guests::types;
 use crate::lane::envelope::Envelope;
 use crate::lane::gate::{Destination, EventType, Gate, Registry, Revision, Target, TransformInfo, TypeChain};
@@ -219,10 +219,10 @@ pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnectio
     let mut backoff = super::shared::Backoff::new(&pipeline.retry);
     loop {
         let patience = patience(until, CALL);
-        let tried = tokio::time::timeout(patience, connect::open(pipeline, "start")).await;
+        let tried = tokio::time::timeout(patience, connect::hold(pipeline, "start")).await;
         let error = match tried {
             Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) if connect::class(&error) == Class::Fatal => {
+            Ok(Err(error)) if connect::refuses(&error) => {
                 return Err(Unreachable::Refused(format!(
                     "PostgreSQL refuses the connection: {}",
                     connect::describe(&error)

@@ -29,7 +29,7 @@ pub async fn take(
     owner: &Owner,
     only: Option<i32>,
 ) -> Result<Option<(PgConnection, store::Slot)>, sqlx::Error> {
-    let mut session = connect::open(pipeline, "slot").await?;
+    let mut session = connect::hold(pipeline, "slot").await?;
     let lanes = i32::try_from(pipeline.lanes).unwrap_or(i32::MAX);
     let slot = store::take_slot(&mut session, owner, lanes, limits::SLOTS, only).await?;
     Ok(slot.map(|slot| (session, slot)))
@@ -37,7 +37,7 @@ pub async fn take(
 
 /// A new session in place of one that was lost: with the same slot, where the mode has one.
 async fn again(shared: &Shared) -> Result<Option<PgConnection>, sqlx::Error> {
-    let Some(slot) = shared.slot() else { return connect::open(&shared.pipeline, "keeper").await.map(Some) };
+    let Some(slot) = shared.slot() else { return connect::hold(&shared.pipeline, "keeper").await.map(Some) };
     let taken = take(&shared.pipeline, &shared.owner, Some(slot)).await?;
     Ok(taken.map(|(session, _)| session))
 }

@@ -440,6 +440,11 @@ impl Backoff {
         Backoff { next: retry.initial_backoff, most: retry.max_backoff, factor: retry.multiplier.max(1.0) }
     }
 
+    /// The same with no wait longer than this.
+    pub fn at_most(self, most: Duration) -> Backoff {
+        Backoff { next: self.next.min(most), most: self.most.min(most), ..self }
+    }
+
     /// The next wait: between half and the whole of the step, so that many processes do not come back at once.
     pub fn next_wait(&mut self) -> Duration {
         let step = self.next;

@@ -53,6 +53,7 @@ impl Error {
             | Error::Guard
             | Error::Repeated
             | Error::NotAMember
+            | Error::Late(_)
             | Error::SlotLost
             | Error::Paused(_)
             | Error::Halt(_)
@@ -112,6 +113,7 @@ impl Lane {
             (Error::Together(_), _) if size > 1 => {
                 *pace = Pace { most: size / 2, ..Pace::new(self.shared.backoff()) };
             }
+            (Error::Late(_), _) if size > 1 => pace.most = size / 2,
             (Error::Postgres(slow), _) if size > 1 && connect::timed_out(slow) => pace.most = size / 2,
             (_, Class::Poison) if carried.tried >= self.shared.pipeline.retry.max_retries => {
                 return self.unexplained(&error, size, carried, pace);
@@ -131,7 +133,8 @@ impl Lane {
             Some((sink, Meaning::Outage | Meaning::Login)) => self.shared.outage(sink, &error),
             _ => tracing::warn!(lane = self.number, %error, "batch failed, retrying"),
         }
-        if let Some(wait) = self.until_the_next(&error, pace) {
+        let spread = self.window(&error).map(|window| window / self.shared.pipeline.retry.max_retries.max(1));
+        if let Some(wait) = spread.or_else(|| self.until_the_next(&error, pace)) {
             self.wait(wait);
         }
         pace.fresh = false;

@@ -1,11 +1,15 @@
 //! Which event's row PostgreSQL refuses, when it refused a batch.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::commit::{BEGIN, apply, execute, patient};
 use super::decide::Verdict;
 use super::{Carried, Error, Lane};
 use crate::error::Class;
+use crate::hazards::{Place, hazards};
+use crate::position::Partition;
+use crate::progress::store;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::postgres::connect;
 
@@ -69,15 +73,26 @@ impl Halving {
 
 impl Lane {
     /// Whether the rows that PostgreSQL refused with this are to be looked for: at once where the data is to blame, after
-    /// `max_retries` more attempts where it may be the server.
+    /// `max_retries` more attempts where it may be the server, or where the configuration says that time may help.
     pub(super) fn searches(&self, carried: &Carried<'_>, error: &Error) -> bool {
         let tried = carried.tried >= self.shared.pipeline.retry.max_retries;
         matches!(error, Error::Postgres(_))
             && match error.class() {
-                Class::Poison => true,
+                Class::Poison => tried || self.window(error).is_none(),
                 Class::Unknown => tried,
                 Class::Transient | Class::Fatal => false,
             }
+    }
+
+    /// Over what time a batch is tried again that was refused with this, where the configuration says so.
+    pub(super) fn window(&self, error: &Error) -> Option<Duration> {
+        let Error::Postgres(error) = error else { return None };
+        let retry = &self.shared.pipeline.retry;
+        match error.as_database_error()?.code().as_deref() {
+            Some("23503") => retry.foreign_key_window,
+            Some("23505") => retry.unique_window,
+            _ => None,
+        }
     }
 
     /// Finds the events whose rows PostgreSQL refuses, in a transaction that is rolled back whatever comes of it.
@@ -101,6 +116,8 @@ impl Lane {
             .filter(|index| self.decided.decisions[*index].verdict.has_effects())
             .collect();
         self.scratch(BEGIN)?;
+        self.lock(carried)?;
+        hazards().pass(Place::Searching);
         let (mut halving, mut found) = (Halving::new(candidates), 0);
         while let Some(part) = halving.next() {
             self.scratch("SAVEPOINT part")?;
@@ -115,6 +132,9 @@ impl Lane {
             }
             self.scratch("ROLLBACK TO SAVEPOINT part")?;
             if let Some(single) = halving.refused(part) {
+                if self.lacking(&refusal)?.is_some() {
+                    return Err(refusal);
+                }
                 let reason = refused(&refusal, carried.tried);
                 tracing::warn!(error = %refusal, "PostgreSQL refused the row of one event");
                 self.decided.decisions[single].verdict = Verdict::Dead(reason);
@@ -129,6 +149,15 @@ impl Lane {
     fn scratch(&mut self, statement: &'static str) -> Result<(), Error> {
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
         patient(&self.runtime, execute(connection, statement))
+    }
+
+    /// The scratch transaction locks rows of the table, so a takeover must be able to find it.
+    fn lock(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
+        let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
+        let records = self.decided.decisions.iter().map(|decision| carried.batch.records[decision.record].partition);
+        let partitions: Vec<Partition> = records.collect::<BTreeSet<_>>().into_iter().collect();
+        let owner = &self.shared.owner;
+        patient(&self.runtime, async { Ok(store::lock(connection, owner, &partitions).await?) })
     }
 
     fn probe(&mut self, carried: &Carried<'_>, part: &[usize]) -> Result<(), Error> {
@@ -153,9 +182,9 @@ fn refused(refusal: &Error, tried: u32) -> Box<Reason> {
         Error::Postgres(error) => connect::describe_row(error),
         other => other.to_string(),
     };
-    let message = match refusal.class() {
-        Class::Unknown => format!("{said}; refused {} times with its batch, then alone", tried.saturating_add(1)),
-        Class::Poison | Class::Transient | Class::Fatal => said,
+    let message = match tried {
+        0 => said,
+        tried => format!("{said}; refused {} times with its batch, then alone", tried.saturating_add(1)),
     };
     Reason::new(Stage::Sink, "row-refused", message)
 }

@@ -13,10 +13,11 @@ use tollgate_sandbox::BatchMeta;
 
 use super::decide::{Decided, by_partition};
 use super::gate::Gate;
-use super::hazards::{Step, hazards};
+
 use super::produce::Produce;
 use super::{Carried, Error, Lane, Owned, Said, needs, redo, repeated};
 use crate::config::DeliveryMode;
+use crate::hazards::{Place, hazards};
 use crate::limits;
 use crate::position::Partition;
 use crate::progress::store::Delivery;
@@ -47,7 +48,7 @@ impl Lane {
     pub(super) fn resync(&mut self) -> Result<(), Error> {
         if self.connection.is_none() {
             let pipeline = Arc::clone(&self.shared);
-            let open = async move { Ok(connect::open(&pipeline.pipeline, "lane").await?) };
+            let open = async move { Ok(connect::hold(&pipeline.pipeline, "lane").await?) };
             self.connection = Some(patient(&self.runtime, open)?);
         }
         if self.rows_in_doubt {
@@ -163,18 +164,26 @@ impl Lane {
         loop {
             self.takes_all(carried)?;
             self.within_limit(carried)?;
-            match self.commit(carried, &moves, &group) {
-                Ok(()) => break,
-                Err(error) if self.searches(carried, &error) => {
+            let Err(error) = self.commit(carried, &moves, &group) else { break };
+            self.lacks_nothing(carried, &error)?;
+            match error {
+                error if self.searches(carried, &error) => {
                     // The batch is undone on both sides; find the rows that PostgreSQL refused and decide about it anew.
-                    if self.bisect(carried)? == 0 {
+                    let found = match self.bisect(carried) {
+                        Ok(found) => found,
+                        Err(error) => {
+                            self.lacks_nothing(carried, &error)?;
+                            return Err(error);
+                        }
+                    };
+                    if found == 0 {
                         return Err(Error::Together(error.to_string()));
                     }
                 }
-                Err(Error::Kafka(error @ (kafka::Error::Records(_) | kafka::Error::Set { .. }))) => {
+                Error::Kafka(error @ (kafka::Error::Records(_) | kafka::Error::Set { .. })) => {
                     self.refused(carried, error)?;
                 }
-                Err(error) => return Err(error),
+                error => return Err(error),
             }
         }
         self.advance(&moves);
@@ -206,6 +215,7 @@ impl Lane {
         let shared = Arc::clone(&self.shared);
         let Carried { batch, revision, time, overdue, .. } = carried;
         self.decided.clear(shared.gate.tables.len());
+        hazards().pass(Place::Sandbox);
         for (partition, records) in by_partition(batch, work) {
             let first = batch.records[records[0]].offset;
             let meta = BatchMeta {
@@ -283,6 +293,7 @@ impl Lane {
         let producer = producers.current();
         let transactional = group.is_some() && !hazards().no_transaction;
         let (kafka, mut outputs) = (!moves.outputs.is_empty(), 0);
+        let opened = Instant::now();
         // Step 1. librdkafka sends from its own threads while PostgreSQL works.
         if kafka {
             if transactional {
@@ -309,20 +320,25 @@ impl Lane {
             patient(&self.runtime, begun)?;
         }
         shared.metrics.stage("write", began.elapsed());
-        hazards().pass(Step::Produced);
+        hazards().pass(Place::Produced);
         // Step 2.
         if kafka {
             producer.acknowledged(DRAIN)?;
         }
-        hazards().pass(Step::Prepared);
+        hazards().pass(Place::Prepared);
         if !shared.slot_held() {
             return Err(Error::SlotLost);
+        }
+        // Beyond its timeout the broker ends the Kafka transaction: the rows would be committed, and their outputs done again.
+        let timeout = shared.pipeline.delivery.transaction_timeout;
+        if kafka && transactional && opened.elapsed() > timeout.mul_f64(limits::TRANSACTION_SHARE) {
+            return Err(Error::Late(opened.elapsed()));
         }
         // Step 3: the decision. An error here says nothing about the outcome: `resync` asks.
         if !moves.rows.is_empty() {
             patient(&self.runtime, execute(connection, "COMMIT"))?;
         }
-        hazards().pass(Step::Decided);
+        hazards().pass(Place::Decided);
         // Step 4.
         match (kafka, transactional) {
             (true, true) => {
@@ -332,7 +348,7 @@ impl Lane {
             (true, false) => self.hint(&moves.outputs)?,
             (false, _) => {}
         }
-        hazards().pass(Step::Concluded);
+        hazards().pass(Place::Concluded);
         shared.metrics.outputs(outputs);
         shared.metrics.stage("commit", began.elapsed());
         Ok(())
@@ -398,7 +414,9 @@ impl Lane {
             let producer = producers.current();
             let list = tokens(&self.shared.pipeline.source.topic, &self.shared.writer, &fresh)?;
             let done = producer.begin().and_then(|()| producer.prepare(list, &group));
-            let done = done.and_then(|()| producer.acknowledged(DRAIN)).and_then(|()| producer.commit());
+            let done = done.and_then(|()| producer.acknowledged(DRAIN));
+            hazards().pass(Place::Establishing);
+            let done = done.and_then(|()| producer.commit());
             if let Err(error) = done {
                 self.give_up();
                 return Err(error.into());
@@ -461,6 +479,7 @@ async fn begin_rows(
     if usize::try_from(moved).unwrap_or_default() != steps.len() && guarded {
         return Err(Error::Guard);
     }
+    hazards().pass(Place::Begun);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use super::{Carried, Error, Lane};
 use crate::position::{Offset, Partition};
 use crate::progress::halts::{self, Pause};
 use crate::sinks::dead_letter::{Reason, Stage};
+use crate::sinks::postgres::cause;
 use crate::source::batch::Record;
 
 impl Lane {
@@ -38,6 +39,36 @@ impl Lane {
             })
         });
         refused.map_or(Ok(()), |pause| self.hold(carried, pause))
+    }
+
+    /// Where PostgreSQL refuses a batch for something that the table lacks: stands still instead of dead-lettering every event.
+    pub(super) fn lacks_nothing(&mut self, carried: &Carried<'_>, error: &Error) -> Result<(), Error> {
+        match self.lacking(error)? {
+            None => Ok(()),
+            Some(cause) => {
+                let reason = format!("{cause}; nothing of the batch is out; then `tollgate resume`");
+                self.hold(carried, Pause { code: halts::TABLE.to_owned(), event: None, reason })
+            }
+        }
+    }
+
+    /// What the table lacks, where that is why PostgreSQL refuses its rows. To be asked outside of a failed transaction.
+    pub(super) fn lacking(&mut self, error: &Error) -> Result<Option<String>, Error> {
+        let Error::Postgres(error) = error else { return Ok(None) };
+        let pipeline = &self.shared.pipeline;
+        let found = cause::of(error, pipeline.destinations().filter_map(|to| to.mapping()));
+        if found.is_some() || !cause::may_be_sequence(error) {
+            return Ok(found);
+        }
+        let Some(connection) = self.connection.as_mut() else { return Ok(None) };
+        for mapping in pipeline.destinations().filter_map(|to| to.mapping()) {
+            let table = &mapping.table;
+            let asked = async { Ok(cause::outgrown_sequence(connection, table).await?) };
+            if let Some(found) = patient(&self.runtime, asked)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// Pauses the pipeline, and lets all members know. Returns [`Error::Paused`], or why the pause could not be stored.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::commit::{Moves, patient};
-use super::hazards::hazards;
 use super::{Carried, Error, Lane, Owned};
 use crate::engine::halt::code;
+use crate::hazards::hazards;
 use crate::position::Partition;
 use crate::progress::halts::Halt;
 use crate::progress::plan::{Plan, PlanError, Writer};

@@ -16,7 +16,7 @@ const NO_EVENT: i32 = -1;
 /// A pause of the whole pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
-    /// [`LIMIT`], [`BROKEN`], or the code with which the contract refused the event.
+    /// [`LIMIT`], [`BROKEN`], [`TABLE`], or the code with which the contract refused the event.
     pub code: String,
     /// The event that must be seen by a person, if it is one.
     pub event: Option<(Partition, Offset)>,
@@ -28,6 +28,8 @@ pub struct Pause {
 pub const LIMIT: &str = "dead-letter-limit";
 /// The code of a pause for a transform that ends before its first event, whatever the event.
 pub const BROKEN: &str = "transform-broken";
+/// The code of a pause for something that the target table lacks.
+pub const TABLE: &str = "table-incomplete";
 
 /// A partition that only a person can let go on.
 #[derive(Debug, Clone, PartialEq, Eq)]

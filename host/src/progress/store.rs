@@ -246,7 +246,7 @@ pub async fn advance(
     let lows: Vec<i64> = steps.iter().map(|step| step.lo.0).collect();
     let highs: Vec<i64> = steps.iter().map(|step| step.hi.0).collect();
     let numbers: Vec<i64> = steps.iter().map(|step| step.number.0).collect();
-    // The unguarded form exists so that the tests can show that they notice; see `lane::hazards`.
+    // The unguarded form exists so that the tests can show that they notice; see `hazards`.
     let statement = if guarded {
         "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, plan = b.plan, updated_at = now(),
             commit_no = b.number, delivery = $9, delivery_epoch = p.epoch
@@ -402,8 +402,29 @@ pub async fn owners(
     rows.iter().map(|row| Ok(Slot { number: row.try_get(0)?, lanes: row.try_get(1)? })).collect()
 }
 
-/// Ends lanes' sessions that have stood still for a second inside a transaction which has moved one of these rows: nobody
-/// else could touch it until the server's own timeout. Says how many. `lane`: what such a session calls itself.
+/// Locks the rows of these partitions until the caller's transaction ends. A takeover finds the transactions of a member that
+/// stands still by these locks ([`end_stuck`]), also one that writes no progress.
+pub async fn lock(connection: &mut PgConnection, owner: &Owner, partitions: &[Partition]) -> Result<()> {
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    sqlx::query(
+        "SELECT 1 FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = ANY ($3)
+         ORDER BY partition FOR UPDATE",
+    )
+    .bind(&owner.pipeline)
+    .bind(&owner.topic)
+    .bind(partitions)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends lanes' sessions that hold the lock of one of these rows and have waited for their client for a second. Nobody else can
+/// touch the row until the client goes on, or until the server's own timeout. Returns how many it ended. `lane`: the
+/// `application_name` of such a session.
+///
+/// Between two statements such a session is `idle in transaction`. Inside COPY, and where its answer fills the socket, it is
+/// `active` and waits for its client, and no timeout of PostgreSQL's applies. A lane that is well can be found there too,
+/// in a COPY of more than a second; its partitions belong to somebody else by now, so it loses nothing but an attempt.
 pub async fn end_stuck(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -413,7 +434,8 @@ pub async fn end_stuck(
     let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
     let ended = sqlx::query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-         WHERE application_name = $4 AND state = 'idle in transaction' AND state_change < clock_timestamp() - interval '1 s'
+         WHERE application_name = $4 AND state_change < clock_timestamp() - interval '1 s'
+           AND (state LIKE 'idle in transaction%' OR (state = 'active' AND wait_event_type = 'Client'))
            AND backend_xid IN
                (SELECT xmax FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = ANY ($3))",
     )

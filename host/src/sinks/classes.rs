@@ -19,6 +19,8 @@ pub enum Meaning {
     Conflict,
     /// The server cannot at the moment: with backoff, without end.
     Outage,
+    /// The table lacks something that no event can bring: the pipeline pauses and says what to create.
+    Pause,
     /// It does not let us in. At the start that is the configuration; to a running process it is an outage, since
     /// certificates and accounts are mended at the other end.
     Login,
@@ -35,6 +37,7 @@ impl Meaning {
             Meaning::Unknown => "unknown",
             Meaning::Conflict => "conflict",
             Meaning::Outage => "outage",
+            Meaning::Pause => "pause",
             Meaning::Login => "login",
             Meaning::Halt => "halt",
             Meaning::Fatal => "fatal",
@@ -47,7 +50,7 @@ impl Meaning {
             Meaning::Poison => Class::Poison,
             // Attempts with fresh metadata tell whether a partition has been added meanwhile.
             Meaning::Unknown | Meaning::Halt => Class::Unknown,
-            Meaning::Conflict | Meaning::Outage | Meaning::Login => Class::Transient,
+            Meaning::Conflict | Meaning::Outage | Meaning::Pause | Meaning::Login => Class::Transient,
             Meaning::Fatal => Class::Fatal,
         }
     }
@@ -57,7 +60,7 @@ impl Meaning {
     /// What it says about the server itself.
     pub fn heard(self) -> Heard {
         match self {
-            Meaning::Poison | Meaning::Conflict | Meaning::Halt => Heard::Answer,
+            Meaning::Poison | Meaning::Conflict | Meaning::Pause | Meaning::Halt => Heard::Answer,
             Meaning::Outage | Meaning::Login => Heard::Outage,
             Meaning::Unknown | Meaning::Fatal => Heard::Nothing,
         }
@@ -71,28 +74,76 @@ pub struct Row<C: 'static> {
     pub why: &'static str,
 }
 
-/// Row-level security says the same SQLSTATE as rights that are missing; the server's routine tells them apart, in
-/// whatever language it speaks.
-const ROW_SECURITY: &str = "42501 (row-level security)";
-const ROW_SECURITY_ROUTINE: &str = "ExecWithCheckOptions";
+/// What the server says beside the SQLSTATE, in whatever language it speaks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'a> {
+    pub code: &'a str,
+    /// The server's own routine that raised the error.
+    pub routine: Option<&'a str>,
+    /// The functions and statements inside which it was raised.
+    pub context: Option<&'a str>,
+}
 
-/// SQLSTATEs, as classes of two characters or whole; the longest match counts.
+impl Said<'_> {
+    fn by(&self, code: &str, routine: &str) -> bool {
+        self.code == code && self.routine == Some(routine)
+    }
+
+    /// By PL/pgSQL's RAISE: somebody wrote down that this row is to be refused, and chose the code.
+    fn raised(&self) -> bool {
+        self.routine == Some("exec_stmt_raise")
+    }
+
+    /// Inside a function that a trigger, a default, a constraint or a policy calls. COPY names its line as context too.
+    fn in_function(&self) -> bool {
+        // Names of languages are the same in all of them: PL/pgSQL function, SQL statement, PL/Python function.
+        let names_one = |context: &str| context.contains("SQL") || context.contains("PL/");
+        self.context.is_some_and(|context| names_one(context) && !context.starts_with("COPY "))
+    }
+}
+
+/// Cases that share their SQLSTATE with something else.
+type Case = (&'static str, fn(&Said<'_>) -> bool);
+
+const ROW_SECURITY: &str = "42501 (row-level security)";
+const NO_PARTITION: &str = "23514 (no partition)";
+const REPLICA_IDENTITY: &str = "55000 (replica identity)";
+const RAISED: &str = "any fatal one (by RAISE)";
+const UNSUPPORTED_IN_FUNCTION: &str = "0A (in a function)";
+const WRONG_IN_FUNCTION: &str = "42 (in a function)";
+
+/// The first that applies counts, before the SQLSTATE itself. A right that is missing inside a function is missing for every row.
+const CASES: &[Case] = &[
+    (ROW_SECURITY, |said| said.by("42501", "ExecWithCheckOptions")),
+    (NO_PARTITION, |said| said.by("23514", "ExecFindPartition")),
+    (REPLICA_IDENTITY, |said| said.by("55000", "CheckCmdReplicaIdentity")),
+    (RAISED, |said| said.raised() && matches!(by_code(said.code), Meaning::Fatal | Meaning::Login)),
+    (UNSUPPORTED_IN_FUNCTION, |said| said.in_function() && said.code.starts_with("0A")),
+    (WRONG_IN_FUNCTION, |said| said.in_function() && said.code.starts_with("42") && said.code != "42501"),
+];
+
+/// SQLSTATEs, as classes of two characters or whole; the longest match counts. Those with a case in brackets count first.
 pub const SQLSTATES: &[Row<&str>] = &[
     Row {
         codes: &["21", "22", "23", "44", ROW_SECURITY],
         meaning: Meaning::Poison,
-        why: "a value, a constraint, a view or a policy refuses the row. A foreign key too: its parent may come later, but nobody can say when",
+        why: "a value, a constraint, a view or a policy refuses the row. For 23503 and 23505 see `retry_policy.foreign_key_window` and `unique_window`",
     },
     Row {
-        codes: &["09", "20", "27", "P0"],
+        codes: &["09", "20", "27", "P0", RAISED],
         meaning: Meaning::Poison,
         why: "a trigger refuses the row: RAISE, an assertion, a CASE without a match",
     },
+    Row {
+        codes: &[NO_PARTITION, "2200H", REPLICA_IDENTITY],
+        meaning: Meaning::Pause,
+        why: "the table lacks a partition, its sequence is exhausted, or it is published without a replica identity: no event can help that. So do a NOT NULL column that nothing is mapped to (23502) and a sequence beyond its column's type (22003)",
+    },
     Row { codes: &["54"], meaning: Meaning::Poison, why: "a value is too long for its index, or nested too deep" },
     Row {
-        codes: &["XX", "2F", "38", "39", "55000"],
+        codes: &["XX", "2F", "38", "39", "55000", UNSUPPORTED_IN_FUNCTION, WRONG_IN_FUNCTION],
         meaning: Meaning::Unknown,
-        why: "an internal error, or a function in some other language failed: over this row, or over any",
+        why: "an internal error, or a function that a trigger, a default or a constraint calls failed: over this row, or over any",
     },
     Row {
         codes: &["40", "55P03", "55006"],
@@ -131,9 +182,14 @@ pub const SQLSTATES: &[Row<&str>] = &[
         why: "a statement took longer than two thirds of `delivery.transaction_timeout`; smaller batches are tried meanwhile",
     },
     Row {
-        codes: &["0A", "0L", "0P", "28", "2B", "3D", "3F", "42", "57P04"],
+        codes: &["28"],
+        meaning: Meaning::Login,
+        why: "the server does not let us in: a password that was changed, an account that was locked",
+    },
+    Row {
+        codes: &["0A", "0L", "0P", "2B", "3D", "3F", "42", "57P04"],
         meaning: Meaning::Fatal,
-        why: "the login, a right, a database, a table (42P01), a column (42703) or a function (42883) is not what it was at the start. The columns' types were read then, so even if it comes back, it must be looked at again",
+        why: "a right, a database, a table (42P01), a column (42703) or a function (42883) is not what it was at the start. The columns' types were read then, so even if it comes back, it must be looked at again",
     },
     Row {
         codes: &["54011", "54023", "55P02"],
@@ -267,9 +323,13 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
 /// replicas, a topic that is being made. Where the broker answers all the while, `lane::doubt` looks what it may be.
 pub const OTHER_KAFKA: Meaning = Meaning::Outage;
 
-/// The meaning of a SQLSTATE. `routine` is the server's, where the error names one.
-pub fn sqlstate(code: &str, routine: Option<&str>) -> Meaning {
-    let code = if code == "42501" && routine == Some(ROW_SECURITY_ROUTINE) { ROW_SECURITY } else { code };
+/// The meaning of what the server said.
+pub fn sqlstate(said: Said<'_>) -> Meaning {
+    let case = CASES.iter().find(|(_, applies)| applies(&said));
+    case.map_or_else(|| by_code(said.code), |(name, _)| by_code(name))
+}
+
+fn by_code(code: &str) -> Meaning {
     let matches = SQLSTATES.iter().flat_map(|row| {
         row.codes.iter().filter(|known| code.starts_with(**known)).map(|known| (known.len(), row.meaning))
     });

@@ -21,7 +21,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use crate::config::{DeliveryMode, Pipeline};
 use crate::error::Class;
-use crate::lane::hazards::hazards;
+use crate::hazards::hazards;
 use crate::limits;
 use crate::sinks::classes::{self, Meaning};
 use crate::source::client;

@@ -1,17 +1,20 @@
 //! The PostgreSQL side of a batch: one fixed statement a table, fed by binary arrays or, for large batches, from a stage.
 
 pub mod binary;
+pub mod cause;
 pub mod cell;
 pub mod connect;
 pub mod decimal;
 pub mod declared;
 pub mod delete;
+pub mod hosts;
 pub mod kinds;
 mod list;
 mod names;
+mod pooler;
 mod row;
 pub mod rows;
-mod stage;
+pub mod stage;
 pub mod table;
 pub mod times;
 

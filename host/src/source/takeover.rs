@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -94,6 +94,12 @@ impl Error {
         }
     }
 
+    /// Whether a row was locked for longer than a takeover waits: the connection is good, and the next try ends the session that
+    /// has the lock if that one stands still.
+    fn waited_for_lock(&self) -> bool {
+        matches!(self, Error::Postgres(error) if connect::meaning(error) == Meaning::Conflict)
+    }
+
     /// What a server has said with this, if it is a server's.
     fn said(&self) -> Option<(Sink, Meaning)> {
         Some(match self {
@@ -122,7 +128,8 @@ pub fn run(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     let mut worker = Worker { shared, consumer, connection: None };
     while let Ok(request) = requests.recv() {
-        let mut backoff = shared.backoff();
+        let mut backoff = shared.backoff().at_most(limits::TAKEOVER_BACKOFF);
+        let mut told = Retries::default();
         let answer = loop {
             if shared.stopping() {
                 return Ok(());
@@ -146,12 +153,14 @@ pub fn run(
                 }
                 Err(error) if error.class() == Class::Fatal => break Some(Answer::Fatal(error.to_string())),
                 Err(error) => {
-                    worker.connection = None;
+                    if !error.waited_for_lock() {
+                        worker.connection = None;
+                    }
                     shared.heard(Leave::UNASKED, error.heard());
                     shared.trouble("takeover", &error.to_string());
                     match error.said() {
                         Some((sink, Meaning::Outage | Meaning::Login)) => shared.outage(sink, &error),
-                        _ => tracing::warn!(%error, "takeover failed, retrying"),
+                        _ => told.failed(&error.to_string()),
                     }
                     shared.breakers.sleep(backoff.next_wait(), || shared.stopping());
                 }
@@ -164,6 +173,25 @@ pub fn run(
         }
     }
     Ok(())
+}
+
+/// The failed tries at a takeover, for the log.
+#[derive(Default)]
+struct Retries {
+    count: u64,
+    last: Option<(String, Instant)>,
+}
+
+impl Retries {
+    /// Logs a try that failed: at once where the error is a new one, now and then where it is the same.
+    fn failed(&mut self, error: &str) {
+        self.count += 1;
+        let same = |(last, at): &(String, Instant)| last == error && at.elapsed() < limits::TAKEOVER_REMINDER;
+        if !self.last.as_ref().is_some_and(same) {
+            tracing::warn!(error, tries = self.count, "takeover failed, retrying");
+            self.last = Some((error.to_owned(), Instant::now()));
+        }
+    }
 }
 
 /// Ends when the process is to end.
@@ -409,7 +437,9 @@ async fn connected<'c>(
     pipeline: &Pipeline,
 ) -> Result<&'c mut sqlx::PgConnection, Error> {
     if connection.is_none() {
-        *connection = Some(connect::open(pipeline, "takeover").await?);
+        let mut opened = connect::hold(pipeline, "takeover").await?;
+        connect::wait_for_locks(&mut opened, limits::TAKEOVER_LOCK).await?;
+        *connection = Some(opened);
     }
     // Set in the line above where it was missing.
     connection.as_mut().ok_or_else(|| Error::Kafka(KafkaError::Canceled))

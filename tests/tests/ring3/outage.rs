@@ -199,6 +199,23 @@ fn what_may_be_either_is_tried_again_and_then_looked_for() {
     assert_eq!((dead, retries), (vec!["row-refused not this one (SQLSTATE P0001)".to_owned()], 0.0));
     let count = asked(&case);
     assert!((1 + 2..=1 + search).contains(&count), "the row was refused {count} times");
+
+    // Whatever code it has chosen, also one that ends the process where the server itself says it.
+    let (_, rows, dead, retries) = refused("raised-0a", &settings, &refuses("0A000"));
+    all_others(rows);
+    assert_eq!((dead, retries), (vec!["row-refused not this one (SQLSTATE 0A000)".to_owned()], 0.0));
+
+    // A function that fails for this row alone. Nobody can know that before the search.
+    let fails = "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.id = 'bad' THEN EXECUTE format('SELECT FROM %I', NEW.id); END IF;
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER look BEFORE INSERT ON seen FOR EACH ROW EXECUTE FUNCTION look()";
+    let (_, rows, dead, retries) = refused("in-function", &settings, fails);
+    all_others(rows);
+    let message =
+        "row-refused relation \"bad\" does not exist (SQLSTATE 42P01); refused 3 times with its batch, then alone";
+    assert_eq!((dead, retries), (vec![message.to_owned()], 2.0));
 }
 
 #[test]
@@ -222,4 +239,17 @@ fn a_batch_that_is_refused_as_a_whole_goes_through_in_parts() {
     let (_, rows, dead, retries) = refused("too-slow", &patience, &slow);
     assert_eq!((rows.len(), dead.len()), (EVENTS, 0));
     assert!(retries > 0.0, "all were written in one statement");
+
+    // Two statements of 1.5 s are each fast enough, and together longer than the Kafka transaction may be open.
+    let slow = format!(
+        "{};
+         CREATE FUNCTION drag() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(0.0075 * (NEW.next_off - NEW.prev_off)); RETURN NULL; END $$;
+         CREATE TRIGGER drag AFTER UPDATE OF next_off ON tollgate.progress FOR EACH ROW EXECUTE FUNCTION drag()",
+        whole("PERFORM pg_sleep(0.0075 * (SELECT count(*) FROM fresh));")
+    );
+    let (case, rows, dead, retries) = refused("too-late", &patience, &slow);
+    assert_eq!((rows.len(), dead.len()), (EVENTS, 0));
+    assert!(retries > 0.0, "the batch was committed by PostgreSQL when Kafka was about to give it up");
+    assert_eq!(case.kafka.read(&case.output()).len(), EVENTS);
 }

@@ -2,8 +2,12 @@
 
 use serde_json::json;
 use tollgate_tests::case::Case;
-use tollgate_tests::events;
+use tollgate_tests::engine::Engine;
 use tollgate_tests::kafka::Record;
+use tollgate_tests::servers::{self, Servers};
+use tollgate_tests::{events, wait_for};
+use xtask::Cache;
+use xtask::servers::{Postgres, PostgresOptions};
 
 const EVENTS: usize = 15_000;
 const KEYS: usize = 9_000;
@@ -46,6 +50,10 @@ fn records() -> Vec<Record> {
 }
 
 fn case(name: &str, batch: usize) -> Case {
+    case_on(servers::shared(), name, batch)
+}
+
+fn case_on(servers: &Servers, name: &str, batch: usize) -> Case {
     let columns = json!({
         "id": { "field": "id" }, "first": { "field": "amount", "insert_only": true }, "total": { "add": "amount" },
         "n": { "add": 1 }, "colour": { "field": "colour", "as": "enum_name", "strip_prefix": "COLOUR_" },
@@ -53,7 +61,7 @@ fn case(name: &str, batch: usize) -> Case {
         "note": { "field": "note" }, "version": { "header": "version", "as": "int" }, "o": { "record": "offset" },
         "last_seen": { "now": true },
     });
-    let case = Case::new(name)
+    let case = Case::on(servers, name)
         .set("/postgres/key", json!(["id"]))
         .set("/postgres/columns", columns)
         .set("/delivery/batch/max_events", json!(batch));
@@ -100,4 +108,50 @@ fn a_role_without_temporary_tables_writes_all_the_same() {
     assert_eq!(case.database.number(STAGED), 0);
     let kept = i64::try_from(KEYS - 2).unwrap();
     assert_eq!(case.database.number("SELECT count(*) FROM seen"), kept);
+}
+
+/// Of the database's temporary tables for large batches.
+const STAGES: &str =
+    r"SELECT count(*) FROM pg_class WHERE relname LIKE 'tollgate\_stage\_%' AND relpersistence = 't' AND relkind = 'r'";
+
+/// The server is told to vacuum against wraparound after 100,000 transactions, the least that it takes; a stage is old at a
+/// quarter of that.
+#[test]
+fn a_stage_is_dropped_before_it_holds_the_database_back() {
+    let settings = vec![("autovacuum_freeze_max_age".to_owned(), "100000".to_owned())];
+    let options = PostgresOptions { settings, ..PostgresOptions::default() };
+    let postgres = Postgres::start(&Cache::open().unwrap(), &options).unwrap();
+    let servers = Servers { postgres: postgres.url(), ..servers::shared().clone() };
+    let case = case_on(&servers, "stage-old", EVENTS);
+    let burn = |transactions: u32| {
+        case.database.run(&format!(
+            "DO $$ BEGIN FOR i IN 1..{transactions} LOOP PERFORM txid_current(); COMMIT; END LOOP; END $$"
+        ));
+    };
+    let engine = case.run();
+    let staged = || case.database.number(STAGED);
+    wait_for("a batch by the stage", || (staged() > 0 && case.database.number(STAGES) > 0).then_some(()));
+    // Its lane has nothing to do meanwhile.
+    burn(30_000);
+    wait_for("the stage to be dropped", || (case.database.number(STAGES) == 0).then_some(()));
+    assert_eq!(engine.metric("tollgate_stage_age_transactions", ""), 0.0);
+    let before = staged();
+    case.kafka.produce(&case.source(), &records());
+    wait_for("another batch by a new stage", || (staged() > before && case.database.number(STAGES) > 0).then_some(()));
+    wait_for("the metric of its age", || {
+        burn(100);
+        (engine.metric("tollgate_stage_age_transactions", "") > 0.0).then_some(())
+    });
+    engine.stop();
+
+    let validate = || case.tollgate(&["validate", "pipeline.yaml", "--connect"], &[]);
+    let said = |checked: &Engine| {
+        assert!(checked.wait().success(), "{}", checked.log());
+        checked.stdout()
+    };
+    assert!(!said(&validate()).contains("transactions old"));
+    let _held = case.database.hold("COMMIT; CREATE TEMPORARY TABLE tollgate_stage_of_somebody (c0 int)");
+    burn(60_000);
+    let text = said(&validate());
+    assert!(text.contains("a temporary table of a session of Tollgate is 60"), "{text}");
 }

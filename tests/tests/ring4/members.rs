@@ -63,26 +63,69 @@ fn a_second_member_joins_leaves_dies_and_stands_still() {
     conclude(&case, load, "a second member");
 }
 
-/// Its transactions, Kafka's and PostgreSQL's, would stay open for a minute. It stands still after each step with both open, and
-/// after the one that has ended PostgreSQL's alone.
+/// One place for each kind of wait: the channel, the sandbox, PostgreSQL between two statements, COPY, Kafka.
+const WAITS: [&str; 5] = ["at-channel:5", "at-sandbox:5", "at-begin:5", "at-copy:1", "after-step-3:5"];
+/// The other places where a lane waits.
+const OTHER_WAITS: [&str; 4] = ["after-step-1:5", "after-step-2:5", "after-step-4:5", "at-search:1"];
+
+/// PostgreSQL refuses what the second member writes, so that it looks for the row.
+const REFUSE_SECOND: &str = "
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF current_setting('tests.member', true) = 'second' THEN RAISE EXCEPTION 'not by this one'; END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON seen FOR EACH STATEMENT EXECUTE FUNCTION refuse()";
+
+fn stands_still(engine: &Engine) {
+    wait_for("a member to stand still", || {
+        assert!(engine.running(), "{}", engine.log());
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", engine.id())).unwrap();
+        stat.contains(") T ").then_some(())
+    });
+}
+
+/// Its transactions, Kafka's and PostgreSQL's, would stay open for a minute, and its COPY for ever. It stands still once in each
+/// kind of wait; with `TOLLGATE_FULL=1` wherever a lane waits.
 #[test]
 fn a_member_that_stands_still_holds_nobody_up() {
     let _alone = one_at_a_time();
     let (case, load) = loaded("still");
-    let case = case.set("/delivery/transaction_timeout", json!("60s"));
-    let first = case.run();
-    alone(&first);
-    for step in 1..=3 {
-        let second = case.run_with(&[("TOLLGATE_FAILPOINT", &format!("still-after-step-{step}:5"))]);
-        wait_for("the second member to stand still", || {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", second.id())).unwrap();
-            stat.contains(") T ").then_some(())
-        });
-        let began = Instant::now();
+    // Batches that go by COPY.
+    let batch = json!({ "max_events": 8000, "max_wait": "1s" });
+    let case = case.set("/delivery/transaction_timeout", json!("60s")).set("/delivery/batch", batch);
+    let full = std::env::var("TOLLGATE_FULL").is_ok_and(|set| set == "1");
+    let mut places = WAITS.to_vec();
+    let first = if full {
+        places.extend(OTHER_WAITS);
+        let earlier = case.run_with(&[("TOLLGATE_FAILPOINT", "still-at-first-offset")]);
+        stands_still(&earlier);
+        let first = case.run();
         alone(&first);
-        println!("still after step {step}: taken over after {:.1} s", began.elapsed().as_secs_f64());
-        // PostgreSQL gives up waiting for a lock after a third of the timeout.
-        assert!(began.elapsed() < Duration::from_secs(15), "{:?}:\n{}", began.elapsed(), first.log());
+        earlier.kill();
+        first
+    } else {
+        case.run()
+    };
+    alone(&first);
+    let url = format!("{}?options[tests.member]=second", case.database.url());
+    let other = case.again().set("/postgres/url", json!(url));
+    for place in places {
+        let searches = place.starts_with("at-search");
+        if searches {
+            case.database.run(REFUSE_SECOND);
+        }
+        let second = other.run_with(&[("TOLLGATE_FAILPOINT", &format!("still-{place}"))]);
+        stands_still(&second);
+        let (began, carried) = (Instant::now(), first.metric("tollgate_events_total", ""));
+        alone(&first);
+        wait_for("the first to carry events", || {
+            (first.metric("tollgate_events_total", "") > carried + 20_000.0).then_some(())
+        });
+        println!("still {place}: taken over after {:.1} s", began.elapsed().as_secs_f64());
+        assert!(began.elapsed() < Duration::from_secs(15), "{place}, {:?}:\n{}", began.elapsed(), first.log());
+        if searches {
+            case.database.run("DROP TRIGGER refuse ON seen");
+        }
         second.signal(Signal::CONT);
         share(&case, &first, &second);
         second.stop();

@@ -7,18 +7,24 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
 use tollgate_contract::Contract;
 
 use super::report::{Report, Severity};
 use super::rights;
 use crate::cli::look::{self, Looker, Quiet};
-use crate::config::{DeliveryMode, Destination, Mapping, Pipeline};
+use crate::config::{DeliveryMode, Destination, Mapping, Mode, Pipeline};
 use crate::engine::build::{self, Contracts, Unreachable};
+use crate::limits;
+use crate::sinks::postgres::cell::PgColumn;
 use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table::{self, Table};
 use crate::source::authorised::{self, Operation};
 
 const CALL: Duration = Duration::from_secs(5);
+
+/// How long one look into a table may take: a column without NULL is read to its end.
+const LOOK: &str = "SET LOCAL statement_timeout = 2000";
 
 const KAFKA_AWAY: &str = "kafka.unreachable";
 const POSTGRES_AWAY: &str = "postgres.unreachable";
@@ -192,6 +198,7 @@ async fn ask_postgres(
         let message = "this server takes no writes: it is a standby, or default_transaction_read_only is on";
         report.error(pipeline, "postgres.read_only", "postgres.url", message);
     }
+    check_age(pipeline, connection, report).await?;
     for problem in rights::own_tables(connection).await? {
         report.error(pipeline, problem.code, "postgres.url", problem.message);
     }
@@ -202,6 +209,32 @@ async fn ask_postgres(
         let emitted = outgoing.next().map(|outgoing| &outgoing.contract);
         let Some(mapping) = to.mapping() else { continue };
         ask_table(pipeline, (to, mapping), emitted, connection, report).await?;
+    }
+    Ok(())
+}
+
+/// What sessions of Tollgate hold back: PostgreSQL cannot remove or freeze anything younger, in the whole database. A lane renews its
+/// temporary table long before this is said, so it is a member of an older release, or one that stands still.
+async fn check_age(pipeline: &Pipeline, connection: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
+    let (tables, snapshots, most): (i64, i64, i64) = sqlx::query_as(
+        r"SELECT
+            (SELECT coalesce(max(age(relfrozenxid)), 0)::bigint FROM pg_class
+             WHERE relname LIKE 'tollgate\_stage\_%' AND relpersistence = 't'),
+            (SELECT coalesce(max(age(backend_xmin)), 0)::bigint FROM pg_stat_activity
+             WHERE application_name LIKE 'tollgate %' AND datname = current_database()),
+            least($1, current_setting('autovacuum_freeze_max_age')::bigint / 2)",
+    )
+    .bind(limits::STAGE_AGE * 2)
+    .fetch_one(connection)
+    .await?;
+    let held = [(tables, "a temporary table"), (snapshots, "an open transaction")];
+    for (age, what) in held.into_iter().filter(|(age, _)| *age > most) {
+        let message = format!(
+            "{what} of a session of Tollgate is {age} transactions old: PostgreSQL can freeze nothing younger in this database"
+        );
+        let suggestion = "restart members of an older release, and end one that stands still: its sessions are in \
+                          pg_stat_activity, application_name 'tollgate …'";
+        report.warn(pipeline, "postgres.transaction_age", "postgres.url", &message, suggestion);
     }
     Ok(())
 }
@@ -229,6 +262,7 @@ async fn ask_table(
     for problem in rights::target(connection, pipeline, mapping, &columns).await? {
         report.error(pipeline, problem.code, &place, problem.message);
     }
+    check_sums(pipeline, (to, mapping), &columns, connection, report).await?;
     let Some(emitted) = emitted else { return Ok(()) };
     match Table::check(connection, mapping, emitted).await {
         Ok(_) => {}
@@ -238,6 +272,39 @@ async fn ask_table(
             }
         }
         Err(table::Error::Postgres(error)) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Columns that are added to and hold NULL: an addition counts that as 0, readers see NULL until then.
+async fn check_sums(
+    pipeline: &Pipeline,
+    (to, mapping): (Destination<'_>, &Mapping),
+    columns: &[PgColumn],
+    connection: &mut PgConnection,
+    report: &mut Report,
+) -> Result<(), sqlx::Error> {
+    let name = table::quoted_table(&mapping.table);
+    for mapped in mapping.columns.iter().filter(|column| column.mode == Mode::Add) {
+        let nullable = columns.iter().any(|column| column.name == mapped.name && !column.not_null);
+        if !nullable {
+            continue;
+        }
+        let quoted = table::quote(&mapped.name);
+        let mut transaction = connection.begin().await?;
+        sqlx::raw_sql(LOOK).execute(&mut *transaction).await?;
+        let statement = format!("SELECT EXISTS (SELECT 1 FROM {name} WHERE {quoted} IS NULL)");
+        // A large table takes too long, and a missing right has been reported.
+        let found: bool =
+            sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut *transaction).await.unwrap_or(false);
+        transaction.rollback().await?;
+        if found {
+            let message =
+                format!("some rows of {name} hold NULL; an addition counts it as 0, readers see NULL until then");
+            let suggestion = format!("UPDATE {name} SET {quoted} = 0 WHERE {quoted} IS NULL");
+            let place = to.place(&format!("postgres.columns.{}", mapped.name));
+            report.warn(pipeline, "postgres.null_sum", &place, &message, &suggestion);
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::guests::types;
 use crate::lane::envelope::{self, Envelope};
 use crate::protos;
 use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
+use crate::sinks::postgres::hosts::Hosts;
 use crate::sinks::postgres::kinds::field_kind;
 use prost_reflect::DescriptorPool;
 use rdkafka::config::ClientConfig;
@@ -122,19 +123,21 @@ fn check_readable(pipeline: &Pipeline, key: &str, path: Option<&Path>, report: &
 
 fn check_postgres(pipeline: &Pipeline, report: &mut Report) {
     check_readable(pipeline, "postgres.tls_ca", pipeline.postgres.tls_ca.as_deref(), report);
-    // The parser's message may repeat a part of the URL.
-    let Ok(options) = pipeline.postgres.url.expose().parse::<PgConnectOptions>() else {
-        let message = "is no URL that can be read; a password with / ? # @ or % in it must be percent-encoded";
-        report.error(pipeline, "postgres.url", "postgres.url", message);
-        return;
+    let hosts = match Hosts::parse(pipeline.postgres.url.expose()) {
+        Ok(hosts) => hosts.options,
+        Err(error) => return report.error(pipeline, "postgres.url", "postgres.url", error.to_string()),
     };
-    let host = options.get_host();
-    let local = host.starts_with('/')
-        || host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        || options.get_socket().is_some();
-    let strict = matches!(options.get_ssl_mode(), PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull);
-    if !local && !strict {
+    let local = |options: &PgConnectOptions| {
+        let host = options.get_host();
+        host.starts_with('/')
+            || host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            || options.get_socket().is_some()
+    };
+    let strict = |options: &PgConnectOptions| {
+        matches!(options.get_ssl_mode(), PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull)
+    };
+    if hosts.iter().any(|options| !local(options) && !strict(options)) {
         let message = "the connection to another machine may go without TLS";
         report.warn(pipeline, "postgres.tls", "postgres.url", message, "add ?sslmode=verify-full to the URL");
     }

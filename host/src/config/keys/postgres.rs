@@ -13,7 +13,7 @@ pub(super) const KEYS: &[Key] = &[
         "postgres.url",
         Secret,
         Required,
-        "`postgres://user:password@host:5432/database?sslmode=verify-full`. How strict TLS is says `sslmode`.",
+        "`postgres://user:password@host:5432/database?sslmode=verify-full`. `sslmode` says how strict TLS is. With several hosts (`a:5432,b:5432`) the first one that takes writes is used, unless `target_session_attrs` is `any`.",
     ),
     key("postgres.tls_ca", Path, Nothing, "PEM file of the authority that signed the server's certificate."),
     key("postgres.table", Text, RequiredOnce, "`table` or `schema.table`."),

@@ -92,6 +92,10 @@ pub struct Retry {
     pub multiplier: f64,
     /// Outages of a server in a row, over all lanes, that open its circuit breaker.
     pub breaker_threshold: u32,
+    /// `foreign_key_window:` over what time a batch is tried again whose row refers to one that is not there yet.
+    pub foreign_key_window: Option<Duration>,
+    /// `unique_window:` the same where a row of another key has the value already.
+    pub unique_window: Option<Duration>,
 }
 
 /// `backpressure:` bounds of the backlog: events fetched and not committed.

@@ -117,6 +117,8 @@ pub(super) fn default_retry() -> Retry {
         max_backoff: limits::BACKOFF_MAX,
         multiplier: limits::BACKOFF_MULTIPLIER,
         breaker_threshold: limits::BREAKER_THRESHOLD,
+        foreign_key_window: None,
+        unique_window: None,
     }
 }
 
@@ -126,6 +128,9 @@ fn read_retry(table: &Table<'_>) -> Option<Retry> {
     let max_retries = table.or("max_retries", within(0, limits::RETRIES_MAX), default.max_retries);
     let breaker = within(1, limits::BREAKER_THRESHOLD_MAX);
     let breaker_threshold = table.or("breaker_threshold", breaker, default.breaker_threshold);
+    let window = || duration_within(limits::CONSTRAINT_WINDOW.0, limits::CONSTRAINT_WINDOW.1);
+    let foreign_key_window = table.get("foreign_key_window", window());
+    let unique_window = table.get("unique_window", window());
     let (mut initial, mut longest, mut multiplier) = (Once::default(), Once::default(), Once::default());
     for (once, key) in [(&mut initial, "initial_backoff"), (&mut longest, "max_backoff")] {
         once.offer(table, key, duration_within(LEAST, limits::BACKOFF_LIMIT));
@@ -146,6 +151,8 @@ fn read_retry(table: &Table<'_>) -> Option<Retry> {
         max_backoff,
         multiplier: multiplier.take().unwrap_or(default.multiplier),
         breaker_threshold,
+        foreign_key_window,
+        unique_window,
     })
 }
 

@@ -1,25 +1,101 @@
 //! Connections, and what an error of PostgreSQL's means.
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
-use sqlx::{ConnectOptions as _, Error};
+use std::time::Duration;
 
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Error};
+
+use super::hosts::{self, Hosts, Wanted};
+use super::pooler;
 use crate::config::Pipeline;
 use crate::error::Class;
 use crate::limits;
-use crate::sinks::classes::{self, Meaning};
+use crate::sinks::classes::{self, Meaning, Said};
 
-/// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity.
+/// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity. Of several hosts it is the first
+/// that answers and takes writes.
+pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error> {
+    let hosts = Hosts::parse(pipeline.postgres.url.expose()).map_err(|error| Error::Configuration(Box::new(error)))?;
+    // A host that is gone answers nothing, and the operating system would wait for minutes.
+    let patience = limits::CONNECT_PATIENCE / u32::try_from(hosts.options.len()).unwrap_or(1).max(1);
+    let mut missed = None;
+    for options in hosts.options {
+        let place = format!("{}:{}", options.get_host(), options.get_port());
+        let tried = tokio::time::timeout(patience, greet(pipeline, role, options, hosts.wanted)).await;
+        let error = match tried.unwrap_or_else(|_| Err(timed("no answer from PostgreSQL while connecting"))) {
+            Ok(Some(connection)) => return Ok(connection),
+            // The same login and the same settings would be refused by the next host too.
+            Err(error) if refuses(&error) => return Err(error),
+            Ok(None) => Error::Io(std::io::Error::other(format!("{place} takes no writes: it is a standby"))),
+            Err(error) => error,
+        };
+        missed = Some(error);
+    }
+    Err(missed.unwrap_or_else(|| timed("the URL names no host")))
+}
+
+/// The same for a session that lives as long as its thread: refuses a pooler that pools by transaction.
+pub async fn hold(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error> {
+    let mut connection = open(pipeline, role).await?;
+    let check = pooler::check(&mut connection, open(pipeline, "pooler check"));
+    let patience = limits::CONNECT_PATIENCE * 2;
+    tokio::time::timeout(patience, check).await.unwrap_or_else(|_| Err(timed("no answer from PostgreSQL")))?;
+    Ok(connection)
+}
+
+fn timed(message: &'static str) -> Error {
+    Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
+}
+
+/// `None`: the server is not of the wanted kind.
+async fn greet(
+    pipeline: &Pipeline,
+    role: &str,
+    mut options: PgConnectOptions,
+    wanted: Wanted,
+) -> Result<Option<PgConnection>, Error> {
+    if let Some(ca) = &pipeline.postgres.tls_ca {
+        options = options.ssl_root_cert(ca);
+    }
+    // Poolers refuse settings that come with the start of a session, unless they are told to ignore them: then they are lost.
+    let options = options.application_name(&application_name(pipeline, role)).extra_float_digits(None);
+    let mut connection = options.disable_statement_logging().connect().await?;
+    if !hosts::fits(&mut connection, wanted).await? {
+        return Ok(None);
+    }
+    sqlx::raw_sql(AssertSqlSafe(settings(pipeline))).execute(&mut connection).await?;
+    Ok(Some(connection))
+}
+
+/// The session's settings.
 ///
 /// A statement ends before the Kafka transaction beside it would: a lane that waits longer repeats its batch for nothing.
 /// A transaction that stands idle longer than Kafka keeps the batch's other half is ended: its lane is frozen or cut off,
 /// and its heir waits for the progress rows that it holds.
-pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error> {
-    let options = options(pipeline, role)?;
-    let connect = options.connect();
-    // A host that is gone answers nothing, and the operating system would wait for minutes.
-    tokio::time::timeout(limits::CONNECT_PATIENCE, connect).await.unwrap_or_else(|_| {
-        Err(Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer from PostgreSQL while connecting")))
-    })
+fn settings(pipeline: &Pipeline) -> String {
+    let idle = (pipeline.delivery.transaction_timeout + limits::IDLE_BEYOND_TRANSACTION).as_millis();
+    let transaction = pipeline.delivery.transaction_timeout.as_millis();
+    let settings = [
+        ("statement_timeout", (transaction * 2 / 3).to_string()),
+        ("lock_timeout", (transaction / 3).to_string()),
+        ("idle_in_transaction_session_timeout", idle.to_string()),
+        // The server's side of a cut cable: it lets go of our locks. Ours is `limits::STATEMENT_PATIENCE`.
+        ("tcp_keepalives_idle", "5".to_owned()),
+        ("tcp_keepalives_interval", "2".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
+        // The statements are few and fixed, and a custom plan could only be the same one.
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
+        ("jit", "off".to_owned()),
+        ("client_min_messages", "warning".to_owned()),
+    ];
+    settings.iter().map(|(name, value)| format!("SET {name} = {value};")).collect()
+}
+
+/// Sets how long the session's statements wait for a lock.
+pub async fn wait_for_locks(connection: &mut PgConnection, patience: Duration) -> Result<(), Error> {
+    let statement = format!("SET lock_timeout = {}", patience.as_millis());
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
+    Ok(())
 }
 
 /// What a session calls itself; PostgreSQL keeps the first 63 bytes.
@@ -27,31 +103,6 @@ pub fn application_name(pipeline: &Pipeline, role: &str) -> String {
     let mut name = format!("tollgate {} {role}", pipeline.name);
     name.truncate(name.floor_char_boundary(63));
     name
-}
-
-fn options(pipeline: &Pipeline, role: &str) -> Result<PgConnectOptions, Error> {
-    let mut options: PgConnectOptions = pipeline.postgres.url.expose().parse()?;
-    if let Some(ca) = &pipeline.postgres.tls_ca {
-        options = options.ssl_root_cert(ca);
-    }
-    let idle = pipeline.delivery.transaction_timeout + limits::IDLE_BEYOND_TRANSACTION;
-    let idle = format!("{}ms", idle.as_millis());
-    let transaction = pipeline.delivery.transaction_timeout.as_millis();
-    let (statement, lock) = (format!("{}ms", transaction * 2 / 3), format!("{}ms", transaction / 3));
-    let options = options.application_name(&application_name(pipeline, role)).options([
-        ("statement_timeout", statement.as_str()),
-        ("lock_timeout", lock.as_str()),
-        ("idle_in_transaction_session_timeout", idle.as_str()),
-        // The server's side of a cut cable: it lets go of our locks. Ours is `limits::STATEMENT_PATIENCE`.
-        ("tcp_keepalives_idle", "5"),
-        ("tcp_keepalives_interval", "2"),
-        ("tcp_keepalives_count", "3"),
-        // The statements are few and fixed, and a custom plan could only be the same one.
-        ("plan_cache_mode", "force_generic_plan"),
-        ("jit", "off"),
-        ("client_min_messages", "warning"),
-    ]);
-    Ok(options.disable_statement_logging())
 }
 
 /// What an error means: by its SQLSTATE, and where there is none, the connection broke or the client gave up.
@@ -62,8 +113,17 @@ pub fn meaning(error: &Error) -> Meaning {
             _ => Meaning::Outage,
         };
     };
-    let routine = inner.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
-    classes::sqlstate(&inner.code().unwrap_or_default(), routine)
+    let server = inner.try_downcast_ref::<PgDatabaseError>();
+    classes::sqlstate(Said {
+        code: &inner.code().unwrap_or_default(),
+        routine: server.and_then(PgDatabaseError::routine),
+        context: server.and_then(PgDatabaseError::r#where),
+    })
+}
+
+/// Whether the server does not take this login or these settings. At the start that ends the process; later it is waited out.
+pub fn refuses(error: &Error) -> bool {
+    matches!(meaning(error), Meaning::Login | Meaning::Fatal)
 }
 
 /// What an error means for whoever only has to know whether to go on.
@@ -79,6 +139,9 @@ pub fn timed_out(error: &Error) -> bool {
 /// The server's message with its SQLSTATE. Without the detail: that holds values of the row, which belong into a dead
 /// letter and into nothing else.
 pub fn describe(error: &Error) -> String {
+    if let Error::Configuration(why) = error {
+        return why.to_string();
+    }
     let Some(inner) = error.as_database_error() else { return error.to_string() };
     format!("{} (SQLSTATE {})", inner.message(), inner.code().unwrap_or_default())
 }

@@ -1,0 +1,26 @@
+//! What a lane's session at PostgreSQL holds from batch to batch.
+
+use std::time::Instant;
+
+use super::Lane;
+use super::commit::patient;
+use crate::limits;
+use crate::sinks::postgres::stage;
+
+impl Lane {
+    /// Between two batches: a temporary table that the session has had for too long is dropped.
+    pub(super) fn renew_stage(&mut self) {
+        if self.stage_seen.elapsed() < limits::STAGE_LOOK {
+            return;
+        }
+        self.stage_seen = Instant::now();
+        let Some(connection) = self.connection.as_mut() else { return };
+        match patient(&self.runtime, async { Ok(stage::renew(connection).await?) }) {
+            Ok(age) => self.shared.metrics.stage_age(self.number, age),
+            Err(error) => {
+                tracing::debug!(lane = self.number, %error, "the session is lost; the next batch takes a new one");
+                (self.connection, self.rows_in_doubt) = (None, true);
+            }
+        }
+    }
+}
