@@ -8,6 +8,7 @@ pub mod decimal;
 pub mod declared;
 pub mod delete;
 pub mod hosts;
+mod keys;
 pub mod kinds;
 mod list;
 mod names;

@@ -6,6 +6,7 @@ use tollgate_contract::{Absent, Contract, FieldPath, Fields, Slot};
 
 use super::cell::{self, Encoder, InputKind, PgColumn, encoder};
 use super::delete::{self, Delete, Soft, When};
+use super::keys;
 use super::kinds::field_kind;
 use super::row::{Cell, Source};
 pub use super::row::{Misfit, RecordView};
@@ -142,7 +143,7 @@ impl Table {
                 mapping.key.join(", ")
             ));
         }
-        problems.extend(unequal_keys(connection, &name, &mapping.key).await?);
+        problems.extend(keys::unequal(connection, &name, &mapping.key).await?);
         for column in &columns {
             let mapped = mapping.columns.iter().any(|mapped| mapped.name == column.name);
             if column.not_null && !column.has_default && !column.generated && !mapped {
@@ -264,40 +265,6 @@ async fn has_unique_index(connection: &mut PgConnection, table: &str, key: &[Str
     .bind(key)
     .fetch_one(connection)
     .await
-}
-
-/// Key columns that hold two values for one which our bytes tell apart: their events would not be folded into one row, and a delete
-/// could miss its row. A unique index may compare otherwise than its column.
-async fn unequal_keys(connection: &mut PgConnection, table: &str, key: &[String]) -> Result<Vec<String>, sqlx::Error> {
-    let found: Vec<(String, String, Option<String>)> = sqlx::query_as(
-        "SELECT DISTINCT a.attname::text, format_type(b.oid, NULL), c.collname::text
-         FROM pg_attribute a
-         JOIN pg_type t ON t.oid = a.atttypid
-         JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-         LEFT JOIN pg_collation c ON NOT c.collisdeterministic AND (c.oid = a.attcollation OR EXISTS (
-             SELECT 1 FROM pg_index i, unnest(i.indkey::int2[], i.indcollation::oid[]) k(attribute, collation)
-             WHERE i.indrelid = a.attrelid AND i.indisunique AND k.attribute = a.attnum AND k.collation = c.oid))
-         WHERE a.attrelid = to_regclass($1) AND a.attname::text = ANY ($2)
-           AND (c.oid IS NOT NULL OR b.typname IN ('citext', 'jsonb', 'interval', 'float4', 'float8'))
-         ORDER BY 1",
-    )
-    .bind(table)
-    .bind(key)
-    .fetch_all(connection)
-    .await?;
-    let problem = |(column, kind, collation): (String, String, Option<String>)| {
-        let (how, instead) = match collation {
-            Some(collation) => {
-                (format!("has the nondeterministic collation {collation}"), "a deterministic one, or \"C\"")
-            }
-            None => (format!("has type {kind}"), "text, numeric or another type whose equal values are the same"),
-        };
-        format!(
-            "column {column} {how}, where values that differ are equal, and is a key: events of one row could not be told \
-             from those of two; use {instead}, and write one form of a value with a transform"
-        )
-    };
-    Ok(found.into_iter().map(problem).collect())
 }
 
 /// Collects the statement's pieces column by column.
