@@ -33,6 +33,10 @@ use crate::sinks::postgres::connect;
 
 const CALL: Duration = Duration::from_secs(5);
 
+/// How long a takeover waits for the topic's id. The partitions stand still meanwhile, and a broker that has no answer is no
+/// reason to halt: the id that the row remembers stays, and the next takeover compares it.
+const TOPIC_ID: Duration = Duration::from_secs(1);
+
 /// A partition that is ours now.
 #[derive(Debug, Clone, Copy)]
 pub struct Taken {
@@ -216,7 +220,7 @@ impl Worker<'_> {
         }
         // One order for all members: two takeovers that overlap wait for each other instead of deadlocking.
         partitions.sort_unstable();
-        let here = self.here()?;
+        let here = self.here();
         for (partition, found) in self.rows(&partitions).await? {
             progress::same_place(&found.place, &here).map_err(|halt| self.halt(partition, halt))?;
         }
@@ -337,11 +341,11 @@ impl Worker<'_> {
     }
 
     /// Where this process finds the partitions.
-    fn here(&self) -> Result<Place, Error> {
+    fn here(&self) -> Place {
         let source = &self.shared.pipeline.source;
-        let topic = authorised::topic_id(self.consumer.client(), &source.topic, CALL)?;
+        let topic = authorised::topic_id(self.consumer.client(), &source.topic, TOPIC_ID);
         let cluster = self.shared.writer.cluster().map(str::to_owned);
-        Ok(Place { group: Some(source.group_id.clone()), cluster, topic })
+        Place { group: Some(source.group_id.clone()), cluster, topic }
     }
 
     async fn rows(&mut self, partitions: &[Partition]) -> Result<BTreeMap<Partition, Found>, Error> {

@@ -107,7 +107,7 @@ async fn adopt(args: &Args, pipeline: &Pipeline) -> Result<Success, Failure> {
         look::config(pipeline).create_with_context(Quiet::default()).map_err(|error| kafka(&error))?;
     nobody_runs(pipeline, &mut connection, &consumer).await?;
     let cluster = consumer.client().fetch_cluster_id(CALL);
-    let topic = authorised::topic_id(consumer.client(), &pipeline.source.topic, CALL).map_err(|error| kafka(&error))?;
+    let topic = authorised::topic_id(consumer.client(), &pipeline.source.topic, CALL);
     let here = Place { group: Some(pipeline.source.group_id.clone()), cluster: cluster.clone(), topic };
     let writer = Writer::new(&pipeline.name, cluster.as_deref());
     let mut verb = Verb { pipeline, from: args.from.means(), connection, consumer, here, writer };
