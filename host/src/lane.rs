@@ -31,6 +31,7 @@ pub mod content;
 pub mod decide;
 mod doubt;
 pub mod envelope;
+mod establish;
 pub mod gate;
 mod hold;
 mod inbox;

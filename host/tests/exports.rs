@@ -155,9 +155,12 @@ fn exports_differ_from_the_gate_only_where_the_target_cannot_express_a_rule() {
         String::from_utf8(ran.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.len(), messages.len());
     let mut wrong = Vec::new();
-    for ((line, broken), answers) in lines.iter().zip(&verdicts).zip(answers) {
+    for (((line, broken), answers), message) in lines.iter().zip(&verdicts).zip(answers).zip(&messages) {
         for (target, accepts) in ["ajv", "zod 3", "zod 4"].into_iter().zip(answers) {
-            let expected = broken.iter().all(|rule| unsaid(target, rule));
+            // That the field of bytes must be there is said, though its length is not.
+            let said =
+                |rule: &String| !unsaid(target, rule) || (rule.starts_with("bytes.") && !message.contains_key("data"));
+            let expected = !broken.iter().any(said);
             if accepts != expected {
                 wrong.push(format!("{target} says {accepts}, the gate {broken:?}: {line}"));
             }

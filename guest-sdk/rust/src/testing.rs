@@ -293,7 +293,11 @@ pub(crate) mod host {
 
     pub(crate) fn set_header(name: &str, value: &[u8]) {
         let reserved = ["tollgate.", "__connect.errors."].into_iter().find(|prefix| name.starts_with(prefix));
-        assert!(reserved.is_none(), "header `{name}`: names that begin with `{}` are the host's", reserved.unwrap_or_default());
+        assert!(
+            reserved.is_none(),
+            "header `{name}`: names that begin with `{}` are the host's",
+            reserved.unwrap_or_default()
+        );
         with(|host| {
             host.set.retain(|(set, _)| set != name);
             host.set.push((name.to_owned(), value.to_vec()));

@@ -2,7 +2,10 @@
 //! against what the parser asks for and against the defaults that the parser fills in.
 
 mod contract;
+mod paths;
 mod postgres;
+
+pub use paths::{all_paths, is_list};
 
 use std::sync::LazyLock;
 
@@ -483,29 +486,3 @@ const AFTER_POSTGRES: &[Key] = &[
     key("consumer.dlq_threshold", Whole, Nothing, "As `dead_letter.alert_depth`."),
     key("consumer.max_batch_size", Whole, Nothing, "As `max_batch_size`."),
 ];
-
-/// Every path, those below a [`Kind::Same`] written out.
-pub fn all_paths() -> Vec<(String, &'static Key)> {
-    let mut paths = Vec::new();
-    for key in KEYS.iter() {
-        write_out(key.path.to_owned(), key, &mut paths);
-    }
-    paths
-}
-
-/// A path, and below it those of the key that it is the same as, which may have such keys itself.
-fn write_out(path: String, key: &'static Key, paths: &mut Vec<(String, &'static Key)>) {
-    paths.push((path.clone(), key));
-    let Same(other) = key.kind else { return };
-    for below in KEYS.iter() {
-        let rest = below.path.strip_prefix(other).filter(|rest| rest.starts_with(['.', '[']));
-        if let Some(rest) = rest {
-            write_out(format!("{path}{rest}"), below, paths);
-        }
-    }
-}
-
-/// Whether the key with this path is a list of tables.
-pub fn is_list(path: &str) -> bool {
-    KEYS.iter().any(|key| key.path == path && key.kind == Tables)
-}

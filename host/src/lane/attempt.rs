@@ -96,10 +96,7 @@ impl Lane {
                 return Ok(());
             }
             (Error::Halt(halt), _) => {
-                self.partitions.remove(&halt.partition);
-                self.shared.halt(Halt::clone(halt));
-                // The others are not in trouble: what failed has a state of its own now.
-                self.shared.no_trouble("lane");
+                self.halted(halt);
                 return Ok(());
             }
             (Error::Kafka(kafka::Error::NoPartition { mark, topic }), _)
@@ -139,6 +136,13 @@ impl Lane {
         }
         pace.fresh = false;
         Ok(())
+    }
+
+    /// The partition is not ours any more. The others are not in trouble: what failed has a state of its own now.
+    fn halted(&mut self, halt: &Halt) {
+        self.partitions.remove(&halt.partition);
+        self.shared.halt(Halt::clone(halt));
+        self.shared.no_trouble("lane");
     }
 
     /// A batch is refused again and again, and no event of it can be found to be the reason: the partition of the smallest

@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::Offset as KafkaOffset;
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata};
 use sqlx::postgres::PgConnection;
 use tokio::runtime::Runtime;
 use tollgate_sandbox::BatchMeta;
 
 use super::decide::{Decided, by_partition};
+use super::establish::tokens;
 use super::gate::Gate;
-
 use super::produce::Produce;
 use super::{Carried, Error, Lane, Owned, Said, needs, redo, repeated};
 use crate::config::DeliveryMode;
@@ -21,14 +19,14 @@ use crate::hazards::{Place, hazards};
 use crate::limits;
 use crate::position::Partition;
 use crate::progress::store::Delivery;
-use crate::progress::{Group, Halt, Standing, Token, Writer, concluded, standing, store};
+use crate::progress::{Group, Halt, Standing, concluded, standing, store};
 use crate::sinks::kafka::{self, Producers, Sizes};
 use crate::sinks::postgres::{self, Rows, connect};
 use crate::source::batch::Record;
 use crate::source::{advice, client};
 
 /// How long the broker may take to acknowledge a batch.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// A deferred constraint would speak up at COMMIT only, where nobody could say any more which row it means.
 pub(super) const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
@@ -197,7 +195,7 @@ impl Lane {
     }
 
     /// The group's metadata as it is now: a commit with it fails once the group has moved on.
-    fn group(&self) -> Result<Option<Arc<ConsumerGroupMetadata>>, Error> {
+    pub(super) fn group(&self) -> Result<Option<Arc<ConsumerGroupMetadata>>, Error> {
         if self.shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
             return Ok(None);
         }
@@ -326,14 +324,7 @@ impl Lane {
             producer.acknowledged(DRAIN)?;
         }
         hazards().pass(Place::Prepared);
-        if !shared.slot_held() {
-            return Err(Error::SlotLost);
-        }
-        // Beyond its timeout the broker ends the Kafka transaction: the rows would be committed, and their outputs done again.
-        let timeout = shared.pipeline.delivery.transaction_timeout;
-        if kafka && transactional && opened.elapsed() > timeout.mul_f64(limits::TRANSACTION_SHARE) {
-            return Err(Error::Late(opened.elapsed()));
-        }
+        may_decide(&shared, (kafka && transactional).then_some(opened))?;
         // Step 3: the decision. An error here says nothing about the outcome: `resync` asks.
         if !moves.rows.is_empty() {
             patient(&self.runtime, execute(connection, "COMMIT"))?;
@@ -393,55 +384,6 @@ impl Lane {
             }
         }
     }
-
-    /// The group's first offset with a token, before the first batch: from then on a missing one was lost, and one without a
-    /// token is somebody else's.
-    pub(super) fn establish(&mut self) -> Result<(), Error> {
-        let fresh: Vec<store::Step> = self
-            .partitions
-            .iter()
-            .filter(|(_, owned)| owned.establish)
-            .map(|(partition, owned)| {
-                let (at, number) = (owned.resume.outputs, owned.numbers.outputs);
-                store::Step { partition: *partition, epoch: owned.epoch, lo: at, hi: at, number }
-            })
-            .collect();
-        if fresh.is_empty() {
-            return Ok(());
-        }
-        if let Some(group) = self.group()? {
-            let Some(producers) = self.producers.as_mut() else { return Err(Error::Guard) };
-            let producer = producers.current();
-            let list = tokens(&self.shared.pipeline.source.topic, &self.shared.writer, &fresh)?;
-            let done = producer.begin().and_then(|()| producer.prepare(list, &group));
-            let done = done.and_then(|()| producer.acknowledged(DRAIN));
-            hazards().pass(Place::Establishing);
-            let done = done.and_then(|()| producer.commit());
-            if let Err(error) = done {
-                self.give_up();
-                return Err(error.into());
-            }
-            producers.next();
-            self.note_tokens(&fresh)?;
-        }
-        for owned in self.partitions.values_mut() {
-            owned.establish = false;
-        }
-        Ok(())
-    }
-
-    /// Only now an offset without a token means that somebody else wrote it.
-    fn note_tokens(&mut self, steps: &[store::Step]) -> Result<(), Error> {
-        let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        let rows: Vec<(Partition, i64)> = steps.iter().map(|step| (step.partition, step.epoch)).collect();
-        let noting = async { Ok(store::note_tokens(connection, &self.shared.owner, &rows).await?) };
-        let noted = patient(&self.runtime, noting).inspect_err(|_| self.rows_in_doubt = true)?;
-        if usize::try_from(noted).unwrap_or_default() == rows.len() {
-            return Ok(());
-        }
-        self.rows_in_doubt = true;
-        Err(Error::Guard)
-    }
 }
 
 /// Waits for PostgreSQL, but not for ever. After [`Error::Silent`] the connection is not to be used again.
@@ -483,6 +425,19 @@ async fn begin_rows(
     Ok(())
 }
 
+/// Whether the rows may be committed now. `opened`: since when Kafka's transaction is open, where there is one. Beyond its
+/// timeout the broker ends it: the rows would be committed, and their outputs would come later, by the redo plan.
+fn may_decide(shared: &crate::engine::Shared, opened: Option<Instant>) -> Result<(), Error> {
+    if !shared.slot_held() {
+        return Err(Error::SlotLost);
+    }
+    let most = shared.pipeline.delivery.transaction_timeout.mul_f64(limits::TRANSACTION_SHARE);
+    match opened.map(|opened| opened.elapsed()) {
+        Some(elapsed) if elapsed > most => Err(Error::Late(elapsed)),
+        _ => Ok(()),
+    }
+}
+
 /// Applies the batch's effects, table by table in the types' order: the same in all lanes, as locks want it.
 pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Rows]) -> Result<u64, sqlx::Error> {
     let mut affected = 0;
@@ -508,16 +463,4 @@ fn produce_all(
         }
     }
     Ok(())
-}
-
-/// The group's next offsets, each with its token.
-fn tokens(topic: &str, writer: &Writer, steps: &[store::Step]) -> Result<TopicPartitionList, Error> {
-    let mut list = TopicPartitionList::new();
-    for store::Step { partition, epoch, lo, hi, number } in steps.iter().copied() {
-        let token = Token { writer: writer.clone(), epoch, lo, hi, number };
-        let mut element = list.add_partition(topic, partition.0);
-        element.set_offset(KafkaOffset::Offset(hi.0))?;
-        element.set_metadata(token.text());
-    }
-    Ok(list)
 }

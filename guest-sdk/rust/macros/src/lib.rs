@@ -91,16 +91,7 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::Toke
     let (section, length) = (proc_macro2::Literal::byte_string(&listed), listed.len());
 
     let allowed = function.attrs.iter().filter(|attribute| lint::is_level(attribute));
-    // Stable Rust lets a macro warn only by using what is deprecated.
-    let warnings = lint::find(function, *changes).into_iter().map(|lint::Finding { note, span }| {
-        quote_spanned! { span =>
-            {
-                #[deprecated(note = #note)]
-                const LOST: () = ();
-                LOST
-            }
-        }
-    });
+    let warnings = warnings(function, *changes);
 
     Ok(quote! {
         #function
@@ -143,6 +134,19 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::Toke
             #[unsafe(link_section = "tollgate:routes")]
             static ROUTES: [u8; #length] = *#section;
         };
+    })
+}
+
+/// What the lint finds. Stable Rust lets a macro warn only by using what is deprecated.
+fn warnings(function: &ItemFn, changes: bool) -> impl Iterator<Item = proc_macro2::TokenStream> {
+    lint::find(function, changes).into_iter().map(|lint::Finding { note, span }| {
+        quote_spanned! { span =>
+            {
+                #[deprecated(note = #note)]
+                const LOST: () = ();
+                LOST
+            }
+        }
     })
 }
 
