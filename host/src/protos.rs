@@ -202,11 +202,18 @@ fn from_edition(name: &str, source: &str) -> Result<Option<File>, protox::Error>
 }
 
 /// An edition that is unknown, and the file that is of it.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("{name}: {error}")]
 struct InFile {
     name: String,
     error: tollgate_contract::UnknownEdition,
+}
+
+/// The compiler's errors are shown in their debug form ([`invalid`]).
+impl std::fmt::Debug for InFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 /// The files that contracts may import without having them: the rules' definition, and the envelopes.

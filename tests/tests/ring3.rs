@@ -6,6 +6,7 @@
 )]
 
 mod ring3 {
+    mod conversions;
     mod edges;
     mod halts;
     mod happy;

@@ -291,7 +291,8 @@ pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let options = AdminOptions::new().request_timeout(Some(CALL));
     let described = client.describe_configs(resources.iter(), &options).await.unwrap_or_default();
     let mut described = described.into_iter();
-    let cluster = tokio::task::block_in_place(|| client.inner().fetch_cluster_id(CALL));
+    // It blocks, and some verbs have a runtime of one thread.
+    let cluster = tokio::task::spawn_blocking(move || client.inner().fetch_cluster_id(CALL)).await.ok().flatten();
     let mut targets = Targets { cluster, ..Targets::default() };
     for topic in produced {
         let config = described.next().and_then(Result::ok);

@@ -176,6 +176,8 @@ fn a_partition_that_the_output_topic_lacks_is_halted_until_it_is_added() {
     assert_eq!((&halt["partition"], &halt["code"]), (&json!(1), &json!("output-partition-missing")), "{halt}");
     case.settled(&[2]);
     assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE p = 1"), 0);
+    // The process shows a halt at once, and stores it within a second; only a stored one can be ended.
+    wait_for("the stored halt", || (case.database.number("SELECT count(*) FROM tollgate.halt") == 1).then_some(()));
     // What the message says.
     case.kafka.add_partitions(&case.output(), 2);
     wait_for("the second partition", || (case.kafka.partitions(&case.output()) == 2).then_some(()));

@@ -8,6 +8,7 @@ use tollgate_tests::engine::Engine;
 use tollgate_tests::kafka::Record;
 use tollgate_tests::seed::Seed;
 use tollgate_tests::{events, wait_for};
+use xtask::process::Signal;
 
 /// Of each of two partitions, which two lanes have.
 const EVENTS: usize = 300;
@@ -161,15 +162,21 @@ fn a_record_that_became_too_large_is_found_in_a_set_that_is_refused_whole() {
     engine.stop();
 }
 
-/// The engine ends and says this; nothing has moved.
-fn ends_saying(case: &Case, engine: &Engine, words: &str) {
-    assert_eq!(engine.wait().code(), Some(1), "{}", engine.log());
-    assert!(engine.log().contains(words), "{}", engine.log());
+/// The partition is halted and its halt says this; nothing has moved. The next start reads the partition again.
+fn halts_saying(case: &Case, engine: &Engine, code: &str, words: &str) {
+    let halt = wait_for("a halted partition", || engine.status()["halted"].as_array()?.first().cloned());
+    assert_eq!((halt["partition"].as_i64(), halt["code"].as_str()), (Some(0), Some(code)), "{halt}");
+    assert!(halt["message"].as_str().unwrap().contains(words), "{halt}");
+    wait_for("the stored halt", || (case.database.number("SELECT count(*) FROM tollgate.halt") == 1).then_some(()));
+    engine.signal(Signal::TERM);
+    engine.wait();
+    let resume = case.tollgate(&["resume", "pipeline.yaml", "--partition", "0"], &[]);
+    assert!(resume.wait().success(), "{}", resume.log());
     assert_eq!(case.kafka.read(&case.output()).len() + case.kafka.read(&case.dead()).len(), 0);
 }
 
 #[test]
-fn a_dead_letter_that_its_topic_refuses_ends_the_process_with_the_setting() {
+fn a_dead_letter_that_its_topic_refuses_halts_its_partition_with_the_setting() {
     let case = Case::new("deadlock").setup();
     let engine = case.run();
     engine.ready();
@@ -177,7 +184,7 @@ fn a_dead_letter_that_its_topic_refuses_ends_the_process_with_the_setting() {
     change(&case, &case.dead(), ("cleanup.policy", "compact"), &bad, false);
     case.kafka.produce(&case.source(), &[event(0, "a"), bad.clone()]);
     let words = format!("topic {} (dead_letter.topic) refuses the dead letter of {}/0/1: ", case.dead(), case.source());
-    ends_saying(&case, &engine, &words);
+    halts_saying(&case, &engine, "dead-letter-refused", &words);
     assert!(engine.log().contains("cleanup.policy"), "{}", engine.log());
     assert_eq!(case.database.number("SELECT count(*) FROM seen"), 0, "the batch is one decision");
     change(&case, &case.dead(), ("cleanup.policy", "delete"), &bad, true);
@@ -200,7 +207,7 @@ fn what_is_produced_from_the_redo_plan_is_not_decided_anew() {
         case.output(),
         case.source()
     );
-    ends_saying(&case, &case.run(), &words);
+    halts_saying(&case, &case.run(), "output-refused", &words);
     change(&case, &case.output(), ("cleanup.policy", "delete"), &record, true);
     case.drain();
     assert_eq!(sources(&case, &case.output()), (BTreeSet::from([(0, 0)]), 1));

@@ -117,10 +117,11 @@ fn history() -> Vec<Event> {
             'y' => 1,
             _ => 1 + dice(3),
         };
-        let items = (0..count).map(|_| Item {
-            id: format!("{}/{}", self::order(order), dice(4)),
-            amount: if dice(25) == 0 { REFUSED } else { 100 + i64::try_from(dice(100)).unwrap() },
-            broken: dice(25) == 0,
+        let items = (0..count).map(|_| {
+            let amount = if dice(25) == 0 { REFUSED } else { 100 + i64::try_from(dice(100)).unwrap() };
+            // A later event of the batch would overwrite the row before PostgreSQL could refuse it.
+            let of = if amount == REFUSED { format!("refused-{number}") } else { dice(4).to_string() };
+            Item { id: format!("{}/{of}", self::order(order)), amount, broken: dice(25) == 0 }
         });
         events.push(Event { order, amount: number, act, items: items.collect() });
     }

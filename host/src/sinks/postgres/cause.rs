@@ -16,7 +16,8 @@ pub fn of<'m>(error: &Error, mut mappings: impl Iterator<Item = &'m Mapping>) ->
         return Some(match server.code() {
             "23514" => {
                 let table = server.table().unwrap_or("…");
-                let row = server.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
+                let row =
+                    server.detail().map(|detail| format!(": {}", detail.trim_end_matches('.'))).unwrap_or_default();
                 format!(
                     "{message}{row}: create the partition (CREATE TABLE … PARTITION OF {table} FOR VALUES …), or one for \
                      all other rows (PARTITION OF {table} DEFAULT)"

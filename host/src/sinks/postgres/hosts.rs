@@ -95,7 +95,7 @@ mod tests {
             (vec![("localhost".into(), 5433)], Wanted::Any)
         );
         assert_eq!(read("postgres://localhost/db?target_session_attrs=read-write").1, Wanted::Writable);
-        let socket = Hosts::parse("postgres://app@/db?host=/run/postgresql").unwrap();
+        let socket = Hosts::parse("postgres:///db?host=/run/postgresql&user=app").unwrap();
         assert!(socket.options[0].get_socket().is_some());
         assert_eq!(socket.options[0].get_database(), Some("db"));
     }

@@ -11,8 +11,8 @@ pub async fn unequal(connection: &mut PgConnection, table: &str, key: &[String])
          JOIN pg_type t ON t.oid = a.atttypid
          JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
          LEFT JOIN pg_collation c ON NOT c.collisdeterministic AND (c.oid = a.attcollation OR EXISTS (
-             SELECT 1 FROM pg_index i, unnest(i.indkey::int2[], i.indcollation::oid[]) k(attribute, collation)
-             WHERE i.indrelid = a.attrelid AND i.indisunique AND k.attribute = a.attnum AND k.collation = c.oid))
+             SELECT 1 FROM pg_index i, unnest(i.indkey::int2[], i.indcollation::oid[]) k(attribute, collated)
+             WHERE i.indrelid = a.attrelid AND i.indisunique AND k.attribute = a.attnum AND k.collated = c.oid))
          WHERE a.attrelid = to_regclass($1) AND a.attname::text = ANY ($2)
            AND (c.oid IS NOT NULL OR b.typname IN ('citext', 'jsonb', 'interval', 'float4', 'float8'))
          ORDER BY 1",
