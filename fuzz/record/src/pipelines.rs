@@ -53,20 +53,19 @@ postgres:
   key: [id]
   columns:
     id: {}
-    h_int: { header: h_int, as: int, absent: null }
-    h_text: { header: h_text, absent: null }
-    h_uuid: { header: h_uuid, as: uuid, absent: null }
-    stamp: { record: timestamp, absent: null }
+    h_int: { header: h_int, as: int }
+    h_text: { header: h_text }
+    h_uuid: { header: h_uuid, as: uuid }
+    stamp: { record: timestamp }
     off: { record: offset }
     part: { record: partition }
-    k: { record: key, absent: null }
+    k: { record: key }
     dig: { record: digest }
     seen: { now: true }
 ";
 
 /// What only `Event` has.
-const EVENT: &str = "\
-    amount: {}
+const EVENT: &str = "    amount: {}
     cents: { field: amount, as: 'numeric(18,2)' }
     at_s: { field: amount, as: unix_s }
     ratio: {}
