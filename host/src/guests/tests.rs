@@ -207,7 +207,11 @@ fn field_name(field: &str) -> &str {
 fn bad_cases_are_told_all_at_once() {
     let expect = "expect: { verdict: pass }\n";
     let bad = [
-        ("a.yaml", format!("event: {{ amuont: 1 }}\n{expect}"), "a.yaml:1:1: event: is no payments.v1.PaymentEvent"),
+        (
+            "a.yaml",
+            format!("event: {{ amuont: 1 }}\n{expect}"),
+            "a.yaml:1:1: event: is not valid JSON for payments.v1.PaymentEvent",
+        ),
         ("b.yaml", format!("evnet: {{}}\n{expect}"), "b.yaml:1:1: evnet: unknown key; did you mean event?"),
         ("c.yaml", format!("bytes: 0g\n{expect}"), "c.yaml:1:8: bytes: 0g is no row of bytes"),
         ("d.yaml", format!("event: {{}}\ntombstone: true\n{expect}"), "exactly one of event, bytes"),
