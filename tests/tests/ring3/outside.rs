@@ -33,7 +33,7 @@ const CAUSES: [(&str, &str, &str); 5] = [
     ),
     (
         "CREATE SEQUENCE tiny MAXVALUE 150; ALTER TABLE seen ADD COLUMN tiny bigint DEFAULT nextval('tiny')",
-        "reached maximum value of sequence \"tiny\" (150): widen it",
+        "nextval: reached maximum value of sequence \"tiny\" (150): widen it",
         "ALTER SEQUENCE tiny MAXVALUE 1000000",
     ),
     (
