@@ -15,7 +15,8 @@ fn validate(case: &Case, code: i32) -> String {
 fn a_sum_counts_from_null() {
     let case = Case::new("nulls").setup();
     assert!(!validate(&case, 0).contains("hold NULL"));
-    case.database.run("INSERT INTO seen (p, o) VALUES (0, 0), (0, 1)");
+    // As in a table that its owner made, or whose rows are older than the column.
+    case.database.run("ALTER TABLE seen ALTER n DROP NOT NULL; INSERT INTO seen (p, o) VALUES (0, 0), (0, 1)");
     let said = validate(&case, 0);
     assert!(said.contains("postgres.columns.n: some rows of \"seen\" hold NULL"), "{said}");
     assert!(said.contains("UPDATE \"seen\" SET \"n\" = 0 WHERE \"n\" IS NULL"), "{said}");
