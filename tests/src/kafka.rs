@@ -222,14 +222,6 @@ impl Client {
         producer.init_transactions(CALL).unwrap();
     }
 
-    /// Gives a topic more partitions: so many in all.
-    pub fn add_partitions(&self, topic: &str, partitions: usize) {
-        let more = NewPartitions::new(topic, partitions);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let made = runtime.block_on(self.admin().create_partitions([&more], &AdminOptions::new())).unwrap();
-        made[0].as_ref().unwrap();
-    }
-
     pub fn delete_topic(&self, topic: &str) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let gone = runtime.block_on(self.admin().delete_topics(&[topic], &AdminOptions::new())).unwrap();

@@ -169,8 +169,7 @@ fn a_partition_that_the_output_topic_lacks_is_halted_until_it_is_added() {
     case.kafka.produce(&case.source(), &[record(0, 0)]);
     let engine = case.run();
     case.settled(&[1]);
-    case.kafka.add_partitions(&case.source(), 2);
-    wait_for("the second partition", || (case.kafka.partitions(&case.source()) == 2).then_some(()));
+    case.kafka.create_partitions(&case.source(), 2);
     case.kafka.produce(&case.source(), &[record(0, 1), record(1, 2)]);
     let halt = halted(&engine);
     assert_eq!((&halt["partition"], &halt["code"]), (&json!(1), &json!("output-partition-missing")), "{halt}");
@@ -179,8 +178,7 @@ fn a_partition_that_the_output_topic_lacks_is_halted_until_it_is_added() {
     // The process shows a halt at once, and stores it within a second; only a stored one can be ended.
     wait_for("the stored halt", || (case.database.number("SELECT count(*) FROM tollgate.halt") == 1).then_some(()));
     // What the message says.
-    case.kafka.add_partitions(&case.output(), 2);
-    wait_for("the second partition", || (case.kafka.partitions(&case.output()) == 2).then_some(()));
+    case.kafka.create_partitions(&case.output(), 2);
     let resume = case.tollgate(&["resume", "pipeline.yaml", "--partition", "1"], &[]);
     assert!(resume.wait().success(), "{}", resume.log());
     case.settled(&[2, 1]);
