@@ -28,11 +28,11 @@ fn lock(text: &str) {
     for (message, versions) in &lock.messages {
         let digests = |lock: &Lock| -> Vec<(u32, String)> {
             let versions = lock.messages.get(message).into_iter().flatten();
-            versions.map(|(version, (digest, _))| (*version, digest.clone())).collect()
+            versions.map(|(version, released)| (*version, released.digest.clone())).collect()
         };
         assert_eq!(digests(&lock), digests(&again));
         assert_eq!(lock.latest(message).map(|(version, _)| version), versions.keys().next_back().copied());
-        let inside = versions.values().all(|(_, line)| (1..=text.lines().count()).contains(line));
+        let inside = versions.values().all(|released| (1..=text.lines().count()).contains(&released.line));
         assert!(inside, "a version stands on no line of the file");
     }
 }

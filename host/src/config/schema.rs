@@ -176,7 +176,7 @@ mod tests {
     fn parser_keys() -> BTreeSet<String> {
         let consumer = "acknowledge: { some.warning: why }\nconsumer: { retry_policy: {}, backpressure: {} }\n\
                         types: { a: { transforms: [{ component: x, ceiling: {}, routes: { r: { message: a.B, topic: t, \
-                        postgres: { columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } } }], output: {}, \
+                        postgres: { delete: { when: {} }, columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } } }], output: {}, \
                         accept_versions: { deprecated: { v: x }, removed: { w: x } }, \
                         postgres: { delete: { when: {} }, columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } }\n";
         let envelope = "contract:\n  envelope: { message: a.B, headers: { h: f }, idempotency_key: { of: [f] } }\n";

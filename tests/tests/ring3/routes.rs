@@ -80,7 +80,7 @@ impl Event {
         for (number, item) in self.items.iter().enumerate() {
             record = match self.act {
                 'y' => record.header("k", item.id.clone()),
-                _ => record.header(&format!("i{number}"), self.item_bytes(item)),
+                _ => record.header(format!("i{number}"), self.item_bytes(item)),
             };
         }
         record

@@ -26,17 +26,18 @@ pub(crate) fn is_level(attribute: &Attribute) -> bool {
 }
 
 pub(crate) fn find(function: &ItemFn, changes: bool) -> Vec<Finding> {
-    let event = match function.sig.inputs.first() {
-        Some(FnArg::Typed(typed)) if changes => match &*typed.pat {
-            Pat::Ident(name) => Some(name.ident.to_string()),
-            _ => None,
-        },
-        _ => None,
-    };
+    let event = changes.then(|| function.sig.inputs.first()).flatten().and_then(name);
     let block = &function.block;
     let mut found = Vec::new();
     walk(quote::quote!(#block), event.as_deref(), &mut found);
     found
+}
+
+/// Returns the name of a parameter that is a plain name.
+fn name(parameter: &FnArg) -> Option<String> {
+    let FnArg::Typed(typed) = parameter else { return None };
+    let Pat::Ident(name) = &*typed.pat else { return None };
+    Some(name.ident.to_string())
 }
 
 /// What a block has done so far, statement by statement.
