@@ -55,15 +55,11 @@ impl Lane {
     /// What the table lacks, where that is why PostgreSQL refuses its rows. To be asked outside of a failed transaction.
     pub(super) fn lacking(&mut self, error: &Error) -> Result<Option<String>, Error> {
         let Error::Postgres(error) = error else { return Ok(None) };
-        let pipeline = &self.shared.pipeline;
-        let found = cause::of(error, pipeline.destinations().filter_map(|to| to.mapping()));
-        if found.is_some() || !cause::may_be_sequence(error) {
-            return Ok(found);
-        }
+        let found = cause::of(error);
+        let (None, Some(doubt)) = (&found, cause::doubt(error)) else { return Ok(found) };
         let Some(connection) = self.connection.as_mut() else { return Ok(None) };
-        for mapping in pipeline.destinations().filter_map(|to| to.mapping()) {
-            let table = &mapping.table;
-            let asked = async { Ok(cause::outgrown_sequence(connection, table).await?) };
+        for mapping in self.shared.pipeline.destinations().filter_map(|to| to.mapping()) {
+            let asked = async { Ok(doubt.ask(connection, mapping).await?) };
             if let Some(found) = patient(&self.runtime, asked)? {
                 return Ok(Some(found));
             }

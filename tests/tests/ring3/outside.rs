@@ -10,6 +10,14 @@ const TABLE: &str = "
 CREATE TABLE seen (p int, o bigint, n bigint, id text, revision bigint, digest text, PRIMARY KEY (p, o)) PARTITION BY RANGE (o);
 CREATE TABLE seen_0 PARTITION OF seen FOR VALUES FROM (0) TO (50)";
 
+/// An audit table that is published, and whose rows nothing identifies.
+const AUDIT: &str = "
+CREATE TABLE audit (n bigint);
+INSERT INTO audit VALUES (0);
+CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE audit SET n = n + 1; RETURN NULL; END $$;
+CREATE TRIGGER audit AFTER INSERT ON seen FOR EACH STATEMENT EXECUTE FUNCTION audit();
+CREATE PUBLICATION audited FOR TABLE audit";
+
 fn produce(case: &Case, count: usize) {
     let record =
         |id: usize| Record { partition: 0, ..Record::new("k", events::encode(&json!({ "id": id.to_string() }))) };
@@ -17,7 +25,7 @@ fn produce(case: &Case, count: usize) {
 }
 
 /// What is missing, in SQL; what the pause must say; what creates it.
-const CAUSES: [(&str, &str, &str); 3] = [
+const CAUSES: [(&str, &str, &str); 5] = [
     (
         "SELECT",
         "no partition of relation \"seen\" found for row: Partition key of the failing row contains (o) = (50): create the partition",
@@ -33,6 +41,16 @@ const CAUSES: [(&str, &str, &str); 3] = [
          ALTER TABLE seen ALTER COLUMN large SET DEFAULT nextval('large')",
         "sequence large has passed what column large of seen holds (integer): ALTER TABLE seen ALTER COLUMN large TYPE bigint",
         "ALTER TABLE seen ALTER COLUMN large TYPE bigint",
+    ),
+    (
+        "ALTER TABLE seen ADD COLUMN must int NOT NULL DEFAULT 0; ALTER TABLE seen ALTER COLUMN must DROP DEFAULT",
+        "column must of seen takes no NULL, and nothing is mapped to it: give it a default",
+        "ALTER TABLE seen ALTER COLUMN must SET DEFAULT 0",
+    ),
+    (
+        AUDIT,
+        "cannot update table \"audit\" because it does not have a replica identity and publishes updates: ALTER TABLE",
+        "ALTER TABLE audit REPLICA IDENTITY FULL",
     ),
 ];
 
