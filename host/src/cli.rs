@@ -6,7 +6,6 @@ pub mod completion;
 pub mod contract;
 pub mod demo;
 pub mod dlq;
-pub mod look;
 pub mod offsets;
 pub mod produce;
 pub mod resume;

@@ -8,18 +8,12 @@
 //! | keeper | holds the slot, reads the stored pause, asks how things are |
 //! | lane 0 … | contract, transforms, sinks, progress |
 
-pub mod breaker;
 pub mod build;
 pub mod contracts;
 pub mod fit;
-pub mod halt;
 pub mod keeper;
-pub mod limit;
-pub mod outage;
-pub mod pause;
 pub mod reload;
 pub mod routes;
-pub mod shared;
 pub mod summary;
 pub mod waiting;
 pub mod watch;
@@ -28,25 +22,35 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::bounded;
 use rdkafka::consumer::BaseConsumer;
 use sqlx::postgres::PgConnection;
 use tokio::sync::mpsc;
+use tollgate_sandbox::Sandbox;
 
-pub use shared::Shared;
 pub use waiting::Waiting;
 
+use self::keeper::Keeper;
+use self::reload::Reloader;
+
+use crate::brakes::Brakes;
 use crate::config::{DeliveryMode, Pipeline};
 use crate::error::{Class, Failure};
+use crate::gate::{Gate, Revision};
+use crate::kafka::client;
 use crate::lane::{self, Lane};
+use crate::lifecycle::Lifecycle;
 use crate::limits;
+use crate::metrics::Metrics;
+use crate::progress::Writer;
 use crate::progress::halts::{self, Resumed};
 use crate::progress::store::{Owner, Slot};
-use crate::sinks::kafka::Producers;
+use crate::sinks::kafka::{Producers, Sizes};
 use crate::sinks::postgres::connect;
 use crate::source::poll::{Ended, Poll, State};
 use crate::source::rebalance::Callbacks;
-use crate::source::{client, takeover};
+use crate::source::{handoff, takeover};
 
 /// Who this process is, in the progress rows.
 pub fn owner(pipeline: &Pipeline) -> Owner {
@@ -73,18 +77,101 @@ fn guarded(run: impl FnOnce() -> ThreadEnded) -> ThreadEnded {
         .unwrap_or_else(|_| ThreadEnded::Helper(Err("a thread panicked; please report what stands above".into())))
 }
 
-/// The threads of a running engine.
+/// What is built before the first thread starts.
+pub struct Parts {
+    pub gate: Arc<Gate>,
+    pub revision: Arc<ArcSwap<Revision>>,
+    pub sandbox: Sandbox,
+    pub owner: Arc<Owner>,
+    /// Writes the tokens of the group's offsets.
+    pub writer: Arc<Writer>,
+    pub sizes: Sizes,
+    pub lifecycle: Arc<Lifecycle>,
+    pub brakes: Arc<Brakes>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Parts {
+    pub fn new(gate: Gate, revision: Revision, sandbox: Sandbox, writer: Writer, sizes: Sizes) -> Parts {
+        let metrics = Arc::new(Metrics::default());
+        metrics.describe(&gate.pipeline.name, &revision.digest);
+        let Pipeline { retry, dead_letter, .. } = &*gate.pipeline;
+        Parts {
+            owner: Arc::new(owner(&gate.pipeline)),
+            brakes: Arc::new(Brakes::new(retry, dead_letter.limit, Arc::clone(&metrics))),
+            gate: Arc::new(gate),
+            revision: Arc::new(ArcSwap::from_pointee(revision)),
+            sandbox,
+            writer: Arc::new(writer),
+            sizes,
+            lifecycle: Arc::default(),
+            metrics,
+        }
+    }
+
+    fn lane(&self, consumer: &Arc<BaseConsumer<Callbacks>>) -> lane::Parts {
+        lane::Parts {
+            pipeline: Arc::clone(&self.gate.pipeline),
+            gate: Arc::clone(&self.gate),
+            revision: Arc::clone(&self.revision),
+            owner: Arc::clone(&self.owner),
+            writer: Arc::clone(&self.writer),
+            sizes: self.sizes,
+            lifecycle: Arc::clone(&self.lifecycle),
+            brakes: Arc::clone(&self.brakes),
+            metrics: Arc::clone(&self.metrics),
+            consumer: Arc::clone(consumer),
+        }
+    }
+
+    fn takeover(&self, consumer: &Arc<BaseConsumer<Callbacks>>) -> takeover::Worker {
+        takeover::Worker {
+            pipeline: Arc::clone(&self.gate.pipeline),
+            owner: Arc::clone(&self.owner),
+            writer: Arc::clone(&self.writer),
+            sizes: self.sizes,
+            lifecycle: Arc::clone(&self.lifecycle),
+            brakes: Arc::clone(&self.brakes),
+            consumer: Arc::clone(consumer),
+            connection: None,
+        }
+    }
+
+    fn keeper(&self) -> Keeper {
+        Keeper {
+            pipeline: Arc::clone(&self.gate.pipeline),
+            gate: Arc::clone(&self.gate),
+            owner: Arc::clone(&self.owner),
+            lifecycle: Arc::clone(&self.lifecycle),
+            brakes: Arc::clone(&self.brakes),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    fn reloader(&self) -> Reloader {
+        let (gate, revision, brakes) = (Arc::clone(&self.gate), Arc::clone(&self.revision), Arc::clone(&self.brakes));
+        Reloader::new(gate, revision, self.sandbox.clone(), brakes, Arc::clone(&self.metrics))
+    }
+}
+
+/// The threads of a running engine, and what the main thread and the admin server need of them.
 pub struct Engine {
-    pub shared: Arc<Shared>,
+    pub pipeline: Arc<Pipeline>,
+    pub revision: Arc<ArcSwap<Revision>>,
+    pub owner: Arc<Owner>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub brakes: Arc<Brakes>,
+    pub metrics: Arc<Metrics>,
+    pub reloader: Arc<Reloader>,
     pub ended: mpsc::Receiver<ThreadEnded>,
     threads: Vec<JoinHandle<()>>,
     consumer: Option<Arc<BaseConsumer<Callbacks>>>,
 }
 
 /// Takes the slot, makes the producers (which ends what a predecessor left open), and starts the threads.
-pub async fn start(shared: Arc<Shared>, waiting: &Waiting) -> Result<Engine, Failure> {
-    let pipeline = Arc::clone(&shared.pipeline);
-    let session = session(&shared, waiting).await?;
+pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
+    let pipeline = Arc::clone(&parts.gate.pipeline);
+    let session = session(&parts, waiting).await?;
     let (rebalance_sender, rebalances) = bounded(limits::EVENTS);
     let failed = |error: &dyn std::fmt::Display| Failure::environment("environment.start", error);
     let consumer: BaseConsumer<Callbacks> =
@@ -99,33 +186,34 @@ pub async fn start(shared: Arc<Shared>, waiting: &Waiting) -> Result<Engine, Fai
     let mut threads = Vec::new();
     let mut inboxes = Vec::new();
     for number in 0..pipeline.lanes {
-        let (inbox, ends) = lane::channels(limits::LANE_QUEUE, limits::EVENTS, said_sender.clone());
+        let (inbox, intake) = handoff::channels(limits::LANE_QUEUE, limits::EVENTS, said_sender.clone());
         inboxes.push(inbox);
-        let producers = tokio::task::block_in_place(|| producers(&shared, number, waiting))?;
-        let lane = Lane::new(number, Arc::clone(&shared), Arc::clone(&consumer), ends, producers)
-            .map_err(|error| failed(&error))?;
+        let producers = tokio::task::block_in_place(|| producers(&parts, number, waiting))?;
+        let lane = Lane::new(number, parts.lane(&consumer), intake, producers).map_err(|error| failed(&error))?;
         let ended = ended_sender.clone();
         threads.push(spawn(&format!("lane-{number}"), move || {
             report(&ended, guarded(|| ThreadEnded::Lane(lane.run())));
         })?);
     }
     {
-        let (shared, consumer) = (Arc::clone(&shared), Arc::clone(&consumer));
-        let ended = ended_sender.clone();
+        let (worker, ended) = (parts.takeover(&consumer), ended_sender.clone());
         threads.push(spawn("takeover", move || {
-            let run = || ThreadEnded::Helper(takeover::run(&shared, &consumer, &requests, &answer_sender));
+            let run = || ThreadEnded::Helper(takeover::run(worker, &requests, &answer_sender));
             report(&ended, guarded(run));
         })?);
     }
     {
-        let (shared, consumer, ended) = (Arc::clone(&shared), Arc::clone(&consumer), ended_sender.clone());
+        let (keeper, consumer, ended) = (parts.keeper(), Arc::clone(&consumer), ended_sender.clone());
         threads.push(spawn("keeper", move || {
-            let run = || ThreadEnded::Helper(keeper::run(&shared, session, &consumer));
+            let run = || ThreadEnded::Helper(keeper::run(&keeper, session, &consumer));
             report(&ended, guarded(run));
         })?);
     }
     let mut poll = Poll {
-        shared: Arc::clone(&shared),
+        pipeline: Arc::clone(&pipeline),
+        lifecycle: Arc::clone(&parts.lifecycle),
+        brakes: Arc::clone(&parts.brakes),
+        metrics: Arc::clone(&parts.metrics),
         consumer: Arc::clone(&consumer),
         rebalances,
         takeovers: request_sender,
@@ -139,19 +227,22 @@ pub async fn start(shared: Arc<Shared>, waiting: &Waiting) -> Result<Engine, Fai
         // Only now: without its channels the others end too, and must not be taken for the cause.
         drop(poll);
     })?);
-    Ok(Engine { shared, ended, threads, consumer: Some(consumer) })
+    let reloader = Arc::new(parts.reloader());
+    let Parts { revision, owner, lifecycle, brakes, metrics, .. } = parts;
+    let consumer = Some(consumer);
+    Ok(Engine { pipeline, revision, owner, lifecycle, brakes, metrics, reloader, ended, threads, consumer })
 }
 
 /// The keeper's session: with the slot, where the mode has one, and with the stored pause read. What may pass by itself is
 /// waited out until the start's deadline.
-async fn session(shared: &Arc<Shared>, waiting: &Waiting) -> Result<PgConnection, Failure> {
+async fn session(parts: &Parts, waiting: &Waiting) -> Result<PgConnection, Failure> {
     waiting.waits_for("a slot in PostgreSQL (tollgate.slot) and the stored pause");
-    let mut backoff = shared.backoff();
+    let mut backoff = parts.brakes.backoff();
     let (session, slot, stored, resumed) = loop {
-        let error = match slot_and_pause(&shared.pipeline, &shared.owner).await {
+        let error = match slot_and_pause(&parts.gate.pipeline, &parts.owner).await {
             Ok(Some(found)) => break found,
             Ok(None) => {
-                let message = format!("all {} slots of pipeline {} are taken", limits::SLOTS, shared.pipeline.name);
+                let message = format!("all {} slots of pipeline {} are taken", limits::SLOTS, parts.gate.pipeline.name);
                 return Err(Failure::environment("environment.start", message));
             }
             Err(error) => error,
@@ -167,16 +258,16 @@ async fn session(shared: &Arc<Shared>, waiting: &Waiting) -> Result<PgConnection
         tokio::time::sleep(backoff.next_wait().min(waiting.left())).await;
     };
     if let Some(slot) = slot {
-        shared.take_slot(slot.number);
+        parts.lifecycle.take_slot(slot.number);
         // Transactions of a predecessor in this slot that had more lanes than we have.
-        for lane in shared.pipeline.lanes..usize::try_from(slot.lanes).unwrap_or_default() {
-            drop(tokio::task::block_in_place(|| producers(shared, lane, waiting))?);
+        for lane in parts.gate.pipeline.lanes..usize::try_from(slot.lanes).unwrap_or_default() {
+            drop(tokio::task::block_in_place(|| producers(parts, lane, waiting))?);
         }
     }
     // Before the first record is fetched: a pause survives a restart, and so does what a resume has allowed.
-    shared.allow(&resumed);
+    parts.brakes.allow(&resumed);
     if let Some(pause) = stored {
-        shared.pause(pause);
+        parts.brakes.pause(pause);
     }
     Ok(session)
 }
@@ -199,14 +290,14 @@ async fn slot_and_pause(pipeline: &Pipeline, owner: &Owner) -> Result<Option<Beg
 }
 
 /// A lane's producers, which ends what its names had left open. Blocks until the start's deadline at most, and a call.
-fn producers(shared: &Shared, lane: usize, waiting: &Waiting) -> Result<Producers, Failure> {
+fn producers(parts: &Parts, lane: usize, waiting: &Waiting) -> Result<Producers, Failure> {
     waiting.waits_for(format!("Kafka to take lane {lane}'s producers (its transaction coordinator)"));
-    let slot = shared.slot().unwrap_or_default();
+    let slot = parts.lifecycle.slot().unwrap_or_default();
     let number = i32::try_from(lane).unwrap_or_default();
-    let mut backoff = shared.backoff();
+    let mut backoff = parts.brakes.backoff();
     loop {
         let patience = waiting.left().max(Duration::from_secs(1));
-        match Producers::connect(&shared.pipeline, slot, number, shared.sizes, patience) {
+        match Producers::connect(&parts.gate.pipeline, slot, number, parts.sizes, patience) {
             Ok(producers) => return Ok(producers),
             Err(error) if error.class() == Class::Fatal => {
                 return Err(Failure::environment("environment.start", error));
@@ -233,7 +324,7 @@ fn report(ended: &mpsc::Sender<ThreadEnded>, how: ThreadEnded) {
 impl Engine {
     /// Ends the threads and leaves the group, until the deadline; past it the process just ends, which loses nothing.
     pub fn close(mut self, deadline: Duration) {
-        self.shared.stop();
+        self.lifecycle.stop();
         let until = Instant::now() + deadline;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             if Instant::now() >= until {

@@ -1,5 +1,7 @@
 //! Four classes of error, and who does what about them.
 
+pub mod classes;
+
 use std::fmt;
 
 /// What an error means for the event, the lane and the process. Every error type says its class in one exhaustive match.

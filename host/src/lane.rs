@@ -26,15 +26,15 @@ mod account;
 mod admit;
 mod attempt;
 mod bisect;
+mod carried;
 pub mod commit;
+mod commit_plan;
 pub mod content;
 pub mod decide;
 mod doubt;
-pub mod envelope;
+mod error;
 mod establish;
-pub mod gate;
 mod hold;
-mod inbox;
 pub mod notice;
 mod overdue;
 mod passed;
@@ -44,150 +44,82 @@ mod refused;
 mod repeated;
 mod session;
 mod settle;
+mod tokens;
 pub mod trial;
+mod wait;
 mod weigh;
 mod wrapped;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::{RecvTimeoutError, select_biased};
 use rdkafka::consumer::BaseConsumer;
 use sqlx::postgres::PgConnection;
-use tollgate_sandbox::RunError;
 
-use crate::engine::Shared;
-use crate::engine::breaker::Heard;
-use crate::error::Class;
+use crate::brakes::Brakes;
+use crate::brakes::sink::Heard;
+use crate::config::Pipeline;
+use crate::gate::Gate;
+use crate::gate::Revision;
 use crate::hazards::{Place, hazards};
 use crate::lane::attempt::Pace;
 use crate::lane::decide::Decided;
 use crate::lane::doubt::Doubt;
-use crate::lane::gate::Revision;
 use crate::lane::overdue::Overdues;
+use crate::lifecycle::Lifecycle;
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::position::Partition;
-use crate::progress::halts::Halt;
-use crate::progress::plan::{Plan, Writer};
-use crate::progress::{Numbers, Position, Resume, Sides};
-use crate::registry::ResolveError;
-use crate::sinks::kafka::{self, Producers, Sizes};
-use crate::sinks::postgres::connect;
-use crate::source::batch::{Record, RecordBatch};
+use crate::progress::plan::Writer;
+use crate::progress::store::Owner;
+use crate::progress::{Position, Writer as TokenWriter};
+use crate::sinks::kafka::{Producers, Sizes};
+use crate::source::batch::RecordBatch;
+use crate::source::handoff::{Control, Intake, Said, Taken};
 use crate::source::rebalance::Callbacks;
-use crate::source::takeover::Taken;
 
-pub use inbox::{Control, Ends, Inbox, Said, channels};
+pub use error::Error;
 
-/// A partition in a lane's hands.
-#[derive(Debug)]
-struct Owned {
-    epoch: i64,
-    resume: Resume,
-    /// The last commit of each side.
-    numbers: Numbers,
-    assignment: u64,
-    /// The group's offset is not committed yet.
-    establish: bool,
-    /// Where the rows are ahead: what was decided about the offsets up to there.
-    plan: Option<Plan>,
+use carried::{Carried, Owned, needs};
+
+/// Returns the time in Unix milliseconds.
+fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
-impl Owned {
-    fn position(&self) -> Position {
-        Position { resume: self.resume, numbers: self.numbers }
-    }
-}
-
-/// Which sides a record still has to reach; neither, where its partition is not held.
-fn needs(partitions: &BTreeMap<Partition, Owned>, record: &Record) -> Sides {
-    let owned = partitions.get(&record.partition);
-    owned.map_or(Sides { rows: false, outputs: false }, |owned| owned.resume.needs(record.offset))
-}
-
-/// Why a batch did not get through.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("postgres: {}", connect::describe(.0))]
-    Postgres(#[source] sqlx::Error),
-    /// The server did not answer in time; the connection is given up, and what became of the statement is open.
-    #[error("postgres: no answer within {} s", limits::STATEMENT_PATIENCE.as_secs())]
-    Silent,
-    #[error("kafka: {0}")]
-    Kafka(#[from] kafka::Error),
-    #[error("kafka: {0}")]
-    Client(#[from] rdkafka::error::KafkaError),
-    #[error(transparent)]
-    Sandbox(#[from] RunError),
-    #[error("registry: {0}")]
-    Registry(ResolveError),
-    /// PostgreSQL refuses a batch, and takes its rows one by one.
-    #[error("postgres refuses a batch whose rows it takes one by one: {0}")]
-    Together(String),
-    /// A progress row did not match: another owner, or a commit of ours whose reply was lost.
-    #[error("a progress row was not where this lane left it")]
-    Guard,
-    /// Two lanes were given the same id: the slower one decides anew, and finds it processed.
-    #[error("an id of this batch was processed elsewhere meanwhile")]
-    Repeated,
-    #[error("this process is not a member of the consumer group at the moment")]
-    NotAMember,
-    /// The Kafka transaction is about to end by its timeout: PostgreSQL must not commit its half.
-    #[error("the Kafka transaction has been open for {:.1} s, close to `delivery.transaction_timeout`", .0.as_secs_f64())]
-    Late(Duration),
-    #[error("this process has lost its slot to another one")]
-    SlotLost,
-    #[error("paused: {0}")]
-    Paused(String),
-    /// Only a person can say how this partition goes on; the others go on.
-    #[error("{}", .0.message)]
-    Halt(Box<Halt>),
-    #[error("{0}")]
-    Fatal(String),
-}
-
-impl Error {
-    pub fn class(&self) -> Class {
-        if let Some((_, meaning)) = self.said() {
-            return meaning.class();
-        }
-        match self {
-            Error::Together(_) => Class::Poison,
-            Error::Sandbox(error) => match error.class() {
-                tollgate_sandbox::Class::Poison => Class::Poison,
-                tollgate_sandbox::Class::Transient => Class::Transient,
-                tollgate_sandbox::Class::Fatal => Class::Fatal,
-            },
-            Error::Registry(error) => error.class(),
-            Error::Fatal(_) => Class::Fatal,
-            Error::Postgres(_)
-            | Error::Silent
-            | Error::Kafka(_)
-            | Error::Client(_)
-            | Error::Guard
-            | Error::Repeated
-            | Error::NotAMember
-            | Error::Late(_)
-            | Error::SlotLost
-            | Error::Paused(_)
-            // The batch goes on without the partition.
-            | Error::Halt(_) => Class::Transient,
-        }
-    }
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Error {
-        Error::Postgres(error)
-    }
+/// What every lane of the process works with.
+#[derive(Clone)]
+pub struct Parts {
+    pub pipeline: Arc<Pipeline>,
+    pub gate: Arc<Gate>,
+    /// A lane takes a new one up at its next batch.
+    pub revision: Arc<ArcSwap<Revision>>,
+    pub owner: Arc<Owner>,
+    /// Writes the tokens of the group's offsets.
+    pub writer: Arc<TokenWriter>,
+    pub sizes: Sizes,
+    pub lifecycle: Arc<Lifecycle>,
+    pub brakes: Arc<Brakes>,
+    pub metrics: Arc<Metrics>,
+    pub consumer: Arc<BaseConsumer<Callbacks>>,
 }
 
 pub struct Lane {
     number: usize,
-    shared: Arc<Shared>,
+    pipeline: Arc<Pipeline>,
+    gate: Arc<Gate>,
+    revision: Arc<ArcSwap<Revision>>,
+    owner: Arc<Owner>,
+    writer: Arc<TokenWriter>,
+    lifecycle: Arc<Lifecycle>,
+    brakes: Arc<Brakes>,
+    metrics: Arc<Metrics>,
     consumer: Arc<BaseConsumer<Callbacks>>,
-    ends: Ends,
+    intake: Intake,
     runtime: tokio::runtime::Runtime,
     connection: Option<PgConnection>,
     producers: Option<Producers>,
@@ -205,35 +137,22 @@ pub struct Lane {
     stage_seen: Instant,
 }
 
-/// A batch that is under way: what must stay the same from attempt to attempt.
-struct Carried<'a> {
-    batch: &'a RecordBatch,
-    revision: Arc<Revision>,
-    /// Unix milliseconds.
-    time: i64,
-    /// How often it was refused by what may be its events' fault or the server's.
-    tried: u32,
-    /// Its events that were interrupted at their deadline.
-    overdue: Overdues,
-    /// Since when Kafka fails all attempts.
-    doubt: Doubt,
-}
-
 impl Lane {
-    pub fn new(
-        number: usize,
-        shared: Arc<Shared>,
-        consumer: Arc<BaseConsumer<Callbacks>>,
-        ends: Ends,
-        producers: Producers,
-    ) -> std::io::Result<Lane> {
+    pub fn new(number: usize, parts: Parts, intake: Intake, producers: Producers) -> std::io::Result<Lane> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let sizes = shared.sizes;
+        let Parts { pipeline, gate, revision, owner, writer, sizes, lifecycle, brakes, metrics, consumer } = parts;
         Ok(Lane {
             number,
-            shared,
+            pipeline,
+            gate,
+            revision,
+            owner,
+            writer,
+            lifecycle,
+            brakes,
+            metrics,
             consumer,
-            ends,
+            intake,
             runtime,
             connection: None,
             producers: Some(producers),
@@ -247,18 +166,30 @@ impl Lane {
         })
     }
 
+    /// Warns when a batch takes more than half of `max_poll_interval`: the operator should know before the group excludes us.
+    fn warn_if_slow(&self, took: Duration) {
+        let share = took.as_secs_f64() / self.pipeline.source.max_poll_interval.as_secs_f64();
+        self.metrics.poll_interval_used(share);
+        if share > 0.5 {
+            tracing::warn!(
+                seconds = took.as_secs(),
+                "a batch took more than half of max_poll_interval; take smaller batches or allow more time"
+            );
+        }
+    }
+
     /// Runs until the poll thread is gone. An error stops the process: nobody else may go on as if nothing were wrong.
     pub fn run(mut self) -> Result<(), Error> {
         loop {
             let batch = select_biased! {
-                recv(self.ends.control) -> control => match control {
+                recv(self.intake.control) -> control => match control {
                     Ok(control) => {
                         self.control(control);
                         continue;
                     }
                     Err(_) => return Ok(()),
                 },
-                recv(self.ends.batches) -> batch => match batch {
+                recv(self.intake.batches) -> batch => match batch {
                     Ok(batch) => batch,
                     Err(_) => return Ok(()),
                 },
@@ -272,10 +203,10 @@ impl Lane {
             let began = Instant::now();
             self.carry(&batch)?;
             let took = began.elapsed();
-            self.shared.metrics.batch(self.number, batch.records.len(), took);
-            self.shared.warn_if_slow(took);
-            self.ends.load.through(&batch, took);
-            self.ends.recycle(batch);
+            self.metrics.batch(self.number, batch.records.len(), took);
+            self.warn_if_slow(took);
+            self.intake.load.through(&batch, took);
+            self.intake.recycle(batch);
             self.renew_stage();
         }
     }
@@ -285,7 +216,7 @@ impl Lane {
             Control::Assign { taken, assignment } => {
                 for Taken { partition, epoch, position, establish } in taken {
                     let Position { resume, numbers } = position;
-                    self.shared.metrics.committed(&[(partition, resume.rows)]);
+                    self.metrics.committed(&[(partition, resume.rows)]);
                     let owned = Owned { epoch, resume, numbers, assignment, establish, plan: None };
                     self.partitions.insert(partition, owned);
                 }
@@ -299,9 +230,9 @@ impl Lane {
                     }
                 }
                 self.partitions.retain(|partition, _| !partitions.contains(partition));
-                self.shared.metrics.released(&partitions);
+                self.metrics.released(&partitions);
                 tracing::info!(lane = self.number, ?partitions, lost, "partitions let go");
-                if self.ends.said.send(Said::Released(token)).is_err() {
+                if self.intake.said.send(Said::Released(token)).is_err() {
                     tracing::debug!("the poll thread has ended before a lane let go");
                 }
             }
@@ -312,21 +243,21 @@ impl Lane {
     fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         let mut carried = Carried {
             batch,
-            revision: self.shared.revision.load_full(),
-            time: self.shared.now(),
+            revision: self.revision.load_full(),
+            time: now(),
             tried: 0,
             overdue: Overdues::default(),
             doubt: Doubt::default(),
         };
-        let mut pace = Pace::new(self.shared.backoff());
+        let mut pace = Pace::new(self.brakes.backoff());
         loop {
-            while let Ok(control) = self.ends.control.try_recv() {
+            while let Ok(control) = self.intake.control.try_recv() {
                 self.control(control);
             }
             if self.select(batch).is_empty() {
                 return Ok(());
             }
-            let leave = match self.shared.admit() {
+            let leave = match self.brakes.admit() {
                 Ok(leave) => leave,
                 Err(wait) => {
                     self.wait(wait);
@@ -342,13 +273,13 @@ impl Lane {
                 self.settle(&carried, &work)
             });
             let answered = if size > 0 { Heard::Answer } else { Heard::Nothing };
-            self.shared.heard(leave, attempt.as_ref().map_or_else(Error::heard, |()| [answered; 2]));
+            self.brakes.heard(leave, attempt.as_ref().map_or_else(Error::heard, |()| [answered; 2]));
             match attempt {
                 Ok(()) => {
-                    self.shared.no_trouble("lane");
+                    self.lifecycle.no_trouble("lane");
                     carried.tried = 0;
                     carried.doubt.through();
-                    pace.through(self.shared.backoff());
+                    pace.through(self.brakes.backoff());
                 }
                 Err(error) => self.failed(error, size, &mut carried, &mut pace)?,
             }
@@ -359,7 +290,7 @@ impl Lane {
     fn wait(&mut self, duration: Duration) {
         let until = Instant::now() + duration;
         loop {
-            match self.ends.control.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self.intake.control.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(control) => self.control(control),
                 Err(RecvTimeoutError::Timeout) => return,
                 Err(RecvTimeoutError::Disconnected) => {

@@ -3,15 +3,19 @@
 //! The way of an event: [`source`] → [`lane::decide`] (contract, transforms) → [`sinks`] → [`progress`].
 
 pub mod admin;
+pub mod brakes;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod engine;
 pub mod error;
+pub mod gate;
 pub mod guests;
 pub mod hazards;
 pub mod iso;
+pub mod kafka;
 pub mod lane;
+pub mod lifecycle;
 pub mod limits;
 pub mod metrics;
 pub mod progress;

@@ -21,7 +21,7 @@ use self::labels::{
 };
 use self::tally::Tallies;
 pub use self::tally::Tally;
-use crate::engine::breaker::{Sink, State};
+use crate::brakes::sink::{Sink, State};
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::Halt;
 use crate::registry::Stats;
@@ -353,13 +353,14 @@ impl Metrics {
         self.retries.inc();
     }
 
-    /// A breaker's state, and whether it is new.
-    pub fn breaker(&self, sink: Sink, state: State, changed: bool) {
-        let (sink, to) = (sink.as_str(), state.as_str());
-        self.breakers.get_or_create(&SinkLabels { sink }).set(state.number());
-        if changed {
-            self.transitions.get_or_create(&TransitionLabels { sink, to }).inc();
-        }
+    /// Sets a breaker's state as it is when the metrics are read.
+    pub fn breaker(&self, sink: Sink, state: State) {
+        self.breakers.get_or_create(&SinkLabels { sink: sink.as_str() }).set(state.number());
+    }
+
+    /// Counts a change of a breaker's state.
+    pub fn transition(&self, sink: Sink, to: State) {
+        self.transitions.get_or_create(&TransitionLabels { sink: sink.as_str(), to: to.as_str() }).inc();
     }
 
     pub fn partitions(&self, count: usize) {

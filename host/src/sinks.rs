@@ -1,6 +1,5 @@
 //! Where events leave: rows in PostgreSQL, outputs and dead letters in Kafka.
 
-pub mod classes;
 pub mod dead_letter;
 pub mod kafka;
 pub mod postgres;

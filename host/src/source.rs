@@ -15,12 +15,10 @@
 pub mod advice;
 pub mod authorised;
 pub mod batch;
-pub mod client;
 pub mod ends;
-pub mod headers;
+pub mod handoff;
 pub mod poll;
 pub mod probe;
 pub mod rebalance;
 pub mod start;
 pub mod takeover;
-pub mod words;

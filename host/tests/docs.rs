@@ -8,15 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tollgate::brakes::halt::code;
+use tollgate::brakes::sink::{Sink, State};
 use tollgate::config::Pipeline;
-use tollgate::engine::breaker::{Sink, State};
 use tollgate::engine::build;
-use tollgate::engine::halt::code;
+use tollgate::error::classes;
 use tollgate::metrics::Metrics;
 use tollgate::position::{NextOffset, Partition};
 use tollgate::progress::halts::Halt;
 use tollgate::registry::Stats;
-use tollgate::sinks::{classes, dead_letter};
+use tollgate::sinks::dead_letter;
 use tollgate_contract::ReasonCode;
 use tollgate_sandbox::FailureCode;
 
@@ -192,7 +193,8 @@ fn exposed() -> Listed {
     metrics.typed("order.created", "pass", 1);
     metrics.observed("rule-violated", 1);
     metrics.noticed("unknown_fields", "a.A", "9", 1);
-    metrics.breaker(Sink::Kafka, State::Open, true);
+    metrics.breaker(Sink::Kafka, State::Open);
+    metrics.transition(Sink::Kafka, State::Open);
     let halt = Halt { partition: Partition(0), code: "c".into(), offset: NextOffset(1), epoch: 1, message: "m".into() };
     metrics.halted(&[halt]);
     metrics.describe("payments", "digest");

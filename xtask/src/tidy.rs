@@ -1,10 +1,14 @@
-//! `tidy`: functions over 70 lines and files over 500, tests aside. Tails, not averages.
+//! `tidy`: functions over 70 lines, files over 500, and files that import each other in a circle; tests aside.
+//!
+//! The files of today's circles stand in `xtask/circles.allow`, one a line. That list only shrinks, as [`CIRCULAR`] does.
 //!
 //! A function that must be longer stands in `xtask/tidy.allow` with a reason that a reader accepts, and its length: it may
 //! not grow, and when it shrinks the list must follow. The list itself only shrinks too: see [`ALLOWED`].
 
+mod circles;
 mod source;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 
@@ -19,6 +23,8 @@ const FUNCTION: usize = 70;
 const FILE: usize = 500;
 /// How many exceptions there are. Lower it with the list, never raise it.
 const ALLOWED: usize = 0;
+/// How many files import each other in circles. Lower it with the list, never raise it.
+const CIRCULAR: usize = 69;
 
 /// Something too long: `path::function` or `path`, and its lines.
 #[derive(Debug, PartialEq)]
@@ -40,19 +46,25 @@ pub fn run(project: &Project, _args: &Args) -> Result<()> {
     let mut git = Command::new("git");
     git.current_dir(&project.root);
     git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "*.rs"]);
-    let mut long = Vec::new();
-    let mut count = 0;
+    let mut files = BTreeMap::new();
     for path in capture(&mut git)?.lines().filter(|path| !is_test(path)) {
         // A file that is deleted and not yet committed is listed all the same.
         let Ok(text) = fs::read_to_string(project.root.join(path)) else { continue };
-        count += 1;
-        long.extend(measure(path, &text));
+        files.insert(path.to_owned(), source::read(&text));
     }
-    let list = project.root.join("xtask/tidy.allow");
-    let exceptions = read(&fs::read_to_string(&list).context(|| format!("cannot read {}", list.display()))?)?;
-    let faults = judge(&long, &exceptions, ALLOWED);
+    let list = |name: &str| {
+        let path = project.root.join("xtask").join(name);
+        fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))
+    };
+    let exceptions = read(&list("tidy.allow")?)?;
+    let long: Vec<Long> = files.iter().flat_map(|(path, source)| measure(path, source)).collect();
+    let mut faults = judge(&long, &exceptions, ALLOWED);
+    let circular = list("circles.allow")?;
+    let circular: BTreeSet<&str> = circular.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    faults.extend(judge_circles(&circles::find(&files), &circular, CIRCULAR));
     if faults.is_empty() {
-        say::line(&format!("tidy: {count} files, {} exceptions", exceptions.len()));
+        let (files, exceptions) = (files.len(), exceptions.len());
+        say::line(&format!("tidy: {files} files, {exceptions} exceptions, {} files in import circles", circular.len()));
         return Ok(());
     }
     Err(Failure::failed(format!("not tidy:\n  {}", faults.join("\n  "))))
@@ -63,14 +75,30 @@ fn is_test(path: &str) -> bool {
     path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
 }
 
-fn measure(path: &str, text: &str) -> Vec<Long> {
-    let source = source::read(text);
-    let functions = source.functions.into_iter().filter(|(_, lines)| *lines > FUNCTION);
-    let mut long: Vec<Long> = functions.map(|(name, lines)| Long { name: format!("{path}::{name}"), lines }).collect();
+fn measure(path: &str, source: &source::Source) -> Vec<Long> {
+    let functions = source.functions.iter().filter(|(_, lines)| *lines > FUNCTION);
+    let mut long: Vec<Long> =
+        functions.map(|(name, lines)| Long { name: format!("{path}::{name}"), lines: *lines }).collect();
     if source.lines > FILE {
         long.push(Long { name: path.to_owned(), lines: source.lines });
     }
     long
+}
+
+/// Compares the circles that exist with the files that may be in one.
+fn judge_circles(circles: &[Vec<&str>], allowed: &BTreeSet<&str>, count: usize) -> Vec<String> {
+    let mut faults = Vec::new();
+    for circle in circles.iter().filter(|circle| circle.iter().any(|file| !allowed.contains(file))) {
+        faults.push(format!("these files import each other in a circle: {}", circle.join(", ")));
+    }
+    let circular: BTreeSet<&str> = circles.iter().flatten().copied().collect();
+    let needless = allowed.iter().filter(|file| !circular.contains(*file));
+    faults.extend(needless.map(|file| format!("{file} is in no circle any more: delete it from circles.allow")));
+    if allowed.len() != count {
+        let listed = allowed.len();
+        faults.push(format!("circles.allow has {listed} files, tidy.rs says {count}: the number only goes down"));
+    }
+    faults
 }
 
 fn read(list: &str) -> Result<Vec<Exception>> {
@@ -162,9 +190,20 @@ mod tests {
     #[test]
     fn a_long_function_and_a_long_file_are_found() {
         let text = format!("fn short() {{}}\nfn long() {{\n{}}}\n", "    work();\n".repeat(69));
-        assert_eq!(measure("a.rs", &text), [long("a.rs::long", 71)]);
-        let text = "const A: u8 = 1;\n".repeat(501);
-        assert_eq!(measure("a.rs", &text), [long("a.rs", 501)]);
-        assert!(measure("a.rs", &"// x\n".repeat(500)).is_empty());
+        let measured = |text: &str| measure("a.rs", &source::read(text));
+        assert_eq!(measured(&text), [long("a.rs::long", 71)]);
+        assert_eq!(measured(&"const A: u8 = 1;\n".repeat(501)), [long("a.rs", 501)]);
+        assert!(measured(&"// x\n".repeat(500)).is_empty());
+    }
+
+    #[test]
+    fn the_list_of_circles_only_shrinks() {
+        let circles = [vec!["a.rs", "b.rs"]];
+        assert!(judge_circles(&circles, &BTreeSet::from(["a.rs", "b.rs"]), 2).is_empty());
+        let words = "these files import each other in a circle: a.rs, b.rs";
+        assert_eq!(judge_circles(&circles, &BTreeSet::from(["a.rs"]), 1), [words]);
+        let words = "b.rs is in no circle any more: delete it from circles.allow";
+        assert_eq!(judge_circles(&[], &BTreeSet::from(["b.rs"]), 1), [words]);
+        assert_eq!(judge_circles(&circles, &BTreeSet::from(["a.rs", "b.rs"]), 1).len(), 1);
     }
 }

@@ -24,7 +24,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
-use tollgate::source::headers;
+use tollgate::kafka::headers;
 use tollgate_bench::args::Args;
 use tollgate_bench::broker::{self, Sender};
 use tollgate_bench::copy::{self, Row};

@@ -12,12 +12,12 @@ mod pipelines;
 
 use std::cell::RefCell;
 
+use tollgate::kafka::headers::{self, RawHeader};
 use tollgate::lane::content::is_content_type;
 use tollgate::lane::trial::{Made, Settled, Trial};
 use tollgate::position::{Offset, Partition};
 use tollgate::sinks::{dead_letter, reserved};
 use tollgate::source::batch::Raw;
-use tollgate::source::headers::{self, RawHeader};
 
 use choices::Choices;
 

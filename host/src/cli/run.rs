@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 use super::Success;
 use crate::admin;
 use crate::config::Pipeline;
-use crate::engine::{self, Engine, Shared, ThreadEnded, Waiting, build, reload, summary};
+use crate::engine::{self, Engine, ThreadEnded, Waiting, build, summary};
 use crate::error::Failure;
+use crate::lifecycle::Lifecycle;
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::source::ends::Ends;
 use crate::source::poll::Ended;
 
@@ -59,8 +61,8 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         let starting = tokio::spawn({
             let waiting = waiting.clone();
             async move {
-                let shared = Arc::new(build::build(Arc::new(pipeline), &waiting).await?);
-                engine::start(shared, &waiting).await
+                let parts = build::build(Arc::new(pipeline), &waiting).await?;
+                engine::start(parts, &waiting).await
             }
         });
         let engine = tokio::select! {
@@ -83,19 +85,21 @@ fn stopped() -> Success {
 
 /// The main thread's loop: one select, one handler.
 async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Success, Failure> {
-    let shared = Arc::clone(&engine.shared);
+    let (pipeline, lifecycle, metrics) =
+        (Arc::clone(&engine.pipeline), Arc::clone(&engine.lifecycle), Arc::clone(&engine.metrics));
     let (reload_sender, mut reloads) = mpsc::channel(1);
-    if let Some(listen) = &shared.pipeline.admin.listen {
-        admin::serve(listen, Arc::clone(&shared)).await.map_err(|error| Failure::environment("admin.listen", error))?;
+    if let Some(listen) = &pipeline.admin.listen {
+        let served = admin::serve(listen, admin::Admin::of(&engine)).await;
+        served.map_err(|error| Failure::environment("admin.listen", error))?;
     }
     watch_hangup(hangup, reload_sender.clone());
     if args.watch {
-        tokio::spawn(watch_files(Arc::clone(&shared), reload_sender));
+        tokio::spawn(watch_files(Arc::clone(&pipeline), reload_sender));
     }
-    let mut ends = args.drain.then(|| find_ends(Arc::clone(&shared)));
+    let mut ends = args.drain.then(|| find_ends(Arc::clone(&pipeline), Arc::clone(&lifecycle)));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tracing::info!(pipeline = shared.pipeline.name, digest = shared.revision.load().digest, "running");
-    tokio::spawn(summary::each_minute(Arc::clone(&shared)));
+    tracing::info!(pipeline = pipeline.name, digest = engine.revision.load().digest, "running");
+    tokio::spawn(summary::each_minute(Arc::clone(&metrics)));
     let result = loop {
         let event = tokio::select! {
             ended = engine.ended.recv() => Event::Ended(ended),
@@ -106,14 +110,14 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
         };
         match event {
             Event::Ended(ended) => {
-                if let Some(result) = verdict(ended, shared.draining()) {
+                if let Some(result) = verdict(ended, lifecycle.draining()) {
                     break result;
                 }
             }
             Event::Reload => {
                 // Logged and counted there; the old revision goes on where it failed. Signals are heard meanwhile.
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move { drop(reload::reload(&shared).await) });
+                let reloader = Arc::clone(&engine.reloader);
+                tokio::spawn(async move { drop(reloader.reload().await) });
             }
             Event::Ends(found) => {
                 ends = None;
@@ -123,23 +127,23 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
                     ));
                 }
             }
-            Event::Terminate if shared.draining() => {
+            Event::Terminate if lifecycle.draining() => {
                 tracing::warn!("stopping at once: what was not committed will be repeated");
                 std::process::exit(130);
             }
             Event::Terminate => {
                 tracing::info!("draining; a second signal stops at once");
-                shared.drain();
-                abort_after(shared.pipeline.shutdown);
+                lifecycle.drain();
+                abort_after(pipeline.shutdown);
             }
         }
     };
-    let deadline = shared.pipeline.shutdown;
+    let deadline = pipeline.shutdown;
     watch_second_signal(terminate, interrupt);
     tokio::task::block_in_place(|| engine.close(deadline));
-    summary::at_end(&shared);
+    summary::at_end(&metrics);
     result.map_err(|message| Failure::failed("engine.halted", message))?;
-    Ok(Success::new("stopped", json!({ "positions": positions(&shared) }), ""))
+    Ok(Success::new("stopped", json!({ "positions": positions(&metrics) }), ""))
 }
 
 /// Whether the process ends with a thread that ended, and how.
@@ -155,8 +159,8 @@ fn verdict(ended: Option<ThreadEnded>, draining: bool) -> Option<Result<(), Stri
     }
 }
 
-fn positions(shared: &Shared) -> serde_json::Value {
-    shared.metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.0))).collect()
+fn positions(metrics: &Metrics) -> serde_json::Value {
+    metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.0))).collect()
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, Failure> {
@@ -192,11 +196,11 @@ fn watch_hangup(mut hangup: Signal, reloads: mpsc::Sender<()>) {
 }
 
 /// Polls the files' stamps: no dependency, and it sees a renamed file as well as a written one.
-async fn watch_files(shared: Arc<Shared>, reloads: mpsc::Sender<()>) {
-    let mut seen = stamps(&shared);
+async fn watch_files(pipeline: Arc<Pipeline>, reloads: mpsc::Sender<()>) {
+    let mut seen = stamps(&pipeline);
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let now = stamps(&shared);
+        let now = stamps(&pipeline);
         if now != seen {
             seen = now;
             _ = reloads.try_send(());
@@ -204,8 +208,7 @@ async fn watch_files(shared: Arc<Shared>, reloads: mpsc::Sender<()>) {
     }
 }
 
-fn stamps(shared: &Shared) -> Vec<Option<(SystemTime, u64)>> {
-    let pipeline = &shared.pipeline;
+fn stamps(pipeline: &Pipeline) -> Vec<Option<(SystemTime, u64)>> {
     let components = pipeline.transforms().map(|transform| pipeline.resolve(&transform.component));
     let files = components.chain([pipeline.file.clone()]);
     files
@@ -225,10 +228,10 @@ async fn finished(task: &mut Option<tokio::task::JoinHandle<Result<(), String>>>
 }
 
 /// Tells the poll thread where the topic ends, so that it drains from there.
-fn find_ends(shared: Arc<Shared>) -> tokio::task::JoinHandle<Result<(), String>> {
+fn find_ends(pipeline: Arc<Pipeline>, lifecycle: Arc<Lifecycle>) -> tokio::task::JoinHandle<Result<(), String>> {
     tokio::task::spawn_blocking(move || {
-        let ends = Ends::settle(&shared.pipeline, || shared.draining()).map_err(|error| error.to_string())?;
-        shared.drain_at(ends);
+        let ends = Ends::settle(&pipeline, || lifecycle.draining()).map_err(|error| error.to_string())?;
+        lifecycle.drain_at(ends);
         Ok(())
     })
 }

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
 
 use super::Success;
-use super::look::{self, Looker, Quiet};
 use crate::config::Pipeline;
 use crate::engine::build;
 use crate::error::Failure;
+use crate::kafka::look::{self, Looker, Quiet};
 use crate::sinks::postgres::connect;
 
 /// Each source may take so long; the caller waits.

@@ -8,7 +8,8 @@ use super::events::{Event, Events};
 use crate::config::{DeliveryMode, Pipeline};
 use crate::engine::build;
 use crate::error::Failure;
-use crate::sinks::kafka::{self, Letter, Producer};
+use crate::kafka::record::NewRecord;
+use crate::sinks::kafka::{self, Producer};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The seed of every demo: the figures of two demos can be compared.
@@ -47,7 +48,7 @@ impl Feed {
     }
 
     fn send_one(&self, event: &Event) -> Result<(), kafka::Error> {
-        let letter = Letter {
+        let letter = NewRecord {
             topic: &self.topic,
             partition: None,
             key: Some(event.key.as_bytes()),

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::feed::Feed;
 use super::stage::now;
 use super::{Options, Stage};
-use crate::admin;
+use crate::admin::{self, Admin};
 use crate::cli::dlq::groups::{Group, groups};
 use crate::cli::setup;
 use crate::engine::{self, Engine, ThreadEnded, Waiting, build};
@@ -79,11 +79,13 @@ impl Running {
         tokio::task::block_in_place(|| feed.send(options.events))?;
         bar.set_message("joining the consumer group");
         let waiting = Waiting::new(pipeline.start_deadline);
-        let shared = Arc::new(build::build(Arc::clone(pipeline), &waiting).await?);
-        let mut running = Running { engine: Some(engine::start(Arc::clone(&shared), &waiting).await?), feed };
+        let parts = build::build(Arc::clone(pipeline), &waiting).await?;
+        let engine = engine::start(parts, &waiting).await?;
+        let admin = Admin::of(&engine);
+        let mut running = Running { engine: Some(engine), feed };
         if let Some(listen) = &pipeline.admin.listen {
             let failed = |error| Failure::environment("admin.listen", error);
-            admin::serve(listen, Arc::clone(&shared)).await.map_err(failed)?;
+            admin::serve(listen, admin).await.map_err(failed)?;
         }
         let took = running.wait(u64::from(options.events), bar).await?;
         bar.set_message("looking at what came of it");
@@ -97,9 +99,10 @@ impl Running {
         let mut began = None;
         let Some(engine) = &mut self.engine else { return Ok(Duration::ZERO) };
         loop {
-            let shared = &engine.shared;
-            let done: i64 = shared.metrics.positions().values().map(|next| next.0).sum();
-            if began.is_none() && shared.unready().is_empty() {
+            let Engine { brakes, lifecycle, metrics, .. } = &*engine;
+            let unready = || lifecycle.unready(&brakes.halts_of(&lifecycle.partitions()));
+            let done: i64 = metrics.positions().values().map(|next| next.0).sum();
+            if began.is_none() && unready().is_empty() {
                 began = Some(Instant::now());
                 count(bar, total);
             }
@@ -108,11 +111,11 @@ impl Running {
             if done >= total {
                 return Ok(began.map_or(Duration::ZERO, |began| began.elapsed()));
             }
-            if let Some(reason) = shared.paused() {
+            if let Some(reason) = brakes.paused() {
                 return Err(Failure::failed("demo.paused", format!("the pipeline stands still: {reason}")));
             }
             if Instant::now() > until {
-                let troubles = shared.unready().join("; ");
+                let troubles = unready().join("; ");
                 let message =
                     format!("{done} of {total} events are through after {} s; {troubles}", PATIENCE.as_secs());
                 return Err(Failure::failed("demo.slow", message));
@@ -146,7 +149,7 @@ impl Running {
             found.iter().map(|row| (0..columns.len()).map(|column| row.try_get(column)).collect()).collect();
         let dead_letters = tokio::task::block_in_place(|| groups(&stage.pipeline, None, None, &ProgressBar::hidden()))?;
         let transforms = self.engine.as_ref().map(|engine| {
-            let revision = engine.shared.revision.load();
+            let revision = engine.revision.load();
             revision.transforms().map(|info| (info.name.clone(), info.version.clone())).collect()
         });
         Ok(Report {

@@ -15,20 +15,21 @@ use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
 
 pub use super::contracts::{Contracts, Held, Outgoing, contracts, envelope, envelope_pool, pool};
 use super::routes::{Wrong, places, wrong_routes};
-use super::{Shared, Waiting};
-use crate::cli::look::{self, Looker, Quiet};
+use super::{Parts, Waiting};
+use crate::brakes::backoff::Backoff;
 use crate::config::{self, Pipeline, Schema, TableName};
 use crate::error::Failure;
+use crate::gate::envelope::Envelope;
+use crate::gate::{Destination, EventType, Gate, Registry, Revision, Target, TransformInfo, TypeChain};
 use crate::guests::types;
-use crate::lane::envelope::Envelope;
-use crate::lane::gate::{Destination, EventType, Gate, Registry, Revision, Target, TransformInfo, TypeChain};
+use crate::kafka::client;
+use crate::kafka::look::{self, Looker, Quiet};
 use crate::progress::{Writer, schema};
 use crate::registry::SchemaStore;
 use crate::sinks::dead_letter::hex;
 use crate::sinks::kafka::Sizes;
 use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table::{self, Table};
-use crate::source::client;
 
 const CALL: Duration = Duration::from_secs(10);
 
@@ -216,7 +217,7 @@ fn patience(until: Instant, most: Duration) -> Duration {
 
 /// Connects to PostgreSQL, trying until the deadline and saying so.
 pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnection, Unreachable> {
-    let mut backoff = super::shared::Backoff::new(&pipeline.retry);
+    let mut backoff = Backoff::new(&pipeline.retry);
     loop {
         let patience = patience(until, CALL);
         let tried = tokio::time::timeout(patience, connect::hold(pipeline, "start")).await;
@@ -246,7 +247,7 @@ pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usi
         Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error)))
     })?;
     let at = &pipeline.source.brokers;
-    let mut backoff = super::shared::Backoff::new(&pipeline.retry);
+    let mut backoff = Backoff::new(&pipeline.retry);
     loop {
         let error = match client.fetch_metadata(None, patience(until, ASK)) {
             Ok(metadata) => {
@@ -329,7 +330,7 @@ pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
 }
 
 /// Everything, for a run: all that is missing is named at once.
-pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared, Failure> {
+pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Parts, Failure> {
     waiting.waits_for("the components to be compiled");
     let contracts = contracts(&pipeline)?;
     let envelope = envelope(&pipeline)?;
@@ -370,10 +371,8 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Shared,
     let sizes = sizes(&topic_bytes);
     let (types, tables) = with_tables(&pipeline, contracts, checked, &compacted);
     let header_names = envelope.as_ref().map(|envelope| envelope.headers.clone()).unwrap_or_default();
-    let pipe = Arc::clone(&pipeline);
-    let gate = Gate { pipeline: pipe, types, tables, registry, envelope, header_names, topic_bytes, compacted };
-    let owner = super::owner(&pipeline);
-    Ok(Shared::new(pipeline, gate, revision, sandbox, owner, writer, sizes))
+    let gate = Gate { pipeline, types, tables, registry, envelope, header_names, topic_bytes, compacted };
+    Ok(Parts::new(gate, revision, sandbox, writer, sizes))
 }
 
 /// The types with their tables, and each table once. `tables`: of each destination, type by type.

@@ -6,8 +6,8 @@ use tollgate_contract::{CompileError, Contract, FieldPath, Policies, Slot};
 use super::fit;
 use crate::config::{self, Destination, Pipeline, Schema};
 use crate::error::Failure;
-use crate::lane::envelope::{self, Envelope};
-use crate::lane::gate::EventType;
+use crate::gate::EventType;
+use crate::gate::envelope::{self, Envelope};
 use crate::protos::{self, ProtosError};
 use crate::sinks::postgres::table;
 

@@ -2,11 +2,18 @@
 //! revision up at its next batch. Whatever fails leaves the old one running.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use super::{Shared, build};
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tollgate_sandbox::Sandbox;
+
+use super::build;
+use crate::brakes::Brakes;
 use crate::config::Pipeline;
-use crate::lane::envelope::Envelope;
-use crate::lane::gate::EventType;
+use crate::gate::envelope::Envelope;
+use crate::gate::{EventType, Gate, Revision};
+use crate::metrics::Metrics;
 use crate::progress::halts::{self, Resumed};
 use crate::sinks::postgres::connect;
 
@@ -24,65 +31,113 @@ pub enum Reloaded {
     },
 }
 
-/// Reads pipeline.yaml and the components again. An error names why the old revision goes on.
-pub async fn reload(shared: &Arc<Shared>) -> Result<Reloaded, String> {
-    let _one = shared.reloading.lock().await;
-    let result = attempt(shared).await;
-    shared.reloaded(result.as_ref().err().map(String::as_str));
-    match &result {
-        Ok(Reloaded::Unchanged { .. }) => tracing::info!("reload: nothing has changed"),
-        Ok(Reloaded::Taken { number, digest }) => {
-            shared.metrics.swapped(true, *number);
-            shared.metrics.describe(&shared.pipeline.name, digest);
-            tracing::info!(number, digest, "a new revision is in use");
-        }
-        Err(message) => {
-            shared.metrics.swapped(false, shared.revision.load().number);
-            tracing::error!(error = message, "reload refused, the old revision goes on");
-        }
-    }
-    result
+/// A reload that was refused.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    pub why: String,
+    pub at: SystemTime,
 }
 
-async fn attempt(shared: &Arc<Shared>) -> Result<Reloaded, String> {
-    let new = Pipeline::load(&shared.pipeline.file).map_err(|errors| errors.to_string())?;
-    if let Some(section) = needs_restart(&shared.pipeline, &new) {
-        return Err(format!(
-            "restart needed: `{section}` has changed, and only transforms can be swapped while it runs"
-        ));
+/// Makes new revisions for the lanes.
+pub struct Reloader {
+    gate: Arc<Gate>,
+    revision: Arc<ArcSwap<Revision>>,
+    sandbox: Sandbox,
+    brakes: Arc<Brakes>,
+    metrics: Arc<Metrics>,
+    /// One reload at a time.
+    one: Mutex<()>,
+    /// The last reload, if it was refused.
+    refused: std::sync::Mutex<Option<Refused>>,
+}
+
+impl Reloader {
+    pub fn new(
+        gate: Arc<Gate>,
+        revision: Arc<ArcSwap<Revision>>,
+        sandbox: Sandbox,
+        brakes: Arc<Brakes>,
+        metrics: Arc<Metrics>,
+    ) -> Reloader {
+        Reloader {
+            gate,
+            revision,
+            sandbox,
+            brakes,
+            metrics,
+            one: Mutex::default(),
+            refused: std::sync::Mutex::default(),
+        }
     }
-    let old = shared.revision.load_full();
-    let compile = {
-        let shared = Arc::clone(shared);
-        let number = old.number + 1;
-        tokio::task::spawn_blocking(move || {
-            let contracts = build::contracts(&new).map_err(|error| error.to_string())?;
-            let types = &shared.gate.types;
-            let envelope = build::envelope(&new).map_err(|error| error.to_string())?;
-            let digest_of =
-                |envelope: &Option<_>| envelope.as_ref().map(|outer: &Envelope| outer.contract_digest.clone());
-            let changed = digest_of(&envelope) != digest_of(&shared.gate.envelope);
-            let changed = changed || contracts.iter().zip(types).any(|(new, old)| !new.held().same(&old.held()));
-            if changed {
-                return Err("restart needed: the contract's .proto files have changed".to_owned());
+
+    /// Returns the last reload if it was refused.
+    pub fn refused(&self) -> Option<Refused> {
+        self.refused.lock().ok().and_then(|last| last.clone())
+    }
+
+    /// Reads pipeline.yaml and the components again. An error says why the old revision stays in use.
+    pub async fn reload(self: &Arc<Reloader>) -> Result<Reloaded, String> {
+        let _one = self.one.lock().await;
+        let result = self.attempt().await;
+        if let Ok(mut last) = self.refused.lock() {
+            *last = result.as_ref().err().map(|why| Refused { why: why.clone(), at: SystemTime::now() });
+        }
+        match &result {
+            Ok(Reloaded::Unchanged { .. }) => tracing::info!("reload: nothing has changed"),
+            Ok(Reloaded::Taken { number, digest }) => {
+                self.metrics.swapped(true, *number);
+                self.metrics.describe(&self.gate.pipeline.name, digest);
+                tracing::info!(number, digest, "a new revision is in use");
             }
-            let contracts = types.iter().map(EventType::held);
-            build::revision(&new, contracts, shared.gate.envelope.as_ref(), &shared.sandbox, number)
-        })
-    };
-    let revision = compile.await.map_err(|error| format!("the compilation was cut short: {error}"))??;
-    if revision.digest == old.digest {
-        return Ok(Reloaded::Unchanged { digest: revision.digest });
+            Err(message) => {
+                self.metrics.swapped(false, self.revision.load().number);
+                tracing::error!(error = message, "reload refused, the old revision goes on");
+            }
+        }
+        result
     }
-    let taken = Reloaded::Taken { number: revision.number, digest: revision.digest.clone() };
-    shared.revision.store(Arc::new(revision));
-    if shared.paused().is_some() {
-        // A swap ends the pause that a bad revision caused.
-        let mut connection = connect::open(&shared.pipeline, "reload").await.map_err(|error| error.to_string())?;
-        halts::end_pause(&mut connection, &shared.pipeline.name).await.map_err(|error| error.to_string())?;
+
+    async fn attempt(self: &Arc<Reloader>) -> Result<Reloaded, String> {
+        let new = Pipeline::load(&self.gate.pipeline.file).map_err(|errors| errors.to_string())?;
+        if let Some(section) = needs_restart(&self.gate.pipeline, &new) {
+            return Err(format!(
+                "restart needed: `{section}` has changed, and only transforms can be swapped while it runs"
+            ));
+        }
+        let old = self.revision.load_full();
+        let compile = {
+            let reloader = Arc::clone(self);
+            let number = old.number + 1;
+            tokio::task::spawn_blocking(move || {
+                let contracts = build::contracts(&new).map_err(|error| error.to_string())?;
+                let types = &reloader.gate.types;
+                let envelope = build::envelope(&new).map_err(|error| error.to_string())?;
+                let digest_of =
+                    |envelope: &Option<_>| envelope.as_ref().map(|outer: &Envelope| outer.contract_digest.clone());
+                let changed = digest_of(&envelope) != digest_of(&reloader.gate.envelope);
+                let changed = changed || contracts.iter().zip(types).any(|(new, old)| !new.held().same(&old.held()));
+                if changed {
+                    return Err("restart needed: the contract's .proto files have changed".to_owned());
+                }
+                let contracts = types.iter().map(EventType::held);
+                build::revision(&new, contracts, reloader.gate.envelope.as_ref(), &reloader.sandbox, number)
+            })
+        };
+        let revision = compile.await.map_err(|error| format!("the compilation was cut short: {error}"))??;
+        if revision.digest == old.digest {
+            return Ok(Reloaded::Unchanged { digest: revision.digest });
+        }
+        let taken = Reloaded::Taken { number: revision.number, digest: revision.digest.clone() };
+        self.revision.store(Arc::new(revision));
+        if self.brakes.paused().is_some() {
+            // A swap ends the pause that a bad revision caused.
+            let mut connection =
+                connect::open(&self.gate.pipeline, "reload").await.map_err(|error| error.to_string())?;
+            halts::end_pause(&mut connection, &self.gate.pipeline.name).await.map_err(|error| error.to_string())?;
+        }
+        self.brakes.unpause(&Resumed::default());
+        Ok(taken)
     }
-    shared.unpause(&Resumed::default());
-    Ok(taken)
 }
 
 /// The section that has changed beside the transforms.

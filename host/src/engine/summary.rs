@@ -4,27 +4,26 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::Shared;
 use crate::limits;
-use crate::metrics::Tally;
+use crate::metrics::{Metrics, Tally};
 
 /// Dead letters' reasons that a line names; the rest is one number.
 const REASONS: usize = 5;
 
 /// Logs what happened since the last line, each minute.
-pub async fn each_minute(shared: Arc<Shared>) {
+pub async fn each_minute(metrics: Arc<Metrics>) {
     let mut last = Tally::default();
     loop {
         tokio::time::sleep(limits::SUMMARY_EVERY).await;
-        let now = shared.metrics.tallied();
+        let now = metrics.tallied();
         log("in the last minute", &since(&now, &last));
         last = now;
     }
 }
 
 /// Logs what happened since the start.
-pub fn at_end(shared: &Shared) {
-    log("since the start", &shared.metrics.tallied());
+pub fn at_end(metrics: &Metrics) {
+    log("since the start", &metrics.tallied());
 }
 
 fn log(span: &str, tally: &Tally) {

@@ -11,7 +11,7 @@ use crate::config::Routing;
 impl Lane {
     /// Counts what became of a batch's events.
     pub(super) fn account(&self) {
-        let metrics = &self.shared.metrics;
+        let metrics = &self.metrics;
         let (mut fuel, mut dead) = (0, 0);
         let (mut pass, mut delete, mut drop) = (0, 0, 0);
         let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
@@ -32,7 +32,7 @@ impl Lane {
         self.account_types();
         self.account_notices();
         for ((kind, place), events) in &self.decided.deprecated {
-            let kind = &self.shared.pipeline.types[*kind];
+            let kind = &self.pipeline.types[*kind];
             let Some((version, note)) = kind.versions.as_ref().and_then(|known| known.deprecated.iter().nth(*place))
             else {
                 continue;
@@ -44,12 +44,12 @@ impl Lane {
         }
         metrics.fuel(fuel);
         metrics.committed(&self.partitions.iter().map(|(p, o)| (*p, o.resume.rows)).collect::<Vec<_>>());
-        self.shared.limit.count(self.decided.decisions.len(), dead);
+        self.brakes.limit.count(self.decided.decisions.len(), dead);
     }
 
     /// What was let pass with a word: the log has each the first time.
     fn account_notices(&self) {
-        let metrics = &self.shared.metrics;
+        let metrics = &self.metrics;
         let mut observed: BTreeMap<&str, u64> = BTreeMap::new();
         for decision in &self.decided.decisions {
             let Some(code) = decision.notice.as_ref().and_then(|notice| notice.code()) else { continue };
@@ -77,8 +77,8 @@ impl Lane {
 
     /// The verdicts of each type, where the topic holds several.
     fn account_types(&self) {
-        let types = &self.shared.pipeline.types;
-        if self.shared.pipeline.contract.routing == Routing::Single {
+        let types = &self.pipeline.types;
+        if self.pipeline.contract.routing == Routing::Single {
             return;
         }
         let mut counts = vec![[0; 4]; types.len() + 1];
@@ -94,7 +94,7 @@ impl Lane {
         let names = types.iter().map(|kind| kind.name.as_str()).chain([""]);
         for (name, counts) in names.zip(counts) {
             for (verdict, events) in ["pass", "delete", "drop", "reject"].into_iter().zip(counts) {
-                self.shared.metrics.typed(name, verdict, events);
+                self.metrics.typed(name, verdict, events);
             }
         }
     }

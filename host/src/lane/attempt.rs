@@ -5,13 +5,13 @@ use std::time::Duration;
 use tollgate_sandbox::RunError;
 
 use super::{Carried, Error, Lane};
-use crate::engine::breaker::{self, Heard, Sink, State};
-use crate::engine::halt::code;
-use crate::engine::shared::Backoff;
+use crate::brakes::backoff::Backoff;
+use crate::brakes::halt::code;
+use crate::brakes::sink::{Sink, State};
 use crate::error::Class;
+use crate::error::classes::Meaning;
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::{self, Halt};
-use crate::sinks::classes::{self, Meaning};
 use crate::sinks::kafka;
 use crate::sinks::postgres::connect;
 use crate::source::batch::Record;
@@ -39,34 +39,6 @@ impl Pace {
     }
 }
 
-impl Error {
-    /// What a server has said with this, if it is a server's.
-    pub(super) fn said(&self) -> Option<(Sink, Meaning)> {
-        Some(match self {
-            Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
-            Error::Silent => (Sink::Postgres, Meaning::Outage),
-            Error::Kafka(error) => (Sink::Kafka, error.meaning()),
-            Error::Client(error) => (Sink::Kafka, classes::kafka(error)),
-            Error::Sandbox(_)
-            | Error::Registry(_)
-            | Error::Together(_)
-            | Error::Guard
-            | Error::Repeated
-            | Error::NotAMember
-            | Error::Late(_)
-            | Error::SlotLost
-            | Error::Paused(_)
-            | Error::Halt(_)
-            | Error::Fatal(_) => return None,
-        })
-    }
-
-    /// What this says of the servers themselves.
-    pub(super) fn heard(&self) -> [Heard; 2] {
-        self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| breaker::only(sink, meaning.heard()))
-    }
-}
-
 impl Lane {
     /// After an attempt at `size` records: waits, or ends the process with an error that attempts do not mend.
     pub(super) fn failed(
@@ -91,7 +63,7 @@ impl Lane {
                 return self.broken(reason, size, carried, pace);
             }
             (Error::Sandbox(interrupted), _) if carried.overdue.count(interrupted).is_some() => {
-                self.shared.metrics.retry();
+                self.metrics.retry();
                 tracing::warn!(lane = self.number, "{interrupted}; trying again");
                 return Ok(());
             }
@@ -100,7 +72,7 @@ impl Lane {
                 return Ok(());
             }
             (Error::Kafka(kafka::Error::NoPartition { mark, topic }), _)
-                if carried.tried >= self.shared.pipeline.retry.max_retries =>
+                if carried.tried >= self.pipeline.retry.max_retries =>
             {
                 let halt = self.no_partition(carried.batch.records[*mark].partition, topic);
                 return self.failed(halt, size, carried, pace);
@@ -108,11 +80,11 @@ impl Lane {
             (_, Class::Fatal) => return Err(error),
             // Less at a time: in the end, one event.
             (Error::Together(_), _) if size > 1 => {
-                *pace = Pace { most: size / 2, ..Pace::new(self.shared.backoff()) };
+                *pace = Pace { most: size / 2, ..Pace::new(self.brakes.backoff()) };
             }
             (Error::Late(_), _) if size > 1 => pace.most = size / 2,
             (Error::Postgres(slow), _) if size > 1 && connect::timed_out(slow) => pace.most = size / 2,
-            (_, Class::Poison) if carried.tried >= self.shared.pipeline.retry.max_retries => {
+            (_, Class::Poison) if carried.tried >= self.pipeline.retry.max_retries => {
                 return self.unexplained(&error, size, carried, pace);
             }
             (_, Class::Poison | Class::Unknown) => carried.tried = carried.tried.saturating_add(1),
@@ -123,14 +95,14 @@ impl Lane {
         {
             return self.failed(found, size, carried, pace);
         }
-        self.shared.metrics.retry();
-        self.shared.trouble("lane", &error.to_string());
+        self.metrics.retry();
+        self.lifecycle.trouble("lane", &error.to_string());
         match error.said() {
             // All lanes meet the same.
-            Some((sink, Meaning::Outage | Meaning::Login)) => self.shared.outage(sink, &error),
+            Some((sink, Meaning::Outage | Meaning::Login)) => self.brakes.outage(sink, &error),
             _ => tracing::warn!(lane = self.number, %error, "batch failed, retrying"),
         }
-        let spread = self.window(&error).map(|window| window / self.shared.pipeline.retry.max_retries.max(1));
+        let spread = self.window(&error).map(|window| window / self.pipeline.retry.max_retries.max(1));
         if let Some(wait) = spread.or_else(|| self.until_the_next(&error, pace)) {
             self.wait(wait);
         }
@@ -141,8 +113,8 @@ impl Lane {
     /// The partition is not ours any more. The others are not in trouble: what failed has a state of its own now.
     fn halted(&mut self, halt: &Halt) {
         self.partitions.remove(&halt.partition);
-        self.shared.halt(Halt::clone(halt));
-        self.shared.no_trouble("lane");
+        self.brakes.halt(Halt::clone(halt));
+        self.lifecycle.no_trouble("lane");
     }
 
     /// A batch is refused again and again, and no event of it can be found to be the reason: the partition of the smallest
@@ -155,7 +127,7 @@ impl Lane {
         pace: &mut Pace,
     ) -> Result<(), Error> {
         if size > 1 {
-            *pace = Pace { most: size / 2, ..Pace::new(self.shared.backoff()) };
+            *pace = Pace { most: size / 2, ..Pace::new(self.brakes.backoff()) };
             return Ok(());
         }
         let first = self.select(carried.batch).first().map(|index| &carried.batch.records[*index]);
@@ -206,7 +178,7 @@ impl Lane {
     fn stand_still(&mut self, carried: &mut Carried<'_>) {
         self.wait(PAUSE);
         if self.level() {
-            (carried.revision, carried.time) = (self.shared.revision.load_full(), self.shared.now());
+            (carried.revision, carried.time) = (self.revision.load_full(), super::now());
         }
     }
 
@@ -221,7 +193,7 @@ impl Lane {
                     // Who cannot now may not be who can then: after a failover another server has the same address.
                     (self.connection, self.rows_in_doubt) = (None, true);
                 }
-                if self.shared.breakers.state(sink) != State::Closed {
+                if self.brakes.breakers.state(sink) != State::Closed {
                     return None;
                 }
             }

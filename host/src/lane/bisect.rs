@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::commit::{BEGIN, apply, execute, patient};
+use super::commit::apply;
 use super::decide::Verdict;
+use super::wait::{BEGIN, execute, patient};
 use super::{Carried, Error, Lane};
 use crate::error::Class;
 use crate::hazards::{Place, hazards};
@@ -75,7 +76,7 @@ impl Lane {
     /// Whether the rows that PostgreSQL refused with this are to be looked for: at once where the data is to blame, after
     /// `max_retries` more attempts where it may be the server, or where the configuration says that time may help.
     pub(super) fn searches(&self, carried: &Carried<'_>, error: &Error) -> bool {
-        let tried = carried.tried >= self.shared.pipeline.retry.max_retries;
+        let tried = carried.tried >= self.pipeline.retry.max_retries;
         matches!(error, Error::Postgres(_))
             && match error.class() {
                 Class::Poison => tried || self.window(error).is_none(),
@@ -87,7 +88,7 @@ impl Lane {
     /// Over what time a batch is tried again that was refused with this, where the configuration says so.
     pub(super) fn window(&self, error: &Error) -> Option<Duration> {
         let Error::Postgres(error) = error else { return None };
-        let retry = &self.shared.pipeline.retry;
+        let retry = &self.pipeline.retry;
         match error.as_database_error()?.code().as_deref() {
             Some("23503") => retry.foreign_key_window,
             Some("23505") => retry.unique_window,
@@ -156,7 +157,7 @@ impl Lane {
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
         let records = self.decided.decisions.iter().map(|decision| carried.batch.records[decision.record].partition);
         let partitions: Vec<Partition> = records.collect::<BTreeSet<_>>().into_iter().collect();
-        let owner = &self.shared.owner;
+        let owner = &self.owner;
         patient(&self.runtime, async { Ok(store::lock(connection, owner, &partitions).await?) })
     }
 
@@ -166,11 +167,11 @@ impl Lane {
             .iter()
             .map(|index| (carried.batch.records[*index].partition, carried.batch.records[*index].offset))
             .collect();
-        self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, carried.time, |record| {
+        self.decided.rows(&self.gate, &carried.revision, carried.batch, carried.time, |record| {
             coordinates.contains(&(record.partition, record.offset))
         });
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        let gate = &self.shared.gate;
+        let gate = &self.gate;
         patient(&self.runtime, async { Ok(apply(connection, gate, &self.decided.rows).await?) })?;
         Ok(())
     }

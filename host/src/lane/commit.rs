@@ -2,51 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata};
 use sqlx::postgres::PgConnection;
-use tokio::runtime::Runtime;
 use tollgate_sandbox::BatchMeta;
 
+use super::commit_plan::CommitPlan;
 use super::decide::{Decided, by_partition};
-use super::establish::tokens;
-use super::gate::Gate;
 use super::produce::Produce;
+use super::tokens::tokens;
+use super::wait::{BEGIN, DRAIN, execute, patient};
 use super::{Carried, Error, Lane, Owned, Said, needs, redo, repeated};
-use crate::config::DeliveryMode;
+use crate::config::{DeliveryMode, Pipeline};
+use crate::gate::Gate;
 use crate::hazards::{Place, hazards};
+use crate::kafka::client;
+use crate::lifecycle::Lifecycle;
 use crate::limits;
 use crate::position::Partition;
-use crate::progress::store::Delivery;
+use crate::progress::store::{Delivery, Owner};
 use crate::progress::{Group, Halt, Standing, concluded, standing, store};
 use crate::sinks::kafka::{self, Producers, Sizes};
 use crate::sinks::postgres::{self, Rows, connect};
+use crate::source::advice;
 use crate::source::batch::Record;
-use crate::source::{advice, client};
-
-/// How long the broker may take to acknowledge a batch.
-pub(super) const DRAIN: Duration = Duration::from_secs(10);
-
-/// A deferred constraint would speak up at COMMIT only, where nobody could say any more which row it means.
-pub(super) const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
-
-/// What an attempt moves, partition by partition.
-pub(super) struct Moves {
-    /// Progress rows to move.
-    pub rows: Vec<store::Step>,
-    /// Offsets for the group.
-    pub outputs: Vec<store::Step>,
-    /// Records whose letters are in a redo plan.
-    again: Vec<usize>,
-}
 
 impl Lane {
     /// Asks each side that is in doubt where it stands. After this `resume` is the truth.
     pub(super) fn resync(&mut self) -> Result<(), Error> {
         if self.connection.is_none() {
-            let pipeline = Arc::clone(&self.shared);
-            let open = async move { Ok(connect::hold(&pipeline.pipeline, "lane").await?) };
+            let pipeline = &self.pipeline;
+            let open = async { Ok(connect::hold(pipeline, "lane").await?) };
             self.connection = Some(patient(&self.runtime, open)?);
         }
         if self.rows_in_doubt {
@@ -76,7 +63,7 @@ impl Lane {
         let (Some(connection), Some(owned)) = (self.connection.as_mut(), self.partitions.get_mut(&partition)) else {
             return Ok(());
         };
-        let owner = &self.shared.owner;
+        let owner = &self.owner;
         let asked = async { Ok(store::settled(connection, owner, partition).await?) };
         let found = patient(&self.runtime, asked)?;
         let at = owned.resume.rows;
@@ -85,7 +72,7 @@ impl Lane {
                 owned.resume.rows = next;
                 owned.numbers.rows = found.map_or(owned.numbers.rows, |found| found.row.number);
                 // Without a Kafka transaction what was produced is acknowledged before the row moves.
-                if self.shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
+                if self.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
                     owned.resume.outputs = owned.resume.outputs.max(next);
                     owned.numbers.outputs = owned.numbers.rows;
                 }
@@ -100,7 +87,7 @@ impl Lane {
                 tracing::warn!(%partition, "another member has taken the partition over");
                 let assignment = owned.assignment;
                 self.partitions.remove(&partition);
-                if self.ends.said.send(Said::Fenced { partition, assignment }).is_err() {
+                if self.intake.said.send(Said::Fenced { partition, assignment }).is_err() {
                     tracing::debug!("the poll thread has ended");
                 }
             }
@@ -111,12 +98,14 @@ impl Lane {
     /// A new producer, whose start ends the old one's transaction either way; then K of each partition.
     pub(super) fn ask_outputs(&mut self) -> Result<(), Error> {
         let batch = if self.alone { 1 } else { self.sizes.batch };
-        let producers = connect_producers(&self.shared, self.number, Sizes { batch, ..self.sizes })?;
+        let (slot, number) =
+            (self.lifecycle.slot().unwrap_or_default(), i32::try_from(self.number).unwrap_or_default());
+        let producers = Producers::connect(&self.pipeline, slot, number, Sizes { batch, ..self.sizes }, DRAIN)?;
         // Where the first offset is not committed yet, the group's says nothing.
         let asked: Vec<Partition> =
             self.partitions.iter().filter(|(_, owned)| !owned.establish).map(|(partition, _)| *partition).collect();
-        if self.shared.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !asked.is_empty() {
-            let topic = &self.shared.pipeline.source.topic;
+        if self.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !asked.is_empty() {
+            let topic = &self.pipeline.source.topic;
             let groups = client::committed(&self.consumer, topic, asked.iter().copied(), DRAIN)?;
             for partition in asked {
                 self.conclude(partition, groups.get(&partition))?;
@@ -134,12 +123,12 @@ impl Lane {
         }
         let epoch = self.partitions.get(&partition).map(|owned| owned.epoch).unwrap_or_default();
         self.concluded(partition, group)
-            .map_err(|halt| Error::Halt(Box::new(advice::halt(&self.shared.pipeline, partition, epoch, &halt))))
+            .map_err(|halt| Error::Halt(Box::new(advice::halt(&self.pipeline, partition, epoch, &halt))))
     }
 
     fn concluded(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Halt> {
         let Some(owned) = self.partitions.get_mut(&partition) else { return Ok(()) };
-        let (outputs, number) = concluded(group, owned.position(), &self.shared.writer)?;
+        let (outputs, number) = concluded(group, owned.position(), &self.writer)?;
         (owned.resume.outputs, owned.numbers.outputs) = (outputs, number);
         Ok(())
     }
@@ -149,7 +138,7 @@ impl Lane {
         if work.is_empty() {
             return Ok(());
         }
-        if let Some(reason) = self.shared.paused() {
+        if let Some(reason) = self.brakes.paused() {
             return Err(Error::Paused(reason));
         }
         let began = Instant::now();
@@ -157,7 +146,7 @@ impl Lane {
         let (again, fresh) =
             work.iter().partition::<Vec<usize>, _>(|index| self.planned(&carried.batch.records[**index]));
         self.decide(carried, &fresh)?;
-        self.shared.metrics.stage("decide", began.elapsed());
+        self.metrics.stage("decide", began.elapsed());
         let moves = self.moves(carried, work, again);
         loop {
             self.takes_all(carried)?;
@@ -190,13 +179,13 @@ impl Lane {
             self.producers = None;
         }
         self.account();
-        self.shared.metrics.redone(moves.again.len());
+        self.metrics.redone(moves.again.len());
         Ok(())
     }
 
     /// The group's metadata as it is now: a commit with it fails once the group has moved on.
     pub(super) fn group(&self) -> Result<Option<Arc<ConsumerGroupMetadata>>, Error> {
-        if self.shared.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
+        if self.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
             return Ok(None);
         }
         let before = client::generation(&self.consumer).ok_or(Error::NotAMember)?;
@@ -210,22 +199,21 @@ impl Lane {
     }
 
     fn decide(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
-        let shared = Arc::clone(&self.shared);
         let Carried { batch, revision, time, overdue, .. } = carried;
-        self.decided.clear(shared.gate.tables.len());
+        self.decided.clear(self.gate.tables.len());
         hazards().pass(Place::Sandbox);
         for (partition, records) in by_partition(batch, work) {
             let first = batch.records[records[0]].offset;
             let meta = BatchMeta {
-                topic: shared.pipeline.source.topic.clone(),
+                topic: self.pipeline.source.topic.clone(),
                 partition: partition.0,
                 schema_id: 0,
                 batch_time: *time,
                 // Known from the record's coordinates alone, so that a second attempt draws the same.
                 seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
-                overdue: overdue.of(partition.0, shared.pipeline.retry.max_retries),
+                overdue: overdue.of(partition.0, self.pipeline.retry.max_retries),
             };
-            self.decided.partition(&shared.gate, revision, batch, &records, &meta)?;
+            self.decided.partition(&self.gate, revision, batch, &records, &meta)?;
         }
         self.drop_repeated(carried)?;
         self.write_rows(carried);
@@ -235,11 +223,11 @@ impl Lane {
     pub(super) fn write_rows(&mut self, carried: &Carried<'_>) {
         let partitions = &self.partitions;
         let wanted = |record: &Record| needs(partitions, record).rows;
-        self.decided.rows(&self.shared.gate, &carried.revision, carried.batch, carried.time, wanted);
+        self.decided.rows(&self.gate, &carried.revision, carried.batch, carried.time, wanted);
     }
 
-    fn moves(&self, carried: &Carried<'_>, work: &[usize], again: Vec<usize>) -> Moves {
-        let mut moves = Moves { rows: Vec::new(), outputs: Vec::new(), again };
+    fn moves(&self, carried: &Carried<'_>, work: &[usize], again: Vec<usize>) -> CommitPlan {
+        let mut moves = CommitPlan { rows: Vec::new(), outputs: Vec::new(), again };
         for (partition, records) in by_partition(carried.batch, work) {
             let (Some(owned), Some(last)) = (self.partitions.get(&partition), records.last()) else { continue };
             let last = carried.batch.records[*last].offset;
@@ -262,7 +250,7 @@ impl Lane {
     fn commit(
         &mut self,
         carried: &Carried<'_>,
-        moves: &Moves,
+        moves: &CommitPlan,
         group: &Option<Arc<ConsumerGroupMetadata>>,
     ) -> Result<(), Error> {
         let done = self.steps(carried, moves, group);
@@ -279,11 +267,10 @@ impl Lane {
     fn steps(
         &mut self,
         carried: &Carried<'_>,
-        moves: &Moves,
+        moves: &CommitPlan,
         group: &Option<Arc<ConsumerGroupMetadata>>,
     ) -> Result<(), Error> {
         let began = Instant::now();
-        let shared = Arc::clone(&self.shared);
         redo::begin(&mut self.plans, carried, moves, group.is_some());
         let (Some(producers), Some(connection)) = (self.producers.as_mut(), self.connection.as_mut()) else {
             return Err(Error::Guard);
@@ -297,11 +284,11 @@ impl Lane {
             if transactional {
                 producer.begin()?;
             }
-            let mut produce = Produce::new(&shared, carried, producer, &mut self.plans);
+            let mut produce = Produce::new(&self.gate, carried, producer, &mut self.plans);
             produce_all(&mut produce, carried, &self.decided, &self.partitions, &moves.again)?;
             outputs = produce.outputs;
             if let (true, Some(group)) = (transactional, group) {
-                producer.prepare(tokens(&shared.pipeline.source.topic, &shared.writer, &moves.outputs)?, group)?;
+                producer.prepare(tokens(&self.pipeline.source.topic, &self.writer, &moves.outputs)?, group)?;
             }
         }
         if !moves.rows.is_empty() {
@@ -309,22 +296,22 @@ impl Lane {
             let partitions = &self.partitions;
             let wanted = |record: &Record| needs(partitions, record).rows;
             let begun = async {
-                begin_rows(connection, &shared, &moves.rows, &plans).await?;
-                repeated::note(connection, &shared, carried, &self.decided, wanted).await?;
-                let affected = apply(connection, &shared.gate, &self.decided.rows).await?;
-                shared.metrics.rows(affected, self.decided.rows.iter().map(Rows::cleaned).sum());
+                begin_rows(connection, &self.owner, self.pipeline.delivery.mode, &moves.rows, &plans).await?;
+                repeated::note(connection, &self.gate, carried, &self.decided, wanted).await?;
+                let affected = apply(connection, &self.gate, &self.decided.rows).await?;
+                self.metrics.rows(affected, self.decided.rows.iter().map(Rows::cleaned).sum());
                 Ok(())
             };
             patient(&self.runtime, begun)?;
         }
-        shared.metrics.stage("write", began.elapsed());
+        self.metrics.stage("write", began.elapsed());
         hazards().pass(Place::Produced);
         // Step 2.
         if kafka {
             producer.acknowledged(DRAIN)?;
         }
         hazards().pass(Place::Prepared);
-        may_decide(&shared, (kafka && transactional).then_some(opened))?;
+        may_decide(&self.lifecycle, &self.pipeline, (kafka && transactional).then_some(opened))?;
         // Step 3: the decision. An error here says nothing about the outcome: `resync` asks.
         if !moves.rows.is_empty() {
             patient(&self.runtime, execute(connection, "COMMIT"))?;
@@ -340,14 +327,14 @@ impl Lane {
             (false, _) => {}
         }
         hazards().pass(Place::Concluded);
-        shared.metrics.outputs(outputs);
-        shared.metrics.stage("commit", began.elapsed());
+        self.metrics.outputs(outputs);
+        self.metrics.stage("commit", began.elapsed());
         Ok(())
     }
 
     /// The group's offsets as other tools see them: the progress row says where to go on.
     fn hint(&self, outputs: &[store::Step]) -> Result<(), Error> {
-        let list = tokens(&self.shared.pipeline.source.topic, &self.shared.writer, outputs)?;
+        let list = tokens(&self.pipeline.source.topic, &self.writer, outputs)?;
         if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
             tracing::warn!(%error, "the group's offsets could not be committed");
         }
@@ -370,7 +357,7 @@ impl Lane {
         }
     }
 
-    fn advance(&mut self, moves: &Moves) {
+    fn advance(&mut self, moves: &CommitPlan) {
         for step in &moves.rows {
             if let Some(owned) = self.partitions.get_mut(&step.partition) {
                 (owned.resume.rows, owned.numbers.rows) = (step.hi, step.number);
@@ -386,38 +373,21 @@ impl Lane {
     }
 }
 
-/// Waits for PostgreSQL, but not for ever. After [`Error::Silent`] the connection is not to be used again.
-pub(super) fn patient<T>(runtime: &Runtime, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    runtime
-        .block_on(async { tokio::time::timeout(limits::STATEMENT_PATIENCE, work).await.unwrap_or(Err(Error::Silent)) })
-}
-
-pub(super) async fn execute(connection: &mut PgConnection, statement: &'static str) -> Result<(), Error> {
-    sqlx::raw_sql(statement).execute(connection).await?;
-    Ok(())
-}
-
-/// A lane's producers, under the names that its slot gives them.
-fn connect_producers(shared: &crate::engine::Shared, lane: usize, sizes: Sizes) -> Result<Producers, Error> {
-    let slot = shared.slot().unwrap_or_default();
-    let lane = i32::try_from(lane).unwrap_or_default();
-    Ok(Producers::connect(&shared.pipeline, slot, lane, sizes, DRAIN)?)
-}
-
 /// Step 1's PostgreSQL side: the guard first, so that a lane which has lost its partition does no work.
 async fn begin_rows(
     connection: &mut PgConnection,
-    shared: &crate::engine::Shared,
+    owner: &Owner,
+    mode: DeliveryMode,
     steps: &[store::Step],
     plans: &[Option<Vec<u8>>],
 ) -> Result<(), Error> {
     sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
     let guarded = !hazards().no_compare_and_swap;
-    let delivery = match shared.pipeline.delivery.mode {
+    let delivery = match mode {
         DeliveryMode::EffectivelyOnce => Delivery::Token,
         DeliveryMode::AtLeastOnce => Delivery::AtLeastOnce,
     };
-    let moved = store::advance(connection, &shared.owner, steps, plans, delivery, guarded).await?;
+    let moved = store::advance(connection, owner, steps, plans, delivery, guarded).await?;
     if usize::try_from(moved).unwrap_or_default() != steps.len() && guarded {
         return Err(Error::Guard);
     }
@@ -427,11 +397,11 @@ async fn begin_rows(
 
 /// Whether the rows may be committed now. `opened`: since when Kafka's transaction is open, where there is one. Beyond its
 /// timeout the broker ends it: the rows would be committed, and their outputs would come later, by the redo plan.
-fn may_decide(shared: &crate::engine::Shared, opened: Option<Instant>) -> Result<(), Error> {
-    if !shared.slot_held() {
+fn may_decide(lifecycle: &Lifecycle, pipeline: &Pipeline, opened: Option<Instant>) -> Result<(), Error> {
+    if !lifecycle.slot_held() {
         return Err(Error::SlotLost);
     }
-    let most = shared.pipeline.delivery.transaction_timeout.mul_f64(limits::TRANSACTION_SHARE);
+    let most = pipeline.delivery.transaction_timeout.mul_f64(limits::TRANSACTION_SHARE);
     match opened.map(|opened| opened.elapsed()) {
         Some(elapsed) if elapsed > most => Err(Error::Late(elapsed)),
         _ => Ok(()),

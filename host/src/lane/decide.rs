@@ -9,21 +9,21 @@ use tollgate_sandbox::{BatchMeta, Bytes, Events, Output, Results};
 
 use super::Error;
 use super::admit::{Deprecated, Desk, Refused};
-use super::gate::{Destination, EventType, Gate, Revision, Target, TypeChain};
 use super::notice::Notice;
 use super::passed::{Passed, View};
 use super::produce::key_of;
 use super::settle::settle;
+use crate::gate::{Destination, EventType, Gate, Revision, Target, TypeChain};
+use crate::kafka::headers::RawHeader;
+use crate::kafka::record::header_bytes;
 use crate::limits;
 use crate::position::Partition;
 use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
-use crate::sinks::kafka::header_bytes;
 use crate::sinks::postgres::table::{Misfit, RecordView};
 use crate::sinks::postgres::{Mark, Rows, Staged};
 use crate::sinks::reserved;
 use crate::source::batch::{Record, RecordBatch};
-use crate::source::headers::RawHeader;
 
 /// What becomes of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]

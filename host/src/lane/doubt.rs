@@ -11,8 +11,8 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::attempt::Pace;
 use super::{Carried, Error, Lane};
+use crate::brakes::halt::code;
 use crate::engine::build;
-use crate::engine::halt::code;
 use crate::limits;
 
 /// How long all attempts at a batch have failed by an outage of Kafka's.
@@ -102,7 +102,7 @@ impl Lane {
     /// # Errors
     /// The broker does not answer.
     fn missing_topic(&self) -> Result<Option<String>, Error> {
-        for (topic, _) in build::topics(&self.shared.pipeline) {
+        for (topic, _) in build::topics(&self.pipeline) {
             let metadata = self.consumer.fetch_metadata(Some(&topic), METADATA)?;
             let unknown = |error: rdkafka::types::RDKafkaRespErr| {
                 let code = RDKafkaErrorCode::from(error);

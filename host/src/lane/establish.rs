@@ -1,12 +1,11 @@
 //! The offset that a lane commits for the group before its first batch of a partition.
 
-use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
-
-use super::commit::{DRAIN, patient};
+use super::tokens::tokens;
+use super::wait::{DRAIN, patient};
 use super::{Error, Lane};
 use crate::hazards::{Place, hazards};
 use crate::position::Partition;
-use crate::progress::{Token, Writer, store};
+use crate::progress::store;
 
 impl Lane {
     /// The group's first offset with a token, before the first batch: from then on a missing one was lost, and one without a
@@ -27,7 +26,7 @@ impl Lane {
         if let Some(group) = self.group()? {
             let Some(producers) = self.producers.as_mut() else { return Err(Error::Guard) };
             let producer = producers.current();
-            let list = tokens(&self.shared.pipeline.source.topic, &self.shared.writer, &fresh)?;
+            let list = tokens(&self.pipeline.source.topic, &self.writer, &fresh)?;
             let done = producer.begin().and_then(|()| producer.prepare(list, &group));
             let done = done.and_then(|()| producer.acknowledged(DRAIN));
             hazards().pass(Place::Establishing);
@@ -49,7 +48,7 @@ impl Lane {
     fn note_tokens(&mut self, steps: &[store::Step]) -> Result<(), Error> {
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
         let rows: Vec<(Partition, i64)> = steps.iter().map(|step| (step.partition, step.epoch)).collect();
-        let noting = async { Ok(store::note_tokens(connection, &self.shared.owner, &rows).await?) };
+        let noting = async { Ok(store::note_tokens(connection, &self.owner, &rows).await?) };
         let noted = patient(&self.runtime, noting).inspect_err(|_| self.rows_in_doubt = true)?;
         if usize::try_from(noted).unwrap_or_default() == rows.len() {
             return Ok(());
@@ -57,16 +56,4 @@ impl Lane {
         self.rows_in_doubt = true;
         Err(Error::Guard)
     }
-}
-
-/// The group's next offsets, each with its token.
-pub(super) fn tokens(topic: &str, writer: &Writer, steps: &[store::Step]) -> Result<TopicPartitionList, Error> {
-    let mut list = TopicPartitionList::new();
-    for store::Step { partition, epoch, lo, hi, number } in steps.iter().copied() {
-        let token = Token { writer: writer.clone(), epoch, lo, hi, number };
-        let mut element = list.add_partition(topic, partition.0);
-        element.set_offset(KafkaOffset::Offset(hi.0))?;
-        element.set_metadata(token.text());
-    }
-    Ok(list)
 }

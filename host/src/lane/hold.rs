@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tollgate_contract::Mode;
 
-use super::commit::patient;
 use super::decide::Verdict;
+use super::wait::patient;
 use super::{Carried, Error, Lane};
 use crate::position::{Offset, Partition};
 use crate::progress::halts::{self, Pause};
@@ -18,24 +18,24 @@ impl Lane {
     pub(super) fn within_limit(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
         let dead = self.decided.decisions.iter().filter(|decision| matches!(decision.verdict, Verdict::Dead(_)));
         let (total, dead) = (self.decided.decisions.len(), dead.count());
-        let Some(crossed) = self.shared.limit.crossed(total, dead) else { return Ok(()) };
+        let Some(crossed) = self.brakes.limit.crossed(total, dead) else { return Ok(()) };
         let reason = format!("{crossed}{}", self.commonest(carried));
         self.hold(carried, Pause { code: halts::LIMIT.to_owned(), event: None, reason })
     }
 
     /// `contract.mode: halt`: a batch with an event that the contract refuses is not committed, unless somebody has seen that event.
     pub(super) fn takes_all(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
-        if self.shared.pipeline.contract.policies.mode != Mode::Halt {
+        if self.pipeline.contract.policies.mode != Mode::Halt {
             return Ok(());
         }
         let refused = self.decided.decisions.iter().find_map(|decision| {
             let Verdict::Dead(reason) = &decision.verdict else { return None };
             let Record { partition, offset, .. } = carried.batch.records[decision.record];
-            let halts = reason.stage == Stage::Contract && !self.shared.pardoned(partition, offset);
+            let halts = reason.stage == Stage::Contract && !self.brakes.pardoned(partition, offset);
             halts.then(|| Pause {
                 code: reason.code.to_string(),
                 event: Some((partition, offset)),
-                reason: words(&self.shared.pipeline.source.topic, partition, offset, reason),
+                reason: words(&self.pipeline.source.topic, partition, offset, reason),
             })
         });
         refused.map_or(Ok(()), |pause| self.hold(carried, pause))
@@ -58,7 +58,7 @@ impl Lane {
         let found = cause::of(error);
         let (None, Some(doubt)) = (&found, cause::doubt(error)) else { return Ok(found) };
         let Some(connection) = self.connection.as_mut() else { return Ok(None) };
-        for mapping in self.shared.pipeline.destinations().filter_map(|to| to.mapping()) {
+        for mapping in self.pipeline.destinations().filter_map(|to| to.mapping()) {
             let asked = async { Ok(doubt.ask(connection, mapping).await?) };
             if let Some(found) = patient(&self.runtime, asked)? {
                 return Ok(Some(found));
@@ -70,7 +70,7 @@ impl Lane {
     /// Pauses the pipeline, and lets all members know. Returns [`Error::Paused`], or why the pause could not be stored.
     pub(super) fn hold(&mut self, carried: &Carried<'_>, pause: Pause) -> Result<(), Error> {
         if let Some(connection) = self.connection.as_mut() {
-            let name = &self.shared.pipeline.name;
+            let name = &self.pipeline.name;
             let digest = &carried.revision.digest;
             let store = async { Ok(halts::pause(connection, name, &pause, digest).await?) };
             if let Err(error) = patient(&self.runtime, store) {
@@ -79,7 +79,7 @@ impl Lane {
                 return Err(error);
             }
         }
-        self.shared.pause(pause.clone());
+        self.brakes.pause(pause.clone());
         Err(Error::Paused(pause.reason))
     }
 
@@ -90,7 +90,7 @@ impl Lane {
             let Verdict::Dead(reason) = &decision.verdict else { continue };
             let (count, _) = counts.entry(&reason.code).or_insert_with(|| {
                 let record = &carried.batch.records[decision.record];
-                let topic = &self.shared.pipeline.source.topic;
+                let topic = &self.pipeline.source.topic;
                 (0, format!("{topic}/{}/{}: {}", record.partition, record.offset, reason.message))
             });
             *count += 1;

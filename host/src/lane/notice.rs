@@ -2,9 +2,9 @@
 
 use tollgate_contract::Replaced;
 
+use crate::kafka::record::Headers;
 use crate::limits;
 use crate::sinks::dead_letter::Reason;
-use crate::sinks::kafka::Headers;
 
 /// The first thing that `mode: observe` let pass, and the enum numbers that a fallback stands for.
 #[derive(Debug, Default)]

@@ -10,23 +10,23 @@ use tollgate_contract::{Fields, Value, record_key};
 use super::admit;
 use super::content::{is_content_type, is_json};
 use super::decide::{Decided, Decision, Entry, Resolved, Verdict};
-use super::gate::{Destination, Gate};
 use super::passed::View;
 use super::{Carried, Error};
 use crate::config::OutputPartition;
-use crate::engine::Shared;
+use crate::gate::{Destination, Gate};
+use crate::kafka::headers::{self, RawHeader};
+use crate::kafka::record::{Headers, NewRecord, header_bytes};
 use crate::limits;
 use crate::position::Partition;
 use crate::progress::plan::{self, Plan, Writer};
 use crate::sinks::dead_letter::{self, History, Home, Reason, Reference};
-use crate::sinks::kafka::{Headers, Letter, Producer, header_bytes};
+use crate::sinks::kafka::Producer;
 use crate::sinks::reserved;
 use crate::source::batch::{Record, RecordBatch};
-use crate::source::headers::{self, RawHeader};
 
 /// Writes the batch's outputs and dead letters.
 pub(super) struct Produce<'a> {
-    shared: &'a Shared,
+    gate: &'a Gate,
     carried: &'a Carried<'a>,
     producer: &'a Producer,
     /// The redo plans of the partitions whose rows are written with these letters.
@@ -39,12 +39,12 @@ pub(super) struct Produce<'a> {
 
 impl<'a> Produce<'a> {
     pub(super) fn new(
-        shared: &'a Shared,
+        gate: &'a Gate,
         carried: &'a Carried<'a>,
         producer: &'a Producer,
         plans: &'a mut BTreeMap<Partition, Writer>,
     ) -> Produce<'a> {
-        Produce { shared, carried, producer, plans, mark: 0, outputs: 0 }
+        Produce { gate, carried, producer, plans, mark: 0, outputs: 0 }
     }
 
     /// Everything that the Kafka side of the `wanted` records has not had yet.
@@ -75,7 +75,7 @@ impl<'a> Produce<'a> {
         Ok(())
     }
 
-    fn send(&mut self, record: &Record, letter: Letter<'_>, headers: &Headers<'_>) -> Result<(), Error> {
+    fn send(&mut self, record: &Record, letter: NewRecord<'_>, headers: &Headers<'_>) -> Result<(), Error> {
         let source = self.source(record);
         if let Some(plan) = self.plans.get_mut(&record.partition) {
             plan.note(source, &letter, headers);
@@ -96,14 +96,14 @@ impl<'a> Produce<'a> {
     }
 
     fn list(&self, record: &Record, given: &Headers<'_>, digest: &str) -> OwnedHeaders {
-        list(self.carried.batch, record, given, &self.shared.pipeline.source.topic, digest)
+        list(self.carried.batch, record, given, &self.gate.pipeline.source.topic, digest)
     }
 
     fn outputs(&mut self, decided: &Decided, decision: &Decision, record: &Record) -> Result<(), Error> {
         // What has outputs is of a type.
         let Some(kind) = decision.kind else { return Ok(()) };
         let Carried { batch, revision, time, .. } = self.carried;
-        let gate = &self.shared.gate;
+        let gate = self.gate;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
         for output in decided.outputs(entry, decision) {
             // Checked when the rows were written: what does not resolve is a dead letter by now.
@@ -119,7 +119,7 @@ impl<'a> Produce<'a> {
                 }
             }
             let key = text.as_deref().map(str::as_bytes).or(output.key);
-            let letter = Letter { topic, partition: partition(to, record), key, value: output.payload };
+            let letter = NewRecord { topic, partition: partition(to, record), key, value: output.payload };
             let mut headers = headers(entry, decided.passed(gate, decision), &output);
             if let Some(notice) = &decision.notice {
                 notice.tell(&mut headers);
@@ -133,20 +133,20 @@ impl<'a> Produce<'a> {
     fn tombstone(&mut self, decision: &Decision, record: &Record) -> Result<(), Error> {
         let Some(kind) = decision.kind else { return Ok(()) };
         let Carried { batch, revision, time, .. } = self.carried;
-        let gate = &self.shared.gate;
+        let gate = self.gate;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
         let destination = &entry.own().output;
         let Some(topic) = destination.topic.as_deref() else { return Ok(()) };
         let key = batch.key(record);
         let resolved = Resolved { destination, payload: None, key, headers: &[] };
-        let letter = Letter { topic, partition: partition(destination, record), key, value: None };
+        let letter = NewRecord { topic, partition: partition(destination, record), key, value: None };
         self.send(record, letter, &headers(entry, View::default(), &resolved))?;
         self.outputs += 1;
         Ok(())
     }
 
     fn dead_letter(&mut self, kind: Option<usize>, record: &Record, reason: &Reason) -> Result<(), Error> {
-        let (letter, headers) = dead_letter(&self.shared.gate, self.carried, kind, record, reason);
+        let (letter, headers) = dead_letter(self.gate, self.carried, kind, record, reason);
         self.send(record, letter, &headers)
     }
 }
@@ -183,7 +183,7 @@ pub(super) fn dead_letter<'a>(
     kind: Option<usize>,
     record: &'a Record,
     reason: &'a Reason,
-) -> (Letter<'a>, Headers<'a>) {
+) -> (NewRecord<'a>, Headers<'a>) {
     let (batch, pipeline) = (carried.batch, &gate.pipeline);
     let topic = pipeline.dead_letter.topic.as_str();
     let most = gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
@@ -209,14 +209,14 @@ pub(super) fn dead_letter<'a>(
     let brought: usize = batch.headers(record).map(one).sum();
     let rest = own.bytes() + brought + key.map_or(0, <[u8]>::len) + limits::RECORD_OVERHEAD;
     if rest + value.map_or(0, <[u8]>::len) <= most {
-        return (Letter { topic, partition: None, key, value }, behind(batch, record, own));
+        return (NewRecord { topic, partition: None, key, value }, behind(batch, record, own));
     }
     // Too large for the topic: its coordinates, its digest and its first bytes stand for it.
     let value = value.unwrap_or_default();
     let own = dead_letter::headers(&source, reason, Some(&Reference::to(value)));
     let fits = rest + limits::REFERENCE_BYTES * 2 < most;
     let headers = if fits { behind(batch, record, own) } else { Headers { kept: false, ..own } };
-    (Letter { topic, partition: None, key: key.filter(|_| fits), value: Some(Reference::head(value)) }, headers)
+    (NewRecord { topic, partition: None, key: key.filter(|_| fits), value: Some(Reference::head(value)) }, headers)
 }
 
 /// The headers of a dead letter behind those of its record.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::commit::{Moves, patient};
+use super::commit_plan::CommitPlan;
+use super::wait::patient;
 use super::{Carried, Error, Lane, Owned};
-use crate::engine::halt::code;
+use crate::brakes::halt::code;
 use crate::hazards::hazards;
 use crate::position::Partition;
 use crate::progress::halts::Halt;
@@ -15,7 +16,7 @@ use crate::source::batch::Record;
 impl Lane {
     /// The redo plans of the partitions whose rows are ahead of their outputs.
     pub(super) fn ask_plans(&mut self) -> Result<(), Error> {
-        let owner = &self.shared.owner;
+        let owner = &self.owner;
         let Some(connection) = self.connection.as_mut() else { return Ok(()) };
         for (partition, owned) in &mut self.partitions {
             let Resume { rows, outputs } = owned.resume;
@@ -46,7 +47,7 @@ impl Lane {
 pub(super) fn begin(
     plans: &mut BTreeMap<Partition, Writer>,
     carried: &Carried<'_>,
-    moves: &Moves,
+    moves: &CommitPlan,
     transactional: bool,
 ) {
     let stored = transactional && !hazards().no_redo_plan;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::decide::Verdict;
 use super::{Carried, Error, Lane, needs};
-use crate::engine::halt::code;
+use crate::brakes::halt::code;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::kafka::{self, Refusal};
 use crate::source::batch::Record;
@@ -48,7 +48,7 @@ impl Lane {
             }
             let Some(refusal) = refused.remove(&decision.record) else { continue };
             if matches!(decision.verdict, Verdict::Dead(_)) {
-                let source = source(&self.shared.pipeline.source.topic, record);
+                let source = source(&self.pipeline.source.topic, record);
                 let message = format!(
                     "topic {} (dead_letter.topic) refuses the dead letter of {source}: {}; fix its settings \
                      (max.message.bytes, cleanup.policy) and restart, since they are read at the start",
@@ -64,7 +64,7 @@ impl Lane {
             decision.verdict = Verdict::Dead(Reason::new(Stage::Output, "output-refused", message));
         }
         let Some((index, refusal)) = refused.pop_first() else { return Ok(()) };
-        let source = source(&self.shared.pipeline.source.topic, &records[index]);
+        let source = source(&self.pipeline.source.topic, &records[index]);
         let message = format!(
             "topic {} refuses what {source} produces, and its row is committed already: {}; let the topic take it \
              (max.message.bytes, cleanup.policy) and restart",

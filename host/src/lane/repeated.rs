@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
 
-use super::commit::patient;
 use super::decide::{Decided, Decision, Verdict};
+use super::wait::patient;
 use super::{Carried, Error, Lane, needs};
 use tollgate_contract::{Fields, Value, record_key};
 
 use crate::config::{ProcessedId, ProcessedIds};
-use crate::engine::Shared;
+use crate::gate::Gate;
 use crate::progress::processed;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::source::batch::Record;
@@ -26,8 +26,8 @@ type Id<'a> = Cow<'a, [u8]>;
 impl Lane {
     /// Drops the events whose ids have been processed, by an earlier batch or by an earlier event of this one.
     pub(super) fn drop_repeated(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
-        let shared = &self.shared;
-        let Some(ProcessedIds { id: from, ttl }) = &shared.pipeline.delivery.processed else { return Ok(()) };
+        let gate = &self.gate;
+        let Some(ProcessedIds { id: from, ttl }) = &gate.pipeline.delivery.processed else { return Ok(()) };
         let mut ids: BTreeMap<Id<'_>, Vec<usize>> = BTreeMap::new();
         let mut nameless = Vec::new();
         for (index, decision) in self.decided.decisions.iter().enumerate() {
@@ -36,7 +36,7 @@ impl Lane {
             if !needs(&self.partitions, record).rows || !decision.verdict.has_effects() {
                 continue;
             }
-            match id_of(shared, carried, &self.decided, decision, from) {
+            match id_of(gate, carried, &self.decided, decision, from) {
                 Some(id) => ids.entry(id).or_default().push(index),
                 // A tombstone has no field, and deleting twice changes nothing.
                 None if matches!((from, &decision.verdict), (ProcessedId::Field(_), Verdict::Delete)) => {}
@@ -47,14 +47,14 @@ impl Lane {
         if !ids.is_empty() {
             let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
             let asked: Vec<&[u8]> = ids.keys().map(|id| &**id).collect();
-            let name = &shared.pipeline.name;
+            let name = &gate.pipeline.name;
             let known = patient(&self.runtime, async { Ok(processed::known(connection, name, &asked, *ttl).await?) });
             let known: BTreeSet<Vec<u8>> = known.inspect_err(|_| self.rows_in_doubt = true)?.into_iter().collect();
             for (id, events) in &ids {
                 repeated.extend(&events[usize::from(!known.contains(&**id))..]);
             }
         }
-        shared.metrics.repeated(repeated.len());
+        self.metrics.repeated(repeated.len());
         for index in repeated {
             self.decided.decisions[index].verdict = Verdict::Dropped;
         }
@@ -70,26 +70,26 @@ impl Lane {
 /// Notes the ids of the events whose effects this transaction makes, those of the records that the table has not had yet.
 pub(super) async fn note(
     connection: &mut PgConnection,
-    shared: &Shared,
+    gate: &Gate,
     carried: &Carried<'_>,
     decided: &Decided,
     wanted: impl Fn(&Record) -> bool,
 ) -> Result<(), Error> {
-    let Some(ProcessedIds { id: from, ttl }) = &shared.pipeline.delivery.processed else { return Ok(()) };
+    let Some(ProcessedIds { id: from, ttl }) = &gate.pipeline.delivery.processed else { return Ok(()) };
     let fresh =
         |decision: &&Decision| decision.verdict.has_effects() && wanted(&carried.batch.records[decision.record]);
     let effective = decided.decisions.iter().filter(fresh);
     // In order, as locks want it.
     let ids: BTreeSet<Id<'_>> =
-        effective.filter_map(|decision| id_of(shared, carried, decided, decision, from)).collect();
+        effective.filter_map(|decision| id_of(gate, carried, decided, decision, from)).collect();
     let ids: Vec<&[u8]> = ids.iter().map(|id| &**id).collect();
-    let new = processed::note(connection, &shared.pipeline.name, &ids, *ttl).await?;
+    let new = processed::note(connection, &gate.pipeline.name, &ids, *ttl).await?;
     if usize::try_from(new).unwrap_or_default() == ids.len() { Ok(()) } else { Err(Error::Repeated) }
 }
 
 /// A header of the event's envelope stands above the record's own.
 fn id_of<'a>(
-    shared: &'a Shared,
+    gate: &'a Gate,
     carried: &Carried<'a>,
     decided: &'a Decided,
     decision: &Decision,
@@ -99,11 +99,11 @@ fn id_of<'a>(
     let id = match from {
         ProcessedId::Key => carried.batch.key(record),
         ProcessedId::Header(name) => {
-            let brought = decided.passed(&shared.gate, decision).get(name);
+            let brought = decided.passed(gate, decision).get(name);
             brought.or_else(|| carried.batch.header(record, name))
         }
         ProcessedId::Field(_) => {
-            return field_id(shared, decided, decision).map(|id| shortened(id.into_bytes().into()));
+            return field_id(gate, decided, decision).map(|id| shortened(id.into_bytes().into()));
         }
     };
     let id = id.filter(|id| !id.is_empty())?;
@@ -115,8 +115,8 @@ fn shortened(id: Id<'_>) -> Id<'_> {
 }
 
 /// The id that stands in a field of the event, as it came in.
-fn field_id(shared: &Shared, decided: &Decided, decision: &Decision) -> Option<String> {
-    let own = &shared.gate.types[decision.kind?];
+fn field_id(gate: &Gate, decided: &Decided, decision: &Decision) -> Option<String> {
+    let own = &gate.types[decision.kind?];
     let (slot, message) = (own.id?, decided.message(decision)?);
     let mut fields = Fields::new();
     own.contract.read(message, &mut fields).ok()?;

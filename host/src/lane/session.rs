@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Lane;
-use super::commit::patient;
+use super::wait::patient;
 use crate::limits;
 use crate::sinks::postgres::stage;
 
@@ -16,7 +16,7 @@ impl Lane {
         self.stage_seen = Instant::now();
         let Some(connection) = self.connection.as_mut() else { return };
         match patient(&self.runtime, async { Ok(stage::renew(connection).await?) }) {
-            Ok(age) => self.shared.metrics.stage_age(self.number, age),
+            Ok(age) => self.metrics.stage_age(self.number, age),
             Err(error) => {
                 tracing::debug!(lane = self.number, %error, "the session is lost; the next batch takes a new one");
                 (self.connection, self.rows_in_doubt) = (None, true);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tollgate_sandbox::{FailureCode, Outcome};
 
 use super::decide::Verdict;
-use super::gate::TransformInfo;
+use crate::gate::TransformInfo;
 use crate::sinks::dead_letter::{self, Reason, Stage};
 
 /// Turns a chain's outcome into a verdict, and leaves a drop in its place.

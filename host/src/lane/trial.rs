@@ -8,17 +8,17 @@ use tollgate_sandbox::BatchMeta;
 
 use super::decide::{Decided, Entry, Verdict};
 use super::doubt::Doubt;
-use super::gate::{Gate, Revision};
 use super::overdue::Overdues;
 use super::{Carried, Error, produce};
 use crate::config::Pipeline;
 use crate::engine::build::{self, Contracts};
 use crate::error::Failure;
-use crate::sinks::kafka::{Headers, Letter};
+use crate::gate::{Gate, Revision};
+use crate::kafka::headers::RawHeader;
+use crate::kafka::record::{Headers, NewRecord};
 use crate::sinks::postgres::Table;
 use crate::sinks::postgres::cell::PgColumn;
 use crate::source::batch::{Raw, RecordBatch};
-use crate::source::headers::RawHeader;
 
 /// A pipeline with nothing behind it.
 pub struct Trial {
@@ -46,7 +46,7 @@ pub struct Made {
 
 impl std::fmt::Debug for Made {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let headers: Vec<_> = crate::source::headers::all(self.headers.as_borrowed()).collect();
+        let headers: Vec<_> = crate::kafka::headers::all(self.headers.as_borrowed()).collect();
         write!(f, "{} {:?} {:?} {headers:?}", self.topic, self.key, self.value)
     }
 }
@@ -115,7 +115,7 @@ impl Trial {
         };
         let decision = &decided.decisions[0];
         let record = &batch.records[0];
-        let made = |letter: &Letter<'_>, headers: &Headers<'_>| Made {
+        let made = |letter: &NewRecord<'_>, headers: &Headers<'_>| Made {
             topic: letter.topic.to_owned(),
             key: letter.key.map(<[u8]>::to_vec),
             value: letter.value.map(<[u8]>::to_vec),
@@ -128,7 +128,7 @@ impl Trial {
                 for output in decided.outputs(entry, decision) {
                     let Ok(output) = output else { continue };
                     let Some(topic) = output.destination.topic.as_deref() else { continue };
-                    let letter = Letter { topic, partition: None, key: output.key, value: output.payload };
+                    let letter = NewRecord { topic, partition: None, key: output.key, value: output.payload };
                     letters.push(made(&letter, &produce::headers(entry, decided.passed(gate, decision), &output)));
                 }
                 "pass"

@@ -4,11 +4,10 @@ use tollgate_contract::{Contract, Fields, Mode, Notes, ReasonCode, Rejection};
 
 use super::admit::{Desk, Refused};
 use super::decide::{Entry, instant};
-use super::envelope::Key;
-use super::gate::{Destination, Target};
 use super::notice::Notice;
 use super::passed::View;
-use super::wrapped::Claim;
+use crate::gate::envelope::{Claim, Key};
+use crate::gate::{Destination, Target};
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::postgres::{Rows, Staged};
 

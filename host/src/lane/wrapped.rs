@@ -8,11 +8,11 @@ use tollgate_contract::{Contract, Fields, ReasonCode, Slot, Value};
 
 use super::admit::{Admitted, Deprecated, Desk, Refused, Unframed};
 use super::decide::{Entry, instant};
-use super::envelope::{Envelope, Key, Part, Payload, rejection, text_of};
 use super::notice::Notice;
 use super::passed::Passed;
 use super::weigh::{Sample, refused};
 use crate::config::Routing;
+use crate::gate::envelope::{Claim, Envelope, Key, Part, Payload, rejection, text_of};
 use crate::sinks::dead_letter::{Reason, Stage, hex};
 
 /// An envelope in Protobuf.
@@ -31,13 +31,6 @@ struct Opened<'v> {
     /// The event's bytes, where it did not stand in JSON.
     payload: Option<&'v [u8]>,
     claim: Option<Claim>,
-}
-
-/// An idempotency key, and those of its parts that the envelope has.
-pub(super) struct Claim {
-    key: String,
-    /// Of [`Part::Envelope`], in order; empty for the others.
-    texts: Vec<String>,
 }
 
 impl<'a> Entry<'a> {
@@ -76,7 +69,7 @@ impl<'a> Entry<'a> {
         let mut outer = std::mem::take(desk.outer);
         let inner = envelope.cut(value, &mut outer);
         let mut fields = std::mem::take(desk.outer_fields).recycle();
-        let opened = inner.and_then(|inner| {
+        let opened = inner.map_err(Refused::from).and_then(|inner| {
             let told = Outer { bytes: &outer, inner: inner.is_some(), schema: None, writer: None };
             let Opened { kind, payload, claim } =
                 self.open(envelope, &told, &mut fields, (desk.passed, desk.deprecated, &mut notice))?;

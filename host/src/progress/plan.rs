@@ -23,8 +23,8 @@ use std::ops::Range;
 
 use prost::encoding::{decode_varint, encode_varint};
 
+use crate::kafka::record::{Headers, NewRecord};
 use crate::position::{NextOffset, Offset};
-use crate::sinks::kafka::{Headers, Letter};
 
 /// The layout's version.
 const VERSION: u8 = 1;
@@ -106,7 +106,7 @@ impl Writer {
     }
 
     /// Notes a letter. The letters of a record come one after the other, records in the order of their offsets.
-    pub fn note(&mut self, source: Source<'_>, letter: &Letter<'_>, headers: &Headers<'_>) {
+    pub fn note(&mut self, source: Source<'_>, letter: &NewRecord<'_>, headers: &Headers<'_>) {
         if self.record.count > 0 && self.record.offset != source.offset.0 {
             self.end_record();
         }
@@ -187,7 +187,7 @@ impl Writer {
         }
     }
 
-    fn destination(&mut self, letter: &Letter<'_>) -> usize {
+    fn destination(&mut self, letter: &NewRecord<'_>) -> usize {
         let known =
             |(topic, partition): &(String, Option<i32>)| topic == letter.topic && *partition == letter.partition;
         if let Some(index) = self.destinations.iter().position(known) {
@@ -210,7 +210,7 @@ impl Record {
 }
 
 /// Writes a letter, without what is its record's.
-fn put(out: &mut Vec<u8>, source: Source<'_>, destination: usize, letter: &Letter<'_>, headers: &Headers<'_>) {
+fn put(out: &mut Vec<u8>, source: Source<'_>, destination: usize, letter: &NewRecord<'_>, headers: &Headers<'_>) {
     let part = |own: Option<&[u8]>, of: Option<&[u8]>, stored: u8, null: u8| match own {
         own if own == of => 0,
         None => null,
@@ -304,20 +304,20 @@ impl Plan {
     }
 
     /// What a record produces, in order.
-    pub fn letters<'a>(&'a self, source: Source<'a>) -> Vec<(Letter<'a>, Headers<'a>)> {
+    pub fn letters<'a>(&'a self, source: Source<'a>) -> Vec<(NewRecord<'a>, Headers<'a>)> {
         let place = self.operations.partition_point(|(end, _)| *end <= source.offset.0);
         match self.operations.get(place).map(|(_, operation)| operation) {
             None | Some(Operation::Nothing) => Vec::new(),
             Some(Operation::Passed(destination)) => {
                 let (topic, partition) = self.destination(*destination);
-                let letter = Letter { topic, partition, key: source.key, value: source.value };
+                let letter = NewRecord { topic, partition, key: source.key, value: source.value };
                 vec![(letter, Headers { kept: true, own: Vec::new(), origin: true })]
             }
             Some(Operation::Letters(letters)) => letters.iter().map(|stored| self.letter(source, stored)).collect(),
         }
     }
 
-    fn letter<'a>(&'a self, source: Source<'a>, stored: &'a Stored) -> (Letter<'a>, Headers<'a>) {
+    fn letter<'a>(&'a self, source: Source<'a>, stored: &'a Stored) -> (NewRecord<'a>, Headers<'a>) {
         let part = |own: &Range<usize>, of: Option<&'a [u8]>, kept: u8, null: u8| match stored.flags {
             flags if flags & kept != 0 => Some(&self.frame[own.clone()]),
             flags if flags & null != 0 => None,
@@ -330,7 +330,7 @@ impl Plan {
         let bytes = |range: &Range<usize>| Cow::Borrowed(&self.frame[range.clone()]);
         let own = own.map(|(name, value)| (bytes(name), value.as_ref().map(bytes)));
         let (kept, origin) = (stored.flags & KEPT != 0, stored.flags & ORIGIN != 0);
-        (Letter { topic, partition, key, value }, Headers { kept, own: own.collect(), origin })
+        (NewRecord { topic, partition, key, value }, Headers { kept, own: own.collect(), origin })
     }
 
     fn destination(&self, index: usize) -> (&str, Option<i32>) {

@@ -11,7 +11,7 @@ use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{ReasonCode, Rejection, Violation, visible};
 use tollgate_sandbox::FailureCode;
 
-use super::kafka::Headers;
+use crate::kafka::record::Headers;
 use crate::limits;
 
 /// Where on its way the event failed.

@@ -7,7 +7,6 @@
 
 mod reports;
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +20,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use crate::config::{DeliveryMode, Pipeline};
 use crate::error::Class;
+use crate::error::classes::{self, Meaning};
 use crate::hazards::hazards;
-use crate::limits;
-use crate::sinks::classes::{self, Meaning};
-use crate::source::client;
+use crate::kafka::client;
+use crate::kafka::record::NewRecord;
 
 pub use reports::Refusal;
 use reports::{Reports, Sent};
@@ -43,16 +42,6 @@ const END: Duration = Duration::from_secs(2);
 
 /// Between two looks at the delivery reports: a batch takes some milliseconds, and a look some microseconds.
 const LOOK: Duration = Duration::from_micros(250);
-
-/// A record to produce.
-#[derive(Debug, Clone, Copy)]
-pub struct Letter<'a> {
-    pub topic: &'a str,
-    /// `None`: where the key's hash puts it.
-    pub partition: Option<i32>,
-    pub key: Option<&'a [u8]>,
-    pub value: Option<&'a [u8]>,
-}
 
 /// What went wrong on the Kafka side of a batch.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -154,7 +143,7 @@ impl Producer {
     pub fn send(
         &self,
         mark: usize,
-        letter: Letter<'_>,
+        letter: NewRecord<'_>,
         timestamp: Option<i64>,
         headers: OwnedHeaders,
     ) -> Result<(), Error> {
@@ -412,42 +401,4 @@ fn classify(error: KafkaError) -> Error {
         Meaning::Fatal => Error::Refused(inner.string()),
         meaning => Error::Open { why: inner.string(), meaning },
     }
-}
-
-/// A header that is not simply its record's.
-pub type OwnHeader<'a> = (Cow<'a, [u8]>, Option<Cow<'a, [u8]>>);
-
-/// A letter's headers by where they come from. In this order: its source record's, its own, where it came from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers<'a> {
-    /// All of the record's come first.
-    pub kept: bool,
-    pub own: Vec<OwnHeader<'a>>,
-    /// `tollgate.source` and `tollgate.digest` come last.
-    pub origin: bool,
-}
-
-impl<'a> Headers<'a> {
-    pub fn push(&mut self, name: impl Into<Cow<'a, [u8]>>, value: Option<&'a [u8]>) {
-        self.own.push((name.into(), value.map(Cow::Borrowed)));
-    }
-
-    pub fn text(&mut self, name: &'a str, value: impl Into<Cow<'a, str>>) {
-        let value = match value.into() {
-            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-        };
-        self.own.push((Cow::Borrowed(name.as_bytes()), Some(value)));
-    }
-
-    /// What its own take in a record, bytes.
-    pub fn bytes(&self) -> usize {
-        let one = |(name, value): &OwnHeader<'_>| header_bytes(name, value.as_deref());
-        self.own.iter().map(one).sum()
-    }
-}
-
-/// What a header takes in a record, bytes.
-pub fn header_bytes(name: impl AsRef<[u8]>, value: Option<&[u8]>) -> usize {
-    name.as_ref().len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD
 }

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use crate::kafka::headers::RawHeader;
 use crate::limits;
-use crate::source::headers::RawHeader;
 
 const ORIGINAL: &[u8] = b"original.";
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rdkafka::message::{BorrowedMessage, Message as _};
 
-use super::headers::{self, RawHeader};
+use crate::kafka::headers::{self, RawHeader};
 use crate::position::{Offset, Partition};
 
 /// Header names that are looked for before a name is noted once more. Producers write few, and always the same.

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 
-use super::client;
 use crate::config::Pipeline;
+use crate::kafka::client;
 use crate::position::{NextOffset, Partition};
 
 const CALL: Duration = Duration::from_secs(10);

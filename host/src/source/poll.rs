@@ -22,12 +22,15 @@ use self::company::Company;
 use super::batch::RecordBatch;
 use super::rebalance::{Callbacks, Rebalance};
 use super::takeover::{Answer, Request};
-use crate::engine::Shared;
-use crate::engine::halt::Mark;
-use crate::lane::{Inbox, Said};
+use crate::brakes::Brakes;
+use crate::brakes::halt::Mark;
+use crate::config::Pipeline;
+use crate::error::classes::{self, Meaning};
+use crate::lifecycle::Lifecycle;
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::position::{NextOffset, Offset, Partition};
-use crate::sinks::classes::{self, Meaning};
+use crate::source::handoff::{Inbox, Said};
 
 /// How the poll loop ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +49,10 @@ enum Event {
 }
 
 pub struct Poll {
-    pub shared: Arc<Shared>,
+    pub pipeline: Arc<Pipeline>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub brakes: Arc<Brakes>,
+    pub metrics: Arc<Metrics>,
     pub consumer: Arc<BaseConsumer<Callbacks>>,
     pub rebalances: Receiver<Rebalance>,
     pub takeovers: Sender<Request>,
@@ -123,7 +129,7 @@ impl Poll {
     /// connection one by one: a LeaveGroup behind a JoinGroup that waits for other members would be lost with the connection,
     /// and the group would wait for this member until its session times out.
     fn settle(&self) {
-        let until = Instant::now() + self.shared.pipeline.shutdown / 2;
+        let until = Instant::now() + self.pipeline.shutdown / 2;
         let callbacks = self.consumer.context();
         callbacks.close();
         while callbacks.owed() != Some(false) && callbacks.connected() && Instant::now() < until {
@@ -134,7 +140,7 @@ impl Poll {
 
     fn run_on(&mut self) -> Ended {
         self.state.filling.resize_with(self.lanes.len(), Filling::default);
-        let topic = self.shared.pipeline.source.topic.clone();
+        let topic = self.pipeline.source.topic.clone();
         if let Err(error) = self.consumer.subscribe(&[&topic]) {
             return Ended::Halted(format!("cannot subscribe to {topic}: {error}"));
         }
@@ -147,17 +153,17 @@ impl Poll {
             if let Some(message) = self.state.fatal.take() {
                 return Ended::Halted(message);
             }
-            if self.shared.ends().is_some()
-                && let Some(reason) = self.shared.paused()
+            if self.lifecycle.ends().is_some()
+                && let Some(reason) = self.brakes.paused()
             {
                 return Ended::Halted(format!("the drain cannot end, the pipeline is paused: {reason}"));
             }
-            if !self.shared.draining() && self.all_through() {
+            if !self.lifecycle.draining() && self.all_through() {
                 self.state.left = self.halts_left();
                 tracing::info!(halted = self.state.halted.len(), "everything that was in the topic is through");
-                self.shared.drain();
+                self.lifecycle.drain();
             }
-            if self.shared.draining() {
+            if self.lifecycle.draining() {
                 // A revocation that is under way is finished first.
                 if self.state.revoking.is_none() {
                     if drain_sent {
@@ -174,7 +180,7 @@ impl Poll {
 
     /// Whether a drain has come to its end: all that was fetched is through, and nothing is left to fetch.
     fn all_through(&mut self) -> bool {
-        let Some(ends) = self.shared.ends() else { return false };
+        let Some(ends) = self.lifecycle.ends() else { return false };
         if !self.state.ending {
             self.state.ending = true;
             // An end that was met before may have been the beginning of an open transaction: meet it again.
@@ -194,7 +200,7 @@ impl Poll {
         at_rest
             && !(state.tracked.is_empty() && state.halted.is_empty())
             // The next start must find them.
-            && self.shared.unstored_halts().is_empty()
+            && self.brakes.unstored_halts().is_empty()
             && state.tracked.iter().all(|(key, value)| ends.reached(*key, value.position, value.exhausted))
     }
 
@@ -261,7 +267,7 @@ impl Poll {
     }
 
     fn full(&self, filling: &Filling) -> bool {
-        let batch = &self.shared.pipeline.delivery.batch;
+        let batch = &self.pipeline.delivery.batch;
         filling.batch.records.len() >= batch.max_events || filling.batch.bytes() >= batch.max_bytes
     }
 
@@ -281,12 +287,12 @@ impl Poll {
                 self.seek(partition, position);
                 return;
             }
-            self.shared.metrics.gap();
+            self.metrics.gap();
         }
         tracked.confirmed = true;
         tracked.position = offset.next();
         if std::mem::take(&mut tracked.exhausted) {
-            self.shared.metrics.exhausted(partition, None);
+            self.metrics.exhausted(partition, None);
         }
         let assignment = tracked.assignment;
         let filling = &mut self.state.filling[lane];
@@ -294,7 +300,7 @@ impl Poll {
             filling.since = Some(Instant::now());
         }
         filling.batch.push(message, assignment);
-        self.shared.metrics.fetched(message.payload_len());
+        self.metrics.fetched(message.payload_len());
     }
 
     /// The fetch has come to the partition's end, and all before it was delivered.
@@ -303,15 +309,15 @@ impl Poll {
         // What a stalled lane's partitions deliver is thrown away: their position is not where the end was met.
         let Some(tracked) = self.state.tracked.get_mut(&partition).filter(|_| !stalled) else { return };
         tracked.exhausted = true;
-        self.shared.metrics.exhausted(partition, Some(tracked.position));
+        self.metrics.exhausted(partition, Some(tracked.position));
     }
 
     fn seek(&mut self, partition: Partition, position: NextOffset) {
         if let Some(tracked) = self.state.tracked.get_mut(&partition) {
             tracked.exhausted = false;
-            self.shared.metrics.exhausted(partition, None);
+            self.metrics.exhausted(partition, None);
         }
-        let topic = &self.shared.pipeline.source.topic;
+        let topic = &self.pipeline.source.topic;
         if let Err(error) =
             self.consumer.seek(topic, partition.0, KafkaOffset::Offset(position.0), limits::SEEK_TIMEOUT)
         {
@@ -342,7 +348,7 @@ impl Poll {
 
     /// Hands over every batch that is due: full, or old enough while its lane has nothing to do.
     fn dispatch(&mut self) {
-        let wait = self.shared.pipeline.delivery.batch.wait;
+        let wait = self.pipeline.delivery.batch.wait;
         for lane in 0..self.lanes.len() {
             let filling = &mut self.state.filling[lane];
             if filling.stalled {
@@ -354,7 +360,7 @@ impl Poll {
             // While nothing may be taken there is no company to wait for.
             let waited = since.elapsed() >= wait || self.state.brimful.is_some();
             if self.full(&self.state.filling[lane]) || (self.lanes[lane].idle() && waited) {
-                self.shared.metrics.waited(lane, wait);
+                self.metrics.waited(lane, wait);
                 self.hand_over(lane);
             }
         }
@@ -363,7 +369,7 @@ impl Poll {
     fn partitions_of(&self, lane: usize) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in self.state.tracked.keys().filter(|partition| self.lane_of(**partition) == lane) {
-            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+            list.add_partition(&self.pipeline.source.topic, partition.0);
         }
         list
     }

@@ -11,9 +11,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::words;
+use crate::error::classes::{self, Meaning};
+use crate::kafka::words;
 use crate::position::Partition;
-use crate::sinks::classes::{self, Meaning};
 
 /// What the group decided. The poll thread must answer each with an (un)assign call; until then librdkafka delivers nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,35 +17,29 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::rebalance::Callbacks;
-use super::{advice, authorised, client, start};
+use super::{advice, authorised, start};
+use crate::brakes::Brakes;
+use crate::brakes::breaker::Leave;
+use crate::brakes::sink::{self, Heard, Sink};
 use crate::config::{DeliveryMode, Pipeline, Start};
-use crate::engine::Shared;
-use crate::engine::breaker::{self, Heard, Leave, Sink};
 use crate::error::Class;
+use crate::error::classes::{self, Meaning};
+use crate::kafka::client;
+use crate::lifecycle::Lifecycle;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::{self, Halt};
-use crate::progress::store::{self, Delivery, Found, Slot};
-use crate::progress::{self, Group, Halt as Disagreement, Place, Position, Row, Takeover};
-use crate::sinks::classes::{self, Meaning};
-use crate::sinks::kafka::{Producers, side_by_side};
+use crate::progress::store::{self, Delivery, Found, Owner, Slot};
+use crate::progress::{self, Group, Halt as Disagreement, Place, Position, Row, Takeover, Writer};
+use crate::sinks::kafka::{Producers, Sizes, side_by_side};
 use crate::sinks::postgres::connect;
+use crate::source::handoff::Taken;
 
 const CALL: Duration = Duration::from_secs(5);
 
 /// How long a takeover waits for the topic's id. The partitions stand still meanwhile, and a broker that has no answer is no
 /// reason to halt: the id that the row remembers stays, and the next takeover compares it.
 const TOPIC_ID: Duration = Duration::from_secs(1);
-
-/// A partition that is ours now.
-#[derive(Debug, Clone, Copy)]
-pub struct Taken {
-    pub partition: Partition,
-    pub epoch: i64,
-    pub position: Position,
-    /// The group's offset must be committed before the first batch.
-    pub establish: bool,
-}
 
 /// Partitions to take over, and the assignment they belong to.
 #[derive(Debug)]
@@ -117,28 +111,23 @@ impl Error {
 
     /// What this says of the servers.
     fn heard(&self) -> [Heard; 2] {
-        self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| breaker::only(sink, meaning.heard()))
+        self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
     }
 }
 
 /// Answers requests until the channel closes. Outages are retried with backoff, for as long as they last.
-pub fn run(
-    shared: &Arc<Shared>,
-    consumer: &Arc<BaseConsumer<Callbacks>>,
-    requests: &Receiver<Request>,
-    answers: &Sender<Answer>,
-) -> Result<(), String> {
+pub fn run(mut worker: Worker, requests: &Receiver<Request>, answers: &Sender<Answer>) -> Result<(), String> {
+    let (lifecycle, brakes) = (Arc::clone(&worker.lifecycle), Arc::clone(&worker.brakes));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let mut worker = Worker { shared, consumer, connection: None };
     while let Ok(request) = requests.recv() {
-        let mut backoff = shared.backoff().at_most(limits::TAKEOVER_BACKOFF);
+        let mut backoff = brakes.backoff().at_most(limits::TAKEOVER_BACKOFF);
         let mut told = Retries::default();
         let answer = loop {
-            if shared.stopping() {
+            if lifecycle.stopping() {
                 return Ok(());
             }
-            if shared.assignment() != request.assignment {
+            if lifecycle.assignment() != request.assignment {
                 // The group has moved on: somebody else's epoch must not be raised.
                 break None;
             }
@@ -146,13 +135,13 @@ pub fn run(
                 tokio::select! {
                     tried = tokio::time::timeout(limits::TAKEOVER_PATIENCE, worker.take(&request)) => Some(tried),
                     // A row may be locked for as long as its owner likes.
-                    () = stopped(shared) => None,
+                    () = stopped(&lifecycle) => None,
                 }
             });
             let Some(tried) = tried else { return Ok(()) };
             match tried.unwrap_or(Err(Error::Silent)) {
                 Ok((partitions, halted)) => {
-                    shared.heard(Leave::UNASKED, [Heard::Answer; 2]);
+                    brakes.heard(Leave::UNASKED, [Heard::Answer; 2]);
                     break Some(Answer::Taken { partitions, halted, assignment: request.assignment });
                 }
                 Err(error) if error.class() == Class::Fatal => break Some(Answer::Fatal(error.to_string())),
@@ -160,17 +149,17 @@ pub fn run(
                     if !error.waited_for_lock() {
                         worker.connection = None;
                     }
-                    shared.heard(Leave::UNASKED, error.heard());
-                    shared.trouble("takeover", &error.to_string());
+                    brakes.heard(Leave::UNASKED, error.heard());
+                    lifecycle.trouble("takeover", &error.to_string());
                     match error.said() {
-                        Some((sink, Meaning::Outage | Meaning::Login)) => shared.outage(sink, &error),
+                        Some((sink, Meaning::Outage | Meaning::Login)) => brakes.outage(sink, &error),
                         _ => told.failed(&error.to_string()),
                     }
-                    shared.breakers.sleep(backoff.next_wait(), || shared.stopping());
+                    brakes.breakers.sleep(backoff.next_wait(), || lifecycle.stopping());
                 }
             }
         };
-        shared.no_trouble("takeover");
+        lifecycle.no_trouble("takeover");
         let Some(answer) = answer else { continue };
         if answers.send(answer).is_err() {
             return Ok(());
@@ -199,19 +188,31 @@ impl Retries {
 }
 
 /// Ends when the process is to end.
-async fn stopped(shared: &Shared) {
-    while !shared.stopping() {
+async fn stopped(lifecycle: &Lifecycle) {
+    while !lifecycle.stopping() {
         tokio::time::sleep(limits::POLL_IDLE).await;
     }
 }
 
-struct Worker<'a> {
-    shared: &'a Arc<Shared>,
-    consumer: &'a Arc<BaseConsumer<Callbacks>>,
-    connection: Option<sqlx::PgConnection>,
+/// Ends the transactions of a slot: a new producer of a name ends those of the old one.
+fn end_transactions(pipeline: &Pipeline, sizes: Sizes, slot: Slot) -> Result<(), Error> {
+    side_by_side(0..slot.lanes, |lane| Producers::connect(pipeline, slot.number, lane, sizes, CALL).map(drop))?;
+    Ok(())
 }
 
-impl Worker<'_> {
+/// What the thread works with.
+pub struct Worker {
+    pub pipeline: Arc<Pipeline>,
+    pub owner: Arc<Owner>,
+    pub writer: Arc<Writer>,
+    pub sizes: Sizes,
+    pub lifecycle: Arc<Lifecycle>,
+    pub brakes: Arc<Brakes>,
+    pub consumer: Arc<BaseConsumer<Callbacks>>,
+    pub connection: Option<sqlx::PgConnection>,
+}
+
+impl Worker {
     /// Takes over what is not halted. Returns the partitions that are ours now, and those that are halted.
     async fn take(&mut self, request: &Request) -> Result<(Vec<Taken>, Vec<Partition>), Error> {
         let (mut partitions, mut halted) = self.without_halted(request).await?;
@@ -227,7 +228,7 @@ impl Worker<'_> {
         self.end_dead_transactions().await?;
         let groups = match self.group_offsets(&partitions, limits::STABLE_PATIENCE) {
             // Unless the group has moved on: then their owner is well, and in the middle of a batch.
-            Err(Error::Kafka(error)) if unstable(&error) && self.shared.assignment() == request.assignment => {
+            Err(Error::Kafka(error)) if unstable(&error) && self.lifecycle.assignment() == request.assignment => {
                 self.end_stuck_transactions(&partitions).await?;
                 self.group_offsets(&partitions, CALL)?
             }
@@ -262,7 +263,7 @@ impl Worker<'_> {
         match done {
             Ok(done) => Ok(Some(done)),
             Err(Error::Halt(halt)) => {
-                self.shared.halt(halt);
+                self.brakes.halt(halt);
                 halted.push(partition);
                 Ok(None)
             }
@@ -273,11 +274,11 @@ impl Worker<'_> {
     /// The requested partitions that are not halted, and those that are. Nothing of a halted partition is touched: its epoch
     /// stays as it is.
     async fn without_halted(&mut self, request: &Request) -> Result<(Vec<Partition>, Vec<Partition>), Error> {
-        let owner = &self.shared.owner;
-        let connection = connected(&mut self.connection, &self.shared.pipeline).await?;
-        self.shared.found_halts(halts::halts(connection, &owner.pipeline, &owner.topic).await?);
+        let owner = &self.owner;
+        let connection = connected(&mut self.connection, &self.pipeline).await?;
+        self.brakes.found_halts(halts::halts(connection, &owner.pipeline, &owner.topic).await?);
         let (halted, partitions): (Vec<Partition>, _) =
-            request.partitions.iter().partition(|partition| self.shared.is_halted(**partition));
+            request.partitions.iter().partition(|partition| self.brakes.is_halted(**partition));
         if !halted.is_empty() {
             tracing::warn!(partitions = ?halted, "these partitions are halted, and are skipped: `tollgate status` shows why");
         }
@@ -285,7 +286,7 @@ impl Worker<'_> {
     }
 
     async fn take_one(&mut self, partition: Partition, group: Option<&Group>, here: &Place) -> Result<Taken, Error> {
-        let (pipeline, owner) = (&self.shared.pipeline, &self.shared.owner);
+        let (pipeline, owner) = (&self.pipeline, &self.owner);
         let connection = connected(&mut self.connection, pipeline).await?;
         let found = store::raise_epoch(connection, owner, partition, here).await?;
         let (position, establish) = match self.decide(partition, group, found.as_ref().map(|found| found.row))? {
@@ -318,14 +319,14 @@ impl Worker<'_> {
 
     /// What the two sides mean. A halt is believed only if the group's offset has not moved since it was read.
     fn decide(&self, partition: Partition, group: Option<&Group>, row: Option<Row>) -> Result<Takeover, Error> {
-        let pipeline = &self.shared.pipeline;
+        let pipeline = &self.pipeline;
         if pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
             return Ok(progress::takeover_at_least_once(group.map(|group| group.next), row));
         }
         let adopted = group.filter(|_| row.is_none() && pipeline.source.start == Start::Committed);
         let decision = match adopted {
-            Some(group) => progress::adopt(group, &self.shared.writer),
-            None => progress::takeover(group, row, &self.shared.writer),
+            Some(group) => progress::adopt(group, &self.writer),
+            None => progress::takeover(group, row, &self.writer),
         };
         match decision {
             Ok(decision) => Ok(decision),
@@ -336,42 +337,42 @@ impl Worker<'_> {
 
     fn halt(&self, partition: Partition, halt: Disagreement) -> Error {
         let whole = halt.concerns_pipeline();
-        let halt = advice::halt(&self.shared.pipeline, partition, 0, &halt);
+        let halt = advice::halt(&self.pipeline, partition, 0, &halt);
         if whole { Error::Pipeline(halt) } else { Error::Halt(halt) }
     }
 
     /// Where this process finds the partitions.
     fn here(&self) -> Place {
-        let source = &self.shared.pipeline.source;
+        let source = &self.pipeline.source;
         let topic = authorised::topic_id(self.consumer.client(), &source.topic, TOPIC_ID);
-        let cluster = self.shared.writer.cluster().map(str::to_owned);
+        let cluster = self.writer.cluster().map(str::to_owned);
         Place { group: Some(source.group_id.clone()), cluster, topic }
     }
 
     async fn rows(&mut self, partitions: &[Partition]) -> Result<BTreeMap<Partition, Found>, Error> {
-        let connection = connected(&mut self.connection, &self.shared.pipeline).await?;
-        Ok(store::rows(connection, &self.shared.owner, partitions).await?)
+        let connection = connected(&mut self.connection, &self.pipeline).await?;
+        Ok(store::rows(connection, &self.owner, partitions).await?)
     }
 
     /// K of each partition. With `read_committed` the broker answers only once no transaction holds it open.
     fn group_offsets(&self, partitions: &[Partition], patience: Duration) -> Result<BTreeMap<Partition, Group>, Error> {
-        let topic = &self.shared.pipeline.source.topic;
-        Ok(client::committed(self.consumer, topic, partitions.iter().copied(), patience)?)
+        let topic = &self.pipeline.source.topic;
+        Ok(client::committed(&self.consumer, topic, partitions.iter().copied(), patience)?)
     }
 
     /// Where a partition begins that nobody has read.
     fn start(&self, partition: Partition) -> Result<NextOffset, Error> {
-        let source = &self.shared.pipeline.source;
+        let source = &self.pipeline.source;
         if source.start == Start::Committed {
             self.others_committed(partition)?;
         }
-        Ok(start::bounds(self.consumer, source, partition, CALL)?.start)
+        Ok(start::bounds(&self.consumer, source, partition, CALL)?.start)
     }
 
     /// With `start: committed` a partition without an offset is a new one, and nothing of it has been read. Where none has an
     /// offset, the group is probably not the one that was meant.
     fn others_committed(&self, partition: Partition) -> Result<(), Error> {
-        let topic = &self.shared.pipeline.source.topic;
+        let topic = &self.pipeline.source.topic;
         let metadata = self.consumer.fetch_metadata(Some(topic), CALL)?;
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
         let partitions: Vec<Partition> = partitions.map(|partition| Partition(partition.id())).collect();
@@ -383,9 +384,9 @@ impl Worker<'_> {
 
     /// Ends sessions of the partitions' last owner that stand still inside a transaction on their rows.
     async fn end_stuck_sessions(&mut self, partitions: &[Partition]) -> Result<(), Error> {
-        let connection = connected(&mut self.connection, &self.shared.pipeline).await?;
-        let lane = connect::application_name(&self.shared.pipeline, "lane");
-        let ended = store::end_stuck(connection, &self.shared.owner, partitions, &lane).await?;
+        let connection = connected(&mut self.connection, &self.pipeline).await?;
+        let lane = connect::application_name(&self.pipeline, "lane");
+        let ended = store::end_stuck(connection, &self.owner, partitions, &lane).await?;
         if ended > 0 {
             tracing::warn!(
                 sessions = ended,
@@ -398,31 +399,23 @@ impl Worker<'_> {
     /// Ends what the partitions' last owner has under way, though it lives: it stands still, or is cut off, and would hold the
     /// group's offsets for `transaction_timeout`. One that is well makes new producers, and goes on with what it still has.
     async fn end_stuck_transactions(&mut self, partitions: &[Partition]) -> Result<(), Error> {
-        let pipeline = &self.shared.pipeline;
-        let Some(own) = self.shared.slot() else { return Ok(()) };
+        let pipeline = &self.pipeline;
+        let Some(own) = self.lifecycle.slot() else { return Ok(()) };
         let connection = connected(&mut self.connection, pipeline).await?;
-        for slot in store::owners(connection, &self.shared.owner, partitions, own).await? {
-            Worker::end_transactions(self.shared, slot)?;
+        for slot in store::owners(connection, &self.owner, partitions, own).await? {
+            end_transactions(pipeline, self.sizes, slot)?;
             tracing::warn!(slot = slot.number, "ended the transactions of a member that stands still");
         }
         Ok(())
     }
 
-    /// Whoever has the producers' names last has their transactions ended.
-    fn end_transactions(shared: &Shared, slot: Slot) -> Result<(), Error> {
-        side_by_side(0..slot.lanes, |lane| {
-            Producers::connect(&shared.pipeline, slot.number, lane, shared.sizes, CALL).map(drop)
-        })?;
-        Ok(())
-    }
-
     /// Ends what a killed member left open: its transactions would hold the group's offsets for `transaction_timeout`.
     async fn end_dead_transactions(&mut self) -> Result<(), Error> {
-        let pipeline = &self.shared.pipeline;
-        let Some(own) = self.shared.slot() else { return Ok(()) };
+        let pipeline = &self.pipeline;
+        let Some(own) = self.lifecycle.slot() else { return Ok(()) };
         let connection = connected(&mut self.connection, pipeline).await?;
         for slot in store::dead_slots(connection, &pipeline.name, own).await? {
-            Worker::end_transactions(self.shared, slot)?;
+            end_transactions(pipeline, self.sizes, slot)?;
             store::bury(connection, &pipeline.name, slot).await?;
             tracing::info!(slot = slot.number, "ended the transactions of a member that is gone");
         }

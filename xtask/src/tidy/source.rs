@@ -1,12 +1,18 @@
 //! Just enough of Rust's grammar to find where functions and test modules begin and end: braces outside of comments,
 //! strings and character literals. A full parser would be a heavy dependency for counting lines.
 
+use std::collections::BTreeSet;
+
 /// What one file holds, items under `#[cfg(test)]` left out.
 #[derive(Debug, PartialEq)]
 pub struct Source {
     pub lines: usize,
     /// Name and length of each function with a body, from the line of `fn` to that of its closing brace.
     pub functions: Vec<(String, usize)>,
+    /// The paths that the file names and that begin with `crate`, `super` or `self`, and those of its `use` items.
+    pub paths: BTreeSet<Vec<String>>,
+    /// The modules that the file declares without a body.
+    pub modules: Vec<String>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -35,12 +41,19 @@ pub fn read(text: &str) -> Source {
         let ahead = |count: usize| tokens.get(index + count).map(|(token, _)| token);
         reader.take(token, *line, ahead);
     }
-    Source { lines: text.lines().count() - reader.test_lines, functions: reader.functions }
+    Source {
+        lines: text.lines().count() - reader.test_lines,
+        functions: reader.functions,
+        paths: reader.paths,
+        modules: reader.modules,
+    }
 }
 
 #[derive(Default)]
 struct Reader {
     functions: Vec<(String, usize)>,
+    paths: BTreeSet<Vec<String>>,
+    modules: Vec<String>,
     test_lines: usize,
     open: Vec<Open>,
     depth: usize,
@@ -52,6 +65,9 @@ struct Reader {
 
 impl Reader {
     fn take<'a>(&mut self, token: &Token, line: usize, ahead: impl Fn(usize) -> Option<&'a Token>) {
+        if !self.in_test() {
+            self.note(token, &ahead);
+        }
         match token {
             Token::Word(word) if word == "fn" => {
                 // `fn` before a bracket is a type, not an item.
@@ -66,6 +82,24 @@ impl Reader {
             Token::Mark('{') => self.begin(line),
             Token::Mark('}') => self.end(line),
             Token::Word(_) | Token::Mark(_) => {}
+        }
+    }
+
+    fn in_test(&self) -> bool {
+        let coming = matches!(self.coming, Some((What::Test, _)));
+        coming || self.open.iter().any(|open| matches!(open.what, What::Test))
+    }
+
+    /// Collects what the file names of its own crate.
+    fn note<'a>(&mut self, token: &Token, ahead: &impl Fn(usize) -> Option<&'a Token>) {
+        let Token::Word(word) = token else { return };
+        match (word.as_str(), ahead(1), ahead(2)) {
+            ("use", _, _) => tree(&mut 1, &mut Vec::new(), ahead, &mut self.paths),
+            ("mod", Some(Token::Word(name)), Some(Token::Mark(';'))) => self.modules.push(name.clone()),
+            ("crate" | "super" | "self", Some(Token::Mark(':')), Some(Token::Mark(':'))) => {
+                tree(&mut 0, &mut Vec::new(), ahead, &mut self.paths);
+            }
+            _ => {}
         }
     }
 
@@ -97,6 +131,45 @@ impl Reader {
             self.test_lines += line + 1 - begun;
         }
     }
+}
+
+/// Reads a path with the trees in its braces, `a::{b, c::{d, self}}`, from the word at `at` on.
+fn tree<'a>(
+    at: &mut usize,
+    prefix: &mut Vec<String>,
+    ahead: &impl Fn(usize) -> Option<&'a Token>,
+    found: &mut BTreeSet<Vec<String>>,
+) {
+    let outer = prefix.len();
+    let mut leaf = true;
+    loop {
+        match ahead(*at) {
+            // The name after `as` is the file's own.
+            Some(Token::Word(word)) if word == "as" => *at += 1,
+            Some(Token::Word(word)) => prefix.push(word.clone()),
+            Some(Token::Mark('{')) => {
+                leaf = false;
+                *at += 1;
+                while !matches!(ahead(*at), Some(Token::Mark('}' | ';')) | None) {
+                    tree(at, prefix, ahead, found);
+                    *at += usize::from(matches!(ahead(*at), Some(Token::Mark(','))));
+                }
+            }
+            Some(Token::Mark(_)) | None => break,
+        }
+        *at += 1;
+        match (ahead(*at), ahead(*at + 1)) {
+            (Some(Token::Mark(':')), Some(Token::Mark(':'))) => *at += 2,
+            (Some(Token::Word(word)), _) if word == "as" => {}
+            _ => break,
+        }
+    }
+    if leaf {
+        found.insert(prefix.clone());
+    }
+    prefix.truncate(outer);
+    // A token that belongs to no path is stepped over, so that every call moves on.
+    *at += usize::from(!matches!(ahead(*at), Some(Token::Mark(',' | '}' | ';')) | None));
 }
 
 /// `#[cfg(test)]` from the mark on; `cfg(all(test, …))` counts too.
@@ -244,9 +317,21 @@ fn next<'a>(x: &'a str) -> &'a str { x }
     }
 
     #[test]
+    fn paths_are_read_with_their_trees() {
+        let paths = |text: &str| read(text).paths.iter().map(|path| path.join("::")).collect::<Vec<_>>();
+        let text =
+            "use crate::{a::{self, B as C}, d::*};\nuse super::e;\nuse serde::F;\nfn f() { crate::g::h(self.i) }\n";
+        assert_eq!(paths(text), ["crate::a::B", "crate::a::self", "crate::d", "crate::g::h", "serde::F", "super::e"]);
+        assert!(paths("#[cfg(test)]\nmod tests {\n    use super::*;\n}\n").is_empty());
+        assert_eq!(read("mod a;\npub mod b;\nmod c { }\n").modules, ["a", "b"]);
+    }
+
+    #[test]
     fn test_items_are_left_out() {
         let text = "fn code() {\n}\n#[cfg(test)]\nmod tests {\n    fn check() {\n    }\n}\n#[cfg(test)]\nuse a::b;\n";
-        assert_eq!(read(text), Source { lines: 2, functions: vec![("code".to_owned(), 2)] });
+        let source = read(text);
+        assert_eq!((source.lines, source.functions), (2, vec![("code".to_owned(), 2)]));
+        assert!(source.paths.is_empty());
         let text = "#[cfg(all(test, unix))]\nmod tests {\n}\nstruct S;\n";
         assert_eq!(read(text).lines, 1);
     }

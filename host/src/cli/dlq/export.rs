@@ -20,9 +20,9 @@ use crate::cli::Success;
 use crate::config::{Encoding, Pipeline};
 use crate::engine::build;
 use crate::error::Failure;
+use crate::kafka::headers::{self, RawHeader};
 use crate::lane::content::{self, is_content_type};
 use crate::sinks::reserved;
-use crate::source::headers::{self, RawHeader};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

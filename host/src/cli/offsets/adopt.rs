@@ -18,16 +18,17 @@ use sqlx::postgres::PgConnection;
 use tollgate_protocol::adoption::{self, Adoption, Facts, From, Refused};
 
 use crate::cli::Success;
-use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{Pipeline, Start};
 use crate::engine::build;
 use crate::error::Failure;
+use crate::kafka::client;
+use crate::kafka::look::{self, Looker, Quiet};
 use crate::position::Partition;
 use crate::progress::halts;
 use crate::progress::store::{self, Found, Owner};
 use crate::progress::{self, Group, Halt, Mark, Place, Takeover, Token, Writer};
 use crate::sinks::postgres::connect;
-use crate::source::{authorised, client, start};
+use crate::source::{authorised, start};
 
 /// How long PostgreSQL and Kafka may take to come; the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);

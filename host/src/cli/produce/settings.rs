@@ -10,9 +10,9 @@ use super::Args;
 use crate::config::reader::{self, ConfigErrors};
 use crate::config::{EventType, Pipeline, Routing, Schema, Settings};
 use crate::error::Failure;
+use crate::kafka::client;
 use crate::limits;
 use crate::protos;
-use crate::source::client;
 
 /// A whole input may take its time; this is the most that brokers allow by default.
 const WHOLE: Duration = Duration::from_secs(900);

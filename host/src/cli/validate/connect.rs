@@ -12,9 +12,9 @@ use tollgate_contract::Contract;
 
 use super::report::{Report, Severity};
 use super::rights;
-use crate::cli::look::{self, Looker, Quiet};
 use crate::config::{DeliveryMode, Destination, Mapping, Mode, Pipeline};
 use crate::engine::build::{self, Contracts, Unreachable};
+use crate::kafka::look::{self, Looker, Quiet};
 use crate::limits;
 use crate::sinks::postgres::cell::PgColumn;
 use crate::sinks::postgres::connect;

@@ -1,8 +1,8 @@
 //! What a process of a pipeline has in memory at most, from its settings alone.
 
 use crate::config::Pipeline;
+use crate::kafka::client::Ahead;
 use crate::limits;
-use crate::source::client::Ahead;
 use serde::Serialize;
 
 /// The parts, bytes. Which of them a transform that emits more than it takes adds to cannot be known from settings:

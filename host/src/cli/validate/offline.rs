@@ -7,8 +7,8 @@ use crate::config::{
 };
 use crate::engine::build;
 use crate::engine::routes::{Wrong, wrong_routes};
+use crate::gate::envelope::{self, Envelope};
 use crate::guests::types;
-use crate::lane::envelope::{self, Envelope};
 use crate::protos;
 use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
 use crate::sinks::postgres::hosts::Hosts;

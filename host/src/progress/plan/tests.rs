@@ -65,8 +65,8 @@ fn written(events: &[Event]) -> (Vec<i64>, NextOffset, Vec<u8>) {
     (offsets, hi, writer.finish(hi).unwrap())
 }
 
-fn letter(made: &Made) -> Letter<'_> {
-    Letter { topic: made.topic, partition: made.partition, key: made.key.as_deref(), value: made.value.as_deref() }
+fn letter(made: &Made) -> NewRecord<'_> {
+    NewRecord { topic: made.topic, partition: made.partition, key: made.key.as_deref(), value: made.value.as_deref() }
 }
 
 fn read(plan: &Plan, event: &Event, offset: i64) -> Vec<Made> {

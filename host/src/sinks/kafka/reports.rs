@@ -16,8 +16,8 @@ use rdkafka::producer::ProducerContext;
 
 use super::{Error, explained};
 use crate::error::Class;
-use crate::sinks::classes;
-use crate::source::words;
+use crate::error::classes;
+use crate::kafka::words;
 
 /// A record that its topic does not take.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use sqlx::postgres::{PgConnection, PgDatabaseError};
 use super::connect;
 use super::table::quoted_table;
 use crate::config::{Mapping, TableName};
-use crate::sinks::classes::Meaning;
+use crate::error::classes::Meaning;
 
 /// Returns what the table lacks, if the error alone shows it.
 pub fn of(error: &Error) -> Option<String> {

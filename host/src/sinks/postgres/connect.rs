@@ -9,8 +9,8 @@ use super::hosts::{self, Hosts, Wanted};
 use super::pooler;
 use crate::config::Pipeline;
 use crate::error::Class;
+use crate::error::classes::{self, Meaning, Said};
 use crate::limits;
-use crate::sinks::classes::{self, Meaning, Said};
 
 /// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity. Of several hosts it is the first
 /// that answers and takes writes.

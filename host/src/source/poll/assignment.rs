@@ -12,11 +12,11 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::{Poll, Tracked};
-use crate::engine::shared::Held;
-use crate::lane::Control;
+use crate::lifecycle::Held;
 use crate::position::Partition;
+use crate::source::handoff::{Control, Taken};
 use crate::source::rebalance::Rebalance;
-use crate::source::takeover::{Request, Taken};
+use crate::source::takeover::Request;
 
 /// A decision of the group's without an answer.
 pub(super) enum Unanswered {
@@ -46,8 +46,8 @@ impl Poll {
 
     fn assign(&mut self, partitions: Vec<Partition>) {
         self.state.assignment += 1;
-        self.shared.assigned(self.state.assignment);
-        self.shared.joined(true);
+        self.lifecycle.assigned(self.state.assignment);
+        self.lifecycle.joined(true);
         if partitions.is_empty() {
             // A spare member: it has joined, and gets nothing until somebody leaves.
             self.answer();
@@ -60,7 +60,7 @@ impl Poll {
     /// A takeover that is under way has become void with the assignment that it belongs to. What of it is still ours is
     /// asked for once more: the group will not name it again.
     fn request_again(&mut self) {
-        if !self.state.requested.is_empty() && !self.shared.draining() {
+        if !self.state.requested.is_empty() && !self.lifecycle.draining() {
             self.request(self.state.requested.iter().copied().collect());
         }
     }
@@ -78,17 +78,17 @@ impl Poll {
     pub(super) fn hold(&self) {
         let state = &self.state;
         let tracked = state.tracked.keys();
-        self.shared.hold(Held {
+        self.lifecycle.hold(Held {
             partitions: tracked.chain(&state.requested).chain(&state.halted).copied().collect(),
             read: state.tracked.len(),
             requested: state.requested.len(),
             spare: false,
         });
-        self.shared.metrics.partitions(state.tracked.len());
+        self.metrics.partitions(state.tracked.len());
     }
 
     pub(super) fn taken(&mut self, partitions: &[Taken], halted: &[Partition], assignment: u64) {
-        if assignment != self.state.assignment || self.shared.draining() {
+        if assignment != self.state.assignment || self.lifecycle.draining() {
             return;
         }
         self.state.stamp += 1;
@@ -112,7 +112,7 @@ impl Poll {
                 continue;
             }
             let offset = KafkaOffset::Offset(begin.0);
-            let topic = &self.shared.pipeline.source.topic;
+            let topic = &self.pipeline.source.topic;
             if let Err(error) = list.add_partition_offset(topic, taken.partition.0, offset) {
                 self.state.fatal = Some(format!("offset {begin} of partition {}: {error}", taken.partition));
                 return;
@@ -131,7 +131,7 @@ impl Poll {
             self.seek(partition, position);
         }
         if let Some(since) = self.state.wanting.take_if(|_| self.state.requested.is_empty()) {
-            self.shared.metrics.takeover(since.elapsed());
+            self.metrics.takeover(since.elapsed());
             tracing::info!(partitions = partitions.len(), seconds = since.elapsed().as_secs_f64(), "takeover complete");
         }
         // Where all that the group gave is halted, the answer is empty; without a question there is nothing to say.
@@ -157,7 +157,7 @@ impl Poll {
     fn revoke(&mut self, partitions: &[Partition], lost: bool) {
         // A takeover that is still under way has become void.
         self.state.assignment += 1;
-        self.shared.assigned(self.state.assignment);
+        self.lifecycle.assigned(self.state.assignment);
         for partition in partitions {
             self.state.tracked.remove(partition);
             self.state.requested.remove(partition);
@@ -166,7 +166,7 @@ impl Poll {
         self.state.wanting = self.state.wanting.filter(|_| !self.state.requested.is_empty());
         self.hold();
         // Until the group's next word: this is a rebalance, or the member was put out.
-        self.shared.joined(
+        self.lifecycle.joined(
             !(self.state.tracked.is_empty() && self.state.requested.is_empty() && self.state.halted.is_empty()),
         );
         let token = self.state.assignment;
@@ -220,7 +220,7 @@ impl Poll {
                 // assigned.
                 let mut list = TopicPartitionList::new();
                 for partition in partitions.iter().filter(|partition| self.state.fetched.remove(partition)) {
-                    list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+                    list.add_partition(&self.pipeline.source.topic, partition.0);
                 }
                 told(self.consumer.incremental_unassign(&list));
             }

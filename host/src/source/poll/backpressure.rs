@@ -11,18 +11,18 @@ use rdkafka::consumer::Consumer as _;
 
 use super::Poll;
 use crate::config::Backpressure;
-use crate::lane::Inbox;
 use crate::limits;
 use crate::source::batch::RecordBatch;
+use crate::source::handoff::Inbox;
 
 impl Poll {
     fn bounds(&self) -> &Backpressure {
-        &self.shared.pipeline.backpressure
+        &self.pipeline.backpressure
     }
 
     /// How long the poll thread waits before partitions are paused.
     fn patience(&self) -> Duration {
-        limits::LANE_PATIENCE.min(self.shared.pipeline.source.max_poll_interval / 10)
+        limits::LANE_PATIENCE.min(self.pipeline.source.max_poll_interval / 10)
     }
 
     /// First level of backpressure: wait for the lane, while librdkafka's own bounds throttle the fetch at no cost.
@@ -113,7 +113,7 @@ impl Poll {
         let filling = &mut self.state.filling[lane];
         filling.batch = batch;
         filling.stalled = true;
-        self.shared.metrics.pause();
+        self.metrics.pause();
         tracing::warn!(lane, "no batch gets through: the lane's partitions are paused until one does");
         self.pause(lane);
     }

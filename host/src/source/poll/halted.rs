@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 
 use super::Poll;
 use super::assignment::told;
-use crate::engine::halt::code;
+use crate::brakes::halt::code;
 use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::Halt;
@@ -17,12 +17,12 @@ use crate::source::probe;
 impl Poll {
     /// Stops reading what was halted since the last look, and takes over again what was resumed.
     pub(super) fn follow_halts(&mut self) {
-        let mark = self.shared.halts_mark();
+        let mark = self.brakes.halts_mark();
         if self.state.halts == Some(mark) {
             return;
         }
         let begun: Vec<Partition> =
-            self.state.tracked.keys().copied().filter(|partition| self.shared.is_halted(*partition)).collect();
+            self.state.tracked.keys().copied().filter(|partition| self.brakes.is_halted(*partition)).collect();
         for partition in begun {
             self.put_aside(partition);
         }
@@ -32,15 +32,15 @@ impl Poll {
         }
         self.state.halts = Some(mark);
         let resumed: Vec<Partition> =
-            self.state.halted.iter().copied().filter(|partition| !self.shared.is_halted(*partition)).collect();
-        if resumed.is_empty() || self.shared.draining() {
+            self.state.halted.iter().copied().filter(|partition| !self.brakes.is_halted(*partition)).collect();
+        if resumed.is_empty() || self.lifecycle.draining() {
             return;
         }
         tracing::info!(partitions = ?resumed, "halted partitions are resumed");
         self.state.halted.retain(|partition| !resumed.contains(partition));
         let mut list = TopicPartitionList::new();
         for partition in resumed.iter().filter(|partition| self.state.fetched.remove(partition)) {
-            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+            list.add_partition(&self.pipeline.source.topic, partition.0);
         }
         if list.count() > 0 {
             // A partition whose offset was missing takes no seek: it is assigned anew once it is taken over.
@@ -55,18 +55,18 @@ impl Poll {
         self.state.halted.insert(partition);
         if self.state.fetched.contains(&partition) {
             let mut list = TopicPartitionList::new();
-            list.add_partition(&self.shared.pipeline.source.topic, partition.0);
+            list.add_partition(&self.pipeline.source.topic, partition.0);
             if let Err(error) = self.consumer.pause(&list) {
                 tracing::warn!(%partition, %error, "pause failed");
             }
         }
-        self.shared.metrics.exhausted(partition, None);
+        self.metrics.exhausted(partition, None);
         self.hold();
     }
 
     /// What a drain has to say of the halted partitions.
     pub(super) fn halts_left(&self) -> Option<String> {
-        let halts = self.shared.own_halts();
+        let halts = self.brakes.halts_of(&self.lifecycle.partitions());
         let ours: BTreeSet<Partition> = self.state.halted.iter().copied().collect();
         let left = halts.iter().filter(|halt| ours.contains(&halt.partition)).map(|halt| {
             let Halt { partition, code, offset, message, .. } = halt;
@@ -81,7 +81,7 @@ impl Poll {
 
     /// Halts the partitions that lack their next offset: the error itself does not say which.
     pub(super) fn halt_missing(&mut self, error: &KafkaError) {
-        let topic = &self.shared.pipeline.source.topic;
+        let topic = &self.pipeline.source.topic;
         let mut found = false;
         for (partition, tracked) in &self.state.tracked {
             let Ok((low, high)) = self.consumer.fetch_watermarks(topic, partition.0, limits::SEEK_TIMEOUT) else {
@@ -96,9 +96,9 @@ impl Poll {
                 "partition {partition} goes on at {next}, the topic has {low} to {high}; records were deleted before they were \
                  read, or the topic was made anew; to skip them, stop the pipeline: `tollgate offsets adopt {} --partition \
                  {partition}`",
-                self.shared.pipeline.file.display()
+                self.pipeline.file.display()
             );
-            self.shared.halt(Halt {
+            self.brakes.halt(Halt {
                 partition: *partition,
                 code: code::RECORDS_MISSING.to_owned(),
                 offset: tracked.position,
@@ -117,7 +117,7 @@ impl Poll {
     pub(super) fn halt_unreadable(&mut self, error: &KafkaError) {
         let positions: BTreeMap<Partition, NextOffset> =
             self.state.tracked.iter().map(|(partition, tracked)| (*partition, tracked.position)).collect();
-        let found = match probe::unreadable(&self.shared.pipeline, &positions) {
+        let found = match probe::unreadable(&self.pipeline, &positions) {
             Ok(found) => found,
             Err(failed) => {
                 self.state.fatal = Some(format!(
@@ -138,10 +138,10 @@ impl Poll {
             let message = format!(
                 "the records of topic {} from offset {offset} on cannot be read: {why}; restore the partition's log from a good \
                  replica, or skip the damaged batch (docs/halts.md)",
-                self.shared.pipeline.source.topic
+                self.pipeline.source.topic
             );
             let (code, epoch) = (code::RECORDS_UNREADABLE.to_owned(), tracked.epoch);
-            self.shared.halt(Halt { partition, code, offset, epoch, message });
+            self.brakes.halt(Halt { partition, code, offset, epoch, message });
         }
         // Before the next record is taken.
         self.follow_halts();

@@ -5,8 +5,8 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::engine::breaker::Heard;
-use crate::error::Class;
+use super::Class;
+use crate::brakes::sink::Heard;
 
 /// What an error of a server's says about the batch that met it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

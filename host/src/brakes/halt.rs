@@ -1,10 +1,8 @@
 //! Halted partitions as one process knows them.
 //!
-//! PostgreSQL has the truth (`tollgate.halt`). Any thread may halt a partition by [`Shared::halt`]; the keeper stores the halt,
-//! and follows what is stored: a halt that is gone there was ended by a resume, and the poll thread takes the partition over
-//! again. If the process ends before a halt is stored, the next owner meets the same cause and halts the partition again.
-//!
-//! [`Shared::halt`]: super::Shared::halt
+//! PostgreSQL has the truth (`tollgate.halt`). Any thread may halt a partition; the keeper stores the halt, and follows what
+//! is stored: a halt that is gone there was ended by a resume, and the poll thread takes the partition over again. If the
+//! process ends before a halt is stored, the next owner meets the same cause and halts the partition again.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,7 @@
 //! What a lane holds records against: contracts, tables and topics, which stay, and the chains, which a swap changes.
 
+pub mod envelope;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use tollgate_contract::frame::Indexing;
 use tollgate_contract::{Contract, Mode, Slot};
 use tollgate_sandbox::{Chain, Output};
 
-use super::envelope::Envelope;
+use self::envelope::Envelope;
 use crate::config::{self, OutputPartition, Pipeline};
 use crate::registry::{Compile, Resolver, SchemaStore};
 use crate::sinks::postgres::table::Table;

@@ -1,4 +1,4 @@
-//! The channels between the poll thread and a lane.
+//! The channels between the poll thread and a lane, and what they carry.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,9 +7,19 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
 
+use super::batch::RecordBatch;
 use crate::position::Partition;
-use crate::source::batch::RecordBatch;
-use crate::source::takeover::Taken;
+use crate::progress::Position;
+
+/// A partition that this process has taken over.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    pub partition: Partition,
+    pub epoch: i64,
+    pub position: Position,
+    /// The group's offset must be committed before the first batch.
+    pub establish: bool,
+}
 
 /// What the poll thread tells a lane.
 #[derive(Debug)]
@@ -45,7 +55,7 @@ pub struct Inbox {
 
 /// What a lane has in hand and before it.
 #[derive(Debug, Default)]
-pub(super) struct Load {
+pub struct Load {
     batches: AtomicUsize,
     events: AtomicUsize,
     /// Of memory.
@@ -70,7 +80,7 @@ impl Load {
         self.bytes.fetch_sub(batch.memory(), Ordering::AcqRel);
     }
 
-    pub(super) fn through(&self, batch: &RecordBatch, took: Duration) {
+    pub fn through(&self, batch: &RecordBatch, took: Duration) {
         self.took.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
         self.through.fetch_add(1, Ordering::AcqRel);
         self.take(batch);
@@ -126,17 +136,17 @@ impl Inbox {
     }
 }
 
-/// A lane before its thread starts: the channels between it and the poll thread.
-pub struct Ends {
-    pub(super) control: Receiver<Control>,
-    pub(super) batches: Receiver<RecordBatch>,
-    pub(super) recycle: Sender<RecordBatch>,
-    pub(super) said: Sender<Said>,
-    pub(super) load: Arc<Load>,
+/// A lane's end of the channels.
+pub struct Intake {
+    pub control: Receiver<Control>,
+    pub batches: Receiver<RecordBatch>,
+    pub recycle: Sender<RecordBatch>,
+    pub said: Sender<Said>,
+    pub load: Arc<Load>,
 }
 
-impl Ends {
-    pub(super) fn recycle(&self, mut batch: RecordBatch) {
+impl Intake {
+    pub fn recycle(&self, mut batch: RecordBatch) {
         batch.clear();
         let memory = batch.memory();
         self.load.spare.fetch_add(memory, Ordering::AcqRel);
@@ -148,11 +158,11 @@ impl Ends {
 }
 
 /// The two ends of a lane's channels.
-pub fn channels(queue: usize, events: usize, said: Sender<Said>) -> (Inbox, Ends) {
+pub fn channels(queue: usize, events: usize, said: Sender<Said>) -> (Inbox, Intake) {
     let (control, control_end) = crossbeam_channel::bounded(events);
     let (batches, batches_end) = crossbeam_channel::bounded(queue);
     let (recycle, recycled) = crossbeam_channel::bounded(queue + 2);
     let load = Arc::new(Load::default());
     let inbox = Inbox { control, recycled, batches, load: Arc::clone(&load) };
-    (inbox, Ends { control: control_end, batches: batches_end, recycle, said, load })
+    (inbox, Intake { control: control_end, batches: batches_end, recycle, said, load })
 }

@@ -11,7 +11,7 @@ use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use crate::config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
 use crate::limits;
 use crate::position::{NextOffset, Partition};
-use crate::progress::{Group, Mark};
+use tollgate_protocol::token::{Group, Mark};
 
 /// What consumer, producers and admin client share: brokers, TLS, SASL, the user's own settings.
 pub fn base(source: &Source) -> ClientConfig {

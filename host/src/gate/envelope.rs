@@ -13,7 +13,6 @@ use tollgate_contract::{
     Contract, FieldPath, Fields, Kind, Policies, ReasonCode, Rejection, Slot, Value, find_member, timestamp_parts,
 };
 
-use super::admit::Refused;
 use crate::config::{self, KeyPart, Pipeline, Routing};
 use crate::sinks::dead_letter::hex;
 
@@ -22,24 +21,24 @@ pub struct Envelope {
     pub contract: Contract,
     /// Hex.
     pub contract_digest: String,
-    pub(super) kind: Option<Slot>,
-    pub(super) payload: Payload,
+    pub(crate) kind: Option<Slot>,
+    pub(crate) payload: Payload,
     /// The payload's names in JSON.
-    pub(super) member: [String; 2],
+    pub(crate) member: [String; 2],
     pub version: Option<Slot>,
     /// The header's name, in the order of `headers:`.
     pub headers: Vec<String>,
-    pub(super) header_slots: Vec<Slot>,
-    pub(super) key: Option<Key>,
+    pub(crate) header_slots: Vec<Slot>,
+    pub(crate) key: Option<Key>,
 }
 
-pub(super) enum Payload {
+pub(crate) enum Payload {
     Bytes(Slot),
     Any { there: Slot, url: Slot, value: Slot },
 }
 
 /// How idempotency keys are made.
-pub(super) struct Key {
+pub(crate) struct Key {
     pub slot: Slot,
     pub field: String,
     pub separator: String,
@@ -47,13 +46,20 @@ pub(super) struct Key {
     pub parts: Vec<Vec<(Part, String)>>,
 }
 
-pub(super) enum Part {
+pub(crate) enum Part {
     Envelope(Slot),
     /// A field of the event, in its own contract.
     Payload(Slot),
     Record,
     Header(String),
     Text(String),
+}
+
+/// An idempotency key as the envelope names it, with the envelope's share of what it must be made of.
+pub(crate) struct Claim {
+    pub key: String,
+    /// The texts of [`Part::Envelope`] in the order of the parts; empty for the other parts.
+    pub texts: Vec<String>,
 }
 
 /// Something in the configuration that does not fit the envelope's message type.
@@ -192,7 +198,7 @@ impl Envelope {
     }
 
     /// Puts the event's place in the JSON text aside: its own text, and the envelope with it as bytes in `outer`.
-    pub(super) fn cut<'v>(&self, json: &'v [u8], outer: &mut Vec<u8>) -> Result<Option<Cow<'v, [u8]>>, Refused> {
+    pub(crate) fn cut<'v>(&self, json: &'v [u8], outer: &mut Vec<u8>) -> Result<Option<Cow<'v, [u8]>>, Rejection> {
         let names = [self.member[0].as_str(), self.member[1].as_str()];
         let place = find_member(json, &names, self.contract.policies().duplicate_members)?
             .filter(|place| &json[place.clone()] != b"null");
@@ -214,7 +220,7 @@ impl Envelope {
             }
             _ => {
                 let message = format!("{} must be an object, or a text with one", names[0]);
-                return Err(rejection(ReasonCode::JsonWrongType, names[0], message).into());
+                return Err(rejection(ReasonCode::JsonWrongType, names[0], message));
             }
         };
         let Inner::Json(payload) = payload else {
@@ -232,7 +238,7 @@ impl Envelope {
 }
 
 /// What the envelope's own contract would say, had it seen the event.
-pub(super) fn rejection(code: ReasonCode, field: &str, message: String) -> Rejection {
+pub(crate) fn rejection(code: ReasonCode, field: &str, message: String) -> Rejection {
     Rejection { code, field: field.to_owned(), message, violations: Vec::new() }
 }
 
@@ -269,7 +275,7 @@ impl Key {
     }
 
     /// How it is made, in words.
-    pub(super) fn recipe(&self, kind: usize) -> String {
+    pub(crate) fn recipe(&self, kind: usize) -> String {
         let parts: Vec<&str> = self.parts[kind].iter().map(|(_, shown)| shown.as_str()).collect();
         format!("SHA-256 of {}, joined by {:?}, in lower-case hexadecimal digits", parts.join(", "), self.separator)
     }
@@ -278,7 +284,7 @@ impl Key {
 /// The text of a field, as keys, versions and headers have it: texts as they are, whole numbers in decimal, `true` and
 /// `false`, enums by name (or number, where it has none), Timestamps in UTC with three digits behind the point, or six or
 /// nine where they are not all zero. Nothing for a field that is not set, and for a Timestamp out of range.
-pub(super) fn text_of<'v>(contract: &'v Contract, fields: &Fields<'v>, slot: Slot) -> Option<Cow<'v, str>> {
+pub(crate) fn text_of<'v>(contract: &'v Contract, fields: &Fields<'v>, slot: Slot) -> Option<Cow<'v, str>> {
     let value = match fields.get(slot) {
         Value::Default => contract.field(slot).default_value(),
         value => value,

@@ -9,8 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::Pipeline;
-use crate::sinks::classes::{self, Meaning};
-use crate::source::client;
+use crate::error::classes::{self, Meaning};
+use crate::kafka::client;
 
 /// librdkafka reports why it was refused as an event beside the call that failed; it is there when the call returns, or
 /// comes right after.

@@ -1,7 +1,7 @@
 //! What librdkafka says by itself, in our log.
 //!
 //! It repeats each lost connection and each failed attempt to connect, for every client; a lane has two, and makes new ones
-//! after each failure. What an outage means for the pipeline is logged once, by `engine::outage`.
+//! after each failure. What an outage means for the pipeline is logged once, by `brakes::outage`.
 
 use rdkafka::config::RDKafkaLogLevel;
 

@@ -1,80 +1,18 @@
 //! A circuit breaker for each server that batches are written to.
 //!
-//! Closed, every lane tries. After so many outages in a row, of all lanes and of the keeper, it opens: nobody tries until a
-//! wait is over, or the keeper finds the server back. Then it is half open, and one lane may try. What that one hears closes the breaker or opens it for longer. Waiting costs
-//! nothing but time: the poll thread goes on polling, and pauses the partitions once the backlog is full.
+//! While a breaker is closed, every lane may attempt a batch. After a number of outages in a row, counted over all lanes and
+//! the keeper, it opens: nobody attempts anything until a wait is over, or until the keeper reaches the server again. Then
+//! it is half open, and one lane may attempt a batch. The result closes the breaker or opens it for longer. Waiting costs
+//! nothing but time: the poll thread keeps polling, and pauses the partitions once the backlog is full.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::shared::Backoff;
+use super::backoff::Backoff;
+use super::sink::{Heard, Sink, State};
 use crate::config::Retry;
 use crate::limits;
-use crate::metrics::Metrics;
-
-/// A server that a batch is written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sink {
-    Postgres,
-    Kafka,
-}
-
-impl Sink {
-    pub const ALL: [Sink; 2] = [Sink::Postgres, Sink::Kafka];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Sink::Postgres => "postgres",
-            Sink::Kafka => "kafka",
-        }
-    }
-
-    /// In [`Sink::ALL`].
-    pub fn index(self) -> usize {
-        match self {
-            Sink::Postgres => 0,
-            Sink::Kafka => 1,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    Closed,
-    HalfOpen,
-    Open,
-}
-
-impl State {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            State::Closed => "closed",
-            State::HalfOpen => "half-open",
-            State::Open => "open",
-        }
-    }
-
-    /// As the metric says it.
-    pub fn number(self) -> i64 {
-        match self {
-            State::Closed => 0,
-            State::HalfOpen => 1,
-            State::Open => 2,
-        }
-    }
-}
-
-/// What an attempt heard of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    /// It answered, be it with a refusal.
-    Answer,
-    /// An outage.
-    Outage,
-    /// The attempt did not get so far, or what it met says nothing.
-    Nothing,
-}
 
 /// One server's breaker. Pure: what time it is comes from outside.
 struct Breaker {
@@ -169,18 +107,26 @@ pub struct Breakers {
     nudges: AtomicU64,
 }
 
+/// A change of one breaker's state, for logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transition {
+    pub sink: Sink,
+    pub from: State,
+    pub to: State,
+}
+
+/// What one call changed.
+pub type Transitions = Vec<Transition>;
+
 impl Breakers {
-    pub fn new(retry: &Retry, metrics: &Metrics) -> Breakers {
-        for sink in Sink::ALL {
-            metrics.breaker(sink, State::Closed, false);
-        }
+    pub fn new(retry: &Retry) -> Breakers {
         let both = Sink::ALL.map(|_| Breaker::new(retry, Instant::now()));
         Breakers { both: Mutex::new(both), nudges: AtomicU64::new(0) }
     }
 
-    /// Leave for one attempt, which touches both servers; otherwise how long to wait before asking again.
-    pub fn admit(&self, metrics: &Metrics) -> Result<Leave, Duration> {
-        self.change(metrics, |breakers| {
+    /// Returns leave for one attempt, which touches both servers; otherwise how long to wait before asking again.
+    pub fn admit(&self) -> (Result<Leave, Duration>, Transitions) {
+        self.change(|breakers| {
             let now = Instant::now();
             let mut leave = Leave::UNASKED;
             for at in 0..breakers.len() {
@@ -199,27 +145,28 @@ impl Breakers {
         })
     }
 
-    /// What the attempt heard of each server, in the order of [`Sink::ALL`].
-    pub fn learn(&self, metrics: &Metrics, leave: Leave, heard: [Heard; 2]) {
-        self.change(metrics, |breakers| {
+    /// Takes in what an attempt heard of each server, in the order of [`Sink::ALL`].
+    pub fn learn(&self, leave: Leave, heard: [Heard; 2]) -> Transitions {
+        let learn = |breakers: &mut [Breaker; 2]| {
             for ((breaker, probe), heard) in breakers.iter_mut().zip(leave.0).zip(heard) {
                 breaker.learn(probe, heard, Instant::now());
             }
-        });
+        };
+        self.change(learn).1
     }
 
-    /// Whoever asks the server beside the lanes has reached it again, after it was away.
+    /// Lets the next attempt begin at once: a thread beside the lanes has reached the server again.
     pub fn nudge(&self, sink: Sink) {
         self.locked()[sink.index()].nudge(Instant::now());
         self.nudges.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whoever asks the server beside the lanes has reached it.
-    pub fn forget(&self, metrics: &Metrics, sink: Sink) {
-        self.change(metrics, |breakers| breakers[sink.index()].forget(Instant::now()));
+    /// Closes a breaker that no lane has asked for long: a thread beside the lanes has reached the server.
+    pub fn forget(&self, sink: Sink) -> Transitions {
+        self.change(|breakers| breakers[sink.index()].forget(Instant::now())).1
     }
 
-    /// Sleeps, until something is said to be back or `enough` says so at the longest.
+    /// Sleeps until a server is back, `enough` returns true, or the time is over.
     pub fn sleep(&self, duration: Duration, enough: impl Fn() -> bool) {
         let (until, nudges) = (Instant::now() + duration, self.nudges.load(Ordering::Acquire));
         while Instant::now() < until && !enough() && self.nudges.load(Ordering::Acquire) == nudges {
@@ -231,28 +178,15 @@ impl Breakers {
         self.locked()[sink.index()].state
     }
 
-    fn change<T>(&self, metrics: &Metrics, change: impl FnOnce(&mut [Breaker; 2]) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut [Breaker; 2]) -> T) -> (T, Transitions) {
         let mut breakers = self.locked();
         let before = Sink::ALL.map(|sink| breakers[sink.index()].state);
         let result = change(&mut breakers);
-        for (sink, before) in Sink::ALL.into_iter().zip(before) {
-            let state = breakers[sink.index()].state;
-            if state == before {
-                continue;
-            }
-            metrics.breaker(sink, state, true);
-            match state {
-                State::Open if before == State::Closed => {
-                    tracing::error!(
-                        sink = sink.as_str(),
-                        "circuit breaker open: one attempt at a time until it answers"
-                    );
-                }
-                State::Closed => tracing::info!(sink = sink.as_str(), "circuit breaker closed"),
-                State::Open | State::HalfOpen => {}
-            }
-        }
-        result
+        let changed = Sink::ALL.into_iter().zip(before).filter_map(|(sink, from)| {
+            let to = breakers[sink.index()].state;
+            (from != to).then_some(Transition { sink, from, to })
+        });
+        (result, changed.collect())
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, [Breaker; 2]> {
@@ -261,13 +195,9 @@ impl Breakers {
     }
 }
 
-/// What an attempt says that met an error of this server's: of the other one, nothing.
-pub fn only(sink: Sink, heard: Heard) -> [Heard; 2] {
-    Sink::ALL.map(|each| if each == sink { heard } else { Heard::Nothing })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::sink::only;
     use super::*;
 
     const STEP: Duration = Duration::from_secs(1);
@@ -370,32 +300,28 @@ mod tests {
 
     #[test]
     fn an_attempt_needs_leave_of_both_and_keeps_none_that_it_cannot_use() {
-        let metrics = Metrics::default();
         let quick = Retry { initial_backoff: Duration::ZERO, ..retry() };
-        let breakers = Breakers::new(&quick, &metrics);
-        let fail = |sink| breakers.learn(&metrics, Leave::UNASKED, only(sink, Heard::Outage));
+        let breakers = Breakers::new(&quick);
+        let fail = |sink| breakers.learn(Leave::UNASKED, only(sink, Heard::Outage));
         // No wait: PostgreSQL's would give leave at once.
-        (0..3).for_each(|_| fail(Sink::Postgres));
-        let probe = breakers.admit(&metrics).unwrap();
+        let changed: Vec<Transition> = (0..3).flat_map(|_| fail(Sink::Postgres)).collect();
+        let transition = |sink, from, to| Transition { sink, from, to };
+        assert_eq!(changed, [transition(Sink::Postgres, State::Closed, State::Open)]);
+        let (probe, changed) = breakers.admit();
+        let probe = probe.unwrap();
+        assert_eq!(changed, [transition(Sink::Postgres, State::Open, State::HalfOpen)]);
         assert_eq!((probe.0, breakers.state(Sink::Postgres)), ([true, false], State::HalfOpen));
-        assert!(breakers.admit(&metrics).is_err());
-        (0..3).for_each(|_| fail(Sink::Kafka));
-        breakers.learn(&metrics, probe, only(Sink::Kafka, Heard::Outage));
+        assert!(breakers.admit().0.is_err());
+        (0..3).for_each(|_| drop(fail(Sink::Kafka)));
+        breakers.learn(probe, only(Sink::Kafka, Heard::Outage));
         assert_eq!(breakers.state(Sink::Postgres), State::Open, "nothing was heard of it");
         breakers.locked()[Sink::Kafka.index()].until += STEP;
-        assert!(breakers.admit(&metrics).is_err());
+        assert!(breakers.admit().0.is_err());
         assert_eq!(breakers.state(Sink::Postgres), State::Open, "its leave was given back");
         breakers.nudge(Sink::Kafka);
-        let probe = breakers.admit(&metrics).unwrap();
-        breakers.learn(&metrics, probe, [Heard::Answer; 2]);
+        let probe = breakers.admit().0.unwrap();
+        let changed = breakers.learn(probe, [Heard::Answer; 2]);
+        assert_eq!(changed.len(), 2, "{changed:?}");
         assert_eq!(Sink::ALL.map(|sink| breakers.state(sink)), [State::Closed; 2]);
-        let text = metrics.encode();
-        for line in [
-            "tollgate_breaker_state{sink=\"postgres\"} 0",
-            "tollgate_breaker_transitions_total{sink=\"kafka\",to=\"closed\"} 1",
-            "tollgate_breaker_transitions_total{sink=\"kafka\",to=\"open\"} 1",
-        ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
-        }
     }
 }

@@ -1,0 +1,18 @@
+//! The tokens that a lane's commits carry.
+
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::Error;
+use crate::progress::{Token, Writer, store};
+
+/// The group's next offsets, each with its token.
+pub(super) fn tokens(topic: &str, writer: &Writer, steps: &[store::Step]) -> Result<TopicPartitionList, Error> {
+    let mut list = TopicPartitionList::new();
+    for store::Step { partition, epoch, lo, hi, number } in steps.iter().copied() {
+        let token = Token { writer: writer.clone(), epoch, lo, hi, number };
+        let mut element = list.add_partition(topic, partition.0);
+        element.set_offset(KafkaOffset::Offset(hi.0))?;
+        element.set_metadata(token.text());
+    }
+    Ok(list)
+}

@@ -1,0 +1,180 @@
+//! The life of this process as a member of its consumer group: what it holds, what it waits for, and how it ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use crate::position::Partition;
+use crate::progress::halts::Halt;
+use crate::source::ends::Ends;
+
+/// What the group has given to this member.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// All of it, halted partitions included.
+    pub partitions: BTreeSet<Partition>,
+    /// How many of them are taken over and read.
+    pub read: usize,
+    /// How many of them wait for their takeover.
+    pub requested: usize,
+    /// The group has more members than the topic has partitions, so this one may have none.
+    pub spare: bool,
+}
+
+/// The state of the member that all threads of the process see.
+pub struct Lifecycle {
+    /// -1: this mode needs none.
+    slot: AtomicI32,
+    slot_held: AtomicBool,
+    draining: AtomicBool,
+    stopping: AtomicBool,
+    joined: AtomicBool,
+    assignment: AtomicU64,
+    ends: OnceLock<Ends>,
+    held: Mutex<Held>,
+    troubles: Mutex<BTreeMap<&'static str, String>>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Lifecycle {
+        Lifecycle {
+            slot: AtomicI32::new(-1),
+            slot_held: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            joined: AtomicBool::new(false),
+            assignment: AtomicU64::new(0),
+            ends: OnceLock::new(),
+            held: Mutex::default(),
+            troubles: Mutex::default(),
+        }
+    }
+}
+
+impl Lifecycle {
+    /// This process's slot, where the mode has transactional ids.
+    pub fn slot(&self) -> Option<i32> {
+        let slot = self.slot.load(Ordering::Acquire);
+        (slot >= 0).then_some(slot)
+    }
+
+    pub fn take_slot(&self, slot: i32) {
+        self.slot.store(slot, Ordering::Release);
+    }
+
+    /// Whether the session that holds the slot lives, as far as the keeper knows.
+    pub fn slot_held(&self) -> bool {
+        self.slot_held.load(Ordering::Acquire)
+    }
+
+    pub fn hold_slot(&self, held: bool) {
+        self.slot_held.store(held, Ordering::Release);
+    }
+
+    /// Finish what is in work, let the partitions go, leave the group.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Drain once everything below these ends is through. The first word counts.
+    pub fn drain_at(&self, ends: Ends) {
+        self.ends.get_or_init(|| ends);
+    }
+
+    pub fn ends(&self) -> Option<&Ends> {
+        self.ends.get()
+    }
+
+    /// The threads beside the lanes end too.
+    pub fn stop(&self) {
+        self.drain();
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether the group has given this member its (perhaps empty) share. While it rebalances and this member has nothing, it
+    /// has not.
+    pub fn joined(&self, joined: bool) {
+        self.joined.store(joined, Ordering::Release);
+    }
+
+    /// The group's latest word: takeovers for an older one are void.
+    pub fn assigned(&self, assignment: u64) {
+        self.assignment.store(assignment, Ordering::Release);
+    }
+
+    pub fn assignment(&self) -> u64 {
+        self.assignment.load(Ordering::Acquire)
+    }
+
+    /// Something that a thread is waiting out, for `/readyz` and `status`.
+    pub fn trouble(&self, who: &'static str, what: &str) {
+        if let Ok(mut troubles) = self.troubles.lock() {
+            troubles.insert(who, what.to_owned());
+        }
+    }
+
+    pub fn no_trouble(&self, who: &'static str) {
+        if let Ok(mut troubles) = self.troubles.lock() {
+            troubles.remove(who);
+        }
+    }
+
+    /// Whether this member has no partition, though the group may have one for it.
+    pub fn wants(&self) -> bool {
+        self.held.lock().is_ok_and(|held| held.partitions.is_empty() && !held.spare)
+    }
+
+    /// The group has no partition for this member.
+    pub fn spare(&self) {
+        if let Ok(mut held) = self.held.lock() {
+            held.spare = held.partitions.is_empty();
+        }
+    }
+
+    /// What the group has given to this member by now.
+    pub fn hold(&self, held: Held) {
+        if let Ok(mut before) = self.held.lock() {
+            *before = held;
+        }
+    }
+
+    /// Returns the partitions that the group has given to this member, halted ones included.
+    pub fn partitions(&self) -> BTreeSet<Partition> {
+        self.held.lock().map(|held| held.partitions.clone()).unwrap_or_default()
+    }
+
+    /// Returns why this member is not ready; empty if it is. `halts` are those of its own partitions.
+    pub fn unready(&self, halts: &[Halt]) -> Vec<String> {
+        let mut reasons: Vec<String> = self
+            .troubles
+            .lock()
+            .map(|troubles| troubles.iter().map(|(who, what)| format!("{who}: {what}")).collect())
+            .unwrap_or_default();
+        if !self.joined.load(Ordering::Acquire) {
+            reasons.push("the consumer group is not joined yet, or rebalances: no partition is assigned".into());
+        }
+        if let Ok(held) = self.held.lock() {
+            if held.read == 0 && held.requested > 0 {
+                reasons.push(format!("{} partitions are being taken over, and none is read yet", held.requested));
+            }
+            if self.joined.load(Ordering::Acquire) && held.partitions.is_empty() && !held.spare {
+                reasons.push("the group has given this member no partition yet".into());
+            }
+        }
+        for Halt { partition, offset, code, .. } in halts {
+            reasons.push(format!("partition {partition} is halted at offset {offset}: {code}"));
+        }
+        if self.draining() {
+            reasons.push("shutting down".into());
+        }
+        reasons
+    }
+}
