@@ -1,5 +1,6 @@
 //! Message types from `.proto` files, folders of them, or descriptor sets. No `protoc` is needed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
@@ -115,6 +116,25 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
     if pool.files().len() == 0 { Err(ProtosError::Nothing) } else { Ok(pool) }
 }
 
+/// The names that imports give the files below folders; nothing where a path is no folder, and so may import what lies beside it.
+///
+/// # Errors
+/// A folder that cannot be read, or holds no `.proto` file.
+pub fn names(paths: &[PathBuf]) -> Result<Option<BTreeSet<String>>, ProtosError> {
+    let mut names = BTreeSet::new();
+    for path in paths {
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        for file in proto_files(path)? {
+            let parts = file.strip_prefix(path).unwrap_or(&file).components();
+            let parts: Vec<_> = parts.map(|part| part.as_os_str().to_string_lossy()).collect();
+            names.insert(parts.join("/"));
+        }
+    }
+    Ok(Some(names))
+}
+
 fn is_proto(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "proto")
 }
@@ -154,6 +174,7 @@ fn compile_alone(file: &Path, sources: bool) -> Result<Vec<u8>, ProtosError> {
 /// Looks files up below the roots, then among those that need not be there: google's own, and the rules' definition.
 pub(crate) fn resolver(roots: &[impl AsRef<Path>]) -> ChainFileResolver {
     let mut resolver = ChainFileResolver::new();
+    resolver.add(LanguageFeatures);
     for root in roots {
         resolver.add(Folder::new(root.as_ref()));
     }
@@ -216,6 +237,30 @@ impl std::fmt::Debug for InFile {
     }
 }
 
+/// The features of languages that files of editions import. They take the place of copies in a folder: Protobuf's own files
+/// name editions that the compiler does not know.
+pub(crate) struct LanguageFeatures;
+
+impl LanguageFeatures {
+    const FILES: [(&str, &str); 2] = [
+        ("google/protobuf/cpp_features.proto", include_str!("protos/google/protobuf/cpp_features.proto")),
+        ("google/protobuf/java_features.proto", include_str!("protos/google/protobuf/java_features.proto")),
+    ];
+}
+
+impl FileResolver for LanguageFeatures {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        open(&Self::FILES, name)
+    }
+}
+
+fn open(files: &[(&str, &str)], name: &str) -> Result<File, protox::Error> {
+    match files.iter().find(|(file, _)| *file == name) {
+        Some((_, text)) => File::from_source(name, text),
+        None => Err(protox::Error::file_not_found(name)),
+    }
+}
+
 /// The files that contracts may import without having them: the rules' definition, and the envelopes.
 pub(crate) struct Shipped;
 
@@ -235,10 +280,7 @@ impl Shipped {
 
 impl FileResolver for Shipped {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        match Self::FILES.iter().find(|(file, _)| *file == name) {
-            Some((_, text)) => File::from_source(name, text),
-            None => Err(protox::Error::file_not_found(name)),
-        }
+        open(&Self::FILES, name)
     }
 }
 
@@ -374,6 +416,27 @@ mod tests {
             let error = load(&[folder.path().to_path_buf()]).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    /// Also where a folder has Protobuf's own copy, which the compiler refuses.
+    #[test]
+    fn features_of_languages_need_no_copy_of_their_definition() {
+        let text = r#"edition = "2023"; package shop.v1;
+            import "google/protobuf/java_features.proto";
+            import "google/protobuf/cpp_features.proto";
+            option features.(pb.java).utf8_validation = VERIFY;
+            message Order { string id = 1 [features.(pb.cpp).string_type = VIEW]; }"#;
+        let copy = r#"syntax = "proto2"; package pb; import "google/protobuf/descriptor.proto";
+            extend google.protobuf.FeatureSet { optional JavaFeatures java = 1001; }
+            message JavaFeatures { optional bool large_enum = 3 [edition_defaults = { edition: EDITION_9, value: "1" }]; }"#;
+        let own = folder(&[("shop/v1/order.proto", text)]);
+        let vendored = folder(&[("shop/v1/order.proto", text), ("google/protobuf/java_features.proto", copy)]);
+        for folder in [&own, &vendored] {
+            load(&[folder.path().to_path_buf()]).unwrap();
+        }
+        assert_eq!(names(&[own.path().join("shop/v1/order.proto")]).unwrap(), None);
+        let names = names(&[vendored.path().to_path_buf()]).unwrap().unwrap();
+        assert_eq!(Vec::from_iter(names), ["google/protobuf/java_features.proto", "shop/v1/order.proto"]);
     }
 
     #[test]

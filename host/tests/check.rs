@@ -581,6 +581,22 @@ fn exports_and_pages_are_as_they_were() {
     assert!(page.contains("## Changes since main"), "{page}");
 }
 
+/// What a folder has is its own, google's packages too; what the tool supplies for an import is not.
+#[test]
+fn the_files_below_the_folder_are_checked_and_no_others() {
+    let project = Project::new();
+    let money = "syntax = \"proto3\"; package google.protobuf; message Money { int64 units = 1; }";
+    project.put("proto/google/protobuf/money.proto", money);
+    let import = "import \"tollgate/envelope/v1/domain_event.proto\";\n";
+    project.change("enum Status", &format!("{import}enum Status"));
+    project.commit("a vendored file, and an import of one that is shipped");
+    project.change(import, "");
+    project.check(&["--category", "file"]).is(0, &["compatible"]);
+    project.put("proto/google/protobuf/money.proto", &money.replace("int64", "double"));
+    let ran = project.check(&["--output", "json"]).is(1, &[]);
+    assert_eq!(ran.ids(), ["field-type-changed", "field-type-changed-json"]);
+}
+
 /// The page holds each rule as the program has it: id, category, severities, advice.
 #[test]
 fn the_page_lists_every_finding() {

@@ -15,14 +15,16 @@
 //! reported where it has one cause: a field with another number under its old name is renumbered, not deleted and added.
 //!
 //! Not covered: whether two CEL expressions or two regular expressions accept the same values (a change of either *may*
-//! tighten), options of plugins other than buf.validate, and of editions what [`crate::lower_editions`] lowers away: whether
-//! a string is checked to be UTF-8.
+//! tighten), options of plugins other than buf.validate, and what another edition changes beyond the features that a file
+//! can set.
 
 mod bounds;
 mod constraints;
 mod differ;
 mod element;
 mod enums;
+mod extensions;
+mod features;
 mod fields;
 mod files;
 mod fingerprint;
@@ -31,7 +33,10 @@ mod numbers;
 mod oneofs;
 mod rule;
 mod services;
+mod slot;
 mod types;
+
+use std::collections::BTreeSet;
 
 use prost_reflect::{DescriptorPool, FileDescriptor};
 use serde::Serialize;
@@ -101,7 +106,19 @@ pub struct Finding {
 /// All findings, in the order of files and lines.
 #[must_use]
 pub fn compare(old: &DescriptorPool, new: &DescriptorPool, options: Options) -> Vec<Finding> {
-    differ::Differ::new(old, new, options).run()
+    differ::Differ::new(old, new, None, options).run()
+}
+
+/// As [`compare`], where it is known which files of the old version are its own: those that `files` names, and no others. So a
+/// copy of google's files counts that lies among them, and what an import finds elsewhere does not.
+#[must_use]
+pub fn compare_files(
+    old: &DescriptorPool,
+    files: &BTreeSet<String>,
+    new: &DescriptorPool,
+    options: Options,
+) -> Vec<Finding> {
+    differ::Differ::new(old, new, Some(files), options).run()
 }
 
 /// Whether a file is part of somebody's contracts: protobuf's own and buf.validate's come with the tools.

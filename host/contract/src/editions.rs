@@ -195,7 +195,7 @@ fn features_of(descriptor: &DynamicMessage) -> Option<DynamicMessage> {
     features_of_options(descriptor.get_field_by_name("options")?.as_message()?)
 }
 
-fn features_of_options(options: &DynamicMessage) -> Option<DynamicMessage> {
+pub(crate) fn features_of_options(options: &DynamicMessage) -> Option<DynamicMessage> {
     let set = options.has_field_by_name("features").then(|| options.get_field_by_name("features")).flatten()?;
     set.as_message().cloned()
 }
@@ -228,6 +228,7 @@ fn text(message: &DynamicMessage, name: &str) -> Option<String> {
     message.get_field_by_name(name)?.as_str().map(str::to_owned)
 }
 
-fn flag(message: &DynamicMessage, name: &str) -> Option<bool> {
+/// A boolean field's value; false where it is not set, nothing where there is no such field.
+pub(crate) fn flag(message: &DynamicMessage, name: &str) -> Option<bool> {
     message.get_field_by_name(name)?.as_bool()
 }

@@ -10,7 +10,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
-use tollgate_contract::compat::{Category, Finding, Mode, Options, RULES, Side, compare, fingerprint};
+use tollgate_contract::compat::{
+    Category, Finding, Mode, Options, RULES, Severity, Side, compare, compare_files, fingerprint,
+};
 use tollgate_contract::{edition_source, lower_editions};
 
 const FILE: &str = "t.proto";
@@ -88,6 +90,11 @@ fn whole(text: &str) -> String {
             let _ = write!(head, "import \"google/protobuf/{name}.proto\"; ");
         }
     }
+    for language in ["cpp", "java"] {
+        if text.contains(&format!("(pb.{language})")) {
+            let _ = write!(head, "import \"google/protobuf/{language}_features.proto\"; ");
+        }
+    }
     if text.contains("google.protobuf.FieldOptions") {
         head += "import \"google/protobuf/descriptor.proto\"; ";
     }
@@ -108,7 +115,8 @@ fn pool(case: &Case, side: Side) -> DescriptorPool {
         names.push(name);
     }
     let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    let mut compiler = protox::Compiler::new([folder.path(), &protos]).unwrap();
+    let features = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/protos");
+    let mut compiler = protox::Compiler::new([folder.path(), &protos, &features]).unwrap();
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(names).unwrap_or_else(|error| panic!("{} ({side:?}): {error:?}", case.title));
     DescriptorPool::decode(&*lower_editions(&compiler.encode_file_descriptor_set()).unwrap()).unwrap()
@@ -232,6 +240,56 @@ fn a_level_leaves_out_what_is_wider() {
         ids(Category::Package),
         ["enum-value-added", "field-renamed", "field-type-changed", "field-type-changed-source"]
     );
+}
+
+/// Of changes that hurt more than generated code, or less than its files.
+#[test]
+fn a_change_counts_from_the_level_that_it_hurts() {
+    let service = |option: &str| format!("message M {{}} service S {{ rpc R(M) returns (M) {{ {option} }} }}");
+    let get = service("option idempotency_level = IDEMPOTENT;");
+    let cases = [
+        ("package t; enum E { Z = 0; }", "package u; enum E { Z = 0; }", Category::Wire, "file-package-changed"),
+        (&service(""), &get, Category::Wire, "method-idempotency-changed"),
+        (
+            "enum E { Z = 0; }",
+            "edition = \"2023\"; enum E { option features.json_format = LEGACY_BEST_EFFORT; Z = 0; }",
+            Category::WireJson,
+            "json-format-changed",
+        ),
+        ("message M {}", "option go_package = \"a/b\"; message M {}", Category::Package, "file-option-changed"),
+        (
+            "message M { string s = 1; }",
+            "message M { string s = 1 [ctype = CORD]; }",
+            Category::Package,
+            "field-cpp-string-type-changed",
+        ),
+    ];
+    let levels = [Category::Wire, Category::WireJson, Category::Package, Category::File];
+    for (old, new, from, id) in cases {
+        let case = case(old, new);
+        let found = |level| {
+            findings(&case, level, Mode::Full)
+                .iter()
+                .any(|finding| finding.rule.id == id && finding.severity == Severity::Error)
+        };
+        assert_eq!(levels.map(found), levels.map(|level| level >= from), "{id}");
+    }
+}
+
+/// Copies of google's files count where they lie among the old version's own; what an import finds elsewhere does not.
+#[test]
+fn own_files_are_those_that_are_named() {
+    let vendored = "package google.protobuf; message Money { int64 units = 1; }";
+    let changed = "package google.protobuf; message Money { double units = 1; }";
+    let case = case(vendored, changed);
+    let (old, new) = (pool(&case, Side::Old), pool(&case, Side::New));
+    assert!(compare(&old, &new, Options::default()).is_empty());
+    let ids = |files: &[&str]| -> Vec<&str> {
+        let files = files.iter().map(|file| (*file).to_owned()).collect();
+        compare_files(&old, &files, &new, Options::default()).iter().map(|finding| finding.rule.id).collect()
+    };
+    assert_eq!(ids(&[FILE]), ["field-type-changed", "field-type-changed-json"]);
+    assert!(ids(&["other.proto"]).is_empty());
 }
 
 #[test]

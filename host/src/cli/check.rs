@@ -1,6 +1,6 @@
 //! `tollgate check`: is what the contracts say now compatible with what they said? For CI: findings with file and line.
 //!
-//! The way: two [`versions`] are loaded, [`compare`] finds what changed, [`sink`] what that means for a pipeline, [`lock`]
+//! The way: two [`versions`] are loaded, [`compare`](versions::Earlier::compare) finds what changed, [`sink`] what that means for a pipeline, [`lock`]
 //! whether a released version changed silently, [`notice`] whether what went was deprecated before; [`suppress`] takes out what somebody took responsibility for, [`report`]
 //! shows the rest.
 
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
-use tollgate_contract::compat::{Finding, Options, Severity, compare};
+use tollgate_contract::compat::{Finding, Options, Severity};
 
 use super::{Format, Success};
 use crate::config::{ConfigErrors, Pipeline};
@@ -111,7 +111,7 @@ fn check(args: &Args, format: Format) -> Result<Success, Failure> {
         for old in versions::load(&against, &asked)? {
             notes.extend(old.note.clone());
             let Some(pool) = &old.pool else { continue };
-            let mut found = compare(pool, &new.pool, options);
+            let mut found = old.compare(&new.pool, options);
             for pipeline in &pipelines {
                 found.extend(sink::compare(pipeline, pool, &new.pool, &mut notes));
             }

@@ -9,7 +9,7 @@ use prost_reflect::{DescriptorPool, FileDescriptor};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use tollgate_contract::lower_editions;
 
-use crate::protos::{self, Folder, Shipped};
+use crate::protos::{self, Folder, LanguageFeatures, Shipped};
 
 /// A file by the name that imports use: `.proto` text, or a FileDescriptorProto in base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result
     let name = main.name.clone();
     let mut chain = ChainFileResolver::new();
     chain.add(Kept(std::iter::once(main).chain(references.iter().cloned()).collect()));
+    chain.add(LanguageFeatures);
     chain.add(GoogleFileResolver::new());
     for root in roots {
         chain.add(Folder::new(root));

@@ -1,14 +1,18 @@
 //! The walk over both pools, and the one place where a finding is made.
 
-use prost_reflect::DescriptorPool;
+use std::collections::BTreeSet;
+
+use prost_reflect::{DescriptorPool, FileDescriptor};
 
 use super::element::{Element, place};
-use super::{Category, Finding, Mode, Options, Place, Rule, Severity, Side};
+use super::{Category, Finding, Mode, Options, Place, Rule, Severity, Side, is_own};
 
 /// One comparison under way.
 pub(super) struct Differ<'p> {
     pub old: &'p DescriptorPool,
     pub new: &'p DescriptorPool,
+    /// The names of the old version's own files, where they are known.
+    files: Option<&'p BTreeSet<String>>,
     options: Options,
     findings: Vec<Finding>,
 }
@@ -44,8 +48,18 @@ impl About {
 }
 
 impl<'p> Differ<'p> {
-    pub fn new(old: &'p DescriptorPool, new: &'p DescriptorPool, options: Options) -> Self {
-        Self { old, new, options, findings: Vec::new() }
+    pub fn new(
+        old: &'p DescriptorPool,
+        new: &'p DescriptorPool,
+        files: Option<&'p BTreeSet<String>>,
+        options: Options,
+    ) -> Self {
+        Self { old, new, files, options, findings: Vec::new() }
+    }
+
+    /// Whether a file of the old version is compared.
+    pub fn owns(&self, file: &FileDescriptor) -> bool {
+        self.files.map_or_else(|| is_own(file), |files| files.contains(file.name()))
     }
 
     pub fn run(mut self) -> Vec<Finding> {

@@ -5,14 +5,14 @@ use std::ops::{Range, RangeInclusive};
 use prost_reflect::{EnumDescriptor, EnumValueDescriptor};
 
 use super::differ::{About, Differ};
+use super::numbers;
 use super::rule::rules;
-use super::{is_own, numbers};
 use crate::editions::is_closed;
 
 impl Differ<'_> {
     pub(super) fn all_enums(&mut self) {
         let (old_pool, new_pool) = (self.old, self.new);
-        for old in old_pool.all_enums().filter(|descriptor| is_own(&descriptor.parent_file())) {
+        for old in old_pool.all_enums().filter(|descriptor| self.owns(&descriptor.parent_file())).collect::<Vec<_>>() {
             match new_pool.get_enum_by_name(old.full_name()) {
                 Some(new) => {
                     self.moved(&old, &new);
@@ -34,8 +34,10 @@ impl Differ<'_> {
             let shown = |closed: bool| if closed { "closed" } else { "open" };
             let (was, is) = (shown(is_closed(old)), shown(is_closed(new)));
             let message = format!("enum {} was {was}, now it is {is}", new.full_name());
-            self.add(&rules::ENUM_CLOSEDNESS, About::new(new), message);
+            self.add(&rules::ENUM_CLOSEDNESS, About::new(new), message.clone());
+            self.add(&rules::ENUM_CLOSEDNESS_SOURCE, About::new(new), message);
         }
+        self.json_format_of_enum(old, new);
         self.enum_default(old, new);
         let numbers: Vec<Range<i64>> = new.reserved_ranges().map(|range| wide(&range)).collect();
         let names: Vec<String> = new.reserved_names().map(str::to_owned).collect();
@@ -62,12 +64,10 @@ impl Differ<'_> {
         }
     }
 
-    /// The number that an unset field reads as. Another name for it is a renamed value, which the bytes do not know.
+    /// The number that an unset field reads as. Another name for it is found with the value.
     fn enum_default(&mut self, old: &EnumDescriptor, new: &EnumDescriptor) {
         let (was, is) = (old.default_value(), new.default_value());
-        let kept = has(new, is.number(), was.name());
-        let renamed = old.get_value_by_name(is.name()).is_none() && new.get_value_by_name(was.name()).is_none();
-        if was.number() == is.number() && (kept || renamed) {
+        if was.number() == is.number() {
             return;
         }
         let message = format!(

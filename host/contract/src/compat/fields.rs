@@ -1,9 +1,10 @@
-//! One field in both versions.
+//! One field or extension in both versions.
 
 use prost_reflect::{FieldDescriptor, Kind};
 
 use super::differ::{About, Differ};
 use super::rule::{Severity, rules};
+use super::slot::Slot;
 use super::types;
 
 /// How many values a field has, and whether none can be told from the empty one.
@@ -17,7 +18,7 @@ enum Cardinality {
 }
 
 impl Cardinality {
-    fn of(field: &FieldDescriptor) -> Self {
+    fn of(field: &impl Slot) -> Self {
         if field.is_map() {
             Self::Map
         } else if field.is_list() {
@@ -45,6 +46,13 @@ impl Cardinality {
 impl Differ<'_> {
     pub(super) fn field(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
         self.names(old, new);
+        self.slot(old, new);
+        self.oneof_of(old, new);
+        self.field_constraints(old, new);
+    }
+
+    /// What fields and extensions have in common.
+    pub(super) fn slot(&mut self, old: &impl Slot, new: &impl Slot) {
         self.cardinality(old, new);
         let maps = (old.is_map(), new.is_map());
         if maps == (true, true) {
@@ -54,9 +62,9 @@ impl Differ<'_> {
         } else if maps == (false, false) {
             self.kind(&old.kind(), &new.kind(), (old.is_group(), new.is_group()), new, "");
         }
-        self.oneof_of(old, new);
+        self.default(old, new);
         self.options(old, new);
-        self.field_constraints(old, new);
+        self.texts(old, new);
     }
 
     fn names(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
@@ -79,31 +87,32 @@ impl Differ<'_> {
         }
     }
 
-    fn cardinality(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
+    fn cardinality(&mut self, old: &impl Slot, new: &impl Slot) {
         use Cardinality::{Explicit, Implicit, Map, Repeated, Required};
         let (was, is) = (Cardinality::of(old), Cardinality::of(new));
         let rule = match (was, is) {
             _ if was == is => return,
             // Moving into a oneof gives presence; that move is told as such.
-            (Implicit, Explicit) | (Explicit, Implicit) if real_oneof(old) || real_oneof(new) => return,
+            (Implicit, Explicit) | (Explicit, Implicit) if old.in_oneof() || new.in_oneof() => return,
             (Implicit, Explicit) | (Explicit, Implicit) => &rules::FIELD_PRESENCE,
             (Implicit | Explicit, Required) => &rules::FIELD_REQUIRED_ADDED,
             (Required, Implicit | Explicit) => &rules::FIELD_REQUIRED_REMOVED,
             (Map, Repeated) | (Repeated, Map) if is_entry(old) && is_entry(new) => &rules::FIELD_CARDINALITY_JSON,
             _ => &rules::FIELD_CARDINALITY,
         };
-        let message = format!("field {} was {}, now it is {}", new.full_name(), was.name(), is.name());
+        let message = format!("field {} was {}, now it is {}", new.name(), was.name(), is.name());
         self.add(rule, About::new(new), message);
     }
 
-    fn kind(&mut self, old: &Kind, new: &Kind, groups: (bool, bool), field: &FieldDescriptor, part: &str) {
+    fn kind(&mut self, old: &Kind, new: &Kind, groups: (bool, bool), field: &impl Slot, part: &str) {
         let change = types::compare(old, new, groups);
         let shown = |kind: &Kind, group: bool| format!("{}{}", if group { "group " } else { "" }, types::name(kind));
         let (was, is) = (shown(old, groups.0), shown(new, groups.1));
-        let what = format!("field {}: {part}was {was}, now it is {is}", field.full_name());
+        let what = format!("field {}: {part}was {was}, now it is {is}", field.name());
         let error = |bad: bool| bad.then_some(Severity::Error);
         let sides = (error(change.unreadable_backward), error(change.unreadable_forward));
-        self.add_as(&rules::FIELD_TYPE, About::new(field), what.as_str(), sides);
+        let told = change.refused.as_ref().map_or_else(|| what.clone(), |reason| format!("{what}; {reason}"));
+        self.add_as(&rules::FIELD_TYPE, About::new(field), told, sides);
         for (reason, backward) in [(&change.narrowed_backward, true), (&change.narrowed_forward, false)] {
             let Some(reason) = reason else { continue };
             let warning = Some(Severity::Warning);
@@ -119,47 +128,38 @@ impl Differ<'_> {
         }
     }
 
-    fn options(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
-        let default = |field: &FieldDescriptor| field.field_descriptor_proto().default_value.clone();
+    fn default(&mut self, old: &impl Slot, new: &impl Slot) {
+        let (was, is) = (&old.proto().default_value, &new.proto().default_value);
         // A default that is declared as what it would be anyway says nothing.
-        let differs = default(old) != default(new) && old.default_value() != new.default_value();
+        let differs = was != is && old.default_value() != new.default_value();
         if differs && !old.is_list() && !new.is_list() {
-            let shown = |default: Option<String>| default.unwrap_or_else(|| "not declared".to_owned());
-            let message = format!(
-                "field {}: the default was {}, now it is {}",
-                new.full_name(),
-                shown(default(old)),
-                shown(default(new))
-            );
+            let shown = |default: &Option<String>| default.clone().unwrap_or_else(|| "not declared".to_owned());
+            let message = format!("field {}: the default was {}, now it is {}", new.name(), shown(was), shown(is));
             self.add(&rules::FIELD_DEFAULT, About::new(new), message);
         }
+    }
+
+    fn options(&mut self, old: &impl Slot, new: &impl Slot) {
         if old.is_list() && new.is_list() && old.is_packed() != new.is_packed() {
             let shown = |packed: bool| if packed { "packed" } else { "not packed" };
-            let message = format!(
-                "field {} was {}, now it is {}",
-                new.full_name(),
-                shown(old.is_packed()),
-                shown(new.is_packed())
-            );
+            let message =
+                format!("field {} was {}, now it is {}", new.name(), shown(old.is_packed()), shown(new.is_packed()));
             self.add(&rules::FIELD_PACKING, About::new(new), message);
         }
-        let jstype = |field: &FieldDescriptor| {
-            let options = field.field_descriptor_proto().options.as_ref();
-            options.map(|options| options.jstype().as_str_name()).unwrap_or("JS_NORMAL")
-        };
-        if jstype(old) != jstype(new) {
-            let message = format!("field {}: jstype was {}, now it is {}", new.full_name(), jstype(old), jstype(new));
+        let (was, is) = (jstype(old), jstype(new));
+        if was != is {
+            let message = format!("field {}: jstype was {was}, now it is {is}", new.name());
             self.add(&rules::FIELD_JSTYPE, About::new(new), message);
         }
     }
 }
 
-fn real_oneof(field: &FieldDescriptor) -> bool {
-    field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic())
+fn jstype(field: &impl Slot) -> &'static str {
+    field.proto().options.as_ref().map_or("JS_NORMAL", |options| options.jstype().as_str_name())
 }
 
 /// Key and value types of a map.
-fn entry(field: &FieldDescriptor) -> (Kind, Kind) {
+fn entry(field: &impl Slot) -> (Kind, Kind) {
     match field.kind() {
         Kind::Message(entry) if entry.is_map_entry() => {
             (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind())
@@ -169,7 +169,7 @@ fn entry(field: &FieldDescriptor) -> (Kind, Kind) {
 }
 
 /// Whether the field's message has a map entry's two fields, so that both are the same bytes.
-fn is_entry(field: &FieldDescriptor) -> bool {
+fn is_entry(field: &impl Slot) -> bool {
     let Kind::Message(message) = field.kind() else { return false };
     let mut numbers: Vec<u32> = message.fields().map(|field| field.number()).collect();
     numbers.sort_unstable();

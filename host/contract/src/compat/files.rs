@@ -6,27 +6,29 @@ use prost_reflect::{DescriptorPool, FileDescriptor};
 use prost_types::FileOptions;
 
 use super::differ::{About, Differ};
-use super::is_own;
 use super::rule::rules;
 use crate::editions::syntax;
 
 impl Differ<'_> {
     pub(super) fn files(&mut self) {
         let (old, new) = (self.old, self.new);
-        for file in old.files().filter(is_own) {
+        let own: Vec<FileDescriptor> = old.files().filter(|file| self.owns(file)).collect();
+        for file in &own {
             match new.get_file_by_name(file.name()) {
-                Some(now) => self.file(&file, &now),
-                None => self.add(&rules::FILE_DELETED, About::lost(&file), format!("{} is gone", file.name())),
+                Some(now) => self.file(file, &now),
+                None => self.add(&rules::FILE_DELETED, About::lost(file), format!("{} is gone", file.name())),
             }
         }
         let packages = packages(new);
         let mut told = BTreeSet::new();
-        for file in old.files().filter(is_own) {
+        for file in &own {
             let package = file.package_name().to_owned();
             if !packages.contains(&package) && told.insert(package.clone()) {
-                let message = format!("package {package} is gone");
-                let about =
-                    new.get_file_by_name(file.name()).map_or_else(|| About::lost(&file), |now| About::new(&now));
+                let message = match package.as_str() {
+                    "" => "no file is without a package any more".to_owned(),
+                    package => format!("package {package} is gone"),
+                };
+                let about = new.get_file_by_name(file.name()).map_or_else(|| About::lost(file), |now| About::new(&now));
                 self.add(&rules::PACKAGE_DELETED, about.named(package), message);
             }
         }
@@ -56,7 +58,8 @@ fn packages(pool: &DescriptorPool) -> BTreeSet<String> {
     pool.files().map(|file| file.package_name().to_owned()).collect()
 }
 
-/// The options that decide about generated code, as they read where they are not set.
+/// The options that decide about generated code, as they read where they are not set. `java_string_check_utf8` decides about
+/// strings, and is compared for each.
 fn options(options: &FileOptions) -> Vec<(&'static str, String)> {
     let text =
         |value: &Option<String>| value.as_deref().map_or_else(|| "not set".to_owned(), |text| format!("\"{text}\""));
@@ -64,7 +67,6 @@ fn options(options: &FileOptions) -> Vec<(&'static str, String)> {
         ("java_package", text(&options.java_package)),
         ("java_outer_classname", text(&options.java_outer_classname)),
         ("java_multiple_files", options.java_multiple_files().to_string()),
-        ("java_string_check_utf8", options.java_string_check_utf8().to_string()),
         ("java_generic_services", options.java_generic_services().to_string()),
         ("optimize_for", options.optimize_for().as_str_name().to_owned()),
         ("go_package", text(&options.go_package)),

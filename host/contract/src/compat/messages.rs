@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use prost_reflect::{ExtensionDescriptor, FieldDescriptor, MessageDescriptor};
+use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
 use super::differ::{About, Differ};
 use super::element::Element;
+use super::numbers;
 use super::rule::rules;
-use super::{is_own, numbers, types};
 
 /// The highest field number, 2^29 − 1.
 const MAX_FIELD: i64 = 536_870_911;
@@ -15,7 +15,8 @@ const MAX_FIELD: i64 = 536_870_911;
 impl Differ<'_> {
     pub(super) fn all_messages(&mut self) {
         let (old_pool, new_pool) = (self.old, self.new);
-        for old in old_pool.all_messages().filter(|message| is_own(&message.parent_file()) && !message.is_map_entry()) {
+        let own = |message: &MessageDescriptor| self.owns(&message.parent_file()) && !message.is_map_entry();
+        for old in old_pool.all_messages().filter(own).collect::<Vec<_>>() {
             match new_pool.get_message_by_name(old.full_name()) {
                 Some(new) => {
                     self.moved(&old, &new);
@@ -67,6 +68,18 @@ impl Differ<'_> {
         self.oneofs(old, new);
         self.message_constraints(old, new);
         self.message_reservations(old, new, &numbers, &names);
+        self.json_format_of_message(old, new);
+        self.message_options(old, new);
+    }
+
+    fn message_options(&mut self, old: &MessageDescriptor, new: &MessageDescriptor) {
+        let accessor = |message: &MessageDescriptor| {
+            message.descriptor_proto().options.as_ref().is_none_or(|options| !options.no_standard_descriptor_accessor())
+        };
+        if accessor(old) && !accessor(new) {
+            let message = format!("message {}: no_standard_descriptor_accessor is set now", new.full_name());
+            self.add(&rules::MESSAGE_ACCESSOR, About::new(new), message);
+        }
         let set = |message: &MessageDescriptor| {
             message.descriptor_proto().options.as_ref().is_some_and(|options| options.message_set_wire_format())
         };
@@ -150,30 +163,6 @@ impl Differ<'_> {
             self.add(&rules::EXTENSION_RANGE, About::new(new), message);
         }
     }
-
-    pub(super) fn all_extensions(&mut self) {
-        let (old_pool, new_pool) = (self.old, self.new);
-        for old in old_pool.all_extensions().filter(|extension| is_own(&extension.parent_file())) {
-            let Some(new) = new_pool.get_extension_by_name(old.full_name()) else {
-                let about = self.about_gone(&old, old.parent_message().as_ref());
-                self.add(&rules::EXTENSION_DELETED, about, format!("extension {} is gone", old.full_name()));
-                continue;
-            };
-            self.moved(&old, &new);
-            let (was, is) = (extension(&old), extension(&new));
-            if was != is {
-                let message = format!("extension {} was {was}, now it is {is}", new.full_name());
-                self.add(&rules::EXTENSION_CHANGED, About::new(&new), message);
-            }
-        }
-    }
-}
-
-/// `repeated string = 1000 of shop.v1.Order`
-fn extension(extension: &ExtensionDescriptor) -> String {
-    let list = if extension.is_list() { "repeated " } else { "" };
-    let kind = types::name(&extension.kind());
-    format!("{list}{kind} = {} of {}", extension.number(), extension.containing_message().full_name())
 }
 
 fn wide(range: Range<u32>) -> Range<i64> {

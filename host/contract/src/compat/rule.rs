@@ -163,6 +163,15 @@ rules! {
     FIELD_JSTYPE "field-jstype-changed" Package Error Error
         "a field's type in JavaScript has changed"
         "keep jstype, or change the code that uses the field together with the contract"
+    FIELD_CPP_STRING "field-cpp-string-type-changed" Package Error Error
+        "a field's string type in C++ has changed (`ctype` or `(pb.cpp).string_type`)"
+        "keep the type, or change the code that uses the field together with the contract"
+    FIELD_UTF8 "field-utf8-validation-changed" Package Error Error
+        "whether code checks that a string is UTF-8 has changed: one side refuses what the other accepts"
+        "keep features.utf8_validation; where the syntax changes, set it to what the old syntax meant"
+    FIELD_JAVA_UTF8 "field-java-utf8-validation-changed" Package Error Error
+        "whether Java code checks that a string is UTF-8 has changed"
+        "keep java_string_check_utf8 and (pb.java).utf8_validation as they were"
     ONEOF_DELETED "oneof-deleted" Package Error Error
         "a oneof is gone"
         "keep it; code asks it which field is set"
@@ -195,10 +204,13 @@ rules! {
         "upgrade the consumers first; they know how to treat an unknown number, or refuse it"
     ENUM_DEFAULT "enum-default-changed" Wire Error Error
         "what an unset enum field reads as has changed"
-        "keep the first value, its number and its name"
-    ENUM_CLOSEDNESS "enum-closedness-changed" Wire Error Error
-        "an enum was open and is closed, or the other way round (proto3 and proto2)"
-        "keep the file's syntax; it decides what happens to unknown numbers"
+        "keep the first value and its number"
+    ENUM_CLOSEDNESS "enum-closedness-changed" Wire Warning Warning
+        "an enum was open and is closed, or the other way round: consumers treat unknown numbers differently"
+        "make sure that no event holds a number that the enum does not name, or keep the enum as it was"
+    ENUM_CLOSEDNESS_SOURCE "enum-closedness-changed-source" Package Error Error
+        "an enum was open and is closed, or the other way round: generated code has another type"
+        "keep the file's syntax, or set features.enum_type to what the old syntax meant"
     ENUM_DELETED "enum-deleted" Package Error Error
         "an enum is gone"
         "keep it until no code uses it"
@@ -211,6 +223,12 @@ rules! {
     MESSAGE_DELETED "message-deleted" Wire Error Error
         "a message type is gone: nothing can read its events any more"
         "keep it until its last event is gone; a new shape is a new message type"
+    JSON_FORMAT "json-format-changed" WireJson Error Error
+        "JSON was fully supported and is best effort now: names in JSON are no longer checked for conflicts"
+        "keep the syntax and features.json_format as they were"
+    MESSAGE_ACCESSOR "message-descriptor-accessor-removed" Package Error Error
+        "generated code no longer has the standard accessor of a message's descriptor"
+        "leave no_standard_descriptor_accessor unset"
     MESSAGE_SET "message-set-changed" Wire Error Error
         "message_set_wire_format has changed: another encoding"
         "keep the option as it was"
@@ -218,8 +236,11 @@ rules! {
         "an extension is gone"
         "keep it until no code uses it"
     EXTENSION_CHANGED "extension-changed" Wire Error Error
-        "an extension has another number, type or target"
+        "an extension has another number or extends another message"
         "add an extension with a name of its own"
+    EXTENSION_RENAMED "extension-renamed" WireJson Error Error
+        "an extension has another name"
+        "keep the name: JSON holds it, and code uses it"
     EXTENSION_RANGE "extension-range-removed" Package Error Error
         "numbers are no longer open to extensions"
         "keep the range; extensions elsewhere use it"
@@ -232,13 +253,13 @@ rules! {
     PACKAGE_DELETED "package-deleted" Package Error Error
         "a package is gone"
         "keep it until no code and no event uses it"
-    PACKAGE_CHANGED "file-package-changed" File Error Error
+    PACKAGE_CHANGED "file-package-changed" Wire Error Error
         "a file belongs to another package: all its types have other names"
         "add a file with the new package beside it; a new major version is a new package"
     SYNTAX "file-syntax-changed" Package Error Error
         "a file's syntax has changed, and with it presence, defaults and unknown enum numbers"
         "keep the syntax"
-    FILE_OPTION "file-option-changed" File Error Error
+    FILE_OPTION "file-option-changed" Package Error Error
         "an option that decides about generated code has changed"
         "keep the option as it was"
     SERVICE_DELETED "service-deleted" Package Error Error
@@ -253,7 +274,7 @@ rules! {
     METHOD_STREAMING "method-streaming-changed" Wire Error Error
         "a method streams now, or no longer"
         "add a method of its own"
-    METHOD_IDEMPOTENCY "method-idempotency-changed" Package Error Error
+    METHOD_IDEMPOTENCY "method-idempotency-changed" Wire Error Error
         "a method's idempotency level has changed"
         "keep it; clients decide by it what they may repeat"
     RULE_REQUIRED_ADDED "rule-required-added" Wire Error -

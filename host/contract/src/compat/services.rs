@@ -3,13 +3,12 @@
 use prost_reflect::{MethodDescriptor, ServiceDescriptor};
 
 use super::differ::{About, Differ};
-use super::is_own;
 use super::rule::rules;
 
 impl Differ<'_> {
     pub(super) fn all_services(&mut self) {
         let (old_pool, new_pool) = (self.old, self.new);
-        for old in old_pool.services().filter(|service| is_own(&service.parent_file())) {
+        for old in old_pool.services().filter(|service| self.owns(&service.parent_file())).collect::<Vec<_>>() {
             match new_pool.get_service_by_name(old.full_name()) {
                 Some(new) => {
                     self.moved(&old, &new);

@@ -40,6 +40,8 @@ pub(super) struct Change {
     pub unreadable_backward: bool,
     /// Old consumers cannot read new bytes.
     pub unreadable_forward: bool,
+    /// What is not read of a type with the same encoding.
+    pub refused: Option<String>,
     /// New consumers read some old values as others, or refuse them: why.
     pub narrowed_backward: Option<String>,
     pub narrowed_forward: Option<String>,
@@ -68,6 +70,16 @@ pub(super) fn compare(old: &Kind, new: &Kind, groups: (bool, bool)) -> Change {
         // Another message has other fields, or will have.
         (Kind::Message(_), Kind::Message(_)) => Change { json: false, ..unreadable },
         (Kind::Enum(old), Kind::Enum(new)) => enums(old, new),
+        // Consumers refuse numbers that an enum does not name, and an integer may be any number.
+        (Kind::Enum(named), _) | (_, Kind::Enum(named)) => Change {
+            unreadable_backward: matches!(new, Kind::Enum(_)),
+            unreadable_forward: matches!(old, Kind::Enum(_)),
+            refused: Some(format!("consumers that read {} refuse other numbers than it names", named.full_name())),
+            narrowed_backward: narrowed(old, new),
+            narrowed_forward: narrowed(new, old),
+            json: true,
+            source: true,
+        },
         (Kind::Bytes, Kind::String) => {
             Change { unreadable_backward: true, json: true, source: true, ..Change::default() }
         }
@@ -100,8 +112,10 @@ fn enums(old: &EnumDescriptor, new: &EnumDescriptor) -> Change {
         let now = new.get_value(value.number());
         now.is_some() && !new.values().any(|other| other.number() == value.number() && other.name() == value.name())
     });
+    let refused = missing(new, old);
     Change {
-        narrowed_backward: missing(new, old),
+        unreadable_backward: refused.is_some(),
+        refused,
         narrowed_forward: missing(old, new),
         json: renamed,
         source: true,
@@ -113,8 +127,9 @@ fn enums(old: &EnumDescriptor, new: &EnumDescriptor) -> Change {
 fn narrowed(written: &Kind, read: &Kind) -> Option<String> {
     let (low, high) = range(written)?;
     let (from, to) = range(read)?;
-    if let Kind::Enum(read) = read {
-        return Some(format!("numbers that {} does not name are refused or kept as they are", read.full_name()));
+    // Enums are not cut off: a number without a name is refused.
+    if matches!(read, Kind::Enum(_)) {
+        return None;
     }
     (low < from || high > to).then(|| {
         format!("values of {} beyond {from} to {to} come out as others when read as {}", name(written), name(read))

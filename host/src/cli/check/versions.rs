@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
+use tollgate_contract::compat::{self, Finding, Options};
 
 use super::RegistryArgs;
 use super::git::Repository;
@@ -69,10 +70,23 @@ pub struct Version {
 pub struct Earlier {
     /// None where there was none yet.
     pub pool: Option<DescriptorPool>,
+    /// The names of its files, where it is made of folders.
+    pub files: Option<BTreeSet<String>>,
     /// The text of its lock file.
     pub lock: Option<String>,
     /// For people: why there is nothing to compare.
     pub note: Option<String>,
+}
+
+impl Earlier {
+    /// What changed since; nothing where there was nothing yet.
+    pub fn compare(&self, new: &DescriptorPool, options: Options) -> Vec<Finding> {
+        match (&self.pool, &self.files) {
+            (None, _) => Vec::new(),
+            (Some(old), Some(files)) => compat::compare_files(old, files, new, options),
+            (Some(old), None) => compat::compare(old, new, options),
+        }
+    }
 }
 
 /// From a file's name in a pool to its path.
@@ -155,10 +169,12 @@ pub fn load(against: &Against, asked: &Asked<'_>) -> Result<Vec<Earlier>, Failur
     match against {
         Against::Git(reference) => from_git(reference, asked.paths, asked.lock).map(|earlier| vec![earlier]),
         Against::Path(path) => {
-            let pool = protos::load_with_sources(std::slice::from_ref(path)).map_err(|error| invalid(&error))?;
+            let paths = std::slice::from_ref(path);
+            let pool = protos::load_with_sources(paths).map_err(|error| invalid(&error))?;
+            let files = protos::names(paths).map_err(|error| invalid(&error))?;
             let beside = [path.join(super::lock::FILE), path.join("..").join(super::lock::FILE)];
             let lock = beside.iter().filter(|_| path.is_dir()).find_map(|file| std::fs::read_to_string(file).ok());
-            Ok(vec![Earlier { pool: Some(pool), lock, note: None }])
+            Ok(vec![Earlier { pool: Some(pool), files, lock, note: None }])
         }
         Against::Registry { subject, version } => from_registry(subject, *version, asked),
     }
@@ -204,7 +220,7 @@ fn from_registry(subject: &str, version: Option<u32>, asked: &Asked<'_>) -> Resu
         if let Some(name) = name {
             found = pool(Some(&name))?;
         }
-        earlier.push(Earlier { pool: Some(found.pool), lock: None, note: None });
+        earlier.push(Earlier { pool: Some(found.pool), files: None, lock: None, note: None });
     }
     Ok(earlier)
 }
@@ -238,13 +254,14 @@ fn from_git(reference: &str, paths: &[PathBuf], lock: Option<&Path>) -> Result<E
     let empty = there.iter().all(|path| path.is_dir()) && files.is_empty();
     if there.is_empty() || empty {
         let note = format!("{reference} has no {}: all of it is new", inside.join(" or "));
-        return Ok(Earlier { pool: None, lock, note: Some(note) });
+        return Ok(Earlier { pool: None, files: None, lock, note: Some(note) });
     }
     let pool = protos::load_with_sources(&there).map_err(|error| {
         let shown = error.to_string().replace(&format!("{}/", folder.path().display()), "");
         Failure::configuration("check.protos", format!("{reference}: {shown}"))
     })?;
-    Ok(Earlier { pool: Some(pool), lock, note: None })
+    let files = protos::names(&there).map_err(|error| invalid(&error))?;
+    Ok(Earlier { pool: Some(pool), files, lock, note: None })
 }
 
 fn write(repository: &Repository, commit: &str, files: &[String], folder: &Path) -> Result<(), Failure> {

@@ -141,9 +141,9 @@ fn changes(args: &Args, loaded: &Loaded) -> Result<Option<Vec<compat::Finding>>,
     let Some(against) = &args.against else { return Ok(None) };
     let asked =
         Asked { paths: &loaded.paths, lock: None, transitive: false, new: &loaded.pool, registry: &args.registry };
-    let old = versions::load(&Against::parse(against)?, &asked)?.into_iter().find_map(|earlier| earlier.pool);
+    let old = versions::load(&Against::parse(against)?, &asked)?.into_iter().find(|earlier| earlier.pool.is_some());
     let options = Options { level: Category::WireJson, mode: Mode::Full };
-    Ok(Some(old.map(|old| compat::compare(&old, &loaded.pool, options)).unwrap_or_default()))
+    Ok(Some(old.map(|old| old.compare(&loaded.pool, options)).unwrap_or_default()))
 }
 
 fn page(
