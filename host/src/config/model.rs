@@ -314,6 +314,13 @@ pub struct Mapping {
     pub delete: Deletes,
 }
 
+impl Mapping {
+    /// Whether an event that deletes marks its row by an upsert, so that `only_if_newer` holds for it too.
+    pub fn marks(&self) -> bool {
+        self.only_if_newer.is_some() && self.delete.soft.is_some()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableName {
     pub schema: Option<String>,

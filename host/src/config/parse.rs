@@ -310,9 +310,10 @@ fn check_tombstones(root: &Table<'_>, pipeline: &Pipeline) {
         root.error_at(place, message);
     }
     if pipeline.types.iter().any(|kind| kind.mapping.only_if_newer.is_some()) {
-        // A row that is gone keeps no version: an older event would bring it back.
-        let message = "delete does not go with only_if_newer: an older event would bring the row back; \
-                       use drop or dead_letter";
+        // A tombstone has no value, and so none for the column that must grow.
+        let message = "delete does not go with only_if_newer: a tombstone has no value, so it cannot say whether it is newer \
+                       than the row; let an event with a value delete (postgres.delete.when, with delete.soft), and use drop \
+                       or dead_letter here";
         root.error_at(place, message);
     }
 }

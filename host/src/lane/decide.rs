@@ -334,7 +334,10 @@ fn delete(to: &Destination, key: Option<&[u8]>, rows: &mut [Rows]) -> Result<(),
     let Some(Target { table, rows: place }) = &to.table else { return Ok(()) };
     let impossible = |message: &str| Reason::new(Stage::Output, "delete-not-possible", message);
     let Some(delete) = &table.delete else {
-        return Err(impossible("a record's key cannot say the values of the table's key"));
+        return Err(impossible(match table.shape.newer {
+            Some(_) => "with only_if_newer a delete needs a value, which says whether it is newer than the row",
+            None => "a record's key cannot say the values of the table's key",
+        }));
     };
     let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
     delete.write(key, &mut rows[*place]).map_err(misfit)

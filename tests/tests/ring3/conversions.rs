@@ -162,7 +162,7 @@ fn every_conversion_gives_the_same_row_by_arrays_and_by_copy() {
 fn rows_are_deleted_by_keys_in_json_by_an_event_and_softly() {
     let lines = r#"syntax = "proto3"; package test.lines.v1;
         enum Op { OP_UPSERT = 0; OP_DELETE = 1; }
-        message Line { string tenant = 1; int64 line_no = 2; string what = 3; Op op = 4; }"#;
+        message Line { string tenant = 1; int64 line_no = 2; string what = 3; Op op = 4; int64 version = 5; }"#;
     let case = Case::new("deletes")
         .set("/contract/message", json!("test.lines.v1.Line"))
         .set("/contract/protos", json!("lines.proto"))
@@ -224,4 +224,38 @@ fn rows_are_deleted_by_keys_in_json_by_an_event_and_softly() {
     case.kafka.produce(&case.source(), &[put("t2", 2, "alive", "OP_UPSERT")]);
     case.drain();
     assert_eq!(case.database.texts(marked)[1], "t2 2 alive f");
+
+    // And once more, under only_if_newer: whichever event comes last, the newest one has the last word.
+    let case = case
+        .set("/contract/tombstones", json!("drop"))
+        .set("/postgres/only_if_newer", json!("version"))
+        .set("/postgres/columns/version", json!({}));
+    case.database.run("ALTER TABLE lines ADD COLUMN version bigint");
+    let versioned = |line: i64, version: i64, op: &str| {
+        let event = json!({ "tenant": "v", "lineNo": line, "what": version.to_string(), "op": op, "version": version });
+        Record::new("k", event.to_string())
+    };
+    case.kafka.produce(
+        &case.source(),
+        &[
+            versioned(1, 2, "OP_DELETE"),
+            versioned(1, 1, "OP_UPSERT"),
+            versioned(2, 3, "OP_UPSERT"),
+            versioned(2, 2, "OP_DELETE"),
+            versioned(3, 1, "OP_UPSERT"),
+            versioned(4, 2, "OP_DELETE"),
+        ],
+    );
+    case.drain();
+    // So many that they come by COPY; and what the table knows is compared as well.
+    let many = (10..2_200).map(|line| versioned(line, 1, if line % 2 == 0 { "OP_DELETE" } else { "OP_UPSERT" }));
+    let late = [versioned(3, 2, "OP_DELETE"), versioned(4, 1, "OP_UPSERT"), versioned(1, 3, "OP_UPSERT")];
+    case.kafka.produce(&case.source(), &many.chain(late).collect::<Vec<_>>());
+    case.drain();
+    let newest = "SELECT concat_ws(' ', line_no, version, deleted_at IS NOT NULL) FROM lines
+                   WHERE tenant = 'v' AND line_no < 10 ORDER BY 1";
+    assert_eq!(case.database.texts(newest), ["1 3 f", "2 3 f", "3 2 t", "4 2 t"]);
+    let halves =
+        "SELECT count(*) FROM lines WHERE tenant = 'v' AND line_no > 9 AND (deleted_at IS NULL) = (line_no % 2 = 1)";
+    assert_eq!(case.database.number(halves), 2_190);
 }

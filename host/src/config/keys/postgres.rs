@@ -118,7 +118,12 @@ pub(super) const KEYS: &[Key] = &[
         Nothing,
         "How a tombstone's record key names its row: as the one key column's value, or as a JSON object with a member for each key column. Default: `text` for a key of one column, `json` for several.",
     ),
-    key("postgres.delete.when", Table, Nothing, "Events with a value that delete the row of their key."),
+    key(
+        "postgres.delete.when",
+        Table,
+        Nothing,
+        "Events with a value that delete the row of their key. With `only_if_newer` it needs `soft`.",
+    ),
     key("postgres.delete.when.field", Text, Required, "Dotted path of a text, enum or bool."),
     key("postgres.delete.when.is", Names, Required, "The values that delete; of an enum its names."),
     key(

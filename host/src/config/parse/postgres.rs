@@ -127,9 +127,10 @@ fn check_delete(table: &Table<'_>, delete: &Deletes, key: &[String], guarded: bo
         let columns = key.join(", ");
         table.error_at(&place("key"), format!("one text cannot say several columns ({columns}); take json"));
     }
-    if delete.when.is_some() && guarded {
-        // A row that is gone keeps no version: an older event would bring it back.
-        table.error_at(&place("when"), "does not go with only_if_newer: take one of the two out");
+    if delete.when.is_some() && delete.soft.is_none() && guarded {
+        let message = "with only_if_newer a row that is gone keeps no version, so an older event would bring it back: \
+                       name a column under delete.soft, and the row stays, marked, with its version";
+        table.error_at(&place("when"), message);
     }
     if let Some(soft) = delete.soft.as_ref().filter(|soft| key.contains(soft)) {
         table.error_at(&place("soft"), format!("{soft} is a key column; it marks a row, and cannot name it"));

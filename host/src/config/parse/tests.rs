@@ -561,6 +561,11 @@ fn each_bad_value_is_named_with_its_line() {
             "  delete: { soft: transaction_id }\n  columns:\n",
             "16:13: postgres.delete.soft: transaction_id is a key column; it marks a row, and cannot name it",
         ),
+        (
+            "    currency:\n",
+            "    currency:\n    version:\n  only_if_newer: version\n  delete: { when: { field: op, is: [d] } }\n",
+            "20:13: postgres.delete.when: with only_if_newer a row that is gone keeps no version, so an older event would bring it back: name a column under delete.soft, and the row stays, marked, with its version",
+        ),
         ("  columns:\n", "  nul: drop\n  columns:\n", "16:8: postgres.nul: drop is none of reject, strip, replace"),
         (
             "    currency:\n",

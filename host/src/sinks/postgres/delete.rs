@@ -6,7 +6,7 @@ use tollgate_contract::{Contract, Fields, Kind, Slot, Value};
 use super::binary::Unfit;
 use super::cell::{self, Encoder, Input, InputKind, PgColumn, encoder};
 use super::row::Misfit;
-use super::rows::Rows;
+use super::rows::{RowWriter, Rows};
 use super::table::quote;
 use super::times::Target;
 use crate::config::{As, Column, DeleteKey, DeleteWhen, From, Mapping, TimeForm, TimeSpec};
@@ -166,6 +166,13 @@ impl When {
 /// The columns of a mapping's key, in key order; `None` where the table lacks one.
 pub fn key_columns<'c>(mapping: &Mapping, columns: &'c [PgColumn]) -> Option<Vec<&'c PgColumn>> {
     mapping.key.iter().map(|name| columns.iter().find(|column| column.name == *name)).collect()
+}
+
+/// Writes the last cell of a row whose deletes are upserts: whether the event deletes it.
+pub fn mark(row: &mut RowWriter<'_>, gone: bool) {
+    let start = row.open();
+    row.out().push(u8::from(gone));
+    row.close(start);
 }
 
 /// The column that marks deleted rows.

@@ -17,6 +17,9 @@ use crate::config::{As, Column, From, Mapping, Mode, Nul, RecordPart, TableName}
 /// `add` sums as bigint; PostgreSQL casts to the column's type.
 const INT8: u32 = 20;
 const INT8_ARRAY: u32 = 1016;
+/// The mark of a row that an event deletes.
+const BOOL: u32 = 16;
+const BOOL_ARRAY: u32 = 1000;
 /// Arrays travel as text.
 const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
@@ -32,6 +35,9 @@ pub struct Table {
     pub delete: Option<Delete>,
     /// Which events with a value delete.
     when: Option<When>,
+    /// An event that deletes is an upsert whose last cell marks its row: then `only_if_newer` holds for it as for every
+    /// other, and an older event that arrives later finds the newer row.
+    marks: bool,
     /// OIDs of the array types, in shape order.
     pub arrays: Vec<u32>,
     cells: Vec<Cell>,
@@ -209,17 +215,18 @@ impl Table {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let marks = mapping.marks();
         // A row that is gone keeps no version, so an older event would bring it back.
         let keys = delete::key_columns(mapping, columns).filter(|_| mapping.only_if_newer.is_none());
         let name = quoted_table(&mapping.table);
         let delete = keys.and_then(|keys| Delete::new(&name, mapping, &keys, soft.as_ref()));
-        if mapping.delete.when.is_some() && delete.is_none() {
+        if mapping.delete.when.is_some() && delete.is_none() && !marks {
             return Err(vec![format!(
                 "delete.when: the key ({}) has a type by which no row is deleted",
                 mapping.key.join(", ")
             )]);
         }
-        let mut table = builder.finish(mapping, soft);
+        let mut table = builder.finish(mapping, soft, marks);
         (table.delete, table.when) = (delete, when);
         Ok(table)
     }
@@ -232,13 +239,16 @@ impl Table {
         record: &RecordView<'_>,
         row: &mut RowWriter<'_>,
     ) -> Result<(), Misfit> {
-        if let Some(when) = &self.when
-            && when.holds(contract, fields)
-        {
+        let gone = self.when.as_ref().is_some_and(|when| when.holds(contract, fields));
+        if gone && !self.marks {
             row.deletes();
             return self.shape.key.iter().try_for_each(|key| self.cells[*key].write(contract, fields, record, row));
         }
-        self.cells.iter().try_for_each(|cell| cell.write(contract, fields, record, row))
+        self.cells.iter().try_for_each(|cell| cell.write(contract, fields, record, row))?;
+        if self.marks {
+            delete::mark(row, gone);
+        }
+        Ok(())
     }
 }
 
@@ -394,16 +404,25 @@ impl Builder {
         Ok(())
     }
 
-    fn finish(mut self, mapping: &Mapping, soft: Option<Soft>) -> Table {
+    fn finish(mut self, mapping: &Mapping, soft: Option<Soft>, marks: bool) -> Table {
         let table = quoted_table(&mapping.table);
         let position = |name: &String| self.names.iter().position(|column| column == name);
         let key: Vec<usize> = mapping.key.iter().filter_map(position).collect();
         let newer = mapping.only_if_newer.as_ref().and_then(position);
         let keys: Vec<String> = mapping.key.iter().map(|name| quote(name)).collect();
-        if let Some(Soft { column, clear, .. }) = &soft {
+        if let Some(Soft { column, marked, clear }) = &soft {
             self.insert.push(column.clone());
-            self.select.push((*clear).to_owned());
             self.update.push(format!("{column} = excluded.{column}"));
+            if marks {
+                let index = self.cells.len();
+                self.select.push(format!("CASE WHEN u.c{index} THEN {marked} ELSE {clear} END"));
+                self.unnest.push(format!("${}::boolean[]", index + 1));
+                self.stage.push(format!("c{index} boolean"));
+                self.arrays.push(BOOL_ARRAY);
+                self.shape.push(ShapeColumn { element: BOOL, mode: Mode::Set });
+            } else {
+                self.select.push((*clear).to_owned());
+            }
         }
         // A key column is equal already where the update happens.
         self.update.retain(|set| !keys.iter().any(|key| set.starts_with(&format!("{key} = "))));
@@ -415,7 +434,7 @@ impl Builder {
             }
             _ => String::new(),
         };
-        let names: Vec<String> = (0..self.cells.len()).map(|index| format!("c{index}")).collect();
+        let names: Vec<String> = (0..self.shape.len()).map(|index| format!("c{index}")).collect();
         let overriding = if self.overriding { " OVERRIDING SYSTEM VALUE" } else { "" };
         let upsert = |source: &str| {
             format!(
@@ -428,7 +447,16 @@ impl Builder {
         let stage = Stage::new(&self.stage.join(", "), upsert);
         let upsert = upsert(&format!("unnest({}) AS u({})", self.unnest.join(", "), names.join(", ")));
         let shape = Shape { columns: self.shape, key, newer, soft: soft.is_some() };
-        Table { shape, upsert, stage: Some(stage), delete: None, when: None, arrays: self.arrays, cells: self.cells }
+        Table {
+            shape,
+            upsert,
+            stage: Some(stage),
+            delete: None,
+            when: None,
+            marks,
+            arrays: self.arrays,
+            cells: self.cells,
+        }
     }
 }
 

@@ -11,8 +11,18 @@ const ELEMENT: u32 = 20;
 
 #[derive(Debug, Clone)]
 enum Event {
-    Upsert { key: u8, set: Option<i64>, once: i64, newer: Option<i64>, add: i64 },
-    Delete { key: u8 },
+    /// `gone`: under `only_if_newer` a soft delete is an upsert too.
+    Upsert {
+        key: u8,
+        set: Option<i64>,
+        once: i64,
+        newer: Option<i64>,
+        add: i64,
+        gone: bool,
+    },
+    Delete {
+        key: u8,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +31,7 @@ struct TableRow {
     once: i64,
     newer: Option<i64>,
     count: i64,
+    gone: bool,
 }
 
 type Table = BTreeMap<u8, TableRow>;
@@ -40,6 +51,7 @@ fn upsert(table: &mut Table, key: u8, row: TableRow, guarded: bool) {
             if !guarded || passes {
                 current.set = row.set;
                 current.newer = row.newer;
+                current.gone = row.gone;
                 current.count += row.count;
             }
         }
@@ -52,8 +64,9 @@ fn one_by_one(table: &mut Table, events: &[Event], guarded: bool) {
             Event::Delete { key } => {
                 table.remove(key);
             }
-            Event::Upsert { key, set, once, newer, add } => {
-                let row = TableRow { set: *set, once: *once, newer: *newer, count: if guarded { 0 } else { *add } };
+            Event::Upsert { key, set, once, newer, add, gone } => {
+                let count = if guarded { 0 } else { *add };
+                let row = TableRow { set: *set, once: *once, newer: *newer, count, gone: guarded && *gone };
                 upsert(table, *key, row, guarded);
             }
         }
@@ -63,9 +76,7 @@ fn one_by_one(table: &mut Table, events: &[Event], guarded: bool) {
 fn shape(guarded: bool) -> Shape {
     let column = |mode| ShapeColumn { element: ELEMENT, mode };
     let mut columns = vec![column(Mode::Set), column(Mode::Set), column(Mode::InsertOnly), column(Mode::Set)];
-    if !guarded {
-        columns.push(column(Mode::Add));
-    }
+    columns.push(column(if guarded { Mode::Set } else { Mode::Add }));
     Shape { columns, key: vec![0], newer: guarded.then_some(3), soft: false }
 }
 
@@ -81,9 +92,10 @@ fn collect(events: &[Event], guarded: bool) -> Rows {
                 row.deletes();
                 row.finish();
             }
-            Event::Upsert { key, set, once, newer, add } => {
+            Event::Upsert { key, set, once, newer, add, gone } => {
                 let mut row = rows.begin();
-                for value in [Some(i64::from(*key)), *set, Some(*once), *newer] {
+                let mark = guarded.then_some(Some(i64::from(*gone)));
+                for value in [Some(i64::from(*key)), *set, Some(*once), *newer].into_iter().chain(mark) {
                     match value {
                         None => row.null(),
                         Some(value) => {
@@ -140,15 +152,17 @@ fn folded(table: &mut Table, events: &[Event], guarded: bool) {
             once: columns[2][row].unwrap(),
             newer: columns[3][row],
             count: if guarded { 0 } else { columns[4][row].unwrap() },
+            gone: guarded && columns[4][row] == Some(1),
         };
         upsert(table, u8::try_from(key.unwrap()).unwrap(), values, guarded);
     }
 }
 
 fn event(deletes: bool) -> impl Strategy<Value = Event> {
-    let upsert = (0u8..4, any::<Option<i8>>(), any::<i8>(), any::<Option<i8>>(), -3i64..4).prop_map(
-        |(key, set, once, newer, add)| Event::Upsert {
+    let upsert = (0u8..4, any::<Option<i8>>(), any::<i8>(), any::<Option<i8>>(), -3i64..4, any::<bool>()).prop_map(
+        |(key, set, once, newer, add, gone)| Event::Upsert {
             key,
+            gone,
             set: set.map(i64::from),
             once: i64::from(once),
             newer: newer.map(i64::from),
@@ -186,6 +200,29 @@ proptest! {
         one_by_one(&mut got, &before, true);
         one_by_one(&mut expected, &batch, true);
         folded(&mut got, &batch, true);
+        prop_assert_eq!(got, expected);
+    }
+
+    /// Whatever the order in which the events of a key come, and wherever batches end between them.
+    #[test]
+    fn under_only_if_newer_the_newest_event_has_the_last_word_also_if_it_deletes(
+        events in prop::collection::vec((any::<Option<i8>>(), any::<bool>()), 1..9),
+        order in any::<u64>(),
+        size in 1usize..9,
+    ) {
+        let versions: Vec<Event> = (1..).zip(&events).map(|(version, (set, gone))| {
+            Event::Upsert { key: 1, set: set.map(i64::from), once: 0, newer: Some(version), add: 0, gone: *gone }
+        }).collect();
+        let mut shuffled = versions.clone();
+        // The same shuffle of the same number, so that proptest can make the case smaller.
+        let mut state = order | 1;
+        for at in (1..shuffled.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            shuffled.swap(at, usize::try_from(state >> 33).unwrap() % (at + 1));
+        }
+        let (mut expected, mut got) = (Table::new(), Table::new());
+        one_by_one(&mut expected, &versions[versions.len() - 1..], true);
+        shuffled.chunks(size).for_each(|batch| folded(&mut got, batch, true));
         prop_assert_eq!(got, expected);
     }
 }
