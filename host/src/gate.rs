@@ -1,5 +1,6 @@
 //! What a lane holds records against: contracts, tables and topics, which stay, and the chains, which a swap changes.
 
+pub mod change;
 pub mod envelope;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +10,7 @@ use tollgate_contract::frame::Indexing;
 use tollgate_contract::{Contract, Mode, Slot};
 use tollgate_sandbox::{Chain, Output};
 
+use self::change::Changes;
 use self::envelope::Envelope;
 use crate::config::{self, OutputPartition, Pipeline};
 use crate::registry::{Compile, Resolver, SchemaStore};
@@ -26,6 +28,8 @@ pub struct Gate {
     pub registry: Option<Registry>,
     /// What is wrapped round the events.
     pub envelope: Option<Envelope>,
+    /// How change events are read, where the values are Debezium's.
+    pub changes: Option<Changes>,
     /// Headers that an event takes from its envelope.
     pub header_names: Vec<String>,
     /// Bytes that each topic's records may have.
@@ -101,7 +105,9 @@ impl Gate {
     pub fn resolver(&self) -> Option<Resolver> {
         let Registry { schemas, indexes, compile } = self.registry.as_ref()?;
         // With several types no frame is expected to be of a certain one, unless it is round an envelope.
+        let changes = self.changes.as_ref().and_then(|changes| changes.proto.as_ref());
         let expected = match (&self.envelope, self.types.as_slice()) {
+            _ if changes.is_some() => changes.map(|proto| &proto.contract),
             (Some(envelope), _) => Some(&envelope.contract),
             (None, [only]) => Some(&only.contract),
             (None, _) => None,

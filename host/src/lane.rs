@@ -27,6 +27,7 @@ mod admit;
 mod attempt;
 mod bisect;
 mod carried;
+mod changed;
 pub mod commit;
 mod commit_plan;
 pub mod content;

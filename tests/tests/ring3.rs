@@ -7,6 +7,7 @@
 
 mod ring3 {
     mod conversions;
+    mod debezium;
     mod edges;
     mod halts;
     mod happy;

@@ -125,7 +125,7 @@ fn check(trial: &mut Trial, raw: &Raw<'_>, listed: &[RawHeader<'_>]) {
     let mut decide = || trial.decide(raw, listed, NOW).unwrap_or_else(|error| panic!("without servers: {error}"));
     let (first, second) = (decide(), decide());
     assert_eq!(format!("{first:?}"), format!("{second:?}"), "{raw:?} {listed:?}");
-    let Settled { verdict, letters } = first;
+    let Settled { verdict, letters, rows: _ } = first;
     let dead = !matches!(verdict.as_str(), "pass" | "drop" | "delete");
     assert!(!dead || dead_letter::is_builtin(&verdict), "{verdict}");
     assert!(!dead || letters.len() == 1, "{letters:?}");

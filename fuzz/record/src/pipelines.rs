@@ -1,4 +1,4 @@
-//! Pipelines of every way through the contract stage: one type, types by header, types in envelopes.
+//! Pipelines of every way through the contract stage: one type, types by header, types in envelopes, change events.
 
 use std::path::Path;
 
@@ -93,7 +93,9 @@ pub fn all() -> Vec<Trial> {
         "{HEAD}contract:\n  protos: proto\n  encoding: auto\n  envelope:\n    message: tollgate.envelope.v1.DomainEvent\n\
          {POSTGRES}types: {{ event: {{ message: f.v1.Event }}, other: {{ message: f.v1.Other }} }}\n"
     );
-    [single, typed, wrapped].iter().map(|text| trial(text)).collect()
+    let changes =
+        format!("{HEAD}contract: {{ protos: proto, message: f.v1.Event, envelope: debezium }}\n{POSTGRES}{EVENT}");
+    [single, typed, wrapped, changes].iter().map(|text| trial(text)).collect()
 }
 
 fn trial(text: &str) -> Trial {

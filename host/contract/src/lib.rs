@@ -35,7 +35,7 @@ pub use error::CompileError;
 pub use fields::{Fields, List, Slot, Value};
 pub use json::{read_json, show_json};
 pub use key::record_key;
-pub use member::find_member;
+pub use member::{find_member, find_members};
 pub use notes::{Member, Note, Notes, Policy, Replaced};
 pub use policies::{
     Absent, ClockSkew, DuplicateMembers, Mode, Policies, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants,

@@ -21,14 +21,47 @@ pub fn find_member(
     names: &[&str],
     duplicates: DuplicateMembers,
 ) -> Result<Option<Range<usize>>, Rejection> {
+    let mut found = None;
+    visit(json, |name, place| {
+        let again = names.contains(&name) && found.replace(place).is_some();
+        refuse(name, again, duplicates)
+    })?;
+    Ok(found)
+}
+
+/// As [`find_member`], for several members in one pass: the place of each name.
+///
+/// # Errors
+/// Text that is not a JSON object, or that has one of the members twice.
+pub fn find_members<const N: usize>(
+    json: &[u8],
+    names: [&str; N],
+    duplicates: DuplicateMembers,
+) -> Result<[Option<Range<usize>>; N], Rejection> {
+    let mut found = [const { None }; N];
+    visit(json, |name, place| {
+        let Some(index) = names.iter().position(|known| *known == name) else { return Ok(()) };
+        refuse(name, found[index].replace(place).is_some(), duplicates)
+    })?;
+    Ok(found)
+}
+
+fn refuse(name: &str, again: bool, duplicates: DuplicateMembers) -> Result<(), Rejection> {
+    if again && duplicates == DuplicateMembers::Reject {
+        return Err(Rejection::new(ReasonCode::JsonDuplicateMember, name, DUPLICATE));
+    }
+    Ok(())
+}
+
+/// Calls `each` with the name and the place of every member of an object, in order.
+fn visit(json: &[u8], mut each: impl FnMut(&str, Range<usize>) -> Result<(), Rejection>) -> Result<(), Rejection> {
     let mut at = skip_blanks(json, 0);
     if json.get(at) != Some(&b'{') {
         return Err(wrong(ReasonCode::JsonWrongType, "the text is not a JSON object"));
     }
     at = skip_blanks(json, at + 1);
-    let mut found = None;
     if json.get(at) == Some(&b'}') {
-        return end(json, at).map(|()| None);
+        return end(json, at);
     }
     loop {
         let (name, after) = read::<String>(json, at)?;
@@ -38,14 +71,11 @@ pub fn find_member(
         }
         let begin = skip_blanks(json, at + 1);
         let (_, after) = read::<IgnoredAny>(json, begin)?;
-        let again = names.contains(&name.as_str()) && found.replace(begin..after).is_some();
-        if again && duplicates == DuplicateMembers::Reject {
-            return Err(Rejection::new(ReasonCode::JsonDuplicateMember, name, DUPLICATE));
-        }
+        each(&name, begin..after)?;
         at = skip_blanks(json, after);
         match json.get(at) {
             Some(b',') => at = skip_blanks(json, at + 1),
-            Some(b'}') => return end(json, at).map(|()| found),
+            Some(b'}') => return end(json, at),
             _ => return Err(wrong(ReasonCode::JsonInvalid, &format!("expected , or }} at byte {at}"))),
         }
     }
@@ -100,6 +130,15 @@ mod tests {
         assert_eq!(value(r#"{"Data":null}"#), Some("null"));
         assert_eq!(value(r#"{"a":{"data":1}}"#), None);
         assert_eq!(value("{}"), None);
+    }
+
+    #[test]
+    fn several_members_are_found_in_one_pass() {
+        let json = r#"{"b":{"a":1},"x":[],"a":null}"#;
+        let found = find_members(json.as_bytes(), ["a", "b", "c"], DuplicateMembers::Reject).unwrap();
+        assert_eq!(found.map(|place| place.map(|place| &json[place])), [Some("null"), Some(r#"{"a":1}"#), None]);
+        let twice = find_members(br#"{"a":1,"a":2}"#, ["a"], DuplicateMembers::Reject);
+        assert_eq!(twice.unwrap_err().code, ReasonCode::JsonDuplicateMember);
     }
 
     proptest::proptest! {

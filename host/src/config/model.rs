@@ -1,6 +1,7 @@
 //! What a pipeline.yaml says, after every default is filled in and every value is checked. Plain data.
 
 mod contract;
+mod debezium;
 mod delete;
 mod delivery;
 mod envelope;
@@ -9,6 +10,7 @@ mod route;
 mod time;
 
 pub use contract::*;
+pub use debezium::*;
 pub use delete::*;
 pub use delivery::*;
 pub use envelope::*;

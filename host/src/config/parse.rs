@@ -2,6 +2,7 @@
 
 mod contract;
 mod conversion;
+mod debezium;
 mod envelope;
 mod names;
 mod once;
@@ -84,7 +85,7 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     let backlog_from = shared.backpressure.from().unwrap_or("backpressure").to_owned();
     let letters_from = shared.dlq_topic.from().unwrap_or("dead_letter.topic").to_owned();
     let ((contract, _), (postgres, _)) = (contract?, postgres?);
-    let pipeline = Pipeline {
+    let mut pipeline = Pipeline {
         name: name?,
         file: file.to_owned(),
         base: base.to_owned(),
@@ -105,6 +106,7 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
         origins: reader::Origins::default(),
     };
     check_topics(root, &pipeline, &letters_from);
+    debezium::complete(root, &mut pipeline);
     check_tombstones(root, &pipeline);
     types::check(root, &pipeline);
     check_backlog(root, &pipeline, &backlog_from);

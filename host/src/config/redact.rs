@@ -101,6 +101,16 @@ fn parts(parts: &[KeyPart]) -> Vec<String> {
     parts.iter().map(KeyPart::to_string).collect()
 }
 
+fn debezium(debezium: &Debezium) -> Value {
+    json!({ "debezium": {
+        "message": debezium.message,
+        "type": debezium.kind,
+        "headers": debezium.headers().into_iter().map(|(name, path)| (name, json!(path))).collect::<Map<_, _>>(),
+        "truncates": debezium.truncates.name(),
+        "messages": debezium.messages.name(),
+    } })
+}
+
 fn envelope(envelope: &Envelope) -> Value {
     let headers: Map<String, Value> = envelope.headers.iter().map(|(name, path)| (name.clone(), json!(path))).collect();
     json!({
@@ -249,7 +259,7 @@ fn contract(contract: &Contract) -> Value {
         "max_bytes": show_bytes(policies.max_bytes),
         "registry": contract.registry.as_ref().map(registry),
         "accept_versions": contract.versions.as_ref().map(versions),
-        "envelope": contract.envelope.as_ref().map(envelope),
+        "envelope": contract.envelope.as_ref().map(envelope).or_else(|| contract.debezium.as_ref().map(debezium)),
         "type_header": match &contract.routing {
             Routing::Header(header) => Some(header),
             Routing::Single | Routing::Frame | Routing::Envelope => None,

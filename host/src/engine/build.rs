@@ -13,7 +13,9 @@ use sqlx::postgres::PgConnection;
 use tollgate_contract::{Contract, Policies};
 use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
 
-pub use super::contracts::{Contracts, Held, Outgoing, contracts, envelope, envelope_pool, pool};
+pub use super::contracts::{
+    Contracts, Held, Outgoing, changes, contracts, envelope, envelope_pool, header_names, pool,
+};
 use super::routes::{Wrong, places, wrong_routes};
 use super::{Parts, Waiting};
 use crate::brakes::backoff::Backoff;
@@ -83,6 +85,9 @@ pub fn revision<'c>(
     if let (Some(envelope), Some(spec)) = (envelope, &pipeline.contract.envelope) {
         digest.update(&envelope.contract_digest);
         // Which fields are what, and how keys are made.
+        digest.update(format!("{spec:?}"));
+    }
+    if let Some(spec) = &pipeline.contract.debezium {
         digest.update(format!("{spec:?}"));
     }
     let chains = pipeline.types.iter().zip(contracts).map(|(kind, held)| {
@@ -333,7 +338,7 @@ pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
 pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Parts, Failure> {
     waiting.waits_for("the components to be compiled");
     let contracts = contracts(&pipeline)?;
-    let envelope = envelope(&pipeline)?;
+    let (envelope, changes) = (envelope(&pipeline)?, changes(&pipeline)?);
     let registry = registry(&pipeline)?;
     let sandbox = sandbox(&pipeline)?;
     let revision = revision(&pipeline, contracts.iter().map(Contracts::held), envelope.as_ref(), &sandbox, 0)
@@ -370,8 +375,8 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Parts, 
     let writer = Writer::new(&pipeline.name, cluster.as_deref());
     let sizes = sizes(&topic_bytes);
     let (types, tables) = with_tables(&pipeline, contracts, checked, &compacted);
-    let header_names = envelope.as_ref().map(|envelope| envelope.headers.clone()).unwrap_or_default();
-    let gate = Gate { pipeline, types, tables, registry, envelope, header_names, topic_bytes, compacted };
+    let header_names = header_names(envelope.as_ref(), changes.as_ref());
+    let gate = Gate { pipeline, types, tables, registry, envelope, changes, header_names, topic_bytes, compacted };
     Ok(Parts::new(gate, revision, sandbox, writer, sizes))
 }
 

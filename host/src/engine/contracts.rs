@@ -7,7 +7,8 @@ use super::fit;
 use crate::config::{self, Destination, Pipeline, Schema};
 use crate::error::Failure;
 use crate::gate::EventType;
-use crate::gate::envelope::{self, Envelope};
+use crate::gate::change::Changes;
+use crate::gate::envelope::{self, Envelope, Problem};
 use crate::protos::{self, ProtosError};
 use crate::sinks::postgres::table;
 
@@ -81,12 +82,26 @@ pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
 pub fn envelope(pipeline: &Pipeline) -> Result<Option<Envelope>, Failure> {
     let Some(spec) = &pipeline.contract.envelope else { return Ok(None) };
     let pool = envelope_pool(spec, pool(pipeline)?);
-    let compiled = Envelope::compile(pipeline, spec, &pool).map_err(|problems| {
-        let problems: Vec<String> =
-            problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
-        Failure::configuration("contract.invalid", problems.join("\n"))
-    });
-    compiled.map(Some)
+    Envelope::compile(pipeline, spec, &pool).map(Some).map_err(|problems| unfit(&problems))
+}
+
+/// Checks what `envelope: debezium` says against the message types.
+pub fn changes(pipeline: &Pipeline) -> Result<Option<Changes>, Failure> {
+    let Some(spec) = &pipeline.contract.debezium else { return Ok(None) };
+    let compiled = Changes::compile(pipeline, spec, &pool(pipeline)?);
+    compiled.map(Some).map_err(|problems| unfit(&problems))
+}
+
+fn unfit(problems: &[Problem]) -> Failure {
+    let problems: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
+    Failure::configuration("contract.invalid", problems.join("\n"))
+}
+
+/// The headers that events take from their envelopes or change events.
+pub fn header_names(envelope: Option<&Envelope>, changes: Option<&Changes>) -> Vec<String> {
+    let headers = envelope.map(|envelope| &envelope.headers).or(changes.map(|changes| &changes.headers));
+    headers.cloned().unwrap_or_default()
 }
 
 /// The pool that has the envelope's message: the pipeline's own before the shipped one.

@@ -11,6 +11,7 @@ use tollgate_sandbox::Sandbox;
 use super::build;
 use crate::brakes::Brakes;
 use crate::config::Pipeline;
+use crate::gate::change::Changes;
 use crate::gate::envelope::Envelope;
 use crate::gate::{EventType, Gate, Revision};
 use crate::metrics::Metrics;
@@ -115,6 +116,8 @@ impl Reloader {
                 let digest_of =
                     |envelope: &Option<_>| envelope.as_ref().map(|outer: &Envelope| outer.contract_digest.clone());
                 let changed = digest_of(&envelope) != digest_of(&reloader.gate.envelope);
+                let changes = build::changes(&new).map_err(|error| error.to_string())?;
+                let changed = changed || changes_digest(&changes) != changes_digest(&reloader.gate.changes);
                 let changed = changed || contracts.iter().zip(types).any(|(new, old)| !new.held().same(&old.held()));
                 if changed {
                     return Err("restart needed: the contract's .proto files have changed".to_owned());
@@ -138,6 +141,11 @@ impl Reloader {
         self.brakes.unpause(&Resumed::default());
         Ok(taken)
     }
+}
+
+/// Of the change event's message type, where there is one.
+fn changes_digest(changes: &Option<Changes>) -> Option<&str> {
+    changes.as_ref()?.proto.as_ref().map(|proto| proto.digest.as_str())
 }
 
 /// The section that has changed beside the transforms.

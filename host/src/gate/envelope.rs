@@ -92,21 +92,25 @@ pub fn no_text(kind: &Kind) -> Option<String> {
 }
 
 /// Collects the fields that are wanted of the envelope.
-struct Slots<'p> {
+pub(super) struct Slots<'p> {
     pool: &'p DescriptorPool,
     message: &'p str,
-    fields: Vec<FieldPath>,
-    problems: Vec<Problem>,
+    pub(super) fields: Vec<FieldPath>,
+    pub(super) problems: Vec<Problem>,
 }
 
-impl Slots<'_> {
-    fn add(&mut self, path: &str) -> Slot {
+impl<'p> Slots<'p> {
+    pub(super) fn new(pool: &'p DescriptorPool, message: &'p str) -> Slots<'p> {
+        Slots { pool, message, fields: Vec::new(), problems: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, path: &str) -> Slot {
         self.fields.push(FieldPath::new(path));
         Slot(self.fields.len() - 1)
     }
 
     /// The slot of a field that `unfit` has nothing against.
-    fn want(&mut self, key: &str, path: &str, unfit: impl Fn(&Kind) -> Option<String>) -> Slot {
+    pub(super) fn want(&mut self, key: &str, path: &str, unfit: impl Fn(&Kind) -> Option<String>) -> Slot {
         // Compiled alone, so that every wrong path is told and not the first one.
         let found = Contract::compile(self.pool, self.message, Policies::default(), &[FieldPath::new(path)]);
         let problem = match &found {
@@ -143,7 +147,7 @@ impl Envelope {
         let Some(field) = alone.message().get_field_by_name(&spec.payload) else {
             return Err(problem("payload", format!("{} has no field {}", spec.message, spec.payload)));
         };
-        let mut slots = Slots { pool, message: &spec.message, fields: Vec::new(), problems: Vec::new() };
+        let mut slots = Slots::new(pool, &spec.message);
         let any = field.kind().as_message().is_some_and(|message| message.full_name() == "google.protobuf.Any");
         let payload = if any && !field.is_list() {
             let [url, value] = ["type_url", "value"].map(|part| slots.add(&format!("{}.{part}", spec.payload)));

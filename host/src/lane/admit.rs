@@ -75,6 +75,8 @@ pub(super) struct Unframed<'a> {
 pub(super) enum Refused {
     /// That is its verdict; and its type, if that could be told.
     Verdict(Option<usize>, Verdict),
+    /// It is a change that deletes a row of this type's: the row's key, or nothing where the record's key names it.
+    Deleted(usize, Option<Staged>),
     /// Not its fault: the registry is away.
     Error(Error),
 }
@@ -95,7 +97,7 @@ impl Refused {
     pub fn of(self, kind: usize) -> Refused {
         match self {
             Refused::Verdict(_, verdict) => Refused::Verdict(Some(kind), verdict),
-            Refused::Error(error) => Refused::Error(error),
+            Refused::Deleted(..) | Refused::Error(_) => self,
         }
     }
 }
@@ -119,6 +121,9 @@ impl<'a> Entry<'a> {
         drop(desk.notes.take_replaced());
         if let Some(envelope) = &self.gate.envelope {
             return self.admit_wrapped(envelope, desk);
+        }
+        if let Some(changes) = &self.gate.changes {
+            return self.admit_change(changes, desk);
         }
         let kind = match &self.gate.pipeline.contract.routing {
             Routing::Single => 0,

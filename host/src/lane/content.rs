@@ -3,6 +3,7 @@
 use super::admit::Refused;
 use super::decide::{Entry, Verdict};
 use crate::config::{Encoding, Pipeline};
+use crate::gate::change::Changes;
 use crate::sinks::dead_letter::{Reason, Stage};
 
 /// Reasons that bytes of another format run into.
@@ -114,6 +115,7 @@ impl Entry<'_> {
         match self.gate.pipeline.contract.encoding {
             Encoding::Protobuf => false,
             Encoding::Json => true,
+            Encoding::Auto if self.gate.changes.as_ref().is_some_and(Changes::only_json) => true,
             Encoding::Auto => {
                 let told = self.batch.headers(self.record).filter(|(name, _)| is_content_type(name));
                 told.filter_map(|(_, value)| value).last().is_some_and(is_json)

@@ -30,7 +30,7 @@ use crate::source::batch::{Record, RecordBatch};
 pub enum Verdict {
     /// Outputs of the chain: a range in its group's results.
     Outputs(std::ops::Range<u32>),
-    /// A tombstone that deletes.
+    /// A tombstone, or a change event, that deletes.
     Delete,
     Dropped,
     Dead(Box<Reason>),
@@ -55,7 +55,7 @@ pub struct Decision {
     event: usize,
     pub verdict: Verdict,
     pub fuel: u64,
-    /// The row of the event as it came in, for a chain that passes it.
+    /// The row of the event as it came in, for a chain that passes it; or the one that a change event deletes.
     staged: Option<Staged>,
     /// Its headers in [`Decided::passed`].
     passed: Range<usize>,
@@ -169,6 +169,22 @@ impl Decided {
                     self.decisions.push(refused);
                     continue;
                 }
+                Err(Refused::Deleted(kind, staged)) => {
+                    let (kind, verdict, passed) = (Some(kind), Verdict::Delete, self.passed.take());
+                    let (group, event, fuel, notice) = (0, 0, 0, None);
+                    self.decisions.push(Decision {
+                        record: index,
+                        kind,
+                        group,
+                        event,
+                        verdict,
+                        fuel,
+                        staged,
+                        notice,
+                        passed,
+                    });
+                    continue;
+                }
                 Err(Refused::Error(error)) => return Err(error),
             };
             let (kind, schema, staged) = (admitted.kind, admitted.schema, admitted.staged);
@@ -262,7 +278,13 @@ impl Decided {
                         Ok(())
                     })
                 }
-                Verdict::Delete => delete(&own.output, batch.key(record), &mut self.rows),
+                Verdict::Delete => match (decision.staged, &own.output.table) {
+                    (Some(staged), Some(target)) => {
+                        self.rows[target.rows].upsert(staged);
+                        Ok(())
+                    }
+                    _ => delete(&own.output, batch.key(record), &mut self.rows),
+                },
                 Verdict::Dropped | Verdict::Dead(_) => continue,
             };
             let keeps = written.is_ok() && wanted(record);
@@ -339,11 +361,11 @@ fn delete(to: &Destination, key: Option<&[u8]>, rows: &mut [Rows]) -> Result<(),
             None => "a record's key cannot say the values of the table's key",
         }));
     };
-    let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
+    let Some(key) = key else { return Err(impossible("the record has no key")) };
     delete.write(key, &mut rows[*place]).map_err(misfit)
 }
 
-fn misfit(misfit: Misfit) -> Box<Reason> {
+pub(super) fn misfit(misfit: Misfit) -> Box<Reason> {
     Reason::new(Stage::Output, "row-value", misfit.to_string()).field(misfit.column)
 }
 

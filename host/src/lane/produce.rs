@@ -57,7 +57,7 @@ impl<'a> Produce<'a> {
             self.mark = decision.record;
             match &decision.verdict {
                 Verdict::Outputs(_) => self.outputs(decided, decision, record)?,
-                Verdict::Delete => self.tombstone(decision, record)?,
+                Verdict::Delete => self.tombstone(decided, decision, record)?,
                 Verdict::Dead(reason) => self.dead_letter(decision.kind, record, reason)?,
                 Verdict::Dropped => {}
             }
@@ -130,7 +130,7 @@ impl<'a> Produce<'a> {
         Ok(())
     }
 
-    fn tombstone(&mut self, decision: &Decision, record: &Record) -> Result<(), Error> {
+    fn tombstone(&mut self, decided: &Decided, decision: &Decision, record: &Record) -> Result<(), Error> {
         let Some(kind) = decision.kind else { return Ok(()) };
         let Carried { batch, revision, time, .. } = self.carried;
         let gate = self.gate;
@@ -140,7 +140,7 @@ impl<'a> Produce<'a> {
         let key = batch.key(record);
         let resolved = Resolved { destination, payload: None, key, headers: &[] };
         let letter = NewRecord { topic, partition: partition(destination, record), key, value: None };
-        self.send(record, letter, &headers(entry, View::default(), &resolved))?;
+        self.send(record, letter, &headers(entry, decided.passed(gate, decision), &resolved))?;
         self.outputs += 1;
         Ok(())
     }

@@ -34,6 +34,8 @@ pub struct Settled {
     /// `pass`, `delete`, `drop`, or a dead letter's code.
     pub verdict: String,
     pub letters: Vec<Made>,
+    /// Of each table: rows that are written, and rows that are deleted.
+    pub rows: Vec<(usize, usize)>,
 }
 
 /// A record that would be produced.
@@ -59,6 +61,7 @@ impl Trial {
     pub fn new(pipeline: Pipeline, columns: &[PgColumn]) -> Result<Trial, Failure> {
         let contracts = build::contracts(&pipeline)?;
         let envelope = build::envelope(&pipeline)?;
+        let changes = build::changes(&pipeline)?;
         let sandbox = build::sandbox(&pipeline)?;
         let held = contracts.iter().map(Contracts::held);
         let revision = build::revision(&pipeline, held, envelope.as_ref(), &sandbox, 0)
@@ -72,11 +75,12 @@ impl Trial {
             .map_err(|error| Failure::configuration("environment.incomplete", error))?;
         let compacted = BTreeSet::new();
         let (types, tables) = build::with_tables(&pipeline, contracts, tables, &compacted);
-        let header_names = envelope.as_ref().map(|envelope| envelope.headers.clone()).unwrap_or_default();
+        let header_names = build::header_names(envelope.as_ref(), changes.as_ref());
         // As small as a topic may be, so that letters by reference are met too.
         let topic_bytes = BTreeMap::from([(pipeline.dead_letter.topic.clone(), 8 << 10)]);
         let pipeline = Arc::new(pipeline);
-        let gate = Gate { pipeline, types, tables, registry: None, envelope, header_names, topic_bytes, compacted };
+        let registry = None;
+        let gate = Gate { pipeline, types, tables, registry, envelope, changes, header_names, topic_bytes, compacted };
         Ok(Trial { gate, revision: Arc::new(revision), decided: Decided::default(), batch: RecordBatch::default() })
     }
 
@@ -99,9 +103,11 @@ impl Trial {
         };
         decided.partition(gate, revision, batch, &[0], &meta)?;
         decided.rows(gate, revision, batch, time, |_| true);
+        let mut written = Vec::new();
         for (rows, table) in decided.rows.iter().zip(&gate.tables) {
             let shape = &table.shape;
             let folded = rows.fold(shape);
+            written.push((folded.upserts(), folded.deletes()));
             (0..shape.key.len()).for_each(|place| drop(rows.deleted(shape, &folded, place)));
             (0..shape.columns.len()).for_each(|column| drop(rows.array(shape, &folded, column)));
         }
@@ -142,6 +148,6 @@ impl Trial {
                 &*reason.code
             }
         };
-        Ok(Settled { verdict: verdict.to_owned(), letters })
+        Ok(Settled { verdict: verdict.to_owned(), letters, rows: written })
     }
 }

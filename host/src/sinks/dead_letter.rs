@@ -111,6 +111,7 @@ pub const CODES: &[&str] = &[
     "event-type-missing",
     "unknown-event-type",
     "envelope-payload-missing",
+    "change-without-row",
     "idempotency-key-mismatch",
     "processed-id-missing",
 ];

@@ -1,6 +1,7 @@
 //! The PostgreSQL side of a batch: one fixed statement a table, fed by binary arrays or, for large batches, from a stage.
 
 pub mod binary;
+mod catalogue;
 pub mod cause;
 pub mod cell;
 pub mod connect;

@@ -87,6 +87,13 @@ fn of_pipeline(args: &Args, file: &Path) -> Result<Target, Failure> {
 /// The type of the events, where the pipeline has several.
 fn kind<'p>(args: &Args, pipeline: &'p Pipeline) -> Result<&'p EventType, Failure> {
     let wrong = |message: String| Err(Failure::configuration("produce.arguments", message));
+    if pipeline.contract.debezium.is_some() {
+        return wrong(
+            "the pipeline's values are Debezium's change events, which produce does not make: give it whole ones with --brokers, \
+             --topic, --protos and --message"
+                .to_owned(),
+        );
+    }
     if let Some(envelope) = &pipeline.contract.envelope {
         return wrong(format!(
             "the pipeline's events come in envelopes, which produce does not make: give it whole envelopes with --brokers, \

@@ -7,6 +7,7 @@ use crate::config::{
 };
 use crate::engine::build;
 use crate::engine::routes::{Wrong, wrong_routes};
+use crate::gate::change::Changes;
 use crate::gate::envelope::{self, Envelope};
 use crate::guests::types;
 use crate::protos;
@@ -167,6 +168,11 @@ fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p s
 
 /// The envelope, and what idempotency keys are made of.
 fn check_envelope(pipeline: &Pipeline, pool: DescriptorPool, report: &mut Report) {
+    if let Some(spec) = &pipeline.contract.debezium {
+        for problem in Changes::compile(pipeline, spec, &pool).err().unwrap_or_default() {
+            report.error(pipeline, "contract.envelope", &problem.key, problem.message);
+        }
+    }
     let Some(spec) = &pipeline.contract.envelope else { return };
     // A message that is not there has been told of.
     for kind in pipeline.types.iter().filter(|kind| pool.get_message_by_name(&kind.message).is_some()) {

@@ -112,7 +112,9 @@ pub async fn target(
         let what = if whole { right.to_owned() } else { format!("{right} ({listed})") };
         problems.push(no_grant(&what, &name));
     }
-    let deletes = pipeline.contract.tombstones == Tombstones::Delete || mapping.delete.when.is_some();
+    let deletes = pipeline.contract.tombstones == Tombstones::Delete
+        || pipeline.contract.debezium.is_some()
+        || mapping.delete.when.is_some();
     if deletes && mapping.delete.soft.is_none() {
         let allowed: bool = sqlx::query_scalar("SELECT has_table_privilege($1::regclass, 'DELETE')")
             .bind(&name)

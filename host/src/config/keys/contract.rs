@@ -91,7 +91,7 @@ pub(super) const KEYS: &[Key] = &[
         "contract.tombstones",
         Choice(&["dead_letter", "drop", "delete"]),
         Value("dead_letter"),
-        "What a record without a value means. `drop`: counted, no effect. `delete`: deletes the row whose key is the record's key, read as `postgres.delete.key` says; does not go with `only_if_newer`.",
+        "What a record without a value means. `drop`: counted, no effect. `delete`: deletes the row whose key is the record's key, read as `postgres.delete.key` says; does not go with `only_if_newer`. With `envelope: debezium` the default is `drop`.",
     ),
     key("contract.max_bytes", Bytes, Value("1MiB"), "Largest value of a record; at most 64MiB."),
     key(
@@ -142,14 +142,51 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key(
         "contract.envelope",
+        TableOr(&Choice(&["debezium"])),
+        Nothing,
+        "A message round each event, see docs/envelopes.md. Chain, row and output get what is inside. `debezium`: the value is a change event of Debezium's.",
+    ),
+    key(
+        "contract.envelope.debezium",
         Table,
         Nothing,
-        "A message round each event, see docs/envelopes.md. Chain, row and output get what is inside.",
+        "The long form of `envelope: debezium`. The event is `after`; a change with `op: d` deletes the row of `before`, or of the record's key.",
+    ),
+    key(
+        "contract.envelope.debezium.message",
+        Text,
+        Nothing,
+        "Full name of the change event's message type, for change events in Protobuf. Without it they are JSON.",
+    ),
+    key(
+        "contract.envelope.debezium.type",
+        Text,
+        Nothing,
+        "With `types`: where the change event names its type. Default: `source.table`.",
+    ),
+    key(
+        "contract.envelope.debezium.headers",
+        Map,
+        Nothing,
+        "Parts of the change event that the event carries on as headers: transforms, `header:` columns and outputs have them. Default: `__op`, `__ts_ms`, `__source_lsn`, `__source_ts_ms` and `__source_table`, as far as they are there.",
+    ),
+    key("contract.envelope.debezium.headers.*", Text, Nothing, "The part, `source.lsn` for example."),
+    key(
+        "contract.envelope.debezium.truncates",
+        Choice(&["dead_letter", "drop"]),
+        Value("dead_letter"),
+        "What happens to a truncate (`op: t`), which is about no single row. `drop`: counted, no effect.",
+    ),
+    key(
+        "contract.envelope.debezium.messages",
+        Choice(&["dead_letter", "drop"]),
+        Value("dead_letter"),
+        "What happens to a logical decoding message (`op: m`). `drop`: counted, no effect.",
     ),
     key(
         "contract.envelope.message",
         Text,
-        Required,
+        RequiredOnce,
         "Full name of its message type. `tollgate.envelope.v1.EventEnvelope` and `tollgate.envelope.v1.DomainEvent` are built in, with the places of their parts.",
     ),
     key(

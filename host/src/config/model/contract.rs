@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tollgate_contract::Policies;
 use tollgate_contract::frame::Indexing;
 
-use super::Envelope;
+use super::{Debezium, Envelope};
 use crate::registry;
 
 /// `contract:` what an event must look like.
@@ -23,6 +23,8 @@ pub struct Contract {
     pub versions: Option<Versions>,
     /// `envelope:` what is wrapped round the events.
     pub envelope: Option<Envelope>,
+    /// `envelope: debezium`, instead.
+    pub debezium: Option<Debezium>,
     pub routing: Routing,
     /// `unknown_types:` events of types that are not in the configuration.
     pub unknown_types: UnknownTypes,

@@ -1,7 +1,7 @@
 //! `contract:` what an event must look like, and who says so.
 
 use super::super::model::*;
-use super::{envelope, names, policies, read_paths};
+use super::{debezium, envelope, names, policies, read_paths};
 use crate::config::reader::{Complaint, Table, boolean, choice, path, secret, text};
 use crate::limits;
 use crate::registry::{Auth, Tls as RegistryTls, Url};
@@ -34,10 +34,12 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
     let tombstones =
         [("dead_letter", Tombstones::DeadLetter), ("drop", Tombstones::Drop), ("delete", Tombstones::Delete)];
     let encoding = table.or("encoding", choice(&encodings), Encoding::Auto);
-    let tombstones = table.or("tombstones", choice(&tombstones), Tombstones::DeadLetter);
+    let (envelope, debezium) = read_envelope(table, typed);
+    // Debezium sends one after each delete, for compaction.
+    let usual = if debezium.is_some() { Tombstones::Drop } else { Tombstones::DeadLetter };
+    let tombstones = table.or("tombstones", choice(&tombstones), usual);
     let policies = policies::read(table);
     let registry = table.table("registry", |table| read_registry(table, base));
-    let envelope = table.table("envelope", |table| envelope::read(table, typed));
     let versions = read_versions(table, None, default_place(envelope.as_ref()), registry.is_some());
     let routing = read_routing(table, typed, registry.is_some());
     let unknown_types = [("dead_letter", UnknownTypes::DeadLetter), ("drop", UnknownTypes::Drop)];
@@ -53,10 +55,26 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
         registry,
         versions,
         envelope,
+        debezium,
         routing: routing?,
         unknown_types,
     };
     Some((contract, message))
+}
+
+/// A message round the event, or Debezium's change events: `debezium`, or a table with the key `debezium`.
+fn read_envelope(table: &Table<'_>, typed: bool) -> (Option<Envelope>, Option<Debezium>) {
+    let Some(field) = table.field("envelope") else { return (None, None) };
+    if !field.is_table() {
+        let short = field.scalar(choice(&[("debezium", ())]));
+        return (None, short.map(|()| Debezium::usual(typed)));
+    }
+    let mut changes = None;
+    let envelope = field.table(|table| {
+        changes = table.table("debezium", |table| debezium::read(table, typed));
+        envelope::read(table, typed)
+    });
+    (envelope.filter(|_| changes.is_none()), changes)
 }
 
 /// What says which type a record is of: there must be one way, and only one.

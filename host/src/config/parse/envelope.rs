@@ -6,7 +6,14 @@ use crate::config::reader::{Complaint, Field, Table, choice, text};
 use crate::limits;
 
 pub(super) fn read(table: &Table<'_>, typed: bool) -> Option<Envelope> {
-    let message = table.need("message", names::message_type);
+    let foreign = table.has("debezium");
+    for key in ["message", "type", "payload", "version", "headers", "idempotency_key"] {
+        if foreign && table.has(key) {
+            table.error(key, "does not go with debezium, which has settings of its own below it");
+        }
+    }
+    let message =
+        if foreign { table.get("message", names::message_type) } else { table.need("message", names::message_type) };
     let shipped = message.as_ref().and_then(|message| SHIPPED.iter().find(|shipped| shipped.message == *message));
     let path = |key: &str, own: Option<&str>| table.get(key, names::field_path).or_else(|| own.map(str::to_owned));
     let kind = path("type", shipped.map(|shipped| shipped.kind));
@@ -33,7 +40,7 @@ pub(super) fn read(table: &Table<'_>, typed: bool) -> Option<Envelope> {
     Some(Envelope { message: message?, kind, payload: payload?, version, headers, idempotency_key: key })
 }
 
-fn read_headers(table: &Table<'_>) -> Vec<(String, String)> {
+pub(super) fn read_headers(table: &Table<'_>) -> Vec<(String, String)> {
     let mut headers = Vec::new();
     for (name, field) in table.any() {
         if let Err(complaint) = names::header(&name) {

@@ -562,9 +562,9 @@ fn each_bad_value_is_named_with_its_line() {
             "16:13: postgres.delete.soft: transaction_id is a key column; it marks a row, and cannot name it",
         ),
         (
-            "    currency:\n",
-            "    currency:\n    version:\n  only_if_newer: version\n  delete: { when: { field: op, is: [d] } }\n",
-            "20:13: postgres.delete.when: with only_if_newer a row that is gone keeps no version, so an older event would bring it back: name a column under delete.soft, and the row stays, marked, with its version",
+            "  columns:\n",
+            "  only_if_newer: currency\n  delete: { when: { field: op, is: [d] } }\n  columns:\n",
+            "17:13: postgres.delete.when: with only_if_newer a row that is gone keeps no version, so an older event would bring it back: name a column under delete.soft, and the row stays, marked, with its version",
         ),
         ("  columns:\n", "  nul: drop\n  columns:\n", "16:8: postgres.nul: drop is none of reject, strip, replace"),
         (
@@ -853,7 +853,7 @@ fn tombstones_delete_only_what_they_can_name() {
         "p.yaml:17:13: postgres.delete.key: one text cannot say several columns (a, b); take json"
     );
     let newer = delete.replace("  columns:\n", "  only_if_newer: currency\n  columns:\n");
-    assert!(parse(&newer).unwrap_err().contains("an older event would bring the row back"));
+    assert!(parse(&newer).unwrap_err().contains("a tombstone has no value, so it cannot say whether it is newer"));
 }
 
 /// The template as the article prints it, with the indentation that its text has lost put back in two ways.

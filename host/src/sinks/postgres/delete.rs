@@ -51,6 +51,17 @@ impl Delete {
         Some(Delete { statement, arrays, form: mapping.delete.key_form(columns.len()), keys: keys? })
     }
 
+    /// The key without the schema that Kafka Connect's `JsonConverter` writes beside it.
+    fn without_schema(&self, json: Json) -> Json {
+        let ours = |name: &str| self.keys.iter().any(|key| key.name == name || key.field.as_deref() == Some(name));
+        match json {
+            Json::Object(mut members) if members.len() == 2 && members.contains_key("schema") && !ours("payload") => {
+                members.remove("payload").unwrap_or(Json::Object(members))
+            }
+            json => json,
+        }
+    }
+
     /// Adds the deletion of the row that a record key names.
     pub fn write(&self, record_key: &[u8], rows: &mut Rows) -> Result<(), Misfit> {
         let whole = |unfit| Misfit { column: self.keys[0].name.clone(), unfit };
@@ -61,6 +72,7 @@ impl Delete {
                 whole(Unfit::Format { value: text.chars().take(64).collect(), expected: "a record key in JSON" })
             })?,
         };
+        let json = self.without_schema(json);
         let mut row = rows.begin();
         for key in &self.keys {
             let misfit = |unfit| Misfit { column: key.name.clone(), unfit };

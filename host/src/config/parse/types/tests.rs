@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use crate::config::UnknownTypes;
+use crate::config::{Tombstones, UnknownTypes};
 use std::path::Path;
 
 const SHOP: &str = "\
@@ -229,4 +229,29 @@ fn frames_may_be_around_envelopes() {
     let envelope = "  envelope: { message: tollgate.envelope.v1.DomainEvent }\n  registry: { url: 'http://r' }\n";
     let pipeline = parse(&SHOP.replace("  type_header: event-type\n", envelope)).unwrap();
     assert_eq!(pipeline.contract.routing, Routing::Envelope, "the frame names the envelope");
+}
+
+#[test]
+fn debezium_is_short_or_long_and_says_what_does_not_go_with_it() {
+    let text = SHOP.replace("  type_header: event-type\n", "  envelope: debezium\n");
+    let pipeline = parse(&text).unwrap();
+    let debezium = pipeline.contract.debezium.clone().unwrap();
+    assert_eq!((debezium.kind.as_deref(), pipeline.contract.envelope.is_none()), (Some("source.table"), true));
+    assert_eq!(pipeline.contract.tombstones, Tombstones::Drop);
+    assert_eq!(pipeline.contract.routing, Routing::Envelope);
+    let cases = [
+        ("envelope: debezum", "contract.envelope: debezum is none of debezium; did you mean debezium?"),
+        (
+            "envelope: { debezium: { truncates: drop }, payload: x }",
+            "contract.envelope.payload: does not go with debezium, which has settings of its own below it",
+        ),
+        ("envelope: { debezium: { message: a.B } }", "contract.envelope.debezium.message: does not go with types"),
+        ("envelope: debezium\n  encoding: protobuf", "contract.encoding: wants change events in Protobuf"),
+        ("envelope: debezium\n  registry: { url: 'http://r' }", "contract.registry: wants change events in Protobuf"),
+        ("envelope: debezium\n  tombstones: delete", "contract.tombstones: delete does not go with envelope: debezium"),
+    ];
+    for (envelope, expected) in cases {
+        let told = spoil("type_header: event-type", envelope);
+        assert!(told.contains(expected), "{envelope}\nexpected {expected}\ntold {told}");
+    }
 }
