@@ -42,7 +42,7 @@ pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
 }
 
 /// Year, month and day of a number of days since 1970.
-fn civil(days: i64) -> (i64, i64, i64) {
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

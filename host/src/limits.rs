@@ -260,6 +260,18 @@ pub const IDLE_BEYOND_TRANSACTION: Duration = Duration::from_secs(5);
 /// How often `run` logs what it has done: a person who looks at a log sees one, and a day has 1,440 of them.
 pub const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 
+/// Partitions of a table that are created after the one of now: enough that a week without a working member does no harm to
+/// partitions of a month, and a year of days at most.
+pub const PARTITIONS_AHEAD: u32 = 2;
+pub const PARTITIONS_AHEAD_MAX: u32 = 366;
+
+/// Rounds of the keeper between two looks for partitions to create: an hour. What a member could not create today, it or another one
+/// creates long before it is needed.
+pub const PARTITION_ROUNDS: u32 = 3_600;
+
+/// How long the creation of a partition waits for the table's lock. Those who write to the table wait behind it.
+pub const PARTITION_LOCK: Duration = Duration::from_millis(500);
+
 /// How soon the keeper notices that the process stops.
 pub const KEEPER_STEP: Duration = Duration::from_millis(50);
 

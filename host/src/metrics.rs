@@ -45,6 +45,7 @@ pub struct Metrics {
     fetched_bytes: Counter,
     rows: Counter,
     nul_texts: Counter,
+    partition_failures: Counter,
     fuel: Counter,
     pauses: Counter,
     gaps: Counter,
@@ -102,6 +103,7 @@ impl Default for Metrics {
             fetched_bytes: Counter::default(),
             rows: Counter::default(),
             nul_texts: Counter::default(),
+            partition_failures: Counter::default(),
             fuel: Counter::default(),
             pauses: Counter::default(),
             gaps: Counter::default(),
@@ -157,6 +159,8 @@ impl Metrics {
         r.register_with_unit("fetched", "Values taken from Kafka", Unit::Bytes, self.fetched_bytes.clone());
         r.register("rows_affected", "Rows that PostgreSQL inserted, updated or deleted", self.rows.clone());
         r.register("nul_texts", "Texts stored without their NUL characters", self.nul_texts.clone());
+        let failures = self.partition_failures.clone();
+        r.register("partition_failures", "Partitions of a table that could not be created ahead", failures);
         r.register("typed_events", "Events settled, by type and verdict", self.typed.clone());
         r.register("deprecated", "Events of deprecated versions", self.deprecated.clone());
         r.register("schema_lookups", "Schemas looked up outside memory, by result", self.schemas.clone());
@@ -279,6 +283,11 @@ impl Metrics {
         self.rows.inc_by(affected);
         self.nul_texts.inc_by(nul_texts);
         self.tally.change(|tally| tally.rows += affected);
+    }
+
+    /// A partition that could not be created.
+    pub fn partition_failed(&self) {
+        self.partition_failures.inc();
     }
 
     /// Outputs of a batch that is through.

@@ -1,13 +1,15 @@
-//! `tollgate setup pipeline.yaml`: creates what is missing, or prints it. `run` never alters anything by itself.
+//! `tollgate setup pipeline.yaml`: creates what is missing, or prints it. `run` alters nothing by itself, but
+//! for partitions that `postgres.partitions` wants ahead.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
 use tollgate_contract::{Contract, Kind, Slot};
 
 use super::Success;
@@ -15,6 +17,7 @@ use crate::config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart, Table
 use crate::engine::build::{self, Contracts};
 use crate::error::Failure;
 use crate::progress::schema;
+use crate::sinks::postgres::partitions::{self, Partition};
 use crate::sinks::postgres::table::{self, quote, quoted_table};
 
 #[derive(Debug, clap::Args)]
@@ -65,36 +68,18 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     runtime.block_on(setup(args, &pipeline, &contracts))
 }
 
+fn database(error: sqlx::Error) -> Failure {
+    Failure::failed("setup.postgres", format!("PostgreSQL: {error}"))
+}
+
 /// Looks at what is there, and creates what is not unless `args.dry_run`.
 pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) -> Result<Success, Failure> {
     let until = Instant::now() + pipeline.start_deadline;
     let mut connection = build::postgres(pipeline, until).await?;
     let existing = build::kafka(pipeline, until)?;
-    let database = |error: sqlx::Error| Failure::failed("setup.postgres", format!("PostgreSQL: {error}"));
     let mut topics = build::topic_names(pipeline);
     topics.retain(|topic| !existing.contains_key(topic));
-    let (mut tables, mut lacking) = (Vec::new(), Vec::new());
-    let mut known: Vec<&TableName> = Vec::new();
-    for (mapping, contract) in mappings(pipeline, contracts) {
-        let first = !known.contains(&&mapping.table);
-        known.push(&mapping.table);
-        match table::describe(&mut connection, &mapping.table).await.map_err(database)? {
-            None if first => tables.push(Table {
-                what: format!("table {}", quoted_table(&mapping.table)),
-                statement: create_table(mapping, contract),
-            }),
-            None => {}
-            Some(columns) => {
-                let lacks = |column: &&Column| !columns.iter().any(|known| known.name == column.name);
-                for statement in add_columns(mapping, contract, lacks) {
-                    let list = if args.alter { &mut tables } else { &mut lacking };
-                    if !list.contains(&statement) {
-                        list.push(statement);
-                    }
-                }
-            }
-        }
-    }
+    let (tables, lacking) = look(args, pipeline, contracts, &mut connection).await?;
     if args.alter && !args.dry_run {
         // Before anything changes.
         for Table { statement, .. } in &tables {
@@ -129,6 +114,78 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     create_topics(args, pipeline, &todo.topics).await?;
     let summary = "created what was missing";
     Ok(Success::new(summary, result, text))
+}
+
+/// Why a table cannot be created with partitions: the column that they are made by would hold no time.
+fn unfit_partitions(mapping: &Mapping, contract: &Contract) -> Option<String> {
+    let by = mapping.partitions.as_ref()?;
+    let place = mapping.columns.iter().position(|column| column.name == by.column)?;
+    let fields = mapping.columns[..place].iter().filter(|column| matches!(column.from, From::Field(_))).count();
+    let found = sql_type(&mapping.columns[place], contract, Slot(fields));
+    let fits = matches!(found.as_str(), "timestamptz" | "timestamp" | "date");
+    (!fits).then(|| {
+        format!(
+            "column {} would be {found}, but partitions are made by a time: give it a conversion, `as: unix_ms` or \
+             `as: {{ time: iso }}` for example",
+            by.column
+        )
+    })
+}
+
+/// The partitions that a mapping wants from now on.
+fn wanted(mapping: &Mapping) -> Vec<Partition> {
+    let today = partitions::day_of(SystemTime::now());
+    mapping.partitions.iter().flat_map(|by| partitions::wanted(&mapping.table, by, today)).collect()
+}
+
+fn partition(partition: &Partition) -> Table {
+    Table { what: format!("partition {}", quoted_table(&partition.name)), statement: partition.statement() }
+}
+
+/// What the tables of the mappings lack, and the columns that only `--alter` adds.
+async fn look(
+    args: &Args,
+    pipeline: &Pipeline,
+    contracts: &[Contracts],
+    connection: &mut PgConnection,
+) -> Result<(Vec<Table>, Vec<Table>), Failure> {
+    let (mut tables, mut lacking) = (Vec::new(), Vec::new());
+    let mut known: Vec<&TableName> = Vec::new();
+    for (mapping, contract) in mappings(pipeline, contracts) {
+        let first = !known.contains(&&mapping.table);
+        known.push(&mapping.table);
+        match table::describe(connection, &mapping.table).await.map_err(database)? {
+            None if first => {
+                if let Some(problem) = unfit_partitions(mapping, contract) {
+                    return Err(Failure::configuration("postgres.partitions", problem));
+                }
+                tables.push(Table {
+                    what: format!("table {}", quoted_table(&mapping.table)),
+                    statement: create_table(mapping, contract),
+                });
+                tables.extend(wanted(mapping).iter().map(partition));
+            }
+            None => {}
+            Some(columns) => {
+                let lacks = |column: &&Column| !columns.iter().any(|known| known.name == column.name);
+                for statement in add_columns(mapping, contract, lacks) {
+                    let list = if args.alter { &mut tables } else { &mut lacking };
+                    if !list.contains(&statement) {
+                        list.push(statement);
+                    }
+                }
+                if let Some(by) = mapping.partitions.as_ref().filter(|_| first) {
+                    let unfit = partitions::unfit(connection, &mapping.table, by).await.map_err(database)?;
+                    if let Some(problem) = unfit {
+                        return Err(Failure::configuration("postgres.partitions", problem));
+                    }
+                    let lacking = partitions::missing(connection, wanted(mapping)).await.map_err(database)?;
+                    tables.extend(lacking.iter().map(partition));
+                }
+            }
+        }
+    }
+    Ok((tables, lacking))
 }
 
 /// The columns that only `--alter` adds.
@@ -238,7 +295,8 @@ pub fn create_table(mapping: &Mapping, contract: &Contract) -> String {
     lines.extend(mapping.delete.soft.iter().map(|column| format!("    {} timestamptz", quote(column))));
     let keys: Vec<String> = mapping.key.iter().map(|name| quote(name)).collect();
     lines.push(format!("    PRIMARY KEY ({})", keys.join(", ")));
-    format!("CREATE TABLE {} (\n{}\n);", quoted_table(&mapping.table), lines.join(",\n"))
+    let by = mapping.partitions.as_ref().map(partitions::clause).unwrap_or_default();
+    format!("CREATE TABLE {} (\n{}\n){by};", quoted_table(&mapping.table), lines.join(",\n"))
 }
 
 /// The type that holds every value of a column's source.

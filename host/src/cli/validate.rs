@@ -4,6 +4,7 @@
 mod connect;
 mod memory;
 pub mod offline;
+mod partitions;
 mod report;
 mod rights;
 

@@ -267,6 +267,7 @@ const AFTER_TYPES: &[Key] = &[
     ),
     key("transforms[].routes.*.postgres.only_if_newer", Text, Nothing, "As `postgres.only_if_newer`."),
     key("transforms[].routes.*.postgres.delete", Same("postgres.delete"), Nothing, "As `postgres.delete`."),
+    key("transforms[].routes.*.postgres.partitions", Same("postgres.partitions"), Nothing, "As `postgres.partitions`."),
     key("transforms[].routes.*.postgres.nul", Choice(&["reject", "strip", "replace"]), Nothing, "As `postgres.nul`."),
     key("output", Table, Nothing, "Where valid events are produced; without it they go to PostgreSQL alone."),
     key("output.topic", Text, Required, "The topic."),

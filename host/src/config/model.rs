@@ -6,6 +6,7 @@ mod delete;
 mod delivery;
 mod envelope;
 mod event_type;
+mod partitions;
 mod route;
 mod time;
 
@@ -15,6 +16,7 @@ pub use delete::*;
 pub use delivery::*;
 pub use envelope::*;
 pub use event_type::*;
+pub use partitions::*;
 pub use route::*;
 pub use time::*;
 
@@ -314,6 +316,7 @@ pub struct Mapping {
     pub only_if_newer: Option<String>,
     pub nul: Nul,
     pub delete: Deletes,
+    pub partitions: Option<Partitions>,
 }
 
 impl Mapping {

@@ -368,6 +368,11 @@ fn mapping(mapping: &Mapping, postgres: &mut Value) {
         "when": when.as_ref().map(|DeleteWhen { field, is }| json!({ "field": field, "is": is })),
         "soft": soft,
     });
+    postgres["partitions"] = json!(mapping.partitions.as_ref().map(|Partitions { column, every, ahead }| json!({
+        "column": column,
+        "every": Every::ALL.iter().find(|(_, known)| known == every).map(|(name, _)| name),
+        "ahead": ahead,
+    })));
     postgres["nul"] = json!(Nul::ALL.iter().find(|(_, nul)| *nul == mapping.nul).map(|(name, _)| name));
 }
 

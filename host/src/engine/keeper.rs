@@ -5,7 +5,7 @@
 //! processes with the same transactional ids would fence each other for ever.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::postgres::PgConnection;
@@ -14,7 +14,7 @@ use super::watch::Watch;
 use crate::brakes::Brakes;
 use crate::brakes::breaker::Leave;
 use crate::brakes::sink::{self, Sink};
-use crate::config::{DeliveryMode, Pipeline};
+use crate::config::{DeliveryMode, Pipeline, TableName};
 use crate::error::classes;
 use crate::gate::Gate;
 use crate::lifecycle::Lifecycle;
@@ -24,7 +24,7 @@ use crate::position::NextOffset;
 use crate::progress::halts::{self, Halt, Resumed};
 use crate::progress::processed;
 use crate::progress::store::{self, Owner};
-use crate::sinks::postgres::connect;
+use crate::sinks::postgres::{connect, partitions};
 use crate::source::rebalance::Callbacks;
 
 /// What the thread works with.
@@ -118,6 +118,9 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsume
         if forgetting || ticks.is_multiple_of(60) {
             forgetting = forget(keeper, session.as_mut()).await;
         }
+        if ticks.is_multiple_of(limits::PARTITION_ROUNDS) {
+            partitions(keeper, session.as_mut()).await;
+        }
         kafka(keeper, consumer, &mut watch, ticks);
         ticks = ticks.wrapping_add(1);
         keeper.metrics.ready(keeper.lifecycle.unready(&keeper.own_halts()).is_empty());
@@ -159,6 +162,30 @@ async fn forget(keeper: &Keeper, session: Option<&mut PgConnection>) -> bool {
     let forgot = processed::forget(session, &keeper.pipeline.name, ids.ttl);
     // What fails here fails beside the question for the pause too, where it is told.
     matches!(tokio::time::timeout(limits::STATEMENT_PATIENCE, forgot).await, Ok(Ok(true)))
+}
+
+/// Creates partitions ahead, where the mapping asks for it. A failure is a warning: the partition of now is there.
+async fn partitions(keeper: &Keeper, session: Option<&mut PgConnection>) {
+    let Some(session) = session else { return };
+    let mut done: Vec<&TableName> = Vec::new();
+    for mapping in keeper.pipeline.destinations().filter_map(|to| to.mapping()) {
+        let Some(by) = mapping.partitions.as_ref().filter(|_| !done.contains(&&mapping.table)) else { continue };
+        done.push(&mapping.table);
+        let today = partitions::day_of(SystemTime::now());
+        let wanted = partitions::wanted(&mapping.table, by, today);
+        let ahead = partitions::ahead(session, wanted);
+        let silent = || vec![(mapping.table.to_string(), Err(sqlx::Error::WorkerCrashed))];
+        for (name, made) in tokio::time::timeout(limits::STATEMENT_PATIENCE, ahead).await.unwrap_or_else(|_| silent()) {
+            match made {
+                Ok(()) => tracing::info!(table = %mapping.table, partition = name, "created a partition"),
+                Err(error) => {
+                    keeper.metrics.partition_failed();
+                    let error = connect::describe(&error);
+                    tracing::warn!(table = %mapping.table, partition = name, error, "cannot create a partition ahead");
+                }
+            }
+        }
+    }
 }
 
 /// Waits for the next round; false when the process stops meanwhile.

@@ -13,6 +13,7 @@ mod keys;
 pub mod kinds;
 mod list;
 mod names;
+pub mod partitions;
 mod pooler;
 mod row;
 pub mod rows;

@@ -1,9 +1,11 @@
 //! What a table may be like: columns from later, keys that compare in their own way.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::json;
 use tollgate_tests::case::Case;
-use tollgate_tests::events;
 use tollgate_tests::kafka::Record;
+use tollgate_tests::{events, wait_for};
 
 fn validate(case: &Case, code: i32) -> String {
     let checked = case.tollgate(&["validate", "pipeline.yaml", "--connect"], &[]);
@@ -57,4 +59,55 @@ fn a_key_whose_equal_values_differ_is_refused() {
     case.kafka.produce(&case.source(), &[record("a"), record("a "), record("b")]);
     case.drain();
     assert_eq!(case.database.texts("SELECT concat(id, n) FROM seen ORDER BY id"), ["a  2", "b  1"]);
+}
+
+#[test]
+fn partitions_are_created_ahead_by_setup_and_while_it_runs() {
+    let case = Case::new("partitions")
+        .set("/postgres/key", json!(["id", "at"]))
+        .set("/postgres/columns", json!({ "at": { "as": "unix_ms" }, "n": { "add": 1 } }))
+        .set("/postgres/partitions", json!({ "column": "at", "every": "month" }))
+        .setup();
+    let count = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'seen'::regclass";
+    assert_eq!(case.database.number(count), 3, "this month's, and two ahead");
+    let again = case.tollgate(&["setup", "pipeline.yaml"], &[]);
+    assert!(again.wait().success() && again.stdout().contains("nothing is missing"), "{}", again.stdout());
+    let said = validate(&case, 0);
+    assert!(said.contains("are two rows, and a delete needs both"), "{said}");
+
+    // Two events of one id with different times are two rows, in whichever partitions.
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let record = |at: i64| Record {
+        partition: 0,
+        ..Record::new("k", events::encode(&json!({ "id": "a", "at": at.to_string() })))
+    };
+    case.kafka.produce(&case.source(), &[record(now), record(now), record(now + 31 * 86_400_000)]);
+    case.drain();
+    assert_eq!(case.database.texts("SELECT concat_ws(' ', id, n) FROM seen ORDER BY at"), ["a 2", "a 1"]);
+
+    // The last partition's name is taken, so it cannot be created: a warning, and the pipeline runs on.
+    let last =
+        case.database.texts("SELECT max(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'seen'::regclass");
+    let last = &last[0];
+    case.database.run(&format!("ALTER TABLE seen DETACH PARTITION {last}"));
+    let engine = case.run();
+    engine.logged("cannot create a partition ahead");
+    assert!(engine.metric("tollgate_partition_failures_total", "") >= 1.0);
+    assert!(engine.running());
+    engine.stop();
+    case.database.run(&format!("DROP TABLE {last}"));
+    let engine = case.run();
+    wait_for("the partition", || (case.database.number(count) == 3).then_some(()));
+
+    // One that lies in the past is nobody's to create but the operator's.
+    case.kafka.produce(&case.source(), &[record(978_307_200_000)]);
+    let missing = "no partition of relation \"seen\" found for row";
+    let paused = wait_for(missing, || engine.status()["paused"].as_str().map(str::to_owned));
+    assert!(paused.starts_with(missing) && paused.contains("create the partition"), "{paused}");
+    engine.stop();
+
+    // A table that is there and is not partitioned.
+    case.database.run("DROP TABLE seen; CREATE TABLE seen (id text, at timestamptz, n bigint, PRIMARY KEY (id, at))");
+    let said = validate(&case, 2);
+    assert!(said.contains("table seen is not partitioned by range of at"), "{said}");
 }

@@ -10,6 +10,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tollgate_contract::Contract;
 
+use super::partitions;
 use super::report::{Report, Severity};
 use super::rights;
 use crate::config::{DeliveryMode, Destination, Mapping, Mode, Pipeline};
@@ -263,6 +264,7 @@ async fn ask_table(
         report.error(pipeline, problem.code, &place, problem.message);
     }
     check_sums(pipeline, (to, mapping), &columns, connection, report).await?;
+    partitions::rights(pipeline, (to, mapping), connection, report).await?;
     let Some(emitted) = emitted else { return Ok(()) };
     match Table::check(connection, mapping, emitted).await {
         Ok(_) => {}

@@ -1,6 +1,7 @@
 //! The checks that need files and no network: contracts compile, fields exist and convert, components load and meet.
 
 use super::Memory;
+use super::partitions;
 use super::report::{Guarantee, Report};
 use crate::config::{
     As, Column, DeliveryMode, Destination, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings, TimeForm,
@@ -33,6 +34,7 @@ pub fn offline(pipeline: &Pipeline) -> Report {
     let known = check_contracts(pipeline, &mut report);
     check_transforms(pipeline, &known, &mut report);
     check_habits(pipeline, &mut report);
+    partitions::offline(pipeline, &mut report);
     report.sort();
     report
 }

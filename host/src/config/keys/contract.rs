@@ -259,6 +259,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("types.*.postgres.only_if_newer", Text, Nothing, "As `postgres.only_if_newer`."),
     key("types.*.postgres.delete", Same("postgres.delete"), Nothing, "As `postgres.delete`."),
+    key("types.*.postgres.partitions", Same("postgres.partitions"), Nothing, "As `postgres.partitions`."),
     key("types.*.postgres.nul", Choice(&["reject", "strip", "replace"]), Nothing, "As `postgres.nul`."),
     key(
         "types.*.accept_versions",

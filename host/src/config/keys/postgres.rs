@@ -2,7 +2,7 @@
 
 use super::Fallback::{Nothing, Required, RequiredOnce, Value};
 use super::Kind::{
-    Addend, Boolean, Choice, ChoiceOrNull, Map, Names, Null, Path, Scalar, Secret, Signed, Table, TableOr, Text,
+    Addend, Boolean, Choice, ChoiceOrNull, Map, Names, Null, Path, Scalar, Secret, Signed, Table, TableOr, Text, Whole,
     WordOrNames, WordOrText,
 };
 use super::{Key, key};
@@ -110,6 +110,30 @@ pub(super) const KEYS: &[Key] = &[
         Choice(&["reject", "strip", "replace"]),
         Value("reject"),
         "What becomes of a NUL character in a text, which PostgreSQL cannot store: the event is a dead letter, the NUL is left out, or it becomes U+FFFD. Counted in `tollgate_nul_texts_total`.",
+    ),
+    key(
+        "postgres.partitions",
+        Table,
+        Nothing,
+        "The table is partitioned by range of a time: `tollgate setup` creates it so, and a running pipeline creates partitions ahead.",
+    ),
+    key(
+        "postgres.partitions.column",
+        Text,
+        Required,
+        "A column of the key: timestamptz, timestamp or date. Two events of one key with different values of it are two rows.",
+    ),
+    key(
+        "postgres.partitions.every",
+        Choice(&["day", "week", "month", "year"]),
+        Required,
+        "How much time a partition holds, in UTC; weeks begin on Monday.",
+    ),
+    key(
+        "postgres.partitions.ahead",
+        Whole,
+        Value("2"),
+        "How many partitions there are after the one of now; 1 to 366.",
     ),
     key("postgres.delete", Table, Nothing, "How rows are deleted."),
     key(

@@ -3,9 +3,11 @@
 use super::conversion::read_as;
 use super::{names, policies};
 use crate::config::model::{
-    As, Column, DeleteKey, DeleteWhen, Deletes, From, Mapping, Mode, Nul, Postgres, RecordPart, TableName,
+    As, Column, DeleteKey, DeleteWhen, Deletes, Every, From, Mapping, Mode, Nul, Partitions, Postgres, RecordPart,
+    TableName,
 };
-use crate::config::reader::{Complaint, Table, boolean, choice, path, signed, text};
+use crate::config::reader::{Complaint, Table, boolean, choice, path, signed, text, within};
+use crate::limits;
 use std::path::Path;
 use tollgate_contract::Absent;
 
@@ -38,6 +40,7 @@ pub(super) struct Draft {
     only_if_newer: Option<String>,
     nul: Option<Nul>,
     delete: Option<Deletes>,
+    partitions: Option<Partitions>,
     /// Keys that are there, right or wrong.
     given: Vec<&'static str>,
     pub(super) mapping: Option<Mapping>,
@@ -54,6 +57,7 @@ impl Draft {
             only_if_newer: table.get("only_if_newer", names::column),
             nul: table.get("nul", choice(&Nul::ALL)),
             delete: table.table("delete", read_delete),
+            partitions: table.table("partitions", read_partitions),
             given: NEEDED.into_iter().filter(|key| table.has(key)).collect(),
             mapping: None,
         }
@@ -78,6 +82,7 @@ impl Draft {
             only_if_newer: own.only_if_newer.or_else(|| self.only_if_newer.clone()),
             nul: own.nul.or(self.nul),
             delete: own.delete.or_else(|| self.delete.clone()),
+            partitions: own.partitions.or_else(|| self.partitions.clone()),
             given,
             mapping: None,
         };
@@ -104,7 +109,16 @@ impl Draft {
         let delete = self.delete.clone().unwrap_or_default();
         check_delete(table, &delete, &key, only_if_newer.is_some());
         let nul = self.nul.unwrap_or_default();
-        self.mapping = Some(Mapping { table: name, key, columns, only_if_newer, nul, delete });
+        let partitions = self.partitions.clone();
+        if let Some(Partitions { column, .. }) = partitions.as_ref().filter(|by| !key.contains(&by.column)) {
+            let message = format!(
+                "{column} is not in the key: PostgreSQL has no unique index over all partitions but one with the column that \
+                 they are made by, so the key must have it; then two events of one key with different values of {column} are \
+                 two rows"
+            );
+            table.error_at(&format!("{}.partitions.column", table.path()), message);
+        }
+        self.mapping = Some(Mapping { table: name, key, columns, only_if_newer, nul, delete, partitions });
     }
 }
 
@@ -118,6 +132,13 @@ fn read_delete(table: &Table<'_>) -> Option<Deletes> {
         Some(DeleteWhen { field: field?, is })
     });
     Some(Deletes { key: table.get("key", choice(&DeleteKey::ALL)), when, soft: table.get("soft", names::column) })
+}
+
+fn read_partitions(table: &Table<'_>) -> Option<Partitions> {
+    let column = table.need("column", names::column);
+    let every = table.need("every", choice(&Every::ALL));
+    let ahead = table.or("ahead", within(1, limits::PARTITIONS_AHEAD_MAX), limits::PARTITIONS_AHEAD);
+    Some(Partitions { column: column?, every: every?, ahead })
 }
 
 /// Deletes need a way from an event to its row.

@@ -94,7 +94,7 @@ fn the_least_pipeline_has_every_default() {
         "postgres": {
             "url": "postgres://app:***@localhost/app", "tls_ca": null, "table": "payment_events",
             "key": ["transaction_id"], "only_if_newer": null, "nul": "reject",
-            "delete": { "key": null, "when": null, "soft": null },
+            "delete": { "key": null, "when": null, "soft": null }, "partitions": null,
             "columns": {
                 "transaction_id": { "field": "transaction_id" },
                 "currency": { "field": "currency" },
@@ -565,6 +565,16 @@ fn each_bad_value_is_named_with_its_line() {
             "  columns:\n",
             "  only_if_newer: currency\n  delete: { when: { field: op, is: [d] } }\n  columns:\n",
             "17:13: postgres.delete.when: with only_if_newer a row that is gone keeps no version, so an older event would bring it back: name a column under delete.soft, and the row stays, marked, with its version",
+        ),
+        (
+            "  columns:\n",
+            "  partitions: { column: currency, every: month }\n  columns:\n",
+            "16:17: postgres.partitions.column: currency is not in the key: PostgreSQL has no unique index over all partitions but one with the column that they are made by, so the key must have it; then two events of one key with different values of currency are two rows",
+        ),
+        (
+            "  columns:\n",
+            "  partitions: { column: transaction_id, every: months, ahead: 0 }\n  columns:\n",
+            "16:48: postgres.partitions.every: months is none of day, week, month, year; did you mean month?\np.yaml:16:63: postgres.partitions.ahead: 0 is out of range; it must be 1 to 366",
         ),
         ("  columns:\n", "  nul: drop\n  columns:\n", "16:8: postgres.nul: drop is none of reject, strip, replace"),
         (

@@ -202,6 +202,7 @@ fn same_statement(one: &Mapping, other: &Mapping) -> bool {
     one.key == other.key
         && one.only_if_newer == other.only_if_newer
         && one.delete.soft == other.delete.soft
+        && one.partitions == other.partitions
         && overrides(one) == overrides(other)
         && columns(one) == columns(other)
 }

@@ -9,6 +9,7 @@ use super::cell::{self, Encoder, InputKind, PgColumn, encoder};
 use super::delete::{self, Delete, Soft, When};
 use super::keys;
 use super::kinds::field_kind;
+use super::partitions;
 use super::row::{Cell, Source};
 pub use super::row::{Misfit, RecordView};
 use super::rows::{RowWriter, Shape, ShapeColumn};
@@ -80,6 +81,9 @@ impl Table {
             ));
         }
         problems.extend(keys::unequal(connection, &name, &mapping.key).await?);
+        if let Some(by) = &mapping.partitions {
+            problems.extend(partitions::unfit(connection, &mapping.table, by).await?);
+        }
         for column in &columns {
             let mapped = mapping.columns.iter().any(|mapped| mapped.name == column.name);
             if column.not_null && !column.has_default && !column.generated && !mapped {
