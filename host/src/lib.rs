@@ -12,7 +12,6 @@ pub mod error;
 pub mod gate;
 pub mod guests;
 pub mod hazards;
-pub mod iso;
 pub mod kafka;
 pub mod lane;
 pub mod lifecycle;

@@ -16,8 +16,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use self::labels::{
-    HaltLabels, InfoLabels, LaneLabels, LookupLabels, NoticeLabels, PartitionLabels, ReasonLabels, SinkLabels,
-    StageLabels, SwapLabels, TransitionLabels, TypeLabels, VerdictLabels, VersionLabels,
+    CoercedLabels, HaltLabels, InfoLabels, LaneLabels, LookupLabels, NoticeLabels, PartitionLabels, ReasonLabels,
+    SinkLabels, StageLabels, SwapLabels, TransitionLabels, TypeLabels, VerdictLabels, VersionLabels,
 };
 use self::tally::Tallies;
 pub use self::tally::Tally;
@@ -46,6 +46,7 @@ pub struct Metrics {
     rows: Counter,
     nul_texts: Counter,
     partition_failures: Counter,
+    coerced: Family<CoercedLabels, Counter>,
     fuel: Counter,
     pauses: Counter,
     gaps: Counter,
@@ -104,6 +105,7 @@ impl Default for Metrics {
             rows: Counter::default(),
             nul_texts: Counter::default(),
             partition_failures: Counter::default(),
+            coerced: Family::default(),
             fuel: Counter::default(),
             pauses: Counter::default(),
             gaps: Counter::default(),
@@ -161,6 +163,7 @@ impl Metrics {
         r.register("nul_texts", "Texts stored without their NUL characters", self.nul_texts.clone());
         let failures = self.partition_failures.clone();
         r.register("partition_failures", "Partitions of a table that could not be created ahead", failures);
+        r.register("coerced_values", "Values of JSON read in a form of contract.coerce", self.coerced.clone());
         r.register("typed_events", "Events settled, by type and verdict", self.typed.clone());
         r.register("deprecated", "Events of deprecated versions", self.deprecated.clone());
         r.register("schema_lookups", "Schemas looked up outside memory, by result", self.schemas.clone());
@@ -319,6 +322,13 @@ impl Metrics {
             labels = NoticeLabels { policy, r#type: "other".to_owned(), member: "other".to_owned() };
         }
         self.noticed.get_or_create(&labels).inc_by(count) == 0
+    }
+
+    /// Counts values of JSON that were read in a form of `contract.coerce`.
+    pub fn coerced(&self, field: &str, form: &str, values: u64) {
+        // The configuration bounds both.
+        let labels = CoercedLabels { field: field.to_owned(), form: form.to_owned() };
+        self.coerced.get_or_create(&labels).inc_by(values);
     }
 
     /// Counts events of a deprecated version, and says whether they are the first.

@@ -1,4 +1,5 @@
 //! Ring 3: what the product does with real events, on a real Kafka and a real PostgreSQL.
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

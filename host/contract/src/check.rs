@@ -106,6 +106,9 @@ impl Contract {
         for &(from, to) in &self.plan.copies {
             fields.copy(from, to);
         }
+        for branch in &self.plan.branches {
+            fields.choose(branch.slot, branch.oneof, branch.number);
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use crate::check::Skew;
 use crate::error::near_names;
+use crate::json::Coercions;
 use crate::plan::Plan;
 use crate::rules::Rules;
 use crate::{CompileError, FieldInfo, FieldPath, Kind, Policies, Slot, UnknownEnums, digest};
@@ -17,6 +18,7 @@ pub struct Contract {
     /// For each enum of the plan the number that stands for what it does not name.
     pub(crate) fallbacks: Vec<Option<i32>>,
     pub(crate) skews: Vec<Skew>,
+    pub(crate) coercions: Option<Coercions>,
     infos: Vec<FieldInfo>,
     digest: [u8; 32],
 }
@@ -53,9 +55,10 @@ impl Contract {
         let slots = (fields.len()..).map(Slot);
         let skews = policies.clock_skew.iter().zip(slots.zip(&clocks));
         let skews = skews.map(|(skew, (slot, info))| Skew::compile(skew, slot, info)).collect::<Result<_, _>>()?;
+        let coercions = Coercions::compile(&descriptor, &policies.coerce)?;
         let fallbacks = fallbacks(&plan, &policies, &descriptor)?;
         let digest = digest::of(&descriptor, &policies, rules.as_ref().map_or("", Rules::canonical));
-        Ok(Self { message: descriptor, policies, plan, rules, fallbacks, skews, infos, digest })
+        Ok(Self { message: descriptor, policies, plan, rules, fallbacks, skews, coercions, infos, digest })
     }
 
     #[must_use]
@@ -83,14 +86,14 @@ impl Contract {
         &self.infos
     }
 
-    /// The declared name of an enum field's number (of an element's or a map value's, for lists and maps).
+    /// The declared name of an enum field's number (of an element's or a map value's, for lists and maps), or of a oneof's branch.
     #[must_use]
     pub fn enum_name(&self, slot: Slot, number: i32) -> Option<&str> {
         fn table(kind: &Kind) -> Option<&crate::EnumTable> {
             if let Kind::Repeated(kind) | Kind::Map(_, kind) = kind {
                 return table(kind);
             }
-            if let Kind::Enum(table) = kind { Some(table) } else { None }
+            if let Kind::Enum(table) | Kind::Oneof(table) = kind { Some(table) } else { None }
         }
         table(&self.infos.get(slot.0)?.kind)?.value_name(number)
     }

@@ -73,6 +73,7 @@ impl std::fmt::Debug for Text<'_> {
             duplicate_members,
             absent,
             clock_skew,
+            coerce,
             mode,
             max_bytes,
             recursion_limit,
@@ -89,6 +90,9 @@ impl std::fmt::Debug for Text<'_> {
             .field("recursion_limit", recursion_limit);
         if *duplicate_members != DuplicateMembers::default() {
             text.field("duplicate_members", duplicate_members);
+        }
+        if !coerce.is_empty() {
+            text.field("coerce", coerce);
         }
         text.finish()
     }

@@ -15,6 +15,14 @@ pub enum CompileError {
     UnknownMessage { name: String, near: Vec<String> },
     #[error("field {path}: {message} has no field {segment}{}", suggest(.near))]
     UnknownField { path: FieldPath, segment: String, message: String, near: Vec<String> },
+    #[error("oneof {path}: {message} has no oneof {}{hint}{}", .path.name(), suggest(.near))]
+    UnknownOneof {
+        path: FieldPath,
+        message: String,
+        /// What to write where a field has that name.
+        hint: &'static str,
+        near: Vec<String>,
+    },
     #[error(
         "field {path}: {segment} is {what}, and a path leads through singular messages only; name {segment} itself or a field beside it"
     )]
@@ -31,6 +39,8 @@ pub enum CompileError {
     UnknownEnumValue { name: String, value: String, near: Vec<String> },
     #[error("clock_skew: field {path} {problem}")]
     ClockSkew { path: FieldPath, problem: String },
+    #[error("coerce: field {path} {problem}")]
+    Coerce { path: FieldPath, problem: String },
     #[error("rule {rule} of {place}: {problem}")]
     Rule {
         /// The message's or the field's full name.

@@ -222,6 +222,13 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Makes a oneof's slot say that a branch is set, if it is.
+    pub(crate) fn choose(&mut self, branch: u32, oneof: u32, number: i32) {
+        if self.place(branch).is_some_and(|value| *value != Value::Absent) {
+            self.set(oneof, Value::Enum(number));
+        }
+    }
+
     #[inline(always)]
     fn place(&mut self, slot: u32) -> Option<&mut Value<'a>> {
         self.slots.get_mut(usize::try_from(slot).ok()?)

@@ -3,6 +3,7 @@
 //! What the mapping leaves open, and where we differ from other readers, is on the page docs/json.md; `tests/conformance.json` holds
 //! the required and recommended cases of Protobuf's conformance suite with their verdicts.
 
+mod coerce;
 mod number;
 mod read;
 mod text;
@@ -16,6 +17,7 @@ use prost_reflect::{
 
 use crate::notes::Notes;
 use crate::{Contract, DuplicateMembers, Fields, ReasonCode, Rejection, Slot, UnknownEnums, UnknownFields, Value};
+pub(crate) use coerce::Coercions;
 use read::{Reader, Unknown};
 use text::Json;
 pub(crate) use write::Names;
@@ -26,7 +28,8 @@ impl Contract {
     /// gives the same bytes.
     ///
     /// Unknown keys follow the policy for unknown fields; an unknown enum *name* is refused unless its enum has a fallback, since it
-    /// has no number to keep; two members for one field follow the policy for duplicates. The bytes still have to pass
+    /// has no number to keep; two members for one field follow the policy for duplicates; Timestamps are read in the forms that the
+    /// policies coerce from. The bytes still have to pass
     /// [`Contract::check`], which holds them against the other policies.
     ///
     /// # Errors
@@ -75,7 +78,8 @@ impl Contract {
             UnknownEnums::Fallback(named) => Some(named),
             UnknownEnums::Reject | UnknownEnums::Keep => None,
         };
-        let mut reader = Reader { unknown, duplicates, fallbacks, notes, path: Vec::new() };
+        let coerce = self.coercions.as_ref();
+        let mut reader = Reader { unknown, duplicates, fallbacks, coerce, notes, path: Vec::new() };
         reader.message(&text::parse(json)?, &self.message, out).map_err(|fault| fault.into_rejection())
     }
 
@@ -93,7 +97,7 @@ impl Contract {
     /// # Errors
     /// As [`Contract::to_json`].
     pub fn field_json(&self, slot: Slot, fields: &Fields<'_>) -> Result<Option<String>, Rejection> {
-        let field = &self.field(slot).descriptor;
+        let Some(field) = &self.field(slot).descriptor else { return Ok(None) };
         let Some(value) = reflect(field, slot, fields)? else { return Ok(None) };
         shown(Names::Json, |writer| writer.value(&value, &field.kind())).map(Some)
     }
@@ -117,7 +121,8 @@ pub(crate) fn show_json_with(message: &DynamicMessage, names: Names) -> Result<S
 /// As [`Contract::transcode_json`].
 pub fn read_json(message: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, Rejection> {
     let (unknown, duplicates) = (Unknown::Reject, DuplicateMembers::Reject);
-    let mut reader = Reader { unknown, duplicates, fallbacks: None, notes: &mut Notes::new(), path: Vec::new() };
+    let (fallbacks, coerce) = (None, None);
+    let mut reader = Reader { unknown, duplicates, fallbacks, coerce, notes: &mut Notes::new(), path: Vec::new() };
     let mut bytes = Vec::new();
     let json: Json<'_> = text::parse(json)?;
     reader.message(&json, message, &mut bytes).map_err(|fault| fault.into_rejection())?;

@@ -14,6 +14,7 @@ mod editions;
 mod error;
 mod fields;
 pub mod frame;
+pub mod iso;
 mod json;
 mod key;
 mod member;
@@ -24,6 +25,7 @@ mod rejection;
 mod rules;
 mod schema;
 mod text;
+mod time_spec;
 mod visible;
 mod well_known;
 mod wire;
@@ -38,13 +40,14 @@ pub use key::record_key;
 pub use member::{find_member, find_members};
 pub use notes::{Member, Note, Notes, Policy, Replaced};
 pub use policies::{
-    Absent, ClockSkew, DuplicateMembers, Mode, Policies, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants,
-    UnsetOneofs,
+    Absent, ClockSkew, Coercion, DuplicateMembers, Mode, Policies, TimeUnit, UnknownEnums, UnknownFields,
+    UnknownVariants, UnsetOneofs,
 };
 pub use rejection::{ReasonCode, Rejection};
 pub use rules::Violation;
 pub use schema::{EnumTable, FieldInfo, FieldPath, Kind, Presence};
 pub use text::Text;
+pub use time_spec::{Between, Moment, TimeForm, TimeInput, TimeSpec};
 pub use visible::{escape_marks, visible};
 pub use well_known::{
     Civil, CivilTime, date_parts, date_time_parts, decimal_text, duration_parts, money_parts, time_of_day_parts,

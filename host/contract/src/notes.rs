@@ -18,6 +18,8 @@ pub enum Policy {
     UnknownFields,
     UnknownVariants,
     UnknownEnums,
+    /// JSON that was brought to its field's type. The note's type is the field's path, its member the form.
+    Coerce,
 }
 
 impl Policy {
@@ -28,6 +30,7 @@ impl Policy {
             Self::UnknownFields => "unknown_fields",
             Self::UnknownVariants => "unknown_variants",
             Self::UnknownEnums => "unknown_enums",
+            Self::Coerce => "coerce",
         }
     }
 }
@@ -61,7 +64,7 @@ impl fmt::Display for Member<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     pub policy: Policy,
-    /// Full name of the message type, or of the enum.
+    /// Full name of the message type, or of the enum; of a coercion the field's path.
     pub type_name: String,
     /// The unknown field, the oneof that may have an unknown variant, or the unknown value.
     pub member: Member<'static>,

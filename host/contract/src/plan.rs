@@ -17,7 +17,7 @@ use crate::fields::List;
 use crate::rules::{self, Checks, FieldCheck, NodeChecks, Rules};
 use crate::schema::{EnumTable, Presence, Shape, shapes};
 use crate::wire::WireType;
-use crate::{CompileError, FieldInfo, FieldPath, Value};
+use crate::{CompileError, FieldInfo, FieldPath, Kind, Value};
 
 /// No slot: the field is checked and not kept.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
@@ -207,12 +207,22 @@ pub(crate) struct Plan {
     pub initial: Vec<Value<'static>>,
     /// Slots that ask for a field another slot has: (the first one, the later one).
     pub copies: Vec<(u32, u32)>,
+    /// The branches of wanted oneofs. Each has a slot; which one is not absent says what the oneof's slot holds.
+    pub branches: Vec<Branch>,
     /// Whether a required field is reachable.
     pub has_required: bool,
     /// Whether a oneof is reachable.
     pub has_oneofs: bool,
     pub node_checks: Vec<NodeChecks>,
     pub field_checks: Vec<FieldCheck>,
+}
+
+/// A branch of a wanted oneof.
+pub(crate) struct Branch {
+    pub oneof: u32,
+    /// The slot of the branch's own field.
+    pub slot: u32,
+    pub number: i32,
 }
 
 /// The wanted fields as a tree of field numbers.
@@ -223,6 +233,11 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// The place that these field numbers lead to.
+    fn at(&mut self, numbers: &[u32]) -> &mut Wanted {
+        numbers.iter().fold(self, |place, number| place.below.entry(*number).or_default())
+    }
+
     /// All slots here and below.
     fn slots(&self, into: &mut Vec<u32>) {
         into.extend(self.slot.map(|(slot, _)| slot));
@@ -241,16 +256,39 @@ impl Plan {
     ) -> Result<(Self, Vec<FieldInfo>), CompileError> {
         let mut wanted = Wanted::default();
         let mut infos = Vec::with_capacity(paths.len());
-        let mut copies = Vec::new();
+        let (mut copies, mut oneofs) = (Vec::new(), Vec::new());
         for (position, path) in paths.iter().enumerate() {
             let slot = index(position, "wanted fields")?;
+            if path.is_oneof() {
+                let (info, branches) = FieldInfo::resolve_oneof(top, path)?;
+                infos.push(info);
+                oneofs.extend(branches.into_iter().map(|numbers| (slot, numbers)));
+                continue;
+            }
             let (info, numbers) = FieldInfo::resolve(top, path)?;
-            let place = numbers.iter().fold(&mut wanted, |place, number| place.below.entry(*number).or_default());
+            let place = wanted.at(&numbers);
             match place.slot {
                 Some((first, _)) => copies.push((first, slot)),
                 None => place.slot = Some((slot, initial_value(&info, slot))),
             }
             infos.push(info);
+        }
+        // The branches' fields get the slots behind the wanted ones, or share them.
+        let mut slots = paths.len();
+        let mut branches = Vec::with_capacity(oneofs.len());
+        for (oneof, numbers) in oneofs {
+            let place = wanted.at(&numbers);
+            let slot = match place.slot {
+                Some((slot, _)) => slot,
+                None => {
+                    let slot = index(slots, "wanted fields")?;
+                    slots += 1;
+                    place.slot = Some((slot, Value::Absent));
+                    slot
+                }
+            };
+            let number = numbers.last().copied().unwrap_or_default().cast_signed();
+            branches.push(Branch { oneof, slot, number });
         }
 
         let mut builder = Builder::default();
@@ -263,7 +301,7 @@ impl Plan {
         while let Some(place) = builder.queue.pop_front() {
             nodes.push(builder.node(place)?);
         }
-        let mut initial = vec![Value::Absent; paths.len()];
+        let mut initial = vec![Value::Absent; slots];
         for &(slot, value) in nodes.first().map(|root| &*root.initial).unwrap_or_default() {
             if let Some(place) = usize::try_from(slot).ok().and_then(|slot| initial.get_mut(slot)) {
                 *place = value;
@@ -272,21 +310,19 @@ impl Plan {
         let has_required = nodes.iter().any(|node| node.required != 0);
         let has_oneofs = nodes.iter().any(|node| !node.oneofs.is_empty());
         let Builder { enums, node_checks, field_checks, .. } = builder;
-        let plan = Self { nodes, enums, initial, copies, has_required, has_oneofs, node_checks, field_checks };
+        let plan =
+            Self { nodes, enums, initial, copies, branches, has_required, has_oneofs, node_checks, field_checks };
         Ok((plan, infos))
     }
 }
 
 /// What a slot holds when its message is there and the field is not on the wire.
 fn initial_value(info: &FieldInfo, slot: u32) -> Value<'static> {
-    if info.descriptor.is_map() {
-        Value::Map(List::empty(slot))
-    } else if info.descriptor.is_list() {
-        Value::List(List::empty(slot))
-    } else if info.presence == Presence::Implicit || info.is_wrapped {
-        Value::Default
-    } else {
-        Value::Absent
+    match info.kind {
+        Kind::Map(..) => Value::Map(List::empty(slot)),
+        Kind::Repeated(_) => Value::List(List::empty(slot)),
+        _ if info.presence == Presence::Implicit || info.is_wrapped => Value::Default,
+        _ => Value::Absent,
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::FieldPath;
+use crate::{FieldPath, TimeSpec};
 
 /// Field numbers and JSON keys that the contract does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,6 +103,14 @@ pub struct ClockSkew {
     pub future: Option<Duration>,
 }
 
+/// A Timestamp field whose JSON may be in other forms than Protobuf's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coercion {
+    /// Through messages, lists and the values of maps.
+    pub field: FieldPath,
+    pub time: TimeSpec,
+}
+
 /// The policies of one contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policies {
@@ -113,6 +121,7 @@ pub struct Policies {
     pub duplicate_members: DuplicateMembers,
     pub absent: Absent,
     pub clock_skew: Vec<ClockSkew>,
+    pub coerce: Vec<Coercion>,
     pub mode: Mode,
     /// The largest payload, in bytes, Protobuf or JSON.
     pub max_bytes: usize,
@@ -132,7 +141,7 @@ impl Policies {
             UnknownEnums::Keep => UnknownEnums::Keep,
             UnknownEnums::Reject | UnknownEnums::Fallback(_) => UnknownEnums::Reject,
         };
-        Self { unknown_enums, clock_skew: Vec::new(), ..self.clone() }
+        Self { unknown_enums, clock_skew: Vec::new(), coerce: Vec::new(), ..self.clone() }
     }
 
     /// The same for the type that a foreign writer names: it is held against the schema's types and rules, and what the policies say
@@ -143,7 +152,7 @@ impl Policies {
             UnknownEnums::Reject => UnknownEnums::Reject,
             UnknownEnums::Keep | UnknownEnums::Fallback(_) => UnknownEnums::Keep,
         };
-        Self { unknown_enums, clock_skew: Vec::new(), ..self.clone() }
+        Self { unknown_enums, clock_skew: Vec::new(), coerce: Vec::new(), ..self.clone() }
     }
 }
 
@@ -157,6 +166,7 @@ impl Default for Policies {
             duplicate_members: DuplicateMembers::default(),
             absent: Absent::default(),
             clock_skew: Vec::new(),
+            coerce: Vec::new(),
             mode: Mode::default(),
             // Kafka's own default for a record batch (message.max.bytes).
             max_bytes: 1024 * 1024,

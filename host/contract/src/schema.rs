@@ -3,25 +3,51 @@
 use std::fmt;
 use std::sync::Arc;
 
-use prost_reflect::{EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind as ReflectKind, MessageDescriptor};
+use prost_reflect::{
+    EnumDescriptor, ExtensionDescriptor, FieldDescriptor, Kind as ReflectKind, MessageDescriptor, OneofDescriptor,
+};
 
 use crate::error::near_names;
 use crate::rules::is_wrapper;
 use crate::{CompileError, Value};
 
-/// A field by its dotted proto name, through singular messages: `payer.address.city`.
+/// A field, or a oneof, by its dotted proto name, through singular messages: `payer.address.city`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FieldPath(String);
+pub struct FieldPath {
+    path: Box<str>,
+    is_oneof: bool,
+}
 
 impl FieldPath {
     #[must_use]
     pub fn new(path: impl Into<String>) -> Self {
-        Self(path.into())
+        Self { path: path.into().into(), is_oneof: false }
+    }
+
+    /// The path of a oneof, whose value is the name of the branch that is set.
+    #[must_use]
+    pub fn oneof(path: impl Into<String>) -> Self {
+        Self { path: path.into().into(), is_oneof: true }
     }
 
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.path
+    }
+
+    #[must_use]
+    pub fn is_oneof(&self) -> bool {
+        self.is_oneof
+    }
+
+    /// The path of the message that it is in; `None` for the top one.
+    fn message(&self) -> Option<&str> {
+        self.path.rsplit_once('.').map(|(message, _)| message)
+    }
+
+    /// Its name in that message.
+    pub(crate) fn name(&self) -> &str {
+        self.path.rsplit_once('.').map_or(&self.path, |(_, name)| name)
     }
 }
 
@@ -33,7 +59,7 @@ impl From<&str> for FieldPath {
 
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.path)
     }
 }
 
@@ -56,6 +82,8 @@ pub enum Kind {
     Timestamp,
     /// `google.protobuf.Duration`; the value is a message, [`crate::duration_parts`] reads it.
     Duration,
+    /// A oneof, by the numbers and names of its branches. The value is an [`Value::Enum`] with the number of the branch that is set.
+    Oneof(Arc<EnumTable>),
     Repeated(Box<Kind>),
     Map(Box<Kind>, Box<Kind>),
 }
@@ -78,6 +106,7 @@ impl Kind {
             Self::Message(name) => format!("message {name}"),
             Self::Timestamp => "google.protobuf.Timestamp".into(),
             Self::Duration => "google.protobuf.Duration".into(),
+            Self::Oneof(table) => format!("oneof {}", table.name()),
             Self::Repeated(item) => format!("repeated {}", item.name()),
             Self::Map(key, value) => format!("map<{}, {}>", key.name(), value.name()),
         }
@@ -97,7 +126,12 @@ impl Kind {
             Self::String => Value::Str("".into()),
             Self::Bytes => Value::Bytes(&[]),
             Self::Enum(table) => Value::Enum(table.default_number()),
-            Self::Message(_) | Self::Timestamp | Self::Duration | Self::Repeated(_) | Self::Map(..) => Value::Absent,
+            Self::Message(_)
+            | Self::Timestamp
+            | Self::Duration
+            | Self::Oneof(_)
+            | Self::Repeated(_)
+            | Self::Map(..) => Value::Absent,
         }
     }
 
@@ -154,7 +188,8 @@ pub struct FieldInfo {
     pub presence: Presence,
     /// Whether the path names a wrapper; kind and descriptor are those of the value in it.
     pub is_wrapped: bool,
-    pub(crate) descriptor: FieldDescriptor,
+    /// `None` for a oneof.
+    pub(crate) descriptor: Option<FieldDescriptor>,
 }
 
 impl FieldInfo {
@@ -164,54 +199,84 @@ impl FieldInfo {
         self.kind.default_value()
     }
 
-    /// Resolves a path from the top message. A path that ends in a wrapper means the value in it: wrappers are how proto3 said
-    /// "may be absent" before `optional`.
-    pub(crate) fn resolve(message: &MessageDescriptor, path: &FieldPath) -> Result<(Self, Vec<u32>), CompileError> {
-        let mut message = message.clone();
-        let mut numbers = Vec::new();
-        let mut segments = path.as_str().split('.').peekable();
-        while let Some(segment) = segments.next() {
-            let Some(descriptor) = message.get_field_by_name(segment) else {
-                return Err(CompileError::UnknownField {
-                    path: path.clone(),
-                    segment: segment.to_owned(),
-                    message: message.full_name().to_owned(),
-                    near: near_names(segment, message.fields().map(|field| field.name().to_owned())),
-                });
-            };
-            let shape = Shape::from(&descriptor);
-            if shape.is_group {
-                return Err(CompileError::Group { path: path.clone(), segment: segment.to_owned() });
-            }
-            numbers.push(shape.number);
-            if segments.peek().is_none() {
-                if let Some(value) = wrapped_value(&shape) {
-                    numbers.push(value.number());
-                    let kind = Kind::of_value(&value.kind());
-                    let presence = Presence::Explicit;
-                    let info = Self { path: path.clone(), kind, presence, is_wrapped: true, descriptor: value };
-                    return Ok((info, numbers));
-                }
-                let (kind, presence) = (Kind::of(&shape), shape.presence);
-                return Ok((Self { path: path.clone(), kind, presence, is_wrapped: false, descriptor }, numbers));
-            }
-            let not_a_message =
-                |what| CompileError::NotAMessage { path: path.clone(), segment: segment.to_owned(), what };
-            message = match &shape.kind {
-                _ if shape.is_map => return Err(not_a_message("a map")),
-                _ if shape.is_list => return Err(not_a_message("repeated")),
-                ReflectKind::Message(inner) => inner.clone(),
-                _ => return Err(not_a_message("no message")),
-            };
+    /// Resolves a field's path from the top message. A path that ends in a wrapper means the value in it: wrappers are how proto3
+    /// said "may be absent" before `optional`.
+    pub(crate) fn resolve(top: &MessageDescriptor, path: &FieldPath) -> Result<(Self, Vec<u32>), CompileError> {
+        let (message, mut numbers) = enclosing(top, path)?;
+        let (descriptor, shape) = step(&message, path.name(), path)?;
+        numbers.push(shape.number);
+        let path = path.clone();
+        if let Some(value) = wrapped_value(&shape) {
+            numbers.push(value.number());
+            let kind = Kind::of_value(&value.kind());
+            let presence = Presence::Explicit;
+            return Ok((Self { path, kind, presence, is_wrapped: true, descriptor: Some(value) }, numbers));
         }
-        // `split` yields at least one segment, and the last one returns.
-        Err(CompileError::UnknownField {
-            path: path.clone(),
-            segment: String::new(),
-            message: message.full_name().to_owned(),
-            near: Vec::new(),
-        })
+        let (kind, presence) = (Kind::of(&shape), shape.presence);
+        Ok((Self { path, kind, presence, is_wrapped: false, descriptor: Some(descriptor) }, numbers))
     }
+
+    /// Resolves a oneof's path from the top message. Returns the numbers that lead to each of its branches, too.
+    pub(crate) fn resolve_oneof(
+        top: &MessageDescriptor,
+        path: &FieldPath,
+    ) -> Result<(Self, Vec<Vec<u32>>), CompileError> {
+        let (message, numbers) = enclosing(top, path)?;
+        let name = path.name();
+        let declared = || message.oneofs().filter(|oneof| !oneof.is_synthetic());
+        let Some(oneof) = declared().find(|oneof| oneof.name() == name) else {
+            return Err(CompileError::UnknownOneof {
+                path: path.clone(),
+                message: message.full_name().to_owned(),
+                hint: message
+                    .get_field_by_name(name)
+                    .map_or("", |_| ", but a field of that name: write `field` for it"),
+                near: near_names(name, declared().map(|oneof| oneof.name().to_owned())),
+            });
+        };
+        let branches = oneof.fields().map(|field| [&*numbers, &[field.number()]].concat()).collect();
+        let kind = Kind::Oneof(Arc::new(EnumTable::of_oneof(&oneof)));
+        let info = Self { path: path.clone(), kind, presence: Presence::Explicit, is_wrapped: false, descriptor: None };
+        Ok((info, branches))
+    }
+}
+
+/// The message that the last name of a path is looked up in, and the field numbers that lead to it.
+fn enclosing(top: &MessageDescriptor, path: &FieldPath) -> Result<(MessageDescriptor, Vec<u32>), CompileError> {
+    let (mut message, mut numbers) = (top.clone(), Vec::new());
+    for segment in path.message().into_iter().flat_map(|parents| parents.split('.')) {
+        let (_, shape) = step(&message, segment, path)?;
+        numbers.push(shape.number);
+        let not_a_message = |what| CompileError::NotAMessage { path: path.clone(), segment: segment.to_owned(), what };
+        message = match &shape.kind {
+            _ if shape.is_map => return Err(not_a_message("a map")),
+            _ if shape.is_list => return Err(not_a_message("repeated")),
+            ReflectKind::Message(inner) => inner.clone(),
+            _ => return Err(not_a_message("no message")),
+        };
+    }
+    Ok((message, numbers))
+}
+
+/// The field of that name, which one segment of `path` names.
+pub(crate) fn step(
+    message: &MessageDescriptor,
+    segment: &str,
+    path: &FieldPath,
+) -> Result<(FieldDescriptor, Shape), CompileError> {
+    let Some(descriptor) = message.get_field_by_name(segment) else {
+        return Err(CompileError::UnknownField {
+            path: path.clone(),
+            segment: segment.to_owned(),
+            message: message.full_name().to_owned(),
+            near: near_names(segment, message.fields().map(|field| field.name().to_owned())),
+        });
+    };
+    let shape = Shape::from(&descriptor);
+    if shape.is_group {
+        return Err(CompileError::Group { path: path.clone(), segment: segment.to_owned() });
+    }
+    Ok((descriptor, shape))
 }
 
 /// The field in a singular wrapper.
@@ -235,7 +300,17 @@ pub struct EnumTable {
 
 impl EnumTable {
     pub(crate) fn new(descriptor: &EnumDescriptor) -> Self {
-        let mut names: Vec<(i32, String)> = declared(descriptor);
+        Self::of(descriptor.full_name(), declared(descriptor), descriptor.default_value().number())
+    }
+
+    /// The branches of a oneof, by their field numbers.
+    fn of_oneof(oneof: &OneofDescriptor) -> Self {
+        let branches = oneof.fields().map(|field| (field.number().cast_signed(), field.name().to_owned()));
+        // No field has the number 0: a oneof of which nothing is set has no branch.
+        Self::of(oneof.full_name(), branches.collect(), 0)
+    }
+
+    fn of(name: &str, mut names: Vec<(i32, String)>, default_number: i32) -> Self {
         // Stable: of aliases the first declared comes first.
         names.sort_by_key(|(number, _)| *number);
         names.dedup_by_key(|(number, _)| *number);
@@ -244,12 +319,7 @@ impl EnumTable {
             .filter_map(|(number, _)| u32::try_from(*number).ok())
             .filter_map(|number| 1_u64.checked_shl(number))
             .fold(0, |bits, bit| bits | bit);
-        Self {
-            name: descriptor.full_name().to_owned(),
-            small,
-            names,
-            default_number: descriptor.default_value().number(),
-        }
+        Self { name: name.to_owned(), small, names, default_number }
     }
 
     /// The enum's full name.

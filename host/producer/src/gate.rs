@@ -224,6 +224,7 @@ fn can_be_key(kind: &Kind) -> bool {
         | Kind::Message(_)
         | Kind::Timestamp
         | Kind::Duration
+        | Kind::Oneof(_)
         | Kind::Repeated(_)
         | Kind::Map(..) => false,
     }

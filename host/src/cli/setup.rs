@@ -199,7 +199,7 @@ fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) 
     let mut statements = Vec::new();
     for column in &mapping.columns {
         let this = Slot(slot);
-        slot += usize::from(matches!(column.from, From::Field(_)));
+        slot += usize::from(column.from.path().is_some());
         if lacks(&column) {
             let table = quoted_table(&mapping.table);
             // What rows that are there already have counted so far: nothing.
@@ -289,7 +289,7 @@ pub fn create_table(mapping: &Mapping, contract: &Contract) -> String {
     let mut lines: Vec<String> = Vec::new();
     for column in &mapping.columns {
         let this = Slot(slot);
-        slot += usize::from(matches!(column.from, From::Field(_)));
+        slot += usize::from(column.from.path().is_some());
         lines.push(format!("    {}", declared(column, mapping, contract, this)));
     }
     lines.extend(mapping.delete.soft.iter().map(|column| format!("    {} timestamptz", quote(column))));
@@ -328,7 +328,7 @@ pub fn sql_type(column: &Column, contract: &Contract, slot: Slot) -> String {
         From::Header(_) | From::Record(RecordPart::Topic | RecordPart::Key | RecordPart::Digest) => "text",
         From::Record(RecordPart::Partition) => "integer",
         From::Record(RecordPart::Offset) | From::Constant(_) => "bigint",
-        From::Field(_) => natural_type(&contract.field(slot).kind),
+        From::Field(_) | From::Oneof(_) => natural_type(&contract.field(slot).kind),
     };
     name.into()
 }
@@ -342,7 +342,7 @@ fn natural_type(kind: &Kind) -> &'static str {
         Kind::U64 => "numeric(20)",
         Kind::F32 => "real",
         Kind::F64 => "double precision",
-        Kind::String => "text",
+        Kind::String | Kind::Oneof(_) => "text",
         Kind::Bytes => "bytea",
         Kind::Timestamp => "timestamptz",
         Kind::Message(_) | Kind::Duration | Kind::Repeated(_) | Kind::Map(..) => "jsonb",

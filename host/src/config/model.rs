@@ -8,7 +8,6 @@ mod envelope;
 mod event_type;
 mod partitions;
 mod route;
-mod time;
 
 pub use contract::*;
 pub use debezium::*;
@@ -18,14 +17,14 @@ pub use envelope::*;
 pub use event_type::*;
 pub use partitions::*;
 pub use route::*;
-pub use time::*;
+pub use tollgate_contract::{Between, TimeForm, TimeSpec};
 
 use super::reader::{Origins, Places};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
-use tollgate_contract::Absent;
+use tollgate_contract::{Absent, FieldPath};
 
 /// A whole pipeline.
 #[derive(Debug, Clone)]
@@ -396,6 +395,8 @@ impl Nul {
 pub enum From {
     /// `field:` dotted path in the message (of the output contract where there is one).
     Field(String),
+    /// `oneof:` dotted path of a oneof in the message; the value is the name of the branch that is set.
+    Oneof(String),
     /// `header:` of the source record.
     Header(String),
     /// `record:`
@@ -404,6 +405,17 @@ pub enum From {
     Now,
     /// `value: 1`, for `add`.
     Constant(i64),
+}
+
+impl From {
+    /// The path in the message that the value is read from; each column that has one has a slot.
+    pub fn path(&self) -> Option<FieldPath> {
+        match self {
+            From::Field(path) => Some(FieldPath::new(path)),
+            From::Oneof(path) => Some(FieldPath::oneof(path)),
+            From::Header(_) | From::Record(_) | From::Now | From::Constant(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

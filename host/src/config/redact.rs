@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tollgate_contract::frame::Indexing;
 use tollgate_contract::{
-    Absent, ClockSkew, DuplicateMembers, Mode as Refusal, TimeUnit, UnknownEnums, UnknownFields, UnknownVariants,
-    UnsetOneofs,
+    Absent, ClockSkew, Coercion, DuplicateMembers, Mode as Refusal, TimeUnit, UnknownEnums, UnknownFields,
+    UnknownVariants, UnsetOneofs,
 };
 
 const MASK: &str = "***";
@@ -245,6 +245,7 @@ fn contract(contract: &Contract) -> Value {
             DuplicateMembers::Last => "last",
         },
         "absent": absent(policies.absent),
+        "coerce": policies.coerce.iter().map(coercion).collect::<Map<_, _>>(),
         "clock_skew": policies.clock_skew.iter().map(clock).collect::<Map<_, _>>(),
         "mode": match policies.mode {
             Refusal::Observe => "observe",
@@ -364,7 +365,11 @@ fn mapping(mapping: &Mapping, postgres: &mut Value) {
     postgres["only_if_newer"] = json!(mapping.only_if_newer);
     let Deletes { key, when, soft } = &mapping.delete;
     postgres["delete"] = json!({
-        "key": DeleteKey::ALL.iter().find(|(_, form)| Some(*form) == *key).map(|(name, _)| name),
+        "key": key.as_ref().map(|key| match key {
+            DeleteKey::Text => json!("text"),
+            DeleteKey::Json => json!("json"),
+            DeleteKey::Message(message) => json!({ "message": message }),
+        }),
         "when": when.as_ref().map(|DeleteWhen { field, is }| json!({ "field": field, "is": is })),
         "soft": soft,
     });
@@ -376,10 +381,15 @@ fn mapping(mapping: &Mapping, postgres: &mut Value) {
     postgres["nul"] = json!(Nul::ALL.iter().find(|(_, nul)| *nul == mapping.nul).map(|(name, _)| name));
 }
 
+fn coercion(coercion: &Coercion) -> (String, Value) {
+    (coercion.field.to_string(), json!({ "time": coercion.time.to_string() }))
+}
+
 fn column_json(column: &Column) -> Value {
     let mut keys = Map::new();
     let (key, value) = match &column.from {
         From::Field(field) => ("field", json!(field)),
+        From::Oneof(oneof) => ("oneof", json!(oneof)),
         From::Header(header) => ("header", json!(header)),
         From::Record(part) => ("record", json!(record_part(*part))),
         From::Now => ("now", json!(true)),

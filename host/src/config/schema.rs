@@ -176,9 +176,9 @@ mod tests {
     fn parser_keys() -> BTreeSet<String> {
         let consumer = "acknowledge: { some.warning: why }\nconsumer: { retry_policy: {}, backpressure: {} }\n\
                         types: { a: { transforms: [{ component: x, ceiling: {}, routes: { r: { message: a.B, topic: t, \
-                        postgres: { partitions: {}, delete: { when: {} }, columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } } }], output: {}, \
+                        postgres: { partitions: {}, delete: { key: {}, when: {} }, columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } } }], output: {}, \
                         accept_versions: { deprecated: { v: x }, removed: { w: x } }, \
-                        postgres: { partitions: {}, delete: { when: {} }, columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } }\n";
+                        postgres: { partitions: {}, delete: { key: {}, when: {} }, columns: { c: { as: { enum_name: {} } }, t: { as: { time: iso } } } } } }\n";
         let envelope = "contract:\n  envelope: { message: a.B, headers: { h: f }, idempotency_key: { of: [f] }, debezium: { headers: { h: f } } }\n";
         let text = format!("{}{consumer}", tests::FULL).replacen("contract:\n", envelope, 1);
         let (_, seen) = parse_seen(Path::new("p.yaml"), &text, &|_| Some("x:1".to_owned()));

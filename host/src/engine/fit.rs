@@ -3,12 +3,13 @@
 use prost_reflect::DescriptorPool;
 use tollgate_contract::{ClockSkew, CompileError, Contract, Policies, UnknownEnums};
 
-/// The policies of each message type, without the fallbacks and clocks that it has no use for.
+/// The policies of each message type, without the fallbacks, clocks and coercions that it has no use for.
 ///
 /// # Errors
-/// A fallback or a clock that fits none of the types.
+/// A fallback, a clock or a coercion that fits none of the types.
 pub fn fit(pool: &DescriptorPool, messages: &[&str], policies: &Policies) -> Result<Vec<Policies>, CompileError> {
-    let plain = Policies { unknown_enums: UnknownEnums::Reject, clock_skew: Vec::new(), ..policies.clone() };
+    let (clock_skew, coerce) = (Vec::new(), Vec::new());
+    let plain = Policies { unknown_enums: UnknownEnums::Reject, clock_skew, coerce, ..policies.clone() };
     // For each type, whether it takes one piece of the policies alone.
     let takers = |piece: Policies| {
         let compiled = messages.iter().map(|message| Contract::compile(pool, message, piece.clone(), &[]).map(drop));
@@ -25,6 +26,12 @@ pub fn fit(pool: &DescriptorPool, messages: &[&str], policies: &Policies) -> Res
         let takes = takers(Policies { clock_skew, ..plain.clone() })?;
         for (own, _) in fitted.iter_mut().zip(takes).filter(|(_, takes)| *takes) {
             own.clock_skew.push(clock.clone());
+        }
+    }
+    for coercion in &policies.coerce {
+        let takes = takers(Policies { coerce: vec![coercion.clone()], ..plain.clone() })?;
+        for (own, _) in fitted.iter_mut().zip(takes).filter(|(_, takes)| *takes) {
+            own.coerce.push(coercion.clone());
         }
     }
     match &policies.unknown_enums {
@@ -53,11 +60,14 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
+    use tollgate_contract::{Coercion, TimeForm, TimeSpec};
+
     use super::*;
 
     fn pool() -> DescriptorPool {
         let text = r#"syntax = "proto3"; package a; enum E { ZERO = 0; } enum F { NONE = 0; }
-            message A { E e = 1; int64 at = 2; } message B { F f = 1; }"#;
+            import "google/protobuf/timestamp.proto";
+            message A { E e = 1; int64 at = 2; } message B { F f = 1; google.protobuf.Timestamp when = 2; }"#;
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.proto"), text).unwrap();
         let set = protox::compile(["a.proto"], [folder.path()]).unwrap();
@@ -84,10 +94,23 @@ mod tests {
         assert_eq!(fit(&pool(), &["a.A"], &Policies::default()).unwrap(), [Policies::default()]);
     }
 
+    fn coercing(paths: &[&str]) -> Policies {
+        let time = TimeSpec { forms: vec![TimeForm::UnixMillis], between: None };
+        let coerce = paths.iter().map(|path| Coercion { field: (*path).into(), time: time.clone() });
+        Policies { coerce: coerce.collect(), ..Policies::default() }
+    }
+
+    #[test]
+    fn a_coercion_is_kept_where_its_field_is() {
+        let fitted = fit(&pool(), &["a.A", "a.B"], &coercing(&["when"])).unwrap();
+        assert_eq!(fitted, [Policies::default(), coercing(&["when"])]);
+    }
+
     #[test]
     fn what_no_type_has_is_an_error() {
         let problem = |policies: &Policies| fit(&pool(), &["a.B", "a.A"], policies).unwrap_err().to_string();
         assert!(problem(&policies(&[("a.E", "ZER")], "at")).contains("uses no enum a.E"));
         assert!(problem(&policies(&[], "att")).contains("has no field att"));
+        assert!(problem(&coercing(&["when", "at"])).contains("has no field at"));
     }
 }

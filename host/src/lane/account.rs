@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_contract::Note;
+use tollgate_contract::{Note, Policy};
 
 use super::Lane;
 use super::decide::Verdict;
@@ -63,7 +63,12 @@ impl Lane {
             }
         }
         for Note { policy, type_name, member, count } in self.decided.notes.iter() {
-            let (policy, member) = (policy.as_str(), member.to_string());
+            let member = member.to_string();
+            if *policy == Policy::Coerce {
+                metrics.coerced(type_name, &member, *count);
+                continue;
+            }
+            let policy = policy.as_str();
             if metrics.noticed(policy, type_name, &member, *count) {
                 tracing::warn!(
                     policy,

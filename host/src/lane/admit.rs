@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tollgate_contract::frame::{Frame, FrameFault, SchemaId, VALUE_HEADER};
+use tollgate_contract::frame::{Frame, FrameFault, KEY_HEADER, SchemaId, VALUE_HEADER};
 use tollgate_contract::{Contract, Fields, Mode, Notes, Rejection};
 use tollgate_sandbox::Events;
 
 use super::Error;
-use super::decide::{Entry, Verdict};
+use super::decide::{Entry, Verdict, instant};
 use super::notice::Notice;
 use super::passed::{Passed, View};
 use super::weigh::{Sample, refused};
@@ -176,11 +176,17 @@ impl<'a> Entry<'a> {
         Refused::Verdict(None, tombstone(self.gate.pipeline.contract.tombstones))
     }
 
+    /// As [`Entry::tombstone`], for a record of a known type: its key may have to be one of a registry's frames.
+    #[cold]
+    pub(super) fn deletes(&self, desk: &mut Desk<'_>) -> Refused {
+        self.key_schema(desk.resolver.as_deref_mut()).err().unwrap_or_else(|| self.tombstone())
+    }
+
     /// The stage for a record of a known type.
     fn admit_typed(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
         let Entry { batch, record, .. } = *self;
         let Some(value) = batch.value(record) else {
-            return Err(self.tombstone());
+            return Err(self.deletes(desk));
         };
         self.names_the_message()?;
         let Unframed { schema, writer, payload: value } =
@@ -256,6 +262,39 @@ impl<'a> Entry<'a> {
             _ => Refused::Error(Error::Registry(error)),
         })?;
         Ok((frame.schema, writer, payload))
+    }
+
+    /// Holds the key of a tombstone that deletes against the schema that its frame names, where it has one. What is in the key is
+    /// looked at when the row is deleted.
+    #[cold]
+    fn key_schema(&self, resolver: Option<&mut Resolver>) -> Result<(), Refused> {
+        let table = self.own().output.table.as_ref();
+        let wanted = table.and_then(|target| target.table.delete.as_ref()?.message());
+        let deletes = self.gate.pipeline.contract.tombstones == Tombstones::Delete;
+        let (Some(wanted), Some(resolver), Some(key), true) = (wanted, resolver, self.batch.key(self.record), deletes)
+        else {
+            return Ok(());
+        };
+        let frame = match self.batch.header(self.record, KEY_HEADER) {
+            Some(header) => Frame::from_header(header, key),
+            None if key.first() == Some(&0) => Frame::parse(key),
+            None => return Ok(()),
+        };
+        let impossible =
+            |what: String| Reason::new(Stage::Output, "delete-not-possible", format!("the record key: {what}"));
+        let frame = frame.map_err(|fault| impossible(fault.to_string()))?;
+        let (writer, payload) = resolver.resolve(&frame).map_err(|error| match error.class() {
+            Class::Poison => impossible(error.to_string()).into(),
+            _ => Refused::Error(Error::Registry(error)),
+        })?;
+        let (written, schema) = (writer.message().full_name(), frame.schema);
+        if written != wanted {
+            let what = format!("schema {schema} names {written}, and delete.key is {wanted}");
+            return Err(impossible(what).into());
+        }
+        let checked = writer.check_at(payload, &mut Fields::new(), instant(self.time));
+        checked.map_err(|rejection| impossible(format!("it is no {written} of schema {schema}: {rejection}")))?;
+        Ok(())
     }
 
     /// `mode: observe` lets pass what is not about the bytes.

@@ -20,6 +20,7 @@ use crate::limits;
 use crate::position::Partition;
 use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
+use crate::sinks::postgres::delete::Undeleted;
 use crate::sinks::postgres::table::{Misfit, RecordView};
 use crate::sinks::postgres::{Mark, Rows, Staged};
 use crate::sinks::reserved;
@@ -283,7 +284,7 @@ impl Decided {
                         self.rows[target.rows].upsert(staged);
                         Ok(())
                     }
-                    _ => delete(&own.output, batch.key(record), &mut self.rows),
+                    _ => delete(gate, &own.output, batch.key(record), &mut self.rows),
                 },
                 Verdict::Dropped | Verdict::Dead(_) => continue,
             };
@@ -352,7 +353,7 @@ fn resolve<'a>(
 }
 
 /// A tombstone's effect on the destination's table; none where it has no table.
-fn delete(to: &Destination, key: Option<&[u8]>, rows: &mut [Rows]) -> Result<(), Box<Reason>> {
+fn delete(gate: &Gate, to: &Destination, key: Option<&[u8]>, rows: &mut [Rows]) -> Result<(), Box<Reason>> {
     let Some(Target { table, rows: place }) = &to.table else { return Ok(()) };
     let impossible = |message: &str| Reason::new(Stage::Output, "delete-not-possible", message);
     let Some(delete) = &table.delete else {
@@ -361,8 +362,12 @@ fn delete(to: &Destination, key: Option<&[u8]>, rows: &mut [Rows]) -> Result<(),
             None => "a record's key cannot say the values of the table's key",
         }));
     };
-    let Some(key) = key else { return Err(impossible("the record has no key")) };
-    delete.write(key, &mut rows[*place]).map_err(misfit)
+    let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
+    let indexing = gate.registry.as_ref().map(|registry| registry.indexes);
+    delete.write(key, indexing, &mut rows[*place]).map_err(|undeleted| match undeleted {
+        Undeleted::Misfit(unfit) => misfit(unfit),
+        Undeleted::Undecodable(undecodable) => impossible(&undecodable.to_string()),
+    })
 }
 
 pub(super) fn misfit(misfit: Misfit) -> Box<Reason> {
@@ -416,7 +421,7 @@ impl<'a> Entry<'a> {
         let to = output.destination;
         let Some(payload) = output.payload else {
             self.has_key(output, None)?;
-            return delete(to, output.key, rows).map(|()| None);
+            return delete(self.gate, to, output.key, rows).map(|()| None);
         };
         let observed = self.weigh_output(to, payload, fields)?;
         self.has_key(output, Some(fields))?;

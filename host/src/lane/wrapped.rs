@@ -36,7 +36,11 @@ struct Opened<'v> {
 impl<'a> Entry<'a> {
     /// The contract stage for what comes in an envelope.
     pub(super) fn admit_wrapped(&self, envelope: &Envelope, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
-        let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
+        let Some(value) = self.batch.value(self.record) else {
+            // Where the envelope says the type, none may delete.
+            let single = self.gate.pipeline.contract.routing == Routing::Single;
+            return Err(if single { Entry { kind: 0, ..*self }.deletes(desk).of(0) } else { self.tombstone() });
+        };
         let Unframed { schema, writer, payload: value } =
             self.unframe(desk.resolver.as_deref_mut(), value, envelope.contract.message().full_name())?;
         let most = self.gate.pipeline.contract.policies.max_bytes;

@@ -83,6 +83,12 @@ pub(super) struct NoticeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CoercedLabels {
+    pub(super) field: String,
+    pub(super) form: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SwapLabels {
     pub(super) result: &'static str,
 }

@@ -5,6 +5,10 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde_json::{Value, json};
 use tollgate_tests::case::Case;
 use tollgate_tests::kafka::Record;
+use xtask::Cache;
+use xtask::servers::Registry;
+
+use super::types::register;
 
 const WIDE: &str = include_str!("wide.proto");
 const GOOGLE_TYPE: &str = include_str!("google_type.proto");
@@ -16,6 +20,7 @@ const TABLE: &str = r"
 DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = ''UTC''', current_database()); END $$;
 CREATE TYPE role_t AS ENUM ('admin', 'user');
 CREATE TYPE mood_t AS ENUM ('UNSPECIFIED', 'OK');
+CREATE TYPE via_t AS ENUM ('shop');
 CREATE DOMAIN short AS varchar(4);
 CREATE DOMAIN code AS short CHECK (VALUE <> 'none');
 CREATE TABLE wide (
@@ -25,13 +30,14 @@ CREATE TABLE wide (
     tags_json jsonb, role role_t, address inet, code code, uid uuid, doc jsonb,
     at timestamptz, local timestamp, day date, tod time, iv interval, epoch timestamptz, epoch_day date,
     d date, t time, dt timestamptz, price numeric, money jsonb, dec numeric, took interval, took_json jsonb,
-    note text, currency text, region text, retries int, mood mood_t);
+    note text, currency text, region text, retries int, mood mood_t,
+    payload text, via via_t, unset text);
 ";
 
 /// Every column but the key, which is the one thing in which the rows differ.
 const COLUMNS: &str = "amount, exact, pegged, ratio, tags, item_ids, moods, ids, weights, seen, parts, tags_json, role, address, \
     code, uid, doc, at, local, day, tod, iv, epoch, epoch_day, d, t, dt, price, money, dec, took, took_json, note, currency, \
-    region, retries, mood";
+    region, retries, mood, payload, via, unset";
 
 fn wide() -> MessageDescriptor {
     let folder = tempfile::tempdir().unwrap();
@@ -59,11 +65,11 @@ fn event(id: i64) -> Value {
         "t": { "hours": 23, "minutes": 59, "seconds": 59, "nanos": 999_999_999 },
         "dt": { "year": 2026, "month": 1, "day": 31, "hours": 13, "utcOffset": "-3600s" },
         "price": { "currencyCode": "EUR", "units": "-12", "nanos": -500_000_000 }, "dec": { "value": "1.2300e2" },
-        "took": "-1.500s", "note": "half\u{0}way", "mood": "MOOD_OK",
+        "took": "-1.500s", "note": "half\u{0}way", "mood": "MOOD_OK", "cash": {}, "channel": { "shop": "1970-01-01T00:00:00Z" },
     })
 }
 
-const ROW: &str = r#"(0.123456789012345678901234567890,-92233720368547758.080,123456789012345678.123456789012345678,0.1,"{red,""with \\""quote\\"" and , comma \\\\ {}"","""",""NULL"",ü}","{1550166368505037572,-2}","{OK,UNSPECIFIED}",{6f9619ff-8b86-d011-b42d-00c04fc964ff},"{0.1,-2.5,100000000000000000000}","{""1969-12-31 23:59:59.5+00"",""0001-01-01 00:00:00+00""}","{""\\\\x00ff"",""\\\\x""}","[""red"", ""with \\""quote\\"" and , comma \\\\ {}"", """", ""NULL"", ""ü""]",admin,2001:db8::1/64,ab,6f9619ff-8b86-d011-b42d-00c04fc964ff,"{""x"": {""y"": 1.10}}","2026-01-31 12:00:00.5+00","2026-01-31 12:00:00.5",2026-02-28,12:30:00.25,"1 year 2 mons 3 days 04:05:06.5","2026-01-01 00:00:00+00",2026-01-01,2026-02-28,23:59:59.999999,"2026-01-31 14:00:00+00",-12.5,"{""nanos"": -500000000, ""units"": ""-12"", ""currencyCode"": ""EUR""}",123.00,-00:00:01.5,"""-1.500s""",halfway,EUR,eu,7,OK)"#;
+const ROW: &str = r#"(0.123456789012345678901234567890,-92233720368547758.080,123456789012345678.123456789012345678,0.1,"{red,""with \\""quote\\"" and , comma \\\\ {}"","""",""NULL"",ü}","{1550166368505037572,-2}","{OK,UNSPECIFIED}",{6f9619ff-8b86-d011-b42d-00c04fc964ff},"{0.1,-2.5,100000000000000000000}","{""1969-12-31 23:59:59.5+00"",""0001-01-01 00:00:00+00""}","{""\\\\x00ff"",""\\\\x""}","[""red"", ""with \\""quote\\"" and , comma \\\\ {}"", """", ""NULL"", ""ü""]",admin,2001:db8::1/64,ab,6f9619ff-8b86-d011-b42d-00c04fc964ff,"{""x"": {""y"": 1.10}}","2026-01-31 12:00:00.5+00","2026-01-31 12:00:00.5",2026-02-28,12:30:00.25,"1 year 2 mons 3 days 04:05:06.5","2026-01-01 00:00:00+00",2026-01-01,2026-02-28,23:59:59.999999,"2026-01-31 14:00:00+00",-12.5,"{""nanos"": -500000000, ""units"": ""-12"", ""currencyCode"": ""EUR""}",123.00,-00:00:01.5,"""-1.500s""",halfway,EUR,eu,7,OK,cash,shop,)"#;
 
 fn case() -> Case {
     let columns = json!({
@@ -81,6 +87,7 @@ fn case() -> Case {
         "took_json": { "field": "took" }, "note": {}, "currency": { "default": "EUR" },
         "region": { "header": "region", "default": "eu" }, "retries": { "header": "retries", "as": "int", "default": 7 },
         "mood": { "as": "enum_name", "strip_prefix": "MOOD_" },
+        "payload": { "oneof": "payload" }, "via": { "oneof": "channel.via" }, "unset": { "oneof": "unset" },
     });
     let case = Case::new("conversions")
         .set("/contract/message", json!("test.wide.v1.Wide"))
@@ -128,6 +135,8 @@ fn every_conversion_gives_the_same_row_by_arrays_and_by_copy() {
         ("price", "price", json!({ "units": "1", "nanos": -1 })),
         ("dec", "dec", json!({ "value": "much" })),
         ("mood", "mood", json!("MOOD_HAPPY")),
+        // The enum type has no such label.
+        ("channel", "via", json!({ "web": "x" })),
     ];
     let mut records: Vec<Record> = (0..3).map(|id| record(&event(id))).collect();
     records.extend(bad.iter().map(|(field, _, value)| spoilt(field, value.clone())));
@@ -162,7 +171,8 @@ fn every_conversion_gives_the_same_row_by_arrays_and_by_copy() {
 fn rows_are_deleted_by_keys_in_json_by_an_event_and_softly() {
     let lines = r#"syntax = "proto3"; package test.lines.v1;
         enum Op { OP_UPSERT = 0; OP_DELETE = 1; }
-        message Line { string tenant = 1; int64 line_no = 2; string what = 3; Op op = 4; int64 version = 5; }"#;
+        message Line { string tenant = 1; int64 line_no = 2; string what = 3; Op op = 4; int64 version = 5; }
+         message Key { int64 line_no = 1; string tenant = 2; }"#;
     let case = Case::new("deletes")
         .set("/contract/message", json!("test.lines.v1.Line"))
         .set("/contract/protos", json!("lines.proto"))
@@ -225,8 +235,48 @@ fn rows_are_deleted_by_keys_in_json_by_an_event_and_softly() {
     case.drain();
     assert_eq!(case.database.texts(marked)[1], "t2 2 alive f");
 
+    // And with keys that are Protobuf messages.
+    let seen = case.kafka.read(&case.dead()).len();
+    let case = case.set("/postgres/delete/key", json!({ "message": "test.lines.v1.Key" }));
+    let gone = |key: Vec<u8>| Record { key: Some(key), ..Record::default() };
+    let key = |tenant: &str, line: u8| [&[8, line, 18, 2][..], tenant.as_bytes()].concat();
+    let reasons = |case: &Case| -> Vec<String> {
+        let letters = case.kafka.read(&case.dead()).split_off(seen);
+        letters.iter().map(|letter| letter.header("tollgate.message").unwrap().to_owned()).collect()
+    };
+    let upserts = [put("t2", 2, "alive", "OP_UPSERT"), put("t3", 1, "new", "OP_UPSERT")];
+    case.kafka.produce(&case.source(), &upserts);
+    case.kafka.produce(&case.source(), &[gone(key("t2", 2)), gone(br#"{"tenant":"t3","line_no":1}"#.to_vec())]);
+    case.drain();
+    assert_eq!(case.database.texts(marked), ["t1 2 y2 t", "t2 2 alive t", "t3 1 new f"]);
+    assert!(reasons(&case)[0].starts_with("the record key is no test.lines.v1.Key: "), "{:?}", reasons(&case));
+
+    // As serializers of a schema registry write them.
+    let registry = Registry::start(&Cache::open().unwrap()).unwrap();
+    let id = register(&registry, "lines-key", lines);
+    let case =
+        case.set("/contract/registry", json!({ "url": registry.url() })).set("/contract/encoding", json!("auto"));
+    let framed = |index: u8, key: Vec<u8>| [&[0][..], &id.to_be_bytes(), &[2, index * 2], &key].concat();
+    // A key of Line, which is the first message of the file; Key is the second.
+    case.kafka.produce(&case.source(), &[gone(framed(1, key("t3", 1))), gone(framed(0, key("t3", 1)))]);
+    case.drain();
+    assert_eq!(case.database.texts(marked)[2], "t3 1 new t");
+    let expected = format!("the record key: schema {id} names test.lines.v1.Line, and delete.key is test.lines.v1.Key");
+    assert_eq!(reasons(&case)[1..], [expected]);
+
+    // In a topic of envelopes a tombstone has none.
+    case.database.run("UPDATE lines SET deleted_at = NULL");
+    let envelope = json!({ "message": "tollgate.envelope.v1.DomainEvent" });
+    let case = case.set("/contract/registry", Value::Null).set("/contract/envelope", envelope);
+    case.kafka.produce(&case.source(), &[gone(key("t1", 2))]);
+    case.drain();
+    assert_eq!(case.database.texts(marked), ["t1 2 y2 t", "t2 2 alive f", "t3 1 new f"]);
+
     // And once more, under only_if_newer: whichever event comes last, the newest one has the last word.
     let case = case
+        .set("/contract/envelope", Value::Null)
+        .set("/contract/encoding", json!("json"))
+        .set("/postgres/delete/key", Value::Null)
         .set("/contract/tombstones", json!("drop"))
         .set("/postgres/only_if_newer", json!("version"))
         .set("/postgres/columns/version", json!({}));

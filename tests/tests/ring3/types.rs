@@ -208,7 +208,7 @@ fn each_type_has_its_versions() {
 }
 
 /// Registers a schema, and gives its id.
-fn register(registry: &Registry, subject: &str, text: &str) -> u32 {
+pub fn register(registry: &Registry, subject: &str, text: &str) -> u32 {
     let config = registry::Config::new(vec![registry::Url::parse(&registry.url()).unwrap()]);
     let schema = Registered { schema_type: "PROTOBUF".into(), schema: text.into(), references: Vec::new() };
     registry::Client::new(config).unwrap().register(subject, &schema).unwrap()

@@ -15,6 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use prost_reflect::prost::encoding::encode_varint;
 use prost_reflect::{EnumDescriptor, Kind, MapKey, MessageDescriptor};
 
+use super::coerce::Coercions;
 use super::number::{self, Misfit};
 use super::text::Json;
 use crate::member::DUPLICATE;
@@ -42,6 +43,8 @@ pub(super) struct Reader<'r> {
     pub duplicates: DuplicateMembers,
     /// Enum (full name) → name of the value that stands for what it does not name.
     pub fallbacks: Option<&'r BTreeMap<String, String>>,
+    /// Of the message or field that is read, where something in it is coerced.
+    pub coerce: Option<&'r Coercions>,
     pub notes: &'r mut Notes,
     /// The names of the fields above the value that is read.
     pub path: Vec<String>,
@@ -93,7 +96,10 @@ impl Reader<'_> {
                 set.push(field.number);
             }
             self.path.push(field.name.clone());
+            let above = self.coerce;
+            self.coerce = above.and_then(|above| above.below(field.number));
             let read = self.field(field, value, out);
+            self.coerce = above;
             self.path.pop();
             read.map_err(|fault| fault.within(&*field.name))?;
         }

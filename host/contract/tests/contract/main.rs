@@ -1,11 +1,13 @@
 //! The contract engine from outside: wire corpus, JSON, compiling, and the comparison with a reference parser.
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
+mod coerce;
 mod common;
 mod compile;
 mod conformance;
 mod corpus;
 mod differential;
 mod json;
+mod oneofs;
 mod policies;
 mod reference;

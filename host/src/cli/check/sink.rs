@@ -11,7 +11,8 @@ use wasmparser::{Parser, Payload};
 
 use crate::cli::setup;
 use crate::cli::validate::offline::{converts, input_kind};
-use crate::config::{As, Column, Destination, EventType, From, Mapping, Pipeline};
+use crate::config::{As, Column, DeleteKey, Destination, EventType, Mapping, Pipeline};
+use crate::sinks::postgres::delete::message::matched;
 
 /// SQL types, each holding all values of those before it.
 const WIDENING: [&[&str]; 2] = [&["integer", "bigint", "numeric(20)"], &["real", "double precision"]];
@@ -40,7 +41,12 @@ pub fn compare(
 
 /// A field's kind and presence, or why there is none.
 fn field(pool: &DescriptorPool, message: &str, path: &str) -> Result<(Contract, FieldInfo), String> {
-    let contract = Contract::compile(pool, message, Policies::default(), &[FieldPath::new(path)]);
+    found(pool, message, FieldPath::new(path))
+}
+
+/// As [`field`], of a oneof too.
+fn found(pool: &DescriptorPool, message: &str, path: FieldPath) -> Result<(Contract, FieldInfo), String> {
+    let contract = Contract::compile(pool, message, Policies::default(), std::slice::from_ref(&path));
     let contract = contract.map_err(|error| error.to_string())?;
     let info = contract.fields().first().cloned().ok_or_else(|| format!("{path} is no field"))?;
     Ok((contract, info))
@@ -97,6 +103,12 @@ impl Look<'_> {
             for column in &mapping.columns {
                 self.column(to, mapping, column);
             }
+            if let Some(DeleteKey::Message(message)) = &mapping.delete.key {
+                let place = to.place("postgres.delete.key.message");
+                for problem in matched(mapping, message, self.new).err().unwrap_or_default() {
+                    self.add(&rules::SINK_FIELD, &place, message, problem);
+                }
+            }
         }
         let keys = to.keys().into_iter();
         for (key, problem) in keys.filter_map(|key| Some((key, field(self.new, to.message(), key).err()?))) {
@@ -124,11 +136,11 @@ impl Look<'_> {
     }
 
     fn column(&mut self, to: Destination<'_>, mapping: &Mapping, column: &Column) {
-        let From::Field(path) = &column.from else { return };
+        let Some(path) = column.from.path() else { return };
         let message = to.message();
         let key = to.place(&format!("postgres.columns.{}", column.name));
         let element = format!("{message}.{path}");
-        let (contract, info) = match field(self.new, message, path) {
+        let (contract, info) = match found(self.new, message, path.clone()) {
             Ok(found) => found,
             Err(problem) => return self.add(&rules::SINK_FIELD, &key, &element, problem),
         };
@@ -136,7 +148,7 @@ impl Look<'_> {
         if let Some(problem) = unfit {
             return self.add(&rules::SINK_CONVERSION, &key, &element, problem);
         }
-        let Ok((old_contract, old)) = field(self.old, message, path) else { return };
+        let Ok((old_contract, old)) = found(self.old, message, path) else { return };
         let was = setup::sql_type(column, &old_contract, Slot(0));
         let is = setup::sql_type(column, &contract, Slot(0));
         if was != is && !holds(&was, &is) {
@@ -152,7 +164,13 @@ impl Look<'_> {
             let rule = if is_key { &rules::SINK_KEY_NULL } else { &rules::SINK_COLUMN_NULL };
             self.add(rule, &key, &element, "an unset field was stored as its empty value, now it is NULL");
         }
-        if let (As::EnumName { .. }, Kind::Enum(was), Kind::Enum(is)) = (&column.as_, &old.kind, &info.kind) {
+        let named = match (&column.as_, &old.kind, &info.kind) {
+            (As::EnumName { .. }, Kind::Enum(was), Kind::Enum(is)) | (_, Kind::Oneof(was), Kind::Oneof(is)) => {
+                Some((was, is))
+            }
+            _ => None,
+        };
+        if let Some((was, is)) = named {
             for (number, name) in was.values() {
                 let now = is.value_name(number).filter(|now| *now != name);
                 if let Some(now) = now {

@@ -312,6 +312,8 @@ fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
         ("Largest event", show_bytes(policies.max_bytes)),
     ];
     told.extend(policies.clock_skew.iter().map(|skew| ("Clock", clock(skew))));
+    let coerced = policies.coerce.iter().map(|one| format!("{} also as {}", one.field, one.time));
+    told.extend(coerced.map(|text| ("Times in JSON", text)));
     told.push(("What is refused", mode.to_owned()));
     told.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
@@ -326,6 +328,7 @@ fn columns(pipeline: &Pipeline, message: &str) -> Vec<(String, String)> {
     let column = |mapping: &Mapping, column: &Column| {
         let from = match &column.from {
             From::Field(path) => path.clone(),
+            From::Oneof(path) => format!("branch of {path}"),
             From::Header(name) => format!("header {name}"),
             From::Record(part) => format!("the record's {}", format!("{part:?}").to_lowercase()),
             From::Now => "the time of writing".to_owned(),

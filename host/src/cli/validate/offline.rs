@@ -1,5 +1,10 @@
 //! The checks that need files and no network: contracts compile, fields exist and convert, components load and meet.
 
+mod deletes;
+mod policies;
+
+use self::deletes::check_deletes;
+use self::policies::check_policies;
 use super::Memory;
 use super::partitions;
 use super::report::{Guarantee, Report};
@@ -163,7 +168,10 @@ fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p s
         }
     };
     let known = pipeline.types.iter().filter(|kind| check_contract(pipeline, kind, &pool, report));
-    let known = known.map(|kind| kind.name.as_str()).collect();
+    let known: Vec<&EventType> = known.collect();
+    let messages: Vec<&str> = known.iter().map(|kind| kind.message.as_str()).collect();
+    check_policies(pipeline, &pool, &messages, report);
+    let known = known.into_iter().map(|kind| kind.name.as_str()).collect();
     check_envelope(pipeline, pool, report);
     known
 }
@@ -211,7 +219,7 @@ fn check_contract(pipeline: &Pipeline, kind: &EventType, pool: &DescriptorPool, 
             continue;
         }
         check_columns(pipeline, to, pool, report);
-        check_when(pipeline, to, pool, report);
+        check_deletes(pipeline, to, pool, report);
         for key in to.keys() {
             field(pipeline, pool, to.message(), key, &to.place("key"), report);
         }
@@ -240,7 +248,19 @@ fn field(
     key: &str,
     report: &mut Report,
 ) -> Option<Kind> {
-    match Contract::compile(pool, message, Policies::default(), &[FieldPath::new(path)]) {
+    kind_at(pipeline, pool, message, FieldPath::new(path), key, report)
+}
+
+/// As [`field`], of a oneof too.
+fn kind_at(
+    pipeline: &Pipeline,
+    pool: &DescriptorPool,
+    message: &str,
+    path: FieldPath,
+    key: &str,
+    report: &mut Report,
+) -> Option<Kind> {
+    match Contract::compile(pool, message, Policies::default(), &[path]) {
         Ok(contract) => contract.fields().first().map(|info| info.kind.clone()),
         Err(error) => {
             report.error(pipeline, "contract.field", key, error.to_string());
@@ -253,12 +273,12 @@ fn check_columns(pipeline: &Pipeline, of: Destination<'_>, pool: &DescriptorPool
     let Some(mapping) = of.mapping() else { return };
     for column in &mapping.columns {
         let key = of.place(&format!("postgres.columns.{}", column.name));
-        let kind = match &column.from {
-            From::Field(path) => {
-                let Some(kind) = field(pipeline, pool, of.message(), path, &key, report) else { continue };
+        let kind = match column.from.path() {
+            Some(path) => {
+                let Some(kind) = kind_at(pipeline, pool, of.message(), path, &key, report) else { continue };
                 Some(kind)
             }
-            From::Header(_) | From::Record(_) | From::Now | From::Constant(_) => None,
+            None => None,
         };
         let Some(input) = input_kind(column, kind.as_ref()) else { continue };
         if let Err(problem) = converts(column, input) {
@@ -268,18 +288,6 @@ fn check_columns(pipeline: &Pipeline, of: Destination<'_>, pool: &DescriptorPool
         if newer && !grows(column, input) {
             let message = format!("{} is neither a whole number nor a time, so it cannot grow", column.name);
             report.error(pipeline, "postgres.only_if_newer", &of.place("postgres.only_if_newer"), message);
-        }
-    }
-}
-
-/// The field that says which events delete.
-fn check_when(pipeline: &Pipeline, to: Destination<'_>, pool: &DescriptorPool, report: &mut Report) {
-    if let Some(when) = to.mapping().and_then(|mapping| mapping.delete.when.as_ref()) {
-        let key = to.place("postgres.delete.when.field");
-        let kind = field(pipeline, pool, to.message(), &when.field, &key, report);
-        if let Some(kind) = kind.filter(|kind| !matches!(kind, Kind::String | Kind::Enum(_) | Kind::Bool)) {
-            let message = format!("{} is {}; it must be a text, an enum or a bool", when.field, kind.name());
-            report.error(pipeline, "contract.field", &key, message);
         }
     }
 }
@@ -302,7 +310,7 @@ fn check_id(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, report: 
 /// What a column's source brings; None for now().
 pub fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
     match &column.from {
-        From::Field(_) => field.map(|kind| field_kind(column, kind)),
+        From::Field(_) | From::Oneof(_) => field.map(|kind| field_kind(column, kind)),
         From::Header(_) | From::Record(RecordPart::Key) => Some(InputKind::Header),
         From::Record(RecordPart::Topic | RecordPart::Digest) => Some(InputKind::Text),
         From::Record(RecordPart::Partition | RecordPart::Offset) | From::Constant(_) => Some(InputKind::Int),
@@ -452,7 +460,7 @@ fn check_habits(pipeline: &Pipeline, report: &mut Report) {
     for to in pipeline.destinations() {
         let Some(mapping) = to.mapping() else { continue };
         let overwrites = |column: &Column| {
-            let own = matches!(column.from, From::Field(_) | From::Header(_) | From::Record(_));
+            let own = column.from.path().is_some() || matches!(column.from, From::Header(_) | From::Record(_));
             own && column.mode == Mode::Set && !mapping.key.contains(&column.name)
         };
         if mapping.only_if_newer.is_none() && mapping.columns.iter().any(overwrites) {

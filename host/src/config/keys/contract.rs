@@ -3,7 +3,7 @@
 use super::Fallback::{Nothing, Required, RequiredOnce, Value};
 use super::Kind::{
     Boolean, Bytes, Choice, ChoiceOrNull, Duration, Map, Names, Path, Paths, Same, Secret, Table, TableOr, Text,
-    TextOrNames,
+    TextOrNames, WordOrNames,
 };
 use super::{Key, key};
 
@@ -71,6 +71,20 @@ pub(super) const KEYS: &[Key] = &[
         Value("default"),
         "What a column gets of a field without presence that is not on the wire.",
     ),
+    key(
+        "contract.coerce",
+        Map,
+        Nothing,
+        "Timestamp fields, by path through messages, lists and maps, whose JSON may be in other forms than Protobuf's ([docs/json.md](json.md#times-in-other-forms)). What is read so is counted in `tollgate_coerced_values_total`.",
+    ),
+    key("contract.coerce.*", Table, Nothing, "Its forms."),
+    key(
+        "contract.coerce.*.time",
+        WordOrNames("iso|unix_s|unix_ms|unix_us"),
+        Required,
+        "As `postgres.columns.*.as.time`: the first form that fits is taken, of what is no time in Protobuf's JSON.",
+    ),
+    key("contract.coerce.*.between", Names, Nothing, "As `postgres.columns.*.as.between`."),
     key("contract.clock_skew", Map, Nothing, "Timestamp fields, by path, that must lie near the time of their batch."),
     key("contract.clock_skew.*", Table, Nothing, "Its bounds: `past`, `future` or both."),
     key(

@@ -36,6 +36,12 @@ pub(super) const KEYS: &[Key] = &[
         Nothing,
         "Dotted path in the message (of the output contract where there is one).",
     ),
+    key(
+        "postgres.columns.*.oneof",
+        Text,
+        Nothing,
+        "Dotted path of a oneof in the message. The column gets the name of the field that is set, or NULL.",
+    ),
     key("postgres.columns.*.header", Text, Nothing, "Header of the source record."),
     key(
         "postgres.columns.*.record",
@@ -138,9 +144,15 @@ pub(super) const KEYS: &[Key] = &[
     key("postgres.delete", Table, Nothing, "How rows are deleted."),
     key(
         "postgres.delete.key",
-        Choice(&["text", "json"]),
+        TableOr(&Choice(&["text", "json"])),
         Nothing,
-        "How a tombstone's record key names its row: as the one key column's value, or as a JSON object with a member for each key column. Default: `text` for a key of one column, `json` for several.",
+        "How a tombstone's record key names its row: as the one key column's value, as a JSON object with a member for each key column, or as a Protobuf message. Default: `text` for a key of one column, `json` for several.",
+    ),
+    key(
+        "postgres.delete.key.message",
+        Text,
+        Required,
+        "Full name of the message that the record key is. It has a field for each key column, which is called as the column or as the column's field.",
     ),
     key(
         "postgres.delete.when",

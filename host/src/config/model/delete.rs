@@ -14,20 +14,18 @@ pub struct Deletes {
 impl Deletes {
     /// How a record key is read for a table whose key has so many columns.
     pub fn key_form(&self, columns: usize) -> DeleteKey {
-        self.key.unwrap_or(if columns == 1 { DeleteKey::Text } else { DeleteKey::Json })
+        self.key.clone().unwrap_or(if columns == 1 { DeleteKey::Text } else { DeleteKey::Json })
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeleteKey {
     /// The key is the one column's value, as text.
     Text,
     /// The key is a JSON object with a member for each key column, or the one column's value in JSON.
     Json,
-}
-
-impl DeleteKey {
-    pub const ALL: [(&'static str, DeleteKey); 2] = [("text", DeleteKey::Text), ("json", DeleteKey::Json)];
+    /// `{ message: … }` The key is a Protobuf message of this full name, with a field for each key column.
+    Message(String),
 }
 
 /// `when: { field: op, is: [delete] }`

@@ -42,6 +42,9 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
     let registry = table.table("registry", |table| read_registry(table, base));
     let versions = read_versions(table, None, default_place(envelope.as_ref()), registry.is_some());
     let routing = read_routing(table, typed, registry.is_some());
+    if !policies.coerce.is_empty() && encoding == Encoding::Protobuf {
+        table.error("coerce", "is about JSON, and contract.encoding says Protobuf; take it out");
+    }
     let unknown_types = [("dead_letter", UnknownTypes::DeadLetter), ("drop", UnknownTypes::Drop)];
     let unknown_types = table.or("unknown_types", choice(&unknown_types), UnknownTypes::DeadLetter);
     if !typed && table.has("unknown_types") {

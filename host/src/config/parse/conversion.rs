@@ -2,7 +2,8 @@
 
 use crate::config::model::{As, Between, TimeForm, TimeSpec};
 use crate::config::reader::{Complaint, Field, Table, choice, nearest, text};
-use crate::{iso, limits};
+use crate::limits;
+use tollgate_contract::iso;
 
 /// `as: unix_ms`, `as: "numeric(18,2)"`, `as: enum_name` with `strip_prefix:`, or the long forms `as: { enum_name: … }` and
 /// `as: { time: … }`.
@@ -48,7 +49,7 @@ fn read_as_table(table: &Table<'_>) -> Option<As> {
 }
 
 /// `{ time: [iso, unix_s, unix_ms], between: [2000-01-01, 2100-01-01] }`
-fn read_time(table: &Table<'_>) -> Option<TimeSpec> {
+pub(super) fn read_time(table: &Table<'_>) -> Option<TimeSpec> {
     let field = table.field("time")?;
     let forms = if field.is_list() {
         table.list("time", choice(&TimeForm::ALL))

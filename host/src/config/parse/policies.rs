@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tollgate_contract::{
-    Absent, ClockSkew, DuplicateMembers, FieldPath, Mode, Policies, TimeUnit, UnknownEnums, UnknownFields,
-    UnknownVariants, UnsetOneofs,
+    Absent, ClockSkew, Coercion, DuplicateMembers, FieldPath, Mode, Policies, TimeForm, TimeUnit, UnknownEnums,
+    UnknownFields, UnknownVariants, UnsetOneofs,
 };
 
+use super::conversion::read_time;
 use super::names;
 use crate::config::reader::{Complaint, Field, Table, bytes_within, choice, duration_within, text};
 use crate::limits;
@@ -27,6 +28,7 @@ pub(super) fn read(table: &Table<'_>) -> Policies {
         unknown_variants: table.or("unknown_variants", choice(&variants), UnknownVariants::default()),
         duplicate_members: table.or("duplicate_members", choice(&duplicates), DuplicateMembers::default()),
         absent: read_absent(table).unwrap_or_default(),
+        coerce: table.table("coerce", |table| Some(read_coercions(table))).unwrap_or_default(),
         clock_skew: table.table("clock_skew", |table| Some(read_clocks(table))).unwrap_or_default(),
         mode: table.or("mode", choice(&modes), Mode::default()),
         max_bytes: table.or("max_bytes", bytes_within(1, limits::EVENT_BYTES_MAX), limits::EVENT_BYTES),
@@ -61,6 +63,29 @@ fn read_enums(field: &Field<'_>) -> Option<UnknownEnums> {
             Some(UnknownEnums::Fallback(named))
         })
     })
+}
+
+/// The forms of JSON by their fields' paths.
+fn read_coercions(table: &Table<'_>) -> Vec<Coercion> {
+    let mut coercions = Vec::new();
+    for (path, field) in table.any() {
+        if let Err(complaint) = names::field_path(&path) {
+            field.complain::<()>(format!("the field {}", complaint.message));
+            continue;
+        }
+        coercions.extend(field.table(|forms| {
+            forms.need_field("time");
+            let time = read_time(forms)?;
+            if time.forms.contains(&TimeForm::UnixDays) {
+                forms.error(
+                    "time",
+                    "names unix_days, which is a date: a Timestamp takes iso, unix_s, unix_ms and unix_us",
+                );
+            }
+            Some(Coercion { field: FieldPath::new(path.as_str()), time })
+        }));
+    }
+    coercions
 }
 
 /// The clocks by their fields' paths.

@@ -6,7 +6,7 @@ use crate::config::model::{
     As, Column, DeleteKey, DeleteWhen, Deletes, Every, From, Mapping, Mode, Nul, Partitions, Postgres, RecordPart,
     TableName,
 };
-use crate::config::reader::{Complaint, Table, boolean, choice, path, signed, text, within};
+use crate::config::reader::{Complaint, Field, Table, boolean, choice, path, signed, text, within};
 use crate::limits;
 use std::path::Path;
 use tollgate_contract::Absent;
@@ -131,7 +131,20 @@ fn read_delete(table: &Table<'_>) -> Option<Deletes> {
         }
         Some(DeleteWhen { field: field?, is })
     });
-    Some(Deletes { key: table.get("key", choice(&DeleteKey::ALL)), when, soft: table.get("soft", names::column) })
+    Some(Deletes {
+        key: table.field("key").and_then(|field| read_delete_key(&field)),
+        when,
+        soft: table.get("soft", names::column),
+    })
+}
+
+/// `text`, `json`, or `{ message: payments.v1.Key }`.
+fn read_delete_key(field: &Field<'_>) -> Option<DeleteKey> {
+    if field.is_table() {
+        return field.table(|key| key.need("message", names::message_type).map(DeleteKey::Message));
+    }
+    let is_json = field.scalar(choice(&[("text", false), ("json", true)]))?;
+    Some(if is_json { DeleteKey::Json } else { DeleteKey::Text })
 }
 
 fn read_partitions(table: &Table<'_>) -> Option<Partitions> {
@@ -146,7 +159,10 @@ fn check_delete(table: &Table<'_>, delete: &Deletes, key: &[String], guarded: bo
     let place = |below: &str| format!("{}.delete.{below}", table.path());
     if delete.key == Some(DeleteKey::Text) && key.len() > 1 {
         let columns = key.join(", ");
-        table.error_at(&place("key"), format!("one text cannot say several columns ({columns}); take json"));
+        table.error_at(
+            &place("key"),
+            format!("one text cannot say several columns ({columns}); take json, or a message"),
+        );
     }
     if delete.when.is_some() && delete.soft.is_none() && guarded {
         let message = "with only_if_newer a row that is gone keeps no version, so an older event would bring it back: \
@@ -243,6 +259,7 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
     let (add, added) = read_add(table);
     let sources: Vec<(&str, Option<From>)> = [
         ("field", table.get("field", names::field_path).map(From::Field)),
+        ("oneof", table.get("oneof", names::field_path).map(From::Oneof)),
         ("header", table.get("header", names::header).map(From::Header)),
         ("record", table.get("record", choice(&RECORD_PARTS)).map(From::Record)),
         ("now", table.get("now", only_true).map(|()| From::Now)),
@@ -266,8 +283,9 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
         None => match names::field_path(name) {
             Ok(field) => From::Field(field),
             Err(_) => {
-                let message =
-                    format!("{name} is no field's name; say where the value comes from: field, header, record or now");
+                let message = format!(
+                    "{name} is no field's name; say where the value comes from: field, oneof, header, record or now"
+                );
                 table.error_at(table.path(), message);
                 return None;
             }
@@ -296,8 +314,8 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
 
 /// A default stands in for a value that may be missing, and nothing else decides about it.
 fn check_default(table: &Table<'_>, from: &From, mode: Mode, absent: Option<Absent>) {
-    let lacks =
-        matches!(from, From::Field(_) | From::Header(_) | From::Record(RecordPart::Key | RecordPart::Timestamp));
+    let lacks = from.path().is_some()
+        || matches!(from, From::Header(_) | From::Record(RecordPart::Key | RecordPart::Timestamp));
     if !lacks {
         table.error("default", "has no use: the column's value is never missing");
     } else if mode == Mode::Add {
@@ -316,10 +334,14 @@ fn check_source(table: &Table<'_>, from: &From, add: bool, as_: &As) {
         From::Constant(_) if !add => {
             table.error("value", "a constant is there to be added; write add: instead of value:")
         }
+        From::Oneof(_) if add => table.error("add", "add needs a number; the name of a oneof's branch is a text"),
+        From::Oneof(_) if converted => {
+            table.error("as", "the name of a oneof's branch needs no conversion; its column is a text or an enum type");
+        }
         From::Record(RecordPart::Partition | RecordPart::Offset) if converted => {
             table.error("as", "the record's partition and offset are whole numbers and need no conversion");
         }
-        From::Field(_) | From::Header(_) | From::Record(_) | From::Now | From::Constant(_) => {}
+        From::Field(_) | From::Oneof(_) | From::Header(_) | From::Record(_) | From::Now | From::Constant(_) => {}
     }
 }
 

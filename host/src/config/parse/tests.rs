@@ -82,7 +82,8 @@ fn the_least_pipeline_has_every_default() {
             "unknown_fields": "allow", "unknown_enums": "reject", "tombstones": "dead_letter", "max_bytes": "1MiB",
             "registry": null, "accept_versions": null, "envelope": null, "type_header": null,
             "unknown_types": "dead_letter",
-            "unset_oneofs": "allow", "unknown_variants": "warn", "duplicate_members": "reject", "absent": "default", "clock_skew": {},
+            "unset_oneofs": "allow", "unknown_variants": "warn", "duplicate_members": "reject", "absent": "default", "coerce": {},
+            "clock_skew": {},
             "mode": "dead_letter",
         },
         "transforms": [],
@@ -538,6 +539,41 @@ fn each_bad_value_is_named_with_its_line() {
         ),
         (
             "    currency:\n",
+            "    currency: { oneof: payload, field: a }\n",
+            "17:17: postgres.columns.currency.oneof: the column's value comes from field already; keep one of the two",
+        ),
+        (
+            "    currency:\n",
+            "    currency: { oneof: payload, as: enum_name }\n",
+            "17:33: postgres.columns.currency.as: the name of a oneof's branch needs no conversion; its column is a text or an enum type",
+        ),
+        (
+            "    currency:\n",
+            "    currency: { oneof: payload, add: true }\n",
+            "17:33: postgres.columns.currency.add: add needs a number; the name of a oneof's branch is a text",
+        ),
+        (
+            "  protos: proto\n",
+            "  protos: proto\n  coerce: { at: { time: [iso, unix_s, unix_ms] } }\n",
+            "9:13: contract.coerce.at.between: is missing: without bounds every number is a time in the first form that takes numbers",
+        ),
+        (
+            "  protos: proto\n",
+            "  protos: proto\n  coerce: { at: { time: unix_days } }\n",
+            "9:19: contract.coerce.at.time: names unix_days, which is a date: a Timestamp takes iso, unix_s, unix_ms and unix_us",
+        ),
+        (
+            "  protos: proto\n",
+            "  protos: proto\n  encoding: protobuf\n  coerce: { at: { time: iso } }\n",
+            "10:3: contract.coerce: is about JSON, and contract.encoding says Protobuf; take it out",
+        ),
+        (
+            "  protos: proto\n",
+            "  protos: proto\n  coerce: { a..b: { time: iso } }\n",
+            "9:13: contract.coerce.a..b: the field is not a field's path; write names with dots between, such as payer.address.city",
+        ),
+        (
+            "    currency:\n",
             "    currency: { default: EUR, absent: reject }\n",
             "17:17: postgres.columns.currency.default: says what becomes of an unset field already; take absent out",
         ),
@@ -590,7 +626,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    a-b:\n",
-            "17:5: postgres.columns.a-b: a-b is no field's name; say where the value comes from: field, header, record or now",
+            "17:5: postgres.columns.a-b: a-b is no field's name; say where the value comes from: field, oneof, header, record or now",
         ),
         (
             "    currency:\n",
@@ -860,7 +896,7 @@ fn tombstones_delete_only_what_they_can_name() {
     let text = two.replace("  columns:\n", "  delete: { key: text }\n  columns:\n");
     assert_eq!(
         parse(&text).unwrap_err(),
-        "p.yaml:17:13: postgres.delete.key: one text cannot say several columns (a, b); take json"
+        "p.yaml:17:13: postgres.delete.key: one text cannot say several columns (a, b); take json, or a message"
     );
     let newer = delete.replace("  columns:\n", "  only_if_newer: currency\n  columns:\n");
     assert!(parse(&newer).unwrap_err().contains("a tombstone has no value, so it cannot say whether it is newer"));

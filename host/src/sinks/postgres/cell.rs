@@ -44,6 +44,8 @@ pub enum InputKind {
     Text,
     Bytes,
     Enum,
+    /// The branch of a oneof that is set. It comes as an [`Input::Enum`], and only its name means something.
+    Oneof,
     Micros,
     Json,
     /// A header: bytes that are read as text.
@@ -128,6 +130,7 @@ pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<En
     let most = usize::try_from(column.typmod - 4).ok().filter(|_| column.type_name != "text");
     let name = column.type_name.as_str();
     let found = match (conversion, kind) {
+        (As::Natural, InputKind::Oneof) => enum_name(String::new(), column, most),
         (As::Natural, kind) => natural(kind, column, most).ok_or(natural_types(kind)),
         (As::Jsonb, Json) => json(name).ok_or("jsonb"),
         (As::Array, InputKind::List(element)) => list(*element, &As::Natural, column)?.ok_or("an array"),
@@ -310,6 +313,7 @@ fn natural_types(kind: InputKind) -> &'static str {
         InputKind::Text => "text, varchar, uuid, inet or an enum type",
         InputKind::Bytes => "bytea",
         InputKind::Enum => "integer",
+        InputKind::Oneof => "text or an enum type",
         InputKind::Micros => "timestamptz",
         InputKind::Json => "jsonb",
         InputKind::Header => "text or bytea",
@@ -326,6 +330,7 @@ fn kind_name(kind: InputKind) -> &'static str {
         InputKind::Text => "a string",
         InputKind::Bytes => "bytes",
         InputKind::Enum => "an enum",
+        InputKind::Oneof => "a oneof",
         InputKind::Micros => "a timestamp",
         InputKind::Json => "a message, list or map",
         InputKind::Header => "a header",

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use tollgate_contract::iso::{self, DAY, Interval};
 use tollgate_contract::{
     Civil, Text, date_parts, date_time_parts, decimal_text, duration_parts, money_parts, time_of_day_parts,
 };
@@ -11,7 +12,6 @@ use super::binary::{self, Unfit};
 use super::cell::{Input, shown, utf8};
 use super::decimal::{self, Keep};
 use super::times::{self, Target, Times};
-use crate::iso::{self, DAY, Interval};
 
 /// A message type whose values a column of PostgreSQL's own can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,12 @@
 //! Rows that go: by the key of a tombstone, or by an event that says so.
 
+pub mod message;
+
 use serde_json::Value as Json;
+use tollgate_contract::frame::Indexing;
 use tollgate_contract::{Contract, Fields, Kind, Slot, Value};
 
+use self::message::{MessageKey, Undecodable};
 use super::binary::Unfit;
 use super::cell::{self, Encoder, Input, InputKind, PgColumn, encoder};
 use super::row::Misfit;
@@ -17,8 +21,27 @@ pub struct Delete {
     pub statement: String,
     /// OIDs of the parameters' array types, in key order.
     pub arrays: Vec<u32>,
-    form: DeleteKey,
-    keys: Vec<KeyColumn>,
+    key: RecordKey,
+}
+
+/// How a record key says the columns of the table's key.
+#[derive(Debug)]
+enum RecordKey {
+    /// The one column's value, or JSON.
+    Text {
+        is_json: bool,
+        columns: Vec<KeyColumn>,
+    },
+    Message(Box<MessageKey>),
+}
+
+/// Why a record key deletes no row.
+#[derive(Debug, thiserror::Error)]
+pub enum Undeleted {
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
 }
 
 /// A column of the key.
@@ -34,8 +57,27 @@ struct KeyColumn {
 
 impl Delete {
     /// `columns`: those of the mapping's key, in key order. `None` where a key in text cannot say one of them.
-    pub fn new(table: &str, mapping: &Mapping, columns: &[&PgColumn], soft: Option<&Soft>) -> Option<Delete> {
-        let keys: Option<Vec<KeyColumn>> = columns.iter().map(|column| key_column(mapping, column)).collect();
+    ///
+    /// # Errors
+    /// Everything about the key's message that does not fit them.
+    pub fn new(
+        table: &str,
+        mapping: &Mapping,
+        columns: &[&PgColumn],
+        soft: Option<&Soft>,
+        events: &Contract,
+    ) -> Result<Option<Delete>, Vec<String>> {
+        let key = match mapping.delete.key_form(columns.len()) {
+            DeleteKey::Message(message) => {
+                RecordKey::Message(Box::new(MessageKey::new(mapping, &message, columns, events)?))
+            }
+            form => {
+                let columns: Option<Vec<KeyColumn>> =
+                    columns.iter().map(|column| key_column(mapping, column)).collect();
+                let Some(columns) = columns else { return Ok(None) };
+                RecordKey::Text { is_json: form == DeleteKey::Json, columns }
+            }
+        };
         let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
         let places: Vec<String> = (0..names.len()).map(|at| format!("c{at}")).collect();
         let types: Vec<String> =
@@ -48,65 +90,89 @@ impl Delete {
             None => format!("DELETE FROM {table} AS t USING {keys_of}"),
         };
         let arrays = columns.iter().map(|column| column.array_oid).collect();
-        Some(Delete { statement, arrays, form: mapping.delete.key_form(columns.len()), keys: keys? })
+        Ok(Some(Delete { statement, arrays, key }))
     }
 
-    /// The key without the schema that Kafka Connect's `JsonConverter` writes beside it.
-    fn without_schema(&self, json: Json) -> Json {
-        let ours = |name: &str| self.keys.iter().any(|key| key.name == name || key.field.as_deref() == Some(name));
-        match json {
-            Json::Object(mut members) if members.len() == 2 && members.contains_key("schema") && !ours("payload") => {
-                members.remove("payload").unwrap_or(Json::Object(members))
-            }
-            json => json,
+    /// The message that record keys are, where they are one.
+    pub fn message(&self) -> Option<&str> {
+        match &self.key {
+            RecordKey::Text { .. } => None,
+            RecordKey::Message(key) => Some(key.message()),
         }
     }
 
-    /// Adds the deletion of the row that a record key names.
-    pub fn write(&self, record_key: &[u8], rows: &mut Rows) -> Result<(), Misfit> {
-        let whole = |unfit| Misfit { column: self.keys[0].name.clone(), unfit };
-        let text = cell::utf8(record_key).map_err(whole)?;
-        let json = match self.form {
-            DeleteKey::Text => Json::String(text.to_owned()),
-            DeleteKey::Json => serde_json::from_str(text).map_err(|_| {
-                whole(Unfit::Format { value: text.chars().take(64).collect(), expected: "a record key in JSON" })
-            })?,
+    /// Adds the deletion of the row that a record key names. `indexing`: where keys that are messages may have a registry's frame.
+    pub fn write(&self, record_key: &[u8], indexing: Option<Indexing>, rows: &mut Rows) -> Result<(), Undeleted> {
+        match &self.key {
+            RecordKey::Text { is_json, columns } => Ok(write_text(columns, *is_json, record_key, rows)?),
+            RecordKey::Message(key) => {
+                let mut fields = Fields::new();
+                key.read(MessageKey::unframed(record_key, indexing)?, &mut fields)?;
+                let mut row = rows.begin();
+                key.write(&fields, &mut row)?;
+                row.deletes();
+                row.finish();
+                Ok(())
+            }
+        }
+    }
+}
+
+fn write_text(columns: &[KeyColumn], is_json: bool, record_key: &[u8], rows: &mut Rows) -> Result<(), Misfit> {
+    let whole = |unfit| Misfit { column: columns[0].name.clone(), unfit };
+    let text = cell::utf8(record_key).map_err(whole)?;
+    let json = if is_json {
+        serde_json::from_str(text).map_err(|_| {
+            whole(Unfit::Format { value: text.chars().take(64).collect(), expected: "a record key in JSON" })
+        })?
+    } else {
+        Json::String(text.to_owned())
+    };
+    let json = without_schema(columns, json);
+    let mut row = rows.begin();
+    for key in columns {
+        let misfit = |unfit| Misfit { column: key.name.clone(), unfit };
+        let member = match &json {
+            Json::Object(members) => {
+                members.get(&key.name).or_else(|| members.get(key.field.as_ref()?)).unwrap_or(&Json::Null)
+            }
+            value if columns.len() == 1 => value,
+            _ => {
+                return Err(misfit(Unfit::Format {
+                    value: text.chars().take(64).collect(),
+                    expected: "a JSON object",
+                }));
+            }
         };
-        let json = self.without_schema(json);
-        let mut row = rows.begin();
-        for key in &self.keys {
-            let misfit = |unfit| Misfit { column: key.name.clone(), unfit };
-            let member = match &json {
-                Json::Object(members) => {
-                    members.get(&key.name).or_else(|| members.get(key.field.as_ref()?)).unwrap_or(&Json::Null)
-                }
-                value if self.keys.len() == 1 => value,
-                _ => {
-                    return Err(misfit(Unfit::Format {
-                        value: text.chars().take(64).collect(),
-                        expected: "a JSON object",
-                    }));
-                }
-            };
-            let value = match member {
-                Json::String(text) => text.clone(),
-                Json::Number(_) | Json::Bool(_) => member.to_string(),
-                Json::Null => return Err(misfit(Unfit::Null)),
-                Json::Array(_) | Json::Object(_) => {
-                    return Err(misfit(Unfit::Format { value: member.to_string(), expected: "one value" }));
-                }
-            };
-            let digits = value.strip_prefix('-').unwrap_or(&value);
-            if key.whole && !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(misfit(Unfit::Format { value, expected: "a whole number" }));
+        let value = match member {
+            Json::String(text) => text.clone(),
+            Json::Number(_) | Json::Bool(_) => member.to_string(),
+            Json::Null => return Err(misfit(Unfit::Null)),
+            Json::Array(_) | Json::Object(_) => {
+                return Err(misfit(Unfit::Format { value: member.to_string(), expected: "one value" }));
             }
-            let start = row.open();
-            key.encoder.encode(Input::Text(value.as_str().into()), |_| None, row.out()).map_err(misfit)?;
-            row.close(start);
+        };
+        let digits = value.strip_prefix('-').unwrap_or(&value);
+        if key.whole && !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(misfit(Unfit::Format { value, expected: "a whole number" }));
         }
-        row.deletes();
-        row.finish();
-        Ok(())
+        let start = row.open();
+        key.encoder.encode(Input::Text(value.as_str().into()), |_| None, row.out()).map_err(misfit)?;
+        row.close(start);
+    }
+    row.deletes();
+    row.finish();
+    Ok(())
+}
+
+/// The key without the schema that Kafka Connect's `JsonConverter` writes beside it.
+fn without_schema(columns: &[KeyColumn], json: Json) -> Json {
+    let ours = |name: &str| columns.iter().any(|key| key.name == name || key.field.as_deref() == Some(name));
+    match json {
+        Json::Object(mut members) if members.len() == 2 && members.contains_key("schema") && !ours("payload") => {
+            members.remove("payload").unwrap_or(Json::Object(members))
+        }
+        json => json,
     }
 }
 

@@ -20,6 +20,7 @@ pub fn kind_of(kind: &Kind) -> InputKind {
         Kind::String => InputKind::Text,
         Kind::Bytes => InputKind::Bytes,
         Kind::Enum(_) => InputKind::Enum,
+        Kind::Oneof(_) => InputKind::Oneof,
         Kind::Timestamp => InputKind::Micros,
         Kind::Duration => InputKind::Known(Known::Duration),
         Kind::Message(name) => Known::of(name).map_or(InputKind::Json, InputKind::Known),

@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
+use tollgate_contract::iso;
 
 use super::table::{quote, quoted_table};
 use crate::config::{Every, Partitions, TableName};
-use crate::{iso, limits};
+use crate::limits;
 
 /// Bytes of an identifier; PostgreSQL cuts what is longer, and two names could become one.
 const NAME: usize = 63;

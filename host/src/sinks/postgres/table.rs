@@ -47,10 +47,7 @@ pub struct Table {
 
 /// The field paths that a mapping reads, for [`Contract::compile`]: slot i is the i-th.
 pub fn fields(mapping: &Mapping) -> Vec<FieldPath> {
-    let paths = mapping.columns.iter().filter_map(|column| match &column.from {
-        From::Field(path) => Some(FieldPath::new(path)),
-        _ => None,
-    });
+    let paths = mapping.columns.iter().filter_map(|column| column.from.path());
     // Behind the columns' fields, whose slots are counted.
     paths.chain(mapping.delete.when.iter().map(|when| FieldPath::new(&when.field))).collect()
 }
@@ -116,7 +113,7 @@ impl Table {
         let mut slot = 0;
         for mapped in &mapping.columns {
             let this = slot;
-            slot += usize::from(matches!(mapped.from, From::Field(_)));
+            slot += usize::from(mapped.from.path().is_some());
             let Some(column) = columns.iter().find(|column| column.name == mapped.name) else {
                 problems.push(missing(mapped, columns));
                 continue;
@@ -153,7 +150,8 @@ impl Table {
         // A row that is gone keeps no version, so an older event would bring it back.
         let keys = delete::key_columns(mapping, columns).filter(|_| mapping.only_if_newer.is_none());
         let name = quoted_table(&mapping.table);
-        let delete = keys.and_then(|keys| Delete::new(&name, mapping, &keys, soft.as_ref()));
+        let delete =
+            keys.map(|keys| Delete::new(&name, mapping, &keys, soft.as_ref(), contract)).transpose()?.flatten();
         if mapping.delete.when.is_some() && delete.is_none() && !marks {
             return Err(vec![format!(
                 "delete.when: the key ({}) has a type by which no row is deleted",
@@ -224,6 +222,14 @@ struct Builder {
     /// An identity column takes the events' values.
     overriding: bool,
     nul: Nul,
+}
+
+/// A column of the key as a record key's message fills it; `slot` is its field's in the contract of that message.
+pub(super) fn key_cell(mapping: &Column, column: &PgColumn, slot: usize, contract: &Contract) -> Result<Cell, String> {
+    let mut builder = Builder::default();
+    builder.valued(mapping, column, Slot(slot), contract, true)?;
+    let unused = || format!("column {} takes no value of a field", mapping.name);
+    builder.cells.pop().ok_or_else(unused)
 }
 
 /// Whether PostgreSQL lets a column be written that it fills by itself.
@@ -401,6 +407,7 @@ fn source(mapping: &Column, slot: Slot, contract: &Contract, column: &str) -> (S
             let kind = if as_json { InputKind::Json } else { field_kind(mapping, &info.kind) };
             (Source::Slot(slot), kind)
         }
+        From::Oneof(_) => (Source::Slot(slot), InputKind::Oneof),
         From::Header(name) => (Source::Header(name.clone()), InputKind::Header),
         From::Record(part) => {
             let kind = match part {

@@ -3,7 +3,8 @@
 use super::binary::{self, Unfit};
 use super::cell::Input;
 use crate::config::{TimeForm, TimeSpec};
-use crate::iso::{self, DAY, Interval};
+use tollgate_contract::iso::{self, DAY, Interval};
+use tollgate_contract::{Moment, TimeInput};
 
 /// Days from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const EPOCH_SHIFT_DAYS: i64 = 10_957;
@@ -51,41 +52,18 @@ pub struct Times {
     pub target: Target,
 }
 
-/// A time as its column holds it.
-#[derive(Debug, Clone, Copy)]
-enum Moment {
-    /// Microseconds since 1970.
-    Micros(i64),
-    /// Days since 1970.
-    Day(i64),
-    TimeOfDay(i64),
-    Interval(Interval),
-}
-
 impl Times {
     /// Writes the value in the first form that it has.
     pub fn encode(&self, input: Input<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
-        let text = match input {
-            Input::Text(text) => Some(text.as_str()),
-            Input::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
-            _ => None,
+        let told = match input {
+            Input::Int(number) => TimeInput::number(number),
+            Input::Text(text) => TimeInput::text(text.as_str()),
+            Input::Bytes(bytes) => std::str::from_utf8(bytes).map_or(TimeInput::nothing(), TimeInput::text),
+            _ => TimeInput::nothing(),
         };
-        let number = match input {
-            Input::Int(number) => i64::try_from(number).ok(),
-            _ => text.filter(|text| !text.starts_with('+')).and_then(|text| text.parse().ok()),
-        };
-        let found = self.spec.forms.iter().find_map(|form| {
-            let moment = match form {
-                TimeForm::Iso => self.iso(text?)?,
-                TimeForm::UnixSeconds => Moment::Micros(number?.checked_mul(1_000_000)?),
-                TimeForm::UnixMillis => Moment::Micros(number?.checked_mul(1_000)?),
-                TimeForm::UnixMicros => Moment::Micros(number?),
-                TimeForm::UnixDays => Moment::Day(number?),
-            };
-            self.within(moment).then_some(moment)
-        });
+        let found = self.spec.read(told, |text| self.iso(text));
         let start = out.len();
-        let written = found.and_then(|moment| write(moment, out).ok());
+        let written = found.and_then(|(_, moment)| write(moment, out).ok());
         written.ok_or_else(|| {
             out.truncate(start);
             Unfit::Time { value: super::cell::shown(input), expected: self.spec.to_string() }
@@ -94,35 +72,21 @@ impl Times {
 
     fn iso(&self, text: &str) -> Option<Moment> {
         Some(match self.target {
-            Target::Instant => {
-                let time = iso::date_time(text)?;
-                Moment::Micros(time.micros - time.offset?)
-            }
+            Target::Instant => Moment::zoned(text)?,
             Target::Local => {
                 let time = iso::date_time(text)?;
-                Moment::Micros(time.micros - time.offset.unwrap_or_default())
+                Moment::Instant { micros: time.micros - time.offset.unwrap_or_default(), nanos: time.nanos }
             }
             Target::Date => Moment::Day(iso::date(text)?),
             Target::TimeOfDay => Moment::TimeOfDay(iso::time(text)?),
             Target::Interval => Moment::Interval(iso::duration(text)?),
         })
     }
-
-    fn within(&self, moment: Moment) -> bool {
-        let Some(between) = self.spec.between else { return true };
-        match moment {
-            Moment::Micros(micros) => (between.from..between.until).contains(&micros),
-            Moment::Day(day) => {
-                day.checked_mul(DAY).is_some_and(|micros| (between.from..between.until).contains(&micros))
-            }
-            Moment::TimeOfDay(_) | Moment::Interval(_) => true,
-        }
-    }
 }
 
 fn write(moment: Moment, out: &mut Vec<u8>) -> Result<(), Unfit> {
     match moment {
-        Moment::Micros(micros) => binary::timestamp(micros, out)?,
+        Moment::Instant { micros, .. } => binary::timestamp(micros, out)?,
         Moment::Day(days) => date(days, out)?,
         Moment::TimeOfDay(micros) => out.extend_from_slice(&micros.to_be_bytes()),
         Moment::Interval(of) => interval(of, out),

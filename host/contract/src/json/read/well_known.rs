@@ -6,8 +6,17 @@ use prost_reflect::{Kind, MessageDescriptor};
 
 use super::super::{time, well_known};
 use super::{Fault, Json, Read, Reader, ReasonCode, floating, nested, put_bytes, put_varint, wrong_type};
+use crate::json::coerce::Coercions;
 use crate::json::number;
+use crate::notes::{Member, Policy};
+use crate::well_known::TIMESTAMP_SECONDS;
 use crate::wire::{WireType, put_tag};
+use crate::{Moment, TimeInput, TimeSpec};
+
+/// What a Timestamp is in Protobuf's JSON.
+const TIME: &str = "a time such as \"2026-01-31T12:00:00Z\"";
+/// Microseconds.
+const SECOND: i64 = 1_000_000;
 
 /// The fields of `google.protobuf.Value`, by number.
 const NULL: u32 = 1;
@@ -27,11 +36,7 @@ impl Reader<'_> {
     ) -> Option<Read<()>> {
         use well_known::WellKnown::{Any, Duration, Empty, FieldMask, ListValue, Struct, Timestamp, Value, Wrapper};
         Some(match well_known::WellKnown::of(message)? {
-            Timestamp => text(json, "a time such as \"2026-01-31T12:00:00Z\"", |text| {
-                let (seconds, nanos) = time::timestamp(text)?;
-                put_time(seconds, nanos, out);
-                Some(())
-            }),
+            Timestamp => self.timestamp(json, out),
             Duration => text(json, "a duration such as \"1.5s\"", |text| {
                 let (seconds, nanos) = time::duration(text)?;
                 put_time(seconds, nanos, out);
@@ -53,6 +58,42 @@ impl Reader<'_> {
             // An object like any other, but in an Any.
             Empty => return None,
         })
+    }
+
+    fn timestamp(&mut self, json: &Json<'_>, out: &mut Vec<u8>) -> Read<()> {
+        if let Json::Text(text) = json
+            && let Some((seconds, nanos)) = time::timestamp(text)
+        {
+            put_time(seconds, nanos, out);
+            return Ok(());
+        }
+        match self.coerce.and_then(Coercions::time) {
+            Some(spec) => self.coerced_time(spec, json, out),
+            None => text(json, TIME, |_| None),
+        }
+    }
+
+    /// Reads what is no Timestamp in Protobuf's JSON as one of the declared forms, and notes which one.
+    #[cold]
+    fn coerced_time(&mut self, spec: &TimeSpec, json: &Json<'_>, out: &mut Vec<u8>) -> Read<()> {
+        let (input, found) = match json {
+            Json::Text(text) => (TimeInput::text(text), "text"),
+            Json::Number(text) => (number::integer(text).map_or(TimeInput::nothing(), TimeInput::number), "number"),
+            json => return Err(wrong_type(TIME, json)),
+        };
+        let told = spec.read(input, Moment::zoned).and_then(|(form, moment)| {
+            let Moment::Instant { micros, nanos } = moment else { return None };
+            let (seconds, micros) = (micros.div_euclid(SECOND), micros.rem_euclid(SECOND));
+            let nanos = i32::try_from(micros).ok()? * 1_000 + nanos;
+            TIMESTAMP_SECONDS.contains(&seconds).then_some((form, seconds, nanos))
+        });
+        let Some((form, seconds, nanos)) = told else {
+            let text = format!("expected {TIME}, or {spec}, found another {found}");
+            return Err(Fault::new(ReasonCode::JsonWrongType, text));
+        };
+        put_time(seconds, nanos, out);
+        self.notes.add(Policy::Coerce, &self.path.join("."), &Member::Name(form.name().into()));
+        Ok(())
     }
 
     fn wrapper(&mut self, json: &Json<'_>, message: &MessageDescriptor, out: &mut Vec<u8>) -> Read<()> {

@@ -16,6 +16,7 @@ message Order {
   google.protobuf.Timestamp at = 6;
   repeated string tags = 7;
   string status_text = 8;
+  oneof payment { string card = 9; Address cash = 10; }
 }
 message Rated { string id = 1; int64 score = 2; }
 "#;
@@ -189,6 +190,8 @@ postgres:
     tag: { field: tags.first }
     total: { field: tags, as: unix_ms }
     bad: { header: x, as: unix_ms }
+    method: { oneof: paymnt }
+    payment: { oneof: payment }
 output: { topic: out, key: nothing }
 ";
     let errors = found(&format!("{HEAD}{postgres}"), Severity::Error);
@@ -202,7 +205,8 @@ output: { topic: out, key: nothing }
         "15: contract.field: postgres.columns.tag: field tags.first: tags is repeated",
         "16: postgres.conversion: postgres.columns.total: column total: `as: unix_ms` does not apply to a string",
         "17: postgres.conversion: postgres.columns.bad: column bad: `as: unix_ms` does not apply to a header",
-        "18: contract.field: output.key: field nothing: shop.v1.Order has no field nothing",
+        "18: contract.field: postgres.columns.method: oneof paymnt: shop.v1.Order has no oneof paymnt; did you mean payment?",
+        "20: contract.field: output.key: field nothing: shop.v1.Order has no field nothing",
     ];
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
     for expected in expected {
@@ -211,6 +215,50 @@ output: { topic: out, key: nothing }
     let adding = format!("{HEAD}{POSTGRES}    total: {{ add: amount }}\n").replace("  only_if_newer: created_at\n", "");
     let expected = "18: postgres.conversion: postgres.columns.total: add needs a whole number";
     assert_eq!(found(&adding, Severity::Error), [expected]);
+}
+
+#[test]
+fn a_key_message_must_have_a_field_for_each_key_column() {
+    let text = |key: &str| {
+        let postgres = POSTGRES.replace("  only_if_newer: created_at\n", &format!("  delete: {{ key: {key} }}\n"));
+        format!("{HEAD}{postgres}")
+    };
+    assert_eq!(found(&text("{ message: shop.v1.Rated }"), Severity::Error), [""; 0]);
+    let problem = "shop.v1.Address has no field id for the key column id; it has city";
+    let expected = format!("9: contract.field: postgres.delete.key.message: {problem}");
+    assert_eq!(found(&text("{ message: shop.v1.Address }"), Severity::Error), [expected]);
+    let unknown = found(&text("{ message: shop.v1.Rate }"), Severity::Error);
+    assert!(unknown[0].contains("did you mean shop.v1.Rated"), "{unknown:?}");
+}
+
+#[test]
+fn policies_that_fit_no_type_are_told_with_their_line() {
+    let policies = "\
+contract:
+  protos: proto
+  message: shop.v1.Order
+  coerce:
+    at: { time: [iso, unix_ms] }
+    address.since: { time: unix_s }
+    created_at: { time: unix_s }
+    tags.first: { time: unix_s }
+  clock_skew: { crated_at: { as: unix_ms, future: 1m } }
+  unknown_enums: { fallback: { shop.v1.State: NONE } }
+";
+    let line = "contract: { protos: proto, message: shop.v1.Order }\n";
+    let text = format!("{}{POSTGRES}", HEAD.replace(line, policies));
+    let expected = [
+        "8: contract.policy: contract.coerce.address.since: field address.since: shop.v1.Address has no field since",
+        "9: contract.policy: contract.coerce.created_at: coerce: field created_at is int64; only google.protobuf.Timestamp can be coerced",
+        "10: contract.policy: contract.coerce.tags.first: coerce: field tags.first leads through tags, which is string, no message",
+        "11: contract.policy: contract.clock_skew.crated_at: field crated_at: shop.v1.Order has no field crated_at; did you mean created_at?",
+        "12: contract.policy: contract.unknown_enums.fallback.shop.v1.State: unknown_enums.fallback: shop.v1.Order uses no enum shop.v1.State",
+    ];
+    let errors = found(&text, Severity::Error);
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for expected in expected {
+        assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected} is not in {errors:#?}");
+    }
 }
 
 #[test]

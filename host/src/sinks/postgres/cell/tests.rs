@@ -26,7 +26,7 @@ fn written(encoder: &Encoder, input: Input<'_>) -> Result<Vec<u8>, Unfit> {
 
 #[test]
 fn what_loses_nothing_converts_without_being_asked() {
-    use InputKind::{Bytes, Enum, Float, Header, Int, Known as Message, List, Micros, Text};
+    use InputKind::{Bytes, Enum, Float, Header, Int, Known as Message, List, Micros, Oneof, Text};
     for (kind, type_name, fits) in [
         (Text, "citext", true),
         (Text, "enum", true),
@@ -41,6 +41,9 @@ fn what_loses_nothing_converts_without_being_asked() {
         (Float, "numeric", false),
         (Int, "date", false),
         (Enum, "enum", false),
+        (Oneof, "text", true),
+        (Oneof, "enum", true),
+        (Oneof, "int4", false),
         (Message(Known::Date), "date", true),
         (Message(Known::Date), "jsonb", true),
         (Message(Known::Date), "timestamptz", false),

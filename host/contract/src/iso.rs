@@ -8,6 +8,8 @@ pub const DAY: i64 = 86_400_000_000;
 pub struct DateTime {
     /// Microseconds since 1970 on the text's own clock.
     pub micros: i64,
+    /// Nanoseconds beyond the microseconds, 0 to 999.
+    pub nanos: i32,
     /// Microseconds ahead of UTC; `None` for a text without a zone.
     pub offset: Option<i64>,
 }
@@ -21,6 +23,7 @@ pub struct Interval {
 }
 
 /// Days since 1970 of a date in years 1 to 9999.
+#[must_use]
 pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let last = match month {
@@ -54,6 +57,7 @@ pub fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// `2026-02-28`: days since 1970.
+#[must_use]
 pub fn date(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
@@ -63,9 +67,15 @@ pub fn date(text: &str) -> Option<i64> {
 }
 
 /// `12:30`, `12:30:00`, `12:30:00.5`: microseconds of the day. At most nine digits of a second, of which six are kept.
+#[must_use]
 pub fn time(text: &str) -> Option<i64> {
-    let (clock, fraction) = match text.split_once('.') {
-        Some((clock, fraction)) if clock.len() == 8 => (clock, fraction_micros(fraction)?),
+    clock(text).map(|(micros, _)| micros)
+}
+
+/// As [`time`], with the nanoseconds beyond the microseconds.
+fn clock(text: &str) -> Option<(i64, i32)> {
+    let (clock, nanos) = match text.split_once('.') {
+        Some((clock, fraction)) if clock.len() == 8 => (clock, fraction_nanos(fraction)?),
         Some(_) => return None,
         None => (text, 0),
     };
@@ -76,10 +86,12 @@ pub fn time(text: &str) -> Option<i64> {
         None => 0,
     };
     let fits = parts.next().is_none() && hour < 24 && minute < 60 && second < 60;
-    fits.then_some((hour * 3_600 + minute * 60 + second) * 1_000_000 + fraction)
+    let micros = (hour * 3_600 + minute * 60 + second) * 1_000_000 + nanos / 1_000;
+    Some((micros, i32::try_from(nanos % 1_000).ok()?)).filter(|_| fits)
 }
 
 /// `2026-02-28T12:30:00Z`, `…+01:00`, or without a zone.
+#[must_use]
 pub fn date_time(text: &str) -> Option<DateTime> {
     let day = date(text.get(..10)?)?;
     let rest = text.get(10..)?.strip_prefix(['T', 't', ' '])?;
@@ -90,7 +102,8 @@ pub fn date_time(text: &str) -> Option<DateTime> {
             None => (rest, None),
         },
     };
-    Some(DateTime { micros: day * DAY + time(clock)?, offset })
+    let (micros, nanos) = self::clock(clock)?;
+    Some(DateTime { micros: day * DAY + micros, nanos, offset })
 }
 
 /// `+01:00`, `+0100`, `-05`.
@@ -107,6 +120,7 @@ fn zone(text: &str) -> Option<i64> {
 }
 
 /// `P1Y2M3W4DT5H6M7.5S`, also negative as a whole.
+#[must_use]
 pub fn duration(text: &str) -> Option<Interval> {
     let (sign, rest) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
@@ -163,7 +177,7 @@ fn parts(mut text: &str, units: &str, mut each: impl FnMut(char, i64, Option<i64
         let unit = text[end..].chars().next()?;
         left = &left[left.find(unit)? + 1..];
         let (whole, fraction) = match text[..end].split_once('.') {
-            Some((whole, fraction)) => (whole, Some(fraction_micros(fraction)?)),
+            Some((whole, fraction)) => (whole, Some(fraction_nanos(fraction)? / 1_000)),
             None => (&text[..end], None),
         };
         each(unit, number(whole)?, fraction)?;
@@ -178,21 +192,22 @@ fn number(text: &str) -> Option<i64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-fn fraction_micros(text: &str) -> Option<i64> {
+fn fraction_nanos(text: &str) -> Option<i64> {
     if !(1..=9).contains(&text.len()) {
         return None;
     }
-    let nanos = number(text)? * 10_i64.pow(u32::try_from(9 - text.len()).ok()?);
-    Some(nanos / 1_000)
+    Some(number(text)? * 10_i64.pow(u32::try_from(9 - text.len()).ok()?))
 }
 
 /// A date as text: `2026-02-28`.
+#[must_use]
 pub fn show_date(days: i64) -> String {
     let (year, month, day) = civil(days);
     if year > 0 { format!("{year:04}-{month:02}-{day:02}") } else { format!("{:04}-{month:02}-{day:02} BC", 1 - year) }
 }
 
 /// A time of day as text: `12:30:00.500000`.
+#[must_use]
 pub fn show_time(micros: i64) -> String {
     let seconds = micros / 1_000_000;
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
@@ -200,6 +215,7 @@ pub fn show_time(micros: i64) -> String {
 }
 
 /// Microseconds since 1970 as text, with `zone` behind the clock: `2026-02-28 12:30:00.000000+00`.
+#[must_use]
 pub fn show_date_time(micros: i64, zone: &str) -> String {
     let date = show_date(micros.div_euclid(DAY));
     let (date, era) = date.strip_suffix(" BC").map_or((date.as_str(), ""), |date| (date, " BC"));
@@ -285,7 +301,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_is_shown_reads_back(micros in -62_135_596_800_000_000_i64..253_402_300_800_000_000) {
-            proptest::prop_assert_eq!(date_time(&show_date_time(micros, "Z")), Some(DateTime { micros, offset: Some(0) }));
+            proptest::prop_assert_eq!(date_time(&show_date_time(micros, "Z")), Some(DateTime { micros, nanos: 0, offset: Some(0) }));
         }
 
         #[test]

@@ -1,0 +1,73 @@
+//! `contract.coerce`: fields whose JSON may be in another form than Protobuf's JSON mapping has for their type.
+
+use std::collections::BTreeMap;
+
+use prost_reflect::{Kind, MessageDescriptor};
+
+use crate::schema::step;
+use crate::{Coercion, CompileError, TimeSpec};
+
+/// The coercions of a message type, as a tree of field numbers: the reader goes down with the message that it reads.
+#[derive(Debug, Default)]
+pub(crate) struct Coercions {
+    /// Of the field itself, or of each of its elements or values.
+    time: Option<TimeSpec>,
+    below: BTreeMap<u32, Coercions>,
+}
+
+impl Coercions {
+    /// Compiles the coercions for this message type; `None` without any.
+    ///
+    /// # Errors
+    /// A path that leads nowhere, or to a type that cannot be coerced.
+    pub fn compile(top: &MessageDescriptor, coercions: &[Coercion]) -> Result<Option<Self>, CompileError> {
+        let mut root = Self::default();
+        for Coercion { field, time } in coercions {
+            let refuse = |problem: String| CompileError::Coerce { path: field.clone(), problem };
+            let mut message = top.clone();
+            let mut place = &mut root;
+            let mut segments = field.as_str().split('.').peekable();
+            while let Some(segment) = segments.next() {
+                let (_, shape) = step(&message, segment, field)?;
+                place = place.below.entry(shape.number).or_default();
+                // The elements of a list, and the values of a map, stand for the field.
+                let kind = match &shape.kind {
+                    Kind::Message(entry) if shape.is_map => entry.map_entry_value_field().kind(),
+                    kind => kind.clone(),
+                };
+                message = match (kind, segments.peek()) {
+                    (Kind::Message(inner), Some(_)) => inner,
+                    (Kind::Message(inner), None) if inner.full_name() == "google.protobuf.Timestamp" => inner,
+                    (kind, Some(_)) => {
+                        return Err(refuse(format!("leads through {segment}, which is {}, no message", name(&kind))));
+                    }
+                    (kind, None) => {
+                        return Err(refuse(format!(
+                            "is {}; only google.protobuf.Timestamp can be coerced",
+                            name(&kind)
+                        )));
+                    }
+                };
+            }
+            place.time = Some(time.clone());
+        }
+        Ok(Some(root).filter(|root| !root.below.is_empty()))
+    }
+
+    pub fn time(&self) -> Option<&TimeSpec> {
+        self.time.as_ref()
+    }
+
+    pub fn below(&self, number: u32) -> Option<&Self> {
+        self.below.get(&number)
+    }
+}
+
+/// The type as a `.proto` file names it.
+fn name(kind: &Kind) -> String {
+    match kind {
+        Kind::Message(message) => message.full_name().to_owned(),
+        Kind::Enum(table) => table.full_name().to_owned(),
+        scalar => format!("{scalar:?}").to_lowercase(),
+    }
+}
