@@ -1,6 +1,6 @@
 //! One field or extension in both versions.
 
-use prost_reflect::{FieldDescriptor, Kind};
+use prost_reflect::{FieldDescriptor, Kind, Value};
 
 use super::differ::{About, Differ};
 use super::rule::{Severity, rules};
@@ -131,7 +131,7 @@ impl Differ<'_> {
     fn default(&mut self, old: &impl Slot, new: &impl Slot) {
         let (was, is) = (&old.proto().default_value, &new.proto().default_value);
         // A default that is declared as what it would be anyway says nothing.
-        let differs = was != is && old.default_value() != new.default_value();
+        let differs = was != is && !same_default(&old.default_value(), &new.default_value());
         if differs && !old.is_list() && !new.is_list() {
             let shown = |default: &Option<String>| default.clone().unwrap_or_else(|| "not declared".to_owned());
             let message = format!("field {}: the default was {}, now it is {}", new.name(), shown(was), shown(is));
@@ -152,6 +152,19 @@ impl Differ<'_> {
             self.add(&rules::FIELD_JSTYPE, About::new(new), message);
         }
     }
+}
+
+/// Whether two defaults are one value, also where one is written as a boolean and the other as a number.
+fn same_default(old: &Value, new: &Value) -> bool {
+    let integer = |value: &Value| match *value {
+        Value::Bool(value) => Some(i128::from(value)),
+        Value::I32(value) | Value::EnumNumber(value) => Some(value.into()),
+        Value::I64(value) => Some(value.into()),
+        Value::U32(value) => Some(value.into()),
+        Value::U64(value) => Some(value.into()),
+        _ => None,
+    };
+    integer(old).map_or_else(|| old == new, |number| integer(new) == Some(number))
 }
 
 fn jstype(field: &impl Slot) -> &'static str {
