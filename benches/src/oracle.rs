@@ -6,7 +6,7 @@
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
-use crate::payment::format_uuid;
+use crate::payment::{format_uuid, hex};
 use crate::recipe::{Event, Recipe};
 
 /// A table's content, and the keys of a dead letter topic, each down to a hash.
@@ -98,12 +98,6 @@ pub fn keys_md5(mut keys: Vec<Vec<u8>>) -> String {
         hash.update(b"\n");
     }
     hex(&hash.finalize())
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! The benchmark's message, `payments.v1.PaymentEvent`, and the checks that make an event valid.
 
-use crate::oracle::hex;
-
 /// One payment as it stands on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PaymentEvent {
@@ -120,6 +118,13 @@ pub fn format_uuid(id: u128) -> String {
         text.push_str(&digits[range]);
     }
     text
+}
+
+/// Returns the bytes in lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 #[cfg(test)]

@@ -7,8 +7,7 @@
 //!
 //! The order in which numbers are drawn is part of the recipe: a change of it is another benchmark.
 
-use crate::oracle::hex;
-use crate::payment::{CURRENCIES, PaymentEvent, STATUSES, format_uuid};
+use crate::payment::{CURRENCIES, PaymentEvent, STATUSES, format_uuid, hex};
 
 /// 2026-01-01T00:00:00Z; a filled topic holds one event a millisecond from here on.
 pub const FILL_EPOCH_MS: i64 = 1_767_225_600_000;

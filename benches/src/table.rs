@@ -6,7 +6,8 @@ use md5::{Digest, Md5};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor, Row};
 
-use crate::oracle::{Truth, hex};
+use crate::oracle::Truth;
+use crate::payment::hex;
 
 const CREATE: &str = "create table if not exists payment_events (
     transaction_id text primary key, amount numeric(18,2), currency text, status text,

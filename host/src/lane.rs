@@ -23,33 +23,24 @@
 //! What cannot be mended from here (another owner's epoch, an offset that went back) ends the partition or the process.
 
 mod account;
-mod admit;
 mod attempt;
 mod bisect;
 mod carried;
-mod changed;
 pub mod commit;
 mod commit_plan;
-pub mod content;
-pub mod decide;
 mod doubt;
 mod error;
 mod establish;
 mod hold;
-pub mod notice;
 mod overdue;
-mod passed;
 mod produce;
 mod redo;
 mod refused;
 mod repeated;
 mod session;
-mod settle;
 mod tokens;
 pub mod trial;
 mod wait;
-mod weigh;
-mod wrapped;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,11 +54,11 @@ use sqlx::postgres::PgConnection;
 use crate::brakes::Brakes;
 use crate::brakes::sink::Heard;
 use crate::config::Pipeline;
+use crate::decide::Decided;
 use crate::gate::Gate;
 use crate::gate::Revision;
 use crate::hazards::{Place, hazards};
 use crate::lane::attempt::Pace;
-use crate::lane::decide::Decided;
 use crate::lane::doubt::Doubt;
 use crate::lane::overdue::Overdues;
 use crate::lifecycle::Lifecycle;

@@ -1,11 +1,12 @@
 //! Tollgate: Kafka in, contract, WASM transforms, PostgreSQL and Kafka out, effectively once.
 //!
-//! The way of an event: [`source`] → [`lane::decide`] (contract, transforms) → [`sinks`] → [`progress`].
+//! The way of an event: [`source`] → [`decide`] (contract, transforms) → [`sinks`] → [`progress`].
 
 pub mod admin;
 pub mod brakes;
 pub mod cli;
 pub mod config;
+pub mod decide;
 pub mod demo;
 pub mod engine;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod metrics;
 pub mod progress;
 pub mod protos;
 pub mod registry;
+pub mod secret;
 pub mod sinks;
 pub mod source;
 

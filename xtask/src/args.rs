@@ -2,6 +2,9 @@
 
 use xtask::{Failure, Result};
 
+/// The flag for the long form: every variant of the tests that know one, longer fuzzing, a bout of ten minutes.
+pub const FULL: &str = "--full";
+
 /// What a verb was called with; every word is known to be allowed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Args {

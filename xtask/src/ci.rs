@@ -3,7 +3,7 @@
 
 use xtask::Result;
 
-use crate::args::Args;
+use crate::args::{Args, FULL};
 use crate::check::{self, Uses};
 use crate::project::{Project, step, succeed, summary};
 use crate::{cargo_deny, chaos, fuzz, golden, rings, say, tidy};
@@ -21,9 +21,6 @@ const PARTS: &[(&str, Part)] = &[
     ("fuzz", |project, args| fuzz::part(project, args.has(FULL))),
     ("chaos", |project, args| chaos::part(project, args.has(FULL))),
 ];
-
-/// The flag for the long form: every variant of the tests that know one, longer fuzzing, a bout of ten minutes.
-pub const FULL: &str = "--full";
 
 pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "test", "fuzz", "chaos"];
 

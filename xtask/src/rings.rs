@@ -7,9 +7,8 @@ use std::time::Instant;
 use xtask::Result;
 use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, versions};
 
-use crate::args::Args;
+use crate::args::{Args, FULL};
 use crate::check::{self, Uses};
-use crate::ci::FULL;
 use crate::guests;
 use crate::project::{Project, step, succeed, summary};
 use crate::say;

@@ -12,8 +12,8 @@ mod pipelines;
 
 use std::cell::RefCell;
 
+use tollgate::decide::content::is_content_type;
 use tollgate::kafka::headers::{self, RawHeader};
-use tollgate::lane::content::is_content_type;
 use tollgate::lane::trial::{Made, Settled, Trial};
 use tollgate::position::{Offset, Partition};
 use tollgate::sinks::{dead_letter, reserved};

@@ -5,22 +5,10 @@ use std::cell::Cell;
 
 use prost::Message;
 
-use crate::guest::Batch;
+use crate::batch::Batch;
 use crate::host;
+use crate::level::Level;
 use crate::verdict::{Rejection, Verdict};
-
-/// How loud a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// For whoever wrote the transform.
-    Debug,
-    /// For whoever runs it.
-    Info,
-    /// Something is odd, the event goes on.
-    Warn,
-    /// Something is wrong.
-    Error,
-}
 
 const NULL_KEY: u8 = 1;
 const NULL_VALUE: u8 = 2;

@@ -9,8 +9,10 @@ use prost::Message;
 use serde::de::DeserializeOwned;
 
 pub use crate::config::NoConfig;
+use crate::batch::Batch;
 use crate::context::Context;
-use crate::host::{self, Settled};
+use crate::host;
+use crate::settled::Settled;
 use crate::verdict::Verdict;
 
 /// What the attribute makes of a function.
@@ -31,21 +33,6 @@ pub trait Transform {
 
     /// The author's function.
     fn call(event: &mut Self::Event, ctx: &Context, config: &Self::Config) -> Verdict;
-}
-
-/// One batch as it crosses the border; transform.wit says what lies where.
-#[derive(Debug, Default)]
-pub struct Batch {
-    pub(crate) topic: String,
-    pub(crate) partition: i32,
-    pub(crate) schema_id: u32,
-    pub(crate) batch_time: i64,
-    pub(crate) seed: u64,
-    pub(crate) arena: Vec<u8>,
-    pub(crate) offsets: Vec<u32>,
-    pub(crate) flags: Vec<u8>,
-    pub(crate) record_offsets: Vec<i64>,
-    pub(crate) timestamps: Vec<i64>,
 }
 
 /// Settles event after event until the host has no more.

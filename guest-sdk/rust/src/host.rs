@@ -1,36 +1,16 @@
 //! The calls to the host: the imports of wit/transform.wit, or on any other target a host that records.
 
-/// A verdict as the border knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Settled {
-    Start,
-    Pass,
-    Replace,
-    Drop,
-    Reject,
-    /// At the border the same as [`Settled::Replace`]; native tests tell the two apart.
-    #[cfg(not(target_arch = "wasm32"))]
-    Emitted,
-}
-
-impl Settled {
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) const EMITTED: Settled = Settled::Emitted;
-    #[cfg(target_arch = "wasm32")]
-    pub(crate) const EMITTED: Settled = Settled::Replace;
-}
-
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use crate::testing::host::{delete, emit, explain, header, log, next, set_header, set_key};
+pub(crate) use crate::recorder::{delete, emit, explain, header, log, next, set_header, set_key};
 #[cfg(target_arch = "wasm32")]
 pub(crate) use component::{delete, emit, explain, header, log, next, panicked, set_header, set_key};
 
 #[cfg(target_arch = "wasm32")]
 mod component {
-    use super::Settled;
     use crate::bindings::tollgate::transform::host::{self, Verdict};
     use crate::bindings::tollgate::transform::log;
-    use crate::context::Level;
+    use crate::level::Level;
+    use crate::settled::Settled;
 
     pub(crate) use host::{delete, emit, explain, header, set_header, set_key};
 

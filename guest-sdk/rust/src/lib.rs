@@ -37,13 +37,18 @@
 //! There is no clock, file, socket, environment or random number; [`Context::batch_time`] and
 //! [`Context::seed`] stand in, and say the same when a batch is run again.
 
+mod batch;
 mod config;
 mod context;
 #[doc(hidden)]
 pub mod guest;
 mod host;
+mod level;
+mod settled;
 mod verdict;
 
+#[cfg(not(target_arch = "wasm32"))]
+mod recorder;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
@@ -59,7 +64,8 @@ pub mod bindings {
     });
 }
 
-pub use context::{Context, Level};
+pub use context::Context;
+pub use level::Level;
 pub use tollgate_sdk_macros::transform;
 pub use verdict::{Rejection, Verdict};
 pub use {prost, prost_types};

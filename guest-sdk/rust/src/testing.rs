@@ -19,15 +19,18 @@
 //!
 //! Limits and fuel are the sandbox's business: golden cases (`tollgate test`) show those.
 
-use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use prost::Message;
 use serde::de::DeserializeOwned;
 
-use crate::context::{Context, Level};
-use crate::guest::{self, Batch};
-use crate::host::Settled;
+use crate::batch::Batch;
+use crate::context::Context;
+use crate::guest;
+use crate::level::Level;
+pub use crate::recorder::Output;
+use crate::recorder::{RECORDER, Recorder};
+use crate::settled::Settled;
 use crate::verdict::{Rejection, Verdict};
 
 /// An event to run a function on.
@@ -154,7 +157,7 @@ impl<E: Message + Default> Event<E> {
             );
             verdict
         });
-        RECORDER.with(|cell| cell.borrow_mut().take()).expect("set above").outcome()
+        RECORDER.with(|cell| cell.borrow_mut().take()).expect("set above").into()
     }
 }
 
@@ -171,27 +174,6 @@ pub struct Outcome {
     pub headers: Vec<(String, Vec<u8>)>,
     /// What was logged.
     pub logs: Vec<(Level, String)>,
-}
-
-/// One output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    /// 0 is the pipeline's output, n the n-th route.
-    pub route: u32,
-    /// `None` is a tombstone.
-    pub payload: Option<Vec<u8>>,
-    /// `None`: the event's own.
-    pub key: Option<Vec<u8>>,
-    /// Beside the event's own.
-    pub headers: Vec<(String, Vec<u8>)>,
-}
-
-impl Output {
-    /// The header set under this name.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(set, _)| set == name).map(|(_, value)| value.as_slice())
-    }
 }
 
 impl Outcome {
@@ -219,104 +201,18 @@ impl Outcome {
     }
 }
 
-#[derive(Debug, Default)]
-struct Recorder {
-    headers: Vec<(String, Vec<u8>)>,
-    settled: Option<Settled>,
-    current: bool,
-    outputs: Vec<Output>,
-    key: Option<Vec<u8>>,
-    set: Vec<(String, Vec<u8>)>,
-    reason: Option<Rejection>,
-    logs: Vec<(Level, String)>,
-}
-
-impl Recorder {
-    fn outcome(self) -> Outcome {
-        let verdict = match self.settled {
+impl From<Recorder> for Outcome {
+    fn from(recorder: Recorder) -> Outcome {
+        let verdict = match recorder.settled {
             Some(Settled::Pass) => Verdict::Pass,
             Some(Settled::Replace) => Verdict::Replace,
             Some(Settled::Emitted) => Verdict::Emitted,
             Some(Settled::Drop) => Verdict::Drop,
-            Some(Settled::Reject) => Verdict::Reject(self.reason.unwrap_or_else(|| Rejection::new("rejected", "", ""))),
+            Some(Settled::Reject) => Verdict::Reject(recorder.reason.unwrap_or_else(|| Rejection::new("rejected", "", ""))),
             None | Some(Settled::Start) => panic!("the event was not settled"),
         };
-        let kept = if matches!(verdict, Verdict::Replace | Verdict::Emitted) { self.outputs } else { Vec::new() };
-        Outcome { verdict, outputs: kept, key: self.key, headers: self.set, logs: self.logs }
-    }
-
-    fn push(&mut self, route: u32, payload: Option<Vec<u8>>) {
-        let (key, headers) = (self.key.take(), std::mem::take(&mut self.set));
-        self.outputs.push(Output { route, payload, key, headers });
-    }
-}
-
-thread_local! {
-    static RECORDER: RefCell<Option<Recorder>> = const { RefCell::new(None) };
-}
-
-/// The recording host: what `crate::host` is where there is no sandbox.
-pub(crate) mod host {
-    use super::{Level, RECORDER, Recorder, Rejection, Settled};
-
-    fn with<T>(act: impl FnOnce(&mut Recorder) -> T) -> T {
-        RECORDER.with(|cell| {
-            let mut recorder = cell.borrow_mut();
-            act(recorder.as_mut().expect("a Context is only of use inside tollgate::testing"))
-        })
-    }
-
-    pub(crate) fn next(settled: Settled) -> Option<usize> {
-        with(|host| {
-            if settled == Settled::Start {
-                host.current = true;
-                return Some(0);
-            }
-            let outputs = host.outputs.len();
-            assert!(settled != Settled::Pass || outputs == 0, "Pass after {outputs} outputs: return Replace");
-            (host.settled, host.current) = (Some(settled), false);
-            None
-        })
-    }
-
-    pub(crate) fn emit(route: u32, payload: &[u8]) {
-        with(|host| host.push(route, Some(payload.to_vec())));
-    }
-
-    pub(crate) fn delete(route: u32) {
-        with(|host| host.push(route, None));
-    }
-
-    pub(crate) fn set_key(key: &[u8]) {
-        with(|host| host.key = Some(key.to_vec()));
-    }
-
-    pub(crate) fn set_header(name: &str, value: &[u8]) {
-        let reserved = ["tollgate.", "__connect.errors."].into_iter().find(|prefix| name.starts_with(prefix));
-        assert!(
-            reserved.is_none(),
-            "header `{name}`: names that begin with `{}` are the host's",
-            reserved.unwrap_or_default()
-        );
-        with(|host| {
-            host.set.retain(|(set, _)| set != name);
-            host.set.push((name.to_owned(), value.to_vec()));
-        });
-    }
-
-    pub(crate) fn header(name: &str) -> Option<Vec<u8>> {
-        with(|host| host.headers.iter().rev().find(|(had, _)| had == name).map(|(_, value)| value.clone()))
-    }
-
-    pub(crate) fn explain(code: &str, field: &str, message: &str) {
-        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte);
-        assert!((1..=64).contains(&code.len()) && code.bytes().all(legal), "`{code}` is no reason code");
-        let reason = Rejection::new(code.to_owned(), field.to_owned(), message.to_owned());
-        with(|host| host.reason = Some(reason));
-    }
-
-    pub(crate) fn log(level: Level, message: &str) {
-        with(|host| host.logs.push((level, message.to_owned())));
+        let kept = if matches!(verdict, Verdict::Replace | Verdict::Emitted) { recorder.outputs } else { Vec::new() };
+        Outcome { verdict, outputs: kept, key: recorder.key, headers: recorder.set, logs: recorder.logs }
     }
 }
 

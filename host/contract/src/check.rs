@@ -35,20 +35,13 @@ use required::{missing, missing_required};
 use crate::plan::{FieldPlan, NO_CHECK, NO_SLOT, Node, Op};
 use crate::rejection::{Fault, ReasonCode};
 use crate::rules::{Findings, MAX_VIOLATIONS, Rules};
-use crate::wire::{Cursor, WireType};
+use crate::wire::{Cursor, WireType, truncate};
 use crate::{Contract, Fields, Rejection, Text, UnknownEnums, UnknownFields, Value};
 
 /// The field number of the key in a map's entry; the value's is 2.
 const MAP_KEY: u32 = 1;
 
 type Walked<T> = Result<T, Box<Fault>>;
-
-/// The low 32 bits: Protobuf's int32, enum and uint32 drop the rest of a longer varint.
-#[inline]
-pub(crate) fn truncate(varint: u64) -> u32 {
-    let [a, b, c, d, ..] = varint.to_le_bytes();
-    u32::from_le_bytes([a, b, c, d])
-}
 
 #[inline]
 fn zigzag64(varint: u64) -> i64 {

@@ -20,7 +20,7 @@ mod typed;
 
 use std::collections::HashMap;
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor};
+use prost_reflect::{DynamicMessage, FieldDescriptor};
 
 pub(crate) use evaluate::Findings;
 pub(crate) use fast::{Checks, FieldCheck, MAX_COUNTS, NodeChecks, ValueCheck, checks};
@@ -107,22 +107,6 @@ fn is_set(message: &DynamicMessage, field: &FieldDescriptor) -> bool {
         return message.has_field(field);
     }
     evaluate::scalar(&message.get_field(field)).is_some_and(|value| !value.is_zero())
-}
-
-/// Whether the message is one of those that give a single value presence.
-pub(crate) fn is_wrapper(message: &MessageDescriptor) -> bool {
-    matches!(
-        message.full_name(),
-        "google.protobuf.BoolValue"
-            | "google.protobuf.BytesValue"
-            | "google.protobuf.DoubleValue"
-            | "google.protobuf.FloatValue"
-            | "google.protobuf.Int32Value"
-            | "google.protobuf.Int64Value"
-            | "google.protobuf.StringValue"
-            | "google.protobuf.UInt32Value"
-            | "google.protobuf.UInt64Value"
-    )
 }
 
 /// Seconds and nanoseconds in one. 128 bits hold any pair, in range or not.

@@ -8,7 +8,6 @@ use prost_reflect::{
 };
 
 use crate::error::near_names;
-use crate::rules::is_wrapper;
 use crate::{CompileError, Value};
 
 /// A field, or a oneof, by its dotted proto name, through singular messages: `payer.address.city`.
@@ -434,4 +433,20 @@ pub(crate) fn shapes(message: &MessageDescriptor) -> Vec<Shape> {
     shapes.extend(message.extensions().map(|extension| Shape::from(&extension)));
     shapes.sort_by_key(|shape| shape.number);
     shapes
+}
+
+/// Whether the message is one of those that give a single value presence.
+pub(crate) fn is_wrapper(message: &MessageDescriptor) -> bool {
+    matches!(
+        message.full_name(),
+        "google.protobuf.BoolValue"
+            | "google.protobuf.BytesValue"
+            | "google.protobuf.DoubleValue"
+            | "google.protobuf.FloatValue"
+            | "google.protobuf.Int32Value"
+            | "google.protobuf.Int64Value"
+            | "google.protobuf.StringValue"
+            | "google.protobuf.UInt32Value"
+            | "google.protobuf.UInt64Value"
+    )
 }

@@ -1,6 +1,6 @@
 //! Timestamp and Duration, read straight from their bytes.
 
-use crate::wire::{Cursor, Malformed, WireType};
+use crate::wire::{Cursor, Malformed, WireType, truncate};
 
 /// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z, in epoch seconds: the range of `google.protobuf.Timestamp`.
 pub(crate) const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
@@ -38,7 +38,7 @@ pub(crate) fn seconds_and_nanos(message: &[u8]) -> Result<(i64, i32), Malformed>
     while !cursor.is_empty() {
         match cursor.tag()? {
             (1, WireType::Varint) => seconds = cursor.varint()?.cast_signed(),
-            (2, WireType::Varint) => nanos = crate::check::truncate(cursor.varint()?).cast_signed(),
+            (2, WireType::Varint) => nanos = truncate(cursor.varint()?).cast_signed(),
             (number, wire) => cursor.skip(number, wire, crate::Policies::MAX_RECURSION)?,
         }
     }

@@ -273,6 +273,13 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The low 32 bits: Protobuf's int32, enum and uint32 drop the rest of a longer varint.
+#[inline]
+pub(crate) fn truncate(varint: u64) -> u32 {
+    let [a, b, c, d, ..] = varint.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Cursor, Malformed, encode_varint};

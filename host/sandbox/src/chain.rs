@@ -4,7 +4,6 @@
 //! that hold for it by then. Their bytes stay where the first put them: all transforms write into one arena, and an
 //! output that is passed on by the last of them is still a range of what the first emitted, or the source's own bytes.
 
-use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,9 +11,9 @@ use std::sync::Arc;
 use crate::batch::{
     BatchMeta, Bytes, Events, Failed, FailureCode, Leaf, Outcome, Output, Results, Scratch, bound, index,
 };
-use crate::error::RunError;
-use crate::load::Transform;
+use crate::error::{RunError, panic_message};
 use crate::run::Run;
+use crate::transform::Transform;
 
 /// What a lane runs: transforms in order. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -68,12 +67,6 @@ fn stage(
         let message = format!("the host panicked: {}", panic_message(&*panic));
         Err(RunError::Revision { transform: transform.manifest().name.clone(), message })
     })
-}
-
-/// What a panic said.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
 fn pass_all(events: &Events, results: &mut Results) {

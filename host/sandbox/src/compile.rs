@@ -20,9 +20,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::chain::panic_message;
 use crate::engine;
-use crate::error::LoadError;
+use crate::error::{LoadError, panic_message};
 use crate::limits;
 
 /// The first argument that makes a program compile one component instead of doing its own work. No user types it.

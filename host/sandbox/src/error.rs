@@ -1,5 +1,6 @@
 //! What can go wrong with an engine, a component or a run, and whose fault it is.
 
+use std::any::Any;
 use std::time::Duration;
 
 use crate::limits::LimitsError;
@@ -154,4 +155,10 @@ impl RunError {
             RunError::Revision { .. } => Class::Fatal,
         }
     }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }

@@ -11,7 +11,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::batch::{Bytes, Events, FailureCode, Outcome, Output, Rejected, Results, bound, index};
 use crate::limits;
-use crate::load::Loaded;
+use crate::terms::Terms;
 use crate::watch::Watch;
 
 /// What `next` returns when there is no event left.
@@ -114,7 +114,7 @@ struct Explained {
 
 /// The data of a store.
 pub(crate) struct Guest {
-    pub transform: Arc<Loaded>,
+    pub terms: Arc<Terms>,
     /// Index of the transform in its chain.
     pub place: usize,
     pub partition: i32,
@@ -136,16 +136,16 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub fn new(
-        transform: Arc<Loaded>,
+        terms: Arc<Terms>,
         place: usize,
         partition: i32,
         events: Arc<Events>,
         window: Range<usize>,
         work: Work,
     ) -> Guest {
-        let memory = Memory { limit: transform.limits.memory, used: 0, elements: 0 };
+        let memory = Memory { limit: terms.limits.memory, used: 0, elements: 0 };
         let mut guest = Guest {
-            transform,
+            terms,
             place,
             partition,
             events,
@@ -175,7 +175,7 @@ impl Guest {
 
     /// What happens to an event that runs alone when its deadline is over: it goes on for as long as its thread has not used that time.
     pub fn at_deadline(&mut self) -> UpdateDeadline {
-        let deadline = self.transform.limits.deadline;
+        let deadline = self.terms.limits.deadline;
         match &mut self.watch {
             Some(watch) => watch.at_deadline(deadline),
             None => UpdateDeadline::Interrupt,
@@ -232,7 +232,7 @@ impl Guest {
         self.begin_event();
         if next < self.window.end {
             self.phase = Phase::Event(next);
-            (bound(next - self.window.start), self.transform.limits.fuel)
+            (bound(next - self.window.start), self.terms.limits.fuel)
         } else {
             self.phase = Phase::Ended;
             (END, limits::START_FUEL)
@@ -242,11 +242,11 @@ impl Guest {
     /// Counts an output of `bytes` in, or says why there may be none.
     pub fn admit_output(&mut self, route: u32, bytes: usize) -> Result<(), Fault> {
         self.event("emit and delete")?;
-        if index(route) > self.transform.manifest.routes.len() {
-            let routes = self.transform.manifest.routes.len();
+        if index(route) > self.terms.manifest.routes.len() {
+            let routes = self.terms.manifest.routes.len();
             return Err(protocol(format!("route {route} is not one of the {routes} that transform.yaml names")));
         }
-        let most = self.transform.limits.max_outputs;
+        let most = self.terms.limits.max_outputs;
         if self.work.results.outputs.len() - self.current.outputs >= index(most) {
             return Err(output_limit(format!("more than {most} outputs for one event (limits.max_outputs)")));
         }
@@ -322,7 +322,7 @@ impl Guest {
             self.discard();
         }
         if self.cut > 0 {
-            let (transform, partition, cut) = (self.transform.manifest.name.as_str(), self.partition, self.cut);
+            let (transform, partition, cut) = (self.terms.manifest.name.as_str(), self.partition, self.cut);
             tracing::warn!(target: "tollgate::guest", transform, partition, cut, "log lines over the limits were cut");
         }
     }
@@ -339,7 +339,7 @@ impl Guest {
         }
         self.log_bytes_left -= message.len().min(self.log_bytes_left);
         self.lines_left -= 1;
-        let (transform, partition) = (self.transform.manifest.name.as_str(), self.partition);
+        let (transform, partition) = (self.terms.manifest.name.as_str(), self.partition);
         // -1: outside of an event.
         let offset = match self.phase {
             Phase::Event(event) => self.events.record_offsets[event],
@@ -355,7 +355,7 @@ impl Guest {
 
     fn admit_bytes(&mut self, bytes: usize, overhead: usize) -> Result<(), Fault> {
         let (bytes, overhead) = (bytes as u64, overhead as u64);
-        let limits = &self.transform.limits;
+        let limits = &self.terms.limits;
         if self.current.bytes + bytes > limits.output_bytes {
             let most = limits.output_bytes;
             return Err(output_limit(format!("more than {most} bytes of outputs for one event (limits.output_bytes)")));
@@ -380,7 +380,7 @@ impl Guest {
         self.current.key = None;
         self.current.headers.clear();
         self.current.explained = None;
-        self.log_bytes_left = usize::try_from(self.transform.limits.log_bytes).unwrap_or(usize::MAX);
+        self.log_bytes_left = usize::try_from(self.terms.limits.log_bytes).unwrap_or(usize::MAX);
     }
 
     fn outputs(&self) -> Outcome {

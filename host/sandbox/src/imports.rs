@@ -35,10 +35,10 @@ pub(crate) fn linker(engine: &Engine, log: bool) -> Result<Linker<Guest>> {
 fn next(mut store: StoreContextMut<Guest>, (settled,): (Verdict,)) -> Result<(u32,)> {
     let left = store.get_fuel()?;
     let guest = store.data_mut();
-    let used = guest.transform.limits.fuel.saturating_sub(left);
+    let used = guest.terms.limits.fuel.saturating_sub(left);
     guest.settle(settled, used)?;
     let (index, fuel) = guest.advance();
-    let ticks = guest.transform.ticks;
+    let ticks = guest.terms.ticks;
     store.set_fuel(fuel)?;
     store.set_epoch_deadline(ticks);
     store.data_mut().watch();

@@ -19,6 +19,8 @@ pub mod limits;
 mod load;
 mod manifest;
 mod run;
+mod terms;
+mod transform;
 mod watch;
 
 pub use batch::*;
@@ -27,5 +29,6 @@ pub use compile::compiler_process;
 pub use engine::{Sandbox, Settings};
 pub use error::{Class, LoadError, RunError, SandboxError};
 pub use limits::{Limits, LimitsError, LimitsSpec};
-pub use load::{Overrides, Transform};
+pub use load::Overrides;
 pub use manifest::{CAPABILITIES, Digest, Manifest, SECTION, TYPES_SECTION};
+pub use transform::Transform;

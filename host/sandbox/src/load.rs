@@ -1,21 +1,21 @@
 //! From the bytes of a component to a transform that lanes can run: inspected, compiled, linked, tried once.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
+use wasmtime::component::{Component, ComponentExportIndex};
 
 use crate::compile;
 use crate::engine::Sandbox;
 use crate::error::LoadError;
-use crate::guest::Guest;
 use crate::imports::{self, GUEST};
 use crate::inspect::{check_imports, inspect};
 use crate::limits::{self, Limits, LimitsSpec};
 use crate::manifest::{Digest, Manifest, canonical};
 use crate::run;
+use crate::terms::Terms;
+use crate::transform::{Loaded, Transform};
 
 /// What a pipeline says about one of its transforms.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,60 +26,6 @@ pub struct Overrides {
     pub config: Option<Value>,
     /// CPU time that the compiler process may use; [`limits::compile_time`] of the component's size without it.
     pub compile_time: Option<Duration>,
-}
-
-/// A component that was checked, compiled, linked and tried. Cheap to clone.
-#[derive(Clone)]
-pub struct Transform(pub(crate) Arc<Loaded>);
-
-pub(crate) struct Loaded {
-    pub manifest: Manifest,
-    pub limits: Limits,
-    /// JSON, for `init`.
-    pub config: Vec<u8>,
-    pub pre: InstancePre<Guest>,
-    pub init: ComponentExportIndex,
-    pub process: ComponentExportIndex,
-    /// Epochs that an event may last, and those that starting may.
-    pub ticks: u64,
-    pub start_ticks: u64,
-    /// See [`crate::TYPES_SECTION`].
-    types: Option<Vec<u8>>,
-    digest: Digest,
-    revision: Digest,
-}
-
-impl Transform {
-    /// The SHA-256 of the component's file.
-    pub fn digest(&self) -> Digest {
-        self.0.digest
-    }
-
-    /// The SHA-256 of all that a verdict depends on: the component, its effective limits and configuration, and the
-    /// engine's release, since the fuel of an instruction is the engine's to say.
-    pub fn revision_digest(&self) -> Digest {
-        self.0.revision
-    }
-
-    pub fn manifest(&self) -> &Manifest {
-        &self.0.manifest
-    }
-
-    /// The message types that the component was compiled with, as `tollgate build` wrote them.
-    pub fn types(&self) -> Option<&[u8]> {
-        self.0.types.as_deref()
-    }
-
-    /// The limits that hold.
-    pub fn limits(&self) -> &Limits {
-        &self.0.limits
-    }
-}
-
-impl fmt::Debug for Transform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Transform({} {}, {})", self.0.manifest.name, self.0.manifest.version, self.0.digest)
-    }
 }
 
 impl Sandbox {
@@ -110,12 +56,14 @@ impl Sandbox {
         let loaded = Loaded {
             init: export(&component, "init")?,
             process: export(&component, "process")?,
-            ticks: limits::ticks(limits.deadline),
-            start_ticks: limits::ticks(self.deadline(limits.deadline, limits::START_FUEL)),
             revision: revision(digest, &limits, &config),
-            manifest,
-            limits,
-            config,
+            terms: Arc::new(Terms {
+                ticks: limits::ticks(limits.deadline),
+                start_ticks: limits::ticks(self.deadline(limits.deadline, limits::START_FUEL)),
+                manifest,
+                limits,
+                config,
+            }),
             types,
             pre,
             digest,

@@ -25,7 +25,7 @@ use crate::batch::{BatchMeta, Events, Failed, FailureCode, Outcome, Overdue, Res
 use crate::error::{LoadError, RunError};
 use crate::guest::{Fault, Guest, Phase, Work, clean};
 use crate::limits;
-use crate::load::Transform;
+use crate::transform::Transform;
 
 /// `guest.batch-meta` of the WIT world.
 #[derive(Debug, Clone, ComponentType, Lower)]
@@ -142,7 +142,7 @@ impl Run<'_> {
     /// event is always taken.
     fn fitting(&self, start: usize, most: usize) -> usize {
         let events = self.events;
-        let budget = self.transform.0.limits.memory / limits::WINDOW_SHARE_OF_MEMORY;
+        let budget = self.transform.0.terms.limits.memory / limits::WINDOW_SHARE_OF_MEMORY;
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
         let bytes = |end: usize| {
             let arena = index(events.offsets[2 * end]) - index(events.offsets[2 * start]);
@@ -172,7 +172,7 @@ impl Run<'_> {
     }
 
     fn fail_overdue(&self, work: &mut Work) {
-        let deadline = self.transform.0.limits.deadline;
+        let deadline = self.transform.0.terms.limits.deadline;
         let message = format!(
             "interrupted after {deadline:.1?} of CPU time each time, before it had used its fuel (limits.deadline)"
         );
@@ -231,7 +231,7 @@ impl Run<'_> {
             Why::PoolExhausted => Err(RunError::PoolExhausted { transform: self.name() }),
             Why::NoInstance(message) => Err(RunError::NoInstance { transform: self.name(), message }),
             Why::BatchOutput => {
-                let limit = self.transform.0.limits.batch_output_bytes;
+                let limit = self.transform.0.terms.limits.batch_output_bytes;
                 Err(RunError::BatchOutput { transform: self.name(), limit })
             }
         }
@@ -242,7 +242,7 @@ impl Run<'_> {
     }
 
     fn name(&self) -> String {
-        self.transform.0.manifest.name.clone()
+        self.transform.0.terms.manifest.name.clone()
     }
 
     /// Gives a window of the batch to a fresh instance. What it settles is in `work`, whatever happens next.
@@ -261,7 +261,7 @@ impl Run<'_> {
         guest.end();
         *work = guest.work;
         let (at, budget) = match guest.phase {
-            Phase::Event(event) => (Some(event), self.transform.0.limits.fuel),
+            Phase::Event(event) => (Some(event), self.transform.0.terms.limits.fuel),
             Phase::Starting | Phase::Ready | Phase::Ended => (None, limits::START_FUEL),
         };
         match ended {
@@ -287,18 +287,18 @@ impl Run<'_> {
     fn store(&self, window: Range<usize>, work: Work) -> wasmtime::Result<Store<Guest>> {
         let loaded = &self.transform.0;
         let events = Arc::clone(self.events);
-        let guest = Guest::new(Arc::clone(loaded), self.place, self.meta.partition, events, window, work);
+        let guest = Guest::new(Arc::clone(&loaded.terms), self.place, self.meta.partition, events, window, work);
         let mut store = Store::try_new(loaded.pre.engine(), guest)?;
         store.limiter(|guest| &mut guest.memory);
         // No list or string is larger than the memory it lies in; what it costs is charged as fuel.
-        store.set_hostcall_fuel(usize::try_from(loaded.limits.memory).unwrap_or(usize::MAX));
+        store.set_hostcall_fuel(usize::try_from(loaded.terms.limits.memory).unwrap_or(usize::MAX));
         store.set_max_component_handles(64);
         if store.data().alone() {
             store.epoch_deadline_callback(|mut store| Ok(store.data_mut().at_deadline()));
         } else {
             store.epoch_deadline_trap();
         }
-        store.set_epoch_deadline(loaded.start_ticks);
+        store.set_epoch_deadline(loaded.terms.start_ticks);
         // Before instantiation, which runs the guest's code too.
         store.set_fuel(limits::START_FUEL)?;
         Ok(store)
@@ -315,7 +315,7 @@ impl Run<'_> {
         let init = instance
             .get_typed_func::<InitParams, InitResult>(&mut *store, loaded.init)
             .map_err(|error| Why::Start(format!("the wrong world: init: {error:#}")))?;
-        let (done,) = init.call(&mut *store, (&loaded.config,)).map_err(why)?;
+        let (done,) = init.call(&mut *store, (&loaded.terms.config,)).map_err(why)?;
         done.map_err(|message| Why::Start(format!("init refuses: {}", clean(&message, limits::MESSAGE_BYTES))))?;
         Ok(instance)
     }
@@ -326,7 +326,7 @@ impl Run<'_> {
             .get_typed_func::<ProcessParams, ()>(&mut *store, loaded.process)
             .map_err(|error| Why::Start(format!("the wrong world: process: {error:#}")))?;
         store.set_fuel(limits::START_FUEL).map_err(why)?;
-        store.set_epoch_deadline(loaded.start_ticks);
+        store.set_epoch_deadline(loaded.terms.start_ticks);
         store.data_mut().phase = Phase::Ready;
         let cut = Cut::of(self.events, &window);
         let (records, times) = (&self.events.record_offsets[window.clone()], &self.events.timestamps[window.clone()]);

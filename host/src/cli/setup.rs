@@ -18,7 +18,8 @@ use crate::engine::build::{self, Contracts};
 use crate::error::Failure;
 use crate::progress::schema;
 use crate::sinks::postgres::partitions::{self, Partition};
-use crate::sinks::postgres::table::{self, quote, quoted_table};
+use crate::sinks::postgres::quote::{quote, quoted_table};
+use crate::sinks::postgres::table;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::commit::apply;
-use super::decide::Verdict;
 use super::wait::{BEGIN, execute, patient};
 use super::{Carried, Error, Lane};
+use crate::decide::verdict::Verdict;
 use crate::error::Class;
 use crate::hazards::{Place, hazards};
 use crate::position::Partition;

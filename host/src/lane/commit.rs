@@ -9,12 +9,12 @@ use sqlx::postgres::PgConnection;
 use tollgate_sandbox::BatchMeta;
 
 use super::commit_plan::CommitPlan;
-use super::decide::{Decided, by_partition};
 use super::produce::Produce;
 use super::tokens::tokens;
 use super::wait::{BEGIN, DRAIN, execute, patient};
 use super::{Carried, Error, Lane, Owned, Said, needs, redo, repeated};
 use crate::config::{DeliveryMode, Pipeline};
+use crate::decide::{Decided, by_partition};
 use crate::gate::Gate;
 use crate::hazards::{Place, hazards};
 use crate::kafka::client;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tollgate_sandbox::RunError;
 
 use crate::brakes::sink::{self, Heard, Sink};
+use crate::decide;
 use crate::error::Class;
 use crate::error::classes::{self, Meaning};
 use crate::limits;
@@ -115,5 +116,14 @@ impl Error {
     /// What this says of the servers themselves.
     pub(super) fn heard(&self) -> [Heard; 2] {
         self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
+    }
+}
+
+impl From<decide::Error> for Error {
+    fn from(error: decide::Error) -> Error {
+        match error {
+            decide::Error::Sandbox(error) => Error::Sandbox(error),
+            decide::Error::Registry(error) => Error::Registry(error),
+        }
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tollgate_contract::Mode;
 
-use super::decide::Verdict;
 use super::wait::patient;
 use super::{Carried, Error, Lane};
+use crate::decide::verdict::Verdict;
 use crate::position::{Offset, Partition};
 use crate::progress::halts::{self, Pause};
 use crate::sinks::dead_letter::{Reason, Stage};

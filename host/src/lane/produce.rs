@@ -4,15 +4,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rdkafka::message::OwnedHeaders;
+use tollgate_contract::Fields;
 use tollgate_contract::frame::SchemaId;
-use tollgate_contract::{Fields, Value, record_key};
 
-use super::admit;
-use super::content::{is_content_type, is_json};
-use super::decide::{Decided, Decision, Entry, Resolved, Verdict};
-use super::passed::View;
 use super::{Carried, Error};
 use crate::config::OutputPartition;
+use crate::decide::content::{is_content_type, is_json};
+use crate::decide::entry::{Entry, Resolved, key_of};
+use crate::decide::frame::frame;
+use crate::decide::verdict::{Decision, Verdict};
+use crate::decide::{Decided, View};
 use crate::gate::{Destination, Gate};
 use crate::kafka::headers::{self, RawHeader};
 use crate::kafka::record::{Headers, NewRecord, header_bytes};
@@ -231,7 +232,7 @@ fn behind<'a>(batch: &'a RecordBatch, record: &'a Record, own: Headers<'a>) -> H
 /// The schema that a record names.
 fn schema(gate: &Gate, batch: &RecordBatch, record: &Record) -> Option<SchemaId> {
     gate.registry.as_ref()?;
-    admit::frame(batch, record, batch.value(record)?).ok().map(|frame| frame.schema)
+    frame(batch, record, batch.value(record)?).ok().map(|frame| frame.schema)
 }
 
 fn partition(to: &Destination, record: &Record) -> Option<i32> {
@@ -269,23 +270,4 @@ pub(super) fn headers<'a>(entry: Entry<'a>, passed: View<'a>, output: &Resolved<
         headers.push(name.as_bytes(), Some(value));
     }
     headers
-}
-
-/// The key that `output.key` makes of an output, where its fields are set.
-pub(super) fn key_of(to: &Destination, fields: &Fields<'_>) -> Option<String> {
-    let several = to.key.len() > 1;
-    let parts: Vec<_> = to
-        .key
-        .iter()
-        .map(|slot| {
-            let field = to.contract.field(*slot);
-            let value = match fields.get(*slot) {
-                // Beside others an empty field is a value like every other; alone it is no key.
-                Value::Default if several => field.default_value(),
-                value => value,
-            };
-            (field.path.as_str(), value)
-        })
-        .collect();
-    if parts.is_empty() { None } else { record_key(&parts) }
 }

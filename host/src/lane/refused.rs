@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::Verdict;
 use super::{Carried, Error, Lane, needs};
 use crate::brakes::halt::code;
+use crate::decide::verdict::Verdict;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::kafka::{self, Refusal};
 use crate::source::batch::Record;

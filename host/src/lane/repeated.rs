@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
 
-use super::decide::{Decided, Decision, Verdict};
 use super::wait::patient;
 use super::{Carried, Error, Lane, needs};
+use crate::decide::Decided;
+use crate::decide::verdict::{Decision, Verdict};
 use tollgate_contract::{Fields, Value, record_key};
 
 use crate::config::{ProcessedId, ProcessedIds};

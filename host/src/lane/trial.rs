@@ -6,11 +6,13 @@ use std::sync::Arc;
 use rdkafka::message::OwnedHeaders;
 use tollgate_sandbox::BatchMeta;
 
-use super::decide::{Decided, Entry, Verdict};
 use super::doubt::Doubt;
 use super::overdue::Overdues;
 use super::{Carried, Error, produce};
 use crate::config::Pipeline;
+use crate::decide::Decided;
+use crate::decide::entry::Entry;
+use crate::decide::verdict::Verdict;
 use crate::engine::build::{self, Contracts};
 use crate::error::Failure;
 use crate::gate::{Gate, Revision};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ConfigFault;
-use crate::config::Secret;
 use crate::limits;
+use crate::secret::Secret;
 
 /// A registry and how to talk to it.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use prost::encoding::encode_varint;
 
 use crate::notes::{Member, Notes};
 use crate::plan::{FieldPlan, Node, Op};
-use crate::wire::{Cursor, Malformed, WireType, put_tag};
+use crate::wire::{Cursor, Malformed, WireType, put_tag, truncate};
 use crate::{Contract, EnumTable};
 
 /// The bytes are no message, or nest too deep. The check says so better.
@@ -107,7 +107,7 @@ impl<'c> Mender<'c, '_> {
     /// What stands for a number, as its varint; nothing if it may stay or has no fallback.
     fn number(&mut self, field: &FieldPlan, raw: u64) -> Option<u64> {
         let place = field.target as usize;
-        let number = super::truncate(raw).cast_signed();
+        let number = truncate(raw).cast_signed();
         let table: &EnumTable = self.contract.plan.enums.get(place)?;
         let fallback = (*self.contract.fallbacks.get(place)?)?;
         if table.contains(number) {

@@ -8,12 +8,12 @@ use prost_reflect::{
     ReflectMessage as _, Value as ReflectValue,
 };
 
+use super::Rules;
 use super::cel::{self, Boxed, Expression, Predefined, Reading, Written};
 use super::model::{FieldRules, Group, MessageRules, ValueRules};
 use super::standard::Source;
-use super::{Rules, is_wrapper};
 use crate::CompileError;
-use crate::schema::EnumTable;
+use crate::schema::{EnumTable, is_wrapper};
 
 /// `buf.validate.Ignore`.
 const IGNORE_IF_ZERO_VALUE: i32 = 1;

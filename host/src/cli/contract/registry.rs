@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::cli::Success;
 use crate::cli::table::{Align, render};
-use crate::config::Secret;
 use crate::error::{Class, Failure};
 use crate::registry::api::{SubjectVersion, Version};
 use crate::registry::{self, Auth, Client, ClientError, Config, Done, PublishError, Schema, SchemaBody, Tls, Url};
+use crate::secret::Secret;
 
 /// Which registry, and who asks. No secret stands in an argument: those are seen by every process of the machine.
 #[derive(Debug, Clone, Default, clap::Args)]

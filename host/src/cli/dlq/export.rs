@@ -18,10 +18,10 @@ use super::groups::FOREIGN;
 use super::read::{bar, header, read};
 use crate::cli::Success;
 use crate::config::{Encoding, Pipeline};
+use crate::decide::content::{self, is_content_type};
 use crate::engine::build;
 use crate::error::Failure;
 use crate::kafka::headers::{self, RawHeader};
-use crate::lane::content::{self, is_content_type};
 use crate::sinks::reserved;
 
 #[derive(Debug, clap::Args)]

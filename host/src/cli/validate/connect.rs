@@ -18,8 +18,8 @@ use crate::engine::build::{self, Contracts, Unreachable};
 use crate::kafka::look::{self, Looker, Quiet};
 use crate::limits;
 use crate::sinks::postgres::cell::PgColumn;
-use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table::{self, Table};
+use crate::sinks::postgres::{connect, quote};
 use crate::source::authorised::{self, Operation};
 
 const CALL: Duration = Duration::from_secs(5);
@@ -286,13 +286,13 @@ async fn check_sums(
     connection: &mut PgConnection,
     report: &mut Report,
 ) -> Result<(), sqlx::Error> {
-    let name = table::quoted_table(&mapping.table);
+    let name = quote::quoted_table(&mapping.table);
     for mapped in mapping.columns.iter().filter(|column| column.mode == Mode::Add) {
         let nullable = columns.iter().any(|column| column.name == mapped.name && !column.not_null);
         if !nullable {
             continue;
         }
-        let quoted = table::quote(&mapped.name);
+        let quoted = quote::quote(&mapped.name);
         let mut transaction = connection.begin().await?;
         sqlx::raw_sql(LOOK).execute(&mut *transaction).await?;
         let statement = format!("SELECT EXISTS (SELECT 1 FROM {name} WHERE {quoted} IS NULL)");

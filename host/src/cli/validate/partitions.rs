@@ -4,7 +4,7 @@ use sqlx::postgres::PgConnection;
 
 use super::report::Report;
 use crate::config::{Destination, Mapping, Pipeline};
-use crate::sinks::postgres::table::quoted_table;
+use crate::sinks::postgres::quote::quoted_table;
 
 /// What can be said without a connection.
 pub(super) fn offline(pipeline: &Pipeline, report: &mut Report) {

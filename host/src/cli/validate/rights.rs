@@ -5,7 +5,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::config::{Mapping, Mode, Pipeline, TableName, Tombstones};
 use crate::sinks::postgres::cell::PgColumn;
-use crate::sinks::postgres::table::{quote, quoted_table};
+use crate::sinks::postgres::quote::{quote, quoted_table};
 
 /// Something that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]

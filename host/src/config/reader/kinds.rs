@@ -1,6 +1,6 @@
 //! What a scalar may be: each kind turns a text into a value or a [`Complaint`].
 
-use crate::config::model::Secret;
+use crate::secret::Secret;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;

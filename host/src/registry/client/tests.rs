@@ -1,7 +1,7 @@
 use super::super::stub::Stub;
 use super::*;
-use crate::config::Secret;
 use crate::registry::Url;
+use crate::secret::Secret;
 
 const TEXT: &str = r#"{"schemaType":"PROTOBUF","schema":"syntax = \"proto3\";"}"#;
 const NO_SCHEMA: &str = r#"{"error_code":40403,"message":"Schema not found"}"#;

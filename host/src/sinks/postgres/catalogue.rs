@@ -4,7 +4,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::cell::PgColumn;
-use super::table::quoted_table;
+use super::quote::quoted_table;
 use crate::config::TableName;
 
 /// Reads the table's columns from the catalogue; `None` if there is no such table.

@@ -4,7 +4,7 @@ use sqlx::Error;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
 
 use super::connect;
-use super::table::quoted_table;
+use super::quote::quoted_table;
 use crate::config::{Mapping, TableName};
 use crate::error::classes::Meaning;
 

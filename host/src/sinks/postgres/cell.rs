@@ -3,37 +3,23 @@
 mod fallback;
 mod hint;
 mod key;
+mod list;
 
+use self::list::List;
 pub use fallback::{absent, default};
 pub use key::for_key;
 
-use super::binary::{self, Unfit};
+use super::binary;
 use super::decimal::Keep;
 use super::declared::{Declared, Known, Labels};
-use super::list::List;
+use super::input::{Input, shown, utf8};
 use super::names::Names;
 use super::times::{Target, Times};
-use tollgate_contract::{Text, decimal, double_text};
+use super::unfit::Unfit;
+use tollgate_contract::decimal;
 
 use crate::config::{As, TimeForm, TimeSpec};
 use crate::limits;
-
-/// What a column brings, before it is encoded.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Input<'a> {
-    Null,
-    Bool(bool),
-    Int(i128),
-    Float(f64),
-    Text(Text<'a>),
-    Bytes(&'a [u8]),
-    Enum(i32),
-    /// Microseconds since 1970.
-    Micros(i64),
-    Json(&'a str),
-    /// A message's bytes as they stand on the wire.
-    Message(&'a [u8]),
-}
 
 /// The kinds of input, known when the pipeline starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -456,13 +442,6 @@ fn text(input: Input<'_>, most: Option<usize>, out: &mut Vec<u8>) -> Result<(), 
     binary::text(value, most, out)
 }
 
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Unfit> {
-    std::str::from_utf8(bytes).map_err(|_| Unfit::Format {
-        value: String::from_utf8_lossy(bytes).chars().take(64).collect(),
-        expected: "UTF-8 text",
-    })
-}
-
 #[allow(clippy::cast_possible_truncation, reason = "the check after the cast finds what overflowed")]
 fn float4(value: f64) -> Result<f32, Unfit> {
     let narrow = value as f32;
@@ -470,21 +449,6 @@ fn float4(value: f64) -> Result<f32, Unfit> {
         return Err(Unfit::Range { value: value.to_string(), into: "real".into() });
     }
     Ok(narrow)
-}
-
-pub(super) fn shown(input: Input<'_>) -> String {
-    match input {
-        Input::Null => "null".into(),
-        Input::Bool(value) => value.to_string(),
-        Input::Int(value) => value.to_string(),
-        Input::Float(value) => double_text(value),
-        Input::Text(value) => value.as_str().chars().take(64).collect(),
-        Input::Bytes(value) => String::from_utf8_lossy(value).chars().take(64).collect(),
-        Input::Enum(value) => value.to_string(),
-        Input::Micros(value) => value.to_string(),
-        Input::Json(value) => value.chars().take(64).collect(),
-        Input::Message(value) => format!("a message of {} bytes", value.len()),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Decimal numbers of any length in the binary form of `numeric`. Serves columns of more than 38 digits, which 128 bits cannot
 //! hold, and `as: numeric`, which keeps every digit.
 
-use super::binary::Unfit;
+use super::unfit::Unfit;
 use crate::limits;
 
 /// A decimal number in text, taken apart: an optional sign, digits, an optional fraction and exponent.

@@ -1,5 +1,5 @@
-//! The rarer conversions: each is checked in full before PostgreSQL sees the value. They stand apart from [`super::cell`], whose
-//! code is inlined for every kind of value.
+//! The rarer conversions: each is checked in full before PostgreSQL sees the value. They stand apart from `cell.rs`, whose code is
+//! inlined for every kind of value.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,11 @@ use tollgate_contract::{
     Civil, Text, date_parts, date_time_parts, decimal_text, duration_parts, money_parts, time_of_day_parts,
 };
 
-use super::binary::{self, Unfit};
-use super::cell::{Input, shown, utf8};
+use super::binary;
 use super::decimal::{self, Keep};
+use super::input::{Input, shown, utf8};
 use super::times::{self, Target, Times};
+use super::unfit::Unfit;
 
 /// A message type whose values a column of PostgreSQL's own can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,12 +7,13 @@ use tollgate_contract::frame::Indexing;
 use tollgate_contract::{Contract, Fields, Kind, Slot, Value};
 
 use self::message::{MessageKey, Undecodable};
-use super::binary::Unfit;
-use super::cell::{self, Encoder, Input, InputKind, PgColumn, encoder};
+use super::cell::{self, Encoder, InputKind, PgColumn, encoder};
+use super::input::{self, Input};
+use super::quote::quote;
 use super::row::Misfit;
 use super::rows::{RowWriter, Rows};
-use super::table::quote;
 use super::times::Target;
+use super::unfit::Unfit;
 use crate::config::{As, Column, DeleteKey, DeleteWhen, From, Mapping, TimeForm, TimeSpec};
 
 /// The statement, and how record keys become its parameters.
@@ -120,7 +121,7 @@ impl Delete {
 
 fn write_text(columns: &[KeyColumn], is_json: bool, record_key: &[u8], rows: &mut Rows) -> Result<(), Misfit> {
     let whole = |unfit| Misfit { column: columns[0].name.clone(), unfit };
-    let text = cell::utf8(record_key).map_err(whole)?;
+    let text = input::utf8(record_key).map_err(whole)?;
     let json = if is_json {
         serde_json::from_str(text).map_err(|_| {
             whole(Unfit::Format { value: text.chars().take(64).collect(), expected: "a record key in JSON" })

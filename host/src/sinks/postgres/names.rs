@@ -1,6 +1,7 @@
 //! An enum's names as a column takes them.
 
-use super::binary::{self, Unfit};
+use super::binary;
+use super::unfit::Unfit;
 
 /// Numbers below this have their names ready. Few enums have more, and none pays for them but with memory.
 const READY: i32 = 256;

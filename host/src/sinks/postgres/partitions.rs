@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tollgate_contract::iso;
 
-use super::table::{quote, quoted_table};
+use super::quote::{quote, quoted_table};
 use crate::config::{Every, Partitions, TableName};
 use crate::limits;
 

@@ -2,9 +2,11 @@
 
 use tollgate_contract::{Absent, Contract, Fields, Kind, Slot, Value, timestamp_micros};
 
-use super::binary::{self, Unfit};
-use super::cell::{Encoder, Input};
+use super::binary;
+use super::cell::Encoder;
+use super::input::Input;
 use super::rows::RowWriter;
+use super::unfit::Unfit;
 use crate::config::{Nul, RecordPart};
 
 #[derive(Debug)]

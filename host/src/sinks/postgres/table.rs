@@ -1,31 +1,25 @@
 //! The target table: checked against the mapping when the pipeline starts, and the statements that follow from both.
 
 use sqlx::postgres::PgConnection;
-use tollgate_contract::{Absent, Contract, FieldPath, Fields, Slot};
+use tollgate_contract::{Contract, FieldPath, Fields, Slot};
 
 pub use super::catalogue::describe;
 use super::catalogue::has_unique_index;
-use super::cell::{self, Encoder, InputKind, PgColumn, encoder};
+use super::cell::{Encoder, PgColumn};
+use super::column;
 use super::delete::{self, Delete, Soft, When};
 use super::keys;
-use super::kinds::field_kind;
 use super::partitions;
-use super::row::{Cell, Source};
+use super::quote::{quote, quoted_table};
+use super::row::Cell;
 pub use super::row::{Misfit, RecordView};
 use super::rows::{RowWriter, Shape, ShapeColumn};
 use super::stage::Stage;
-use crate::config::{As, Column, From, Mapping, Mode, Nul, RecordPart, TableName};
+use crate::config::{Column, From, Mapping, Mode, Nul};
 
-/// `add` sums as bigint; PostgreSQL casts to the column's type.
-const INT8: u32 = 20;
-const INT8_ARRAY: u32 = 1016;
 /// The mark of a row that an event deletes.
 const BOOL: u32 = 16;
 const BOOL_ARRAY: u32 = 1000;
-/// Arrays travel as text.
-const TEXT: u32 = 25;
-const TEXT_ARRAY: u32 = 1009;
-
 /// A table that fits its mapping.
 #[derive(Debug)]
 pub struct Table {
@@ -224,14 +218,6 @@ struct Builder {
     nul: Nul,
 }
 
-/// A column of the key as a record key's message fills it; `slot` is its field's in the contract of that message.
-pub(super) fn key_cell(mapping: &Column, column: &PgColumn, slot: usize, contract: &Contract) -> Result<Cell, String> {
-    let mut builder = Builder::default();
-    builder.valued(mapping, column, Slot(slot), contract, true)?;
-    let unused = || format!("column {} takes no value of a field", mapping.name);
-    builder.cells.pop().ok_or_else(unused)
-}
-
 /// Whether PostgreSQL lets a column be written that it fills by itself.
 fn generated(mapping: &Column, column: &PgColumn, key: bool) -> Result<(), String> {
     let name = &column.name;
@@ -293,52 +279,20 @@ impl Builder {
         contract: &Contract,
         key: bool,
     ) -> Result<(), String> {
-        let (source, kind) = source(mapping, slot, contract, &column.type_name);
-        let add = mapping.mode == Mode::Add;
-        let not_null = column.not_null || key;
-        let absent = match source {
-            Source::Slot(slot) => cell::absent(mapping, contract.field(slot), contract.policies().absent, not_null)?,
-            _ => Absent::Default,
+        let index = self.cells.len();
+        let planned = column::plan(mapping, column, slot, contract, key, self.nul)?;
+        // An array travels as text, see `cell/list.rs`.
+        let cast = match planned.cell.encoder {
+            Encoder::List(_) => format!("::{}", column.base_sql_type),
+            _ => String::new(),
         };
-        let (encoder, element, array, array_sql) = if add {
-            if kind != InputKind::Int || !matches!(column.type_name.as_str(), "int2" | "int4" | "int8" | "numeric") {
-                return Err(format!(
-                    "column {}: `add` needs a whole number and an integer or numeric column",
-                    column.name
-                ));
-            }
-            (Encoder::Int { width: 8 }, INT8, INT8_ARRAY, "bigint[]".to_owned())
-        } else {
-            let mut encoder = encoder(kind, &mapping.as_, column)?;
-            if let (Encoder::EnumName(names), Source::Slot(slot)) = (&mut encoder, &source) {
-                names.prepare(|number| contract.enum_name(*slot, number));
-            }
-            if key {
-                encoder = cell::for_key(encoder, column)?;
-            }
-            (encoder, column.oid, column.array_oid, column.array_sql_type.clone())
-        };
-        let (index, nul) = (self.cells.len(), self.nul);
-        let source = match (&encoder, source) {
-            (Encoder::List(_), Source::Slot(slot)) => Source::List(slot),
-            (Encoder::Declared(declared), Source::Slot(slot)) if declared.reads_message() => Source::Message(slot),
-            (_, source) => source,
-        };
-        let (element, array, array_sql) = match &encoder {
-            Encoder::List(_) => (TEXT, TEXT_ARRAY, "text[]".to_owned()),
-            _ => (element, array, array_sql),
-        };
-        // An array travels as text, see `list.rs`.
-        let cast =
-            if matches!(encoder, Encoder::List(_)) { format!("::{}", column.base_sql_type) } else { String::new() };
         self.select.push(format!("u.c{index}{cast}"));
-        self.unnest.push(format!("${}::{array_sql}", index + 1));
-        self.stage.push(format!("c{index} {}", array_sql.trim_end_matches("[]")));
-        self.arrays.push(array);
+        self.unnest.push(format!("${}::{}", index + 1, planned.array_sql));
+        self.stage.push(format!("c{index} {}", planned.array_sql.trim_end_matches("[]")));
+        self.arrays.push(planned.array);
         self.names.push(mapping.name.clone());
-        self.shape.push(ShapeColumn { element, mode: mapping.mode });
-        let default = mapping.default.as_ref().map(|text| cell::default(text, &encoder, column)).transpose()?;
-        self.cells.push(Cell { name: mapping.name.clone(), source, encoder, not_null, add, absent, default, nul });
+        self.shape.push(ShapeColumn { element: planned.element, mode: mapping.mode });
+        self.cells.push(planned.cell);
         Ok(())
     }
 
@@ -395,43 +349,5 @@ impl Builder {
             arrays: self.arrays,
             cells: self.cells,
         }
-    }
-}
-
-fn source(mapping: &Column, slot: Slot, contract: &Contract, column: &str) -> (Source, InputKind) {
-    match &mapping.from {
-        From::Field(_) => {
-            let info = contract.field(slot);
-            // A wrapper's value is a scalar; its JSON form is what it had before wrappers were looked into.
-            let as_json = info.is_wrapped && mapping.as_ == As::Natural && matches!(column, "json" | "jsonb");
-            let kind = if as_json { InputKind::Json } else { field_kind(mapping, &info.kind) };
-            (Source::Slot(slot), kind)
-        }
-        From::Oneof(_) => (Source::Slot(slot), InputKind::Oneof),
-        From::Header(name) => (Source::Header(name.clone()), InputKind::Header),
-        From::Record(part) => {
-            let kind = match part {
-                RecordPart::Topic | RecordPart::Digest => InputKind::Text,
-                RecordPart::Key => InputKind::Header,
-                RecordPart::Partition | RecordPart::Offset => InputKind::Int,
-                RecordPart::Timestamp => InputKind::Micros,
-            };
-            (Source::Record(*part), kind)
-        }
-        From::Constant(value) => (Source::Constant(*value), InputKind::Int),
-        // Handled before: it is an expression of the statement.
-        From::Now => (Source::Constant(0), InputKind::Micros),
-    }
-}
-
-/// An identifier as SQL writes it, whatever it holds.
-pub fn quote(identifier: &str) -> String {
-    format!("\"{}\"", identifier.replace('"', "\"\""))
-}
-
-pub fn quoted_table(table: &TableName) -> String {
-    match &table.schema {
-        Some(schema) => format!("{}.{}", quote(schema), quote(&table.name)),
-        None => quote(&table.name),
     }
 }

@@ -1,7 +1,8 @@
 //! Texts and numbers that are read as a date or a time, in the forms that the mapping declares.
 
-use super::binary::{self, Unfit};
-use super::cell::Input;
+use super::binary;
+use super::input::Input;
+use super::unfit::Unfit;
 use crate::config::{TimeForm, TimeSpec};
 use tollgate_contract::iso::{self, DAY, Interval};
 use tollgate_contract::{Moment, TimeInput};
@@ -66,7 +67,7 @@ impl Times {
         let written = found.and_then(|(_, moment)| write(moment, out).ok());
         written.ok_or_else(|| {
             out.truncate(start);
-            Unfit::Time { value: super::cell::shown(input), expected: self.spec.to_string() }
+            Unfit::Time { value: super::input::shown(input), expected: self.spec.to_string() }
         })
     }
 

@@ -18,7 +18,8 @@ use prost_reflect::{
 };
 
 use super::Boxed;
-use crate::rules::{is_set, is_wrapper, nanoseconds};
+use crate::rules::{is_set, nanoseconds};
+use crate::schema::is_wrapper;
 
 /// Marks the error of a field that a message type does not have, which no event can mend.
 pub(super) const FIELD: &str = "field";

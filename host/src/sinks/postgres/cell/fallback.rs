@@ -2,8 +2,9 @@
 
 use tollgate_contract::{Absent, FieldInfo, Kind, Presence};
 
-use super::{Encoder, Input, InputKind, PgColumn, encoder};
+use super::{Encoder, InputKind, PgColumn, encoder};
 use crate::config::{As, Column, Mode, TimeForm, TimeSpec};
+use crate::sinks::postgres::input::Input;
 use crate::sinks::postgres::times::Target;
 
 /// What becomes of a field that has no presence and is not on the wire. `contract`: where the column does not say.

@@ -2,13 +2,13 @@
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::frame::{Frame, FrameFault, Indexing};
-use tollgate_contract::{Contract, FieldPath, Fields, Policies, Rejection};
+use tollgate_contract::{Contract, FieldPath, Fields, Policies, Rejection, Slot};
 
-use crate::config::{As, Column, From, Mapping};
+use crate::config::{As, Column, From, Mapping, Nul};
 use crate::sinks::postgres::cell::PgColumn;
+use crate::sinks::postgres::column;
 use crate::sinks::postgres::row::{Cell, Misfit, RecordView};
 use crate::sinks::postgres::rows::RowWriter;
-use crate::sinks::postgres::table;
 
 /// The message of a record key, and a cell for each column of the table's key.
 #[derive(Debug)]
@@ -90,8 +90,10 @@ impl MessageKey {
         for (slot, (column, of_table)) in matched.iter().zip(columns).enumerate() {
             // The conversion of the event's field, where the key's is of its kind; or none.
             let natural = Column { as_: As::Natural, ..column.clone() };
-            let cell = table::key_cell(column, of_table, slot, &contract);
-            match cell.or_else(|problem| table::key_cell(&natural, of_table, slot, &contract).map_err(|_| problem)) {
+            let cell = |column| {
+                column::plan(column, of_table, Slot(slot), &contract, true, Nul::Reject).map(|planned| planned.cell)
+            };
+            match cell(column).or_else(|problem| cell(&natural).map_err(|_| problem)) {
                 Ok(cell) => cells.push(cell),
                 Err(problem) => problems.push(told(format!("of {message}: {problem}"))),
             }

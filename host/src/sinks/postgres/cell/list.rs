@@ -3,10 +3,11 @@
 
 use tollgate_contract::{Value, timestamp_micros};
 
-use super::binary::Unfit;
-use super::cell::{Encoder, Input, PgColumn};
-use super::times::{self, Target};
-use super::{binary, decimal};
+use super::{Encoder, PgColumn};
+use crate::sinks::postgres::input::Input;
+use crate::sinks::postgres::times::{self, Target};
+use crate::sinks::postgres::unfit::Unfit;
+use crate::sinks::postgres::{binary, decimal};
 
 /// How a list becomes an array literal.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use tollgate_contract::{Contract, Fields, Mode, Notes, ReasonCode, Rejection};
 
-use super::admit::{Desk, Refused};
-use super::decide::{Entry, instant};
+use super::entry::{Entry, instant};
 use super::notice::Notice;
 use super::passed::View;
+use super::workbench::{Refused, Workbench};
 use crate::gate::envelope::{Claim, Key};
 use crate::gate::{Destination, Target};
 use crate::sinks::dead_letter::{Reason, Stage};
@@ -15,7 +15,7 @@ use crate::sinks::postgres::{Rows, Staged};
 pub(super) struct Sample<'s> {
     /// The contract that it was written with, if a frame says so.
     pub writer: Option<&'s Contract>,
-    /// Its bytes, unless they stand in [`Desk::json`].
+    /// Its bytes, unless they stand in [`Workbench::json`].
     pub value: &'s [u8],
     /// What its envelope says of it.
     pub claim: Option<(&'s Key, &'s Claim)>,
@@ -37,13 +37,18 @@ impl Entry<'_> {
         self.gate.pipeline.contract.policies.mode == Mode::Observe && rejection.code.is_readable()
     }
 
-    /// Brings JSON to Protobuf, in [`Desk::json`].
-    pub(super) fn transcode(&self, json: &[u8], desk: &mut Desk<'_>, notice: &mut Notice) -> Result<(), Rejection> {
+    /// Brings JSON to Protobuf, in [`Workbench::json`].
+    pub(super) fn transcode(
+        &self,
+        json: &[u8],
+        bench: &mut Workbench<'_>,
+        notice: &mut Notice,
+    ) -> Result<(), Rejection> {
         let contract = &self.own().contract;
-        match contract.transcode_json_noting(json, desk.json, desk.notes) {
+        match contract.transcode_json_noting(json, bench.json, bench.notes) {
             Err(rejection) if self.overlooks(&rejection) => {
-                contract.transcode_json_anyway(json, desk.json, desk.notes)?;
-                notice.observe(refused(Stage::Contract, rejection));
+                contract.transcode_json_anyway(json, bench.json, bench.notes)?;
+                notice.observe(Reason::refused(Stage::Contract, rejection));
                 Ok(())
             }
             transcoded => transcoded,
@@ -51,50 +56,50 @@ impl Entry<'_> {
     }
 
     /// Checks a payload, with fallbacks for its unknown enum numbers where the contract has them. Returns whether it stands in the
-    /// desk now, and its row.
+    /// bench now, and its row.
     pub(super) fn examine(
         &self,
         sample: &Sample<'_>,
-        mut in_desk: bool,
-        desk: &mut Desk<'_>,
+        mut in_bench: bool,
+        bench: &mut Workbench<'_>,
         notice: &mut Notice,
     ) -> Result<(bool, Option<Staged>), Refused> {
         let contract = &self.own().contract;
         if !contract.mends() {
-            return Ok((in_desk, self.look(sample, in_desk, desk, notice, false)??));
+            return Ok((in_bench, self.look(sample, in_bench, bench, notice, false)??));
         }
         let mut mends = true;
         let looked = loop {
-            match self.look(sample, in_desk, desk, notice, mends) {
+            match self.look(sample, in_bench, bench, notice, mends) {
                 Err(rejection) if mends && rejection.code == ReasonCode::UnknownEnum => {
                     mends = false;
-                    let payload: &[u8] = if in_desk { desk.json } else { sample.value };
-                    if contract.mend(payload, desk.spare, desk.notes) {
-                        std::mem::swap(desk.json, desk.spare);
-                        in_desk = true;
+                    let payload: &[u8] = if in_bench { bench.json } else { sample.value };
+                    if contract.mend(payload, bench.spare, bench.notes) {
+                        std::mem::swap(bench.json, bench.spare);
+                        in_bench = true;
                     }
                 }
                 looked => break looked,
             }
         };
-        notice.replace(desk.notes.take_replaced());
-        Ok((in_desk, looked??))
+        notice.replace(bench.notes.take_replaced());
+        Ok((in_bench, looked??))
     }
 
     /// One look at a payload: the contract's word, and then the envelope's.
     fn look(
         &self,
         sample: &Sample<'_>,
-        in_desk: bool,
-        desk: &mut Desk<'_>,
+        in_bench: bool,
+        bench: &mut Workbench<'_>,
         notice: &mut Notice,
         mends: bool,
     ) -> Result<Result<Option<Staged>, Box<Reason>>, Rejection> {
-        let payload: &[u8] = if in_desk { desk.json } else { sample.value };
-        let mut fields = std::mem::take(desk.fields).recycle();
-        let passed = desk.passed.view(&self.gate.header_names);
-        let rows = &mut *desk.rows;
-        let mut scale = Scale { passed, rows, notes: desk.notes, notice, mends };
+        let payload: &[u8] = if in_bench { bench.json } else { sample.value };
+        let mut fields = std::mem::take(bench.fields).recycle();
+        let passed = bench.passed.view(&self.gate.header_names);
+        let rows = &mut *bench.rows;
+        let mut scale = Scale { passed, rows, notes: bench.notes, notice, mends };
         let checked = self.check(sample.writer, payload, &mut fields, &mut scale);
         let looked = checked.map(|staged| {
             if let Some((key, claim)) = sample.claim {
@@ -102,7 +107,7 @@ impl Entry<'_> {
             }
             Ok(staged)
         });
-        *desk.fields = fields.recycle();
+        *bench.fields = fields.recycle();
         looked
     }
 
@@ -153,7 +158,7 @@ impl Entry<'_> {
             Err(rejection) if scale.mends && rejection.code == ReasonCode::UnknownEnum => Err(rejection),
             Err(rejection) if self.overlooks(&rejection) => {
                 contract.read(payload, fields)?;
-                scale.notice.observe(refused(Stage::Contract, rejection));
+                scale.notice.observe(Reason::refused(Stage::Contract, rejection));
                 Ok(())
             }
             checked => checked,
@@ -161,7 +166,7 @@ impl Entry<'_> {
     }
 
     /// Checks what leaves the chain. Returns what the contract says against it, where that is let pass.
-    pub(super) fn weigh_output<'p>(
+    pub(super) fn validate_output<'p>(
         &self,
         to: &Destination,
         payload: &'p [u8],
@@ -180,12 +185,8 @@ impl Entry<'_> {
 
     fn against_output(&self, to: &Destination, rejection: Rejection) -> Box<Reason> {
         if self.chain().transforms.is_empty() {
-            return refused(Stage::Output, rejection);
+            return Reason::refused(Stage::Output, rejection);
         }
         Reason::against_output(to.route.as_deref(), rejection)
     }
-}
-
-pub(super) fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
-    Reason::refused(stage, rejection)
 }

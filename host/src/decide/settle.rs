@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tollgate_sandbox::{FailureCode, Outcome};
 
-use super::decide::Verdict;
+use super::verdict::Verdict;
 use crate::gate::TransformInfo;
 use crate::sinks::dead_letter::{self, Reason, Stage};
 

@@ -1,129 +1,38 @@
 //! The contract stage: whether a record becomes an event.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tollgate_contract::frame::{Frame, FrameFault, KEY_HEADER, SchemaId, VALUE_HEADER};
-use tollgate_contract::{Contract, Fields, Mode, Notes, Rejection};
+use tollgate_contract::frame::{Frame, KEY_HEADER, SchemaId};
+use tollgate_contract::{Contract, Fields, Mode};
 use tollgate_sandbox::Events;
 
 use super::Error;
-use super::decide::{Entry, Verdict, instant};
+use super::entry::{Entry, instant};
+use super::frame::frame;
 use super::notice::Notice;
-use super::passed::{Passed, View};
-use super::weigh::{Sample, refused};
+use super::passed::View;
+use super::validate::Sample;
+use super::verdict::Verdict;
+use super::workbench::{Admitted, Deprecated, Refused, Unframed, Workbench};
 use crate::config::{Routing, Tombstones, UnknownTypes, VersionBy};
 use crate::error::Class;
 use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
-use crate::sinks::postgres::{Rows, Staged};
-use crate::source::batch::{Record, RecordBatch};
-
-/// Events of deprecated versions: by type, and the version's place among those that are deprecated for it.
-pub(super) type Deprecated = BTreeMap<(usize, usize), u64>;
-
-/// What the stage works with, from record to record.
-pub(super) struct Desk<'d> {
-    /// A payload's Protobuf form, until the next record: of JSON, or with fallbacks for enum numbers.
-    pub json: &'d mut Vec<u8>,
-    /// What `json` is made anew in.
-    pub spare: &'d mut Vec<u8>,
-    pub fields: &'d mut Fields<'static>,
-    /// Of each table.
-    pub rows: &'d mut [Rows],
-    pub resolver: Option<&'d mut Resolver>,
-    pub deprecated: &'d mut Deprecated,
-    pub notes: &'d mut Notes,
-    /// An envelope in JSON as Protobuf, and its fields.
-    pub outer: &'d mut Vec<u8>,
-    pub outer_fields: &'d mut Fields<'static>,
-    pub passed: &'d mut Passed,
-}
-
-/// A record that became an event.
-pub(super) struct Admitted<'a> {
-    /// The message's bytes; none: they stand in [`Desk::json`].
-    pub(super) value: Option<&'a [u8]>,
-    /// Index in [`super::gate::Gate::types`].
-    pub kind: usize,
-    /// The number of its schema, or 0.
-    pub schema: u32,
-    pub staged: Option<Staged>,
-    /// What was let pass of it.
-    pub notice: Option<Box<Notice>>,
-}
-
-impl<'a> Admitted<'a> {
-    pub fn payload<'p>(&self, json: &'p [u8]) -> &'p [u8]
-    where
-        'a: 'p,
-    {
-        self.value.unwrap_or(json)
-    }
-}
-
-/// A value without its frame, where it has one.
-pub(super) struct Unframed<'a> {
-    pub schema: Option<SchemaId>,
-    /// The contract that it was written with.
-    pub writer: Option<Arc<Contract>>,
-    /// The message's bytes.
-    pub payload: &'a [u8],
-}
-
-/// Why it did not.
-pub(super) enum Refused {
-    /// That is its verdict; and its type, if that could be told.
-    Verdict(Option<usize>, Verdict),
-    /// It is a change that deletes a row of this type's: the row's key, or nothing where the record's key names it.
-    Deleted(usize, Option<Staged>),
-    /// Not its fault: the registry is away.
-    Error(Error),
-}
-
-impl From<Box<Reason>> for Refused {
-    fn from(reason: Box<Reason>) -> Refused {
-        Refused::Verdict(None, Verdict::Dead(reason))
-    }
-}
-
-impl From<Rejection> for Refused {
-    fn from(rejection: Rejection) -> Refused {
-        refused(Stage::Contract, rejection).into()
-    }
-}
-
-impl Refused {
-    pub fn of(self, kind: usize) -> Refused {
-        match self {
-            Refused::Verdict(_, verdict) => Refused::Verdict(Some(kind), verdict),
-            Refused::Deleted(..) | Refused::Error(_) => self,
-        }
-    }
-}
-
-/// The frame of a record's value: its schema in the value itself, or in a header.
-pub(super) fn frame<'b>(batch: &'b RecordBatch, record: &Record, value: &'b [u8]) -> Result<Frame<'b>, FrameFault> {
-    match batch.header(record, VALUE_HEADER) {
-        Some(header) => Frame::from_header(header, value),
-        None => Frame::parse(value),
-    }
-}
 
 impl<'a> Entry<'a> {
     /// The stage, up to the row of an event that the chain passes.
-    pub fn admit(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
-        self.admit_value(desk).map_err(|refused| self.blame(refused))
+    pub(super) fn admit(&self, bench: &mut Workbench<'_>) -> Result<Admitted<'a>, Refused> {
+        self.admit_value(bench).map_err(|refused| self.blame(refused))
     }
 
-    fn admit_value(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
+    fn admit_value(&self, bench: &mut Workbench<'_>) -> Result<Admitted<'a>, Refused> {
         // Those of an event that was refused after all.
-        drop(desk.notes.take_replaced());
+        drop(bench.notes.take_replaced());
         if let Some(envelope) = &self.gate.envelope {
-            return self.admit_wrapped(envelope, desk);
+            return self.admit_wrapped(envelope, bench);
         }
         if let Some(changes) = &self.gate.changes {
-            return self.admit_change(changes, desk);
+            return self.admit_change(changes, bench);
         }
         let kind = match &self.gate.pipeline.contract.routing {
             Routing::Single => 0,
@@ -134,15 +43,15 @@ impl<'a> Entry<'a> {
                     return Err(Reason::new(Stage::Contract, "event-type-missing", message).into());
                 }
             },
-            Routing::Frame | Routing::Envelope => self.by_frame(desk)?,
+            Routing::Frame | Routing::Envelope => self.by_frame(bench)?,
         };
-        Entry { kind, ..*self }.admit_typed(desk).map_err(|refused| refused.of(kind))
+        Entry { kind, ..*self }.admit_typed(bench).map_err(|refused| refused.of(kind))
     }
 
     /// The type whose message the record's frame names.
-    fn by_frame(&self, desk: &mut Desk<'_>) -> Result<usize, Refused> {
+    fn by_frame(&self, bench: &mut Workbench<'_>) -> Result<usize, Refused> {
         let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
-        let Some(resolver) = desk.resolver.as_deref_mut() else { return Ok(0) };
+        let Some(resolver) = bench.resolver.as_deref_mut() else { return Ok(0) };
         let (_, writer, _) = self.written(resolver, value)?;
         self.by_message(writer.message().full_name())
     }
@@ -178,34 +87,34 @@ impl<'a> Entry<'a> {
 
     /// As [`Entry::tombstone`], for a record of a known type: its key may have to be one of a registry's frames.
     #[cold]
-    pub(super) fn deletes(&self, desk: &mut Desk<'_>) -> Refused {
-        self.key_schema(desk.resolver.as_deref_mut()).err().unwrap_or_else(|| self.tombstone())
+    pub(super) fn deletes(&self, bench: &mut Workbench<'_>) -> Refused {
+        self.key_schema(bench.resolver.as_deref_mut()).err().unwrap_or_else(|| self.tombstone())
     }
 
     /// The stage for a record of a known type.
-    fn admit_typed(&self, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
+    fn admit_typed(&self, bench: &mut Workbench<'_>) -> Result<Admitted<'a>, Refused> {
         let Entry { batch, record, .. } = *self;
         let Some(value) = batch.value(record) else {
-            return Err(self.deletes(desk));
+            return Err(self.deletes(bench));
         };
         self.names_the_message()?;
         let Unframed { schema, writer, payload: value } =
-            self.unframe(desk.resolver.as_deref_mut(), value, self.own().contract.message().full_name())?;
+            self.unframe(bench.resolver.as_deref_mut(), value, self.own().contract.message().full_name())?;
         let mut notice = Notice::default();
-        let gated = self.version(schema, || None, desk.deprecated);
+        let gated = self.version(schema, || None, bench.deprecated);
         gated.or_else(|reason| self.overlook(reason, &mut notice))?;
         let is_json = self.is_json();
-        desk.json.clear();
+        bench.json.clear();
         if is_json {
-            self.transcode(value, desk, &mut notice)?;
+            self.transcode(value, bench, &mut notice)?;
         }
         let sample = Sample { writer: writer.as_deref(), value, claim: None };
-        let (in_desk, staged) = self.examine(&sample, is_json, desk, &mut notice)?;
+        let (in_bench, staged) = self.examine(&sample, is_json, bench, &mut notice)?;
         let schema = match schema {
             Some(SchemaId::Id(id)) => id,
             Some(SchemaId::Guid(_)) | None => 0,
         };
-        Ok(Admitted { value: (!in_desk).then_some(value), kind: self.kind, schema, staged, notice: notice.told() })
+        Ok(Admitted { value: (!in_bench).then_some(value), kind: self.kind, schema, staged, notice: notice.told() })
     }
 
     /// Hands an admitted event to its group. `passed`: the headers of its envelope, which stand above the record's own.

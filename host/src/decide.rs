@@ -1,67 +1,44 @@
 //! From records to decisions: contract, transforms, output contract, row. Nothing here is visible outside yet.
 
-use std::ops::Range;
+mod admit;
+mod changed;
+pub mod content;
+pub mod entry;
+pub mod frame;
+pub mod notice;
+mod passed;
+mod settle;
+mod validate;
+pub mod verdict;
+mod workbench;
+mod wrapped;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tollgate_contract::{Fields, Notes};
-use tollgate_sandbox::{BatchMeta, Bytes, Events, Output, Results};
+use tollgate_sandbox::{BatchMeta, Bytes, Events, Results, RunError};
 
-use super::Error;
-use super::admit::{Deprecated, Desk, Refused};
-use super::notice::Notice;
-use super::passed::{Passed, View};
-use super::produce::key_of;
-use super::settle::settle;
-use crate::gate::{Destination, EventType, Gate, Revision, Target, TypeChain};
-use crate::kafka::headers::RawHeader;
-use crate::kafka::record::header_bytes;
-use crate::limits;
+use self::entry::{Entry, Resolved, delete, index, resolve};
+use self::passed::Passed;
+pub use self::passed::View;
+use self::settle::settle;
+use self::verdict::{Decision, Verdict};
+use self::workbench::{Deprecated, Refused, Workbench};
+use crate::gate::{Gate, Revision};
 use crate::position::Partition;
-use crate::registry::Resolver;
-use crate::sinks::dead_letter::{Reason, Stage};
-use crate::sinks::postgres::delete::Undeleted;
-use crate::sinks::postgres::table::{Misfit, RecordView};
-use crate::sinks::postgres::{Mark, Rows, Staged};
-use crate::sinks::reserved;
+use crate::registry::{ResolveError, Resolver};
+use crate::sinks::dead_letter::Reason;
+use crate::sinks::postgres::{Mark, Rows};
 use crate::source::batch::{Record, RecordBatch};
 
-/// What becomes of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Outputs of the chain: a range in its group's results.
-    Outputs(std::ops::Range<u32>),
-    /// A tombstone, or a change event, that deletes.
-    Delete,
-    Dropped,
-    Dead(Box<Reason>),
-}
-
-impl Verdict {
-    /// Whether the table changes by it.
-    pub fn has_effects(&self) -> bool {
-        matches!(self, Verdict::Outputs(_) | Verdict::Delete)
-    }
-}
-
-/// A record of the batch and its verdict.
-pub struct Decision {
-    /// Index in the batch.
-    pub record: usize,
-    /// Index in [`Gate::types`]; none where it could not be told.
-    pub kind: Option<usize>,
-    /// Index in [`Decided::groups`]; meaningless where it never got to the chain.
-    group: usize,
-    /// Index in the group's events; meaningless where it never got to the chain.
-    event: usize,
-    pub verdict: Verdict,
-    pub fuel: u64,
-    /// The row of the event as it came in, for a chain that passes it; or the one that a change event deletes.
-    staged: Option<Staged>,
-    /// Its headers in [`Decided::passed`].
-    passed: Range<usize>,
-    /// What it is let pass in spite of.
-    pub notice: Option<Box<Notice>>,
+/// Why nothing could be decided about a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Sandbox(#[from] RunError),
+    /// The registry is unavailable.
+    #[error("registry: {0}")]
+    Registry(ResolveError),
 }
 
 /// The events of one partition, one type and one schema that reached the chain, and what it made of them.
@@ -85,7 +62,7 @@ pub struct Decided {
     json: Vec<u8>,
     spare: Vec<u8>,
     used: usize,
-    pub(super) deprecated: Deprecated,
+    pub deprecated: Deprecated,
     /// Headers that envelopes bring along.
     passed: Passed,
     outer: Vec<u8>,
@@ -102,14 +79,6 @@ struct Open {
     /// Index in [`Decided::groups`].
     group: usize,
     events: Events,
-}
-
-/// An output, resolved: whose bytes, which key, where to.
-pub struct Resolved<'a> {
-    pub destination: &'a Destination,
-    pub payload: Option<&'a [u8]>,
-    pub key: Option<&'a [u8]>,
-    pub headers: &'a [(String, Vec<u8>)],
 }
 
 impl Decided {
@@ -149,7 +118,7 @@ impl Decided {
         for &index in records {
             let entry = Entry { gate, revision, batch, record: &batch.records[index], time: meta.batch_time, kind: 0 };
             self.passed.begin();
-            let mut desk = Desk {
+            let mut bench = Workbench {
                 json: &mut self.json,
                 spare: &mut self.spare,
                 fields: &mut fields,
@@ -161,29 +130,15 @@ impl Decided {
                 passed: &mut self.passed,
                 notes: &mut self.notes,
             };
-            let admitted = match entry.admit(&mut desk) {
+            let admitted = match entry.admit(&mut bench) {
                 Ok(admitted) => admitted,
                 Err(Refused::Verdict(kind, verdict)) => {
-                    let (group, event, staged, notice, passed) = (0, 0, None, None, 0..0);
-                    let refused =
-                        Decision { record: index, kind, group, event, verdict, fuel: 0, staged, notice, passed };
-                    self.decisions.push(refused);
+                    self.decisions.push(Decision::without_event(index, kind, verdict));
                     continue;
                 }
                 Err(Refused::Deleted(kind, staged)) => {
-                    let (kind, verdict, passed) = (Some(kind), Verdict::Delete, self.passed.take());
-                    let (group, event, fuel, notice) = (0, 0, 0, None);
-                    self.decisions.push(Decision {
-                        record: index,
-                        kind,
-                        group,
-                        event,
-                        verdict,
-                        fuel,
-                        staged,
-                        notice,
-                        passed,
-                    });
+                    let deleted = Decision::without_event(index, Some(kind), Verdict::Delete);
+                    self.decisions.push(Decision { staged, passed: self.passed.take(), ..deleted });
                     continue;
                 }
                 Err(Refused::Error(error)) => return Err(error),
@@ -204,6 +159,11 @@ impl Decided {
             self.decisions.push(decision);
         }
         self.mark();
+        self.transform(revision, open, first, meta)
+    }
+
+    /// Runs the chains on the groups, and settles the decisions from `first` on.
+    fn transform(&mut self, revision: &Revision, open: Vec<Open>, first: usize, meta: &BatchMeta) -> Result<(), Error> {
         for Open { kind, schema, group, events } in open {
             let Group { events: shared, results } = &mut self.groups[group];
             *shared = Arc::new(events);
@@ -300,12 +260,12 @@ impl Decided {
     }
 
     /// The headers that a decision's event has from its envelope.
-    pub(super) fn passed<'a>(&'a self, gate: &'a Gate, decision: &Decision) -> View<'a> {
+    pub fn passed<'a>(&'a self, gate: &'a Gate, decision: &Decision) -> View<'a> {
         self.passed.of(&gate.header_names, &decision.passed)
     }
 
     /// The message of an event as it went into the chain; nothing for one that never did.
-    pub(super) fn message(&self, decision: &Decision) -> Option<&[u8]> {
+    pub fn message(&self, decision: &Decision) -> Option<&[u8]> {
         match &decision.verdict {
             Verdict::Outputs(_) => self.groups[decision.group].events.value(decision.event),
             Verdict::Delete | Verdict::Dropped | Verdict::Dead(_) => None,
@@ -313,7 +273,7 @@ impl Decided {
     }
 
     /// The outputs of a decision, resolved; those that were checked by [`Decided::rows`].
-    pub(super) fn outputs<'a>(
+    pub fn outputs<'a>(
         &'a self,
         entry: Entry<'a>,
         decision: &'a Decision,
@@ -326,158 +286,6 @@ impl Decided {
             range.map(move |output| resolve(&entry, group, decision.event, &group.results.outputs[index(output)]))
         })
     }
-}
-
-/// Where an output's bytes, key and topic are.
-fn resolve<'a>(
-    entry: &Entry<'a>,
-    group: &'a Group,
-    event: usize,
-    output: &'a Output,
-) -> Result<Resolved<'a>, Box<Reason>> {
-    let results = &group.results;
-    let arena = |range: &std::ops::Range<u32>| &results.arena[index(range.start)..index(range.end)];
-    let payload = match &output.payload {
-        Bytes::Input => group.events.value(event),
-        Bytes::Arena(range) => Some(arena(range)),
-        Bytes::Null => None,
-    };
-    let key = match &output.key {
-        Bytes::Input => group.events.key(event),
-        Bytes::Arena(range) => Some(arena(range)),
-        Bytes::Null => None,
-    };
-    let unknown = || Reason::new(Stage::Output, "unknown-route", format!("there is no route {}", output.route));
-    let destination = entry.own().destination(entry.chain(), output).ok_or_else(unknown)?;
-    Ok(Resolved { destination, payload, key, headers: &output.headers })
-}
-
-/// A tombstone's effect on the destination's table; none where it has no table.
-fn delete(gate: &Gate, to: &Destination, key: Option<&[u8]>, rows: &mut [Rows]) -> Result<(), Box<Reason>> {
-    let Some(Target { table, rows: place }) = &to.table else { return Ok(()) };
-    let impossible = |message: &str| Reason::new(Stage::Output, "delete-not-possible", message);
-    let Some(delete) = &table.delete else {
-        return Err(impossible(match table.shape.newer {
-            Some(_) => "with only_if_newer a delete needs a value, which says whether it is newer than the row",
-            None => "a record's key cannot say the values of the table's key",
-        }));
-    };
-    let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
-    let indexing = gate.registry.as_ref().map(|registry| registry.indexes);
-    delete.write(key, indexing, &mut rows[*place]).map_err(|undeleted| match undeleted {
-        Undeleted::Misfit(unfit) => misfit(unfit),
-        Undeleted::Undecodable(undecodable) => impossible(&undecodable.to_string()),
-    })
-}
-
-pub(super) fn misfit(misfit: Misfit) -> Box<Reason> {
-    Reason::new(Stage::Output, "row-value", misfit.to_string()).field(misfit.column)
-}
-
-/// A record on its way: through the contract, and, output by output, into the table and the topic.
-#[derive(Clone, Copy)]
-pub(super) struct Entry<'a> {
-    pub gate: &'a Gate,
-    pub revision: &'a Revision,
-    pub batch: &'a RecordBatch,
-    pub record: &'a Record,
-    /// Unix milliseconds: what rules call now.
-    pub time: i64,
-    /// Index in [`Gate::types`]; 0 until it is known.
-    pub kind: usize,
-}
-
-impl<'a> Entry<'a> {
-    /// What its type is held against.
-    pub(super) fn own(&self) -> &'a EventType {
-        &self.gate.types[self.kind]
-    }
-
-    pub(super) fn chain(&self) -> &'a TypeChain {
-        &self.revision.chains[self.kind]
-    }
-
-    pub(super) fn view(&self, header: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> RecordView<'a> {
-        RecordView {
-            topic: &self.gate.pipeline.source.topic,
-            partition: self.record.partition.0,
-            offset: self.record.offset.0,
-            timestamp: self.record.timestamp,
-            key: self.batch.key(self.record),
-            digest: &self.revision.digest,
-            header,
-        }
-    }
-
-    /// Returns what the contract says against the output, where that is let pass.
-    fn write(
-        &self,
-        output: &Resolved<'a>,
-        passed: View<'a>,
-        fields: &mut Fields<'a>,
-        rows: &mut [Rows],
-    ) -> Result<Option<Box<Reason>>, Box<Reason>> {
-        self.fits_topic(output, passed)?;
-        let to = output.destination;
-        let Some(payload) = output.payload else {
-            self.has_key(output, None)?;
-            return delete(self.gate, to, output.key, rows).map(|()| None);
-        };
-        let observed = self.weigh_output(to, payload, fields)?;
-        self.has_key(output, Some(fields))?;
-        let Some(Target { table, rows: place }) = &to.table else { return Ok(observed) };
-        let header = |name: &str| {
-            let own = output.headers.iter().rev().find(|(header, _)| header == name);
-            let own = own.map(|(_, value)| value.as_slice()).or_else(|| passed.get(name));
-            own.or_else(|| self.batch.header(self.record, name))
-        };
-        let mut row = rows[*place].begin();
-        table.write(&to.contract, fields, &self.view(&header), &mut row).map_err(misfit)?;
-        row.finish();
-        Ok(observed)
-    }
-
-    /// The broker would refuse the whole batch for one record without a key, however often it is sent.
-    fn has_key(&self, output: &Resolved<'_>, fields: Option<&Fields<'_>>) -> Result<(), Box<Reason>> {
-        let topic = output.destination.topic.as_deref();
-        let Some(topic) = topic.filter(|topic| self.gate.compacted.contains(*topic)) else { return Ok(()) };
-        let field = fields.and_then(|fields| key_of(output.destination, fields));
-        if output.key.is_some() || field.is_some() {
-            return Ok(());
-        }
-        let message =
-            format!("the output has no key, and topic {topic} is compacted, so it takes no record without one");
-        Err(Reason::new(Stage::Output, "output-key-missing", message))
-    }
-
-    fn fits_topic(&self, output: &Resolved<'_>, passed: View<'_>) -> Result<(), Box<Reason>> {
-        let Some(topic) = &output.destination.topic else { return Ok(()) };
-        let most = self.gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
-        let one = |(name, value): RawHeader<'_>| header_bytes(name, value) + reserved::renaming_bytes(name);
-        let own: usize = self.batch.headers(self.record).map(one).sum();
-        let brought: usize = passed.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
-        let set: usize = output.headers.iter().map(|(name, value)| header_bytes(name, Some(value))).sum();
-        let notices = if self.own().tells_notices() { limits::NOTICE_BYTES } else { 0 };
-        let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len() + notices;
-        let payload = output.payload.map_or(0, <[u8]>::len);
-        // A key from a field is part of the payload, so twice the payload bounds it; as JSON a byte may become six.
-        let payload = match output.destination.key.len() {
-            0 => payload,
-            1 => 2 * payload,
-            fields => 7 * payload + fields * limits::RECORD_OVERHEAD,
-        };
-        let bytes = payload + output.key.map_or(0, <[u8]>::len) + own + brought + set + ours;
-        if bytes > most {
-            let message = format!("the output has {bytes} bytes with its headers, topic {topic} takes {most}");
-            return Err(Reason::new(Stage::Output, "output-too-large", message));
-        }
-        Ok(())
-    }
-}
-
-/// A batch's time, as the contract's rules want it.
-pub(super) fn instant(unix_ms: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or_default())
 }
 
 /// Groups the records by partition, each in offset order; the partitions in order too, which is the order of locks.
@@ -497,9 +305,4 @@ pub fn by_partition(batch: &RecordBatch, records: &[usize]) -> Vec<(Partition, V
     }
     groups.sort_unstable_by_key(|(partition, _)| *partition);
     groups
-}
-
-fn index(value: u32) -> usize {
-    // A usize has at least 32 bits on every target that librdkafka runs on.
-    usize::try_from(value).unwrap_or(usize::MAX)
 }

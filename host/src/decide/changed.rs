@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use tollgate_contract::{Fields, ReasonCode};
 
-use super::admit::{Admitted, Desk, Refused, Unframed};
-use super::decide::{Entry, Verdict, misfit};
+use super::entry::{Entry, misfit};
 use super::notice::Notice;
-use super::weigh::Sample;
+use super::validate::Sample;
+use super::verdict::Verdict;
+use super::workbench::{Admitted, Refused, Unframed, Workbench};
 use crate::config::{Routing, WithoutRow};
 use crate::gate::Target;
 use crate::gate::change::{Change, Changes, Op, Proto};
@@ -16,7 +17,7 @@ use crate::sinks::dead_letter::{Reason, Stage};
 
 impl<'a> Entry<'a> {
     /// The contract stage for a change event.
-    pub(super) fn admit_change(&self, changes: &Changes, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
+    pub(super) fn admit_change(&self, changes: &Changes, bench: &mut Workbench<'_>) -> Result<Admitted<'a>, Refused> {
         let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
         let most = self.gate.pipeline.contract.policies.max_bytes;
         if value.len() > most {
@@ -27,8 +28,8 @@ impl<'a> Entry<'a> {
         let (change, schema) = match &changes.proto {
             Some(proto) if !is_json => {
                 let wanted = proto.contract.message().full_name();
-                let Unframed { schema, payload, .. } = self.unframe(desk.resolver.as_deref_mut(), value, wanted)?;
-                (read_proto(proto, payload, desk)?, schema)
+                let Unframed { schema, payload, .. } = self.unframe(bench.resolver.as_deref_mut(), value, wanted)?;
+                (read_proto(proto, payload, bench)?, schema)
             }
             _ => (changes.read_json(value)?, None),
         };
@@ -42,14 +43,14 @@ impl<'a> Entry<'a> {
         };
         let entry = Entry { kind, ..*self };
         let mut notice = Notice::default();
-        let gated = entry.version(schema, || None, desk.deprecated);
+        let gated = entry.version(schema, || None, bench.deprecated);
         gated.or_else(|reason| self.overlook(reason, &mut notice)).map_err(|reason| Refused::from(reason).of(kind))?;
         for (index, text) in &change.headers {
-            desk.passed.push(*index, text);
+            bench.passed.push(*index, text);
         }
         let admitted = match change.op {
-            Op::Row => entry.admit_after(change.after, is_json, desk, notice),
-            Op::Delete => Err(entry.deleted(change.before.as_deref(), is_json, desk)),
+            Op::Row => entry.admit_after(change.after, is_json, bench, notice),
+            Op::Delete => Err(entry.deleted(change.before.as_deref(), is_json, bench)),
             op => Err(without_row(op, changes.without_row(op))),
         };
         admitted.map_err(|refused| refused.of(kind))
@@ -60,21 +61,21 @@ impl<'a> Entry<'a> {
         &self,
         after: Option<Cow<'_, [u8]>>,
         is_json: bool,
-        desk: &mut Desk<'_>,
+        bench: &mut Workbench<'_>,
         mut notice: Notice,
     ) -> Result<Admitted<'a>, Refused> {
         let Some(after) = after else {
             let message = "there is nothing in the change event's after";
             return Err(Reason::new(Stage::Contract, "envelope-payload-missing", message).field("after").into());
         };
-        desk.json.clear();
+        bench.json.clear();
         if is_json {
-            self.transcode(&after, desk, &mut notice)?;
+            self.transcode(&after, bench, &mut notice)?;
         } else {
-            desk.json.extend_from_slice(&after);
+            bench.json.extend_from_slice(&after);
         }
         let sample = Sample { writer: None, value: &[], claim: None };
-        let (_, staged) = self.examine(&sample, true, desk, &mut notice)?;
+        let (_, staged) = self.examine(&sample, true, bench, &mut notice)?;
         // The number of a frame's schema is the change event's: none is known of the row.
         Ok(Admitted { value: None, kind: self.kind, schema: 0, staged, notice: notice.told() })
     }
@@ -82,7 +83,7 @@ impl<'a> Entry<'a> {
     /// The deletion of the row of `before`, or of the record's key: [`Refused::Deleted`], unless the row cannot be told.
     ///
     /// Rules are not asked: of a row that is gone often only the key is known.
-    fn deleted(&self, before: Option<&[u8]>, is_json: bool, desk: &mut Desk<'_>) -> Refused {
+    fn deleted(&self, before: Option<&[u8]>, is_json: bool, bench: &mut Workbench<'_>) -> Refused {
         let own = self.own();
         let by_key = Refused::Deleted(self.kind, None);
         let Some(Target { table, rows }) = &own.output.table else { return by_key };
@@ -97,31 +98,31 @@ impl<'a> Entry<'a> {
                 "with only_if_newer a deleted row is marked with its version, and the change event has no before";
             return Reason::new(Stage::Output, "delete-not-possible", message).field("before").into();
         };
-        desk.json.clear();
+        bench.json.clear();
         if !is_json {
-            desk.json.extend_from_slice(before);
-        } else if let Err(rejection) = own.contract.transcode_json_anyway(before, desk.json, desk.notes) {
+            bench.json.extend_from_slice(before);
+        } else if let Err(rejection) = own.contract.transcode_json_anyway(before, bench.json, bench.notes) {
             return rejection.into();
         }
-        let mut fields: Fields<'_> = std::mem::take(desk.fields).recycle();
-        let read = contract.read(desk.json, &mut fields);
+        let mut fields: Fields<'_> = std::mem::take(bench.fields).recycle();
+        let read = contract.read(bench.json, &mut fields);
         let staged = read.map_err(Refused::from).and_then(|()| {
-            let passed = desk.passed.view(&self.gate.header_names);
+            let passed = bench.passed.view(&self.gate.header_names);
             let header = |name: &str| passed.get(name).or_else(|| self.batch.header(self.record, name));
-            let mut row = desk.rows[*rows].begin();
+            let mut row = bench.rows[*rows].begin();
             let view = self.view(&header);
             table.write_as(true, contract, &fields, &view, &mut row).map_err(|unfit| Refused::from(misfit(unfit)))?;
             Ok(row.stage())
         });
-        *desk.fields = fields.recycle();
+        *bench.fields = fields.recycle();
         staged.map_or_else(|refused| refused, |staged| Refused::Deleted(self.kind, Some(staged)))
     }
 }
 
-fn read_proto<'v>(proto: &Proto, value: &'v [u8], desk: &mut Desk<'_>) -> Result<Change<'v>, Refused> {
-    let mut fields = std::mem::take(desk.outer_fields).recycle();
+fn read_proto<'v>(proto: &Proto, value: &'v [u8], bench: &mut Workbench<'_>) -> Result<Change<'v>, Refused> {
+    let mut fields = std::mem::take(bench.outer_fields).recycle();
     let change = proto.read(value, &mut fields);
-    *desk.outer_fields = fields.recycle();
+    *bench.outer_fields = fields.recycle();
     Ok(change?)
 }
 

@@ -1,7 +1,8 @@
 //! What a value is: what its headers say of it, and what its first bytes look like.
 
-use super::admit::Refused;
-use super::decide::{Entry, Verdict};
+use super::entry::Entry;
+use super::verdict::Verdict;
+use super::workbench::Refused;
 use crate::config::{Encoding, Pipeline};
 use crate::gate::change::Changes;
 use crate::sinks::dead_letter::{Reason, Stage};

@@ -6,11 +6,11 @@ use sha2::{Digest as _, Sha256};
 use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{Contract, Fields, ReasonCode, Slot, Value};
 
-use super::admit::{Admitted, Deprecated, Desk, Refused, Unframed};
-use super::decide::{Entry, instant};
+use super::entry::{Entry, instant};
 use super::notice::Notice;
 use super::passed::Passed;
-use super::weigh::{Sample, refused};
+use super::validate::Sample;
+use super::workbench::{Admitted, Deprecated, Refused, Unframed, Workbench};
 use crate::config::Routing;
 use crate::gate::envelope::{Claim, Envelope, Key, Part, Payload, rejection, text_of};
 use crate::sinks::dead_letter::{Reason, Stage, hex};
@@ -35,14 +35,18 @@ struct Opened<'v> {
 
 impl<'a> Entry<'a> {
     /// The contract stage for what comes in an envelope.
-    pub(super) fn admit_wrapped(&self, envelope: &Envelope, desk: &mut Desk<'_>) -> Result<Admitted<'a>, Refused> {
+    pub(super) fn admit_wrapped(
+        &self,
+        envelope: &Envelope,
+        bench: &mut Workbench<'_>,
+    ) -> Result<Admitted<'a>, Refused> {
         let Some(value) = self.batch.value(self.record) else {
             // Where the envelope says the type, none may delete.
             let single = self.gate.pipeline.contract.routing == Routing::Single;
-            return Err(if single { Entry { kind: 0, ..*self }.deletes(desk).of(0) } else { self.tombstone() });
+            return Err(if single { Entry { kind: 0, ..*self }.deletes(bench).of(0) } else { self.tombstone() });
         };
         let Unframed { schema, writer, payload: value } =
-            self.unframe(desk.resolver.as_deref_mut(), value, envelope.contract.message().full_name())?;
+            self.unframe(bench.resolver.as_deref_mut(), value, envelope.contract.message().full_name())?;
         let most = self.gate.pipeline.contract.policies.max_bytes;
         if value.len() > most {
             let message = format!("the envelope has {} bytes, and contract.max_bytes is {most}", value.len());
@@ -56,45 +60,45 @@ impl<'a> Entry<'a> {
         }
         let mut notice = Notice::default();
         if !self.is_json() {
-            let mut fields = std::mem::take(desk.outer_fields).recycle();
+            let mut fields = std::mem::take(bench.outer_fields).recycle();
             let outer = Outer { bytes: value, inner: false, schema, writer: writer.as_deref() };
-            let opened = self.open(envelope, &outer, &mut fields, (desk.passed, desk.deprecated, &mut notice));
-            *desk.outer_fields = fields.recycle();
+            let opened = self.open(envelope, &outer, &mut fields, (bench.passed, bench.deprecated, &mut notice));
+            *bench.outer_fields = fields.recycle();
             let Opened { kind, payload, claim } = opened?;
             let entry = Entry { kind, ..*self };
             let Some(payload) = payload else { return Err(missing(envelope).of(kind)) };
             let sample = Sample { writer: None, value: payload, claim: envelope.key.as_ref().zip(claim.as_ref()) };
-            let examined = entry.examine(&sample, false, desk, &mut notice).map_err(|refused| refused.of(kind));
-            let (in_desk, staged) = examined?;
-            let value = (!in_desk).then_some(payload);
+            let examined = entry.examine(&sample, false, bench, &mut notice).map_err(|refused| refused.of(kind));
+            let (in_bench, staged) = examined?;
+            let value = (!in_bench).then_some(payload);
             // The number of a frame's schema is the envelope's: none is known of the payload.
             return Ok(Admitted { value, kind, schema: 0, staged, notice: notice.told() });
         }
-        let mut outer = std::mem::take(desk.outer);
+        let mut outer = std::mem::take(bench.outer);
         let inner = envelope.cut(value, &mut outer);
-        let mut fields = std::mem::take(desk.outer_fields).recycle();
+        let mut fields = std::mem::take(bench.outer_fields).recycle();
         let opened = inner.map_err(Refused::from).and_then(|inner| {
             let told = Outer { bytes: &outer, inner: inner.is_some(), schema: None, writer: None };
             let Opened { kind, payload, claim } =
-                self.open(envelope, &told, &mut fields, (desk.passed, desk.deprecated, &mut notice))?;
-            desk.json.clear();
+                self.open(envelope, &told, &mut fields, (bench.passed, bench.deprecated, &mut notice))?;
+            bench.json.clear();
             match (inner, payload) {
                 (Some(json), _) => {
                     let entry = Entry { kind, ..*self };
-                    let transcoded = entry.transcode(&json, desk, &mut notice);
+                    let transcoded = entry.transcode(&json, bench, &mut notice);
                     transcoded.map_err(|rejection| Refused::from(rejection).of(kind))?;
                 }
-                (None, Some(payload)) => desk.json.extend_from_slice(payload),
+                (None, Some(payload)) => bench.json.extend_from_slice(payload),
                 (None, None) => return Err(missing(envelope).of(kind)),
             }
             Ok((kind, claim))
         });
-        *desk.outer_fields = fields.recycle();
-        *desk.outer = outer;
+        *bench.outer_fields = fields.recycle();
+        *bench.outer = outer;
         let (kind, claim) = opened?;
         let entry = Entry { kind, ..*self };
         let sample = Sample { writer: None, value: &[], claim: envelope.key.as_ref().zip(claim.as_ref()) };
-        let examined = entry.examine(&sample, true, desk, &mut notice).map_err(|refused| refused.of(kind));
+        let examined = entry.examine(&sample, true, bench, &mut notice).map_err(|refused| refused.of(kind));
         Ok(Admitted { value: None, kind, schema: 0, staged: examined?.1, notice: notice.told() })
     }
 
@@ -111,7 +115,7 @@ impl<'a> Entry<'a> {
             return Err(rejection.into());
         }
         contract.read(bytes, fields)?;
-        notice.observe(refused(Stage::Contract, rejection));
+        notice.observe(Reason::refused(Stage::Contract, rejection));
         Ok(())
     }
 
