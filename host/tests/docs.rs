@@ -102,7 +102,7 @@ fn each_reason_has_a_page_and_each_page_a_reason() {
         let text = read(&page);
         assert!(text.starts_with(&format!("# {name}\n")), "{name}: the title is not the code");
         assert!(text.lines().count() <= 25, "{name} has more than 25 lines");
-        for part in ["    tollgate.reason: ", "## Find the cause", "`tollgate dlq export pipeline.yaml", "## Mend it"] {
+        for part in ["    tollgate.reason: ", "## Find the cause", "`tollgate dlq export pipeline.yaml", "## Fix it"] {
             assert!(text.contains(part), "{name} lacks {part:?}");
         }
         assert!(index.contains(&format!("[{name}]({name}.md)")), "the index lacks {name}");
@@ -192,6 +192,7 @@ fn exposed() -> Listed {
     metrics.schemas(Stats { fetched: 1, read: 1, missing: 1, failed: 1, kept: 1 });
     metrics.typed("order.created", "pass", 1);
     metrics.observed("rule-violated", 1);
+    metrics.coerced("at", "unix_ms", 1);
     metrics.noticed("unknown_fields", "a.A", "9", 1);
     metrics.breaker(Sink::Kafka, State::Open);
     metrics.transition(Sink::Kafka, State::Open);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use tollgate::hazards::VARIABLES;
 use xtask::process::{Group, Signal, last_lines};
 
 use crate::{PATIENCE, http, wait_for};
@@ -25,6 +26,14 @@ pub fn binary() -> PathBuf {
     });
     assert!(found.is_file(), "{} is not there: build it with `cargo build --release -p tollgate`", found.display());
     found.clone()
+}
+
+/// The same program with failpoints: `TOLLGATE_HAZARDS_BIN`, else `tollgate-hazards` beside [`binary`].
+fn with_hazards() -> PathBuf {
+    let named = std::env::var_os("TOLLGATE_HAZARDS_BIN").filter(|name| !name.is_empty());
+    let found = named.map_or_else(|| binary().with_file_name("tollgate-hazards"), PathBuf::from);
+    assert!(found.is_file(), "{} is not there: `cargo xtask test e2e` builds it", found.display());
+    found
 }
 
 /// The binary of the release before, where `TOLLGATE_PREVIOUS` names one.
@@ -48,8 +57,10 @@ impl Engine {
         Engine::start_as(&binary(), folder, arguments, variables)
     }
 
-    /// The same with another build's binary.
+    /// The same with another build's binary. Where this build's shall have a failpoint, the program that has them is started.
     pub fn start_as(program: &Path, folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Engine {
+        let armed = variables.iter().any(|(name, value)| VARIABLES.contains(name) && !value.is_empty());
+        let program = if armed && program == binary() { with_hazards() } else { program.to_owned() };
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let (stdout, log) = (folder.join(format!("stdout.{number}")), folder.join(format!("log.{number}")));

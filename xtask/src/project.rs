@@ -63,6 +63,11 @@ impl Project {
         self.cache.target().join("release/tollgate")
     }
 
+    /// The same with failpoints, which only the rings start.
+    pub fn hazards_program(&self) -> PathBuf {
+        self.cache.target().join("release/tollgate-hazards")
+    }
+
     /// Where the published build of `tollgate` is.
     pub fn dist_program(&self) -> PathBuf {
         self.cache.target().join("dist/tollgate")
@@ -82,6 +87,19 @@ impl Project {
     /// Where it does not compile.
     pub fn build_tollgate(&self) -> Result<()> {
         succeed("the build of tollgate", &mut self.cargo(&["build", "--release", "--workspace", "--bin", "tollgate"]))
+    }
+
+    /// Builds `tollgate-hazards`: its library anew, every dependency as it is.
+    ///
+    /// # Errors
+    /// Where it does not compile.
+    pub fn build_hazards(&self) -> Result<()> {
+        let began = Instant::now();
+        let build =
+            ["build", "--release", "--workspace", "--features", "tollgate/hazards", "--bin", "tollgate-hazards"];
+        succeed("the build of tollgate-hazards", &mut self.cargo(&build))?;
+        say::line(&format!("tollgate-hazards is built ({:.1} s)", began.elapsed().as_secs_f64()));
+        Ok(())
     }
 
     /// Whether the heavy dependencies have been compiled: what takes minutes, once.

@@ -126,6 +126,7 @@ fn cases(project: &Project) -> Result<()> {
 fn end_to_end(project: &Project, args: &Args) -> Result<()> {
     project.build_tollgate()?;
     guests::build_all(project)?;
+    project.build_hazards()?;
     let began = Instant::now();
     let (kafka, postgres) = servers(project, args)?;
     say::line(&format!(
@@ -142,6 +143,7 @@ fn end_to_end(project: &Project, args: &Args) -> Result<()> {
         project.cargo(&["test", "--release", "--workspace", "--test", "ring3", "--test", "ring4", "--no-fail-fast"]);
     command.env("TOLLGATE_TEST_KAFKA", kafka.brokers()).env("TOLLGATE_TEST_POSTGRES", postgres.url());
     command.env("TOLLGATE_BIN", project.tollgate_program()).env("TOLLGATE_CACHE", project.cache.root());
+    command.env("TOLLGATE_HAZARDS_BIN", project.hazards_program());
     command.env("TOLLGATE_GUESTS_TARGET", project.cache.guests());
     tell_versions(&mut command, args);
     cargo_test(&mut command, "cargo test -p tollgate-tests", &args.rest)

@@ -14,10 +14,10 @@ use crate::config::Pipeline;
 use crate::engine::{self, Engine, ThreadEnded, Waiting, build, summary};
 use crate::error::Failure;
 use crate::lifecycle::Lifecycle;
-use crate::limits;
 use crate::metrics::Metrics;
 use crate::source::ends::Ends;
 use crate::source::poll::Ended;
+use crate::{hazards, limits};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -44,6 +44,10 @@ enum Event {
 /// Exit code 2 where the configuration or what it names does not fit, 3 where a server is not there in time, 1 where a
 /// running engine had to stop.
 pub fn run(args: &Args) -> Result<Success, Failure> {
+    if let Some(name) = hazards::refused() {
+        let message = format!("{name} is for the project's own tests, and this program has no failpoints: unset it");
+        return Err(Failure::configuration("environment.hazards", message));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

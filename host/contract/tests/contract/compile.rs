@@ -96,7 +96,7 @@ fn every_reason_has_a_page() {
     for code in ReasonCode::ALL {
         let page = std::fs::read_to_string(format!("{folder}/{code}.md")).unwrap_or_default();
         assert!(page.starts_with(&format!("# {code}\n")), "docs/reasons/{code}.md is missing or has another title");
-        for part in ["## Find the cause", "## Mend it"] {
+        for part in ["## Find the cause", "## Fix it"] {
             assert!(page.contains(part), "docs/reasons/{code}.md lacks {part:?}");
         }
     }

@@ -1,5 +1,5 @@
 //! What a check costs: nanoseconds an event, for the 108-byte payment event with six wanted fields, with and without rules, against prost's generated
-//! decode and prost-reflect's dynamic message. Run with `cargo run --release -p tollgate-contract --example cost`.
+//! decode and prost-reflect's dynamic message. Run with `cargo run --release -p tollgate-contract --example decode_cost`.
 //!
 //! The ways take turns, and the best of the rounds counts: other work on the machine only ever adds time.
 

@@ -1,4 +1,4 @@
-//! What an event costs in the sandbox: `cargo run --release -p tollgate-sandbox --example cost`.
+//! What an event costs in the sandbox: `cargo run --release -p tollgate-sandbox --example sandbox_cost`.
 //!
 //! Batches of 1,000 events of 108 bytes on one thread; the tenth percentile of the rounds. The guests do next to nothing, so that
 //! what is seen is the sandbox: the call, the copy, `next` and `emit`, fuel, epochs and a fresh instance.
