@@ -54,12 +54,13 @@ impl Differ<'_> {
     /// What fields and extensions have in common.
     pub(super) fn slot(&mut self, old: &impl Slot, new: &impl Slot) {
         self.cardinality(old, new);
-        let maps = (old.is_map(), new.is_map());
-        if maps == (true, true) {
-            let (was, is) = (entry(old), entry(new));
-            self.kind(&was.0, &is.0, (false, false), new, "the map's key ");
-            self.kind(&was.1, &is.1, (false, false), new, "the map's value ");
-        } else if maps == (false, false) {
+        if old.is_map() || new.is_map() {
+            // A change between a map and something that is no entry is one of cardinality alone.
+            if let (Some(was), Some(is)) = (entry(old), entry(new)) {
+                self.kind(&was.0, &is.0, (false, false), new, "the map's key ");
+                self.kind(&was.1, &is.1, (false, false), new, "the map's value ");
+            }
+        } else {
             self.kind(&old.kind(), &new.kind(), (old.is_group(), new.is_group()), new, "");
         }
         self.default(old, new);
@@ -97,7 +98,9 @@ impl Differ<'_> {
             (Implicit, Explicit) | (Explicit, Implicit) => &rules::FIELD_PRESENCE,
             (Implicit | Explicit, Required) => &rules::FIELD_REQUIRED_ADDED,
             (Required, Implicit | Explicit) => &rules::FIELD_REQUIRED_REMOVED,
-            (Map, Repeated) | (Repeated, Map) if is_entry(old) && is_entry(new) => &rules::FIELD_CARDINALITY_JSON,
+            (Map, Repeated) | (Repeated, Map) if entry(old).is_some() && entry(new).is_some() => {
+                &rules::FIELD_CARDINALITY_JSON
+            }
             _ => &rules::FIELD_CARDINALITY,
         };
         let message = format!("field {} was {}, now it is {}", new.name(), was.name(), is.name());
@@ -171,20 +174,14 @@ fn jstype(field: &impl Slot) -> &'static str {
     field.proto().options.as_ref().map_or("JS_NORMAL", |options| options.jstype().as_str_name())
 }
 
-/// Key and value types of a map.
-fn entry(field: &impl Slot) -> (Kind, Kind) {
-    match field.kind() {
-        Kind::Message(entry) if entry.is_map_entry() => {
-            (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind())
-        }
-        other => (other.clone(), other),
+/// Key and value types of a map, or of a list of messages that have the same bytes as a map's entries.
+fn entry(field: &impl Slot) -> Option<(Kind, Kind)> {
+    let Kind::Message(message) = field.kind() else { return None };
+    if field.is_map() {
+        return Some((message.map_entry_key_field().kind(), message.map_entry_value_field().kind()));
     }
-}
-
-/// Whether the field's message has a map entry's two fields, so that both are the same bytes.
-fn is_entry(field: &impl Slot) -> bool {
-    let Kind::Message(message) = field.kind() else { return false };
-    let mut numbers: Vec<u32> = message.fields().map(|field| field.number()).collect();
-    numbers.sort_unstable();
-    numbers == [1, 2]
+    let single = |number| message.get_field(number).filter(|it| !it.is_list() && !it.is_map() && !it.is_group());
+    let (key, value) = (single(1)?, single(2)?);
+    let same = field.is_list() && !field.is_group() && message.fields().len() == 2;
+    same.then(|| (key.kind(), value.kind()))
 }
