@@ -17,7 +17,9 @@ pub enum Engine {
     Node,
     /// `tollgate run` with the rules component, every limit on, effectively once.
     Tollgate,
-    /// The same, and every valid event to an output topic in the same transaction.
+    /// The same by another build, which `--against` names.
+    Earlier,
+    /// [`Engine::Tollgate`], and every valid event to an output topic in the same transaction.
     TollgateOutput,
     /// [`Engine::Tollgate`] with a plain producer: what effectively once costs.
     AtLeastOnce,
@@ -42,6 +44,7 @@ impl Engine {
         match self {
             Engine::Node => "node",
             Engine::Tollgate => "tollgate",
+            Engine::Earlier => "earlier",
             Engine::TollgateOutput => "tollgate-output",
             Engine::AtLeastOnce => "at-least-once",
             Engine::OutputAtLeastOnce => "output-at-least-once",
@@ -73,6 +76,8 @@ pub struct Setting {
     /// The built Node consumer; None leaves its column out.
     pub node: Option<PathBuf>,
     pub tollgate: Option<Tollgate>,
+    /// The program of [`Engine::Earlier`].
+    pub earlier: Option<PathBuf>,
     pub floor: PathBuf,
     /// For pipelines, logs and expectations; is there.
     pub work: PathBuf,
@@ -157,12 +162,16 @@ fn floor(setting: &Setting, job: &Job) -> Start {
 
 fn tollgate(engine: Engine, setting: &Setting, job: &Job) -> anyhow::Result<Start> {
     let tollgate = setting.tollgate.as_ref().context("there is no Tollgate to run")?;
+    let program = match engine {
+        Engine::Earlier => setting.earlier.as_ref().context("--against names no other build")?,
+        _ => &tollgate.program,
+    };
     let metrics = free_address()?;
     let file = setting.work.join(format!("{}.yaml", job.group));
     fs::write(&file, pipeline(engine, &tollgate.protos, &tollgate.component, job, &metrics))
         .with_context(|| format!("{} cannot be written", file.display()))?;
     let command = |verb: &str| {
-        let mut command = Command::new(&tollgate.program);
+        let mut command = Command::new(program);
         command.arg(verb).arg(&file).stdin(Stdio::null());
         command.env("KAFKA_BROKERS", &setting.brokers).env("DATABASE_URL", &setting.database);
         command

@@ -62,6 +62,10 @@ impl Report {
         drain_ratio(&self.drains, engine, Engine::Node, of)
     }
 
+    fn drain_vs_earlier(&self, of: impl Fn(&Drain) -> f64) -> Option<f64> {
+        drain_ratio(&self.drains, Engine::Tollgate, Engine::Earlier, of)
+    }
+
     fn paced_of(&self, engine: Engine) -> impl Iterator<Item = &Paced> {
         self.paced.iter().filter(move |p| p.engine == engine)
     }
@@ -137,6 +141,8 @@ impl Report {
             out["drain_with_output"] = self.drain_json(Engine::TollgateOutput);
             out["node"] = self.drain_json(Engine::Node);
             out["limit"] = self.limit_json();
+            out["drain"]["vs_earlier_events_per_s"] = json!(self.drain_vs_earlier(|d| d.events_per_s));
+            out["drain"]["vs_earlier_cpu"] = json!(self.drain_vs_earlier(|d| d.cost.cpu.total()));
             out["drain"]["runs"] = self.drains.iter().map(Drain::to_json).collect();
         }
         if !self.paced.is_empty() {
@@ -204,12 +210,16 @@ impl Report {
             "\n{:<22} {:>9} {:>8} {:>14} {:>9}",
             "median of the rounds", "events/s", "us/event", "÷ Node: speed", "CPU"
         )?;
-        for engine in [Engine::Node, Engine::Tollgate, Engine::TollgateOutput, Engine::Floor] {
+        for engine in [Engine::Node, Engine::Earlier, Engine::Tollgate, Engine::TollgateOutput, Engine::Floor] {
             let Some(rate) = self.drain_median(engine, |d| d.events_per_s) else { continue };
             let cpu = self.drain_median(engine, Drain::cpu_us_per_event).unwrap_or(f64::NAN);
             let speed = self.drain_vs_node(engine, |d| d.events_per_s);
             let cost = self.drain_vs_node(engine, |d| d.cost.cpu.total());
             writeln!(out, "{:<22} {rate:>9.0} {cpu:>8.2} {:>14} {:>9}", engine.name(), ratio(speed), ratio(cost))?;
+        }
+        if let Some(speed) = self.drain_vs_earlier(|d| d.events_per_s) {
+            let cost = self.drain_vs_earlier(|d| d.cost.cpu.total());
+            writeln!(out, "tollgate ÷ earlier, median of the rounds: speed {speed:.3}, CPU {}", ratio(cost))?;
         }
         Ok(())
     }

@@ -26,7 +26,8 @@ bench contract [option…]                      the contract stage by itself, wi
       --pairs N           latency runs of each engine, default 5
       --latency-secs N    seconds of a latency run that count, default 30
       --idle-wait N       seconds to wait for an idle machine before each run, default 90
-      --engines LIST      of node, tollgate, tollgate-output, floor
+      --against PROGRAM   also drain by another build of tollgate, in turn; the report has the ratio
+      --engines LIST      of node, earlier (--against), tollgate, tollgate-output, floor
       --no-node           leave Node's column out
       --output json       one JSON object instead of the tables
       --install           as for the other verbs
@@ -34,7 +35,8 @@ bench contract [option…]                      the contract stage by itself, wi
   TOLLGATE_BASELINE names the folder of the Node baseline, default ../shared/baseline";
 
 /// What `rounds` takes with a value; the rest of its options are ours to give.
-const WITH_VALUE: [&str; 7] = ["--rounds", "--n", "--pairs", "--latency-secs", "--idle-wait", "--engines", "--output"];
+const WITH_VALUE: [&str; 8] =
+    ["--rounds", "--n", "--pairs", "--latency-secs", "--idle-wait", "--against", "--engines", "--output"];
 const PARTS: [&str; 4] = ["drain", "latency", "micro", "delivery"];
 /// One build with what the whole workspace asks of a dependency, as every other build here.
 const BUILD: [&str; 11] =

@@ -132,7 +132,7 @@ impl Options {
         }
         let path = |text: Option<String>| text.map(PathBuf::from);
         let node = path(args.text("--node", None)?);
-        let tollgate = tollgate(&mut args)?;
+        let (tollgate, earlier) = (tollgate(&mut args)?, path(args.text("--against", None)?));
         let setting = Setting {
             brokers: args.required("--brokers", "KAFKA_BROKERS")?,
             database: args.required("--database", "DATABASE_URL")?,
@@ -142,6 +142,7 @@ impl Options {
             work: path(args.text("--work", None)?).context("--work is missing")?,
             node,
             tollgate,
+            earlier,
         };
         let plan = Plan {
             events: args.number("--n", 1_000_000)?,
@@ -171,13 +172,14 @@ fn tollgate(args: &mut Args) -> anyhow::Result<Option<Tollgate>> {
 
 /// Those that were asked for and are there, in the order of a round.
 fn engines(args: &mut Args, setting: &Setting) -> anyhow::Result<Vec<Engine>> {
-    let all = [Engine::Node, Engine::Tollgate, Engine::Floor, Engine::TollgateOutput];
+    let all = [Engine::Node, Engine::Earlier, Engine::Tollgate, Engine::Floor, Engine::TollgateOutput];
     let asked = args.text("--engines", None)?.map(|t| t.split(',').map(str::to_owned).collect::<Vec<_>>());
     if let Some(unknown) = asked.iter().flatten().find(|name| all.iter().all(|e| e.name() != **name)) {
-        bail!("--engines {unknown:?}: node, tollgate, tollgate-output and floor are known");
+        bail!("--engines {unknown:?}: node, earlier, tollgate, tollgate-output and floor are known");
     }
     let there = |engine: &Engine| match engine {
         Engine::Node => setting.node.is_some(),
+        Engine::Earlier => setting.earlier.is_some(),
         Engine::Floor => true,
         _ => setting.tollgate.is_some(),
     };
