@@ -9,7 +9,7 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
     FileDescriptorSet, OneofDescriptorProto, descriptor_proto::ReservedRange,
 };
-use tollgate_contract::compat::{Category, Mode, Options, compare, fingerprint};
+use tollgate_compat::{Category, Mode, Options, compare, fingerprint};
 use tollgate_contract::lower_editions;
 
 use crate::choices::Choices;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tollgate_contract::compat::{RULES, Severity};
+use tollgate_compat::{RULES, Severity};
 
 const FILE: &str = "proto/shop/v1/order.proto";
 const ORDER: &str = r#"syntax = "proto3";

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
-use tollgate::cli::contract::export::{Types, jsonschema, zod};
+use tollgate_compat::export::{Types, jsonschema, zod};
 use tollgate_contract::{Contract, Fields, Policies};
 
 const MESSAGE: &str = "rules.v1.All";

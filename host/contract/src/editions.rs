@@ -68,7 +68,7 @@ pub fn lower_editions(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
 }
 
 /// Whether an enum takes only the numbers that it names: as its features say, or its file's syntax.
-pub(crate) fn is_closed(descriptor: &EnumDescriptor) -> bool {
+pub fn is_closed(descriptor: &EnumDescriptor) -> bool {
     match features_of_options(&descriptor.options()).and_then(|features| feature(&features, "enum_type")) {
         Some(kind) => kind == CLOSED,
         None => descriptor.parent_file().syntax() == Syntax::Proto2,
@@ -76,7 +76,7 @@ pub(crate) fn is_closed(descriptor: &EnumDescriptor) -> bool {
 }
 
 /// The syntax of a file as its author wrote it.
-pub(crate) fn syntax(file: &FileDescriptor) -> &'static str {
+pub fn syntax(file: &FileDescriptor) -> &'static str {
     match file.syntax() {
         _ if features_of_options(&file.options()).is_some() => EDITIONS,
         Syntax::Proto2 => "proto2",
@@ -195,7 +195,8 @@ fn features_of(descriptor: &DynamicMessage) -> Option<DynamicMessage> {
     features_of_options(descriptor.get_field_by_name("options")?.as_message()?)
 }
 
-pub(crate) fn features_of_options(options: &DynamicMessage) -> Option<DynamicMessage> {
+/// The features that a descriptor's options set.
+pub fn features_of_options(options: &DynamicMessage) -> Option<DynamicMessage> {
     let set = options.has_field_by_name("features").then(|| options.get_field_by_name("features")).flatten()?;
     set.as_message().cloned()
 }
@@ -229,6 +230,6 @@ fn text(message: &DynamicMessage, name: &str) -> Option<String> {
 }
 
 /// A boolean field's value; false where it is not set, nothing where there is no such field.
-pub(crate) fn flag(message: &DynamicMessage, name: &str) -> Option<bool> {
+pub fn flag(message: &DynamicMessage, name: &str) -> Option<bool> {
     message.get_field_by_name(name)?.as_bool()
 }

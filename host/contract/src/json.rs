@@ -20,7 +20,7 @@ use crate::{Contract, DuplicateMembers, Fields, ReasonCode, Rejection, Slot, Unk
 pub(crate) use coerce::Coercions;
 use read::{Reader, Unknown};
 use text::Json;
-pub(crate) use write::Names;
+pub use write::Names;
 use write::Writer;
 
 impl Contract {
@@ -111,7 +111,11 @@ pub fn show_json(message: &DynamicMessage) -> Result<String, Rejection> {
     show_json_with(message, Names::Json)
 }
 
-pub(crate) fn show_json_with(message: &DynamicMessage, names: Names) -> Result<String, Rejection> {
+/// As [`show_json`], with these names.
+///
+/// # Errors
+/// Values that JSON has no form for.
+pub fn show_json_with(message: &DynamicMessage, names: Names) -> Result<String, Rejection> {
     shown(names, |writer| writer.message(message))
 }
 

@@ -6,7 +6,6 @@
 //! [`Contract::transcode_json`] brings JSON to the same wire bytes, [`Contract::to_json`] shows them as text.
 
 mod check;
-pub mod compat;
 mod contract;
 mod decimal;
 mod digest;
@@ -32,10 +31,10 @@ mod wire;
 
 pub use contract::Contract;
 pub use decimal::{decimal, double_text};
-pub use editions::{UnknownEdition, edition_source, lower_editions};
+pub use editions::{UnknownEdition, edition_source, features_of_options, flag, is_closed, lower_editions, syntax};
 pub use error::CompileError;
 pub use fields::{Fields, List, Slot, Value};
-pub use json::{read_json, show_json};
+pub use json::{Names, read_json, show_json, show_json_with};
 pub use key::record_key;
 pub use member::{find_member, find_members};
 pub use notes::{Member, Note, Notes, Policy, Replaced};

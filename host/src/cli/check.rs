@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
-use tollgate_contract::compat::{Finding, Options, Severity};
+use tollgate_compat::{Finding, Options, Severity};
 
 use super::{Format, Success};
 use crate::config::{ConfigErrors, Pipeline};
@@ -192,7 +192,7 @@ pub fn messages(pool: &DescriptorPool) -> Vec<prost_reflect::MessageDescriptor> 
     let mut messages: Vec<_> = pool
         .all_messages()
         .filter(|message| message.parent_message().is_none())
-        .filter(|message| tollgate_contract::compat::is_own(&message.parent_file()))
+        .filter(|message| tollgate_compat::is_own(&message.parent_file()))
         .collect();
     messages.sort_by(|a, b| a.full_name().cmp(b.full_name()));
     messages

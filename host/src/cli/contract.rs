@@ -1,6 +1,5 @@
 //! `tollgate contract …`: contracts as files and as versions in a registry.
 
-pub mod describe;
 pub mod diff;
 pub mod docs;
 pub mod export;

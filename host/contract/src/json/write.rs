@@ -16,7 +16,7 @@ use crate::schema::first_name;
 
 /// How names are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Names {
+pub enum Names {
     /// In lowerCamelCase, or as `json_name` says.
     Json,
     /// As the `.proto` file has them.

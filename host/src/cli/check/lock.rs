@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
-use tollgate_contract::compat::{Finding, Place, Rule, Side, fingerprint, place, rules};
+use tollgate_compat::{Finding, Place, Rule, Side, fingerprint, place, rules};
 
 use crate::error::Failure;
 use crate::sinks::dead_letter::hex;
@@ -120,7 +120,7 @@ pub fn find(paths: &[PathBuf]) -> Option<PathBuf> {
 }
 
 fn finding(rule: &'static Rule, element: &str, place: Place, message: String) -> Finding {
-    let severity = rule.backward.unwrap_or(tollgate_contract::compat::Severity::Error);
+    let severity = rule.backward.unwrap_or(tollgate_compat::Severity::Error);
     Finding { rule, severity, element: element.to_owned(), place, was: None, message }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use prost_reflect::{DescriptorPool, EnumDescriptor, Kind, MessageDescriptor};
-use tollgate_contract::compat::{Element, Finding, Severity, Side, place, rules};
+use tollgate_compat::{Element, Finding, Severity, Side, place, rules};
 
 use super::lock::{self, Lock};
 use crate::error::Failure;

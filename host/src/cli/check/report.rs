@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tollgate_contract::compat::{Finding, Place, Severity, Side};
+use tollgate_compat::{Finding, Place, Severity, Side};
 
 use super::count;
 use super::git::Repository;
@@ -166,7 +166,7 @@ impl Report {
         let top = Repository::of(".".as_ref()).ok();
         let suppressed = self.suppressed.iter().map(|suppressed| &suppressed.finding);
         let used: BTreeSet<&str> = self.findings.iter().chain(suppressed).map(|finding| finding.rule.id).collect();
-        let rules = tollgate_contract::compat::RULES.iter().filter(|rule| used.contains(rule.id)).map(|rule| {
+        let rules = tollgate_compat::RULES.iter().filter(|rule| used.contains(rule.id)).map(|rule| {
             json!({
                 "id": rule.id, "shortDescription": { "text": rule.summary }, "help": { "text": rule.advice },
                 "properties": { "category": rule.category },

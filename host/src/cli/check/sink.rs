@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use prost_reflect::DescriptorPool;
-use tollgate_contract::compat::{Finding, Place, Rule, Severity, Side, fingerprint, rules};
+use tollgate_compat::{Finding, Place, Rule, Severity, Side, fingerprint, rules};
 use tollgate_contract::{Contract, FieldInfo, FieldPath, Kind, Policies, Presence, Slot};
 use tollgate_sandbox::{Manifest, SECTION};
 use wasmparser::{Parser, Payload};

@@ -1,7 +1,7 @@
 //! How strict a check is, in the words of its flags and of tollgate-check.yaml.
 
 use clap::ValueEnum;
-use tollgate_contract::compat::{Category, Mode};
+use tollgate_compat::{Category, Mode};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Level {

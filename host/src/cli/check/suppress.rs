@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
-use tollgate_contract::compat::{Category, Finding, Place, RULES, Rule, Severity, Side, find, rules};
+use tollgate_compat::{Category, Finding, Place, RULES, Rule, Severity, Side, find, rules};
 
 use super::{Direction, Level};
 use crate::cli::table;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
-use tollgate_contract::compat::{self, Finding, Options};
+use tollgate_compat::{Finding, Options};
 
 use super::RegistryArgs;
 use super::git::Repository;
@@ -83,8 +83,8 @@ impl Earlier {
     pub fn compare(&self, new: &DescriptorPool, options: Options) -> Vec<Finding> {
         match (&self.pool, &self.files) {
             (None, _) => Vec::new(),
-            (Some(old), Some(files)) => compat::compare_files(old, files, new, options),
-            (Some(old), None) => compat::compare(old, new, options),
+            (Some(old), Some(files)) => tollgate_compat::compare_files(old, files, new, options),
+            (Some(old), None) => tollgate_compat::compare(old, new, options),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use prost_reflect::DescriptorPool;
 use serde_json::{Value, json};
+use tollgate_compat::describe;
 
-use super::describe;
 use crate::cli::check::RegistryArgs;
 use crate::cli::check::versions::{self, Against, Asked};
 use crate::cli::{Success, build};
@@ -93,7 +93,7 @@ fn one(
 }
 
 fn lines(pool: &DescriptorPool) -> Lines {
-    let own = |file: &prost_reflect::FileDescriptor| tollgate_contract::compat::is_own(file);
+    let own = |file: &prost_reflect::FileDescriptor| tollgate_compat::is_own(file);
     let messages = pool.all_messages().filter(|message| own(&message.parent_file()) && !message.is_map_entry());
     let mut all: Lines =
         messages.map(|message| (message.full_name().to_owned(), describe::message(&message))).collect();

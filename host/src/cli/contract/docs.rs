@@ -1,21 +1,17 @@
 //! `tollgate contract docs`: a page for each contract, as markdown and as one HTML file without anything beside it.
 
-pub mod html;
-pub mod markdown;
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::MessageDescriptor;
 use serde_json::json;
-use tollgate_contract::compat::{
-    self, Category, Mode, Options, comment, constraints, constraints_of_message, constraints_of_oneof,
-};
+use tollgate_compat::export::Types;
+use tollgate_compat::pages::{Change, Page, enum_section, html, markdown, section};
+use tollgate_compat::{Category, Finding, Mode, Options, comment};
 use tollgate_contract::{ClockSkew, Mode as Refusal, UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs};
 
-use super::export::{Types, value_kind, well_known};
-use super::{Loaded, Select, describe, load};
+use super::{Loaded, Select, load};
 use crate::cli::check::RegistryArgs;
 use crate::cli::check::lock::{self, Lock};
 use crate::cli::check::versions::{self, Against, Asked};
@@ -45,50 +41,6 @@ pub struct Args {
 pub enum Form {
     Markdown,
     Html,
-}
-
-/// What a page shows, for both forms.
-pub struct Page {
-    pub name: String,
-    pub comment: String,
-    /// Label and value.
-    pub facts: Vec<(String, String)>,
-    pub types: Vec<Section>,
-    pub enums: Vec<Section>,
-    /// Of the pipeline: key and what it means.
-    pub policies: Vec<(String, String)>,
-    /// Column and where it comes from.
-    pub columns: Vec<(String, String)>,
-    pub changes: Vec<Change>,
-    /// What the changes are since.
-    pub since: Option<String>,
-}
-
-pub struct Section {
-    pub name: String,
-    pub comment: String,
-    pub rows: Vec<Row>,
-    /// Rules of the message, reserved numbers and names.
-    pub notes: Vec<String>,
-}
-
-/// A field or an enum value.
-pub struct Row {
-    pub number: i64,
-    pub name: String,
-    /// Empty for enum values.
-    pub type_name: String,
-    /// The section that the type has on this page.
-    pub link: Option<String>,
-    pub comment: String,
-    pub rules: Vec<String>,
-    pub deprecated: bool,
-}
-
-pub struct Change {
-    pub severity: &'static str,
-    pub id: &'static str,
-    pub message: String,
 }
 
 /// # Errors
@@ -137,7 +89,7 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
     Ok(file)
 }
 
-fn changes(args: &Args, loaded: &Loaded) -> Result<Option<Vec<compat::Finding>>, Failure> {
+fn changes(args: &Args, loaded: &Loaded) -> Result<Option<Vec<Finding>>, Failure> {
     let Some(against) = &args.against else { return Ok(None) };
     let asked =
         Asked { paths: &loaded.paths, lock: None, transitive: false, new: &loaded.pool, registry: &args.registry };
@@ -150,7 +102,7 @@ fn page(
     message: &MessageDescriptor,
     loaded: &Loaded,
     lock: Option<&Lock>,
-    changes: Option<&[compat::Finding]>,
+    changes: Option<&[Finding]>,
     args: &Args,
 ) -> Page {
     let name = message.full_name().to_owned();
@@ -176,7 +128,7 @@ fn page(
         let of = |full: &str| element == full || element.strip_prefix(full).is_some_and(|rest| rest.starts_with('.'));
         types.messages.keys().chain(types.enums.keys()).any(|full| of(full))
     };
-    let change = |finding: &compat::Finding| Change {
+    let change = |finding: &Finding| Change {
         severity: finding.severity.as_str(),
         id: finding.rule.id,
         message: finding.message.clone(),
@@ -194,64 +146,6 @@ fn page(
         changes: changes.into_iter().flatten().filter(|finding| inside(&finding.element)).map(change).collect(),
         since: args.against.clone(),
         name,
-    }
-}
-
-fn section(message: &MessageDescriptor, types: &Types) -> Section {
-    let mut notes: Vec<String> = describe::rules(&constraints_of_message(message));
-    for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
-        let members: Vec<String> = oneof.fields().map(|field| field.name().to_owned()).collect();
-        let required = constraints_of_oneof(&oneof).contains_key("required");
-        let how = if required { "exactly one" } else { "at most one" };
-        notes.push(format!("oneof {}: {how} of {}", oneof.name(), members.join(", ")));
-    }
-    let reserved = describe::reserved(message);
-    if !reserved.is_empty() {
-        notes.push(format!("reserved: {}", reserved.join(", ")));
-    }
-    let mut fields: Vec<FieldDescriptor> = message.fields().collect();
-    fields.sort_by_key(FieldDescriptor::number);
-    let rows = fields.iter().map(|field| row(field, types)).collect();
-    Section { name: message.full_name().to_owned(), comment: comment(message), rows, notes }
-}
-
-fn row(field: &FieldDescriptor, types: &Types) -> Row {
-    let link = match value_kind(field) {
-        Kind::Message(inner) if well_known(inner.full_name()).is_none() => Some(inner.full_name().to_owned()),
-        Kind::Enum(inner) => Some(inner.full_name().to_owned()),
-        _ => None,
-    };
-    let mut rules = describe::rules(&constraints(field));
-    if let Some(default) = &field.field_descriptor_proto().default_value {
-        rules.push(format!("default {default}"));
-    }
-    rules.extend(describe::own_json_name(field));
-    Row {
-        number: i64::from(field.number()),
-        name: field.name().to_owned(),
-        type_name: describe::type_name(field),
-        link: link.filter(|name| types.messages.contains_key(name) || types.enums.contains_key(name)),
-        comment: comment(field),
-        rules,
-        deprecated: describe::is_deprecated(field),
-    }
-}
-
-fn enum_section(descriptor: &EnumDescriptor) -> Section {
-    let rows = descriptor.values().map(|value| Row {
-        number: i64::from(value.number()),
-        name: value.name().to_owned(),
-        type_name: String::new(),
-        link: None,
-        comment: comment(&value),
-        rules: Vec::new(),
-        deprecated: value.enum_value_descriptor_proto().options.as_ref().is_some_and(|options| options.deprecated()),
-    });
-    Section {
-        name: descriptor.full_name().to_owned(),
-        comment: comment(descriptor),
-        rows: rows.collect(),
-        notes: Vec::new(),
     }
 }
 

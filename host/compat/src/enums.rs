@@ -7,7 +7,7 @@ use prost_reflect::{EnumDescriptor, EnumValueDescriptor};
 use super::differ::{About, Differ};
 use super::numbers;
 use super::rule::rules;
-use crate::editions::is_closed;
+use tollgate_contract::is_closed;
 
 impl Differ<'_> {
     pub(super) fn all_enums(&mut self) {

@@ -13,7 +13,7 @@ use super::bounds::{is_zero, order};
 use super::differ::{About, Differ};
 use super::element::Element;
 use super::rule::{Rule, rules};
-use crate::json::{Names, show_json_with};
+use tollgate_contract::{Names, show_json_with};
 
 /// The number of buf.validate's extensions of every kind of options.
 const EXTENSION: u32 = 1159;

@@ -7,7 +7,7 @@ use prost_types::FileOptions;
 
 use super::differ::{About, Differ};
 use super::rule::rules;
-use crate::editions::syntax;
+use tollgate_contract::syntax;
 
 impl Differ<'_> {
     pub(super) fn files(&mut self) {

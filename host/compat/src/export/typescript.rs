@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
+use crate::{Element, comment};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
-use tollgate_contract::compat::{Element, comment};
 
 use super::{Types, WellKnown, value_kind, well_known};
-use crate::cli::contract::describe::is_deprecated;
+use crate::describe::is_deprecated;
 
 pub const HEAD: &str = "// Written by `tollgate contract export`; change the contract, not this file.\n";
 

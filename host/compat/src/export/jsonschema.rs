@@ -1,11 +1,11 @@
 //! JSON Schema, draft 2020-12.
 
+use crate::comment;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
-use tollgate_contract::compat::comment;
 
 use super::{ALWAYS, Rules, Types, WellKnown, is_inherited, well_known, zero};
-use crate::cli::contract::describe::is_deprecated;
+use crate::describe::is_deprecated;
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 const INTEGER: &str = "^-?[0-9]+$";
@@ -97,8 +97,8 @@ fn message(types: &Types, message: &MessageDescriptor) -> Value {
     if !all.is_empty() {
         schema["allOf"] = json!(all);
     }
-    let rules = tollgate_contract::compat::constraints_of_message(message);
-    note(&mut schema, &crate::cli::contract::describe::rules(&rules));
+    let rules = crate::constraints_of_message(message);
+    note(&mut schema, &crate::describe::rules(&rules));
     schema
 }
 
@@ -111,7 +111,7 @@ fn there(name: &str) -> Value {
 }
 
 pub(super) fn oneof_is_required(oneof: &prost_reflect::OneofDescriptor) -> bool {
-    let rules = tollgate_contract::compat::constraints_of_oneof(oneof);
+    let rules = crate::constraints_of_oneof(oneof);
     rules.get("required") == Some(&Value::Bool(true))
 }
 

@@ -10,7 +10,7 @@ use super::differ::{About, Differ};
 use super::element::Element;
 use super::rule::rules;
 use super::slot::Slot;
-use crate::editions::{features_of_options, flag, syntax};
+use tollgate_contract::{features_of_options, flag, syntax};
 
 // google.protobuf.FeatureSet.Utf8Validation and JsonFormat; pb.JavaFeatures.Utf8Validation; pb.CppFeatures.StringType.
 const UTF8_VERIFY: i32 = 2;

@@ -1,7 +1,7 @@
 //! The compatibility matrix: pairs of contracts and what is found between them, as data in `compat/*.cases`.
 //!
 //! A case is a title, an old and a new version, and one line for each finding: its severity backward, its severity
-//! forward (`-` where it is none), id, element. `BLESS=1 cargo test -p tollgate-contract --test compat` writes the lines
+//! forward (`-` where it is none), id, element. `BLESS=1 cargo test -p tollgate-compat --test compat` writes the lines
 //! anew; look at the difference before you commit it.
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
@@ -10,9 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use prost_reflect::DescriptorPool;
-use tollgate_contract::compat::{
-    Category, Finding, Mode, Options, RULES, Severity, Side, compare, compare_files, fingerprint,
-};
+use tollgate_compat::{Category, Finding, Mode, Options, RULES, Severity, Side, compare, compare_files, fingerprint};
 use tollgate_contract::{edition_source, lower_editions};
 
 const FILE: &str = "t.proto";

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::{Constraints, constraints, constraints_of_message};
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
-use tollgate_contract::compat::{Constraints, constraints, constraints_of_message};
 
 /// Sort key → line. Keys begin with the number, so that lines stand in its order.
 pub fn message(message: &MessageDescriptor) -> BTreeMap<String, String> {

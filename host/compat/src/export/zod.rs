@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
+use crate::constraints_of_message;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::Value;
-use tollgate_contract::compat::constraints_of_message;
 
 use super::jsonschema::{enum_names, escape, oneof_is_required};
 use super::typescript::{self, doc, property};
 use super::{ALWAYS, Range, Rules, Types, WellKnown, is_inherited, well_known, zero};
-use crate::cli::contract::describe;
+use crate::describe;
 
 /// The rules that are said in code.
 const SAID: [&str; 27] = [

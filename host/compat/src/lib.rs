@@ -20,9 +20,11 @@
 
 mod bounds;
 mod constraints;
+pub mod describe;
 mod differ;
 mod element;
 mod enums;
+pub mod export;
 mod extensions;
 mod features;
 mod fields;
@@ -31,6 +33,7 @@ mod fingerprint;
 mod messages;
 mod numbers;
 mod oneofs;
+pub mod pages;
 mod rule;
 mod services;
 mod slot;

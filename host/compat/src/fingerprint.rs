@@ -1,6 +1,6 @@
 //! The identity of a released contract: everything that decides what its events look like, and nothing else.
 //!
-//! Unlike [`crate::Contract::digest`] it knows no policies, which belong to a pipeline, and it does know the rules and the
+//! Unlike [`tollgate_contract::Contract::digest`] it knows no policies, which belong to a pipeline, and it does know the rules and the
 //! reservations, which are part of what was promised. Its text form is its own, so that lock files outlive releases.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::constraints::{Constraints, constraints, constraints_of_message};
 use super::types;
-use crate::editions::is_closed;
+use tollgate_contract::is_closed;
 
 /// Names the text form; to be raised when the text changes its meaning.
 const FORM: &str = "tollgate-release/1";
