@@ -15,11 +15,11 @@ use anyhow::{Context, anyhow, bail};
 use cpu_time::ThreadTime;
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
-use tollgate::config::Pipeline;
 use tollgate::engine::build;
 use tollgate::sinks::postgres::Rows;
 use tollgate::sinks::postgres::cell::PgColumn;
 use tollgate::sinks::postgres::table::{RecordView, Table};
+use tollgate_config::Pipeline;
 use tollgate_contract::{Contract, Fields};
 
 use crate::payment::PaymentEvent;

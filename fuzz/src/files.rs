@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use tollgate_readers::{ConfigErrors, Lock, Pipeline, suppress::Settings};
+use tollgate_config::{ConfigErrors, Pipeline};
+use tollgate_readers::{Lock, suppress::Settings};
 
 use crate::choices::Choices;
 

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 
 use crate::brakes::Brakes;
 use crate::brakes::sink::Sink;
-use crate::config::{self, Pipeline};
 use crate::engine::Engine;
 use crate::engine::reload::Reloader;
 use crate::gate::Revision;
@@ -25,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::progress::halts::{self, Halt};
 use crate::progress::store::Owner;
 use crate::sinks::postgres::connect;
+use tollgate_config::Pipeline;
 
 /// What the server shows, and what it changes.
 pub struct Admin {
@@ -108,7 +108,7 @@ async fn known_host(State(admin): State<Arc<Admin>>, request: Request, next: Nex
 
 /// Whether the server may be asked by this name: this machine's own, those of `admin.hosts`, and with `allow_remote` any IP
 /// address. No address is a name that somebody could make lead here.
-fn is_known(admin: &config::Admin, host: &str) -> bool {
+fn is_known(admin: &tollgate_config::Admin, host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
@@ -218,8 +218,8 @@ mod tests {
 
     #[test]
     fn only_names_that_nobody_else_can_have_lead_here() {
-        let local = config::Admin { listen: None, remote: false, hosts: vec!["gate.internal".to_owned()] };
-        let remote = config::Admin { remote: true, ..local.clone() };
+        let local = tollgate_config::Admin { listen: None, remote: false, hosts: vec!["gate.internal".to_owned()] };
+        let remote = tollgate_config::Admin { remote: true, ..local.clone() };
         for (host, here, remotely) in [
             ("localhost:8080", true, true),
             ("LocalHost", true, true),

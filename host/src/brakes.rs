@@ -23,10 +23,10 @@ use self::limit::Limit;
 use self::outage::{Line, Outage};
 use self::pause::{Followed, Mark, Pause};
 use self::sink::{Heard, Sink, State};
-use crate::config::{DeadLetterLimit, Retry};
 use crate::metrics::Metrics;
 use crate::position::{Offset, Partition};
 use crate::progress::halts::{self, Halt, Resumed};
+use tollgate_config::{DeadLetterLimit, Retry};
 
 /// The brakes of one process.
 pub struct Brakes {

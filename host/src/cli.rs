@@ -26,9 +26,9 @@ use serde_json::{Value, json};
 use tollgate_contract::escape_marks;
 use tracing_subscriber::EnvFilter;
 
-use crate::error::{Exit, Failure};
 pub use say::print;
 use say::{Logs, complain, log_line};
+use tollgate_config::error::{Exit, Failure};
 
 /// Moves events from Kafka into PostgreSQL through a Protobuf contract and WASM transforms, effectively once.
 #[derive(Debug, Parser)]

@@ -26,10 +26,10 @@ use self::verdict::{Decision, Verdict};
 use self::workbench::{Deprecated, Refused, Workbench};
 use crate::gate::{Gate, Revision};
 use crate::position::Partition;
-use crate::registry::{ResolveError, Resolver};
 use crate::sinks::dead_letter::Reason;
 use crate::sinks::postgres::{Mark, Rows};
 use crate::source::batch::{Record, RecordBatch};
+use tollgate_registry::{ResolveError, Resolver};
 
 /// Why nothing could be decided about a batch.
 #[derive(Debug, thiserror::Error)]

@@ -35,13 +35,10 @@ use self::keeper::Keeper;
 use self::reload::Reloader;
 
 use crate::brakes::Brakes;
-use crate::config::{DeliveryMode, Pipeline};
-use crate::error::{Class, Failure};
 use crate::gate::{Gate, Revision};
 use crate::kafka::client;
 use crate::lane::{self, Lane};
 use crate::lifecycle::Lifecycle;
-use crate::limits;
 use crate::metrics::Metrics;
 use crate::progress::Writer;
 use crate::progress::halts::{self, Resumed};
@@ -51,6 +48,9 @@ use crate::sinks::postgres::connect;
 use crate::source::poll::{Ended, Poll, State};
 use crate::source::rebalance::Callbacks;
 use crate::source::{handoff, takeover};
+use tollgate_config::error::{Class, Failure};
+use tollgate_config::limits;
+use tollgate_config::{DeliveryMode, Pipeline};
 
 /// Who this process is, in the progress rows.
 pub fn owner(pipeline: &Pipeline) -> Owner {

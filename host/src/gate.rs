@@ -12,9 +12,9 @@ use tollgate_sandbox::{Chain, Output};
 
 use self::change::Changes;
 use self::envelope::Envelope;
-use crate::config::{self, OutputPartition, Pipeline};
-use crate::registry::{Compile, Resolver, SchemaStore};
 use crate::sinks::postgres::table::Table;
+use tollgate_config::{OutputPartition, Pipeline};
+use tollgate_registry::{Compile, Resolver, SchemaStore};
 
 /// What does not change while the process runs: contracts, tables, topics.
 pub struct Gate {
@@ -45,7 +45,7 @@ pub struct EventType {
     pub contract_digest: String,
     /// Of what leaves the chain at its end.
     pub output: Destination,
-    /// Of the routes of its transforms, in the order of [`config::EventType::routes`].
+    /// Of the routes of its transforms, in the order of [`tollgate_config::EventType::routes`].
     pub routes: Vec<Destination>,
     /// The event's id in [`EventType::contract`], where `processed_ids` names a field.
     pub id: Option<Slot>,
@@ -125,7 +125,7 @@ impl Gate {
     }
 
     /// A type as the configuration has it.
-    pub fn spec(&self, kind: usize) -> &config::EventType {
+    pub fn spec(&self, kind: usize) -> &tollgate_config::EventType {
         &self.pipeline.types[kind]
     }
 }

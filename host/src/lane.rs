@@ -53,7 +53,6 @@ use sqlx::postgres::PgConnection;
 
 use crate::brakes::Brakes;
 use crate::brakes::sink::Heard;
-use crate::config::Pipeline;
 use crate::decide::Decided;
 use crate::gate::Gate;
 use crate::gate::Revision;
@@ -62,7 +61,6 @@ use crate::lane::attempt::Pace;
 use crate::lane::doubt::Doubt;
 use crate::lane::overdue::Overdues;
 use crate::lifecycle::Lifecycle;
-use crate::limits;
 use crate::metrics::Metrics;
 use crate::position::Partition;
 use crate::progress::plan::Writer;
@@ -72,6 +70,8 @@ use crate::sinks::kafka::{Producers, Sizes};
 use crate::source::batch::RecordBatch;
 use crate::source::handoff::{Control, Intake, Said, Taken};
 use crate::source::rebalance::Callbacks;
+use tollgate_config::Pipeline;
+use tollgate_config::limits;
 
 pub use error::Error;
 

@@ -4,24 +4,19 @@
 
 pub mod admin;
 pub mod brakes;
+pub mod classes;
 pub mod cli;
-pub mod config;
 pub mod decide;
 pub mod demo;
 pub mod engine;
-pub mod error;
 pub mod gate;
 pub mod guests;
 pub mod hazards;
 pub mod kafka;
 pub mod lane;
 pub mod lifecycle;
-pub mod limits;
 pub mod metrics;
 pub mod progress;
-pub mod protos;
-pub mod registry;
-pub mod secret;
 pub mod sinks;
 pub mod source;
 

@@ -24,8 +24,8 @@ pub use self::tally::Tally;
 use crate::brakes::sink::{Sink, State};
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::Halt;
-use crate::registry::Stats;
 use crate::sinks::dead_letter;
+use tollgate_registry::Stats;
 
 /// Codes of transforms that get a label of their own: they are as many as a transform invents, and a label without a bound
 /// is a leak. Tollgate's own codes are a list, and each of them has its label.

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use tollgate::brakes::halt::code;
 use tollgate::brakes::sink::{Sink, State};
-use tollgate::config::Pipeline;
+use tollgate::classes;
 use tollgate::engine::build;
-use tollgate::error::classes;
 use tollgate::metrics::Metrics;
 use tollgate::position::{NextOffset, Partition};
 use tollgate::progress::halts::Halt;
-use tollgate::registry::Stats;
 use tollgate::sinks::dead_letter;
+use tollgate_config::Pipeline;
 use tollgate_contract::ReasonCode;
+use tollgate_registry::Stats;
 use tollgate_sandbox::FailureCode;
 
 /// What the sandbox says of a reject without a code, and the SDKs of bytes that they cannot decode.

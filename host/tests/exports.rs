@@ -132,7 +132,7 @@ fn unsaid(target: &str, rule: &str) -> bool {
 
 #[test]
 fn exports_differ_from_the_gate_only_where_the_target_cannot_express_a_rule() {
-    let pool = tollgate::protos::load(&[folder().join("rules.proto")]).unwrap();
+    let pool = tollgate_protos::load(&[folder().join("rules.proto")]).unwrap();
     let contract = Contract::compile(&pool, MESSAGE, Policies::default(), &[]).unwrap();
     let messages = messages(300);
     let verdicts: Vec<Vec<String>> = messages.iter().map(|message| broken(&contract, message)).collect();

@@ -215,7 +215,7 @@ pub fn stamp(component: Vec<u8>, json: &[u8]) -> Vec<u8> {
 pub fn compiled_with(component: Vec<u8>, proto: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("events.proto"), proto).unwrap();
-    let pool = tollgate::protos::load(&[folder.path().to_path_buf()]).unwrap();
+    let pool = tollgate_protos::load(&[folder.path().to_path_buf()]).unwrap();
     let message = pool.get_message_by_name(crate::events::MESSAGE).unwrap();
     let types = tollgate::guests::types::MessageTypes::of([&message]);
     with_custom_section(component, "tollgate:types", &types.to_section().unwrap())

@@ -19,7 +19,6 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
-use tollgate::config::Pipeline;
 use tollgate::engine::build::{self, Contracts};
 use tollgate::sinks::postgres::table::{RecordView, Table};
 use tollgate::sinks::postgres::{self, Rows};
@@ -30,6 +29,7 @@ use tollgate_bench::recipe::{FILL_EPOCH_MS, Recipe};
 use tollgate_bench::report::median;
 use tollgate_bench::rounds::SEED;
 use tollgate_bench::{machine, output, table};
+use tollgate_config::Pipeline;
 use tollgate_contract::Fields;
 use tollgate_sandbox::{BatchMeta, Chain, Events, Outcome, Results, limits};
 

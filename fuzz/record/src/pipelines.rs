@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use tollgate::cli::setup;
-use tollgate::config::{Column, From, Pipeline};
 use tollgate::engine::build;
 use tollgate::lane::trial::Trial;
 use tollgate::sinks::postgres::cell::PgColumn;
+use tollgate_config::{Column, From, Pipeline};
 use tollgate_contract::Slot;
 
 const PROTO: &str = r#"

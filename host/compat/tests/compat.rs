@@ -113,7 +113,7 @@ fn pool(case: &Case, side: Side) -> DescriptorPool {
         names.push(name);
     }
     let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    let features = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src/protos");
+    let features = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protos/src");
     let mut compiler = protox::Compiler::new([folder.path(), &protos, &features]).unwrap();
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(names).unwrap_or_else(|error| panic!("{} ({side:?}): {error:?}", case.title));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::config::Retry;
+use tollgate_config::Retry;
 
 /// Exponential backoff with jitter, as `retry_policy` says.
 pub struct Backoff {

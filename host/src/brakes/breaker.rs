@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::sink::{Heard, Sink, State};
-use crate::config::Retry;
-use crate::limits;
+use tollgate_config::Retry;
+use tollgate_config::limits;
 
 /// One server's breaker. Pure: what time it is comes from outside.
 struct Breaker {

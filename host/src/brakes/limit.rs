@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::config::DeadLetterLimit;
+use tollgate_config::DeadLetterLimit;
 
 /// The last `within` of all lanes, in slices.
 pub struct Limit {

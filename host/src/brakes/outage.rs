@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits;
+use tollgate_config::limits;
 
 /// What the log knows of one server's outage.
 #[derive(Debug, Default)]

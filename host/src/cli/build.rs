@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::Success;
-use crate::error::{Exit, Failure};
 use crate::guests::{self, build::BuildError};
+use tollgate_config::error::{Exit, Failure};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -21,9 +21,9 @@ use prost_reflect::DescriptorPool;
 use tollgate_compat::{Finding, Options, Severity};
 
 use super::{Format, Success};
-use crate::config::{ConfigErrors, Pipeline};
-use crate::error::{Exit, Failure};
 pub use strictness::{Direction, Level};
+use tollgate_config::error::{Exit, Failure};
+use tollgate_config::{ConfigErrors, Pipeline};
 
 use report::Report;
 use suppress::Settings;
@@ -157,7 +157,7 @@ const STAND_INS: [&str; 4] = ["1", "unset", "localhost:9092", "postgres://localh
 /// not set is no error here.
 pub fn load_pipeline(path: &Path) -> Result<Pipeline, Failure> {
     let invalid = |errors| Failure::configuration("config.invalid", errors);
-    let text = crate::config::reader::load_text(path).map_err(invalid)?;
+    let text = tollgate_config::reader::load_text(path).map_err(invalid)?;
     let unset = RefCell::new(BTreeMap::new());
     let parse = || {
         let variable = |name: &str| {

@@ -4,7 +4,7 @@ use clap_complete::Shell;
 use serde_json::json;
 
 use super::Success;
-use crate::error::Failure;
+use tollgate_config::error::Failure;
 
 /// Prints a completion script for your shell.
 ///

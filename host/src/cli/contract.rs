@@ -12,8 +12,8 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use super::Success;
 use super::check::{load_pipeline, messages, versions};
-use crate::config::Pipeline;
-use crate::error::Failure;
+use tollgate_config::Pipeline;
+use tollgate_config::error::Failure;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -84,7 +84,7 @@ impl Loaded {
         let find = |name: &String| {
             self.pool.get_message_by_name(name).ok_or_else(|| {
                 let all: Vec<String> = self.pool.all_messages().map(|message| message.full_name().to_owned()).collect();
-                let near = crate::config::reader::nearest(name, all.iter().map(String::as_str));
+                let near = tollgate_config::reader::nearest(name, all.iter().map(String::as_str));
                 let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
                 Failure::configuration("contract.message", format!("there is no message {name}{near}"))
             })

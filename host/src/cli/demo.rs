@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::Success;
 use super::table::{Align, render, thousands};
 use crate::demo::{Options, Report, Running, Stage};
-use crate::error::{Exit, Failure};
+use tollgate_config::error::{Exit, Failure};
 
 /// The embedded broker keeps 5 MB a partition; so many events never fill it.
 const EMBEDDED_EVENTS: u32 = 50_000;
@@ -161,7 +161,7 @@ fn text(args: &Args, stage: &Stage, report: &Report) -> String {
     out
 }
 
-fn message_types(pipeline: &crate::config::Pipeline) -> String {
+fn message_types(pipeline: &tollgate_config::Pipeline) -> String {
     let names: Vec<&str> = pipeline.types.iter().map(|kind| kind.message.as_str()).collect();
     names.join(", ")
 }

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::Success;
 use super::table::{Align, render, thousands, time};
-use crate::config::{Pipeline, reader};
-use crate::error::Failure;
 use groups::Group;
+use tollgate_config::error::Failure;
+use tollgate_config::{Pipeline, reader};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -3,7 +3,7 @@
 mod adopt;
 
 use super::Success;
-use crate::error::Failure;
+use tollgate_config::error::Failure;
 
 /// Moves a pipeline's position on both sides at once: the consumer group's offsets and the progress rows.
 #[derive(Debug, clap::Args)]

@@ -22,14 +22,14 @@ use tollgate_producer::{ConnectError, Invalid, Producer, Rejects};
 
 use super::Success;
 use super::table::thousands;
-use crate::config::reader;
-use crate::error::Failure;
-use crate::limits;
 use flow::{Ended, Flow, Pace, Stop, rate};
 use ledger::{Acks, Counts, Ledger};
 use read::{Format, Source};
 use settings::Target;
 use skew::Skew;
+use tollgate_config::error::Failure;
+use tollgate_config::limits;
+use tollgate_config::reader;
 
 /// Produces events that fit their contract, and nothing else.
 ///

@@ -8,12 +8,12 @@ use sqlx::PgConnection;
 
 use super::Success;
 use crate::admin;
-use crate::config::Pipeline;
 use crate::engine::build;
-use crate::error::Failure;
 use crate::position::Partition;
 use crate::progress::halts::{self, Halt};
 use crate::sinks::postgres::connect;
+use tollgate_config::Pipeline;
+use tollgate_config::error::Failure;
 
 /// How long PostgreSQL may take to come; the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);

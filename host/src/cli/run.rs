@@ -7,17 +7,18 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tollgate_config::limits;
 
 use super::Success;
 use crate::admin;
-use crate::config::Pipeline;
 use crate::engine::{self, Engine, ThreadEnded, Waiting, build, summary};
-use crate::error::Failure;
+use crate::hazards;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::source::ends::Ends;
 use crate::source::poll::Ended;
-use crate::{hazards, limits};
+use tollgate_config::Pipeline;
+use tollgate_config::error::Failure;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
-use crate::error::Exit;
+use tollgate_config::error::Exit;
 
 /// Where the logs go. A line is written whole, so marks are never cut in two.
 #[derive(Debug, Clone, Copy)]

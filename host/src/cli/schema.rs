@@ -1,8 +1,8 @@
 //! `tollgate schema`: the JSON Schema of a pipeline.yaml, for editors.
 
 use super::Success;
-use crate::config::schema::json_schema;
-use crate::error::Failure;
+use tollgate_config::error::Failure;
+use tollgate_config::schema::json_schema;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}

@@ -13,13 +13,13 @@ use sqlx::postgres::PgConnection;
 use tollgate_contract::{Contract, Kind, Slot};
 
 use super::Success;
-use crate::config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart, TableName, TimeForm};
 use crate::engine::build::{self, Contracts};
-use crate::error::Failure;
 use crate::progress::schema;
 use crate::sinks::postgres::partitions::{self, Partition};
 use crate::sinks::postgres::quote::{quote, quoted_table};
 use crate::sinks::postgres::table;
+use tollgate_config::error::Failure;
+use tollgate_config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart, TableName, TimeForm};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
 
 use super::Success;
-use crate::config::Pipeline;
 use crate::engine::build;
-use crate::error::Failure;
 use crate::kafka::look::{self, Looker, Quiet};
 use crate::sinks::postgres::connect;
+use tollgate_config::Pipeline;
+use tollgate_config::error::Failure;
 
 /// Each source may take so long; the caller waits.
 const CALL: Duration = Duration::from_secs(4);

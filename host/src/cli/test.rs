@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tollgate_sandbox::{Sandbox, Settings, limits};
 
 use super::{Success, build};
-use crate::error::Failure;
 use crate::guests::golden::{self, GoldenError, Options, Report};
 use crate::guests::{self, Spec};
+use tollgate_config::error::Failure;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -13,10 +13,10 @@ pub use offline::offline;
 pub use report::{Finding, Guarantee, Report, Severity};
 
 use super::Success;
-use crate::config::{ConfigErrors, Pipeline};
-use crate::error::{Exit, Failure};
 use serde_json::json;
 use std::path::PathBuf;
+use tollgate_config::error::{Exit, Failure};
+use tollgate_config::{ConfigErrors, Pipeline};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -14,10 +14,10 @@ use super::passed::View;
 use super::validate::Sample;
 use super::verdict::Verdict;
 use super::workbench::{Admitted, Deprecated, Refused, Unframed, Workbench};
-use crate::config::{Routing, Tombstones, UnknownTypes, VersionBy};
-use crate::error::Class;
-use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
+use tollgate_config::error::Class;
+use tollgate_config::{Routing, Tombstones, UnknownTypes, VersionBy};
+use tollgate_registry::Resolver;
 
 impl<'a> Entry<'a> {
     /// The stage, up to the row of an event that the chain passes.

@@ -9,11 +9,11 @@ use super::notice::Notice;
 use super::validate::Sample;
 use super::verdict::Verdict;
 use super::workbench::{Admitted, Refused, Unframed, Workbench};
-use crate::config::{Routing, WithoutRow};
 use crate::gate::Target;
 use crate::gate::change::{Change, Changes, Op, Proto};
 use crate::gate::envelope::rejection;
 use crate::sinks::dead_letter::{Reason, Stage};
+use tollgate_config::{Routing, WithoutRow};
 
 impl<'a> Entry<'a> {
     /// The contract stage for a change event.

@@ -3,9 +3,9 @@
 use super::entry::Entry;
 use super::verdict::Verdict;
 use super::workbench::Refused;
-use crate::config::{Encoding, Pipeline};
 use crate::gate::change::Changes;
 use crate::sinks::dead_letter::{Reason, Stage};
+use tollgate_config::{Encoding, Pipeline};
 
 /// Reasons that bytes of another format run into.
 const CONFUSED: [&str; 8] = [

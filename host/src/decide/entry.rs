@@ -10,13 +10,13 @@ use super::passed::View;
 use crate::gate::{Destination, EventType, Gate, Revision, Target, TypeChain};
 use crate::kafka::headers::RawHeader;
 use crate::kafka::record::header_bytes;
-use crate::limits;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::postgres::Rows;
 use crate::sinks::postgres::delete::Undeleted;
 use crate::sinks::postgres::table::{Misfit, RecordView};
 use crate::sinks::reserved;
 use crate::source::batch::{Record, RecordBatch};
+use tollgate_config::limits;
 
 /// An output, resolved: whose bytes, which key, where to.
 pub struct Resolved<'a> {

@@ -3,8 +3,8 @@
 use tollgate_contract::Replaced;
 
 use crate::kafka::record::Headers;
-use crate::limits;
 use crate::sinks::dead_letter::Reason;
+use tollgate_config::limits;
 
 /// The first thing that `mode: observe` let pass, and the enum numbers that a fallback stands for.
 #[derive(Debug, Default)]

@@ -10,9 +10,9 @@ use super::Error;
 use super::notice::Notice;
 use super::passed::Passed;
 use super::verdict::Verdict;
-use crate::registry::Resolver;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::postgres::{Rows, Staged};
+use tollgate_registry::Resolver;
 
 /// Events of deprecated versions: by type, and the version's place among those that are deprecated for it.
 pub(super) type Deprecated = BTreeMap<(usize, usize), u64>;

@@ -11,9 +11,9 @@ use super::notice::Notice;
 use super::passed::Passed;
 use super::validate::Sample;
 use super::workbench::{Admitted, Deprecated, Refused, Unframed, Workbench};
-use crate::config::Routing;
 use crate::gate::envelope::{Claim, Envelope, Key, Part, Payload, rejection, text_of};
-use crate::sinks::dead_letter::{Reason, Stage, hex};
+use crate::sinks::dead_letter::{Reason, Stage};
+use tollgate_config::Routing;
 
 /// An envelope in Protobuf.
 struct Outer<'v, 'w> {
@@ -236,7 +236,7 @@ impl<'a> Entry<'a> {
                 None => return mismatch(format!("the idempotency key cannot be made again, since {shown} is not set")),
             }
         }
-        if hex(&hash.finalize()) != claim.key {
+        if hex::encode(hash.finalize()) != claim.key {
             return mismatch("the idempotency key is not what it should be".to_owned());
         }
         Ok(())

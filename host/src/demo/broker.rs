@@ -7,9 +7,9 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
 use super::files::Names;
-use crate::config::Pipeline;
 use crate::engine::build;
-use crate::error::Failure;
+use tollgate_config::Pipeline;
+use tollgate_config::error::Failure;
 
 /// Partitions of the embedded broker's topics: as many as `setup` makes by default.
 const PARTITIONS: i32 = 4;

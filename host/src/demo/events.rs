@@ -279,7 +279,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("payment.proto");
         std::fs::write(&file, super::super::files::PROTO).unwrap();
-        let pool = crate::protos::load(&[folder.path().to_path_buf()]).unwrap();
+        let pool = tollgate_protos::load(&[folder.path().to_path_buf()]).unwrap();
         let message = pool.get_message_by_name("payments.v1.PaymentEvent").unwrap();
         for event in some(5_000) {
             let Some(value) = event.value else { continue };

@@ -5,11 +5,11 @@ use std::time::Duration;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::events::{Event, Events};
-use crate::config::{DeliveryMode, Pipeline};
 use crate::engine::build;
-use crate::error::Failure;
 use crate::kafka::record::NewRecord;
 use crate::sinks::kafka::{self, Producer};
+use tollgate_config::error::Failure;
+use tollgate_config::{DeliveryMode, Pipeline};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The seed of every demo: the figures of two demos can be compared.

@@ -112,7 +112,7 @@ fn text(settings: &Settings<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Pipeline;
+    use tollgate_config::Pipeline;
 
     fn written(components: &Components, url: &str) -> Pipeline {
         let names = Names::new("-1a2b");

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::scratch::Scratch;
-use crate::error::Failure;
+use tollgate_config::error::Failure;
 
 /// Half a second on an idle machine.
 const START: Duration = Duration::from_secs(60);
@@ -129,7 +129,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 fn password() -> std::io::Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(crate::sinks::dead_letter::hex(&bytes))
+    Ok(hex::encode(bytes))
 }
 
 /// Free now; nobody else asks for this very one in the moment until it is taken.

@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
-use crate::error::Failure;
+use tollgate_config::error::Failure;
 
 /// Each line is the process group to stop, the last one counts; `$1` is the folder. 6 s: PostgreSQL's immediate shutdown
 /// kills its own children after 5.

@@ -14,9 +14,9 @@ use crate::admin::{self, Admin};
 use crate::cli::dlq::groups::{Group, groups};
 use crate::cli::setup;
 use crate::engine::{self, Engine, ThreadEnded, Waiting, build};
-use crate::error::Failure;
 use crate::sinks::postgres::connect;
 use crate::source::poll::Ended;
+use tollgate_config::error::Failure;
 
 /// How long the events may take; thousands take a second, and joining a group three.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -19,19 +19,18 @@ pub use super::contracts::{
 use super::routes::{Wrong, places, wrong_routes};
 use super::{Parts, Waiting};
 use crate::brakes::backoff::Backoff;
-use crate::config::{self, Pipeline, Schema, TableName};
-use crate::error::Failure;
 use crate::gate::envelope::Envelope;
 use crate::gate::{Destination, EventType, Gate, Registry, Revision, Target, TransformInfo, TypeChain};
 use crate::guests::types;
 use crate::kafka::client;
 use crate::kafka::look::{self, Looker, Quiet};
 use crate::progress::{Writer, schema};
-use crate::registry::SchemaStore;
-use crate::sinks::dead_letter::hex;
 use crate::sinks::kafka::Sizes;
 use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table::{self, Table};
+use tollgate_config::error::Failure;
+use tollgate_config::{Pipeline, Schema, TableName};
+use tollgate_registry::SchemaStore;
 
 const CALL: Duration = Duration::from_secs(10);
 
@@ -41,7 +40,7 @@ const ASK: Duration = Duration::from_secs(2);
 /// The way to the schemas of a framed topic. Asks nobody yet.
 pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
     let Some(registry) = &pipeline.contract.registry else { return Ok(None) };
-    let mut config = crate::registry::Config::new(registry.urls.clone());
+    let mut config = tollgate_config::registry::Config::new(registry.urls.clone());
     config.auth = registry.auth.clone();
     config.tls = registry.tls.clone();
     config.cache_dir = registry.cache.clone();
@@ -104,13 +103,13 @@ pub fn revision<'c>(
         })
     });
     let chains = chains.collect::<Result<Vec<_>, _>>()?;
-    Ok(Revision { number, digest: hex(&digest.finalize()), chains })
+    Ok(Revision { number, digest: hex::encode(digest.finalize()), chains })
 }
 
 /// The chain of a type; what decides about its verdicts is added to the digest.
 fn chain(
     pipeline: &Pipeline,
-    kind: &config::EventType,
+    kind: &tollgate_config::EventType,
     output: &Contract,
     sandbox: &Sandbox,
     digest: &mut Sha256,
@@ -161,10 +160,10 @@ fn chain(
 }
 
 /// What the pipeline says about a transform.
-pub fn overrides(spec: &config::Transform) -> Overrides {
+pub fn overrides(spec: &tollgate_config::Transform) -> Overrides {
     let (config, compile_time) = (spec.config.clone(), spec.ceiling.compile_time);
     let wide = |bytes: Option<usize>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
-    let config::Ceiling { fuel, memory, deadline, output, max_outputs, .. } = spec.ceiling;
+    let tollgate_config::Ceiling { fuel, memory, deadline, output, max_outputs, .. } = spec.ceiling;
     let (memory, output_bytes) = (wide(memory), wide(output));
     let ceiling = LimitsSpec { fuel, memory, deadline, output_bytes, max_outputs, ..LimitsSpec::default() };
     Overrides { ceiling, config, compile_time }
@@ -389,7 +388,7 @@ pub fn with_tables<'p>(
 ) -> (Vec<EventType>, Vec<Arc<Table>>) {
     let mut first: Vec<(&'p TableName, Arc<Table>)> = Vec::new();
     let mut tables = tables.into_iter();
-    let mut destination = |to: config::Destination<'p>, Outgoing { contract, key }: Outgoing| {
+    let mut destination = |to: tollgate_config::Destination<'p>, Outgoing { contract, key }: Outgoing| {
         let table = tables.next().flatten().map(Arc::new);
         let table = to.mapping().zip(table).map(|(mapping, table)| {
             let rows = first.iter().position(|(name, _)| **name == mapping.table).unwrap_or_else(|| {
@@ -404,7 +403,7 @@ pub fn with_tables<'p>(
     let types = pipeline.types.iter().zip(contracts).map(|(kind, Contracts { input, id, output, routes })| {
         let output = destination(kind.end(), output);
         EventType {
-            contract_digest: hex(&input.digest()),
+            contract_digest: hex::encode(input.digest()),
             // An idempotency key's fields are slots of the contract that the event comes in by.
             stages: input.message() == output.contract.message() && compacted.is_empty() && input.fields().is_empty(),
             contract: input,
@@ -429,7 +428,7 @@ pub fn missing_topics(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -
 /// `partition: same` needs a partition for each of the source's.
 pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -> Option<String> {
     let source = existing.get(&pipeline.source.topic)?;
-    let same = pipeline.destinations().filter(|to| to.partition() == config::OutputPartition::Same);
+    let same = pipeline.destinations().filter(|to| to.partition() == tollgate_config::OutputPartition::Same);
     let few = |topic: &str| existing.get(topic).copied().filter(|target| target < source);
     let mut short = same.filter_map(|to| Some((to.topic()?, few(to.topic()?)?)));
     short.next().map(|(topic, target)| {

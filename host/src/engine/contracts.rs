@@ -4,13 +4,13 @@ use prost_reflect::DescriptorPool;
 use tollgate_contract::{CompileError, Contract, FieldPath, Policies, Slot};
 
 use super::fit;
-use crate::config::{self, Destination, Pipeline, Schema};
-use crate::error::Failure;
 use crate::gate::EventType;
 use crate::gate::change::Changes;
 use crate::gate::envelope::{self, Envelope, Problem};
-use crate::protos::{self, ProtosError};
 use crate::sinks::postgres::table;
+use tollgate_config::error::Failure;
+use tollgate_config::{Destination, Pipeline, Schema};
+use tollgate_protos::ProtosError;
 
 /// The contracts of a type: of what comes in, and of what leaves its chain.
 pub struct Contracts {
@@ -19,7 +19,7 @@ pub struct Contracts {
     pub id: Option<Slot>,
     /// Of the chain's end.
     pub output: Outgoing,
-    /// Of each of [`config::EventType::routes`].
+    /// Of each of [`tollgate_config::EventType::routes`].
     pub routes: Vec<Outgoing>,
 }
 
@@ -38,7 +38,7 @@ pub struct Held<'c> {
 }
 
 impl Contracts {
-    /// Of each of [`config::EventType::destinations`].
+    /// Of each of [`tollgate_config::EventType::destinations`].
     pub fn outgoing(&self) -> impl Iterator<Item = &Outgoing> {
         std::iter::once(&self.output).chain(&self.routes)
     }
@@ -75,7 +75,7 @@ pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
     };
     let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
     let shown = |error: ProtosError| error.shown(|path| pipeline.shown(path));
-    protos::load(&paths).map_err(|error| Failure::configuration("contract.invalid", shown(error)))
+    tollgate_protos::load(&paths).map_err(|error| Failure::configuration("contract.invalid", shown(error)))
 }
 
 /// Compiles the envelope, where there is one: its message is one of the pipeline's, or a shipped one.
@@ -105,10 +105,10 @@ pub fn header_names(envelope: Option<&Envelope>, changes: Option<&Changes>) -> V
 }
 
 /// The pool that has the envelope's message: the pipeline's own before the shipped one.
-pub fn envelope_pool(spec: &config::Envelope, own: DescriptorPool) -> DescriptorPool {
+pub fn envelope_pool(spec: &tollgate_config::Envelope, own: DescriptorPool) -> DescriptorPool {
     match own.get_message_by_name(&spec.message) {
         Some(_) => own,
-        None => protos::shipped(&spec.message).unwrap_or(own),
+        None => tollgate_protos::shipped(&spec.message).unwrap_or(own),
     }
 }
 
@@ -123,7 +123,7 @@ pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
         1 => vec![policies.clone()],
         _ => fit::fit(&pool, &messages, policies).map_err(|error| bad(&error))?,
     };
-    let compile = |(kind, policies): (&config::EventType, &Policies)| {
+    let compile = |(kind, policies): (&tollgate_config::EventType, &Policies)| {
         let add = |fields: &mut Vec<FieldPath>, path: &str| {
             fields.push(FieldPath::new(path));
             Slot(fields.len() - 1)
@@ -144,4 +144,26 @@ pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
     };
     let compiled: Result<_, CompileError> = pipeline.types.iter().zip(&fitted).map(compile).collect();
     compiled.map_err(|error| bad(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_path_from_a_variable_is_shown_by_its_name() {
+        let text = "\
+pipeline: p
+source: { brokers: 'h:1', topic: t, group_id: g, start: latest }
+contract: { protos: [\"${FOLDER}\", fine], message: a.B }
+dead_letter: { topic: d }
+postgres: { url: 'postgres://h/d', table: s.t, key: [k], columns: {} }
+";
+        let env = |_: &str| Some("no/s3cret".to_owned());
+        let pipeline = Pipeline::parse(Path::new("p.yaml"), text, &env).unwrap();
+        let said = pool(&pipeline).unwrap_err().to_string();
+        assert!(said.starts_with("${FOLDER} cannot be read"), "{said}");
+    }
 }

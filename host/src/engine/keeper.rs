@@ -14,11 +14,9 @@ use super::watch::Watch;
 use crate::brakes::Brakes;
 use crate::brakes::breaker::Leave;
 use crate::brakes::sink::{self, Sink};
-use crate::config::{DeliveryMode, Pipeline, TableName};
-use crate::error::classes;
+use crate::classes;
 use crate::gate::Gate;
 use crate::lifecycle::Lifecycle;
-use crate::limits;
 use crate::metrics::Metrics;
 use crate::position::NextOffset;
 use crate::progress::halts::{self, Halt, Resumed};
@@ -26,6 +24,8 @@ use crate::progress::processed;
 use crate::progress::store::{self, Owner};
 use crate::sinks::postgres::{connect, partitions};
 use crate::source::rebalance::Callbacks;
+use tollgate_config::limits;
+use tollgate_config::{DeliveryMode, Pipeline, TableName};
 
 /// What the thread works with.
 pub struct Keeper {

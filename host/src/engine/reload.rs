@@ -10,13 +10,13 @@ use tollgate_sandbox::Sandbox;
 
 use super::build;
 use crate::brakes::Brakes;
-use crate::config::Pipeline;
 use crate::gate::change::Changes;
 use crate::gate::envelope::Envelope;
 use crate::gate::{EventType, Gate, Revision};
 use crate::metrics::Metrics;
 use crate::progress::halts::{self, Resumed};
 use crate::sinks::postgres::connect;
+use tollgate_config::Pipeline;
 
 /// What a reload came to.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -2,7 +2,7 @@
 
 use tollgate_sandbox::Manifest;
 
-use crate::config::{self, Transform};
+use tollgate_config::Transform;
 
 /// Where each route of a component stands among the routes of its type; `first` is the first of its transform.
 pub(super) fn places(spec: &Transform, manifest: &Manifest, first: usize) -> Vec<usize> {
@@ -18,7 +18,7 @@ pub struct Wrong {
 }
 
 /// What a component's routes and those of its transform in the pipeline say against each other.
-pub fn wrong_routes(kind: &config::EventType, index: usize, manifest: &Manifest) -> Vec<Wrong> {
+pub fn wrong_routes(kind: &tollgate_config::EventType, index: usize, manifest: &Manifest) -> Vec<Wrong> {
     let name = &manifest.name;
     let mut wrong = Vec::new();
     for to in kind.routes() {
@@ -60,7 +60,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::Pipeline;
+    use tollgate_config::Pipeline;
 
     const PIPELINE: &str = "\
 pipeline: shop
@@ -77,7 +77,7 @@ transforms:
       audit: shop.audit
 ";
 
-    fn kind() -> config::EventType {
+    fn kind() -> tollgate_config::EventType {
         let parsed = Pipeline::parse(Path::new("p.yaml"), PIPELINE, &|_| None);
         parsed.unwrap_or_else(|errors| panic!("{errors}")).types.remove(0)
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::limits;
 use crate::metrics::{Metrics, Tally};
+use tollgate_config::limits;
 
 /// Dead letters' reasons that a line names; the rest is one number.
 const REASONS: usize = 5;

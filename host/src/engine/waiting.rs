@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::Failure;
+use tollgate_config::error::Failure;
 
 /// Shared between the start and whoever watches it.
 #[derive(Debug, Clone)]

@@ -16,8 +16,7 @@ use tollgate_contract::{
 };
 
 use super::envelope::{Problem, Slots, no_text, rejection, text_of};
-use crate::config::{Debezium, Pipeline, WithoutRow};
-use crate::sinks::dead_letter::hex;
+use tollgate_config::{Debezium, Pipeline, WithoutRow};
 
 const AT: &str = "contract.envelope.debezium";
 
@@ -216,7 +215,7 @@ impl Proto {
         let [before, after] = ["before", "after"].map(|name| slots.add(name));
         let contract =
             Contract::compile(pool, message, policies, &slots.fields).map_err(|error| problem(error.to_string()))?;
-        Ok(Proto { digest: hex(&contract.digest()), contract, op, before, after, headers })
+        Ok(Proto { digest: hex::encode(contract.digest()), contract, op, before, after, headers })
     }
 
     /// Reads a change event in Protobuf.

@@ -13,8 +13,7 @@ use tollgate_contract::{
     Contract, FieldPath, Fields, Kind, Policies, ReasonCode, Rejection, Slot, Value, find_member, timestamp_parts,
 };
 
-use crate::config::{self, KeyPart, Pipeline, Routing};
-use crate::sinks::dead_letter::hex;
+use tollgate_config::{KeyPart, Pipeline, Routing};
 
 /// A pipeline's envelope, compiled.
 pub struct Envelope {
@@ -71,7 +70,7 @@ pub struct Problem {
 }
 
 /// The fields of an event that its idempotency key is made of: slots of its contract, in this order.
-pub fn key_fields(pipeline: &Pipeline, kind: &config::EventType) -> Vec<FieldPath> {
+pub fn key_fields(pipeline: &Pipeline, kind: &tollgate_config::EventType) -> Vec<FieldPath> {
     let parts = pipeline.key_parts(kind);
     let paths = parts.iter().filter_map(|part| match part {
         KeyPart::Payload(path) => Some(FieldPath::new(path)),
@@ -136,7 +135,7 @@ impl Envelope {
     /// Everything in the configuration that does not fit the message type, at once.
     pub fn compile(
         pipeline: &Pipeline,
-        spec: &config::Envelope,
+        spec: &tollgate_config::Envelope,
         pool: &DescriptorPool,
     ) -> Result<Envelope, Vec<Problem>> {
         const AT: &str = "contract.envelope";
@@ -182,7 +181,7 @@ impl Envelope {
         let contract = Contract::compile(pool, &spec.message, policies, &slots.fields)
             .map_err(|error| problem("message", error.to_string()))?;
         Ok(Envelope {
-            contract_digest: hex(&contract.digest()),
+            contract_digest: hex::encode(contract.digest()),
             contract,
             kind,
             payload,
@@ -252,7 +251,7 @@ enum Inner<'v> {
 }
 
 impl Key {
-    fn compile(pipeline: &Pipeline, key: &config::IdempotencyKey, slots: &mut Slots<'_>) -> Key {
+    fn compile(pipeline: &Pipeline, key: &tollgate_config::IdempotencyKey, slots: &mut Slots<'_>) -> Key {
         const AT: &str = "contract.envelope.idempotency_key";
         let text = |kind: &Kind| (*kind != Kind::String).then(|| format!("is {}; it must be a text", kind.name()));
         let slot = slots.want(&format!("{AT}.field"), &key.field, text);

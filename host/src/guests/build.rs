@@ -9,9 +9,9 @@ use super::component::{self, ComponentError};
 use super::spec::{SPEC_FILE, Spec};
 use super::toolchain::{self, ToolchainError};
 use super::types::MessageTypes;
-use crate::config::ConfigErrors;
-use crate::error::Exit;
-use crate::protos::{self, ProtosError};
+use tollgate_config::ConfigErrors;
+use tollgate_config::error::Exit;
+use tollgate_protos::ProtosError;
 
 /// A component and where it lies.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +103,7 @@ pub fn build(folder: &Path, output: Option<&Path>, names: bool) -> Result<Built,
 
 /// The types that the transform takes and emits, as its `.proto` files have them.
 fn message_types(folder: &Path, manifest: &Manifest, protos: &Path) -> Result<MessageTypes, BuildError> {
-    let pool = protos::load(&[protos.to_path_buf()])?;
+    let pool = tollgate_protos::load(&[protos.to_path_buf()])?;
     let message = |name: &str| {
         pool.get_message_by_name(name).ok_or_else(|| BuildError::Message {
             file: folder.join(SPEC_FILE),
@@ -116,7 +116,7 @@ fn message_types(folder: &Path, manifest: &Manifest, protos: &Path) -> Result<Me
 }
 
 fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = crate::config::reader::folder_of(file);
+    let folder = tollgate_config::reader::folder_of(file);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".tollgate-build-");
     // A temporary file is private; a component is for whoever runs it.

@@ -21,12 +21,12 @@ use tollgate_sandbox::{Chain, Digest, LoadError, Manifest, Overrides, Results, R
 
 use super::Spec;
 use super::types::{self, Stale};
-use crate::config::ConfigErrors;
-use crate::error::Exit;
-use crate::protos::{self, ProtosError};
 use case::Case;
 pub use diff::Difference;
 use gate::Gate;
+use tollgate_config::ConfigErrors;
+use tollgate_config::error::Exit;
+use tollgate_protos::ProtosError;
 
 /// The folder of cases, in the transform's.
 pub const CASES: &str = "cases";
@@ -163,7 +163,7 @@ pub fn test(sandbox: &Sandbox, folder: &Path, component: &Path, options: &Option
     let mut transforms = Transforms { sandbox, component, wasm, loaded: HashMap::new() };
     let transform = transforms.with(None)?;
     let manifest = transform.manifest();
-    let pool = protos::load(&[spec.protos])?;
+    let pool = tollgate_protos::load(&[spec.protos])?;
     let outputs = manifest.emitted().map(|name| message(&pool, folder, name)).collect::<Result<_, _>>()?;
     let types = Types { input: message(&pool, folder, &manifest.input)?, outputs };
     let gate = Gate::new(&pool, manifest).map_err(|source| GoldenError::File {

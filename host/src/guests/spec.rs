@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tollgate_sandbox::{CAPABILITIES, LimitsSpec, Manifest, limits};
 
-use crate::config::ConfigErrors;
-use crate::config::reader::{self, Complaint, Table, boolean, bytes_within, duration_within, path, text, within};
+use tollgate_config::ConfigErrors;
+use tollgate_config::reader::{self, Complaint, Table, boolean, bytes_within, duration_within, path, text, within};
 
 /// The file's name, in the transform's folder.
 pub const SPEC_FILE: &str = "transform.yaml";

@@ -10,7 +10,7 @@ use tollgate_sandbox::{Sandbox, Settings, limits};
 use super::build::BuildError;
 use super::golden::{self, GoldenError, Options, Report};
 use super::{Built, build, folders};
-use crate::error::Exit;
+use tollgate_config::error::Exit;
 
 fn transforms() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../transforms").canonicalize().unwrap()

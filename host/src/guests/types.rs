@@ -360,7 +360,7 @@ mod tests {
     fn types(proto: &str) -> MessageTypes {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.proto"), proto).unwrap();
-        let pool = crate::protos::load(&[folder.path().to_path_buf()]).unwrap();
+        let pool = tollgate_protos::load(&[folder.path().to_path_buf()]).unwrap();
         let message = |name: &str| pool.get_message_by_name(name).unwrap();
         MessageTypes::of([&message("a.In"), &message("a.Out")])
     }

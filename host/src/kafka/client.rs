@@ -8,9 +8,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
-use crate::config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
-use crate::limits;
 use crate::position::{NextOffset, Partition};
+use tollgate_config::limits;
+use tollgate_config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
 use tollgate_protocol::token::{Group, Mark};
 
 /// What consumer, producers and admin client share: brokers, TLS, SASL, the user's own settings.

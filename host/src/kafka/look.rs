@@ -8,9 +8,9 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::config::Pipeline;
-use crate::error::classes::{self, Meaning};
+use crate::classes::{self, Meaning};
 use crate::kafka::client;
+use tollgate_config::Pipeline;
 
 /// librdkafka reports why it was refused as an event beside the call that failed; it is there when the call returns, or
 /// comes right after.

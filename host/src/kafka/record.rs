@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::limits;
+use tollgate_config::limits;
 
 /// A record to produce, without its headers.
 #[derive(Debug, Clone, Copy)]

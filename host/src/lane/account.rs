@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use tollgate_contract::{Note, Policy};
 
 use super::Lane;
-use crate::config::Routing;
 use crate::decide::verdict::Verdict;
+use tollgate_config::Routing;
 
 impl Lane {
     /// Counts what became of a batch's events.

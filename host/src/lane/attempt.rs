@@ -8,13 +8,13 @@ use super::{Carried, Error, Lane};
 use crate::brakes::backoff::Backoff;
 use crate::brakes::halt::code;
 use crate::brakes::sink::{Sink, State};
-use crate::error::Class;
-use crate::error::classes::Meaning;
+use crate::classes::Meaning;
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::{self, Halt};
 use crate::sinks::kafka;
 use crate::sinks::postgres::connect;
 use crate::source::batch::Record;
+use tollgate_config::error::Class;
 
 /// How long a lane waits after an error that time mends, and looks again whether it may go on.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -7,12 +7,12 @@ use super::commit::apply;
 use super::wait::{BEGIN, execute, patient};
 use super::{Carried, Error, Lane};
 use crate::decide::verdict::Verdict;
-use crate::error::Class;
 use crate::hazards::{Place, hazards};
 use crate::position::Partition;
 use crate::progress::store;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::sinks::postgres::connect;
+use tollgate_config::error::Class;
 
 /// Halves what is refused until it is alone. Of n things of which one is refused, at most 2·log2 n + 1 are asked about,
 /// and never more than 2·n whatever is refused.

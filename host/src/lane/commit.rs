@@ -13,13 +13,11 @@ use super::produce::Produce;
 use super::tokens::tokens;
 use super::wait::{BEGIN, DRAIN, execute, patient};
 use super::{Carried, Error, Lane, Owned, Said, needs, redo, repeated};
-use crate::config::{DeliveryMode, Pipeline};
 use crate::decide::{Decided, by_partition};
 use crate::gate::Gate;
 use crate::hazards::{Place, hazards};
 use crate::kafka::client;
 use crate::lifecycle::Lifecycle;
-use crate::limits;
 use crate::position::Partition;
 use crate::progress::store::{Delivery, Owner};
 use crate::progress::{Group, Halt, Standing, concluded, standing, store};
@@ -27,6 +25,8 @@ use crate::sinks::kafka::{self, Producers, Sizes};
 use crate::sinks::postgres::{self, Rows, connect};
 use crate::source::advice;
 use crate::source::batch::Record;
+use tollgate_config::limits;
+use tollgate_config::{DeliveryMode, Pipeline};
 
 impl Lane {
     /// Asks each side that is in doubt where it stands. After this `resume` is the truth.

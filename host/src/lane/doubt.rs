@@ -13,7 +13,7 @@ use super::attempt::Pace;
 use super::{Carried, Error, Lane};
 use crate::brakes::halt::code;
 use crate::engine::build;
-use crate::limits;
+use tollgate_config::limits;
 
 /// How long all attempts at a batch have failed by an outage of Kafka's.
 #[derive(Debug, Default)]

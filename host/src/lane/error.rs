@@ -5,14 +5,14 @@ use std::time::Duration;
 use tollgate_sandbox::RunError;
 
 use crate::brakes::sink::{self, Heard, Sink};
+use crate::classes::{self, Meaning};
 use crate::decide;
-use crate::error::Class;
-use crate::error::classes::{self, Meaning};
-use crate::limits;
 use crate::progress::halts::Halt;
-use crate::registry::ResolveError;
 use crate::sinks::kafka;
 use crate::sinks::postgres::connect;
+use tollgate_config::error::Class;
+use tollgate_config::limits;
+use tollgate_registry::ResolveError;
 
 /// Why a batch did not get through.
 #[derive(Debug, thiserror::Error)]

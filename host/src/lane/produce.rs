@@ -8,7 +8,6 @@ use tollgate_contract::Fields;
 use tollgate_contract::frame::SchemaId;
 
 use super::{Carried, Error};
-use crate::config::OutputPartition;
 use crate::decide::content::{is_content_type, is_json};
 use crate::decide::entry::{Entry, Resolved, key_of};
 use crate::decide::frame::frame;
@@ -17,13 +16,14 @@ use crate::decide::{Decided, View};
 use crate::gate::{Destination, Gate};
 use crate::kafka::headers::{self, RawHeader};
 use crate::kafka::record::{Headers, NewRecord, header_bytes};
-use crate::limits;
 use crate::position::Partition;
 use crate::progress::plan::{self, Plan, Writer};
 use crate::sinks::dead_letter::{self, History, Home, Reason, Reference};
 use crate::sinks::kafka::Producer;
 use crate::sinks::reserved;
 use crate::source::batch::{Record, RecordBatch};
+use tollgate_config::OutputPartition;
+use tollgate_config::limits;
 
 /// Writes the batch's outputs and dead letters.
 pub(super) struct Produce<'a> {

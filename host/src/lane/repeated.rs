@@ -12,11 +12,11 @@ use crate::decide::Decided;
 use crate::decide::verdict::{Decision, Verdict};
 use tollgate_contract::{Fields, Value, record_key};
 
-use crate::config::{ProcessedId, ProcessedIds};
 use crate::gate::Gate;
 use crate::progress::processed;
 use crate::sinks::dead_letter::{Reason, Stage};
 use crate::source::batch::Record;
+use tollgate_config::{ProcessedId, ProcessedIds};
 
 /// Longer ids stand in the table by their SHA-256.
 const LONGEST: usize = 64;

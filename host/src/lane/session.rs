@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::Lane;
 use super::wait::patient;
-use crate::limits;
 use crate::sinks::postgres::stage;
+use tollgate_config::limits;
 
 impl Lane {
     /// Between two batches: a temporary table that the session has had for too long is dropped.

@@ -9,18 +9,18 @@ use tollgate_sandbox::BatchMeta;
 use super::doubt::Doubt;
 use super::overdue::Overdues;
 use super::{Carried, Error, produce};
-use crate::config::Pipeline;
 use crate::decide::Decided;
 use crate::decide::entry::Entry;
 use crate::decide::verdict::Verdict;
 use crate::engine::build::{self, Contracts};
-use crate::error::Failure;
 use crate::gate::{Gate, Revision};
 use crate::kafka::headers::RawHeader;
 use crate::kafka::record::{Headers, NewRecord};
 use crate::sinks::postgres::Table;
 use crate::sinks::postgres::cell::PgColumn;
 use crate::source::batch::{Raw, RecordBatch};
+use tollgate_config::Pipeline;
+use tollgate_config::error::Failure;
 
 /// A pipeline with nothing behind it.
 pub struct Trial {

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use tokio::runtime::Runtime;
 
 use super::Error;
-use crate::limits;
+use tollgate_config::limits;
 
 /// How long the broker may take to acknowledge a batch.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);

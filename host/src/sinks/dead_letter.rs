@@ -12,7 +12,7 @@ use tollgate_contract::{ReasonCode, Rejection, Violation, visible};
 use tollgate_sandbox::FailureCode;
 
 use crate::kafka::record::Headers;
-use crate::limits;
+use tollgate_config::limits;
 
 /// Where on its way the event failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -275,22 +275,13 @@ pub struct Reference {
 
 impl Reference {
     pub fn to(value: &[u8]) -> Reference {
-        Reference { bytes: value.len(), sha256: hex(&Sha256::digest(value)) }
+        Reference { bytes: value.len(), sha256: hex::encode(Sha256::digest(value)) }
     }
 
     /// What the letter carries in place of the value.
     pub fn head(value: &[u8]) -> &[u8] {
         &value[..value.len().min(limits::REFERENCE_BYTES)]
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Cut, and without characters that change how the rest is shown: the text ends up in terminals.

@@ -18,12 +18,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
-use crate::config::{DeliveryMode, Pipeline};
-use crate::error::Class;
-use crate::error::classes::{self, Meaning};
+use crate::classes::{self, Meaning};
 use crate::hazards::hazards;
 use crate::kafka::client;
 use crate::kafka::record::NewRecord;
+use tollgate_config::error::Class;
+use tollgate_config::{DeliveryMode, Pipeline};
 
 pub use reports::Refusal;
 use reports::{Reports, Sent};

@@ -32,7 +32,7 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgConnection, PgTypeInfo, types::Oid};
 use sqlx::{AssertSqlSafe, Encode, Postgres, Type};
 
-use crate::limits;
+use tollgate_config::limits;
 
 /// An array parameter that is in binary form already.
 struct RawArray {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use crate::kafka::headers::RawHeader;
-use crate::limits;
+use tollgate_config::limits;
 
 const ORIGINAL: &[u8] = b"original.";
 

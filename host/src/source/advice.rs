@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::config::Pipeline;
 use crate::position::Partition;
 use crate::progress::Halt;
 use crate::progress::halts;
+use tollgate_config::Pipeline;
 
 /// The halt of a partition whose two sides disagree, with the command that goes on from it. `epoch` is 0 where the takeover
 /// itself is refused.

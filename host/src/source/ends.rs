@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 
-use crate::config::Pipeline;
 use crate::kafka::client;
 use crate::position::{NextOffset, Partition};
+use tollgate_config::Pipeline;
 
 const CALL: Duration = Duration::from_secs(10);
 

@@ -24,13 +24,13 @@ use super::rebalance::{Callbacks, Rebalance};
 use super::takeover::{Answer, Request};
 use crate::brakes::Brakes;
 use crate::brakes::halt::Mark;
-use crate::config::Pipeline;
-use crate::error::classes::{self, Meaning};
+use crate::classes::{self, Meaning};
 use crate::lifecycle::Lifecycle;
-use crate::limits;
 use crate::metrics::Metrics;
 use crate::position::{NextOffset, Offset, Partition};
 use crate::source::handoff::{Inbox, Said};
+use tollgate_config::Pipeline;
+use tollgate_config::limits;
 
 /// How the poll loop ended.
 #[derive(Debug, PartialEq, Eq)]

@@ -13,10 +13,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
-use crate::config::Pipeline;
-use crate::error::classes::{self, Meaning};
+use crate::classes::{self, Meaning};
 use crate::kafka::{client, words};
 use crate::position::{NextOffset, Partition};
+use tollgate_config::Pipeline;
 
 /// How long the partitions may take to answer. Nothing is taken meanwhile, nor polled.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::error::classes::{self, Meaning};
+use crate::classes::{self, Meaning};
 use crate::kafka::words;
 use crate::position::Partition;
 

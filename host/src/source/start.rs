@@ -6,8 +6,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 
-use crate::config::{Source, Start};
 use crate::position::{NextOffset, Partition};
+use tollgate_config::{Source, Start};
 
 /// Where the topic's partition begins and ends, and where `source.start` begins to read it. With `start: committed` that is
 /// its first record: whoever asks has found no offset of the group.

@@ -21,12 +21,9 @@ use super::{advice, authorised, start};
 use crate::brakes::Brakes;
 use crate::brakes::breaker::Leave;
 use crate::brakes::sink::{self, Heard, Sink};
-use crate::config::{DeliveryMode, Pipeline, Start};
-use crate::error::Class;
-use crate::error::classes::{self, Meaning};
+use crate::classes::{self, Meaning};
 use crate::kafka::client;
 use crate::lifecycle::Lifecycle;
-use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::{self, Halt};
 use crate::progress::store::{self, Delivery, Found, Owner, Slot};
@@ -34,6 +31,9 @@ use crate::progress::{self, Group, Halt as Disagreement, Place, Position, Row, T
 use crate::sinks::kafka::{Producers, Sizes, side_by_side};
 use crate::sinks::postgres::connect;
 use crate::source::handoff::Taken;
+use tollgate_config::error::Class;
+use tollgate_config::limits;
+use tollgate_config::{DeliveryMode, Pipeline, Start};
 
 const CALL: Duration = Duration::from_secs(5);
 

@@ -3,9 +3,10 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tollgate::registry::api::Registered;
-use tollgate::registry::{Client, Config, Url};
+use tollgate_config::registry::{Config, Url};
 use tollgate_contract::frame::Frame;
+use tollgate_registry::Client;
+use tollgate_registry::api::Registered;
 use tollgate_tests::case::Case;
 use tollgate_tests::events;
 use tollgate_tests::kafka::Record;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tollgate::error::Class;
-use tollgate::registry::api::Version;
-use tollgate::registry::{Client, Compatibility, Config, SchemaError, SchemaStore, Url, subject_pool};
+use tollgate_config::error::Class;
+use tollgate_config::registry::{Config, Url};
 use tollgate_contract::frame::{Frame, Indexing, SchemaId, indexes_of};
+use tollgate_registry::api::Version;
+use tollgate_registry::{Client, Compatibility, SchemaError, SchemaStore, subject_pool};
 use tollgate_tests::engine::Engine;
 use xtask::Cache;
 use xtask::servers::Registry;
@@ -60,7 +61,7 @@ fn config(url: &str, cache: Option<&Path>) -> Config {
 
 fn framed(store: &SchemaStore, id: u32, message: &str) -> String {
     let schema = store.schema(SchemaId::Id(id)).unwrap();
-    let tollgate::registry::SchemaBody::Protobuf(file) = &schema.body else { panic!("{schema:?}") };
+    let tollgate_registry::SchemaBody::Protobuf(file) = &schema.body else { panic!("{schema:?}") };
     let mut bytes = Vec::new();
     let named = file.parent_pool().get_message_by_name(message).unwrap();
     Frame::write_protobuf(&mut bytes, id, &indexes_of(&named));
@@ -166,14 +167,14 @@ fn an_incompatible_change_is_refused_with_reasons() {
     }
     assert_eq!(client.versions("money-value").unwrap(), [1]);
     // What another team registers between the check and the registration is the registry's own 409.
-    let schema = tollgate::registry::api::Registered {
+    let schema = tollgate_registry::api::Registered {
         schema_type: "PROTOBUF".into(),
         schema: fs::read_to_string(&money).unwrap(),
         references: Vec::new(),
     };
     assert!(matches!(client.check("money-value", &schema).unwrap(), Compatibility::Incompatible(_)));
     let error = client.register("money-value", &schema).unwrap_err();
-    assert!(matches!(error, tollgate::registry::ClientError::Refused { status: 409, .. }), "{error}");
+    assert!(matches!(error, tollgate_registry::ClientError::Refused { status: 409, .. }), "{error}");
 
     fs::write(&money, MONEY.replace("minor = 1;", "minor = 1; string currency = 2;")).unwrap();
     assert_eq!(run(&[]).1["result"]["steps"][0]["version"], 2);

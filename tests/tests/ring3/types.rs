@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use prost_reflect::DynamicMessage;
 use prost_reflect::prost::Message as _;
 use serde_json::{Value, json};
-use tollgate::registry::api::Registered;
-use tollgate::{protos, registry};
+use tollgate_config::registry::{Config, Url};
 use tollgate_contract::frame::Frame;
+use tollgate_registry::api::Registered;
 use tollgate_tests::case::Case;
 use tollgate_tests::guests::{self, Guest};
 use tollgate_tests::kafka::Record;
@@ -209,7 +209,7 @@ fn each_type_has_its_versions() {
 
 /// Registers a schema, and gives its id.
 pub fn register(registry: &Registry, subject: &str, text: &str) -> u32 {
-    let config = registry::Config::new(vec![registry::Url::parse(&registry.url()).unwrap()]);
+    let config = Config::new(vec![Url::parse(&registry.url()).unwrap()]);
     let schema = Registered { schema_type: "PROTOBUF".into(), schema: text.into(), references: Vec::new() };
     registry::Client::new(config).unwrap().register(subject, &schema).unwrap()
 }
@@ -241,7 +241,7 @@ fn frames_say_the_type_by_their_message() {
 
 /// An envelope as the built-in message, from its JSON without the payload.
 fn wrapped(message: &str, payload: (&str, &[u8]), envelope: &Value) -> Vec<u8> {
-    let descriptor = protos::shipped(message).unwrap().get_message_by_name(message).unwrap();
+    let descriptor = tollgate_protos::shipped(message).unwrap().get_message_by_name(message).unwrap();
     let mut wrapped = DynamicMessage::deserialize(descriptor, envelope).unwrap();
     wrapped.set_field_by_name(payload.0, prost_reflect::Value::Bytes(payload.1.to_vec().into()));
     wrapped.encode_to_vec()

@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::error::Failure;
+use tollgate_config::error::Failure;
 
 /// A repository, by the folder that git calls its top.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Repository {
 
     fn near(&self, reference: &str) -> Option<String> {
         let all = self.text(&["for-each-ref", "--format=%(refname:short)"]).ok()?;
-        crate::config::reader::nearest(reference, all.lines())
+        tollgate_config::reader::nearest(reference, all.lines())
     }
 
     /// A path as the repository counts it, `.` for the top itself.

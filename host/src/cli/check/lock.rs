@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use prost_reflect::DescriptorPool;
 use tollgate_compat::{Finding, Place, Rule, Side, fingerprint, place, rules};
 
-use crate::error::Failure;
-use crate::sinks::dead_letter::hex;
+use tollgate_config::error::Failure;
 
 pub const FILE: &str = "contracts.lock";
 const HEAD: &str = "# The released versions of contracts: message type, version, digest. Written by `tollgate contract lock`; commit it.\n";
@@ -107,7 +106,7 @@ impl Lock {
 
 /// A message's digest as the file writes it.
 pub fn digest(message: &prost_reflect::MessageDescriptor) -> String {
-    format!("sha256:{}", hex(&fingerprint(message)))
+    format!("sha256:{}", hex::encode(fingerprint(message)))
 }
 
 /// The lock file that belongs to these paths, where there is one.

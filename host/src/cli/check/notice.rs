@@ -7,7 +7,7 @@ use prost_reflect::{DescriptorPool, EnumDescriptor, Kind, MessageDescriptor};
 use tollgate_compat::{Element, Finding, Severity, Side, place, rules};
 
 use super::lock::{self, Lock};
-use crate::error::Failure;
+use tollgate_config::error::Failure;
 
 /// A message and every message and enum that it reaches.
 struct Reach {

@@ -12,8 +12,8 @@ use super::git::Repository;
 use super::suppress::Suppressed;
 use super::versions::Places;
 use crate::cli::{Format, Success, build};
-use crate::error::Failure;
-use crate::protos::{ProtosError, Spot};
+use tollgate_config::error::Failure;
+use tollgate_protos::{ProtosError, Spot};
 
 /// The code of the one failure that means "not compatible".
 pub const INCOMPATIBLE: &str = "check.incompatible";

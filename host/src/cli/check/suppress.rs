@@ -7,9 +7,9 @@ use tollgate_compat::{Category, Finding, Place, RULES, Rule, Severity, Side, fin
 
 use super::{Direction, Level};
 use crate::cli::table;
-use crate::config::reader::{self, Complaint, ConfigErrors, Position, Table, boolean, choice, text, within};
-use crate::error::Failure;
-use crate::limits;
+use tollgate_config::error::Failure;
+use tollgate_config::limits;
+use tollgate_config::reader::{self, Complaint, ConfigErrors, Position, Table, boolean, choice, text, within};
 
 /// Read where it lies in the working directory.
 pub const FILE: &str = "tollgate-check.yaml";

@@ -9,10 +9,10 @@ use tollgate_compat::{Finding, Options};
 use super::RegistryArgs;
 use super::git::Repository;
 use crate::cli::contract::registry::Which;
-use crate::config::{Pipeline, Schema};
-use crate::error::Failure;
-use crate::protos::{self, ProtosError};
-use crate::registry::{self, api};
+use tollgate_config::error::Failure;
+use tollgate_config::{Pipeline, Schema};
+use tollgate_protos::ProtosError;
+use tollgate_registry::api;
 
 /// What `--against` names.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ impl Version {
     /// The files cannot be read or compiled; with where they are.
     pub fn compile(paths: &[PathBuf]) -> Result<Version, (ProtosError, Places)> {
         let places = Places { paths: paths.to_vec() };
-        match protos::load_with_sources(paths) {
+        match tollgate_protos::load_with_sources(paths) {
             Ok(pool) => Ok(Version { pool, places }),
             Err(error) => Err((error, places)),
         }
@@ -170,8 +170,8 @@ pub fn load(against: &Against, asked: &Asked<'_>) -> Result<Vec<Earlier>, Failur
         Against::Git(reference) => from_git(reference, asked.paths, asked.lock).map(|earlier| vec![earlier]),
         Against::Path(path) => {
             let paths = std::slice::from_ref(path);
-            let pool = protos::load_with_sources(paths).map_err(|error| invalid(&error))?;
-            let files = protos::names(paths).map_err(|error| invalid(&error))?;
+            let pool = tollgate_protos::load_with_sources(paths).map_err(|error| invalid(&error))?;
+            let files = tollgate_protos::names(paths).map_err(|error| invalid(&error))?;
             let beside = [path.join(super::lock::FILE), path.join("..").join(super::lock::FILE)];
             let lock = beside.iter().filter(|_| path.is_dir()).find_map(|file| std::fs::read_to_string(file).ok());
             Ok(vec![Earlier { pool: Some(pool), files, lock, note: None }])
@@ -209,7 +209,7 @@ fn from_registry(subject: &str, version: Option<u32>, asked: &Asked<'_>) -> Resu
     let mut earlier = Vec::new();
     for version in versions {
         let pool = |file: Option<&str>| {
-            registry::subject_pool(&client, subject, version, file).map_err(|error| failed(&error))
+            tollgate_registry::subject_pool(&client, subject, version, file).map_err(|error| failed(&error))
         };
         let mut found = pool(None)?;
         // A registry keeps no file name: it is the file that has the subject's types here.
@@ -256,11 +256,11 @@ fn from_git(reference: &str, paths: &[PathBuf], lock: Option<&Path>) -> Result<E
         let note = format!("{reference} has no {}: all of it is new", inside.join(" or "));
         return Ok(Earlier { pool: None, files: None, lock, note: Some(note) });
     }
-    let pool = protos::load_with_sources(&there).map_err(|error| {
+    let pool = tollgate_protos::load_with_sources(&there).map_err(|error| {
         let shown = error.to_string().replace(&format!("{}/", folder.path().display()), "");
         Failure::configuration("check.protos", format!("{reference}: {shown}"))
     })?;
-    let files = protos::names(&there).map_err(|error| invalid(&error))?;
+    let files = tollgate_protos::names(&there).map_err(|error| invalid(&error))?;
     Ok(Earlier { pool: Some(pool), files, lock, note: None })
 }
 

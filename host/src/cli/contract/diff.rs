@@ -11,7 +11,7 @@ use tollgate_compat::describe;
 use crate::cli::check::RegistryArgs;
 use crate::cli::check::versions::{self, Against, Asked};
 use crate::cli::{Success, build};
-use crate::error::Failure;
+use tollgate_config::error::Failure;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     };
     let unknown = args.message.as_ref().filter(|name| !old.contains_key(*name) && !new.contains_key(*name));
     if let Some(message) = unknown {
-        let near = crate::config::reader::nearest(message, old.keys().chain(new.keys()).map(String::as_str));
+        let near = tollgate_config::reader::nearest(message, old.keys().chain(new.keys()).map(String::as_str));
         let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         return Err(Failure::configuration("contract.message", format!("neither version has {message}{near}")));
     }

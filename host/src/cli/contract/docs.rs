@@ -16,9 +16,9 @@ use crate::cli::check::RegistryArgs;
 use crate::cli::check::lock::{self, Lock};
 use crate::cli::check::versions::{self, Against, Asked};
 use crate::cli::{Success, build};
-use crate::config::reader::{show_bytes, show_duration};
-use crate::config::{Column, Encoding, From, Mapping, Pipeline, Tombstones};
-use crate::error::Failure;
+use tollgate_config::error::Failure;
+use tollgate_config::reader::{show_bytes, show_duration};
+use tollgate_config::{Column, Encoding, From, Mapping, Pipeline, Tombstones};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

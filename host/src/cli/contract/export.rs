@@ -8,9 +8,9 @@ use tollgate_compat::export::{Types, jsonschema, typescript, zod};
 
 use super::{Select, load};
 use crate::cli::{Success, setup};
-use crate::config::TableName;
 use crate::engine::build;
-use crate::error::Failure;
+use tollgate_config::TableName;
+use tollgate_config::error::Failure;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -9,7 +9,7 @@ use crate::cli::check::lock::{FILE, Lock, Released, digest, find};
 use crate::cli::check::notice::deprecated;
 use crate::cli::check::suppress::Settings;
 use crate::cli::{Success, build};
-use crate::error::Failure;
+use tollgate_config::error::Failure;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::cli::Success;
 use crate::cli::table::{Align, render};
-use crate::error::{Class, Failure};
-use crate::registry::api::{SubjectVersion, Version};
-use crate::registry::{self, Auth, Client, ClientError, Config, Done, PublishError, Schema, SchemaBody, Tls, Url};
-use crate::secret::Secret;
+use tollgate_config::error::{Class, Failure};
+use tollgate_config::registry::{Auth, Config, Tls, Url};
+use tollgate_config::secret::Secret;
+use tollgate_registry::api::{SubjectVersion, Version};
+use tollgate_registry::{Client, ClientError, Done, PublishError, Schema, SchemaBody};
 
 /// Which registry, and who asks. No secret stands in an argument: those are seen by every process of the machine.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -90,11 +91,11 @@ impl Which {
 /// # Errors
 /// Exit code 1 where the registry does not take the schema, 2 for a file or a flag, 3 where it cannot be reached.
 pub fn register(args: &Register) -> Result<Success, Failure> {
-    let publication = registry::read_proto(&args.file, &args.protos)
+    let publication = tollgate_registry::read_proto(&args.file, &args.protos)
         .map_err(|error| Failure::configuration("contract.protos", error))?;
     let client = args.which.client()?;
-    let published =
-        registry::publish(&client, &publication, &args.subject, args.dry_run).map_err(|error| refused(&error))?;
+    let published = tollgate_registry::publish(&client, &publication, &args.subject, args.dry_run)
+        .map_err(|error| refused(&error))?;
     let rows: Vec<Vec<String>> = published
         .steps
         .iter()

@@ -17,12 +17,12 @@ use super::Which;
 use super::groups::FOREIGN;
 use super::read::{bar, header, read};
 use crate::cli::Success;
-use crate::config::{Encoding, Pipeline};
 use crate::decide::content::{self, is_content_type};
 use crate::engine::build;
-use crate::error::Failure;
 use crate::kafka::headers::{self, RawHeader};
 use crate::sinks::reserved;
+use tollgate_config::error::Failure;
+use tollgate_config::{Encoding, Pipeline};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -250,7 +250,7 @@ mod tests {
     fn message() -> MessageDescriptor {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("payment.proto"), crate::demo::files::PROTO).unwrap();
-        let pool = crate::protos::load(&[folder.path().to_path_buf()]).unwrap();
+        let pool = tollgate_protos::load(&[folder.path().to_path_buf()]).unwrap();
         pool.get_message_by_name("payments.v1.PaymentEvent").unwrap()
     }
 

@@ -18,9 +18,7 @@ use sqlx::postgres::PgConnection;
 use tollgate_protocol::adoption::{self, Adoption, Facts, From, Refused};
 
 use crate::cli::Success;
-use crate::config::{Pipeline, Start};
 use crate::engine::build;
-use crate::error::Failure;
 use crate::kafka::client;
 use crate::kafka::look::{self, Looker, Quiet};
 use crate::position::Partition;
@@ -29,6 +27,8 @@ use crate::progress::store::{self, Found, Owner};
 use crate::progress::{self, Group, Halt, Mark, Place, Takeover, Token, Writer};
 use crate::sinks::postgres::connect;
 use crate::source::{authorised, start};
+use tollgate_config::error::Failure;
+use tollgate_config::{Pipeline, Start};
 
 /// How long PostgreSQL and Kafka may take to come; the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,12 +7,11 @@ use tollgate_contract::{Contract, Policies, UnknownFields};
 use tollgate_producer::{ClientConfig, Config, Gate, Invalid, Route};
 
 use super::Args;
-use crate::config::reader::{self, ConfigErrors};
-use crate::config::{EventType, Pipeline, Routing, Schema, Settings};
-use crate::error::Failure;
 use crate::kafka::client;
-use crate::limits;
-use crate::protos;
+use tollgate_config::error::Failure;
+use tollgate_config::limits;
+use tollgate_config::reader::{self, ConfigErrors};
+use tollgate_config::{EventType, Pipeline, Routing, Schema, Settings};
 
 /// A whole input may take its time; this is the most that brokers allow by default.
 const WHOLE: Duration = Duration::from_secs(900);
@@ -145,7 +144,7 @@ fn load(file: &Path, dry: bool) -> Result<Pipeline, ConfigErrors> {
 
 fn contract(args: &Args, paths: &[PathBuf], message: &str, policies: Policies) -> Result<Contract, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
-    let pool = protos::load(paths).map_err(|error| bad(&error))?;
+    let pool = tollgate_protos::load(paths).map_err(|error| bad(&error))?;
     // The engine may let a newer producer's fields pass. Here, where the event is made, such a field is a typing error.
     let unknown_fields = if args.allow_unknown_fields { UnknownFields::Allow } else { UnknownFields::Reject };
     Contract::compile(&pool, message, Policies { unknown_fields, ..policies }, &[]).map_err(|error| bad(&error))

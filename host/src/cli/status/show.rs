@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Known;
 use crate::cli::table::{Align, render, thousands};
-use crate::config::Pipeline;
+use tollgate_config::Pipeline;
 
 /// Digits of a digest that a person compares.
 const DIGEST: usize = 12;

@@ -13,14 +13,14 @@ use tollgate_contract::Contract;
 use super::partitions;
 use super::report::{Report, Severity};
 use super::rights;
-use crate::config::{DeliveryMode, Destination, Mapping, Mode, Pipeline};
 use crate::engine::build::{self, Contracts, Unreachable};
 use crate::kafka::look::{self, Looker, Quiet};
-use crate::limits;
 use crate::sinks::postgres::cell::PgColumn;
 use crate::sinks::postgres::table::{self, Table};
 use crate::sinks::postgres::{connect, quote};
 use crate::source::authorised::{self, Operation};
+use tollgate_config::limits;
+use tollgate_config::{DeliveryMode, Destination, Mapping, Mode, Pipeline};
 
 const CALL: Duration = Duration::from_secs(5);
 

@@ -1,9 +1,9 @@
 //! What a process of a pipeline has in memory at most, from its settings alone.
 
-use crate::config::Pipeline;
 use crate::kafka::client::Ahead;
-use crate::limits;
 use serde::Serialize;
+use tollgate_config::Pipeline;
+use tollgate_config::limits;
 
 /// The parts, bytes. Which of them a transform that emits more than it takes adds to cannot be known from settings:
 /// docs/operations.md tells.

@@ -8,15 +8,11 @@ use self::policies::check_policies;
 use super::Memory;
 use super::partitions;
 use super::report::{Guarantee, Report};
-use crate::config::{
-    As, Column, DeliveryMode, Destination, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings, TimeForm,
-};
 use crate::engine::build;
 use crate::engine::routes::{Wrong, wrong_routes};
 use crate::gate::change::Changes;
 use crate::gate::envelope::{self, Envelope};
 use crate::guests::types;
-use crate::protos;
 use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
 use crate::sinks::postgres::hosts::Hosts;
 use crate::sinks::postgres::kinds::field_kind;
@@ -27,6 +23,9 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
+use tollgate_config::{
+    As, Column, DeliveryMode, Destination, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings, TimeForm,
+};
 use tollgate_contract::{Contract, FieldPath, Kind, Policies};
 use tollgate_sandbox::Sandbox;
 
@@ -159,7 +158,7 @@ fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p s
         Schema::DescriptorSet(path) => ("contract.descriptor_set", vec![path.clone()]),
     };
     let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
-    let pool = match protos::load(&paths) {
+    let pool = match tollgate_protos::load(&paths) {
         Ok(pool) => pool,
         Err(error) => {
             let error = error.shown(|path| pipeline.shown(path));

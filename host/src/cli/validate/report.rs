@@ -1,11 +1,11 @@
 //! What validating found, as JSON and as text.
 
 use super::Memory;
-use crate::config::reader::Position;
-use crate::config::{ConfigError, Pipeline};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use tollgate_config::reader::Position;
+use tollgate_config::{ConfigError, Pipeline};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

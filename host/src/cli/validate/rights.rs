@@ -3,9 +3,9 @@
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::config::{Mapping, Mode, Pipeline, TableName, Tombstones};
 use crate::sinks::postgres::cell::PgColumn;
 use crate::sinks::postgres::quote::{quote, quoted_table};
+use tollgate_config::{Mapping, Mode, Pipeline, TableName, Tombstones};
 
 /// Something that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,9 +132,9 @@ fn wanted(mapping: &Mapping) -> [(&'static str, Vec<String>); 3] {
     let soft = mapping.delete.soft.clone();
     let all = mapping.columns.iter().map(|column| column.name.clone()).chain(soft.clone()).collect();
     let updated =
-        |column: &&crate::config::Column| !mapping.key.contains(&column.name) && column.mode != Mode::InsertOnly;
+        |column: &&tollgate_config::Column| !mapping.key.contains(&column.name) && column.mode != Mode::InsertOnly;
     let updates = mapping.columns.iter().filter(updated).map(|column| column.name.clone()).chain(soft).collect();
-    let read = |column: &&crate::config::Column| {
+    let read = |column: &&tollgate_config::Column| {
         mapping.key.contains(&column.name)
             || column.mode == Mode::Add
             || mapping.only_if_newer.as_ref() == Some(&column.name)

@@ -9,8 +9,8 @@ use tollgate_contract::read_json;
 use tollgate_sandbox::{BatchMeta, Events, Manifest};
 
 use super::{Types, outcome, yaml};
-use crate::config::ConfigErrors;
-use crate::config::reader::{self, Complaint, Table, boolean, choice, number_within, signed, text, whole, within};
+use tollgate_config::ConfigErrors;
+use tollgate_config::reader::{self, Complaint, Table, boolean, choice, number_within, signed, text, whole, within};
 
 /// Percent by which fuel may differ from what a case says, unless it says how much.
 const FUEL_TOLERANCE: f64 = 10.0;
@@ -242,5 +242,5 @@ fn read_edits(table: &Table<'_>, into: &mut Map<String, Value>) {
 }
 
 fn hex(digits: &str) -> Result<Vec<u8>, Complaint> {
-    outcome::from_hex(digits).ok_or_else(|| Complaint::new("is no row of bytes; write two hex digits for each"))
+    hex::decode(digits).map_err(|_| Complaint::new("is no row of bytes; write two hex digits for each"))
 }

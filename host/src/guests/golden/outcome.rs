@@ -6,8 +6,8 @@ use tollgate_contract::show_json;
 use tollgate_sandbox::{Bytes, Events, FailureCode, Manifest, Outcome, Output, Results};
 
 use super::Types;
-use crate::config::reader::Complaint;
 use crate::sinks::dead_letter::{self, Reason};
+use tollgate_config::reader::Complaint;
 
 /// Begins a key's or a header's text where it is no UTF-8: hex digits follow.
 const HEX: &str = "hex:";
@@ -113,7 +113,7 @@ fn show_bytes(bytes: &[u8]) -> String {
 pub(super) fn parse_bytes(text: &str) -> Result<Vec<u8>, Complaint> {
     match text.strip_prefix(HEX) {
         Some(digits) => {
-            from_hex(digits).ok_or_else(|| Complaint::new("is no row of bytes; after hex: write two digits for each"))
+            hex::decode(digits).map_err(|_| Complaint::new("is no row of bytes; after hex: write two digits for each"))
         }
         None => Ok(text.as_bytes().to_vec()),
     }
@@ -121,18 +121,6 @@ pub(super) fn parse_bytes(text: &str) -> Result<Vec<u8>, Complaint> {
 
 fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(super) fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    let pairs = digits.as_bytes().chunks(2);
-    let pair = |pair: &[u8]| match pair {
-        [high, low] => {
-            let digit = |digit: u8| char::from(digit).to_digit(16);
-            u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
-        }
-        _ => None,
-    };
-    pairs.map(pair).collect()
 }
 
 #[cfg(test)]

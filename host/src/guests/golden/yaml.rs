@@ -90,8 +90,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::config::reader;
     use serde_json::json;
+    use tollgate_config::reader;
 
     #[test]
     fn what_is_written_is_read_back() {

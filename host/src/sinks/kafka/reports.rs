@@ -15,9 +15,9 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult};
 use rdkafka::producer::ProducerContext;
 
 use super::{Error, explained};
-use crate::error::Class;
-use crate::error::classes;
+use crate::classes;
 use crate::kafka::words;
+use tollgate_config::error::Class;
 
 /// A record that its topic does not take.
 #[derive(Debug, Clone, PartialEq, Eq)]

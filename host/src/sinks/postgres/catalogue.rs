@@ -5,7 +5,7 @@ use sqlx::postgres::PgConnection;
 
 use super::cell::PgColumn;
 use super::quote::quoted_table;
-use crate::config::TableName;
+use tollgate_config::TableName;
 
 /// Reads the table's columns from the catalogue; `None` if there is no such table.
 pub async fn describe(connection: &mut PgConnection, table: &TableName) -> Result<Option<Vec<PgColumn>>, sqlx::Error> {

@@ -5,8 +5,8 @@ use sqlx::postgres::{PgConnection, PgDatabaseError};
 
 use super::connect;
 use super::quote::quoted_table;
-use crate::config::{Mapping, TableName};
-use crate::error::classes::Meaning;
+use crate::classes::Meaning;
+use tollgate_config::{Mapping, TableName};
 
 /// Returns what the table lacks, if the error alone shows it.
 pub fn of(error: &Error) -> Option<String> {

@@ -18,8 +18,8 @@ use super::times::{Target, Times};
 use super::unfit::Unfit;
 use tollgate_contract::decimal;
 
-use crate::config::{As, TimeForm, TimeSpec};
-use crate::limits;
+use tollgate_config::limits;
+use tollgate_config::{As, TimeForm, TimeSpec};
 
 /// The kinds of input, known when the pipeline starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use tollgate_contract::{Absent, Contract, Slot};
 use super::cell::{self, Encoder, InputKind, PgColumn, encoder};
 use super::kinds::field_kind;
 use super::row::{Cell, Source};
-use crate::config::{As, Column, From, Mode, Nul, RecordPart};
+use tollgate_config::{As, Column, From, Mode, Nul, RecordPart};
 
 /// `add` sums as bigint; PostgreSQL casts to the column's type.
 const INT8: u32 = 20;

@@ -7,10 +7,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Error};
 
 use super::hosts::{self, Hosts, Wanted};
 use super::pooler;
-use crate::config::Pipeline;
-use crate::error::Class;
-use crate::error::classes::{self, Meaning, Said};
-use crate::limits;
+use crate::classes::{self, Meaning, Said};
+use tollgate_config::Pipeline;
+use tollgate_config::error::Class;
+use tollgate_config::limits;
 
 /// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity. Of several hosts it is the first
 /// that answers and takes writes.

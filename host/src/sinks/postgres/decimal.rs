@@ -2,7 +2,7 @@
 //! hold, and `as: numeric`, which keeps every digit.
 
 use super::unfit::Unfit;
-use crate::limits;
+use tollgate_config::limits;
 
 /// A decimal number in text, taken apart: an optional sign, digits, an optional fraction and exponent.
 #[derive(Debug, Clone, Copy)]

@@ -14,7 +14,7 @@ use super::row::Misfit;
 use super::rows::{RowWriter, Rows};
 use super::times::Target;
 use super::unfit::Unfit;
-use crate::config::{As, Column, DeleteKey, DeleteWhen, From, Mapping, TimeForm, TimeSpec};
+use tollgate_config::{As, Column, DeleteKey, DeleteWhen, From, Mapping, TimeForm, TimeSpec};
 
 /// The statement, and how record keys become its parameters.
 #[derive(Debug)]

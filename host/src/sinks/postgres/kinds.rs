@@ -4,7 +4,7 @@ use tollgate_contract::Kind;
 
 use super::cell::InputKind;
 use super::declared::Known;
-use crate::config::{As, Column};
+use tollgate_config::{As, Column};
 
 /// What a field of this kind brings to its column.
 pub fn field_kind(mapping: &Column, kind: &Kind) -> InputKind {

@@ -11,8 +11,8 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use tollgate_contract::iso;
 
 use super::quote::{quote, quoted_table};
-use crate::config::{Every, Partitions, TableName};
-use crate::limits;
+use tollgate_config::limits;
+use tollgate_config::{Every, Partitions, TableName};
 
 /// Bytes of an identifier; PostgreSQL cuts what is longer, and two names could become one.
 const NAME: usize = 63;

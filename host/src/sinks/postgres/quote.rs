@@ -1,6 +1,6 @@
 //! Names as SQL writes them.
 
-use crate::config::TableName;
+use tollgate_config::TableName;
 
 /// An identifier as SQL writes it, whatever it holds.
 pub fn quote(identifier: &str) -> String {

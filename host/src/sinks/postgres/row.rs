@@ -7,7 +7,7 @@ use super::cell::Encoder;
 use super::input::Input;
 use super::rows::RowWriter;
 use super::unfit::Unfit;
-use crate::config::{Nul, RecordPart};
+use tollgate_config::{Nul, RecordPart};
 
 #[derive(Debug)]
 pub(super) struct Cell {

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use hashbrown::HashTable;
 
 use super::binary::signed;
-use crate::config::Mode;
+use tollgate_config::Mode;
 
 /// What folding has to know of the table.
 #[derive(Debug, Clone)]

@@ -9,8 +9,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::rows::{Folded, Rows, Shape};
 use crate::hazards::{Place, hazards};
-use crate::limits;
-use crate::sinks::dead_letter::hex;
+use tollgate_config::limits;
 
 /// How many transactions ago the session's oldest stage was made, and from what age on it is dropped. A stage of any lane is found
 /// by its name.
@@ -43,7 +42,7 @@ impl Stage {
     /// `columns`: names and types, as CREATE TABLE has them; `upsert` completes the statement that reads from a source.
     /// The table is named by its columns: two of the same name are the same.
     pub fn new(columns: &str, upsert: impl Fn(&str) -> String) -> Stage {
-        let digest = hex(&Sha256::digest(columns)[..8]);
+        let digest = hex::encode(&Sha256::digest(columns)[..8]);
         let name = format!("pg_temp.tollgate_stage_{digest}");
         Stage {
             create: format!("CREATE TEMPORARY TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"),

@@ -15,7 +15,7 @@ use super::row::Cell;
 pub use super::row::{Misfit, RecordView};
 use super::rows::{RowWriter, Shape, ShapeColumn};
 use super::stage::Stage;
-use crate::config::{Column, From, Mapping, Mode, Nul};
+use tollgate_config::{Column, From, Mapping, Mode, Nul};
 
 /// The mark of a row that an event deletes.
 const BOOL: u32 = 16;

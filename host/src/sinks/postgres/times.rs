@@ -3,7 +3,7 @@
 use super::binary;
 use super::input::Input;
 use super::unfit::Unfit;
-use crate::config::{TimeForm, TimeSpec};
+use tollgate_config::{TimeForm, TimeSpec};
 use tollgate_contract::iso::{self, DAY, Interval};
 use tollgate_contract::{Moment, TimeInput};
 
@@ -146,7 +146,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::config::Between;
+    use tollgate_config::Between;
 
     fn read(forms: &[TimeForm], target: Target, input: Input<'_>) -> Result<String, Unfit> {
         let between = Between { from: 946_684_800_000_000, until: 4_102_444_800_000_000 };

@@ -10,10 +10,10 @@ use crossbeam_channel::SendTimeoutError;
 use rdkafka::consumer::Consumer as _;
 
 use super::Poll;
-use crate::config::Backpressure;
-use crate::limits;
 use crate::source::batch::RecordBatch;
 use crate::source::handoff::Inbox;
+use tollgate_config::Backpressure;
+use tollgate_config::limits;
 
 impl Poll {
     fn bounds(&self) -> &Backpressure {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::config::BatchWait;
+use tollgate_config::BatchWait;
 
 /// What a lane's commits took of late.
 #[derive(Debug, Default)]

@@ -9,10 +9,10 @@ use rdkafka::error::KafkaError;
 use super::Poll;
 use super::assignment::told;
 use crate::brakes::halt::code;
-use crate::limits;
 use crate::position::{NextOffset, Partition};
 use crate::progress::halts::Halt;
 use crate::source::probe;
+use tollgate_config::limits;
 
 impl Poll {
     /// Stops reading what was halted since the last look, and takes over again what was resumed.

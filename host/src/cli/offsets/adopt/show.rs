@@ -8,8 +8,8 @@ use tollgate_protocol::adoption::{Adoption, Effects, Side};
 
 use super::Judged;
 use crate::cli::Success;
-use crate::config::{DeliveryMode, Pipeline};
 use crate::position::NextOffset;
+use tollgate_config::{DeliveryMode, Pipeline};
 
 /// Why nothing is written; every partition that is refused is named.
 pub fn refusal(pipeline: &Pipeline, judged: &[Judged]) -> Option<String> {
@@ -115,7 +115,7 @@ fn effects(pipeline: &Pipeline, effects: &Effects, line: &mut impl FnMut(&str, S
 
 /// What a row that is written once more does to the table.
 fn repeated(pipeline: &Pipeline) -> String {
-    use crate::config::Mode;
+    use tollgate_config::Mode;
     let columns = || pipeline.types.iter().flat_map(|kind| &kind.mapping.columns);
     let named = |mode: Mode| {
         let names: Vec<&str> =

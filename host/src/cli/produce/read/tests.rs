@@ -18,7 +18,7 @@ const PROTO: &str = r#"
 fn message() -> MessageDescriptor {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("event.proto"), PROTO).unwrap();
-    let pool: DescriptorPool = crate::protos::load(&[folder.path().to_path_buf()]).unwrap();
+    let pool: DescriptorPool = tollgate_protos::load(&[folder.path().to_path_buf()]).unwrap();
     pool.get_message_by_name("t.v1.Event").unwrap()
 }
 

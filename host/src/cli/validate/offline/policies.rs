@@ -1,8 +1,8 @@
 //! The policies of `contract:` that name fields and enums.
 
 use super::Report;
-use crate::config::Pipeline;
 use prost_reflect::DescriptorPool;
+use tollgate_config::Pipeline;
 use tollgate_contract::{Contract, Policies, UnknownEnums};
 
 /// Holds each of them against the types of event: with several, it must fit one of them. `messages`: those that compile.

@@ -343,7 +343,7 @@ fn at_least_once_says_what_it_lacks() {
 fn a_file_that_does_not_read_fails_with_all_findings_as_json() {
     let folder = Folder::new(&format!("{HEAD}{POSTGRES}lane: 2\nshutdown: 5\n"));
     let failure = validate::run(&Args { pipeline: folder.0.path().join("pipeline.yaml"), connect: false }).unwrap_err();
-    assert_eq!(failure.exit, crate::error::Exit::Configuration);
+    assert_eq!(failure.exit, tollgate_config::error::Exit::Configuration);
     assert!(failure.message.ends_with("pipeline.yaml has 2 errors"), "{}", failure.message);
     let expected = json!({
         "severity": "error", "code": "config.invalid", "configPath": "lane", "line": 19, "column": 1,

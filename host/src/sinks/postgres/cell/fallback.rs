@@ -3,9 +3,9 @@
 use tollgate_contract::{Absent, FieldInfo, Kind, Presence};
 
 use super::{Encoder, InputKind, PgColumn, encoder};
-use crate::config::{As, Column, Mode, TimeForm, TimeSpec};
 use crate::sinks::postgres::input::Input;
 use crate::sinks::postgres::times::Target;
+use tollgate_config::{As, Column, Mode, TimeForm, TimeSpec};
 
 /// What becomes of a field that has no presence and is not on the wire. `contract`: where the column does not say.
 pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, String> {

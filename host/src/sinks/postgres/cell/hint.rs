@@ -1,7 +1,7 @@
 //! What to write where a column takes a value only when it is asked to.
 
 use super::{InputKind, PgColumn, encoder, json};
-use crate::config::{As, TimeForm, TimeSpec};
+use tollgate_config::{As, TimeForm, TimeSpec};
 
 /// The conversions that bring this kind into this column when they are asked for; nothing where none does.
 pub(super) fn hint(kind: InputKind, column: &PgColumn) -> String {

@@ -105,15 +105,11 @@ impl List {
             Shape::Float4 => bytes.first_chunk().map(|bytes| f32::from_be_bytes(*bytes).to_string()),
             Shape::Float8 => bytes.first_chunk().map(|bytes| f64::from_be_bytes(*bytes).to_string()),
             Shape::Numeric => Some(decimal::show(bytes)),
-            Shape::Uuid => Some(hex(bytes)),
-            Shape::Bytea => Some(format!("\"\\\\x{}\"", hex(bytes))),
+            Shape::Uuid => Some(hex::encode(bytes)),
+            Shape::Bytea => Some(format!("\"\\\\x{}\"", hex::encode(bytes))),
             Shape::Time(target) => times::show(target, bytes).map(|text| format!("\"{text}\"")),
         };
         out.extend_from_slice(text.ok_or(Unfit::Element)?.as_bytes());
         Ok(())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    crate::sinks::dead_letter::hex(bytes)
 }

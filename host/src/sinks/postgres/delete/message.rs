@@ -4,11 +4,11 @@ use prost_reflect::DescriptorPool;
 use tollgate_contract::frame::{Frame, FrameFault, Indexing};
 use tollgate_contract::{Contract, FieldPath, Fields, Policies, Rejection, Slot};
 
-use crate::config::{As, Column, From, Mapping, Nul};
 use crate::sinks::postgres::cell::PgColumn;
 use crate::sinks::postgres::column;
 use crate::sinks::postgres::row::{Cell, Misfit, RecordView};
 use crate::sinks::postgres::rows::RowWriter;
+use tollgate_config::{As, Column, From, Mapping, Nul};
 
 /// The message of a record key, and a cell for each column of the table's key.
 #[derive(Debug)]
@@ -143,9 +143,9 @@ mod tests {
     use prost_reflect::{DynamicMessage, Value};
 
     use super::*;
-    use crate::config::{DeleteKey, Deletes, Nul, TableName};
     use crate::sinks::postgres::Rows;
     use crate::sinks::postgres::table::{Error, Table};
+    use tollgate_config::{DeleteKey, Deletes, Nul, TableName};
 
     const PROTO: &str = r#"syntax = "proto3"; package a;
         import "google/protobuf/timestamp.proto";
@@ -234,7 +234,7 @@ mod tests {
         let strategy = ("[^\\x00]{0,8}", any::<i64>(), 0..2_i32, 0..4_000_000_000_i64, any::<[u8; 16]>());
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(64));
         let ran = runner.run(&strategy, |(tenant, line, kind, seconds, id)| {
-            let hex = crate::sinks::dead_letter::hex(&id);
+            let hex = hex::encode(id);
             let text = serde_json::json!({
                 "tenant": tenant, "line_no": line, "kind": if kind == 0 { "NONE" } else { "A" }, "id": hex,
                 "at": tollgate_contract::iso::show_date_time(seconds * 1_000_000, "Z"),

@@ -1,0 +1,52 @@
+//! Settings that may stand in one of several places, because the article's template has them elsewhere than we do.
+
+use crate::reader::{Complaint, Table};
+
+/// A setting that may be offered by several keys and must be given by at most one of them.
+#[derive(Debug)]
+pub(super) struct Once<T> {
+    value: Option<T>,
+    /// The path of the key that gave it, even when its value was refused.
+    from: Option<String>,
+}
+
+impl<T> Default for Once<T> {
+    fn default() -> Once<T> {
+        Once { value: None, from: None }
+    }
+}
+
+impl<T> Once<T> {
+    /// Takes the scalar of `key`, if it is there; a second place is refused by name.
+    pub(super) fn offer(&mut self, table: &Table<'_>, key: &str, kind: impl Fn(&str) -> Result<T, Complaint>) {
+        let Some(field) = table.field(key) else { return };
+        self.put(table, key, field.scalar(kind));
+    }
+
+    /// Takes a value that was read from `key`; None when it was refused there.
+    pub(super) fn put(&mut self, table: &Table<'_>, key: &str, value: Option<T>) {
+        if let Some(first) = &self.from {
+            table.error(key, format!("is set by {first} already; keep one of the two"));
+            return;
+        }
+        self.from = Some(if table.path().is_empty() { key.to_owned() } else { format!("{}.{key}", table.path()) });
+        self.value = value;
+    }
+
+    /// The path of the key that gave it.
+    pub(super) fn from(&self) -> Option<&str> {
+        self.from.as_deref()
+    }
+
+    pub(super) fn take(&mut self) -> Option<T> {
+        self.value.take()
+    }
+
+    /// The value, or a complaint that `key` is missing unless a key was there whose value was refused.
+    pub(super) fn need(&mut self, table: &Table<'_>, key: &str) -> Option<T> {
+        if self.from.is_none() {
+            table.error(key, "required key is missing");
+        }
+        self.value.take()
+    }
+}

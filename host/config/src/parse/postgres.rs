@@ -1,0 +1,386 @@
+//! `postgres:` the target table and how its columns are filled.
+
+use super::conversion::read_as;
+use super::{names, policies};
+use crate::limits;
+use crate::model::{
+    As, Column, DeleteKey, DeleteWhen, Deletes, Every, From, Mapping, Mode, Nul, Partitions, Postgres, RecordPart,
+    TableName,
+};
+use crate::reader::{Complaint, Field, Table, boolean, choice, path, signed, text, within};
+use std::path::Path;
+use tollgate_contract::Absent;
+
+/// The server, and the mapping of the only type; with `types:` (`typed`) what they have in common.
+pub(super) fn read(root: &Table<'_>, base: &Path, typed: bool) -> Option<(Postgres, Draft)> {
+    root.need_table("postgres", |table| {
+        let url = table.need("url", names::postgres_url);
+        let tls_ca = table.get("tls_ca", path).map(|path| base.join(path));
+        let mut draft = Draft::read(table);
+        if !typed {
+            draft.complete(table);
+        }
+        Some((Postgres { url: url?, tls_ca }, draft))
+    })
+}
+
+/// A mapping that stands by itself: that of a route.
+pub(super) fn read_mapping(table: &Table<'_>) -> Option<Mapping> {
+    let mut draft = Draft::read(table);
+    draft.complete(table);
+    draft.mapping
+}
+
+/// A mapping that may not be whole yet: each key as far as it is there and right.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Draft {
+    table: Option<TableName>,
+    key: Option<Vec<String>>,
+    columns: Option<Vec<Column>>,
+    only_if_newer: Option<String>,
+    nul: Option<Nul>,
+    delete: Option<Deletes>,
+    partitions: Option<Partitions>,
+    /// Keys that are there, right or wrong.
+    given: Vec<&'static str>,
+    pub(super) mapping: Option<Mapping>,
+}
+
+const NEEDED: [&str; 3] = ["table", "key", "columns"];
+
+impl Draft {
+    fn read(table: &Table<'_>) -> Draft {
+        Draft {
+            table: table.get("table", names::table),
+            key: read_key(table),
+            columns: table.table("columns", |columns| Some(read_columns(columns))),
+            only_if_newer: table.get("only_if_newer", names::column),
+            nul: table.get("nul", choice(&Nul::ALL)),
+            delete: table.table("delete", read_delete),
+            partitions: table.table("partitions", read_partitions),
+            given: NEEDED.into_iter().filter(|key| table.has(key)).collect(),
+            mapping: None,
+        }
+    }
+
+    /// A type's own mapping: its keys over these, its columns beside these.
+    pub(super) fn with(&self, table: &Table<'_>) -> Draft {
+        let own = Draft::read(table);
+        let mut columns = self.columns.clone().unwrap_or_default();
+        for column in own.columns.into_iter().flatten() {
+            match columns.iter_mut().find(|known| known.name == column.name) {
+                Some(known) => *known = column,
+                None => columns.push(column),
+            }
+        }
+        let mut given = self.given.clone();
+        given.extend(own.given);
+        let mut draft = Draft {
+            table: own.table.or_else(|| self.table.clone()),
+            key: own.key.or_else(|| self.key.clone()),
+            columns: given.contains(&"columns").then_some(columns),
+            only_if_newer: own.only_if_newer.or_else(|| self.only_if_newer.clone()),
+            nul: own.nul.or(self.nul),
+            delete: own.delete.or_else(|| self.delete.clone()),
+            partitions: own.partitions.or_else(|| self.partitions.clone()),
+            given,
+            mapping: None,
+        };
+        draft.complete(table);
+        draft
+    }
+
+    /// Makes the mapping, if nothing is missing.
+    fn complete(&mut self, table: &Table<'_>) {
+        for key in NEEDED {
+            if !self.given.contains(&key) {
+                table.error(key, "required key is missing");
+            }
+        }
+        let (Some(name), Some(key), Some(mut columns)) = (self.table.clone(), self.key.clone(), self.columns.clone())
+        else {
+            return;
+        };
+        let only_if_newer = self.only_if_newer.clone();
+        complete_key(table, &key, &mut columns);
+        if let Some(newer) = &only_if_newer {
+            check_newer(table, newer, &key, &columns);
+        }
+        let delete = self.delete.clone().unwrap_or_default();
+        check_delete(table, &delete, &key, only_if_newer.is_some());
+        let nul = self.nul.unwrap_or_default();
+        let partitions = self.partitions.clone();
+        if let Some(Partitions { column, .. }) = partitions.as_ref().filter(|by| !key.contains(&by.column)) {
+            let message = format!(
+                "{column} is not in the key: PostgreSQL has no unique index over all partitions but one with the column that \
+                 they are made by, so the key must have it; then two events of one key with different values of {column} are \
+                 two rows"
+            );
+            table.error_at(&format!("{}.partitions.column", table.path()), message);
+        }
+        self.mapping = Some(Mapping { table: name, key, columns, only_if_newer, nul, delete, partitions });
+    }
+}
+
+fn read_delete(table: &Table<'_>) -> Option<Deletes> {
+    let when = table.table("when", |when| {
+        let field = when.need("field", names::field_path);
+        let is = when.list("is", text);
+        if is.is_empty() {
+            when.error("is", "names no value: which ones delete?");
+        }
+        Some(DeleteWhen { field: field?, is })
+    });
+    Some(Deletes {
+        key: table.field("key").and_then(|field| read_delete_key(&field)),
+        when,
+        soft: table.get("soft", names::column),
+    })
+}
+
+/// `text`, `json`, or `{ message: payments.v1.Key }`.
+fn read_delete_key(field: &Field<'_>) -> Option<DeleteKey> {
+    if field.is_table() {
+        return field.table(|key| key.need("message", names::message_type).map(DeleteKey::Message));
+    }
+    let is_json = field.scalar(choice(&[("text", false), ("json", true)]))?;
+    Some(if is_json { DeleteKey::Json } else { DeleteKey::Text })
+}
+
+fn read_partitions(table: &Table<'_>) -> Option<Partitions> {
+    let column = table.need("column", names::column);
+    let every = table.need("every", choice(&Every::ALL));
+    let ahead = table.or("ahead", within(1, limits::PARTITIONS_AHEAD_MAX), limits::PARTITIONS_AHEAD);
+    Some(Partitions { column: column?, every: every?, ahead })
+}
+
+/// Deletes need a way from an event to its row.
+fn check_delete(table: &Table<'_>, delete: &Deletes, key: &[String], guarded: bool) {
+    let place = |below: &str| format!("{}.delete.{below}", table.path());
+    if delete.key == Some(DeleteKey::Text) && key.len() > 1 {
+        let columns = key.join(", ");
+        table.error_at(
+            &place("key"),
+            format!("one text cannot say several columns ({columns}); take json, or a message"),
+        );
+    }
+    if delete.when.is_some() && delete.soft.is_none() && guarded {
+        let message = "with only_if_newer a row that is gone keeps no version, so an older event would bring it back: \
+                       name a column under delete.soft, and the row stays, marked, with its version";
+        table.error_at(&place("when"), message);
+    }
+    if let Some(soft) = delete.soft.as_ref().filter(|soft| key.contains(soft)) {
+        table.error_at(&place("soft"), format!("{soft} is a key column; it marks a row, and cannot name it"));
+    }
+}
+
+fn read_key(table: &Table<'_>) -> Option<Vec<String>> {
+    table.field("key")?;
+    let key = table.list("key", names::column);
+    if key.is_empty() {
+        table.error("key", "names no column; an upsert needs the columns of a unique index");
+        return None;
+    }
+    for (index, name) in key.iter().enumerate() {
+        if key[..index].contains(name) {
+            table.error("key", format!("names {name} twice"));
+        }
+    }
+    Some(key)
+}
+
+/// Key columns without an entry take the field of their own name; they come first.
+fn complete_key(table: &Table<'_>, key: &[String], columns: &mut Vec<Column>) {
+    let missing: Vec<Column> = key
+        .iter()
+        .filter(|name| !columns.iter().any(|column| column.name == **name))
+        .filter(|name| {
+            let fits = names::field_path(name).is_ok();
+            if !fits {
+                let message = format!("{name} is no field's name; say under columns where its value comes from");
+                table.error("key", message);
+            }
+            fits
+        })
+        .map(|name| Column::field(name.clone()))
+        .collect();
+    columns.splice(0..0, missing);
+    for column in columns.iter().filter(|column| key.contains(&column.name)) {
+        let path = format!("{}.columns.{}", table.path(), column.name);
+        match (&column.mode, &column.from) {
+            (Mode::Add, _) => table.error_at(&path, "a key column cannot be added to: it says which row is meant"),
+            (Mode::InsertOnly, _) => table.error_at(&path, "a key column is never updated; take insert_only out"),
+            (Mode::Set, From::Now) => {
+                table.error_at(&path, "a key column cannot be now: the same event would be a new row each time");
+            }
+            (Mode::Set, _) => {}
+        }
+    }
+}
+
+fn check_newer(table: &Table<'_>, newer: &str, key: &[String], columns: &[Column]) {
+    let Some(column) = columns.iter().find(|column| column.name == newer) else {
+        table.error("only_if_newer", format!("{newer} is not among the columns"));
+        return;
+    };
+    if key.iter().any(|name| name == newer) {
+        table.error("only_if_newer", format!("{newer} is a key column: within one row it never grows"));
+    }
+    if column.mode != Mode::Set || !matches!(column.from, From::Field(_) | From::Header(_) | From::Record(_)) {
+        let message = format!("{newer} must take each event's own value (a field, a header or record metadata)");
+        table.error("only_if_newer", message);
+    }
+    for column in columns.iter().filter(|column| column.mode == Mode::Add) {
+        // One statement takes a batch folded to a row a key: by then it is lost which of its events were newer.
+        let path = format!("{}.columns.{}", table.path(), column.name);
+        let message = "add does not go with only_if_newer: a folded batch cannot tell which of its events count; \
+                       take one of the two out";
+        table.error_at(&path, message);
+    }
+}
+
+fn read_columns(table: &Table<'_>) -> Vec<Column> {
+    let mut columns = Vec::new();
+    for (name, field) in table.any() {
+        if let Err(complaint) = names::column(&name) {
+            field.complain::<()>(format!("the column's name {}", complaint.message));
+            continue;
+        }
+        if !field.is_table() && !field.is_null() {
+            field.complain::<()>(format!("must be a mapping such as {{ field: {name} }}"));
+            continue;
+        }
+        columns.extend(field.table(|table| read_column(&name, table)));
+    }
+    columns
+}
+
+fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
+    let (add, added) = read_add(table);
+    let sources: Vec<(&str, Option<From>)> = [
+        ("field", table.get("field", names::field_path).map(From::Field)),
+        ("oneof", table.get("oneof", names::field_path).map(From::Oneof)),
+        ("header", table.get("header", names::header).map(From::Header)),
+        ("record", table.get("record", choice(&RECORD_PARTS)).map(From::Record)),
+        ("now", table.get("now", only_true).map(|()| From::Now)),
+        ("value", table.get("value", signed).map(From::Constant)),
+        ("add", added),
+    ]
+    .into_iter()
+    .filter(|(key, from)| from.is_some() || (*key != "add" && table.has(key)))
+    .collect();
+    if let [(first, _), (second, _), ..] = sources.as_slice() {
+        table.error(second, format!("the column's value comes from {first} already; keep one of the two"));
+    }
+    let insert_only = table.or("insert_only", boolean, false);
+    let as_ = read_as(table);
+    if add && insert_only {
+        table.error("add", "add does not go with insert_only; take one of the two out");
+    }
+    let from = match sources.into_iter().next() {
+        Some((_, from)) => from?,
+        // A column without any source takes the field of its own name.
+        None => match names::field_path(name) {
+            Ok(field) => From::Field(field),
+            Err(_) => {
+                let message = format!(
+                    "{name} is no field's name; say where the value comes from: field, oneof, header, record or now"
+                );
+                table.error_at(table.path(), message);
+                return None;
+            }
+        },
+    };
+    check_source(table, &from, add, &as_);
+    let mode = match (add, insert_only) {
+        (true, _) => Mode::Add,
+        (false, true) => Mode::InsertOnly,
+        (false, false) => Mode::Set,
+    };
+    let absent = policies::read_absent(table);
+    if absent.is_some() && !matches!(from, From::Field(_)) {
+        table.error("absent", "speaks of a field, and the column takes its value elsewhere");
+    } else if absent == Some(Absent::Null) && mode == Mode::Add {
+        table.error("absent", "add needs a number; take default or reject");
+    }
+    let default = table.get("default", |text| Ok(text.to_owned()));
+    if default.is_some() {
+        check_default(table, &from, mode, absent);
+    }
+    let overrides_identity = table.get("identity", choice(&[("override", ())])).is_some();
+    let not_null = table.or("not_null", boolean, false);
+    Some(Column { name: name.to_owned(), from, as_, mode, absent, default, overrides_identity, not_null })
+}
+
+/// A default stands in for a value that may be missing, and nothing else decides about it.
+fn check_default(table: &Table<'_>, from: &From, mode: Mode, absent: Option<Absent>) {
+    let lacks = from.path().is_some()
+        || matches!(from, From::Header(_) | From::Record(RecordPart::Key | RecordPart::Timestamp));
+    if !lacks {
+        table.error("default", "has no use: the column's value is never missing");
+    } else if mode == Mode::Add {
+        table.error("default", "add needs each event's own number; take default out");
+    } else if absent.is_some() {
+        table.error("default", "says what becomes of an unset field already; take absent out");
+    }
+}
+
+fn check_source(table: &Table<'_>, from: &From, add: bool, as_: &As) {
+    let converted = *as_ != As::Natural;
+    match from {
+        From::Now if add => table.error("add", "add needs a number; now is a time"),
+        From::Now if converted => table.error("as", "now is PostgreSQL's own time and needs no conversion"),
+        From::Constant(_) if converted => table.error("as", "a number written here needs no conversion"),
+        From::Constant(_) if !add => {
+            table.error("value", "a constant is there to be added; write add: instead of value:")
+        }
+        From::Oneof(_) if add => table.error("add", "add needs a number; the name of a oneof's branch is a text"),
+        From::Oneof(_) if converted => {
+            table.error("as", "the name of a oneof's branch needs no conversion; its column is a text or an enum type");
+        }
+        From::Record(RecordPart::Partition | RecordPart::Offset) if converted => {
+            table.error("as", "the record's partition and offset are whole numbers and need no conversion");
+        }
+        From::Field(_) | From::Oneof(_) | From::Header(_) | From::Record(_) | From::Now | From::Constant(_) => {}
+    }
+}
+
+const RECORD_PARTS: [(&str, RecordPart); 6] = [
+    ("topic", RecordPart::Topic),
+    ("partition", RecordPart::Partition),
+    ("offset", RecordPart::Offset),
+    ("timestamp", RecordPart::Timestamp),
+    ("key", RecordPart::Key),
+    ("digest", RecordPart::Digest),
+];
+
+fn only_true(text: &str) -> Result<(), Complaint> {
+    match boolean(text)? {
+        true => Ok(()),
+        false => Err(Complaint::new("says nothing; take the key out")),
+    }
+}
+
+/// `add: true` beside a source, `add: 1`, `add: field`: whether the column is added to, and the source that `add` names.
+fn read_add(table: &Table<'_>) -> (bool, Option<From>) {
+    enum Add {
+        Off,
+        On,
+        From(From),
+    }
+    let kind = |text: &str| match text {
+        "true" => Ok(Add::On),
+        "false" => Ok(Add::Off),
+        _ => match text.parse::<i64>() {
+            Ok(number) => Ok(Add::From(From::Constant(number))),
+            Err(_) => names::field_path(text)
+                .map(|field| Add::From(From::Field(field)))
+                .map_err(|_| Complaint::new("is neither a whole number nor a field's path nor true")),
+        },
+    };
+    match table.get("add", kind) {
+        None | Some(Add::Off) => (false, None),
+        Some(Add::On) => (true, None),
+        Some(Add::From(from)) => (true, Some(from)),
+    }
+}

@@ -1,0 +1,159 @@
+//! A schema's text, or descriptor, and what it imports → types.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use prost_reflect::{DescriptorPool, FileDescriptor};
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+use tollgate_contract::lower_editions;
+
+use tollgate_protos::{Folder, LanguageFeatures, Shipped};
+
+/// A file by the name that imports use: `.proto` text, or a FileDescriptorProto in base64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub name: String,
+    pub text: String,
+}
+
+/// Why no types can be made of a schema.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileFault {
+    /// `place` is `file:line:column: what`, as far as the compiler knows them.
+    #[error("{place}")]
+    Invalid { place: String },
+    #[error("{name} is referred to as version {} of {} and as version {} of {}", .first.1, .first.0, .second.1, .second.0)]
+    TwoPlaces { name: String, first: (String, u32), second: (String, u32) },
+}
+
+/// Compiles `main` with the files it imports: its references, google's well-known types, those below `roots`, and the
+/// definition of protovalidate's rules. Returns the main file; its pool holds them all.
+///
+/// # Errors
+/// The first fault, with its place.
+pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result<FileDescriptor, CompileFault> {
+    let name = main.name.clone();
+    let mut chain = ChainFileResolver::new();
+    chain.add(Kept(std::iter::once(main).chain(references.iter().cloned()).collect()));
+    chain.add(LanguageFeatures);
+    chain.add(GoogleFileResolver::new());
+    for root in roots {
+        chain.add(Folder::new(root));
+    }
+    chain.add(Shipped);
+    let mut compiler = protox::Compiler::with_file_resolver(chain);
+    compiler.include_imports(true).include_source_info(true);
+    // The debug form is the one that tells file, line and column.
+    let invalid = |error: &protox::Error| CompileFault::Invalid { place: format!("{error:?}") };
+    compiler.open_file(&name).map_err(|error| invalid(&error))?;
+    let unlowered = compiler.encode_file_descriptor_set();
+    let broken = |error: String| CompileFault::Invalid { place: format!("{name}: {error}") };
+    let set = lower_editions(&unlowered).map_err(|error| broken(error.to_string()))?;
+    let pool = match set {
+        Cow::Borrowed(_) => compiler.descriptor_pool(),
+        Cow::Owned(set) => DescriptorPool::decode(set.as_slice()).map_err(|error| broken(error.to_string()))?,
+    };
+    pool.get_file_by_name(&name)
+        .ok_or_else(|| CompileFault::Invalid { place: format!("{name} is not in its own pool") })
+}
+
+/// Files in memory.
+struct Kept(Vec<Source>);
+
+impl FileResolver for Kept {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        let Some(source) = self.0.iter().find(|source| source.name == name) else {
+            return Err(protox::Error::file_not_found(name));
+        };
+        match descriptor(&source.text, name) {
+            Some(bytes) => File::decode_file_descriptor_proto(bytes.as_slice()).map_err(protox::Error::new),
+            None => tollgate_protos::from_source(name, &source.text),
+        }
+    }
+}
+
+/// A FileDescriptorProto in base64, as Python's client registers it and `format=serialized` gives it, under the name that
+/// the importers use. No `.proto` text is base64: each has a blank, a brace or a semicolon.
+fn descriptor(text: &str, name: &str) -> Option<Vec<u8>> {
+    /// Field 1, length-delimited.
+    const NAME: u8 = 0x0a;
+    let mut bytes = BASE64_STANDARD.decode(text.trim()).ok()?;
+    // The last of a field's values counts, so that one more at the end renames the file, and all options stay as they are.
+    bytes.push(NAME);
+    let mut length = name.len();
+    while length >= 0x80 {
+        bytes.push(u8::try_from(length & 0x7f).ok()? | 0x80);
+        length >>= 7;
+    }
+    bytes.push(u8::try_from(length).ok()?);
+    bytes.extend(name.as_bytes());
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str, text: &str) -> Source {
+        Source { name: name.to_owned(), text: text.to_owned() }
+    }
+
+    const MONEY: &str = r#"syntax = "proto3"; package shop.v1; message Money { int64 minor = 1; }"#;
+    const ORDER: &str = r#"syntax = "proto3"; package shop.v1;
+        import "shop/v1/money.proto"; import "google/protobuf/timestamp.proto";
+        message Order { Money total = 1; google.protobuf.Timestamp at = 2; }"#;
+
+    #[test]
+    fn text_and_descriptor_give_the_same_types() {
+        let money = source("shop/v1/money.proto", MONEY);
+        let text = compile(source("order.proto", ORDER), std::slice::from_ref(&money), &[]).unwrap();
+        let encoded = |file: &FileDescriptor| BASE64_STANDARD.encode(file.encode_to_vec());
+        // Another name inside than the one that it goes by.
+        let bytes = source("registered.proto", &encoded(&text));
+        let money = source(
+            "shop/v1/money.proto",
+            &encoded(&text.parent_pool().get_file_by_name("shop/v1/money.proto").unwrap()),
+        );
+        let descriptor = compile(bytes, &[money], &[]).unwrap();
+        assert_eq!(descriptor.name(), "registered.proto");
+        for file in [text, descriptor] {
+            assert_eq!(file.messages().next().unwrap().full_name(), "shop.v1.Order");
+        }
+    }
+
+    #[test]
+    fn imports_come_from_folders_too() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("shop/v1")).unwrap();
+        std::fs::write(folder.path().join("shop/v1/money.proto"), MONEY).unwrap();
+        let order = || source("order.proto", ORDER);
+        assert!(compile(order(), &[], &[]).unwrap_err().to_string().contains("shop/v1/money.proto"));
+        compile(order(), &[], &[folder.path().to_owned()]).unwrap();
+    }
+
+    #[test]
+    fn rules_are_there_without_a_reference() {
+        let text = r#"syntax = "proto3"; import "buf/validate/validate.proto";
+            message A { string id = 1 [(buf.validate.field).string.min_len = 3]; }"#;
+        let file = compile(source("a.proto", text), &[], &[]).unwrap();
+        let field = file.messages().next().unwrap().get_field(1).unwrap();
+        assert_eq!(field.options().extensions().count(), 1, "options that are extensions stay");
+    }
+
+    #[test]
+    fn faults_have_a_place() {
+        let fault =
+            compile(source("a.proto", "syntax = \"proto3\";\nmessage A { strin b = 1; }"), &[], &[]).unwrap_err();
+        assert!(fault.to_string().contains("a.proto:2:"), "{fault}");
+        let circle = [
+            source("b.proto", "syntax = \"proto3\"; import \"c.proto\";"),
+            source("c.proto", "syntax = \"proto3\"; import \"b.proto\";"),
+        ];
+        let fault = compile(source("a.proto", "syntax = \"proto3\"; import \"b.proto\";"), &circle, &[]).unwrap_err();
+        assert!(fault.to_string().contains("cycle"), "{fault}");
+        let fault = compile(source("a.proto", "aGVsbG8="), &[], &[]).unwrap_err();
+        assert!(!fault.to_string().is_empty());
+    }
+}

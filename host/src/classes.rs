@@ -1,0 +1,356 @@
+//! What the errors of the two servers mean: one table, for everybody who has to decide about one.
+//!
+//! The question is always whose fault it is, since the answers exclude each other: what is wrong with one event must not
+//! hold up the others, and what is wrong with the server must not cost an event. docs/delivery.md shows the same table.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use tollgate_config::error::Class;
+
+use crate::brakes::sink::Heard;
+
+/// What an error of a server's says about the batch that met it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// This data is refused, whoever sends it and whenever.
+    Poison,
+    /// It may be the data or the server: `retry_policy.max_retries` attempts tell.
+    Unknown,
+    /// Somebody was in the way, and has gone by: at once once more, then with backoff.
+    Conflict,
+    /// The server cannot at the moment: with backoff, without end.
+    Outage,
+    /// The table lacks something that no event can bring: the pipeline pauses and says what to create.
+    Pause,
+    /// It does not let us in. At the start that is the configuration; to a running process it is an outage, since
+    /// certificates and accounts are mended at the other end.
+    Login,
+    /// A person has to look, at one partition: the others go on.
+    Halt,
+    /// A person has to look.
+    Fatal,
+}
+
+impl Meaning {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Meaning::Poison => "poison",
+            Meaning::Unknown => "unknown",
+            Meaning::Conflict => "conflict",
+            Meaning::Outage => "outage",
+            Meaning::Pause => "pause",
+            Meaning::Login => "login",
+            Meaning::Halt => "halt",
+            Meaning::Fatal => "fatal",
+        }
+    }
+
+    /// For a process that runs.
+    pub fn class(self) -> Class {
+        match self {
+            Meaning::Poison => Class::Poison,
+            // Attempts with fresh metadata tell whether a partition has been added meanwhile.
+            Meaning::Unknown | Meaning::Halt => Class::Unknown,
+            Meaning::Conflict | Meaning::Outage | Meaning::Pause | Meaning::Login => Class::Transient,
+            Meaning::Fatal => Class::Fatal,
+        }
+    }
+}
+
+impl Meaning {
+    /// What it says about the server itself.
+    pub fn heard(self) -> Heard {
+        match self {
+            Meaning::Poison | Meaning::Conflict | Meaning::Pause | Meaning::Halt => Heard::Answer,
+            Meaning::Outage | Meaning::Login => Heard::Outage,
+            Meaning::Unknown | Meaning::Fatal => Heard::Nothing,
+        }
+    }
+}
+
+/// Codes of one meaning.
+pub struct Row<C: 'static> {
+    pub codes: &'static [C],
+    pub meaning: Meaning,
+    pub why: &'static str,
+}
+
+/// What the server says beside the SQLSTATE, in whatever language it speaks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'a> {
+    pub code: &'a str,
+    /// The server's own routine that raised the error.
+    pub routine: Option<&'a str>,
+    /// The functions and statements inside which it was raised.
+    pub context: Option<&'a str>,
+}
+
+impl Said<'_> {
+    fn by(&self, code: &str, routine: &str) -> bool {
+        self.code == code && self.routine == Some(routine)
+    }
+
+    /// By PL/pgSQL's RAISE: somebody wrote down that this row is to be refused, and chose the code.
+    fn raised(&self) -> bool {
+        self.routine == Some("exec_stmt_raise")
+    }
+
+    /// Inside a function that a trigger, a default, a constraint or a policy calls. COPY names its line as context too.
+    fn in_function(&self) -> bool {
+        // Names of languages are the same in all of them: PL/pgSQL function, SQL statement, PL/Python function.
+        let names_one = |context: &str| context.contains("SQL") || context.contains("PL/");
+        self.context.is_some_and(|context| names_one(context) && !context.starts_with("COPY "))
+    }
+}
+
+/// Cases that share their SQLSTATE with something else.
+type Case = (&'static str, fn(&Said<'_>) -> bool);
+
+const ROW_SECURITY: &str = "42501 (row-level security)";
+const NO_PARTITION: &str = "23514 (no partition)";
+const REPLICA_IDENTITY: &str = "55000 (replica identity)";
+const RAISED: &str = "any fatal one (by RAISE)";
+const UNSUPPORTED_IN_FUNCTION: &str = "0A (in a function)";
+const WRONG_IN_FUNCTION: &str = "42 (in a function)";
+
+/// The first that applies counts, before the SQLSTATE itself. A right that is missing inside a function is missing for every row.
+const CASES: &[Case] = &[
+    (ROW_SECURITY, |said| said.by("42501", "ExecWithCheckOptions")),
+    (NO_PARTITION, |said| said.by("23514", "ExecFindPartition")),
+    (REPLICA_IDENTITY, |said| said.by("55000", "CheckCmdReplicaIdentity")),
+    (RAISED, |said| said.raised() && matches!(by_code(said.code), Meaning::Fatal | Meaning::Login)),
+    (UNSUPPORTED_IN_FUNCTION, |said| said.in_function() && said.code.starts_with("0A")),
+    (WRONG_IN_FUNCTION, |said| said.in_function() && said.code.starts_with("42") && said.code != "42501"),
+];
+
+/// SQLSTATEs, as classes of two characters or whole; the longest match counts. Those with a case in brackets count first.
+pub const SQLSTATES: &[Row<&str>] = &[
+    Row {
+        codes: &["21", "22", "23", "44", ROW_SECURITY],
+        meaning: Meaning::Poison,
+        why: "a value, a constraint, a view or a policy refuses the row. For 23503 and 23505 see `retry_policy.foreign_key_window` and `unique_window`",
+    },
+    Row {
+        codes: &["09", "20", "27", "P0", RAISED],
+        meaning: Meaning::Poison,
+        why: "a trigger refuses the row: RAISE, an assertion, a CASE without a match",
+    },
+    Row {
+        codes: &[NO_PARTITION, "2200H", REPLICA_IDENTITY],
+        meaning: Meaning::Pause,
+        why: "the table lacks a partition, its sequence is exhausted, or it is published without a replica identity: no event can help that. So do a NOT NULL column that nothing is mapped to (23502) and a sequence beyond its column's type (22003)",
+    },
+    Row { codes: &["54"], meaning: Meaning::Poison, why: "a value is too long for its index, or nested too deep" },
+    Row {
+        codes: &["XX", "2F", "38", "39", "55000", UNSUPPORTED_IN_FUNCTION, WRONG_IN_FUNCTION],
+        meaning: Meaning::Unknown,
+        why: "an internal error, or a function that a trigger, a default or a constraint calls failed: over this row, or over any",
+    },
+    Row {
+        codes: &["40", "55P03", "55006"],
+        meaning: Meaning::Conflict,
+        why: "a deadlock, a serialization failure, a lock that somebody held too long",
+    },
+    Row {
+        codes: &["25"],
+        meaning: Meaning::Conflict,
+        why: "the transaction was cut off by a timeout, or had failed before",
+    },
+    Row {
+        codes: &["25006"],
+        meaning: Meaning::Outage,
+        why: "the server takes no writes: a standby, or a failover under way",
+    },
+    Row {
+        codes: &["08", "HV00N"],
+        meaning: Meaning::Outage,
+        why: "the connection broke, or a foreign server cannot be reached",
+    },
+    Row {
+        codes: &["26"],
+        meaning: Meaning::Outage,
+        why: "a prepared statement is gone, since a pooler gave us another session: a new connection prepares it again",
+    },
+    Row { codes: &["53"], meaning: Meaning::Outage, why: "no disk, no memory, no free connection" },
+    Row {
+        codes: &["55", "57", "58"],
+        meaning: Meaning::Outage,
+        why: "it starts, stops, was told to stop, or its file system fails",
+    },
+    Row {
+        codes: &["57014"],
+        meaning: Meaning::Outage,
+        why: "a statement took longer than two thirds of `delivery.transaction_timeout`; smaller batches are tried meanwhile",
+    },
+    Row {
+        codes: &["28"],
+        meaning: Meaning::Login,
+        why: "the server does not let us in: a password that was changed, an account that was locked",
+    },
+    Row {
+        codes: &["0A", "0L", "0P", "2B", "3D", "3F", "42", "57P04"],
+        meaning: Meaning::Fatal,
+        why: "a right, a database, a table (42P01), a column (42703) or a function (42883) is not what it was at the start. The columns' types were read then, so even if it comes back, it must be looked at again",
+    },
+    Row {
+        codes: &["54011", "54023", "55P02"],
+        meaning: Meaning::Fatal,
+        why: "the statement itself is refused, whatever its rows",
+    },
+    Row {
+        codes: &["XX001", "XX002"],
+        meaning: Meaning::Fatal,
+        why: "the server's data or an index is damaged: to write on would spread it",
+    },
+];
+
+/// A SQLSTATE that is in no row: a trigger's own, or one that a later server invents.
+pub const OTHER_SQLSTATES: Meaning = Meaning::Unknown;
+
+/// Kafka's codes, by librdkafka's names for them. None is of unknown meaning: a transaction is refused whole, so that
+/// attempts would tell nothing about a record.
+pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
+    Row {
+        codes: &[
+            RDKafkaErrorCode::MessageSizeTooLarge,
+            RDKafkaErrorCode::MessageBatchTooLarge,
+            RDKafkaErrorCode::InvalidRecord,
+            RDKafkaErrorCode::InvalidDifferentRecord,
+        ],
+        meaning: Meaning::Poison,
+        why: "the topic does not take a record, though it did by its settings at the start",
+    },
+    Row {
+        codes: &[
+            RDKafkaErrorCode::IllegalGeneration,
+            RDKafkaErrorCode::UnknownMemberId,
+            RDKafkaErrorCode::RebalanceInProgress,
+            RDKafkaErrorCode::UnstableOffsetCommit,
+        ],
+        meaning: Meaning::Conflict,
+        why: "the group has moved on, or a transaction of somebody else's is still open",
+    },
+    Row {
+        codes: &[
+            RDKafkaErrorCode::ConcurrentTransactions,
+            RDKafkaErrorCode::Fenced,
+            RDKafkaErrorCode::ProducerFenced,
+            RDKafkaErrorCode::InvalidProducerEpoch,
+            RDKafkaErrorCode::InvalidProducerIdMapping,
+            RDKafkaErrorCode::InvalidTransactionalState,
+            RDKafkaErrorCode::UnknownProducerId,
+            RDKafkaErrorCode::OutOfOrderSequenceNumber,
+            RDKafkaErrorCode::TransactionCoordinatorFenced,
+            RDKafkaErrorCode::PurgeQueue,
+            RDKafkaErrorCode::PurgeInflight,
+            RDKafkaErrorCode::State,
+        ],
+        meaning: Meaning::Conflict,
+        why: "the producer is no longer what the broker knows: a new one settles what it left. Whether the slot is still ours is the slot's business",
+    },
+    Row {
+        codes: &[
+            RDKafkaErrorCode::Authentication,
+            RDKafkaErrorCode::SaslAuthenticationFailed,
+            RDKafkaErrorCode::SSL,
+            RDKafkaErrorCode::UnsupportedSASLMechanism,
+            RDKafkaErrorCode::IllegalSASLState,
+        ],
+        meaning: Meaning::Login,
+        why: "the brokers do not let us in",
+    },
+    Row {
+        codes: &[
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::GroupAuthorizationFailed,
+            RDKafkaErrorCode::ClusterAuthorizationFailed,
+            RDKafkaErrorCode::TransactionalIdAuthorizationFailed,
+        ],
+        meaning: Meaning::Fatal,
+        why: "a right is missing",
+    },
+    Row {
+        codes: &[
+            RDKafkaErrorCode::InconsistentGroupProtocol,
+            RDKafkaErrorCode::InvalidGroupId,
+            RDKafkaErrorCode::InvalidSessionTimeout,
+            RDKafkaErrorCode::InvalidTransactionTimeout,
+            RDKafkaErrorCode::FencedInstanceId,
+            RDKafkaErrorCode::InvalidCommitOffsetSize,
+            RDKafkaErrorCode::InvalidRequiredAcks,
+            RDKafkaErrorCode::PolicyViolation,
+        ],
+        meaning: Meaning::Fatal,
+        why: "the group or the broker does not take our settings",
+    },
+    Row {
+        codes: &[RDKafkaErrorCode::OffsetMetadataTooLarge],
+        meaning: Meaning::Fatal,
+        why: "the broker's `offset.metadata.max.bytes` (4096 by default) is below the 400 bytes that a token may take",
+    },
+    Row {
+        codes: &[
+            RDKafkaErrorCode::UnsupportedCompressionType,
+            RDKafkaErrorCode::UnsupportedForMessageFormat,
+            RDKafkaErrorCode::UnsupportedVersion,
+            RDKafkaErrorCode::UnsupportedFeature,
+        ],
+        meaning: Meaning::Fatal,
+        why: "the broker is too old, or has a topic's format or codec set to one that is",
+    },
+    Row {
+        codes: &[RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::InvalidTopic],
+        meaning: Meaning::Fatal,
+        why: "a topic is gone: the client has asked for it for 30 s. `tollgate setup` creates it again",
+    },
+    Row {
+        codes: &[RDKafkaErrorCode::UnknownPartition],
+        meaning: Meaning::Halt,
+        why: "with `output.partition: same` the output topic lacks the source's partition, after `max_retries` attempts with fresh metadata ([halts](halts.md))",
+    },
+    Row {
+        codes: &[RDKafkaErrorCode::BadMessage, RDKafkaErrorCode::BadCompression, RDKafkaErrorCode::NotImplemented],
+        meaning: Meaning::Halt,
+        why: "a batch of records in the topic's log is damaged, or compressed by a codec that this build does not read ([halts](halts.md))",
+    },
+    Row {
+        codes: &[RDKafkaErrorCode::OffsetOutOfRange, RDKafkaErrorCode::AutoOffsetReset],
+        meaning: Meaning::Halt,
+        why: "records were deleted before they were read ([halts](halts.md))",
+    },
+];
+
+/// A code of Kafka's that is in no row: brokers, leaders and coordinators that are away or not ready, timeouts, too few
+/// replicas, a topic that is being made. Where the broker answers all the while, `lane::doubt` looks what it may be.
+pub const OTHER_KAFKA: Meaning = Meaning::Outage;
+
+/// The meaning of what the server said.
+pub fn sqlstate(said: Said<'_>) -> Meaning {
+    let case = CASES.iter().find(|(_, applies)| applies(&said));
+    case.map_or_else(|| by_code(said.code), |(name, _)| by_code(name))
+}
+
+fn by_code(code: &str) -> Meaning {
+    let matches = SQLSTATES.iter().flat_map(|row| {
+        row.codes.iter().filter(|known| code.starts_with(**known)).map(|known| (known.len(), row.meaning))
+    });
+    matches.max_by_key(|(length, _)| *length).map_or(OTHER_SQLSTATES, |(_, meaning)| meaning)
+}
+
+/// The meaning of one of Kafka's codes.
+pub fn kafka_code(code: RDKafkaErrorCode) -> Meaning {
+    KAFKA.iter().find(|row| row.codes.contains(&code)).map_or(OTHER_KAFKA, |row| row.meaning)
+}
+
+/// The meaning of an error of a consumer's, or of one without a transaction.
+pub fn kafka(error: &KafkaError) -> Meaning {
+    match (error, error.rdkafka_error_code()) {
+        // The client itself is done for. (A producer's is rebuilt.)
+        (KafkaError::MessageConsumptionFatal(_), _) | (_, Some(RDKafkaErrorCode::Fatal)) => Meaning::Fatal,
+        (_, Some(code)) => kafka_code(code),
+        (_, None) => Meaning::Outage,
+    }
+}
+
+#[cfg(test)]
+mod tests;
