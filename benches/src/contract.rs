@@ -15,12 +15,13 @@ use anyhow::{Context, anyhow, bail};
 use cpu_time::ThreadTime;
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
-use tollgate::engine::build;
-use tollgate::sinks::postgres::Rows;
-use tollgate::sinks::postgres::cell::PgColumn;
-use tollgate::sinks::postgres::table::{RecordView, Table};
 use tollgate_config::Pipeline;
 use tollgate_contract::{Contract, Fields};
+use tollgate_decide::postgres::Rows;
+use tollgate_decide::postgres::Table;
+use tollgate_decide::postgres::cell::PgColumn;
+use tollgate_decide::postgres::table::RecordView;
+use tollgate_engine::runtime::build;
 
 use crate::payment::PaymentEvent;
 use crate::recipe::{FILL_EPOCH_MS, Recipe};

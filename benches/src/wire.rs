@@ -206,7 +206,7 @@ mod tests {
     use rdkafka::message::Message as _;
     use rdkafka::mocking::MockCluster;
     use rdkafka::{ClientConfig, Offset};
-    use tollgate::kafka::headers;
+    use tollgate_engine::kafka::headers;
 
     use super::*;
     use crate::broker;

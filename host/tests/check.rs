@@ -436,7 +436,7 @@ fn components_are_held_to_the_types_they_were_built_for() {
     fs::create_dir_all(project.path().join("components")).unwrap();
     for name in ["payment-rules", "payment-risk"] {
         let component = project.path().join(format!("components/{name}.wasm"));
-        tollgate::guests::build(&repository().join("transforms").join(name), Some(&component), false).unwrap();
+        tollgate_guests::build(&repository().join("transforms").join(name), Some(&component), false).unwrap();
     }
     project.commit("payments");
     let check = || project.run(&["check", "pipeline.yaml", "--against", "main"]);

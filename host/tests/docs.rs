@@ -8,16 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tollgate::brakes::halt::code;
-use tollgate::brakes::sink::{Sink, State};
-use tollgate::classes;
-use tollgate::engine::build;
-use tollgate::metrics::Metrics;
-use tollgate::position::{NextOffset, Partition};
-use tollgate::progress::halts::Halt;
-use tollgate::sinks::dead_letter;
 use tollgate_config::Pipeline;
 use tollgate_contract::ReasonCode;
+use tollgate_decide::dead_letter;
+use tollgate_engine::brakes::halt::code;
+use tollgate_engine::brakes::sink::{Sink, State};
+use tollgate_engine::classes;
+use tollgate_engine::metrics::Metrics;
+use tollgate_engine::position::{NextOffset, Partition};
+use tollgate_engine::progress::halts::Halt;
+use tollgate_engine::runtime::build;
 use tollgate_registry::Stats;
 use tollgate_sandbox::FailureCode;
 
@@ -115,7 +115,8 @@ fn each_reason_has_a_page_and_each_page_a_reason() {
 #[test]
 fn the_list_of_the_hosts_codes_is_complete() {
     let mut given = BTreeSet::new();
-    for file in files(&root().join("host/src"), "rs") {
+    let folders = ["host/src", "host/decide/src", "host/engine/src", "host/guests/src"];
+    for file in folders.iter().flat_map(|folder| files(&root().join(folder), "rs")) {
         let text = read(&file);
         for (at, stage) in text.match_indices("Stage::") {
             let rest = text[at + stage.len()..].trim_start_matches(char::is_alphanumeric);

@@ -5,7 +5,7 @@
 use std::fs;
 use std::process::Command;
 
-use tollgate::hazards::VARIABLES;
+use tollgate_engine::hazards::VARIABLES;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tollgate");
 

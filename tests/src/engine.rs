@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use tollgate::hazards::VARIABLES;
+use tollgate_engine::hazards::VARIABLES;
 use xtask::process::{Group, Signal, last_lines};
 
 use crate::{PATIENCE, http, wait_for};

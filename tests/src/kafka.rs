@@ -15,7 +15,7 @@ use rdkafka::message::{Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use tollgate::kafka::headers;
+use tollgate_engine::kafka::headers;
 use xtask::Cache;
 
 const CALL: Duration = Duration::from_secs(30);

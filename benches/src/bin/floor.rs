@@ -24,13 +24,13 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
-use tollgate::kafka::headers;
 use tollgate_bench::args::Args;
 use tollgate_bench::broker::{self, Sender};
 use tollgate_bench::copy::{self, Row};
 use tollgate_bench::machine::{self, Process};
 use tollgate_bench::payment::{PaymentEvent, Refusal};
 use tollgate_bench::{DEAD_LETTERS, TOPIC, output};
+use tollgate_engine::kafka::headers;
 
 /// A lane that has nothing to poll hands on what it has after this.
 const POLL: Duration = Duration::from_millis(5);

@@ -19,9 +19,6 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
-use tollgate::engine::build::{self, Contracts};
-use tollgate::sinks::postgres::table::{RecordView, Table};
-use tollgate::sinks::postgres::{self, Rows};
 use tollgate_bench::args::Args;
 use tollgate_bench::engine::{Engine, Job, pipeline};
 use tollgate_bench::payment::PaymentEvent;
@@ -31,6 +28,10 @@ use tollgate_bench::rounds::SEED;
 use tollgate_bench::{machine, output, table};
 use tollgate_config::Pipeline;
 use tollgate_contract::Fields;
+use tollgate_decide::postgres::Rows;
+use tollgate_decide::postgres::table::RecordView;
+use tollgate_engine::runtime::build::{self, Contracts};
+use tollgate_engine::sinks::postgres::{self, table as target};
 use tollgate_sandbox::{BatchMeta, Chain, Events, Outcome, Results, limits};
 
 /// Enough that caches see real data, and a pass takes some 50 ms.
@@ -188,7 +189,7 @@ async fn sink(database: &str, pipeline: &Pipeline, contracts: &Contracts, values
     table::Table::connect(database).await?.reset().await?;
     let mut connection = PgConnection::connect(database).await?;
     let contract = &contracts.output.contract;
-    let table = Table::check(&mut connection, &pipeline.types[0].mapping, contract).await?;
+    let table = target::check(&mut connection, &pipeline.types[0].mapping, contract).await?;
     let header = |name: &str| (name == "schema-version").then_some(&b"1"[..]);
     let record = RecordView {
         topic: "payment-events",

@@ -12,12 +12,13 @@ mod pipelines;
 
 use std::cell::RefCell;
 
-use tollgate::decide::content::is_content_type;
-use tollgate::kafka::headers::{self, RawHeader};
-use tollgate::lane::trial::{Made, Settled, Trial};
-use tollgate::position::{Offset, Partition};
-use tollgate::sinks::{dead_letter, reserved};
-use tollgate::source::batch::Raw;
+use tollgate_decide::batch::Raw;
+use tollgate_decide::content::is_content_type;
+use tollgate_decide::record::RawHeader;
+use tollgate_decide::{dead_letter, reserved};
+use tollgate_engine::kafka::headers;
+use tollgate_engine::lane::trial::{Made, Settled, Trial};
+use tollgate_engine::position::{Offset, Partition};
 
 use choices::Choices;
 

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use tollgate::cli::setup;
-use tollgate::engine::build;
-use tollgate::lane::trial::Trial;
-use tollgate::sinks::postgres::cell::PgColumn;
 use tollgate_config::{Column, From, Pipeline};
 use tollgate_contract::Slot;
+use tollgate_decide::postgres::cell::PgColumn;
+use tollgate_engine::lane::trial::Trial;
+use tollgate_engine::runtime::build;
 
 const PROTO: &str = r#"
 syntax = "proto3";

@@ -43,7 +43,7 @@
 //! `tollgate offsets adopt` is the fourth way: it writes row and token anew.
 //!
 //! What is repeated to Kafka is not decided anew. The transaction that moves D stores the batch's redo plan in the same row
-//! (`host/src/progress/plan.rs`), and `[K, D)` is produced from it: rows and outputs agree whatever has been swapped since.
+//! (`host/engine/src/progress/plan.rs`), and `[K, D)` is produced from it: rows and outputs agree whatever has been swapped since.
 //! What is repeated to PostgreSQL is decided by the revision that runs then, and its outputs have left before.
 
 pub mod adoption;

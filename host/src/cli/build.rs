@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::Success;
-use crate::guests::{self, build::BuildError};
 use tollgate_config::error::{Exit, Failure};
+use tollgate_guests::build::BuildError;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,13 +26,13 @@ pub struct Args {
 /// Exit code 2 for transform.yaml or the package, 3 where the toolchain or the disk fails, 1 where the code does not
 /// compile or is no transform.
 pub fn run(args: &Args) -> Result<Success, Failure> {
-    let folders = guests::folders(&args.folders);
+    let folders = tollgate_guests::folders(&args.folders);
     if args.out.is_some() && folders.len() != 1 {
         return Err(Failure::configuration("build.out", "--out names one file, and there are several transforms"));
     }
     let (mut text, mut results) = (String::new(), Vec::new());
     for folder in &folders {
-        let built = guests::build(folder, args.out.as_deref(), args.names).map_err(|error| failure(&error))?;
+        let built = tollgate_guests::build(folder, args.out.as_deref(), args.names).map_err(|error| failure(&error))?;
         let state = if built.changed { "" } else { ", unchanged" };
         let _ = writeln!(text, "{}  {} bytes{state}", built.file.display(), built.bytes);
         let commit = built.manifest.commit.as_deref().unwrap_or("no commit");

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use super::Success;
-use crate::admin;
-use crate::engine::build;
-use crate::position::Partition;
-use crate::progress::halts::{self, Halt};
-use crate::sinks::postgres::connect;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_engine::admin;
+use tollgate_engine::position::Partition;
+use tollgate_engine::progress::halts::{self, Halt};
+use tollgate_engine::runtime::build;
+use tollgate_engine::sinks::postgres::connect;
 
 /// How long PostgreSQL may take to come; the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);

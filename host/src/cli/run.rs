@@ -10,15 +10,15 @@ use tokio::sync::mpsc;
 use tollgate_config::limits;
 
 use super::Success;
-use crate::admin;
-use crate::engine::{self, Engine, ThreadEnded, Waiting, build, summary};
-use crate::hazards;
-use crate::lifecycle::Lifecycle;
-use crate::metrics::Metrics;
-use crate::source::ends::Ends;
-use crate::source::poll::Ended;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_engine::admin;
+use tollgate_engine::hazards;
+use tollgate_engine::lifecycle::Lifecycle;
+use tollgate_engine::metrics::Metrics;
+use tollgate_engine::runtime::{self, Engine, ThreadEnded, Waiting, build, summary};
+use tollgate_engine::source::ends::Ends;
+use tollgate_engine::source::poll::Ended;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
             let waiting = waiting.clone();
             async move {
                 let parts = build::build(Arc::new(pipeline), &waiting).await?;
-                engine::start(parts, &waiting).await
+                runtime::start(parts, &waiting).await
             }
         });
         let engine = tokio::select! {

@@ -13,13 +13,13 @@ use sqlx::postgres::PgConnection;
 use tollgate_contract::{Contract, Kind, Slot};
 
 use super::Success;
-use crate::engine::build::{self, Contracts};
-use crate::progress::schema;
-use crate::sinks::postgres::partitions::{self, Partition};
-use crate::sinks::postgres::quote::{quote, quoted_table};
-use crate::sinks::postgres::table;
 use tollgate_config::error::Failure;
 use tollgate_config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart, TableName, TimeForm};
+use tollgate_decide::postgres::quote::{quote, quoted_table};
+use tollgate_engine::progress::schema;
+use tollgate_engine::runtime::build::{self, Contracts};
+use tollgate_engine::sinks::postgres::partitions::{self, Partition};
+use tollgate_engine::sinks::postgres::table;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
 
 use super::Success;
-use crate::engine::build;
-use crate::kafka::look::{self, Looker, Quiet};
-use crate::sinks::postgres::connect;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_engine::kafka::look::{self, Looker, Quiet};
+use tollgate_engine::runtime::build;
+use tollgate_engine::sinks::postgres::connect;
 
 /// Each source may take so long; the caller waits.
 const CALL: Duration = Duration::from_secs(4);

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tollgate_sandbox::{Sandbox, Settings, limits};
 
 use super::{Success, build};
-use crate::guests::golden::{self, GoldenError, Options, Report};
-use crate::guests::{self, Spec};
 use tollgate_config::error::Failure;
+use tollgate_guests::Spec;
+use tollgate_guests::golden::{self, GoldenError, Options, Report};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,7 +30,7 @@ pub struct Args {
 /// # Errors
 /// Exit code 1 where a case fails, 2 where a file is wrong, 3 where the toolchain or the disk fails.
 pub fn run(args: &Args) -> Result<Success, Failure> {
-    let folders = guests::folders(&args.folders);
+    let folders = tollgate_guests::folders(&args.folders);
     if args.component.is_some() && folders.len() != 1 {
         return Err(Failure::configuration(
             "test.component",
@@ -70,7 +70,9 @@ fn test(components: &[(PathBuf, PathBuf)], options: &Options) -> Result<Vec<Repo
 /// The folder's component: built where there is a crate (cargo knows whether it is fresh), else what lies there.
 fn component(folder: &Path) -> Result<PathBuf, Failure> {
     if folder.join("Cargo.toml").exists() {
-        return guests::build(folder, None, false).map(|built| built.file).map_err(|error| build::failure(&error));
+        return tollgate_guests::build(folder, None, false)
+            .map(|built| built.file)
+            .map_err(|error| build::failure(&error));
     }
     let spec = Spec::read(folder).map_err(|errors| Failure::configuration("test.files", errors))?;
     Ok(folder.join(format!("{}.wasm", spec.manifest.name)))

@@ -7,9 +7,9 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
 use super::files::Names;
-use crate::engine::build;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_engine::runtime::build;
 
 /// Partitions of the embedded broker's topics: as many as `setup` makes by default.
 const PARTITIONS: i32 = 4;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::events::{Event, Events};
-use crate::engine::build;
-use crate::kafka::record::NewRecord;
-use crate::sinks::kafka::{self, Producer};
 use tollgate_config::error::Failure;
 use tollgate_config::{DeliveryMode, Pipeline};
+use tollgate_decide::record::NewRecord;
+use tollgate_engine::runtime::build;
+use tollgate_engine::sinks::kafka::{self, Producer};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The seed of every demo: the figures of two demos can be compared.

@@ -11,9 +11,9 @@ use super::broker::Broker;
 use super::files::{self, Components, Names, Settings};
 use super::postgres;
 use super::scratch::Scratch;
-use crate::sinks::postgres::connect;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_engine::sinks::postgres::connect;
 
 /// Dropping it stops what the demo started and deletes its folder.
 pub struct Stage {

@@ -10,13 +10,13 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::feed::Feed;
 use super::stage::now;
 use super::{Options, Stage};
-use crate::admin::{self, Admin};
 use crate::cli::dlq::groups::{Group, groups};
 use crate::cli::setup;
-use crate::engine::{self, Engine, ThreadEnded, Waiting, build};
-use crate::sinks::postgres::connect;
-use crate::source::poll::Ended;
 use tollgate_config::error::Failure;
+use tollgate_engine::admin::{self, Admin};
+use tollgate_engine::runtime::{self, Engine, ThreadEnded, Waiting, build};
+use tollgate_engine::sinks::postgres::connect;
+use tollgate_engine::source::poll::Ended;
 
 /// How long the events may take; thousands take a second, and joining a group three.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -80,7 +80,7 @@ impl Running {
         bar.set_message("joining the consumer group");
         let waiting = Waiting::new(pipeline.start_deadline);
         let parts = build::build(Arc::clone(pipeline), &waiting).await?;
-        let engine = engine::start(parts, &waiting).await?;
+        let engine = runtime::start(parts, &waiting).await?;
         let admin = Admin::of(&engine);
         let mut running = Running { engine: Some(engine), feed };
         if let Some(listen) = &pipeline.admin.listen {

@@ -211,7 +211,7 @@ fn each_type_has_its_versions() {
 pub fn register(registry: &Registry, subject: &str, text: &str) -> u32 {
     let config = Config::new(vec![Url::parse(&registry.url()).unwrap()]);
     let schema = Registered { schema_type: "PROTOBUF".into(), schema: text.into(), references: Vec::new() };
-    registry::Client::new(config).unwrap().register(subject, &schema).unwrap()
+    tollgate_registry::Client::new(config).unwrap().register(subject, &schema).unwrap()
 }
 
 fn framed(id: u32, index: u32, message: &[u8]) -> Record {

@@ -11,8 +11,8 @@ use wasmparser::{Parser, Payload};
 
 use crate::cli::setup;
 use crate::cli::validate::offline::{converts, input_kind};
-use crate::sinks::postgres::delete::message::matched;
 use tollgate_config::{As, Column, DeleteKey, Destination, EventType, Mapping, Pipeline};
+use tollgate_decide::postgres::delete::message::matched;
 
 /// SQL types, each holding all values of those before it.
 const WIDENING: [&[&str]; 2] = [&["integer", "bigint", "numeric(20)"], &["real", "double precision"]];

@@ -8,9 +8,9 @@ use tollgate_compat::export::{Types, jsonschema, typescript, zod};
 
 use super::{Select, load};
 use crate::cli::{Success, setup};
-use crate::engine::build;
 use tollgate_config::TableName;
 use tollgate_config::error::Failure;
+use tollgate_engine::runtime::build;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -17,12 +17,13 @@ use super::Which;
 use super::groups::FOREIGN;
 use super::read::{bar, header, read};
 use crate::cli::Success;
-use crate::decide::content::{self, is_content_type};
-use crate::engine::build;
-use crate::kafka::headers::{self, RawHeader};
-use crate::sinks::reserved;
 use tollgate_config::error::Failure;
 use tollgate_config::{Encoding, Pipeline};
+use tollgate_decide::content::{self, is_content_type};
+use tollgate_decide::record::RawHeader;
+use tollgate_decide::reserved;
+use tollgate_engine::kafka::headers;
+use tollgate_engine::runtime::build;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

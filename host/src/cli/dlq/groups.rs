@@ -8,9 +8,9 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use serde::Serialize;
 
 use super::read::{header, read};
-use crate::sinks::dead_letter;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_decide::dead_letter;
 
 /// Reasons told apart: a transform's codes are its own business, and what it invents must not fill the memory.
 const REASONS: usize = 1_000;

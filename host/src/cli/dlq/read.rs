@@ -13,10 +13,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::kafka::headers;
-use crate::kafka::look::{self, Looker, Quiet};
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_engine::kafka::headers;
+use tollgate_engine::kafka::look::{self, Looker, Quiet};
 
 const CALL: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);

@@ -18,17 +18,17 @@ use sqlx::postgres::PgConnection;
 use tollgate_protocol::adoption::{self, Adoption, Facts, From, Refused};
 
 use crate::cli::Success;
-use crate::engine::build;
-use crate::kafka::client;
-use crate::kafka::look::{self, Looker, Quiet};
-use crate::position::Partition;
-use crate::progress::halts;
-use crate::progress::store::{self, Found, Owner};
-use crate::progress::{self, Group, Halt, Mark, Place, Takeover, Token, Writer};
-use crate::sinks::postgres::connect;
-use crate::source::{authorised, start};
 use tollgate_config::error::Failure;
 use tollgate_config::{Pipeline, Start};
+use tollgate_engine::kafka::client;
+use tollgate_engine::kafka::look::{self, Looker, Quiet};
+use tollgate_engine::position::Partition;
+use tollgate_engine::progress::halts;
+use tollgate_engine::progress::store::{self, Found, Owner};
+use tollgate_engine::progress::{self, Group, Halt, Mark, Place, Takeover, Token, Writer};
+use tollgate_engine::runtime::build;
+use tollgate_engine::sinks::postgres::connect;
+use tollgate_engine::source::{authorised, start};
 
 /// How long PostgreSQL and Kafka may take to come; the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -180,7 +180,7 @@ struct Verb<'p> {
 impl Verb<'_> {
     fn owner(&self, pipeline: &str) -> Owner {
         let topic = self.pipeline.source.topic.clone();
-        Owner { pipeline: pipeline.to_owned(), topic, name: crate::engine::owner(self.pipeline).name }
+        Owner { pipeline: pipeline.to_owned(), topic, name: tollgate_engine::runtime::owner(self.pipeline).name }
     }
 
     async fn judge(&mut self, partitions: &[Partition]) -> Result<Vec<Judged>, Failure> {

@@ -7,11 +7,11 @@ use tollgate_contract::{Contract, Policies, UnknownFields};
 use tollgate_producer::{ClientConfig, Config, Gate, Invalid, Route};
 
 use super::Args;
-use crate::kafka::client;
 use tollgate_config::error::Failure;
 use tollgate_config::limits;
 use tollgate_config::reader::{self, ConfigErrors};
 use tollgate_config::{EventType, Pipeline, Routing, Schema, Settings};
+use tollgate_engine::kafka::client;
 
 /// A whole input may take its time; this is the most that brokers allow by default.
 const WHOLE: Duration = Duration::from_secs(900);

@@ -9,8 +9,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::kafka::look::{self, Looker, Quiet};
 use tollgate_config::Pipeline;
+use tollgate_engine::kafka::look::{self, Looker, Quiet};
 
 /// The first record of each partition is enough; where it does not come in time, the offsets count.
 const PATIENCE: Duration = Duration::from_secs(2);

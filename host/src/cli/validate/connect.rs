@@ -13,14 +13,15 @@ use tollgate_contract::Contract;
 use super::partitions;
 use super::report::{Report, Severity};
 use super::rights;
-use crate::engine::build::{self, Contracts, Unreachable};
-use crate::kafka::look::{self, Looker, Quiet};
-use crate::sinks::postgres::cell::PgColumn;
-use crate::sinks::postgres::table::{self, Table};
-use crate::sinks::postgres::{connect, quote};
-use crate::source::authorised::{self, Operation};
 use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Destination, Mapping, Mode, Pipeline};
+use tollgate_decide::postgres::cell::PgColumn;
+use tollgate_decide::postgres::quote;
+use tollgate_engine::kafka::look::{self, Looker, Quiet};
+use tollgate_engine::runtime::build::{self, Contracts, Unreachable};
+use tollgate_engine::sinks::postgres::connect;
+use tollgate_engine::sinks::postgres::table;
+use tollgate_engine::source::authorised::{self, Operation};
 
 const CALL: Duration = Duration::from_secs(5);
 
@@ -266,7 +267,7 @@ async fn ask_table(
     check_sums(pipeline, (to, mapping), &columns, connection, report).await?;
     partitions::rights(pipeline, (to, mapping), connection, report).await?;
     let Some(emitted) = emitted else { return Ok(()) };
-    match Table::check(connection, mapping, emitted).await {
+    match table::check(connection, mapping, emitted).await {
         Ok(_) => {}
         Err(table::Error::Unfit(problems)) => {
             for problem in problems {

@@ -1,9 +1,9 @@
 //! What a process of a pipeline has in memory at most, from its settings alone.
 
-use crate::kafka::client::Ahead;
 use serde::Serialize;
 use tollgate_config::Pipeline;
 use tollgate_config::limits;
+use tollgate_engine::kafka::client::Ahead;
 
 /// The parts, bytes. Which of them a transform that emits more than it takes adds to cannot be known from settings:
 /// docs/operations.md tells.

@@ -8,14 +8,6 @@ use self::policies::check_policies;
 use super::Memory;
 use super::partitions;
 use super::report::{Guarantee, Report};
-use crate::engine::build;
-use crate::engine::routes::{Wrong, wrong_routes};
-use crate::gate::change::Changes;
-use crate::gate::envelope::{self, Envelope};
-use crate::guests::types;
-use crate::sinks::postgres::cell::{InputKind, PgColumn, encoder};
-use crate::sinks::postgres::hosts::Hosts;
-use crate::sinks::postgres::kinds::field_kind;
 use prost_reflect::DescriptorPool;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -27,6 +19,14 @@ use tollgate_config::{
     As, Column, DeliveryMode, Destination, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings, TimeForm,
 };
 use tollgate_contract::{Contract, FieldPath, Kind, Policies};
+use tollgate_decide::gate::change::Changes;
+use tollgate_decide::gate::envelope::{self, Envelope};
+use tollgate_decide::postgres::cell::{InputKind, PgColumn, encoder};
+use tollgate_decide::postgres::kinds::field_kind;
+use tollgate_engine::runtime::build;
+use tollgate_engine::runtime::routes::{Wrong, wrong_routes};
+use tollgate_engine::sinks::postgres::hosts::Hosts;
+use tollgate_guests::types;
 use tollgate_sandbox::Sandbox;
 
 /// Everything that can be said without a connection. Reads the files that the pipeline names, and runs the start of

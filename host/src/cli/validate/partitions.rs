@@ -3,8 +3,8 @@
 use sqlx::postgres::PgConnection;
 
 use super::report::Report;
-use crate::sinks::postgres::quote::quoted_table;
 use tollgate_config::{Destination, Mapping, Pipeline};
+use tollgate_decide::postgres::quote::quoted_table;
 
 /// What can be said without a connection.
 pub(super) fn offline(pipeline: &Pipeline, report: &mut Report) {

@@ -3,9 +3,9 @@
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::sinks::postgres::cell::PgColumn;
-use crate::sinks::postgres::quote::{quote, quoted_table};
 use tollgate_config::{Mapping, Mode, Pipeline, TableName, Tombstones};
+use tollgate_decide::postgres::cell::PgColumn;
+use tollgate_decide::postgres::quote::{quote, quoted_table};
 
 /// Something that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use tollgate_protocol::adoption::{Adoption, Effects, Side};
 
 use super::Judged;
 use crate::cli::Success;
-use crate::position::NextOffset;
 use tollgate_config::{DeliveryMode, Pipeline};
+use tollgate_engine::position::NextOffset;
 
 /// Why nothing is written; every partition that is refused is named.
 pub fn refusal(pipeline: &Pipeline, judged: &[Judged]) -> Option<String> {

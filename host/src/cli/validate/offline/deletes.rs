@@ -1,10 +1,10 @@
 //! `postgres.delete:` the field that says which events delete, and the message that a record key is.
 
 use super::{Report, field};
-use crate::sinks::postgres::delete::message::matched;
 use prost_reflect::DescriptorPool;
 use tollgate_config::{DeleteKey, Destination, Pipeline};
 use tollgate_contract::Kind;
+use tollgate_decide::postgres::delete::message::matched;
 
 pub(super) fn check_deletes(pipeline: &Pipeline, to: Destination<'_>, pool: &DescriptorPool, report: &mut Report) {
     let Some(mapping) = to.mapping() else { return };

@@ -1,0 +1,234 @@
+//! Debezium's change events, `contract.envelope: debezium`: what happened to a row, and the row before and after it.
+//!
+//! | `op` | |
+//! |---|---|
+//! | `c`, `u`, `r` | the event is `after`; it goes through contract, chain and row as every event |
+//! | `d` | the row of `before`, or of the record's key, is deleted; the chain does not run |
+//! | `t`, `m` | no row: a dead letter, or dropped |
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use prost_reflect::DescriptorPool;
+use serde_json::Value as Json;
+use tollgate_contract::{
+    Contract, DuplicateMembers, FieldPath, Fields, Kind, Policies, ReasonCode, Rejection, Slot, Value, find_members,
+};
+
+use super::envelope::{Problem, Slots, no_text, rejection, text_of};
+use tollgate_config::{Debezium, Pipeline, WithoutRow};
+
+const AT: &str = "contract.envelope.debezium";
+
+/// How a pipeline's change events are read.
+pub struct Changes {
+    spec: Debezium,
+    /// Header names, in the order of `headers:`.
+    pub headers: Vec<String>,
+    /// Where their values stand, for JSON.
+    paths: Vec<Vec<String>>,
+    /// Where the type's name stands, for JSON.
+    kind: Option<Vec<String>>,
+    /// `None` where change events are JSON.
+    pub proto: Option<Proto>,
+}
+
+/// A change event's message type.
+pub struct Proto {
+    pub contract: Contract,
+    /// Hex.
+    pub digest: String,
+    pub op: Slot,
+    pub before: Slot,
+    pub after: Slot,
+    /// Of each header whose field there is: its index in [`Changes::headers`].
+    pub headers: Vec<(usize, Slot)>,
+}
+
+/// What happened to a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// It is there as `after` says: created, updated, or read by a snapshot.
+    Row,
+    Delete,
+    Truncate,
+    Message,
+}
+
+/// A change event that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change<'v> {
+    pub op: Op,
+    pub kind: Option<String>,
+    pub before: Option<Cow<'v, [u8]>>,
+    pub after: Option<Cow<'v, [u8]>>,
+    /// Index of the header's name, and its value.
+    pub headers: Vec<(usize, String)>,
+}
+
+impl Op {
+    pub fn of(letter: &str) -> Option<Op> {
+        match letter {
+            "c" | "u" | "r" => Some(Op::Row),
+            "d" => Some(Op::Delete),
+            "t" => Some(Op::Truncate),
+            "m" => Some(Op::Message),
+            _ => None,
+        }
+    }
+}
+
+impl Changes {
+    /// Checks the settings against the message types of a pipeline with `envelope: debezium`. Used by `validate` and `run` alike.
+    ///
+    /// # Errors
+    /// Everything in the configuration that does not fit the change event's message type, at once.
+    pub fn compile(pipeline: &Pipeline, spec: &Debezium, pool: &DescriptorPool) -> Result<Changes, Vec<Problem>> {
+        let split = |path: &str| path.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let headers = spec.headers();
+        let proto = spec.message.as_ref().map(|message| Proto::compile(pipeline, message, spec, pool)).transpose()?;
+        Ok(Changes {
+            spec: spec.clone(),
+            paths: headers.iter().map(|(_, path)| split(path)).collect(),
+            headers: headers.into_iter().map(|(name, _)| name).collect(),
+            kind: spec.kind.as_deref().map(split),
+            proto,
+        })
+    }
+
+    /// Whether every change event is JSON, whatever its headers say.
+    pub fn only_json(&self) -> bool {
+        self.proto.is_none()
+    }
+
+    /// What becomes of a change that is about no row.
+    pub fn without_row(&self, op: Op) -> WithoutRow {
+        if op == Op::Truncate { self.spec.truncates } else { self.spec.messages }
+    }
+
+    /// Reads a change event in JSON, alone or beside its schema as Kafka Connect's `JsonConverter` writes it.
+    pub fn read_json<'v>(&self, json: &'v [u8]) -> Result<Change<'v>, Rejection> {
+        const NAMES: [&str; 4] = ["op", "before", "after", "payload"];
+        let mut json = json;
+        let mut found = find_members(json, NAMES, DuplicateMembers::Reject)?;
+        if let [None, _, _, Some(payload)] = found {
+            json = &json[payload];
+            found = find_members(json, NAMES, DuplicateMembers::Reject)?;
+        }
+        let [op, before, after, _] = found;
+        let row = |place: Option<std::ops::Range<usize>>| {
+            place.map(|place| &json[place]).filter(|text| *text != b"null").map(Cow::Borrowed)
+        };
+        let letter: Option<String> = op.and_then(|place| serde_json::from_slice(&json[place]).ok());
+        let op = op_of(letter.as_deref())?;
+        let mut told = Told { json, members: BTreeMap::new() };
+        let mut headers = Vec::new();
+        for (index, path) in self.paths.iter().enumerate() {
+            headers.extend(told.text(path)?.map(|text| (index, text)));
+        }
+        let kind = self.kind.as_ref().map(|path| told.text(path)).transpose()?.flatten();
+        Ok(Change { op, kind, before: row(before), after: row(after), headers })
+    }
+}
+
+/// What a change event's `op` says.
+pub fn op_of(letter: Option<&str>) -> Result<Op, Rejection> {
+    let Some(letter) = letter.filter(|letter| !letter.is_empty()) else {
+        let message = "there is no op, so this is no change event; with the transformation ExtractNewRecordState, which takes \
+                       the envelope off, leave `envelope: debezium` out";
+        return Err(rejection(ReasonCode::JsonWrongType, "op", message.to_owned()));
+    };
+    Op::of(letter).ok_or_else(|| {
+        let letter: String = letter.chars().take(16).collect();
+        rejection(ReasonCode::JsonWrongType, "op", format!("unknown op {letter}; known are c, u, r, d, t, m"))
+    })
+}
+
+/// Members of a change event in JSON that headers are made of, each read once.
+struct Told<'v, 'p> {
+    json: &'v [u8],
+    members: BTreeMap<&'p str, Json>,
+}
+
+impl<'p> Told<'_, 'p> {
+    /// The text at a path: texts as they are, numbers and truth values as JSON writes them. Nothing for what is absent, null or
+    /// more than one value.
+    fn text(&mut self, path: &'p [String]) -> Result<Option<String>, Rejection> {
+        let Some((first, rest)) = path.split_first() else { return Ok(None) };
+        if !self.members.contains_key(first.as_str()) {
+            let [place] = find_members(self.json, [first.as_str()], DuplicateMembers::Reject)?;
+            let value = place.and_then(|place| serde_json::from_slice(&self.json[place]).ok()).unwrap_or(Json::Null);
+            self.members.insert(first, value);
+        }
+        let mut value = &self.members[first.as_str()];
+        for name in rest {
+            let Some(inner) = value.get(name) else { return Ok(None) };
+            value = inner;
+        }
+        Ok(match value {
+            Json::String(text) => Some(text.clone()),
+            Json::Number(number) => Some(number.to_string()),
+            Json::Bool(truth) => Some(truth.to_string()),
+            Json::Null | Json::Array(_) | Json::Object(_) => None,
+        })
+    }
+}
+
+impl Proto {
+    fn compile(
+        pipeline: &Pipeline,
+        message: &str,
+        spec: &Debezium,
+        pool: &DescriptorPool,
+    ) -> Result<Proto, Vec<Problem>> {
+        let problem = |message: String| vec![Problem { key: format!("{AT}.message"), message }];
+        // Its rules would be asked of `before` as well, of which often only the key is there.
+        let policies = pipeline.contract.policies.leaving();
+        let alone =
+            Contract::compile(pool, message, policies.clone(), &[]).map_err(|error| problem(error.to_string()))?;
+        let mut slots = Slots::new(pool, message);
+        // With one message type there is one type of event.
+        let row = pipeline.types.first().map(|kind| kind.message.as_str()).unwrap_or_default();
+        for name in ["before", "after"] {
+            let field = alone.message().get_field_by_name(name);
+            let found =
+                field.as_ref().and_then(|field| field.kind().as_message().map(|kind| kind.full_name().to_owned()));
+            if found.as_deref() != Some(row) {
+                let found = found.map_or_else(|| "there is none".to_owned(), |found| format!("it is {found}"));
+                slots.problems.extend(problem(format!("{message} must have a field {name} of type {row}; {found}")));
+            }
+        }
+        let text = |kind: &Kind| (*kind != Kind::String).then(|| format!("is {}; it must be a text", kind.name()));
+        let op = slots.want(&format!("{AT}.message"), "op", text);
+        let mut headers = Vec::new();
+        for (index, (name, path)) in spec.headers().iter().enumerate() {
+            let fields = [FieldPath::new(path)];
+            // Not every database's change events have all of the usual ones.
+            let there = Contract::compile(pool, message, Policies::default(), &fields).is_ok();
+            if there || spec.headers.is_some() {
+                headers.push((index, slots.want(&format!("{AT}.headers.{name}"), path, no_text)));
+            }
+        }
+        if !slots.problems.is_empty() {
+            return Err(slots.problems);
+        }
+        let [before, after] = ["before", "after"].map(|name| slots.add(name));
+        let contract =
+            Contract::compile(pool, message, policies, &slots.fields).map_err(|error| problem(error.to_string()))?;
+        Ok(Proto { digest: hex::encode(contract.digest()), contract, op, before, after, headers })
+    }
+
+    /// Reads a change event in Protobuf.
+    pub fn read<'v>(&self, value: &'v [u8], fields: &mut Fields<'v>) -> Result<Change<'v>, Rejection> {
+        self.contract.read(value, fields)?;
+        let letter = text_of(&self.contract, fields, self.op);
+        let op = op_of(letter.as_deref())?;
+        let mut headers = Vec::new();
+        for (index, slot) in &self.headers {
+            if !matches!(fields.get(*slot), Value::Absent | Value::Default) {
+                headers.extend(text_of(&self.contract, fields, *slot).map(|text| (*index, text.into_owned())));
+            }
+        }
+        Ok(Change { op, kind: None, before: fields.message(self.before), after: fields.message(self.after), headers })
+    }
+}

@@ -1,0 +1,314 @@
+//! From records to decisions: contract, transforms, output contract, row. Nothing here is visible outside yet.
+
+mod admit;
+pub mod batch;
+mod changed;
+pub mod content;
+pub mod dead_letter;
+pub mod entry;
+pub mod frame;
+pub mod gate;
+pub mod notice;
+mod passed;
+pub mod postgres;
+pub mod record;
+pub mod reserved;
+mod settle;
+mod validate;
+pub mod verdict;
+mod workbench;
+mod wrapped;
+
+use std::sync::Arc;
+
+use tollgate_contract::{Fields, Notes};
+use tollgate_sandbox::{BatchMeta, Bytes, Events, Results, RunError};
+
+use self::entry::{Entry, Resolved, delete, index, resolve};
+use self::passed::Passed;
+pub use self::passed::View;
+use self::settle::settle;
+use self::verdict::{Decision, Verdict};
+use self::workbench::{Deprecated, Refused, Workbench};
+use crate::batch::{Record, RecordBatch};
+use crate::dead_letter::Reason;
+use crate::gate::{Gate, Revision};
+use crate::postgres::{Mark, Rows};
+use tollgate_protocol::position::Partition;
+use tollgate_registry::{ResolveError, Resolver};
+
+/// Why nothing could be decided about a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Sandbox(#[from] RunError),
+    /// The registry is unavailable.
+    #[error("registry: {0}")]
+    Registry(ResolveError),
+}
+
+/// The events of one partition, one type and one schema that reached the chain, and what it made of them.
+#[derive(Default)]
+pub struct Group {
+    pub events: Arc<Events>,
+    pub results: Results,
+}
+
+/// Everything that was decided about a batch. Reused from batch to batch.
+#[derive(Default)]
+pub struct Decided {
+    pub groups: Vec<Group>,
+    pub decisions: Vec<Decision>,
+    /// For each of [`Gate::tables`].
+    pub rows: Vec<Rows>,
+    /// Where the staged rows of each table end.
+    staged: Vec<Mark>,
+    /// Where the tables that the event in work may write stood before it.
+    marks: Vec<(usize, Mark)>,
+    json: Vec<u8>,
+    spare: Vec<u8>,
+    used: usize,
+    pub deprecated: Deprecated,
+    /// Headers that envelopes bring along.
+    passed: Passed,
+    outer: Vec<u8>,
+    /// What policies let pass with a note.
+    pub notes: Notes,
+    /// Of the lane; none where values are no frames.
+    resolver: Option<Resolver>,
+}
+
+/// A group that still takes events.
+struct Open {
+    kind: usize,
+    schema: u32,
+    /// Index in [`Decided::groups`].
+    group: usize,
+    events: Events,
+}
+
+impl Decided {
+    /// Empty, for a batch on this many tables.
+    pub fn clear(&mut self, tables: usize) {
+        self.decisions.clear();
+        self.rows.resize_with(tables, Rows::default);
+        self.rows.iter_mut().for_each(Rows::clear);
+        self.mark();
+        self.used = 0;
+        self.deprecated.clear();
+        self.passed.clear();
+        self.notes.clear();
+    }
+
+    fn mark(&mut self) {
+        self.staged.clear();
+        self.staged.extend(self.rows.iter().map(Rows::mark));
+    }
+
+    /// Decides about the records of one partition, in offset order. A chain is for one type, and a guest is told one schema
+    /// id, so the events of each are a group; the decisions keep the records' order.
+    pub fn partition(
+        &mut self,
+        gate: &Gate,
+        revision: &Revision,
+        batch: &RecordBatch,
+        records: &[usize],
+        meta: &BatchMeta,
+    ) -> Result<(), Error> {
+        if gate.registry.is_some() && self.resolver.is_none() {
+            self.resolver = gate.resolver();
+        }
+        let first = self.decisions.len();
+        let (mut fields, mut outer_fields) = (Fields::new(), Fields::new());
+        let mut open: Vec<Open> = Vec::new();
+        for &index in records {
+            let entry = Entry { gate, revision, batch, record: &batch.records[index], time: meta.batch_time, kind: 0 };
+            self.passed.begin();
+            let mut bench = Workbench {
+                json: &mut self.json,
+                spare: &mut self.spare,
+                fields: &mut fields,
+                rows: &mut self.rows,
+                resolver: self.resolver.as_mut(),
+                deprecated: &mut self.deprecated,
+                outer: &mut self.outer,
+                outer_fields: &mut outer_fields,
+                passed: &mut self.passed,
+                notes: &mut self.notes,
+            };
+            let admitted = match entry.admit(&mut bench) {
+                Ok(admitted) => admitted,
+                Err(Refused::Verdict(kind, verdict)) => {
+                    self.decisions.push(Decision::without_event(index, kind, verdict));
+                    continue;
+                }
+                Err(Refused::Deleted(kind, staged)) => {
+                    let deleted = Decision::without_event(index, Some(kind), Verdict::Delete);
+                    self.decisions.push(Decision { staged, passed: self.passed.take(), ..deleted });
+                    continue;
+                }
+                Err(Refused::Error(error)) => return Err(error),
+            };
+            let (kind, schema, staged) = (admitted.kind, admitted.schema, admitted.staged);
+            let place = match open.iter().position(|open| open.kind == kind && open.schema == schema) {
+                Some(place) => place,
+                None => {
+                    open.push(Open { kind, schema, group: self.used, events: self.open_group() });
+                    open.len() - 1
+                }
+            };
+            let Open { group, events, .. } = &mut open[place];
+            let (group, event, verdict) = (*group, events.len(), Verdict::Outputs(0..0));
+            entry.enter(admitted.payload(&self.json), self.passed.view(&gate.header_names), events);
+            let (kind, passed, notice) = (Some(kind), self.passed.take(), admitted.notice);
+            let decision = Decision { record: index, kind, group, event, verdict, fuel: 0, staged, notice, passed };
+            self.decisions.push(decision);
+        }
+        self.mark();
+        self.transform(revision, open, first, meta)
+    }
+
+    /// Runs the chains on the groups, and settles the decisions from `first` on.
+    fn transform(&mut self, revision: &Revision, open: Vec<Open>, first: usize, meta: &BatchMeta) -> Result<(), Error> {
+        for Open { kind, schema, group, events } in open {
+            let Group { events: shared, results } = &mut self.groups[group];
+            *shared = Arc::new(events);
+            revision.chains[kind].chain.run(&BatchMeta { schema_id: schema, ..meta.clone() }, shared, results)?;
+        }
+        for decision in &mut self.decisions[first..] {
+            if let (Some(kind), Verdict::Outputs(_)) = (decision.kind, &decision.verdict) {
+                let results = &mut self.groups[decision.group].results;
+                decision.fuel = results.fuel[decision.event];
+                decision.verdict = settle(&revision.chains[kind].transforms, &mut results.outcomes[decision.event]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next group's events, empty, with the memory of those before.
+    fn open_group(&mut self) -> Events {
+        if self.groups.len() == self.used {
+            self.groups.push(Group::default());
+        }
+        let shared = std::mem::take(&mut self.groups[self.used].events);
+        self.used += 1;
+        // A store of the last batch may still hold them; they are freed with it.
+        let mut events = Arc::try_unwrap(shared).unwrap_or_default();
+        events.clear();
+        events
+    }
+
+    /// Writes the rows of every decision that still has outputs, and turns what does not fit into a dead letter.
+    /// `wanted` says which records the table has not had yet.
+    pub fn rows(
+        &mut self,
+        gate: &Gate,
+        revision: &Revision,
+        batch: &RecordBatch,
+        time: i64,
+        wanted: impl Fn(&Record) -> bool,
+    ) {
+        for (rows, staged) in self.rows.iter_mut().zip(&self.staged) {
+            rows.truncate(*staged);
+        }
+        let mut fields = Fields::new();
+        for decision in &mut self.decisions {
+            // What has an effect is of a type.
+            let Some(kind) = decision.kind else { continue };
+            let record = &batch.records[decision.record];
+            let own = &gate.types[kind];
+            self.marks.clear();
+            self.marks.extend(own.tables().map(|table| (table, self.rows[table].mark())));
+            let passed = self.passed.of(&gate.header_names, &decision.passed);
+            let notice = &mut decision.notice;
+            let written = match &decision.verdict {
+                Verdict::Outputs(range) => {
+                    let (event, staged) = (decision.event, decision.staged);
+                    let group = &self.groups[decision.group];
+                    range.clone().try_for_each(|output| {
+                        let output = &group.results.outputs[index(output)];
+                        let entry = Entry { gate, revision, batch, record, time, kind };
+                        let resolved = resolve(&entry, group, event, output)?;
+                        let as_it_came =
+                            output.route == 0 && output.payload == Bytes::Input && output.headers.is_empty();
+                        if let (true, Some(staged), Some(target)) = (as_it_came, staged, &own.output.table) {
+                            entry.fits_topic(&resolved, passed)?;
+                            self.rows[target.rows].upsert(staged);
+                            return Ok(());
+                        }
+                        let mut borrowed = std::mem::take(&mut fields).recycle();
+                        let done = entry.write(&resolved, passed, &mut borrowed, &mut self.rows);
+                        fields = borrowed.recycle();
+                        if let Some(observed) = done? {
+                            notice.get_or_insert_default().observe(observed);
+                        }
+                        Ok(())
+                    })
+                }
+                Verdict::Delete => match (decision.staged, &own.output.table) {
+                    (Some(staged), Some(target)) => {
+                        self.rows[target.rows].upsert(staged);
+                        Ok(())
+                    }
+                    _ => delete(gate, &own.output, batch.key(record), &mut self.rows),
+                },
+                Verdict::Dropped | Verdict::Dead(_) => continue,
+            };
+            let keeps = written.is_ok() && wanted(record);
+            if let Err(reason) = written {
+                decision.verdict = Verdict::Dead(reason);
+            }
+            if !keeps {
+                // An event leaves all of its rows, in every table, or none.
+                self.marks.iter().for_each(|(table, mark)| self.rows[*table].truncate(*mark));
+            }
+        }
+    }
+
+    /// The headers that a decision's event has from its envelope.
+    pub fn passed<'a>(&'a self, gate: &'a Gate, decision: &Decision) -> View<'a> {
+        self.passed.of(&gate.header_names, &decision.passed)
+    }
+
+    /// The message of an event as it went into the chain; nothing for one that never did.
+    pub fn message(&self, decision: &Decision) -> Option<&[u8]> {
+        match &decision.verdict {
+            Verdict::Outputs(_) => self.groups[decision.group].events.value(decision.event),
+            Verdict::Delete | Verdict::Dropped | Verdict::Dead(_) => None,
+        }
+    }
+
+    /// The outputs of a decision, resolved; those that were checked by [`Decided::rows`].
+    pub fn outputs<'a>(
+        &'a self,
+        entry: Entry<'a>,
+        decision: &'a Decision,
+    ) -> impl Iterator<Item = Result<Resolved<'a>, Box<Reason>>> {
+        let outputs = match &decision.verdict {
+            Verdict::Outputs(range) => Some((range.clone(), &self.groups[decision.group])),
+            Verdict::Delete | Verdict::Dropped | Verdict::Dead(_) => None,
+        };
+        outputs.into_iter().flat_map(move |(range, group)| {
+            range.map(move |output| resolve(&entry, group, decision.event, &group.results.outputs[index(output)]))
+        })
+    }
+}
+
+/// Groups the records by partition, each in offset order; the partitions in order too, which is the order of locks.
+pub fn by_partition(batch: &RecordBatch, records: &[usize]) -> Vec<(Partition, Vec<usize>)> {
+    let mut groups: Vec<(Partition, Vec<usize>)> = Vec::new();
+    let mut last = 0;
+    for &index in records {
+        let partition = batch.records[index].partition;
+        // Records come in runs of one partition, as they were fetched.
+        if groups.get(last).is_none_or(|(current, _)| *current != partition) {
+            last = groups.iter().position(|(known, _)| *known == partition).unwrap_or(groups.len());
+            if last == groups.len() {
+                groups.push((partition, Vec::new()));
+            }
+        }
+        groups[last].1.push(index);
+    }
+    groups.sort_unstable_by_key(|(partition, _)| *partition);
+    groups
+}

@@ -1,0 +1,93 @@
+//! What is told of an event that goes on in spite of something.
+
+use tollgate_contract::Replaced;
+
+use crate::dead_letter::Reason;
+use crate::record::Headers;
+use tollgate_config::limits;
+
+/// The first thing that `mode: observe` let pass, and the enum numbers that a fallback stands for.
+#[derive(Debug, Default)]
+pub struct Notice {
+    observed: Option<Box<Reason>>,
+    replaced: Vec<Replaced>,
+}
+
+impl Notice {
+    /// The first one stays: it is what the dead letter would have said.
+    pub fn observe(&mut self, reason: Box<Reason>) {
+        self.observed.get_or_insert(reason);
+    }
+
+    pub fn replace(&mut self, replaced: Vec<Replaced>) {
+        self.replaced.extend(replaced);
+    }
+
+    /// The code of what was let pass.
+    pub fn code(&self) -> Option<&str> {
+        self.observed.as_ref().map(|reason| &*reason.code)
+    }
+
+    /// Itself, if there is anything to tell.
+    pub fn told(self) -> Option<Box<Notice>> {
+        (self.observed.is_some() || !self.replaced.is_empty()).then(|| Box::new(self))
+    }
+
+    /// Adds the headers of an output, [`limits::NOTICE_BYTES`] at most.
+    pub fn tell<'a>(&'a self, headers: &mut Headers<'a>) {
+        if let Some(reason) = &self.observed {
+            headers.text("tollgate.observed", cut(&reason.code));
+            let rule = reason.violations.first().map(|violation| violation.rule.as_str());
+            for (name, value) in [
+                ("tollgate.observed-rule", rule.unwrap_or_default()),
+                ("tollgate.observed-field", &reason.field),
+                ("tollgate.observed-message", &reason.message),
+            ] {
+                if !value.is_empty() {
+                    headers.text(name, cut(value));
+                }
+            }
+        }
+        if !self.replaced.is_empty() {
+            let told: Vec<String> =
+                self.replaced.iter().map(|Replaced { field, was }| format!("{field}={was}")).collect();
+            headers.text("tollgate.unknown-enums", cut(&told.join(",")).to_owned());
+        }
+    }
+}
+
+/// Five texts and their names stay below the bound.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(limits::NOTICE_BYTES / 6);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_contract::Member;
+
+    use super::*;
+    use crate::dead_letter::Stage;
+
+    #[test]
+    fn the_headers_stay_below_their_bound() {
+        let mut notice = Notice::default();
+        let long = "é".repeat(10_000);
+        notice.observe(Reason::new(Stage::Contract, "version-missing", long.clone()).field(long.clone()));
+        notice.replace(vec![Replaced { field: long, was: Member::Number(9) }; 20]);
+        let mut headers = Headers::default();
+        notice.tell(&mut headers);
+        let bytes = headers.bytes();
+        assert!((2_000..limits::NOTICE_BYTES).contains(&bytes), "{bytes}");
+        let (name, value) = &headers.own[0];
+        assert_eq!((&**name, value.as_deref()), (&b"tollgate.observed"[..], Some(&b"version-missing"[..])));
+    }
+
+    #[test]
+    fn nothing_to_tell_is_nothing() {
+        assert!(Notice::default().told().is_none());
+    }
+}

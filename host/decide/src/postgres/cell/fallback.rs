@@ -1,0 +1,66 @@
+//! What stands in for a value that an event does not bring.
+
+use tollgate_contract::{Absent, FieldInfo, Kind, Presence};
+
+use super::{Encoder, InputKind, PgColumn, encoder};
+use crate::postgres::input::Input;
+use crate::postgres::times::Target;
+use tollgate_config::{As, Column, Mode, TimeForm, TimeSpec};
+
+/// What becomes of a field that has no presence and is not on the wire. `contract`: where the column does not say.
+pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, String> {
+    if field.presence != Presence::Implicit || matches!(field.kind, Kind::Repeated(_) | Kind::Map(..)) {
+        // Not being set is a value of its own there: NULL; and an empty list is one.
+        return Ok(Absent::Default);
+    }
+    if mapping.default.is_some() {
+        // NULL is what the column's default stands in for.
+        return Ok(Absent::Null);
+    }
+    match (mapping.absent, contract) {
+        // Nothing is added by what is not there.
+        (None, Absent::Null) if mapping.mode == Mode::Add => Ok(Absent::Default),
+        (Some(Absent::Null), _) | (None, Absent::Null) if not_null => Err(format!(
+            "column {} takes no NULL, which `absent: null` would give it: say `absent: default` or `reject` for the column",
+            mapping.name
+        )),
+        (Some(absent), _) | (None, absent) => Ok(absent),
+    }
+}
+
+/// A column's `default:` in the column's binary form.
+pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box<[u8]>, String> {
+    let refused = |why: &dyn std::fmt::Display| format!("column {}: default: {why}", column.name);
+    let mut out = Vec::new();
+    let written = match (column.type_name.as_str(), of_events) {
+        ("bool", _) => match text {
+            "true" | "false" => {
+                out.push(u8::from(text == "true"));
+                Ok(())
+            }
+            _ => return Err(refused(&format!("{text} is neither true nor false"))),
+        },
+        (name @ ("float4" | "float8"), _) => {
+            let number: f64 = text.parse().map_err(|_| refused(&format!("{text} is not a number")))?;
+            let encoder = if name == "float8" { Encoder::Float8 } else { Encoder::Float4 };
+            encoder.encode(Input::Float(number), |_| None, &mut out)
+        }
+        (_, Encoder::Text { .. } | Encoder::ParsedInt { .. } | Encoder::Uuid | Encoder::Numeric { .. }) => {
+            of_events.encode(Input::Text(text.into()), |_| None, &mut out)
+        }
+        (name, _) => {
+            let conversion = match name {
+                "int2" | "int4" | "int8" => As::Int,
+                "numeric" => As::Decimal,
+                "json" | "jsonb" => As::JsonText,
+                name if Target::of(name).is_some() => As::Time(TimeSpec { forms: vec![TimeForm::Iso], between: None }),
+                _ => As::Natural,
+            };
+            let encoder = encoder(InputKind::Text, &conversion, column)
+                .map_err(|_| refused(&format!("a column of type {} takes none", column.sql_type)))?;
+            encoder.encode(Input::Text(text.into()), |_| None, &mut out)
+        }
+    };
+    written.map_err(|unfit| refused(&unfit))?;
+    Ok(out.into())
+}

@@ -1,0 +1,32 @@
+//! Key columns: equal values must be equal bytes.
+
+use super::{Encoder, PgColumn};
+use crate::postgres::declared::Declared;
+use crate::postgres::times::{Target, Times};
+
+/// The encoder of a key column. Events of one key are found by their bytes, so equal values must be equal bytes.
+pub fn for_key(encoder: Encoder, column: &PgColumn) -> Result<Encoder, String> {
+    let refused = || {
+        let (name, sql_type) = (&column.name, &column.sql_type);
+        Err(format!(
+            "column {name}: {sql_type} cannot be in a key: PostgreSQL takes values for equal whose bytes differ; take another key"
+        ))
+    };
+    if column.type_name == "citext" {
+        return refused();
+    }
+    let declared = match encoder {
+        Encoder::Float8 => Declared::KeyFloat { width: 8 },
+        Encoder::Float4 => Declared::KeyFloat { width: 4 },
+        Encoder::Declared(declared) => match *declared {
+            Declared::Number { keep, .. } => Declared::Number { keep, key: true },
+            Declared::KnownNumber { known, keep, .. } => Declared::KnownNumber { known, keep, key: true },
+            Declared::JsonText { .. } | Declared::KnownTime { target: Target::Interval, .. } => return refused(),
+            Declared::Times(Times { target: Target::Interval, .. }) => return refused(),
+            declared => declared,
+        },
+        Encoder::List(_) => return refused(),
+        encoder => return Ok(encoder),
+    };
+    Ok(Encoder::Declared(Box::new(declared)))
+}

@@ -1,0 +1,315 @@
+//! The target table: checked against the mapping when the pipeline starts, and the statements that follow from both.
+
+use tollgate_contract::{Contract, FieldPath, Fields, Slot};
+
+use super::cell::{Encoder, PgColumn};
+use super::column;
+use super::delete::{self, Delete, Soft, When};
+use super::quote::{quote, quoted_table};
+use super::row::Cell;
+pub use super::row::{Misfit, RecordView};
+use super::rows::{RowWriter, Shape, ShapeColumn};
+use super::stage::Stage;
+use tollgate_config::{Column, From, Mapping, Mode, Nul};
+
+/// The mark of a row that an event deletes.
+const BOOL: u32 = 16;
+const BOOL_ARRAY: u32 = 1000;
+/// A table that fits its mapping.
+#[derive(Debug)]
+pub struct Table {
+    pub shape: Shape,
+    pub upsert: String,
+    /// The way for large batches; none where the role may not make temporary tables.
+    pub stage: Option<Stage>,
+    /// Where deletes are possible.
+    pub delete: Option<Delete>,
+    /// Which events with a value delete.
+    when: Option<When>,
+    /// An event that deletes is an upsert whose last cell marks its row: then `only_if_newer` holds for it as for every
+    /// other, and an older event that arrives later finds the newer row.
+    pub marks: bool,
+    /// OIDs of the array types, in shape order.
+    pub arrays: Vec<u32>,
+    cells: Vec<Cell>,
+}
+
+/// The field paths that a mapping reads, for [`Contract::compile`]: slot i is the i-th.
+pub fn fields(mapping: &Mapping) -> Vec<FieldPath> {
+    let paths = mapping.columns.iter().filter_map(|column| column.from.path());
+    // Behind the columns' fields, whose slots are counted.
+    paths.chain(mapping.delete.when.iter().map(|when| FieldPath::new(&when.field))).collect()
+}
+
+/// Why a table does not fit its mapping: every reason at once.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct UnfitTable(pub Vec<String>);
+
+impl Table {
+    /// The mapping on columns that are known already: no server is asked, so no index is looked for.
+    ///
+    /// # Errors
+    /// Every reason why the table does not fit.
+    pub fn of(mapping: &Mapping, columns: &[PgColumn], contract: &Contract) -> Result<Table, UnfitTable> {
+        Table::plan(mapping, columns, contract, Vec::new()).map_err(UnfitTable)
+    }
+
+    /// The mapping on these columns. `problems`: what has been found wrong already.
+    ///
+    /// # Errors
+    /// Every reason why the table does not fit.
+    pub fn plan(
+        mapping: &Mapping,
+        columns: &[PgColumn],
+        contract: &Contract,
+        mut problems: Vec<String>,
+    ) -> Result<Table, Vec<String>> {
+        let mut builder = Builder { nul: mapping.nul, ..Builder::default() };
+        let mut slot = 0;
+        for mapped in &mapping.columns {
+            let this = slot;
+            slot += usize::from(mapped.from.path().is_some());
+            let Some(column) = columns.iter().find(|column| column.name == mapped.name) else {
+                problems.push(missing(mapped, columns));
+                continue;
+            };
+            if let Err(problem) =
+                builder.column(mapped, column, Slot(this), contract, mapping.key.contains(&mapped.name))
+            {
+                problems.push(problem);
+            }
+        }
+        if let Some(newer) = &mapping.only_if_newer
+            && let Some(column) = columns.iter().find(|column| &column.name == newer)
+            && !matches!(column.type_name.as_str(), "int2" | "int4" | "int8" | "timestamptz" | "timestamp")
+        {
+            problems.push(format!(
+                "only_if_newer: column {newer} is {}; it must be an integer or a timestamp",
+                column.sql_type
+            ));
+        }
+        let soft = mapping.delete.soft.as_ref().map(|column| Soft::new(column, &mapping.columns, columns)).transpose();
+        let soft = soft.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let when = mapping.delete.when.as_ref().map(|when| When::new(when, Slot(slot), contract)).transpose();
+        let when = when.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let marks = mapping.marks();
+        // A row that is gone keeps no version, so an older event would bring it back.
+        let keys = delete::key_columns(mapping, columns).filter(|_| mapping.only_if_newer.is_none());
+        let name = quoted_table(&mapping.table);
+        let delete =
+            keys.map(|keys| Delete::new(&name, mapping, &keys, soft.as_ref(), contract)).transpose()?.flatten();
+        if mapping.delete.when.is_some() && delete.is_none() && !marks {
+            return Err(vec![format!(
+                "delete.when: the key ({}) has a type by which no row is deleted",
+                mapping.key.join(", ")
+            )]);
+        }
+        let mut table = builder.finish(mapping, soft, marks);
+        (table.delete, table.when) = (delete, when);
+        Ok(table)
+    }
+
+    /// Writes the row of one output. The caller keeps it with [`RowWriter::finish`] or drops it.
+    pub fn write(
+        &self,
+        contract: &Contract,
+        fields: &Fields<'_>,
+        record: &RecordView<'_>,
+        row: &mut RowWriter<'_>,
+    ) -> Result<(), Misfit> {
+        let gone = self.when.as_ref().is_some_and(|when| when.holds(contract, fields));
+        self.write_as(gone, contract, fields, record, row)
+    }
+
+    /// Writes the row of a message that is `gone`, or there.
+    pub fn write_as(
+        &self,
+        gone: bool,
+        contract: &Contract,
+        fields: &Fields<'_>,
+        record: &RecordView<'_>,
+        row: &mut RowWriter<'_>,
+    ) -> Result<(), Misfit> {
+        if gone && !self.marks {
+            row.deletes();
+            return self.shape.key.iter().try_for_each(|key| self.cells[*key].write(contract, fields, record, row));
+        }
+        self.cells.iter().try_for_each(|cell| cell.write(contract, fields, record, row))?;
+        if self.marks {
+            delete::mark(row, gone);
+        }
+        Ok(())
+    }
+}
+
+fn missing(mapping: &Column, columns: &[PgColumn]) -> String {
+    let near = columns
+        .iter()
+        .map(|column| (strsim::damerau_levenshtein(&column.name, &mapping.name), &column.name))
+        .min()
+        .filter(|(distance, _)| *distance <= 3)
+        .map(|(_, name)| format!("; did you mean {name}?"))
+        .unwrap_or_default();
+    format!("column {} does not exist in the table{near}", mapping.name)
+}
+
+/// Collects the statement's pieces column by column.
+#[derive(Default)]
+struct Builder {
+    cells: Vec<Cell>,
+    shape: Vec<ShapeColumn>,
+    arrays: Vec<u32>,
+    insert: Vec<String>,
+    select: Vec<String>,
+    unnest: Vec<String>,
+    stage: Vec<String>,
+    update: Vec<String>,
+    names: Vec<String>,
+    /// An identity column takes the events' values.
+    overriding: bool,
+    nul: Nul,
+}
+
+/// Whether PostgreSQL lets a column be written that it fills by itself.
+fn generated(mapping: &Column, column: &PgColumn, key: bool) -> Result<(), String> {
+    let name = &column.name;
+    if column.generated {
+        return Err(format!("column {name} is generated by PostgreSQL and cannot be mapped"));
+    }
+    if column.identity && !mapping.overrides_identity {
+        return Err(format!(
+            "column {name} is GENERATED ALWAYS AS IDENTITY: `identity: override` below it inserts the event's value, \
+             or take the column out"
+        ));
+    }
+    if column.identity && !key && mapping.mode != Mode::InsertOnly {
+        return Err(format!(
+            "column {name} is GENERATED ALWAYS AS IDENTITY, which no update may change: add `insert_only: true`"
+        ));
+    }
+    Ok(())
+}
+
+impl Builder {
+    fn column(
+        &mut self,
+        mapping: &Column,
+        column: &PgColumn,
+        slot: Slot,
+        contract: &Contract,
+        key: bool,
+    ) -> Result<(), String> {
+        let quoted = quote(&mapping.name);
+        generated(mapping, column, key)?;
+        self.overriding |= mapping.overrides_identity;
+        match mapping.mode {
+            Mode::Set => self.update.push(format!("{quoted} = excluded.{quoted}")),
+            // NULL, in a row from before the column existed, counts as 0.
+            Mode::Add => self.update.push(format!("{quoted} = COALESCE(t.{quoted}, 0) + excluded.{quoted}")),
+            Mode::InsertOnly => {}
+        }
+        self.insert.push(quoted);
+        if mapping.from == From::Now {
+            if !matches!(column.type_name.as_str(), "timestamptz" | "timestamp" | "date") {
+                return Err(format!(
+                    "column {} has type {}, but now() needs timestamptz",
+                    column.name, column.sql_type
+                ));
+            }
+            self.select.push("now()".into());
+            return Ok(());
+        }
+        self.valued(mapping, column, slot, contract, key)
+    }
+
+    /// A column whose value each event brings.
+    fn valued(
+        &mut self,
+        mapping: &Column,
+        column: &PgColumn,
+        slot: Slot,
+        contract: &Contract,
+        key: bool,
+    ) -> Result<(), String> {
+        let index = self.cells.len();
+        let planned = column::plan(mapping, column, slot, contract, key, self.nul)?;
+        // An array travels as text, see `cell/list.rs`.
+        let cast = match planned.cell.encoder {
+            Encoder::List(_) => format!("::{}", column.base_sql_type),
+            _ => String::new(),
+        };
+        self.select.push(format!("u.c{index}{cast}"));
+        self.unnest.push(format!("${}::{}", index + 1, planned.array_sql));
+        self.stage.push(format!("c{index} {}", planned.array_sql.trim_end_matches("[]")));
+        self.arrays.push(planned.array);
+        self.names.push(mapping.name.clone());
+        self.shape.push(ShapeColumn { element: planned.element, mode: mapping.mode });
+        self.cells.push(planned.cell);
+        Ok(())
+    }
+
+    fn finish(mut self, mapping: &Mapping, soft: Option<Soft>, marks: bool) -> Table {
+        let table = quoted_table(&mapping.table);
+        let position = |name: &String| self.names.iter().position(|column| column == name);
+        let key: Vec<usize> = mapping.key.iter().filter_map(position).collect();
+        let newer = mapping.only_if_newer.as_ref().and_then(position);
+        let keys: Vec<String> = mapping.key.iter().map(|name| quote(name)).collect();
+        if let Some(Soft { column, marked, clear }) = &soft {
+            self.insert.push(column.clone());
+            self.update.push(format!("{column} = excluded.{column}"));
+            if marks {
+                let index = self.cells.len();
+                self.select.push(format!("CASE WHEN u.c{index} THEN {marked} ELSE {clear} END"));
+                self.unnest.push(format!("${}::boolean[]", index + 1));
+                self.stage.push(format!("c{index} boolean"));
+                self.arrays.push(BOOL_ARRAY);
+                self.shape.push(ShapeColumn { element: BOOL, mode: Mode::Set });
+            } else {
+                self.select.push((*clear).to_owned());
+            }
+        }
+        // A key column is equal already where the update happens.
+        self.update.retain(|set| !keys.iter().any(|key| set.starts_with(&format!("{key} = "))));
+        let action =
+            if self.update.is_empty() { "NOTHING".into() } else { format!("UPDATE SET {}", self.update.join(", ")) };
+        let guard = match mapping.only_if_newer.as_ref().map(|name| quote(name)) {
+            Some(column) if !self.update.is_empty() => {
+                format!(" WHERE t.{column} IS NULL OR excluded.{column} > t.{column}")
+            }
+            _ => String::new(),
+        };
+        let names: Vec<String> = (0..self.shape.len()).map(|index| format!("c{index}")).collect();
+        let overriding = if self.overriding { " OVERRIDING SYSTEM VALUE" } else { "" };
+        let upsert = |source: &str| {
+            format!(
+                "INSERT INTO {table} AS t ({}){overriding} SELECT {} FROM {source} ON CONFLICT ({}) DO {action}{guard}",
+                self.insert.join(", "),
+                self.select.join(", "),
+                keys.join(", "),
+            )
+        };
+        let stage = Stage::new(&self.stage.join(", "), upsert);
+        let upsert = upsert(&format!("unnest({}) AS u({})", self.unnest.join(", "), names.join(", ")));
+        let shape = Shape { columns: self.shape, key, newer, soft: soft.is_some() };
+        Table {
+            shape,
+            upsert,
+            stage: Some(stage),
+            delete: None,
+            when: None,
+            marks,
+            arrays: self.arrays,
+            cells: self.cells,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A payload against its contract, as the contract's policies want it: with fallbacks for what has no name, and in its mode.
+
+use tollgate_contract::{Contract, Fields, Mode, Notes, ReasonCode, Rejection};
+
+use super::entry::{Entry, instant};
+use super::notice::Notice;
+use super::passed::View;
+use super::workbench::{Refused, Workbench};
+use crate::dead_letter::{Reason, Stage};
+use crate::gate::envelope::{Claim, Key};
+use crate::gate::{Destination, Target};
+use crate::postgres::{Rows, Staged};
+
+/// What is weighed.
+pub(super) struct Sample<'s> {
+    /// The contract that it was written with, if a frame says so.
+    pub writer: Option<&'s Contract>,
+    /// Its bytes, unless they stand in [`Workbench::json`].
+    pub value: &'s [u8],
+    /// What its envelope says of it.
+    pub claim: Option<(&'s Key, &'s Claim)>,
+}
+
+/// What a check works with beside the payload and its fields.
+struct Scale<'d> {
+    passed: View<'d>,
+    rows: &'d mut [Rows],
+    notes: &'d mut Notes,
+    notice: &'d mut Notice,
+    /// Unknown enum numbers may still be replaced.
+    mends: bool,
+}
+
+impl Entry<'_> {
+    /// Whether `mode: observe` lets an event pass that was refused for this.
+    pub(super) fn overlooks(&self, rejection: &Rejection) -> bool {
+        self.gate.pipeline.contract.policies.mode == Mode::Observe && rejection.code.is_readable()
+    }
+
+    /// Brings JSON to Protobuf, in [`Workbench::json`].
+    pub(super) fn transcode(
+        &self,
+        json: &[u8],
+        bench: &mut Workbench<'_>,
+        notice: &mut Notice,
+    ) -> Result<(), Rejection> {
+        let contract = &self.own().contract;
+        match contract.transcode_json_noting(json, bench.json, bench.notes) {
+            Err(rejection) if self.overlooks(&rejection) => {
+                contract.transcode_json_anyway(json, bench.json, bench.notes)?;
+                notice.observe(Reason::refused(Stage::Contract, rejection));
+                Ok(())
+            }
+            transcoded => transcoded,
+        }
+    }
+
+    /// Checks a payload, with fallbacks for its unknown enum numbers where the contract has them. Returns whether it stands in the
+    /// bench now, and its row.
+    pub(super) fn examine(
+        &self,
+        sample: &Sample<'_>,
+        mut in_bench: bool,
+        bench: &mut Workbench<'_>,
+        notice: &mut Notice,
+    ) -> Result<(bool, Option<Staged>), Refused> {
+        let contract = &self.own().contract;
+        if !contract.mends() {
+            return Ok((in_bench, self.look(sample, in_bench, bench, notice, false)??));
+        }
+        let mut mends = true;
+        let looked = loop {
+            match self.look(sample, in_bench, bench, notice, mends) {
+                Err(rejection) if mends && rejection.code == ReasonCode::UnknownEnum => {
+                    mends = false;
+                    let payload: &[u8] = if in_bench { bench.json } else { sample.value };
+                    if contract.mend(payload, bench.spare, bench.notes) {
+                        std::mem::swap(bench.json, bench.spare);
+                        in_bench = true;
+                    }
+                }
+                looked => break looked,
+            }
+        };
+        notice.replace(bench.notes.take_replaced());
+        Ok((in_bench, looked??))
+    }
+
+    /// One look at a payload: the contract's word, and then the envelope's.
+    fn look(
+        &self,
+        sample: &Sample<'_>,
+        in_bench: bool,
+        bench: &mut Workbench<'_>,
+        notice: &mut Notice,
+        mends: bool,
+    ) -> Result<Result<Option<Staged>, Box<Reason>>, Rejection> {
+        let payload: &[u8] = if in_bench { bench.json } else { sample.value };
+        let mut fields = std::mem::take(bench.fields).recycle();
+        let passed = bench.passed.view(&self.gate.header_names);
+        let rows = &mut *bench.rows;
+        let mut scale = Scale { passed, rows, notes: bench.notes, notice, mends };
+        let checked = self.check(sample.writer, payload, &mut fields, &mut scale);
+        let looked = checked.map(|staged| {
+            if let Some((key, claim)) = sample.claim {
+                self.key_holds(key, claim, &fields).or_else(|reason| self.overlook(reason, notice))?;
+            }
+            Ok(staged)
+        });
+        *bench.fields = fields.recycle();
+        looked
+    }
+
+    /// Checks a payload that came in, against the contract that it was written with. Where the sinks want that very message
+    /// type, the check that reads their fields is made now, and the row written: most events pass the chain as they are, and
+    /// are not read again.
+    fn check<'p>(
+        &self,
+        writer: Option<&Contract>,
+        payload: &'p [u8],
+        fields: &mut Fields<'p>,
+        scale: &mut Scale<'_>,
+    ) -> Result<Option<Staged>, Rejection> {
+        let now = instant(self.time);
+        let own = self.own();
+        if let Some(foreign) = writer.filter(|writer| writer.digest() != own.contract.digest()) {
+            let checked = foreign.check_at(payload, fields, now);
+            self.weigh(foreign, checked, payload, fields, scale)?;
+            if own.contract.asks_on_arrival() {
+                let checked = own.contract.admit(payload, fields, now, scale.notes);
+                self.weigh(&own.contract, checked, payload, fields, scale)?;
+            }
+            return Ok(None);
+        }
+        let target = own.output.table.as_ref().filter(|_| own.stages);
+        let contract = if target.is_some() { &own.output.contract } else { &own.contract };
+        let checked = contract.admit(payload, fields, now, scale.notes);
+        self.weigh(contract, checked, payload, fields, scale)?;
+        let Some(Target { table, rows }) = target else { return Ok(None) };
+        let header = |name: &str| scale.passed.get(name).or_else(|| self.batch.header(self.record, name));
+        let mut row = scale.rows[*rows].begin();
+        // What does not fit its column is the event's fault only if the chain passes it: `write` says so then.
+        let written = table.write(contract, fields, &self.view(&header), &mut row);
+        Ok(written.ok().map(|()| row.stage()))
+    }
+
+    /// What a verdict of the contract's means in this mode. An unknown enum number that a fallback may stand for is not weighed yet.
+    #[inline]
+    fn weigh<'p>(
+        &self,
+        contract: &Contract,
+        checked: Result<(), Rejection>,
+        payload: &'p [u8],
+        fields: &mut Fields<'p>,
+        scale: &mut Scale<'_>,
+    ) -> Result<(), Rejection> {
+        match checked {
+            Err(rejection) if scale.mends && rejection.code == ReasonCode::UnknownEnum => Err(rejection),
+            Err(rejection) if self.overlooks(&rejection) => {
+                contract.read(payload, fields)?;
+                scale.notice.observe(Reason::refused(Stage::Contract, rejection));
+                Ok(())
+            }
+            checked => checked,
+        }
+    }
+
+    /// Checks what leaves the chain. Returns what the contract says against it, where that is let pass.
+    pub(super) fn validate_output<'p>(
+        &self,
+        to: &Destination,
+        payload: &'p [u8],
+        fields: &mut Fields<'p>,
+    ) -> Result<Option<Box<Reason>>, Box<Reason>> {
+        let contract = &to.contract;
+        let Err(rejection) = contract.check_at(payload, fields, instant(self.time)) else { return Ok(None) };
+        let overlooks = self.overlooks(&rejection);
+        let reason = self.against_output(to, rejection);
+        if !overlooks {
+            return Err(reason);
+        }
+        contract.read(payload, fields).map_err(|rejection| self.against_output(to, rejection))?;
+        Ok(Some(reason))
+    }
+
+    fn against_output(&self, to: &Destination, rejection: Rejection) -> Box<Reason> {
+        if self.chain().transforms.is_empty() {
+            return Reason::refused(Stage::Output, rejection);
+        }
+        Reason::against_output(to.route.as_deref(), rejection)
+    }
+}

@@ -1,0 +1,98 @@
+//! What the contract stage works with and returns.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tollgate_contract::frame::SchemaId;
+use tollgate_contract::{Contract, Fields, Notes, Rejection};
+
+use super::Error;
+use super::notice::Notice;
+use super::passed::Passed;
+use super::verdict::Verdict;
+use crate::dead_letter::{Reason, Stage};
+use crate::postgres::{Rows, Staged};
+use tollgate_registry::Resolver;
+
+/// Events of deprecated versions: by type, and the version's place among those that are deprecated for it.
+pub(super) type Deprecated = BTreeMap<(usize, usize), u64>;
+
+/// What the stage works with, from record to record.
+pub(super) struct Workbench<'d> {
+    /// A payload's Protobuf form, until the next record: of JSON, or with fallbacks for enum numbers.
+    pub json: &'d mut Vec<u8>,
+    /// What `json` is made anew in.
+    pub spare: &'d mut Vec<u8>,
+    pub fields: &'d mut Fields<'static>,
+    /// Of each table.
+    pub rows: &'d mut [Rows],
+    pub resolver: Option<&'d mut Resolver>,
+    pub deprecated: &'d mut Deprecated,
+    pub notes: &'d mut Notes,
+    /// An envelope in JSON as Protobuf, and its fields.
+    pub outer: &'d mut Vec<u8>,
+    pub outer_fields: &'d mut Fields<'static>,
+    pub passed: &'d mut Passed,
+}
+
+/// A record that became an event.
+pub(super) struct Admitted<'a> {
+    /// The message's bytes; none: they stand in [`Workbench::json`].
+    pub value: Option<&'a [u8]>,
+    /// Index in [`crate::gate::Gate::types`].
+    pub kind: usize,
+    /// The number of its schema, or 0.
+    pub schema: u32,
+    pub staged: Option<Staged>,
+    /// What was let pass of it.
+    pub notice: Option<Box<Notice>>,
+}
+
+impl<'a> Admitted<'a> {
+    pub fn payload<'p>(&self, json: &'p [u8]) -> &'p [u8]
+    where
+        'a: 'p,
+    {
+        self.value.unwrap_or(json)
+    }
+}
+
+/// A value without its frame, where it has one.
+pub(super) struct Unframed<'a> {
+    pub schema: Option<SchemaId>,
+    /// The contract that it was written with.
+    pub writer: Option<Arc<Contract>>,
+    /// The message's bytes.
+    pub payload: &'a [u8],
+}
+
+/// Why it did not.
+pub(super) enum Refused {
+    /// That is its verdict; and its type, if that could be told.
+    Verdict(Option<usize>, Verdict),
+    /// It is a change that deletes a row of this type's: the row's key, or nothing where the record's key names it.
+    Deleted(usize, Option<Staged>),
+    /// Not its fault: the registry is away.
+    Error(Error),
+}
+
+impl From<Box<Reason>> for Refused {
+    fn from(reason: Box<Reason>) -> Refused {
+        Refused::Verdict(None, Verdict::Dead(reason))
+    }
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Refused {
+        Reason::refused(Stage::Contract, rejection).into()
+    }
+}
+
+impl Refused {
+    pub fn of(self, kind: usize) -> Refused {
+        match self {
+            Refused::Verdict(_, verdict) => Refused::Verdict(Some(kind), verdict),
+            Refused::Deleted(..) | Refused::Error(_) => self,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Health, metrics, status and reload over HTTP, on loopback unless the configuration says otherwise.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use crate::brakes::Brakes;
+use crate::brakes::sink::Sink;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::progress::halts::{self, Halt};
+use crate::progress::store::Owner;
+use crate::runtime::Engine;
+use crate::runtime::reload::Reloader;
+use crate::sinks::postgres::connect;
+use tollgate_config::Pipeline;
+use tollgate_decide::gate::Revision;
+
+/// What the server shows, and what it changes.
+pub struct Admin {
+    pipeline: Arc<Pipeline>,
+    revision: Arc<ArcSwap<Revision>>,
+    owner: Arc<Owner>,
+    lifecycle: Arc<Lifecycle>,
+    brakes: Arc<Brakes>,
+    metrics: Arc<Metrics>,
+    reloader: Arc<Reloader>,
+}
+
+impl Admin {
+    /// Returns the server's view of a running engine.
+    pub fn of(engine: &Engine) -> Admin {
+        let Engine { pipeline, revision, owner, lifecycle, brakes, metrics, reloader, .. } = engine;
+        Admin {
+            pipeline: Arc::clone(pipeline),
+            revision: Arc::clone(revision),
+            owner: Arc::clone(owner),
+            lifecycle: Arc::clone(lifecycle),
+            brakes: Arc::clone(brakes),
+            metrics: Arc::clone(metrics),
+            reloader: Arc::clone(reloader),
+        }
+    }
+
+    fn own_halts(&self) -> Vec<Halt> {
+        self.brakes.halts_of(&self.lifecycle.partitions())
+    }
+
+    /// Returns why this member is not ready; empty if it is.
+    fn unready(&self) -> Vec<String> {
+        self.lifecycle.unready(&self.own_halts())
+    }
+}
+
+/// Listens and serves from a task of its own.
+///
+/// # Errors
+/// The address cannot be used.
+pub async fn serve(listen: &str, admin: Admin) -> Result<(), String> {
+    let admin = Arc::new(admin);
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .map_err(|error| format!("admin.listen: cannot listen on {listen}: {error}; name another address, or off"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    tracing::info!(url = format!("http://{address}"), "admin");
+    let changes = Router::new()
+        .route("/reload", post(reload_now))
+        .route("/resume", post(resume))
+        .route_layer(middleware::from_fn(loopback_only));
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/status", get(|State(admin): State<Arc<Admin>>| async move { Json(status(&admin)) }))
+        .nest("/admin", changes)
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin), known_host))
+        .with_state(admin);
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, service).await {
+            tracing::error!(%error, "the admin server has ended");
+        }
+    });
+    Ok(())
+}
+
+/// Refuses requests for a host that is not this one. A page from elsewhere whose name was made to lead here would be of one
+/// origin with this server, and its browser would let it read the answers; but the browser sends the page's name.
+async fn known_host(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST);
+    // HTTP/1.0 has none, and no browser speaks it.
+    if host.is_none_or(|host| host.to_str().is_ok_and(|host| is_known(&admin.pipeline.admin, host))) {
+        return next.run(request).await;
+    }
+    let message = "unknown host; ask by localhost or a loopback address, or name the host in admin.hosts\n";
+    (StatusCode::MISDIRECTED_REQUEST, message).into_response()
+}
+
+/// Whether the server may be asked by this name: this machine's own, those of `admin.hosts`, and with `allow_remote` any IP
+/// address. No address is a name that somebody could make lead here.
+fn is_known(admin: &tollgate_config::Admin, host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return admin.remote || address.to_canonical().is_loopback();
+    }
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || admin.hosts.contains(&name)
+}
+
+/// Whoever may change what runs must be on this machine, wherever the server listens, and must not be a web page that its
+/// browser shows: only those send an origin.
+async fn loopback_only(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
+    if !peer.ip().to_canonical().is_loopback() {
+        return (StatusCode::FORBIDDEN, "changes are taken from this machine only\n").into_response();
+    }
+    if request.headers().contains_key(header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "changes are not taken from web pages\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// 200 while both ends are connected and the group is joined, a spare member included; otherwise 503 and why.
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    let reasons = admin.unready();
+    if reasons.is_empty() {
+        return (StatusCode::OK, "ready\n").into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    for sink in Sink::ALL {
+        admin.metrics.breaker(sink, admin.brakes.breakers.state(sink));
+    }
+    ([(header::CONTENT_TYPE, kind)], admin.metrics.encode()).into_response()
+}
+
+/// What runs, for `tollgate status`.
+fn status(admin: &Admin) -> Value {
+    let revision = admin.revision.load();
+    let positions: Value =
+        admin.metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.0))).collect();
+    json!({
+        "pipeline": admin.pipeline.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "delivery": admin.pipeline.delivery.mode.as_str(),
+        "slot": admin.lifecycle.slot(),
+        "owner": admin.owner.name,
+        "revision": { "number": revision.number, "digest": revision.digest, "transforms": revision.transforms().collect::<Vec<_>>() },
+        "ready": admin.unready().is_empty(),
+        "troubles": admin.unready(),
+        "paused": admin.brakes.paused(),
+        "refused_reload": admin.reloader.refused().map(|refused| json!({ "error": refused.why, "at_ms": unix_ms(refused.at) })),
+        "halted": admin.own_halts().iter().map(halted).collect::<Vec<_>>(),
+        "breakers": Sink::ALL.map(|sink| (sink.as_str(), admin.brakes.breakers.state(sink).as_str())).into_iter().collect::<BTreeMap<_, _>>(),
+        "positions": positions,
+    })
+}
+
+fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A halted partition, as `/status` and `tollgate status` show it.
+pub fn halted(halt: &Halt) -> Value {
+    json!({
+        "partition": halt.partition.0,
+        "code": halt.code,
+        "offset": halt.offset.0,
+        "epoch": halt.epoch,
+        "message": halt.message,
+    })
+}
+
+async fn reload_now(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.reloader.reload().await {
+        Ok(reloaded) => Json(json!({ "ok": true, "result": reloaded })).into_response(),
+        Err(message) => (StatusCode::CONFLICT, Json(json!({ "ok": false, "error": message }))).into_response(),
+    }
+}
+
+async fn resume(State(admin): State<Arc<Admin>>) -> Response {
+    let done = async {
+        let mut connection = connect::open(&admin.pipeline, "resume").await?;
+        let owner = &admin.owner;
+        let was_paused = halts::resume(&mut connection, &owner.pipeline, &owner.topic).await?;
+        Ok::<_, sqlx::Error>((was_paused, halts::resumed(&mut connection, owner).await?))
+    };
+    match done.await {
+        Ok((was_paused, resumed)) => {
+            admin.brakes.unpause(&resumed);
+            Json(json!({ "ok": true, "was_paused": was_paused })).into_response()
+        }
+        Err(error) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ok": false, "error": error.to_string() }))).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_nobody_else_can_have_lead_here() {
+        let local = tollgate_config::Admin { listen: None, remote: false, hosts: vec!["gate.internal".to_owned()] };
+        let remote = tollgate_config::Admin { remote: true, ..local.clone() };
+        for (host, here, remotely) in [
+            ("localhost:8080", true, true),
+            ("LocalHost", true, true),
+            ("127.0.0.1:8080", true, true),
+            ("127.8.8.8", true, true),
+            ("[::1]:8080", true, true),
+            ("[::ffff:127.0.0.1]:80", true, true),
+            ("gate.internal:8080", true, true),
+            ("Gate.Internal.", true, true),
+            ("10.1.2.3:8080", false, true),
+            ("[2001:db8::1]:8080", false, true),
+            ("evil.example:8080", false, false),
+            ("localhost.evil.example", false, false),
+            ("127.0.0.1.evil.example", false, false),
+            ("gate.internal.evil.example", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!((is_known(&local, host), is_known(&remote, host)), (here, remotely), "{host}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! A lane: one thread with its fixed set of partitions, and the delivery protocol.
+//!
+//! # The protocol
+//!
+//! ```text
+//! 0  take a batch; pin the revision, the batch time and the group's generation
+//! 1  in a Kafka transaction produce outputs and dead letters, and put hi into it  ∥  BEGIN; progress lo → hi at our epoch; rows
+//! 2  wait until the broker has acknowledged both                                 (Kafka is prepared)
+//! 3  COMMIT in PostgreSQL                                                        (the decision)
+//! 4  end the Kafka transaction                                                   (Kafka concludes)
+//! ```
+//!
+//! # When something fails
+//!
+//! Nothing is guessed. Whatever failed, and wherever: both sides are given up, and before the next attempt each side is
+//! asked where it stands (`resync`): D from the progress row, K from the group. A record is then sent to the side that
+//! has not had it. An ambiguous COMMIT or EndTxn is only a case of this: if the row moved, what is left is Kafka's
+//! half, and that is in the redo plan which moved with the row. What neither side has may be decided anew: nobody has seen it.
+//!
+//! What a server refuses for good is one event's fault: it is found (`bisect`, `refused`), and the batch decided anew with it
+//! as a dead letter.
+//!
+//! What cannot be mended from here (another owner's epoch, an offset that went back) ends the partition or the process.
+
+mod account;
+mod attempt;
+mod bisect;
+mod carried;
+pub mod commit;
+mod commit_plan;
+mod doubt;
+mod error;
+mod establish;
+mod hold;
+mod overdue;
+mod produce;
+mod redo;
+mod refused;
+mod repeated;
+mod session;
+mod tokens;
+pub mod trial;
+mod wait;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{RecvTimeoutError, select_biased};
+use rdkafka::consumer::BaseConsumer;
+use sqlx::postgres::PgConnection;
+
+use crate::brakes::Brakes;
+use crate::brakes::sink::Heard;
+use crate::hazards::{Place, hazards};
+use crate::lane::attempt::Pace;
+use crate::lane::doubt::Doubt;
+use crate::lane::overdue::Overdues;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::position::Partition;
+use crate::progress::plan::Writer;
+use crate::progress::store::Owner;
+use crate::progress::{Position, Writer as TokenWriter};
+use crate::sinks::kafka::{Producers, Sizes};
+use crate::source::handoff::{Control, Intake, Said, Taken};
+use crate::source::rebalance::Callbacks;
+use tollgate_config::Pipeline;
+use tollgate_config::limits;
+use tollgate_decide::Decided;
+use tollgate_decide::batch::RecordBatch;
+use tollgate_decide::gate::Gate;
+use tollgate_decide::gate::Revision;
+
+pub use error::Error;
+
+use carried::{Carried, Owned, needs};
+
+/// Returns the time in Unix milliseconds.
+fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What every lane of the process works with.
+#[derive(Clone)]
+pub struct Parts {
+    pub pipeline: Arc<Pipeline>,
+    pub gate: Arc<Gate>,
+    /// A lane takes a new one up at its next batch.
+    pub revision: Arc<ArcSwap<Revision>>,
+    pub owner: Arc<Owner>,
+    /// Writes the tokens of the group's offsets.
+    pub writer: Arc<TokenWriter>,
+    pub sizes: Sizes,
+    pub lifecycle: Arc<Lifecycle>,
+    pub brakes: Arc<Brakes>,
+    pub metrics: Arc<Metrics>,
+    pub consumer: Arc<BaseConsumer<Callbacks>>,
+}
+
+pub struct Lane {
+    number: usize,
+    pipeline: Arc<Pipeline>,
+    gate: Arc<Gate>,
+    revision: Arc<ArcSwap<Revision>>,
+    owner: Arc<Owner>,
+    writer: Arc<TokenWriter>,
+    lifecycle: Arc<Lifecycle>,
+    brakes: Arc<Brakes>,
+    metrics: Arc<Metrics>,
+    consumer: Arc<BaseConsumer<Callbacks>>,
+    intake: Intake,
+    runtime: tokio::runtime::Runtime,
+    connection: Option<PgConnection>,
+    producers: Option<Producers>,
+    /// As at the start, or smaller since a topic takes less by now.
+    sizes: Sizes,
+    /// The batch in work goes out record by record: a set of it was refused, and nobody said for which record.
+    alone: bool,
+    partitions: BTreeMap<Partition, Owned>,
+    decided: Decided,
+    /// The redo plans of the batch in work, by partition.
+    plans: BTreeMap<Partition, Writer>,
+    /// A connection that was opened anew has not been asked yet where the rows stand.
+    rows_in_doubt: bool,
+    /// When the session's temporary table was last looked at.
+    stage_seen: Instant,
+}
+
+impl Lane {
+    pub fn new(number: usize, parts: Parts, intake: Intake, producers: Producers) -> std::io::Result<Lane> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let Parts { pipeline, gate, revision, owner, writer, sizes, lifecycle, brakes, metrics, consumer } = parts;
+        Ok(Lane {
+            number,
+            pipeline,
+            gate,
+            revision,
+            owner,
+            writer,
+            lifecycle,
+            brakes,
+            metrics,
+            consumer,
+            intake,
+            runtime,
+            connection: None,
+            producers: Some(producers),
+            sizes,
+            alone: false,
+            partitions: BTreeMap::new(),
+            decided: Decided::default(),
+            plans: BTreeMap::new(),
+            rows_in_doubt: false,
+            stage_seen: Instant::now(),
+        })
+    }
+
+    /// Warns when a batch takes more than half of `max_poll_interval`: the operator should know before the group excludes us.
+    fn warn_if_slow(&self, took: Duration) {
+        let share = took.as_secs_f64() / self.pipeline.source.max_poll_interval.as_secs_f64();
+        self.metrics.poll_interval_used(share);
+        if share > 0.5 {
+            tracing::warn!(
+                seconds = took.as_secs(),
+                "a batch took more than half of max_poll_interval; take smaller batches or allow more time"
+            );
+        }
+    }
+
+    /// Runs until the poll thread is gone. An error stops the process: nobody else may go on as if nothing were wrong.
+    pub fn run(mut self) -> Result<(), Error> {
+        loop {
+            let batch = select_biased! {
+                recv(self.intake.control) -> control => match control {
+                    Ok(control) => {
+                        self.control(control);
+                        continue;
+                    }
+                    Err(_) => return Ok(()),
+                },
+                recv(self.intake.batches) -> batch => match batch {
+                    Ok(batch) => batch,
+                    Err(_) => return Ok(()),
+                },
+                // A lane without events holds a temporary table too.
+                default(limits::STAGE_LOOK) => {
+                    self.renew_stage();
+                    continue;
+                }
+            };
+            hazards().pass(Place::Received);
+            let began = Instant::now();
+            self.carry(&batch)?;
+            let took = began.elapsed();
+            self.metrics.batch(self.number, batch.records.len(), took);
+            self.warn_if_slow(took);
+            self.intake.load.through(&batch, took);
+            self.intake.recycle(batch);
+            self.renew_stage();
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Assign { taken, assignment } => {
+                for Taken { partition, epoch, position, establish } in taken {
+                    let Position { resume, numbers } = position;
+                    self.metrics.committed(&[(partition, resume.rows)]);
+                    let owned = Owned { epoch, resume, numbers, assignment, establish, plan: None };
+                    self.partitions.insert(partition, owned);
+                }
+            }
+            Control::Revoke { partitions, lost, token } => {
+                // A batch of theirs is either through (past step 3 and 4) or given up: the loop is between two attempts here.
+                if self.producers.is_none() && !lost && !self.partitions.is_empty() {
+                    // The heir reads the group's offset, which what was given up may hold until its timeout.
+                    if let Err(error) = self.ask_outputs() {
+                        tracing::warn!(%error, "a Kafka transaction of this lane may be open still");
+                    }
+                }
+                self.partitions.retain(|partition, _| !partitions.contains(partition));
+                self.metrics.released(&partitions);
+                tracing::info!(lane = self.number, ?partitions, lost, "partitions let go");
+                if self.intake.said.send(Said::Released(token)).is_err() {
+                    tracing::debug!("the poll thread has ended before a lane let go");
+                }
+            }
+        }
+    }
+
+    /// Brings a batch through, however long the world is away; what is revoked meanwhile is left out.
+    fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
+        let mut carried = Carried {
+            batch,
+            revision: self.revision.load_full(),
+            time: now(),
+            tried: 0,
+            overdue: Overdues::default(),
+            doubt: Doubt::default(),
+        };
+        let mut pace = Pace::new(self.brakes.backoff());
+        loop {
+            while let Ok(control) = self.intake.control.try_recv() {
+                self.control(control);
+            }
+            if self.select(batch).is_empty() {
+                return Ok(());
+            }
+            let leave = match self.brakes.admit() {
+                Ok(leave) => leave,
+                Err(wait) => {
+                    self.wait(wait);
+                    continue;
+                }
+            };
+            let mut size = 0;
+            let attempt = self.resync().and_then(|()| self.establish()).and_then(|()| {
+                // Asking may have changed what is left to do.
+                let mut work = self.select(batch);
+                work.truncate(pace.most);
+                size = work.len();
+                self.settle(&carried, &work)
+            });
+            let answered = if size > 0 { Heard::Answer } else { Heard::Nothing };
+            self.brakes.heard(leave, attempt.as_ref().map_or_else(Error::heard, |()| [answered; 2]));
+            match attempt {
+                Ok(()) => {
+                    self.lifecycle.no_trouble("lane");
+                    carried.tried = 0;
+                    carried.doubt.through();
+                    pace.through(self.brakes.backoff());
+                }
+                Err(error) => self.failed(error, size, &mut carried, &mut pace)?,
+            }
+        }
+    }
+
+    /// Waits, but answers the poll thread meanwhile: a revocation must not wait for an outage to end.
+    fn wait(&mut self, duration: Duration) {
+        let until = Instant::now() + duration;
+        loop {
+            match self.intake.control.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(control) => self.control(control),
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => {
+                    // The process is ending: let everything go.
+                    self.partitions.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Neither side is ahead of the other anywhere.
+    fn level(&self) -> bool {
+        self.partitions.values().all(|owned| owned.resume.rows == owned.resume.outputs)
+    }
+
+    /// The records that some side still needs, in batch order; where the two sides are not level, only up to there.
+    fn select(&self, batch: &RecordBatch) -> Vec<usize> {
+        let mut work = Vec::with_capacity(batch.records.len());
+        let mut closed: BTreeSet<Partition> = BTreeSet::new();
+        for (index, record) in batch.records.iter().enumerate() {
+            let Some(owned) = self.partitions.get(&record.partition) else { continue };
+            let below = closed.contains(&record.partition);
+            if owned.assignment != record.assignment || !owned.resume.takes(record.offset, below) {
+                // What lies beyond the level is for the next attempt. Where nothing was left below it, the offsets in
+                // between hold no records, and both sides go on from where they are.
+                continue;
+            }
+            if owned.resume.level().is_past(record.offset) {
+                closed.insert(record.partition);
+            }
+            work.push(index);
+        }
+        work
+    }
+}

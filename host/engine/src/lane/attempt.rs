@@ -1,0 +1,204 @@
+//! What an attempt at a batch that failed is followed by.
+
+use std::time::Duration;
+
+use tollgate_sandbox::RunError;
+
+use super::{Carried, Error, Lane};
+use crate::brakes::backoff::Backoff;
+use crate::brakes::halt::code;
+use crate::brakes::sink::{Sink, State};
+use crate::classes::Meaning;
+use crate::position::{NextOffset, Partition};
+use crate::progress::halts::{self, Halt};
+use crate::sinks::kafka;
+use crate::sinks::postgres::connect;
+use tollgate_config::error::Class;
+use tollgate_decide::batch::Record;
+
+/// How long a lane waits after an error that time mends, and looks again whether it may go on.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How a lane goes on with a batch: how soon, and with how much of it.
+pub(super) struct Pace {
+    backoff: Backoff,
+    /// Records of the next attempt, at most.
+    pub most: usize,
+    /// The last attempt got through: if the next one meets somebody, it is repeated at once.
+    fresh: bool,
+}
+
+impl Pace {
+    pub(super) fn new(backoff: Backoff) -> Pace {
+        Pace { backoff, most: usize::MAX, fresh: true }
+    }
+
+    /// An attempt got through.
+    pub(super) fn through(&mut self, backoff: Backoff) {
+        *self = Pace { backoff, most: self.most.saturating_mul(2), fresh: true };
+    }
+}
+
+impl Lane {
+    /// After an attempt at `size` records: waits, or ends the process with an error that attempts do not mend.
+    pub(super) fn failed(
+        &mut self,
+        error: Error,
+        size: usize,
+        carried: &mut Carried<'_>,
+        pace: &mut Pace,
+    ) -> Result<(), Error> {
+        match (&error, error.class()) {
+            (Error::Sandbox(RunError::BatchOutput { .. }), _) if size > 1 => {
+                pace.most = size / 2;
+                return Ok(());
+            }
+            (Error::Paused(_), _) => {
+                self.stand_still(carried);
+                return Ok(());
+            }
+            // Not the process: another type's chain may be healthy, and a swap can put a fixed transform in its place.
+            (Error::Sandbox(broken @ RunError::Revision { .. }), _) => {
+                let reason = format!("{broken}; deploy a fixed transform, or run `tollgate resume` to try again");
+                return self.broken(reason, size, carried, pace);
+            }
+            (Error::Sandbox(interrupted), _) if carried.overdue.count(interrupted).is_some() => {
+                self.metrics.retry();
+                tracing::warn!(lane = self.number, "{interrupted}; trying again");
+                return Ok(());
+            }
+            (Error::Halt(halt), _) => {
+                self.halted(halt);
+                return Ok(());
+            }
+            (Error::Kafka(kafka::Error::NoPartition { mark, topic }), _)
+                if carried.tried >= self.pipeline.retry.max_retries =>
+            {
+                let halt = self.no_partition(carried.batch.records[*mark].partition, topic);
+                return self.failed(halt, size, carried, pace);
+            }
+            (_, Class::Fatal) => return Err(error),
+            // Less at a time: in the end, one event.
+            (Error::Together(_), _) if size > 1 => {
+                *pace = Pace { most: size / 2, ..Pace::new(self.brakes.backoff()) };
+            }
+            (Error::Late(_), _) if size > 1 => pace.most = size / 2,
+            (Error::Postgres(slow), _) if size > 1 && connect::timed_out(slow) => pace.most = size / 2,
+            (_, Class::Poison) if carried.tried >= self.pipeline.retry.max_retries => {
+                return self.unexplained(&error, size, carried, pace);
+            }
+            (_, Class::Poison | Class::Unknown) => carried.tried = carried.tried.saturating_add(1),
+            (_, Class::Transient) => {}
+        }
+        if let Some((Sink::Kafka, Meaning::Outage)) = error.said()
+            && let Some(found) = self.doubt(&error, size, carried, pace)
+        {
+            return self.failed(found, size, carried, pace);
+        }
+        self.metrics.retry();
+        self.lifecycle.trouble("lane", &error.to_string());
+        match error.said() {
+            // All lanes meet the same.
+            Some((sink, Meaning::Outage | Meaning::Login)) => self.brakes.outage(sink, &error),
+            _ => tracing::warn!(lane = self.number, %error, "batch failed, retrying"),
+        }
+        let spread = self.window(&error).map(|window| window / self.pipeline.retry.max_retries.max(1));
+        if let Some(wait) = spread.or_else(|| self.until_the_next(&error, pace)) {
+            self.wait(wait);
+        }
+        pace.fresh = false;
+        Ok(())
+    }
+
+    /// The partition is not ours any more. The others are not in trouble: what failed has a state of its own now.
+    fn halted(&mut self, halt: &Halt) {
+        self.partitions.remove(&halt.partition);
+        self.brakes.halt(Halt::clone(halt));
+        self.lifecycle.no_trouble("lane");
+    }
+
+    /// A batch is refused again and again, and no event of it can be found to be the reason: the partition of the smallest
+    /// part that is refused is halted, so that the others go on.
+    fn unexplained(
+        &mut self,
+        error: &Error,
+        size: usize,
+        carried: &mut Carried<'_>,
+        pace: &mut Pace,
+    ) -> Result<(), Error> {
+        if size > 1 {
+            *pace = Pace { most: size / 2, ..Pace::new(self.brakes.backoff()) };
+            return Ok(());
+        }
+        let first = self.select(carried.batch).first().map(|index| &carried.batch.records[*index]);
+        let Some(Record { partition, .. }) = first else { return Ok(()) };
+        let refused = carried.tried.saturating_add(1);
+        let message = format!(
+            "an event was refused {refused} times, and taken when it was tried alone: {error}; look at the table's triggers"
+        );
+        let halt = self.halt(*partition, code::REFUSAL_UNEXPLAINED, message);
+        carried.tried = 0;
+        self.failed(halt, size, carried, pace)
+    }
+
+    fn no_partition(&self, partition: Partition, topic: &str) -> Error {
+        let message = format!(
+            "topic {topic} has no partition {partition}, and output.partition: same needs one: add partitions \
+             (kafka-topics.sh --alter --topic {topic} --partitions {} or more)",
+            partition.0 + 1
+        );
+        self.halt(partition, code::OUTPUT_PARTITION_MISSING, message)
+    }
+
+    /// The error that halts one of this lane's partitions, where it stands.
+    pub(super) fn halt(&self, partition: Partition, code: &str, message: String) -> Error {
+        let owned = self.partitions.get(&partition);
+        Error::Halt(Box::new(Halt {
+            partition,
+            code: code.to_owned(),
+            offset: owned.map_or(NextOffset(0), |owned| owned.resume.begin()),
+            epoch: owned.map_or(0, |owned| owned.epoch),
+            message,
+        }))
+    }
+
+    /// Pauses the pipeline for a transform that no event is to blame for.
+    fn broken(&mut self, reason: String, size: usize, carried: &mut Carried<'_>, pace: &mut Pace) -> Result<(), Error> {
+        let pause = halts::Pause { code: halts::BROKEN.to_owned(), event: None, reason };
+        match self.hold(carried, pause) {
+            Err(Error::Paused(_)) => self.stand_still(carried),
+            // The pause could not be stored: the batch meets the same trap again, and then it is stored.
+            Err(error) => return self.failed(error, size, carried, pace),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a pause. Nothing of this batch is out unless one side is ahead: the next revision may decide about it.
+    fn stand_still(&mut self, carried: &mut Carried<'_>) {
+        self.wait(PAUSE);
+        if self.level() {
+            (carried.revision, carried.time) = (self.revision.load_full(), super::now());
+        }
+    }
+
+    /// None where the breaker makes it wait, or where what was in the way has gone by.
+    fn until_the_next(&mut self, error: &Error, pace: &mut Pace) -> Option<Duration> {
+        match error.said() {
+            // The keeper takes it again, or ends the process.
+            None if matches!(error, Error::SlotLost) => return Some(PAUSE),
+            Some((_, Meaning::Conflict)) if pace.fresh => return None,
+            Some((sink, Meaning::Outage | Meaning::Login)) => {
+                if sink == Sink::Postgres {
+                    // Who cannot now may not be who can then: after a failover another server has the same address.
+                    (self.connection, self.rows_in_doubt) = (None, true);
+                }
+                if self.brakes.breakers.state(sink) != State::Closed {
+                    return None;
+                }
+            }
+            _ => {}
+        }
+        Some(pace.backoff.next_wait())
+    }
+}

@@ -1,0 +1,437 @@
+//! One attempt at a batch: decide, then steps 1 to 4. And `resync`, which asks both sides where they stand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata};
+use sqlx::postgres::PgConnection;
+use tollgate_sandbox::BatchMeta;
+
+use super::commit_plan::CommitPlan;
+use super::produce::Produce;
+use super::tokens::tokens;
+use super::wait::{BEGIN, DRAIN, execute, patient};
+use super::{Carried, Error, Lane, Owned, Said, needs, redo, repeated};
+use crate::hazards::{Place, hazards};
+use crate::kafka::client;
+use crate::lifecycle::Lifecycle;
+use crate::position::Partition;
+use crate::progress::store::{Delivery, Owner};
+use crate::progress::{Group, Halt, Standing, concluded, standing, store};
+use crate::sinks::kafka::{self, Producers, Sizes};
+use crate::sinks::postgres::{self, connect};
+use crate::source::advice;
+use tollgate_config::limits;
+use tollgate_config::{DeliveryMode, Pipeline};
+use tollgate_decide::batch::Record;
+use tollgate_decide::gate::Gate;
+use tollgate_decide::postgres::Rows;
+use tollgate_decide::{Decided, by_partition};
+
+impl Lane {
+    /// Asks each side that is in doubt where it stands. After this `resume` is the truth.
+    pub(super) fn resync(&mut self) -> Result<(), Error> {
+        if self.connection.is_none() {
+            let pipeline = &self.pipeline;
+            let open = async { Ok(connect::hold(pipeline, "lane").await?) };
+            self.connection = Some(patient(&self.runtime, open)?);
+        }
+        if self.rows_in_doubt {
+            if let Err(error) = self.ask_rows() {
+                // It may be the connection that is broken: the next try takes a new one.
+                self.connection = None;
+                return Err(error);
+            }
+            self.rows_in_doubt = false;
+        }
+        if self.producers.is_none() {
+            self.ask_outputs()?;
+        }
+        self.ask_plans()
+    }
+
+    /// D of each partition, waiting for a commit of ours that is still under way.
+    fn ask_rows(&mut self) -> Result<(), Error> {
+        for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
+            self.ask_row(partition)?;
+        }
+        Ok(())
+    }
+
+    /// The same of one partition. One that is another member's by now is let go.
+    fn ask_row(&mut self, partition: Partition) -> Result<(), Error> {
+        let (Some(connection), Some(owned)) = (self.connection.as_mut(), self.partitions.get_mut(&partition)) else {
+            return Ok(());
+        };
+        let owner = &self.owner;
+        let asked = async { Ok(store::settled(connection, owner, partition).await?) };
+        let found = patient(&self.runtime, asked)?;
+        let at = owned.resume.rows;
+        match standing(owned.epoch, at, found.as_ref().map(|found| (found.epoch, found.row.next))) {
+            Standing::At(next) => {
+                owned.resume.rows = next;
+                owned.numbers.rows = found.map_or(owned.numbers.rows, |found| found.row.number);
+                // Without a Kafka transaction what was produced is acknowledged before the row moves.
+                if self.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
+                    owned.resume.outputs = owned.resume.outputs.max(next);
+                    owned.numbers.outputs = owned.numbers.rows;
+                }
+            }
+            Standing::WentBack(next) => {
+                return Err(Error::Fatal(format!(
+                    "PostgreSQL has lost commits: partition {partition} went back from {at} to {next}; start again to \
+                     repeat them from the topic"
+                )));
+            }
+            Standing::Fenced => {
+                tracing::warn!(%partition, "another member has taken the partition over");
+                let assignment = owned.assignment;
+                self.partitions.remove(&partition);
+                if self.intake.said.send(Said::Fenced { partition, assignment }).is_err() {
+                    tracing::debug!("the poll thread has ended");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A new producer, whose start ends the old one's transaction either way; then K of each partition.
+    pub(super) fn ask_outputs(&mut self) -> Result<(), Error> {
+        let batch = if self.alone { 1 } else { self.sizes.batch };
+        let (slot, number) =
+            (self.lifecycle.slot().unwrap_or_default(), i32::try_from(self.number).unwrap_or_default());
+        let producers = Producers::connect(&self.pipeline, slot, number, Sizes { batch, ..self.sizes }, DRAIN)?;
+        // Where the first offset is not committed yet, the group's says nothing.
+        let asked: Vec<Partition> =
+            self.partitions.iter().filter(|(_, owned)| !owned.establish).map(|(partition, _)| *partition).collect();
+        if self.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !asked.is_empty() {
+            let topic = &self.pipeline.source.topic;
+            let groups = client::committed(&self.consumer, topic, asked.iter().copied(), DRAIN)?;
+            for partition in asked {
+                self.conclude(partition, groups.get(&partition))?;
+            }
+        }
+        self.producers = Some(producers);
+        Ok(())
+    }
+
+    /// Takes K of a partition for how far its outputs reach. An offset that is not ours may be a successor's, so the row is
+    /// asked before it counts as somebody else's.
+    fn conclude(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Error> {
+        if self.concluded(partition, group).is_err() {
+            self.ask_row(partition)?;
+        }
+        let epoch = self.partitions.get(&partition).map(|owned| owned.epoch).unwrap_or_default();
+        self.concluded(partition, group)
+            .map_err(|halt| Error::Halt(Box::new(advice::halt(&self.pipeline, partition, epoch, &halt))))
+    }
+
+    fn concluded(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Halt> {
+        let Some(owned) = self.partitions.get_mut(&partition) else { return Ok(()) };
+        let (outputs, number) = concluded(group, owned.position(), &self.writer)?;
+        (owned.resume.outputs, owned.numbers.outputs) = (outputs, number);
+        Ok(())
+    }
+
+    /// One attempt at what is left of a batch.
+    pub(super) fn settle(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
+        if work.is_empty() {
+            return Ok(());
+        }
+        if let Some(reason) = self.brakes.paused() {
+            return Err(Error::Paused(reason));
+        }
+        let began = Instant::now();
+        let group = self.group()?;
+        let (again, fresh) =
+            work.iter().partition::<Vec<usize>, _>(|index| self.planned(&carried.batch.records[**index]));
+        self.decide(carried, &fresh)?;
+        self.metrics.stage("decide", began.elapsed());
+        let moves = self.moves(carried, work, again);
+        loop {
+            self.takes_all(carried)?;
+            self.within_limit(carried)?;
+            let Err(error) = self.commit(carried, &moves, &group) else { break };
+            self.lacks_nothing(carried, &error)?;
+            match error {
+                error if self.searches(carried, &error) => {
+                    // The batch is undone on both sides; find the rows that PostgreSQL refused and decide about it anew.
+                    let found = match self.bisect(carried) {
+                        Ok(found) => found,
+                        Err(error) => {
+                            self.lacks_nothing(carried, &error)?;
+                            return Err(error);
+                        }
+                    };
+                    if found == 0 {
+                        return Err(Error::Together(error.to_string()));
+                    }
+                }
+                Error::Kafka(error @ (kafka::Error::Records(_) | kafka::Error::Set { .. })) => {
+                    self.refused(carried, error)?;
+                }
+                error => return Err(error),
+            }
+        }
+        self.advance(&moves);
+        if std::mem::take(&mut self.alone) {
+            // The next batch gets producers that send sets again.
+            self.producers = None;
+        }
+        self.account();
+        self.metrics.redone(moves.again.len());
+        Ok(())
+    }
+
+    /// The group's metadata as it is now: a commit with it fails once the group has moved on.
+    pub(super) fn group(&self) -> Result<Option<Arc<ConsumerGroupMetadata>>, Error> {
+        if self.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
+            return Ok(None);
+        }
+        let before = client::generation(&self.consumer).ok_or(Error::NotAMember)?;
+        let metadata = self.consumer.group_metadata().ok_or(Error::NotAMember)?;
+        // The two calls are not one: what lies between them must be the same generation.
+        if client::generation(&self.consumer) == Some(before) {
+            Ok(Some(Arc::new(metadata)))
+        } else {
+            Err(Error::NotAMember)
+        }
+    }
+
+    fn decide(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
+        let Carried { batch, revision, time, overdue, .. } = carried;
+        self.decided.clear(self.gate.tables.len());
+        hazards().pass(Place::Sandbox);
+        for (partition, records) in by_partition(batch, work) {
+            let first = batch.records[records[0]].offset;
+            let meta = BatchMeta {
+                topic: self.pipeline.source.topic.clone(),
+                partition: partition.0,
+                schema_id: 0,
+                batch_time: *time,
+                // Known from the record's coordinates alone, so that a second attempt draws the same.
+                seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
+                overdue: overdue.of(partition.0, self.pipeline.retry.max_retries),
+            };
+            self.decided.partition(&self.gate, revision, batch, &records, &meta)?;
+        }
+        self.drop_repeated(carried)?;
+        self.write_rows(carried);
+        Ok(())
+    }
+
+    pub(super) fn write_rows(&mut self, carried: &Carried<'_>) {
+        let partitions = &self.partitions;
+        let wanted = |record: &Record| needs(partitions, record).rows;
+        self.decided.rows(&self.gate, &carried.revision, carried.batch, carried.time, wanted);
+    }
+
+    fn moves(&self, carried: &Carried<'_>, work: &[usize], again: Vec<usize>) -> CommitPlan {
+        let mut moves = CommitPlan { rows: Vec::new(), outputs: Vec::new(), again };
+        for (partition, records) in by_partition(carried.batch, work) {
+            let (Some(owned), Some(last)) = (self.partitions.get(&partition), records.last()) else { continue };
+            let last = carried.batch.records[*last].offset;
+            let (hi, needs) = (last.next(), owned.resume.needs(last));
+            let step = |lo| {
+                let number = owned.position().number(needs, hi);
+                store::Step { partition, epoch: owned.epoch, lo, hi, number }
+            };
+            if needs.rows {
+                moves.rows.push(step(owned.resume.rows));
+            }
+            if needs.outputs {
+                moves.outputs.push(step(owned.resume.outputs));
+            }
+        }
+        moves
+    }
+
+    /// Steps 1 to 4. On an error both sides are given up, and whatever may have happened is in doubt.
+    fn commit(
+        &mut self,
+        carried: &Carried<'_>,
+        moves: &CommitPlan,
+        group: &Option<Arc<ConsumerGroupMetadata>>,
+    ) -> Result<(), Error> {
+        let done = self.steps(carried, moves, group);
+        if let Err(error) = &done {
+            if matches!(error, Error::Silent) {
+                // Its reply may still come: the connection cannot be used for anything else.
+                self.connection = None;
+            }
+            self.give_up();
+        }
+        done
+    }
+
+    fn steps(
+        &mut self,
+        carried: &Carried<'_>,
+        moves: &CommitPlan,
+        group: &Option<Arc<ConsumerGroupMetadata>>,
+    ) -> Result<(), Error> {
+        let began = Instant::now();
+        redo::begin(&mut self.plans, carried, moves, group.is_some());
+        let (Some(producers), Some(connection)) = (self.producers.as_mut(), self.connection.as_mut()) else {
+            return Err(Error::Guard);
+        };
+        let producer = producers.current();
+        let transactional = group.is_some() && !hazards().no_transaction;
+        let (kafka, mut outputs) = (!moves.outputs.is_empty(), 0);
+        let opened = Instant::now();
+        // Step 1. librdkafka sends from its own threads while PostgreSQL works.
+        if kafka {
+            if transactional {
+                producer.begin()?;
+            }
+            let mut produce = Produce::new(&self.gate, carried, producer, &mut self.plans);
+            produce_all(&mut produce, carried, &self.decided, &self.partitions, &moves.again)?;
+            outputs = produce.outputs;
+            if let (true, Some(group)) = (transactional, group) {
+                producer.prepare(tokens(&self.pipeline.source.topic, &self.writer, &moves.outputs)?, group)?;
+            }
+        }
+        if !moves.rows.is_empty() {
+            let plans = redo::finished(&mut self.plans, &moves.rows)?;
+            let partitions = &self.partitions;
+            let wanted = |record: &Record| needs(partitions, record).rows;
+            let begun = async {
+                begin_rows(connection, &self.owner, self.pipeline.delivery.mode, &moves.rows, &plans).await?;
+                repeated::note(connection, &self.gate, carried, &self.decided, wanted).await?;
+                let affected = apply(connection, &self.gate, &self.decided.rows).await?;
+                self.metrics.rows(affected, self.decided.rows.iter().map(Rows::cleaned).sum());
+                Ok(())
+            };
+            patient(&self.runtime, begun)?;
+        }
+        self.metrics.stage("write", began.elapsed());
+        hazards().pass(Place::Produced);
+        // Step 2.
+        if kafka {
+            producer.acknowledged(DRAIN)?;
+        }
+        hazards().pass(Place::Prepared);
+        may_decide(&self.lifecycle, &self.pipeline, (kafka && transactional).then_some(opened))?;
+        // Step 3: the decision. An error here says nothing about the outcome: `resync` asks.
+        if !moves.rows.is_empty() {
+            patient(&self.runtime, execute(connection, "COMMIT"))?;
+        }
+        hazards().pass(Place::Decided);
+        // Step 4.
+        match (kafka, transactional) {
+            (true, true) => {
+                producer.commit()?;
+                producers.next();
+            }
+            (true, false) => self.hint(&moves.outputs)?,
+            (false, _) => {}
+        }
+        hazards().pass(Place::Concluded);
+        self.metrics.outputs(outputs);
+        self.metrics.stage("commit", began.elapsed());
+        Ok(())
+    }
+
+    /// The group's offsets as other tools see them: the progress row says where to go on.
+    fn hint(&self, outputs: &[store::Step]) -> Result<(), Error> {
+        let list = tokens(&self.pipeline.source.topic, &self.writer, outputs)?;
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            tracing::warn!(%error, "the group's offsets could not be committed");
+        }
+        Ok(())
+    }
+
+    /// Rolls back and aborts as far as the two sides can be reached; the rest is left to `resync`.
+    pub(super) fn give_up(&mut self) {
+        self.rows_in_doubt = true;
+        if let Some(connection) = self.connection.as_mut()
+            && patient(&self.runtime, execute(connection, "ROLLBACK")).is_err()
+        {
+            self.connection = None;
+        }
+        // Whatever the transaction had come to: new producers end it, and K says how.
+        if let Some(producers) = self.producers.take()
+            && let Err(error) = producers.current().abort()
+        {
+            tracing::debug!(%error, "the Kafka transaction could not be aborted; the next producer ends it");
+        }
+    }
+
+    fn advance(&mut self, moves: &CommitPlan) {
+        for step in &moves.rows {
+            if let Some(owned) = self.partitions.get_mut(&step.partition) {
+                (owned.resume.rows, owned.numbers.rows) = (step.hi, step.number);
+            }
+        }
+        for step in &moves.outputs {
+            if let Some(owned) = self.partitions.get_mut(&step.partition) {
+                (owned.resume.outputs, owned.numbers.outputs) = (step.hi, step.number);
+                owned.establish = false;
+                owned.plan.take_if(|_| step.hi >= owned.resume.rows);
+            }
+        }
+    }
+}
+
+/// Step 1's PostgreSQL side: the guard first, so that a lane which has lost its partition does no work.
+async fn begin_rows(
+    connection: &mut PgConnection,
+    owner: &Owner,
+    mode: DeliveryMode,
+    steps: &[store::Step],
+    plans: &[Option<Vec<u8>>],
+) -> Result<(), Error> {
+    sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
+    let guarded = !hazards().no_compare_and_swap;
+    let delivery = match mode {
+        DeliveryMode::EffectivelyOnce => Delivery::Token,
+        DeliveryMode::AtLeastOnce => Delivery::AtLeastOnce,
+    };
+    let moved = store::advance(connection, owner, steps, plans, delivery, guarded).await?;
+    if usize::try_from(moved).unwrap_or_default() != steps.len() && guarded {
+        return Err(Error::Guard);
+    }
+    hazards().pass(Place::Begun);
+    Ok(())
+}
+
+/// Whether the rows may be committed now. `opened`: since when Kafka's transaction is open, where there is one. Beyond its
+/// timeout the broker ends it: the rows would be committed, and their outputs would come later, by the redo plan.
+fn may_decide(lifecycle: &Lifecycle, pipeline: &Pipeline, opened: Option<Instant>) -> Result<(), Error> {
+    if !lifecycle.slot_held() {
+        return Err(Error::SlotLost);
+    }
+    let most = pipeline.delivery.transaction_timeout.mul_f64(limits::TRANSACTION_SHARE);
+    match opened.map(|opened| opened.elapsed()) {
+        Some(elapsed) if elapsed > most => Err(Error::Late(elapsed)),
+        _ => Ok(()),
+    }
+}
+
+/// Applies the batch's effects, table by table in the types' order: the same in all lanes, as locks want it.
+pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Rows]) -> Result<u64, sqlx::Error> {
+    let mut affected = 0;
+    for (table, rows) in gate.tables.iter().zip(rows) {
+        affected += postgres::apply(connection, table, rows).await?;
+    }
+    Ok(affected)
+}
+
+/// Step 1's Kafka side: what was decided now, and what a redo plan says.
+fn produce_all(
+    produce: &mut Produce<'_>,
+    carried: &Carried<'_>,
+    decided: &Decided,
+    partitions: &BTreeMap<Partition, Owned>,
+    again: &[usize],
+) -> Result<(), Error> {
+    produce.all(decided, |record| needs(partitions, record).outputs)?;
+    for &index in again {
+        let partition = carried.batch.records[index].partition;
+        if let Some(plan) = partitions.get(&partition).and_then(|owned| owned.plan.as_ref()) {
+            produce.again(plan, index)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Why a batch did not get through.
+
+use std::time::Duration;
+
+use tollgate_sandbox::RunError;
+
+use crate::brakes::sink::{self, Heard, Sink};
+use crate::classes::{self, Meaning};
+use crate::progress::halts::Halt;
+use crate::sinks::kafka;
+use crate::sinks::postgres::connect;
+use tollgate_config::error::Class;
+use tollgate_config::limits;
+use tollgate_registry::ResolveError;
+
+/// Why a batch did not get through.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("postgres: {}", connect::describe(.0))]
+    Postgres(#[source] sqlx::Error),
+    /// The server did not answer in time; the connection is given up, and what became of the statement is open.
+    #[error("postgres: no answer within {} s", limits::STATEMENT_PATIENCE.as_secs())]
+    Silent,
+    #[error("kafka: {0}")]
+    Kafka(#[from] kafka::Error),
+    #[error("kafka: {0}")]
+    Client(#[from] rdkafka::error::KafkaError),
+    #[error(transparent)]
+    Sandbox(#[from] RunError),
+    #[error("registry: {0}")]
+    Registry(ResolveError),
+    /// PostgreSQL refuses a batch, and takes its rows one by one.
+    #[error("postgres refuses a batch whose rows it takes one by one: {0}")]
+    Together(String),
+    /// A progress row did not match: another owner, or a commit of ours whose reply was lost.
+    #[error("a progress row was not where this lane left it")]
+    Guard,
+    /// Two lanes were given the same id: the slower one decides anew, and finds it processed.
+    #[error("an id of this batch was processed elsewhere meanwhile")]
+    Repeated,
+    #[error("this process is not a member of the consumer group at the moment")]
+    NotAMember,
+    /// The Kafka transaction is about to end by its timeout: PostgreSQL must not commit its half.
+    #[error("the Kafka transaction has been open for {:.1} s, close to `delivery.transaction_timeout`", .0.as_secs_f64())]
+    Late(Duration),
+    #[error("this process has lost its slot to another one")]
+    SlotLost,
+    #[error("paused: {0}")]
+    Paused(String),
+    /// Only a person can say how this partition goes on; the others go on.
+    #[error("{}", .0.message)]
+    Halt(Box<Halt>),
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl Error {
+    pub fn class(&self) -> Class {
+        if let Some((_, meaning)) = self.said() {
+            return meaning.class();
+        }
+        match self {
+            Error::Together(_) => Class::Poison,
+            Error::Sandbox(error) => match error.class() {
+                tollgate_sandbox::Class::Poison => Class::Poison,
+                tollgate_sandbox::Class::Transient => Class::Transient,
+                tollgate_sandbox::Class::Fatal => Class::Fatal,
+            },
+            Error::Registry(error) => error.class(),
+            Error::Fatal(_) => Class::Fatal,
+            Error::Postgres(_)
+            | Error::Silent
+            | Error::Kafka(_)
+            | Error::Client(_)
+            | Error::Guard
+            | Error::Repeated
+            | Error::NotAMember
+            | Error::Late(_)
+            | Error::SlotLost
+            | Error::Paused(_)
+            // The batch goes on without the partition.
+            | Error::Halt(_) => Class::Transient,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Error {
+        Error::Postgres(error)
+    }
+}
+
+impl Error {
+    /// What a server has said with this, if it is a server's.
+    pub(super) fn said(&self) -> Option<(Sink, Meaning)> {
+        Some(match self {
+            Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
+            Error::Silent => (Sink::Postgres, Meaning::Outage),
+            Error::Kafka(error) => (Sink::Kafka, error.meaning()),
+            Error::Client(error) => (Sink::Kafka, classes::kafka(error)),
+            Error::Sandbox(_)
+            | Error::Registry(_)
+            | Error::Together(_)
+            | Error::Guard
+            | Error::Repeated
+            | Error::NotAMember
+            | Error::Late(_)
+            | Error::SlotLost
+            | Error::Paused(_)
+            | Error::Halt(_)
+            | Error::Fatal(_) => return None,
+        })
+    }
+
+    /// What this says of the servers themselves.
+    pub(super) fn heard(&self) -> [Heard; 2] {
+        self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
+    }
+}
+
+impl From<tollgate_decide::Error> for Error {
+    fn from(error: tollgate_decide::Error) -> Error {
+        match error {
+            tollgate_decide::Error::Sandbox(error) => Error::Sandbox(error),
+            tollgate_decide::Error::Registry(error) => Error::Registry(error),
+        }
+    }
+}

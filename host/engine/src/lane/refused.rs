@@ -1,0 +1,79 @@
+//! Which events' outputs Kafka refuses, though they were what their topics take when they were checked.
+
+use std::collections::BTreeMap;
+
+use super::{Carried, Error, Lane, needs};
+use crate::brakes::halt::code;
+use crate::sinks::kafka::{self, Refusal};
+use tollgate_decide::batch::Record;
+use tollgate_decide::dead_letter::{Reason, Stage};
+use tollgate_decide::verdict::Verdict;
+
+/// A set that was refused as too large is tried again in sets this much smaller: at the smallest, one record each.
+const SMALLER: usize = 4;
+
+impl Lane {
+    /// After an attempt that Kafka refused for what is in it: the events of the records that it named are dead letters from
+    /// now on; where it named none, records go out in smaller sets, or alone. Then the batch can be tried again.
+    ///
+    /// # Errors
+    /// [`Error::Halt`] where a record can neither be left out nor be decided anew. Those of asking both sides.
+    pub(super) fn refused(&mut self, carried: &Carried<'_>, error: kafka::Error) -> Result<(), Error> {
+        match error {
+            kafka::Error::Records(refusals) => self.dismiss(carried, refusals)?,
+            kafka::Error::Set { size: true, .. } if self.sizes.batch > 1 => {
+                self.sizes.batch = (self.sizes.batch / SMALLER).max(1);
+                tracing::warn!(%error, bytes = self.sizes.batch, "records go out in smaller sets from now on");
+            }
+            // The answer to a record that is sent alone means that record.
+            kafka::Error::Set { .. } if !self.alone => self.alone = true,
+            other => return Err(other.into()),
+        }
+        self.resync()?;
+        self.write_rows(carried);
+        Ok(())
+    }
+
+    fn dismiss(&mut self, carried: &Carried<'_>, refusals: Vec<Refusal>) -> Result<(), Error> {
+        let mut refused: BTreeMap<usize, Refusal> = BTreeMap::new();
+        for refusal in refusals {
+            refused.entry(refusal.mark).or_insert(refusal);
+        }
+        let (records, mut found) = (&carried.batch.records, 0);
+        for decision in &mut self.decided.decisions {
+            let record = &records[decision.record];
+            // What was decided with a row that is committed stays decided.
+            if !needs(&self.partitions, record).rows {
+                continue;
+            }
+            let Some(refusal) = refused.remove(&decision.record) else { continue };
+            if matches!(decision.verdict, Verdict::Dead(_)) {
+                let source = source(&self.pipeline.source.topic, record);
+                let message = format!(
+                    "topic {} (dead_letter.topic) refuses the dead letter of {source}: {}; fix its settings \
+                     (max.message.bytes, cleanup.policy) and restart, since they are read at the start",
+                    refusal.topic, refusal.why
+                );
+                return Err(self.halt(record.partition, code::DEAD_LETTER_REFUSED, message));
+            }
+            found += 1;
+            if found == 1 {
+                tracing::warn!(error = %refusal, "Kafka refused outputs, this one first");
+            }
+            let message = format!("topic {} refused the output: {}", refusal.topic, refusal.why);
+            decision.verdict = Verdict::Dead(Reason::new(Stage::Output, "output-refused", message));
+        }
+        let Some((index, refusal)) = refused.pop_first() else { return Ok(()) };
+        let source = source(&self.pipeline.source.topic, &records[index]);
+        let message = format!(
+            "topic {} refuses what {source} produces, and its row is committed already: {}; let the topic take it \
+             (max.message.bytes, cleanup.policy) and restart",
+            refusal.topic, refusal.why
+        );
+        Err(self.halt(records[index].partition, code::OUTPUT_REFUSED, message))
+    }
+}
+
+fn source(topic: &str, record: &Record) -> String {
+    format!("{topic}/{}/{}", record.partition, record.offset)
+}

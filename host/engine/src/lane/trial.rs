@@ -1,0 +1,155 @@
+//! A pipeline's decisions without any server: what a raw record becomes, for the fuzz target and for tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rdkafka::message::OwnedHeaders;
+use tollgate_sandbox::BatchMeta;
+
+use super::doubt::Doubt;
+use super::overdue::Overdues;
+use super::{Carried, Error, produce};
+use crate::runtime::build::{self, Contracts};
+use tollgate_config::Pipeline;
+use tollgate_config::error::Failure;
+use tollgate_decide::Decided;
+use tollgate_decide::batch::{Raw, RecordBatch};
+use tollgate_decide::entry::Entry;
+use tollgate_decide::gate::{Gate, Revision};
+use tollgate_decide::postgres::Table;
+use tollgate_decide::postgres::cell::PgColumn;
+use tollgate_decide::record::RawHeader;
+use tollgate_decide::record::{Headers, NewRecord};
+use tollgate_decide::verdict::Verdict;
+
+/// A pipeline with nothing behind it.
+pub struct Trial {
+    gate: Gate,
+    revision: Arc<Revision>,
+    decided: Decided,
+    batch: RecordBatch,
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub struct Settled {
+    /// `pass`, `delete`, `drop`, or a dead letter's code.
+    pub verdict: String,
+    pub letters: Vec<Made>,
+    /// Of each table: rows that are written, and rows that are deleted.
+    pub rows: Vec<(usize, usize)>,
+}
+
+/// A record that would be produced.
+pub struct Made {
+    pub topic: String,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: OwnedHeaders,
+}
+
+impl std::fmt::Debug for Made {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let headers: Vec<_> = crate::kafka::headers::all(self.headers.as_borrowed()).collect();
+        write!(f, "{} {:?} {:?} {headers:?}", self.topic, self.key, self.value)
+    }
+}
+
+impl Trial {
+    /// `columns`: what PostgreSQL's catalogue would say of the table of every type. A registry is none of what is tried.
+    ///
+    /// # Errors
+    /// The pipeline does not fit its contract, its components or the columns.
+    pub fn new(pipeline: Pipeline, columns: &[PgColumn]) -> Result<Trial, Failure> {
+        let contracts = build::contracts(&pipeline)?;
+        let envelope = build::envelope(&pipeline)?;
+        let changes = build::changes(&pipeline)?;
+        let sandbox = build::sandbox(&pipeline)?;
+        let held = contracts.iter().map(Contracts::held);
+        let revision = build::revision(&pipeline, held, envelope.as_ref(), &sandbox, 0)
+            .map_err(|message| Failure::configuration("transform.refused", message))?;
+        let tables = pipeline.destinations().zip(contracts.iter().flat_map(Contracts::outgoing));
+        let tables = tables
+            .map(|(to, outgoing)| {
+                to.mapping().map(|mapping| Table::of(mapping, columns, &outgoing.contract)).transpose()
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Failure::configuration("environment.incomplete", error))?;
+        let compacted = BTreeSet::new();
+        let (types, tables) = build::with_tables(&pipeline, contracts, tables, &compacted);
+        let header_names = build::header_names(envelope.as_ref(), changes.as_ref());
+        // As small as a topic may be, so that letters by reference are met too.
+        let topic_bytes = BTreeMap::from([(pipeline.dead_letter.topic.clone(), 8 << 10)]);
+        let pipeline = Arc::new(pipeline);
+        let registry = None;
+        let gate = Gate { pipeline, types, tables, registry, envelope, changes, header_names, topic_bytes, compacted };
+        Ok(Trial { gate, revision: Arc::new(revision), decided: Decided::default(), batch: RecordBatch::default() })
+    }
+
+    /// Decides about a record as the only one of its batch, which was taken at `time` (Unix milliseconds).
+    ///
+    /// # Errors
+    /// What a lane would try again for; without servers there is no such thing.
+    pub fn decide(&mut self, raw: &Raw<'_>, headers: &[RawHeader<'_>], time: i64) -> Result<Settled, Error> {
+        self.batch.clear();
+        self.batch.push(raw, headers.iter().copied(), 0);
+        let Trial { gate, revision, decided, batch } = self;
+        decided.clear(gate.tables.len());
+        let meta = BatchMeta {
+            topic: gate.pipeline.source.topic.clone(),
+            partition: raw.partition.0,
+            schema_id: 0,
+            batch_time: time,
+            seed: 0,
+            overdue: Vec::new(),
+        };
+        decided.partition(gate, revision, batch, &[0], &meta)?;
+        decided.rows(gate, revision, batch, time, |_| true);
+        let mut written = Vec::new();
+        for (rows, table) in decided.rows.iter().zip(&gate.tables) {
+            let shape = &table.shape;
+            let folded = rows.fold(shape);
+            written.push((folded.upserts(), folded.deletes()));
+            (0..shape.key.len()).for_each(|place| drop(rows.deleted(shape, &folded, place)));
+            (0..shape.columns.len()).for_each(|column| drop(rows.array(shape, &folded, column)));
+        }
+        let carried = Carried {
+            batch,
+            revision: Arc::clone(revision),
+            time,
+            tried: 0,
+            overdue: Overdues::default(),
+            doubt: Doubt::default(),
+        };
+        let decision = &decided.decisions[0];
+        let record = &batch.records[0];
+        let made = |letter: &NewRecord<'_>, headers: &Headers<'_>| Made {
+            topic: letter.topic.to_owned(),
+            key: letter.key.map(<[u8]>::to_vec),
+            value: letter.value.map(<[u8]>::to_vec),
+            headers: produce::list(batch, record, headers, &gate.pipeline.source.topic, &revision.digest),
+        };
+        let mut letters = Vec::new();
+        let verdict = match (&decision.verdict, decision.kind) {
+            (Verdict::Outputs(_), Some(kind)) => {
+                let entry = Entry { gate, revision, batch, record, time, kind };
+                for output in decided.outputs(entry, decision) {
+                    let Ok(output) = output else { continue };
+                    let Some(topic) = output.destination.topic.as_deref() else { continue };
+                    let letter = NewRecord { topic, partition: None, key: output.key, value: output.payload };
+                    letters.push(made(&letter, &produce::headers(entry, decided.passed(gate, decision), &output)));
+                }
+                "pass"
+            }
+            (Verdict::Outputs(_), None) => "pass",
+            (Verdict::Delete, _) => "delete",
+            (Verdict::Dropped, _) => "drop",
+            (Verdict::Dead(reason), kind) => {
+                let (letter, headers) = produce::dead_letter(gate, &carried, kind, record, reason);
+                letters.push(made(&letter, &headers));
+                &*reason.code
+            }
+        };
+        Ok(Settled { verdict: verdict.to_owned(), letters, rows: written })
+    }
+}

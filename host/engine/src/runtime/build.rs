@@ -1,0 +1,459 @@
+//! From a checked configuration to everything that the threads need. May connect, spawns nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prost_reflect::MessageDescriptor;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::Consumer as _;
+use sha2::{Digest as _, Sha256};
+use sqlx::postgres::PgConnection;
+use tollgate_contract::{Contract, Policies};
+use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
+
+pub use super::contracts::{Contracts, Outgoing, changes, contracts, envelope, envelope_pool, header_names, pool};
+use super::routes::{Wrong, places, wrong_routes};
+use super::{Parts, Waiting};
+use crate::brakes::backoff::Backoff;
+use crate::kafka::client;
+use crate::kafka::look::{self, Looker, Quiet};
+use crate::progress::{Writer, schema};
+use crate::sinks::kafka::Sizes;
+use crate::sinks::postgres::connect;
+use crate::sinks::postgres::table;
+use tollgate_config::error::Failure;
+use tollgate_config::{Pipeline, Schema, TableName};
+use tollgate_decide::gate::envelope::Envelope;
+use tollgate_decide::gate::{Destination, EventType, Gate, Held, Registry, Revision, Target, TransformInfo, TypeChain};
+use tollgate_decide::postgres::Table;
+use tollgate_guests::types;
+use tollgate_registry::SchemaStore;
+
+const CALL: Duration = Duration::from_secs(10);
+
+/// One question to Kafka; librdkafka goes on connecting between two, so a short one loses nothing and is soon told of.
+const ASK: Duration = Duration::from_secs(2);
+
+/// The way to the schemas of a framed topic. Asks nobody yet.
+pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
+    let Some(registry) = &pipeline.contract.registry else { return Ok(None) };
+    let mut config = tollgate_config::registry::Config::new(registry.urls.clone());
+    config.auth = registry.auth.clone();
+    config.tls = registry.tls.clone();
+    config.cache_dir = registry.cache.clone();
+    if let Schema::Protos(paths) = &pipeline.contract.schema {
+        let folders = paths.iter().map(|path| pipeline.resolve(path)).filter(|path| path.is_dir());
+        config.import_roots = folders.collect();
+    }
+    let schemas = SchemaStore::new(config)
+        .map_err(|fault| Failure::configuration("contract.registry", format!("contract.registry: {fault}")))?;
+    // A frame names the outermost message. With the policies of its own contract a schema that is the same has the same digest.
+    let policies = match pipeline.contract.envelope {
+        Some(_) => Envelope::policies(pipeline),
+        None => pipeline.contract.policies.clone(),
+    };
+    let compile = move |message: &MessageDescriptor| {
+        let compile = |policies: Policies| Contract::compile(message.parent_pool(), message.full_name(), policies, &[]);
+        // Another version of the types may lack the fields and enums that the policies name.
+        compile(policies.clone()).or_else(|_| compile(policies.foreign()))
+    };
+    Ok(Some(Registry { schemas: Arc::new(schemas), indexes: registry.indexes, compile: Arc::new(compile) }))
+}
+
+/// The engine that transforms run on.
+pub fn sandbox(pipeline: &Pipeline) -> Result<Sandbox, Failure> {
+    // A lane runs one chain at a time, but the pool's places remember their component: one for each of every chain.
+    let transforms = pipeline.transforms().count().max(1);
+    let settings = Settings { lanes: pipeline.lanes, transforms, ..Settings::default() };
+    Sandbox::new(settings).map_err(|error| Failure::environment("sandbox.engine", error))
+}
+
+/// Loads, checks and compiles the components of every chain. `contracts`: those of each type that go in and come out, under
+/// `envelope`. `number` counts the swaps.
+pub fn revision<'c>(
+    pipeline: &Pipeline,
+    contracts: impl Iterator<Item = Held<'c>>,
+    envelope: Option<&Envelope>,
+    sandbox: &Sandbox,
+    number: u64,
+) -> Result<Revision, String> {
+    let mut digest = Sha256::new();
+    if let (Some(envelope), Some(spec)) = (envelope, &pipeline.contract.envelope) {
+        digest.update(&envelope.contract_digest);
+        // Which fields are what, and how keys are made.
+        digest.update(format!("{spec:?}"));
+    }
+    if let Some(spec) = &pipeline.contract.debezium {
+        digest.update(format!("{spec:?}"));
+    }
+    let chains = pipeline.types.iter().zip(contracts).map(|(kind, held)| {
+        if !kind.name.is_empty() {
+            digest.update(u64::try_from(kind.name.len()).unwrap_or_default().to_be_bytes());
+            digest.update(&kind.name);
+        }
+        digest.update(held.input.digest());
+        digest.update(held.output.digest());
+        held.routes.iter().for_each(|route| digest.update(route.digest()));
+        chain(pipeline, kind, held.output, sandbox, &mut digest).map_err(|message| match kind.name.as_str() {
+            "" => message,
+            name => format!("type {name}: {message}"),
+        })
+    });
+    let chains = chains.collect::<Result<Vec<_>, _>>()?;
+    Ok(Revision { number, digest: hex::encode(digest.finalize()), chains })
+}
+
+/// The chain of a type; what decides about its verdicts is added to the digest.
+fn chain(
+    pipeline: &Pipeline,
+    kind: &tollgate_config::EventType,
+    output: &Contract,
+    sandbox: &Sandbox,
+    digest: &mut Sha256,
+) -> Result<TypeChain, String> {
+    let mut transforms = Vec::new();
+    let mut infos = Vec::new();
+    let mut message = kind.message.clone();
+    let mut place = 0;
+    for (index, spec) in kind.transforms.iter().enumerate() {
+        let path = pipeline.resolve(&spec.component);
+        let shown = pipeline.shown(&path);
+        let shown = shown.display();
+        let bytes = std::fs::read(&path).map_err(|error| format!("cannot read component {shown}: {error}"))?;
+        let overrides = overrides(spec);
+        let transform = sandbox.load(&bytes, &overrides).map_err(|error| format!("component {shown}: {error}"))?;
+        let manifest = transform.manifest();
+        if manifest.input != message {
+            return Err(format!("component {shown} takes {}, but what reaches it is {message}", manifest.input));
+        }
+        message = manifest.output().to_owned();
+        let notices = types::compare(&transform, output.message().parent_pool())
+            .map_err(|stale| format!("component {shown} {stale}"))?;
+        for notice in notices {
+            tracing::warn!(component = %shown, transform = manifest.name, "{notice}");
+        }
+        if let Some(Wrong { key, problem }) = wrong_routes(kind, index, manifest).into_iter().next() {
+            return Err(format!("component {shown}: {key}: {problem}"));
+        }
+        digest.update(transform.revision_digest().as_bytes());
+        infos.push(TransformInfo {
+            event_type: kind.name.clone(),
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            component: pipeline.shown(&spec.component).display().to_string(),
+            digest: transform.digest().to_string(),
+            routes: places(spec, manifest, place),
+        });
+        place += spec.routes.len();
+        transforms.push(transform);
+    }
+    if message != output.message().full_name() {
+        return Err(format!(
+            "the chain emits {message}, but the output contract is {}: set output.contract",
+            output.message().full_name()
+        ));
+    }
+    Ok(TypeChain { chain: Chain::new(transforms), transforms: infos })
+}
+
+/// What the pipeline says about a transform.
+pub fn overrides(spec: &tollgate_config::Transform) -> Overrides {
+    let (config, compile_time) = (spec.config.clone(), spec.ceiling.compile_time);
+    let wide = |bytes: Option<usize>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
+    let tollgate_config::Ceiling { fuel, memory, deadline, output, max_outputs, .. } = spec.ceiling;
+    let (memory, output_bytes) = (wide(memory), wide(output));
+    let ceiling = LimitsSpec { fuel, memory, deadline, output_bytes, max_outputs, ..LimitsSpec::default() };
+    Overrides { ceiling, config, compile_time }
+}
+
+/// Every topic of a pipeline, with what it is for.
+pub fn topics(pipeline: &Pipeline) -> Vec<(String, &'static str)> {
+    let mut topics = vec![
+        (pipeline.source.topic.clone(), "source.topic"),
+        (pipeline.dead_letter.topic.clone(), "dead_letter.topic"),
+    ];
+    let (routes, ends): (Vec<_>, Vec<_>) = pipeline.destinations().partition(|to| to.route.is_some());
+    for (destinations, what) in [(ends, "output.topic"), (routes, "a transform's route")] {
+        topics.extend(destinations.iter().filter_map(|to| Some((to.topic()?.to_owned(), what))));
+    }
+    // Types may share their topics.
+    let mut known = BTreeSet::new();
+    topics.retain(|topic| known.insert(topic.clone()));
+    topics
+}
+
+/// The topics' names, each once.
+pub fn topic_names(pipeline: &Pipeline) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (topic, _) in topics(pipeline) {
+        if !names.contains(&topic) {
+            names.push(topic);
+        }
+    }
+    names
+}
+
+/// What a wait for the servers ended with.
+#[derive(Debug)]
+pub enum Unreachable {
+    /// Not there in time.
+    Away(String),
+    /// There, but it will not have us.
+    Refused(String),
+}
+
+impl From<Unreachable> for Failure {
+    fn from(unreachable: Unreachable) -> Failure {
+        match unreachable {
+            Unreachable::Away(message) => Failure::environment("environment.unreachable", message),
+            Unreachable::Refused(message) => Failure::configuration("environment.refused", message),
+        }
+    }
+}
+
+/// The time for one question: what is left, but enough for an answer.
+fn patience(until: Instant, most: Duration) -> Duration {
+    until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(500), most)
+}
+
+/// Connects to PostgreSQL, trying until the deadline and saying so.
+pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnection, Unreachable> {
+    let mut backoff = Backoff::new(&pipeline.retry);
+    loop {
+        let patience = patience(until, CALL);
+        let tried = tokio::time::timeout(patience, connect::hold(pipeline, "start")).await;
+        let error = match tried {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) if connect::refuses(&error) => {
+                return Err(Unreachable::Refused(format!(
+                    "PostgreSQL refuses the connection: {}",
+                    connect::describe(&error)
+                )));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {:.1} s", patience.as_secs_f64()),
+        };
+        let at = pipeline.postgres.url.masked_url();
+        if Instant::now() >= until {
+            return Err(Unreachable::Away(format!("PostgreSQL at {at} cannot be reached: {error}")));
+        }
+        tracing::warn!(error, "PostgreSQL is not there yet");
+        tokio::time::sleep(backoff.next_wait().min(until.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+/// Asks Kafka for the topics, trying until the deadline. Returns the partitions of each that exists.
+pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usize>, Unreachable> {
+    let client: Looker = look::config(pipeline).create_with_context(Quiet::default()).map_err(|error| {
+        Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error)))
+    })?;
+    let at = &pipeline.source.brokers;
+    let mut backoff = Backoff::new(&pipeline.retry);
+    loop {
+        let error = match client.fetch_metadata(None, patience(until, ASK)) {
+            Ok(metadata) => {
+                let known = metadata.topics().iter().filter(|topic| topic.error().is_none());
+                return Ok(known.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect());
+            }
+            Err(error) => look::trouble(&client, &error),
+        };
+        if error.refused.is_some() {
+            return Err(Unreachable::Refused(format!("Kafka at {at} refuses us: {}", error.why)));
+        }
+        if Instant::now() >= until {
+            return Err(Unreachable::Away(format!("Kafka at {at} cannot be reached: {}", error.why)));
+        }
+        tracing::warn!(error = error.why, "Kafka is not there yet");
+        std::thread::sleep(backoff.next_wait().min(until.saturating_duration_since(Instant::now())));
+    }
+}
+
+pub fn admin(pipeline: &Pipeline) -> Result<AdminClient<DefaultClientContext>, Unreachable> {
+    client::base(&pipeline.source)
+        .create()
+        .map_err(|error| Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error))))
+}
+
+/// What the settings of the topics that are produced to mean for a record.
+#[derive(Debug, Default)]
+pub struct Targets {
+    /// `max.message.bytes`.
+    pub bytes: BTreeMap<String, usize>,
+    /// Those with `compact` in their `cleanup.policy`.
+    pub compacted: BTreeSet<String>,
+    /// The id of the cluster.
+    pub cluster: Option<String>,
+}
+
+/// Asks Kafka for them. What it does not tell (the embedded broker, no right to ask) is as by Kafka's defaults.
+pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
+    let client = admin(pipeline)?;
+    let produced: Vec<String> = topic_names(pipeline).into_iter().skip(1).collect();
+    let resources: Vec<_> = produced.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let options = AdminOptions::new().request_timeout(Some(CALL));
+    let described = client.describe_configs(resources.iter(), &options).await.unwrap_or_default();
+    let mut described = described.into_iter();
+    // It blocks, and some verbs have a runtime of one thread.
+    let cluster = tokio::task::spawn_blocking(move || client.inner().fetch_cluster_id(CALL)).await.ok().flatten();
+    let mut targets = Targets { cluster, ..Targets::default() };
+    for topic in produced {
+        let config = described.next().and_then(Result::ok);
+        let setting = |name| config.as_ref().and_then(|config| config.get(name)?.value.as_deref());
+        let most = setting("max.message.bytes").and_then(|bytes| bytes.parse().ok());
+        if setting("cleanup.policy").is_some_and(|policy| policy.split(',').any(|word| word.trim() == "compact")) {
+            targets.compacted.insert(topic.clone());
+        }
+        targets.bytes.insert(topic, most.unwrap_or(DEFAULT_MESSAGE_BYTES));
+    }
+    Ok(targets)
+}
+
+/// Compaction keeps one record for each key: of two letters about one key, the later one would replace the earlier.
+pub fn compacted_letters(pipeline: &Pipeline, targets: &Targets) -> Option<String> {
+    let topic = &pipeline.dead_letter.topic;
+    targets.compacted.contains(topic).then(|| {
+        format!(
+            "topic {topic} (dead_letter.topic) is compacted: it would lose dead letters, and takes none without a key; \
+             set its cleanup.policy to delete"
+        )
+    })
+}
+
+/// Kafka's default for `max.message.bytes`.
+const DEFAULT_MESSAGE_BYTES: usize = 1_048_588;
+
+/// What the producers may send: librdkafka counts a record's own overhead too.
+pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
+    let most = topic_bytes.values().copied().max().unwrap_or(DEFAULT_MESSAGE_BYTES);
+    let least = topic_bytes.values().copied().min().unwrap_or(DEFAULT_MESSAGE_BYTES);
+    // librdkafka's own bounds of the two settings.
+    Sizes { message: most.clamp(1_000, 1_000_000_000), batch: least.clamp(1_000, 1_000_000) }
+}
+
+/// Everything, for a run: all that is missing is named at once.
+pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Parts, Failure> {
+    waiting.waits_for("the components to be compiled");
+    let contracts = contracts(&pipeline)?;
+    let (envelope, changes) = (envelope(&pipeline)?, changes(&pipeline)?);
+    let registry = registry(&pipeline)?;
+    let sandbox = sandbox(&pipeline)?;
+    let revision = revision(&pipeline, contracts.iter().map(Contracts::held), envelope.as_ref(), &sandbox, 0)
+        .map_err(|message| Failure::configuration("transform.refused", message))?;
+    waiting.waits_for(format!("PostgreSQL at {}", pipeline.postgres.url.masked_url()));
+    let mut connection = postgres(&pipeline, waiting.until()).await?;
+    waiting.waits_for(format!("Kafka at {}", pipeline.source.brokers));
+    let existing = tokio::task::block_in_place(|| kafka(&pipeline, waiting.until()))?;
+    let mut problems = missing_topics(&pipeline, &existing);
+    problems.extend(too_few_partitions(&pipeline, &existing));
+    waiting.waits_for("Kafka to tell the topics' settings");
+    let targets = targets(&pipeline).await?;
+    let mappings = pipeline.destinations().filter_map(|to| to.mapping());
+    let tables: Vec<String> = mappings.map(|mapping| mapping.table.to_string()).collect();
+    waiting.waits_for(format!("PostgreSQL to describe its tables, {} among them", tables.join(", ")));
+    problems.extend(compacted_letters(&pipeline, &targets));
+    problems.extend(missing_schema(&mut connection).await.map_err(database)?);
+    let mut checked = Vec::new();
+    for (to, outgoing) in pipeline.destinations().zip(contracts.iter().flat_map(Contracts::outgoing)) {
+        let Some(mapping) = to.mapping() else {
+            checked.push(None);
+            continue;
+        };
+        match table::check(&mut connection, mapping, &outgoing.contract).await {
+            Ok(table) => checked.push(Some(table)),
+            Err(table::Error::Unfit(reasons)) => problems.extend(reasons),
+            Err(table::Error::Postgres(error)) => return Err(database(error)),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Failure::configuration("environment.incomplete", problems.join("\n")));
+    }
+    let Targets { bytes: topic_bytes, compacted, cluster } = targets;
+    let writer = Writer::new(&pipeline.name, cluster.as_deref());
+    let sizes = sizes(&topic_bytes);
+    let (types, tables) = with_tables(&pipeline, contracts, checked, &compacted);
+    let header_names = header_names(envelope.as_ref(), changes.as_ref());
+    let gate = Gate { pipeline, types, tables, registry, envelope, changes, header_names, topic_bytes, compacted };
+    Ok(Parts::new(gate, revision, sandbox, writer, sizes))
+}
+
+/// The types with their tables, and each table once. `tables`: of each destination, type by type.
+pub fn with_tables<'p>(
+    pipeline: &'p Pipeline,
+    contracts: Vec<Contracts>,
+    tables: Vec<Option<Table>>,
+    compacted: &BTreeSet<String>,
+) -> (Vec<EventType>, Vec<Arc<Table>>) {
+    let mut first: Vec<(&'p TableName, Arc<Table>)> = Vec::new();
+    let mut tables = tables.into_iter();
+    let mut destination = |to: tollgate_config::Destination<'p>, Outgoing { contract, key }: Outgoing| {
+        let table = tables.next().flatten().map(Arc::new);
+        let table = to.mapping().zip(table).map(|(mapping, table)| {
+            let rows = first.iter().position(|(name, _)| **name == mapping.table).unwrap_or_else(|| {
+                first.push((&mapping.table, Arc::clone(&table)));
+                first.len() - 1
+            });
+            Target { table, rows }
+        });
+        let (route, topic) = (to.route.map(|(_, route)| route.name.clone()), to.topic().map(str::to_owned));
+        Destination { route, contract, key, topic, partition: to.partition(), table }
+    };
+    let types = pipeline.types.iter().zip(contracts).map(|(kind, Contracts { input, id, output, routes })| {
+        let output = destination(kind.end(), output);
+        EventType {
+            contract_digest: hex::encode(input.digest()),
+            // An idempotency key's fields are slots of the contract that the event comes in by.
+            stages: input.message() == output.contract.message() && compacted.is_empty() && input.fields().is_empty(),
+            contract: input,
+            output,
+            id,
+            routes: kind.routes().zip(routes).map(|(to, outgoing)| destination(to, outgoing)).collect(),
+        }
+    });
+    let types = types.collect();
+    (types, first.into_iter().map(|(_, table)| table).collect())
+}
+
+fn database(error: sqlx::Error) -> Failure {
+    Failure::environment("environment.postgres", format!("PostgreSQL: {}", connect::describe(&error)))
+}
+
+pub fn missing_topics(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -> Vec<String> {
+    let missing = topics(pipeline).into_iter().filter(|(topic, _)| !existing.contains_key(topic));
+    missing.map(|(topic, key)| format!("topic {topic} ({key}) does not exist: `tollgate setup` creates it")).collect()
+}
+
+/// `partition: same` needs a partition for each of the source's.
+pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -> Option<String> {
+    let source = existing.get(&pipeline.source.topic)?;
+    let same = pipeline.destinations().filter(|to| to.partition() == tollgate_config::OutputPartition::Same);
+    let few = |topic: &str| existing.get(topic).copied().filter(|target| target < source);
+    let mut short = same.filter_map(|to| Some((to.topic()?, few(to.topic()?)?)));
+    short.next().map(|(topic, target)| {
+        format!("topic {topic} has {target} partitions, the source has {source}: partition `same` needs as many")
+    })
+}
+
+/// Tollgate's own tables, all that this release knows.
+pub async fn missing_schema(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    let there: bool = sqlx::query_scalar("SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) name")
+        .bind(schema::TABLES)
+        .fetch_one(&mut *connection)
+        .await?;
+    let (tables, columns): (Vec<&str>, Vec<&str>) = schema::COLUMNS.iter().copied().unzip();
+    let complete: bool = sqlx::query_scalar(
+        "SELECT bool_and(EXISTS (SELECT FROM pg_attribute
+             WHERE attrelid = to_regclass(c.relation) AND attname = c.name AND NOT attisdropped))
+         FROM unnest($1::text[], $2::text[]) c(relation, name)",
+    )
+    .bind(tables)
+    .bind(columns)
+    .fetch_one(connection)
+    .await?;
+    Ok(if there && complete {
+        Vec::new()
+    } else {
+        vec!["Tollgate's own tables are missing, some or all: `tollgate setup` creates them".into()]
+    })
+}

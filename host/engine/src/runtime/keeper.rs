@@ -1,0 +1,290 @@
+//! Holds the slot: a session of its own with an advisory lock, asked every second whether it lives.
+//!
+//! The lock only hands out names; the fence is the epoch. While the session is lost the lanes make no new decision, and
+//! the slot is taken again as soon as PostgreSQL is back. If another process was quicker, this one must end: two
+//! processes with the same transactional ids would fence each other for ever.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use sqlx::postgres::PgConnection;
+
+use super::watch::Watch;
+use crate::brakes::Brakes;
+use crate::brakes::breaker::Leave;
+use crate::brakes::sink::{self, Sink};
+use crate::classes;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::position::NextOffset;
+use crate::progress::halts::{self, Halt, Resumed};
+use crate::progress::processed;
+use crate::progress::store::{self, Owner};
+use crate::sinks::postgres::{connect, partitions};
+use crate::source::rebalance::Callbacks;
+use tollgate_config::limits;
+use tollgate_config::{DeliveryMode, Pipeline, TableName};
+use tollgate_decide::gate::Gate;
+
+/// What the thread works with.
+pub struct Keeper {
+    pub pipeline: Arc<Pipeline>,
+    pub gate: Arc<Gate>,
+    pub owner: Arc<Owner>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub brakes: Arc<Brakes>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Keeper {
+    /// The halts of the partitions that the group has given to this member.
+    fn own_halts(&self) -> Vec<Halt> {
+        self.brakes.halts_of(&self.lifecycle.partitions())
+    }
+}
+
+/// Takes the lowest free slot on a session of its own.
+pub async fn take(
+    pipeline: &Pipeline,
+    owner: &Owner,
+    only: Option<i32>,
+) -> Result<Option<(PgConnection, store::Slot)>, sqlx::Error> {
+    let mut session = connect::hold(pipeline, "slot").await?;
+    let lanes = i32::try_from(pipeline.lanes).unwrap_or(i32::MAX);
+    let slot = store::take_slot(&mut session, owner, lanes, limits::SLOTS, only).await?;
+    Ok(slot.map(|slot| (session, slot)))
+}
+
+/// A new session in place of one that was lost: with the same slot, where the mode has one.
+async fn again(keeper: &Keeper) -> Result<Option<PgConnection>, sqlx::Error> {
+    let Some(slot) = keeper.lifecycle.slot() else { return connect::hold(&keeper.pipeline, "keeper").await.map(Some) };
+    let taken = take(&keeper.pipeline, &keeper.owner, Some(slot)).await?;
+    Ok(taken.map(|(session, _)| session))
+}
+
+/// Runs until the process stops. `Err` says why the process must end.
+pub fn run(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsumer<Callbacks>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(keep(keeper, session, consumer))
+}
+
+async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsumer<Callbacks>>) -> Result<(), String> {
+    let (mut ticks, mut tries): (u32, u32) = (0, 0);
+    let mut forgetting = false;
+    let mut watch = Watch::default();
+    // A session that did not answer in time is closed at once: it may live on at the server, and hold the slot against us.
+    let mut session = Some(session);
+    while !keeper.lifecycle.stopping() {
+        if !rested(keeper).await {
+            break;
+        }
+        let Some(held) = session.as_mut() else {
+            let silent = || Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
+            match tokio::time::timeout(limits::STATEMENT_PATIENCE, again(keeper)).await.unwrap_or_else(|_| silent()) {
+                Ok(Some(new)) => {
+                    session = Some(new);
+                    tries = 0;
+                    keeper.lifecycle.hold_slot(true);
+                    keeper.lifecycle.no_trouble("postgres");
+                    keeper.brakes.breakers.nudge(Sink::Postgres);
+                }
+                Ok(None) if keeper.lifecycle.slot().is_some() && tries >= limits::SLOT_TRIES => {
+                    return Err("another process took this one's slot while PostgreSQL was away; start again".into());
+                }
+                Ok(None) => tries += 1,
+                Err(error) => {
+                    keeper.lifecycle.trouble("postgres", &error.to_string());
+                    keeper.brakes.outage(Sink::Postgres, &connect::describe(&error));
+                    keeper.brakes.heard(Leave::UNASKED, sink::only(Sink::Postgres, connect::meaning(&error).heard()));
+                }
+            }
+            continue;
+        };
+        let followed = tokio::time::timeout(limits::CONNECT_PATIENCE, follow(keeper, held)).await;
+        match followed.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
+            Ok(()) => {
+                keeper.brakes.answers(Sink::Postgres);
+                keeper.brakes.forget(Sink::Postgres);
+            }
+            Err(error) => {
+                session = None;
+                keeper.lifecycle.hold_slot(keeper.pipeline.delivery.mode == DeliveryMode::AtLeastOnce);
+                keeper.lifecycle.trouble("postgres", &error.to_string());
+                tracing::debug!(%error, "the session that holds this process's slot is lost");
+                keeper.brakes.outage(Sink::Postgres, &connect::describe(&error));
+            }
+        }
+        if forgetting || ticks.is_multiple_of(60) {
+            forgetting = forget(keeper, session.as_mut()).await;
+        }
+        if ticks.is_multiple_of(limits::PARTITION_ROUNDS) {
+            partitions(keeper, session.as_mut()).await;
+        }
+        kafka(keeper, consumer, &mut watch, ticks);
+        ticks = ticks.wrapping_add(1);
+        keeper.metrics.ready(keeper.lifecycle.unready(&keeper.own_halts()).is_empty());
+        if let Some(registry) = &keeper.gate.registry {
+            keeper.metrics.schemas(registry.schemas.stats());
+        }
+    }
+    if let (Some(number), Some(session)) = (keeper.lifecycle.slot(), session.as_mut()) {
+        // Left in order: nobody has to look for transactions of ours.
+        let slot = store::Slot { number, lanes: 0 };
+        if let Err(error) = store::bury(session, &keeper.pipeline.name, slot).await {
+            tracing::debug!(%error, "the slot's row stays until a successor clears it");
+        }
+    }
+    Ok(())
+}
+
+/// Follows the stored pause and the stored halts, and stores the halts of this process.
+async fn follow(keeper: &Keeper, session: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mark = keeper.brakes.pause_mark();
+    let stored = halts::paused(session, &keeper.pipeline.name).await?;
+    let ends = keeper.brakes.pause_ends(stored.as_ref());
+    let resumed = if ends { halts::resumed(session, &keeper.owner).await? } else { Resumed::default() };
+    keeper.brakes.follow_pause(mark, stored, &resumed);
+    let mark = keeper.brakes.halts_mark();
+    for halt in keeper.brakes.unstored_halts() {
+        halts::halt(session, &keeper.owner, &halt).await?;
+        keeper.brakes.stored_halt(halt.partition);
+    }
+    let stored = halts::halts(session, &keeper.owner.pipeline, &keeper.owner.topic).await?;
+    keeper.brakes.follow_halts(mark, stored);
+    keeper.metrics.halted(&keeper.own_halts());
+    Ok(())
+}
+
+/// Deletes ids that are old enough. Returns whether there may be more.
+async fn forget(keeper: &Keeper, session: Option<&mut PgConnection>) -> bool {
+    let (Some(session), Some(ids)) = (session, &keeper.pipeline.delivery.processed) else { return false };
+    let forgot = processed::forget(session, &keeper.pipeline.name, ids.ttl);
+    // What fails here fails beside the question for the pause too, where it is told.
+    matches!(tokio::time::timeout(limits::STATEMENT_PATIENCE, forgot).await, Ok(Ok(true)))
+}
+
+/// Creates partitions ahead, where the mapping asks for it. A failure is a warning: the partition of now is there.
+async fn partitions(keeper: &Keeper, session: Option<&mut PgConnection>) {
+    let Some(session) = session else { return };
+    let mut done: Vec<&TableName> = Vec::new();
+    for mapping in keeper.pipeline.destinations().filter_map(|to| to.mapping()) {
+        let Some(by) = mapping.partitions.as_ref().filter(|_| !done.contains(&&mapping.table)) else { continue };
+        done.push(&mapping.table);
+        let today = partitions::day_of(SystemTime::now());
+        let wanted = partitions::wanted(&mapping.table, by, today);
+        let ahead = partitions::ahead(session, wanted);
+        let silent = || vec![(mapping.table.to_string(), Err(sqlx::Error::WorkerCrashed))];
+        for (name, made) in tokio::time::timeout(limits::STATEMENT_PATIENCE, ahead).await.unwrap_or_else(|_| silent()) {
+            match made {
+                Ok(()) => tracing::info!(table = %mapping.table, partition = name, "created a partition"),
+                Err(error) => {
+                    keeper.metrics.partition_failed();
+                    let error = connect::describe(&error);
+                    tracing::warn!(table = %mapping.table, partition = name, error, "cannot create a partition ahead");
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the next round; false when the process stops meanwhile.
+async fn rested(keeper: &Keeper) -> bool {
+    let until = Instant::now() + limits::KEEPER_INTERVAL;
+    while Instant::now() < until {
+        if keeper.lifecycle.stopping() {
+            return false;
+        }
+        tokio::time::sleep(limits::KEEPER_STEP).await;
+    }
+    true
+}
+
+/// Kafka's half of readiness, and the lag.
+fn kafka(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch, ticks: u32) {
+    if consumer.context().connected() {
+        keeper.lifecycle.no_trouble("kafka");
+        keeper.brakes.answers(Sink::Kafka);
+        keeper.brakes.forget(Sink::Kafka);
+    } else {
+        // librdkafka says when it lost all brokers, but not when one is back: ask.
+        match consumer.fetch_metadata(Some(&keeper.pipeline.source.topic), Duration::from_millis(500)) {
+            Ok(_) => {
+                consumer.context().heard();
+                keeper.brakes.breakers.nudge(Sink::Kafka);
+            }
+            Err(error) => {
+                keeper.lifecycle.trouble("kafka", &error.to_string());
+                keeper.brakes.outage(Sink::Kafka, &error);
+                keeper.brakes.heard(Leave::UNASKED, sink::only(Sink::Kafka, classes::kafka(&error).heard()));
+            }
+        }
+    }
+    if keeper.lifecycle.wants() && consumer.context().connected() && is_spare(keeper, consumer) {
+        keeper.lifecycle.spare();
+    }
+    if ticks.is_multiple_of(5) && consumer.context().connected() {
+        lags(keeper, consumer, watch);
+        dead_letters(keeper, consumer);
+    }
+}
+
+/// Whether a member without a partition has none because the group has enough others. Right after a cooperative member has
+/// joined it has none either: the others let go of its share in a second round.
+fn is_spare(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) -> bool {
+    let (source, timeout) = (&keeper.pipeline.source, Duration::from_millis(500));
+    let Ok(metadata) = consumer.fetch_metadata(Some(&source.topic), timeout) else { return false };
+    let Ok(groups) = consumer.fetch_group_list(Some(&source.group_id), timeout) else { return false };
+    let partitions: usize = metadata.topics().iter().map(|topic| topic.partitions().len()).sum();
+    groups.groups().iter().any(|group| group.state() == "Stable" && group.members().len() > partitions)
+}
+
+/// The lag of each partition, and which of them stand still.
+fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) {
+    let mut stalled = Vec::new();
+    let (positions, now) = (keeper.metrics.positions(), Instant::now());
+    watch.keep(&positions.keys().copied().collect());
+    for (partition, next) in positions {
+        // The end for readers of committed records.
+        let Ok((_, high)) =
+            consumer.fetch_watermarks(&keeper.pipeline.source.topic, partition.0, Duration::from_millis(500))
+        else {
+            continue;
+        };
+        let lag = keeper.metrics.lag(partition, next, NextOffset(high));
+        // Where it stands still on purpose, that is reported already.
+        let waits = keeper.brakes.paused().is_some() || keeper.brakes.is_halted(partition);
+        let still = watch.look(partition, next, if waits { 0 } else { lag }, now);
+        keeper.metrics.stalled(partition, still);
+        if still >= keeper.pipeline.source.stall_after {
+            let seconds = still.as_secs();
+            stalled
+                .push(format!("partition {partition} has {lag} records of lag and has committed none for {seconds} s"));
+        }
+    }
+    if stalled.is_empty() {
+        keeper.lifecycle.no_trouble("watchdog");
+    } else {
+        keeper.lifecycle.trouble("watchdog", &stalled.join("; "));
+    }
+}
+
+/// How many records the dead letter topic holds, at most: transaction markers count too.
+fn dead_letters(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) {
+    let (topic, timeout) = (&keeper.pipeline.dead_letter.topic, Duration::from_millis(500));
+    let Ok(metadata) = consumer.fetch_metadata(Some(topic), timeout) else { return };
+    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    let depth: i64 = partitions
+        .filter_map(|partition| consumer.fetch_watermarks(topic, partition.id(), timeout).ok())
+        .map(|(low, high)| high - low)
+        .sum();
+    let alert =
+        keeper.pipeline.dead_letter.alert_depth.is_some_and(|most| depth >= i64::try_from(most).unwrap_or(i64::MAX));
+    if keeper.metrics.dead_letter_depth(depth, alert) {
+        tracing::warn!(
+            depth,
+            topic,
+            "the dead letter topic has reached the depth of dlq_threshold: `tollgate dlq list` shows why"
+        );
+    }
+}

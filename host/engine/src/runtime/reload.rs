@@ -1,0 +1,187 @@
+//! Hot swap: the changed components are loaded, checked and compiled here, off the lanes; every lane takes the new
+//! revision up at its next batch. Whatever fails leaves the old one running.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tollgate_sandbox::Sandbox;
+
+use super::build;
+use crate::brakes::Brakes;
+use crate::metrics::Metrics;
+use crate::progress::halts::{self, Resumed};
+use crate::sinks::postgres::connect;
+use tollgate_config::Pipeline;
+use tollgate_decide::gate::change::Changes;
+use tollgate_decide::gate::envelope::Envelope;
+use tollgate_decide::gate::{EventType, Gate, Revision};
+
+/// What a reload came to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case", tag = "swap")]
+pub enum Reloaded {
+    /// The files say what runs already.
+    Unchanged {
+        digest: String,
+    },
+    Taken {
+        number: u64,
+        digest: String,
+    },
+}
+
+/// A reload that was refused.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    pub why: String,
+    pub at: SystemTime,
+}
+
+/// Makes new revisions for the lanes.
+pub struct Reloader {
+    gate: Arc<Gate>,
+    revision: Arc<ArcSwap<Revision>>,
+    sandbox: Sandbox,
+    brakes: Arc<Brakes>,
+    metrics: Arc<Metrics>,
+    /// One reload at a time.
+    one: Mutex<()>,
+    /// The last reload, if it was refused.
+    refused: std::sync::Mutex<Option<Refused>>,
+}
+
+impl Reloader {
+    pub fn new(
+        gate: Arc<Gate>,
+        revision: Arc<ArcSwap<Revision>>,
+        sandbox: Sandbox,
+        brakes: Arc<Brakes>,
+        metrics: Arc<Metrics>,
+    ) -> Reloader {
+        Reloader {
+            gate,
+            revision,
+            sandbox,
+            brakes,
+            metrics,
+            one: Mutex::default(),
+            refused: std::sync::Mutex::default(),
+        }
+    }
+
+    /// Returns the last reload if it was refused.
+    pub fn refused(&self) -> Option<Refused> {
+        self.refused.lock().ok().and_then(|last| last.clone())
+    }
+
+    /// Reads pipeline.yaml and the components again. An error says why the old revision stays in use.
+    pub async fn reload(self: &Arc<Reloader>) -> Result<Reloaded, String> {
+        let _one = self.one.lock().await;
+        let result = self.attempt().await;
+        if let Ok(mut last) = self.refused.lock() {
+            *last = result.as_ref().err().map(|why| Refused { why: why.clone(), at: SystemTime::now() });
+        }
+        match &result {
+            Ok(Reloaded::Unchanged { .. }) => tracing::info!("reload: nothing has changed"),
+            Ok(Reloaded::Taken { number, digest }) => {
+                self.metrics.swapped(true, *number);
+                self.metrics.describe(&self.gate.pipeline.name, digest);
+                tracing::info!(number, digest, "a new revision is in use");
+            }
+            Err(message) => {
+                self.metrics.swapped(false, self.revision.load().number);
+                tracing::error!(error = message, "reload refused, the old revision goes on");
+            }
+        }
+        result
+    }
+
+    async fn attempt(self: &Arc<Reloader>) -> Result<Reloaded, String> {
+        let new = Pipeline::load(&self.gate.pipeline.file).map_err(|errors| errors.to_string())?;
+        if let Some(section) = needs_restart(&self.gate.pipeline, &new) {
+            return Err(format!(
+                "restart needed: `{section}` has changed, and only transforms can be swapped while it runs"
+            ));
+        }
+        let old = self.revision.load_full();
+        let compile = {
+            let reloader = Arc::clone(self);
+            let number = old.number + 1;
+            tokio::task::spawn_blocking(move || {
+                let contracts = build::contracts(&new).map_err(|error| error.to_string())?;
+                let types = &reloader.gate.types;
+                let envelope = build::envelope(&new).map_err(|error| error.to_string())?;
+                let digest_of =
+                    |envelope: &Option<_>| envelope.as_ref().map(|outer: &Envelope| outer.contract_digest.clone());
+                let changed = digest_of(&envelope) != digest_of(&reloader.gate.envelope);
+                let changes = build::changes(&new).map_err(|error| error.to_string())?;
+                let changed = changed || changes_digest(&changes) != changes_digest(&reloader.gate.changes);
+                let changed = changed || contracts.iter().zip(types).any(|(new, old)| !new.held().same(&old.held()));
+                if changed {
+                    return Err("restart needed: the contract's .proto files have changed".to_owned());
+                }
+                let contracts = types.iter().map(EventType::held);
+                build::revision(&new, contracts, reloader.gate.envelope.as_ref(), &reloader.sandbox, number)
+            })
+        };
+        let revision = compile.await.map_err(|error| format!("the compilation was cut short: {error}"))??;
+        if revision.digest == old.digest {
+            return Ok(Reloaded::Unchanged { digest: revision.digest });
+        }
+        let taken = Reloaded::Taken { number: revision.number, digest: revision.digest.clone() };
+        self.revision.store(Arc::new(revision));
+        if self.brakes.paused().is_some() {
+            // A swap ends the pause that a bad revision caused.
+            let mut connection =
+                connect::open(&self.gate.pipeline, "reload").await.map_err(|error| error.to_string())?;
+            halts::end_pause(&mut connection, &self.gate.pipeline.name).await.map_err(|error| error.to_string())?;
+        }
+        self.brakes.unpause(&Resumed::default());
+        Ok(taken)
+    }
+}
+
+/// Of the change event's message type, where there is one.
+fn changes_digest(changes: &Option<Changes>) -> Option<&str> {
+    changes.as_ref()?.proto.as_ref().map(|proto| proto.digest.as_str())
+}
+
+/// The section that has changed beside the transforms.
+fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
+    // Debug shows no secrets, so a changed password is compared by itself.
+    let shown = |value: &dyn std::fmt::Debug| format!("{value:?}");
+    let kinds = |pipeline: &Pipeline| {
+        let kinds = pipeline.types.iter();
+        shown(&kinds.map(|kind| (&kind.name, &kind.message, &kind.versions, &kind.idempotency_of)).collect::<Vec<_>>())
+    };
+    let outputs =
+        |pipeline: &Pipeline| format!("{:?}", pipeline.types.iter().map(|kind| &kind.output).collect::<Vec<_>>());
+    let mappings =
+        |pipeline: &Pipeline| format!("{:?}", pipeline.types.iter().map(|kind| &kind.mapping).collect::<Vec<_>>());
+    let sections: [(&'static str, String, String); 12] = [
+        ("pipeline", old.name.clone(), new.name.clone()),
+        ("source", shown(&old.source), shown(&new.source)),
+        ("contract", shown(&old.contract), shown(&new.contract)),
+        ("types", kinds(old), kinds(new)),
+        ("output", outputs(old), outputs(new)),
+        ("postgres", mappings(old), mappings(new)),
+        ("dead_letter", shown(&old.dead_letter), shown(&new.dead_letter)),
+        ("postgres", shown(&old.postgres), shown(&new.postgres)),
+        ("postgres.url", old.postgres.url.expose().to_owned(), new.postgres.url.expose().to_owned()),
+        ("delivery", shown(&old.delivery), shown(&new.delivery)),
+        ("lanes", shown(&old.lanes), shown(&new.lanes)),
+        ("admin", shown(&old.admin), shown(&new.admin)),
+    ];
+    // The sandbox's pool is made for the longest chain at the start.
+    if new.transforms().count() > old.transforms().count().max(1) {
+        return Some("transforms (more of them)");
+    }
+    // Routes may name topics whose sizes nobody has asked for.
+    let routes = |pipeline: &Pipeline| shown(&pipeline.transforms().map(|t| &t.routes).collect::<Vec<_>>());
+    if routes(old) != routes(new) {
+        return Some("transforms.routes");
+    }
+    sections.into_iter().find(|(_, old, new)| old != new).map(|(section, _, _)| section)
+}

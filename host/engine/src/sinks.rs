@@ -1,0 +1,4 @@
+//! Where events leave: rows in PostgreSQL, outputs and dead letters in Kafka.
+
+pub mod kafka;
+pub mod postgres;

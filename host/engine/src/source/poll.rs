@@ -1,0 +1,389 @@
+//! The poll thread: records into batches, batches to lanes, rebalances to their end.
+//!
+//! One loop. Each turn handles what the other threads said, polls once, and hands over what is due.
+
+mod assignment;
+mod backpressure;
+mod company;
+mod halted;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use self::assignment::{Revoking, Unanswered};
+use self::company::Company;
+use super::rebalance::{Callbacks, Rebalance};
+use super::takeover::{Answer, Request};
+use crate::brakes::Brakes;
+use crate::brakes::halt::Mark;
+use crate::classes::{self, Meaning};
+use crate::kafka::headers;
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::position::{NextOffset, Offset, Partition};
+use crate::source::handoff::{Inbox, Said};
+use tollgate_config::Pipeline;
+use tollgate_config::limits;
+use tollgate_decide::batch::{Raw, RecordBatch};
+
+/// How the poll loop ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to, and the lanes have let go of their partitions.
+    Drained,
+    /// It cannot go on.
+    Halted(String),
+}
+
+/// What the other threads say to this one.
+enum Event {
+    Rebalance(Rebalance),
+    Takeover(Answer),
+    Lane(Said),
+}
+
+pub struct Poll {
+    pub pipeline: Arc<Pipeline>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub brakes: Arc<Brakes>,
+    pub metrics: Arc<Metrics>,
+    pub consumer: Arc<BaseConsumer<Callbacks>>,
+    pub rebalances: Receiver<Rebalance>,
+    pub takeovers: Sender<Request>,
+    pub taken: Receiver<Answer>,
+    pub lanes: Vec<Inbox>,
+    pub said: Receiver<Said>,
+    pub state: State,
+}
+
+/// What the poll thread knows.
+#[derive(Default)]
+pub struct State {
+    tracked: BTreeMap<Partition, Tracked>,
+    filling: Vec<Filling>,
+    assignment: u64,
+    /// Counts what was fetched under one owner: every takeover begins anew.
+    stamp: u64,
+    /// Ours, and not read.
+    halted: BTreeSet<Partition>,
+    /// The halts that were known when the last look was taken at them.
+    halts: Option<Mark>,
+    /// What librdkafka fetches, as it was told.
+    fetched: BTreeSet<Partition>,
+    /// What the group decided and has no answer to yet.
+    unanswered: Option<Unanswered>,
+    revoking: Option<Revoking>,
+    /// Assigned, and not taken over yet.
+    requested: BTreeSet<Partition>,
+    /// Since when something is.
+    wanting: Option<Instant>,
+    /// The ends that a drain waits for are known, and each partition's end is met anew since.
+    ending: bool,
+    /// Since when all batches together have more memory than they may.
+    brimful: Option<Instant>,
+    /// Why the process cannot go on.
+    fatal: Option<String>,
+    /// Which partitions a drain has left, since they are halted.
+    left: Option<String>,
+}
+
+/// A partition of ours.
+struct Tracked {
+    /// The next offset to take.
+    position: NextOffset,
+    assignment: u64,
+    epoch: i64,
+    /// A gap before the first record after an assign, a resume or a seek has been looked at twice.
+    confirmed: bool,
+    /// Nothing lies at the position or beyond it, as far as librdkafka has said.
+    exhausted: bool,
+}
+
+/// A lane's batch in the making.
+#[derive(Default)]
+struct Filling {
+    batch: RecordBatch,
+    since: Option<Instant>,
+    company: Company,
+    /// The lane did not take this batch in time: its partitions are paused until it does and the backlog is down.
+    stalled: bool,
+}
+
+/// Copies a message into a batch. librdkafka's own buffer is freed at once, so that its queue bounds hold.
+fn copy(message: &BorrowedMessage<'_>, assignment: u64, batch: &mut RecordBatch) {
+    let raw = Raw {
+        partition: Partition(message.partition()),
+        offset: Offset(message.offset()),
+        timestamp: message.timestamp().to_millis().unwrap_or(-1),
+        key: message.key(),
+        value: message.payload(),
+    };
+    batch.push(&raw, headers::of(message), assignment);
+}
+
+impl Poll {
+    /// Runs until the process drains or must halt. The consumer is still open afterwards, and so are the channels: the other
+    /// threads end with them, and what ended this one is to be told first.
+    pub fn run(&mut self) -> Ended {
+        let ended = self.run_on();
+        self.answer();
+        self.settle();
+        ended
+    }
+
+    /// Waits for the group's answer to a request to join, for half of `shutdown` at most. The broker serves the requests of a
+    /// connection one by one: a LeaveGroup behind a JoinGroup that waits for other members would be lost with the connection,
+    /// and the group would wait for this member until its session times out.
+    fn settle(&self) {
+        let until = Instant::now() + self.pipeline.shutdown / 2;
+        let callbacks = self.consumer.context();
+        callbacks.close();
+        while callbacks.owed() != Some(false) && callbacks.connected() && Instant::now() < until {
+            // What it delivers belongs to nobody any more.
+            drop(self.consumer.poll(limits::POLL_BUSY));
+        }
+    }
+
+    fn run_on(&mut self) -> Ended {
+        self.state.filling.resize_with(self.lanes.len(), Filling::default);
+        let topic = self.pipeline.source.topic.clone();
+        if let Err(error) = self.consumer.subscribe(&[&topic]) {
+            return Ended::Halted(format!("cannot subscribe to {topic}: {error}"));
+        }
+        let mut drain_sent = false;
+        loop {
+            while let Some(event) = self.next_event() {
+                self.handle(event);
+            }
+            self.follow_halts();
+            if let Some(message) = self.state.fatal.take() {
+                return Ended::Halted(message);
+            }
+            if self.lifecycle.ends().is_some()
+                && let Some(reason) = self.brakes.paused()
+            {
+                return Ended::Halted(format!("the drain cannot end, the pipeline is paused: {reason}"));
+            }
+            if !self.lifecycle.draining() && self.all_through() {
+                self.state.left = self.halts_left();
+                tracing::info!(halted = self.state.halted.len(), "everything that was in the topic is through");
+                self.lifecycle.drain();
+            }
+            if self.lifecycle.draining() {
+                // A revocation that is under way is finished first.
+                if self.state.revoking.is_none() {
+                    if drain_sent {
+                        return self.state.left.take().map_or(Ended::Drained, Ended::Halted);
+                    }
+                    self.release_all();
+                    drain_sent = true;
+                }
+            }
+            self.poll_once(drain_sent);
+            self.dispatch();
+        }
+    }
+
+    /// Whether a drain has come to its end: all that was fetched is through, and nothing is left to fetch.
+    fn all_through(&mut self) -> bool {
+        let Some(ends) = self.lifecycle.ends() else { return false };
+        if !self.state.ending {
+            self.state.ending = true;
+            // An end that was met before may have been the beginning of an open transaction: meet it again.
+            let positions: Vec<_> = self.state.tracked.iter().map(|(key, value)| (*key, value.position)).collect();
+            positions.into_iter().for_each(|(partition, position)| self.seek(partition, position));
+            return false;
+        }
+        let state = &self.state;
+        let at_rest = state.requested.is_empty()
+            && state.revoking.is_none()
+            && state.filling.iter().all(|filling| filling.batch.is_empty() && !filling.stalled)
+            && self.lanes.iter().all(Inbox::idle)
+            // In this order: a lane says that it was fenced before it is idle.
+            && self.said.is_empty()
+            && self.rebalances.is_empty();
+        // A member without partitions waits: the group may yet give it some.
+        at_rest
+            && !(state.tracked.is_empty() && state.halted.is_empty())
+            // The next start must find them.
+            && self.brakes.unstored_halts().is_empty()
+            && state.tracked.iter().all(|(key, value)| ends.reached(*key, value.position, value.exhausted))
+    }
+
+    fn next_event(&self) -> Option<Event> {
+        if let Ok(rebalance) = self.rebalances.try_recv() {
+            return Some(Event::Rebalance(rebalance));
+        }
+        if let Ok(answer) = self.taken.try_recv() {
+            return Some(Event::Takeover(answer));
+        }
+        self.said.try_recv().ok().map(Event::Lane)
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Rebalance(rebalance) => self.rebalance(rebalance),
+            Event::Takeover(Answer::Taken { partitions, halted, assignment }) => {
+                self.taken(&partitions, &halted, assignment);
+            }
+            Event::Takeover(Answer::Fatal(message)) => self.state.fatal = Some(message),
+            Event::Lane(Said::Released(token)) => self.released(token),
+            Event::Lane(Said::Fenced { partition, assignment }) => self.fenced(partition, assignment),
+        }
+    }
+
+    /// Each partition always meets the same lane, so order within it needs no coordination.
+    fn lane_of(&self, partition: Partition) -> usize {
+        usize::try_from(partition.0).unwrap_or_default() % self.lanes.len()
+    }
+
+    fn poll_once(&mut self, draining: bool) {
+        if !draining && self.held_back() {
+            return;
+        }
+        let room = self.room();
+        let waiting = self.state.filling.iter().any(|filling| !filling.batch.is_empty());
+        let timeout = if waiting || draining { limits::POLL_BUSY } else { limits::POLL_IDLE };
+        let consumer = Arc::clone(&self.consumer);
+        match consumer.poll(timeout) {
+            None => {}
+            Some(Ok(message)) if !draining => {
+                consumer.context().heard();
+                self.take(&message);
+                // What is fetched already costs no wait: fill up before looking at the rest of the world.
+                for _ in 0..limits::POLL_RUN {
+                    if self.filled() > room || self.state.filling.iter().any(|filling| self.full(filling)) {
+                        break;
+                    }
+                    match consumer.poll(Duration::ZERO) {
+                        Some(Ok(message)) => self.take(&message),
+                        Some(Err(KafkaError::PartitionEOF(partition))) => self.exhausted(Partition(partition)),
+                        Some(Err(error)) => return self.consumer_error(&error),
+                        None => break,
+                    }
+                }
+            }
+            Some(Ok(_)) => {}
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                consumer.context().heard();
+                self.exhausted(Partition(partition));
+            }
+            Some(Err(error)) => self.consumer_error(&error),
+        }
+    }
+
+    fn full(&self, filling: &Filling) -> bool {
+        let batch = &self.pipeline.delivery.batch;
+        filling.batch.records.len() >= batch.max_events || filling.batch.bytes() >= batch.max_bytes
+    }
+
+    fn take(&mut self, message: &BorrowedMessage<'_>) {
+        let partition = Partition(message.partition());
+        let offset = Offset(message.offset());
+        let lane = self.lane_of(partition);
+        let Some(tracked) = self.state.tracked.get_mut(&partition) else { return };
+        if self.state.filling[lane].stalled || tracked.position.is_past(offset) {
+            return;
+        }
+        if tracked.position < NextOffset(offset.0) {
+            // A gap. Transaction markers and compaction leave them; a record that librdkafka skipped must not.
+            if !tracked.confirmed {
+                tracked.confirmed = true;
+                let position = tracked.position;
+                self.seek(partition, position);
+                return;
+            }
+            self.metrics.gap();
+        }
+        tracked.confirmed = true;
+        tracked.position = offset.next();
+        if std::mem::take(&mut tracked.exhausted) {
+            self.metrics.exhausted(partition, None);
+        }
+        let assignment = tracked.assignment;
+        let filling = &mut self.state.filling[lane];
+        if filling.batch.is_empty() {
+            filling.since = Some(Instant::now());
+        }
+        copy(message, assignment, &mut filling.batch);
+        self.metrics.fetched(message.payload_len());
+    }
+
+    /// The fetch has come to the partition's end, and all before it was delivered.
+    fn exhausted(&mut self, partition: Partition) {
+        let stalled = self.state.filling[self.lane_of(partition)].stalled;
+        // What a stalled lane's partitions deliver is thrown away: their position is not where the end was met.
+        let Some(tracked) = self.state.tracked.get_mut(&partition).filter(|_| !stalled) else { return };
+        tracked.exhausted = true;
+        self.metrics.exhausted(partition, Some(tracked.position));
+    }
+
+    fn seek(&mut self, partition: Partition, position: NextOffset) {
+        if let Some(tracked) = self.state.tracked.get_mut(&partition) {
+            tracked.exhausted = false;
+            self.metrics.exhausted(partition, None);
+        }
+        let topic = &self.pipeline.source.topic;
+        if let Err(error) =
+            self.consumer.seek(topic, partition.0, KafkaOffset::Offset(position.0), limits::SEEK_TIMEOUT)
+        {
+            tracing::warn!(%partition, %position, %error, "seek failed");
+            if let Some(tracked) = self.state.tracked.get_mut(&partition) {
+                tracked.confirmed = false;
+            }
+        }
+    }
+
+    fn consumer_error(&mut self, error: &KafkaError) {
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::AutoOffsetReset) || code == Some(RDKafkaErrorCode::OffsetOutOfRange) {
+            self.halt_missing(error);
+        } else if classes::kafka(error) == Meaning::Halt {
+            self.halt_unreadable(error);
+        } else if classes::kafka(error) == Meaning::Fatal {
+            self.state.fatal = Some(format!("the consumer cannot go on: {error}"));
+        } else if code == Some(RDKafkaErrorCode::PollExceeded) {
+            tracing::error!(%error, "this member did not poll in time and was put out of the group");
+        } else if classes::kafka(error) == Meaning::Outage {
+            // The callback was told as well, and the keeper looks after the brokers.
+            tracing::debug!(%error, "consumer");
+        } else {
+            tracing::warn!(%error, "consumer");
+        }
+    }
+
+    /// Hands over every batch that is due: full, or old enough while its lane has nothing to do.
+    fn dispatch(&mut self) {
+        let wait = self.pipeline.delivery.batch.wait;
+        for lane in 0..self.lanes.len() {
+            let filling = &mut self.state.filling[lane];
+            if filling.stalled {
+                self.unstall(lane);
+                continue;
+            }
+            let Some(since) = filling.since else { continue };
+            let wait = filling.company.wait(wait, self.lanes[lane].through());
+            // While nothing may be taken there is no company to wait for.
+            let waited = since.elapsed() >= wait || self.state.brimful.is_some();
+            if self.full(&self.state.filling[lane]) || (self.lanes[lane].idle() && waited) {
+                self.metrics.waited(lane, wait);
+                self.hand_over(lane);
+            }
+        }
+    }
+
+    fn partitions_of(&self, lane: usize) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in self.state.tracked.keys().filter(|partition| self.lane_of(**partition) == lane) {
+            list.add_partition(&self.pipeline.source.topic, partition.0);
+        }
+        list
+    }
+}

@@ -1,0 +1,55 @@
+//! The contracts around a transform, applied as a pipeline applies them that has it for its chain and no policies of its own.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost_reflect::DescriptorPool;
+use tollgate_contract::{CompileError, Contract, Fields, Notes, Policies};
+use tollgate_sandbox::{Events, Manifest, Results};
+
+use super::case::Case;
+use tollgate_decide::dead_letter::{Reason, Stage};
+
+pub(super) struct Gate {
+    input: Contract,
+    /// The contract of the main output, then each route's with its name.
+    outputs: Vec<(Option<String>, Contract)>,
+}
+
+impl Gate {
+    pub(super) fn new(pool: &DescriptorPool, manifest: &Manifest) -> Result<Gate, CompileError> {
+        let policies = Policies::default();
+        let leaving = |message: &str| Contract::compile(pool, message, policies.leaving(), &[]);
+        let mut outputs = vec![(None, leaving(manifest.output())?)];
+        for route in &manifest.routes {
+            outputs.push((Some(route.clone()), leaving(manifest.route_message(route))?));
+        }
+        Ok(Gate { input: Contract::compile(pool, &manifest.input, policies, &[])?, outputs })
+    }
+
+    /// Whether the event gets as far as the transform. A tombstone has no contract.
+    pub(super) fn admit(&self, case: &Case) -> Result<(), Box<Reason>> {
+        let Some(value) = &case.value else { return Ok(()) };
+        let admitted = self.input.admit(value, &mut Fields::new(), now(case), &mut Notes::default());
+        admitted.map_err(|rejection| Reason::refused(Stage::Contract, rejection))
+    }
+
+    /// Whether everything that the transform emitted gets out.
+    pub(super) fn emit(&self, case: &Case, results: &Results, events: &Events) -> Result<(), Box<Reason>> {
+        for output in results.outcomes.first().map_or(&[][..], |_| results.outputs_of(0)) {
+            let place = usize::try_from(output.route).ok().and_then(|route| self.outputs.get(route));
+            // The sandbox lets no route pass that the manifest does not have.
+            let (Some((route, contract)), Some(payload)) = (place, results.payload(output, events, 0)) else {
+                continue;
+            };
+            let checked = contract.check_at(payload, &mut Fields::new(), now(case));
+            checked.map_err(|rejection| Reason::against_output(route.as_deref(), rejection))?;
+        }
+        Ok(())
+    }
+}
+
+/// What rules call now: the batch's time where the case says it, or else this moment.
+fn now(case: &Case) -> SystemTime {
+    let said = case.time.and_then(|millis| u64::try_from(millis).ok());
+    said.map_or_else(SystemTime::now, |millis| UNIX_EPOCH + Duration::from_millis(millis))
+}
