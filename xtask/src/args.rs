@@ -3,11 +3,11 @@
 use xtask::{Failure, Result};
 
 /// The flag for the long form: every variant of the tests that know one, longer fuzzing, a bout of ten minutes.
-pub const FULL: &str = "--full";
+pub(crate) const FULL: &str = "--full";
 
 /// What a verb was called with; every word is known to be allowed.
 #[derive(Debug, Default, PartialEq)]
-pub struct Args {
+pub(crate) struct Args {
     flags: Vec<String>,
     values: Vec<(String, String)>,
     pub words: Vec<String>,
@@ -20,7 +20,7 @@ impl Args {
     ///
     /// # Errors
     /// At the first word that is not allowed, with the nearest one that is, or at a flag without its value (exit code 2).
-    pub fn parse(verb: &str, given: Vec<String>, flags: &[&str], words: &[&str]) -> Result<Self> {
+    pub(crate) fn parse(verb: &str, given: Vec<String>, flags: &[&str], words: &[&str]) -> Result<Self> {
         let mut args = Args::default();
         let mut given = given.into_iter();
         while let Some(word) = given.next() {
@@ -47,21 +47,21 @@ impl Args {
     }
 
     /// All words for a verb that reads them itself.
-    pub fn unread(rest: Vec<String>) -> Self {
+    pub(crate) fn unread(rest: Vec<String>) -> Self {
         Args { rest, ..Args::default() }
     }
 
     /// The same call without its plain words, for a verb called by another.
-    pub fn only_flags(&self) -> Self {
+    pub(crate) fn only_flags(&self) -> Self {
         Args { flags: self.flags.clone(), values: self.values.clone(), ..Args::default() }
     }
 
-    pub fn has(&self, flag: &str) -> bool {
+    pub(crate) fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|given| given == flag)
     }
 
     /// The value of a flag; the last one counts.
-    pub fn value(&self, flag: &str) -> Option<&str> {
+    pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         self.values.iter().rev().find(|(given, _)| given == flag).map(|(_, value)| value.as_str())
     }
 }
@@ -76,7 +76,7 @@ fn known(kind: &str, word: &str, allowed: &[&str]) -> Result<()> {
 }
 
 /// "unknown verb `tset`; did you mean `test`?", or the whole choice where nothing is near.
-pub fn unknown(kind: &str, word: &str, allowed: &[&str]) -> Failure {
+pub(crate) fn unknown(kind: &str, word: &str, allowed: &[&str]) -> Failure {
     let hint = match nearest(word, allowed) {
         Some(near) => format!("did you mean `{near}`?"),
         None if allowed.is_empty() => "it takes none".to_owned(),

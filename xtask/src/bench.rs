@@ -17,7 +17,7 @@ use crate::check::{self, Uses};
 use crate::project::{Project, answer, succeed};
 use crate::say;
 
-pub const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 bench [drain] [latency] [micro] [option…]     default: all three
 bench delivery [option…]                      what the guarantee costs: drains, commits, latencies
 bench contract [option…]                      the contract stage by itself, without servers
@@ -53,7 +53,7 @@ struct Options {
 ///
 /// # Errors
 /// Wrong arguments (2), a missing program or server (3), an engine that fails or an oracle that disagrees (1).
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     if args.rest.iter().any(|word| word == contract::PART) {
         return contract::run(project, &contract::parse(&args.rest)?);
     }

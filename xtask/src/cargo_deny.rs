@@ -15,7 +15,7 @@ const VERSION: &str = "0.20.2";
 ///
 /// # Errors
 /// Where a check fails, or cargo-deny can neither be found nor built.
-pub fn check(project: &Project) -> Result<()> {
+pub(crate) fn check(project: &Project) -> Result<()> {
     let program = program(project)?;
     let deny = |workspace: &Path| {
         let mut command = Command::new(&program);

@@ -10,7 +10,7 @@ use crate::project::{Project, succeed};
 use crate::rings::VERSIONS;
 use crate::say;
 
-pub const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 chaos [option…]
       --minutes N   how long, default 10
       --seed N      what is drawn from, default 1
@@ -23,7 +23,7 @@ chaos [option…]
 ///
 /// # Errors
 /// Where a program is missing (exit code 3), an argument is wrong, or something was lost, duplicated or disagrees (1).
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     say::to_stderr();
     check::check(project, Uses::Kafka, false)?;
     bout(project, &args.rest)
@@ -33,7 +33,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn part(project: &Project, full: bool) -> Result<()> {
+pub(crate) fn part(project: &Project, full: bool) -> Result<()> {
     bout(project, &["--minutes", if full { "10" } else { "2" }].map(str::to_owned))
 }
 

@@ -13,7 +13,7 @@ use crate::say;
 
 /// What a verb is going to do decides what it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Uses {
+pub(crate) enum Uses {
     /// Compile the host and the guests.
     Build,
     /// And start PostgreSQL.
@@ -156,7 +156,7 @@ struct Missing {
 ///
 /// # Errors
 /// Where something is missing and stays so (exit code 3).
-pub fn check(project: &Project, uses: Uses, install: bool) -> Result<()> {
+pub(crate) fn check(project: &Project, uses: Uses, install: bool) -> Result<()> {
     let root = is_root();
     let missing = look(uses, manager(), root);
     if missing.is_empty() {
@@ -188,7 +188,7 @@ pub fn check(project: &Project, uses: Uses, install: bool) -> Result<()> {
 }
 
 /// Says how long building takes, where it takes long.
-pub fn foretell(project: &Project, then: &str) {
+pub(crate) fn foretell(project: &Project, then: &str) {
     if project.is_cold() {
         say::line(&format!(
             "now: compile Kafka's client, OpenSSL and wasmtime, once, 6 to 8 minutes on two cores; then {then}"

@@ -22,13 +22,13 @@ const PARTS: &[(&str, Part)] = &[
     ("chaos", |project, args| chaos::part(project, args.has(FULL))),
 ];
 
-pub const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "test", "fuzz", "chaos"];
+pub(crate) const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "test", "fuzz", "chaos"];
 
 /// Runs the named parts, or all, also after one that failed.
 ///
 /// # Errors
 /// Where a program is missing (exit code 3) or a part fails (1); the message says how to repeat that part.
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     let chosen = PARTS.iter().filter(|(name, _)| args.words.is_empty() || args.words.iter().any(|word| word == name));
     check::check(project, Uses::Tests, args.has("--install"))?;
     let long = if args.has(FULL) { "an hour and more" } else { "about half an hour" };

@@ -12,7 +12,7 @@ use crate::{guests, say};
 ///
 /// # Errors
 /// Where a program is missing (exit code 3) or a step fails (1).
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     let real = args.has("--real");
     check::check(project, if real { Uses::Kafka } else { Uses::Postgres }, args.has("--install"))?;
     check::foretell(project, "build the example transforms and show them at work, about a minute");

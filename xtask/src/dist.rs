@@ -13,7 +13,7 @@ use crate::say;
 ///
 /// # Errors
 /// Where it does not compile.
-pub fn run(project: &Project, _: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, _: &Args) -> Result<()> {
     let build = ["build", "--profile", "dist", "--workspace", "--bin", "tollgate"];
     succeed("the build of tollgate", &mut project.cargo(&build))?;
     let program = project.dist_program();

@@ -20,7 +20,7 @@ use crate::project::{Project, capture, run as run_program, succeed};
 use crate::say;
 use report::Outcome;
 
-pub const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 fuzz [target…] [option…]       default: every target, one after the other
       --seconds N         how long each target runs, default 10
       --jobs N            targets that run at the same time, default 1
@@ -30,7 +30,7 @@ fuzz [target…] [option…]       default: every target, one after the other
   targets: decode rules frame json compat files record (fuzz/README.md); new inputs are kept in TOLLGATE_CACHE/fuzz";
 
 /// In the order of an event's way.
-pub const TARGETS: &[&str] = &["decode", "rules", "frame", "json", "compat", "files", RECORD];
+pub(crate) const TARGETS: &[&str] = &["decode", "rules", "frame", "json", "compat", "files", RECORD];
 
 /// The one target that needs the whole engine.
 const RECORD: &str = "record";
@@ -79,7 +79,7 @@ struct Programs {
 /// # Errors
 /// Wrong arguments (2), a missing program (3), a build that fails, or a finding (1): the message names the input and the
 /// command that repeats it.
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     let options = parse(&args.rest)?;
     say::to_stderr();
     check::check(project, Uses::Build, options.install)?;
@@ -96,7 +96,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn part(project: &Project, full: bool) -> Result<()> {
+pub(crate) fn part(project: &Project, full: bool) -> Result<()> {
     let seconds = if full { 300 } else { 10 };
     let options = Options { targets: TARGETS.to_vec(), seconds, jobs: 2, replay: None, json: false, install: false };
     let bench = Bench { project, programs: build(project, &options.targets)? };

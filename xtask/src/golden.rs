@@ -34,7 +34,7 @@ const GOLDEN: &[(&str, Origin)] = &[
 ///
 /// # Errors
 /// Where a program is missing (3), the build fails, or a file differs (1).
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     check::check(project, Uses::Build, args.has("--install"))?;
     check::foretell(project, "ask tollgate for its help, schema and metrics");
     if args.has("--check") {
@@ -57,7 +57,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 ///
 /// # Errors
 /// As it says; or the build fails.
-pub fn compare(project: &Project) -> Result<()> {
+pub(crate) fn compare(project: &Project) -> Result<()> {
     let produced = produce(project)?;
     let differences: Vec<String> = produced
         .iter()

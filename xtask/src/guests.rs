@@ -11,7 +11,7 @@ use crate::say;
 ///
 /// # Errors
 /// Where a program is missing (exit code 3) or a build fails (1).
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     check::check(project, Uses::Build, args.has("--install"))?;
     check::foretell(project, "build the transforms, about a minute the first time");
     project.build_tollgate()?;
@@ -22,7 +22,7 @@ pub fn run(project: &Project, args: &Args) -> Result<()> {
 ///
 /// # Errors
 /// At the first that does not build.
-pub fn build_all(project: &Project) -> Result<()> {
+pub(crate) fn build_all(project: &Project) -> Result<()> {
     for transform in project.transforms() {
         let name = project.relative(&transform).into_owned();
         say::line(&format!("-- tollgate build {name}"));

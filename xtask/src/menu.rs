@@ -110,7 +110,7 @@ const MENU: &[Verb] = &[
 ///
 /// # Errors
 /// Wrong words end in exit code 2; otherwise what the verb says.
-pub fn dispatch(mut words: Vec<String>) -> Result<()> {
+pub(crate) fn dispatch(mut words: Vec<String>) -> Result<()> {
     if words.is_empty() || matches!(words[0].as_str(), "help" | "-h" | "--help") {
         say::line(&text());
         return Ok(());

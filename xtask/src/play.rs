@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Where the servers do not start, or there are none to end (exit code 3).
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     match args.words.first().map(String::as_str) {
         Some("up") => up(project, args),
         Some("down") => down(project),

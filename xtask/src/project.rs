@@ -12,7 +12,7 @@ use xtask::{Cache, Failure, Result};
 
 use crate::say;
 
-pub struct Project {
+pub(crate) struct Project {
     pub root: PathBuf,
     pub cache: Cache,
 }
@@ -22,7 +22,7 @@ impl Project {
     ///
     /// # Errors
     /// Where either cannot be found.
-    pub fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         // `cargo run` says where it found us; a binary started by hand knows where it was built.
         let here =
             env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
@@ -32,7 +32,7 @@ impl Project {
     }
 
     /// Cargo in `folder` of the checkout, building into `target`.
-    pub fn cargo_in(&self, folder: &Path, target: &Path) -> Command {
+    pub(crate) fn cargo_in(&self, folder: &Path, target: &Path) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(folder).env("CARGO_TARGET_DIR", target).stdin(Stdio::null());
         // `cargo run` describes *us* to us in these; a build script that reads one would be run again for it.
@@ -45,36 +45,36 @@ impl Project {
     }
 
     /// Cargo on the main workspace.
-    pub fn cargo(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = self.cargo_in(&self.root, &self.cache.target());
         command.args(arguments);
         command
     }
 
     /// Cargo on a guest workspace: another target folder, so that host and guests never wait for each other's lock.
-    pub fn guest_cargo(&self, workspace: &Path, arguments: &[&str]) -> Command {
+    pub(crate) fn guest_cargo(&self, workspace: &Path, arguments: &[&str]) -> Command {
         let mut command = self.cargo_in(workspace, &self.cache.guests());
         command.args(arguments);
         command
     }
 
     /// Where the built `tollgate` is.
-    pub fn tollgate_program(&self) -> PathBuf {
+    pub(crate) fn tollgate_program(&self) -> PathBuf {
         self.cache.target().join("release/tollgate")
     }
 
     /// The same with failpoints, which only the rings start.
-    pub fn hazards_program(&self) -> PathBuf {
+    pub(crate) fn hazards_program(&self) -> PathBuf {
         self.cache.target().join("release/tollgate-hazards")
     }
 
     /// Where the published build of `tollgate` is.
-    pub fn dist_program(&self) -> PathBuf {
+    pub(crate) fn dist_program(&self) -> PathBuf {
         self.cache.target().join("dist/tollgate")
     }
 
     /// `tollgate` with what it needs to build guests; it must have been built.
-    pub fn tollgate(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn tollgate(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.tollgate_program());
         command.args(arguments).current_dir(&self.root).stdin(Stdio::null());
         command.env("CARGO_TARGET_DIR", self.cache.guests()).env("TOLLGATE_CACHE", self.cache.root());
@@ -85,7 +85,7 @@ impl Project {
     ///
     /// # Errors
     /// Where it does not compile.
-    pub fn build_tollgate(&self) -> Result<()> {
+    pub(crate) fn build_tollgate(&self) -> Result<()> {
         succeed("the build of tollgate", &mut self.cargo(&["build", "--release", "--workspace", "--bin", "tollgate"]))
     }
 
@@ -93,7 +93,7 @@ impl Project {
     ///
     /// # Errors
     /// Where it does not compile.
-    pub fn build_hazards(&self) -> Result<()> {
+    pub(crate) fn build_hazards(&self) -> Result<()> {
         let began = Instant::now();
         let build =
             ["build", "--release", "--workspace", "--features", "tollgate/hazards", "--bin", "tollgate-hazards"];
@@ -103,7 +103,7 @@ impl Project {
     }
 
     /// Whether the heavy dependencies have been compiled: what takes minutes, once.
-    pub fn is_cold(&self) -> bool {
+    pub(crate) fn is_cold(&self) -> bool {
         let compiled = fs::read_dir(self.cache.target().join("release/deps"));
         !compiled
             .into_iter()
@@ -113,12 +113,12 @@ impl Project {
     }
 
     /// The folders below `transforms/` that hold a transform, sorted.
-    pub fn transforms(&self) -> Vec<PathBuf> {
+    pub(crate) fn transforms(&self) -> Vec<PathBuf> {
         folders_with(&self.root.join("transforms"), "transform.yaml")
     }
 
     /// The workspaces of guests: the SDK's, and the transforms' (one for all, or one each).
-    pub fn guest_workspaces(&self) -> Vec<PathBuf> {
+    pub(crate) fn guest_workspaces(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for name in ["guest-sdk", "transforms"] {
             let folder = self.root.join(name);
@@ -132,12 +132,12 @@ impl Project {
     }
 
     /// The workspace of the fuzz targets: other flags and another target folder.
-    pub fn fuzz_workspace(&self) -> PathBuf {
+    pub(crate) fn fuzz_workspace(&self) -> PathBuf {
         self.root.join("fuzz")
     }
 
     /// A path as it is written in this project's messages: from the root.
-    pub fn relative<'a>(&self, path: &'a Path) -> std::borrow::Cow<'a, str> {
+    pub(crate) fn relative<'a>(&self, path: &'a Path) -> std::borrow::Cow<'a, str> {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy()
     }
 }
@@ -154,7 +154,7 @@ fn folders_with(parent: &Path, file: &str) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// Where it cannot be started.
-pub fn run(command: &mut Command) -> Result<ExitStatus> {
+pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     Ok(Group::spawn(command, Signal::TERM)?.wait())
 }
 
@@ -162,13 +162,13 @@ pub fn run(command: &mut Command) -> Result<ExitStatus> {
 ///
 /// # Errors
 /// Where it cannot be started or does not succeed.
-pub fn succeed(what: &str, command: &mut Command) -> Result<()> {
+pub(crate) fn succeed(what: &str, command: &mut Command) -> Result<()> {
     let status = run(command)?;
     if status.success() { Ok(()) } else { Err(Failure::failed(format!("{what} failed ({status})"))) }
 }
 
 /// What a program prints, or nothing if it cannot be run or fails. Only for programs that answer at once.
-pub fn answer(program: &str, arguments: &[&str]) -> Option<String> {
+pub(crate) fn answer(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     output.status.success().then_some(text)
@@ -178,7 +178,7 @@ pub fn answer(program: &str, arguments: &[&str]) -> Option<String> {
 ///
 /// # Errors
 /// Where it cannot be run or fails; the message ends with its stderr.
-pub fn capture(command: &mut Command) -> Result<String> {
+pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().context(|| format!("cannot start {program}"))?;
     if output.status.success() {
@@ -189,14 +189,14 @@ pub fn capture(command: &mut Command) -> Result<String> {
 }
 
 /// A part of a long run, for the table at its end.
-pub struct Step {
+pub(crate) struct Step {
     pub name: String,
     pub took: Duration,
     pub failed: Option<String>,
 }
 
 /// Runs a part under its headline. A failure is kept for [`summary`]: the other parts still have something to say.
-pub fn step(name: &str, part: impl FnOnce() -> Result<()>) -> Step {
+pub(crate) fn step(name: &str, part: impl FnOnce() -> Result<()>) -> Step {
     say::headline(name);
     let began = Instant::now();
     let failed = part().err().map(|failure| failure.message);
@@ -211,7 +211,7 @@ pub fn step(name: &str, part: impl FnOnce() -> Result<()>) -> Step {
 ///
 /// # Errors
 /// Where a part failed (exit code 1).
-pub fn summary(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
+pub(crate) fn summary(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
     say::headline("summary");
     say::line(table(steps).trim_end());
     verdict(steps, repeat)

@@ -14,17 +14,17 @@ use crate::project::{Project, step, succeed, summary};
 use crate::say;
 
 /// In this order: a fault shows in the cheapest ring that can show it.
-pub const NAMES: &[&str] = &["unit", "guests", "cases", "e2e"];
+pub(crate) const NAMES: &[&str] = &["unit", "guests", "cases", "e2e"];
 
 /// The flags that choose the servers' versions, and the variables that tell them to whoever starts servers of its own.
-pub const VERSIONS: &[(&str, &str)] =
+pub(crate) const VERSIONS: &[(&str, &str)] =
     &[("--kafka", versions::KAFKA_VARIABLE), ("--postgres", versions::POSTGRES_VARIABLE)];
 
 /// Runs the named rings, or all.
 ///
 /// # Errors
 /// Where a version is chosen that there is not (exit code 2), a program is missing (exit code 3) or a ring fails (1); the message says how to repeat that ring.
-pub fn run(project: &Project, args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     let chosen: Vec<&str> =
         NAMES
             .iter()
@@ -150,7 +150,7 @@ fn end_to_end(project: &Project, args: &Args) -> Result<()> {
 }
 
 /// A Kafka and a PostgreSQL as tests and manual play want them, of the versions that the flags choose.
-pub fn servers(project: &Project, args: &Args) -> Result<(Kafka, Postgres)> {
+pub(crate) fn servers(project: &Project, args: &Args) -> Result<(Kafka, Postgres)> {
     let kafka = KafkaOptions { version: args.value("--kafka").map(str::to_owned), ..KafkaOptions::default() };
     let postgres = PostgresOptions {
         version: args.value("--postgres").map(str::to_owned),

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static STDERR: AtomicBool = AtomicBool::new(false);
 
 /// From now on everything is said on stderr: stdout belongs to the program that is called, whose output a script reads.
-pub fn to_stderr() {
+pub(crate) fn to_stderr() {
     STDERR.store(true, Ordering::Relaxed);
 }
 
 /// A reader that has gone away (`| head`) is no reason to fail, so a line that cannot be written is lost.
-pub fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     let _reader_gone = if STDERR.load(Ordering::Relaxed) {
         writeln!(io::stderr(), "{text}")
     } else {
@@ -20,10 +20,10 @@ pub fn line(text: &str) {
 }
 
 /// A headline, with room above it so that it is found in a long log.
-pub fn headline(text: &str) {
+pub(crate) fn headline(text: &str) {
     line(&format!("\n== {text}"));
 }
 
-pub fn error(text: &str) {
+pub(crate) fn error(text: &str) {
     let _reader_gone = writeln!(io::stderr(), "error: {text}");
 }

@@ -18,7 +18,7 @@ const FUNCTION: usize = 70;
 const FILE: usize = 500;
 /// # Errors
 /// Where something is too long, or in a circle (exit code 1).
-pub fn run(project: &Project, _args: &Args) -> Result<()> {
+pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
     let mut git = Command::new("git");
     git.current_dir(&project.root);
     git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "*.rs"]);

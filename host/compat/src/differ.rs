@@ -26,29 +26,29 @@ pub(super) struct About {
 
 impl About {
     /// Something that is in the new version.
-    pub fn new(element: &impl Element) -> Self {
+    pub(crate) fn new(element: &impl Element) -> Self {
         Self { element: element.name(), place: place(Side::New, element), was: None }
     }
 
     /// Something that is gone; `parent` is what it was in, as it is now.
-    pub fn gone(element: &impl Element, parent: &impl Element) -> Self {
+    pub(crate) fn gone(element: &impl Element, parent: &impl Element) -> Self {
         Self { element: element.name(), place: place(Side::New, parent), was: Some(place(Side::Old, element)) }
     }
 
     /// Something that is gone with its file.
-    pub fn lost(element: &impl Element) -> Self {
+    pub(crate) fn lost(element: &impl Element) -> Self {
         let was = place(Side::Old, element);
         Self { element: element.name(), place: was.clone(), was: Some(was) }
     }
 
     /// The same place, under another name: for what has no descriptor of its own, as a package.
-    pub fn named(self, element: impl Into<String>) -> Self {
+    pub(crate) fn named(self, element: impl Into<String>) -> Self {
         Self { element: element.into(), ..self }
     }
 }
 
 impl<'p> Differ<'p> {
-    pub fn new(
+    pub(crate) fn new(
         old: &'p DescriptorPool,
         new: &'p DescriptorPool,
         files: Option<&'p BTreeSet<String>>,
@@ -58,11 +58,11 @@ impl<'p> Differ<'p> {
     }
 
     /// Whether a file of the old version is compared.
-    pub fn owns(&self, file: &FileDescriptor) -> bool {
+    pub(crate) fn owns(&self, file: &FileDescriptor) -> bool {
         self.files.map_or_else(|| is_own(file), |files| files.contains(file.name()))
     }
 
-    pub fn run(mut self) -> Vec<Finding> {
+    pub(crate) fn run(mut self) -> Vec<Finding> {
         self.files();
         self.all_messages();
         self.all_enums();
@@ -75,12 +75,12 @@ impl<'p> Differ<'p> {
         self.findings
     }
 
-    pub fn add(&mut self, rule: &'static Rule, about: About, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, rule: &'static Rule, about: About, message: impl Into<String>) {
         self.add_as(rule, about, message, (rule.backward, rule.forward));
     }
 
     /// With severities, backward and forward, of its own: where a rule hurts one side in one case and the other in another.
-    pub fn add_as(
+    pub(crate) fn add_as(
         &mut self,
         rule: &'static Rule,
         about: About,

@@ -58,7 +58,7 @@ pub(crate) enum Op {
 }
 
 impl Op {
-    pub fn wire(self) -> WireType {
+    pub(crate) fn wire(self) -> WireType {
         match self {
             Self::Bool
             | Self::Int32
@@ -142,12 +142,12 @@ pub(crate) struct Oneof {
 impl Node {
     /// The field of a one-byte tag, if the field accepts the tag's wire type.
     #[inline]
-    pub fn by_tag(&self, tag: u8) -> Option<&FieldPlan> {
+    pub(crate) fn by_tag(&self, tag: u8) -> Option<&FieldPlan> {
         let index = *self.by_tag.get(usize::from(tag))?;
         self.fields.get(usize::from(index).checked_sub(1)?)
     }
 
-    pub fn by_number(&self, number: u32) -> Option<&FieldPlan> {
+    pub(crate) fn by_number(&self, number: u32) -> Option<&FieldPlan> {
         if number < DENSE_NUMBERS {
             let index = *self.dense.get(usize::try_from(number).ok()?)?;
             self.fields.get(usize::from(index).checked_sub(1)?)
@@ -249,7 +249,7 @@ impl Wanted {
 
 impl Plan {
     /// Compiles the tables and resolves the wanted fields.
-    pub fn compile(
+    pub(crate) fn compile(
         top: &MessageDescriptor,
         paths: &[FieldPath],
         rules: Option<&Rules>,

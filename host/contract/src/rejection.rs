@@ -179,13 +179,13 @@ pub(crate) struct Fault {
 
 impl Fault {
     #[cold]
-    pub fn new(code: ReasonCode, message: impl Into<String>) -> Box<Self> {
+    pub(crate) fn new(code: ReasonCode, message: impl Into<String>) -> Box<Self> {
         Box::new(Self { code, message: message.into(), steps: Vec::new() })
     }
 
     /// Adds the next outer step; an empty one (a map entry's value, which its key already names) adds nothing.
     #[cold]
-    pub fn within(mut self: Box<Self>, step: impl Into<String>) -> Box<Self> {
+    pub(crate) fn within(mut self: Box<Self>, step: impl Into<String>) -> Box<Self> {
         let step = step.into();
         if !step.is_empty() {
             self.steps.push(step);
@@ -193,7 +193,7 @@ impl Fault {
         self
     }
 
-    pub fn into_rejection(self) -> Rejection {
+    pub(crate) fn into_rejection(self) -> Rejection {
         let mut field = String::new();
         for step in self.steps.iter().rev() {
             if !field.is_empty() && !step.starts_with('[') {

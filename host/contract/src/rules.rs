@@ -74,12 +74,12 @@ impl Rules {
     }
 
     /// Whether a rule compares with the present.
-    pub fn needs_clock(&self) -> bool {
+    pub(crate) fn needs_clock(&self) -> bool {
         self.needs_clock
     }
 
     /// The options behind the rules, as text: equal for contracts with equal rules.
-    pub fn canonical(&self) -> &str {
+    pub(crate) fn canonical(&self) -> &str {
         &self.canonical
     }
 

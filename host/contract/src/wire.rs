@@ -35,7 +35,7 @@ impl WireType {
         }
     }
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Varint => "varint",
             Self::Fixed64 => "64-bit",
@@ -121,33 +121,33 @@ pub(crate) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     #[inline]
-    pub fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, position: 0 }
     }
 
     #[inline]
-    pub fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.position
     }
 
     #[inline]
-    pub fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.position).copied()
     }
 
     /// Steps over one byte that [`Cursor::peek`] has shown.
     #[inline]
-    pub fn advance(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.position += 1;
     }
 
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.position >= self.bytes.len()
     }
 
     #[inline]
-    pub fn varint(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
         match self.bytes.get(self.position) {
             Some(&byte) if byte < 0x80 => {
                 self.position += 1;
@@ -195,7 +195,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A tag's field number and wire type.
-    pub fn tag(&mut self) -> Result<(u32, WireType), Malformed> {
+    pub(crate) fn tag(&mut self) -> Result<(u32, WireType), Malformed> {
         let start = self.position;
         let tag = self.varint()?;
         let length = self.position - start;
@@ -225,18 +225,18 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    pub fn fixed32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn fixed32(&mut self) -> Result<u32, Malformed> {
         self.fixed().map(u32::from_le_bytes)
     }
 
     #[inline]
-    pub fn fixed64(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn fixed64(&mut self) -> Result<u64, Malformed> {
         self.fixed().map(u64::from_le_bytes)
     }
 
     /// A length and that many bytes.
     #[inline]
-    pub fn delimited(&mut self) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn delimited(&mut self) -> Result<&'a [u8], Malformed> {
         let need = self.varint()?;
         let rest = self.bytes.get(self.position..).unwrap_or_default();
         match usize::try_from(need).ok().and_then(|length| rest.get(..length)) {
@@ -249,7 +249,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Steps over the value of a field that is not known. `levels` is how many groups may still nest.
-    pub fn skip(&mut self, number: u32, wire: WireType, levels: u32) -> Result<(), Malformed> {
+    pub(crate) fn skip(&mut self, number: u32, wire: WireType, levels: u32) -> Result<(), Malformed> {
         match wire {
             WireType::Varint => self.varint().map(drop),
             WireType::Fixed64 => self.fixed64().map(drop),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// The headers of all events of a batch. Reused: [`Passed::clear`] keeps the memory.
 #[derive(Debug, Default)]
-pub struct Passed {
+pub(crate) struct Passed {
     text: String,
     /// Index of the header's name, and its value's place.
     headers: Vec<(usize, Range<usize>)>,
@@ -21,36 +21,36 @@ pub struct View<'a> {
 }
 
 impl Passed {
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.text.clear();
         self.headers.clear();
         self.begin = 0;
     }
 
     /// The next event begins; what the one before it left without being taken is forgotten.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.headers.truncate(self.begin);
     }
 
-    pub fn push(&mut self, name: usize, value: &str) {
+    pub(crate) fn push(&mut self, name: usize, value: &str) {
         let start = self.text.len();
         self.text.push_str(value);
         self.headers.push((name, start..self.text.len()));
     }
 
     /// The event is one: its headers' place, for [`Passed::of`].
-    pub fn take(&mut self) -> Range<usize> {
+    pub(crate) fn take(&mut self) -> Range<usize> {
         let taken = self.begin..self.headers.len();
         self.begin = taken.end;
         taken
     }
 
     /// The headers of the event in work.
-    pub fn view<'a>(&'a self, names: &'a [String]) -> View<'a> {
+    pub(crate) fn view<'a>(&'a self, names: &'a [String]) -> View<'a> {
         self.of(names, &(self.begin..self.headers.len()))
     }
 
-    pub fn of<'a>(&'a self, names: &'a [String], place: &Range<usize>) -> View<'a> {
+    pub(crate) fn of<'a>(&'a self, names: &'a [String], place: &Range<usize>) -> View<'a> {
         View { names, text: &self.text, headers: &self.headers[place.clone()] }
     }
 }

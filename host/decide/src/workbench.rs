@@ -49,7 +49,7 @@ pub(super) struct Admitted<'a> {
 }
 
 impl<'a> Admitted<'a> {
-    pub fn payload<'p>(&self, json: &'p [u8]) -> &'p [u8]
+    pub(crate) fn payload<'p>(&self, json: &'p [u8]) -> &'p [u8]
     where
         'a: 'p,
     {
@@ -89,7 +89,7 @@ impl From<Rejection> for Refused {
 }
 
 impl Refused {
-    pub fn of(self, kind: usize) -> Refused {
+    pub(crate) fn of(self, kind: usize) -> Refused {
         match self {
             Refused::Verdict(_, verdict) => Refused::Verdict(Some(kind), verdict),
             Refused::Deleted(..) | Refused::Error(_) => self,

@@ -45,7 +45,7 @@ impl Cell {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn settle(&self, outcome: Outcome) {
+    pub(crate) fn settle(&self, outcome: Outcome) {
         let mut state = self.state();
         state.outcome = Some(outcome);
         let waker = state.waker.take();

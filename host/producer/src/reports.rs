@@ -24,7 +24,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    pub fn new(topic: &Arc<str>, bytes: usize, report: Callback) -> Box<Pending> {
+    pub(crate) fn new(topic: &Arc<str>, bytes: usize, report: Callback) -> Box<Pending> {
         Box::new(Pending { topic: Arc::clone(topic), bytes, report: Mutex::new(Some(report)) })
     }
 }
@@ -40,15 +40,15 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    pub fn new(room: Room) -> Reports {
+    pub(crate) fn new(room: Room) -> Reports {
         Reports { room, failed: AtomicU64::new(0), complaint: Mutex::default(), refusal: Mutex::default() }
     }
 
-    pub fn complaint(&self) -> Option<String> {
+    pub(crate) fn complaint(&self) -> Option<String> {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn refusal(&self) -> Option<String> {
+    pub(crate) fn refusal(&self) -> Option<String> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

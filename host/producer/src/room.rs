@@ -41,7 +41,7 @@ impl State {
 }
 
 impl Room {
-    pub fn new(most: Load) -> Room {
+    pub(crate) fn new(most: Load) -> Room {
         Room { most, state: Mutex::default(), freed: Condvar::new() }
     }
 
@@ -51,7 +51,7 @@ impl Room {
     }
 
     /// Takes room for one record, waiting until `deadline` (for ever without one). Whether there was room.
-    pub fn take(&self, bytes: usize, deadline: Option<Instant>) -> bool {
+    pub(crate) fn take(&self, bytes: usize, deadline: Option<Instant>) -> bool {
         let mut state = self.state();
         while !state.try_take(bytes, self.most) {
             let Some(guard) = self.wait(state, deadline) else { return false };
@@ -61,7 +61,7 @@ impl Room {
     }
 
     /// The same for a task: its waker is called when there may be room.
-    pub fn poll_take(&self, bytes: usize, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_take(&self, bytes: usize, context: &Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.try_take(bytes, self.most) {
             return Poll::Ready(());
@@ -73,7 +73,7 @@ impl Room {
     }
 
     /// Gives one record's room back.
-    pub fn give(&self, bytes: usize) {
+    pub(crate) fn give(&self, bytes: usize) {
         let mut state = self.state();
         state.taken.records = state.taken.records.saturating_sub(1);
         state.taken.bytes = state.taken.bytes.saturating_sub(bytes);
@@ -89,12 +89,12 @@ impl Room {
         }
     }
 
-    pub fn load(&self) -> Load {
+    pub(crate) fn load(&self) -> Load {
         self.state().taken
     }
 
     /// Waits until nothing is on its way, and returns how many records still are.
-    pub fn wait_empty(&self, deadline: Instant) -> usize {
+    pub(crate) fn wait_empty(&self, deadline: Instant) -> usize {
         let mut state = self.state();
         loop {
             let left = state.taken.records;

@@ -9,7 +9,7 @@ fn bound(attempt: u32, first: Duration, longest: Duration) -> Duration {
 }
 
 /// A random wait up to the bound, but at least what the server asked for.
-pub fn wait(attempt: u32, first: Duration, longest: Duration, asked: Option<Duration>) -> Duration {
+pub(crate) fn wait(attempt: u32, first: Duration, longest: Duration, asked: Option<Duration>) -> Duration {
     // The standard library seeds each hasher at random; no more randomness is needed here.
     let random = u32::try_from(RandomState::new().hash_one(attempt) >> 32).unwrap_or(u32::MAX);
     let share = f64::from(random) / f64::from(u32::MAX);

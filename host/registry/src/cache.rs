@@ -22,7 +22,7 @@ use tollgate_config::registry::Url;
 /// What changes it makes old files unreadable, and they are fetched again.
 const FORMAT: u32 = 1;
 
-pub struct Cache {
+pub(crate) struct Cache {
     folder: PathBuf,
     registry: String,
 }
@@ -43,7 +43,7 @@ struct Entry {
 impl Cache {
     /// # Errors
     /// Where the folder cannot be made.
-    pub fn open(root: &Path, registry: &Url) -> Result<Cache, ConfigFault> {
+    pub(crate) fn open(root: &Path, registry: &Url) -> Result<Cache, ConfigFault> {
         let name = hex::encode(Sha256::digest(registry.as_str()));
         let folder = root.join(name.get(..16).unwrap_or(&name));
         fs::create_dir_all(&folder).map_err(|source| ConfigFault::CacheFolder { path: folder.clone(), source })?;
@@ -55,7 +55,7 @@ impl Cache {
     }
 
     /// What is kept for an id, if it is whole. A damaged file is put out of the way.
-    pub fn read(&self, id: SchemaId) -> Option<(Registered, Vec<Source>)> {
+    pub(crate) fn read(&self, id: SchemaId) -> Option<(Registered, Vec<Source>)> {
         let path = self.path(id);
         let length = fs::metadata(&path).ok()?.len();
         let entry = (length <= limits::REGISTRY_CACHE_BYTES).then(|| fs::read(&path).ok()).flatten();
@@ -80,7 +80,7 @@ impl Cache {
     }
 
     /// Keeps a schema. A full disk is no reason to stop: it is logged, and the next start needs the registry.
-    pub fn write(&self, id: SchemaId, schema: &Registered, files: &[Source]) {
+    pub(crate) fn write(&self, id: SchemaId, schema: &Registered, files: &[Source]) {
         let entry = Entry {
             format: FORMAT,
             registry: self.registry.clone(),

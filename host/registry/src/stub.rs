@@ -10,7 +10,7 @@ use std::time::Duration;
 use tollgate_config::registry::{Config, Url};
 
 /// Status, headers, body.
-pub type Reply = (u16, &'static str, String);
+pub(crate) type Reply = (u16, &'static str, String);
 
 #[derive(Default)]
 struct State {
@@ -20,13 +20,13 @@ struct State {
     delay: Duration,
 }
 
-pub struct Stub {
+pub(crate) struct Stub {
     address: std::net::SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
 impl Stub {
-    pub fn start() -> Stub {
+    pub(crate) fn start() -> Stub {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(Mutex::new(State::default()));
@@ -40,37 +40,37 @@ impl Stub {
         Stub { address, state }
     }
 
-    pub fn url(&self) -> Url {
+    pub(crate) fn url(&self) -> Url {
         Url::parse(&format!("http://{}", self.address)).unwrap()
     }
 
-    pub fn reply(&self, path: &str, status: u16, body: &str) {
+    pub(crate) fn reply(&self, path: &str, status: u16, body: &str) {
         self.reply_with(path, (status, "", body.to_owned()));
     }
 
-    pub fn reply_with(&self, path: &str, reply: Reply) {
+    pub(crate) fn reply_with(&self, path: &str, reply: Reply) {
         self.state.lock().unwrap().replies.entry(path.to_owned()).or_default().push(reply);
     }
 
-    pub fn forget(&self, path: &str) {
+    pub(crate) fn forget(&self, path: &str) {
         self.state.lock().unwrap().replies.remove(path);
     }
 
-    pub fn slow(&self, delay: Duration) {
+    pub(crate) fn slow(&self, delay: Duration) {
         self.state.lock().unwrap().delay = delay;
     }
 
     /// `METHOD path` and the headers of each request so far, a line each.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
     }
 
-    pub fn count(&self, path: &str) -> usize {
+    pub(crate) fn count(&self, path: &str) -> usize {
         self.requests().iter().filter(|request| request.split(' ').nth(1) == Some(path)).count()
     }
 
     /// Short waits.
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let short = Duration::from_millis(1);
         Config { backoff: short, confirm_missing: short, ..Config::new(vec![self.url()]) }
     }

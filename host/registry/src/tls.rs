@@ -16,7 +16,7 @@ use tollgate_config::registry::Tls;
 ///
 /// # Errors
 /// A file that cannot be read or holds something else, or a key of another certificate.
-pub fn configure(tls: &Tls) -> Result<TlsConfig, ConfigFault> {
+pub(crate) fn configure(tls: &Tls) -> Result<TlsConfig, ConfigFault> {
     let mut builder = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
     if let Some(ca) = &tls.ca {
         let certificates: Vec<_> = read_certificates(ca)?.iter().map(owned).collect();

@@ -135,7 +135,7 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub fn new(
+    pub(crate) fn new(
         terms: Arc<Terms>,
         place: usize,
         partition: i32,
@@ -164,17 +164,17 @@ impl Guest {
     }
 
     /// Whether the events of this instance are one: only then is it known whose time is measured.
-    pub fn alone(&self) -> bool {
+    pub(crate) fn alone(&self) -> bool {
         self.window.len() == 1
     }
 
     /// Begins to measure the time of an event that runs alone.
-    pub fn watch(&mut self) {
+    pub(crate) fn watch(&mut self) {
         self.watch = (self.alone() && matches!(self.phase, Phase::Event(_))).then(Watch::start);
     }
 
     /// What happens to an event that runs alone when its deadline is over: it goes on for as long as its thread has not used that time.
-    pub fn at_deadline(&mut self) -> UpdateDeadline {
+    pub(crate) fn at_deadline(&mut self) -> UpdateDeadline {
         let deadline = self.terms.limits.deadline;
         match &mut self.watch {
             Some(watch) => watch.at_deadline(deadline),
@@ -183,12 +183,12 @@ impl Guest {
     }
 
     /// Whether the current event was interrupted after its thread had used the whole deadline.
-    pub fn cpu_spent(&self) -> bool {
+    pub(crate) fn cpu_spent(&self) -> bool {
         self.watch.as_ref().is_some_and(|watch| watch.spent)
     }
 
     /// Settles the current event with a verdict and the fuel it used, as the verdict table says.
-    pub fn settle(&mut self, verdict: Verdict, fuel: u64) -> Result<(), Fault> {
+    pub(crate) fn settle(&mut self, verdict: Verdict, fuel: u64) -> Result<(), Fault> {
         match (self.phase, verdict) {
             (Phase::Ready, Verdict::Start) => return Ok(()),
             (Phase::Ready, verdict) => {
@@ -224,7 +224,7 @@ impl Guest {
     }
 
     /// Goes on to the next event: its index in the window and its fuel, or the end mark and what is left for returning.
-    pub fn advance(&mut self) -> (u32, u64) {
+    pub(crate) fn advance(&mut self) -> (u32, u64) {
         let next = match self.phase {
             Phase::Event(event) => event + 1,
             Phase::Starting | Phase::Ready | Phase::Ended => self.window.start,
@@ -240,7 +240,7 @@ impl Guest {
     }
 
     /// Counts an output of `bytes` in, or says why there may be none.
-    pub fn admit_output(&mut self, route: u32, bytes: usize) -> Result<(), Fault> {
+    pub(crate) fn admit_output(&mut self, route: u32, bytes: usize) -> Result<(), Fault> {
         self.event("emit and delete")?;
         if index(route) > self.terms.manifest.routes.len() {
             let routes = self.terms.manifest.routes.len();
@@ -254,17 +254,17 @@ impl Guest {
     }
 
     /// Counts the key of the next output in.
-    pub fn admit_key(&mut self, bytes: usize) -> Result<(), Fault> {
+    pub(crate) fn admit_key(&mut self, bytes: usize) -> Result<(), Fault> {
         self.event("set-key")?;
         self.admit_bytes(bytes, 0)
     }
 
-    pub fn set_key(&mut self, key: Range<u32>) {
+    pub(crate) fn set_key(&mut self, key: Range<u32>) {
         self.current.key = Some(key);
     }
 
     /// Sets a header of the next output, in place of any of that name.
-    pub fn admit_header(&mut self, name: &str, bytes: usize) -> Result<(), Fault> {
+    pub(crate) fn admit_header(&mut self, name: &str, bytes: usize) -> Result<(), Fault> {
         self.event("set-header")?;
         if let Some(prefix) = limits::HOST_HEADERS.iter().find(|prefix| name.starts_with(**prefix)) {
             return Err(protocol(format!("set-header of `{}`: names with `{prefix}` are the host's", clean(name, 64))));
@@ -276,7 +276,7 @@ impl Guest {
         self.admit_bytes(name.len() + bytes, size_of::<(String, Vec<u8>)>())
     }
 
-    pub fn set_header(&mut self, name: String, value: Vec<u8>) {
+    pub(crate) fn set_header(&mut self, name: String, value: Vec<u8>) {
         match self.current.headers.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => *known = value,
             None => self.current.headers.push((name, value)),
@@ -284,14 +284,14 @@ impl Guest {
     }
 
     /// An output with what `set-key` and `set-header` said since the last one. It was admitted, or is a pass.
-    pub fn push_output(&mut self, route: u32, payload: Bytes) {
+    pub(crate) fn push_output(&mut self, route: u32, payload: Bytes) {
         let key = self.current.key.take().map_or(Bytes::Input, Bytes::Arena);
         let headers = std::mem::take(&mut self.current.headers);
         self.work.results.outputs.push(Output { route, transform: self.place, payload, key, headers });
     }
 
     /// Remembers why the event is about to be rejected.
-    pub fn explain(&mut self, code: &str, field: &str, message: &str) -> Result<(), Fault> {
+    pub(crate) fn explain(&mut self, code: &str, field: &str, message: &str) -> Result<(), Fault> {
         self.event("explain")?;
         let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
         if code.is_empty() || code.len() > limits::CODE_BYTES || !code.bytes().all(legal) {
@@ -309,7 +309,7 @@ impl Guest {
     }
 
     /// The current event, or the fault of calling `what` without one.
-    pub fn event(&self, what: &str) -> Result<usize, Fault> {
+    pub(crate) fn event(&self, what: &str) -> Result<usize, Fault> {
         match self.phase {
             Phase::Event(event) => Ok(event),
             Phase::Starting | Phase::Ready | Phase::Ended => Err(protocol(format!("{what} without a current event"))),
@@ -317,7 +317,7 @@ impl Guest {
     }
 
     /// Throws away what was said of an event that could not be settled, and says how many lines were not logged.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if let Phase::Event(_) = self.phase {
             self.discard();
         }
@@ -328,7 +328,7 @@ impl Guest {
     }
 
     /// Writes a line to the operator's log, as far as the event's bytes and the instance's lines reach.
-    pub fn log(&mut self, level: Level, message: &str) {
+    pub(crate) fn log(&mut self, level: Level, message: &str) {
         if self.lines_left == 0 || (self.log_bytes_left == 0 && !message.is_empty()) {
             self.cut += 1;
             return;

@@ -101,7 +101,7 @@ pub(crate) fn try_start(transform: &Transform) -> Result<(), LoadError> {
 
 impl Run<'_> {
     /// Settles all events of the batch, in order, into `results`.
-    pub fn run(&self, results: &mut Results) -> Result<(), RunError> {
+    pub(crate) fn run(&self, results: &mut Results) -> Result<(), RunError> {
         let mut work = Work { results: std::mem::take(results), emitted: 0 };
         let mut settled = 0;
         let mut window = limits::WINDOW;

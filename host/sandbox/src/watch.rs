@@ -16,13 +16,13 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub fn start() -> Watch {
+    pub(crate) fn start() -> Watch {
         Watch { began: Instant::now(), cpu: thread_time(), spent: false }
     }
 
     /// Says whether to go on after `deadline` has passed on the wall: a thread that the machine gave less than that goes on, up to
     /// [`limits::DEADLINE_PATIENCE`] deadlines.
-    pub fn at_deadline(&mut self, deadline: Duration) -> UpdateDeadline {
+    pub(crate) fn at_deadline(&mut self, deadline: Duration) -> UpdateDeadline {
         let left = deadline.saturating_sub(thread_time().saturating_sub(self.cpu));
         self.spent = left.is_zero();
         if self.spent || self.began.elapsed() > deadline * limits::DEADLINE_PATIENCE {

@@ -12,11 +12,11 @@ use tollgate_config::error::Exit;
 
 /// Where the logs go. A line is written whole, so marks are never cut in two.
 #[derive(Debug, Clone, Copy)]
-pub struct Logs;
+pub(super) struct Logs;
 
 /// Writes a log line with line separators and bidirectional marks escaped.
 #[derive(Debug)]
-pub struct Escaped<W>(W);
+pub(super) struct Escaped<W>(W);
 
 impl MakeWriter<'_> for Logs {
     type Writer = Escaped<Stderr>;
@@ -56,7 +56,7 @@ pub fn print(text: &str, code: Exit) {
 
 /// Writes a line in the form of `--log-format json` to stderr. The log's filter does not apply: how a verb ended is always
 /// told.
-pub fn log_line(level: &str, message: &str, more: &[(&str, &Value)]) {
+pub(super) fn log_line(level: &str, message: &str, more: &[(&str, &Value)]) {
     let mut stamp = String::new();
     // Only a clock before 1970 has no form, and then the line says no time.
     _ = SystemTime.format_time(&mut Writer::new(&mut stamp));
@@ -69,7 +69,7 @@ pub fn log_line(level: &str, message: &str, more: &[(&str, &Value)]) {
 }
 
 /// Writes an error for people to stderr.
-pub fn complain(message: &str) {
+pub(super) fn complain(message: &str) {
     let text = format!("error: {}\n", message.trim_end().replace('\n', "\n  "));
     // Where stderr has gone away the exit code still tells.
     _ = io::stderr().lock().write_all(escape_marks(&text).as_bytes());

@@ -4,14 +4,14 @@ use tollgate_contract::visible;
 
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Align {
+pub(super) enum Align {
     Left,
     Right,
 }
 
 /// Lines with two blanks between the columns, the header first, each line indented by two. Cells are cut at `widest`
 /// characters, and what would change how the rest is shown becomes visible: they come from events.
-pub fn render(header: &[(&str, Align)], rows: &[Vec<String>], widest: usize) -> String {
+pub(super) fn render(header: &[(&str, Align)], rows: &[Vec<String>], widest: usize) -> String {
     let titles: Vec<String> = header.iter().map(|(title, _)| (*title).to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(&titles).chain(rows).map(|line| cells(line, widest)).collect();
     let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|c| c.chars().count()).max();
@@ -44,7 +44,7 @@ fn cells(line: &[String], widest: usize) -> Vec<String> {
 }
 
 /// `1234567` as `1,234,567`.
-pub fn thousands(number: u64) -> String {
+pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -57,7 +57,7 @@ pub fn thousands(number: u64) -> String {
 }
 
 /// Unix milliseconds as `2026-01-31 13:05:09Z`. (Days to a date: Howard Hinnant, `civil_from_days`.)
-pub fn time(millis: i64) -> String {
+pub(super) fn time(millis: i64) -> String {
     let seconds = millis.div_euclid(1_000);
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let shifted = days + 719_468;

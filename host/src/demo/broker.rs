@@ -15,7 +15,7 @@ use tollgate_engine::runtime::build;
 const PARTITIONS: i32 = 4;
 const CALL: Duration = Duration::from_secs(10);
 
-pub enum Broker {
+pub(super) enum Broker {
     /// Lives as long as this value. It keeps 5 MB a partition and has no transactions.
     Embedded(MockCluster<'static, DefaultProducerContext>),
     /// host:port of the user's.
@@ -25,7 +25,7 @@ pub enum Broker {
 impl Broker {
     /// # Errors
     /// The embedded broker cannot listen.
-    pub fn embedded(names: &Names) -> Result<Broker, Failure> {
+    pub(super) fn embedded(names: &Names) -> Result<Broker, Failure> {
         let failed =
             |error| Failure::environment("demo.broker", format!("the embedded broker does not start: {error}"));
         let cluster = MockCluster::new(1).map_err(failed)?;
@@ -35,19 +35,19 @@ impl Broker {
         Ok(Broker::Embedded(cluster))
     }
 
-    pub fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         match self {
             Broker::Embedded(cluster) => cluster.bootstrap_servers(),
             Broker::Real(brokers) => brokers.clone(),
         }
     }
 
-    pub fn is_real(&self) -> bool {
+    pub(super) fn is_real(&self) -> bool {
         matches!(self, Broker::Real(_))
     }
 
     /// Deletes what the demo made on a real broker; says what could not be.
-    pub async fn tidy(&self, pipeline: &Pipeline, names: &Names) {
+    pub(super) async fn tidy(&self, pipeline: &Pipeline, names: &Names) {
         let Broker::Real(_) = self else { return };
         let options = AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL));
         let topics = [names.source.as_str(), &names.output, &names.dead_letters];

@@ -17,7 +17,7 @@ const SEED: u64 = 20_260_131;
 /// The mean distance of two events, milliseconds; see [`Events`].
 const PACE: i64 = 350;
 
-pub struct Feed {
+pub(super) struct Feed {
     producer: Producer,
     events: Events,
     topic: String,
@@ -27,7 +27,7 @@ pub struct Feed {
 
 impl Feed {
     /// The first `count` events will end about now (Unix milliseconds).
-    pub fn new(pipeline: &Pipeline, count: u32, now: i64) -> Result<Feed, Failure> {
+    pub(super) fn new(pipeline: &Pipeline, count: u32, now: i64) -> Result<Feed, Failure> {
         let mut plain = pipeline.clone();
         // An ordinary producer: the events are somebody else's, and a transaction's markers would stand between them.
         plain.delivery.mode = DeliveryMode::AtLeastOnce;
@@ -38,7 +38,7 @@ impl Feed {
     }
 
     /// Sends the next `count` events and waits until the broker has them. Blocks.
-    pub fn send(&mut self, count: u32) -> Result<(), Failure> {
+    pub(super) fn send(&mut self, count: u32) -> Result<(), Failure> {
         for _ in 0..count {
             let Some(event) = self.events.next() else { break };
             self.spoilt += u64::from(event.spoilt.is_some());

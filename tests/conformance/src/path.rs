@@ -7,7 +7,7 @@ use prost_types::field_descriptor_proto::Type;
 use crate::wire::{Element, Path, Subscript};
 
 /// Reads `items[0].name` along the fields of `message`; nothing for an empty path.
-pub fn read(text: &str, message: &MessageDescriptor) -> Result<Option<Path>> {
+pub(crate) fn read(text: &str, message: &MessageDescriptor) -> Result<Option<Path>> {
     let mut message = Some(message.clone());
     let mut elements = Vec::new();
     let mut rest = text;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Request {
+pub(crate) struct Request {
     /// A `FileDescriptorSet`, kept as bytes: its options' extensions must not be lost.
     #[prost(bytes = "vec", tag = "2")]
     pub descriptors: Vec<u8>,
@@ -13,19 +13,19 @@ pub struct Request {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Response {
+pub(crate) struct Response {
     #[prost(map = "string, message", tag = "1")]
     pub results: HashMap<String, TestResult>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct TestResult {
+pub(crate) struct TestResult {
     #[prost(oneof = "Outcome", tags = "1, 2, 3, 4, 5")]
     pub outcome: Option<Outcome>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     #[prost(bool, tag = "1")]
     Success(bool),
     #[prost(message, tag = "2")]
@@ -39,13 +39,13 @@ pub enum Outcome {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Violations {
+pub(crate) struct Violations {
     #[prost(message, repeated, tag = "1")]
     pub violations: Vec<Violation>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Violation {
+pub(crate) struct Violation {
     #[prost(message, optional, tag = "5")]
     pub field: Option<Path>,
     #[prost(message, optional, tag = "6")]
@@ -59,13 +59,13 @@ pub struct Violation {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Path {
+pub(crate) struct Path {
     #[prost(message, repeated, tag = "1")]
     pub elements: Vec<Element>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Element {
+pub(crate) struct Element {
     #[prost(int32, optional, tag = "1")]
     pub field_number: Option<i32>,
     #[prost(string, optional, tag = "2")]
@@ -81,7 +81,7 @@ pub struct Element {
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Subscript {
+pub(crate) enum Subscript {
     #[prost(uint64, tag = "6")]
     Index(u64),
     #[prost(bool, tag = "7")]

@@ -67,7 +67,7 @@ fn begin(owned: Owned) -> u8 {
 }
 
 /// What a member's lane may do.
-pub fn lane(next: &mut Next<'_>, member: usize) {
+pub(crate) fn lane(next: &mut Next<'_>, member: usize) {
     let own = &next.world.members[member];
     if let Some(name) = own.postponed {
         next.step("ends the transaction of the batch before", member, |world| {

@@ -52,7 +52,7 @@ impl World {
 }
 
 /// What a member's process and its keeper may do.
-pub fn process(next: &mut Next<'_>, member: usize) {
+pub(crate) fn process(next: &mut Next<'_>, member: usize) {
     let world = next.world;
     let own = &world.members[member];
     if !own.alive {
@@ -87,7 +87,7 @@ pub fn process(next: &mut Next<'_>, member: usize) {
 }
 
 /// What happens between a member and the group.
-pub fn group(next: &mut Next<'_>, member: usize) {
+pub(crate) fn group(next: &mut Next<'_>, member: usize) {
     let world = next.world;
     let (own, kafka) = (&world.members[member], &world.kafka);
     if own.out {
@@ -189,7 +189,7 @@ fn raise(world: &mut World, insert: bool) -> Option<Progress> {
 }
 
 /// The takeover thread.
-pub fn takes_over(next: &mut Next<'_>, member: usize) {
+pub(crate) fn takes_over(next: &mut Next<'_>, member: usize) {
     let world = next.world;
     let own = &world.members[member];
     let unlocked = world.postgres.open.is_none();
@@ -251,11 +251,11 @@ fn hand_over(world: &mut World, member: usize, owned: Owned) {
 }
 
 /// There is one pipeline, on one cluster.
-pub fn writer() -> Writer {
+pub(crate) fn writer() -> Writer {
     Writer::new("pipeline", Some("cluster"))
 }
 
-pub fn group_offset(committed: Committed) -> Group {
+pub(crate) fn group_offset(committed: Committed) -> Group {
     let next = NextOffset(committed.next.into());
     let foreign = || Mark::Foreign { shown: String::new() };
     let token = |number: u8| {
@@ -265,7 +265,7 @@ pub fn group_offset(committed: Committed) -> Group {
     Group { next, mark: committed.number.map_or_else(foreign, token) }
 }
 
-pub fn small(number: i64) -> u8 {
+pub(crate) fn small(number: i64) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 

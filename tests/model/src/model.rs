@@ -34,25 +34,30 @@ impl fmt::Debug for Step {
 }
 
 /// Collects what may follow a state.
-pub struct Next<'a> {
+pub(crate) struct Next<'a> {
     pub world: &'a World,
     pub guards: Guards,
     found: &'a mut Vec<(Step, World)>,
 }
 
 impl Next<'_> {
-    pub fn push(&mut self, what: &'static str, member: impl Into<Option<usize>>, world: World) {
+    pub(crate) fn push(&mut self, what: &'static str, member: impl Into<Option<usize>>, world: World) {
         self.found.push((Step { what, member: member.into(), fault: false }, world));
     }
 
-    pub fn step(&mut self, what: &'static str, member: impl Into<Option<usize>>, change: impl FnOnce(&mut World)) {
+    pub(crate) fn step(
+        &mut self,
+        what: &'static str,
+        member: impl Into<Option<usize>>,
+        change: impl FnOnce(&mut World),
+    ) {
         let mut world = *self.world;
         change(&mut world);
         self.push(what, member, world);
     }
 
     /// A step that counts as a fault.
-    pub fn fault(
+    pub(crate) fn fault(
         &mut self,
         kind: Fault,
         what: &'static str,

@@ -7,8 +7,8 @@ use tollgate_protocol::position::{CommitNumber, NextOffset};
 use tollgate_protocol::{Numbers, Position, Resume};
 
 /// Records of the partition.
-pub const RECORDS: usize = 2;
-pub const MEMBERS: usize = 2;
+pub(crate) const RECORDS: usize = 2;
+pub(crate) const MEMBERS: usize = 2;
 
 /// What may go wrong. A member that stands still for as long as anybody likes is no fault: it is an order of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub struct Effect {
 }
 
 /// For each record of a batch the revision that decides about it; 0: not in it.
-pub type Decided = [u8; RECORDS];
+pub(crate) type Decided = [u8; RECORDS];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Progress {

@@ -208,7 +208,7 @@ fn each_type_has_its_versions() {
 }
 
 /// Registers a schema, and gives its id.
-pub fn register(registry: &Registry, subject: &str, text: &str) -> u32 {
+pub(super) fn register(registry: &Registry, subject: &str, text: &str) -> u32 {
     let config = Config::new(vec![Url::parse(&registry.url()).unwrap()]);
     let schema = Registered { schema_type: "PROTOBUF".into(), schema: text.into(), references: Vec::new() };
     tollgate_registry::Client::new(config).unwrap().register(subject, &schema).unwrap()

@@ -17,12 +17,12 @@ use xtask::process::Signal;
 use super::{RATE, one_at_a_time};
 
 /// A pipeline with its topics and its table, and a load that has begun.
-pub fn loaded(name: &str) -> (Case, Load) {
+pub(super) fn loaded(name: &str) -> (Case, Load) {
     loaded_by(&engine::binary(), name)
 }
 
 /// The same, set up by another build's binary.
-pub fn loaded_by(program: &Path, name: &str) -> (Case, Load) {
+pub(super) fn loaded_by(program: &Path, name: &str) -> (Case, Load) {
     // Short batches: more commits to be killed in.
     let delivery = json!({ "batch": { "max_events": 1000 }, "transaction_timeout": "4s" });
     let case = Case::new(name).guest(&Guest::revision(1)).set("/delivery", delivery).setup_by(program);
@@ -32,7 +32,7 @@ pub fn loaded_by(program: &Path, name: &str) -> (Case, Load) {
 }
 
 /// Ends the load, lets the engine finish, and asks the oracle.
-pub fn conclude(case: &Case, load: Load, what: &str) {
+pub(super) fn conclude(case: &Case, load: Load, what: &str) {
     let (ends, rate) = load.stop();
     let began = Instant::now();
     let engine = case.run();

@@ -19,7 +19,7 @@ fn partitions(engine: &Engine) -> f64 {
     engine.metric("tollgate_partitions_assigned", "")
 }
 
-pub fn share(case: &Case, one: &Engine, other: &Engine) {
+pub(super) fn share(case: &Case, one: &Engine, other: &Engine) {
     wait_for(&format!("two members of {} to share its partitions", case.name), || {
         (partitions(one) == 2.0 && partitions(other) == 2.0).then_some(())
     });
@@ -29,7 +29,7 @@ pub fn share(case: &Case, one: &Engine, other: &Engine) {
     }
 }
 
-pub fn alone(engine: &Engine) {
+pub(super) fn alone(engine: &Engine) {
     wait_for("one member to have every partition", || (partitions(engine) == f64::from(PARTITIONS)).then_some(()));
 }
 

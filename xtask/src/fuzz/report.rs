@@ -11,7 +11,7 @@ const SHOWN: usize = 400;
 
 /// One target's run.
 #[derive(Debug, Default, PartialEq)]
-pub struct Outcome {
+pub(super) struct Outcome {
     pub target: String,
     pub executions: u64,
     pub per_second: u64,
@@ -26,14 +26,14 @@ pub struct Outcome {
 
 /// An input that the target fails on.
 #[derive(Debug, PartialEq)]
-pub struct Finding {
+pub(super) struct Finding {
     pub input: PathBuf,
     /// What it said: a panic's message, or libFuzzer's (a hang, too much memory).
     pub message: String,
 }
 
 impl Outcome {
-    pub fn read(target: &str, text: &str, log: PathBuf) -> Outcome {
+    pub(super) fn read(target: &str, text: &str, log: PathBuf) -> Outcome {
         let mut outcome = Outcome { target: target.to_owned(), log, ..Outcome::default() };
         for line in text.lines() {
             // `#1234	NEW    cov: 1 ft: 2 corp: 3/4b …`
@@ -84,7 +84,7 @@ fn said(text: &str) -> String {
     }
 }
 
-pub fn print(outcomes: &[Outcome], json: bool) {
+pub(super) fn print(outcomes: &[Outcome], json: bool) {
     let text = if json { as_json(outcomes) } else { as_table(outcomes) };
     // A reader that has gone away is no reason to fail.
     let _gone = writeln!(std::io::stdout(), "{text}");
@@ -150,7 +150,7 @@ fn quoted(text: &str) -> String {
 
 /// # Errors
 /// Where something was found: what, with which input, and how to see it again.
-pub fn verdict(outcomes: &[Outcome]) -> Result<()> {
+pub(super) fn verdict(outcomes: &[Outcome]) -> Result<()> {
     let lines: Vec<String> = outcomes
         .iter()
         .filter_map(|one| {

@@ -15,7 +15,7 @@ use crate::process::{Group, Signal};
 ///
 /// # Errors
 /// What `make` says, or the file system refuses.
-pub fn once(home: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(super) fn once(home: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let made = home.join(name);
     let lock = File::create(home.join("lock")).context(|| format!("cannot write to {}", home.display()))?;
     lock.lock().context(|| format!("cannot lock {}", home.display()))?;
@@ -34,7 +34,7 @@ pub fn once(home: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> 
 ///
 /// # Errors
 /// Where Maven is missing or fails; the message begins with `fault` and ends with what Maven said.
-pub fn goal<A: AsRef<OsStr>>(
+pub(super) fn goal<A: AsRef<OsStr>>(
     cache: &Cache,
     folder: &Path,
     fault: &str,
@@ -51,7 +51,7 @@ pub fn goal<A: AsRef<OsStr>>(
 ///
 /// # Errors
 /// Where tar, or the program that it decompresses with, is missing or fails.
-pub fn untar(cache: &Cache, archive: &Path, into: &Path, fault: &str) -> Result<()> {
+pub(super) fn untar(cache: &Cache, archive: &Path, into: &Path, fault: &str) -> Result<()> {
     let mut tar = Command::new("tar");
     // Owners in the archive are those of the machine that packed it.
     tar.arg("--no-same-owner").arg("-xf").arg(archive).arg("-C").arg(into);

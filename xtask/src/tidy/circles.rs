@@ -12,7 +12,7 @@ type Modules<'a> = BTreeMap<Vec<String>, (&'a str, &'a Source)>;
 
 /// Returns the circles among the files of all crates, each as the sorted paths of its files. `files` are paths below the
 /// project's root with their contents.
-pub fn find(files: &BTreeMap<String, Source>) -> Vec<Vec<&str>> {
+pub(super) fn find(files: &BTreeMap<String, Source>) -> Vec<Vec<&str>> {
     let mut crates: BTreeMap<&str, Modules<'_>> = BTreeMap::new();
     for (path, source) in files {
         if let Some((root, module)) = place(path) {

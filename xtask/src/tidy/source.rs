@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 /// What one file holds, items under `#[cfg(test)]` left out.
 #[derive(Debug, PartialEq)]
-pub struct Source {
+pub(super) struct Source {
     pub lines: usize,
     /// Name and length of each function with a body, from the line of `fn` to that of its closing brace.
     pub functions: Vec<(String, usize)>,
@@ -34,7 +34,7 @@ enum What {
     Other,
 }
 
-pub fn read(text: &str) -> Source {
+pub(super) fn read(text: &str) -> Source {
     let tokens = tokens(text);
     let mut reader = Reader::default();
     for (index, (token, line)) in tokens.iter().enumerate() {

@@ -93,7 +93,7 @@ pub(crate) struct Skew {
 
 impl Skew {
     /// Finds out whether the field tells a time as the policy says.
-    pub fn compile(policy: &ClockSkew, slot: Slot, info: &FieldInfo) -> Result<Self, CompileError> {
+    pub(crate) fn compile(policy: &ClockSkew, slot: Slot, info: &FieldInfo) -> Result<Self, CompileError> {
         let problem = match (&info.kind, policy.unit) {
             (Kind::Timestamp, None) | (Kind::I64 | Kind::U64 | Kind::I32 | Kind::U32, Some(_)) => None,
             (Kind::Timestamp, Some(_)) => Some("is a Timestamp, which needs no unit; take `as` out".to_owned()),

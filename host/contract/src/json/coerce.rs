@@ -20,7 +20,7 @@ impl Coercions {
     ///
     /// # Errors
     /// A path that leads nowhere, or to a type that cannot be coerced.
-    pub fn compile(top: &MessageDescriptor, coercions: &[Coercion]) -> Result<Option<Self>, CompileError> {
+    pub(crate) fn compile(top: &MessageDescriptor, coercions: &[Coercion]) -> Result<Option<Self>, CompileError> {
         let mut root = Self::default();
         for Coercion { field, time } in coercions {
             let refuse = |problem: String| CompileError::Coerce { path: field.clone(), problem };
@@ -54,11 +54,11 @@ impl Coercions {
         Ok(Some(root).filter(|root| !root.below.is_empty()))
     }
 
-    pub fn time(&self) -> Option<&TimeSpec> {
+    pub(crate) fn time(&self) -> Option<&TimeSpec> {
         self.time.as_ref()
     }
 
-    pub fn below(&self, number: u32) -> Option<&Self> {
+    pub(crate) fn below(&self, number: u32) -> Option<&Self> {
         self.below.get(&number)
     }
 }

@@ -54,7 +54,7 @@ type Read<T> = Result<T, Box<Fault>>;
 
 impl Reader<'_> {
     /// Appends a message's bytes.
-    pub fn message(&mut self, json: &Json<'_>, message: &MessageDescriptor, out: &mut Vec<u8>) -> Read<()> {
+    pub(super) fn message(&mut self, json: &Json<'_>, message: &MessageDescriptor, out: &mut Vec<u8>) -> Read<()> {
         if let Some(read) = self.well_known(json, message, out) {
             return read;
         }

@@ -23,7 +23,7 @@ pub(crate) enum Json<'t> {
 
 impl Json<'_> {
     /// What the value is, for messages.
-    pub fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "a boolean",

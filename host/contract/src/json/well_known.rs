@@ -18,7 +18,7 @@ pub(super) enum WellKnown {
 }
 
 impl WellKnown {
-    pub fn of(message: &MessageDescriptor) -> Option<Self> {
+    pub(super) fn of(message: &MessageDescriptor) -> Option<Self> {
         Some(match message.full_name().strip_prefix("google.protobuf.")? {
             "Any" => Self::Any,
             "Timestamp" => Self::Timestamp,

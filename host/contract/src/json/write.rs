@@ -31,7 +31,7 @@ pub(crate) struct Writer<'o> {
 }
 
 impl Writer<'_> {
-    pub fn message(&mut self, message: &DynamicMessage) -> Written {
+    pub(super) fn message(&mut self, message: &DynamicMessage) -> Written {
         match WellKnown::of(&message.descriptor()) {
             None | Some(WellKnown::Empty) => {
                 self.out.push(b'{');
@@ -44,7 +44,7 @@ impl Writer<'_> {
     }
 
     /// A field's value.
-    pub fn value(&mut self, value: &Value, kind: &Kind) -> Written {
+    pub(super) fn value(&mut self, value: &Value, kind: &Kind) -> Written {
         match value {
             Value::Bool(value) => self.raw(if *value { "true" } else { "false" }),
             Value::I32(value) => self.raw(value.to_string()),

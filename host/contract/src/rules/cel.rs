@@ -56,7 +56,7 @@ pub(crate) struct Written<'a> {
 
 impl Expression {
     /// Compiles, and tries the expression on `sample`, a value of zeros of the type that it will see.
-    pub fn compile(
+    pub(super) fn compile(
         written: &Written<'_>,
         path: String,
         pool: &DescriptorPool,
@@ -84,7 +84,7 @@ impl Expression {
     ///
     /// # Errors
     /// An expression that cannot be evaluated on this value, in words.
-    pub fn evaluate(&self, this: Boxed, now: Option<i128>) -> Result<Option<String>, String> {
+    pub(super) fn evaluate(&self, this: Boxed, now: Option<i128>) -> Result<Option<String>, String> {
         if self.needs_clock && now.is_none() {
             return Err(super::test::Unknown::NoClock.message().into());
         }

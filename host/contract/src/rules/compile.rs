@@ -73,7 +73,7 @@ impl Place<'_> {
 
 impl Rules {
     /// The rules of a message type and all below it; nothing if there are none.
-    pub fn compile(top: &MessageDescriptor) -> Result<Option<Self>, CompileError> {
+    pub(crate) fn compile(top: &MessageDescriptor) -> Result<Option<Self>, CompileError> {
         let pool = top.parent_pool();
         let extension = |name: &str| pool.get_extension_by_name(name);
         let extensions = Extensions {

@@ -42,7 +42,7 @@ struct Enough;
 
 impl Rules {
     /// Evaluates all rules, up to `limit` violations. `now` is in nanoseconds since the epoch.
-    pub fn evaluate(&self, message: &DynamicMessage, now: Option<i128>, limit: usize) -> Findings {
+    pub(crate) fn evaluate(&self, message: &DynamicMessage, now: Option<i128>, limit: usize) -> Findings {
         let path = Vec::new();
         let mut evaluation =
             Evaluation { rules: self, now, limit, path, for_key: false, findings: Findings::default() };

@@ -50,7 +50,7 @@ pub(crate) struct Count {
 
 impl Count {
     #[inline]
-    pub fn passes(&self, count: u64) -> bool {
+    pub(crate) fn passes(&self, count: u64) -> bool {
         if count == 0 && self.can_be_empty {
             return true;
         }
@@ -83,7 +83,7 @@ pub(crate) struct FieldCheck {
 impl FieldCheck {
     /// Counts one more element.
     #[inline]
-    pub fn tally(&self, counts: &mut [u64; MAX_COUNTS]) {
+    pub(crate) fn tally(&self, counts: &mut [u64; MAX_COUNTS]) {
         if let Some(count) = self.count.and_then(|place| counts.get_mut(place)) {
             *count += 1;
         }
@@ -91,7 +91,7 @@ impl FieldCheck {
 
     /// What has been seen once the field has been; `unset` says that it came as the zero that counts as not set.
     #[inline]
-    pub fn note(&self, seen: u64, unset: bool) -> u64 {
+    pub(crate) fn note(&self, seen: u64, unset: bool) -> u64 {
         if unset { seen & !self.clears & !self.bit } else { seen & !self.clears | self.bit }
     }
 }
@@ -107,13 +107,13 @@ pub(crate) struct ValueCheck {
 
 impl ValueCheck {
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self.tests, Tests::None)
     }
 
     /// Whether the value passes; one that has no answer does not. Where the subject's type is known, one arm is left of it.
     #[inline(always)]
-    pub fn passes(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
+    pub(crate) fn passes(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
         self.skip_zero && subject.is_zero() || self.tests.hold(subject, now)
     }
 

@@ -48,7 +48,7 @@ pub(crate) enum Format {
 
 impl Format {
     #[inline]
-    pub fn matches(self, text: Text<'_>) -> bool {
+    pub(super) fn matches(self, text: Text<'_>) -> bool {
         match self {
             Self::Uuid => is_uuid(text.as_bytes()),
             Self::TrimmedUuid => text.as_bytes().len() == 32 && text.as_bytes().iter().all(u8::is_ascii_hexdigit),

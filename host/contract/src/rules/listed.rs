@@ -21,7 +21,7 @@ pub(crate) struct Listed {
 }
 
 impl Listed {
-    pub fn new(texts: &[String]) -> Self {
+    pub(super) fn new(texts: &[String]) -> Self {
         let mut short: Vec<u64> = texts.iter().filter_map(|text| packed(text.as_bytes())).collect();
         short.sort_unstable();
         short.dedup();
@@ -36,7 +36,7 @@ impl Listed {
     }
 
     #[inline]
-    pub fn contains(&self, text: &[u8]) -> bool {
+    pub(super) fn contains(&self, text: &[u8]) -> bool {
         match packed(text) {
             Some(packed) if !self.places.is_empty() => {
                 let place = packed.wrapping_mul(self.factor) >> self.shift;

@@ -66,19 +66,19 @@ pub(crate) struct ValueRules {
 
 impl MessageRules {
     /// Whether anything is asked of the type, fields' messages included.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.expressions.is_empty() && self.groups.is_empty() && self.required.is_empty() && self.fields.is_empty()
     }
 }
 
 impl FieldRules {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         !self.required && self.value.is_empty()
     }
 }
 
 impl ValueRules {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.tests.is_empty()
             && self.expressions.is_empty()
             && self.message.is_none()
@@ -87,7 +87,7 @@ impl ValueRules {
     }
 
     /// Itself and what is in it.
-    pub fn walk<'r>(&'r self, visit: &mut dyn FnMut(&'r Self)) {
+    pub(super) fn walk<'r>(&'r self, visit: &mut dyn FnMut(&'r Self)) {
         visit(self);
         for inner in self.items.iter().chain(&self.keys) {
             inner.walk(visit);
@@ -95,7 +95,7 @@ impl ValueRules {
     }
 
     /// Drops messages without rules, and what is empty then.
-    pub fn prune(&mut self, live: &[bool]) {
+    pub(super) fn prune(&mut self, live: &[bool]) {
         self.message = self.message.filter(|index| live.get(*index).copied().unwrap_or(false));
         for inner in [&mut self.items, &mut self.keys] {
             if let Some(rules) = inner {

@@ -32,7 +32,7 @@ type Named<'a> = (&'a str, &'a str, String);
 
 impl Source<'_> {
     /// The tests of one rule; nothing if the rule is not known here. The error says what is wrong with the rule's value.
-    pub fn compile(&self, name: &str, value: &ReflectValue) -> Option<Result<Vec<Arc<Rule>>, String>> {
+    pub(super) fn compile(&self, name: &str, value: &ReflectValue) -> Option<Result<Vec<Arc<Rule>>, String>> {
         if matches!(name, "example" | "strict") {
             return Some(Ok(Vec::new()));
         }

@@ -29,7 +29,7 @@ pub(crate) enum Subject<'a> {
 impl<'a> Subject<'a> {
     /// Nothing for what is no single value.
     #[inline(always)]
-    pub fn of(value: Value<'a>) -> Option<Self> {
+    pub(crate) fn of(value: Value<'a>) -> Option<Self> {
         Some(match value {
             Value::Bool(value) => Self::Bool(value),
             Value::I32(value) | Value::Enum(value) => Self::Int(i64::from(value)),
@@ -48,7 +48,7 @@ impl<'a> Subject<'a> {
 
     /// Whether this is the type's zero. Minus zero is not: Protobuf sends it.
     #[inline(always)]
-    pub fn is_zero(self) -> bool {
+    pub(crate) fn is_zero(self) -> bool {
         match self {
             Self::Bool(value) => !value,
             Self::Int(value) => value == 0,
@@ -173,7 +173,7 @@ pub(crate) enum Unknown {
 }
 
 impl Unknown {
-    pub fn message(self) -> &'static str {
+    pub(super) fn message(self) -> &'static str {
         match self {
             Self::NotUtf8 => "the bytes are not UTF-8, so the pattern cannot be held against them",
             Self::NoClock => "the rule compares with the present, and the caller gave no time",
@@ -210,7 +210,7 @@ impl<T: PartialOrd> Range<T> {
 
 impl Test {
     /// Whether the value passes. `now` is in nanoseconds since the epoch.
-    pub fn holds(&self, subject: Subject<'_>, now: Option<i128>) -> Result<bool, Unknown> {
+    pub(super) fn holds(&self, subject: Subject<'_>, now: Option<i128>) -> Result<bool, Unknown> {
         Ok(match (self, subject) {
             (Self::Text(test), Subject::Text(text)) => test.holds(text),
             (Self::Int(bound), Subject::Int(value)) => bound.holds(&value),
@@ -236,7 +236,7 @@ impl Test {
         })
     }
 
-    pub fn needs_clock(&self) -> bool {
+    pub(super) fn needs_clock(&self) -> bool {
         matches!(self, Self::Now(_))
     }
 }
@@ -247,7 +247,7 @@ fn within(len: usize, min: u64, max: u64) -> bool {
 
 impl TextTest {
     #[inline]
-    pub fn holds(&self, text: Text<'_>) -> bool {
+    pub(super) fn holds(&self, text: Text<'_>) -> bool {
         let bytes = text.as_bytes();
         match self {
             Self::Equal(wanted) => bytes == wanted.as_bytes(),
@@ -289,7 +289,7 @@ pub(crate) fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 impl MaskTest {
-    pub fn holds(&self, paths: &[&str]) -> bool {
+    pub(super) fn holds(&self, paths: &[&str]) -> bool {
         let covers = |listed: &[String], path: &str| {
             listed
                 .iter()

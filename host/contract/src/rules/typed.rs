@@ -21,7 +21,7 @@ pub(super) enum Tests {
 }
 
 impl Tests {
-    pub fn new(tests: Vec<Test>) -> Self {
+    pub(super) fn new(tests: Vec<Test>) -> Self {
         if tests.is_empty() {
             return Self::None;
         }
@@ -48,7 +48,7 @@ impl Tests {
 
     /// Whether all of them hold. Where the subject's type is known, one arm is left.
     #[inline(always)]
-    pub fn hold(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
+    pub(super) fn hold(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
         match (self, subject) {
             (Self::None, _) => true,
             (Self::Text(tests), Subject::Text(text)) => tests.hold(text),

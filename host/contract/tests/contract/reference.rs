@@ -26,7 +26,7 @@ use tollgate_contract::{Contract, Fields, Policies, Presence, ReasonCode, Slot, 
 const PROST_LIMIT: u32 = 100;
 
 /// Holds a contract's verdict and its slots' values against the reference. `Err` describes the difference.
-pub fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
+pub(crate) fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     let (expected, reference) = verdict(contract.message(), contract.policies(), payload)?;
 
     let mut fields = Fields::new();
@@ -53,7 +53,7 @@ pub fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
 
 /// What a contract without rules says of a payload, and the message where prost-reflect can read it. `Err` says where the two
 /// parsers disagree.
-pub fn verdict(
+pub(crate) fn verdict(
     message: &MessageDescriptor,
     policies: &Policies,
     payload: &[u8],
@@ -74,7 +74,7 @@ fn lacks_required(message: &DynamicMessage) -> bool {
 }
 
 /// Whether any message in here, at any depth, is as asked.
-pub fn any_in(message: &DynamicMessage, asked: &dyn Fn(&DynamicMessage) -> bool) -> bool {
+pub(crate) fn any_in(message: &DynamicMessage, asked: &dyn Fn(&DynamicMessage) -> bool) -> bool {
     let in_value = |value: &Dynamic| match value {
         Dynamic::Message(inner) => any_in(inner, asked),
         Dynamic::List(items) => items.iter().filter_map(Dynamic::as_message).any(|inner| any_in(inner, asked)),
@@ -422,7 +422,7 @@ fn dynamic(value: &Dynamic) -> String {
 
 /// A message's fields and extensions in words: maps sorted, NaN equal to itself. Words inside words are not quoted again: a
 /// backslash for each level of nesting would double them level by level.
-pub fn canonical(message: &DynamicMessage) -> String {
+pub(crate) fn canonical(message: &DynamicMessage) -> String {
     let words = |value: &Dynamic| match value {
         Dynamic::List(items) => format!("[{}]", items.iter().map(dynamic).collect::<Vec<_>>().join(", ")),
         Dynamic::Map(entries) => {

@@ -9,7 +9,7 @@ const LISTED: usize = 20;
 
 /// Holds the walk's verdict against all violations of the message. `Err` describes the difference. Bytes that the walk
 /// refuses for another reason than rules are none of the rules' business.
-pub fn agree(contract: &Contract, payload: &[u8], now: SystemTime) -> Result<(), String> {
+pub(crate) fn agree(contract: &Contract, payload: &[u8], now: SystemTime) -> Result<(), String> {
     let found = contract.check_at(payload, &mut Fields::new(), now);
     let whole = contract.violations(payload, Some(now));
     match (&found, &whole) {

@@ -15,7 +15,7 @@ const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
 
 /// A column whose value each event brings, and its type in the statement.
-pub struct Planned {
+pub(super) struct Planned {
     pub cell: Cell,
     /// OIDs of the type and of its array type.
     pub element: u32,
@@ -27,7 +27,7 @@ pub struct Planned {
 ///
 /// # Errors
 /// Says what does not fit, and what would.
-pub fn plan(
+pub(super) fn plan(
     mapping: &Column,
     column: &PgColumn,
     slot: Slot,

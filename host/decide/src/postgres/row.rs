@@ -58,13 +58,13 @@ pub struct Misfit {
 
 impl Cell {
     #[cold]
-    pub fn misfit(&self, unfit: Unfit) -> Misfit {
+    pub(super) fn misfit(&self, unfit: Unfit) -> Misfit {
         Misfit { column: self.name.clone(), unfit }
     }
 
     /// Adds the cell to a row.
     #[inline]
-    pub fn write(
+    pub(super) fn write(
         &self,
         contract: &Contract,
         fields: &Fields<'_>,

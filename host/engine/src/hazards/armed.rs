@@ -41,7 +41,7 @@ impl Place {
 }
 
 #[derive(Debug)]
-pub struct Failpoint {
+pub(super) struct Failpoint {
     place: Place,
     /// Passes until then.
     count: AtomicU32,

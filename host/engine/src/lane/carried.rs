@@ -26,7 +26,7 @@ pub(super) struct Owned {
 }
 
 impl Owned {
-    pub fn position(&self) -> Position {
+    pub(super) fn position(&self) -> Position {
         Position { resume: self.resume, numbers: self.numbers }
     }
 }

@@ -10,11 +10,11 @@ use tollgate_sandbox::{Overdue, RunError};
 
 /// Interruptions by partition, place in the chain, and offset.
 #[derive(Debug, Default)]
-pub struct Overdues(BTreeMap<(i32, usize, i64), u32>);
+pub(super) struct Overdues(BTreeMap<(i32, usize, i64), u32>);
 
 impl Overdues {
     /// Counts an interruption whose CPU time was spent. Returns how many there have been, or `None` for any other error.
-    pub fn count(&mut self, error: &RunError) -> Option<u32> {
+    pub(super) fn count(&mut self, error: &RunError) -> Option<u32> {
         let RunError::Interrupted { place, partition, offset, cpu_spent: true, .. } = *error else { return None };
         let times = self.0.entry((partition, place, offset)).or_default();
         *times = times.saturating_add(1);
@@ -22,7 +22,7 @@ impl Overdues {
     }
 
     /// What the sandbox is told of a partition's events.
-    pub fn of(&self, partition: i32, max_retries: u32) -> Vec<Overdue> {
+    pub(super) fn of(&self, partition: i32, max_retries: u32) -> Vec<Overdue> {
         let all = self.0.range((partition, 0, i64::MIN)..=(partition, usize::MAX, i64::MAX));
         // An event is interrupted once at least before it fails.
         let fails = |times: u32| times >= max_retries.max(1);

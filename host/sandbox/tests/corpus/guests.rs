@@ -75,13 +75,13 @@ const PRELUDE: &str = r#"
 "#;
 
 /// `init` succeeds: the result area at 16 is zero.
-pub const INIT: &str = "(func $init)";
+pub(crate) const INIT: &str = "(func $init)";
 
 /// `process` is the loop and nothing else.
-pub const PROCESS: &str = "(func $process (call $loop))";
+pub(crate) const PROCESS: &str = "(func $process (call $loop))";
 
 /// The loop of an SDK: `$event` says the verdict.
-pub const LOOP: &str = r#"
+pub(crate) const LOOP: &str = r#"
   (func $loop (local $i i32)
     (local.set $i (call $next (i32.const 0)))
     (loop $again
@@ -92,7 +92,7 @@ pub const LOOP: &str = r#"
 "#;
 
 /// A guest that does what the first byte of an event's value says; an empty value passes.
-pub const ACTOR: &str = r#"
+pub(crate) const ACTOR: &str = r#"
   (data (i32.const 256) "amount.too-large")
   (data (i32.const 288) "payment.amount")
   (data (i32.const 320) "the amount\n\1b[31mis too large")
@@ -190,15 +190,16 @@ pub const ACTOR: &str = r#"
 "#;
 
 /// The import of the capability `log`.
-pub const LOG_IMPORT: &str = r#"(import "tollgate:transform/log@0.1.0" "write" (func $write (param i32 i32 i32)))"#;
+pub(crate) const LOG_IMPORT: &str =
+    r#"(import "tollgate:transform/log@0.1.0" "write" (func $write (param i32 i32 i32)))"#;
 
 /// A core module out of the prelude and some definitions; imports of its own come first.
-pub fn module(imports: &str, parts: &[&str]) -> Vec<u8> {
+pub(crate) fn module(imports: &str, parts: &[&str]) -> Vec<u8> {
     wat::parse_str(format!("(module {IMPORTS} {imports} {PRELUDE} {})", parts.concat())).unwrap()
 }
 
 /// The manifest of the corpus' guests.
-pub fn manifest(name: &str) -> Value {
+pub(crate) fn manifest(name: &str) -> Value {
     json!({
         "name": name, "version": "0.1.0", "input": "test.v1.Event", "routes": ["side"],
         "limits": {"fuel": 100_000, "memory": "1MiB", "max_outputs": 8, "output_bytes": "64KiB"},
@@ -206,12 +207,12 @@ pub fn manifest(name: &str) -> Value {
 }
 
 /// Makes a core module a component of our world.
-pub fn encode(module: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(module: &[u8]) -> Vec<u8> {
     encode_in(module, WIT, "transform")
 }
 
 /// Makes a core module a component of any world.
-pub fn encode_in(module: &[u8], wit: &str, world: &str) -> Vec<u8> {
+pub(crate) fn encode_in(module: &[u8], wit: &str, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("world.wit", wit).unwrap();
     let world = resolve.select_world(&[package], Some(world)).unwrap();
@@ -221,7 +222,7 @@ pub fn encode_in(module: &[u8], wit: &str, world: &str) -> Vec<u8> {
 }
 
 /// Appends a custom section, as `tollgate build` does.
-pub fn stamp(mut component: Vec<u8>, json: &[u8]) -> Vec<u8> {
+pub(crate) fn stamp(mut component: Vec<u8>, json: &[u8]) -> Vec<u8> {
     let leb = |mut number: usize| {
         let mut bytes = Vec::new();
         loop {
@@ -243,11 +244,11 @@ pub fn stamp(mut component: Vec<u8>, json: &[u8]) -> Vec<u8> {
 }
 
 /// A whole component.
-pub fn component(parts: &[&str], manifest: &Value) -> Vec<u8> {
+pub(crate) fn component(parts: &[&str], manifest: &Value) -> Vec<u8> {
     stamp(encode(&module("", parts)), manifest.to_string().as_bytes())
 }
 
 /// The guest that does as its events say.
-pub fn actor() -> Vec<u8> {
+pub(crate) fn actor() -> Vec<u8> {
     component(&[INIT, PROCESS, LOOP, ACTOR], &manifest("actor"))
 }

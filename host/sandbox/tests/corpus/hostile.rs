@@ -32,7 +32,7 @@ fn leb(mut number: usize) -> Vec<u8> {
 }
 
 /// An instance type in an instance type in an instance type …: three bytes a level.
-pub fn nested_types(levels: usize) -> Vec<u8> {
+pub(crate) fn nested_types(levels: usize) -> Vec<u8> {
     let mut body = vec![1];
     for _ in 0..levels {
         body.extend([0x42, 1, 1]);
@@ -42,7 +42,7 @@ pub fn nested_types(levels: usize) -> Vec<u8> {
 }
 
 /// Components in components: each has nothing but the next.
-pub fn nested_components(levels: usize) -> Vec<u8> {
+pub(crate) fn nested_components(levels: usize) -> Vec<u8> {
     const HEADER: [u8; 8] = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
     let innermost = HEADER.to_vec();
     let nested = (1..levels).fold(innermost, |inner, _| with_section(HEADER.to_vec(), 4, &inner));
@@ -50,7 +50,7 @@ pub fn nested_components(levels: usize) -> Vec<u8> {
 }
 
 /// Each component has two instances of the one before.
-pub fn doubling_instances(levels: usize) -> Vec<u8> {
+pub(crate) fn doubling_instances(levels: usize) -> Vec<u8> {
     let mut text = String::from("(component (component $c0 (core module $m) (core instance (instantiate $m)))");
     for level in 1..=levels {
         let below = level - 1;
@@ -61,7 +61,7 @@ pub fn doubling_instances(levels: usize) -> Vec<u8> {
 }
 
 /// One function with loops in loops: three bytes a level.
-pub fn nested_loops(levels: usize) -> Vec<u8> {
+pub(crate) fn nested_loops(levels: usize) -> Vec<u8> {
     let mut code = vec![0];
     code.extend([0x03, 0x40].repeat(levels));
     // Something that lives through all of them.
@@ -73,14 +73,14 @@ pub fn nested_loops(levels: usize) -> Vec<u8> {
 }
 
 /// Functions that each compute a little.
-pub fn many_functions(count: usize) -> Vec<u8> {
+pub(crate) fn many_functions(count: usize) -> Vec<u8> {
     let code = [0x00, 0x41, 0x05, 0x41, 0x07, 0x6a, 0x1a, 0x0b];
     let function = [leb(code.len()), code.to_vec()].concat();
     module_of(&[1, 0x60, 0, 0], &vec![0; count], &function.repeat(count), count)
 }
 
 /// A function that leaves the wrong type behind: seen only by whoever validates code.
-pub fn invalid_code() -> Vec<u8> {
+pub(crate) fn invalid_code() -> Vec<u8> {
     module_of(&[1, 0x60, 0, 1, 0x7f], &[0], &[4, 0, 0x42, 0, 0x0b], 1)
 }
 
@@ -94,7 +94,7 @@ fn module_of(types: &[u8], functions: &[u8], code: &[u8], count: usize) -> Vec<u
 }
 
 /// Two inner components, of which one passes a string to the other.
-pub fn transcoding() -> Vec<u8> {
+pub(crate) fn transcoding() -> Vec<u8> {
     let text = r#"(component
         (component $callee
           (core module $m (memory (export "m") 1)

@@ -85,7 +85,7 @@ struct Judged {
 
 /// # Errors
 /// Exit code 2 for the configuration, 3 where a server does not answer, 1 where the pipeline runs or an offset is refused.
-pub fn run(args: &Args) -> Result<Success, Failure> {
+pub(super) fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

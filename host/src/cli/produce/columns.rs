@@ -22,7 +22,7 @@ use tollgate_producer::Violation;
 const NEAR: (usize, f64) = (2, 0.75);
 
 /// The cells of the record that is being read.
-pub struct Table {
+pub(super) struct Table {
     reader: csv_core::Reader,
     output: Vec<u8>,
     written: usize,
@@ -31,13 +31,13 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn new(delimiter: u8) -> Table {
+    pub(super) fn new(delimiter: u8) -> Table {
         let reader = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
         Table { reader, output: vec![0; 4 << 10], written: 0, ends: vec![0; 64], count: 0 }
     }
 
     /// Takes one line, its end included. Whether the record is complete: it is not where quotes are open.
-    pub fn feed(&mut self, mut line: &[u8]) -> bool {
+    pub(super) fn feed(&mut self, mut line: &[u8]) -> bool {
         // The last line of a file may lack its end.
         let bare = !line.ends_with(b"\n");
         loop {
@@ -61,7 +61,7 @@ impl Table {
         self.feed(b"\n")
     }
 
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.reader.reset();
         (self.written, self.count) = (0, 0);
     }
@@ -153,7 +153,7 @@ fn float(text: &str) -> Result<Value, &'static str> {
 
 /// The header, resolved.
 #[derive(Debug)]
-pub struct Columns(Vec<Column>);
+pub(super) struct Columns(Vec<Column>);
 
 #[derive(Debug)]
 struct Column {
@@ -165,7 +165,7 @@ struct Column {
 impl Columns {
     /// # Errors
     /// Every column that the message does not have, stands twice, or stands beside a part of itself.
-    pub fn new(message: &MessageDescriptor, header: &Table) -> Result<Columns, Vec<String>> {
+    pub(super) fn new(message: &MessageDescriptor, header: &Table) -> Result<Columns, Vec<String>> {
         let mut columns: Vec<Column> = Vec::new();
         let mut complaints = Vec::new();
         for (index, name) in header.cells().enumerate() {
@@ -193,7 +193,7 @@ impl Columns {
     ///
     /// # Errors
     /// The first cell that does not fit its field, or a row of another length than the header.
-    pub fn json(&self, row: &Table) -> Result<String, Violation> {
+    pub(super) fn json(&self, row: &Table) -> Result<String, Violation> {
         if row.count != self.0.len() {
             let message = format!("the row has {} cells, and the header has {}", row.count, self.0.len());
             return Err(Violation::new("csv-cells", "", message));

@@ -29,7 +29,7 @@ const IDLE_TRANSACTION: Duration = Duration::from_secs(10);
 
 /// What the signals ask for.
 #[derive(Debug, Default)]
-pub struct Stop {
+pub(super) struct Stop {
     pub asked: AtomicBool,
     /// Something may be on its way, so that a signal is to wait for it.
     pub running: AtomicBool,
@@ -37,7 +37,7 @@ pub struct Stop {
 
 /// Why the loop ended.
 #[derive(Debug)]
-pub enum Ended {
+pub(super) enum Ended {
     Complete,
     Interrupted,
     TooManyRejects,
@@ -55,14 +55,14 @@ pub enum Ended {
 }
 
 /// At most so many events a second, evenly.
-pub struct Pace {
+pub(super) struct Pace {
     per_second: f64,
     begun: Instant,
     taken: f64,
 }
 
 impl Pace {
-    pub fn new(per_second: f64) -> Pace {
+    pub(super) fn new(per_second: f64) -> Pace {
         Pace { per_second, begun: Instant::now(), taken: 0.0 }
     }
 
@@ -78,7 +78,7 @@ impl Pace {
     }
 }
 
-pub struct Flow<'p> {
+pub(super) struct Flow<'p> {
     pub producer: &'p Producer,
     /// Nothing is sent.
     pub dry: bool,
@@ -101,7 +101,7 @@ pub struct Flow<'p> {
     pub skew: Option<Skew>,
 }
 
-pub struct Open<'p> {
+pub(super) struct Open<'p> {
     transaction: Transaction<'p>,
     events: u64,
     begun: Instant,
@@ -109,7 +109,7 @@ pub struct Open<'p> {
 
 impl Flow<'_> {
     /// Takes events until the input ends or something ends it.
-    pub fn run(&mut self, messages: &Receiver<Message>) -> Ended {
+    pub(super) fn run(&mut self, messages: &Receiver<Message>) -> Ended {
         loop {
             if let Some(ended) = self.must_stop() {
                 return ended;
@@ -330,7 +330,7 @@ impl Flow<'_> {
     }
 
     /// Brings what is on its way to its end.
-    pub fn finish(&mut self, ended: Ended) -> Ended {
+    pub(super) fn finish(&mut self, ended: Ended) -> Ended {
         let ended = match (ended, self.transaction.is_some()) {
             (Ended::Complete, true) => self.commit().err().unwrap_or(Ended::Complete),
             (ended, true) => {
@@ -381,7 +381,7 @@ fn message(acknowledged: u64, rejected: u64, elapsed: Duration, dry: bool) -> St
 }
 
 /// Events a second, rounded.
-pub fn rate(events: u64, elapsed: Duration) -> u64 {
+pub(super) fn rate(events: u64, elapsed: Duration) -> u64 {
     let micros = elapsed.as_micros().max(1);
     u64::try_from(u128::from(events) * 1_000_000 / micros).unwrap_or(u64::MAX)
 }

@@ -13,7 +13,7 @@ use tollgate_producer::{Acknowledged, Callback, Outcome};
 
 /// Where an event stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     /// Which of the inputs.
     pub source: usize,
     pub line: u64,
@@ -23,14 +23,14 @@ pub struct Place {
 
 /// What is written about an event that comes back acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub(super) enum Sent {
     Event,
     /// The dead letter of a rejected event.
     Letter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub(super) struct Counts {
     pub read: u64,
     pub acknowledged: u64,
     pub rejected: u64,
@@ -39,19 +39,19 @@ pub struct Counts {
 
 impl Counts {
     /// Each event has exactly one end.
-    pub fn add_up(&self) -> bool {
+    pub(super) fn add_up(&self) -> bool {
         self.read == self.acknowledged + self.rejected + self.undelivered
     }
 }
 
 /// The first event that was not delivered.
 #[derive(Debug, Clone)]
-pub struct Loss {
+pub(super) struct Loss {
     pub place: Place,
     pub why: String,
 }
 
-pub struct Ledger {
+pub(super) struct Ledger {
     books: Mutex<Books>,
     /// An event is undelivered.
     lost: AtomicBool,
@@ -81,7 +81,7 @@ struct Staged {
 }
 
 impl Ledger {
-    pub fn new(skipped: u64, acks: Option<Acks>) -> Ledger {
+    pub(super) fn new(skipped: u64, acks: Option<Acks>) -> Ledger {
         let books = Books { last: skipped, acks, ..Books::default() };
         Ledger { books: Mutex::new(books), lost: AtomicBool::new(false), unwatched: AtomicBool::new(false) }
     }
@@ -91,7 +91,7 @@ impl Ledger {
     }
 
     /// An event is taken up.
-    pub fn take(&self, place: Place) {
+    pub(super) fn take(&self, place: Place) {
         let mut books = self.books();
         books.counts.read += 1;
         books.last = place.input;
@@ -99,7 +99,7 @@ impl Ledger {
     }
 
     /// It was not sent after all, and nothing of it has happened.
-    pub fn put_back(&self, place: Place) {
+    pub(super) fn put_back(&self, place: Place) {
         let mut books = self.books();
         books.counts.read -= 1;
         books.last = place.input - 1;
@@ -107,19 +107,19 @@ impl Ledger {
     }
 
     /// Accepted, where nothing is sent.
-    pub fn accept(&self, place: Place) {
+    pub(super) fn accept(&self, place: Place) {
         let mut books = self.books();
         books.on_their_way.remove(&place.input);
         books.counts.acknowledged += 1;
     }
 
-    pub fn reject(&self, place: Place) {
+    pub(super) fn reject(&self, place: Place) {
         let mut books = self.books();
         books.on_their_way.remove(&place.input);
         books.counts.rejected += 1;
     }
 
-    pub fn lose(&self, place: Place, why: &str) {
+    pub(super) fn lose(&self, place: Place, why: &str) {
         let mut books = self.books();
         books.on_their_way.remove(&place.input);
         books.counts.undelivered += 1;
@@ -131,7 +131,7 @@ impl Ledger {
     }
 
     /// What writes down an event's end when the broker's report comes.
-    pub fn report(self: &Arc<Self>, place: Place, sent: Sent) -> Callback {
+    pub(super) fn report(self: &Arc<Self>, place: Place, sent: Sent) -> Callback {
         let ledger = Arc::clone(self);
         Box::new(move |outcome: Outcome| match outcome {
             Ok(acknowledged) => ledger.acknowledge(place, sent, &acknowledged),
@@ -165,11 +165,11 @@ impl Ledger {
     }
 
     /// From here to [`Ledger::commit`] or [`Ledger::roll_back`] everything is one transaction. `taken` is its first event.
-    pub fn begin(&self, taken: Place) {
+    pub(super) fn begin(&self, taken: Place) {
         self.books().staged = Some(Staged { before: taken.input - 1, ..Staged::default() });
     }
 
-    pub fn commit(&self) {
+    pub(super) fn commit(&self) {
         let mut books = self.books();
         let Books { counts, staged, acks, trouble, .. } = &mut *books;
         if let Some(staged) = staged.take() {
@@ -181,7 +181,7 @@ impl Ledger {
         }
     }
 
-    pub fn roll_back(&self) {
+    pub(super) fn roll_back(&self) {
         let mut books = self.books();
         if let Some(staged) = books.staged.take() {
             books.counts.undelivered += staged.acknowledged + staged.letters;
@@ -192,18 +192,18 @@ impl Ledger {
         }
     }
 
-    pub fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         self.books().counts
     }
 
     /// Within a transaction, those that are acknowledged and not yet visible too.
-    pub fn acknowledged(&self) -> u64 {
+    pub(super) fn acknowledged(&self) -> u64 {
         let books = self.books();
         books.counts.acknowledged + books.staged.as_ref().map_or(0, |staged| staged.acknowledged)
     }
 
     /// How many events from the first on are settled: what `--skip` takes.
-    pub fn settled(&self) -> u64 {
+    pub(super) fn settled(&self) -> u64 {
         let books = self.books();
         let mut settled = books.last;
         if let Some(first) = books.on_their_way.first() {
@@ -215,20 +215,20 @@ impl Ledger {
         settled
     }
 
-    pub fn lost(&self) -> bool {
+    pub(super) fn lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    pub fn loss(&self) -> Option<Loss> {
+    pub(super) fn loss(&self) -> Option<Loss> {
         self.books().loss.clone()
     }
 
-    pub fn unwatched(&self) -> bool {
+    pub(super) fn unwatched(&self) -> bool {
         self.unwatched.load(Ordering::Acquire)
     }
 
     /// Passes on what is written, so that who watches sees it in time.
-    pub fn flush(&self) {
+    pub(super) fn flush(&self) {
         let mut books = self.books();
         let Books { staged, acks, trouble, .. } = &mut *books;
         if staged.is_none()
@@ -239,14 +239,14 @@ impl Ledger {
     }
 
     /// What went wrong with writing the acknowledgements.
-    pub fn trouble(&self) -> Option<io::Error> {
+    pub(super) fn trouble(&self) -> Option<io::Error> {
         self.books().trouble.take()
     }
 }
 
 /// `--acks-out`: a line an acknowledged event. Within transactions the lines wait in a file of their own, since the transaction
 /// may be rolled back and be larger than memory.
-pub struct Acks {
+pub(super) struct Acks {
     out: BufWriter<Box<dyn Write + Send>>,
     spool: Option<BufWriter<File>>,
     /// The inputs' names, as JSON.
@@ -256,7 +256,7 @@ pub struct Acks {
 impl Acks {
     /// # Errors
     /// There is no place for a temporary file.
-    pub fn new(out: Box<dyn Write + Send>, names: &[String], transactional: bool) -> io::Result<Acks> {
+    pub(super) fn new(out: Box<dyn Write + Send>, names: &[String], transactional: bool) -> io::Result<Acks> {
         let spool = if transactional { Some(BufWriter::new(tempfile::tempfile()?)) } else { None };
         let names = names.iter().map(|name| serde_json::Value::from(name.as_str()).to_string()).collect();
         Ok(Acks { out: BufWriter::new(out), spool, names })

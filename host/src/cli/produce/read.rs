@@ -55,7 +55,7 @@ impl Format {
 }
 
 /// One input, open.
-pub struct Source {
+pub(super) struct Source {
     /// As it is shown.
     pub name: String,
     pub format: Format,
@@ -68,7 +68,7 @@ pub struct Source {
 impl Source {
     /// # Errors
     /// A sentence: what cannot be opened and why.
-    pub fn open(path: &Path, format: Format, delimiter: u8) -> Result<Source, String> {
+    pub(super) fn open(path: &Path, format: Format, delimiter: u8) -> Result<Source, String> {
         if path.as_os_str() == "-" {
             let name = "stdin".to_owned();
             return Ok(Source { name, format, delimiter, reader: Box::new(io::stdin()), length: None });
@@ -86,7 +86,7 @@ impl Source {
 }
 
 /// What a thread hands over.
-pub enum Message {
+pub(super) enum Message {
     Chunk(Chunk),
     /// The input cannot be read on: a disk, a pipe.
     Unreadable(String),
@@ -95,7 +95,7 @@ pub enum Message {
 }
 
 #[derive(Default)]
-pub struct Chunk {
+pub(super) struct Chunk {
     pub bytes: Vec<u8>,
     pub items: Vec<Item>,
     /// Bytes read so far, all inputs together.
@@ -103,7 +103,7 @@ pub struct Chunk {
 }
 
 /// One event, or what stands in its place.
-pub struct Item {
+pub(super) struct Item {
     /// Which of the inputs.
     pub source: usize,
     /// The line that it begins in; for frames, the frame. From 1.
@@ -118,13 +118,13 @@ pub struct Item {
 }
 
 /// Where the payload stands in the chunk's bytes.
-pub enum Body {
+pub(super) enum Body {
     Json(Range<usize>),
     Protobuf(Range<usize>),
 }
 
 /// What the reader needs to know beside the inputs.
-pub struct Options {
+pub(super) struct Options {
     pub message: MessageDescriptor,
     /// The longest event, bytes as they stand in the input.
     pub most: usize,
@@ -136,7 +136,7 @@ pub struct Options {
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start(sources: Vec<Source>, options: Options) -> io::Result<(Receiver<Message>, JoinHandle<()>)> {
+pub(super) fn start(sources: Vec<Source>, options: Options) -> io::Result<(Receiver<Message>, JoinHandle<()>)> {
     let (sender, receiver) = bounded(CHUNKS);
     let reading = move || {
         let mut reader = Reader { sender, options, chunk: Chunk::default(), input: 0, source: 0 };
@@ -408,7 +408,11 @@ fn hint(name: &str, first: &[u8]) -> Result<(), Fault> {
 ///
 /// # Errors
 /// Every file that cannot be opened or whose format nobody knows.
-pub fn open(files: &[PathBuf], format: Option<Format>, delimiter: Option<u8>) -> Result<Vec<Source>, Vec<String>> {
+pub(super) fn open(
+    files: &[PathBuf],
+    format: Option<Format>,
+    delimiter: Option<u8>,
+) -> Result<Vec<Source>, Vec<String>> {
     let mut sources = Vec::new();
     let mut complaints = Vec::new();
     for path in files {

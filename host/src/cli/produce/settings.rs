@@ -18,14 +18,14 @@ const WHOLE: Duration = Duration::from_secs(900);
 /// Part by part, a transaction is short; a dead process keeps readers waiting for no longer than this.
 const PARTS: Duration = Duration::from_secs(60);
 
-pub struct Target {
+pub(super) struct Target {
     pub gate: Gate,
     pub config: Config,
 }
 
 impl Target {
     /// Reads files, touches no network.
-    pub fn read(args: &Args) -> Result<Target, Failure> {
+    pub(super) fn read(args: &Args) -> Result<Target, Failure> {
         match &args.pipeline {
             Some(file) => of_pipeline(args, file),
             None => of_flags(args),

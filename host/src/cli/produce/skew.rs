@@ -9,17 +9,17 @@ const ENOUGH: u64 = 100;
 
 /// The events of each partition.
 #[derive(Debug)]
-pub struct Skew {
+pub(super) struct Skew {
     partitions: Vec<u64>,
 }
 
 impl Skew {
-    pub fn new(partitions: u32) -> Skew {
+    pub(super) fn new(partitions: u32) -> Skew {
         Skew { partitions: vec![0; usize::try_from(partitions).unwrap_or(1).max(1)] }
     }
 
     /// Counts an event where its key would put it.
-    pub fn take(&mut self, key: &[u8]) {
+    pub(super) fn take(&mut self, key: &[u8]) {
         let place = usize::try_from(murmur2(key) & 0x7fff_ffff).unwrap_or_default() % self.partitions.len();
         self.partitions[place] += 1;
     }
@@ -36,7 +36,7 @@ impl Skew {
     }
 
     /// One line for people; nothing where no event had a key.
-    pub fn tell(&self) -> Option<String> {
+    pub(super) fn tell(&self) -> Option<String> {
         let (events, partitions) = (self.events(), self.partitions.len());
         let (place, fullest) = self.partitions.iter().enumerate().max_by_key(|(_, events)| **events)?;
         if events == 0 {
@@ -51,7 +51,7 @@ impl Skew {
         Some(if uneven { format!("warning: {told}; take a key with more values") } else { told })
     }
 
-    pub fn json(&self) -> Option<Value> {
+    pub(super) fn json(&self) -> Option<Value> {
         (self.events() > 0).then(|| json!({ "partitions": self.partitions, "excess": self.excess() }))
     }
 }

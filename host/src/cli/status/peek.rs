@@ -16,7 +16,7 @@ use tollgate_engine::kafka::look::{self, Looker, Quiet};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Those of the partitions that hold no record from the given offset on.
-pub fn exhausted(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> BTreeSet<i32> {
+pub(super) fn exhausted(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> BTreeSet<i32> {
     look(pipeline, next).unwrap_or_default()
 }
 

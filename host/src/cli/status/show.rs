@@ -12,7 +12,7 @@ use tollgate_config::Pipeline;
 const DIGEST: usize = 12;
 
 /// For `--output json`: `process` is the answer of `/status`, or null with the reason in `unknown`.
-pub fn object(pipeline: &Pipeline, known: &Known) -> Value {
+pub(super) fn object(pipeline: &Pipeline, known: &Known) -> Value {
     let unknown = [
         ("process", known.process.as_ref().err()),
         ("postgres", known.stored.as_ref().err()),
@@ -33,7 +33,7 @@ pub fn object(pipeline: &Pipeline, known: &Known) -> Value {
     })
 }
 
-pub fn summary(pipeline: &Pipeline, known: &Known) -> String {
+pub(super) fn summary(pipeline: &Pipeline, known: &Known) -> String {
     let name = &pipeline.name;
     let state = match (&known.process, paused(known)) {
         (Ok(_), Some(_)) => "paused",
@@ -52,7 +52,7 @@ pub fn summary(pipeline: &Pipeline, known: &Known) -> String {
 }
 
 /// Why `--check` fails: the first of what an operator has to look at. A refused reload is none: events go on as before.
-pub fn ill(known: &Known) -> Option<String> {
+pub(super) fn ill(known: &Known) -> Option<String> {
     let process = match &known.process {
         Ok(process) => process,
         Err(why) => return Some(why.clone()),
@@ -73,7 +73,7 @@ pub fn ill(known: &Known) -> Option<String> {
     lost.map(|why| format!("PostgreSQL was not asked: {why}"))
 }
 
-pub fn text(pipeline: &Pipeline, known: &Known) -> String {
+pub(super) fn text(pipeline: &Pipeline, known: &Known) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     _ = write_text(&mut out, pipeline, known);

@@ -32,7 +32,7 @@ const KAFKA_AWAY: &str = "kafka.unreachable";
 const POSTGRES_AWAY: &str = "postgres.unreachable";
 
 /// Adds what the servers say. Each is asked whether or not the other answers.
-pub async fn connected(pipeline: &Pipeline, report: &mut Report) {
+pub(super) async fn connected(pipeline: &Pipeline, report: &mut Report) {
     if check_kafka(pipeline, report)
         && let Ok(targets) = build::targets(pipeline).await
         && let Some(message) = build::compacted_letters(pipeline, &targets)
@@ -43,7 +43,7 @@ pub async fn connected(pipeline: &Pipeline, report: &mut Report) {
 }
 
 /// Whether servers that are away are all that is wrong.
-pub fn only_unreachable(report: &Report) -> bool {
+pub(super) fn only_unreachable(report: &Report) -> bool {
     let mut errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error).peekable();
     errors.peek().is_some() && errors.all(|finding| [KAFKA_AWAY, POSTGRES_AWAY].contains(&finding.code))
 }

@@ -155,6 +155,6 @@ impl Report {
 }
 
 /// `1 error`, `2 errors`.
-pub fn count(number: usize, noun: &str) -> String {
+pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -9,7 +9,7 @@ use tollgate_decide::postgres::quote::{quote, quoted_table};
 
 /// Something that is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub(super) struct Problem {
     pub code: &'static str,
     pub message: String,
 }
@@ -29,7 +29,7 @@ const OWN: [(&str, &[&str]); 4] = [
 ];
 
 /// What is missing of Tollgate's own tables: they themselves, or rights on them.
-pub async fn own_tables(connection: &mut PgConnection) -> Result<Vec<Problem>, sqlx::Error> {
+pub(super) async fn own_tables(connection: &mut PgConnection) -> Result<Vec<Problem>, sqlx::Error> {
     let missing = || {
         vec![Problem::new(
             "postgres.schema_missing",
@@ -65,7 +65,10 @@ pub async fn own_tables(connection: &mut PgConnection) -> Result<Vec<Problem>, s
 }
 
 /// A schema that does not exist or may not be entered; only where the pipeline names one.
-pub async fn schema_of(connection: &mut PgConnection, table: &TableName) -> Result<Option<Problem>, sqlx::Error> {
+pub(super) async fn schema_of(
+    connection: &mut PgConnection,
+    table: &TableName,
+) -> Result<Option<Problem>, sqlx::Error> {
     let Some(schema) = &table.schema else { return Ok(None) };
     let usage: Option<bool> =
         sqlx::query_scalar("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1")
@@ -83,7 +86,7 @@ pub async fn schema_of(connection: &mut PgConnection, table: &TableName) -> Resu
 }
 
 /// Rights on the target table, column by column: a grant may name columns.
-pub async fn target(
+pub(super) async fn target(
     connection: &mut PgConnection,
     pipeline: &Pipeline,
     mapping: &Mapping,

@@ -50,7 +50,7 @@ impl MessageValue {
         })
     }
 
-    pub fn has(&self, name: &str) -> Result<bool, ExecutionError> {
+    pub(super) fn has(&self, name: &str) -> Result<bool, ExecutionError> {
         let field = self.field(name)?;
         Ok(is_set(&self.message, &field))
     }

@@ -74,7 +74,7 @@ struct Undelivered {
 
 /// Keeps what the broker did not take.
 #[derive(Default)]
-pub struct Reports(Mutex<Undelivered>);
+pub(super) struct Reports(Mutex<Undelivered>);
 
 impl Reports {
     /// What became of the records since this was asked last, by how they were sent.

@@ -4,7 +4,11 @@ use sqlx::postgres::PgConnection;
 
 /// Key columns that hold two values for one which our bytes tell apart: their events would not be folded into one row, and a delete
 /// could miss its row. A unique index may compare otherwise than its column.
-pub async fn unequal(connection: &mut PgConnection, table: &str, key: &[String]) -> Result<Vec<String>, sqlx::Error> {
+pub(super) async fn unequal(
+    connection: &mut PgConnection,
+    table: &str,
+    key: &[String],
+) -> Result<Vec<String>, sqlx::Error> {
     let found: Vec<(String, String, Option<String>)> = sqlx::query_as(
         "SELECT DISTINCT a.attname::text, format_type(b.oid, NULL), c.collname::text
          FROM pg_attribute a

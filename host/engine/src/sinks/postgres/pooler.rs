@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
     "a pooler that pools by transaction stands before PostgreSQL: two connections share a server process, so locks and \
      settings of a session are lost; connect directly, or through one that pools by session (PgBouncer: pool_mode = session)"
 )]
-pub struct TransactionPooler;
+pub(super) struct TransactionPooler;
 
 /// A busy pooler may happen to keep two connections apart for a moment.
 const ROUNDS: usize = 3;
@@ -25,7 +25,7 @@ const ROUNDS: usize = 3;
 static ONE: Mutex<()> = Mutex::const_new(());
 
 /// Checks a fresh connection by a second one, which `open` opens and which is closed again.
-pub async fn check(
+pub(super) async fn check(
     connection: &mut PgConnection,
     open: impl Future<Output = Result<PgConnection, Error>>,
 ) -> Result<(), Error> {

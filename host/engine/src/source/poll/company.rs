@@ -7,7 +7,7 @@ use tollgate_config::BatchWait;
 
 /// What a lane's commits took of late.
 #[derive(Debug, Default)]
-pub struct Company {
+pub(super) struct Company {
     /// Batches that were through at the last look.
     through: u64,
     /// The longest of late: a shorter one brings it down by a fiftieth of itself, so that about one batch in fifty takes longer.
@@ -16,7 +16,7 @@ pub struct Company {
 
 impl Company {
     /// How long to wait now. `through`: how many batches are through, and how long the last of them took.
-    pub fn wait(&mut self, wait: BatchWait, (through, took): (u64, Duration)) -> Duration {
+    pub(super) fn wait(&mut self, wait: BatchWait, (through, took): (u64, Duration)) -> Duration {
         let target = match wait {
             BatchWait::Most(most) => return most,
             BatchWait::Target(target) => target,

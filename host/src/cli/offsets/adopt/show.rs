@@ -12,7 +12,7 @@ use tollgate_config::{DeliveryMode, Pipeline};
 use tollgate_engine::position::NextOffset;
 
 /// Why nothing is written; every partition that is refused is named.
-pub fn refusal(pipeline: &Pipeline, judged: &[Judged]) -> Option<String> {
+pub(super) fn refusal(pipeline: &Pipeline, judged: &[Judged]) -> Option<String> {
     let lines = judged.iter().filter_map(|one| {
         let refused = one.adoption.as_ref().err()?;
         Some(format!("partition {} of {}: {refused}", one.partition, pipeline.source.topic))
@@ -21,7 +21,7 @@ pub fn refusal(pipeline: &Pipeline, judged: &[Judged]) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-pub fn success(pipeline: &Pipeline, judged: &[Judged], written: bool) -> Success {
+pub(super) fn success(pipeline: &Pipeline, judged: &[Judged], written: bool) -> Success {
     let changed = judged.iter().filter(|one| adoption(one).is_some()).count();
     let summary = match (changed, written) {
         (0, _) => format!("no partition of {} halts for its offset", pipeline.name),

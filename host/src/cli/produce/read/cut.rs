@@ -3,11 +3,11 @@
 use std::io::{self, BufRead as _, BufReader, Read};
 
 /// What is kept of an event that is too long to be read: enough to recognise it.
-pub const BEGINNING: usize = 1_024;
+pub(super) const BEGINNING: usize = 1_024;
 const READ_BUFFER: usize = 256 << 10;
 
 /// How a line ended.
-pub enum Line {
+pub(super) enum Line {
     End,
     Whole,
     /// So many bytes; only the beginning is kept.
@@ -15,7 +15,7 @@ pub enum Line {
 }
 
 /// What a frame begins with.
-pub enum Varint {
+pub(super) enum Varint {
     End,
     Length(u64),
     /// The bytes that were read.
@@ -23,7 +23,7 @@ pub enum Varint {
 }
 
 /// Counts what is consumed.
-pub struct Counted {
+pub(super) struct Counted {
     inner: BufReader<Box<dyn Read + Send>>,
     pub position: u64,
 }
@@ -37,12 +37,12 @@ impl Read for Counted {
 }
 
 impl Counted {
-    pub fn new(reader: Box<dyn Read + Send>) -> Counted {
+    pub(super) fn new(reader: Box<dyn Read + Send>) -> Counted {
         Counted { inner: BufReader::with_capacity(READ_BUFFER, reader), position: 0 }
     }
 
     /// Nothing is buffered: the next read may wait.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.inner.buffer().is_empty()
     }
 
@@ -57,7 +57,7 @@ impl Counted {
     }
 
     /// Appends the next line, its end included. Of one with more than `most` bytes, only a beginning.
-    pub fn line(&mut self, most: usize, out: &mut Vec<u8>) -> io::Result<Line> {
+    pub(super) fn line(&mut self, most: usize, out: &mut Vec<u8>) -> io::Result<Line> {
         let begin = out.len();
         let mut bytes = 0_u64;
         loop {
@@ -90,7 +90,7 @@ impl Counted {
         Ok(Line::Whole)
     }
 
-    pub fn varint(&mut self) -> io::Result<Varint> {
+    pub(super) fn varint(&mut self) -> io::Result<Varint> {
         let (mut value, mut read) = (0_u64, Vec::new());
         loop {
             let mut byte = [0];
@@ -120,13 +120,13 @@ impl Counted {
 }
 
 /// Without the byte order mark that some programs begin a file with.
-pub fn strip_mark(text: &mut Vec<u8>) {
+pub(super) fn strip_mark(text: &mut Vec<u8>) {
     if text.starts_with(b"\xef\xbb\xbf") {
         text.drain(..3);
     }
 }
 
-pub fn trim_end(text: &mut Vec<u8>) {
+pub(super) fn trim_end(text: &mut Vec<u8>) {
     if text.ends_with(b"\n") {
         text.pop();
         if text.ends_with(b"\r") {
