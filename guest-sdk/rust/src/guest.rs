@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use prost::Message;
 use serde::de::DeserializeOwned;
 
-pub use crate::config::NoConfig;
 use crate::batch::Batch;
+pub use crate::config::NoConfig;
 use crate::context::Context;
 use crate::host;
 use crate::settled::Settled;

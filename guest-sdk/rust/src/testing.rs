@@ -208,7 +208,9 @@ impl From<Recorder> for Outcome {
             Some(Settled::Replace) => Verdict::Replace,
             Some(Settled::Emitted) => Verdict::Emitted,
             Some(Settled::Drop) => Verdict::Drop,
-            Some(Settled::Reject) => Verdict::Reject(recorder.reason.unwrap_or_else(|| Rejection::new("rejected", "", ""))),
+            Some(Settled::Reject) => {
+                Verdict::Reject(recorder.reason.unwrap_or_else(|| Rejection::new("rejected", "", "")))
+            }
             None | Some(Settled::Start) => panic!("the event was not settled"),
         };
         let kept = if matches!(verdict, Verdict::Replace | Verdict::Emitted) { recorder.outputs } else { Vec::new() };
