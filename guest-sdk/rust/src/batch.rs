@@ -1,6 +1,6 @@
-//! The events that one call of the guest is about.
+//! The events of one call of the guest.
 
-/// One batch as it crosses the border; transform.wit says what lies where.
+/// One batch as passed from the host; transform.wit documents its layout.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(crate) topic: String,

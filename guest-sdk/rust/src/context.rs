@@ -1,4 +1,4 @@
-//! What a transform sees of the current event beside its message, and what it can say of it.
+//! The context of the current event besides its message, and the actions on it.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,14 +13,14 @@ use crate::verdict::{Rejection, Verdict};
 const NULL_KEY: u8 = 1;
 const NULL_VALUE: u8 = 2;
 
-/// The current event: where it comes from, its key and headers, and where outputs go.
+/// The current event: its origin, key and headers, and the destination of outputs.
 pub struct Context {
     batch: Batch,
     routes: &'static [&'static str],
     index: Cell<usize>,
-    /// Something stands in the event's place on the main output.
+    /// Something has been emitted in the event's place on the main output.
     replaced: Cell<bool>,
-    /// Encoded outputs pass through here, so that a warm transform allocates for none.
+    /// Outputs are encoded in this buffer, so that a warm transform does not allocate.
     scratch: Cell<Vec<u8>>,
 }
 
@@ -38,19 +38,19 @@ impl Context {
         self.replaced.get()
     }
 
-    /// The record's key; `None` where it has none, which an empty key is not.
+    /// Returns the record's key; `None` if it has none, which differs from an empty key.
     pub fn key(&self) -> Option<&[u8]> {
         let at = self.index.get();
         (self.batch.flags[at] & NULL_KEY == 0).then(|| self.bytes(2 * at))
     }
 
-    /// The record's value as it came; empty for a tombstone.
+    /// Returns the record's value unchanged; empty for a tombstone.
     pub fn value(&self) -> &[u8] {
         self.bytes(2 * self.index.get() + 1)
     }
 
-    /// Whether the record has no value at all. Such events reach a transform only if it asks for them by
-    /// `#[transform(tombstones)]`; the others pass by untouched.
+    /// Returns whether the record has no value at all. A transform receives such events only if it requests them with
+    /// `#[transform(tombstones)]`; otherwise they pass unchanged.
     pub fn is_tombstone(&self) -> bool {
         self.batch.flags[self.index.get()] & NULL_VALUE != 0
     }
@@ -60,77 +60,77 @@ impl Context {
         &self.batch.arena[from as usize..to as usize]
     }
 
-    /// The last header of this name, if there is one with a value. Costs a call to the host: read what you need.
+    /// Returns the last header of this name that has a value. Each call goes to the host, so read only what you need.
     pub fn header(&self, name: &str) -> Option<Vec<u8>> {
         host::header(name)
     }
 
-    /// The header as text; `None` also where it is not UTF-8.
+    /// Returns the header as text; `None` also if it is not UTF-8.
     pub fn header_text(&self, name: &str) -> Option<String> {
         self.header(name).and_then(|value| String::from_utf8(value).ok())
     }
 
-    /// The record's timestamp, Unix milliseconds, if it has one.
+    /// Returns the record's timestamp in Unix milliseconds, if it has one.
     pub fn timestamp(&self) -> Option<i64> {
         Some(self.batch.timestamps[self.index.get()]).filter(|&at| at >= 0)
     }
 
-    /// The topic the record comes from.
+    /// Returns the topic of the record.
     pub fn topic(&self) -> &str {
         &self.batch.topic
     }
 
-    /// The partition the record comes from.
+    /// Returns the partition of the record.
     pub fn partition(&self) -> i32 {
         self.batch.partition
     }
 
-    /// The record's offset in its partition.
+    /// Returns the record's offset in its partition.
     pub fn offset(&self) -> i64 {
         self.batch.record_offsets[self.index.get()]
     }
 
-    /// The id under which a schema registry knows the payload's schema; 0 where none is used.
+    /// Returns the schema registry's id of the payload's schema; 0 without a registry.
     pub fn schema_id(&self) -> u32 {
         self.batch.schema_id
     }
 
-    /// When the batch was taken, Unix milliseconds: the same when the batch is run again, so use it where you
-    /// would ask a clock.
+    /// Returns when the batch was taken, in Unix milliseconds. It is the same when the batch is run again, so use it in place
+    /// of a clock.
     pub fn batch_time(&self) -> i64 {
         self.batch.batch_time
     }
 
-    /// A number that differs from batch to batch and is the same when a batch is run again.
+    /// Returns a number that differs from batch to batch and is the same when a batch is run again.
     pub fn seed(&self) -> u64 {
         self.batch.seed
     }
 
-    /// Sends a message of the output's type in the event's place; return [`Verdict::Replace`] then.
+    /// Emits a message of the output's type in the event's place; then return [`Verdict::Replace`].
     pub fn emit<M: Message>(&self, output: &M) {
         self.replaced.set(true);
         self.emit_at(0, output);
     }
 
-    /// Sends a message to a route, by its name in transform.yaml, which also names the route's message type.
+    /// Emits a message to a route, by its name in transform.yaml, which also sets the route's message type.
     ///
-    /// This puts nothing in the event's place on the main output: [`Verdict::Replace`] sends the event there too, and
+    /// This does not replace the event on the main output: [`Verdict::Replace`] sends the event there too, and
     /// [`Verdict::Emitted`] does not.
     ///
     /// # Panics
-    /// Where the attribute does not name that route: `#[transform(routes("audit"))]`.
+    /// If the attribute does not list that route: `#[transform(routes("audit"))]`.
     #[track_caller]
     pub fn emit_to<M: Message>(&self, route: &str, output: &M) {
         self.emit_at(self.route(route), output);
     }
 
-    /// Sends a tombstone: a record that says its key is gone.
+    /// Emits a tombstone: a record that deletes its key.
     pub fn delete(&self) {
         self.replaced.set(true);
         host::delete(0);
     }
 
-    /// Sends a tombstone to a route.
+    /// Emits a tombstone to a route.
     ///
     /// # Panics
     /// As [`Context::emit_to`].
@@ -147,7 +147,7 @@ impl Context {
         self.scratch.set(buffer);
     }
 
-    /// Sends the event's own bytes.
+    /// Emits the event's own bytes.
     pub(crate) fn emit_value(&self) {
         host::emit(0, self.value());
     }
@@ -166,19 +166,19 @@ impl Context {
         host::set_key(key.as_ref());
     }
 
-    /// Sets a header of the next output, or of the event itself before [`Verdict::Pass`], in place of any of
-    /// that name. Names that begin with `tollgate.` are the host's.
+    /// Sets a header of the next output, or of the event itself before [`Verdict::Pass`], replacing any with that name. Names
+    /// that begin with `tollgate.` are reserved for the host.
     pub fn set_header(&self, name: &str, value: impl AsRef<[u8]>) {
         host::set_header(name, value.as_ref());
     }
 
-    /// Tells the operator something. Needs the capability `log`; what is over the limit `log` is cut.
+    /// Logs a message for the operator. Needs the capability `log`; text beyond the limit `log` is cut.
     pub fn log(&self, level: Level, message: impl AsRef<str>) {
         host::log(level, message.as_ref());
     }
 
-    /// Refuses the event. `code` is what programs and dashboards go by, `field` the path of the field at fault
-    /// (may be empty), `message` a sentence for a person.
+    /// Rejects the event. `code` is for programs and dashboards, `field` is the path of the field at fault (may be empty),
+    /// `message` is a sentence for a person.
     pub fn reject(
         &self,
         code: impl Into<Cow<'static, str>>,

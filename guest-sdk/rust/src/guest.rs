@@ -1,7 +1,7 @@
-//! The loop that an author never sees: take the next event, decode it, call the function, settle.
+//! The guest's main loop: take the next event, decode it, call the author's function, settle.
 //!
 //! The message is decoded into one value that is cleared, not dropped, between events: its strings keep their
-//! room, so a warm transform decodes without allocating.
+//! capacity, so a warm transform decodes without allocating.
 
 use std::sync::OnceLock;
 
@@ -15,27 +15,27 @@ use crate::host;
 use crate::settled::Settled;
 use crate::verdict::Verdict;
 
-/// What the attribute makes of a function.
+/// The trait that the attribute implements for a function.
 pub trait Transform {
     /// The message type of the events.
     type Event: Message + Default;
     /// The type of the configuration.
     type Config: DeserializeOwned + Send + Sync + 'static;
-    /// Routes beside the output, in transform.yaml's order.
+    /// Routes in addition to the output, in transform.yaml's order.
     const ROUTES: &'static [&'static str];
-    /// Whether the function wants to see events without a value.
+    /// Whether the function receives events without a value.
     const TOMBSTONES: bool;
     /// Whether the function takes the event by `&mut`.
     const CHANGES: bool;
 
-    /// Where the configuration stays between `init` and `process`.
+    /// Stores the configuration between `init` and `process`.
     fn config() -> &'static OnceLock<Self::Config>;
 
     /// The author's function.
     fn call(event: &mut Self::Event, ctx: &Context, config: &Self::Config) -> Verdict;
 }
 
-/// Settles event after event until the host has no more.
+/// Settles events one by one until the host has no more.
 pub(crate) fn run<E: Message + Default>(
     batch: Batch,
     routes: &'static [&'static str],
@@ -64,7 +64,7 @@ fn settle<E: Message + Default>(
 ) -> Settled {
     event.clear();
     if let Err(error) = event.merge(ctx.value()) {
-        // The contract decoded these bytes already: this transform was built from another .proto.
+        // The contract has decoded these bytes already, so this transform was built from another .proto.
         host::explain("guest-undecodable", "", &error.to_string());
         return Settled::Reject;
     }
@@ -72,7 +72,7 @@ fn settle<E: Message + Default>(
         Verdict::Pass => Settled::Pass,
         Verdict::Drop => Settled::Drop,
         Verdict::Replace => {
-            // What cannot have changed need not be encoded; without this its encoder would be in every component.
+            // An unchanged event need not be encoded; without this check its encoder would be in every component.
             match (ctx.is_replaced(), changes) {
                 (true, _) => {}
                 (false, true) => ctx.emit(event),
@@ -97,7 +97,7 @@ mod exports {
         fn init(config: Vec<u8>) -> Result<(), String> {
             std::panic::set_hook(Box::new(crate::host::panicked));
             let config = crate::config::read(&config)?;
-            // `init` is called once an instance; a second call would find its first answer still standing.
+            // `init` is called once per instance; a second call keeps the first configuration.
             T::config().get_or_init(|| config);
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! The calls to the host: the imports of wit/transform.wit, or on any other target a host that records.
+//! The calls to the host: the imports of wit/transform.wit, or on any other target a recording host.
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::recorder::{delete, emit, explain, header, log, next, set_header, set_key};
@@ -38,7 +38,7 @@ mod component {
         log::write(level, message);
     }
 
-    /// The panic hook: without it a panic reaches the host as a bare trap, without a word of why.
+    /// The panic hook: without it a panic reaches the host as a bare trap without a message.
     pub(crate) fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
         let message = panic.payload_as_str().unwrap_or("panic without a message");
         match panic.location() {

@@ -1,13 +1,13 @@
 //! The levels of a transform's log lines.
 
-/// How loud a log line is.
+/// The severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For whoever wrote the transform.
+    /// For the transform's author.
     Debug,
-    /// For whoever runs it.
+    /// For the operator.
     Info,
-    /// Something is odd, the event goes on.
+    /// Something is odd, but the event continues.
     Warn,
     /// Something is wrong.
     Error,

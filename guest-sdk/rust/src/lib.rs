@@ -17,25 +17,25 @@
 //! # fn main() {}
 //! ```
 //!
-//! The attribute owns everything else: taking events from the host, decoding, settling, encoding, and
-//! carrying a panic to the host as a message. `tollgate build` makes the component. On any other target
+//! The attribute does everything else: taking events from the host, decoding, settling, encoding, and
+//! reporting a panic to the host as a message. `tollgate build` makes the component. On any other target
 //! than `wasm32-unknown-unknown` the same code runs against a recording host, so `cargo test` needs no
 //! sandbox: see [`testing`].
 //!
 //! # What a transform can do
 //!
-//! | it wants to | it writes |
+//! | to | write |
 //! |---|---|
-//! | let the event through as it came | [`Verdict::Pass`] |
-//! | change the event it was given by `&mut` | [`Verdict::Replace`] |
+//! | let the event through unchanged | [`Verdict::Pass`] |
+//! | change the event, which was passed by `&mut` | [`Verdict::Replace`] |
 //! | send another message in its place, or several | [`Context::emit`], then [`Verdict::Replace`] |
 //! | send it, or something else, to another topic as well | [`Context::emit_to`], then [`Verdict::Replace`] |
-//! | send it there and nowhere else | [`Context::emit_to`], then [`Verdict::Emitted`] |
-//! | end it silently, counted | [`Verdict::Drop`] |
+//! | send it only to another topic | [`Context::emit_to`], then [`Verdict::Emitted`] |
+//! | discard it; only a counter records it | [`Verdict::Drop`] |
 //! | make it a dead letter with a reason | [`Context::reject`] |
 //!
-//! There is no clock, file, socket, environment or random number; [`Context::batch_time`] and
-//! [`Context::seed`] stand in, and say the same when a batch is run again.
+//! There is no clock, file, socket, environment or random number; use [`Context::batch_time`] and
+//! [`Context::seed`] instead, which return the same values when a batch is run again.
 
 mod batch;
 mod config;
@@ -70,7 +70,7 @@ pub use tollgate_sdk_macros::transform;
 pub use verdict::{Rejection, Verdict};
 pub use {prost, prost_types};
 
-/// Brings in the modules that `tollgate_build::protos` generated: package `payments.v1` is `payments::v1`.
+/// Includes the modules that `tollgate_build::protos` generated: package `payments.v1` is `payments::v1`.
 #[macro_export]
 macro_rules! include_protos {
     () => {

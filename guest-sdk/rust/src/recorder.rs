@@ -1,4 +1,4 @@
-//! The host on every other target than the sandbox's: it records what a transform does. [`crate::testing`] reads the record.
+//! The host on every target other than the sandbox's: it records a transform's actions. [`crate::testing`] reads the record.
 
 use std::cell::RefCell;
 
@@ -15,12 +15,12 @@ pub struct Output {
     pub payload: Option<Vec<u8>>,
     /// `None`: the event's own.
     pub key: Option<Vec<u8>>,
-    /// Beside the event's own.
+    /// In addition to the event's own.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Output {
-    /// The header set under this name.
+    /// Returns the header set under this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(set, _)| set == name).map(|(_, value)| value.as_slice())

@@ -1,6 +1,6 @@
-//! How the host is told of an event's end.
+//! How an event's result is reported to the host.
 
-/// A verdict as the border knows it.
+/// A verdict in the form of the host interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
     Start,
@@ -8,7 +8,7 @@ pub(crate) enum Settled {
     Replace,
     Drop,
     Reject,
-    /// At the border the same as [`Settled::Replace`]; native tests tell the two apart.
+    /// Sent to the host as [`Settled::Replace`]; native tests distinguish the two.
     #[cfg(not(target_arch = "wasm32"))]
     Emitted,
 }

@@ -17,7 +17,7 @@
 //! assert_eq!(outcome.output::<Note>(), Note { text: "HO".into() });
 //! ```
 //!
-//! Limits and fuel are the sandbox's business: golden cases (`tollgate test`) show those.
+//! The sandbox's limits and fuel do not apply here: golden cases (`tollgate test`) cover those.
 
 use std::marker::PhantomData;
 
@@ -48,12 +48,12 @@ pub struct Event<E> {
     message: PhantomData<fn() -> E>,
 }
 
-/// An event of this message.
+/// Creates an event with this message.
 pub fn event<E: Message + Default>(message: &E) -> Event<E> {
     bytes(message.encode_to_vec())
 }
 
-/// An event of these bytes, which may be no message at all.
+/// Creates an event with these bytes, which need not be a valid message.
 pub fn bytes<E: Message + Default>(value: impl Into<Vec<u8>>) -> Event<E> {
     Event {
         key: None,
@@ -69,56 +69,56 @@ pub fn bytes<E: Message + Default>(value: impl Into<Vec<u8>>) -> Event<E> {
     }
 }
 
-/// An event without a value.
+/// Creates an event without a value.
 pub fn tombstone<E: Message + Default>() -> Event<E> {
     Event { value: None, ..bytes(Vec::new()) }
 }
 
-/// Reads a configuration as the host would hand it over.
+/// Parses a configuration as passed by the host.
 ///
 /// # Errors
-/// What the operator would be told; it names the key.
+/// The message that the operator would see; it names the key.
 pub fn config<C: DeserializeOwned>(json: &str) -> Result<C, String> {
     crate::config::read(json.as_bytes())
 }
 
 impl<E: Message + Default> Event<E> {
-    /// With this key; there is none otherwise.
+    /// Sets the key; there is none by default.
     #[must_use]
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.key = Some(key.as_ref().to_vec());
         self
     }
 
-    /// With this header, after those before it.
+    /// Adds a header after the existing ones.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
-    /// With this timestamp, Unix milliseconds; there is none otherwise.
+    /// Sets the timestamp in Unix milliseconds; there is none by default.
     #[must_use]
     pub fn timestamp(mut self, millis: i64) -> Self {
         self.timestamp = millis;
         self
     }
 
-    /// From this partition and offset; 0 and 0 otherwise.
+    /// Sets partition and offset; both are 0 by default.
     #[must_use]
     pub fn at(mut self, partition: i32, offset: i64) -> Self {
         (self.partition, self.offset) = (partition, offset);
         self
     }
 
-    /// In a batch of this time (Unix milliseconds) and seed; 0 and 0 otherwise.
+    /// Sets the batch's time (Unix milliseconds) and seed; both are 0 by default.
     #[must_use]
     pub fn batch(mut self, time: i64, seed: u64) -> Self {
         (self.batch_time, self.seed) = (time, seed);
         self
     }
 
-    /// With these routes, as `#[transform(routes(…))]` names them.
+    /// Sets the routes, as listed in `#[transform(routes(…))]`.
     #[must_use]
     pub fn routes(mut self, routes: &'static [&'static str]) -> Self {
         self.routes = routes;
@@ -128,7 +128,7 @@ impl<E: Message + Default> Event<E> {
     /// Runs the function: `run(check)`, or `run(|event, ctx| check(event, ctx, &config))`.
     ///
     /// # Panics
-    /// Where the function panics, breaks a rule that the sandbox would end it for, or changes the event and then lets it pass: the
+    /// If the function panics, breaks a rule for which the sandbox would end it, or changes the event and then lets it pass: the
     /// change would not be sent.
     pub fn run<V: Into<Verdict>>(self, mut function: impl FnMut(&mut E, &Context) -> V) -> Outcome {
         let key = self.key.as_deref().unwrap_or_default();
@@ -161,38 +161,38 @@ impl<E: Message + Default> Event<E> {
     }
 }
 
-/// What a function did with an event.
+/// The result of a function for an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// How it was settled; a rejection as the dead letter would say it.
+    /// The verdict; a rejection as in the dead letter.
     pub verdict: Verdict,
-    /// What left in the event's place, in order.
+    /// The outputs in the event's place, in order.
     pub outputs: Vec<Output>,
     /// Key set on an event that passed.
     pub key: Option<Vec<u8>>,
     /// Headers set on an event that passed.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// What was logged.
+    /// The logged lines.
     pub logs: Vec<(Level, String)>,
 }
 
 impl Outcome {
-    /// The reason of a rejection.
+    /// Returns the reason of a rejection.
     #[must_use]
     pub fn rejection(&self) -> Option<&Rejection> {
         if let Verdict::Reject(reason) = &self.verdict { Some(reason) } else { None }
     }
 
-    /// The code of a rejection, empty for any other verdict.
+    /// Returns the code of a rejection, empty for any other verdict.
     #[must_use]
     pub fn code(&self) -> &str {
         self.rejection().map_or("", |reason| &reason.code)
     }
 
-    /// The only output, decoded.
+    /// Returns the only output, decoded.
     ///
     /// # Panics
-    /// Where there is not exactly one, or it is no such message.
+    /// If there is not exactly one output, or it is not such a message.
     #[must_use]
     pub fn output<M: Message + Default>(&self) -> M {
         let [only] = self.outputs.as_slice() else { panic!("{} outputs, not one: {self:?}", self.outputs.len()) };
@@ -255,7 +255,7 @@ mod tests {
     }
 }
 
-/// The attribute's warning, made an error.
+/// The attribute's warning as an error.
 ///
 /// ```compile_fail
 /// #![deny(deprecated)]

@@ -2,38 +2,38 @@
 
 use std::borrow::Cow;
 
-/// What becomes of an event.
+/// The verdict on an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "an event is settled by the verdict that the transform returns"]
 pub enum Verdict {
-    /// The event goes on with the very bytes it came with: changes to `event` are not sent, those by
-    /// `set_key` and `set_header` are. Nothing may have been emitted.
+    /// The event continues with its original bytes: changes to `event` are not sent, those by `set_key` and `set_header`
+    /// are. Nothing may have been emitted.
     Pass,
-    /// What was emitted goes on in the event's place. Where nothing was emitted to the main output, the event itself does,
-    /// encoded anew: what was emitted to routes goes beside it.
+    /// The emitted outputs continue in the event's place. If nothing was emitted to the main output, the event itself is sent
+    /// there, encoded again; outputs to routes are sent in addition.
     Replace,
-    /// Only what was emitted goes on, at least one output: an event that was emitted to routes alone is withheld from the main
+    /// Only the emitted outputs continue, at least one: an event that was emitted only to routes is withheld from the main
     /// output.
     Emitted,
-    /// The event ends here and is counted.
+    /// The event is discarded; only a counter records it.
     Drop,
     /// The event becomes a dead letter.
     Reject(Rejection),
 }
 
-/// Why an event is refused: what the dead letter says of it.
+/// Why an event is rejected, as shown in the dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// What programs go by: lower case letters, digits, `_`, `-` and `.`, at most 64 bytes.
+    /// The code for programs: lower case letters, digits, `_`, `-` and `.`, at most 64 bytes.
     pub code: Cow<'static, str>,
-    /// The path of the field at fault, empty where it is no single field's.
+    /// The path of the field at fault, empty if it is not a single field's.
     pub field: Cow<'static, str>,
     /// A sentence for a person.
     pub message: Cow<'static, str>,
 }
 
 impl Rejection {
-    /// A reason with its code, the field at fault and a sentence; see the fields for their rules.
+    /// Creates a reason with its code, the field at fault and a sentence; see the fields for their rules.
     pub fn new(
         code: impl Into<Cow<'static, str>>,
         field: impl Into<Cow<'static, str>>,
@@ -49,14 +49,14 @@ impl From<Rejection> for Verdict {
     }
 }
 
-/// So that checks can be small functions joined by `?`.
+/// Lets checks be small functions joined by `?`.
 impl From<Result<(), Rejection>> for Verdict {
     fn from(checked: Result<(), Rejection>) -> Self {
         checked.map_or_else(Self::Reject, |()| Self::Pass)
     }
 }
 
-/// So that an enrichment can refuse by `?` and say otherwise how the event goes on.
+/// Lets an enrichment reject with `?` and otherwise return any verdict.
 impl From<Result<Verdict, Rejection>> for Verdict {
     fn from(settled: Result<Verdict, Rejection>) -> Self {
         settled.unwrap_or_else(Self::Reject)

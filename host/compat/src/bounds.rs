@@ -1,10 +1,10 @@
-//! The order of two values of a rule, whatever JSON made of them: numbers, 64-bit numbers in strings, durations, times.
+//! Compares two values of a rule in any JSON form: numbers, 64-bit numbers in strings, durations, times.
 
 use std::cmp::Ordering;
 
 use serde_json::Value;
 
-/// `None` where there is no order: text, NaN, values of two kinds.
+/// `None` if there is no order: text, NaN, values of different kinds.
 pub(super) fn order(a: &Value, b: &Value) -> Option<Ordering> {
     if let (Some(a), Some(b)) = (whole(a), whole(b)) {
         return Some(a.cmp(&b));
@@ -15,7 +15,7 @@ pub(super) fn order(a: &Value, b: &Value) -> Option<Ordering> {
     let (Value::String(a), Value::String(b)) = (a, b) else { return None };
     match (nanos(a), nanos(b)) {
         (Some(a), Some(b)) => Some(a.cmp(&b)),
-        // Times are printed in UTC with whole digits, so that their text is in their order.
+        // Times are printed in UTC with fixed digits, so their text sorts in their order.
         (None, None) if a.ends_with('Z') && b.ends_with('Z') => Some(a.cmp(b)),
         _ => None,
     }
@@ -29,7 +29,7 @@ fn whole(value: &Value) -> Option<i128> {
     }
 }
 
-/// A duration in JSON: seconds with up to nine decimals and an `s`.
+/// Parses a duration in JSON: seconds with up to nine decimals and an `s`.
 fn nanos(text: &str) -> Option<i128> {
     let number = text.strip_suffix('s')?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -39,7 +39,7 @@ fn nanos(text: &str) -> Option<i128> {
     Some(seconds * 1_000_000_000 + if negative { -fraction } else { fraction })
 }
 
-/// Whether a value is the one that an unset field reads as.
+/// Returns whether a value is that of an unset field.
 pub(super) fn is_zero(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -1,7 +1,7 @@
-//! buf.validate's rules in both versions: what was accepted and is refused, and the other way round.
+//! buf.validate's rules in both versions: newly rejected and newly accepted values.
 //!
-//! The rules are read through the pool's own descriptors as a flat map, `string.min_len` → 3, so that a version of
-//! validate.proto with more rules than this program knows is still compared: what it does not know *may* tighten.
+//! The rules are read through the pool's own descriptors as a flat map, `string.min_len` → 3. So a version of validate.proto
+//! with unknown rules is still compared: an unknown rule *may* tighten.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,26 +15,26 @@ use super::element::Element;
 use super::rule::{Rule, rules};
 use tollgate_contract::{Names, show_json_with};
 
-/// The number of buf.validate's extensions of every kind of options.
+/// The number of buf.validate's extension in each kind of options.
 const EXTENSION: u32 = 1159;
 const PACKAGE: &str = "buf.validate.";
 
 /// Dotted rule → its value; a CEL rule is `cel[id]` → its expression.
 pub type Constraints = BTreeMap<String, Value>;
 
-/// The rules of a field. Empty where all of them are ignored.
+/// Returns the rules of a field; empty if all of them are ignored.
 #[must_use]
 pub fn constraints(field: &FieldDescriptor) -> Constraints {
     read(&field.options())
 }
 
-/// The rules of a message as a whole.
+/// Returns the rules of a message as a whole.
 #[must_use]
 pub fn constraints_of_message(message: &MessageDescriptor) -> Constraints {
     read(&message.options())
 }
 
-/// The rules of a oneof.
+/// Returns the rules of a oneof.
 #[must_use]
 pub fn constraints_of_oneof(oneof: &OneofDescriptor) -> Constraints {
     read(&oneof.options())
@@ -45,7 +45,7 @@ fn read(options: &DynamicMessage) -> Constraints {
     for (extension, value) in options.extensions() {
         let ReflectValue::Message(rules) = value else { continue };
         if extension.number() == EXTENSION && extension.full_name().starts_with(PACKAGE) {
-            // Only a duration out of its range or a broken Any cannot be written, and then there is nothing to compare.
+            // Only a duration out of range or an invalid Any has no JSON form, and then there is nothing to compare.
             let json = show_json_with(rules, Names::Proto).ok().and_then(|json| serde_json::from_str(&json).ok());
             if let Some(json) = json {
                 flatten("", &json, &mut found);
@@ -129,7 +129,7 @@ impl Differ<'_> {
         }
     }
 
-    /// Old events have no such field: rules that refuse the empty value refuse them.
+    /// Old events lack such a field: rules that reject the empty value reject these events.
     pub(super) fn new_field_constraints(&mut self, field: &FieldDescriptor) {
         let rules = constraints(field);
         if rules.get("required") == Some(&Value::Bool(true)) {
@@ -158,7 +158,7 @@ impl Differ<'_> {
     }
 }
 
-/// Whether an event without the field is refused: by `required`, or by a rule that judges the empty value.
+/// Returns whether an event without the field is rejected: by `required`, or by a rule that applies to the empty value.
 #[must_use]
 pub fn is_needed(field: &FieldDescriptor) -> bool {
     let rules = constraints(field);
@@ -168,8 +168,8 @@ pub fn is_needed(field: &FieldDescriptor) -> bool {
         || judged && rules.iter().any(|(path, value)| judges_zero(&rules, path, value) == Some(true))
 }
 
-/// [`refuses_zero`] among the other rules of its field: where the lower bound of a range is above the upper one, what lies
-/// outside of both is meant, and either of them is enough.
+/// Like [`refuses_zero`] in the context of the field's other rules: a range whose lower bound is above the upper one means
+/// "outside of both", and a value that satisfies one of them is accepted.
 fn judges_zero(rules: &Constraints, path: &str, value: &Value) -> Option<bool> {
     let refuses = refuses_zero(path, value);
     let (lower, others) = match leaf(path) {
@@ -186,9 +186,9 @@ fn judges_zero(rules: &Constraints, path: &str, value: &Value) -> Option<bool> {
     refuses
 }
 
-/// Whether a rule refuses what an unset field reads as; `None` where that cannot be told.
+/// Returns whether a rule rejects the value of an unset field; `None` if that cannot be determined.
 fn refuses_zero(path: &str, value: &Value) -> Option<bool> {
-    // Rules of items, keys and values have nothing to judge in an empty list.
+    // Rules of items, keys and values do not apply to an empty list.
     if ["repeated.items.", "map.keys.", "map.values."].iter().any(|inner| path.starts_with(inner)) {
         return Some(false);
     }
@@ -212,12 +212,12 @@ fn refuses_zero(path: &str, value: &Value) -> Option<bool> {
 }
 
 fn leaf(path: &str) -> &str {
-    // A CEL rule's id may hold dots.
+    // A CEL rule's id may contain dots.
     let head = path.split('[').next().unwrap_or(path);
     head.rsplit('.').next().unwrap_or(head)
 }
 
-/// Everything above the leaf: `repeated.items.string.`.
+/// Returns everything above the leaf: `repeated.items.string.`.
 fn stem(path: &str) -> &str {
     let head = path.split('[').next().unwrap_or(path);
     &head[..head.len() - leaf(head).len()]
@@ -257,7 +257,7 @@ fn show(value: &Value) -> String {
     value.to_string()
 }
 
-/// One end of a range: its value, and whether the value itself is outside.
+/// One end of a range: its value, and whether the value itself is excluded.
 type End<'v> = Option<(&'v Value, bool)>;
 
 fn end<'v>(rules: &'v Constraints, stem: &str, open: &str, closed: &str) -> End<'v> {
@@ -268,7 +268,7 @@ fn end<'v>(rules: &'v Constraints, stem: &str, open: &str, closed: &str) -> End<
 fn range(stem: &str, old: &Constraints, new: &Constraints, found: &mut Vec<(Effect, String)>) {
     let ends = |rules| (end(rules, stem, "gt", "gte"), end(rules, stem, "lt", "lte"));
     let ((old_low, old_high), (new_low, new_high)) = (ends(old), ends(new));
-    // gt above lt means "outside of", where raising an end may do either.
+    // gt above lt means "outside of", so raising an end may tighten or loosen.
     let inverted = |low: End<'_>, high: End<'_>| match (low, high) {
         (Some((low, _)), Some((high, _))) => order(low, high) != Some(Ordering::Less),
         _ => false,
@@ -301,14 +301,14 @@ fn range(stem: &str, old: &Constraints, new: &Constraints, found: &mut Vec<(Effe
     }
 }
 
-/// What a changed rule does; several things where it refuses some values and lets others in.
+/// Returns the effects of a changed rule; several if it rejects some values and accepts others.
 fn effects(path: &str, was: Option<&Value>, is: Option<&Value>) -> Vec<Effect> {
     use Effect::{Loosened, RequiredAdded, RequiredRemoved, Tightened, Unclear};
     let on = |value: Option<&Value>| value == Some(&Value::Bool(true));
     match leaf(path) {
         "required" if path == "required" => vec![if on(is) { RequiredAdded } else { RequiredRemoved }],
         "ignore" => vec![if rank(is) > rank(was) { Loosened } else { Tightened }],
-        // The only rule that is on where it is not said.
+        // The only rule that is on by default.
         "strict" => vec![if is == Some(&Value::Bool(false)) { Loosened } else { Tightened }],
         "in" | "not_in" => lists(leaf(path) == "in", was, is),
         "min_len" | "min_bytes" | "min_items" | "min_pairs" => vec![bound(was, is, Ordering::Less)],
@@ -316,7 +316,7 @@ fn effects(path: &str, was: Option<&Value>, is: Option<&Value>) -> Vec<Effect> {
         name => vec![match (was, is) {
             (None | Some(Value::Bool(false)), Some(Value::Bool(true))) => Tightened,
             (Some(Value::Bool(true)), None | Some(Value::Bool(false))) => Loosened,
-            // A oneof rule of a message without `required` still forbids two at once.
+            // A message's oneof rule without `required` still forbids two fields at once.
             (None, Some(_)) => Tightened,
             (Some(_), None) => Loosened,
             (Some(Value::String(was)), Some(Value::String(is))) => return texts(name, was, is),

@@ -1,11 +1,11 @@
-//! The elements of a contract in the words of a `.proto` file: for diffs and pages.
+//! Describes the elements of a contract in `.proto` syntax, for diffs and pages.
 
 use std::collections::BTreeMap;
 
 use crate::{Constraints, constraints, constraints_of_message};
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 
-/// Sort key → line. Keys begin with the number, so that lines stand in its order.
+/// Returns sort key → line. Keys begin with the number, so that lines are in its order.
 pub fn message(message: &MessageDescriptor) -> BTreeMap<String, String> {
     let mut lines = BTreeMap::new();
     for field in message.fields() {
@@ -36,7 +36,7 @@ pub fn message(message: &MessageDescriptor) -> BTreeMap<String, String> {
     lines
 }
 
-/// Sort key → line.
+/// Returns sort key → line.
 pub fn an_enum(descriptor: &EnumDescriptor) -> BTreeMap<String, String> {
     let key = |number: i32, name: &str| format!("{:011} {name}", i64::from(number) - i64::from(i32::MIN));
     descriptor
@@ -45,7 +45,7 @@ pub fn an_enum(descriptor: &EnumDescriptor) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// What a message reserves, each as one would write it.
+/// Returns what a message reserves, in `.proto` syntax.
 pub fn reserved(message: &MessageDescriptor) -> Vec<String> {
     let range = |range: std::ops::Range<u32>| match range.end - 1 {
         last if last == range.start => last.to_string(),
@@ -54,12 +54,12 @@ pub fn reserved(message: &MessageDescriptor) -> Vec<String> {
     message.reserved_ranges().map(range).chain(message.reserved_names().map(|name| format!("\"{name}\""))).collect()
 }
 
-/// `string.min_len = 3`, each.
+/// Returns the rules, each as `string.min_len = 3`.
 pub fn rules(rules: &Constraints) -> Vec<String> {
     rules.iter().map(|(path, value)| format!("{path} = {}", shown(path, value))).collect()
 }
 
-/// 64-bit numbers are text in JSON; here they are numbers.
+/// 64-bit numbers are text in JSON; here they are shown as numbers.
 fn shown(path: &str, value: &serde_json::Value) -> String {
     let text_rule = ["const", "pattern", "prefix", "suffix", "contains"].iter().any(|leaf| path.ends_with(leaf));
     match value.as_str() {
@@ -68,12 +68,12 @@ fn shown(path: &str, value: &serde_json::Value) -> String {
     }
 }
 
-/// The field's name in JSON, where the file gives it one of its own.
+/// Returns the field's JSON name, if the file sets one.
 pub fn own_json_name(field: &FieldDescriptor) -> Option<String> {
     (field.json_name() != implied_json_name(field.name())).then(|| format!("json_name = \"{}\"", field.json_name()))
 }
 
-/// `repeated string`, `map<string, shop.v1.Money>`, `optional int32`.
+/// Returns `repeated string`, `map<string, shop.v1.Money>`, `optional int32`.
 pub fn type_name(field: &FieldDescriptor) -> String {
     if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
         let (key, value) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
@@ -101,7 +101,7 @@ pub fn is_deprecated(field: &FieldDescriptor) -> bool {
     field.field_descriptor_proto().options.as_ref().is_some_and(|options| options.deprecated())
 }
 
-/// The name that protobuf gives a field in JSON where the file says nothing.
+/// Returns the JSON name that Protobuf gives a field by default.
 fn implied_json_name(name: &str) -> String {
     let mut out = String::new();
     let mut upper = false;

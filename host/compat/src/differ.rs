@@ -1,4 +1,4 @@
-//! The walk over both pools, and the one place where a finding is made.
+//! Walks both pools, and is the only place that creates findings.
 
 use std::collections::BTreeSet;
 
@@ -7,17 +7,17 @@ use prost_reflect::{DescriptorPool, FileDescriptor};
 use super::element::{Element, place};
 use super::{Category, Finding, Mode, Options, Place, Rule, Severity, Side, is_own};
 
-/// One comparison under way.
+/// A comparison in progress.
 pub(super) struct Differ<'p> {
     pub old: &'p DescriptorPool,
     pub new: &'p DescriptorPool,
-    /// The names of the old version's own files, where they are known.
+    /// The names of the old version's own files, if they are known.
     files: Option<&'p BTreeSet<String>>,
     options: Options,
     findings: Vec<Finding>,
 }
 
-/// What a finding is about, and where it is shown.
+/// The subject of a finding, and its position.
 pub(super) struct About {
     element: String,
     place: Place,
@@ -25,23 +25,23 @@ pub(super) struct About {
 }
 
 impl About {
-    /// Something that is in the new version.
+    /// For an element of the new version.
     pub(crate) fn new(element: &impl Element) -> Self {
         Self { element: element.name(), place: place(Side::New, element), was: None }
     }
 
-    /// Something that is gone; `parent` is what it was in, as it is now.
+    /// For a removed element; `parent` is what contained it, in the new version.
     pub(crate) fn gone(element: &impl Element, parent: &impl Element) -> Self {
         Self { element: element.name(), place: place(Side::New, parent), was: Some(place(Side::Old, element)) }
     }
 
-    /// Something that is gone with its file.
+    /// For an element that was removed with its file.
     pub(crate) fn lost(element: &impl Element) -> Self {
         let was = place(Side::Old, element);
         Self { element: element.name(), place: was.clone(), was: Some(was) }
     }
 
-    /// The same place, under another name: for what has no descriptor of its own, as a package.
+    /// Returns the same position under another name: for something without a descriptor, such as a package.
     pub(crate) fn named(self, element: impl Into<String>) -> Self {
         Self { element: element.into(), ..self }
     }
@@ -57,7 +57,7 @@ impl<'p> Differ<'p> {
         Self { old, new, files, options, findings: Vec::new() }
     }
 
-    /// Whether a file of the old version is compared.
+    /// Returns whether a file of the old version is compared.
     pub(crate) fn owns(&self, file: &FileDescriptor) -> bool {
         self.files.map_or_else(|| is_own(file), |files| files.contains(file.name()))
     }
@@ -79,7 +79,7 @@ impl<'p> Differ<'p> {
         self.add_as(rule, about, message, (rule.backward, rule.forward));
     }
 
-    /// With severities, backward and forward, of its own: where a rule hurts one side in one case and the other in another.
+    /// Adds a finding with its own backward and forward severities: for a rule that breaks different sides in different cases.
     pub(crate) fn add_as(
         &mut self,
         rule: &'static Rule,

@@ -1,4 +1,4 @@
-//! What has a name and a place: one face for all kinds of descriptors.
+//! A common interface for all descriptors with a name and a position.
 
 use prost_reflect::{
     EnumDescriptor, EnumValueDescriptor, ExtensionDescriptor, FieldDescriptor, FileDescriptor, MessageDescriptor,
@@ -8,15 +8,15 @@ use prost_types::source_code_info::Location;
 
 use super::{Place, Side};
 
-/// Field 12 of a FileDescriptorProto is its syntax: the line that a finding about the whole file points to.
+/// Field 12 of a FileDescriptorProto is its syntax: findings about the whole file point to that line.
 const SYNTAX_PATH: [i32; 1] = [12];
 
 /// Anything in a `.proto` file that a finding can be about.
 pub trait Element {
-    /// The full name; an enum value's below its enum, a file's as imports write it.
+    /// Returns the full name; for an enum value below its enum, for a file its import name.
     fn name(&self) -> String;
     fn file(&self) -> FileDescriptor;
-    /// Where it is in its FileDescriptorProto, as SourceCodeInfo counts.
+    /// Returns its path in the FileDescriptorProto, as used by SourceCodeInfo.
     fn path(&self) -> Vec<i32>;
 }
 
@@ -75,7 +75,7 @@ fn location<'f>(file: &'f FileDescriptor, path: &[i32]) -> Option<&'f Location> 
     file.file_descriptor_proto().source_code_info.as_ref()?.location.iter().find(|location| location.path == path)
 }
 
-/// Where an element stands.
+/// Returns the position of an element.
 #[must_use]
 pub fn place(side: Side, element: &impl Element) -> Place {
     let file = element.file();
@@ -87,7 +87,7 @@ pub fn place(side: Side, element: &impl Element) -> Place {
     Place { side, file: FileDescriptor::name(&file).to_owned(), line: count(0), column: count(1) }
 }
 
-/// The comment above an element, or else the one behind it; without indentation, empty where there is none.
+/// Returns the comment above an element, or else the one after it; without indentation, empty if there is none.
 #[must_use]
 pub fn comment(element: &impl Element) -> String {
     let file = element.file();

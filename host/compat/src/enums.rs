@@ -1,4 +1,4 @@
-//! Enums: numbers and the names they have.
+//! Enums: numbers and their names.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -64,7 +64,7 @@ impl Differ<'_> {
         }
     }
 
-    /// The number that an unset field reads as. Another name for it is found with the value.
+    /// Compares the number of an unset field. A changed name for it is reported with the value.
     fn enum_default(&mut self, old: &EnumDescriptor, new: &EnumDescriptor) {
         let (was, is) = (old.default_value(), new.default_value());
         if was.number() == is.number() {
@@ -118,7 +118,7 @@ impl Differ<'_> {
     }
 }
 
-/// Whether a number has a name, among its aliases.
+/// Returns whether a number has this name, also as an alias.
 fn has(descriptor: &EnumDescriptor, number: i32, name: &str) -> bool {
     descriptor.get_value_by_name(name).is_some_and(|value| value.number() == number)
 }

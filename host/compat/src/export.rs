@@ -1,8 +1,8 @@
-//! Contracts in the words of those who build on them.
+//! Exports contracts to the languages of their users.
 //!
-//! All of them describe Protobuf's JSON mapping as it is written: lowerCamelCase names, 64-bit integers as strings, enums by
-//! name, bytes in base64, empty fields left out. Rules of buf.validate come along where the target can say them; what it
-//! cannot say stands there as a comment.
+//! All exports describe Protobuf's JSON mapping as written: lowerCamelCase names, 64-bit integers as strings, enums by
+//! name, bytes in base64, empty fields omitted. Rules of buf.validate are included if the target can express them;
+//! others appear as comments.
 
 pub mod jsonschema;
 pub mod typescript;
@@ -17,13 +17,13 @@ use tollgate_contract::{Contract, Fields, Policies};
 
 use crate::{Constraints, is_needed};
 
-/// The messages that were asked for, and all types that they reach, by full name.
+/// The requested messages, and all types that they reach, by full name.
 pub struct Types {
     pub roots: Vec<MessageDescriptor>,
     pub messages: BTreeMap<String, MessageDescriptor>,
     pub enums: BTreeMap<String, EnumDescriptor>,
     names: BTreeMap<String, String>,
-    /// Full names of the fields without which an event is refused.
+    /// Full names of the fields without which an event is rejected.
     needed: BTreeSet<String>,
 }
 
@@ -50,7 +50,7 @@ impl Types {
         types
     }
 
-    /// Full name → identifier: without the package where that is clear, `Order_Line` for what is inside of another.
+    /// Returns full name → identifier: without the package if that is unambiguous, `Order_Line` for nested types.
     fn identifiers(&self) -> BTreeMap<String, String> {
         let package = |full: &str| match (self.messages.get(full), self.enums.get(full)) {
             (Some(message), _) => message.package_name().to_owned(),
@@ -68,19 +68,19 @@ impl Types {
         all.iter().map(|full| ((*full).clone(), name(full))).collect()
     }
 
-    /// Whether an event without the field is refused.
+    /// Returns whether an event without the field is rejected.
     pub fn needs(&self, field: &FieldDescriptor) -> bool {
         self.needed.contains(field.full_name())
     }
 
-    /// What a type is called in code.
+    /// Returns a type's name in code.
     pub fn name<'t>(&'t self, full: &'t str) -> &'t str {
         self.names.get(full).map_or(full, String::as_str)
     }
 }
 
-/// The fields without which a message is refused, by their full names: the gate itself judges the empty message. What it
-/// leaves out there (it names a bounded number of violations) is told by the rules.
+/// Returns the full names of the fields without which a message is rejected: the gate itself checks the empty message. Since it
+/// lists a limited number of violations, the rules supply the rest.
 fn needed(message: &MessageDescriptor) -> Vec<String> {
     let compiled = Contract::compile(message.parent_pool(), message.full_name(), Policies::default(), &[]);
     let refusal =
@@ -94,7 +94,7 @@ fn needed(message: &MessageDescriptor) -> Vec<String> {
         .collect()
 }
 
-/// Whether every JavaScript object has a property of this name, so that one must look whether it is the object's own.
+/// Whether every JavaScript object inherits a property of this name, so that code must check for its own.
 pub fn is_inherited(name: &str) -> bool {
     const INHERITED: [&str; 7] = [
         "constructor",
@@ -108,7 +108,7 @@ pub fn is_inherited(name: &str) -> bool {
     INHERITED.contains(&name)
 }
 
-/// The empty value of a kind, as it may stand in JSON; messages have none.
+/// Returns the empty value of a kind in JSON; messages have none.
 pub fn zero(kind: &Kind) -> Option<Value> {
     Some(match kind {
         Kind::String | Kind::Bytes => "".into(),
@@ -120,7 +120,7 @@ pub fn zero(kind: &Kind) -> Option<Value> {
     })
 }
 
-/// A field's type; of a map, its values' type.
+/// Returns a field's type; for a map, its values' type.
 pub fn value_kind(field: &FieldDescriptor) -> Kind {
     match field.kind() {
         Kind::Message(entry) if entry.is_map_entry() => entry.map_entry_value_field().kind(),
@@ -128,7 +128,7 @@ pub fn value_kind(field: &FieldDescriptor) -> Kind {
     }
 }
 
-/// Google's types that have a JSON form of their own.
+/// Google's types with their own JSON form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WellKnown {
     Timestamp,
@@ -182,14 +182,14 @@ impl Rules {
         Rules::judging(crate::constraints(field))
     }
 
-    /// Those below a path, such as `repeated.items.`.
+    /// Returns the rules below a path, such as `repeated.items.`.
     pub fn below(&self, path: &str) -> Rules {
         let below =
             self.rules.iter().filter_map(|(key, value)| Some((key.strip_prefix(path)?.to_owned(), value.clone())));
         Rules::judging(below.collect())
     }
 
-    /// Without those that are never looked at.
+    /// Removes the rules that are never evaluated.
     fn judging(mut rules: Constraints) -> Rules {
         match rules.get("ignore").and_then(Value::as_str) {
             Some("IGNORE_ALWAYS") => rules.clear(),
@@ -199,7 +199,7 @@ impl Rules {
         Rules { rules }
     }
 
-    /// The bounds of a number.
+    /// Returns the bounds of a number.
     pub fn range(&self) -> Range {
         let bound = |rules: [&'static str; 2]| rules.into_iter().find_map(|rule| Some((rule, self.number(rule)?)));
         let (lower, upper) = (bound(["gt", "gte"]), bound(["lt", "lte"]));
@@ -210,7 +210,7 @@ impl Rules {
         Range { lower, upper, outside }
     }
 
-    /// A rule by its last word, whatever type it is of; not those of items, keys and values.
+    /// Returns a rule by its last word, for any type; excludes those of items, keys and values.
     pub fn get(&self, leaf: &str) -> Option<&Value> {
         self.own()
             .find(|(path, _)| path.rsplit('.').next() == Some(leaf) && !path.contains('['))
@@ -221,7 +221,7 @@ impl Rules {
         self.get(leaf) == Some(&Value::Bool(true))
     }
 
-    /// A number, also where JSON wrote it as text.
+    /// Returns a number, also if JSON has it as text.
     pub fn number(&self, leaf: &str) -> Option<Value> {
         let value = self.get(leaf)?;
         match value {
@@ -240,12 +240,12 @@ impl Rules {
         self.rules.iter().filter(move |(path, _)| !inner.iter().any(|head| path.starts_with(head)))
     }
 
-    /// Whether the empty value passes whatever the other rules say.
+    /// Returns whether the empty value passes whatever the other rules.
     pub fn skips_zero(&self) -> bool {
         self.get("ignore").is_some()
     }
 
-    /// Those that `said` does not list, each as `path = value`.
+    /// Returns the rules that `said` does not list, each as `path = value`.
     pub fn unsaid(&self, said: &[&str]) -> Vec<String> {
         let leaf =
             |path: &str| path.split('[').next().and_then(|head| head.rsplit('.').next()).unwrap_or_default().to_owned();
@@ -258,7 +258,7 @@ impl Rules {
 pub struct Range {
     pub lower: Option<(&'static str, Value)>,
     pub upper: Option<(&'static str, Value)>,
-    /// The lower one is above the upper one: a value must lie outside of both.
+    /// The lower bound is above the upper one: a value must lie outside of both.
     pub outside: bool,
 }
 
@@ -276,5 +276,5 @@ fn exceeds(low: &Value, high: &Value) -> bool {
     }
 }
 
-/// What all targets can say, or do not need to: `required` and `ignore` are handled where fields are.
+/// Rules that need no export: `required` and `ignore` are handled with the fields.
 pub const ALWAYS: [&str; 3] = ["required", "ignore", "strict"];

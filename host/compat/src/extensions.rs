@@ -1,4 +1,4 @@
-//! Extensions. Like a field, an extension is a number in a message; its name is a full name of its own.
+//! Extensions. Like a field, an extension is a number in a message; its name is a separate full name.
 
 use prost_reflect::ExtensionDescriptor;
 

@@ -1,6 +1,6 @@
-//! What features and their older options say about JSON and generated code.
+//! The effects of features and their older options on JSON and generated code.
 //!
-//! A feature holds for the element that sets it and for all that is in it; where nothing sets it, the file's syntax decides.
+//! A feature applies to the element that sets it and to everything within; if nothing sets it, the file's syntax decides.
 
 use prost_reflect::prost::Message as _;
 use prost_reflect::{DynamicMessage, EnumDescriptor, FileDescriptor, Kind, MessageDescriptor};
@@ -21,8 +21,8 @@ const JAVA_UTF8_VERIFY: i32 = 2;
 const CPP_VIEW: i32 = 1;
 const CPP_CORD: i32 = 2;
 
-/// The part of `google.protobuf.FeatureSet` that is compared. It is read from bytes, because a pool may lack the
-/// definition of the features of one language.
+/// The compared part of `google.protobuf.FeatureSet`. It is read from bytes, because a pool may lack the definition of one
+/// language's features.
 #[derive(Clone, PartialEq, prost::Message)]
 struct FeatureSet {
     #[prost(int32, optional, tag = "4")]
@@ -96,19 +96,19 @@ impl FeatureSet {
         message.map_or_else(|| Self::of_file(file), |message| Self::of_message(&message))
     }
 
-    /// These, and over them what the options say themselves.
+    /// Returns these features, overridden by those in the options.
     fn overlaid(self, options: &DynamicMessage) -> Self {
         let Some(features) = features_of_options(options) else { return self };
         let mut set = self.clone();
-        // Of a field that comes twice, the later one wins.
+        // Of a field that occurs twice, the later one wins.
         match set.merge(features.encode_to_vec().as_slice()) {
             Ok(()) => set,
-            // A pool that defines FeatureSet otherwise than Protobuf does.
+            // A pool that defines FeatureSet differently from Protobuf.
             Err(_) => self,
         }
     }
 
-    /// Whether JSON is fully supported; the option is what the feature was before editions.
+    /// Returns whether JSON is fully supported; before editions, the option had the feature's role.
     fn allows_json(&self, options: &DynamicMessage) -> bool {
         self.json_format == Some(JSON_ALLOW) && flag(options, "deprecated_legacy_json_field_conflicts") != Some(true)
     }
@@ -157,7 +157,7 @@ impl Differ<'_> {
         }
     }
 
-    /// How generated code holds texts, and whether it checks them.
+    /// Compares how generated code represents texts, and whether it validates them.
     pub(super) fn texts(&mut self, old: &impl Slot, new: &impl Slot) {
         if !is_text(&old.kind()) || !is_text(&new.kind()) {
             return;
@@ -189,12 +189,12 @@ impl Differ<'_> {
     }
 }
 
-/// A string or bytes, or a map with one of them.
+/// Returns whether it is a string or bytes, or a map with one of them.
 fn is_text(kind: &Kind) -> bool {
     matches!(kind, Kind::Bytes) || is_string(kind)
 }
 
-/// A string, or a map with one.
+/// Returns whether it is a string, or a map with one.
 fn is_string(kind: &Kind) -> bool {
     match kind {
         Kind::String => true,

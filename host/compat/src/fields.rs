@@ -7,7 +7,7 @@ use super::rule::{Severity, rules};
 use super::slot::Slot;
 use super::types;
 
-/// How many values a field has, and whether none can be told from the empty one.
+/// How many values a field has, and whether its absence differs from the empty value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cardinality {
     Implicit,
@@ -51,11 +51,11 @@ impl Differ<'_> {
         self.field_constraints(old, new);
     }
 
-    /// What fields and extensions have in common.
+    /// Compares the common properties of fields and extensions.
     pub(super) fn slot(&mut self, old: &impl Slot, new: &impl Slot) {
         self.cardinality(old, new);
         if old.is_map() || new.is_map() {
-            // A change between a map and something that is no entry is one of cardinality alone.
+            // A change between a map and something that is not an entry is only one of cardinality.
             if let (Some(was), Some(is)) = (entry(old), entry(new)) {
                 self.kind(&was.0, &is.0, (false, false), new, "the map's key ");
                 self.kind(&was.1, &is.1, (false, false), new, "the map's value ");
@@ -71,7 +71,7 @@ impl Differ<'_> {
     fn names(&mut self, old: &FieldDescriptor, new: &FieldDescriptor) {
         let elsewhere = new.parent_message().get_field_by_name(old.name()).filter(|_| old.name() != new.name());
         if let Some(now) = elsewhere {
-            // Another field took the number: two that swap, say. Old values come out under a wrong name.
+            // Another field has the number now, for example after a swap. Old values appear under a wrong name.
             let message = format!("field {} had number {}, now it has {}", old.full_name(), old.number(), now.number());
             self.add(&rules::FIELD_RENUMBERED, About::new(&now), message);
         } else if old.name() != new.name() {
@@ -93,7 +93,7 @@ impl Differ<'_> {
         let (was, is) = (Cardinality::of(old), Cardinality::of(new));
         let rule = match (was, is) {
             _ if was == is => return,
-            // Moving into a oneof gives presence; that move is told as such.
+            // Moving into a oneof gives presence; that move is reported as such.
             (Implicit, Explicit) | (Explicit, Implicit) if old.in_oneof() || new.in_oneof() => return,
             (Implicit, Explicit) | (Explicit, Implicit) => &rules::FIELD_PRESENCE,
             (Implicit | Explicit, Required) => &rules::FIELD_REQUIRED_ADDED,
@@ -133,7 +133,7 @@ impl Differ<'_> {
 
     fn default(&mut self, old: &impl Slot, new: &impl Slot) {
         let (was, is) = (&old.proto().default_value, &new.proto().default_value);
-        // A default that is declared as what it would be anyway says nothing.
+        // A declared default that equals the implicit one changes nothing.
         let differs = was != is && !same_default(&old.default_value(), &new.default_value());
         if differs && !old.is_list() && !new.is_list() {
             let shown = |default: &Option<String>| default.clone().unwrap_or_else(|| "not declared".to_owned());
@@ -157,7 +157,7 @@ impl Differ<'_> {
     }
 }
 
-/// Whether two defaults are one value, also where one is written as a boolean and the other as a number.
+/// Returns whether two defaults are equal, also if one is written as a boolean and the other as a number.
 fn same_default(old: &Value, new: &Value) -> bool {
     let integer = |value: &Value| match *value {
         Value::Bool(value) => Some(i128::from(value)),
@@ -174,7 +174,7 @@ fn jstype(field: &impl Slot) -> &'static str {
     field.proto().options.as_ref().map_or("JS_NORMAL", |options| options.jstype().as_str_name())
 }
 
-/// Key and value types of a map, or of a list of messages that have the same bytes as a map's entries.
+/// Returns key and value types of a map, or of a list of messages with the same wire format as a map's entries.
 fn entry(field: &impl Slot) -> Option<(Kind, Kind)> {
     let Kind::Message(message) = field.kind() else { return None };
     if field.is_map() {

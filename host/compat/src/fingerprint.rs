@@ -1,7 +1,7 @@
 //! The identity of a released contract: everything that decides what its events look like, and nothing else.
 //!
-//! Unlike [`tollgate_contract::Contract::digest`] it knows no policies, which belong to a pipeline, and it does know the rules and the
-//! reservations, which are part of what was promised. Its text form is its own, so that lock files outlive releases.
+//! Unlike [`tollgate_contract::Contract::digest`] it excludes policies, which belong to a pipeline, and includes the rules and the
+//! reservations, which are part of the promise. Its text form is independent, so that lock files outlive releases.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,11 +13,11 @@ use super::constraints::{Constraints, constraints, constraints_of_message};
 use super::types;
 use tollgate_contract::is_closed;
 
-/// Names the text form; to be raised when the text changes its meaning.
+/// Identifies the text form; to be raised when the meaning of the text changes.
 const FORM: &str = "tollgate-release/1";
 
-/// SHA-256 over the message, all types that it reaches, and their rules. Comments, file names and the order of
-/// declarations do not enter.
+/// Returns the SHA-256 of the message, all types that it reaches, and their rules. It excludes comments, file names and the
+/// order of declarations.
 #[must_use]
 pub fn fingerprint(message: &MessageDescriptor) -> [u8; 32] {
     let mut types = BTreeMap::new();
@@ -87,7 +87,7 @@ fn rules(rules: &Constraints) -> String {
 
 fn enum_text(descriptor: &EnumDescriptor) -> String {
     let mut text = format!("closed={}\n", is_closed(descriptor));
-    // In declaration order: the first value is the default, the first alias is the name that is shown.
+    // In declaration order: the first value is the default, and the first alias is the displayed name.
     text.extend(descriptor.values().map(|value| format!("value {} {}\n", value.number(), value.name())));
     text
 }

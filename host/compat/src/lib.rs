@@ -1,22 +1,22 @@
-//! What changed between two versions of a set of contracts, and whom it breaks: two descriptor pools in, findings out.
+//! Compares two versions of a set of contracts and reports what a change breaks: two descriptor pools in, findings out.
 //!
-//! Three questions are kept apart, because different people ask them:
+//! Three questions are separate, because different people ask them:
 //!
-//! * *In which form?* A [`Category`] says where a change hurts: in the bytes, in JSON, in generated code, in the table behind
-//!   a pipeline. The first four contain each other as `buf breaking`'s do (wire ⊂ wire-json ⊂ package ⊂ file), so a
-//!   project chooses how strict it is by naming one.
-//! * *To whom?* A [`Mode`] says who must go on working, in the words of schema registries: `backward`: consumers with the
+//! * *In which form?* A [`Category`] tells what a change affects: the bytes, JSON, generated code, or the table behind a
+//!   pipeline. The first four include each other like those of `buf breaking` (wire ⊂ wire-json ⊂ package ⊂ file), so a
+//!   project chooses its strictness by naming one.
+//! * *For whom?* A [`Mode`] tells who must keep working, in the terms of schema registries. `backward`: consumers with the
 //!   new contract read events of the old one; `forward`: consumers with the old contract read events of the new one;
-//!   `full`: both. A rule carries a [`Severity`] for each side, and what concerns nobody in the chosen mode is not reported.
-//! * *How badly?* `error`: events or programs that worked stop working. `warning`: they may, depending on the values that
-//!   occur or on a consumer's policies. `info`: worth knowing.
+//!   `full`: both. A rule has a [`Severity`] for each side, and changes that affect nobody in the chosen mode are not reported.
+//! * *How badly?* `error`: events or programs stop working. `warning`: they may, depending on the actual values or on a
+//!   consumer's policies. `info`: worth knowing.
 //!
-//! Elements are matched by full name, fields and enum values by number: that is what stands on the wire. A change is
-//! reported where it has one cause: a field with another number under its old name is renumbered, not deleted and added.
+//! Elements are matched by full name, fields and enum values by number, since the number is on the wire. A change with one
+//! cause is reported once: a field with another number under its old name is renumbered, not deleted and added.
 //!
 //! Not covered: whether two CEL expressions or two regular expressions accept the same values (a change of either *may*
-//! tighten), options of plugins other than buf.validate, and what another edition changes beyond the features that a file
-//! can set.
+//! tighten), options of plugins other than buf.validate, and changes of an edition beyond the features that a file can
+//! set.
 
 mod bounds;
 mod constraints;
@@ -49,7 +49,7 @@ pub use element::{Element, comment, place};
 pub use fingerprint::fingerprint;
 pub use rule::{Category, RULES, Rule, Severity, find, rules};
 
-/// Who must go on working.
+/// Who must keep working.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// New consumers read old events.
@@ -62,7 +62,7 @@ pub enum Mode {
 /// How strict a comparison is.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// The widest of wire, wire-json, package and file that counts; findings about the sink are never left out.
+    /// The widest of wire, wire-json, package and file that counts; findings about the sink are always reported.
     pub level: Category,
     pub mode: Mode,
 }
@@ -73,7 +73,7 @@ impl Default for Options {
     }
 }
 
-/// Which version of the contracts a place is in.
+/// The version of the contracts that contains a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -81,11 +81,11 @@ pub enum Side {
     New,
 }
 
-/// A place in a `.proto` file. Line and column count from 1; both are 0 where the descriptors carry no source information.
+/// A position in a `.proto` file. Line and column count from 1; both are 0 if the descriptors have no source information.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     pub side: Side,
-    /// As imports write it.
+    /// The import name.
     pub file: String,
     pub line: usize,
     pub column: usize,
@@ -95,25 +95,25 @@ pub struct Place {
 #[derive(Debug, Clone)]
 pub struct Finding {
     pub rule: &'static Rule,
-    /// The rule's, in the direction that was asked for.
+    /// The rule's severity for the chosen direction.
     pub severity: Severity,
-    /// Full name; of a file, its name. Enum values stand below their enum.
+    /// The full name; for a file, its name. Enum values are named below their enum.
     pub element: String,
-    /// Of the element in the new version; where it is gone, of what it was in.
+    /// The element's position in the new version; if it was removed, the position of what contained it.
     pub place: Place,
-    /// Of the element in the old version, where it is gone.
+    /// The element's position in the old version, if it was removed.
     pub was: Option<Place>,
     pub message: String,
 }
 
-/// All findings, in the order of files and lines.
+/// Returns all findings, in the order of files and lines.
 #[must_use]
 pub fn compare(old: &DescriptorPool, new: &DescriptorPool, options: Options) -> Vec<Finding> {
     differ::Differ::new(old, new, None, options).run()
 }
 
-/// As [`compare`], where it is known which files of the old version are its own: those that `files` names, and no others. So a
-/// copy of google's files counts that lies among them, and what an import finds elsewhere does not.
+/// Like [`compare`], if the old version's own files are known: only those in `files`. So copies of Google's files among them are
+/// compared, and imports found elsewhere are not.
 #[must_use]
 pub fn compare_files(
     old: &DescriptorPool,
@@ -124,7 +124,7 @@ pub fn compare_files(
     differ::Differ::new(old, new, Some(files), options).run()
 }
 
-/// Whether a file is part of somebody's contracts: protobuf's own and buf.validate's come with the tools.
+/// Returns whether a file belongs to a user's contracts: Protobuf's own and buf.validate's come with the tools.
 #[must_use]
 pub fn is_own(file: &FileDescriptor) -> bool {
     !matches!(file.package_name(), "google.protobuf" | "buf.validate" | "google.protobuf.compiler")

@@ -1,4 +1,4 @@
-//! Messages: which fields are there in both versions, and what keeps the numbers of the others from being used again.
+//! Messages: the fields in both versions, and what prevents the reuse of removed numbers.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ impl Differ<'_> {
                     self.moved(&old, &new);
                     self.message(&old, &new);
                 }
-                // What stood inside a message that is gone went with it.
+                // The content of a removed message was removed with it.
                 None if old
                     .parent_message()
                     .is_some_and(|up| new_pool.get_message_by_name(up.full_name()).is_none()) => {}
@@ -34,7 +34,7 @@ impl Differ<'_> {
         }
     }
 
-    /// Shown at the message it was in, or at the file, whatever of both is left.
+    /// Positions a finding at the message that contained the element, or at the file, whichever still exists.
     pub(super) fn about_gone(&self, element: &impl Element, parent: Option<&MessageDescriptor>) -> About {
         if let Some(up) = parent.and_then(|up| self.new.get_message_by_name(up.full_name())) {
             return About::gone(element, &up);
@@ -120,7 +120,7 @@ impl Differ<'_> {
     }
 
     fn field_added(&mut self, field: &FieldDescriptor, old: &MessageDescriptor) {
-        // Told already, as renumbered.
+        // Reported already, as renumbered.
         if old
             .get_field_by_name(field.name())
             .is_some_and(|was| field.parent_message().get_field(was.number()).is_none())

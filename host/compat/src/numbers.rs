@@ -1,8 +1,8 @@
-//! Ranges of numbers, as reservations and extensions have them.
+//! Ranges of numbers in reservations and extensions.
 
 use std::ops::Range;
 
-/// What of `old` no range of `new` covers.
+/// Returns the parts of `old` that no range of `new` covers.
 pub(super) fn uncovered(old: &[Range<i64>], new: &[Range<i64>]) -> Vec<Range<i64>> {
     let mut left = old.to_vec();
     for cover in new {
@@ -21,7 +21,7 @@ pub(super) fn contains(ranges: &[Range<i64>], number: i64) -> bool {
     ranges.iter().any(|range| range.contains(&number))
 }
 
-/// `5`, `5 to 9` or `5 to max`, as one writes it.
+/// Formats `5`, `5 to 9` or `5 to max`, in `.proto` syntax.
 pub(super) fn show(range: &Range<i64>, max: i64) -> String {
     let last = range.end - 1;
     match last {

@@ -1,7 +1,7 @@
-//! Oneofs: who excludes whom.
+//! Oneofs: which fields exclude each other.
 //!
-//! On the wire a oneof is nothing but its members; what changes is which of two members survives when both are there.
-//! Old events may hold both of what a new oneof joins (backward), new events both of what a oneof no longer joins (forward).
+//! On the wire a oneof is nothing but its members; a change affects which of two members survives when both are present.
+//! Old events may contain both members that a new oneof joins (backward), new events both that it no longer joins (forward).
 
 use prost_reflect::{FieldDescriptor, MessageDescriptor, OneofDescriptor};
 
@@ -16,7 +16,7 @@ fn named(message: &MessageDescriptor, name: &str) -> Option<OneofDescriptor> {
     message.oneofs().find(|oneof| !oneof.is_synthetic() && oneof.name() == name)
 }
 
-/// The members' numbers that are fields of `other` too.
+/// Returns the members' numbers that are also fields of `other`.
 fn shared(oneof: &OneofDescriptor, other: &MessageDescriptor) -> Vec<u32> {
     let mut numbers: Vec<u32> =
         oneof.fields().map(|field| field.number()).filter(|number| other.get_field(*number).is_some()).collect();
@@ -24,7 +24,7 @@ fn shared(oneof: &OneofDescriptor, other: &MessageDescriptor) -> Vec<u32> {
     numbers
 }
 
-/// Whether a oneof under a new name has what is left of the old one's members, and no field from elsewhere.
+/// Returns whether a oneof with a new name has the old one's remaining members, and no other field.
 fn is_renamed(was: &OneofDescriptor, is: &OneofDescriptor) -> bool {
     let (old, new) = (was.parent_message(), is.parent_message());
     named(old, is.name()).is_none() && named(new, was.name()).is_none() && {

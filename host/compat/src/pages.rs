@@ -1,4 +1,4 @@
-//! A contract as a page for those who read it: what stands on it, and its two forms.
+//! A contract as a page for its readers: the content, and its two formats.
 
 pub mod html;
 pub mod markdown;
@@ -8,7 +8,7 @@ use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use crate::export::{Types, value_kind, well_known};
 use crate::{comment, constraints, constraints_of_message, constraints_of_oneof, describe};
 
-/// What a page shows, for both forms.
+/// The content of a page, for both formats.
 pub struct Page {
     pub name: String,
     pub comment: String,
@@ -16,12 +16,12 @@ pub struct Page {
     pub facts: Vec<(String, String)>,
     pub types: Vec<Section>,
     pub enums: Vec<Section>,
-    /// Of the pipeline: key and what it means.
+    /// The pipeline's policies: key and meaning.
     pub policies: Vec<(String, String)>,
-    /// Column and where it comes from.
+    /// Each column and its source.
     pub columns: Vec<(String, String)>,
     pub changes: Vec<Change>,
-    /// What the changes are since.
+    /// The version since which changes are listed.
     pub since: Option<String>,
 }
 
@@ -39,7 +39,7 @@ pub struct Row {
     pub name: String,
     /// Empty for enum values.
     pub type_name: String,
-    /// The section that the type has on this page.
+    /// The section of the type on this page.
     pub link: Option<String>,
     pub comment: String,
     pub rules: Vec<String>,

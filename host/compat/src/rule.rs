@@ -1,12 +1,12 @@
-//! The rules: a stable id each, where a change hurts, whom, and what to do about it.
+//! The rules, each with a stable id, what it affects, whom, and advice.
 
 use serde::Serialize;
 
-/// Where a change hurts. Ordered from what hurts most people to what hurts fewest, among the first four.
+/// What a change affects. The first four are ordered from what affects most people to what affects fewest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Category {
-    /// Events in Protobuf's bytes, and what a contract accepts.
+    /// Events in Protobuf's binary format, and what a contract accepts.
     Wire,
     /// Events in JSON too.
     WireJson,
@@ -56,10 +56,10 @@ impl Severity {
 /// A kind of change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Stable: suppressions and dashboards name it.
+    /// Stable: suppressions and dashboards refer to it.
     pub id: &'static str,
     pub category: Category,
-    /// For consumers with the new contract that read old events; `None` where they do not care.
+    /// For consumers with the new contract that read old events; `None` if they are unaffected.
     pub backward: Option<Severity>,
     /// For consumers with the old contract that read new events.
     pub forward: Option<Severity>,
@@ -67,7 +67,7 @@ pub struct Rule {
     pub advice: &'static str,
 }
 
-/// The rule of that id.
+/// Returns the rule with that id.
 #[must_use]
 pub fn find(id: &str) -> Option<&'static Rule> {
     RULES.iter().copied().find(|rule| rule.id == id)
@@ -77,7 +77,7 @@ macro_rules! rules {
     (@side -) => { None };
     (@side $severity:ident) => { Some(Severity::$severity) };
     ($($name:ident $id:literal $category:ident $backward:tt $forward:tt $summary:literal $advice:literal)*) => {
-        /// The rules by name, for those who report.
+        /// The rules by name, for code that reports them.
         pub mod rules {
             use super::{Category, Rule, Severity};
             $(pub static $name: Rule = Rule {
@@ -90,12 +90,12 @@ macro_rules! rules {
             };)*
         }
 
-        /// Every rule there is.
+        /// All rules.
         pub static RULES: &[&Rule] = &[$(&rules::$name),*];
     };
 }
 
-// name, id, category, what it is backward and forward (- for nothing), summary, advice
+// name, id, category, backward and forward severity (- for none), summary, advice
 rules! {
     FIELD_DELETED_NUMBER "field-deleted-number-not-reserved" Wire Error Error
         "a field is gone and its number is free to be used again"

@@ -1,4 +1,4 @@
-//! Services. A stream has none, but the same files often do.
+//! Services. Kafka topics have none, but their `.proto` files often do.
 
 use prost_reflect::{MethodDescriptor, ServiceDescriptor};
 

@@ -7,7 +7,7 @@ use prost_types::FieldDescriptorProto;
 
 use super::element::Element;
 
-/// What fields and extensions have in common. The methods are those of the descriptors.
+/// The common properties of fields and extensions. The methods are those of the descriptors.
 pub(super) trait Slot: Element {
     fn kind(&self) -> Kind;
     fn is_list(&self) -> bool;
@@ -16,12 +16,12 @@ pub(super) trait Slot: Element {
     fn is_packed(&self) -> bool;
     fn is_required(&self) -> bool;
     fn supports_presence(&self) -> bool;
-    /// Whether it is in a oneof that the `.proto` file has. Extensions never are.
+    /// Returns whether it is in a oneof of the `.proto` file. Extensions never are.
     fn in_oneof(&self) -> bool;
     fn default_value(&self) -> Value;
     fn proto(&self) -> &FieldDescriptorProto;
     fn options(&self) -> DynamicMessage;
-    /// The message in whose body it is declared; for an extension that is not the message that it extends.
+    /// Returns the message in whose body it is declared; for an extension that is not the message that it extends.
     fn scope(&self) -> Option<MessageDescriptor>;
 }
 

@@ -1,12 +1,12 @@
-//! Which types read each other's bytes, each other's JSON, and which values are lost on the way.
+//! Which types can read each other's bytes and JSON, and which values are lost.
 //!
-//! The groups are those of protobuf's "Updating a Message Type" and of `buf breaking`'s WIRE and WIRE_JSON: varints without
-//! zigzag read each other, fixed ones of the same width do, and so do string and bytes. What those lists call compatible
-//! may still lose values (`int64` read as `int32` is cut off): that is told as a narrowing, on the side that it concerns.
+//! The groups are those of Protobuf's "Updating a Message Type" and of `buf breaking`'s WIRE and WIRE_JSON: varints without
+//! zigzag are compatible, and so are fixed types of the same width, and string and bytes. Types that these lists call compatible
+//! may still lose values (`int64` read as `int32` is truncated): that is reported as a narrowing, for the affected side.
 
 use prost_reflect::{EnumDescriptor, Kind};
 
-/// How the bytes are written.
+/// The encoding of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wire {
     Varint,
@@ -19,7 +19,7 @@ enum Wire {
     Message,
 }
 
-/// How protobuf's JSON mapping writes it.
+/// The encoding in Protobuf's JSON mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Json {
     Number,
@@ -33,16 +33,16 @@ enum Json {
     Object,
 }
 
-/// What is true of a change from one type to another.
+/// The effects of a change from one type to another.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
     /// New consumers cannot read old bytes.
     pub unreadable_backward: bool,
     /// Old consumers cannot read new bytes.
     pub unreadable_forward: bool,
-    /// What is not read of a type with the same encoding.
+    /// What a reader rejects of a type with the same encoding.
     pub refused: Option<String>,
-    /// New consumers read some old values as others, or refuse them: why.
+    /// Why new consumers misread or reject some old values.
     pub narrowed_backward: Option<String>,
     pub narrowed_forward: Option<String>,
     pub json: bool,
@@ -67,10 +67,10 @@ pub(super) fn compare(old: &Kind, new: &Kind, groups: (bool, bool)) -> Change {
         return unreadable;
     }
     match (old, new) {
-        // Another message has other fields, or will have.
+        // Another message has other fields, or may get them.
         (Kind::Message(_), Kind::Message(_)) => Change { json: false, ..unreadable },
         (Kind::Enum(old), Kind::Enum(new)) => enums(old, new),
-        // Consumers refuse numbers that an enum does not name, and an integer may be any number.
+        // Consumers reject numbers that an enum does not name, and an integer may be any number.
         (Kind::Enum(named), _) | (_, Kind::Enum(named)) => Change {
             unreadable_backward: matches!(new, Kind::Enum(_)),
             unreadable_forward: matches!(old, Kind::Enum(_)),
@@ -123,11 +123,11 @@ fn enums(old: &EnumDescriptor, new: &EnumDescriptor) -> Change {
     }
 }
 
-/// Why some values of `written` come out as others when they are read as `read`.
+/// Returns why some values of `written` change when they are read as `read`.
 fn narrowed(written: &Kind, read: &Kind) -> Option<String> {
     let (low, high) = range(written)?;
     let (from, to) = range(read)?;
-    // Enums are not cut off: a number without a name is refused.
+    // Enums are not truncated: a number without a name is rejected.
     if matches!(read, Kind::Enum(_)) {
         return None;
     }
@@ -173,7 +173,7 @@ fn json(kind: &Kind) -> Json {
     }
 }
 
-/// A type as a `.proto` file writes it, with full names.
+/// Returns a type in `.proto` syntax, with full names.
 pub(super) fn name(kind: &Kind) -> String {
     match kind {
         Kind::Double => "double".into(),

@@ -1,19 +1,19 @@
 //! The walk: one pass over the wire bytes along the plan.
 //!
-//! Nothing is decoded into an object. A value is read where it stands, checked, and kept only if its field has a slot;
-//! messages are entered whether wanted or not, so that a payload that passes is valid to the last byte. The walk is recursive over
-//! message nesting, which the recursion limit bounds, and allocates only to describe a rejection.
+//! Nothing is decoded into an object. A value is read in place, checked, and kept only if its field has a slot. Messages are
+//! walked whether wanted or not, so that an accepted payload is valid to the last byte. The walk recurses over message nesting,
+//! which the recursion limit bounds, and allocates only to describe a rejection.
 //!
-//! Two rules of Protobuf reach beyond one place in the bytes. *Merging*: a singular message may come in parts; slots below it
-//! simply see the parts one after the other. *Required fields* must be set in the merged message, not in each part, so a part
-//! that lacks one is only a suspicion, which [`Contract::check`] settles by decoding as a whole.
+//! Two rules of Protobuf are not local. *Merging*: a singular message may be split into several parts; slots below it simply see
+//! the parts one after the other. *Required fields* must be set in the merged message, not in each part, so a part without
+//! one is only suspect, and [`Contract::check`] decides by decoding the whole payload.
 //!
-//! *Rules* on values are tested where the values stand; a payload that this cannot judge, or finds wanting, is judged as a whole
-//! (`rules::fast` tells why that is enough). The walk exists twice, with and without them, so that contracts without rules pay nothing.
+//! *Rules* on values are tested in place; a payload that cannot be judged this way, or that fails, is judged as a whole
+//! (`rules::fast` explains why that is enough). The walk is compiled with and without rules, so that contracts without rules pay nothing.
 //!
-//! Where Protobuf leaves a choice, the gate is strict: a known field with another wire type is refused (parsers would treat it as
-//! unknown, and the field would silently be empty), as is a string that is not UTF-8, in proto2 too (PostgreSQL could not hold it).
-//! Map entries count as nesting, since each is a message on the wire. Minus zero is a value even where zero is none.
+//! Where Protobuf leaves a choice, the gate is strict. It rejects a known field with another wire type (parsers would treat it as
+//! unknown, and the field would silently be empty), and a string that is not UTF-8, in proto2 too (PostgreSQL could not store it).
+//! Map entries count as nesting, since each is a message on the wire. Minus zero is a set value even where zero is not.
 
 mod arrival;
 mod judge;
@@ -55,22 +55,22 @@ fn zigzag32(varint: u64) -> i32 {
 }
 
 impl Contract {
-    /// Checks a payload against the contract and leaves the wanted fields' values in `fields`, borrowed from it.
+    /// Checks a payload against the contract and leaves the wanted fields' values in `fields`, borrowed from the payload.
     ///
-    /// An empty payload is a message of defaults. After a rejection `fields` is empty or holds a part of the values; do not read it.
-    /// Allocates nothing once `fields` is warm, except to describe a rejection, to decide about a payload that splits a message with
-    /// required fields, and for rules that need the message as a whole (CEL, for one).
+    /// An empty payload is a message of defaults. After a rejection `fields` is empty or incomplete; do not read it. Once `fields` is
+    /// warm, this allocates only to describe a rejection, to decide about a split message with required fields, and for rules that
+    /// need the message as a whole (such as CEL).
     ///
-    /// A rule that compares with the present cannot be evaluated here and refuses the payload; see [`Contract::check_at`].
+    /// A rule that compares with the current time cannot be evaluated here and rejects the payload; see [`Contract::check_at`].
     ///
     /// # Errors
-    /// The first fault of the bytes, in wire order; for missing required fields, after all others. If the bytes are sound, all
+    /// The first error in the bytes, in wire order; missing required fields come after all others. If the bytes are valid, all
     /// violations of the rules, up to 20.
     pub fn check<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Rejection> {
         self.check_with(payload, fields, None, &Signals::default())
     }
 
-    /// As [`Contract::check`], with the time that rules like `timestamp.lt_now` compare with.
+    /// Like [`Contract::check`], with the time for rules like `timestamp.lt_now`.
     ///
     /// # Errors
     /// As [`Contract::check`].
@@ -144,7 +144,7 @@ impl Contract {
         &self.plan.nodes[0]
     }
 
-    /// Whether the merged message has all required fields; `Err(None)` if it cannot be decoded as a whole.
+    /// Checks that the merged message has all required fields; `Err(None)` if it cannot be decoded as a whole.
     fn check_required_merged(&self, payload: &[u8]) -> Result<(), Option<Box<Fault>>> {
         let message = DynamicMessage::decode(self.message.clone(), payload).map_err(|_| None)?;
         missing_required(&message).map_or(Ok(()), |fault| Err(Some(fault)))
@@ -155,10 +155,10 @@ impl Contract {
 #[derive(Clone, Copy)]
 struct Walk<'c, const RULES: bool> {
     contract: &'c Contract,
-    /// Whether missing required fields are looked for.
+    /// Whether to check for missing required fields.
     required: bool,
     signals: &'c Signals,
-    /// The present, in nanoseconds since the epoch, if a rule wants it.
+    /// The current time, in nanoseconds since the epoch, if a rule needs it.
     now: Option<i128>,
 }
 
@@ -205,7 +205,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
         Ok(())
     }
 
-    /// A longer tag, an unknown field, or a fault. Unknown fields are skipped here.
+    /// Handles a longer tag, an unknown field, or an error. Unknown fields are skipped here.
     fn uncommon<'n>(
         self,
         node: &'n Node,
@@ -234,7 +234,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
             node.message,
             expected.name()
         );
-        // A stray end tag is no field at all.
+        // An end tag without a group is not a field.
         if wire == WireType::EndGroup {
             cursor.skip(number, wire, 0).map_err(|stray| Box::<Fault>::from(stray).within(&*field.name))?;
         }
@@ -295,7 +295,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
                     out.push(field.slot, key, value);
                 }
             }
-            // Each is read and kept in one arm, so that it stays in registers on its way; what comes out of `scalar` goes through memory.
+            // Each value is read and kept in one arm, so that it stays in registers; a value returned by `scalar` passes through memory.
             Op::Bool => self.keep(field, Value::Bool(cursor.varint()? != 0), out, marks),
             Op::Int32 => self.keep(field, Value::I32(truncate(cursor.varint()?).cast_signed()), out, marks),
             Op::Int64 => self.keep(field, Value::I64(cursor.varint()?.cast_signed()), out, marks),
@@ -323,10 +323,10 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
         Ok(())
     }
 
-    /// Keeps a single value if it is wanted, and judges it.
+    /// Keeps a single value if it is wanted, and tests it.
     #[inline(always)]
     fn keep<'a>(self, field: &FieldPlan, value: Value<'a>, out: &mut Fields<'a>, marks: &mut Marks) {
-        // First kept: the other way round, the value would wait in memory for its judgement and be read back at once.
+        // Keep it first: in the other order, the value would be stored to memory during its test and read back at once.
         if field.slot == NO_SLOT {
         } else if field.repeated {
             out.push(field.slot, Value::Absent, value);
@@ -356,7 +356,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
             Op::String => Value::Str(text(cursor)?),
             Op::Bytes => Value::Bytes(cursor.delimited()?),
             Op::Enum => Value::Enum(self.enumeration(field, truncate(cursor.varint()?).cast_signed())?),
-            // Messages and maps are entered and groups refused before a scalar is asked for.
+            // Messages and maps are walked, and groups rejected, before a scalar is read.
             Op::Message | Op::Map | Op::Group => Value::Message(cursor.delimited()?),
         })
     }
@@ -417,7 +417,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
         }
     }
 
-    /// A map's entry: a message of a key (1) and a value (2), each its type's default where it is missing.
+    /// Reads a map's entry: a message of a key (1) and a value (2), each its type's default if missing.
     fn entry<'a>(
         self,
         map: &FieldPlan,
@@ -434,7 +434,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
                 let read = if field.op == Op::Message {
                     let inner = cursor.delimited()?;
                     if RULES && map.check != NO_CHECK && value != Value::Absent {
-                        // The value came in parts.
+                        // The value was split into parts.
                         self.suspect();
                     }
                     value = if map.slot == NO_SLOT { Value::Message(inner) } else { out.join(value, inner) };

@@ -1,4 +1,4 @@
-//! A compiled contract: message type, policies, plan, and what identifies it.
+//! A compiled contract: message type, policies, plan, and digest.
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
@@ -9,13 +9,13 @@ use crate::plan::Plan;
 use crate::rules::Rules;
 use crate::{CompileError, FieldInfo, FieldPath, Kind, Policies, Slot, UnknownEnums, digest};
 
-/// A message type with its policies, compiled. Immutable; share it in an `Arc`.
+/// A compiled message type with its policies. Immutable; share it in an `Arc`.
 pub struct Contract {
     pub(crate) message: MessageDescriptor,
     pub(crate) policies: Policies,
     pub(crate) plan: Plan,
     pub(crate) rules: Option<Rules>,
-    /// For each enum of the plan the number that stands for what it does not name.
+    /// For each enum of the plan, the number that replaces unknown ones.
     pub(crate) fallbacks: Vec<Option<i32>>,
     pub(crate) skews: Vec<Skew>,
     pub(crate) coercions: Option<Coercions>,
@@ -24,12 +24,12 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// Compiles the message type of that full name. `fields` are the fields whose values [`Contract::check`] shall keep, one slot each in this order;
-    /// the same field may be asked for twice.
+    /// Compiles the message type with this full name. `fields` are the fields whose values [`Contract::check`] keeps, one slot each in
+    /// this order; a field may be listed twice.
     ///
     /// # Errors
-    /// A name that does not exist (with its nearest neighbours), a path through a list, map or scalar, a rule or a policy that does
-    /// not fit its field, a rule that does not compile, or a schema beyond the plan's bounds.
+    /// A name that does not exist (with similar names), a path through a list, map or scalar, a rule or a policy that does not
+    /// fit its field, a rule that does not compile, or a schema beyond the plan's limits.
     pub fn compile(
         pool: &DescriptorPool,
         message: &str,
@@ -71,22 +71,22 @@ impl Contract {
         &self.policies
     }
 
-    /// What is known of a wanted field.
+    /// Returns what is known about a wanted field.
     ///
     /// # Panics
-    /// If the contract was compiled without this slot: a slot is valid for its own contract only.
+    /// If the contract was compiled without this slot: a slot is valid only for its own contract.
     #[must_use]
     pub fn field(&self, slot: Slot) -> &FieldInfo {
         &self.infos[slot.0]
     }
 
-    /// The wanted fields in slot order.
+    /// Iterates over the wanted fields in slot order.
     #[must_use]
     pub fn fields(&self) -> &[FieldInfo] {
         &self.infos
     }
 
-    /// The declared name of an enum field's number (of an element's or a map value's, for lists and maps), or of a oneof's branch.
+    /// Returns the declared name of an enum field's number (for lists and maps, of an element's or a value's), or of a oneof's branch.
     #[must_use]
     pub fn enum_name(&self, slot: Slot, number: i32) -> Option<&str> {
         fn table(kind: &Kind) -> Option<&crate::EnumTable> {
@@ -98,21 +98,21 @@ impl Contract {
         table(&self.infos.get(slot.0)?.kind)?.value_name(number)
     }
 
-    /// Whether a rule compares with the present; then [`Contract::check_at`] must be told it.
+    /// Returns whether a rule compares with the current time; then [`Contract::check_at`] needs it.
     #[must_use]
     pub fn needs_clock(&self) -> bool {
         self.rules.as_ref().is_some_and(Rules::needs_clock)
     }
 
-    /// SHA-256 over everything that decides about a payload: the types reachable from the message, its name, their rules, the policies.
-    /// Comments, file names, unrelated types and the wanted fields do not enter.
+    /// Returns the SHA-256 of everything that decides about a payload: the types reachable from the message, its name, their rules, the
+    /// policies. It excludes comments, file names, unrelated types and the wanted fields.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         self.digest
     }
 }
 
-/// The numbers behind the fallbacks' names, in the plan's order of enums.
+/// Returns the numbers of the fallbacks' names, in the plan's order of enums.
 fn fallbacks(plan: &Plan, policies: &Policies, message: &MessageDescriptor) -> Result<Vec<Option<i32>>, CompileError> {
     let UnknownEnums::Fallback(named) = &policies.unknown_enums else { return Ok(Vec::new()) };
     let mut numbers = vec![None; plan.enums.len()];

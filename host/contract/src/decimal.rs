@@ -1,14 +1,14 @@
-//! The decimal number that a 32-bit float stands for.
+//! The decimal number that a 32-bit float represents.
 
 use std::fmt::Write as _;
 
-/// From here on not every whole number is a float of 32 bits.
+/// From here on, not every integer is a 32-bit float.
 const EXACT: f32 = 16_777_216.0;
 
 /// Returns the double whose shortest decimal form is the shortest decimal form of this float: 0.1 for `0.1f32`, where widening
-/// gives 0.10000000149011612. NaN and the infinities stay what they are.
+/// gives 0.10000000149011612. NaN and the infinities are unchanged.
 ///
-/// Everything that shows a float as a decimal number asks this: rows, JSON, messages. Only a `double precision` column gets the
+/// All code that shows a float as a decimal number uses this: rows, JSON, messages. Only a `double precision` column gets the
 /// widened value, which is the same point on the number line.
 #[must_use]
 #[allow(clippy::float_cmp, reason = "whole numbers below 2^24 are exact")]
@@ -25,7 +25,7 @@ pub fn decimal(value: f32) -> f64 {
     }
 }
 
-/// A double as a text that people read: the shortest decimal form, or `NaN`, `Infinity`, `-Infinity` as Protobuf's JSON has them.
+/// Formats a double: the shortest decimal form, or `NaN`, `Infinity`, `-Infinity` as in Protobuf's JSON.
 #[must_use]
 pub fn double_text(value: f64) -> String {
     match value {
@@ -36,7 +36,7 @@ pub fn double_text(value: f64) -> String {
     }
 }
 
-/// A short text on the stack: rows are written without allocating.
+/// A short text on the stack, so that rows are written without allocating.
 #[derive(Default)]
 struct Digits {
     bytes: [u8; 24],

@@ -1,4 +1,4 @@
-//! The identity of a contract: a hash over a canonical text of all that decides about a payload.
+//! The identity of a contract: a hash over a canonical text of everything that decides about a payload.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::schema::shapes;
 use crate::{DuplicateMembers, Policies};
 
-/// Names the canonical form; to be raised when the text changes its meaning.
+/// Identifies the canonical form; to be raised when the meaning of the text changes.
 const FORM: &str = "tollgate-contract/1";
 
 /// `rules` is the rules' own canonical text; empty if there are none.
@@ -59,8 +59,8 @@ pub(crate) fn of(top: &MessageDescriptor, policies: &Policies, rules: &str) -> [
     hash.finalize().into()
 }
 
-/// The policies as a derived `Debug` shows them, without those that came later and have their default: what an older release
-/// compiled has the same digest.
+/// Formats the policies like a derived `Debug`, but omits later additions with their default value, so that contracts compiled by
+/// an older release keep their digest.
 struct Text<'p>(&'p Policies);
 
 impl std::fmt::Debug for Text<'_> {
@@ -99,6 +99,6 @@ impl std::fmt::Debug for Text<'_> {
 }
 
 fn enum_text(descriptor: &EnumDescriptor) -> String {
-    // In declaration order: the first value is the default, the first alias is the name that is shown.
+    // In declaration order: the first value is the default, and the first alias is the displayed name.
     descriptor.values().map(|value| format!("value {} {}\n", value.number(), value.name())).collect()
 }

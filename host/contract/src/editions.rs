@@ -1,14 +1,14 @@
-//! Protobuf editions, brought to the syntaxes that came before them.
+//! Converts Protobuf editions to the older syntaxes.
 //!
-//! The descriptor pool knows proto2 and proto3. An edition is neither: every file, message and field says by *features* which of the old
-//! behaviours it has. They are few, and each can be spelled per field: delimited encoding is a group, expanded lists are not
-//! packed, presence is a label. A file becomes proto2, which has all of it but fields without presence; a file that has
-//! such fields becomes proto3, with `proto3_optional` on the others. There an enum must begin at zero, so that a file with both
-//! an implicit field and an enum that does not is refused by the pool.
+//! The descriptor pool supports proto2 and proto3, but not editions. In an edition every file, message and field selects one of the
+//! old behaviours by *features*. There are few, and each can be expressed per field: delimited encoding is a group, expanded lists
+//! are not packed, presence is a label. A file becomes proto2, which supports everything except fields without presence; a file with
+//! such fields becomes proto3, with `proto3_optional` on the others. In proto3 an enum must begin at zero, so the pool rejects a
+//! file with both an implicit field and an enum that does not.
 //!
-//! What enters the pool so behaves on the wire as the edition says. The features stay in the options, and each enum has its own
-//! `enum_type` written out, which [`is_closed`] reads. Lost is what the gate does not look at: whether a string may be no UTF-8
-//! (it may not).
+//! The converted file behaves on the wire as its edition defines. The features stay in the options, and each enum has an explicit
+//! `enum_type`, which [`is_closed`] reads. The conversion loses only what the gate does not check: whether a string may be other than
+//! UTF-8 (the gate never allows it).
 
 mod source;
 
@@ -29,7 +29,7 @@ const TYPE_GROUP: i32 = 10;
 const TYPE_MESSAGE: i32 = 11;
 const TYPE_BYTES: i32 = 12;
 
-/// The features that decide about the wire, as `google.protobuf.FeatureSet` numbers them; the defaults are those of edition 2023 and later.
+/// The features that affect the wire, numbered as in `google.protobuf.FeatureSet`; the defaults are those of edition 2023 and later.
 #[derive(Clone, Copy)]
 struct Features {
     presence: i32,
@@ -47,11 +47,11 @@ const PACKED: i32 = 1;
 const LENGTH_PREFIXED: i32 = 1;
 const DELIMITED: i32 = 2;
 
-/// A `FileDescriptorSet` whose files of editions read as files of proto2 or proto3 that mean the same; other files are left alone. A
-/// file of an edition is one that says so, or has features: so [`edition_source`] marks it.
+/// Converts a `FileDescriptorSet`, so that its files of editions become equivalent files of proto2 or proto3; other files stay as
+/// they are. A file belongs to an edition if it says so or has features, with which [`edition_source`] marks it.
 ///
 /// # Errors
-/// Bytes that are no `FileDescriptorSet`.
+/// Bytes that are not a `FileDescriptorSet`.
 pub fn lower_editions(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     let Some(descriptor) = DescriptorPool::global().get_message_by_name("google.protobuf.FileDescriptorSet") else {
         return Ok(Cow::Borrowed(bytes));
@@ -67,7 +67,7 @@ pub fn lower_editions(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     Ok(if lowered { Cow::Owned(set.encode_to_vec()) } else { Cow::Borrowed(bytes) })
 }
 
-/// Whether an enum takes only the numbers that it names: as its features say, or its file's syntax.
+/// Returns whether an enum accepts only the numbers that it names, according to its features or its file's syntax.
 pub fn is_closed(descriptor: &EnumDescriptor) -> bool {
     match features_of_options(&descriptor.options()).and_then(|features| feature(&features, "enum_type")) {
         Some(kind) => kind == CLOSED,
@@ -75,7 +75,7 @@ pub fn is_closed(descriptor: &EnumDescriptor) -> bool {
     }
 }
 
-/// The syntax of a file as its author wrote it.
+/// Returns the syntax of a file as its author wrote it.
 pub fn syntax(file: &FileDescriptor) -> &'static str {
     match file.syntax() {
         _ if features_of_options(&file.options()).is_some() => EDITIONS,
@@ -84,7 +84,7 @@ pub fn syntax(file: &FileDescriptor) -> &'static str {
     }
 }
 
-/// What a file of an edition becomes.
+/// The target syntax of a file of an edition.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Target {
     Proto2,
@@ -103,14 +103,14 @@ fn lower_file(file: &mut DynamicMessage) {
     let name = if target == Target::Proto2 { "proto2" } else { "proto3" };
     file.set_field_by_name("syntax", Value::String(name.into()));
     file.clear_field_by_name("edition");
-    // Features of its own mark the file, also where it has none set.
+    // An explicit feature marks the file, also where it has none set.
     set_feature(file, "enum_type", features.enum_type);
     for_each(file, "message_type", &mut |message| lower_message(message, features, target));
     for_each(file, "enum_type", &mut |inner| lower_enum(inner, features));
     for_each(file, "extension", &mut |field| lower_field(field, features, false, target));
 }
 
-/// Whether a message, or one in it, has a field without presence.
+/// Returns whether a message, or one in it, has a field without presence.
 fn has_implicit(message: &mut DynamicMessage, outer: Features) -> bool {
     let features = outer.overlaid(message);
     let mut found = false;
@@ -173,7 +173,7 @@ fn lower_field(field: &mut DynamicMessage, outer: Features, in_message: bool, ta
 }
 
 impl Features {
-    /// These, and over them what the descriptor says itself.
+    /// Returns these features, overridden by those that the descriptor sets.
     fn overlaid(mut self, descriptor: &DynamicMessage) -> Self {
         let Some(features) = features_of(descriptor) else { return self };
         for (name, place) in [
@@ -190,12 +190,12 @@ impl Features {
     }
 }
 
-/// The features that a descriptor sets for itself.
+/// Returns the features that a descriptor sets itself.
 fn features_of(descriptor: &DynamicMessage) -> Option<DynamicMessage> {
     features_of_options(descriptor.get_field_by_name("options")?.as_message()?)
 }
 
-/// The features that a descriptor's options set.
+/// Returns the features that a descriptor's options set.
 pub fn features_of_options(options: &DynamicMessage) -> Option<DynamicMessage> {
     let set = options.has_field_by_name("features").then(|| options.get_field_by_name("features")).flatten()?;
     set.as_message().cloned()
@@ -229,7 +229,7 @@ fn text(message: &DynamicMessage, name: &str) -> Option<String> {
     message.get_field_by_name(name)?.as_str().map(str::to_owned)
 }
 
-/// A boolean field's value; false where it is not set, nothing where there is no such field.
+/// Returns a boolean field's value: false if it is not set, `None` if there is no such field.
 pub fn flag(message: &DynamicMessage, name: &str) -> Option<bool> {
     message.get_field_by_name(name)?.as_bool()
 }

@@ -2,11 +2,11 @@
 
 use crate::FieldPath;
 
-/// How many near names an error offers.
+/// How many similar names an error suggests.
 const NEAR_NAMES: usize = 3;
-/// Below this likeness (0 to 1) a name is no help.
+/// Names with a lower similarity (0 to 1) are not suggested.
 const NEAR_ENOUGH: f64 = 0.75;
-/// A name so much less like than the best one is noise beside it.
+/// Names that are less similar than the best one by more than this are not suggested.
 const NEAR_BEST: f64 = 0.1;
 
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum CompileError {
     UnknownOneof {
         path: FieldPath,
         message: String,
-        /// What to write where a field has that name.
+        /// What to write if a field has that name.
         hint: &'static str,
         near: Vec<String>,
     },
@@ -43,9 +43,9 @@ pub enum CompileError {
     Coerce { path: FieldPath, problem: String },
     #[error("rule {rule} of {place}: {problem}")]
     Rule {
-        /// The message's or the field's full name.
+        /// The full name of the message or field.
         place: String,
-        /// Where the rule stands in its options: `string.pattern`, `cel[0]`.
+        /// The position of the rule in its options: `string.pattern`, `cel[0]`.
         rule: String,
         problem: String,
     },
@@ -57,7 +57,7 @@ fn suggest(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 
-/// The candidates nearest to `name`, best first. The last segment counts as much as the whole, since a wrong package is the usual slip.
+/// Returns the candidates nearest to `name`, best first. The last segment weighs as much as the whole, since a wrong package is common.
 pub(crate) fn near_names(name: &str, candidates: impl Iterator<Item = String>) -> Vec<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_lowercase();
     let mut scored: Vec<(f64, String)> = candidates

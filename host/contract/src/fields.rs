@@ -1,14 +1,14 @@
-//! The values that a check leaves behind, borrowed from the payload.
+//! The values that a check extracts, borrowed from the payload.
 
 use std::borrow::Cow;
 
 use crate::Text;
 
-/// The position of a wanted field in the list that [`crate::Contract::compile`] was given.
+/// The position of a wanted field in the list passed to [`crate::Contract::compile`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub usize);
 
-/// A handle on the elements of a repeated or map field, or on the parts of a split message; read it through [`Fields`].
+/// A handle to the elements of a repeated or map field, or to the parts of a split message; read it through [`Fields`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct List {
     slot: u32,
@@ -20,7 +20,7 @@ impl List {
         Self { slot, len: 0 }
     }
 
-    /// How many elements arrived; for maps, entries with equal keys are counted each.
+    /// Returns the number of elements; map entries with equal keys are counted separately.
     #[must_use]
     pub fn len(&self) -> usize {
         usize::try_from(self.len).unwrap_or(usize::MAX)
@@ -35,10 +35,10 @@ impl List {
 /// One field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Value<'a> {
-    /// Not set: a field with presence that is not on the wire, an unset or displaced oneof member, anything below an absent message.
+    /// Not set: a field with presence that is not on the wire, an unset or replaced oneof member, anything below an absent message.
     #[default]
     Absent,
-    /// A field without presence (proto3) that is not on the wire; [`crate::FieldInfo::default_value`] says what it reads as.
+    /// A field without presence (proto3) that is not on the wire; [`crate::FieldInfo::default_value`] is its value.
     Default,
     Bool(bool),
     I32(i32),
@@ -50,9 +50,9 @@ pub enum Value<'a> {
     Str(Text<'a>),
     Bytes(&'a [u8]),
     Enum(i32),
-    /// A message's bytes as they stand on the wire.
+    /// A message's wire bytes.
     Message(&'a [u8]),
-    /// A singular message (or a map's) that the producer wrote in several parts; [`Fields::joined`] merges them.
+    /// A singular message (or a map's value) that the producer wrote in several parts; [`Fields::joined`] merges them.
     Split(List),
     /// A repeated field; [`Fields::items`] reads it.
     List(List),
@@ -71,9 +71,9 @@ struct Item<'a> {
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
     slots: Vec<Value<'a>>,
-    /// Elements of all lists in wire order. Payloads have few lists, so a filter by slot beats a container per list.
+    /// The elements of all lists in wire order. Payloads have few lists, so filtering by slot beats a container per list.
     items: Vec<Item<'a>>,
-    /// How many messages came in parts so far.
+    /// The number of split messages so far.
     splits: u32,
 }
 
@@ -83,14 +83,14 @@ impl<'a> Fields<'a> {
         Self::default()
     }
 
-    /// Forgets the values and keeps the memory. A check does this by itself.
+    /// Clears the values and keeps the memory. A check calls this itself.
     pub fn clear(&mut self) {
         self.slots.clear();
         self.items.clear();
         self.splits = 0;
     }
 
-    /// The same memory, empty, for payloads that live elsewhere (the next batch's).
+    /// Returns an empty value with the same memory, for payloads with another lifetime (the next batch's).
     #[must_use]
     pub fn recycle<'b>(mut self) -> Fields<'b> {
         self.clear();
@@ -102,28 +102,28 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The value of a slot; [`Value::Absent`] for a slot that the contract does not have.
+    /// Returns the value of a slot; [`Value::Absent`] for a slot that the contract does not have.
     #[inline]
     #[must_use]
     pub fn get(&self, slot: Slot) -> Value<'a> {
         self.slots.get(slot.0).copied().unwrap_or_default()
     }
 
-    /// As [`Fields::get`], where it stands: a reader that matches on it loads only what its arm needs.
+    /// Like [`Fields::get`], by reference: a reader that matches on it loads only what its arm needs.
     #[inline]
     #[must_use]
     pub fn get_ref(&self, slot: Slot) -> &Value<'a> {
         self.slots.get(slot.0).unwrap_or(&Value::Absent)
     }
 
-    /// A message's bytes, or nothing if it is absent. Parts are joined.
+    /// Returns a message's bytes, or `None` if it is absent. Parts are joined.
     #[must_use]
     pub fn message(&self, slot: Slot) -> Option<Cow<'a, [u8]>> {
         self.joined(self.get(slot))
     }
 
-    /// The bytes of a message value from a slot, a list or a map; nothing for other values. Parts are joined, which is how
-    /// Protobuf merges them.
+    /// Returns the bytes of a message value from a slot, a list or a map; `None` for other values. Parts are concatenated, which
+    /// is how Protobuf merges them.
     #[must_use]
     pub fn joined(&self, value: Value<'a>) -> Option<Cow<'a, [u8]>> {
         match value {
@@ -141,17 +141,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The elements of a repeated field in wire order.
+    /// Iterates over the elements of a repeated field in wire order.
     pub fn items(&self, list: List) -> impl Iterator<Item = Value<'a>> + '_ {
         self.items.iter().filter(move |item| item.slot == list.slot).map(|item| item.value)
     }
 
-    /// The entries of a map in wire order. Keys may repeat; of equal keys the last entry counts.
+    /// Iterates over the entries of a map in wire order. Keys may repeat; of equal keys the last entry counts.
     pub fn entries(&self, map: List) -> impl Iterator<Item = (Value<'a>, Value<'a>)> + '_ {
         self.items.iter().filter(move |item| item.slot == map.slot).map(|item| (item.key, item.value))
     }
 
-    /// Sets every slot to what an empty payload gives.
+    /// Sets every slot to its value in an empty payload.
     #[inline]
     pub(crate) fn reset(&mut self, initial: &[Value<'static>]) {
         self.clear();
@@ -165,7 +165,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Sets a slot that is still absent: its message is there now.
+    /// Sets a slot that is still absent, because its message is present now.
     pub(crate) fn set_if_absent(&mut self, slot: u32, value: Value<'a>) {
         if let Some(place @ Value::Absent) = self.place(slot) {
             *place = value;
@@ -189,12 +189,12 @@ impl<'a> Fields<'a> {
         self.set(slot, merged);
     }
 
-    /// A message value with one more part.
+    /// Returns a message value with one more part.
     pub(crate) fn join(&mut self, before: Value<'a>, bytes: &'a [u8]) -> Value<'a> {
         let mut list = match before {
             Value::Split(list) => list,
             Value::Message(first) => {
-                // Lists of parts are numbered from above, past all slots. A count, not a position: items go when a oneof changes.
+                // Part lists are numbered down from the top, past all slots: by a count, because items go when a oneof changes.
                 let slot = u32::MAX - self.splits;
                 self.splits += 1;
                 self.items.push(Item { slot, key: Value::Absent, value: Value::Message(first) });
@@ -215,14 +215,14 @@ impl<'a> Fields<'a> {
         self.set(slot, Value::Absent);
     }
 
-    /// Gives a second slot on the same field the first one's value.
+    /// Copies the value of the first slot to a second slot of the same field.
     pub(crate) fn copy(&mut self, from: u32, to: u32) {
         if let Some(&mut value) = self.place(from) {
             self.set(to, value);
         }
     }
 
-    /// Makes a oneof's slot say that a branch is set, if it is.
+    /// Sets a oneof's slot to a branch if that branch is set.
     pub(crate) fn choose(&mut self, branch: u32, oneof: u32, number: i32) {
         if self.place(branch).is_some_and(|value| *value != Value::Absent) {
             self.set(oneof, Value::Enum(number));

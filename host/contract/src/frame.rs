@@ -1,4 +1,4 @@
-//! Confluent's wire format: which schema a payload was written with, and which of its messages.
+//! Confluent's wire format: the schema with which a payload was written, and the message within it.
 //!
 //! ```text
 //! prefix   00 | schema id, 4 bytes, big endian | what follows
@@ -8,45 +8,45 @@
 //!          The one byte 0 is short for [0].
 //! ```
 //!
-//! The frame does not say what kind of schema it names, so reading has two steps: [`Frame::parse`], then, when the
-//! registry has said Protobuf, [`Frame::protobuf`]. With the header, the indexes stand in the header.
+//! The frame does not contain the kind of its schema, so reading has two steps: [`Frame::parse`], then, once the registry has
+//! reported Protobuf, [`Frame::protobuf`]. With the header, the indexes are in the header.
 //!
-//! What clients get wrong, and what is done about it here:
+//! Known errors of clients, and how this module handles them:
 //! - Indexes written as plain varints (confluent-kafka-python's `use.deprecated.format`): the common `01 00` reads as
-//!   count −1 and is refused; counts that happen to be even cannot be told apart.
+//!   count −1 and is rejected; even counts cannot be distinguished from valid ones.
 //! - No indexes at all (`@kafkajs/confluent-schema-registry`): [`Indexing::Optional`] accepts them. A message begins with
-//!   a tag, and no tag is below 8, while the counts 0 to 3 are the bytes 0, 2, 4, 6: so messages nested four deep and
-//!   more cannot be named under that setting, and nothing is ever guessed. The default refuses.
+//!   a tag, and no tag is below 8, while the counts 0 to 3 are the bytes 0, 2, 4, 6. So messages nested four levels deep or
+//!   more cannot be named with that setting, and nothing is ever guessed. The default rejects them.
 //! - Map fields have hidden entry types. Java's client counts nested messages without them, Go's and Python's with
-//!   them: [`message_by_indexes`] refuses to choose between two messages unless it is told which is expected.
+//!   them: if that leads to two messages, [`message_by_indexes`] fails unless one of them is the expected one.
 
 use prost_reflect::{FileDescriptor, MessageDescriptor};
 
-/// The header that holds the schema of a record's value.
+/// The header with the schema of a record's value.
 pub const VALUE_HEADER: &str = "__value_schema_id";
-/// The header that holds the schema of a record's key.
+/// The header with the schema of a record's key.
 pub const KEY_HEADER: &str = "__key_schema_id";
 
-/// How deep protoc lets messages nest; what claims more is no index array.
+/// protoc's limit on message nesting; anything deeper is not an index array.
 const DEPTH_MAX: usize = 32;
-/// A 32-bit varint has five bytes.
+/// The maximum length of a 32-bit varint.
 const VARINT_BYTES: usize = 5;
 /// Below the first tag that a message can begin with (field 1, wire type 0).
 const FIRST_TAG: u8 = 8;
-/// `[0]`, as nearly all frames have it.
+/// `[0]`, as in nearly all frames.
 const FIRST_MESSAGE: &[u8] = &[0];
 
-/// What a frame names its schema by.
+/// How a frame identifies its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SchemaId {
-    /// The number that the registry gave.
+    /// The number assigned by the registry.
     Id(u32),
-    /// The schema's own identity, the same in every registry.
+    /// The schema's own id, the same in every registry.
     Guid([u8; 16]),
 }
 
 impl std::fmt::Display for SchemaId {
-    /// The number, or the GUID in its hyphenated form.
+    /// Formats the number, or the GUID with hyphens.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Id(id) => write!(f, "{id}"),
@@ -64,14 +64,14 @@ impl std::fmt::Display for SchemaId {
 /// Whether a Protobuf frame must hold message indexes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Indexing {
-    /// As the format has it.
+    /// As the format defines.
     #[default]
     Required,
     /// A frame without them means the first message.
     Optional,
 }
 
-/// Bytes that are no frame. The event's fault.
+/// Bytes that are not a frame. The event's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameFault {
     #[error("the payload is empty; a framed one has at least the magic byte and a schema id")]
@@ -96,13 +96,13 @@ pub enum FrameFault {
     HeaderTooLong(usize),
 }
 
-/// A payload with the schema that it was written with.
+/// A payload with the schema with which it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
     pub schema: SchemaId,
-    /// What follows the id: message indexes and payload, the payload alone, or, of a header, its indexes alone.
+    /// What follows the id: message indexes and payload, only the payload, or for a header only its indexes.
     rest: &'a [u8],
-    /// Where the schema stood in a header, the whole payload.
+    /// The whole payload if the schema is in a header.
     payload: Option<&'a [u8]>,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Frame<'a> {
     /// Reads the prefix of a record's value or key.
     ///
     /// # Errors
-    /// Where it is too short or has no magic byte.
+    /// It is too short or has no magic byte.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FrameFault> {
         match bytes {
             [] => Err(FrameFault::Empty),
@@ -125,7 +125,7 @@ impl<'a> Frame<'a> {
     /// Reads the header [`VALUE_HEADER`] (or [`KEY_HEADER`]) of a record whose value (or key) is `payload`.
     ///
     /// # Errors
-    /// Where it is too short or has neither magic byte.
+    /// It is too short or has neither magic byte.
     pub fn from_header(header: &'a [u8], payload: &'a [u8]) -> Result<Self, FrameFault> {
         let Some((1, rest)) = header.split_first() else {
             return Self::parse(header).map(|frame| Self { payload: Some(payload), ..frame });
@@ -134,16 +134,16 @@ impl<'a> Frame<'a> {
         Ok(Self { schema: SchemaId::Guid(*guid), rest, payload: Some(payload) })
     }
 
-    /// The payload of a JSON Schema or Avro frame: all that follows the id.
+    /// Returns the payload of a JSON Schema or Avro frame: everything after the id.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload.unwrap_or(self.rest)
     }
 
-    /// Which message of the schema's file, and its bytes. Allocates nothing.
+    /// Returns the indexes of the message in the schema's file, and the message's bytes. Allocates nothing.
     ///
     /// # Errors
-    /// Where the indexes are cut off, negative, longer than they need be or deeper than messages nest.
+    /// The indexes are truncated, negative, longer than necessary or deeper than messages nest.
     pub fn protobuf(&self, indexing: Indexing) -> Result<(MessageIndexes<'a>, &'a [u8]), FrameFault> {
         // The two forms of nearly every frame.
         let (indexes, rest) = match *self.rest {
@@ -174,7 +174,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Writes a frame's magic byte and id: all there is before a JSON payload.
+    /// Writes a frame's magic byte and id, which is the whole prefix of a JSON payload.
     pub fn write(out: &mut Vec<u8>, id: u32) {
         out.push(0);
         out.extend(id.to_be_bytes());
@@ -189,17 +189,17 @@ pub struct MessageIndexes<'a> {
 }
 
 impl<'a> MessageIndexes<'a> {
-    /// The canonical encoding: a cache's key, together with the schema's id.
+    /// Returns the canonical encoding: together with the schema's id, it is a cache key.
     #[must_use]
     pub fn as_bytes(&self) -> &'a [u8] {
         self.encoded
     }
 
-    /// From the outermost message inwards; at least one.
+    /// Iterates from the outermost message inwards; at least one index.
     pub fn iter(&self) -> impl Iterator<Item = u32> + 'a {
         let mut rest = self.encoded;
         if rest != FIRST_MESSAGE {
-            // Over the count. All were read once before: none fails here.
+            // Skips the count. All varints were validated before: none fails here.
             rest = zigzag(rest).map_or(rest, |(_, rest)| rest);
         }
         std::iter::from_fn(move || {
@@ -236,7 +236,7 @@ fn read_indexes(bytes: &[u8]) -> Result<(MessageIndexes<'_>, &[u8]), FrameFault>
     Ok((MessageIndexes { encoded }, rest))
 }
 
-/// A zigzag varint in its only form: the shortest, of 32 bits. No serializer pads, so what is longer is something else.
+/// Reads a zigzag varint in its shortest form, of at most 32 bits. No serializer pads, so a longer one is something else.
 fn zigzag(bytes: &[u8]) -> Result<(i64, &[u8]), FrameFault> {
     let mut value = 0_u64;
     for (index, &byte) in bytes.iter().take(VARINT_BYTES).enumerate() {
@@ -260,7 +260,7 @@ fn write_zigzag(out: &mut Vec<u8>, value: u64) {
     out.push(left.to_le_bytes()[0]);
 }
 
-/// Message indexes that do not lead to one message of the file. The event's fault: the schema is what it is.
+/// Message indexes that do not lead to one message of the file. The event's fault: the schema cannot change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IndexFault {
     #[error("{file} has no message at the indexes {}", show(.indexes))]
@@ -276,11 +276,11 @@ fn show(indexes: &[u32]) -> String {
     format!("{indexes:?}")
 }
 
-/// The message that the indexes name in a schema's own file. `expected` is a full name that settles the case in which
-/// clients count differently (see the module's head); it is no check.
+/// Returns the message that the indexes name in a schema's own file. `expected` is a full name that decides the case in which
+/// clients count differently (see the module documentation); it is not a check.
 ///
 /// # Errors
-/// Where there is none, or where there are two and neither is expected.
+/// There is no such message, or there are two and neither is expected.
 pub fn message_by_indexes(
     file: &FileDescriptor,
     indexes: MessageIndexes<'_>,
@@ -309,7 +309,7 @@ pub fn message_by_indexes(
     }
 }
 
-/// The message at the path, map entries counted or left out; never a map entry itself.
+/// Returns the message at the path, with map entries counted or left out; never a map entry itself.
 fn walk(file: &FileDescriptor, indexes: MessageIndexes<'_>, entries: bool) -> Option<MessageDescriptor> {
     let counted = |message: &MessageDescriptor| entries || !message.is_map_entry();
     let mut found: Option<MessageDescriptor> = None;
@@ -324,7 +324,7 @@ fn walk(file: &FileDescriptor, indexes: MessageIndexes<'_>, entries: bool) -> Op
     found.filter(|message| !message.is_map_entry())
 }
 
-/// The path to a message in its file, map entries left out, as Java's serializer writes it.
+/// Returns the path to a message in its file, without map entries, as Java's serializer writes it.
 #[must_use]
 pub fn indexes_of(message: &MessageDescriptor) -> Vec<u32> {
     let mut path = Vec::new();

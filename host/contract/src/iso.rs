@@ -1,14 +1,14 @@
-//! Dates, times and durations in the text forms of ISO 8601. Strict: what the calendar lacks is refused, never carried over.
+//! Dates, times and durations in ISO 8601 text. Strict: dates that do not exist are rejected, never carried over.
 
 /// Microseconds of a day.
 pub const DAY: i64 = 86_400_000_000;
 
-/// A time in text, and how far its clock is ahead of UTC where the text says so.
+/// A parsed time, and its offset from UTC if the text has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DateTime {
-    /// Microseconds since 1970 on the text's own clock.
+    /// Microseconds since 1970 in the text's own time zone.
     pub micros: i64,
-    /// Nanoseconds beyond the microseconds, 0 to 999.
+    /// Nanoseconds in addition to the microseconds, 0 to 999.
     pub nanos: i32,
     /// Microseconds ahead of UTC; `None` for a text without a zone.
     pub offset: Option<i64>,
@@ -22,7 +22,7 @@ pub struct Interval {
     pub micros: i64,
 }
 
-/// Days since 1970 of a date in years 1 to 9999.
+/// Returns the days since 1970 of a date in years 1 to 9999.
 #[must_use]
 pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -44,7 +44,7 @@ pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
-/// Year, month and day of a number of days since 1970.
+/// Returns the year, month and day of a number of days since 1970.
 pub fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -56,7 +56,7 @@ pub fn civil(days: i64) -> (i64, i64, i64) {
     (if month <= 2 { year + 1 } else { year }, month, day)
 }
 
-/// `2026-02-28`: days since 1970.
+/// Parses `2026-02-28` to days since 1970.
 #[must_use]
 pub fn date(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
@@ -66,13 +66,13 @@ pub fn date(text: &str) -> Option<i64> {
     days_of(number(text.get(..4)?)?, number(text.get(5..7)?)?, number(text.get(8..)?)?)
 }
 
-/// `12:30`, `12:30:00`, `12:30:00.5`: microseconds of the day. At most nine digits of a second, of which six are kept.
+/// Parses `12:30`, `12:30:00`, `12:30:00.5` to microseconds of the day. At most nine fractional digits, of which six are kept.
 #[must_use]
 pub fn time(text: &str) -> Option<i64> {
     clock(text).map(|(micros, _)| micros)
 }
 
-/// As [`time`], with the nanoseconds beyond the microseconds.
+/// Like [`time`], with the nanoseconds in addition to the microseconds.
 fn clock(text: &str) -> Option<(i64, i32)> {
     let (clock, nanos) = match text.split_once('.') {
         Some((clock, fraction)) if clock.len() == 8 => (clock, fraction_nanos(fraction)?),
@@ -90,7 +90,7 @@ fn clock(text: &str) -> Option<(i64, i32)> {
     Some((micros, i32::try_from(nanos % 1_000).ok()?)).filter(|_| fits)
 }
 
-/// `2026-02-28T12:30:00Z`, `…+01:00`, or without a zone.
+/// Parses `2026-02-28T12:30:00Z`, `…+01:00`, or without a zone.
 #[must_use]
 pub fn date_time(text: &str) -> Option<DateTime> {
     let day = date(text.get(..10)?)?;
@@ -106,7 +106,7 @@ pub fn date_time(text: &str) -> Option<DateTime> {
     Some(DateTime { micros: day * DAY + micros, nanos, offset })
 }
 
-/// `+01:00`, `+0100`, `-05`.
+/// Parses `+01:00`, `+0100`, `-05`.
 fn zone(text: &str) -> Option<i64> {
     let (sign, digits) = (if text.starts_with('-') { -1 } else { 1 }, text.get(1..)?);
     let (hours, minutes) = match digits.len() {
@@ -119,7 +119,7 @@ fn zone(text: &str) -> Option<i64> {
     (hours <= 15 && minutes < 60).then_some(sign * (hours * 60 + minutes) * 60_000_000)
 }
 
-/// `P1Y2M3W4DT5H6M7.5S`, also negative as a whole.
+/// Parses `P1Y2M3W4DT5H6M7.5S`, also negative as a whole.
 #[must_use]
 pub fn duration(text: &str) -> Option<Interval> {
     let (sign, rest) = match text.strip_prefix('-') {
@@ -169,7 +169,7 @@ fn add(sum: &mut i64, value: i64, unit: i64) -> Option<()> {
     Some(())
 }
 
-/// Reads `1Y2M`: each unit at most once and in the order of `units`.
+/// Parses `1Y2M`: each unit at most once and in the order of `units`.
 fn parts(mut text: &str, units: &str, mut each: impl FnMut(char, i64, Option<i64>) -> Option<()>) -> Option<()> {
     let mut left = units;
     while !text.is_empty() {
@@ -186,7 +186,7 @@ fn parts(mut text: &str, units: &str, mut each: impl FnMut(char, i64, Option<i64
     Some(())
 }
 
-/// Digits only, and few enough that none overflows.
+/// Parses digits only, and too few to overflow.
 fn number(text: &str) -> Option<i64> {
     let digits = (1..=18).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
@@ -199,14 +199,14 @@ fn fraction_nanos(text: &str) -> Option<i64> {
     Some(number(text)? * 10_i64.pow(u32::try_from(9 - text.len()).ok()?))
 }
 
-/// A date as text: `2026-02-28`.
+/// Formats a date: `2026-02-28`.
 #[must_use]
 pub fn show_date(days: i64) -> String {
     let (year, month, day) = civil(days);
     if year > 0 { format!("{year:04}-{month:02}-{day:02}") } else { format!("{:04}-{month:02}-{day:02} BC", 1 - year) }
 }
 
-/// A time of day as text: `12:30:00.500000`.
+/// Formats a time of day: `12:30:00.500000`.
 #[must_use]
 pub fn show_time(micros: i64) -> String {
     let seconds = micros / 1_000_000;
@@ -214,7 +214,7 @@ pub fn show_time(micros: i64) -> String {
     format!("{hour:02}:{minute:02}:{second:02}.{:06}", micros % 1_000_000)
 }
 
-/// Microseconds since 1970 as text, with `zone` behind the clock: `2026-02-28 12:30:00.000000+00`.
+/// Formats microseconds since 1970, followed by `zone`: `2026-02-28 12:30:00.000000+00`.
 #[must_use]
 pub fn show_date_time(micros: i64, zone: &str) -> String {
     let date = show_date(micros.div_euclid(DAY));

@@ -1,6 +1,6 @@
-//! Protobuf's JSON mapping, both ways. JSON is not the hot path: it is read into a tree, and shown from a dynamic message.
+//! Protobuf's JSON mapping, both ways. JSON is not the hot path: it is parsed into a tree, and written from a dynamic message.
 //!
-//! What the mapping leaves open, and where we differ from other readers, is on the page docs/json.md; `tests/conformance.json` holds
+//! docs/json.md describes what the mapping leaves open, and where we differ from other readers; `tests/conformance.json` holds
 //! the required and recommended cases of Protobuf's conformance suite with their verdicts.
 
 mod coerce;
@@ -24,21 +24,21 @@ pub use write::Names;
 use write::Writer;
 
 impl Contract {
-    /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). JSON that means the same
-    /// gives the same bytes.
+    /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). Equivalent JSON texts
+    /// give the same bytes.
     ///
-    /// Unknown keys follow the policy for unknown fields; an unknown enum *name* is refused unless its enum has a fallback, since it
-    /// has no number to keep; two members for one field follow the policy for duplicates; Timestamps are read in the forms that the
-    /// policies coerce from. The bytes still have to pass
-    /// [`Contract::check`], which holds them against the other policies.
+    /// Unknown keys follow the policy for unknown fields. An unknown enum *name* is rejected unless its enum has a fallback, since
+    /// it has no number to keep. Two members for one field follow the policy for duplicates. Timestamps are read in the forms of
+    /// the coercion policies. The bytes must still pass
+    /// [`Contract::check`], which applies the other policies.
     ///
     /// # Errors
-    /// Text that is not JSON, keys or enum names that the contract lacks, values that do not fit, too many bytes.
+    /// Text that is not JSON, unknown keys or enum names, values that do not fit, too many bytes.
     pub fn transcode_json(&self, json: &[u8], out: &mut Vec<u8>) -> Result<(), Rejection> {
         self.transcode_json_noting(json, out, &mut Notes::new())
     }
 
-    /// As [`Contract::transcode_json`], noting what is let pass and replaced.
+    /// Like [`Contract::transcode_json`], and records what is accepted or replaced.
     ///
     /// # Errors
     /// As [`Contract::transcode_json`].
@@ -51,11 +51,11 @@ impl Contract {
         self.transcode(json, out, notes, unknown, self.policies.duplicate_members)
     }
 
-    /// As [`Contract::transcode_json`], but without the keys that the contract lacks, and with the last of several members for one
-    /// field, whatever the policies say: for a payload that was refused and shall go on.
+    /// Like [`Contract::transcode_json`], but whatever the policies, it skips unknown keys and uses the last of several members
+    /// for one field: for a rejected payload that is accepted anyway.
     ///
     /// # Errors
-    /// As [`Contract::transcode_json`], but for unknown keys and duplicates.
+    /// As [`Contract::transcode_json`], except for unknown keys and duplicates.
     pub fn transcode_json_anyway(&self, json: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> Result<(), Rejection> {
         let unknown = match self.policies.unknown_fields {
             UnknownFields::Warn => Unknown::Note,
@@ -83,16 +83,16 @@ impl Contract {
         reader.message(&text::parse(json)?, &self.message, out).map_err(|fault| fault.into_rejection())
     }
 
-    /// The payload as Protobuf's canonical JSON, on one line: lowerCamelCase keys, 64-bit integers as strings, enums by name, defaults left out.
-    /// Fields that the contract does not have are not shown.
+    /// Returns the payload as Protobuf's canonical JSON, on one line: lowerCamelCase keys, 64-bit integers as strings, enums by name,
+    /// defaults omitted. Unknown fields are omitted.
     ///
     /// # Errors
-    /// Bytes that do not decode, and values that JSON has no form for (a Timestamp out of range).
+    /// Bytes that do not decode, and values without a JSON form (a Timestamp out of range).
     pub fn to_json(&self, payload: &[u8]) -> Result<String, Rejection> {
         show_json(&decode(&self.message, payload)?)
     }
 
-    /// One wanted field as JSON, nothing if it is absent: what a jsonb column holds. `fields` must come from this contract's check.
+    /// Returns one wanted field as JSON for a jsonb column, `None` if absent. `fields` must come from this contract's check.
     ///
     /// # Errors
     /// As [`Contract::to_json`].
@@ -103,23 +103,23 @@ impl Contract {
     }
 }
 
-/// A message as Protobuf's JSON, as [`Contract::to_json`] shows it: for messages that no contract was compiled for.
+/// Returns a message as Protobuf's JSON, like [`Contract::to_json`]: for messages without a compiled contract.
 ///
 /// # Errors
-/// Values that JSON has no form for.
+/// Values without a JSON form.
 pub fn show_json(message: &DynamicMessage) -> Result<String, Rejection> {
     show_json_with(message, Names::Json)
 }
 
-/// As [`show_json`], with these names.
+/// Like [`show_json`], with these names.
 ///
 /// # Errors
-/// Values that JSON has no form for.
+/// Values without a JSON form.
 pub fn show_json_with(message: &DynamicMessage, names: Names) -> Result<String, Rejection> {
     shown(names, |writer| writer.message(message))
 }
 
-/// Reads a message from JSON as a contract without policies does: unknown members and duplicates are refused.
+/// Reads a message from JSON like a contract without policies: unknown members and duplicates are rejected.
 ///
 /// # Errors
 /// As [`Contract::transcode_json`].
@@ -147,7 +147,7 @@ fn decode(message: &MessageDescriptor, bytes: &[u8]) -> Result<DynamicMessage, R
         .map_err(|error| Rejection::new(ReasonCode::Undecodable, "", error.to_string()))
 }
 
-/// A slot's value as the dynamic message holds it.
+/// Returns a slot's value as a dynamic message holds it.
 fn reflect(field: &FieldDescriptor, slot: Slot, fields: &Fields<'_>) -> Result<Option<ReflectValue>, Rejection> {
     let kind = field.kind();
     Ok(Some(match fields.get(slot) {

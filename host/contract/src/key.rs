@@ -1,9 +1,9 @@
-//! Record keys that are made of a message's fields.
+//! Record keys built from a message's fields.
 
 use crate::Value;
 
-/// The key of one field is its text; that of several is a JSON object with their names in the given order, so that different
-/// values never make one key. Nothing where a field is not set or has no text.
+/// Returns a record's key: the text of a single field, or for several fields a JSON object with their names in the given order, so
+/// that different values never produce the same key. `None` if a field is not set or has no text.
 pub fn record_key<'v>(parts: &[(&str, Value<'v>)]) -> Option<String> {
     if let [(_, value)] = parts {
         return Some(match value {

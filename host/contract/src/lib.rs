@@ -2,8 +2,8 @@
 //!
 //! [`Contract::compile`] turns a message descriptor, the policies and the wanted field paths into a plan;
 //! [`Contract::check`] walks the wire bytes once and leaves the wanted values in [`Fields`], borrowed from the payload;
-//! [`Contract::admit`] does so for a payload that has just arrived, which more is asked of.
-//! [`Contract::transcode_json`] brings JSON to the same wire bytes, [`Contract::to_json`] shows them as text.
+//! [`Contract::admit`] does the same for an arriving payload, with additional policies.
+//! [`Contract::transcode_json`] converts JSON to the same wire bytes, [`Contract::to_json`] converts them to text.
 
 mod check;
 mod contract;

@@ -1,4 +1,4 @@
-//! Finds one member of a JSON object without reading the rest of it as anything.
+//! Finds one member of a JSON object without decoding the rest of it.
 
 use std::ops::Range;
 
@@ -7,12 +7,12 @@ use serde_json::Deserializer;
 
 use crate::{DuplicateMembers, ReasonCode, Rejection};
 
-/// A field may also come under both of its names: `amount_minor` beside `amountMinor`.
+/// A field may also occur under both of its names: `amount_minor` next to `amountMinor`.
 pub(crate) const DUPLICATE: &str = "this member is there more than once, under one name or two, and readers differ in which one \
                                     they take; send it once";
 
-/// Where the value of an object's member stands in `json`: the member with one of these names, and the last such member where
-/// duplicates are allowed. Nothing if there is none; `null` is a value. The text is checked to be one JSON object on the way.
+/// Returns the range of the value of an object's member in `json`: the member with one of these names, and the last such member
+/// where duplicates are allowed. `None` if there is none; `null` is a value. Also checks that the text is one JSON object.
 ///
 /// # Errors
 /// Text that is not a JSON object, or that has the member twice.
@@ -29,7 +29,7 @@ pub fn find_member(
     Ok(found)
 }
 
-/// As [`find_member`], for several members in one pass: the place of each name.
+/// Like [`find_member`], for several members in one pass: returns the range for each name.
 ///
 /// # Errors
 /// Text that is not a JSON object, or that has one of the members twice.
@@ -53,7 +53,7 @@ fn refuse(name: &str, again: bool, duplicates: DuplicateMembers) -> Result<(), R
     Ok(())
 }
 
-/// Calls `each` with the name and the place of every member of an object, in order.
+/// Calls `each` with the name and the range of every member of an object, in order.
 fn visit(json: &[u8], mut each: impl FnMut(&str, Range<usize>) -> Result<(), Rejection>) -> Result<(), Rejection> {
     let mut at = skip_blanks(json, 0);
     if json.get(at) != Some(&b'{') {
@@ -81,7 +81,7 @@ fn visit(json: &[u8], mut each: impl FnMut(&str, Range<usize>) -> Result<(), Rej
     }
 }
 
-/// One value from `at` on, and where it ends.
+/// Reads one value from `at`, and returns where it ends.
 fn read<'j, T: serde::Deserialize<'j>>(json: &'j [u8], at: usize) -> Result<(T, usize), Rejection> {
     let rest = json.get(at..).unwrap_or_default();
     let mut values = Deserializer::from_slice(rest).into_iter::<T>();
@@ -142,8 +142,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Cut anywhere, and with any byte changed: in what is an object to serde, the value is found that serde finds. (What
-        /// is passed over is not read: text that is no UTF-8, say, is left to whoever reads it.)
+        /// Truncated anywhere, and with any byte changed: if serde reads it as an object, both find the same value. (Skipped parts
+        /// are not decoded: text that is not UTF-8, for example, is left to the reader of that part.)
         #[test]
         fn it_agrees_with_a_parser(cut in 0..100_usize, at in 0..100_usize, byte: u8) {
             let mut json = br#"{"a" : [1, {"data": 2}], "data":{"x":"}\u0022","y":[true,null]},"n":-1.5e3, "e":""}"#.to_vec();

@@ -1,29 +1,29 @@
-//! What was let pass with a word about it: counted over a batch, so that nothing is allocated for what has been met before.
+//! Notes about what was accepted despite a policy: counted over a batch, so that repeated ones allocate nothing.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::visible::visible;
 
-/// How many different notes are told apart; what comes after counts as `other`. Field numbers and JSON keys are the producers' to choose.
+/// How many different notes are kept; further ones count as `other`. Producers choose field numbers and JSON keys.
 const MAX_NOTES: usize = 200;
-/// The replaced numbers of one payload that are told one by one.
+/// How many replaced numbers of one payload are reported individually.
 const MAX_REPLACED: usize = 20;
-/// Characters of a JSON key or name that are kept.
+/// How many characters of a JSON key or name are kept.
 const MAX_CHARS: usize = 64;
 
-/// Which policy let it pass.
+/// The policy that accepted it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Policy {
     UnknownFields,
     UnknownVariants,
     UnknownEnums,
-    /// JSON that was brought to its field's type. The note's type is the field's path, its member the form.
+    /// A JSON value that was coerced to its field's type. The note's type is the field's path, its member the form.
     Coerce,
 }
 
 impl Policy {
-    /// As configuration and metrics spell it.
+    /// Returns the name in configuration and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl Policy {
     }
 }
 
-/// A field, a oneof or a value, by its number where the contract has no name for it.
+/// A field, a oneof or a value, by its number if the contract has no name for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Member<'a> {
     Number(i64),
@@ -60,27 +60,27 @@ impl fmt::Display for Member<'_> {
     }
 }
 
-/// One thing that was met, and how often.
+/// One kind of finding, and its count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     pub policy: Policy,
-    /// Full name of the message type, or of the enum; of a coercion the field's path.
+    /// The full name of the message type, or of the enum; for a coercion the field's path.
     pub type_name: String,
     /// The unknown field, the oneof that may have an unknown variant, or the unknown value.
     pub member: Member<'static>,
     pub count: u64,
 }
 
-/// An enum value that a fallback stands for now.
+/// An enum value that a fallback has replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replaced {
-    /// Path of the field, by names alone.
+    /// The path of the field, by names only.
     pub field: String,
     /// The number, or in JSON the name, that the producer sent.
     pub was: Member<'static>,
 }
 
-/// Notes of a batch, and the replacements of the payload in work.
+/// The notes of a batch, and the replacements in the current payload.
 #[derive(Debug, Default)]
 pub struct Notes {
     notes: Vec<Note>,
@@ -93,13 +93,13 @@ impl Notes {
         Self::default()
     }
 
-    /// Forgets everything; the memory is kept.
+    /// Clears the notes and keeps the memory.
     pub fn clear(&mut self) {
         self.notes.clear();
         self.replaced.clear();
     }
 
-    /// What was met since the last [`Notes::clear`].
+    /// Iterates over the notes since the last [`Notes::clear`].
     pub fn iter(&self) -> impl Iterator<Item = &Note> {
         self.notes.iter()
     }
@@ -109,7 +109,7 @@ impl Notes {
         self.notes.is_empty()
     }
 
-    /// The replacements since this was asked last, at most 20.
+    /// Returns the replacements since the last call, at most 20.
     pub fn take_replaced(&mut self) -> Vec<Replaced> {
         std::mem::take(&mut self.replaced)
     }
@@ -153,7 +153,7 @@ fn same(kept: &Member<'_>, met: &Member<'_>) -> bool {
     }
 }
 
-/// Cut, and without control characters: names end up in logs and labels.
+/// Truncates a name and removes control characters: names end up in logs and labels.
 fn short(name: &str) -> String {
     name.chars().take(MAX_CHARS).map(visible).collect()
 }

@@ -1,13 +1,13 @@
 //! The decode plan: a message type compiled into tables that the walk in `check` reads.
 //!
-//! A node is one message type *at one place*. Types that hold no wanted field share one node each, so recursive types
-//! end; a place on the way to a wanted field gets a node of its own whose field plans carry slots. The walk
-//! therefore never asks whether a field is wanted: it finds a slot number or [`NO_SLOT`].
+//! A node is one message type *at one place*. Types without a wanted field share one node each, so recursive types
+//! end; a place on the path to a wanted field gets its own node, whose field plans carry slots. So the walk never
+//! asks whether a field is wanted: it finds a slot number or [`NO_SLOT`].
 //!
-//! A field is found by its tag, not by its number: `by_tag` maps every one-byte tag (numbers 1 to 15) with a wire type
-//! that the field accepts, so one load answers "known?" and "right wire type?" at once. Everything else, longer tags and all
-//! failures, takes the slow way over `dense` and a binary search. Rules hang on [`FieldPlan`] and [`Node`] as indexes into tables
-//! of checks; below a field whose rules are ignored a type has a node without them.
+//! A field is found by its tag, not by its number: `by_tag` maps every one-byte tag (numbers 1 to 15) whose wire type the
+//! field accepts, so one load answers "known?" and "right wire type?" at once. Everything else, longer tags and all
+//! failures, takes the slow path over `dense` and a binary search. [`FieldPlan`] and [`Node`] refer to rules by index into
+//! tables of checks; below a field whose rules are ignored, a type has a node without them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -19,15 +19,15 @@ use crate::schema::{EnumTable, Presence, Shape, shapes};
 use crate::wire::WireType;
 use crate::{CompileError, FieldInfo, FieldPath, Kind, Value};
 
-/// No slot: the field is checked and not kept.
+/// No slot: the field is checked but not kept.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
-/// No checks: the rules ask nothing here.
+/// No checks: there are no rules here.
 pub(crate) const NO_CHECK: u32 = u32::MAX;
 /// Field numbers below this are found by index, above by binary search.
 const DENSE_NUMBERS: u32 = 256;
-/// Fields of one message that `u16` indexes with zero meaning "none".
+/// The maximum number of fields in a message: `u16` indexes with zero meaning "none".
 const MAX_FIELDS: usize = 65_534;
-/// Bits of the mask in which a walk notes the required fields it has seen.
+/// The bits of the mask in which a walk records the required fields it has seen.
 const MAX_REQUIRED: usize = 64;
 
 /// The field number of the value in a map's entry; the key's is 1.
@@ -111,9 +111,9 @@ pub(crate) struct FieldPlan {
     pub target: u32,
     /// This field's bit among the required ones, or zero.
     pub required: u64,
-    /// The slots of the other members of the field's oneof, and below them.
+    /// The slots of the other members of the field's oneof, and those below them.
     pub clears: Box<[u32]>,
-    /// What the rules ask of the field.
+    /// The rules of the field.
     pub check: u32,
     pub name: Box<str>,
 }
@@ -124,11 +124,11 @@ pub(crate) struct Node {
     dense: Box<[u16]>,
     pub fields: Box<[FieldPlan]>,
     pub required: u64,
-    /// What the slots directly in this message hold once the message is there but the field isn't.
+    /// The values of the slots directly in this message if the message is present but the field is not.
     pub initial: Box<[(u32, Value<'static>)]>,
-    /// What the rules ask of the message.
+    /// The rules of the message.
     pub check: u32,
-    /// Without those that stand for a single optional field.
+    /// Without the synthetic oneofs of single optional fields.
     pub oneofs: Box<[Oneof]>,
     pub is_entry: bool,
 }
@@ -140,7 +140,7 @@ pub(crate) struct Oneof {
 }
 
 impl Node {
-    /// The field of a one-byte tag, if the field accepts the tag's wire type.
+    /// Returns the field of a one-byte tag if the field accepts the tag's wire type.
     #[inline]
     pub(crate) fn by_tag(&self, tag: u8) -> Option<&FieldPlan> {
         let index = *self.by_tag.get(usize::from(tag))?;
@@ -205,9 +205,9 @@ pub(crate) struct Plan {
     pub enums: Vec<EnumTable>,
     /// Every slot's value before the walk.
     pub initial: Vec<Value<'static>>,
-    /// Slots that ask for a field another slot has: (the first one, the later one).
+    /// Slots for a field that another slot already has: (the first one, the later one).
     pub copies: Vec<(u32, u32)>,
-    /// The branches of wanted oneofs. Each has a slot; which one is not absent says what the oneof's slot holds.
+    /// The branches of wanted oneofs. Each has a slot; the branch that is not absent determines the oneof's slot.
     pub branches: Vec<Branch>,
     /// Whether a required field is reachable.
     pub has_required: bool,
@@ -233,12 +233,12 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// The place that these field numbers lead to.
+    /// Returns the place at these field numbers.
     fn at(&mut self, numbers: &[u32]) -> &mut Wanted {
         numbers.iter().fold(self, |place, number| place.below.entry(*number).or_default())
     }
 
-    /// All slots here and below.
+    /// Collects all slots here and below.
     fn slots(&self, into: &mut Vec<u32>) {
         into.extend(self.slot.map(|(slot, _)| slot));
         for child in self.below.values() {
@@ -273,7 +273,7 @@ impl Plan {
             }
             infos.push(info);
         }
-        // The branches' fields get the slots behind the wanted ones, or share them.
+        // The branches' fields get the slots after the wanted ones, or share them.
         let mut slots = paths.len();
         let mut branches = Vec::with_capacity(oneofs.len());
         for (oneof, numbers) in oneofs {
@@ -316,7 +316,7 @@ impl Plan {
     }
 }
 
-/// What a slot holds when its message is there and the field is not on the wire.
+/// Returns a slot's value if its message is present and the field is not on the wire.
 fn initial_value(info: &FieldInfo, slot: u32) -> Value<'static> {
     match info.kind {
         Kind::Map(..) => Value::Map(List::empty(slot)),
@@ -348,7 +348,7 @@ struct Listed {
     fields: HashMap<u32, u32>,
 }
 
-/// Places are numbered when they are first named and built in that order, from a queue: types may nest as deep as they like.
+/// Places are numbered when first named and built in that order, from a queue: types may nest to any depth.
 #[derive(Default)]
 struct Builder {
     queue: VecDeque<Place>,
@@ -362,7 +362,7 @@ struct Builder {
 }
 
 impl Builder {
-    /// Takes up the checks of a message type.
+    /// Adds the checks of a message type.
     fn enlist(&mut self, message: String, checks: Checks) -> Result<(), CompileError> {
         let node = index(self.node_checks.len(), "message types with rules")?;
         self.node_checks.push(checks.node);
@@ -390,10 +390,10 @@ impl Builder {
         Ok(place)
     }
 
-    /// The check of a field, and whether the rules apply to the message in it.
+    /// Returns the check of a field, and whether the rules apply to the message in it.
     fn check(&self, place: &Place, number: u32) -> (u32, bool) {
         if place.message.is_map_entry() {
-            // The map's own check has gone before; its values' messages are ruled if the map's are.
+            // The map's own check comes first; its values' messages are ruled if the map is.
             return (NO_CHECK, place.ruled);
         }
         let listed = self.checks.get(place.message.full_name()).filter(|_| place.ruled);
@@ -438,11 +438,11 @@ impl Builder {
                 required: 0,
                 clears,
                 check,
-                // The value of a map's entry is named by its key alone: `counts["k"]`.
+                // Only the key names the value of a map's entry: `counts["k"]`.
                 name: if message.is_map_entry() && shape.number == MAP_VALUE { "" } else { &shape.name }.into(),
             };
             if shape.presence == Presence::Required {
-                // The lowest free bit; the bits are given out in order.
+                // The lowest free bit; bits are assigned in order.
                 let bit = required.trailing_ones();
                 field.required = 1_u64.checked_shl(bit).ok_or_else(|| CompileError::TooManyRequired {
                     message: message.full_name().to_owned(),

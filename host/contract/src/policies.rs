@@ -1,8 +1,8 @@
-//! What a contract allows beyond its types. Plain data; the pipeline's file is parsed elsewhere.
+//! A contract's policies beyond its types. Plain data; the pipeline's file is parsed elsewhere.
 //!
-//! Two groups. *Types*: what is unknown, how large, how deep; [`crate::Contract::check`] holds every payload against them, those
-//! that a transform emits too. *Arrival*: what is noted and let pass, oneofs, the clock; only [`crate::Contract::admit`] looks at
-//! these, since they say something about producers.
+//! There are two groups. *Types*: unknown fields and values, size, depth; [`crate::Contract::check`] applies them to every payload,
+//! including a transform's output. *Arrival*: accepted with a note, oneofs, the clock; only [`crate::Contract::admit`] applies
+//! these, since they are about producers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::{FieldPath, TimeSpec};
 /// Field numbers and JSON keys that the contract does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownFields {
-    /// Skipped and passed on untouched, so that producers may be newer than the gate.
+    /// Skipped and passed on unchanged, so that producers may be newer than the gate.
     #[default]
     Allow,
-    /// As [`UnknownFields::Allow`], and noted.
+    /// As [`UnknownFields::Allow`], with a note.
     Warn,
     Reject,
 }
@@ -23,18 +23,18 @@ pub enum UnknownFields {
 /// Enum numbers that the contract does not name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum UnknownEnums {
-    /// Refused: a number without a name cannot be stored by name.
+    /// Rejected: a number without a name cannot be stored by name.
     #[default]
     Reject,
     /// The number is kept. This holds for closed (proto2) enums too, which other parsers move to the unknown fields.
     Keep,
-    /// Enum (full name) → name of the value that stands for what it does not name. Other enums' unknown numbers are refused.
+    /// Enum (full name) → name of the value that replaces unknown ones. Unknown numbers of other enums are rejected.
     ///
-    /// A check refuses all of them; [`crate::Contract::mend`] writes the payload that has the fallbacks in their places.
+    /// A check rejects all of them; [`crate::Contract::mend`] writes the payload with the fallbacks in their places.
     Fallback(BTreeMap<String, String>),
 }
 
-/// A oneof of which nothing is set, in a message that carries nothing unknown.
+/// An unset oneof in a message without unknown fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnsetOneofs {
     #[default]
@@ -42,42 +42,42 @@ pub enum UnsetOneofs {
     Reject,
 }
 
-/// A oneof of which nothing is set, in a message with field numbers that the contract does not have: so looks what a newer producer
-/// sends whose oneof has one variant more. A new field beside the oneof looks the same.
+/// An unset oneof in a message with unknown field numbers: a newer producer's message looks like this if its oneof has an
+/// additional variant. An additional field outside the oneof looks the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownVariants {
     Allow,
-    /// Let pass and noted: it may be harmless, and nobody should find it out from empty columns.
+    /// Accepted with a note: it may be harmless, and it should not first be noticed by empty columns.
     #[default]
     Warn,
     Reject,
 }
 
-/// What a column gets of a field without presence that is not on the wire.
+/// The column value of a field without presence that is not on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Absent {
-    /// The type's default: zero, the empty text. So a reader of Protobuf would see it.
+    /// The type's default: zero, the empty text. That is how Protobuf readers see it.
     #[default]
     Default,
     Null,
     Reject,
 }
 
-/// Members of a JSON object that stand for one field, or one map entry, twice: under one name, or under a field's own name and its
-/// JSON name.
+/// Duplicate members of a JSON object for one field or map entry: under one name, or under a field's own name and its JSON
+/// name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DuplicateMembers {
-    /// Refused: readers differ in which one they take, so the event would mean one thing here and another elsewhere.
+    /// Rejected: readers differ in which one they use, so the event would have different meanings in different places.
     #[default]
     Reject,
     /// The last one counts.
     Last,
 }
 
-/// What becomes of an event that breaks a rule or a policy.
+/// What to do with an event that violates a rule or a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// It goes on, marked and counted, if it can be read at all.
+    /// It is accepted, marked and counted, if it can be read at all.
     Observe,
     #[default]
     DeadLetter,
@@ -85,7 +85,7 @@ pub enum Mode {
     Halt,
 }
 
-/// How an integer tells a time.
+/// How an integer encodes a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeUnit {
     Seconds,
@@ -93,20 +93,20 @@ pub enum TimeUnit {
     Micros,
 }
 
-/// A timestamp field and how far from the batch's time it may lie. One that is not set is not judged.
+/// A timestamp field, and how far it may lie from the batch's time. An unset field is not checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClockSkew {
     pub field: FieldPath,
-    /// Of an integer since the epoch; none for `google.protobuf.Timestamp`.
+    /// The unit of an integer since the epoch; `None` for `google.protobuf.Timestamp`.
     pub unit: Option<TimeUnit>,
     pub past: Option<Duration>,
     pub future: Option<Duration>,
 }
 
-/// A Timestamp field whose JSON may be in other forms than Protobuf's.
+/// A Timestamp field whose JSON may have other forms than Protobuf's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coercion {
-    /// Through messages, lists and the values of maps.
+    /// The path through messages, lists and the values of maps.
     pub field: FieldPath,
     pub time: TimeSpec,
 }
@@ -125,16 +125,16 @@ pub struct Policies {
     pub mode: Mode,
     /// The largest payload, in bytes, Protobuf or JSON.
     pub max_bytes: usize,
-    /// How many levels messages may nest below the top one; map entries and unknown groups count. 1 to [`Policies::MAX_RECURSION`].
+    /// How many levels messages may nest below the top one, including map entries and unknown groups. 1 to [`Policies::MAX_RECURSION`].
     pub recursion_limit: u32,
 }
 
 impl Policies {
-    /// Protobuf's customary bound in every language, and the bound of the JSON transcoder behind this crate: a higher one would accept messages that cannot be shown.
+    /// The usual limit of Protobuf and of this crate's JSON transcoder: with a higher one, messages could not be shown.
     pub const MAX_RECURSION: u32 = 100;
 
-    /// The same for a message type that does not arrive but leaves: without what is said of producers, and of enums and fields that
-    /// this type need not have.
+    /// Returns the policies for an output message type: without those about producers, and about enums and fields that this type
+    /// may lack.
     #[must_use]
     pub fn leaving(&self) -> Self {
         let unknown_enums = match &self.unknown_enums {
@@ -144,8 +144,8 @@ impl Policies {
         Self { unknown_enums, clock_skew: Vec::new(), coerce: Vec::new(), ..self.clone() }
     }
 
-    /// The same for the type that a foreign writer names: it is held against the schema's types and rules, and what the policies say
-    /// of names that the reader lacks is the reader's own contract to tell.
+    /// Returns the policies for a foreign writer's type: it is checked against the schema's types and rules, and policies about names
+    /// that only the reader's contract has do not apply.
     #[must_use]
     pub fn foreign(&self) -> Self {
         let unknown_enums = match &self.unknown_enums {
@@ -168,7 +168,7 @@ impl Default for Policies {
             clock_skew: Vec::new(),
             coerce: Vec::new(),
             mode: Mode::default(),
-            // Kafka's own default for a record batch (message.max.bytes).
+            // Kafka's default for a record batch (message.max.bytes).
             max_bytes: 1024 * 1024,
             recursion_limit: Self::MAX_RECURSION,
         }

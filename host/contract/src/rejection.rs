@@ -1,4 +1,4 @@
-//! Why the contract refused a payload: a stable code, the field, and a sentence for the person who mends it.
+//! Why the contract rejected a payload: a stable code, the field, and a sentence for the person who fixes it.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub enum ReasonCode {
     WrongWireType,
     /// A `string` that is not UTF-8.
     InvalidUtf8,
-    /// A field number (or JSON key) that the contract does not have, where the policy refuses these.
+    /// A field number (or JSON key) that the contract does not have, if the policy rejects these.
     UnknownField,
     /// An enum number (or JSON name) that the contract does not have.
     UnknownEnum,
@@ -30,24 +30,24 @@ pub enum ReasonCode {
     JsonInvalid,
     /// JSON whose value does not fit the field's type.
     JsonWrongType,
-    /// Two JSON members for one field, where the policy refuses these.
+    /// Two JSON members for one field, if the policy rejects these.
     JsonDuplicateMember,
     /// A valid message that Protobuf's JSON mapping cannot express.
     NoJsonForm,
-    /// A valid message whose values break the contract's rules.
+    /// A valid message whose values violate the contract's rules.
     RuleViolated,
     /// A rule that cannot be evaluated on this message.
     RuleFailed,
-    /// A oneof of which nothing is set, where the policy refuses these.
+    /// An unset oneof, if the policy rejects these.
     OneofUnset,
-    /// A oneof of which nothing is set, beside a field number that the contract does not have.
+    /// An unset oneof next to a field number that the contract does not have.
     UnknownVariant,
     /// A timestamp too far from the batch's time.
     ClockSkew,
 }
 
 impl ReasonCode {
-    /// Every code, for the test that holds them against the pages, and for metrics that want all labels at start.
+    /// Every code, for the test that compares them with the pages, and for metrics with all labels from the start.
     pub const ALL: [Self; 18] = [
         Self::Undecodable,
         Self::WrongWireType,
@@ -69,7 +69,7 @@ impl ReasonCode {
         Self::ClockSkew,
     ];
 
-    /// Whether a payload that was refused for this can be read all the same: a rule or a policy speaks, not the bytes.
+    /// Returns whether a payload with this rejection can be read anyway: a rule or a policy rejects it, not the decoder.
     #[must_use]
     pub const fn is_readable(self) -> bool {
         match self {
@@ -94,7 +94,7 @@ impl ReasonCode {
         }
     }
 
-    /// The code as headers, metrics and docs spell it.
+    /// Returns the code as written in headers, metrics and docs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -126,34 +126,34 @@ impl fmt::Display for ReasonCode {
     }
 }
 
-/// The payload's fault (poison): what rule it broke, where, and in words.
+/// The payload's fault (poison): which rule it violates, where, and a description.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {}{}{message}", .field, if .field.is_empty() { "" } else { ": " })]
 pub struct Rejection {
     pub code: ReasonCode,
     /// Dotted path of the field, with `[index]` or `["key"]` inside lists and maps; empty when the whole payload is meant.
     pub field: String,
-    /// Lower case, no full stop, safe to show: it holds no field values but names and numbers of the schema, and how far a
+    /// Lower case, no full stop, safe to show: it contains no field values, only names and numbers of the schema, and how far a
     /// timestamp is off.
-    /// What a rule written in CEL says is its author's.
+    /// The text of a rule written in CEL is its author's.
     pub message: String,
-    /// Every rule that the message breaks, up to 20; empty for other codes. Code, field and message above speak of the first.
+    /// Every rule that the message violates, up to 20; empty for other codes. Code, field and message above describe the first.
     pub violations: Vec<Violation>,
 }
 
 impl Rejection {
-    /// A rejection that no rule is behind.
+    /// Creates a rejection that is not caused by a rule.
     pub(crate) fn new(code: ReasonCode, field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code, field: field.into(), message: message.into(), violations: Vec::new() }
     }
 
-    /// The id of the first rule that the message breaks.
+    /// Returns the id of the first rule that the message violates.
     #[must_use]
     pub fn rule(&self) -> Option<&str> {
         self.violations.first().map(|violation| violation.rule.as_str())
     }
 
-    /// What the rules' evaluation found, if it found anything.
+    /// Converts the findings of the rules' evaluation, if there are any.
     pub(crate) fn of(findings: Findings) -> Option<Self> {
         let (code, violations) = match findings.failure {
             Some(failure) => (ReasonCode::RuleFailed, vec![failure]),

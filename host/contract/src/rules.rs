@@ -1,9 +1,9 @@
 //! Rules on values: protovalidate's `buf.validate` options, compiled.
 //!
-//! Two tiers share one model and one set of tests. The walk over the wire bytes (`check`) tests values where they stand, in the form
-//! that [`typed`] gives the tests, and decides *passes* or *suspect* ([`fast`]); a suspect payload is decoded and judged by the
-//! reference evaluator ([`evaluate`]), which names every violation. Most events pass, so most events are never decoded; those that do
-//! not are on their way to the dead letters, where a microsecond more does not matter. Types without rules have no checks at all.
+//! Two tiers share one model and one set of tests. The walk over the wire bytes (`check`) tests values in place, in the form that
+//! [`typed`] gives the tests, and decides *passes* or *suspect* ([`fast`]). A suspect payload is decoded and judged by the
+//! reference evaluator ([`evaluate`]), which names every violation. Most events pass, so most events are never decoded; the others
+//! become dead letters, where a microsecond more does not matter. Types without rules have no checks at all.
 
 mod cel;
 mod compile;
@@ -29,18 +29,18 @@ pub(crate) use test::Subject;
 
 use model::MessageRules;
 
-/// A rule that an event breaks.
+/// A rule that an event violates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The rule's id: `string.min_len`, `required`, or the one that the contract's author gave.
+    /// The rule's id: `string.min_len`, `required`, or the one chosen by the contract's author.
     pub rule: String,
-    /// Dotted path of the field, with `[index]` or `["key"]` inside lists and maps; empty when a whole message at the top is meant.
+    /// Dotted path of the field, with `[index]` or `["key"]` inside lists and maps; empty for the top message itself.
     pub field: String,
-    /// What is wrong, in the rule's words.
+    /// The rule's description of the violation.
     pub message: String,
-    /// Where in the field's options the rule stands (`repeated.items.string.min_len`); empty for rules on messages and oneofs.
+    /// The position of the rule in the field's options (`repeated.items.string.min_len`); empty for rules on messages and oneofs.
     pub rule_path: String,
-    /// Whether the map's key, not its value, is what breaks the rule.
+    /// Whether the map's key, not its value, violates the rule.
     pub for_key: bool,
 }
 
@@ -73,12 +73,12 @@ impl Rules {
         self.messages.iter().all(MessageRules::is_empty)
     }
 
-    /// Whether a rule compares with the present.
+    /// Returns whether a rule compares with the current time.
     pub(crate) fn needs_clock(&self) -> bool {
         self.needs_clock
     }
 
-    /// The options behind the rules, as text: equal for contracts with equal rules.
+    /// Returns the options behind the rules, as text: equal for contracts with equal rules.
     pub(crate) fn canonical(&self) -> &str {
         &self.canonical
     }
@@ -95,13 +95,13 @@ impl Rules {
         self.messages.iter()
     }
 
-    /// All message types with their names.
+    /// Iterates over all message types with their names.
     fn named(&self) -> impl Iterator<Item = (&str, &MessageRules)> {
         self.index.iter().filter_map(|(name, index)| Some((name.as_str(), self.messages.get(*index)?)))
     }
 }
 
-/// Whether a field is set as Protobuf has it; minus zero is.
+/// Returns whether a field is set as Protobuf defines it; minus zero is.
 fn is_set(message: &DynamicMessage, field: &FieldDescriptor) -> bool {
     if field.supports_presence() || field.is_list() || field.is_map() {
         return message.has_field(field);
@@ -109,7 +109,7 @@ fn is_set(message: &DynamicMessage, field: &FieldDescriptor) -> bool {
     evaluate::scalar(&message.get_field(field)).is_some_and(|value| !value.is_zero())
 }
 
-/// Seconds and nanoseconds in one. 128 bits hold any pair, in range or not.
+/// Combines seconds and nanoseconds. 128 bits hold any pair, in range or not.
 pub(crate) fn nanoseconds(seconds: i64, nanos: i32) -> i128 {
     i128::from(seconds) * 1_000_000_000 + i128::from(nanos)
 }

@@ -1,4 +1,4 @@
-//! What a contract says of its fields, in terms of our own: kinds, presence, enum tables, paths.
+//! A contract's fields in our own terms: kinds, presence, enum tables, paths.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl FieldPath {
         Self { path: path.into().into(), is_oneof: false }
     }
 
-    /// The path of a oneof, whose value is the name of the branch that is set.
+    /// Returns the path of a oneof, whose value is the name of the branch that is set.
     #[must_use]
     pub fn oneof(path: impl Into<String>) -> Self {
         Self { path: path.into().into(), is_oneof: true }
@@ -39,12 +39,12 @@ impl FieldPath {
         self.is_oneof
     }
 
-    /// The path of the message that it is in; `None` for the top one.
+    /// Returns the path of the message that contains it; `None` for the top one.
     fn message(&self) -> Option<&str> {
         self.path.rsplit_once('.').map(|(message, _)| message)
     }
 
-    /// Its name in that message.
+    /// Returns its name in that message.
     pub(crate) fn name(&self) -> &str {
         self.path.rsplit_once('.').map_or(&self.path, |(_, name)| name)
     }
@@ -62,7 +62,7 @@ impl fmt::Display for FieldPath {
     }
 }
 
-/// The type of a field's value. The 32- and 64-bit integers stand for all their encodings on the wire.
+/// The type of a field's value. The 32- and 64-bit integers cover all their encodings on the wire.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     Bool,
@@ -81,14 +81,14 @@ pub enum Kind {
     Timestamp,
     /// `google.protobuf.Duration`; the value is a message, [`crate::duration_parts`] reads it.
     Duration,
-    /// A oneof, by the numbers and names of its branches. The value is an [`Value::Enum`] with the number of the branch that is set.
+    /// A oneof, with the numbers and names of its branches. The value is a [`Value::Enum`] with the number of the set branch.
     Oneof(Arc<EnumTable>),
     Repeated(Box<Kind>),
     Map(Box<Kind>, Box<Kind>),
 }
 
 impl Kind {
-    /// The type in the words of a `.proto` file, without the encoding: `repeated string`, `map<string, int64>`.
+    /// Returns the type in the syntax of a `.proto` file, without the encoding: `repeated string`, `map<string, int64>`.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -111,7 +111,7 @@ impl Kind {
         }
     }
 
-    /// What an unset field of this kind reads as: zero, empty, or nothing for a message.
+    /// Returns the value of an unset field of this kind: zero, empty, or nothing for a message.
     #[must_use]
     pub fn default_value(&self) -> Value<'static> {
         match self {
@@ -167,14 +167,14 @@ impl Kind {
     }
 }
 
-/// Whether "not set" can be told from "set to the default".
+/// Whether "not set" differs from "set to the default".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It can't: proto3 scalars without `optional`, lists and maps.
+    /// It does not: proto3 scalars without `optional`, lists and maps.
     Implicit,
-    /// It can: messages, oneof members, `optional` fields, proto2's.
+    /// It does: messages, oneof members, `optional` fields, proto2's.
     Explicit,
-    /// proto2's `required`: a payload without it is refused.
+    /// proto2's `required`: a payload without it is rejected.
     Required,
 }
 
@@ -183,7 +183,7 @@ pub enum Presence {
 pub struct FieldInfo {
     pub path: FieldPath,
     pub kind: Kind,
-    /// Of a wrapper (`google.protobuf.Int64Value`) whose value is wanted: explicit, since a wrapper may be absent.
+    /// For a wrapper (`google.protobuf.Int64Value`) whose value is wanted: explicit, since a wrapper may be absent.
     pub presence: Presence,
     /// Whether the path names a wrapper; kind and descriptor are those of the value in it.
     pub is_wrapped: bool,
@@ -192,14 +192,14 @@ pub struct FieldInfo {
 }
 
 impl FieldInfo {
-    /// What [`Value::Default`] reads as here.
+    /// Returns the meaning of [`Value::Default`] for this field.
     #[must_use]
     pub fn default_value(&self) -> Value<'static> {
         self.kind.default_value()
     }
 
-    /// Resolves a field's path from the top message. A path that ends in a wrapper means the value in it: wrappers are how proto3
-    /// said "may be absent" before `optional`.
+    /// Resolves a field's path from the top message. A path that ends in a wrapper refers to the value in it: before `optional`,
+    /// wrappers were proto3's way to express "may be absent".
     pub(crate) fn resolve(top: &MessageDescriptor, path: &FieldPath) -> Result<(Self, Vec<u32>), CompileError> {
         let (message, mut numbers) = enclosing(top, path)?;
         let (descriptor, shape) = step(&message, path.name(), path)?;
@@ -215,7 +215,7 @@ impl FieldInfo {
         Ok((Self { path, kind, presence, is_wrapped: false, descriptor: Some(descriptor) }, numbers))
     }
 
-    /// Resolves a oneof's path from the top message. Returns the numbers that lead to each of its branches, too.
+    /// Resolves a oneof's path from the top message. Also returns the numbers that lead to each of its branches.
     pub(crate) fn resolve_oneof(
         top: &MessageDescriptor,
         path: &FieldPath,
@@ -240,7 +240,7 @@ impl FieldInfo {
     }
 }
 
-/// The message that the last name of a path is looked up in, and the field numbers that lead to it.
+/// Returns the message that contains the last name of a path, and the field numbers that lead to it.
 fn enclosing(top: &MessageDescriptor, path: &FieldPath) -> Result<(MessageDescriptor, Vec<u32>), CompileError> {
     let (mut message, mut numbers) = (top.clone(), Vec::new());
     for segment in path.message().into_iter().flat_map(|parents| parents.split('.')) {
@@ -257,7 +257,7 @@ fn enclosing(top: &MessageDescriptor, path: &FieldPath) -> Result<(MessageDescri
     Ok((message, numbers))
 }
 
-/// The field of that name, which one segment of `path` names.
+/// Returns the field that one segment of `path` names.
 pub(crate) fn step(
     message: &MessageDescriptor,
     segment: &str,
@@ -278,7 +278,7 @@ pub(crate) fn step(
     Ok((descriptor, shape))
 }
 
-/// The field in a singular wrapper.
+/// Returns the field in a singular wrapper.
 fn wrapped_value(shape: &Shape) -> Option<FieldDescriptor> {
     match &shape.kind {
         ReflectKind::Message(message) if !shape.is_list && !shape.is_map && is_wrapper(message) => message.get_field(1),
@@ -292,7 +292,7 @@ pub struct EnumTable {
     name: String,
     /// Bit n is set if the enum names the number n.
     small: u64,
-    /// Sorted by number; of aliases the first declared stays.
+    /// Sorted by number; of aliases the first declared one is kept.
     names: Vec<(i32, String)>,
     default_number: i32,
 }
@@ -302,10 +302,10 @@ impl EnumTable {
         Self::of(descriptor.full_name(), declared(descriptor), descriptor.default_value().number())
     }
 
-    /// The branches of a oneof, by their field numbers.
+    /// Returns the branches of a oneof, by their field numbers.
     fn of_oneof(oneof: &OneofDescriptor) -> Self {
         let branches = oneof.fields().map(|field| (field.number().cast_signed(), field.name().to_owned()));
-        // No field has the number 0: a oneof of which nothing is set has no branch.
+        // No field has the number 0: an unset oneof has no branch.
         Self::of(oneof.full_name(), branches.collect(), 0)
     }
 
@@ -321,13 +321,13 @@ impl EnumTable {
         Self { name: name.to_owned(), small, names, default_number }
     }
 
-    /// The enum's full name.
+    /// Returns the enum's full name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The number of the first declared value.
+    /// Returns the number of the first declared value.
     #[must_use]
     pub fn default_number(&self) -> i32 {
         self.default_number
@@ -342,33 +342,33 @@ impl EnumTable {
         }
     }
 
-    /// The name of a number as declared (`STATUS_PAID`).
+    /// Returns the name of a number as declared (`STATUS_PAID`).
     #[must_use]
     pub fn value_name(&self, number: i32) -> Option<&str> {
         let index = self.names.binary_search_by_key(&number, |(number, _)| *number).ok()?;
         self.names.get(index).map(|(_, name)| name.as_str())
     }
 
-    /// All numbers with their names, ascending.
+    /// Iterates over all numbers with their names, ascending.
     pub fn values(&self) -> impl Iterator<Item = (i32, &str)> {
         self.names.iter().map(|(number, name)| (*number, name.as_str()))
     }
 }
 
-/// The values of an enum in the order of the `.proto` file. The descriptor's own list is sorted by number, and there the last
-/// alias comes first.
+/// Returns the values of an enum in the order of the `.proto` file. The descriptor's own list is sorted by number, with the
+/// last alias first.
 fn declared(descriptor: &EnumDescriptor) -> Vec<(i32, String)> {
     let values = &descriptor.enum_descriptor_proto().value;
     values.iter().map(|value| (value.number(), value.name().to_owned())).collect()
 }
 
-/// The name of an enum's number; of aliases the first declared. Whatever shows a number by name asks this, or an [`EnumTable`].
+/// Returns the name of an enum's number; of aliases the first. Code that shows names uses this, or an [`EnumTable`].
 pub(crate) fn first_name(descriptor: &EnumDescriptor, number: i32) -> Option<String> {
     let values = &descriptor.enum_descriptor_proto().value;
     values.iter().find(|value| value.number() == number).map(|value| value.name().to_owned())
 }
 
-/// What fields and extensions have in common.
+/// The common properties of fields and extensions.
 pub(crate) struct Shape {
     pub number: u32,
     pub name: String,
@@ -427,7 +427,7 @@ impl From<&ExtensionDescriptor> for Shape {
     }
 }
 
-/// All fields that a parser of this message knows, extensions in the pool included.
+/// Returns all fields that a parser of this message knows, including extensions in the pool.
 pub(crate) fn shapes(message: &MessageDescriptor) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = message.fields().map(|field| Shape::from(&field)).collect();
     shapes.extend(message.extensions().map(|extension| Shape::from(&extension)));
@@ -435,7 +435,7 @@ pub(crate) fn shapes(message: &MessageDescriptor) -> Vec<Shape> {
     shapes
 }
 
-/// Whether the message is one of those that give a single value presence.
+/// Returns whether the message is one of the wrappers that give a single value presence.
 pub(crate) fn is_wrapper(message: &MessageDescriptor) -> bool {
     matches!(
         message.full_name(),

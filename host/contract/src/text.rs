@@ -1,9 +1,9 @@
-//! Text as the walk leaves it: bytes that are known to be UTF-8.
+//! Text as the walk returns it: bytes that are known to be UTF-8.
 //!
-//! Most readers want a text's bytes (a column, a rule on its length, a list of codes), and most texts are ASCII. So the walk looks
-//! at them once, eight bytes at a time, and notes what that has shown: for a *plain* text it is all that rules on lengths
-//! and PostgreSQL ask. A `str` is made where one is wanted; without `unsafe` that reads the bytes again, which only the rarer
-//! readers (patterns, JSON, keys) pay for.
+//! Most readers need a text's bytes (a column, a rule on its length, a list of codes), and most texts are ASCII. So the walk examines
+//! them once, eight bytes at a time, and records the result: for a *plain* text it answers everything that rules on lengths and
+//! PostgreSQL need. A `str` is created on demand; without `unsafe` that reads the bytes again, which only the rarer readers
+//! (patterns, JSON, keys) pay for.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ use bstr::ByteSlice as _;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Text<'a> {
     bytes: &'a [u8],
-    /// Follows from the bytes.
+    /// Derived from the bytes.
     plain: bool,
 }
 
 impl<'a> Text<'a> {
-    /// Bytes as text. If they are not UTF-8, the error is how many of them are.
+    /// Validates bytes as text. If they are not UTF-8, the error is the length of the valid prefix.
     #[inline(always)]
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, usize> {
         if is_plain(bytes) { Ok(Self { bytes, plain: true }) } else { Self::read_rare(bytes) }
@@ -26,7 +26,7 @@ impl<'a> Text<'a> {
 
     #[inline(never)]
     fn read_rare(bytes: &'a [u8]) -> Result<Self, usize> {
-        // By `bstr`: the standard library reads the ASCII of short texts byte by byte.
+        // Uses `bstr`: the standard library reads the ASCII of short texts byte by byte.
         bytes.to_str().map(|_| Self { bytes, plain: false }).map_err(|error| error.valid_up_to())
     }
 
@@ -36,14 +36,14 @@ impl<'a> Text<'a> {
         self.bytes
     }
 
-    /// The text as `str`. Reads all of it.
+    /// Returns the text as `str`. Reads all of it.
     #[must_use]
     pub fn as_str(self) -> &'a str {
-        // There is no way to make one that is not UTF-8.
+        // A text that is not UTF-8 cannot be constructed.
         self.bytes.to_str().unwrap_or_default()
     }
 
-    /// Whether it is ASCII without NUL: every byte is a character, and one that PostgreSQL can store.
+    /// Returns whether it is ASCII without NUL: every byte is a character that PostgreSQL can store.
     #[inline]
     #[must_use]
     pub fn is_plain(self) -> bool {
@@ -63,7 +63,7 @@ impl<'a> Text<'a> {
         if self.plain {
             return self.bytes.len();
         }
-        // Each character has one byte that does not continue another.
+        // Each character has exactly one byte that is not a continuation byte.
         self.bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
     }
 }
@@ -81,27 +81,27 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
-/// Eight bytes at a time: the texts of events are short, and a search made for long ones spends its time on setting out.
+/// Eight bytes at a time: events' texts are short, and a search optimized for long ones spends its time on setup.
 #[inline(always)]
 fn is_plain(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = ONES << 7;
-    // Bytes beyond ASCII have their high bit; a NUL, and nothing before the first NUL, gets one when one is taken away.
+    // Bytes beyond ASCII have their high bit set; subtracting one sets it for a NUL, and for nothing before the first NUL.
     let odd = |word: u64| word | word.wrapping_sub(ONES);
     let Some(last) = bytes.last_chunk::<8>() else {
         return word_of_short(bytes).is_some_and(|word| {
-            // What lies behind the text is filled up with ones.
+            // The bytes after the text are filled with ones.
             let filled = word | ONES << (8 * bytes.len());
             odd(filled) & HIGH == 0
         });
     };
-    // The last eight stand for what is left behind the whole chunks.
+    // The last eight bytes cover the rest after the whole chunks.
     let (chunks, _) = bytes.as_chunks::<8>();
     chunks.iter().fold(odd(u64::from_le_bytes(*last)), |found, chunk| found | odd(u64::from_le_bytes(*chunk))) & HIGH
         == 0
 }
 
-/// Less than eight bytes as a number, the first one lowest. Read in at most three loads that may overlap.
+/// Reads less than eight bytes as a little-endian number, in at most three loads that may overlap.
 #[inline(always)]
 pub(crate) fn word_of_short(bytes: &[u8]) -> Option<u64> {
     let at = |byte: u8, position: usize| u64::from(byte) << (8 * position);

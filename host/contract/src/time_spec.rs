@@ -1,18 +1,18 @@
-//! The forms in which a text or a number may tell a time: `as: { time: … }` of a column, and `contract.coerce` of JSON.
+//! The accepted forms of a time in text or numbers: `as: { time: … }` of a column, and `contract.coerce` of JSON.
 
 use std::fmt;
 
 use crate::iso::{self, DAY, Interval};
 
-/// The forms of a time, of which the first that fits is taken.
+/// The forms of a time; the first one that matches is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeSpec {
     pub forms: Vec<TimeForm>,
-    /// `between:` what lies outside is in another form, or no time.
+    /// `between:` a time outside has another form, or is invalid.
     pub between: Option<Between>,
 }
 
-/// A span in microseconds since 1970; `until` lies outside.
+/// A span in microseconds since 1970; `until` is exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Between {
     pub from: i64,
@@ -21,7 +21,7 @@ pub struct Between {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeForm {
-    /// ISO 8601, as the time's type needs it: a date, a time of day, both with a zone, a duration.
+    /// ISO 8601, as the time's type requires: a date, a time of day, both with a zone, a duration.
     Iso,
     UnixSeconds,
     UnixMillis,
@@ -30,17 +30,17 @@ pub enum TimeForm {
     UnixDays,
 }
 
-/// A value that may tell a time: a text, a whole number, or a text of digits, which is both.
+/// A value that may be a time: a text, an integer, or a text of digits, which is both.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeInput<'t> {
     text: Option<&'t str>,
     number: Option<i64>,
 }
 
-/// A time as one of the forms tells it.
+/// A parsed time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
-    /// Microseconds since 1970, and the nanoseconds beyond them, 0 to 999.
+    /// Microseconds since 1970, and nanoseconds in addition to them, 0 to 999.
     Instant {
         micros: i64,
         nanos: i32,
@@ -64,7 +64,7 @@ impl<'t> TimeInput<'t> {
         Self { text: None, number: i64::try_from(number).ok() }
     }
 
-    /// What tells no time.
+    /// Returns an input that is never a time.
     #[must_use]
     pub fn nothing() -> Self {
         Self { text: None, number: None }
@@ -87,8 +87,8 @@ impl TimeForm {
 }
 
 impl TimeSpec {
-    /// The time in the first form that the value has, within the bounds, and that form. `iso` reads the text of the type that is
-    /// wanted.
+    /// Returns the time in the first matching form within the bounds, and that form. `iso` parses the text of the wanted
+    /// type.
     pub fn read(&self, input: TimeInput<'_>, iso: impl Fn(&str) -> Option<Moment>) -> Option<(TimeForm, Moment)> {
         let unix = |micros: i64| {
             let micros = input.number?.checked_mul(micros)?;
@@ -106,7 +106,7 @@ impl TimeSpec {
         })
     }
 
-    /// Whether a time lies within the bounds. A time of day and a duration have none.
+    /// Returns whether a time lies within the bounds. A time of day and a duration have none.
     fn holds(&self, moment: Moment) -> bool {
         let Some(Between { from, until }) = self.between else { return true };
         match moment {
@@ -118,7 +118,7 @@ impl TimeSpec {
 }
 
 impl Moment {
-    /// A point in time from ISO 8601, which must say its zone.
+    /// Parses a point in time from ISO 8601, which must include its zone.
     #[must_use]
     pub fn zoned(text: &str) -> Option<Self> {
         let time = iso::date_time(text)?;
@@ -138,7 +138,7 @@ impl fmt::Display for TimeSpec {
     }
 }
 
-/// A bound as one would write it: a date where it is midnight.
+/// Formats a bound for messages: a date if it is midnight.
 fn bound(micros: i64) -> String {
     if micros % DAY == 0 { iso::show_date(micros / DAY) } else { iso::show_date_time(micros, "Z") }
 }

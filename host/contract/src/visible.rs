@@ -1,11 +1,11 @@
-//! Characters of foreign text that change how the text around them is shown.
+//! Characters in foreign text that change how the surrounding text is displayed.
 //!
-//! What producers write ends up in terminals, logs and editors. A control character drives a terminal, a line separator
-//! forges a line, and a bidirectional mark shows the rest of the line in another order than it has.
+//! Text from producers ends up in terminals, logs and editors. A control character controls a terminal, a line separator
+//! forges a line, and a bidirectional mark reorders the display of the rest of the line.
 
 use std::borrow::Cow;
 
-/// Whether a character separates lines or turns the direction of text, and is none of ASCII's control characters.
+/// Returns whether a non-ASCII character separates lines or changes the direction of text.
 fn is_mark(c: char) -> bool {
     matches!(
         c,
@@ -13,14 +13,14 @@ fn is_mark(c: char) -> bool {
     )
 }
 
-/// The character as one line of text may show it: U+FFFD stands for a control character, a line separator or a
-/// bidirectional mark.
+/// Returns the character as it may be shown in one line: U+FFFD replaces control characters, line separators and bidirectional
+/// marks.
 pub fn visible(c: char) -> char {
     if c.is_control() || is_mark(c) { '\u{fffd}' } else { c }
 }
 
-/// The text with line separators and bidirectional marks as `\u202e`. That is JSON's own form, so JSON keeps its meaning.
-/// Control characters stay: JSON has none, and a log's own colours and line ends are some.
+/// Escapes line separators and bidirectional marks as `\u202e`. That is JSON's own escape, so JSON keeps its meaning.
+/// Control characters stay: JSON contains none, and a log's own colours and line ends are control characters.
 pub fn escape_marks(text: &str) -> Cow<'_, str> {
     use std::fmt::Write as _;
     if !text.contains(is_mark) {

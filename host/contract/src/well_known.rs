@@ -1,4 +1,4 @@
-//! Timestamp and Duration, read straight from their bytes.
+//! Timestamp, Duration and similar types, read directly from their bytes.
 
 use crate::wire::{Cursor, Malformed, WireType, truncate};
 
@@ -8,21 +8,21 @@ pub(crate) const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_
 pub(crate) const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
 pub(crate) const NANOS_MAX: i32 = 999_999_999;
 
-/// Epoch seconds and nanoseconds (0 to 999,999,999) of a Timestamp's bytes; nothing if they are malformed or out of the type's range.
+/// Returns epoch seconds and nanoseconds (0 to 999,999,999) of a Timestamp's bytes; `None` if malformed or out of the type's range.
 #[must_use]
 pub fn timestamp_parts(message: &[u8]) -> Option<(i64, i32)> {
     let (seconds, nanos) = seconds_and_nanos(message).ok()?;
     (TIMESTAMP_SECONDS.contains(&seconds) && (0..=NANOS_MAX).contains(&nanos)).then_some((seconds, nanos))
 }
 
-/// Epoch microseconds of a Timestamp's bytes, rounded down; nothing if they are malformed or out of the type's range.
+/// Returns epoch microseconds of a Timestamp's bytes, rounded down; `None` if malformed or out of the type's range.
 #[must_use]
 pub fn timestamp_micros(message: &[u8]) -> Option<i64> {
     // In range by construction: 253,402,300,799 s are 2.5e17 µs.
     timestamp_parts(message).map(|(seconds, nanos)| seconds * 1_000_000 + i64::from(nanos / 1_000))
 }
 
-/// Seconds and nanoseconds (of equal sign) of a Duration's bytes; nothing if they are malformed or out of the type's range.
+/// Returns seconds and nanoseconds (of equal sign) of a Duration's bytes; `None` if malformed or out of the type's range.
 #[must_use]
 pub fn duration_parts(message: &[u8]) -> Option<(i64, i32)> {
     let (seconds, nanos) = seconds_and_nanos(message).ok()?;
@@ -31,7 +31,7 @@ pub fn duration_parts(message: &[u8]) -> Option<(i64, i32)> {
         .then_some((seconds, nanos))
 }
 
-/// Both fields of either type, in range or not.
+/// Returns both fields of either type, in range or not.
 pub(crate) fn seconds_and_nanos(message: &[u8]) -> Result<(i64, i32), Malformed> {
     let mut cursor = Cursor::new(message);
     let (mut seconds, mut nanos) = (0, 0);
@@ -45,7 +45,7 @@ pub(crate) fn seconds_and_nanos(message: &[u8]) -> Result<(i64, i32), Malformed>
     Ok((seconds, nanos))
 }
 
-/// A date as a message says it; whether the calendar has it is for the reader to check.
+/// A date in a message; the reader must check that it exists in the calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Civil {
     pub year: i64,
@@ -59,27 +59,27 @@ pub struct CivilTime {
     pub date: Civil,
     /// Microseconds of the day, rounded down.
     pub micros: i64,
-    /// How far the clock is ahead of UTC, where the message says it as an offset.
+    /// The offset of the clock from UTC, if the message has one.
     pub offset_seconds: Option<i64>,
     /// Whether the message names a time zone instead.
     pub zoned: bool,
 }
 
-/// Year, month and day of a `google.type.Date`; nothing if the bytes are malformed.
+/// Returns year, month and day of a `google.type.Date`; `None` if the bytes are malformed.
 #[must_use]
 pub fn date_parts(message: &[u8]) -> Option<Civil> {
     let [year, month, day] = varints(message)?;
     Some(Civil { year, month, day })
 }
 
-/// Microseconds of the day of a `google.type.TimeOfDay`, rounded down; nothing if the bytes are malformed or no time of a day.
+/// Returns the microseconds of the day of a `google.type.TimeOfDay`, rounded down; `None` if malformed or not a time of day.
 #[must_use]
 pub fn time_of_day_parts(message: &[u8]) -> Option<i64> {
     let [hour, minute, second, nanos] = varints(message)?;
     micros_of_day(hour, minute, second, nanos)
 }
 
-/// A `google.type.DateTime`; nothing if the bytes are malformed or the time is none of a day.
+/// Reads a `google.type.DateTime`; `None` if the bytes are malformed or the time is not a time of day.
 #[must_use]
 pub fn date_time_parts(message: &[u8]) -> Option<CivilTime> {
     let [year, month, day, hour, minute, second, nanos] = varints(message)?;
@@ -102,14 +102,14 @@ pub fn date_time_parts(message: &[u8]) -> Option<CivilTime> {
     Some(CivilTime { date: Civil { year, month, day }, micros, offset_seconds, zoned })
 }
 
-/// Units and nanos of a `google.type.Money`; nothing if the bytes are malformed.
+/// Returns units and nanos of a `google.type.Money`; `None` if the bytes are malformed.
 #[must_use]
 pub fn money_parts(message: &[u8]) -> Option<(i64, i64)> {
     let [_, units, nanos] = varints(message)?;
     Some((units, nanos))
 }
 
-/// The value of a `google.type.Decimal`; nothing if the bytes are malformed.
+/// Returns the value of a `google.type.Decimal`; `None` if the bytes are malformed.
 #[must_use]
 pub fn decimal_text(message: &[u8]) -> Option<&str> {
     let mut cursor = Cursor::new(message);
@@ -123,7 +123,7 @@ pub fn decimal_text(message: &[u8]) -> Option<&str> {
     Some(text)
 }
 
-/// The values of the fields 1 to N that are varints; zero where one is not there.
+/// Returns the varint values of the fields 1 to N; zero for missing ones.
 fn varints<const N: usize>(message: &[u8]) -> Option<[i64; N]> {
     let mut cursor = Cursor::new(message);
     let mut values = [0; N];

@@ -1,4 +1,4 @@
-//! The wire format's smallest parts: varints, tags, fixed widths, lengths, and how to skip what is not known.
+//! The wire format's primitives: varints, tags, fixed widths, lengths, and skipping unknown fields.
 
 use prost::encoding::encode_varint;
 
@@ -7,10 +7,10 @@ use crate::rejection::{Fault, ReasonCode};
 /// The largest field number that Protobuf allows.
 pub(crate) const MAX_FIELD_NUMBER: u64 = (1 << 29) - 1;
 
-/// Bytes of a tag: 32 bits, seven in each. A longer one spells the same number with zeros in front, as no writer does.
+/// The maximum length of a tag: 32 bits, seven per byte. A longer one pads the same number with zeros, which no writer does.
 const MAX_TAG: usize = 5;
 
-/// The wire types, as the low three bits of a tag spell them.
+/// The wire types, as the low three bits of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum WireType {
@@ -135,7 +135,7 @@ impl<'a> Cursor<'a> {
         self.bytes.get(self.position).copied()
     }
 
-    /// Steps over one byte that [`Cursor::peek`] has shown.
+    /// Skips one byte that [`Cursor::peek`] has returned.
     #[inline]
     pub(crate) fn advance(&mut self) {
         self.position += 1;
@@ -157,26 +157,26 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Of up to eight bytes, where as many are left: a time, an identifier. All at once, since how many it is differs from value to value.
+    /// For up to eight bytes, such as a time or an id. All are decoded at once, since the length varies from value to value.
     #[inline(always)]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
         const HIGH: u64 = 0x8080_8080_8080_8080;
         let rest = self.bytes.get(self.position..).unwrap_or_default();
         let word = rest.first_chunk::<8>().map_or(HIGH, |chunk| u64::from_le_bytes(*chunk));
-        // The high bit of every byte that ends a varint.
+        // The high bit of each byte that ends a varint.
         let ends = !word & HIGH;
         if ends == 0 {
             return self.any_varint();
         }
         self.position += ends.trailing_zeros() as usize / 8 + 1;
-        // What is below the first end, and then seven bits moved to seven, fourteen to fourteen, and so on.
+        // Keep what is below the first end, then compact the groups of seven bits pairwise.
         let word = word & (ends ^ (ends - 1)) & !HIGH;
         let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
         let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
         Ok(word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4)
     }
 
-    /// Overlong forms are accepted as the official parsers do; what does not fit 64 bits is refused, as Go and Rust do (Java drops the excess bits).
+    /// Accepts overlong forms, as official parsers do; rejects values beyond 64 bits, as Go and Rust do (Java drops the excess).
     #[inline(never)]
     fn any_varint(&mut self) -> Result<u64, Malformed> {
         let rest = self.bytes.get(self.position..).unwrap_or_default();
@@ -234,7 +234,7 @@ impl<'a> Cursor<'a> {
         self.fixed().map(u64::from_le_bytes)
     }
 
-    /// A length and that many bytes.
+    /// Reads a length and that many bytes.
     #[inline]
     pub(crate) fn delimited(&mut self) -> Result<&'a [u8], Malformed> {
         let need = self.varint()?;
@@ -248,7 +248,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Steps over the value of a field that is not known. `levels` is how many groups may still nest.
+    /// Skips the value of an unknown field. `levels` is how many groups may still nest.
     pub(crate) fn skip(&mut self, number: u32, wire: WireType, levels: u32) -> Result<(), Malformed> {
         match wire {
             WireType::Varint => self.varint().map(drop),
@@ -273,7 +273,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The low 32 bits: Protobuf's int32, enum and uint32 drop the rest of a longer varint.
+/// Returns the low 32 bits: Protobuf's int32, enum and uint32 drop the rest of a longer varint.
 #[inline]
 pub(crate) fn truncate(varint: u64) -> u32 {
     let [a, b, c, d, ..] = varint.to_le_bytes();

@@ -1,4 +1,4 @@
-//! The contract stage: whether a record becomes an event.
+//! The contract stage: decides whether a record becomes an event.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use tollgate_config::{Routing, Tombstones, UnknownTypes, VersionBy};
 use tollgate_registry::Resolver;
 
 impl<'a> Entry<'a> {
-    /// The stage, up to the row of an event that the chain passes.
+    /// Runs the stage, up to the row of an event that the chain passes unchanged.
     pub(super) fn admit(&self, bench: &mut Workbench<'_>) -> Result<Admitted<'a>, Refused> {
         self.admit_value(bench).map_err(|refused| self.blame(refused))
     }
 
     fn admit_value(&self, bench: &mut Workbench<'_>) -> Result<Admitted<'a>, Refused> {
-        // Those of an event that was refused after all.
+        // Drop the notes of a previous event that was rejected after all.
         drop(bench.notes.take_replaced());
         if let Some(envelope) = &self.gate.envelope {
             return self.admit_wrapped(envelope, bench);
@@ -48,7 +48,7 @@ impl<'a> Entry<'a> {
         Entry { kind, ..*self }.admit_typed(bench).map_err(|refused| refused.of(kind))
     }
 
-    /// The type whose message the record's frame names.
+    /// Returns the type of the message that the record's frame names.
     fn by_frame(&self, bench: &mut Workbench<'_>) -> Result<usize, Refused> {
         let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
         let Some(resolver) = bench.resolver.as_deref_mut() else { return Ok(0) };
@@ -56,13 +56,13 @@ impl<'a> Entry<'a> {
         self.by_message(writer.message().full_name())
     }
 
-    /// The type of this name.
+    /// Returns the type with this name.
     pub(super) fn by_name(&self, name: &str) -> Result<usize, Refused> {
         let found = self.gate.pipeline.types.iter().position(|kind| kind.name == name);
         found.ok_or_else(|| self.unknown_type(name))
     }
 
-    /// The type whose message this is.
+    /// Returns the type of this message.
     pub(super) fn by_message(&self, message: &str) -> Result<usize, Refused> {
         let found = self.gate.pipeline.types.iter().position(|kind| kind.message == message);
         found.ok_or_else(|| self.unknown_type(message))
@@ -79,19 +79,19 @@ impl<'a> Entry<'a> {
         Reason::new(Stage::Contract, "unknown-event-type", message).into()
     }
 
-    /// What a record without a value means.
+    /// Returns the verdict on a record without a value.
     #[cold]
     pub(super) fn tombstone(&self) -> Refused {
         Refused::Verdict(None, tombstone(self.gate.pipeline.contract.tombstones))
     }
 
-    /// As [`Entry::tombstone`], for a record of a known type: its key may have to be one of a registry's frames.
+    /// Like [`Entry::tombstone`], for a record of a known type: its key may need a registry's frame.
     #[cold]
     pub(super) fn deletes(&self, bench: &mut Workbench<'_>) -> Refused {
         self.key_schema(bench.resolver.as_deref_mut()).err().unwrap_or_else(|| self.tombstone())
     }
 
-    /// The stage for a record of a known type.
+    /// Runs the stage for a record of a known type.
     fn admit_typed(&self, bench: &mut Workbench<'_>) -> Result<Admitted<'a>, Refused> {
         let Entry { batch, record, .. } = *self;
         let Some(value) = batch.value(record) else {
@@ -117,7 +117,7 @@ impl<'a> Entry<'a> {
         Ok(Admitted { value: (!in_bench).then_some(value), kind: self.kind, schema, staged, notice: notice.told() })
     }
 
-    /// Hands an admitted event to its group. `passed`: the headers of its envelope, which stand above the record's own.
+    /// Adds an admitted event to its group. `passed`: the headers of its envelope, which override the record's own.
     pub fn enter(&self, payload: &[u8], passed: View<'_>, events: &mut Events) {
         let Entry { batch, record, .. } = *self;
         events.push(batch.key(record), Some(payload), record.offset.0, record.timestamp);
@@ -141,7 +141,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Takes the frame off a value, if values have frames; it must name the message `wanted`.
+    /// Removes the frame from a value, if values have frames; it must name the message `wanted`.
     pub(super) fn unframe(
         &self,
         resolver: Option<&mut Resolver>,
@@ -158,7 +158,7 @@ impl<'a> Entry<'a> {
         Ok(Unframed { schema: Some(schema), writer: Some(writer), payload })
     }
 
-    /// The contract that the record was written with, whatever message it is, and the message's bytes.
+    /// Returns the contract with which the record was written, whatever its message, and the message's bytes.
     fn written(
         &self,
         resolver: &mut Resolver,
@@ -173,8 +173,8 @@ impl<'a> Entry<'a> {
         Ok((frame.schema, writer, payload))
     }
 
-    /// Holds the key of a tombstone that deletes against the schema that its frame names, where it has one. What is in the key is
-    /// looked at when the row is deleted.
+    /// Checks the key of a deleting tombstone against the schema that its frame names, if it has one. The key's content is checked
+    /// when the row is deleted.
     #[cold]
     fn key_schema(&self, resolver: Option<&mut Resolver>) -> Result<(), Refused> {
         let table = self.own().output.table.as_ref();
@@ -206,7 +206,7 @@ impl<'a> Entry<'a> {
         Ok(())
     }
 
-    /// `mode: observe` lets pass what is not about the bytes.
+    /// `mode: observe` accepts violations that are not about the encoding.
     pub(super) fn overlook(&self, reason: Box<Reason>, notice: &mut Notice) -> Result<(), Box<Reason>> {
         match self.gate.pipeline.contract.policies.mode {
             Mode::Observe => {
@@ -217,7 +217,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The version gate of the type. `told`: what the envelope says.
+    /// Applies the version gate of the type. `told`: the version in the envelope.
     pub(super) fn version(
         &self,
         schema: Option<SchemaId>,

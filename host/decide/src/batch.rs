@@ -1,40 +1,40 @@
-//! Records as the lanes get them: one arena a batch, no object a record.
+//! The records that lanes receive: one arena per batch, no heap object per record.
 
 use std::ops::Range;
 
 use crate::record::RawHeader;
 use tollgate_protocol::position::{Offset, Partition};
 
-/// Header names that are looked for before a name is noted once more. Producers write few, and always the same.
+/// How many header names are searched before a name is stored again. Producers use few, and always the same.
 const NAMES: usize = 32;
 
-/// Records of one lane, in the order they were polled; those of one partition are in offset order.
+/// Records of one lane, in the order of polling; those of one partition are in offset order.
 #[derive(Debug, Default)]
 pub struct RecordBatch {
     arena: Vec<u8>,
     pub records: Vec<Record>,
     headers: Vec<Header>,
-    /// Every header's name, most of them once: lanes look headers up by name, and these few lines stay in their caches.
+    /// The header names, mostly without duplicates: lanes look headers up by name, and these few cache lines stay hot.
     names: Vec<Box<[u8]>>,
-    /// Bytes of memory that earlier contents have left to it.
+    /// Bytes of memory retained from earlier contents.
     kept: usize,
 }
 
-/// A record's coordinates, and where its bytes lie in the batch's arena.
+/// A record's coordinates, and the positions of its parts in the batch's arena.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub partition: Partition,
     pub offset: Offset,
     /// Unix milliseconds, -1 for none.
     pub timestamp: i64,
-    /// Which assignment of the partition this was fetched under; the lane ignores what an older one fetched.
+    /// The assignment of the partition under which this was fetched; the lane ignores records of older assignments.
     pub assignment: u64,
     key: Option<Span>,
     value: Option<Span>,
     headers: Span,
 }
 
-/// A record as Kafka has it, without its headers.
+/// A Kafka record without its headers.
 #[derive(Debug, Clone, Copy)]
 pub struct Raw<'m> {
     pub partition: Partition,
@@ -45,7 +45,7 @@ pub struct Raw<'m> {
     pub value: Option<&'m [u8]>,
 }
 
-/// Where something lies. 32 bits suffice: `limits` keeps a batch far below 4 GiB.
+/// A range in the arena. 32 bits suffice: `limits` keeps a batch far below 4 GiB.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     start: u32,
@@ -60,7 +60,7 @@ struct Header {
 }
 
 impl RecordBatch {
-    /// Bytes held, for the bound on a batch.
+    /// Returns the bytes held, for the limit on a batch.
     pub fn bytes(&self) -> usize {
         self.arena.len()
     }
@@ -69,7 +69,7 @@ impl RecordBatch {
         self.records.is_empty()
     }
 
-    /// Bytes of memory that it has: what the allocator was asked for and nothing was written to costs none.
+    /// Returns the memory in use, in bytes: memory that was allocated but never written costs nothing.
     pub fn memory(&self) -> usize {
         self.kept.max(self.used())
     }
@@ -78,7 +78,7 @@ impl RecordBatch {
         self.arena.len() + size_of_val(&*self.records) + size_of_val(&*self.headers)
     }
 
-    /// Gives back what its contents do not take.
+    /// Frees memory that the contents do not need.
     pub fn shrink(&mut self) {
         if self.kept > self.used() {
             self.arena.shrink_to_fit();
@@ -97,7 +97,7 @@ impl RecordBatch {
         self.names.clear();
     }
 
-    /// Copies a record in, wherever its parts lie.
+    /// Copies a record in.
     pub fn push<'m>(&mut self, raw: &Raw<'m>, headers: impl Iterator<Item = RawHeader<'m>>, assignment: u64) {
         let Raw { partition, offset, timestamp, .. } = *raw;
         let key = raw.key.map(|bytes| put(&mut self.arena, bytes));
@@ -112,7 +112,7 @@ impl RecordBatch {
         self.records.push(Record { partition, offset, timestamp, assignment, key, value, headers });
     }
 
-    /// The number of a header's name. Most records have the same headers in the same order, so the name that came first at
+    /// Returns the index of a header's name. Most records have the same headers in the same order, so the first name seen at
     /// this position is tried first.
     fn name(&mut self, name: &[u8], position: usize) -> u32 {
         let known = |index: &usize| self.names.get(*index).is_some_and(|known| **known == *name);
@@ -131,12 +131,12 @@ impl RecordBatch {
         record.value.map(|span| &self.arena[span.range()])
     }
 
-    /// All headers of a record in their order, duplicates included. A name need not be UTF-8.
+    /// Iterates over all headers of a record in order, including duplicates. A name need not be UTF-8.
     pub fn headers(&self, record: &Record) -> impl Iterator<Item = RawHeader<'_>> + Clone {
         self.headers[record.headers.range()].iter().map(|header| (self.name_of(header), self.value_of(header)))
     }
 
-    /// The last header of this name that has a value.
+    /// Returns the last header of this name that has a value.
     pub fn header(&self, record: &Record, name: &str) -> Option<&[u8]> {
         let headers = &self.headers[record.headers.range()];
         headers

@@ -1,4 +1,4 @@
-//! The contract stage for Debezium's change events: `after` becomes the event, and a delete finds its row.
+//! The contract stage for Debezium's change events: `after` becomes the event, and a delete is matched to its row.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::gate::envelope::rejection;
 use tollgate_config::{Routing, WithoutRow};
 
 impl<'a> Entry<'a> {
-    /// The contract stage for a change event.
+    /// Runs the contract stage for a change event.
     pub(super) fn admit_change(&self, changes: &Changes, bench: &mut Workbench<'_>) -> Result<Admitted<'a>, Refused> {
         let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
         let most = self.gate.pipeline.contract.policies.max_bytes;
@@ -56,7 +56,7 @@ impl<'a> Entry<'a> {
         admitted.map_err(|refused| refused.of(kind))
     }
 
-    /// The event of a change that leaves a row.
+    /// Returns the event of a change that leaves a row.
     fn admit_after(
         &self,
         after: Option<Cow<'_, [u8]>>,
@@ -76,19 +76,19 @@ impl<'a> Entry<'a> {
         }
         let sample = Sample { writer: None, value: &[], claim: None };
         let (_, staged) = self.examine(&sample, true, bench, &mut notice)?;
-        // The number of a frame's schema is the change event's: none is known of the row.
+        // The schema id in a frame belongs to the change event: the row's is unknown.
         Ok(Admitted { value: None, kind: self.kind, schema: 0, staged, notice: notice.told() })
     }
 
-    /// The deletion of the row of `before`, or of the record's key: [`Refused::Deleted`], unless the row cannot be told.
+    /// Deletes the row of `before`, or of the record's key: [`Refused::Deleted`], unless the row cannot be determined.
     ///
-    /// Rules are not asked: of a row that is gone often only the key is known.
+    /// Rules are not checked: often only the key of a deleted row is known.
     fn deleted(&self, before: Option<&[u8]>, is_json: bool, bench: &mut Workbench<'_>) -> Refused {
         let own = self.own();
         let by_key = Refused::Deleted(self.kind, None);
         let Some(Target { table, rows }) = &own.output.table else { return by_key };
         let contract = &own.output.contract;
-        // Columns that follow another message have no field in `before`.
+        // Columns based on another message have no field in `before`.
         let same = contract.message().full_name() == own.contract.message().full_name();
         let Some(before) = before.filter(|_| same) else {
             if !table.marks {
@@ -126,7 +126,7 @@ fn read_proto<'v>(proto: &Proto, value: &'v [u8], bench: &mut Workbench<'_>) -> 
     Ok(change?)
 }
 
-/// What becomes of a change that is about no row.
+/// Returns the verdict on a change that concerns no row.
 fn without_row(op: Op, policy: WithoutRow) -> Refused {
     if policy == WithoutRow::Drop {
         return Refused::Verdict(None, Verdict::Dropped);

@@ -1,4 +1,4 @@
-//! What a value is: what its headers say of it, and what its first bytes look like.
+//! Content detection: what a value's headers declare, and what its first bytes look like.
 
 use super::entry::Entry;
 use super::verdict::Verdict;
@@ -7,7 +7,7 @@ use crate::dead_letter::{Reason, Stage};
 use crate::gate::change::Changes;
 use tollgate_config::{Encoding, Pipeline};
 
-/// Reasons that bytes of another format run into.
+/// Reason codes that bytes of another format produce.
 const CONFUSED: [&str; 8] = [
     "undecodable",
     "wrong-wire-type",
@@ -19,15 +19,15 @@ const CONFUSED: [&str; 8] = [
     "frame-invalid",
 ];
 
-/// Whether a header of this name tells the content type. Kafka's clients have no common spelling: Spring writes `contentType`, HTTP
-/// bridges `Content-Type`.
+/// Returns whether a header of this name declares the content type. Kafka clients have no common spelling: Spring writes
+/// `contentType`, HTTP bridges write `Content-Type`.
 pub fn is_content_type(name: impl AsRef<[u8]>) -> bool {
     let name = name.as_ref();
     name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"contenttype")
 }
 
-/// Whether a content type is JSON: `application/json` with or without parameters, `text/json`, and the `+json` types; in any case,
-/// and in quotes, as Spring writes it.
+/// Returns whether a content type is JSON: `application/json` with or without parameters, `text/json`, and the `+json` types; in
+/// upper or lower case, and in quotes, as Spring writes it.
 pub fn is_json(content_type: &[u8]) -> bool {
     let trimmed = content_type.trim_ascii();
     let unquoted = trimmed.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(trimmed);
@@ -37,7 +37,7 @@ pub fn is_json(content_type: &[u8]) -> bool {
         || essence.last_chunk::<5>().is_some_and(|suffix| suffix.eq_ignore_ascii_case(b"+json"))
 }
 
-/// A format that a value can be recognised by.
+/// A format that can be recognized by a value's first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lookalike {
     Json,
@@ -60,7 +60,7 @@ impl Lookalike {
         }
     }
 
-    /// What to say of a value that was taken for something else; nothing where it was taken for what it is.
+    /// Returns advice about a value that was read in the wrong format; `None` if the format was right.
     fn advice(self, pipeline: &Pipeline, read_as_json: bool) -> Option<&'static str> {
         let framed = pipeline.contract.registry.is_some();
         let encoding = pipeline.contract.encoding;
@@ -76,7 +76,7 @@ impl Lookalike {
             Lookalike::Json => {
                 "the value looks like JSON, and `contract.encoding: protobuf` takes it for Protobuf: set `auto` or `json`"
             }
-            // The JSON reader says so itself.
+            // The JSON reader reports this itself.
             Lookalike::Marked if read_as_json => return None,
             Lookalike::Marked => {
                 "the value is text with a byte order mark, and no content-type says that it is JSON: send it without the mark, \
@@ -96,7 +96,7 @@ impl Lookalike {
     }
 }
 
-/// An object or array begins: `{"`, `{}`, `[{`, `["`, `[1`. The bytes of Protobuf begin so only with a group.
+/// Whether an object or array begins: `{"`, `{}`, `[{`, `["`, `[1`. Protobuf begins with these bytes only for a group.
 fn looks_like_json(value: &[u8]) -> bool {
     let value = value.trim_ascii_start();
     let inner = value.get(1..).unwrap_or_default().trim_ascii_start().first();
@@ -108,7 +108,7 @@ fn looks_like_json(value: &[u8]) -> bool {
 }
 
 impl Entry<'_> {
-    /// Whether the record's value is JSON. A frame's schema says what it is, whatever a header says.
+    /// Returns whether the record's value is JSON. A frame's schema decides this, whatever a header declares.
     pub(super) fn is_json(&self) -> bool {
         if self.gate.registry.is_some() {
             return false;
@@ -124,8 +124,8 @@ impl Entry<'_> {
         }
     }
 
-    /// Says what a refused value looks like, where it was taken for something else: "field 15: a length of 105 bytes" helps nobody
-    /// whose producer sends JSON.
+    /// Adds what a rejected value looks like if it was read in the wrong format: "field 15: a length of 105 bytes" does not help
+    /// a user whose producer sends JSON.
     #[cold]
     pub(super) fn blame(&self, refused: Refused) -> Refused {
         let Refused::Verdict(kind, Verdict::Dead(mut reason)) = refused else { return refused };

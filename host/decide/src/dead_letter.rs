@@ -1,7 +1,7 @@
-//! Dead letters: the record as it came, and why it could not pass.
+//! Dead letters: the unchanged record, and why it failed.
 //!
 //! Key, value and headers stay byte for byte. `__connect.errors.*` are the headers that Kafka Connect's tools read;
-//! `tollgate.*` say the same and more. docs/dead-letters.md lists them; a test compares.
+//! `tollgate.*` repeat them with more detail. docs/dead-letters.md lists them; a test compares both lists.
 
 use std::borrow::Cow;
 
@@ -14,14 +14,14 @@ use tollgate_sandbox::FailureCode;
 use crate::record::Headers;
 use tollgate_config::limits;
 
-/// Where on its way the event failed.
+/// The stage at which the event failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Contract,
     Transform,
-    /// What the chain emitted does not fit the output contract, the table or the output topic.
+    /// An output of the chain does not fit the output contract, the table or the output topic.
     Output,
-    /// PostgreSQL refused the row in spite of the checks.
+    /// PostgreSQL rejected the row in spite of the checks.
     Sink,
 }
 
@@ -39,16 +39,16 @@ impl Stage {
 /// Why an event is a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// Stable; ours have a page in docs/reasons/, a transform's own codes do not.
+    /// Stable; Tollgate's codes have a page in docs/reasons/, a transform's own codes do not.
     pub code: Cow<'static, str>,
     pub stage: Stage,
     /// The field's path, or empty.
     pub field: String,
     pub message: String,
-    /// Name of the transform that rejected it or failed on it.
+    /// The name of the transform that rejected the event or failed on it.
     pub transform: Option<String>,
     pub fuel_used: Option<u64>,
-    /// Every rule of the contract that the event breaks.
+    /// Every contract rule that the event violates.
     pub violations: Vec<Violation>,
 }
 
@@ -65,7 +65,7 @@ impl Reason {
         })
     }
 
-    /// What a contract says against an event.
+    /// Returns the reason for a contract's rejection of an event.
     pub fn refused(stage: Stage, rejection: Rejection) -> Box<Reason> {
         let Rejection { code, field, message, violations } = rejection;
         let mut reason = Reason::new(stage, code.as_str(), message).field(field);
@@ -73,7 +73,7 @@ impl Reason {
         reason
     }
 
-    /// What the contract of a destination says against an output that a transform made: `route` names it, unless it is the
+    /// Returns the reason for a destination contract's rejection of a transform's output: `route` is its route, or `None` at the
     /// chain's end.
     pub fn against_output(route: Option<&str>, rejection: Rejection) -> Box<Reason> {
         let mut reason = Reason::refused(Stage::Output, rejection);
@@ -89,7 +89,7 @@ impl Reason {
     }
 }
 
-/// The codes that the host itself gives, beside those of the contract and the sandbox.
+/// The host's own codes, besides those of the contract and the sandbox.
 pub const CODES: &[&str] = &[
     "tombstone",
     "wrong-message-type",
@@ -116,52 +116,52 @@ pub const CODES: &[&str] = &[
     "processed-id-missing",
 ];
 
-/// Whether Tollgate itself gives this code.
+/// Returns whether this is one of Tollgate's own codes.
 pub fn is_builtin(code: &str) -> bool {
     CODES.contains(&code)
         || ReasonCode::ALL.iter().any(|known| known.as_str() == code)
         || FailureCode::ALL.iter().any(|known| known.as_str() == code)
 }
 
-/// What is wrong with a transform's own code for a rejection: it would pass for one of Tollgate's.
+/// Returns what is wrong with a transform's rejection code: it would be mistaken for one of Tollgate's.
 pub fn collision(code: &str) -> Option<String> {
     is_builtin(code)
         .then(|| format!("explain with the code `{code}`: it is Tollgate's own; give the rejection another"))
 }
 
-/// What the letter is about: the source record, and what the pipeline is.
+/// The source record of a dead letter, and its pipeline.
 pub struct Source<'a> {
     pub home: Home<'a>,
     /// Unix milliseconds, -1 for none.
     pub timestamp: i64,
-    /// Its name in `types:`, where there are several and it is one of them.
+    /// Its name in `types:`, if there are several and it is one of them.
     pub event_type: Option<&'a str>,
-    /// Full name and digest, hex; the envelope's, where the event's own is not known. None where nobody could tell which type the record is of.
+    /// Full name and digest, hex; the envelope's if the event's own are unknown. `None` if the record's type is unknown.
     pub contract: Option<(&'a str, &'a str)>,
-    /// The schema that the record names, where values are frames.
+    /// The schema that the record names, if values are framed.
     pub schema: Option<SchemaId>,
     pub digest: &'a str,
     pub history: History,
 }
 
-/// What earlier failures of the same record left in its headers.
+/// The history that earlier failures of the same record left in its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct History {
-    /// Counts the failures, from 1.
+    /// The number of failures, from 1.
     pub attempt: u64,
     pub replays: u64,
-    /// Unix milliseconds: when the batch was taken in which it failed first.
+    /// Unix milliseconds: when the batch of the first failure was taken.
     pub first_failed_at: i64,
 }
 
 impl History {
-    /// The history of a record that failed now.
+    /// Returns the history of a record that failed for the first time.
     pub fn new(now: i64) -> History {
         History { attempt: 1, replays: 0, first_failed_at: now }
     }
 
-    /// Goes on with the history in a record's headers if they are those of a dead letter that `home` wrote, and starts over
-    /// otherwise. Whoever may write to the source topic can invent such headers, so nothing is decided by a history.
+    /// Continues the history in a record's headers if they belong to a dead letter that `home` wrote, and starts over otherwise.
+    /// Anyone who may write to the source topic can forge such headers, so no decision depends on a history.
     pub fn of<'h>(home: &Home<'_>, now: i64, header: impl Fn(&str) -> Option<&'h [u8]>) -> History {
         let text = |name: &str| header(name).and_then(|value| std::str::from_utf8(value).ok());
         let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
@@ -191,7 +191,7 @@ pub struct Home<'a> {
 }
 
 impl Home<'_> {
-    /// Whether these coordinates, topic/partition/offset, are of this source topic and may lie before the record.
+    /// Returns whether these coordinates, topic/partition/offset, belong to this source topic and may precede the record.
     fn precedes(&self, source: &str) -> bool {
         let mut parts = source.rsplitn(3, '/');
         let offset = parts.next().and_then(|part| part.parse::<i64>().ok());
@@ -201,7 +201,7 @@ impl Home<'_> {
     }
 }
 
-/// The letter's own headers; those of the record come before them, see [`super::reserved`].
+/// Returns the dead letter's own headers; the record's headers come before them, see [`super::reserved`].
 pub fn headers<'a>(source: &Source<'a>, reason: &'a Reason, reference: Option<&Reference>) -> Headers<'a> {
     let mut list = Headers { kept: true, own: Vec::with_capacity(32), origin: false };
     let message = bounded(&reason.message);
@@ -257,7 +257,7 @@ pub fn headers<'a>(source: &Source<'a>, reason: &'a Reason, reference: Option<&R
     list
 }
 
-/// All violations as JSON. The contract bounds their number.
+/// Returns all violations as JSON. The contract limits their number.
 fn violations(reason: &Reason) -> String {
     let shown = reason.violations.iter().map(|Violation { rule, field, message, .. }| {
         json!({ "rule": bounded(rule), "field": bounded(field), "message": bounded(message) })
@@ -265,8 +265,8 @@ fn violations(reason: &Reason) -> String {
     Value::Array(shown.collect()).to_string()
 }
 
-/// Stands for a value that the dead letter topic cannot hold: the record stays in the source topic, under the
-/// coordinates in the headers, for as long as that keeps it.
+/// Replaces a value that the dead letter topic cannot hold: the record stays in the source topic, at the coordinates in the
+/// headers, until the topic's retention removes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
     pub bytes: usize,
@@ -278,13 +278,13 @@ impl Reference {
         Reference { bytes: value.len(), sha256: hex::encode(Sha256::digest(value)) }
     }
 
-    /// What the letter carries in place of the value.
+    /// Returns what the dead letter carries instead of the value.
     pub fn head(value: &[u8]) -> &[u8] {
         &value[..value.len().min(limits::REFERENCE_BYTES)]
     }
 }
 
-/// Cut, and without characters that change how the rest is shown: the text ends up in terminals.
+/// Truncates a text and removes characters that affect how the rest is displayed, since terminals will show it.
 fn bounded(text: &str) -> String {
     text.chars().take(limits::MESSAGE_CHARS).map(visible).collect()
 }
@@ -295,7 +295,7 @@ mod tests {
 
     const HOME: Home<'static> = Home { pipeline: "pay", letters: "pay.dlq", topic: "pay", partition: 1, offset: 40 };
 
-    /// The history of a record with the headers of a dead letter, changed by `change`.
+    /// Returns the history of a record with a dead letter's headers, modified by `change`.
     fn history(change: &[(&str, &str)]) -> History {
         let of = |name: &str| match name {
             "tollgate.pipeline" => "pay",

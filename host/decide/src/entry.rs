@@ -1,4 +1,4 @@
-//! A record on its way: its contract, its chain, and where its outputs go.
+//! A record being processed: its contract, its chain, and the destinations of its outputs.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ use crate::record::header_bytes;
 use crate::reserved;
 use tollgate_config::limits;
 
-/// An output, resolved: whose bytes, which key, where to.
+/// A resolved output: its bytes, its key and its destination.
 pub struct Resolved<'a> {
     pub destination: &'a Destination,
     pub payload: Option<&'a [u8]>,
@@ -26,7 +26,7 @@ pub struct Resolved<'a> {
     pub headers: &'a [(String, Vec<u8>)],
 }
 
-/// Where an output's bytes, key and topic are.
+/// Resolves an output's bytes, key and topic.
 pub(super) fn resolve<'a>(
     entry: &Entry<'a>,
     group: &'a Group,
@@ -50,7 +50,7 @@ pub(super) fn resolve<'a>(
     Ok(Resolved { destination, payload, key, headers: &output.headers })
 }
 
-/// A tombstone's effect on the destination's table; none where it has no table.
+/// Applies a tombstone to the destination's table, if it has one.
 pub(super) fn delete(gate: &Gate, to: &Destination, key: Option<&[u8]>, rows: &mut [Rows]) -> Result<(), Box<Reason>> {
     let Some(Target { table, rows: place }) = &to.table else { return Ok(()) };
     let impossible = |message: &str| Reason::new(Stage::Output, "delete-not-possible", message);
@@ -72,21 +72,21 @@ pub(super) fn misfit(misfit: Misfit) -> Box<Reason> {
     Reason::new(Stage::Output, "row-value", misfit.to_string()).field(misfit.column)
 }
 
-/// A record on its way: through the contract, and, output by output, into the table and the topic.
+/// A record being processed: through the contract, then output by output into the table and the topic.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
     pub gate: &'a Gate,
     pub revision: &'a Revision,
     pub batch: &'a RecordBatch,
     pub record: &'a Record,
-    /// Unix milliseconds: what rules call now.
+    /// Unix milliseconds: the value of `now` in rules.
     pub time: i64,
     /// Index in [`Gate::types`]; 0 until it is known.
     pub kind: usize,
 }
 
 impl<'a> Entry<'a> {
-    /// What its type is held against.
+    /// Returns the record's type.
     pub fn own(&self) -> &'a EventType {
         &self.gate.types[self.kind]
     }
@@ -107,7 +107,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Returns what the contract says against the output, where that is let pass.
+    /// Returns the contract's violation by the output if it is accepted anyway.
     pub(super) fn write(
         &self,
         output: &Resolved<'a>,
@@ -135,7 +135,7 @@ impl<'a> Entry<'a> {
         Ok(observed)
     }
 
-    /// The broker would refuse the whole batch for one record without a key, however often it is sent.
+    /// The broker would reject the whole batch for one record without a key, however often it is sent.
     fn has_key(&self, output: &Resolved<'_>, fields: Option<&Fields<'_>>) -> Result<(), Box<Reason>> {
         let topic = output.destination.topic.as_deref();
         let Some(topic) = topic.filter(|topic| self.gate.compacted.contains(*topic)) else { return Ok(()) };
@@ -158,7 +158,7 @@ impl<'a> Entry<'a> {
         let notices = if self.own().tells_notices() { limits::NOTICE_BYTES } else { 0 };
         let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len() + notices;
         let payload = output.payload.map_or(0, <[u8]>::len);
-        // A key from a field is part of the payload, so twice the payload bounds it; as JSON a byte may become six.
+        // A key from a field is part of the payload, so twice the payload is an upper bound; in JSON a byte may become six.
         let payload = match output.destination.key.len() {
             0 => payload,
             1 => 2 * payload,
@@ -173,12 +173,12 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// A batch's time, as the contract's rules want it.
+/// Converts a batch's time for the contract's rules.
 pub(super) fn instant(unix_ms: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(unix_ms).unwrap_or_default())
 }
 
-/// The key that `output.key` makes of an output, where its fields are set.
+/// Returns the key that `output.key` builds for an output, if its fields are set.
 pub fn key_of(to: &Destination, fields: &Fields<'_>) -> Option<String> {
     let several = to.key.len() > 1;
     let parts: Vec<_> = to
@@ -187,7 +187,7 @@ pub fn key_of(to: &Destination, fields: &Fields<'_>) -> Option<String> {
         .map(|slot| {
             let field = to.contract.field(*slot);
             let value = match fields.get(*slot) {
-                // Beside others an empty field is a value like every other; alone it is no key.
+                // In a composite key an empty field is an ordinary value; alone it is no key.
                 Value::Default if several => field.default_value(),
                 value => value,
             };

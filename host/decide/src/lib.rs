@@ -1,4 +1,4 @@
-//! From records to decisions: contract, transforms, output contract, row. Nothing here is visible outside yet.
+//! From records to decisions: contract, transforms, output contract, row. Nothing here has external effects yet.
 
 mod admit;
 pub mod batch;
@@ -37,7 +37,7 @@ use crate::postgres::{Mark, Rows};
 use tollgate_protocol::position::Partition;
 use tollgate_registry::{ResolveError, Resolver};
 
-/// Why nothing could be decided about a batch.
+/// Why a batch could not be decided.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -47,38 +47,38 @@ pub enum Error {
     Registry(ResolveError),
 }
 
-/// The events of one partition, one type and one schema that reached the chain, and what it made of them.
+/// The events of one partition, one type and one schema that reached the chain, and the chain's results.
 #[derive(Default)]
 pub struct Group {
     pub events: Arc<Events>,
     pub results: Results,
 }
 
-/// Everything that was decided about a batch. Reused from batch to batch.
+/// All decisions about a batch. Reused from batch to batch.
 #[derive(Default)]
 pub struct Decided {
     pub groups: Vec<Group>,
     pub decisions: Vec<Decision>,
-    /// For each of [`Gate::tables`].
+    /// One for each of [`Gate::tables`].
     pub rows: Vec<Rows>,
     /// Where the staged rows of each table end.
     staged: Vec<Mark>,
-    /// Where the tables that the event in work may write stood before it.
+    /// The positions, before the current event, of the tables that it may write.
     marks: Vec<(usize, Mark)>,
     json: Vec<u8>,
     spare: Vec<u8>,
     used: usize,
     pub deprecated: Deprecated,
-    /// Headers that envelopes bring along.
+    /// Headers from envelopes.
     passed: Passed,
     outer: Vec<u8>,
-    /// What policies let pass with a note.
+    /// Violations that policies accepted with a note.
     pub notes: Notes,
-    /// Of the lane; none where values are no frames.
+    /// `None` unless values are framed by a schema registry's serializer.
     resolver: Option<Resolver>,
 }
 
-/// A group that still takes events.
+/// A group that still accepts events.
 struct Open {
     kind: usize,
     schema: u32,
@@ -88,7 +88,7 @@ struct Open {
 }
 
 impl Decided {
-    /// Empty, for a batch on this many tables.
+    /// Clears the decisions, for a batch on this many tables.
     pub fn clear(&mut self, tables: usize) {
         self.decisions.clear();
         self.rows.resize_with(tables, Rows::default);
@@ -105,8 +105,8 @@ impl Decided {
         self.staged.extend(self.rows.iter().map(Rows::mark));
     }
 
-    /// Decides about the records of one partition, in offset order. A chain is for one type, and a guest is told one schema
-    /// id, so the events of each are a group; the decisions keep the records' order.
+    /// Decides the records of one partition, in offset order. A chain handles one type, and a guest gets one schema id, so the
+    /// events of each combination form a group; the decisions keep the records' order.
     pub fn partition(
         &mut self,
         gate: &Gate,
@@ -168,7 +168,7 @@ impl Decided {
         self.transform(revision, open, first, meta)
     }
 
-    /// Runs the chains on the groups, and settles the decisions from `first` on.
+    /// Runs the chains on the groups, and settles the decisions from index `first` on.
     fn transform(&mut self, revision: &Revision, open: Vec<Open>, first: usize, meta: &BatchMeta) -> Result<(), Error> {
         for Open { kind, schema, group, events } in open {
             let Group { events: shared, results } = &mut self.groups[group];
@@ -185,21 +185,21 @@ impl Decided {
         Ok(())
     }
 
-    /// The next group's events, empty, with the memory of those before.
+    /// Returns an empty event list for the next group, reusing memory.
     fn open_group(&mut self) -> Events {
         if self.groups.len() == self.used {
             self.groups.push(Group::default());
         }
         let shared = std::mem::take(&mut self.groups[self.used].events);
         self.used += 1;
-        // A store of the last batch may still hold them; they are freed with it.
+        // A store of the last batch may still share them; then they are freed with it.
         let mut events = Arc::try_unwrap(shared).unwrap_or_default();
         events.clear();
         events
     }
 
-    /// Writes the rows of every decision that still has outputs, and turns what does not fit into a dead letter.
-    /// `wanted` says which records the table has not had yet.
+    /// Writes the rows of every decision that still has outputs, and turns those that do not fit into dead letters.
+    /// `wanted` selects the records whose rows are not committed yet.
     pub fn rows(
         &mut self,
         gate: &Gate,
@@ -213,7 +213,7 @@ impl Decided {
         }
         let mut fields = Fields::new();
         for decision in &mut self.decisions {
-            // What has an effect is of a type.
+            // A decision with an effect has a type.
             let Some(kind) = decision.kind else { continue };
             let record = &batch.records[decision.record];
             let own = &gate.types[kind];
@@ -259,18 +259,18 @@ impl Decided {
                 decision.verdict = Verdict::Dead(reason);
             }
             if !keeps {
-                // An event leaves all of its rows, in every table, or none.
+                // An event writes all of its rows, in every table, or none.
                 self.marks.iter().for_each(|(table, mark)| self.rows[*table].truncate(*mark));
             }
         }
     }
 
-    /// The headers that a decision's event has from its envelope.
+    /// Returns the headers that a decision's event has from its envelope.
     pub fn passed<'a>(&'a self, gate: &'a Gate, decision: &Decision) -> View<'a> {
         self.passed.of(&gate.header_names, &decision.passed)
     }
 
-    /// The message of an event as it went into the chain; nothing for one that never did.
+    /// Returns an event's message as it entered the chain; `None` if it never did.
     pub fn message(&self, decision: &Decision) -> Option<&[u8]> {
         match &decision.verdict {
             Verdict::Outputs(_) => self.groups[decision.group].events.value(decision.event),
@@ -278,7 +278,7 @@ impl Decided {
         }
     }
 
-    /// The outputs of a decision, resolved; those that were checked by [`Decided::rows`].
+    /// Returns the resolved outputs of a decision that [`Decided::rows`] has checked.
     pub fn outputs<'a>(
         &'a self,
         entry: Entry<'a>,
@@ -294,7 +294,7 @@ impl Decided {
     }
 }
 
-/// Groups the records by partition, each in offset order; the partitions in order too, which is the order of locks.
+/// Groups the records by partition, each in offset order. Partitions are sorted too, which is the order of locks.
 pub fn by_partition(batch: &RecordBatch, records: &[usize]) -> Vec<(Partition, Vec<usize>)> {
     let mut groups: Vec<(Partition, Vec<usize>)> = Vec::new();
     let mut last = 0;

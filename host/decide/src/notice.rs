@@ -1,4 +1,4 @@
-//! What is told of an event that goes on in spite of something.
+//! Warnings attached to an event that was accepted despite a violation.
 
 use tollgate_contract::Replaced;
 
@@ -6,7 +6,7 @@ use crate::dead_letter::Reason;
 use crate::record::Headers;
 use tollgate_config::limits;
 
-/// The first thing that `mode: observe` let pass, and the enum numbers that a fallback stands for.
+/// The first violation that `mode: observe` accepted, and the enum numbers that a fallback replaced.
 #[derive(Debug, Default)]
 pub struct Notice {
     observed: Option<Box<Reason>>,
@@ -14,7 +14,7 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// The first one stays: it is what the dead letter would have said.
+    /// Records a violation. The first one stays: it is the reason that the dead letter would have had.
     pub fn observe(&mut self, reason: Box<Reason>) {
         self.observed.get_or_insert(reason);
     }
@@ -23,17 +23,17 @@ impl Notice {
         self.replaced.extend(replaced);
     }
 
-    /// The code of what was let pass.
+    /// Returns the code of the accepted violation.
     pub fn code(&self) -> Option<&str> {
         self.observed.as_ref().map(|reason| &*reason.code)
     }
 
-    /// Itself, if there is anything to tell.
+    /// Returns the notice unless it is empty.
     pub fn told(self) -> Option<Box<Notice>> {
         (self.observed.is_some() || !self.replaced.is_empty()).then(|| Box::new(self))
     }
 
-    /// Adds the headers of an output, [`limits::NOTICE_BYTES`] at most.
+    /// Adds the headers of an output, at most [`limits::NOTICE_BYTES`].
     pub fn tell<'a>(&'a self, headers: &mut Headers<'a>) {
         if let Some(reason) = &self.observed {
             headers.text("tollgate.observed", cut(&reason.code));
@@ -56,7 +56,7 @@ impl Notice {
     }
 }
 
-/// Five texts and their names stay below the bound.
+/// Truncates a text, so that five texts and their names stay below the limit.
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(limits::NOTICE_BYTES / 6);
     while !text.is_char_boundary(end) {

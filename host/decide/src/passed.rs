@@ -1,4 +1,4 @@
-//! What an event carries on of its envelope: headers that its record does not have.
+//! The envelope's fields that an event carries on as headers, in addition to its record's.
 
 use std::ops::Range;
 
@@ -6,9 +6,9 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub(crate) struct Passed {
     text: String,
-    /// Index of the header's name, and its value's place.
+    /// The index of the header's name, and the range of its value.
     headers: Vec<(usize, Range<usize>)>,
-    /// Where the headers of the event in work begin.
+    /// Where the headers of the current event begin.
     begin: usize,
 }
 
@@ -27,7 +27,7 @@ impl Passed {
         self.begin = 0;
     }
 
-    /// The next event begins; what the one before it left without being taken is forgotten.
+    /// Begins the next event; headers of the previous one that were not taken are discarded.
     pub(crate) fn begin(&mut self) {
         self.headers.truncate(self.begin);
     }
@@ -38,14 +38,14 @@ impl Passed {
         self.headers.push((name, start..self.text.len()));
     }
 
-    /// The event is one: its headers' place, for [`Passed::of`].
+    /// Keeps the current event's headers and returns their range, for [`Passed::of`].
     pub(crate) fn take(&mut self) -> Range<usize> {
         let taken = self.begin..self.headers.len();
         self.begin = taken.end;
         taken
     }
 
-    /// The headers of the event in work.
+    /// Returns the headers of the current event.
     pub(crate) fn view<'a>(&'a self, names: &'a [String]) -> View<'a> {
         self.of(names, &(self.begin..self.headers.len()))
     }

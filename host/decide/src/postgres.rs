@@ -1,5 +1,5 @@
-//! From an event to its row: which conversions exist, the statements that a mapping becomes, and the rows of a batch, folded.
-//! No server is asked.
+//! From an event to its row: the available conversions, the statements of a mapping, and the folded rows of a batch.
+//! This module contacts no server.
 
 pub mod binary;
 pub mod cell;

@@ -1,4 +1,4 @@
-//! A record to produce, with its headers as they are decided: not yet a client's list.
+//! A record to produce, with its decided headers: not yet a client's list.
 
 use std::borrow::Cow;
 
@@ -11,19 +11,19 @@ pub type RawHeader<'m> = (&'m [u8], Option<&'m [u8]>);
 #[derive(Debug, Clone, Copy)]
 pub struct NewRecord<'a> {
     pub topic: &'a str,
-    /// `None`: where the key's hash puts it.
+    /// `None`: chosen by the key's hash.
     pub partition: Option<i32>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
 }
 
-/// A header that is not simply its record's.
+/// A header that is not taken unchanged from its record.
 pub type OwnHeader<'a> = (Cow<'a, [u8]>, Option<Cow<'a, [u8]>>);
 
-/// A letter's headers by where they come from. In this order: its source record's, its own, where it came from.
+/// An output's headers by origin, in this order: its source record's, its own, its source coordinates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers<'a> {
-    /// All of the record's come first.
+    /// All of the record's headers come first.
     pub kept: bool,
     pub own: Vec<OwnHeader<'a>>,
     /// `tollgate.source` and `tollgate.digest` come last.
@@ -43,14 +43,14 @@ impl<'a> Headers<'a> {
         self.own.push((Cow::Borrowed(name.as_bytes()), Some(value)));
     }
 
-    /// What its own take in a record, bytes.
+    /// Returns the size of its own headers in a record, in bytes.
     pub fn bytes(&self) -> usize {
         let one = |(name, value): &OwnHeader<'_>| header_bytes(name, value.as_deref());
         self.own.iter().map(one).sum()
     }
 }
 
-/// What a header takes in a record, bytes.
+/// Returns the size of a header in a record, in bytes.
 pub fn header_bytes(name: impl AsRef<[u8]>, value: Option<&[u8]>) -> usize {
     name.as_ref().len() + value.map_or(0, <[u8]>::len) + limits::HEADER_OVERHEAD
 }

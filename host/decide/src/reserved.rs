@@ -1,8 +1,8 @@
-//! Header names that Tollgate writes itself.
+//! Header names that only Tollgate writes.
 //!
-//! A record may bring headers of these names: a dead letter that was copied back, an output of another pipeline, or a
-//! producer's invention. In what Tollgate writes they would pass for its own, so they go on as `original.<name>`. Each name
-//! is kept once, and the first one stays: however often a record is sent round, it does not grow.
+//! An input record may have headers with these names: a dead letter that was copied back, an output of another pipeline, or
+//! a producer's own. In Tollgate's output they would be mistaken for its own, so they are renamed to `original.<name>`. Each
+//! name is kept once, and the first value stays: however often a record goes round, it does not grow.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -12,20 +12,20 @@ use tollgate_config::limits;
 
 const ORIGINAL: &[u8] = b"original.";
 
-/// Whether only Tollgate may write this header.
+/// Returns whether only Tollgate may write this header.
 pub fn is_reserved(name: &[u8]) -> bool {
     limits::RESERVED_HEADERS.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
 
-/// What renaming adds to a record, bytes at most.
+/// Returns how many bytes renaming adds to a record at most.
 pub fn renaming_bytes(name: &[u8]) -> usize {
     if is_reserved(name) { ORIGINAL.len() } else { 0 }
 }
 
-/// A header of a record as it goes on.
+/// A header of a record after renaming.
 pub type Renamed<'a> = (Cow<'a, [u8]>, Option<&'a [u8]>);
 
-/// The headers of a record as they go on. `None`: all of them unchanged.
+/// Returns the headers of a record after renaming. `None`: all are unchanged.
 pub fn renamed<'a>(headers: impl Iterator<Item = RawHeader<'a>> + Clone) -> Option<Vec<Renamed<'a>>> {
     if !headers.clone().any(|(name, _)| is_reserved(name)) {
         return None;
@@ -54,7 +54,7 @@ mod tests {
         };
         let once = renamed(headers.iter().copied());
         let Some(list) = &once else { return [None, None] };
-        // The letter's own headers follow when it is written, and come back with it.
+        // The dead letter's own headers follow when it is written, and come back with it.
         let back: Vec<RawHeader<'_>> = list
             .iter()
             .map(|(name, value)| (&**name, *value))

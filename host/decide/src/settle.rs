@@ -1,4 +1,4 @@
-//! What a chain's outcome means for its event.
+//! Turns a chain's outcome into a verdict on its event.
 
 use std::borrow::Cow;
 
@@ -68,13 +68,13 @@ mod tests {
             (&*own.code, own.field.as_str(), own.message.as_str()),
             ("amount-not-positive", "amount", "not above zero")
         );
-        // One of the sandbox, one of the contract, one of the host.
+        // One each of the sandbox, the contract and the host.
         for code in ["fuel-exhausted", "undecodable", "row-value"] {
             let reason = rejected(code);
             assert_eq!((&*reason.code, reason.field.as_str(), reason.fuel_used), ("protocol-violation", "", Some(7)));
             assert!(reason.message.starts_with(&format!("explain with the code `{code}`: ")), "{}", reason.message);
         }
-        // Those that an SDK gives by itself.
+        // The codes that an SDK uses by itself.
         for code in ["rejected", "guest-undecodable"] {
             assert_eq!(rejected(code).code, code);
         }

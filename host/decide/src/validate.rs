@@ -1,4 +1,4 @@
-//! A payload against its contract, as the contract's policies want it: with fallbacks for what has no name, and in its mode.
+//! Checks a payload against its contract and policies: with fallbacks for unknown enum numbers, and in its mode.
 
 use tollgate_contract::{Contract, Fields, Mode, Notes, ReasonCode, Rejection};
 
@@ -11,17 +11,17 @@ use crate::gate::envelope::{Claim, Key};
 use crate::gate::{Destination, Target};
 use crate::postgres::{Rows, Staged};
 
-/// What is weighed.
+/// The payload to check.
 pub(super) struct Sample<'s> {
-    /// The contract that it was written with, if a frame says so.
+    /// The contract with which it was written, if a frame names one.
     pub writer: Option<&'s Contract>,
-    /// Its bytes, unless they stand in [`Workbench::json`].
+    /// Its bytes, unless they are in [`Workbench::json`].
     pub value: &'s [u8],
-    /// What its envelope says of it.
+    /// What its envelope claims about it.
     pub claim: Option<(&'s Key, &'s Claim)>,
 }
 
-/// What a check works with beside the payload and its fields.
+/// What a check needs besides the payload and its fields.
 struct Scale<'d> {
     passed: View<'d>,
     rows: &'d mut [Rows],
@@ -32,12 +32,12 @@ struct Scale<'d> {
 }
 
 impl Entry<'_> {
-    /// Whether `mode: observe` lets an event pass that was refused for this.
+    /// Returns whether `mode: observe` accepts an event with this rejection.
     pub(super) fn overlooks(&self, rejection: &Rejection) -> bool {
         self.gate.pipeline.contract.policies.mode == Mode::Observe && rejection.code.is_readable()
     }
 
-    /// Brings JSON to Protobuf, in [`Workbench::json`].
+    /// Transcodes JSON to Protobuf, into [`Workbench::json`].
     pub(super) fn transcode(
         &self,
         json: &[u8],
@@ -55,8 +55,8 @@ impl Entry<'_> {
         }
     }
 
-    /// Checks a payload, with fallbacks for its unknown enum numbers where the contract has them. Returns whether it stands in the
-    /// bench now, and its row.
+    /// Checks a payload, with fallbacks for its unknown enum numbers if the contract has them. Returns whether it is now in the
+    /// workbench, and its row.
     pub(super) fn examine(
         &self,
         sample: &Sample<'_>,
@@ -86,7 +86,7 @@ impl Entry<'_> {
         Ok((in_bench, looked??))
     }
 
-    /// One look at a payload: the contract's word, and then the envelope's.
+    /// Makes one check of a payload: against the contract, then against the envelope's claim.
     fn look(
         &self,
         sample: &Sample<'_>,
@@ -111,9 +111,9 @@ impl Entry<'_> {
         looked
     }
 
-    /// Checks a payload that came in, against the contract that it was written with. Where the sinks want that very message
-    /// type, the check that reads their fields is made now, and the row written: most events pass the chain as they are, and
-    /// are not read again.
+    /// Checks an input payload against the contract with which it was written. If the sinks use the same message type, the
+    /// check that reads their fields is made now, and the row is written: most events pass the chain unchanged, and are not
+    /// read again.
     fn check<'p>(
         &self,
         writer: Option<&Contract>,
@@ -139,12 +139,12 @@ impl Entry<'_> {
         let Some(Target { table, rows }) = target else { return Ok(None) };
         let header = |name: &str| scale.passed.get(name).or_else(|| self.batch.header(self.record, name));
         let mut row = scale.rows[*rows].begin();
-        // What does not fit its column is the event's fault only if the chain passes it: `write` says so then.
+        // A value that does not fit its column is the event's fault only if the chain passes it: `write` reports it then.
         let written = table.write(contract, fields, &self.view(&header), &mut row);
         Ok(written.ok().map(|()| row.stage()))
     }
 
-    /// What a verdict of the contract's means in this mode. An unknown enum number that a fallback may stand for is not weighed yet.
+    /// Applies the mode to the contract's verdict. An unknown enum number that a fallback may replace is not judged yet.
     #[inline]
     fn weigh<'p>(
         &self,
@@ -165,7 +165,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Checks what leaves the chain. Returns what the contract says against it, where that is let pass.
+    /// Checks the chain's output. Returns the contract's violation if it is accepted anyway.
     pub(super) fn validate_output<'p>(
         &self,
         to: &Destination,

@@ -1,4 +1,4 @@
-//! What is decided about a record.
+//! The decision about a record.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use super::notice::Notice;
 use crate::dead_letter::Reason;
 use crate::postgres::Staged;
 
-/// What becomes of a record.
+/// The verdict on a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Outputs of the chain: a range in its group's results.
@@ -18,7 +18,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether the table changes by it.
+    /// Returns whether it changes the table.
     pub fn has_effects(&self) -> bool {
         matches!(self, Verdict::Outputs(_) | Verdict::Delete)
     }
@@ -28,24 +28,24 @@ impl Verdict {
 pub struct Decision {
     /// Index in the batch.
     pub record: usize,
-    /// Index in [`Gate::types`]; none where it could not be told.
+    /// Index in [`Gate::types`]; `None` if the type could not be determined.
     pub kind: Option<usize>,
-    /// Index in [`Decided::groups`]; meaningless where it never got to the chain.
+    /// Index in [`Decided::groups`]; meaningless if the record never reached the chain.
     pub(super) group: usize,
-    /// Index in the group's events; meaningless where it never got to the chain.
+    /// Index in the group's events; meaningless if the record never reached the chain.
     pub(super) event: usize,
     pub verdict: Verdict,
     pub fuel: u64,
-    /// The row of the event as it came in, for a chain that passes it; or the one that a change event deletes.
+    /// The row of the input event, for a chain that passes it; or the one that a change event deletes.
     pub(super) staged: Option<Staged>,
     /// Its headers in [`Decided::passed`].
     pub(super) passed: Range<usize>,
-    /// What it is let pass in spite of.
+    /// The violation despite which it was accepted.
     pub notice: Option<Box<Notice>>,
 }
 
 impl Decision {
-    /// Of a record that becomes no event: the chain does not see it.
+    /// The decision on a record that becomes no event: the chain does not see it.
     pub(super) fn without_event(record: usize, kind: Option<usize>, verdict: Verdict) -> Decision {
         Decision { record, kind, group: 0, event: 0, verdict, fuel: 0, staged: None, passed: 0..0, notice: None }
     }

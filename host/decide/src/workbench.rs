@@ -1,4 +1,4 @@
-//! What the contract stage works with and returns.
+//! The working memory and the results of the contract stage.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::dead_letter::{Reason, Stage};
 use crate::postgres::{Rows, Staged};
 use tollgate_registry::Resolver;
 
-/// Events of deprecated versions: by type, and the version's place among those that are deprecated for it.
+/// The number of events of deprecated versions, by type and by index among the type's deprecated versions.
 pub(super) type Deprecated = BTreeMap<(usize, usize), u64>;
 
-/// What the stage works with, from record to record.
+/// The stage's working memory, reused from record to record.
 pub(super) struct Workbench<'d> {
-    /// A payload's Protobuf form, until the next record: of JSON, or with fallbacks for enum numbers.
+    /// A payload's Protobuf form, until the next record: transcoded from JSON, or with fallbacks for enum numbers.
     pub json: &'d mut Vec<u8>,
-    /// What `json` is made anew in.
+    /// The buffer in which `json` is rebuilt.
     pub spare: &'d mut Vec<u8>,
     pub fields: &'d mut Fields<'static>,
-    /// Of each table.
+    /// One for each table.
     pub rows: &'d mut [Rows],
     pub resolver: Option<&'d mut Resolver>,
     pub deprecated: &'d mut Deprecated,
@@ -37,14 +37,14 @@ pub(super) struct Workbench<'d> {
 
 /// A record that became an event.
 pub(super) struct Admitted<'a> {
-    /// The message's bytes; none: they stand in [`Workbench::json`].
+    /// The message's bytes; `None`: they are in [`Workbench::json`].
     pub value: Option<&'a [u8]>,
     /// Index in [`crate::gate::Gate::types`].
     pub kind: usize,
     /// The number of its schema, or 0.
     pub schema: u32,
     pub staged: Option<Staged>,
-    /// What was let pass of it.
+    /// Violations that were accepted.
     pub notice: Option<Box<Notice>>,
 }
 
@@ -57,22 +57,22 @@ impl<'a> Admitted<'a> {
     }
 }
 
-/// A value without its frame, where it has one.
+/// A value with its frame removed, if it had one.
 pub(super) struct Unframed<'a> {
     pub schema: Option<SchemaId>,
-    /// The contract that it was written with.
+    /// The contract with which it was written.
     pub writer: Option<Arc<Contract>>,
     /// The message's bytes.
     pub payload: &'a [u8],
 }
 
-/// Why it did not.
+/// Why a record did not become an event.
 pub(super) enum Refused {
-    /// That is its verdict; and its type, if that could be told.
+    /// The record's type, if it could be determined, and its verdict.
     Verdict(Option<usize>, Verdict),
-    /// It is a change that deletes a row of this type's: the row's key, or nothing where the record's key names it.
+    /// The change deletes a row of this type: the row's key, or `None` if the record's key names it.
     Deleted(usize, Option<Staged>),
-    /// Not its fault: the registry is away.
+    /// Not the record's fault: the registry is unavailable.
     Error(Error),
 }
 

@@ -1,4 +1,4 @@
-//! The contract stage for what comes in an envelope: the envelope is checked and taken off, then the event by its type.
+//! The contract stage for events in an envelope: the envelope is checked and removed, then the event is checked by its type.
 
 use std::borrow::Cow;
 
@@ -15,33 +15,33 @@ use crate::dead_letter::{Reason, Stage};
 use crate::gate::envelope::{Claim, Envelope, Key, Part, Payload, rejection, text_of};
 use tollgate_config::Routing;
 
-/// An envelope in Protobuf.
+/// An envelope in Protobuf form.
 struct Outer<'v, 'w> {
     bytes: &'v [u8],
-    /// The event is known from JSON, and the payload is a stand-in.
+    /// The event was read from JSON, and the payload is a placeholder.
     inner: bool,
-    /// Of its frame.
+    /// The schema in its frame.
     schema: Option<SchemaId>,
     writer: Option<&'w Contract>,
 }
 
-/// What an envelope said of its event.
+/// What an envelope says about its event.
 struct Opened<'v> {
     kind: usize,
-    /// The event's bytes, where it did not stand in JSON.
+    /// The event's bytes, unless it was JSON.
     payload: Option<&'v [u8]>,
     claim: Option<Claim>,
 }
 
 impl<'a> Entry<'a> {
-    /// The contract stage for what comes in an envelope.
+    /// Runs the contract stage for events in an envelope.
     pub(super) fn admit_wrapped(
         &self,
         envelope: &Envelope,
         bench: &mut Workbench<'_>,
     ) -> Result<Admitted<'a>, Refused> {
         let Some(value) = self.batch.value(self.record) else {
-            // Where the envelope says the type, none may delete.
+            // If the envelope names the type, a tombstone's type is unknown, so it cannot delete.
             let single = self.gate.pipeline.contract.routing == Routing::Single;
             return Err(if single { Entry { kind: 0, ..*self }.deletes(bench).of(0) } else { self.tombstone() });
         };
@@ -71,7 +71,7 @@ impl<'a> Entry<'a> {
             let examined = entry.examine(&sample, false, bench, &mut notice).map_err(|refused| refused.of(kind));
             let (in_bench, staged) = examined?;
             let value = (!in_bench).then_some(payload);
-            // The number of a frame's schema is the envelope's: none is known of the payload.
+            // The schema id in a frame is the envelope's: the payload's is unknown.
             return Ok(Admitted { value, kind, schema: 0, staged, notice: notice.told() });
         }
         let mut outer = std::mem::take(bench.outer);
@@ -102,7 +102,7 @@ impl<'a> Entry<'a> {
         Ok(Admitted { value: None, kind, schema: 0, staged: examined?.1, notice: notice.told() })
     }
 
-    /// Holds an envelope against a contract, and reads its fields.
+    /// Checks an envelope against a contract, and reads its fields.
     fn hold<'v>(
         &self,
         contract: &Contract,
@@ -119,7 +119,7 @@ impl<'a> Entry<'a> {
         Ok(())
     }
 
-    /// Checks the envelope and reads what it says.
+    /// Checks the envelope and reads its content.
     fn open<'v>(
         &self,
         envelope: &Envelope,
@@ -136,7 +136,7 @@ impl<'a> Entry<'a> {
             _ if inner => (None, None),
             Payload::Bytes(slot) => match fields.get(slot) {
                 Value::Bytes(bytes) => (Some(bytes), None),
-                // An event with nothing set has no bytes.
+                // An event with no fields set has no bytes.
                 Value::Default if !self.is_json() => (Some(&[][..]), None),
                 _ => (None, None),
             },
@@ -176,7 +176,7 @@ impl<'a> Entry<'a> {
         Ok(Opened { kind, payload, claim })
     }
 
-    /// Which type the envelope says, or the Any in it.
+    /// Returns the type that the envelope, or the Any in it, names.
     fn kind_of(
         &self,
         envelope: &Envelope,
@@ -206,7 +206,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Whether the envelope's key is made of what it should be.
+    /// Checks whether the envelope's key was built from the configured parts.
     pub(super) fn key_holds(&self, key: &Key, claim: &Claim, fields: &Fields<'_>) -> Result<(), Box<Reason>> {
         let mismatch = |what: String| {
             let message = format!("{what}: it must be the {}", key.recipe(self.kind));

@@ -26,7 +26,7 @@ use crate::sinks::postgres::connect;
 use tollgate_config::Pipeline;
 use tollgate_decide::gate::Revision;
 
-/// What the server shows, and what it changes.
+/// The state that the admin server reads and the handles through which it acts.
 pub struct Admin {
     pipeline: Arc<Pipeline>,
     revision: Arc<ArcSwap<Revision>>,
@@ -38,7 +38,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Returns the server's view of a running engine.
+    /// Builds the admin server's view of a running engine.
     pub fn of(engine: &Engine) -> Admin {
         let Engine { pipeline, revision, owner, lifecycle, brakes, metrics, reloader, .. } = engine;
         Admin {
@@ -56,16 +56,16 @@ impl Admin {
         self.brakes.halts_of(&self.lifecycle.partitions())
     }
 
-    /// Returns why this member is not ready; empty if it is.
+    /// Returns the reasons why this member is not ready; empty if it is ready.
     fn unready(&self) -> Vec<String> {
         self.lifecycle.unready(&self.own_halts())
     }
 }
 
-/// Listens and serves from a task of its own.
+/// Binds the address and serves requests in a separate task.
 ///
 /// # Errors
-/// The address cannot be used.
+/// The address cannot be bound.
 pub async fn serve(listen: &str, admin: Admin) -> Result<(), String> {
     let admin = Arc::new(admin);
     let listener = tokio::net::TcpListener::bind(listen)
@@ -94,11 +94,11 @@ pub async fn serve(listen: &str, admin: Admin) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses requests for a host that is not this one. A page from elsewhere whose name was made to lead here would be of one
-/// origin with this server, and its browser would let it read the answers; but the browser sends the page's name.
+/// Rejects requests whose `Host` is not a name of this server. This prevents DNS rebinding: a foreign page whose name resolves
+/// to this server would be same-origin with it and could read the responses, but the browser still sends the page's name.
 async fn known_host(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST);
-    // HTTP/1.0 has none, and no browser speaks it.
+    // HTTP/1.0 has no `Host` header, and no browser uses HTTP/1.0.
     if host.is_none_or(|host| host.to_str().is_ok_and(|host| is_known(&admin.pipeline.admin, host))) {
         return next.run(request).await;
     }
@@ -106,8 +106,8 @@ async fn known_host(State(admin): State<Arc<Admin>>, request: Request, next: Nex
     (StatusCode::MISDIRECTED_REQUEST, message).into_response()
 }
 
-/// Whether the server may be asked by this name: this machine's own, those of `admin.hosts`, and with `allow_remote` any IP
-/// address. No address is a name that somebody could make lead here.
+/// Returns whether requests may use this host name: the names of this machine, those in `admin.hosts`, and with
+/// `allow_remote` any IP address. An IP address cannot be rebound by DNS.
 fn is_known(admin: &tollgate_config::Admin, host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
@@ -120,8 +120,8 @@ fn is_known(admin: &tollgate_config::Admin, host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost") || admin.hosts.contains(&name)
 }
 
-/// Whoever may change what runs must be on this machine, wherever the server listens, and must not be a web page that its
-/// browser shows: only those send an origin.
+/// Accepts changes only from this machine, wherever the server listens, and never from a web page in a local browser:
+/// only browsers send `Origin`.
 async fn loopback_only(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
     if !peer.ip().to_canonical().is_loopback() {
         return (StatusCode::FORBIDDEN, "changes are taken from this machine only\n").into_response();
@@ -132,7 +132,7 @@ async fn loopback_only(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Requ
     next.run(request).await
 }
 
-/// 200 while both ends are connected and the group is joined, a spare member included; otherwise 503 and why.
+/// Returns 200 while both ends are connected and the group is joined, also for a spare member; otherwise 503 with the reasons.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let reasons = admin.unready();
     if reasons.is_empty() {
@@ -149,7 +149,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     ([(header::CONTENT_TYPE, kind)], admin.metrics.encode()).into_response()
 }
 
-/// What runs, for `tollgate status`.
+/// The state of the running engine, for `tollgate status`.
 fn status(admin: &Admin) -> Value {
     let revision = admin.revision.load();
     let positions: Value =

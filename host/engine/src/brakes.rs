@@ -1,7 +1,7 @@
-//! What slows the engine down or stops it: waits between attempts, circuit breakers, outages, the dead letter limit, the
-//! pause of a pipeline and the halts of its partitions.
+//! The brakes slow the engine down or stop it: backoff between attempts, circuit breakers, outages, the dead letter limit,
+//! the pause of a pipeline and the halts of its partitions.
 //!
-//! The files below decide: values in, values out. [`Brakes`] holds their state for all threads, logs and counts.
+//! The child modules make pure decisions. [`Brakes`] holds their state for all threads, writes logs and counts metrics.
 
 pub mod backoff;
 pub mod breaker;
@@ -36,9 +36,9 @@ pub struct Brakes {
     metrics: Arc<Metrics>,
     pause: Mutex<Pause>,
     halts: Mutex<Halts>,
-    /// The last event of each partition that somebody has seen and resumed after, under `contract.mode: halt`.
+    /// Per partition, the last event after which an operator resumed, under `contract.mode: halt`.
     pardons: Mutex<BTreeMap<Partition, Offset>>,
-    /// In the order of [`Sink::ALL`].
+    /// Indexed in the order of [`Sink::ALL`].
     outages: [Mutex<Outage>; 2],
 }
 
@@ -60,14 +60,14 @@ impl Brakes {
         Backoff::new(&self.retry)
     }
 
-    /// Leave for one attempt at a batch; otherwise how long to wait before asking again.
+    /// Returns permission for one attempt at a batch, or how long to wait before asking again.
     pub fn admit(&self) -> Result<Leave, Duration> {
         let (leave, transitions) = self.breakers.admit();
         self.record(&transitions);
         leave
     }
 
-    /// What the attempt heard of the servers.
+    /// Records what the attempt learned about the servers.
     pub fn heard(&self, leave: Leave, heard: [Heard; 2]) {
         for (sink, _) in Sink::ALL.into_iter().zip(heard).filter(|(_, heard)| *heard == Heard::Answer) {
             self.outage_over(sink, Outage::over);
@@ -75,7 +75,7 @@ impl Brakes {
         self.record(&self.breakers.learn(leave, heard));
     }
 
-    /// A thread beside the lanes has reached the server: a breaker that no lane has asked for long closes.
+    /// Records a successful probe by another thread: closes a breaker that no lane has used for a long time.
     pub fn forget(&self, sink: Sink) {
         self.record(&self.breakers.forget(sink));
     }
@@ -94,7 +94,7 @@ impl Brakes {
         }
     }
 
-    /// A thread met an outage, or was not let in: logged once, and as a reminder.
+    /// Records an outage or a rejected login. It is logged once, then as a reminder.
     pub fn outage(&self, sink: Sink, error: &dyn fmt::Display) {
         let line = self.outages[sink.index()].lock().ok().and_then(|mut outage| outage.met(Instant::now()));
         let server = sink.as_str();
@@ -107,7 +107,7 @@ impl Brakes {
         }
     }
 
-    /// The keeper has reached the server.
+    /// Records that the keeper has reached the server.
     pub fn answers(&self, sink: Sink) {
         self.outage_over(sink, Outage::answers);
     }
@@ -119,8 +119,8 @@ impl Brakes {
         }
     }
 
-    /// Halts a partition: its owner skips it from now on, and all others go on. Any thread may call this; the first cause of
-    /// a partition counts.
+    /// Halts a partition: its owner skips it from now on, and all other partitions continue. Any thread may call this; only the
+    /// first cause of a partition is kept.
     pub fn halt(&self, halt: Halt) {
         let Halt { partition, code, offset, epoch, message } = &halt;
         let said = format!("partition {partition} is halted: {message}; the others go on");
@@ -130,7 +130,7 @@ impl Brakes {
         }
     }
 
-    /// A takeover found these halts in PostgreSQL.
+    /// Adds halts that a takeover found in PostgreSQL.
     pub fn found_halts(&self, halts: Vec<Halt>) {
         self.locked_halts().found(halts);
     }
@@ -139,12 +139,12 @@ impl Brakes {
         self.locked_halts().contains(partition)
     }
 
-    /// To be taken before PostgreSQL is asked for the stored halts; it changes whenever a halt begins or ends.
+    /// Returns a mark to take before reading the stored halts from PostgreSQL. It changes whenever a halt begins or ends.
     pub fn halts_mark(&self) -> halt::Mark {
         self.locked_halts().mark()
     }
 
-    /// The halts that PostgreSQL does not have yet.
+    /// Returns the halts that are not stored in PostgreSQL yet.
     pub fn unstored_halts(&self) -> Vec<Halt> {
         self.locked_halts().unstored()
     }
@@ -153,27 +153,27 @@ impl Brakes {
         self.locked_halts().stored(partition);
     }
 
-    /// Follows what PostgreSQL holds, asked after the mark was taken.
+    /// Applies the halts stored in PostgreSQL, which were read after `mark` was taken.
     pub fn follow_halts(&self, mark: halt::Mark, stored: Vec<Halt>) {
         self.locked_halts().follow(mark, stored);
     }
 
     fn locked_halts(&self) -> MutexGuard<'_, Halts> {
-        // Nothing that holds it can panic.
+        // No code that holds this lock can panic.
         self.halts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the pipeline stands still, if it does.
+    /// Returns why the pipeline is paused, if it is.
     pub fn paused(&self) -> Option<String> {
         self.locked_pause().reason().map(str::to_owned)
     }
 
-    /// To be taken before PostgreSQL is asked for the stored pause.
+    /// Returns a mark to take before reading the stored pause from PostgreSQL.
     pub fn pause_mark(&self) -> Mark {
         self.locked_pause().mark()
     }
 
-    /// Stands still. The pause must be stored by now: the keeper lifts one that is not.
+    /// Pauses the pipeline. The pause must be stored already: the keeper ends a pause that is not.
     pub fn pause(&self, stored: halts::Pause) {
         tracing::error!(code = stored.code, reason = stored.reason, "paused");
         let mut pause = self.locked_pause();
@@ -181,7 +181,7 @@ impl Brakes {
         self.metrics.paused(true);
     }
 
-    /// Goes on. After a swap nothing is allowed, and the limit begins a fresh window; after `tollgate resume` what that allows.
+    /// Ends the pause. After a swap nothing is allowed, and the limit starts a new window; after `tollgate resume` its allowances apply.
     pub fn unpause(&self, resumed: &Resumed) {
         self.allow(resumed);
         let mut pause = self.locked_pause();
@@ -191,7 +191,7 @@ impl Brakes {
         self.metrics.paused(false);
     }
 
-    /// Takes over what `tollgate resume` has allowed: whoever resumes has seen what there is.
+    /// Applies the allowances of `tollgate resume`: the operator who resumes has seen the current causes.
     pub fn allow(&self, resumed: &Resumed) {
         self.limit.reset();
         if let Some(since) = resumed.unlimited {
@@ -202,26 +202,26 @@ impl Brakes {
         }
     }
 
-    /// Whether a halt at this event would be one too many. What lies below an event that was seen was seen before, since a partition's
-    /// events are met in their order.
+    /// Returns whether a halt at this event is waived. An event below a waived one is waived too, since a partition's events are
+    /// processed in order.
     pub fn pardoned(&self, partition: Partition, offset: Offset) -> bool {
         self.pardons.lock().is_ok_and(|pardons| pardons.get(&partition).is_some_and(|seen| offset <= *seen))
     }
 
-    /// Whether PostgreSQL's answer, asked for after the mark was taken, ends a pause of ours: then what was resumed must be read
+    /// Returns whether PostgreSQL's answer, read after the mark was taken, ends our pause. If so, the allowances must be read
     /// before [`Brakes::follow_pause`].
     pub fn pause_ends(&self, stored: Option<&halts::Pause>) -> bool {
         stored.is_none() && self.locked_pause().reason().is_some()
     }
 
-    /// Follows what PostgreSQL said about the pause after the mark was taken.
+    /// Applies PostgreSQL's answer about the pause, read after `mark` was taken.
     pub fn follow_pause(&self, mark: Mark, stored: Option<halts::Pause>, resumed: &Resumed) {
         let mut pause = self.locked_pause();
         match pause.follow(mark, stored) {
             Followed::Unchanged => return,
             Followed::Paused => tracing::error!(reason = pause.reason(), "paused"),
             Followed::Resumed => {
-                // Before the lanes see that they may go on.
+                // Before the lanes see that the pause has ended.
                 self.allow(resumed);
                 tracing::info!("resumed");
             }
@@ -230,7 +230,7 @@ impl Brakes {
     }
 
     fn locked_pause(&self) -> MutexGuard<'_, Pause> {
-        // Nothing that holds it can panic.
+        // No code that holds this lock can panic.
         self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

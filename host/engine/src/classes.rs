@@ -1,7 +1,7 @@
-//! What the errors of the two servers mean: one table, for everybody who has to decide about one.
+//! The meaning of the errors of both servers: one table for all code that must react to one.
 //!
-//! The question is always whose fault it is, since the answers exclude each other: what is wrong with one event must not
-//! hold up the others, and what is wrong with the server must not cost an event. docs/delivery.md shows the same table.
+//! The question is always what is at fault, since the reactions exclude each other: a bad event must not hold up the
+//! others, and a failing server must not cost an event. docs/delivery.md shows the same table.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -9,25 +9,25 @@ use tollgate_config::error::Class;
 
 use crate::brakes::sink::Heard;
 
-/// What an error of a server's says about the batch that met it.
+/// What a server's error means for the batch that met it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// This data is refused, whoever sends it and whenever.
+    /// This data is rejected, whoever sends it and whenever.
     Poison,
-    /// It may be the data or the server: `retry_policy.max_retries` attempts tell.
+    /// The data or the server may be at fault: `retry_policy.max_retries` attempts decide.
     Unknown,
-    /// Somebody was in the way, and has gone by: at once once more, then with backoff.
+    /// Another session was in the way and is gone: retry once immediately, then with backoff.
     Conflict,
-    /// The server cannot at the moment: with backoff, without end.
+    /// The server is unavailable for now: retry with backoff, without a limit.
     Outage,
-    /// The table lacks something that no event can bring: the pipeline pauses and says what to create.
+    /// The table lacks something that no event can supply: the pipeline pauses and reports what to create.
     Pause,
-    /// It does not let us in. At the start that is the configuration; to a running process it is an outage, since
-    /// certificates and accounts are mended at the other end.
+    /// The server rejects our credentials. At startup that is a configuration error; to a running process it is an outage,
+    /// since certificates and accounts are fixed on the server.
     Login,
-    /// A person has to look, at one partition: the others go on.
+    /// An operator must look at one partition; the others continue.
     Halt,
-    /// A person has to look.
+    /// An operator must act.
     Fatal,
 }
 
@@ -45,11 +45,11 @@ impl Meaning {
         }
     }
 
-    /// For a process that runs.
+    /// The class for a running process.
     pub fn class(self) -> Class {
         match self {
             Meaning::Poison => Class::Poison,
-            // Attempts with fresh metadata tell whether a partition has been added meanwhile.
+            // Attempts with fresh metadata show whether a partition has been added meanwhile.
             Meaning::Unknown | Meaning::Halt => Class::Unknown,
             Meaning::Conflict | Meaning::Outage | Meaning::Pause | Meaning::Login => Class::Transient,
             Meaning::Fatal => Class::Fatal,
@@ -58,7 +58,7 @@ impl Meaning {
 }
 
 impl Meaning {
-    /// What it says about the server itself.
+    /// What the error says about the server itself.
     pub fn heard(self) -> Heard {
         match self {
             Meaning::Poison | Meaning::Conflict | Meaning::Pause | Meaning::Halt => Heard::Answer,
@@ -68,20 +68,20 @@ impl Meaning {
     }
 }
 
-/// Codes of one meaning.
+/// Codes that share one meaning.
 pub struct Row<C: 'static> {
     pub codes: &'static [C],
     pub meaning: Meaning,
     pub why: &'static str,
 }
 
-/// What the server says beside the SQLSTATE, in whatever language it speaks.
+/// The parts of the server's error besides the SQLSTATE that do not depend on its language.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Said<'a> {
     pub code: &'a str,
-    /// The server's own routine that raised the error.
+    /// The server's internal routine that raised the error.
     pub routine: Option<&'a str>,
-    /// The functions and statements inside which it was raised.
+    /// The functions and statements within which the error was raised.
     pub context: Option<&'a str>,
 }
 
@@ -90,20 +90,20 @@ impl Said<'_> {
         self.code == code && self.routine == Some(routine)
     }
 
-    /// By PL/pgSQL's RAISE: somebody wrote down that this row is to be refused, and chose the code.
+    /// Whether PL/pgSQL's RAISE raised the error: its author chose to reject this row, and chose the code.
     fn raised(&self) -> bool {
         self.routine == Some("exec_stmt_raise")
     }
 
-    /// Inside a function that a trigger, a default, a constraint or a policy calls. COPY names its line as context too.
+    /// Whether it was raised inside a function called by a trigger, a default, a constraint or a policy. COPY adds its line as context too.
     fn in_function(&self) -> bool {
-        // Names of languages are the same in all of them: PL/pgSQL function, SQL statement, PL/Python function.
+        // The names of languages are the same in every locale: PL/pgSQL function, SQL statement, PL/Python function.
         let names_one = |context: &str| context.contains("SQL") || context.contains("PL/");
         self.context.is_some_and(|context| names_one(context) && !context.starts_with("COPY "))
     }
 }
 
-/// Cases that share their SQLSTATE with something else.
+/// A special case of a SQLSTATE that has several meanings.
 type Case = (&'static str, fn(&Said<'_>) -> bool);
 
 const ROW_SECURITY: &str = "42501 (row-level security)";
@@ -113,7 +113,7 @@ const RAISED: &str = "any fatal one (by RAISE)";
 const UNSUPPORTED_IN_FUNCTION: &str = "0A (in a function)";
 const WRONG_IN_FUNCTION: &str = "42 (in a function)";
 
-/// The first that applies counts, before the SQLSTATE itself. A right that is missing inside a function is missing for every row.
+/// The first matching case wins over the SQLSTATE. A privilege missing inside a function is missing for every row.
 const CASES: &[Case] = &[
     (ROW_SECURITY, |said| said.by("42501", "ExecWithCheckOptions")),
     (NO_PARTITION, |said| said.by("23514", "ExecFindPartition")),
@@ -123,7 +123,7 @@ const CASES: &[Case] = &[
     (WRONG_IN_FUNCTION, |said| said.in_function() && said.code.starts_with("42") && said.code != "42501"),
 ];
 
-/// SQLSTATEs, as classes of two characters or whole; the longest match counts. Those with a case in brackets count first.
+/// SQLSTATEs, as two-character classes or whole codes; the longest match wins. Cases in brackets are checked first.
 pub const SQLSTATES: &[Row<&str>] = &[
     Row {
         codes: &["21", "22", "23", "44", ROW_SECURITY],
@@ -204,11 +204,11 @@ pub const SQLSTATES: &[Row<&str>] = &[
     },
 ];
 
-/// A SQLSTATE that is in no row: a trigger's own, or one that a later server invents.
+/// The meaning of a SQLSTATE in no row: one chosen by a trigger, or one that a later server introduces.
 pub const OTHER_SQLSTATES: Meaning = Meaning::Unknown;
 
-/// Kafka's codes, by librdkafka's names for them. None is of unknown meaning: a transaction is refused whole, so that
-/// attempts would tell nothing about a record.
+/// Kafka's codes, by librdkafka's names. None has the meaning "unknown": a transaction is rejected as a whole, so retrying
+/// it would reveal nothing about a single record.
 pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
     Row {
         codes: &[
@@ -320,11 +320,11 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
     },
 ];
 
-/// A code of Kafka's that is in no row: brokers, leaders and coordinators that are away or not ready, timeouts, too few
-/// replicas, a topic that is being made. Where the broker answers all the while, `lane::doubt` looks what it may be.
+/// The meaning of a Kafka code in no row: unavailable brokers, leaders or coordinators, timeouts, too few replicas, a topic
+/// being created. If the broker responds all the while, `lane::doubt` investigates.
 pub const OTHER_KAFKA: Meaning = Meaning::Outage;
 
-/// The meaning of what the server said.
+/// Returns the meaning of PostgreSQL's error.
 pub fn sqlstate(said: Said<'_>) -> Meaning {
     let case = CASES.iter().find(|(_, applies)| applies(&said));
     case.map_or_else(|| by_code(said.code), |(name, _)| by_code(name))
@@ -337,15 +337,15 @@ fn by_code(code: &str) -> Meaning {
     matches.max_by_key(|(length, _)| *length).map_or(OTHER_SQLSTATES, |(_, meaning)| meaning)
 }
 
-/// The meaning of one of Kafka's codes.
+/// Returns the meaning of one of Kafka's codes.
 pub fn kafka_code(code: RDKafkaErrorCode) -> Meaning {
     KAFKA.iter().find(|row| row.codes.contains(&code)).map_or(OTHER_KAFKA, |row| row.meaning)
 }
 
-/// The meaning of an error of a consumer's, or of one without a transaction.
+/// Returns the meaning of an error of a consumer, or of a producer without a transaction.
 pub fn kafka(error: &KafkaError) -> Meaning {
     match (error, error.rdkafka_error_code()) {
-        // The client itself is done for. (A producer's is rebuilt.)
+        // The client itself is unusable. (A producer's client is rebuilt.)
         (KafkaError::MessageConsumptionFatal(_), _) | (_, Some(RDKafkaErrorCode::Fatal)) => Meaning::Fatal,
         (_, Some(code)) => kafka_code(code),
         (_, None) => Meaning::Outage,

@@ -1,7 +1,7 @@
-//! Places where the tests of the guarantee end the process, and guards that they take off.
+//! Failpoints where the tests of the delivery guarantee end the process, and switches that disable its guards.
 //!
-//! The feature `hazards` alone brings them in: the rings build `tollgate-hazards` with it. `tollgate` itself contains none of it, and
-//! refuses to run where one of the [`VARIABLES`] is set.
+//! Only the feature `hazards` compiles them in: the test rings build `tollgate-hazards` with it. `tollgate` itself contains none of
+//! them, and refuses to run if one of the [`VARIABLES`] is set.
 
 #[cfg(feature = "hazards")]
 mod armed;
@@ -9,36 +9,36 @@ mod armed;
 #[cfg(feature = "hazards")]
 pub use armed::hazards;
 
-/// What sets them.
+/// The environment variables that set them.
 pub const VARIABLES: [&str; 2] = ["TOLLGATE_FAILPOINT", "TOLLGATE_UNSAFE"];
 
-/// A place in a lane where the process can end or be stopped: each one is just before or after a wait, and holds something
-/// else at the servers.
+/// A place in a lane where the process can end or be stopped: each is just before or after a wait, and leaves a different
+/// state at the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// A batch has come through the channel; nothing is open.
+    /// A batch was received from the channel; nothing is open.
     Received,
     /// Before the transforms; nothing is open.
     Sandbox,
     /// A Kafka transaction is open for a partition's first offset.
     Establishing,
-    /// A PostgreSQL transaction has locked the progress rows, and waits for the next statement.
+    /// A PostgreSQL transaction has locked the progress rows and waits for the next statement.
     Begun,
     /// Inside COPY: PostgreSQL waits for data, and counts the session as active.
     Copy,
-    /// Step 1: both transactions are open.
+    /// After step 1: both transactions are open.
     Produced,
-    /// Step 2: Kafka has acknowledged.
+    /// After step 2: Kafka has acknowledged.
     Prepared,
-    /// Step 3: PostgreSQL has committed, and Kafka's transaction is open.
+    /// After step 3: PostgreSQL has committed, and Kafka's transaction is open.
     Decided,
-    /// Step 4: both have committed.
+    /// After step 4: both have committed.
     Concluded,
-    /// A scratch transaction looks for the row that PostgreSQL refuses.
+    /// A scratch transaction searches for the row that PostgreSQL rejects.
     Searching,
 }
 
-/// The guards that are off.
+/// The disabled guards.
 #[derive(Debug, Default)]
 pub struct Hazards {
     pub no_compare_and_swap: bool,
@@ -50,7 +50,7 @@ pub struct Hazards {
 
 #[cfg(not(feature = "hazards"))]
 impl Hazards {
-    /// Does nothing: no place ends this program.
+    /// Does nothing: this program has no failpoints.
     #[inline(always)]
     pub fn pass(&self, _place: Place) {}
 }
@@ -63,7 +63,7 @@ pub fn hazards() -> &'static Hazards {
     &NONE
 }
 
-/// The variable that is set for a program without hazards.
+/// Returns the variable that is set although this program has no hazards.
 pub fn refused() -> Option<&'static str> {
     let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     VARIABLES.into_iter().find(set).filter(|_| !cfg!(feature = "hazards"))

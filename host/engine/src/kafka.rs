@@ -1,4 +1,4 @@
-//! What everything that talks to Kafka shares: the client's settings, its log lines, reading without a group, and headers.
+//! Shared by all code that uses Kafka: client settings, librdkafka's log lines, reading without a group, and headers.
 
 pub mod client;
 pub mod headers;

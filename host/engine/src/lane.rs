@@ -12,15 +12,16 @@
 //!
 //! # When something fails
 //!
-//! Nothing is guessed. Whatever failed, and wherever: both sides are given up, and before the next attempt each side is
-//! asked where it stands (`resync`): D from the progress row, K from the group. A record is then sent to the side that
-//! has not had it. An ambiguous COMMIT or EndTxn is only a case of this: if the row moved, what is left is Kafka's
-//! half, and that is in the redo plan which moved with the row. What neither side has may be decided anew: nobody has seen it.
+//! The lane never assumes an outcome. Whatever failed, and wherever: both transactions are dropped, and before the next
+//! attempt each side is asked for its position (`resync`): D from the progress row, K from the group. A record is then sent
+//! only to the side that lacks it. An ambiguous COMMIT or EndTxn is a case of this: if the row moved, only Kafka's half is
+//! missing, and it is in the redo plan that was committed with the row. What neither side has may be decided again, since it
+//! is not visible anywhere.
 //!
-//! What a server refuses for good is one event's fault: it is found (`bisect`, `refused`), and the batch decided anew with it
-//! as a dead letter.
+//! If a server rejects a batch permanently, one event is at fault: the lane finds it (`bisect`, `refused`) and decides the batch
+//! again with that event as a dead letter.
 //!
-//! What cannot be mended from here (another owner's epoch, an offset that went back) ends the partition or the process.
+//! An error that this process cannot resolve (another owner's epoch, an offset that went back) ends the partition or the process.
 
 mod account;
 mod attempt;
@@ -83,12 +84,12 @@ fn now() -> i64 {
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What every lane of the process works with.
+/// The resources that every lane of the process uses.
 #[derive(Clone)]
 pub struct Parts {
     pub pipeline: Arc<Pipeline>,
     pub gate: Arc<Gate>,
-    /// A lane takes a new one up at its next batch.
+    /// A lane switches to a new revision at its next batch.
     pub revision: Arc<ArcSwap<Revision>>,
     pub owner: Arc<Owner>,
     /// Writes the tokens of the group's offsets.
@@ -115,17 +116,17 @@ pub struct Lane {
     runtime: tokio::runtime::Runtime,
     connection: Option<PgConnection>,
     producers: Option<Producers>,
-    /// As at the start, or smaller since a topic takes less by now.
+    /// The sizes at startup, or smaller ones since a topic has lowered its limit.
     sizes: Sizes,
-    /// The batch in work goes out record by record: a set of it was refused, and nobody said for which record.
+    /// The current batch is sent record by record: a set of its records was rejected, and no record was named.
     alone: bool,
     partitions: BTreeMap<Partition, Owned>,
     decided: Decided,
-    /// The redo plans of the batch in work, by partition.
+    /// The redo plans of the current batch, by partition.
     plans: BTreeMap<Partition, Writer>,
-    /// A connection that was opened anew has not been asked yet where the rows stand.
+    /// The connection is new, and the rows' positions have not been read on it yet.
     rows_in_doubt: bool,
-    /// When the session's temporary table was last looked at.
+    /// When the session's temporary table was last checked.
     stage_seen: Instant,
 }
 
@@ -158,7 +159,7 @@ impl Lane {
         })
     }
 
-    /// Warns when a batch takes more than half of `max_poll_interval`: the operator should know before the group excludes us.
+    /// Warns when a batch takes more than half of `max_poll_interval`, before the group excludes this member.
     fn warn_if_slow(&self, took: Duration) {
         let share = took.as_secs_f64() / self.pipeline.source.max_poll_interval.as_secs_f64();
         self.metrics.poll_interval_used(share);
@@ -170,7 +171,7 @@ impl Lane {
         }
     }
 
-    /// Runs until the poll thread is gone. An error stops the process: nobody else may go on as if nothing were wrong.
+    /// Runs until the poll thread has ended. An error stops the process, so that no other thread continues.
     pub fn run(mut self) -> Result<(), Error> {
         loop {
             let batch = select_biased! {
@@ -214,9 +215,9 @@ impl Lane {
                 }
             }
             Control::Revoke { partitions, lost, token } => {
-                // A batch of theirs is either through (past step 3 and 4) or given up: the loop is between two attempts here.
+                // Their batch is either complete (past steps 3 and 4) or dropped: the loop is between two attempts here.
                 if self.producers.is_none() && !lost && !self.partitions.is_empty() {
-                    // The heir reads the group's offset, which what was given up may hold until its timeout.
+                    // The next owner reads the group's offset, which a dropped transaction may block until its timeout.
                     if let Err(error) = self.ask_outputs() {
                         tracing::warn!(%error, "a Kafka transaction of this lane may be open still");
                     }
@@ -231,7 +232,7 @@ impl Lane {
         }
     }
 
-    /// Brings a batch through, however long the world is away; what is revoked meanwhile is left out.
+    /// Completes a batch, however long a server is unavailable; partitions that are revoked meanwhile are left out.
     fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         let mut carried = Carried {
             batch,
@@ -258,7 +259,7 @@ impl Lane {
             };
             let mut size = 0;
             let attempt = self.resync().and_then(|()| self.establish()).and_then(|()| {
-                // Asking may have changed what is left to do.
+                // `resync` may have changed what is left to do.
                 let mut work = self.select(batch);
                 work.truncate(pace.most);
                 size = work.len();
@@ -278,7 +279,7 @@ impl Lane {
         }
     }
 
-    /// Waits, but answers the poll thread meanwhile: a revocation must not wait for an outage to end.
+    /// Waits, but handles the poll thread's requests meanwhile: a revocation must not wait for an outage to end.
     fn wait(&mut self, duration: Duration) {
         let until = Instant::now() + duration;
         loop {
@@ -286,7 +287,7 @@ impl Lane {
                 Ok(control) => self.control(control),
                 Err(RecvTimeoutError::Timeout) => return,
                 Err(RecvTimeoutError::Disconnected) => {
-                    // The process is ending: let everything go.
+                    // The process is ending: release all partitions.
                     self.partitions.clear();
                     return;
                 }
@@ -294,12 +295,12 @@ impl Lane {
         }
     }
 
-    /// Neither side is ahead of the other anywhere.
+    /// Returns whether both sides have the same position in every partition.
     fn level(&self) -> bool {
         self.partitions.values().all(|owned| owned.resume.rows == owned.resume.outputs)
     }
 
-    /// The records that some side still needs, in batch order; where the two sides are not level, only up to there.
+    /// Returns the records that some side still needs, in batch order; where the sides differ, only up to where they meet.
     fn select(&self, batch: &RecordBatch) -> Vec<usize> {
         let mut work = Vec::with_capacity(batch.records.len());
         let mut closed: BTreeSet<Partition> = BTreeSet::new();
@@ -307,8 +308,8 @@ impl Lane {
             let Some(owned) = self.partitions.get(&record.partition) else { continue };
             let below = closed.contains(&record.partition);
             if owned.assignment != record.assignment || !owned.resume.takes(record.offset, below) {
-                // What lies beyond the level is for the next attempt. Where nothing was left below it, the offsets in
-                // between hold no records, and both sides go on from where they are.
+                // Records beyond that position are for the next attempt. If none was left below it, the offsets in between hold no
+                // records, and both sides continue from their own positions.
                 continue;
             }
             if owned.resume.level().is_past(record.offset) {

@@ -1,6 +1,6 @@
 //! The engine: Kafka in, contract, WASM transforms, PostgreSQL and Kafka out, effectively once.
 //!
-//! The way of an event: [`source`] → [`tollgate_decide`] (contract, transforms) → [`lane`] → [`sinks`] → [`progress`].
+//! The path of an event: [`source`] → [`tollgate_decide`] (contract, transforms) → [`lane`] → [`sinks`] → [`progress`].
 
 pub mod admin;
 pub mod brakes;

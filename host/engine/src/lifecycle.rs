@@ -1,4 +1,4 @@
-//! The life of this process as a member of its consumer group: what it holds, what it waits for, and how it ends.
+//! This process as a member of its consumer group: what it holds, what it waits for, and how it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -8,12 +8,12 @@ use crate::position::Partition;
 use crate::progress::halts::Halt;
 use crate::source::ends::Ends;
 
-/// What the group has given to this member.
+/// What the group has assigned to this member.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// All of it, halted partitions included.
+    /// All assigned partitions, including halted ones.
     pub partitions: BTreeSet<Partition>,
-    /// How many of them are taken over and read.
+    /// How many of them are taken over and being read.
     pub read: usize,
     /// How many of them wait for their takeover.
     pub requested: usize,
@@ -21,9 +21,9 @@ pub struct Held {
     pub spare: bool,
 }
 
-/// The state of the member that all threads of the process see.
+/// The state of the member, shared by all threads of the process.
 pub struct Lifecycle {
-    /// -1: this mode needs none.
+    /// -1: this mode needs no slot.
     slot: AtomicI32,
     slot_held: AtomicBool,
     draining: AtomicBool,
@@ -52,7 +52,7 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// This process's slot, where the mode has transactional ids.
+    /// This process's slot, if the mode uses transactional ids.
     pub fn slot(&self) -> Option<i32> {
         let slot = self.slot.load(Ordering::Acquire);
         (slot >= 0).then_some(slot)
@@ -62,7 +62,7 @@ impl Lifecycle {
         self.slot.store(slot, Ordering::Release);
     }
 
-    /// Whether the session that holds the slot lives, as far as the keeper knows.
+    /// Whether the session that holds the slot is alive, as far as the keeper knows.
     pub fn slot_held(&self) -> bool {
         self.slot_held.load(Ordering::Acquire)
     }
@@ -71,7 +71,7 @@ impl Lifecycle {
         self.slot_held.store(held, Ordering::Release);
     }
 
-    /// Finish what is in work, let the partitions go, leave the group.
+    /// Starts draining: finish the current batches, release the partitions, leave the group.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -80,7 +80,7 @@ impl Lifecycle {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Drain once everything below these ends is through. The first word counts.
+    /// Drains once everything below these ends is committed. The first call wins.
     pub fn drain_at(&self, ends: Ends) {
         self.ends.get_or_init(|| ends);
     }
@@ -89,7 +89,7 @@ impl Lifecycle {
         self.ends.get()
     }
 
-    /// The threads beside the lanes end too.
+    /// Tells the threads other than the lanes to end too.
     pub fn stop(&self) {
         self.drain();
         self.stopping.store(true, Ordering::Release);
@@ -99,13 +99,13 @@ impl Lifecycle {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Whether the group has given this member its (perhaps empty) share. While it rebalances and this member has nothing, it
-    /// has not.
+    /// Records whether the group has given this member its share, which may be empty. During a rebalance in which the member has
+    /// no partitions, it has not.
     pub fn joined(&self, joined: bool) {
         self.joined.store(joined, Ordering::Release);
     }
 
-    /// The group's latest word: takeovers for an older one are void.
+    /// Records the group's latest assignment: takeovers for an older one are void.
     pub fn assigned(&self, assignment: u64) {
         self.assignment.store(assignment, Ordering::Release);
     }
@@ -114,7 +114,7 @@ impl Lifecycle {
         self.assignment.load(Ordering::Acquire)
     }
 
-    /// Something that a thread is waiting out, for `/readyz` and `status`.
+    /// Records something that a thread is waiting for, shown by `/readyz` and `status`.
     pub fn trouble(&self, who: &'static str, what: &str) {
         if let Ok(mut troubles) = self.troubles.lock() {
             troubles.insert(who, what.to_owned());
@@ -127,31 +127,31 @@ impl Lifecycle {
         }
     }
 
-    /// Whether this member has no partition, though the group may have one for it.
+    /// Returns whether this member has no partition although the group may have one for it.
     pub fn wants(&self) -> bool {
         self.held.lock().is_ok_and(|held| held.partitions.is_empty() && !held.spare)
     }
 
-    /// The group has no partition for this member.
+    /// Records that the group has no partition for this member.
     pub fn spare(&self) {
         if let Ok(mut held) = self.held.lock() {
             held.spare = held.partitions.is_empty();
         }
     }
 
-    /// What the group has given to this member by now.
+    /// Records what the group has assigned to this member.
     pub fn hold(&self, held: Held) {
         if let Ok(mut before) = self.held.lock() {
             *before = held;
         }
     }
 
-    /// Returns the partitions that the group has given to this member, halted ones included.
+    /// Returns the partitions that the group has assigned to this member, including halted ones.
     pub fn partitions(&self) -> BTreeSet<Partition> {
         self.held.lock().map(|held| held.partitions.clone()).unwrap_or_default()
     }
 
-    /// Returns why this member is not ready; empty if it is. `halts` are those of its own partitions.
+    /// Returns the reasons why this member is not ready; empty if it is ready. `halts` are those of its own partitions.
     pub fn unready(&self, halts: &[Halt]) -> Vec<String> {
         let mut reasons: Vec<String> = self
             .troubles

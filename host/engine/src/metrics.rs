@@ -1,4 +1,4 @@
-//! What operators watch. Updated once a batch, never once an event.
+//! The metrics for operators. They are updated once per batch, never once per event.
 
 mod labels;
 mod tally;
@@ -27,11 +27,11 @@ use crate::progress::halts::Halt;
 use tollgate_decide::dead_letter;
 use tollgate_registry::Stats;
 
-/// Codes of transforms that get a label of their own: they are as many as a transform invents, and a label without a bound
-/// is a leak. Tollgate's own codes are a list, and each of them has its label.
+/// The number of transform codes that get their own label. Transforms can invent any number of codes, and unbounded labels
+/// leak memory. Tollgate's own codes are a fixed list, and each has its label.
 const REASONS: usize = 200;
 
-/// Notes that get labels of their own: field numbers and JSON keys are chosen by producers.
+/// The number of notes that get their own labels: producers choose field numbers and JSON keys.
 const NOTICES: usize = 200;
 
 pub struct Metrics {
@@ -96,7 +96,7 @@ impl Default for Metrics {
             reasons: Mutex::default(),
             batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 18)),
             batch_seconds: seconds(0.001),
-            // Finer than the rest: what a commit takes is judged by its quantiles.
+            // Finer buckets than elsewhere: the commit time is judged by its quantiles.
             stages: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.000_1, 2.0_f64.powf(0.25), 64))
             }),
@@ -224,7 +224,7 @@ impl Metrics {
         text
     }
 
-    /// The verdicts of a batch, counted by verdict and reason.
+    /// Counts the verdicts of a batch by verdict and reason.
     pub fn verdicts(&self, counts: &BTreeMap<(&str, &str), u64>) {
         for ((verdict, reason), count) in counts {
             let known = match self.reasons.lock() {
@@ -247,7 +247,7 @@ impl Metrics {
         }
     }
 
-    /// Counts events of a type; of none where it could not be told.
+    /// Counts events of a type; the type is empty if it could not be determined.
     pub fn typed(&self, event_type: &str, verdict: &'static str, events: u64) {
         if events > 0 {
             // The configuration bounds the types.
@@ -262,12 +262,12 @@ impl Metrics {
         self.last_batch.get_or_create(&LaneLabels::of(lane)).set(took.as_secs_f64());
     }
 
-    /// How many transactions ago the temporary table of a lane's session was made.
+    /// Sets how many transactions ago the temporary table of a lane's session was created.
     pub fn stage_age(&self, lane: usize, transactions: i64) {
         self.stage_age.get_or_create(&LaneLabels::of(lane)).set(transactions);
     }
 
-    /// How long a lane's batches wait for company now.
+    /// Sets how long a lane's batches currently wait to fill up.
     pub fn waited(&self, lane: usize, wait: Duration) {
         self.batch_wait.get_or_create(&LaneLabels::of(lane)).set(wait.as_secs_f64());
     }
@@ -281,34 +281,34 @@ impl Metrics {
         self.fetched_bytes.inc_by(u64::try_from(bytes).unwrap_or_default());
     }
 
-    /// Counts what a batch did to PostgreSQL's tables, and the texts of its rows that are stored without their NULs.
+    /// Counts what a batch did to PostgreSQL's tables, and the texts that were stored without their NULs.
     pub fn rows(&self, affected: u64, nul_texts: u64) {
         self.rows.inc_by(affected);
         self.nul_texts.inc_by(nul_texts);
         self.tally.change(|tally| tally.rows += affected);
     }
 
-    /// A partition that could not be created.
+    /// Counts a partition that could not be created.
     pub fn partition_failed(&self) {
         self.partition_failures.inc();
     }
 
-    /// Outputs of a batch that is through.
+    /// Counts the outputs of a completed batch.
     pub fn outputs(&self, produced: u64) {
         self.tally.change(|tally| tally.outputs += produced);
     }
 
-    /// What was counted since the start, for the summary in the log.
+    /// Returns the totals since startup, for the summary in the log.
     pub fn tallied(&self) -> Tally {
         self.tally.now()
     }
 
-    /// Counts events that `mode: observe` let pass, and says whether they are the first of their code.
+    /// Counts events that `mode: observe` let pass. Returns whether they are the first with their code.
     pub fn observed(&self, code: &str, events: u64) -> bool {
         self.observed.get_or_create(&ReasonLabels { reason: code.to_owned() }).inc_by(events) == 0
     }
 
-    /// Counts what a policy let pass with a note, and says whether it is the first. Past the bound all is `other`.
+    /// Counts what a policy let pass with a note. Returns whether it is the first. Beyond the limit the labels are `other`.
     pub fn noticed(&self, policy: &'static str, type_name: &str, member: &str, count: u64) -> bool {
         let mut labels = NoticeLabels { policy, r#type: type_name.to_owned(), member: member.to_owned() };
         let known = match self.notices.lock() {
@@ -324,25 +324,25 @@ impl Metrics {
         self.noticed.get_or_create(&labels).inc_by(count) == 0
     }
 
-    /// Counts values of JSON that were read in a form of `contract.coerce`.
+    /// Counts JSON values that were accepted in a form of `contract.coerce`.
     pub fn coerced(&self, field: &str, form: &str, values: u64) {
         // The configuration bounds both.
         let labels = CoercedLabels { field: field.to_owned(), form: form.to_owned() };
         self.coerced.get_or_create(&labels).inc_by(values);
     }
 
-    /// Counts events of a deprecated version, and says whether they are the first.
+    /// Counts events of a deprecated version. Returns whether they are the first.
     pub fn deprecated(&self, event_type: &str, version: &str, events: u64) -> bool {
         // The configuration bounds both.
         let labels = VersionLabels { event_type: event_type.to_owned(), version: version.to_owned() };
         self.deprecated.get_or_create(&labels).inc_by(events) == 0
     }
 
-    /// What the store of schemas has done since the start.
+    /// Sets the counters of the schema store since startup.
     pub fn schemas(&self, stats: Stats) {
         let Stats { fetched, read, missing, failed, kept } = stats;
         for (result, total) in [("fetched", fetched), ("disk", read), ("unknown", missing), ("failed", failed)] {
-            // The store counts; this repeats its count.
+            // The store counts; this copies its count.
             self.schemas.get_or_create(&LookupLabels { result }).inner().store(total, Ordering::Relaxed);
         }
         self.schemas_kept.set(i64::try_from(kept).unwrap_or(i64::MAX));
@@ -372,7 +372,7 @@ impl Metrics {
         self.retries.inc();
     }
 
-    /// Sets a breaker's state as it is when the metrics are read.
+    /// Sets a breaker's state at the time of the scrape.
     pub fn breaker(&self, sink: Sink, state: State) {
         self.breakers.get_or_create(&SinkLabels { sink: sink.as_str() }).set(state.number());
     }
@@ -396,7 +396,7 @@ impl Metrics {
         }
     }
 
-    /// These are somebody else's now: what we knew of them grows old.
+    /// Removes the values of partitions that other members own now, since ours become stale.
     pub fn released(&self, partitions: &BTreeSet<Partition>) {
         if let Ok(mut committed) = self.committed.lock() {
             committed.retain(|partition, _| !partitions.contains(partition));
@@ -410,12 +410,12 @@ impl Metrics {
         }
     }
 
-    /// Positions as last committed, for status and lag.
+    /// Returns the last committed positions, for status and lag.
     pub fn positions(&self) -> BTreeMap<Partition, NextOffset> {
         self.committed.lock().map(|committed| committed.clone()).unwrap_or_default()
     }
 
-    /// Where the fetch met the partition's end; `None` once it has gone on.
+    /// Records where the fetch reached the partition's end; `None` once it has continued.
     pub fn exhausted(&self, partition: Partition, position: Option<NextOffset>) {
         if let Ok(mut exhausted) = self.exhausted.lock() {
             match position {
@@ -425,7 +425,7 @@ impl Metrics {
         }
     }
 
-    /// `next` is committed, and the partition ends at `end`, markers and holes included. Returns the records between.
+    /// `next` is committed, and the partition ends at `end`, including markers and gaps. Returns the number of records between.
     pub fn lag(&self, partition: Partition, next: NextOffset, end: NextOffset) -> i64 {
         let exhausted = self.exhausted.lock().is_ok_and(|exhausted| exhausted.get(&partition) == Some(&next));
         let records = if exhausted { 0 } else { (end.0 - next.0).max(0) };
@@ -434,7 +434,7 @@ impl Metrics {
         records
     }
 
-    /// How long a partition has had lag and committed nothing.
+    /// Sets how long a partition has had lag without a commit.
     pub fn stalled(&self, partition: Partition, still: Duration) {
         self.stalled.get_or_create(&PartitionLabels { partition: i64::from(partition.0) }).set(still.as_secs_f64());
     }
@@ -445,7 +445,7 @@ impl Metrics {
         }
     }
 
-    /// Returns whether the alert begins with this.
+    /// Sets the depth. Returns whether the alert begins with this value.
     pub fn dead_letter_depth(&self, depth: i64, alert: bool) -> bool {
         self.dead_letter_depth.set(depth);
         self.dead_letter_alert.set(i64::from(alert)) == 0 && alert
@@ -459,7 +459,7 @@ impl Metrics {
         self.paused.set(i64::from(paused));
     }
 
-    /// The halted partitions of this process: all of them.
+    /// Sets the halted partitions of this process; the list is complete.
     pub fn halted(&self, halts: &[Halt]) {
         self.halted.clear();
         for halt in halts {

@@ -1,4 +1,4 @@
-//! The progress rows. What they mean is decided in [`tollgate_protocol`]; [`store`] does what it says.
+//! The progress rows. [`tollgate_protocol`] decides what they mean; [`store`] executes the statements.
 
 pub mod halts;
 pub mod plan;

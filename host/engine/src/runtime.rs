@@ -1,11 +1,11 @@
-//! The running process: which threads there are, and how they end.
+//! The running process: its threads, and how they end.
 //!
 //! | thread | does |
 //! |---|---|
 //! | main | signals, the admin server, reloads |
 //! | poll | Kafka's consumer; batches to lanes |
 //! | takeover | takes partitions over while poll goes on polling |
-//! | keeper | holds the slot, reads the stored pause, asks how things are |
+//! | keeper | holds the slot, reads the stored pause, probes the servers |
 //! | lane 0 … | contract, transforms, sinks, progress |
 
 pub mod build;
@@ -52,7 +52,7 @@ use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline};
 use tollgate_decide::gate::{Gate, Revision};
 
-/// Who this process is, in the progress rows.
+/// Returns this process as an owner in the progress rows.
 pub fn owner(pipeline: &Pipeline) -> Owner {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".into());
     Owner {
@@ -62,22 +62,22 @@ pub fn owner(pipeline: &Pipeline) -> Owner {
     }
 }
 
-/// How a thread ended, when it ended by itself.
+/// Why a thread ended by itself.
 #[derive(Debug)]
 pub enum ThreadEnded {
     Poll(Ended),
     Lane(Result<(), lane::Error>),
-    /// Keeper or takeover: why the process must end.
+    /// The keeper or the takeover thread: why the process must end.
     Helper(Result<(), String>),
 }
 
-/// A panic is ours, never an event's: the process must not go on as if that thread were idle.
+/// A panic is a bug of ours, never an event's fault: the process must not continue as if that thread were idle.
 fn guarded(run: impl FnOnce() -> ThreadEnded) -> ThreadEnded {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
         .unwrap_or_else(|_| ThreadEnded::Helper(Err("a thread panicked; please report what stands above".into())))
 }
 
-/// What is built before the first thread starts.
+/// Everything built before the first thread starts.
 pub struct Parts {
     pub gate: Arc<Gate>,
     pub revision: Arc<ArcSwap<Revision>>,
@@ -154,7 +154,7 @@ impl Parts {
     }
 }
 
-/// The threads of a running engine, and what the main thread and the admin server need of them.
+/// The threads of a running engine, and what the main thread and the admin server need from them.
 pub struct Engine {
     pub pipeline: Arc<Pipeline>,
     pub revision: Arc<ArcSwap<Revision>>,
@@ -168,7 +168,7 @@ pub struct Engine {
     consumer: Option<Arc<BaseConsumer<Callbacks>>>,
 }
 
-/// Takes the slot, makes the producers (which ends what a predecessor left open), and starts the threads.
+/// Takes the slot, creates the producers (which ends transactions that a predecessor left open), and starts the threads.
 pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
     let pipeline = Arc::clone(&parts.gate.pipeline);
     let session = session(&parts, waiting).await?;
@@ -224,7 +224,7 @@ pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
     };
     threads.push(spawn("poll", move || {
         report(&ended_sender, guarded(|| ThreadEnded::Poll(poll.run())));
-        // Only now: without its channels the others end too, and must not be taken for the cause.
+        // Only now: without its channels the other threads end too, and must not be mistaken for the cause.
         drop(poll);
     })?);
     let reloader = Arc::new(parts.reloader());
@@ -233,8 +233,8 @@ pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
     Ok(Engine { pipeline, revision, owner, lifecycle, brakes, metrics, reloader, ended, threads, consumer })
 }
 
-/// The keeper's session: with the slot, where the mode has one, and with the stored pause read. What may pass by itself is
-/// waited out until the start's deadline.
+/// Opens the keeper's session: takes the slot, if the mode has one, and reads the stored pause. Transient errors are
+/// retried until the startup deadline.
 async fn session(parts: &Parts, waiting: &Waiting) -> Result<PgConnection, Failure> {
     waiting.waits_for("a slot in PostgreSQL (tollgate.slot) and the stored pause");
     let mut backoff = parts.brakes.backoff();
@@ -259,12 +259,12 @@ async fn session(parts: &Parts, waiting: &Waiting) -> Result<PgConnection, Failu
     };
     if let Some(slot) = slot {
         parts.lifecycle.take_slot(slot.number);
-        // Transactions of a predecessor in this slot that had more lanes than we have.
+        // Transactions of a predecessor in this slot that had more lanes than this process.
         for lane in parts.gate.pipeline.lanes..usize::try_from(slot.lanes).unwrap_or_default() {
             drop(tokio::task::block_in_place(|| producers(parts, lane, waiting))?);
         }
     }
-    // Before the first record is fetched: a pause survives a restart, and so does what a resume has allowed.
+    // Before the first record is fetched: a pause survives a restart, and so do the allowances of a resume.
     parts.brakes.allow(&resumed);
     if let Some(pause) = stored {
         parts.brakes.pause(pause);
@@ -272,10 +272,10 @@ async fn session(parts: &Parts, waiting: &Waiting) -> Result<PgConnection, Failu
     Ok(session)
 }
 
-/// What a start reads on its first session.
+/// What startup reads on its first session.
 type Begun = (PgConnection, Option<Slot>, Option<halts::Pause>, Resumed);
 
-/// A session with its slot, the stored pause, and what resumes have allowed; `None` if all slots are taken.
+/// Opens a session with its slot, the stored pause, and the allowances of resumes; `None` if all slots are taken.
 async fn slot_and_pause(pipeline: &Pipeline, owner: &Owner) -> Result<Option<Begun>, sqlx::Error> {
     let (mut session, slot) = match pipeline.delivery.mode {
         DeliveryMode::EffectivelyOnce => match keeper::take(pipeline, owner, None).await? {
@@ -289,7 +289,8 @@ async fn slot_and_pause(pipeline: &Pipeline, owner: &Owner) -> Result<Option<Beg
     Ok(Some((session, slot, stored, resumed)))
 }
 
-/// A lane's producers, which ends what its names had left open. Blocks until the start's deadline at most, and a call.
+/// Creates a lane's producers, which ends the transactions left open under their names. Blocks at most until the startup
+/// deadline plus one call.
 fn producers(parts: &Parts, lane: usize, waiting: &Waiting) -> Result<Producers, Failure> {
     waiting.waits_for(format!("Kafka to take lane {lane}'s producers (its transaction coordinator)"));
     let slot = parts.lifecycle.slot().unwrap_or_default();
@@ -322,7 +323,7 @@ fn report(ended: &mpsc::Sender<ThreadEnded>, how: ThreadEnded) {
 }
 
 impl Engine {
-    /// Ends the threads and leaves the group, until the deadline; past it the process just ends, which loses nothing.
+    /// Ends the threads and leaves the group. After the deadline the process simply exits, which loses nothing.
     pub fn close(mut self, deadline: Duration) {
         self.lifecycle.stop();
         let until = Instant::now() + deadline;

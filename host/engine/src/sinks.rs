@@ -1,4 +1,4 @@
-//! Where events leave: rows in PostgreSQL, outputs and dead letters in Kafka.
+//! The destinations of events: rows in PostgreSQL, outputs and dead letters in Kafka.
 
 pub mod kafka;
 pub mod postgres;

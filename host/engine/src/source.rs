@@ -1,16 +1,16 @@
-//! Kafka in: one thread polls, lanes get batches, takeovers run beside.
+//! The Kafka source: one thread polls, lanes get batches, takeovers run on another thread.
 //!
 //! # Why one plain thread
 //!
-//! A `BaseConsumer` on a thread of its own is five times as fast as the stream wrapper, has no wake-ups to lose, and
-//! the rebalance callback runs on it, so that it needs no locks. The callback only records; [`poll`] completes what it
-//! recorded, still polling, so a slow PostgreSQL never costs the group membership.
+//! A `BaseConsumer` on its own thread is five times as fast as the stream wrapper, has no wake-ups to lose, and the
+//! rebalance callback runs on it, so that it needs no locks. The callback only records; [`poll`] completes what it
+//! recorded while it keeps polling, so a slow PostgreSQL never costs the group membership.
 //!
 //! # Position
 //!
-//! `pause` throws away what librdkafka had fetched, and `resume` may deliver again. So the position is never
-//! librdkafka's business: [`poll`] keeps the next offset of every partition, ignores what is below it, and seeks
-//! there after each resume.
+//! `pause` discards what librdkafka had fetched, and `resume` may deliver records again. So the position is not left to
+//! librdkafka: [`poll`] tracks the next offset of every partition, ignores records below it, and seeks there after each
+//! resume.
 
 pub mod advice;
 pub mod authorised;

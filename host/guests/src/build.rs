@@ -1,4 +1,4 @@
-//! `tollgate build`: a folder with a crate and a transform.yaml becomes one `.wasm`.
+//! `tollgate build`: builds a folder with a crate and a transform.yaml into one `.wasm`.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tollgate_config::ConfigErrors;
 use tollgate_config::error::Exit;
 use tollgate_protos::ProtosError;
 
-/// A component and where it lies.
+/// A component and its file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
     pub file: PathBuf,
@@ -22,11 +22,11 @@ pub struct Built {
     pub manifest: Manifest,
     /// SHA-256 of the message types that it was compiled with.
     pub types: String,
-    /// False where the file had these very bytes already: it was left alone, so that nobody reloads it.
+    /// False if the file already had the same bytes: it was left alone, to avoid a needless reload.
     pub changed: bool,
 }
 
-/// Why a folder did not become a component.
+/// Why a folder could not be built into a component.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error(transparent)]
@@ -50,7 +50,7 @@ fn via(culprit: Option<&str>) -> String {
 }
 
 impl BuildError {
-    /// The exit code that it means.
+    /// Returns the exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
             BuildError::Spec(_)
@@ -65,11 +65,11 @@ impl BuildError {
     }
 }
 
-/// Builds the transform in `folder` into `output`, or `folder`/`name`.wasm. With `names`, function names stay in it.
-/// The file is there whole or not at all: it is written beside itself and renamed.
+/// Builds the transform in `folder` into `output`, or `folder`/`name`.wasm. With `names`, function names are kept.
+/// The file is written atomically: to a temporary file, which is then renamed.
 ///
 /// # Errors
-/// Says which part failed; a file that was there before is untouched then.
+/// The error of the part that failed; an existing file is untouched then.
 pub fn build(folder: &Path, output: Option<&Path>, names: bool) -> Result<Built, BuildError> {
     let Spec { mut manifest, protos } = Spec::read(folder)?;
     let package = toolchain::package(folder)?;
@@ -101,7 +101,7 @@ pub fn build(folder: &Path, output: Option<&Path>, names: bool) -> Result<Built,
     })
 }
 
-/// The types that the transform takes and emits, as its `.proto` files have them.
+/// Returns the types that the transform takes and emits, as defined in its `.proto` files.
 fn message_types(folder: &Path, manifest: &Manifest, protos: &Path) -> Result<MessageTypes, BuildError> {
     let pool = tollgate_protos::load(&[protos.to_path_buf()])?;
     let message = |name: &str| {
@@ -119,7 +119,7 @@ fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = tollgate_config::reader::folder_of(file);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".tollgate-build-");
-    // A temporary file is private; a component is for whoever runs it.
+    // A temporary file is private; a component must be readable by others.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
     let mut temporary = builder.tempfile_in(folder)?;

@@ -1,7 +1,7 @@
-//! From the module that cargo made to the component that the sandbox takes: checked, stripped, stamped.
+//! Turns the module compiled by cargo into a component for the sandbox: checked, stripped, stamped.
 //!
-//! The order of sections is fixed and nothing in them is of this machine, so the same module and manifest give the same
-//! bytes. A plain walk over the sections does the stripping: a component is a list of them, some with a module inside.
+//! The order of sections is fixed and nothing in them depends on the machine, so the same module and manifest give the same
+//! bytes. Stripping is a plain walk over the sections: a component is a list of them, some of which contain a module.
 
 use memchr::memmem;
 use tollgate_sandbox::{Manifest, SECTION, TYPES_SECTION, limits};
@@ -10,14 +10,14 @@ use wit_component::ComponentEncoder;
 
 use super::types::MessageTypes;
 
-/// The interfaces that the sandbox has.
+/// The interfaces that the sandbox provides.
 const ALLOWED: [&str; 2] = ["tollgate:transform/host@0.1.0", "tollgate:transform/log@0.1.0"];
-/// Where the SDK's attribute lists its routes, one a line.
+/// The section in which the SDK's attribute lists its routes, one per line.
 const ROUTES: &str = "tollgate:routes";
-/// What wit-component needs to find in the module.
+/// The section that wit-component needs in the module.
 const WORLD: &str = "component-type";
 
-/// Why no component could be made of a module.
+/// Why a module could not become a component.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentError {
     #[error("the module is malformed: {0}")]
@@ -47,7 +47,7 @@ fn list(imports: &[String]) -> String {
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
-/// Whom to suspect, by the name of the module that is imported from.
+/// Returns the likely cause, by the name of the module that is imported from.
 fn hint(imports: &[String]) -> &'static str {
     let from = |prefix: &str| imports.iter().any(|import| import.starts_with(prefix));
     if from("__wbindgen") {
@@ -65,10 +65,10 @@ fn hint(imports: &[String]) -> &'static str {
     }
 }
 
-/// Makes a component of a module and stamps the manifest and the message types into it. With `names`, function names stay, for stack traces.
+/// Makes a component from a module and adds the manifest and the message types. With `names`, function names stay, for stack traces.
 ///
 /// # Errors
-/// Where the module imports what the sandbox does not have, is no transform, or does not agree with the manifest.
+/// The module imports something that the sandbox lacks, is not a transform, or does not match the manifest.
 pub fn componentize(
     module: &[u8],
     manifest: &Manifest,
@@ -108,8 +108,8 @@ fn allowed(import: &str) -> bool {
     ALLOWED.iter().any(|interface| import.strip_prefix(interface).is_some_and(|rest| rest.starts_with('#')))
 }
 
-/// What Rust's standard library panics with where a program without an operating system asks for the time. The optimiser leaves it
-/// out of a module in which nothing asks.
+/// The panic message of Rust's standard library when a program without an operating system asks for the time. The optimizer removes
+/// it from a module that never does.
 const NO_CLOCK: &[u8] = b"time not implemented on this platform";
 
 #[derive(Default)]
@@ -153,7 +153,7 @@ fn malformed(error: wasmparser::BinaryReaderError) -> ComponentError {
     ComponentError::Malformed(error.to_string())
 }
 
-/// Copies a module or component without the custom sections that `keep` does not want, nested ones too.
+/// Copies a module or component without the custom sections that `keep` rejects, including nested ones.
 fn strip(wasm: &[u8], keep: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, ComponentError> {
     const HEADER: usize = 8;
     const CUSTOM: u8 = 0;
@@ -162,7 +162,7 @@ fn strip(wasm: &[u8], keep: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, ComponentE
 
     let short = || ComponentError::Malformed("it ends within a section".into());
     let header = wasm.get(..HEADER).ok_or_else(short)?;
-    // The last two bytes of the header say which: 0 a module, 1 a component.
+    // The last two bytes of the header distinguish them: 0 is a module, 1 a component.
     let component = header[6] == 1;
     let mut out = header.to_vec();
     let mut rest = &wasm[HEADER..];
@@ -185,7 +185,7 @@ fn strip(wasm: &[u8], keep: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, ComponentE
     Ok(out)
 }
 
-/// An unsigned LEB128 of 32 bits: its value, and how many bytes it takes.
+/// Decodes an unsigned LEB128 of 32 bits: its value, and its length in bytes.
 fn leb(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0_u64;
     for (at, &byte) in bytes.iter().take(5).enumerate() {
@@ -291,7 +291,7 @@ mod tests {
         let whole = module(&[("env", "a")], &[("name", "xyz")]);
         for length in 0..whole.len() {
             assert!(componentize(&whole[..length], &manifest(), &MessageTypes::of([]), false).is_err(), "{length}");
-            // Cut at a section's end it is a module still, a shorter one.
+            // Truncated at a section's end it is still a module, only shorter.
             let _ = strip(&whole[..length], &|_| true);
         }
         assert_eq!(strip(&whole, &|_| true).unwrap(), whole);

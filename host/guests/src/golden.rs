@@ -1,8 +1,8 @@
-//! `tollgate test`: golden cases, each an event and what must become of it, run alone in the real sandbox, between the
-//! contracts that the engine would hold it against.
+//! `tollgate test`: golden cases, each an event with its expected outcome, run alone in the real sandbox, between the
+//! contracts that the engine would check it against.
 //!
 //! A case is one YAML file in the transform's folder `cases/`. Its last key, `expect`, is the golden part: `--update`
-//! rewrites it and leaves every line above it as it is.
+//! rewrites it and leaves every line above it unchanged.
 
 mod case;
 mod diff;
@@ -28,40 +28,40 @@ use tollgate_config::ConfigErrors;
 use tollgate_config::error::Exit;
 use tollgate_protos::ProtosError;
 
-/// The folder of cases, in the transform's.
+/// The folder of cases within the transform's.
 pub const CASES: &str = "cases";
-/// A limit this many times the highest fuel that any case used: events in the field are larger than those one thinks of.
+/// The ratio of a suggested limit to the highest fuel that any case used: production events are larger than test events.
 const HEADROOM: u64 = 4;
 
 /// What to do with the cases.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Write what happened into the cases that expect something else.
+    /// Write the actual outcome into the cases whose expectation differs.
     pub update: bool,
     /// Only cases whose name contains this.
     pub filter: Option<String>,
 }
 
-/// How the cases of one transform came out.
+/// The results of the cases of one transform.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub name: String,
     pub component: PathBuf,
     pub digest: Digest,
     pub cases: Vec<CaseReport>,
-    /// How the types that it was compiled with differ from those of its `.proto` files, where they fit all the same.
+    /// How the types that it was compiled with differ from those of its `.proto` files, if they are compatible.
     pub notices: Vec<String>,
-    /// The limit that holds.
+    /// The effective limit.
     pub fuel_limit: u64,
 }
 
-/// How one case came out.
+/// The result of one case.
 #[derive(Debug, Clone)]
 pub struct CaseReport {
     pub name: String,
     pub file: PathBuf,
     pub fuel: u64,
-    /// It never reached the transform, or the sandbox ended it: what it used says nothing of what events need.
+    /// It never reached the transform, or the sandbox ended it: its fuel says nothing about what events need.
     pub failed: bool,
     pub differences: Vec<Difference>,
     /// Its expectation was rewritten.
@@ -69,7 +69,7 @@ pub struct CaseReport {
 }
 
 impl CaseReport {
-    /// Whether it came out as expected, or is expected to come out so from now on.
+    /// Returns whether the outcome was as expected, or is now the expectation.
     pub fn ok(&self) -> bool {
         self.differences.is_empty() || self.updated
     }
@@ -80,12 +80,12 @@ impl Report {
         self.cases.iter().all(CaseReport::ok)
     }
 
-    /// The most fuel that a case used which the sandbox did not end.
+    /// Returns the most fuel used by a case that the sandbox did not end.
     pub fn highest_fuel(&self) -> u64 {
         self.cases.iter().filter(|case| !case.failed).map(|case| case.fuel).max().unwrap_or(0)
     }
 
-    /// A limit that the cases suggest, in two digits.
+    /// Returns a limit derived from the cases, rounded to two digits.
     pub fn suggested_fuel(&self) -> u64 {
         let limit = self.highest_fuel().saturating_mul(HEADROOM);
         let mut unit = 1_u64;
@@ -96,10 +96,10 @@ impl Report {
     }
 }
 
-/// Why cases could not be run, or be written.
+/// Why cases could not be run or written.
 #[derive(Debug, thiserror::Error)]
 pub enum GoldenError {
-    /// Of transform.yaml, or of cases: then of all of them at once.
+    /// Errors of transform.yaml, or of cases: then of all of them at once.
     #[error("{}", lines(.0))]
     Files(Vec<ConfigErrors>),
     #[error("{}: {message}", file.display())]
@@ -123,7 +123,7 @@ fn lines(errors: &[ConfigErrors]) -> String {
 }
 
 impl GoldenError {
-    /// The exit code that it means.
+    /// Returns the exit code for this error.
     pub fn exit(&self) -> Exit {
         match self {
             GoldenError::Files(_)
@@ -138,15 +138,15 @@ impl GoldenError {
     }
 }
 
-/// The message types that a transform's cases speak of.
+/// The message types in a transform's cases.
 struct Types {
     input: MessageDescriptor,
-    /// Of the main output, then of each route.
+    /// The type of the main output, then of each route.
     outputs: Vec<MessageDescriptor>,
 }
 
 impl Types {
-    /// Of an output on this route; 0 is the main output.
+    /// Returns the type of an output on this route; 0 is the main output.
     fn output(&self, route: u32) -> Option<&MessageDescriptor> {
         usize::try_from(route).ok().and_then(|route| self.outputs.get(route))
     }
@@ -156,7 +156,7 @@ impl Types {
 /// [`tollgate_sandbox::limits::THREAD_STACK`].
 ///
 /// # Errors
-/// Where files are wrong (all of them at once), the component is refused, or a case cannot be written.
+/// Files are invalid (all are reported at once), the component is rejected, or a case cannot be written.
 pub fn test(sandbox: &Sandbox, folder: &Path, component: &Path, options: &Options) -> Result<Report, GoldenError> {
     let spec = Spec::read(folder).map_err(|errors| GoldenError::Files(vec![errors]))?;
     let wasm = read(component)?;
@@ -199,7 +199,7 @@ fn read(file: &Path) -> Result<Vec<u8>, GoldenError> {
     std::fs::read(file).map_err(|source| GoldenError::Read { file: file.to_path_buf(), source })
 }
 
-/// One component under each configuration that cases ask for; compiling is what takes time.
+/// One component under each configuration that cases use; compiling is the slow part.
 struct Transforms<'a> {
     sandbox: &'a Sandbox,
     component: &'a Path,
@@ -223,7 +223,7 @@ impl Transforms<'_> {
     }
 }
 
-/// All cases, by name.
+/// Reads all cases, ordered by name.
 fn read_cases(folder: &Path, types: (&Types, &Manifest), options: &Options) -> Result<Vec<Case>, GoldenError> {
     let cases = folder.join(CASES);
     let unreadable = |source| GoldenError::Read { file: cases.clone(), source };
@@ -265,7 +265,7 @@ fn run(
         Ok(()) => outcome_of(case, transform, types, gate)?,
         Err(reason) => (outcome::refusal(&reason), 0),
     };
-    // What never reached the transform, or was ended in it, does not tell how much fuel is enough.
+    // An event that never reached the transform, or was ended in it, does not show how much fuel is enough.
     let failed = fuel == 0 || got.get("verdict").is_some_and(|verdict| verdict == "fail");
     let differences = diff::compare(&case.expect, &got, case.fuel_tolerance);
     let updated = update && !differences.is_empty();
@@ -276,8 +276,8 @@ fn run(
     Ok(CaseReport { name: case::name_of(&case.file), file: case.file.clone(), fuel, failed, differences, updated })
 }
 
-/// What became of an event that its contract lets pass: as the chain has it, unless the contract of an output says no. And
-/// the fuel that it took.
+/// Returns the outcome of an event that its contract accepts, and the fuel it took: the chain's outcome, unless the contract of
+/// an output rejects it.
 fn outcome_of(case: &Case, transform: &Transform, types: &Types, gate: &Gate) -> Result<(Value, u64), GoldenError> {
     let chain = Chain::new(vec![transform.clone()]);
     let events = Arc::new(case.events());

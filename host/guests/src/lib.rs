@@ -1,5 +1,5 @@
-//! What a domain developer does with a transform before it runs anywhere: make a component of it, hold it against its
-//! golden cases.
+//! Tools for developing a transform before it runs in a pipeline: building it into a component, and testing it with golden
+//! cases.
 //!
 //! transform.yaml → [`spec`] → cargo ([`toolchain`]) → module → [`component`] → one `.wasm` ([`build`]) → [`golden`] cases.
 
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub use build::{Built, build};
 pub use spec::{SPEC_FILE, Spec};
 
-/// The transforms' folders among `given`: a folder without a transform.yaml stands for those in it that have one.
+/// Returns the transforms' folders among `given`: a folder without a transform.yaml stands for its subfolders that have one.
 pub fn folders(given: &[PathBuf]) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for folder in given {
@@ -25,7 +25,7 @@ pub fn folders(given: &[PathBuf]) -> Vec<PathBuf> {
             inside.extend(entries.map(|entry| entry.path()).filter(|path| path.join(SPEC_FILE).exists()));
             inside.sort();
         }
-        // Where there is none at all, reading its transform.yaml says so.
+        // If there is none at all, reading its transform.yaml reports that.
         if inside.is_empty() {
             inside.push(folder.clone());
         }

@@ -1,4 +1,4 @@
-//! transform.yaml: what a transform is called, what it takes and makes, and what it may use.
+//! transform.yaml: a transform's name, its input and output types, and its permissions.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use tollgate_config::reader::{self, Complaint, Table, boolean, bytes_within, dur
 /// The file's name, in the transform's folder.
 pub const SPEC_FILE: &str = "transform.yaml";
 
-/// transform.yaml as it was read.
+/// A parsed transform.yaml.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
-    /// What goes into the component. Its version is empty and its commit unknown until the package is looked at.
+    /// The component's manifest. Version and commit are filled in once the package is read.
     pub manifest: Manifest,
-    /// The folder of `.proto` files, from where one stands: already joined to the transform's folder.
+    /// The folder of `.proto` files, already joined to the transform's folder.
     pub protos: PathBuf,
 }
 
@@ -26,7 +26,7 @@ impl Spec {
     /// Reads `folder`/transform.yaml.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once, with line and nearest key.
+    /// All errors in the file at once, with line and nearest key.
     pub fn read(folder: &Path) -> Result<Spec, ConfigErrors> {
         let file = folder.join(SPEC_FILE);
         Spec::parse(&file.display().to_string(), &reader::load_text(&file)?, folder)
@@ -37,7 +37,7 @@ impl Spec {
     /// # Errors
     /// As [`Spec::read`].
     pub fn parse(file: &str, text: &str, folder: &Path) -> Result<Spec, ConfigErrors> {
-        // The component must be the same wherever it is built: a variable of the builder's has no place in it.
+        // The component must be the same wherever it is built, so environment variables are not substituted.
         reader::read_text(file, text, folder, &|_| None, |table| read(table, folder))
     }
 }
@@ -80,7 +80,7 @@ fn read(table: &Table<'_>, folder: &Path) -> Option<Spec> {
     })
 }
 
-/// `routes:` a list of names, which carry what the transform emits, or a mapping from names to message types.
+/// Reads `routes:`, a list of names, whose type is the output's, or a mapping from names to message types.
 fn read_routes(table: &Table<'_>) -> (Vec<String>, BTreeMap<String, String>) {
     let field = table.entry("routes").filter(reader::Field::is_table);
     let Some(field) = field else { return (table.list("routes", identifier), BTreeMap::new()) };
@@ -115,7 +115,7 @@ fn read_config(table: &Table<'_>) -> Map<String, Value> {
     table.any().into_iter().filter_map(|(key, field)| Some((key, field.json()?.value))).collect()
 }
 
-/// A name that may become a file, a metric's label and a header.
+/// Checks a name that may become a file, a metric's label and a header.
 fn identifier(text: &str) -> Result<String, Complaint> {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.');
     if !text.is_empty() && text.len() <= 64 && text.bytes().all(legal) && !text.starts_with('.') {
@@ -124,7 +124,7 @@ fn identifier(text: &str) -> Result<String, Complaint> {
     Err(Complaint::new("is no name; write at most 64 of a-z, 0-9, -, _ and ., such as payment-rules"))
 }
 
-/// A message type with its package.
+/// Checks a message type with its package.
 fn type_name(text: &str) -> Result<String, Complaint> {
     let part = |part: &str| {
         part.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')

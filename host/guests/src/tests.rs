@@ -1,4 +1,4 @@
-//! Build and golden cases on the repository's own transforms, with the real cargo and the real sandbox.
+//! Builds the repository's own transforms and runs their golden cases, with the real cargo and the real sandbox.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -16,12 +16,12 @@ fn transforms() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../transforms").canonicalize().unwrap()
 }
 
-/// Each transform's component, built once into a folder that lasts as long as the process.
+/// Each transform's component, built once into a folder that is kept until the process ends.
 fn components() -> &'static [(PathBuf, Built)] {
     static BUILT: OnceLock<Vec<(PathBuf, Built)>> = OnceLock::new();
     BUILT.get_or_init(|| {
         let out = tempfile::tempdir().unwrap().keep();
-        // The SDK is built from a copy of its folder alone: what is outside of it would not be published.
+        // The SDK is built from a copy of only its folder: files outside of it would not be published.
         let mut folders = folders(&[transforms()]);
         folders.push(copy_of_sdk().join("probe"));
         let build = |folder: PathBuf| {
@@ -33,7 +33,7 @@ fn components() -> &'static [(PathBuf, Built)] {
     })
 }
 
-/// The SDK's folder without its surroundings; what was compiled of its dependencies is shared.
+/// Copies the SDK's folder without its surroundings; the compiled dependencies are shared.
 fn copy_of_sdk() -> PathBuf {
     fn copy(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
@@ -74,7 +74,7 @@ fn the_sdks_copies_are_the_repositorys_files() {
     }
 }
 
-/// On a thread with the stack that guests need.
+/// Runs the cases on a thread with the stack that guests need.
 fn cases(folder: &Path, component: &Path, options: &Options) -> Result<Report, GoldenError> {
     std::thread::scope(|scope| {
         let runner = std::thread::Builder::new().stack_size(2 * limits::THREAD_STACK);
@@ -110,7 +110,7 @@ fn components_are_small_stamped_and_the_same_when_built_again() {
     }
 }
 
-/// A transform's folder with payment-rules' transform.yaml and these cases, and no crate.
+/// Creates a transform's folder with payment-rules' transform.yaml and these cases, without a crate.
 fn folder_with(cases: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let protos = transforms().join("../proto");
@@ -151,7 +151,7 @@ fn a_case_that_does_not_hold_says_where_and_update_mends_only_its_expectation() 
     assert!(report.ok() && !report.cases[0].updated, "a case that holds is left alone");
 }
 
-/// A transform's folder with this one's transform.yaml and a case, and with a rule in the contract beside it.
+/// Creates a transform's folder with its transform.yaml and a case, and with a rule in its contract.
 fn folder_with_rule(transform: &str, field: &str, rule: &str, case: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();

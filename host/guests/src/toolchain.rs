@@ -1,4 +1,4 @@
-//! Cargo, rustc and git, as the build of a transform needs them.
+//! Runs cargo, rustc and git for the build of a transform.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// What guests are compiled for: no operating system at all.
+/// The target of guests: no operating system at all.
 pub const TARGET: &str = "wasm32-unknown-unknown";
-/// Bytes of a guest's own stack. It lies in linear memory, which is wiped after each batch, so Rust's default of 1 MiB
-/// would be paid for in time; no check or enrichment comes near this.
+/// The size of a guest's own stack in bytes. It lies in linear memory, which is wiped after each batch, so Rust's default of
+/// 1 MiB would cost time; no check or enrichment needs nearly as much as this.
 const STACK: usize = 64 << 10;
 
-/// Why the toolchain could not do its part.
+/// Why a tool failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolchainError {
     #[error("cannot run `{program}`: {source}; {advice}")]
@@ -39,10 +39,10 @@ pub struct Package {
     target: PathBuf,
 }
 
-/// Looks at the package in `folder`.
+/// Reads the package in `folder`.
 ///
 /// # Errors
-/// Where cargo is not there, or the folder is no package that can become a transform.
+/// Cargo is missing, or the folder has no package that can become a transform.
 pub fn package(folder: &Path) -> Result<Package, ToolchainError> {
     let manifest = folder.join("Cargo.toml");
     let manifest = manifest
@@ -75,20 +75,20 @@ pub fn package(folder: &Path) -> Result<Package, ToolchainError> {
     })
 }
 
-/// Compiles the package and returns where its module is. Cargo's own messages go to stderr as they come.
+/// Compiles the package and returns the path of its module. Cargo's own messages go to stderr as they come.
 ///
 /// # Errors
-/// Where the standard library for the target is missing, or the code does not compile.
+/// The standard library for the target is missing, or the code does not compile.
 pub fn compile(folder: &Path, package: &Package) -> Result<PathBuf, ToolchainError> {
     let mut command = if has_std(folder)? { cargo(folder) } else { debian(folder)? };
     command.args(["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]);
     command.args(["--package", &package.name, "--message-format", "json-render-diagnostics"]);
-    // What makes a small module, so that no author has to know. The optimisation level stays the author's.
+    // These settings make a small module, so that authors need not know them. The optimization level stays the author's.
     for setting in ["lto=\"fat\"", "codegen-units=1", "panic=\"abort\"", "debug=0", "strip=\"none\""] {
         command.args(["--config", &format!("profile.release.{setting}")]);
     }
     command.args(["--config", &format!("target.{TARGET}.rustflags={}", rustflags(package))]);
-    // They would take the place of the flags above, and CI sets them for other ends.
+    // They would override the flags above, and CI sets them for other purposes.
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     let output = run(command.stderr(Stdio::inherit()))?;
     let failed = || ToolchainError::Compile { package: package.name.clone() };
@@ -107,7 +107,7 @@ fn module_of(message: &Value, package: &Package) -> Option<PathBuf> {
     files.iter().filter_map(Value::as_str).map(PathBuf::from).find(|file| file.extension().is_some_and(|e| e == "wasm"))
 }
 
-/// As a TOML array. Panic messages carry file names: those of this machine are cut to what any machine has.
+/// Returns the flags as a TOML array. Panic messages contain file names; the machine's own paths are removed from them.
 fn rustflags(package: &Package) -> String {
     let mut flags = vec![format!("-Clink-arg=-zstack-size={STACK}")];
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -131,7 +131,7 @@ fn has_std(folder: &Path) -> Result<bool, ToolchainError> {
     Ok(entries.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("libstd-")))
 }
 
-/// Debian's own cargo and rustc, which come with the standard library's source and can build it for any target.
+/// Returns Debian's own cargo and rustc, which include the standard library's source and can build it for any target.
 fn debian(folder: &Path) -> Result<Command, ToolchainError> {
     let (cargo, rustc) = (Path::new("/usr/bin/cargo"), Path::new("/usr/bin/rustc"));
     if !cargo.exists() || !rustc.exists() {
@@ -140,7 +140,7 @@ fn debian(folder: &Path) -> Result<Command, ToolchainError> {
     let output = run(Command::new(rustc).args(["--print", "sysroot"]))?;
     let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     const LINKER: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER";
-    // Where it lies has changed between the packages' releases; in the later ones it is a link into the package lld-NN.
+    // Its location has changed between releases of the package; in later ones it is a link into the package lld-NN.
     let places = [
         std::env::var_os(LINKER).map(PathBuf::from).unwrap_or_default(),
         sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld"),
@@ -162,8 +162,8 @@ fn debian(folder: &Path) -> Result<Command, ToolchainError> {
     Ok(command)
 }
 
-/// The commit that `folder` is at, with `-dirty` where something in the folder or in `also` differs from it; `None`
-/// without git or outside a repository. Components do not count: they are what is being built.
+/// Returns the current commit of `folder`, with `-dirty` if something in the folder or in `also` differs from it; `None`
+/// without git or outside a repository. Components are ignored, because they are the build's output.
 pub fn commit(folder: &Path, also: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").current_dir(folder).args(arguments).stdin(Stdio::null()).output().ok()?;
@@ -182,7 +182,7 @@ fn top_of(folder: &Path) -> Option<PathBuf> {
     output.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
-/// The dependency of `folder`'s package through which the first of `suspects` comes in, as `direct → … → suspect`.
+/// Returns the dependency chain from `folder`'s package to the first of `suspects`, as `direct → … → suspect`.
 pub fn culprit(folder: &Path, suspects: &[&str]) -> Option<String> {
     suspects.iter().find_map(|suspect| {
         let mut command = cargo(folder);
@@ -204,7 +204,7 @@ fn cargo(folder: &Path) -> Command {
 }
 
 fn run(command: &mut Command) -> Result<std::process::Output, ToolchainError> {
-    // `output` would capture stderr where the caller wants it inherited, so the pipes are set by hand.
+    // `output` would capture stderr when the caller wants it inherited, so the pipes are set manually.
     let spawned = command.stdout(Stdio::piped()).spawn().and_then(std::process::Child::wait_with_output);
     spawned.map_err(|source| ToolchainError::Start {
         program: command.get_program().to_string_lossy().into_owned(),

@@ -1,8 +1,8 @@
 //! The message types that a component was compiled with, and how they differ from a contract's.
 //!
-//! `tollgate build` writes them into the component, in a section of their own: an older release ignores it. A component that was
-//! compiled with other types than the contract's reads and writes fields under other numbers, and nothing on the wire tells. So the two
-//! are compared before the component sees an event: what would lose or distort data is refused, and what would not is reported.
+//! `tollgate build` writes them into the component, in a separate section that older releases ignore. A component that was compiled
+//! with different types than the contract's reads and writes fields under other numbers, and the wire format does not reveal this.
+//! So both are compared before the component sees an event: differences that would lose or distort data are rejected, others reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use prost_reflect::{Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor
 use serde::{Deserialize, Serialize};
 use tollgate_sandbox::{Digest, Transform};
 
-/// The section's form. A later one is not read.
+/// The section's format. A later one is not read.
 const VERSION: u32 = 1;
 
-/// Message types with all that their fields reach.
+/// Message types, including all types that their fields reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageTypes {
     version: u32,
@@ -27,7 +27,7 @@ pub struct MessageTypes {
 struct FieldType {
     number: u32,
     name: String,
-    /// As a `.proto` file has it; `message` and `enum` for named types, which `of` names.
+    /// The type in a `.proto` file; `message` and `enum` for named types, which `of` names.
     #[serde(rename = "type")]
     kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ struct FieldType {
     presence: Presence,
 }
 
-/// How often a field may be there, and whether its absence can be told from its default.
+/// A field's cardinality, and whether its absence differs from its default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Presence {
@@ -70,7 +70,7 @@ pub enum Difference {
 }
 
 impl Difference {
-    /// Whether events keep their meaning in spite of it.
+    /// Returns whether events keep their meaning despite it.
     pub fn compatible(&self) -> bool {
         match self {
             Difference::Number { .. }
@@ -85,7 +85,7 @@ impl Difference {
     }
 }
 
-/// A component was compiled with types that the contract cannot be used with.
+/// A component was compiled with types that are incompatible with the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stale {
     #[error("was compiled with other message types than the contract's: {}; run `tollgate build` again", list(.0))]
@@ -94,7 +94,7 @@ pub enum Stale {
     Unreadable { problem: String },
 }
 
-/// Differences in one line; the first of them are enough to find the change.
+/// Formats differences in one line; the first ones are enough to find the change.
 fn list(differences: &[Difference]) -> String {
     const SHOWN: usize = 3;
     let mut text: Vec<String> = differences.iter().take(SHOWN).map(Difference::to_string).collect();
@@ -105,7 +105,7 @@ fn list(differences: &[Difference]) -> String {
 }
 
 impl MessageTypes {
-    /// These messages and all that their fields reach. Google's well-known types are left out: nobody changes them.
+    /// Returns these messages and all that their fields reach, except Google's well-known types, which never change.
     pub fn of<'a>(roots: impl IntoIterator<Item = &'a MessageDescriptor>) -> MessageTypes {
         let mut open: Vec<MessageDescriptor> = roots.into_iter().cloned().collect();
         let (mut messages, mut enums) = (BTreeMap::new(), BTreeMap::new());
@@ -130,20 +130,20 @@ impl MessageTypes {
         MessageTypes { version: VERSION, digest: Digest::of(&text).to_string(), messages, enums }
     }
 
-    /// The SHA-256 of the types.
+    /// Returns the SHA-256 of the types.
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// As it stands in the component's section.
+    /// Encodes the types for the component's section.
     pub fn to_section(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(self)
     }
 
-    /// The types that a component was compiled with; `None` where it does not say, or says it in a later form.
+    /// Returns the types that a component was compiled with; `None` if it does not contain them, or in a later format.
     ///
     /// # Errors
-    /// Where the section is not what `tollgate build` writes.
+    /// The section is not what `tollgate build` writes.
     pub fn of_component(transform: &Transform) -> Result<Option<MessageTypes>, Stale> {
         #[derive(Deserialize)]
         struct Form {
@@ -158,7 +158,7 @@ impl MessageTypes {
         serde_json::from_slice(section).map(Some).map_err(unreadable)
     }
 
-    /// How a component's types differ from a contract's. `emitted` are the message types that the component emits.
+    /// Returns how a component's types differ from a contract's. `emitted` are the message types that the component emits.
     pub fn differences(&self, contract: &MessageTypes, emitted: &[&str]) -> Vec<Difference> {
         if self.digest == contract.digest {
             return Vec::new();
@@ -166,7 +166,7 @@ impl MessageTypes {
         let written: BTreeSet<&str> = emitted.iter().flat_map(|message| self.reach(message)).collect();
         let mut found = Vec::new();
         for (message, own) in &self.messages {
-            // A type that the contract has not is met at the field that has it, whose type differs; or nothing reaches it.
+            // A type missing from the contract shows up as a different type at the field that uses it; or nothing reaches it.
             let Some(theirs) = contract.messages.get(message) else { continue };
             compare_fields(message, own, theirs, written.contains(message.as_str()), &mut found);
         }
@@ -179,7 +179,7 @@ impl MessageTypes {
         found
     }
 
-    /// The messages that `root` has in it.
+    /// Returns the messages contained in `root`.
     fn reach<'a>(&'a self, root: &'a str) -> BTreeSet<&'a str> {
         let (mut open, mut reached) = (vec![root], BTreeSet::new());
         while let Some(message) = open.pop() {
@@ -190,10 +190,10 @@ impl MessageTypes {
     }
 }
 
-/// Compares a component with the types of the same names in `pool`. Returns what an operator should know of one that is accepted.
+/// Compares a component with the types of the same names in `pool`. Returns warnings about an accepted component.
 ///
 /// # Errors
-/// Where a difference would lose or distort what the component reads or writes.
+/// A difference would lose or distort what the component reads or writes.
 pub fn compare(transform: &Transform, pool: &DescriptorPool) -> Result<Vec<String>, Stale> {
     let Some(own) = MessageTypes::of_component(transform)? else {
         return Ok(vec![UNKNOWN.to_owned()]);
@@ -210,7 +210,7 @@ pub fn compare(transform: &Transform, pool: &DescriptorPool) -> Result<Vec<Strin
     Err(Stale::Differs(differences))
 }
 
-/// What is said of a component that was built before `tollgate build` stamped types, or by something else.
+/// The warning for a component that was built before `tollgate build` added types, or by another tool.
 const UNKNOWN: &str = "it does not say which message types it was compiled with, so nothing tells whether they are the contract's: run \
     `tollgate build` again";
 
@@ -234,7 +234,7 @@ impl FieldType {
         FieldType { number: field.number(), name: field.name().to_owned(), kind, of, presence }
     }
 
-    /// The type as a person writes it.
+    /// Returns the type in `.proto` syntax.
     fn shown(&self) -> String {
         let repeated =
             if self.presence == Presence::Repeated && !self.kind.starts_with("map<") { "repeated " } else { "" };
@@ -250,7 +250,7 @@ impl FieldType {
     }
 }
 
-/// The type of a field's value; of a map, that of its values.
+/// Returns the type of a field's value; for a map, that of its values.
 fn value_kind(field: &FieldDescriptor) -> Kind {
     match field.kind() {
         Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind(),
@@ -365,7 +365,7 @@ mod tests {
         MessageTypes::of([&message("a.In"), &message("a.Out")])
     }
 
-    /// What a component that was compiled with a changed contract differs in.
+    /// Returns the differences of a component that was compiled with a changed contract.
     fn differences(from: &str, to: &str) -> Vec<(bool, String)> {
         assert!(CONTRACT.contains(from), "{from}");
         let found = types(&CONTRACT.replace(from, to)).differences(&types(CONTRACT), &["a.Out"]);
@@ -397,7 +397,7 @@ mod tests {
                 "Depot depot = 2; string note = 9; }",
                 "`a.Out.note` (9), which the component may set, is not in",
             ),
-            // What is in the output is written as much as the output itself.
+            // Messages inside the output are written like the output itself.
             (
                 "string name = 1;",
                 "string name = 1; string city = 2;",
@@ -408,7 +408,7 @@ mod tests {
             let found = differences(from, to);
             assert!(!found[0].0 && found[0].1.contains(says), "{to}: {found:?}");
         }
-        // Two names that changed places: each field keeps a type that fits, and means something else.
+        // Two swapped names: each field keeps a compatible type, but has another meaning.
         let found = differences("string id = 1; int64 last_depot = 15;", "string id = 15; int64 last_depot = 1;");
         assert_eq!(found.iter().filter(|(compatible, _)| !compatible).count(), 2, "{found:?}");
     }

@@ -28,36 +28,36 @@ pub const OWNED_SETTINGS: &[(&str, &str)] = &[
     ("message.max.bytes", "set the producer's largest record"),
 ];
 
-/// librdkafka counts a record's own fields too; our bound is to be the one that speaks.
+/// librdkafka counts a record's own fields too; this keeps its limit above ours, so that ours applies first.
 const SLACK: usize = 2_048;
 
-/// What becomes of an event that its contract refuses. In each case [`crate::SendError::Rejected`] tells the sender.
+/// What to do with an event that its contract rejects. In each case [`crate::SendError::Rejected`] tells the sender.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Invalid {
-    /// The sender has it and nobody else.
+    /// Only the sender gets it.
     #[default]
     Return,
-    /// The original bytes go to this topic, with every violation in headers.
+    /// The original bytes go to this topic, with all violations in headers.
     Topic(String),
-    /// A line is appended to this file: every violation, and the original.
+    /// A line is appended to this file: all violations, and the original.
     File(PathBuf),
 }
 
-/// How to produce. Plain data; [`crate::Producer::new`] checks it.
+/// A producer's settings. Plain data; [`crate::Producer::new`] checks it.
 #[derive(Clone)]
 pub struct Config {
-    /// Brokers, TLS, SASL and what else has no field of its own here.
+    /// Brokers, TLS, SASL and other settings without a field here.
     pub client: ClientConfig,
     pub transactional_id: Option<String>,
-    /// How long the broker keeps a transaction open whose producer has gone silent. Readers wait for it that long.
+    /// How long the broker keeps a transaction open after its producer stops responding. Readers wait for it that long.
     pub transaction_timeout: Duration,
-    /// What may be on its way; more makes the sender wait.
+    /// The maximum in flight; beyond it the sender waits.
     pub buffer: Load,
-    /// How long an event may be on its way, retries and outages included, before it is reported as undelivered.
+    /// How long an event may be in flight, including retries and outages, before it is reported as undelivered.
     pub delivery_timeout: Duration,
-    /// How long an event may wait for others to be sent with.
+    /// How long an event may wait for others to share its request.
     pub linger: Duration,
-    /// The largest record, bytes: what is larger is rejected before it is sent. Not above the topic's `max.message.bytes`.
+    /// The largest record in bytes: larger ones are rejected before they are sent. At most the topic's `max.message.bytes`.
     pub record_bytes: usize,
     pub invalid: Invalid,
 }
@@ -68,26 +68,26 @@ impl Config {
     pub fn new(brokers: &str) -> Config {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", brokers).set("client.id", "tollgate-producer");
-        // A broker that is back is found again within a second.
+        // A broker that returns is found again within a second.
         client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
         Config::over(client)
     }
 
-    /// On a client's settings that exist already. Those of [`OWNED_SETTINGS`] are laid over, but the brokers.
+    /// Uses existing client settings. Those of [`OWNED_SETTINGS`] are overridden, except the brokers.
     #[must_use]
     pub fn over(client: ClientConfig) -> Config {
         Config {
             client,
             transactional_id: None,
-            // librdkafka's and Java's default.
+            // The default of librdkafka and Java.
             transaction_timeout: Duration::from_secs(60),
-            // Java's buffer.memory; and so many records that small ones do not cost more in bookkeeping than in bytes.
+            // Java's buffer.memory; and a number of records at which small ones do not cost more in bookkeeping than in bytes.
             buffer: Load { records: 100_000, bytes: 32 << 20 },
             // Java's default. An election or a broker's restart takes seconds.
             delivery_timeout: Duration::from_secs(120),
-            // Enough to fill a request at a few thousand events a second; nobody notices it in an acknowledgement.
+            // Enough to fill a request at a few thousand events a second; the delay is small compared with an acknowledgement.
             linger: Duration::from_millis(5),
-            // librdkafka's default: Kafka's own bound is 1 MiB and a few bytes for a whole batch.
+            // librdkafka's default: Kafka's own limit is slightly more than 1 MiB for a whole batch.
             record_bytes: 1_000_000,
             invalid: Invalid::Return,
         }
@@ -109,12 +109,12 @@ impl Config {
         self.client.get("bootstrap.servers").unwrap_or("(no brokers named)").to_owned()
     }
 
-    /// librdkafka's settings. Retries, backoff and in-flight limit can be set by the caller; the rest is ours.
+    /// Returns librdkafka's settings. The caller can set retries, backoff and the in-flight limit; the rest is ours.
     pub(crate) fn settings(&self) -> ClientConfig {
         let mut config = self.client.clone();
         let usual = [
-            // The articles' figures. A retry is a request that was answered with an error or lost; while no broker
-            // is there nothing is sent and nothing is counted.
+            // A retry is a request that was lost or answered with an error. While no broker is reachable, nothing is sent and
+            // nothing is counted.
             ("retries", "5"),
             ("retry.backoff.ms", "100"),
             ("retry.backoff.max.ms", "1000"),
@@ -134,11 +134,11 @@ impl Config {
             .set("message.timeout.ms", millis(self.delivery_timeout.max(self.linger)))
             .set("linger.ms", millis(self.linger))
             .set("message.max.bytes", self.record_bytes.saturating_add(SLACK).clamp(1_000, 1_000_000_000).to_string())
-            // Our own bound comes first; these only have to lie above it.
+            // Our own limit applies first; these only have to be above it.
             .set("queue.buffering.max.messages", self.buffer.records.clamp(1, 10_000_000).saturating_add(1).to_string())
             .set("queue.buffering.max.kbytes", kilobytes(self.buffer.bytes, self.record_bytes).to_string());
         if let Some(id) = &self.transactional_id {
-            // librdkafka refuses a delivery that could outlast its transaction.
+            // librdkafka rejects a delivery timeout that could exceed its transaction's.
             config.set("transactional.id", id).set("transaction.timeout.ms", millis(self.transaction_timeout)).set(
                 "message.timeout.ms",
                 millis(self.delivery_timeout.max(self.linger).min(self.transaction_timeout)),
@@ -148,12 +148,12 @@ impl Config {
     }
 }
 
-/// Room for the buffer and one record more, within librdkafka's bounds.
+/// Returns the size of the buffer plus one record, within librdkafka's limits.
 fn kilobytes(buffer: usize, record: usize) -> usize {
     (buffer.saturating_add(record) / 1_024).clamp(1, 2_097_151)
 }
 
-/// Settings may hold secrets, so only their names are shown.
+/// Settings may contain secrets, so only their names are shown.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")

@@ -1,11 +1,11 @@
-//! What becomes of an event that was sent.
+//! The outcome of an event that was sent.
 
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// All replicas that must have it have it. Within a transaction it is visible when that is committed.
+/// All required replicas have it. Within a transaction it becomes visible on commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
     pub topic: Arc<str>,
@@ -13,18 +13,18 @@ pub struct Acknowledged {
     pub offset: i64,
 }
 
-/// The broker has not acknowledged it: not within the delivery timeout, not before the end, or it refused it.
+/// The broker has not acknowledged it: it rejected it, or the delivery timeout or the producer's end came first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not delivered to topic {topic}: {reason}")]
 pub struct Undelivered {
     pub topic: Arc<str>,
-    /// In librdkafka's words.
+    /// librdkafka's message.
     pub reason: String,
 }
 
 pub type Outcome = Result<Acknowledged, Undelivered>;
 
-/// An event on its way. Wait for it, await it, or let go of it: the event goes on in any case.
+/// An event in flight. Wait for it, await it, or drop it: the event is delivered in any case.
 #[derive(Debug)]
 pub struct Delivery(Arc<Cell>);
 
@@ -63,7 +63,7 @@ impl Delivery {
         (Delivery(Arc::clone(&cell)), cell)
     }
 
-    /// Blocks until it is settled, which the delivery timeout bounds.
+    /// Blocks until the outcome is known, at most for the delivery timeout.
     ///
     /// # Errors
     /// The event was not acknowledged.
@@ -77,7 +77,7 @@ impl Delivery {
         }
     }
 
-    /// Blocks for so long at most; `None` where it is still on its way then.
+    /// Blocks at most this long; `None` if the event is still in flight then.
     #[must_use]
     pub fn wait_for(&self, patience: Duration) -> Option<Outcome> {
         let until = Instant::now() + patience;

@@ -1,4 +1,4 @@
-//! One enum an operation.
+//! One error enum per operation.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use tollgate_contract::CompileError;
 
 use crate::Rejected;
 
-/// Why a producer cannot be made: the program's fault or its operator's.
+/// Why a producer cannot be created: the fault of the program or its operator.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("no route is given; name at least one topic with its contract")]
@@ -19,7 +19,7 @@ pub enum SetupError {
         "the key of topic {topic}: {field} is {kind}, and a key is made of bool, integer, enum and string fields only"
     )]
     KeyKind { topic: String, field: String, kind: String },
-    /// librdkafka repeats values in its own message, which may be secrets.
+    /// librdkafka repeats values in its own message, and they may be secrets.
     #[error("librdkafka does not take the value of the setting {setting}")]
     Setting { setting: String },
     #[error("the setting {setting} is the producer's own; {instead}")]
@@ -40,18 +40,18 @@ pub enum SendError {
     Rejected(#[from] Rejected),
     #[error("no route leads to topic {topic}")]
     NoRoute { topic: String },
-    /// The buffer was full until the deadline; nothing of the event was taken.
+    /// The buffer was full until the deadline; no part of the event was queued.
     #[error("the buffer is full: {records} records of {bytes} bytes wait for the broker")]
     Full { records: usize, bytes: usize },
-    /// The client library does not take it now: outside of a transaction, in one that has failed, or after a fatal error.
+    /// The client library does not accept it now: outside of a transaction, in one that has failed, or after a fatal error.
     #[error("the producer takes no event: {0}")]
     Refused(String),
-    /// The event is rejected, and what it was cannot be kept.
+    /// The event is rejected, and the original cannot be stored.
     #[error("the file for rejected events cannot be written: {0}")]
     Rejects(io::Error),
 }
 
-/// Why the topics cannot be produced to.
+/// Why the topics are not ready for producing.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("Kafka at {brokers} cannot be reached: {why}")]
@@ -64,24 +64,24 @@ pub enum ConnectError {
     Topic { topic: String, why: String },
 }
 
-/// Records that are still on their way at a deadline.
+/// Records that are still in flight at a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{records} records are not acknowledged")]
 pub struct Unacknowledged {
     pub records: usize,
 }
 
-/// What became of a transaction that was to be committed or begun.
+/// Why a transaction could not be begun or committed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransactionError {
     #[error("the producer has no transactional id; set Config::transactional_id")]
     NotTransactional,
     #[error("a transaction is open already")]
     Open,
-    /// Rolled back: none of its events is visible, and the producer is good.
+    /// Rolled back: none of its events is visible, and the producer is usable.
     #[error("the transaction was rolled back: {0}")]
     RolledBack(String),
-    /// What became of it is open, or the producer is fenced: make a new one with the same id, which settles it.
+    /// Its outcome is unknown, or the producer is fenced: create a new one with the same id, which resolves it.
     #[error("the producer cannot go on: {0}")]
     Fatal(String),
 }

@@ -1,16 +1,16 @@
-//! What a caller hands over.
+//! The events that a caller passes in.
 
-/// The bytes of an event, as the caller has them.
+/// The bytes of an event, in the caller's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload<'a> {
-    /// The message's wire bytes. They go out as they came, once they have passed.
+    /// The message's wire bytes. They are sent unchanged once they have passed.
     Protobuf(&'a [u8]),
-    /// Protobuf's JSON mapping. What goes out is Protobuf.
+    /// Protobuf's JSON mapping. The record is sent as Protobuf.
     Json(&'a [u8]),
 }
 
 impl<'a> Payload<'a> {
-    /// As it came, for dead letters.
+    /// Returns the original bytes, for dead letters.
     #[must_use]
     pub fn bytes(self) -> &'a [u8] {
         match self {
@@ -26,17 +26,17 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// One event on its way to the contract.
+/// An event to check against its contract.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
     pub payload: Payload<'a>,
     /// The route's topic; `None` for the first route.
     pub topic: Option<&'a str>,
-    /// In place of the route's key field.
+    /// Replaces the key built from the route's fields.
     pub key: Option<&'a [u8]>,
-    /// Beside the route's own; they come after them.
+    /// Added after the route's own.
     pub headers: &'a [(&'a str, &'a [u8])],
-    /// Unix milliseconds; the time of the send, where it says nothing.
+    /// Unix milliseconds; `None` for the time of the send.
     pub timestamp: Option<i64>,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Event<'a> {
         Event::new(Payload::Json(text))
     }
 
-    /// Into the route of that topic.
+    /// Selects the route of that topic.
     #[must_use]
     pub fn to(mut self, topic: &'a str) -> Event<'a> {
         self.topic = Some(topic);
@@ -75,7 +75,7 @@ impl<'a> Event<'a> {
         self
     }
 
-    /// Unix milliseconds.
+    /// Sets the timestamp in Unix milliseconds.
     #[must_use]
     pub fn timestamp(mut self, timestamp: i64) -> Event<'a> {
         self.timestamp = Some(timestamp);

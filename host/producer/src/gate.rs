@@ -1,4 +1,4 @@
-//! The contract of a topic: from an [`Event`] to a [`Ready`], or to every reason why not. No I/O.
+//! The contract of a topic: turns an [`Event`] into a [`Ready`], or reports all its violations. No I/O.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, record_k
 
 use crate::{Event, Payload, Rejected, SetupError, Violation};
 
-/// A topic, its contract, and what its records carry.
+/// A topic, its contract, and what its records contain.
 #[derive(Debug)]
 pub struct Route {
     pub topic: String,
     pub contract: Contract,
-    /// The fields that make the record's key; records without a key go to partitions by chance.
+    /// The fields that form the record's key; records without a key go to random partitions.
     pub key: Vec<FieldPath>,
-    /// The header `schema-version`.
+    /// The value of the header `schema-version`.
     pub schema_version: Option<String>,
-    /// The id that a schema registry gave the contract: values are framed in Confluent's wire format.
+    /// The contract's id in a schema registry: values are framed in Confluent's wire format.
     pub schema_id: Option<u32>,
-    /// Further headers, of every record.
+    /// Additional headers of every record.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
@@ -37,7 +37,7 @@ impl Route {
         }
     }
 
-    /// Takes the key from this field, or from this one too, as the engine's `output.key` does.
+    /// Adds this field to the key, like the engine's `output.key`.
     #[must_use]
     pub fn key(mut self, field: impl Into<String>) -> Route {
         self.key.push(FieldPath::new(field));
@@ -50,7 +50,7 @@ impl Route {
         self
     }
 
-    /// Frames the values in Confluent's wire format, under this id.
+    /// Frames the values in Confluent's wire format with this id.
     #[must_use]
     pub fn schema_id(mut self, id: u32) -> Route {
         self.schema_id = Some(id);
@@ -64,19 +64,19 @@ impl Route {
     }
 }
 
-/// A compiled route. It knows no broker: what it says of an event is what the producer would say.
+/// A compiled route. It needs no broker: its checks give the same results as the producer's.
 #[derive(Debug)]
 pub struct Gate {
     pub(crate) topic: Arc<str>,
     contract: Contract,
     /// The fields of the key, in slot order.
     key: Vec<FieldPath>,
-    /// What stands before the message in a value.
+    /// The prefix of the message in a value.
     frame: Vec<u8>,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
 }
 
-/// An event that has passed: the only thing that can be sent.
+/// An event that has passed the checks: only this type can be sent.
 #[derive(Debug)]
 pub struct Ready<'a> {
     pub(crate) gate: &'a Gate,
@@ -97,7 +97,7 @@ impl Ready<'_> {
         self.key.as_deref()
     }
 
-    /// The record's value as it will be written.
+    /// Returns the record's value as it will be written.
     #[must_use]
     pub fn value(&self) -> &[u8] {
         &self.value
@@ -106,7 +106,7 @@ impl Ready<'_> {
 
 impl Gate {
     /// # Errors
-    /// The key's field does not exist, or is nothing that a key can be made of.
+    /// The key's field does not exist, or has a type that cannot form a key.
     pub fn new(route: Route) -> Result<Gate, SetupError> {
         let Route { topic, contract, key, schema_version, schema_id, headers: further } = route;
         let message = contract.message().full_name().to_owned();
@@ -146,10 +146,10 @@ impl Gate {
         &self.contract
     }
 
-    /// Holds an event against the contract. Its `topic` is not looked at.
+    /// Checks an event against the contract. Ignores its `topic`.
     ///
     /// # Errors
-    /// Everything that the contract finds wrong, or a key field that is not set.
+    /// All violations of the contract, or a key field that is not set.
     pub fn check<'a>(&'a self, event: &Event<'a>) -> Result<Ready<'a>, Rejected> {
         let message: Cow<'a, [u8]> = match event.payload {
             Payload::Protobuf(bytes) => Cow::Borrowed(bytes),
@@ -176,7 +176,7 @@ impl Gate {
         Ok(Ready { gate: self, key, value, headers: event.headers, timestamp: event.timestamp })
     }
 
-    /// A rejection of this gate, for what its caller finds wrong before there is an event.
+    /// Creates a rejection by this gate, for errors that its caller finds before there is an event.
     #[must_use]
     pub fn reject(&self, violations: Vec<Violation>) -> Rejected {
         Rejected {
@@ -187,7 +187,7 @@ impl Gate {
         }
     }
 
-    /// The key that an event's fields make. An empty text is no key: all such events would meet in one partition.
+    /// Returns the key from an event's fields. An empty text is not a key: all such events would go to one partition.
     fn key_of(&self, fields: &Fields<'_>) -> Result<String, Rejected> {
         let mut parts = Vec::with_capacity(self.key.len());
         for (slot, path) in self.key.iter().enumerate() {

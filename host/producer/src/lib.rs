@@ -1,8 +1,8 @@
-//! Produces to Kafka what a Protobuf contract lets through, and nothing else.
+//! Produces to Kafka only events that satisfy a Protobuf contract.
 //!
-//! An event is checked where it is made: [`Producer::check`] makes a [`Ready`] of it or says everything that is wrong, and only a
-//! `Ready` can be sent. What is sent is acknowledged with its partition and offset, or comes back as [`Undelivered`]; nothing
-//! is dropped. The buffer is bounded in records and in bytes, and a full one makes the sender wait.
+//! An event is checked where it is created: [`Producer::check`] returns a [`Ready`] or all violations, and only a `Ready` can be
+//! sent. A sent event is acknowledged with its partition and offset, or reported as [`Undelivered`]; nothing is dropped
+//! silently. The buffer is limited in records and in bytes, and when it is full the sender waits.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -24,13 +24,13 @@
 //! # }
 //! ```
 //!
-//! The work is done by librdkafka's threads and one of ours that takes its reports. In an async program [`Producer::send_async`]
-//! waits for room without blocking, and a [`Delivery`] is a future; no runtime is named.
+//! librdkafka's threads do the work, with one of ours that takes their reports. In an async program [`Producer::send_async`]
+//! waits for room without blocking, and a [`Delivery`] is a future; it depends on no runtime.
 //!
-//! # What is settled and what is not
-//! Always idempotent: a retry never makes a second record, and the order of a partition is the order of the sends. A process that
-//! dies between a send and its acknowledgement cannot know what became of it; whoever sends again after that may
-//! repeat events, unless both attempts were a [`Transaction`] of the same transactional id.
+//! # What is guaranteed and what is not
+//! Producing is always idempotent: a retry never creates a second record, and a partition keeps the order of the sends. A process
+//! that dies between a send and its acknowledgement cannot know the outcome. Sending again after that may duplicate events,
+//! unless both attempts were a [`Transaction`] of the same transactional id.
 
 mod config;
 mod delivery;

@@ -19,18 +19,18 @@ use crate::{
     Config, ConnectError, Delivery, Event, Invalid, Outcome, SendError, SetupError, Unacknowledged, Violation,
 };
 
-/// Called once with what became of an event, from the thread that takes reports: be quick, and do not wait for this producer.
+/// Called once with the outcome of an event, on the thread that takes reports: return quickly, and do not wait for this producer.
 pub type Callback = Box<dyn FnOnce(Outcome) + Send>;
 
-/// What a record takes beside key, value and headers: librdkafka's own structures, generously.
+/// The memory of a record besides key, value and headers: a generous estimate of librdkafka's own structures.
 const RECORD_OVERHEAD: usize = 256;
-/// One round of taking reports; also how long a close may take longer than it must.
+/// The duration of one round of taking reports, and so the maximum delay of a close.
 const POLL: Duration = Duration::from_millis(20);
-/// One question for metadata; librdkafka goes on connecting between two.
+/// The timeout of one metadata request; librdkafka keeps connecting in between.
 const ASK: Duration = Duration::from_secs(2);
-/// librdkafka tells of a refusal beside the call that failed; it is there when the call returns, or comes right after.
+/// librdkafka reports a rejection separately from the failed call: when the call returns, or shortly after.
 const AFTERTHOUGHT: Duration = Duration::from_millis(300);
-/// How long a record that librdkafka could not place is tried again.
+/// The interval at which a record that librdkafka could not queue is retried.
 const QUEUE_WAIT: Duration = Duration::from_millis(1);
 
 /// A producer of events that have passed their contracts. Share it by reference or in an `Arc`.
@@ -40,9 +40,9 @@ pub struct Producer {
     gates: Vec<Gate>,
     rejects: Option<Mutex<Rejects<File>>>,
     pub(crate) letters: Option<Arc<str>>,
-    /// A transaction is open.
+    /// Whether a transaction is open.
     pub(crate) open: AtomicBool,
-    /// `init_transactions` has been done.
+    /// Whether `init_transactions` has succeeded.
     pub(crate) initialised: AtomicBool,
     poller: Option<Poller>,
 }
@@ -53,17 +53,17 @@ struct Poller {
 }
 
 impl Producer {
-    /// Makes the client and starts the thread that takes reports. Asks no broker yet. The first route is the one that events go
-    /// to which name no topic.
+    /// Creates the client and starts the thread that takes reports, without contacting a broker. Events that name no topic go to
+    /// the first route.
     ///
     /// # Errors
-    /// A route, a key or a setting is wrong, or the file for rejected events cannot be opened.
+    /// A route, a key or a setting is invalid, or the file for rejected events cannot be opened.
     pub fn new(config: Config, routes: impl IntoIterator<Item = Route>) -> Result<Producer, SetupError> {
         let gates = routes.into_iter().map(Gate::new).collect::<Result<Vec<_>, _>>()?;
         Producer::with_gates(config, gates)
     }
 
-    /// The same with routes that are compiled already.
+    /// Like [`Producer::new`], with compiled routes.
     ///
     /// # Errors
     /// As [`Producer::new`].
@@ -103,7 +103,7 @@ impl Producer {
         self.client.context()
     }
 
-    /// The gate of a topic; the first one without a name.
+    /// Returns the gate of a topic; the first one without a name.
     #[must_use]
     pub fn gate(&self, topic: Option<&str>) -> Option<&Gate> {
         match topic {
@@ -112,23 +112,23 @@ impl Producer {
         }
     }
 
-    /// Within this every event is settled.
+    /// Returns the time within which every event has an outcome.
     #[must_use]
     pub fn delivery_timeout(&self) -> Duration {
         self.config.delivery_timeout
     }
 
-    /// What is on its way now.
+    /// Returns what is in flight now.
     #[must_use]
     pub fn in_flight(&self) -> Load {
         self.reports().room.load()
     }
 
-    /// Reaches the brokers, makes sure that every topic is there, and settles what an earlier producer of the same
-    /// transactional id left open. Sending works without it; this tells what is wrong before the first event does.
+    /// Connects to the brokers, checks that every topic exists, and ends transactions that an earlier producer with the same
+    /// transactional id left open. It is optional, and reports errors before the first event meets them.
     ///
     /// # Errors
-    /// No broker answers within the time, one refuses us, a topic is missing.
+    /// No broker responds in time, one rejects us, or a topic is missing.
     pub fn connect(&self, patience: Duration) -> Result<(), ConnectError> {
         let until = Instant::now() + patience;
         let topics = self.gates.iter().map(|gate| &gate.topic).chain(&self.letters);
@@ -150,7 +150,7 @@ impl Producer {
                     let error = metadata.topics().first().map(|topic| topic.error().map(RDKafkaErrorCode::from));
                     match error {
                         Some(None) => return Ok(()),
-                        // Other brokers hear of a topic a moment after it was made: one look more.
+                        // Other brokers learn of a topic a moment after its creation, so check once more.
                         None
                         | Some(Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) => {
                             if seen {
@@ -196,10 +196,10 @@ impl Producer {
         ConnectError::Unreachable { brokers: self.config.brokers(), why }
     }
 
-    /// Holds an event against the contract of its topic.
+    /// Checks an event against the contract of its topic.
     ///
     /// # Errors
-    /// [`SendError::Rejected`] with everything that is wrong, or [`SendError::NoRoute`].
+    /// [`SendError::Rejected`] with all violations, or [`SendError::NoRoute`].
     pub fn check<'a>(&'a self, event: &Event<'a>) -> Result<Ready<'a>, SendError> {
         let gate = self.gate(event.topic).ok_or_else(|| no_route(event))?;
         let ready = gate.check(event)?;
@@ -211,10 +211,10 @@ impl Producer {
         Ok(ready)
     }
 
-    /// Checks an event and sends it, waiting for room as long as it takes. What is rejected goes where [`Config::invalid`] says.
+    /// Checks an event and sends it, waiting for room without a limit. Rejected events go where [`Config::invalid`] says.
     ///
     /// # Errors
-    /// The event is rejected, or the producer takes nothing any more.
+    /// The event is rejected, or the producer accepts no more events.
     pub fn send(&self, event: &Event<'_>) -> Result<Delivery, SendError> {
         let ready = self.check(event).map_err(|error| self.keep(error, event))?;
         let (delivery, cell) = Delivery::new();
@@ -222,7 +222,7 @@ impl Producer {
         Ok(delivery)
     }
 
-    /// The same in an async program: waits for room without blocking the thread.
+    /// Like [`Producer::send`] for async programs: waits for room without blocking the thread.
     ///
     /// # Errors
     /// As [`Producer::send`].
@@ -235,21 +235,21 @@ impl Producer {
         Ok(delivery)
     }
 
-    /// Sends an event that has passed. Waits for room for `patience`, for ever without it. `report` is called exactly once if
-    /// this returns `Ok`, and never otherwise.
+    /// Sends a checked event. Waits for room for `patience`, or forever if it is `None`. `report` is called exactly once if this
+    /// returns `Ok`, and never otherwise.
     ///
     /// # Errors
-    /// [`SendError::Full`] where there was no room in time, [`SendError::Refused`] where the client takes nothing.
+    /// [`SendError::Full`] if there was no room in time, [`SendError::Refused`] if the client accepts nothing.
     pub fn enqueue(&self, ready: &Ready<'_>, patience: Option<Duration>, report: Callback) -> Result<(), SendError> {
         let bytes = size(ready);
         self.take(bytes, patience)?;
         self.place(ready, bytes, report)
     }
 
-    /// Sends what was rejected to the dead letter topic, with room as for an event.
+    /// Sends a rejected event to the dead letter topic, with room as for an event.
     ///
     /// # Errors
-    /// As [`Producer::enqueue`]; [`SendError::NoRoute`] where there is no such topic.
+    /// As [`Producer::enqueue`]; [`SendError::NoRoute`] if there is no such topic.
     pub fn enqueue_letter(
         &self,
         rejected: &Rejected,
@@ -279,7 +279,7 @@ impl Producer {
         Err(SendError::Full { records, bytes })
     }
 
-    /// Puts it into librdkafka's queue; the room is taken already, and given back if this fails.
+    /// Puts the event into librdkafka's queue. Its room is already taken, and is returned if this fails.
     fn place(&self, ready: &Ready<'_>, bytes: usize, report: Callback) -> Result<(), SendError> {
         let own = ready.gate.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let count = ready.gate.headers.len() + ready.headers.len();
@@ -301,7 +301,7 @@ impl Producer {
         loop {
             let error = match self.client.send(record) {
                 Ok(()) => return Ok(()),
-                // Its bounds lie above ours, but it counts in its own way.
+                // librdkafka's limits are above ours, but it counts differently.
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
                     std::thread::sleep(QUEUE_WAIT);
@@ -327,7 +327,7 @@ impl Producer {
         }
     }
 
-    /// Puts a rejected event where it is to be kept.
+    /// Stores a rejected event in the configured place.
     fn keep(&self, error: SendError, event: &Event<'_>) -> SendError {
         let SendError::Rejected(mut rejected) = error else { return error };
         let original = Original {
@@ -352,10 +352,10 @@ impl Producer {
         SendError::Rejected(rejected)
     }
 
-    /// Waits until everything that was sent is settled.
+    /// Waits until every sent event has an outcome.
     ///
     /// # Errors
-    /// How many records still are on their way at the deadline. They stay so.
+    /// The number of records in flight at the deadline. They stay in flight.
     pub fn flush(&self, patience: Duration) -> Result<(), Unacknowledged> {
         match self.reports().room.wait_empty(Instant::now() + patience) {
             0 => Ok(()),
@@ -363,10 +363,10 @@ impl Producer {
         }
     }
 
-    /// Flushes, then gives up what is left: each such event is reported as undelivered before this returns.
+    /// Flushes, then drops what is left: each such event is reported as undelivered before this returns.
     ///
     /// # Errors
-    /// How many that were.
+    /// The number of dropped records.
     pub fn close(mut self, patience: Duration) -> Result<(), Unacknowledged> {
         let flushed = self.flush(patience);
         self.end(flushed.is_err());
@@ -377,7 +377,7 @@ impl Producer {
         let Some(poller) = self.poller.take() else { return };
         if purge {
             self.client.purge(PurgeConfig::default().queue().inflight());
-            // The reports of what was purged need no broker.
+            // The reports of purged records need no broker.
             self.reports().room.wait_empty(Instant::now() + AFTERTHOUGHT * 10);
         }
         poller.stop.store(true, Ordering::Release);
@@ -388,7 +388,7 @@ impl Producer {
 }
 
 impl Drop for Producer {
-    /// What is on its way is given up; use [`Producer::close`] to wait for it.
+    /// Drops everything in flight; use [`Producer::close`] to wait for it.
     fn drop(&mut self) {
         self.end(true);
     }
@@ -421,7 +421,7 @@ fn no_route(event: &Event<'_>) -> SendError {
     SendError::NoRoute { topic: event.topic.unwrap_or_default().to_owned() }
 }
 
-/// The room that it takes.
+/// Returns the room that the record takes.
 fn size(ready: &Ready<'_>) -> usize {
     let own = ready.gate.headers.iter().map(|(name, value)| name.len() + value.len());
     let further = ready.headers.iter().map(|(name, value)| name.len() + value.len());

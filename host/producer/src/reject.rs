@@ -1,4 +1,4 @@
-//! Events that their contract refuses: what is wrong with them, and the two forms in which they are kept.
+//! Events that their contract rejects: their violations, and the two forms in which they are stored.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,17 +14,17 @@ use tollgate_contract::Rejection;
 
 use crate::Delivery;
 
-/// Characters of the violations in a dead letter's headers: brokers bound the whole record, headers included.
+/// The maximum length of the violations in a dead letter's headers: brokers limit the whole record, headers included.
 const HEADER_CHARS: usize = 8_000;
 
-/// One thing that is wrong with an event.
+/// One violation by an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// A reason code of the contract, or one of those in docs/produce.md.
     pub code: Cow<'static, str>,
-    /// The id of the contract's rule that it breaks; empty for other codes.
+    /// The id of the violated rule of the contract; empty for other codes.
     pub rule: String,
-    /// Dotted path, with indexes; empty where the whole event is meant.
+    /// Dotted path, with indexes; empty for the whole event.
     pub field: String,
     /// A sentence without a full stop.
     pub message: String,
@@ -35,7 +35,7 @@ impl Violation {
         Violation { code: Cow::Borrowed(code), rule: String::new(), field: field.into(), message: message.into() }
     }
 
-    /// Everything that a rejection says.
+    /// Returns all violations in a rejection.
     pub(crate) fn all(rejection: Rejection) -> Vec<Violation> {
         let code = Cow::Borrowed(rejection.code.as_str());
         if rejection.violations.is_empty() {
@@ -67,7 +67,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// An event that is not sent, and why.
+/// A rejected event, with the reasons.
 #[derive(Debug, thiserror::Error)]
 #[error("the event for topic {topic} is no valid {contract}: {}", list(.violations))]
 pub struct Rejected {
@@ -76,7 +76,7 @@ pub struct Rejected {
     pub contract: String,
     /// At least one.
     pub violations: Vec<Violation>,
-    /// The dead letter on its way, where rejected events go to a topic.
+    /// The dead letter in flight, if rejected events go to a topic.
     pub letter: Option<Delivery>,
 }
 
@@ -84,15 +84,15 @@ fn list(violations: &[Violation]) -> String {
     violations.iter().map(Violation::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// What the caller had: its bytes and where they stood.
+/// The caller's input: its bytes and their origin.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Original<'a> {
-    /// All of it, or its beginning.
+    /// All bytes, or the first ones.
     pub bytes: &'a [u8],
-    /// How many bytes it had, where `bytes` is only its beginning.
+    /// The full length if `bytes` is truncated.
     pub whole: Option<u64>,
     pub content_type: &'a str,
-    /// File name, or what else names the input.
+    /// The file name, or another name of the input.
     pub source: Option<&'a str>,
     /// From 1.
     pub line: Option<u64>,
@@ -101,7 +101,7 @@ pub struct Original<'a> {
 }
 
 impl Rejected {
-    /// One object: where it stood, every violation, the original.
+    /// Returns one object: the origin, all violations, the original.
     #[must_use]
     pub fn to_json(&self, original: &Original<'_>) -> Json {
         let mut object = json!({
@@ -114,7 +114,7 @@ impl Rejected {
             "content_type": original.content_type,
         });
         let Some(fields) = object.as_object_mut() else { return object };
-        // Text stays text; for anything else base64 is the exact form.
+        // Text is kept as text; for anything else base64 is exact.
         match std::str::from_utf8(original.bytes) {
             Ok(text) => fields.insert("original".to_owned(), json!(text)),
             Err(_) => fields.insert("original_base64".to_owned(), json!(STANDARD.encode(original.bytes))),
@@ -125,7 +125,7 @@ impl Rejected {
         object
     }
 
-    /// The headers of the dead letter; its value is the original.
+    /// Returns the headers of the dead letter; its value is the original.
     pub(crate) fn headers(&self, original: &Original<'_>) -> Vec<(&'static str, String)> {
         let empty = Violation::new("", "", "");
         let first = self.violations.first().unwrap_or(&empty);
@@ -159,7 +159,7 @@ impl Rejected {
         headers
     }
 
-    /// As many of them as there is room for, as a JSON array.
+    /// Returns as many violations as fit, as a JSON array.
     fn violations_text(&self) -> String {
         let mut shown = Vec::new();
         let mut chars = 0;
@@ -187,7 +187,7 @@ fn cut(text: &mut String) {
     }
 }
 
-/// Without characters that change how the rest is shown: the text ends up in terminals.
+/// Replaces characters that affect how the rest is displayed, since terminals will show the text.
 fn visible(text: &str) -> String {
     text.chars().map(tollgate_contract::visible).collect()
 }
@@ -196,7 +196,7 @@ fn now() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
-/// Writes rejected events, one JSON object a line.
+/// Writes rejected events, one JSON object per line.
 #[derive(Debug)]
 pub struct Rejects<W: Write>(W);
 
@@ -214,7 +214,7 @@ impl<W: Write> Rejects<W> {
     }
 
     /// # Errors
-    /// What was written cannot be passed on.
+    /// The buffered lines cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }

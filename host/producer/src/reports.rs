@@ -1,4 +1,4 @@
-//! What librdkafka reports: the end of each record, and its own complaints.
+//! librdkafka's reports: the outcome of each record, and its own log lines.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,12 @@ use rdkafka::producer::ProducerContext;
 use crate::room::Room;
 use crate::{Acknowledged, Callback, Outcome, Undelivered};
 
-/// A record on its way.
+/// A record in flight.
 pub(crate) struct Pending {
     pub topic: Arc<str>,
     /// The room that it takes.
     pub bytes: usize,
-    /// In a mutex only because librdkafka's handle wants it shared; nobody shares it.
+    /// In a mutex only because librdkafka's handle must be `Sync`; it is never actually shared.
     pub report: Mutex<Option<Callback>>,
 }
 
@@ -31,11 +31,11 @@ impl Pending {
 
 pub(crate) struct Reports {
     pub room: Room,
-    /// Records that were not acknowledged, since the beginning.
+    /// The number of records that were not acknowledged since the start.
     pub failed: AtomicU64,
-    /// The last complaint at the level of errors: it explains a call that failed.
+    /// The last log line at error level: it explains a failed call.
     complaint: Mutex<Option<String>>,
-    /// The broker turned us away.
+    /// The broker rejected us.
     refusal: Mutex<Option<String>>,
 }
 
@@ -58,17 +58,17 @@ impl Reports {
         }
         let report = pending.report.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(report) = report {
-            // A caller's panic must not end the thread that everybody's reports come from.
+            // A caller's panic must not end the thread that delivers all reports.
             if catch_unwind(AssertUnwindSafe(|| report(outcome))).is_err() {
                 tracing::error!("a delivery callback panicked");
             }
         }
-        // Last: who waits for the room to be empty finds every report made.
+        // Last: a thread that waits for the room to be empty then finds every report made.
         self.room.give(pending.bytes);
     }
 }
 
-/// Errors that no patience mends.
+/// Errors that retrying cannot resolve.
 pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
@@ -131,7 +131,7 @@ impl Reports {
     }
 }
 
-/// Without the thread's name before it and the bookkeeping behind it.
+/// Removes the thread's name in front and the bookkeeping at the end.
 fn plain(message: &str) -> String {
     let message =
         message.strip_prefix("[thrd:").and_then(|rest| rest.split_once("]: ")).map_or(message, |(_, rest)| rest);

@@ -1,14 +1,14 @@
-//! The bound of what is on its way, in records and in bytes: who wants to send takes room, a report gives it back.
+//! The limit on what is in flight, in records and in bytes: a sender takes room, and a report returns it.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// What is on its way, or may be.
+/// What is in flight, or the limit on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
     pub records: usize,
-    /// Keys, values, headers, and what a record costs beside them.
+    /// Keys, values, headers, and the overhead of records.
     pub bytes: usize,
 }
 
@@ -21,15 +21,15 @@ pub(crate) struct Room {
 #[derive(Default)]
 struct State {
     taken: Load,
-    /// Threads that wait on the condition variable.
+    /// The number of threads that wait on the condition variable.
     waiting: usize,
-    /// Tasks that wait.
+    /// The tasks that wait.
     wakers: Vec<Waker>,
 }
 
 impl State {
     fn try_take(&mut self, bytes: usize, most: Load) -> bool {
-        // A record larger than the whole bound goes alone: it would wait for ever otherwise.
+        // A record larger than the whole limit goes alone: it would wait forever otherwise.
         let alone = self.taken.records == 0;
         let fits = self.taken.records < most.records && self.taken.bytes.saturating_add(bytes) <= most.bytes;
         if alone || fits {
@@ -45,12 +45,12 @@ impl Room {
         Room { most, state: Mutex::default(), freed: Condvar::new() }
     }
 
-    /// Nothing here can be left half done, so that a panic of a thread that held the lock means nothing.
+    /// Every change under this lock is complete, so a panic of a thread that held it does not matter.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes room for one record, waiting until `deadline` (for ever without one). Whether there was room.
+    /// Takes room for one record, waiting until `deadline` (forever without one). Returns whether there was room.
     pub(crate) fn take(&self, bytes: usize, deadline: Option<Instant>) -> bool {
         let mut state = self.state();
         while !state.try_take(bytes, self.most) {
@@ -60,7 +60,7 @@ impl Room {
         true
     }
 
-    /// The same for a task: its waker is called when there may be room.
+    /// Like [`Room::take`] for a task: its waker is called when there may be room.
     pub(crate) fn poll_take(&self, bytes: usize, context: &Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.try_take(bytes, self.most) {
@@ -72,12 +72,12 @@ impl Room {
         Poll::Pending
     }
 
-    /// Gives one record's room back.
+    /// Returns one record's room.
     pub(crate) fn give(&self, bytes: usize) {
         let mut state = self.state();
         state.taken.records = state.taken.records.saturating_sub(1);
         state.taken.bytes = state.taken.bytes.saturating_sub(bytes);
-        // Waking for each record would cost a change of threads for each; an eighth of the bound is worth one.
+        // Waking for each record would cost a context switch each; an eighth of the limit is worth one.
         let low = |taken: usize, most: usize| taken <= most - most / 8;
         if low(state.taken.records, self.most.records) && low(state.taken.bytes, self.most.bytes) {
             let wakers = std::mem::take(&mut state.wakers);
@@ -93,7 +93,7 @@ impl Room {
         self.state().taken
     }
 
-    /// Waits until nothing is on its way, and returns how many records still are.
+    /// Waits until nothing is in flight, and returns how many records still are.
     pub(crate) fn wait_empty(&self, deadline: Instant) -> usize {
         let mut state = self.state();
         loop {
@@ -106,7 +106,7 @@ impl Room {
         }
     }
 
-    /// Waits for a change; `None` where the deadline has passed.
+    /// Waits for a change; `None` after the deadline.
     fn wait<'a>(&self, mut state: MutexGuard<'a, State>, deadline: Option<Instant>) -> Option<MutexGuard<'a, State>> {
         state.waiting += 1;
         let mut state = match deadline {

@@ -1,4 +1,4 @@
-//! Several events, over several topics, all or none.
+//! Several events, possibly on several topics: all or none.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use rdkafka::producer::{Producer as _, PurgeConfig};
 use crate::reports::is_refusal;
 use crate::{ConnectError, Delivery, Event, Producer, SendError, TransactionError};
 
-/// One blocking call; it is repeated while librdkafka says that it may be.
+/// The timeout of one blocking call; it is repeated while librdkafka allows it.
 const CALL: Duration = Duration::from_secs(5);
 /// How long an abort may wait for the broker.
 const ABORT: Duration = Duration::from_secs(10);
 
-/// An open transaction. Readers with `isolation.level=read_committed` see all of it after [`Transaction::commit`], or nothing.
+/// An open transaction. After [`Transaction::commit`], readers with `isolation.level=read_committed` see all of it or nothing.
 /// Dropping it rolls it back.
 #[derive(Debug)]
 pub struct Transaction<'p> {
     producer: &'p Producer,
-    /// Undelivered records before it began.
+    /// The number of undelivered records before it began.
     failed: u64,
     ended: bool,
 }
@@ -28,7 +28,7 @@ impl Producer {
     /// Opens a transaction; everything that this producer sends until its end is part of it.
     ///
     /// # Errors
-    /// No transactional id, one is open already, or the broker does not let us.
+    /// There is no transactional id, a transaction is open already, or the broker rejects it.
     pub fn transaction(&self) -> Result<Transaction<'_>, TransactionError> {
         if self.config.transactional_id.is_none() {
             return Err(TransactionError::NotTransactional);
@@ -52,7 +52,7 @@ impl Producer {
         }
     }
 
-    /// Settles what an earlier producer of this id left open, once.
+    /// Ends transactions that an earlier producer of this id left open, once.
     pub(crate) fn initialise(&self, until: Instant) -> Result<(), ConnectError> {
         if self.initialised.load(Ordering::Acquire) {
             return Ok(());
@@ -75,7 +75,7 @@ impl Producer {
 }
 
 impl Transaction<'_> {
-    /// Checks an event and sends it as a part of this.
+    /// Checks an event and sends it as part of this transaction.
     ///
     /// # Errors
     /// As [`Producer::send`].
@@ -83,11 +83,11 @@ impl Transaction<'_> {
         self.producer.send(event)
     }
 
-    /// Waits for every acknowledgement and makes all visible.
+    /// Waits for every acknowledgement and makes all events visible.
     ///
     /// # Errors
-    /// [`TransactionError::RolledBack`]: nothing is visible, and the producer is good for another try;
-    /// [`TransactionError::Fatal`]: it is not.
+    /// [`TransactionError::RolledBack`]: nothing is visible, and the producer can try again;
+    /// [`TransactionError::Fatal`]: it cannot.
     pub fn commit(mut self, patience: Duration) -> Result<(), TransactionError> {
         let until = Instant::now() + patience;
         if let Err(waiting) = self.producer.flush(patience) {
@@ -96,11 +96,11 @@ impl Transaction<'_> {
         if self.producer.reports().failed.load(Ordering::Acquire) > self.failed {
             return self.roll_back("an event of it was not delivered".to_owned());
         }
-        // A report's event is counted until it is taken apart; a commit with one left would take 100 ms longer.
+        // An event stays counted until its report is processed; a commit with one left would take 100 ms longer.
         while self.producer.client.in_flight_count() > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(200));
         }
-        // Whatever comes now: the decision is with the broker.
+        // Whatever happens now: the decision is with the broker.
         match self.retried(until, || self.producer.client.commit_transaction(CALL)) {
             Ok(()) => {
                 self.finish();
@@ -114,10 +114,10 @@ impl Transaction<'_> {
         }
     }
 
-    /// Gives all of it up.
+    /// Rolls the transaction back.
     ///
     /// # Errors
-    /// The broker has not confirmed it; it will do so by itself after the transaction's timeout.
+    /// The broker has not confirmed it; it will roll back by itself after the transaction's timeout.
     pub fn abort(mut self) -> Result<(), TransactionError> {
         self.end()
     }
@@ -131,7 +131,7 @@ impl Transaction<'_> {
         if self.ended {
             return Ok(());
         }
-        // The abort waits for every report, so what is queued is taken out first.
+        // The abort waits for every report, so queued records are removed first.
         self.producer.client.purge(PurgeConfig::default().queue());
         let until = Instant::now() + ABORT;
         let aborted = self.retried(until, || self.producer.client.abort_transaction(CALL));

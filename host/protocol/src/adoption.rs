@@ -8,27 +8,27 @@ use crate::resume::{Numbers, Position, Resume};
 use crate::takeover::{Row, Takeover};
 use crate::token::{Group, Mark};
 
-/// Which offset a partition is to go on at.
+/// The offset at which a partition is to continue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
-    /// What the consumer group has committed.
+    /// The consumer group's committed offset.
     Group,
-    /// Where the rows are.
+    /// The position of the rows.
     Progress,
-    /// What `source.start` says.
+    /// The offset that `source.start` selects.
     Start,
 }
 
-/// What was found of a partition.
+/// The known facts about a partition.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'f> {
     pub group: Option<&'f Group>,
     pub row: Option<Row>,
-    /// The first offset that the topic still has.
+    /// The first offset still in the topic.
     pub first: NextOffset,
     /// The offset after its last record.
     pub end: NextOffset,
-    /// What `source.start` says.
+    /// The offset that `source.start` selects.
     pub start: NextOffset,
 }
 
@@ -39,7 +39,7 @@ pub struct Side {
     pub number: CommitNumber,
 }
 
-/// What to write. A side that is `None` stays as it is.
+/// What to write. A side that is `None` stays unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adoption {
     pub row: Option<Side>,
@@ -47,18 +47,18 @@ pub struct Adoption {
     pub effects: Effects,
 }
 
-/// What an adoption costs, as ranges of offsets.
+/// The cost of an adoption, as ranges of offsets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// These will have no rows.
+    /// Offsets that will have no rows.
     pub rows_skipped: Option<Range<i64>>,
-    /// The rows of these are written once more.
+    /// Offsets whose rows are written again.
     pub rows_repeated: Option<Range<i64>>,
-    /// These will have no outputs.
+    /// Offsets that will have no outputs.
     pub outputs_skipped: Option<Range<i64>>,
-    /// The outputs of these are produced once more.
+    /// Offsets whose outputs are produced again.
     pub outputs_repeated: Option<Range<i64>>,
-    /// Nobody can say from the offsets whether these have their outputs; they will not be produced.
+    /// Offsets whose outputs may or may not exist; they will not be produced.
     pub outputs_unsure: Option<Range<i64>>,
 }
 
@@ -73,10 +73,10 @@ pub enum Refused {
     NotInTopic { at: NextOffset, first: NextOffset, end: NextOffset },
 }
 
-/// Decides about a partition whose takeover would end in `verdict`. `None`: it can go on as it is.
+/// Decides about a partition whose takeover would end in `verdict`. `None`: it can continue unchanged.
 ///
 /// # Errors
-/// There is no such offset.
+/// The requested offset does not exist.
 pub fn adoption(facts: Facts<'_>, verdict: &Result<Takeover, Halt>, from: From) -> Result<Option<Adoption>, Refused> {
     let known = match verdict {
         Ok(Takeover::Start) => return Ok(None),
@@ -96,8 +96,8 @@ fn in_topic(at: NextOffset, facts: Facts<'_>) -> bool {
     (facts.first..=facts.end).contains(&at)
 }
 
-/// Records were deleted before they were read. Each side moves up to the first that is left, and none back: where one is
-/// beyond it, the other still gets what it lacks.
+/// Handles records that were deleted before they were read. Each side moves forward to the first remaining offset, and never
+/// back: if one side is already beyond it, the other still gets what it lacks.
 fn past_the_gap(position: Position, first: NextOffset) -> Adoption {
     let Position { resume, numbers } = position;
     let (rows, outputs) = (resume.rows.max(first), resume.outputs.max(first));
@@ -117,7 +117,7 @@ fn past_the_gap(position: Position, first: NextOffset) -> Adoption {
     }
 }
 
-/// Both sides go on at one offset.
+/// Lets both sides continue at one offset.
 fn go_on(facts: Facts<'_>, known: Option<Position>, from: From) -> Result<Adoption, Refused> {
     let Facts { group, row, first, end, start } = facts;
     let at = match from {
@@ -129,7 +129,7 @@ fn go_on(facts: Facts<'_>, known: Option<Position>, from: From) -> Result<Adopti
         return Err(Refused::NotInTopic { at, first, end });
     }
     let numbers = [row.map(|row| row.number), number_of(group)];
-    // Above every number that is in use: no other offset can pass for the one before it.
+    // Higher than every number in use: no other offset can be mistaken for the preceding commit's.
     let number = numbers.into_iter().flatten().max().map_or(CommitNumber::FIRST, CommitNumber::next);
     let side = Side { next: at, number };
     Ok(Adoption { row: Some(side), token: Some(side), effects: effects(at, known, row) })
@@ -143,7 +143,7 @@ fn number_of(group: Option<&Group>) -> Option<CommitNumber> {
 }
 
 fn effects(at: NextOffset, known: Option<Position>, row: Option<Row>) -> Effects {
-    // Without a token the last batch may have its outputs, or not.
+    // Without a token it is unknown whether the last batch has its outputs.
     let outputs = match (known, row) {
         (Some(Position { resume: Resume { outputs, .. }, .. }), _) => Some((outputs, outputs)),
         (None, Some(row)) => Some((row.prev, row.next)),
@@ -165,7 +165,7 @@ fn range(from: NextOffset, to: NextOffset) -> Option<Range<i64>> {
 }
 
 impl Adoption {
-    /// Where the partition goes on, given where the sides that stay are.
+    /// Returns where the partition continues, given the positions of the unchanged sides.
     pub fn position(&self, kept: Option<Position>) -> Option<Position> {
         let rows = self.row.or(kept.map(|kept| Side { next: kept.resume.rows, number: kept.numbers.rows }))?;
         let outputs =
@@ -201,7 +201,7 @@ mod tests {
         Group { next: NextOffset(at), mark: Mark::Foreign { shown: String::new() } }
     }
 
-    /// Adopts, checks that the next takeover goes on where it should, and returns what it costs.
+    /// Adopts, checks that the next takeover continues at the right position, and returns the cost.
     fn adopt(
         group: Option<&Group>,
         row: Option<Row>,
@@ -227,7 +227,7 @@ mod tests {
             let group = adoption.token.map(|side| ours(side.next.0, side.number.0)).or(group.cloned());
             assert_eq!(takeover(group.as_ref(), row, &writer()), Ok(Takeover::Resume(expected)));
             if adoption.row.is_some() && adoption.token.is_some() {
-                // Between the two writes nothing may go on.
+                // Between the two writes the partition must not continue.
                 let between = takeover(facts.group, row, &writer());
                 let there = match &between {
                     Ok(Takeover::Resume(position) | Takeover::Establish(position)) => Some(position.resume),
@@ -287,11 +287,11 @@ mod tests {
         let side = Side { next: NextOffset(200), number: CommitNumber(8) };
         assert_eq!((both.row, both.token), (Some(side), Some(side)));
         assert_eq!(both.effects.rows_skipped, Some(100..200));
-        // The rows are beyond the gap: the rest of the last batch still gets its outputs.
+        // The rows are past the gap: the rest of the last batch still gets its outputs.
         let rows = adopt(Some(&ours(90, 6)), Some(row(90, 100, 7)), 95..300, From::Group).unwrap().unwrap();
         assert_eq!((rows.row, rows.token), (None, Some(Side { next: NextOffset(95), number: CommitNumber(6) })));
         assert_eq!(rows.effects, Effects { outputs_skipped: Some(90..95), ..Effects::default() });
-        // PostgreSQL lost commits, and the outputs are beyond the gap.
+        // PostgreSQL lost commits, and the outputs are past the gap.
         let lost = adopt(Some(&ours(150, 9)), Some(row(90, 100, 7)), 120..300, From::Progress).unwrap().unwrap();
         assert_eq!((lost.row, lost.token), (Some(Side { next: NextOffset(120), number: CommitNumber(7) }), None));
         assert_eq!(lost.effects, Effects { rows_skipped: Some(100..120), ..Effects::default() });

@@ -1,8 +1,8 @@
-//! Why a partition halts: what was found that no run of the protocol leaves behind.
+//! Why a partition halts: a state that no run of the protocol produces.
 
 use crate::position::NextOffset;
 
-/// A combination that no run of the protocol leaves behind. Nobody but a person can say what is right.
+/// A state that no run of the protocol produces. Only an operator can decide what is right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
     #[error("the consumer group has committed offset {group}, but there is no progress row")]
@@ -45,7 +45,7 @@ fn with_metadata(metadata: &str) -> String {
 }
 
 impl Halt {
-    /// The stable name of the kind.
+    /// Returns the stable name of the kind.
     pub fn code(&self) -> &'static str {
         match self {
             Halt::NoProgress { .. } => "progress-missing",
@@ -62,7 +62,7 @@ impl Halt {
         }
     }
 
-    /// The offset at which the partition would go on: where the rows are, as far as that is known.
+    /// Returns the offset at which the partition would continue: the rows' position, as far as it is known.
     pub fn offset(&self) -> NextOffset {
         match *self {
             Halt::NoProgress { group }
@@ -78,8 +78,8 @@ impl Halt {
         }
     }
 
-    /// Whether it concerns the whole pipeline as this process was configured, rather than one partition. Another process
-    /// with another configuration may be well.
+    /// Returns whether it concerns the whole pipeline with this process's configuration, rather than one partition. Another process
+    /// with another configuration may be healthy.
     pub fn concerns_pipeline(&self) -> bool {
         match self {
             Halt::OtherGroup { .. }

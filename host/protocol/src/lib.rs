@@ -1,5 +1,5 @@
-//! How far a partition's effects reach, and where its owner goes on. Decisions only: no I/O, no clock, no state. The engine
-//! does what they say, and the model in tests/model explores every order of events around these same functions.
+//! How far a partition's effects reach, and where its owner continues. Decisions only: no I/O, no clock, no state. The engine
+//! carries them out, and the model in tests/model explores every order of events around these same functions.
 //!
 //! # Background
 //!
@@ -10,41 +10,41 @@
 //!
 //! # The number and the token
 //!
-//! Offsets alone do not say who wrote them: K beyond D may mean that PostgreSQL has lost commits, or that somebody reset the
-//! group's offsets. So the commits of a partition are numbered. The row keeps the number of the last one, and the committed
-//! offset carries it in a [token](token). An offset without our token was written by somebody else.
+//! Offsets alone do not show who wrote them: K beyond D may mean that PostgreSQL has lost commits, or that an operator has reset
+//! the group's offsets. So the commits of a partition are numbered. The row stores the number of the last one, and the committed
+//! offset carries it in a [token](token). An offset without our token was written by another client.
 //!
 //! # Takeover
 //!
-//! A new owner waits until K is stable, reads K and the row, and decides. Where it would halt, it changes nothing. Else it
+//! A new owner waits until K is stable, reads K and the row, and decides. If it would halt, it changes nothing. Otherwise it
 //! raises the row's epoch (an older owner's commit then matches no row), reads the row again, and decides again. `N` is the
 //! row's number, `M` that of K's token:
 //!
 //! | found | meaning | what happens |
 //! |---|---|---|
 //! | neither | first start | the start policy |
-//! | M = N, K = D | nothing is open | go on |
-//! | M = N − 1, prev ≤ K ≤ D | it crashed between the two commits | `[K, D)` once more, to Kafka only |
-//! | M > N, K ≥ D | PostgreSQL lost commits (a failover) | `[D, K)` once more, to PostgreSQL only |
+//! | M = N, K = D | nothing is open | continue |
+//! | M = N − 1, prev ≤ K ≤ D | it crashed between the two commits | repeat `[K, D)` to Kafka only |
+//! | M > N, K ≥ D | PostgreSQL lost commits (a failover) | repeat `[D, K)` to PostgreSQL only |
 //! | any other M | the group's offsets were moved | halt |
-//! | K, no token | somebody else committed | halt |
-//! | K, another pipeline's or cluster's token | the group is not ours alone | halt |
+//! | K, no token | another client committed | halt |
+//! | K, another pipeline's or cluster's token | another pipeline uses the group too | halt |
 //! | K, a token of another offset | a tool copied the token | halt |
 //! | K, no D | Tollgate's tables are new | halt |
 //! | D, no K | the group's offsets are gone | halt |
 //!
-//! Three cases need no token, and get one before the first batch:
+//! Three cases need no token; one is committed before the first batch:
 //!
-//! - `start: committed`, where there is no row yet: K is adopted ([`adopt`]).
-//! - The row, or its last owner, is of a release that knew no tokens ([`Last::Unknown`]). K and D are compared alone: `prev ≤ K`
-//!   is required, and K > D passes for a failover.
+//! - `start: committed`, and there is no row yet: K is adopted ([`adopt`]).
+//! - The row, or its last owner, is of a release without tokens ([`Last::Unknown`]). Only K and D are compared: `prev ≤ K` is
+//!   required, and K > D is treated as a failover.
 //! - The last delivery was `at_least_once` ([`Last::AtLeastOnce`]): the row counts, and K was a hint.
 //!
-//! `tollgate offsets adopt` is the fourth way: it writes row and token anew.
+//! `tollgate offsets adopt` is the fourth way: it writes a new row and token.
 //!
-//! What is repeated to Kafka is not decided anew. The transaction that moves D stores the batch's redo plan in the same row
+//! A repeat to Kafka is not decided again. The transaction that moves D stores the batch's redo plan in the same row
 //! (`host/engine/src/progress/plan.rs`), and `[K, D)` is produced from it: rows and outputs agree whatever has been swapped since.
-//! What is repeated to PostgreSQL is decided by the revision that runs then, and its outputs have left before.
+//! A repeat to PostgreSQL is decided by the current revision, after its outputs were published.
 
 pub mod adoption;
 mod halt;
@@ -59,18 +59,18 @@ pub use takeover::{Last, Place, Row, Takeover, adopt, concluded, same_place, tak
 
 use position::NextOffset;
 
-/// What a lane learns when it asks the progress row of a partition that it holds.
+/// What a lane learns from the progress row of a partition that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Rows reach this far: a commit whose reply was lost has moved the row, or has not.
     At(NextOffset),
-    /// The row went back to this: PostgreSQL has lost commits. Only a takeover knows what to repeat.
+    /// The row went back to this offset: PostgreSQL has lost commits. Only a takeover knows what to repeat.
     WentBack(NextOffset),
     /// Another owner has raised the epoch.
     Fenced,
 }
 
-/// How to read the row's epoch and next offset, as found, for a lane that holds the partition at `epoch` and left it at `at`.
+/// Interprets the row's epoch and next offset, as found, for a lane that holds the partition at `epoch` and left it at `at`.
 pub fn standing(epoch: i64, at: NextOffset, found: Option<(i64, NextOffset)>) -> Standing {
     match found {
         Some((now, next)) if now == epoch && next >= at => Standing::At(next),

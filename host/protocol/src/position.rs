@@ -1,5 +1,5 @@
-//! Positions in a partition: the record that was handled and the next one to read are different types,
-//! and one function goes from one to the other.
+//! Positions in a partition: the offset of a processed record and the next offset to read are different types, and one
+//! function converts between them.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ pub struct Partition(pub i32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(pub i64);
 
-/// The offset to read next: what Kafka commits and what the progress row holds.
+/// The offset to read next: the value that Kafka commits and that the progress row stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextOffset(pub i64);
 
 impl Offset {
-    /// The one place that adds one.
+    /// The only place that adds one.
     pub fn next(self) -> NextOffset {
         NextOffset(self.0 + 1)
     }
 }
 
-/// The number of a partition's commit. Inserting the progress row is the first; every later commit raises it by one, also
+/// The number of a partition's commit. Inserting the progress row is the first; every later commit raises it by one, even
 /// one that moves no offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitNumber(pub i64);
@@ -42,7 +42,7 @@ impl CommitNumber {
 }
 
 impl NextOffset {
-    /// Whether the record at `offset` has been handled already, seen from here.
+    /// Returns whether the record at `offset` lies before this position and so has been processed.
     pub fn is_past(self, offset: Offset) -> bool {
         offset.0 < self.0
     }

@@ -1,17 +1,17 @@
-//! Where a partition goes on: which records each side still needs, and which number the next commit has.
+//! Where a partition continues: which records each side still needs, and the number of the next commit.
 
 use crate::position::{CommitNumber, NextOffset, Offset};
 
-/// Where a partition goes on, and what the two sides have had already.
+/// Where a partition continues, and how far each side has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
-    /// Rows reflect exactly the offsets below this.
+    /// Rows contain exactly the offsets below this.
     pub rows: NextOffset,
     /// Outputs and dead letters exist for exactly the offsets below this.
     pub outputs: NextOffset,
 }
 
-/// Which of the two sides a record still has to reach.
+/// The sides that still need a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sides {
     pub rows: bool,
@@ -23,29 +23,29 @@ impl Resume {
         Resume { rows: offset, outputs: offset }
     }
 
-    /// Where to begin reading.
+    /// Returns where to begin reading.
     pub fn begin(self) -> NextOffset {
         self.rows.min(self.outputs)
     }
 
-    /// Below this the two sides are not level, and a batch must not cross it.
+    /// Returns the offset up to which the two sides differ; a batch must not cross it.
     pub fn level(self) -> NextOffset {
         self.rows.max(self.outputs)
     }
 
-    /// Whether an attempt takes the record; `below`: it has taken one below the level. It ends at the level then: what lies
-    /// beyond would move the row on while the group is still before its last batch, and a crash there cannot be mended.
+    /// Returns whether an attempt takes the record; `below`: it has taken one below the level, and then it ends at the level. Records
+    /// beyond would move the row while the group is still before its last batch, and a crash then could not be repaired.
     pub fn takes(self, offset: Offset, below: bool) -> bool {
         !self.begin().is_past(offset) && (self.level().is_past(offset) || !below)
     }
 
-    /// Which sides still need the record.
+    /// Returns which sides still need the record.
     pub fn needs(self, offset: Offset) -> Sides {
         Sides { rows: !self.rows.is_past(offset), outputs: !self.outputs.is_past(offset) }
     }
 }
 
-/// The number of the last commit on each side. They differ as long as one side lacks what the other has.
+/// The number of the last commit on each side. They differ while one side lacks what the other has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Numbers {
     pub rows: CommitNumber,
@@ -66,16 +66,16 @@ pub struct Position {
 }
 
 impl Position {
-    /// Both sides at the same offset, by the same commit.
+    /// Returns a position with both sides at the same offset, by the same commit.
     pub fn level(offset: NextOffset, number: CommitNumber) -> Position {
         Position { resume: Resume::at(offset), numbers: Numbers::at(number) }
     }
 
-    /// The number of the commit that brings these sides to `hi`.
+    /// Returns the number of the commit that brings these sides to `hi`.
     ///
-    /// A commit of both sides has a number of its own. A repeat to one side is no new commit: the side keeps its number
-    /// until it has reached the other, and takes over the other's number then. So a repeat that is cut short is found for
-    /// what it is, whatever the sizes of its batches.
+    /// A commit of both sides gets a new number. A repeat to one side is not a new commit: the side keeps its number until it
+    /// has caught up with the other, and then takes the other's number. So an interrupted repeat is recognized as one,
+    /// whatever the sizes of its batches.
     pub fn number(self, sides: Sides, hi: NextOffset) -> CommitNumber {
         let Position { resume, numbers } = self;
         match (sides.rows, sides.outputs) {

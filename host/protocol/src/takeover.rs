@@ -1,4 +1,4 @@
-//! What a takeover makes of the group's offset and the progress row.
+//! How a takeover interprets the group's offset and the progress row.
 
 use crate::halt::Halt;
 use crate::position::{CommitNumber, NextOffset};
@@ -14,14 +14,14 @@ pub struct Row {
     pub last: Last,
 }
 
-/// What the row knows about the group's offset that belongs to it.
+/// What the row knows about the group's corresponding offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Last {
     /// It carries a token.
     Token,
     /// It is a hint for other tools: the last delivery was `at_least_once`, and the row alone counts.
     AtLeastOnce,
-    /// Nothing: the row, or its last owner, is of a release that knew no tokens.
+    /// Nothing: the row, or its last owner, is of a release without tokens.
     Unknown,
 }
 
@@ -33,22 +33,22 @@ pub struct Place {
     pub topic: Option<String>,
 }
 
-/// What a takeover has to do.
+/// What a takeover must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {
-    /// Neither side has seen the partition: the start policy says where to begin.
+    /// Neither side has seen the partition: the start policy decides where to begin.
     Start,
-    /// The group's offset must be committed, with a token, before the first batch: from then on an offset that is missing was
-    /// lost, and one without a token is somebody else's.
+    /// The group's offset must be committed, with a token, before the first batch: from then on a missing offset was lost, and
+    /// an offset without a token was written by another client.
     Establish(Position),
     Resume(Position),
 }
 
-/// Compares the place that the progress row remembers with the one that this process has found. What one of them does not
-/// know is not compared.
+/// Compares the place stored in the progress row with this process's. Parts that one of them does not know are not
+/// compared.
 ///
 /// # Errors
-/// The row belongs elsewhere: its offsets mean nothing here.
+/// The row belongs elsewhere: its offsets are meaningless here.
 pub fn same_place(row: &Place, here: &Place) -> Result<(), Halt> {
     let differ = |was: &Option<String>, now: &Option<String>| match (was, now) {
         (Some(was), Some(now)) if was != now => Some((was.clone(), now.clone())),
@@ -66,10 +66,10 @@ pub fn same_place(row: &Place, here: &Place) -> Result<(), Halt> {
     Ok(())
 }
 
-/// The table of the crate's documentation, for a pipeline that delivers effectively once.
+/// Implements the table of the crate's documentation, for a pipeline that delivers effectively once.
 ///
 /// # Errors
-/// No run of the protocol leaves this behind.
+/// A state that no run of the protocol produces.
 pub fn takeover(group: Option<&Group>, row: Option<Row>, here: &Writer) -> Result<Takeover, Halt> {
     match (group, row) {
         (None, None) => Ok(Takeover::Start),
@@ -96,10 +96,10 @@ pub fn takeover(group: Option<&Group>, row: Option<Row>, here: &Writer) -> Resul
     }
 }
 
-/// For `start: committed`: takes the offset of a group that another program has used until now, where there is no row yet.
+/// For `start: committed`: adopts the offset of a group that another program has used so far, if there is no row yet.
 ///
 /// # Errors
-/// A pipeline of Tollgate committed the offset: that one's rows have to be looked at.
+/// A Tollgate pipeline committed the offset: its rows must be checked.
 pub fn adopt(group: &Group, here: &Writer) -> Result<Takeover, Halt> {
     match others(group, here)? {
         Some(_) => Err(Halt::NoProgress { group: group.next }),
@@ -107,7 +107,7 @@ pub fn adopt(group: &Group, here: &Writer) -> Result<Takeover, Halt> {
     }
 }
 
-/// The token, if it is ours; `None` where there is none.
+/// Returns the token if it is ours; `None` if there is none.
 fn others<'g>(group: &'g Group, here: &Writer) -> Result<Option<&'g Token>, Halt> {
     let token = match &group.mark {
         Mark::Token(token) => token,
@@ -128,7 +128,7 @@ fn others<'g>(group: &'g Group, here: &Writer) -> Result<Option<&'g Token>, Halt
     Ok(Some(token))
 }
 
-/// Which of the two sides has the later commit is a matter of numbers; the offsets must agree with them.
+/// The numbers decide which side has the later commit; the offsets must agree with them.
 fn by_numbers(group: NextOffset, number: CommitNumber, row: Row) -> Result<Takeover, Halt> {
     let fits = if number == row.number {
         group == row.next
@@ -144,7 +144,7 @@ fn by_numbers(group: NextOffset, number: CommitNumber, row: Row) -> Result<Takeo
     Ok(Takeover::Resume(Position { resume, numbers: Numbers { rows: row.number, outputs: number } }))
 }
 
-/// Without a number to compare the offsets have to do. The group's offset gets its token before the first batch.
+/// Without a number to compare, the offsets must suffice. The group's offset gets its token before the first batch.
 fn by_offsets(group: NextOffset, row: Row) -> Result<Takeover, Halt> {
     if group < row.prev {
         return Err(Halt::GroupMoved { group, prev: row.prev, next: row.next });
@@ -158,8 +158,8 @@ fn by_offsets(group: NextOffset, row: Row) -> Result<Takeover, Halt> {
     Ok(Takeover::Establish(Position { resume, numbers: Numbers { rows: row.number, outputs } }))
 }
 
-/// The same for `at_least_once`: rows are still guarded by the progress row, outputs were flushed before it moved,
-/// and the group's offset is only a hint for other tools.
+/// Decides for `at_least_once`: the progress row still guards the rows, outputs were flushed before it moved, and the group's
+/// offset is only a hint for other tools.
 pub fn takeover_at_least_once(group: Option<NextOffset>, row: Option<Row>) -> Takeover {
     match (group, row) {
         (None, None) => Takeover::Start,
@@ -168,12 +168,12 @@ pub fn takeover_at_least_once(group: Option<NextOffset>, row: Option<Row>) -> Ta
     }
 }
 
-/// What a lane makes of the group's offset when it has lost track of its own transaction: how far the outputs reach, and by
-/// which commit. `at` is what it knows, with the rows as they stand by now.
+/// Interprets the group's offset for a lane that does not know the outcome of its own transaction: returns how far the outputs
+/// reach, and the commit's number. `at` is its last known position, with the rows as they are now.
 ///
 /// # Errors
 /// Neither the commit that was open nor the one before it wrote this offset. Unless another member has taken the partition
-/// over meanwhile, somebody else did.
+/// over meanwhile, a foreign client did.
 pub fn concluded(group: Option<&Group>, at: Position, here: &Writer) -> Result<(NextOffset, CommitNumber), Halt> {
     let Position { resume, numbers } = at;
     let Some(group) = group else { return Err(Halt::NoGroupOffset { row: resume.rows }) };

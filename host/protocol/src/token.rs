@@ -1,9 +1,9 @@
-//! The token: what a committed group offset says about the commit that wrote it.
+//! The token: identifies the commit that wrote a committed group offset.
 //!
-//! Kafka stores a text beside each offset of a group, its *metadata*. A lane commits the group's offsets in the Kafka
-//! transaction of its outputs, and puts a token there: which pipeline on which cluster wrote the offset, at which epoch, and
-//! as which commit of the partition. A tool or another consumer that commits for the group leaves no token, or somebody
-//! else's, so a takeover can tell an offset of ours from one that somebody else wrote.
+//! Kafka stores a text with each offset of a group, its *metadata*. A lane commits the group's offsets in the Kafka
+//! transaction of its outputs, and stores a token there: which pipeline on which cluster wrote the offset, at which epoch, and
+//! as which commit of the partition. A tool or another consumer that commits for the group leaves no token, or a foreign one,
+//! so a takeover can distinguish our offsets from those of other clients.
 //!
 //! ```text
 //! tollgate/1 number=42 epoch=7 offsets=100..164 cluster=4L6g3nShT-eMCtK--X86sw pipeline=payments
@@ -11,19 +11,19 @@
 
 use crate::position::{CommitNumber, NextOffset};
 
-/// The most bytes that a token takes: a tenth of what a broker stores by default (`offset.metadata.max.bytes`, 4096).
+/// The maximum size of a token in bytes: a tenth of what a broker stores by default (`offset.metadata.max.bytes`, 4096).
 pub const TOKEN_BYTES: usize = 400;
 
-/// The most bytes of a cluster's or a pipeline's name that a token keeps. Kafka's own cluster ids have 22, and
-/// configuration refuses a pipeline's name with more than 100.
+/// The maximum size of a cluster's or a pipeline's name in a token, in bytes. Kafka's own cluster ids have 22, and the
+/// configuration rejects pipeline names with more than 100.
 const NAME_BYTES: usize = 120;
 
-/// The most characters of somebody else's metadata that a message repeats.
+/// How many characters of foreign metadata a message shows.
 const SHOWN: usize = 60;
 
 const FORMAT: &str = "tollgate/1";
 
-/// Which pipeline on which cluster: what a token must say to be ours.
+/// A pipeline and its cluster: a token with the same values is ours.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Writer {
     pipeline: String,
@@ -36,27 +36,27 @@ pub struct Token {
     pub writer: Writer,
     pub epoch: i64,
     pub lo: NextOffset,
-    /// Equal to the offset that it was committed with.
+    /// Equal to the offset with which it was committed.
     pub hi: NextOffset,
     pub number: CommitNumber,
 }
 
-/// What the metadata of a committed offset is.
+/// The kinds of metadata of a committed offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mark {
     Token(Token),
-    /// A token in a format that only a newer release reads.
+    /// A token in a format that only newer releases can read.
     Newer {
         format: String,
     },
-    /// No token: somebody else wrote the offset, or a release that knew no tokens. Holds the metadata as far as it can be
-    /// shown; empty where there is none.
+    /// No token: another client wrote the offset, or a release without tokens. Holds the printable part of the metadata; empty
+    /// if there is none.
     Foreign {
         shown: String,
     },
 }
 
-/// What the consumer group has committed for a partition.
+/// The consumer group's committed offset for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     pub next: NextOffset,
@@ -64,7 +64,7 @@ pub struct Group {
 }
 
 impl Writer {
-    /// `cluster` is `None` where the broker does not say its cluster's id.
+    /// `cluster` is `None` if the broker does not report its cluster's id.
     pub fn new(pipeline: &str, cluster: Option<&str>) -> Writer {
         Writer { pipeline: plain(pipeline), cluster: cluster.map(plain).filter(|id| !id.is_empty()) }
     }
@@ -78,14 +78,14 @@ impl Writer {
     }
 }
 
-/// A name as a token keeps it: printable ASCII without blanks, and not too long.
+/// Returns a name in the form that a token stores: printable ASCII without blanks, and not too long.
 fn plain(name: &str) -> String {
     let shown = name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' });
     shown.take(NAME_BYTES).collect()
 }
 
 impl Token {
-    /// The metadata to commit.
+    /// Returns the metadata to commit.
     pub fn text(&self) -> String {
         let Token { writer: Writer { pipeline, cluster }, epoch, lo, hi, number } = self;
         let cluster = cluster.as_deref().unwrap_or_default();
@@ -107,7 +107,7 @@ impl Token {
 }
 
 impl Mark {
-    /// Reads the metadata of a committed offset, which anybody may have written: any bytes.
+    /// Parses the metadata of a committed offset. Any client may have written it, as arbitrary bytes.
     pub fn read(metadata: &[u8]) -> Mark {
         let text = std::str::from_utf8(metadata).ok().filter(|text| text.len() <= TOKEN_BYTES);
         let parts = text.and_then(|text| text.split_once(' '));
@@ -118,7 +118,7 @@ impl Mark {
         }
     }
 
-    /// Somebody else's metadata, for a message.
+    /// Returns foreign metadata for a message.
     pub fn shown(&self) -> &str {
         match self {
             Mark::Foreign { shown } => shown,

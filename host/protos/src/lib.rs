@@ -1,4 +1,4 @@
-//! Message types from `.proto` files, folders of them, or descriptor sets. No `protoc` is needed.
+//! Loads message types from `.proto` files, folders of them, or descriptor sets. No `protoc` is needed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use prost_reflect::DescriptorPool;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 use tollgate_contract::{edition_source, lower_editions};
 
-/// How deep a folder is searched; a proto tree is its packages' depth, so more than this is a link that leads back.
+/// How deep a folder is searched; a proto tree is as deep as its packages, so anything deeper is a cyclic link.
 const FOLDER_DEPTH: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
@@ -18,17 +18,17 @@ pub enum ProtosError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{} holds no .proto files; name the folder that imports start from", path.display())]
     EmptyFolder { path: PathBuf },
-    /// `place` is `file:line:column: what`, as far as the compiler knows them.
+    /// `place` is `file:line:column: what`, as far as the compiler knows it.
     #[error("{place}; {advice}")]
     Invalid { place: String, advice: &'static str, spot: Option<Spot> },
     #[error("{} is no complete descriptor set: {detail}; make it with `protoc --include_imports --descriptor_set_out` or `buf build -o`", path.display())]
     NotADescriptorSet { path: PathBuf, detail: String },
 }
 
-/// Where a file cannot be compiled.
+/// The position of a compile error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spot {
-    /// The name that imports give the file.
+    /// The import name of the file.
     pub file: String,
     /// From 1.
     pub line: usize,
@@ -36,7 +36,7 @@ pub struct Spot {
 }
 
 impl Spot {
-    /// The place is part of the compiler's debug form alone: `file:line:column: what`.
+    /// Only the compiler's debug form has the position: `file:line:column: what`.
     fn of(error: &protox::Error) -> Option<Spot> {
         let file = error.file()?.to_owned();
         let shown = format!("{error:?}");
@@ -47,7 +47,7 @@ impl Spot {
 }
 
 impl ProtosError {
-    /// The same error with its path as `show` would show it.
+    /// Returns the error with its path formatted by `show`.
     #[must_use]
     pub fn shown(mut self, show: impl Fn(&Path) -> PathBuf) -> ProtosError {
         match &mut self {
@@ -60,16 +60,16 @@ impl ProtosError {
     }
 }
 
-/// Loads everything that `paths` name into one pool. A folder is where its files' imports start; for a single `.proto` file that is
-/// the nearest folder above it from which all its imports are found. Any other file is read as a descriptor set.
+/// Loads everything that `paths` name into one pool. A folder is the root of its files' imports; for a single `.proto` file, the
+/// root is the nearest folder above it from which all its imports are found. Any other file is read as a descriptor set.
 ///
 /// # Errors
-/// The first file that cannot be read or compiled, with its place and what to do.
+/// The first file that cannot be read or compiled, with its position and advice.
 pub fn load(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
     load_as(paths, false)
 }
 
-/// As [`load`], with comments and the place of every element kept: for those who show contracts to people.
+/// Like [`load`], but keeps comments and the position of every element, for showing contracts to people.
 ///
 /// # Errors
 /// As [`load`].
@@ -92,7 +92,7 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
             pool.decode_file_descriptor_set(&*set).map_err(|error| not_a_set(error.to_string()))?;
             continue;
         };
-        // Files that two paths share (google's, or a common folder) are taken once.
+        // Files shared by two paths (Google's, or a common folder) are added once.
         pool.decode_file_descriptor_set(set.as_slice()).map_err(|error| ProtosError::Invalid {
             place: format!("{error:?}"),
             advice: "two of the named paths define this differently; keep one of them",
@@ -102,7 +102,7 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
     if pool.files().len() == 0 { Err(ProtosError::Nothing) } else { Ok(pool) }
 }
 
-/// The names that imports give the files below folders; nothing where a path is no folder, and so may import what lies beside it.
+/// Returns the import names of the files below folders; `None` if a path is not a folder, and so may import its neighbours.
 ///
 /// # Errors
 /// A folder that cannot be read, or holds no `.proto` file.
@@ -125,7 +125,7 @@ fn is_proto(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "proto")
 }
 
-/// The `.proto` files below a folder, sorted, so that the outcome does not depend on the file system.
+/// Returns the `.proto` files below a folder, sorted, so that the result does not depend on the file system.
 fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, ProtosError> {
     let mut files = Vec::new();
     let mut queue = vec![(folder.to_path_buf(), 0)];
@@ -150,14 +150,14 @@ fn compile_alone(file: &Path, sources: bool) -> Result<Vec<u8>, ProtosError> {
         let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
         match compile(&[root], &[file], sources) {
             Ok(set) => return Ok(set),
-            // The file's own folder gives the clearest message.
+            // The error for the file's own folder is the clearest.
             Err(error) => first = first.or(Some(error)),
         }
     }
     Err(first.unwrap_or(ProtosError::Nothing))
 }
 
-/// Looks files up below the roots, then among those that need not be there: google's own, and the rules' definition.
+/// Looks files up below the roots, then among the built-in ones: Google's own, and the rules' definition.
 pub fn resolver(roots: &[impl AsRef<Path>]) -> ChainFileResolver {
     let mut resolver = ChainFileResolver::new();
     resolver.add(LanguageFeatures);
@@ -169,7 +169,7 @@ pub fn resolver(roots: &[impl AsRef<Path>]) -> ChainFileResolver {
     resolver
 }
 
-/// A folder of `.proto` files, those of editions among them.
+/// A folder of `.proto` files, including files of editions.
 pub struct Folder {
     root: PathBuf,
     files: IncludeFileResolver,
@@ -187,7 +187,7 @@ impl FileResolver for Folder {
     }
 
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        // What cannot be read as text the compiler's own resolver says best.
+        // The compiler's own resolver has the best error for an unreadable file.
         match std::fs::read_to_string(self.root.join(name)) {
             Ok(source) => match from_edition(name, &source)? {
                 Some(file) => Ok(file),
@@ -198,7 +198,7 @@ impl FileResolver for Folder {
     }
 }
 
-/// A `.proto` file's text, whatever its syntax.
+/// Compiles a `.proto` file's text, whatever its syntax.
 pub fn from_source(name: &str, source: &str) -> Result<File, protox::Error> {
     from_edition(name, source)?.map_or_else(|| File::from_source(name, source), Ok)
 }
@@ -208,7 +208,7 @@ fn from_edition(name: &str, source: &str) -> Result<Option<File>, protox::Error>
     edition_source(source).map_err(told)?.map(|source| File::from_source(name, &source)).transpose()
 }
 
-/// An edition that is unknown, and the file that is of it.
+/// An unknown edition, and the file that uses it.
 #[derive(thiserror::Error)]
 #[error("{name}: {error}")]
 struct InFile {
@@ -216,15 +216,15 @@ struct InFile {
     error: tollgate_contract::UnknownEdition,
 }
 
-/// The compiler's errors are shown in their debug form ([`invalid`]).
+/// The compiler's errors are displayed in their debug form ([`invalid`]).
 impl std::fmt::Debug for InFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
     }
 }
 
-/// The features of languages that files of editions import. They take the place of copies in a folder: Protobuf's own files
-/// name editions that the compiler does not know.
+/// The language feature files that files of editions import. They replace copies in a folder: Protobuf's own files use editions
+/// that the compiler does not know.
 pub struct LanguageFeatures;
 
 impl LanguageFeatures {
@@ -247,7 +247,7 @@ fn open(files: &[(&str, &str)], name: &str) -> Result<File, protox::Error> {
     }
 }
 
-/// The files that contracts may import without having them: the rules' definition, and the envelopes.
+/// The files that contracts may import without providing them: the rules' definition, and the envelopes.
 pub struct Shipped;
 
 impl Shipped {
@@ -270,8 +270,8 @@ impl FileResolver for Shipped {
     }
 }
 
-/// A pool with a shipped message type; nothing if none has this name. A pool of its own: the user's may have another
-/// edition of what it imports.
+/// Returns a pool with a shipped message type; `None` if none has this name. It is a separate pool, because the user's may
+/// have a different edition of its imports.
 pub fn shipped(message: &str) -> Option<DescriptorPool> {
     let found = Shipped::FILES.iter().find_map(|(file, _)| {
         let mut compiler = protox::Compiler::with_file_resolver(resolver(&[] as &[&Path]));
@@ -284,7 +284,7 @@ pub fn shipped(message: &str) -> Option<DescriptorPool> {
 
 const MEND: &str = "mend the file there";
 
-/// A descriptor set in bytes: the structs of prost-types would lose the options that are extensions, such as buf.validate's.
+/// Compiles to a descriptor set in bytes: prost-types' structs would lose options that are extensions, such as buf.validate's.
 fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool) -> Result<Vec<u8>, ProtosError> {
     let mut compiler = protox::Compiler::with_file_resolver(resolver(roots));
     compiler.include_imports(true).include_source_info(sources);
@@ -302,7 +302,7 @@ pub fn invalid(error: &protox::Error) -> ProtosError {
     } else {
         MEND
     };
-    // The compiler's debug form is the one that tells file, line and column.
+    // Only the compiler's debug form has file, line and column.
     ProtosError::Invalid { place: format!("{error:?}"), advice, spot: Spot::of(error) }
 }
 
@@ -404,7 +404,7 @@ mod tests {
         }
     }
 
-    /// Also where a folder has Protobuf's own copy, which the compiler refuses.
+    /// Also if a folder has Protobuf's own copy, which the compiler rejects.
     #[test]
     fn features_of_languages_need_no_copy_of_their_definition() {
         let text = r#"edition = "2023"; package shop.v1;

@@ -1,8 +1,8 @@
-//! Confluent's REST API in Rust: what is sent and what comes back.
+//! Confluent's REST API in Rust: its requests and responses.
 
 use serde::{Deserialize, Serialize};
 
-/// A file that a schema imports: under which name, and where the registry keeps it.
+/// A file that a schema imports: its import name, and its place in the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
     /// The import's path.
@@ -11,11 +11,11 @@ pub struct Reference {
     pub version: u32,
 }
 
-/// A schema as the registry keeps it.
+/// A schema as stored in the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Registered {
-    /// Left out for Avro.
+    /// Omitted for Avro.
     #[serde(default = "avro")]
     pub schema_type: String,
     /// `.proto` text, or a FileDescriptorProto in base64; JSON for the other types.
@@ -28,7 +28,7 @@ fn avro() -> String {
     "AVRO".to_owned()
 }
 
-/// Some registries say null for an empty list.
+/// Some registries send null for an empty list.
 fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Reference>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -43,7 +43,7 @@ pub struct SubjectVersion {
     pub schema: Registered,
 }
 
-/// Which version of a subject.
+/// Selects a version of a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     Latest,
@@ -64,7 +64,7 @@ pub(super) struct Id {
     pub id: u32,
 }
 
-/// Confluent's registry says `messages`, Apicurio's `reason`.
+/// Confluent's registry sends `messages`, Apicurio's `reason`.
 #[derive(Deserialize)]
 pub(super) struct Verdict {
     pub is_compatible: bool,
@@ -73,7 +73,7 @@ pub(super) struct Verdict {
     pub reason: Option<String>,
 }
 
-/// Answered as `compatibilityLevel`, sent as `compatibility`.
+/// Received as `compatibilityLevel`, sent as `compatibility`.
 #[derive(Deserialize)]
 pub(super) struct Level {
     #[serde(alias = "compatibilityLevel")]

@@ -1,16 +1,16 @@
-//! Waits between tries: exponential, with full jitter, so that many processes do not come back in step.
+//! Waits between attempts: exponential, with full jitter, so that many processes do not retry in step.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-/// The longest wait before try `attempt` (0 is the first repetition).
+/// Returns the longest wait before attempt `attempt` (0 is the first retry).
 fn bound(attempt: u32, first: Duration, longest: Duration) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(attempt)).min(longest)
 }
 
-/// A random wait up to the bound, but at least what the server asked for.
+/// Returns a random wait up to the limit, but at least what the server requested.
 pub(crate) fn wait(attempt: u32, first: Duration, longest: Duration, asked: Option<Duration>) -> Duration {
-    // The standard library seeds each hasher at random; no more randomness is needed here.
+    // The standard library seeds each hasher randomly, which is random enough here.
     let random = u32::try_from(RandomState::new().hash_one(attempt) >> 32).unwrap_or(u32::MAX);
     let share = f64::from(random) / f64::from(u32::MAX);
     bound(attempt, first, longest).mul_f64(share).max(asked.unwrap_or_default())

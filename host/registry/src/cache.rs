@@ -1,9 +1,9 @@
-//! Schemas on disk: one file for an id, so that a pipeline starts while the registry is away.
+//! Schemas on disk: one file per id, so that a pipeline can start while the registry is unavailable.
 //!
-//! `<folder>/<registry>/<id>.json`, where `registry` is the beginning of the SHA-256 of the first URL: ids of two registries
-//! never meet, and replicas may come and go behind the first. A file is written beside its place and renamed, so nobody
-//! reads half of one; it holds a digest over all that it says, so what was damaged all the same counts as absent and is
-//! fetched again. Files are not deleted: there are at most as many as ids that events named.
+//! `<folder>/<registry>/<id>.json`, where `registry` is a prefix of the SHA-256 of the first URL: the ids of two registries
+//! never collide, and replicas after the first may change. A file is written to a temporary name and renamed, so a partial
+//! file is never read. It contains a digest of its content, so a corrupt file counts as missing and is fetched again.
+//! Files are never deleted: there are at most as many as ids in events.
 
 use std::fs;
 use std::io::Write as _;
@@ -19,7 +19,7 @@ use super::{ConfigFault, Source};
 use tollgate_config::limits;
 use tollgate_config::registry::Url;
 
-/// What changes it makes old files unreadable, and they are fetched again.
+/// Changing it makes old files unreadable, so they are fetched again.
 const FORMAT: u32 = 1;
 
 pub(crate) struct Cache {
@@ -34,7 +34,7 @@ struct Entry {
     id: String,
     kind: String,
     schema: String,
-    /// Name and text of all files that the schema needs.
+    /// Names and texts of all files that the schema needs.
     files: Vec<(String, String)>,
     /// Hexadecimal SHA-256 over the kind, the text and the files.
     digest: String,
@@ -42,7 +42,7 @@ struct Entry {
 
 impl Cache {
     /// # Errors
-    /// Where the folder cannot be made.
+    /// The folder cannot be created.
     pub(crate) fn open(root: &Path, registry: &Url) -> Result<Cache, ConfigFault> {
         let name = hex::encode(Sha256::digest(registry.as_str()));
         let folder = root.join(name.get(..16).unwrap_or(&name));
@@ -54,7 +54,7 @@ impl Cache {
         self.folder.join(format!("{id}.json"))
     }
 
-    /// What is kept for an id, if it is whole. A damaged file is put out of the way.
+    /// Returns what is stored for an id if it is intact. A corrupt file is removed.
     pub(crate) fn read(&self, id: SchemaId) -> Option<(Registered, Vec<Source>)> {
         let path = self.path(id);
         let length = fs::metadata(&path).ok()?.len();
@@ -62,7 +62,7 @@ impl Cache {
         let entry = entry.and_then(|bytes| self.parse(id, &bytes));
         if entry.is_none() {
             tracing::warn!(path = %path.display(), "a cached schema is damaged; it is fetched again");
-            // Where it cannot be removed it is damaged at the next look too.
+            // If it cannot be removed, it is found corrupt again next time.
             _ = fs::remove_file(&path);
         }
         entry
@@ -79,7 +79,7 @@ impl Cache {
         whole.then_some((schema, files))
     }
 
-    /// Keeps a schema. A full disk is no reason to stop: it is logged, and the next start needs the registry.
+    /// Stores a schema. A full disk is no reason to stop: it is logged, and the next start needs the registry.
     pub(crate) fn write(&self, id: SchemaId, schema: &Registered, files: &[Source]) {
         let entry = Entry {
             format: FORMAT,
@@ -94,7 +94,7 @@ impl Cache {
         let written = serde_json::to_vec(&entry).map_err(std::io::Error::from).and_then(|bytes| {
             let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
             file.write_all(&bytes)?;
-            // No fsync: what a crash tears is noticed by its digest.
+            // No fsync: the digest detects a file torn by a crash.
             file.persist(&path).map_err(|error| error.error)
         });
         if let Err(error) = written {

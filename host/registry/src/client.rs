@@ -1,4 +1,4 @@
-//! The HTTP client of Confluent's REST API. Blocking: its callers are lanes and commands, each a thread of its own.
+//! The HTTP client of Confluent's REST API. It blocks: its callers are lanes and commands, each on its own thread.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -18,29 +18,29 @@ use super::{ClientError, CompileFault, ConfigFault, Source, backoff, tls};
 use tollgate_config::limits;
 use tollgate_config::registry::{Auth, Config};
 
-/// What the registry's compatibility check says.
+/// The result of the registry's compatibility check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compatibility {
-    /// There is no version to be compatible with.
+    /// There is no earlier version to compare with.
     NewSubject,
     Compatible,
     /// With the registry's reasons.
     Incompatible(Vec<String>),
 }
 
-/// Talks to a registry. Share it: its connections are kept.
+/// A client of a registry. Share it, so that its connections are reused.
 pub struct Client {
     config: Config,
     agent: ureq::Agent,
     /// The value of the header `authorization`.
     login: Option<String>,
-    /// The URL that answered last; the next request begins with it.
+    /// The index of the URL that responded last; the next request tries it first.
     current: AtomicUsize,
     /// Versions of subjects: like ids they never change, and many schemas refer to the same ones.
     versions: Mutex<BTreeMap<(String, u32), Registered>>,
 }
 
-/// One answer.
+/// One response.
 struct Answer {
     status: u16,
     retry_after: Option<Duration>,
@@ -48,10 +48,10 @@ struct Answer {
 }
 
 impl Client {
-    /// Connects to nobody yet.
+    /// Makes no connection yet.
     ///
     /// # Errors
-    /// A configuration that cannot work: no URL, unreadable or unfitting TLS files.
+    /// An invalid configuration: no URL, or TLS files that cannot be read or do not match.
     pub fn new(config: Config) -> Result<Client, ConfigFault> {
         if config.urls.is_empty() {
             return Err(ConfigFault::NoUrl);
@@ -85,7 +85,7 @@ impl Client {
     /// `GET /schemas/ids/{id}`, or `/schemas/guids/{guid}`.
     ///
     /// # Errors
-    /// See [`ClientError`]; so for all requests.
+    /// See [`ClientError`]; the same holds for all requests.
     pub fn schema(&self, id: SchemaId) -> Result<Registered, ClientError> {
         match id {
             SchemaId::Id(number) => self.get(&format!("/schemas/ids/{number}")),
@@ -93,14 +93,14 @@ impl Client {
         }
     }
 
-    /// The names of all subjects, sorted.
+    /// Returns the names of all subjects, sorted.
     pub fn subjects(&self) -> Result<Vec<String>, ClientError> {
         let mut subjects: Vec<String> = self.get("/subjects")?;
         subjects.sort();
         Ok(subjects)
     }
 
-    /// The version numbers of a subject, ascending.
+    /// Returns the version numbers of a subject, ascending.
     pub fn versions(&self, subject: &str) -> Result<Vec<u32>, ClientError> {
         let mut versions: Vec<u32> = self.get(&format!("/subjects/{}/versions", segment(subject)))?;
         versions.sort_unstable();
@@ -111,14 +111,14 @@ impl Client {
         self.get(&format!("/subjects/{}/versions/{version}", segment(subject)))
     }
 
-    /// Registers a schema, or finds that it is registered already. Returns its id.
+    /// Registers a schema, unless it is registered already. Returns its id.
     pub fn register(&self, subject: &str, schema: &Registered) -> Result<u32, ClientError> {
         let path = format!("/subjects/{}/versions", segment(subject));
         let id: Id = self.request("POST", &path, Some(&body(schema)))?;
         Ok(id.id)
     }
 
-    /// The version under which a subject has this schema already.
+    /// Returns the version under which a subject already has this schema.
     pub fn lookup(&self, subject: &str, schema: &Registered) -> Result<Option<SubjectVersion>, ClientError> {
         match self.request("POST", &format!("/subjects/{}", segment(subject)), Some(&body(schema))) {
             Ok(found) => Ok(Some(found)),
@@ -127,7 +127,7 @@ impl Client {
         }
     }
 
-    /// The compatibility level of a subject, or, without one, of the registry; nothing if the subject has none of its own.
+    /// Returns the compatibility level of a subject, `None` if it has none of its own; without a subject, that of the registry.
     pub fn compatibility(&self, subject: Option<&str>) -> Result<Option<String>, ClientError> {
         match self.get::<Level>(&config_path(subject)) {
             Ok(level) => Ok(Some(level.compatibility)),
@@ -136,13 +136,13 @@ impl Client {
         }
     }
 
-    /// Sets it: `BACKWARD`, `FULL_TRANSITIVE`, `NONE` and so on.
+    /// Sets the compatibility level: `BACKWARD`, `FULL_TRANSITIVE`, `NONE` and so on.
     pub fn set_compatibility(&self, subject: Option<&str>, level: &str) -> Result<(), ClientError> {
         let sent = json!({ "compatibility": level });
         self.request::<Value>("PUT", &config_path(subject), Some(&sent)).map(drop)
     }
 
-    /// Asks whether the registry would take this schema as the subject's next version.
+    /// Checks whether the registry would accept this schema as the subject's next version.
     pub fn check(&self, subject: &str, schema: &Registered) -> Result<Compatibility, ClientError> {
         let path = format!("/compatibility/subjects/{}/versions/latest?verbose=true", segment(subject));
         match self.request::<Verdict>("POST", &path, Some(&body(schema))) {
@@ -155,11 +155,11 @@ impl Client {
         }
     }
 
-    /// All files that a schema refers to, directly and through others, each once. The registry lets references form no
-    /// cycle; one that does is fetched once round and then refused by the compiler.
+    /// Returns all files that a schema refers to, directly and indirectly, each once. The registry rejects cyclic references; a
+    /// cycle would be fetched once around and then rejected by the compiler.
     ///
     /// # Errors
-    /// As for all requests, and where there are too many of them, too large, or two files want the same name.
+    /// As for all requests; also if there are too many references, if they are too large, or if two files have the same name.
     pub fn references(&self, schema: &Registered) -> Result<Vec<Source>, ClientError> {
         let mut places: BTreeMap<String, (String, u32)> = BTreeMap::new();
         let mut files = Vec::new();
@@ -212,8 +212,8 @@ impl Client {
         self.request("GET", path, None)
     }
 
-    /// One request, at all URLs in turn and again after a wait, until somebody answers as a registry does. Repeating a
-    /// POST is harmless: registering a schema twice gives the same id.
+    /// Sends one request, to all URLs in turn and again after a wait, until a registry responds. Repeating a POST is harmless:
+    /// registering a schema twice gives the same id.
     fn request<T: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&Value>) -> Result<T, ClientError> {
         let until = Instant::now() + self.config.patience;
         let mut faults: BTreeMap<usize, String> = BTreeMap::new();
@@ -249,7 +249,7 @@ impl Client {
     }
 
     /// # Errors
-    /// What kept an answer from coming, in words.
+    /// A description of why there was no response.
     fn once(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Answer, String> {
         const JSON: &str = "application/vnd.schemaregistry.v1+json";
         let mut request = ureq::http::Request::builder().method(method).uri(url);
@@ -267,7 +267,7 @@ impl Client {
         let text = response.body_mut().with_config().limit(self.config.answer_bytes).read_to_string();
         Ok(Answer {
             status: response.status().as_u16(),
-            // A date instead of seconds is legal and rare: then our own waits do.
+            // A date instead of seconds is legal but rare: then our own waits apply.
             retry_after: retry_after.map(Duration::from_secs),
             body: text.map_err(|error| explain(&error))?,
         })
@@ -289,7 +289,7 @@ fn explain(error: &ureq::Error) -> String {
     }
 }
 
-/// 408 and 429 ask for another try; 501 and 505 never change.
+/// 408 and 429 ask for a retry; 501 and 505 are permanent.
 fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 506..=599)
 }
@@ -297,7 +297,7 @@ fn is_transient(status: u16) -> bool {
 fn judge<T: DeserializeOwned>(url: &str, answer: Answer) -> Result<T, ClientError> {
     let Answer { status, body, .. } = answer;
     if (200..300).contains(&status) {
-        // A login page or a proxy's greeting: whoever that is, it is not the registry.
+        // A login page or a proxy's page: it does not come from the registry.
         return serde_json::from_str(&body).map_err(|error| ClientError::Unavailable {
             detail: format!("{url}: the answer is none of a schema registry: {error}"),
         });
@@ -305,7 +305,7 @@ fn judge<T: DeserializeOwned>(url: &str, answer: Answer) -> Result<T, ClientErro
     let url = url.to_owned();
     let problem: Option<Problem> = serde_json::from_str(&body).ok();
     match problem {
-        // 40401 subject, 40402 version, 40403 schema, 40408 level. A bare 404 is about the path, not about what it names.
+        // 40401 subject, 40402 version, 40403 schema, 40408 level. A bare 404 is about the path, not about the named object.
         Some(Problem { error_code: code @ 40_401..=40_499, message }) => {
             Err(ClientError::NotFound { url, code, message })
         }
@@ -331,7 +331,7 @@ fn config_path(subject: Option<&str>) -> String {
     subject.map_or_else(|| "/config".to_owned(), |subject| format!("/config/{}", segment(subject)))
 }
 
-/// A name as one segment of a URL's path: subjects are often import paths, with slashes.
+/// Encodes a name as one segment of a URL's path: subjects are often import paths, with slashes.
 fn segment(name: &str) -> String {
     let mut text = String::new();
     for byte in name.bytes() {

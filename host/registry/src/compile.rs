@@ -1,4 +1,4 @@
-//! A schema's text, or descriptor, and what it imports → types.
+//! Compiles a schema's text or descriptor, with its imports, to types.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -11,28 +11,28 @@ use tollgate_contract::lower_editions;
 
 use tollgate_protos::{Folder, LanguageFeatures, Shipped};
 
-/// A file by the name that imports use: `.proto` text, or a FileDescriptorProto in base64.
+/// A file under its import name: `.proto` text, or a FileDescriptorProto in base64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     pub name: String,
     pub text: String,
 }
 
-/// Why no types can be made of a schema.
+/// Why a schema cannot be compiled to types.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileFault {
-    /// `place` is `file:line:column: what`, as far as the compiler knows them.
+    /// `place` is `file:line:column: what`, as far as the compiler knows it.
     #[error("{place}")]
     Invalid { place: String },
     #[error("{name} is referred to as version {} of {} and as version {} of {}", .first.1, .first.0, .second.1, .second.0)]
     TwoPlaces { name: String, first: (String, u32), second: (String, u32) },
 }
 
-/// Compiles `main` with the files it imports: its references, google's well-known types, those below `roots`, and the
-/// definition of protovalidate's rules. Returns the main file; its pool holds them all.
+/// Compiles `main` with its imports: its references, Google's well-known types, files below `roots`, and the
+/// definition of protovalidate's rules. Returns the main file, whose pool holds all of them.
 ///
 /// # Errors
-/// The first fault, with its place.
+/// The first error, with its position.
 pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result<FileDescriptor, CompileFault> {
     let name = main.name.clone();
     let mut chain = ChainFileResolver::new();
@@ -45,7 +45,7 @@ pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result
     chain.add(Shipped);
     let mut compiler = protox::Compiler::with_file_resolver(chain);
     compiler.include_imports(true).include_source_info(true);
-    // The debug form is the one that tells file, line and column.
+    // Only the debug form includes file, line and column.
     let invalid = |error: &protox::Error| CompileFault::Invalid { place: format!("{error:?}") };
     compiler.open_file(&name).map_err(|error| invalid(&error))?;
     let unlowered = compiler.encode_file_descriptor_set();
@@ -74,13 +74,13 @@ impl FileResolver for Kept {
     }
 }
 
-/// A FileDescriptorProto in base64, as Python's client registers it and `format=serialized` gives it, under the name that
-/// the importers use. No `.proto` text is base64: each has a blank, a brace or a semicolon.
+/// Decodes a FileDescriptorProto in base64, as Python's client registers it and `format=serialized` returns it, and gives it the
+/// import name. No `.proto` text is valid base64: each has a blank, a brace or a semicolon.
 fn descriptor(text: &str, name: &str) -> Option<Vec<u8>> {
     /// Field 1, length-delimited.
     const NAME: u8 = 0x0a;
     let mut bytes = BASE64_STANDARD.decode(text.trim()).ok()?;
-    // The last of a field's values counts, so that one more at the end renames the file, and all options stay as they are.
+    // The last value of a field wins, so appending one renames the file and leaves all options unchanged.
     bytes.push(NAME);
     let mut length = name.len();
     while length >= 0x80 {
@@ -110,7 +110,7 @@ mod tests {
         let money = source("shop/v1/money.proto", MONEY);
         let text = compile(source("order.proto", ORDER), std::slice::from_ref(&money), &[]).unwrap();
         let encoded = |file: &FileDescriptor| BASE64_STANDARD.encode(file.encode_to_vec());
-        // Another name inside than the one that it goes by.
+        // The name inside differs from the import name.
         let bytes = source("registered.proto", &encoded(&text));
         let money = source(
             "shop/v1/money.proto",

@@ -1,4 +1,4 @@
-//! What goes wrong with a registry, and whose fault it is.
+//! Errors of a registry, and what is at fault.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use tollgate_contract::frame::SchemaId;
 
 use tollgate_config::error::Class;
 
-/// A registry cannot be talked to as it is configured. The operator's fault.
+/// The registry's configuration does not work. The operator's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFault {
     #[error("no URL of the registry is named")]
@@ -23,19 +23,19 @@ pub enum ConfigFault {
     Login,
 }
 
-/// A request that did not get what it asked for.
+/// A failed request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answered, or nobody answered as a registry does; all URLs were tried, as often as is configured.
+    /// There was no response, or none from a registry; all URLs were tried as often as configured.
     #[error("the registry cannot be reached: {detail}")]
     Unavailable { detail: String },
-    /// The registry does not have what was asked for, and said so in its own words.
+    /// The registry does not have the requested object, and its message says so.
     #[error("{url}: {message} (error {code})")]
     NotFound { url: String, code: i64, message: String },
-    /// The registry, or what stands before it, said no; asking again does not help.
+    /// The registry, or a proxy in front of it, rejected the request; retrying does not help.
     #[error("{url} refuses with status {status}: {message}{}", advice(*.status))]
     Refused { url: String, status: u16, code: i64, message: String },
-    /// References that lead too far. The schema's fault.
+    /// The references exceed a limit. The schema's fault.
     #[error("{0}")]
     References(String),
 }
@@ -60,22 +60,22 @@ impl ClientError {
     }
 }
 
-/// Why there is no schema for an id.
+/// Why an id has no schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// The event names an id that the registry does not have: `schema-unknown`.
+    /// The event contains an id that the registry does not have: `schema-unknown`.
     #[error("the registry knows no schema {0}")]
     NotFound(SchemaId),
-    /// The schema is there and no contract can be made of it: it does not compile, or a reference is missing.
+    /// The schema exists but no contract can be built from it: it does not compile, or a reference is missing.
     #[error("schema {id} cannot be used: {detail}")]
     Unusable { id: SchemaId, detail: String },
     /// Back off, do not advance: nothing is known about the id.
     #[error("schema {id} is not known yet: {detail}")]
     Unavailable { id: SchemaId, detail: String },
-    /// The registry refuses us: the login, or the URL's path.
+    /// The registry rejects us: the login, or the URL's path.
     #[error("{0}")]
     Refused(ClientError),
-    /// A subject or version that a person asked for.
+    /// A subject or version that a user requested.
     #[error("{0}")]
     Subject(ClientError),
 }
@@ -91,12 +91,12 @@ impl SchemaError {
         }
     }
 
-    /// What a failed request means for the id that it was about. `of_reference`: the id itself was found.
+    /// Returns what a failed request means for its id. `of_reference`: the id itself was found.
     pub(super) fn of(id: SchemaId, error: ClientError, of_reference: bool) -> SchemaError {
         match error {
             ClientError::Unavailable { detail } => Self::Unavailable { id, detail },
             ClientError::NotFound { .. } if !of_reference => Self::NotFound(id),
-            // The registry guards references against deletion, so one that is missing stays so.
+            // The registry prevents the deletion of references, so a missing one stays missing.
             ClientError::NotFound { message, .. } => {
                 Self::Unusable { id, detail: format!("a reference is missing: {message}") }
             }
@@ -107,7 +107,7 @@ impl SchemaError {
 }
 
 impl From<ClientError> for SchemaError {
-    /// Of a request about a subject.
+    /// The error of a request about a subject.
     fn from(error: ClientError) -> Self {
         Self::Subject(error)
     }

@@ -1,4 +1,4 @@
-//! Frames that foreign serializers wrote (tests/frames): each leads through the store to its message and its values.
+//! Frames written by other serializers (tests/frames): the store must resolve each to its message and its values.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ fn bytes(hex: &Value) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// Numbers of 64 bits are strings in protobuf's JSON; libraries differ over what they leave out, not over values.
+/// 64-bit numbers are strings in Protobuf's JSON; libraries differ in what they omit, not in values.
 fn same(ours: &Value, theirs: &Value) -> bool {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {
@@ -32,7 +32,7 @@ fn check_protobuf(place: &str, schema: &Schema, frame: &Frame<'_>, case: &Value)
     let message = case["message"].as_str().unwrap();
     let indexing = if case["indexing"] == "optional" { Indexing::Optional } else { Indexing::Required };
     if indexing == Indexing::Optional {
-        // Written without indexes: the strict reading must not find this message with these bytes.
+        // Written without indexes: a strict reader must not find this message with these bytes.
         let strict = frame
             .protobuf(Indexing::Required)
             .ok()
@@ -42,7 +42,7 @@ fn check_protobuf(place: &str, schema: &Schema, frame: &Frame<'_>, case: &Value)
     let (indexes, payload) = frame.protobuf(indexing).unwrap();
     let found = schema.message(indexes, Some(message)).unwrap().unwrap();
     assert_eq!(found.full_name(), message, "{place}");
-    // Unless told, it is the same message or an admission that clients differ.
+    // Without an expected message, it is the same message or an error that names the ambiguity.
     match schema.message(indexes, None) {
         Ok(found) => assert_eq!(found.unwrap().full_name(), message, "{place}"),
         Err(fault) => assert!(matches!(fault, IndexFault::Ambiguous { .. }), "{place}: {fault}"),

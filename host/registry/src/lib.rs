@@ -1,19 +1,19 @@
-//! The schema registry: which schema an id names, kept so that the registry's outage stops nothing.
+//! The schema registry: resolves schema ids, with caches so that an outage of the registry stops nothing.
 //!
-//! A schema never changes under its id, so what was fetched once is true for ever: it is kept in memory, compiled, and on
-//! disk, as text. An event whose id is known costs a look into a map; an id never seen costs one request, however many
-//! lanes meet it at once. A registry that is away is felt by ids alone that nobody has seen before, also after a restart.
+//! The schema of an id never changes, so a fetched schema stays valid: it is kept compiled in memory, and as text on disk.
+//! An event with a known id costs one map lookup; a new id costs one request, however many lanes meet it at once. An
+//! unavailable registry affects only ids that have never been seen, also after a restart.
 //!
 //! ```text
-//! SchemaStore   id → Arc<Schema>: memory, then disk, then the registry; one fetch at a time for an id
-//! Client        Confluent's REST API: several URLs, login, TLS, retries, bounds
-//! Resolver      frame → contract and payload, a lane's own
+//! SchemaStore   id → Arc<Schema>: memory, then disk, then the registry; one fetch at a time per id
+//! Client        Confluent's REST API: several URLs, login, TLS, retries, limits
+//! Resolver      frame → contract and payload, one per lane
 //! compile       text or descriptor and its references → prost-reflect's types
 //! ```
 //!
-//! Three ends, as everywhere: [`SchemaError::NotFound`] and [`SchemaError::Unusable`] are the event's fault,
-//! [`SchemaError::Unavailable`] is the world's, [`SchemaError::Refused`] the operator's. When in doubt an answer is the
-//! world's fault: a proxy's error page must never turn a topic into dead letters.
+//! Errors have three classes, as everywhere: [`SchemaError::NotFound`] and [`SchemaError::Unusable`] are the event's fault,
+//! [`SchemaError::Unavailable`] is transient, and [`SchemaError::Refused`] is the operator's fault. A doubtful response counts
+//! as transient: a proxy's error page must never turn a topic into dead letters.
 
 pub mod api;
 mod backoff;
@@ -42,24 +42,23 @@ pub use store::{SchemaStore, Stats};
 use api::Version;
 use prost_reflect::DescriptorPool;
 
-/// A version of a subject, compiled.
+/// A compiled version of a subject.
 #[derive(Debug, Clone)]
 pub struct SubjectPool {
     pub subject: String,
     pub version: u32,
     pub id: u32,
-    /// The schema's file and all that it imports.
+    /// The schema's file and all its imports.
     pub pool: DescriptorPool,
     /// The schema's own file in the pool.
     pub file: prost_reflect::FileDescriptor,
 }
 
-/// Loads a version of a subject with its references, for those who compare contracts. `file` is the name that the schema
-/// gets in the pool, since the registry keeps none: give the name that it has in the repository, or findings speak of
-/// another file.
+/// Loads a version of a subject with its references, for comparing contracts. `file` is the name of the schema in the pool,
+/// since the registry stores none: pass its name in the repository, or findings will name a different file.
 ///
 /// # Errors
-/// Where the registry is away, has no such subject or version, or keeps something there that is no Protobuf schema.
+/// The registry is unavailable, has no such subject or version, or its schema is not Protobuf.
 pub fn subject_pool(
     client: &Client,
     subject: &str,

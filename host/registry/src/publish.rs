@@ -1,4 +1,4 @@
-//! Registering a `.proto` file: what it imports first, each under its import path, as Confluent's own clients do.
+//! Registers a `.proto` file: first its imports, each under its import path, as Confluent's own clients do.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use super::api::{Reference, Registered};
 use super::{Client, ClientError, Compatibility};
 use tollgate_protos::ProtosError;
 
-/// Files that every registry and client has built in, under this folder.
+/// The folder of the files that are built into every registry and client.
 const BUILT_IN: &str = "google/protobuf/";
 
-/// A file and all that it imports, each after its own imports, the file itself last.
+/// A file and all its imports, each after its own imports, the file itself last.
 #[derive(Debug, Clone)]
 pub struct Publication {
     files: Vec<ProtoFile>,
@@ -27,7 +27,7 @@ struct ProtoFile {
     imports: Vec<String>,
 }
 
-/// What was done about one file.
+/// What was done with one file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Step {
     /// The import path.
@@ -40,7 +40,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Done {
-    /// The subject had exactly this schema.
+    /// The subject already had exactly this schema.
     Unchanged {
         version: u32,
         id: u32,
@@ -49,9 +49,9 @@ pub enum Done {
         version: u32,
         id: u32,
     },
-    /// A dry run: the registry would take it.
+    /// A dry run: the registry would accept it.
     Acceptable,
-    /// A dry run: it refers to files that are not registered yet, so that the registry cannot judge it.
+    /// A dry run: it refers to files that are not registered yet, so the registry cannot check it.
     Unchecked,
 }
 
@@ -65,15 +65,15 @@ pub struct Published {
 pub enum PublishError {
     #[error(transparent)]
     Protos(#[from] ProtosError),
-    /// The check said no; nothing of this file was registered.
+    /// The compatibility check failed; nothing of this file was registered.
     #[error("{file} is not compatible with the latest version of {subject}{}", level.as_ref().map(|level| format!(", which is kept {level}")).unwrap_or_default())]
     Incompatible { file: String, subject: String, level: Option<String>, reasons: Vec<String> },
     #[error("{file} for subject {subject}: {source}")]
     Client { file: String, subject: String, source: ClientError },
 }
 
-/// Reads a file and what it imports. `roots` are where imports start; without one it is the nearest folder above the file
-/// from which all are found.
+/// Reads a file and its imports. `roots` are the folders that imports are relative to; without any, the nearest folder above
+/// the file from which all imports are found.
 ///
 /// # Errors
 /// A file that cannot be read or compiled.
@@ -88,7 +88,7 @@ pub fn read_proto(path: &Path, roots: &[PathBuf]) -> Result<Publication, ProtosE
         let place = meta.path().map(Path::to_path_buf).or_else(|| below(roots, path, meta.name()));
         let text = match place {
             Some(path) => std::fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?,
-            // Built into this program: there is no text, and registries take descriptors too.
+            // Built into this program: there is no text, and registries accept descriptors too.
             None => BASE64_STANDARD.encode(file.encode_to_vec()),
         };
         let imports = file.dependencies().map(|import| import.name().to_owned());
@@ -98,7 +98,7 @@ pub fn read_proto(path: &Path, roots: &[PathBuf]) -> Result<Publication, ProtosE
     Ok(Publication { files })
 }
 
-/// A file that the compiler has read by way of another text: one of an edition.
+/// Finds a file that the compiler has read from a different text, such as one of an edition.
 fn below(roots: &[PathBuf], path: &Path, name: &str) -> Option<PathBuf> {
     let roots = roots.iter().map(PathBuf::as_path).chain(path.ancestors().skip(1));
     roots.map(|root| root.join(name)).find(|file| file.is_file())
@@ -122,11 +122,11 @@ fn compile(roots: &[impl AsRef<Path>], path: &Path) -> Result<protox::Compiler, 
     Ok(compiler)
 }
 
-/// Registers a publication under `subject`, its imports under their paths. Each file is checked for compatibility before
-/// it is registered; what a subject has already is left alone. `dry_run` asks and registers nothing.
+/// Registers a publication under `subject`, and its imports under their paths. Each file is checked for compatibility before
+/// it is registered; a schema that a subject already has is left alone. `dry_run` checks and registers nothing.
 ///
 /// # Errors
-/// The first file that the registry does not take. The files before it, which it imports, stay registered.
+/// The error of the first file that the registry rejects. The imports registered before it stay registered.
 pub fn publish(
     client: &Client,
     publication: &Publication,
@@ -153,7 +153,7 @@ pub fn publish(
     Ok(Published { steps })
 }
 
-/// A file as it is registered; nothing while a file that it imports has no version.
+/// Returns a file as it is registered; `None` while one of its imports has no version.
 fn schema_of(file: &ProtoFile, steps: &[Step]) -> Option<Registered> {
     let reference = |name: &String| {
         let step = steps.iter().find(|step| step.file == *name)?;
@@ -177,7 +177,7 @@ fn check(client: &Client, file: &ProtoFile, subject: &str, schema: &Registered) 
                 None => client.compatibility(None).map_err(place)?,
                 own => own,
             };
-            // Some registries judge even where they would not enforce it.
+            // Some registries run the check even where they would not enforce it.
             if level.as_deref() == Some("NONE") {
                 return Ok(());
             }
@@ -188,7 +188,7 @@ fn check(client: &Client, file: &ProtoFile, subject: &str, schema: &Registered) 
 
 fn register(client: &Client, subject: &str, schema: &Registered) -> Result<Done, ClientError> {
     let id = client.register(subject, schema)?;
-    // The answer names the id alone.
+    // The response contains only the id.
     let found = client.lookup(subject, schema)?;
     let version = found.map(|found| found.version).ok_or_else(|| ClientError::Unavailable {
         detail: format!("the registry gave id {id} and does not find it under {subject} yet; try again"),

@@ -1,7 +1,7 @@
-//! Frame → contract and payload: what a lane asks for every record of a framed topic.
+//! Frame → contract and payload: lanes call this for every record of a framed topic.
 //!
-//! Each lane has a resolver of its own, so that a known frame costs no lock and no allocation: a look by id, then one by
-//! the indexes' bytes. Only what is not known yet goes to the store that the lanes share.
+//! Each lane has its own resolver, so that a known frame needs no lock and no allocation: a lookup by id, then one by the
+//! bytes of the indexes. Only unknown frames go to the store that the lanes share.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::{SchemaError, SchemaKind, SchemaStore};
 use tollgate_config::error::Class;
 use tollgate_config::limits;
 
-/// Makes a contract of the message that a frame names: with the pipeline's policies and the fields that its table wants.
+/// Builds a contract for a frame's message, with the pipeline's policies and the fields that its table needs.
 pub type Compile = dyn Fn(&MessageDescriptor) -> Result<Contract, CompileError> + Send + Sync;
 
-/// Indexes in their canonical encoding, and what they lead to.
+/// Indexes in their canonical encoding, and their contract.
 type Known = (Box<[u8]>, Arc<Contract>);
 
 /// Contracts by schema id and message, for one lane.
@@ -31,7 +31,7 @@ pub struct Resolver {
     contracts: HashMap<SchemaId, Vec<Known>, RandomState>,
 }
 
-/// Why a frame leads to no contract.
+/// Why a frame cannot be resolved to a contract.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     #[error(transparent)]
@@ -42,7 +42,7 @@ pub enum ResolveError {
     Kind { id: SchemaId, kind: SchemaKind },
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// The message is there, and lacks what the pipeline needs of it.
+    /// The message exists, but lacks something that the pipeline needs.
     #[error("schema {id} does not fit the pipeline: {source}")]
     Contract { id: SchemaId, source: CompileError },
 }
@@ -56,7 +56,7 @@ impl ResolveError {
         }
     }
 
-    /// The dead letter's reason, where the event is at fault.
+    /// Returns the dead letter's reason if the event is at fault.
     #[must_use]
     pub fn reason(&self) -> Option<&'static str> {
         match self {
@@ -74,7 +74,7 @@ impl Resolver {
         Self { store, indexing, expected, compile, contracts: HashMap::default() }
     }
 
-    /// The contract of a frame's message, and the message's bytes. Blocks where the schema is new, see
+    /// Returns the contract of a frame's message, and the message's bytes. Blocks if the schema is new, see
     /// [`SchemaStore::schema`].
     ///
     /// # Errors
@@ -108,7 +108,7 @@ impl Resolver {
         Ok((contract, payload))
     }
 
-    /// Past the bound all are dropped: that many are not in use at once, and those that are come back from the store.
+    /// Beyond the limit all are dropped: so many are never in use at once, and the used ones come back from the store.
     fn keep(&mut self, id: SchemaId, indexes: MessageIndexes<'_>, contract: Arc<Contract>) {
         let kept: usize = self.contracts.values().map(Vec::len).sum();
         if kept >= limits::REGISTRY_SCHEMAS {

@@ -1,4 +1,4 @@
-//! What is known of a schema once it was fetched.
+//! A schema after it was fetched.
 
 use std::path::PathBuf;
 
@@ -9,16 +9,16 @@ use tollgate_contract::frame::{IndexFault, MessageIndexes, SchemaId, message_by_
 use super::api::{Registered, SubjectVersion};
 use super::{SchemaError, Source, compile};
 
-/// The name of a schema's own file, which the registry does not keep.
+/// The name of a schema's own file, which the registry does not store.
 const OWN_FILE: &str = "registered.proto";
 
-/// The type that the registry says.
+/// The schema's type according to the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SchemaKind {
     Protobuf,
     Json,
     Avro,
-    /// A plug-in's.
+    /// A type of a plug-in.
     Other(String),
 }
 
@@ -44,15 +44,15 @@ impl std::fmt::Display for SchemaKind {
     }
 }
 
-/// A schema and, where it is Protobuf, its types.
+/// A schema and, if it is Protobuf, its types.
 #[derive(Debug, Clone)]
 pub struct Schema {
     pub id: SchemaId,
     pub kind: SchemaKind,
     pub body: SchemaBody,
-    /// As the registry has it.
+    /// The text in the registry.
     pub text: String,
-    /// SHA-256 over kind, text and references: what the schema is, whatever its id.
+    /// SHA-256 over kind, text and references: it identifies the content, whatever the id.
     pub digest: [u8; 32],
 }
 
@@ -60,13 +60,13 @@ pub struct Schema {
 pub enum SchemaBody {
     /// The schema's own file; its pool holds the imports too.
     Protobuf(FileDescriptor),
-    /// JSON Schema, Avro and others: kept as text, decoded by nobody here.
+    /// JSON Schema, Avro and others: kept as text and never decoded.
     Text,
 }
 
 impl Schema {
     /// # Errors
-    /// [`SchemaError::Unusable`] where it does not compile.
+    /// [`SchemaError::Unusable`] if it does not compile.
     pub(super) fn build(
         id: SchemaId,
         schema: &Registered,
@@ -87,10 +87,10 @@ impl Schema {
         Ok(Schema { id, kind, body, text: schema.schema.clone(), digest })
     }
 
-    /// A version of a subject; `file` as for [`super::subject_pool`].
+    /// Builds a version of a subject; `file` as for [`super::subject_pool`].
     ///
     /// # Errors
-    /// [`SchemaError::Unusable`] where it does not compile.
+    /// [`SchemaError::Unusable`] if it does not compile.
     pub fn of_version(
         version: &SubjectVersion,
         references: Vec<Source>,
@@ -99,10 +99,10 @@ impl Schema {
         Self::build(SchemaId::Id(version.id), &version.schema, &references, file, &[])
     }
 
-    /// The message that a frame's indexes name; nothing where the schema is not Protobuf.
+    /// Returns the message that a frame's indexes name; `None` if the schema is not Protobuf.
     ///
     /// # Errors
-    /// Indexes that lead nowhere, or to two messages of which none is `expected`.
+    /// The indexes name no message, or two messages of which neither is `expected`.
     pub fn message(
         &self,
         indexes: MessageIndexes<'_>,
@@ -115,7 +115,7 @@ impl Schema {
     }
 }
 
-/// Lengths go in too, so that no two schemas have the same bytes.
+/// Includes lengths, so that different schemas never have the same bytes.
 pub(super) fn digest(kind: &str, text: &str, references: &[Source]) -> [u8; 32] {
     let mut hash = Sha256::new();
     let parts = [kind, text].into_iter().chain(references.iter().flat_map(|file| [file.name.as_str(), &file.text]));

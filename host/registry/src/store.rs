@@ -1,9 +1,9 @@
-//! Ids → compiled schemas, for lanes that ask at every frame.
+//! Ids → compiled schemas, for lanes that ask for every frame.
 //!
-//! The map's lock is held for a look only. Who finds nothing there puts a *flight* in the map and fetches; who finds a
-//! flight waits for its end and takes its outcome, good or bad, so that an outage costs one round of tries and not one for
-//! each lane. What is certain stays (a schema, one that does not compile, for a while an id that does not exist); an
-//! outage leaves nothing behind, so the next one to ask tries again.
+//! The map's lock is held only for a lookup. A thread that finds nothing puts a *flight* into the map and fetches; a thread
+//! that finds a flight waits for it and takes its outcome, good or bad, so that an outage costs one round of attempts and not
+//! one per lane. Certain outcomes are kept (a schema, one that does not compile, for a while an id that does not exist). An
+//! outage leaves nothing behind, so the next caller tries again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ pub struct SchemaStore {
     client: Client,
     cache: Option<Cache>,
     entries: Mutex<HashMap<SchemaId, Entry>>,
-    /// Counts looks, for the choice of what has to go.
+    /// Counts lookups, to choose which entry to evict.
     clock: AtomicU64,
     counts: Counts,
 }
@@ -39,7 +39,7 @@ enum Entry {
     },
 }
 
-/// A fetch under way.
+/// A fetch in progress.
 #[derive(Default)]
 struct Flight {
     outcome: Mutex<Option<Outcome>>,
@@ -54,26 +54,26 @@ struct Counts {
     failed: AtomicU64,
 }
 
-/// What the store has done since it was made.
+/// Statistics of the store since its creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Schemas that came from the registry.
+    /// The number of schemas from the registry.
     pub fetched: u64,
-    /// Schemas that came from the disk.
+    /// The number of schemas from the disk.
     pub read: u64,
-    /// Times that the registry said it does not know an id.
+    /// How often the registry did not know an id.
     pub missing: u64,
-    /// Fetches that ended in an outage or a refusal.
+    /// The number of fetches that ended in an outage or a rejection.
     pub failed: u64,
-    /// Schemas and faults in memory now.
+    /// The number of schemas and errors in memory now.
     pub kept: usize,
 }
 
 impl SchemaStore {
-    /// Asks nobody yet.
+    /// Makes no request yet.
     ///
     /// # Errors
-    /// As [`Client::new`], and where the cache folder cannot be made.
+    /// As [`Client::new`]; also if the cache folder cannot be created.
     pub fn new(config: Config) -> Result<SchemaStore, ConfigFault> {
         let client = Client::new(config)?;
         let config = client.config();
@@ -94,7 +94,7 @@ impl SchemaStore {
         &self.client
     }
 
-    /// The schema of an id. A look into a map where it is known; else this blocks for the registry, `patience` at most.
+    /// Returns the schema of an id. A known id is a map lookup; otherwise this blocks for the registry, at most `patience`.
     ///
     /// # Errors
     /// See [`SchemaError::class`] for what to do about each.
@@ -132,7 +132,7 @@ impl SchemaStore {
         Stats { fetched: count(fetched), read: count(read), missing: count(missing), failed: count(failed), kept }
     }
 
-    /// From disk, else from the registry.
+    /// Loads from disk, else from the registry.
     fn obtain(&self, id: SchemaId) -> Outcome {
         let roots = &self.client.config().import_roots;
         if let Some((schema, files)) = self.cache.as_ref().and_then(|cache| cache.read(id)) {
@@ -156,8 +156,8 @@ impl SchemaStore {
     fn fetch(&self, id: SchemaId) -> Result<(super::api::Registered, Vec<super::Source>), SchemaError> {
         let ask = || self.client.schema(id).map_err(|error| SchemaError::of(id, error, false));
         let schema = match ask() {
-            // A producer registers at the leader and writes at once; the replica that we ask may be a moment behind, and
-            // a dead letter is not taken back.
+            // A producer registers at the leader and writes at once; the replica that we ask may lag for a moment, and a dead
+            // letter cannot be taken back.
             Err(SchemaError::NotFound(_)) => {
                 thread::sleep(self.client.config().confirm_missing);
                 ask()?
@@ -168,7 +168,7 @@ impl SchemaStore {
         Ok((schema, files))
     }
 
-    /// Puts a flight's outcome in its place, or removes it where the next one to ask shall try again.
+    /// Stores a flight's outcome in its place, or removes it if the next caller should try again.
     fn settle(&self, id: SchemaId, outcome: &Outcome) {
         let mut entries = locked(&self.entries);
         let until = match outcome {
@@ -222,7 +222,7 @@ impl Flight {
     }
 }
 
-/// Whoever fetches. Should it panic, those who wait must not wait for ever.
+/// The fetching thread's guard. If the thread panics, waiting threads must not wait forever.
 struct Pilot<'a> {
     store: &'a SchemaStore,
     id: SchemaId,
@@ -246,7 +246,7 @@ impl Drop for Pilot<'_> {
     }
 }
 
-/// What a panicking thread leaves behind is whole: each value is replaced in one step.
+/// A panicking thread leaves consistent data: each value is replaced in one step.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

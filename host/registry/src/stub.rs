@@ -1,4 +1,4 @@
-//! A registry for unit tests: it counts, and it can be slow, broken or gone. What a real one answers is tested on a real one.
+//! A registry for unit tests: it counts requests, and can be slow, broken or gone. Other tests use a real registry.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,7 +14,7 @@ pub(crate) type Reply = (u16, &'static str, String);
 
 #[derive(Default)]
 struct State {
-    /// By path; several replies are given in turn, the last one for ever.
+    /// By path; several replies are returned in turn, the last one forever.
     replies: BTreeMap<String, Vec<Reply>>,
     requests: Vec<String>,
     delay: Duration,
@@ -60,7 +60,7 @@ impl Stub {
         self.state.lock().unwrap().delay = delay;
     }
 
-    /// `METHOD path` and the headers of each request so far, a line each.
+    /// Returns `METHOD path` and the headers of each request so far, one line each.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.state.lock().unwrap().requests.clone()
     }
@@ -105,7 +105,7 @@ fn answer(stream: &TcpStream, state: &Mutex<State>) {
         thread::sleep(delay);
         let (status, headers, body) = reply;
         if status == 0 {
-            // A connection that breaks off.
+            // The connection breaks off.
             _ = stream.shutdown(Shutdown::Both);
             return;
         }

@@ -1,4 +1,4 @@
-//! Certificates out of PEM files, checked before the first request: the TLS library would panic over a key that does not
+//! Certificates from PEM files, checked before the first request: the TLS library would panic on a key that does not
 //! belong to its certificate.
 
 use std::path::Path;
@@ -12,10 +12,10 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use super::ConfigFault;
 use tollgate_config::registry::Tls;
 
-/// What the HTTP client needs to know of TLS.
+/// Returns the TLS configuration for the HTTP client.
 ///
 /// # Errors
-/// A file that cannot be read or holds something else, or a key of another certificate.
+/// A file that cannot be read or has other content, or a key of another certificate.
 pub(crate) fn configure(tls: &Tls) -> Result<TlsConfig, ConfigFault> {
     let mut builder = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
     if let Some(ca) = &tls.ca {

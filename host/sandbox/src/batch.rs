@@ -1,11 +1,11 @@
-//! What goes into a transform and what comes out: flat arenas, no object per event.
+//! The input and output of a transform: flat arenas, no heap object per event.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Where a batch comes from; the same when the batch is run again, since
-/// verdicts are a function of event, revision and this.
+/// The origin of a batch. It stays the same when the batch is run again, since verdicts are a function of the event, the
+/// revision and this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchMeta {
     pub topic: String,
@@ -15,28 +15,28 @@ pub struct BatchMeta {
     /// Unix milliseconds.
     pub batch_time: i64,
     pub seed: u64,
-    /// Events that were interrupted when the batch was run before; see [`Overdue`].
+    /// Events that were interrupted in earlier runs of the batch; see [`Overdue`].
     pub overdue: Vec<Overdue>,
 }
 
-/// An event whose run was interrupted although its thread had all the CPU time that the deadline allows.
+/// An event whose run was interrupted although its thread had used all the CPU time that the deadline allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overdue {
     /// Index of the transform in its chain.
     pub transform: usize,
     pub offset: i64,
-    /// It was interrupted often enough: it is not run again, but fails with [`FailureCode::DeadlineExceeded`].
+    /// It was interrupted often enough: it is not run again, and fails with [`FailureCode::DeadlineExceeded`].
     pub fails: bool,
 }
 
-/// A run of events of one partition, in offset order.
+/// A sequence of events of one partition, in offset order.
 #[derive(Debug, Clone, Default)]
 pub struct Events {
     /// Keys and values, one after the other.
     pub arena: Vec<u8>,
-    /// 2n+1 bounds in `arena`: the key of event i is `offsets[2i]..offsets[2i+1]`, its value `offsets[2i+1]..offsets[2i+2]`.
+    /// 2n+1 positions in `arena`: the key of event i is `offsets[2i]..offsets[2i+1]`, its value `offsets[2i+1]..offsets[2i+2]`.
     pub offsets: Vec<u32>,
-    /// A byte an event: [`NULL_KEY`], [`NULL_VALUE`].
+    /// One byte per event: [`NULL_KEY`], [`NULL_VALUE`].
     pub flags: Vec<u8>,
     pub record_offsets: Vec<i64>,
     /// Unix milliseconds, -1 for none.
@@ -51,9 +51,9 @@ pub const NULL_VALUE: u8 = 2;
 #[derive(Debug, Clone, Default)]
 pub struct Headers {
     arena: Vec<u8>,
-    /// One per header: name bounds and value bounds; `None` value is a null header.
+    /// One per header: the ranges of name and value; a `None` value is a null header.
     entries: Vec<HeaderEntry>,
-    /// n+1 bounds in `entries`.
+    /// n+1 positions in `entries`.
     bounds: Vec<u32>,
 }
 
@@ -64,8 +64,8 @@ struct HeaderEntry {
 }
 
 impl Events {
-    /// Appends an event; `None` is a null key or a tombstone. Its headers are pushed to [`Events::headers`] beside it,
-    /// ended by one [`Headers::end_record`] an event.
+    /// Appends an event; `None` is a null key or a tombstone. Its headers are pushed to [`Events::headers`] separately, with one
+    /// [`Headers::end_record`] per event.
     pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, offset: i64, timestamp: i64) {
         if self.offsets.is_empty() {
             self.offsets.push(0);
@@ -99,7 +99,7 @@ impl Events {
         self.part(event, 1, NULL_VALUE)
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Clears the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.arena.clear();
         self.offsets.clear();
@@ -117,7 +117,7 @@ impl Events {
 
 impl Headers {
     /// Appends a header to the record that the next [`Headers::end_record`] ends. A name need not be UTF-8: a guest cannot
-    /// ask for such a header, and the next transform of the chain gets it unchanged.
+    /// request such a header, and the next transform of the chain gets it unchanged.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: Option<&[u8]>) {
         let name = self.append(name.as_ref());
         let value = value.map(|value| self.append(value));
@@ -132,13 +132,13 @@ impl Headers {
         self.bounds.push(bound(self.entries.len()));
     }
 
-    /// The last header of this name that has a value.
+    /// Returns the last header of this name that has a value.
     pub fn get(&self, record: usize, name: &str) -> Option<&[u8]> {
         let wanted = |entry: &&HeaderEntry| self.slice(entry.name) == name.as_bytes();
         self.record(record).iter().rev().filter(wanted).find_map(|entry| entry.value).map(|value| self.slice(value))
     }
 
-    /// All headers of a record, in the record's order; `None` is a null value.
+    /// Iterates over all headers of a record, in the record's order; `None` is a null value.
     pub fn iter(&self, record: usize) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.record(record).iter().map(|entry| (self.slice(entry.name), entry.value.map(|value| self.slice(value))))
     }
@@ -152,7 +152,7 @@ impl Headers {
     fn record(&self, record: usize) -> &[HeaderEntry] {
         match (self.bounds.get(record), self.bounds.get(record + 1)) {
             (Some(start), Some(end)) => &self.entries[index(*start)..index(*end)],
-            // A batch whose records carry no headers need not say so for each.
+            // A batch whose records have no headers need not store this per record.
             _ => &[],
         }
     }
@@ -168,20 +168,20 @@ impl Headers {
     }
 }
 
-/// A position in an arena or table of a batch.
+/// Converts a length to a position in an arena or table of a batch.
 ///
 /// # Panics
-/// Past 4 GiB. Whoever fills a batch bounds it far below: the source by its batch size, a guest by its output limits.
+/// Beyond 4 GiB. The filler of a batch limits it far below: the source by its batch size, a guest by its output limits.
 pub(crate) fn bound(length: usize) -> u32 {
     u32::try_from(length).expect("a batch is bounded far below 4 GiB")
 }
 
-/// The way back from [`bound`].
+/// The inverse of [`bound`].
 pub(crate) fn index(bound: u32) -> usize {
     bound as usize
 }
 
-/// How one source event left the chain.
+/// The chain's result for one source event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// One or more outputs: a range of [`Results::outputs`]. A `pass` without edits is one output too.
@@ -190,7 +190,7 @@ pub enum Outcome {
         transform: usize,
     },
     Rejected(Box<Rejected>),
-    /// The sandbox ended it: a trap, no fuel, a limit. Decided by a run of its own on a fresh instance.
+    /// The sandbox ended it: a trap, no fuel, a limit. Decided by a separate run on a fresh instance.
     Failed(Box<Failed>),
 }
 
@@ -205,7 +205,7 @@ pub struct Rejected {
     pub fuel_used: u64,
 }
 
-/// Why an event could not be carried through.
+/// Why an event failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
     pub transform: usize,
@@ -219,11 +219,11 @@ pub struct Failed {
 pub enum FailureCode {
     /// `wasm-trap`: unreachable, out of bounds, division by zero and the like.
     Trap,
-    /// `wasm-panic`: the guest said why through `fail`.
+    /// `wasm-panic`: the guest reported the reason with `fail`.
     Panic,
     /// `fuel-exhausted`
     FuelExhausted,
-    /// `deadline-exceeded`: more CPU time than `limits.deadline`, although its fuel was not used up.
+    /// `deadline-exceeded`: more CPU time than `limits.deadline`, although fuel was left.
     DeadlineExceeded,
     /// `memory-limit`
     MemoryLimit,
@@ -231,12 +231,12 @@ pub enum FailureCode {
     StackOverflow,
     /// `output-limit`: too many outputs or too many bytes for one event.
     OutputLimit,
-    /// `protocol-violation`: the guest broke the verdict table.
+    /// `protocol-violation`: the guest violated the verdict table.
     Protocol,
 }
 
 impl FailureCode {
-    /// The stable name: in dead letters, metrics and the name of its page.
+    /// Returns the stable name: in dead letters, metrics and the name of its page.
     pub const fn as_str(self) -> &'static str {
         match self {
             FailureCode::Trap => "wasm-trap",
@@ -250,7 +250,7 @@ impl FailureCode {
         }
     }
 
-    /// All of them, for whoever lists or documents them.
+    /// All codes, for listing and documentation.
     pub const ALL: [FailureCode; 8] = [
         FailureCode::Trap,
         FailureCode::Panic,
@@ -274,18 +274,18 @@ impl fmt::Display for FailureCode {
 pub struct Output {
     /// 0 is the pipeline's output; n the n-th of the transform's routes.
     pub route: u32,
-    /// Index into the chain of the transform that settled this output last (routes are per transform).
+    /// Index in the chain of the transform that last settled this output (routes are per transform).
     pub transform: usize,
     pub payload: Bytes,
     pub key: Bytes,
-    /// Headers set by guests, last wins per name. The event's own headers are not repeated here.
+    /// Headers set by guests; the last one per name wins. The event's own headers are not repeated here.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
-/// Where an output's bytes are.
+/// The location of an output's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bytes {
-    /// The event's own, as it came in.
+    /// The event's own bytes, unchanged.
     Input,
     /// A range of [`Results::arena`].
     Arena(Range<u32>),
@@ -293,16 +293,16 @@ pub enum Bytes {
     Null,
 }
 
-/// What a chain made of a run of events. Reused from batch to batch: nothing is allocated once it is warm.
+/// A chain's results for a sequence of events. Reused from batch to batch: nothing is allocated once it is warm.
 #[derive(Debug, Default)]
 pub struct Results {
-    /// One an event, in event order.
+    /// One per event, in event order.
     pub outcomes: Vec<Outcome>,
     pub outputs: Vec<Output>,
     pub arena: Vec<u8>,
-    /// Fuel used by each event, summed over the chain. What was burnt by a run that had to be repeated is not in it.
+    /// Fuel used by each event, summed over the chain, without the fuel of runs that had to be repeated.
     pub fuel: Vec<u64>,
-    /// What a chain of several transforms works with between them.
+    /// The working memory of a chain between its transforms.
     pub(crate) scratch: Scratch,
 }
 
@@ -315,12 +315,12 @@ pub(crate) struct Scratch {
     pub next_leaves: Vec<Leaf>,
 }
 
-/// An output on its way through the chain, and the source event it came from.
+/// An output inside the chain, and its source event.
 #[derive(Debug)]
 pub(crate) struct Leaf {
     pub source: usize,
     pub output: Output,
-    /// Whether the next transform sees it; one on a route of its own has left.
+    /// Whether the next transform receives it; an output on a route has left the chain.
     pub live: bool,
 }
 
@@ -332,7 +332,7 @@ impl Results {
         self.fuel.clear();
     }
 
-    /// The outputs of a source event; none where it was dropped, rejected or failed.
+    /// Returns the outputs of a source event; empty if it was dropped, rejected or failed.
     pub fn outputs_of(&self, event: usize) -> &[Output] {
         match &self.outcomes[event] {
             Outcome::Outputs(range) => &self.outputs[index(range.start)..index(range.end)],
@@ -340,12 +340,12 @@ impl Results {
         }
     }
 
-    /// The key of an output of `event`; `None` is a null key.
+    /// Returns the key of an output of `event`; `None` is a null key.
     pub fn key<'a>(&'a self, output: &'a Output, events: &'a Events, event: usize) -> Option<&'a [u8]> {
         self.bytes(&output.key, || events.key(event))
     }
 
-    /// The payload of an output of `event`; `None` is a tombstone.
+    /// Returns the payload of an output of `event`; `None` is a tombstone.
     pub fn payload<'a>(&'a self, output: &'a Output, events: &'a Events, event: usize) -> Option<&'a [u8]> {
         self.bytes(&output.payload, || events.value(event))
     }

@@ -1,8 +1,8 @@
-//! Several transforms, one after the other, and one verdict for each source event.
+//! Several transforms in sequence, with one verdict for each source event.
 //!
-//! Between two transforms the outputs of the first become the events of the second, each with the key and the headers
-//! that hold for it by then. Their bytes stay where the first put them: all transforms write into one arena, and an
-//! output that is passed on by the last of them is still a range of what the first emitted, or the source's own bytes.
+//! Between two transforms the outputs of the first become the events of the second, each with its current key and headers.
+//! Their bytes stay in place: all transforms write into one arena, and an output that the last transform passes on is still
+//! a range of what the first emitted, or of the source's own bytes.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use crate::error::{RunError, panic_message};
 use crate::run::Run;
 use crate::transform::Transform;
 
-/// What a lane runs: transforms in order. Cheap to clone.
+/// A lane's transforms, in order. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     transforms: Arc<[Transform]>,
@@ -31,12 +31,11 @@ impl Chain {
         &self.transforms
     }
 
-    /// Runs the chain on a batch, on the calling thread, which needs a stack of
-    /// [`crate::limits::THREAD_STACK`]. `results` is
-    /// emptied first, and is meaningless after an error.
+    /// Runs the chain on a batch, on the calling thread, which needs a stack of [`crate::limits::THREAD_STACK`].
+    /// `results` is cleared first, and is meaningless after an error.
     ///
     /// # Errors
-    /// Where no verdict could be reached for no event's fault; see [`RunError`].
+    /// No verdict could be reached, through no fault of an event; see [`RunError`].
     pub fn run(&self, meta: &BatchMeta, events: &Arc<Events>, results: &mut Results) -> Result<(), RunError> {
         results.clear();
         let ran = match &*self.transforms {
@@ -54,7 +53,7 @@ impl Chain {
     }
 }
 
-/// One transform. A panic is the host's, wherever it comes from; it must cost a revision and not the process.
+/// Runs one transform. A panic is the host's, wherever it comes from; it must cost only a revision, not the process.
 fn stage(
     transform: &Transform,
     place: usize,
@@ -92,7 +91,7 @@ fn run_several(
         output: Output { route: 0, transform: 0, payload: Bytes::Input, key: Bytes::Input, headers: Vec::new() },
         live: true,
     }));
-    // Until a transform says otherwise, nothing has become of an event but itself.
+    // Until a transform decides otherwise, each event's only output is the event itself.
     results.outcomes.resize(source.len(), Outcome::Outputs(0..0));
     results.fuel.resize(source.len(), 0);
     for (place, transform) in transforms.iter().enumerate() {
@@ -103,7 +102,7 @@ fn run_several(
         mem::swap(&mut work.arena, &mut results.arena);
         match ran {
             Ok(()) => {}
-            // Alone, and still too much: what an earlier transform made of this event is its own fault.
+            // Alone and still too much: what an earlier transform made of this event is the event's own fault.
             Err(RunError::BatchOutput { limit, .. }) if source.len() == 1 => {
                 fail_alone(place, limit, results);
                 return Ok(());
@@ -127,7 +126,7 @@ fn fail_alone(place: usize, limit: u64, results: &mut Results) {
     results.outcomes[0] = Outcome::Failed(Box::new(failed));
 }
 
-/// Whether a source event has its verdict whatever becomes of its other outputs.
+/// Returns whether a source event's verdict is final, whatever the result of its other outputs.
 fn is_final(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Rejected(_) | Outcome::Failed(_) => true,
@@ -136,7 +135,7 @@ fn is_final(outcome: &Outcome) -> bool {
 }
 
 impl Scratch {
-    /// What the next transform sees: the source itself as long as nobody has touched anything, or else the outputs.
+    /// Returns the events for the next transform: the source itself while nothing has changed, otherwise the outputs.
     fn events_for_next(&mut self, source: &Arc<Events>, results: &Results) -> Arc<Events> {
         let untouched = |(event, leaf): (usize, &Leaf)| {
             let output = &leaf.output;
@@ -164,7 +163,7 @@ impl Scratch {
         Arc::clone(&self.events)
     }
 
-    /// Puts what a transform made of each live leaf in its place, in order.
+    /// Replaces each live leaf by the transform's results for it, in order.
     fn take_over(&mut self, stage: &mut Results, results: &mut Results, place: usize, last: bool) {
         let mut outcomes = stage.outcomes.drain(..).zip(stage.fuel.drain(..));
         let mut outputs = stage.outputs.drain(..);
@@ -194,7 +193,7 @@ impl Scratch {
         mem::swap(&mut self.leaves, &mut self.next_leaves);
     }
 
-    /// What is left at the end of the chain are the source events' outputs.
+    /// Turns the remaining leaves at the end of the chain into the source events' outputs.
     fn conclude(&mut self, results: &mut Results) {
         let mut leaves = self.leaves.drain(..).peekable();
         for (event, outcome) in results.outcomes.iter_mut().enumerate() {
@@ -209,7 +208,7 @@ impl Scratch {
     }
 }
 
-/// An output of a derived event, in terms of the source: what it left alone is what came in.
+/// Maps an output of a derived event back to the source: unchanged parts refer to the input.
 fn resolve(output: Output, input: &Output) -> Output {
     let own = |bytes: Bytes, input: &Bytes| if bytes == Bytes::Input { input.clone() } else { bytes };
     let mut headers = input.headers.clone();

@@ -1,12 +1,12 @@
-//! Compiles components: in a process of its own where the program offers one, on a thread of this process otherwise.
+//! Compiles components: in a separate process if the program offers one, otherwise on a thread of this process.
 //!
-//! What validating and compiling take of time, memory and stack is up to the component, and wasmtime bounds none of it. Running out of
-//! stack or memory ends a process, so a hostile component could end one that is delivering events. A program therefore calls
-//! [`compiler_process`] first in its `main`; its components are then compiled by this same program, started once more under limits of
-//! CPU time, memory and stack. If that process dies, the component is refused and says why.
+//! The time, memory and stack for validation and compilation depend on the component, and wasmtime limits none of them. Running out
+//! of stack or memory ends a process, so a hostile component could end one that is delivering events. A program therefore calls
+//! [`compiler_process`] first in its `main`; its components are then compiled by another process of the same program, under limits of
+//! CPU time, memory and stack. If that process dies, the component is rejected with the reason.
 //!
-//! A program that makes no such call (a test, a library's user) compiles on a thread with a stack of its own. Panics stay on that
-//! thread, but nothing bounds its time and memory: such a program should load only components that it trusts.
+//! A program without this call (a test, a library's user) compiles on a thread with its own stack. Panics stay on that thread, but
+//! its time and memory are unlimited: such a program should load only components that it trusts.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -24,22 +24,22 @@ use crate::engine;
 use crate::error::{LoadError, panic_message};
 use crate::limits;
 
-/// The first argument that makes a program compile one component instead of doing its own work. No user types it.
+/// The first argument that makes a program compile one component instead of its own work. It is not for users.
 const VERB: &str = "internal-compile-component";
 
-/// Whether this program answers to [`VERB`].
+/// Whether this program handles [`VERB`].
 static OFFERED: AtomicBool = AtomicBool::new(false);
 
-/// What the compiler process answers with, before its bytes.
+/// The compiler process's status byte, sent before its output.
 const COMPILED: u8 = 0;
 const REFUSED: u8 = 1;
 const TRANSCODES: u8 = 2;
 
-/// How much less than the processes that deliver events the compiler may have of a busy processor.
+/// How much lower the compiler's priority is than that of the processes that deliver events.
 const NICENESS: i32 = 5;
 
-/// To be called first in `main`. In a process that was started to compile a component it does that and returns the exit code to end
-/// with. In any other it returns `None`, and from then on this process compiles in processes of its own.
+/// Call this first in `main`. In a process that was started to compile a component, it does so and returns the exit code to end
+/// with. In any other it returns `None`, and from then on this process compiles in child processes.
 pub fn compiler_process() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().as_deref() != Some(OsStr::new(VERB)) {
@@ -53,10 +53,10 @@ pub fn compiler_process() -> Option<ExitCode> {
     })
 }
 
-/// Compiles a component under these limits and makes it usable in `engine`.
+/// Compiles a component under these limits and loads it into `engine`.
 ///
 /// # Errors
-/// Where the component is refused or exceeds a limit.
+/// The component is rejected or exceeds a limit.
 pub(crate) fn component(engine: &Engine, stack: usize, wasm: &[u8], cpu: Duration) -> Result<Component, LoadError> {
     let compiled = if OFFERED.load(Ordering::Acquire) {
         in_process_of_its_own(stack, wasm, cpu)?
@@ -68,8 +68,8 @@ pub(crate) fn component(engine: &Engine, stack: usize, wasm: &[u8], cpu: Duratio
 
 #[allow(unsafe_code, reason = "wasmtime marks it so because the bytes become machine code that is trusted")]
 fn deserialize(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `compiled` was made by wasmtime's own compiler, in this process or in a child that is this very program, and came
-    // through memory or a pipe that nobody else can write to. It never was a file, and `inspect` refuses compiled code from outside.
+    // SAFETY: `compiled` was made by wasmtime's own compiler, in this process or in a child running this very program, and came
+    // through memory or a pipe that no other process can write to. It never was a file, and `inspect` rejects precompiled code.
     unsafe { Component::deserialize(engine, compiled) }
 }
 
@@ -86,8 +86,8 @@ fn on_thread_of_its_own(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, LoadErr
     if transcodes(&compiled) { Err(LoadError::Transcodes) } else { Ok(compiled) }
 }
 
-/// Whether inner components pass strings to each other. wasmtime checks and copies those in its runtime, where no fuel is burnt, and
-/// each encoding has a trampoline of this name in the compiled code.
+/// Returns whether inner components pass strings to each other. wasmtime checks and copies those in its runtime, where no fuel is
+/// consumed, and each encoding has a trampoline of this name in the compiled code.
 fn transcodes(compiled: &[u8]) -> bool {
     const TRAMPOLINE: &[u8] = b"component-transcode-";
     compiled.windows(TRAMPOLINE.len()).any(|bytes| bytes == TRAMPOLINE)
@@ -112,11 +112,11 @@ fn in_process_of_its_own(stack: usize, wasm: &[u8], cpu: Duration) -> Result<Vec
     }
 }
 
-/// Starts the compiler process, hands it the component and returns how it ended, its answer, and what it wrote to stderr.
+/// Starts the compiler process, sends it the component, and returns its exit status, its answer, and its stderr.
 fn ask(stack: usize, cpu: Duration, memory: u64, wasm: &[u8]) -> io::Result<(ExitStatus, Vec<u8>, String)> {
     let mut command = Command::new(this_program()?);
     command.arg(VERB).args([stack.to_string(), cpu.as_secs().max(1).to_string(), memory.to_string()]);
-    // It needs nothing of the environment, where passwords are; the loader may need its path.
+    // It needs nothing from the environment, which may contain passwords; the loader may need its path.
     command.env_clear().envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
@@ -126,12 +126,12 @@ fn ask(stack: usize, cpu: Duration, memory: u64, wasm: &[u8]) -> io::Result<(Exi
             let mut text = Vec::new();
             let mut pipe = words?;
             pipe.by_ref().take(limits::COMPILER_WORDS).read_to_end(&mut text).ok()?;
-            // A process whose stderr is full would wait for ever.
+            // A process whose stderr is full would wait forever.
             io::copy(&mut pipe, &mut io::sink()).ok()?;
             Some(String::from_utf8_lossy(&text).into_owned())
         });
         if let Some(mut input) = input {
-            // It may have died by now, of which its status tells.
+            // It may have died by now, as its status shows.
             drop(input.write_all(wasm));
         }
         let mut answer = Vec::new();
@@ -143,12 +143,12 @@ fn ask(stack: usize, cpu: Duration, memory: u64, wasm: &[u8]) -> io::Result<(Exi
     Ok((child.wait()?, answer, words))
 }
 
-/// What is running, even if another file has taken its place meanwhile.
+/// The running program, even if its file has been replaced meanwhile.
 fn this_program() -> io::Result<std::path::PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
 
-/// The whole life of a compiler process: the component comes in by stdin, the compiled code goes out by stdout.
+/// The main function of a compiler process: reads the component from stdin and writes the compiled code to stdout.
 fn serve(stack: u64, cpu: u64, memory: u64) -> ExitCode {
     let served = confine(cpu, memory).and_then(|()| {
         let mut wasm = Vec::new();
@@ -171,7 +171,7 @@ fn serve(stack: u64, cpu: u64, memory: u64) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to be told if this fails.
+            // If this fails, there is no other place to report it.
             drop(writeln!(io::stderr(), "{error}"));
             ExitCode::FAILURE
         }
@@ -180,15 +180,15 @@ fn serve(stack: u64, cpu: u64, memory: u64) -> ExitCode {
 
 fn confine(cpu: u64, memory: u64) -> io::Result<()> {
     let limit = |resource, soft: u64, hard: u64| {
-        // Limits that came with the process cannot be raised.
+        // Inherited limits cannot be raised.
         let hard = getrlimit(resource).maximum.map_or(hard, |inherited| inherited.min(hard));
         setrlimit(resource, Rlimit { current: Some(soft.min(hard)), maximum: Some(hard) })
     };
     limit(Resource::Core, 0, 0)?;
     limit(Resource::As, memory, memory)?;
-    // The signal of the soft limit says what happened; the hard one ends what would ignore it.
+    // The soft limit's signal shows what happened; the hard limit ends a process that ignores it.
     limit(Resource::Cpu, cpu, cpu.saturating_add(1))?;
-    // Both are courtesies to the processes that deliver events, and may be refused.
+    // Both only reduce the impact on the processes that deliver events, and may be denied.
     if let Err(error) = nice(NICENESS) {
         tracing::debug!(%error, "the compiler process has the usual priority");
     }

@@ -1,4 +1,4 @@
-//! One engine for the process: its configuration, its pool of instances and its clock.
+//! The engine of the process: its configuration, its pool of instances and its clock.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use wasmtime::{
 use crate::error::SandboxError;
 use crate::limits;
 
-/// What the engine is made for.
+/// The sizes that the engine is built for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Threads that run chains.
+    /// The number of threads that run chains.
     pub lanes: usize,
-    /// Transforms in a chain, at most.
+    /// The maximum number of transforms in a chain.
     pub transforms: usize,
-    /// Bytes of memory that an instance may have, whatever its manifest says.
+    /// The maximum memory of an instance in bytes, whatever its manifest says.
     pub memory: u64,
-    /// Bytes of a guest's stack; threads need [`limits::THREAD_STACK`] for the default.
+    /// The size of a guest's stack in bytes; threads need [`limits::THREAD_STACK`] for the default.
     pub stack: usize,
 }
 
@@ -32,21 +32,21 @@ impl Default for Settings {
     }
 }
 
-/// The engine of a process. Cheap to clone.
+/// The engine of the process. Cheap to clone.
 #[derive(Clone)]
 pub struct Sandbox {
     pub(crate) engine: Engine,
     pub(crate) settings: Arc<Settings>,
-    /// Fuel that slow code burns in a millisecond on this machine.
+    /// The fuel that slow code consumes in a millisecond on this machine.
     pub(crate) fuel_per_ms: u64,
 }
 
 impl Sandbox {
-    /// Makes the engine, its pool and the thread that counts epochs (which ends with the last clone and the last
+    /// Creates the engine, its pool and the thread that counts epochs (which ends with the last clone and the last
     /// [`crate::Transform`]).
     ///
     /// # Errors
-    /// Where the settings are out of bounds, or the machine refuses the engine or the thread.
+    /// The settings are out of range, or the system cannot provide the engine or the thread.
     pub fn new(settings: Settings) -> Result<Sandbox, SandboxError> {
         if settings.memory < 1 << 16 || settings.memory > limits::MAX_MEMORY {
             return Err(SandboxError::Memory { bytes: settings.memory, most: limits::MAX_MEMORY });
@@ -58,16 +58,16 @@ impl Sandbox {
         Ok(Sandbox { engine, settings: Arc::new(settings), fuel_per_ms })
     }
 
-    /// How long an event may run before it is interrupted: fuel must always win, on a busy machine too.
+    /// Returns how long an event may run before it is interrupted: fuel must run out first, on a busy machine too.
     pub(crate) fn deadline(&self, asked: Duration, fuel: u64) -> Duration {
         let fuel_takes = Duration::from_millis(fuel / self.fuel_per_ms + 1);
         asked.max(fuel_takes * limits::DEADLINE_FACTOR)
     }
 }
 
-/// A lane holds one instance at a time, but places remember their component: with one for each transform of each lane,
-/// twice for a swap, a fresh instance finds its memory mapped. Where the address space is too small (39 bits, `ulimit
-/// -v`), a smaller pool still serves; without any, each instance costs a few system calls.
+/// A lane holds one instance at a time, but pool slots remember their component: with one for each transform of each lane,
+/// doubled for a swap, a fresh instance finds its memory mapped. If the address space is too small (39 bits, `ulimit -v`),
+/// a smaller pool still helps; without any pool, each instance costs a few system calls.
 fn engine(settings: &Settings) -> Result<Engine, SandboxError> {
     let wanted = settings.lanes.max(1).saturating_mul(settings.transforms.max(1)).saturating_mul(2).saturating_add(4);
     let least = settings.lanes.max(1).saturating_add(2);
@@ -87,7 +87,7 @@ fn engine(settings: &Settings) -> Result<Engine, SandboxError> {
     Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
 }
 
-/// An engine that only compiles: what it makes fits the engines that run, and it reserves no pool.
+/// Creates an engine that only compiles: its output fits the engines that run, and it reserves no pool.
 pub(crate) fn compiler(stack: usize) -> wasmtime::Result<Engine> {
     let mut config = config(stack);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
@@ -100,7 +100,7 @@ fn config(stack: usize) -> Config {
         .consume_fuel(true)
         .operator_cost(costs())
         .epoch_interruption(true)
-        // On by default, and a tax of half a microsecond on every call.
+        // On by default, and costs half a microsecond on every call.
         .concurrency_support(false)
         .memory_reservation(4 << 30)
         .memory_guard_size(32 << 20)
@@ -112,19 +112,19 @@ fn config(stack: usize) -> Config {
         .wasm_backtrace_max_frames(NonZeroUsize::new(8))
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking)
-        // Compiling happens beside running lanes at a swap; it may take longer, not their cores.
+        // At a swap the compiler runs while the lanes work; it may take longer, but not their cores.
         .parallel_compilation(false)
-        // The same event gives the same verdict on every machine.
+        // Makes an event's verdict the same on every machine.
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false);
     config
 }
 
-/// A unit an instruction, as wasmtime has it, but more for what calls into the runtime: a loop over such instructions would otherwise
-/// take far longer than its fuel says, and end by the deadline, which settles no event. `memory.copy` keeps its unit: it is compiled to
-/// machine code for short copies, and honest guests are full of it. The
-/// pages that a memory grows by cost nothing, since an instance has few of them (`limits.memory`) and an event must not pay for its batch.
+/// One unit per instruction, as in wasmtime, but more for instructions that call into the runtime: otherwise a loop over them would
+/// take far longer than its fuel suggests, and end by the deadline, which settles no event. `memory.copy` keeps its one unit: short
+/// copies are compiled to machine code, and honest guests use it heavily. The pages that a memory grows by are free: an instance has
+/// few of them (`limits.memory`), and an event must not pay for its batch.
 fn costs() -> OperatorCost {
     let mut cost = OperatorCost::new();
     for slow in [&mut cost.MemoryGrow, &mut cost.TableGrow, &mut cost.TableInit, &mut cost.ElemDrop, &mut cost.RefFunc]
@@ -145,7 +145,7 @@ fn costs() -> OperatorCost {
     cost
 }
 
-/// `pagemap_scan` stays off: version 48 does not reset pages that were swapped out.
+/// `pagemap_scan` stays off: wasmtime 48 does not reset pages that were swapped out.
 fn pool(settings: &Settings, places: u32) -> PoolingAllocationConfig {
     let memory = usize::try_from(settings.memory).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
@@ -162,13 +162,13 @@ fn pool(settings: &Settings, places: u32) -> PoolingAllocationConfig {
         .table_elements(limits::TABLE_ELEMENTS)
         .max_unused_warm_slots(places)
         .decommit_batch_size(1)
-        // Wiping this much by hand is cheaper than giving it back and faulting it in again.
+        // Wiping this much manually is cheaper than releasing it and faulting it in again.
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(8 << 10);
     pool
 }
 
-/// The thread holds the engine weakly, so that it ends when nobody runs anything any more.
+/// The thread holds the engine weakly, so that it ends when nothing uses the engine any more.
 fn start_ticker(engine: &Engine) -> Result<(), SandboxError> {
     let weak = engine.weak();
     let tick = move || {
@@ -182,7 +182,7 @@ fn start_ticker(engine: &Engine) -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// A loop of `n` dependent divisions and loads, about the slowest code there is for its fuel:
+/// A loop of `n` dependent divisions and loads, about the slowest code per unit of fuel:
 ///
 /// ```wat
 /// (module (memory 1) (func (export "run") (param i32) (result i32) (local i32)
@@ -200,8 +200,8 @@ const CALIBRATION: &[u8] = &[
     0x00, 0x6a, 0x21, 0x01, 0x20, 0x00, 0x41, 0x01, 0x6b, 0x22, 0x00, 0x0d, 0x00, 0x0b, 0x20, 0x01, 0x0b,
 ];
 
-/// Measures how much fuel a millisecond is worth, best of three runs of a few milliseconds: the best is the machine's
-/// own speed, and the factor of twenty above it is for everything else.
+/// Measures how much fuel corresponds to a millisecond, as the best of three runs of a few milliseconds: the best is the
+/// machine's own speed, and the factor of twenty on top of it covers everything else.
 fn calibrate(engine: &Engine) -> wasmtime::Result<u64> {
     const FUEL: u64 = 1 << 40;
     const ROUNDS: i32 = 200_000;
@@ -247,7 +247,7 @@ mod tests {
         let second = sandbox.fuel_per_ms * 1_000;
         let (least, most) = (Duration::from_secs(20), Duration::from_millis(20_020));
         assert!((least..=most).contains(&sandbox.deadline(Duration::from_secs(1), second)));
-        // A division and a load take between a cycle and a few hundred.
+        // A division and a load take between one cycle and a few hundred.
         assert!((10_000..100_000_000).contains(&sandbox.fuel_per_ms), "{} fuel per ms", sandbox.fuel_per_ms);
     }
 

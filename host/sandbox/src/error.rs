@@ -1,4 +1,4 @@
-//! What can go wrong with an engine, a component or a run, and whose fault it is.
+//! The errors of an engine, a component or a run, and what is at fault.
 
 use std::any::Any;
 use std::time::Duration;
@@ -6,18 +6,18 @@ use std::time::Duration;
 use crate::limits::LimitsError;
 use crate::manifest::SECTION;
 
-/// Whose fault an error is, and so what happens next.
+/// What an error's cause is, and so how to react.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The event's: a dead letter, and on.
+    /// The event: make it a dead letter and continue.
     Poison,
-    /// The world's: back off, do not advance.
+    /// The environment: back off, do not advance.
     Transient,
-    /// Ours or the operator's: stop with a message.
+    /// Tollgate or the operator: stop with a message.
     Fatal,
 }
 
-/// The engine could not be made.
+/// The engine could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     #[error("cannot set up the WASM engine: {0}; without a pool the machine refuses it too")]
@@ -36,7 +36,7 @@ impl SandboxError {
     }
 }
 
-/// A component was refused.
+/// A component was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("not WASM: the file does not begin with WASM's magic number")]
@@ -120,11 +120,11 @@ impl LoadError {
     }
 }
 
-/// A batch could not be run. No event is settled by it: what the results hold is to be thrown away.
+/// A batch could not be run. It settles no event: the results must be discarded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
-    /// An event that ran alone was interrupted at its deadline. `cpu_spent`: its thread had all of that time for itself, so that it
-    /// may be the event's fault; without it the machine was busy, and the event is only run again.
+    /// An event that ran alone was interrupted at its deadline. `cpu_spent`: its thread had all of that time for itself, so the
+    /// event may be at fault; otherwise the machine was busy, and the event is simply run again.
     #[error(
         "transform {transform} was interrupted at offset {offset} of partition {partition}, {}",
         if *.cpu_spent { "after it had used its whole deadline in CPU time" } else { "before it had its deadline in CPU time: is the machine overloaded?" }
@@ -132,15 +132,15 @@ pub enum RunError {
     Interrupted { transform: String, place: usize, partition: i32, offset: i64, cpu_spent: bool },
     #[error("no place for an instance of transform {transform}: more lanes run than the sandbox was made for")]
     PoolExhausted { transform: String },
-    /// The machine has no memory for it: the same component started when it was loaded.
+    /// The system has no memory for it: the same component started when it was loaded.
     #[error("cannot make an instance of transform {transform}: {message}")]
     NoInstance { transform: String, message: String },
-    /// A smaller batch goes through: run it in halves.
+    /// A smaller batch succeeds: run it in halves.
     #[error(
         "transform {transform} emits more than {limit} bytes for one batch: take smaller batches, or raise limits.batch_output_bytes"
     )]
     BatchOutput { transform: String, limit: u64 },
-    /// The transform is broken, or the host is: no event's fault.
+    /// The transform or the host is broken: no event is at fault.
     #[error("transform {transform} cannot run: {message}")]
     Revision { transform: String, message: String },
 }
@@ -157,7 +157,7 @@ impl RunError {
     }
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")

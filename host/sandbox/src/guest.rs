@@ -1,7 +1,7 @@
-//! A guest as the host sees it while it runs: where it stands in its batch, what it has said about the current event,
-//! and how much it may still say. All of it is data and checks; [`crate::imports`] connects it to wasmtime.
+//! The host's state of a running guest: its position in the batch, what it has reported about the current event, and its
+//! remaining limits. All of it is data and checks; [`crate::imports`] connects it to wasmtime.
 //!
-//! The verdict table of the WIT world is [`Guest::settle`]; everything that a guest does against it is a [`Fault`].
+//! [`Guest::settle`] implements the verdict table of the WIT world; every violation by a guest is a [`Fault`].
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::limits;
 use crate::terms::Terms;
 use crate::watch::Watch;
 
-/// What `next` returns when there is no event left.
+/// The value that `next` returns when no event is left.
 pub(crate) const END: u32 = u32::MAX;
 
 /// `host.verdict` of the WIT world.
@@ -51,16 +51,16 @@ pub(crate) enum Level {
     Error,
 }
 
-/// Where the guest stands.
+/// The guest's progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// It is instantiated or in `init`.
     Starting,
     /// It is in `process` and has not called `next`.
     Ready,
-    /// It works on this event of the whole batch.
+    /// It processes this event; the index is in the whole batch.
     Event(usize),
-    /// It was told that there is no event left.
+    /// It has received the end mark.
     Ended,
 }
 
@@ -69,7 +69,7 @@ pub(crate) enum Phase {
 pub(crate) enum Fault {
     #[error("{message}")]
     Event { code: FailureCode, message: String },
-    /// The batch is too large, which no single event is to blame for.
+    /// The batch is too large, which is not the fault of a single event.
     #[error("too many bytes emitted for one batch")]
     BatchOutput,
 }
@@ -82,24 +82,24 @@ fn output_limit(message: String) -> Fault {
     Fault::Event { code: FailureCode::OutputLimit, message }
 }
 
-/// What is carried from instance to instance of one run.
+/// The state carried from instance to instance of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     pub results: Results,
-    /// Bytes of what the settled events and the current one emitted.
+    /// Bytes emitted for the settled events and the current one.
     pub emitted: u64,
 }
 
-/// What was said of the current event.
+/// What the guest has reported about the current event.
 #[derive(Debug, Default)]
 struct Current {
     /// Where its outputs and their bytes begin.
     outputs: usize,
     arena: usize,
-    /// Bytes emitted, and what is counted for it in [`Work::emitted`].
+    /// Bytes emitted, and the amount counted for them in [`Work::emitted`].
     bytes: u64,
     counted: u64,
-    /// Since the last output.
+    /// Set since the last output.
     key: Option<Range<u32>>,
     headers: Vec<(String, Vec<u8>)>,
     explained: Option<Explained>,
@@ -119,17 +119,17 @@ pub(crate) struct Guest {
     pub place: usize,
     pub partition: i32,
     pub events: Arc<Events>,
-    /// The events of the batch that this instance is given.
+    /// The events of the batch that this instance receives.
     pub window: Range<usize>,
     pub phase: Phase,
     pub work: Work,
     pub memory: Memory,
     current: Current,
-    /// Of an event that runs alone.
+    /// Set for an event that runs alone.
     watch: Option<Watch>,
-    /// Of the current event.
+    /// For the current event.
     log_bytes_left: usize,
-    /// Of the instance.
+    /// For the instance.
     lines_left: u32,
     cut: u32,
 }
@@ -163,7 +163,7 @@ impl Guest {
         guest
     }
 
-    /// Whether the events of this instance are one: only then is it known whose time is measured.
+    /// Returns whether this instance has only one event: only then is the measured time known to be the event's.
     pub(crate) fn alone(&self) -> bool {
         self.window.len() == 1
     }
@@ -173,7 +173,7 @@ impl Guest {
         self.watch = (self.alone() && matches!(self.phase, Phase::Event(_))).then(Watch::start);
     }
 
-    /// What happens to an event that runs alone when its deadline is over: it goes on for as long as its thread has not used that time.
+    /// Handles the deadline of an event that runs alone: it continues as long as its thread has not used that time.
     pub(crate) fn at_deadline(&mut self) -> UpdateDeadline {
         let deadline = self.terms.limits.deadline;
         match &mut self.watch {
@@ -182,12 +182,12 @@ impl Guest {
         }
     }
 
-    /// Whether the current event was interrupted after its thread had used the whole deadline.
+    /// Returns whether the current event was interrupted after its thread had used the whole deadline.
     pub(crate) fn cpu_spent(&self) -> bool {
         self.watch.as_ref().is_some_and(|watch| watch.spent)
     }
 
-    /// Settles the current event with a verdict and the fuel it used, as the verdict table says.
+    /// Settles the current event with a verdict and the fuel it used, according to the verdict table.
     pub(crate) fn settle(&mut self, verdict: Verdict, fuel: u64) -> Result<(), Fault> {
         match (self.phase, verdict) {
             (Phase::Ready, Verdict::Start) => return Ok(()),
@@ -223,7 +223,7 @@ impl Guest {
         Ok(())
     }
 
-    /// Goes on to the next event: its index in the window and its fuel, or the end mark and what is left for returning.
+    /// Advances to the next event: returns its index in the window and its fuel, or the end mark and the fuel left for returning.
     pub(crate) fn advance(&mut self) -> (u32, u64) {
         let next = match self.phase {
             Phase::Event(event) => event + 1,
@@ -239,7 +239,7 @@ impl Guest {
         }
     }
 
-    /// Counts an output of `bytes` in, or says why there may be none.
+    /// Counts an output of `bytes`, or returns why it is not allowed.
     pub(crate) fn admit_output(&mut self, route: u32, bytes: usize) -> Result<(), Fault> {
         self.event("emit and delete")?;
         if index(route) > self.terms.manifest.routes.len() {
@@ -253,7 +253,7 @@ impl Guest {
         self.admit_bytes(bytes, size_of::<Output>())
     }
 
-    /// Counts the key of the next output in.
+    /// Counts the key of the next output.
     pub(crate) fn admit_key(&mut self, bytes: usize) -> Result<(), Fault> {
         self.event("set-key")?;
         self.admit_bytes(bytes, 0)
@@ -263,7 +263,7 @@ impl Guest {
         self.current.key = Some(key);
     }
 
-    /// Sets a header of the next output, in place of any of that name.
+    /// Sets a header of the next output, replacing any with that name.
     pub(crate) fn admit_header(&mut self, name: &str, bytes: usize) -> Result<(), Fault> {
         self.event("set-header")?;
         if let Some(prefix) = limits::HOST_HEADERS.iter().find(|prefix| name.starts_with(**prefix)) {
@@ -283,14 +283,14 @@ impl Guest {
         }
     }
 
-    /// An output with what `set-key` and `set-header` said since the last one. It was admitted, or is a pass.
+    /// Adds an output with the key and headers set since the last one. It was admitted, or is a pass.
     pub(crate) fn push_output(&mut self, route: u32, payload: Bytes) {
         let key = self.current.key.take().map_or(Bytes::Input, Bytes::Arena);
         let headers = std::mem::take(&mut self.current.headers);
         self.work.results.outputs.push(Output { route, transform: self.place, payload, key, headers });
     }
 
-    /// Remembers why the event is about to be rejected.
+    /// Stores why the event is about to be rejected.
     pub(crate) fn explain(&mut self, code: &str, field: &str, message: &str) -> Result<(), Fault> {
         self.event("explain")?;
         let legal = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.');
@@ -308,7 +308,7 @@ impl Guest {
         Ok(())
     }
 
-    /// The current event, or the fault of calling `what` without one.
+    /// Returns the current event, or the fault of calling `what` without one.
     pub(crate) fn event(&self, what: &str) -> Result<usize, Fault> {
         match self.phase {
             Phase::Event(event) => Ok(event),
@@ -316,7 +316,7 @@ impl Guest {
         }
     }
 
-    /// Throws away what was said of an event that could not be settled, and says how many lines were not logged.
+    /// Discards what was reported about an event that could not be settled, and logs how many lines were suppressed.
     pub(crate) fn end(&mut self) {
         if let Phase::Event(_) = self.phase {
             self.discard();
@@ -327,7 +327,7 @@ impl Guest {
         }
     }
 
-    /// Writes a line to the operator's log, as far as the event's bytes and the instance's lines reach.
+    /// Writes a line to the operator's log, within the limits of the event's bytes and the instance's lines.
     pub(crate) fn log(&mut self, level: Level, message: &str) {
         if self.lines_left == 0 || (self.log_bytes_left == 0 && !message.is_empty()) {
             self.cut += 1;
@@ -360,7 +360,7 @@ impl Guest {
             let most = limits.output_bytes;
             return Err(output_limit(format!("more than {most} bytes of outputs for one event (limits.output_bytes)")));
         }
-        // An event alone always fits, since a batch may emit what an event may; its overhead is bounded by max_outputs.
+        // An event alone always fits, since a batch may emit as much as an event; max_outputs limits its overhead.
         let alone = self.work.emitted == self.current.counted;
         let past_arena = self.work.results.arena.len() as u64 + bytes > u64::from(u32::MAX);
         if past_arena || (!alone && self.work.emitted + bytes + overhead > limits.batch_output_bytes) {
@@ -405,8 +405,8 @@ impl Guest {
     }
 }
 
-/// The memory of an instance, summed over its memories; growing beyond the limit ends the instance with a clear error,
-/// where a guest that is merely told so would abort with an obscure one.
+/// Limits the memory of an instance, summed over its memories. Growing beyond the limit ends the instance with a clear error;
+/// a guest whose allocation merely failed would abort with an obscure one.
 pub(crate) struct Memory {
     limit: u64,
     used: u64,
@@ -461,12 +461,12 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// A guest's text for people: at most so many bytes, on one line, nothing that drives a terminal or turns the direction of text.
+/// Cleans a guest's text for display: at most `most` bytes, on one line, without terminal controls or bidirectional marks.
 pub(crate) fn clean(text: &str, most: usize) -> String {
     let end = text.floor_char_boundary(most);
     let plain = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
-        // Line separators and bidirectional marks, as in `tollgate_contract::visible`, which this crate does not know.
+        // Line separators and bidirectional marks, as in `tollgate_contract::visible`, which this crate does not depend on.
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
         c if c.is_control() => '?',
         c => c,

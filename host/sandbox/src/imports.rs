@@ -1,4 +1,4 @@
-//! The functions that a guest may call, by hand: `bindgen!` would copy each payload once more than is needed.
+//! The functions that a guest may call, written by hand: `bindgen!` would copy each payload once more than needed.
 
 use std::mem;
 
@@ -13,7 +13,7 @@ pub(crate) const HOST: &str = "tollgate:transform/host@0.1.0";
 pub(crate) const LOG: &str = "tollgate:transform/log@0.1.0";
 pub(crate) const GUEST: &str = "tollgate:transform/guest@0.1.0";
 
-/// A linker with `host`, and with `log` where it is granted: what is not here cannot be called.
+/// Returns a linker with `host`, and with `log` if it is granted: a guest cannot call anything else.
 pub(crate) fn linker(engine: &Engine, log: bool) -> Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     let mut host = linker.instance(HOST)?;
@@ -31,7 +31,7 @@ pub(crate) fn linker(engine: &Engine, log: bool) -> Result<Linker<Guest>> {
     Ok(linker)
 }
 
-/// The one place where fuel is given. It cannot be called for more: the host counts the events.
+/// The only place where fuel is granted. Calling it more often gives no more fuel: the host counts the events.
 fn next(mut store: StoreContextMut<Guest>, (settled,): (Verdict,)) -> Result<(u32,)> {
     let left = store.get_fuel()?;
     let guest = store.data_mut();
@@ -107,7 +107,7 @@ fn write(mut store: StoreContextMut<Guest>, (level, message): (Level, WasmStr)) 
     Ok(())
 }
 
-/// Copies guest memory to the end of the arena, without a buffer between.
+/// Copies guest memory to the end of the arena without a temporary buffer.
 fn append(store: &mut StoreContextMut<Guest>, list: &WasmList<u8>) -> Bytes {
     let mut arena = mem::take(&mut store.data_mut().work.results.arena);
     let start = bound(arena.len());
@@ -117,7 +117,7 @@ fn append(store: &mut StoreContextMut<Guest>, list: &WasmList<u8>) -> Bytes {
     Bytes::Arena(start..end)
 }
 
-/// Takes the fuel for a call and the bytes it moves, as wasmtime does for a copy inside the guest.
+/// Consumes the fuel for a call and the bytes it moves, as wasmtime does for a copy inside the guest.
 fn charge(store: &mut StoreContextMut<Guest>, bytes: usize) -> Result<()> {
     let cost = limits::CALL_FUEL + bytes as u64;
     match store.get_fuel()?.checked_sub(cost) {

@@ -1,4 +1,4 @@
-//! Inspects a component without compiling it: the manifest, the imports, the exports and how deep it is nested.
+//! Inspects a component without compiling it: its manifest, imports, exports and nesting depth.
 //!
 //! Nothing here recurses over the component, so that no component can exhaust the stack of the thread that inspects it.
 
@@ -15,7 +15,7 @@ use crate::imports::{GUEST, HOST, LOG};
 use crate::limits;
 use crate::manifest::{Manifest, SECTION, TYPES_SECTION};
 
-/// What can be seen of a component without compiling it.
+/// The properties of a component that are visible without compiling it.
 #[derive(Default)]
 pub(crate) struct Inspected<'a> {
     pub manifest: Option<&'a [u8]>,
@@ -24,10 +24,10 @@ pub(crate) struct Inspected<'a> {
     pub exports_guest: bool,
 }
 
-/// Inspects the sections of a component, nested ones for their depth only.
+/// Inspects the sections of a component; nested ones only for their depth.
 ///
 /// # Errors
-/// Says why the bytes cannot be a component that this sandbox loads.
+/// Why the bytes are not a component that this sandbox loads.
 pub(crate) fn inspect(wasm: &[u8]) -> Result<Inspected<'_>, LoadError> {
     if wasm.len() > limits::COMPONENT_BYTES {
         return Err(LoadError::TooLarge { bytes: wasm.len(), most: limits::COMPONENT_BYTES });
@@ -50,7 +50,7 @@ pub(crate) fn inspect(wasm: &[u8]) -> Result<Inspected<'_>, LoadError> {
     Ok(seen)
 }
 
-/// Only the outermost component speaks for the file; what is nested in it is its own affair.
+/// Only the outermost component describes the file; the sections of nested ones are ignored.
 fn inspect_section<'a>(
     wasm: &'a [u8],
     payload: Payload<'a>,
@@ -107,14 +107,14 @@ fn malformed(error: BinaryReaderError) -> LoadError {
     LoadError::Malformed(error.to_string())
 }
 
-/// Reads a section of component types declaration by declaration. wasmparser reads an instance type inside an instance type by
-/// recursion and checks the depth only afterwards, so this must come before anything else reads the types.
+/// Reads a section of component types declaration by declaration. wasmparser reads nested instance types recursively and checks the
+/// depth only afterwards, so this must run before anything else reads the types.
 fn check_type_depth(wasm: &[u8], section: Range<usize>) -> Result<(), LoadError> {
     const COMPONENT_TYPE: u8 = 0x41;
     const INSTANCE_TYPE: u8 = 0x42;
     let bytes = wasm.get(section.clone()).unwrap_or_default();
     let mut reader = BinaryReader::new(bytes, section.start);
-    // How many declarations are left of the section and of each type that is open; a type costs three bytes at least.
+    // The number of declarations left in the section and in each open type; a type takes at least three bytes.
     let mut open = vec![reader.read_var_u32().map_err(malformed)?];
     while let Some(left) = open.last_mut() {
         if *left == 0 {
@@ -122,7 +122,7 @@ fn check_type_depth(wasm: &[u8], section: Range<usize>) -> Result<(), LoadError>
             continue;
         }
         *left -= 1;
-        // In the section itself there are only types.
+        // The section itself contains only types.
         let kind = if open.len() == 1 { DECLARED_TYPE } else { reader.read_u8().map_err(malformed)? };
         if kind != DECLARED_TYPE {
             skip_declaration(&mut reader, kind)?;
@@ -145,7 +145,7 @@ fn check_type_depth(wasm: &[u8], section: Range<usize>) -> Result<(), LoadError>
 /// The byte before a type among the declarations of a component type or an instance type.
 const DECLARED_TYPE: u8 = 0x01;
 
-/// Reads a declaration that is no component type; none of them contains another declaration.
+/// Reads a declaration that is not a component type; none of them contains another declaration.
 fn skip_declaration(reader: &mut BinaryReader<'_>, kind: u8) -> Result<(), LoadError> {
     match kind {
         0x00 => skip::<CoreType<'_>>(reader),

@@ -1,84 +1,84 @@
-//! Every bound of the sandbox, each with the reason for its number.
+//! All limits of the sandbox, each with the reason for its number.
 //!
-//! A transform declares what it needs (its manifest), an operator says what it may have (the pipeline's ceiling), and
-//! the smaller of the two holds. What neither mentions has a default; what either asks beyond the hard bounds below is
-//! refused when the component is loaded, not clipped in silence.
+//! A transform declares what it needs (its manifest), an operator declares what it may have (the pipeline's ceiling), and
+//! the smaller of the two applies. A value that neither sets has a default. A value beyond the hard limits below is rejected
+//! when the component is loaded, not clipped silently.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Bytes of a component. Python's interpreter makes one of 18 MB; nothing sensible has more than three times that.
+/// Bytes of a component. Python's interpreter alone has 18 MB; nothing sensible has more than three times that.
 pub const COMPONENT_BYTES: usize = 64 << 20;
-/// Stack of the thread that compiles. Cranelift recurses over what it is given, and running out of stack ends the process. It is
-/// address space, touched only as far as it is needed.
+/// Stack of the compiling thread. Cranelift recurses over its input, and running out of stack ends the process. It is address
+/// space, of which only the used part is touched.
 pub const COMPILER_STACK: usize = 64 << 20;
-/// How deep components, their inner components and modules may be nested. wit-component nests two levels; composed components a few.
+/// Nesting depth of components, inner components and modules. wit-component nests two levels; composed components a few.
 pub const COMPONENT_DEPTH: usize = 16;
-/// How deep component and instance types may be nested: wasmparser's own bound, which it checks only after it has recursed.
+/// Nesting depth of component and instance types: wasmparser's own limit, which it checks only after it has recursed.
 pub const TYPE_DEPTH: usize = 100;
-/// CPU time that compiling a component may use: a Rust guest of 100 kB takes 0.3 s.
+/// CPU time for compiling a component: a Rust guest of 100 kB takes 0.3 s.
 pub const COMPILE_TIME: Duration = Duration::from_secs(10);
-/// What each begun MB of a component above the first adds to [`COMPILE_TIME`].
+/// Added to [`COMPILE_TIME`] for each started MB of a component after the first.
 pub const COMPILE_TIME_A_MB: Duration = Duration::from_secs(5);
 /// Address space of the compiler process: its program, its stack and the heap of an ordinary component.
 pub const COMPILE_MEMORY: u64 = 1 << 30;
-/// What each byte of a component adds to [`COMPILE_MEMORY`]: the intermediate and the machine code of all its functions.
+/// Added to [`COMPILE_MEMORY`] per byte of a component: the intermediate and the machine code of all its functions.
 pub const COMPILE_MEMORY_A_BYTE: u64 = 64;
-/// Bytes of what a compiler process that died wrote to stderr: a sentence for the operator.
+/// Bytes kept of the stderr of a compiler process that died: a sentence for the operator.
 pub const COMPILER_WORDS: u64 = 4 << 10;
-/// Bytes of the manifest: a page of JSON, with room for a large configuration. It is held once a revision.
+/// Bytes of the manifest: a page of JSON, with room for a large configuration. It is stored once per revision.
 pub const MANIFEST_BYTES: usize = 256 << 10;
-/// Bytes of the message types that a component names: some thousands of fields. They are held once a revision.
+/// Bytes of the message types that a component names: some thousands of fields. They are stored once per revision.
 pub const TYPES_BYTES: usize = 1 << 20;
-/// Named routes of a transform. Each is a topic to be created and watched by a person.
+/// Named routes of a transform. Each is a topic that somebody must create and monitor.
 pub const ROUTES: usize = 16;
 
-/// Fuel of one event: a second of work. Beyond it a batch of a few hundred events outlives any poll interval.
+/// Fuel of one event: a second of work. With more, a batch of a few hundred events exceeds any poll interval.
 pub const MAX_FUEL: u64 = 1_000_000_000;
-/// Fuel of everything outside an event: start functions, `init`, taking the batch over, returning. About 10 ms, which
-/// is a hundred times what parsing a page of configuration takes; it is burnt once a batch.
+/// Fuel of everything outside an event: start functions, `init`, receiving the batch, returning. About 10 ms, which
+/// is a hundred times what parsing a page of configuration takes; it is consumed once per batch.
 pub const START_FUEL: u64 = 20_000_000;
-/// Fuel of growing a memory or a table, by nothing too, and of taking a function's reference: the call into the runtime with its locks
-/// and our limiter takes 50 to 100 ns.
+/// Fuel of growing a memory or a table, even by zero, and of taking a function's reference: the call into the runtime with its
+/// locks and our limiter takes 50 to 100 ns.
 pub const SLOW_LIBCALL_FUEL: u8 = 100;
-/// Fuel of the other instructions that call into the runtime, beside a unit for each byte or element that they touch: 5 to 20 ns.
+/// Fuel of the other instructions that call into the runtime, plus one unit per byte or element that they touch: 5 to 20 ns.
 pub const LIBCALL_FUEL: u8 = 5;
-/// Fuel of a call into the host beside a unit a byte: what the call costs in wasm instructions, so that calling the
+/// Fuel of a call into the host, plus one unit per byte: the call's cost in wasm instructions, so that calling the
 /// host in a loop is no cheaper than computing in one.
 pub const CALL_FUEL: u64 = 100;
 
-/// Memory of an instance. A memory is wiped after every batch, so its size is paid in time as well.
+/// Memory of an instance. It is wiped after every batch, so its size also costs time.
 pub const MAX_MEMORY: u64 = 1 << 30;
 /// Enough for a Rust guest with a window of 4,000 events of a kilobyte.
 pub const DEFAULT_MEMORY: u64 = 16 << 20;
-/// Stack of a guest. Calls run on the calling thread, which needs [`THREAD_STACK`]; frames of checks and enrichments
-/// are small, and a parser that recurses deeper than this is attacked.
+/// Stack of a guest. Calls run on the calling thread, which needs [`THREAD_STACK`]; the frames of checks and enrichments
+/// are small, and a parser that recurses deeper than this is under attack.
 pub const WASM_STACK: usize = 256 << 10;
-/// What a thread that runs a [`crate::Chain`] must have: the guest's stack, the host's frames above and below, and room.
-/// Running out of it ends the process.
+/// The stack of a thread that runs a [`crate::Chain`]: the guest's stack, the host's frames above and below, and a margin.
+/// Exceeding it ends the process.
 pub const THREAD_STACK: usize = 2 << 20;
-/// Table elements of an instance, summed: function pointers. Python's interpreter has 6,000.
+/// Table elements of an instance, in total: function pointers. Python's interpreter has 6,000.
 pub const TABLE_ELEMENTS: usize = 20_000;
-/// Tables, core instances and memories of an instance. wit-component makes three core instances of a simple guest;
-/// a dynamically linked one (Python) has a dozen. One memory is the rule, and each reserves 4 GiB of address space.
+/// Tables, core instances and memories of an instance. wit-component creates three core instances for a simple guest;
+/// a dynamically linked one (Python) has a dozen. Usually there is one memory, and each reserves 4 GiB of address space.
 pub const TABLES: u32 = 16;
 pub const CORE_INSTANCES: u32 = 24;
 pub const MEMORIES: u32 = 4;
-/// Bytes of the host's record of one instance: function pointers of imports and globals.
+/// Bytes of the host's data about one instance: function pointers of imports and globals.
 pub const INSTANCE_BYTES: usize = 1 << 20;
 
-/// Outputs of an event. One event becoming a thousand rows is a query, not a check.
+/// Outputs of an event. Turning one event into a thousand rows is a query, not a check.
 pub const MAX_OUTPUTS: u32 = 1_000;
 pub const DEFAULT_OUTPUTS: u32 = 16;
-/// Bytes of an event's outputs with keys and headers. Kafka's own default for a record is 1 MiB.
+/// Bytes of an event's outputs including keys and headers. Kafka's default limit for a record is 1 MiB.
 pub const MAX_OUTPUT_BYTES: u64 = 64 << 20;
 pub const DEFAULT_OUTPUT_BYTES: u64 = 1 << 20;
-/// Bytes of what a transform emits for one batch. It bounds the lane's memory, once for each transform of the chain.
+/// Bytes that a transform emits for one batch. It limits the lane's memory, once for each transform of the chain.
 pub const MAX_BATCH_OUTPUT_BYTES: u64 = 256 << 20;
 pub const DEFAULT_BATCH_OUTPUT_BYTES: u64 = 64 << 20;
-/// What the names of headers begin with that only the host sets: readers of dead letters and outputs rely on them.
+/// The prefixes of header names that only the host sets: readers of dead letters and outputs rely on them.
 pub const HOST_HEADERS: [&str; 2] = ["tollgate.", "__connect.errors."];
 
 /// Headers that a guest may set on one output.
@@ -86,61 +86,61 @@ pub const OUTPUT_HEADERS: usize = 64;
 /// Bytes of an event's log lines.
 pub const MAX_LOG_BYTES: u64 = 64 << 10;
 pub const DEFAULT_LOG_BYTES: u64 = 4 << 10;
-/// Log lines of an instance, and so of a batch: a guest that says a word on every event would fill the operator's disk.
+/// Log lines of an instance, and so of a batch: a guest that logs a line per event would fill the operator's disk.
 pub const LOG_LINES: u32 = 64;
-/// Bytes of a message of a guest (a panic, a reject's sentence): it becomes a header of a dead letter.
+/// Bytes of a message of a guest (a panic, a reject's message): it becomes a header of a dead letter.
 pub const MESSAGE_BYTES: usize = 4 << 10;
-/// Bytes of a reject's code, as WIT says, and of its field path.
+/// Bytes of a reject's code, as defined in WIT, and of its field path.
 pub const CODE_BYTES: usize = 64;
 pub const FIELD_BYTES: usize = 1 << 10;
 
-/// Length of an epoch: the grain of deadlines, which are a second by default; a hundred wake-ups a second of one thread.
+/// Length of an epoch: the resolution of deadlines, which default to a second. One thread wakes up a hundred times a second.
 pub const TICK: Duration = Duration::from_millis(10);
-/// How far the deadline lies above the time that the fuel takes: fuel must win on a machine twenty times as busy.
+/// The ratio of the deadline to the time that the fuel takes: fuel must run out first on a machine twenty times as busy.
 pub const DEADLINE_FACTOR: u32 = 20;
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
-/// Well under Kafka's poll interval (300 s) for [`DEADLINE_PATIENCE`] of them and what surrounds them.
+/// Well below Kafka's poll interval (300 s) for [`DEADLINE_PATIENCE`] of them plus overhead.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(30);
 /// How many deadlines an event that runs alone may wait for its CPU time: a thread that gets less than a quarter of a processor is
-/// interrupted, so that its lane can answer a rebalance, and the event is run again.
+/// interrupted, so that its lane can handle a rebalance, and the event is run again.
 pub const DEADLINE_PATIENCE: u32 = 4;
 
-/// Events that one instance is given at most: a fresh one for each 4,000 costs a few ns an event, and the guest's arena stays
+/// Maximum number of events per instance: a fresh one for each 4,000 costs a few ns per event, and the guest's arena stays
 /// in the processor's cache.
 pub const WINDOW: usize = 4_000;
-/// The lists of a window may take this part of a guest's memory (one in …): the guest needs room of its own, and an allocator
-/// that grows by doubling may hold a list twice for a moment.
+/// The lists of a window may take this fraction of a guest's memory (one in …): the guest needs memory of its own, and an
+/// allocator that grows by doubling may briefly hold a list twice.
 pub const WINDOW_SHARE_OF_MEMORY: u64 = 4;
-/// What an event's lists take beside its bytes: two bounds, a flag, offset and timestamp.
+/// Memory of an event's lists besides its bytes: two bounds, a flag, offset and timestamp.
 pub const WINDOW_BYTES_AN_EVENT: usize = 2 * 4 + 1 + 8 + 8;
 
-/// How many events are tried together after one of them failed. It doubles with each success: a batch full of failures
-/// is not copied whole into an instance for each of them.
+/// How many events are tried together after a failure. It doubles with each success: a batch full of failures is not copied
+/// whole into an instance for each of them.
 pub const WINDOW_AFTER_FAILURE: usize = 32;
 
-/// The epochs that last at least so long.
+/// Returns the number of epochs that last at least this long.
 pub(crate) fn ticks(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX / 2) + 1
 }
 
-/// The CPU time that compiling a component of so many bytes may use.
+/// Returns the CPU time for compiling a component of this many bytes.
 pub fn compile_time(bytes: usize) -> Duration {
     let above = bytes.saturating_sub(1_000_000).div_ceil(1_000_000);
     COMPILE_TIME + COMPILE_TIME_A_MB * u32::try_from(above).unwrap_or(u32::MAX)
 }
 
-/// The address space of a process that compiles a component of so many bytes.
+/// Returns the address space of a process that compiles a component of this many bytes.
 pub(crate) fn compile_memory(bytes: usize) -> u64 {
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
     COMPILE_MEMORY.saturating_add(bytes.saturating_mul(COMPILE_MEMORY_A_BYTE))
 }
 
-/// Limits as they are written down: in a manifest, or as a pipeline's ceiling. Sizes are bytes or text such as
-/// `"16MiB"`, the deadline is text such as `"500ms"` or `"1s"`.
+/// Limits as written in a manifest, or in a pipeline's ceiling. Sizes are bytes or text such as `"16MiB"`; the deadline is
+/// text such as `"500ms"` or `"1s"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsSpec {
-    /// Units of an event. Required in a manifest.
+    /// Fuel units per event. Required in a manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuel: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "size")]
@@ -157,28 +157,28 @@ pub struct LimitsSpec {
     pub deadline: Option<Duration>,
 }
 
-/// The limits that hold for a transform: `min(manifest, ceiling)`.
+/// The effective limits of a transform: `min(manifest, ceiling)`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Units of an event, host calls included.
+    /// Fuel units per event, including host calls.
     pub fuel: u64,
     /// Bytes, summed over all memories of an instance.
     pub memory: u64,
-    /// Outputs of an event.
+    /// Outputs per event.
     pub max_outputs: u32,
-    /// Bytes of an event's outputs, their keys and headers.
+    /// Bytes of an event's outputs, including keys and headers.
     pub output_bytes: u64,
-    /// Bytes of what one instance emits for the events it sees.
+    /// Bytes that one instance emits for its events.
     pub batch_output_bytes: u64,
-    /// Bytes of an event's log lines.
+    /// Bytes of log lines per event.
     pub log_bytes: u64,
-    /// How long an event may run before it is interrupted and tried again: the asked for, or [`DEADLINE_FACTOR`] times
+    /// How long an event may run before it is interrupted and retried: the configured time, or [`DEADLINE_FACTOR`] times
     /// what its fuel takes here, whichever is longer. Not part of a revision, since it settles no event.
     #[serde(skip)]
     pub deadline: Duration,
 }
 
-/// Why no limits could be made of a manifest and a ceiling.
+/// Why a manifest and a ceiling do not result in limits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
     #[error("the manifest sets no limits.fuel: say how much fuel an event may use")]
@@ -188,10 +188,10 @@ pub enum LimitsError {
 }
 
 impl Limits {
-    /// The smaller of what the manifest asks and what the ceiling allows.
+    /// Returns the smaller of the manifest's value and the ceiling for each limit.
     ///
     /// # Errors
-    /// Where the manifest sets no fuel, or either goes beyond the hard bounds of this module.
+    /// The manifest sets no fuel, or either exceeds the hard limits of this module.
     pub fn effective(manifest: &LimitsSpec, ceiling: &LimitsSpec) -> Result<Limits, LimitsError> {
         let fuel = manifest.fuel.ok_or(LimitsError::NoFuel)?;
         let pick = |limit, asked: u64, allowed: Option<u64>, most| -> Result<u64, LimitsError> {
@@ -243,14 +243,14 @@ impl Limits {
         .consistent())
     }
 
-    /// An event must fit into a batch of its own.
+    /// Makes sure that a single event fits into a batch.
     fn consistent(mut self) -> Limits {
         self.output_bytes = self.output_bytes.min(self.batch_output_bytes);
         self
     }
 }
 
-/// Bytes, or a number with `B`, `kB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`.
+/// Parses bytes, or a number with `B`, `kB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`.
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     struct Size;
     impl de::Visitor<'_> for Size {

@@ -1,4 +1,4 @@
-//! From the bytes of a component to a transform that lanes can run: inspected, compiled, linked, tried once.
+//! From the bytes of a component to a transform that lanes can run: inspected, compiled, linked, and started once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use crate::run;
 use crate::terms::Terms;
 use crate::transform::{Loaded, Transform};
 
-/// What a pipeline says about one of its transforms.
+/// A pipeline's settings for one of its transforms.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overrides {
-    /// Upper bounds: the smaller of these and the manifest's holds.
+    /// Upper limits: the smaller of these and the manifest's applies.
     pub ceiling: LimitsSpec,
-    /// An object, laid over the manifest's configuration.
+    /// An object, merged over the manifest's configuration.
     pub config: Option<Value>,
-    /// CPU time that the compiler process may use; [`limits::compile_time`] of the component's size without it.
+    /// CPU time for the compiler process; `None` for the [`limits::compile_time`] of the component's size.
     pub compile_time: Option<Duration>,
 }
 
 impl Sandbox {
-    /// Checks a component, compiles and links it, and starts one instance to see that it does start.
+    /// Checks a component, compiles and links it, and starts one instance to verify that it starts.
     ///
     /// # Errors
-    /// Says what the component is, imports, exports or does that it may not.
+    /// What the component is, imports, exports or does that is not allowed.
     pub fn load(&self, wasm: &[u8], overrides: &Overrides) -> Result<Transform, LoadError> {
         let seen = inspect(wasm)?;
         let types = seen.types.map(<[u8]>::to_vec);
@@ -88,7 +88,7 @@ fn config(manifest: &Manifest, over: Option<&Value>) -> Result<Vec<u8>, LoadErro
     }
 }
 
-/// Calibrated on this machine, the deadline is not in here.
+/// The deadline is not included, because it is calibrated on this machine.
 fn revision(component: Digest, limits: &Limits, config: &[u8]) -> Digest {
     let limits = serde_json::to_value(limits).map(|limits| canonical(&limits)).unwrap_or_default();
     Digest::of_parts(&[b"tollgate revision 2, wasmtime 48", component.as_bytes(), &limits, config])

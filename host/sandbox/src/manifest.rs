@@ -1,4 +1,4 @@
-//! What a component says about itself: `transform.yaml`, embedded as JSON by `tollgate build`.
+//! A component's description of itself: `transform.yaml`, embedded as JSON by `tollgate build`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,10 +11,10 @@ use crate::limits::{self, LimitsSpec};
 /// The custom section that holds the manifest, at the top level of the component.
 pub const SECTION: &str = "tollgate:transform";
 
-/// The custom section with the message types that the component was compiled with. The sandbox hands it on as it is.
+/// The custom section with the message types that the component was compiled with. The sandbox passes it on unchanged.
 pub const TYPES_SECTION: &str = "tollgate:types";
 
-/// The capabilities that a manifest may ask for.
+/// The capabilities that a manifest may request.
 pub const CAPABILITIES: [&str; 1] = ["log"];
 
 /// A component's manifest.
@@ -23,30 +23,30 @@ pub const CAPABILITIES: [&str; 1] = ["log"];
 pub struct Manifest {
     pub name: String,
     pub version: String,
-    /// The commit it was built from.
+    /// The commit from which it was built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The message type it takes, by its full name.
+    /// The full name of its input message type.
     pub input: String,
-    /// The message type it emits on route 0; the input's where it says nothing.
+    /// The message type that it emits on route 0; the input's if unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
     /// Names of the routes 1 to n.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<String>,
-    /// The message types of routes, by name; a route that is not here carries what route 0 does.
+    /// The message types of routes, by name; a route that is not listed has the type of route 0.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub route_messages: BTreeMap<String, String>,
     pub limits: LimitsSpec,
-    /// Given to `init`, under what the pipeline says.
+    /// Passed to `init`, overridden by the pipeline's configuration.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub config: Map<String, Value>,
     /// See [`CAPABILITIES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
-    /// The author's word that the verdict depends on nothing but the event and the configuration.
+    /// The author's declaration that the verdict depends only on the event and the configuration.
     #[serde(default = "yes")]
     pub deterministic: bool,
 }
@@ -56,10 +56,10 @@ fn yes() -> bool {
 }
 
 impl Manifest {
-    /// Reads and checks a manifest.
+    /// Parses and checks a manifest.
     ///
     /// # Errors
-    /// Says which key is missing, unknown or wrong.
+    /// Which key is missing, unknown or wrong.
     pub fn parse(json: &[u8]) -> Result<Manifest, String> {
         if json.len() > limits::MANIFEST_BYTES {
             return Err(format!("it has {} bytes, and may have {}", json.len(), limits::MANIFEST_BYTES));
@@ -69,22 +69,22 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The message type of route 0.
+    /// Returns the message type of route 0.
     pub fn output(&self) -> &str {
         self.output.as_deref().unwrap_or(&self.input)
     }
 
-    /// The message type of a route.
+    /// Returns the message type of a route.
     pub fn route_message(&self, route: &str) -> &str {
         self.route_messages.get(route).map_or_else(|| self.output(), String::as_str)
     }
 
-    /// The message types that it emits: on route 0, and on each route.
+    /// Iterates over the message types that it emits: on route 0, and on each route.
     pub fn emitted(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.output()).chain(self.routes.iter().map(|route| self.route_message(route)))
     }
 
-    /// What `init` gets: the manifest's configuration with the pipeline's laid over it, object by object.
+    /// Returns the configuration for `init`: the manifest's with the pipeline's merged over it, object by object.
     pub fn config_under(&self, over: Option<&Value>) -> Value {
         let mut config = Value::Object(self.config.clone());
         if let Some(over) = over {
@@ -137,7 +137,7 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
-    /// The digest of several parts, each with its length, so that no two lists of parts are the same bytes.
+    /// Returns the digest of several parts, each with its length, so that different lists of parts never have the same bytes.
     pub(crate) fn of_parts(parts: &[&[u8]]) -> Digest {
         let mut hash = Sha256::new();
         for part in parts {
@@ -164,7 +164,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// JSON whose bytes depend on the value alone, whichever map serde_json was built with.
+/// Encodes JSON whose bytes depend only on the value, whichever map serde_json was built with.
 pub(crate) fn canonical(value: &Value) -> Vec<u8> {
     fn write(value: &Value, out: &mut Vec<u8>) {
         match value {

@@ -1,19 +1,19 @@
-//! One transform on one batch: which events an instance is given, and what becomes of those on which it ends.
+//! One transform on one batch: which events an instance receives, and how events at which it ends are settled.
 //!
-//! Every batch gets a fresh instance, so that no event depends on another batch's; a batch that would fill too much of a
-//! guest's memory gets several, one for each *window* of it. Within a window the host hears of each event as it is settled, so whatever ends the instance ends it *at an event*, and the events before it keep
-//! their verdicts. That event is run again alone on a fresh instance, for it may have suffered from what an earlier one
-//! left in the guest's memory; what happens there is its verdict. So a verdict depends on the event alone, and the same
-//! batch gives the same verdicts however it is cut.
+//! Every batch gets a fresh instance, so that no event depends on another batch's. A batch that would fill too much of a
+//! guest's memory gets several, one for each *window* of it. Within a window the host learns of each event as it is settled, so
+//! an instance always ends *at an event*, and the events before it keep their verdicts. That event is run again alone on a fresh
+//! instance, because state that an earlier event left in the guest's memory may have affected it; the result of that run is its
+//! verdict. So a verdict depends only on the event, and the same batch gives the same verdicts however it is divided.
 //!
-//! The alternatives were one instance an event (three times the cost of the work itself) and one call an event on a
-//! shared instance (twice); neither is needed to know where a trap happened.
+//! The alternatives were one instance per event (three times the cost of the work itself) and one call per event on a
+//! shared instance (twice the cost); neither is needed to locate a trap.
 //!
-//! An end before the first event is the fault of the batch's size or of the transform itself. The events are then tried one by one; if
-//! one of them fails in that way too, an empty batch decides whether it is the event or the revision.
+//! An end before the first event is caused by the batch's size or by the transform itself. The events are then tried one by one; if
+//! one of them fails in that way too, a run with an empty batch decides whether the event or the revision is at fault.
 //!
-//! An interruption is the machine's fault or the event's. The event runs again alone; if it is interrupted there too, that is the run's
-//! error, with what the thread's CPU time says. The lane counts those errors and runs the batch again, until the event fails.
+//! An interruption is caused by the machine or by the event. The event runs again alone; if it is interrupted again, that is the
+//! run's error, with the thread's CPU time. The lane counts those errors and runs the batch again, until the event fails.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -64,12 +64,12 @@ enum Why {
         cpu_spent: bool,
     },
     PoolExhausted,
-    /// There is a place, but the machine does not give what it needs.
+    /// The pool has a free slot, but the system does not provide the memory.
     NoInstance(String),
     BatchOutput,
 }
 
-/// One transform, at its place in the chain, and the batch it is given.
+/// One transform, with its index in the chain and its batch.
 pub(crate) struct Run<'a> {
     pub transform: &'a Transform,
     pub place: usize,
@@ -77,7 +77,7 @@ pub(crate) struct Run<'a> {
     pub events: &'a Arc<Events>,
 }
 
-/// Starts an instance for nobody: whether the component's start functions and `init` succeed.
+/// Starts a throw-away instance: checks that the component's start functions and `init` succeed.
 pub(crate) fn try_start(transform: &Transform) -> Result<(), LoadError> {
     let meta =
         BatchMeta { topic: String::new(), partition: -1, schema_id: 0, batch_time: 0, seed: 0, overdue: Vec::new() };
@@ -138,8 +138,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The end of a window of at most that many events whose lists take no more of the guest's memory than they may; one
-    /// event is always taken.
+    /// Returns the end of a window of at most `most` events whose lists stay within their share of the guest's memory; it has
+    /// at least one event.
     fn fitting(&self, start: usize, most: usize) -> usize {
         let events = self.events;
         let budget = self.transform.0.terms.limits.memory / limits::WINDOW_SHARE_OF_MEMORY;
@@ -157,13 +157,13 @@ impl Run<'_> {
         start + fits
     }
 
-    /// What is known of an event from runs that were interrupted.
+    /// Returns what earlier interrupted runs showed about an event.
     fn overdue(&self, event: usize) -> Option<Overdue> {
         let mut known = self.meta.overdue.iter();
         known.find(|one| one.transform == self.place && one.offset == self.events.record_offsets[event]).copied()
     }
 
-    /// Ends a window before the next event that is known to run into its deadline.
+    /// Ends a window before the next event that is known to reach its deadline.
     fn until_overdue(&self, start: usize, end: usize) -> usize {
         if self.meta.overdue.is_empty() {
             return end;
@@ -186,7 +186,7 @@ impl Run<'_> {
         work.results.fuel.push(0);
     }
 
-    /// Runs an event alone on a fresh instance: what happens now is its verdict.
+    /// Runs an event alone on a fresh instance: the result is its verdict.
     fn alone(&self, event: usize, work: &mut Work) -> Result<(), RunError> {
         let (at, why, fuel_used) = match self.attempt(event..event + 1, work) {
             End::Settled => return Ok(()),
@@ -212,7 +212,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A transform that cannot even take an empty batch is broken: no event may be blamed.
+    /// A transform that fails on an empty batch is broken: no event is at fault.
     fn acquit_revision(&self, message: &str) -> Result<(), RunError> {
         match self.attempt(0..0, &mut Work::default()) {
             End::Settled => Ok(()),
@@ -223,7 +223,7 @@ impl Run<'_> {
         }
     }
 
-    /// Whether an event may be to blame; what cannot be an event's fault is the run's error.
+    /// Returns whether an event may be at fault; otherwise the cause is the run's error.
     fn blame(&self, why: Why) -> Result<(), RunError> {
         match why {
             Why::Fault(..) | Why::Interrupted { .. } => Ok(()),
@@ -245,7 +245,7 @@ impl Run<'_> {
         self.transform.0.terms.manifest.name.clone()
     }
 
-    /// Gives a window of the batch to a fresh instance. What it settles is in `work`, whatever happens next.
+    /// Runs a window of the batch on a fresh instance. The settled events are in `work`, whatever happens next.
     fn attempt(&self, window: Range<usize>, work: &mut Work) -> End {
         let mut store = match self.store(window.clone(), std::mem::take(work)) {
             Ok(store) => store,
@@ -266,7 +266,7 @@ impl Run<'_> {
         };
         match ended {
             Ok(()) => End::Settled,
-            // Every event has its verdict, and none would be given another: the instance is gone, and that is all.
+            // Every event has its verdict, and another run would give the same: the end of the instance has no consequence.
             Err(why) if guest.phase == Phase::Ended => {
                 let message = match why {
                     Why::Fault(_, message) | Why::Start(message) | Why::NoInstance(message) => message,
@@ -275,7 +275,7 @@ impl Run<'_> {
                 tracing::warn!(transform = self.name(), "ended after its last event: {message}");
                 End::Settled
             }
-            // A fault in start or init is no event's.
+            // A fault in start or init is not an event's.
             Err(Why::Fault(_, message)) if guest.phase == Phase::Starting => {
                 End::Stopped { at: None, why: Why::Start(message), fuel: 0 }
             }
@@ -290,7 +290,7 @@ impl Run<'_> {
         let guest = Guest::new(Arc::clone(&loaded.terms), self.place, self.meta.partition, events, window, work);
         let mut store = Store::try_new(loaded.pre.engine(), guest)?;
         store.limiter(|guest| &mut guest.memory);
-        // No list or string is larger than the memory it lies in; what it costs is charged as fuel.
+        // No list or string is larger than the memory that contains it; fuel pays for its cost.
         store.set_hostcall_fuel(usize::try_from(loaded.terms.limits.memory).unwrap_or(usize::MAX));
         store.set_max_component_handles(64);
         if store.data().alone() {
@@ -299,7 +299,7 @@ impl Run<'_> {
             store.epoch_deadline_trap();
         }
         store.set_epoch_deadline(loaded.terms.start_ticks);
-        // Before instantiation, which runs the guest's code too.
+        // Before instantiation, which also runs guest code.
         store.set_fuel(limits::START_FUEL)?;
         Ok(store)
     }
@@ -308,7 +308,7 @@ impl Run<'_> {
     fn start(&self, store: &mut Store<Guest>) -> Result<Instance, Why> {
         let loaded = &self.transform.0;
         let instance = loaded.pre.instantiate(&mut *store).map_err(|error| match why(error) {
-            // No trap and no limit. The component itself was tried when it was loaded, so it is the machine.
+            // Neither a trap nor a limit. The component was tested when it was loaded, so the cause is the machine.
             Why::Fault(FailureCode::Protocol, message) => Why::NoInstance(message),
             why => why,
         })?;
@@ -349,7 +349,7 @@ impl Run<'_> {
     }
 }
 
-/// The keys and values of a window. The whole batch is handed over as it is; a part of it needs bounds of its own.
+/// The keys and values of a window. A whole batch is passed unchanged; a part of it needs its own bounds.
 struct Cut<'a> {
     arena: &'a [u8],
     whole: &'a [u32],
@@ -373,8 +373,8 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// What ended the guest's code. What is neither a trap nor the host's own fault is a value that the canonical ABI
-/// refuses: a list outside of memory, text that is not UTF-8, an enum's case that does not exist.
+/// Returns why the guest's code ended. An error that is neither a trap nor the host's own fault is a value that the canonical
+/// ABI rejects: a list outside of memory, text that is not UTF-8, an unknown enum case.
 fn why(error: wasmtime::Error) -> Why {
     if let Some(fault) = error.downcast_ref::<Fault>() {
         return match fault {

@@ -1,16 +1,16 @@
-//! What an instance of a transform may do.
+//! What an instance of a transform is allowed to do.
 
 use crate::limits::Limits;
 use crate::manifest::Manifest;
 
-/// The manifest of a transform, with the limits and the configuration that hold for it.
+/// The manifest of a transform, with its effective limits and configuration.
 pub(crate) struct Terms {
     pub manifest: Manifest,
     pub limits: Limits,
     /// JSON, for `init`.
     pub config: Vec<u8>,
-    /// Epochs that an event may last.
+    /// The maximum number of epochs for an event.
     pub ticks: u64,
-    /// Epochs that starting an instance may last.
+    /// The maximum number of epochs for starting an instance.
     pub start_ticks: u64,
 }

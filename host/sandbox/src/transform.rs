@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::manifest::{Digest, Manifest};
 use crate::terms::Terms;
 
-/// A component that was checked, compiled, linked and tried. Cheap to clone.
+/// A checked, compiled, linked and tested component. Cheap to clone.
 #[derive(Clone)]
 pub struct Transform(pub(crate) Arc<Loaded>);
 
@@ -26,13 +26,13 @@ pub(crate) struct Loaded {
 }
 
 impl Transform {
-    /// The SHA-256 of the component's file.
+    /// Returns the SHA-256 of the component's file.
     pub fn digest(&self) -> Digest {
         self.0.digest
     }
 
-    /// The SHA-256 of all that a verdict depends on: the component, its effective limits and configuration, and the
-    /// engine's release, since the fuel of an instruction is the engine's to say.
+    /// Returns the SHA-256 of everything that a verdict depends on: the component, its effective limits and configuration, and
+    /// the engine's release, since the engine defines the fuel of an instruction.
     pub fn revision_digest(&self) -> Digest {
         self.0.revision
     }
@@ -41,12 +41,12 @@ impl Transform {
         &self.0.terms.manifest
     }
 
-    /// The message types that the component was compiled with, as `tollgate build` wrote them.
+    /// Returns the message types that the component was compiled with, as written by `tollgate build`.
     pub fn types(&self) -> Option<&[u8]> {
         self.0.types.as_deref()
     }
 
-    /// The limits that hold.
+    /// Returns the effective limits.
     pub fn limits(&self) -> &Limits {
         &self.0.terms.limits
     }

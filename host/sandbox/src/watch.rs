@@ -1,4 +1,4 @@
-//! How long an event that runs alone has been running: by the clock on the wall, and by the CPU time of its thread.
+//! How long an event that runs alone has been running: by wall clock, and by the CPU time of its thread.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::limits;
 pub(crate) struct Watch {
     began: Instant,
     cpu: Duration,
-    /// It was interrupted after its thread had used the deadline.
+    /// Whether it was interrupted after its thread had used the deadline.
     pub spent: bool,
 }
 
@@ -20,7 +20,7 @@ impl Watch {
         Watch { began: Instant::now(), cpu: thread_time(), spent: false }
     }
 
-    /// Says whether to go on after `deadline` has passed on the wall: a thread that the machine gave less than that goes on, up to
+    /// Decides whether to continue after `deadline` has passed by wall clock: a thread that got less CPU time continues, up to
     /// [`limits::DEADLINE_PATIENCE`] deadlines.
     pub(crate) fn at_deadline(&mut self, deadline: Duration) -> UpdateDeadline {
         let left = deadline.saturating_sub(thread_time().saturating_sub(self.cpu));
@@ -33,7 +33,7 @@ impl Watch {
     }
 }
 
-/// CPU time of this thread since it started.
+/// Returns the CPU time of this thread since it started.
 pub(crate) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default())

@@ -11,14 +11,14 @@ use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
 use tollgate_engine::runtime::build;
 
-/// Partitions of the embedded broker's topics: as many as `setup` makes by default.
+/// Partitions of the embedded broker's topics: as many as `setup` creates by default.
 const PARTITIONS: i32 = 4;
 const CALL: Duration = Duration::from_secs(10);
 
 pub(super) enum Broker {
-    /// Lives as long as this value. It keeps 5 MB a partition and has no transactions.
+    /// Lives as long as this value. It keeps 5 MB per partition and has no transactions.
     Embedded(MockCluster<'static, DefaultProducerContext>),
-    /// host:port of the user's.
+    /// host:port of the user's broker.
     Real(String),
 }
 
@@ -46,7 +46,7 @@ impl Broker {
         matches!(self, Broker::Real(_))
     }
 
-    /// Deletes what the demo made on a real broker; says what could not be.
+    /// Deletes what the demo created on a real broker; reports what could not be deleted.
     pub(super) async fn tidy(&self, pipeline: &Pipeline, names: &Names) {
         let Broker::Real(_) = self else { return };
         let options = AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL));

@@ -1,9 +1,9 @@
-//! Payment events as a shop's day brings them: new payments, later steps of earlier ones, and here and there one that
-//! something spoilt on its way. The same seed gives the same events.
+//! Payment events as in a shop's day: new payments, later steps of earlier ones, and now and then a corrupted one. The same
+//! seed gives the same events.
 
 use prost::Message as _;
 
-/// One payment event as it stands on the wire: `payments.v1.PaymentEvent`.
+/// The wire form of a payment event: `payments.v1.PaymentEvent`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Payment {
     #[prost(string, tag = "1")]
@@ -28,20 +28,20 @@ pub struct Event {
     pub key: String,
     pub value: Option<Vec<u8>>,
     pub json: bool,
-    /// What was done to it, if something was.
+    /// How it was corrupted, if it was.
     pub spoilt: Option<Spoilt>,
 }
 
 /// The ways in which an event is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Spoilt {
-    /// A refund that somebody booked as a negative payment; the contract allows it, the rules do not.
+    /// A refund booked as a negative payment; the contract allows it, the rules do not.
     NegativeAmount,
-    /// A currency that nobody accepts; the contract allows it, the rules do not.
+    /// An unsupported currency; the contract allows it, the rules do not.
     UnknownCurrency,
     /// The last bytes are missing.
     Truncated,
-    /// JSON with a text where a number should be.
+    /// JSON with a string in place of a number.
     JsonWrongType,
     /// No value at all.
     Tombstone,
@@ -74,11 +74,11 @@ const TENANTS: [&str; 8] = [
 const STATUSES: [&str; 6] = ["STATUS_UNSPECIFIED", "PENDING", "AUTHORIZED", "CAPTURED", "FAILED", "REFUNDED"];
 /// Steps that may follow a status; the others are final.
 const NEXT: [&[i32]; 6] = [&[], &[2, 4], &[3, 3, 3, 4], &[5], &[], &[]];
-/// A status that some newer version of the contract may know.
+/// A status that a newer version of the contract may define.
 const UNKNOWN_STATUS: i32 = 17;
-/// Payments whose next step may come.
+/// The maximum number of payments with a next step to come.
 const OPEN: usize = 400;
-/// Of a thousand events: later steps, bad ones, and good ones that come as JSON.
+/// Per thousand events: later steps, bad ones, and good ones in JSON.
 const STEPS: u64 = 300;
 const BAD: u64 = 40;
 const JSON: u64 = 60;
@@ -108,7 +108,7 @@ impl Events {
             return payment;
         }
         let (currency, decimals, usual) = random.pick(&CURRENCIES);
-        // Many small amounts, few large ones: the product of uniform numbers.
+        // Many small amounts and few large ones: the product of uniform numbers.
         let (a, b, c) = (random.share(), random.share(), random.share());
         let unit = 10_f64.powi(decimals);
         let amount = ((usual * 12.0 * a * b * c * (1.0 + 4.0 * a * a)) * unit).round().max(1.0) / unit;
@@ -142,7 +142,7 @@ impl Events {
             }
             Spoilt::Truncated => {
                 let mut bytes = payment.encode_to_vec();
-                // Within the last field, so that its length promises more than there is.
+                // Within the last field, so that its declared length exceeds the data.
                 bytes.truncate(bytes.len() - 3);
                 value = Some(bytes);
             }
@@ -157,7 +157,7 @@ impl Events {
 impl Iterator for Events {
     type Item = Event;
 
-    /// There is always a next one.
+    /// Always returns an event.
     fn next(&mut self) -> Option<Event> {
         self.clock += i64::try_from(self.random.below(700)).unwrap_or_default();
         let payment = self.payment();
@@ -176,7 +176,7 @@ impl Iterator for Events {
     }
 }
 
-/// Protobuf's JSON mapping of a payment, with this for its amount.
+/// Returns Protobuf's JSON mapping of a payment, with this as its amount.
 fn json_of(payment: &Payment, amount: &str) -> String {
     let Payment { transaction_id, currency, status, created_at, trace_id, tenant_id, .. } = payment;
     let status = STATUSES[usize::try_from(*status).unwrap_or_default()];

@@ -12,16 +12,16 @@ use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::kafka::{self, Producer};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// The seed of every demo: the figures of two demos can be compared.
+/// Every demo uses this seed, so that the figures of two demos can be compared.
 const SEED: u64 = 20_260_131;
-/// The mean distance of two events, milliseconds; see [`Events`].
+/// The mean time between two events in milliseconds; see [`Events`].
 const PACE: i64 = 350;
 
 pub(super) struct Feed {
     producer: Producer,
     events: Events,
     topic: String,
-    /// How many were made bad.
+    /// How many events were corrupted.
     pub spoilt: u64,
 }
 
@@ -29,7 +29,7 @@ impl Feed {
     /// The first `count` events will end about now (Unix milliseconds).
     pub(super) fn new(pipeline: &Pipeline, count: u32, now: i64) -> Result<Feed, Failure> {
         let mut plain = pipeline.clone();
-        // An ordinary producer: the events are somebody else's, and a transaction's markers would stand between them.
+        // An ordinary producer: the events stand for another application's, and a transaction's markers would lie between them.
         plain.delivery.mode = DeliveryMode::AtLeastOnce;
         let sizes = build::sizes(&std::collections::BTreeMap::new());
         let producer = Producer::connect(&plain, "demo-feed", sizes, DEADLINE).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! What the demo's pipeline is made of: its file, its contract, and the components that are at hand.
+//! The parts of the demo's pipeline: its file, its contract, and the available components.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::json;
 pub const PROTO: &str = include_str!("../../../proto/payments/v1/payment.proto");
 const PIPELINE: &str = include_str!("pipeline.yaml");
 
-/// The components of the chain, as far as they are there.
+/// The components of the chain that are available.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Components {
     pub rules: Option<PathBuf>,
@@ -16,7 +16,7 @@ pub struct Components {
 }
 
 impl Components {
-    /// Looks in a folder that holds `transforms/<name>/<name>.wasm`, as the project's own does after `tollgate build`.
+    /// Searches a folder that holds `transforms/<name>/<name>.wasm`, as the project's own does after `tollgate build`.
     pub fn find(assets: &Path) -> Components {
         let component = |name: &str| {
             let path = assets.join(format!("transforms/{name}/{name}.wasm"));
@@ -41,7 +41,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// `suffix` keeps what two demos leave on servers of the user's own apart.
+    /// `suffix` distinguishes what two demos leave on the user's own servers.
     pub fn new(suffix: &str) -> Names {
         Names {
             pipeline: format!("demo{suffix}"),
@@ -53,7 +53,7 @@ impl Names {
     }
 }
 
-/// What differs from demo to demo.
+/// The settings that differ between demos.
 #[derive(Debug, Clone)]
 pub struct Settings<'a> {
     pub names: &'a Names,
@@ -74,7 +74,7 @@ pub fn write(folder: &Path, settings: &Settings<'_>) -> std::io::Result<PathBuf>
     fs::create_dir_all(&proto)?;
     fs::write(proto.join("payment.proto"), PROTO)?;
     let path = folder.join("pipeline.yaml");
-    // It holds the database's password.
+    // It contains the database's password.
     let mut file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
     std::io::Write::write_all(&mut file, text(settings).as_bytes())?;
     Ok(path)
@@ -82,7 +82,7 @@ pub fn write(folder: &Path, settings: &Settings<'_>) -> std::io::Result<PathBuf>
 
 fn text(settings: &Settings<'_>) -> String {
     let Settings { names, components, .. } = settings;
-    // JSON's strings are YAML's too; a $ would begin a variable.
+    // JSON strings are valid YAML; a $ would begin a variable.
     let quoted = |value: &str| json!(value).to_string().replace("${", "$${");
     let mut transforms = String::new();
     for path in components.paths() {

@@ -1,7 +1,7 @@
 //! A throw-away PostgreSQL from the machine's own packages.
 //!
-//! PostgreSQL refuses to run as root, so root starts it as the user `postgres` (or `nobody`). It listens on loopback with a
-//! password of its own: a superuser's connection can run programs, and other people may be on this machine.
+//! PostgreSQL refuses to run as root, so root starts it as the user `postgres` (or `nobody`). It listens on loopback with its
+//! own password: a superuser's connection can run programs, and other users may be logged in to this machine.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use super::scratch::Scratch;
 use tollgate_config::error::Failure;
 
-/// Half a second on an idle machine.
+/// It takes half a second on an idle machine.
 const START: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Without fsync: what is thrown away need not survive a power cut.
+/// Without fsync: throw-away data need not survive a power failure.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -28,10 +28,10 @@ synchronous_commit = off
 max_connections = 40
 ";
 
-/// Starts a server in the scratch folder, which ends with that, and returns its URL.
+/// Starts a server in the scratch folder, which ends it when dropped, and returns its URL.
 ///
 /// # Errors
-/// Exit code 3 where the programs are missing or the server does not start.
+/// Exit code 3 if the programs are missing or the server does not start.
 pub async fn start(scratch: &mut Scratch) -> Result<String, Failure> {
     let programs = programs().ok_or_else(|| {
         let message = "PostgreSQL's server programs (initdb, postgres) are missing: install the package postgresql, or \
@@ -41,7 +41,7 @@ pub async fn start(scratch: &mut Scratch) -> Result<String, Failure> {
     let account = account(scratch.path())?;
     let folder = scratch.path().join("postgres");
     let failed = |what: &str, error: std::io::Error| Failure::environment("demo.postgres", format!("{what}: {error}"));
-    // Only its owner may enter, before anything is in it.
+    // Only its owner may enter, before it has any content.
     fs::DirBuilder::new().mode(0o700).create(&folder).map_err(|error| failed("the data folder", error))?;
     let password = password().map_err(|error| failed("no random password", error))?;
     let secret = folder.join("password");
@@ -84,7 +84,7 @@ fn configure(data: &Path, port: u16) -> std::io::Result<()> {
     fs::write(&path, format!("{defaults}{SETTINGS}port = {port}\n"))
 }
 
-/// The server writes its state into the eighth line of postmaster.pid; `pg_ctl -w` looks there too.
+/// The server writes its state to the eighth line of postmaster.pid; `pg_ctl -w` reads it there too.
 async fn wait_ready(scratch: &mut Scratch, data: &Path, log: &Path) -> Result<(), Failure> {
     let state = data.join("postmaster.pid");
     let until = Instant::now() + START;
@@ -113,7 +113,7 @@ async fn ended(scratch: &mut Scratch, patience: Duration) -> Result<Option<std::
     Ok(None)
 }
 
-/// With the last lines of the server's log.
+/// Adds the last lines of the server's log.
 fn explain(what: &str, log: &Path) -> Failure {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
@@ -132,12 +132,12 @@ fn password() -> std::io::Result<String> {
     Ok(hex::encode(bytes))
 }
 
-/// Free now; nobody else asks for this very one in the moment until it is taken.
+/// Returns a port that is free now; another process is unlikely to take this one in the meantime.
 pub fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Where `initdb` and `postgres` are: on the PATH, else where Debian, Fedora and Homebrew put them, the newest first.
+/// Finds `initdb` and `postgres`: on the PATH, else where Debian, Fedora and Homebrew install them, the newest first.
 fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut packaged: Vec<(u32, PathBuf)> = Vec::new();
@@ -161,7 +161,8 @@ fn programs() -> Option<PathBuf> {
     found?.join("initdb").canonicalize().ok()?.parent().map(Path::to_path_buf)
 }
 
-/// Whom the server runs as, where it is not ourselves: as root, `postgres` or `nobody`. A file of ours says who we are.
+/// Returns the user that the server runs as, if it differs from ours: as root, `postgres` or `nobody`. The owner of one of our
+/// files shows who we are.
 fn account(ours: &Path) -> Result<Option<(u32, u32)>, Failure> {
     let uid = fs::metadata(ours).map_err(|error| Failure::environment("demo.postgres", error))?.uid();
     if uid != 0 {
@@ -177,7 +178,7 @@ fn account(ours: &Path) -> Result<Option<(u32, u32)>, Failure> {
     found.map(Some).ok_or_else(|| Failure::environment("demo.postgres", message))
 }
 
-/// A folder that every user can pass through: the server's user must reach its data.
+/// Returns a folder that every user can traverse: the server's user must reach its data.
 pub fn parent() -> PathBuf {
     let usual = std::env::temp_dir();
     let open = |step: &Path| fs::metadata(step).is_ok_and(|meta| meta.mode() & 0o001 != 0);

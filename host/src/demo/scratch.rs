@@ -1,10 +1,10 @@
 //! A folder and a server that never outlive the demo, however that ends.
 //!
-//! A *watchman* does the cleaning up: a shell that reads from a pipe. The pipe closes when this process ends, be it by
-//! return, panic, signal or SIGKILL; the watchman then stops the server's process group and deletes the folder. There is
-//! no other way of cleaning up, so the ordinary end is the test of the extraordinary one. (`PR_SET_PDEATHSIG` would know
-//! Linux alone, forget the folder, and fire when the thread that started the server ends.)
-//! Not covered: somebody kills the watchman too.
+//! A *watchman* cleans up: a shell that reads from a pipe. The pipe closes when this process ends, whether by return, panic,
+//! signal or SIGKILL; the watchman then stops the server's process group and deletes the folder. There is no other cleanup,
+//! so every normal exit also tests the abnormal one. (`PR_SET_PDEATHSIG` would work only on Linux, leave the folder behind,
+//! and fire when the thread that started the server ends.)
+//! Not covered: the watchman is killed too.
 
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use tollgate_config::error::Failure;
 
-/// Each line is the process group to stop, the last one counts; `$1` is the folder. 6 s: PostgreSQL's immediate shutdown
+/// Each line is a process group to stop, and the last one counts; `$1` is the folder. 6 s: PostgreSQL's immediate shutdown
 /// kills its own children after 5.
 const WATCHMAN: &str = r#"
 trap '' HUP INT QUIT TERM
@@ -33,7 +33,7 @@ fi
 rm -rf -- "$1"
 "#;
 
-/// The folder, and whatever runs in it.
+/// The folder, and the process that runs in it.
 pub struct Scratch {
     path: PathBuf,
     watchman: Child,
@@ -42,10 +42,10 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A new folder below `parent`, which others may pass through and not list.
+    /// Creates a folder below `parent`, which others may traverse but not list.
     ///
     /// # Errors
-    /// Where the folder cannot be made, or there is no `sh`.
+    /// The folder cannot be created, or there is no `sh`.
     pub fn new(parent: &Path) -> Result<Scratch, Failure> {
         let failed =
             |what: &str, error: std::io::Error| Failure::environment("demo.folder", format!("{what}: {error}"));
@@ -57,7 +57,7 @@ impl Scratch {
         let mut watchman = Command::new("sh")
             .args(["-c", WATCHMAN, "sh"])
             .arg(folder.path())
-            // Ctrl-C goes to the terminal's whole foreground group; this one must survive it.
+            // Ctrl-C is sent to the terminal's whole foreground group; the watchman must survive it.
             .process_group(0)
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -73,10 +73,10 @@ impl Scratch {
         &self.path
     }
 
-    /// Starts a program in a process group of its own, which ends with this process. One at a time.
+    /// Starts a program in a separate process group, which ends with this process. One at a time.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// The program cannot be started.
     pub fn start(&mut self, command: &mut Command) -> std::io::Result<()> {
         let child = self.child.insert(command.process_group(0).spawn()?);
         let group = child.id();
@@ -86,12 +86,12 @@ impl Scratch {
         }
     }
 
-    /// The program's end, if it has ended.
+    /// Returns the program's exit status, if it has ended.
     pub fn ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
         let Some(child) = &mut self.child else { return Ok(None) };
         let status = child.try_wait()?;
         if status.is_some() {
-            // Its number may be given to another group from now on.
+            // Its number may be reused for another group from now on.
             self.child = None;
             if let Some(pipe) = &mut self.pipe {
                 writeln!(pipe)?;
@@ -104,7 +104,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         drop(self.pipe.take());
-        // Reaped here, or the watchman would take the zombie for a process that does not end.
+        // Reaped here, because the watchman would take the zombie for a process that does not end.
         let reaped = self.child.take().map(|mut child| child.wait());
         let cleaned = self.watchman.wait();
         if let (Some(Err(error)), _) | (_, Err(error)) = (reaped, cleaned) {

@@ -1,4 +1,4 @@
-//! Where the demo takes place: broker, database, and the pipeline between them.
+//! The demo's environment: broker, database, and the pipeline between them.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ pub struct Stage {
     /// Whether PostgreSQL is a throw-away server.
     pub own_postgres: bool,
     broker: Broker,
-    // The last field: the server goes when nobody uses it any more.
+    // The last field, so that the server stops after its users are dropped.
     _scratch: Scratch,
 }
 
 impl Stage {
-    /// Starts the servers and writes the pipeline's files. `tell` hears what is being done.
+    /// Starts the servers and writes the pipeline's files. `tell` receives progress messages.
     ///
     /// # Errors
-    /// Exit code 3 where a server cannot be had.
+    /// Exit code 3 if a server is unavailable.
     pub async fn set(options: &Options, tell: &dyn Fn(&str)) -> Result<Stage, Failure> {
         let mut scratch = Scratch::new(&postgres::parent())?;
         let foreign = options.real.is_some() || options.postgres.is_some();
@@ -71,7 +71,7 @@ impl Stage {
         self.broker.address()
     }
 
-    /// Deletes what the demo made on servers of the user's own. The engine must have ended.
+    /// Deletes what the demo created on the user's own servers. The engine must have ended.
     pub async fn tidy(&self) {
         self.broker.tidy(&self.pipeline, &self.names).await;
         if self.own_postgres {
@@ -94,13 +94,13 @@ impl Stage {
     }
 }
 
-/// Unix milliseconds.
+/// Returns the time in Unix milliseconds.
 pub(super) fn now() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The port that a pipeline has by habit, if nobody uses it.
+/// Returns the default admin address of a pipeline, if its port is free.
 fn admin_address() -> std::io::Result<String> {
     let usual = "127.0.0.1:8080";
     if TcpListener::bind(usual).is_ok() {

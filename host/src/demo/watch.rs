@@ -1,4 +1,4 @@
-//! Feeds the events, runs the engine on them, and looks at what came of it.
+//! Feeds the events, runs the engine on them, and collects the results.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,18 +18,18 @@ use tollgate_engine::runtime::{self, Engine, ThreadEnded, Waiting, build};
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::source::poll::Ended;
 
-/// How long the events may take; thousands take a second, and joining a group three.
+/// How long processing the events may take; thousands take a second, and joining a group three.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(2);
 const CLOSE: Duration = Duration::from_secs(5);
-/// Rows that are shown.
+/// The number of rows shown.
 const ROWS: usize = 6;
 
-/// What a person wants to see.
+/// The results to show.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub events: u64,
-    /// How many of them were made bad.
+    /// How many of them were corrupted.
     pub spoilt: u64,
     pub seconds: f64,
     pub events_per_second: f64,
@@ -42,7 +42,7 @@ pub struct Report {
     pub postgres_version: String,
 }
 
-/// The engine at work. Dropping it drains and ends it.
+/// The running engine. Dropping it drains and ends it.
 pub struct Running {
     engine: Option<Engine>,
     feed: Feed,
@@ -57,10 +57,10 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Sets the pipeline up, feeds it, starts the engine and waits until every event is through.
+    /// Sets the pipeline up, feeds it, starts the engine and waits until every event is processed.
     ///
     /// # Errors
-    /// Whatever `setup` and `run` fail with, and exit code 1 where the engine stops or stands still.
+    /// The errors of `setup` and `run`, and exit code 1 if the engine stops or makes no progress.
     pub async fn start(stage: &Stage, options: &Options, bar: &ProgressBar) -> Result<(Running, Report), Failure> {
         let pipeline = &stage.pipeline;
         bar.set_message("creating topics and tables");
@@ -93,7 +93,7 @@ impl Running {
         Ok((running, report))
     }
 
-    /// Until all events are through. Returns the time from the group's answer to the last commit.
+    /// Waits until all events are processed. Returns the time from the group's assignment to the last commit.
     async fn wait(&mut self, total: u64, bar: &ProgressBar) -> Result<Duration, Failure> {
         let until = Instant::now() + PATIENCE;
         let mut began = None;
@@ -166,7 +166,7 @@ impl Running {
         })
     }
 
-    /// Goes on until it is dropped, with a few new events a second. Returns only where the engine stopped.
+    /// Continues until it is dropped, with a few new events a second. Returns only if the engine stopped.
     pub async fn go_on(&mut self) -> Failure {
         loop {
             let Some(engine) = &mut self.engine else { return Failure::failed("engine.halted", "it has ended") };
@@ -182,7 +182,7 @@ impl Running {
     }
 }
 
-/// From now on events are counted.
+/// Counts events on the bar from now on.
 fn count(bar: &ProgressBar, total: u64) {
     if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:30} {human_pos}/{human_len} events {msg}") {
         bar.set_style(style);
@@ -191,7 +191,7 @@ fn count(bar: &ProgressBar, total: u64) {
     bar.set_message("");
 }
 
-/// A column as text that a person reads.
+/// Returns the SQL for a column as human-readable text.
 fn shown(column: &str) -> String {
     match column {
         "created_at" => "coalesce(to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), '')".to_owned(),

@@ -45,7 +45,7 @@ const SAID: [&str; 32] = [
     "strict",
 ];
 
-/// One document: the message itself where one was asked for, a choice of them where there are several.
+/// Returns one document: the message itself, or a choice if several were requested.
 pub fn render(types: &Types) -> Value {
     let mut defs = Map::new();
     for (name, descriptor) in &types.messages {
@@ -75,7 +75,7 @@ fn message(types: &Types, message: &MessageDescriptor) -> Value {
     let properties: Map<String, Value> = plain.iter().map(|one| (one.json_name().to_owned(), field(one))).collect();
     schema["properties"] = Value::Object(properties);
     if !inherited.is_empty() {
-        // A validator in JavaScript looks a property up, and finds what every object has; patterns are held against own names.
+        // A JavaScript validator also finds inherited properties when it looks one up; patterns match only own names.
         let patterns: Map<String, Value> =
             inherited.iter().map(|one| (format!("^{}$", one.json_name()), field(one))).collect();
         schema["patternProperties"] = Value::Object(patterns);
@@ -102,7 +102,7 @@ fn message(types: &Types, message: &MessageDescriptor) -> Value {
     schema
 }
 
-/// That an object has this property.
+/// Requires that an object has this property.
 fn there(name: &str) -> Value {
     if is_inherited(name) {
         return json!({ "not": { "propertyNames": { "not": { "const": name } } } });
@@ -121,7 +121,7 @@ fn describe(schema: &mut Value, text: &str) {
     }
 }
 
-/// Rules that no keyword says.
+/// Adds rules that no keyword can express.
 fn note(schema: &mut Value, rules: &[String]) {
     if !rules.is_empty() {
         schema["$comment"] = json!(format!("also checked: {}", rules.join("; ")));
@@ -137,7 +137,7 @@ fn an_enum(descriptor: &EnumDescriptor) -> Value {
 
 fn field(field: &FieldDescriptor) -> Value {
     let rules = Rules::of(field);
-    // Without presence a field that must be set must not be empty.
+    // Without presence, a required field must not be empty.
     let filled = rules.on("required") && !field.supports_presence();
     let mut schema = if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
         let key = entry.map_entry_key_field().kind();
@@ -172,7 +172,7 @@ fn field(field: &FieldDescriptor) -> Value {
     schema
 }
 
-/// A list or a map with its bounds.
+/// Builds a list or a map with its bounds.
 fn collection(mut schema: Value, rules: &Rules, filled: bool, pairs: [(&str, &str); 2]) -> Value {
     bounds(&mut schema, rules, &pairs);
     let [(_, least), (_, most)] = pairs;
@@ -187,7 +187,7 @@ fn collection(mut schema: Value, rules: &Rules, filled: bool, pairs: [(&str, &st
     schema
 }
 
-/// One value with its rules, or the empty one where they are not for it.
+/// Builds one value with its rules, or the empty value if the rules do not apply to it.
 fn value(kind: &Kind, rules: &Rules) -> Value {
     let schema = scalar(kind, rules);
     match zero(kind).filter(|_| rules.skips_zero()) {
@@ -204,7 +204,7 @@ fn bounds(schema: &mut Value, rules: &Rules, pairs: &[(&str, &str)]) {
     }
 }
 
-/// One value with its rules.
+/// Builds one value with its rules.
 fn scalar(kind: &Kind, rules: &Rules) -> Value {
     let mut schema = match kind {
         Kind::Bool => json!({ "type": "boolean" }),
@@ -212,7 +212,7 @@ fn scalar(kind: &Kind, rules: &Rules) -> Value {
             json!({ "type": "integer", "minimum": i32::MIN, "maximum": i32::MAX })
         }
         Kind::Uint32 | Kind::Fixed32 => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
-        // Written as text, since a double holds 53 bits; numbers are read too.
+        // Written as text, since a double holds 53 bits; numbers are accepted when reading.
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => json!({ "type": ["string", "integer"], "pattern": INTEGER }),
         Kind::Uint64 | Kind::Fixed64 => json!({ "type": ["string", "integer"], "pattern": "^[0-9]+$", "minimum": 0 }),
         Kind::Float | Kind::Double => return float(rules),
@@ -223,7 +223,7 @@ fn scalar(kind: &Kind, rules: &Rules) -> Value {
     };
     limits(&mut schema, rules);
     choices(&mut schema, rules);
-    // The length of bytes is not the text's, and the bounds of 64 bits hold for numbers only, not for text.
+    // The length of bytes is not that of their text, and the bounds of 64-bit numbers apply only to numbers, not to text.
     let said: &[&str] = match kind {
         Kind::Bytes | Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => &ALWAYS,
         _ => &SAID,
@@ -313,7 +313,7 @@ fn text(rules: &Rules) -> Value {
     schema
 }
 
-/// A text as a regular expression that means it.
+/// Escapes a text for use in a regular expression.
 pub(super) fn escape(text: &str) -> String {
     text.chars().flat_map(|c| (r"\^$.|?*+()[]{}/".contains(c)).then_some('\\').into_iter().chain([c])).collect()
 }
@@ -328,7 +328,7 @@ fn enum_value(descriptor: &EnumDescriptor, rules: &Rules) -> Value {
     schema
 }
 
-/// The names that rules leave, where they leave out some.
+/// Returns the enum names that the rules allow, if they exclude some.
 pub(super) fn enum_names(descriptor: &EnumDescriptor, rules: &Rules) -> Option<Vec<String>> {
     let number = |value: &Value| value.as_i64();
     let holds = |list: &[Value], wanted: i32| list.iter().any(|item| number(item) == Some(i64::from(wanted)));

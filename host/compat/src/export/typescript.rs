@@ -1,4 +1,4 @@
-//! TypeScript types of protobuf's JSON mapping.
+//! TypeScript types of Protobuf's JSON mapping.
 
 use std::fmt::Write as _;
 
@@ -70,7 +70,7 @@ pub fn fields(types: &Types, fields: &[FieldDescriptor]) -> String {
     text
 }
 
-/// A comment as JSDoc.
+/// Formats a comment as JSDoc.
 pub fn doc(element: &impl Element, deprecated: bool, indent: &str) -> String {
     let mut lines: Vec<String> = comment(element).lines().map(|line| line.replace("*/", "* /")).collect();
     if deprecated {
@@ -87,7 +87,7 @@ pub fn doc(element: &impl Element, deprecated: bool, indent: &str) -> String {
     }
 }
 
-/// A property's name, quoted where it must be.
+/// Returns a property's name, quoted if necessary.
 pub fn property(field: &FieldDescriptor) -> String {
     let name = field.json_name();
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');

@@ -1,4 +1,4 @@
-//! zod schemas, in the words that zod 3 and 4 share, with the types that they give.
+//! zod schemas, in the syntax common to zod 3 and 4, with their inferred types.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use super::typescript::{self, doc, property};
 use super::{ALWAYS, Range, Rules, Types, WellKnown, is_inherited, well_known, zero};
 use crate::describe;
 
-/// The rules that are said in code.
+/// The rules that are expressed in code.
 const SAID: [&str; 27] = [
     "min_len",
     "max_len",
@@ -43,7 +43,7 @@ const SAID: [&str; 27] = [
 ];
 const UUID: &str = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
 
-/// Some names every JavaScript object has by inheritance, where a schema would find them.
+/// Every JavaScript object inherits some names, which a schema would find.
 const OWN: &str = "/** The own properties alone: every object inherits `constructor` and its like. */
 const own = (v: unknown): unknown =>
   typeof v === \"object\" && v !== null && !Array.isArray(v) ? Object.assign(Object.create(null), v) : v;
@@ -76,7 +76,7 @@ fn message(types: &Types, full: &str, message: &MessageDescriptor) -> String {
     let fields: Vec<FieldDescriptor> = message.fields().collect();
     let mut text = doc(message, false, "");
     let _ = writeln!(text, "export interface {name} {{\n{}}}", typescript::fields(types, &fields));
-    // Lazy: types may name each other, and themselves.
+    // Lazy: types may refer to each other and to themselves.
     let inherits = fields.iter().any(|field| is_inherited(field.json_name()));
     let (open, close) = match inherits {
         true => ("(z.preprocess(own, z.object({", format!("  }})) as unknown as z.ZodType<{name}>)")),
@@ -109,7 +109,7 @@ fn message(types: &Types, full: &str, message: &MessageDescriptor) -> String {
     text
 }
 
-/// A property of `m`, undefined where it is not its own.
+/// Returns a property of `m`, undefined unless it is its own.
 fn member(name: &str) -> String {
     if is_inherited(name) {
         return format!("(Object.hasOwn(m, {name:?}) ? m[{name:?}] : undefined)");
@@ -117,10 +117,10 @@ fn member(name: &str) -> String {
     format!("m[{name:?}]")
 }
 
-/// The schema, and the rules that it does not say.
+/// Returns the schema, and the rules that it does not express.
 fn field_schema(types: &Types, field: &FieldDescriptor) -> (String, Vec<String>) {
     let rules = Rules::of(field);
-    // Without presence a field that must be set must not be empty.
+    // Without presence, a required field must not be empty.
     let filled = rules.on("required") && !field.supports_presence();
     if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
         let (keys, mut unsaid) = match entry.map_entry_key_field().kind() {
@@ -168,12 +168,12 @@ fn field_schema(types: &Types, field: &FieldDescriptor) -> (String, Vec<String>)
     }
 }
 
-/// The test of a map that passes the empty one where the rules are not for it.
+/// Returns the test of a map; an empty map passes if the rules do not apply to it.
 fn or_empty(rules: &Rules, test: &str) -> String {
     if rules.skips_zero() { format!("Object.keys(v).length === 0 || {test}") } else { test.to_owned() }
 }
 
-/// One value with its rules, or the empty one where they are not for it.
+/// Returns one value with its rules, or the empty value if the rules do not apply to it.
 fn value(types: &Types, kind: &Kind, rules: &Rules) -> (String, Vec<String>) {
     let (schema, unsaid) = judged(types, kind, rules);
     match zero(kind).filter(|_| rules.skips_zero()) {
@@ -248,8 +248,8 @@ fn limits(rules: &Rules) -> String {
     }
 }
 
-/// The test of a range whose lower bound is above the upper one, of a value as it is compared with bounds as `shown` writes
-/// them.
+/// Returns the test for a range whose lower bound is above the upper one. `value` is the expression to compare, and `shown`
+/// formats the bounds.
 fn outside(range: &Range, value: &str, shown: impl Fn(&Value) -> String) -> Option<String> {
     let (Some((lower, low)), Some((upper, high)), true) = (&range.lower, &range.upper, range.outside) else {
         return None;
@@ -272,7 +272,7 @@ fn whole(low: i64, high: i64, rules: &Rules) -> String {
     format!("z.number().int().gte({low}).lte({high}){}{}", limits(rules), choices(rules))
 }
 
-/// 64 bits as text, compared as whole numbers.
+/// 64-bit numbers as text, compared as integers.
 fn long(pattern: &str, rules: &Rules) -> String {
     let mut schema = format!("z.string().regex(/{pattern}/)");
     let range = rules.range();
@@ -294,7 +294,7 @@ fn float(rules: &Rules) -> String {
     if judged { number } else { format!("z.union([{number}, z.enum([\"NaN\", \"Infinity\", \"-Infinity\"])])") }
 }
 
-/// What is refined is no string schema any more in zod 3: its methods come first.
+/// In zod 3 a refined schema is no longer a string schema, so the string methods come first.
 fn text(rules: &Rules) -> String {
     let mut schema = "z.string()".to_owned();
     let plain = |leaf: &str| rules.get(leaf).and_then(Value::as_str);
@@ -316,7 +316,7 @@ fn text(rules: &Rules) -> String {
             schema += &call;
         }
     }
-    // In characters, as the rule counts; zod's min and max count UTF-16 units.
+    // In characters, as the rule counts; zod's min and max count UTF-16 code units.
     for (rule, test) in [("min_len", ">="), ("max_len", "<="), ("len", "===")] {
         if let Some(bound) = rules.number(rule) {
             schema += &refine(&format!("Array.from(v).length {test} {bound}"), rule, &bound);

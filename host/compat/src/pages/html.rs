@@ -1,4 +1,4 @@
-//! A contract's page as one HTML file: no script, no font, no picture from elsewhere; light and dark as the reader's system.
+//! A contract's page as one HTML file: no script, and no external font or image; light or dark as set in the reader's system.
 
 use std::fmt::Write as _;
 
@@ -56,7 +56,7 @@ pub fn render(page: &Page) -> String {
     )
 }
 
-/// Links to the parts, where there are several.
+/// Links to the sections, if there are several.
 fn contents(page: &Page) -> String {
     let mut links = vec![(page.name.clone(), "Fields".to_owned())];
     let others = page.types.iter().skip(1).chain(&page.enums);
@@ -137,12 +137,12 @@ fn pairs(title: &str, id: &str, rows: &[(String, String)], code: bool) -> String
     text + "</tbody></table></div></section>"
 }
 
-/// A dotted name that may break behind its dots.
+/// Formats a dotted name that may break after its dots.
 fn breakable(text: &str) -> String {
     escape(text).replace('.', ".<wbr>")
 }
 
-/// Paragraphs of a comment.
+/// Formats the paragraphs of a comment.
 fn prose(text: &str) -> String {
     let paragraphs = text.split("\n\n").filter(|part| !part.trim().is_empty());
     paragraphs.map(|part| format!("<p>{}</p>", escape(part))).collect()

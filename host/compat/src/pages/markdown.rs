@@ -62,7 +62,7 @@ fn section(text: &mut String, section: &Section) {
     for row in &section.rows {
         let rules: Vec<String> = row.rules.iter().map(|rule| format!("`{}`", cell(rule))).collect();
         let type_name = match &row.link {
-            // As GitHub names headings.
+            // GitHub's anchor names for headings.
             Some(link) => format!("[`{}`](#{})", row.type_name, link.to_lowercase().replace('.', "")),
             None => format!("`{}`", row.type_name),
         };
@@ -95,7 +95,7 @@ fn table(text: &mut String, head: [&str; 2], rows: &[(String, String)]) {
     text.push('\n');
 }
 
-/// A text within a table's cell.
+/// Formats a text in a table's cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

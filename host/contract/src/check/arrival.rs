@@ -1,4 +1,4 @@
-//! What is asked of a payload when it arrives, beyond [`Contract::check`]: the policies that speak of producers.
+//! Checks of an arriving payload beyond [`Contract::check`]: the policies about producers.
 
 use std::cell::Cell;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,20 +14,20 @@ use crate::{
 /// Nanoseconds in a second.
 const SECOND: i128 = 1_000_000_000;
 
-/// What one pass is told, and what it tells beside its verdict.
+/// The settings of one pass, and its findings besides the verdict.
 #[derive(Default)]
 pub(super) struct Signals {
-    /// The rules want the whole message judged.
+    /// The rules must be judged on the whole message.
     pub suspect: Cell<bool>,
-    /// A field number that is not known.
+    /// An unknown field number was found.
     pub unknown: Cell<bool>,
-    /// What the policies refuse passes, and rules are not looked at: the bytes alone count.
+    /// Ignores policies and rules: only the bytes are checked.
     pub lenient: bool,
 }
 
 impl Contract {
-    /// All violations of the contract's rules, judged on the message as a whole. Slower than [`Contract::check`] and indifferent to the
-    /// policies; for tools, and for tests that hold the other against it.
+    /// Returns all violations of the contract's rules, judged on the message as a whole. It is slower than [`Contract::check`] and ignores
+    /// the policies; for tools, and for tests that compare the two.
     ///
     /// # Errors
     /// Bytes that do not decode, and rules that cannot be evaluated on them.
@@ -40,10 +40,10 @@ impl Contract {
         }
     }
 
-    /// As [`Contract::check_at`], and then the policies for arrival: oneofs, clocks, and what is let pass with a note.
+    /// Like [`Contract::check_at`], followed by the policies for arrival: oneofs, clocks, and what is accepted with a note.
     ///
     /// # Errors
-    /// As [`Contract::check_at`]; after that the first oneof that may not be as it is, then the first clock.
+    /// As [`Contract::check_at`]; after that the first oneof that is not allowed, then the first clock.
     pub fn admit<'a>(
         &self,
         payload: &'a [u8],
@@ -60,16 +60,16 @@ impl Contract {
         Ok(())
     }
 
-    /// Reads the wanted fields of a payload whatever rules and policies say of its values: what is left is whether it can be read at
-    /// all, and the bounds of size and depth.
+    /// Reads the wanted fields of a payload and ignores rules and policies about its values. It checks only whether the payload can
+    /// be read, and its size and depth.
     ///
     /// # Errors
-    /// The first fault of the bytes.
+    /// The first error in the bytes.
     pub fn read<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Rejection> {
         self.check_with(payload, fields, None, &Signals { lenient: true, ..Signals::default() })
     }
 
-    /// Whether [`Contract::admit`] may ask more than [`Contract::check_at`] does.
+    /// Returns whether [`Contract::admit`] may check more than [`Contract::check_at`].
     #[must_use]
     pub fn asks_on_arrival(&self) -> bool {
         use crate::{UnknownFields, UnknownVariants, UnsetOneofs};
@@ -83,16 +83,16 @@ impl Contract {
     }
 }
 
-/// A clock to compare with, its field in a slot of its own behind the wanted ones.
+/// A clock to check; its field has its own slot after the wanted ones.
 pub(crate) struct Skew {
     slot: Slot,
     policy: ClockSkew,
-    /// Zero is not set.
+    /// Zero means "not set".
     implicit: bool,
 }
 
 impl Skew {
-    /// Finds out whether the field tells a time as the policy says.
+    /// Checks that the field can hold a time as declared by the policy.
     pub(crate) fn compile(policy: &ClockSkew, slot: Slot, info: &FieldInfo) -> Result<Self, CompileError> {
         let problem = match (&info.kind, policy.unit) {
             (Kind::Timestamp, None) | (Kind::I64 | Kind::U64 | Kind::I32 | Kind::U32, Some(_)) => None,
@@ -124,7 +124,7 @@ impl Skew {
                 let parts = fields.joined(value).and_then(|bytes| timestamp_parts(&bytes));
                 Some(parts.map(|(seconds, nanos)| i128::from(seconds) * SECOND + i128::from(nanos)).ok_or(()))
             }
-            // Not set; other kinds are refused when the contract is compiled.
+            // Not set; other kinds are rejected when the contract is compiled.
             _ => None,
         };
         let Some(time) = time else { return Ok(()) };
@@ -144,7 +144,7 @@ impl Skew {
     }
 
     fn nanos(&self, number: i128) -> i128 {
-        // 64 bits of seconds are 2^94 nanoseconds.
+        // 64-bit seconds are at most 2^94 nanoseconds.
         number
             * match self.policy.unit {
                 Some(TimeUnit::Seconds) | None => SECOND,
@@ -161,7 +161,7 @@ fn beyond(distance: i128, limit: std::time::Duration, side: &str) -> String {
     format!("lies {} {side} the time at which its batch was taken, the contract allows {limit} s", roughly(seconds))
 }
 
-/// Two units of a distance in time, which is enough to guess the mistake: a time zone, a unit, a clock that was never set.
+/// Formats a time difference in two units, which is enough to guess the mistake: a time zone, a unit, a clock that was never set.
 fn roughly(seconds: i128) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -172,7 +172,7 @@ fn roughly(seconds: i128) -> String {
     }
 }
 
-/// Nanoseconds since the epoch.
+/// Returns nanoseconds since the epoch.
 pub(super) fn unix_nanos(time: SystemTime) -> i128 {
     let nanos = |distance: std::time::Duration| i128::try_from(distance.as_nanos()).unwrap_or(i128::MAX);
     match time.duration_since(UNIX_EPOCH) {

@@ -1,4 +1,4 @@
-//! The rules in the walk: what is noted of a message, and what makes it suspect.
+//! Rules during the walk: what is recorded about a message, and what makes it suspect.
 
 use super::Walk;
 use crate::Value;
@@ -6,12 +6,12 @@ use crate::plan::{FieldPlan, Node};
 use crate::rules::{MAX_COUNTS, Subject, ValueCheck, nanoseconds};
 use crate::well_known::seconds_and_nanos;
 
-/// What the rules want to know of the message being walked.
+/// What the rules need to know about the message being walked.
 #[derive(Default)]
 pub(super) struct Marks {
-    /// The fields that are set, by their checks' bits.
+    /// The fields that are set, as the bits of their checks.
     seen: u64,
-    /// The elements of repeated fields.
+    /// The number of elements of repeated fields.
     counts: [u64; MAX_COUNTS],
 }
 
@@ -33,7 +33,7 @@ impl<const RULES: bool> Walk<'_, RULES> {
         }
     }
 
-    /// Tests a single value: a field's, or an element's of a list. Inlined where the value's type is known.
+    /// Tests a single value of a field or a list element. Inlined where the value's type is known.
     #[inline(always)]
     pub(super) fn judge(self, field: &FieldPlan, value: Value<'_>, marks: &mut Marks) {
         let Some(check) = self.contract.plan.field_checks.get(field.check as usize) else { return };
@@ -48,7 +48,7 @@ impl<const RULES: bool> Walk<'_, RULES> {
         }
     }
 
-    /// Tests what can be tested of a message from outside.
+    /// Tests the properties of an inner message that its field shows.
     pub(super) fn judge_inner(self, field: &FieldPlan, bytes: &[u8], marks: &mut Marks) {
         let Some(check) = self.contract.plan.field_checks.get(field.check as usize) else { return };
         let mut opaque = check.opaque;

@@ -1,4 +1,4 @@
-//! Fallbacks: a payload again, with enum numbers that nobody knows replaced. Rare, so it may copy.
+//! Fallbacks: rewrites a payload with its unknown enum numbers replaced. This is rare, so it may copy.
 
 use prost::encoding::encode_varint;
 
@@ -7,7 +7,7 @@ use crate::plan::{FieldPlan, Node, Op};
 use crate::wire::{Cursor, Malformed, WireType, put_tag, truncate};
 use crate::{Contract, EnumTable};
 
-/// The bytes are no message, or nest too deep. The check says so better.
+/// The bytes are not a message, or nest too deep. The check reports this in more detail.
 struct Broken;
 
 impl From<Malformed> for Broken {
@@ -17,17 +17,17 @@ impl From<Malformed> for Broken {
 }
 
 impl Contract {
-    /// Whether some enum has a fallback; then [`Contract::mend`] may help a payload that is refused for an unknown enum number.
+    /// Returns whether an enum has a fallback; then [`Contract::mend`] may fix a payload that was rejected for an unknown enum number.
     #[must_use]
     pub fn mends(&self) -> bool {
         self.fallbacks.iter().any(Option::is_some)
     }
 
-    /// Writes the payload to `out` (cleared first) with every unknown number of an enum that has a fallback replaced by it, and
-    /// notes what it replaced. Everything else stays as it is, byte for byte, but for the lengths round a replacement.
+    /// Writes the payload to `out` (cleared first), with every unknown number of an enum that has a fallback replaced by it, and
+    /// records the replacements in `notes`. All other bytes stay the same, except for the lengths around a replacement.
     ///
-    /// `false`: there was nothing to replace, or the bytes are no message; `out` is of no use then. What comes out still has to be
-    /// checked.
+    /// Returns `false` if there was nothing to replace or the bytes are not a message; then `out` is meaningless. The result must
+    /// still be checked.
     pub fn mend(&self, payload: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> bool {
         out.clear();
         let mut mender = Mender { contract: self, notes, path: Vec::new(), replaced: false };
@@ -63,7 +63,7 @@ impl<'c> Mender<'c, '_> {
         Ok(())
     }
 
-    /// One field; `value` stands behind its tag, `whole` are its bytes with the tag.
+    /// Copies one field; `value` is what follows its tag, `whole` are its bytes including the tag.
     fn field(
         &mut self,
         field: &'c FieldPlan,
@@ -104,7 +104,7 @@ impl<'c> Mender<'c, '_> {
         Ok(())
     }
 
-    /// What stands for a number, as its varint; nothing if it may stay or has no fallback.
+    /// Returns the replacement of a number, as its varint; `None` if the number may stay or has no fallback.
     fn number(&mut self, field: &FieldPlan, raw: u64) -> Option<u64> {
         let place = field.target as usize;
         let number = truncate(raw).cast_signed();

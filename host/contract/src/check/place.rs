@@ -1,4 +1,4 @@
-//! Where in a payload a fault is, in the words of a field path.
+//! Describes where in a payload an error is, as a field path.
 
 use crate::Value;
 use crate::plan::FieldPlan;
@@ -8,7 +8,7 @@ use crate::wire::Cursor;
 /// The longest map key that a field path quotes.
 const QUOTED_KEY: usize = 64;
 
-/// A map's key as a step of a path; nothing for one that is not worth quoting.
+/// Formats a map's key as a step of a path; `None` for one that is not worth quoting.
 pub(super) fn quoted(key: Value<'_>) -> Option<String> {
     match key {
         Value::Str(key) if key.as_bytes().len() <= QUOTED_KEY => Some(format!("[{key:?}]")),
@@ -31,7 +31,7 @@ pub(super) fn quoted(key: Value<'_>) -> Option<String> {
     }
 }
 
-/// Adds the field to the fault's path. Which element of a list it was is counted only now, so that valid payloads do not pay for it.
+/// Adds the field to the error's path. List elements are counted only now, so that valid payloads do not pay for it.
 #[cold]
 pub(super) fn locate(fault: Box<Fault>, field: &FieldPlan, message: &[u8], position: usize) -> Box<Fault> {
     if !field.repeated || field.packable {

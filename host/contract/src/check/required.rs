@@ -1,10 +1,10 @@
-//! Required fields of a message that came in parts: they must be set in the merged one.
+//! Required fields of a split message: they must be set in the merged one.
 
 use prost_reflect::{DynamicMessage, Kind as ReflectKind, MapKey, ReflectMessage as _, Value as ReflectValue};
 
 use crate::rejection::{Fault, ReasonCode};
 
-/// The first required field that a merged message lacks.
+/// Returns the first required field that a merged message lacks.
 pub(super) fn missing_required(message: &DynamicMessage) -> Option<Box<Fault>> {
     let descriptor = message.descriptor();
     if let Some(field) = descriptor.fields().find(|field| field.is_required() && !message.has_field(field)) {
@@ -18,7 +18,7 @@ pub(super) fn missing_required(message: &DynamicMessage) -> Option<Box<Fault>> {
             .enumerate()
             .find_map(|(index, item)| in_value(item).map(|fault| fault.within(format!("[{index}]")).within(name))),
         ReflectValue::Map(entries) => {
-            // In key order: the map has none, and the same payload must get the same answer.
+            // In key order: the map is unordered, and the same payload must get the same answer.
             let mut entries: Vec<_> = entries.iter().collect();
             entries.sort_by_key(|(key, _)| *key);
             entries.into_iter().find_map(|(key, entry)| {

@@ -1,7 +1,7 @@
-//! A second pass for the policies that look at messages from a distance: which numbers are unknown, which oneofs are unset.
+//! A second pass for policies about whole messages: which numbers are unknown, and which oneofs are unset.
 //!
-//! It is made only where it can find something: the walk has met an unknown number, or unset oneofs are refused and there are
-//! oneofs. The payload has passed the walk, so the bytes are sound and known nodes are there.
+//! It runs only if it can find something: the walk has met an unknown number, or unset oneofs are rejected and there are
+//! oneofs. The payload has passed the walk, so the bytes are valid and known nodes exist.
 
 use prost_reflect::DynamicMessage;
 use prost_reflect::prost::Message as _;
@@ -13,21 +13,21 @@ use crate::rejection::{Fault, ReasonCode};
 use crate::wire::{Cursor, WireType};
 use crate::{Contract, Rejection, UnknownFields, UnknownVariants, UnsetOneofs};
 
-/// What a survey finds.
+/// The findings of a survey.
 #[derive(Default)]
 struct Finds<'c> {
-    /// Message types with the numbers that they do not have.
+    /// Message types with their unknown field numbers.
     unknown: Vec<(&'c str, u32)>,
-    /// Message types with an unset oneof beside something unknown.
+    /// Message types with an unset oneof next to an unknown field.
     variants: Vec<(&'c str, &'c str)>,
-    /// Whether the parts may mislead: a singular message came in several, and a oneof that is unset in one may be set in
-    /// another; a oneof was set twice, or a map has several entries, and what came first may be gone.
+    /// Whether single parts may be misleading: a singular message was split, and a oneof that is unset in one part may be set in
+    /// another; or a oneof was set twice, or a map has several entries, and the earlier value may be replaced.
     split: bool,
 }
 
 impl Contract {
-    /// Holds a payload that passed the walk against the policies for unknown fields and oneofs. `unknown`: the walk met a number
-    /// that it did not know.
+    /// Checks a payload that passed the walk against the policies for unknown fields and oneofs. `unknown`: the walk met an
+    /// unknown number.
     #[inline]
     pub(super) fn survey(&self, payload: &[u8], unknown: bool, notes: &mut Notes) -> Result<(), Rejection> {
         let policies = &self.policies;
@@ -44,7 +44,7 @@ impl Contract {
         let mut finds = Finds::default();
         let mut fault = self.look_into(self.root(), payload, &mut finds).map_err(|fault| fault.into_rejection())?;
         if finds.split && (fault.is_some() || !finds.variants.is_empty()) {
-            // Encoded again, the parts are one, and what is unknown is still there.
+            // Encoded again, the parts are merged, and unknown fields are kept.
             if let Ok(whole) = DynamicMessage::decode(self.message.clone(), payload) {
                 let whole = whole.encode_to_vec();
                 finds.variants.clear();
@@ -69,8 +69,8 @@ impl Contract {
         Ok(())
     }
 
-    /// Looks into a message and what is below it. Returns the first oneof that may not be as it is; fails only on bytes that the
-    /// walk would not have let pass.
+    /// Examines a message and those below it. Returns the first oneof that is not allowed; fails only on bytes that the walk
+    /// would have rejected.
     fn look_into<'c>(
         &'c self,
         node: &'c Node,
@@ -109,7 +109,7 @@ impl Contract {
             fault = fault.or_else(|| found.map(|found| locate(found, field, bytes, start)));
         }
         if node.is_entry {
-            // A map's value that is missing is an empty message.
+            // A missing value of a map is an empty message.
             let value = node.fields.iter().find(|field| field.op == Op::Message && !entered.contains(&field.number));
             if let Some(inner) = value.and_then(|field| self.plan.nodes.get(field.target as usize)) {
                 let found = self.look_into(inner, &[], finds)?;
@@ -119,7 +119,7 @@ impl Contract {
         Ok(fault.or(self.look_back(node, &set, unknown, finds)))
     }
 
-    /// A message's oneofs, at its end.
+    /// Examines a message's oneofs, at its end.
     fn look_back<'c>(&self, node: &'c Node, set: &[bool], unknown: bool, finds: &mut Finds<'c>) -> Option<Box<Fault>> {
         let refused = match unknown {
             true => self.policies.unknown_variants == UnknownVariants::Reject,

@@ -1,23 +1,23 @@
-//! `.proto` files of editions, rewritten so that a parser of proto2 reads them.
+//! Rewrites `.proto` files of editions so that a proto2 parser can read them.
 //!
-//! Of the older syntaxes only proto2 has all that a file of an edition may hold: defaults, extensions, enums that do not begin at
-//! zero. What it wants beyond that is a label before each field. The features stay options; `lower_editions` reads them in
-//! the compiled set. Lines stay lines, so that whatever is said of the file names the right one.
+//! Of the older syntaxes only proto2 supports everything that a file of an edition may contain: defaults, extensions, enums that do
+//! not begin at zero. In addition it requires a label before each field. The features stay as options; `lower_editions` reads them
+//! in the compiled set. Line numbers do not change, so that error positions stay correct.
 
 use std::fmt::Write as _;
 
-/// An edition that is not known here.
+/// An edition that is not supported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("edition {0:?} is unknown; editions 2023 and 2024 can be read")]
 pub struct UnknownEdition(pub String);
 
-/// Marks the file for [`super::lower_editions`]: files of proto2 and proto3 have no features. It says what holds anyway.
+/// Marks the file for [`super::lower_editions`]: files of proto2 and proto3 have no features. It sets the default value.
 const MARK: &str = " option features.enum_type = OPEN;";
 
-/// The text of a file of an edition as proto2; nothing for files of another syntax.
+/// Converts the text of a file of an edition to proto2; `None` for files of another syntax.
 ///
 /// # Errors
-/// An edition that is not known.
+/// An edition that is not supported.
 pub fn edition_source(source: &str) -> Result<Option<String>, UnknownEdition> {
     let mut tokens = Tokens { text: source, at: 0 };
     let head = [tokens.next(), tokens.next(), tokens.next()];
@@ -40,19 +40,19 @@ pub fn edition_source(source: &str) -> Result<Option<String>, UnknownEdition> {
     Ok(Some(rewriter.out))
 }
 
-/// What a pair of braces holds.
+/// The content of a pair of braces.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Body {
     File,
-    /// Of a message or an `extend`: fields with labels.
+    /// A message or an `extend`: fields with labels.
     Fields,
     Oneof,
     Enum,
-    /// Of a service or a method, and the value of an option.
+    /// A service or a method, or the value of an option.
     Other,
 }
 
-/// A body, and the first word of the statement that is read in it.
+/// A body, and the first word of its current statement.
 struct Open<'t> {
     body: Body,
     statement: Option<&'t str>,
@@ -72,7 +72,7 @@ impl<'t> Rewriter<'t> {
         self.copied = token.start + token.text.len();
     }
 
-    /// Walks the statements behind the edition. Returns whether the file sets features for itself.
+    /// Walks the statements after the edition. Returns whether the file sets features itself.
     fn statements(&mut self, tokens: &mut Tokens<'t>) -> bool {
         let mut marked = false;
         // The statement `edition = …` is still open.
@@ -127,7 +127,7 @@ fn body_of(outer: Body, statement: Option<&str>) -> Body {
     }
 }
 
-/// Whether this first word of a statement in a message begins a field.
+/// Returns whether this first word of a statement in a message begins a field.
 fn wants_label(first: &str, tokens: &mut Tokens<'_>) -> bool {
     match first {
         "message" | "enum" | "oneof" | "extend" | "extensions" | "reserved" | "option" | "repeated" | "optional"
@@ -146,7 +146,7 @@ struct Token<'t> {
     start: usize,
 }
 
-/// Words with their dots, numbers, strings, and single marks; blanks and comments are passed over.
+/// Yields words with their dots, numbers, strings, and single punctuation marks; blanks and comments are skipped.
 struct Tokens<'t> {
     text: &'t str,
     at: usize,
@@ -197,7 +197,7 @@ fn is_inner(character: char) -> bool {
     character.is_ascii_alphanumeric() || matches!(character, '_' | '.')
 }
 
-/// The length of a string with its quotes.
+/// Returns the length of a string with its quotes.
 fn string(text: &str) -> usize {
     let quote = text.chars().next();
     let mut characters = text.char_indices().skip(1);
@@ -258,7 +258,7 @@ service S { rpc R(M) returns (M) { option (h) = { get: "/" }; } }
       enum F { F0 = 0; }
 "#;
         let found = edition_source(source).unwrap().unwrap();
-        // `export` and `local` leave as many blanks as they were replaced with.
+        // `export` and `local` are replaced by as many blanks.
         let squeeze = |text: &str| {
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };

@@ -79,7 +79,7 @@ fn a_header_names_the_schema_of_a_bare_payload() {
 
     let frame = Frame::from_header(&[0, 0, 0, 0, 7, 0], b"m").unwrap();
     assert_eq!((frame.schema, frame.protobuf(STRICT).unwrap().1), (SchemaId::Id(7), &b"m"[..]));
-    // JSON: nothing after the id, the payload whole.
+    // JSON: nothing after the id, the payload unchanged.
     assert_eq!(Frame::from_header(&[0, 0, 0, 0, 7], b"{}").unwrap().payload(), b"{}");
 
     assert_eq!(Frame::from_header(&[], b""), Err(FrameFault::Empty));
@@ -133,7 +133,7 @@ fn indexes_lead_to_messages_and_back() {
     assert_eq!(found(&[0], None), "n.A");
     assert_eq!(found(&[0, 0, 0], None), "n.A.Inner.Deep");
     assert_eq!(found(&[1, 0], None), "n.M.First");
-    // The entry at 1 is hidden: only Java's count gives a message.
+    // The entry at 1 is hidden: only Java's count yields a message.
     assert_eq!(found(&[1, 1], None), "n.M.Second");
     assert_eq!(found(&[2, 0], None), "n.Only.Inner");
     assert_eq!(found(&[2, 1], None), "n.Only.Inner");
@@ -180,7 +180,7 @@ proptest! {
         prop_assert_eq!(rest, &payload[..]);
     }
 
-    /// Nothing panics, and what is accepted is what would be written again, but for the long form of [0].
+    /// Nothing panics, and accepted bytes are what would be written again, except for the long form of [0].
     #[test]
     fn any_bytes(bytes in prop::collection::vec(prop_oneof![Just(0_u8), 0..8_u8, any::<u8>()], 0..40)) {
         for frame in [Frame::parse(&bytes), Frame::from_header(&bytes, &[])].into_iter().flatten() {

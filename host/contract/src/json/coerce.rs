@@ -1,4 +1,4 @@
-//! `contract.coerce`: fields whose JSON may be in another form than Protobuf's JSON mapping has for their type.
+//! `contract.coerce`: fields whose JSON may have another form than Protobuf's JSON mapping defines for their type.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use prost_reflect::{Kind, MessageDescriptor};
 use crate::schema::step;
 use crate::{Coercion, CompileError, TimeSpec};
 
-/// The coercions of a message type, as a tree of field numbers: the reader goes down with the message that it reads.
+/// The coercions of a message type, as a tree of field numbers that the reader descends along with the message.
 #[derive(Debug, Default)]
 pub(crate) struct Coercions {
-    /// Of the field itself, or of each of its elements or values.
+    /// For the field itself, or for each of its elements or values.
     time: Option<TimeSpec>,
     below: BTreeMap<u32, Coercions>,
 }
@@ -19,7 +19,7 @@ impl Coercions {
     /// Compiles the coercions for this message type; `None` without any.
     ///
     /// # Errors
-    /// A path that leads nowhere, or to a type that cannot be coerced.
+    /// A path that leads to no field, or to a type that cannot be coerced.
     pub(crate) fn compile(top: &MessageDescriptor, coercions: &[Coercion]) -> Result<Option<Self>, CompileError> {
         let mut root = Self::default();
         for Coercion { field, time } in coercions {
@@ -30,7 +30,7 @@ impl Coercions {
             while let Some(segment) = segments.next() {
                 let (_, shape) = step(&message, segment, field)?;
                 place = place.below.entry(shape.number).or_default();
-                // The elements of a list, and the values of a map, stand for the field.
+                // A coercion of a list or map applies to its elements or values.
                 let kind = match &shape.kind {
                     Kind::Message(entry) if shape.is_map => entry.map_entry_value_field().kind(),
                     kind => kind.clone(),
@@ -63,7 +63,7 @@ impl Coercions {
     }
 }
 
-/// The type as a `.proto` file names it.
+/// Returns the type's name in a `.proto` file.
 fn name(kind: &Kind) -> String {
     match kind {
         Kind::Message(message) => message.full_name().to_owned(),

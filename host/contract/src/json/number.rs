@@ -1,6 +1,6 @@
-//! Numbers of JSON, from their text: no digit is lost on the way, and none is invented.
+//! JSON numbers, parsed from their text without losing or inventing digits.
 
-/// A decimal number as it is written: digits without the point, and the power of ten that they count.
+/// A decimal number as written: digits without the point, and a power of ten.
 struct Decimal<'t> {
     negative: bool,
     whole: &'t str,
@@ -8,18 +8,18 @@ struct Decimal<'t> {
     exponent: i64,
 }
 
-/// Why a text is not the number that a field wants.
+/// Why a text does not fit a numeric field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Misfit {
-    /// No number at all.
+    /// Not a number.
     Format,
-    /// A number with a fraction, where a whole one is wanted.
+    /// A number with a fraction for an integer field.
     Fraction,
     Range,
 }
 
-/// A whole number. Protobuf's JSON mapping has them as numbers and in quotes, also as `1.0` and `1e2`. A leading plus sign, leading
-/// zeros and a point at either end come only in quotes, where other readers accept them too.
+/// Parses an integer. Protobuf's JSON mapping allows numbers and strings, also `1.0` and `1e2`. A leading plus sign, leading
+/// zeros and a point at either end are allowed only in strings, where other readers accept them too.
 pub(super) fn integer<T: TryFrom<i128>>(text: &str) -> Result<T, Misfit> {
     let decimal = decimal(text).ok_or(Misfit::Format)?;
     let fraction = decimal.fraction.trim_end_matches('0');
@@ -41,7 +41,7 @@ pub(super) fn integer<T: TryFrom<i128>>(text: &str) -> Result<T, Misfit> {
     T::try_from(if decimal.negative { -magnitude } else { magnitude }).map_err(|_| Misfit::Range)
 }
 
-/// A double, or in quotes `NaN`, `Infinity` and `-Infinity`.
+/// Parses a double, or in a string `NaN`, `Infinity` and `-Infinity`.
 pub(super) fn double(text: &str, quoted: bool) -> Result<f64, Misfit> {
     if let Some(special) = special(text).filter(|_| quoted) {
         return Ok(special);
@@ -51,7 +51,7 @@ pub(super) fn double(text: &str, quoted: bool) -> Result<f64, Misfit> {
     if value.is_finite() { Ok(value) } else { Err(Misfit::Range) }
 }
 
-/// A float, rounded once: by way of a double it would be rounded twice.
+/// Parses a float with one rounding: going through a double would round twice.
 #[allow(clippy::cast_possible_truncation, reason = "NaN and the infinities have a float each")]
 pub(super) fn float(text: &str, quoted: bool) -> Result<f32, Misfit> {
     if let Some(special) = special(text).filter(|_| quoted) {
@@ -86,7 +86,7 @@ fn decimal(text: &str) -> Option<Decimal<'_>> {
     is_number.then_some(Decimal { negative, whole, fraction, exponent })
 }
 
-/// The number behind an `e`; beyond 64 bits it is as good as the largest.
+/// Parses the exponent after `e`; a value beyond 64 bits is clamped.
 fn power(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn floats_are_rounded_once() {
-        // Half way between two floats, and a little more: a double would forget the little.
+        // Slightly above the midpoint of two floats: a double would lose the difference.
         assert_eq!(float("1.000000059604644775390626", false).map(f32::to_bits), Ok(1.0_f32.to_bits() + 1));
         assert_eq!(float("3.502823e+38", false), Err(Misfit::Range));
         assert_eq!(double("1.89769e+308", false), Err(Misfit::Range));

@@ -1,8 +1,8 @@
 //! From JSON to wire bytes, by Protobuf's JSON mapping.
 //!
-//! Fields are written in the order of their numbers and map entries in the order of their keys, so that JSON texts that mean the
-//! same become the same bytes. What the mapping leaves to the reader is decided here: unknown members follow the contract's
-//! policy, an unknown enum name is refused unless its enum has a fallback, and so are two members for one field.
+//! Fields are written in the order of their numbers and map entries in the order of their keys, so that equivalent JSON texts
+//! become the same bytes. Where the mapping leaves a choice: unknown members follow the contract's policy, and unknown enum
+//! names (unless the enum has a fallback) and two members for one field are rejected.
 
 mod well_known;
 
@@ -25,10 +25,10 @@ use crate::rejection::{Fault, ReasonCode};
 use crate::schema::{Presence, Shape};
 use crate::wire::{WireType, put_tag};
 
-/// Characters of a name from the text that a message shows.
+/// How many characters of a name from the text an error message shows.
 const SHOWN: usize = 64;
 
-/// What becomes of members that a message type does not have.
+/// What to do with members that a message type does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
     Reject,
@@ -41,12 +41,12 @@ pub(super) enum Unknown {
 pub(super) struct Reader<'r> {
     pub unknown: Unknown,
     pub duplicates: DuplicateMembers,
-    /// Enum (full name) → name of the value that stands for what it does not name.
+    /// Enum (full name) → name of the value that replaces unknown ones.
     pub fallbacks: Option<&'r BTreeMap<String, String>>,
-    /// Of the message or field that is read, where something in it is coerced.
+    /// The coercions within the current message or field, if there are any.
     pub coerce: Option<&'r Coercions>,
     pub notes: &'r mut Notes,
-    /// The names of the fields above the value that is read.
+    /// The names of the fields above the current value.
     pub path: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ impl Reader<'_> {
         self.members(members, message, "", out)
     }
 
-    /// The members of an object, without the one called `except` (which no field is called).
+    /// Reads the members of an object, except the one called `except` (no field has that name).
     fn members(
         &mut self,
         members: &[(Cow<'_, str>, Json<'_>)],
@@ -77,7 +77,7 @@ impl Reader<'_> {
                 None => self.unknown(message, name)?,
             }
         }
-        // Stable: members of one field stay in their order, and the last one counts where duplicates are allowed.
+        // Stable: members of one field stay in order, and the last one counts where duplicates are allowed.
         found.sort_by_key(|(field, _)| field.number);
         let mut set: Vec<u32> = Vec::new();
         for (position, (field, value)) in found.iter().enumerate() {
@@ -124,7 +124,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A field, or a key, that comes more than once.
+    /// Handles a field, or a key, that occurs more than once.
     fn duplicate(&self) -> Read<()> {
         match self.duplicates {
             DuplicateMembers::Last => Ok(()),
@@ -190,7 +190,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A value with its tag; nothing for a value that is its type's zero, if `sparse`.
+    /// Appends a value with its tag; with `sparse`, nothing for its type's zero.
     fn single(&mut self, field: &Shape, kind: &Kind, json: &Json<'_>, sparse: bool, out: &mut Vec<u8>) -> Read<()> {
         let start = out.len();
         if field.is_group
@@ -209,7 +209,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Appends a value without a tag; of texts, bytes and messages with their length. Returns whether it is its type's zero.
+    /// Appends a value without a tag; texts, bytes and messages with their length. Returns whether it is its type's zero.
     /// Minus zero is not: Protobuf sends it.
     fn value(&mut self, kind: &Kind, json: &Json<'_>, out: &mut Vec<u8>) -> Read<bool> {
         match kind {
@@ -281,14 +281,14 @@ impl Reader<'_> {
     }
 }
 
-/// A field or extension by its JSON name or its own.
+/// Finds a field or extension by its JSON name or its proto name.
 fn field_of(message: &MessageDescriptor, name: &str) -> Option<Shape> {
     let field = message.get_field_by_json_name(name).or_else(|| message.get_field_by_name(name));
     let field = field.map(|field| Shape::from(&field));
     field.or_else(|| message.get_extension_by_json_name(name).map(|extension| Shape::from(&extension)))
 }
 
-/// Whether `null` leaves the field unset. For `google.protobuf.Value` and `NullValue` it is a value.
+/// Returns whether `null` leaves the field unset. For `google.protobuf.Value` and `NullValue` it is a value.
 fn is_unset(field: &Shape, json: &Json<'_>) -> bool {
     let has_null = match &field.kind {
         Kind::Message(message) => message.full_name() == "google.protobuf.Value",
@@ -322,7 +322,7 @@ fn map_key(kind: &Kind, name: &str) -> Read<MapKey> {
             "false" => MapKey::Bool(false),
             _ => return Err(misfit_of(Misfit::Format, "`true` or `false` as key")),
         },
-        // The only other kind that keys have.
+        // The only other key type.
         _ => MapKey::String(name.to_owned()),
     })
 }
@@ -363,7 +363,7 @@ fn floating<T>(json: &Json<'_>, what: &'static str, read: fn(&str, bool) -> Resu
     read(text, quoted).map_err(|misfit| misfit_of(misfit, what))
 }
 
-/// Base64 in either alphabet, with or without padding.
+/// Decodes base64 in either alphabet, with or without padding.
 fn bytes(json: &Json<'_>) -> Read<Vec<u8>> {
     const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
         .with_decode_allow_trailing_bits(true)
@@ -393,7 +393,7 @@ fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     bytes.is_empty()
 }
 
-/// Appends what `write` appends, with its length in front.
+/// Appends what `write` appends, prefixed with its length.
 fn nested(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Read<()>) -> Read<()> {
     let start = out.len();
     write(out)?;
@@ -434,12 +434,12 @@ fn misfit_of(misfit: Misfit, expected: &str) -> Box<Fault> {
     Fault::new(ReasonCode::JsonWrongType, format!("expected {expected}, found {found}"))
 }
 
-/// A map's key as a step of a path.
+/// Formats a map's key as a step of a path.
 fn quoted(key: &str) -> String {
     if key.len() <= SHOWN { format!("[{key:?}]") } else { String::new() }
 }
 
-/// A name that the producer chose, short and printable.
+/// Shortens a name chosen by the producer and makes it printable.
 fn shown(name: &str) -> String {
     name.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

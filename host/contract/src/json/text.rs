@@ -1,12 +1,12 @@
-//! JSON text as a tree that loses nothing which a mapping asks for: numbers as they are written, members in their order, and also
-//! those that come twice.
+//! JSON text as a tree that preserves everything a mapping needs: numbers as written, and members in order, including
+//! duplicates.
 
 use std::borrow::Cow;
 
 use crate::{ReasonCode, Rejection};
 
-/// How deep arrays and objects may nest. What is read recursively must be bounded; 127 is the bound of the JSON parsers that
-/// producers in Rust use, and well above the 100 levels that a message may have.
+/// How deep arrays and objects may nest. Recursive reading needs a limit; 127 is that of the JSON parsers that producers
+/// in Rust use, and well above the 100 levels that a message may have.
 pub(crate) const MAX_NESTING: u32 = 127;
 
 /// One value.
@@ -14,7 +14,7 @@ pub(crate) const MAX_NESTING: u32 = 127;
 pub(crate) enum Json<'t> {
     Null,
     Bool(bool),
-    /// As it is written.
+    /// As written.
     Number(&'t str),
     Text(Cow<'t, str>),
     List(Vec<Json<'t>>),
@@ -22,7 +22,7 @@ pub(crate) enum Json<'t> {
 }
 
 impl Json<'_> {
-    /// What the value is, for messages.
+    /// Returns the kind of the value, for error messages.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -35,7 +35,7 @@ impl Json<'_> {
     }
 }
 
-/// What is wrong with a text, and after how many bytes.
+/// An error in a text, and its position in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Malformed {
     problem: Problem,
@@ -76,10 +76,10 @@ enum Problem {
     Deep,
 }
 
-/// Reads a text that is one value.
+/// Parses a text that is one value.
 ///
 /// # Errors
-/// What is not JSON, with its place.
+/// Text that is not JSON, with the position.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Json<'_>, Rejection> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| rejection(bytes, Malformed { problem: Problem::Encoding, at: error.valid_up_to() }))?;
@@ -125,7 +125,7 @@ impl<'t> Parser<'t> {
         Malformed { problem, at: self.at }
     }
 
-    /// As a fault, unless the text simply ends here.
+    /// Returns an error, unless the text simply ends here.
     fn expected(&self, problem: Problem) -> Malformed {
         self.fault(if self.peek().is_none() { Problem::End } else { problem })
     }
@@ -134,7 +134,7 @@ impl<'t> Parser<'t> {
         self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Steps over this byte, if it is next.
+    /// Skips this byte if it is next.
     fn eat(&mut self, byte: u8) -> bool {
         let eats = self.peek() == Some(byte);
         self.at += usize::from(eats);
@@ -253,7 +253,7 @@ impl<'t> Parser<'t> {
         if self.at == start { Err(self.expected(Problem::Number)) } else { Ok(()) }
     }
 
-    /// A string from its opening quote on; borrowed unless it has escapes.
+    /// Parses a string from its opening quote; borrowed unless it has escapes.
     fn string(&mut self) -> Parsed<Cow<'t, str>> {
         self.at += 1;
         let mut read: Option<String> = None;
@@ -262,7 +262,7 @@ impl<'t> Parser<'t> {
             while self.peek().is_some_and(|byte| !matches!(byte, b'"' | b'\\' | ..0x20)) {
                 self.at += 1;
             }
-            // Between quotes, escapes and control characters, all of them ASCII, are whole characters.
+            // Quotes, escapes and control characters are ASCII, so slices between them are whole characters.
             let plain = self.text.get(start..self.at).unwrap_or_default();
             match self.peek() {
                 Some(b'"') => {
@@ -283,7 +283,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// An escape from its backslash on.
+    /// Parses an escape from its backslash.
     fn escape(&mut self) -> Parsed<char> {
         let start = self.at;
         self.at += 1;
@@ -302,7 +302,7 @@ impl<'t> Parser<'t> {
         Ok(plain)
     }
 
-    /// A `\u` escape, or two that make one character, from the `u` on.
+    /// Parses a `\u` escape, or a surrogate pair of two, from the `u`.
     fn code_point(&mut self, start: usize) -> Parsed<char> {
         const LOW: std::ops::RangeInclusive<u32> = 0xdc00..=0xdfff;
         let half = Malformed { problem: Problem::Surrogate, at: start };

@@ -5,7 +5,7 @@ use crate::well_known::{DURATION_SECONDS, NANOS_MAX, TIMESTAMP_SECONDS};
 const NANOS: i32 = NANOS_MAX + 1;
 const DAY: i64 = 86_400;
 
-/// RFC 3339 as Protobuf wants it: a capital T and Z, an offset with a colon, at most nine digits behind the point, no leap
+/// Parses RFC 3339 as Protobuf requires: a capital T and Z, an offset with a colon, at most nine fractional digits, no leap
 /// second. Returns epoch seconds and nanoseconds.
 pub(super) fn timestamp(text: &str) -> Option<(i64, i32)> {
     let (date, rest) = text.split_once('T')?;
@@ -29,7 +29,7 @@ pub(super) fn timestamp(text: &str) -> Option<(i64, i32)> {
     TIMESTAMP_SECONDS.contains(&seconds).then_some((seconds, nanos))
 }
 
-/// `Z`, or how many seconds a place is ahead of it.
+/// Parses `Z`, or an offset in seconds ahead of UTC.
 fn offset(zone: &str) -> Option<i64> {
     if zone == "Z" {
         return Some(0);
@@ -43,7 +43,7 @@ fn offset(zone: &str) -> Option<i64> {
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
-/// Seconds with at most nine digits behind the point, and an `s`. Returns seconds and nanoseconds of the same sign.
+/// Parses seconds with at most nine fractional digits, and an `s`. Returns seconds and nanoseconds of the same sign.
 pub(super) fn duration(text: &str) -> Option<(i64, i32)> {
     let unsigned = text.strip_suffix('s')?;
     let (sign, unsigned) = match unsigned.strip_prefix('-') {
@@ -61,7 +61,7 @@ pub(super) fn duration(text: &str) -> Option<(i64, i32)> {
     DURATION_SECONDS.contains(&seconds).then_some((i64::from(sign) * seconds, sign * nanos))
 }
 
-/// `2026-01-31T12:00:00Z`, with three, six or nine digits behind the point where they are not all zero. Nothing for what is out
+/// Formats `2026-01-31T12:00:00Z`, with three, six or nine fractional digits if they are not all zero. `None` for values out
 /// of the type's range.
 pub(super) fn show_timestamp(seconds: i64, nanos: i32) -> Option<String> {
     if !TIMESTAMP_SECONDS.contains(&seconds) || !(0..NANOS).contains(&nanos) {
@@ -74,7 +74,7 @@ pub(super) fn show_timestamp(seconds: i64, nanos: i32) -> Option<String> {
     Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z"))
 }
 
-/// `-1.500s`. Nothing for what is out of the type's range, or has two signs.
+/// Formats `-1.500s`. `None` for values out of the type's range, or with different signs.
 pub(super) fn show_duration(seconds: i64, nanos: i32) -> Option<String> {
     let fits = DURATION_SECONDS.contains(&seconds) && (-NANOS_MAX..=NANOS_MAX).contains(&nanos);
     if !fits || seconds.signum() * i64::from(nanos.signum()) < 0 {
@@ -93,12 +93,12 @@ fn fraction(nanos: i32) -> String {
     }
 }
 
-/// A number of exactly so many digits.
+/// Parses a number of exactly `digits` digits.
 fn number(text: &str, digits: usize) -> Option<i64> {
     (text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
 }
 
-/// One to nine digits behind a point.
+/// Parses one to nine digits after a point.
 fn nanos(fraction: &str) -> Option<i32> {
     if !(1..=9).contains(&fraction.len()) || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -116,7 +116,7 @@ fn days_of(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since 1970-01-01 in the Gregorian calendar. Years are counted from March, so that a leap day ends one.
+/// Returns the days since 1970-01-01 in the Gregorian calendar. Years are counted from March, so that a leap day ends one.
 fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -125,7 +125,7 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// The other way round: year, month, day.
+/// The inverse: returns year, month, day.
 fn date_of(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));

@@ -1,8 +1,8 @@
-//! Which types have a JSON form of their own, and what both directions need to know of them.
+//! The types with their own JSON form, and what both directions need to know about them.
 
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
-/// A message type with a JSON form of its own.
+/// A message type with its own JSON form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WellKnown {
     Any,
@@ -35,18 +35,18 @@ impl WellKnown {
     }
 }
 
-/// Whether an Any shows the type under `value` instead of member by member.
+/// Returns whether an Any shows the type under `value` instead of member by member.
 pub(super) fn has_own_form(message: &MessageDescriptor) -> bool {
     WellKnown::of(message).is_some()
 }
 
-/// The message type that a type URL names: what follows its last slash, which must be there.
+/// Returns the message type that a type URL names after its last slash, which is mandatory.
 pub(super) fn of_url(pool: &DescriptorPool, url: &str) -> Option<MessageDescriptor> {
     let (_, name) = url.rsplit_once('/')?;
     pool.get_message_by_name(name)
 }
 
-/// A path of a field mask in JSON as Protobuf names it. Nothing for one that no JSON writer writes.
+/// Converts a path of a field mask in JSON to Protobuf's names. `None` for a path that no JSON writer produces.
 pub(super) fn snake(path: &str) -> Option<String> {
     let mut snake = String::with_capacity(path.len() + 4);
     for character in path.chars() {
@@ -59,7 +59,7 @@ pub(super) fn snake(path: &str) -> Option<String> {
     Some(snake)
 }
 
-/// A path of a field mask as JSON names it. Nothing for one that would not come back the same.
+/// Converts a path of a field mask to JSON's names. `None` for a path that would not convert back to the same one.
 pub(super) fn camel(path: &str) -> Option<String> {
     let mut camel = String::with_capacity(path.len());
     let mut characters = path.chars();

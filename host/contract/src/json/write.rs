@@ -1,5 +1,5 @@
 //! From a message to JSON, by Protobuf's JSON mapping: fields in the order of their numbers, map entries in the order of their
-//! keys, defaults left out.
+//! keys, defaults omitted.
 
 use std::borrow::Cow;
 
@@ -17,9 +17,9 @@ use crate::schema::first_name;
 /// How names are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// In lowerCamelCase, or as `json_name` says.
+    /// In lowerCamelCase, or as set by `json_name`.
     Json,
-    /// As the `.proto` file has them.
+    /// As in the `.proto` file.
     Proto,
 }
 
@@ -43,13 +43,13 @@ impl Writer<'_> {
         }
     }
 
-    /// A field's value.
+    /// Writes a field's value.
     pub(super) fn value(&mut self, value: &Value, kind: &Kind) -> Written {
         match value {
             Value::Bool(value) => self.raw(if *value { "true" } else { "false" }),
             Value::I32(value) => self.raw(value.to_string()),
             Value::U32(value) => self.raw(value.to_string()),
-            // As JavaScript's numbers end at 2^53.
+            // As strings, because JavaScript's exact integers end at 2^53.
             Value::I64(value) => self.text(&value.to_string()),
             Value::U64(value) => self.text(&value.to_string()),
             Value::F32(value) => self.floating(decimal(*value)),
@@ -71,7 +71,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The members of a message; `first`: none stands before them.
+    /// Writes the members of a message; `first`: no member precedes them.
     fn members(&mut self, message: &DynamicMessage, mut first: bool) -> Written {
         let descriptor = message.descriptor();
         for field in descriptor.fields() {
@@ -160,7 +160,7 @@ impl Writer<'_> {
                 let what = "a path of the google.protobuf.FieldMask would not come back from lowerCamelCase";
                 self.text(&paths.ok_or_else(|| no_form(what))?.join(","));
             }
-            // One field, shown without its name: the entries, the items, the value.
+            // One field, written without its name: the entries, the items, the value.
             WellKnown::Struct | WellKnown::ListValue | WellKnown::Wrapper => {
                 if let Some((value, kind)) = field(1) {
                     return self.value(&value, &kind);
@@ -168,7 +168,7 @@ impl Writer<'_> {
             }
             WellKnown::Value => return self.any_value(message),
             WellKnown::Any => return self.any(message),
-            // As any other message.
+            // Like any other message.
             WellKnown::Empty => self.raw("{}"),
         }
         Ok(())
@@ -235,7 +235,7 @@ impl Writer<'_> {
     }
 }
 
-/// Minus zero is a value, though a dynamic message takes it for the default.
+/// Minus zero is a value, although a dynamic message treats it as the default.
 fn is_minus_zero(value: &Value) -> bool {
     match value {
         Value::F64(value) => *value == 0.0 && value.is_sign_negative(),

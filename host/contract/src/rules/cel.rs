@@ -1,10 +1,10 @@
 //! Rules written in CEL, the Common Expression Language: compiled once, evaluated over whole messages.
 //!
-//! Three things stand between the `cel` crate and what protovalidate expects. Messages are values of our own ([`value`]), read
-//! field by field as an expression asks. `has(message.field)` must tell "not set" from "set to the default", which the crate's
-//! own test cannot (it asks whether the field can be read, and an unset field reads as its default), so the expression is rewritten
-//! to call a function of ours ([`rewrite`]). And expressions are checked for types not by a checker, which the crate lacks, but by a
-//! trial on a message of zeros: what is no overload there is none for any event. The trial does not see branches that it does not take.
+//! The `cel` crate differs from protovalidate in three ways. Messages are our own values ([`value`]), converted field by field on
+//! demand. `has(message.field)` must distinguish "not set" from "set to the default", which the crate's own test cannot (it checks
+//! whether the field can be read, and an unset field reads as its default), so the expression is rewritten to call our own function
+//! ([`rewrite`]). The crate has no type checker, so expressions are type-checked by a trial on a message of zeros: an operation
+//! without an overload there has none for any event. The trial does not see branches that it does not take.
 
 mod functions;
 mod rewrite;
@@ -24,16 +24,16 @@ pub(crate) type Boxed = Box<dyn Val>;
 
 static ENV: LazyLock<Result<Arc<Env>, String>> = LazyLock::new(|| functions::environment().map(Arc::new));
 
-/// A compiled expression with what it says when it fails.
+/// A compiled expression with its failure message.
 #[derive(Debug)]
 pub(crate) struct Expression {
     pub id: String,
-    /// Where the option stands: `cel[0]`, `string.(pkg.rule)`. Empty for a message's.
+    /// The position of the option: `cel[0]`, `string.(pkg.rule)`. Empty for a message's.
     pub path: String,
-    /// What is said if the expression yields `false`; one that yields text says it itself.
+    /// The message if the expression yields `false`; an expression that yields text provides its own.
     message: String,
     ast: Ast,
-    /// Whether it compares with the present.
+    /// Whether it compares with the current time.
     pub needs_clock: bool,
     predefined: Option<Predefined>,
 }
@@ -41,13 +41,13 @@ pub(crate) struct Expression {
 /// The variables of a predefined rule.
 #[derive(Debug)]
 pub(crate) struct Predefined {
-    /// The rule message that the rule stands in.
+    /// The rule message that contains the rule.
     pub rules: Boxed,
     /// The rule's own value.
     pub rule: Boxed,
 }
 
-/// The parts of an expression as the options have them.
+/// The parts of an expression as written in the options.
 pub(crate) struct Written<'a> {
     pub id: &'a str,
     pub message: &'a str,
@@ -55,7 +55,7 @@ pub(crate) struct Written<'a> {
 }
 
 impl Expression {
-    /// Compiles, and tries the expression on `sample`, a value of zeros of the type that it will see.
+    /// Compiles the expression, and tries it on `sample`, a value of zeros of its input type.
     pub(super) fn compile(
         written: &Written<'_>,
         path: String,
@@ -64,7 +64,7 @@ impl Expression {
         sample: Option<Boxed>,
     ) -> Result<Self, String> {
         let env = ENV.as_ref().map_err(Clone::clone)?;
-        // The parser's words span lines and draw an arrow at the place.
+        // The parser's message has several lines and marks the position with an arrow.
         let one_line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let mut ast = env.parser().parse(written.expression).map_err(|errors| one_line(errors.to_string()))?;
         let uses = rewrite::rewrite(&mut ast, pool);
@@ -80,10 +80,10 @@ impl Expression {
         Ok(expression)
     }
 
-    /// What the value breaks, in words; nothing if it passes.
+    /// Returns the description of the violation; `None` if the value passes.
     ///
     /// # Errors
-    /// An expression that cannot be evaluated on this value, in words.
+    /// A description of why the expression cannot be evaluated on this value.
     pub(super) fn evaluate(&self, this: Boxed, now: Option<i128>) -> Result<Option<String>, String> {
         if self.needs_clock && now.is_none() {
             return Err(super::test::Unknown::NoClock.message().into());
@@ -126,13 +126,13 @@ impl Expression {
                 | ExecutionError::UnsupportedBinaryOperator(..)),
             ) => Err(error.to_string()),
             Err(ExecutionError::FunctionError { function, message }) if function == value::FIELD => Err(message),
-            // What else goes wrong on zeros (an index out of bounds, a division) may go right on an event.
+            // Other errors on zeros (an index out of bounds, a division) may not occur with an event.
             Ok(_) | Err(_) => Ok(()),
         }
     }
 }
 
-/// A message as `this`.
+/// Returns a message as the variable `this`.
 pub(crate) fn message(message: &DynamicMessage, reading: Reading) -> Result<Boxed, ExecutionError> {
     value::convert_message(message, reading)
 }

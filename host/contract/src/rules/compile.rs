@@ -19,7 +19,7 @@ use crate::schema::{EnumTable, is_wrapper};
 const IGNORE_IF_ZERO_VALUE: i32 = 1;
 const IGNORE_ALWAYS: i32 = 3;
 
-/// The extensions that carry rules, as the pool has them.
+/// The extensions in the pool that carry rules.
 struct Extensions {
     message: Option<ExtensionDescriptor>,
     oneof: Option<ExtensionDescriptor>,
@@ -43,7 +43,7 @@ enum Shape {
     Map(MessageDescriptor),
 }
 
-/// Where a value's rules stand.
+/// The position of a value's rules.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     field: &'a FieldDescriptor,
@@ -61,7 +61,7 @@ impl Place<'_> {
         CompileError::Rule { place, rule, problem: problem.into() }
     }
 
-    /// A value of zeros for the trial of an expression, if a trial says anything.
+    /// Returns a value of zeros for the trial of an expression, if a trial is meaningful.
     fn sample(&self, shape: &Shape) -> Option<Boxed> {
         match shape {
             Shape::Single(kind) if is_dynamic(kind) => None,
@@ -72,7 +72,7 @@ impl Place<'_> {
 }
 
 impl Rules {
-    /// The rules of a message type and all below it; nothing if there are none.
+    /// Compiles the rules of a message type and all below it; `None` if there are none.
     pub(crate) fn compile(top: &MessageDescriptor) -> Result<Option<Self>, CompileError> {
         let pool = top.parent_pool();
         let extension = |name: &str| pool.get_extension_by_name(name);
@@ -102,7 +102,7 @@ impl Rules {
     }
 }
 
-/// Which messages have rules, themselves or below.
+/// Returns which messages have rules, themselves or below.
 fn live(messages: &[MessageRules]) -> Vec<bool> {
     let own = |message: &MessageRules| {
         let mut found = !message.expressions.is_empty() || !message.groups.is_empty() || !message.required.is_empty();
@@ -138,7 +138,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// Notes the rules that stand at a place. Their fields are encoded in the order of their numbers, so that equal rules are equal bytes.
+    /// Records the rules at a position. Their fields are encoded in the order of their numbers, so that equal rules are equal bytes.
     fn note(&mut self, place: &str, rules: Option<&DynamicMessage>) {
         if let Some(rules) = rules {
             self.canonical.insert(format!("rules {place} {}\n", super::show::hex(&rules.encode_to_vec())));
@@ -161,7 +161,7 @@ impl Compiler<'_> {
                 if dynamic { None } else { cel::message(&empty, Reading::Sample).ok() }
             };
             for (path, written) in written(options) {
-                // A message's expressions have no path: they stand in no field.
+                // A message's expressions have no path, because they are not in a field.
                 let expression = Expression::compile(&written.as_ref(), String::new(), self.pool, None, sample());
                 rules.expressions.push(expression.map_err(|problem| error(&path, problem))?);
             }
@@ -181,7 +181,7 @@ impl Compiler<'_> {
         Ok(rules)
     }
 
-    /// `grouped` says whether a `message.oneof` rule names the field, which then is left alone while it is zero.
+    /// `grouped`: a `message.oneof` rule names the field, which is then ignored while it is zero.
     fn field(&mut self, field: &FieldDescriptor, grouped: bool) -> Result<Option<FieldRules>, CompileError> {
         let options = rule_message(&field.options(), self.extensions.field.as_ref());
         let ignore =
@@ -247,7 +247,7 @@ impl Compiler<'_> {
         Ok(rules)
     }
 
-    /// The rules of the field's own type: `string`, `int32`, `repeated` …
+    /// Compiles the rules of the field's own type: `string`, `int32`, `repeated` …
     fn typed(
         &mut self,
         place: Place<'_>,
@@ -311,7 +311,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// The expressions that a rule's own definition carries.
+    /// Compiles the expressions in a rule's own definition.
     fn predefined(
         &mut self,
         place: Place<'_>,
@@ -337,7 +337,7 @@ impl Compiler<'_> {
     }
 }
 
-/// Whether values of the type take their types from the event, so that a trial on zeros says nothing.
+/// Returns whether values of the type get their types from the event, so that a trial on zeros is meaningless.
 fn is_dynamic(kind: &ReflectKind) -> bool {
     let ReflectKind::Message(top) = kind else { return false };
     let mut seen = vec![top.clone()];
@@ -358,7 +358,7 @@ fn is_dynamic(kind: &ReflectKind) -> bool {
     false
 }
 
-/// The name of the rules that a value's type has.
+/// Returns the name of the rules for a value's type.
 fn expected(shape: &Shape) -> Option<&'static str> {
     Some(match shape {
         Shape::List(_) => "repeated",
@@ -394,7 +394,7 @@ fn expected(shape: &Shape) -> Option<&'static str> {
     })
 }
 
-/// A rule's text, copied out of the options.
+/// A rule's text, copied from the options.
 struct Owned {
     id: String,
     message: String,
@@ -407,7 +407,7 @@ impl Owned {
     }
 }
 
-/// The CEL rules of an options message: `cel_expression` and `cel`, each with its place.
+/// Iterates over the CEL rules of an options message: `cel_expression` and `cel`, each with its position.
 fn written(options: &DynamicMessage) -> impl Iterator<Item = (String, Owned)> {
     let list = |name: &str| {
         let value = get_set(options, name);
@@ -450,13 +450,13 @@ fn group(rule: &DynamicMessage, message: &MessageDescriptor) -> Result<Group, St
     Ok(Group { fields, required: get_bool(rule, "required") })
 }
 
-/// The rules in a set of options.
+/// Returns the rules in a set of options.
 fn rule_message(options: &DynamicMessage, extension: Option<&ExtensionDescriptor>) -> Option<DynamicMessage> {
     let extension = extension.filter(|extension| options.has_extension(extension))?;
     options.get_extension(extension).as_message().cloned()
 }
 
-/// The rules of what is in a list or a map.
+/// Returns the rules for the elements of a list or a map.
 fn nested(options: &DynamicMessage, outer: &str, inner: &str) -> Option<DynamicMessage> {
     get_set(get_set(options, outer)?.as_message()?, inner)?.as_message().cloned()
 }

@@ -1,7 +1,7 @@
 //! The reference evaluator: all rules, over a message decoded as a whole.
 //!
-//! It is the definition of what the rules mean here; the walk over the wire bytes is held against it. It runs for events that
-//! the walk cannot judge, and for those that it finds wanting, to say everything that is wrong with them.
+//! It defines what the rules mean here, and tests compare the walk over the wire bytes with it. It runs for events that the walk
+//! cannot judge, and for those that the walk rejects, to list every violation.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use super::model::{FieldRules, Group, MessageRules, Rule, ValueRules};
 use super::test::{Subject, Test};
 use super::{Rules, Violation, is_set, standard};
 
-/// What an evaluation found.
+/// The result of an evaluation.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub violations: Vec<Violation>,
@@ -20,7 +20,7 @@ pub(crate) struct Findings {
     pub failure: Option<Violation>,
 }
 
-/// A step from a message to what is in it.
+/// A step from a message into it.
 #[derive(Clone, Copy)]
 enum Step<'a> {
     Field(&'a str),
@@ -37,7 +37,7 @@ struct Evaluation<'a> {
     findings: Findings,
 }
 
-/// Set when nothing more is to be found.
+/// Returned when nothing more can be found.
 struct Enough;
 
 impl Rules {
@@ -46,7 +46,7 @@ impl Rules {
         let path = Vec::new();
         let mut evaluation =
             Evaluation { rules: self, now, limit, path, for_key: false, findings: Findings::default() };
-        // Enough is no failure: the findings tell why it ended.
+        // Stopping early is not a failure: the findings show why it ended.
         let _ = evaluation.message(self.root(), message);
         evaluation.findings
     }
@@ -96,7 +96,7 @@ impl<'a> Evaluation<'a> {
             return Ok(());
         }
         if !set {
-            // A zero, or an empty list or map: nothing in it to go on to.
+            // A zero, or an empty list or map: there is nothing in it to evaluate.
             let zero = message.get_field(&rules.field).into_owned();
             return self.unset(rules, &zero, message);
         }
@@ -105,12 +105,12 @@ impl<'a> Evaluation<'a> {
                 let this = || cel::convert_field(message, &rules.field, Reading::Event);
                 self.value(&rules.value, value, &this)
             }
-            // Set fields are there to be borrowed.
+            // Set fields can be borrowed.
             std::borrow::Cow::Owned(value) => self.unset(rules, &value, message),
         }
     }
 
-    /// The value's own rules alone.
+    /// Evaluates only the value's own rules.
     fn unset(&mut self, rules: &'a FieldRules, value: &ReflectValue, message: &DynamicMessage) -> Result<(), Enough> {
         if !rules.value.expressions.is_empty() {
             self.expressions(&rules.value.expressions, &|| cel::convert_field(message, &rules.field, Reading::Event))?;
@@ -145,7 +145,7 @@ impl<'a> Evaluation<'a> {
                 None => Ok(()),
             },
             ReflectValue::Map(entries) => {
-                // In key order: the map has none, and the same payload must get the same answer.
+                // In key order: the map is unordered, and the same payload must get the same answer.
                 let mut entries: Vec<_> = entries.iter().collect();
                 entries.sort_by_key(|(key, _)| *key);
                 entries
@@ -282,11 +282,11 @@ fn len(value: &ReflectValue) -> Option<u64> {
 
 fn is_unique(value: &ReflectValue) -> bool {
     let Some(items) = value.as_list() else { return true };
-    // By value, so that NaN is unique and the zeros are one.
+    // By value, so that NaN is unique and both zeros are equal.
     items.iter().enumerate().all(|(position, item)| !items.iter().take(position).any(|other| other == item))
 }
 
-/// Whether an item, a key or a map's value is its type's zero.
+/// Returns whether an item, a key or a map's value is its type's zero.
 fn is_zero(value: &ReflectValue) -> bool {
     match value {
         ReflectValue::Message(message) => message.fields().next().is_none(),
@@ -294,7 +294,7 @@ fn is_zero(value: &ReflectValue) -> bool {
     }
 }
 
-/// A single value as the tests take it.
+/// Converts a single value for the tests.
 pub(super) fn scalar(value: &ReflectValue) -> Option<Subject<'_>> {
     Some(match value {
         ReflectValue::Bool(value) => Subject::Bool(*value),

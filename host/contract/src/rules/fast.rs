@@ -1,16 +1,16 @@
 //! The rules as the walk over the wire bytes checks them.
 //!
-//! The walk only decides: *passes*, or *suspect*. A suspect payload is decoded as a whole and judged by the reference evaluator,
-//! which also says what is wrong; so the walk may be wrong in one direction only, and here is why it never lets a bad payload pass:
+//! The walk only decides *passes* or *suspect*. A suspect payload is decoded as a whole and judged by the reference evaluator,
+//! which also lists the violations. So the walk may err in one direction only. It never lets a bad payload pass, because:
 //!
 //! - *A singular field twice, a map's key twice.* The last one counts. Every one is tested, so if all pass, the last one does.
-//! - *A oneof's member displaced by another.* The displaced one's tests have passed and do no harm; its seen bit is cleared, so
-//!   that a rule that wants it set finds it missing.
-//! - *A message in parts.* Every part is walked like a message. What holds in each part holds in the merged message if it is about
+//! - *A oneof's member replaced by another.* The replaced one's tests have passed and do no harm; its seen bit is cleared, so
+//!   that a rule that requires it finds it missing.
+//! - *A split message.* Every part is walked like a message. What holds in each part holds in the merged message if it is about
 //!   single values and their presence: a field set in the merged message was set, and tested, in one of the parts. It does
-//!   not for what adds up over parts: upper bounds of counts, uniqueness, the two halves of a Timestamp. Types with
-//!   such rules ([`sensitive`]) make a second part suspect.
-//! - *Everything else* (expressions, groups of fields, wrappers, `Any`, field masks) makes its place suspect by being there.
+//!   not hold for what accumulates over parts: upper limits of counts, uniqueness, the two halves of a Timestamp. For types
+//!   with such rules ([`sensitive`]) a second part is suspect.
+//! - *Everything else* (expressions, groups of fields, wrappers, `Any`, field masks) makes its place suspect by its presence.
 
 use std::collections::HashMap;
 
@@ -24,10 +24,10 @@ use super::typed::Tests;
 
 /// How many counts one message type may have on the walk's stack.
 pub(crate) const MAX_COUNTS: usize = 8;
-/// Bits of the mask in which the walk notes what it has seen.
+/// The bits of the mask in which the walk records what it has seen.
 const MAX_BITS: u32 = 64;
 
-/// What is asked of a message type, beside its fields' values.
+/// The checks of a message type, besides its fields' values.
 #[derive(Debug, Default)]
 pub(crate) struct NodeChecks {
     /// Only the reference evaluator can judge it.
@@ -58,24 +58,24 @@ impl Count {
     }
 }
 
-/// What is asked of a field where it stands.
+/// The checks of a field during the walk.
 #[derive(Debug, Default)]
 pub(crate) struct FieldCheck {
-    /// Noted when the field is set; zero if nobody asks.
+    /// Recorded when the field is set; zero if no rule needs it.
     pub bit: u64,
     /// The bits of the other members of its oneof.
     pub clears: u64,
-    /// The place of its count, if there is one.
+    /// The index of its count, if there is one.
     pub count: Option<usize>,
-    /// Being there is more than the walk can judge.
+    /// The walk cannot judge the field if it is present.
     pub opaque: bool,
-    /// A second part is.
+    /// The walk cannot judge a second part.
     pub whole: bool,
     /// Whether the rules apply to the message in it.
     pub enters: bool,
-    /// A field without presence: zero is not set.
+    /// A field without presence: zero means "not set".
     pub implicit: bool,
-    /// Of the value, or of a list's items or a map's values.
+    /// The check of the value, or of a list's items or a map's values.
     pub value: ValueCheck,
     pub key: ValueCheck,
 }
@@ -89,14 +89,14 @@ impl FieldCheck {
         }
     }
 
-    /// What has been seen once the field has been; `unset` says that it came as the zero that counts as not set.
+    /// Returns what has been seen including this field; `unset`: it was the zero that counts as not set.
     #[inline]
     pub(crate) fn note(&self, seen: u64, unset: bool) -> u64 {
         if unset { seen & !self.clears & !self.bit } else { seen & !self.clears | self.bit }
     }
 }
 
-/// What is asked of one value.
+/// The checks of one value.
 #[derive(Debug, Default)]
 pub(crate) struct ValueCheck {
     skip_zero: bool,
@@ -111,7 +111,7 @@ impl ValueCheck {
         matches!(self.tests, Tests::None)
     }
 
-    /// Whether the value passes; one that has no answer does not. Where the subject's type is known, one arm is left of it.
+    /// Returns whether the value passes; without an answer it does not. Where the subject's type is known, one arm is left.
     #[inline(always)]
     pub(crate) fn passes(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
         self.skip_zero && subject.is_zero() || self.tests.hold(subject, now)
@@ -131,7 +131,7 @@ pub(crate) struct Checks {
     pub fields: HashMap<u32, FieldCheck>,
 }
 
-/// The checks of all message types with rules, by full name.
+/// Returns the checks of all message types with rules, by full name.
 pub(crate) fn checks(rules: &Rules) -> HashMap<String, Checks> {
     let sensitive = sensitive(rules);
     rules
@@ -141,7 +141,7 @@ pub(crate) fn checks(rules: &Rules) -> HashMap<String, Checks> {
         .collect()
 }
 
-/// Which message types have rules that do not hold of a whole because they hold of its parts.
+/// Returns which message types have rules that may fail for the whole although they hold for its parts.
 fn sensitive(rules: &Rules) -> Vec<bool> {
     let adds_up = |field: &FieldRules| {
         field.value.tests.iter().any(|rule| match rule.test {
@@ -197,10 +197,10 @@ impl<'a> Builder<'a> {
         self.checks.fields.entry(number).or_default()
     }
 
-    /// The field's bit, a new one if it has none.
+    /// Returns the field's bit, a new one if it has none.
     fn bit(&mut self, number: u32) -> u64 {
         if self.check(number).bit == 0 {
-            // Past the last bit the node becomes opaque, and the bits are not asked any more.
+            // Beyond the last bit the node becomes opaque, and the bits are no longer used.
             self.check(number).bit = 1_u64.checked_shl(self.bits).unwrap_or(1);
             self.bits += 1;
         }
@@ -218,7 +218,7 @@ impl<'a> Builder<'a> {
         let check = self.check(number);
         check.implicit = implicit;
         check.opaque = opaque;
-        // Its zero is not set: the rules leave it alone, or judge it when the message ends.
+        // Its zero is not set: the rules ignore it, or judge it when the message ends.
         check.value = ValueCheck::new(value, implicit && rules.skip_unset);
         let whole = check.value.time || value.message.is_some_and(|inner| self.sensitive[inner]);
         self.check(number).whole = whole;
@@ -249,7 +249,7 @@ impl<'a> Builder<'a> {
                 _ => {}
             }
         }
-        // Equal keys are one pair: more than one entry may still be too few pairs.
+        // Equal keys are one pair: several entries may still be too few pairs.
         count.unique |= rules.field.is_map() && count.min > 1;
         let (items, keys) = (rules.value.items.as_deref(), rules.value.keys.as_deref());
         let inner_opaque =
@@ -260,7 +260,7 @@ impl<'a> Builder<'a> {
         if asks {
             self.counts.push(count);
         }
-        // An expression on an empty list has an answer too.
+        // An expression also has a result for an empty list.
         self.checks.node.opaque |= !rules.value.expressions.is_empty() && !rules.skip_unset;
         let check = self.check(rules.field.number());
         check.count = position;
@@ -271,7 +271,7 @@ impl<'a> Builder<'a> {
             !rules.value.expressions.is_empty() || inner_opaque(items) || inner_opaque(keys) || timed(&check.value);
     }
 
-    /// Members of a oneof push each other out.
+    /// Members of a oneof replace each other.
     fn rivals(&mut self, rules: &MessageRules) {
         let Some(message) = rules
             .fields
@@ -294,17 +294,17 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The field numbers of each oneof.
+/// Returns the field numbers of each oneof.
 fn members(message: &MessageDescriptor) -> Vec<Vec<u32>> {
     message.oneofs().map(|oneof| oneof.fields().map(|field| field.number()).collect()).collect()
 }
 
-/// Whether the walk cannot read what the tests are about.
+/// Returns whether the walk cannot read what the tests need.
 fn is_opaque(rules: &ValueRules) -> bool {
     rules.wrapped || rules.tests.iter().any(|rule| matches!(rule.test, Test::AnyUrl { .. } | Test::Mask(_)))
 }
 
-/// Whether a field without presence passes when it is not on the wire.
+/// Returns whether a field without presence passes when it is not on the wire.
 fn zero_passes(field: &FieldDescriptor, rules: &ValueRules) -> bool {
     if matches!(field.kind(), ReflectKind::Message(_)) {
         return true;

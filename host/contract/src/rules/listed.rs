@@ -1,18 +1,18 @@
-//! Lists of texts, as `in` and `not_in` have them.
+//! Lists of texts in `in` and `not_in`.
 
 use crate::text::word_of_short;
 
 /// Longer lists are searched.
 const MAX_PLACED: usize = 32;
-/// What no short text is as a number.
+/// A value that no short text has as a number.
 const NONE: u64 = u64::MAX;
 
-/// The texts of a list. Codes of a few letters, the usual case, are compared as numbers: each has a place of its own in a table that
-/// has more places than texts, so that one look tells whether a text is listed.
+/// The texts of a list. Codes of a few letters, the usual case, are compared as numbers: each has its own place in a table with more
+/// places than texts, so that one lookup shows whether a text is listed.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
     places: Box<[u64]>,
-    /// What brings each number to its place.
+    /// The factor of the multiplicative hash that gives each number its place.
     factor: u64,
     /// Leaves as many bits as places need.
     shift: u32,
@@ -47,13 +47,13 @@ impl Listed {
     }
 }
 
-/// A text of less than eight bytes with its length above it, which tells "a" from "a\0".
+/// Encodes a text of less than eight bytes as a number, with its length in the top byte, which distinguishes "a" from "a\0".
 #[inline]
 fn packed(text: &[u8]) -> Option<u64> {
     word_of_short(text).zip(u64::try_from(text.len()).ok()).map(|(word, length)| word | length << 56)
 }
 
-/// Finds a factor that gives each number a place of its own; with about a quarter as many places as pairs, one in ten does.
+/// Finds a factor that gives each number its own place; with about a quarter as many places as pairs, one factor in ten does.
 fn place(numbers: &[u64]) -> (Box<[u64]>, u64, u32) {
     let mut bits = 1 + (numbers.len() * numbers.len() / 8).checked_ilog2().unwrap_or(0);
     loop {
@@ -65,7 +65,7 @@ fn place(numbers: &[u64]) -> (Box<[u64]>, u64, u32) {
             // Odd factors, spread over all bits.
             factor = factor.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(2) | 1;
         }
-        // Twice as many places halve the pairs that share one; with all different numbers this ends.
+        // Doubling the places halves the collisions; since all numbers differ, this terminates.
         bits += 1;
     }
 }

@@ -7,16 +7,16 @@ use prost_reflect::{FieldDescriptor, OneofDescriptor};
 use super::cel::Expression;
 use super::test::Test;
 
-/// The most violations that one rejection lists; a thousand bad items say no more than the first ones.
+/// The maximum number of violations in a rejection; a thousand bad items add nothing to the first ones.
 pub(crate) const MAX_VIOLATIONS: usize = 20;
 
-/// A rule of an event: which one, and what is said when it is broken.
+/// A rule: its id, and its message when it is violated.
 #[derive(Debug)]
 pub(crate) struct Rule {
     /// `string.min_len`.
     pub id: String,
     pub message: String,
-    /// Where the option stands in the field's options: `repeated.items.string.min_len`.
+    /// The position of the option in the field's options: `repeated.items.string.min_len`.
     pub path: String,
     pub test: Test,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Group {
 pub(crate) struct FieldRules {
     pub field: FieldDescriptor,
     pub required: bool,
-    /// Whether the rules leave the field alone while it is not set: it has presence, or the rules say so.
+    /// Whether the rules ignore the field while it is not set: it has presence, or the rules say so.
     pub skip_unset: bool,
     pub value: ValueRules,
 }
@@ -52,11 +52,11 @@ pub(crate) struct FieldRules {
 pub(crate) struct ValueRules {
     pub tests: Vec<Arc<Rule>>,
     pub expressions: Vec<Expression>,
-    /// Whether the value is one of the wrapper messages, and the rules mean what is in it.
+    /// Whether the value is one of the wrapper messages, and the rules are about its content.
     pub wrapped: bool,
-    /// Whether a zero is left alone (items, keys and values only; a field's own zero is not set).
+    /// Whether a zero is ignored (items, keys and values only; a field's own zero is not set).
     pub skip_zero: bool,
-    /// The rules of the message type that the value has.
+    /// The rules of the value's message type.
     pub message: Option<usize>,
     /// A list's items, or a map's values.
     pub items: Option<Box<ValueRules>>,
@@ -65,7 +65,7 @@ pub(crate) struct ValueRules {
 }
 
 impl MessageRules {
-    /// Whether anything is asked of the type, fields' messages included.
+    /// Returns whether the type has no rules, including its fields' messages.
     pub(super) fn is_empty(&self) -> bool {
         self.expressions.is_empty() && self.groups.is_empty() && self.required.is_empty() && self.fields.is_empty()
     }
@@ -86,7 +86,7 @@ impl ValueRules {
             && self.keys.is_none()
     }
 
-    /// Itself and what is in it.
+    /// Visits this and everything in it.
     pub(super) fn walk<'r>(&'r self, visit: &mut dyn FnMut(&'r Self)) {
         visit(self);
         for inner in self.items.iter().chain(&self.keys) {
@@ -94,7 +94,7 @@ impl ValueRules {
         }
     }
 
-    /// Drops messages without rules, and what is empty then.
+    /// Drops messages without rules, and everything that becomes empty.
     pub(super) fn prune(&mut self, live: &[bool]) {
         self.message = self.message.filter(|index| live.get(*index).copied().unwrap_or(false));
         for inner in [&mut self.items, &mut self.keys] {

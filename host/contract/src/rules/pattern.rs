@@ -1,14 +1,14 @@
-//! RE2's syntax, brought to the `regex` crate's.
+//! Converts RE2's syntax to that of the `regex` crate.
 //!
-//! Both are the same family; they differ where the crate knows more: its `\d`, `\s`, `\w` and `\b` mean Unicode and RE2's mean
-//! ASCII, and inside brackets it reads `[`, `&&`, `--` and `~~` as operators where RE2 reads characters. `\Q…\E` is RE2's alone.
+//! Both are closely related. In the crate `\d`, `\s`, `\w` and `\b` are Unicode, in RE2 they are ASCII; and inside brackets the
+//! crate reads `[`, `&&`, `--` and `~~` as operators, RE2 as characters. Only RE2 has `\Q…\E`.
 
 use regex::Regex;
 
-/// Compiles a pattern as RE2 would read it.
+/// Compiles a pattern with RE2's meaning.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
     Regex::new(&translate(pattern)).map_err(|error| match error {
-        // The crate's words span lines and draw an arrow; the last line has the reason.
+        // The crate's message has several lines and an arrow; the last line has the reason.
         regex::Error::Syntax(text) => text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
         other => other.to_string(),
     })
@@ -18,7 +18,7 @@ fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len());
     let mut rest = pattern.chars().peekable();
     let mut in_class = false;
-    // Whether the next `]` is the first thing in its class, and so a character.
+    // Whether the next `]` is the first item in its class, and so a character.
     let mut class_start = false;
     let mut after_hyphen = false;
     while let Some(next) = rest.next() {
@@ -39,7 +39,7 @@ fn translate(pattern: &str) -> String {
                 }
             }
             '[' if rest.peek() == Some(&':') => {
-                // A POSIX class goes through as it is.
+                // A POSIX class is copied unchanged.
                 out.push('[');
                 for inner in rest.by_ref() {
                     out.push(inner);
@@ -81,7 +81,7 @@ fn escape(escaped: char, in_class: bool, out: &mut String) {
     }
 }
 
-/// `\Q` up to `\E` or the end: every character means itself.
+/// Handles `\Q` up to `\E` or the end: every character is literal.
 fn quote(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String) {
     while let Some(next) = rest.next() {
         if next == '\\' && rest.next_if_eq(&'E').is_some() {

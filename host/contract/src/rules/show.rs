@@ -1,4 +1,4 @@
-//! Values in the messages of violations, as CEL's `format` writes them.
+//! Formats values in violation messages like CEL's `format`.
 
 use std::fmt::{Display, Write as _};
 
@@ -17,7 +17,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Nanoseconds as seconds: `1.5s`.
+/// Formats nanoseconds as seconds: `1.5s`.
 pub(super) fn duration(nanos: i128) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     let (whole, rest) = (nanos.unsigned_abs() / 1_000_000_000, nanos.unsigned_abs() % 1_000_000_000);
@@ -25,7 +25,7 @@ pub(super) fn duration(nanos: i128) -> String {
     format!("{sign}{whole}{}s", fraction.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// Nanoseconds since the epoch as RFC 3339.
+/// Formats nanoseconds since the epoch as RFC 3339.
 pub(super) fn timestamp(nanos: i128) -> String {
     let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).unwrap_or(i64::MAX);
     let nanos = i32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! The standard rules, from the options' messages (`StringRules`, `Int32Rules` …) to tests.
 //!
-//! Protovalidate defines each of them by a CEL expression in its own `.proto`; ids and messages here are the ones it gives.
-//! A rule that is not known here still works, through that expression (see `compile`).
+//! Protovalidate defines each of them by a CEL expression in its own `.proto`; ids and messages here are the same.
+//! A rule that is not implemented here still works, through that expression (see `compile`).
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::test::{Bound, BytesTest, MaskTest, Now, Range, Test, TextTest};
 use crate::decimal::{decimal, double_text};
 use crate::schema::EnumTable;
 
-/// One rule message and where it stands.
+/// One rule message and its position.
 pub(super) struct Source<'a> {
     pub rules: &'a DynamicMessage,
     /// The name of the rule message's field: `string`.
@@ -27,11 +27,11 @@ pub(super) struct Source<'a> {
     pub table: Option<&'a EnumTable>,
 }
 
-/// Of what a rule consists beside the test: its field, the rest of its id, its message.
+/// The parts of a rule besides the test: its field, the rest of its id, its message.
 type Named<'a> = (&'a str, &'a str, String);
 
 impl Source<'_> {
-    /// The tests of one rule; nothing if the rule is not known here. The error says what is wrong with the rule's value.
+    /// Compiles the tests of one rule; `None` if it is not implemented here. The error describes what is wrong with the rule's value.
     pub(super) fn compile(&self, name: &str, value: &ReflectValue) -> Option<Result<Vec<Arc<Rule>>, String>> {
         if matches!(name, "example" | "strict") {
             return Some(Ok(Vec::new()));
@@ -74,7 +74,7 @@ impl Source<'_> {
         Arc::new(Rule { id: format!("{}.{id}", self.kind), message, path, test })
     }
 
-    /// A rule that a `true` switches on.
+    /// A rule that the value `true` enables.
     fn when(&self, value: &ReflectValue, named: Named<'_>, test: Test) -> Vec<Arc<Rule>> {
         if value.as_bool() == Some(true) { vec![self.rule(named, test)] } else { Vec::new() }
     }
@@ -118,7 +118,7 @@ impl Source<'_> {
                 let high = |name: &str| Some((read(&self.get(name)?)?, name == "lte"));
                 self.range(name, (Some((read(value)?, name == "gte")), high("lt").or_else(|| high("lte"))), show, test)
             }
-            // The lower limit's rule has taken it along.
+            // Handled together with the lower limit's rule.
             "lt" | "lte" => return Some(Vec::new()),
             _ => return None,
         };
@@ -236,7 +236,7 @@ impl Source<'_> {
         if value.as_bool() != Some(true) {
             return Some(Vec::new());
         }
-        // The empty reference is a reference.
+        // The empty reference is valid.
         let can_be_empty = format == Format::UriRef;
         Some(self.well_known(name, name, what, format, can_be_empty))
     }
@@ -260,7 +260,7 @@ impl Source<'_> {
         let message = format!("must be a valid {what}");
         let mut rules = vec![self.rule((field, id, message), Test::Text(TextTest::Format(format)))];
         if !can_be_empty {
-            // One text differs from its sibling rule in the original, too.
+            // This text differs from its sibling rule's in protovalidate, too.
             let what = if field == "host_and_port" { "host and port pair" } else { what };
             let message = format!("value is empty, which is not a valid {what}");
             rules.push(self.rule((field, &format!("{id}_empty"), message), Test::Text(TextTest::NotEmpty)));
@@ -327,7 +327,7 @@ impl Source<'_> {
             ("unique", None) => {
                 self.when(value, (name, name, "repeated value must contain unique items".into()), Test::Unique)
             }
-            // Compiled as values of their own.
+            // Compiled as separate values.
             ("items" | "keys" | "values", None) => Vec::new(),
             _ => return None,
         })
@@ -367,7 +367,7 @@ fn uint(value: &ReflectValue) -> Option<u64> {
     value.as_u64().or_else(|| value.as_u32().map(u64::from))
 }
 
-/// The float that was widened.
+/// Returns the original float of a widened double.
 #[allow(clippy::cast_possible_truncation, reason = "the double was made of a float")]
 fn narrowed(value: f64) -> f32 {
     value as f32
@@ -377,7 +377,7 @@ fn double(value: &ReflectValue) -> Option<f64> {
     value.as_f64().or_else(|| value.as_f32().map(f64::from))
 }
 
-/// A Timestamp or a Duration in nanoseconds.
+/// Returns a Timestamp or a Duration in nanoseconds.
 pub(super) fn nanos(value: &ReflectValue) -> Option<i128> {
     let message = value.as_message()?;
     let seconds = message.get_field_by_name("seconds")?.as_i64()?;

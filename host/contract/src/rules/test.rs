@@ -1,7 +1,7 @@
-//! The standard rules of single values: what is compared, compiled to where no lookup is left.
+//! The standard rules of single values, compiled so that no lookup is left.
 //!
-//! [`Test::holds`] is what a rule means. The evaluator of whole messages asks it; the walk over the wire bytes asks what `typed` has made
-//! of the tests, which is held against it.
+//! [`Test::holds`] defines what a rule means. The evaluator of whole messages calls it; the walk over the wire bytes uses the form
+//! that `typed` derives from the tests, and tests compare the two.
 
 use std::cmp::Ordering;
 
@@ -13,7 +13,7 @@ use super::listed::Listed;
 use crate::schema::EnumTable;
 use crate::{Text, Value};
 
-/// A value as the rules see it: the types that CEL has.
+/// A value as the rules see it: CEL's types.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject<'a> {
     Bool(bool),
@@ -27,7 +27,7 @@ pub(crate) enum Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// Nothing for what is no single value.
+    /// `None` for a value that is not a single one.
     #[inline(always)]
     pub(crate) fn of(value: Value<'a>) -> Option<Self> {
         Some(match value {
@@ -46,7 +46,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Whether this is the type's zero. Minus zero is not: Protobuf sends it.
+    /// Returns whether this is the type's zero. Minus zero is not: Protobuf sends it.
     #[inline(always)]
     pub(crate) fn is_zero(self) -> bool {
         match self {
@@ -97,10 +97,10 @@ pub(crate) enum Bound<T> {
     NotIn(Box<[T]>),
 }
 
-/// A value between two limits, or, if they are the wrong way round, outside of them.
+/// A value between two limits, or, if they are in reverse order, outside of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Range<T> {
-    /// The limit and whether it belongs to the range.
+    /// The limit, and whether it is included.
     pub low: Option<(T, bool)>,
     pub high: Option<(T, bool)>,
     pub outside: bool,
@@ -145,14 +145,14 @@ pub(crate) enum BytesTest {
         min: u64,
         max: u64,
     },
-    /// Of the bytes as text: bytes that are not UTF-8 cannot be judged.
+    /// Matches the bytes as text: bytes that are not UTF-8 cannot be judged.
     Pattern(Regex),
     Prefix(Box<[u8]>),
     Suffix(Box<[u8]>),
     Contains(Box<[u8]>),
     In(Box<[Vec<u8>]>),
     NotIn(Box<[Vec<u8>]>),
-    /// Empty is another rule's business.
+    /// The allowed sizes. Another rule handles the empty value.
     Sizes(&'static [usize]),
     NotEmpty,
 }
@@ -165,7 +165,7 @@ pub(crate) enum MaskTest {
     NotIn(Box<[String]>),
 }
 
-/// Why a rule has no answer.
+/// Why a rule has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
     NotUtf8,
@@ -182,7 +182,7 @@ impl Unknown {
 }
 
 impl<T: PartialOrd> Bound<T> {
-    // Written so that NaN, which compares with nothing, is outside of every range and in no list.
+    // Written so that NaN, which compares false with everything, is outside of every range and in no list.
     #[inline]
     fn holds(&self, value: &T) -> bool {
         match self {
@@ -209,7 +209,7 @@ impl<T: PartialOrd> Range<T> {
 }
 
 impl Test {
-    /// Whether the value passes. `now` is in nanoseconds since the epoch.
+    /// Returns whether the value passes. `now` is in nanoseconds since the epoch.
     pub(super) fn holds(&self, subject: Subject<'_>, now: Option<i128>) -> Result<bool, Unknown> {
         Ok(match (self, subject) {
             (Self::Text(test), Subject::Text(text)) => test.holds(text),
@@ -231,7 +231,7 @@ impl Test {
                 }
             }
             (Self::Bytes(test), Subject::Bytes(bytes)) => test.holds(bytes)?,
-            // Compiling has matched every rule with its field's type.
+            // Compilation has matched every rule with its field's type.
             _ => true,
         })
     }
@@ -260,7 +260,7 @@ impl TextTest {
             Self::NotContains(part) => !bytes.contains_str(&**part),
             Self::In(listed) => listed.contains(bytes),
             Self::NotIn(listed) => !listed.contains(bytes),
-            // Empty text has a rule of its own beside each format that refuses it.
+            // Each format that rejects empty text has a separate rule for it.
             Self::Format(format) => text.is_empty() || format.matches(text),
             Self::NotEmpty => !text.is_empty(),
         }

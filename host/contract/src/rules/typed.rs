@@ -1,9 +1,9 @@
-//! The tests of one value in the form in which the walk asks them.
+//! The tests of one value in the form that the walk uses.
 //!
-//! What [`Test`] tells apart, the walk would ask anew of every event: of which type the test is, whether a limit is there, whether it
-//! belongs to its range. Here this is settled when the contract is compiled. All bounds of a number are one range with both ends
-//! in it, all bounds of a text's length another; small whole numbers, which most enums are made of, have been through all tests in
-//! advance. The rest is tested as it is.
+//! With [`Test`] the walk would repeat some decisions for every event: the type of the test, whether a limit exists, whether it is
+//! included. Here they are made when the contract is compiled. All bounds of a number become one range that includes both ends, and
+//! all bounds of a text's length another; small integers, of which most enums consist, are tested in advance. Other tests stay
+//! as they are.
 
 use super::test::{Bound, Range, Subject, Test, TextTest};
 use crate::Text;
@@ -16,7 +16,7 @@ pub(super) enum Tests {
     Int(IntTests),
     Uint(Numbers<u64>),
     Double(Numbers<f64>),
-    /// Of other types: one by one.
+    /// Tests for other types, one by one.
     Other(Box<[Test]>),
 }
 
@@ -37,7 +37,7 @@ impl Tests {
                 |test| if let Test::Uint(bound) = test { span(bound) } else { None },
             ));
         }
-        // Where nothing is a range, NaN may pass, which is in none.
+        // Without a range NaN may pass; it is in no range.
         if tests.iter().all(|test| matches!(test, Test::Double(_) | Test::Finite))
             && tests.iter().any(|test| double_span(test).is_some())
         {
@@ -46,7 +46,7 @@ impl Tests {
         Self::Other(tests.into())
     }
 
-    /// Whether all of them hold. Where the subject's type is known, one arm is left.
+    /// Returns whether all of them hold. Where the subject's type is known, one arm is left.
     #[inline(always)]
     pub(super) fn hold(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
         match (self, subject) {
@@ -56,7 +56,7 @@ impl Tests {
             (Self::Uint(tests), Subject::Uint(value)) => tests.hold(value, Subject::Uint),
             (Self::Double(tests), Subject::Double(value)) => tests.hold(value, Subject::Double),
             (Self::Other(tests), subject) => all(tests, subject, now),
-            // Compiling has matched every rule with its field's type. Were it wrong, the reference evaluator would judge.
+            // Compilation has matched every rule with its field's type. If it were wrong, the reference evaluator would judge.
             _ => false,
         }
     }
@@ -69,12 +69,12 @@ fn all(tests: &[Test], subject: Subject<'_>, now: Option<i128>) -> bool {
 
 #[derive(Debug)]
 pub(super) struct TextTests {
-    /// The length of a plain text: there, bytes are characters.
+    /// The length of a plain text, whose bytes are characters.
     min: usize,
     max: usize,
-    /// What else is asked of a plain text.
+    /// The remaining tests of a plain text.
     rest: Box<[TextTest]>,
-    /// What is asked of others.
+    /// The tests of other texts.
     all: Box<[TextTest]>,
 }
 
@@ -140,17 +140,17 @@ impl IntTests {
     }
 }
 
-/// Numbers from one to another, both included.
+/// A range of numbers that includes both ends.
 #[derive(Debug)]
 pub(super) struct Numbers<T> {
     low: T,
     high: T,
-    /// What is no range.
+    /// The tests that are not ranges.
     rest: Box<[Test]>,
 }
 
 impl<T: Number> Numbers<T> {
-    /// `span` is the range that a test stands for, if it does.
+    /// `span` returns the range that a test represents, if it does.
     fn new(tests: Vec<Test>, span: impl Fn(&Test) -> Option<(T, T)>) -> Self {
         let (mut low, mut high) = (T::LEAST, T::MOST);
         let mut rest = tests;
@@ -174,10 +174,10 @@ pub(super) trait Number: Copy + PartialOrd {
     const LEAST: Self;
     const MOST: Self;
 
-    /// The next number up; none above the last one.
+    /// Returns the next larger number; `None` for the largest.
     fn above(self) -> Option<Self>;
 
-    /// The next number down.
+    /// Returns the next smaller number.
     fn below(self) -> Option<Self>;
 }
 
@@ -228,7 +228,7 @@ fn double_span(test: &Test) -> Option<(f64, f64)> {
     }
 }
 
-/// A bound as a range with both ends in it; nothing where it is none, or where an end is no number.
+/// Returns a bound as a range that includes both ends; `None` if it is not one, or if an end does not exist or is NaN.
 fn span<T: Number>(bound: &Bound<T>) -> Option<(T, T)> {
     let (low, high) = match bound {
         Bound::Equal(value) => (*value, *value),

@@ -1,8 +1,8 @@
-//! Debezium's change events, `contract.envelope: debezium`: what happened to a row, and the row before and after it.
+//! Debezium's change events, `contract.envelope: debezium`: the operation on a row, and the row before and after it.
 //!
 //! | `op` | |
 //! |---|---|
-//! | `c`, `u`, `r` | the event is `after`; it goes through contract, chain and row as every event |
+//! | `c`, `u`, `r` | the event is `after`; it passes contract, chain and row like any event |
 //! | `d` | the row of `before`, or of the record's key, is deleted; the chain does not run |
 //! | `t`, `m` | no row: a dead letter, or dropped |
 
@@ -20,14 +20,14 @@ use tollgate_config::{Debezium, Pipeline, WithoutRow};
 
 const AT: &str = "contract.envelope.debezium";
 
-/// How a pipeline's change events are read.
+/// How to read a pipeline's change events.
 pub struct Changes {
     spec: Debezium,
     /// Header names, in the order of `headers:`.
     pub headers: Vec<String>,
-    /// Where their values stand, for JSON.
+    /// The paths of their values in JSON.
     paths: Vec<Vec<String>>,
-    /// Where the type's name stands, for JSON.
+    /// The path of the type's name in JSON.
     kind: Option<Vec<String>>,
     /// `None` where change events are JSON.
     pub proto: Option<Proto>,
@@ -41,21 +41,21 @@ pub struct Proto {
     pub op: Slot,
     pub before: Slot,
     pub after: Slot,
-    /// Of each header whose field there is: its index in [`Changes::headers`].
+    /// Each header whose field exists: its index in [`Changes::headers`], and its slot.
     pub headers: Vec<(usize, Slot)>,
 }
 
-/// What happened to a row.
+/// The operation on a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    /// It is there as `after` says: created, updated, or read by a snapshot.
+    /// The row exists as in `after`: created, updated, or read by a snapshot.
     Row,
     Delete,
     Truncate,
     Message,
 }
 
-/// A change event that was read.
+/// A decoded change event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change<'v> {
     pub op: Op,
@@ -79,10 +79,10 @@ impl Op {
 }
 
 impl Changes {
-    /// Checks the settings against the message types of a pipeline with `envelope: debezium`. Used by `validate` and `run` alike.
+    /// Checks the settings of a pipeline with `envelope: debezium` against its message types. Used by `validate` and `run` alike.
     ///
     /// # Errors
-    /// Everything in the configuration that does not fit the change event's message type, at once.
+    /// All settings that do not match the change event's message type.
     pub fn compile(pipeline: &Pipeline, spec: &Debezium, pool: &DescriptorPool) -> Result<Changes, Vec<Problem>> {
         let split = |path: &str| path.split('.').map(str::to_owned).collect::<Vec<_>>();
         let headers = spec.headers();
@@ -96,17 +96,17 @@ impl Changes {
         })
     }
 
-    /// Whether every change event is JSON, whatever its headers say.
+    /// Returns whether every change event is JSON, whatever its headers declare.
     pub fn only_json(&self) -> bool {
         self.proto.is_none()
     }
 
-    /// What becomes of a change that is about no row.
+    /// Returns what to do with a change that concerns no row.
     pub fn without_row(&self, op: Op) -> WithoutRow {
         if op == Op::Truncate { self.spec.truncates } else { self.spec.messages }
     }
 
-    /// Reads a change event in JSON, alone or beside its schema as Kafka Connect's `JsonConverter` writes it.
+    /// Reads a change event in JSON, alone or next to its schema as Kafka Connect's `JsonConverter` writes it.
     pub fn read_json<'v>(&self, json: &'v [u8]) -> Result<Change<'v>, Rejection> {
         const NAMES: [&str; 4] = ["op", "before", "after", "payload"];
         let mut json = json;
@@ -131,7 +131,7 @@ impl Changes {
     }
 }
 
-/// What a change event's `op` says.
+/// Parses a change event's `op`.
 pub fn op_of(letter: Option<&str>) -> Result<Op, Rejection> {
     let Some(letter) = letter.filter(|letter| !letter.is_empty()) else {
         let message = "there is no op, so this is no change event; with the transformation ExtractNewRecordState, which takes \
@@ -144,15 +144,15 @@ pub fn op_of(letter: Option<&str>) -> Result<Op, Rejection> {
     })
 }
 
-/// Members of a change event in JSON that headers are made of, each read once.
+/// The members of a JSON change event that become headers, each read once.
 struct Told<'v, 'p> {
     json: &'v [u8],
     members: BTreeMap<&'p str, Json>,
 }
 
 impl<'p> Told<'_, 'p> {
-    /// The text at a path: texts as they are, numbers and truth values as JSON writes them. Nothing for what is absent, null or
-    /// more than one value.
+    /// Returns the text at a path: strings unchanged, numbers and booleans as in JSON. `None` for a missing value, null, an
+    /// object or an array.
     fn text(&mut self, path: &'p [String]) -> Result<Option<String>, Rejection> {
         let Some((first, rest)) = path.split_first() else { return Ok(None) };
         if !self.members.contains_key(first.as_str()) {
@@ -182,12 +182,12 @@ impl Proto {
         pool: &DescriptorPool,
     ) -> Result<Proto, Vec<Problem>> {
         let problem = |message: String| vec![Problem { key: format!("{AT}.message"), message }];
-        // Its rules would be asked of `before` as well, of which often only the key is there.
+        // Its rules would also apply to `before`, of which often only the key is present.
         let policies = pipeline.contract.policies.leaving();
         let alone =
             Contract::compile(pool, message, policies.clone(), &[]).map_err(|error| problem(error.to_string()))?;
         let mut slots = Slots::new(pool, message);
-        // With one message type there is one type of event.
+        // With one message type there is one event type.
         let row = pipeline.types.first().map(|kind| kind.message.as_str()).unwrap_or_default();
         for name in ["before", "after"] {
             let field = alone.message().get_field_by_name(name);
@@ -203,7 +203,7 @@ impl Proto {
         let mut headers = Vec::new();
         for (index, (name, path)) in spec.headers().iter().enumerate() {
             let fields = [FieldPath::new(path)];
-            // Not every database's change events have all of the usual ones.
+            // The change events of some databases lack some of the usual fields.
             let there = Contract::compile(pool, message, Policies::default(), &fields).is_ok();
             if there || spec.headers.is_some() {
                 headers.push((index, slots.want(&format!("{AT}.headers.{name}"), path, no_text)));

@@ -1,8 +1,8 @@
-//! What is wrapped round the events: a message of its own with its own rules, and the event as one of its fields.
+//! Envelopes: a message with its own rules that carries the event in one of its fields.
 //!
-//! The envelope is checked as a contract, says which type its event is of and of which version, and is taken off: chain,
-//! row and output get the event alone. What the configuration names of it goes along as headers. In JSON both are JSON:
-//! the event is cut out of the text before the envelope is read, since only its type says what it is.
+//! The envelope is checked against its contract, yields the type and version of its event, and is removed: chain, row and
+//! output get only the event. Configured fields of the envelope become headers. In JSON both are JSON: the event is cut out
+//! of the text before the envelope is read, since its type is known only afterwards.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ pub struct Envelope {
     /// The payload's names in JSON.
     pub(crate) member: [String; 2],
     pub version: Option<Slot>,
-    /// The header's name, in the order of `headers:`.
+    /// The header names, in the order of `headers:`.
     pub headers: Vec<String>,
     pub(crate) header_slots: Vec<Slot>,
     pub(crate) key: Option<Key>,
@@ -36,32 +36,32 @@ pub(crate) enum Payload {
     Any { there: Slot, url: Slot, value: Slot },
 }
 
-/// How idempotency keys are made.
+/// How idempotency keys are built.
 pub(crate) struct Key {
     pub slot: Slot,
     pub field: String,
     pub separator: String,
-    /// Of each type.
+    /// The parts for each type.
     pub parts: Vec<Vec<(Part, String)>>,
 }
 
 pub(crate) enum Part {
     Envelope(Slot),
-    /// A field of the event, in its own contract.
+    /// A field of the event, as a slot of its own contract.
     Payload(Slot),
     Record,
     Header(String),
     Text(String),
 }
 
-/// An idempotency key as the envelope names it, with the envelope's share of what it must be made of.
+/// An idempotency key from the envelope, with the envelope's fields from which it must be built.
 pub(crate) struct Claim {
     pub key: String,
     /// The texts of [`Part::Envelope`] in the order of the parts; empty for the other parts.
     pub texts: Vec<String>,
 }
 
-/// Something in the configuration that does not fit the envelope's message type.
+/// A setting that does not match the envelope's message type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// Key path in the file.
@@ -69,7 +69,7 @@ pub struct Problem {
     pub message: String,
 }
 
-/// The fields of an event that its idempotency key is made of: slots of its contract, in this order.
+/// Returns the fields of an event that its idempotency key is built from: slots of its contract, in this order.
 pub fn key_fields(pipeline: &Pipeline, kind: &tollgate_config::EventType) -> Vec<FieldPath> {
     let parts = pipeline.key_parts(kind);
     let paths = parts.iter().filter_map(|part| match part {
@@ -79,7 +79,7 @@ pub fn key_fields(pipeline: &Pipeline, kind: &tollgate_config::EventType) -> Vec
     paths.collect()
 }
 
-/// Why a field of this kind cannot be part of a key; floats have no text that all languages share.
+/// Returns why a field of this kind cannot be part of a key; floats have no text form that is the same in all languages.
 pub fn no_text(kind: &Kind) -> Option<String> {
     let fits = matches!(
         kind,
@@ -90,7 +90,7 @@ pub fn no_text(kind: &Kind) -> Option<String> {
     })
 }
 
-/// Collects the fields that are wanted of the envelope.
+/// Collects the requested fields of the envelope.
 pub(super) struct Slots<'p> {
     pool: &'p DescriptorPool,
     message: &'p str,
@@ -108,9 +108,9 @@ impl<'p> Slots<'p> {
         Slot(self.fields.len() - 1)
     }
 
-    /// The slot of a field that `unfit` has nothing against.
+    /// Returns the slot of a field that `unfit` accepts.
     pub(super) fn want(&mut self, key: &str, path: &str, unfit: impl Fn(&Kind) -> Option<String>) -> Slot {
-        // Compiled alone, so that every wrong path is told and not the first one.
+        // Compiled separately, so that every wrong path is reported and not only the first.
         let found = Contract::compile(self.pool, self.message, Policies::default(), &[FieldPath::new(path)]);
         let problem = match &found {
             Ok(contract) => {
@@ -132,7 +132,7 @@ impl Envelope {
     /// Compiles the envelope of a pipeline that has one. `pool` holds its message type.
     ///
     /// # Errors
-    /// Everything in the configuration that does not fit the message type, at once.
+    /// All settings that do not match the message type.
     pub fn compile(
         pipeline: &Pipeline,
         spec: &tollgate_config::Envelope,
@@ -193,14 +193,14 @@ impl Envelope {
         })
     }
 
-    /// What holds for the envelope of the pipeline's policies.
+    /// Returns the pipeline's policies that apply to the envelope.
     pub fn policies(pipeline: &Pipeline) -> Policies {
         let policies = pipeline.contract.policies.leaving();
-        // What leaves the JSON path is a little longer than what came in: the event stands in it as base64.
+        // JSON input becomes a little longer when transcoded: it contains the event as base64.
         Policies { max_bytes: policies.max_bytes.saturating_mul(2), ..policies }
     }
 
-    /// Puts the event's place in the JSON text aside: its own text, and the envelope with it as bytes in `outer`.
+    /// Cuts the event out of the JSON text: returns its own text, and writes the envelope with it as bytes to `outer`.
     pub(crate) fn cut<'v>(&self, json: &'v [u8], outer: &mut Vec<u8>) -> Result<Option<Cow<'v, [u8]>>, Rejection> {
         let names = [self.member[0].as_str(), self.member[1].as_str()];
         let place = find_member(json, &names, self.contract.policies().duplicate_members)?
@@ -217,7 +217,7 @@ impl Envelope {
                 if text.trim_start().starts_with('{') {
                     Inner::Json(Cow::Owned(text.into_bytes()))
                 } else {
-                    // As Protobuf's JSON mapping has bytes. What is no base64 the envelope's own reading refuses.
+                    // Protobuf's JSON mapping of bytes. Invalid base64 is rejected when the envelope is read.
                     Inner::Bytes
                 }
             }
@@ -240,7 +240,7 @@ impl Envelope {
     }
 }
 
-/// What the envelope's own contract would say, had it seen the event.
+/// Builds the rejection that the envelope's own contract would return if it could see the event.
 pub(crate) fn rejection(code: ReasonCode, field: &str, message: String) -> Rejection {
     Rejection { code, field: field.to_owned(), message, violations: Vec::new() }
 }
@@ -277,16 +277,16 @@ impl Key {
         Key { slot, field: key.field.clone(), separator: key.separator.clone(), parts: parts.collect() }
     }
 
-    /// How it is made, in words.
+    /// Describes how the key is built.
     pub(crate) fn recipe(&self, kind: usize) -> String {
         let parts: Vec<&str> = self.parts[kind].iter().map(|(_, shown)| shown.as_str()).collect();
         format!("SHA-256 of {}, joined by {:?}, in lower-case hexadecimal digits", parts.join(", "), self.separator)
     }
 }
 
-/// The text of a field, as keys, versions and headers have it: texts as they are, whole numbers in decimal, `true` and
-/// `false`, enums by name (or number, where it has none), Timestamps in UTC with three digits behind the point, or six or
-/// nine where they are not all zero. Nothing for a field that is not set, and for a Timestamp out of range.
+/// Returns a field's text in keys, versions and headers: strings unchanged, integers in decimal, `true` and `false`, enums
+/// by name (or by number without one), Timestamps in UTC with three fractional digits, or six or nine if needed. `None` for
+/// an unset field and for a Timestamp out of range.
 pub(crate) fn text_of<'v>(contract: &'v Contract, fields: &Fields<'v>, slot: Slot) -> Option<Cow<'v, str>> {
     let value = match fields.get(slot) {
         Value::Default => contract.field(slot).default_value(),
@@ -314,7 +314,7 @@ pub(crate) fn text_of<'v>(contract: &'v Contract, fields: &Fields<'v>, slot: Slo
     })
 }
 
-/// `2026-01-31T12:00:00.000Z`, as JavaScript's `toISOString` writes it; finer times with six or nine digits.
+/// Formats `2026-01-31T12:00:00.000Z`, like JavaScript's `toISOString`; finer times get six or nine digits.
 fn time_text(message: &[u8]) -> Option<String> {
     let (seconds, nanos) = timestamp_parts(message)?;
     let text = prost_types::Timestamp { seconds, nanos: 0 }.to_string();

@@ -1,4 +1,4 @@
-//! Values in PostgreSQL's binary form. Every conversion that can lose something says so instead.
+//! PostgreSQL's binary encoding of values. Every conversion that would lose information returns an error instead.
 
 use super::decimal::Parsed;
 use super::unfit::Unfit;
@@ -6,11 +6,11 @@ use tollgate_contract::Text;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const EPOCH_SHIFT_MICROS: i64 = 946_684_800_000_000;
-/// PostgreSQL's timestamps reach from 4713 BC to 294276 AD: its own bounds, in microseconds from its epoch.
+/// PostgreSQL's timestamps reach from 4713 BC to 294276 AD: its own limits, in microseconds from its epoch.
 const TIMESTAMP_MIN: i64 = -211_813_488_000_000_000;
 const TIMESTAMP_END: i64 = 9_223_371_331_200_000_000;
 
-/// `timestamptz` or `timestamp` from microseconds since 1970.
+/// Encodes `timestamptz` or `timestamp` from microseconds since 1970.
 #[inline]
 pub fn timestamp(unix_micros: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let micros = unix_micros.checked_sub(EPOCH_SHIFT_MICROS).filter(|t| (TIMESTAMP_MIN..TIMESTAMP_END).contains(t));
@@ -20,7 +20,7 @@ pub fn timestamp(unix_micros: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// A timestamp in units of `unit` microseconds.
+/// Encodes a timestamp in units of `unit` microseconds.
 #[inline]
 pub fn timestamp_in(value: i64, unit: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let micros =
@@ -28,7 +28,7 @@ pub fn timestamp_in(value: i64, unit: i64, out: &mut Vec<u8>) -> Result<(), Unfi
     timestamp(micros, out)
 }
 
-/// Text of at most `most` characters, without the one character that PostgreSQL refuses.
+/// Encodes text of at most `most` characters, without NUL, the one character that PostgreSQL rejects.
 #[inline]
 pub fn text(value: Text<'_>, most: Option<usize>, out: &mut Vec<u8>) -> Result<(), Unfit> {
     if !value.is_plain() || most.is_some() {
@@ -47,9 +47,9 @@ fn fits(value: Text<'_>, most: Option<usize>) -> Result<(), Unfit> {
     }
 }
 
-/// jsonb's binary form is a version byte and the text.
+/// Encodes jsonb: a version byte and the text.
 pub fn jsonb(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    // A NUL escaped in JSON is text to us and an error to jsonb.
+    // A NUL escaped in JSON is valid text for us and an error for jsonb.
     if has_escaped_nul(value) {
         return Err(Unfit::Nul);
     }
@@ -57,19 +57,19 @@ pub fn jsonb(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
     text(value.into(), None, out)
 }
 
-/// Whether valid JSON holds the escape of a NUL.
+/// Returns whether valid JSON contains an escaped NUL.
 fn has_escaped_nul(json: &str) -> bool {
     escaped_nuls(json).next().is_some()
 }
 
-/// Where valid JSON holds the escape of a NUL. In `"\\u0000"` the backslash itself is escaped, and digits follow.
+/// Finds the escaped NULs in valid JSON. In `"\\u0000"` the backslash itself is escaped, and digits follow.
 fn escaped_nuls(json: &str) -> impl Iterator<Item = usize> {
     let bytes = json.as_bytes();
     let escapes = json.match_indices("\\u0000").map(|(at, _)| at);
     escapes.filter(|at| bytes[..*at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0)
 }
 
-/// Valid JSON with something else in the place of each NUL.
+/// Replaces each escaped NUL in valid JSON.
 pub fn replace_escaped_nul(json: &str, replacement: &str) -> String {
     let mut replaced = String::with_capacity(json.len());
     let mut rest = 0;
@@ -82,13 +82,13 @@ pub fn replace_escaped_nul(json: &str, replacement: &str) -> String {
     replaced
 }
 
-/// A big-endian two's complement integer of up to eight bytes.
+/// Decodes a big-endian two's complement integer of up to eight bytes.
 pub fn signed(bytes: &[u8]) -> i64 {
     let sign = if bytes.first().is_some_and(|byte| byte & 0x80 != 0) { -1 } else { 0 };
     bytes.iter().fold(sign, |value, byte| (value << 8) | i64::from(*byte))
 }
 
-/// The sixteen bytes of a UUID in its usual spelling, hyphens optional.
+/// Encodes the sixteen bytes of a UUID in its usual spelling, with optional hyphens.
 pub fn uuid(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unfit = || Unfit::Format { value: value.chars().take(64).collect(), expected: "a UUID" };
     let mut digits = [0u8; 32];
@@ -108,7 +108,7 @@ pub fn uuid(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// An integer of the column's width: 2, 4 or 8 bytes.
+/// Encodes an integer of the column's width: 2, 4 or 8 bytes.
 #[inline]
 pub fn integer(value: i128, width: usize, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let range = |into: &str| Unfit::Range { value: value.to_string(), into: into.into() };
@@ -131,10 +131,10 @@ const POWERS: [u128; 39] = {
     powers
 };
 
-/// `numeric` from a whole number of units of 10^-scale.
+/// Encodes `numeric` from an integer number of units of 10^-scale.
 #[inline]
 pub fn numeric(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
-    // Its digits are of base 10000 and aligned at the decimal point: the last one is filled up with zeros.
+    // Its digits are of base 10000 and aligned at the decimal point: the last one is padded with zeros.
     let fill = [1, 1_000, 100, 10][usize::from(scale % 4)];
     match u64::try_from(unscaled.unsigned_abs()).ok().and_then(|magnitude| magnitude.checked_mul(fill)) {
         Some(rest) => numeric_of_64(rest, unscaled < 0, scale, out),
@@ -142,7 +142,7 @@ pub fn numeric(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
     }
 }
 
-/// Numbers of 64 bits, nearly all that there are: up to five digits, which are divided off in a register and written at once.
+/// Encodes 64-bit numbers, which are nearly all: up to five digits, divided off in a register and written at once.
 #[inline]
 fn numeric_of_64(mut rest: u64, negative: bool, scale: u16, out: &mut Vec<u8>) {
     let (mut digits, mut count, mut stored) = (0u128, 0u16, 0u16);
@@ -151,7 +151,7 @@ fn numeric_of_64(mut rest: u64, negative: bool, scale: u16, out: &mut Vec<u8>) {
         rest /= 10_000;
         digits = digits >> 16 | u128::from(digit) << 112;
         count += 1;
-        // Zeros at the end are left out.
+        // Trailing zeros are omitted.
         stored += u16::from(stored != 0 || digit != 0);
     }
     out.extend_from_slice(&numeric_head(count, stored, negative, scale).to_be_bytes());
@@ -185,18 +185,18 @@ fn numeric_of_128(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
     stored.iter().rev().for_each(|digit| out.extend_from_slice(&digit.to_be_bytes()));
 }
 
-/// The four words before the digits: how many are stored of `count`, the power of 10000 of the first one, sign, scale.
+/// Writes the four words before the digits: how many of `count` are stored, the first one's power of 10000, sign, scale.
 #[inline]
 fn numeric_head(count: u16, stored: u16, negative: bool, scale: u16) -> u64 {
-    // A power below zero is its two's complement; zero has none.
+    // A negative power is stored in two's complement; zero has none.
     let weight = if stored == 0 { 0 } else { count.wrapping_sub(1).wrapping_sub(scale.div_ceil(4)) };
     let sign = if negative { 0x4000 } else { 0 };
     let wide = |half: u16, place: u32| u64::from(half) << (16 * place);
     wide(stored, 3) | wide(weight, 2) | wide(sign, 1) | wide(scale, 0)
 }
 
-/// `double → numeric(precision, scale)`, rounded half to even on the decimal number that the double stands for
-/// (the shortest that reads back as the same double: what the producer wrote).
+/// Converts `double → numeric(precision, scale)`, rounded half to even from the double's decimal form (the shortest that
+/// parses to the same double, which is what the producer wrote).
 pub fn numeric_from_f64(value: f64, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unscaled = match scaled_exactly(value, scale) {
         Some(unscaled) => i128::from(unscaled),
@@ -205,7 +205,7 @@ pub fn numeric_from_f64(value: f64, precision: u16, scale: u16, out: &mut Vec<u8
     numeric_within(unscaled, precision, scale, &value, out)
 }
 
-/// An integer into `numeric(precision, scale)`.
+/// Encodes an integer as `numeric(precision, scale)`.
 pub fn numeric_from_int(value: i128, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unit = POWERS.get(usize::from(scale)).and_then(|unit| i128::try_from(*unit).ok());
     let unscaled = unit.and_then(|unit| value.checked_mul(unit)).or((value == 0).then_some(0));
@@ -213,7 +213,7 @@ pub fn numeric_from_int(value: i128, precision: u16, scale: u16, out: &mut Vec<u
     numeric_within(unscaled, precision, scale, &value, out)
 }
 
-/// A decimal number in text (an optional sign, digits, an optional fraction and exponent), rounded half to even.
+/// Encodes decimal text (an optional sign, digits, an optional fraction and exponent), rounded half to even.
 pub fn numeric_from_text(value: &str, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unfit = || Unfit::Format { value: value.chars().take(64).collect(), expected: "a decimal number" };
     let parsed = Parsed::read(value).ok_or_else(unfit)?;
@@ -233,7 +233,7 @@ fn numeric_within(
     value: &dyn std::fmt::Display,
     out: &mut Vec<u8>,
 ) -> Result<(), Unfit> {
-    // Beyond the table lies what 128 bits cannot hold anyway.
+    // Precisions beyond the table exceed what 128 bits can hold anyway.
     if POWERS.get(usize::from(precision)).is_some_and(|bound| unscaled.unsigned_abs() >= *bound) {
         return Err(out_of_range(value, precision, scale));
     }
@@ -241,8 +241,8 @@ fn numeric_within(
     Ok(())
 }
 
-/// The common case without any text: the double is a decimal number of at most `scale` digits after the point.
-/// r / 10^scale rounds correctly, so if it gives the double back, r is what the producer wrote.
+/// Handles the common case without formatting: the double is a decimal number of at most `scale` fractional digits.
+/// r / 10^scale rounds correctly, so if it yields the same double, r is what the producer wrote.
 #[allow(clippy::cast_possible_truncation, reason = "the bounds below keep the value within 2^53, where it is exact")]
 #[allow(clippy::float_cmp, reason = "the comparison is the proof that nothing was lost")]
 fn scaled_exactly(value: f64, scale: u16) -> Option<i64> {
@@ -250,7 +250,7 @@ fn scaled_exactly(value: f64, scale: u16) -> Option<i64> {
     let unit = *EXACT.get(usize::from(scale))?;
     let scaled = value * unit;
     let rounded = match scaled.abs() {
-        // By hand where half a unit is added without loss (below 2^51): the function costs a call.
+        // Rounded manually where adding half a unit is exact (below 2^51): the function costs a call.
         ..2.0e15 => (scaled + 0.5f64.copysign(scaled)) as i64,
         ..9.0e15 => scaled.round() as i64,
         _ => return None,
@@ -262,7 +262,7 @@ fn scaled_by_digits(value: f64, scale: u16) -> Option<i128> {
     if !value.is_finite() {
         return None;
     }
-    // {:e} prints the shortest digits that read back as the same double: d.ddde±x
+    // {:e} prints the shortest digits that parse to the same double: d.ddde±x
     let text = format!("{:e}", value.abs());
     let (mantissa, exponent) = text.split_once('e')?;
     let digits = mantissa.bytes().filter(|byte| *byte != b'.');
@@ -270,8 +270,8 @@ fn scaled_by_digits(value: f64, scale: u16) -> Option<i128> {
     Some(if value < 0.0 { -unscaled } else { unscaled })
 }
 
-/// Digits d1 d2 d3 … with the decimal point after the `point`-th, as units of 10^-scale, half to even.
-/// `None` if that is beyond what any numeric column here takes (38 digits).
+/// Rounds the digits d1 d2 d3 … with the decimal point after digit `point` to units of 10^-scale, half to even.
+/// `None` if the result exceeds what any numeric column here can hold (38 digits).
 fn round_digits(digits: impl Iterator<Item = u8>, point: i32, scale: u16) -> Option<i128> {
     let keep = point.checked_add(i32::from(scale))?;
     let (mut unscaled, mut seen) = (0i128, 0i32);
@@ -301,7 +301,7 @@ fn round_digits(digits: impl Iterator<Item = u8>, point: i32, scale: u16) -> Opt
 mod tests {
     use super::*;
 
-    /// Reads numeric's binary form back, as PostgreSQL prints it.
+    /// Decodes numeric's binary form as PostgreSQL prints it.
     fn printed(bytes: &[u8]) -> String {
         let word = |at: usize| i16::from_be_bytes([bytes[at], bytes[at + 1]]);
         let (count, weight, sign, scale) = (word(0), word(2), word(4), word(6));
@@ -428,7 +428,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn both_ways_to_a_number_give_the_same(unscaled: i64, tens in 0_u32..19, scale in 0_u16..40) {
-            // With zeros at the end, which are left out, and at the front, which are none.
+            // With trailing zeros, which are omitted, and zeros further left, which are not.
             let unscaled = i128::from(unscaled) / 10_i128.pow(tens) * 10_i128.pow(tens / 2);
             let (mut short, mut long) = (Vec::new(), Vec::new());
             numeric(unscaled, scale, &mut short);

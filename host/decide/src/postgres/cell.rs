@@ -1,4 +1,4 @@
-//! From an event's value to a column's binary form: which conversions exist, and what each refuses.
+//! Conversions from an event's value to a column's binary form: which exist, and what each rejects.
 
 mod fallback;
 mod hint;
@@ -21,7 +21,7 @@ use tollgate_contract::decimal;
 use tollgate_config::limits;
 use tollgate_config::{As, TimeForm, TimeSpec};
 
-/// The kinds of input, known when the pipeline starts.
+/// The kind of an input, known when the pipeline starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputKind {
     Bool,
@@ -30,15 +30,15 @@ pub enum InputKind {
     Text,
     Bytes,
     Enum,
-    /// The branch of a oneof that is set. It comes as an [`Input::Enum`], and only its name means something.
+    /// The branch of a oneof that is set. It is passed as an [`Input::Enum`], of which only the name is used.
     Oneof,
     Micros,
     Json,
     /// A header: bytes that are read as text.
     Header,
-    /// A message that a column of PostgreSQL's own can hold.
+    /// A message that one of PostgreSQL's column types can hold.
     Known(Known),
-    /// A repeated field, and what each of its elements brings.
+    /// A repeated field, with the kind of its elements.
     List(&'static InputKind),
 }
 
@@ -48,27 +48,27 @@ pub struct PgColumn {
     pub name: String,
     /// The type's name in the catalogue: int4, text, numeric, …; `enum` for enum types.
     pub type_name: String,
-    /// As SQL writes it.
+    /// The type in SQL syntax.
     pub sql_type: String,
     pub oid: u32,
     pub array_sql_type: String,
     pub array_oid: u32,
-    /// -1 where the type has no modifier.
+    /// -1 if the type has no modifier.
     pub typmod: i32,
     pub not_null: bool,
     pub has_default: bool,
     pub generated: bool,
     /// The labels of an enum type.
     pub labels: Vec<String>,
-    /// What an array holds; `None` for other types.
+    /// The element of an array type; `None` for other types.
     pub element: Option<Box<PgColumn>>,
-    /// The type below all domains, as SQL writes it without a modifier.
+    /// The base type of all domains, in SQL syntax without a modifier.
     pub base_sql_type: String,
     /// `GENERATED ALWAYS AS IDENTITY`.
     pub identity: bool,
 }
 
-/// How an input becomes the column's bytes.
+/// How an input is encoded as the column's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Encoder {
     Bool,
@@ -77,13 +77,13 @@ pub enum Encoder {
     },
     Float4,
     Float8,
-    /// `blank`: char(n), to which trailing blanks mean nothing; without them equal keys are equal bytes.
+    /// `blank`: char(n), which ignores trailing blanks; without them equal keys are equal bytes.
     Text {
         most: Option<usize>,
         blank: bool,
     },
     Bytea,
-    /// Whole units since 1970, of so many microseconds.
+    /// A whole number of units since 1970, each of so many microseconds.
     Unix {
         micros: i64,
     },
@@ -96,7 +96,7 @@ pub enum Encoder {
         binary: bool,
     },
     Uuid,
-    /// Text or bytes read as a whole number.
+    /// Text or bytes, parsed as an integer.
     ParsedInt {
         width: usize,
     },
@@ -107,10 +107,10 @@ pub enum Encoder {
     List(Box<List>),
 }
 
-/// Precision and scale where a column is plain `numeric`: whole numbers.
+/// Precision and scale for integers in a plain `numeric` column.
 const NUMERIC: u16 = 20;
 
-/// Finds the conversion, or says what would fit.
+/// Finds the conversion, or returns what would fit.
 pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<Encoder, String> {
     use InputKind::{Bool, Bytes, Enum, Float, Header, Int, Json, Text};
     let most = usize::try_from(column.typmod - 4).ok().filter(|_| column.type_name != "text");
@@ -196,7 +196,7 @@ fn time(spec: &TimeSpec, column: &PgColumn) -> Result<Encoder, String> {
     Ok(Encoder::Declared(Box::new(Declared::Times(Times { spec: spec.clone(), target }))))
 }
 
-/// A number with as many digits as the column keeps.
+/// Encodes a number with as many digits as the column keeps.
 fn number(kind: InputKind, keep: Keep) -> Encoder {
     Encoder::Declared(Box::new(match kind {
         InputKind::Known(known) => Declared::KnownNumber { known, keep, key: false },
@@ -220,14 +220,14 @@ fn numeric(precision: u16, scale: u16, kind: InputKind, column: &PgColumn) -> Re
     Ok(Encoder::Numeric { precision, scale })
 }
 
-/// A list's array, where the column is one.
+/// Returns the array encoder of a list if the column is an array.
 fn list(element: InputKind, conversion: &As, column: &PgColumn) -> Result<Option<Encoder>, String> {
     let Some(of) = &column.element else { return Ok(None) };
     let encoder = encoder(element, conversion, of)?;
     Ok(List::new(encoder, of).map(|list| Encoder::List(Box::new(list))))
 }
 
-/// Bytes of an integer type.
+/// Returns the size of an integer type in bytes.
 fn width(name: &str) -> Option<usize> {
     match name {
         "int2" => Some(2),
@@ -245,7 +245,7 @@ fn json(name: &str) -> Option<Encoder> {
     }
 }
 
-/// The type map of docs/tables.md: what converts without being asked, because it loses nothing.
+/// The type map of docs/tables.md: the conversions that need no `as:`, because they lose nothing.
 fn natural(kind: InputKind, column: &PgColumn, most: Option<usize>) -> Option<Encoder> {
     let name = column.type_name.as_str();
     Some(match (kind, name) {
@@ -255,7 +255,7 @@ fn natural(kind: InputKind, column: &PgColumn, most: Option<usize>) -> Option<En
         (InputKind::Int | InputKind::Enum, "int8") => Encoder::Int { width: 8 },
         (InputKind::Int, "numeric") => {
             let (precision, scale) = numeric_modifier(column.typmod).unwrap_or((NUMERIC, 0));
-            // A negative scale would round whole numbers, which nobody has asked for.
+            // A negative scale would round integers, which needs an explicit `as:`.
             let scale = u16::try_from(scale).ok()?;
             if precision.max(scale) > limits::NUMERIC_FAST {
                 number(kind, Keep::Rounded { precision, scale })
@@ -325,7 +325,7 @@ fn kind_name(kind: InputKind) -> &'static str {
     }
 }
 
-/// Precision and scale from `atttypmod`, where the scale's eleven bits have a sign.
+/// Reads precision and scale from `atttypmod`, in which the scale is an 11-bit signed number.
 fn numeric_modifier(typmod: i32) -> Option<(u16, i16)> {
     let packed = u32::try_from(typmod.checked_sub(4)?).ok()?;
     let low = i16::try_from(packed & 0x7ff).ok()?;
@@ -333,7 +333,7 @@ fn numeric_modifier(typmod: i32) -> Option<(u16, i16)> {
 }
 
 impl Encoder {
-    /// A float as a double: the very number for a column of binary floats, the decimal that it stands for in all others.
+    /// Returns a float as a double: the exact value for a binary float column, its decimal form for all others.
     #[inline]
     pub fn widen(&self, value: f32) -> f64 {
         let is_binary = match self {
@@ -344,7 +344,7 @@ impl Encoder {
         if is_binary { f64::from(value) } else { decimal(value) }
     }
 
-    /// Writes the value. `enum_name` looks a number up in the contract.
+    /// Encodes the value. `enum_name` looks a number up in the contract.
     #[inline(always)]
     pub fn encode<'n>(
         &self,
@@ -383,7 +383,7 @@ impl Encoder {
             (Encoder::Json { binary: true }, Input::Json(value)) => binary::jsonb(value, out)?,
             (Encoder::Json { binary: false }, Input::Json(value)) => binary::text(value.into(), None, out)?,
             (Encoder::Uuid, Input::Text(value)) => binary::uuid(value.as_str(), out)?,
-            // No text of sixteen bytes is a UUID.
+            // A text of sixteen bytes is never a UUID.
             (Encoder::Uuid, Input::Bytes(value)) if value.len() == 16 => out.extend_from_slice(value),
             (Encoder::Uuid, Input::Bytes(value)) => binary::uuid(utf8(value)?, out)?,
             (Encoder::ParsedInt { width }, Input::Text(value)) => parsed(value.as_bytes(), *width, out)?,
@@ -405,7 +405,7 @@ fn parsed(value: &[u8], width: usize, out: &mut Vec<u8>) -> Result<(), Unfit> {
     binary::integer(i128::from(number), width, out)
 }
 
-/// The usual number: nothing but digits, and few enough that none overflows.
+/// The common case: only digits, and too few to overflow.
 #[inline]
 fn digits(value: &[u8]) -> Option<i64> {
     if !(1..=18).contains(&value.len()) {

@@ -1,4 +1,4 @@
-//! A mapped column: where its value comes from, and how it becomes the column's bytes.
+//! A mapped column: the source of its value, and its encoding as the column's bytes.
 
 use tollgate_contract::{Absent, Contract, Slot};
 
@@ -10,11 +10,11 @@ use tollgate_config::{As, Column, From, Mode, Nul, RecordPart};
 /// `add` sums as bigint; PostgreSQL casts to the column's type.
 const INT8: u32 = 20;
 const INT8_ARRAY: u32 = 1016;
-/// Arrays travel as text.
+/// Arrays are sent as text.
 const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
 
-/// A column whose value each event brings, and its type in the statement.
+/// A column whose value comes from each event, and its type in the statement.
 pub(super) struct Planned {
     pub cell: Cell,
     /// OIDs of the type and of its array type.
@@ -23,10 +23,10 @@ pub(super) struct Planned {
     pub array_sql: String,
 }
 
-/// Finds the conversion from what the mapping reads to the column's type. `slot`: its field's in the contract.
+/// Finds the conversion from the mapping's source to the column's type. `slot`: the field's slot in the contract.
 ///
 /// # Errors
-/// Says what does not fit, and what would.
+/// What does not fit, and what would.
 pub(super) fn plan(
     mapping: &Column,
     column: &PgColumn,
@@ -75,7 +75,7 @@ fn source(mapping: &Column, slot: Slot, contract: &Contract, column: &str) -> (S
     match &mapping.from {
         From::Field(_) => {
             let info = contract.field(slot);
-            // A wrapper's value is a scalar; its JSON form is what it had before wrappers were looked into.
+            // A wrapper's value is a scalar; its JSON form predates the support for wrappers and is kept.
             let as_json = info.is_wrapped && mapping.as_ == As::Natural && matches!(column, "json" | "jsonb");
             let kind = if as_json { InputKind::Json } else { field_kind(mapping, &info.kind) };
             (Source::Slot(slot), kind)
@@ -92,7 +92,7 @@ fn source(mapping: &Column, slot: Slot, contract: &Contract, column: &str) -> (S
             (Source::Record(*part), kind)
         }
         From::Constant(value) => (Source::Constant(*value), InputKind::Int),
-        // Handled before: it is an expression of the statement.
+        // Handled earlier: it is an expression in the statement.
         From::Now => (Source::Constant(0), InputKind::Micros),
     }
 }

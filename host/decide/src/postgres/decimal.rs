@@ -1,10 +1,10 @@
-//! Decimal numbers of any length in the binary form of `numeric`. Serves columns of more than 38 digits, which 128 bits cannot
-//! hold, and `as: numeric`, which keeps every digit.
+//! Decimal numbers of any length in the binary form of `numeric`: for columns of more than 38 digits, which 128 bits cannot
+//! hold, and for `as: numeric`, which keeps every digit.
 
 use super::unfit::Unfit;
 use tollgate_config::limits;
 
-/// A decimal number in text, taken apart: an optional sign, digits, an optional fraction and exponent.
+/// A parsed decimal number: an optional sign, digits, an optional fraction and exponent.
 #[derive(Debug, Clone, Copy)]
 pub struct Parsed<'a> {
     pub negative: bool,
@@ -14,7 +14,7 @@ pub struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
-    /// Returns `None` for a text that is not a decimal number, blanks included.
+    /// Returns `None` for text that is not a decimal number; blanks are not allowed.
     pub fn read(text: &'a str) -> Option<Parsed<'a>> {
         let (mantissa, exponent) = match text.find(['e', 'E']) {
             Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
@@ -30,38 +30,38 @@ impl<'a> Parsed<'a> {
         numeric.then_some(parsed)
     }
 
-    /// All digits, without the point.
+    /// Iterates over all digits, without the point.
     pub fn digits(self) -> impl Iterator<Item = u8> + 'a {
         self.whole.bytes().chain(self.fraction.bytes())
     }
 
-    /// How many digits stand before the point; negative where zeros follow the point.
+    /// Returns the number of digits before the point; negative if zeros follow the point.
     pub fn point(self) -> i32 {
         i32::try_from(self.whole.len()).unwrap_or(i32::MAX).saturating_add(self.exponent)
     }
 
-    /// How many digits stand behind the point as the number is written.
+    /// Returns the number of fractional digits as written.
     fn scale(self) -> i64 {
         let fraction = i64::try_from(self.fraction.len()).unwrap_or(i64::MAX);
         fraction.saturating_sub(i64::from(self.exponent)).max(0)
     }
 }
 
-/// Which digits of a number its column keeps.
+/// The digits of a number that its column keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     /// `as: "numeric(p,s)"`: rounds half to even.
     Rounded { precision: u16, scale: u16 },
-    /// `as: numeric`: every digit. `within`: the precision and scale of the column, where it has them.
+    /// `as: numeric`: every digit. `within`: the precision and scale of the column, if it has them.
     Exact { within: Option<(u16, i16)> },
 }
 
-/// A number without zeros at its ends: `0.d1d2d3… × 10^point`.
+/// A number without leading and trailing zeros: `0.d1d2d3… × 10^point`.
 struct Digits {
     negative: bool,
     digits: Vec<u8>,
     point: i64,
-    /// How many digits behind the point are shown.
+    /// How many fractional digits are shown.
     scale: i64,
 }
 
@@ -89,12 +89,12 @@ impl Digits {
         }
     }
 
-    /// How many digits behind the point are not zeros at the end.
+    /// Returns the number of fractional digits without trailing zeros.
     fn significant_scale(&self) -> i64 {
         (length(self.digits.len()) - self.point).max(0)
     }
 
-    /// Rounds to `scale` digits behind the point, half to even.
+    /// Rounds to `scale` fractional digits, half to even.
     fn round(&mut self, scale: i64) {
         self.scale = self.scale.min(scale.max(0));
         let keep = self.point + scale;
@@ -125,12 +125,12 @@ impl Digits {
         self.point += 1;
     }
 
-    /// Writes the number: its head, and its digits of base 10000, which are aligned at the point.
+    /// Encodes the number: its header, and its digits of base 10000, which are aligned at the point.
     fn write(&self, out: &mut Vec<u8>) {
         let lead = usize::try_from((-self.point).rem_euclid(4)).unwrap_or_default();
         let groups = (lead + self.digits.len()).div_ceil(4);
         let weight = if groups == 0 { 0 } else { (self.point + length(lead)) / 4 - 1 };
-        // The caller has checked both bounds.
+        // The caller has checked both limits.
         let narrow = |value: i64| i16::try_from(value).unwrap_or_default();
         out.extend_from_slice(&narrow(length(groups)).to_be_bytes());
         out.extend_from_slice(&narrow(weight).to_be_bytes());
@@ -156,7 +156,7 @@ fn length(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Writes a decimal number in text. `key`: equal numbers have to be equal bytes, so zeros at the end are not shown.
+/// Encodes a decimal number in text. `key`: equal numbers must be equal bytes, so trailing zeros are not shown.
 pub fn from_text(text: &str, keep: Keep, key: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unfit = || Unfit::Format { value: text.chars().take(64).collect(), expected: "a decimal number" };
     let parsed = Parsed::read(text).ok_or_else(unfit)?;
@@ -189,7 +189,7 @@ pub fn from_text(text: &str, keep: Keep, key: bool, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-/// Writes a floating-point number: its shortest decimal. A column without precision also holds what is not a number.
+/// Encodes a floating-point number by its shortest decimal form. A column without precision can also hold NaN and infinities.
 pub fn from_f64(value: f64, keep: Keep, key: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
     if value.is_finite() {
         return from_text(&format!("{value}"), keep, key, out);
@@ -214,7 +214,7 @@ pub fn from_f64(value: f64, keep: Keep, key: bool, out: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-/// A number in its binary form as decimal text: what an array's literal holds.
+/// Decodes a number's binary form to decimal text, as used in array literals.
 pub fn show(bytes: &[u8]) -> String {
     let word = |at: usize| bytes.get(at..at + 2).map_or(0, |pair| u16::from_be_bytes([pair[0], pair[1]]));
     match word(4) {

@@ -1,5 +1,5 @@
-//! The rarer conversions: each is checked in full before PostgreSQL sees the value. They stand apart from `cell.rs`, whose code is
-//! inlined for every kind of value.
+//! The rarer conversions: each is checked in full before PostgreSQL sees the value. They are separate from `cell.rs`, whose code
+//! is inlined for every kind of value.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use super::input::{Input, shown, utf8};
 use super::times::{self, Target, Times};
 use super::unfit::Unfit;
 
-/// A message type whose values a column of PostgreSQL's own can hold.
+/// A message type whose values one of PostgreSQL's column types can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     Date,
@@ -48,7 +48,7 @@ impl Known {
         }
     }
 
-    /// The column that takes its values without being asked.
+    /// The column type that accepts its values by default.
     pub fn fits(self) -> &'static str {
         match self {
             Known::Date => "date or jsonb",
@@ -60,7 +60,7 @@ impl Known {
         }
     }
 
-    /// Whether a time of this kind is what the column holds.
+    /// Returns whether the column holds times of this kind.
     pub fn is(self, target: Target) -> bool {
         match self {
             Known::Date => target == Target::Date,
@@ -89,13 +89,13 @@ impl Labels {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declared {
-    /// `numeric` that does not fit into 128 bits, or keeps every digit. `key`: equal numbers have to be equal bytes.
+    /// `numeric` that does not fit into 128 bits, or keeps every digit. `key`: equal numbers must be equal bytes.
     Number {
         keep: Keep,
         key: bool,
     },
     Times(Times),
-    /// Text that has to be a label of an enum type.
+    /// Text that must be a label of an enum type.
     Label(Labels),
     /// `inet`, or `cidr`: a network without bits to the right of its mask.
     Inet {
@@ -104,16 +104,16 @@ pub enum Declared {
     JsonText {
         binary: bool,
     },
-    /// A floating-point number in a key: PostgreSQL takes 0.0 for -0.0, and every NaN for every other.
+    /// A floating-point number in a key: PostgreSQL treats 0.0 and -0.0 as equal, and all NaNs as equal.
     KeyFloat {
         width: usize,
     },
-    /// A message that is a time.
+    /// A message that represents a time.
     KnownTime {
         known: Known,
         target: Target,
     },
-    /// A message that is a number.
+    /// A message that represents a number.
     KnownNumber {
         known: Known,
         keep: Keep,
@@ -122,7 +122,7 @@ pub enum Declared {
 }
 
 impl Declared {
-    /// Whether its input is a message's bytes.
+    /// Returns whether its input is a message's bytes.
     pub fn reads_message(&self) -> bool {
         matches!(self, Declared::KnownTime { .. } | Declared::KnownNumber { .. })
     }
@@ -173,7 +173,7 @@ fn text(input: Input<'_>) -> Result<std::borrow::Cow<'_, str>, Unfit> {
     })
 }
 
-/// The binary form: family, bits of the mask, whether it is a cidr, length and bytes of the address.
+/// Encodes the binary form: family, bits of the mask, whether it is a cidr, length and bytes of the address.
 fn inet(text: &str, cidr: bool, out: &mut Vec<u8>) -> Option<()> {
     const FAMILY_4: u8 = 2;
     const FAMILY_6: u8 = 3;
@@ -206,7 +206,7 @@ fn inet(text: &str, cidr: bool, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// A JSON document, kept as it is written.
+/// Encodes a JSON document without reformatting it.
 fn json(text: &str, binary: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unfit = |_| Unfit::Format { value: text.chars().take(64).collect(), expected: "a JSON document" };
     serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(unfit)?;
@@ -219,7 +219,7 @@ fn json(text: &str, binary: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
     if binary { binary::jsonb(text, out) } else { binary::text(Text::from(text), None, out) }
 }
 
-/// Whether every escaped half of a surrogate pair has its other half: jsonb stores characters, json keeps the escapes.
+/// Returns whether every escaped surrogate has its other half: jsonb stores characters, json keeps the escapes.
 fn surrogates_pair(json: &str) -> bool {
     let mut rest = json;
     let mut high = false;
@@ -292,10 +292,10 @@ fn known_time(known: Known, target: Target, bytes: &[u8], out: &mut Vec<u8>) -> 
     }
 }
 
-/// The number as decimal text.
+/// Returns the number as decimal text.
 fn known_number(known: Known, bytes: &[u8]) -> Option<String> {
     if known == Known::Decimal {
-        // An empty value is zero, as the type's own page has it.
+        // An empty value is zero, as the type's documentation defines.
         let text = decimal_text(bytes)?;
         return Some(if text.is_empty() { "0".to_owned() } else { text.to_owned() });
     }
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(tiny(-1e-60), tiny(0.0), "what becomes zero as it is narrowed");
     }
 
-    /// Fields 1, 2, … as varints.
+    /// Encodes fields 1, 2, … as varints.
     fn varints(values: &[i64]) -> Vec<u8> {
         let mut out = Vec::new();
         for (at, value) in values.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Rows that go: by the key of a tombstone, or by an event that says so.
+//! Deleted rows: by a tombstone's key, or by an event that says so.
 
 pub mod message;
 
@@ -25,10 +25,10 @@ pub struct Delete {
     key: RecordKey,
 }
 
-/// How a record key says the columns of the table's key.
+/// How a record key encodes the columns of the table's key.
 #[derive(Debug)]
 enum RecordKey {
-    /// The one column's value, or JSON.
+    /// The value of a single column, or JSON.
     Text {
         is_json: bool,
         columns: Vec<KeyColumn>,
@@ -49,18 +49,18 @@ pub enum Undeleted {
 #[derive(Debug)]
 struct KeyColumn {
     name: String,
-    /// Other names under which a JSON key may have it: its field's.
+    /// The alternative name in a JSON key: its field's.
     field: Option<String>,
     encoder: Encoder,
-    /// A whole number, which a key writes with digits alone.
+    /// An integer, which a key must write in digits only.
     whole: bool,
 }
 
 impl Delete {
-    /// `columns`: those of the mapping's key, in key order. `None` where a key in text cannot say one of them.
+    /// `columns`: those of the mapping's key, in key order. `None` if a text key cannot express one of them.
     ///
     /// # Errors
-    /// Everything about the key's message that does not fit them.
+    /// All mismatches between the key's message and the columns.
     pub fn new(
         table: &str,
         mapping: &Mapping,
@@ -94,7 +94,7 @@ impl Delete {
         Ok(Some(Delete { statement, arrays, key }))
     }
 
-    /// The message that record keys are, where they are one.
+    /// Returns the message of record keys, if they are messages.
     pub fn message(&self) -> Option<&str> {
         match &self.key {
             RecordKey::Text { .. } => None,
@@ -102,7 +102,7 @@ impl Delete {
         }
     }
 
-    /// Adds the deletion of the row that a record key names. `indexing`: where keys that are messages may have a registry's frame.
+    /// Adds the deletion of the row that a record key names. `indexing`: set if message keys may have a registry's frame.
     pub fn write(&self, record_key: &[u8], indexing: Option<Indexing>, rows: &mut Rows) -> Result<(), Undeleted> {
         match &self.key {
             RecordKey::Text { is_json, columns } => Ok(write_text(columns, *is_json, record_key, rows)?),
@@ -166,7 +166,7 @@ fn write_text(columns: &[KeyColumn], is_json: bool, record_key: &[u8], rows: &mu
     Ok(())
 }
 
-/// The key without the schema that Kafka Connect's `JsonConverter` writes beside it.
+/// Removes the schema that Kafka Connect's `JsonConverter` writes next to the key.
 fn without_schema(columns: &[KeyColumn], json: Json) -> Json {
     let ours = |name: &str| columns.iter().any(|key| key.name == name || key.field.as_deref() == Some(name));
     match json {
@@ -177,7 +177,7 @@ fn without_schema(columns: &[KeyColumn], json: Json) -> Json {
     }
 }
 
-/// How a key column's value is read from text.
+/// Returns how a key column's value is read from text.
 fn key_column(mapping: &Mapping, column: &PgColumn) -> Option<KeyColumn> {
     let whole = matches!(column.type_name.as_str(), "int2" | "int4" | "int8");
     let conversion = match column.type_name.as_str() {
@@ -203,7 +203,7 @@ pub struct When {
 }
 
 impl When {
-    /// `slot`: of the field that the mapping names.
+    /// `slot`: the slot of the mapping's field.
     pub fn new(when: &DeleteWhen, slot: Slot, contract: &Contract) -> Result<When, String> {
         let kind = &contract.field(slot).kind;
         let unknown = |known: &dyn Fn(&str) -> bool| when.is.iter().find(|word| !known(word)).cloned();
@@ -221,7 +221,7 @@ impl When {
         }
     }
 
-    /// Whether the event deletes its row.
+    /// Returns whether the event deletes its row.
     pub fn holds(&self, contract: &Contract, fields: &Fields<'_>) -> bool {
         let default;
         let value = match fields.get_ref(self.slot) {
@@ -242,7 +242,7 @@ impl When {
     }
 }
 
-/// The columns of a mapping's key, in key order; `None` where the table lacks one.
+/// Returns the columns of a mapping's key, in key order; `None` if the table lacks one.
 pub fn key_columns<'c>(mapping: &Mapping, columns: &'c [PgColumn]) -> Option<Vec<&'c PgColumn>> {
     mapping.key.iter().map(|name| columns.iter().find(|column| column.name == *name)).collect()
 }
@@ -259,9 +259,9 @@ pub fn mark(row: &mut RowWriter<'_>, gone: bool) {
 pub struct Soft {
     /// Quoted.
     pub column: String,
-    /// What it holds of a row that is deleted, in SQL.
+    /// Its value for a deleted row, in SQL.
     pub marked: &'static str,
-    /// What it holds of a row that is there.
+    /// Its value for an existing row.
     pub clear: &'static str,
 }
 

@@ -1,10 +1,10 @@
-//! What a column's value is made from.
+//! The inputs of columns.
 
 use tollgate_contract::{Text, double_text};
 
 use super::unfit::Unfit;
 
-/// What a column brings, before it is encoded.
+/// A column's input before it is encoded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Input<'a> {
     Null,
@@ -17,7 +17,7 @@ pub enum Input<'a> {
     /// Microseconds since 1970.
     Micros(i64),
     Json(&'a str),
-    /// A message's bytes as they stand on the wire.
+    /// A message's wire bytes.
     Message(&'a [u8]),
 }
 
@@ -28,7 +28,7 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Unfit> {
     })
 }
 
-/// The value as a message shows it, at most 64 characters of a text.
+/// Returns the value for an error message; text is limited to 64 characters.
 pub(super) fn shown(input: Input<'_>) -> String {
     match input {
         Input::Null => "null".into(),

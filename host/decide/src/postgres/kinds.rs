@@ -1,4 +1,4 @@
-//! What a field of each kind brings to a column.
+//! The input kind that a field of each kind provides.
 
 use tollgate_contract::Kind;
 
@@ -6,12 +6,12 @@ use super::cell::InputKind;
 use super::declared::Known;
 use tollgate_config::{As, Column};
 
-/// What a field of this kind brings to its column.
+/// Returns the input kind of a mapped field of this kind.
 pub fn field_kind(mapping: &Column, kind: &Kind) -> InputKind {
     if mapping.as_ == As::Jsonb { InputKind::Json } else { kind_of(kind) }
 }
 
-/// What a field of this kind brings to a column.
+/// Returns the input kind of a field of this kind.
 pub fn kind_of(kind: &Kind) -> InputKind {
     match kind {
         Kind::Bool => InputKind::Bool,
@@ -29,7 +29,7 @@ pub fn kind_of(kind: &Kind) -> InputKind {
     }
 }
 
-/// A list of scalars or times; other lists have no form but JSON.
+/// Lists of scalars or times; other lists can only become JSON.
 fn element_kind(element: &Kind) -> InputKind {
     InputKind::List(match kind_of(element) {
         InputKind::Bool => &InputKind::Bool,

@@ -1,21 +1,21 @@
-//! An enum's names as a column takes them.
+//! The names of an enum's values in a column.
 
 use super::binary;
 use super::unfit::Unfit;
 
-/// Numbers below this have their names ready. Few enums have more, and none pays for them but with memory.
+/// The names of numbers below this are prepared. Few enums have more, and the preparation costs only memory.
 const READY: i32 = 256;
 
-/// What becomes of a number's name on its way into the column.
+/// How a value's name is written to the column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
-    /// Left out at the front of names.
+    /// The prefix to remove from names.
     pub strip: String,
     /// An enum type and its labels.
     pub labels: Option<(String, Vec<String>)>,
-    /// The most characters that the column takes.
+    /// The maximum number of characters in the column.
     pub most: Option<usize>,
-    /// The column's bytes, by number; those that fail here fail again, with their reason, when an event brings them.
+    /// The column's bytes by number. A value that fails here fails again, with its reason, when an event contains it.
     ready: Box<[Option<Box<[u8]>>]>,
 }
 
@@ -24,7 +24,7 @@ impl Names {
         Names { strip, labels, most, ready: Box::default() }
     }
 
-    /// Makes the names ready that the contract has.
+    /// Prepares the names in the contract.
     pub fn prepare<'n>(&mut self, name: impl Fn(i32) -> Option<&'n str>) {
         let bytes = |number: i32| {
             let mut out = Vec::new();
@@ -36,7 +36,7 @@ impl Names {
         self.ready = ready.into();
     }
 
-    /// Writes a number's name; `name` looks it up in the contract.
+    /// Writes the name of a number; `name` looks it up in the contract.
     #[inline(always)]
     pub fn write<'n>(
         &self,

@@ -1,8 +1,8 @@
-//! Names as SQL writes them.
+//! Quoting of names in SQL.
 
 use tollgate_config::TableName;
 
-/// An identifier as SQL writes it, whatever it holds.
+/// Quotes an identifier with any content.
 pub fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }

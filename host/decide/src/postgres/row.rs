@@ -1,4 +1,4 @@
-//! One cell of a row: where its value comes from, and how it gets into the batch.
+//! One cell of a row: the source of its value, and how it is added to the batch.
 
 use tollgate_contract::{Absent, Contract, Fields, Kind, Slot, Value, timestamp_micros};
 
@@ -17,9 +17,9 @@ pub(super) struct Cell {
     pub not_null: bool,
     /// Its value is an addend.
     pub add: bool,
-    /// Of a field without presence that is not on the wire.
+    /// For a field without presence that is not on the wire.
     pub absent: Absent,
-    /// What stands in for NULL, in the column's binary form.
+    /// The replacement for NULL, in the column's binary form.
     pub default: Option<Box<[u8]>>,
     pub nul: Nul,
 }
@@ -27,7 +27,7 @@ pub(super) struct Cell {
 #[derive(Debug)]
 pub(super) enum Source {
     Slot(Slot),
-    /// A message that becomes a value of a column's own type.
+    /// A message that becomes a value of a PostgreSQL type.
     Message(Slot),
     /// A repeated field that becomes an array.
     List(Slot),
@@ -36,7 +36,7 @@ pub(super) enum Source {
     Constant(i64),
 }
 
-/// What a row is made of beside the message: its source record.
+/// The source of a row's values besides the message: its record.
 pub struct RecordView<'a> {
     pub topic: &'a str,
     pub partition: i32,
@@ -44,7 +44,7 @@ pub struct RecordView<'a> {
     pub timestamp: i64,
     pub key: Option<&'a [u8]>,
     pub digest: &'a str,
-    /// The last header of a name.
+    /// Returns the last header of a name.
     pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
 }
 
@@ -95,8 +95,8 @@ impl Cell {
         }
     }
 
-    /// Each kind of value has its own call of `put`, inlined: of its conversions only those for that kind are left, and
-    /// the value goes from its slot into the batch without a stop in memory.
+    /// Each kind of value has its own call of `put`, inlined: only the conversions of that kind are left, and the value
+    /// goes from its slot to the batch without a detour through memory.
     fn field(
         &self,
         contract: &Contract,
@@ -129,7 +129,7 @@ impl Cell {
                 let micros = timestamp_micros(&bytes).ok_or_else(|| self.misfit(range()))?;
                 self.put(contract, Input::Micros(micros), row)
             }
-            // Messages, lists and maps are planned as JSON, which is read before.
+            // Messages, lists and maps are planned as JSON, which is handled above.
             Value::Absent | Value::Default | Value::Message(_) | Value::Split(_) | Value::List(_) | Value::Map(_) => {
                 self.put(contract, Input::Null, row)
             }
@@ -184,7 +184,7 @@ impl Cell {
         Ok(())
     }
 
-    /// Writes a text without its NULs, where that is why it was refused and the mapping allows it.
+    /// Writes a text without its NULs, if they are why it was rejected and the mapping allows removing them.
     #[cold]
     fn without_nul(&self, input: Input<'_>, unfit: Unfit, start: usize, row: &mut RowWriter<'_>) -> Result<(), Misfit> {
         let replacement = match (self.nul, &unfit) {

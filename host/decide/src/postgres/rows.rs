@@ -1,6 +1,6 @@
 //! The rows of a batch: collected in event order, folded to one per key, and written as PostgreSQL's binary arrays.
 //!
-//! Folding exists because one statement may not touch a row twice, and because it saves work. It must not be seen in
+//! Folding exists because one statement must not touch a row twice, and because it saves work. It must not be visible in
 //! the table: a folded batch leaves it exactly as if its events had been applied one by one in offset order. The
 //! property test below compares the two over all column modes.
 
@@ -11,16 +11,16 @@ use hashbrown::HashTable;
 use super::binary::signed;
 use tollgate_config::Mode;
 
-/// What folding has to know of the table.
+/// The properties of the table that folding depends on.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// The columns whose values a batch brings (not `now()`), in statement order.
+    /// The columns whose values come from the batch (not `now()`), in statement order.
     pub columns: Vec<ShapeColumn>,
     /// Indices in `columns`.
     pub key: Vec<usize>,
-    /// A deleted row stays, marked: its upserts count too.
+    /// Deleted rows are kept and marked: their upserts count too.
     pub soft: bool,
-    /// Index of the column that must grow: a big-endian signed integer in binary form.
+    /// The index of the column that must grow: a big-endian signed integer in binary form.
     pub newer: Option<usize>,
 }
 
@@ -28,7 +28,7 @@ pub struct Shape {
 pub struct ShapeColumn {
     /// OID of the array's element type.
     pub element: u32,
-    /// Bytes of the element where it is an integer: what `add` writes.
+    /// How the column is updated; for `add` the batch's value is a 64-bit sum.
     pub mode: Mode,
 }
 
@@ -42,11 +42,11 @@ struct Cell {
 
 const NULL: u32 = u32::MAX;
 
-/// What a binary COPY begins with: signature, no flags, no header extension.
+/// The start of a binary COPY: signature, no flags, no header extension.
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What it ends with, in place of a row's number of columns.
+/// The end of a binary COPY, in place of a row's column count.
 const COPY_END: i16 = -1;
-/// A socket's buffer's worth.
+/// About the size of a socket's buffer.
 const COPY_PIECE: usize = 64 << 10;
 
 /// An event's effect on the table, in event order.
@@ -54,7 +54,7 @@ const COPY_PIECE: usize = 64 << 10;
 enum Effect {
     /// A row: the index of its first cell, and of its first addend.
     Upsert { cells: usize, addends: usize },
-    /// The row goes whose key's cells begin here.
+    /// Deletes the row whose key's cells begin here.
     Delete { cells: usize },
 }
 
@@ -65,11 +65,11 @@ pub struct Rows {
     cells: Vec<Cell>,
     addends: Vec<i64>,
     effects: Vec<Effect>,
-    /// Texts that are stored without their NULs.
+    /// The number of texts that are stored without their NULs.
     cleaned: u64,
 }
 
-/// A point to fall back to.
+/// A position to which the rows can be reset.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Mark {
     arena: usize,
@@ -79,17 +79,17 @@ pub struct Mark {
     cleaned: u64,
 }
 
-/// A row whose cells are written and that has no effect yet.
+/// A row whose cells are written but that has no effect yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Staged {
     cells: usize,
     addends: usize,
     cleaned: u32,
-    /// Its cells are a key, whose row goes.
+    /// Its cells are the key of a row to delete.
     deletes: bool,
 }
 
-/// A batch folded to at most one delete and one upsert a key, sorted by key so that lanes lock rows in one order.
+/// A batch folded to at most one delete and one upsert per key, sorted by key so that lanes lock rows in the same order.
 #[derive(Debug, Default)]
 pub struct Folded {
     upserts: Vec<Upsert>,
@@ -100,25 +100,25 @@ pub struct Folded {
 
 #[derive(Debug, Clone, Copy)]
 struct Upsert {
-    /// Cells of the event that would have inserted the row: `insert_only` columns come from it.
+    /// The cells of the event that would have inserted the row: `insert_only` columns come from it.
     first: usize,
-    /// Cells of the event that had the last word.
+    /// The cells of the event that was applied last.
     last: usize,
     /// The first sum of the `add` columns in [`Folded::sums`].
     sums: usize,
 }
 
-/// Where a key stands.
+/// The position of a key.
 #[derive(Debug, Clone, Copy)]
 enum Key {
     One(Cell),
-    /// The row's first cell; the shape says which of them are the key.
+    /// The row's first cell; the shape lists which cells are the key.
     Many(usize),
-    /// The first cell of a key that stands alone.
+    /// The first cell of a key without a row.
     Alone(usize),
 }
 
-/// How the events of one key add up.
+/// The combined effect of the events of one key.
 #[derive(Debug, Clone, Copy)]
 struct State {
     key: Key,
@@ -144,7 +144,7 @@ impl Rows {
         self.effects.is_empty()
     }
 
-    /// Where the rows end now, for [`Rows::truncate`].
+    /// Returns the current end of the rows, for [`Rows::truncate`].
     pub fn mark(&self) -> Mark {
         Mark {
             arena: self.arena.len(),
@@ -155,7 +155,7 @@ impl Rows {
         }
     }
 
-    /// Forgets what came after the mark: an event leaves all of its rows or none.
+    /// Discards everything after the mark: an event writes all of its rows or none.
     pub fn truncate(&mut self, mark: Mark) {
         self.arena.truncate(mark.arena);
         self.cells.truncate(mark.cells);
@@ -164,18 +164,18 @@ impl Rows {
         self.cleaned = mark.cleaned;
     }
 
-    /// How many texts the batch's rows hold without the NULs that they came with.
+    /// Returns how many texts in the batch's rows were stored without their NULs.
     pub fn cleaned(&self) -> u64 {
         self.cleaned
     }
 
-    /// Begins a row; [`RowWriter::finish`] keeps it, dropping the writer forgets it.
+    /// Begins a row; [`RowWriter::finish`] keeps it, and dropping the writer discards it.
     pub fn begin(&mut self) -> RowWriter<'_> {
         let mark = self.mark();
         RowWriter { mark, rows: self, kept: false, cleaned: 0, deletes: false }
     }
 
-    /// A staged row takes effect.
+    /// Makes a staged row effective.
     pub fn upsert(&mut self, Staged { cells, addends, cleaned, deletes }: Staged) {
         self.cleaned += u64::from(cleaned);
         self.effects.push(if deletes { Effect::Delete { cells } } else { Effect::Upsert { cells, addends } });
@@ -185,7 +185,7 @@ impl Rows {
         (cell.length != NULL).then(|| &self.arena[cell.start as usize..][..cell.length as usize])
     }
 
-    /// Folds the batch. See the module's head for what that may not change.
+    /// Folds the batch. See the module documentation for what that must not change.
     pub fn fold(&self, shape: &Shape) -> Folded {
         let adds = shape.columns.iter().filter(|column| column.mode == Mode::Add).count();
         let hasher = foldhash::fast::RandomState::default();
@@ -215,7 +215,7 @@ impl Rows {
                 Effect::Upsert { cells, addends } => {
                     let addends = &self.addends[addends..addends + adds];
                     if shape.soft {
-                        // An upsert takes the mark off.
+                        // An upsert clears the deletion mark.
                         state.delete = None;
                     }
                     match &mut state.upsert {
@@ -226,7 +226,7 @@ impl Rows {
                         }
                         Some(upsert) => {
                             for (sum, addend) in folded.sums[upsert.sums..].iter_mut().zip(addends) {
-                                // Saturating: PostgreSQL refuses the value then, instead of us wrapping it.
+                                // Saturating, so that PostgreSQL rejects the value instead of us wrapping it.
                                 *sum = sum.saturating_add(*addend);
                             }
                             if self.newer(shape, cells, upsert.last) {
@@ -251,7 +251,7 @@ impl Rows {
         state.finish()
     }
 
-    /// By key, so that all lanes lock rows in one order. Most keys differ in their first bytes, which fit a register.
+    /// Sorts by key, so that all lanes lock rows in the same order. Most keys differ in their first bytes, which fit a register.
     fn sort(&self, shape: &Shape, states: &mut [State]) {
         let prefix = |state: &State| {
             let bytes = self.key_bytes(shape, state.key).next().flatten().unwrap_or_default();
@@ -278,7 +278,7 @@ impl Rows {
         }
     }
 
-    /// The key's columns, one by one, so that ("ab", "c") and ("a", "bc") differ.
+    /// Iterates over the key's columns separately, so that ("ab", "c") and ("a", "bc") differ.
     fn key_bytes<'a>(&'a self, shape: &'a Shape, key: Key) -> impl Iterator<Item = Option<&'a [u8]>> + Clone {
         let columns = match key {
             Key::One(_) => &shape.key[..1],
@@ -291,7 +291,7 @@ impl Rows {
         })
     }
 
-    /// Whether an update by the row at `cells` would pass `only_if_newer` on a row as the one at `current` left it.
+    /// Returns whether an update by the row at `cells` would pass `only_if_newer` on the row that `current` left.
     fn newer(&self, shape: &Shape, cells: usize, current: usize) -> bool {
         let Some(column) = shape.newer else { return true };
         let value = |row: usize| self.bytes(self.cells[row + column]).map(signed);
@@ -302,7 +302,7 @@ impl Rows {
         }
     }
 
-    /// One column of the folded upserts as a binary array.
+    /// Returns one column of the folded upserts as a binary array.
     pub fn array(&self, shape: &Shape, folded: &Folded, column: usize) -> Vec<u8> {
         let spec = shape.columns[column];
         let add = shape.columns[..column].iter().filter(|column| column.mode == Mode::Add).count();
@@ -317,8 +317,8 @@ impl Rows {
         out.finish()
     }
 
-    /// The folded upserts as a binary COPY stream, in pieces of about [`COPY_PIECE`] bytes: each is handed to `send` as soon
-    /// as it is full, so that PostgreSQL reads while the next is written.
+    /// Writes the folded upserts as a binary COPY stream, in pieces of about [`COPY_PIECE`] bytes: each is passed to `send` as
+    /// soon as it is full, so that PostgreSQL reads while the next is written.
     pub async fn copy<E>(
         &self,
         shape: &Shape,
@@ -350,7 +350,7 @@ impl Rows {
         send(&piece).await
     }
 
-    /// One column of the folded deletes' keys as a binary array.
+    /// Returns one column of the folded deletes' keys as a binary array.
     pub fn deleted(&self, shape: &Shape, folded: &Folded, place: usize) -> Vec<u8> {
         let mut out = ArrayWriter::new(shape.columns[shape.key[place]].element, folded.deletes.len());
         for cells in &folded.deletes {
@@ -384,8 +384,8 @@ impl RowWriter<'_> {
         self.rows.cells.push(Cell { start: 0, length: NULL });
     }
 
-    /// Where a cell begins that the caller writes to [`RowWriter::out`], in PostgreSQL's binary form; [`RowWriter::close`] ends it.
-    /// Not one call with a closure: the value would then go through memory to it, which costs more than the writing.
+    /// Returns the start of a cell that the caller writes to [`RowWriter::out`], in PostgreSQL's binary form; [`RowWriter::close`] ends
+    /// it. This is not one call with a closure: the value would pass through memory, which costs more than writing it.
     #[inline]
     pub fn open(&self) -> usize {
         self.rows.arena.len()
@@ -403,7 +403,7 @@ impl RowWriter<'_> {
         self.rows.cells.push(cell(start, end));
     }
 
-    /// An addend; takes its column's place among the cells too.
+    /// Adds an addend, which also takes its column's place among the cells.
     pub fn add(&mut self, addend: i64) {
         self.rows.addends.push(addend);
         self.null();
@@ -415,7 +415,7 @@ impl RowWriter<'_> {
         self.rows.upsert(staged);
     }
 
-    /// Keeps the cells of a row that may be wanted later: [`Rows::upsert`] makes it one.
+    /// Keeps the cells of a row for later: [`Rows::upsert`] makes it effective.
     pub fn stage(mut self) -> Staged {
         self.kept = true;
         self.staged()
@@ -426,12 +426,12 @@ impl RowWriter<'_> {
         Staged { cells, addends, cleaned: self.cleaned, deletes: self.deletes }
     }
 
-    /// The cells are a key's, in key order, and its row goes.
+    /// Marks the cells as a key, in key order, whose row is deleted.
     pub fn deletes(&mut self) {
         self.deletes = true;
     }
 
-    /// Notes that the cell just written is a text without its NULs.
+    /// Records that the last cell is a text without its NULs.
     pub fn cleaned(&mut self) {
         self.cleaned += 1;
     }
@@ -445,14 +445,14 @@ impl Drop for RowWriter<'_> {
     }
 }
 
-/// A batch's arena stays far below 4 GiB: `limits` bounds events and bytes.
+/// A batch's arena stays far below 4 GiB: `limits` restricts events and bytes.
 fn cell(start: usize, end: usize) -> Cell {
     let narrow = |value: usize| u32::try_from(value).unwrap_or(NULL - 1);
     Cell { start: narrow(start), length: narrow(end - start) }
 }
 
-/// A one-dimensional array in PostgreSQL's binary form: dimensions, null flag, element OID, length, lower bound, and
-/// each element with its length before it.
+/// Writes a one-dimensional array in PostgreSQL's binary form: dimensions, null flag, element OID, length, lower bound, and
+/// each element prefixed with its length.
 struct ArrayWriter {
     out: Vec<u8>,
     nulls: bool,
@@ -483,7 +483,7 @@ impl ArrayWriter {
     }
 }
 
-/// A value with its length before it, as arrays and COPY have it; NULL is the length -1.
+/// Writes a value prefixed with its length, as in arrays and COPY; NULL has length -1.
 fn element(value: Option<&[u8]>, out: &mut Vec<u8>) {
     let length = value.map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap_or(i32::MAX));
     out.extend_from_slice(&length.to_be_bytes());

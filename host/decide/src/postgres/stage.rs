@@ -1,8 +1,8 @@
-//! The statements of a large batch: COPY into a temporary table of the session, and from there by the same upsert (docs/adr/0003).
+//! The statements of a large batch: COPY into a temporary table of the session, then the same upsert from there (docs/adr/0003).
 
 use sha2::{Digest as _, Sha256};
 
-/// The statements. The table is emptied by each commit, so there is no state to keep: whoever wants it says `create` first.
+/// The statements. Each commit empties the table, so there is no state to track: each use runs `create` first.
 #[derive(Debug)]
 pub struct Stage {
     pub create: String,
@@ -11,8 +11,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// `columns`: names and types, as CREATE TABLE has them; `upsert` completes the statement that reads from a source.
-    /// The table is named by its columns: two of the same name are the same.
+    /// `columns`: names and types in the syntax of CREATE TABLE; `upsert` completes the statement that reads from a source.
+    /// The table's name derives from its columns: two stages with the same name are identical.
     pub fn new(columns: &str, upsert: impl Fn(&str) -> String) -> Stage {
         let digest = hex::encode(&Sha256::digest(columns)[..8]);
         let name = format!("pg_temp.tollgate_stage_{digest}");

@@ -1,4 +1,4 @@
-//! The target table: checked against the mapping when the pipeline starts, and the statements that follow from both.
+//! The target table: checked against the mapping when the pipeline starts, with the statements derived from both.
 
 use tollgate_contract::{Contract, FieldPath, Fields, Slot};
 
@@ -12,53 +12,53 @@ use super::rows::{RowWriter, Shape, ShapeColumn};
 use super::stage::Stage;
 use tollgate_config::{Column, From, Mapping, Mode, Nul};
 
-/// The mark of a row that an event deletes.
+/// The type of the mark on a row that an event deletes.
 const BOOL: u32 = 16;
 const BOOL_ARRAY: u32 = 1000;
-/// A table that fits its mapping.
+/// A table that matches its mapping.
 #[derive(Debug)]
 pub struct Table {
     pub shape: Shape,
     pub upsert: String,
-    /// The way for large batches; none where the role may not make temporary tables.
+    /// The statements for large batches; `None` if the role must not create temporary tables.
     pub stage: Option<Stage>,
-    /// Where deletes are possible.
+    /// The deletes, if they are possible.
     pub delete: Option<Delete>,
-    /// Which events with a value delete.
+    /// Selects the events with a value that delete.
     when: Option<When>,
-    /// An event that deletes is an upsert whose last cell marks its row: then `only_if_newer` holds for it as for every
-    /// other, and an older event that arrives later finds the newer row.
+    /// A deleting event is an upsert whose last cell marks its row: then `only_if_newer` applies to it like to any other,
+    /// and an older event that arrives later finds the newer row.
     pub marks: bool,
     /// OIDs of the array types, in shape order.
     pub arrays: Vec<u32>,
     cells: Vec<Cell>,
 }
 
-/// The field paths that a mapping reads, for [`Contract::compile`]: slot i is the i-th.
+/// Returns the field paths that a mapping reads, for [`Contract::compile`]: slot i is the i-th.
 pub fn fields(mapping: &Mapping) -> Vec<FieldPath> {
     let paths = mapping.columns.iter().filter_map(|column| column.from.path());
-    // Behind the columns' fields, whose slots are counted.
+    // After the columns' fields, whose slots are counted.
     paths.chain(mapping.delete.when.iter().map(|when| FieldPath::new(&when.field))).collect()
 }
 
-/// Why a table does not fit its mapping: every reason at once.
+/// Why a table does not match its mapping: all reasons at once.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct UnfitTable(pub Vec<String>);
 
 impl Table {
-    /// The mapping on columns that are known already: no server is asked, so no index is looked for.
+    /// Plans the mapping on known columns: no server is queried, so indexes are not checked.
     ///
     /// # Errors
-    /// Every reason why the table does not fit.
+    /// Every reason why the table does not match.
     pub fn of(mapping: &Mapping, columns: &[PgColumn], contract: &Contract) -> Result<Table, UnfitTable> {
         Table::plan(mapping, columns, contract, Vec::new()).map_err(UnfitTable)
     }
 
-    /// The mapping on these columns. `problems`: what has been found wrong already.
+    /// Plans the mapping on these columns. `problems`: the problems found so far.
     ///
     /// # Errors
-    /// Every reason why the table does not fit.
+    /// Every reason why the table does not match.
     pub fn plan(
         mapping: &Mapping,
         columns: &[PgColumn],
@@ -103,7 +103,7 @@ impl Table {
             return Err(problems);
         }
         let marks = mapping.marks();
-        // A row that is gone keeps no version, so an older event would bring it back.
+        // A deleted row keeps no version, so an older event would bring it back.
         let keys = delete::key_columns(mapping, columns).filter(|_| mapping.only_if_newer.is_none());
         let name = quoted_table(&mapping.table);
         let delete =
@@ -131,7 +131,7 @@ impl Table {
         self.write_as(gone, contract, fields, record, row)
     }
 
-    /// Writes the row of a message that is `gone`, or there.
+    /// Writes the row of a message; `gone` tells whether it is deleted.
     pub fn write_as(
         &self,
         gone: bool,
@@ -163,7 +163,7 @@ fn missing(mapping: &Column, columns: &[PgColumn]) -> String {
     format!("column {} does not exist in the table{near}", mapping.name)
 }
 
-/// Collects the statement's pieces column by column.
+/// Collects the parts of the statement column by column.
 #[derive(Default)]
 struct Builder {
     cells: Vec<Cell>,
@@ -175,12 +175,12 @@ struct Builder {
     stage: Vec<String>,
     update: Vec<String>,
     names: Vec<String>,
-    /// An identity column takes the events' values.
+    /// An identity column is written with the events' values.
     overriding: bool,
     nul: Nul,
 }
 
-/// Whether PostgreSQL lets a column be written that it fills by itself.
+/// Checks whether PostgreSQL accepts values for a column that it fills itself.
 fn generated(mapping: &Column, column: &PgColumn, key: bool) -> Result<(), String> {
     let name = &column.name;
     if column.generated {
@@ -232,7 +232,7 @@ impl Builder {
         self.valued(mapping, column, slot, contract, key)
     }
 
-    /// A column whose value each event brings.
+    /// Adds a column whose value comes from each event.
     fn valued(
         &mut self,
         mapping: &Column,
@@ -243,7 +243,7 @@ impl Builder {
     ) -> Result<(), String> {
         let index = self.cells.len();
         let planned = column::plan(mapping, column, slot, contract, key, self.nul)?;
-        // An array travels as text, see `cell/list.rs`.
+        // An array is sent as text, see `cell/list.rs`.
         let cast = match planned.cell.encoder {
             Encoder::List(_) => format!("::{}", column.base_sql_type),
             _ => String::new(),
@@ -278,7 +278,7 @@ impl Builder {
                 self.select.push((*clear).to_owned());
             }
         }
-        // A key column is equal already where the update happens.
+        // A key column is already equal when an update happens.
         self.update.retain(|set| !keys.iter().any(|key| set.starts_with(&format!("{key} = "))));
         let action =
             if self.update.is_empty() { "NOTHING".into() } else { format!("UPDATE SET {}", self.update.join(", ")) };

@@ -1,4 +1,4 @@
-//! Texts and numbers that are read as a date or a time, in the forms that the mapping declares.
+//! Texts and numbers that are parsed as a date or a time, in the forms that the mapping declares.
 
 use super::binary;
 use super::input::Input;
@@ -13,9 +13,9 @@ const EPOCH_SHIFT_DAYS: i64 = 10_957;
 /// A column type that holds times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// `timestamptz`: a text must say its zone.
+    /// `timestamptz`: a text must include its zone.
     Instant,
-    /// `timestamp`: a text with a zone is brought to UTC, one without is kept as it is.
+    /// `timestamp`: a text with a zone is converted to UTC, one without is kept unchanged.
     Local,
     Date,
     TimeOfDay,
@@ -34,7 +34,7 @@ impl Target {
         })
     }
 
-    /// Whether values in this form can be what the column holds.
+    /// Returns whether the column can hold values in this form.
     pub fn takes(self, form: TimeForm) -> bool {
         match form {
             TimeForm::Iso => true,
@@ -54,7 +54,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Writes the value in the first form that it has.
+    /// Encodes the value with the first form that matches.
     pub fn encode(&self, input: Input<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
         let told = match input {
             Input::Int(number) => TimeInput::number(number),
@@ -95,9 +95,9 @@ fn write(moment: Moment, out: &mut Vec<u8>) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// `date` from days since 1970.
+/// Encodes `date` from days since 1970.
 pub fn date(days: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    // PostgreSQL's dates reach from 4713 BC to 5874897 AD: its own bounds, in days from its epoch.
+    // PostgreSQL's dates reach from 4713 BC to 5874897 AD: its own limits, in days from its epoch.
     let range = -2_451_545..2_145_031_949;
     let shifted = days.checked_sub(EPOCH_SHIFT_DAYS).filter(|days| range.contains(days));
     let shifted = shifted.and_then(|days| i32::try_from(days).ok());
@@ -107,7 +107,7 @@ pub fn date(days: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
     Ok(())
 }
 
-/// `time` from microseconds of the day.
+/// Encodes `time` from microseconds of the day.
 pub fn time_of_day(micros: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
     if !(0..DAY).contains(&micros) {
         return Err(Unfit::Range { value: format!("{micros} µs"), into: "time".into() });
@@ -122,7 +122,7 @@ pub fn interval(of: Interval, out: &mut Vec<u8>) {
     out.extend_from_slice(&of.months.to_be_bytes());
 }
 
-/// A value of one of these types in its binary form as text: what an array's literal holds.
+/// Decodes a value of one of these types to text, as used in array literals.
 pub fn show(target: Target, bytes: &[u8]) -> Option<String> {
     let long = |bytes: &[u8]| bytes.first_chunk().map(|bytes| i64::from_be_bytes(*bytes));
     let since_1970 = |bytes| long(bytes).map(|micros| micros + EPOCH_SHIFT_DAYS * DAY);

@@ -1,11 +1,11 @@
 //! Why a value does not fit its column.
 
-/// Why a value cannot stand in its column. Becomes a dead letter before any server has seen the row.
+/// Why a column cannot hold a value. It becomes a dead letter before any server has seen the row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     #[error("{value} is out of the range of {into}")]
     Range { value: String, into: String },
-    /// `scale`: the digits behind the point that the column keeps.
+    /// `scale`: the number of fractional digits that the column keeps.
     #[error("{value} has more digits than a column of scale {scale} keeps; `as: \"numeric(p,s)\"` rounds")]
     Digits { value: String, scale: i16 },
     #[error("the text holds a NUL character, which PostgreSQL cannot store")]

@@ -1,10 +1,10 @@
-//! How long to wait before the next attempt.
+//! The wait before the next attempt.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tollgate_config::Retry;
 
-/// Exponential backoff with jitter, as `retry_policy` says.
+/// Exponential backoff with jitter, configured by `retry_policy`.
 pub struct Backoff {
     next: Duration,
     most: Duration,
@@ -16,12 +16,12 @@ impl Backoff {
         Backoff { next: retry.initial_backoff, most: retry.max_backoff, factor: retry.multiplier.max(1.0) }
     }
 
-    /// The same with no wait longer than this.
+    /// Returns this backoff with every wait capped at `most`.
     pub fn at_most(self, most: Duration) -> Backoff {
         Backoff { next: self.next.min(most), most: self.most.min(most), ..self }
     }
 
-    /// The next wait: between half and the whole of the step, so that many processes do not come back at once.
+    /// Returns the next wait: between half and the whole of the step, so that many processes do not retry at the same moment.
     pub fn next_wait(&mut self) -> Duration {
         let step = self.next;
         self.next = step.mul_f64(self.factor).min(self.most);

@@ -1,9 +1,9 @@
 //! A circuit breaker for each server that batches are written to.
 //!
-//! While a breaker is closed, every lane may attempt a batch. After a number of outages in a row, counted over all lanes and
-//! the keeper, it opens: nobody attempts anything until a wait is over, or until the keeper reaches the server again. Then
-//! it is half open, and one lane may attempt a batch. The result closes the breaker or opens it for longer. Waiting costs
-//! nothing but time: the poll thread keeps polling, and pauses the partitions once the backlog is full.
+//! While a breaker is closed, every lane may attempt a batch. After a number of consecutive outages, counted over all lanes
+//! and the keeper, it opens: nothing is attempted until a wait is over or the keeper reaches the server again. Then it is half
+//! open, and one lane may attempt a batch. The result closes the breaker or opens it for longer. Waiting costs only time: the
+//! poll thread keeps polling, and pauses the partitions once the backlog is full.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,14 +14,14 @@ use super::sink::{Heard, Sink, State};
 use tollgate_config::Retry;
 use tollgate_config::limits;
 
-/// One server's breaker. Pure: what time it is comes from outside.
+/// One server's breaker. It is pure: the caller passes the time.
 struct Breaker {
     retry: Retry,
     backoff: Backoff,
     state: State,
-    /// Outages in a row while closed.
+    /// Consecutive outages while closed.
     outages: u32,
-    /// When open: the end of the wait.
+    /// While open: the end of the wait.
     until: Instant,
 }
 
@@ -31,7 +31,7 @@ impl Breaker {
         Breaker { retry, backoff, state: State::Closed, outages: 0, until: now }
     }
 
-    /// Whether an attempt may begin, and whether it is the one of a half-open breaker; otherwise how long to wait.
+    /// Returns whether the permitted attempt is the probe of a half-open breaker; otherwise how long to wait.
     fn admit(&mut self, now: Instant) -> Result<bool, Duration> {
         match self.state {
             State::Closed => Ok(false),
@@ -44,10 +44,10 @@ impl Breaker {
         }
     }
 
-    /// What an attempt heard. `probe`: it was the one of a half-open breaker.
+    /// Records what an attempt learned. `probe`: it was the probe of a half-open breaker.
     fn learn(&mut self, probe: bool, heard: Heard, now: Instant) {
         match (heard, self.state) {
-            // Also of an attempt that began before it opened: the server answers.
+            // This includes an attempt that began before the breaker opened: the server responds.
             (Heard::Answer, _) => {
                 self.outages = 0;
                 self.state = State::Closed;
@@ -60,7 +60,7 @@ impl Breaker {
                 }
             }
             (Heard::Outage, State::HalfOpen) if probe => self.open(now),
-            // Nobody knows more than before: the next one may try.
+            // The probe learned nothing, so the next attempt may probe.
             (Heard::Nothing, State::HalfOpen) if probe => {
                 self.state = State::Open;
                 self.until = now;
@@ -74,14 +74,14 @@ impl Breaker {
         self.until = now + self.backoff.next_wait();
     }
 
-    /// The server is said to be back: the next attempt need not wait.
+    /// Records that the server is reported to be back: the next attempt need not wait.
     fn nudge(&mut self, now: Instant) {
         self.until = self.until.min(now);
         self.backoff = Backoff::new(&self.retry);
     }
 
-    /// The server answers somebody, and nobody has anything to write that would tell more: the lanes' partitions are
-    /// somebody else's now.
+    /// Records that the server responds while no lane has a batch to probe it with, because its partitions have moved
+    /// to other members.
     fn forget(&mut self, now: Instant) {
         if self.state == State::Open && now > self.until + limits::BREAKER_IDLE {
             self.outages = 0;
@@ -90,20 +90,20 @@ impl Breaker {
     }
 }
 
-/// Leave to begin one attempt; to be given back with what it heard.
+/// Permission to begin one attempt; returned to the breakers with what the attempt learned.
 #[derive(Debug)]
 #[must_use = "a half-open breaker waits for what its attempt heard"]
 pub struct Leave([bool; 2]);
 
 impl Leave {
-    /// Of an attempt that does not ask: a takeover is one thread's, and has a backoff of its own.
+    /// For an attempt that bypasses the breakers: a takeover runs on one thread and has its own backoff.
     pub const UNASKED: Leave = Leave([false; 2]);
 }
 
 /// The breakers of a process.
 pub struct Breakers {
     both: Mutex<[Breaker; 2]>,
-    /// How often one was said to be back.
+    /// How often a server was reported to be back.
     nudges: AtomicU64,
 }
 
@@ -115,7 +115,7 @@ pub struct Transition {
     pub to: State,
 }
 
-/// What one call changed.
+/// The changes made by one call.
 pub type Transitions = Vec<Transition>;
 
 impl Breakers {
@@ -124,7 +124,7 @@ impl Breakers {
         Breakers { both: Mutex::new(both), nudges: AtomicU64::new(0) }
     }
 
-    /// Returns leave for one attempt, which touches both servers; otherwise how long to wait before asking again.
+    /// Returns permission for one attempt, which uses both servers; otherwise how long to wait before asking again.
     pub fn admit(&self) -> (Result<Leave, Duration>, Transitions) {
         self.change(|breakers| {
             let now = Instant::now();
@@ -133,7 +133,7 @@ impl Breakers {
                 match breakers[at].admit(now) {
                     Ok(probe) => leave.0[at] = probe,
                     Err(wait) => {
-                        // What the others gave is given back.
+                        // Release the probes that the other breakers granted.
                         for (breaker, probe) in breakers.iter_mut().zip(leave.0) {
                             breaker.learn(probe, Heard::Nothing, now);
                         }
@@ -145,7 +145,7 @@ impl Breakers {
         })
     }
 
-    /// Takes in what an attempt heard of each server, in the order of [`Sink::ALL`].
+    /// Records what an attempt learned about each server, in the order of [`Sink::ALL`].
     pub fn learn(&self, leave: Leave, heard: [Heard; 2]) -> Transitions {
         let learn = |breakers: &mut [Breaker; 2]| {
             for ((breaker, probe), heard) in breakers.iter_mut().zip(leave.0).zip(heard) {
@@ -155,18 +155,18 @@ impl Breakers {
         self.change(learn).1
     }
 
-    /// Lets the next attempt begin at once: a thread beside the lanes has reached the server again.
+    /// Lets the next attempt begin at once: a thread other than the lanes has reached the server again.
     pub fn nudge(&self, sink: Sink) {
         self.locked()[sink.index()].nudge(Instant::now());
         self.nudges.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Closes a breaker that no lane has asked for long: a thread beside the lanes has reached the server.
+    /// Closes a breaker that no lane has used for a long time: another thread has reached the server.
     pub fn forget(&self, sink: Sink) -> Transitions {
         self.change(|breakers| breakers[sink.index()].forget(Instant::now())).1
     }
 
-    /// Sleeps until a server is back, `enough` returns true, or the time is over.
+    /// Sleeps until a server is back, `enough` returns true, or the duration has passed.
     pub fn sleep(&self, duration: Duration, enough: impl Fn() -> bool) {
         let (until, nudges) = (Instant::now() + duration, self.nudges.load(Ordering::Acquire));
         while Instant::now() < until && !enough() && self.nudges.load(Ordering::Acquire) == nudges {
@@ -190,7 +190,7 @@ impl Breakers {
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, [Breaker; 2]> {
-        // Nothing that holds it can panic.
+        // No code that holds this lock can panic.
         self.both.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    /// Opened at the time that is returned with it.
+    /// Returns an open breaker and the time at which it opened.
     fn opened() -> (Breaker, Instant) {
         let now = Instant::now();
         let mut breaker = Breaker::new(&retry(), now);
@@ -303,7 +303,7 @@ mod tests {
         let quick = Retry { initial_backoff: Duration::ZERO, ..retry() };
         let breakers = Breakers::new(&quick);
         let fail = |sink| breakers.learn(Leave::UNASKED, only(sink, Heard::Outage));
-        // No wait: PostgreSQL's would give leave at once.
+        // Do not wait: the PostgreSQL breaker's wait would end in a permitted attempt.
         let changed: Vec<Transition> = (0..3).flat_map(|_| fail(Sink::Postgres)).collect();
         let transition = |sink, from, to| Transition { sink, from, to };
         assert_eq!(changed, [transition(Sink::Postgres, State::Closed, State::Open)]);

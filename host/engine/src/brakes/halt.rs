@@ -1,35 +1,35 @@
-//! Halted partitions as one process knows them.
+//! This process's view of the halted partitions.
 //!
-//! PostgreSQL has the truth (`tollgate.halt`). Any thread may halt a partition; the keeper stores the halt, and follows what
-//! is stored: a halt that is gone there was ended by a resume, and the poll thread takes the partition over again. If the
-//! process ends before a halt is stored, the next owner meets the same cause and halts the partition again.
+//! PostgreSQL holds the authoritative state (`tollgate.halt`). Any thread may halt a partition. The keeper stores the halt and
+//! follows the stored state: a halt that is no longer stored was ended by a resume, and the poll thread takes the partition
+//! over again. If the process ends before a halt is stored, the next owner meets the same cause and halts the partition again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::position::Partition;
 use crate::progress::halts::Halt;
 
-/// Why a partition is halted: the codes of docs/halts.md. A takeover has codes of its own besides
+/// Reasons for halting a partition: the codes of docs/halts.md. A takeover has further codes
 /// ([`tollgate_protocol::Halt`]).
 pub mod code {
-    /// The next offset is not in the topic any more.
+    /// The next offset is no longer in the topic.
     pub const RECORDS_MISSING: &str = "records-missing";
-    /// A topic refuses a dead letter.
+    /// A topic rejects a dead letter.
     pub const DEAD_LETTER_REFUSED: &str = "dead-letter-refused";
-    /// A topic refuses an output whose row is committed.
+    /// A topic rejects an output whose row is committed.
     pub const OUTPUT_REFUSED: &str = "output-refused";
-    /// PostgreSQL refuses an event's row, and takes the same row in a trial.
+    /// PostgreSQL rejects an event's row but accepts the same row in a trial.
     pub const REFUSAL_UNEXPLAINED: &str = "refusal-unexplained";
-    /// With `output.partition: same`, the output topic lacks the source's partition.
+    /// With `output.partition: same`, the output topic does not have the source's partition.
     pub const OUTPUT_PARTITION_MISSING: &str = "output-partition-missing";
-    /// Kafka answers, and yet does not take a record for so long that time alone will not help.
+    /// Kafka responds but has not accepted a record for so long that waiting alone will not help.
     pub const KAFKA_STUCK: &str = "kafka-stuck";
-    /// A batch of records in the log is damaged, or compressed by an unknown codec.
+    /// A record batch in the log is corrupt, or compressed with an unknown codec.
     pub const RECORDS_UNREADABLE: &str = "records-unreadable";
-    /// The stored redo plan cannot be followed.
+    /// The stored redo plan cannot be applied.
     pub const PLAN_UNUSABLE: &str = "plan-unusable";
 
-    /// All of them, for the page that explains them.
+    /// All codes, for the page that explains them.
     pub const ALL: [&str; 8] = [
         RECORDS_MISSING,
         DEAD_LETTER_REFUSED,
@@ -42,7 +42,7 @@ pub mod code {
     ];
 }
 
-/// The halts that this process knows.
+/// The halts known to this process.
 #[derive(Debug, Default)]
 pub struct Halts {
     known: BTreeMap<Partition, Known>,
@@ -55,7 +55,7 @@ struct Known {
     stored: bool,
 }
 
-/// Taken before PostgreSQL is asked.
+/// A mark taken before PostgreSQL is queried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(u64);
 
@@ -64,7 +64,7 @@ impl Halts {
         Mark(self.changes)
     }
 
-    /// Halts a partition. Returns false if it was halted already: the first cause counts.
+    /// Halts a partition. Returns false if it was halted already: only the first cause is kept.
     pub fn begin(&mut self, halt: Halt) -> bool {
         if self.known.contains_key(&halt.partition) {
             return false;
@@ -74,7 +74,7 @@ impl Halts {
         true
     }
 
-    /// Halts that were found in PostgreSQL.
+    /// Adds halts that were found in PostgreSQL.
     pub fn found(&mut self, halts: Vec<Halt>) {
         for halt in halts {
             let known = self.known.get(&halt.partition);
@@ -85,8 +85,8 @@ impl Halts {
         }
     }
 
-    /// Takes over all that PostgreSQL holds, as it was asked after `mark`. What is not stored there any more was resumed; an
-    /// answer from before a change of our own is dropped, since the next one is not.
+    /// Applies the complete list of stored halts, read after `mark` was taken. A halt that is no longer stored was resumed. A list
+    /// read before one of our own changes is ignored; the next one is current.
     pub fn follow(&mut self, mark: Mark, stored: Vec<Halt>) {
         if mark != self.mark() {
             return;
@@ -100,12 +100,12 @@ impl Halts {
         self.found(stored);
     }
 
-    /// The halts that PostgreSQL does not have yet.
+    /// Returns the halts that are not stored in PostgreSQL yet.
     pub fn unstored(&self) -> Vec<Halt> {
         self.known.values().filter(|known| !known.stored).map(|known| known.halt.clone()).collect()
     }
 
-    /// This one is stored now.
+    /// Records that a halt is stored now.
     pub fn stored(&mut self, partition: Partition) {
         if let Some(known) = self.known.get_mut(&partition) {
             known.stored = true;
@@ -140,7 +140,7 @@ mod tests {
         let mut halts = Halts::default();
         assert!(halts.begin(halt(3, "a")));
         assert!(!halts.begin(halt(3, "b")), "the first cause counts");
-        // Not stored yet: that it is not there means nothing.
+        // It is not stored yet, so its absence means nothing.
         halts.follow(halts.mark(), vec![]);
         assert_eq!((partitions(&halts), halts.unstored().len()), (vec![3], 1));
         halts.stored(Partition(3));
@@ -166,7 +166,7 @@ mod tests {
     fn an_answer_from_before_a_change_is_dropped() {
         let mut halts = Halts::default();
         let asked = halts.mark();
-        // A takeover finds a halt that was stored after the keeper had asked.
+        // A takeover finds a halt that was stored after the keeper's query.
         halts.found(vec![halt(1, "a")]);
         halts.follow(asked, vec![]);
         assert_eq!(partitions(&halts), [1]);

@@ -1,5 +1,5 @@
-//! `dead_letter.limit`: a share of dead letters that no healthy topic has pauses the pipeline, so that a bad deploy
-//! does not drain the topic into its dead letters.
+//! `dead_letter.limit`: a share of dead letters that is too high for a healthy topic pauses the pipeline, so that a bad
+//! deployment does not turn the whole topic into dead letters.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tollgate_config::DeadLetterLimit;
 
-/// The last `within` of all lanes, in slices.
+/// The counts of all lanes over the last `within`, in slices.
 pub struct Limit {
     config: Option<DeadLetterLimit>,
     window: Mutex<VecDeque<Slice>>,
@@ -21,7 +21,7 @@ struct Slice {
     dead: u64,
 }
 
-/// Slices of a window: a tenth of it is forgotten at a time.
+/// Slices of a window: a tenth of the window expires at a time.
 const SLICES: u32 = 10;
 
 impl Limit {
@@ -29,7 +29,7 @@ impl Limit {
         Limit { config, window: Mutex::default(), suspended: Mutex::default() }
     }
 
-    /// Whether a batch with so many dead letters would cross the limit; if so, in words.
+    /// Returns a message if a batch with so many dead letters would cross the limit.
     pub fn crossed(&self, total: usize, dead: usize) -> Option<String> {
         self.crossed_at(Instant::now(), total, dead)
     }
@@ -57,7 +57,7 @@ impl Limit {
         })
     }
 
-    /// A batch was committed.
+    /// Counts a committed batch.
     pub fn count(&self, total: usize, dead: usize) {
         self.count_at(Instant::now(), total, dead);
     }
@@ -77,14 +77,14 @@ impl Limit {
         }
     }
 
-    /// No limit for what is left of one window that began so long ago.
+    /// Suspends the limit for the rest of one window that began `since` ago.
     pub fn suspend(&self, since: Duration) {
         if let (Some(config), Ok(mut suspended)) = (self.config, self.suspended.lock()) {
             *suspended = Some(Instant::now() + config.within.saturating_sub(since));
         }
     }
 
-    /// Begins a new window, with the limit in force: after a resume or a swap, what was before says nothing.
+    /// Starts a new window with the limit in force: after a resume or a swap the earlier counts are meaningless.
     pub fn reset(&self) {
         if let (Ok(mut window), Ok(mut suspended)) = (self.window.lock(), self.suspended.lock()) {
             window.clear();

@@ -1,11 +1,11 @@
-//! An outage in the log: one line when it begins, one when it ends, and a reminder in between. All threads meet the same outage,
-//! each many times; what each of them met is logged at `debug`.
+//! Logging of an outage: one line when it begins, one when it ends, and reminders in between. All threads meet the same
+//! outage, each many times; the individual failures are logged at `debug`.
 
 use std::time::{Duration, Instant};
 
 use tollgate_config::limits;
 
-/// What the log knows of one server's outage.
+/// The logging state of one server's outage.
 #[derive(Debug, Default)]
 pub struct Outage {
     lasts: Option<Lasts>,
@@ -16,20 +16,20 @@ struct Lasts {
     began: Instant,
     /// When the last line was written.
     told: Instant,
-    /// When somebody met it last.
+    /// When a thread last met the outage.
     met: Instant,
 }
 
-/// A line to write.
+/// A line to log.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
     Began,
-    /// For so long by now.
+    /// The outage has lasted this long.
     Lasts(Duration),
 }
 
 impl Outage {
-    /// Somebody met it. Returns the line that this is worth.
+    /// Records that a thread met the outage. Returns the line to log, if one is due.
     pub fn met(&mut self, now: Instant) -> Option<Line> {
         let Some(lasts) = &mut self.lasts else {
             self.lasts = Some(Lasts { began: now, told: now, met: now });
@@ -43,12 +43,13 @@ impl Outage {
         Some(Line::Lasts(now - lasts.began))
     }
 
-    /// The server did what it was asked for. Returns how long the outage was, if there was one.
+    /// Records that the server completed a request. Returns how long the outage lasted, if there was one.
     pub fn over(&mut self, now: Instant) -> Option<Duration> {
         self.lasts.take().map(|lasts| now - lasts.began)
     }
 
-    /// The server answers, which says little where others still meet the outage. Returns how long it was, if it is over.
+    /// Records that the server responds, which proves little while other threads still meet the outage. Returns the outage's
+    /// duration if it is over.
     pub fn answers(&mut self, now: Instant) -> Option<Duration> {
         let quiet = self.lasts.as_ref().is_some_and(|lasts| now - lasts.met > limits::OUTAGE_QUIET);
         if quiet { self.over(now) } else { None }

@@ -1,21 +1,21 @@
-//! Whether the pipeline stands still. What counts is stored in PostgreSQL and shared by all members; this is what one
-//! process believes, and how it follows what it reads there.
+//! This process's view of whether the pipeline is paused. The authoritative state is stored in PostgreSQL and shared by all
+//! members; this module follows what the process reads there.
 
 use crate::progress::halts;
 
-/// What this process believes. Each change has a number of its own, so that an answer that was asked for before a change
-/// is known to be old.
+/// The pause as this process knows it. Each change has its own number, so that an answer to an earlier query is recognized
+/// as stale.
 #[derive(Debug, Default)]
 pub struct Pause {
     stored: Option<halts::Pause>,
     changes: u64,
 }
 
-/// Taken before PostgreSQL is asked.
+/// A mark taken before PostgreSQL is queried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(u64);
 
-/// What following an answer came to.
+/// The effect of applying an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Followed {
     Unchanged,
@@ -37,14 +37,14 @@ impl Pause {
         self.changes += 1;
     }
 
-    /// Returns whether there was one.
+    /// Ends the pause. Returns whether there was one.
     pub fn end(&mut self) -> bool {
         self.changes += 1;
         self.stored.take().is_some()
     }
 
-    /// Takes over what PostgreSQL said when it was asked after `mark`. A pause is stored before it begins and deleted before
-    /// it ends: an answer from before a change of our own may be the opposite of the truth, and the next one is not.
+    /// Applies PostgreSQL's answer to a query made after `mark`. A pause is stored before it begins and deleted before it ends,
+    /// so an answer from before one of our own changes may be wrong; the next one is current.
     pub fn follow(&mut self, mark: Mark, stored: Option<halts::Pause>) -> Followed {
         match (stored, &self.stored) {
             _ if mark != self.mark() => Followed::Unchanged,
@@ -84,7 +84,7 @@ mod tests {
     fn an_answer_from_before_a_pause_does_not_lift_it() {
         let mut pause = Pause::default();
         let asked = pause.mark();
-        // A lane crosses the limit while the answer "none" is on its way.
+        // A lane crosses the limit while the answer "none" is in flight.
         pause.begin(paused("dead letters"));
         assert_eq!(pause.follow(asked, None), Followed::Unchanged);
         assert_eq!(pause.reason(), Some("dead letters"));
@@ -98,7 +98,7 @@ mod tests {
         assert!(pause.end(), "a swap");
         assert_eq!(pause.follow(asked, Some(paused("dead letters"))), Followed::Unchanged);
         assert_eq!(pause.reason(), None);
-        // Even one that ended before it had begun here.
+        // The same holds for a pause that ended before it began here.
         let asked = pause.mark();
         assert!(!pause.end());
         assert_eq!(pause.follow(asked, Some(paused("dead letters"))), Followed::Unchanged);

@@ -1,4 +1,4 @@
-//! The servers that batches are written to, and what attempts learn about them.
+//! The servers to which batches are written, and what attempts learn about them.
 
 /// A server that a batch is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ impl Sink {
         }
     }
 
-    /// In [`Sink::ALL`].
+    /// The index in [`Sink::ALL`].
     pub fn index(self) -> usize {
         match self {
             Sink::Postgres => 0,
@@ -42,7 +42,7 @@ impl State {
         }
     }
 
-    /// As the metric says it.
+    /// The value of the metric.
     pub fn number(self) -> i64 {
         match self {
             State::Closed => 0,
@@ -52,18 +52,18 @@ impl State {
     }
 }
 
-/// What an attempt heard of a server.
+/// What an attempt learned about a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// It answered, be it with a refusal.
+    /// It responded, possibly with a rejection.
     Answer,
     /// An outage.
     Outage,
-    /// The attempt did not get so far, or what it met says nothing.
+    /// The attempt did not reach the server, or its error says nothing about it.
     Nothing,
 }
 
-/// What an attempt says that met an error of this server's: of the other one, nothing.
+/// Returns the result of an attempt that failed at this server and so learned nothing about the other one.
 pub fn only(sink: Sink, heard: Heard) -> [Heard; 2] {
     Sink::ALL.map(|each| if each == sink { heard } else { Heard::Nothing })
 }

@@ -3,9 +3,9 @@ use std::collections::BTreeSet;
 use super::Meaning::{Conflict, Fatal, Halt, Login, Outage, Pause, Poison, Unknown};
 use super::*;
 
-/// SQLSTATEs as the server says them, each with what it must mean here.
+/// SQLSTATEs as the server sends them, each with its expected meaning.
 const SAID: &[(&str, Meaning)] = &[
-    // cardinality_violation: a key twice in a statement.
+    // cardinality_violation: a key occurs twice in a statement.
     ("21000", Poison),
     // string_data_right_truncation, numeric_value_out_of_range, datetime_field_overflow, invalid_text_representation
     ("22001", Poison),
@@ -43,7 +43,7 @@ const SAID: &[(&str, Meaning)] = &[
     ("38000", Unknown),
     ("39004", Unknown),
     ("2F005", Unknown),
-    // somebody's own, a foreign server's, and one that nobody has thought of
+    // a user-defined code, a foreign server's code, and an unforeseen one
     ("ZZ001", Unknown),
     ("HV000", Unknown),
     ("QQQQQ", Unknown),
@@ -59,7 +59,7 @@ const SAID: &[(&str, Meaning)] = &[
     ("25P04", Conflict),
     // read_only_sql_transaction
     ("25006", Outage),
-    // connection_exception, connection_failure, protocol_violation (poolers say it), fdw_unable_to_establish_connection
+    // connection_exception, connection_failure, protocol_violation (sent by poolers), fdw_unable_to_establish_connection
     ("08000", Outage),
     ("08006", Outage),
     ("08P01", Outage),
@@ -102,7 +102,7 @@ const SAID: &[(&str, Meaning)] = &[
     ("42P10", Fatal),
 ];
 
-/// The code of the table that decides about a SQLSTATE.
+/// Returns the code of the table that decides the meaning of a SQLSTATE.
 fn decides(code: &str) -> Option<&'static str> {
     let known = SQLSTATES.iter().flat_map(|row| row.codes).filter(|known| code.starts_with(**known));
     known.copied().max_by_key(|known| known.len())
@@ -115,12 +115,12 @@ fn every_sqlstate_means_what_it_should() {
     }
 }
 
-/// Cases that share their SQLSTATE with something else, as the server says them.
+/// Special cases of SQLSTATEs, as the server sends them.
 const CASES_SAID: &[(&str, &str, &str, Meaning)] = &[
     ("42501", "aclcheck_error", "", Fatal),
     ("42501", "ExecWithCheckOptions", "", Poison),
     ("23514", "ExecConstraints", "", Poison),
-    // A row for another partition than the one that is written to.
+    // A row for a partition other than the one being written.
     ("23514", "ExecPartitionCheckEmitError", "", Poison),
     ("23514", "ExecFindPartition", "", Pause),
     ("55000", "currval_oid", "", Unknown),
@@ -132,9 +132,9 @@ const CASES_SAID: &[(&str, &str, &str, Meaning)] = &[
     ("0A000", "transformOnConflict", "SQL function \"audit\" statement 1", Unknown),
     ("42501", "exec_stmt_raise", "PL/pgSQL function refuse() line 3 at RAISE", Poison),
     ("28000", "exec_stmt_raise", "PL/pgSQL function refuse() line 3 at RAISE", Poison),
-    // A right that the function lacks is not the row's fault.
+    // A privilege that the function lacks is not the row's fault.
     ("42501", "aclcheck_error", "PL/pgSQL function audit() line 2 at SQL statement", Fatal),
-    // Somebody asks for another try, or says that it is closed for now.
+    // The function asks for a retry, or reports that it is closed for now.
     ("40001", "exec_stmt_raise", "PL/pgSQL function refuse() line 3 at RAISE", Conflict),
     ("57P03", "exec_stmt_raise", "PL/pgSQL function refuse() line 3 at RAISE", Outage),
 ];
@@ -148,7 +148,7 @@ fn what_shares_its_sqlstate_is_told_apart() {
     }
 }
 
-/// A row that another one overrules for every code would be a lie.
+/// A row that another row overrides for every code would be misleading.
 #[test]
 fn every_row_of_the_table_decides_about_something() {
     let mut used: BTreeSet<&str> = SAID.iter().filter_map(|(code, _)| decides(code)).collect();
@@ -180,7 +180,7 @@ fn every_code_of_kafkas_means_what_it_should() {
         (&[Code::InvalidRequiredAcks, Code::PolicyViolation], Fatal),
         (&[Code::UnsupportedCompressionType, Code::UnsupportedForMessageFormat], Fatal),
         (&[Code::UnsupportedVersion, Code::UnsupportedFeature], Fatal),
-        // The client has asked for the topic for its `topic.metadata.propagation.max.ms`.
+        // The client has retried the topic for its `topic.metadata.propagation.max.ms`.
         (&[Code::UnknownTopic, Code::InvalidTopic], Fatal),
         (&[Code::UnknownPartition], Halt),
         (&[Code::BadMessage, Code::BadCompression, Code::NotImplemented], Halt),
@@ -189,7 +189,7 @@ fn every_code_of_kafkas_means_what_it_should() {
         (&[Code::OperationTimedOut, Code::RequestTimedOut, Code::NotEnoughReplicas, Code::KafkaStorageError], Outage),
         (&[Code::CoordinatorNotAvailable, Code::NotCoordinator, Code::CoordinatorLoadInProgress], Outage),
         (&[Code::LeaderNotAvailable, Code::NotLeaderForPartition, Code::UnknownTopicOrPartition], Outage),
-        // Records carry the time of their sending: it is the clock that is wrong, and no event.
+        // Records carry their send time, so the clock is wrong and not the event.
         (&[Code::InvalidTimestamp], Outage),
         (&[Code::InvalidMessage, Code::ThrottlingQuotaExceeded, Code::Unknown], Outage),
     ];

@@ -1,9 +1,9 @@
-//! Hazards that are read once from the environment.
+//! Hazards, read once from the environment.
 //!
 //! `TOLLGATE_FAILPOINT=after-step-3:17` ends the process like a SIGKILL when it passes that place for the seventeenth time;
 //! `still-after-step-3:17` stops it there until it gets a SIGCONT. [`Place`] names the places.
-//! `TOLLGATE_UNSAFE=no-compare-and-swap,no-transaction,no-redo-plan` takes guards off, so that the tests can show that they notice.
-//! The engine logs an error at its start when one is set.
+//! `TOLLGATE_UNSAFE=no-compare-and-swap,no-transaction,no-redo-plan` disables guards, to prove that the tests can fail without them.
+//! The engine logs an error at startup if a hazard is set.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -43,9 +43,9 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Failpoint {
     place: Place,
-    /// Passes until then.
+    /// Passes left before it triggers.
     count: AtomicU32,
-    /// Stands still instead of ending.
+    /// Stops the process instead of ending it.
     still: bool,
 }
 
@@ -88,7 +88,7 @@ fn place(text: &str) -> Option<Failpoint> {
 }
 
 impl Hazards {
-    /// Dies here if the failpoint says so: at once, without unwinding, as a crash would.
+    /// Ends the process here if the failpoint is reached: at once, without unwinding, as a crash would.
     pub fn pass(&self, place: Place) {
         let Some(failpoint) = &self.failpoint else { return };
         if failpoint.place != place || failpoint.count.fetch_sub(1, Ordering::AcqRel) != 1 {

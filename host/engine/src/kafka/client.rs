@@ -1,4 +1,4 @@
-//! librdkafka's settings for this pipeline, and what rdkafka keeps to itself of a group.
+//! librdkafka's settings for this pipeline, and group data that rdkafka does not expose.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
 use tollgate_protocol::token::{Group, Mark};
 
-/// What consumer, producers and admin client share: brokers, TLS, SASL, the user's own settings.
+/// Settings shared by the consumer, the producers and the admin client: brokers, TLS, SASL, the user's own settings.
 pub fn base(source: &Source) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &source.brokers);
     config.set("client.id", "tollgate");
-    // Reconnect within a second of a broker's return: an outage should cost what it lasted.
+    // Reconnect within a second of a broker's return, so that recovery adds little to an outage.
     config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
     security(&source.security, &mut config);
     for (key, value) in &source.extra {
@@ -64,8 +64,8 @@ fn security(security: &Security, config: &mut ClientConfig) {
     }
 }
 
-/// The consumer's settings. The reasons for the numbers that are not ours to choose freely:
-/// `fetch.queue.backoff.ms` defaults to a second, which is a second of latency whenever the queue was full once;
+/// The consumer's settings. The reasons for the values that we cannot choose freely:
+/// `fetch.queue.backoff.ms` defaults to a second, which adds a second of latency each time the queue was full;
 /// `auto.offset.reset=error` because a silent jump loses events; the classic protocol because librdkafka 2.12's
 /// implementation of the new one stalls.
 pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
@@ -80,11 +80,11 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
-        // Markers and compaction leave no other sign that nothing is left; one event a fetch at most.
+        // Transaction markers and compacted offsets give no other sign of the partition's end; at most one such event per fetch.
         .set("enable.partition.eof", "true")
-        // The only way to the member's state in the group, which a stop waits for.
+        // The only way to read the member's state in the group, for which shutdown waits.
         .set("statistics.interval.ms", limits::STATISTICS.as_millis().to_string())
-        // librdkafka takes a damaged batch for a good one otherwise.
+        // Otherwise librdkafka accepts a corrupt batch as valid.
         .set("check.crcs", "true")
         .set("session.timeout.ms", millis(source.session_timeout))
         .set("heartbeat.interval.ms", millis(source.heartbeat_interval))
@@ -100,43 +100,43 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
     config
 }
 
-/// What librdkafka may have fetched and not delivered, bytes. Its queue is one for all partitions; it asks for more while
-/// the queue is not full, so an answer of each broker comes on top, and what one event is left of stays whole.
+/// How much librdkafka may fetch ahead of delivery, in bytes. All partitions share one queue, and librdkafka fetches while the
+/// queue is not full, so one response per broker comes on top. A partly delivered response stays in memory as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ahead {
     /// `queued.max.messages.kbytes`; librdkafka counts a kilobyte as 1,000.
     pub queue: usize,
-    /// `fetch.max.bytes`: of one broker's answer, compressed as it is stored. Kafka exceeds it for a single record batch.
+    /// `fetch.max.bytes`: the limit of one broker's response, compressed as stored. Kafka exceeds it for a single record batch.
     pub response: usize,
 }
 
 impl Ahead {
-    /// A quarter of the backlog's bound, within what is of use.
+    /// A quarter of the backlog's limit, within useful bounds.
     pub fn of(pipeline: &Pipeline) -> Ahead {
         let queue = (pipeline.backpressure.max_bytes / 4).clamp(limits::AHEAD_MIN, limits::AHEAD_MAX);
-        // librdkafka refuses a bound below what it is told that a record may have.
+        // librdkafka rejects a limit below the configured maximum size of a record.
         let record = pipeline.source.extra.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         let response = (queue / 4).max(limits::AHEAD_MIN).max(record.unwrap_or_default());
         Ahead { queue, response }
     }
 }
 
-/// A producer's settings; transactional where the mode is effectively once.
+/// A producer's settings; transactional in effectively-once mode.
 pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientConfig {
     let mut config = base(&pipeline.source);
     let transaction = pipeline.delivery.transaction_timeout;
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        // The lane sends a batch's records at once and then waits for them: lingering would only add its time.
+        // The lane enqueues a batch's records at once and then waits for them, so lingering would only add latency.
         .set("linger.ms", "0")
-        // With more, librdkafka's broker thread spins whenever a partition that has records waits for an acknowledgement:
-        // only at this bound it sleeps.
+        // With a higher limit, librdkafka's broker thread spins whenever a partition with records waits for an
+        // acknowledgement; it sleeps only at this limit.
         .set("max.in.flight.requests.per.connection", "1")
         .set("compression.type", "lz4")
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "200000")
-        // 100 ms by default, which every transaction after a fast one would wait.
+        // The default of 100 ms would delay every transaction that follows a fast one.
         .set("retry.backoff.ms", "2")
         .set("retry.backoff.max.ms", "100")
         .set("message.timeout.ms", (transaction.as_millis() * 2 / 3).to_string());
@@ -146,7 +146,7 @@ pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientCo
     config
 }
 
-/// What a client says that cannot be made. librdkafka repeats a setting's value in its message, which may be a secret.
+/// Explains why a client cannot be created. librdkafka's message repeats the value of a setting, which may be a secret.
 pub fn explain(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, _, key, _) => format!("librdkafka does not take the value of the setting {key}"),
@@ -154,8 +154,8 @@ pub fn explain(error: &KafkaError) -> String {
     }
 }
 
-/// The group's generation, or `None` before the member has joined: the broker takes an offset commit with generation -1
-/// from anybody, so a lane must not commit then.
+/// The group's generation, or `None` before the member has joined: the broker accepts an offset commit with generation -1
+/// from any client, so a lane must not commit then.
 #[allow(unsafe_code, reason = "rdkafka keeps the generation to itself; it is readable through rdkafka-sys only")]
 pub fn generation<C: ClientContext + ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<i32> {
     // SAFETY: the client outlives the call, and the metadata object is ours until it is destroyed below.
@@ -171,11 +171,11 @@ pub fn generation<C: ClientContext + ConsumerContext>(consumer: &BaseConsumer<C>
     (generation >= 0).then_some(generation)
 }
 
-/// What the group has committed for these partitions, with the metadata of each offset. With `read_committed` the broker
-/// answers only once no transaction holds one of them open.
+/// Returns the group's committed offsets of these partitions, each with its metadata. With `read_committed` the broker
+/// responds only once no open transaction holds an offset of theirs.
 ///
 /// # Errors
-/// The broker does not answer within the time, or refuses one of the partitions.
+/// The broker does not respond within the timeout, or rejects one of the partitions.
 pub fn committed<C: ClientContext + ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -198,12 +198,12 @@ pub fn committed<C: ClientContext + ConsumerContext>(
     Ok(offsets)
 }
 
-/// The metadata of each offset of a list, in its order. Anybody may have written it, as any bytes: rdkafka's own accessor
-/// panics where they are not UTF-8.
+/// Returns the metadata of each offset of a list, in order. Any client may have written it, as arbitrary bytes: rdkafka's
+/// own accessor panics if they are not UTF-8.
 #[allow(unsafe_code, reason = "rdkafka hands metadata out as text only")]
 fn marks(list: &TopicPartitionList) -> Vec<Mark> {
-    // SAFETY: the list is borrowed, so it and its elements live through this, and nobody changes them; each element's
-    // metadata is null or has the size beside it.
+    // SAFETY: the borrow keeps the list and its elements alive and unchanged; each element's metadata is null or has the
+    // size stored beside it.
     unsafe {
         let list = &*list.ptr();
         let count = usize::try_from(list.cnt).unwrap_or_default();
@@ -224,10 +224,10 @@ fn marks(list: &TopicPartitionList) -> Vec<Mark> {
 mod tests {
     use super::*;
 
-    /// Puts bytes beside an offset, as librdkafka does with what a broker sends.
+    /// Sets an offset's metadata to these bytes, as librdkafka does with a broker's response.
     #[allow(unsafe_code, reason = "rdkafka takes metadata as text only")]
     fn set(list: &TopicPartitionList, index: usize, bytes: &[u8]) {
-        // SAFETY: the element is there, and librdkafka frees what its own allocator gave.
+        // SAFETY: the element exists, and librdkafka frees memory of its own allocator.
         unsafe {
             let element = &mut *(*list.ptr()).elems.add(index);
             let copy = rdkafka_sys::rd_kafka_mem_malloc(std::ptr::null_mut(), bytes.len());

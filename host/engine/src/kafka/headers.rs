@@ -1,8 +1,8 @@
 //! A record's headers as bytes.
 //!
 //! The broker accepts header names that are not UTF-8. rdkafka 0.39 reads a name as text and panics on such a name, and it
-//! takes names as text only when a record is produced. So both directions go through librdkafka's own calls here, and
-//! `clippy.toml` forbids rdkafka's accessors elsewhere. librdkafka ends a name at its first NUL byte.
+//! accepts only text names when producing. So both directions use librdkafka's own calls here, and `clippy.toml` forbids
+//! rdkafka's accessors elsewhere. librdkafka ends a name at its first NUL byte.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::{ptr, slice};
@@ -11,17 +11,17 @@ use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Message as _, O
 use rdkafka_sys as sys;
 use tollgate_decide::record::RawHeader;
 
-/// The headers of a record in their order, duplicates included.
+/// Iterates over the headers of a record in order, including duplicates.
 pub fn of<'m>(message: &'m BorrowedMessage<'_>) -> impl DoubleEndedIterator<Item = RawHeader<'m>> {
     message.headers().into_iter().flat_map(all)
 }
 
-/// The last header of this name, if it has a value.
+/// Returns the value of the last header of this name, if it has one.
 pub fn last<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m [u8]> {
     of(message).rev().find(|(found, _)| *found == name.as_bytes()).and_then(|(_, value)| value)
 }
 
-/// All headers of a list.
+/// Iterates over all headers of a list.
 pub fn all(headers: &BorrowedHeaders) -> impl DoubleEndedIterator<Item = RawHeader<'_>> {
     (0..count(headers)).filter_map(|index| get(headers, index))
 }
@@ -40,14 +40,14 @@ fn native(headers: &BorrowedHeaders) -> *mut sys::rd_kafka_headers_t {
 
 #[allow(unsafe_code, reason = "rdkafka reads names as text and panics where they are not")]
 fn count(headers: &BorrowedHeaders) -> usize {
-    // SAFETY: a reference to rdkafka's `BorrowedHeaders` is the address of librdkafka's list, which lives as long as it.
+    // SAFETY: a reference to rdkafka's `BorrowedHeaders` is the address of librdkafka's list and lives as long as the list.
     unsafe { sys::rd_kafka_header_cnt(native(headers)) }
 }
 
 #[allow(unsafe_code, reason = "rdkafka reads names as text and panics where they are not")]
 fn get(headers: &BorrowedHeaders, index: usize) -> Option<RawHeader<'_>> {
     let (mut name, mut value, mut size): (*const c_char, *const c_void, usize) = (ptr::null(), ptr::null(), 0);
-    // SAFETY: as for `count`; librdkafka fills the three places, or returns an error and leaves them.
+    // SAFETY: as for `count`; librdkafka fills all three out parameters, or returns an error and leaves them unchanged.
     let code = unsafe { sys::rd_kafka_header_get_all(native(headers), index, &mut name, &mut value, &mut size) };
     if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || name.is_null() {
         return None;
@@ -66,8 +66,8 @@ fn add_bytes(list: OwnedHeaders, name: &[u8], value: Option<&[u8]>) -> OwnedHead
     let (name_size, size) = (isize::try_from(name.len()), isize::try_from(size));
     // A slice has at most `isize::MAX` bytes.
     let (Ok(name_size), Ok(size)) = (name_size, size) else { return list };
-    // SAFETY: the list is ours alone, and librdkafka copies name and value. Its one error is that a list is read-only, which
-    // one that was made with `OwnedHeaders::new` is not.
+    // SAFETY: we own the list exclusively, and librdkafka copies name and value. Its only error is a read-only list, which
+    // a list created by `OwnedHeaders::new` is not.
     unsafe {
         sys::rd_kafka_header_add(native(list.as_borrowed()), name.as_ptr().cast(), name_size, at.cast(), size);
     }

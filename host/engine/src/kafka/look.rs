@@ -1,4 +1,4 @@
-//! A consumer that only looks: it joins no group and commits nothing.
+//! A read-only consumer: it joins no group and commits nothing.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use crate::classes::{self, Meaning};
 use crate::kafka::client;
 use tollgate_config::Pipeline;
 
-/// librdkafka reports why it was refused as an event beside the call that failed; it is there when the call returns, or
-/// comes right after.
+/// librdkafka reports the reason of a rejection as an event, separate from the failed call. The event is there when the call
+/// returns, or arrives shortly after.
 const AFTERTHOUGHT: Duration = Duration::from_millis(300);
 
-/// Keeps what librdkafka says to itself: every call returns the errors that matter, and to librdkafka the ends of
-/// partitions are errors too. Its last complaint explains a call that failed.
+/// Captures librdkafka's log lines instead of printing them: every call returns the errors that matter, and librdkafka also
+/// logs the ends of partitions as errors. The last line explains a failed call.
 #[derive(Default)]
 pub struct Quiet {
     complaint: Mutex<Option<String>>,
@@ -44,11 +44,11 @@ impl ConsumerContext for Quiet {}
 
 pub type Looker = BaseConsumer<Quiet>;
 
-/// Sees committed records only, as the engine does.
+/// Reads committed records only, as the engine does.
 pub fn config(pipeline: &Pipeline) -> ClientConfig {
     let mut config = client::base(&pipeline.source);
     config
-        // librdkafka wants a group to assign partitions by hand.
+        // librdkafka requires a group id even for manual assignment.
         .set("group.id", &pipeline.source.group_id)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
@@ -56,17 +56,17 @@ pub fn config(pipeline: &Pipeline) -> ClientConfig {
     config
 }
 
-/// What stands behind a call that failed.
+/// The cause of a failed call.
 pub struct Trouble {
-    /// The broker turned us away, rather than being away itself.
+    /// The broker rejected us, as opposed to being unavailable.
     pub refused: Option<RDKafkaErrorCode>,
-    /// librdkafka's own words, where it has some.
+    /// librdkafka's own message, if it has one.
     pub why: String,
 }
 
-/// To be asked right after the call.
+/// Returns the cause of an error; call it right after the failed call.
 pub fn trouble(consumer: &Looker, error: &KafkaError) -> Trouble {
-    // Complaints too are heard by polling.
+    // Log lines, too, arrive only while polling.
     let refused = refusal(consumer, error);
     let complaint = consumer.context().complaint.lock().ok().and_then(|complaint| complaint.clone());
     Trouble { refused, why: complaint.unwrap_or_else(|| error.to_string()) }
@@ -88,7 +88,7 @@ fn refusal(consumer: &Looker, error: &KafkaError) -> Option<RDKafkaErrorCode> {
     None
 }
 
-/// Without the thread's name before it and the bookkeeping behind it:
+/// Removes the thread's name in front and the bookkeeping at the end:
 /// `[thrd:x]: x/bootstrap: Connect to … failed: Connection refused (after 0ms in state CONNECT, 2 identical …)`.
 fn plain(message: &str) -> String {
     let message =

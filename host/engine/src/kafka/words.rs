@@ -1,12 +1,12 @@
-//! What librdkafka says by itself, in our log.
+//! librdkafka's own log lines, in our log.
 //!
-//! It repeats each lost connection and each failed attempt to connect, for every client; a lane has two, and makes new ones
-//! after each failure. What an outage means for the pipeline is logged once, by `brakes::outage`.
+//! librdkafka repeats each lost connection and each failed connection attempt, for every client. A lane has two clients and
+//! creates new ones after each failure. `brakes::outage` logs once what an outage means for the pipeline.
 
 use rdkafka::config::RDKafkaLogLevel;
 
-/// Facilities of lines about what fails in an outage: FAIL and ERROR of a broker, REQTMOUT of a request, TXNERR of a transaction,
-/// GETPID of a new producer. Whoever made the call gets the error as well.
+/// Facilities of lines about failures during an outage: FAIL and ERROR of a broker, REQTMOUT of a request, TXNERR of a
+/// transaction, GETPID of a new producer. The caller also gets the error.
 const OUTAGE: [&str; 5] = ["FAIL", "ERROR", "REQTMOUT", "TXNERR", "GETPID"];
 
 pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {

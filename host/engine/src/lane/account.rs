@@ -1,4 +1,4 @@
-//! What is counted of a batch that is through.
+//! The counts of a completed batch.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use tollgate_config::Routing;
 use tollgate_decide::verdict::Verdict;
 
 impl Lane {
-    /// Counts what became of a batch's events.
+    /// Counts the results of a batch's events.
     pub(super) fn account(&self) {
         let metrics = &self.metrics;
         let (mut fuel, mut dead) = (0, 0);
@@ -47,7 +47,7 @@ impl Lane {
         self.brakes.limit.count(self.decided.decisions.len(), dead);
     }
 
-    /// What was let pass with a word: the log has each the first time.
+    /// Counts events that were accepted with a warning; each warning is logged the first time.
     fn account_notices(&self) {
         let metrics = &self.metrics;
         let mut observed: BTreeMap<&str, u64> = BTreeMap::new();
@@ -80,7 +80,7 @@ impl Lane {
         }
     }
 
-    /// The verdicts of each type, where the topic holds several.
+    /// Counts the verdicts of each type if the topic holds several.
     fn account_types(&self) {
         let types = &self.pipeline.types;
         if self.pipeline.contract.routing == Routing::Single {

@@ -1,4 +1,4 @@
-//! What an attempt at a batch that failed is followed by.
+//! What follows a failed attempt at a batch.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::sinks::postgres::connect;
 use tollgate_config::error::Class;
 use tollgate_decide::batch::Record;
 
-/// How long a lane waits after an error that time mends, and looks again whether it may go on.
+/// How long a lane waits after an error that time resolves, before it checks again whether it may continue.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How a lane goes on with a batch: how soon, and with how much of it.
+/// How a lane continues with a batch: how soon, and with how many of its records.
 pub(super) struct Pace {
     backoff: Backoff,
-    /// Records of the next attempt, at most.
+    /// The maximum number of records in the next attempt.
     pub most: usize,
-    /// The last attempt got through: if the next one meets somebody, it is repeated at once.
+    /// The last attempt succeeded: a conflict in the next one is retried immediately.
     fresh: bool,
 }
 
@@ -33,14 +33,14 @@ impl Pace {
         Pace { backoff, most: usize::MAX, fresh: true }
     }
 
-    /// An attempt got through.
+    /// Records a successful attempt.
     pub(super) fn through(&mut self, backoff: Backoff) {
         *self = Pace { backoff, most: self.most.saturating_mul(2), fresh: true };
     }
 }
 
 impl Lane {
-    /// After an attempt at `size` records: waits, or ends the process with an error that attempts do not mend.
+    /// After a failed attempt with `size` records: waits, or ends the process if retrying cannot help.
     pub(super) fn failed(
         &mut self,
         error: Error,
@@ -57,7 +57,7 @@ impl Lane {
                 self.stand_still(carried);
                 return Ok(());
             }
-            // Not the process: another type's chain may be healthy, and a swap can put a fixed transform in its place.
+            // Do not end the process: another type's chain may be healthy, and a swap can deploy a fixed transform.
             (Error::Sandbox(broken @ RunError::Revision { .. }), _) => {
                 let reason = format!("{broken}; deploy a fixed transform, or run `tollgate resume` to try again");
                 return self.broken(reason, size, carried, pace);
@@ -78,7 +78,7 @@ impl Lane {
                 return self.failed(halt, size, carried, pace);
             }
             (_, Class::Fatal) => return Err(error),
-            // Less at a time: in the end, one event.
+            // Try fewer records at a time, in the end one event.
             (Error::Together(_), _) if size > 1 => {
                 *pace = Pace { most: size / 2, ..Pace::new(self.brakes.backoff()) };
             }
@@ -98,7 +98,7 @@ impl Lane {
         self.metrics.retry();
         self.lifecycle.trouble("lane", &error.to_string());
         match error.said() {
-            // All lanes meet the same.
+            // All lanes meet the same outage.
             Some((sink, Meaning::Outage | Meaning::Login)) => self.brakes.outage(sink, &error),
             _ => tracing::warn!(lane = self.number, %error, "batch failed, retrying"),
         }
@@ -110,15 +110,15 @@ impl Lane {
         Ok(())
     }
 
-    /// The partition is not ours any more. The others are not in trouble: what failed has a state of its own now.
+    /// Drops a halted partition. The other partitions are unaffected: the failure is recorded as the halt's own state.
     fn halted(&mut self, halt: &Halt) {
         self.partitions.remove(&halt.partition);
         self.brakes.halt(Halt::clone(halt));
         self.lifecycle.no_trouble("lane");
     }
 
-    /// A batch is refused again and again, and no event of it can be found to be the reason: the partition of the smallest
-    /// part that is refused is halted, so that the others go on.
+    /// A batch is rejected repeatedly, and no single event can be found to cause it: halts the partition of the smallest
+    /// rejected part, so that the others continue.
     fn unexplained(
         &mut self,
         error: &Error,
@@ -150,7 +150,7 @@ impl Lane {
         self.halt(partition, code::OUTPUT_PARTITION_MISSING, message)
     }
 
-    /// The error that halts one of this lane's partitions, where it stands.
+    /// Returns the error that halts one of this lane's partitions at its current position.
     pub(super) fn halt(&self, partition: Partition, code: &str, message: String) -> Error {
         let owned = self.partitions.get(&partition);
         Error::Halt(Box::new(Halt {
@@ -162,19 +162,19 @@ impl Lane {
         }))
     }
 
-    /// Pauses the pipeline for a transform that no event is to blame for.
+    /// Pauses the pipeline for a transform that fails independently of any event.
     fn broken(&mut self, reason: String, size: usize, carried: &mut Carried<'_>, pace: &mut Pace) -> Result<(), Error> {
         let pause = halts::Pause { code: halts::BROKEN.to_owned(), event: None, reason };
         match self.hold(carried, pause) {
             Err(Error::Paused(_)) => self.stand_still(carried),
-            // The pause could not be stored: the batch meets the same trap again, and then it is stored.
+            // The pause could not be stored: the batch will meet the same trap again and retry storing it.
             Err(error) => return self.failed(error, size, carried, pace),
             Ok(()) => {}
         }
         Ok(())
     }
 
-    /// Waits for the end of a pause. Nothing of this batch is out unless one side is ahead: the next revision may decide about it.
+    /// Waits for the end of a pause. Nothing of this batch is visible unless one side is ahead, so the next revision may decide it.
     fn stand_still(&mut self, carried: &mut Carried<'_>) {
         self.wait(PAUSE);
         if self.level() {
@@ -182,15 +182,15 @@ impl Lane {
         }
     }
 
-    /// None where the breaker makes it wait, or where what was in the way has gone by.
+    /// Returns the wait before the next attempt; `None` if the breaker imposes the wait, or a conflict is gone.
     fn until_the_next(&mut self, error: &Error, pace: &mut Pace) -> Option<Duration> {
         match error.said() {
-            // The keeper takes it again, or ends the process.
+            // The keeper takes the slot again, or ends the process.
             None if matches!(error, Error::SlotLost) => return Some(PAUSE),
             Some((_, Meaning::Conflict)) if pace.fresh => return None,
             Some((sink, Meaning::Outage | Meaning::Login)) => {
                 if sink == Sink::Postgres {
-                    // Who cannot now may not be who can then: after a failover another server has the same address.
+                    // After a failover the same address may be a different server.
                     (self.connection, self.rows_in_doubt) = (None, true);
                 }
                 if self.brakes.breakers.state(sink) != State::Closed {

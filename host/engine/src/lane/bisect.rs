@@ -1,4 +1,4 @@
-//! Which event's row PostgreSQL refuses, when it refused a batch.
+//! Finds the event whose row PostgreSQL rejects after it rejected a batch.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use tollgate_config::error::Class;
 use tollgate_decide::dead_letter::{Reason, Stage};
 use tollgate_decide::verdict::Verdict;
 
-/// Halves what is refused until it is alone. Of n things of which one is refused, at most 2·log2 n + 1 are asked about,
-/// and never more than 2·n whatever is refused.
+/// Halves a rejected part until one item is left. With one rejected item among n, it makes at most 2·log2 n + 1 queries,
+/// and never more than 2·n.
 struct Halving {
     open: Vec<Part>,
 }
@@ -23,9 +23,9 @@ struct Halving {
 #[derive(Debug, PartialEq, Eq)]
 struct Part {
     things: Vec<usize>,
-    /// The first half of something refused: if it is taken, the other half is what was refused.
+    /// The first half of a rejected part: if it is accepted, the other half is rejected.
     first: bool,
-    /// It is refused for certain, and more than one: asking would be a waste.
+    /// It is known to be rejected and has more than one item, so a query would be redundant.
     refused: bool,
 }
 
@@ -34,13 +34,13 @@ impl Halving {
         Halving { open: vec![Part { things, first: false, refused: false }] }
     }
 
-    /// What to ask about next; to be answered by one of the other two.
+    /// Returns the part to query next; the caller reports the answer with one of the other two methods.
     fn next(&mut self) -> Option<Part> {
         loop {
             let part = self.open.pop()?;
             match part.things.len() {
                 0 => {}
-                // Alone it is asked about even so: the answer says why.
+                // A single item is queried even so: the answer has the reason.
                 1 => return Some(part),
                 _ if part.refused => self.split(part),
                 _ => return Some(part),
@@ -56,7 +56,7 @@ impl Halving {
         }
     }
 
-    /// Returns the one that it is, if it is one.
+    /// Returns the rejected item if the part has only one.
     fn refused(&mut self, part: Part) -> Option<usize> {
         if let [single] = part.things[..] {
             return Some(single);
@@ -73,8 +73,8 @@ impl Halving {
 }
 
 impl Lane {
-    /// Whether the rows that PostgreSQL refused with this are to be looked for: at once where the data is to blame, after
-    /// `max_retries` more attempts where it may be the server, or where the configuration says that time may help.
+    /// Returns whether to search for the rows that PostgreSQL rejected with this error: immediately if the data is at fault; after
+    /// `max_retries` more attempts if the server may be, or if the configuration says that time may help.
     pub(super) fn searches(&self, carried: &Carried<'_>, error: &Error) -> bool {
         let tried = carried.tried >= self.pipeline.retry.max_retries;
         matches!(error, Error::Postgres(_))
@@ -85,7 +85,7 @@ impl Lane {
             }
     }
 
-    /// Over what time a batch is tried again that was refused with this, where the configuration says so.
+    /// Returns how long to retry a batch that was rejected with this error, if the configuration sets a window.
     pub(super) fn window(&self, error: &Error) -> Option<Duration> {
         let Error::Postgres(error) = error else { return None };
         let retry = &self.pipeline.retry;
@@ -96,12 +96,12 @@ impl Lane {
         }
     }
 
-    /// Finds the events whose rows PostgreSQL refuses, in a transaction that is rolled back whatever comes of it.
+    /// Finds the events whose rows PostgreSQL rejects, in a transaction that is always rolled back.
     /// Returns how many it found.
     pub(super) fn bisect(&mut self, carried: &Carried<'_>) -> Result<usize, Error> {
         let found = self.search(carried);
         if let Err(error) = &found {
-            // The scratch transaction must not outlive this: the next BEGIN would go on inside it.
+            // The scratch transaction must not outlive this: the next BEGIN would continue inside it.
             if matches!(error, Error::Silent) {
                 self.connection = None;
             }
@@ -111,7 +111,7 @@ impl Lane {
     }
 
     fn search(&mut self, carried: &Carried<'_>) -> Result<usize, Error> {
-        // The batch was given up, the connection with it if it broke.
+        // The batch was dropped, and so was the connection if it broke.
         self.resync()?;
         let candidates: Vec<usize> = (0..self.decided.decisions.len())
             .filter(|index| self.decided.decisions[*index].verdict.has_effects())
@@ -123,7 +123,7 @@ impl Lane {
         while let Some(part) = halving.next() {
             self.scratch("SAVEPOINT part")?;
             let Err(refusal) = self.probe(carried, &part.things) else {
-                // Kept: what is refused only beside an earlier row must meet that row.
+                // Keep the accepted part: a row may be rejected only because of an earlier row.
                 self.scratch("RELEASE SAVEPOINT part")?;
                 halving.taken(&part);
                 continue;
@@ -152,7 +152,7 @@ impl Lane {
         patient(&self.runtime, execute(connection, statement))
     }
 
-    /// The scratch transaction locks rows of the table, so a takeover must be able to find it.
+    /// Locks the progress rows, so that a takeover can find the scratch transaction, which locks rows of the table.
     fn lock(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
         let records = self.decided.decisions.iter().map(|decision| carried.batch.records[decision.record].partition);
@@ -177,7 +177,7 @@ impl Lane {
     }
 }
 
-/// Why the row of one event was refused; with how often it was tried, where that told that it is the row.
+/// Returns why the row of one event was rejected, with the number of attempts if only they showed that the row is at fault.
 fn refused(refusal: &Error, tried: u32) -> Box<Reason> {
     let said = match refusal {
         Error::Postgres(error) => connect::describe_row(error),
@@ -196,7 +196,7 @@ mod tests {
 
     use super::*;
 
-    /// What is found among so many things, and how many questions that took. `refuses` is given a part, and what was taken
+    /// Returns what is found among `count` items, and how many queries that took. `refuses` gets a part, and the items accepted
     /// before it.
     fn found(count: usize, refuses: impl Fn(&[usize], &[usize]) -> bool) -> (Vec<usize>, usize) {
         let (mut halving, mut kept, mut found, mut asked) = (Halving::new((0..count).collect()), vec![], vec![], 0);
@@ -244,7 +244,7 @@ mod tests {
     fn nothing_is_found_where_everything_is_taken() {
         assert_eq!(found(100, |_, _| false), (vec![], 1));
         assert_eq!(found(0, |_, _| true), (vec![], 0));
-        // A batch that is refused for its size alone.
+        // A batch that is rejected only for its size.
         assert_eq!(found(100, |part, _| part.len() > 30).0, Vec::<usize>::new());
     }
 

@@ -1,4 +1,4 @@
-//! What a lane carries: its partitions, and the batch in work.
+//! A lane's state: its partitions and the current batch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::progress::{Numbers, Position, Resume, Sides};
 use tollgate_decide::batch::{Record, RecordBatch};
 use tollgate_decide::gate::Revision;
 
-/// A partition in a lane's hands.
+/// A partition owned by a lane.
 #[derive(Debug)]
 pub(super) struct Owned {
     pub epoch: i64,
@@ -21,7 +21,7 @@ pub(super) struct Owned {
     pub assignment: u64,
     /// The group's offset is not committed yet.
     pub establish: bool,
-    /// Where the rows are ahead: what was decided about the offsets up to there.
+    /// The decided outputs of the offsets by which the rows are ahead.
     pub plan: Option<Plan>,
 }
 
@@ -31,22 +31,22 @@ impl Owned {
     }
 }
 
-/// Which sides a record still has to reach; neither, where its partition is not held.
+/// Returns which sides still need a record; neither if its partition is not owned.
 pub(super) fn needs(partitions: &BTreeMap<Partition, Owned>, record: &Record) -> Sides {
     let owned = partitions.get(&record.partition);
     owned.map_or(Sides { rows: false, outputs: false }, |owned| owned.resume.needs(record.offset))
 }
 
-/// A batch that is under way: what must stay the same from attempt to attempt.
+/// The current batch: everything that must stay the same across attempts.
 pub(super) struct Carried<'a> {
     pub batch: &'a RecordBatch,
     pub revision: Arc<Revision>,
     /// Unix milliseconds.
     pub time: i64,
-    /// How often it was refused by what may be its events' fault or the server's.
+    /// How often it was rejected with an error that may be the fault of its events or of the server.
     pub tried: u32,
     /// Its events that were interrupted at their deadline.
     pub overdue: Overdues,
-    /// Since when Kafka fails all attempts.
+    /// How long all attempts have failed in Kafka.
     pub doubt: Doubt,
 }

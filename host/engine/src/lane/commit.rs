@@ -1,4 +1,4 @@
-//! One attempt at a batch: decide, then steps 1 to 4. And `resync`, which asks both sides where they stand.
+//! One attempt at a batch: decide, then steps 1 to 4. Also `resync`, which reads both sides' positions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use tollgate_decide::postgres::Rows;
 use tollgate_decide::{Decided, by_partition};
 
 impl Lane {
-    /// Asks each side that is in doubt where it stands. After this `resume` is the truth.
+    /// Reads the position of each side that is in doubt. Afterwards `resume` is accurate.
     pub(super) fn resync(&mut self) -> Result<(), Error> {
         if self.connection.is_none() {
             let pipeline = &self.pipeline;
@@ -39,7 +39,7 @@ impl Lane {
         }
         if self.rows_in_doubt {
             if let Err(error) = self.ask_rows() {
-                // It may be the connection that is broken: the next try takes a new one.
+                // The connection itself may be broken: the next attempt opens a new one.
                 self.connection = None;
                 return Err(error);
             }
@@ -51,7 +51,7 @@ impl Lane {
         self.ask_plans()
     }
 
-    /// D of each partition, waiting for a commit of ours that is still under way.
+    /// Reads D of each partition, after waiting for any commit of ours that is still in progress.
     fn ask_rows(&mut self) -> Result<(), Error> {
         for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
             self.ask_row(partition)?;
@@ -59,7 +59,7 @@ impl Lane {
         Ok(())
     }
 
-    /// The same of one partition. One that is another member's by now is let go.
+    /// Reads D of one partition. A partition that another member owns by now is released.
     fn ask_row(&mut self, partition: Partition) -> Result<(), Error> {
         let (Some(connection), Some(owned)) = (self.connection.as_mut(), self.partitions.get_mut(&partition)) else {
             return Ok(());
@@ -72,7 +72,7 @@ impl Lane {
             Standing::At(next) => {
                 owned.resume.rows = next;
                 owned.numbers.rows = found.map_or(owned.numbers.rows, |found| found.row.number);
-                // Without a Kafka transaction what was produced is acknowledged before the row moves.
+                // Without a Kafka transaction, outputs are acknowledged before the row moves.
                 if self.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
                     owned.resume.outputs = owned.resume.outputs.max(next);
                     owned.numbers.outputs = owned.numbers.rows;
@@ -96,13 +96,13 @@ impl Lane {
         Ok(())
     }
 
-    /// A new producer, whose start ends the old one's transaction either way; then K of each partition.
+    /// Creates a new producer, which ends the old one's transaction either way, then reads K of each partition.
     pub(super) fn ask_outputs(&mut self) -> Result<(), Error> {
         let batch = if self.alone { 1 } else { self.sizes.batch };
         let (slot, number) =
             (self.lifecycle.slot().unwrap_or_default(), i32::try_from(self.number).unwrap_or_default());
         let producers = Producers::connect(&self.pipeline, slot, number, Sizes { batch, ..self.sizes }, DRAIN)?;
-        // Where the first offset is not committed yet, the group's says nothing.
+        // Before the first offset is committed, the group's offset says nothing.
         let asked: Vec<Partition> =
             self.partitions.iter().filter(|(_, owned)| !owned.establish).map(|(partition, _)| *partition).collect();
         if self.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !asked.is_empty() {
@@ -116,8 +116,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes K of a partition for how far its outputs reach. An offset that is not ours may be a successor's, so the row is
-    /// asked before it counts as somebody else's.
+    /// Takes K of a partition as the position of its outputs. An offset that is not ours may be a successor's, so the row is
+    /// read before the offset is attributed to a foreign client.
     fn conclude(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Error> {
         if self.concluded(partition, group).is_err() {
             self.ask_row(partition)?;
@@ -134,7 +134,7 @@ impl Lane {
         Ok(())
     }
 
-    /// One attempt at what is left of a batch.
+    /// Makes one attempt at what is left of a batch.
     pub(super) fn settle(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
         if work.is_empty() {
             return Ok(());
@@ -156,7 +156,7 @@ impl Lane {
             self.lacks_nothing(carried, &error)?;
             match error {
                 error if self.searches(carried, &error) => {
-                    // The batch is undone on both sides; find the rows that PostgreSQL refused and decide about it anew.
+                    // The batch is undone on both sides; find the rows that PostgreSQL rejected and decide the batch again.
                     let found = match self.bisect(carried) {
                         Ok(found) => found,
                         Err(error) => {
@@ -184,14 +184,14 @@ impl Lane {
         Ok(())
     }
 
-    /// The group's metadata as it is now: a commit with it fails once the group has moved on.
+    /// Returns the group's current metadata: a commit with it fails once the group has moved on.
     pub(super) fn group(&self) -> Result<Option<Arc<ConsumerGroupMetadata>>, Error> {
         if self.pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
             return Ok(None);
         }
         let before = client::generation(&self.consumer).ok_or(Error::NotAMember)?;
         let metadata = self.consumer.group_metadata().ok_or(Error::NotAMember)?;
-        // The two calls are not one: what lies between them must be the same generation.
+        // Two separate calls: make sure that the generation did not change between them.
         if client::generation(&self.consumer) == Some(before) {
             Ok(Some(Arc::new(metadata)))
         } else {
@@ -210,7 +210,7 @@ impl Lane {
                 partition: partition.0,
                 schema_id: 0,
                 batch_time: *time,
-                // Known from the record's coordinates alone, so that a second attempt draws the same.
+                // Derived from the record's coordinates only, so that a second attempt gets the same values.
                 seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
                 overdue: overdue.of(partition.0, self.pipeline.retry.max_retries),
             };
@@ -247,7 +247,7 @@ impl Lane {
         moves
     }
 
-    /// Steps 1 to 4. On an error both sides are given up, and whatever may have happened is in doubt.
+    /// Steps 1 to 4. After an error both transactions are dropped, and both sides are in doubt.
     fn commit(
         &mut self,
         carried: &Carried<'_>,
@@ -257,7 +257,7 @@ impl Lane {
         let done = self.steps(carried, moves, group);
         if let Err(error) = &done {
             if matches!(error, Error::Silent) {
-                // Its reply may still come: the connection cannot be used for anything else.
+                // Its reply may still arrive, so the connection cannot be used for anything else.
                 self.connection = None;
             }
             self.give_up();
@@ -333,7 +333,7 @@ impl Lane {
         Ok(())
     }
 
-    /// The group's offsets as other tools see them: the progress row says where to go on.
+    /// Commits the group's offsets for other tools only: the progress row determines where to continue.
     fn hint(&self, outputs: &[store::Step]) -> Result<(), Error> {
         let list = tokens(&self.pipeline.source.topic, &self.writer, outputs)?;
         if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
@@ -342,7 +342,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Rolls back and aborts as far as the two sides can be reached; the rest is left to `resync`.
+    /// Rolls back and aborts as far as the two servers can be reached; `resync` handles the rest.
     pub(super) fn give_up(&mut self) {
         self.rows_in_doubt = true;
         if let Some(connection) = self.connection.as_mut()
@@ -350,7 +350,7 @@ impl Lane {
         {
             self.connection = None;
         }
-        // Whatever the transaction had come to: new producers end it, and K says how.
+        // Whatever the state of the transaction: new producers end it, and K shows the outcome.
         if let Some(producers) = self.producers.take()
             && let Err(error) = producers.current().abort()
         {
@@ -396,8 +396,8 @@ async fn begin_rows(
     Ok(())
 }
 
-/// Whether the rows may be committed now. `opened`: since when Kafka's transaction is open, where there is one. Beyond its
-/// timeout the broker ends it: the rows would be committed, and their outputs would come later, by the redo plan.
+/// Returns whether the rows may be committed now. `opened`: when Kafka's transaction was opened, if there is one. After its
+/// timeout the broker aborts it: the rows would be committed, and their outputs would follow later from the redo plan.
 fn may_decide(lifecycle: &Lifecycle, pipeline: &Pipeline, opened: Option<Instant>) -> Result<(), Error> {
     if !lifecycle.slot_held() {
         return Err(Error::SlotLost);
@@ -409,7 +409,7 @@ fn may_decide(lifecycle: &Lifecycle, pipeline: &Pipeline, opened: Option<Instant
     }
 }
 
-/// Applies the batch's effects, table by table in the types' order: the same in all lanes, as locks want it.
+/// Applies the batch's effects, table by table in the types' order: all lanes use the same order to avoid deadlocks.
 pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Rows]) -> Result<u64, sqlx::Error> {
     let mut affected = 0;
     for (table, rows) in gate.tables.iter().zip(rows) {
@@ -418,7 +418,7 @@ pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Ro
     Ok(affected)
 }
 
-/// Step 1's Kafka side: what was decided now, and what a redo plan says.
+/// Step 1's Kafka side: the outputs decided now, and those of a redo plan.
 fn produce_all(
     produce: &mut Produce<'_>,
     carried: &Carried<'_>,

@@ -1,13 +1,13 @@
-//! What one attempt at a batch moves.
+//! The steps of one attempt at a batch.
 
 use crate::progress::store;
 
-/// What an attempt moves, partition by partition.
+/// The steps of an attempt, partition by partition.
 pub(super) struct CommitPlan {
     /// Progress rows to move.
     pub rows: Vec<store::Step>,
-    /// Offsets for the group.
+    /// Offsets to commit for the group.
     pub outputs: Vec<store::Step>,
-    /// Records whose letters are in a redo plan.
+    /// Records whose outputs come from a redo plan.
     pub again: Vec<usize>,
 }

@@ -1,8 +1,8 @@
-//! An outage that may be none: Kafka answers other requests all the while, so time alone may not fix what a lane meets.
+//! Outages that waiting may not resolve: Kafka responds to other requests while a lane's attempts fail.
 //!
-//! An attempt that fails by an outage is repeated for as long as the outage lasts. A deleted output topic or a partition
-//! whose leader is gone for good look the same, since librdkafka reports a timeout. So a lane whose attempts all fail asks
-//! the broker what it knows, and acts where it answers.
+//! An attempt that fails in an outage is repeated for as long as the outage lasts. A deleted output topic, or a partition
+//! whose leader is gone for good, looks the same, since librdkafka reports a timeout. So a lane whose attempts all fail
+//! queries the broker's metadata, and acts if the broker responds.
 
 use std::time::{Duration, Instant};
 
@@ -15,34 +15,34 @@ use crate::brakes::halt::code;
 use crate::runtime::build;
 use tollgate_config::limits;
 
-/// How long all attempts at a batch have failed by an outage of Kafka's.
+/// How long all attempts at a batch have failed in a Kafka outage.
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
     since: Option<Instant>,
-    /// Less and less of the batch is tried, to find the partition that is to blame.
+    /// Smaller and smaller parts of the batch are tried, to find the partition at fault.
     narrowing: bool,
 }
 
-/// What follows from an outage that has lasted so long.
+/// What to do about an outage that has lasted this long.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// Try again.
     Wait,
-    /// Look whether the topics are still there.
+    /// Check whether the topics still exist.
     Look,
-    /// If they are, it is an error: look for the partition, and halt it.
+    /// If they exist, the outage is an error: find the partition and halt it.
     Narrow,
 }
 
 impl Doubt {
-    /// An attempt got through. While the partition is looked for, that says nothing about the rest.
+    /// Records a successful attempt. While the partition is being searched for, that says nothing about the rest.
     pub(super) fn through(&mut self) {
         if !self.narrowing {
             *self = Doubt::default();
         }
     }
 
-    /// The broker does not answer either: it is an outage, and nothing is in doubt.
+    /// The broker does not respond to the query either: it is a plain outage.
     fn settle(&mut self) {
         *self = Doubt::default();
     }
@@ -60,7 +60,7 @@ impl Doubt {
 }
 
 impl Lane {
-    /// After an attempt at `size` records that met an outage of Kafka's. `None`: it is to be tried again.
+    /// Reacts to a failed attempt with `size` records in a Kafka outage. `None`: retry.
     pub(super) fn doubt(
         &mut self,
         error: &Error,
@@ -97,10 +97,10 @@ impl Lane {
         None
     }
 
-    /// A topic of the pipeline's that the broker does not know.
+    /// Returns a topic of the pipeline that the broker does not know.
     ///
     /// # Errors
-    /// The broker does not answer.
+    /// The broker does not respond.
     fn missing_topic(&self) -> Result<Option<String>, Error> {
         for (topic, _) in build::topics(&self.pipeline) {
             let metadata = self.consumer.fetch_metadata(Some(&topic), METADATA)?;
@@ -116,7 +116,7 @@ impl Lane {
     }
 }
 
-/// How long the broker may take to answer: the lane answers no revocation meanwhile.
+/// How long the broker may take to respond: the lane handles no revocation meanwhile.
 const METADATA: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Why a batch did not get through.
+//! Why an attempt at a batch failed.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use tollgate_config::error::Class;
 use tollgate_config::limits;
 use tollgate_registry::ResolveError;
 
-/// Why a batch did not get through.
+/// Why an attempt at a batch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("postgres: {}", connect::describe(.0))]
     Postgres(#[source] sqlx::Error),
-    /// The server did not answer in time; the connection is given up, and what became of the statement is open.
+    /// The server did not respond in time. The connection is dropped, and the outcome of the statement is unknown.
     #[error("postgres: no answer within {} s", limits::STATEMENT_PATIENCE.as_secs())]
     Silent,
     #[error("kafka: {0}")]
@@ -29,25 +29,25 @@ pub enum Error {
     Sandbox(#[from] RunError),
     #[error("registry: {0}")]
     Registry(ResolveError),
-    /// PostgreSQL refuses a batch, and takes its rows one by one.
+    /// PostgreSQL rejects a batch but accepts its rows one by one.
     #[error("postgres refuses a batch whose rows it takes one by one: {0}")]
     Together(String),
-    /// A progress row did not match: another owner, or a commit of ours whose reply was lost.
+    /// A progress row did not match: it has another owner, or the reply to a commit of ours was lost.
     #[error("a progress row was not where this lane left it")]
     Guard,
-    /// Two lanes were given the same id: the slower one decides anew, and finds it processed.
+    /// Two lanes received the same id: the slower one decides again and finds it processed.
     #[error("an id of this batch was processed elsewhere meanwhile")]
     Repeated,
     #[error("this process is not a member of the consumer group at the moment")]
     NotAMember,
-    /// The Kafka transaction is about to end by its timeout: PostgreSQL must not commit its half.
+    /// The Kafka transaction is about to time out: PostgreSQL must not commit its half.
     #[error("the Kafka transaction has been open for {:.1} s, close to `delivery.transaction_timeout`", .0.as_secs_f64())]
     Late(Duration),
     #[error("this process has lost its slot to another one")]
     SlotLost,
     #[error("paused: {0}")]
     Paused(String),
-    /// Only a person can say how this partition goes on; the others go on.
+    /// Only an operator can decide how this partition continues; the others continue.
     #[error("{}", .0.message)]
     Halt(Box<Halt>),
     #[error("{0}")]
@@ -78,7 +78,7 @@ impl Error {
             | Error::Late(_)
             | Error::SlotLost
             | Error::Paused(_)
-            // The batch goes on without the partition.
+            // The batch continues without the partition.
             | Error::Halt(_) => Class::Transient,
         }
     }
@@ -91,7 +91,7 @@ impl From<sqlx::Error> for Error {
 }
 
 impl Error {
-    /// What a server has said with this, if it is a server's.
+    /// Returns the server and the meaning of its error, if a server caused this.
     pub(super) fn said(&self) -> Option<(Sink, Meaning)> {
         Some(match self {
             Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
@@ -112,7 +112,7 @@ impl Error {
         })
     }
 
-    /// What this says of the servers themselves.
+    /// What this error says about the servers themselves.
     pub(super) fn heard(&self) -> [Heard; 2] {
         self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
     }

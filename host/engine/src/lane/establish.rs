@@ -8,8 +8,8 @@ use crate::position::Partition;
 use crate::progress::store;
 
 impl Lane {
-    /// The group's first offset with a token, before the first batch: from then on a missing one was lost, and one without a
-    /// token is somebody else's.
+    /// Commits the group's first offset with a token, before the first batch: from then on a missing offset was lost, and an
+    /// offset without a token was written by another client.
     pub(super) fn establish(&mut self) -> Result<(), Error> {
         let fresh: Vec<store::Step> = self
             .partitions
@@ -44,7 +44,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Only now an offset without a token means that somebody else wrote it.
+    /// Records the tokens: only from now on does an offset without a token mean that another client wrote it.
     fn note_tokens(&mut self, steps: &[store::Step]) -> Result<(), Error> {
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
         let rows: Vec<(Partition, i64)> = steps.iter().map(|step| (step.partition, step.epoch)).collect();

@@ -1,4 +1,4 @@
-//! Batches that are decided and not committed: the pipeline stands still instead.
+//! Batches that are decided but not committed, because the pipeline pauses instead.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl Lane {
         self.hold(carried, Pause { code: halts::LIMIT.to_owned(), event: None, reason })
     }
 
-    /// `contract.mode: halt`: a batch with an event that the contract refuses is not committed, unless somebody has seen that event.
+    /// `contract.mode: halt`: a batch with an event that violates the contract is not committed, unless an operator has resumed after it.
     pub(super) fn takes_all(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
         if self.pipeline.contract.policies.mode != Mode::Halt {
             return Ok(());
@@ -41,7 +41,7 @@ impl Lane {
         refused.map_or(Ok(()), |pause| self.hold(carried, pause))
     }
 
-    /// Where PostgreSQL refuses a batch for something that the table lacks: stands still instead of dead-lettering every event.
+    /// If PostgreSQL rejects a batch because the table lacks something: pauses instead of dead-lettering every event.
     pub(super) fn lacks_nothing(&mut self, carried: &Carried<'_>, error: &Error) -> Result<(), Error> {
         match self.lacking(error)? {
             None => Ok(()),
@@ -52,7 +52,7 @@ impl Lane {
         }
     }
 
-    /// What the table lacks, where that is why PostgreSQL refuses its rows. To be asked outside of a failed transaction.
+    /// Returns what the table lacks if that is why PostgreSQL rejects its rows. Call it outside of a failed transaction.
     pub(super) fn lacking(&mut self, error: &Error) -> Result<Option<String>, Error> {
         let Error::Postgres(error) = error else { return Ok(None) };
         let found = cause::of(error);
@@ -67,7 +67,7 @@ impl Lane {
         Ok(None)
     }
 
-    /// Pauses the pipeline, and lets all members know. Returns [`Error::Paused`], or why the pause could not be stored.
+    /// Pauses the pipeline for all members. Returns [`Error::Paused`], or why the pause could not be stored.
     pub(super) fn hold(&mut self, carried: &Carried<'_>, pause: Pause) -> Result<(), Error> {
         if let Some(connection) = self.connection.as_mut() {
             let name = &self.pipeline.name;
@@ -83,7 +83,7 @@ impl Lane {
         Err(Error::Paused(pause.reason))
     }
 
-    /// The commonest reason of a batch's dead letters with an example: they are not written, so nobody could look at them.
+    /// Returns the most common reason of a batch's dead letters, with an example: they are not written, so they cannot be inspected.
     fn commonest(&self, carried: &Carried<'_>) -> String {
         let mut counts: BTreeMap<&str, (usize, String)> = BTreeMap::new();
         for decision in &self.decided.decisions {
@@ -100,7 +100,7 @@ impl Lane {
     }
 }
 
-/// Why the contract's mode pauses the pipeline. A member of the release before reads the coordinates from the first words.
+/// Describes why the contract's mode pauses the pipeline. Members of the previous release parse the coordinates at its start.
 fn words(topic: &str, partition: Partition, offset: Offset, reason: &Reason) -> String {
     let Reason { code, field, message, .. } = reason;
     let place = if field.is_empty() { String::new() } else { format!(" in {field}") };

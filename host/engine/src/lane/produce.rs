@@ -1,4 +1,4 @@
-//! Step 1's Kafka side: a batch's outputs and dead letters, into the producer's queue.
+//! Step 1's Kafka side: puts a batch's outputs and dead letters into the producer's queue.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,11 +31,11 @@ pub(super) struct Produce<'a> {
     gate: &'a Gate,
     carried: &'a Carried<'a>,
     producer: &'a Producer,
-    /// The redo plans of the partitions whose rows are written with these letters.
+    /// The redo plans of the partitions whose rows are written together with these records.
     plans: &'a mut BTreeMap<Partition, Writer>,
-    /// The record in work: its index in the batch, by which a refusal names it.
+    /// The index of the current record in the batch, by which a rejection names it.
     mark: usize,
-    /// Records for topics other than the dead letters'.
+    /// The number of records for topics other than the dead letter topic.
     pub(super) outputs: u64,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Produce<'a> {
         Produce { gate, carried, producer, plans, mark: 0, outputs: 0 }
     }
 
-    /// Everything that the Kafka side of the `wanted` records has not had yet.
+    /// Produces everything that the Kafka side of the `wanted` records still lacks.
     pub(super) fn all(&mut self, decided: &Decided, wanted: impl Fn(&Record) -> bool) -> Result<(), Error> {
         for decision in &decided.decisions {
             let record = &self.carried.batch.records[decision.record];
@@ -67,7 +67,7 @@ impl<'a> Produce<'a> {
         Ok(())
     }
 
-    /// What a record produced when it was decided, once more.
+    /// Produces again what was decided for a record, from its redo plan.
     pub(super) fn again(&self, plan: &Plan, index: usize) -> Result<(), Error> {
         let record = &self.carried.batch.records[index];
         for (letter, headers) in plan.letters(self.source(record)) {
@@ -86,8 +86,8 @@ impl<'a> Produce<'a> {
         Ok(self.producer.send(self.mark, letter, self.timestamp(record, headers), list)?)
     }
 
-    /// An output has its source's timestamp, but none from the future, which a broker would refuse. A dead letter has the time
-    /// at which it is written: the topic's retention counts from there.
+    /// Returns an output's timestamp: its source's, unless that is in the future, which a broker would reject. A dead letter
+    /// has the time at which it is written, so that the topic's retention counts from then.
     fn timestamp(&self, record: &Record, headers: &Headers<'_>) -> Option<i64> {
         (headers.origin && record.timestamp >= 0).then(|| record.timestamp.min(self.carried.time))
     }
@@ -102,20 +102,20 @@ impl<'a> Produce<'a> {
     }
 
     fn outputs(&mut self, decided: &Decided, decision: &Decision, record: &Record) -> Result<(), Error> {
-        // What has outputs is of a type.
+        // An event with outputs has a type.
         let Some(kind) = decision.kind else { return Ok(()) };
         let Carried { batch, revision, time, .. } = self.carried;
         let gate = self.gate;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
         for output in decided.outputs(entry, decision) {
-            // Checked when the rows were written: what does not resolve is a dead letter by now.
+            // Checked when the rows were written: an output that cannot be resolved is a dead letter by now.
             let Ok(output) = output else { continue };
             let to = output.destination;
             let Some(topic) = to.topic.as_deref() else { continue };
             let mut text = None;
             if let (false, Some(payload)) = (to.key.is_empty(), output.payload) {
                 let mut fields = Fields::new();
-                // Checked when the row was written; and what was let pass then has its key too.
+                // Checked when the row was written; an event that was accepted with a warning then has its key too.
                 if to.contract.read(payload, &mut fields).is_ok() {
                     text = key_of(to, &fields);
                 }
@@ -153,7 +153,7 @@ impl<'a> Produce<'a> {
     }
 }
 
-/// The headers of a letter as the producer takes them. `topic` is the source's.
+/// Returns the headers of an output as the producer takes them. `topic` is the source's.
 pub(super) fn list(
     batch: &RecordBatch,
     record: &Record,
@@ -178,7 +178,7 @@ pub(super) fn list(
     list
 }
 
-/// The dead letter of a record, by reference where its topic cannot hold the record.
+/// Builds the dead letter of a record, by reference if its topic cannot hold the record.
 pub(super) fn dead_letter<'a>(
     gate: &'a Gate,
     carried: &'a Carried<'_>,
@@ -213,7 +213,7 @@ pub(super) fn dead_letter<'a>(
     if rest + value.map_or(0, <[u8]>::len) <= most {
         return (NewRecord { topic, partition: None, key, value }, behind(batch, record, own));
     }
-    // Too large for the topic: its coordinates, its digest and its first bytes stand for it.
+    // Too large for the topic: send its coordinates, its digest and its first bytes instead.
     let value = value.unwrap_or_default();
     let own = dead_letter::headers(&source, reason, Some(&Reference::to(value)));
     let fits = rest + limits::REFERENCE_BYTES * 2 < most;
@@ -221,7 +221,7 @@ pub(super) fn dead_letter<'a>(
     (NewRecord { topic, partition: None, key: key.filter(|_| fits), value: Some(Reference::head(value)) }, headers)
 }
 
-/// The headers of a dead letter behind those of its record.
+/// The headers of a dead letter, placed after those of its record.
 fn behind<'a>(batch: &'a RecordBatch, record: &'a Record, own: Headers<'a>) -> Headers<'a> {
     let Some(renamed) = reserved::renamed(batch.headers(record)) else { return Headers { kept: true, ..own } };
     let mut headers = Headers { kept: false, own: Vec::with_capacity(renamed.len() + own.own.len()), ..own };
@@ -230,7 +230,7 @@ fn behind<'a>(batch: &'a RecordBatch, record: &'a Record, own: Headers<'a>) -> H
     headers
 }
 
-/// The schema that a record names.
+/// Returns the schema id in a record.
 fn schema(gate: &Gate, batch: &RecordBatch, record: &Record) -> Option<SchemaId> {
     gate.registry.as_ref()?;
     frame(batch, record, batch.value(record)?).ok().map(|frame| frame.schema)
@@ -240,11 +240,11 @@ fn partition(to: &Destination, record: &Record) -> Option<i32> {
     (to.partition == OutputPartition::Same).then_some(record.partition.0)
 }
 
-/// The record's own headers, with those of its envelope, what the guest set, and where it came from.
+/// Returns the record's own headers, with those of its envelope, those set by the guest, and its origin.
 pub(super) fn headers<'a>(entry: Entry<'a>, passed: View<'a>, output: &Resolved<'a>) -> Headers<'a> {
     let Entry { batch, record, .. } = entry;
     let set = |name: &[u8]| output.headers.iter().any(|(set, _)| set.as_bytes() == name);
-    // What leaves is Protobuf of the output contract, whatever came in.
+    // Outputs are always Protobuf of the output contract, whatever the input's format.
     let leaves = |name: &[u8], value: Option<&'a [u8]>| match (name, value) {
         (name, Some(value)) if is_content_type(name) && is_json(value) => Some(&b"application/protobuf"[..]),
         (b"message-type", Some(_)) => Some(output.destination.contract.message().full_name().as_bytes()),

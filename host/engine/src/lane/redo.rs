@@ -1,4 +1,4 @@
-//! The redo plan on its way: written with a batch's rows, read where the rows are found ahead of the outputs.
+//! Writing a redo plan with a batch's rows, and reading it where the rows are ahead of the outputs.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::progress::{Resume, store};
 use tollgate_decide::batch::Record;
 
 impl Lane {
-    /// The redo plans of the partitions whose rows are ahead of their outputs.
+    /// Reads the redo plans of the partitions whose rows are ahead of their outputs.
     pub(super) fn ask_plans(&mut self) -> Result<(), Error> {
         let owner = &self.owner;
         let Some(connection) = self.connection.as_mut() else { return Ok(()) };
@@ -36,14 +36,14 @@ impl Lane {
         Ok(())
     }
 
-    /// Whether what a record produces has been decided.
+    /// Returns whether the outputs of a record have been decided already.
     pub(super) fn planned(&self, record: &Record) -> bool {
         let owned = self.partitions.get(&record.partition);
         owned.and_then(|owned| owned.plan.as_ref()).is_some_and(|plan| plan.covers(record.offset))
     }
 }
 
-/// An empty redo plan for each partition that both sides move, where a transaction concludes what is decided.
+/// Begins an empty redo plan for each partition that both sides move, if a transaction concludes the decision.
 pub(super) fn begin(
     plans: &mut BTreeMap<Partition, Writer>,
     carried: &Carried<'_>,
@@ -60,7 +60,7 @@ pub(super) fn begin(
     }
 }
 
-/// The redo plan of each step: what its batch has produced so far.
+/// Returns the redo plan of each step: what its batch has produced so far.
 pub(super) fn finished(
     writers: &mut BTreeMap<Partition, Writer>,
     steps: &[store::Step],
@@ -75,7 +75,7 @@ pub(super) fn finished(
 fn unusable(owner: &store::Owner, partition: Partition, owned: &Owned, error: &PlanError) -> Error {
     let said = format!("the redo plan of partition {partition} cannot be followed: {error}");
     match error {
-        // Another release's member can: this process is the one that must go.
+        // A member of another release can read it, so this process must exit.
         PlanError::Newer(_) => Error::Fatal(said),
         PlanError::Damaged(_) | PlanError::Elsewhere { .. } => {
             let store::Owner { pipeline, topic, .. } = owner;

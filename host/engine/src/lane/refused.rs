@@ -1,4 +1,4 @@
-//! Which events' outputs Kafka refuses, though they were what their topics take when they were checked.
+//! Finds the events whose outputs Kafka rejects although they passed all checks against their topics.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use tollgate_decide::batch::Record;
 use tollgate_decide::dead_letter::{Reason, Stage};
 use tollgate_decide::verdict::Verdict;
 
-/// A set that was refused as too large is tried again in sets this much smaller: at the smallest, one record each.
+/// By how much a set that was rejected as too large is reduced: in the end to one record each.
 const SMALLER: usize = 4;
 
 impl Lane {
-    /// After an attempt that Kafka refused for what is in it: the events of the records that it named are dead letters from
-    /// now on; where it named none, records go out in smaller sets, or alone. Then the batch can be tried again.
+    /// Handles an attempt that Kafka rejected for its content. The events of the named records become dead letters; if none was
+    /// named, records go out in smaller sets, or alone. Then the batch can be retried.
     ///
     /// # Errors
-    /// [`Error::Halt`] where a record can neither be left out nor be decided anew. Those of asking both sides.
+    /// [`Error::Halt`] if a record can neither be left out nor decided again. Otherwise the errors of `resync`.
     pub(super) fn refused(&mut self, carried: &Carried<'_>, error: kafka::Error) -> Result<(), Error> {
         match error {
             kafka::Error::Records(refusals) => self.dismiss(carried, refusals)?,
@@ -25,7 +25,7 @@ impl Lane {
                 self.sizes.batch = (self.sizes.batch / SMALLER).max(1);
                 tracing::warn!(%error, bytes = self.sizes.batch, "records go out in smaller sets from now on");
             }
-            // The answer to a record that is sent alone means that record.
+            // The answer to a record that is sent alone refers to that record.
             kafka::Error::Set { .. } if !self.alone => self.alone = true,
             other => return Err(other.into()),
         }
@@ -42,7 +42,7 @@ impl Lane {
         let (records, mut found) = (&carried.batch.records, 0);
         for decision in &mut self.decided.decisions {
             let record = &records[decision.record];
-            // What was decided with a row that is committed stays decided.
+            // A decision whose row is committed stays as it is.
             if !needs(&self.partitions, record).rows {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! `delivery.processed_ids`: an event that comes once more under another offset changes nothing.
+//! `delivery.processed_ids`: an event that appears again at another offset has no effect.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +18,10 @@ use tollgate_decide::batch::Record;
 use tollgate_decide::dead_letter::{Reason, Stage};
 use tollgate_decide::gate::Gate;
 
-/// Longer ids stand in the table by their SHA-256.
+/// Longer ids are stored in the table as their SHA-256.
 const LONGEST: usize = 64;
 
-/// An id as the table has it.
+/// An id as stored in the table.
 type Id<'a> = Cow<'a, [u8]>;
 
 impl Lane {
@@ -33,13 +33,13 @@ impl Lane {
         let mut nameless = Vec::new();
         for (index, decision) in self.decided.decisions.iter().enumerate() {
             let record = &carried.batch.records[decision.record];
-            // Where only Kafka's half is left, this very event has left its id.
+            // If only Kafka's half is left, this very event has stored its id.
             if !needs(&self.partitions, record).rows || !decision.verdict.has_effects() {
                 continue;
             }
             match id_of(gate, carried, &self.decided, decision, from) {
                 Some(id) => ids.entry(id).or_default().push(index),
-                // A tombstone has no field, and deleting twice changes nothing.
+                // A tombstone has no field, and deleting twice has no effect.
                 None if matches!((from, &decision.verdict), (ProcessedId::Field(_), Verdict::Delete)) => {}
                 None => nameless.push(index),
             }
@@ -68,7 +68,7 @@ impl Lane {
     }
 }
 
-/// Notes the ids of the events whose effects this transaction makes, those of the records that the table has not had yet.
+/// Stores the ids of the events whose effects this transaction commits, for records whose rows are not committed yet.
 pub(super) async fn note(
     connection: &mut PgConnection,
     gate: &Gate,
@@ -80,7 +80,7 @@ pub(super) async fn note(
     let fresh =
         |decision: &&Decision| decision.verdict.has_effects() && wanted(&carried.batch.records[decision.record]);
     let effective = decided.decisions.iter().filter(fresh);
-    // In order, as locks want it.
+    // In sorted order, to avoid deadlocks.
     let ids: BTreeSet<Id<'_>> =
         effective.filter_map(|decision| id_of(gate, carried, decided, decision, from)).collect();
     let ids: Vec<&[u8]> = ids.iter().map(|id| &**id).collect();
@@ -88,7 +88,7 @@ pub(super) async fn note(
     if usize::try_from(new).unwrap_or_default() == ids.len() { Ok(()) } else { Err(Error::Repeated) }
 }
 
-/// A header of the event's envelope stands above the record's own.
+/// A header of the event's envelope overrides the record's own.
 fn id_of<'a>(
     gate: &'a Gate,
     carried: &Carried<'a>,
@@ -115,7 +115,7 @@ fn shortened(id: Id<'_>) -> Id<'_> {
     if id.len() <= LONGEST { id } else { Cow::Owned(Sha256::digest(&id).to_vec()) }
 }
 
-/// The id that stands in a field of the event, as it came in.
+/// Returns the id in a field of the input event.
 fn field_id(gate: &Gate, decided: &Decided, decision: &Decision) -> Option<String> {
     let own = &gate.types[decision.kind?];
     let (slot, message) = (own.id?, decided.message(decision)?);

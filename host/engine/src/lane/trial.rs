@@ -1,4 +1,4 @@
-//! A pipeline's decisions without any server: what a raw record becomes, for the fuzz target and for tests.
+//! A pipeline's decisions without servers: what a raw record becomes, for the fuzz target and for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tollgate_decide::record::RawHeader;
 use tollgate_decide::record::{Headers, NewRecord};
 use tollgate_decide::verdict::Verdict;
 
-/// A pipeline with nothing behind it.
+/// A pipeline that is connected to no server.
 pub struct Trial {
     gate: Gate,
     revision: Arc<Revision>,
@@ -30,13 +30,13 @@ pub struct Trial {
     batch: RecordBatch,
 }
 
-/// What became of a record.
+/// The result of a record.
 #[derive(Debug)]
 pub struct Settled {
     /// `pass`, `delete`, `drop`, or a dead letter's code.
     pub verdict: String,
     pub letters: Vec<Made>,
-    /// Of each table: rows that are written, and rows that are deleted.
+    /// Per table: the number of rows written, and of rows deleted.
     pub rows: Vec<(usize, usize)>,
 }
 
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Made {
 }
 
 impl Trial {
-    /// `columns`: what PostgreSQL's catalogue would say of the table of every type. A registry is none of what is tried.
+    /// `columns`: what PostgreSQL's catalogue would report for the table of every type. A registry is not part of the trial.
     ///
     /// # Errors
     /// The pipeline does not fit its contract, its components or the columns.
@@ -78,7 +78,7 @@ impl Trial {
         let compacted = BTreeSet::new();
         let (types, tables) = build::with_tables(&pipeline, contracts, tables, &compacted);
         let header_names = build::header_names(envelope.as_ref(), changes.as_ref());
-        // As small as a topic may be, so that letters by reference are met too.
+        // As small as a topic may be, so that dead letters by reference occur too.
         let topic_bytes = BTreeMap::from([(pipeline.dead_letter.topic.clone(), 8 << 10)]);
         let pipeline = Arc::new(pipeline);
         let registry = None;
@@ -86,10 +86,10 @@ impl Trial {
         Ok(Trial { gate, revision: Arc::new(revision), decided: Decided::default(), batch: RecordBatch::default() })
     }
 
-    /// Decides about a record as the only one of its batch, which was taken at `time` (Unix milliseconds).
+    /// Decides a record as the only one of its batch, taken at `time` (Unix milliseconds).
     ///
     /// # Errors
-    /// What a lane would try again for; without servers there is no such thing.
+    /// Errors after which a lane would retry; without servers none occur.
     pub fn decide(&mut self, raw: &Raw<'_>, headers: &[RawHeader<'_>], time: i64) -> Result<Settled, Error> {
         self.batch.clear();
         self.batch.push(raw, headers.iter().copied(), 0);

@@ -11,10 +11,10 @@ use tollgate_config::limits;
 /// How long the broker may take to acknowledge a batch.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
-/// A deferred constraint would speak up at COMMIT only, where nobody could say any more which row it means.
+/// A deferred constraint would be checked only at COMMIT, when its row can no longer be identified.
 pub(super) const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
 
-/// Waits for PostgreSQL, but not for ever. After [`Error::Silent`] the connection is not to be used again.
+/// Waits for PostgreSQL with a timeout. After [`Error::Silent`] the connection must not be used again.
 pub(super) fn patient<T>(runtime: &Runtime, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     runtime
         .block_on(async { tokio::time::timeout(limits::STATEMENT_PATIENCE, work).await.unwrap_or(Err(Error::Silent)) })

@@ -1,19 +1,19 @@
-//! Totals for the summary in the log: what Prometheus counts per label, in a form that can be read here.
+//! Totals for the summary in the log: the values that Prometheus counts per label, in a readable form.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::position::Partition;
 
-/// What a process has done since its start.
+/// What a process has done since startup.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     pub events: u64,
     pub rows: u64,
     pub outputs: u64,
-    /// By reason, with the same bound as the metric's labels.
+    /// By reason, with the same limit as the metric's labels.
     pub dead_letters: BTreeMap<String, u64>,
-    /// As last measured, of this process's partitions.
+    /// The last measurement, of this process's partitions.
     pub lag: BTreeMap<Partition, i64>,
 }
 

@@ -1,4 +1,4 @@
-//! Pauses of a pipeline, halts of its partitions, and what a resume allowed, in PostgreSQL. Each function is one statement.
+//! Pauses of a pipeline, halts of its partitions, and the allowances of a resume, in PostgreSQL. Each function is one statement.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use crate::position::{NextOffset, Offset, Partition};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
-/// In `tollgate.resume`: the pause named no event.
+/// In `tollgate.resume`: the pause did not name an event.
 const NO_EVENT: i32 = -1;
 
 /// A pause of the whole pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
-    /// [`LIMIT`], [`BROKEN`], [`TABLE`], or the code with which the contract refused the event.
+    /// [`LIMIT`], [`BROKEN`], [`TABLE`], or the code with which the contract rejected the event.
     pub code: String,
-    /// The event that must be seen by a person, if it is one.
+    /// The event that an operator must look at, if the pause is about one.
     pub event: Option<(Partition, Offset)>,
-    /// The cause in words.
+    /// The cause, as text.
     pub reason: String,
 }
 
-/// The code of a pause that `dead_letter.limit` began.
+/// The code of a pause caused by `dead_letter.limit`.
 pub const LIMIT: &str = "dead-letter-limit";
-/// The code of a pause for a transform that ends before its first event, whatever the event.
+/// The code of a pause for a transform that fails before its first event, whatever the event.
 pub const BROKEN: &str = "transform-broken";
 /// The code of a pause for something that the target table lacks.
 pub const TABLE: &str = "table-incomplete";
 
-/// A partition that only a person can let go on.
+/// A halted partition, which only an operator can resume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Halt {
     pub partition: Partition,
@@ -39,22 +39,22 @@ pub struct Halt {
     pub code: String,
     /// The next offset to read.
     pub offset: NextOffset,
-    /// The epoch at which the partition was held; 0 where the takeover itself was refused.
+    /// The epoch at which the partition was held; 0 if the takeover itself was rejected.
     pub epoch: i64,
     /// What happened and what to do.
     pub message: String,
 }
 
-/// What `tollgate resume` has allowed.
+/// The allowances of `tollgate resume`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resumed {
-    /// Since when there is no dead letter limit for one window.
+    /// How long ago the dead letter limit was suspended for one window.
     pub unlimited: Option<Duration>,
     /// The last event of a partition that no longer pauses the pipeline.
     pub seen: Vec<(Partition, Offset)>,
 }
 
-/// The stored pause, if there is one.
+/// Returns the stored pause, if there is one.
 pub async fn paused(connection: &mut PgConnection, pipeline: &str) -> Result<Option<Pause>> {
     let row = sqlx::query("SELECT code, partition, event_off, reason FROM tollgate.pause WHERE pipeline = $1")
         .bind(pipeline)
@@ -68,7 +68,7 @@ pub async fn paused(connection: &mut PgConnection, pipeline: &str) -> Result<Opt
     .transpose()
 }
 
-/// Stores a pause. One that is there already stays.
+/// Stores a pause. An existing one stays.
 pub async fn pause(connection: &mut PgConnection, pipeline: &str, pause: &Pause, digest: &str) -> Result<()> {
     sqlx::query(
         "INSERT INTO tollgate.pause (pipeline, reason, digest, code, partition, event_off) VALUES ($1, $2, $3, $4, $5, $6)
@@ -85,7 +85,7 @@ pub async fn pause(connection: &mut PgConnection, pipeline: &str, pause: &Pause,
     Ok(())
 }
 
-/// Ends the pause for a person who has seen its reason, and stores what that allows. Returns whether there was a pause.
+/// Ends the pause for an operator who has seen its reason, and stores what that allows. Returns whether there was a pause.
 pub async fn resume(connection: &mut PgConnection, pipeline: &str, topic: &str) -> Result<bool> {
     let done = sqlx::query(
         "WITH ended AS (DELETE FROM tollgate.pause WHERE pipeline = $1 RETURNING partition, event_off)
@@ -102,7 +102,7 @@ pub async fn resume(connection: &mut PgConnection, pipeline: &str, topic: &str) 
     Ok(done.rows_affected() > 0)
 }
 
-/// Ends the pause because the revision that caused it is gone: the limit is in force at once.
+/// Ends the pause because the revision that caused it was replaced: the limit is in force at once.
 pub async fn end_pause(connection: &mut PgConnection, pipeline: &str) -> Result<()> {
     sqlx::query(
         "WITH ended AS (DELETE FROM tollgate.pause WHERE pipeline = $1)
@@ -115,7 +115,7 @@ pub async fn end_pause(connection: &mut PgConnection, pipeline: &str) -> Result<
     Ok(())
 }
 
-/// What resumes have allowed, from now on used.
+/// Returns the allowances of resumes and marks them as used.
 pub async fn resumed(connection: &mut PgConnection, owner: &Owner) -> Result<Resumed> {
     let rows = sqlx::query(
         "UPDATE tollgate.resume SET used_at = COALESCE(used_at, now()) WHERE pipeline = $1 AND topic = $2
@@ -138,7 +138,7 @@ pub async fn resumed(connection: &mut PgConnection, owner: &Owner) -> Result<Res
     Ok(resumed)
 }
 
-/// Stores a halt. One that is there already stays: it has the first cause.
+/// Stores a halt. An existing one stays, since it has the first cause.
 pub async fn halt(connection: &mut PgConnection, owner: &Owner, halt: &Halt) -> Result<()> {
     sqlx::query(
         "INSERT INTO tollgate.halt (pipeline, topic, partition, code, next_off, epoch, message, owner)
@@ -157,7 +157,7 @@ pub async fn halt(connection: &mut PgConnection, owner: &Owner, halt: &Halt) -> 
     Ok(())
 }
 
-/// The halted partitions of a pipeline, in order.
+/// Returns the halted partitions of a pipeline, in order.
 pub async fn halts(connection: &mut PgConnection, pipeline: &str, topic: &str) -> Result<Vec<Halt>> {
     let rows = sqlx::query(
         "SELECT partition, code, next_off, epoch, message FROM tollgate.halt
@@ -180,7 +180,7 @@ fn read(row: &PgRow) -> Result<Halt> {
     })
 }
 
-/// Ends the halts of these partitions, and returns the halts that there were.
+/// Ends the halts of these partitions, and returns the halts that existed.
 pub async fn end_halts(
     connection: &mut PgConnection,
     pipeline: &str,

@@ -1,12 +1,12 @@
-//! The redo plan of a partition's last batch: every record that the batch produces to Kafka. It is stored in the progress
-//! row by the transaction that writes the batch's rows, so whoever finishes the batch after a crash produces what was
-//! decided, whatever transforms, contracts or configuration have become meanwhile. Nothing is decided twice.
+//! The redo plan of a partition's last batch: every record that the batch produces to Kafka. The transaction that writes the
+//! batch's rows stores it in the progress row. So the process that completes the batch after a crash produces what was
+//! decided, even if transforms, contracts or configuration have changed since. Nothing is decided twice.
 //!
 //! # Layout
 //!
-//! One byte, [`VERSION`], then one zstd frame with a checksum. Numbers are unsigned LEB128 varints, texts and bytes have
-//! their length before them. In the frame: the first offset, the revision's digest, one operation after the other, each
-//! for the offsets that follow those of the operation before, and in eight bytes, little-endian, the offset where the batch ends:
+//! One byte, [`VERSION`], then one zstd frame with a checksum. Numbers are unsigned LEB128 varints; texts and bytes are
+//! prefixed with their length. The frame holds the first offset, the revision's digest, and a list of operations, each for
+//! the offsets that follow those of the previous one. It ends with the offset where the batch ends, in eight little-endian bytes:
 //!
 //! | operation | content | meaning |
 //! |---|---|---|
@@ -15,8 +15,8 @@
 //! | 2 | count of letters, the letters | one offset and all that it produces |
 //! | 3 | topic, 0 or partition + 1 | names the next destination, beginning with number 0 |
 //!
-//! A letter is its destination, a byte of flags, and what the flags do not say: key, value, and headers with a count before
-//! them. What is the source record's own is not stored but taken from the record, which the source topic still has.
+//! A letter is its destination, a byte of flags, and whatever the flags do not imply: key, value, and headers prefixed with
+//! their count. Parts of the source record are not stored but taken from the record, which the source topic still has.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -29,10 +29,10 @@ use tollgate_decide::record::{Headers, NewRecord};
 /// The layout's version.
 const VERSION: u8 = 1;
 
-/// Fast, and still a fifth of the bytes of what transforms usually emit.
+/// Fast, and still compresses the usual output of transforms to a fifth.
 const LEVEL: i32 = 1;
 
-/// What a plan may have in memory. A batch is bounded far below it.
+/// The largest plan that may be held in memory, in bytes. A batch's limit is far below it.
 const LARGEST: usize = 1 << 30;
 
 const NOTHING: u8 = 0;
@@ -49,7 +49,7 @@ const KEPT: u8 = 1 << 4;
 /// Source and digest come last.
 const ORIGIN: u8 = 1 << 5;
 
-/// A plan that cannot be followed.
+/// A plan that cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     #[error(
@@ -70,31 +70,31 @@ pub struct Source<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// Notes what a partition's batch produces, as it is produced.
+/// Records what a partition's batch produces, as it is produced.
 #[derive(Default)]
 pub struct Writer {
     frame: Vec<u8>,
     destinations: Vec<(String, Option<i32>)>,
     /// Operations are written for the offsets below this.
     written: i64,
-    /// The offsets after those that produce their records as they came, and where to.
+    /// A run of offsets that produce their records unchanged, and its destination.
     run: Option<(usize, Range<i64>)>,
     record: Record,
 }
 
-/// The letters of the record in work.
+/// The letters of the current record.
 #[derive(Default)]
 struct Record {
     offset: i64,
     count: usize,
-    /// Where to, as long as it only passes.
+    /// The destination, as long as the record is only passed through.
     passed: Option<usize>,
     letters: Vec<u8>,
 }
 
 impl Writer {
-    /// An empty plan for a batch that begins at `lo` and is decided by the revision with this digest. The memory of the last
-    /// plan is kept.
+    /// Begins an empty plan for a batch that starts at `lo` and is decided by the revision with this digest. It reuses the memory
+    /// of the last plan.
     pub fn begin(&mut self, lo: NextOffset, digest: &str) {
         self.frame.clear();
         self.destinations.clear();
@@ -105,7 +105,7 @@ impl Writer {
         bytes(&mut self.frame, digest.as_bytes());
     }
 
-    /// Notes a letter. The letters of a record come one after the other, records in the order of their offsets.
+    /// Adds a letter. The letters of a record must be consecutive, and records must be in the order of their offsets.
     pub fn note(&mut self, source: Source<'_>, letter: &NewRecord<'_>, headers: &Headers<'_>) {
         if self.record.count > 0 && self.record.offset != source.offset.0 {
             self.end_record();
@@ -130,16 +130,16 @@ impl Writer {
         put(&mut record.letters, source, destination, letter, headers);
     }
 
-    /// The plan of the offsets below `hi`.
+    /// Returns the plan of the offsets below `hi`.
     ///
     /// # Errors
-    /// Of zstd: it has no memory.
+    /// zstd is out of memory.
     pub fn finish(&mut self, hi: NextOffset) -> std::io::Result<Vec<u8>> {
         if self.record.count > 0 {
             self.end_record();
         }
         self.end_run();
-        // The range's end stands last: it is known only now, and a reader has the whole frame anyway.
+        // The range's end comes last: it is known only now, and a reader has the whole frame anyway.
         self.frame.extend(hi.0.to_le_bytes());
         let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
         compressor.include_checksum(true)?;
@@ -178,7 +178,7 @@ impl Writer {
         self.written = run.end;
     }
 
-    /// The offsets in between produce nothing.
+    /// Records that the offsets in between produce nothing.
     fn skip_to(&mut self, offset: i64) {
         if self.written < offset {
             self.frame.push(NOTHING);
@@ -193,7 +193,7 @@ impl Writer {
         if let Some(index) = self.destinations.iter().position(known) {
             return index;
         }
-        // Names may come between operations of a run: the run is written only when it has ended.
+        // A name may come between the operations of a run, since the run is written only when it has ended.
         self.frame.push(DESTINATION);
         bytes(&mut self.frame, letter.topic.as_bytes());
         encode_varint(letter.partition.map_or(0, |partition| u64::from(partition.unsigned_abs()) + 1), &mut self.frame);
@@ -209,7 +209,7 @@ impl Record {
     }
 }
 
-/// Writes a letter, without what is its record's.
+/// Writes a letter, without the parts that equal its source record.
 fn put(out: &mut Vec<u8>, source: Source<'_>, destination: usize, letter: &NewRecord<'_>, headers: &Headers<'_>) {
     let part = |own: Option<&[u8]>, of: Option<&[u8]>, stored: u8, null: u8| match own {
         own if own == of => 0,
@@ -240,7 +240,7 @@ fn put(out: &mut Vec<u8>, source: Source<'_>, destination: usize, letter: &NewRe
     }
 }
 
-/// A plan, read.
+/// A decoded plan.
 #[derive(Debug)]
 pub struct Plan {
     frame: Vec<u8>,
@@ -248,7 +248,7 @@ pub struct Plan {
     lo: NextOffset,
     hi: NextOffset,
     destinations: Vec<(Range<usize>, Option<i32>)>,
-    /// By the offset that follows: ascending.
+    /// Keyed by the offset that follows the operation, ascending.
     operations: Vec<(i64, Operation)>,
 }
 
@@ -259,7 +259,7 @@ enum Operation {
     Letters(Vec<Stored>),
 }
 
-/// A letter; ranges lie in the frame.
+/// A letter; its ranges refer to the frame.
 #[derive(Debug)]
 struct Stored {
     destination: usize,
@@ -273,7 +273,7 @@ impl Plan {
     /// Reads a plan that must serve `[outputs, rows)`.
     ///
     /// # Errors
-    /// It is of a newer layout, damaged, or for other offsets.
+    /// The plan has a newer layout, is corrupt, or covers other offsets.
     pub fn read(plan: &[u8], outputs: NextOffset, rows: NextOffset) -> Result<Plan, PlanError> {
         let damaged = |what: &str| PlanError::Damaged(what.to_owned());
         let (version, frame) = plan.split_first().ok_or_else(|| damaged("it is empty"))?;
@@ -293,7 +293,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether it says what a record produces.
+    /// Whether the plan says what a record produces.
     pub fn covers(&self, offset: Offset) -> bool {
         !self.lo.is_past(offset) && self.hi.is_past(offset)
     }
@@ -303,7 +303,7 @@ impl Plan {
         self.text(&self.digest)
     }
 
-    /// What a record produces, in order.
+    /// Returns what a record produces, in order.
     pub fn letters<'a>(&'a self, source: Source<'a>) -> Vec<(NewRecord<'a>, Headers<'a>)> {
         let place = self.operations.partition_point(|(end, _)| *end <= source.offset.0);
         match self.operations.get(place).map(|(_, operation)| operation) {
@@ -344,7 +344,7 @@ impl Plan {
     }
 }
 
-/// Reads a frame. `None`: it ends early, or what it says cannot be.
+/// Reads a frame. `None`: the frame is truncated or its content is invalid.
 struct Reader<'a> {
     at: usize,
     frame: &'a [u8],
@@ -425,7 +425,7 @@ impl Reader<'_> {
         Some(value)
     }
 
-    /// A number of things that each take a byte at least.
+    /// Reads a count of items, each of which takes at least one byte.
     fn count(&mut self) -> Option<usize> {
         let count = usize::try_from(self.number()?).ok()?;
         (count <= self.frame.len() - self.at).then_some(count)
@@ -459,7 +459,7 @@ fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn wide(value: usize) -> u64 {
-    // A usize has 64 bits at most.
+    // A usize has at most 64 bits.
     u64::try_from(value).unwrap_or(u64::MAX)
 }
 

@@ -6,10 +6,10 @@ use sqlx::postgres::PgConnection;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
-/// Ids that one statement forgets.
+/// The number of ids that one statement deletes.
 const AT_ONCE: i64 = 10_000;
 
-/// Which of these ids have been processed within `ttl`.
+/// Returns which of these ids have been processed within `ttl`.
 pub async fn known(
     connection: &mut PgConnection,
     pipeline: &str,
@@ -27,8 +27,8 @@ pub async fn known(
     .await
 }
 
-/// Notes ids inside the caller's transaction, and returns how many were new or had been forgotten: fewer than `ids` means that
-/// another lane has processed one meanwhile, and the caller must roll back. In one order for all, as locks want it.
+/// Stores ids within the caller's transaction, and returns how many were new or expired: fewer than `ids` means that another
+/// lane has processed one meanwhile, and the caller must roll back. Sorted, so that lanes lock in the same order.
 pub async fn note(connection: &mut PgConnection, pipeline: &str, ids: &[&[u8]], ttl: Duration) -> Result<u64> {
     let done = sqlx::query(
         "INSERT INTO tollgate.processed AS p (pipeline, id) SELECT $1, id FROM unnest($2::bytea[]) id
@@ -42,7 +42,7 @@ pub async fn note(connection: &mut PgConnection, pipeline: &str, ids: &[&[u8]], 
     Ok(done.rows_affected())
 }
 
-/// Forgets some ids that are older than `ttl`. Returns whether there may be more.
+/// Deletes some ids that are older than `ttl`. Returns whether there may be more.
 pub async fn forget(connection: &mut PgConnection, pipeline: &str, ttl: Duration) -> Result<bool> {
     let done = sqlx::query(
         "DELETE FROM tollgate.processed WHERE ctid = ANY(ARRAY(

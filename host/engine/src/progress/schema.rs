@@ -1,10 +1,10 @@
-//! Tollgate's own tables, by the migrations in `migrations/`.
+//! Tollgate's own tables, created by the migrations in `migrations/`.
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 
-/// Every migration, in order. A released one never changes: sqlx compares checksums.
+/// Every migration, in order. A released migration never changes: sqlx compares checksums.
 pub const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "tollgate", include_str!("../../../../migrations/0001_tollgate.sql")),
     (2, "processed", include_str!("../../../../migrations/0002_processed.sql")),
@@ -12,17 +12,17 @@ pub const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "token", include_str!("../../../../migrations/0004_token.sql")),
 ];
 
-/// What the migrations have made. `run` looks whether they are there: its role need not be able to read which migrations were.
+/// The tables that the migrations create. `run` checks that they exist: its role may lack access to the list of migrations.
 pub const TABLES: &[&str] =
     &["tollgate.progress", "tollgate.slot", "tollgate.pause", "tollgate.processed", "tollgate.halt", "tollgate.resume"];
 
-/// Columns that came later than their table, one for each migration that adds some.
+/// Columns that were added after their table, one for each migration that adds some.
 pub const COLUMNS: &[(&str, &str)] = &[("tollgate.progress", "commit_no")];
 
-/// The statements of those migrations that this database has not had, in order.
+/// Returns the statements of the migrations that this database still lacks, in order.
 ///
 /// # Errors
-/// The database refuses.
+/// The database rejects the query.
 pub async fn pending(connection: &mut PgConnection) -> sqlx::Result<Vec<&'static str>> {
     let begun: bool =
         sqlx::query_scalar("SELECT to_regclass('tollgate.migration') IS NOT NULL").fetch_one(&mut *connection).await?;
@@ -35,16 +35,16 @@ pub async fn pending(connection: &mut PgConnection) -> sqlx::Result<Vec<&'static
     Ok(pending.map(|(_, _, sql)| *sql).collect())
 }
 
-/// Brings the schema `tollgate` up to date. Safe to call from several processes at once.
+/// Brings the schema `tollgate` up to date. Several processes may call it at the same time.
 ///
 /// # Errors
-/// The database refuses, or holds a migration that this version does not know.
+/// The database rejects a statement, or has a migration that this version does not know.
 pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
-    // Beside our tables, not in the schema that the user's tables are in.
+    // Beside our tables, not in the schema of the user's tables.
     migrator.create_schema("tollgate");
     migrator.dangerous_set_table_name("tollgate.migration");
     migrator.run(connection).await

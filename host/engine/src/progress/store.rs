@@ -12,16 +12,16 @@ use crate::position::{CommitNumber, NextOffset, Partition};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
-/// Whose rows these are.
+/// The owner of progress rows.
 #[derive(Debug, Clone)]
 pub struct Owner {
     pub pipeline: String,
     pub topic: String,
-    /// Host and process id, for the operator who looks at the table.
+    /// Host and process id, for an operator who reads the table.
     pub name: String,
 }
 
-/// How a commit is delivered, as the row keeps it.
+/// How a commit is delivered, as stored in the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// The group's offset carries a token.
@@ -38,7 +38,7 @@ impl Delivery {
     }
 }
 
-/// A progress row as it is stored.
+/// A progress row as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub epoch: i64,
@@ -46,8 +46,8 @@ pub struct Found {
     pub place: Place,
 }
 
-/// What [`found`] reads, in its order. An owner of an older release raises the epoch alone, so the delivery counts only
-/// where its epoch is the row's.
+/// The columns that [`found`] reads, in its order. An owner of an older release changes only the epoch, so the delivery is
+/// valid only if its epoch is the row's.
 macro_rules! columns {
     () => {
         "p.epoch, p.next_off, p.prev_off, p.commit_no, CASE WHEN p.delivery_epoch = p.epoch THEN p.delivery END, \
@@ -68,7 +68,7 @@ fn found(row: &PgRow) -> Result<Found> {
     Ok(Found { epoch: row.try_get(0)?, row: row_found, place })
 }
 
-/// The progress rows of these partitions as they are now; nothing is locked or changed.
+/// Returns the current progress rows of these partitions, without locking or changing anything.
 pub async fn rows(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -85,9 +85,9 @@ pub async fn rows(
     rows.iter().map(|row| Ok((Partition(row.try_get(8)?), found(row)?))).collect()
 }
 
-/// Takes the partition over: raises the epoch, so that no older owner can commit any more, and returns the row.
-/// `None` if there is no row yet. Waits for an older owner's commit that is under way. A row that does not know its place
-/// yet keeps this one.
+/// Takes the partition over: raises the epoch, so that older owners can no longer commit, and returns the row.
+/// `None` if there is no row yet. Waits for an older owner's commit in progress. A row without a stored place gets
+/// this one.
 pub async fn raise_epoch(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -115,8 +115,8 @@ pub async fn raise_epoch(
     row.as_ref().map(found).transpose()
 }
 
-/// The first row of a partition. If another member was quicker, its row stands and is returned with a new epoch.
-/// `delivery` is `None` where the group has an offset already, and no token for it yet.
+/// Creates the first row of a partition. If another member was faster, its row stays and is returned with a new epoch.
+/// `delivery` is `None` if the group already has an offset that carries no token yet.
 pub async fn begin(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -151,7 +151,7 @@ pub async fn begin(
     found(&row)
 }
 
-/// Sets a partition's row to this position, whoever had it, with an epoch that nobody has yet. Returns the epoch.
+/// Sets a partition's row to this position, whoever owned it, with an unused epoch. Returns the epoch.
 pub async fn adopt(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -184,7 +184,7 @@ pub async fn adopt(
     .await
 }
 
-/// The owners of the slots that a running process of the pipeline holds.
+/// Returns the owners of the slots that running processes of the pipeline hold.
 pub async fn running(connection: &mut PgConnection, pipeline: &str) -> Result<Vec<String>> {
     let slots: Vec<(i32, String)> =
         sqlx::query_as("SELECT slot, owner FROM tollgate.slot WHERE pipeline = $1 ORDER BY slot")
@@ -201,7 +201,7 @@ pub async fn running(connection: &mut PgConnection, pipeline: &str) -> Result<Ve
     Ok(owners)
 }
 
-/// Notes that the group's offsets of these partitions carry tokens now. Returns how many rows were at their epoch still.
+/// Records that the group's offsets of these partitions carry tokens now. Returns how many rows still had their epoch.
 pub async fn note_tokens(connection: &mut PgConnection, owner: &Owner, partitions: &[(Partition, i64)]) -> Result<u64> {
     let (partitions, epochs): (Vec<i32>, Vec<i64>) =
         partitions.iter().map(|(partition, epoch)| (partition.0, *epoch)).unzip();
@@ -231,8 +231,8 @@ pub struct Step {
 }
 
 /// Compare-and-swap lo → hi at our epoch for all partitions of the batch, inside the caller's transaction, with the redo
-/// plan of each. Returns how many rows matched: fewer than `steps` means that somebody else owns one, and the caller must
-/// roll back.
+/// plan of each. Returns how many rows matched: fewer than `steps` means that a partition has another owner, and the caller
+/// must roll back.
 pub async fn advance(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -246,7 +246,7 @@ pub async fn advance(
     let lows: Vec<i64> = steps.iter().map(|step| step.lo.0).collect();
     let highs: Vec<i64> = steps.iter().map(|step| step.hi.0).collect();
     let numbers: Vec<i64> = steps.iter().map(|step| step.number.0).collect();
-    // The unguarded form exists so that the tests can show that they notice; see `hazards`.
+    // The unguarded form exists to prove that the tests can fail; see `hazards`.
     let statement = if guarded {
         "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, plan = b.plan, updated_at = now(),
             commit_no = b.number, delivery = $9, delivery_epoch = p.epoch
@@ -275,7 +275,7 @@ pub async fn advance(
     Ok(done.rows_affected())
 }
 
-/// The redo plan of a partition's last batch. `None`: its transaction wrote none.
+/// Returns the redo plan of a partition's last batch. `None`: its transaction wrote none.
 pub async fn plan(connection: &mut PgConnection, owner: &Owner, partition: Partition) -> Result<Option<Vec<u8>>> {
     let plan: Option<Option<Vec<u8>>> =
         sqlx::query_scalar("SELECT plan FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = $3")
@@ -287,7 +287,7 @@ pub async fn plan(connection: &mut PgConnection, owner: &Owner, partition: Parti
     Ok(plan.flatten())
 }
 
-/// Where a partition stands, waiting for whoever is committing it: how an ambiguous COMMIT is resolved.
+/// Returns the position of a partition after any commit in progress has ended: this resolves an ambiguous COMMIT.
 pub async fn settled(connection: &mut PgConnection, owner: &Owner, partition: Partition) -> Result<Option<Found>> {
     let mut transaction = connection.begin().await?;
     let statement = concat!(
@@ -305,14 +305,14 @@ pub async fn settled(connection: &mut PgConnection, owner: &Owner, partition: Pa
     row.as_ref().map(found).transpose()
 }
 
-/// A slot that some process of this pipeline has used.
+/// A slot that a process of this pipeline has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     pub number: i32,
     pub lanes: i32,
 }
 
-/// The lock that hands a slot to one process at a time: the session holds it, so it is free once the process is gone.
+/// Tries the lock that gives a slot to one process at a time. The session holds it, so it is free once the process is gone.
 async fn try_lock(connection: &mut PgConnection, pipeline: &str, slot: i32) -> Result<bool> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext('tollgate.slot.' || $1), $2)")
         .bind(pipeline)
@@ -330,7 +330,7 @@ async fn unlock(connection: &mut PgConnection, pipeline: &str, slot: i32) -> Res
     Ok(())
 }
 
-/// Takes the lowest free slot below `bound` on this session, and says how many lanes its last holder had.
+/// Takes the lowest free slot below `bound` on this session, and returns how many lanes its last holder had.
 pub async fn take_slot(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -364,7 +364,7 @@ pub async fn take_slot(
     Ok(None)
 }
 
-/// Slots that a process used and nobody holds now, locked for this session until [`bury`].
+/// Returns the slots that were used but are not held now, locked for this session until [`bury`].
 pub async fn dead_slots(connection: &mut PgConnection, pipeline: &str, own: i32) -> Result<Vec<Slot>> {
     let rows = sqlx::query("SELECT slot, lanes FROM tollgate.slot WHERE pipeline = $1 AND slot <> $2 ORDER BY slot")
         .bind(pipeline)
@@ -381,7 +381,7 @@ pub async fn dead_slots(connection: &mut PgConnection, pipeline: &str, own: i32)
     Ok(dead)
 }
 
-/// Slots of the members that the rows name as owners of these partitions, except our own.
+/// Returns the slots of the members that own these partitions according to the rows, except our own.
 pub async fn owners(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -402,8 +402,8 @@ pub async fn owners(
     rows.iter().map(|row| Ok(Slot { number: row.try_get(0)?, lanes: row.try_get(1)? })).collect()
 }
 
-/// Locks the rows of these partitions until the caller's transaction ends. A takeover finds the transactions of a member that
-/// stands still by these locks ([`end_stuck`]), also one that writes no progress.
+/// Locks the rows of these partitions until the caller's transaction ends. By these locks a takeover finds the transactions of
+/// an unresponsive member ([`end_stuck`]), even one that writes no progress.
 pub async fn lock(connection: &mut PgConnection, owner: &Owner, partitions: &[Partition]) -> Result<()> {
     let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
     sqlx::query(
@@ -418,13 +418,13 @@ pub async fn lock(connection: &mut PgConnection, owner: &Owner, partitions: &[Pa
     Ok(())
 }
 
-/// Ends lanes' sessions that hold the lock of one of these rows and have waited for their client for a second. Nobody else can
-/// touch the row until the client goes on, or until the server's own timeout. Returns how many it ended. `lane`: the
+/// Ends lanes' sessions that hold the lock of one of these rows and have waited for their client for a second. No other session
+/// can use the row until the client continues, or until the server's own timeout. Returns how many it ended. `lane`: the
 /// `application_name` of such a session.
 ///
-/// Between two statements such a session is `idle in transaction`. Inside COPY, and where its answer fills the socket, it is
-/// `active` and waits for its client, and no timeout of PostgreSQL's applies. A lane that is well can be found there too,
-/// in a COPY of more than a second; its partitions belong to somebody else by now, so it loses nothing but an attempt.
+/// Between two statements such a session is `idle in transaction`. During COPY, or when its response fills the socket, it is
+/// `active` and waits for its client, and no PostgreSQL timeout applies. A healthy lane can be ended this way too, during a
+/// COPY of more than a second; another member owns its partitions by now, so it loses only an attempt.
 pub async fn end_stuck(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -448,7 +448,7 @@ pub async fn end_stuck(
     Ok(ended.rows_affected())
 }
 
-/// The slot's transactions are ended: forget it and let its lock go.
+/// Deletes a slot whose transactions have ended, and releases its lock.
 pub async fn bury(connection: &mut PgConnection, pipeline: &str, slot: Slot) -> Result<()> {
     sqlx::query("DELETE FROM tollgate.slot WHERE pipeline = $1 AND slot = $2")
         .bind(pipeline)

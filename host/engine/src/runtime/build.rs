@@ -1,4 +1,4 @@
-//! From a checked configuration to everything that the threads need. May connect, spawns nothing.
+//! Builds everything that the threads need from a checked configuration. It may connect but spawns nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,10 +33,10 @@ use tollgate_registry::SchemaStore;
 
 const CALL: Duration = Duration::from_secs(10);
 
-/// One question to Kafka; librdkafka goes on connecting between two, so a short one loses nothing and is soon told of.
+/// The timeout of one request to Kafka. librdkafka keeps connecting in between, so a short one loses nothing and is logged early.
 const ASK: Duration = Duration::from_secs(2);
 
-/// The way to the schemas of a framed topic. Asks nobody yet.
+/// Creates the registry client for a framed topic. It makes no request yet.
 pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
     let Some(registry) = &pipeline.contract.registry else { return Ok(None) };
     let mut config = tollgate_config::registry::Config::new(registry.urls.clone());
@@ -49,7 +49,7 @@ pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
     }
     let schemas = SchemaStore::new(config)
         .map_err(|fault| Failure::configuration("contract.registry", format!("contract.registry: {fault}")))?;
-    // A frame names the outermost message. With the policies of its own contract a schema that is the same has the same digest.
+    // A frame names the outermost message. Compiled with the policies of its own contract, an identical schema has the same digest.
     let policies = match pipeline.contract.envelope {
         Some(_) => Envelope::policies(pipeline),
         None => pipeline.contract.policies.clone(),
@@ -62,15 +62,15 @@ pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
     Ok(Some(Registry { schemas: Arc::new(schemas), indexes: registry.indexes, compile: Arc::new(compile) }))
 }
 
-/// The engine that transforms run on.
+/// Creates the engine that runs the transforms.
 pub fn sandbox(pipeline: &Pipeline) -> Result<Sandbox, Failure> {
-    // A lane runs one chain at a time, but the pool's places remember their component: one for each of every chain.
+    // A lane runs one chain at a time, but a pool slot remembers its component: provide one for each transform of every chain.
     let transforms = pipeline.transforms().count().max(1);
     let settings = Settings { lanes: pipeline.lanes, transforms, ..Settings::default() };
     Sandbox::new(settings).map_err(|error| Failure::environment("sandbox.engine", error))
 }
 
-/// Loads, checks and compiles the components of every chain. `contracts`: those of each type that go in and come out, under
+/// Loads, checks and compiles the components of every chain. `contracts`: the input and output contracts of each type, under
 /// `envelope`. `number` counts the swaps.
 pub fn revision<'c>(
     pipeline: &Pipeline,
@@ -82,7 +82,7 @@ pub fn revision<'c>(
     let mut digest = Sha256::new();
     if let (Some(envelope), Some(spec)) = (envelope, &pipeline.contract.envelope) {
         digest.update(&envelope.contract_digest);
-        // Which fields are what, and how keys are made.
+        // The names of the key fields, and how keys are built.
         digest.update(format!("{spec:?}"));
     }
     if let Some(spec) = &pipeline.contract.debezium {
@@ -105,7 +105,7 @@ pub fn revision<'c>(
     Ok(Revision { number, digest: hex::encode(digest.finalize()), chains })
 }
 
-/// The chain of a type; what decides about its verdicts is added to the digest.
+/// Builds the chain of a type; everything that affects its verdicts is added to the digest.
 fn chain(
     pipeline: &Pipeline,
     kind: &tollgate_config::EventType,
@@ -158,7 +158,7 @@ fn chain(
     Ok(TypeChain { chain: Chain::new(transforms), transforms: infos })
 }
 
-/// What the pipeline says about a transform.
+/// Returns the pipeline's settings for a transform.
 pub fn overrides(spec: &tollgate_config::Transform) -> Overrides {
     let (config, compile_time) = (spec.config.clone(), spec.ceiling.compile_time);
     let wide = |bytes: Option<usize>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
@@ -168,7 +168,7 @@ pub fn overrides(spec: &tollgate_config::Transform) -> Overrides {
     Overrides { ceiling, config, compile_time }
 }
 
-/// Every topic of a pipeline, with what it is for.
+/// Returns every topic of a pipeline with its purpose.
 pub fn topics(pipeline: &Pipeline) -> Vec<(String, &'static str)> {
     let mut topics = vec![
         (pipeline.source.topic.clone(), "source.topic"),
@@ -178,13 +178,13 @@ pub fn topics(pipeline: &Pipeline) -> Vec<(String, &'static str)> {
     for (destinations, what) in [(ends, "output.topic"), (routes, "a transform's route")] {
         topics.extend(destinations.iter().filter_map(|to| Some((to.topic()?.to_owned(), what))));
     }
-    // Types may share their topics.
+    // Types may share topics.
     let mut known = BTreeSet::new();
     topics.retain(|topic| known.insert(topic.clone()));
     topics
 }
 
-/// The topics' names, each once.
+/// Returns the topics' names without duplicates.
 pub fn topic_names(pipeline: &Pipeline) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (topic, _) in topics(pipeline) {
@@ -195,12 +195,12 @@ pub fn topic_names(pipeline: &Pipeline) -> Vec<String> {
     names
 }
 
-/// What a wait for the servers ended with.
+/// Why a wait for the servers failed.
 #[derive(Debug)]
 pub enum Unreachable {
-    /// Not there in time.
+    /// It was not reachable in time.
     Away(String),
-    /// There, but it will not have us.
+    /// Reachable, but it rejected our credentials.
     Refused(String),
 }
 
@@ -213,12 +213,12 @@ impl From<Unreachable> for Failure {
     }
 }
 
-/// The time for one question: what is left, but enough for an answer.
+/// Returns the timeout of one request: the time that is left, but at least enough for an answer.
 fn patience(until: Instant, most: Duration) -> Duration {
     until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(500), most)
 }
 
-/// Connects to PostgreSQL, trying until the deadline and saying so.
+/// Connects to PostgreSQL, retrying until the deadline and logging each failure.
 pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnection, Unreachable> {
     let mut backoff = Backoff::new(&pipeline.retry);
     loop {
@@ -244,7 +244,7 @@ pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnectio
     }
 }
 
-/// Asks Kafka for the topics, trying until the deadline. Returns the partitions of each that exists.
+/// Queries Kafka for the topics, retrying until the deadline. Returns the partition count of each existing topic.
 pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usize>, Unreachable> {
     let client: Looker = look::config(pipeline).create_with_context(Quiet::default()).map_err(|error| {
         Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error)))
@@ -276,18 +276,18 @@ pub fn admin(pipeline: &Pipeline) -> Result<AdminClient<DefaultClientContext>, U
         .map_err(|error| Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error))))
 }
 
-/// What the settings of the topics that are produced to mean for a record.
+/// The settings of the topics to which records are produced.
 #[derive(Debug, Default)]
 pub struct Targets {
     /// `max.message.bytes`.
     pub bytes: BTreeMap<String, usize>,
-    /// Those with `compact` in their `cleanup.policy`.
+    /// The topics with `compact` in their `cleanup.policy`.
     pub compacted: BTreeSet<String>,
     /// The id of the cluster.
     pub cluster: Option<String>,
 }
 
-/// Asks Kafka for them. What it does not tell (the embedded broker, no right to ask) is as by Kafka's defaults.
+/// Queries Kafka for the settings. What it does not report (the embedded broker, a missing permission) gets Kafka's defaults.
 pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let client = admin(pipeline)?;
     let produced: Vec<String> = topic_names(pipeline).into_iter().skip(1).collect();
@@ -295,7 +295,7 @@ pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let options = AdminOptions::new().request_timeout(Some(CALL));
     let described = client.describe_configs(resources.iter(), &options).await.unwrap_or_default();
     let mut described = described.into_iter();
-    // It blocks, and some verbs have a runtime of one thread.
+    // It blocks, and some commands have a single-threaded runtime.
     let cluster = tokio::task::spawn_blocking(move || client.inner().fetch_cluster_id(CALL)).await.ok().flatten();
     let mut targets = Targets { cluster, ..Targets::default() };
     for topic in produced {
@@ -310,7 +310,7 @@ pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     Ok(targets)
 }
 
-/// Compaction keeps one record for each key: of two letters about one key, the later one would replace the earlier.
+/// Compaction keeps one record per key: of two dead letters with the same key, the later one would replace the earlier.
 pub fn compacted_letters(pipeline: &Pipeline, targets: &Targets) -> Option<String> {
     let topic = &pipeline.dead_letter.topic;
     targets.compacted.contains(topic).then(|| {
@@ -324,15 +324,15 @@ pub fn compacted_letters(pipeline: &Pipeline, targets: &Targets) -> Option<Strin
 /// Kafka's default for `max.message.bytes`.
 const DEFAULT_MESSAGE_BYTES: usize = 1_048_588;
 
-/// What the producers may send: librdkafka counts a record's own overhead too.
+/// Returns what the producers may send: librdkafka counts a record's own overhead too.
 pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
     let most = topic_bytes.values().copied().max().unwrap_or(DEFAULT_MESSAGE_BYTES);
     let least = topic_bytes.values().copied().min().unwrap_or(DEFAULT_MESSAGE_BYTES);
-    // librdkafka's own bounds of the two settings.
+    // librdkafka's own limits for the two settings.
     Sizes { message: most.clamp(1_000, 1_000_000_000), batch: least.clamp(1_000, 1_000_000) }
 }
 
-/// Everything, for a run: all that is missing is named at once.
+/// Builds everything for a run. All missing topics and tables are reported at once.
 pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Parts, Failure> {
     waiting.waits_for("the components to be compiled");
     let contracts = contracts(&pipeline)?;
@@ -378,7 +378,7 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Parts, 
     Ok(Parts::new(gate, revision, sandbox, writer, sizes))
 }
 
-/// The types with their tables, and each table once. `tables`: of each destination, type by type.
+/// Returns the types with their tables, and each table once. `tables`: of each destination, type by type.
 pub fn with_tables<'p>(
     pipeline: &'p Pipeline,
     contracts: Vec<Contracts>,
@@ -403,7 +403,7 @@ pub fn with_tables<'p>(
         let output = destination(kind.end(), output);
         EventType {
             contract_digest: hex::encode(input.digest()),
-            // An idempotency key's fields are slots of the contract that the event comes in by.
+            // An idempotency key's fields are slots of the input contract.
             stages: input.message() == output.contract.message() && compacted.is_empty() && input.fields().is_empty(),
             contract: input,
             output,
@@ -424,7 +424,7 @@ pub fn missing_topics(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -
     missing.map(|(topic, key)| format!("topic {topic} ({key}) does not exist: `tollgate setup` creates it")).collect()
 }
 
-/// `partition: same` needs a partition for each of the source's.
+/// Checks `partition: same`, which needs a partition for each of the source's.
 pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize>) -> Option<String> {
     let source = existing.get(&pipeline.source.topic)?;
     let same = pipeline.destinations().filter(|to| to.partition() == tollgate_config::OutputPartition::Same);
@@ -435,7 +435,7 @@ pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize
     })
 }
 
-/// Tollgate's own tables, all that this release knows.
+/// Returns what the database lacks of Tollgate's own tables in this release.
 pub async fn missing_schema(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let there: bool = sqlx::query_scalar("SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) name")
         .bind(schema::TABLES)

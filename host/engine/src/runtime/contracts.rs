@@ -1,4 +1,4 @@
-//! The contracts that a pipeline names, compiled: of what comes in, and of what each of its destinations takes.
+//! Compiles the contracts that a pipeline names: those of its inputs and those of its destinations.
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::{CompileError, Contract, FieldPath, Policies, Slot};
@@ -12,25 +12,25 @@ use tollgate_decide::gate::envelope::{self, Envelope, Problem};
 use tollgate_decide::postgres::table;
 use tollgate_protos::ProtosError;
 
-/// The contracts of a type: of what comes in, and of what leaves its chain.
+/// The contracts of a type: of its input, and of its chain's outputs.
 pub struct Contracts {
     pub input: Contract,
-    /// The event's id in it, where `processed_ids` names a field.
+    /// The slot of the event's id, if `processed_ids` names a field.
     pub id: Option<Slot>,
-    /// Of the chain's end.
+    /// The contract at the end of the chain.
     pub output: Outgoing,
-    /// Of each of [`tollgate_config::EventType::routes`].
+    /// The contract of each of [`tollgate_config::EventType::routes`].
     pub routes: Vec<Outgoing>,
 }
 
-/// What the outputs of a destination are checked against. Its slots are the table's fields, then the key.
+/// The contract that a destination's outputs must satisfy. Its slots are the table's fields, then the key.
 pub struct Outgoing {
     pub contract: Contract,
     pub key: Vec<Slot>,
 }
 
 impl Contracts {
-    /// Of each of [`tollgate_config::EventType::destinations`].
+    /// Iterates over the contracts of [`tollgate_config::EventType::destinations`].
     pub fn outgoing(&self) -> impl Iterator<Item = &Outgoing> {
         std::iter::once(&self.output).chain(&self.routes)
     }
@@ -41,7 +41,7 @@ impl Contracts {
     }
 }
 
-/// The message types that a pipeline names. Reads files, no network.
+/// Returns the message types that a pipeline names. Reads files, no network.
 pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
     let paths = match &pipeline.contract.schema {
         Schema::Protos(paths) => paths.clone(),
@@ -52,14 +52,14 @@ pub fn pool(pipeline: &Pipeline) -> Result<DescriptorPool, Failure> {
     tollgate_protos::load(&paths).map_err(|error| Failure::configuration("contract.invalid", shown(error)))
 }
 
-/// Compiles the envelope, where there is one: its message is one of the pipeline's, or a shipped one.
+/// Compiles the envelope, if there is one: its message is one of the pipeline's, or a shipped one.
 pub fn envelope(pipeline: &Pipeline) -> Result<Option<Envelope>, Failure> {
     let Some(spec) = &pipeline.contract.envelope else { return Ok(None) };
     let pool = envelope_pool(spec, pool(pipeline)?);
     Envelope::compile(pipeline, spec, &pool).map(Some).map_err(|problems| unfit(&problems))
 }
 
-/// Checks what `envelope: debezium` says against the message types.
+/// Checks the settings of `envelope: debezium` against the message types.
 pub fn changes(pipeline: &Pipeline) -> Result<Option<Changes>, Failure> {
     let Some(spec) = &pipeline.contract.debezium else { return Ok(None) };
     let compiled = Changes::compile(pipeline, spec, &pool(pipeline)?);
@@ -72,13 +72,13 @@ fn unfit(problems: &[Problem]) -> Failure {
     Failure::configuration("contract.invalid", problems.join("\n"))
 }
 
-/// The headers that events take from their envelopes or change events.
+/// Returns the headers that events take from their envelopes or change events.
 pub fn header_names(envelope: Option<&Envelope>, changes: Option<&Changes>) -> Vec<String> {
     let headers = envelope.map(|envelope| &envelope.headers).or(changes.map(|changes| &changes.headers));
     headers.cloned().unwrap_or_default()
 }
 
-/// The pool that has the envelope's message: the pipeline's own before the shipped one.
+/// Returns the pool that has the envelope's message: the pipeline's own takes precedence over the shipped one.
 pub fn envelope_pool(spec: &tollgate_config::Envelope, own: DescriptorPool) -> DescriptorPool {
     match own.get_message_by_name(&spec.message) {
         Some(_) => own,
@@ -92,7 +92,7 @@ pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
     let pool = pool(pipeline)?;
     let messages: Vec<&str> = pipeline.types.iter().map(|kind| kind.message.as_str()).collect();
     let policies = &pipeline.contract.policies;
-    // With one type, each name that it lacks is an error of its own.
+    // With a single type, each name that it lacks gets an error of its own.
     let fitted = match messages.len() {
         1 => vec![policies.clone()],
         _ => fit::fit(&pool, &messages, policies).map_err(|error| bad(&error))?,
@@ -108,7 +108,7 @@ pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
         let outgoing = |to: Destination<'_>| {
             let mut fields = to.mapping().map(table::fields).unwrap_or_default();
             let key = to.keys().into_iter().map(|path| add(&mut fields, path)).collect();
-            // An event that passes as it came is held against the output's contract alone.
+            // An event that passes unchanged is checked against the output's contract only.
             let passes = to.route.is_none() && to.message() == kind.message;
             let policies = if passes { policies.clone() } else { policies.leaving() };
             Ok(Outgoing { contract: Contract::compile(&pool, to.message(), policies, &fields)?, key })

@@ -1,16 +1,16 @@
-//! One `contract:` for several types of event: what its policies say of enums and fields holds for the types that have them.
+//! One `contract:` for several event types: its policies for enums and fields apply to the types that have them.
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::{ClockSkew, CompileError, Contract, Policies, UnknownEnums};
 
-/// The policies of each message type, without the fallbacks, clocks and coercions that it has no use for.
+/// Returns the policies of each message type, without the fallbacks, clocks and coercions that do not apply to it.
 ///
 /// # Errors
 /// A fallback, a clock or a coercion that fits none of the types.
 pub fn fit(pool: &DescriptorPool, messages: &[&str], policies: &Policies) -> Result<Vec<Policies>, CompileError> {
     let (clock_skew, coerce) = (Vec::new(), Vec::new());
     let plain = Policies { unknown_enums: UnknownEnums::Reject, clock_skew, coerce, ..policies.clone() };
-    // For each type, whether it takes one piece of the policies alone.
+    // For each type, whether it accepts one piece of the policies alone.
     let takers = |piece: Policies| {
         let compiled = messages.iter().map(|message| Contract::compile(pool, message, piece.clone(), &[]).map(drop));
         let compiled: Vec<Result<(), CompileError>> = compiled.collect();

@@ -1,8 +1,8 @@
-//! Holds the slot: a session of its own with an advisory lock, asked every second whether it lives.
+//! Holds the slot in a separate session with an advisory lock, and checks every second that the session is alive.
 //!
-//! The lock only hands out names; the fence is the epoch. While the session is lost the lanes make no new decision, and
-//! the slot is taken again as soon as PostgreSQL is back. If another process was quicker, this one must end: two
-//! processes with the same transactional ids would fence each other for ever.
+//! The lock only assigns names; the fence is the epoch. While the session is lost, the lanes make no new decisions, and the
+//! slot is taken again as soon as PostgreSQL is back. If another process was faster, this one must end: two processes with
+//! the same transactional ids would fence each other forever.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,7 +27,7 @@ use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline, TableName};
 use tollgate_decide::gate::Gate;
 
-/// What the thread works with.
+/// The resources of the keeper thread.
 pub struct Keeper {
     pub pipeline: Arc<Pipeline>,
     pub gate: Arc<Gate>,
@@ -38,13 +38,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The halts of the partitions that the group has given to this member.
+    /// Returns the halts of the partitions that the group has assigned to this member.
     fn own_halts(&self) -> Vec<Halt> {
         self.brakes.halts_of(&self.lifecycle.partitions())
     }
 }
 
-/// Takes the lowest free slot on a session of its own.
+/// Takes the lowest free slot on a new session.
 pub async fn take(
     pipeline: &Pipeline,
     owner: &Owner,
@@ -56,14 +56,14 @@ pub async fn take(
     Ok(slot.map(|slot| (session, slot)))
 }
 
-/// A new session in place of one that was lost: with the same slot, where the mode has one.
+/// Opens a new session to replace a lost one, with the same slot if the mode has one.
 async fn again(keeper: &Keeper) -> Result<Option<PgConnection>, sqlx::Error> {
     let Some(slot) = keeper.lifecycle.slot() else { return connect::hold(&keeper.pipeline, "keeper").await.map(Some) };
     let taken = take(&keeper.pipeline, &keeper.owner, Some(slot)).await?;
     Ok(taken.map(|(session, _)| session))
 }
 
-/// Runs until the process stops. `Err` says why the process must end.
+/// Runs until the process stops. `Err` tells why the process must end.
 pub fn run(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsumer<Callbacks>>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(keep(keeper, session, consumer))
@@ -73,7 +73,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsume
     let (mut ticks, mut tries): (u32, u32) = (0, 0);
     let mut forgetting = false;
     let mut watch = Watch::default();
-    // A session that did not answer in time is closed at once: it may live on at the server, and hold the slot against us.
+    // A session that did not respond in time is closed at once: at the server it may live on and hold our slot.
     let mut session = Some(session);
     while !keeper.lifecycle.stopping() {
         if !rested(keeper).await {
@@ -129,7 +129,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsume
         }
     }
     if let (Some(number), Some(session)) = (keeper.lifecycle.slot(), session.as_mut()) {
-        // Left in order: nobody has to look for transactions of ours.
+        // A clean shutdown: no other process has to look for open transactions of ours.
         let slot = store::Slot { number, lanes: 0 };
         if let Err(error) = store::bury(session, &keeper.pipeline.name, slot).await {
             tracing::debug!(%error, "the slot's row stays until a successor clears it");
@@ -138,7 +138,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsume
     Ok(())
 }
 
-/// Follows the stored pause and the stored halts, and stores the halts of this process.
+/// Applies the stored pause and halts, and stores the halts of this process.
 async fn follow(keeper: &Keeper, session: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mark = keeper.brakes.pause_mark();
     let stored = halts::paused(session, &keeper.pipeline.name).await?;
@@ -156,15 +156,15 @@ async fn follow(keeper: &Keeper, session: &mut PgConnection) -> Result<(), sqlx:
     Ok(())
 }
 
-/// Deletes ids that are old enough. Returns whether there may be more.
+/// Deletes expired ids. Returns whether there may be more.
 async fn forget(keeper: &Keeper, session: Option<&mut PgConnection>) -> bool {
     let (Some(session), Some(ids)) = (session, &keeper.pipeline.delivery.processed) else { return false };
     let forgot = processed::forget(session, &keeper.pipeline.name, ids.ttl);
-    // What fails here fails beside the question for the pause too, where it is told.
+    // A failure here also fails the query for the pause, which is logged.
     matches!(tokio::time::timeout(limits::STATEMENT_PATIENCE, forgot).await, Ok(Ok(true)))
 }
 
-/// Creates partitions ahead, where the mapping asks for it. A failure is a warning: the partition of now is there.
+/// Creates partitions ahead of time if the mapping asks for it. A failure is only a warning: the current partition exists.
 async fn partitions(keeper: &Keeper, session: Option<&mut PgConnection>) {
     let Some(session) = session else { return };
     let mut done: Vec<&TableName> = Vec::new();
@@ -188,7 +188,7 @@ async fn partitions(keeper: &Keeper, session: Option<&mut PgConnection>) {
     }
 }
 
-/// Waits for the next round; false when the process stops meanwhile.
+/// Waits for the next round; returns false if the process stops meanwhile.
 async fn rested(keeper: &Keeper) -> bool {
     let until = Instant::now() + limits::KEEPER_INTERVAL;
     while Instant::now() < until {
@@ -200,14 +200,14 @@ async fn rested(keeper: &Keeper) -> bool {
     true
 }
 
-/// Kafka's half of readiness, and the lag.
+/// Checks Kafka's half of readiness, and the lag.
 fn kafka(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch, ticks: u32) {
     if consumer.context().connected() {
         keeper.lifecycle.no_trouble("kafka");
         keeper.brakes.answers(Sink::Kafka);
         keeper.brakes.forget(Sink::Kafka);
     } else {
-        // librdkafka says when it lost all brokers, but not when one is back: ask.
+        // librdkafka reports the loss of all brokers, but not their return, so query one.
         match consumer.fetch_metadata(Some(&keeper.pipeline.source.topic), Duration::from_millis(500)) {
             Ok(_) => {
                 consumer.context().heard();
@@ -229,8 +229,8 @@ fn kafka(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch,
     }
 }
 
-/// Whether a member without a partition has none because the group has enough others. Right after a cooperative member has
-/// joined it has none either: the others let go of its share in a second round.
+/// Returns whether a member has no partition because the group has enough other members. Right after a cooperative member
+/// has joined it has none either: the others release its share in a second round.
 fn is_spare(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) -> bool {
     let (source, timeout) = (&keeper.pipeline.source, Duration::from_millis(500));
     let Ok(metadata) = consumer.fetch_metadata(Some(&source.topic), timeout) else { return false };
@@ -239,7 +239,7 @@ fn is_spare(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) -> bool {
     groups.groups().iter().any(|group| group.state() == "Stable" && group.members().len() > partitions)
 }
 
-/// The lag of each partition, and which of them stand still.
+/// Measures the lag of each partition, and finds stalled ones.
 fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) {
     let mut stalled = Vec::new();
     let (positions, now) = (keeper.metrics.positions(), Instant::now());
@@ -252,7 +252,7 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
             continue;
         };
         let lag = keeper.metrics.lag(partition, next, NextOffset(high));
-        // Where it stands still on purpose, that is reported already.
+        // An intentional stop is reported already.
         let waits = keeper.brakes.paused().is_some() || keeper.brakes.is_halted(partition);
         let still = watch.look(partition, next, if waits { 0 } else { lag }, now);
         keeper.metrics.stalled(partition, still);
@@ -269,7 +269,7 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
     }
 }
 
-/// How many records the dead letter topic holds, at most: transaction markers count too.
+/// Returns at most how many records the dead letter topic holds: transaction markers count too.
 fn dead_letters(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) {
     let (topic, timeout) = (&keeper.pipeline.dead_letter.topic, Duration::from_millis(500));
     let Ok(metadata) = consumer.fetch_metadata(Some(topic), timeout) else { return };

@@ -1,5 +1,5 @@
-//! Hot swap: the changed components are loaded, checked and compiled here, off the lanes; every lane takes the new
-//! revision up at its next batch. Whatever fails leaves the old one running.
+//! Hot swap: the changed components are loaded, checked and compiled here, outside the lanes; every lane switches to the
+//! new revision at its next batch. After any failure the old revision keeps running.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,11 +18,11 @@ use tollgate_decide::gate::change::Changes;
 use tollgate_decide::gate::envelope::Envelope;
 use tollgate_decide::gate::{EventType, Gate, Revision};
 
-/// What a reload came to.
+/// The result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case", tag = "swap")]
 pub enum Reloaded {
-    /// The files say what runs already.
+    /// The files match the running revision.
     Unchanged {
         digest: String,
     },
@@ -32,23 +32,23 @@ pub enum Reloaded {
     },
 }
 
-/// A reload that was refused.
+/// A reload that was rejected.
 #[derive(Debug, Clone)]
 pub struct Refused {
     pub why: String,
     pub at: SystemTime,
 }
 
-/// Makes new revisions for the lanes.
+/// Creates new revisions for the lanes.
 pub struct Reloader {
     gate: Arc<Gate>,
     revision: Arc<ArcSwap<Revision>>,
     sandbox: Sandbox,
     brakes: Arc<Brakes>,
     metrics: Arc<Metrics>,
-    /// One reload at a time.
+    /// Allows one reload at a time.
     one: Mutex<()>,
-    /// The last reload, if it was refused.
+    /// The last reload, if it was rejected.
     refused: std::sync::Mutex<Option<Refused>>,
 }
 
@@ -71,12 +71,12 @@ impl Reloader {
         }
     }
 
-    /// Returns the last reload if it was refused.
+    /// Returns the last reload if it was rejected.
     pub fn refused(&self) -> Option<Refused> {
         self.refused.lock().ok().and_then(|last| last.clone())
     }
 
-    /// Reads pipeline.yaml and the components again. An error says why the old revision stays in use.
+    /// Reads pipeline.yaml and the components again. An error tells why the old revision stays in use.
     pub async fn reload(self: &Arc<Reloader>) -> Result<Reloaded, String> {
         let _one = self.one.lock().await;
         let result = self.attempt().await;
@@ -143,14 +143,14 @@ impl Reloader {
     }
 }
 
-/// Of the change event's message type, where there is one.
+/// Returns the digest of the change event's message type, if there is one.
 fn changes_digest(changes: &Option<Changes>) -> Option<&str> {
     changes.as_ref()?.proto.as_ref().map(|proto| proto.digest.as_str())
 }
 
-/// The section that has changed beside the transforms.
+/// Returns a section other than the transforms that has changed.
 fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
-    // Debug shows no secrets, so a changed password is compared by itself.
+    // `Debug` hides secrets, so a changed password needs its own comparison.
     let shown = |value: &dyn std::fmt::Debug| format!("{value:?}");
     let kinds = |pipeline: &Pipeline| {
         let kinds = pipeline.types.iter();
@@ -174,11 +174,11 @@ fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
         ("lanes", shown(&old.lanes), shown(&new.lanes)),
         ("admin", shown(&old.admin), shown(&new.admin)),
     ];
-    // The sandbox's pool is made for the longest chain at the start.
+    // The sandbox's pool was sized at startup.
     if new.transforms().count() > old.transforms().count().max(1) {
         return Some("transforms (more of them)");
     }
-    // Routes may name topics whose sizes nobody has asked for.
+    // Routes may name topics whose sizes were never queried.
     let routes = |pipeline: &Pipeline| shown(&pipeline.transforms().map(|t| &t.routes).collect::<Vec<_>>());
     if routes(old) != routes(new) {
         return Some("transforms.routes");

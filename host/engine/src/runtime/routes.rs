@@ -1,23 +1,23 @@
-//! The routes of a component against those of its transform in the pipeline.
+//! Matches a component's routes with those of its transform in the pipeline.
 
 use tollgate_sandbox::Manifest;
 
 use tollgate_config::Transform;
 
-/// Where each route of a component stands among the routes of its type; `first` is the first of its transform.
+/// Returns the index of each of a component's routes among its type's routes; `first` is the first of its transform.
 pub(super) fn places(spec: &Transform, manifest: &Manifest, first: usize) -> Vec<usize> {
     let place = |name: &String| spec.routes.iter().position(|route| route.name == *name);
-    // Each is there: [`wrong_routes`] has looked.
+    // Each exists: [`wrong_routes`] has checked.
     manifest.routes.iter().filter_map(|name| place(name).map(|at| first + at)).collect()
 }
 
-/// What is wrong with a key of the pipeline.
+/// An error in a key of the pipeline.
 pub struct Wrong {
     pub key: String,
     pub problem: String,
 }
 
-/// What a component's routes and those of its transform in the pipeline say against each other.
+/// Returns the mismatches between a component's routes and those of its transform in the pipeline.
 pub fn wrong_routes(kind: &tollgate_config::EventType, index: usize, manifest: &Manifest) -> Vec<Wrong> {
     let name = &manifest.name;
     let mut wrong = Vec::new();

@@ -1,4 +1,4 @@
-//! A line in the log each minute, and one at the end: what the process has done.
+//! A log line each minute, and one at the end, with what the process has done.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::metrics::{Metrics, Tally};
 use tollgate_config::limits;
 
-/// Dead letters' reasons that a line names; the rest is one number.
+/// How many dead letter reasons a line names; the rest is one number.
 const REASONS: usize = 5;
 
-/// Logs what happened since the last line, each minute.
+/// Logs each minute what happened since the last line.
 pub async fn each_minute(metrics: Arc<Metrics>) {
     let mut last = Tally::default();
     loop {
@@ -21,7 +21,7 @@ pub async fn each_minute(metrics: Arc<Metrics>) {
     }
 }
 
-/// Logs what happened since the start.
+/// Logs what happened since startup.
 pub fn at_end(metrics: &Metrics) {
     log("since the start", &metrics.tallied());
 }
@@ -34,7 +34,7 @@ fn log(span: &str, tally: &Tally) {
     tracing::info!(events, rows, outputs, dead_letters = dead, reasons, lag, "{span}");
 }
 
-/// `now` without what `last` had; the lag is of now.
+/// Returns `now` minus `last`; the lag is the current one.
 fn since(now: &Tally, last: &Tally) -> Tally {
     let mut dead_letters = now.dead_letters.clone();
     for (reason, before) in &last.dead_letters {
@@ -48,7 +48,7 @@ fn since(now: &Tally, last: &Tally) -> Tally {
     Tally { events, rows, outputs, dead_letters, lag }
 }
 
-/// `undecodable 12, row-value 3, others 1`: the most frequent first. None without dead letters.
+/// Formats `undecodable 12, row-value 3, others 1`, the most frequent first. `None` without dead letters.
 fn reasons(dead_letters: &BTreeMap<String, u64>) -> Option<String> {
     let mut sorted: Vec<(&String, &u64)> = dead_letters.iter().collect();
     sorted.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));

@@ -1,12 +1,12 @@
-//! The start's deadline, and what the start waits for at the moment. Every step of a start says so, so that one that does
-//! not end can be named, whichever call it is in.
+//! The startup deadline, and what startup currently waits for. Every step records this, so that a step that does not end can
+//! be named, whichever call it is in.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tollgate_config::error::Failure;
 
-/// Shared between the start and whoever watches it.
+/// Shared between startup and the code that watches it.
 #[derive(Debug, Clone)]
 pub struct Waiting {
     deadline: Duration,
@@ -23,17 +23,17 @@ impl Waiting {
         self.until
     }
 
-    /// What is left; 0 past the deadline.
+    /// Returns the time left; 0 after the deadline.
     pub fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// The start waits for this from now on.
+    /// Records what startup waits for from now on.
     pub fn waits_for(&self, step: impl Into<String>) {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step.into();
     }
 
-    /// The start that did not end in time: exit code 3. `last` is the last error, where there was one.
+    /// Returns the failure of a startup that missed its deadline: exit code 3. `last` is the last error, if there was one.
     pub fn over(&self, last: Option<&dyn std::fmt::Display>) -> Failure {
         let step = self.step.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let last = last.map(|error| format!(": {error}")).unwrap_or_default();

@@ -1,17 +1,17 @@
-//! Notices a partition that has lag and commits nothing, whatever the reason: a fetch that stands still says nothing by itself.
+//! Detects a partition that has lag but no commits, whatever the reason: a stalled fetch does not report itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::position::{NextOffset, Partition};
 
-/// Where each partition stood, and since when.
+/// The position of each partition, and since when it has not moved.
 #[derive(Debug, Default)]
 pub struct Watch(BTreeMap<Partition, (NextOffset, Instant)>);
 
 impl Watch {
-    /// Notes where a partition stands: how much lag it has behind its committed offset. Returns for how long it has lag and has
-    /// committed nothing; zero where it has no lag.
+    /// Records a partition's position and its lag behind the committed offset. Returns for how long it has had lag without a
+    /// commit; zero if it has no lag.
     pub fn look(&mut self, partition: Partition, next: NextOffset, lag: i64, now: Instant) -> Duration {
         let (seen, since) = self.0.entry(partition).or_insert((next, now));
         if *seen != next || lag == 0 {
@@ -20,7 +20,7 @@ impl Watch {
         now - *since
     }
 
-    /// Forgets all partitions but these.
+    /// Forgets all other partitions.
     pub fn keep(&mut self, partitions: &BTreeSet<Partition>) {
         self.0.retain(|partition, _| partitions.contains(partition));
     }

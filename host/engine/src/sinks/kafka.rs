@@ -1,9 +1,9 @@
 //! The Kafka side of a batch: outputs and dead letters, in one transaction with the group's next offsets.
 //!
-//! rdkafka 0.39's `commit_transaction` and `flush` cost a fixed 100 ms while messages are in flight, so a batch's
-//! acknowledgements are polled for first. Every error that leaves the outcome open ends this producer: its successor's
-//! `init_transactions` settles what the old one left, which is also the defence against an EndTxn that arrives late, and
-//! against a call that has not returned in time.
+//! rdkafka 0.39's `commit_transaction` and `flush` take a fixed 100 ms while messages are in flight, so a batch's
+//! acknowledgements are polled for first. Every error that leaves the outcome unknown ends this producer: its successor's
+//! `init_transactions` resolves the old transaction. This also protects against an EndTxn that arrives late, and against a
+//! call that has not returned in time.
 
 mod reports;
 
@@ -28,46 +28,46 @@ use tollgate_decide::record::NewRecord;
 pub use reports::Refusal;
 use reports::{Reports, Sent};
 
-/// How long one blocking transactional call may take before it counts as open.
+/// How long one blocking transactional call may take before its outcome counts as unknown.
 const CALL: Duration = Duration::from_secs(10);
 
-/// How long a lane waits for a call that may not keep to [`CALL`].
+/// How long a lane waits for a call that may exceed [`CALL`].
 const HANG: Duration = Duration::from_secs(12);
 
-/// How long what is on its way may take to arrive before a transaction is given up without waiting for it.
+/// How long to wait for records in flight before a transaction is dropped without them.
 const PURGE: Duration = Duration::from_secs(1);
 
-/// How long a lane waits for its old producers to end.
+/// How long a lane waits for its old producers to close.
 const END: Duration = Duration::from_secs(2);
 
-/// Between two looks at the delivery reports: a batch takes some milliseconds, and a look some microseconds.
+/// The interval of checks for delivery reports: a batch takes milliseconds, and a check microseconds.
 const LOOK: Duration = Duration::from_micros(250);
 
-/// What went wrong on the Kafka side of a batch.
+/// An error on the Kafka side of a batch.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// Nothing of the batch is visible, and the producer is good: abort and try again.
+    /// Nothing of the batch is visible, and the producer is usable: abort and retry.
     #[error("the Kafka transaction cannot be completed: {why}")]
     Abort { why: String, meaning: Meaning },
-    /// What became of the transaction is open: a new producer must find out.
+    /// The outcome of the transaction is unknown: a new producer must resolve it.
     #[error("the outcome of a Kafka transaction is open: {why}")]
     Open { why: String, meaning: Meaning },
-    /// Records that their topics do not take, whoever sends them and whenever. At least one.
+    /// Records that their topics reject, whoever sends them and whenever. At least one.
     #[error("{}", .0.iter().map(Refusal::to_string).next().unwrap_or_default())]
     Records(Vec<Refusal>),
-    /// A set of records is too large (`size`), or has one that is not taken, and nobody says which.
+    /// A set of records is too large (`size`), or contains a rejected record that is not named.
     #[error("of a set of records that was refused whole: {one}")]
     Set { one: Refusal, size: bool },
     /// An output names a partition that its topic does not have.
     #[error("topic {topic} has no such partition as its source's")]
     NoPartition { mark: usize, topic: String },
-    /// Another process uses this transactional id, or the broker refuses us.
+    /// Another process uses this transactional id, or the broker rejects us.
     #[error("Kafka refuses this producer: {0}")]
     Refused(String),
 }
 
 impl Error {
-    /// Of an outcome that is open, by the code that left it so.
+    /// An unknown outcome, with the code that caused it.
     fn open(why: impl Into<String>, code: Option<RDKafkaErrorCode>) -> Error {
         Error::Open { why: why.into(), meaning: code.map_or(Meaning::Outage, classes::kafka_code) }
     }
@@ -90,27 +90,27 @@ impl Error {
 pub struct Producer {
     inner: Arc<BaseProducer<Reports>>,
     transactional: bool,
-    /// Each record is a set of its own.
+    /// Sends each record as a separate set.
     alone: bool,
-    /// librdkafka takes no other call for the transaction meanwhile.
+    /// librdkafka accepts no other call for the transaction meanwhile.
     preparing: Cell<Option<Preparing>>,
-    /// It has not returned in time.
+    /// A call has not returned in time.
     hangs: Cell<bool>,
 }
 
-/// A call for the group's next offsets that was begun.
+/// A started call for the group's next offsets.
 struct Preparing {
     since: Instant,
     answer: Receiver<Result<(), Error>>,
 }
 
 impl Producer {
-    /// Connects, and in a transactional mode ends whatever this id left open. Blocks up to `deadline`.
+    /// Connects, and in a transactional mode ends any transaction that this id left open. Blocks up to `deadline`.
     pub fn connect(pipeline: &Pipeline, id: &str, largest: Sizes, deadline: Duration) -> Result<Producer, Error> {
-        // Without transactions the client may not have an id either: it would take no record outside of one.
+        // Without transactions the client must not have an id either: it would reject records outside of one.
         let transactional = pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !hazards().no_transaction;
         let mut config = client::producer(pipeline, transactional.then_some(id));
-        // A single message may be as large as the roomiest topic takes; a batch of them no larger than the tightest.
+        // A single message may be as large as the largest topic limit; a batch no larger than the smallest.
         config.set("message.max.bytes", largest.message.to_string()).set("batch.size", largest.batch.to_string());
         let inner: BaseProducer<Reports> =
             config.create_with_context(Reports::default()).map_err(|error| Error::Refused(client::explain(&error)))?;
@@ -138,8 +138,8 @@ impl Producer {
         self.inner.begin_transaction().map_err(classify)
     }
 
-    /// Queues a record; librdkafka sends it from its own thread. `headers` are taken over. `mark` is what a [`Refusal`] calls it.
-    /// `timestamp`: Unix milliseconds; the time of the call where there is none.
+    /// Queues a record, which librdkafka sends from its own thread. Takes ownership of `headers`. A [`Refusal`] names the record
+    /// by `mark`. `timestamp`: Unix milliseconds; `None` for the time of the call.
     pub fn send(
         &self,
         mark: usize,
@@ -173,7 +173,7 @@ impl Producer {
                     return Err(Error::NoPartition { mark, topic: letter.topic.to_owned() });
                 }
                 error => {
-                    // Of a client that is done for the error says no more than that.
+                    // For an unusable client the error carries no other information.
                     let done_for = self.inner.client().fatal_error();
                     let (code, why) = done_for
                         .map_or((error.rdkafka_error_code(), error.to_string()), |(code, why)| (Some(code), why));
@@ -184,7 +184,7 @@ impl Producer {
         }
     }
 
-    /// Begins to put the group's next offsets into the transaction, beside its records.
+    /// Starts adding the group's next offsets to the transaction, along with its records.
     pub fn prepare(&self, offsets: TopicPartitionList, group: &Arc<ConsumerGroupMetadata>) -> Result<(), Error> {
         if !self.transactional {
             return Ok(());
@@ -197,11 +197,11 @@ impl Producer {
         Ok(())
     }
 
-    /// Waits until the broker has acknowledged everything that was sent, and has the group's next offsets. After this Kafka
-    /// is prepared.
+    /// Waits until the broker has acknowledged all records and the group's next offsets. After this Kafka is
+    /// prepared.
     pub fn acknowledged(&self, deadline: Duration) -> Result<(), Error> {
         let begun = Instant::now();
-        // The offsets take longer than the acknowledgements mostly, and while they do nobody has to look.
+        // The offsets usually take longer than the acknowledgements, and nothing needs checking meanwhile.
         let offsets = self.offsets();
         let reports = self.inner.context();
         let sent = Sent { alone: self.alone, transactional: self.transactional };
@@ -211,7 +211,7 @@ impl Producer {
             left = self.serve();
         }
         match (reports.verdict(sent), offsets) {
-            // A record that is refused is why all else failed. Other reports only repeat that the transaction did.
+            // A rejected record is the root cause. Other reports only repeat that the transaction failed.
             (Err(refused), _) if matches!(refused.meaning(), Meaning::Poison | Meaning::Halt) => Err(refused),
             (_, Err(error)) | (Err(error), Ok(())) => Err(error),
             (Ok(()), Ok(())) if left > 0 => {
@@ -224,8 +224,8 @@ impl Producer {
 
     /// Waits for the call for the group's next offsets.
     ///
-    /// librdkafka 2.12 looks for the group's coordinator without a bound: once it has asked three times in vain, it waits
-    /// until some broker goes or comes.
+    /// librdkafka 2.12 searches for the group's coordinator without a limit: after three failed requests it waits until some
+    /// broker disconnects or connects.
     fn offsets(&self) -> Result<(), Error> {
         let Some(Preparing { since, answer }) = self.preparing.take() else { return Ok(()) };
         answer.recv_timeout(HANG.saturating_sub(since.elapsed())).unwrap_or_else(|_| {
@@ -235,29 +235,29 @@ impl Producer {
         })
     }
 
-    /// Ends the transaction. [`Error::Open`] says that it may or may not have ended.
+    /// Commits the transaction. [`Error::Open`] means that it may or may not have been committed.
     pub fn commit(&self) -> Result<(), Error> {
         if !self.transactional {
             return Ok(());
         }
         retried(|| self.inner.commit_transaction(CALL)).map_err(|error| match error {
-            // Whatever it was: the records may be visible already.
+            // Whatever the error: the records may be visible already.
             Error::Abort { why, meaning } => Error::Open { why, meaning },
             other => other,
         })
     }
 
-    /// Gives the transaction up. After an error the producer is not to be used again.
+    /// Aborts the transaction. After an error the producer must not be used again.
     pub fn abort(&self) -> Result<(), Error> {
         if !self.transactional {
             return Ok(());
         }
-        // Whatever it says: the transaction is given up.
+        // The result does not matter: the transaction is aborted anyway.
         let offsets = self.offsets();
         if self.hangs.get() {
             return offsets;
         }
-        // The call waits for every delivery report, and nobody serves those meanwhile: with records in flight it would
+        // The call waits for every delivery report, and nothing serves those meanwhile: with records in flight it would
         // take its whole timeout.
         self.inner.purge(PurgeConfig::default().queue());
         let begun = Instant::now();
@@ -268,8 +268,8 @@ impl Producer {
         done.map_err(|error| Error::Open { why: error.to_string(), meaning: error.meaning() })
     }
 
-    /// Serves the delivery reports that there are; returns how many records are not acknowledged yet. rdkafka's own `poll`
-    /// serves one set's; with a time it always takes that time, and spins through its last millisecond.
+    /// Serves the pending delivery reports; returns how many records are not acknowledged yet. rdkafka's own `poll`
+    /// serves those of one set; with a timeout it always takes the whole time, and spins through its last millisecond.
     fn serve(&self) -> i32 {
         let mut left = self.inner.in_flight_count();
         loop {
@@ -294,11 +294,11 @@ fn retried(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Error> {
     }
 }
 
-/// Runs what may never return on a thread of its own. `None`: no thread could be had, and it was not begun.
+/// Runs work that may never return on a separate thread. `None`: the thread could not be created, and the work was not begun.
 fn beside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<Receiver<T>> {
     let (done, returned) = crossbeam_channel::bounded(1);
     let work = move || {
-        // Whether anybody still waits is of no interest here.
+        // The receiver may have stopped waiting.
         drop(done.send(work()));
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(work).ok()?;
@@ -306,15 +306,15 @@ fn beside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stat
 }
 
 /// A lane's producers. In a transactional mode there are two, used in turn: while the broker still writes the markers of
-/// a transaction that has ended, the same producer's next one would have to wait for them.
+/// a finished transaction, the same producer's next one would have to wait for them.
 pub struct Producers {
     pair: Vec<Producer>,
     turn: usize,
 }
 
 impl Producers {
-    /// Connects under the names of this slot and lane: the same names always, since that is what ends the transactions of
-    /// a process that died. When this returns, nothing that the names had left open is open any more.
+    /// Connects under the names of this slot and lane. The names never change, which is what ends the transactions of a dead
+    /// process. After this call, no transaction under these names is open any more.
     pub fn connect(
         pipeline: &Pipeline,
         slot: i32,
@@ -333,23 +333,23 @@ impl Producers {
         Ok(Producers { pair: side_by_side(names.iter(), connect)?, turn: 0 })
     }
 
-    /// The one whose turn it is.
+    /// Returns the producer whose turn it is.
     pub fn current(&self) -> &Producer {
         &self.pair[self.turn]
     }
 
-    /// Its transaction has ended.
+    /// Switches producers after a transaction has ended.
     pub fn next(&mut self) {
         self.turn = (self.turn + 1) % self.pair.len();
     }
 }
 
 impl Drop for Producers {
-    /// librdkafka joins its threads when a client ends, and may wait for ever for one whose broker went and came back while a
-    /// transaction was being ended. Nothing depends on it: the next producers of the same names fence these.
+    /// librdkafka joins its threads when a client closes, and may wait forever for the thread of a broker that reconnected while
+    /// a transaction was being ended. Nothing depends on it: the next producers with the same names fence these.
     fn drop(&mut self) {
         let pair = std::mem::take(&mut self.pair);
-        // Where no thread can be had they end here.
+        // If no thread can be created, they close here.
         let ended = beside("producers-end", move || drop(pair));
         if ended.is_some_and(|ended| ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout)) {
             tracing::warn!("old producers take long to end, and are left to themselves");
@@ -357,7 +357,7 @@ impl Drop for Producers {
     }
 }
 
-/// What takes its time by waiting: where a transaction is open, librdkafka asks again half a second later only.
+/// Runs slow calls in parallel: while a transaction is open, librdkafka retries only after half a second.
 pub fn side_by_side<I: Send, T: Send, E: Send>(
     of: impl Iterator<Item = I>,
     each: impl Fn(I) -> Result<T, E> + Sync,
@@ -369,15 +369,15 @@ pub fn side_by_side<I: Send, T: Send, E: Send>(
     })
 }
 
-/// The sizes that the topics of a pipeline take, bytes.
+/// The sizes that the topics of a pipeline accept, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     pub message: usize,
-    /// Of a set of records; a larger record is a set of its own.
+    /// The limit of a set of records; a larger record is a set of its own.
     pub batch: usize,
 }
 
-/// What the client says of a record for this topic, with what to do where that is known.
+/// Returns the client's error for a record for this topic, with advice if it is known.
 fn explained(code: Option<RDKafkaErrorCode>, why: &str, topic: &str) -> String {
     match code {
         Some(RDKafkaErrorCode::UnknownTopic) => {
@@ -395,8 +395,8 @@ fn classify(error: KafkaError) -> Error {
     if inner.txn_requires_abort() {
         return Error::Abort { why: inner.string(), meaning };
     }
-    // Fenced means that another process began with this id: either it took our slot, or it ended what we had left
-    // hanging. A new producer fences it in turn, so only the slot's lock may decide who is right.
+    // "Fenced" means that another process started with this id: it either took our slot, or ended a transaction that we
+    // had left open. A new producer fences it in turn, so only the slot's lock may decide which one is right.
     match meaning {
         Meaning::Fatal => Error::Refused(inner.string()),
         meaning => Error::Open { why: inner.string(), meaning },

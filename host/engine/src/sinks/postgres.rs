@@ -1,4 +1,4 @@
-//! The PostgreSQL side of a batch: one fixed statement a table, fed by binary arrays or, for large batches, from a stage.
+//! The PostgreSQL side of a batch: one fixed statement per table, fed by binary arrays or, for large batches, from a stage.
 
 mod catalogue;
 pub mod cause;
@@ -18,7 +18,7 @@ use sqlx::{AssertSqlSafe, Encode, Postgres, Type};
 use tollgate_config::limits;
 use tollgate_decide::postgres::{Folded, Rows, Table};
 
-/// An array parameter that is in binary form already.
+/// An array parameter that is already encoded in binary form.
 struct RawArray {
     type_info: PgTypeInfo,
     bytes: Vec<u8>,
@@ -26,7 +26,7 @@ struct RawArray {
 
 impl Type<Postgres> for RawArray {
     fn type_info() -> PgTypeInfo {
-        // Asked only where no value is at hand; `produces` below names the real one.
+        // Used only when no value is at hand; `produces` below names the real type.
         PgTypeInfo::with_name("bytea")
     }
 }
@@ -42,8 +42,8 @@ impl Encode<'_, Postgres> for RawArray {
     }
 }
 
-/// Applies the batch's effects inside the caller's transaction: deletes first, then the upserts. Rows that are only marked as
-/// deleted are written before they are marked.
+/// Applies the batch's effects inside the caller's transaction: deletes first, then the upserts. Soft-deleted rows are
+/// written before they are marked as deleted.
 pub async fn apply(connection: &mut PgConnection, table: &Table, rows: &Rows) -> Result<u64, sqlx::Error> {
     let folded = rows.fold(&table.shape);
     let mut affected = 0;

@@ -1,5 +1,5 @@
-//! What the broker tells of a topic beside its partitions: its id, and what this client may do with it. rdkafka has no call
-//! for it, so this goes to librdkafka itself.
+//! What the broker reports about a topic besides its partitions: its id, and the operations allowed to this client. rdkafka
+//! does not wrap this request, so this module calls librdkafka directly.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -11,7 +11,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka_sys as sys;
 
-/// The operations of Kafka's ACLs that matter here.
+/// The relevant operations of Kafka's ACLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
     Read,
@@ -42,21 +42,21 @@ fn operation(number: i32) -> Option<Operation> {
     }
 }
 
-/// What is allowed, where the broker says.
+/// The allowed operations, if the broker reports them.
 pub type Allowed = Option<BTreeSet<Operation>>;
 
 /// A topic as the broker describes it.
 #[derive(Debug, Clone)]
 pub struct Described {
     pub name: String,
-    /// `None` where the broker does not say (it is older than 2.3, or refuses that too).
+    /// `None` if the broker does not report them (it is older than 2.3, or denies that too).
     pub allowed: Allowed,
-    /// A topic that is deleted and created again gets another one. `None` where the broker has none (older than 2.8).
+    /// A topic that is deleted and recreated gets a different id. `None` if the broker has none (older than 2.8).
     pub id: Option<String>,
 }
 
-/// The id of a topic. `None` where the broker gives it none, or does not answer: an old broker does not know the question, and
-/// the embedded one of `tollgate demo` leaves it open.
+/// Returns the id of a topic. `None` if the broker has no id for it, or does not respond: an old broker does not know the
+/// request, and the embedded broker of `tollgate demo` ignores it.
 pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
     let described =
         topics(client, &[topic], patience).inspect_err(|error| tracing::debug!(%error, topic, "no topic id"));
@@ -66,7 +66,7 @@ pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Dur
 /// Describes each topic.
 ///
 /// # Errors
-/// The broker does not answer within the time.
+/// The broker does not respond within the timeout.
 pub fn topics<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
@@ -83,7 +83,7 @@ pub fn topics<C: ClientContext>(
     described.ok_or_else(|| KafkaError::AdminOp(event.error()))
 }
 
-/// An answer of librdkafka's, which owns everything that can be read from it.
+/// A response from librdkafka, which owns all data that can be read from it.
 struct Event(ptr::NonNull<sys::rd_kafka_event_t>);
 
 impl Event {
@@ -97,7 +97,7 @@ impl Event {
 impl Drop for Event {
     #[allow(unsafe_code, reason = "rdkafka wraps no events")]
     fn drop(&mut self) {
-        // SAFETY: ours alone, and destroyed once.
+        // SAFETY: we own the event exclusively, and destroy it once.
         unsafe { sys::rd_kafka_event_destroy(self.0.as_ptr()) }
     }
 }
@@ -106,8 +106,8 @@ impl Drop for Event {
 fn describe<C: ClientContext>(client: &Client<C>, names: &[CString], millis: i32) -> Option<Event> {
     let mut pointers: Vec<*const std::ffi::c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-    // SAFETY: the client, the names and their pointers outlive all calls. Collection, options and queue are made here,
-    // copied or retained by DescribeTopics as its documentation says, and destroyed once each; the event is the caller's.
+    // SAFETY: the client, the names and their pointers outlive all calls. Collection, options and queue are created here,
+    // copied or retained by DescribeTopics as documented, and destroyed once each; the caller owns the event.
     unsafe {
         let native = client.native_ptr();
         let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
@@ -117,7 +117,7 @@ fn describe<C: ClientContext>(client: &Client<C>, names: &[CString], millis: i32
         if !refused.is_null() {
             sys::rd_kafka_error_destroy(refused);
         }
-        // Out of range is the one error it has; the default is a minute, and we stop listening before.
+        // The only possible error is an out-of-range value; the default is a minute, and we stop waiting earlier.
         let mut message = [0; 128];
         sys::rd_kafka_AdminOptions_set_request_timeout(options, millis, message.as_mut_ptr(), message.len());
         sys::rd_kafka_DescribeTopics(native, collection, options, queue);
@@ -129,11 +129,11 @@ fn describe<C: ClientContext>(client: &Client<C>, names: &[CString], millis: i32
     }
 }
 
-/// `None` where the answer is an error.
+/// `None` if the response is an error.
 #[allow(unsafe_code, reason = "rdkafka does not wrap DescribeTopics")]
 fn read(event: &Event) -> Option<Vec<Described>> {
     // SAFETY: all pointers belong to the event, which outlives this; counts are librdkafka's own. The operations are read
-    // as numbers: a newer broker may send one that the enum does not have.
+    // as numbers, because a newer broker may send one that the enum does not have.
     unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0.as_ptr());
         if result.is_null() || event.error() != RDKafkaErrorCode::NoError {
@@ -157,7 +157,7 @@ fn read(event: &Event) -> Option<Vec<Described>> {
     }
 }
 
-/// The text of a topic's id; `None` for the zero that stands for none.
+/// Returns the text of a topic's id; `None` for zero, which means no id.
 ///
 /// # Safety
 /// The pointer is null or belongs to an event that outlives the call.
@@ -166,7 +166,7 @@ unsafe fn id(uuid: *const sys::rd_kafka_Uuid_t) -> Option<String> {
     if uuid.is_null() {
         return None;
     }
-    // SAFETY: not null, and alive as the caller promises; librdkafka keeps the text in the uuid itself.
+    // SAFETY: not null, and alive as the caller guarantees; librdkafka stores the text inside the uuid.
     let (high, low, text) = unsafe {
         (
             sys::rd_kafka_Uuid_most_significant_bits(uuid),
@@ -177,6 +177,6 @@ unsafe fn id(uuid: *const sys::rd_kafka_Uuid_t) -> Option<String> {
     if (high, low) == (0, 0) || text.is_null() {
         return None;
     }
-    // SAFETY: a text that ends with zero, as its documentation says.
+    // SAFETY: a NUL-terminated text, as documented.
     Some(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }

@@ -1,10 +1,10 @@
-//! Where the topic ended when a drain began, and whether a partition is through.
+//! Where the topic ended when a drain began, and whether a partition is complete.
 //!
-//! The high watermark alone cannot tell: transaction markers occupy offsets and are never delivered, nor is what was
-//! compacted, so no record need lie right before it. What can tell is librdkafka's event at a partition's end. That comes
-//! at the last *stable* offset, before the records of a transaction that is still open, and a commit that its producer
-//! has been told of may be such for some milliseconds. So a drain waits until every transaction that was open at its
-//! beginning has ended, and counts only the events after that.
+//! The high watermark alone is not sufficient: transaction markers and compacted records occupy offsets but are never
+//! delivered, so there may be no record right before it. librdkafka's event at a partition's end is sufficient. It comes at
+//! the last *stable* offset, before the records of an open transaction; for some milliseconds, that can include a
+//! transaction whose commit its producer has already seen. So a drain waits until every transaction that was open at its
+//! start has ended, and counts only the events after that.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -18,28 +18,28 @@ use tollgate_config::Pipeline;
 
 const CALL: Duration = Duration::from_secs(10);
 
-/// Between two questions whether the open transactions have ended.
+/// The interval at which to check whether the open transactions have ended.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long transactions may be open before the log says what is waited for.
+/// How long transactions may be open before the log reports the wait.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// The offset after the last record or marker of each partition, at one time.
+/// The offset after the last record or marker of each partition, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ends(BTreeMap<Partition, NextOffset>);
 
 impl Ends {
-    /// Whether everything that the partition held then lies below `position`. `exhausted`: its end was met there, after
-    /// [`Ends::settle`].
+    /// Returns whether everything that the partition held then lies below `position`. `exhausted`: its end was reached there,
+    /// after [`Ends::settle`].
     pub fn reached(&self, partition: Partition, position: NextOffset, exhausted: bool) -> bool {
-        // A partition that was made since had nothing then.
+        // A partition that was created since was empty then.
         exhausted || self.0.get(&partition).is_none_or(|end| position >= *end)
     }
 
-    /// Asks where the topic ends, and waits until no transaction is open below that. Blocks; `stopping` cuts it short.
+    /// Queries the topic's ends, and waits until no transaction below them is open. Blocks; `stopping` cuts it short.
     ///
     /// # Errors
-    /// Kafka does not answer.
+    /// Kafka does not respond.
     pub fn settle(pipeline: &Pipeline, stopping: impl Fn() -> bool) -> Result<Ends, KafkaError> {
         let ends = Ends(ask(pipeline, "read_uncommitted")?);
         let began = Instant::now();
@@ -62,7 +62,7 @@ impl Ends {
     }
 }
 
-/// Where each partition ends for readers of that isolation level.
+/// Returns the end of each partition for readers of that isolation level.
 fn ask(pipeline: &Pipeline, isolation: &str) -> Result<BTreeMap<Partition, NextOffset>, KafkaError> {
     let topic = &pipeline.source.topic;
     let consumer: BaseConsumer = client::base(&pipeline.source).set("isolation.level", isolation).create()?;

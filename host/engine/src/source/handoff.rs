@@ -1,4 +1,4 @@
-//! The channels between the poll thread and a lane, and what they carry.
+//! The channels between the poll thread and a lane, and their messages.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ pub struct Taken {
     pub establish: bool,
 }
 
-/// What the poll thread tells a lane.
+/// Messages from the poll thread to a lane.
 #[derive(Debug)]
 pub enum Control {
     Assign {
         taken: Vec<Taken>,
         assignment: u64,
     },
-    /// Let go of these; answer with the token. `lost`: they may be somebody else's already.
+    /// Release these; answer with the token. `lost`: other members may own them already.
     Revoke {
         partitions: BTreeSet<Partition>,
         lost: bool,
@@ -36,12 +36,12 @@ pub enum Control {
     },
 }
 
-/// What a lane tells the poll thread.
+/// Messages from a lane to the poll thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
-    /// It has let go of what the revocation with this token named.
+    /// The partitions of the revocation with this token are released.
     Released(u64),
-    /// The epoch of this partition is another's. If the group says that it is ours all the same, it must be taken over again.
+    /// Another owner has raised this partition's epoch. If the group still assigns it to us, it must be taken over again.
     Fenced { partition: Partition, assignment: u64 },
 }
 
@@ -53,16 +53,16 @@ pub struct Inbox {
     load: Arc<Load>,
 }
 
-/// What a lane has in hand and before it.
+/// The batches that a lane has received or that are queued for it.
 #[derive(Debug, Default)]
 pub struct Load {
     batches: AtomicUsize,
     events: AtomicUsize,
-    /// Of memory.
+    /// Memory of these batches.
     bytes: AtomicUsize,
-    /// Of emptied batches that wait to be filled again.
+    /// Memory of empty batches that can be reused.
     spare: AtomicUsize,
-    /// Batches that are through, and how long the last of them was in the lane's hands, microseconds.
+    /// The number of completed batches, and the processing time of the last one in microseconds.
     through: AtomicU64,
     took: AtomicU64,
 }
@@ -88,31 +88,31 @@ impl Load {
 }
 
 impl Inbox {
-    /// Events that are handed over and not through.
+    /// Returns the number of events that are handed over and not complete.
     pub fn backlog(&self) -> usize {
         self.load.events.load(Ordering::Acquire)
     }
 
-    /// Bytes of memory of the batches that are handed over and not through, and of those that wait to be filled again.
+    /// Returns the memory in bytes of the batches that are handed over and not complete, and of those that can be reused.
     pub fn memory(&self) -> usize {
         self.load.bytes.load(Ordering::Acquire) + self.load.spare.load(Ordering::Acquire)
     }
 
-    /// An empty batch, one that was used before if there is one.
+    /// Returns an empty batch, a recycled one if available.
     pub fn fresh(&self) -> RecordBatch {
         let Ok(batch) = self.recycled.try_recv() else { return RecordBatch::default() };
         self.load.spare.fetch_sub(batch.memory(), Ordering::AcqRel);
         batch
     }
 
-    /// Frees the batches that wait to be filled again.
+    /// Frees the batches that could be reused.
     pub fn drop_spare(&self) {
         while let Ok(batch) = self.recycled.try_recv() {
             self.load.spare.fetch_sub(batch.memory(), Ordering::AcqRel);
         }
     }
 
-    /// Hands a batch over, waiting for room for at most `patience`.
+    /// Hands a batch over, waiting at most `patience` for room.
     pub fn send(&self, batch: RecordBatch, patience: Duration) -> Result<(), SendTimeoutError<RecordBatch>> {
         self.load.add(&batch);
         self.batches.send_timeout(batch, patience).inspect_err(|error| match error {
@@ -120,13 +120,13 @@ impl Inbox {
         })
     }
 
-    /// How many batches are through, and how long the last of them took.
+    /// Returns how many batches are complete, and how long the last of them took.
     pub fn through(&self) -> (u64, Duration) {
         let batches = self.load.through.load(Ordering::Acquire);
         (batches, Duration::from_micros(self.load.took.load(Ordering::Acquire)))
     }
 
-    /// Nothing is queued or in work.
+    /// Returns whether nothing is queued or in progress.
     pub fn idle(&self) -> bool {
         self.load.batches.load(Ordering::Acquire) == 0
     }
@@ -150,14 +150,14 @@ impl Intake {
         batch.clear();
         let memory = batch.memory();
         self.load.spare.fetch_add(memory, Ordering::AcqRel);
-        // A full recycling queue means that there are batches enough.
+        // A full recycling queue means that there are enough batches.
         if self.recycle.try_send(batch).is_err() {
             self.load.spare.fetch_sub(memory, Ordering::AcqRel);
         }
     }
 }
 
-/// The two ends of a lane's channels.
+/// Creates the two ends of a lane's channels.
 pub fn channels(queue: usize, events: usize, said: Sender<Said>) -> (Inbox, Intake) {
     let (control, control_end) = crossbeam_channel::bounded(events);
     let (batches, batches_end) = crossbeam_channel::bounded(queue);

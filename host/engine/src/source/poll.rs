@@ -1,6 +1,6 @@
-//! The poll thread: records into batches, batches to lanes, rebalances to their end.
+//! The poll thread: it collects records into batches, hands batches to lanes, and completes rebalances.
 //!
-//! One loop. Each turn handles what the other threads said, polls once, and hands over what is due.
+//! It is one loop. Each turn handles the other threads' messages, polls once, and hands over what is due.
 
 mod assignment;
 mod backpressure;
@@ -36,13 +36,13 @@ use tollgate_decide::batch::{Raw, RecordBatch};
 /// How the poll loop ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It was asked to, and the lanes have let go of their partitions.
+    /// A drain was requested, and the lanes have released their partitions.
     Drained,
-    /// It cannot go on.
+    /// It cannot continue.
     Halted(String),
 }
 
-/// What the other threads say to this one.
+/// Messages from the other threads.
 enum Event {
     Rebalance(Rebalance),
     Takeover(Answer),
@@ -63,60 +63,60 @@ pub struct Poll {
     pub state: State,
 }
 
-/// What the poll thread knows.
+/// The state of the poll thread.
 #[derive(Default)]
 pub struct State {
     tracked: BTreeMap<Partition, Tracked>,
     filling: Vec<Filling>,
     assignment: u64,
-    /// Counts what was fetched under one owner: every takeover begins anew.
+    /// Numbers what was fetched under one owner: every takeover starts over.
     stamp: u64,
-    /// Ours, and not read.
+    /// Assigned to us, but not read.
     halted: BTreeSet<Partition>,
-    /// The halts that were known when the last look was taken at them.
+    /// The known halts at the last check.
     halts: Option<Mark>,
-    /// What librdkafka fetches, as it was told.
+    /// The partitions that librdkafka fetches, as we last set them.
     fetched: BTreeSet<Partition>,
-    /// What the group decided and has no answer to yet.
+    /// The group's decision that has not been answered yet.
     unanswered: Option<Unanswered>,
     revoking: Option<Revoking>,
-    /// Assigned, and not taken over yet.
+    /// Assigned but not taken over yet.
     requested: BTreeSet<Partition>,
-    /// Since when something is.
+    /// Since when the set above is not empty.
     wanting: Option<Instant>,
-    /// The ends that a drain waits for are known, and each partition's end is met anew since.
+    /// The ends that a drain waits for are known, and each partition's end must be reached again.
     ending: bool,
-    /// Since when all batches together have more memory than they may.
+    /// Since when all batches together have exceeded the memory limit.
     brimful: Option<Instant>,
-    /// Why the process cannot go on.
+    /// Why the process cannot continue.
     fatal: Option<String>,
-    /// Which partitions a drain has left, since they are halted.
+    /// The partitions that a drain has left because they are halted.
     left: Option<String>,
 }
 
-/// A partition of ours.
+/// One of our partitions.
 struct Tracked {
     /// The next offset to take.
     position: NextOffset,
     assignment: u64,
     epoch: i64,
-    /// A gap before the first record after an assign, a resume or a seek has been looked at twice.
+    /// A gap before the first record after an assign, a resume or a seek has been confirmed by a second fetch.
     confirmed: bool,
-    /// Nothing lies at the position or beyond it, as far as librdkafka has said.
+    /// There is no record at the position or beyond, as last reported by librdkafka.
     exhausted: bool,
 }
 
-/// A lane's batch in the making.
+/// A lane's batch that is being filled.
 #[derive(Default)]
 struct Filling {
     batch: RecordBatch,
     since: Option<Instant>,
     company: Company,
-    /// The lane did not take this batch in time: its partitions are paused until it does and the backlog is down.
+    /// The lane did not accept this batch in time: its partitions are paused until it does and the backlog has shrunk.
     stalled: bool,
 }
 
-/// Copies a message into a batch. librdkafka's own buffer is freed at once, so that its queue bounds hold.
+/// Copies a message into a batch. librdkafka's own buffer is freed at once, so that its queue limits hold.
 fn copy(message: &BorrowedMessage<'_>, assignment: u64, batch: &mut RecordBatch) {
     let raw = Raw {
         partition: Partition(message.partition()),
@@ -129,8 +129,8 @@ fn copy(message: &BorrowedMessage<'_>, assignment: u64, batch: &mut RecordBatch)
 }
 
 impl Poll {
-    /// Runs until the process drains or must halt. The consumer is still open afterwards, and so are the channels: the other
-    /// threads end with them, and what ended this one is to be told first.
+    /// Runs until the process drains or must halt. The consumer and the channels are still open afterwards: the other threads
+    /// end with the channels, and the reason why this one ended must be reported first.
     pub fn run(&mut self) -> Ended {
         let ended = self.run_on();
         self.answer();
@@ -138,7 +138,7 @@ impl Poll {
         ended
     }
 
-    /// Waits for the group's answer to a request to join, for half of `shutdown` at most. The broker serves the requests of a
+    /// Waits for the group's answer to a join request, for at most half of `shutdown`. The broker serves the requests of a
     /// connection one by one: a LeaveGroup behind a JoinGroup that waits for other members would be lost with the connection,
     /// and the group would wait for this member until its session times out.
     fn settle(&self) {
@@ -146,7 +146,7 @@ impl Poll {
         let callbacks = self.consumer.context();
         callbacks.close();
         while callbacks.owed() != Some(false) && callbacks.connected() && Instant::now() < until {
-            // What it delivers belongs to nobody any more.
+            // What it delivers no longer belongs to any lane.
             drop(self.consumer.poll(limits::POLL_BUSY));
         }
     }
@@ -177,7 +177,7 @@ impl Poll {
                 self.lifecycle.drain();
             }
             if self.lifecycle.draining() {
-                // A revocation that is under way is finished first.
+                // A revocation in progress is completed first.
                 if self.state.revoking.is_none() {
                     if drain_sent {
                         return self.state.left.take().map_or(Ended::Drained, Ended::Halted);
@@ -191,12 +191,12 @@ impl Poll {
         }
     }
 
-    /// Whether a drain has come to its end: all that was fetched is through, and nothing is left to fetch.
+    /// Returns whether a drain is complete: everything fetched is committed, and nothing is left to fetch.
     fn all_through(&mut self) -> bool {
         let Some(ends) = self.lifecycle.ends() else { return false };
         if !self.state.ending {
             self.state.ending = true;
-            // An end that was met before may have been the beginning of an open transaction: meet it again.
+            // An end that was reached earlier may have been the beginning of an open transaction: reach it again.
             let positions: Vec<_> = self.state.tracked.iter().map(|(key, value)| (*key, value.position)).collect();
             positions.into_iter().for_each(|(partition, position)| self.seek(partition, position));
             return false;
@@ -206,13 +206,13 @@ impl Poll {
             && state.revoking.is_none()
             && state.filling.iter().all(|filling| filling.batch.is_empty() && !filling.stalled)
             && self.lanes.iter().all(Inbox::idle)
-            // In this order: a lane says that it was fenced before it is idle.
+            // In this order: a lane reports that it was fenced before it is idle.
             && self.said.is_empty()
             && self.rebalances.is_empty();
-        // A member without partitions waits: the group may yet give it some.
+        // A member without partitions waits: the group may still assign some.
         at_rest
             && !(state.tracked.is_empty() && state.halted.is_empty())
-            // The next start must find them.
+            // The next start must find them stored.
             && self.brakes.unstored_halts().is_empty()
             && state.tracked.iter().all(|(key, value)| ends.reached(*key, value.position, value.exhausted))
     }
@@ -239,7 +239,7 @@ impl Poll {
         }
     }
 
-    /// Each partition always meets the same lane, so order within it needs no coordination.
+    /// A partition always goes to the same lane, so its order needs no coordination.
     fn lane_of(&self, partition: Partition) -> usize {
         usize::try_from(partition.0).unwrap_or_default() % self.lanes.len()
     }
@@ -257,7 +257,7 @@ impl Poll {
             Some(Ok(message)) if !draining => {
                 consumer.context().heard();
                 self.take(&message);
-                // What is fetched already costs no wait: fill up before looking at the rest of the world.
+                // Fetched records need no wait: fill the batches before handling anything else.
                 for _ in 0..limits::POLL_RUN {
                     if self.filled() > room || self.state.filling.iter().any(|filling| self.full(filling)) {
                         break;
@@ -293,7 +293,7 @@ impl Poll {
             return;
         }
         if tracked.position < NextOffset(offset.0) {
-            // A gap. Transaction markers and compaction leave them; a record that librdkafka skipped must not.
+            // A gap. Transaction markers and compaction leave gaps; a record skipped by librdkafka must not pass as one.
             if !tracked.confirmed {
                 tracked.confirmed = true;
                 let position = tracked.position;
@@ -316,10 +316,10 @@ impl Poll {
         self.metrics.fetched(message.payload_len());
     }
 
-    /// The fetch has come to the partition's end, and all before it was delivered.
+    /// The fetch has reached the partition's end, and everything before it was delivered.
     fn exhausted(&mut self, partition: Partition) {
         let stalled = self.state.filling[self.lane_of(partition)].stalled;
-        // What a stalled lane's partitions deliver is thrown away: their position is not where the end was met.
+        // Deliveries for a stalled lane's partitions are discarded, so their position is not where the end was reached.
         let Some(tracked) = self.state.tracked.get_mut(&partition).filter(|_| !stalled) else { return };
         tracked.exhausted = true;
         self.metrics.exhausted(partition, Some(tracked.position));
@@ -352,14 +352,14 @@ impl Poll {
         } else if code == Some(RDKafkaErrorCode::PollExceeded) {
             tracing::error!(%error, "this member did not poll in time and was put out of the group");
         } else if classes::kafka(error) == Meaning::Outage {
-            // The callback was told as well, and the keeper looks after the brokers.
+            // The callback was notified as well, and the keeper checks the brokers.
             tracing::debug!(%error, "consumer");
         } else {
             tracing::warn!(%error, "consumer");
         }
     }
 
-    /// Hands over every batch that is due: full, or old enough while its lane has nothing to do.
+    /// Hands over every due batch: a full one, or one that is old enough while its lane is idle.
     fn dispatch(&mut self) {
         let wait = self.pipeline.delivery.batch.wait;
         for lane in 0..self.lanes.len() {
@@ -370,7 +370,7 @@ impl Poll {
             }
             let Some(since) = filling.since else { continue };
             let wait = filling.company.wait(wait, self.lanes[lane].through());
-            // While nothing may be taken there is no company to wait for.
+            // While no records may be taken, there is nothing to wait for.
             let waited = since.elapsed() >= wait || self.state.brimful.is_some();
             if self.full(&self.state.filling[lane]) || (self.lanes[lane].idle() && waited) {
                 self.metrics.waited(lane, wait);

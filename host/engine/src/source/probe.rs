@@ -1,8 +1,8 @@
-//! Which partitions cannot be read at their next offset.
+//! Finds the partitions that cannot be read at their next offset.
 //!
-//! rdkafka 0.39 drops the partition of a consumer's error. After a batch that is damaged librdkafka goes on with the next one,
-//! so the partition must be known before anything else is taken from it. A second client reads each partition through a queue
-//! of its own, at the offset where the first one stands: its errors are that partition's.
+//! rdkafka 0.39 drops the partition of a consumer's error. After a corrupt batch librdkafka continues with the next one, so
+//! the partition must be known before anything else is taken from it. A second client reads each partition through a separate
+//! queue, at the position of the first client, so each queue's errors belong to its partition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::kafka::{client, words};
 use crate::position::{NextOffset, Partition};
 use tollgate_config::Pipeline;
 
-/// How long the partitions may take to answer. Nothing is taken meanwhile, nor polled.
+/// How long the partitions may take to respond. The poll thread takes nothing and does not poll meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Between two looks at the queues.
+/// The interval of checks of the queues.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Keeps what librdkafka says to itself: the queues have the errors that matter.
+/// Suppresses librdkafka's log lines: the queues have the errors that matter.
 struct Silent;
 
 impl ClientContext for Silent {
@@ -39,10 +39,10 @@ impl ClientContext for Silent {
 
 impl ConsumerContext for Silent {}
 
-/// The partitions whose next record cannot be read, with the error. One that does not answer in time is not among them.
+/// Returns the partitions whose next record cannot be read, with the error. Partitions that do not respond in time are omitted.
 ///
 /// # Errors
-/// The client cannot be made, or does not take the assignment.
+/// The client cannot be created, or rejects the assignment.
 pub fn unreadable(
     pipeline: &Pipeline,
     positions: &BTreeMap<Partition, NextOffset>,
@@ -50,7 +50,7 @@ pub fn unreadable(
     let topic = &pipeline.source.topic;
     let mut config = client::base(&pipeline.source);
     config
-        // librdkafka wants a group to assign partitions by hand.
+        // librdkafka requires a group id even for manual assignment.
         .set("group.id", &pipeline.source.group_id)
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
@@ -79,7 +79,7 @@ pub fn unreadable(
             }
             // A record, or the end.
             Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => false,
-            // Something about a broker, and not about the partition.
+            // An error of a broker, not of the partition.
             Some(Err(_)) => true,
         });
         std::thread::sleep(LOOK);

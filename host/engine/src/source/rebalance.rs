@@ -1,4 +1,4 @@
-//! The consumer's callbacks. They record what happened and return: no I/O, no locks held, no decisions.
+//! The consumer's callbacks. They record what happened and return: no I/O, no held locks, no decisions.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,29 +15,29 @@ use crate::classes::{self, Meaning};
 use crate::kafka::words;
 use crate::position::Partition;
 
-/// What the group decided. The poll thread must answer each with an (un)assign call; until then librdkafka delivers nothing.
+/// The group's decision. The poll thread must answer each with an (un)assign call; until then librdkafka delivers nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rebalance {
     Assign(Vec<Partition>),
-    /// `lost`: others may own them already; nothing may be committed any more.
+    /// `lost`: other members may own them already, so nothing may be committed any more.
     Revoke {
         partitions: Vec<Partition>,
         lost: bool,
     },
 }
 
-/// The consumer's context: the way out of the callbacks.
+/// The consumer's context: it passes events out of the callbacks.
 pub struct Callbacks {
     events: Sender<Rebalance>,
-    /// Set while the consumer closes: nobody polls the events then, so the callback lets go by itself.
+    /// Set while the consumer closes: nothing polls the events then, so the callback releases partitions by itself.
     closing: AtomicBool,
-    /// Whether any broker can be reached, as librdkafka last said.
+    /// Whether any broker is reachable, as last reported by librdkafka.
     connected: AtomicBool,
-    /// Whether the broker owes the member an answer, as librdkafka's statistics said last. `None`: they said nothing yet.
+    /// Whether the broker owes the member a response, according to librdkafka's last statistics. `None` before the first.
     owed: Mutex<Option<bool>>,
 }
 
-/// What is read of librdkafka's statistics.
+/// The parts of librdkafka's statistics that are read.
 #[derive(serde::Deserialize)]
 struct Statistics {
     cgrp: Option<Group>,
@@ -54,13 +54,13 @@ impl Callbacks {
         Callbacks { events, closing, connected, owed: Mutex::default() }
     }
 
-    /// From now on the callback answers rebalances by itself: partitions that are given are not taken.
+    /// From now on the callback answers rebalances by itself: newly assigned partitions are not accepted.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// Whether the broker owes this member the answer to a JoinGroup or SyncGroup request. Known some time after
-    /// [`Callbacks::close`] only.
+    /// Returns whether the broker owes this member the response to a JoinGroup or SyncGroup request. Known only some time
+    /// after [`Callbacks::close`].
     pub fn owed(&self) -> Option<bool> {
         self.owed.lock().map_or(Some(false), |owed| *owed)
     }
@@ -69,7 +69,7 @@ impl Callbacks {
         self.connected.load(Ordering::Acquire)
     }
 
-    /// Something was heard from a broker.
+    /// Records that a broker sent something.
     pub fn heard(&self) {
         self.connected.store(true, Ordering::Release);
     }
@@ -81,7 +81,7 @@ impl ClientContext for Callbacks {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        // Nobody else asks, and parsing them costs.
+        // Only the shutdown needs them, and parsing is expensive.
         if !self.closing.load(Ordering::Acquire) {
             return;
         }
@@ -94,12 +94,12 @@ impl ClientContext for Callbacks {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            // No trouble: rdkafka tells it here, and to whoever polls.
+            // Not an error: rdkafka reports it here as well as to the polling thread.
             Some(RDKafkaErrorCode::PartitionEOF) => return,
             Some(RDKafkaErrorCode::AllBrokersDown) => self.connected.store(false, Ordering::Release),
             _ => {}
         }
-        // Each lost connection is one; the keeper notices when no broker is left.
+        // Each lost connection causes one; the keeper notices when no broker is left.
         if classes::kafka(&error) == Meaning::Outage {
             tracing::debug!(%error, reason, "kafka consumer");
         } else {
@@ -128,7 +128,7 @@ impl ConsumerContext for Callbacks {
         } else {
             Rebalance::Revoke { partitions, lost: consumer.assignment_lost() }
         };
-        // The channel holds more events than the group can have open at once; the receiver lives as long as the consumer.
+        // The channel can hold more events than the group can have pending; the receiver lives as long as the consumer.
         if self.events.try_send(event).is_err() {
             tracing::error!("a rebalance could not be recorded; the group will take the partitions back");
         }
@@ -139,8 +139,8 @@ impl ConsumerContext for Callbacks {
     }
 }
 
-/// Those of the partitions that librdkafka fetches. It refuses an unassignment that names another, and closing waits for one that
-/// it takes: halted partitions are the group's, and are not fetched.
+/// Returns those of the partitions that librdkafka fetches. It rejects an unassignment that names another, and closing waits for
+/// one that it accepts: halted partitions are assigned by the group, but not fetched.
 fn fetched(consumer: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
     let assigned = consumer.assignment()?;
     let mut fetched = TopicPartitionList::new();

@@ -1,4 +1,4 @@
-//! What `source.start` means for a partition that nobody has read.
+//! The meaning of `source.start` for a partition that has never been read.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use crate::position::{NextOffset, Partition};
 use tollgate_config::{Source, Start};
 
-/// Where the topic's partition begins and ends, and where `source.start` begins to read it. With `start: committed` that is
-/// its first record: whoever asks has found no offset of the group.
+/// A partition's beginning and end, and where `source.start` begins to read it. With `start: committed` that is its first
+/// record: the caller has found no offset of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub first: NextOffset,
@@ -19,7 +19,7 @@ pub struct Bounds {
 }
 
 /// # Errors
-/// The broker does not answer within the time.
+/// The broker does not respond within the timeout.
 pub fn bounds<C: ClientContext + ConsumerContext>(
     consumer: &BaseConsumer<C>,
     source: &Source,
@@ -37,7 +37,7 @@ pub fn bounds<C: ClientContext + ConsumerContext>(
             let found = consumer.offsets_for_times(list, patience)?;
             match found.elements().first().map(|element| element.offset()) {
                 Some(KafkaOffset::Offset(offset)) => offset,
-                // Nothing that young: begin with what comes.
+                // No record is that recent: begin with the next one.
                 _ => high,
             }
         }

@@ -1,12 +1,12 @@
-//! Takes partitions over, on a thread of its own while the poll thread goes on polling.
+//! Takes partitions over on a separate thread while the poll thread keeps polling.
 //!
-//! The order is the protocol:
+//! The order of the steps matters:
 //!
 //! 1. The rows are read. A row that belongs to another group, cluster or topic ends the takeover here.
 //! 2. A dead member's transactions are ended, so that the group's offset is stable, and the offset is read.
-//! 3. Row and offset are compared. A takeover that would halt ends here and has changed nothing: a second process with
-//!    another configuration must not fence the owner that is well.
-//! 4. The epoch is raised, after which no older owner can commit in PostgreSQL. The row is read again, and compared again.
+//! 3. Row and offset are compared. A takeover that would halt ends here without changing anything: a second process with
+//!    another configuration must not fence a healthy owner.
+//! 4. The epoch is raised, after which no older owner can commit in PostgreSQL. The row is read and compared again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ use tollgate_config::{DeliveryMode, Pipeline, Start};
 
 const CALL: Duration = Duration::from_secs(5);
 
-/// How long a takeover waits for the topic's id. The partitions stand still meanwhile, and a broker that has no answer is no
-/// reason to halt: the id that the row remembers stays, and the next takeover compares it.
+/// How long a takeover waits for the topic's id. The partitions wait meanwhile. A broker without an answer is no reason to
+/// halt: the id stored in the row stays, and the next takeover compares it.
 const TOPIC_ID: Duration = Duration::from_secs(1);
 
 /// Partitions to take over, and the assignment they belong to.
@@ -52,11 +52,11 @@ pub struct Request {
 pub enum Answer {
     Taken {
         partitions: Vec<Taken>,
-        /// Those that were asked for and are halted.
+        /// The requested partitions that are halted.
         halted: Vec<Partition>,
         assignment: u64,
     },
-    /// The process cannot go on.
+    /// The process cannot continue.
     Fatal(String),
 }
 
@@ -70,13 +70,13 @@ enum Error {
     Transaction(#[from] crate::sinks::kafka::Error),
     #[error("postgres: no answer within {} s", limits::TAKEOVER_PATIENCE.as_secs())]
     Silent,
-    /// Another member had the partition between the two reads: what was read does not belong together.
+    /// Another member owned the partition between the two reads, so their results do not belong together.
     #[error("the group's offset of partition {0} moved while the partition was taken over")]
     Moved(Partition),
-    /// Only a person can say how this partition goes on.
+    /// Only an operator can decide how this partition continues.
     #[error("{}", .0.message)]
     Halt(Halt),
-    /// Nothing of the pipeline can go on as this process is configured. Another process may be well, so nothing is stored.
+    /// The pipeline cannot run with this process's configuration. Another process may be healthy, so nothing is stored.
     #[error("{}", .0.message)]
     Pipeline(Halt),
 }
@@ -92,13 +92,13 @@ impl Error {
         }
     }
 
-    /// Whether a row was locked for longer than a takeover waits: the connection is good, and the next try ends the session that
-    /// has the lock if that one stands still.
+    /// Whether a row was locked for longer than a takeover waits: the connection is usable, and the next attempt ends the
+    /// session that holds the lock if that one is unresponsive.
     fn waited_for_lock(&self) -> bool {
         matches!(self, Error::Postgres(error) if connect::meaning(error) == Meaning::Conflict)
     }
 
-    /// What a server has said with this, if it is a server's.
+    /// Returns the server and the meaning of its error, if a server caused this.
     fn said(&self) -> Option<(Sink, Meaning)> {
         Some(match self {
             Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
@@ -109,13 +109,13 @@ impl Error {
         })
     }
 
-    /// What this says of the servers.
+    /// What this error says about the servers.
     fn heard(&self) -> [Heard; 2] {
         self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
     }
 }
 
-/// Answers requests until the channel closes. Outages are retried with backoff, for as long as they last.
+/// Answers requests until the channel closes. Outages are retried with backoff for as long as they last.
 pub fn run(mut worker: Worker, requests: &Receiver<Request>, answers: &Sender<Answer>) -> Result<(), String> {
     let (lifecycle, brakes) = (Arc::clone(&worker.lifecycle), Arc::clone(&worker.brakes));
     let runtime =
@@ -128,13 +128,13 @@ pub fn run(mut worker: Worker, requests: &Receiver<Request>, answers: &Sender<An
                 return Ok(());
             }
             if lifecycle.assignment() != request.assignment {
-                // The group has moved on: somebody else's epoch must not be raised.
+                // The group has moved on: the new owner's epoch must not be raised.
                 break None;
             }
             let tried = runtime.block_on(async {
                 tokio::select! {
                     tried = tokio::time::timeout(limits::TAKEOVER_PATIENCE, worker.take(&request)) => Some(tried),
-                    // A row may be locked for as long as its owner likes.
+                    // A row may be locked for an unlimited time.
                     () = stopped(&lifecycle) => None,
                 }
             });
@@ -168,7 +168,7 @@ pub fn run(mut worker: Worker, requests: &Receiver<Request>, answers: &Sender<An
     Ok(())
 }
 
-/// The failed tries at a takeover, for the log.
+/// The failed attempts of a takeover, for the log.
 #[derive(Default)]
 struct Retries {
     count: u64,
@@ -176,7 +176,7 @@ struct Retries {
 }
 
 impl Retries {
-    /// Logs a try that failed: at once where the error is a new one, now and then where it is the same.
+    /// Logs a failed attempt: a new error at once, a repeated one now and then.
     fn failed(&mut self, error: &str) {
         self.count += 1;
         let same = |(last, at): &(String, Instant)| last == error && at.elapsed() < limits::TAKEOVER_REMINDER;
@@ -187,20 +187,20 @@ impl Retries {
     }
 }
 
-/// Ends when the process is to end.
+/// Completes when the process is to end.
 async fn stopped(lifecycle: &Lifecycle) {
     while !lifecycle.stopping() {
         tokio::time::sleep(limits::POLL_IDLE).await;
     }
 }
 
-/// Ends the transactions of a slot: a new producer of a name ends those of the old one.
+/// Ends the transactions of a slot: a new producer of a name ends the old one's.
 fn end_transactions(pipeline: &Pipeline, sizes: Sizes, slot: Slot) -> Result<(), Error> {
     side_by_side(0..slot.lanes, |lane| Producers::connect(pipeline, slot.number, lane, sizes, CALL).map(drop))?;
     Ok(())
 }
 
-/// What the thread works with.
+/// The resources of the takeover thread.
 pub struct Worker {
     pub pipeline: Arc<Pipeline>,
     pub owner: Arc<Owner>,
@@ -213,13 +213,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Takes over what is not halted. Returns the partitions that are ours now, and those that are halted.
+    /// Takes over all partitions that are not halted. Returns those that are ours now, and those that are halted.
     async fn take(&mut self, request: &Request) -> Result<(Vec<Taken>, Vec<Partition>), Error> {
         let (mut partitions, mut halted) = self.without_halted(request).await?;
         if partitions.is_empty() {
             return Ok((Vec::new(), halted));
         }
-        // One order for all members: two takeovers that overlap wait for each other instead of deadlocking.
+        // All members use the same order, so that overlapping takeovers wait for each other instead of deadlocking.
         partitions.sort_unstable();
         let here = self.here();
         for (partition, found) in self.rows(&partitions).await? {
@@ -227,14 +227,14 @@ impl Worker {
         }
         self.end_dead_transactions().await?;
         let groups = match self.group_offsets(&partitions, limits::STABLE_PATIENCE) {
-            // Unless the group has moved on: then their owner is well, and in the middle of a batch.
+            // Unless the group has moved on: then their owner is healthy, and in the middle of a batch.
             Err(Error::Kafka(error)) if unstable(&error) && self.lifecycle.assignment() == request.assignment => {
                 self.end_stuck_transactions(&partitions).await?;
                 self.group_offsets(&partitions, CALL)?
             }
             groups => groups?,
         };
-        // The rows may have moved on while the offsets became stable.
+        // The rows may have moved while the offsets became stable.
         let rows = self.rows(&partitions).await?;
         let mut sound = Vec::with_capacity(partitions.len());
         for partition in partitions {
@@ -253,7 +253,7 @@ impl Worker {
         Ok((taken, halted))
     }
 
-    /// A halt concerns its partition alone: the others go on.
+    /// A halt affects only its partition: the others continue.
     fn unless_halted<T>(
         &self,
         partition: Partition,
@@ -271,7 +271,7 @@ impl Worker {
         }
     }
 
-    /// The requested partitions that are not halted, and those that are. Nothing of a halted partition is touched: its epoch
+    /// Returns the requested partitions that are not halted, and those that are. A halted partition is left untouched: its epoch
     /// stays as it is.
     async fn without_halted(&mut self, request: &Request) -> Result<(Vec<Partition>, Vec<Partition>), Error> {
         let owner = &self.owner;
@@ -306,7 +306,7 @@ impl Worker {
                 let Found { epoch, row, .. } =
                     store::begin(connection, owner, partition, start, here, delivery).await?;
                 if row.next != start {
-                    // Another member was quicker, and has committed since.
+                    // Another member was faster, and has committed since.
                     return Err(Error::Moved(partition));
                 }
                 epoch
@@ -317,7 +317,7 @@ impl Worker {
         Ok(Taken { partition, epoch, position, establish })
     }
 
-    /// What the two sides mean. A halt is believed only if the group's offset has not moved since it was read.
+    /// Decides what the two sides mean. A halt counts only if the group's offset has not moved since it was read.
     fn decide(&self, partition: Partition, group: Option<&Group>, row: Option<Row>) -> Result<Takeover, Error> {
         let pipeline = &self.pipeline;
         if pipeline.delivery.mode == DeliveryMode::AtLeastOnce {
@@ -341,7 +341,7 @@ impl Worker {
         if whole { Error::Pipeline(halt) } else { Error::Halt(halt) }
     }
 
-    /// Where this process finds the partitions.
+    /// Returns this process's group, cluster and topic.
     fn here(&self) -> Place {
         let source = &self.pipeline.source;
         let topic = authorised::topic_id(self.consumer.client(), &source.topic, TOPIC_ID);
@@ -354,13 +354,13 @@ impl Worker {
         Ok(store::rows(connection, &self.owner, partitions).await?)
     }
 
-    /// K of each partition. With `read_committed` the broker answers only once no transaction holds it open.
+    /// Returns K of each partition. With `read_committed` the broker responds only once no transaction holds it open.
     fn group_offsets(&self, partitions: &[Partition], patience: Duration) -> Result<BTreeMap<Partition, Group>, Error> {
         let topic = &self.pipeline.source.topic;
         Ok(client::committed(&self.consumer, topic, partitions.iter().copied(), patience)?)
     }
 
-    /// Where a partition begins that nobody has read.
+    /// Returns where to begin a partition that has never been read.
     fn start(&self, partition: Partition) -> Result<NextOffset, Error> {
         let source = &self.pipeline.source;
         if source.start == Start::Committed {
@@ -369,8 +369,8 @@ impl Worker {
         Ok(start::bounds(&self.consumer, source, partition, CALL)?.start)
     }
 
-    /// With `start: committed` a partition without an offset is a new one, and nothing of it has been read. Where none has an
-    /// offset, the group is probably not the one that was meant.
+    /// With `start: committed` a partition without an offset is new, and nothing of it has been read. If no partition has an
+    /// offset, the configured group is probably the wrong one.
     fn others_committed(&self, partition: Partition) -> Result<(), Error> {
         let topic = &self.pipeline.source.topic;
         let metadata = self.consumer.fetch_metadata(Some(topic), CALL)?;
@@ -382,7 +382,7 @@ impl Worker {
         }
     }
 
-    /// Ends sessions of the partitions' last owner that stand still inside a transaction on their rows.
+    /// Ends sessions of the partitions' last owner that are unresponsive inside a transaction on their rows.
     async fn end_stuck_sessions(&mut self, partitions: &[Partition]) -> Result<(), Error> {
         let connection = connected(&mut self.connection, &self.pipeline).await?;
         let lane = connect::application_name(&self.pipeline, "lane");
@@ -396,8 +396,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends what the partitions' last owner has under way, though it lives: it stands still, or is cut off, and would hold the
-    /// group's offsets for `transaction_timeout`. One that is well makes new producers, and goes on with what it still has.
+    /// Ends transactions of the partitions' last owner although it is alive: it is frozen or cut off, and would block the group's
+    /// offsets for `transaction_timeout`. A healthy owner creates new producers, and continues with its remaining partitions.
     async fn end_stuck_transactions(&mut self, partitions: &[Partition]) -> Result<(), Error> {
         let pipeline = &self.pipeline;
         let Some(own) = self.lifecycle.slot() else { return Ok(()) };
@@ -409,7 +409,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends what a killed member left open: its transactions would hold the group's offsets for `transaction_timeout`.
+    /// Ends what a killed member left open: its transactions would block the group's offsets for `transaction_timeout`.
     async fn end_dead_transactions(&mut self) -> Result<(), Error> {
         let pipeline = &self.pipeline;
         let Some(own) = self.lifecycle.slot() else { return Ok(()) };
@@ -423,7 +423,7 @@ impl Worker {
     }
 }
 
-/// Whether this may mean that a transaction holds the group's offsets open: the client asks again until its time is up.
+/// Whether a transaction may be blocking the group's offsets: the client retries until its timeout.
 fn unstable(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{OperationTimedOut, RequestTimedOut, UnstableOffsetCommit};
     matches!(error.rdkafka_error_code(), Some(OperationTimedOut | RequestTimedOut | UnstableOffsetCommit))
@@ -438,6 +438,6 @@ async fn connected<'c>(
         connect::wait_for_locks(&mut opened, limits::TAKEOVER_LOCK).await?;
         *connection = Some(opened);
     }
-    // Set in the line above where it was missing.
+    // The line above sets it if it was missing.
     connection.as_mut().ok_or_else(|| Error::Kafka(KafkaError::Canceled))
 }

@@ -1,4 +1,4 @@
-//! One case: the event that goes in, and what is expected to come out.
+//! One case: the input event, and its expected outcome.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ use super::{Types, outcome, yaml};
 use tollgate_config::ConfigErrors;
 use tollgate_config::reader::{self, Complaint, Table, boolean, choice, number_within, signed, text, whole, within};
 
-/// Percent by which fuel may differ from what a case says, unless it says how much.
+/// By how many percent fuel may differ from the expected value, unless the case sets its own tolerance.
 const FUEL_TOLERANCE: f64 = 10.0;
-/// The key that `--update` rewrites, as it begins its line.
+/// The key that `--update` rewrites, at the beginning of its line.
 const EXPECT: &str = "expect:";
 
-/// A case as it was read.
+/// A parsed case.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
     pub file: PathBuf,
@@ -29,23 +29,23 @@ pub(super) struct Case {
     offset: i64,
     timestamp: i64,
     pub meta: BatchMeta,
-    /// `batch_time`, where the case has it.
+    /// `batch_time`, if the case has it.
     pub time: Option<i64>,
-    /// Laid over transform.yaml's.
+    /// Merged over transform.yaml's.
     pub config: Option<Value>,
-    /// A share, not percent.
+    /// A fraction, not percent.
     pub fuel_tolerance: f64,
     /// In the form of [`outcome::describe`].
     pub expect: Value,
 }
 
-/// A case's name: its file's, without the ending.
+/// Returns a case's name: its file name without the extension.
 pub(super) fn name_of(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl Case {
-    /// Reads a case. Where it is to be updated, it need not expect anything yet.
+    /// Reads a case. If it is to be updated, the expectation may be missing.
     pub(super) fn read(file: &Path, types: (&Types, &Manifest), update: bool) -> Result<Case, ConfigErrors> {
         let text = reader::load_text(file)?;
         let shown = file.display().to_string();
@@ -55,7 +55,7 @@ impl Case {
         Ok(Case { text, ..parsed })
     }
 
-    /// A batch of this event alone.
+    /// Returns a batch of only this event.
     pub(super) fn events(&self) -> Events {
         let mut events = Events::default();
         events.push(self.key.as_deref(), self.value.as_deref(), self.offset, self.timestamp);
@@ -66,7 +66,7 @@ impl Case {
         events
     }
 
-    /// The file's text with what happened as its expectation.
+    /// Returns the file's text with the actual outcome as its expectation.
     pub(super) fn rewritten(&self, got: &Value) -> Result<String, String> {
         let (input, golden) = match self.text.match_indices(EXPECT).find(|(at, _)| begins_line(&self.text, *at)) {
             Some((at, _)) => self.text.split_at(at),
@@ -129,7 +129,7 @@ fn read(table: &Table<'_>, file: &Path, types: (&Types, &Manifest), update: bool
     })
 }
 
-/// Exactly one of `event`, `bytes` and `tombstone`. The outer `None` is a complaint, the inner a tombstone.
+/// Reads exactly one of `event`, `bytes` and `tombstone`. The outer `None` is an error, the inner a tombstone.
 fn value(table: &Table<'_>, input: &MessageDescriptor) -> Option<Option<Vec<u8>>> {
     let given: Vec<_> = ["event", "bytes", "tombstone"].into_iter().filter(|key| table.has(key)).collect();
     let event = table.json("event");
@@ -171,7 +171,7 @@ fn read_expect(table: &Table<'_>, types: (&Types, &Manifest)) -> Option<Value> {
     let stages = ["contract", "transform", "output"].map(|stage| (stage, stage));
     match table.get("stage", choice(&stages)) {
         Some(stage) if verdict == Some("reject") => {
-            // A transform's own rejection is what the word means without a stage.
+            // Without a stage, a rejection is the transform's own.
             expect.extend((stage != "transform").then(|| ("stage".to_owned(), stage.into())));
         }
         Some(_) => table.error("stage", "only a rejection has a stage"),
@@ -228,7 +228,7 @@ fn read_output(table: &Table<'_>, types: (&Types, &Manifest)) -> Option<Value> {
     Some(Value::Object(output))
 }
 
-/// What the transform set on an output: a new key, headers.
+/// Reads what the transform set on an output: a new key, headers.
 fn read_edits(table: &Table<'_>, into: &mut Map<String, Value>) {
     let key = table.entry("key");
     if let Some(key) = key {

@@ -1,4 +1,4 @@
-//! Where an outcome differs from what a case expects, field by field.
+//! Differences between an outcome and a case's expectation, field by field.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 /// The code of a guest's panic, whose message ends with file and line.
 const PANIC: &str = tollgate_sandbox::FailureCode::Panic.as_str();
 
-/// One field that differs; `None` is a field that is not there.
+/// One field that differs; `None` is a missing field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
     /// `outputs[0].message.riskTier`
@@ -23,8 +23,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compares an outcome with an expectation. Two things a case may leave open: the sentence of a rejection, and fuel,
-/// which may also differ by `tolerance` (a share of what is expected).
+/// Compares an outcome with an expectation. A case may omit the message of a rejection, and fuel, which may also differ by
+/// `tolerance` (a fraction of the expected value).
 pub(super) fn compare(expected: &Value, got: &Value, tolerance: f64) -> Vec<Difference> {
     let nothing = Map::new();
     let (expected, mut got) = (expected.as_object().unwrap_or(&nothing), got.as_object().unwrap_or(&nothing).clone());
@@ -45,17 +45,17 @@ pub(super) fn compare(expected: &Value, got: &Value, tolerance: f64) -> Vec<Diff
     }
     let mut differences = Vec::new();
     objects("", expected, &got, &mut differences);
-    // The verdict first: whatever else differs follows from it.
+    // The verdict first: all other differences follow from it.
     differences.sort_by_key(|difference| (difference.path != "verdict", difference.path == "fuel"));
     differences
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 fn message(said: &Map<String, Value>) -> Option<&str> {
     said.get("message").filter(|_| said.get("code").is_some_and(|code| code == PANIC)).and_then(Value::as_str)
 }
 
-/// A panic's sentence and file without the line, which moves with every edit above it.
+/// Returns a panic's message and file without the line number, which changes with every edit above it.
 fn without_line(message: &str) -> &str {
     match message.rsplit_once(':') {
         Some((place, line)) if !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit()) => place,
@@ -101,7 +101,7 @@ mod tests {
         for other in ["no rate at src/other.rs:58", "no rates at src/lib.rs:58", "no rate at src/lib.rs:x"] {
             assert_eq!(shown(&expected, &said(other)).len(), 1, "{other}");
         }
-        // Any other sentence is compared as it is.
+        // Any other message is compared unchanged.
         let rejected = |message: &str| json!({"verdict": "reject", "code": "x", "message": message});
         assert_eq!(shown(&rejected("at 1:2"), &rejected("at 1:3")).len(), 1);
     }

@@ -1,4 +1,4 @@
-//! The contracts around a transform, applied as a pipeline applies them that has it for its chain and no policies of its own.
+//! The contracts around a transform, applied as by a pipeline that has it as its chain and no policies of its own.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,18 +26,18 @@ impl Gate {
         Ok(Gate { input: Contract::compile(pool, &manifest.input, policies, &[])?, outputs })
     }
 
-    /// Whether the event gets as far as the transform. A tombstone has no contract.
+    /// Checks whether the event reaches the transform. A tombstone has no contract.
     pub(super) fn admit(&self, case: &Case) -> Result<(), Box<Reason>> {
         let Some(value) = &case.value else { return Ok(()) };
         let admitted = self.input.admit(value, &mut Fields::new(), now(case), &mut Notes::default());
         admitted.map_err(|rejection| Reason::refused(Stage::Contract, rejection))
     }
 
-    /// Whether everything that the transform emitted gets out.
+    /// Checks everything that the transform emitted.
     pub(super) fn emit(&self, case: &Case, results: &Results, events: &Events) -> Result<(), Box<Reason>> {
         for output in results.outcomes.first().map_or(&[][..], |_| results.outputs_of(0)) {
             let place = usize::try_from(output.route).ok().and_then(|route| self.outputs.get(route));
-            // The sandbox lets no route pass that the manifest does not have.
+            // The sandbox accepts only routes in the manifest.
             let (Some((route, contract)), Some(payload)) = (place, results.payload(output, events, 0)) else {
                 continue;
             };
@@ -48,7 +48,7 @@ impl Gate {
     }
 }
 
-/// What rules call now: the batch's time where the case says it, or else this moment.
+/// Returns the value of `now` in rules: the batch's time if the case sets it, otherwise the current time.
 fn now(case: &Case) -> SystemTime {
     let said = case.time.and_then(|millis| u64::try_from(millis).ok());
     said.map_or_else(SystemTime::now, |millis| UNIX_EPOCH + Duration::from_millis(millis))

@@ -1,4 +1,4 @@
-//! What became of an event, in the form that cases are written in.
+//! The outcome of an event, in the form used in cases.
 
 use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value, json};
@@ -9,10 +9,10 @@ use super::Types;
 use tollgate_config::reader::Complaint;
 use tollgate_decide::dead_letter::{self, Reason};
 
-/// Begins a key's or a header's text where it is no UTF-8: hex digits follow.
+/// Marks a key or a header's value that is not UTF-8: hex digits follow.
 const HEX: &str = "hex:";
 
-/// The outcome of the only event in `results`.
+/// Describes the outcome of the only event in `results`.
 pub(super) fn describe(results: &Results, events: &Events, manifest: &Manifest, types: &Types) -> Value {
     let said = match results.outcomes.first() {
         Some(Outcome::Outputs(_)) => {
@@ -50,7 +50,7 @@ pub(super) fn describe(results: &Results, events: &Events, manifest: &Manifest, 
     Value::Object(said)
 }
 
-/// What a contract made of the event, before or after the transform.
+/// Describes a contract's rejection of the event, before or after the transform.
 pub(super) fn refusal(reason: &Reason) -> Value {
     let mut said = json!({
         "verdict": "reject", "stage": reason.stage.as_str(), "code": reason.code, "message": reason.message,
@@ -93,7 +93,7 @@ fn edits(results: &Results, events: &Events, output: &Output, said: &mut Map<Str
     }
 }
 
-/// Protobuf's JSON mapping, defaults left out. A value that has no JSON form shows the reason in its place.
+/// Returns Protobuf's JSON mapping, with defaults omitted. A value without a JSON form is replaced by the reason.
 pub(super) fn message_json(message: &DynamicMessage) -> Value {
     match show_json(message) {
         Ok(json) => serde_json::from_str(&json).unwrap_or_default(),
@@ -108,7 +108,7 @@ fn show_bytes(bytes: &[u8]) -> String {
     }
 }
 
-/// A key or a header's value: text, or bytes as `hex:00ff`.
+/// Returns a key or a header's value: text, or bytes as `hex:00ff`.
 #[allow(clippy::unnecessary_wraps, reason = "the shape of the reader's kinds")]
 pub(super) fn parse_bytes(text: &str) -> Result<Vec<u8>, Complaint> {
     match text.strip_prefix(HEX) {

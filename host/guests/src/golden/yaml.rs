@@ -1,13 +1,13 @@
-//! JSON as block YAML, for the part of a case that is written by `--update`.
+//! Writes JSON as block YAML, for the part of a case that `--update` rewrites.
 
 use serde_json::{Map, Value};
 
-/// Keys of an expectation in the order in which one reads them; a message's own fields stand between.
+/// The keys of an expectation in reading order; a message's own fields come between them.
 const FIRST: [&str; 10] =
     ["verdict", "stage", "code", "field", "message", "route", "bytes", "tombstone", "key", "headers"];
 const LAST: [&str; 2] = ["outputs", "fuel"];
 
-/// The entries of an object (or items of a list), each on its line, `depth` levels deep.
+/// Writes the entries of an object (or items of a list), each on its line, `depth` levels deep.
 pub(super) fn block(value: &Value, depth: usize) -> String {
     let mut out = String::new();
     write(value, depth, &mut out);
@@ -31,7 +31,7 @@ fn write(value: &Value, depth: usize, out: &mut String) {
                     line(item, out);
                     continue;
                 };
-                // The first entry stands beside the dash, the others below it.
+                // The first entry follows the dash, the others go below it.
                 for (at, (key, value)) in in_order(entries).into_iter().enumerate() {
                     if at > 0 {
                         out.push_str(&indent);
@@ -73,7 +73,7 @@ fn entry(key: &str, value: &Value, depth: usize, out: &mut String) {
     }
 }
 
-/// JSON's scalars and empty collections are YAML's, but for the reader's `${`, which is written `$${`.
+/// JSON's scalars and empty collections are valid YAML, except for the reader's `${`, which is written `$${`.
 fn line(value: &Value, out: &mut String) {
     out.push_str(&value.to_string().replace("${", "$${"));
     out.push('\n');

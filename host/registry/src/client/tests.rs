@@ -27,7 +27,7 @@ fn outages_are_tried_again_and_refusals_are_not() {
     for (id, status, body, part) in [
         (3, 401, "", "check user and password"),
         (4, 403, r#"{"error_code":40301,"message":"no"}"#, "may not"),
-        // The path is wrong: nothing is known about the id.
+        // The path is wrong, so nothing is known about the id.
         (5, 404, "<html>\nNot Found</html>", "check the URL's path"),
         (6, 404, r#"{"error_code":0,"message":"no resource"}"#, "check the URL's path"),
     ] {
@@ -187,7 +187,7 @@ fn names_are_one_segment_and_answers_of_all_dialects_are_read() {
     stub.reply("/config/s", 404, r#"{"error_code":40408,"message":"none"}"#);
     assert_eq!(client.compatibility(None).unwrap().as_deref(), Some("FULL"));
     assert_eq!(client.compatibility(Some("s")).unwrap(), None);
-    // Avro's type is left out, and null stands for no references.
+    // Avro's type is omitted, and null stands for no references.
     let avro: Registered = serde_json::from_str(r#"{"schema":"{}","references":null}"#).unwrap();
     assert_eq!((avro.schema_type.as_str(), avro.references.len()), ("AVRO", 0));
 }

@@ -25,7 +25,7 @@ impl Files {
     }
 }
 
-/// `ca.pem`; `server` and `client` with a certificate of it each, `other.key` of nobody.
+/// `ca.pem`; `server` and `client` with certificates signed by it, `other.key` without one.
 fn files() -> Files {
     let files = Files { folder: tempfile::tempdir().unwrap() };
     let named = |names: Vec<String>, name: &str| {
@@ -48,7 +48,7 @@ fn files() -> Files {
     files
 }
 
-/// Answers every request with one schema, to clients with a certificate of the authority alone.
+/// Answers every request with one schema, but only for clients with a certificate of the authority.
 fn serve(files: &Files) -> Url {
     let mut roots = RootCertStore::empty();
     roots.add(read_certificates(&files.path("ca.pem")).unwrap().remove(0)).unwrap();
@@ -69,7 +69,7 @@ fn serve(files: &Files) -> Url {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = StreamOwned::new(connection, stream);
             let mut request = [0; 4096];
-            // A handshake that fails ends here.
+            // A failed handshake ends here.
             if stream.read(&mut request).is_ok() {
                 let body = r#"{"schema":"{}"}"#;
                 _ = write!(

@@ -1,4 +1,4 @@
-//! What the corpus cannot provoke from outside: a slow machine, a full pool, an artefact of this very engine.
+//! Cases that the corpus cannot provoke from outside: a slow machine, a full pool, an artefact of this very engine.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ fn events(values: &[&str]) -> Arc<Events> {
     Arc::new(events)
 }
 
-/// An actor with so much fuel that a deadline of a few milliseconds, from a wrong calibration, comes first.
+/// A guest with so much fuel that a deadline of a few milliseconds, from a wrong calibration, comes first.
 fn slow_machine() -> (Sandbox, Transform) {
     let mut sandbox = Sandbox::new(Settings::default()).unwrap();
     sandbox.fuel_per_ms = u64::MAX;
@@ -43,7 +43,7 @@ fn run_with(transform: &Transform, batch: &Arc<Events>, overdue: Vec<Overdue>) -
 fn an_event_that_uses_its_whole_deadline_is_the_lanes_to_count_and_fails_in_the_end() {
     let (_sandbox, transform) = slow_machine();
     let batch = events(&["p", "l", "p", "l"]);
-    // On a machine without time to give it is interrupted all the same, and nothing is held against the event.
+    // On an overloaded machine it is interrupted too, and the event is not blamed.
     let error = loop {
         let error = run_with(&transform, &batch, Vec::new()).unwrap_err();
         assert_eq!(error.class(), Class::Transient);
@@ -54,7 +54,7 @@ fn an_event_that_uses_its_whole_deadline_is_the_lanes_to_count_and_fails_in_the_
     let interrupted =
         |offset| RunError::Interrupted { transform: "slow".into(), place: 0, partition: 0, offset, cpu_spent: true };
     assert_eq!(error, interrupted(8));
-    // Known to be slow, it goes alone; known to be hopeless, it fails without being run, and the batch goes on to the next one.
+    // A slow event runs alone; a hopeless one fails without being run, and the batch continues with the next one.
     let known = |offset, fails| Overdue { transform: 0, offset, fails };
     let again = run_with(&transform, &batch, vec![known(8, false)]).unwrap_err();
     assert!(matches!(again, RunError::Interrupted { offset: 8, .. }), "{again}");
@@ -69,12 +69,12 @@ fn an_event_that_uses_its_whole_deadline_is_the_lanes_to_count_and_fails_in_the_
         assert_eq!(failed.code, FailureCode::DeadlineExceeded);
         assert!(failed.message.contains("limits.deadline"), "{}", failed.message);
     }
-    // Another transform's event of that offset is not meant.
+    // An event of another transform at that offset does not count.
     let elsewhere = Overdue { transform: 1, offset: 8, fails: true };
     assert!(run_with(&transform, &batch, vec![elsewhere]).is_err());
 }
 
-/// Loops for ever over instructions that do their work in the runtime.
+/// Loops endlessly over instructions that do their work in the runtime.
 const LIBCALLS: [(&str, &str); 13] = [
     ("memory.grow", "(drop (memory.grow (i32.const 0)))"),
     ("table.grow", "(drop (table.grow $table (ref.null func) (i32.const 0)))"),
@@ -107,7 +107,7 @@ fn a_loop_over_what_the_runtime_does_ends_by_fuel_long_before_the_deadline() {
         let transform = sandbox.load(&wasm, &Overrides::default()).unwrap();
         let from = crate::watch::thread_time();
         let results = run_with(&transform, &events(&["e"]), Vec::new()).unwrap();
-        // In the batch, and once more alone.
+        // Once in the batch, and once more alone.
         let taken = (crate::watch::thread_time() - from) / 2;
         let Outcome::Failed(failed) = &results.outcomes[0] else { panic!("{name}: {:?}", results.outcomes) };
         assert_eq!(failed.code, FailureCode::FuelExhausted, "{name}");
@@ -132,8 +132,8 @@ fn the_deadline_is_each_events_own() {
     let busy = sandbox.load(&wasm, &Overrides::default()).unwrap();
     let batch = events(&["p"; 300]);
     let run = Run { transform: &busy, place: 0, meta: &META, events: &batch };
-    // In one go: `run` would mend an interruption by trying again. A machine that stands still for a deadline interrupts
-    // an event all the same; a deadline that were the batch's would interrupt every time.
+    // Without retries: `run` would hide an interruption by retrying. A machine that stalls for a deadline interrupts an
+    // event anyway; a deadline per batch would interrupt every time.
     let settled = (0..5).any(|_| {
         let (mut work, began) = (Work::default(), Instant::now());
         let settled = matches!(run.attempt(0..300, &mut work), End::Settled);
@@ -187,7 +187,7 @@ fn a_windows_lists_take_a_quarter_of_the_guests_memory_at_most() {
     manifest["limits"]["memory"] = "1MiB".into();
     let wasm = guests::component(&[guests::INIT, guests::PROCESS, guests::LOOP, guests::ACTOR], &manifest);
     let small = sandbox.load(&wasm, &Overrides::default()).unwrap();
-    // 256 KiB: a hundred such events fit exactly, with the bounds, flags, offsets and timestamps that come with them.
+    // 256 KiB: a hundred such events fit exactly, including their bounds, flags, offsets and timestamps.
     let value = "p".repeat((256 << 10) / 100 - limits::WINDOW_BYTES_AN_EVENT);
     let large = "p".repeat(300 << 10);
     let values: Vec<&str> = std::iter::repeat_n(value.as_str(), 250).chain([large.as_str(), "p"]).collect();
@@ -199,7 +199,7 @@ fn a_windows_lists_take_a_quarter_of_the_guests_memory_at_most() {
         windows.push(end - start);
         start = end;
     }
-    // The large one is too much in any company, and still goes in.
+    // The large one exceeds any window with other events, and is still accepted.
     assert_eq!(windows, [100, 100, 50, 1, 1]);
     assert_eq!(run.fitting(0, 7), 7);
     let many = events(&["p"; limits::WINDOW + 1]);

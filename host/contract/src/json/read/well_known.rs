@@ -1,4 +1,4 @@
-//! The types that have a JSON form of their own.
+//! The types with their own JSON form.
 
 use std::borrow::Cow;
 
@@ -13,9 +13,9 @@ use crate::well_known::TIMESTAMP_SECONDS;
 use crate::wire::{WireType, put_tag};
 use crate::{Moment, TimeInput, TimeSpec};
 
-/// What a Timestamp is in Protobuf's JSON.
+/// A Timestamp in Protobuf's JSON.
 const TIME: &str = "a time such as \"2026-01-31T12:00:00Z\"";
-/// Microseconds.
+/// In microseconds.
 const SECOND: i64 = 1_000_000;
 
 /// The fields of `google.protobuf.Value`, by number.
@@ -27,7 +27,7 @@ const STRUCT: u32 = 5;
 const LIST: u32 = 6;
 
 impl Reader<'_> {
-    /// Reads a type that has a JSON form of its own; nothing for other types.
+    /// Reads a type with its own JSON form; `None` for other types.
     pub(super) fn well_known(
         &mut self,
         json: &Json<'_>,
@@ -55,7 +55,7 @@ impl Reader<'_> {
             ListValue => self.values(json, message, out),
             Value => self.any_value(json, message, out),
             Any => self.any(json, message, out),
-            // An object like any other, but in an Any.
+            // An ordinary object, except in an Any.
             Empty => return None,
         })
     }
@@ -73,7 +73,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads what is no Timestamp in Protobuf's JSON as one of the declared forms, and notes which one.
+    /// Reads a value that is not a Timestamp in Protobuf's JSON in one of the declared forms, and records which one.
     #[cold]
     fn coerced_time(&mut self, spec: &TimeSpec, json: &Json<'_>, out: &mut Vec<u8>) -> Read<()> {
         let (input, found) = match json {
@@ -156,7 +156,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// `{"@type": …}` with the members of that type, or with its own JSON form as `value`; `{}` is an Any of nothing.
+    /// Reads `{"@type": …}` with the members of that type, or with its own JSON form as `value`; `{}` is an empty Any.
     fn any(&mut self, json: &Json<'_>, message: &MessageDescriptor, out: &mut Vec<u8>) -> Read<()> {
         let Json::Object(members) = json else { return Err(wrong_type("an object", json)) };
         if members.is_empty() {
@@ -192,14 +192,14 @@ impl Reader<'_> {
                 )),
             }
         })?;
-        // No bytes are none.
+        // An empty value is not written.
         if out.len() == empty {
             out.truncate(start);
         }
         Ok(())
     }
 
-    /// A member by its name; the last one where duplicates are allowed.
+    /// Returns a member by its name; the last one where duplicates are allowed.
     fn only<'j, 't>(&self, members: &'j [(Cow<'t, str>, Json<'t>)], name: &str) -> Read<Option<&'j Json<'t>>> {
         let mut found = members.iter().filter(|(member, _)| member == name).map(|(_, value)| value);
         let first = found.next();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// As serde_json has it; of equal names the last one counts.
+/// Converts to serde_json's value; of equal names the last one counts.
 fn value(json: &Json<'_>) -> serde_json::Value {
     match json {
         Json::Null => serde_json::Value::Null,
@@ -20,7 +20,7 @@ fn message(text: &str) -> String {
     parse(text.as_bytes()).unwrap_err().message
 }
 
-/// Where both read a text they read the same; they differ where serde_json's numbers end.
+/// If both accept a text, they read the same; they differ beyond the range of serde_json's numbers.
 fn agrees(text: &[u8]) {
     match (parse(text), serde_json::from_slice::<serde_json::Value>(text)) {
         (Ok(ours), Ok(theirs)) => assert_eq!(value(&ours), theirs),
@@ -68,7 +68,7 @@ fn what_a_mapping_asks_for_is_kept() {
 }
 
 proptest::proptest! {
-    /// Texts near JSON: one with any byte changed and cut anywhere.
+    /// Texts similar to JSON: one with any byte changed and truncated anywhere.
     #[test]
     fn it_agrees_with_serde_json(cut in 0..120_usize, at in 0..120_usize, byte: u8) {
         let mut text =

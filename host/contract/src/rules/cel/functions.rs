@@ -12,13 +12,13 @@ use super::value::MessageValue;
 use crate::rules::formats::{is_email, is_host_and_port, is_hostname, is_ip, is_prefix, is_uri, is_uri_reference};
 use crate::rules::test::contains;
 
-/// The function behind `has()`: no name that an expression could spell.
+/// The function behind `has()`, with a name that no expression can contain.
 pub(super) const HAS: &str = "@has";
 
 type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
 type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
 
-/// The standard library, the strings extension and protovalidate's functions.
+/// Returns the standard library, the strings extension and protovalidate's functions.
 pub(super) fn environment() -> Result<Env, String> {
     let mut env = Env::stdlib();
     declare(&mut env).map_err(|error| error.to_string())?;
@@ -68,7 +68,7 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
             let (bytes, part) = two(&args)?;
             yes(bytes.ends_with(part))
         }),
-        // Methods of numbers that are whole: never either.
+        // Methods of integers: always false.
         ("isNan", "int_is_nan", INT_TYPE, vec![], |_| yes(false)),
         ("isInf", "int_is_inf", INT_TYPE, vec![], |_| yes(false)),
         ("isInf", "int_int_is_inf", INT_TYPE, vec![INT_TYPE], |_| yes(false)),
@@ -143,7 +143,7 @@ fn has<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     }
 }
 
-/// `getField(message, "in")`: for fields whose names are CEL's own words.
+/// `getField(message, "in")`: for fields whose names are CEL keywords.
 fn get_field<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     let field = argument::<CelString<'_>>(&args, 1)?;
     let Some(value) = args.first() else { return Err(ExecutionError::missing_argument_or_target()) };

@@ -1,16 +1,16 @@
-//! What an expression's tree is changed into before it runs.
+//! Rewrites an expression's tree before it runs.
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 use prost_reflect::DescriptorPool;
 
 use super::functions::HAS;
 
-/// What the rewriting has seen.
+/// What the rewriting has found.
 #[derive(Default)]
 pub(super) struct Uses {
-    /// The present.
+    /// The current time.
     pub now: bool,
-    /// `dyn()`, which asks that types be left to the event.
+    /// `dyn()`, which defers types to the event.
     pub dynamic: bool,
 }
 
@@ -23,7 +23,7 @@ pub(super) fn rewrite(ast: &mut IdedExpr, pool: &DescriptorPool) -> Uses {
 
 struct Rewriter<'a> {
     pool: &'a DescriptorPool,
-    /// The variables of the comprehensions around.
+    /// The variables of the enclosing comprehensions.
     bound: Vec<String>,
     uses: Uses,
 }
@@ -78,7 +78,7 @@ impl Rewriter<'_> {
         }
     }
 
-    /// The number that `package.Enum.VALUE` stands for.
+    /// Returns the number of `package.Enum.VALUE`.
     fn enum_value(&self, expr: &Expr) -> Option<i32> {
         let Expr::Select(select) = expr else { return None };
         let path = path(&select.operand.expr)?;
@@ -91,7 +91,7 @@ impl Rewriter<'_> {
     }
 }
 
-/// The dotted name that an expression spells.
+/// Returns the dotted name that an expression spells.
 fn path(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Ident(name) => Some(name.clone()),

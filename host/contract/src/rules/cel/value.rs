@@ -1,4 +1,4 @@
-//! Protobuf values as CEL sees them.
+//! Protobuf values as CEL values.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -21,21 +21,21 @@ use super::Boxed;
 use crate::rules::{is_set, nanoseconds};
 use crate::schema::is_wrapper;
 
-/// Marks the error of a field that a message type does not have, which no event can mend.
+/// Marks the error of a field that a message type does not have, which no event can fix.
 pub(super) const FIELD: &str = "field";
 
 static MESSAGE: Type = Type::new_unspecified_type("message");
 
-/// For what a value is read.
+/// The purpose of reading a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// An event.
     Event,
-    /// The trial of an expression: a wrapper that is not set reads as zero, so that its type shows.
+    /// The trial of an expression: an unset wrapper reads as zero, so that its type shows.
     Sample,
 }
 
-/// A message, converted field by field as an expression asks.
+/// A message, converted field by field on demand.
 #[derive(Debug, Clone)]
 pub(crate) struct MessageValue {
     message: Arc<DynamicMessage>,
@@ -108,7 +108,7 @@ impl Indexer for MessageValue {
     }
 }
 
-/// A field of a message, set or not.
+/// Converts a field of a message, set or not.
 pub(crate) fn convert_field(
     message: &DynamicMessage,
     field: &FieldDescriptor,
@@ -126,17 +126,17 @@ pub(crate) fn convert_field(
     convert(&message.get_field(field), reading)
 }
 
-/// A list's item, a map's key or value.
+/// Converts a list's item, or a map's key or value.
 pub(crate) fn convert_item(value: &ReflectValue, reading: Reading) -> Result<Boxed, ExecutionError> {
     convert(value, reading)
 }
 
-/// What an expression on the field is tried on.
+/// Returns the sample value for an expression on the field.
 pub(crate) fn zero_field(field: &FieldDescriptor) -> Option<Boxed> {
     convert_field(&DynamicMessage::new(field.parent_message().clone()), field, Reading::Sample).ok()
 }
 
-/// What an expression on an item, a key or a value is tried on.
+/// Returns the sample value for an expression on an item, a key or a value.
 pub(crate) fn zero_item(kind: &ReflectKind) -> Option<Boxed> {
     convert(&ReflectValue::default_value(kind), Reading::Sample).ok()
 }
@@ -176,7 +176,7 @@ fn map_key(key: &MapKey) -> CelMapKey<'static> {
     }
 }
 
-/// A message: the well-known ones as the CEL values that they stand for, all others as themselves.
+/// Converts a message: well-known types to the CEL values that they represent, all others to themselves.
 pub(super) fn convert_message(message: &DynamicMessage, reading: Reading) -> Result<Boxed, ExecutionError> {
     let descriptor = message.descriptor();
     let field = |name: &str| match message.get_field_by_name(name) {
@@ -211,14 +211,14 @@ fn unpack(any: &DynamicMessage, descriptor: &MessageDescriptor) -> Option<Dynami
     DynamicMessage::decode(inner, bytes.as_bytes()?.clone()).ok()
 }
 
-/// Nanoseconds of a Timestamp or a Duration.
+/// Returns the nanoseconds of a Timestamp or a Duration.
 fn parts(message: &DynamicMessage) -> i128 {
     let seconds = message.get_field_by_name("seconds").and_then(|seconds| seconds.as_i64()).unwrap_or(0);
     let nanos = message.get_field_by_name("nanos").and_then(|nanos| nanos.as_i32()).unwrap_or(0);
     nanoseconds(seconds, nanos)
 }
 
-/// Nanoseconds since the epoch as CEL's timestamp.
+/// Converts nanoseconds since the epoch to CEL's timestamp.
 pub(crate) fn timestamp(nanos: i128) -> Result<Boxed, ExecutionError> {
     let out_of_range = || ExecutionError::function_error("timestamp", "the timestamp is out of range");
     let seconds = i64::try_from(nanos.div_euclid(1_000_000_000)).map_err(|_| out_of_range())?;
@@ -228,7 +228,7 @@ pub(crate) fn timestamp(nanos: i128) -> Result<Boxed, ExecutionError> {
 }
 
 fn duration(nanos: i128) -> Result<Boxed, ExecutionError> {
-    // CEL's durations are what 64 bits of nanoseconds hold, about 292 years.
+    // CEL's durations are 64-bit nanoseconds, about 292 years.
     let nanos = i64::try_from(nanos)
         .map_err(|_| ExecutionError::function_error("duration", "the duration is out of CEL's range"))?;
     Ok(Box::new(CelDuration::from(TimeDelta::nanoseconds(nanos))))

@@ -7,8 +7,8 @@ const HOSTNAME: usize = 253;
 /// The longest label of a host name.
 const LABEL: usize = 63;
 
-/// A host name as RFC 1034 prefers it: labels of letters, digits and inner hyphens; a dot may end it, and does not count among
-/// the 253 characters; the last label has a character that is no digit, so that no IPv4 address is a host name.
+/// A host name in RFC 1034's preferred form: labels of letters, digits and inner hyphens. A final dot is allowed, and does not
+/// count among the 253 characters. The last label has a non-digit, so that no IPv4 address is a host name.
 pub(crate) fn is_hostname(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     name.len() <= HOSTNAME
@@ -23,7 +23,7 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// An email address as browsers take it (the WHATWG's definition, which knows neither quotes nor comments).
+/// An email address as browsers accept it (the WHATWG's definition, which allows neither quotes nor comments).
 pub(crate) fn is_email(text: &str) -> bool {
     let local = |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&byte);
     text.split_once('@')

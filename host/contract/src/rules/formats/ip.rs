@@ -2,7 +2,7 @@
 
 use super::decimal;
 
-/// Whether the text is an IP address of that version; nothing or 0 means any, another number none.
+/// Returns whether the text is an IP address of that version; `None` or 0 means any, another number none.
 pub(crate) fn is_ip(text: &str, version: Option<i64>) -> bool {
     match version {
         None | Some(0) => ipv4(text).is_some() || ipv6_with_zone(text),
@@ -12,7 +12,7 @@ pub(crate) fn is_ip(text: &str, version: Option<i64>) -> bool {
     }
 }
 
-/// Whether the text is an address with a prefix length; `strict`: with no bit set behind the prefix.
+/// Returns whether the text is an address with a prefix length; `strict`: with no bit set after the prefix.
 pub(crate) fn is_prefix(text: &str, version: Option<i64>, strict: bool) -> bool {
     let v4 = || {
         let (address, length) = text.rsplit_once('/')?;
@@ -54,7 +54,7 @@ fn ipv6_with_zone(text: &str) -> bool {
     }
 }
 
-/// An IPv6 address without zone. The standard library's reader takes what RFC 4291 describes, no more.
+/// Parses an IPv6 address without a zone. The standard library accepts exactly what RFC 4291 describes.
 pub(super) fn ipv6(text: &str) -> Option<u128> {
     text.parse::<std::net::Ipv6Addr>().ok().map(u128::from)
 }

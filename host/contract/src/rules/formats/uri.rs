@@ -10,7 +10,7 @@ pub(crate) fn is_uri(text: &str) -> bool {
 
 /// A URI or a relative reference.
 pub(crate) fn is_uri_reference(text: &str) -> bool {
-    // The first segment of a relative path has no colon: it would read as a scheme.
+    // The first segment of a relative path must not contain a colon, or it would be parsed as a scheme.
     let no_scheme = |path: &str| path.split('/').next().is_none_or(|first| !first.contains(':'));
     is_uri(text) || tail(text).is_some_and(|path| is_hierarchy(path, no_scheme))
 }
@@ -20,7 +20,7 @@ fn is_scheme(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
 }
 
-/// Checks fragment and query, and leaves what stands before them.
+/// Checks fragment and query, and returns the text before them.
 fn tail(text: &str) -> Option<&str> {
     let free = |byte| is_pchar(byte) || matches!(byte, b'/' | b'?');
     let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
@@ -28,7 +28,7 @@ fn tail(text: &str) -> Option<&str> {
     (consists_of(fragment, free) && consists_of(query, free)).then_some(path)
 }
 
-/// An authority with its path, or a path; `rootless` judges a path that does not start with a slash.
+/// Checks an authority with its path, or a path; `rootless` judges a path that does not start with a slash.
 fn is_hierarchy(text: &str, rootless: impl Fn(&str) -> bool) -> bool {
     let is_path = |path: &str| consists_of(path, |byte| is_pchar(byte) || byte == b'/');
     if let Some(rest) = text.strip_prefix("//") {
@@ -47,7 +47,7 @@ fn is_authority(text: &str) -> bool {
 }
 
 fn is_host_with_port(text: &str) -> bool {
-    // The grammar bounds neither its length nor its value.
+    // The grammar limits neither its length nor its value.
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(rest) = text.strip_prefix('[') {
         return rest.split_once(']').is_some_and(|(literal, rest)| {
@@ -58,7 +58,7 @@ fn is_host_with_port(text: &str) -> bool {
     is_port(port) && consists_of(host, |byte| is_unreserved(byte) || is_delimiter(byte)) && decodes(host)
 }
 
-/// What stands in brackets: an IPv6 address, perhaps with a zone, or one of a version to come.
+/// Checks the content of brackets: an IPv6 address, optionally with a zone, or an address of a future version.
 fn is_literal(text: &str) -> bool {
     if let Some(rest) = text.strip_prefix('v') {
         return rest.split_once('.').is_some_and(|(version, address)| {
@@ -76,7 +76,7 @@ fn is_literal(text: &str) -> bool {
     }
 }
 
-/// Whether every byte is allowed or part of a percent-encoding.
+/// Returns whether every byte is allowed or part of a percent-encoding.
 fn consists_of(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -92,7 +92,7 @@ fn consists_of(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
     true
 }
 
-/// Whether the percent-encodings of a host spell UTF-8 (RFC 3986, section 3.2.2).
+/// Returns whether the percent-encodings of a host decode to UTF-8 (RFC 3986, section 3.2.2).
 fn decodes(host: &str) -> bool {
     let mut plain = Vec::with_capacity(host.len());
     let mut bytes = host.bytes();

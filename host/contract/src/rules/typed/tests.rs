@@ -1,4 +1,4 @@
-//! Held against [`Test::holds`], which is what the rules mean.
+//! Compared with [`Test::holds`], which defines what the rules mean.
 
 use proptest::prelude::*;
 

@@ -73,7 +73,7 @@ fn an_event_is_cut_out_of_json_as_it_stands() {
     assert_eq!(inner.unwrap(), r#"{"id": 1.50}"#);
     assert_eq!(outer, b"\x0a\x01e\x12\x04made\x3a\x0c{\"id\": 1.50}", "the event's text stands for it in the envelope");
     assert_eq!(cut(r#"{"data":"{\"id\":\"é\"}"}"#).unwrap().0.unwrap(), "{\"id\":\"é\"}");
-    // Protobuf's own mapping of bytes.
+    // Protobuf's own JSON mapping of bytes.
     assert_eq!(cut(r#"{"data":"CgFh"}"#).unwrap(), (None, b"\x3a\x03\x0a\x01a".to_vec()));
     assert_eq!(cut(r#"{"data":null}"#).unwrap().0, None);
     for refused in [r#"{"data":[1]}"#, r#"{"data":1}"#, r#"{"data":{}"#, "[]", r#"{"data":{},"data":{}}"#] {

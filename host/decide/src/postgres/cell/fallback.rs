@@ -1,4 +1,4 @@
-//! What stands in for a value that an event does not bring.
+//! Replacements for a value that an event lacks.
 
 use tollgate_contract::{Absent, FieldInfo, Kind, Presence};
 
@@ -7,18 +7,18 @@ use crate::postgres::input::Input;
 use crate::postgres::times::Target;
 use tollgate_config::{As, Column, Mode, TimeForm, TimeSpec};
 
-/// What becomes of a field that has no presence and is not on the wire. `contract`: where the column does not say.
+/// What to do about a field that has no presence and is not on the wire. `contract`: used if the column does not decide.
 pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, String> {
     if field.presence != Presence::Implicit || matches!(field.kind, Kind::Repeated(_) | Kind::Map(..)) {
-        // Not being set is a value of its own there: NULL; and an empty list is one.
+        // With presence, an unset field is NULL already; and an empty list is a value.
         return Ok(Absent::Default);
     }
     if mapping.default.is_some() {
-        // NULL is what the column's default stands in for.
+        // The column's default replaces NULL.
         return Ok(Absent::Null);
     }
     match (mapping.absent, contract) {
-        // Nothing is added by what is not there.
+        // An absent value adds nothing.
         (None, Absent::Null) if mapping.mode == Mode::Add => Ok(Absent::Default),
         (Some(Absent::Null), _) | (None, Absent::Null) if not_null => Err(format!(
             "column {} takes no NULL, which `absent: null` would give it: say `absent: default` or `reject` for the column",
@@ -28,7 +28,7 @@ pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: b
     }
 }
 
-/// A column's `default:` in the column's binary form.
+/// Encodes a column's `default:` in the column's binary form.
 pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box<[u8]>, String> {
     let refused = |why: &dyn std::fmt::Display| format!("column {}: default: {why}", column.name);
     let mut out = Vec::new();

@@ -1,9 +1,9 @@
-//! What to write where a column takes a value only when it is asked to.
+//! What to write for a column that needs an explicit conversion.
 
 use super::{InputKind, PgColumn, encoder, json};
 use tollgate_config::{As, TimeForm, TimeSpec};
 
-/// The conversions that bring this kind into this column when they are asked for; nothing where none does.
+/// Returns the explicit conversions from this kind to this column; empty if there is none.
 pub(super) fn hint(kind: InputKind, column: &PgColumn) -> String {
     let iso = As::Time(TimeSpec { forms: vec![TimeForm::Iso], between: None });
     let asked = [

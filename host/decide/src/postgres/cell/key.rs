@@ -4,7 +4,7 @@ use super::{Encoder, PgColumn};
 use crate::postgres::declared::Declared;
 use crate::postgres::times::{Target, Times};
 
-/// The encoder of a key column. Events of one key are found by their bytes, so equal values must be equal bytes.
+/// Returns the encoder of a key column. Events with the same key are matched by bytes, so equal values must be equal bytes.
 pub fn for_key(encoder: Encoder, column: &PgColumn) -> Result<Encoder, String> {
     let refused = || {
         let (name, sql_type) = (&column.name, &column.sql_type);

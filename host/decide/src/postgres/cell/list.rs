@@ -1,5 +1,5 @@
-//! Repeated fields as PostgreSQL's own arrays. They travel as array literals in text, which the statement casts: `unnest` takes
-//! arrays of arrays apart down to their elements, so their binary form cannot be sent.
+//! Repeated fields as PostgreSQL arrays. They are sent as array literals in text, which the statement casts: `unnest` flattens
+//! arrays of arrays down to their elements, so their binary form cannot be sent.
 
 use tollgate_contract::{Value, timestamp_micros};
 
@@ -9,14 +9,14 @@ use crate::postgres::times::{self, Target};
 use crate::postgres::unfit::Unfit;
 use crate::postgres::{binary, decimal};
 
-/// How a list becomes an array literal.
+/// How a list is written as an array literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
     pub element: Encoder,
     shape: Shape,
 }
 
-/// What the binary form of an element is, and so how it is shown.
+/// The type of an element's binary form, which decides its text form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Bool,
@@ -31,7 +31,7 @@ enum Shape {
 }
 
 impl List {
-    /// `None` where the element's type has no text form here.
+    /// `None` if the element's type has no text form here.
     pub fn new(element: Encoder, column: &PgColumn) -> Option<List> {
         let shape = match column.type_name.as_str() {
             "bool" => Shape::Bool,
@@ -81,7 +81,7 @@ impl List {
             Value::Str(value) => Input::Text(value),
             Value::Bytes(value) => Input::Bytes(value),
             Value::Enum(value) => Input::Enum(value),
-            // Lists have messages, and of these only timestamps are planned as elements.
+            // Lists can contain messages, but only timestamps are planned as elements.
             Value::Message(bytes) => Input::Micros(timestamp_micros(bytes)?),
             Value::Absent | Value::Default | Value::Split(_) | Value::List(_) | Value::Map(_) => return None,
         })

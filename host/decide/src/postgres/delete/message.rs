@@ -28,11 +28,11 @@ pub enum Undecodable {
     Framed,
 }
 
-/// The columns of the table's key, each with the field of the key's message that fills it: one that is called as the column, or as
-/// the column's own field.
+/// Matches the columns of the table's key with the fields of the key's message that fill them: a field has the column's name, or
+/// the name of the column's own field.
 ///
 /// # Errors
-/// Each column without a field, or the message that there is not.
+/// Each column without a field, or the unknown message.
 pub fn matched(mapping: &Mapping, message: &str, pool: &DescriptorPool) -> Result<Vec<Column>, Vec<String>> {
     let compile = |fields: &[FieldPath]| Contract::compile(pool, message, Policies::default(), fields);
     let whole = compile(&[]).map_err(|error| vec![error.to_string()])?;
@@ -57,7 +57,7 @@ pub fn matched(mapping: &Mapping, message: &str, pool: &DescriptorPool) -> Resul
     if problems.is_empty() { Ok(found) } else { Err(problems) }
 }
 
-/// What the field may be called: as the column, as the last part of its field's path, or as the whole path.
+/// Returns the possible field names: the column's, the last part of its field's path, or the whole path.
 fn names(column: &Column) -> Vec<&str> {
     let mut names = vec![column.name.as_str()];
     if let From::Field(path) = &column.from {
@@ -68,10 +68,10 @@ fn names(column: &Column) -> Vec<&str> {
 }
 
 impl MessageKey {
-    /// `events`: the contract of the table's events, among whose files the message is.
+    /// `events`: the contract of the table's events, whose files include the message.
     ///
     /// # Errors
-    /// Everything about the message that does not fit the table's key.
+    /// All mismatches between the message and the table's key.
     pub fn new(
         mapping: &Mapping,
         message: &str,
@@ -88,7 +88,7 @@ impl MessageKey {
         let contract = contract.map_err(|error| vec![told(error.to_string())])?;
         let (mut cells, mut problems) = (Vec::new(), Vec::new());
         for (slot, (column, of_table)) in matched.iter().zip(columns).enumerate() {
-            // The conversion of the event's field, where the key's is of its kind; or none.
+            // Use the conversion of the event's field if the key's field has its kind; otherwise none.
             let natural = Column { as_: As::Natural, ..column.clone() };
             let cell = |column| {
                 column::plan(column, of_table, Slot(slot), &contract, true, Nul::Reject).map(|planned| planned.cell)
@@ -101,13 +101,13 @@ impl MessageKey {
         if problems.is_empty() { Ok(Self { contract, cells }) } else { Err(problems) }
     }
 
-    /// Full name of the message.
+    /// Returns the full name of the message.
     pub fn message(&self) -> &str {
         self.contract.message().full_name()
     }
 
-    /// The message's bytes, without the frame of a registry's serializer: no message begins with a zero. `indexing`: where there is a
-    /// registry.
+    /// Returns the message's bytes without the frame of a registry's serializer: no message begins with a zero. `indexing`: set if
+    /// there is a registry.
     pub fn unframed(key: &[u8], indexing: Option<Indexing>) -> Result<&[u8], Undecodable> {
         match (key.first(), indexing) {
             (Some(0), Some(indexing)) => {
@@ -205,7 +205,7 @@ mod tests {
         Table::of(&mapping, &columns, &Contract::compile(&pool(), "a.Line", Policies::default(), &paths).unwrap())
     }
 
-    /// The key's columns of the rows that the record keys delete.
+    /// Returns the key columns of the rows that the record keys delete.
     fn deleted(table: &Table, keys: &[&[u8]], indexing: Option<Indexing>) -> Result<Vec<Vec<u8>>, String> {
         let (mut rows, delete) = (Rows::default(), table.delete.as_ref().unwrap());
         for key in keys {
@@ -259,7 +259,7 @@ mod tests {
         assert!(why(&framed, None).ends_with("set `contract.registry`"));
         assert!(why(&framed[..3], Some(Indexing::Required)).contains("the frame ends inside the schema id"));
         let unset = key("t", 1, 0, 0, [1; 16]);
-        // Without the message in `at`, and with bytes that are no UUID.
+        // Without the message in `at`, and with bytes that are not a UUID.
         let at = unset.windows(2).position(|bytes| bytes == [0x1a, 0]).unwrap();
         let without = [&unset[..at], &unset[at + 2..]].concat();
         assert_eq!(why(&without, None), "column at: the column takes no NULL, and the event has no value for it");

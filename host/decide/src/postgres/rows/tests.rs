@@ -1,4 +1,4 @@
-//! Folding against an oracle that applies the events one by one.
+//! Compares folding with an oracle that applies the events one by one.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ struct TableRow {
 
 type Table = BTreeMap<u8, TableRow>;
 
-/// What PostgreSQL does with one upsert of the statement that `table.rs` writes.
+/// Does what PostgreSQL does with one upsert of the statement that `table.rs` writes.
 fn upsert(table: &mut Table, key: u8, row: TableRow, guarded: bool) {
     match table.get_mut(&key) {
         None => {
@@ -203,7 +203,7 @@ proptest! {
         prop_assert_eq!(got, expected);
     }
 
-    /// Whatever the order in which the events of a key come, and wherever batches end between them.
+    /// For any order of a key's events, and any batch boundaries between them.
     #[test]
     fn under_only_if_newer_the_newest_event_has_the_last_word_also_if_it_deletes(
         events in prop::collection::vec((any::<Option<i8>>(), any::<bool>()), 1..9),
@@ -214,7 +214,7 @@ proptest! {
             Event::Upsert { key: 1, set: set.map(i64::from), once: 0, newer: Some(version), add: 0, gone: *gone }
         }).collect();
         let mut shuffled = versions.clone();
-        // The same shuffle of the same number, so that proptest can make the case smaller.
+        // A number always gives the same shuffle, so that proptest can shrink the case.
         let mut state = order | 1;
         for at in (1..shuffled.len()).rev() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -236,7 +236,7 @@ fn a_row_that_is_not_finished_leaves_nothing() {
     assert!(rows.is_empty() && rows.cells.is_empty() && rows.addends.is_empty());
 }
 
-/// Two key columns, a value, and rows that stay when they are deleted.
+/// Two key columns, a value, and soft-deleted rows.
 #[test]
 fn a_soft_delete_keeps_the_upserts_before_it() {
     let column = || ShapeColumn { element: ELEMENT, mode: Mode::Set };

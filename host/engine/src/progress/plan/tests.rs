@@ -5,7 +5,7 @@ use super::*;
 /// A source record of the tests, and what it produces.
 #[derive(Debug, Clone)]
 struct Event {
-    /// Offsets without a record before it.
+    /// The number of offsets without a record before it.
     gap: u8,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
@@ -34,10 +34,10 @@ fn source(event: &Event, offset: i64) -> Source<'_> {
     Source { offset: Offset(offset), key: event.key.as_deref(), value: event.value.as_deref() }
 }
 
-/// The events' offsets, where the batch ends, and its plan.
+/// Returns the events' offsets, the end of the batch, and its plan.
 fn written(events: &[Event]) -> (Vec<i64>, NextOffset, Vec<u8>) {
     let mut writer = Writer::default();
-    // What another batch left behind changes nothing.
+    // The remains of an earlier batch must have no effect.
     writer.begin(NextOffset(7), "another");
     writer.note(
         Source { offset: Offset(8), key: None, value: None },
@@ -113,7 +113,7 @@ fn event() -> impl Strategy<Value = Event> {
             let letters = match letters {
                 None => vec![passed],
                 Some(mut letters) => {
-                    // Sometimes one of several passes, at any place.
+                    // Sometimes one of several letters passes the record, at any position.
                     if place < letters.len() {
                         letters.insert(place, passed);
                     }
@@ -135,7 +135,7 @@ proptest! {
             prop_assert!(plan.covers(Offset(*offset)));
             prop_assert_eq!(read(&plan, event, *offset), event.letters.clone());
         }
-        // A batch that was half through is taken up in its middle.
+        // A half-completed batch is continued in its middle.
         prop_assert!(Plan::read(&stored, NextOffset(hi.0 - 1), hi).is_ok());
     }
 

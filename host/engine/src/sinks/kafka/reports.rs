@@ -1,7 +1,7 @@
-//! What the broker did not take, and which records it means.
+//! The records that the broker rejected.
 //!
-//! Records travel in sets, and a set is refused as a whole. Where the broker checks records one by one it names those that
-//! it means; where the set is too large it names none.
+//! Records travel in sets, and a set is rejected as a whole. If the broker checks records one by one, it names the rejected
+//! ones; if the set is too large, it names none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,10 +19,10 @@ use crate::classes;
 use crate::kafka::words;
 use tollgate_config::error::Class;
 
-/// A record that its topic does not take.
+/// A record that its topic rejects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What it was sent with.
+    /// The mark with which it was sent.
     pub mark: usize,
     pub topic: String,
     pub why: String,
@@ -34,18 +34,18 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// A record of a set that was refused for what is in it.
+/// A record of a set that was rejected for its content.
 #[derive(Debug, Clone)]
 struct Report {
     mark: usize,
     topic: String,
     partition: i32,
     code: RDKafkaErrorCode,
-    /// Where the broker's words on it are kept, or were: a record that was named has words of its own, its neighbours share
-    /// librdkafka's, and those of a set that was refused whole share the broker's, or have none. An address only, never to
-    /// be followed: librdkafka 2.12 has freed the text by then.
+    /// The address of the broker's error text for it. A named record has its own text, its neighbours share librdkafka's, and
+    /// the records of a set that was rejected whole share the broker's, or have none. It must never be dereferenced:
+    /// librdkafka 2.12 has freed the text by then.
     words: usize,
-    /// Of key and value.
+    /// The size of key and value.
     bytes: usize,
     keyless: bool,
 }
@@ -65,19 +65,19 @@ impl Report {
 
 #[derive(Default)]
 struct Undelivered {
-    /// The first, or the first that says more than that a server is away. None where everything was delivered.
+    /// The first error, or the first that is more than an unavailable server. `None` if everything was delivered.
     worst: Option<(RDKafkaErrorCode, String)>,
     refused: Vec<Report>,
-    /// A record whose partition does not exist: what it was sent with, and its topic.
+    /// A record whose partition does not exist: its mark and its topic.
     nowhere: Option<(usize, String)>,
 }
 
-/// Keeps what the broker did not take.
+/// Collects what the broker rejected.
 #[derive(Default)]
 pub(super) struct Reports(Mutex<Undelivered>);
 
 impl Reports {
-    /// What became of the records since this was asked last, by how they were sent.
+    /// Returns the result of the records since the last call. `sent` is how they were sent.
     pub(super) fn verdict(&self, sent: Sent) -> Result<(), Error> {
         let Undelivered { worst, refused, nowhere } = std::mem::take(&mut *self.undelivered());
         let Some((code, why)) = worst else { return Ok(()) };
@@ -94,7 +94,7 @@ impl Reports {
         if let Some((mark, topic)) = nowhere {
             return Err(Error::NoPartition { mark, topic });
         }
-        // A failed delivery may leave the partition's transaction state in doubt: a new producer settles it.
+        // A failed delivery may leave the partition's transaction state unclear: a new producer resolves it.
         Err(Error::open(format!("a record was not delivered: {why}"), Some(code)))
     }
 
@@ -103,18 +103,18 @@ impl Reports {
     }
 }
 
-/// How the records were sent that are reported.
+/// How the reported records were sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
-    /// Each as a set of its own.
+    /// Each record as a set of its own.
     pub alone: bool,
-    /// In a transaction: the first set that is refused is the last one.
+    /// In a transaction: the first rejected set is the last one.
     pub transactional: bool,
 }
 
-/// The records that are to blame themselves. None where that cannot be told.
+/// Returns the records that are themselves at fault; empty if they cannot be identified.
 fn named(refused: &[Report], sent: Sent) -> Vec<Refusal> {
-    // Where several were named their neighbours have a code for it; where one was, they have its code, and share these words.
+    // If several were named, their neighbours have a distinct code; if one was, they have its code and share this text.
     let neighbours = refused.iter().find(|report| report.code == RDKafkaErrorCode::InvalidDifferentRecord);
     let neighbours = neighbours.map(|report| report.words);
     let mut sets: Vec<Vec<&Report>> = Vec::new();
@@ -130,7 +130,7 @@ fn named(refused: &[Report], sent: Sent) -> Vec<Refusal> {
         for report in &set {
             *words.entry(report.words).or_default() += 1;
         }
-        // Of two with words of their own, one may be the other's only neighbour.
+        // Of two records with their own texts, one may be the other's only neighbour.
         let all = words.len() == set.len();
         let told = !all || neighbours.is_some() || set.len() == 1 || (sent.transactional && set.len() > 2);
         let own = |report: &&&Report| sent.alone || (told && words[&report.words] == 1);
@@ -180,7 +180,7 @@ impl ProducerContext for Reports {
 
 #[allow(unsafe_code, reason = "rdkafka keeps the address to itself")]
 fn words(message: &BorrowedMessage<'_>) -> usize {
-    // SAFETY: the message lives as long as its delivery report, which it holds; what is returned is not followed.
+    // SAFETY: the delivery report holds the message, so it is alive; the returned address is not dereferenced.
     unsafe { rdkafka_sys::rd_kafka_message_produce_errstr(message.ptr()).addr() }
 }
 
@@ -225,7 +225,7 @@ mod tests {
         use RDKafkaErrorCode::{InvalidDifferentRecord, InvalidRecord};
         let two = [report(3, 0, InvalidRecord, 10), report(4, 0, InvalidRecord, 99)];
         assert_eq!(marks(&two, TRANSACTION), NONE, "both, or one and its neighbour");
-        // Without a transaction sets follow one that was refused: here one of two records, then one of one.
+        // Without a transaction, sets follow a rejected one: here one of two records, then one of one.
         let sets = [two[0].clone(), two[1].clone(), report(5, 0, InvalidRecord, 20)];
         assert_eq!(marks(&sets, Sent { alone: false, transactional: false }), NONE);
         let known = [two[0].clone(), two[1].clone(), report(5, 1, InvalidDifferentRecord, 99)];

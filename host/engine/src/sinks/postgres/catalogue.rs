@@ -1,4 +1,4 @@
-//! What PostgreSQL's catalogue knows of a table.
+//! Reads a table's definition from PostgreSQL's catalogue.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -51,7 +51,7 @@ pub async fn describe(connection: &mut PgConnection, table: &TableName) -> Resul
 
 type Oid32 = i64;
 
-/// The columns of a table. Domains stand for the type below them, however many lie between; an array's element likewise.
+/// The columns of a table. Domains, also nested ones, are resolved to their base type; likewise for an array's element.
 const CATALOGUE: &str = "
 WITH RECURSIVE base AS (
     SELECT t.oid AS top, t.oid, t.typtype, t.typbasetype, -1 AS typmod, t.typtypmod AS own, t.typnotnull AS strict
@@ -78,7 +78,7 @@ SELECT a.attname::text, CASE WHEN b.typtype = 'e' THEN 'enum' ELSE b.typname::te
   LEFT JOIN pg_type e ON e.oid = de.oid
  WHERE a.attrelid = $1::int8::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
-/// Whether a primary key or a unique index is on exactly these columns.
+/// Returns whether a primary key or a unique index covers exactly these columns.
 pub(super) async fn has_unique_index(
     connection: &mut PgConnection,
     table: &str,

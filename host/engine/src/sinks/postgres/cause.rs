@@ -1,4 +1,4 @@
-//! Why a table refuses rows through no fault of any event: what it lacks, and what to create.
+//! Why a table rejects rows through no fault of any event: what it lacks, and what to create.
 
 use sqlx::Error;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
@@ -30,16 +30,16 @@ pub fn of(error: &Error) -> Option<String> {
     })
 }
 
-/// An error that the event or the table may have caused; the catalog tells which.
+/// An error that either the event or the table may have caused; the catalogue decides.
 pub enum Doubt<'e> {
-    /// A value was too large when it was cast from bigint: the value may be a sequence's.
+    /// A value was too large for a cast from bigint: the value may be a sequence's.
     Sequence,
-    /// A column takes no NULL: it may be one that nothing is mapped to. The server names the partition that refused the row,
-    /// where the table has partitions.
+    /// A column rejects NULL: it may be a column without a mapping. If the table has partitions, the server names the partition
+    /// that rejected the row.
     NotNull { schema: &'e str, table: &'e str, column: &'e str },
 }
 
-/// Returns the doubt about an error, if there is one.
+/// Classifies an error as a doubt, if it is one.
 pub fn doubt(error: &Error) -> Option<Doubt<'_>> {
     let server = server(error)?;
     match server.code() {
@@ -50,7 +50,7 @@ pub fn doubt(error: &Error) -> Option<Doubt<'_>> {
 }
 
 impl Doubt<'_> {
-    /// Asks the catalog whether this table is the cause, and returns what it lacks.
+    /// Queries the catalogue whether this table is the cause, and returns what it lacks.
     pub async fn ask(&self, connection: &mut PgConnection, mapping: &Mapping) -> Result<Option<String>, Error> {
         match self {
             Doubt::Sequence => outgrown_sequence(connection, &mapping.table).await,
@@ -82,7 +82,7 @@ fn server(error: &Error) -> Option<&PgDatabaseError> {
     error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()
 }
 
-/// A sequence that has passed what its column holds.
+/// Finds a sequence that has exceeded its column's type.
 const OUTGROWN: &str = r"SELECT a.attname::text, format_type(a.atttypid, NULL), s.name FROM pg_attribute a
     JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     CROSS JOIN LATERAL (SELECT substring(pg_get_expr(d.adbin, d.adrelid) FROM 'nextval\(''(.*)''::regclass\)') AS name) s
@@ -91,7 +91,7 @@ const OUTGROWN: &str = r"SELECT a.attname::text, format_type(a.atttypid, NULL), 
           CASE a.atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 END
     LIMIT 1";
 
-/// Looks for a sequence that has outgrown its column in this table.
+/// Looks for a sequence that has exceeded its column's type in this table.
 async fn outgrown_sequence(connection: &mut PgConnection, table: &TableName) -> Result<Option<String>, Error> {
     let found: Option<(String, String, String)> =
         sqlx::query_as(OUTGROWN).bind(quoted_table(table)).fetch_optional(connection).await?;

@@ -1,4 +1,4 @@
-//! Connections, and what an error of PostgreSQL's means.
+//! Connections to PostgreSQL, and the meaning of its errors.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use tollgate_config::Pipeline;
 use tollgate_config::error::Class;
 use tollgate_config::limits;
 
-/// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity. Of several hosts it is the first
-/// that answers and takes writes.
+/// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity. With several hosts, it
+/// uses the first that responds and accepts writes.
 pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error> {
     let hosts = Hosts::parse(pipeline.postgres.url.expose()).map_err(|error| Error::Configuration(Box::new(error)))?;
-    // A host that is gone answers nothing, and the operating system would wait for minutes.
+    // An unreachable host sends no response, and the operating system would wait for minutes.
     let patience = limits::CONNECT_PATIENCE / u32::try_from(hosts.options.len()).unwrap_or(1).max(1);
     let mut missed = None;
     for options in hosts.options {
@@ -24,7 +24,7 @@ pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error
         let tried = tokio::time::timeout(patience, greet(pipeline, role, options, hosts.wanted)).await;
         let error = match tried.unwrap_or_else(|_| Err(timed("no answer from PostgreSQL while connecting"))) {
             Ok(Some(connection)) => return Ok(connection),
-            // The same login and the same settings would be refused by the next host too.
+            // The next host would reject the same login and settings too.
             Err(error) if refuses(&error) => return Err(error),
             Ok(None) => Error::Io(std::io::Error::other(format!("{place} takes no writes: it is a standby"))),
             Err(error) => error,
@@ -34,7 +34,7 @@ pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error
     Err(missed.unwrap_or_else(|| timed("the URL names no host")))
 }
 
-/// The same for a session that lives as long as its thread: refuses a pooler that pools by transaction.
+/// Like [`open`], for a session that lives as long as its thread: rejects a pooler in transaction mode.
 pub async fn hold(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error> {
     let mut connection = open(pipeline, role).await?;
     let check = pooler::check(&mut connection, open(pipeline, "pooler check"));
@@ -57,7 +57,7 @@ async fn greet(
     if let Some(ca) = &pipeline.postgres.tls_ca {
         options = options.ssl_root_cert(ca);
     }
-    // Poolers refuse settings that come with the start of a session, unless they are told to ignore them: then they are lost.
+    // Poolers reject startup settings, unless they are configured to ignore them: then the settings are lost.
     let options = options.application_name(&application_name(pipeline, role)).extra_float_digits(None);
     let mut connection = options.disable_statement_logging().connect().await?;
     if !hosts::fits(&mut connection, wanted).await? {
@@ -69,9 +69,9 @@ async fn greet(
 
 /// The session's settings.
 ///
-/// A statement ends before the Kafka transaction beside it would: a lane that waits longer repeats its batch for nothing.
-/// A transaction that stands idle longer than Kafka keeps the batch's other half is ended: its lane is frozen or cut off,
-/// and its heir waits for the progress rows that it holds.
+/// A statement must end before the Kafka transaction beside it: a lane that waits longer repeats its batch for nothing.
+/// PostgreSQL ends a transaction that is idle for longer than Kafka keeps the batch's other half: its lane is frozen or cut
+/// off, and the next owner waits for the progress rows that it locks.
 fn settings(pipeline: &Pipeline) -> String {
     let idle = (pipeline.delivery.transaction_timeout + limits::IDLE_BEYOND_TRANSACTION).as_millis();
     let transaction = pipeline.delivery.transaction_timeout.as_millis();
@@ -79,11 +79,11 @@ fn settings(pipeline: &Pipeline) -> String {
         ("statement_timeout", (transaction * 2 / 3).to_string()),
         ("lock_timeout", (transaction / 3).to_string()),
         ("idle_in_transaction_session_timeout", idle.to_string()),
-        // The server's side of a cut cable: it lets go of our locks. Ours is `limits::STATEMENT_PATIENCE`.
+        // Lets the server detect a cut connection and release our locks. Our own side uses `limits::STATEMENT_PATIENCE`.
         ("tcp_keepalives_idle", "5".to_owned()),
         ("tcp_keepalives_interval", "2".to_owned()),
         ("tcp_keepalives_count", "3".to_owned()),
-        // The statements are few and fixed, and a custom plan could only be the same one.
+        // The statements are few and fixed, so a custom plan would always equal the generic one.
         ("plan_cache_mode", "force_generic_plan".to_owned()),
         ("jit", "off".to_owned()),
         ("client_min_messages", "warning".to_owned()),
@@ -98,14 +98,14 @@ pub async fn wait_for_locks(connection: &mut PgConnection, patience: Duration) -
     Ok(())
 }
 
-/// What a session calls itself; PostgreSQL keeps the first 63 bytes.
+/// Returns the session's `application_name`; PostgreSQL keeps the first 63 bytes.
 pub fn application_name(pipeline: &Pipeline, role: &str) -> String {
     let mut name = format!("tollgate {} {role}", pipeline.name);
     name.truncate(name.floor_char_boundary(63));
     name
 }
 
-/// What an error means: by its SQLSTATE, and where there is none, the connection broke or the client gave up.
+/// Returns the meaning of an error: by its SQLSTATE; without one, the connection broke or the client timed out.
 pub fn meaning(error: &Error) -> Meaning {
     let Some(inner) = error.as_database_error() else {
         return match error {
@@ -121,23 +121,23 @@ pub fn meaning(error: &Error) -> Meaning {
     })
 }
 
-/// Whether the server does not take this login or these settings. At the start that ends the process; later it is waited out.
+/// Whether the server rejects this login or these settings. At startup that ends the process; later it is retried.
 pub fn refuses(error: &Error) -> bool {
     matches!(meaning(error), Meaning::Login | Meaning::Fatal)
 }
 
-/// What an error means for whoever only has to know whether to go on.
+/// Returns the class of an error, for callers that only decide whether to continue.
 pub fn class(error: &Error) -> Class {
     meaning(error).class()
 }
 
-/// Whether a statement took longer than it may: it may be that it had too much to do.
+/// Whether a statement timed out, possibly because it had too much to do.
 pub fn timed_out(error: &Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014")
 }
 
-/// The server's message with its SQLSTATE. Without the detail: that holds values of the row, which belong into a dead
-/// letter and into nothing else.
+/// Returns the server's message with its SQLSTATE, without the detail: that holds values of the row, which may appear only
+/// in a dead letter.
 pub fn describe(error: &Error) -> String {
     if let Error::Configuration(why) = error {
         return why.to_string();
@@ -146,7 +146,7 @@ pub fn describe(error: &Error) -> String {
     format!("{} (SQLSTATE {})", inner.message(), inner.code().unwrap_or_default())
 }
 
-/// The same with the detail, for a dead letter.
+/// Returns the message with the detail, for a dead letter.
 pub fn describe_row(error: &Error) -> String {
     let Some(inner) = error.as_database_error() else { return error.to_string() };
     let detail = inner

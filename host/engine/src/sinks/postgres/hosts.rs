@@ -1,15 +1,15 @@
-//! PostgreSQL URLs with several hosts, as libpq has them: `postgres://user@a:5432,b:5432/db?target_session_attrs=read-write`.
+//! PostgreSQL URLs with several hosts, in libpq's syntax: `postgres://user@a:5432,b:5432/db?target_session_attrs=read-write`.
 //!
-//! sqlx knows one host. So the URL becomes one for each host, tried in order until one answers that is of the wanted kind.
+//! sqlx supports one host. So the URL becomes one URL per host, tried in order until a host of the wanted kind responds.
 
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-/// What the server must be.
+/// The required kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     Any,
-    /// It takes writes.
+    /// It accepts writes.
     Writable,
 }
 
@@ -35,12 +35,12 @@ pub struct Hosts {
 const TARGET: &str = "target_session_attrs";
 
 impl Hosts {
-    /// Reads a URL. With several hosts the wanted server is one that takes writes, unless the URL says otherwise; libpq would
-    /// take any.
+    /// Parses a URL. With several hosts the server must accept writes, unless the URL sets another kind; libpq would accept
+    /// any server.
     pub fn parse(url: &str) -> Result<Hosts, UrlError> {
         let (scheme, rest) = url.split_once("://").ok_or(UrlError::Unreadable)?;
         let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
-        // The last @ ends the user's part: a password may hold one that nobody has encoded.
+        // The last @ ends the user part: a password may contain an unencoded one.
         let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
         let (hosts, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
         let hosts: Vec<&str> = hosts.split(',').collect();
@@ -66,12 +66,12 @@ impl Hosts {
     }
 }
 
-/// Whether the server is of the wanted kind.
+/// Returns whether the server is of the wanted kind.
 pub async fn fits(connection: &mut PgConnection, wanted: Wanted) -> Result<bool, sqlx::Error> {
     if wanted == Wanted::Any {
         return Ok(true);
     }
-    // In the simple protocol: a pooler may have other ideas about prepared statements.
+    // In the simple protocol: a pooler may not support prepared statements.
     let row = sqlx::raw_sql("SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean")
         .fetch_one(connection)
         .await?;

@@ -1,7 +1,7 @@
-//! Partitions by time, created ahead of the events that need them.
+//! Time partitions, created ahead of the events that need them.
 //!
-//! Which partitions there should be is arithmetic on the calendar, in UTC; whether one is missing says the catalogue, by its
-//! bounds, so that partitions of other names count as well.
+//! The wanted partitions follow from the calendar, in UTC. The catalogue shows by their bounds which ones are missing, so
+//! partitions with other names count as well.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,24 +14,24 @@ use tollgate_config::limits;
 use tollgate_config::{Every, Partitions, TableName};
 use tollgate_decide::postgres::quote::{quote, quoted_table};
 
-/// Bytes of an identifier; PostgreSQL cuts what is longer, and two names could become one.
+/// The maximum length of an identifier in bytes; PostgreSQL truncates longer ones, and two names could become equal.
 const NAME: usize = 63;
-/// Hexadecimal digits that tell long names apart.
+/// The number of hexadecimal digits that distinguish long names.
 const DIGITS: usize = 8;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A partition that there should be.
+/// A wanted partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     pub name: TableName,
     table: TableName,
-    /// First day, and the day after the last.
+    /// The first day, and the day after the last one.
     from: i64,
     to: i64,
 }
 
 impl Partition {
-    /// The statement that creates it.
+    /// Returns the statement that creates it.
     pub fn statement(&self) -> String {
         let Partition { name, table, from, to } = self;
         let (name, table) = (quoted_table(name), quoted_table(table));
@@ -43,18 +43,18 @@ impl Partition {
     }
 }
 
-/// The beginning of a day in UTC. A date and a timestamp without a zone pass over what they do not have.
+/// Formats the beginning of a day in UTC. Dates, and timestamps without a time zone, ignore the parts that they lack.
 fn moment(day: i64) -> String {
     format!("{} 00:00:00+00", iso::show_date(day))
 }
 
-/// The day of a time, in UTC, counted from 1970-01-01.
+/// Returns the day of a time, in UTC, counted from 1970-01-01.
 pub fn day_of(time: SystemTime) -> i64 {
     let days = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / DAY.as_secs();
     i64::try_from(days).unwrap_or(i64::MAX)
 }
 
-/// The partitions from the one of `today` on.
+/// Returns the wanted partitions, starting with that of `today`.
 pub fn wanted(table: &TableName, partitions: &Partitions, today: i64) -> Vec<Partition> {
     let mut from = begin(partitions.every, today);
     let mut wanted = Vec::new();
@@ -66,7 +66,7 @@ pub fn wanted(table: &TableName, partitions: &Partitions, today: i64) -> Vec<Par
     wanted
 }
 
-/// The first day of the span that a day is in.
+/// Returns the first day of the span that contains a day.
 fn begin(every: Every, day: i64) -> i64 {
     let (year, month, _) = iso::civil(day);
     match every {
@@ -77,7 +77,7 @@ fn begin(every: Every, day: i64) -> i64 {
     }
 }
 
-/// The first day of the span after the one that begins with `day`.
+/// Returns the first day of the span after the one that begins with `day`.
 fn next(every: Every, day: i64) -> i64 {
     let (year, month, _) = iso::civil(day);
     match every {
@@ -93,7 +93,7 @@ fn first(year: i64, month: i64) -> i64 {
     iso::days_of(year, month, 1).unwrap_or(i64::MAX / 2)
 }
 
-/// Days since Monday. 1970-01-01 was a Thursday.
+/// Returns the days since Monday. 1970-01-01 was a Thursday.
 fn weekday(day: i64) -> i64 {
     (day + 3).rem_euclid(7)
 }
@@ -104,7 +104,7 @@ fn name(table: &TableName, every: Every, from: i64) -> TableName {
     let span = match every {
         Every::Day => format!("{year:04}{month:02}{day:02}"),
         Every::Week => {
-            // A week is of the year that its Thursday is in.
+            // A week belongs to the year of its Thursday.
             let (year, _, _) = iso::civil(from + 3);
             let week = (from + 3 - first(year, 1)) / 7 + 1;
             format!("{year:04}w{week:02}")
@@ -127,7 +127,7 @@ fn name(table: &TableName, every: Every, from: i64) -> TableName {
     TableName { schema: table.schema.clone(), name }
 }
 
-/// Whether a partition of the table holds the first moment of one that there should be. In UTC, in which the bounds are shown too.
+/// Whether a partition of the table holds the first moment of a wanted one. In UTC, which is also used to show the bounds.
 const COVERED: &str = r"SELECT EXISTS (
     SELECT 1 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid,
            LATERAL (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid),
@@ -136,7 +136,7 @@ const COVERED: &str = r"SELECT EXISTS (
        AND coalesce(b.bounds[1]::timestamptz, '-infinity') <= $2::text::timestamptz
        AND $2::text::timestamptz < coalesce(b.bounds[2]::timestamptz, 'infinity'))";
 
-/// Those of the wanted partitions that the table lacks.
+/// Returns the wanted partitions that the table lacks.
 pub async fn missing(connection: &mut PgConnection, wanted: Vec<Partition>) -> Result<Vec<Partition>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let mut missing = Vec::new();
@@ -157,8 +157,8 @@ async fn covered(transaction: &mut PgConnection, partition: &Partition) -> Resul
 
 /// Creates a partition, unless another member is doing so. Returns whether it did.
 ///
-/// Creating one locks the table against everything else. So it waits only shortly for that lock: whoever writes to the table
-/// would wait behind it.
+/// The statement locks the table against all other use. So it waits only briefly for that lock: all writers to the table
+/// queue behind it.
 pub async fn create(connection: &mut PgConnection, partition: &Partition) -> Result<bool, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let patience = limits::PARTITION_LOCK.as_millis();
@@ -167,7 +167,7 @@ pub async fn create(connection: &mut PgConnection, partition: &Partition) -> Res
         .bind(partition.table.to_string())
         .fetch_one(&mut *transaction)
         .await?;
-    // Whoever held the lock before may have created it since we looked.
+    // A previous holder of the lock may have created it since we checked.
     let creates = ours && !covered(&mut transaction, partition).await?;
     if creates {
         sqlx::raw_sql(AssertSqlSafe(partition.statement())).execute(&mut *transaction).await?;
@@ -176,8 +176,8 @@ pub async fn create(connection: &mut PgConnection, partition: &Partition) -> Res
     Ok(creates)
 }
 
-/// Creates those of the wanted partitions that the table lacks. Returns what came of each, by its name; nothing for those that are
-/// there, or that another member creates.
+/// Creates the wanted partitions that the table lacks. Returns the result of each by its name, and nothing for those that
+/// exist or that another member creates.
 pub async fn ahead(connection: &mut PgConnection, wanted: Vec<Partition>) -> Vec<(String, Result<(), sqlx::Error>)> {
     let table = wanted.first().map(|partition| partition.table.to_string()).unwrap_or_default();
     let lacking = match missing(connection, wanted).await {
@@ -195,7 +195,7 @@ pub async fn ahead(connection: &mut PgConnection, wanted: Vec<Partition>) -> Vec
     made
 }
 
-/// What is wrong with a table whose partitions are to be created: it is not partitioned by range of this column.
+/// Returns what is wrong with a table whose partitions are to be created: it is not partitioned by range of this column.
 pub async fn unfit(
     connection: &mut PgConnection,
     table: &TableName,
@@ -225,7 +225,7 @@ pub async fn unfit(
     })
 }
 
-/// How the table is declared.
+/// Returns the clause that declares the table.
 pub fn clause(partitions: &Partitions) -> String {
     format!(" PARTITION BY RANGE ({})", quote(&partitions.column))
 }
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn weeks_are_counted_as_iso_8601_counts_them() {
-        // 2020 has 53 weeks, and the last days of 2024 are of the first week of 2025.
+        // 2020 has 53 weeks, and the last days of 2024 belong to the first week of 2025.
         let long = [("t_p2020w53", "2020-12-28", "2021-01-04"), ("t_p2021w01", "2021-01-04", "2021-01-11")];
         assert_eq!(spans(Every::Week, 1, (2021, 1, 3)), owned(&long));
         assert_eq!(spans(Every::Week, 0, (2024, 12, 30)), owned(&[("t_p2025w01", "2024-12-30", "2025-01-06")]));
@@ -299,7 +299,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The spans lie one behind the other, without gaps, and the first holds today.
+        /// The spans are consecutive, without gaps, and the first contains today.
         #[test]
         fn spans_have_no_gaps(today in 0_i64..100_000, ahead in 0_u32..20, every in 0_usize..4) {
             let partitions = Partitions { column: "at".to_owned(), every: Every::ALL[every].1, ahead };

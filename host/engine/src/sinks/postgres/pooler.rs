@@ -1,8 +1,8 @@
-//! Finds out whether a pooler that pools by transaction stands before PostgreSQL.
+//! Detects a pooler in transaction mode in front of PostgreSQL.
 //!
-//! Tollgate needs sessions: a slot is an advisory lock of one, settings and the stage belong to one. A transaction pooler breaks
-//! all of that without an error. It shows where two connections are open at once: both get the same server process, or one
-//! connection gets two, or a setting of one appears on the other.
+//! Tollgate needs sessions: a slot is a session's advisory lock, and settings and the stage belong to a session. A transaction
+//! pooler breaks all of that without an error. With two connections open at once it shows: both get the same server process,
+//! or one connection gets two, or a setting of one appears on the other.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Error, Row as _};
 use tokio::sync::Mutex;
 
-/// The server is not reached by sessions of our own.
+/// PostgreSQL is not reached by sessions of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a pooler that pools by transaction stands before PostgreSQL: two connections share a server process, so locks and \
@@ -21,10 +21,10 @@ pub(super) struct TransactionPooler;
 /// A busy pooler may happen to keep two connections apart for a moment.
 const ROUNDS: usize = 3;
 
-/// One at a time in this process, so that it needs one connection more than its lanes and not twice as many.
+/// Checks run one at a time in this process, so that it needs one connection more than its lanes and not twice as many.
 static ONE: Mutex<()> = Mutex::const_new(());
 
-/// Checks a fresh connection by a second one, which `open` opens and which is closed again.
+/// Checks a new connection with the help of a second one, which `open` opens and which is closed again.
 pub(super) async fn check(
     connection: &mut PgConnection,
     open: impl Future<Output = Result<PgConnection, Error>>,
@@ -32,7 +32,7 @@ pub(super) async fn check(
     let _one = ONE.lock().await;
     let mut second = open.await?;
     let pooled = pooled(connection, &mut second).await;
-    // It was open for a moment only; how it ends is of no interest.
+    // It was open only briefly; errors while closing it do not matter.
     drop(sqlx::Connection::close(second).await);
     if pooled? { Err(Error::Configuration(Box::new(TransactionPooler))) } else { Ok(()) }
 }
@@ -40,7 +40,7 @@ pub(super) async fn check(
 async fn pooled(first: &mut PgConnection, second: &mut PgConnection) -> Result<bool, Error> {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mark = format!("{}-{}", std::process::id(), elapsed.as_nanos());
-    // In the simple protocol throughout: prepared statements are among the things that such a pooler breaks.
+    // In the simple protocol throughout: such a pooler breaks prepared statements too.
     sqlx::raw_sql(AssertSqlSafe(format!("SET tollgate.session = '{mark}'"))).execute(&mut *first).await?;
     let (own, _) = ask(first).await?;
     for _ in 0..ROUNDS {
@@ -53,7 +53,7 @@ async fn pooled(first: &mut PgConnection, second: &mut PgConnection) -> Result<b
     Ok(false)
 }
 
-/// The server process behind a connection, and the mark that it has.
+/// Returns the server process behind a connection, and its mark.
 async fn ask(connection: &mut PgConnection) -> Result<(i32, Option<String>), Error> {
     let row = sqlx::raw_sql("SELECT pg_backend_pid(), current_setting('tollgate.session', true)")
         .fetch_one(connection)

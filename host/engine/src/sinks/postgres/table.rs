@@ -10,7 +10,7 @@ pub use super::catalogue::describe;
 use super::catalogue::has_unique_index;
 use super::{keys, partitions};
 
-/// Why a table does not fit: every reason at once.
+/// Why a table does not match: all reasons at once.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

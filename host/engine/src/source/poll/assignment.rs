@@ -1,8 +1,8 @@
-//! What the group gives and takes: partitions are taken over before they are assigned, and the lanes let go of them before
-//! they are unassigned.
+//! The group's assignments and revocations: partitions are taken over before they are assigned, and the lanes release them
+//! before they are unassigned.
 //!
-//! librdkafka waits for the answer to each of the group's decisions, also while the consumer closes: one that stays without
-//! an answer would hold the process for the whole of `shutdown`.
+//! librdkafka waits for the answer to each of the group's decisions, also while the consumer closes: a decision without an
+//! answer would block the process for the whole of `shutdown`.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -18,13 +18,13 @@ use crate::source::handoff::{Control, Taken};
 use crate::source::rebalance::Rebalance;
 use crate::source::takeover::Request;
 
-/// A decision of the group's without an answer.
+/// A decision of the group that has not been answered.
 pub(super) enum Unanswered {
     Assign,
     Revoke(Vec<Partition>),
 }
 
-/// A revocation, the group's or our own, that waits for the lanes.
+/// A revocation, by the group or by us, that waits for the lanes.
 pub(super) struct Revoking {
     token: u64,
     waiting: usize,
@@ -49,7 +49,7 @@ impl Poll {
         self.lifecycle.assigned(self.state.assignment);
         self.lifecycle.joined(true);
         if partitions.is_empty() {
-            // A spare member: it has joined, and gets nothing until somebody leaves.
+            // A spare member: it has joined, and gets nothing until another member leaves.
             self.answer();
         }
         self.state.requested.extend(partitions);
@@ -57,8 +57,8 @@ impl Poll {
         self.request_again();
     }
 
-    /// A takeover that is under way has become void with the assignment that it belongs to. What of it is still ours is
-    /// asked for once more: the group will not name it again.
+    /// A takeover in progress became void with its assignment. Requests its partitions that are still ours again, since the
+    /// group will not name them again.
     fn request_again(&mut self) {
         if !self.state.requested.is_empty() && !self.lifecycle.draining() {
             self.request(self.state.requested.iter().copied().collect());
@@ -74,7 +74,7 @@ impl Poll {
         }
     }
 
-    /// The partitions that the group has given us, for the other threads.
+    /// Publishes the partitions that the group has assigned to us, for the other threads.
     pub(super) fn hold(&self) {
         let state = &self.state;
         let tracked = state.tracked.keys();
@@ -98,7 +98,7 @@ impl Poll {
         for partition in halted {
             self.state.requested.remove(partition);
             self.put_aside(*partition);
-            // A resume may have come meanwhile.
+            // A resume may have happened meanwhile.
             self.state.halts = None;
         }
         for taken in partitions {
@@ -134,14 +134,14 @@ impl Poll {
             self.metrics.takeover(since.elapsed());
             tracing::info!(partitions = partitions.len(), seconds = since.elapsed().as_secs_f64(), "takeover complete");
         }
-        // Where all that the group gave is halted, the answer is empty; without a question there is nothing to say.
+        // If all assigned partitions are halted, the answer is empty; without a pending decision no answer is needed.
         if list.count() == 0 && !matches!(self.state.unanswered, Some(Unanswered::Assign)) {
             self.hold();
             return;
         }
         self.assign_all(&list);
-        // librdkafka keeps a pause beyond the assignment: what was paused when it was lost would come back paused, and
-        // the lane that resumes its partitions did not have it then.
+        // librdkafka keeps a pause across assignments: a partition that was paused when it was lost would come back paused,
+        // and the lane that resumes its partitions did not have it then.
         if let Err(error) = self.consumer.resume(&list) {
             tracing::warn!(%error, "resume failed");
         }
@@ -153,9 +153,9 @@ impl Poll {
         self.hold();
     }
 
-    /// Lanes finish (past the decision) or abort what they have of these partitions; then they are let go.
+    /// Lanes finish (past the decision) or abort their work on these partitions; then the partitions are released.
     fn revoke(&mut self, partitions: &[Partition], lost: bool) {
-        // A takeover that is still under way has become void.
+        // A takeover in progress is void now.
         self.state.assignment += 1;
         self.lifecycle.assigned(self.state.assignment);
         for partition in partitions {
@@ -165,7 +165,7 @@ impl Poll {
         }
         self.state.wanting = self.state.wanting.filter(|_| !self.state.requested.is_empty());
         self.hold();
-        // Until the group's next word: this is a rebalance, or the member was put out.
+        // Until the group's next decision: this is a rebalance, or the member was excluded.
         self.lifecycle.joined(
             !(self.state.tracked.is_empty() && self.state.requested.is_empty() && self.state.halted.is_empty()),
         );
@@ -190,15 +190,15 @@ impl Poll {
         }
     }
 
-    /// A lane met another owner's epoch on a partition that the group says is ours: a takeover that came too late has
-    /// raised it. Take it over again, and fetch it again from where the rows stand.
+    /// A lane met another owner's epoch on a partition that is assigned to us: a takeover that came too late has raised it.
+    /// Takes the partition over again, and fetches it again from the rows' position.
     pub(super) fn fenced(&mut self, partition: Partition, assignment: u64) {
         if self.state.tracked.get(&partition).is_some_and(|tracked| tracked.assignment == assignment) {
             self.request(vec![partition]);
         }
     }
 
-    /// The revocation's end, once every lane has let go.
+    /// Completes the revocation once every lane has released its partitions.
     fn let_go(&mut self) {
         if self.state.revoking.take_if(|revoking| revoking.waiting == 0).is_some() {
             self.answer();
@@ -210,13 +210,13 @@ impl Poll {
         self.revoke(&partitions, false);
     }
 
-    /// Answers the group's decision, if there is one: what is not taken over by now is not read.
+    /// Answers the group's decision, if there is one: partitions that are not taken over by now are not read.
     pub(super) fn answer(&mut self) {
         match self.state.unanswered.take() {
             None => {}
             Some(Unanswered::Assign) => self.assign_all(&TopicPartitionList::new()),
             Some(Unanswered::Revoke(partitions)) => {
-                // librdkafka refuses a list with a partition that it does not fetch, and waits on: halted ones were never
+                // librdkafka rejects a list with a partition that it does not fetch, and keeps waiting; halted ones were never
                 // assigned.
                 let mut list = TopicPartitionList::new();
                 for partition in partitions.iter().filter(|partition| self.state.fetched.remove(partition)) {
@@ -236,7 +236,7 @@ impl Poll {
 
 pub(super) fn told(done: Result<(), KafkaError>) {
     if let Err(error) = done {
-        // The group has moved on already; it will say so in the next rebalance.
+        // The group has moved on already, as the next rebalance will show.
         tracing::warn!(%error, "the group did not take our answer to a rebalance");
     }
 }

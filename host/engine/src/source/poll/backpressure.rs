@@ -1,8 +1,8 @@
-//! What happens while a lane takes no batch, or all batches together have no room left: first the poll thread waits, then
+//! Backpressure while a lane accepts no batch, or all batches together use up the memory: first the poll thread waits, then
 //! partitions are paused.
 //!
 //! Events are counted when a batch is handed over. Bytes are counted when a record is taken: a batch has the same memory
-//! before and after it is handed over, so who looks while batches fill has looked at everything.
+//! before and after it is handed over, so checking while batches fill is sufficient.
 
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,12 @@ impl Poll {
         &self.pipeline.backpressure
     }
 
-    /// How long the poll thread waits before partitions are paused.
+    /// Returns how long the poll thread waits before partitions are paused.
     fn patience(&self) -> Duration {
         limits::LANE_PATIENCE.min(self.pipeline.source.max_poll_interval / 10)
     }
 
-    /// First level of backpressure: wait for the lane, while librdkafka's own bounds throttle the fetch at no cost.
+    /// First level of backpressure: wait for the lane, while librdkafka's own limits throttle the fetch at no cost.
     pub(super) fn hand_over(&mut self, lane: usize) {
         let fresh = self.lanes[lane].fresh();
         let filling = &mut self.state.filling[lane];
@@ -46,7 +46,7 @@ impl Poll {
         }
     }
 
-    /// Events that are fetched and not committed, over all lanes.
+    /// Returns the number of events that are fetched and not committed, over all lanes.
     fn backlog(&self) -> u64 {
         u64::try_from(self.lanes.iter().map(Inbox::backlog).sum::<usize>()).unwrap_or(u64::MAX)
     }
@@ -56,23 +56,23 @@ impl Poll {
         crosses(self.bounds(), self.backlog(), events)
     }
 
-    /// Bytes of memory that the batches in the making have.
+    /// Returns the memory in bytes of the batches that are being filled.
     pub(super) fn filled(&self) -> usize {
         self.state.filling.iter().map(|filling| filling.batch.memory()).sum()
     }
 
-    /// Bytes of memory that the batches in the making may have as long as no other batch gets through.
+    /// Returns how many bytes the batches that are being filled may use until another batch completes.
     pub(super) fn room(&self) -> usize {
         self.bounds().most_bytes().saturating_sub(self.others())
     }
 
-    /// Bytes of memory that all other batches have.
+    /// Returns the memory in bytes of all other batches.
     fn others(&self) -> usize {
         self.lanes.iter().map(Inbox::memory).sum()
     }
 
-    /// Whether all batches together have more memory than this. What they have and do not need is given back first: a
-    /// backlog of spare batches would never go down.
+    /// Returns whether all batches together have more memory than this. Unused memory is freed first: a backlog of spare
+    /// batches would never shrink.
     fn exceeds(&mut self, bytes: usize) -> bool {
         let over = |poll: &Poll| poll.filled() + poll.others() > bytes;
         if !over(self) {
@@ -83,8 +83,8 @@ impl Poll {
         over(self)
     }
 
-    /// Whether nothing may be taken for now: the poll thread waits for a batch to get through, and after some time
-    /// pauses all partitions, to be able to poll.
+    /// Returns whether no records may be taken for now: the poll thread waits for a batch to complete, and after some time
+    /// pauses all partitions, so that it can poll.
     pub(super) fn held_back(&mut self) -> bool {
         if !self.exceeds(self.bounds().most_bytes()) {
             self.state.brimful = None;
@@ -107,8 +107,8 @@ impl Poll {
         false
     }
 
-    /// Second level: an outage. The lane's partitions are paused, and polling goes on to stay in the group: nothing else
-    /// keeps librdkafka from delivering, so `pause_on_threshold: false` cannot mean this pause.
+    /// Second level: an outage. The lane's partitions are paused, and polling continues so that the member stays in the group.
+    /// Only a pause keeps librdkafka from delivering, so `pause_on_threshold: false` cannot disable this one.
     fn stall(&mut self, lane: usize, batch: RecordBatch) {
         let filling = &mut self.state.filling[lane];
         filling.batch = batch;
@@ -137,7 +137,7 @@ impl Poll {
             return;
         }
         let (resume_at, most_bytes) = (self.bounds().resume_at, self.bounds().most_bytes());
-        // A lane that has nothing to do waits for no other lane's batches: they may go on for ever.
+        // An idle lane does not wait for other lanes' batches, which may never complete.
         let bytes = if self.lanes[lane].idle() { most_bytes } else { most_bytes / 2 };
         if !self.lanes[lane].half_empty() || self.backlog() > resume_at || self.exceeds(bytes) {
             return;
@@ -164,7 +164,7 @@ impl Poll {
     }
 }
 
-/// Whether the batch would take the backlog over the threshold. An empty backlog takes any, however low the bound.
+/// Returns whether the batch would exceed the backlog's threshold. An empty backlog accepts any batch, however low the limit.
 fn crosses(bounds: &Backpressure, backlog: u64, batch: u64) -> bool {
     bounds.pause_on_threshold && backlog > 0 && backlog + batch > bounds.lag_threshold
 }

@@ -1,21 +1,21 @@
-//! How long a batch waits for company. Every commit costs PostgreSQL and Kafka a fixed amount; a batch that waits as long as the
-//! latency target allows shares it among more events.
+//! How long a batch waits for more events. Every commit costs PostgreSQL and Kafka a fixed amount; a batch that waits as long as
+//! the latency target allows shares this cost among more events.
 
 use std::time::Duration;
 
 use tollgate_config::BatchWait;
 
-/// What a lane's commits took of late.
+/// The duration of a lane's recent commits.
 #[derive(Debug, Default)]
 pub(super) struct Company {
-    /// Batches that were through at the last look.
+    /// The number of completed batches at the last check.
     through: u64,
-    /// The longest of late: a shorter one brings it down by a fiftieth of itself, so that about one batch in fifty takes longer.
+    /// The longest recent duration: a shorter one lowers it by a fiftieth, so that about one batch in fifty takes longer.
     took: Duration,
 }
 
 impl Company {
-    /// How long to wait now. `through`: how many batches are through, and how long the last of them took.
+    /// Returns how long to wait now. `through`: how many batches are complete, and how long the last of them took.
     pub(super) fn wait(&mut self, wait: BatchWait, (through, took): (u64, Duration)) -> Duration {
         let target = match wait {
             BatchWait::Most(most) => return most,
@@ -23,10 +23,10 @@ impl Company {
         };
         if self.through != through {
             self.through = through;
-            // An outage says nothing about the commits after it, and should be forgotten as soon as a slow commit is.
+            // An outage predicts nothing about later commits, so it is forgotten as fast as a slow commit.
             self.took = took.min(target).max(self.took - self.took / 50);
         }
-        // A tenth is for what lies between the two: the poll thread's round, the lane's waking.
+        // A tenth is reserved for the time in between: the poll thread's round and waking the lane.
         (target - target / 10).saturating_sub(self.took)
     }
 }
@@ -37,7 +37,7 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// Commits of these times, one after the other; the waits before each, and after the last.
+    /// Simulates commits of these durations in sequence; returns the waits before each and after the last.
     fn waits(target: u64, commits: impl IntoIterator<Item = u64>) -> Vec<Duration> {
         let mut company = Company::default();
         let commits = std::iter::once(0).chain(commits);
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(waits[200], MS(85));
     }
 
-    /// A batch that waits longer is larger and takes longer: the two must not chase each other.
+    /// A batch that waits longer is larger and takes longer: the two must not escalate each other.
     #[test]
     fn the_wait_settles_where_wait_and_commit_make_the_target() {
         let mut company = Company::default();

@@ -1,4 +1,4 @@
-//! Partitions of ours that are not read, since only a person can let them go on.
+//! Assigned partitions that are not read, because only an operator can resume them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use crate::source::probe;
 use tollgate_config::limits;
 
 impl Poll {
-    /// Stops reading what was halted since the last look, and takes over again what was resumed.
+    /// Stops reading partitions that were halted since the last check, and takes resumed ones over again.
     pub(super) fn follow_halts(&mut self) {
         let mark = self.brakes.halts_mark();
         if self.state.halts == Some(mark) {
@@ -26,7 +26,7 @@ impl Poll {
         for partition in begun {
             self.put_aside(partition);
         }
-        // While a decision of the group's has no answer, librdkafka would take what follows for the answer.
+        // While a decision of the group is unanswered, librdkafka would take the calls below for the answer.
         if self.state.unanswered.is_some() {
             return;
         }
@@ -43,13 +43,13 @@ impl Poll {
             list.add_partition(&self.pipeline.source.topic, partition.0);
         }
         if list.count() > 0 {
-            // A partition whose offset was missing takes no seek: it is assigned anew once it is taken over.
+            // A partition whose offset was missing accepts no seek: it is assigned again after its takeover.
             told(self.consumer.incremental_unassign(&list));
         }
         self.request(resumed);
     }
 
-    /// The partition stays in the assignment, so that the group does not give it to the next member, but is not fetched.
+    /// The partition stays in the assignment, so that the group does not give it to another member, but it is not fetched.
     pub(super) fn put_aside(&mut self, partition: Partition) {
         self.state.tracked.remove(&partition);
         self.state.halted.insert(partition);
@@ -64,7 +64,7 @@ impl Poll {
         self.hold();
     }
 
-    /// What a drain has to say of the halted partitions.
+    /// Returns a drain's message about the halted partitions.
     pub(super) fn halts_left(&self) -> Option<String> {
         let halts = self.brakes.halts_of(&self.lifecycle.partitions());
         let ours: BTreeSet<Partition> = self.state.halted.iter().copied().collect();
@@ -79,7 +79,7 @@ impl Poll {
         (!left.is_empty()).then(|| format!("the drain has left halted partitions: {}", left.join("; ")))
     }
 
-    /// Halts the partitions that lack their next offset: the error itself does not say which.
+    /// Halts the partitions whose next offset is missing: the error itself does not name them.
     pub(super) fn halt_missing(&mut self, error: &KafkaError) {
         let topic = &self.pipeline.source.topic;
         let mut found = false;
@@ -107,13 +107,13 @@ impl Poll {
             });
         }
         if !found {
-            // The partition that it was about is not ours any more, or the watermarks cannot be had: the next fetch says it again.
+            // The affected partition is no longer ours, or the watermarks are unavailable: the next fetch reports the error again.
             tracing::warn!(%error, "an offset is out of range, and no partition of this member lacks its next offset");
         }
     }
 
-    /// Halts the partitions whose next record cannot be read, before anything behind it is taken: librdkafka skips a damaged
-    /// batch. A lane that takes nothing at the moment fetches its partitions again later, and meets the error again.
+    /// Halts the partitions whose next record cannot be read, before anything behind it is taken: librdkafka skips a corrupt
+    /// batch. A stalled lane fetches its partitions again later, and meets the error again.
     pub(super) fn halt_unreadable(&mut self, error: &KafkaError) {
         let positions: BTreeMap<Partition, NextOffset> =
             self.state.tracked.iter().map(|(partition, tracked)| (*partition, tracked.position)).collect();
@@ -127,7 +127,7 @@ impl Poll {
             }
         };
         if found.is_empty() {
-            // It may have been damaged on its way. What was skipped is fetched again.
+            // The records may have been corrupted in transit. What was skipped is fetched again.
             tracing::warn!(%error, "records could not be read, and can now: they are fetched again");
             positions.into_iter().for_each(|(partition, position)| self.seek(partition, position));
             return;
