@@ -28,6 +28,7 @@ use tollgate_config::{Pipeline, Schema, TableName};
 use tollgate_decide::gate::envelope::Envelope;
 use tollgate_decide::gate::{Destination, EventType, Gate, Held, Registry, Revision, Target, TransformInfo, TypeChain};
 use tollgate_decide::postgres::Table;
+use tollgate_decide::postgres::table::UnfitTable;
 use tollgate_guests::types;
 use tollgate_registry::SchemaStore;
 
@@ -362,7 +363,7 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Parts, 
         };
         match table::check(&mut connection, mapping, &outgoing.contract).await {
             Ok(table) => checked.push(Some(table)),
-            Err(table::Error::Unfit(reasons)) => problems.extend(reasons),
+            Err(table::Error::Unfit(UnfitTable(reasons))) => problems.extend(reasons),
             Err(table::Error::Postgres(error)) => return Err(database(error)),
         }
     }

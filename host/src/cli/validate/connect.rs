@@ -17,6 +17,7 @@ use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Destination, Mapping, Mode, Pipeline};
 use tollgate_decide::postgres::cell::PgColumn;
 use tollgate_decide::postgres::quote;
+use tollgate_decide::postgres::table::UnfitTable;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
 use tollgate_engine::runtime::build::{self, Contracts, Unreachable};
 use tollgate_engine::sinks::postgres::connect;
@@ -269,7 +270,7 @@ async fn ask_table(
     let Some(emitted) = emitted else { return Ok(()) };
     match table::check(connection, mapping, emitted).await {
         Ok(_) => {}
-        Err(table::Error::Unfit(problems)) => {
+        Err(table::Error::Unfit(UnfitTable(problems))) => {
             for problem in problems {
                 report.error(pipeline, "postgres.table_unfit", &column_key(to, mapping, &problem), problem);
             }

@@ -5,6 +5,7 @@ use tollgate_config::Mapping;
 use tollgate_contract::Contract;
 use tollgate_decide::postgres::Table;
 use tollgate_decide::postgres::quote::quoted_table;
+use tollgate_decide::postgres::table::UnfitTable;
 
 pub use super::catalogue::describe;
 use super::catalogue::has_unique_index;
@@ -15,17 +16,17 @@ use super::{keys, partitions};
 pub enum Error {
     #[error(transparent)]
     Postgres(#[from] sqlx::Error),
-    #[error("{}", .0.join("\n"))]
-    Unfit(Vec<String>),
+    #[error(transparent)]
+    Unfit(#[from] UnfitTable),
 }
 
 /// Checks the mapping against the catalogue and the contract.
 pub async fn check(connection: &mut PgConnection, mapping: &Mapping, contract: &Contract) -> Result<Table, Error> {
     let name = quoted_table(&mapping.table);
     let Some(columns) = describe(connection, &mapping.table).await? else {
-        return Err(Error::Unfit(vec![format!(
+        return Err(Error::Unfit(UnfitTable(vec![format!(
             "table {name} does not exist: `tollgate setup` creates it, `tollgate setup --dry-run` prints how"
-        )]));
+        )])));
     };
     let mut problems = Vec::new();
     if !has_unique_index(connection, &name, &mapping.key).await? {
@@ -47,7 +48,7 @@ pub async fn check(connection: &mut PgConnection, mapping: &Mapping, contract: &
             ));
         }
     }
-    let mut table = Table::plan(mapping, &columns, contract, problems).map_err(Error::Unfit)?;
+    let mut table = Table::plan(mapping, &columns, contract, problems).map_err(UnfitTable)?;
     let stages: bool =
         sqlx::query_scalar("SELECT has_database_privilege(current_database(), 'TEMP')").fetch_one(connection).await?;
     table.stage = table.stage.filter(|_| stages);
