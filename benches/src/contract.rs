@@ -15,13 +15,13 @@ use anyhow::{Context, anyhow, bail};
 use cpu_time::ThreadTime;
 use prost::Message as _;
 use prost_reflect::DynamicMessage;
+use tollgate::compiler;
 use tollgate_config::Pipeline;
 use tollgate_contract::{Contract, Fields};
 use tollgate_decide::postgres::Rows;
 use tollgate_decide::postgres::Table;
 use tollgate_decide::postgres::cell::PgColumn;
 use tollgate_decide::postgres::table::RecordView;
-use tollgate_engine::runtime::build;
 
 use crate::payment::PaymentEvent;
 use crate::recipe::{FILL_EPOCH_MS, Recipe};
@@ -116,7 +116,7 @@ impl Stage {
         let file = std::env::current_dir()?.join("contract.yaml");
         let pipeline = Pipeline::parse(&file, &text, &|_| None)
             .map_err(|errors| anyhow!("the bench's pipeline is refused: {errors}"))?;
-        let mut contracts = build::contracts(&pipeline).map_err(|failure| anyhow!(failure.message))?;
+        let mut contracts = compiler::contracts(&pipeline).map_err(|failure| anyhow!(failure.message))?;
         let (Some(only), [event]) = (contracts.pop(), pipeline.types.as_slice()) else {
             bail!("the bench's pipeline holds one type of event");
         };

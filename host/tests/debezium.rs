@@ -12,7 +12,6 @@ use tollgate_decide::gate::change::{Changes, Op};
 use tollgate_decide::postgres::cell::PgColumn;
 use tollgate_engine::kafka::headers;
 use tollgate_engine::lane::trial::{Settled, Trial};
-use tollgate_engine::runtime::build;
 use tollgate_protocol::position::{Offset, Partition};
 
 const PROTO: &str = r#"
@@ -93,7 +92,8 @@ fn trial((pipeline, _folder): (Pipeline, tempfile::TempDir)) -> Trial {
         column("lsn", "int8", "bigint", 20),
         column("deleted", "bool", "boolean", 16),
     ];
-    Trial::new(pipeline, &columns).unwrap_or_else(|failure| panic!("{failure}"))
+    let pools = tollgate_protos::pools(&pipeline).unwrap();
+    Trial::new(pipeline, &pools, &columns).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 fn decide(trial: &mut Trial, key: Option<&str>, value: Option<&[u8]>) -> Settled {
@@ -201,7 +201,7 @@ fn under_only_if_newer_a_delete_marks_its_row_by_an_upsert() {
 #[test]
 fn change_events_in_protobuf_are_read_by_their_message_type() {
     let (pipeline, folder) = pipeline("{ debezium: { message: inventory.v1.Envelope } }", "");
-    let kind = build::pool(&pipeline).unwrap().get_message_by_name("inventory.v1.Envelope").unwrap();
+    let kind = tollgate_protos::pools(&pipeline).unwrap().own.get_message_by_name("inventory.v1.Envelope").unwrap();
     let mut trial = trial((pipeline, folder));
     let mut told = |op: &str, before: &Json, after: &Json| {
         let json = json!({ "op": op, "before": before, "after": after, "source": { "table": "customers", "lsn": "7" }, "ts_ms": "5" });
@@ -222,8 +222,11 @@ fn change_events_in_protobuf_are_read_by_their_message_type() {
 fn a_message_type_that_is_no_change_event_is_refused_with_all_that_it_lacks() {
     let (pipeline, _folder) =
         pipeline("{ debezium: { message: inventory.v1.Source, headers: { lsn: source.lsn, ts: ts_ms } } }", "");
-    let problems =
-        Changes::compile(&pipeline, pipeline.contract.debezium.as_ref().unwrap(), &build::pool(&pipeline).unwrap());
+    let problems = Changes::compile(
+        &pipeline,
+        pipeline.contract.debezium.as_ref().unwrap(),
+        &tollgate_protos::pools(&pipeline).unwrap().own,
+    );
     let told: Vec<String> =
         problems.err().unwrap().into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
     let expected = [

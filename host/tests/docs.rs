@@ -17,7 +17,6 @@ use tollgate_engine::classes;
 use tollgate_engine::metrics::Metrics;
 use tollgate_engine::position::{NextOffset, Partition};
 use tollgate_engine::progress::halts::Halt;
-use tollgate_engine::runtime::build;
 use tollgate_registry::Stats;
 use tollgate_sandbox::FailureCode;
 
@@ -330,7 +329,7 @@ mod payments {
     #[test]
     fn its_table_is_what_setup_would_create() {
         let pipeline = pipeline();
-        let contracts = build::contracts(&pipeline).unwrap_or_else(|failure| panic!("{failure}"));
+        let contracts = tollgate::compiler::contracts(&pipeline).unwrap_or_else(|failure| panic!("{failure}"));
         let statement = tollgate::cli::setup::create_table(&pipeline.types[0].mapping, &contracts[0].output.contract);
         assert_eq!(read(&folder().join("schema.sql")).trim_end(), statement);
     }

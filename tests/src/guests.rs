@@ -217,7 +217,7 @@ pub fn compiled_with(component: Vec<u8>, proto: &str) -> Vec<u8> {
     std::fs::write(folder.path().join("events.proto"), proto).unwrap();
     let pool = tollgate_protos::load(&[folder.path().to_path_buf()]).unwrap();
     let message = pool.get_message_by_name(crate::events::MESSAGE).unwrap();
-    let types = tollgate_guests::types::MessageTypes::of([&message]);
+    let types = tollgate_decide::types::MessageTypes::of([&message]);
     with_custom_section(component, "tollgate:types", &types.to_section().unwrap())
 }
 

@@ -1,6 +1,7 @@
-//! `tidy`: functions over 70 lines, files over 500, and files that import each other in a circle; tests aside. There are no
-//! exceptions.
+//! `tidy`: functions over 70 lines, files over 500, files that import each other in a circle (tests aside), and crates with a
+//! dependency that they must not have. There are no exceptions.
 
+mod boundaries;
 mod circles;
 mod source;
 
@@ -17,7 +18,7 @@ use crate::say;
 const FUNCTION: usize = 70;
 const FILE: usize = 500;
 /// # Errors
-/// Where something is too long, or in a circle (exit code 1).
+/// Something is too long, in a circle, or a forbidden dependency (exit code 1).
 pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
     let mut git = Command::new("git");
     git.current_dir(&project.root);
@@ -31,6 +32,7 @@ pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
     let mut faults: Vec<String> = files.iter().flat_map(|(path, source)| too_long(path, source)).collect();
     let circles = circles::find(&files).into_iter().map(|circle| circle.join(", "));
     faults.extend(circles.map(|circle| format!("these files import each other in a circle: {circle}")));
+    faults.extend(boundaries::crossed(project)?);
     if faults.is_empty() {
         say::line(&format!("tidy: {} files", files.len()));
         return Ok(());

@@ -19,6 +19,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
+use tollgate::compiler;
 use tollgate_bench::args::Args;
 use tollgate_bench::engine::{Engine, Job, pipeline};
 use tollgate_bench::payment::PaymentEvent;
@@ -28,9 +29,10 @@ use tollgate_bench::rounds::SEED;
 use tollgate_bench::{machine, output, table};
 use tollgate_config::Pipeline;
 use tollgate_contract::Fields;
+use tollgate_decide::contracts::Contracts;
 use tollgate_decide::postgres::Rows;
 use tollgate_decide::postgres::table::RecordView;
-use tollgate_engine::runtime::build::{self, Contracts};
+use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::{self, table as target};
 use tollgate_sandbox::{BatchMeta, Chain, Events, Outcome, Results, limits};
 
@@ -84,7 +86,7 @@ fn pipeline_of(options: &Options) -> anyhow::Result<Pipeline> {
 
 fn measure(options: &Options) -> anyhow::Result<Value> {
     let pipeline = pipeline_of(options)?;
-    let all = build::contracts(&pipeline).map_err(|failure| anyhow!(failure.message))?;
+    let all = compiler::contracts(&pipeline).map_err(|failure| anyhow!(failure.message))?;
     let [contracts] = all.as_slice() else { bail!("the bench's pipeline holds one type of event") };
     let sandbox = build::sandbox(&pipeline).map_err(|failure| anyhow!(failure.message))?;
     let revision = build::revision(&pipeline, all.iter().map(Contracts::held), None, &sandbox, 0);

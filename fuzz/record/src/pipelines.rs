@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use tollgate::cli::setup;
+use tollgate::compiler;
 use tollgate_config::{Column, From, Pipeline};
 use tollgate_contract::Slot;
 use tollgate_decide::postgres::cell::PgColumn;
 use tollgate_engine::lane::trial::Trial;
-use tollgate_engine::runtime::build;
 
 const PROTO: &str = r#"
 syntax = "proto3";
@@ -106,12 +106,13 @@ fn trial(text: &str) -> Trial {
     let file = folder.path().join("pipeline.yaml");
     let pipeline = Pipeline::parse(&file, text, &|_| None).unwrap_or_else(|errors| panic!("{errors}"));
     let columns = columns(&pipeline, &file);
-    Trial::new(pipeline, &columns).unwrap_or_else(|failure| panic!("{failure}"))
+    let pools = tollgate_protos::pools(&pipeline).unwrap_or_else(|failure| panic!("{failure}"));
+    Trial::new(pipeline, &pools, &columns).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 /// The columns as PostgreSQL's catalogue would describe those of the tables that `setup` creates.
 fn columns(pipeline: &Pipeline, file: &Path) -> Vec<PgColumn> {
-    let contracts = build::contracts(pipeline).unwrap_or_else(|failure| panic!("{}: {failure}", file.display()));
+    let contracts = compiler::contracts(pipeline).unwrap_or_else(|failure| panic!("{}: {failure}", file.display()));
     let mut columns: Vec<PgColumn> = Vec::new();
     for (kind, contracts) in pipeline.types.iter().zip(&contracts) {
         let mut slot = 0;

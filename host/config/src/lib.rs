@@ -5,6 +5,7 @@ pub mod keys;
 pub mod limits;
 mod model;
 mod parse;
+mod pools;
 pub mod reader;
 mod redact;
 pub mod registry;
@@ -12,4 +13,5 @@ pub mod schema;
 pub mod secret;
 
 pub use model::*;
+pub use pools::Pools;
 pub use reader::{ConfigError, ConfigErrors};

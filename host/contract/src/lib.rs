@@ -23,6 +23,7 @@ mod policies;
 mod rejection;
 mod rules;
 mod schema;
+mod source;
 mod text;
 mod time_spec;
 mod visible;
@@ -45,6 +46,7 @@ pub use policies::{
 pub use rejection::{ReasonCode, Rejection};
 pub use rules::Violation;
 pub use schema::{EnumTable, FieldInfo, FieldPath, Kind, Presence};
+pub use source::{CompileSchema, InvalidSchema, ProtoFile, Source};
 pub use text::Text;
 pub use time_spec::{Between, Moment, TimeForm, TimeInput, TimeSpec};
 pub use visible::{escape_marks, visible};

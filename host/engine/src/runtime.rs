@@ -9,8 +9,6 @@
 //! | lane 0 … | contract, transforms, sinks, progress |
 
 pub mod build;
-pub mod contracts;
-pub mod fit;
 pub mod keeper;
 pub mod reload;
 pub mod routes;
@@ -31,6 +29,7 @@ use tollgate_sandbox::Sandbox;
 
 pub use waiting::Waiting;
 
+use self::build::ProtoCompiler;
 use self::keeper::Keeper;
 use self::reload::Reloader;
 
@@ -82,6 +81,8 @@ pub struct Parts {
     pub gate: Arc<Gate>,
     pub revision: Arc<ArcSwap<Revision>>,
     pub sandbox: Sandbox,
+    /// For reloads.
+    pub compiler: ProtoCompiler,
     pub owner: Arc<Owner>,
     /// Writes the tokens of the group's offsets.
     pub writer: Arc<Writer>,
@@ -92,7 +93,14 @@ pub struct Parts {
 }
 
 impl Parts {
-    pub fn new(gate: Gate, revision: Revision, sandbox: Sandbox, writer: Writer, sizes: Sizes) -> Parts {
+    pub fn new(
+        gate: Gate,
+        revision: Revision,
+        sandbox: Sandbox,
+        compiler: ProtoCompiler,
+        writer: Writer,
+        sizes: Sizes,
+    ) -> Parts {
         let metrics = Arc::new(Metrics::default());
         metrics.describe(&gate.pipeline.name, &revision.digest);
         let Pipeline { retry, dead_letter, .. } = &*gate.pipeline;
@@ -102,6 +110,7 @@ impl Parts {
             gate: Arc::new(gate),
             revision: Arc::new(ArcSwap::from_pointee(revision)),
             sandbox,
+            compiler,
             writer: Arc::new(writer),
             sizes,
             lifecycle: Arc::default(),
@@ -150,7 +159,7 @@ impl Parts {
 
     fn reloader(&self) -> Reloader {
         let (gate, revision, brakes) = (Arc::clone(&self.gate), Arc::clone(&self.revision), Arc::clone(&self.brakes));
-        Reloader::new(gate, revision, self.sandbox.clone(), brakes, Arc::clone(&self.metrics))
+        Reloader::new(gate, revision, self.sandbox.clone(), self.compiler, brakes, Arc::clone(&self.metrics))
     }
 }
 

@@ -8,9 +8,9 @@ use tollgate_sandbox::{Digest, Manifest};
 use super::component::{self, ComponentError};
 use super::spec::{SPEC_FILE, Spec};
 use super::toolchain::{self, ToolchainError};
-use super::types::MessageTypes;
 use tollgate_config::ConfigErrors;
 use tollgate_config::error::Exit;
+use tollgate_decide::types::MessageTypes;
 use tollgate_protos::ProtosError;
 
 /// A component and its file.

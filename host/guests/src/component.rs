@@ -8,7 +8,7 @@ use tollgate_sandbox::{Manifest, SECTION, TYPES_SECTION, limits};
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-use super::types::MessageTypes;
+use tollgate_decide::types::MessageTypes;
 
 /// The interfaces that the sandbox provides.
 const ALLOWED: [&str; 2] = ["tollgate:transform/host@0.1.0", "tollgate:transform/log@0.1.0"];

@@ -20,12 +20,12 @@ use serde_json::Value;
 use tollgate_sandbox::{Chain, Digest, LoadError, Manifest, Overrides, Results, RunError, Sandbox, Transform};
 
 use super::Spec;
-use super::types::{self, Stale};
 use case::Case;
 pub use diff::Difference;
 use gate::Gate;
 use tollgate_config::ConfigErrors;
 use tollgate_config::error::Exit;
+use tollgate_decide::types::{self, Stale};
 use tollgate_protos::ProtosError;
 
 /// The folder of cases within the transform's.

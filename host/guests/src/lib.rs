@@ -8,7 +8,6 @@ pub mod component;
 pub mod golden;
 pub mod spec;
 pub mod toolchain;
-pub mod types;
 
 use std::path::PathBuf;
 

@@ -1,4 +1,10 @@
-//! Loads message types from `.proto` files, folders of them, or descriptor sets. No `protoc` is needed.
+//! Compiles message types from `.proto` files, folders of them, descriptor sets, or a registry's schemas. No `protoc` is needed.
+//!
+//! Programs use this crate. The engine does not: its program passes [`pools`] and [`compile_schema`] to it.
+
+mod imports;
+mod pipeline;
+mod schema;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,6 +12,10 @@ use std::path::{Path, PathBuf};
 use prost_reflect::DescriptorPool;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 use tollgate_contract::{edition_source, lower_editions};
+
+pub use imports::with_imports;
+pub use pipeline::pools;
+pub use schema::compile_schema;
 
 /// How deep a folder is searched; a proto tree is as deep as its packages, so anything deeper is a cyclic link.
 const FOLDER_DEPTH: usize = 32;
@@ -158,7 +168,7 @@ fn compile_alone(file: &Path, sources: bool) -> Result<Vec<u8>, ProtosError> {
 }
 
 /// Looks files up below the roots, then among the built-in ones: Google's own, and the rules' definition.
-pub fn resolver(roots: &[impl AsRef<Path>]) -> ChainFileResolver {
+fn resolver(roots: &[impl AsRef<Path>]) -> ChainFileResolver {
     let mut resolver = ChainFileResolver::new();
     resolver.add(LanguageFeatures);
     for root in roots {
@@ -170,13 +180,13 @@ pub fn resolver(roots: &[impl AsRef<Path>]) -> ChainFileResolver {
 }
 
 /// A folder of `.proto` files, including files of editions.
-pub struct Folder {
+struct Folder {
     root: PathBuf,
     files: IncludeFileResolver,
 }
 
 impl Folder {
-    pub fn new(root: &Path) -> Folder {
+    fn new(root: &Path) -> Folder {
         Folder { root: root.to_path_buf(), files: IncludeFileResolver::new(root.to_path_buf()) }
     }
 }
@@ -199,7 +209,7 @@ impl FileResolver for Folder {
 }
 
 /// Compiles a `.proto` file's text, whatever its syntax.
-pub fn from_source(name: &str, source: &str) -> Result<File, protox::Error> {
+fn from_source(name: &str, source: &str) -> Result<File, protox::Error> {
     from_edition(name, source)?.map_or_else(|| File::from_source(name, source), Ok)
 }
 
@@ -225,7 +235,7 @@ impl std::fmt::Debug for InFile {
 
 /// The language feature files that files of editions import. They replace copies in a folder: Protobuf's own files use editions
 /// that the compiler does not know.
-pub struct LanguageFeatures;
+struct LanguageFeatures;
 
 impl LanguageFeatures {
     const FILES: [(&str, &str); 2] = [
@@ -248,7 +258,7 @@ fn open(files: &[(&str, &str)], name: &str) -> Result<File, protox::Error> {
 }
 
 /// The files that contracts may import without providing them: the rules' definition, and the envelopes.
-pub struct Shipped;
+struct Shipped;
 
 impl Shipped {
     const FILES: [(&str, &str); 3] = [
@@ -296,7 +306,7 @@ fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool
     Ok(lowered.into_owned())
 }
 
-pub fn invalid(error: &protox::Error) -> ProtosError {
+fn invalid(error: &protox::Error) -> ProtosError {
     let advice = if error.is_file_not_found() {
         "imports are looked up from the folder that protos names; name the folder above, or add the missing file"
     } else {

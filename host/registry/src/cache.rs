@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tollgate_contract::frame::SchemaId;
 
+use super::ConfigFault;
 use super::api::Registered;
 use super::schema::digest;
-use super::{ConfigFault, Source};
 use tollgate_config::limits;
 use tollgate_config::registry::Url;
+use tollgate_contract::Source;
 
 /// Changing it makes old files unreadable, so they are fetched again.
 const FORMAT: u32 = 1;

@@ -14,9 +14,10 @@ use tollgate_contract::frame::SchemaId;
 use tollgate_contract::visible;
 
 use super::api::{Id, Level, Problem, Reference, Registered, SubjectVersion, Verdict, Version};
-use super::{ClientError, CompileFault, ConfigFault, Source, backoff, tls};
+use super::{ClientError, ConfigFault, backoff, tls};
 use tollgate_config::limits;
 use tollgate_config::registry::{Auth, Config};
+use tollgate_contract::Source;
 
 /// The result of the registry's compatibility check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,18 +171,12 @@ impl Client {
                 if *place == (subject.clone(), version) {
                     continue;
                 }
-                return Err(ClientError::References(
-                    CompileFault::TwoPlaces { name, first: place.clone(), second: (subject, version) }.to_string(),
-                ));
+                return Err(ClientError::TwoPlaces { name, places: Box::new([place.clone(), (subject, version)]) });
             }
             let found = self.fixed_version(&subject, version)?;
             bytes += found.schema.len();
             if files.len() >= limits::REGISTRY_REFERENCES || bytes > limits::REGISTRY_REFERENCE_BYTES {
-                return Err(ClientError::References(format!(
-                    "its references are more than {} files or {} bytes",
-                    limits::REGISTRY_REFERENCES,
-                    limits::REGISTRY_REFERENCE_BYTES
-                )));
+                return Err(ClientError::TooManyReferences);
             }
             places.insert(name.clone(), (subject, version));
             open.extend(found.references);

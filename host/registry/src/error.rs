@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tollgate_contract::frame::SchemaId;
 
 use tollgate_config::error::Class;
+use tollgate_config::limits;
 
 /// The registry's configuration does not work. The operator's fault.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +36,20 @@ pub enum ClientError {
     /// The registry, or a proxy in front of it, rejected the request; retrying does not help.
     #[error("{url} refuses with status {status}: {message}{}", advice(*.status))]
     Refused { url: String, status: u16, code: i64, message: String },
-    /// The references exceed a limit. The schema's fault.
-    #[error("{0}")]
-    References(String),
+    /// Its references name one file in two places. The schema's fault.
+    #[error("{name} is referred to as version {} of {} and as version {} of {}", .places[0].1, .places[0].0, .places[1].1, .places[1].0)]
+    TwoPlaces {
+        name: String,
+        /// Subject and version of each.
+        places: Box<[(String, u32); 2]>,
+    },
+    /// The schema's fault.
+    #[error(
+        "its references are more than {} files or {} bytes",
+        limits::REGISTRY_REFERENCES,
+        limits::REGISTRY_REFERENCE_BYTES
+    )]
+    TooManyReferences,
 }
 
 fn advice(status: u16) -> &'static str {
@@ -54,7 +66,7 @@ impl ClientError {
     pub fn class(&self) -> Class {
         match self {
             Self::Unavailable { .. } => Class::Transient,
-            Self::NotFound { .. } | Self::References(_) => Class::Poison,
+            Self::NotFound { .. } | Self::TwoPlaces { .. } | Self::TooManyReferences => Class::Poison,
             Self::Refused { .. } => Class::Fatal,
         }
     }
@@ -100,7 +112,9 @@ impl SchemaError {
             ClientError::NotFound { message, .. } => {
                 Self::Unusable { id, detail: format!("a reference is missing: {message}") }
             }
-            ClientError::References(detail) => Self::Unusable { id, detail },
+            ClientError::TwoPlaces { .. } | ClientError::TooManyReferences => {
+                Self::Unusable { id, detail: error.to_string() }
+            }
             refused @ ClientError::Refused { .. } => Self::Refused(refused),
         }
     }

@@ -64,7 +64,7 @@ fn frames_of_foreign_serializers_lead_to_their_values() {
         for (path, answer) in file["registry"].as_object().unwrap() {
             stub.reply(path, 200, &answer.to_string());
         }
-        let store = SchemaStore::new(stub.config()).unwrap();
+        let store = SchemaStore::new(stub.config(), tollgate_protos::compile_schema).unwrap();
         for case in file["frames"].as_array().unwrap() {
             let place = format!("{writer}: {}", case["name"]);
             let (value, header) = (bytes(&case["bytes"]), case.get("header").map(bytes));

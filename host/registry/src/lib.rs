@@ -8,8 +8,9 @@
 //! SchemaStore   id → Arc<Schema>: memory, then disk, then the registry; one fetch at a time per id
 //! Client        Confluent's REST API: several URLs, login, TLS, retries, limits
 //! Resolver      frame → contract and payload, one per lane
-//! compile       text or descriptor and its references → prost-reflect's types
 //! ```
+//!
+//! The program provides the compiler of the schemas' text: [`tollgate_contract::CompileSchema`].
 //!
 //! Errors have three classes, as everywhere: [`SchemaError::NotFound`] and [`SchemaError::Unusable`] are the event's fault,
 //! [`SchemaError::Unavailable`] is transient, and [`SchemaError::Refused`] is the operator's fault. A doubtful response counts
@@ -19,7 +20,6 @@ pub mod api;
 mod backoff;
 mod cache;
 mod client;
-mod compile;
 mod error;
 #[cfg(test)]
 mod foreign;
@@ -32,15 +32,15 @@ mod stub;
 mod tls;
 
 pub use client::{Client, Compatibility};
-pub use compile::{CompileFault, Source, compile};
 pub use error::{ClientError, ConfigFault, SchemaError};
-pub use publish::{Done, Publication, PublishError, Published, Step, publish, read_proto};
+pub use publish::{Done, PublishError, Published, Step, publish};
 pub use resolver::{Compile, ResolveError, Resolver};
 pub use schema::{Schema, SchemaBody, SchemaKind};
 pub use store::{SchemaStore, Stats};
 
 use api::Version;
 use prost_reflect::DescriptorPool;
+use tollgate_contract::CompileSchema;
 
 /// A compiled version of a subject.
 #[derive(Debug, Clone)]
@@ -64,11 +64,12 @@ pub fn subject_pool(
     subject: &str,
     version: Version,
     file: Option<&str>,
+    compile: CompileSchema,
 ) -> Result<SubjectPool, SchemaError> {
     let found = client.version(subject, version)?;
     let files = client.references(&found.schema)?;
     let id = tollgate_contract::frame::SchemaId::Id(found.id);
-    let schema = Schema::of_version(&found, files, file)?;
+    let schema = Schema::of_version(&found, files, file, compile)?;
     match schema.body {
         SchemaBody::Protobuf(file) => Ok(SubjectPool {
             subject: subject.to_owned(),

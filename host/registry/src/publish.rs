@@ -1,31 +1,9 @@
 //! Registers a `.proto` file: first its imports, each under its import path, as Confluent's own clients do.
 
-use std::path::{Path, PathBuf};
-
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use prost_reflect::DescriptorPool;
+use tollgate_contract::ProtoFile;
 
 use super::api::{Reference, Registered};
 use super::{Client, ClientError, Compatibility};
-use tollgate_protos::ProtosError;
-
-/// The folder of the files that are built into every registry and client.
-const BUILT_IN: &str = "google/protobuf/";
-
-/// A file and all its imports, each after its own imports, the file itself last.
-#[derive(Debug, Clone)]
-pub struct Publication {
-    files: Vec<ProtoFile>,
-}
-
-#[derive(Debug, Clone)]
-struct ProtoFile {
-    /// The import path.
-    name: String,
-    text: String,
-    imports: Vec<String>,
-}
 
 /// What was done with one file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -63,8 +41,6 @@ pub struct Published {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    #[error(transparent)]
-    Protos(#[from] ProtosError),
     /// The compatibility check failed; nothing of this file was registered.
     #[error("{file} is not compatible with the latest version of {subject}{}", level.as_ref().map(|level| format!(", which is kept {level}")).unwrap_or_default())]
     Incompatible { file: String, subject: String, level: Option<String>, reasons: Vec<String> },
@@ -72,72 +48,19 @@ pub enum PublishError {
     Client { file: String, subject: String, source: ClientError },
 }
 
-/// Reads a file and its imports. `roots` are the folders that imports are relative to; without any, the nearest folder above
-/// the file from which all imports are found.
-///
-/// # Errors
-/// A file that cannot be read or compiled.
-pub fn read_proto(path: &Path, roots: &[PathBuf]) -> Result<Publication, ProtosError> {
-    let unreadable = |path: &Path, source| ProtosError::Unreadable { path: path.to_owned(), source };
-    std::fs::metadata(path).map_err(|source| unreadable(path, source))?;
-    let compiler = if roots.is_empty() { compile_below(path)? } else { compile(roots, path)? };
-    let pool: DescriptorPool = compiler.descriptor_pool();
-    let mut files = Vec::new();
-    for meta in compiler.files().filter(|meta| !meta.name().starts_with(BUILT_IN)) {
-        let Some(file) = pool.get_file_by_name(meta.name()) else { continue };
-        let place = meta.path().map(Path::to_path_buf).or_else(|| below(roots, path, meta.name()));
-        let text = match place {
-            Some(path) => std::fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?,
-            // Built into this program: there is no text, and registries accept descriptors too.
-            None => BASE64_STANDARD.encode(file.encode_to_vec()),
-        };
-        let imports = file.dependencies().map(|import| import.name().to_owned());
-        let imports = imports.filter(|name| !name.starts_with(BUILT_IN)).collect();
-        files.push(ProtoFile { name: meta.name().to_owned(), text, imports });
-    }
-    Ok(Publication { files })
-}
-
-/// Finds a file that the compiler has read from a different text, such as one of an edition.
-fn below(roots: &[PathBuf], path: &Path, name: &str) -> Option<PathBuf> {
-    let roots = roots.iter().map(PathBuf::as_path).chain(path.ancestors().skip(1));
-    roots.map(|root| root.join(name)).find(|file| file.is_file())
-}
-
-fn compile_below(path: &Path) -> Result<protox::Compiler, ProtosError> {
-    let mut first = None;
-    for root in path.ancestors().skip(1) {
-        let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-        match compile(&[root], path) {
-            Ok(compiler) => return Ok(compiler),
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    Err(first.unwrap_or(ProtosError::Nothing))
-}
-
-fn compile(roots: &[impl AsRef<Path>], path: &Path) -> Result<protox::Compiler, ProtosError> {
-    let mut compiler = protox::Compiler::with_file_resolver(tollgate_protos::resolver(roots));
-    compiler.include_imports(true).open_file(path).map_err(|error| tollgate_protos::invalid(&error))?;
-    Ok(compiler)
-}
-
-/// Registers a publication under `subject`, and its imports under their paths. Each file is checked for compatibility before
+/// Registers a file under `subject`, and its imports under their import names. `files`: the imports, each after its own imports, and
+/// the file itself last. Each file is checked for compatibility before
 /// it is registered; a schema that a subject already has is left alone. `dry_run` checks and registers nothing.
 ///
 /// # Errors
 /// The error of the first file that the registry rejects. The imports registered before it stay registered.
-pub fn publish(
-    client: &Client,
-    publication: &Publication,
-    subject: &str,
-    dry_run: bool,
-) -> Result<Published, PublishError> {
+pub fn publish(client: &Client, files: &[ProtoFile], subject: &str, dry_run: bool) -> Result<Published, PublishError> {
     let mut steps: Vec<Step> = Vec::new();
-    let last = publication.files.len().saturating_sub(1);
-    for (index, file) in publication.files.iter().enumerate() {
-        let subject = if index == last { subject } else { &file.name };
-        let place = |source| PublishError::Client { file: file.name.clone(), subject: subject.to_owned(), source };
+    let last = files.len().saturating_sub(1);
+    for (index, file) in files.iter().enumerate() {
+        let subject = if index == last { subject } else { &file.source.name };
+        let place =
+            |source| PublishError::Client { file: file.source.name.clone(), subject: subject.to_owned(), source };
         let done = match schema_of(file, &steps) {
             None => Done::Unchecked,
             Some(schema) => match client.lookup(subject, &schema).map_err(place)? {
@@ -148,7 +71,7 @@ pub fn publish(
                 }
             },
         };
-        steps.push(Step { file: file.name.clone(), subject: subject.to_owned(), done });
+        steps.push(Step { file: file.source.name.clone(), subject: subject.to_owned(), done });
     }
     Ok(Published { steps })
 }
@@ -165,11 +88,11 @@ fn schema_of(file: &ProtoFile, steps: &[Step]) -> Option<Registered> {
         }
     };
     let references = file.imports.iter().map(reference).collect::<Option<Vec<_>>>()?;
-    Some(Registered { schema_type: "PROTOBUF".to_owned(), schema: file.text.clone(), references })
+    Some(Registered { schema_type: "PROTOBUF".to_owned(), schema: file.source.text.clone(), references })
 }
 
 fn check(client: &Client, file: &ProtoFile, subject: &str, schema: &Registered) -> Result<(), PublishError> {
-    let place = |source| PublishError::Client { file: file.name.clone(), subject: subject.to_owned(), source };
+    let place = |source| PublishError::Client { file: file.source.name.clone(), subject: subject.to_owned(), source };
     match client.check(subject, schema).map_err(place)? {
         Compatibility::NewSubject | Compatibility::Compatible => Ok(()),
         Compatibility::Incompatible(reasons) => {
@@ -181,7 +104,12 @@ fn check(client: &Client, file: &ProtoFile, subject: &str, schema: &Registered) 
             if level.as_deref() == Some("NONE") {
                 return Ok(());
             }
-            Err(PublishError::Incompatible { file: file.name.clone(), subject: subject.to_owned(), level, reasons })
+            Err(PublishError::Incompatible {
+                file: file.source.name.clone(),
+                subject: subject.to_owned(),
+                level,
+                reasons,
+            })
         }
     }
 }

@@ -132,8 +132,13 @@ mod tests {
     use super::*;
 
     fn resolver(stub: &Stub, indexing: Indexing) -> Resolver {
-        let store =
-            Arc::new(SchemaStore::new(tollgate_config::registry::Config { retries: 0, ..stub.config() }).unwrap());
+        let store = Arc::new(
+            SchemaStore::new(
+                tollgate_config::registry::Config { retries: 0, ..stub.config() },
+                tollgate_protos::compile_schema,
+            )
+            .unwrap(),
+        );
         let compile = |message: &MessageDescriptor| {
             let wanted: Vec<FieldPath> = vec!["id".into()];
             Contract::compile(message.parent_pool(), message.full_name(), Policies::default(), &wanted)

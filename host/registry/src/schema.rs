@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use prost_reflect::{FileDescriptor, MessageDescriptor};
 use sha2::{Digest as _, Sha256};
 use tollgate_contract::frame::{IndexFault, MessageIndexes, SchemaId, message_by_indexes};
+use tollgate_contract::{CompileSchema, Source};
 
+use super::SchemaError;
 use super::api::{Registered, SubjectVersion};
-use super::{SchemaError, Source, compile};
 
 /// The name of a schema's own file, which the registry does not store.
 const OWN_FILE: &str = "registered.proto";
@@ -73,6 +74,7 @@ impl Schema {
         references: &[Source],
         name: Option<&str>,
         roots: &[PathBuf],
+        compile: CompileSchema,
     ) -> Result<Schema, SchemaError> {
         let kind = SchemaKind::parse(&schema.schema_type);
         let digest = digest(&schema.schema_type, &schema.schema, references);
@@ -95,8 +97,9 @@ impl Schema {
         version: &SubjectVersion,
         references: Vec<Source>,
         file: Option<&str>,
+        compile: CompileSchema,
     ) -> Result<Schema, SchemaError> {
-        Self::build(SchemaId::Id(version.id), &version.schema, &references, file, &[])
+        Self::build(SchemaId::Id(version.id), &version.schema, &references, file, &[], compile)
     }
 
     /// Returns the message that a frame's indexes name; `None` if the schema is not Protobuf.

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use tollgate_contract::frame::SchemaId;
+use tollgate_contract::{CompileSchema, Source};
 
 use super::cache::Cache;
 use super::{Client, ConfigFault, Schema, SchemaError};
@@ -22,6 +23,7 @@ type Outcome = Result<Arc<Schema>, SchemaError>;
 /// Compiled schemas by id. Share it in an `Arc`.
 pub struct SchemaStore {
     client: Client,
+    compile: CompileSchema,
     cache: Option<Cache>,
     entries: Mutex<HashMap<SchemaId, Entry>>,
     /// Counts lookups, to choose which entry to evict.
@@ -70,11 +72,11 @@ pub struct Stats {
 }
 
 impl SchemaStore {
-    /// Makes no request yet.
+    /// Makes no request yet. `compile` compiles the schemas' text.
     ///
     /// # Errors
     /// As [`Client::new`]; also if the cache folder cannot be created.
-    pub fn new(config: Config) -> Result<SchemaStore, ConfigFault> {
+    pub fn new(config: Config, compile: CompileSchema) -> Result<SchemaStore, ConfigFault> {
         let client = Client::new(config)?;
         let config = client.config();
         let cache = match (&config.cache_dir, config.urls.first()) {
@@ -83,6 +85,7 @@ impl SchemaStore {
         };
         Ok(SchemaStore {
             client,
+            compile,
             cache,
             entries: Mutex::default(),
             clock: AtomicU64::new(0),
@@ -137,7 +140,7 @@ impl SchemaStore {
         let roots = &self.client.config().import_roots;
         if let Some((schema, files)) = self.cache.as_ref().and_then(|cache| cache.read(id)) {
             self.counts.read.fetch_add(1, Ordering::Relaxed);
-            return Schema::build(id, &schema, &files, None, roots).map(Arc::new);
+            return Schema::build(id, &schema, &files, None, roots, self.compile).map(Arc::new);
         }
         let fetched = self.fetch(id);
         let counter = match &fetched {
@@ -150,10 +153,10 @@ impl SchemaStore {
         if let Some(cache) = &self.cache {
             cache.write(id, &schema, &files);
         }
-        Schema::build(id, &schema, &files, None, roots).map(Arc::new)
+        Schema::build(id, &schema, &files, None, roots, self.compile).map(Arc::new)
     }
 
-    fn fetch(&self, id: SchemaId) -> Result<(super::api::Registered, Vec<super::Source>), SchemaError> {
+    fn fetch(&self, id: SchemaId) -> Result<(super::api::Registered, Vec<Source>), SchemaError> {
         let ask = || self.client.schema(id).map_err(|error| SchemaError::of(id, error, false));
         let schema = match ask() {
             // A producer registers at the leader and writes at once; the replica that we ask may lag for a moment, and a dead

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::compiler::COMPILER;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         let starting = tokio::spawn({
             let waiting = waiting.clone();
             async move {
-                let parts = build::build(Arc::new(pipeline), &waiting).await?;
+                let parts = build::build(Arc::new(pipeline), COMPILER, &waiting).await?;
                 runtime::start(parts, &waiting).await
             }
         });

@@ -6,18 +6,20 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::compiler;
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 use tollgate_contract::{Contract, Kind, Slot};
+use tollgate_decide::contracts::Contracts;
 
 use super::Success;
 use tollgate_config::error::Failure;
 use tollgate_config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart, TableName, TimeForm};
 use tollgate_decide::postgres::quote::{quote, quoted_table};
 use tollgate_engine::progress::schema;
-use tollgate_engine::runtime::build::{self, Contracts};
+use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::partitions::{self, Partition};
 use tollgate_engine::sinks::postgres::table;
 
@@ -61,7 +63,7 @@ struct Table {
 /// Exit code 2 for the configuration, 3 where a server is not there, 1 where it refused.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
-    let contracts = build::contracts(&pipeline)?;
+    let contracts = compiler::contracts(&pipeline)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -12,6 +12,7 @@ use super::stage::now;
 use super::{Options, Stage};
 use crate::cli::dlq::groups::{Group, groups};
 use crate::cli::setup;
+use crate::compiler;
 use tollgate_config::error::Failure;
 use tollgate_engine::admin::{self, Admin};
 use tollgate_engine::runtime::{self, Engine, ThreadEnded, Waiting, build};
@@ -64,7 +65,7 @@ impl Running {
     pub async fn start(stage: &Stage, options: &Options, bar: &ProgressBar) -> Result<(Running, Report), Failure> {
         let pipeline = &stage.pipeline;
         bar.set_message("creating topics and tables");
-        let contracts = build::contracts(pipeline)?;
+        let contracts = compiler::contracts(pipeline)?;
         let asked = setup::Args {
             pipeline: pipeline.file.clone(),
             dry_run: false,
@@ -79,7 +80,7 @@ impl Running {
         tokio::task::block_in_place(|| feed.send(options.events))?;
         bar.set_message("joining the consumer group");
         let waiting = Waiting::new(pipeline.start_deadline);
-        let parts = build::build(Arc::clone(pipeline), &waiting).await?;
+        let parts = build::build(Arc::clone(pipeline), compiler::COMPILER, &waiting).await?;
         let engine = runtime::start(parts, &waiting).await?;
         let admin = Admin::of(&engine);
         let mut running = Running { engine: Some(engine), feed };

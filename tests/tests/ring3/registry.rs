@@ -104,12 +104,19 @@ fn registered_schemas_outlive_the_registry() {
     assert_eq!((code, printed["error"]["code"].as_str().unwrap()), (1, "registry.not-found"));
 
     let client = Client::new(config(&url, None)).unwrap();
-    let pool = subject_pool(&client, "orders-value", Version::Latest, Some("shop/v1/order.proto")).unwrap();
+    let pool = subject_pool(
+        &client,
+        "orders-value",
+        Version::Latest,
+        Some("shop/v1/order.proto"),
+        tollgate_protos::compile_schema,
+    )
+    .unwrap();
     assert_eq!((pool.version, pool.file.name()), (1, "shop/v1/order.proto"));
     assert!(pool.pool.get_message_by_name("shop.v1.Money").is_some());
 
     let cache = tempfile::tempdir().unwrap();
-    let store = SchemaStore::new(config(&url, Some(cache.path()))).unwrap();
+    let store = SchemaStore::new(config(&url, Some(cache.path())), tollgate_protos::compile_schema).unwrap();
     for name in ["shop.v1.Heartbeat", "shop.v1.Order", "shop.v1.Order.Line", "shop.v1.Order.Line.Discount"] {
         assert_eq!(framed(&store, id, name), name);
     }
@@ -118,7 +125,7 @@ fn registered_schemas_outlive_the_registry() {
 
     registry.kill();
     assert_eq!(framed(&store, id, "shop.v1.Order"), "shop.v1.Order", "a running process");
-    let restarted = SchemaStore::new(config(&url, Some(cache.path()))).unwrap();
+    let restarted = SchemaStore::new(config(&url, Some(cache.path())), tollgate_protos::compile_schema).unwrap();
     assert_eq!(framed(&restarted, id, "shop.v1.Order.Line"), "shop.v1.Order.Line", "a restarted process");
     assert_eq!((restarted.stats().read, restarted.stats().fetched), (1, 0));
     let error = restarted.schema(SchemaId::Id(id + 1)).unwrap_err();

@@ -9,11 +9,12 @@ use tollgate_sandbox::BatchMeta;
 use super::doubt::Doubt;
 use super::overdue::Overdues;
 use super::{Carried, Error, produce};
-use crate::runtime::build::{self, Contracts};
-use tollgate_config::Pipeline;
+use crate::runtime::build;
 use tollgate_config::error::Failure;
+use tollgate_config::{Pipeline, Pools};
 use tollgate_decide::Decided;
 use tollgate_decide::batch::{Raw, RecordBatch};
+use tollgate_decide::contracts::{Contracts, changes, contracts, envelope, header_names};
 use tollgate_decide::entry::Entry;
 use tollgate_decide::gate::{Gate, Revision};
 use tollgate_decide::postgres::Table;
@@ -60,10 +61,10 @@ impl Trial {
     ///
     /// # Errors
     /// The pipeline does not fit its contract, its components or the columns.
-    pub fn new(pipeline: Pipeline, columns: &[PgColumn]) -> Result<Trial, Failure> {
-        let contracts = build::contracts(&pipeline)?;
-        let envelope = build::envelope(&pipeline)?;
-        let changes = build::changes(&pipeline)?;
+    pub fn new(pipeline: Pipeline, pools: &Pools, columns: &[PgColumn]) -> Result<Trial, Failure> {
+        let contracts = contracts(&pipeline, pools)?;
+        let envelope = envelope(&pipeline, pools)?;
+        let changes = changes(&pipeline, pools)?;
         let sandbox = build::sandbox(&pipeline)?;
         let held = contracts.iter().map(Contracts::held);
         let revision = build::revision(&pipeline, held, envelope.as_ref(), &sandbox, 0)
@@ -77,7 +78,7 @@ impl Trial {
             .map_err(|error| Failure::configuration("environment.incomplete", error))?;
         let compacted = BTreeSet::new();
         let (types, tables) = build::with_tables(&pipeline, contracts, tables, &compacted);
-        let header_names = build::header_names(envelope.as_ref(), changes.as_ref());
+        let header_names = header_names(envelope.as_ref(), changes.as_ref());
         // As small as a topic may be, so that dead letters by reference occur too.
         let topic_bytes = BTreeMap::from([(pipeline.dead_letter.topic.clone(), 8 << 10)]);
         let pipeline = Arc::new(pipeline);

@@ -10,10 +10,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer as _;
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
-use tollgate_contract::{Contract, Policies};
+use tollgate_contract::{CompileSchema, Contract, Policies};
 use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
 
-pub use super::contracts::{Contracts, Outgoing, changes, contracts, envelope, envelope_pool, header_names, pool};
 use super::routes::{Wrong, places, wrong_routes};
 use super::{Parts, Waiting};
 use crate::brakes::backoff::Backoff;
@@ -24,12 +23,13 @@ use crate::sinks::kafka::Sizes;
 use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table;
 use tollgate_config::error::Failure;
-use tollgate_config::{Pipeline, Schema, TableName};
+use tollgate_config::{Pipeline, Pools, Schema, TableName};
+use tollgate_decide::contracts::{Contracts, Outgoing, changes, contracts, envelope, header_names};
 use tollgate_decide::gate::envelope::Envelope;
 use tollgate_decide::gate::{Destination, EventType, Gate, Held, Registry, Revision, Target, TransformInfo, TypeChain};
 use tollgate_decide::postgres::Table;
 use tollgate_decide::postgres::table::UnfitTable;
-use tollgate_guests::types;
+use tollgate_decide::types;
 use tollgate_registry::SchemaStore;
 
 const CALL: Duration = Duration::from_secs(10);
@@ -37,8 +37,17 @@ const CALL: Duration = Duration::from_secs(10);
 /// The timeout of one request to Kafka. librdkafka keeps connecting in between, so a short one loses nothing and is logged early.
 const ASK: Duration = Duration::from_secs(2);
 
-/// Creates the registry client for a framed topic. It makes no request yet.
-pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
+/// The compiler of `.proto` files and schemas, which the program provides: the engine has none of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct ProtoCompiler {
+    /// Compiles the message types that a pipeline names. Reads files.
+    pub pools: fn(&Pipeline) -> Result<Pools, Failure>,
+    /// Compiles a registry's schema.
+    pub schema: CompileSchema,
+}
+
+/// Creates the registry client for a framed topic. It makes no request yet. `compile` compiles its schemas.
+pub fn registry(pipeline: &Pipeline, compile: CompileSchema) -> Result<Option<Registry>, Failure> {
     let Some(registry) = &pipeline.contract.registry else { return Ok(None) };
     let mut config = tollgate_config::registry::Config::new(registry.urls.clone());
     config.auth = registry.auth.clone();
@@ -48,7 +57,7 @@ pub fn registry(pipeline: &Pipeline) -> Result<Option<Registry>, Failure> {
         let folders = paths.iter().map(|path| pipeline.resolve(path)).filter(|path| path.is_dir());
         config.import_roots = folders.collect();
     }
-    let schemas = SchemaStore::new(config)
+    let schemas = SchemaStore::new(config, compile)
         .map_err(|fault| Failure::configuration("contract.registry", format!("contract.registry: {fault}")))?;
     // A frame names the outermost message. Compiled with the policies of its own contract, an identical schema has the same digest.
     let policies = match pipeline.contract.envelope {
@@ -334,11 +343,12 @@ pub fn sizes(topic_bytes: &BTreeMap<String, usize>) -> Sizes {
 }
 
 /// Builds everything for a run. All missing topics and tables are reported at once.
-pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Parts, Failure> {
+pub async fn build(pipeline: Arc<Pipeline>, compiler: ProtoCompiler, waiting: &Waiting) -> Result<Parts, Failure> {
     waiting.waits_for("the components to be compiled");
-    let contracts = contracts(&pipeline)?;
-    let (envelope, changes) = (envelope(&pipeline)?, changes(&pipeline)?);
-    let registry = registry(&pipeline)?;
+    let pools = (compiler.pools)(&pipeline)?;
+    let contracts = contracts(&pipeline, &pools)?;
+    let (envelope, changes) = (envelope(&pipeline, &pools)?, changes(&pipeline, &pools)?);
+    let registry = registry(&pipeline, compiler.schema)?;
     let sandbox = sandbox(&pipeline)?;
     let revision = revision(&pipeline, contracts.iter().map(Contracts::held), envelope.as_ref(), &sandbox, 0)
         .map_err(|message| Failure::configuration("transform.refused", message))?;
@@ -376,7 +386,7 @@ pub async fn build(pipeline: Arc<Pipeline>, waiting: &Waiting) -> Result<Parts, 
     let (types, tables) = with_tables(&pipeline, contracts, checked, &compacted);
     let header_names = header_names(envelope.as_ref(), changes.as_ref());
     let gate = Gate { pipeline, types, tables, registry, envelope, changes, header_names, topic_bytes, compacted };
-    Ok(Parts::new(gate, revision, sandbox, writer, sizes))
+    Ok(Parts::new(gate, revision, sandbox, compiler, writer, sizes))
 }
 
 /// Returns the types with their tables, and each table once. `tables`: of each destination, type by type.

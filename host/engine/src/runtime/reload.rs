@@ -8,12 +8,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tollgate_sandbox::Sandbox;
 
-use super::build;
+use super::build::{self, ProtoCompiler};
 use crate::brakes::Brakes;
 use crate::metrics::Metrics;
 use crate::progress::halts::{self, Resumed};
 use crate::sinks::postgres::connect;
 use tollgate_config::Pipeline;
+use tollgate_decide::contracts::{changes, contracts, envelope};
 use tollgate_decide::gate::change::Changes;
 use tollgate_decide::gate::envelope::Envelope;
 use tollgate_decide::gate::{EventType, Gate, Revision};
@@ -44,6 +45,7 @@ pub struct Reloader {
     gate: Arc<Gate>,
     revision: Arc<ArcSwap<Revision>>,
     sandbox: Sandbox,
+    compiler: ProtoCompiler,
     brakes: Arc<Brakes>,
     metrics: Arc<Metrics>,
     /// Allows one reload at a time.
@@ -57,6 +59,7 @@ impl Reloader {
         gate: Arc<Gate>,
         revision: Arc<ArcSwap<Revision>>,
         sandbox: Sandbox,
+        compiler: ProtoCompiler,
         brakes: Arc<Brakes>,
         metrics: Arc<Metrics>,
     ) -> Reloader {
@@ -64,6 +67,7 @@ impl Reloader {
             gate,
             revision,
             sandbox,
+            compiler,
             brakes,
             metrics,
             one: Mutex::default(),
@@ -110,13 +114,14 @@ impl Reloader {
             let reloader = Arc::clone(self);
             let number = old.number + 1;
             tokio::task::spawn_blocking(move || {
-                let contracts = build::contracts(&new).map_err(|error| error.to_string())?;
+                let pools = (reloader.compiler.pools)(&new).map_err(|error| error.to_string())?;
+                let contracts = contracts(&new, &pools).map_err(|error| error.to_string())?;
                 let types = &reloader.gate.types;
-                let envelope = build::envelope(&new).map_err(|error| error.to_string())?;
+                let envelope = envelope(&new, &pools).map_err(|error| error.to_string())?;
                 let digest_of =
                     |envelope: &Option<_>| envelope.as_ref().map(|outer: &Envelope| outer.contract_digest.clone());
                 let changed = digest_of(&envelope) != digest_of(&reloader.gate.envelope);
-                let changes = build::changes(&new).map_err(|error| error.to_string())?;
+                let changes = changes(&new, &pools).map_err(|error| error.to_string())?;
                 let changed = changed || changes_digest(&changes) != changes_digest(&reloader.gate.changes);
                 let changed = changed || contracts.iter().zip(types).any(|(new, old)| !new.held().same(&old.held()));
                 if changed {

@@ -34,7 +34,7 @@ fn first_message(schema: &Schema) -> String {
 fn many_who_ask_at_once_cost_one_fetch_and_share_its_outcome() {
     let stub = stub();
     stub.slow(Duration::from_millis(100));
-    let store = SchemaStore::new(Config { retries: 0, ..stub.config() }).unwrap();
+    let store = SchemaStore::new(Config { retries: 0, ..stub.config() }, tollgate_protos::compile_schema).unwrap();
     let outcomes = |number: u32| {
         let barrier = Barrier::new(16);
         thread::scope(|scope| {
@@ -65,13 +65,19 @@ fn many_who_ask_at_once_cost_one_fetch_and_share_its_outcome() {
 #[test]
 fn an_unknown_id_is_confirmed_once_and_then_not_asked_for() {
     let stub = stub();
-    let store = SchemaStore::new(Config { negative_for: Duration::from_secs(3600), ..stub.config() }).unwrap();
+    let store = SchemaStore::new(
+        Config { negative_for: Duration::from_secs(3600), ..stub.config() },
+        tollgate_protos::compile_schema,
+    )
+    .unwrap();
     for _ in 0..10 {
         let error = store.schema(id(404)).unwrap_err();
         assert_eq!((error.class(), error), (Class::Poison, SchemaError::NotFound(id(404))));
     }
     assert_eq!(stub.count("/schemas/ids/404"), 2);
-    let store = SchemaStore::new(Config { negative_for: Duration::ZERO, ..stub.config() }).unwrap();
+    let store =
+        SchemaStore::new(Config { negative_for: Duration::ZERO, ..stub.config() }, tollgate_protos::compile_schema)
+            .unwrap();
     store.schema(id(404)).unwrap_err();
     // Registered in the meantime.
     stub.forget("/schemas/ids/404");
@@ -90,7 +96,7 @@ fn what_does_not_compile_is_unusable_and_remembered() {
     let lost = r#"{"schemaType":"PROTOBUF","schema":"","references":[{"name":"x","subject":"x","version":1}]}"#;
     stub.reply("/schemas/ids/3", 200, lost);
     stub.reply("/subjects/x/versions/1", 404, r#"{"error_code":40401,"message":"Subject x not found"}"#);
-    let store = SchemaStore::new(stub.config()).unwrap();
+    let store = SchemaStore::new(stub.config(), tollgate_protos::compile_schema).unwrap();
     for (number, part) in [(2, "registered.proto:1:"), (3, "Subject x not found")] {
         for _ in 0..2 {
             let error = store.schema(id(number)).unwrap_err();
@@ -102,7 +108,11 @@ fn what_does_not_compile_is_unusable_and_remembered() {
 }
 
 fn cached(stub: &Stub, folder: &Path) -> SchemaStore {
-    SchemaStore::new(Config { cache_dir: Some(folder.to_owned()), retries: 0, ..stub.config() }).unwrap()
+    SchemaStore::new(
+        Config { cache_dir: Some(folder.to_owned()), retries: 0, ..stub.config() },
+        tollgate_protos::compile_schema,
+    )
+    .unwrap()
 }
 
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
@@ -172,7 +182,7 @@ fn memory_is_bounded_and_keeps_what_is_used() {
     for number in 10..20 {
         stub.reply(&format!("/schemas/ids/{number}"), 200, r#"{"schema":"{}"}"#);
     }
-    let store = SchemaStore::new(Config { schemas: 3, ..stub.config() }).unwrap();
+    let store = SchemaStore::new(Config { schemas: 3, ..stub.config() }, tollgate_protos::compile_schema).unwrap();
     for number in 10..20 {
         store.schema(id(number)).unwrap();
         store.schema(id(10)).unwrap();
@@ -186,7 +196,7 @@ fn memory_is_bounded_and_keeps_what_is_used() {
 #[test]
 fn those_who_wait_for_a_fetch_that_panics_are_let_go() {
     let stub = stub();
-    let store = SchemaStore::new(stub.config()).unwrap();
+    let store = SchemaStore::new(stub.config(), tollgate_protos::compile_schema).unwrap();
     let flight = Arc::new(Flight::default());
     locked(&store.entries).insert(id(9), Entry::Flying(Arc::clone(&flight)));
     thread::scope(|scope| {

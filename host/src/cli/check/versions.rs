@@ -209,7 +209,8 @@ fn from_registry(subject: &str, version: Option<u32>, asked: &Asked<'_>) -> Resu
     let mut earlier = Vec::new();
     for version in versions {
         let pool = |file: Option<&str>| {
-            tollgate_registry::subject_pool(&client, subject, version, file).map_err(|error| failed(&error))
+            tollgate_registry::subject_pool(&client, subject, version, file, tollgate_protos::compile_schema)
+                .map_err(|error| failed(&error))
         };
         let mut found = pool(None)?;
         // A registry keeps no file name: it is the file that has the subject's types here.

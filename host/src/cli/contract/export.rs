@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::compiler;
 use clap::ValueEnum;
 use serde_json::json;
 use tollgate_compat::export::{Types, jsonschema, typescript, zod};
@@ -10,7 +11,6 @@ use super::{Select, load};
 use crate::cli::{Success, setup};
 use tollgate_config::TableName;
 use tollgate_config::error::Failure;
-use tollgate_engine::runtime::build;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -65,7 +65,7 @@ fn sql(args: &Args) -> Result<String, Failure> {
     let mut text = String::new();
     for pipeline in &loaded.pipelines {
         let mut done: Vec<&TableName> = Vec::new();
-        let contracts = build::contracts(pipeline)?;
+        let contracts = compiler::contracts(pipeline)?;
         for (mapping, contract) in setup::mappings(pipeline, &contracts) {
             if done.contains(&&mapping.table) {
                 continue;

@@ -91,7 +91,7 @@ impl Which {
 /// # Errors
 /// Exit code 1 where the registry does not take the schema, 2 for a file or a flag, 3 where it cannot be reached.
 pub fn register(args: &Register) -> Result<Success, Failure> {
-    let publication = tollgate_registry::read_proto(&args.file, &args.protos)
+    let publication = tollgate_protos::with_imports(&args.file, &args.protos)
         .map_err(|error| Failure::configuration("contract.protos", error))?;
     let client = args.which.client()?;
     let published = tollgate_registry::publish(&client, &publication, &args.subject, args.dry_run)
@@ -131,7 +131,6 @@ fn show(done: &Done) -> (&'static str, String, String) {
 
 fn refused(error: &PublishError) -> Failure {
     match error {
-        PublishError::Protos(error) => Failure::configuration("contract.protos", error),
         PublishError::Incompatible { reasons, subject, .. } => {
             let mut message = format!("{error}; nothing of it was registered");
             for reason in reasons {
@@ -226,10 +225,12 @@ fn of_subject(client: &Client, subject: &str) -> Result<Success, ClientError> {
 /// The top-level messages of a version, or why they cannot be told.
 fn messages(client: &Client, version: &SubjectVersion) -> Result<String, ClientError> {
     let files = match client.references(&version.schema) {
-        Err(error @ (ClientError::References(_) | ClientError::NotFound { .. })) => return Ok(format!("({error})")),
+        Err(
+            error @ (ClientError::TwoPlaces { .. } | ClientError::TooManyReferences | ClientError::NotFound { .. }),
+        ) => return Ok(format!("({error})")),
         other => other?,
     };
-    Ok(match Schema::of_version(version, files, None) {
+    Ok(match Schema::of_version(version, files, None, tollgate_protos::compile_schema) {
         Ok(Schema { body: SchemaBody::Protobuf(file), .. }) => {
             file.messages().map(|message| message.full_name().to_owned()).collect::<Vec<_>>().join(", ")
         }

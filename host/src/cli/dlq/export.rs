@@ -23,7 +23,6 @@ use tollgate_decide::content::{self, is_content_type};
 use tollgate_decide::record::RawHeader;
 use tollgate_decide::reserved;
 use tollgate_engine::kafka::headers;
-use tollgate_engine::runtime::build;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -115,14 +114,14 @@ struct Messages {
 
 impl Messages {
     fn load(pipeline: &Pipeline) -> Result<Messages, Failure> {
-        let pool = build::pool(pipeline)?;
+        let pools = tollgate_protos::pools(pipeline)?;
         let find = |pool: &DescriptorPool, name: &str| {
             let missing = || format!("contract.message: there is no message type {name}");
             pool.get_message_by_name(name).ok_or_else(|| Failure::configuration("contract.invalid", missing()))
         };
-        let types = pipeline.types.iter().map(|kind| find(&pool, &kind.message)).collect::<Result<Vec<_>, _>>()?;
+        let types = pipeline.types.iter().map(|kind| find(&pools.own, &kind.message)).collect::<Result<Vec<_>, _>>()?;
         let one = match (&pipeline.contract.envelope, types.as_slice()) {
-            (Some(spec), _) => Some(find(&build::envelope_pool(spec, pool), &spec.message)?),
+            (Some(spec), _) => Some(find(pools.outer(), &spec.message)?),
             (None, [only]) => Some(only.clone()),
             (None, _) => None,
         };

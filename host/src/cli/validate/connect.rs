@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::compiler;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 use tollgate_contract::Contract;
+use tollgate_decide::contracts::Contracts;
 
 use super::partitions;
 use super::report::{Report, Severity};
@@ -19,7 +21,7 @@ use tollgate_decide::postgres::cell::PgColumn;
 use tollgate_decide::postgres::quote;
 use tollgate_decide::postgres::table::UnfitTable;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
-use tollgate_engine::runtime::build::{self, Contracts, Unreachable};
+use tollgate_engine::runtime::build::{self, Unreachable};
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::sinks::postgres::table;
 use tollgate_engine::source::authorised::{self, Operation};
@@ -206,7 +208,7 @@ async fn ask_postgres(
         report.error(pipeline, problem.code, "postgres.url", problem.message);
     }
     // Where the contracts do not compile, that has been said.
-    let contracts = build::contracts(pipeline).unwrap_or_default();
+    let contracts = compiler::contracts(pipeline).unwrap_or_default();
     let mut outgoing = contracts.iter().flat_map(Contracts::outgoing);
     for to in pipeline.destinations() {
         let emitted = outgoing.next().map(|outgoing| &outgoing.contract);

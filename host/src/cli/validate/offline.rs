@@ -16,17 +16,18 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 use tollgate_config::{
-    As, Column, DeliveryMode, Destination, EventType, From, Mode, Pipeline, RecordPart, Schema, Settings, TimeForm,
+    As, Column, DeliveryMode, Destination, EventType, From, Mode, Pipeline, Pools, RecordPart, Schema, Settings,
+    TimeForm,
 };
 use tollgate_contract::{Contract, FieldPath, Kind, Policies};
 use tollgate_decide::gate::change::Changes;
 use tollgate_decide::gate::envelope::{self, Envelope};
 use tollgate_decide::postgres::cell::{InputKind, PgColumn, encoder};
 use tollgate_decide::postgres::kinds::field_kind;
+use tollgate_decide::types;
 use tollgate_engine::runtime::build;
 use tollgate_engine::runtime::routes::{Wrong, wrong_routes};
 use tollgate_engine::sinks::postgres::hosts::Hosts;
-use tollgate_guests::types;
 use tollgate_sandbox::Sandbox;
 
 /// Everything that can be said without a connection. Reads the files that the pipeline names, and runs the start of
@@ -153,32 +154,32 @@ fn check_postgres(pipeline: &Pipeline, report: &mut Report) {
 /// Compiles the contracts of every type and holds each column against the one that rows follow. Returns the types whose own
 /// contract compiles, by their names.
 fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p str> {
-    let (key, paths) = match &pipeline.contract.schema {
-        Schema::Protos(paths) => ("contract.protos", paths.clone()),
-        Schema::DescriptorSet(path) => ("contract.descriptor_set", vec![path.clone()]),
-    };
-    let paths: Vec<_> = paths.iter().map(|path| pipeline.resolve(path)).collect();
-    let pool = match tollgate_protos::load(&paths) {
-        Ok(pool) => pool,
-        Err(error) => {
-            let error = error.shown(|path| pipeline.shown(path));
-            report.error(pipeline, "contract.schema", key, error.to_string());
+    let pools = match tollgate_protos::pools(pipeline) {
+        Ok(pools) => pools,
+        Err(failure) => {
+            let key = match &pipeline.contract.schema {
+                Schema::Protos(_) => "contract.protos",
+                Schema::DescriptorSet(_) => "contract.descriptor_set",
+            };
+            report.error(pipeline, "contract.schema", key, failure.message);
             return Vec::new();
         }
     };
-    let known = pipeline.types.iter().filter(|kind| check_contract(pipeline, kind, &pool, report));
+    let pool = &pools.own;
+    let known = pipeline.types.iter().filter(|kind| check_contract(pipeline, kind, pool, report));
     let known: Vec<&EventType> = known.collect();
     let messages: Vec<&str> = known.iter().map(|kind| kind.message.as_str()).collect();
-    check_policies(pipeline, &pool, &messages, report);
+    check_policies(pipeline, pool, &messages, report);
     let known = known.into_iter().map(|kind| kind.name.as_str()).collect();
-    check_envelope(pipeline, pool, report);
+    check_envelope(pipeline, &pools, report);
     known
 }
 
 /// The envelope, and what idempotency keys are made of.
-fn check_envelope(pipeline: &Pipeline, pool: DescriptorPool, report: &mut Report) {
+fn check_envelope(pipeline: &Pipeline, pools: &Pools, report: &mut Report) {
+    let pool = &pools.own;
     if let Some(spec) = &pipeline.contract.debezium {
-        for problem in Changes::compile(pipeline, spec, &pool).err().unwrap_or_default() {
+        for problem in Changes::compile(pipeline, spec, pool).err().unwrap_or_default() {
             report.error(pipeline, "contract.envelope", &problem.key, problem.message);
         }
     }
@@ -189,14 +190,13 @@ fn check_envelope(pipeline: &Pipeline, pool: DescriptorPool, report: &mut Report
         let place = if own { kind.place("idempotency_of") } else { "contract.envelope.idempotency_key.of".to_owned() };
         for path in envelope::key_fields(pipeline, kind) {
             let path = path.to_string();
-            let found = field(pipeline, &pool, &kind.message, &path, &place, report);
+            let found = field(pipeline, pool, &kind.message, &path, &place, report);
             if let Some(why) = found.and_then(|found| envelope::no_text(&found)) {
                 report.error(pipeline, "contract.envelope", &place, format!("payload.{path} {why}"));
             }
         }
     }
-    let pool = build::envelope_pool(spec, pool);
-    let compiled = Envelope::compile(pipeline, spec, &pool);
+    let compiled = Envelope::compile(pipeline, spec, pools.outer());
     for problem in compiled.err().unwrap_or_default() {
         report.error(pipeline, "contract.envelope", &problem.key, problem.message);
     }
@@ -426,7 +426,7 @@ fn check_transform(
         }
     };
     let manifest = transform.manifest();
-    match build::pool(pipeline).map(|pool| types::compare(&transform, &pool)) {
+    match tollgate_protos::pools(pipeline).map(|pools| types::compare(&transform, &pools.own)) {
         Ok(Ok(notices)) => {
             for notice in notices {
                 let suggestion = "build the component with the contract's .proto files";

@@ -7,33 +7,16 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use prost_reflect::{DescriptorPool, FileDescriptor};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
-use tollgate_contract::lower_editions;
+use tollgate_contract::{InvalidSchema, Source, lower_editions};
 
-use tollgate_protos::{Folder, LanguageFeatures, Shipped};
-
-/// A file under its import name: `.proto` text, or a FileDescriptorProto in base64.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    pub name: String,
-    pub text: String,
-}
-
-/// Why a schema cannot be compiled to types.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CompileFault {
-    /// `place` is `file:line:column: what`, as far as the compiler knows it.
-    #[error("{place}")]
-    Invalid { place: String },
-    #[error("{name} is referred to as version {} of {} and as version {} of {}", .first.1, .first.0, .second.1, .second.0)]
-    TwoPlaces { name: String, first: (String, u32), second: (String, u32) },
-}
+use crate::{Folder, LanguageFeatures, Shipped};
 
 /// Compiles `main` with its imports: its references, Google's well-known types, files below `roots`, and the
 /// definition of protovalidate's rules. Returns the main file, whose pool holds all of them.
 ///
 /// # Errors
 /// The first error, with its position.
-pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result<FileDescriptor, CompileFault> {
+pub fn compile_schema(main: Source, references: &[Source], roots: &[PathBuf]) -> Result<FileDescriptor, InvalidSchema> {
     let name = main.name.clone();
     let mut chain = ChainFileResolver::new();
     chain.add(Kept(std::iter::once(main).chain(references.iter().cloned()).collect()));
@@ -46,17 +29,16 @@ pub fn compile(main: Source, references: &[Source], roots: &[PathBuf]) -> Result
     let mut compiler = protox::Compiler::with_file_resolver(chain);
     compiler.include_imports(true).include_source_info(true);
     // Only the debug form includes file, line and column.
-    let invalid = |error: &protox::Error| CompileFault::Invalid { place: format!("{error:?}") };
+    let invalid = |error: &protox::Error| InvalidSchema { place: format!("{error:?}") };
     compiler.open_file(&name).map_err(|error| invalid(&error))?;
     let unlowered = compiler.encode_file_descriptor_set();
-    let broken = |error: String| CompileFault::Invalid { place: format!("{name}: {error}") };
+    let broken = |error: String| InvalidSchema { place: format!("{name}: {error}") };
     let set = lower_editions(&unlowered).map_err(|error| broken(error.to_string()))?;
     let pool = match set {
         Cow::Borrowed(_) => compiler.descriptor_pool(),
         Cow::Owned(set) => DescriptorPool::decode(set.as_slice()).map_err(|error| broken(error.to_string()))?,
     };
-    pool.get_file_by_name(&name)
-        .ok_or_else(|| CompileFault::Invalid { place: format!("{name} is not in its own pool") })
+    pool.get_file_by_name(&name).ok_or_else(|| InvalidSchema { place: format!("{name} is not in its own pool") })
 }
 
 /// Files in memory.
@@ -69,7 +51,7 @@ impl FileResolver for Kept {
         };
         match descriptor(&source.text, name) {
             Some(bytes) => File::decode_file_descriptor_proto(bytes.as_slice()).map_err(protox::Error::new),
-            None => tollgate_protos::from_source(name, &source.text),
+            None => crate::from_source(name, &source.text),
         }
     }
 }
@@ -108,7 +90,7 @@ mod tests {
     #[test]
     fn text_and_descriptor_give_the_same_types() {
         let money = source("shop/v1/money.proto", MONEY);
-        let text = compile(source("order.proto", ORDER), std::slice::from_ref(&money), &[]).unwrap();
+        let text = compile_schema(source("order.proto", ORDER), std::slice::from_ref(&money), &[]).unwrap();
         let encoded = |file: &FileDescriptor| BASE64_STANDARD.encode(file.encode_to_vec());
         // The name inside differs from the import name.
         let bytes = source("registered.proto", &encoded(&text));
@@ -116,7 +98,7 @@ mod tests {
             "shop/v1/money.proto",
             &encoded(&text.parent_pool().get_file_by_name("shop/v1/money.proto").unwrap()),
         );
-        let descriptor = compile(bytes, &[money], &[]).unwrap();
+        let descriptor = compile_schema(bytes, &[money], &[]).unwrap();
         assert_eq!(descriptor.name(), "registered.proto");
         for file in [text, descriptor] {
             assert_eq!(file.messages().next().unwrap().full_name(), "shop.v1.Order");
@@ -129,31 +111,32 @@ mod tests {
         std::fs::create_dir_all(folder.path().join("shop/v1")).unwrap();
         std::fs::write(folder.path().join("shop/v1/money.proto"), MONEY).unwrap();
         let order = || source("order.proto", ORDER);
-        assert!(compile(order(), &[], &[]).unwrap_err().to_string().contains("shop/v1/money.proto"));
-        compile(order(), &[], &[folder.path().to_owned()]).unwrap();
+        assert!(compile_schema(order(), &[], &[]).unwrap_err().to_string().contains("shop/v1/money.proto"));
+        compile_schema(order(), &[], &[folder.path().to_owned()]).unwrap();
     }
 
     #[test]
     fn rules_are_there_without_a_reference() {
         let text = r#"syntax = "proto3"; import "buf/validate/validate.proto";
             message A { string id = 1 [(buf.validate.field).string.min_len = 3]; }"#;
-        let file = compile(source("a.proto", text), &[], &[]).unwrap();
+        let file = compile_schema(source("a.proto", text), &[], &[]).unwrap();
         let field = file.messages().next().unwrap().get_field(1).unwrap();
         assert_eq!(field.options().extensions().count(), 1, "options that are extensions stay");
     }
 
     #[test]
     fn faults_have_a_place() {
-        let fault =
-            compile(source("a.proto", "syntax = \"proto3\";\nmessage A { strin b = 1; }"), &[], &[]).unwrap_err();
+        let fault = compile_schema(source("a.proto", "syntax = \"proto3\";\nmessage A { strin b = 1; }"), &[], &[])
+            .unwrap_err();
         assert!(fault.to_string().contains("a.proto:2:"), "{fault}");
         let circle = [
             source("b.proto", "syntax = \"proto3\"; import \"c.proto\";"),
             source("c.proto", "syntax = \"proto3\"; import \"b.proto\";"),
         ];
-        let fault = compile(source("a.proto", "syntax = \"proto3\"; import \"b.proto\";"), &circle, &[]).unwrap_err();
+        let fault =
+            compile_schema(source("a.proto", "syntax = \"proto3\"; import \"b.proto\";"), &circle, &[]).unwrap_err();
         assert!(fault.to_string().contains("cycle"), "{fault}");
-        let fault = compile(source("a.proto", "aGVsbG8="), &[], &[]).unwrap_err();
+        let fault = compile_schema(source("a.proto", "aGVsbG8="), &[], &[]).unwrap_err();
         assert!(!fault.to_string().is_empty());
     }
 }

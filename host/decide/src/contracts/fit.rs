@@ -7,7 +7,11 @@ use tollgate_contract::{ClockSkew, CompileError, Contract, Policies, UnknownEnum
 ///
 /// # Errors
 /// A fallback, a clock or a coercion that fits none of the types.
-pub fn fit(pool: &DescriptorPool, messages: &[&str], policies: &Policies) -> Result<Vec<Policies>, CompileError> {
+pub(super) fn fit(
+    pool: &DescriptorPool,
+    messages: &[&str],
+    policies: &Policies,
+) -> Result<Vec<Policies>, CompileError> {
     let (clock_skew, coerce) = (Vec::new(), Vec::new());
     let plain = Policies { unknown_enums: UnknownEnums::Reject, clock_skew, coerce, ..policies.clone() };
     // For each type, whether it accepts one piece of the policies alone.

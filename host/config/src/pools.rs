@@ -1,0 +1,18 @@
+use prost_reflect::DescriptorPool;
+
+/// The message types that a pipeline names.
+#[derive(Debug, Clone, Default)]
+pub struct Pools {
+    /// Those of `contract.protos` or `contract.descriptor_set`.
+    pub own: DescriptorPool,
+    /// The pool of the envelope's message, if it is a shipped one: it is separate, because the pipeline's own may have a different
+    /// edition of its imports.
+    pub outer: Option<DescriptorPool>,
+}
+
+impl Pools {
+    /// Returns the pool that has the envelope's message.
+    pub fn outer(&self) -> &DescriptorPool {
+        self.outer.as_ref().unwrap_or(&self.own)
+    }
+}
