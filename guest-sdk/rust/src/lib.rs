@@ -54,15 +54,9 @@ pub mod testing;
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
-#[allow(missing_docs, unsafe_code, reason = "generated from wit/transform.wit")]
-pub mod bindings {
-    wit_bindgen::generate!({
-        path: "wit",
-        world: "transform",
-        pub_export_macro: true,
-        export_macro_name: "__export_transform",
-    });
-}
+#[allow(missing_docs, unsafe_code, clippy::all, reason = "generated from wit/transform.wit")]
+#[rustfmt::skip]
+pub mod bindings;
 
 pub use context::Context;
 pub use level::Level;
