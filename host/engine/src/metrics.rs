@@ -148,70 +148,110 @@ impl Default for Metrics {
 
 impl Metrics {
     fn register(&self, r: &mut Registry) {
-        r.register("events", "Events settled, by verdict and reason", self.events.clone());
-        r.register("batch_events", "Events of a batch", self.batch_events.clone());
+        r.register("events", "Committed events, by verdict and reason", self.events.clone());
+        r.register("batch_events", "Events in a batch", self.batch_events.clone());
         r.register_with_unit(
             "batch",
-            "From a lane's taking a batch to its end",
+            "Duration of a batch in its lane, including all attempts",
             Unit::Seconds,
             self.batch_seconds.clone(),
         );
-        r.register_with_unit("stage", "Time of a batch in a stage", Unit::Seconds, self.stages.clone());
-        r.register("records_fetched", "Records taken from Kafka", self.fetched.clone());
-        r.register_with_unit("fetched", "Values taken from Kafka", Unit::Bytes, self.fetched_bytes.clone());
+        r.register_with_unit(
+            "stage",
+            "Duration of one attempt at a batch, by stage",
+            Unit::Seconds,
+            self.stages.clone(),
+        );
+        r.register("records_fetched", "Records fetched from Kafka", self.fetched.clone());
+        r.register_with_unit(
+            "fetched",
+            "Bytes of record values fetched from Kafka",
+            Unit::Bytes,
+            self.fetched_bytes.clone(),
+        );
         r.register("rows_affected", "Rows that PostgreSQL inserted, updated or deleted", self.rows.clone());
         r.register("nul_texts", "Texts stored without their NUL characters", self.nul_texts.clone());
         let failures = self.partition_failures.clone();
-        r.register("partition_failures", "Partitions of a table that could not be created ahead", failures);
-        r.register("coerced_values", "Values of JSON read in a form of contract.coerce", self.coerced.clone());
-        r.register("typed_events", "Events settled, by type and verdict", self.typed.clone());
+        r.register("partition_failures", "Partitions of a table that could not be created in advance", failures);
+        r.register("coerced_values", "JSON values read in a form listed in contract.coerce", self.coerced.clone());
+        r.register("typed_events", "Committed events, by type and verdict", self.typed.clone());
         r.register("deprecated", "Events of deprecated versions", self.deprecated.clone());
-        r.register("schema_lookups", "Schemas looked up outside memory, by result", self.schemas.clone());
+        r.register("schema_lookups", "Lookups of schemas that were not in memory, by result", self.schemas.clone());
         r.register("schemas_kept", "Schemas and unknown ids in memory", self.schemas_kept.clone());
-        r.register("observed", "Events let pass by mode: observe", self.observed.clone());
-        r.register("noticed", "What policies let pass with a note", self.noticed.clone());
+        r.register("observed", "Events accepted under mode: observe despite a violation", self.observed.clone());
+        r.register("noticed", "Deviations that a policy accepted and counted", self.noticed.clone());
         r.register("fuel_used", "Fuel that transforms used", self.fuel.clone());
         r.register(
             "backpressure_pauses",
-            "Times that partitions were paused because a lane took no more",
+            "Times that a lane's partitions were paused because its queue was full",
             self.pauses.clone(),
         );
-        r.register("offset_gaps", "Gaps in the offsets: transaction markers, compaction", self.gaps.clone());
-        r.register("redone_events", "Events whose letters a redo plan has produced once more", self.redone.clone());
-        r.register("repeated_events", "Events dropped for an id that has been processed", self.repeated.clone());
-        r.register("retries", "Batches given up and tried again", self.retries.clone());
-        r.register("breaker_state", "Circuit breakers: 0 closed, 1 half open, 2 open", self.breakers.clone());
-        r.register("breaker_transitions", "Changes of circuit breakers", self.transitions.clone());
-        r.register("partitions_assigned", "Partitions of this process", self.partitions.clone());
-        r.register_with_unit("takeover", "From an assignment to its first fetch", Unit::Seconds, self.takeover.clone());
-        r.register("consumer_lag_records", "Records between the committed offset and the end", self.lag.clone());
+        r.register("offset_gaps", "Gaps in the offsets, left by transaction markers and compaction", self.gaps.clone());
+        r.register(
+            "redone_events",
+            "Events whose outputs or dead letters were produced from a redo plan",
+            self.redone.clone(),
+        );
+        r.register(
+            "repeated_events",
+            "Events dropped because their id had been processed before",
+            self.repeated.clone(),
+        );
+        r.register("retries", "Failed attempts at a batch that were retried", self.retries.clone());
+        r.register("breaker_state", "State of a circuit breaker: 0 closed, 1 half open, 2 open", self.breakers.clone());
+        r.register("breaker_transitions", "State changes of circuit breakers", self.transitions.clone());
+        r.register("partitions_assigned", "Partitions assigned to this process", self.partitions.clone());
+        r.register_with_unit(
+            "takeover",
+            "Time from an assignment to its first fetch",
+            Unit::Seconds,
+            self.takeover.clone(),
+        );
+        r.register(
+            "consumer_lag_records",
+            "Records between the committed offset and the end of the partition",
+            self.lag.clone(),
+        );
         r.register_with_unit(
             "partition_stalled",
-            "How long a partition has had lag and committed nothing",
+            "Time for which a partition has had lag and committed nothing",
             Unit::Seconds,
             self.stalled.clone(),
         );
         r.register_with_unit(
             "max_poll_interval_used",
-            "Longest time of a batch, as a share of max_poll_interval",
+            "Duration of the longest batch, as a share of max_poll_interval",
             Unit::Ratios,
             self.poll_interval.clone(),
         );
-        r.register_with_unit("batch_wait", "How long batches wait for company", Unit::Seconds, self.batch_wait.clone());
-        r.register_with_unit("last_batch", "Time of a lane's last batch", Unit::Seconds, self.last_batch.clone());
-        r.register("stage_age_transactions", "Age of a lane's temporary table", self.stage_age.clone());
+        r.register_with_unit(
+            "batch_wait",
+            "Time for which a batch waits for more events",
+            Unit::Seconds,
+            self.batch_wait.clone(),
+        );
+        r.register_with_unit("last_batch", "Duration of a lane's last batch", Unit::Seconds, self.last_batch.clone());
+        r.register(
+            "stage_age_transactions",
+            "Age of a lane's temporary table, in transactions",
+            self.stage_age.clone(),
+        );
         r.register(
             "dead_letter_depth_records",
-            "Offsets that the dead letter topic holds, transaction markers included",
+            "Offsets in the dead letter topic, including transaction markers",
             self.dead_letter_depth.clone(),
         );
-        r.register("dead_letter_alert", "1 while the depth has reached dlq_threshold", self.dead_letter_alert.clone());
-        r.register("ready", "1 while both ends are connected and the group is joined", self.ready.clone());
-        r.register("paused", "1 while the dead letter limit holds the pipeline", self.paused.clone());
+        r.register(
+            "dead_letter_alert",
+            "1 while the depth is at least dead_letter.alert_depth",
+            self.dead_letter_alert.clone(),
+        );
+        r.register("ready", "1 while Kafka and PostgreSQL are connected and the group is joined", self.ready.clone());
+        r.register("paused", "1 while the dead letter limit or mode: halt pauses the pipeline", self.paused.clone());
         r.register("partition_halted", "1 for each halted partition of this process", self.halted.clone());
-        r.register("revision", "Swaps of this process so far", self.revision.clone());
-        r.register("swaps", "Swaps by result", self.swaps.clone());
-        r.register("build_info", "Pipeline, version and revision digest", self.info.clone());
+        r.register("revision", "Swaps that this process has applied since its start", self.revision.clone());
+        r.register("swaps", "Reloads, by result", self.swaps.clone());
+        r.register("build_info", "Always 1; pipeline, version and revision digest", self.info.clone());
     }
 
     pub fn encode(&self) -> String {
@@ -281,7 +321,7 @@ impl Metrics {
         self.fetched_bytes.inc_by(u64::try_from(bytes).unwrap_or_default());
     }
 
-    /// Counts what a batch did to PostgreSQL's tables, and the texts that were stored without their NULs.
+    /// Counts the rows of a batch that PostgreSQL changed, and the texts that were stored without their NULs.
     pub fn rows(&self, affected: u64, nul_texts: u64) {
         self.rows.inc_by(affected);
         self.nul_texts.inc_by(nul_texts);
@@ -303,12 +343,12 @@ impl Metrics {
         self.tally.now()
     }
 
-    /// Counts events that `mode: observe` let pass. Returns whether they are the first with their code.
+    /// Counts events accepted under `mode: observe`. Returns whether they are the first with their code.
     pub fn observed(&self, code: &str, events: u64) -> bool {
         self.observed.get_or_create(&ReasonLabels { reason: code.to_owned() }).inc_by(events) == 0
     }
 
-    /// Counts what a policy let pass with a note. Returns whether it is the first. Beyond the limit the labels are `other`.
+    /// Counts deviations that a policy accepted. Returns whether they are the first with their labels. Beyond the limit the labels are `other`.
     pub fn noticed(&self, policy: &'static str, type_name: &str, member: &str, count: u64) -> bool {
         let mut labels = NoticeLabels { policy, r#type: type_name.to_owned(), member: member.to_owned() };
         let known = match self.notices.lock() {
@@ -425,7 +465,7 @@ impl Metrics {
         }
     }
 
-    /// `next` is committed, and the partition ends at `end`, including markers and gaps. Returns the number of records between.
+    /// Sets the lag from `next`, which is committed, to `end`, which includes markers and gaps. Returns it.
     pub fn lag(&self, partition: Partition, next: NextOffset, end: NextOffset) -> i64 {
         let exhausted = self.exhausted.lock().is_ok_and(|exhausted| exhausted.get(&partition) == Some(&next));
         let records = if exhausted { 0 } else { (end.0 - next.0).max(0) };
@@ -495,7 +535,7 @@ mod tests {
         assert!(metrics.noticed("unknown_fields", "a.A", "9", 2));
         assert!(!metrics.noticed("unknown_fields", "a.A", "9", 2));
         let firsts = (0..1_000).filter(|n| metrics.noticed("unknown_fields", "a.A", &format!("x{n}"), 1)).count();
-        assert_eq!(firsts, NOTICES, "one of its own was there before, and `other` comes after");
+        assert_eq!(firsts, NOTICES, "one label existed before, and the first `other` counts as new");
         let other = NoticeLabels { policy: "unknown_fields", r#type: "other".to_owned(), member: "other".to_owned() };
         let rest = metrics.noticed.get_or_create(&other).get();
         assert_eq!(usize::try_from(rest).unwrap(), 1_000 - (NOTICES - 1));
@@ -525,9 +565,9 @@ mod tests {
         };
         assert_eq!(lag(8), 2);
         metrics.exhausted(partition, Some(NextOffset(8)));
-        assert_eq!(lag(8), 0, "the fetch met the end there");
-        assert_eq!(lag(7), 3, "a record is fetched and not committed");
+        assert_eq!(lag(8), 0, "the fetch has reached the end");
+        assert_eq!(lag(7), 3, "a record is fetched but not committed");
         metrics.exhausted(partition, None);
-        assert_eq!(lag(8), 2, "there is more");
+        assert_eq!(lag(8), 2, "more records have arrived");
     }
 }
