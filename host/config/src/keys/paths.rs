@@ -1,9 +1,9 @@
-//! The keys' paths, with those of sections that are the same as another one.
+//! The paths of all keys, including those of sections that repeat another section.
 
 use super::Kind::{Same, Tables};
 use super::{KEYS, Key};
 
-/// Every path, those below a [`Kind::Same`] written out.
+/// Returns every path, including the paths below a [`Kind::Same`].
 pub fn all_paths() -> Vec<(String, &'static Key)> {
     let mut paths = Vec::new();
     for key in KEYS.iter() {
@@ -12,7 +12,7 @@ pub fn all_paths() -> Vec<(String, &'static Key)> {
     paths
 }
 
-/// A path, and below it those of the key that it is the same as, which may have such keys itself.
+/// Adds a path and the paths below the key that it repeats. Those may repeat a key again.
 fn write_out(path: String, key: &'static Key, paths: &mut Vec<(String, &'static Key)>) {
     paths.push((path.clone(), key));
     let Same(other) = key.kind else { return };
@@ -24,7 +24,7 @@ fn write_out(path: String, key: &'static Key, paths: &mut Vec<(String, &'static 
     }
 }
 
-/// Whether the key with this path is a list of tables.
+/// Returns whether the key with this path is a list of tables.
 pub fn is_list(path: &str) -> bool {
     KEYS.iter().any(|key| key.path == path && key.kind == Tables)
 }
