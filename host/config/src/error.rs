@@ -1,21 +1,21 @@
-//! Four classes of error, and who does what about them.
+//! The four classes of errors, and the reaction to each.
 
 use std::fmt;
 
-/// What an error means for the event, the lane and the process. Every error type says its class in one exhaustive match.
+/// The consequence of an error for the event, the lane and the process. Every error type maps to a class in one exhaustive match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The event's fault: a dead letter, and on.
+    /// The event is at fault: it becomes a dead letter, and processing continues.
     Poison,
-    /// The world's: back off, do not advance, never dead-letter.
+    /// A server or the network is at fault: back off, do not advance, never dead-letter.
     Transient,
-    /// The event's fault or the world's: some attempts tell. Events that are refused alone after those are dead letters.
+    /// The event or a server is at fault: retry a limited number of times. Events that still fail alone become dead letters.
     Unknown,
-    /// Ours or the operator's: stop with a message.
+    /// The program or its configuration is at fault: stop with a message.
     Fatal,
 }
 
-/// How the process ends: the exit codes of docs/exit-codes.md.
+/// The exit codes of the process, as in docs/exit-codes.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Ok = 0,
@@ -24,14 +24,14 @@ pub enum Exit {
     Environment = 3,
 }
 
-/// An error at the command line's edge: what happened and the exit code it means.
+/// An error reported by the command line: its message and exit code.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
-    /// A stable dotted code for `--output json`.
+    /// A stable code with dots, for `--output json`.
     pub code: &'static str,
     pub message: String,
-    /// What there is to show all the same, as for a the command line's `Success`.
+    /// Results to print in spite of the error, as in the command line's `Success`.
     pub result: serde_json::Value,
     pub text: String,
 }
@@ -41,7 +41,7 @@ impl Failure {
         Failure { exit, code, message: message.to_string(), result: serde_json::Value::Null, text: String::new() }
     }
 
-    /// With a report that stands on stdout, as JSON or as text.
+    /// Adds a report for stdout, as JSON and as text.
     #[must_use]
     pub fn with(mut self, result: serde_json::Value, text: String) -> Failure {
         self.result = result;

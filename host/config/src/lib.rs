@@ -1,4 +1,4 @@
-//! A pipeline's configuration: typed, rude to typos, every error at once with its line and the nearest right key.
+//! The configuration of a pipeline: typed and strict. All errors are reported at once, with their line and the nearest valid key.
 
 pub mod error;
 pub mod keys;

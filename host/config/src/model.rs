@@ -1,4 +1,4 @@
-//! What a pipeline.yaml says, after every default is filled in and every value is checked. Plain data.
+//! The content of a pipeline.yaml, with all defaults filled in and all values checked. Plain data.
 
 mod contract;
 mod debezium;
@@ -30,15 +30,15 @@ use tollgate_contract::{Absent, FieldPath};
 /// A whole pipeline.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// `pipeline:` letters, digits, `.`, `_` and `-`; names the progress rows and the transactional ids.
+    /// `pipeline:` letters, digits, `.`, `_` and `-`; part of the progress rows and the transactional ids.
     pub name: String,
-    /// The file, as it was named.
+    /// The path of the file, as given by the user.
     pub file: PathBuf,
-    /// The folder of the file: relative paths in it start here.
+    /// The folder of the file; relative paths in the file start here.
     pub base: PathBuf,
     pub source: Source,
     pub contract: Contract,
-    /// What the topic holds: at least one, in file order.
+    /// The types of event on the topic: at least one, in file order.
     pub types: Vec<EventType>,
     pub dead_letter: DeadLetter,
     pub postgres: Postgres,
@@ -46,47 +46,47 @@ pub struct Pipeline {
     pub retry: Retry,
     pub backpressure: Backpressure,
     pub admin: Admin,
-    /// `lanes:` threads that carry partitions; default: the cores this process may use.
+    /// `lanes:` threads that process partitions; by default the number of cores available to this process.
     pub lanes: usize,
-    /// `shutdown:` how long SIGTERM may drain before the process leaves all the same.
+    /// `shutdown:` how long the process may drain after SIGTERM before it exits anyway.
     pub shutdown: Duration,
-    /// `start_deadline:` how long to wait for Kafka and PostgreSQL at the start before exit code 3.
+    /// `start_deadline:` how long to wait for Kafka and PostgreSQL at startup before exit code 3.
     pub start_deadline: Duration,
-    /// `acknowledge:` a warning's code → why it is meant.
+    /// `acknowledge:` a warning's code → the reason for accepting it.
     pub acknowledged: BTreeMap<String, String>,
-    /// Where each key stands in the file, for findings that come later.
+    /// The position of each key in the file, for findings of later checks.
     pub places: Places,
-    /// What `${…}` stands for, for messages that show a path.
+    /// The values of `${…}`, for messages that show a path.
     pub origins: Origins,
 }
 
-/// `source:` the topic that is consumed.
+/// `source:` the topic to consume.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// `brokers:` host:port, comma separated.
     pub brokers: String,
     pub topic: String,
     pub group_id: String,
-    /// `start:` used only where neither the group nor the progress row knows a position. Required.
+    /// `start:` used only if neither the group nor the progress row has a position. Required.
     pub start: Start,
     pub security: Security,
     pub session_timeout: Duration,
     pub heartbeat_interval: Duration,
     pub max_poll_interval: Duration,
-    /// `stall_after:` how long a partition with lag may stand still before it is reported.
+    /// `stall_after:` how long a partition with lag may commit nothing before it is reported.
     pub stall_after: Duration,
     /// `group_instance_id:` static membership, off by default.
     pub group_instance_id: Option<String>,
-    /// `kafka:` further librdkafka settings, for what has no key of its own. Those the delivery protocol owns are refused.
+    /// `kafka:` further librdkafka settings that have no key of their own. Settings that the delivery protocol needs are refused.
     pub extra: Settings,
 }
 
-/// librdkafka settings, name → value. Debug shows no value that could be a secret.
+/// librdkafka settings, name → value. `Debug` masks every value that may be secret.
 #[derive(Clone, Default)]
 pub struct Settings(pub BTreeMap<String, String>);
 
 impl Settings {
-    /// Whether a setting's value may not be shown, by its name.
+    /// Returns whether the value of a setting with this name must not be shown.
     pub fn is_secret(name: &str) -> bool {
         ["password", "secret", "token", "jaas", "oauthbearer.config", ".pem", "credential"]
             .iter()
@@ -122,13 +122,13 @@ impl fmt::Debug for Settings {
 pub enum Start {
     Earliest,
     Latest,
-    /// Where the consumer group stands: another program has used it until now.
+    /// The committed offsets of the consumer group, which another program has used until now.
     Committed,
     /// The first record at or after this time, Unix milliseconds.
     Timestamp(i64),
 }
 
-/// `source.security:` TLS and SASL towards Kafka, for the consumer and the producers alike.
+/// `source.security:` TLS and SASL for Kafka, used by the consumer and the producers.
 #[derive(Debug, Clone, Default)]
 pub struct Security {
     pub tls: Option<Tls>,
@@ -137,7 +137,7 @@ pub struct Security {
 
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// `ca:` path of a PEM file; without it the system's certificates. These paths start in the file's folder already.
+    /// `ca:` path of a PEM file; without it the system's certificates are used. These paths already include the file's folder.
     pub ca: Option<PathBuf>,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
@@ -163,14 +163,14 @@ pub enum SaslMechanism {
 /// One of `transforms:`, in chain order.
 #[derive(Clone)]
 pub struct Transform {
-    /// `component:` path of the .wasm.
+    /// `component:` path of the .wasm file.
     pub component: PathBuf,
     pub ceiling: Ceiling,
-    /// `config:` laid over the configuration in the component's transform.yaml.
+    /// `config:` overrides the `config` in the component's transform.yaml.
     pub config: Option<serde_json::Value>,
-    /// `config` with every `${…}` as it stands in the file: what may be shown.
+    /// `config` with every `${…}` as written in the file; this may be shown.
     pub config_written: Option<serde_json::Value>,
-    /// `routes:` where the outputs of the component's named routes go, in file order.
+    /// `routes:` destinations of the component's named routes, in file order.
     pub routes: Vec<Route>,
 }
 
@@ -185,32 +185,32 @@ impl fmt::Debug for Transform {
     }
 }
 
-/// The pipeline's upper bounds: the effective limit is the lower of these and the transform's own.
+/// The pipeline's upper bounds. The effective limit is the lower one of these and the transform's own.
 #[derive(Debug, Clone, Default)]
 pub struct Ceiling {
     pub fuel: Option<u64>,
     pub memory: Option<usize>,
     pub deadline: Option<Duration>,
-    /// CPU time that compiling the component may use. Not a limit of its own: the sandbox has a default by its size.
+    /// CPU time for compiling the component. Transforms have no such limit; the sandbox has a default by the component's size.
     pub compile_time: Option<Duration>,
     pub output: Option<usize>,
     pub max_outputs: Option<u32>,
 }
 
-/// `output:` where valid events are produced.
+/// `output:` the topic for valid events.
 #[derive(Debug, Clone)]
 pub struct Output {
     pub topic: String,
-    /// `contract:` message type of what the chain emits; default: the source contract's.
+    /// `contract:` message type of the chain's outputs; by default the source contract's.
     pub contract: Option<String>,
     pub partition: OutputPartition,
-    /// `key:` fields of the output message instead of the event's key; none: that.
+    /// `key:` fields of the output message; if empty, the event's key is used.
     pub key: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputPartition {
-    /// Where Java's and kafkajs's partitioner would put the key (murmur2).
+    /// The partition that Java's and kafkajs's partitioner choose for the key (murmur2).
     ByKey,
     /// The source record's partition number.
     Same,
@@ -221,7 +221,7 @@ pub enum OutputPartition {
 pub struct DeadLetter {
     pub topic: String,
     pub limit: Option<DeadLetterLimit>,
-    /// `dlq_threshold` of the article's template: the depth that raises the alert.
+    /// `alert_depth:` or `dlq_threshold:` the depth at which the alert metric becomes 1.
     pub alert_depth: Option<u64>,
 }
 
@@ -233,24 +233,24 @@ pub struct DeadLetterLimit {
     pub within: Duration,
 }
 
-/// `postgres:` the server: the target tables, and where progress is kept.
+/// `postgres:` the server with the target tables and the progress.
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pub url: Secret,
-    /// `tls_ca:` PEM file, its path starting in the file's folder already; how strict TLS is says the URL's `sslmode`.
+    /// `tls_ca:` PEM file; the path already includes the file's folder. The URL's `sslmode` sets how strictly TLS is checked.
     pub tls_ca: Option<PathBuf>,
 }
 
-/// The rest of `postgres:` a target table and how its columns are filled.
+/// The rest of `postgres:` a target table and the sources of its columns.
 #[derive(Debug, Clone)]
 pub struct Mapping {
     /// `table:` name or schema.name.
     pub table: TableName,
     /// `key:` columns of the primary key or of a unique index.
     pub key: Vec<String>,
-    /// In file order. Every key column is among them.
+    /// The columns in file order, including every key column.
     pub columns: Vec<Column>,
-    /// `only_if_newer:` the column that must grow for an update to happen.
+    /// `only_if_newer:` the column whose value must increase for an update.
     pub only_if_newer: Option<String>,
     pub nul: Nul,
     pub delete: Deletes,
@@ -258,7 +258,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Whether an event that deletes marks its row by an upsert, so that `only_if_newer` holds for it too.
+    /// Returns whether a deleting event marks its row by an upsert, so that `only_if_newer` applies to it too.
     pub fn marks(&self) -> bool {
         self.only_if_newer.is_some() && self.delete.soft.is_some()
     }
@@ -286,18 +286,18 @@ pub struct Column {
     pub from: From,
     pub as_: As,
     pub mode: Mode,
-    /// `absent:` instead of the contract's.
+    /// `absent:` overrides the contract's.
     pub absent: Option<Absent>,
-    /// `default:` what the column gets where its field is not set or its header is absent.
+    /// `default:` the column's value if its field is not set or its header is absent.
     pub default: Option<String>,
-    /// `identity: override` inserts the event's value into a column that PostgreSQL would number by itself.
+    /// `identity: override` inserts the event's value into a column that PostgreSQL would otherwise number itself.
     pub overrides_identity: bool,
     /// `not_null: true` makes `setup` declare the column NOT NULL.
     pub not_null: bool,
 }
 
 impl Column {
-    /// A column that takes the field of its own name.
+    /// Returns a column that gets the field of the same name.
     pub fn field(name: String) -> Column {
         Column {
             from: From::Field(name.clone()),
@@ -312,7 +312,7 @@ impl Column {
     }
 }
 
-/// `postgres.nul:` what becomes of the NUL character, which PostgreSQL cannot store in a text.
+/// `postgres.nul:` the handling of the NUL character, which PostgreSQL cannot store in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Nul {
     /// The event becomes a dead letter.
@@ -329,10 +329,10 @@ impl Nul {
         [("reject", Nul::Reject), ("strip", Nul::Strip), ("replace", Nul::Replace)];
 }
 
-/// Where a column's value comes from.
+/// The source of a column's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
-    /// `field:` dotted path in the message (of the output contract where there is one).
+    /// `field:` dotted path in the message (of the output contract, if there is one).
     Field(String),
     /// `oneof:` dotted path of a oneof in the message; the value is the name of the branch that is set.
     Oneof(String),
@@ -347,7 +347,7 @@ pub enum From {
 }
 
 impl From {
-    /// The path in the message that the value is read from; each column that has one has a slot.
+    /// Returns the path in the message that the value is read from. Each column with such a path has a slot.
     pub fn path(&self) -> Option<FieldPath> {
         match self {
             From::Field(path) => Some(FieldPath::new(path)),
@@ -364,11 +364,11 @@ pub enum RecordPart {
     Offset,
     Timestamp,
     Key,
-    /// The revision's digest that the event passed, hex.
+    /// The digest of the revision that processed the event, in hex.
     Digest,
 }
 
-/// A declared conversion; `Natural` is the type map of docs/tables.md.
+/// A declared conversion. `Natural` uses the type map of docs/tables.md.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum As {
     Natural,
@@ -382,7 +382,7 @@ pub enum As {
     UnixSeconds,
     UnixMillis,
     UnixMicros,
-    /// The enum's name, with an optional prefix cut off.
+    /// The enum's name, without an optional prefix.
     EnumName {
         strip_prefix: Option<String>,
     },
@@ -393,13 +393,13 @@ pub enum As {
     /// Text or bytes read as a JSON document.
     JsonText,
     Uuid,
-    /// A list as an array of PostgreSQL's own.
+    /// A list as a PostgreSQL array.
     Array,
     /// Text or whole numbers read as a time.
     Time(TimeSpec),
 }
 
-/// As one writes it in the file.
+/// Writes the conversion as in the file.
 impl fmt::Display for As {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -424,21 +424,21 @@ impl fmt::Display for As {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// The last event's value.
+    /// The value of the last event.
     Set,
-    /// Only the insert sets it.
+    /// Only an insert sets the column.
     InsertOnly,
-    /// `add:` grows by the value: `n = t.n + excluded.n`.
+    /// `add:` adds the value: `n = t.n + excluded.n`.
     Add,
 }
 
 /// `admin:` health, metrics, status, reload.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// `listen:` host:port; port 0 takes a free one and logs it. None with `listen: off`.
+    /// `listen:` host:port; port 0 chooses a free port and logs it. `None` for `listen: off`.
     pub listen: Option<String>,
     /// `allow_remote:` other machines may read health, metrics and status.
     pub remote: bool,
-    /// `hosts:` names beside this machine's own by which the server may be asked, in lower case.
+    /// `hosts:` host names that requests may use besides this machine's own, in lower case.
     pub hosts: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! How a registry is reached. Plain data: the pipeline's file and the flags are parsed elsewhere.
+//! The settings of a connection to a registry. Plain data; the pipeline's file and the flags are parsed elsewhere.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,36 +6,36 @@ use std::time::Duration;
 use crate::limits;
 use crate::secret::Secret;
 
-/// A registry and how to talk to it.
+/// The settings of a registry's client.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Replicas of one registry, tried in turn. At least one.
     pub urls: Vec<Url>,
     pub auth: Auth,
     pub tls: Tls,
-    /// Where fetched schemas are kept over restarts; without it an outage at the start stops the pipeline.
+    /// The folder that keeps fetched schemas across restarts; without it an outage at startup stops the pipeline.
     pub cache_dir: Option<PathBuf>,
-    /// Folders in which imports are found that are neither references nor built in, as for `contract.protos`.
+    /// Folders with imports that are neither references nor built in, as for `contract.protos`.
     pub import_roots: Vec<PathBuf>,
-    /// How long a connection may take.
+    /// The timeout of a connection.
     pub connect_timeout: Duration,
-    /// How long a request may take, its answer included.
+    /// The timeout of a request, including its response.
     pub request_timeout: Duration,
-    /// How often a request that failed is repeated, all URLs being tried each time.
+    /// How often a failed request is retried; each time, all URLs are tried.
     pub retries: u32,
-    /// The first wait before a repetition; it doubles, and a random part of it is waited.
+    /// The first wait before a retry. It doubles each time, and a random part of it is used.
     pub backoff: Duration,
     /// The longest such wait.
     pub backoff_max: Duration,
-    /// How long all tries together may take: a lane stands still meanwhile.
+    /// The timeout of all attempts together, because a lane waits meanwhile.
     pub patience: Duration,
-    /// How long an id that the registry does not know is not asked for again.
+    /// How long an unknown id is not requested again.
     pub negative_for: Duration,
-    /// Before an id counts as unknown it is asked for once more after this time: a replica may lag behind.
+    /// An unknown id is requested once more after this time, because a replica may lag behind.
     pub confirm_missing: Duration,
-    /// Schemas kept in memory; past this the one that was not used for longest goes.
+    /// The number of schemas kept in memory; beyond it the least recently used one is removed.
     pub schemas: usize,
-    /// Bytes of an answer.
+    /// The maximal size of a response, in bytes.
     pub answer_bytes: u64,
 }
 
@@ -51,44 +51,46 @@ pub enum Auth {
     Bearer(Secret),
 }
 
-/// TLS towards `https://` URLs. Files are PEM.
+/// TLS for `https://` URLs. All files are PEM.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// The authorities that are trusted instead of the usual ones.
+    /// The trusted authorities, instead of the usual ones.
     pub ca: Option<PathBuf>,
-    /// Our own certificate with those up to its authority, and its key without a password: both or none.
+    /// The client's certificate with its chain, and its key without a password. Both are set, or neither.
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
 }
 
-/// `http(s)://host[:port][/path]` without a login, a query and a slash at its end.
+/// `http(s)://host[:port][/path]` without a login, a query or a trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url(String);
 
-/// Why a text is no URL of a registry.
+/// The reason why a text is not the URL of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the registry's URL cannot be used: {0}; write http(s)://host:port/path")]
 pub struct UrlFault(&'static str);
 
 impl Url {
+    /// Parses the URL of a registry.
+    ///
     /// # Errors
-    /// Where the text is no such URL, or holds a login.
+    /// If the text is not such a URL, or contains a login.
     pub fn parse(text: &str) -> Result<Url, UrlFault> {
         let text = text.trim();
         let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
         let Some(rest) = rest else {
-            // The text itself is not shown: it may hold a password.
+            // The text itself is not shown, because it may contain a password.
             return Err(UrlFault("it begins neither with http:// nor with https://"));
         };
         let authority = rest.split('/').next().unwrap_or_default();
         if rest.contains('@') {
-            return Err(UrlFault("it holds a login; name user and password on their own"));
+            return Err(UrlFault("it contains a login; set user and password separately"));
         }
         if authority.is_empty() || authority.starts_with(':') {
             return Err(UrlFault("it names no host"));
         }
         if rest.contains(['?', '#', ' ']) {
-            return Err(UrlFault("it holds a query, a fragment or a blank"));
+            return Err(UrlFault("it contains a query, a fragment or a blank"));
         }
         Ok(Url(text.trim_end_matches('/').to_owned()))
     }
@@ -105,7 +107,7 @@ impl std::fmt::Display for Url {
 }
 
 impl Config {
-    /// The registry at these URLs, with the usual bounds, no login and no cache on disk.
+    /// Returns the settings for a registry at these URLs, with the default bounds, no login and no cache on disk.
     pub fn new(urls: Vec<Url>) -> Config {
         Config {
             urls,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A value that is never printed: passwords, and URLs that hold one.
+/// A value that is never printed: a password, or a URL that contains one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -11,15 +11,15 @@ impl Secret {
         Secret(value)
     }
 
-    /// The one way to the value; grep for it to see who reads secrets.
+    /// Returns the value. This is the only access to it, so a search for calls finds every reader of secrets.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// A URL with the password in it masked, wherever it stands: `postgres://user:***@host/db?password=***`.
+    /// Returns the URL with every password masked: `postgres://user:***@host/db?password=***`.
     pub fn masked_url(&self) -> String {
         let Some((scheme, rest)) = self.0.split_once("://") else { return "***".to_owned() };
-        // The last @ ends the user's part: a password may hold /, ? and @ that somebody forgot to encode.
+        // The last @ ends the user's part, because a password may contain /, ? and @ without encoding.
         let (user, rest) = match rest.rsplit_once('@') {
             Some((user, rest)) => match user.split_once(':') {
                 Some((name, _)) => (format!("{name}:***@"), rest),
@@ -43,7 +43,7 @@ impl Secret {
     }
 }
 
-/// The parameters of a PostgreSQL URL that hold no secret.
+/// The parameters of a PostgreSQL URL that are not secret.
 const SHOWN_PARAMETERS: [&str; 10] = [
     "sslmode",
     "sslrootcert",

@@ -1,4 +1,4 @@
-//! `contract:` and what belongs to it.
+//! `contract:` and its parts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,111 +9,111 @@ use tollgate_contract::frame::Indexing;
 use super::{Debezium, Envelope};
 use crate::registry;
 
-/// `contract:` what an event must look like.
+/// `contract:` the contract that every event must satisfy.
 #[derive(Debug, Clone)]
 pub struct Contract {
     pub schema: Schema,
     pub encoding: Encoding,
-    /// `unknown_fields:` to `mode:` and `max_bytes:`.
+    /// The keys from `unknown_fields:` to `mode:`, and `max_bytes:`.
     pub policies: Policies,
     pub tombstones: Tombstones,
-    /// `registry:` values are frames, and this says what their ids mean.
+    /// `registry:` the registry that resolves the schema ids of the values' frames.
     pub registry: Option<Registry>,
-    /// `accept_versions:` what holds for the types that do not say otherwise.
+    /// `accept_versions:` applies to all types without their own.
     pub versions: Option<Versions>,
-    /// `envelope:` what is wrapped round the events.
+    /// `envelope:` the message around each event.
     pub envelope: Option<Envelope>,
-    /// `envelope: debezium`, instead.
+    /// `envelope: debezium`, instead of `envelope`.
     pub debezium: Option<Debezium>,
     pub routing: Routing,
-    /// `unknown_types:` events of types that are not in the configuration.
+    /// `unknown_types:` the handling of events of types that are not configured.
     pub unknown_types: UnknownTypes,
 }
 
-/// What says which type a record is of.
+/// The part of a record that names its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routing {
-    /// The topic holds one.
+    /// The topic has a single type.
     Single,
     /// `type_header:`
     Header(String),
-    /// The message that its frame names, with a registry.
+    /// The message named by the record's frame, with a registry.
     Frame,
-    /// The envelope's field, or the type of the Any in it.
+    /// The envelope's field, or the message type of its Any.
     Envelope,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownTypes {
     DeadLetter,
-    /// Counted, no effect.
+    /// The event is counted and has no effect.
     Drop,
 }
 
 /// `contract.registry:` a schema registry with Confluent's API.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    /// `url:` one or several of the same registry.
+    /// `url:` one or several URLs of the same registry.
     pub urls: Vec<registry::Url>,
     pub auth: registry::Auth,
     pub tls: registry::Tls,
-    /// `cache:` folder that keeps schemas over restarts.
+    /// `cache:` the folder that keeps schemas across restarts.
     pub cache: Option<PathBuf>,
     pub indexes: Indexing,
 }
 
-/// `accept_versions:` the version gate.
+/// `accept_versions:` the accepted versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Versions {
     pub by: VersionBy,
     pub accept: Vec<String>,
-    /// Version → until when, or what to do. They pass, are counted, and warned of.
+    /// Version → a note: until when, or what to do. They are accepted, counted, and reported in a warning.
     pub deprecated: BTreeMap<String, String>,
-    /// Version → what to do instead.
+    /// Version → a note: what to do instead.
     pub removed: BTreeMap<String, String>,
 }
 
 impl Versions {
-    /// What passes, for messages.
+    /// Returns the accepted versions as text, for messages.
     pub fn known(&self) -> String {
         let versions = self.accept.iter().chain(self.deprecated.keys());
         versions.map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Where a record says its version.
+/// The part of a record with its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionBy {
     Header(String),
-    /// The id in its frame, in decimal.
+    /// The schema id in the record's frame, in decimal.
     SchemaId,
-    /// The field that the envelope says it in.
+    /// The envelope's version field.
     Envelope,
 }
 
-/// Where the message types come from.
+/// The source of the message types.
 #[derive(Debug, Clone)]
 pub enum Schema {
     /// `protos:` a folder, or files and folders.
     Protos(Vec<PathBuf>),
-    /// `descriptor_set:` what `protoc --descriptor_set_out --include_imports` wrote.
+    /// `descriptor_set:` a file written by `protoc --descriptor_set_out --include_imports`.
     DescriptorSet(PathBuf),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// By the header `content-type`: `application/json` is JSON, anything else Protobuf.
+    /// The header `content-type` decides: `application/json` is JSON, anything else is Protobuf.
     Auto,
     Protobuf,
     Json,
 }
 
-/// What a record without a value means.
+/// The meaning of a record without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tombstones {
     DeadLetter,
-    /// Counted, no effect.
+    /// The record is counted and has no effect.
     Drop,
-    /// Deletes the row whose key the record's key is; a tombstone goes to the output.
+    /// Deletes the row whose key is the record's key, and sends a tombstone to the output.
     Delete,
 }

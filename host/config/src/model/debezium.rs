@@ -1,23 +1,22 @@
-//! `contract.envelope: debezium`, Debezium's change events.
+//! `contract.envelope: debezium`: change events from Debezium.
 
-/// Change events of a table: what the row was before, what it is after, and what happened.
+/// Change events of a table, with the row before and after the change and the kind of the change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Debezium {
-    /// `message:` full name of the change event's message type. Without it the change events are JSON.
+    /// `message:` full name of the change event's message type. Without it change events are JSON.
     pub message: Option<String>,
-    /// `type:` where a change event names its type, with `types`.
+    /// `type:` the part of a change event that names its type, with `types`.
     pub kind: Option<String>,
-    /// `headers:` header → field of the change event that the event carries on as that header. `None`: those of
-    /// [`Debezium::HEADERS`] that there are.
+    /// `headers:` header → field of the change event. `None`: those of [`Debezium::HEADERS`] that are present.
     pub headers: Option<Vec<(String, String)>>,
-    /// `truncates:` what a truncate of the table means.
+    /// `truncates:` the handling of a truncate of the table.
     pub truncates: WithoutRow,
-    /// `messages:` what a logical decoding message means.
+    /// `messages:` the handling of a logical decoding message.
     pub messages: WithoutRow,
 }
 
 impl Debezium {
-    /// The short form's, and the defaults of the long one.
+    /// Returns the settings of the short form, which are the defaults of the long form.
     pub fn usual(typed: bool) -> Debezium {
         Debezium {
             message: None,
@@ -28,7 +27,7 @@ impl Debezium {
         }
     }
 
-    /// As Debezium's own `ExtractNewRecordState` names the headers that it adds.
+    /// The names of headers that Debezium's own `ExtractNewRecordState` adds, and their fields.
     pub const HEADERS: [(&str, &str); 5] = [
         ("__op", "op"),
         ("__ts_ms", "ts_ms"),
@@ -37,18 +36,18 @@ impl Debezium {
         ("__source_table", "source.table"),
     ];
 
-    /// The headers that an event carries on, and where their values stand in the change event.
+    /// Returns the headers of an event and their fields in the change event.
     pub fn headers(&self) -> Vec<(String, String)> {
         let usual = || Self::HEADERS.iter().map(|(name, path)| ((*name).to_owned(), (*path).to_owned())).collect();
         self.headers.clone().unwrap_or_else(usual)
     }
 }
 
-/// What becomes of a change that is about no row.
+/// The handling of a change that does not concern a single row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WithoutRow {
     DeadLetter,
-    /// Counted, no effect.
+    /// The change is counted and has no effect.
     Drop,
 }
 
@@ -56,7 +55,7 @@ impl WithoutRow {
     pub const ALL: [(&'static str, WithoutRow); 2] =
         [("dead_letter", WithoutRow::DeadLetter), ("drop", WithoutRow::Drop)];
 
-    /// As it is written in the file.
+    /// Returns the word used in the file.
     pub fn name(self) -> &'static str {
         match self {
             WithoutRow::DeadLetter => "dead_letter",

@@ -1,18 +1,18 @@
-//! `postgres.delete:` which events delete a row, and how.
+//! `postgres.delete:` the events that delete a row, and the way they do it.
 
-/// How rows are deleted.
+/// The settings for deleting rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deletes {
-    /// `key:` how a tombstone's record key names the row. `None`: as text for a key of one column, as JSON for several.
+    /// `key:` how a tombstone's record key identifies the row. `None`: as text for a key of one column, as JSON for several.
     pub key: Option<DeleteKey>,
-    /// `when:` an event with a value that deletes the row of its own key.
+    /// `when:` selects events with a value that delete the row of their key.
     pub when: Option<DeleteWhen>,
-    /// `soft:` the column that marks a deleted row, which stays.
+    /// `soft:` the column that marks a row as deleted instead of deleting it.
     pub soft: Option<String>,
 }
 
 impl Deletes {
-    /// How a record key is read for a table whose key has so many columns.
+    /// Returns how a record key is read for a table whose key has this number of columns.
     pub fn key_form(&self, columns: usize) -> DeleteKey {
         self.key.clone().unwrap_or(if columns == 1 { DeleteKey::Text } else { DeleteKey::Json })
     }
@@ -20,9 +20,9 @@ impl Deletes {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeleteKey {
-    /// The key is the one column's value, as text.
+    /// The key is the value of the only key column, as text.
     Text,
-    /// The key is a JSON object with a member for each key column, or the one column's value in JSON.
+    /// The key is a JSON object with a member for each key column, or the value of the only one in JSON.
     Json,
     /// `{ message: … }` The key is a Protobuf message of this full name, with a field for each key column.
     Message(String),
@@ -32,6 +32,6 @@ pub enum DeleteKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteWhen {
     pub field: String,
-    /// Texts, names of an enum's values, `true` or `false`.
+    /// Texts, names of enum values, `true` or `false`.
     pub is: Vec<String>,
 }

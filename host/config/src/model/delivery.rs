@@ -1,4 +1,4 @@
-//! How events are delivered: the mode, batches, and what is done while a server is away.
+//! Delivery: the mode, batches, and the reaction to an unavailable server.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use std::time::Duration;
 pub struct Delivery {
     pub mode: DeliveryMode,
     pub batch: Batch,
-    /// `transaction_timeout:` Kafka ends a transaction left open after this.
+    /// `transaction_timeout:` Kafka aborts a transaction that is open for longer.
     pub transaction_timeout: Duration,
-    /// `processed_ids:` by which id an event is known that comes once more.
+    /// `processed_ids:` the id by which a repeated event is recognized.
     pub processed: Option<ProcessedIds>,
 }
 
 impl Delivery {
-    /// The field that holds an event's id, where one does.
+    /// Returns the field with an event's id, if the id is in a field.
     pub fn id_field(&self) -> Option<&str> {
         match &self.processed.as_ref()?.id {
             ProcessedId::Field(path) => Some(path),
@@ -31,14 +31,14 @@ pub struct ProcessedIds {
     pub ttl: Duration,
 }
 
-/// Where an event's id is.
+/// The location of an event's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProcessedId {
-    /// `header:` of the event's envelope, or of the record.
+    /// `header:` from the event's envelope, or of the record.
     Header(String),
     /// `record: key`
     Key,
-    /// `field:` of the event's message, as it comes in.
+    /// `field:` of the incoming message.
     Field(String),
 }
 
@@ -64,17 +64,17 @@ pub struct Batch {
     pub wait: BatchWait,
 }
 
-/// How long the first event of a batch waits for company while its lane is idle.
+/// How long the first event of a batch waits for more events while its lane is idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchWait {
-    /// So long.
+    /// At most this long.
     Most(Duration),
-    /// As long as leaves time for the commit within this, counted from the event's fetch.
+    /// So long that the commit still fits into this time, counted from the event's fetch.
     Target(Duration),
 }
 
 impl BatchWait {
-    /// The key in `delivery.batch` that says it, and what it says.
+    /// Returns the key in `delivery.batch` that sets it, and its value.
     pub fn key(self) -> (&'static str, Duration) {
         match self {
             BatchWait::Most(wait) => ("max_wait", wait),
@@ -83,35 +83,35 @@ impl BatchWait {
     }
 }
 
-/// `retry_policy:` backoff towards servers that are away.
+/// `retry_policy:` retries and backoff.
 #[derive(Debug, Clone)]
 pub struct Retry {
     pub max_retries: u32,
     pub initial_backoff: Duration,
     pub max_backoff: Duration,
     pub multiplier: f64,
-    /// Outages of a server in a row, over all lanes, that open its circuit breaker.
+    /// The number of consecutive outages of a server, over all lanes, that opens its circuit breaker.
     pub breaker_threshold: u32,
-    /// `foreign_key_window:` over what time a batch is tried again whose row refers to one that is not there yet.
+    /// `foreign_key_window:` the time over which a batch is retried if one of its rows refers to a row that is still missing.
     pub foreign_key_window: Option<Duration>,
-    /// `unique_window:` the same where a row of another key has the value already.
+    /// `unique_window:` the same if a row with another key already has the value.
     pub unique_window: Option<Duration>,
 }
 
-/// `backpressure:` bounds of the backlog: events fetched and not committed.
+/// `backpressure:` bounds of the backlog, the events that are fetched but not committed.
 #[derive(Debug, Clone)]
 pub struct Backpressure {
-    /// `lag_threshold:` events; above it (an outage) the partitions are paused.
+    /// `lag_threshold:` number of events above which the partitions are paused, for example during an outage.
     pub lag_threshold: u64,
     pub pause_on_threshold: bool,
-    /// `resume_lag_margin:` resume at this backlog.
+    /// `resume_lag_margin:` the backlog at which paused partitions resume.
     pub resume_at: u64,
-    /// `max_backlog_bytes:` bytes of memory of all batches, those in the making among them.
+    /// `max_backlog_bytes:` memory of all batches in bytes, including those that fill.
     pub max_bytes: usize,
 }
 
 impl Backpressure {
-    /// What all batches may have of memory, bytes.
+    /// Returns the maximal memory of all batches, in bytes.
     pub fn most_bytes(&self) -> usize {
         if self.pause_on_threshold { self.max_bytes } else { usize::MAX }
     }

@@ -1,32 +1,32 @@
-//! `contract.envelope:` what is wrapped round the events.
+//! `contract.envelope:` the message around each event.
 
-/// A message around each event, and where its parts stand.
+/// A message around each event, and the fields of its parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     /// `message:` full name of the envelope's message type.
     pub message: String,
     /// `type:` field that names the event's type.
     pub kind: Option<String>,
-    /// `payload:` field of the envelope itself that holds the event: bytes, or a google.protobuf.Any.
+    /// `payload:` field of the envelope itself with the event: bytes, or a google.protobuf.Any.
     pub payload: String,
-    /// `version:` what `accept_versions` looks at.
+    /// `version:` field with the version, for `accept_versions`.
     pub version: Option<String>,
-    /// `headers:` header → field that the event carries on as that header. In file order.
+    /// `headers:` header of the event → field of the envelope. In file order.
     pub headers: Vec<(String, String)>,
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
-/// `contract.envelope.idempotency_key:` how the envelope's key is made.
+/// `contract.envelope.idempotency_key:` how the envelope's key is computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// `field:` of the envelope.
+    /// `field:` field of the envelope with the key.
     pub field: String,
-    /// `of:` what is hashed; a type may say its own (`idempotency_of`).
+    /// `of:` the hashed parts; a type may override them (`idempotency_of`).
     pub of: Vec<KeyPart>,
     pub separator: String,
 }
 
-/// A part of what an idempotency key is made of.
+/// A hashed part of an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyPart {
     /// `source`: a field of the envelope.
@@ -53,15 +53,15 @@ impl std::fmt::Display for KeyPart {
     }
 }
 
-/// The envelopes that need no `.proto` file of one's own: where their parts stand.
+/// A built-in envelope, which needs no `.proto` file of the user, and the fields of its parts.
 pub struct Shipped {
     pub message: &'static str,
     pub kind: &'static str,
     pub payload: &'static str,
     pub version: &'static str,
-    /// Header and field.
+    /// Headers and their fields.
     pub headers: &'static [(&'static str, &'static str)],
-    /// The field of an idempotency key.
+    /// The field with the idempotency key.
     pub key: &'static str,
 }
 

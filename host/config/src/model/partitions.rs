@@ -1,13 +1,13 @@
-//! `postgres.partitions:` partitions by time that are created ahead.
+//! `postgres.partitions:` partitions by time that are created in advance.
 
-/// Partitions by range of a time column.
+/// Partitions by ranges of a time column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partitions {
     /// `column:` a key column; timestamptz, timestamp or date.
     pub column: String,
-    /// `every:` how much time a partition holds.
+    /// `every:` the time span of a partition.
     pub every: Every,
-    /// `ahead:` how many partitions there are after the one of now.
+    /// `ahead:` the number of partitions after the current one.
     pub ahead: u32,
 }
 
@@ -15,7 +15,7 @@ pub struct Partitions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Every {
     Day,
-    /// From Monday, as ISO 8601 counts weeks.
+    /// Begins on Monday, as in ISO 8601.
     Week,
     Month,
     Year,

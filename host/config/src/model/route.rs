@@ -1,44 +1,44 @@
-//! Where outputs go: those that leave a chain at its end, and those that a transform sends to one of its routes.
+//! The destinations of outputs: the end of a chain, and the routes of its transforms.
 
 use super::{EventType, Mapping, OutputPartition, Pipeline};
 
-/// One of `transforms[].routes:` of a pipeline.
+/// An entry of `transforms[].routes:`.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The name that the component gives it.
+    /// The name that the component declares.
     pub name: String,
-    /// `message:` full name of the message type that it carries. `None` in the short form (`audit: topic`): the one that the
-    /// chain emits.
+    /// `message:` full name of the route's message type. `None` in the short form (`audit: topic`), which uses the chain's output
+    /// type.
     pub message: Option<String>,
-    /// `topic:` without one its outputs are rows only.
+    /// `topic:` without it the route writes only rows.
     pub topic: Option<String>,
     pub partition: OutputPartition,
-    /// `key:` a field of its message instead of the event's key.
+    /// `key:` a field of the route's message, instead of the event's key.
     pub key: Option<String>,
-    /// `postgres:` without it its outputs write no rows.
+    /// `postgres:` without it the route writes no rows.
     pub mapping: Option<Mapping>,
 }
 
-/// A place that outputs go to, with what they must look like. The chain's end is one, each route another.
+/// A destination of outputs: the chain's end, or a route.
 #[derive(Debug, Clone, Copy)]
 pub struct Destination<'p> {
     pub kind: &'p EventType,
-    /// The route, and the index of its transform; `None` for the chain's end.
+    /// The route and the index of its transform; `None` for the chain's end.
     pub route: Option<(usize, &'p Route)>,
 }
 
 impl EventType {
-    /// The chain's end first, then the routes of its transforms in file order.
+    /// Returns the chain's end, then the routes of its transforms in file order.
     pub fn destinations(&self) -> impl Iterator<Item = Destination<'_>> {
         std::iter::once(self.end()).chain(self.routes())
     }
 
-    /// The chain's end.
+    /// Returns the chain's end.
     pub fn end(&self) -> Destination<'_> {
         Destination { kind: self, route: None }
     }
 
-    /// The routes of its transforms, in file order.
+    /// Returns the routes of its transforms, in file order.
     pub fn routes(&self) -> impl Iterator<Item = Destination<'_>> {
         let transforms = self.transforms.iter().enumerate();
         let routes = transforms.flat_map(|(index, transform)| transform.routes.iter().map(move |route| (index, route)));
@@ -47,14 +47,14 @@ impl EventType {
 }
 
 impl Pipeline {
-    /// Those of all types, type by type.
+    /// Returns the destinations of all types, type by type.
     pub fn destinations(&self) -> impl Iterator<Item = Destination<'_>> {
         self.types.iter().flat_map(EventType::destinations)
     }
 }
 
 impl<'p> Destination<'p> {
-    /// Full name of the message type that its outputs must be.
+    /// Returns the full name of the message type that the outputs must have.
     pub fn message(&self) -> &'p str {
         let named = self.route.and_then(|(_, route)| route.message.as_deref());
         named.unwrap_or_else(|| self.kind.emitted())
@@ -67,7 +67,7 @@ impl<'p> Destination<'p> {
         }
     }
 
-    /// Whether it names a message type of its own.
+    /// Returns whether the destination names its own message type.
     pub fn is_named(&self) -> bool {
         match self.route {
             Some((_, route)) => route.message.is_some(),
@@ -75,7 +75,7 @@ impl<'p> Destination<'p> {
         }
     }
 
-    /// The fields of the message that make the key of its records.
+    /// Returns the fields of the message that form the record key.
     pub fn keys(&self) -> Vec<&'p str> {
         match self.route {
             Some((_, route)) => route.key.as_deref().into_iter().collect(),
@@ -92,7 +92,7 @@ impl<'p> Destination<'p> {
         self.route.map_or(Some(&self.kind.mapping), |(_, route)| route.mapping.as_ref())
     }
 
-    /// Where one of its keys stands in the file: `topic`, `key`, `partition`, `message`, or one that begins with `postgres`.
+    /// Returns the path in the file of `topic`, `key`, `partition`, `message`, or a key that begins with `postgres`.
     pub fn place(&self, key: &str) -> String {
         match self.route {
             // The short form is the topic itself.
