@@ -125,7 +125,7 @@ fn read_paths(field: &Field<'_>) -> Option<Vec<PathBuf>> {
     }
     let items = field.items()?;
     if items.is_empty() {
-        return field.complain("names no file and no folder");
+        return field.complain("lists no files or folders");
     }
     items.iter().map(|item| item.scalar(path)).collect()
 }
@@ -135,7 +135,7 @@ fn read_transform(table: &Table<'_>) -> Option<Transform> {
     let ceiling = table.table("ceiling", read_ceiling).unwrap_or_default();
     let config = table.field("config").and_then(|field| {
         if !field.is_table() {
-            return field.complain("must be a mapping: it is laid over the component's own configuration");
+            return field.complain("must be a mapping, because it overrides the component's configuration key by key");
         }
         field.json()
     });
@@ -212,7 +212,7 @@ fn read_delivery(
         let transaction_timeout = table.or("transaction_timeout", timeout_kind, default_timeout);
         if transaction_timeout >= longest_poll {
             let message =
-                format!("must be below source.max_poll_interval ({longest_poll:?}): the member must outlive it");
+                format!("must be below source.max_poll_interval ({longest_poll:?}): a transaction must end before its member is removed from the group");
             table.error("transaction_timeout", message);
         }
         let batch = table.table_or_empty("batch", |batch| read_batch(batch, shared, largest_event))?;
@@ -236,9 +236,9 @@ fn read_processed(table: &Table<'_>) -> Option<ProcessedIds> {
     ];
     let given: Vec<&str> = ids.iter().map(|(name, _)| *name).filter(|name| table.has(name)).collect();
     match given.as_slice() {
-        [first, second, ..] => table.error(second, format!("the id comes from {first} already; keep one of the two")),
+        [first, second, ..] => table.error(second, format!("the id already comes from {first}; keep one of the two")),
         [] => {
-            table.error("header", "say where an event's id is: `header: NAME`, `field: PATH`, or `record: key`");
+            table.error("header", "set the location of an event's id: `header: NAME`, `field: PATH`, or `record: key`");
         }
         [_] => {}
     }
@@ -254,12 +254,15 @@ fn read_batch(table: &Table<'_>, shared: &mut Shared, largest_event: usize) -> O
     let max_bytes = table.or("max_bytes", bytes_within(1, limits::BATCH_BYTES_MAX), default_bytes);
     if max_bytes < largest_event {
         let event = reader::show_bytes(largest_event);
-        table.error("max_bytes", format!("must be at least contract.max_bytes ({event}): one event must fit"));
+        table.error("max_bytes", format!("must be at least contract.max_bytes ({event}), so that one event fits"));
     }
     let most = table.get("max_wait", duration_within(Duration::ZERO, limits::BATCH_WAIT_MAX));
     let target = table.get("latency_target", duration_within(limits::LATENCY_TARGET_MIN, limits::BATCH_WAIT_MAX));
     if table.has("max_wait") && table.has("latency_target") {
-        table.error("latency_target", "says how long a batch waits, and so does max_wait; keep one of the two");
+        table.error(
+            "latency_target",
+            "cannot be combined with max_wait, which also sets how long a batch waits; keep one of the two",
+        );
     }
     let wait = target.map_or(BatchWait::Most(most.unwrap_or(limits::BATCH_WAIT)), BatchWait::Target);
     Some(Batch { max_events, max_bytes, wait })
@@ -277,8 +280,8 @@ fn read_admin(table: &Table<'_>) -> Option<Admin> {
     let listen = table.or("listen", kind, Some(DEFAULT.to_owned()));
     let allow_remote = table.or("allow_remote", boolean, false);
     if listen.as_deref().is_some_and(|listen| !allow_remote && !names::is_loopback(listen)) {
-        let message = "can be reached from other machines; listen on 127.0.0.1, or say that health, metrics and status may \
-                       be read from elsewhere: admin.allow_remote: true";
+        let message = "can be reached from other machines; listen on 127.0.0.1, or allow other machines to read health, \
+                       metrics and status: admin.allow_remote: true";
         table.error("listen", message);
     }
     let hosts = table.list("hosts", names::host);
@@ -289,14 +292,20 @@ fn read_admin(table: &Table<'_>) -> Option<Admin> {
 fn check_topics(root: &Table<'_>, pipeline: &Pipeline, letters_from: &str) {
     let (source, letters) = (&pipeline.source.topic, &pipeline.dead_letter.topic);
     if letters == source {
-        root.error_at(letters_from, format!("{letters} is the source's topic: the pipeline would feed itself"));
+        root.error_at(
+            letters_from,
+            format!("{letters} is the source topic, so the pipeline would consume its own output"),
+        );
     }
     let produced = pipeline.destinations().filter_map(|to| Some((to.place("topic"), to.topic()?)));
     for (place, topic) in produced {
         if topic == source {
-            root.error_at(&place, format!("{topic} is the source's topic: the pipeline would feed itself"));
+            root.error_at(&place, format!("{topic} is the source topic, so the pipeline would consume its own output"));
         } else if topic == letters {
-            root.error_at(&place, format!("{topic} is the dead letter topic: readers could not tell the two apart"));
+            root.error_at(
+                &place,
+                format!("{topic} is the dead letter topic, so readers could not distinguish outputs from dead letters"),
+            );
         }
     }
 }
@@ -307,14 +316,13 @@ fn check_tombstones(root: &Table<'_>, pipeline: &Pipeline) {
     }
     let place = "contract.tombstones";
     if !matches!(pipeline.contract.routing, Routing::Single | Routing::Header(_)) {
-        let message =
-            "delete needs type_header: without a value, nothing else says which type, and so which table, is meant";
+        let message = "delete needs type_header, because a record without a value names its type, and so its table, only in a header";
         root.error_at(place, message);
     }
     if pipeline.types.iter().any(|kind| kind.mapping.only_if_newer.is_some()) {
         // A tombstone has no value, and so none for the column that must grow.
-        let message = "delete does not go with only_if_newer: a tombstone has no value, so it cannot say whether it is newer \
-                       than the row; let an event with a value delete (postgres.delete.when, with delete.soft), and use drop \
+        let message = "delete cannot be combined with only_if_newer: a tombstone has no value, so it is unknown whether it is newer \
+                       than the row; delete by an event with a value (postgres.delete.when, with delete.soft), and use drop \
                        or dead_letter here";
         root.error_at(place, message);
     }
@@ -324,12 +332,13 @@ fn check_tombstones(root: &Table<'_>, pipeline: &Pipeline) {
 fn check_backlog(root: &Table<'_>, pipeline: &Pipeline, place: &str) {
     let (backlog, batch) = (&pipeline.backpressure, &pipeline.delivery.batch);
     if backlog.lag_threshold < batch.max_events as u64 {
-        let message = format!("must be at least delivery.batch.max_events ({}): else no batch fills", batch.max_events);
+        let message =
+            format!("must be at least delivery.batch.max_events ({}), or no batch can fill", batch.max_events);
         root.error_at(&format!("{place}.lag_threshold"), message);
     }
     if backlog.max_bytes < batch.max_bytes {
         let bytes = reader::show_bytes(batch.max_bytes);
-        let message = format!("must be at least delivery.batch.max_bytes ({bytes}): else no batch fills");
+        let message = format!("must be at least delivery.batch.max_bytes ({bytes}), or no batch can fill");
         root.error_at(&format!("{place}.max_backlog_bytes"), message);
     }
 }

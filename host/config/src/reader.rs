@@ -215,7 +215,7 @@ impl<'r> Table<'r> {
         let mut firsts: BTreeMap<&str, Position> = BTreeMap::new();
         for entry in entries {
             if let Some(first) = firsts.get(entry.key.as_str()) {
-                let message = format!("duplicate key; it stands on line {} already", first.line);
+                let message = format!("duplicate key; it is already set on line {}", first.line);
                 reader.report(ConfigError::new(entry.at, &table.path_of(&entry.key), message));
             } else {
                 firsts.insert(&entry.key, entry.at);
@@ -397,7 +397,7 @@ impl<'r> Field<'r> {
     pub fn scalar<T>(&self, kind: impl Fn(&str) -> Result<T, Complaint>) -> Option<T> {
         let scalar = match &self.node.value {
             Value::Scalar(scalar) if !scalar.is_null() => scalar,
-            Value::Scalar(_) => return self.complain("is empty; write a value or take it out"),
+            Value::Scalar(_) => return self.complain("is empty; set a value or remove it"),
             Value::List(_) => return self.complain("must be one value, not a list"),
             Value::Map(_) => return self.complain("must be one value, not a mapping"),
         };
@@ -433,7 +433,7 @@ impl<'r> Field<'r> {
     /// The items of a list.
     pub fn items(&self) -> Option<Vec<Field<'r>>> {
         let Value::List(items) = &self.node.value else {
-            return self.complain("must be a list: [a, b], or one line - a for each");
+            return self.complain("must be a list: [a, b], or one line - a for each item");
         };
         let field = |(index, node): (usize, &'r Node)| {
             let path = format!("{}[{index}]", self.path);

@@ -17,7 +17,7 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
         (Some(protos), None) => protos.map(Schema::Protos),
         (None, Some(descriptor_set)) => descriptor_set.map(Schema::DescriptorSet),
         (Some(_), Some(_)) => {
-            table.error("descriptor_set", "protos says already where the message types come from; keep one of the two");
+            table.error("descriptor_set", "protos already sets the source of the message types; keep one of the two");
             None
         }
         (None, None) => {
@@ -28,7 +28,7 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
     let message =
         if typed { table.get("message", names::message_type) } else { table.need("message", names::message_type) };
     if typed && table.has("message") {
-        table.error("message", "types: says the message type of each kind of event; keep one of the two");
+        table.error("message", "types: already sets the message type of each event type; keep one of the two");
     }
     let encodings = [("auto", Encoding::Auto), ("protobuf", Encoding::Protobuf), ("json", Encoding::Json)];
     let tombstones =
@@ -43,12 +43,12 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
     let versions = read_versions(table, None, default_place(envelope.as_ref()), registry.is_some());
     let routing = read_routing(table, typed, registry.is_some());
     if !policies.coerce.is_empty() && encoding == Encoding::Protobuf {
-        table.error("coerce", "is about JSON, and contract.encoding says Protobuf; take it out");
+        table.error("coerce", "applies only to JSON, but contract.encoding is protobuf; remove it");
     }
     let unknown_types = [("dead_letter", UnknownTypes::DeadLetter), ("drop", UnknownTypes::Drop)];
     let unknown_types = table.or("unknown_types", choice(&unknown_types), UnknownTypes::DeadLetter);
     if !typed && table.has("unknown_types") {
-        table.error("unknown_types", "needs types: without them every event is of one type");
+        table.error("unknown_types", "needs types: without it all events have the same type");
     }
     let contract = Contract {
         schema: schema?,
@@ -85,13 +85,13 @@ fn read_routing(table: &Table<'_>, typed: bool, registry: bool) -> Option<Routin
     let header = table.get("type_header", names::header);
     if !typed {
         if header.is_some() {
-            table.error("type_header", "needs types: without them every event is of one type");
+            table.error("type_header", "needs types: without it all events have the same type");
         }
         return Some(Routing::Single);
     }
     match (header, table.has("envelope")) {
         (Some(_), true) => {
-            table.error("type_header", "the envelope says the type already; keep one of the two");
+            table.error("type_header", "the envelope already names the type; keep one of the two");
             None
         }
         (Some(header), false) => Some(Routing::Header(header)),
@@ -99,8 +99,8 @@ fn read_routing(table: &Table<'_>, typed: bool, registry: bool) -> Option<Routin
         (None, false) if table.has("type_header") => None,
         (None, false) if registry => Some(Routing::Frame),
         (None, false) => {
-            let message = "required key is missing: with types:, something must say which type a record is of \
-                           (type_header, envelope or registry)";
+            let message = "required key is missing: with types:, a record's type must come from type_header, \
+                           envelope or registry";
             table.error("type_header", message);
             None
         }
@@ -117,15 +117,15 @@ fn read_registry(table: &Table<'_>, base: &Path) -> Option<Registry> {
         (Some(username), Some(password), None) => Some(Auth::Basic { username, password }),
         (None, None, Some(token)) => Some(Auth::Bearer(token)),
         (Some(_), None, None) => {
-            table.error("username", "wants a password beside it");
+            table.error("username", "needs a password");
             None
         }
         (None, Some(_), None) => {
-            table.error("password", "wants a username beside it");
+            table.error("password", "needs a username");
             None
         }
         (_, _, Some(_)) => {
-            table.error("token", "is a login of its own; keep it, or username and password");
+            table.error("token", "cannot be combined with username and password; keep one login");
             None
         }
     };
@@ -178,7 +178,7 @@ pub(super) fn read_versions_over(table: &Table<'_>, contract: Option<&Contract>)
 fn read_versions(table: &Table<'_>, common: Option<&Versions>, usual: VersionBy, registry: bool) -> Option<Versions> {
     let versions = table.table("accept_versions", |table| read_gate(table, common, usual));
     if versions.as_ref().is_some_and(|versions| versions.by == VersionBy::SchemaId) && !registry {
-        table.error("accept_versions", "schema_ids need a registry: without one no record names a schema");
+        table.error("accept_versions", "schema_ids needs a registry, because only framed records have a schema id");
     }
     versions
 }
@@ -188,7 +188,7 @@ fn read_gate(table: &Table<'_>, common: Option<&Versions>, usual: VersionBy) -> 
     let header = table.get("header", names::header);
     let by_id = table.get("schema_ids", boolean);
     if by_id == Some(true) && header.is_some() {
-        table.error("header", "schema_ids says already where the version is; keep one of the two");
+        table.error("header", "schema_ids already sets the location of the version; keep one of the two");
     }
     let notes = |key: &str| {
         let read = |notes: &Table<'_>| {
@@ -201,11 +201,11 @@ fn read_gate(table: &Table<'_>, common: Option<&Versions>, usual: VersionBy) -> 
         (notes("deprecated"), notes("removed"));
     let accept = table.list("accept", text);
     if accept.is_empty() && deprecated.is_empty() {
-        table.error("accept", "names no version: nothing would pass");
+        table.error("accept", "lists no version, so no event would be accepted");
     }
     for version in removed.keys() {
         if accept.contains(version) || deprecated.contains_key(version) {
-            table.error("removed", format!("names {version}, which is accepted too"));
+            table.error("removed", format!("lists {version}, which is also accepted"));
         }
     }
     let by = match (by_id, header) {

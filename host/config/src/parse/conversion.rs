@@ -17,7 +17,7 @@ pub(super) fn read_as(table: &Table<'_>) -> As {
     match (as_, strip_prefix) {
         (Some(As::EnumName { strip_prefix: None }), prefix) => As::EnumName { strip_prefix: prefix },
         (Some(as_), Some(_)) => {
-            table.error("strip_prefix", "goes only with as: enum_name");
+            table.error("strip_prefix", "needs as: enum_name");
             as_
         }
         (as_, _) => as_.unwrap_or(As::Natural),
@@ -33,7 +33,7 @@ fn read_as_table(table: &Table<'_>) -> Option<As> {
     });
     match (enum_name, time) {
         (Some(_), Some(_)) => {
-            table.error("time", "does not go with enum_name; keep one of the two");
+            table.error("time", "cannot be combined with enum_name; keep one of the two");
             None
         }
         (None, Some(spec)) => spec.map(As::Time),
@@ -42,7 +42,7 @@ fn read_as_table(table: &Table<'_>) -> Option<As> {
             Some(As::EnumName { strip_prefix })
         }
         (None, None) => {
-            table.error("time", "required key is missing: of the conversions only time and enum_name have settings");
+            table.error("time", "required key is missing: only the conversions time and enum_name have settings");
             None
         }
     }
@@ -66,17 +66,16 @@ pub(super) fn read_time(table: &Table<'_>) -> Option<TimeSpec> {
         }
     };
     if forms.is_empty() {
-        table.error("time", "names no form of a time");
+        table.error("time", "lists no form of a time");
         return None;
     }
     if let Some((at, form)) = forms.iter().enumerate().find(|(at, form)| forms[..*at].contains(form)) {
         let _ = at;
-        table.error("time", format!("names {} twice", form.name()));
+        table.error("time", format!("lists {} twice", form.name()));
     }
     let numbers = forms.iter().filter(|form| **form != TimeForm::Iso).count();
     if numbers > 1 && between.is_none() {
-        table
-            .error("between", "is missing: without bounds every number is a time in the first form that takes numbers");
+        table.error("between", "is missing: without bounds the first form for numbers would accept every number");
         return None;
     }
     Some(TimeSpec { forms, between })

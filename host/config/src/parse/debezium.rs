@@ -17,11 +17,11 @@ pub(super) fn read(table: &Table<'_>, typed: bool) -> Option<Debezium> {
         table.error("headers", format!("has more than {} entries", limits::ENVELOPE_PARTS));
     }
     if !typed && table.has("type") {
-        table.error("type", "needs types: without them every event is of one type");
+        table.error("type", "needs types: without it all events have the same type");
     }
     if typed && table.has("message") {
-        let message = "does not go with types: the change event's message type says what before and after are, so it \
-                       fits one type";
+        let message = "cannot be combined with types: the message type of change events defines before and after, so it \
+                       fits only one type";
         table.error("message", message);
     }
     let usual = Debezium::usual(typed);
@@ -42,13 +42,13 @@ pub(super) fn complete(root: &Table<'_>, pipeline: &mut Pipeline) {
         if framed || pipeline.contract.encoding == Encoding::Protobuf {
             let key = if framed { "contract.registry" } else { "contract.encoding" };
             let message =
-                "wants change events in Protobuf: say their message type, envelope: { debezium: { message: … } }";
+                "needs change events in Protobuf; set their message type, envelope: { debezium: { message: … } }";
             root.error_at(key, message);
         }
     }
     if pipeline.contract.tombstones == Tombstones::Delete {
-        let message = "delete does not go with envelope: debezium, where the change before the tombstone deletes the row; \
-                       take the key out";
+        let message = "delete cannot be combined with envelope: debezium, where the change before the tombstone deletes the \
+                       row; remove the key";
         root.error_at("contract.tombstones", message);
     }
     for kind in &pipeline.types {
@@ -58,12 +58,12 @@ pub(super) fn complete(root: &Table<'_>, pipeline: &mut Pipeline) {
         }
         let changed = !kind.transforms.is_empty() || kind.end().message() != kind.message;
         if mapping.delete.soft.is_none() {
-            let message = "debezium deletes rows, and with only_if_newer a row that is gone keeps no version, so an older \
-                           change would bring it back: name a column under postgres.delete.soft, or take only_if_newer out";
+            let message = "debezium deletes rows, and with only_if_newer a deleted row keeps no version, so an older \
+                           change would create it again; set postgres.delete.soft, or remove only_if_newer";
             root.error_at(AT, message);
         } else if changed {
-            let message = "debezium with delete.soft and only_if_newer writes the row that before holds, and before does not \
-                           pass the transforms: take the transforms, only_if_newer or delete.soft out";
+            let message = "debezium with delete.soft and only_if_newer writes the row in before, which does not \
+                           pass the transforms; remove the transforms, only_if_newer or delete.soft";
             root.error_at(AT, message);
         }
     }

@@ -9,7 +9,7 @@ pub(super) fn read(table: &Table<'_>, typed: bool) -> Option<Envelope> {
     let foreign = table.has("debezium");
     for key in ["message", "type", "payload", "version", "headers", "idempotency_key"] {
         if foreign && table.has(key) {
-            table.error(key, "does not go with debezium, which has settings of its own below it");
+            table.error(key, "cannot be combined with debezium, which has its own settings");
         }
     }
     let message =
@@ -35,7 +35,7 @@ pub(super) fn read(table: &Table<'_>, typed: bool) -> Option<Envelope> {
         table.error("headers", format!("has more than {} entries", limits::ENVELOPE_PARTS));
     }
     if !typed && table.has("type") {
-        table.error("type", "needs types: without them every event is of one type");
+        table.error("type", "needs types: without it all events have the same type");
     }
     Some(Envelope { message: message?, kind, payload: payload?, version, headers, idempotency_key: key })
 }
@@ -48,7 +48,7 @@ pub(super) fn read_headers(table: &Table<'_>) -> Vec<(String, String)> {
         } else if limits::RESERVED_HEADERS.iter().any(|prefix| name.starts_with(prefix)) {
             let prefixes = limits::RESERVED_HEADERS.join(" and ");
             field.complain::<()>(format!(
-                "names that begin with {prefixes} are Tollgate's own; give the header another name"
+                "names that begin with {prefixes} are reserved for Tollgate; choose another name"
             ));
         } else if let Some(path) = field.scalar(names::field_path) {
             headers.push((name, path));
@@ -72,7 +72,7 @@ fn read_key(table: &Table<'_>, own: Option<&str>) -> Option<IdempotencyKey> {
 pub(super) fn read_parts(field: &Field<'_>) -> Option<Vec<KeyPart>> {
     let items = field.items()?;
     if items.is_empty() || items.len() > limits::ENVELOPE_PARTS {
-        return field.complain(format!("must name 1 to {} parts", limits::ENVELOPE_PARTS));
+        return field.complain(format!("must list 1 to {} parts", limits::ENVELOPE_PARTS));
     }
     let parts: Vec<KeyPart> = items.iter().filter_map(|item| item.scalar(part)).collect();
     (parts.len() == items.len()).then_some(parts)
@@ -91,7 +91,7 @@ fn part(text: &str) -> Result<KeyPart, Complaint> {
     let path = |path: &str| {
         names::field_path(path).map_err(|_| {
             Complaint::new(
-                "is no part of a key; write a field of the envelope (source), payload.<field>, header.<name>, record.key or \
+                "is not a part of a key; write a field of the envelope (source), payload.<field>, header.<name>, record.key or \
                  a text in single quotes",
             )
         })

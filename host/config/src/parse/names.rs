@@ -13,7 +13,7 @@ pub(super) fn pipeline(text: &str) -> Read<String> {
     if text.is_empty() || text.len() > limits::PIPELINE_NAME || !text.bytes().all(fits) {
         let longest = limits::PIPELINE_NAME;
         return Err(Complaint::new(format!(
-            "is not a pipeline's name; it has 1 to {longest} letters, digits, ., _ and -"
+            "is not a pipeline name; it has 1 to {longest} letters, digits, ., _ and -"
         )));
     }
     Ok(text.to_owned())
@@ -26,7 +26,7 @@ pub(super) fn topic(text: &str) -> Read<String> {
     if !good || text == "." || text == ".." {
         let longest = limits::TOPIC_NAME;
         return Err(Complaint::new(format!(
-            "is not a topic's name; Kafka takes 1 to {longest} letters, digits, ., _ and -"
+            "is not a topic name; Kafka allows 1 to {longest} letters, digits, ., _ and -"
         )));
     }
     Ok(text.to_owned())
@@ -43,7 +43,7 @@ pub(super) fn brokers(text: &str) -> Read<String> {
     if text.split(',').all(|broker| fits(broker).is_some()) {
         Ok(text.split(',').map(str::trim).collect::<Vec<_>>().join(","))
     } else {
-        Err(Complaint::new("is not a list of brokers; write host:port, several with commas between"))
+        Err(Complaint::new("is not a list of brokers; write host:port, separated by commas"))
     }
 }
 
@@ -162,10 +162,10 @@ pub(super) fn table(text: &str) -> Read<TableName> {
 fn identifier(text: &str) -> Read<()> {
     if text.is_empty() || text.len() > limits::IDENTIFIER_BYTES {
         let longest = limits::IDENTIFIER_BYTES;
-        return Err(Complaint::new(format!("is not a name that PostgreSQL takes; it has 1 to {longest} bytes")));
+        return Err(Complaint::new(format!("is not a PostgreSQL name; it has 1 to {longest} bytes")));
     }
     if text.contains(|c: char| c == '"' || c.is_control()) {
-        return Err(Complaint::new("holds a quotation mark; write the name bare, as \\d shows it"));
+        return Err(Complaint::new("contains a quotation mark; write the name without quotes, as \\d shows it"));
     }
     Ok(())
 }

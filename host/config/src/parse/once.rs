@@ -26,7 +26,7 @@ impl<T> Once<T> {
     /// Takes a value that was read from `key`; None when it was refused there.
     pub(super) fn put(&mut self, table: &Table<'_>, key: &str, value: Option<T>) {
         if let Some(first) = &self.from {
-            table.error(key, format!("is set by {first} already; keep one of the two"));
+            table.error(key, format!("is already set by {first}; keep one of the two"));
             return;
         }
         self.from = Some(if table.path().is_empty() { key.to_owned() } else { format!("{}.{key}", table.path()) });

@@ -79,7 +79,7 @@ fn read_coercions(table: &Table<'_>) -> Vec<Coercion> {
             if time.forms.contains(&TimeForm::UnixDays) {
                 forms.error(
                     "time",
-                    "names unix_days, which is a date: a Timestamp takes iso, unix_s, unix_ms and unix_us",
+                    "lists unix_days, which is a date; a Timestamp allows iso, unix_s, unix_ms and unix_us",
                 );
             }
             Some(Coercion { field: FieldPath::new(path.as_str()), time })
@@ -102,7 +102,7 @@ fn read_clocks(table: &Table<'_>) -> Vec<ClockSkew> {
             let bound = duration_within(Duration::ZERO, limits::CLOCK_SKEW_MAX);
             let (past, future) = (clock.get("past", &bound), clock.get("future", &bound));
             if past.is_none() && future.is_none() {
-                clock.error_at(clock.path(), "has no bound: give it past, future or both");
+                clock.error_at(clock.path(), "has no bound; set past, future or both");
             }
             Some(ClockSkew { field: FieldPath::new(path.as_str()), unit, past, future })
         }));

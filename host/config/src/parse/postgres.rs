@@ -112,9 +112,8 @@ impl Draft {
         let partitions = self.partitions.clone();
         if let Some(Partitions { column, .. }) = partitions.as_ref().filter(|by| !key.contains(&by.column)) {
             let message = format!(
-                "{column} is not in the key: PostgreSQL has no unique index over all partitions but one with the column that \
-                 they are made by, so the key must have it; then two events of one key with different values of {column} are \
-                 two rows"
+                "{column} is not in the key, but a unique index over all partitions must contain the partition column; add it \
+                 to the key (two events that differ only in {column} are then two rows)"
             );
             table.error_at(&format!("{}.partitions.column", table.path()), message);
         }
@@ -127,7 +126,7 @@ fn read_delete(table: &Table<'_>) -> Option<Deletes> {
         let field = when.need("field", names::field_path);
         let is = when.list("is", text);
         if is.is_empty() {
-            when.error("is", "names no value: which ones delete?");
+            when.error("is", "lists no value; list the values that delete the row");
         }
         Some(DeleteWhen { field: field?, is })
     });
@@ -161,16 +160,16 @@ fn check_delete(table: &Table<'_>, delete: &Deletes, key: &[String], guarded: bo
         let columns = key.join(", ");
         table.error_at(
             &place("key"),
-            format!("one text cannot say several columns ({columns}); take json, or a message"),
+            format!("one text cannot hold several columns ({columns}); use json or a message"),
         );
     }
     if delete.when.is_some() && delete.soft.is_none() && guarded {
-        let message = "with only_if_newer a row that is gone keeps no version, so an older event would bring it back: \
-                       name a column under delete.soft, and the row stays, marked, with its version";
+        let message = "with only_if_newer a deleted row keeps no version, so an older event would create it again; \
+                       set delete.soft, so that the row stays, marked, with its version";
         table.error_at(&place("when"), message);
     }
     if let Some(soft) = delete.soft.as_ref().filter(|soft| key.contains(soft)) {
-        table.error_at(&place("soft"), format!("{soft} is a key column; it marks a row, and cannot name it"));
+        table.error_at(&place("soft"), format!("{soft} is a key column, which cannot mark a row as deleted"));
     }
 }
 
@@ -178,12 +177,12 @@ fn read_key(table: &Table<'_>) -> Option<Vec<String>> {
     table.field("key")?;
     let key = table.list("key", names::column);
     if key.is_empty() {
-        table.error("key", "names no column; an upsert needs the columns of a unique index");
+        table.error("key", "lists no column; an upsert needs the columns of a unique index");
         return None;
     }
     for (index, name) in key.iter().enumerate() {
         if key[..index].contains(name) {
-            table.error("key", format!("names {name} twice"));
+            table.error("key", format!("lists {name} twice"));
         }
     }
     Some(key)
@@ -197,7 +196,7 @@ fn complete_key(table: &Table<'_>, key: &[String], columns: &mut Vec<Column>) {
         .filter(|name| {
             let fits = names::field_path(name).is_ok();
             if !fits {
-                let message = format!("{name} is no field's name; say under columns where its value comes from");
+                let message = format!("{name} is not a valid field name; set its source in columns");
                 table.error("key", message);
             }
             fits
@@ -208,10 +207,10 @@ fn complete_key(table: &Table<'_>, key: &[String], columns: &mut Vec<Column>) {
     for column in columns.iter().filter(|column| key.contains(&column.name)) {
         let path = format!("{}.columns.{}", table.path(), column.name);
         match (&column.mode, &column.from) {
-            (Mode::Add, _) => table.error_at(&path, "a key column cannot be added to: it says which row is meant"),
-            (Mode::InsertOnly, _) => table.error_at(&path, "a key column is never updated; take insert_only out"),
+            (Mode::Add, _) => table.error_at(&path, "a key column cannot be added to, because it identifies the row"),
+            (Mode::InsertOnly, _) => table.error_at(&path, "a key column is never updated; remove insert_only"),
             (Mode::Set, From::Now) => {
-                table.error_at(&path, "a key column cannot be now: the same event would be a new row each time");
+                table.error_at(&path, "a key column cannot be now, because a repeated event would be a new row");
             }
             (Mode::Set, _) => {}
         }
@@ -224,17 +223,17 @@ fn check_newer(table: &Table<'_>, newer: &str, key: &[String], columns: &[Column
         return;
     };
     if key.iter().any(|name| name == newer) {
-        table.error("only_if_newer", format!("{newer} is a key column: within one row it never grows"));
+        table.error("only_if_newer", format!("{newer} is a key column, which never changes within a row"));
     }
     if column.mode != Mode::Set || !matches!(column.from, From::Field(_) | From::Header(_) | From::Record(_)) {
-        let message = format!("{newer} must take each event's own value (a field, a header or record metadata)");
+        let message = format!("{newer} must get its value from the event (a field, a header or record metadata)");
         table.error("only_if_newer", message);
     }
     for column in columns.iter().filter(|column| column.mode == Mode::Add) {
         // One statement takes a batch folded to a row a key: by then it is lost which of its events were newer.
         let path = format!("{}.columns.{}", table.path(), column.name);
-        let message = "add does not go with only_if_newer: a folded batch cannot tell which of its events count; \
-                       take one of the two out";
+        let message = "add cannot be combined with only_if_newer, because a folded batch does not know which of its \
+                       events count; remove one of the two";
         table.error_at(&path, message);
     }
 }
@@ -270,12 +269,12 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
     .filter(|(key, from)| from.is_some() || (*key != "add" && table.has(key)))
     .collect();
     if let [(first, _), (second, _), ..] = sources.as_slice() {
-        table.error(second, format!("the column's value comes from {first} already; keep one of the two"));
+        table.error(second, format!("the column's value already comes from {first}; keep one of the two"));
     }
     let insert_only = table.or("insert_only", boolean, false);
     let as_ = read_as(table);
     if add && insert_only {
-        table.error("add", "add does not go with insert_only; take one of the two out");
+        table.error("add", "add cannot be combined with insert_only; remove one of the two");
     }
     let from = match sources.into_iter().next() {
         Some((_, from)) => from?,
@@ -284,7 +283,7 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
             Ok(field) => From::Field(field),
             Err(_) => {
                 let message = format!(
-                    "{name} is no field's name; say where the value comes from: field, oneof, header, record or now"
+                    "{name} is not a valid field name; set the source of its value: field, oneof, header, record or now"
                 );
                 table.error_at(table.path(), message);
                 return None;
@@ -299,9 +298,9 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
     };
     let absent = policies::read_absent(table);
     if absent.is_some() && !matches!(from, From::Field(_)) {
-        table.error("absent", "speaks of a field, and the column takes its value elsewhere");
+        table.error("absent", "applies to fields, but the column gets its value from elsewhere");
     } else if absent == Some(Absent::Null) && mode == Mode::Add {
-        table.error("absent", "add needs a number; take default or reject");
+        table.error("absent", "add needs a number; use default or reject");
     }
     let default = table.get("default", |text| Ok(text.to_owned()));
     if default.is_some() {
@@ -317,11 +316,11 @@ fn check_default(table: &Table<'_>, from: &From, mode: Mode, absent: Option<Abse
     let lacks = from.path().is_some()
         || matches!(from, From::Header(_) | From::Record(RecordPart::Key | RecordPart::Timestamp));
     if !lacks {
-        table.error("default", "has no use: the column's value is never missing");
+        table.error("default", "has no effect, because the column's value is never missing");
     } else if mode == Mode::Add {
-        table.error("default", "add needs each event's own number; take default out");
+        table.error("default", "add needs a number from each event; remove default");
     } else if absent.is_some() {
-        table.error("default", "says what becomes of an unset field already; take absent out");
+        table.error("default", "already sets the value of an unset field; remove absent");
     }
 }
 
@@ -331,9 +330,7 @@ fn check_source(table: &Table<'_>, from: &From, add: bool, as_: &As) {
         From::Now if add => table.error("add", "add needs a number; now is a time"),
         From::Now if converted => table.error("as", "now is PostgreSQL's own time and needs no conversion"),
         From::Constant(_) if converted => table.error("as", "a number written here needs no conversion"),
-        From::Constant(_) if !add => {
-            table.error("value", "a constant is there to be added; write add: instead of value:")
-        }
+        From::Constant(_) if !add => table.error("value", "a constant can only be added; write add: instead of value:"),
         From::Oneof(_) if add => table.error("add", "add needs a number; the name of a oneof's branch is a text"),
         From::Oneof(_) if converted => {
             table.error("as", "the name of a oneof's branch needs no conversion; its column is a text or an enum type");
@@ -357,7 +354,7 @@ const RECORD_PARTS: [(&str, RecordPart); 6] = [
 fn only_true(text: &str) -> Result<(), Complaint> {
     match boolean(text)? {
         true => Ok(()),
-        false => Err(Complaint::new("says nothing; take the key out")),
+        false => Err(Complaint::new("has no effect; remove the key")),
     }
 }
 

@@ -29,10 +29,10 @@ fn read_route(name: &str, table: &Table<'_>) -> Option<Route> {
     let key = table.get("key", names::field_path);
     let mapping = table.table("postgres", postgres::read_mapping);
     if !table.has("topic") && !table.has("postgres") {
-        table.error_at(table.path(), "leads nowhere; name its topic, its postgres table, or both");
+        table.error_at(table.path(), "has no destination; set topic, postgres, or both");
     }
     for given in ["key", "partition"].into_iter().filter(|given| table.has(given) && !table.has("topic")) {
-        table.error(given, "is for records, and the route has no topic; name one, or take this out");
+        table.error(given, "applies to records, but the route has no topic; set topic or remove this key");
     }
     Some(Route { name: name.to_owned(), message: Some(message?), topic, partition, key, mapping })
 }

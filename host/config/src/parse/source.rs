@@ -45,8 +45,7 @@ fn timeouts(table: &Table<'_>, shared: &mut Shared) -> (Duration, Duration, Dura
     let session = shared.session_timeout.take().unwrap_or(limits::SESSION_TIMEOUT.min(part(poll, 2)));
     let heartbeat = shared.heartbeat_interval.take().unwrap_or(limits::HEARTBEAT_INTERVAL.min(part(session, 3)));
     if heartbeat >= session {
-        let message =
-            format!("must be below session_timeout ({session:?}): else a member that lives loses its partitions");
+        let message = format!("must be below session_timeout ({session:?}), or a healthy member loses its partitions");
         table.error_at(&heartbeat_place, message);
     }
     if session >= poll {
@@ -139,14 +138,14 @@ fn refusal(name: &str) -> Option<String> {
         _ => "",
     };
     if !own.is_empty() {
-        return Some(format!("has a key of its own: {own}"));
+        return Some(format!("has its own key: {own}"));
     }
     let why = match name {
         "enable.auto.commit" | "enable.auto.offset.store" | "auto.commit.interval.ms" | "auto.commit.enable" => {
-            "an offset is committed with the effects it stands for, never by a timer"
+            "an offset is committed together with its rows and outputs, never by a timer"
         }
         "isolation.level" => "records of aborted transactions must not be delivered",
-        "transactional.id" => "the ids are {pipeline}-{slot}-{lane}: a takeover fences by them",
+        "transactional.id" => "the ids are {pipeline}-{slot}-{lane}, and a takeover uses them for fencing",
         "enable.idempotence"
         | "acks"
         | "request.required.acks"
@@ -154,12 +153,12 @@ fn refusal(name: &str) -> Option<String> {
         | "message.send.max.retries"
         | "max.in.flight"
         | "max.in.flight.requests.per.connection"
-        | "enable.gapless.guarantee" => "outputs must be neither lost nor doubled nor reordered",
-        "message.timeout.ms" | "delivery.timeout.ms" => "it must end before the transaction's timeout does",
+        | "enable.gapless.guarantee" => "outputs must not be lost, duplicated or reordered",
+        "message.timeout.ms" | "delivery.timeout.ms" => "it must be shorter than the transaction's timeout",
         "partition.assignment.strategy" | "group.protocol" | "group.remote.assignor" => {
-            "a rebalance takes partitions over one by one (cooperative-sticky, classic protocol)"
+            "a rebalance moves partitions one by one (cooperative-sticky, classic protocol)"
         }
-        "partitioner" => "output.partition says where a key goes",
+        "partitioner" => "output.partition chooses the partition of a key",
         _ => return None,
     };
     Some(format!("belongs to the delivery protocol and cannot be set: {why}"))

@@ -94,8 +94,8 @@ fn auto_commit_off(text: &str) -> Result<(), Complaint> {
     match boolean(text)? {
         false => Ok(()),
         true => Err(Complaint::new(
-            "cannot be honoured: an offset is committed with the effects it stands for, never by a timer; \
-             write false or take the key out",
+            "cannot be honoured: an offset is committed together with its rows and outputs, never by a timer; \
+             write false or remove the key",
         )),
     }
 }
@@ -105,7 +105,7 @@ fn read_committed(text: &str) -> Result<(), Complaint> {
         "read_committed" => Ok(()),
         _ => Err(Complaint::new(
             "cannot be honoured: records of aborted transactions would be delivered; \
-             write read_committed or take the key out",
+             write read_committed or remove the key",
         )),
     }
 }

@@ -145,18 +145,18 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "pipeline: payments",
             "pipeline: a/b",
-            "1:11: pipeline: a/b is not a pipeline's name; it has 1 to 100 letters, digits, ., _ and -",
+            "1:11: pipeline: a/b is not a pipeline name; it has 1 to 100 letters, digits, ., _ and -",
         ),
         ("pipeline: payments\n", "", "1:1: pipeline: required key is missing"),
         (
             "localhost:9092",
             "localhost",
-            "3:12: source.brokers: localhost is not a list of brokers; write host:port, several with commas between",
+            "3:12: source.brokers: localhost is not a list of brokers; write host:port, separated by commas",
         ),
         (
             "localhost:9092",
             "SSL://localhost:9092",
-            "3:12: source.brokers: SSL://localhost:9092 is not a list of brokers; write host:port, several with commas between",
+            "3:12: source.brokers: SSL://localhost:9092 is not a list of brokers; write host:port, separated by commas",
         ),
         (
             "localhost:9092",
@@ -166,7 +166,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "topic: payment-events",
             "topic: payment events",
-            "4:10: source.topic: \"payment events\" is not a topic's name; Kafka takes 1 to 249 letters, digits, ., _ and -",
+            "4:10: source.topic: \"payment events\" is not a topic name; Kafka allows 1 to 249 letters, digits, ., _ and -",
         ),
         ("  topic: payment-events\n", "", "2:1: source.topic: required key is missing"),
         (
@@ -195,7 +195,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "start: earliest",
             "start: earliest\n  auto_offset_reset: latest",
-            "7:3: source.auto_offset_reset: is set by source.start already; keep one of the two",
+            "7:3: source.auto_offset_reset: is already set by source.start; keep one of the two",
         ),
         (
             "start: earliest",
@@ -205,7 +205,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "start: earliest",
             "start: earliest\n  session_timeout_ms: 30s",
-            "7:23: source.session_timeout_ms: 30s is not a number of milliseconds; the key's _ms is its unit",
+            "7:23: source.session_timeout_ms: 30s is not a number of milliseconds; the key's suffix _ms is the unit",
         ),
         (
             "start: earliest",
@@ -215,7 +215,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "start: earliest",
             "start: earliest\n  session_timeout: 10s\n  heartbeat_interval: 10s",
-            "8:3: source.heartbeat_interval: must be below session_timeout (10s): else a member that lives loses its partitions",
+            "8:3: source.heartbeat_interval: must be below session_timeout (10s), or a healthy member loses its partitions",
         ),
         (
             "start: earliest",
@@ -230,17 +230,17 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "start: earliest",
             "start: earliest\n  enable_auto_commit: true",
-            "7:23: source.enable_auto_commit: true cannot be honoured: an offset is committed with the effects it stands for, never by a timer; write false or take the key out",
+            "7:23: source.enable_auto_commit: true cannot be honoured: an offset is committed together with its rows and outputs, never by a timer; write false or remove the key",
         ),
         (
             "start: earliest",
             "start: earliest\n  isolation_level: read_uncommitted",
-            "7:20: source.isolation_level: read_uncommitted cannot be honoured: records of aborted transactions would be delivered; write read_committed or take the key out",
+            "7:20: source.isolation_level: read_uncommitted cannot be honoured: records of aborted transactions would be delivered; write read_committed or remove the key",
         ),
         (
             "start: earliest",
             "start: earliest\n  kafka: { enable.auto.commit: true }",
-            "7:12: source.kafka.enable.auto.commit: belongs to the delivery protocol and cannot be set: an offset is committed with the effects it stands for, never by a timer",
+            "7:12: source.kafka.enable.auto.commit: belongs to the delivery protocol and cannot be set: an offset is committed together with its rows and outputs, never by a timer",
         ),
         (
             "start: earliest",
@@ -250,27 +250,27 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "start: earliest",
             "start: earliest\n  kafka: { transactional.id: x }",
-            "7:12: source.kafka.transactional.id: belongs to the delivery protocol and cannot be set: the ids are {pipeline}-{slot}-{lane}: a takeover fences by them",
+            "7:12: source.kafka.transactional.id: belongs to the delivery protocol and cannot be set: the ids are {pipeline}-{slot}-{lane}, and a takeover uses them for fencing",
         ),
         (
             "start: earliest",
             "start: earliest\n  kafka: { group.id: x }",
-            "7:12: source.kafka.group.id: has a key of its own: source.group_id",
+            "7:12: source.kafka.group.id: has its own key: source.group_id",
         ),
         (
             "start: earliest",
             "start: earliest\n  kafka: { auto.offset.reset: latest }",
-            "7:12: source.kafka.auto.offset.reset: has a key of its own: source.start",
+            "7:12: source.kafka.auto.offset.reset: has its own key: source.start",
         ),
         (
             "start: earliest",
             "start: earliest\n  kafka: { group.protocol: consumer }",
-            "7:12: source.kafka.group.protocol: belongs to the delivery protocol and cannot be set: a rebalance takes partitions over one by one (cooperative-sticky, classic protocol)",
+            "7:12: source.kafka.group.protocol: belongs to the delivery protocol and cannot be set: a rebalance moves partitions one by one (cooperative-sticky, classic protocol)",
         ),
         (
             "start: earliest",
             "start: earliest\n  kafka: { partition.assignment.strategy: range }",
-            "7:12: source.kafka.partition.assignment.strategy: belongs to the delivery protocol and cannot be set: a rebalance takes partitions over one by one (cooperative-sticky, classic protocol)",
+            "7:12: source.kafka.partition.assignment.strategy: belongs to the delivery protocol and cannot be set: a rebalance moves partitions one by one (cooperative-sticky, classic protocol)",
         ),
         (
             "start: earliest",
@@ -305,9 +305,9 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "protos: proto",
             "protos: proto\n  descriptor_set: a.bin",
-            "9:3: contract.descriptor_set: protos says already where the message types come from; keep one of the two",
+            "9:3: contract.descriptor_set: protos already sets the source of the message types; keep one of the two",
         ),
-        ("protos: proto", "protos: []", "8:3: contract.protos: names no file and no folder"),
+        ("protos: proto", "protos: []", "8:3: contract.protos: lists no files or folders"),
         (
             "payments.v1.PaymentEvent",
             ".payments.v1.PaymentEvent",
@@ -362,7 +362,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "protos: proto",
             "protos: proto\n  clock_skew: { at: {} }",
-            "9:17: contract.clock_skew.at: has no bound: give it past, future or both",
+            "9:17: contract.clock_skew.at: has no bound; set past, future or both",
         ),
         (
             "protos: proto",
@@ -393,7 +393,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "topic: payments.dlq",
             "topic: payment-events",
-            "11:3: dead_letter.topic: payment-events is the source's topic: the pipeline would feed itself",
+            "11:3: dead_letter.topic: payment-events is the source topic, so the pipeline would consume its own output",
         ),
         ("topic: payments.dlq", "topic: d\n  limit: none", "12:10: dead_letter.limit: none is none of off"),
         (
@@ -424,28 +424,28 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "table: payment_events",
             "table: '\"payments\"'",
-            "14:10: postgres.table: \"payments\" holds a quotation mark; write the name bare, as \\d shows it",
+            "14:10: postgres.table: \"payments\" contains a quotation mark; write the name without quotes, as \\d shows it",
         ),
         (
             "key: [transaction_id]",
             "key: transaction_id",
-            "15:3: postgres.key: must be a list: [a, b], or one line - a for each\np.yaml:15:3: postgres.key: names no column; an upsert needs the columns of a unique index",
+            "15:3: postgres.key: must be a list: [a, b], or one line - a for each item\np.yaml:15:3: postgres.key: lists no column; an upsert needs the columns of a unique index",
         ),
         (
             "key: [transaction_id]",
             "key: []",
-            "15:3: postgres.key: names no column; an upsert needs the columns of a unique index",
+            "15:3: postgres.key: lists no column; an upsert needs the columns of a unique index",
         ),
         (
             "    currency:\n",
             "    currency: { header: c, absent: null }\n",
-            "17:28: postgres.columns.currency.absent: speaks of a field, and the column takes its value elsewhere",
+            "17:28: postgres.columns.currency.absent: applies to fields, but the column gets its value from elsewhere",
         ),
-        ("key: [transaction_id]", "key: [a, a]", "15:3: postgres.key: names a twice"),
+        ("key: [transaction_id]", "key: [a, a]", "15:3: postgres.key: lists a twice"),
         (
             "key: [transaction_id]",
             "key: [\"a-b\"]",
-            "15:3: postgres.key: a-b is no field's name; say under columns where its value comes from",
+            "15:3: postgres.key: a-b is not a valid field name; set its source in columns",
         ),
         (
             "    currency:\n",
@@ -460,7 +460,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency:\n    currency:\n",
-            "18:5: postgres.columns.currency: duplicate key; it stands on line 17 already",
+            "18:5: postgres.columns.currency: duplicate key; it is already set on line 17",
         ),
         (
             "    currency:\n",
@@ -470,7 +470,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency: { field: a, header: b }\n",
-            "17:27: postgres.columns.currency.header: the column's value comes from field already; keep one of the two",
+            "17:27: postgres.columns.currency.header: the column's value already comes from field; keep one of the two",
         ),
         (
             "    currency:\n",
@@ -480,7 +480,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency: { now: false }\n",
-            "17:22: postgres.columns.currency.now: false says nothing; take the key out",
+            "17:22: postgres.columns.currency.now: false has no effect; remove the key",
         ),
         (
             "    currency:\n",
@@ -495,7 +495,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency: { value: 7 }\n",
-            "17:17: postgres.columns.currency.value: a constant is there to be added; write add: instead of value:",
+            "17:17: postgres.columns.currency.value: a constant can only be added; write add: instead of value:",
         ),
         (
             "    currency:\n",
@@ -505,7 +505,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency: { add: 1, insert_only: true }\n",
-            "17:17: postgres.columns.currency.add: add does not go with insert_only; take one of the two out",
+            "17:17: postgres.columns.currency.add: add cannot be combined with insert_only; remove one of the two",
         ),
         (
             "    currency:\n",
@@ -525,7 +525,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency: { as: { time: [iso, unix_s, unix_ms] } }\n",
-            "17:17: postgres.columns.currency.as.between: is missing: without bounds every number is a time in the first form that takes numbers",
+            "17:17: postgres.columns.currency.as.between: is missing: without bounds the first form for numbers would accept every number",
         ),
         (
             "    currency:\n",
@@ -540,7 +540,7 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency: { oneof: payload, field: a }\n",
-            "17:17: postgres.columns.currency.oneof: the column's value comes from field already; keep one of the two",
+            "17:17: postgres.columns.currency.oneof: the column's value already comes from field; keep one of the two",
         ),
         (
             "    currency:\n",
@@ -555,17 +555,17 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "  protos: proto\n",
             "  protos: proto\n  coerce: { at: { time: [iso, unix_s, unix_ms] } }\n",
-            "9:13: contract.coerce.at.between: is missing: without bounds every number is a time in the first form that takes numbers",
+            "9:13: contract.coerce.at.between: is missing: without bounds the first form for numbers would accept every number",
         ),
         (
             "  protos: proto\n",
             "  protos: proto\n  coerce: { at: { time: unix_days } }\n",
-            "9:19: contract.coerce.at.time: names unix_days, which is a date: a Timestamp takes iso, unix_s, unix_ms and unix_us",
+            "9:19: contract.coerce.at.time: lists unix_days, which is a date; a Timestamp allows iso, unix_s, unix_ms and unix_us",
         ),
         (
             "  protos: proto\n",
             "  protos: proto\n  encoding: protobuf\n  coerce: { at: { time: iso } }\n",
-            "10:3: contract.coerce: is about JSON, and contract.encoding says Protobuf; take it out",
+            "10:3: contract.coerce: applies only to JSON, but contract.encoding is protobuf; remove it",
         ),
         (
             "  protos: proto\n",
@@ -575,12 +575,12 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency: { default: EUR, absent: reject }\n",
-            "17:17: postgres.columns.currency.default: says what becomes of an unset field already; take absent out",
+            "17:17: postgres.columns.currency.default: already sets the value of an unset field; remove absent",
         ),
         (
             "    currency:\n",
             "    currency: { now: true, default: EUR }\n",
-            "17:28: postgres.columns.currency.default: has no use: the column's value is never missing",
+            "17:28: postgres.columns.currency.default: has no effect, because the column's value is never missing",
         ),
         (
             "    currency:\n",
@@ -590,22 +590,22 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "  columns:\n",
             "  delete: { key: json, when: { field: op } }\n  columns:\n",
-            "16:24: postgres.delete.when.is: names no value: which ones delete?",
+            "16:24: postgres.delete.when.is: lists no value; list the values that delete the row",
         ),
         (
             "  columns:\n",
             "  delete: { soft: transaction_id }\n  columns:\n",
-            "16:13: postgres.delete.soft: transaction_id is a key column; it marks a row, and cannot name it",
+            "16:13: postgres.delete.soft: transaction_id is a key column, which cannot mark a row as deleted",
         ),
         (
             "  columns:\n",
             "  only_if_newer: currency\n  delete: { when: { field: op, is: [d] } }\n  columns:\n",
-            "17:13: postgres.delete.when: with only_if_newer a row that is gone keeps no version, so an older event would bring it back: name a column under delete.soft, and the row stays, marked, with its version",
+            "17:13: postgres.delete.when: with only_if_newer a deleted row keeps no version, so an older event would create it again; set delete.soft, so that the row stays, marked, with its version",
         ),
         (
             "  columns:\n",
             "  partitions: { column: currency, every: month }\n  columns:\n",
-            "16:17: postgres.partitions.column: currency is not in the key: PostgreSQL has no unique index over all partitions but one with the column that they are made by, so the key must have it; then two events of one key with different values of currency are two rows",
+            "16:17: postgres.partitions.column: currency is not in the key, but a unique index over all partitions must contain the partition column; add it to the key (two events that differ only in currency are then two rows)",
         ),
         (
             "  columns:\n",
@@ -616,32 +616,32 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "    currency:\n",
             "    currency: { as: text, strip_prefix: A_ }\n",
-            "17:27: postgres.columns.currency.strip_prefix: goes only with as: enum_name",
+            "17:27: postgres.columns.currency.strip_prefix: needs as: enum_name",
         ),
         (
             "    currency:\n",
             "    currency: { as: { int: {} } }\n",
-            "17:17: postgres.columns.currency.as.time: required key is missing: of the conversions only time and enum_name have settings\np.yaml:17:23: postgres.columns.currency.as.int: unknown key",
+            "17:17: postgres.columns.currency.as.time: required key is missing: only the conversions time and enum_name have settings\np.yaml:17:23: postgres.columns.currency.as.int: unknown key",
         ),
         (
             "    currency:\n",
             "    a-b:\n",
-            "17:5: postgres.columns.a-b: a-b is no field's name; say where the value comes from: field, oneof, header, record or now",
+            "17:5: postgres.columns.a-b: a-b is not a valid field name; set the source of its value: field, oneof, header, record or now",
         ),
         (
             "    currency:\n",
             "    transaction_id: { insert_only: true }\n",
-            "17:5: postgres.columns.transaction_id: a key column is never updated; take insert_only out",
+            "17:5: postgres.columns.transaction_id: a key column is never updated; remove insert_only",
         ),
         (
             "    currency:\n",
             "    transaction_id: { add: 1 }\n",
-            "17:5: postgres.columns.transaction_id: a key column cannot be added to: it says which row is meant",
+            "17:5: postgres.columns.transaction_id: a key column cannot be added to, because it identifies the row",
         ),
         (
             "    currency:\n",
             "    transaction_id: { now: true }\n",
-            "17:5: postgres.columns.transaction_id: a key column cannot be now: the same event would be a new row each time",
+            "17:5: postgres.columns.transaction_id: a key column cannot be now, because a repeated event would be a new row",
         ),
         (
             "  columns:\n",
@@ -651,17 +651,17 @@ fn each_bad_value_is_named_with_its_line() {
         (
             "  columns:\n",
             "  only_if_newer: transaction_id\n  columns:\n",
-            "16:3: postgres.only_if_newer: transaction_id is a key column: within one row it never grows",
+            "16:3: postgres.only_if_newer: transaction_id is a key column, which never changes within a row",
         ),
         (
             "  columns:\n",
             "  only_if_newer: at\n  columns:\n    at: { now: true }\n",
-            "16:3: postgres.only_if_newer: at must take each event's own value (a field, a header or record metadata)",
+            "16:3: postgres.only_if_newer: at must get its value from the event (a field, a header or record metadata)",
         ),
         (
             "  columns:\n",
             "  only_if_newer: currency\n  columns:\n    n: { add: 1 }\n",
-            "18:5: postgres.columns.n: add does not go with only_if_newer: a folded batch cannot tell which of its events count; take one of the two out",
+            "18:5: postgres.columns.n: add cannot be combined with only_if_newer, because a folded batch does not know which of its events count; remove one of the two",
         ),
     ];
     say_exactly(cases.map(|(from, to, expected)| (spoil(from, to), expected)));
@@ -699,15 +699,15 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "transforms: [{ component: a, config: [1] }]",
-            "19:30: transforms[0].config: must be a mapping: it is laid over the component's own configuration",
+            "19:30: transforms[0].config: must be a mapping, because it overrides the component's configuration key by key",
         ),
         (
             "transforms: [{ component: a, routes: { eu: payment-events } }]",
-            "19:40: transforms[0].routes.eu: payment-events is the source's topic: the pipeline would feed itself",
+            "19:40: transforms[0].routes.eu: payment-events is the source topic, so the pipeline would consume its own output",
         ),
         (
             "transforms: [{ component: a, routes: { eu: payments.dlq } }]",
-            "19:40: transforms[0].routes.eu: payments.dlq is the dead letter topic: readers could not tell the two apart",
+            "19:40: transforms[0].routes.eu: payments.dlq is the dead letter topic, so readers could not distinguish outputs from dead letters",
         ),
         (
             "transforms: [{ component: a, routes: { \"e u\": t } }]",
@@ -719,15 +719,15 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "transforms: [{ component: a, routes: { eu: { message: a.v1.B } } }]",
-            "19:40: transforms[0].routes.eu: leads nowhere; name its topic, its postgres table, or both",
+            "19:40: transforms[0].routes.eu: has no destination; set topic, postgres, or both",
         ),
         (
             "transforms: [{ component: a, routes: { eu: { message: a.v1.B, topic: payments.dlq } } }]",
-            "19:63: transforms[0].routes.eu.topic: payments.dlq is the dead letter topic: readers could not tell the two apart",
+            "19:63: transforms[0].routes.eu.topic: payments.dlq is the dead letter topic, so readers could not distinguish outputs from dead letters",
         ),
         (
             "transforms: [{ component: a, routes: { eu: { message: a.v1.B, key: id, postgres: { table: t, key: [id], columns: {} } } } }]",
-            "19:63: transforms[0].routes.eu.key: is for records, and the route has no topic; name one, or take this out",
+            "19:63: transforms[0].routes.eu.key: applies to records, but the route has no topic; set topic or remove this key",
         ),
         (
             "transforms: [{ component: a, routes: { eu: { message: a.v1.B, postgres: { table: t, key: [id] } } } }]",
@@ -735,18 +735,18 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "transforms: [{ component: a, routes: { eu: { message: a.v1.B, postgres: { table: payment_events, key: [id], columns: {} } } } }]",
-            "19:75: transforms[0].routes.eu.postgres.table: payment_events is the table of the pipeline too, with another key or \
-             other columns: their events could not be written in the order in which they came; give both the same key, columns \
-             (in one order) and modes, or tables of their own",
+            "19:75: transforms[0].routes.eu.postgres.table: payment_events is also the table of the pipeline, with another key or \
+             other columns, so their events could not be written in order; give both the same key, columns (in the same order) \
+             and modes, or separate tables",
         ),
         ("output: {}", "19:1: output.topic: required key is missing"),
         (
             "output: { topic: payments.dlq }",
-            "19:11: output.topic: payments.dlq is the dead letter topic: readers could not tell the two apart",
+            "19:11: output.topic: payments.dlq is the dead letter topic, so readers could not distinguish outputs from dead letters",
         ),
         (
             "output: { topic: payment-events }",
-            "19:11: output.topic: payment-events is the source's topic: the pipeline would feed itself",
+            "19:11: output.topic: payment-events is the source topic, so the pipeline would consume its own output",
         ),
         ("output: { topic: a, partition: random }", "19:32: output.partition: random is none of by_key, same"),
         (
@@ -767,7 +767,7 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "delivery: { transaction_timeout: 5m }",
-            "19:13: delivery.transaction_timeout: must be below source.max_poll_interval (300s): the member must outlive it",
+            "19:13: delivery.transaction_timeout: must be below source.max_poll_interval (300s): a transaction must end before its member is removed from the group",
         ),
         (
             "delivery: { transaction_timeout: 5s, batch: { max_wait: 5s } }",
@@ -775,11 +775,11 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "delivery: { processed_ids: { ttl: 1d } }",
-            "19:13: delivery.processed_ids.header: say where an event's id is: `header: NAME`, `field: PATH`, or `record: key`",
+            "19:13: delivery.processed_ids.header: set the location of an event's id: `header: NAME`, `field: PATH`, or `record: key`",
         ),
         (
             "delivery: { processed_ids: { header: a, record: key } }",
-            "19:41: delivery.processed_ids.record: the id comes from header already; keep one of the two",
+            "19:41: delivery.processed_ids.record: the id already comes from header; keep one of the two",
         ),
         (
             "delivery: { processed_ids: { record: key, ttl: 400d } }",
@@ -791,11 +791,11 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "delivery: { batch: { max_bytes: 1kB } }",
-            "19:22: delivery.batch.max_bytes: must be at least contract.max_bytes (1MiB): one event must fit",
+            "19:22: delivery.batch.max_bytes: must be at least contract.max_bytes (1MiB), so that one event fits",
         ),
         (
             "delivery: { batch: { max_wait: 25ms, latency_target: 100ms } }",
-            "19:38: delivery.batch.latency_target: says how long a batch waits, and so does max_wait; keep one of the two",
+            "19:38: delivery.batch.latency_target: cannot be combined with max_wait, which also sets how long a batch waits; keep one of the two",
         ),
         (
             "delivery: { transaction_timeout: 5s, batch: { latency_target: 5s } }",
@@ -823,7 +823,7 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "retry_policy: { multiplier: 2, backoff_multiplier: 2 }",
-            "19:32: retry_policy.backoff_multiplier: is set by retry_policy.multiplier already; keep one of the two",
+            "19:32: retry_policy.backoff_multiplier: is already set by retry_policy.multiplier; keep one of the two",
         ),
         (
             "backpressure: { resume_lag_margin: 100000 }",
@@ -831,11 +831,11 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "backpressure: { lag_threshold: 3999 }",
-            "19:17: backpressure.lag_threshold: must be at least delivery.batch.max_events (16000): else no batch fills",
+            "19:17: backpressure.lag_threshold: must be at least delivery.batch.max_events (16000), or no batch can fill",
         ),
         (
             "backpressure: { max_backlog_bytes: 1MiB }",
-            "19:17: backpressure.max_backlog_bytes: must be at least delivery.batch.max_bytes (4MiB): else no batch fills",
+            "19:17: backpressure.max_backlog_bytes: must be at least delivery.batch.max_bytes (4MiB), or no batch can fill",
         ),
         (
             "backpressure: { pause_on_threshold: 1 }",
@@ -843,7 +843,7 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ),
         (
             "admin: { listen: \"0.0.0.0:8080\" }",
-            "19:10: admin.listen: can be reached from other machines; listen on 127.0.0.1, or say that health, metrics and status may be read from elsewhere: admin.allow_remote: true",
+            "19:10: admin.listen: can be reached from other machines; listen on 127.0.0.1, or allow other machines to read health, metrics and status: admin.allow_remote: true",
         ),
         (
             "admin: { listen: \"8080\" }",
@@ -853,7 +853,7 @@ fn each_bad_value_of_the_sections_with_defaults_is_named_with_its_line() {
         ("lanes: 0", "19:8: lanes: 0 is out of range; it must be 1 to 64"),
         ("shutdown: 0s", "19:11: shutdown: 0s is out of range; it must be 1s to 1h"),
         ("start_deadline: 2h", "19:17: start_deadline: 2h is out of range; it must be 1s to 1h"),
-        ("dlq_topic: other", "11:3: dead_letter.topic: is set by dlq_topic already; keep one of the two"),
+        ("dlq_topic: other", "11:3: dead_letter.topic: is already set by dlq_topic; keep one of the two"),
     ];
     say_exactly(cases.map(|(more, expected)| (with(more), expected)));
 }
@@ -896,10 +896,10 @@ fn tombstones_delete_only_what_they_can_name() {
     let text = two.replace("  columns:\n", "  delete: { key: text }\n  columns:\n");
     assert_eq!(
         parse(&text).unwrap_err(),
-        "p.yaml:17:13: postgres.delete.key: one text cannot say several columns (a, b); take json, or a message"
+        "p.yaml:17:13: postgres.delete.key: one text cannot hold several columns (a, b); use json or a message"
     );
     let newer = delete.replace("  columns:\n", "  only_if_newer: currency\n  columns:\n");
-    assert!(parse(&newer).unwrap_err().contains("a tombstone has no value, so it cannot say whether it is newer"));
+    assert!(parse(&newer).unwrap_err().contains("a tombstone has no value, so it is unknown whether it is newer"));
 }
 
 /// The template as the article prints it, with the indentation that its text has lost put back in two ways.
@@ -977,16 +977,16 @@ fn a_setting_in_the_article_and_in_our_own_section_is_an_error() {
     let text = with("consumer: { group_id: other, session_timeout_ms: 30000, auto_offset_reset: latest }\n")
         .replace("start: earliest", "start: earliest\n  session_timeout: 30s");
     let expected = "\
-p.yaml:5:3: source.group_id: is set by consumer.group_id already; keep one of the two
-p.yaml:6:3: source.start: is set by consumer.auto_offset_reset already; keep one of the two
-p.yaml:7:3: source.session_timeout: is set by consumer.session_timeout_ms already; keep one of the two";
+p.yaml:5:3: source.group_id: is already set by consumer.group_id; keep one of the two
+p.yaml:6:3: source.start: is already set by consumer.auto_offset_reset; keep one of the two
+p.yaml:7:3: source.session_timeout: is already set by consumer.session_timeout_ms; keep one of the two";
     assert_eq!(parse(&text).unwrap_err(), expected);
     let text = with("consumer: { enable_auto_commit: true, group: g }\nretry_policy: {}\n")
         .replace("consumer: {", "consumer: { retry_policy: {},");
     let expected = "\
-p.yaml:19:51: consumer.enable_auto_commit: true cannot be honoured: an offset is committed with the effects it stands for, never by a timer; write false or take the key out
+p.yaml:19:51: consumer.enable_auto_commit: true cannot be honoured: an offset is committed together with its rows and outputs, never by a timer; write false or remove the key
 p.yaml:19:57: consumer.group: unknown key; did you mean group_id?
-p.yaml:20:1: retry_policy: is set by consumer.retry_policy already; keep one of the two";
+p.yaml:20:1: retry_policy: is already set by consumer.retry_policy; keep one of the two";
     assert_eq!(parse(&text).unwrap_err(), expected);
 }
 

@@ -68,7 +68,7 @@ fn read_types(table: &Table<'_>, common: &Common<'_>) -> Option<Vec<EventType>> 
     let entries = table.any();
     let count = entries.len();
     if count == 0 || count > limits::EVENT_TYPES {
-        table.error_at(table.path(), format!("must name 1 to {} types of event", limits::EVENT_TYPES));
+        table.error_at(table.path(), format!("must list 1 to {} event types", limits::EVENT_TYPES));
         return None;
     }
     let mut types = Vec::with_capacity(count);
@@ -92,9 +92,9 @@ fn read_type(table: &Table<'_>, name: &str, common: &Common<'_>) -> Option<Event
     };
     let nested = table.has("output");
     if wants_output && output.topic.is_none() && !nested {
-        table.error_at("output", "topic is missing: here, or in the output of each type");
+        table.error_at("output", "topic is missing; set it here or in the output of each type");
     } else if nested && output.topic.is_none() {
-        table.error("output", "topic is missing: here, or in the output that all types have in common");
+        table.error("output", "topic is missing; set it here or in the root's output");
     }
     let mapping = table.table_or_empty("postgres", |own| {
         let empty = Draft::default();
@@ -157,14 +157,14 @@ pub(super) fn check(root: &Table<'_>, pipeline: &Pipeline) {
         let by_message = pipeline.contract.routing == Routing::Frame;
         if let Some(other) = before.iter().find(|other| by_message && other.message == kind.message) {
             let message = format!(
-                "{} is the message of {} too, and frames say only the message: set contract.type_header",
+                "{} is also the message of {}, and frames name only the message; set contract.type_header",
                 kind.message, other.name
             );
             root.error_at(&kind.place("message"), message);
         }
         let key = pipeline.contract.envelope.as_ref().and_then(|envelope| envelope.idempotency_key.as_ref());
         if kind.idempotency_of.is_some() && key.is_none() {
-            let message = "needs contract.envelope.idempotency_key, which says where the key stands";
+            let message = "needs contract.envelope.idempotency_key, which names the field of the key";
             root.error_at(&kind.place("idempotency_of"), message);
         }
     }
@@ -184,8 +184,8 @@ fn check_tables(root: &Table<'_>, pipeline: &Pipeline) {
                 (None, name) => name.to_owned(),
             };
             let message = format!(
-                "{} is the table of {owner} too, with another key or other columns: their events could not be written in the \
-                 order in which they came; give both the same key, columns (in one order) and modes, or tables of their own",
+                "{} is also the table of {owner}, with another key or other columns, so their events could not be written in \
+                 order; give both the same key, columns (in the same order) and modes, or separate tables",
                 mapping.table
             );
             root.error_at(&to.place("postgres.table"), message);
@@ -213,7 +213,7 @@ fn check_key_parts(root: &Table<'_>, pipeline: &Pipeline) {
     let Some(key) = pipeline.contract.envelope.as_ref().and_then(|envelope| envelope.idempotency_key.as_ref()) else {
         return;
     };
-    let message = "names only texts: every event would have the same key";
+    let message = "lists only constant texts, so every event would have the same key";
     if constant(&key.of) {
         root.error_at("contract.envelope.idempotency_key.of", message);
     }

@@ -49,11 +49,13 @@ fn resolve(reference: &str, env: Environment<'_>, base: &Path) -> Result<String,
         None => (reference, None),
     };
     if !is_variable(name) {
-        return Err("${…} must hold a variable's name (letters, digits and _), NAME:default or file:/path".to_owned());
+        return Err(
+            "${…} must contain a variable's name (letters, digits and _), NAME:default or file:/path".to_owned()
+        );
     }
     if default.is_some_and(|default| default.starts_with(['-', '?', '+', '='])) {
         // The shell's ${X:-1} means 1; read by the rule here it would mean -1.
-        return Err(format!("${{{name}:-…}} is the shell's form; here a default is written ${{{name}:default}}"));
+        return Err(format!("${{{name}:-…}} is shell syntax; write a default as ${{{name}:default}}"));
     }
     match (env(name), default) {
         (Some(value), _) => Ok(value),

@@ -74,10 +74,10 @@ fn core_schema(text: &str) -> Result<JsonValue, &'static str> {
         "true" | "True" | "TRUE" => return Ok(JsonValue::Bool(true)),
         "false" | "False" | "FALSE" => return Ok(JsonValue::Bool(false)),
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" | ".nan" | ".NaN"
-        | ".NAN" => return Err("infinity and NaN have no JSON form; quote it to mean the text"),
+        | ".NAN" => return Err("infinity and NaN have no JSON form; quote it to get a text"),
         _ => {}
     }
-    let too_large = "a whole number beyond 64 bits; quote it to mean the text";
+    let too_large = "whole number exceeds 64 bits; quote it to get a text";
     if let Some(digits) = text.strip_prefix("0x").filter(|digits| all(digits, u8::is_ascii_hexdigit)) {
         return u64::from_str_radix(digits, 16).map(Into::into).map_err(|_| too_large);
     }
@@ -92,7 +92,7 @@ fn core_schema(text: &str) -> Result<JsonValue, &'static str> {
     }
     if is_float(unsigned) {
         let number = text.parse::<f64>().ok().and_then(Number::from_f64);
-        return number.map(JsonValue::Number).ok_or("a number beyond the range of a double; quote it to mean the text");
+        return number.map(JsonValue::Number).ok_or("number exceeds the range of a double; quote it to get a text");
     }
     Ok(JsonValue::String(text.to_owned()))
 }

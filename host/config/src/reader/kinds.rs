@@ -29,7 +29,7 @@ impl Complaint {
 /// Any text that is not empty.
 pub fn text(text: &str) -> Result<String, Complaint> {
     if text.is_empty() {
-        return Err(Complaint::new("is empty; write a value or take the key out"));
+        return Err(Complaint::new("is empty; set a value or remove the key"));
     }
     Ok(text.to_owned())
 }
@@ -128,7 +128,7 @@ pub fn duration(text: &str) -> Result<Duration, Complaint> {
 /// A plain number of milliseconds, for keys that end in `_ms`.
 pub fn milliseconds(text: &str) -> Result<Duration, Complaint> {
     let number =
-        whole(text).map_err(|_| Complaint::new("is not a number of milliseconds; the key's _ms is its unit"))?;
+        whole(text).map_err(|_| Complaint::new("is not a number of milliseconds; the key's suffix _ms is the unit"))?;
     Ok(Duration::from_millis(number))
 }
 

@@ -44,7 +44,7 @@ p.yaml:3:3: source.sesion_timeout: unknown key; did you mean session_timeout?
 p.yaml:4:10: source.start: erliest is none of earliest, latest; did you mean earliest?
 p.yaml:5:10: source.lanes: many is not a whole number; write digits only
 p.yaml:6:1: extra: unknown key
-p.yaml:7:1: source: duplicate key; it stands on line 1 already";
+p.yaml:7:1: source: duplicate key; it is already set on line 1";
     assert_eq!(errors, expected);
 }
 
@@ -98,9 +98,9 @@ fn what_a_reference_lacks_is_said_with_its_line_and_without_values() {
     let cases = [
         ("k: ${NOT_SET}", "1:4: k: the variable NOT_SET is not set; set it, or write a default: ${NOT_SET:default}"),
         ("k: ${OPEN", "1:4: k: ${ without its }; for a literal ${ write $${"),
-        ("k: ${NOT_SET:-1}", "1:4: k: ${NOT_SET:-…} is the shell's form; here a default is written ${NOT_SET:default}"),
-        ("k: ${}", "1:4: k: ${…} must hold a variable's name (letters, digits and _), NAME:default or file:/path"),
-        ("k: ${EMPTY}", "1:4: k: the value of ${EMPTY} is empty; write a value or take the key out"),
+        ("k: ${NOT_SET:-1}", "1:4: k: ${NOT_SET:-…} is shell syntax; write a default as ${NOT_SET:default}"),
+        ("k: ${}", "1:4: k: ${…} must contain a variable's name (letters, digits and _), NAME:default or file:/path"),
+        ("k: ${EMPTY}", "1:4: k: the value of ${EMPTY} is empty; set a value or remove the key"),
     ];
     for (yaml, expected) in cases {
         assert_eq!(read_one(yaml, text).unwrap_err(), format!("p.yaml:{expected}"), "{yaml}");
@@ -154,10 +154,10 @@ k:
     assert_eq!(json.written["secret"], "${PASSWORD}");
     assert!(!format!("{json:?}").contains("hunter2"));
     for (yaml, expected) in [
-        ("k: { a: .nan }", "1:9: k.a: infinity and NaN have no JSON form; quote it to mean the text"),
-        ("k: { a: 18446744073709551616 }", "1:9: k.a: a whole number beyond 64 bits; quote it to mean the text"),
+        ("k: { a: .nan }", "1:9: k.a: infinity and NaN have no JSON form; quote it to get a text"),
+        ("k: { a: 18446744073709551616 }", "1:9: k.a: whole number exceeds 64 bits; quote it to get a text"),
         ("k: { a: 1, a: 2 }", "1:12: k.a: duplicate key"),
-        ("k: [{ a: 1e999 }]", "1:10: k[0].a: a number beyond the range of a double; quote it to mean the text"),
+        ("k: [{ a: 1e999 }]", "1:10: k[0].a: number exceeds the range of a double; quote it to get a text"),
     ] {
         assert_eq!(read(yaml, |table| table.json("k")).unwrap_err(), format!("p.yaml:{expected}"), "{yaml}");
     }
@@ -166,10 +166,10 @@ k:
 #[test]
 fn what_yaml_offers_and_a_configuration_does_not_need_is_refused() {
     for (yaml, expected) in [
-        ("a: &x 1\nb: *x\n", "p.yaml:1:7: an anchor; anchors are not supported"),
-        ("a: !!int 1\n", "a tag; tags are not supported"),
-        ("a: 1\n---\nb: 1\n", "a second document"),
-        ("? [a]\n: 1\n", "a key that is a list or a mapping"),
+        ("a: &x 1\nb: *x\n", "p.yaml:1:7: anchors are not supported"),
+        ("a: !!int 1\n", "tags are not supported"),
+        ("a: 1\n---\nb: 1\n", "second document"),
+        ("? [a]\n: 1\n", "a key must be a name, not a list or a mapping"),
         ("- a\n", "p.yaml:1:1: the file must be a mapping"),
         ("a: [1\n", "not YAML"),
         ("a: \"open\n", "not YAML"),
@@ -213,7 +213,7 @@ fn many_unknown_keys_take_linear_time() {
     let (few, many) = (least(3_000), least(24_000));
     assert!(many < few * 24, "3,000 keys took {few:?}, and eight times as many {many:?}");
     let duplicates = "k: 1\n".repeat(24_000);
-    assert!(read(&duplicates, |table| table.get("k", whole)).unwrap_err().ends_with("it stands on line 1 already"));
+    assert!(read(&duplicates, |table| table.get("k", whole)).unwrap_err().ends_with("it is already set on line 1"));
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Builder<'_> {
             Event::DocumentStart => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    self.error(at, "a second document; a file holds one: take out the line ---");
+                    self.error(at, "second document; a file has only one: remove the line ---");
                     return false;
                 }
             }
@@ -111,7 +111,7 @@ impl Builder<'_> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Alias(_) => {
-                self.error(at, "an alias; aliases are not supported: write the value out");
+                self.error(at, "aliases are not supported; repeat the value");
                 self.scalar("~".to_owned(), true, at);
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -121,10 +121,10 @@ impl Builder<'_> {
 
     fn refuse_extras(&mut self, at: Position, anchor: usize, tagged: bool) {
         if anchor != 0 {
-            self.error(at, "an anchor; anchors are not supported: write the value out where it is needed");
+            self.error(at, "anchors are not supported; repeat the value where it is needed");
         }
         if tagged {
-            self.error(at, "a tag; tags are not supported: each key knows its type");
+            self.error(at, "tags are not supported; each key has a fixed type");
         }
     }
 
@@ -142,7 +142,7 @@ impl Builder<'_> {
         if let Some(Frame::Map { key: key @ None, .. }) = self.stack.last_mut() {
             // Keeps the pairs in step; the name can collide with no key that a person writes.
             *key = Some(("\u{0}".to_owned(), at));
-            self.error(at, "a key that is a list or a mapping; keys are names");
+            self.error(at, "a key must be a name, not a list or a mapping");
             return false;
         }
         if self.stack.len() >= limits::CONFIG_DEPTH {

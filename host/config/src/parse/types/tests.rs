@@ -73,12 +73,12 @@ fn each_mistake_is_told_with_its_place() {
         (
             "  type_header: event-type\n",
             "  type_header: event-type\n  message: shop.v1.OrderCreated\n",
-            "6:3: contract.message: types: says the message type of each kind of event; keep one of the two",
+            "6:3: contract.message: types: already sets the message type of each event type; keep one of the two",
         ),
         (
             "  type_header: event-type\n",
             "",
-            "3:1: contract.type_header: required key is missing: with types:, something must say which type a record is of",
+            "3:1: contract.type_header: required key is missing: with types:, a record's type must come from type_header",
         ),
         ("    message: shop.v1.OrderCreated\n", "", "13:3: types.order.created.message: required key is missing"),
         (
@@ -90,12 +90,12 @@ fn each_mistake_is_told_with_its_place() {
         (
             "table: payments, key",
             "table: orders, key",
-            "types.payment.received.postgres.table: orders is the table of order.created too, with another key",
+            "types.payment.received.postgres.table: orders is also the table of order.created, with another key",
         ),
         (
             "output: { topic: shop.valid, key: order_id }\n",
             "output: { key: order_id }\n",
-            "output: topic is missing: here, or in the output of each type",
+            "output: topic is missing; set it here or in the output of each type",
         ),
         ("  order.created:\n", "  'order created':\n", "the name is not an event type's name"),
         (
@@ -153,7 +153,7 @@ fn each_mistake_about_an_envelope_is_told() {
         ("envelope: { message: shop.v1.Envelope, type: kind, payload: a.b }", "must be a field of the envelope itself"),
         (
             "envelope: { message: tollgate.envelope.v1.DomainEvent }\n  type_header: x",
-            "contract.type_header: the envelope says the type already",
+            "contract.type_header: the envelope already names the type",
         ),
         (
             "envelope: { message: tollgate.envelope.v1.DomainEvent }\n  tombstones: delete",
@@ -161,15 +161,15 @@ fn each_mistake_about_an_envelope_is_told() {
         ),
         (
             "envelope: { message: tollgate.envelope.v1.DomainEvent, idempotency_key: { of: [] } }",
-            "contract.envelope.idempotency_key.of: must name 1 to 32 parts",
+            "contract.envelope.idempotency_key.of: must list 1 to 32 parts",
         ),
         (
             "envelope: { message: tollgate.envelope.v1.DomainEvent, idempotency_key: { of: [\"'x'\"] } }",
-            "names only texts: every event would have the same key",
+            "lists only constant texts, so every event would have the same key",
         ),
         (
             "envelope: { message: tollgate.envelope.v1.DomainEvent, idempotency_key: { of: [a b] } }",
-            "is no part of a key",
+            "is not a part of a key",
         ),
         (
             "envelope: { message: shop.v1.E, payload: p, type: t, idempotency_key: { of: [a], algorithm: md5 } }",
@@ -208,14 +208,14 @@ fn a_type_has_its_own_versions_or_those_of_the_contract() {
         assert_eq!(pipeline.types.iter().map(shown).collect::<Vec<_>>(), expected, "{contract}{own}");
     }
     for (own, expected) in [
-        ("accept_versions: {}", "types.order.created.accept_versions.accept: names no version"),
+        ("accept_versions: {}", "types.order.created.accept_versions.accept: lists no version"),
         (
             "accept_versions: { accept: [1], removed: { 1: x } }",
-            "accept_versions.removed: names 1, which is accepted too",
+            "accept_versions.removed: lists 1, which is also accepted",
         ),
         (
             "accept_versions: { accept: [1], schema_ids: true }",
-            "types.order.created.accept_versions: schema_ids need a registry",
+            "types.order.created.accept_versions: schema_ids needs a registry",
         ),
         ("accept_version: { accept: [1] }", "accept_versions"),
     ] {
@@ -243,12 +243,18 @@ fn debezium_is_short_or_long_and_says_what_does_not_go_with_it() {
         ("envelope: debezum", "contract.envelope: debezum is none of debezium; did you mean debezium?"),
         (
             "envelope: { debezium: { truncates: drop }, payload: x }",
-            "contract.envelope.payload: does not go with debezium, which has settings of its own below it",
+            "contract.envelope.payload: cannot be combined with debezium, which has its own settings",
         ),
-        ("envelope: { debezium: { message: a.B } }", "contract.envelope.debezium.message: does not go with types"),
-        ("envelope: debezium\n  encoding: protobuf", "contract.encoding: wants change events in Protobuf"),
-        ("envelope: debezium\n  registry: { url: 'http://r' }", "contract.registry: wants change events in Protobuf"),
-        ("envelope: debezium\n  tombstones: delete", "contract.tombstones: delete does not go with envelope: debezium"),
+        (
+            "envelope: { debezium: { message: a.B } }",
+            "contract.envelope.debezium.message: cannot be combined with types",
+        ),
+        ("envelope: debezium\n  encoding: protobuf", "contract.encoding: needs change events in Protobuf"),
+        ("envelope: debezium\n  registry: { url: 'http://r' }", "contract.registry: needs change events in Protobuf"),
+        (
+            "envelope: debezium\n  tombstones: delete",
+            "contract.tombstones: delete cannot be combined with envelope: debezium",
+        ),
     ];
     for (envelope, expected) in cases {
         let told = spoil("type_header: event-type", envelope);
