@@ -1,4 +1,4 @@
-//! pipeline.yaml into a [`Pipeline`]: section by section, defaults from `limits.rs`, then what sections say about each other.
+//! Parses pipeline.yaml to a [`Pipeline`]: section by section, with defaults from `limits.rs`, then checks across sections.
 
 mod contract;
 mod conversion;
@@ -25,31 +25,31 @@ use std::time::Duration;
 use template::Shared;
 
 impl Pipeline {
-    /// Reads and checks a pipeline.yaml; variables come from the process's environment. Touches no network, and no file
-    /// but this one and those that `${file:…}` names.
+    /// Reads and checks a pipeline.yaml; variables come from the process's environment. Uses no network, and reads only this
+    /// file and those named by `${file:…}`.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// All errors in the file at once.
     pub fn load(path: &Path) -> Result<Pipeline, ConfigErrors> {
         let text = reader::load_text(path)?;
         let env = |name: &str| std::env::var(name).ok();
         Pipeline::parse(path, &text, &env)
     }
 
-    /// [`Pipeline::load`] of a text: `path` names it in messages, and its folder is where relative paths start.
+    /// Parses a text like [`Pipeline::load`]. Messages show `path`, and relative paths start in its folder.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// All errors in the file at once.
     pub fn parse(path: &Path, text: &str, env: Environment<'_>) -> Result<Pipeline, ConfigErrors> {
         parse_seen(path, text, env).0
     }
 
-    /// A path of the file, seen from the working directory.
+    /// Returns a path from the file, relative to the working directory.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         self.base.join(path)
     }
 
-    /// A path of the file as messages show it: one that comes from `${…}` stays as the file has it.
+    /// Returns a path from the file for use in messages: a path from `${…}` is shown as written in the file.
     pub fn shown(&self, path: &Path) -> PathBuf {
         self.origins.shown(path, &self.base)
     }
@@ -113,12 +113,12 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     Some(pipeline)
 }
 
-/// The cores this process may use.
+/// Returns the number of cores available to this process.
 fn default_lanes() -> usize {
     available_parallelism().map_or(1, usize::from).min(limits::LANES)
 }
 
-/// One path or a list of them.
+/// Reads one path or a list of paths.
 fn read_paths(field: &Field<'_>) -> Option<Vec<PathBuf>> {
     if !field.is_list() {
         return Some(vec![field.scalar(path)?]);
@@ -158,7 +158,7 @@ fn read_ceiling(table: &Table<'_>) -> Option<Ceiling> {
 }
 
 fn read_dead_letter(root: &Table<'_>, shared: &mut Shared) -> Option<DeadLetter> {
-    // The article's dlq_topic alone is enough.
+    // `dlq_topic` alone is enough.
     if !root.has("dead_letter") && shared.dlq_topic.from().is_none() {
         root.field("dead_letter");
         root.error("dead_letter", "required key is missing: the topic of rejected events, dead_letter: { topic: … }");
@@ -173,7 +173,7 @@ fn read_dead_letter(root: &Table<'_>, shared: &mut Shared) -> Option<DeadLetter>
     })
 }
 
-/// `limit: off`, or a table whose keys have defaults each.
+/// Reads `limit: off`, or a table in which each key has a default.
 fn read_limit(table: &Table<'_>) -> Option<DeadLetterLimit> {
     let default = DeadLetterLimit {
         share: limits::DEAD_LETTER_SHARE,
@@ -185,7 +185,7 @@ fn read_limit(table: &Table<'_>) -> Option<DeadLetterLimit> {
         return field.scalar(choice(&[("off", ())])).map_or(Some(default), |()| None);
     }
     field.table(|limit| {
-        // A share of 0 would pause at the first bad event; write the smallest share that is meant.
+        // A share of 0 would pause at the first rejected event.
         Some(DeadLetterLimit {
             share: limit.or("share", number_within(0.0001, 1.0), default.share),
             of_at_least: limit.or("of_at_least", within(1, u64::MAX), default.of_at_least),
@@ -211,8 +211,10 @@ fn read_delivery(
         let default_timeout = limits::TRANSACTION_TIMEOUT.min(longest_poll / 2).max(limits::TRANSACTION_TIMEOUT_MIN);
         let transaction_timeout = table.or("transaction_timeout", timeout_kind, default_timeout);
         if transaction_timeout >= longest_poll {
-            let message =
-                format!("must be below source.max_poll_interval ({longest_poll:?}): a transaction must end before its member is removed from the group");
+            let message = format!(
+                "must be below source.max_poll_interval ({longest_poll:?}): a transaction must end before its member is removed \
+                 from the group"
+            );
             table.error("transaction_timeout", message);
         }
         let batch = table.table_or_empty("batch", |batch| read_batch(batch, shared, largest_event))?;
@@ -268,7 +270,7 @@ fn read_batch(table: &Table<'_>, shared: &mut Shared, largest_event: usize) -> O
     Some(Batch { max_events, max_bytes, wait })
 }
 
-/// A warning's code has dots, and so is the name of a key.
+/// The keys are the warnings' codes, which contain dots.
 fn read_acknowledged(table: &Table<'_>) -> Option<std::collections::BTreeMap<String, String>> {
     let reason = |(code, field): (String, Field<'_>)| Some((code, field.scalar(reader::text)?));
     Some(table.any().into_iter().filter_map(reason).collect())
@@ -288,7 +290,7 @@ fn read_admin(table: &Table<'_>) -> Option<Admin> {
     Some(Admin { listen, remote: allow_remote, hosts })
 }
 
-/// Tollgate must not feed itself, and a dead letter must not look like an output.
+/// Checks that the pipeline does not consume its own output, and that dead letters and outputs have different topics.
 fn check_topics(root: &Table<'_>, pipeline: &Pipeline, letters_from: &str) {
     let (source, letters) = (&pipeline.source.topic, &pipeline.dead_letter.topic);
     if letters == source {
@@ -316,19 +318,20 @@ fn check_tombstones(root: &Table<'_>, pipeline: &Pipeline) {
     }
     let place = "contract.tombstones";
     if !matches!(pipeline.contract.routing, Routing::Single | Routing::Header(_)) {
-        let message = "delete needs type_header, because a record without a value names its type, and so its table, only in a header";
+        let message = "delete needs type_header, because a record without a value names its type, and so its table, only in \
+                       a header";
         root.error_at(place, message);
     }
     if pipeline.types.iter().any(|kind| kind.mapping.only_if_newer.is_some()) {
-        // A tombstone has no value, and so none for the column that must grow.
-        let message = "delete cannot be combined with only_if_newer: a tombstone has no value, so it is unknown whether it is newer \
-                       than the row; delete by an event with a value (postgres.delete.when, with delete.soft), and use drop \
-                       or dead_letter here";
+        // A tombstone has no value, and so none for the column that must increase.
+        let message = "delete cannot be combined with only_if_newer: a tombstone has no value, so it is unknown whether it is \
+                       newer than the row; delete by an event with a value (postgres.delete.when, with delete.soft), and use \
+                       drop or dead_letter here";
         root.error_at(place, message);
     }
 }
 
-/// A backlog smaller than a batch would pause before a batch is full, at every batch.
+/// Checks that the backlog can hold a batch. Otherwise partitions would pause before every batch is full.
 fn check_backlog(root: &Table<'_>, pipeline: &Pipeline, place: &str) {
     let (backlog, batch) = (&pipeline.backpressure, &pipeline.delivery.batch);
     if backlog.lag_threshold < batch.max_events as u64 {

@@ -5,8 +5,8 @@ use prost_reflect::DescriptorPool;
 pub struct Pools {
     /// Those of `contract.protos` or `contract.descriptor_set`.
     pub own: DescriptorPool,
-    /// The pool of the envelope's message, if it is a shipped one: it is separate, because the pipeline's own may have a different
-    /// edition of its imports.
+    /// The pool of the envelope's message, if the envelope is a built-in one. It is separate, because the pipeline's own pool may
+    /// have other versions of its imports.
     pub outer: Option<DescriptorPool>,
 }
 

@@ -1,8 +1,8 @@
-//! A reader of configuration files that is rude to typos and tells everything at once.
+//! A strict reader of configuration files that reports all errors at once.
 //!
-//! A file is read as *tables* (mappings with known keys). Whoever reads a table asks it for each key with the kind that the
-//! value must have; every complaint is collected with its line and key path, and a key that nobody asked for is an
-//! unknown key. Serde is not used here on purpose: it stops at the first error, and knows no lines.
+//! A file is read as *tables* (mappings with known keys). The code that reads a table requests each key with the kind of its
+//! value. Errors are collected with their line and key path, and a key that was never requested is an unknown key.
+//! Serde is not used, because it stops at the first error and does not know lines.
 //!
 //! ```
 //! use tollgate_config::reader::{self, duration, text};
@@ -34,21 +34,21 @@ use std::io::Read;
 use std::path::Path;
 use tree::{Entry, Node, Scalar, Value};
 
-/// A place in a file; both count from 1, columns in characters. Line 0: no place.
+/// A position in a file. Both numbers start at 1; columns count characters. Line 0 means no position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Position {
     pub line: usize,
     pub column: usize,
 }
 
-/// One thing that is wrong with a configuration file.
+/// An error in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     pub at: Position,
     /// Dotted key path, `transforms[0].component`; empty for the file itself.
     pub path: String,
     pub message: String,
-    /// The nearest right key or value.
+    /// The nearest valid key or value.
     pub suggestion: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl ConfigError {
     }
 }
 
-/// Everything that is wrong with one file, in the order of its lines. Printed as `file:12:5: key.path: message`.
+/// All errors in a file, in the order of its lines. Printed as `file:12:5: key.path: message`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors {
     pub file: String,
@@ -87,26 +87,26 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-/// What reading a file yields beside its value.
+/// Results of reading a file besides its value.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub places: Places,
     pub origins: Origins,
-    /// Every key that was asked for, as a pattern: `transforms[].component`, `postgres.columns.*.field`.
+    /// Every key that was requested, as a pattern: `transforms[].component`, `postgres.columns.*.field`.
     pub keys: BTreeSet<String>,
 }
 
-/// Reads a file; variables come from the process's environment, relative paths start in the file's folder.
+/// Reads a file. Variables come from the process's environment, and relative paths start in the file's folder.
 ///
 /// # Errors
-/// Everything that is wrong with it, at once.
+/// All errors in the file at once.
 pub fn read_file<T>(path: &Path, read: impl FnOnce(&Table<'_>) -> Option<T>) -> Result<T, ConfigErrors> {
     let text = load_text(path)?;
     let env = |name: &str| std::env::var(name).ok();
     read_text(&path.display().to_string(), &text, folder_of(path), &env, read)
 }
 
-/// The folder in which the relative paths of a file start.
+/// Returns the folder in which the relative paths of a file start.
 pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -114,10 +114,10 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A configuration file's text.
+/// Returns the text of a configuration file.
 ///
 /// # Errors
-/// It cannot be read, is too large, or is not UTF-8.
+/// If the file cannot be read, is too large, or is not UTF-8.
 pub fn load_text(path: &Path) -> Result<String, ConfigErrors> {
     let fail = |message: String| ConfigErrors {
         file: path.display().to_string(),
@@ -135,10 +135,10 @@ pub fn load_text(path: &Path) -> Result<String, ConfigErrors> {
         .map_err(|error| fail(format!("is not UTF-8 (byte {}); save it as UTF-8", error.utf8_error().valid_up_to())))
 }
 
-/// Reads a text as [`read_file`] reads a file. `file` is only for messages.
+/// Reads a text like [`read_file`] reads a file. `file` is only for messages.
 ///
 /// # Errors
-/// Everything that is wrong with it, at once.
+/// All errors in the text at once.
 pub fn read_text<T>(
     file: &str,
     text: &str,
@@ -149,7 +149,7 @@ pub fn read_text<T>(
     read_seen(file, text, base, env, read).0
 }
 
-/// [`read_text`], and what was seen on the way.
+/// Like [`read_text`], and also returns the keys and positions seen.
 pub fn read_seen<T>(
     file: &str,
     text: &str,
@@ -160,7 +160,7 @@ pub fn read_seen<T>(
     let mut errors = Vec::new();
     let root = tree::parse(text, &mut errors);
     if !errors.is_empty() && root.is_empty() {
-        // Without a tree every required key would be missing too, which is noise.
+        // Without a tree every required key would be reported as missing too.
         return (Err(ConfigErrors { file: file.to_owned(), errors }), Seen::default());
     }
     let reader = Reader { env, base, errors: RefCell::new(errors), seen: RefCell::default() };
@@ -187,7 +187,7 @@ impl Reader<'_> {
         self.errors.borrow_mut().push(error);
     }
 
-    /// A scalar's text after interpolation; the complaint is made here.
+    /// Returns a scalar's text after interpolation, and whether it had a reference. Reports errors itself.
     fn interpolated(&self, scalar: &Scalar, at: Position, path: &str) -> Option<(String, bool)> {
         let (text, replaced) = interpolate::interpolate(&scalar.text, self.env, self.base)
             .map_err(|message| self.report(ConfigError::new(at, path, message)))
@@ -224,7 +224,7 @@ impl<'r> Table<'r> {
         table
     }
 
-    /// Lets `read` ask for the keys, then reports those that it did not ask for.
+    /// Lets `read` request its keys, then reports the keys that it did not request.
     fn read<T>(self, read: impl FnOnce(&Table<'r>) -> Option<T>) -> Option<T> {
         let value = read(&self);
         let asked = self.asked.borrow();
@@ -239,12 +239,12 @@ impl<'r> Table<'r> {
         value
     }
 
-    /// The value of a key, whatever its shape; None when it is absent or null.
+    /// Returns the value of a key, of any shape; `None` if it is absent or null.
     pub fn field(&self, key: &str) -> Option<Field<'r>> {
         self.entry(key).filter(|field| !field.node.is_null())
     }
 
-    /// Like [`Table::field`], but a key with a null value is a field too.
+    /// Like [`Table::field`], but also returns a key with a null value.
     pub fn entry(&self, key: &str) -> Option<Field<'r>> {
         let pattern = join(&self.pattern, key);
         self.reader.seen.borrow_mut().keys.insert(pattern.clone());
@@ -259,13 +259,13 @@ impl<'r> Table<'r> {
         Field { reader: self.reader, node: &entry.value, at: entry.at, path, pattern }
     }
 
-    /// Every entry of a mapping whose keys are free names, in file order.
+    /// Returns every entry of a mapping with arbitrary keys, in file order.
     pub fn any(&self) -> Vec<(String, Field<'r>)> {
         let pattern = join(&self.pattern, "*");
         self.reader.seen.borrow_mut().keys.insert(pattern.clone());
         let mut asked = self.asked.borrow_mut();
         let mut names = BTreeSet::new();
-        // A duplicate has its error already.
+        // A duplicate was already reported.
         let fresh = self.entries.iter().filter(|entry| names.insert(entry.key.as_str()));
         let field = |entry: &'r Entry| {
             asked.insert(entry.key.clone());
@@ -274,22 +274,22 @@ impl<'r> Table<'r> {
         fresh.map(field).collect()
     }
 
-    /// A scalar, if the key is there. None also after a complaint.
+    /// Returns a scalar, if the key is present and valid.
     pub fn get<T>(&self, key: &str, kind: impl Fn(&str) -> Result<T, Complaint>) -> Option<T> {
         self.field(key)?.scalar(kind)
     }
 
-    /// A scalar or its default. The default also after a complaint.
+    /// Returns a scalar, or the default if the key is absent or invalid.
     pub fn or<T>(&self, key: &str, kind: impl Fn(&str) -> Result<T, Complaint>, default: T) -> T {
         self.get(key, kind).unwrap_or(default)
     }
 
-    /// A scalar that must be there.
+    /// Returns a required scalar.
     pub fn need<T>(&self, key: &str, kind: impl Fn(&str) -> Result<T, Complaint>) -> Option<T> {
         self.need_field(key)?.scalar(kind)
     }
 
-    /// A value of any shape that must be there.
+    /// Returns a required value of any shape.
     pub fn need_field(&self, key: &str) -> Option<Field<'r>> {
         let field = self.field(key);
         if field.is_none() {
@@ -298,17 +298,17 @@ impl<'r> Table<'r> {
         field
     }
 
-    /// A nested table, if the key is there.
+    /// Reads a nested table, if the key is present.
     pub fn table<T>(&self, key: &str, read: impl FnOnce(&Table<'r>) -> Option<T>) -> Option<T> {
         self.field(key)?.table(read)
     }
 
-    /// A nested table that must be there.
+    /// Reads a required nested table.
     pub fn need_table<T>(&self, key: &str, read: impl FnOnce(&Table<'r>) -> Option<T>) -> Option<T> {
         self.need_field(key)?.table(read)
     }
 
-    /// A nested table; without the key, an empty one is read, so that defaults have one home.
+    /// Reads a nested table. Without the key it reads an empty table, so that defaults are in one place.
     pub fn table_or_empty<T>(&self, key: &str, read: impl FnOnce(&Table<'r>) -> Option<T>) -> Option<T> {
         match self.field(key) {
             Some(field) => field.table(read),
@@ -316,41 +316,41 @@ impl<'r> Table<'r> {
         }
     }
 
-    /// A list of scalars; empty when the key is absent.
+    /// Returns a list of scalars; empty if the key is absent.
     pub fn list<T>(&self, key: &str, kind: impl Fn(&str) -> Result<T, Complaint>) -> Vec<T> {
         let items = self.field(key).and_then(|field| field.items()).unwrap_or_default();
         items.iter().filter_map(|item| item.scalar(&kind)).collect()
     }
 
-    /// A list of tables; empty when the key is absent.
+    /// Returns a list of tables; empty if the key is absent.
     pub fn tables<T>(&self, key: &str, read: impl Fn(&Table<'r>) -> Option<T>) -> Vec<T> {
         let items = self.field(key).and_then(|field| field.items()).unwrap_or_default();
         items.iter().filter_map(|item| item.table(&read)).collect()
     }
 
-    /// A free block as JSON.
+    /// Returns a block with arbitrary keys as JSON.
     pub fn json(&self, key: &str) -> Option<Json> {
         self.field(key)?.json()
     }
 
-    /// Whether the key is there and not null. Does not make the key a known one.
+    /// Returns whether the key is present and not null. This does not make the key known.
     pub fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key && !entry.value.is_null())
     }
 
-    /// A complaint about a key: at its line, or at the table's when the key is absent.
+    /// Reports an error for a key, at its line, or at the table's line if the key is absent.
     pub fn error(&self, key: &str, message: impl Into<String>) {
         let at = self.entries.iter().find(|entry| entry.key == key).map_or(self.at, |entry| entry.at);
         self.reader.report(ConfigError::new(at, &self.path_of(key), message));
     }
 
-    /// A complaint about the value at a whole path, or about the nearest thing above it that the file has.
+    /// Reports an error for a full path, at its line or at that of the nearest parent in the file.
     pub fn error_at(&self, path: &str, message: impl Into<String>) {
         let at = self.reader.seen.borrow().places.find(path);
         self.reader.report(ConfigError::new(at, path, message));
     }
 
-    /// The table's own path; empty at the root.
+    /// Returns the table's path; empty at the root.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -369,7 +369,7 @@ fn join(path: &str, key: &str) -> String {
 pub struct Field<'r> {
     reader: &'r Reader<'r>,
     node: &'r Node,
-    /// Where its key stands.
+    /// The position of its key.
     at: Position,
     path: String,
     pattern: String,
@@ -388,12 +388,12 @@ impl<'r> Field<'r> {
         self.node.is_null()
     }
 
-    /// The dotted path of its key.
+    /// Returns the dotted path of its key.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The scalar, checked by `kind`.
+    /// Returns the scalar, checked by `kind`.
     pub fn scalar<T>(&self, kind: impl Fn(&str) -> Result<T, Complaint>) -> Option<T> {
         let scalar = match &self.node.value {
             Value::Scalar(scalar) if !scalar.is_null() => scalar,
@@ -406,20 +406,20 @@ impl<'r> Field<'r> {
             Ok(value) => return Some(value),
             Err(complaint) => complaint,
         };
-        // What came from outside may be a secret: show the reference as it stands in the file.
+        // A value from outside may be secret, so the message shows the reference as written in the file.
         let shown = match (complaint.hide, replaced) {
             (true, _) => "the value".to_owned(),
             (false, true) => format!("the value of {}", scalar.text),
             (false, false) => show(&text),
         };
         let mut error = ConfigError::new(self.node.at, &self.path, format!("{shown} {}", complaint.message));
-        // A suggestion is made of the text.
+        // A suggestion contains parts of the text.
         error.suggestion = complaint.nearest.filter(|_| !complaint.hide && !replaced);
         self.reader.report(error);
         None
     }
 
-    /// The nested table; null reads as an empty one.
+    /// Reads the nested table; null is an empty table.
     pub fn table<T>(&self, read: impl FnOnce(&Table<'r>) -> Option<T>) -> Option<T> {
         let entries: &[Entry] = match &self.node.value {
             Value::Map(entries) => entries,
@@ -430,7 +430,7 @@ impl<'r> Field<'r> {
         Table::new(self.reader, entries, self.at, self.path.clone(), self.pattern.clone()).read(read)
     }
 
-    /// The items of a list.
+    /// Returns the items of a list.
     pub fn items(&self) -> Option<Vec<Field<'r>>> {
         let Value::List(items) = &self.node.value else {
             return self.complain("must be a list: [a, b], or one line - a for each item");
@@ -443,19 +443,19 @@ impl<'r> Field<'r> {
         Some(items.iter().enumerate().map(field).collect())
     }
 
-    /// The value as JSON, typed by YAML 1.2's core rules.
+    /// Returns the value as JSON, typed by YAML 1.2's core schema.
     pub fn json(&self) -> Option<Json> {
         json::convert(self.reader, self.node, &self.path)
     }
 
-    /// Makes a complaint about this value.
+    /// Reports an error for this value.
     pub fn complain<T>(&self, message: impl Into<String>) -> Option<T> {
         self.reader.report(ConfigError::new(self.at, &self.path, message));
         None
     }
 }
 
-/// A value in a message: quoted when it has blanks or is empty, shortened when it is long.
+/// Returns a value for a message: quoted if it has blanks or is empty, shortened if it is long.
 fn show(text: &str) -> String {
     const LONGEST: usize = 60;
     let short: String = text.chars().take(LONGEST).collect();
@@ -467,9 +467,9 @@ fn show(text: &str) -> String {
     }
 }
 
-/// The word of `known` that `word` was probably meant to be.
+/// Returns the word of `known` that `word` is probably a typo of.
 pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<String> {
-    // A third of the letters may be wrong; a beginning (`group` for `group_id`) counts as one mistake.
+    // A third of the letters may differ; a prefix (`group` for `group_id`) counts as one difference.
     let allowed = (word.chars().count() / 3).clamp(1, 4);
     let distance = |candidate: &str| {
         let plain =

@@ -1,4 +1,4 @@
-//! A pipeline as JSON for `status` and `--output json`: every key with its effective value, and no secret.
+//! A pipeline as JSON for `status` and `--output json`: every key with its effective value, without secrets.
 
 use super::model::*;
 use super::reader::{show_bytes, show_duration};
@@ -14,8 +14,8 @@ use tollgate_contract::{
 const MASK: &str = "***";
 
 impl Pipeline {
-    /// The configuration in the shape of the file, defaults filled in. Passwords, secret settings and URLs' passwords
-    /// are masked; a transform's `config:` shows its `${…}` as the file has them.
+    /// Returns the configuration in the shape of the file, with defaults. Passwords, secret settings and URLs' passwords are
+    /// masked; a transform's `config:` shows each `${…}` as written in the file.
     pub fn redacted_json(&self) -> Value {
         let mut json = json!({
             "pipeline": self.name,

@@ -1,4 +1,4 @@
-//! `contract:` what an event must look like, and who says so.
+//! `contract:` the message types, policies, registry, versions and envelope.
 
 use super::super::model::*;
 use super::{debezium, envelope, names, policies, read_paths};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tollgate_contract::frame::Indexing;
 
-/// Also says the message type, where the topic holds one kind of event. `typed`: there are `types:`.
+/// Reads `contract:`. Also returns the message type if the topic has only one. `typed`: the file has `types:`.
 pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contract, Option<String>)> {
     let protos = table.field("protos").map(|field| read_paths(&field));
     let descriptor_set = table.field("descriptor_set").map(|field| field.scalar(path));
@@ -35,7 +35,7 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
         [("dead_letter", Tombstones::DeadLetter), ("drop", Tombstones::Drop), ("delete", Tombstones::Delete)];
     let encoding = table.or("encoding", choice(&encodings), Encoding::Auto);
     let (envelope, debezium) = read_envelope(table, typed);
-    // Debezium sends one after each delete, for compaction.
+    // Debezium sends a tombstone after each delete, for compaction.
     let usual = if debezium.is_some() { Tombstones::Drop } else { Tombstones::DeadLetter };
     let tombstones = table.or("tombstones", choice(&tombstones), usual);
     let policies = policies::read(table);
@@ -65,7 +65,7 @@ pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contr
     Some((contract, message))
 }
 
-/// A message round the event, or Debezium's change events: `debezium`, or a table with the key `debezium`.
+/// Reads a message around the event, or Debezium's change events: `debezium`, or a table with the key `debezium`.
 fn read_envelope(table: &Table<'_>, typed: bool) -> (Option<Envelope>, Option<Debezium>) {
     let Some(field) = table.field("envelope") else { return (None, None) };
     if !field.is_table() {
@@ -80,7 +80,7 @@ fn read_envelope(table: &Table<'_>, typed: bool) -> (Option<Envelope>, Option<De
     (envelope.filter(|_| changes.is_none()), changes)
 }
 
-/// What says which type a record is of: there must be one way, and only one.
+/// Reads which part of a record names its type; exactly one must be configured.
 fn read_routing(table: &Table<'_>, typed: bool, registry: bool) -> Option<Routing> {
     let header = table.get("type_header", names::header);
     if !typed {
@@ -107,7 +107,7 @@ fn read_routing(table: &Table<'_>, typed: bool, registry: bool) -> Option<Routin
     }
 }
 
-/// Relative paths start in the file's folder.
+/// Reads `registry:`. Relative paths start in the file's folder.
 fn read_registry(table: &Table<'_>, base: &Path) -> Option<Registry> {
     let urls = table.need("url", registry_urls);
     let (username, password) = (table.get("username", text), table.get("password", secret));
@@ -148,12 +148,12 @@ fn read_registry(table: &Table<'_>, base: &Path) -> Option<Registry> {
     })
 }
 
-/// Replicas of one registry, parted by commas.
+/// Reads the URLs of one registry's replicas, separated by commas.
 fn registry_urls(text: &str) -> Result<Vec<Url>, Complaint> {
     text.split(',').map(|url| Url::parse(url).map_err(|fault| Complaint::hidden(fault.to_string()))).collect()
 }
 
-/// Where a version stands if nothing is said of it.
+/// Returns the default location of a version.
 fn default_place(envelope: Option<&Envelope>) -> VersionBy {
     match envelope.and_then(|envelope| envelope.version.as_ref()) {
         Some(_) => VersionBy::Envelope,
@@ -161,16 +161,16 @@ fn default_place(envelope: Option<&Envelope>) -> VersionBy {
     }
 }
 
-/// A type's own, or the contract's. What it does not say of the version's place is where the contract's stands.
+/// Reads a type's own versions, or returns the contract's. The default location of the version is that of the contract.
 pub(super) fn read_versions_over(table: &Table<'_>, contract: Option<&Contract>) -> Option<Versions> {
     let common = contract.and_then(|contract| contract.versions.as_ref());
     if !table.has("accept_versions") {
-        // Asked for all the same, so that a near miss is told of.
+        // Read in any case, so that the error for a typo can suggest this key.
         table.field("accept_versions");
         return common.cloned();
     }
     let usual = default_place(contract.and_then(|contract| contract.envelope.as_ref()));
-    // A contract that is wrong has its complaint.
+    // Errors of the contract were already reported.
     let registry = contract.is_none_or(|contract| contract.registry.is_some());
     read_versions(table, common, usual, registry)
 }
@@ -183,7 +183,7 @@ fn read_versions(table: &Table<'_>, common: Option<&Versions>, usual: VersionBy,
     versions
 }
 
-/// `common`: the contract's, where this is a type's. `usual`: the version's place if nobody says one.
+/// Reads the keys of `accept_versions`. `common`: the contract's versions, if these are a type's. `usual`: the default location.
 fn read_gate(table: &Table<'_>, common: Option<&Versions>, usual: VersionBy) -> Option<Versions> {
     let header = table.get("header", names::header);
     let by_id = table.get("schema_ids", boolean);

@@ -1,12 +1,12 @@
-//! `as:` how a value becomes what its column holds.
+//! `as:` the conversion of a value for its column.
 
 use crate::limits;
 use crate::model::{As, Between, TimeForm, TimeSpec};
 use crate::reader::{Complaint, Field, Table, choice, nearest, text};
 use tollgate_contract::iso;
 
-/// `as: unix_ms`, `as: "numeric(18,2)"`, `as: enum_name` with `strip_prefix:`, or the long forms `as: { enum_name: … }` and
-/// `as: { time: … }`.
+/// Reads `as: unix_ms`, `as: "numeric(18,2)"`, `as: enum_name` with `strip_prefix:`, or the long forms `as: { enum_name: … }`
+/// and `as: { time: … }`.
 pub(super) fn read_as(table: &Table<'_>) -> As {
     let strip_prefix = table.get("strip_prefix", text);
     let as_ = match table.field("as") {
@@ -27,7 +27,7 @@ pub(super) fn read_as(table: &Table<'_>) -> As {
 fn read_as_table(table: &Table<'_>) -> Option<As> {
     let (enum_name, time) = (table.entry("enum_name"), table.has("time"));
     let time = time.then(|| read_time(table)).or_else(|| {
-        // Asked for all the same, so that they are known keys.
+        // Read in any case, so that they are known keys.
         let _ = (table.field("time"), table.field("between"));
         None
     });
@@ -48,7 +48,7 @@ fn read_as_table(table: &Table<'_>) -> Option<As> {
     }
 }
 
-/// `{ time: [iso, unix_s, unix_ms], between: [2000-01-01, 2100-01-01] }`
+/// Reads `{ time: [iso, unix_s, unix_ms], between: [2000-01-01, 2100-01-01] }`.
 pub(super) fn read_time(table: &Table<'_>) -> Option<TimeSpec> {
     let field = table.field("time")?;
     let forms = if field.is_list() {
@@ -81,7 +81,7 @@ pub(super) fn read_time(table: &Table<'_>) -> Option<TimeSpec> {
     Some(TimeSpec { forms, between })
 }
 
-/// A date, or a time with its zone, as microseconds since 1970.
+/// Reads a date, or a time with its zone, as microseconds since 1970.
 fn bound(text: &str) -> Result<i64, Complaint> {
     let time = || {
         let time = iso::date_time(text)?;
@@ -130,7 +130,7 @@ fn read_as_word(field: &Field<'_>) -> Option<As> {
     })
 }
 
-/// `numeric(18,2)`: at most `precision` digits, `scale` of them behind the point.
+/// Reads `numeric(18,2)`: at most `precision` digits, `scale` of them after the point.
 fn numeric(text: &str) -> Result<As, Complaint> {
     let digits = text.strip_prefix("numeric(").and_then(|rest| rest.strip_suffix(')'));
     let parsed = digits.and_then(|digits| {

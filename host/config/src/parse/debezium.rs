@@ -1,4 +1,4 @@
-//! `contract.envelope: debezium`, and what it asks of the rest of the file.
+//! `contract.envelope: debezium`, and its requirements for the rest of the file.
 
 use super::envelope::read_headers;
 use super::names;
@@ -8,7 +8,7 @@ use crate::reader::{Table, choice};
 
 const AT: &str = "contract.envelope";
 
-/// The long form, `envelope: { debezium: { … } }`.
+/// Reads the long form, `envelope: { debezium: { … } }`.
 pub(super) fn read(table: &Table<'_>, typed: bool) -> Option<Debezium> {
     let message = table.get("message", names::message_type);
     let kind = table.get("type", names::field_path);
@@ -34,7 +34,7 @@ pub(super) fn read(table: &Table<'_>, typed: bool) -> Option<Debezium> {
     })
 }
 
-/// Checks the rest of the file, and sets what Debezium decides.
+/// Checks the rest of the file, and sets the values that follow from Debezium.
 pub(super) fn complete(root: &Table<'_>, pipeline: &mut Pipeline) {
     let Some(debezium) = &pipeline.contract.debezium else { return };
     if debezium.message.is_none() {
@@ -68,7 +68,7 @@ pub(super) fn complete(root: &Table<'_>, pipeline: &mut Pipeline) {
         }
     }
     for kind in &mut pipeline.types {
-        // Debezium's keys are objects, also of one column.
+        // Debezium's record keys are objects, even for one column.
         kind.mapping.delete.key.get_or_insert(DeleteKey::Json);
     }
 }

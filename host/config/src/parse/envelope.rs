@@ -1,4 +1,4 @@
-//! `contract.envelope:` what is wrapped round the events, and how its idempotency key is made.
+//! `contract.envelope:` the message around each event, and its idempotency key.
 
 use super::names;
 use crate::limits;
@@ -68,7 +68,7 @@ fn read_key(table: &Table<'_>, own: Option<&str>) -> Option<IdempotencyKey> {
     Some(IdempotencyKey { field: field?, of: of?, separator })
 }
 
-/// What a key is made of, in order.
+/// Reads the hashed parts of a key, in order.
 pub(super) fn read_parts(field: &Field<'_>) -> Option<Vec<KeyPart>> {
     let items = field.items()?;
     if items.is_empty() || items.len() > limits::ENVELOPE_PARTS {

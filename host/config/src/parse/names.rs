@@ -1,4 +1,4 @@
-//! The kinds of names a pipeline holds: each with the rule of the system that the name is for.
+//! The kinds of names in a pipeline, each with the rule of the system that uses the name.
 
 use crate::limits;
 use crate::model::{Secret, Start, TableName};
@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 type Read<T> = Result<T, Complaint>;
 
-/// `pipeline:` part of transactional ids, lock names and labels.
+/// Reads `pipeline:`, which is part of transactional ids, lock names and labels.
 pub(super) fn pipeline(text: &str) -> Read<String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if text.is_empty() || text.len() > limits::PIPELINE_NAME || !text.bytes().all(fits) {
@@ -19,7 +19,7 @@ pub(super) fn pipeline(text: &str) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// A topic's name by Kafka's rule.
+/// Reads a topic name by Kafka's rule.
 pub(super) fn topic(text: &str) -> Read<String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let good = !text.is_empty() && text.len() <= limits::TOPIC_NAME && text.bytes().all(fits);
@@ -32,7 +32,7 @@ pub(super) fn topic(text: &str) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// `host:port`, comma separated.
+/// Reads `host:port`, separated by commas.
 pub(super) fn brokers(text: &str) -> Read<String> {
     let fits = |broker: &str| {
         let (host, port) = broker.trim().rsplit_once(':')?;
@@ -47,9 +47,9 @@ pub(super) fn brokers(text: &str) -> Read<String> {
     }
 }
 
-/// `earliest`, `latest`, `committed` or a time: RFC 3339, or Unix milliseconds.
+/// Reads `earliest`, `latest`, `committed` or a time: RFC 3339, or Unix milliseconds.
 pub(super) fn start(text: &str) -> Read<Start> {
-    /// September 2001 in milliseconds: what is below was meant in seconds.
+    /// September 2001 in milliseconds; a smaller value was probably meant in seconds.
     const LEAST_MILLIS: i64 = 1_000_000_000_000;
     match text {
         "earliest" => return Ok(Start::Earliest),
@@ -63,7 +63,7 @@ pub(super) fn start(text: &str) -> Read<Start> {
         }
         return Ok(Start::Timestamp(millis));
     }
-    // The parser also takes dates alone and other forms; a start must say its time and its zone.
+    // The parser also accepts dates without a time and other forms; a start needs a time and a zone.
     let timed = text.starts_with(|first: char| first.is_ascii_digit()) && text.contains(['T', 't']);
     if let Some(time) = timed.then(|| text.parse::<prost_types::Timestamp>().ok()).flatten() {
         return Ok(Start::Timestamp(time.seconds * 1_000 + i64::from(time.nanos) / 1_000_000));
@@ -73,7 +73,8 @@ pub(super) fn start(text: &str) -> Read<Start> {
     Err(complaint)
 }
 
-/// `auto_offset_reset`, as Kafka clients call it. `none` has no meaning here: a first start must begin somewhere.
+/// Reads `auto_offset_reset`, the alias of `start` that Kafka clients use. `none` is refused, because a first start needs a
+/// position.
 pub(super) fn auto_offset_reset(text: &str) -> Read<Start> {
     match text {
         "earliest" => Ok(Start::Earliest),
@@ -85,7 +86,7 @@ pub(super) fn auto_offset_reset(text: &str) -> Read<Start> {
     }
 }
 
-/// `payments.v1.PaymentEvent`.
+/// Reads a message type such as `payments.v1.PaymentEvent`.
 pub(super) fn message_type(text: &str) -> Read<String> {
     if dotted(text) {
         return Ok(text.to_owned());
@@ -95,7 +96,7 @@ pub(super) fn message_type(text: &str) -> Read<String> {
     Err(complaint)
 }
 
-/// `amount`, `payer.address.city`.
+/// Reads a field's path such as `amount` or `payer.address.city`.
 pub(super) fn field_path(text: &str) -> Read<String> {
     if dotted(text) {
         return Ok(text.to_owned());
@@ -111,7 +112,7 @@ fn dotted(text: &str) -> bool {
     text.split('.').all(word)
 }
 
-/// A type of event as records name it; part of headers and labels.
+/// Reads the name of an event type, which is part of headers and labels.
 pub(super) fn event_type(text: &str) -> Read<String> {
     let fits = |c: char| !c.is_whitespace() && !c.is_control();
     if text.is_empty() || text.len() > limits::EVENT_TYPE_NAME || !text.chars().all(fits) {
@@ -121,7 +122,7 @@ pub(super) fn event_type(text: &str) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// A header's name; Kafka takes any text.
+/// Reads a header's name; Kafka allows any text.
 pub(super) fn header(text: &str) -> Read<String> {
     if text.is_empty() || text.contains('\0') {
         return Err(Complaint::new("is not a header's name"));
@@ -129,7 +130,7 @@ pub(super) fn header(text: &str) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// A route's name as a component declares it.
+/// Reads a route's name as declared by a component.
 pub(super) fn route(text: &str) -> Read<String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if text.is_empty() || !text.bytes().all(fits) {
@@ -138,13 +139,13 @@ pub(super) fn route(text: &str) -> Read<String> {
     Ok(text.to_owned())
 }
 
-/// A column's name, exactly as PostgreSQL has it: statements quote it.
+/// Reads a column's name, exactly as in PostgreSQL: statements quote it.
 pub(super) fn column(text: &str) -> Read<String> {
     identifier(text)?;
     Ok(text.to_owned())
 }
 
-/// `table` or `schema.table`.
+/// Reads `table` or `schema.table`.
 pub(super) fn table(text: &str) -> Read<TableName> {
     let (schema, name) = match text.split_once('.') {
         Some((schema, name)) => (Some(schema), name),
@@ -170,7 +171,7 @@ fn identifier(text: &str) -> Read<()> {
     Ok(())
 }
 
-/// A PostgreSQL URL. It may hold a password, so that no complaint shows it.
+/// Reads a PostgreSQL URL. It may contain a password, so no error shows it.
 pub(super) fn postgres_url(text: &str) -> Read<Secret> {
     let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
     if rest.is_none_or(|rest| rest.is_empty() || rest.contains(char::is_whitespace)) {
@@ -181,7 +182,7 @@ pub(super) fn postgres_url(text: &str) -> Read<Secret> {
     Ok(Secret::new(text.to_owned()))
 }
 
-/// `host:port` to listen on.
+/// Reads the `host:port` to listen on.
 pub(super) fn listen(text: &str) -> Read<String> {
     if text.parse::<SocketAddr>().is_ok() {
         return Ok(text.to_owned());
@@ -192,7 +193,7 @@ pub(super) fn listen(text: &str) -> Read<String> {
     }
 }
 
-/// A host's name as a request carries it, without a port.
+/// Reads a host name as in a request's `Host` header, without a port.
 pub(super) fn host(text: &str) -> Read<String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if text.is_empty() || !text.chars().all(legal) {
@@ -201,7 +202,7 @@ pub(super) fn host(text: &str) -> Read<String> {
     Ok(text.to_ascii_lowercase())
 }
 
-/// Whether only this machine can reach the address.
+/// Returns whether only this machine can reach the address.
 pub(super) fn is_loopback(listen: &str) -> bool {
     match listen.parse::<SocketAddr>() {
         Ok(address) => match address.ip() {

@@ -1,12 +1,12 @@
-//! Settings that may stand in one of several places, because the article's template has them elsewhere than we do.
+//! Settings that may be in one of several places, because Kafka clients' configurations have them in other places.
 
 use crate::reader::{Complaint, Table};
 
-/// A setting that may be offered by several keys and must be given by at most one of them.
+/// A setting with several keys, of which at most one may be present.
 #[derive(Debug)]
 pub(super) struct Once<T> {
     value: Option<T>,
-    /// The path of the key that gave it, even when its value was refused.
+    /// The path of the key that set it, even if its value was refused.
     from: Option<String>,
 }
 
@@ -17,13 +17,13 @@ impl<T> Default for Once<T> {
 }
 
 impl<T> Once<T> {
-    /// Takes the scalar of `key`, if it is there; a second place is refused by name.
+    /// Takes the scalar of `key` if it is present; a second key is an error that names the first.
     pub(super) fn offer(&mut self, table: &Table<'_>, key: &str, kind: impl Fn(&str) -> Result<T, Complaint>) {
         let Some(field) = table.field(key) else { return };
         self.put(table, key, field.scalar(kind));
     }
 
-    /// Takes a value that was read from `key`; None when it was refused there.
+    /// Takes a value that was read from `key`; `None` if the value was refused.
     pub(super) fn put(&mut self, table: &Table<'_>, key: &str, value: Option<T>) {
         if let Some(first) = &self.from {
             table.error(key, format!("is already set by {first}; keep one of the two"));
@@ -33,7 +33,7 @@ impl<T> Once<T> {
         self.value = value;
     }
 
-    /// The path of the key that gave it.
+    /// Returns the path of the key that set it.
     pub(super) fn from(&self) -> Option<&str> {
         self.from.as_deref()
     }
@@ -42,7 +42,7 @@ impl<T> Once<T> {
         self.value.take()
     }
 
-    /// The value, or a complaint that `key` is missing unless a key was there whose value was refused.
+    /// Returns the value. Reports that `key` is missing, unless a key was present whose value was refused.
     pub(super) fn need(&mut self, table: &Table<'_>, key: &str) -> Option<T> {
         if self.from.is_none() {
             table.error(key, "required key is missing");

@@ -13,7 +13,7 @@ use super::names;
 use crate::limits;
 use crate::reader::{Complaint, Field, Table, bytes_within, choice, duration_within, text};
 
-/// Reads the keys that stand in `contract:` itself.
+/// Reads the policies, which are keys of `contract:` itself.
 pub(super) fn read(table: &Table<'_>) -> Policies {
     let fields = [("allow", UnknownFields::Allow), ("warn", UnknownFields::Warn), ("reject", UnknownFields::Reject)];
     let unset = [("allow", UnsetOneofs::Allow), ("reject", UnsetOneofs::Reject)];
@@ -36,14 +36,14 @@ pub(super) fn read(table: &Table<'_>) -> Policies {
     }
 }
 
-/// `absent:` of a contract or a column. YAML's own null is the word.
+/// Reads `absent:` of a contract or a column. YAML's null means the word `null`.
 pub(super) fn read_absent(table: &Table<'_>) -> Option<Absent> {
     let words = [("default", Absent::Default), ("null", Absent::Null), ("reject", Absent::Reject)];
     let field = table.entry("absent")?;
     if field.is_null() { Some(Absent::Null) } else { field.scalar(choice(&words)) }
 }
 
-/// `reject`, `keep`, or `{ fallback: { enum: value } }`.
+/// Reads `reject`, `keep`, or `{ fallback: { enum: value } }`.
 fn read_enums(field: &Field<'_>) -> Option<UnknownEnums> {
     if !field.is_table() {
         let words = [("reject", false), ("keep", true)];
@@ -65,7 +65,7 @@ fn read_enums(field: &Field<'_>) -> Option<UnknownEnums> {
     })
 }
 
-/// The forms of JSON by their fields' paths.
+/// Reads the accepted JSON forms of fields, by path.
 fn read_coercions(table: &Table<'_>) -> Vec<Coercion> {
     let mut coercions = Vec::new();
     for (path, field) in table.any() {
@@ -88,7 +88,7 @@ fn read_coercions(table: &Table<'_>) -> Vec<Coercion> {
     coercions
 }
 
-/// The clocks by their fields' paths.
+/// Reads the clock bounds of fields, by path.
 fn read_clocks(table: &Table<'_>) -> Vec<ClockSkew> {
     let units = [("unix_s", TimeUnit::Seconds), ("unix_ms", TimeUnit::Millis), ("unix_us", TimeUnit::Micros)];
     let mut clocks = Vec::new();

@@ -1,4 +1,4 @@
-//! `postgres:` the target table and how its columns are filled.
+//! `postgres:` the target table and the sources of its columns.
 
 use super::conversion::read_as;
 use super::{names, policies};
@@ -11,7 +11,7 @@ use crate::reader::{Complaint, Field, Table, boolean, choice, path, signed, text
 use std::path::Path;
 use tollgate_contract::Absent;
 
-/// The server, and the mapping of the only type; with `types:` (`typed`) what they have in common.
+/// Reads the server and the mapping of the only type. With `types:` (`typed`) it reads the common part of the mappings.
 pub(super) fn read(root: &Table<'_>, base: &Path, typed: bool) -> Option<(Postgres, Draft)> {
     root.need_table("postgres", |table| {
         let url = table.need("url", names::postgres_url);
@@ -24,14 +24,14 @@ pub(super) fn read(root: &Table<'_>, base: &Path, typed: bool) -> Option<(Postgr
     })
 }
 
-/// A mapping that stands by itself: that of a route.
+/// Reads a mapping that inherits nothing: that of a route.
 pub(super) fn read_mapping(table: &Table<'_>) -> Option<Mapping> {
     let mut draft = Draft::read(table);
     draft.complete(table);
     draft.mapping
 }
 
-/// A mapping that may not be whole yet: each key as far as it is there and right.
+/// A mapping that may be incomplete: the keys that are present and valid.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
     table: Option<TableName>,
@@ -41,7 +41,7 @@ pub(super) struct Draft {
     nul: Option<Nul>,
     delete: Option<Deletes>,
     partitions: Option<Partitions>,
-    /// Keys that are there, right or wrong.
+    /// The keys that are present, valid or not.
     given: Vec<&'static str>,
     pub(super) mapping: Option<Mapping>,
 }
@@ -63,7 +63,7 @@ impl Draft {
         }
     }
 
-    /// A type's own mapping: its keys over these, its columns beside these.
+    /// Returns a type's mapping: the type's keys override these, and its columns are added to these.
     pub(super) fn with(&self, table: &Table<'_>) -> Draft {
         let own = Draft::read(table);
         let mut columns = self.columns.clone().unwrap_or_default();
@@ -90,7 +90,7 @@ impl Draft {
         draft
     }
 
-    /// Makes the mapping, if nothing is missing.
+    /// Builds the mapping if no required key is missing.
     fn complete(&mut self, table: &Table<'_>) {
         for key in NEEDED {
             if !self.given.contains(&key) {
@@ -137,7 +137,7 @@ fn read_delete(table: &Table<'_>) -> Option<Deletes> {
     })
 }
 
-/// `text`, `json`, or `{ message: payments.v1.Key }`.
+/// Reads `text`, `json`, or `{ message: payments.v1.Key }`.
 fn read_delete_key(field: &Field<'_>) -> Option<DeleteKey> {
     if field.is_table() {
         return field.table(|key| key.need("message", names::message_type).map(DeleteKey::Message));
@@ -153,7 +153,7 @@ fn read_partitions(table: &Table<'_>) -> Option<Partitions> {
     Some(Partitions { column: column?, every: every?, ahead })
 }
 
-/// Deletes need a way from an event to its row.
+/// Checks that a delete can identify its row.
 fn check_delete(table: &Table<'_>, delete: &Deletes, key: &[String], guarded: bool) {
     let place = |below: &str| format!("{}.delete.{below}", table.path());
     if delete.key == Some(DeleteKey::Text) && key.len() > 1 {
@@ -188,7 +188,7 @@ fn read_key(table: &Table<'_>) -> Option<Vec<String>> {
     Some(key)
 }
 
-/// Key columns without an entry take the field of their own name; they come first.
+/// Adds the key columns without an entry, with the field of the same name. They come first.
 fn complete_key(table: &Table<'_>, key: &[String], columns: &mut Vec<Column>) {
     let missing: Vec<Column> = key
         .iter()
@@ -230,7 +230,7 @@ fn check_newer(table: &Table<'_>, newer: &str, key: &[String], columns: &[Column
         table.error("only_if_newer", message);
     }
     for column in columns.iter().filter(|column| column.mode == Mode::Add) {
-        // One statement takes a batch folded to a row a key: by then it is lost which of its events were newer.
+        // A batch is folded to one row per key before its statement, and the folding loses which of its events were newer.
         let path = format!("{}.columns.{}", table.path(), column.name);
         let message = "add cannot be combined with only_if_newer, because a folded batch does not know which of its \
                        events count; remove one of the two";
@@ -278,7 +278,7 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
     }
     let from = match sources.into_iter().next() {
         Some((_, from)) => from?,
-        // A column without any source takes the field of its own name.
+        // A column without a source gets the field of the same name.
         None => match names::field_path(name) {
             Ok(field) => From::Field(field),
             Err(_) => {
@@ -311,7 +311,7 @@ fn read_column(name: &str, table: &Table<'_>) -> Option<Column> {
     Some(Column { name: name.to_owned(), from, as_, mode, absent, default, overrides_identity, not_null })
 }
 
-/// A default stands in for a value that may be missing, and nothing else decides about it.
+/// Checks that the value may be missing, and that no other key sets a replacement.
 fn check_default(table: &Table<'_>, from: &From, mode: Mode, absent: Option<Absent>) {
     let lacks = from.path().is_some()
         || matches!(from, From::Header(_) | From::Record(RecordPart::Key | RecordPart::Timestamp));
@@ -358,7 +358,7 @@ fn only_true(text: &str) -> Result<(), Complaint> {
     }
 }
 
-/// `add: true` beside a source, `add: 1`, `add: field`: whether the column is added to, and the source that `add` names.
+/// Reads `add: true` next to a source, `add: 1` or `add: field`. Returns whether the column is added to, and the source in `add`.
 fn read_add(table: &Table<'_>) -> (bool, Option<From>) {
     enum Add {
         Off,

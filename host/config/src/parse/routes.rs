@@ -1,10 +1,10 @@
-//! `transforms[].routes:` where the outputs of a component's named routes go.
+//! `transforms[].routes:` the destinations of a component's named routes.
 
 use super::{names, postgres};
 use crate::model::{OutputPartition, Route};
 use crate::reader::{Field, Table, choice};
 
-/// What `partition` may say, of an output and of a route.
+/// The values of `partition`, for an output and for a route.
 pub(super) const PARTITIONS: [(&str, OutputPartition); 2] =
     [("by_key", OutputPartition::ByKey), ("same", OutputPartition::Same)];
 

@@ -1,4 +1,4 @@
-//! `source:` and what it shares with the article's `consumer:`.
+//! `source:` and its keys that may also be in `consumer:`.
 
 use super::names;
 use super::template::Shared;
@@ -36,7 +36,7 @@ pub(super) fn read(root: &Table<'_>, shared: &mut Shared, base: &Path) -> Option
     })
 }
 
-/// The chain heartbeat < session < max_poll_interval; a default gives way to what is written.
+/// Reads the timeouts and checks that heartbeat < session < max_poll_interval. Defaults adapt to the values that are set.
 fn timeouts(table: &Table<'_>, shared: &mut Shared) -> (Duration, Duration, Duration) {
     let place = |once: Option<&str>, key: &str| once.map_or_else(|| format!("source.{key}"), str::to_owned);
     let session_place = place(shared.session_timeout.from(), "session_timeout");
@@ -54,7 +54,7 @@ fn timeouts(table: &Table<'_>, shared: &mut Shared) -> (Duration, Duration, Dura
     (session, heartbeat, poll)
 }
 
-/// A part of a time in whole milliseconds, which is what Kafka counts in.
+/// Returns a part of a time in whole milliseconds, the unit of Kafka's settings.
 fn part(whole: Duration, of: u64) -> Duration {
     Duration::from_millis(u64::try_from(whole.as_millis()).unwrap_or(u64::MAX) / of)
 }
@@ -75,7 +75,7 @@ fn read_security(table: &Table<'_>, base: &Path) -> Option<Security> {
     Some(Security { tls, sasl })
 }
 
-/// `tls: true`, or a table.
+/// Reads `tls: true`, or a table.
 fn read_tls(field: &Field<'_>, base: &Path) -> Option<Tls> {
     if !field.is_table() {
         return field.scalar(boolean)?.then(Tls::default);
@@ -97,7 +97,7 @@ fn read_tls(field: &Field<'_>, base: &Path) -> Option<Tls> {
     })
 }
 
-/// `kafka:` further librdkafka settings.
+/// Reads `kafka:`, further librdkafka settings.
 fn read_extra(table: &Table<'_>) -> Option<Settings> {
     let mut extra = BTreeMap::new();
     for (name, field) in table.any() {
@@ -115,7 +115,7 @@ fn read_extra(table: &Table<'_>) -> Option<Settings> {
     Some(Settings(extra))
 }
 
-/// Why a librdkafka setting may not be given: it has a key of its own, or the delivery protocol depends on its value.
+/// Returns why a librdkafka setting is refused: it has its own key, or the delivery protocol depends on its value.
 fn refusal(name: &str) -> Option<String> {
     let own = match name {
         "bootstrap.servers" | "metadata.broker.list" => "source.brokers",

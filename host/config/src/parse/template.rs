@@ -1,9 +1,9 @@
-//! What the article's consumer template says, wherever it says it.
+//! Consumer settings under the names of Kafka clients.
 //!
-//! The template (`consumer:` with `group_id`, `session_timeout_ms` …, `retry_policy`, `dlq_topic`, `dlq_threshold`,
-//! `backpressure`, `max_batch_size`) runs as it stands beside our own sections. Its names are our settings under other
-//! names, so each is read into the [`Once`] that our own key is offered to as well: the same setting in two places is an
-//! error, and a value that the delivery protocol cannot honour is refused with the reason.
+//! A block with these names (`consumer:` with `group_id`, `session_timeout_ms` …, `retry_policy`, `dlq_topic`,
+//! `dlq_threshold`, `backpressure`, `max_batch_size`) can be pasted beside Tollgate's own sections. Each name is an alias: it
+//! is read into the same [`Once`] as Tollgate's own key. So the same setting in two places is an error. A value that the
+//! delivery protocol cannot honour is refused with the reason.
 
 use super::names;
 use super::once::Once;
@@ -14,7 +14,7 @@ use crate::reader::{
 };
 use std::time::Duration;
 
-/// The settings that have more than one name or place.
+/// The settings with more than one name or place.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub group_id: Once<String>,
@@ -22,7 +22,7 @@ pub(super) struct Shared {
     pub session_timeout: Once<Duration>,
     pub heartbeat_interval: Once<Duration>,
     pub max_poll_interval: Once<Duration>,
-    /// Bound the batch beside `delivery.batch.max_events`: the lowest counts.
+    /// These bound the batch in addition to `delivery.batch.max_events`; the lowest bound applies.
     pub max_poll_records: Once<usize>,
     pub max_batch_size: Once<usize>,
     pub dlq_topic: Once<String>,
@@ -32,7 +32,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Reads the section `consumer:` and those of the template's keys that may stand at the root.
+    /// Reads the section `consumer:` and its keys that may also be at the root.
     pub(super) fn read(root: &Table<'_>) -> Shared {
         let mut shared = Shared::default();
         root.table("consumer", |consumer| {
@@ -44,7 +44,7 @@ impl Shared {
         shared
     }
 
-    /// The keys that `source:` and `consumer:` have in common.
+    /// Reads the keys that `source:` and `consumer:` share.
     pub(super) fn consumer_keys(&mut self, table: &Table<'_>) {
         const LEAST: Duration = Duration::from_millis(1);
         self.group_id.offer(table, "group_id", text);
@@ -63,8 +63,7 @@ impl Shared {
         table.get("isolation_level", read_committed);
     }
 
-    /// `retry_policy`, `backpressure` and the template's loose keys: its published form has lost the indentation that said
-    /// under which of its sections they stand.
+    /// Reads `retry_policy`, `backpressure` and the loose keys, which may be in `consumer:`, at the root or in these sections.
     fn policies(&mut self, table: &Table<'_>) {
         self.loose_keys(table);
         if let Some(field) = table.field("retry_policy") {
@@ -180,7 +179,7 @@ fn read_backpressure(table: &Table<'_>) -> Option<Backpressure> {
     })
 }
 
-/// The last part of a dotted path.
+/// Returns the last part of a dotted path.
 fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }

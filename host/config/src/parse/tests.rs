@@ -5,7 +5,7 @@ use crate::reader::Position;
 use proptest::prelude::*;
 use serde_json::json;
 
-/// The least that runs; each case below spoils one thing of it.
+/// The smallest valid pipeline; each case below breaks one part of it.
 pub(crate) const LEAST: &str = "\
 pipeline: payments
 source:
@@ -27,7 +27,7 @@ postgres:
     amount: { as: \"numeric(18,2)\" }
 ";
 
-/// Every key that there is, in our own names.
+/// A pipeline with every key, under Tollgate's own names.
 pub(crate) const FULL: &str = include_str!("../../../../docs/pipeline.full.yaml");
 
 fn env(name: &str) -> Option<String> {
@@ -47,7 +47,7 @@ fn parse(text: &str) -> Result<Pipeline, String> {
     Pipeline::parse(Path::new("p.yaml"), text, &env).map_err(|errors| errors.to_string())
 }
 
-/// [`LEAST`] with one text replaced.
+/// Returns [`LEAST`] with one text replaced.
 fn spoil(from: &str, to: &str) -> String {
     assert!(LEAST.contains(from), "{from:?} is not in the pipeline");
     LEAST.replacen(from, to, 1)
@@ -122,23 +122,23 @@ fn the_least_pipeline_has_every_default() {
     assert_eq!(pipeline.postgres.url.expose(), "postgres://app:s3cret@localhost/app");
     assert_eq!(pipeline.places.find("contract.message"), Position { line: 9, column: 3 });
     let names: Vec<&str> = pipeline.types[0].mapping.columns.iter().map(|column| column.name.as_str()).collect();
-    assert_eq!(names, ["transaction_id", "currency", "amount"], "file order, missing key columns first");
+    assert_eq!(names, ["transaction_id", "currency", "amount"], "missing key columns first, then file order");
 }
 
-/// Each text is refused with exactly these lines; all that are not are told together.
+/// Checks that each text is refused with exactly these lines; all differences are reported together.
 fn say_exactly<'c>(cases: impl IntoIterator<Item = (String, &'c str)>) {
     let wrong: Vec<String> = cases
         .into_iter()
         .filter_map(|(text, expected)| {
             let said = parse(&text).err().unwrap_or_default();
             let expected = format!("p.yaml:{expected}");
-            (said != expected).then(|| format!("said:     {said}\nexpected: {expected}"))
+            (said != expected).then(|| format!("actual:   {said}\nexpected: {expected}"))
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// One bad value each: what is spoilt, by what, and exactly what is said.
+/// Each case has one invalid value: the original text, its replacement, and the exact message.
 #[test]
 fn each_bad_value_is_named_with_its_line() {
     let cases = [
@@ -902,8 +902,8 @@ fn tombstones_delete_only_what_they_can_name() {
     assert!(parse(&newer).unwrap_err().contains("a tombstone has no value, so it is unknown whether it is newer"));
 }
 
-/// The template as the article prints it, with the indentation that its text has lost put back in two ways.
-pub(crate) const ARTICLE: &str = "\
+/// A consumer block with the names of Kafka clients. The test uses it with the policies at the root, nested, and with loose keys.
+pub(crate) const CLIENT_BLOCK: &str = "\
 consumer:
   group_id: \"analytics-pipeline-v2\"
   session_timeout_ms: 30000
@@ -914,7 +914,7 @@ consumer:
   enable_auto_commit: false
   isolation_level: \"read_committed\"
 ";
-pub(crate) const ARTICLE_POLICIES: &str = "\
+pub(crate) const CLIENT_POLICIES: &str = "\
 retry_policy:
   max_retries: 3
   initial_backoff_ms: 1000
@@ -930,29 +930,29 @@ backpressure:
 ";
 
 #[test]
-fn the_articles_block_runs_as_it_stands() {
+fn a_block_with_the_names_of_kafka_clients_runs_unchanged() {
     let own = LEAST
         .replace("  group_id: payments-gate\n  start: earliest\n", "")
         .replace("dead_letter:\n  topic: payments.dlq\n", "");
     let indent = |text: &str| text.lines().map(|line| format!("  {line}\n")).collect::<String>();
-    let loose = ARTICLE_POLICIES
+    let loose = CLIENT_POLICIES
         .lines()
         .map(|line| {
             let loose = ["dlq_topic", "dlq_threshold", "max_batch_size"].iter().any(|key| line.contains(key));
             format!("{}\n", if loose { line.trim_start() } else { line })
         })
         .collect::<String>();
-    // The loose keys split their sections: put them first.
+    // The loose keys would split their sections, so they come first.
     let (mut first, mut rest) = (String::new(), String::new());
     for line in loose.lines() {
         let target = if ["dlq_", "max_batch"].iter().any(|key| line.starts_with(key)) { &mut first } else { &mut rest };
         target.push_str(&format!("{line}\n"));
     }
     let forms = [
-        format!("{ARTICLE}{ARTICLE_POLICIES}"),
-        format!("{ARTICLE}{}", indent(ARTICLE_POLICIES)),
-        format!("{ARTICLE}{first}{rest}"),
-        format!("{ARTICLE}{}{rest}", indent(&first)),
+        format!("{CLIENT_BLOCK}{CLIENT_POLICIES}"),
+        format!("{CLIENT_BLOCK}{}", indent(CLIENT_POLICIES)),
+        format!("{CLIENT_BLOCK}{first}{rest}"),
+        format!("{CLIENT_BLOCK}{}{rest}", indent(&first)),
     ];
     for form in forms {
         let pipeline = parse(&format!("{own}{form}")).unwrap_or_else(|errors| panic!("{errors}\n{form}"));
@@ -973,7 +973,7 @@ fn the_articles_block_runs_as_it_stands() {
 }
 
 #[test]
-fn a_setting_in_the_article_and_in_our_own_section_is_an_error() {
+fn a_setting_under_both_of_its_names_is_an_error() {
     let text = with("consumer: { group_id: other, session_timeout_ms: 30000, auto_offset_reset: latest }\n")
         .replace("start: earliest", "start: earliest\n  session_timeout: 30s");
     let expected = "\
@@ -1091,7 +1091,7 @@ postgres: { url: \"${DATABASE_URL}\", table: s.t, key: [k], columns: {} }
     assert_eq!(json["transforms"][0]["config"], json!({ "token": "${SECRET}", "limit": 3 }));
     assert_eq!(json["source"]["kafka"]["fetch.wait.max.ms"], "5");
     assert_eq!(pipeline.types[0].transforms[0].config, Some(json!({ "token": "s3cret", "limit": 3 })));
-    // A refused value that came from outside is not shown either.
+    // A refused value from outside is not shown either.
     for key in ["lanes", "shutdown", "pipeline"] {
         let said = parse(&format!("{key}: \"${{SECRET}} \"\n")).unwrap_err();
         assert!(!said.contains("s3cret"), "{said}");
@@ -1102,7 +1102,7 @@ postgres: { url: \"${DATABASE_URL}\", table: s.t, key: [k], columns: {} }
 
 #[test]
 fn what_comes_from_a_variable_is_masked_whatever_its_key() {
-    // A suggestion is made of the value: 47 for `47` without a unit, and a type's name without its dot.
+    // A suggestion contains parts of the value: 47 for `47` without a unit, and a type's name without its dot.
     let env = |name: &str| match name {
         "DIGITS" => Some("471147114711".to_owned()),
         "DOTTED" => Some(".s3cret.Type".to_owned()),
@@ -1163,9 +1163,9 @@ proptest! {
             "", ":", " ", "\n", "{", "}", "[", "]", "\"", "#", "- ", "&a ", "*a", "!!x ", "${", "}", "$${", "~", "-1", "1e99",
             "99999999999999999999", "é", "\u{0}", "\t", "null", "numeric(", ",", ".", "|", ">", "off", "9223372036854775807ms",
         ])), 1..8),
-        article in any::<bool>(),
+        client in any::<bool>(),
     ) {
-        let mut text = if article { format!("{LEAST}{ARTICLE}{ARTICLE_POLICIES}") } else { FULL.to_owned() };
+        let mut text = if client { format!("{LEAST}{CLIENT_BLOCK}{CLIENT_POLICIES}") } else { FULL.to_owned() };
         for (at, length, insert) in cuts {
             let mut from = at.index(text.len());
             while !text.is_char_boundary(from) {

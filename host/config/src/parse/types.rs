@@ -1,4 +1,4 @@
-//! `types:` the kinds of event on the topic; without it there is one. What the root says is what a type does not say.
+//! `types:` the types of event on the topic; without it there is one. The root's keys are the defaults of each type.
 
 use super::postgres::Draft;
 use super::routes::PARTITIONS;
@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::reader::{Table, choice};
 
-/// What the root says, for every type.
+/// The root's keys, which are defaults for every type.
 struct Common<'c> {
     transforms: Vec<Transform>,
     output: Option<OutputDraft>,
@@ -18,7 +18,7 @@ struct Common<'c> {
     contract: Option<&'c Contract>,
 }
 
-/// `output:` as far as it is there.
+/// The keys of `output:` that are present.
 #[derive(Clone, Default)]
 struct OutputDraft {
     topic: Option<String>,
@@ -48,7 +48,7 @@ pub(super) fn read(
     if typed {
         return root.table("types", |types| read_types(types, &common));
     }
-    // Asked for, so that a near miss (`type`) is told of.
+    // Read so that the error for a typo such as `type` can suggest this key.
     root.field("types");
     let mapping = common.mapping?.mapping.clone();
     let output = common.output.map(OutputDraft::complete);
@@ -56,7 +56,7 @@ pub(super) fn read(
         name: String::new(),
         message: contract?.1.clone()?,
         transforms: common.transforms,
-        // A section whose topic is wrong has its complaint.
+        // An invalid topic was already reported.
         output: output.flatten(),
         mapping: mapping?,
         versions: contract?.0.versions.clone(),
@@ -98,7 +98,7 @@ fn read_type(table: &Table<'_>, name: &str, common: &Common<'_>) -> Option<Event
     }
     let mapping = table.table_or_empty("postgres", |own| {
         let empty = Draft::default();
-        // Where the root's section is no table, that has been said.
+        // If the root's section is not a table, this was already reported.
         common.mapping.unwrap_or(&empty).with(own).mapping
     });
     let versions = contract::read_versions_over(table, common.contract);
@@ -140,7 +140,7 @@ impl OutputDraft {
     }
 }
 
-/// One field's path, or a list of them.
+/// Reads one field's path, or a list of paths.
 fn read_output_key(table: &Table<'_>) -> Vec<String> {
     match table.field("key") {
         Some(field) if field.is_list() => table.list("key", names::field_path),
@@ -149,7 +149,7 @@ fn read_output_key(table: &Table<'_>) -> Vec<String> {
     }
 }
 
-/// What types say about each other, and about the envelope.
+/// Checks the types against each other and against the envelope.
 pub(super) fn check(root: &Table<'_>, pipeline: &Pipeline) {
     check_tables(root, pipeline);
     for (index, kind) in pipeline.types.iter().enumerate() {
@@ -171,7 +171,7 @@ pub(super) fn check(root: &Table<'_>, pipeline: &Pipeline) {
     check_key_parts(root, pipeline);
 }
 
-/// Types and routes may share a table if one statement writes the rows of both.
+/// Checks shared tables. Types and routes may share a table if one statement writes the rows of both.
 fn check_tables(root: &Table<'_>, pipeline: &Pipeline) {
     let mut before: Vec<(Destination<'_>, &Mapping)> = Vec::new();
     for to in pipeline.destinations() {
@@ -194,7 +194,7 @@ fn check_tables(root: &Table<'_>, pipeline: &Pipeline) {
     }
 }
 
-/// One statement writes the rows of all types that share a table, in the order of their events.
+/// Returns whether one statement can write the rows of both mappings, in the order of their events.
 fn same_statement(one: &Mapping, other: &Mapping) -> bool {
     let shape = |column: &Column| (column.name.clone(), column.mode, column.from == From::Now);
     let columns = |mapping: &Mapping| mapping.columns.iter().map(shape).collect::<Vec<(String, Mode, bool)>>();
@@ -207,7 +207,7 @@ fn same_statement(one: &Mapping, other: &Mapping) -> bool {
         && columns(one) == columns(other)
 }
 
-/// A key must tell two events apart.
+/// Checks that idempotency keys can differ between events.
 fn check_key_parts(root: &Table<'_>, pipeline: &Pipeline) {
     let constant = |parts: &[KeyPart]| !parts.is_empty() && parts.iter().all(|part| matches!(part, KeyPart::Text(_)));
     let Some(key) = pipeline.contract.envelope.as_ref().and_then(|envelope| envelope.idempotency_key.as_ref()) else {

@@ -1,19 +1,19 @@
 //! `${VAR}`, `${VAR:default}`, `${file:/run/secrets/x}` and the escape `$${` in one scalar.
 //!
-//! This happens after the YAML is parsed, scalar by scalar: a value from outside can never open a key, a list or a comment.
-//! No message ever holds a value, only the name of what it came from.
+//! References are replaced after the YAML is parsed, in each scalar, so a value from outside can never start a key, a list or
+//! a comment. Messages never contain a value, only the name of its source.
 
 use crate::limits;
 use std::io::Read;
 use std::path::Path;
 
-/// Where variables come from: the process's environment, or a table in tests.
+/// The source of variables: the process's environment, or a table in tests.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
-/// The text with every reference replaced, and whether there was one.
+/// Returns the text with every reference replaced, and whether there was one.
 ///
 /// # Errors
-/// A sentence without any value in it: what is not set, not readable or not well formed.
+/// If a variable is not set, a file cannot be read, or a reference is malformed. The message contains no value.
 pub fn interpolate(text: &str, env: Environment<'_>, base: &Path) -> Result<(String, bool), String> {
     let mut out = String::with_capacity(text.len());
     let mut replaced = false;
@@ -54,7 +54,7 @@ fn resolve(reference: &str, env: Environment<'_>, base: &Path) -> Result<String,
         );
     }
     if default.is_some_and(|default| default.starts_with(['-', '?', '+', '='])) {
-        // The shell's ${X:-1} means 1; read by the rule here it would mean -1.
+        // The shell reads ${X:-1} as 1; by the rule here it would be -1.
         return Err(format!("${{{name}:-…}} is shell syntax; write a default as ${{{name}:default}}"));
     }
     match (env(name), default) {
@@ -70,7 +70,7 @@ fn is_variable(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The file's text without its trailing newline.
+/// Returns the file's text without its trailing newline.
 fn read_file(path: &str, base: &Path) -> Result<String, String> {
     let cannot = |reason: &dyn std::fmt::Display| format!("the file {path} cannot be read: {reason}");
     let file = std::fs::File::open(base.join(path)).map_err(|error| cannot(&error))?;

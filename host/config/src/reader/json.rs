@@ -1,14 +1,14 @@
-//! Free blocks (`config:`) as JSON, typed by YAML 1.2's core schema.
+//! Blocks with arbitrary keys (`config:`) as JSON, typed by YAML 1.2's core schema.
 
 use super::tree::{Node, Scalar, Value};
 use super::{ConfigError, Reader};
 use serde_json::{Map, Number, Value as JsonValue};
 
-/// A free block twice: what it says, and what of it may be shown.
+/// A block with arbitrary keys: its value, and the form that may be shown.
 #[derive(Clone, PartialEq)]
 pub struct Json {
     pub value: serde_json::Value,
-    /// With every `${…}` as it stands in the file, for status pages and logs.
+    /// The value with every `${…}` as written in the file, for status pages and logs.
     pub written: serde_json::Value,
 }
 
@@ -18,7 +18,7 @@ impl std::fmt::Debug for Json {
     }
 }
 
-/// None after a complaint. The tree's depth is bounded, so recursion is too.
+/// Returns `None` after an error. The tree's depth is bounded, so the recursion is too.
 pub(super) fn convert(reader: &Reader<'_>, node: &Node, path: &str) -> Option<Json> {
     match &node.value {
         Value::Scalar(scalar) => convert_scalar(reader, node, scalar, path),
@@ -67,7 +67,7 @@ fn convert_scalar(reader: &Reader<'_>, node: &Node, scalar: &Scalar, path: &str)
     }
 }
 
-/// YAML 1.2 §10.3.2: what a scalar without quotes means.
+/// Types a scalar without quotes, by YAML 1.2 §10.3.2.
 fn core_schema(text: &str) -> Result<JsonValue, &'static str> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(JsonValue::Null),
@@ -101,7 +101,7 @@ fn all(text: &str, is: impl Fn(&u8) -> bool) -> bool {
     !text.is_empty() && text.as_bytes().iter().all(is)
 }
 
-/// `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, the sign taken off already.
+/// `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, without the sign.
 fn is_float(text: &str) -> bool {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),

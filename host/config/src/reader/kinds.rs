@@ -1,17 +1,17 @@
-//! What a scalar may be: each kind turns a text into a value or a [`Complaint`].
+//! The kinds of scalars: each function turns a text into a value or a [`Complaint`].
 
 use crate::secret::Secret;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a text is not of the kind: reads on after the text itself (`30 is not a duration; …`).
+/// The reason why a text is not of a kind. The message continues the text itself (`30 is not a duration; …`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Complaint {
     pub message: String,
-    /// The nearest right value.
+    /// The nearest valid value.
     pub nearest: Option<String>,
-    /// The text is a secret: say "the value" instead of it.
+    /// Whether the text is a secret; messages then say "the value" instead.
     pub hide: bool,
 }
 
@@ -20,13 +20,13 @@ impl Complaint {
         Complaint { message: message.into(), nearest: None, hide: false }
     }
 
-    /// A complaint that never shows the text.
+    /// Creates a complaint that never shows the text.
     pub fn hidden(message: impl Into<String>) -> Complaint {
         Complaint { message: message.into(), nearest: None, hide: true }
     }
 }
 
-/// Any text that is not empty.
+/// Accepts any text that is not empty.
 pub fn text(text: &str) -> Result<String, Complaint> {
     if text.is_empty() {
         return Err(Complaint::new("is empty; set a value or remove the key"));
@@ -34,7 +34,7 @@ pub fn text(text: &str) -> Result<String, Complaint> {
     Ok(text.to_owned())
 }
 
-/// A text that is never printed.
+/// Accepts a text that is never printed.
 pub fn secret(text: &str) -> Result<Secret, Complaint> {
     if text.is_empty() {
         return Err(Complaint::hidden("is empty"));
@@ -42,7 +42,7 @@ pub fn secret(text: &str) -> Result<Secret, Complaint> {
     Ok(Secret::new(text.to_owned()))
 }
 
-/// A path, as written; relative ones start in the file's folder.
+/// Accepts a path, as written; relative paths start in the file's folder.
 pub fn path(text: &str) -> Result<PathBuf, Complaint> {
     if text.is_empty() || text.contains('\0') {
         return Err(Complaint::new("is not a path"));
@@ -50,7 +50,7 @@ pub fn path(text: &str) -> Result<PathBuf, Complaint> {
     Ok(PathBuf::from(text))
 }
 
-/// `true` or `false`.
+/// Accepts `true` or `false`.
 pub fn boolean(text: &str) -> Result<bool, Complaint> {
     match text {
         "true" | "True" | "TRUE" => Ok(true),
@@ -66,7 +66,7 @@ pub fn boolean(text: &str) -> Result<bool, Complaint> {
     }
 }
 
-/// A whole number, not negative.
+/// Accepts a whole number that is not negative.
 pub fn whole(text: &str) -> Result<u64, Complaint> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Complaint::new("is not a whole number; write digits only"));
@@ -74,7 +74,7 @@ pub fn whole(text: &str) -> Result<u64, Complaint> {
     text.parse().map_err(|_| Complaint::new("is too large"))
 }
 
-/// A whole number within bounds, both included.
+/// Accepts a whole number within bounds, both inclusive.
 pub fn within<T>(low: T, high: T) -> impl Fn(&str) -> Result<T, Complaint>
 where
     T: TryFrom<u64> + PartialOrd + fmt::Display + Copy,
@@ -87,12 +87,12 @@ where
     }
 }
 
-/// A whole number with an optional sign.
+/// Accepts a whole number with an optional sign.
 pub fn signed(text: &str) -> Result<i64, Complaint> {
     text.parse().map_err(|_| Complaint::new("is not a whole number"))
 }
 
-/// A number within bounds, both included.
+/// Accepts a number within bounds, both inclusive.
 pub fn number_within(low: f64, high: f64) -> impl Fn(&str) -> Result<f64, Complaint> {
     move |text| {
         let value: f64 = text.parse().map_err(|_| Complaint::new("is not a number"))?;
@@ -103,7 +103,7 @@ pub fn number_within(low: f64, high: f64) -> impl Fn(&str) -> Result<f64, Compla
     }
 }
 
-/// `25ms`, `5s`, `1m`, `1h`, `7d`: a whole number and its unit.
+/// Accepts a whole number and its unit: `25ms`, `5s`, `1m`, `1h`, `7d`.
 pub fn duration(text: &str) -> Result<Duration, Complaint> {
     let (digits, unit) = number_and_unit(text);
     let complaint = || Complaint::new("is not a duration; write a whole number and a unit: 25ms, 5s, 1m, 1h, 7d");
@@ -125,19 +125,19 @@ pub fn duration(text: &str) -> Result<Duration, Complaint> {
     number.checked_mul(factor).map(Duration::from_millis).ok_or_else(|| Complaint::new("is too long"))
 }
 
-/// A plain number of milliseconds, for keys that end in `_ms`.
+/// Accepts a plain number of milliseconds, for keys that end in `_ms`.
 pub fn milliseconds(text: &str) -> Result<Duration, Complaint> {
     let number =
         whole(text).map_err(|_| Complaint::new("is not a number of milliseconds; the key's suffix _ms is the unit"))?;
     Ok(Duration::from_millis(number))
 }
 
-/// A duration within bounds, both included.
+/// Accepts a duration within bounds, both inclusive.
 pub fn duration_within(low: Duration, high: Duration) -> impl Fn(&str) -> Result<Duration, Complaint> {
     move |text| bounded(duration(text)?, low, high)
 }
 
-/// Milliseconds within bounds, both included.
+/// Accepts milliseconds within bounds, both inclusive.
 pub fn milliseconds_within(low: Duration, high: Duration) -> impl Fn(&str) -> Result<Duration, Complaint> {
     move |text| bounded(milliseconds(text)?, low, high)
 }
@@ -150,7 +150,7 @@ fn bounded(value: Duration, low: Duration, high: Duration) -> Result<Duration, C
     Ok(value)
 }
 
-/// A duration as one would write it: `30s`.
+/// Returns a duration as written in a file: `30s`.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
@@ -161,7 +161,7 @@ pub fn show_duration(duration: Duration) -> String {
     format!("{millis}ms")
 }
 
-/// `1MiB`, `64KiB`, `500kB`; a plain number is bytes.
+/// Accepts `1MiB`, `64KiB`, `500kB`; a plain number is bytes.
 pub fn bytes(text: &str) -> Result<usize, Complaint> {
     let (digits, unit) = number_and_unit(text);
     let complaint = || Complaint::new("is not a size; write a whole number and a unit: 500kB, 64KiB, 1MiB");
@@ -179,7 +179,7 @@ pub fn bytes(text: &str) -> Result<usize, Complaint> {
     number.checked_mul(factor).ok_or_else(|| Complaint::new("is too large"))
 }
 
-/// A size within bounds, both included.
+/// Accepts a size within bounds, both inclusive.
 pub fn bytes_within(low: usize, high: usize) -> impl Fn(&str) -> Result<usize, Complaint> {
     move |text| {
         let value = bytes(text)?;
@@ -191,7 +191,7 @@ pub fn bytes_within(low: usize, high: usize) -> impl Fn(&str) -> Result<usize, C
     }
 }
 
-/// A size as one would write it: `1MiB`.
+/// Returns a size as written in a file: `1MiB`.
 pub fn show_bytes(bytes: usize) -> String {
     for (unit, size) in [("GiB", 1_usize << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
         if bytes >= size && bytes.is_multiple_of(size) {
@@ -201,7 +201,7 @@ pub fn show_bytes(bytes: usize) -> String {
     format!("{bytes}B")
 }
 
-/// One of a few words.
+/// Accepts one of the given words.
 pub fn choice<T: Copy>(options: &[(&str, T)]) -> impl Fn(&str) -> Result<T, Complaint> {
     move |text| {
         if let Some((_, value)) = options.iter().find(|(word, _)| *word == text) {

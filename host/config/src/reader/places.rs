@@ -1,4 +1,4 @@
-//! What is remembered of a file beside its values: where things stand, and what came from outside.
+//! Information about a file besides its values: the positions of keys, and the values from outside.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Position;
 
-/// Where each key of a file stands, by its path: for findings that come after reading.
+/// The position of each key of a file, by path, for findings after reading.
 #[derive(Debug, Clone, Default)]
 pub struct Places(BTreeMap<String, Position>);
 
@@ -15,7 +15,7 @@ impl Places {
         self.0.insert(path, at);
     }
 
-    /// The place of `path`, or of the nearest thing above it that the file has.
+    /// Returns the position of `path`, or of its nearest parent in the file.
     pub fn find(&self, path: &str) -> Position {
         let mut path = path;
         loop {
@@ -30,8 +30,8 @@ impl Places {
     }
 }
 
-/// The values that `${…}` brought into a file, each with the text that stands there. A value from outside may be a secret
-/// whatever its key, so messages show the text.
+/// The values of `${…}` in a file, each with the text in the file. A value from outside may be secret whatever its key is,
+/// so messages show the text.
 #[derive(Clone, Default)]
 pub struct Origins(BTreeMap<String, String>);
 
@@ -46,7 +46,7 @@ impl Origins {
         self.0.insert(value, written);
     }
 
-    /// A path of the file, or one below it, as messages may show it. `base` is where the file's relative paths start.
+    /// Returns a path from the file, or one below it, for use in messages. The file's relative paths start in `base`.
     pub fn shown(&self, path: &Path, base: &Path) -> PathBuf {
         let masked = |candidate: &Path| {
             let mut above = candidate.ancestors().filter(|above| !above.as_os_str().is_empty());

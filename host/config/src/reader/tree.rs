@@ -1,7 +1,7 @@
-//! A YAML text as a tree that knows where everything stands.
+//! A YAML text as a tree with positions.
 //!
-//! Built from the parser's events with a stack of its own: nesting is bounded, and what a configuration has no use for
-//! (anchors, tags, several documents, keys that are no scalars) is an error of its own each, so that all of them show at once.
+//! The tree is built from the parser's events with an explicit stack, so nesting is bounded. Features that a configuration does
+//! not need (anchors, tags, several documents, keys that are not scalars) are separate errors, so that all are reported at once.
 
 use super::{ConfigError, Position};
 use crate::limits;
@@ -25,7 +25,7 @@ pub(super) enum Value {
 #[derive(Debug, Clone)]
 pub(super) struct Scalar {
     pub text: String,
-    /// Written without quotes: only then may it mean a number, a truth value or nothing.
+    /// Written without quotes. Only then it may be a number, a boolean or null.
     pub plain: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Entry {
 }
 
 impl Scalar {
-    /// YAML 1.2's null: `key:` with nothing behind it, `~`, `null`.
+    /// Returns whether this is YAML 1.2's null: `key:` without a value, `~`, `null`.
     pub(super) fn is_null(&self) -> bool {
         self.plain && matches!(self.text.as_str(), "" | "~" | "null" | "Null" | "NULL")
     }
@@ -49,7 +49,7 @@ impl Node {
     }
 }
 
-/// The root mapping's entries; an empty text is an empty mapping. Problems go to `errors`, and the rest is built all the same.
+/// Returns the root mapping's entries; an empty text is an empty mapping. Errors go to `errors`; the rest is built anyway.
 pub(super) fn parse(text: &str, errors: &mut Vec<ConfigError>) -> Vec<Entry> {
     let mut builder = Builder { stack: Vec::new(), root: None, documents: 0, errors };
     let mut parser = Parser::new_from_str(text.trim_start_matches('\u{feff}'));
@@ -87,7 +87,7 @@ struct Builder<'e> {
 }
 
 impl Builder<'_> {
-    /// Takes one event; false: not worth going on.
+    /// Processes one event. Returns false if parsing must stop.
     fn event(&mut self, event: Event, at: Position) -> bool {
         match event {
             Event::DocumentStart => {
@@ -140,7 +140,7 @@ impl Builder<'_> {
         let (Frame::List { at, .. } | Frame::Map { at, .. }) = &frame;
         let at = *at;
         if let Some(Frame::Map { key: key @ None, .. }) = self.stack.last_mut() {
-            // Keeps the pairs in step; the name can collide with no key that a person writes.
+            // Keeps keys and values paired; no key in a file has this name.
             *key = Some(("\u{0}".to_owned(), at));
             self.error(at, "a key must be a name, not a list or a mapping");
             return false;
@@ -157,7 +157,7 @@ impl Builder<'_> {
         let node = match self.stack.pop() {
             Some(Frame::List { at, items }) => Node { at, value: Value::List(items) },
             Some(Frame::Map { at, entries, .. }) => {
-                // The parser puts a block mapping at its first colon; a person looks for its first key.
+                // The parser places a block mapping at its first colon; users look for its first key.
                 let at = entries.first().map_or(at, |first| first.at.min(at));
                 Node { at, value: Value::Map(entries) }
             }
