@@ -285,7 +285,7 @@ fn check_columns(pipeline: &Pipeline, of: Destination<'_>, pool: &DescriptorPool
         }
         let newer = mapping.only_if_newer.as_ref() == Some(&column.name);
         if newer && !grows(column, input) {
-            let message = format!("{} is neither a whole number nor a time, so no value is newer", column.name);
+            let message = format!("only_if_newer needs a whole number or a time; {} is neither", column.name);
             report.error(pipeline, "postgres.only_if_newer", &of.place("postgres.only_if_newer"), message);
         }
     }

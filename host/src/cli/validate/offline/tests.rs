@@ -198,7 +198,7 @@ output: { topic: out, key: nothing }
     let expected = [
         // A key column without an entry is reported at the line of `columns`.
         "10: contract.field: postgres.columns.identifier: field identifier: shop.v1.Order has no field identifier",
-        "9: postgres.only_if_newer: postgres.only_if_newer: amount is neither a whole number nor a time, so no value is newer",
+        "9: postgres.only_if_newer: postgres.only_if_newer: only_if_newer needs a whole number or a time; amount is neither",
         "12: postgres.conversion: postgres.columns.created_at: column created_at: `as: uuid` does not apply to a whole number",
         "13: postgres.conversion: postgres.columns.status: column status: `as: enum_name` does not apply to a string",
         "14: contract.field: postgres.columns.city: field address.town: shop.v1.Address has no field town",
