@@ -42,7 +42,8 @@ pub struct Args {
 /// Those of [`read`], and exit code 1 if the file cannot be written.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     if json && args.file.is_none() {
-        let message = "--output json prints one object on stdout, where the dead letters would go too: name a file for them with -o";
+        let message = "--output json prints one object on stdout, where the dead letters would go too: write them to a \
+                       file with -o";
         return Err(Failure::configuration("dlq.export", message));
     }
     let pipeline = args.which.load()?;
