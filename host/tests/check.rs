@@ -536,7 +536,7 @@ fn what_goes_was_deprecated_in_the_last_releases() {
 #[test]
 fn a_diff_shows_what_both_say() {
     let project = Project::new();
-    project.run(&["contract", "diff", "main"]).is(0, &["no difference"]);
+    project.run(&["contract", "diff", "main"]).is(0, &["no differences"]);
     project.change("int32 amount = 2;", "reserved 2; optional string memo = 4 [deprecated = true];");
     let ran = project.run(&["contract", "diff", "main"]).is(0, &["3 differences"]);
     for line in [

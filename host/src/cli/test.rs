@@ -124,7 +124,10 @@ fn describe(report: &Report, text: &mut String) {
     }
     let (highest, suggested, limit) = (report.highest_fuel(), report.suggested_fuel(), report.fuel_limit);
     let _ = match highest {
-        0 => writeln!(text, "  no case used fuel, so no limit can be suggested; the current limit is {limit}"),
+        0 => writeln!(
+            text,
+            "  no case ran the transform to its end, so no limit can be suggested; current limit {limit}"
+        ),
         _ => writeln!(text, "  highest fuel {highest}; suggested limit {suggested}, current limit {limit}"),
     };
 }

@@ -63,5 +63,5 @@ impl Feed {
 }
 
 fn failed(error: kafka::Error) -> Failure {
-    Failure::environment("demo.feed", format!("the events cannot be produced: {error}"))
+    Failure::environment("demo.feed", format!("cannot produce the demo's events: {error}"))
 }
