@@ -115,15 +115,12 @@ async fn show(
     }
     tokio::select! {
         failure = running.go_on() => Err(failure),
-        () = stopped(stop) => Ok(Success::new(summary, result, "the demo has ended, and everything that it created was deleted")),
+        () = stopped(stop) => Ok(Success::new(summary, result, "the demo has ended and cleaned up")),
     }
 }
 
 fn interrupted() -> Failure {
-    Failure::failed(
-        "demo.interrupted",
-        "interrupted before the demo was complete; everything that it created was deleted",
-    )
+    Failure::failed("demo.interrupted", "interrupted before the demo was complete; the demo has cleaned up")
 }
 
 async fn stopped(stop: &watch::Receiver<bool>) {

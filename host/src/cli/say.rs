@@ -38,8 +38,8 @@ impl<W: Write> Write for Escaped<W> {
     }
 }
 
-/// Writes a line to stdout. Ends the process if that fails: if the reader has closed the pipe (`| head`), the exit code is still
-/// `code`; any other error, such as a full disk, is a failure of its own.
+/// Writes a line to stdout, and ends the process if that fails. If the reader has closed the pipe (`| head`), the exit code is
+/// still `code`. Any other error, such as a full disk, is reported and makes a successful verb fail.
 pub fn print(text: &str, code: Exit) {
     let mut out = io::stdout().lock();
     let line = out.write_all(text.as_bytes()).and_then(|()| {

@@ -160,7 +160,7 @@ fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
         Encoding::Auto => "Protobuf, or JSON if the header content-type says so",
         Encoding::Protobuf => "Protobuf",
         Encoding::Json => "JSON",
-        _ => "as the pipeline says",
+        _ => "see the pipeline file",
     };
     let policies = &contract.policies;
     let (refused, mode) = match policies.mode {
@@ -194,7 +194,7 @@ fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
         Tombstones::DeadLetter => "a dead letter",
         Tombstones::Drop => "counted and dropped",
         Tombstones::Delete => "deletes the row",
-        _ => "as the pipeline says",
+        _ => "see the pipeline file",
     };
     let mut told = vec![
         ("Encoding", encoding.to_owned()),

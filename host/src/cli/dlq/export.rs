@@ -81,7 +81,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     let topic = &pipeline.dead_letter.topic;
     let target = args.file.as_ref().map(|path| path.display().to_string());
     let result = json!({ "topic": topic, "count": count, "file": target });
-    let said = format!("{count} dead letters of {topic} written");
+    let said = format!("exported {count} dead letters of {topic}");
     match target {
         Some(path) => Ok(Success::new(format!("{said} to {path}"), result, "")),
         None => {

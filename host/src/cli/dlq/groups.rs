@@ -168,7 +168,7 @@ mod tests {
         let groups = groups.sorted();
         assert!(
             groups.iter().any(|group| group.reason == "fuel-exhausted"),
-            "a reason of ours is never one of the others"
+            "a reason of Tollgate's own is never merged into the others"
         );
         assert_eq!(groups.len(), REASONS + 2);
         assert_eq!((groups[0].reason.as_str(), groups[0].count), (OTHERS, 4_000));

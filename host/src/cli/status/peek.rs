@@ -41,7 +41,7 @@ fn look(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> Result<BTreeSet<i32>,
                 open.remove(&message.partition());
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                // If a record came first, the partition is no longer open and the end means nothing.
+                // If a record arrived first, the partition is no longer open, and the end shows only that nothing follows it.
                 exhausted.extend(open.take(&partition));
             }
             Some(Err(error)) => return Err(error),
