@@ -103,7 +103,7 @@ enum Verb {
 /// The result of a verb that succeeded.
 #[derive(Debug, Default)]
 pub struct Success {
-    /// One line.
+    /// The result in one line.
     pub summary: String,
     /// For `--output json`.
     pub result: Value,

@@ -108,7 +108,7 @@ impl Args {
 }
 
 /// # Errors
-/// See each verb.
+/// Those of each verb.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     match &args.verb {
         Verb::Register(args) => registry::register(args),
