@@ -1,4 +1,5 @@
-//! The verbs. Data on stdout, logs and progress on stderr; `--output json` prints one object a command.
+//! The verbs of the command line. Data goes to stdout, logs and progress go to stderr. `--output json` prints one object per
+//! command.
 
 pub mod build;
 pub mod check;
@@ -43,14 +44,14 @@ struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 struct Common {
-    /// What stdout gets: text for people, or one JSON object {command, ok, summary, result, error}.
+    /// Print text, or one JSON object {command, ok, summary, result, error}, on stdout.
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     output: Format,
-    /// Form of the logs on stderr.
+    /// Format of the logs on stderr.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as tollgate=debug. Default: info for `run`, warn
-    /// for the others, whose result stands on stdout.
+    /// Log level: error, warn, info, debug, trace, or a filter such as tollgate=debug. Default: info for `run`, warn for all
+    /// other commands.
     #[arg(long, global = true, env = "TOLLGATE_LOG", value_name = "LEVEL")]
     log: Option<String>,
 }
@@ -59,7 +60,7 @@ struct Common {
 pub enum Format {
     Text,
     Json,
-    /// Of `check` alone; it says so in its help.
+    /// Only for `check`, whose help lists it.
     #[value(hide = true)]
     Sarif,
     #[value(hide = true)]
@@ -74,18 +75,18 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Runs a pipeline until it is told to stop.
+    /// Runs a pipeline until a signal stops it.
     Run(run::Args),
-    /// Creates what a pipeline lacks: topics, the target table, Tollgate's own tables.
+    /// Creates what a pipeline needs and the servers lack: topics, the target table, Tollgate's own tables.
     Setup(setup::Args),
-    /// Says what is wrong with a pipeline, and what it guarantees.
+    /// Reports errors in a pipeline, and shows what it guarantees.
     Validate(validate::Args),
     Status(status::Args),
     Resume(resume::Args),
     Offsets(offsets::Args),
-    /// Shows what the dead letter topic holds.
+    /// Lists or exports the dead letters of a pipeline.
     Dlq(dlq::Args),
-    /// Makes components of transforms: checked imports, stripped, stamped with their transform.yaml.
+    /// Builds transforms into components: checks their imports, strips them, embeds their transform.yaml.
     Build(build::Args),
     /// Runs the golden cases of transforms in the real sandbox.
     Test(test::Args),
@@ -94,19 +95,19 @@ enum Verb {
     /// Prints the JSON Schema of a pipeline.yaml, for editors.
     Schema(schema::Args),
     Check(check::Args),
-    /// Contracts as files, pages, other languages' types, and as versions in a schema registry.
+    /// Exports, documents, compares, locks and registers contracts.
     Contract(contract::Args),
     Completion(completion::Args),
 }
 
-/// What a verb has to show.
+/// The result of a verb that succeeded.
 #[derive(Debug, Default)]
 pub struct Success {
-    /// One line.
+    /// The result in one line.
     pub summary: String,
     /// For `--output json`.
     pub result: Value,
-    /// For people; without it the summary stands alone.
+    /// For people. If it is empty, the summary is printed alone.
     pub text: String,
 }
 
@@ -116,16 +117,16 @@ impl Success {
     }
 }
 
-/// Parses, runs the verb, and prints how it ended.
+/// Parses the arguments, runs the verb and prints its result.
 pub fn main() -> ExitCode {
-    // Components are compiled by this program, started once more under limits of its own.
+    // Components are compiled in a second process of this program, which has its own limits.
     if let Some(code) = tollgate_sandbox::compiler_process() {
         return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; a wrong flag is the caller's configuration.
+            // Help and version are not errors. A wrong flag is an error of the caller's configuration.
             if !error.use_stderr() {
                 return exit(if error.print().is_ok() { Exit::Ok } else { Exit::Failed });
             }
@@ -138,7 +139,8 @@ pub fn main() -> ExitCode {
     }
     let command = cli.verb.name();
     if matches!(cli.common.output, Format::Sarif | Format::Github) && !matches!(cli.verb, Verb::Check(_)) {
-        let message = format!("--output sarif and github are of `tollgate check`; `{command}` has text and json");
+        let message =
+            format!("--output sarif and github work only with `tollgate check`; `{command}` has text and json");
         let form = Form { output: Format::Text, ..Form::of(&cli.common) };
         return finish(form, command, Err(Failure::configuration("config.output", message)));
     }
@@ -188,7 +190,7 @@ impl Verb {
 fn start_logs(common: &Common, usual: &str) -> Result<(), Failure> {
     let asked = common.log.as_deref().unwrap_or(usual);
     let filter = EnvFilter::try_new(asked)
-        .map_err(|error| Failure::configuration("config.log", format!("--log: `{asked}` is no filter: {error}")))?;
+        .map_err(|error| Failure::configuration("config.log", format!("--log: `{asked}` is not a filter: {error}")))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Logs);
     match common.log_format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
@@ -197,7 +199,7 @@ fn start_logs(common: &Common, usual: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How a verb's end is told.
+/// How the result of a verb is printed.
 #[derive(Debug, Clone, Copy)]
 struct Form {
     output: Format,
@@ -209,7 +211,7 @@ impl Form {
         Form { output: common.output, logs: common.log_format }
     }
 
-    /// What an argument list asks for that clap refuses.
+    /// Returns the form that an argument list asks for, if clap rejects the list.
     fn guess(arguments: &[String]) -> Form {
         let asks = |option: &str, value: &str| {
             let joined = format!("{option}={value}");
@@ -222,7 +224,7 @@ impl Form {
     }
 }
 
-/// Tells what clap has against the arguments: in its own words, or as the object or the log line that was asked for.
+/// Prints clap's error about the arguments: as clap does, or as the JSON object or log line that was asked for.
 fn misused(error: &clap::Error) -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let form = Form::guess(&arguments);
@@ -236,9 +238,9 @@ fn misused(error: &clap::Error) -> ExitCode {
     finish(form, verb.map_or("", String::as_str), Err(Failure::configuration("config.arguments", message)))
 }
 
-/// The one place that prints a verb's end.
+/// Prints the result of a verb. The only place that does so.
 fn finish(form: Form, command: &str, result: Result<Success, Failure>) -> ExitCode {
-    // What `run` says goes where its log goes; the results of the others are data.
+    // The result of `run` goes to its log; the results of the other verbs are data.
     let logged = form.logs == LogFormat::Json && form.output == Format::Text;
     let (code, object, text) = match result {
         Ok(Success { summary, result, text }) if logged && command == "run" => {
@@ -265,7 +267,7 @@ fn finish(form: Form, command: &str, result: Result<Success, Failure>) -> ExitCo
     match form.output {
         Format::Json => print(&escape_marks(&object.to_string()), code),
         Format::Text | Format::Sarif | Format::Github if text.is_empty() => {}
-        // These print files.
+        // These print files, so their text must not be escaped.
         _ if command.starts_with("contract") || matches!(command, "schema" | "completion") => print(&text, code),
         Format::Text | Format::Sarif | Format::Github => print(&escape_marks(&text), code),
     }
@@ -276,7 +278,7 @@ fn exit(code: Exit) -> ExitCode {
     ExitCode::from(code as u8)
 }
 
-/// The commands as clap knows them, for help pages and completion.
+/// Returns clap's description of the commands, for help pages and completion.
 pub fn command() -> clap::Command {
     Cli::command()
 }

@@ -1,7 +1,8 @@
-//! What `tollgate demo` shows: the engine as it is, on servers that exist for the demo alone.
+//! The engine of `tollgate demo`: runs an unmodified pipeline on servers that exist only for the demo.
 //!
-//! The broker is librdkafka's mock cluster, in this process, or a real one that the user names; PostgreSQL is a throw-away
-//! server or one that the user names. What the demo makes on the user's servers bears a name of its own and is deleted.
+//! The broker is librdkafka's mock cluster in this process, or a real one that the user names. PostgreSQL is a throw-away
+//! server, or one that the user names. Everything that the demo creates on the user's servers has a unique name and is deleted
+//! at the end.
 
 mod broker;
 pub mod events;
@@ -17,12 +18,12 @@ pub use watch::{Report, Running};
 
 use std::path::PathBuf;
 
-/// What is asked for on the command line.
+/// The options from the command line.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// host:port of a Kafka to use instead of the embedded broker.
+    /// host:port of a Kafka broker to use instead of the embedded one.
     pub real: Option<String>,
-    /// URL of a PostgreSQL to use instead of a throw-away one.
+    /// URL of a PostgreSQL server to use instead of a throw-away one.
     pub postgres: Option<String>,
     pub events: u32,
     /// A folder with `transforms/<name>/<name>.wasm`.

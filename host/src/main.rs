@@ -1,4 +1,4 @@
-//! The command line: parse, run, say how it ended.
+//! The program `tollgate`: parses the command line, runs the verb and prints the result.
 
 use std::process::ExitCode;
 

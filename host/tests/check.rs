@@ -191,7 +191,7 @@ fn any_earlier_version_will_do() {
     // From a folder below, and a contract that main did not have.
     run(&project.path().join("proto"), &["check", ".", "--against", "main"]).is(0, &[]);
     project.put("other/a.proto", "syntax = \"proto3\"; message A {}");
-    project.run(&["check", "other", "--against", "main"]).is(0, &["main has no other: all of it is new"]);
+    project.run(&["check", "other", "--against", "main"]).is(0, &["main has no other: everything in it is new"]);
 }
 
 #[test]
@@ -199,9 +199,9 @@ fn what_is_missing_is_said_with_what_to_do() {
     let project = Project::new();
     project
         .run(&["check", "--against", "mian"])
-        .is(2, &["`mian` is no folder, no file, and no ref", "did you mean main?"]);
+        .is(2, &["`mian` is neither a folder, a file, nor a ref", "did you mean main?"]);
     project.run(&["check", "--against", "--upload-pack=x"]).is(2, &[]);
-    project.run(&["check", "--against", "git:-x"]).is(2, &["is no git ref"]);
+    project.run(&["check", "--against", "git:-x"]).is(2, &["is not a git ref"]);
     project.run(&["check", "--against", "registry:orders-value"]).is(2, &["--registry URL"]);
     project.run(&["check", "--against", "registry:"]).is(2, &["needs a subject"]);
     let alone = tempfile::tempdir().unwrap();
@@ -210,7 +210,7 @@ fn what_is_missing_is_said_with_what_to_do() {
     run(alone.path(), &["check", "--against", "main"]).is(2, &["holds no .proto files"]);
     fs::write(alone.path().join("proto/a.proto"), "syntax = \"proto3\"; message A {}").unwrap();
     run(alone.path(), &["check", "--against", "main"]).is(2, &["in no git repository", "a folder or a descriptor set"]);
-    project.run(&["validate", "--output", "sarif", "x.yaml"]).is(2, &["of `tollgate check`"]);
+    project.run(&["validate", "--output", "sarif", "x.yaml"]).is(2, &["only with `tollgate check`"]);
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_suppression_has_a_reason_and_an_end() {
             "suppress[0].reason: required key is missing",
         ),
         ("  - { rule: feild-deleted, element: x, reason: y, expires: 2999-12-31 }\n", "did you mean field-deleted?"),
-        ("  - { rule: field-deleted, element: x, reason: y, expires: 31.12.2999 }\n", "is no date"),
+        ("  - { rule: field-deleted, element: x, reason: y, expires: 31.12.2999 }\n", "is not a date"),
         ("  - { rule: suppression-expired, element: x, reason: y, expires: 2999-12-31 }\n", "cannot be suppressed"),
     ] {
         file(&[bad.to_owned()]);
@@ -445,11 +445,14 @@ fn components_are_held_to_the_types_they_were_built_for() {
         "proto/payments/v1/payment.proto",
         &proto.replace("string tenant_id = 7;", "string tenant_id = 7;\n  bool test = 20;"),
     );
-    check().is(0, &["transform-contract-changed", "payment-rules is built for payments.v1.PaymentEvent as it was"]);
+    check().is(
+        0,
+        &["transform-contract-changed", "payment-rules is built for an earlier version of payments.v1.PaymentEvent"],
+    );
     project.put("proto/payments/v1/payment.proto", &proto.replace("message RatedPayment", "message ScoredPayment"));
     check().is(
         1,
-        &["transform-message-deleted", "payment-risk is built for payments.v1.RatedPayment, which there is no more"],
+        &["transform-message-deleted", "payment-risk is built for payments.v1.RatedPayment, which no longer exists"],
     );
 }
 
@@ -505,7 +508,7 @@ fn what_goes_was_deprecated_in_the_last_releases() {
     // Never deprecated: without the setting this is a clean removal.
     project.change("string note = 9;", go);
     lock(&project, "shop.v1.Order 2: new version");
-    project.check(&[]).is(1, &[RULE, "shop.v1.Order.note is gone, and was deprecated in 0 of the last 2"]);
+    project.check(&[]).is(1, &[RULE, "shop.v1.Order.note was removed, but was deprecated in 0 of the last 2"]);
     project.put("tollgate-check.yaml", "strict: false\n");
     project.check(&[]).is(0, &[]);
     project.put("tollgate-check.yaml", "deprecate_for: 2\n");
@@ -533,7 +536,7 @@ fn what_goes_was_deprecated_in_the_last_releases() {
 #[test]
 fn a_diff_shows_what_both_say() {
     let project = Project::new();
-    project.run(&["contract", "diff", "main"]).is(0, &["no difference"]);
+    project.run(&["contract", "diff", "main"]).is(0, &["no differences"]);
     project.change("int32 amount = 2;", "reserved 2; optional string memo = 4 [deprecated = true];");
     let ran = project.run(&["contract", "diff", "main"]).is(0, &["3 differences"]);
     for line in [
@@ -545,7 +548,7 @@ fn a_diff_shows_what_both_say() {
         assert!(ran.out.lines().any(|found| found == line), "{line}\n{}", ran.out);
     }
     project.run(&["contract", "diff", "main", "--message", "shop.v1.Ordr"]).is(2, &["did you mean shop.v1.Order?"]);
-    project.run(&["contract", "diff", "nothing"]).is(2, &["no ref"]);
+    project.run(&["contract", "diff", "nothing"]).is(2, &["nor a ref"]);
 }
 
 /// What `export` and `docs` write of a contract with everything in it. `BLESS=1` writes the files anew; look at the

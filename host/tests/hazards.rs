@@ -15,7 +15,7 @@ fn a_variable_of_the_tests_is_refused() {
         let run = Command::new(PROGRAM).args(["run", "none.yaml"]).env(variable, "at-begin").output().unwrap();
         let said = String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(2), "{said}");
-        assert!(said.contains(&format!("{variable} is for the project's own tests")), "{said}");
+        assert!(said.contains(&format!("{variable} is for Tollgate's own tests")), "{said}");
     }
 }
 

@@ -58,7 +58,7 @@ const NEEDS: &[Need] = &[
     },
     Need {
         name: "a C compiler",
-        why: "librdkafka and OpenSSL are built from source",
+        why: "librdkafka is built from source",
         from: Uses::Build,
         found: || compiles("CC", &["cc", "gcc", "clang"]),
         apt: "gcc libc6-dev",
@@ -76,7 +76,7 @@ const NEEDS: &[Need] = &[
     },
     Need {
         name: "make",
-        why: "librdkafka and OpenSSL are built with it",
+        why: "librdkafka is built with it",
         from: Uses::Build,
         found: || works("make", &["--version"]),
         apt: "make",
@@ -84,13 +84,13 @@ const NEEDS: &[Need] = &[
         brew: "make",
     },
     Need {
-        name: "perl with its standard modules",
-        why: "OpenSSL's configuration is written in it",
+        name: "OpenSSL's headers and pkg-config",
+        why: "librdkafka links OpenSSL for TLS",
         from: Uses::Build,
-        found: || works("perl", &["-MFindBin", "-MIPC::Cmd", "-MFile::Compare", "-MPod::Usage", "-e", "1"]),
-        apt: "perl",
-        dnf: "perl-core",
-        brew: "perl",
+        found: || env::var_os("OPENSSL_DIR").is_some() || works("pkg-config", &["--exists", "openssl"]),
+        apt: "libssl-dev pkg-config",
+        dnf: "openssl-devel pkgconf-pkg-config",
+        brew: "openssl@3 pkgconf",
     },
     Need {
         name: "PostgreSQL's server programs (initdb, postgres)",
@@ -191,7 +191,7 @@ pub(crate) fn check(project: &Project, uses: Uses, install: bool) -> Result<()> 
 pub(crate) fn foretell(project: &Project, then: &str) {
     if project.is_cold() {
         say::line(&format!(
-            "now: compile Kafka's client, OpenSSL and wasmtime, once, 6 to 8 minutes on two cores; then {then}"
+            "now: compile Kafka's client and wasmtime, once, 6 to 8 minutes on two cores; then {then}"
         ));
     } else {
         say::line(&format!("now: compile what changed; then {then}"));

@@ -14,7 +14,8 @@ use crate::say;
 /// # Errors
 /// Where it does not compile.
 pub(crate) fn run(project: &Project, _: &Args) -> Result<()> {
-    let build = ["build", "--profile", "dist", "--workspace", "--bin", "tollgate"];
+    let build = 
+        ["build", "--profile", "dist", "--workspace", "--features", "tollgate/vendored-openssl", "--bin", "tollgate"];
     succeed("the build of tollgate", &mut project.cargo(&build))?;
     let program = project.dist_program();
     let bytes = fs::metadata(&program).context(|| format!("{} cannot be read", program.display()))?.len();

@@ -36,7 +36,7 @@ pub use editions::{UnknownEdition, edition_source, features_of_options, flag, is
 pub use error::CompileError;
 pub use fields::{Fields, List, Slot, Value};
 pub use json::{Names, read_json, show_json, show_json_with};
-pub use key::record_key;
+pub use key::{idempotency_key, record_key, text_of};
 pub use member::{find_member, find_members};
 pub use notes::{Member, Note, Notes, Policy, Replaced};
 pub use policies::{

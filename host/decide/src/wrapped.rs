@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use sha2::{Digest as _, Sha256};
 use tollgate_contract::frame::SchemaId;
-use tollgate_contract::{Contract, Fields, ReasonCode, Slot, Value};
+use tollgate_contract::{Contract, Fields, ReasonCode, Slot, Value, idempotency_key, text_of};
 
 use super::entry::{Entry, instant};
 use super::notice::Notice;
@@ -12,7 +11,7 @@ use super::passed::Passed;
 use super::validate::Sample;
 use super::workbench::{Admitted, Deprecated, Refused, Unframed, Workbench};
 use crate::dead_letter::{Reason, Stage};
-use crate::gate::envelope::{Claim, Envelope, Key, Part, Payload, rejection, text_of};
+use crate::gate::envelope::{Claim, Envelope, Key, Part, Payload, rejection};
 use tollgate_config::Routing;
 
 /// An envelope in Protobuf form.
@@ -216,11 +215,8 @@ impl<'a> Entry<'a> {
             return mismatch("the envelope has no idempotency key".to_owned());
         }
         let own = &self.own().contract;
-        let mut hash = Sha256::new();
+        let mut parts: Vec<Cow<'_, [u8]>> = Vec::with_capacity(key.parts[self.kind].len());
         for (index, (part, shown)) in key.parts[self.kind].iter().enumerate() {
-            if index > 0 {
-                hash.update(&key.separator);
-            }
             let found: Option<Cow<'_, [u8]>> = match part {
                 Part::Envelope(_) => Some(Cow::Borrowed(claim.texts[index].as_bytes())),
                 Part::Payload(slot) => text_of(own, fields, *slot).map(|text| match text {
@@ -232,11 +228,11 @@ impl<'a> Entry<'a> {
                 Part::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
             };
             match found.filter(|found| !found.is_empty()) {
-                Some(found) => hash.update(&found),
+                Some(found) => parts.push(found),
                 None => return mismatch(format!("the idempotency key cannot be made again, since {shown} is not set")),
             }
         }
-        if hex::encode(hash.finalize()) != claim.key {
+        if idempotency_key(parts.iter().map(AsRef::as_ref), &key.separator) != claim.key {
             return mismatch("the idempotency key is not what it should be".to_owned());
         }
         Ok(())

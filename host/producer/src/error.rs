@@ -5,6 +5,7 @@ use std::io;
 use tollgate_contract::CompileError;
 
 use crate::Rejected;
+use crate::envelope::EnvelopeError;
 
 /// Why a producer cannot be created: the fault of the program or its operator.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,8 @@ pub enum SetupError {
         "the key of topic {topic}: {field} is {kind}, and a key is made of bool, integer, enum and string fields only"
     )]
     KeyKind { topic: String, field: String, kind: String },
+    #[error("the envelope of topic {topic}: {source}")]
+    Envelope { topic: String, source: Box<EnvelopeError> },
     /// librdkafka repeats values in its own message, and they may be secrets.
     #[error("librdkafka does not take the value of the setting {setting}")]
     Setting { setting: String },

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use prost_reflect::MessageDescriptor;
 use tollgate_contract::frame::{Frame, indexes_of};
 use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, record_key};
 
+use crate::envelope::{Envelope, Records, Wrap};
 use crate::{Event, Payload, Rejected, SetupError, Violation};
 
 /// A topic, its contract, and what its records contain.
@@ -18,8 +20,10 @@ pub struct Route {
     pub key: Vec<FieldPath>,
     /// The value of the header `schema-version`.
     pub schema_version: Option<String>,
-    /// The contract's id in a schema registry: values are framed in Confluent's wire format.
+    /// The id of the value's schema in a registry: values are framed in Confluent's wire format.
     pub schema_id: Option<u32>,
+    /// Wraps each event; the record's value is then the envelope.
+    pub envelope: Option<Envelope>,
     /// Additional headers of every record.
     pub headers: Vec<(String, Vec<u8>)>,
 }
@@ -33,6 +37,7 @@ impl Route {
             key: Vec::new(),
             schema_version: None,
             schema_id: None,
+            envelope: None,
             headers: Vec::new(),
         }
     }
@@ -57,6 +62,13 @@ impl Route {
         self
     }
 
+    /// Wraps each event in an envelope.
+    #[must_use]
+    pub fn envelope(mut self, envelope: Envelope) -> Route {
+        self.envelope = Some(envelope);
+        self
+    }
+
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Route {
         self.headers.push((name.into(), value.into()));
@@ -69,8 +81,9 @@ impl Route {
 pub struct Gate {
     pub(crate) topic: Arc<str>,
     contract: Contract,
-    /// The fields of the key, in slot order.
+    /// The fields of the key: the first slots.
     key: Vec<FieldPath>,
+    envelope: Option<Wrap>,
     /// The prefix of the message in a value.
     frame: Vec<u8>,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
@@ -108,32 +121,39 @@ impl Gate {
     /// # Errors
     /// The key's field does not exist, or has a type that cannot form a key.
     pub fn new(route: Route) -> Result<Gate, SetupError> {
-        let Route { topic, contract, key, schema_version, schema_id, headers: further } = route;
-        let message = contract.message().full_name().to_owned();
-        let contract = if key.is_empty() {
+        let Route { topic, contract, key, schema_version, schema_id, envelope, headers: further } = route;
+        let event = contract.message().clone();
+        let mut wanted = key.clone();
+        wanted.extend(envelope.iter().flat_map(Envelope::event_fields));
+        let contract = if wanted.is_empty() {
             contract
         } else {
-            let pool = contract.message().parent_pool();
-            // The contract keeps the fields of the key.
-            let keyed = Contract::compile(pool, &message, contract.policies().clone(), &key)
-                .map_err(|source| SetupError::Key { topic: topic.clone(), source })?;
-            if let Some(field) = keyed.fields().iter().find(|field| !can_be_key(&field.kind)) {
+            // The contract keeps the fields of the key and of the envelope.
+            let compiled =
+                Contract::compile(event.parent_pool(), event.full_name(), contract.policies().clone(), &wanted)
+                    .map_err(|source| SetupError::Key { topic: topic.clone(), source })?;
+            if let Some(field) = compiled.fields().iter().take(key.len()).find(|field| !can_be_key(&field.kind)) {
                 let (field, kind) = (field.path.to_string(), field.kind.name());
                 return Err(SetupError::KeyKind { topic, field, kind });
             }
-            keyed
+            compiled
         };
+        let records = Records { event: &event, keyed: !key.is_empty(), headers: &further };
+        let wrap = envelope.map(|envelope| envelope.compile(key.len(), &records)).transpose();
+        let envelope =
+            wrap.map_err(|source| SetupError::Envelope { topic: topic.clone(), source: Box::new(source) })?;
+        let message = envelope.as_ref().map_or(&event, |envelope| envelope.contract.message());
         let mut headers = vec![
             ("content-type".to_owned(), b"application/protobuf".to_vec()),
-            ("message-type".to_owned(), message.into_bytes()),
+            ("message-type".to_owned(), message.full_name().as_bytes().to_vec()),
         ];
         headers.extend(schema_version.map(|version| ("schema-version".to_owned(), version.into_bytes())));
         headers.extend(further);
         let mut frame = Vec::new();
         if let Some(id) = schema_id {
-            Frame::write_protobuf(&mut frame, id, &indexes_of(contract.message()));
+            Frame::write_protobuf(&mut frame, id, &indexes_of(message));
         }
-        Ok(Gate { topic: topic.into(), contract, key, frame, headers })
+        Ok(Gate { topic: topic.into(), contract, key, envelope, frame, headers })
     }
 
     #[must_use]
@@ -146,10 +166,20 @@ impl Gate {
         &self.contract
     }
 
-    /// Checks an event against the contract. Ignores its `topic`.
+    /// Returns the message type of the events that [`Gate::check`] takes.
+    pub(crate) fn input(&self) -> &MessageDescriptor {
+        self.contract.message()
+    }
+
+    /// Returns the maximum size of an event in bytes.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.contract.policies().max_bytes
+    }
+
+    /// Checks an event against the contract, and wraps it if the route has an envelope. Ignores its `topic`.
     ///
     /// # Errors
-    /// All violations of the contract, or a key field that is not set.
+    /// All violations of the contract or of the envelope's, or a key field that is not set.
     pub fn check<'a>(&'a self, event: &Event<'a>) -> Result<Ready<'a>, Rejected> {
         let message: Cow<'a, [u8]> = match event.payload {
             Payload::Protobuf(bytes) => Cow::Borrowed(bytes),
@@ -160,15 +190,20 @@ impl Gate {
             }
         };
         let mut fields = Fields::new();
-        self.contract
-            .check_at(&message, &mut fields, SystemTime::now())
-            .map_err(|rejection| self.rejected(rejection))?;
+        let now = SystemTime::now();
+        self.contract.check_at(&message, &mut fields, now).map_err(|rejection| self.rejected(rejection))?;
         let key = match event.key {
             Some(key) => Some(Cow::Borrowed(key)),
             None if self.key.is_empty() => None,
             None => Some(Cow::Owned(self.key_of(&fields)?.into_bytes())),
         };
+        let wrapped = self.envelope.as_ref().map(|envelope| {
+            let wrapped = envelope.wrap(&message, (&self.contract, &fields), key.as_deref(), now);
+            wrapped.map_err(|violations| self.reject(violations))
+        });
+        let wrapped = wrapped.transpose()?;
         drop(fields);
+        let message = wrapped.map_or(message, Cow::Owned);
         let value = match self.frame.as_slice() {
             [] => message,
             frame => Cow::Owned([frame, &message].concat()),

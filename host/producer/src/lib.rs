@@ -34,13 +34,16 @@
 
 mod config;
 mod delivery;
+pub mod envelope;
 mod error;
 mod event;
 mod gate;
+pub mod input;
 mod producer;
 mod reject;
 mod reports;
 mod room;
+pub mod run;
 mod transaction;
 
 pub use config::{Config, Invalid, OWNED_SETTINGS};

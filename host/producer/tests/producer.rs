@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use prost_reflect::DynamicMessage;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use tollgate_contract::{Contract, Policies};
+use tollgate_producer::envelope::{Envelope, Fill, IdempotencyKey, KeyPart};
 use tollgate_producer::{
     Config, ConnectError, Event, Gate, Invalid, Load, Original, Producer, Rejected, Route, SendError, SetupError,
 };
@@ -369,4 +371,133 @@ fn rules_about_the_present_know_what_time_it_is() {
         assert_eq!(check(field, good), Ok(()), "field {field}");
         assert!(check(field, bad).is_err(), "field {field}");
     }
+}
+
+const ENVELOPES: &str = r#"
+    syntax = "proto3";
+    package shop.v1;
+    import "google/protobuf/any.proto";
+    import "google/protobuf/timestamp.proto";
+    message Meta { string kind = 1; int32 version = 2; google.protobuf.Timestamp at = 3; }
+    message Outer { Meta meta = 1; bytes body = 2; string key = 3; string trace = 4; string source = 5; google.protobuf.Any any = 6; }
+"#;
+
+/// The envelope with its event in `payload`.
+fn outer(payload: &str, fields: &[(&str, Fill)], key: Option<IdempotencyKey>) -> Envelope {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("outer.proto"), ENVELOPES).unwrap();
+    let mut compiler = protox::Compiler::new([folder.path()]).unwrap();
+    let pool = compiler.include_imports(true).open_file("outer.proto").unwrap().descriptor_pool();
+    let contract = Contract::compile(&pool, "shop.v1.Outer", Policies::default(), &[]).unwrap();
+    let fields = fields.iter().map(|(path, fill)| ((*path).to_owned(), fill.clone())).collect();
+    Envelope { contract, payload: payload.to_owned(), fields, key }
+}
+
+fn text(text: &str) -> Fill {
+    Fill::Text(text.to_owned())
+}
+
+fn decoded(envelope: &Envelope, bytes: &[u8]) -> DynamicMessage {
+    DynamicMessage::decode(envelope.contract.message().clone(), bytes).unwrap()
+}
+
+#[test]
+fn an_event_is_wrapped_and_its_key_is_what_the_engine_checks() {
+    let key = |separator: &str| IdempotencyKey {
+        field: "key".to_owned(),
+        parts: vec![
+            KeyPart::Envelope("source".to_owned()),
+            KeyPart::Payload("id".to_owned()),
+            KeyPart::Envelope("meta.at".to_owned()),
+        ],
+        separator: separator.to_owned(),
+    };
+    let fields = [
+        ("meta.kind", text("order.created")),
+        ("meta.version", text("3")),
+        ("meta.at", text("2026-01-31T13:00:00+01:00")),
+        ("source", text("order-service")),
+        ("trace", Fill::TraceId),
+    ];
+    let shown = outer("body", &fields, None);
+    let gate = Gate::new(route().envelope(outer("body", &fields, Some(key(":"))))).unwrap();
+    let payload = order("o-1");
+    let ready = gate.check(&Event::json(&payload)).unwrap();
+    assert_eq!(ready.key(), Some(&b"o-1"[..]));
+    let message = decoded(&shown, ready.value());
+    // The test vector of docs/envelopes.md.
+    let expected = "cf5ffb661e0b2f86d5982d83c3cafb85197f3e9230f9160d29b467c3be72f230";
+    let field = |name: &str| message.get_field_by_name(name).unwrap().into_owned();
+    assert_eq!(field("key").as_str(), Some(expected));
+    assert_eq!(field("body").as_bytes().map(|bytes| bytes.to_vec()), Some(b"\x0a\x03o-1\x10\x07".to_vec()));
+    let meta = field("meta");
+    let meta = meta.as_message().unwrap();
+    assert_eq!(meta.get_field_by_name("kind").unwrap().as_str(), Some("order.created"));
+    assert_eq!(meta.get_field_by_name("version").unwrap().as_i32(), Some(3));
+    let trace = field("trace");
+    let trace = trace.as_str().unwrap();
+    assert!(trace.len() == 32 && trace.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase()), "{trace}");
+    // Each event gets its own trace id, and the same key whenever it is produced.
+    let again = gate.check(&Event::json(&payload)).unwrap();
+    let again = decoded(&shown, again.value());
+    assert_eq!(again.get_field_by_name("key").unwrap().as_str(), Some(expected));
+    assert_ne!(again.get_field_by_name("trace").unwrap().as_str(), Some(trace));
+    let nothing = rejected_by(&gate, br#"{"total": "7", "id": "x", "status": "STATUS_PAID"}"#);
+    assert_eq!(nothing, Vec::<String>::new());
+}
+
+fn rejected_by(gate: &Gate, json: &[u8]) -> Vec<String> {
+    let rejected = gate.check(&Event::json(json)).err();
+    rejected.iter().flat_map(|rejected| &rejected.violations).map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_any_names_its_event_and_the_time_is_now() {
+    let fields = [("meta.at", Fill::Now), ("meta.kind", Fill::Payload("status".to_owned()))];
+    let gate = Gate::new(route().envelope(outer("any", &fields, None))).unwrap();
+    let ready = gate.check(&Event::json(br#"{"id": "o-1", "status": "STATUS_PAID"}"#)).unwrap();
+    let message = decoded(&outer("any", &fields, None), ready.value());
+    let any = message.get_field_by_name("any").unwrap().into_owned();
+    let any = any.as_message().unwrap();
+    assert_eq!(any.get_field_by_name("type_url").unwrap().as_str(), Some("type.googleapis.com/shop.v1.Order"));
+    let meta = message.get_field_by_name("meta").unwrap().into_owned();
+    let meta = meta.as_message().unwrap();
+    assert_eq!(meta.get_field_by_name("kind").unwrap().as_str(), Some("STATUS_PAID"));
+    let at = meta.get_field_by_name("at").unwrap().into_owned();
+    let seconds = at.as_message().unwrap().get_field_by_name("seconds").unwrap().as_i64().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().cast_signed();
+    assert!((now - 60..=now).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn a_key_without_its_parts_is_a_rejection_and_one_that_changes_is_refused() {
+    let key = |parts: &[KeyPart]| {
+        Some(IdempotencyKey { field: "key".to_owned(), parts: parts.to_vec(), separator: ":".to_owned() })
+    };
+    let refused = |fields: &[(&str, Fill)], part: KeyPart| {
+        let route = Route::new("orders", contract()).envelope(outer("body", fields, key(&[part])));
+        Gate::new(route).unwrap_err().to_string()
+    };
+    let source = || KeyPart::Envelope("source".to_owned());
+    assert!(refused(&[], source()).contains("source, which nothing sets"));
+    assert!(refused(&[("source", Fill::TraceId)], source()).contains("differs in every run"));
+    assert!(refused(&[], KeyPart::RecordKey).contains("records have none"));
+    assert!(refused(&[], KeyPart::Header("origin".to_owned())).contains("header origin"));
+    let gate = |part| Gate::new(Route::new("orders", contract()).envelope(outer("body", &[], key(&[part])))).unwrap();
+    let found = rejected_by(&gate(KeyPart::Payload("id".to_owned())), br#"{"total": "7"}"#);
+    assert_eq!(found, ["envelope-value: id: the idempotency key cannot be computed, because id is not set"]);
+}
+
+#[test]
+fn what_an_envelope_cannot_hold_is_refused_by_name() {
+    let refused = |payload: &str, fields: &[(&str, Fill)]| {
+        Gate::new(route().envelope(outer(payload, fields, None))).unwrap_err().to_string()
+    };
+    assert!(refused("source", &[]).contains("must be bytes or a google.protobuf.Any; it is string"));
+    assert!(refused("nothing", &[]).contains("has no field nothing"));
+    assert!(refused("meta.kind", &[]).contains("has no field meta.kind"));
+    assert!(refused("body", &[("meta.version", text("three"))]).contains("\"three\" is no value of it"));
+    assert!(refused("body", &[("meta", text("x"))]).contains("meta is shop.v1.Meta, which cannot be filled"));
+    assert!(refused("body", &[("meta.version", Fill::Now)]).contains("meta.version is int32"));
+    assert!(refused("body", &[("source", Fill::Payload("nothing".to_owned()))]).contains("nothing"));
 }

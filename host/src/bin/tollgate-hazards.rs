@@ -1,4 +1,4 @@
-//! `tollgate` with failpoints, which only the rings start: see hazards.rs.
+//! `tollgate` with failpoints. Only the test rings start it; see hazards.rs.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `tollgate build`: makes a component of a folder with a crate and a transform.yaml.
+//! `tollgate build`: builds a component from a folder with a crate and a transform.yaml.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,21 +14,24 @@ pub struct Args {
     /// Folders of transforms, each with a Cargo.toml and a transform.yaml.
     #[arg(required = true, value_name = "FOLDER")]
     pub folders: Vec<PathBuf>,
-    /// Where the component goes; FOLDER/NAME.wasm without it.
+    /// File to write the component to. Default: FOLDER/NAME.wasm.
     #[arg(short = 'o', long = "out", value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Keep function names, so that a trap's stack trace has them.
+    /// Keep function names, so that the stack trace of a trap shows them.
     #[arg(long)]
     pub names: bool,
 }
 
 /// # Errors
-/// Exit code 2 for transform.yaml or the package, 3 where the toolchain or the disk fails, 1 where the code does not
-/// compile or is no transform.
+/// Exit code 2 for transform.yaml or the package, 3 if the toolchain or the disk fails, 1 if the code does not compile or is not
+/// a transform.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let folders = tollgate_guests::folders(&args.folders);
     if args.out.is_some() && folders.len() != 1 {
-        return Err(Failure::configuration("build.out", "--out names one file, and there are several transforms"));
+        return Err(Failure::configuration(
+            "build.out",
+            "--out names one file, but there are several transforms; name one folder",
+        ));
     }
     let (mut text, mut results) = (String::new(), Vec::new());
     for folder in &folders {
@@ -48,7 +51,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     Ok(Success::new(summary, json!({ "components": results }), text))
 }
 
-/// What a failed build means to the one who called for it.
+/// Converts a build error into the failure of a verb.
 pub(super) fn failure(error: &BuildError) -> Failure {
     let code = match error {
         BuildError::Spec(_) => "build.spec",
@@ -60,12 +63,12 @@ pub(super) fn failure(error: &BuildError) -> Failure {
     of(error.exit(), code, error)
 }
 
-/// An error that knows its exit code.
+/// Returns a failure with the given exit code.
 pub(super) fn of(exit: Exit, code: &'static str, error: &impl std::fmt::Display) -> Failure {
     Failure { exit, code, message: error.to_string(), result: serde_json::Value::Null, text: String::new() }
 }
 
-/// `1 case`, `2 cases`.
+/// Returns `1 case`, `2 cases`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

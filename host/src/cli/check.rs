@@ -1,8 +1,14 @@
-//! `tollgate check`: is what the contracts say now compatible with what they said? For CI: findings with file and line.
+//! `tollgate check`: checks whether contracts are compatible with an earlier version. Made for CI: findings have a file and line.
 //!
-//! The way: two [`versions`] are loaded, [`compare`](versions::Earlier::compare) finds what changed, [`sink`] what that means for a pipeline, [`lock`]
-//! whether a released version changed silently, [`notice`] whether what went was deprecated before; [`suppress`] takes out what somebody took responsibility for, [`report`]
-//! shows the rest.
+//! The steps:
+//!
+//! - [`versions`] loads the two versions.
+//! - [`compare`](versions::Earlier::compare) finds what changed.
+//! - [`sink`] finds what the changes break in a pipeline.
+//! - [`lock`] finds released versions that changed silently.
+//! - [`notice`] finds elements that were removed without having been deprecated.
+//! - [`suppress`] removes the findings that the project suppresses.
+//! - [`report`] shows the rest.
 
 pub mod git;
 pub mod lock;
@@ -29,59 +35,61 @@ use report::Report;
 use suppress::Settings;
 use versions::{Against, Asked, Version};
 
-/// Says whether contracts are compatible with an earlier version of them. Exit code 0: they are; 1: they are not; 2: the
-/// check itself failed. For CI there are --output sarif (code scanning) and github (annotations) beside text and json.
+/// Checks whether contracts are compatible with an earlier version. Exit code 0: they are; 1: they are not; 2: the check itself
+/// failed. For CI, --output also accepts sarif (code scanning) and github (annotations).
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What is checked: folders of .proto files, .proto files, descriptor sets, or pipeline files, which name their protos.
+    /// Contracts to check: folders of .proto files, .proto files, descriptor sets, or pipeline files, which name their protos.
     #[arg(value_name = "PATH", default_value = "proto")]
     pub paths: Vec<PathBuf>,
-    /// The earlier version: a git ref (origin/main, v1.2, HEAD~1), a folder, a descriptor set, or registry:SUBJECT.
-    /// May be given several times. `git:REF` means the ref where a folder has the same name.
+    /// Earlier version: a git ref (origin/main, v1.2, HEAD~1), a folder, a descriptor set, or registry:SUBJECT. May be given
+    /// several times. Write git:REF if a folder has the same name as the ref.
     #[arg(long, required = true, value_name = "VERSION")]
     pub against: Vec<String>,
-    /// A pipeline whose table and transforms must go on working with the contracts.
+    /// Pipeline file whose table and transforms must keep working with the contracts.
     #[arg(long, value_name = "FILE")]
     pub pipeline: Vec<PathBuf>,
-    /// How strict: events in bytes; in JSON too; code generated from a package; from a file. Default: wire-json.
+    /// What must stay compatible: binary events (wire), JSON events too (wire-json), code generated from a package, or from a
+    /// file. Default: wire-json.
     #[arg(long, value_enum, value_name = "CATEGORY")]
     pub category: Option<Level>,
-    /// Who must go on working. backward: new consumers with old events; forward: old consumers with new events; default: full,
-    /// both. With _transitive every version of a registry's subject counts, not the last alone.
+    /// Which consumers must keep working. backward: new ones with old events; forward: old ones with new events; full: both.
+    /// With _transitive, all versions of a registry's subject count, not only the last. Default: full.
     #[arg(long, value_enum, value_name = "MODE")]
     pub mode: Option<Direction>,
-    /// Warnings fail too.
+    /// Fail on warnings too.
     #[arg(long)]
     pub strict: bool,
-    /// Suppressions and settings. Default: tollgate-check.yaml, where there is one.
+    /// File with suppressions and settings. Default: tollgate-check.yaml, if it exists.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The released versions. Default: contracts.lock here, in the first PATH or above it, where there is one.
+    /// File with the released versions. Default: contracts.lock here, in the first PATH or above it, if one exists.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
 
-/// Where `registry:SUBJECT` is asked for.
+/// The registry for `registry:SUBJECT`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RegistryArgs {
-    /// The schema registry's URL, for registry:SUBJECT and registry:SUBJECT:VERSION; several are parted by commas.
+    /// URL of the schema registry for registry:SUBJECT and registry:SUBJECT:VERSION; separate several by commas.
     #[arg(long, env = "TOLLGATE_REGISTRY", value_name = "URL", value_delimiter = ',')]
     pub registry: Vec<String>,
-    /// The user of its login, with a password in TOLLGATE_REGISTRY_PASSWORD; or set TOLLGATE_REGISTRY_TOKEN, a bearer token.
+    /// User name for the registry; its password is in TOLLGATE_REGISTRY_PASSWORD. Or set a bearer token in
+    /// TOLLGATE_REGISTRY_TOKEN.
     #[arg(long, env = "TOLLGATE_REGISTRY_USER", value_name = "NAME")]
     pub registry_user: Option<String>,
-    /// The authorities to trust with it instead of the usual ones, PEM.
+    /// PEM file of the certificate authorities to trust for the registry instead of the default ones.
     #[arg(long, value_name = "FILE")]
     pub registry_ca: Option<PathBuf>,
 }
 
 /// # Errors
-/// Exit code 1 where the contracts are not compatible, 2 where that could not be found out.
+/// Exit code 1 if the contracts are not compatible, 2 if the check itself failed.
 pub fn run(args: &Args, format: Format) -> Result<Success, Failure> {
     check(args, format).map_err(|failure| match failure.exit {
-        // A CI job tells "incompatible" from "not checked" by the code: nothing else may be 1.
+        // A CI job distinguishes "incompatible" from "not checked" by the exit code, so nothing else may be 1.
         Exit::Failed if failure.code == report::INCOMPATIBLE => failure,
         _ => Failure { exit: Exit::Configuration, ..failure },
     })
@@ -139,22 +147,22 @@ fn check(args: &Args, format: Format) -> Result<Success, Failure> {
     report.conclude(format)
 }
 
-/// Two versions of a registry tell of the same change.
+/// Returns whether two findings report the same change: several versions of a registry may yield it.
 fn same(a: &Finding, b: &Finding) -> bool {
     a.rule == b.rule && a.element == b.element && a.message == b.message
 }
 
-/// The pipelines of --pipeline and those among the paths.
+/// Loads the pipelines of --pipeline and those among the paths.
 fn pipelines(args: &Args) -> Result<Vec<Pipeline>, Failure> {
     let named = args.paths.iter().filter(|path| versions::is_pipeline(path)).chain(&args.pipeline);
     named.map(|path| load_pipeline(path)).collect()
 }
 
-/// What stands in for a variable that is not set: one of them fits wherever a pipeline has a value.
+/// Values used for a variable that is not set. For every kind of value in a pipeline, one of them is valid.
 const STAND_INS: [&str; 4] = ["1", "unset", "localhost:9092", "postgres://localhost/unset"];
 
-/// A pipeline for what its mapping says. CI has none of its secrets, and a connection is never made: a variable that is
-/// not set is no error here.
+/// Loads a pipeline for its mapping. An unset variable is not an error here, because CI has none of the secrets and no
+/// connection is made.
 pub fn load_pipeline(path: &Path) -> Result<Pipeline, Failure> {
     let invalid = |errors| Failure::configuration("config.invalid", errors);
     let text = tollgate_config::reader::load_text(path).map_err(invalid)?;
@@ -182,12 +190,12 @@ pub fn load_pipeline(path: &Path) -> Result<Pipeline, Failure> {
     result.map_err(invalid)
 }
 
-/// How many findings are of a severity.
+/// Returns the number of findings of a severity.
 fn count(findings: &[Finding], severity: Severity) -> usize {
     findings.iter().filter(|finding| finding.severity == severity).count()
 }
 
-/// The types that are somebody's contracts, in the order of their names.
+/// Returns the top-level message types of the project itself, sorted by name.
 pub fn messages(pool: &DescriptorPool) -> Vec<prost_reflect::MessageDescriptor> {
     let mut messages: Vec<_> = pool
         .all_messages()

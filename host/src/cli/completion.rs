@@ -1,4 +1,4 @@
-//! `tollgate completion bash|zsh|fish`: the script that completes commands and flags.
+//! `tollgate completion bash|zsh|fish`: prints a script that completes commands and flags.
 
 use clap_complete::Shell;
 use serde_json::json;
@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// None; the verbs have one shape.
+/// None. The signature is the same for all verbs.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "tollgate", &mut script);

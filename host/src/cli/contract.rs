@@ -1,4 +1,4 @@
-//! `tollgate contract …`: contracts as files and as versions in a registry.
+//! `tollgate contract …`: works with contracts as files and as versions in a registry.
 
 pub mod diff;
 pub mod docs;
@@ -23,32 +23,32 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// Registers a .proto file and what it imports in a schema registry, after its compatibility check.
+    /// Registers a .proto file and its imports in a schema registry, after a compatibility check.
     Register(registry::Register),
-    /// Shows what versions of a subject a schema registry has, or its subjects.
+    /// Lists the versions of a subject in a schema registry, or all subjects.
     Versions(registry::Versions),
-    /// Shows what two versions of contracts say, field by field.
+    /// Shows the differences between two versions of contracts, field by field.
     Diff(diff::Args),
-    /// Writes a page for each contract, as markdown and HTML.
+    /// Writes a page for each contract as Markdown and HTML.
     Docs(docs::Args),
     /// Writes contracts as SQL, JSON Schema, TypeScript or zod.
     Export(export::Args),
-    /// Writes the released versions' digests to contracts.lock, which `tollgate check` holds contracts to.
+    /// Records the digests of released versions in contracts.lock, which `tollgate check` enforces.
     Lock(lock::Args),
 }
 
-/// Which contracts.
+/// The contracts to work with.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Select {
     /// Folders of .proto files, .proto files, descriptor sets, or pipeline files, which name protos and messages.
     #[arg(value_name = "PATH", default_value = "proto")]
     pub paths: Vec<PathBuf>,
-    /// Only this message type, by its full name; may be given several times. Default: what a pipeline names, else all.
+    /// Only this message type, by its full name; may be given several times. Default: the types that a pipeline names, else all.
     #[arg(long, value_name = "NAME")]
     pub message: Vec<String>,
 }
 
-/// The types that [`Select`] names, with comments and places.
+/// The loaded contracts of a [`Select`], with comments and source positions.
 pub struct Loaded {
     pub pool: DescriptorPool,
     pub paths: Vec<PathBuf>,
@@ -56,7 +56,7 @@ pub struct Loaded {
 }
 
 /// # Errors
-/// Exit code 2: a file cannot be read or compiled.
+/// Exit code 2 if a file cannot be read or compiled.
 pub fn load(select: &Select) -> Result<Loaded, Failure> {
     let pipelines = select.paths.iter().filter(|path| versions::is_pipeline(path)).map(|path| load_pipeline(path));
     let pipelines = pipelines.collect::<Result<Vec<_>, _>>()?;
@@ -67,7 +67,7 @@ pub fn load(select: &Select) -> Result<Loaded, Failure> {
 
 impl Loaded {
     /// # Errors
-    /// Exit code 2: a name that does not exist.
+    /// Exit code 2 if a name does not exist.
     pub fn messages(&self, select: &Select) -> Result<Vec<MessageDescriptor>, Failure> {
         let mut names = select.message.clone();
         if names.is_empty() {
@@ -86,7 +86,7 @@ impl Loaded {
                 let all: Vec<String> = self.pool.all_messages().map(|message| message.full_name().to_owned()).collect();
                 let near = tollgate_config::reader::nearest(name, all.iter().map(String::as_str));
                 let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
-                Failure::configuration("contract.message", format!("there is no message {name}{near}"))
+                Failure::configuration("contract.message", format!("message {name} does not exist{near}"))
             })
         };
         names.iter().map(find).collect()
@@ -94,7 +94,7 @@ impl Loaded {
 }
 
 impl Args {
-    /// The verb with its sub-verb.
+    /// Returns the verb with its sub-verb.
     pub fn name(&self) -> &'static str {
         match self.verb {
             Verb::Register(_) => "contract register",
@@ -108,7 +108,7 @@ impl Args {
 }
 
 /// # Errors
-/// See each verb.
+/// Those of each verb.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     match &args.verb {
         Verb::Register(args) => registry::register(args),

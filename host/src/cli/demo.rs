@@ -1,4 +1,4 @@
-//! `tollgate demo`: the gate at work, on servers that exist for the demo alone.
+//! `tollgate demo`: shows a pipeline at work, on servers that exist only for the demo.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,38 +14,39 @@ use super::table::{Align, render, thousands};
 use crate::demo::{Options, Report, Running, Stage};
 use tollgate_config::error::{Exit, Failure};
 
-/// The embedded broker keeps 5 MB a partition; so many events never fill it.
+/// The maximum number of events without --real. The embedded broker keeps 5 MB per partition, which this many events never fill.
 const EMBEDDED_EVENTS: u32 = 50_000;
 
-/// Shows the gate at work: payment events, good and bad, through a contract and transforms into PostgreSQL.
+/// Shows a pipeline at work: valid and invalid payment events pass a contract and transforms into PostgreSQL.
 ///
-/// Without flags it needs nothing but PostgreSQL's server programs on this machine: the broker is embedded, the database
-/// is thrown away at the end, and nothing is left behind.
+/// Without flags, it needs only PostgreSQL's server programs on this machine: the broker is embedded, and the database is
+/// deleted at the end.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Uses this Kafka (host:port) instead of the embedded broker, effectively once. The demo's topics are deleted at the end.
+    /// Use this Kafka (host:port) instead of the embedded broker, effectively once. The demo's topics are deleted at the end.
     #[arg(long, value_name = "BROKERS")]
     pub real: Option<String>,
-    /// Uses this PostgreSQL instead of a throw-away one. The demo's table is deleted at the end, the schema `tollgate` stays.
+    /// Use this PostgreSQL instead of a throw-away one. The demo's table is deleted at the end; the schema `tollgate` stays.
     #[arg(long, value_name = "URL", env = "TOLLGATE_DEMO_POSTGRES", hide_env_values = true)]
     pub postgres: Option<String>,
-    /// How many events; at most 50000 without --real.
+    /// Number of events; at most 50000 without --real.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub events: u32,
-    /// Leaves everything running until Ctrl-C, with a few new events a second.
+    /// Keep everything running until Ctrl-C, with a few new events per second.
     #[arg(long)]
     pub keep: bool,
-    /// A folder with transforms/payment-rules/payment-rules.wasm and the like: a checkout of Tollgate after `tollgate build`.
+    /// Folder with transforms/payment-rules/payment-rules.wasm and so on: a checkout of Tollgate after `tollgate build`.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub assets: PathBuf,
 }
 
 /// # Errors
-/// Exit code 3 where a server cannot be had, 1 where the demo was interrupted or its engine stopped.
+/// Exit code 3 if a server is unavailable, 1 if the demo was interrupted or its engine stopped.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     if args.real.is_none() && args.events > EMBEDDED_EVENTS {
-        let message =
-            format!("--events: the embedded broker holds {EMBEDDED_EVENTS}; name a Kafka with --real for more");
+        let message = format!(
+            "--events: the embedded broker holds at most {EMBEDDED_EVENTS}; use a real Kafka with --real for more"
+        );
         return Err(Failure::configuration("demo.events", message));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -69,7 +70,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
         };
         let shown = show(args, json, &options, &stage, &bar, &stop).await;
         bar.finish_and_clear();
-        // A server that was never reached holds nothing of ours.
+        // A server that was never reached holds nothing to delete.
         let unreached = shown.as_ref().is_err_and(|failure| failure.code == "environment.unreachable");
         if !unreached {
             stage.tidy().await;
@@ -103,7 +104,7 @@ async fn show(
     });
     let dead: u64 = report.dead_letters.iter().map(|group| group.count).sum();
     let summary = format!(
-        "{} events at {:.0} a second: {} rows, {} dead letters",
+        "{} events at {:.0} per second: {} rows, {} dead letters",
         report.events, report.events_per_second, report.rows, dead
     );
     if !args.keep {
@@ -114,12 +115,12 @@ async fn show(
     }
     tokio::select! {
         failure = running.go_on() => Err(failure),
-        () = stopped(stop) => Ok(Success::new(summary, result, "the demo is over, and nothing of it is left")),
+        () = stopped(stop) => Ok(Success::new(summary, result, "the demo has ended and cleaned up")),
     }
 }
 
 fn interrupted() -> Failure {
-    Failure::failed("demo.interrupted", "interrupted before everything was shown; nothing of the demo is left")
+    Failure::failed("demo.interrupted", "interrupted before the demo was complete; the demo has cleaned up")
 }
 
 async fn stopped(stop: &watch::Receiver<bool>) {
@@ -130,7 +131,7 @@ async fn stopped(stop: &watch::Receiver<bool>) {
     }
 }
 
-/// True from the first SIGINT or SIGTERM on.
+/// Returns a value that becomes true at the first SIGINT or SIGTERM.
 fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
     let listen = |kind| signal(kind).map_err(|error| Failure::environment("environment.signals", error));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
@@ -140,14 +141,14 @@ fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // Nobody listens only where the demo is over already.
+        // Sending fails only if the demo has already ended.
         _ = sender.send(true);
         std::future::pending::<()>().await;
     });
     Ok(receiver)
 }
 
-/// On stderr where that is a terminal, nowhere otherwise. A spinner, until there is something to count.
+/// Creates a progress display on stderr, hidden if stderr is not a terminal. It is a spinner until there is something to count.
 fn bar() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(100));
@@ -172,12 +173,12 @@ fn write_text(out: &mut String, args: &Args, stage: &Stage, report: &Report) -> 
     let kafka = if stage.real_broker() {
         format!("{}, effectively once", stage.brokers())
     } else {
-        format!("embedded ({}); it has no transactions, so: at least once", stage.brokers())
+        format!("embedded ({}), at least once, because it has no transactions", stage.brokers())
     };
-    let database = if stage.own_postgres { ", thrown away at the end" } else { "" };
+    let database = if stage.own_postgres { ", deleted at the end" } else { "" };
     let transforms: Vec<String> = report.transforms.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let chain = if transforms.is_empty() {
-        "none: the contract alone decides (--assets names a folder with components)".to_owned()
+        "none, only the contract is checked (--assets names a folder with components)".to_owned()
     } else {
         transforms.join(" → ")
     };
@@ -187,7 +188,7 @@ fn write_text(out: &mut String, args: &Args, stage: &Stage, report: &Report) -> 
     writeln!(out, "transforms  {chain}\n")?;
     writeln!(
         out,
-        "{} events in {:.2} s, {} a second",
+        "{} events in {:.2} s, {} per second",
         thousands(report.events),
         report.seconds,
         thousands(rounded(report.events_per_second))
@@ -195,16 +196,16 @@ fn write_text(out: &mut String, args: &Args, stage: &Stage, report: &Report) -> 
     let carried = report.events.saturating_sub(dead);
     writeln!(
         out,
-        "  {:>9} rows in table {}, from {} good events",
+        "  {:>9} rows in table {}, from {} valid events",
         thousands(report.rows),
         stage.names.table,
         thousands(carried)
     )?;
     writeln!(out, "  {:>9} dead letters in topic {}\n", thousands(dead), pipeline.dead_letter.topic)?;
-    writeln!(out, "The latest rows:")?;
+    writeln!(out, "Latest rows:")?;
     let header: Vec<(&str, Align)> = report.columns.iter().map(|column| (column.as_str(), align(column))).collect();
     writeln!(out, "{}", render(&header, &report.sample, 36))?;
-    writeln!(out, "The dead letters by reason:")?;
+    writeln!(out, "Dead letters by reason:")?;
     writeln!(out, "{}", super::dlq::table(&report.dead_letters))?;
     next_steps(out, args, stage)
 }
@@ -222,7 +223,7 @@ fn next_steps(out: &mut String, args: &Args, stage: &Stage) -> std::fmt::Result 
     let listen = pipeline.admin.listen.as_deref().unwrap_or_default();
     if args.keep {
         let file = pipeline.file.display();
-        writeln!(out, "It goes on until Ctrl-C. Meanwhile, in another terminal:")?;
+        writeln!(out, "The demo continues until Ctrl-C. Meanwhile, in another terminal:")?;
         writeln!(out, "  curl http://{listen}/metrics")?;
         writeln!(out, "  tollgate status {file}")?;
         writeln!(out, "  tollgate dlq list {file}")?;
@@ -235,7 +236,7 @@ fn next_steps(out: &mut String, args: &Args, stage: &Stage) -> std::fmt::Result 
             )?;
         }
     } else {
-        writeln!(out, "Metrics were at http://{listen}/metrics; `tollgate demo --keep` leaves everything running.")?;
+        writeln!(out, "Metrics were at http://{listen}/metrics; `tollgate demo --keep` keeps everything running.")?;
     }
     if stage.real_broker() {
         writeln!(out, "Next, with a pipeline of your own: tollgate validate pipeline.yaml --connect")

@@ -1,4 +1,4 @@
-//! `tollgate dlq list|export pipeline.yaml`: what the dead letter topic holds.
+//! `tollgate dlq list|export pipeline.yaml`: shows the contents of the dead letter topic.
 
 pub mod export;
 pub mod groups;
@@ -23,20 +23,20 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// Counts the dead letters by reason, the most frequent first.
+    /// Counts the dead letters by reason, most frequent first.
     List(List),
-    /// Writes the dead letters as NDJSON: one object a line, with the original record and why it could not pass.
+    /// Writes the dead letters as NDJSON: one object per line, with the original record and the reason.
     Export(export::Args),
 }
 
 #[derive(Debug, clap::Args)]
 pub struct Which {
-    /// The pipeline's file.
+    /// The pipeline file.
     pub pipeline: PathBuf,
-    /// Only letters with this reason code.
+    /// Only dead letters with this reason code.
     #[arg(long, value_name = "CODE")]
     pub reason: Option<String>,
-    /// Only letters written within this time, such as 30m or 24h.
+    /// Only dead letters written within this time, such as 30m or 24h.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub since: Option<Duration>,
 }
@@ -45,7 +45,7 @@ pub struct Which {
 pub struct List {
     #[command(flatten)]
     pub which: Which,
-    /// At most so many reasons are shown; all letters are counted.
+    /// Show at most this many reasons; all dead letters are counted.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
 }
@@ -63,7 +63,7 @@ impl Which {
         Pipeline::load(&self.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))
     }
 
-    /// Unix milliseconds.
+    /// Returns the start of `--since` in Unix milliseconds.
     fn since(&self) -> Option<i64> {
         let since = std::time::SystemTime::now().checked_sub(self.since?)?;
         let elapsed = since.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -72,7 +72,7 @@ impl Which {
 }
 
 impl Args {
-    /// The verb with its sub-verb.
+    /// Returns the verb with its sub-verb.
     pub fn name(&self) -> &'static str {
         match self.verb {
             Verb::List(_) => "dlq list",
@@ -82,7 +82,7 @@ impl Args {
 }
 
 /// # Errors
-/// Exit code 2 where the topic does not exist, 3 where Kafka cannot be reached.
+/// Exit code 2 if the topic does not exist, 3 if Kafka cannot be reached.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     match &args.verb {
         Verb::List(list) => self::list(list),
@@ -100,7 +100,7 @@ fn list(args: &List) -> Result<Success, Failure> {
     let result = json!({ "topic": topic, "total": total, "reasons": reasons, "groups": groups });
     let summary = match (total, &args.which.reason) {
         (0, _) if args.which.reason.is_some() || args.which.since.is_some() => {
-            format!("no such dead letters in {topic}")
+            format!("{topic} has no dead letters matching these filters")
         }
         (0, _) => format!("no dead letters in {topic}"),
         (1, _) => format!("1 dead letter in {topic}"),
@@ -112,7 +112,7 @@ fn list(args: &List) -> Result<Success, Failure> {
     Ok(Success::new(summary, result, text))
 }
 
-/// The groups for people.
+/// Renders the groups as a table for people.
 pub fn table(groups: &[Group]) -> String {
     let header = [
         ("count", Align::Right),

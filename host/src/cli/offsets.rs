@@ -1,11 +1,11 @@
-//! `tollgate offsets …`: what an operator does with a pipeline's position.
+//! `tollgate offsets …`: changes a pipeline's position.
 
 mod adopt;
 
 use super::Success;
 use tollgate_config::error::Failure;
 
-/// Moves a pipeline's position on both sides at once: the consumer group's offsets and the progress rows.
+/// Changes a pipeline's position in Kafka and PostgreSQL together: the group's offsets and the progress rows.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -18,7 +18,7 @@ pub enum Verb {
 }
 
 impl Args {
-    /// The verb with its sub-verb.
+    /// Returns the verb with its sub-verb.
     pub fn name(&self) -> &'static str {
         match self.verb {
             Verb::Adopt(_) => "offsets adopt",

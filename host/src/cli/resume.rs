@@ -1,4 +1,4 @@
-//! `tollgate resume pipeline.yaml`: ends a stored pause, or halts of partitions. Works beside a running process and without one.
+//! `tollgate resume pipeline.yaml`: ends a stored pause, or halts of partitions. Works with and without a running process.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,24 +15,24 @@ use tollgate_engine::progress::halts::{self, Halt};
 use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
 
-/// How long PostgreSQL may take to come; the caller waits.
+/// How long to wait until PostgreSQL is available. It is short, because the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends the pause of a pipeline, or the halt of partitions.
 ///
-/// Pauses (dead_letter.limit, contract.mode: halt) and halts are stored in PostgreSQL, so this needs no running process. One
-/// that runs continues within a second; otherwise the next start continues.
+/// Pauses (dead_letter.limit, contract.mode: halt) and halts are stored in PostgreSQL, so this needs no running process. A
+/// running process continues within a second; otherwise the next start continues.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pipeline's file.
+    /// The pipeline file.
     pub pipeline: PathBuf,
-    /// End the halt of these partitions instead: 3 or 0,3.
+    /// End the halt of these partitions instead, such as 3 or 0,3.
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',')]
     pub partition: Vec<i32>,
 }
 
 /// # Errors
-/// Exit code 2 for the configuration and missing tables, 3 where PostgreSQL cannot be reached.
+/// Exit code 2 for the configuration and missing tables, 3 if PostgreSQL cannot be reached.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,7 +66,7 @@ async fn connection(pipeline: &Pipeline) -> Result<PgConnection, Failure> {
 async fn resume(pipeline: &Pipeline, connection: &mut PgConnection) -> Result<Success, Failure> {
     let (name, topic) = (&pipeline.name, &pipeline.source.topic);
     let pause = halts::paused(connection, name).await.map_err(failed)?;
-    // Between the two somebody else may have ended it: the deletion says how it was.
+    // Somebody else may end the pause between the two calls, so the result of the deletion decides.
     let was_paused = halts::resume(connection, name, topic).await.map_err(failed)?;
     let halted = halts::halts(connection, name, topic).await.map_err(failed)?;
     let reason = pause.map(|pause| pause.reason);
@@ -74,14 +74,14 @@ async fn resume(pipeline: &Pipeline, connection: &mut PgConnection) -> Result<Su
     let result = json!({ "was_paused": was_paused, "reason": reason, "halted": left });
     let still = halted.iter().map(|halt| {
         let Halt { partition, code, .. } = halt;
-        format!("\n  partition {partition} is halted ({code}): `tollgate resume --partition {partition}` ends that")
+        format!("\n  partition {partition} is halted ({code}): `tollgate resume --partition {partition}` ends the halt")
     });
     let still: String = still.collect();
     if !was_paused {
         let summary = format!("{name} was not paused");
         return Ok(Success::new(summary.clone(), result, format!("{summary}{still}")));
     }
-    let reason = reason.map(|reason| format!("\n  it was paused because {reason}")).unwrap_or_default();
+    let reason = reason.map(|reason| format!("\n  reason of the pause: {reason}")).unwrap_or_default();
     let summary =
         format!("{name} is resumed; a running process continues within a second, otherwise the next start does");
     Ok(Success::new(summary.clone(), result, format!("{summary}{reason}{still}")))
@@ -101,7 +101,7 @@ async fn end_halts(
     });
     let lines: String = lines.collect();
     let summary = match ended.len() {
-        0 => format!("{name}: nothing was halted"),
+        0 => format!("{name}: no partition was halted"),
         _ => format!("{name}: halts ended; a running process continues within a second, otherwise the next start does"),
     };
     Ok(Success::new(summary.clone(), result, format!("{summary}{lines}")))

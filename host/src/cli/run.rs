@@ -23,31 +23,31 @@ use tollgate_engine::source::poll::Ended;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pipeline's file.
+    /// The pipeline file.
     pub pipeline: PathBuf,
-    /// Reload when pipeline.yaml or a component changes.
+    /// Reload whenever pipeline.yaml or a component changes.
     #[arg(long)]
     pub watch: bool,
-    /// Stop once everything that was in the topic at the start is through.
+    /// Stop after processing every record that was in the topic at the start.
     #[arg(long)]
     pub drain: bool,
 }
 
-/// What can happen to a running engine, seen from the main thread.
+/// An event that the main thread of a running engine handles.
 enum Event {
     Ended(Option<ThreadEnded>),
     Reload,
     Terminate,
-    /// Whether the topic's ends could be found out, for a drain.
+    /// Whether the end offsets of the topic could be read, which `--drain` needs.
     Ends(Result<(), String>),
 }
 
 /// # Errors
-/// Exit code 2 where the configuration or what it names does not fit, 3 where a server is not there in time, 1 where a
-/// running engine had to stop.
+/// Exit code 2 if the configuration or something that it names is invalid, 3 if a server is unavailable until the start
+/// deadline, 1 if a running engine had to stop.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     if let Some(name) = hazards::refused() {
-        let message = format!("{name} is for the project's own tests, and this program has no failpoints: unset it");
+        let message = format!("{name} is for Tollgate's own tests, and this program has no failpoints: unset it");
         return Err(Failure::configuration("environment.hazards", message));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -56,13 +56,13 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         .build()
         .map_err(|error| Failure::environment("environment.runtime", error))?;
     let result = runtime.block_on(async {
-        // A stop during the start needs no care: nothing is under way yet. First of all, because a signal that nobody
-        // listens to ends the process, a reload as well.
+        // A stop during the start needs no cleanup, because no event is in work yet. The handlers come first, because a
+        // signal without a handler ends the process. That includes SIGHUP.
         let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let hangup = listen(SignalKind::hangup())?;
         let pipeline =
             Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
-        // On a thread of its own: Kafka's client blocks while it waits for a broker, and signals must be heard.
+        // In a separate task: the Kafka client blocks while it waits for a broker, and signals must be handled meanwhile.
         let waiting = Waiting::new(pipeline.start_deadline);
         let starting = tokio::spawn({
             let waiting = waiting.clone();
@@ -75,21 +75,21 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
             engine = starting => engine.map_err(|error| Failure::failed("engine.start", error))??,
             _ = terminate.recv() => return Ok(stopped()),
             _ = interrupt.recv() => return Ok(stopped()),
-            // Whatever call it is in.
+            // The deadline applies to whichever call the start is in.
             () = tokio::time::sleep(waiting.left() + limits::START_GRACE) => return Err(waiting.over(None)),
         };
         attend(args, engine, hangup).await
     });
-    // What still waits for a server has nothing to lose.
+    // Tasks that still wait for a server have nothing to lose.
     runtime.shutdown_background();
     result
 }
 
 fn stopped() -> Success {
-    Success::new("stopped before it had started", json!({}), "")
+    Success::new("stopped before the pipeline started", json!({}), "")
 }
 
-/// The main thread's loop: one select, one handler.
+/// Runs the main thread's loop: one select, one handler.
 async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Success, Failure> {
     let (pipeline, lifecycle, metrics) =
         (Arc::clone(&engine.pipeline), Arc::clone(&engine.lifecycle), Arc::clone(&engine.metrics));
@@ -121,7 +121,8 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
                 }
             }
             Event::Reload => {
-                // Logged and counted there; the old revision goes on where it failed. Signals are heard meanwhile.
+                // The reloader logs and counts the result. If it fails, the old revision continues. Signals are handled
+                // meanwhile.
                 let reloader = Arc::clone(&engine.reloader);
                 tokio::spawn(async move { drop(reloader.reload().await) });
             }
@@ -129,12 +130,12 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
                 ends = None;
                 if let Err(error) = found {
                     break Err(format!(
-                        "the end of the topic cannot be found out, so nobody can say when it is drained: {error}"
+                        "cannot read the end of the topic, so --drain does not know when to stop: {error}"
                     ));
                 }
             }
             Event::Terminate if lifecycle.draining() => {
-                tracing::warn!("stopping at once: what was not committed will be repeated");
+                tracing::warn!("stopping at once; uncommitted events will be processed again");
                 std::process::exit(130);
             }
             Event::Terminate => {
@@ -152,15 +153,15 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
     Ok(Success::new("stopped", json!({ "positions": positions(&metrics) }), ""))
 }
 
-/// Whether the process ends with a thread that ended, and how.
+/// Returns the result of the process if it ends because this thread ended.
 fn verdict(ended: Option<ThreadEnded>, draining: bool) -> Option<Result<(), String>> {
     match ended {
         Some(ThreadEnded::Poll(Ended::Drained)) | None => Some(Ok(())),
         Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Helper(Err(message))) => Some(Err(message)),
-        Some(ThreadEnded::Lane(Err(error))) => Some(Err(format!("a lane cannot go on: {error}"))),
+        Some(ThreadEnded::Lane(Err(error))) => Some(Err(format!("a lane cannot continue: {error}"))),
         Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Helper(Ok(()))) if draining => None,
         Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Helper(Ok(()))) => {
-            Some(Err("a thread ended by itself; please report what stands above".to_owned()))
+            Some(Err("a thread ended unexpectedly; please report the log lines above".to_owned()))
         }
     }
 }
@@ -183,11 +184,11 @@ fn watch_second_signal(mut terminate: Signal, mut interrupt: Signal) {
     });
 }
 
-/// The deadline of a drain: a lane that waits out an outage would wait for ever.
+/// Ends the process when the deadline of a drain passes: a lane would otherwise wait for the end of an outage for ever.
 fn abort_after(deadline: Duration) {
     tokio::spawn(async move {
         tokio::time::sleep(deadline).await;
-        tracing::warn!("the shutdown deadline has passed; what was not committed will be repeated");
+        tracing::warn!("the shutdown deadline has passed; uncommitted events will be processed again");
         std::process::exit(1);
     });
 }
@@ -195,13 +196,13 @@ fn abort_after(deadline: Duration) {
 fn watch_hangup(mut hangup: Signal, reloads: mpsc::Sender<()>) {
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            // A reload that is asked for already covers this one.
+            // If the channel is full, a reload that is already requested covers this one.
             _ = reloads.try_send(());
         }
     });
 }
 
-/// Polls the files' stamps: no dependency, and it sees a renamed file as well as a written one.
+/// Polls the modification times of the files. That needs no dependency, and it notices renamed files as well as written ones.
 async fn watch_files(pipeline: Arc<Pipeline>, reloads: mpsc::Sender<()>) {
     let mut seen = stamps(&pipeline);
     loop {
@@ -225,7 +226,7 @@ fn stamps(pipeline: &Pipeline) -> Vec<Option<(SystemTime, u64)>> {
         .collect()
 }
 
-/// What became of the search for the ends; never, where none is under way.
+/// Waits for the result of the search for the ends. Waits for ever if no search is running.
 async fn finished(task: &mut Option<tokio::task::JoinHandle<Result<(), String>>>) -> Result<(), String> {
     match task {
         Some(task) => task.await.unwrap_or_else(|error| Err(error.to_string())),
@@ -233,7 +234,7 @@ async fn finished(task: &mut Option<tokio::task::JoinHandle<Result<(), String>>>
     }
 }
 
-/// Tells the poll thread where the topic ends, so that it drains from there.
+/// Reads where the topic ends. The poll thread drains up to there.
 fn find_ends(pipeline: Arc<Pipeline>, lifecycle: Arc<Lifecycle>) -> tokio::task::JoinHandle<Result<(), String>> {
     tokio::task::spawn_blocking(move || {
         let ends = Ends::settle(&pipeline, || lifecycle.draining()).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! What leaves for stdout and stderr: foreign text in it cannot change how the rest is shown.
+//! Output to stdout and stderr. Text from events is escaped, so that it cannot change how a terminal shows the rest.
 
 use std::io::{self, Stderr, Write};
 
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
 use tollgate_config::error::Exit;
 
-/// Where the logs go. A line is written whole, so marks are never cut in two.
+/// The writer of the logs. Each line is written in one call, so no mark is split between two.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Logs;
 
@@ -38,8 +38,8 @@ impl<W: Write> Write for Escaped<W> {
     }
 }
 
-/// Writes a line to stdout, and ends the process where that cannot be done: a reader that went away (`| head`) changes nothing
-/// about how the verb ended; anything else, such as a full disk, is a failure of its own.
+/// Writes a line to stdout, and ends the process if that fails. If the reader has closed the pipe (`| head`), the exit code is
+/// still `code`. Any other error, such as a full disk, is reported and makes a successful verb fail.
 pub fn print(text: &str, code: Exit) {
     let mut out = io::stdout().lock();
     let line = out.write_all(text.as_bytes()).and_then(|()| {
@@ -54,24 +54,24 @@ pub fn print(text: &str, code: Exit) {
     std::process::exit(if matches!(code, Exit::Ok) { Exit::Failed } else { code } as i32);
 }
 
-/// Writes a line in the form of `--log-format json` to stderr. The log's filter does not apply: how a verb ended is always
-/// told.
+/// Writes a line in the format of `--log-format json` to stderr. The log's filter does not apply, because the result of a verb
+/// is always reported.
 pub(super) fn log_line(level: &str, message: &str, more: &[(&str, &Value)]) {
     let mut stamp = String::new();
-    // Only a clock before 1970 has no form, and then the line says no time.
+    // This fails only if the clock is before 1970. The line then has an empty timestamp.
     _ = SystemTime.format_time(&mut Writer::new(&mut stamp));
     let mut line = json!({ "timestamp": stamp, "level": level, "message": message });
     for (name, value) in more {
         line[*name] = (*value).clone();
     }
-    // Where stderr has gone away the exit code still tells.
+    // If stderr is closed, the exit code still shows the result.
     _ = writeln!(io::stderr().lock(), "{}", escape_marks(&line.to_string()));
 }
 
 /// Writes an error for people to stderr.
 pub(super) fn complain(message: &str) {
     let text = format!("error: {}\n", message.trim_end().replace('\n', "\n  "));
-    // Where stderr has gone away the exit code still tells.
+    // If stderr is closed, the exit code still shows the result.
     _ = io::stderr().lock().write_all(escape_marks(&text).as_bytes());
 }
 

@@ -1,4 +1,4 @@
-//! `tollgate schema`: the JSON Schema of a pipeline.yaml, for editors.
+//! `tollgate schema`: prints the JSON Schema of a pipeline.yaml, for editors.
 
 use super::Success;
 use tollgate_config::error::Failure;
@@ -8,7 +8,7 @@ use tollgate_config::schema::json_schema;
 pub struct Args {}
 
 /// # Errors
-/// None; the verbs have one shape.
+/// None. The signature is the same for all verbs.
 pub fn run(_args: &Args) -> Result<Success, Failure> {
     let schema = json_schema();
     let text = format!("{schema:#}\n");

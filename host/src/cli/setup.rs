@@ -1,5 +1,5 @@
-//! `tollgate setup pipeline.yaml`: creates what is missing, or prints it. `run` alters nothing by itself, but
-//! for partitions that `postgres.partitions` wants ahead.
+//! `tollgate setup pipeline.yaml`: creates missing topics and tables, or prints them. `run` itself creates only the partitions
+//! that `postgres.partitions` asks for.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -25,29 +25,29 @@ use tollgate_engine::sinks::postgres::table;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pipeline's file.
+    /// The pipeline file.
     pub pipeline: PathBuf,
-    /// Print what is missing and change nothing.
+    /// Print what is missing, but change nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Add the columns that the mapping names and an existing table lacks. Changes and drops nothing else.
+    /// Add the columns that the mapping names and an existing table lacks. Nothing else is changed or dropped.
     #[arg(long)]
     pub alter: bool,
-    /// Print the SQL statements instead of a line for each thing.
+    /// Print the SQL statements instead of one line per topic and table.
     #[arg(long)]
     pub sql: bool,
-    /// Partitions of topics that are created.
+    /// Number of partitions of each created topic.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
-    /// Replication factor of topics that are created; -1 is the broker's default.
+    /// Replication factor of each created topic; -1 uses the broker's default.
     #[arg(long, default_value_t = -1, value_name = "N", allow_hyphen_values = true)]
     pub replication: i32,
 }
 
-/// What there is to do.
+/// Everything that has to be created.
 struct Todo {
     topics: Vec<String>,
-    /// Migrations of Tollgate's own tables.
+    /// Pending migrations of Tollgate's own tables.
     schema: Vec<&'static str>,
     tables: Vec<Table>,
 }
@@ -60,7 +60,7 @@ struct Table {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 where a server is not there, 1 where it refused.
+/// Exit code 2 for the configuration, 3 if a server is unavailable, 1 if it rejects a statement or request.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let contracts = compiler::contracts(&pipeline)?;
@@ -75,7 +75,7 @@ fn database(error: sqlx::Error) -> Failure {
     Failure::failed("setup.postgres", format!("PostgreSQL: {error}"))
 }
 
-/// Looks at what is there, and creates what is not unless `args.dry_run`.
+/// Finds what is missing, and creates it unless `args.dry_run`.
 pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) -> Result<Success, Failure> {
     let until = Instant::now() + pipeline.start_deadline;
     let mut connection = build::postgres(pipeline, until).await?;
@@ -84,7 +84,7 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     topics.retain(|topic| !existing.contains_key(topic));
     let (tables, lacking) = look(args, pipeline, contracts, &mut connection).await?;
     if args.alter && !args.dry_run {
-        // Before anything changes.
+        // Printed before anything changes.
         for Table { statement, .. } in &tables {
             _ = writeln!(std::io::stderr().lock(), "{statement}");
         }
@@ -119,7 +119,7 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     Ok(Success::new(summary, result, text))
 }
 
-/// Why a table cannot be created with partitions: the column that they are made by would hold no time.
+/// Returns why a table cannot be created with partitions: the partition column would not hold a time.
 fn unfit_partitions(mapping: &Mapping, contract: &Contract) -> Option<String> {
     let by = mapping.partitions.as_ref()?;
     let place = mapping.columns.iter().position(|column| column.name == by.column)?;
@@ -128,14 +128,14 @@ fn unfit_partitions(mapping: &Mapping, contract: &Contract) -> Option<String> {
     let fits = matches!(found.as_str(), "timestamptz" | "timestamp" | "date");
     (!fits).then(|| {
         format!(
-            "column {} would be {found}, but partitions are made by a time: give it a conversion, `as: unix_ms` or \
-             `as: {{ time: iso }}` for example",
+            "column {} would be {found}, but partitions need a time: give the column a conversion such as `as: unix_ms` or \
+             `as: {{ time: iso }}`",
             by.column
         )
     })
 }
 
-/// The partitions that a mapping wants from now on.
+/// Returns the partitions that a mapping asks for today.
 fn wanted(mapping: &Mapping) -> Vec<Partition> {
     let today = partitions::day_of(SystemTime::now());
     mapping.partitions.iter().flat_map(|by| partitions::wanted(&mapping.table, by, today)).collect()
@@ -145,7 +145,7 @@ fn partition(partition: &Partition) -> Table {
     Table { what: format!("partition {}", quoted_table(&partition.name)), statement: partition.statement() }
 }
 
-/// What the tables of the mappings lack, and the columns that only `--alter` adds.
+/// Returns what the tables of the mappings lack, and the missing columns that only `--alter` adds.
 async fn look(
     args: &Args,
     pipeline: &Pipeline,
@@ -191,12 +191,12 @@ async fn look(
     Ok((tables, lacking))
 }
 
-/// The columns that only `--alter` adds.
+/// Lists the missing columns that only `--alter` adds.
 fn told(lacking: &[Table]) -> String {
-    lacking.iter().map(|Table { statement, .. }| format!("-- missing, and added by --alter: {statement}\n")).collect()
+    lacking.iter().map(|Table { statement, .. }| format!("-- missing, --alter adds it: {statement}\n")).collect()
 }
 
-/// A statement for each column that a table lacks.
+/// Returns a statement for each column that a table lacks.
 fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) -> bool) -> Vec<Table> {
     let mut slot = 0;
     let mut statements = Vec::new();
@@ -205,7 +205,7 @@ fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) 
         slot += usize::from(column.from.path().is_some());
         if lacks(&column) {
             let table = quoted_table(&mapping.table);
-            // What rows that are there already have counted so far: nothing.
+            // Existing rows have counted nothing so far.
             let zero = if column.mode == Mode::Add { " DEFAULT 0" } else { "" };
             let what = format!("column {} of table {table}", quote(&column.name));
             let column = declared(column, mapping, contract, this);
@@ -215,7 +215,7 @@ fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) 
     statements
 }
 
-/// A column as CREATE TABLE declares it.
+/// Returns a column's declaration in CREATE TABLE.
 fn declared(column: &Column, mapping: &Mapping, contract: &Contract, slot: Slot) -> String {
     let key = mapping.key.contains(&column.name);
     let mut declared = format!("{} {}", quote(&column.name), sql_type(column, contract, slot));
@@ -228,7 +228,7 @@ fn declared(column: &Column, mapping: &Mapping, contract: &Contract, slot: Slot)
     declared
 }
 
-/// What there is to do, or was done: a line for each thing, or the statements themselves.
+/// Describes what is missing or was created: one line each, or the statements themselves.
 fn describe(todo: &Todo, args: &Args) -> String {
     let mut text = String::new();
     let (topic, done) = match (args.sql, args.dry_run) {
@@ -272,12 +272,12 @@ async fn create_topics(args: &Args, pipeline: &Pipeline, topics: &[String]) -> R
     let done = client.create_topics(&new, &options).await.map_err(|error| refused(&error))?;
     let problems: Vec<String> = done
         .into_iter()
-        .filter_map(|topic| topic.err().map(|(topic, code)| format!("topic {topic} cannot be created: {code}")))
+        .filter_map(|topic| topic.err().map(|(topic, code)| format!("cannot create topic {topic}: {code}")))
         .collect();
     if problems.is_empty() { Ok(()) } else { Err(refused(&problems.join("\n"))) }
 }
 
-/// Every mapping with the contract of its messages: those of the types, and those of their routes.
+/// Returns every mapping, of types and of routes, with the contract of its messages.
 pub fn mappings<'p>(
     pipeline: &'p Pipeline,
     contracts: &'p [Contracts],
@@ -286,7 +286,7 @@ pub fn mappings<'p>(
     pipeline.destinations().zip(outgoing).filter_map(|(to, outgoing)| Some((to.mapping()?, &outgoing.contract)))
 }
 
-/// The table that a mapping asks for.
+/// Returns the CREATE TABLE statement for a mapping.
 pub fn create_table(mapping: &Mapping, contract: &Contract) -> String {
     let mut slot = 0;
     let mut lines: Vec<String> = Vec::new();
@@ -302,7 +302,7 @@ pub fn create_table(mapping: &Mapping, contract: &Contract) -> String {
     format!("CREATE TABLE {} (\n{}\n){by};", quoted_table(&mapping.table), lines.join(",\n"))
 }
 
-/// The type that holds every value of a column's source.
+/// Returns the SQL type that holds every value of a column's source.
 pub fn sql_type(column: &Column, contract: &Contract, slot: Slot) -> String {
     if column.mode == Mode::Add {
         return "bigint".into();
@@ -336,7 +336,7 @@ pub fn sql_type(column: &Column, contract: &Contract, slot: Slot) -> String {
     name.into()
 }
 
-/// The type that holds every value of a field's kind.
+/// Returns the SQL type that holds every value of a field's kind.
 fn natural_type(kind: &Kind) -> &'static str {
     match kind {
         Kind::Bool => "boolean",
@@ -352,7 +352,7 @@ fn natural_type(kind: &Kind) -> &'static str {
     }
 }
 
-/// The array type of a repeated field that a mapping wants as an array.
+/// Returns the array type of a repeated field, if the mapping stores it as an array.
 fn of_list(column: &Column, contract: &Contract, slot: Slot) -> Option<String> {
     let (From::Field(_), As::Array | As::EnumName { .. }) = (&column.from, &column.as_) else { return None };
     let Kind::Repeated(element) = &contract.field(slot).kind else { return None };

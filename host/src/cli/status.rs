@@ -1,7 +1,7 @@
-//! `tollgate status pipeline.yaml`: what runs, how far it is, and what stands in its way.
+//! `tollgate status pipeline.yaml`: shows what runs, its progress, and what blocks it.
 //!
-//! Three sources, each as far as it answers: the process (its revision, its troubles), PostgreSQL (progress of all
-//! members, the stored pause) and Kafka (the ends of the partitions, for the lag).
+//! The status comes from three sources, and each may fail to answer: the process (its revision, its troubles), PostgreSQL
+//! (progress of all members, the stored pause) and Kafka (the ends of the partitions, for the lag).
 
 mod peek;
 mod show;
@@ -23,34 +23,34 @@ use tollgate_engine::kafka::look::{self, Looker, Quiet};
 use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
 
-/// Each source may take so long; the caller waits.
+/// The time limit of each source, because the caller waits.
 const CALL: Duration = Duration::from_secs(4);
 
-/// Shows what runs: revision, transforms, positions, lag, troubles, a pause.
+/// Shows the state of a pipeline: revision, transforms, positions, lag, troubles, pause.
 ///
-/// Asks the running process on its admin address. Where none answers, it shows what PostgreSQL knows.
+/// Asks the running process on its admin address. If no process answers, shows what PostgreSQL and Kafka report.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pipeline's file.
+    /// The pipeline file.
     pub pipeline: PathBuf,
-    /// Where the process listens, instead of admin.listen of the file: http://host:port
+    /// Admin address of the process, http://host:port. Default: admin.listen of the pipeline file.
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// End with exit code 1 unless a process runs and is ready, nothing is paused, and no partition is halted.
+    /// Exit with code 1 unless a process is running and ready, nothing is paused, and no partition is halted.
     #[arg(long)]
     pub check: bool,
 }
 
-/// What the sources said; an `Err` says why one did not.
+/// The answers of the sources. An `Err` holds the reason why a source did not answer.
 struct Known {
     process: Result<Value, String>,
     stored: Result<Stored, String>,
     ends: Result<BTreeMap<i32, i64>, String>,
-    /// Partitions that hold no record from their next offset on, though they do not end there.
+    /// Partitions without a record from their next offset on, although their end is higher.
     exhausted: BTreeSet<i32>,
 }
 
-/// What PostgreSQL knows.
+/// The state that PostgreSQL holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 struct Stored {
     partitions: Vec<Progress>,
@@ -66,18 +66,18 @@ struct Halted {
     offset: i64,
     epoch: i64,
     message: String,
-    /// Host and process id of the member that halted it.
+    /// Host and process id of the member that halted the partition.
     owner: String,
     since: String,
 }
 
-/// How far a partition's rows reach.
+/// The progress row of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Progress {
     partition: i32,
     next_offset: i64,
     epoch: i64,
-    /// Host and process id of whoever took it over last.
+    /// Host and process id of the member that took the partition over last.
     owner: String,
     updated_at: String,
 }
@@ -90,8 +90,8 @@ struct Pause {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 where neither the process nor PostgreSQL answers; with `--check` 1 where the pipeline is
-/// not well.
+/// Exit code 2 for the configuration, 3 if neither the process nor PostgreSQL answers. With `--check` 1 if the pipeline needs
+/// attention.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let url = match &args.url {
@@ -111,7 +111,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     known.exhausted = peek::exhausted(&pipeline, &known.behind());
     if let (Err(process), Err(database)) = (&known.process, &known.stored) {
         let message =
-            format!("neither a process nor PostgreSQL tells anything of {}\n{process}\n{database}", pipeline.name);
+            format!("neither a process nor PostgreSQL reports the state of {}\n{process}\n{database}", pipeline.name);
         return Err(Failure::environment("status.unknown", message));
     }
     let (object, text) = (show::object(&pipeline, &known), show::text(&pipeline, &known));
@@ -123,7 +123,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     }
 }
 
-/// `http://host:port`, whatever of it was typed.
+/// Completes what the user typed to `http://host:port`.
 fn base_url(typed: &str) -> Result<String, Failure> {
     let url = typed.trim_end_matches('/');
     let url = url.strip_suffix("/status").unwrap_or(url);
@@ -131,20 +131,20 @@ fn base_url(typed: &str) -> Result<String, Failure> {
         return Ok(url.to_owned());
     }
     if url.contains("://") {
-        let message = format!("--url: {typed} is no http:// address; the admin server speaks plain HTTP");
+        let message = format!("--url: {typed} is not an http:// address; the admin server speaks plain HTTP");
         return Err(Failure::configuration("status.url", message));
     }
     Ok(format!("http://{url}"))
 }
 
-/// Where a process of this pipeline listens, seen from this machine.
+/// Returns the address of a process of this pipeline, as seen from this machine.
 fn admin_url(listen: Option<&str>) -> Result<String, String> {
     let Some(listen) = listen else {
-        return Err("admin.listen is off, so the process cannot be asked".to_owned());
+        return Err("admin.listen is off, so the process has no admin address to ask".to_owned());
     };
     match listen.rsplit_once(':') {
         Some((_, "0")) => {
-            Err("admin.listen takes any free port: name the address that the log tells with --url".to_owned())
+            Err("admin.listen uses any free port: pass the address from the process's log with --url".to_owned())
         }
         Some((host @ ("0.0.0.0" | "[::]" | "::" | ""), port)) => {
             let loopback = if host.contains(':') { "[::1]" } else { "127.0.0.1" };
@@ -154,18 +154,18 @@ fn admin_url(listen: Option<&str>) -> Result<String, String> {
     }
 }
 
-/// The process's own answer. What listens there may be another pipeline, or something else altogether.
+/// Asks the process for its status. The server at this address may be another pipeline, or an unrelated program.
 fn ask(url: &str, pipeline: &str) -> Result<Value, String> {
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(CALL)).build().into();
     let mut response =
         agent.get(format!("{url}/status")).call().map_err(|error| format!("no process answers at {url}: {error}"))?;
     let text = response.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))?;
     let answer: Value =
-        serde_json::from_str(&text).map_err(|_| format!("what listens at {url} is no process of tollgate's"))?;
+        serde_json::from_str(&text).map_err(|_| format!("the server at {url} is not a tollgate process"))?;
     match answer["pipeline"].as_str() {
         Some(name) if name == pipeline => Ok(answer),
-        Some(name) => Err(format!("the process at {url} runs pipeline {name}; name another address with --url")),
-        None => Err(format!("what listens at {url} is no process of tollgate's")),
+        Some(name) => Err(format!("the process at {url} runs pipeline {name}; pass another address with --url")),
+        None => Err(format!("the server at {url} is not a tollgate process")),
     }
 }
 
@@ -184,9 +184,9 @@ async fn stored(pipeline: &Pipeline) -> Result<Stored, String> {
     };
     match tokio::time::timeout(CALL, asked).await {
         Ok(Ok(Some(stored))) => Ok(stored),
-        Ok(Ok(None)) => Err("PostgreSQL holds no tables of Tollgate's: `tollgate setup` creates them".to_owned()),
+        Ok(Ok(None)) => Err("PostgreSQL lacks Tollgate's own tables: `tollgate setup` creates them".to_owned()),
         Ok(Err::<_, sqlx::Error>(error)) => Err(format!("PostgreSQL at {at}: {}", connect::describe(&error))),
-        Err(_) => Err(format!("PostgreSQL at {at} does not answer within {} s", CALL.as_secs())),
+        Err(_) => Err(format!("PostgreSQL at {at} did not answer within {} s", CALL.as_secs())),
     }
 }
 
@@ -246,7 +246,7 @@ async fn halts(connection: &mut PgConnection, pipeline: &Pipeline) -> Result<Vec
     halts.collect()
 }
 
-/// Where each partition of the source topic ends.
+/// Returns the end offset of each partition of the source topic.
 fn ends(pipeline: &Pipeline) -> Result<BTreeMap<i32, i64>, String> {
     let topic = &pipeline.source.topic;
     let at = &pipeline.source.brokers;
@@ -265,7 +265,7 @@ fn ends(pipeline: &Pipeline) -> Result<BTreeMap<i32, i64>, String> {
 }
 
 impl Known {
-    /// One entry a partition that anybody knows, with the lag where both sides are known.
+    /// Returns an entry for each partition that any source knows, with the lag if end and position are known.
     fn partitions(&self) -> Vec<Value> {
         let mut all: BTreeMap<i32, Value> = BTreeMap::new();
         if let Ok(ends) = &self.ends {
@@ -295,7 +295,7 @@ impl Known {
         with_lag.collect()
     }
 
-    /// The next offset of each partition that does not end there.
+    /// Returns the next offset of each partition that has a lag.
     fn behind(&self) -> BTreeMap<i32, i64> {
         let partitions = self.partitions().into_iter().filter(|entry| entry["lag"].as_i64().is_some_and(|lag| lag > 0));
         let next = partitions.filter_map(|entry| {

@@ -1,16 +1,16 @@
-//! Columns of text for people.
+//! Renders tables, numbers and times as text for people.
 
 use tollgate_contract::visible;
 
-/// How a column stands.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {
     Left,
     Right,
 }
 
-/// Lines with two blanks between the columns, the header first, each line indented by two. Cells are cut at `widest`
-/// characters, and what would change how the rest is shown becomes visible: they come from events.
+/// Renders a table: the header first, two blanks before each column. Cells are cut at `widest` characters. Control characters
+/// in them are made visible, because cells come from events.
 pub(super) fn render(header: &[(&str, Align)], rows: &[Vec<String>], widest: usize) -> String {
     let titles: Vec<String> = header.iter().map(|(title, _)| (*title).to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(&titles).chain(rows).map(|line| cells(line, widest)).collect();
@@ -43,7 +43,7 @@ fn cells(line: &[String], widest: usize) -> Vec<String> {
     line.iter().map(cell).collect()
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -56,7 +56,8 @@ pub(super) fn thousands(number: u64) -> String {
     text
 }
 
-/// Unix milliseconds as `2026-01-31 13:05:09Z`. (Days to a date: Howard Hinnant, `civil_from_days`.)
+/// Formats Unix milliseconds as `2026-01-31 13:05:09Z`. (The conversion of days to a date is Howard Hinnant's
+/// `civil_from_days`.)
 pub(super) fn time(millis: i64) -> String {
     let seconds = millis.div_euclid(1_000);
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));

@@ -13,28 +13,28 @@ use tollgate_guests::golden::{self, GoldenError, Options, Report};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folders of transforms, or folders that hold some.
+    /// Folders of transforms, or folders that contain such folders.
     #[arg(required = true, value_name = "FOLDER")]
     pub folders: Vec<PathBuf>,
-    /// Run the cases on this component, built or not by this program, instead of building the folder's.
+    /// Run the cases on this component instead of building the folder's. It may come from any build tool.
     #[arg(long, value_name = "FILE")]
     pub component: Option<PathBuf>,
-    /// Write what happened into the cases that expect something else; look at the difference before you commit it.
+    /// Write the actual results into the cases that expect something else. Review the diff before you commit it.
     #[arg(long)]
     pub update: bool,
-    /// Only cases with this in their name.
+    /// Run only cases whose name contains this text.
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
 }
 
 /// # Errors
-/// Exit code 1 where a case fails, 2 where a file is wrong, 3 where the toolchain or the disk fails.
+/// Exit code 1 if a case fails, 2 if a file is invalid, 3 if the toolchain or the disk fails.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let folders = tollgate_guests::folders(&args.folders);
     if args.component.is_some() && folders.len() != 1 {
         return Err(Failure::configuration(
             "test.component",
-            "--component is one file, and there are several transforms",
+            "--component names one file, but there are several transforms; name one folder",
         ));
     }
     let mut components = Vec::with_capacity(folders.len());
@@ -46,13 +46,13 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         components.push((folder, component));
     }
     let options = Options { update: args.update, filter: args.filter.clone() };
-    // Guests run on the calling thread, and the main thread's stack is the shell's to say.
+    // Guests run on the calling thread. The shell decides the size of the main thread's stack, so another thread is used.
     let reports = std::thread::scope(|scope| {
         let runner = std::thread::Builder::new().stack_size(2 * limits::THREAD_STACK);
         let thread = runner
             .spawn_scoped(scope, || test(&components, &options))
             .map_err(|error| Failure::environment("environment.thread", error))?;
-        thread.join().unwrap_or_else(|_| Err(Failure::failed("test.panic", "the cases could not be run to their end")))
+        thread.join().unwrap_or_else(|_| Err(Failure::failed("test.panic", "a panic interrupted the cases")))
     })?;
     report(&reports)
 }
@@ -67,7 +67,7 @@ fn test(components: &[(PathBuf, PathBuf)], options: &Options) -> Result<Vec<Repo
     Ok(reports)
 }
 
-/// The folder's component: built where there is a crate (cargo knows whether it is fresh), else what lies there.
+/// Returns the folder's component. Builds it if the folder has a crate; cargo knows whether it is up to date.
 fn component(folder: &Path) -> Result<PathBuf, Failure> {
     if folder.join("Cargo.toml").exists() {
         return tollgate_guests::build(folder, None, false)
@@ -124,8 +124,11 @@ fn describe(report: &Report, text: &mut String) {
     }
     let (highest, suggested, limit) = (report.highest_fuel(), report.suggested_fuel(), report.fuel_limit);
     let _ = match highest {
-        0 => writeln!(text, "  no case shows how much fuel is enough; the limit is {limit}"),
-        _ => writeln!(text, "  highest fuel {highest}; a limit of {suggested} leaves room, it is {limit}"),
+        0 => writeln!(
+            text,
+            "  no case ran the transform to its end, so no limit can be suggested; current limit {limit}"
+        ),
+        _ => writeln!(text, "  highest fuel {highest}; suggested limit {suggested}, current limit {limit}"),
     };
 }
 

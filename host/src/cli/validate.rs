@@ -1,5 +1,4 @@
-//! `tollgate validate pipeline.yaml`: everything that can be known about a pipeline without any network, and with
-//! `--connect` what its servers lack.
+//! `tollgate validate pipeline.yaml`: checks a pipeline without any network, and with `--connect` also against its servers.
 
 mod connect;
 mod memory;
@@ -20,15 +19,15 @@ use tollgate_config::{ConfigErrors, Pipeline};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pipeline's file.
+    /// The pipeline file.
     pub pipeline: PathBuf,
-    /// Asks Kafka and PostgreSQL too: missing topics, tables, columns, types, grants and ACLs, all at once. Changes nothing.
+    /// Check Kafka and PostgreSQL too: topics, tables, columns, types, grants and ACLs. Changes nothing.
     #[arg(long)]
     pub connect: bool,
 }
 
 /// # Errors
-/// Exit code 2 with every finding, where one of them is an error.
+/// Exit code 2 with all findings if one of them is an error, 3 if the only errors are unreachable servers.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = load(args)?;
     let mut report = offline(&pipeline);
@@ -43,7 +42,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     runtime.block_on(connect::connected(&pipeline, &mut report));
     report.check_acknowledged(&pipeline);
     let concluded = conclude(&pipeline, &report);
-    // Nothing is wrong that a person could mend in the file or on the servers: they are not there.
+    // Unreachable servers are an error of the environment: nothing in the file or on the servers needs a fix.
     concluded.map_err(|failure| match connect::only_unreachable(&report) {
         true => Failure { exit: Exit::Environment, code: "environment.unreachable", ..failure },
         false => failure,
@@ -62,7 +61,7 @@ fn summary(errors: &ConfigErrors) -> String {
     format!("{} has {}", errors.file, report::count(errors.errors.len(), "error"))
 }
 
-/// What the verb says of a report.
+/// Turns a report into the result of the verb.
 pub fn conclude(pipeline: &Pipeline, report: &Report) -> Result<Success, Failure> {
     let file = pipeline.file.display().to_string();
     let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
@@ -73,6 +72,6 @@ pub fn conclude(pipeline: &Pipeline, report: &Report) -> Result<Success, Failure
         return Err(Failure::configuration("config.invalid", message).with(result, text));
     }
     let summary = format!("{file} is valid{warned}");
-    // What is wrong stands above; the guarantee is what one reads last.
+    // The text starts with the summary and ends with the guarantee, the last thing that a reader sees.
     Ok(Success::new(summary.clone(), result, format!("{summary}\n{text}")))
 }

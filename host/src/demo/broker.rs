@@ -26,8 +26,7 @@ impl Broker {
     /// # Errors
     /// The embedded broker cannot listen.
     pub(super) fn embedded(names: &Names) -> Result<Broker, Failure> {
-        let failed =
-            |error| Failure::environment("demo.broker", format!("the embedded broker does not start: {error}"));
+        let failed = |error| Failure::environment("demo.broker", format!("cannot start the embedded broker: {error}"));
         let cluster = MockCluster::new(1).map_err(failed)?;
         for topic in [&names.source, &names.output, &names.dead_letters] {
             cluster.create_topic(topic, PARTITIONS, 1).map_err(failed)?;
@@ -63,7 +62,7 @@ impl Broker {
             if kept.is_empty() { Ok(()) } else { Err(kept.join(", ")) }
         };
         if let Err(why) = done.await {
-            tracing::warn!(why, "some of the demo's topics or its group stay on the broker");
+            tracing::warn!(why, "cannot delete some of the demo's topics or its consumer group");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Payment events as in a shop's day: new payments, later steps of earlier ones, and now and then a corrupted one. The same
-//! seed gives the same events.
+//! Generates payment events: new payments, later steps of earlier ones, and occasional corrupted events. The same seed gives
+//! the same events.
 
 use prost::Message as _;
 

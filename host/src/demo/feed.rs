@@ -29,7 +29,8 @@ impl Feed {
     /// The first `count` events will end about now (Unix milliseconds).
     pub(super) fn new(pipeline: &Pipeline, count: u32, now: i64) -> Result<Feed, Failure> {
         let mut plain = pipeline.clone();
-        // An ordinary producer: the events stand for another application's, and a transaction's markers would lie between them.
+        // An ordinary producer, as another application would use. Transaction markers would also take up offsets between the
+        // events.
         plain.delivery.mode = DeliveryMode::AtLeastOnce;
         let sizes = build::sizes(&std::collections::BTreeMap::new());
         let producer = Producer::connect(&plain, "demo-feed", sizes, DEADLINE).map_err(failed)?;
@@ -63,5 +64,5 @@ impl Feed {
 }
 
 fn failed(error: kafka::Error) -> Failure {
-    Failure::environment("demo.feed", format!("the events cannot be produced: {error}"))
+    Failure::environment("demo.feed", format!("cannot produce the demo's events: {error}"))
 }

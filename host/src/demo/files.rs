@@ -82,7 +82,7 @@ pub fn write(folder: &Path, settings: &Settings<'_>) -> std::io::Result<PathBuf>
 
 fn text(settings: &Settings<'_>) -> String {
     let Settings { names, components, .. } = settings;
-    // JSON strings are valid YAML; a $ would begin a variable.
+    // JSON strings are valid YAML, but `${` would start a variable.
     let quoted = |value: &str| json!(value).to_string().replace("${", "$${");
     let mut transforms = String::new();
     for path in components.paths() {

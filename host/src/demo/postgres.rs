@@ -42,13 +42,18 @@ pub async fn start(scratch: &mut Scratch) -> Result<String, Failure> {
     let folder = scratch.path().join("postgres");
     let failed = |what: &str, error: std::io::Error| Failure::environment("demo.postgres", format!("{what}: {error}"));
     // Only its owner may enter, before it has any content.
-    fs::DirBuilder::new().mode(0o700).create(&folder).map_err(|error| failed("the data folder", error))?;
-    let password = password().map_err(|error| failed("no random password", error))?;
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&folder)
+        .map_err(|error| failed("cannot create the data folder", error))?;
+    let password = password().map_err(|error| failed("cannot create a random password", error))?;
     let secret = folder.join("password");
-    write_private(&secret, &password).map_err(|error| failed("the password file", error))?;
+    write_private(&secret, &password).map_err(|error| failed("cannot write the password file", error))?;
     if let Some((uid, gid)) = account {
         let give = |path: &Path| chown(path, Some(uid), Some(gid));
-        give(&secret).and_then(|()| give(&folder)).map_err(|error| failed("the data folder's owner", error))?;
+        give(&secret)
+            .and_then(|()| give(&folder))
+            .map_err(|error| failed("cannot change the data folder's owner", error))?;
     }
     let log = scratch.path().join("postgres.log");
     let program = |name: &str| -> std::io::Result<Command> {
@@ -62,18 +67,18 @@ pub async fn start(scratch: &mut Scratch) -> Result<String, Failure> {
         Ok(command)
     };
     let data = folder.join("data");
-    let mut initdb = program("initdb").map_err(|error| failed("initdb", error))?;
+    let mut initdb = program("initdb").map_err(|error| failed("cannot prepare initdb", error))?;
     initdb.args(["--no-sync", "--auth=scram-sha-256", "--username=postgres", "--encoding=UTF8", "--no-locale"]);
     initdb.arg("--pwfile").arg(&secret).arg("-D").arg(&data);
-    scratch.start(&mut initdb).map_err(|error| failed("initdb", error))?;
+    scratch.start(&mut initdb).map_err(|error| failed("cannot start initdb", error))?;
     let status = ended(scratch, START).await?;
     if !status.is_some_and(|status| status.success()) {
         return Err(explain("PostgreSQL's initdb failed", &log));
     }
-    let port = free_port().map_err(|error| failed("no free port", error))?;
-    configure(&data, port).map_err(|error| failed("postgresql.conf", error))?;
-    let mut postgres = program("postgres").map_err(|error| failed("postgres", error))?;
-    scratch.start(postgres.arg("-D").arg(&data)).map_err(|error| failed("postgres", error))?;
+    let port = free_port().map_err(|error| failed("cannot find a free port", error))?;
+    configure(&data, port).map_err(|error| failed("cannot write postgresql.conf", error))?;
+    let mut postgres = program("postgres").map_err(|error| failed("cannot prepare postgres", error))?;
+    scratch.start(postgres.arg("-D").arg(&data)).map_err(|error| failed("cannot start postgres", error))?;
     wait_ready(scratch, &data, &log).await?;
     Ok(format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres"))
 }
@@ -118,7 +123,7 @@ fn explain(what: &str, log: &Path) -> Failure {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(8)..].join("\n");
-    Failure::environment("demo.postgres", format!("{what}; its log ends with\n{tail}"))
+    Failure::environment("demo.postgres", format!("{what}; its log ends with:\n{tail}"))
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
@@ -173,8 +178,8 @@ fn account(ours: &Path) -> Result<Option<(u32, u32)>, Failure> {
         String::from_utf8(output.stdout).ok()?.trim().parse().ok()
     };
     let found = ["postgres", "nobody"].into_iter().find_map(|name| Some((number("-u", name)?, number("-g", name)?)));
-    let message = "PostgreSQL does not run as root, and there is neither a user postgres nor nobody: use an ordinary user, \
-                   or name a server of your own with --postgres";
+    let message = "PostgreSQL does not run as root, and neither user postgres nor user nobody exists: run the demo as an \
+                   ordinary user, or name a server of your own with --postgres";
     found.map(Some).ok_or_else(|| Failure::environment("demo.postgres", message))
 }
 

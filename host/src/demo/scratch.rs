@@ -51,9 +51,9 @@ impl Scratch {
             |what: &str, error: std::io::Error| Failure::environment("demo.folder", format!("{what}: {error}"));
         let folder = tempfile::Builder::new().prefix("tollgate-demo-").tempdir_in(parent);
         let folder =
-            folder.map_err(|error| failed(&format!("no folder can be made in {}", parent.display()), error))?;
+            folder.map_err(|error| failed(&format!("cannot create a folder in {}", parent.display()), error))?;
         std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711))
-            .map_err(|error| failed("the folder's rights cannot be set", error))?;
+            .map_err(|error| failed("cannot set the folder's permissions", error))?;
         let mut watchman = Command::new("sh")
             .args(["-c", WATCHMAN, "sh"])
             .arg(folder.path())
@@ -64,7 +64,7 @@ impl Scratch {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|error| failed("sh, which cleans up behind the demo, cannot be started", error))?;
+            .map_err(|error| failed("cannot start sh, which cleans up after the demo", error))?;
         let pipe = watchman.stdin.take();
         Ok(Scratch { path: folder.keep(), watchman, pipe, child: None })
     }
@@ -108,7 +108,7 @@ impl Drop for Scratch {
         let reaped = self.child.take().map(|mut child| child.wait());
         let cleaned = self.watchman.wait();
         if let (Some(Err(error)), _) | (_, Err(error)) = (reaped, cleaned) {
-            tracing::warn!(%error, folder = %self.path.display(), "cleaning up behind the demo was not seen to its end");
+            tracing::warn!(%error, folder = %self.path.display(), "cannot confirm the cleanup after the demo");
         }
     }
 }

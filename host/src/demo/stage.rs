@@ -57,7 +57,7 @@ impl Stage {
             components: &components,
         };
         let file = files::write(scratch.path(), &settings)
-            .map_err(|error| Failure::environment("demo.folder", format!("the demo's files: {error}")))?;
+            .map_err(|error| Failure::environment("demo.folder", format!("cannot write the demo's files: {error}")))?;
         let pipeline = Pipeline::load(&file).map_err(|errors| Failure::configuration("config.invalid", errors))?;
         let own_postgres = options.postgres.is_none();
         Ok(Stage { names, components, pipeline: Arc::new(pipeline), own_postgres, broker, _scratch: scratch })
@@ -89,7 +89,11 @@ impl Stage {
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await
         };
         if let Err(error) = done.await {
-            tracing::warn!(error = connect::describe(&error), table, "the demo's table stays in the database");
+            tracing::warn!(
+                error = connect::describe(&error),
+                table,
+                "cannot delete the demo's table and progress rows"
+            );
         }
     }
 }

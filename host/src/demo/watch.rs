@@ -89,7 +89,7 @@ impl Running {
             admin::serve(listen, admin).await.map_err(failed)?;
         }
         let took = running.wait(u64::from(options.events), bar).await?;
-        bar.set_message("looking at what came of it");
+        bar.set_message("reading the results");
         let report = running.look(stage, options, took).await?;
         Ok((running, report))
     }
@@ -113,12 +113,12 @@ impl Running {
                 return Ok(began.map_or(Duration::ZERO, |began| began.elapsed()));
             }
             if let Some(reason) = brakes.paused() {
-                return Err(Failure::failed("demo.paused", format!("the pipeline stands still: {reason}")));
+                return Err(Failure::failed("demo.paused", format!("the pipeline is paused: {reason}")));
             }
             if Instant::now() > until {
                 let troubles = unready().join("; ");
                 let message =
-                    format!("{done} of {total} events are through after {} s; {troubles}", PATIENCE.as_secs());
+                    format!("only {done} of {total} events were processed within {} s; {troubles}", PATIENCE.as_secs());
                 return Err(Failure::failed("demo.slow", message));
             }
             tokio::select! {
@@ -170,14 +170,16 @@ impl Running {
     /// Continues until it is dropped, with a few new events a second. Returns only if the engine stopped.
     pub async fn go_on(&mut self) -> Failure {
         loop {
-            let Some(engine) = &mut self.engine else { return Failure::failed("engine.halted", "it has ended") };
+            let Some(engine) = &mut self.engine else {
+                return Failure::failed("engine.halted", "the engine has ended");
+            };
             tokio::select! {
                 ended = engine.ended.recv() => return Failure::failed("engine.halted", why(ended)),
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
             let feed = &mut self.feed;
             if let Err(failure) = tokio::task::block_in_place(|| feed.send(3)) {
-                tracing::warn!(%failure, "no new events");
+                tracing::warn!(%failure, "cannot produce new events");
             }
         }
     }
@@ -202,7 +204,7 @@ fn shown(column: &str) -> String {
 
 fn why(ended: Option<ThreadEnded>) -> String {
     match ended {
-        Some(ThreadEnded::Lane(Err(error))) => format!("a lane cannot go on: {error}"),
+        Some(ThreadEnded::Lane(Err(error))) => format!("a lane cannot continue: {error}"),
         Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Helper(Err(message))) => message,
         Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Poll(Ended::Drained) | ThreadEnded::Helper(Ok(()))) | None => {
             "the engine has ended".to_owned()

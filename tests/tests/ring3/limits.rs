@@ -111,7 +111,7 @@ fn a_swap_ends_the_pause_of_a_bad_deploy() {
     let check = case.tollgate(&["status", "pipeline.yaml", "--check", "--url", engine.url()], &[]);
     assert_eq!(check.wait().code(), Some(1), "{}", check.log());
     assert!(check.log().contains(": paused: "), "{}", check.log());
-    assert!(check.stdout().contains("reload    refused"), "{}", check.stdout());
+    assert!(check.stdout().contains("reload    rejected"), "{}", check.stdout());
     // The mended rule lets every event pass.
     case.put("guest.wasm", &guests::component(&Guest { rejects: false, ..Guest::revision(2) }));
     let (status, answer) = engine.post("/admin/reload");

@@ -95,7 +95,7 @@ fn an_offset_that_an_operator_moved_halts_and_the_printed_command_goes_on() {
     assert_eq!(followed["result"]["partitions"][0]["rows"]["skipped"], json!([100, 150]));
     assert_eq!(followed["result"]["partitions"][1]["rows"]["repeated"], json!([17, 20]));
     let done = tollgate(&case, &command, &["--yes"], 0);
-    assert_eq!(done["summary"], json!("2 partitions are adopted; start the pipeline"));
+    assert_eq!(done["summary"], json!("2 partitions adopted; start the pipeline"));
     case.drain();
     assert_eq!((rows(&case, 1), outputs(&case)), (170, 170), "nothing is lost and nothing comes twice");
     let nothing = tollgate(&case, &group, &["--yes"], 0);

@@ -152,5 +152,5 @@ fn a_stage_is_dropped_before_it_holds_the_database_back() {
     let _held = case.database.hold("COMMIT; CREATE TEMPORARY TABLE tollgate_stage_of_somebody (c0 int)");
     burn(60_000);
     let text = said(&validate());
-    assert!(text.contains("a temporary table of a session of Tollgate is 60"), "{text}");
+    assert!(text.contains("a temporary table of a Tollgate session is 60"), "{text}");
 }

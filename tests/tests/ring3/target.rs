@@ -73,7 +73,7 @@ fn partitions_are_created_ahead_by_setup_and_while_it_runs() {
     let again = case.tollgate(&["setup", "pipeline.yaml"], &[]);
     assert!(again.wait().success() && again.stdout().contains("nothing is missing"), "{}", again.stdout());
     let said = validate(&case, 0);
-    assert!(said.contains("are two rows, and a delete needs both"), "{said}");
+    assert!(said.contains("become two rows, and a delete needs its value too"), "{said}");
 
     // Two events of one id with different times are two rows, in whichever partitions.
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();

@@ -321,6 +321,47 @@ fn domain_events_are_taken_out_of_their_envelopes() {
 }
 
 #[test]
+fn produce_wraps_events_as_the_engine_reads_them() {
+    let case = enveloped("types-produced", DOMAIN_EVENT, json!({ "why": { "header": "correlation-id" } }))
+        .set("/contract/envelope/idempotency_key", json!({ "of": ["source", "payload.id", "timestamp"] }))
+        .set("/contract/accept_versions", json!({ "accept": ["1"] }))
+        .set("/types/c/idempotency_of", json!(["'c'", "record.key"]))
+        .setup();
+    let file = case.folder().join("events.ndjson");
+    std::fs::write(&file, "{\"id\":\"o-1\",\"amount\":7}\n{\"id\":\"o-2\"}\n{\"id\":\"\"}\n").unwrap();
+    let file = file.to_str().unwrap();
+    let produce = |code: i32, further: &[&str]| {
+        let words = ["produce", file, "--pipeline", "pipeline.yaml", "--schema-version", "1"];
+        let engine = case.tollgate(&[&words, further].concat(), &[]);
+        assert_eq!(engine.wait().code(), Some(code), "{}", engine.log());
+        engine.log()
+    };
+    // A key that a repeated run would not make again is refused, and so is one whose parts nobody gives.
+    let log = produce(2, &["--type", "a"]);
+    assert!(log.contains("source, which nothing sets") && log.contains("--envelope source=TEXT"), "{log}");
+    let log = produce(2, &["--type", "a", "--envelope", "source=order-service"]);
+    assert!(log.contains("timestamp, which differs in every run"), "{log}");
+    let fixed = ["--envelope", "source=order-service", "--envelope", "timestamp=2026-01-31T12:00:00Z"];
+    let log = produce(1, &[&["--type", "a"][..], &fixed].concat());
+    assert!(log.contains("events.ndjson:3: envelope-value: id: the idempotency key cannot be computed"), "{log}");
+    produce(
+        0,
+        &["--type", "c", "--key", "id", "--max-rejects", "0", "--skip", "1", "--envelope", "correlation_id=why-1"],
+    );
+    case.drain();
+    assert_eq!(rows(&case, "seen_a", "id, revision"), ["o-1 2", "o-2 2"]);
+    assert_eq!(rows(&case, "seen_c", "id, why"), ["o-2 why-1"]);
+    assert_eq!(letters(&case), Vec::<String>::new());
+    let outputs = case.kafka.read(&case.output());
+    // The test vector of docs/envelopes.md, and a trace of its own for each event.
+    const KEY: &str = "cf5ffb661e0b2f86d5982d83c3cafb85197f3e9230f9160d29b467c3be72f230";
+    assert!(outputs.iter().any(|output| output.header("event-id") == Some(KEY)));
+    let traces: std::collections::BTreeSet<_> =
+        outputs.iter().filter_map(|output| output.header("correlation-id")).collect();
+    assert!(traces.len() == outputs.len() && traces.iter().all(|trace| trace.len() == 32 || *trace == "why-1"));
+}
+
+#[test]
 fn event_envelopes_are_taken_off_in_both_encodings() {
     let key = json!({ "key": { "header": "idempotency-key" }, "version": { "header": "schema-version", "as": "int" } });
     let case = enveloped("types-ingest", EVENT_ENVELOPE, key).setup();

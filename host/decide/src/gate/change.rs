@@ -13,9 +13,10 @@ use prost_reflect::DescriptorPool;
 use serde_json::Value as Json;
 use tollgate_contract::{
     Contract, DuplicateMembers, FieldPath, Fields, Kind, Policies, ReasonCode, Rejection, Slot, Value, find_members,
+    text_of,
 };
 
-use super::envelope::{Problem, Slots, no_text, rejection, text_of};
+use super::envelope::{Problem, Slots, no_text, rejection};
 use tollgate_config::{Debezium, Pipeline, WithoutRow};
 
 const AT: &str = "contract.envelope.debezium";

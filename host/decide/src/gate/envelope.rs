@@ -9,9 +9,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use prost_reflect::DescriptorPool;
-use tollgate_contract::{
-    Contract, FieldPath, Fields, Kind, Policies, ReasonCode, Rejection, Slot, Value, find_member, timestamp_parts,
-};
+use tollgate_contract::{Contract, FieldPath, Kind, Policies, ReasonCode, Rejection, Slot, find_member};
 
 use tollgate_config::{KeyPart, Pipeline, Routing};
 
@@ -282,48 +280,6 @@ impl Key {
         let parts: Vec<&str> = self.parts[kind].iter().map(|(_, shown)| shown.as_str()).collect();
         format!("SHA-256 of {}, joined by {:?}, in lower-case hexadecimal digits", parts.join(", "), self.separator)
     }
-}
-
-/// Returns a field's text in keys, versions and headers: strings unchanged, integers in decimal, `true` and `false`, enums
-/// by name (or by number without one), Timestamps in UTC with three fractional digits, or six or nine if needed. `None` for
-/// an unset field and for a Timestamp out of range.
-pub(crate) fn text_of<'v>(contract: &'v Contract, fields: &Fields<'v>, slot: Slot) -> Option<Cow<'v, str>> {
-    let value = match fields.get(slot) {
-        Value::Default => contract.field(slot).default_value(),
-        value => value,
-    };
-    Some(match value {
-        Value::Str(text) => Cow::Borrowed(text.as_str()),
-        Value::Bool(value) => Cow::Borrowed(if value { "true" } else { "false" }),
-        Value::I32(value) => Cow::Owned(value.to_string()),
-        Value::I64(value) => Cow::Owned(value.to_string()),
-        Value::U32(value) => Cow::Owned(value.to_string()),
-        Value::U64(value) => Cow::Owned(value.to_string()),
-        Value::Enum(number) => match contract.enum_name(slot, number) {
-            Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned(number.to_string()),
-        },
-        Value::Message(_) | Value::Split(_) => Cow::Owned(time_text(&fields.message(slot)?)?),
-        Value::Absent
-        | Value::Default
-        | Value::F32(_)
-        | Value::F64(_)
-        | Value::Bytes(_)
-        | Value::List(_)
-        | Value::Map(_) => return None,
-    })
-}
-
-/// Formats `2026-01-31T12:00:00.000Z`, like JavaScript's `toISOString`; finer times get six or nine digits.
-fn time_text(message: &[u8]) -> Option<String> {
-    let (seconds, nanos) = timestamp_parts(message)?;
-    let text = prost_types::Timestamp { seconds, nanos: 0 }.to_string();
-    let whole = text.strip_suffix('Z')?;
-    Some(match (nanos % 1_000_000, nanos % 1_000) {
-        (0, _) => format!("{whole}.{:03}Z", nanos / 1_000_000),
-        (_, 0) => format!("{whole}.{:06}Z", nanos / 1_000),
-        _ => format!("{whole}.{nanos:09}Z"),
-    })
 }
 
 #[cfg(test)]

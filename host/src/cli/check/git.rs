@@ -1,4 +1,4 @@
-//! Files as a commit has them, through the `git` program: whoever has a repository has it.
+//! Reads files of a commit through the `git` program, which everybody with a repository has.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use tollgate_config::error::Failure;
 
-/// A repository, by the folder that git calls its top.
+/// A repository, identified by its top-level folder.
 #[derive(Debug)]
 pub struct Repository {
     pub top: PathBuf,
@@ -18,10 +18,10 @@ fn failed(message: impl std::fmt::Display) -> Failure {
 }
 
 impl Repository {
-    /// The repository that a path lies in.
+    /// Returns the repository that contains a path.
     ///
     /// # Errors
-    /// There is none, or no git.
+    /// There is no repository, or no git.
     pub fn of(path: &Path) -> Result<Repository, Failure> {
         let path = std::fs::canonicalize(path).map_err(|error| {
             Failure::configuration("check.path", format!("{} cannot be read: {error}", path.display()))
@@ -30,8 +30,8 @@ impl Repository {
         let top = Repository { top: folder.to_owned() }.text(&["rev-parse", "--show-toplevel"]);
         let top = top.map_err(|error| {
             failed(format!(
-                "{} is in no git repository that can be read, so that it has no earlier version by a ref; give a folder or \
-                 a descriptor set to --against ({error})",
+                "{} is in no git repository that can be read, so no ref names an earlier version; give a folder or a \
+                 descriptor set to --against ({error})",
                 folder.display()
             ))
         })?;
@@ -41,31 +41,31 @@ impl Repository {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
-        // Messages are shown to people, and matched by nobody: in English all the same, as ours are.
+        // Messages are shown to people, and no code matches them. They are in English, as all of Tollgate's messages are.
         command.arg("-C").arg(&self.top).args(arguments).env("LC_ALL", "C");
         command
     }
 
-    /// What git says, without the line's end; its first line of complaint otherwise.
+    /// Runs git. Returns its output without the final newline, or the first line of its error message.
     fn text(&self, arguments: &[&str]) -> Result<String, String> {
         let output = self.command(arguments).output().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => "the program git is not there; install it".to_owned(),
-            _ => format!("git cannot be run: {error}"),
+            std::io::ErrorKind::NotFound => "the program git is missing; install it".to_owned(),
+            _ => format!("cannot run git: {error}"),
         })?;
         if !output.status.success() {
             let complaint = String::from_utf8_lossy(&output.stderr);
-            return Err(complaint.lines().next().unwrap_or("git says no more").trim().to_owned());
+            return Err(complaint.lines().next().unwrap_or("git failed without a message").trim().to_owned());
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
 
-    /// The commit that a ref names.
+    /// Returns the commit that a ref names.
     ///
     /// # Errors
-    /// There is no such ref; where the clone is shallow, with how to deepen it.
+    /// There is no such ref. If the clone is shallow, the message shows how to deepen it.
     pub fn commit(&self, reference: &str) -> Result<String, Failure> {
         if reference.is_empty() || reference.starts_with('-') {
-            return Err(failed(format!("`{reference}` is no git ref")));
+            return Err(failed(format!("`{reference}` is not a git ref")));
         }
         let commit = format!("{reference}^{{commit}}");
         if let Ok(commit) = self.text(&["rev-parse", "--verify", &commit]) {
@@ -78,7 +78,7 @@ impl Repository {
             let near = self.near(reference);
             let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             format!(
-                "`{reference}` is no folder, no file, and no ref of the git repository {}{near}",
+                "`{reference}` is neither a folder, a file, nor a ref of the git repository {}{near}",
                 self.top.display()
             )
         }))
@@ -89,14 +89,14 @@ impl Repository {
         tollgate_config::reader::nearest(reference, all.lines())
     }
 
-    /// A path as the repository counts it, `.` for the top itself.
+    /// Returns a path relative to the repository's top-level folder, `.` for that folder itself.
     pub fn relative(&self, path: &Path) -> Option<String> {
         let path = std::fs::canonicalize(path).ok()?;
         let inside = path.strip_prefix(&self.top).ok()?.to_str()?.to_owned();
         Some(if inside.is_empty() { ".".to_owned() } else { inside })
     }
 
-    /// The commit's files below `paths` for which `wanted` says yes.
+    /// Returns the commit's files below `paths` for which `wanted` returns true.
     ///
     /// # Errors
     /// git fails.
@@ -107,7 +107,7 @@ impl Repository {
         wanted: &dyn Fn(&str) -> bool,
     ) -> Result<Vec<String>, Failure> {
         let mut arguments = vec!["ls-tree", "-r", "-z", "--full-tree", "--name-only", commit, "--"];
-        // ls-tree takes no `.` from the top; without a path it lists everything.
+        // ls-tree does not accept `.` at the top; without a path it lists everything.
         if !paths.contains(".") {
             arguments.extend(paths.iter().map(String::as_str));
         }
@@ -119,12 +119,12 @@ impl Repository {
         Ok(names.filter(|name| !name.is_empty() && wanted(name)).map(str::to_owned).collect())
     }
 
-    /// The contents of files, in one process; a name that the commit lacks has none.
+    /// Returns the contents of files, read by one process. A file that the commit lacks is `None`.
     ///
     /// # Errors
     /// git fails.
     pub fn read(&self, commit: &str, files: &[String]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
-        // From a file: git may answer before it has read all questions, and a pipe would fill.
+        // The requests come from a file: git may answer before it has read all of them, and a pipe would fill.
         let mut questions = tempfile::tempfile().map_err(failed)?;
         for file in files {
             writeln!(questions, "{commit}:{file}").map_err(failed)?;
@@ -143,7 +143,7 @@ impl Repository {
     }
 }
 
-/// `<name> blob <size>\n<content>\n`, or `<question> missing\n`.
+/// Parses the next answer of `git cat-file`: `<name> blob <size>\n<content>\n`, or `<request> missing\n`.
 fn next(rest: &mut &[u8]) -> Option<Option<Vec<u8>>> {
     let end = rest.iter().position(|byte| *byte == b'\n')?;
     let head = String::from_utf8_lossy(&rest[..end]).into_owned();
@@ -157,7 +157,7 @@ fn next(rest: &mut &[u8]) -> Option<Option<Vec<u8>>> {
     Some(Some(content))
 }
 
-/// How a shallow clone gets a ref.
+/// Returns how a shallow clone gets a ref.
 fn deepen(reference: &str) -> String {
     let checkout = "in GitHub Actions give actions/checkout `fetch-depth: 0`";
     match reference.split_once('/') {

@@ -1,9 +1,9 @@
-//! contracts.lock: what was released, so that it can't change silently.
+//! contracts.lock: records the released versions of contracts, so that they cannot change silently.
 //!
-//! One line a released version, sorted, so that a diff of it is read in a glance and two branches merge:
-//! `payments.v1.PaymentEvent 2 sha256:…`. The digest is of what was promised ([`fingerprint`]): fields, types, rules and
-//! reservations of the message and of all that it reaches; not comments, not the order of declarations. Where a project asks for
-//! notice before something is removed ([`super::notice`]), a fourth word lists what was deprecated.
+//! The file has one line per released version, sorted, so that diffs are easy to read and branches merge:
+//! `payments.v1.PaymentEvent 2 sha256:…`. The digest ([`fingerprint`]) covers fields, types, rules and reservations of the
+//! message and of all messages that it reaches, but not comments or the order of declarations. If a project requires
+//! deprecation before removal ([`super::notice`]), a fourth word lists what was deprecated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tollgate_config::error::Failure;
 pub const FILE: &str = "contracts.lock";
 const HEAD: &str = "# The released versions of contracts: message type, version, digest. Written by `tollgate contract lock`; commit it.\n";
 
-/// Message type → version → what was released.
+/// The contents of the file: message type → version → released version.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Lock {
     pub messages: BTreeMap<String, BTreeMap<u32, Released>>,
@@ -26,18 +26,18 @@ pub struct Lock {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Released {
     pub digest: String,
-    /// Its fields and enum values that were deprecated by then; `None` where nobody wrote that down.
+    /// The fields and enum values that were deprecated in this version; `None` if that was not recorded.
     pub deprecated: Option<BTreeSet<String>>,
-    /// In the file.
+    /// The line in the file.
     pub line: usize,
 }
 
-/// Begins the word that lists what is deprecated; a comma stands between elements.
+/// The prefix of the word that lists what is deprecated, separated by commas.
 const DEPRECATED: &str = "deprecated:";
 
 impl Lock {
     /// # Errors
-    /// A line that is none of the three words, or there twice: a merge that went wrong.
+    /// A line is malformed, or a version appears twice, as after a merge that went wrong.
     pub fn parse(file: &str, text: &str) -> Result<Lock, Failure> {
         let mut lock = Lock::default();
         for (at, line) in text.lines().enumerate() {
@@ -54,10 +54,10 @@ impl Lock {
                     (message, version, digest, Some(list.map(str::to_owned).collect()))
                 }
                 _ => {
-                    return Err(wrong("is no line of message type, version and digest; was a merge left unfinished?"));
+                    return Err(wrong("expected message type, version and digest; was a merge left unfinished?"));
                 }
             };
-            let version = version.parse().map_err(|_| wrong("the version is no whole number"))?;
+            let version = version.parse().map_err(|_| wrong("the version is not a whole number"))?;
             if !digest
                 .strip_prefix("sha256:")
                 .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -67,14 +67,14 @@ impl Lock {
             let versions = lock.messages.entry((*message).to_owned()).or_default();
             let released = Released { digest: (*digest).to_owned(), deprecated, line: at + 1 };
             if versions.insert(version, released).is_some() {
-                return Err(wrong("this version is there twice; give one of them the next number"));
+                return Err(wrong("this version appears twice; give one of them the next number"));
             }
         }
         Ok(lock)
     }
 
     /// # Errors
-    /// It cannot be read or parsed.
+    /// The file cannot be read or parsed.
     pub fn read(path: &Path) -> Result<Lock, Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Failure::configuration("check.lock", format!("{} cannot be read: {error}", path.display()))
@@ -97,19 +97,19 @@ impl Lock {
         text
     }
 
-    /// The newest version of a message type.
+    /// Returns the newest version of a message type.
     pub fn latest(&self, message: &str) -> Option<(u32, &str)> {
         let (version, released) = self.messages.get(message)?.last_key_value()?;
         Some((*version, &released.digest))
     }
 }
 
-/// A message's digest as the file writes it.
+/// Returns a message's digest in the form of the file.
 pub fn digest(message: &prost_reflect::MessageDescriptor) -> String {
     format!("sha256:{}", hex::encode(fingerprint(message)))
 }
 
-/// The lock file that belongs to these paths, where there is one.
+/// Returns the lock file that belongs to these paths, if one exists.
 pub fn find(paths: &[PathBuf]) -> Option<PathBuf> {
     let beside = paths.iter().flat_map(|path| {
         let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(path) };
@@ -123,7 +123,7 @@ fn finding(rule: &'static Rule, element: &str, place: Place, message: String) ->
     Finding { rule, severity, element: element.to_owned(), place, was: None, message }
 }
 
-/// Whether each released contract is what its newest version says.
+/// Returns a finding for each contract that differs from its newest released version.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -136,20 +136,20 @@ pub fn current(file: Option<&Path>, pool: &DescriptorPool) -> Result<Vec<Finding
             continue;
         };
         if digest(&message) != released {
-            let text = format!("{name} is not what was released as version {version} ({})", file.display());
+            let text = format!("{name} differs from its released version {version} ({})", file.display());
             findings.push(finding(&rules::RELEASED_CHANGED, name, place(Side::New, &message), text));
         }
     }
     Ok(findings)
 }
 
-/// Whether the file still says what it said: released versions are neither changed nor lost.
+/// Returns a finding for each released version that the file has changed or lost since its earlier text.
 ///
 /// # Errors
-/// One of both cannot be read.
+/// One of the two cannot be read.
 pub fn history(file: Option<&Path>, old: Option<&str>) -> Result<Vec<Finding>, Failure> {
     let (Some(file), Some(old)) = (file, old) else { return Ok(Vec::new()) };
-    let (new, old) = (Lock::read(file)?, Lock::parse(&format!("{} of before", file.display()), old)?);
+    let (new, old) = (Lock::read(file)?, Lock::parse(&format!("the earlier {}", file.display()), old)?);
     let mut findings = Vec::new();
     let at = |line| Place { side: Side::New, file: file.display().to_string(), line, column: 1 };
     for (name, versions) in &old.messages {
@@ -157,8 +157,8 @@ pub fn history(file: Option<&Path>, old: Option<&str>) -> Result<Vec<Finding>, F
             match new.messages.get(name).and_then(|versions| versions.get(version)) {
                 Some(now) if now.digest == released.digest && now.deprecated == released.deprecated => {}
                 Some(now) => {
-                    let what = if now.digest == released.digest { "list of what is deprecated" } else { "digest" };
-                    let text = format!("version {version} of {name} has another {what} than it was released with");
+                    let what = if now.digest == released.digest { "list of deprecations" } else { "digest" };
+                    let text = format!("version {version} of {name} has another {what} than when it was released");
                     findings.push(finding(&rules::RELEASED_CHANGED, name, at(now.line), text));
                 }
                 None => {

@@ -1,4 +1,4 @@
-//! `deprecate_for`: a field or an enum value may go only after it was deprecated in the last released versions.
+//! `deprecate_for`: a field or enum value may be removed only if it was deprecated in the last released versions.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tollgate_compat::{Element, Finding, Severity, Side, place, rules};
 use super::lock::{self, Lock};
 use tollgate_config::error::Failure;
 
-/// A message and every message and enum that it reaches.
+/// A message, and every message and enum that it reaches.
 struct Reach {
     messages: Vec<MessageDescriptor>,
     enums: Vec<EnumDescriptor>,
@@ -33,7 +33,7 @@ impl Reach {
     }
 }
 
-/// The fields and enum values that are deprecated in a message and in all that it reaches.
+/// Returns the deprecated fields and enum values of a message and of all messages and enums that it reaches.
 pub fn deprecated(root: &MessageDescriptor) -> BTreeSet<String> {
     let reach = Reach::of(root);
     let mut names = BTreeSet::new();
@@ -48,10 +48,11 @@ pub fn deprecated(root: &MessageDescriptor) -> BTreeSet<String> {
     names
 }
 
-/// What went from the released contracts without having been deprecated in each of the `releases` last versions.
+/// Returns a finding for each element that was removed from the released contracts without having been deprecated in each of the
+/// last `releases` versions.
 ///
 /// # Errors
-/// The lock file cannot be read, or is not there: nobody knows then what was released.
+/// The lock file is missing or cannot be read. Without it, the released versions are unknown.
 pub fn removed(
     releases: u32,
     file: Option<&Path>,
@@ -59,8 +60,7 @@ pub fn removed(
     new: &DescriptorPool,
 ) -> Result<Vec<Finding>, Failure> {
     let Some(file) = file else {
-        let message =
-            "deprecate_for needs a contracts.lock, which says what was released: `tollgate contract lock` writes it";
+        let message = "deprecate_for needs a contracts.lock, which lists the released versions: `tollgate contract lock` writes it";
         return Err(Failure::configuration("check.lock", message));
     };
     let lock = Lock::read(file)?;
@@ -86,12 +86,12 @@ pub fn removed(
     Ok(findings)
 }
 
-/// What the released versions of a contract say of notice.
+/// Checks the removals from one contract against its released versions.
 struct Notice<'a> {
     lock: &'a Lock,
     name: &'a str,
     releases: u32,
-    /// Digest of the contract as it is now: a version with it is the removal itself.
+    /// Digest of the contract as it is now. A version with this digest contains the removal itself.
     now: String,
 }
 
@@ -109,7 +109,8 @@ impl Notice<'_> {
         }
         let rule = &rules::FIELD_REMOVED_WITHOUT_NOTICE;
         let message = format!(
-            "{gone} is gone, and was deprecated in {given} of the last {wanted} released versions of {} (deprecate_for)",
+            "{gone} was removed, but was deprecated in {given} of the last {wanted} released versions of {} \
+             (deprecate_for)",
             self.name
         );
         findings.push(Finding {

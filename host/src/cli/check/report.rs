@@ -1,4 +1,4 @@
-//! How findings are shown: to people, to scripts, to code scanners (SARIF 2.1.0) and to GitHub's annotations.
+//! Renders findings for people, scripts, code scanners (SARIF 2.1.0) and GitHub's annotations.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use crate::cli::{Format, Success, build};
 use tollgate_config::error::Failure;
 use tollgate_protos::{ProtosError, Spot};
 
-/// The code of the one failure that means "not compatible".
+/// The code of the only failure that means "not compatible".
 pub const INCOMPATIBLE: &str = "check.incompatible";
 const SARIF: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
@@ -32,7 +32,7 @@ pub struct Report {
 
 impl Report {
     /// # Errors
-    /// Exit code 1 where a finding counts.
+    /// Exit code 1 if a finding is an error, or with `strict` a warning.
     pub fn conclude(self, format: Format) -> Result<Success, Failure> {
         for note in &self.notes {
             tracing::warn!("{note}");
@@ -71,7 +71,7 @@ impl Report {
         if parts.is_empty() { format!("{verdict} {how}") } else { format!("{verdict}: {} {how}", parts.join(", ")) }
     }
 
-    /// Where a place is, as one would open it from here.
+    /// Returns the path of a place, relative to the working directory.
     fn path(&self, place: &Place) -> PathBuf {
         self.places.find(&place.file)
     }
@@ -98,7 +98,7 @@ impl Report {
             let Suppressed { finding, reason, expires } = suppressed;
             let _ = writeln!(text, "suppressed until {expires}: {} of {} ({reason})", finding.rule.id, finding.element);
         }
-        // Otherwise it is the error on stderr.
+        // On failure, the summary is printed as the error on stderr.
         let bar = if self.strict { Severity::Warning } else { Severity::Error };
         if self.findings.iter().all(|finding| finding.severity < bar) {
             let _ = writeln!(text, "{summary}");
@@ -108,7 +108,7 @@ impl Report {
 
     fn position(&self, place: &Place) -> String {
         let path = self.path(place).display().to_string();
-        let path = if place.side == Side::Old { format!("{path} (as it was)") } else { path };
+        let path = if place.side == Side::Old { format!("{path} (earlier version)") } else { path };
         if place.line == 0 { path } else { format!("{path}:{}:{}", place.line, place.column) }
     }
 
@@ -142,7 +142,7 @@ impl Report {
         from_top(&self.path(place), top)
     }
 
-    /// Workflow commands. GitHub shows an annotation where the line is part of the change.
+    /// Renders workflow commands. GitHub shows an annotation if its line is part of the change.
     fn github(&self) -> String {
         let top = Repository::of(".".as_ref()).ok();
         let mut text = String::new();
@@ -209,13 +209,13 @@ impl Report {
                 "physicalLocation": place,
                 "logicalLocations": [{ "fullyQualifiedName": finding.element }],
             }],
-            // Alerts stay the same one when lines move.
+            // Keeps an alert the same when lines move.
             "partialFingerprints": { "tollgate/v1": format!("{}:{}", finding.rule.id, finding.element) },
         })
     }
 }
 
-/// The failure of contracts that do not compile. GitHub gets an annotation at the place, as for a finding.
+/// Returns the failure for contracts that do not compile. GitHub gets an annotation at the place, as for a finding.
 pub fn uncompiled(error: &ProtosError, places: &Places, format: Format) -> Failure {
     let failure = super::versions::invalid(error);
     if format != Format::Github {
@@ -232,12 +232,12 @@ pub fn uncompiled(error: &ProtosError, places: &Places, format: Format) -> Failu
     failure.with(Value::Null, text)
 }
 
-/// From the repository's top, from where CI systems count; as it is where there is none.
+/// Returns a path relative to the repository's top, as CI systems expect it. Without a repository, the path is unchanged.
 fn from_top(path: &Path, top: Option<&Repository>) -> String {
     top.and_then(|top| top.relative(path)).unwrap_or_else(|| path.display().to_string())
 }
 
-/// A relative reference: what is neither unreserved nor a slash is percent-encoded.
+/// Returns a relative URI reference. All bytes except slashes and unreserved characters are percent-encoded.
 fn uri(path: &str) -> String {
     let mut out = String::new();
     for byte in path.bytes() {
@@ -250,7 +250,7 @@ fn uri(path: &str) -> String {
     out
 }
 
-/// Escapes of workflow commands.
+/// Escapes text for a workflow command.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }

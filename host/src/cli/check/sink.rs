@@ -1,4 +1,4 @@
-//! What a change of a contract means for the pipeline behind it: its columns, its keys, its components.
+//! Finds what a change of a contract breaks in a pipeline: its columns, keys and components.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::cli::validate::offline::{converts, input_kind};
 use tollgate_config::{As, Column, DeleteKey, Destination, EventType, Mapping, Pipeline};
 use tollgate_decide::postgres::delete::message::matched;
 
-/// SQL types, each holding all values of those before it.
+/// SQL types in order: each holds all values of those before it.
 const WIDENING: [&[&str]; 2] = [&["integer", "bigint", "numeric(20)"], &["real", "double precision"]];
 
 struct Look<'p> {
@@ -24,7 +24,7 @@ struct Look<'p> {
     findings: Vec<Finding>,
 }
 
-/// Everything that the new contracts break in a pipeline. Reads its components; what cannot be read is a note.
+/// Returns everything that the new contracts break in a pipeline. Reads its components; an unreadable one becomes a note.
 pub fn compare(
     pipeline: &Pipeline,
     old: &DescriptorPool,
@@ -39,21 +39,21 @@ pub fn compare(
     look.findings
 }
 
-/// A field's kind and presence, or why there is none.
+/// Returns a field's kind and presence, or why the field does not exist.
 fn field(pool: &DescriptorPool, message: &str, path: &str) -> Result<(Contract, FieldInfo), String> {
     found(pool, message, FieldPath::new(path))
 }
 
-/// As [`field`], of a oneof too.
+/// Does what [`field`] does, and also accepts a oneof.
 fn found(pool: &DescriptorPool, message: &str, path: FieldPath) -> Result<(Contract, FieldInfo), String> {
     let contract = Contract::compile(pool, message, Policies::default(), std::slice::from_ref(&path));
     let contract = contract.map_err(|error| error.to_string())?;
-    let info = contract.fields().first().cloned().ok_or_else(|| format!("{path} is no field"))?;
+    let info = contract.fields().first().cloned().ok_or_else(|| format!("{path} is not a field"))?;
     Ok((contract, info))
 }
 
 impl Look<'_> {
-    /// The envelope, where its message is one of the contracts: every field that the pipeline reads of it.
+    /// Checks every field that the pipeline reads from the envelope, if the envelope's message is one of the contracts.
     fn envelope(&mut self) {
         const AT: &str = "contract.envelope";
         let Some(spec) = &self.pipeline.contract.envelope else { return };
@@ -76,7 +76,7 @@ impl Look<'_> {
         }
     }
 
-    /// One type with its columns, its key and its components.
+    /// Checks one type with its columns, its key and its components.
     fn kind(&mut self, kind: &EventType, notes: &mut Vec<String>) {
         self.message(&kind.message, &kind.place("message"));
         for to in kind.destinations() {
@@ -86,12 +86,12 @@ impl Look<'_> {
             let path = self.pipeline.resolve(&transform.component);
             match manifest(&path) {
                 Ok(manifest) => self.transform(&kind.place(&format!("transforms[{index}].component")), &manifest),
-                Err(why) => notes.push(format!("{}: {why}; what it takes and makes was not looked at", path.display())),
+                Err(why) => notes.push(format!("{}: {why}; its message types were not checked", path.display())),
             }
         }
     }
 
-    /// Its message, columns and key.
+    /// Checks the message, columns and key of a destination.
     fn destination(&mut self, to: Destination<'_>) {
         if to.is_named() {
             self.message(to.message(), &to.place("message"));
@@ -131,7 +131,7 @@ impl Look<'_> {
 
     fn message(&mut self, name: &str, key: &str) {
         if self.new.get_message_by_name(name).is_none() {
-            self.add(&rules::SINK_MESSAGE, key, name, format!("there is no message {name}"));
+            self.add(&rules::SINK_MESSAGE, key, name, format!("message {name} does not exist"));
         }
     }
 
@@ -162,7 +162,7 @@ impl Look<'_> {
         if old.presence == Presence::Implicit && info.presence == Presence::Explicit {
             let is_key = mapping.key.contains(&column.name);
             let rule = if is_key { &rules::SINK_KEY_NULL } else { &rules::SINK_COLUMN_NULL };
-            self.add(rule, &key, &element, "an unset field was stored as its empty value, now it is NULL");
+            self.add(rule, &key, &element, "an unset field was stored as its empty value and is now stored as NULL");
         }
         let named = match (&column.as_, &old.kind, &info.kind) {
             (As::EnumName { .. }, Kind::Enum(was), Kind::Enum(is)) | (_, Kind::Oneof(was), Kind::Oneof(is)) => {
@@ -190,20 +190,20 @@ impl Look<'_> {
         types.extend(manifest.routes.iter().map(|route| manifest.route_message(route)));
         for name in types {
             let Some(new) = self.new.get_message_by_name(name) else {
-                let text = format!("{} is built for {name}, which there is no more", manifest.name);
+                let text = format!("{} is built for {name}, which no longer exists", manifest.name);
                 self.add(&rules::TRANSFORM_MESSAGE, key, name, text);
                 continue;
             };
             let old = self.old.get_message_by_name(name);
             if old.is_some_and(|old| fingerprint(&old) != fingerprint(&new)) {
-                let text = format!("{} is built for {name} as it was", manifest.name);
+                let text = format!("{} is built for an earlier version of {name}", manifest.name);
                 self.add(&rules::TRANSFORM_CONTRACT, key, name, text);
             }
         }
     }
 }
 
-/// Whether a column of one type holds all values of the other.
+/// Returns whether a column of one type holds all values of the other.
 fn holds(column: &str, value: &str) -> bool {
     WIDENING.iter().any(|order| {
         let at = |name| order.iter().position(|known| *known == name);
@@ -211,13 +211,13 @@ fn holds(column: &str, value: &str) -> bool {
     })
 }
 
-/// What a component says of itself, without running it.
+/// Reads a component's manifest without running the component.
 fn manifest(path: &Path) -> Result<Manifest, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(&bytes) {
         #[allow(clippy::wildcard_enum_match_arm, reason = "only the manifest's section and nesting matter here")]
-        match payload.map_err(|error| format!("is no component: {error}"))? {
+        match payload.map_err(|error| format!("is not a component: {error}"))? {
             Payload::Version { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if depth == 1 && section.name() == SECTION => {

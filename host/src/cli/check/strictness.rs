@@ -1,4 +1,4 @@
-//! How strict a check is, in the words of its flags and of tollgate-check.yaml.
+//! The strictness of a check, with the values of its flags and of tollgate-check.yaml.
 
 use clap::ValueEnum;
 use tollgate_compat::{Category, Mode};

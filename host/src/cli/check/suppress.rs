@@ -1,4 +1,4 @@
-//! tollgate-check.yaml: how strict a project is, and what it has taken responsibility for.
+//! tollgate-check.yaml: the strictness of a project's checks, and the findings that it suppresses.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use tollgate_config::error::Failure;
 use tollgate_config::limits;
 use tollgate_config::reader::{self, Complaint, ConfigErrors, Position, Table, boolean, choice, text, within};
 
-/// Read where it lies in the working directory.
+/// The default file name, in the working directory.
 pub const FILE: &str = "tollgate-check.yaml";
 
 #[derive(Debug, Default)]
@@ -19,7 +19,8 @@ pub struct Settings {
     pub category: Option<Level>,
     pub mode: Option<Direction>,
     pub strict: bool,
-    /// Released versions in which something must have been deprecated before it goes; `None`: no notice is asked for.
+    /// The number of released versions in which an element must have been deprecated before its removal. `None` if that is not
+    /// required.
     pub deprecate_for: Option<u32>,
     pub suppressions: Vec<Suppression>,
     file: PathBuf,
@@ -28,15 +29,15 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub struct Suppression {
     pub rule: &'static Rule,
-    /// A full name; with `*` at its end, all that begin so.
+    /// A full name. With `*` at its end, it matches all names that start with it.
     pub element: String,
     pub reason: String,
-    /// `2026-12-31`: the last day.
+    /// The last day on which it applies: `2026-12-31`.
     pub expires: String,
     at: Position,
 }
 
-/// A finding that somebody answers for.
+/// A finding that the project suppresses.
 #[derive(Debug)]
 pub struct Suppressed {
     pub finding: Finding,
@@ -45,10 +46,10 @@ pub struct Suppressed {
 }
 
 impl Settings {
-    /// Reads the file; without a name the usual one, where there is one.
+    /// Reads the file. Without a name, reads the default file if it exists.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// All errors in the file at once.
     pub fn load(file: Option<&Path>) -> Result<Settings, Failure> {
         let usual = Path::new(FILE);
         let Some(file) = file.or_else(|| usual.is_file().then_some(usual)) else { return Ok(Settings::default()) };
@@ -57,13 +58,13 @@ impl Settings {
         Settings::parse(file, &text).map_err(invalid)
     }
 
-    /// [`Settings::load`] of a text; `file` names it in messages.
+    /// Parses a text as [`Settings::load`] does. `file` is its name in messages.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// All errors in the text at once.
     pub fn parse(file: &Path, text: &str) -> Result<Settings, ConfigErrors> {
         let name = file.display().to_string();
-        // Whoever reads the file must see what it suppresses: no variables.
+        // The file must show what it suppresses, so it may not contain variables.
         let (settings, seen) = reader::read_seen(&name, text, reader::folder_of(file), &|_| None, read);
         let mut settings = settings?;
         settings.file = file.to_owned();
@@ -104,19 +105,19 @@ fn rule(text: &str) -> Result<&'static Rule, Complaint> {
     let ids = || RULES.iter().filter(|rule| rule.category != Category::Check).map(|rule| rule.id);
     match find(text) {
         Some(rule) if rule.category == Category::Check => {
-            Err(Complaint::new("cannot be suppressed; it is about the check itself"))
+            Err(Complaint::new("cannot be suppressed, because it reports a problem of the check itself"))
         }
         Some(rule) => Ok(rule),
         None => Err(Complaint {
             nearest: reader::nearest(text, ids()),
-            ..Complaint::new("is no rule; docs/check.md lists them")
+            ..Complaint::new("is not a rule; docs/check.md lists all rules")
         }),
     }
 }
 
-/// A day of the calendar, as `2026-12-31`.
+/// Parses a date such as `2026-12-31`.
 fn date(text: &str) -> Result<String, Complaint> {
-    let wrong = || Complaint::new("is no date; write it as 2026-12-31");
+    let wrong = || Complaint::new("is not a date; write it as 2026-12-31");
     let parts: Vec<u32> = text.split('-').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
     let [year, month, day] = parts.as_slice() else { return Err(wrong()) };
     let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
@@ -130,7 +131,7 @@ fn date(text: &str) -> Result<String, Complaint> {
     if (1..=days).contains(day) && written == text { Ok(written) } else { Err(wrong()) }
 }
 
-/// Today in UTC.
+/// Returns today's date in UTC.
 pub fn today() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let shown = table::time(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
@@ -147,7 +148,7 @@ impl Suppression {
     }
 }
 
-/// What is left to report, with what there is to say about the suppressions themselves; and what was suppressed.
+/// Splits findings into those to report and those that are suppressed. Adds findings about expired and unused suppressions.
 pub fn apply(settings: &Settings, findings: Vec<Finding>, today: &str) -> (Vec<Finding>, Vec<Suppressed>) {
     let mut used = vec![false; settings.suppressions.len()];
     let (mut left, mut suppressed) = (Vec::new(), Vec::new());
@@ -177,7 +178,7 @@ pub fn apply(settings: &Settings, findings: Vec<Finding>, today: &str) -> (Vec<F
             (
                 &rules::SUPPRESSION_UNUSED,
                 Severity::Warning,
-                format!("{} of {element} is suppressed and not found", rule.id),
+                format!("{} of {element} is suppressed, but was not found", rule.id),
             )
         } else {
             continue;

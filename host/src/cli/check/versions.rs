@@ -1,4 +1,4 @@
-//! The two versions that are compared: where their `.proto` files are, and what they say.
+//! Finds and compiles the two versions that are compared.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl Against {
     /// `registry:` without a subject.
     pub fn parse(text: &str) -> Result<Against, Failure> {
         if let Some(subject) = text.strip_prefix("registry:") {
-            // A subject may hold anything; a number behind the last colon is a version.
+            // A subject may contain any characters; a number after the last colon is a version.
             let versioned = subject.rsplit_once(':').and_then(|(name, number)| Some((name, number.parse().ok()?)));
             let (subject, version) = versioned.map_or((subject, None), |(name, number)| (name, Some(number)));
             if subject.is_empty() {
@@ -48,12 +48,12 @@ impl Against {
     }
 }
 
-/// What an earlier version is needed for.
+/// The check for which an earlier version is loaded.
 pub struct Asked<'a> {
-    /// What is checked.
+    /// The paths under check.
     pub paths: &'a [PathBuf],
     pub lock: Option<&'a Path>,
-    /// All versions of a subject.
+    /// Whether all versions of a subject are loaded.
     pub transitive: bool,
     /// The version under check.
     pub new: &'a DescriptorPool,
@@ -68,18 +68,18 @@ pub struct Version {
 
 /// An earlier version.
 pub struct Earlier {
-    /// None where there was none yet.
+    /// `None` if the contracts did not exist yet.
     pub pool: Option<DescriptorPool>,
-    /// The names of its files, where it is made of folders.
+    /// The names of its files, if it consists of folders.
     pub files: Option<BTreeSet<String>>,
     /// The text of its lock file.
     pub lock: Option<String>,
-    /// For people: why there is nothing to compare.
+    /// A note for people: why there is nothing to compare.
     pub note: Option<String>,
 }
 
 impl Earlier {
-    /// What changed since; nothing where there was nothing yet.
+    /// Returns what changed since this version. Returns nothing if the contracts did not exist yet.
     pub fn compare(&self, new: &DescriptorPool, options: Options) -> Vec<Finding> {
         match (&self.pool, &self.files) {
             (None, _) => Vec::new(),
@@ -89,14 +89,14 @@ impl Earlier {
     }
 }
 
-/// From a file's name in a pool to its path.
+/// Maps the name of a file in a pool to its path.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
     paths: Vec<PathBuf>,
 }
 
 impl Places {
-    /// The path of an imported name, as one would write it here; the name itself where there is no such file.
+    /// Returns the path of an imported file, relative to the working directory, or the name itself if there is no such file.
     pub fn find(&self, file: &str) -> PathBuf {
         let roots = self
             .paths
@@ -112,13 +112,13 @@ pub fn is_pipeline(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml")
 }
 
-/// The paths of the types: those given, and where a pipeline is given, what it names.
+/// Returns the paths of the contracts: the given ones, or those that the given pipelines name.
 ///
 /// # Errors
-/// A path that is not there.
+/// A path does not exist.
 pub fn proto_paths(given: &[PathBuf], pipelines: &[Pipeline]) -> Result<Vec<PathBuf>, Failure> {
     let mut paths: Vec<PathBuf> = given.iter().filter(|path| !is_pipeline(path)).cloned().collect();
-    // `proto` is only a guess where --pipeline knows better.
+    // `proto` is only the default: if it does not exist, the paths of the pipelines are used.
     let guessed = given == [PathBuf::from("proto")] && !paths.iter().all(|path| path.exists());
     if guessed && !pipelines.is_empty() {
         paths.clear();
@@ -151,7 +151,7 @@ impl Version {
     }
 
     /// # Errors
-    /// The files cannot be read or compiled; with where they are.
+    /// The files cannot be read or compiled. The places of the files are returned too.
     pub fn compile(paths: &[PathBuf]) -> Result<Version, (ProtosError, Places)> {
         let places = Places { paths: paths.to_vec() };
         match tollgate_protos::load_with_sources(paths) {
@@ -161,10 +161,10 @@ impl Version {
     }
 }
 
-/// The earlier versions that `against` means: one, or with `transitive` all that a registry has.
+/// Loads the earlier version that `against` names, or with `transitive` all versions of a registry's subject.
 ///
 /// # Errors
-/// They cannot be found, read or compiled.
+/// A version cannot be found, read or compiled.
 pub fn load(against: &Against, asked: &Asked<'_>) -> Result<Vec<Earlier>, Failure> {
     match against {
         Against::Git(reference) => from_git(reference, asked.paths, asked.lock).map(|earlier| vec![earlier]),
@@ -183,7 +183,7 @@ pub fn load(against: &Against, asked: &Asked<'_>) -> Result<Vec<Earlier>, Failur
 fn from_registry(subject: &str, version: Option<u32>, asked: &Asked<'_>) -> Result<Vec<Earlier>, Failure> {
     let RegistryArgs { registry, registry_user, registry_ca } = asked.registry;
     if registry.is_empty() {
-        let message = format!("registry:{subject}: which registry? give --registry URL or set TOLLGATE_REGISTRY");
+        let message = format!("registry:{subject}: no registry is named; give --registry URL or set TOLLGATE_REGISTRY");
         return Err(Failure::configuration("check.registry", message));
     }
     let client = Which {
@@ -213,7 +213,7 @@ fn from_registry(subject: &str, version: Option<u32>, asked: &Asked<'_>) -> Resu
                 .map_err(|error| failed(&error))
         };
         let mut found = pool(None)?;
-        // A registry keeps no file name: it is the file that has the subject's types here.
+        // A registry stores no file name, so the name comes from the local file that holds the subject's types.
         let name = found.file.messages().find_map(|message| {
             let here = asked.new.get_message_by_name(message.full_name())?;
             Some(here.parent_file().name().to_owned())
@@ -238,7 +238,7 @@ fn from_git(reference: &str, paths: &[PathBuf], lock: Option<&Path>) -> Result<E
         })?;
         inside.push(relative);
     }
-    // The imports of a single file may be anywhere above it.
+    // A single file may import from any folder above it.
     let folders = paths.iter().all(|path| path.is_dir());
     let roots: BTreeSet<String> =
         if folders { inside.iter().cloned().collect() } else { BTreeSet::from([".".to_owned()]) };
@@ -254,7 +254,7 @@ fn from_git(reference: &str, paths: &[PathBuf], lock: Option<&Path>) -> Result<E
     let there: Vec<PathBuf> = inside.iter().map(|path| folder.path().join(path)).filter(|path| path.exists()).collect();
     let empty = there.iter().all(|path| path.is_dir()) && files.is_empty();
     if there.is_empty() || empty {
-        let note = format!("{reference} has no {}: all of it is new", inside.join(" or "));
+        let note = format!("{reference} has no {}: everything in it is new", inside.join(" or "));
         return Ok(Earlier { pool: None, files: None, lock, note: Some(note) });
     }
     let pool = tollgate_protos::load_with_sources(&there).map_err(|error| {

@@ -1,4 +1,4 @@
-//! `tollgate contract diff A B`: what two versions of contracts say, field by field, without a judgement.
+//! `tollgate contract diff A B`: shows the differences between two versions of contracts, field by field, without judging them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -15,24 +15,24 @@ use tollgate_config::error::Failure;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The earlier version: a folder, a .proto file, a descriptor set, a git ref, or registry:SUBJECT.
+    /// Earlier version: a folder, a .proto file, a descriptor set, a git ref, or registry:SUBJECT.
     #[arg(value_name = "OLD")]
     pub old: String,
-    /// The later version: a folder, .proto file or descriptor set. A git ref is looked up for the same path.
+    /// Later version: a folder, a .proto file or a descriptor set. If OLD is a git ref, this path is read from it.
     #[arg(value_name = "NEW", default_value = "proto")]
     pub new: PathBuf,
-    /// Only this message type or enum, and what is inside it.
+    /// Only this message type or enum, and the types inside it.
     #[arg(long, value_name = "NAME")]
     pub message: Option<String>,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
 
-/// Element → its line, by the type it is in.
+/// The lines of all elements: type → element → line.
 type Lines = BTreeMap<String, BTreeMap<String, String>>;
 
 /// # Errors
-/// Exit code 2 where one of both cannot be read.
+/// Exit code 2 if one of the two cannot be read.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let paths = [args.new.clone()];
     let new = versions::Version::working_tree(&paths)?;
@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         }
     }
     let summary =
-        if changes.is_empty() { "no difference".to_owned() } else { build::count(changes.len(), "difference") };
+        if changes.is_empty() { "no differences".to_owned() } else { build::count(changes.len(), "difference") };
     let shown = if changes.is_empty() { String::new() } else { format!("{text}{summary}\n") };
     Ok(Success::new(summary, json!({ "changes": changes }), shown))
 }

@@ -1,4 +1,4 @@
-//! `tollgate contract docs`: a page for each contract, as markdown and as one HTML file without anything beside it.
+//! `tollgate contract docs`: writes a page for each contract, as Markdown and as one self-contained HTML file.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,13 +24,13 @@ use tollgate_config::{Column, Encoding, From, Mapping, Pipeline, Tombstones};
 pub struct Args {
     #[command(flatten)]
     pub select: Select,
-    /// Where the pages go, one markdown and one HTML file a contract. Without it one contract's page goes to stdout.
+    /// Folder for the pages, one Markdown and one HTML file per contract. Default: print the page of one contract on stdout.
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Only this form.
+    /// Only this format. Default: both, or Markdown on stdout.
     #[arg(long, value_enum, value_name = "FORM")]
     pub format: Option<Form>,
-    /// Show what changed since this version: a git ref, a folder, a descriptor set, or registry:SUBJECT.
+    /// Show the changes since this version: a git ref, a folder, a descriptor set, or registry:SUBJECT.
     #[arg(long, value_name = "VERSION")]
     pub against: Option<String>,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub enum Form {
 }
 
 /// # Errors
-/// Exit code 2 where a file or a name is wrong, 3 where a page cannot be written.
+/// Exit code 2 if a file or a name is invalid, 3 if a page cannot be written.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let loaded = load(&args.select)?;
     let messages = loaded.messages(&args.select)?;
@@ -71,7 +71,7 @@ fn alone(pages: &[Page], form: Option<Form>) -> Result<Success, Failure> {
     let [page] = pages else {
         let names: Vec<&str> = pages.iter().map(|page| page.name.as_str()).collect();
         let message = format!(
-            "there are {}: name a folder for their pages with --out, or one of them with --message: {}",
+            "there are {}: name a folder for their pages with --out, or select one with --message: {}",
             build::count(pages.len(), "contract"),
             names.join(", ")
         );
@@ -110,11 +110,11 @@ fn page(
     let digest = lock::digest(message);
     let mut facts = vec![("File".to_owned(), message.parent_file().name().to_owned())];
     if let Some((version, released)) = lock.and_then(|lock| lock.latest(&name)) {
-        let state = if released == digest { "" } else { ", and changed since" };
+        let state = if released == digest { "" } else { ", changed since" };
         facts.push(("Version".to_owned(), format!("{version}{state}")));
     }
     facts.push(("Digest".to_owned(), digest));
-    // The contract itself first, then what it is made of.
+    // The contract itself comes first, then the types that it uses.
     let mut sections = vec![section(message, &types)];
     sections.extend(types.messages.values().filter(|one| one.full_name() != name).map(|one| section(one, &types)));
     let pipeline = loaded
@@ -157,16 +157,16 @@ fn page(
 fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
     let contract = &pipeline.contract;
     let encoding = match contract.encoding {
-        Encoding::Auto => "Protobuf, or JSON where the header content-type says so",
+        Encoding::Auto => "Protobuf, or JSON if the header content-type says so",
         Encoding::Protobuf => "Protobuf",
         Encoding::Json => "JSON",
-        _ => "as the pipeline says",
+        _ => "see the pipeline file",
     };
     let policies = &contract.policies;
     let (refused, mode) = match policies.mode {
-        Refusal::Observe => ("refused", "the event goes on, marked and counted"),
-        Refusal::DeadLetter => ("refused", "the event is a dead letter"),
-        Refusal::Halt => ("refused", "the pipeline pauses"),
+        Refusal::Observe => ("rejected", "the event is accepted, marked and counted"),
+        Refusal::DeadLetter => ("rejected", "the event becomes a dead letter"),
+        Refusal::Halt => ("rejected", "the pipeline pauses"),
     };
     let fields = match policies.unknown_fields {
         UnknownFields::Allow => "kept and passed on",
@@ -178,7 +178,7 @@ fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
         UnknownEnums::Keep => "the number is kept".to_owned(),
         UnknownEnums::Fallback(named) => {
             let named: Vec<String> = named.iter().map(|(name, value)| format!("{name} becomes {value}")).collect();
-            format!("{}; any other is refused", named.join(", "))
+            format!("{}; any other is rejected", named.join(", "))
         }
     };
     let unset = match policies.unset_oneofs {
@@ -194,21 +194,21 @@ fn policies(pipeline: &Pipeline) -> Vec<(String, String)> {
         Tombstones::DeadLetter => "a dead letter",
         Tombstones::Drop => "counted and dropped",
         Tombstones::Delete => "deletes the row",
-        _ => "as the pipeline says",
+        _ => "see the pipeline file",
     };
     let mut told = vec![
         ("Encoding", encoding.to_owned()),
         ("Unknown fields", fields.to_owned()),
         ("Unknown enum numbers", enums),
-        ("Oneofs of which nothing is set", unset.to_owned()),
+        ("Oneofs without a set field", unset.to_owned()),
         ("Oneofs with an unknown variant", variants.to_owned()),
         ("A record without a value", tombstones.to_owned()),
         ("Largest event", show_bytes(policies.max_bytes)),
     ];
-    told.extend(policies.clock_skew.iter().map(|skew| ("Clock", clock(skew))));
+    told.extend(policies.clock_skew.iter().map(|skew| ("Clock skew", clock(skew))));
     let coerced = policies.coerce.iter().map(|one| format!("{} also as {}", one.field, one.time));
     told.extend(coerced.map(|text| ("Times in JSON", text)));
-    told.push(("What is refused", mode.to_owned()));
+    told.push(("Rejected events", mode.to_owned()));
     told.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 

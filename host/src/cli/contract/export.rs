@@ -1,4 +1,4 @@
-//! `tollgate contract export`: contracts in the words of those who build on them. SQL is what `tollgate setup` would create.
+//! `tollgate contract export`: writes contracts in other languages. SQL is the table that `tollgate setup` would create.
 
 use std::path::PathBuf;
 
@@ -16,8 +16,8 @@ use tollgate_config::error::Failure;
 pub struct Args {
     #[command(flatten)]
     pub select: Select,
-    /// sql: the table that a pipeline's mapping asks for. jsonschema: draft 2020-12. typescript: types. zod: schemas for zod 3 and
-    /// 4, with their types.
+    /// Output format. sql: the tables of a pipeline's mapping; jsonschema: draft 2020-12; typescript: types; zod: schemas for zod
+    /// 3 and 4, with their types.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Target,
     /// Write to this file instead of stdout.
@@ -34,7 +34,7 @@ pub enum Target {
 }
 
 /// # Errors
-/// Exit code 2 where a file or a name is wrong, 3 where the file cannot be written.
+/// Exit code 2 if a file or a name is invalid, 3 if the file cannot be written.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let text = match args.format {
         Target::Sql => sql(args)?,
@@ -53,13 +53,14 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     std::fs::write(file, &text).map_err(|error| {
         Failure::environment("environment.disk", format!("{} cannot be written: {error}", file.display()))
     })?;
-    Ok(Success::new(format!("written: {}", file.display()), result, String::new()))
+    Ok(Success::new(format!("wrote {}", file.display()), result, String::new()))
 }
 
 fn sql(args: &Args) -> Result<String, Failure> {
     let loaded = load(&args.select)?;
     if loaded.pipelines.is_empty() {
-        let message = "a table follows a pipeline's mapping: name the pipeline file, as in tollgate contract export pipeline.yaml --format sql";
+        let message = "SQL comes from a pipeline's mapping: name the pipeline file, as in `tollgate contract export \
+                       pipeline.yaml --format sql`";
         return Err(Failure::configuration("contract.export", message));
     }
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! `tollgate contract lock`: writes down what is released.
+//! `tollgate contract lock`: records the released versions of contracts.
 
 use std::path::PathBuf;
 
@@ -15,25 +15,25 @@ use tollgate_config::error::Failure;
 pub struct Args {
     #[command(flatten)]
     pub select: Select,
-    /// The lock file. Default: contracts.lock here, in the first PATH or above it; a new one is written here.
+    /// The lock file. Default: contracts.lock here, in the first PATH or above it; a new one is created here.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Change nothing; exit code 1 where something would be.
+    /// Change nothing; exit with code 1 if the lock file is not up to date.
     #[arg(long)]
     pub check: bool,
-    /// Change the newest version instead of adding one: for a version that no producer has used yet.
+    /// Change the newest version instead of adding one, for a version that no producer has used yet.
     #[arg(long, conflicts_with = "check")]
     pub amend: bool,
 }
 
 /// # Errors
-/// Exit code 2 where a file cannot be read, 1 where --check finds the lock file not up to date.
+/// Exit code 2 if a file cannot be read, 1 if --check finds that the lock file is not up to date.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let loaded = load(&args.select)?;
     let file = args.lock.clone().or_else(|| find(&loaded.paths)).unwrap_or_else(|| PathBuf::from(FILE));
     let shown = file.display();
     let mut lock = if file.exists() { Lock::read(&file)? } else { Lock::default() };
-    // A project that asks for notice has its releases say what is deprecated, which is a change of its own then.
+    // With `deprecate_for`, releases also record what is deprecated, so a new deprecation is a change of its own.
     let notice = Settings::load(None)?.deprecate_for.is_some();
     let mut changes: Vec<(String, u32, &'static str)> = Vec::new();
     for message in loaded.messages(&args.select)? {
@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
     let number = build::count(changes.len(), "contract");
     if args.check {
         let message = format!(
-            "{shown} is not up to date for {number}: `tollgate contract lock` releases what is there as a new version"
+            "{shown} is not up to date for {number}: `tollgate contract lock` records the current contracts as a new version"
         );
         return Err(Failure::failed("contract.lock", message).with(result, text));
     }

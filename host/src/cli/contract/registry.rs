@@ -1,4 +1,4 @@
-//! `tollgate contract register|versions`: a registry from the command line.
+//! `tollgate contract register|versions`: uses a schema registry from the command line.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,43 +13,43 @@ use tollgate_config::secret::Secret;
 use tollgate_registry::api::{SubjectVersion, Version};
 use tollgate_registry::{Client, ClientError, Done, PublishError, Schema, SchemaBody};
 
-/// Which registry, and who asks. No secret stands in an argument: those are seen by every process of the machine.
+/// The registry and the credentials for it. No secret is an argument, because every process of the machine can see arguments.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Which {
-    /// The registry's URL, such as http://localhost:8081; several are tried in turn, parted by commas.
+    /// URL of the registry, such as http://localhost:8081; separate several by commas, they are tried in turn.
     #[arg(long, env = "TOLLGATE_REGISTRY", hide_env_values = true, value_name = "URL", value_delimiter = ',')]
     pub registry: Vec<String>,
-    /// The user of a login with a password, which the environment variable TOLLGATE_REGISTRY_PASSWORD holds.
+    /// User name for the registry; its password is in the environment variable TOLLGATE_REGISTRY_PASSWORD.
     #[arg(long, env = "TOLLGATE_REGISTRY_USER", value_name = "NAME")]
     pub user: Option<String>,
-    /// The environment variable that holds the password.
+    /// Environment variable that holds the password.
     #[arg(long, value_name = "VARIABLE", default_value = "TOLLGATE_REGISTRY_PASSWORD", hide_default_value = true)]
     pub password_env: String,
-    /// The environment variable that holds a bearer token, used where no user is named.
+    /// Environment variable that holds a bearer token, which is used if no user is named.
     #[arg(long, value_name = "VARIABLE", default_value = "TOLLGATE_REGISTRY_TOKEN")]
     pub token_env: String,
-    /// The authorities to trust instead of the usual ones, PEM.
+    /// PEM file of the certificate authorities to trust instead of the default ones.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Our own certificate for the registry, PEM.
+    /// PEM file of the client certificate.
     #[arg(long, value_name = "FILE", requires = "key")]
     pub certificate: Option<PathBuf>,
-    /// Its private key, PEM without a password.
+    /// PEM file of the client certificate's private key, without a password.
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub key: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct Register {
-    /// The .proto file.
+    /// The .proto file to register.
     pub file: PathBuf,
-    /// The subject, such as payment-events-value: a topic's name and `-value`.
+    /// Subject, usually the topic's name and `-value`, such as payment-events-value.
     #[arg(long, value_name = "NAME")]
     pub subject: String,
-    /// Where imports start; without it, the nearest folder above the file from which all are found.
+    /// Root folder of imports. Default: the nearest folder above the file from which all imports are found.
     #[arg(long, value_name = "FOLDER")]
     pub protos: Vec<PathBuf>,
-    /// Ask the registry whether it would take the file, and register nothing.
+    /// Ask the registry whether it would accept the file, but register nothing.
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub struct Register {
 
 #[derive(Debug, clap::Args)]
 pub struct Versions {
-    /// The subject; without it all subjects are shown.
+    /// Subject whose versions are listed. Default: list all subjects.
     pub subject: Option<String>,
     #[command(flatten)]
     pub which: Which,
@@ -66,11 +66,11 @@ pub struct Versions {
 
 impl Which {
     /// # Errors
-    /// Exit code 2: a URL, a variable or a file that cannot be used.
+    /// Exit code 2 if a URL, a variable or a file cannot be used.
     pub fn client(&self) -> Result<Client, Failure> {
         let wrong = |message: &dyn std::fmt::Display| Failure::configuration("registry.config", message);
         if self.registry.is_empty() {
-            return Err(wrong(&"which registry? give --registry URL or set TOLLGATE_REGISTRY"));
+            return Err(wrong(&"no registry is named; give --registry URL or set TOLLGATE_REGISTRY"));
         }
         let urls = self.registry.iter().map(|text| Url::parse(text)).collect::<Result<Vec<_>, _>>();
         let mut config = Config::new(urls.map_err(|fault| wrong(&format!("--registry: {fault}")))?);
@@ -89,7 +89,7 @@ impl Which {
 }
 
 /// # Errors
-/// Exit code 1 where the registry does not take the schema, 2 for a file or a flag, 3 where it cannot be reached.
+/// Exit code 1 if the registry rejects the schema, 2 for a file or a flag, 3 if the registry cannot be reached.
 pub fn register(args: &Register) -> Result<Success, Failure> {
     let publication = tollgate_protos::with_imports(&args.file, &args.protos)
         .map_err(|error| Failure::configuration("contract.protos", error))?;
@@ -106,13 +106,13 @@ pub fn register(args: &Register) -> Result<Success, Failure> {
         .collect();
     let header = [("subject", Align::Left), ("version", Align::Right), ("id", Align::Right), ("", Align::Left)];
     let summary = match published.steps.last().map(|step| &step.done) {
-        Some(Done::Registered { version, id }) => format!("{} has version {version} now, id {id}", args.subject),
+        Some(Done::Registered { version, id }) => format!("{}: registered version {version}, id {id}", args.subject),
         Some(Done::Unchanged { version, id }) => {
-            format!("{} has this schema as version {version}, id {id}", args.subject)
+            format!("{} already has this schema as version {version}, id {id}", args.subject)
         }
-        Some(Done::Acceptable) => format!("the registry would take this as the next version of {}", args.subject),
+        Some(Done::Acceptable) => format!("the registry would accept this as the next version of {}", args.subject),
         Some(Done::Unchecked) | None => {
-            format!("{} cannot be judged before the files that it imports are registered", args.subject)
+            format!("{} cannot be checked before the files that it imports are registered", args.subject)
         }
     };
     let mut result = json!(published);
@@ -125,36 +125,36 @@ fn show(done: &Done) -> (&'static str, String, String) {
         Done::Unchanged { version, id } => ("unchanged", version.to_string(), id.to_string()),
         Done::Registered { version, id } => ("registered", version.to_string(), id.to_string()),
         Done::Acceptable => ("would be registered", String::new(), String::new()),
-        Done::Unchecked => ("not judged yet: its imports are not registered", String::new(), String::new()),
+        Done::Unchecked => ("not checked: its imports are not registered", String::new(), String::new()),
     }
 }
 
 fn refused(error: &PublishError) -> Failure {
     match error {
         PublishError::Incompatible { reasons, subject, .. } => {
-            let mut message = format!("{error}; nothing of it was registered");
+            let mut message = format!("{error}; the file was not registered");
             for reason in reasons {
                 _ = write!(message, "\n- {reason}");
             }
             _ = write!(
                 message,
-                "\nmend it so that old and new readers understand each other (a field's number and type stay, a removed one is \
-                 reserved), or register it under a new subject with a new topic; `tollgate check --against \
-                 registry:{subject}` names each place"
+                "\nfix it so that old and new consumers stay compatible (keep each field's number and type, reserve removed \
+                 fields), or register it under a new subject with a new topic; `tollgate check --against \
+                 registry:{subject}` shows each place"
             );
             Failure::failed("registry.incompatible", message)
         }
         PublishError::Client { source: ClientError::Refused { status: 409, message, .. }, subject, .. } => {
             let message = format!(
-                "{subject}: the registry says conflict: {message}\nanother change was registered between our check and now; \
-                 take it over into the file and try again. Two who register at once are best kept apart by CI"
+                "{subject}: the registry reports a conflict: {message}\nanother version was registered after our check; merge \
+                 that change into the file and try again, and let CI serialize registrations"
             );
             Failure::failed("registry.conflict", message)
         }
         PublishError::Client { source: ClientError::Refused { status: 422, message, .. }, file, subject } => {
             let message = format!(
-                "{subject}: the registry cannot read {file} as a Protobuf schema: {message}\nit compiles here, so look for what \
-                 that registry does not know yet, such as editions"
+                "{subject}: the registry cannot read {file} as a Protobuf schema: {message}\nthe file compiles here, so look \
+                 for a feature that the registry does not support, such as editions"
             );
             Failure::failed("registry.invalid", message)
         }
@@ -171,7 +171,7 @@ fn failure(source: &ClientError, shown: &dyn std::fmt::Display) -> Failure {
 }
 
 /// # Errors
-/// Exit code 1 where there is no such subject or the registry refuses us, 2 for a flag, 3 where it cannot be reached.
+/// Exit code 1 if the subject does not exist or the registry refuses us, 2 for a flag, 3 if the registry cannot be reached.
 pub fn versions(args: &Versions) -> Result<Success, Failure> {
     let client = args.which.client()?;
     match &args.subject {
@@ -222,7 +222,7 @@ fn of_subject(client: &Client, subject: &str) -> Result<Success, ClientError> {
     Ok(Success::new(summary.clone(), result, format!("{}{summary}", render(&header, &rows, 100))))
 }
 
-/// The top-level messages of a version, or why they cannot be told.
+/// Returns the names of the top-level messages of a version, or why they cannot be determined.
 fn messages(client: &Client, version: &SubjectVersion) -> Result<String, ClientError> {
     let files = match client.references(&version.schema) {
         Err(

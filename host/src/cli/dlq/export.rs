@@ -1,4 +1,4 @@
-//! `tollgate dlq export`: one JSON object a line, written as the letters are read.
+//! `tollgate dlq export`: writes each dead letter as one line of JSON while reading the topic.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -28,32 +28,34 @@ use tollgate_engine::kafka::headers;
 pub struct Args {
     #[command(flatten)]
     pub which: Which,
-    /// Writes into this file instead of stdout; an existing one is replaced.
+    /// Write to this file instead of stdout, replacing an existing one.
     #[arg(short = 'o', long = "file", value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// At most so many letters.
+    /// Write at most this many dead letters.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
 }
 
-/// Writes the letters; the summary goes to stderr where stdout is taken.
+/// Writes the dead letters. The summary goes to stderr if they go to stdout.
 ///
 /// # Errors
-/// As for [`read`], and exit code 1 where the file cannot be written.
+/// Those of [`read`], and exit code 1 if the file cannot be written.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     if json && args.file.is_none() {
-        let message =
-            "--output json prints one object on stdout, where the letters would go too: name a file for them with -o";
+        let message = "--output json prints one object on stdout, where the dead letters would go too: write them to a \
+                       file with -o";
         return Err(Failure::configuration("dlq.export", message));
     }
     let pipeline = args.which.load()?;
-    // A letter that does not decode is still exported; a contract that does not compile is the operator's to mend.
+    // A dead letter that does not decode is still exported. A contract that does not compile is an error that the operator
+    // must fix.
     let messages = Messages::load(&pipeline)?;
     let out: Box<dyn Write> = match &args.file {
         None => Box::new(std::io::stdout().lock()),
-        Some(path) => Box::new(File::create(path).map_err(|error| {
-            Failure::failed("dlq.export", format!("{} cannot be written: {error}", path.display()))
-        })?),
+        Some(path) => Box::new(
+            File::create(path)
+                .map_err(|error| Failure::failed("dlq.export", format!("cannot write {}: {error}", path.display())))?,
+        ),
     };
     let mut out = BufWriter::new(out);
     let mut count = 0;
@@ -79,7 +81,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     let topic = &pipeline.dead_letter.topic;
     let target = args.file.as_ref().map(|path| path.display().to_string());
     let result = json!({ "topic": topic, "count": count, "file": target });
-    let said = format!("{count} dead letters of {topic} written");
+    let said = format!("exported {count} dead letters of {topic}");
     match target {
         Some(path) => Ok(Success::new(format!("{said} to {path}"), result, "")),
         None => {
@@ -89,7 +91,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     }
 }
 
-/// Code of the end before the end: the limit is reached, or nobody reads any more.
+/// The code with which reading stops at `--limit`.
 const ENOUGH: &str = "dlq.enough";
 
 fn end() -> Failure {
@@ -97,18 +99,18 @@ fn end() -> Failure {
 }
 
 fn unwritten(error: &std::io::Error) -> Failure {
-    // A reader that went away (`| head`) is no error.
+    // A reader that has closed the pipe (`| head`) is not an error.
     if error.kind() == ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
-    Failure::failed("dlq.export", format!("the letters cannot be written: {error}"))
+    Failure::failed("dlq.export", format!("cannot write the dead letters: {error}"))
 }
 
-/// What the letters' values are.
+/// The message types of the dead letters' values.
 struct Messages {
-    /// Of the only type, or of the envelope round all of them.
+    /// The message of the only type, or of the envelope around all types.
     one: Option<MessageDescriptor>,
-    /// Of each type.
+    /// The message of each type.
     types: Vec<MessageDescriptor>,
 }
 
@@ -116,7 +118,7 @@ impl Messages {
     fn load(pipeline: &Pipeline) -> Result<Messages, Failure> {
         let pools = tollgate_protos::pools(pipeline)?;
         let find = |pool: &DescriptorPool, name: &str| {
-            let missing = || format!("contract.message: there is no message type {name}");
+            let missing = || format!("contract.message: unknown message type {name}");
             pool.get_message_by_name(name).ok_or_else(|| Failure::configuration("contract.invalid", missing()))
         };
         let types = pipeline.types.iter().map(|kind| find(&pools.own, &kind.message)).collect::<Result<Vec<_>, _>>()?;
@@ -128,14 +130,14 @@ impl Messages {
         Ok(Messages { one, types })
     }
 
-    /// That of a letter: what its contract header says, where that decides.
+    /// Returns the message type of a dead letter. Its contract header decides if there are several types without an envelope.
     fn of(&self, contract: Option<&str>) -> Option<&MessageDescriptor> {
         let named = || self.types.iter().find(|message| Some(message.full_name()) == contract);
         self.one.as_ref().or_else(named)
     }
 }
 
-/// A letter as an object: each fact once, and what a letter does not say is left out.
+/// Returns a dead letter as a JSON object. Each fact appears once; unknown facts are left out.
 fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, messages: &Messages) -> Value {
     let text = |name: &str| header(letter, name).map(Cow::into_owned);
     let number = |name: &str| text(name).and_then(|text| text.parse::<i64>().ok());
@@ -178,7 +180,7 @@ fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, messages: &Messages) 
         "stored_by_reference": stored,
     });
     prune(&mut facts);
-    // What is null says something here: the record has no key, or is a tombstone.
+    // Null has a meaning here: the record has no key, or is a tombstone.
     if let Some(facts) = facts.as_object_mut() {
         facts.insert("key".to_owned(), letter.key().map_or(Value::Null, bytes));
         facts.insert("value".to_owned(), letter.payload().map_or(Value::Null, |bytes| value(bytes, decoded(bytes))));
@@ -187,7 +189,7 @@ fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, messages: &Messages) 
     facts
 }
 
-/// Takes out what is not known.
+/// Removes unknown facts.
 fn prune(value: &mut Value) {
     if let Value::Object(members) = value {
         members.values_mut().for_each(prune);
@@ -195,7 +197,7 @@ fn prune(value: &mut Value) {
     }
 }
 
-/// Where the event came from: topic, partition, offset, and its own timestamp.
+/// Returns the source of the event: topic, partition, offset, and its original timestamp.
 fn source(letter: &BorrowedMessage<'_>, timestamp: Option<i64>) -> Value {
     let coordinate = |name: &str| header(letter, name).map(Cow::into_owned);
     let number = |name: &str| coordinate(name).and_then(|text| text.parse::<i64>().ok());
@@ -207,13 +209,14 @@ fn source(letter: &BorrowedMessage<'_>, timestamp: Option<i64>) -> Value {
     })
 }
 
-/// The headers that the record came with, in its order; a name may come twice. Ours are facts of their own.
+/// Returns the original headers of the record in their order. A name may appear twice. Tollgate's headers are left out, because
+/// they are separate facts.
 fn own_headers<'m>(headers: impl Iterator<Item = RawHeader<'m>>, ours: bool) -> Value {
     let own = headers.filter(|(name, _)| !(ours && reserved::is_reserved(name)));
     own.map(|(name, value)| json!({ "name": bytes(name), "value": value.map(bytes) })).collect()
 }
 
-/// Text as text, and other bytes as base64.
+/// Returns text as a string, and other bytes as base64.
 fn bytes(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
@@ -221,7 +224,7 @@ fn bytes(bytes: &[u8]) -> Value {
     }
 }
 
-/// A value as it came, and what it decodes to. JSON that is printed in the same form is its own text.
+/// Returns a value's original form and its decoded form. JSON whose original text equals the decoded form appears once.
 fn value(bytes: &[u8], decoded: Option<Value>) -> Value {
     let mut value = match std::str::from_utf8(bytes) {
         Ok(text) if decoded.as_ref().map(Value::to_string).as_deref() == Some(text) => json!({}),
@@ -234,7 +237,7 @@ fn value(bytes: &[u8], decoded: Option<Value>) -> Value {
     value
 }
 
-/// What the value says, where it can be read at all: the JSON as it came, or the contract's message in protobuf's JSON mapping.
+/// Decodes the value if possible: returns the original JSON, or the contract's message in Protobuf's JSON mapping.
 fn decode(value: &[u8], is_json: bool, message: Option<&MessageDescriptor>) -> Option<Value> {
     if is_json {
         return serde_json::from_slice(value).ok();
@@ -293,7 +296,7 @@ mod tests {
         ]);
         assert_eq!(own_headers(headers.into_iter(), true), own);
         let all = own_headers(headers.into_iter(), false);
-        assert_eq!(all.as_array().unwrap().len(), 4, "a letter that is not ours keeps everything");
+        assert_eq!(all.as_array().unwrap().len(), 4, "a record that Tollgate did not write keeps all headers");
         let mut facts = json!({"a": null, "b": {"c": null, "d": 1}});
         prune(&mut facts);
         assert_eq!(facts, json!({"b": {"d": 1}}));

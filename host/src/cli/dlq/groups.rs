@@ -1,4 +1,4 @@
-//! Dead letters by reason.
+//! Counts dead letters by reason.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -12,32 +12,33 @@ use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
 use tollgate_decide::dead_letter;
 
-/// Reasons told apart: a transform's codes are its own business, and what it invents must not fill the memory.
+/// The maximum number of distinct reasons of transforms: a transform may invent any number of codes, which must not fill the
+/// memory.
 const REASONS: usize = 1_000;
 
-/// What stands for letters that carry no reason of ours.
+/// The reason shown for records that Tollgate did not write.
 pub const FOREIGN: &str = "(not written by tollgate)";
-/// What stands for the reasons beyond the bound.
+/// The reason shown for all reasons beyond the limit.
 const OTHERS: &str = "(others)";
 
-/// Letters that died of the same thing in the same place.
+/// Dead letters with the same reason and transform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Group {
     pub reason: String,
-    /// The transform that said so; none where it was the contract, the output or the table.
+    /// The transform that rejected the events; `None` if it was the contract, the output or the table.
     pub transform: Option<String>,
     pub stage: String,
     pub count: u64,
-    /// When the first and the last of them failed, Unix milliseconds.
+    /// When the first and the last of them failed, in Unix milliseconds.
     pub first: i64,
     pub last: i64,
-    /// The first one's source coordinates: topic/partition/offset.
+    /// The source coordinates of the first one: topic/partition/offset.
     pub example: String,
     pub field: Option<String>,
     pub message: String,
 }
 
-/// What one letter says of itself.
+/// The facts in the headers of one dead letter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Facts {
     reason: String,
@@ -66,18 +67,18 @@ impl Facts {
     }
 }
 
-/// Letters by reason, in the making.
+/// The groups while the dead letters are counted.
 #[derive(Debug, Default)]
 struct Groups {
     groups: BTreeMap<(String, Option<String>), Group>,
-    /// How many of them have a transform's own code.
+    /// How many groups have a transform's own code.
     invented: usize,
 }
 
 impl Groups {
     fn add(&mut self, facts: Facts) {
         let mut key = (facts.reason, facts.transform);
-        // Tollgate's own codes are a list, and a transform fails for a few of them.
+        // Tollgate's own codes are a fixed list, so only codes of transforms are limited.
         let invented = !dead_letter::is_builtin(&key.0);
         if invented && self.invented >= REASONS && !self.groups.contains_key(&key) {
             key = (OTHERS.to_owned(), None);
@@ -101,7 +102,7 @@ impl Groups {
         group.last = group.last.max(at);
     }
 
-    /// The most frequent first.
+    /// Returns the groups, most frequent first.
     fn sorted(self) -> Vec<Group> {
         let mut groups: Vec<Group> = self.groups.into_values().collect();
         groups.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
@@ -109,10 +110,10 @@ impl Groups {
     }
 }
 
-/// All letters by reason, the most frequent first; only those of `reason`, where it is given.
+/// Counts all dead letters by reason, or only those with `reason`. Returns the most frequent first.
 ///
 /// # Errors
-/// As [`read`].
+/// Those of [`read`].
 pub fn groups(
     pipeline: &Pipeline,
     reason: Option<&str>,
@@ -167,7 +168,7 @@ mod tests {
         let groups = groups.sorted();
         assert!(
             groups.iter().any(|group| group.reason == "fuel-exhausted"),
-            "a reason of ours is never one of the others"
+            "a reason of Tollgate's own is never merged into the others"
         );
         assert_eq!(groups.len(), REASONS + 2);
         assert_eq!((groups[0].reason.as_str(), groups[0].count), (OTHERS, 4_000));

@@ -1,7 +1,8 @@
-//! Reads a dead letter topic from one end to the other: no group membership, no commits, committed letters only.
+//! Reads a dead letter topic from beginning to end, without joining a group or committing offsets. Reads only committed dead
+//! letters.
 //!
-//! A partition is done at its end, which librdkafka reports as an event of its own, or at the end that it had when reading
-//! began, whichever comes first. Offsets alone would not do: transaction markers occupy the last ones.
+//! A partition is done at its end, which librdkafka reports as a separate event, or at the end that it had when reading began,
+//! whichever comes first. Offsets alone are not enough, because transaction markers occupy the last ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -20,14 +21,15 @@ use tollgate_engine::kafka::look::{self, Looker, Quiet};
 
 const CALL: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
-/// Without a letter, an end or an error for so long, something is wrong that librdkafka does not tell.
+/// How long to wait without a record, an end or an error. After that, something is wrong that librdkafka does not report.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Goes through the letters that were there when it was called. Only those produced at or after `since` (Unix
-/// milliseconds), where that is given. The partitions come interleaved, each in its order.
+/// Visits the dead letters that the topic held when this was called, or only those produced at or after `since` (Unix
+/// milliseconds). Partitions are interleaved; each is visited in its order.
 ///
 /// # Errors
-/// Exit code 2 where the topic does not exist, 3 where the broker does not answer or refuses; what `visit` breaks with.
+/// Exit code 2 if the topic does not exist or the broker refuses the client, 3 if the broker does not answer. Returns the failure
+/// with which `visit` breaks.
 pub fn read(
     pipeline: &Pipeline,
     since: Option<i64>,
@@ -51,7 +53,7 @@ pub fn read(
             Ok(message) => {
                 let Some(span) = open.get(&message.partition()) else { continue };
                 let ended = message.offset() + 1 >= span.end;
-                // A letter that came after the start is somebody else's.
+                // Dead letters that arrived after the start are not part of this run.
                 if message.offset() < span.end {
                     bar.inc(1);
                     if let ControlFlow::Break(failure) = visit(&message) {
@@ -72,7 +74,7 @@ pub fn read(
     Ok(())
 }
 
-/// The offsets of a partition that are to be read.
+/// The offsets of a partition to read.
 struct Span {
     begin: i64,
     end: i64,
@@ -82,12 +84,12 @@ fn consumer(pipeline: &Pipeline) -> Result<Looker, Failure> {
     let mut config = look::config(pipeline);
     config
         .set("enable.partition.eof", "true")
-        // Between looking where the topic begins and reading there, letters may have been deleted.
+        // Retention may delete records after the beginning of the topic was read.
         .set("auto.offset.reset", "earliest");
     config.create_with_context(Quiet::default()).map_err(|error| Failure::configuration("source.client", error))
 }
 
-/// Every partition that holds something, assigned.
+/// Assigns every partition that has something to read, and returns their offsets.
 fn open(pipeline: &Pipeline, consumer: &Looker, since: Option<i64>) -> Result<BTreeMap<i32, Span>, Failure> {
     let topic = pipeline.dead_letter.topic.as_str();
     let failed = |error: KafkaError| {
@@ -118,7 +120,7 @@ fn open(pipeline: &Pipeline, consumer: &Looker, since: Option<i64>) -> Result<BT
         }
         for element in consumer.offsets_for_times(list, CALL).map_err(failed)?.elements() {
             if let Some(span) = spans.get_mut(&element.partition()) {
-                // No offset: nothing that young.
+                // No offset means that no record is that recent.
                 span.begin = if let Offset::Offset(offset) = element.offset() { offset } else { span.end };
             }
         }
@@ -138,14 +140,13 @@ fn refused(topic: &str, code: Option<RDKafkaErrorCode>) -> Failure {
             let message = format!("topic {topic} (dead_letter.topic) does not exist: `tollgate setup` creates it");
             Failure::configuration("dlq.topic_missing", message)
         }
-        Some(code) => Failure::environment(
-            "dlq.topic_refused",
-            format!("topic {topic} (dead_letter.topic) cannot be read: {code}"),
-        ),
+        Some(code) => {
+            Failure::environment("dlq.topic_refused", format!("cannot read topic {topic} (dead_letter.topic): {code}"))
+        }
     }
 }
 
-/// Errors that librdkafka gets over by itself are waited out, in silence.
+/// Returns an error if librdkafka cannot recover from it by itself. All other errors are ignored.
 fn check(pipeline: &Pipeline, error: &KafkaError) -> Result<(), Failure> {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::AllBrokersDown) => Err(away(pipeline, &error.to_string())),
@@ -163,17 +164,18 @@ fn away(pipeline: &Pipeline, why: &str) -> Failure {
     Failure::environment("environment.unreachable", format!("Kafka at {brokers} cannot be reached: {why}"))
 }
 
-/// On stderr where that is a terminal, nowhere otherwise.
+/// Creates a progress bar on stderr. It is hidden if stderr is not a terminal.
 pub fn bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
-    // Without the template the bar has another form, and nothing else is lost.
+    // Without the template, the bar has indicatif's default form.
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} dead letters") {
         bar.set_style(style);
     }
     bar
 }
 
-/// The last header of a name as text: the record's own headers come first, so none of them can pass for ours.
+/// Returns the last header of a name as text. The original record's headers come first, so none of them can pass for one of
+/// Tollgate's.
 pub fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<std::borrow::Cow<'m, str>> {
     headers::last(message, name).map(String::from_utf8_lossy)
 }

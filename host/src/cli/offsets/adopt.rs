@@ -1,8 +1,8 @@
-//! `tollgate offsets adopt pipeline.yaml`: lets partitions go on that halt because the group's offset and the progress row
+//! `tollgate offsets adopt pipeline.yaml`: lets partitions continue that halt because the group's offset and the progress row
 //! do not belong together.
 //!
 //! The row is written before the token. A crash between the two leaves an offset that does not belong to the row, so the
-//! partition halts again and the command can be repeated. The other order could leave a token ahead of its row, which means
+//! partition halts again and the command can be repeated. The other order could leave a token ahead of its row, which would mean
 //! that PostgreSQL has lost commits.
 
 mod show;
@@ -30,27 +30,27 @@ use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::source::{authorised, start};
 
-/// How long PostgreSQL and Kafka may take to come; the caller waits.
+/// How long to wait until PostgreSQL and Kafka are available. It is short, because the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long each answer of Kafka's may take.
+/// The time limit of each request to Kafka.
 const CALL: Duration = Duration::from_secs(10);
 
-/// Lets halted partitions go on: sets the consumer group's offset and the progress row to one position.
+/// Lets halted partitions continue: sets the consumer group's offset and the progress row to the same position.
 ///
-/// Without --yes it only shows what would be skipped or repeated. Partitions that can go on as they are stay as they are.
-/// The pipeline must be stopped: neither a process of it nor any other member of the group may be running.
+/// Without --yes, shows only what would be skipped or repeated. Partitions that can continue as they are stay unchanged. Stop the
+/// pipeline first: no process of it and no other member of the group may be running.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pipeline's file.
+    /// The pipeline file.
     pub pipeline: PathBuf,
-    /// Where to go on: at the group's committed offset, where the rows are, or by source.start.
+    /// Position to continue from: the group's committed offset, the progress rows, or source.start.
     #[arg(long, value_enum, default_value_t = Origin::Group)]
     pub from: Origin,
-    /// Only these partitions: 3 or 0,3. Default: all of the topic.
+    /// Only these partitions, such as 3 or 0,3. Default: all partitions of the topic.
     #[arg(long, value_name = "N", value_delimiter = ',')]
     pub partition: Vec<i32>,
-    /// Write it.
+    /// Write the new positions.
     #[arg(long)]
     pub yes: bool,
 }
@@ -72,19 +72,19 @@ impl Origin {
     }
 }
 
-/// A partition, what is wrong with it, and what is to be written.
+/// A partition, its problem, and what is to be written.
 struct Judged {
     partition: Partition,
     group: Option<Group>,
     row: Option<Found>,
-    /// Another pipeline's row that its offset belongs to: this one was renamed.
+    /// The pipeline's former name, if the offset belongs to a row of that name.
     renamed: Option<String>,
     halt: Option<Halt>,
     adoption: Result<Option<Adoption>, Refused>,
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 where a server does not answer, 1 where the pipeline runs or an offset is refused.
+/// Exit code 2 for the configuration, 3 if a server does not answer, 1 if the pipeline is running or an offset is refused.
 pub(super) fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -138,7 +138,7 @@ fn chosen(args: &Args, pipeline: &Pipeline, count: usize) -> Result<Vec<Partitio
     Ok(partitions)
 }
 
-/// What a running member writes would be lost, or would undo what is written here.
+/// Returns an error if the pipeline is running: writes of a running member would be lost, or would undo the ones made here.
 async fn nobody_runs(pipeline: &Pipeline, connection: &mut PgConnection, consumer: &Looker) -> Result<(), Failure> {
     let name = &pipeline.name;
     let running = store::running(connection, name).await.map_err(postgres)?;
@@ -153,7 +153,7 @@ async fn nobody_runs(pipeline: &Pipeline, connection: &mut PgConnection, consume
         return Ok(());
     }
     let message = format!(
-        "the consumer group {group} has active members ({}): stop them first; one that was killed is forgotten after \
+        "the consumer group {group} has active members ({}): stop them first; Kafka removes a killed member after \
          source.session_timeout",
         members.join(", ")
     );
@@ -214,7 +214,7 @@ impl Verb<'_> {
         Ok(judged)
     }
 
-    /// What a takeover would say.
+    /// Returns the result of a takeover at this position.
     fn verdict(&self, group: Option<&Group>, row: Option<&Found>) -> Result<Takeover, Halt> {
         if let Some(found) = row {
             progress::same_place(&found.place, &self.here)?;
@@ -247,9 +247,9 @@ impl Verb<'_> {
             element.set_metadata(token.text());
         }
         if list.count() > 0 {
-            // The broker refuses this while the group has members, so nobody can have joined meanwhile.
+            // The broker rejects this while the group has members, so no member can have joined meanwhile.
             self.consumer.commit(&list, CommitMode::Sync).map_err(|error| {
-                let why = format!("Kafka does not take the group's offsets: {error}");
+                let why = format!("Kafka rejected the group's offsets: {error}");
                 Failure::failed("offsets.commit", format!("{why}; the partitions still halt: try again"))
             })?;
         }
@@ -261,7 +261,7 @@ impl Verb<'_> {
 }
 
 impl Judged {
-    /// What stands in the group's offset, for people.
+    /// Describes for people who committed the group's offset.
     fn written_by(&self) -> String {
         match self.group.as_ref().map(|group| &group.mark) {
             None => "none".to_owned(),

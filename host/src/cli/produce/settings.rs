@@ -1,21 +1,23 @@
-//! Where events go and what they must be: from flags, or from a pipeline.yaml.
+//! The target of events and their contract: from flags, or from a pipeline.yaml.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use prost_reflect::DescriptorPool;
 use tollgate_contract::{Contract, Policies, UnknownFields};
-use tollgate_producer::{ClientConfig, Config, Gate, Invalid, Route};
+use tollgate_producer::envelope::Envelope;
+use tollgate_producer::{ClientConfig, Config, Gate, Invalid, Route, SetupError};
 
-use super::Args;
+use super::{Args, envelope};
 use tollgate_config::error::Failure;
 use tollgate_config::limits;
 use tollgate_config::reader::{self, ConfigErrors};
-use tollgate_config::{EventType, Pipeline, Routing, Schema, Settings};
+use tollgate_config::{EventType, Pipeline, Routing, Settings};
 use tollgate_engine::kafka::client;
 
-/// A whole input may take its time; this is the most that brokers allow by default.
+/// The timeout of a transaction over the whole input: the longest that brokers allow by default.
 const WHOLE: Duration = Duration::from_secs(900);
-/// Part by part, a transaction is short; a dead process keeps readers waiting for no longer than this.
+/// The timeout of a transaction over a part: a dead process delays readers for this long at most.
 const PARTS: Duration = Duration::from_secs(60);
 
 pub(super) struct Target {
@@ -24,7 +26,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads files, touches no network.
+    /// Reads files, no network.
     pub(super) fn read(args: &Args) -> Result<Target, Failure> {
         match &args.pipeline {
             Some(file) => of_pipeline(args, file),
@@ -58,20 +60,18 @@ fn of_flags(args: &Args) -> Result<Target, Failure> {
     let contract = contract(args, &args.protos, args.message.as_deref().unwrap_or_default(), policies)?;
     let topic = args.topic.clone().unwrap_or_else(|| "(none)".to_owned());
     let config = config(args, Config::new(args.brokers.as_deref().unwrap_or_default()), &topic)?;
-    Ok(Target { gate: gate(args, topic, contract, None)?, config })
+    Ok(Target { gate: gate(args, topic, contract, None, None)?, config })
 }
 
 fn of_pipeline(args: &Args, file: &Path) -> Result<Target, Failure> {
     let pipeline = load(file, args.dry_run).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let kind = kind(args, &pipeline)?;
-    let paths = match &pipeline.contract.schema {
-        Schema::Protos(paths) => paths.clone(),
-        Schema::DescriptorSet(path) => vec![path.clone()],
-    };
-    let paths: Vec<PathBuf> = paths.iter().map(|path| pipeline.resolve(path)).collect();
-    // Where an event is made, nothing stands for a value that the contract does not have.
+    let pools = tollgate_protos::pools(&pipeline)?;
+    // Fallbacks for unknown values do not apply to the producer of an event.
     let policies = pipeline.contract.policies.leaving();
-    let contract = contract(args, &paths, &kind.message, policies)?;
+    let contract = compile(args, &pools.own, &kind.message, policies)?;
+    let envelope = pipeline.contract.envelope.as_ref();
+    let envelope = envelope.map(|spec| envelope::of(args, &pipeline, kind, (spec, pools.outer()))).transpose()?;
     let mut base: ClientConfig = client::base(&pipeline.source);
     base.set("client.id", "tollgate-produce");
     let topic = args.topic.clone().unwrap_or_else(|| pipeline.source.topic.clone());
@@ -80,45 +80,39 @@ fn of_pipeline(args: &Args, file: &Path) -> Result<Target, Failure> {
         Routing::Header(header) => Some((header.clone(), kind.name.clone())),
         Routing::Single | Routing::Frame | Routing::Envelope => None,
     };
-    Ok(Target { gate: gate(args, topic, contract, header)?, config })
+    Ok(Target { gate: gate(args, topic, contract, header, envelope)?, config })
 }
 
-/// The type of the events, where the pipeline has several.
+/// Returns the type of the events.
 fn kind<'p>(args: &Args, pipeline: &'p Pipeline) -> Result<&'p EventType, Failure> {
     let wrong = |message: String| Err(Failure::configuration("produce.arguments", message));
     if pipeline.contract.debezium.is_some() {
         return wrong(
-            "the pipeline's values are Debezium's change events, which produce does not make: give it whole ones with --brokers, \
+            "the pipeline's values are Debezium's change events, which produce does not create: pass complete ones with --brokers, \
              --topic, --protos and --message"
                 .to_owned(),
         );
-    }
-    if let Some(envelope) = &pipeline.contract.envelope {
-        return wrong(format!(
-            "the pipeline's events come in envelopes, which produce does not make: give it whole envelopes with --brokers, \
-             --topic, --protos and --message {}",
-            envelope.message
-        ));
     }
     let names: Vec<&str> =
         pipeline.types.iter().map(|kind| kind.name.as_str()).filter(|name| !name.is_empty()).collect();
     let Some(asked) = &args.event_type else {
         return match pipeline.types.as_slice() {
             [only] => Ok(only),
-            _ => {
-                wrong(format!("the pipeline holds several types of event: say which with --type: {}", names.join(", ")))
-            }
+            _ => wrong(format!("the pipeline has several event types; choose one with --type: {}", names.join(", "))),
         };
     };
     if names.is_empty() {
-        return wrong("--type: the pipeline has no types".to_owned());
+        return wrong("--type: the pipeline defines no types".to_owned());
     }
     let found = pipeline.types.iter().find(|kind| kind.name == *asked);
-    found.map_or_else(|| wrong(format!("--type: there is no type {asked}; there is {}", names.join(", "))), Ok)
+    found.map_or_else(
+        || wrong(format!("--type: unknown event type {asked}; this pipeline knows {}", names.join(", "))),
+        Ok,
+    )
 }
 
-/// A pipeline of which source and contract alone count: variables that only PostgreSQL's section names may be unset, and for a
-/// dry run those of the brokers.
+/// Loads a pipeline for its source and contract: variables of the `postgres` section may be unset, and for a dry run those of the
+/// brokers.
 fn load(file: &Path, dry: bool) -> Result<Pipeline, ConfigErrors> {
     Pipeline::load(file).or_else(|mut errors| {
         let unused = |path: &str| {
@@ -129,7 +123,7 @@ fn load(file: &Path, dry: bool) -> Result<Pipeline, ConfigErrors> {
             errors.errors.retain(|error| !unused(&error.path));
             return Err(errors);
         }
-        // What nobody uses has to have the right form all the same.
+        // Unused values must have a valid form too.
         let stand_in = |name: &str| {
             let variable = format!("the variable {name} is not set");
             let missed = errors.errors.iter().find(|error| error.message.contains(&variable));
@@ -143,15 +137,25 @@ fn load(file: &Path, dry: bool) -> Result<Pipeline, ConfigErrors> {
 }
 
 fn contract(args: &Args, paths: &[PathBuf], message: &str, policies: Policies) -> Result<Contract, Failure> {
-    let bad = |error: &dyn std::fmt::Display| Failure::configuration("contract.invalid", error);
-    let pool = tollgate_protos::load(paths).map_err(|error| bad(&error))?;
-    // The engine may let a newer producer's fields pass. Here, where the event is made, such a field is a typing error.
-    let unknown_fields = if args.allow_unknown_fields { UnknownFields::Allow } else { UnknownFields::Reject };
-    Contract::compile(&pool, message, Policies { unknown_fields, ..policies }, &[]).map_err(|error| bad(&error))
+    let pool = tollgate_protos::load(paths).map_err(|error| Failure::configuration("contract.invalid", error))?;
+    compile(args, &pool, message, policies)
 }
 
-/// `typed`: the header that says the type.
-fn gate(args: &Args, topic: String, contract: Contract, typed: Option<(String, String)>) -> Result<Gate, Failure> {
+fn compile(args: &Args, pool: &DescriptorPool, message: &str, policies: Policies) -> Result<Contract, Failure> {
+    // The engine may accept fields of newer producers. In a producer, an unknown field is probably a typo.
+    let unknown_fields = if args.allow_unknown_fields { UnknownFields::Allow } else { UnknownFields::Reject };
+    Contract::compile(pool, message, Policies { unknown_fields, ..policies }, &[])
+        .map_err(|error| Failure::configuration("contract.invalid", error))
+}
+
+/// `typed`: the header that names the event's type.
+fn gate(
+    args: &Args,
+    topic: String,
+    contract: Contract,
+    typed: Option<(String, String)>,
+    envelope: Option<Envelope>,
+) -> Result<Gate, Failure> {
     let mut route = Route::new(topic, contract);
     route.key = args.key.iter().map(|field| field.trim().into()).collect();
     route.schema_version.clone_from(&args.schema_version);
@@ -162,7 +166,11 @@ fn gate(args: &Args, topic: String, contract: Contract, typed: Option<(String, S
     for (name, value) in &args.header {
         route = route.header(name, value.as_bytes());
     }
-    Gate::new(route).map_err(|error| Failure::configuration("produce.key", error))
+    route.envelope = envelope;
+    Gate::new(route).map_err(|error| match error {
+        SetupError::Envelope { source, .. } => envelope::failure(&source),
+        other => Failure::configuration("produce.key", other),
+    })
 }
 
 fn config(args: &Args, mut config: Config, topic: &str) -> Result<Config, Failure> {
@@ -191,12 +199,12 @@ fn config(args: &Args, mut config: Config, topic: &str) -> Result<Config, Failur
     Ok(config)
 }
 
-/// `--config key=value`. A secret may not stand there: every user of the machine sees a process's arguments.
+/// Parses `--config key=value`. Secrets are refused: every user of the machine can see a process's arguments.
 fn setting(pair: &str) -> Result<(String, String), String> {
     let (setting, value) = pair.split_once('=').ok_or_else(|| format!("--config {pair}: write key=value"))?;
     if Settings::is_secret(setting) && !value.contains("${") {
         return Err(format!(
-            "--config {setting}: a secret does not belong on the command line; write '{setting}=${{VARIABLE}}', \
+            "--config {setting}: a secret is visible to all users of this machine on the command line; write '{setting}=${{VARIABLE}}', \
              '{setting}=${{file:/path}}' (in single quotes), or put it into a --config-file"
         ));
     }
@@ -208,7 +216,7 @@ fn value_of(setting: &str, value: &str, base: &Path) -> Result<String, String> {
     reader::interpolate(value, &env, base).map(|(value, _)| value).map_err(|error| format!("{setting}: {error}"))
 }
 
-/// A file of `key=value` lines, as Java's clients and kcat have them.
+/// Reads a file of `key=value` lines, like those of Java's clients and kcat.
 fn properties(file: &Path) -> Result<Vec<(String, String)>, String> {
     let shown = file.display();
     let text = reader::load_text(file).map_err(|errors| errors.to_string())?;

@@ -1,5 +1,5 @@
-//! Whether anything readable lies between a next offset and a partition's end. Transaction markers occupy offsets and
-//! compaction leaves holes, so only a look can tell.
+//! Checks whether a partition has a readable record between its next offset and its end. Transaction markers occupy offsets and
+//! compaction leaves holes, so only reading shows that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use tollgate_config::Pipeline;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
 
-/// The first record of each partition is enough; where it does not come in time, the offsets count.
+/// The time limit for the first record of each partition. If it does not arrive in time, the lag is computed from the offsets.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Those of the partitions that hold no record from the given offset on.
+/// Returns the partitions that hold no record from the given offset on.
 pub(super) fn exhausted(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> BTreeSet<i32> {
     look(pipeline, next).unwrap_or_default()
 }
@@ -41,7 +41,7 @@ fn look(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> Result<BTreeSet<i32>,
                 open.remove(&message.partition());
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                // After a record it says only that nothing follows that.
+                // If a record arrived first, the partition is no longer open, and the end shows only that nothing follows it.
                 exhausted.extend(open.take(&partition));
             }
             Some(Err(error)) => return Err(error),

@@ -8,10 +8,10 @@ use super::Known;
 use crate::cli::table::{Align, render, thousands};
 use tollgate_config::Pipeline;
 
-/// Digits of a digest that a person compares.
+/// The number of digits of a digest that are shown.
 const DIGEST: usize = 12;
 
-/// For `--output json`: `process` is the answer of `/status`, or null with the reason in `unknown`.
+/// Returns the status for `--output json`. `process` is the answer of `/status`, or null with the reason in `unknown`.
 pub(super) fn object(pipeline: &Pipeline, known: &Known) -> Value {
     let unknown = [
         ("process", known.process.as_ref().err()),
@@ -39,7 +39,7 @@ pub(super) fn summary(pipeline: &Pipeline, known: &Known) -> String {
         (Ok(_), Some(_)) => "paused",
         (Ok(process), None) if process["ready"] == json!(true) => "running",
         (Ok(_), None) => "running, not ready",
-        (Err(_), Some(_)) => "paused, and no process answers",
+        (Err(_), Some(_)) => "paused, no process answers",
         (Err(_), None) => "no process answers",
     };
     let state = match halted(known).len() {
@@ -51,7 +51,8 @@ pub(super) fn summary(pipeline: &Pipeline, known: &Known) -> String {
     format!("{name}: {state}{lag}")
 }
 
-/// Why `--check` fails: the first of what an operator has to look at. A refused reload is none: events go on as before.
+/// Returns why `--check` fails: the first problem that needs an operator. A rejected reload is not one, because events are
+/// processed as before.
 pub(super) fn ill(known: &Known) -> Option<String> {
     let process = match &known.process {
         Ok(process) => process,
@@ -70,7 +71,7 @@ pub(super) fn ill(known: &Known) -> Option<String> {
         return Some(format!("not ready: {}", troubles.collect::<Vec<_>>().join("; ")));
     }
     let lost = known.stored.as_ref().err();
-    lost.map(|why| format!("PostgreSQL was not asked: {why}"))
+    lost.map(|why| format!("PostgreSQL did not answer: {why}"))
 }
 
 pub(super) fn text(pipeline: &Pipeline, known: &Known) -> String {
@@ -84,7 +85,7 @@ fn write_text(out: &mut String, pipeline: &Pipeline, known: &Known) -> std::fmt:
     writeln!(out, "{} ({})", summary(pipeline, known), pipeline.delivery.mode.as_str().replace('_', " "))?;
     match &known.process {
         Ok(process) => write_process(out, process)?,
-        Err(why) => writeln!(out, "{why}\nwhat follows is what PostgreSQL and Kafka know")?,
+        Err(why) => writeln!(out, "{why}\nthe rest comes from PostgreSQL and Kafka")?,
     }
     if let Some(reason) = paused(known) {
         let since = known.stored.as_ref().ok().and_then(|stored| stored.pause.as_ref());
@@ -96,10 +97,10 @@ fn write_text(out: &mut String, pipeline: &Pipeline, known: &Known) -> std::fmt:
         let [code, message] = ["code", "message"].map(|key| halt[key].as_str().unwrap_or_default());
         let (partition, offset) = (&halt["partition"], &halt["offset"]);
         writeln!(out, "\npartition {partition} halted at offset {offset}{since} ({code}): {message}")?;
-        writeln!(out, "then: tollgate resume {} --partition {partition}", pipeline.file.display())?;
+        writeln!(out, "to continue: tollgate resume {} --partition {partition}", pipeline.file.display())?;
     }
     for why in [known.stored.as_ref().err(), known.ends.as_ref().err()].into_iter().flatten() {
-        writeln!(out, "not known: {why}")?;
+        writeln!(out, "unknown: {why}")?;
     }
     let partitions = known.partitions();
     if partitions.is_empty() {
@@ -113,7 +114,7 @@ fn write_text(out: &mut String, pipeline: &Pipeline, known: &Known) -> std::fmt:
         ("lag", Align::Right),
         ("epoch", Align::Right),
         ("owner", Align::Left),
-        ("moved", Align::Left),
+        ("updated", Align::Left),
     ];
     let cell = |entry: &Value, key: &str| match &entry[key] {
         Value::Null => "-".to_owned(),
@@ -138,7 +139,7 @@ fn write_process(out: &mut String, process: &Value) -> std::fmt::Result {
         writeln!(out, "trouble   {}", text(trouble))?;
     }
     if let Some(error) = process["refused_reload"]["error"].as_str() {
-        writeln!(out, "reload    refused, the revision above runs on: {error}")?;
+        writeln!(out, "reload    rejected, the revision above stays active: {error}")?;
     }
     let breakers = process["breakers"].as_object().into_iter().flatten();
     for (sink, state) in breakers.filter(|(_, state)| **state != json!("closed")) {
@@ -146,7 +147,7 @@ fn write_process(out: &mut String, process: &Value) -> std::fmt::Result {
     }
     let transforms = revision["transforms"].as_array().cloned().unwrap_or_default();
     if transforms.is_empty() {
-        return writeln!(out, "no transforms: the contract alone decides");
+        return writeln!(out, "no transforms: only the contract is checked");
     }
     let header =
         [("transform", Align::Left), ("version", Align::Left), ("digest", Align::Left), ("component", Align::Left)];
@@ -156,7 +157,7 @@ fn write_process(out: &mut String, process: &Value) -> std::fmt::Result {
     write!(out, "\n{}", render(&header, &transforms.iter().map(row).collect::<Vec<_>>(), 64))
 }
 
-/// Why it stands still: PostgreSQL decides, the process may be a second behind.
+/// Returns why the pipeline is paused. PostgreSQL decides, because the process may be a second behind.
 fn paused(known: &Known) -> Option<String> {
     match &known.stored {
         Ok(stored) => stored.pause.as_ref().map(|pause| pause.reason.clone()),
@@ -164,7 +165,7 @@ fn paused(known: &Known) -> Option<String> {
     }
 }
 
-/// The halted partitions: PostgreSQL decides, the process knows its own.
+/// Returns the halted partitions from PostgreSQL, or those of the process if PostgreSQL did not answer.
 fn halted(known: &Known) -> Vec<Value> {
     match &known.stored {
         Ok(stored) => stored.halts.iter().map(|halt| json!(halt)).collect(),
@@ -174,13 +175,13 @@ fn halted(known: &Known) -> Vec<Value> {
     }
 }
 
-/// Of all partitions, where all are known.
+/// Returns the lag of all partitions together, if all are known.
 fn lag(known: &Known) -> Option<u64> {
     let partitions = known.partitions();
     if partitions.is_empty() {
         return None;
     }
-    // A partition that nobody has begun has no lag that one could name: it depends on the start policy.
+    // A partition without a position has no lag: where it will start depends on the start policy.
     partitions.iter().map(|entry| entry["lag"].as_u64()).sum()
 }
 
@@ -249,7 +250,7 @@ mod tests {
         for part in [
             "p: running, 1 partition halted, lag 1,000",
             "partition 1 halted at offset 9 since yesterday (records-missing): records were deleted",
-            "then: tollgate resume p.yaml --partition 1",
+            "to continue: tollgate resume p.yaml --partition 1",
         ] {
             assert!(text.contains(part), "{text} lacks {part}");
         }
@@ -270,9 +271,9 @@ mod tests {
         let mut known = known();
         assert_eq!(ill(&known), None);
         known.process.as_mut().unwrap()["refused_reload"] = json!({ "error": "no such component", "at_ms": 1 });
-        assert_eq!(ill(&known), None, "events go on");
+        assert_eq!(ill(&known), None, "events are processed as before");
         let shown = text(&pipeline(), &known);
-        assert!(shown.contains("reload    refused, the revision above runs on: no such component"), "{shown}");
+        assert!(shown.contains("reload    rejected, the revision above stays active: no such component"), "{shown}");
         known.process.as_mut().unwrap()["ready"] = json!(false);
         known.process.as_mut().unwrap()["troubles"] = json!(["kafka: away"]);
         assert_eq!(ill(&known).unwrap(), "not ready: kafka: away");
@@ -302,10 +303,10 @@ mod tests {
         known.ends = Err("Kafka at b:1: away".into());
         let text = text(&pipeline(), &known);
         for part in [
-            "p: paused, and no process answers",
-            "what PostgreSQL and Kafka know",
+            "p: paused, no process answers",
+            "the rest comes from PostgreSQL and Kafka",
             "paused since yesterday: too many",
-            "not known: Kafka at b:1",
+            "unknown: Kafka at b:1",
         ] {
             assert!(text.contains(part), "{text} lacks {part}");
         }

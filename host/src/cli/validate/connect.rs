@@ -1,4 +1,4 @@
-//! The checks that need the servers: what is missing, what does not fit, what is not allowed. Changes nothing.
+//! The checks that need the servers. They find what is missing, does not fit or is not allowed, and they change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -28,13 +28,13 @@ use tollgate_engine::source::authorised::{self, Operation};
 
 const CALL: Duration = Duration::from_secs(5);
 
-/// How long one look into a table may take: a column without NULL is read to its end.
+/// The time limit of a query on a table: finding no NULL in a column means reading all of it.
 const LOOK: &str = "SET LOCAL statement_timeout = 2000";
 
 const KAFKA_AWAY: &str = "kafka.unreachable";
 const POSTGRES_AWAY: &str = "postgres.unreachable";
 
-/// Adds what the servers say. Each is asked whether or not the other answers.
+/// Adds the findings about both servers. Each server is checked even if the other does not answer.
 pub(super) async fn connected(pipeline: &Pipeline, report: &mut Report) {
     if check_kafka(pipeline, report)
         && let Ok(targets) = build::targets(pipeline).await
@@ -45,7 +45,7 @@ pub(super) async fn connected(pipeline: &Pipeline, report: &mut Report) {
     check_postgres(pipeline, report).await;
 }
 
-/// Whether servers that are away are all that is wrong.
+/// Returns whether unreachable servers are the only errors.
 pub(super) fn only_unreachable(report: &Report) -> bool {
     let mut errors = report.findings.iter().filter(|finding| finding.severity == Severity::Error).peekable();
     errors.peek().is_some() && errors.all(|finding| [KAFKA_AWAY, POSTGRES_AWAY].contains(&finding.code))
@@ -53,15 +53,15 @@ pub(super) fn only_unreachable(report: &Report) -> bool {
 
 /// Returns whether Kafka answered.
 fn check_kafka(pipeline: &Pipeline, report: &mut Report) -> bool {
-    // A consumer: asked by a producer, a broker may create the topic. It reads no record, and a group whose offsets are held
-    // open by a batch under way can be asked for them too.
+    // A consumer, because a producer's metadata request may create the topic. It reads no records. With read_uncommitted it
+    // can fetch a group's offsets even while a transaction on them is open.
     let mut config = look::config(pipeline);
     let made: Result<Looker, KafkaError> =
         config.set("isolation.level", "read_uncommitted").create_with_context(Quiet::default());
     let consumer = match made {
         Ok(consumer) => consumer,
         Err(error) => {
-            let message = format!("the Kafka client cannot be made: {error}");
+            let message = format!("cannot create the Kafka client: {error}");
             report.error(pipeline, "kafka.setting", "source", message);
             return false;
         }
@@ -80,7 +80,7 @@ fn check_kafka(pipeline: &Pipeline, report: &mut Report) -> bool {
 
 fn ask_kafka(pipeline: &Pipeline, consumer: &Looker, report: &mut Report) -> Result<(), KafkaError> {
     let mut there = BTreeMap::new();
-    // Two keys may name one topic; both need their rights.
+    // Two keys may name the same topic; each needs its own rights.
     for (topic, key) in build::topics(pipeline) {
         let key = place(key);
         let metadata = consumer.fetch_metadata(Some(&topic), CALL)?;
@@ -95,8 +95,10 @@ fn ask_kafka(pipeline: &Pipeline, consumer: &Looker, report: &mut Report) -> Res
             }
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
                 let needed: Vec<String> = needs(key).iter().map(Operation::to_string).collect();
-                let message =
-                    format!("topic {topic} may not be seen, if it exists: grant {} on it", needed.join(" and "));
+                let message = format!(
+                    "topic {topic} is not visible to this client, if it exists: grant {}",
+                    needed.join(" and ")
+                );
                 report.error(pipeline, "kafka.acl", key, message);
             }
             Some(code) => report.error(pipeline, "kafka.topic", key, format!("topic {topic}: {code}")),
@@ -106,24 +108,24 @@ fn ask_kafka(pipeline: &Pipeline, consumer: &Looker, report: &mut Report) -> Res
     check_group(pipeline, consumer, &there, report)?;
     if restricted && pipeline.delivery.mode == DeliveryMode::EffectivelyOnce {
         let message =
-            format!("Kafka cannot be asked whether transactional ids may be used that begin with {}-", pipeline.name);
-        let suggestion = "make sure of WRITE and DESCRIBE on them (a prefixed ACL)";
+            format!("cannot check whether this client may use transactional ids that start with {}-", pipeline.name);
+        let suggestion = "make sure that a prefixed ACL grants WRITE and DESCRIBE on them";
         report.warn(pipeline, "kafka.acl_unknown", "delivery.mode", &message, suggestion);
     }
     Ok(())
 }
 
-/// The key's place in the file: what [`build::topics`] says of a route is a phrase.
+/// Returns the key's place in the file. For a route, [`build::topics`] returns a phrase instead of a key.
 fn place(key: &'static str) -> &'static str {
     if key.contains('.') { key } else { "transforms" }
 }
 
-/// The operations on a topic that a run needs.
+/// Returns the operations on a topic that a run needs.
 fn needs(key: &str) -> Vec<Operation> {
     vec![if key == "source.topic" { Operation::Read } else { Operation::Write }, Operation::Describe]
 }
 
-/// Returns whether the broker restricts us at all, as far as it says.
+/// Returns whether the broker restricts this client, as far as it reports that.
 fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static str>>, report: &mut Report) -> bool {
     let topics: Vec<&str> = there.keys().map(String::as_str).collect();
     let told = build::admin(pipeline).ok().and_then(|client| authorised::topics(client.inner(), &topics, CALL).ok());
@@ -131,10 +133,10 @@ fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static
         told.unwrap_or_default().into_iter().map(|topic| (topic.name, topic.allowed)).collect();
     let mut restricted = false;
     for (topic, keys) in there {
-        // An old broker does not know the question, the embedded one does not answer it.
+        // An old broker does not know this request, and the embedded broker does not answer it.
         let Some(allowed) = told.remove(topic).flatten() else {
-            let message = format!("the broker does not say what is allowed on topic {topic}");
-            let suggestion = "make sure of READ on the source, and of WRITE on the topics that are produced to";
+            let message = format!("the broker does not report which operations on topic {topic} are allowed");
+            let suggestion = "make sure that this client has READ on the source and WRITE on the other topics";
             report.warn(pipeline, "kafka.acl_unknown", keys[0], &message, suggestion);
             continue;
         };
@@ -142,7 +144,7 @@ fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static
         for key in keys {
             for operation in needs(key).into_iter().filter(|operation| !allowed.contains(operation)) {
                 let message =
-                    format!("{operation} on topic {topic} is not allowed: grant it to this client's principal");
+                    format!("this client lacks {operation} on topic {topic}: grant it to the client's principal");
                 report.error(pipeline, "kafka.acl", key, message);
             }
         }
@@ -150,7 +152,8 @@ fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static
     restricted
 }
 
-/// Reading a group's offsets needs DESCRIBE, which READ brings along; READ alone cannot be asked for without joining.
+/// Checks the rights on the group by reading its offsets. That needs only DESCRIBE, which READ implies; READ itself cannot be
+/// checked without joining the group.
 fn check_group(
     pipeline: &Pipeline,
     consumer: &Looker,
@@ -164,10 +167,10 @@ fn check_group(
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Invalid)?;
     let Err(error) = consumer.committed_offsets(list, CALL) else { return Ok(()) };
-    // Refused, librdkafka goes on asking for the coordinator until the time is over.
+    // If the broker refuses, librdkafka keeps asking for the coordinator until the call times out.
     let trouble = look::trouble(consumer, &error);
     if trouble.refused == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
-        let message = format!("READ on group {group} is not allowed: grant it to this client's principal");
+        let message = format!("this client lacks READ on group {group}: grant it to the client's principal");
         report.error(pipeline, "kafka.acl", "source.group_id", message);
     } else {
         let message = format!("the offsets of group {group} cannot be read: {}", trouble.why);
@@ -200,14 +203,14 @@ async fn ask_postgres(
             .fetch_one(&mut *connection)
             .await?;
     if read_only {
-        let message = "this server takes no writes: it is a standby, or default_transaction_read_only is on";
+        let message = "this server is read-only: it is a standby, or default_transaction_read_only is on";
         report.error(pipeline, "postgres.read_only", "postgres.url", message);
     }
     check_age(pipeline, connection, report).await?;
     for problem in rights::own_tables(connection).await? {
         report.error(pipeline, problem.code, "postgres.url", problem.message);
     }
-    // Where the contracts do not compile, that has been said.
+    // If the contracts do not compile, another finding reports that.
     let contracts = compiler::contracts(pipeline).unwrap_or_default();
     let mut outgoing = contracts.iter().flat_map(Contracts::outgoing);
     for to in pipeline.destinations() {
@@ -218,8 +221,9 @@ async fn ask_postgres(
     Ok(())
 }
 
-/// What sessions of Tollgate hold back: PostgreSQL cannot remove or freeze anything younger, in the whole database. A lane renews its
-/// temporary table long before this is said, so it is a member of an older release, or one that stands still.
+/// Warns if a session of Tollgate holds an old transaction: PostgreSQL cannot remove or freeze anything younger in the whole
+/// database. A lane renews its temporary table long before this limit, so the session belongs to a member of an older release,
+/// or to one that hangs.
 async fn check_age(pipeline: &Pipeline, connection: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
     let (tables, snapshots, most): (i64, i64, i64) = sqlx::query_as(
         r"SELECT
@@ -235,16 +239,16 @@ async fn check_age(pipeline: &Pipeline, connection: &mut PgConnection, report: &
     let held = [(tables, "a temporary table"), (snapshots, "an open transaction")];
     for (age, what) in held.into_iter().filter(|(age, _)| *age > most) {
         let message = format!(
-            "{what} of a session of Tollgate is {age} transactions old: PostgreSQL can freeze nothing younger in this database"
+            "{what} of a Tollgate session is {age} transactions old: PostgreSQL can freeze nothing younger in this database"
         );
-        let suggestion = "restart members of an older release, and end one that stands still: its sessions are in \
-                          pg_stat_activity, application_name 'tollgate …'";
+        let suggestion = "restart members of an older release, and stop a member that hangs; pg_stat_activity shows its \
+                          sessions, application_name 'tollgate …'";
         report.warn(pipeline, "postgres.transaction_age", "postgres.url", &message, suggestion);
     }
     Ok(())
 }
 
-/// The table of a destination, against its mapping and the message type that its rows follow.
+/// Checks the table of a destination against its mapping and the message type of its rows.
 async fn ask_table(
     pipeline: &Pipeline,
     (to, mapping): (Destination<'_>, &Mapping),
@@ -253,14 +257,15 @@ async fn ask_table(
     report: &mut Report,
 ) -> Result<(), sqlx::Error> {
     let (name, place) = (&mapping.table, to.place("postgres.table"));
-    // Whoever may not enter the schema cannot look for the table either.
+    // A role that may not use the schema cannot see the table either.
     if let Some(problem) = rights::schema_of(connection, name).await? {
         report.error(pipeline, problem.code, &place, problem.message);
         return Ok(());
     }
     let Some(columns) = table::describe(connection, name).await? else {
-        let message =
-            format!("table {name} does not exist: `tollgate setup` creates it, `tollgate setup --dry-run` prints how");
+        let message = format!(
+            "table {name} does not exist: `tollgate setup` creates it, `tollgate setup --dry-run` shows what it would do"
+        );
         report.error(pipeline, "postgres.table_missing", &place, message);
         return Ok(());
     };
@@ -282,7 +287,7 @@ async fn ask_table(
     Ok(())
 }
 
-/// Columns that are added to and hold NULL: an addition counts that as 0, readers see NULL until then.
+/// Warns about `add` columns that hold NULL: an addition counts NULL as 0, but readers see NULL until then.
 async fn check_sums(
     pipeline: &Pipeline,
     (to, mapping): (Destination<'_>, &Mapping),
@@ -300,13 +305,13 @@ async fn check_sums(
         let mut transaction = connection.begin().await?;
         sqlx::raw_sql(LOOK).execute(&mut *transaction).await?;
         let statement = format!("SELECT EXISTS (SELECT 1 FROM {name} WHERE {quoted} IS NULL)");
-        // A large table takes too long, and a missing right has been reported.
+        // On an error the check is skipped: a large table takes too long, and another finding reports a missing right.
         let found: bool =
             sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut *transaction).await.unwrap_or(false);
         transaction.rollback().await?;
         if found {
             let message =
-                format!("some rows of {name} hold NULL; an addition counts it as 0, readers see NULL until then");
+                format!("some rows of {name} hold NULL; an addition counts that as 0, but readers see NULL until then");
             let suggestion = format!("UPDATE {name} SET {quoted} = 0 WHERE {quoted} IS NULL");
             let place = to.place(&format!("postgres.columns.{}", mapped.name));
             report.warn(pipeline, "postgres.null_sum", &place, &message, &suggestion);
@@ -315,7 +320,8 @@ async fn check_sums(
     Ok(())
 }
 
-/// The mapping that a problem speaks of, for its line in the file: the message names the column second.
+/// Returns the key of the column that a problem is about, for its line in the file. The column's name is the message's second
+/// word.
 fn column_key(to: Destination<'_>, mapping: &Mapping, problem: &str) -> String {
     let named = problem.strip_prefix("column ").and_then(|rest| rest.split([' ', ':', ',']).next());
     let mapped = named.filter(|name| mapping.columns.iter().any(|column| column.name == **name));

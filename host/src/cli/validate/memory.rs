@@ -1,39 +1,39 @@
-//! What a process of a pipeline has in memory at most, from its settings alone.
+//! The maximum memory of a pipeline's process, computed from its settings alone.
 
 use serde::Serialize;
 use tollgate_config::Pipeline;
 use tollgate_config::limits;
 use tollgate_engine::kafka::client::Ahead;
 
-/// The parts, bytes. Which of them a transform that emits more than it takes adds to cannot be known from settings:
-/// docs/operations.md tells.
+/// The parts of the memory in bytes. What a transform adds that emits more than it receives does not follow from the settings;
+/// see docs/operations.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Memory {
     pub bytes: usize,
-    /// What it has without events: code, compiled components, connections.
+    /// The memory without any events: code, compiled components, connections.
     pub program: usize,
-    /// What librdkafka has fetched and not delivered, from as many brokers as the pipeline names.
+    /// Records that librdkafka has fetched but not delivered. Assumes as many brokers as the pipeline names.
     pub ahead: usize,
-    /// The records of all batches, those that fill, wait, and are in work.
+    /// The records of all batches: those that fill, wait, or are in work.
     pub batches: usize,
-    /// What lanes make of the batches that they have in work.
+    /// The worker buffers of the lanes, which hold the results of the batches in work.
     pub work: usize,
     /// Instances of transforms.
     pub transforms: usize,
 }
 
 impl Memory {
-    /// Without instances of transforms.
+    /// Computes the memory without instances of transforms.
     pub fn of(pipeline: &Pipeline) -> Memory {
         let lanes = pipeline.lanes;
         let brokers = pipeline.source.brokers.split(',').count();
         let Ahead { queue, response } = Ahead::of(pipeline);
-        // A batch is full when an event has filled it.
+        // A batch may exceed its limit by its last event.
         let batch = pipeline.delivery.batch.max_bytes.saturating_add(pipeline.contract.policies.max_bytes);
         let all = batch.saturating_mul(limits::LANE_BATCHES).saturating_mul(lanes);
         let bound = pipeline.backpressure.most_bytes();
         let program = limits::PROGRAM_BYTES;
-        // An answer is freed when its last record is; the next one arrives meanwhile.
+        // librdkafka frees a fetch response only with its last record, and the next one arrives meanwhile.
         let ahead = queue.saturating_add(response.saturating_mul(2 * brokers));
         let batches = all.min(bound.saturating_add(pipeline.contract.policies.max_bytes));
         let work = batch.saturating_mul(limits::LANE_COPIES).saturating_mul(lanes);
@@ -41,20 +41,19 @@ impl Memory {
         Memory { bytes, program, ahead, batches, work, transforms: 0 }
     }
 
-    /// A transform may have `limit` bytes (`limits.memory`); a lane runs one at a time.
+    /// Adds the instances of a transform with at most `limit` bytes (`limits.memory`). A lane runs one instance at a time.
     pub fn instances(&mut self, lanes: usize, limit: u64) {
         let transforms = usize::try_from(limit).unwrap_or(usize::MAX).saturating_mul(lanes).max(self.transforms);
         self.bytes = (self.bytes - self.transforms).saturating_add(transforms);
         self.transforms = transforms;
     }
 
-    /// One line, in MiB.
+    /// Formats the memory as one line, in MiB.
     pub fn to_text(self) -> String {
         let Memory { bytes, program, ahead, batches, work, transforms } = self;
         let mib = |bytes: usize| bytes.div_ceil(1 << 20);
         format!(
-            "memory: at most about {} MiB: {} the program, {} fetched ahead, {} batches, {} the lanes' work on them, {} \
-             instances of transforms",
+            "memory: at most about {} MiB: {} program, {} fetched ahead, {} batches, {} worker buffers, {} transform instances",
             mib(bytes),
             mib(program),
             mib(ahead),

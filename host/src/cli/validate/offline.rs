@@ -1,4 +1,4 @@
-//! The checks that need files and no network: contracts compile, fields exist and convert, components load and meet.
+//! The checks that need files but no network: contracts compile, fields exist and convert, components load and fit together.
 
 mod deletes;
 mod policies;
@@ -30,8 +30,8 @@ use tollgate_engine::runtime::routes::{Wrong, wrong_routes};
 use tollgate_engine::sinks::postgres::hosts::Hosts;
 use tollgate_sandbox::Sandbox;
 
-/// Everything that can be said without a connection. Reads the files that the pipeline names, and runs the start of
-/// each component once, in the sandbox.
+/// Runs all checks that need no connection. Reads the files that the pipeline names, and starts each component once in the
+/// sandbox.
 pub fn offline(pipeline: &Pipeline) -> Report {
     let mut report = Report::new(guarantee(pipeline), Memory::of(pipeline));
     check_kafka(pipeline, &mut report);
@@ -44,7 +44,7 @@ pub fn offline(pipeline: &Pipeline) -> Report {
     report
 }
 
-/// The guarantee in words.
+/// Describes the delivery guarantee.
 fn guarantee(pipeline: &Pipeline) -> Guarantee {
     let produced = if pipeline.destinations().any(|to| to.topic().is_some()) {
         "outputs and dead letters"
@@ -55,12 +55,12 @@ fn guarantee(pipeline: &Pipeline) -> Guarantee {
         DeliveryMode::EffectivelyOnce => Guarantee {
             name: "effectively once",
             means: vec![
-                "rows: each event's effect stands in the table once, whatever crashes; progress commits with it".to_owned(),
-                format!("{produced}: each stands in its topic once for readers with isolation.level=read_committed"),
+                "rows: each event takes effect in the table once, whatever crashes; progress commits with it".to_owned(),
+                format!("{produced}: each appears in its topic once for readers with isolation.level=read_committed"),
             ],
             why_not_stronger: vec![
                 "PostgreSQL commits first and Kafka right after it: between the two, and until a takeover after a crash there, \
-                 a row can be seen before its output"
+                 readers can see a row before its output"
                     .to_owned(),
                 apart(pipeline),
             ],
@@ -68,7 +68,7 @@ fn guarantee(pipeline: &Pipeline) -> Guarantee {
         DeliveryMode::AtLeastOnce => Guarantee {
             name: "at least once",
             means: vec![
-                "rows: each event's effect stands in the table once, whatever crashes; progress commits with it".to_owned(),
+                "rows: each event takes effect in the table once, whatever crashes; progress commits with it".to_owned(),
                 format!("{produced}: none is lost; a crash can repeat those of the last batch"),
             ],
             why_not_stronger: vec![
@@ -81,22 +81,22 @@ fn guarantee(pipeline: &Pipeline) -> Guarantee {
     }
 }
 
-/// What becomes of two records that are one event to their producer.
+/// Explains what happens to two records that are one event to their producer.
 fn apart(pipeline: &Pipeline) -> String {
     match &pipeline.delivery.processed {
         Some(ids) => format!(
-            "two records with the same id (delivery.processed_ids) are one event only if the second comes within {} h",
+            "two records with the same id (delivery.processed_ids) are one event only if the second arrives within {} h",
             ids.ttl.as_secs() / 3600
         ),
         None => {
-            "two records with the same content are two events: Tollgate cannot see that a producer sent one twice (a \
-                 producer with enable.idempotence does not; delivery.processed_ids tells them by an id)"
+            "two records with the same content are two events: duplicates sent by a producer are not detected (a producer \
+                 with enable.idempotence sends none; delivery.processed_ids detects them by an id)"
                 .to_owned()
         }
     }
 }
 
-/// librdkafka says itself which settings it knows.
+/// Checks the Kafka settings. librdkafka itself reports which settings it does not know.
 fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
     for (name, value) in &pipeline.source.extra {
         let refused = ClientConfig::new().set(name, value).create_native_config().err();
@@ -104,7 +104,7 @@ fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
         let detail = match &error {
             // The description repeats the value.
             KafkaError::ClientConfig(_, description, ..) if !Settings::is_secret(name) => description.clone(),
-            _ => "librdkafka refuses it".to_owned(),
+            _ => "librdkafka rejects this setting".to_owned(),
         };
         report.error(pipeline, "kafka.setting", &format!("source.kafka.{name}"), detail);
     }
@@ -116,7 +116,7 @@ fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
         }
     }
     if security.tls.is_none() && security.sasl.is_some() {
-        let message = "the password goes over the network without TLS";
+        let message = "the password is sent over the network without TLS";
         report.warn(pipeline, "kafka.sasl_without_tls", "source.security.sasl", message, "add source.security.tls");
     }
 }
@@ -125,7 +125,7 @@ fn check_readable(pipeline: &Pipeline, key: &str, path: Option<&Path>, report: &
     let Some(path) = path else { return };
     if let Err(error) = std::fs::File::open(path) {
         let shown = pipeline.shown(path);
-        report.error(pipeline, "config.file", key, format!("{} cannot be read: {error}", shown.display()));
+        report.error(pipeline, "config.file", key, format!("cannot read {}: {error}", shown.display()));
     }
 }
 
@@ -146,13 +146,13 @@ fn check_postgres(pipeline: &Pipeline, report: &mut Report) {
         matches!(options.get_ssl_mode(), PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull)
     };
     if hosts.iter().any(|options| !local(options) && !strict(options)) {
-        let message = "the connection to another machine may go without TLS";
+        let message = "the connection to another machine may not use TLS";
         report.warn(pipeline, "postgres.tls", "postgres.url", message, "add ?sslmode=verify-full to the URL");
     }
 }
 
-/// Compiles the contracts of every type and holds each column against the one that rows follow. Returns the types whose own
-/// contract compiles, by their names.
+/// Compiles the contracts of every type and checks each column against the contract of its rows. Returns the names of the types
+/// whose own contract compiles.
 fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p str> {
     let pools = match tollgate_protos::pools(pipeline) {
         Ok(pools) => pools,
@@ -175,7 +175,7 @@ fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p s
     known
 }
 
-/// The envelope, and what idempotency keys are made of.
+/// Checks the envelope and the fields of idempotency keys.
 fn check_envelope(pipeline: &Pipeline, pools: &Pools, report: &mut Report) {
     let pool = &pools.own;
     if let Some(spec) = &pipeline.contract.debezium {
@@ -184,7 +184,7 @@ fn check_envelope(pipeline: &Pipeline, pools: &Pools, report: &mut Report) {
         }
     }
     let Some(spec) = &pipeline.contract.envelope else { return };
-    // A message that is not there has been told of.
+    // Another finding reports a missing message.
     for kind in pipeline.types.iter().filter(|kind| pool.get_message_by_name(&kind.message).is_some()) {
         let own = kind.idempotency_of.is_some();
         let place = if own { kind.place("idempotency_of") } else { "contract.envelope.idempotency_key.of".to_owned() };
@@ -208,7 +208,7 @@ fn check_contract(pipeline: &Pipeline, kind: &EventType, pool: &DescriptorPool, 
         check_id(pipeline, kind, pool, report);
     }
     for to in kind.destinations() {
-        // Without a message of its own it has that of the type, or of the chain's end, which is looked at once.
+        // A destination that names no message has the one of its type or of the chain's end, which is checked elsewhere.
         let fits = if to.is_named() {
             compile(pipeline, pool, to.message(), &to.place("message"), report).is_some()
         } else {
@@ -238,7 +238,7 @@ fn compile(
         .ok()
 }
 
-/// A field's kind. Compiled alone, so that every wrong path is told and not the first one.
+/// Returns a field's kind. Each path is compiled separately, so that every wrong path is reported and not only the first.
 fn field(
     pipeline: &Pipeline,
     pool: &DescriptorPool,
@@ -250,7 +250,7 @@ fn field(
     kind_at(pipeline, pool, message, FieldPath::new(path), key, report)
 }
 
-/// As [`field`], of a oneof too.
+/// Returns a kind as [`field`] does, and also accepts a oneof.
 fn kind_at(
     pipeline: &Pipeline,
     pool: &DescriptorPool,
@@ -285,13 +285,13 @@ fn check_columns(pipeline: &Pipeline, of: Destination<'_>, pool: &DescriptorPool
         }
         let newer = mapping.only_if_newer.as_ref() == Some(&column.name);
         if newer && !grows(column, input) {
-            let message = format!("{} is neither a whole number nor a time, so it cannot grow", column.name);
+            let message = format!("only_if_newer needs a whole number or a time; {} is neither", column.name);
             report.error(pipeline, "postgres.only_if_newer", &of.place("postgres.only_if_newer"), message);
         }
     }
 }
 
-/// The field that says which events came before.
+/// Checks the field by which `delivery.processed_ids` recognises events that were processed before.
 fn check_id(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, report: &mut Report) {
     if let Some(path) = pipeline.delivery.id_field() {
         const KEY: &str = "delivery.processed_ids.field";
@@ -300,13 +300,14 @@ fn check_id(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, report: 
             matches!(kind, Kind::String | Kind::I32 | Kind::I64 | Kind::U32 | Kind::U64 | Kind::Enum(_) | Kind::Bool)
         };
         if let Some(kind) = kind.filter(|kind| !id(kind)) {
-            let message = format!("{path} is {}; an id is a text or a whole number", kind.name());
+            let message =
+                format!("{path} is {}; an id must be a string, a whole number, an enum or a bool", kind.name());
             report.error(pipeline, "contract.field", KEY, message);
         }
     }
 }
 
-/// What a column's source brings; None for now().
+/// Returns the kind of value that a column's source provides, `None` for now().
 pub fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
     match &column.from {
         From::Field(_) | From::Oneof(_) => field.map(|kind| field_kind(column, kind)),
@@ -318,7 +319,8 @@ pub fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
     }
 }
 
-/// Whether the declared conversion exists for what comes in. The table's own type is another matter, which needs the server.
+/// Returns an error if the declared conversion does not exist for this input. The type of the table's column is not checked
+/// here, because that needs the server.
 pub fn converts(column: &Column, input: InputKind) -> Result<(), String> {
     if column.mode == Mode::Add {
         return match input {
@@ -345,13 +347,13 @@ pub fn converts(column: &Column, input: InputKind) -> Result<(), String> {
         typmod: -1,
         ..PgColumn::default()
     };
-    // A conversion of a list is one of its elements.
+    // The conversion of a list converts each of its elements.
     let input = if let InputKind::List(element) = input { *element } else { input };
     encoder(input, &column.as_, &best).map(|_| ())
 }
 
 fn no_array(input: InputKind) -> String {
-    let what = if input == InputKind::Json { "maps and lists of messages" } else { "one value" };
+    let what = if input == InputKind::Json { "maps and lists of messages" } else { "a single value" };
     format!("`as: array` needs a list of scalars, enums or timestamps; {what} cannot be an array")
 }
 
@@ -371,7 +373,7 @@ fn grows(column: &Column, input: InputKind) -> bool {
     }
 }
 
-/// Loads every component, and follows the message types along each chain.
+/// Loads every component and checks the message types along each chain.
 fn check_transforms(pipeline: &Pipeline, known: &[&str], report: &mut Report) {
     let sandbox = match pipeline.transforms().next().map(|_| build::sandbox(pipeline)).transpose() {
         Ok(sandbox) => sandbox,
@@ -386,13 +388,13 @@ fn check_transforms(pipeline: &Pipeline, known: &[&str], report: &mut Report) {
         let last = kind.emitted();
         if let Some(message) = message.filter(|message| message != last) {
             let place = kind.place(if kind.output.is_some() { "output.contract" } else { "transforms" });
-            let problem = format!("the chain emits {message}, but rows and outputs follow {last}: set output.contract");
+            let problem = format!("the chain emits {message}, but rows and outputs expect {last}: set output.contract");
             report.error(pipeline, "transform.chain", &place, problem);
         }
     }
 }
 
-/// The message type that leaves the transform, where it is known.
+/// Checks a transform. Returns the message type that it emits, if that is known.
 fn check_transform(
     pipeline: &Pipeline,
     sandbox: &Sandbox,
@@ -408,12 +410,7 @@ fn check_transform(
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) => {
-            report.error(
-                pipeline,
-                "transform.file",
-                &component,
-                format!("{} cannot be read: {error}", shown.display()),
-            );
+            report.error(pipeline, "transform.file", &component, format!("cannot read {}: {error}", shown.display()));
             return None;
         }
     };
@@ -440,11 +437,11 @@ fn check_transform(
             }
         }
         Ok(Err(stale)) => report.error(pipeline, "transform.types", &component, format!("{} {stale}", path.display())),
-        // Said where the contract is checked.
+        // The check of the contract reports this.
         Err(_) => {}
     }
     if let Some(message) = message.filter(|message| *message != manifest.input) {
-        let problem = format!("{} takes {}, but what reaches it is {message}", manifest.name, manifest.input);
+        let problem = format!("{} takes {}, but it receives {message}", manifest.name, manifest.input);
         report.error(pipeline, "transform.chain", &component, problem);
     }
     for Wrong { key, problem } in wrong_routes(kind, index, manifest) {
@@ -454,7 +451,7 @@ fn check_transform(
     Some(manifest.output().to_owned())
 }
 
-/// What is allowed and often not meant.
+/// Warns about settings that are allowed but often not intended.
 fn check_habits(pipeline: &Pipeline, report: &mut Report) {
     for to in pipeline.destinations() {
         let Some(mapping) = to.mapping() else { continue };
@@ -463,25 +460,24 @@ fn check_habits(pipeline: &Pipeline, report: &mut Report) {
             own && column.mode == Mode::Set && !mapping.key.contains(&column.name)
         };
         if mapping.only_if_newer.is_none() && mapping.columns.iter().any(overwrites) {
-            let message =
-                "two events with the same key on different partitions are not ordered: the last one committed wins";
+            let message = "events with the same key on different partitions have no order: the last one committed wins";
             let suggestion =
-                "set postgres.only_if_newer to a column that grows, unless a key always goes to one partition";
+                "set postgres.only_if_newer to a column that grows, unless each key always goes to one partition";
             report.warn(pipeline, "order.across_partitions", &to.place("postgres.columns"), message, suggestion);
         }
     }
     if pipeline.dead_letter.limit.is_none() {
-        let message = "a bad deploy can drain the whole topic into its dead letters";
+        let message = "without a limit, a bad deploy can turn the whole topic into dead letters";
         report.warn(pipeline, "dead_letter.no_limit", "dead_letter.limit", message, "set a limit");
     }
     if pipeline.source.session_timeout < BROKER_LEAST_SESSION {
-        let message = "a broker with default settings refuses a session_timeout below 6s";
-        let suggestion = "raise it, or lower the broker's group.min.session.timeout.ms";
+        let message = "a broker with default settings rejects a session_timeout below 6s";
+        let suggestion = "raise it, or lower group.min.session.timeout.ms on the broker";
         report.warn(pipeline, "kafka.session_timeout", "source.session_timeout", message, suggestion);
     }
 }
 
-/// Kafka's default for `group.min.session.timeout.ms`.
+/// Kafka's default of `group.min.session.timeout.ms`.
 const BROKER_LEAST_SESSION: Duration = Duration::from_secs(6);
 
 #[cfg(test)]

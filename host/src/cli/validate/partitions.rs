@@ -1,4 +1,4 @@
-//! `postgres.partitions`: what it means for the key, and what it needs.
+//! Checks of `postgres.partitions`: what it means for the key, and which rights it needs.
 
 use sqlx::postgres::PgConnection;
 
@@ -6,23 +6,22 @@ use super::report::Report;
 use tollgate_config::{Destination, Mapping, Pipeline};
 use tollgate_decide::postgres::quote::quoted_table;
 
-/// What can be said without a connection.
+/// Adds the warnings that need no connection.
 pub(super) fn offline(pipeline: &Pipeline, report: &mut Report) {
     for to in pipeline.destinations() {
         let Some(by) = to.mapping().and_then(|mapping| mapping.partitions.as_ref()) else { continue };
         let key = to.place("postgres.partitions.column");
         let message = format!(
-            "the key has {}, since PostgreSQL keeps a key unique only within a partition: two events with the same other key \
-             columns and different values of it are two rows, and a delete needs both",
+            "the key includes {}, because PostgreSQL keeps a key unique only within a partition: two events whose keys differ \
+             only in this column become two rows, and a delete needs its value too",
             by.column
         );
-        let suggestion =
-            "make sure that it never changes for one key, as the time at which something was created does not";
+        let suggestion = "use a column that never changes for one key, such as a creation time";
         report.warn(pipeline, "postgres.partition_key", &key, &message, suggestion);
     }
 }
 
-/// Whether this role may create partitions. Without it a pipeline runs, and somebody else must create them.
+/// Warns if this role may not create partitions. The pipeline still runs, but somebody else must then create them.
 pub(super) async fn rights(
     pipeline: &Pipeline,
     (to, mapping): (Destination<'_>, &Mapping),
@@ -41,10 +40,10 @@ pub(super) async fn rights(
     .fetch_optional(connection)
     .await?;
     if may == Some(false) {
-        let message =
-            format!("this role may not create partitions of {name}: that needs its owner, and CREATE on its schema");
-        let suggestion =
-            format!("ALTER TABLE {name} OWNER TO …, or run `tollgate setup` as the owner from time to time");
+        let message = format!(
+            "this role may not create partitions of {name}: it must own the table and have CREATE on its schema"
+        );
+        let suggestion = format!("run ALTER TABLE {name} OWNER TO …, or run `tollgate setup` regularly as the owner");
         report.warn(pipeline, "postgres.partition_rights", &to.place("postgres.partitions"), &message, &suggestion);
     }
     Ok(())

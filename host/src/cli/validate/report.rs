@@ -1,4 +1,4 @@
-//! What validating found, as JSON and as text.
+//! The findings of a validation, as JSON and as text.
 
 use super::Memory;
 use serde::Serialize;
@@ -12,16 +12,16 @@ use tollgate_config::{ConfigError, Pipeline};
 pub enum Severity {
     /// The pipeline would not start.
     Error,
-    /// It would start, and might not do what is meant.
+    /// It would start, but might not do what is intended.
     Warning,
 }
 
-/// One thing that was found.
+/// One error or warning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     pub severity: Severity,
-    /// Stable and dotted, for scripts.
+    /// A stable dotted code, for scripts.
     pub code: &'static str,
     pub message: String,
     /// Key path in the file: `postgres.columns.amount`.
@@ -30,7 +30,7 @@ pub struct Finding {
     pub column: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
-    /// Why the file says that this warning is meant: `acknowledge`.
+    /// The reason from `acknowledge`, if the file acknowledges this warning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledged: Option<String>,
 }
@@ -50,7 +50,7 @@ impl From<&ConfigError> for Finding {
     }
 }
 
-/// What the pipeline promises, and why not more.
+/// The delivery guarantee of the pipeline, and why it is not stronger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Guarantee {
@@ -95,25 +95,25 @@ impl Report {
         self.findings.push(Finding { severity, code, message, config_path, line, column, suggestion, acknowledged });
     }
 
-    /// Errors first, then warnings, then those that are acknowledged; each in the order of the file.
+    /// Sorts errors first, then warnings, then acknowledged warnings, each in the order of the file.
     pub fn sort(&mut self) {
         let key = |finding: &Finding| (finding.severity, finding.acknowledged.is_some(), finding.line, finding.column);
         self.findings.sort_by_key(key);
     }
 
-    /// What counts: an acknowledged warning does not.
+    /// Counts the findings of a severity, without acknowledged warnings.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity && finding.acknowledged.is_none()).count()
     }
 
-    /// Acknowledgements of what was not found: the file has changed, or the code is mistyped.
+    /// Warns about acknowledgements of warnings that were not found: the file has changed, or the code is mistyped.
     pub fn check_acknowledged(&mut self, pipeline: &Pipeline) {
         for code in pipeline.acknowledged.keys() {
             let warning = |finding: &Finding| finding.severity == Severity::Warning && finding.code == code;
             if !self.findings.iter().any(warning) {
                 let path = format!("acknowledge.{code}");
                 let message = format!("there is no warning {code} to acknowledge");
-                self.warn(pipeline, "acknowledge.unused", &path, &message, "take it out, or correct the code");
+                self.warn(pipeline, "acknowledge.unused", &path, &message, "remove it, or correct the code");
             }
         }
         self.sort();
@@ -123,7 +123,7 @@ impl Report {
         json!({ "findings": self.findings, "guarantee": self.guarantee, "memory": self.memory })
     }
 
-    /// Lines of the form `file:12:5: error: key.path: message; suggestion`, then the memory, and the guarantee last.
+    /// Formats the findings as `file:12:5: error: key.path: message; suggestion`, then the memory, and the guarantee last.
     pub fn to_text(&self, file: &str) -> String {
         let mut text = String::new();
         for finding in &self.findings {
@@ -154,7 +154,7 @@ impl Report {
     }
 }
 
-/// `1 error`, `2 errors`.
+/// Returns `1 error`, `2 errors`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! What the connected role may do in PostgreSQL, against what a run does.
+//! Compares the rights of the connected PostgreSQL role with those that a run needs.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -7,7 +7,7 @@ use tollgate_config::{Mapping, Mode, Pipeline, TableName, Tombstones};
 use tollgate_decide::postgres::cell::PgColumn;
 use tollgate_decide::postgres::quote::{quote, quoted_table};
 
-/// Something that is missing.
+/// A missing right, schema or table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub code: &'static str,
@@ -20,7 +20,7 @@ impl Problem {
     }
 }
 
-/// Tollgate's own tables, and what a run does with each.
+/// Tollgate's own tables, and the rights that a run needs on each.
 const OWN: [(&str, &[&str]); 4] = [
     ("progress", &["SELECT", "INSERT", "UPDATE"]),
     ("slot", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -28,7 +28,7 @@ const OWN: [(&str, &[&str]); 4] = [
     ("processed", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
 ];
 
-/// What is missing of Tollgate's own tables: they themselves, or rights on them.
+/// Returns which of Tollgate's own tables are missing, and which rights on them.
 pub(super) async fn own_tables(connection: &mut PgConnection) -> Result<Vec<Problem>, sqlx::Error> {
     let missing = || {
         vec![Problem::new(
@@ -64,7 +64,7 @@ pub(super) async fn own_tables(connection: &mut PgConnection) -> Result<Vec<Prob
     Ok(problems)
 }
 
-/// A schema that does not exist or may not be entered; only where the pipeline names one.
+/// Returns a problem if the table's schema does not exist or the role may not use it. A table without a schema has none.
 pub(super) async fn schema_of(
     connection: &mut PgConnection,
     table: &TableName,
@@ -85,7 +85,7 @@ pub(super) async fn schema_of(
     })
 }
 
-/// Rights on the target table, column by column: a grant may name columns.
+/// Returns the missing rights on the target table, column by column, because a grant may name columns.
 pub(super) async fn target(
     connection: &mut PgConnection,
     pipeline: &Pipeline,
@@ -95,7 +95,7 @@ pub(super) async fn target(
     let name = quoted_table(&mapping.table);
     let mut problems = Vec::new();
     for (right, wanted) in wanted(mapping) {
-        // Those that the table lacks are reported as such.
+        // Columns that the table lacks are reported elsewhere.
         let wanted: Vec<String> =
             wanted.into_iter().filter(|column| columns.iter().any(|there| there.name == *column)).collect();
         let row = sqlx::query(
@@ -130,7 +130,7 @@ pub(super) async fn target(
     Ok(problems)
 }
 
-/// Which columns the upsert inserts, updates and reads.
+/// Returns the columns that the upsert inserts, updates and reads.
 fn wanted(mapping: &Mapping) -> [(&'static str, Vec<String>); 3] {
     let soft = mapping.delete.soft.clone();
     let all = mapping.columns.iter().map(|column| column.name.clone()).chain(soft.clone()).collect();
@@ -147,7 +147,7 @@ fn wanted(mapping: &Mapping) -> [(&'static str, Vec<String>); 3] {
 }
 
 fn no_usage(schema: &str) -> Problem {
-    let message = format!("the role may not enter schema {schema}: GRANT USAGE ON SCHEMA {schema} TO <role>");
+    let message = format!("the role may not use schema {schema}: GRANT USAGE ON SCHEMA {schema} TO <role>");
     Problem::new("postgres.grant", message)
 }
 

@@ -1,22 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
-use prost_reflect::prost::Message as _;
-
-fn time(seconds: i64, nanos: i32) -> String {
-    time_text(&prost_types::Timestamp { seconds, nanos }.encode_to_vec()).unwrap()
-}
-
-#[test]
-fn times_are_written_as_javascript_writes_them() {
-    assert_eq!(time(1_769_860_800, 0), "2026-01-31T12:00:00.000Z");
-    assert_eq!(time(1_769_860_800, 5_000_000), "2026-01-31T12:00:00.005Z");
-    assert_eq!(time(1_769_860_800, 5_000), "2026-01-31T12:00:00.000005Z");
-    assert_eq!(time(1_769_860_800, 5), "2026-01-31T12:00:00.000000005Z");
-    assert_eq!(time(-62_135_596_800, 0), "0001-01-01T00:00:00.000Z");
-    assert_eq!(time(253_402_300_799, 999_000_000), "9999-12-31T23:59:59.999Z");
-    assert_eq!(time_text(&prost_types::Timestamp { seconds: 253_402_300_800, nanos: 0 }.encode_to_vec()), None);
-}
 
 fn compiled(text: &str) -> Result<Envelope, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();

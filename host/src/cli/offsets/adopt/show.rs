@@ -1,4 +1,4 @@
-//! What `tollgate offsets adopt` shows.
+//! The output of `tollgate offsets adopt`.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::cli::Success;
 use tollgate_config::{DeliveryMode, Pipeline};
 use tollgate_engine::position::NextOffset;
 
-/// Why nothing is written; every partition that is refused is named.
+/// Returns why nothing is written. Names every refused partition.
 pub(super) fn refusal(pipeline: &Pipeline, judged: &[Judged]) -> Option<String> {
     let lines = judged.iter().filter_map(|one| {
         let refused = one.adoption.as_ref().err()?;
@@ -24,11 +24,13 @@ pub(super) fn refusal(pipeline: &Pipeline, judged: &[Judged]) -> Option<String> 
 pub(super) fn success(pipeline: &Pipeline, judged: &[Judged], written: bool) -> Success {
     let changed = judged.iter().filter(|one| adoption(one).is_some()).count();
     let summary = match (changed, written) {
-        (0, _) => format!("no partition of {} halts for its offset", pipeline.name),
-        (1, true) => "1 partition is adopted; start the pipeline".to_owned(),
-        (_, true) => format!("{changed} partitions are adopted; start the pipeline"),
-        (1, false) => "1 partition would be adopted; nothing was changed, --yes writes it".to_owned(),
-        (_, false) => format!("{changed} partitions would be adopted; nothing was changed, --yes writes it"),
+        (0, _) => format!("no partition of {} is halted because of its offset", pipeline.name),
+        (1, true) => "1 partition adopted; start the pipeline".to_owned(),
+        (_, true) => format!("{changed} partitions adopted; start the pipeline"),
+        (1, false) => "1 partition would be adopted; nothing was changed, run again with --yes to write it".to_owned(),
+        (_, false) => {
+            format!("{changed} partitions would be adopted; nothing was changed, run again with --yes to write it")
+        }
     };
     let partitions: Vec<Value> = judged.iter().filter_map(|one| object(one, adoption(one)?)).collect();
     let result = json!({
@@ -82,10 +84,10 @@ fn paragraph(pipeline: &Pipeline, one: &Judged, adoption: &Adoption) -> String {
     line("progress row", format!("{}{}", offset(row), of.unwrap_or_default()));
     let position = adoption.position(None);
     match (position, adoption.row, adoption.token) {
-        (Some(position), ..) => line("goes on at", position.resume.begin().to_string()),
-        (None, Some(side), _) => line("goes on at", format!("{} in PostgreSQL; the group's offset stays", side.next)),
+        (Some(position), ..) => line("continues at", position.resume.begin().to_string()),
+        (None, Some(side), _) => line("continues at", format!("{} in PostgreSQL; the group's offset stays", side.next)),
         (None, None, side) => {
-            line("goes on at", format!("{} in Kafka; the progress row stays", offset(side.map(|side| side.next))));
+            line("continues at", format!("{} in Kafka; the progress row stays", offset(side.map(|side| side.next))));
         }
     }
     effects(pipeline, &adoption.effects, &mut line);
@@ -96,24 +98,24 @@ fn effects(pipeline: &Pipeline, effects: &Effects, line: &mut impl FnMut(&str, S
     let Effects { rows_skipped, rows_repeated, outputs_skipped, outputs_repeated, outputs_unsure } = effects;
     let offsets = |range: &Range<i64>| format!("offsets {} to {}", range.start, range.end - 1);
     if let Some(range) = rows_skipped {
-        line("rows skipped", format!("{} will have no rows", offsets(range)));
+        line("rows skipped", format!("{} will get no rows", offsets(range)));
     }
     if let Some(range) = rows_repeated {
         line("rows repeated", format!("{} are written again: {}", offsets(range), repeated(pipeline)));
     }
     if let Some(range) = outputs_skipped {
-        line("outputs skipped", format!("{} will have no outputs and no dead letters", offsets(range)));
+        line("outputs skipped", format!("{} will get no outputs and no dead letters", offsets(range)));
     }
     if let Some(range) = outputs_repeated {
         line("outputs repeated", format!("those of {} are produced again", offsets(range)));
     }
     if let Some(range) = outputs_unsure.as_ref().filter(|_| pipeline.delivery.mode == DeliveryMode::EffectivelyOnce) {
-        let why = "there is no token that tells; if the pipeline was stopped in order, they have been";
+        let why = "no token records it; if the pipeline was shut down cleanly, they were";
         line("outputs unsure", format!("those of {} may not have been produced: {why}", offsets(range)));
     }
 }
 
-/// What a row that is written once more does to the table.
+/// Describes what writing a row again does to the table.
 fn repeated(pipeline: &Pipeline) -> String {
     use tollgate_config::Mode;
     let columns = || pipeline.types.iter().flat_map(|kind| &kind.mapping.columns);
@@ -124,10 +126,10 @@ fn repeated(pipeline: &Pipeline) -> String {
     };
     let mut notes = Vec::new();
     if let Some(columns) = named(Mode::Add) {
-        notes.push(format!("they count again in {columns} (add)"));
+        notes.push(format!("they are counted again in {columns} (add)"));
     }
     if pipeline.delivery.processed.is_some() {
-        notes.push("delivery.processed_ids drops those whose id is known still, with their outputs".to_owned());
+        notes.push("delivery.processed_ids drops those whose id is still stored, with their outputs".to_owned());
     }
     if notes.is_empty() { "the same keys, so the same rows".to_owned() } else { notes.join("; ") }
 }

@@ -1,4 +1,4 @@
-//! `postgres.delete:` the field that says which events delete, and the message that a record key is.
+//! Checks of `postgres.delete`: the field that marks deleting events, and the message type of the record key.
 
 use super::{Report, field};
 use prost_reflect::DescriptorPool;
@@ -12,7 +12,7 @@ pub(super) fn check_deletes(pipeline: &Pipeline, to: Destination<'_>, pool: &Des
         let key = to.place("postgres.delete.when.field");
         let kind = field(pipeline, pool, to.message(), &when.field, &key, report);
         if let Some(kind) = kind.filter(|kind| !matches!(kind, Kind::String | Kind::Enum(_) | Kind::Bool)) {
-            let message = format!("{} is {}; it must be a text, an enum or a bool", when.field, kind.name());
+            let message = format!("{} is {}; it must be a string, an enum or a bool", when.field, kind.name());
             report.error(pipeline, "contract.field", &key, message);
         }
     }

@@ -1,11 +1,12 @@
-//! The policies of `contract:` that name fields and enums.
+//! Checks of the policies of `contract:` that name fields and enums.
 
 use super::Report;
 use prost_reflect::DescriptorPool;
 use tollgate_config::Pipeline;
 use tollgate_contract::{Contract, Policies, UnknownEnums};
 
-/// Holds each of them against the types of event: with several, it must fit one of them. `messages`: those that compile.
+/// Checks each policy against the event types. With several types, it must fit at least one of them. `messages` are the types
+/// that compile.
 pub(super) fn check_policies(pipeline: &Pipeline, pool: &DescriptorPool, messages: &[&str], report: &mut Report) {
     let policies = &pipeline.contract.policies;
     let alone = Policies::default;
@@ -28,7 +29,7 @@ pub(super) fn check_policies(pipeline: &Pipeline, pool: &DescriptorPool, message
     });
     for (key, policies) in coercions.chain(clocks).chain(fallbacks) {
         let problems = messages.iter().map(|message| Contract::compile(pool, message, policies.clone(), &[]).err());
-        // None, where one of the types takes it.
+        // `None` if one of the types accepts the policy.
         let problems: Option<Vec<_>> = problems.collect();
         if let Some(problem) = problems.and_then(|problems| problems.into_iter().next()) {
             report.error(pipeline, "contract.policy", &key, problem.to_string());

@@ -62,7 +62,7 @@ impl Folder {
     }
 }
 
-/// Each finding as `line: code: path: message`.
+/// Returns each finding as `line: code: path: message`.
 fn found(pipeline: &str, severity: Severity) -> Vec<String> {
     let report = Folder::new(pipeline).report();
     let findings = report.findings.iter().filter(|finding| finding.severity == severity);
@@ -78,7 +78,7 @@ fn a_good_pipeline_has_no_finding_and_says_its_guarantee() {
     let args = Args { pipeline: folder.0.path().join("pipeline.yaml"), connect: false };
     let success = validate::run(&args).unwrap();
     assert!(success.summary.ends_with("pipeline.yaml is valid"), "{}", success.summary);
-    assert!(success.text.contains("guarantee: effectively once\n  rows: each event's effect stands in the table once"));
+    assert!(success.text.contains("guarantee: effectively once\n  rows: each event takes effect in the table once"));
     assert_eq!(success.result["guarantee"]["name"], "effectively once");
 }
 
@@ -112,7 +112,7 @@ fn errors_come_first_the_guarantee_last_and_a_warning_can_be_acknowledged() {
     let guarantee = shown.find("guarantee: ").unwrap();
     assert!(shown.find("memory: ").unwrap() < guarantee && !shown[guarantee..].contains("p.yaml"), "{shown}");
 
-    // An error cannot be acknowledged, and stands above the warnings.
+    // An error cannot be acknowledged, and comes before the warnings.
     let wrong =
         format!("{}acknowledge: {{ contract.message: no }}\n", text.replace("shop.v1.Order", "shop.v1.Nothing"));
     let (summary, shown, _) = validated(&wrong);
@@ -137,7 +137,7 @@ fn the_memory_follows_from_the_settings() {
     with_transforms.instances(2, 16 << 20);
     with_transforms.instances(2, 8 << 20);
     assert_eq!(mib(with_transforms), [64, 24, 50, 160, 32]);
-    assert!(with_transforms.to_text().starts_with("memory: at most about 330 MiB: 64 the program, 24 fetched ahead"));
+    assert!(with_transforms.to_text().starts_with("memory: at most about 330 MiB: 64 program, 24 fetched ahead"));
 }
 
 #[test]
@@ -196,9 +196,9 @@ output: { topic: out, key: nothing }
 ";
     let errors = found(&format!("{HEAD}{postgres}"), Severity::Error);
     let expected = [
-        // The key column without an entry has no line of its own.
+        // A key column without an entry is reported at the line of `columns`.
         "10: contract.field: postgres.columns.identifier: field identifier: shop.v1.Order has no field identifier",
-        "9: postgres.only_if_newer: postgres.only_if_newer: amount is neither a whole number nor a time, so it cannot grow",
+        "9: postgres.only_if_newer: postgres.only_if_newer: only_if_newer needs a whole number or a time; amount is neither",
         "12: postgres.conversion: postgres.columns.created_at: column created_at: `as: uuid` does not apply to a whole number",
         "13: postgres.conversion: postgres.columns.status: column status: `as: enum_name` does not apply to a string",
         "14: contract.field: postgres.columns.city: field address.town: shop.v1.Address has no field town",
@@ -273,7 +273,7 @@ fn a_message_that_is_not_there_is_told_with_the_nearest() {
     let text = format!("{HEAD}{POSTGRES}output: {{ topic: out, contract: shop.v1.Rated }}\n")
         .replace("only_if_newer: created_at", "");
     let errors = found(&text, Severity::Error);
-    let chain = "the chain emits shop.v1.Order, but rows and outputs follow shop.v1.Rated: set output.contract";
+    let chain = "the chain emits shop.v1.Order, but rows and outputs expect shop.v1.Rated: set output.contract";
     assert!(errors.iter().any(|error| error.contains(chain)), "{errors:?}");
 }
 

@@ -1,72 +1,189 @@
-//! The loop: an item, the contract, the producer's buffer, the books.
+//! Produces whole inputs: reads events, checks them, sends them and accounts for each of them.
+
+mod ledger;
+mod skew;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use indicatif::ProgressBar;
 use tollgate_contract::visible;
-use tollgate_producer::{
+
+pub use ledger::{Acks, Counts, Loss, Place};
+pub use skew::Skew;
+
+use crate::input::{self, Body, Chunk, Format, Item, Message, Source};
+use crate::{
     Event, Original, Payload, Producer, Ready, Rejected, Rejects, SendError, Transaction, TransactionError, Violation,
 };
+use ledger::{Ledger, Sent};
 
-use super::ledger::{Ledger, Place, Sent};
-use super::read::{Body, Chunk, Format, Item, Message};
-use super::skew::Skew;
-
-/// How soon a wait for room, for input or for the rate hears of a signal.
+/// How often a wait for room, for input or for the rate checks for a stop.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a stop waits for what is on its way.
+/// How long a stop waits for events in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-/// Rejected events that are shown as they come; the rest is counted.
+/// The number of rejected events that are reported one by one; further ones are only counted.
 const SHOWN: u64 = 10;
-/// A transaction that waits for a slow input is committed before the broker gives it up.
+/// A transaction that waits for a slow input is committed after this time, before the broker aborts it.
 const IDLE_TRANSACTION: Duration = Duration::from_secs(10);
 
-/// What the signals ask for.
-#[derive(Debug, Default)]
-pub(super) struct Stop {
-    pub asked: AtomicBool,
-    /// Something may be on its way, so that a signal is to wait for it.
-    pub running: AtomicBool,
+/// Settings of a run.
+pub struct Options {
+    /// Checks every event and sends none.
+    pub dry: bool,
+    /// The number of events to skip from the beginning.
+    pub skip: u64,
+    /// Receives rejected events.
+    pub rejects: Option<Rejects<Box<dyn Write + Send>>>,
+    /// Sends rejected events to the producer's dead letter topic.
+    pub dead_letters: bool,
+    /// Ends the run when more events than this are rejected.
+    pub max_rejects: Option<u64>,
+    /// The number of events in a transaction; `None` without transactions, `u64::MAX` for one over the whole input.
+    pub transaction_size: Option<u64>,
+    /// Events per second.
+    pub rate: Option<f64>,
+    /// Receives the acknowledgements.
+    pub acks: Option<Acks>,
+    /// Counts over how many partitions the keys of a dry run spread.
+    pub skew: Option<Skew>,
 }
 
-/// Why the loop ended.
+/// Asks a run to stop, from another thread.
+#[derive(Debug, Default)]
+pub struct Stop {
+    asked: AtomicBool,
+}
+
+impl Stop {
+    /// Asks the run to stop. Returns whether that was asked before.
+    pub fn ask(&self) -> bool {
+        self.asked.swap(true, Ordering::AcqRel)
+    }
+
+    fn asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+}
+
+/// Observes a run.
+pub trait Watch {
+    /// So many bytes of the inputs have been read.
+    fn position(&mut self, bytes: u64);
+    /// Called at least every 100 ms, with the events so far.
+    fn progress(&mut self, acknowledged: u64, rejected: u64);
+    /// Text about rejected events: lines with line ends.
+    fn rejected(&mut self, text: &str);
+}
+
+/// Why a run ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub enum Ended {
+    /// At the end of the inputs.
     Complete,
     Interrupted,
     TooManyRejects,
     Undelivered,
-    /// Nobody reads the acknowledgements any more, or they cannot be written.
+    /// The acknowledgements cannot be written; [`Finished::acks_error`] has the error, unless their reader went away.
     Unwatched,
-    /// The client takes no more.
+    /// The client accepts no more records.
     Refused(String),
     RolledBack(String),
+    /// Reading failed.
     Unreadable(String),
-    /// The input is not what it is said to be.
-    Wrong(String),
-    /// A file of ours cannot be written.
-    Unwritten(String),
+    /// An input has another format than the caller named.
+    WrongFormat(String),
+    /// The file of rejected events cannot be written.
+    RejectsUnwritten(io::Error),
 }
 
-/// At most so many events a second, evenly.
-pub(super) struct Pace {
+/// The result of a run.
+pub struct Finished {
+    pub ended: Ended,
+    pub counts: Counts,
+    /// How many events from the beginning are settled: a later run skips these.
+    pub settled: u64,
+    /// Code → the number of events whose first violation has it.
+    pub reasons: BTreeMap<String, u64>,
+    pub skew: Option<Skew>,
+    pub loss: Option<Loss>,
+    pub acks_error: Option<io::Error>,
+    pub elapsed: Duration,
+}
+
+/// Runs the inputs through the producer's first route until they end, or something ends the run. Blocks. Closes the producer.
+///
+/// # Errors
+/// The reading thread cannot be started.
+pub fn run(
+    producer: Producer,
+    sources: Vec<Source>,
+    options: Options,
+    stop: &Stop,
+    watch: &mut dyn Watch,
+) -> io::Result<Finished> {
+    let begun = Instant::now();
+    let Options { dry, skip, rejects, dead_letters, max_rejects, transaction_size, rate, acks, skew } = options;
+    let ledger = Arc::new(Ledger::new(skip, acks));
+    let names = sources.iter().map(|source| (source.name.clone(), source.format)).collect();
+    let messages = match producer.gate(None) {
+        Some(gate) => {
+            let message = gate.input().clone();
+            Some(input::start(sources, input::Options { message, most: gate.max_bytes(), skip })?.0)
+        }
+        None => None,
+    };
+    let mut run = Run {
+        producer: &producer,
+        dry,
+        ledger: Arc::clone(&ledger),
+        stop,
+        watch,
+        sources: names,
+        rejects,
+        letters: dead_letters && !dry,
+        max_rejects,
+        transaction_size: transaction_size.filter(|_| !dry),
+        transaction: None,
+        pace: rate.map(Pace::new),
+        reasons: BTreeMap::new(),
+        rejected: 0,
+        skew,
+    };
+    let ended = messages.map_or(Ended::Complete, |messages| run.take(&messages));
+    let ended = run.finish(ended);
+    let (reasons, skew) = (std::mem::take(&mut run.reasons), run.skew.take());
+    drop(run);
+    // Events that are still in flight come back as undelivered.
+    _ = producer.close(Duration::ZERO);
+    Ok(Finished {
+        ended,
+        counts: ledger.counts(),
+        settled: ledger.settled(),
+        reasons,
+        skew,
+        loss: ledger.loss(),
+        acks_error: ledger.trouble(),
+        elapsed: begun.elapsed(),
+    })
+}
+
+/// Spreads events evenly over time.
+struct Pace {
     per_second: f64,
     begun: Instant,
     taken: f64,
 }
 
 impl Pace {
-    pub(super) fn new(per_second: f64) -> Pace {
+    fn new(per_second: f64) -> Pace {
         Pace { per_second, begun: Instant::now(), taken: 0.0 }
     }
 
-    /// How long the next event has to wait. Time that passed without events is not made up for.
+    /// Returns how long the next event has to wait. Time without events is not made up for.
     fn wait(&mut self) -> Duration {
         let due = Duration::from_secs_f64(self.taken / self.per_second);
         let passed = self.begun.elapsed();
@@ -78,38 +195,34 @@ impl Pace {
     }
 }
 
-pub(super) struct Flow<'p> {
-    pub producer: &'p Producer,
-    /// Nothing is sent.
-    pub dry: bool,
-    pub ledger: Arc<Ledger>,
-    pub stop: &'p Stop,
-    pub bar: ProgressBar,
+struct Run<'p> {
+    producer: &'p Producer,
+    dry: bool,
+    ledger: Arc<Ledger>,
+    stop: &'p Stop,
+    watch: &'p mut dyn Watch,
     /// Names and formats of the inputs.
-    pub sources: Vec<(String, Format)>,
-    pub rejects: Option<Rejects<BufWriter<File>>>,
-    pub letters: bool,
-    pub max_rejects: Option<u64>,
-    /// Events of a transaction, where there are transactions.
-    pub transaction_size: Option<u64>,
-    pub transaction: Option<Open<'p>>,
-    pub pace: Option<Pace>,
-    /// Code → events that it is the first violation of.
-    pub reasons: BTreeMap<String, u64>,
-    pub rejected: u64,
-    /// How the keys of a dry run spread over partitions.
-    pub skew: Option<Skew>,
+    sources: Vec<(String, Format)>,
+    rejects: Option<Rejects<Box<dyn Write + Send>>>,
+    letters: bool,
+    max_rejects: Option<u64>,
+    transaction_size: Option<u64>,
+    transaction: Option<Open<'p>>,
+    pace: Option<Pace>,
+    reasons: BTreeMap<String, u64>,
+    rejected: u64,
+    skew: Option<Skew>,
 }
 
-pub(super) struct Open<'p> {
+struct Open<'p> {
     transaction: Transaction<'p>,
     events: u64,
     begun: Instant,
 }
 
-impl Flow<'_> {
-    /// Takes events until the input ends or something ends it.
-    pub(super) fn run(&mut self, messages: &Receiver<Message>) -> Ended {
+impl Run<'_> {
+    /// Takes events until the input ends or something ends the run.
+    fn take(&mut self, messages: &Receiver<Message>) -> Ended {
         loop {
             if let Some(ended) = self.must_stop() {
                 return ended;
@@ -136,17 +249,17 @@ impl Flow<'_> {
                             return ended;
                         }
                     }
-                    self.bar.set_position(chunk.position);
+                    self.watch.position(chunk.position);
                     self.show();
                 }
                 Message::Unreadable(message) => return Ended::Unreadable(message),
-                Message::Wrong(message) => return Ended::Wrong(message),
+                Message::Wrong(message) => return Ended::WrongFormat(message),
             }
         }
     }
 
     fn must_stop(&self) -> Option<Ended> {
-        if self.stop.asked.load(Ordering::Acquire) {
+        if self.stop.asked() {
             Some(Ended::Interrupted)
         } else if self.ledger.lost() {
             Some(Ended::Undelivered)
@@ -208,7 +321,7 @@ impl Flow<'_> {
         self.count()
     }
 
-    /// Waits for room as long as nothing ends the run.
+    /// Enqueues, waiting for room in the buffer as long as nothing ends the run.
     fn settle(&mut self, place: Place, mut enqueue: impl FnMut() -> Result<(), SendError>) -> Result<(), Ended> {
         loop {
             match enqueue() {
@@ -228,7 +341,7 @@ impl Flow<'_> {
         }
     }
 
-    /// Keeps a rejected event where it was asked for, and shows the first ones.
+    /// Stores a rejected event as configured, and reports the first ones.
     fn reject(&mut self, chunk: &Chunk, item: &Item, violations: Vec<Violation>) -> Result<(), Ended> {
         let place = Place { source: item.source, line: item.line, input: item.input };
         let Some(gate) = self.producer.gate(None) else { return Ok(()) };
@@ -242,14 +355,14 @@ impl Flow<'_> {
             line: Some(item.line),
             input: Some(item.input),
         };
-        self.tell(&name, item.line, &rejected);
+        self.report(&name, item.line, &rejected);
         if let Some(rejects) = &mut self.rejects
             && let Err(error) = rejects.write(&rejected, &original)
         {
             self.ledger.put_back(place);
-            return Err(Ended::Unwritten(format!("--rejects cannot be written: {error}")));
+            return Err(Ended::RejectsUnwritten(error));
         }
-        if self.letters && !self.dry {
+        if self.letters {
             self.begin(place)?;
             let (producer, ledger) = (self.producer, Arc::clone(&self.ledger));
             self.settle(place, || {
@@ -267,20 +380,19 @@ impl Flow<'_> {
         self.count()
     }
 
-    fn tell(&self, name: &str, line: u64, rejected: &Rejected) {
+    fn report(&mut self, name: &str, line: u64, rejected: &Rejected) {
         if self.rejected > SHOWN {
             return;
         }
         let text = if self.rejected == SHOWN {
-            "further rejected events are only counted here\n".to_owned()
+            "further rejected events are only counted\n".to_owned()
         } else {
             rejected.violations.iter().fold(String::new(), |text, violation| {
                 let shown = format!("{name}:{line}: {violation}");
                 text + &shown.chars().map(visible).collect::<String>() + "\n"
             })
         };
-        // Where stderr has gone away the counts still tell.
-        self.bar.suspend(|| _ = std::io::stderr().lock().write_all(text.as_bytes()));
+        self.watch.rejected(&text);
     }
 
     fn begin(&mut self, place: Place) -> Result<(), Ended> {
@@ -300,7 +412,7 @@ impl Flow<'_> {
         }
     }
 
-    /// One event more of the transaction.
+    /// Counts an event of the open transaction, and commits a full one.
     fn count(&mut self) -> Result<(), Ended> {
         let Some(open) = &mut self.transaction else { return Ok(()) };
         open.events += 1;
@@ -324,13 +436,13 @@ impl Flow<'_> {
         }
     }
 
-    /// How long what is on its way may take: every event is reported before that.
+    /// Returns how long events in flight may take: each is reported before that.
     fn patience(&self) -> Duration {
         self.producer.delivery_timeout() + STOP_PATIENCE
     }
 
-    /// Brings what is on its way to its end.
-    pub(super) fn finish(&mut self, ended: Ended) -> Ended {
+    /// Waits for events in flight.
+    fn finish(&mut self, ended: Ended) -> Ended {
         let ended = match (ended, self.transaction.is_some()) {
             (Ended::Complete, true) => self.commit().err().unwrap_or(Ended::Complete),
             (ended, true) => {
@@ -350,13 +462,13 @@ impl Flow<'_> {
         while self.producer.flush(TICK).is_err() && Instant::now() < until {
             self.ledger.flush();
             self.show();
-            if self.stop.asked.load(Ordering::Acquire) {
+            if self.stop.asked() {
                 until = until.min(Instant::now() + STOP_PATIENCE);
             }
         }
         self.ledger.flush();
         if let Some(Err(error)) = self.rejects.as_mut().map(Rejects::flush) {
-            return Ended::Unwritten(format!("--rejects cannot be written: {error}"));
+            return Ended::RejectsUnwritten(error);
         }
         match (ended, self.ledger.lost()) {
             (Ended::Complete, true) => Ended::Undelivered,
@@ -364,24 +476,7 @@ impl Flow<'_> {
         }
     }
 
-    fn show(&self) {
-        if !self.bar.is_hidden() {
-            let acknowledged = self.ledger.acknowledged();
-            self.bar.set_message(message(acknowledged, self.rejected, self.bar.elapsed(), self.dry));
-        }
+    fn show(&mut self) {
+        self.watch.progress(self.ledger.acknowledged(), self.rejected);
     }
-}
-
-fn message(acknowledged: u64, rejected: u64, elapsed: Duration, dry: bool) -> String {
-    let what = if dry { "valid" } else { "acknowledged" };
-    let rate = rate(acknowledged + rejected, elapsed);
-    let count = crate::cli::table::thousands;
-    let rejected = if rejected == 0 { String::new() } else { format!(", {} rejected", count(rejected)) };
-    format!("{} {what}{rejected}, {}/s", count(acknowledged), count(rate))
-}
-
-/// Events a second, rounded.
-pub(super) fn rate(events: u64, elapsed: Duration) -> u64 {
-    let micros = elapsed.as_micros().max(1);
-    u64::try_from(u128::from(events) * 1_000_000 / micros).unwrap_or(u64::MAX)
 }

@@ -13,10 +13,10 @@
 //!
 //! An empty cell is a field that is not set.
 
+use crate::Violation;
 use csv_core::ReadRecordResult;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Number, Value};
-use tollgate_producer::Violation;
 
 /// How many near names an error offers, and how near they must be (0 to 1).
 const NEAR: (usize, f64) = (2, 0.75);

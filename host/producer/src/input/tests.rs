@@ -18,7 +18,12 @@ const PROTO: &str = r#"
 fn message() -> MessageDescriptor {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("event.proto"), PROTO).unwrap();
-    let pool: DescriptorPool = tollgate_protos::load(&[folder.path().to_path_buf()]).unwrap();
+    let pool: DescriptorPool = protox::Compiler::new([folder.path()])
+        .unwrap()
+        .include_imports(true)
+        .open_file("event.proto")
+        .unwrap()
+        .descriptor_pool();
     pool.get_message_by_name("t.v1.Event").unwrap()
 }
 

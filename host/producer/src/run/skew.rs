@@ -7,14 +7,15 @@ const WARNED: f64 = 0.2;
 /// Events a partition below which chance alone makes the shares uneven.
 const ENOUGH: u64 = 100;
 
-/// The events of each partition.
+/// The number of events in each partition.
 #[derive(Debug)]
-pub(super) struct Skew {
+pub struct Skew {
     partitions: Vec<u64>,
 }
 
 impl Skew {
-    pub(super) fn new(partitions: u32) -> Skew {
+    #[must_use]
+    pub fn new(partitions: u32) -> Skew {
         Skew { partitions: vec![0; usize::try_from(partitions).unwrap_or(1).max(1)] }
     }
 
@@ -35,8 +36,9 @@ impl Skew {
         fullest as f64 * self.partitions.len() as f64 / self.events().max(1) as f64 - 1.0
     }
 
-    /// One line for people; nothing where no event had a key.
-    pub(super) fn tell(&self) -> Option<String> {
+    /// Returns one line for people; `None` if no event had a key.
+    #[must_use]
+    pub fn summary(&self) -> Option<String> {
         let (events, partitions) = (self.events(), self.partitions.len());
         let (place, fullest) = self.partitions.iter().enumerate().max_by_key(|(_, events)| **events)?;
         if events == 0 {
@@ -51,7 +53,8 @@ impl Skew {
         Some(if uneven { format!("warning: {told}; take a key with more values") } else { told })
     }
 
-    pub(super) fn json(&self) -> Option<Value> {
+    #[must_use]
+    pub fn json(&self) -> Option<Value> {
         (self.events() > 0).then(|| json!({ "partitions": self.partitions, "excess": self.excess() }))
     }
 }
@@ -104,12 +107,12 @@ mod tests {
             even.take(format!("customer-{number}").as_bytes());
             uneven.take(if number % 2 == 0 { b"large" } else { b"small" });
         }
-        let (even, uneven) = (even.tell().unwrap_or_default(), uneven.tell().unwrap_or_default());
+        let (even, uneven) = (even.summary().unwrap_or_default(), uneven.summary().unwrap_or_default());
         assert!(even.starts_with("over 4 partitions the fullest (") && even.contains("of 10000 events"), "{even}");
         assert!(uneven.starts_with("warning: over 4 partitions"), "{uneven}");
         let mut few = Skew::new(4);
         few.take(b"one");
-        assert_eq!(few.tell().as_deref().map(|told| told.starts_with("over")), Some(true), "one event is no sample");
-        assert_eq!(Skew::new(4).tell(), None);
+        assert_eq!(few.summary().as_deref().map(|told| told.starts_with("over")), Some(true), "one event is no sample");
+        assert_eq!(Skew::new(4).summary(), None);
     }
 }

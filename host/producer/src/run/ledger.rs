@@ -1,7 +1,7 @@
-//! The books: each event that was taken up ends as exactly one of acknowledged, rejected, undelivered.
+//! Counts outcomes: each event that was taken ends as exactly one of acknowledged, rejected and undelivered.
 //!
-//! Written by the reading loop and by the thread that takes the broker's reports. The numbers of the events on their way are
-//! kept, which the producer's buffer bounds: the lowest of them is where a later run has to go on.
+//! The reading loop and the thread that takes the broker's reports write to it. It keeps the numbers of the events in flight, which
+//! the producer's buffer bounds: a later run continues at the lowest of them.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,19 +9,19 @@ use std::io::{self, BufWriter, ErrorKind, Seek as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tollgate_producer::{Acknowledged, Callback, Outcome};
+use crate::{Acknowledged, Callback, Outcome};
 
-/// Where an event stood.
+/// The origin of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Which of the inputs.
+pub struct Place {
+    /// The index of the input.
     pub source: usize,
     pub line: u64,
-    /// Its number over all inputs, from 1.
+    /// The event's number across all inputs, from 1.
     pub input: u64,
 }
 
-/// What is written about an event that comes back acknowledged.
+/// What was sent for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
     Event,
@@ -29,8 +29,9 @@ pub(super) enum Sent {
     Letter,
 }
 
+/// The number of events by outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counts {
+pub struct Counts {
     pub read: u64,
     pub acknowledged: u64,
     pub rejected: u64,
@@ -38,24 +39,25 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Each event has exactly one end.
-    pub(super) fn add_up(&self) -> bool {
+    /// Returns whether each event has exactly one outcome.
+    #[must_use]
+    pub fn add_up(&self) -> bool {
         self.read == self.acknowledged + self.rejected + self.undelivered
     }
 }
 
-/// The first event that was not delivered.
+/// The first undelivered event.
 #[derive(Debug, Clone)]
-pub(super) struct Loss {
+pub struct Loss {
     pub place: Place,
-    pub why: String,
+    pub reason: String,
 }
 
 pub(super) struct Ledger {
     books: Mutex<Books>,
     /// An event is undelivered.
     lost: AtomicBool,
-    /// Nobody reads the acknowledgements any more.
+    /// The acknowledgements cannot be written any more.
     unwatched: AtomicBool,
 }
 
@@ -63,10 +65,10 @@ pub(super) struct Ledger {
 struct Books {
     counts: Counts,
     on_their_way: BTreeSet<u64>,
-    /// The last event that was taken up; before the first, those that were passed over.
+    /// The last event that was taken; before the first, the number of skipped events.
     last: u64,
     loss: Option<Loss>,
-    /// Within a transaction nothing is settled before its end.
+    /// The outcomes within a transaction, which count at its end.
     staged: Option<Staged>,
     acks: Option<Acks>,
     trouble: Option<io::Error>,
@@ -90,7 +92,7 @@ impl Ledger {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An event is taken up.
+    /// Records that an event was taken.
     pub(super) fn take(&self, place: Place) {
         let mut books = self.books();
         books.counts.read += 1;
@@ -98,7 +100,7 @@ impl Ledger {
         books.on_their_way.insert(place.input);
     }
 
-    /// It was not sent after all, and nothing of it has happened.
+    /// Undoes [`Ledger::take`]: nothing was sent.
     pub(super) fn put_back(&self, place: Place) {
         let mut books = self.books();
         books.counts.read -= 1;
@@ -106,7 +108,7 @@ impl Ledger {
         books.on_their_way.remove(&place.input);
     }
 
-    /// Accepted, where nothing is sent.
+    /// Records a valid event that is not sent.
     pub(super) fn accept(&self, place: Place) {
         let mut books = self.books();
         books.on_their_way.remove(&place.input);
@@ -119,18 +121,18 @@ impl Ledger {
         books.counts.rejected += 1;
     }
 
-    pub(super) fn lose(&self, place: Place, why: &str) {
+    pub(super) fn lose(&self, place: Place, reason: &str) {
         let mut books = self.books();
         books.on_their_way.remove(&place.input);
         books.counts.undelivered += 1;
         if books.loss.as_ref().is_none_or(|loss| loss.place.input > place.input) {
-            books.loss = Some(Loss { place, why: why.to_owned() });
+            books.loss = Some(Loss { place, reason: reason.to_owned() });
         }
         drop(books);
         self.lost.store(true, Ordering::Release);
     }
 
-    /// What writes down an event's end when the broker's report comes.
+    /// Returns the callback that records the outcome when the broker reports it.
     pub(super) fn report(self: &Arc<Self>, place: Place, sent: Sent) -> Callback {
         let ledger = Arc::clone(self);
         Box::new(move |outcome: Outcome| match outcome {
@@ -196,13 +198,13 @@ impl Ledger {
         self.books().counts
     }
 
-    /// Within a transaction, those that are acknowledged and not yet visible too.
+    /// Returns the acknowledged events, including those of an open transaction.
     pub(super) fn acknowledged(&self) -> u64 {
         let books = self.books();
         books.counts.acknowledged + books.staged.as_ref().map_or(0, |staged| staged.acknowledged)
     }
 
-    /// How many events from the first on are settled: what `--skip` takes.
+    /// Returns how many events from the beginning are settled: a later run skips these.
     pub(super) fn settled(&self) -> u64 {
         let books = self.books();
         let mut settled = books.last;
@@ -227,7 +229,7 @@ impl Ledger {
         self.unwatched.load(Ordering::Acquire)
     }
 
-    /// Passes on what is written, so that who watches sees it in time.
+    /// Flushes the acknowledgements, so that a reader sees them in time.
     pub(super) fn flush(&self) {
         let mut books = self.books();
         let Books { staged, acks, trouble, .. } = &mut *books;
@@ -238,15 +240,15 @@ impl Ledger {
         }
     }
 
-    /// What went wrong with writing the acknowledgements.
+    /// Returns the error with which writing the acknowledgements failed.
     pub(super) fn trouble(&self) -> Option<io::Error> {
         self.books().trouble.take()
     }
 }
 
-/// `--acks-out`: a line an acknowledged event. Within transactions the lines wait in a file of their own, since the transaction
-/// may be rolled back and be larger than memory.
-pub(super) struct Acks {
+/// Writes a line for each acknowledged event. Within transactions the lines wait in a temporary file, because a transaction may be
+/// rolled back, and be larger than memory.
+pub struct Acks {
     out: BufWriter<Box<dyn Write + Send>>,
     spool: Option<BufWriter<File>>,
     /// The inputs' names, as JSON.
@@ -254,9 +256,11 @@ pub(super) struct Acks {
 }
 
 impl Acks {
+    /// `names`: the inputs' names.
+    ///
     /// # Errors
-    /// There is no place for a temporary file.
-    pub(super) fn new(out: Box<dyn Write + Send>, names: &[String], transactional: bool) -> io::Result<Acks> {
+    /// A temporary file cannot be created.
+    pub fn new(out: Box<dyn Write + Send>, names: &[String], transactional: bool) -> io::Result<Acks> {
         let spool = if transactional { Some(BufWriter::new(tempfile::tempfile()?)) } else { None };
         let names = names.iter().map(|name| serde_json::Value::from(name.as_str()).to_string()).collect();
         Ok(Acks { out: BufWriter::new(out), spool, names })

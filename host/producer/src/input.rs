@@ -1,8 +1,9 @@
-//! The inputs, one after the other, cut into events: a thread that reads, and chunks of what it has read.
+//! Reads events from files and pipes: one thread reads the inputs in order and hands over chunks of events.
 //!
-//! An event keeps its bytes as they stood in the file, so that a rejected one can be kept as it came. What cannot be cut properly
-//! (a line that is too long, a frame that ends early) is an item too, with what is wrong with it: nothing is skipped in silence.
+//! An event keeps its original bytes, so that a rejected one can be stored unchanged. A piece that is no complete event (a line that
+//! is too long, a frame that ends early) is an item too, with its violation: nothing is skipped silently.
 
+mod columns;
 mod cut;
 
 use std::fs::File;
@@ -11,20 +12,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
+use crate::Violation;
+use columns::{Columns, Table};
 use crossbeam_channel::{Receiver, Sender, bounded};
-use prost_reflect::MessageDescriptor;
-use tollgate_producer::Violation;
-
-use super::columns::{Columns, Table};
 use cut::{BEGINNING, Counted, Line, Varint, strip_mark, trim_end};
+use prost_reflect::MessageDescriptor;
 
-/// Bytes that a chunk gathers before it is handed over, if there is more to read at once.
+/// The size at which a chunk is handed over while more input is available.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Chunks that wait: one in work, two to even out.
+/// The number of chunks that wait: enough to even out slow reads.
 const CHUNKS: usize = 3;
 
-/// How events stand in an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// The format of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object a line, in Protobuf's JSON mapping.
     Ndjson,
@@ -35,7 +35,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the file's name.
+    /// Returns the format that a file's name ending stands for.
+    #[must_use]
     pub fn of(path: &Path) -> Option<Format> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "ndjson" | "jsonl" | "json" => Some(Format::Ndjson),
@@ -45,6 +46,7 @@ impl Format {
         }
     }
 
+    #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
             Format::Ndjson => "application/json",
@@ -54,89 +56,104 @@ impl Format {
     }
 }
 
-/// One input, open.
-pub(super) struct Source {
-    /// As it is shown.
+/// An open input.
+pub struct Source {
+    /// The name in messages.
     pub name: String,
     pub format: Format,
+    /// Separates the cells of a CSV line.
     pub delimiter: u8,
-    reader: Box<dyn Read + Send>,
-    /// Bytes, where they are known.
+    pub reader: Box<dyn Read + Send>,
+    /// The length in bytes, if it is known.
     pub length: Option<u64>,
 }
 
+/// Why an input cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error("{name} cannot be read: {source}")]
+    Unreadable { name: String, source: io::Error },
+    #[error("{name} is a folder; name the files in it")]
+    Folder { name: String },
+    #[error("{name}: its name does not tell its format; give one with --format: ndjson, protobuf or csv")]
+    Format { name: String },
+}
+
 impl Source {
+    /// Opens a file, or stdin for `-`. Reads nothing yet.
+    ///
     /// # Errors
-    /// A sentence: what cannot be opened and why.
-    pub(super) fn open(path: &Path, format: Format, delimiter: u8) -> Result<Source, String> {
+    /// The file cannot be opened, or is a folder.
+    pub fn open(path: &Path, format: Format, delimiter: u8) -> Result<Source, InputError> {
         if path.as_os_str() == "-" {
             let name = "stdin".to_owned();
             return Ok(Source { name, format, delimiter, reader: Box::new(io::stdin()), length: None });
         }
         let name = path.display().to_string();
-        let cannot = |error: io::Error| format!("{name} cannot be read: {error}");
-        let file = File::open(path).map_err(cannot)?;
-        let metadata = file.metadata().map_err(cannot)?;
+        let unreadable = |source: io::Error| InputError::Unreadable { name: name.clone(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
         if metadata.is_dir() {
-            return Err(format!("{name} is a folder; name the files in it"));
+            return Err(InputError::Folder { name });
         }
         let length = metadata.is_file().then_some(metadata.len());
         Ok(Source { name, format, delimiter, reader: Box::new(file), length })
     }
 }
 
-/// What a thread hands over.
-pub(super) enum Message {
+/// A message from the reading thread.
+pub(crate) enum Message {
     Chunk(Chunk),
-    /// The input cannot be read on: a disk, a pipe.
+    /// Reading failed: a disk, a pipe.
     Unreadable(String),
-    /// The input is not what it is said to be: the caller's to mend.
+    /// The input has another format than the caller named.
     Wrong(String),
 }
 
+/// A piece of the inputs, with its events.
 #[derive(Default)]
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     pub bytes: Vec<u8>,
     pub items: Vec<Item>,
-    /// Bytes read so far, all inputs together.
+    /// The number of bytes read so far from all inputs.
     pub position: u64,
 }
 
-/// One event, or what stands in its place.
-pub(super) struct Item {
-    /// Which of the inputs.
+/// An event, or a piece of input that is none.
+pub(crate) struct Item {
+    /// The index of the input.
     pub source: usize,
-    /// The line that it begins in; for frames, the frame. From 1.
+    /// The line in which it begins, or the number of the frame. From 1.
     pub line: u64,
-    /// Its number over all inputs, from 1.
+    /// The event's number across all inputs, from 1.
     pub input: u64,
-    /// The original, in the chunk's bytes.
+    /// The original bytes, as a range of the chunk's.
     pub original: Range<usize>,
-    /// Its length, where the chunk has only its beginning.
+    /// The full length, if the chunk holds only the beginning.
     pub whole: Option<u64>,
     pub body: Result<Body, Violation>,
 }
 
-/// Where the payload stands in the chunk's bytes.
-pub(super) enum Body {
+/// The payload, as a range of the chunk's bytes.
+pub(crate) enum Body {
     Json(Range<usize>),
     Protobuf(Range<usize>),
 }
 
-/// What the reader needs to know beside the inputs.
-pub(super) struct Options {
+/// The reader's settings.
+pub(crate) struct Options {
     pub message: MessageDescriptor,
-    /// The longest event, bytes as they stand in the input.
+    /// The maximum length of an event, in bytes of the input.
     pub most: usize,
-    /// So many events from the first on are passed over.
+    /// The number of events to skip from the beginning.
     pub skip: u64,
 }
 
-/// Starts the thread. It ends at the end of the inputs, or when the receiver is dropped.
+/// Starts the reading thread. It ends at the end of the inputs, or when the receiver is dropped.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub(super) fn start(sources: Vec<Source>, options: Options) -> io::Result<(Receiver<Message>, JoinHandle<()>)> {
+pub(crate) fn start(sources: Vec<Source>, options: Options) -> io::Result<(Receiver<Message>, JoinHandle<()>)> {
     let (sender, receiver) = bounded(CHUNKS);
     let reading = move || {
         let mut reader = Reader { sender, options, chunk: Chunk::default(), input: 0, source: 0 };
@@ -161,7 +178,7 @@ pub(super) fn start(sources: Vec<Source>, options: Options) -> io::Result<(Recei
 }
 
 enum Stop {
-    /// Nobody wants more.
+    /// The receiver is gone.
     Gone,
     Say(Message),
 }
@@ -170,7 +187,7 @@ struct Reader {
     sender: Sender<Message>,
     options: Options,
     chunk: Chunk,
-    /// Events so far, those passed over included.
+    /// The number of events so far, skipped ones included.
     input: u64,
     source: usize,
 }
@@ -229,8 +246,8 @@ impl Reader {
                 Varint::End => break,
                 Varint::Length(length) => length,
                 Varint::Broken(read) => {
-                    let message = "this is no length of a frame, so nobody can say where the next one begins: the rest \
-                                   of the input is not read";
+                    let message = "this is not a frame's length, so the next frame cannot be found: the rest of the \
+                                   input is not read";
                     return self.add(frame, &read, None, Err(Violation::new("frame-length", "", message)));
                 }
             };
@@ -352,7 +369,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands the chunk over when it is large enough, or when the next read could wait: a slow pipe's events are not held back.
+    /// Hands the chunk over when it is large enough, or when the next read may block, so that events of a slow pipe are not delayed.
     fn breathe(&mut self, input: &Counted, before: u64) -> Result<(), Fault> {
         if self.chunk.bytes.len() >= CHUNK_BYTES || input.is_empty() {
             self.chunk.position = before + input.position;
@@ -369,11 +386,11 @@ impl Reader {
     }
 }
 
-/// What an event's text is.
+/// The form of an event's bytes.
 enum Form {
     Json,
     Protobuf,
-    /// JSON that was made of it.
+    /// JSON built from it.
     Made(String),
 }
 
@@ -404,33 +421,28 @@ fn hint(name: &str, first: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// The inputs with their formats.
+/// Opens the inputs. Files without a `format` have the one that their name ending stands for; stdin has NDJSON. Without a
+/// `delimiter`, CSV has commas, and tabs in `.tsv` files.
 ///
 /// # Errors
-/// Every file that cannot be opened or whose format nobody knows.
-pub(super) fn open(
-    files: &[PathBuf],
-    format: Option<Format>,
-    delimiter: Option<u8>,
-) -> Result<Vec<Source>, Vec<String>> {
+/// Every file that cannot be opened or has no known format.
+pub fn open(files: &[PathBuf], format: Option<Format>, delimiter: Option<u8>) -> Result<Vec<Source>, Vec<InputError>> {
     let mut sources = Vec::new();
-    let mut complaints = Vec::new();
+    let mut errors = Vec::new();
     for path in files {
         let stdin = path.as_os_str() == "-";
         let tabs = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
         let delimiter = delimiter.unwrap_or(if tabs { b'\t' } else { b',' });
-        match format.or_else(|| Format::of(path)).or(stdin.then_some(Format::Ndjson)) {
-            None => complaints.push(format!(
-                "{}: its name does not tell what it holds; say it with --format ndjson, protobuf or csv",
-                path.display()
-            )),
-            Some(format) => match Source::open(path, format, delimiter) {
-                Ok(source) => sources.push(source),
-                Err(complaint) => complaints.push(complaint),
-            },
+        let opened = match format.or_else(|| Format::of(path)).or(stdin.then_some(Format::Ndjson)) {
+            None => Err(InputError::Format { name: path.display().to_string() }),
+            Some(format) => Source::open(path, format, delimiter),
+        };
+        match opened {
+            Ok(source) => sources.push(source),
+            Err(error) => errors.push(error),
         }
     }
-    if complaints.is_empty() { Ok(sources) } else { Err(complaints) }
+    if errors.is_empty() { Ok(sources) } else { Err(errors) }
 }
 
 #[cfg(test)]

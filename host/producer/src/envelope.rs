@@ -1,0 +1,449 @@
+//! Envelopes: each event is wrapped in a message whose fields say where it comes from, and checked in both forms.
+//!
+//! The engine's `contract.envelope` reads the same messages. The idempotency key is computed exactly as the engine checks it.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prost_reflect::prost::Message as _;
+use prost_reflect::{Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+use tollgate_contract::{Contract, FieldPath, Fields, Slot, idempotency_key, text_of};
+
+use crate::Violation;
+
+/// Unset or unusable parts of an envelope.
+const MISSING: &str = "envelope-value";
+
+/// How events are wrapped.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The contract of the envelope's message.
+    pub contract: Contract,
+    /// The field that holds the event: `bytes` or `google.protobuf.Any`.
+    pub payload: String,
+    /// The envelope's other fields, by dotted path.
+    pub fields: Vec<(String, Fill)>,
+    pub key: Option<IdempotencyKey>,
+}
+
+/// The value of an envelope's field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fill {
+    /// The same text for every event, converted to the field's type.
+    Text(String),
+    /// A field of the event.
+    Payload(String),
+    /// A random W3C trace id: 32 lower-case hexadecimal digits.
+    TraceId,
+    /// The time at which the event is checked.
+    Now,
+}
+
+/// How the idempotency key is computed: SHA-256 over the parts, in hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The envelope's field that holds it.
+    pub field: String,
+    pub parts: Vec<KeyPart>,
+    /// Between two parts.
+    pub separator: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPart {
+    /// A field of the envelope.
+    Envelope(String),
+    /// A field of the event.
+    Payload(String),
+    /// The record's key.
+    RecordKey,
+    /// A header of the record.
+    Header(String),
+    Text(String),
+}
+
+/// Why an envelope cannot be filled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    #[error("{message} has no field {path}")]
+    NoField { message: String, path: String },
+    #[error("the envelope's field {path} holds the event and must be bytes or a google.protobuf.Any; it is {kind}")]
+    Payload { path: String, kind: String },
+    #[error("the envelope's field {path} is {kind}, which cannot be filled")]
+    Unfillable { path: String, kind: String },
+    #[error("the envelope's field {path} is {kind}: {text:?} is no value of it")]
+    Text { path: String, kind: String, text: String },
+    #[error("the event's {path}: {source}")]
+    Event { path: String, source: tollgate_contract::CompileError },
+    #[error(
+        "the idempotency key is computed from the envelope's {path}, which nothing sets; set it to a text or to a field of the event"
+    )]
+    UnsetPart { path: String },
+    #[error(
+        "the idempotency key is computed from the envelope's {path}, which differs in every run, so that a repeated run would produce \
+         other keys; set it to a field of the event"
+    )]
+    ChangingPart { path: String },
+    #[error("the idempotency key is computed from the record's header {name}, which no record has; add the header")]
+    UnsetHeader { name: String },
+    #[error("the idempotency key is computed from the record's key, and records have none; name the key's fields")]
+    NoRecordKey,
+    #[error(transparent)]
+    Compile(#[from] tollgate_contract::CompileError),
+}
+
+/// A compiled [`Envelope`].
+#[derive(Debug)]
+pub(crate) struct Wrap {
+    pub(crate) contract: Contract,
+    payload: FieldDescriptor,
+    type_url: String,
+    fields: Vec<Filled>,
+    key: Option<Key>,
+}
+
+#[derive(Debug)]
+struct Filled {
+    path: Vec<FieldDescriptor>,
+    shown: String,
+    from: From,
+}
+
+#[derive(Debug)]
+enum From {
+    Value(Value),
+    /// A slot of the event's contract.
+    Event(Slot),
+    TraceId,
+    Now,
+}
+
+#[derive(Debug)]
+struct Key {
+    path: Vec<FieldDescriptor>,
+    parts: Vec<(Part, String)>,
+    separator: String,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// A slot of the envelope's contract.
+    Envelope(Slot),
+    /// A slot of the event's contract.
+    Event(Slot),
+    RecordKey,
+    Fixed(Vec<u8>),
+}
+
+/// What a wrap needs to know about the records.
+pub(crate) struct Records<'r> {
+    pub event: &'r MessageDescriptor,
+    pub keyed: bool,
+    pub headers: &'r [(String, Vec<u8>)],
+}
+
+impl Envelope {
+    /// Returns the fields of the event that the envelope needs, in the order of their slots.
+    pub(crate) fn event_fields(&self) -> Vec<FieldPath> {
+        let filled = self.fields.iter().filter_map(|(_, fill)| match fill {
+            Fill::Payload(path) => Some(path),
+            Fill::Text(_) | Fill::TraceId | Fill::Now => None,
+        });
+        let parts = self.key.iter().flat_map(|key| &key.parts).filter_map(|part| match part {
+            KeyPart::Payload(path) => Some(path),
+            KeyPart::Envelope(_) | KeyPart::RecordKey | KeyPart::Header(_) | KeyPart::Text(_) => None,
+        });
+        filled.chain(parts).map(FieldPath::new).collect()
+    }
+
+    /// Compiles the envelope; `first` is the slot of the first of [`Envelope::event_fields`] in the event's contract.
+    pub(crate) fn compile(self, first: usize, records: &Records<'_>) -> Result<Wrap, EnvelopeError> {
+        let Envelope { contract, payload, fields, key } = self;
+        let message = contract.message().clone();
+        let payload = find(&message, &payload)?;
+        let [payload] = payload.as_slice() else {
+            return Err(EnvelopeError::NoField {
+                message: message.full_name().to_owned(),
+                path: payload_path(&payload),
+            });
+        };
+        if !holds_event(payload) {
+            let (path, kind) = (payload.name().to_owned(), kind_of(payload));
+            return Err(EnvelopeError::Payload { path, kind });
+        }
+        let mut next = first;
+        let mut slot = || {
+            next += 1;
+            Slot(next - 1)
+        };
+        let mut filled = Vec::new();
+        for (shown, fill) in &fields {
+            let path = find(&message, shown)?;
+            let from = match fill {
+                Fill::Text(text) => From::Value(parsed(&path, shown, text)?),
+                Fill::Payload(_) => {
+                    fillable(&path, shown)?;
+                    From::Event(slot())
+                }
+                Fill::TraceId => {
+                    expect(&path, shown, |kind| matches!(kind, Kind::String))?;
+                    From::TraceId
+                }
+                Fill::Now => {
+                    expect(&path, shown, |kind| matches!(kind, Kind::String) || is_timestamp(kind))?;
+                    From::Now
+                }
+            };
+            filled.push(Filled { path, shown: shown.clone(), from });
+        }
+        let mut wanted = Vec::new();
+        let key = key.map(|key| compile_key(&key, &message, (&filled, records), &mut wanted, &mut slot)).transpose()?;
+        let contract =
+            Contract::compile(message.parent_pool(), message.full_name(), contract.policies().clone(), &wanted)?;
+        let type_url = format!("type.googleapis.com/{}", records.event.full_name());
+        Ok(Wrap { contract, payload: payload.clone(), type_url, fields: filled, key })
+    }
+}
+
+fn payload_path(path: &[FieldDescriptor]) -> String {
+    path.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".")
+}
+
+fn compile_key(
+    key: &IdempotencyKey,
+    message: &MessageDescriptor,
+    (filled, records): (&[Filled], &Records<'_>),
+    wanted: &mut Vec<FieldPath>,
+    slot: &mut impl FnMut() -> Slot,
+) -> Result<Key, EnvelopeError> {
+    let path = find(message, &key.field)?;
+    expect(&path, &key.field, |kind| matches!(kind, Kind::String))?;
+    let mut parts = Vec::new();
+    for part in &key.parts {
+        parts.push(match part {
+            KeyPart::Envelope(path) => {
+                match filled.iter().find(|filled| filled.shown == *path).map(|filled| &filled.from) {
+                    None => return Err(EnvelopeError::UnsetPart { path: path.clone() }),
+                    Some(From::TraceId | From::Now) => return Err(EnvelopeError::ChangingPart { path: path.clone() }),
+                    Some(From::Value(_) | From::Event(_)) => {}
+                }
+                wanted.push(FieldPath::new(path));
+                (Part::Envelope(Slot(wanted.len() - 1)), path.clone())
+            }
+            KeyPart::Payload(path) => (Part::Event(slot()), path.clone()),
+            KeyPart::RecordKey if !records.keyed => return Err(EnvelopeError::NoRecordKey),
+            KeyPart::RecordKey => (Part::RecordKey, "the record's key".to_owned()),
+            KeyPart::Header(name) => match records.headers.iter().find(|(header, _)| header == name) {
+                Some((_, value)) => (Part::Fixed(value.clone()), name.clone()),
+                None => return Err(EnvelopeError::UnsetHeader { name: name.clone() }),
+            },
+            KeyPart::Text(text) => (Part::Fixed(text.clone().into_bytes()), text.clone()),
+        });
+    }
+    Ok(Key { path, parts, separator: key.separator.clone() })
+}
+
+impl Wrap {
+    /// Returns the envelope's bytes around `event`, whose fields were read with `contract`.
+    ///
+    /// # Errors
+    /// All violations of the envelope's contract, or a value that the event lacks.
+    pub(crate) fn wrap(
+        &self,
+        event: &[u8],
+        (contract, fields): (&Contract, &Fields<'_>),
+        record_key: Option<&[u8]>,
+        now: SystemTime,
+    ) -> Result<Vec<u8>, Vec<Violation>> {
+        let mut message = DynamicMessage::new(self.contract.message().clone());
+        for Filled { path, shown, from } in &self.fields {
+            let value = match from {
+                From::Value(value) => Some(value.clone()),
+                From::TraceId => Some(Value::String(trace_id())),
+                From::Now => time_value(path.last(), now),
+                // An event that does not set the field leaves the envelope's unset too: its rules decide.
+                From::Event(slot) => match text_of(contract, fields, *slot) {
+                    Some(text) => Some(parsed(path, shown, &text).map_err(|error| unusable(shown, &error))?),
+                    None => None,
+                },
+            };
+            if let Some(value) = value {
+                set(&mut message, path, value);
+            }
+        }
+        self.set_payload(&mut message, event);
+        if let Some(key) = &self.key {
+            let bytes = message.encode_to_vec();
+            let text = self.key_text(key, &bytes, (contract, fields), record_key)?;
+            set(&mut message, &key.path, Value::String(text));
+        }
+        let bytes = message.encode_to_vec();
+        self.contract.check_at(&bytes, &mut Fields::new(), now).map_err(Violation::all)?;
+        Ok(bytes)
+    }
+
+    fn set_payload(&self, message: &mut DynamicMessage, event: &[u8]) {
+        let bytes = Value::Bytes(event.to_vec().into());
+        let Kind::Message(any) = self.payload.kind() else {
+            message.set_field(&self.payload, bytes);
+            return;
+        };
+        let mut value = DynamicMessage::new(any);
+        value.set_field_by_name("type_url", Value::String(self.type_url.clone()));
+        value.set_field_by_name("value", bytes);
+        message.set_field(&self.payload, Value::Message(value));
+    }
+
+    fn key_text(
+        &self,
+        key: &Key,
+        envelope: &[u8],
+        (contract, fields): (&Contract, &Fields<'_>),
+        record_key: Option<&[u8]>,
+    ) -> Result<String, Vec<Violation>> {
+        let mut own = Fields::new();
+        self.contract.read(envelope, &mut own).map_err(Violation::all)?;
+        let mut parts: Vec<Cow<'_, [u8]>> = Vec::with_capacity(key.parts.len());
+        for (part, shown) in &key.parts {
+            let bytes = |text: Cow<'_, str>| Cow::Owned(text.into_owned().into_bytes());
+            let part: Option<Cow<'_, [u8]>> = match part {
+                Part::Envelope(slot) => text_of(&self.contract, &own, *slot).map(bytes),
+                Part::Event(slot) => text_of(contract, fields, *slot).map(bytes),
+                Part::RecordKey => record_key.map(Cow::Borrowed),
+                Part::Fixed(bytes) => Some(Cow::Borrowed(bytes.as_slice())),
+            };
+            let Some(part) = part.filter(|part| !part.is_empty()) else {
+                let message = format!("the idempotency key cannot be computed, because {shown} is not set");
+                return Err(vec![Violation::new(MISSING, shown.as_str(), message)]);
+            };
+            parts.push(part);
+        }
+        Ok(idempotency_key(parts.iter().map(AsRef::as_ref), &key.separator))
+    }
+}
+
+#[cold]
+fn unusable(path: &str, error: &EnvelopeError) -> Vec<Violation> {
+    vec![Violation::new(MISSING, path, error.to_string())]
+}
+
+/// Sets the field at a path, creating the messages on the way.
+fn set(message: &mut DynamicMessage, path: &[FieldDescriptor], value: Value) {
+    match path {
+        [] => {}
+        [field] => message.set_field(field, value),
+        [field, rest @ ..] => {
+            if let Value::Message(inner) = message.get_field_mut(field) {
+                set(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Resolves a dotted path of singular fields.
+fn find(message: &MessageDescriptor, path: &str) -> Result<Vec<FieldDescriptor>, EnvelopeError> {
+    let missing = || EnvelopeError::NoField { message: message.full_name().to_owned(), path: path.to_owned() };
+    let mut found: Vec<FieldDescriptor> = Vec::new();
+    for name in path.split('.') {
+        let inside = match found.last().map(FieldDescriptor::kind) {
+            None => message.clone(),
+            Some(Kind::Message(inner)) => inner,
+            Some(_) => return Err(missing()),
+        };
+        let field = inside.get_field_by_name(name).ok_or_else(missing)?;
+        if field.cardinality() == Cardinality::Repeated {
+            return Err(EnvelopeError::Unfillable { path: path.to_owned(), kind: kind_of(&field) });
+        }
+        found.push(field);
+    }
+    Ok(found)
+}
+
+fn holds_event(field: &FieldDescriptor) -> bool {
+    match field.kind() {
+        Kind::Bytes => true,
+        Kind::Message(message) => message.full_name() == "google.protobuf.Any",
+        _ => false,
+    }
+}
+
+fn kind_of(field: &FieldDescriptor) -> String {
+    let name = match field.kind() {
+        Kind::Message(message) => message.full_name().to_owned(),
+        Kind::Enum(values) => values.full_name().to_owned(),
+        kind => format!("{kind:?}").to_lowercase(),
+    };
+    if field.is_list() || field.is_map() { format!("repeated {name}") } else { name }
+}
+
+fn is_timestamp(kind: &Kind) -> bool {
+    kind.as_message().is_some_and(|message| message.full_name() == "google.protobuf.Timestamp")
+}
+
+fn expect(path: &[FieldDescriptor], shown: &str, fits: impl Fn(&Kind) -> bool) -> Result<(), EnvelopeError> {
+    match path.last() {
+        Some(field) if fits(&field.kind()) => Ok(()),
+        field => {
+            Err(EnvelopeError::Unfillable { path: shown.to_owned(), kind: field.map(kind_of).unwrap_or_default() })
+        }
+    }
+}
+
+/// Texts can be converted to these.
+fn fillable(path: &[FieldDescriptor], shown: &str) -> Result<(), EnvelopeError> {
+    expect(path, shown, |kind| match kind {
+        Kind::Message(_) => is_timestamp(kind),
+        Kind::Bytes | Kind::Double | Kind::Float => false,
+        _ => true,
+    })
+}
+
+/// Converts a text to the type of the field at a path.
+fn parsed(path: &[FieldDescriptor], shown: &str, text: &str) -> Result<Value, EnvelopeError> {
+    fillable(path, shown)?;
+    let Some(field) = path.last() else { return Ok(Value::String(text.to_owned())) };
+    let value = match field.kind() {
+        Kind::String => Some(Value::String(text.to_owned())),
+        Kind::Bool => text.parse().ok().map(Value::Bool),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => text.parse().ok().map(Value::I32),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => text.parse().ok().map(Value::I64),
+        Kind::Uint32 | Kind::Fixed32 => text.parse().ok().map(Value::U32),
+        Kind::Uint64 | Kind::Fixed64 => text.parse().ok().map(Value::U64),
+        Kind::Enum(values) => {
+            let named = values.get_value_by_name(text).map(|value| value.number());
+            named.or_else(|| text.parse().ok()).map(Value::EnumNumber)
+        }
+        Kind::Message(message) => {
+            let time: Option<prost_types::Timestamp> = text.parse().ok();
+            time.map(|time| timestamp(&message, time.seconds, time.nanos))
+        }
+        Kind::Bytes | Kind::Double | Kind::Float => None,
+    };
+    value.ok_or_else(|| EnvelopeError::Text { path: shown.to_owned(), kind: kind_of(field), text: text.to_owned() })
+}
+
+fn timestamp(message: &MessageDescriptor, seconds: i64, nanos: i32) -> Value {
+    let mut value = DynamicMessage::new(message.clone());
+    value.set_field_by_name("seconds", Value::I64(seconds));
+    value.set_field_by_name("nanos", Value::I32(nanos));
+    Value::Message(value)
+}
+
+/// Returns the time with millisecond precision; `None` before 1970.
+fn time_value(field: Option<&FieldDescriptor>, now: SystemTime) -> Option<Value> {
+    let since = now.duration_since(UNIX_EPOCH).ok()?;
+    let (seconds, nanos) =
+        (i64::try_from(since.as_secs()).ok()?, i32::try_from(since.subsec_millis()).ok()? * 1_000_000);
+    match field?.kind() {
+        Kind::Message(message) => Some(timestamp(&message, seconds, nanos)),
+        _ => Some(Value::String(prost_types::Timestamp { seconds, nanos }.to_string())),
+    }
+}
+
+fn trace_id() -> String {
+    let mut text = String::with_capacity(32);
+    // W3C forbids the id of zeros; a trace id must be unlikely to repeat, not hard to guess.
+    _ = write!(text, "{:032x}", fastrand::u128(1..));
+    text
+}
