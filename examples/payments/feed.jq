@@ -1,4 +1,4 @@
-# input.ndjson as lines for Kafka's console producer: headers, key and value, with tabs between.
+# Converts input.ndjson to lines for Kafka's console producer: headers, key and value, separated by tabs.
 def or_null: if . == null then "NULL" else . end;
 [ (.headers | to_entries | map("\(.key):\(.value)") | join(","))
 , (.key | or_null)

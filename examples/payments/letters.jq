@@ -1,2 +1,2 @@
-# What `tollgate dlq export` writes, without what differs from run to run.
+# The output of `tollgate dlq export`, without the parts that differ between runs.
 { key: .key, reason, stage, transform, field }

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_and_what_is_none() {
+    fn urls_and_texts_that_are_not_urls() {
         let parse = |text: &str| Url::parse(text).map(|url| url.to_string()).map_err(|fault| fault.to_string());
         assert_eq!(
             parse(" https://r.example:8081/apis/ccompat/v7/ ").unwrap(),

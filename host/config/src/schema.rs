@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_told_are_the_defaults_taken() {
+    fn the_documented_defaults_are_the_parsers_defaults() {
         let taken = tests::least().redacted_json();
         let mut compared = 0;
         for key in KEYS.iter() {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_takes_what_the_parser_takes() {
+    fn the_schema_accepts_what_the_parser_accepts() {
         let schema = json_schema();
         for good in [
             tests::FULL.to_owned(),

@@ -58,7 +58,7 @@ fn with(more: &str) -> String {
 }
 
 #[test]
-fn the_words_null_and_null_are_one() {
+fn the_word_null_and_yamls_null_are_equal() {
     let absent = |word: &str| {
         let pipeline = parse(&spoil("protos: proto", &format!("protos: proto\n  absent: {word}"))).unwrap();
         pipeline.contract.policies.absent
@@ -884,7 +884,7 @@ delivry: {}
 }
 
 #[test]
-fn tombstones_delete_only_what_they_can_name() {
+fn tombstones_delete_only_rows_that_they_can_identify() {
     let delete = spoil("protos: proto", "protos: proto\n  tombstones: delete");
     assert_eq!(parse(&delete).unwrap().contract.tombstones, Tombstones::Delete);
     let two = delete.replace("key: [transaction_id]", "key: [a, b]");
@@ -991,7 +991,7 @@ p.yaml:20:1: retry_policy: is already set by consumer.retry_policy; keep one of 
 }
 
 #[test]
-fn defaults_give_way_to_what_is_written() {
+fn defaults_adapt_to_the_values_that_are_set() {
     let text = spoil("start: earliest", "start: earliest\n  max_poll_interval: 10s");
     let pipeline = parse(&text).unwrap();
     assert_eq!(pipeline.source.session_timeout, Duration::from_secs(5));

@@ -24,7 +24,7 @@ fn read_one<T>(text: &str, kind: impl Fn(&str) -> Result<T, Complaint>) -> Resul
 }
 
 #[test]
-fn every_error_is_told_at_once_in_line_order() {
+fn every_error_is_reported_at_once_in_line_order() {
     let text = "source:\n  topic: [a]\n  sesion_timeout: 30s\n  start: erliest\n  lanes: many\nextra: 1\nsource: {}\n";
     let errors = read(text, |table| {
         table.table("source", |source| {
@@ -94,7 +94,7 @@ fn references_are_replaced_in_scalars_only() {
 }
 
 #[test]
-fn what_a_reference_lacks_is_said_with_its_line_and_without_values() {
+fn a_bad_reference_is_reported_with_its_line_and_without_values() {
     let cases = [
         ("k: ${NOT_SET}", "1:4: k: the variable NOT_SET is not set; set it, or write a default: ${NOT_SET:default}"),
         ("k: ${OPEN", "1:4: k: ${ without its }; for a literal ${ write $${"),
@@ -164,7 +164,7 @@ k:
 }
 
 #[test]
-fn what_yaml_offers_and_a_configuration_does_not_need_is_refused() {
+fn unneeded_yaml_features_are_refused() {
     for (yaml, expected) in [
         ("a: &x 1\nb: *x\n", "p.yaml:1:7: anchors are not supported"),
         ("a: !!int 1\n", "tags are not supported"),
@@ -217,7 +217,7 @@ fn many_unknown_keys_take_linear_time() {
 }
 
 #[test]
-fn places_fall_back_to_what_stands_above() {
+fn positions_fall_back_to_the_nearest_parent() {
     let text = "a:\n  b:\n    - c: 1\n";
     let (_, seen) = read_seen("p.yaml", text, Path::new("."), &env, |table| {
         table.table("a", |a| {

@@ -37,7 +37,7 @@ fn spoil(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn what_the_root_says_is_what_a_type_does_not_say() {
+fn the_roots_keys_are_the_defaults_of_each_type() {
     let pipeline = parse(SHOP).unwrap();
     assert_eq!(pipeline.contract.routing, Routing::Header("event-type".to_owned()));
     assert_eq!(pipeline.contract.unknown_types, UnknownTypes::DeadLetter);
@@ -60,7 +60,7 @@ fn what_the_root_says_is_what_a_type_does_not_say() {
 }
 
 #[test]
-fn what_is_shown_has_each_type() {
+fn the_shown_configuration_has_each_type() {
     let shown = parse(SHOP).unwrap().redacted_json();
     assert_eq!(shown["types"]["payment.received"]["postgres"]["key"], serde_json::json!(["payment_id"]));
     assert_eq!(shown["contract"]["type_header"], "event-type");
@@ -68,7 +68,7 @@ fn what_is_shown_has_each_type() {
 }
 
 #[test]
-fn each_mistake_is_told_with_its_place() {
+fn each_mistake_is_reported_with_its_position() {
     let cases = [
         (
             "  type_header: event-type\n",
@@ -132,7 +132,7 @@ fn types_may_share_a_table_if_one_statement_writes_both() {
 }
 
 #[test]
-fn an_envelope_that_is_shipped_knows_its_parts() {
+fn a_built_in_envelope_knows_its_parts() {
     let envelope = "  envelope:\n    message: tollgate.envelope.v1.DomainEvent\n    idempotency_key: { of: [source, payload.id, header.x, record.key, \"'a b'\"] }\n";
     let text = SHOP.replace("  type_header: event-type\n", envelope);
     let pipeline = parse(&text).unwrap();
@@ -147,7 +147,7 @@ fn an_envelope_that_is_shipped_knows_its_parts() {
 }
 
 #[test]
-fn each_mistake_about_an_envelope_is_told() {
+fn each_mistake_about_an_envelope_is_reported() {
     let cases = [
         ("envelope: { message: shop.v1.Envelope, type: kind }", "contract.envelope.payload: required key is missing"),
         ("envelope: { message: shop.v1.Envelope, type: kind, payload: a.b }", "must be a field of the envelope itself"),
@@ -232,7 +232,7 @@ fn frames_may_be_around_envelopes() {
 }
 
 #[test]
-fn debezium_is_short_or_long_and_says_what_does_not_go_with_it() {
+fn debezium_has_a_short_and_a_long_form_and_refuses_incompatible_keys() {
     let text = SHOP.replace("  type_header: event-type\n", "  envelope: debezium\n");
     let pipeline = parse(&text).unwrap();
     let debezium = pipeline.contract.debezium.clone().unwrap();
