@@ -153,12 +153,7 @@ const BEFORE_CONTRACT: &[Key] = &[
         Value("1m"),
         "A partition that has lag and commits nothing for this long is reported in `/readyz`, `tollgate status` and the metrics.",
     ),
-    key(
-        "source.max_poll_records",
-        Whole,
-        Nothing,
-        "Upper bound of `delivery.batch.max_events`; the lowest bound applies.",
-    ),
+    key("source.max_poll_records", Whole, Nothing, "Bounds `delivery.batch.max_events`; the lowest bound applies."),
     key(
         "source.enable_auto_commit",
         Boolean,
@@ -177,12 +172,7 @@ const BEFORE_CONTRACT: &[Key] = &[
         Nothing,
         "Static membership: a member that restarts within `session_timeout` keeps its partitions. Each process needs its own name.",
     ),
-    key(
-        "source.security",
-        Table,
-        Nothing,
-        "TLS and SASL for the connections to Kafka, used by the consumer and the producers.",
-    ),
+    key("source.security", Table, Nothing, "TLS and SASL for Kafka, for the consumer and the producers."),
     key(
         "source.security.tls",
         TableOr(&Boolean),
@@ -193,12 +183,7 @@ const BEFORE_CONTRACT: &[Key] = &[
     key("source.security.tls.certificate", Path, Nothing, "PEM file of the client's certificate; needs `key`."),
     key("source.security.tls.key", Path, Nothing, "PEM file of the client's private key; needs `certificate`."),
     key("source.security.tls.key_password", Secret, Nothing, "Password of the private key."),
-    key(
-        "source.security.tls.verify_hostname",
-        Boolean,
-        Value("true"),
-        "Whether the broker's certificate must name its host.",
-    ),
+    key("source.security.tls.verify_hostname", Boolean, Value("true"), "Whether the certificate must name the host."),
     key("source.security.sasl", Table, Nothing, "Login with user and password."),
     key(
         "source.security.sasl.mechanism",
@@ -265,12 +250,7 @@ const AFTER_TYPES: &[Key] = &[
     ),
     key("transforms[].routes.*.topic", Text, Nothing, "The route's topic. Without it the route writes only rows."),
     key("transforms[].routes.*.partition", Choice(&["by_key", "same"]), Value("by_key"), "As `output.partition`."),
-    key(
-        "transforms[].routes.*.key",
-        Text,
-        Nothing,
-        "Field of the route's message to use as key. Default: the event's key.",
-    ),
+    key("transforms[].routes.*.key", Text, Nothing, "Field of the message to use as key. Default: the event's key."),
     key(
         "transforms[].routes.*.postgres",
         Table,
@@ -318,19 +298,9 @@ const AFTER_TYPES: &[Key] = &[
         "Pauses the pipeline when more than `share` of at least `of_at_least` events within `within` are rejected. This keeps a faulty deployment from turning the whole topic into dead letters. `off` removes the limit.",
     ),
     key("dead_letter.limit.share", Number, Value("0.5"), "Share of rejected events, 0.0001 to 1."),
-    key(
-        "dead_letter.limit.of_at_least",
-        Whole,
-        Value("1000"),
-        "The share is checked only once this many events are in the window.",
-    ),
+    key("dead_letter.limit.of_at_least", Whole, Value("1000"), "Number of events needed before the share is checked."),
     key("dead_letter.limit.within", Duration, Value("1m"), "The window, 1s to 1h."),
-    key(
-        "dead_letter.alert_depth",
-        Whole,
-        Nothing,
-        "Depth of the dead letter topic at which the alert metric becomes 1.",
-    ),
+    key("dead_letter.alert_depth", Whole, Nothing, "Depth of the dead letter topic that raises the alert."),
 ];
 
 const AFTER_POSTGRES: &[Key] = &[
@@ -494,7 +464,7 @@ const AFTER_POSTGRES: &[Key] = &[
     key("acknowledge.*", Text, Nothing, "The reason why the warning does not matter."),
     key("dlq_topic", Text, Nothing, "Alias of `dead_letter.topic`."),
     key("dlq_threshold", Whole, Nothing, "Alias of `dead_letter.alert_depth`."),
-    key("max_batch_size", Whole, Nothing, "Upper bound of `delivery.batch.max_events`; the lowest bound applies."),
+    key("max_batch_size", Whole, Nothing, "Bounds `delivery.batch.max_events`; the lowest bound applies."),
     key(
         "consumer",
         Table,

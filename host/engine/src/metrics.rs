@@ -156,19 +156,9 @@ impl Metrics {
             Unit::Seconds,
             self.batch_seconds.clone(),
         );
-        r.register_with_unit(
-            "stage",
-            "Duration of one attempt at a batch, by stage",
-            Unit::Seconds,
-            self.stages.clone(),
-        );
+        r.register_with_unit("stage", "Duration of an attempt, by stage", Unit::Seconds, self.stages.clone());
         r.register("records_fetched", "Records fetched from Kafka", self.fetched.clone());
-        r.register_with_unit(
-            "fetched",
-            "Bytes of record values fetched from Kafka",
-            Unit::Bytes,
-            self.fetched_bytes.clone(),
-        );
+        r.register_with_unit("fetched", "Values fetched from Kafka", Unit::Bytes, self.fetched_bytes.clone());
         r.register("rows_affected", "Rows that PostgreSQL inserted, updated or deleted", self.rows.clone());
         r.register("nul_texts", "Texts stored without their NUL characters", self.nul_texts.clone());
         let failures = self.partition_failures.clone();
@@ -187,31 +177,14 @@ impl Metrics {
             self.pauses.clone(),
         );
         r.register("offset_gaps", "Gaps in the offsets, left by transaction markers and compaction", self.gaps.clone());
-        r.register(
-            "redone_events",
-            "Events whose outputs or dead letters were produced from a redo plan",
-            self.redone.clone(),
-        );
-        r.register(
-            "repeated_events",
-            "Events dropped because their id had been processed before",
-            self.repeated.clone(),
-        );
+        r.register("redone_events", "Events produced again from a redo plan", self.redone.clone());
+        r.register("repeated_events", "Events dropped because they were processed before", self.repeated.clone());
         r.register("retries", "Failed attempts at a batch that were retried", self.retries.clone());
         r.register("breaker_state", "State of a circuit breaker: 0 closed, 1 half open, 2 open", self.breakers.clone());
         r.register("breaker_transitions", "State changes of circuit breakers", self.transitions.clone());
         r.register("partitions_assigned", "Partitions assigned to this process", self.partitions.clone());
-        r.register_with_unit(
-            "takeover",
-            "Time from an assignment to its first fetch",
-            Unit::Seconds,
-            self.takeover.clone(),
-        );
-        r.register(
-            "consumer_lag_records",
-            "Records between the committed offset and the end of the partition",
-            self.lag.clone(),
-        );
+        r.register_with_unit("takeover", "Time from assignment to first fetch", Unit::Seconds, self.takeover.clone());
+        r.register("consumer_lag_records", "Records between the committed offset and the end", self.lag.clone());
         r.register_with_unit(
             "partition_stalled",
             "Time for which a partition has had lag and committed nothing",
@@ -224,28 +197,15 @@ impl Metrics {
             Unit::Ratios,
             self.poll_interval.clone(),
         );
-        r.register_with_unit(
-            "batch_wait",
-            "Time for which a batch waits for more events",
-            Unit::Seconds,
-            self.batch_wait.clone(),
-        );
+        r.register_with_unit("batch_wait", "How long batches wait to fill", Unit::Seconds, self.batch_wait.clone());
         r.register_with_unit("last_batch", "Duration of a lane's last batch", Unit::Seconds, self.last_batch.clone());
-        r.register(
-            "stage_age_transactions",
-            "Age of a lane's temporary table, in transactions",
-            self.stage_age.clone(),
-        );
+        r.register("stage_age_transactions", "Age of a lane's temporary table", self.stage_age.clone());
         r.register(
             "dead_letter_depth_records",
             "Offsets in the dead letter topic, including transaction markers",
             self.dead_letter_depth.clone(),
         );
-        r.register(
-            "dead_letter_alert",
-            "1 while the depth is at least dead_letter.alert_depth",
-            self.dead_letter_alert.clone(),
-        );
+        r.register("dead_letter_alert", "1 while the depth is at least alert_depth", self.dead_letter_alert.clone());
         r.register("ready", "1 while Kafka and PostgreSQL are connected and the group is joined", self.ready.clone());
         r.register("paused", "1 while the dead letter limit or mode: halt pauses the pipeline", self.paused.clone());
         r.register("partition_halted", "1 for each halted partition of this process", self.halted.clone());
@@ -348,7 +308,8 @@ impl Metrics {
         self.observed.get_or_create(&ReasonLabels { reason: code.to_owned() }).inc_by(events) == 0
     }
 
-    /// Counts deviations that a policy accepted. Returns whether they are the first with their labels. Beyond the limit the labels are `other`.
+    /// Counts deviations that a policy accepted. Returns whether they are the first with their labels. Beyond the limit the
+    /// labels are `other`.
     pub fn noticed(&self, policy: &'static str, type_name: &str, member: &str, count: u64) -> bool {
         let mut labels = NoticeLabels { policy, r#type: type_name.to_owned(), member: member.to_owned() };
         let known = match self.notices.lock() {
