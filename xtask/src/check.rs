@@ -190,9 +190,7 @@ pub(crate) fn check(project: &Project, uses: Uses, install: bool) -> Result<()> 
 /// Says how long building takes, where it takes long.
 pub(crate) fn foretell(project: &Project, then: &str) {
     if project.is_cold() {
-        say::line(&format!(
-            "now: compile Kafka's client and wasmtime, once, 6 to 8 minutes on two cores; then {then}"
-        ));
+        say::line(&format!("now: compile Kafka's client and wasmtime, once, 6 to 8 minutes on two cores; then {then}"));
     } else {
         say::line(&format!("now: compile what changed; then {then}"));
     }

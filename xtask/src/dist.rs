@@ -14,7 +14,7 @@ use crate::say;
 /// # Errors
 /// Where it does not compile.
 pub(crate) fn run(project: &Project, _: &Args) -> Result<()> {
-    let build = 
+    let build =
         ["build", "--profile", "dist", "--workspace", "--features", "tollgate/vendored-openssl", "--bin", "tollgate"];
     succeed("the build of tollgate", &mut project.cargo(&build))?;
     let program = project.dist_program();

@@ -61,7 +61,7 @@ pub struct Pipeline {
 }
 
 /// `source:` the topic to consume.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     /// `brokers:` host:port, comma separated.
     pub brokers: String,
@@ -82,7 +82,7 @@ pub struct Source {
 }
 
 /// librdkafka settings, name → value. `Debug` masks every value that may be secret.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Settings(pub BTreeMap<String, String>);
 
 impl Settings {
@@ -129,13 +129,13 @@ pub enum Start {
 }
 
 /// `source.security:` TLS and SASL for Kafka, used by the consumer and the producers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Security {
     pub tls: Option<Tls>,
     pub sasl: Option<Sasl>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tls {
     /// `ca:` path of a PEM file; without it the system's certificates are used. These paths already include the file's folder.
     pub ca: Option<PathBuf>,
@@ -146,7 +146,7 @@ pub struct Tls {
     pub skip_hostname: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sasl {
     pub mechanism: SaslMechanism,
     pub username: String,
@@ -161,7 +161,7 @@ pub enum SaslMechanism {
 }
 
 /// One of `transforms:`, in chain order.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Transform {
     /// `component:` path of the .wasm file.
     pub component: PathBuf,
@@ -186,7 +186,7 @@ impl fmt::Debug for Transform {
 }
 
 /// The pipeline's upper bounds. The effective limit is the lower one of these and the transform's own.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ceiling {
     pub fuel: Option<u64>,
     pub memory: Option<usize>,
@@ -198,7 +198,7 @@ pub struct Ceiling {
 }
 
 /// `output:` the topic for valid events.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     pub topic: String,
     /// `contract:` message type of the chain's outputs; by default the source contract's.
@@ -217,7 +217,7 @@ pub enum OutputPartition {
 }
 
 /// `dead_letter:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetter {
     pub topic: String,
     pub limit: Option<DeadLetterLimit>,
@@ -234,7 +234,7 @@ pub struct DeadLetterLimit {
 }
 
 /// `postgres:` the server with the target tables and the progress.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Postgres {
     pub url: Secret,
     /// `tls_ca:` PEM file; the path already includes the file's folder. The URL's `sslmode` sets how strictly TLS is checked.
@@ -242,7 +242,7 @@ pub struct Postgres {
 }
 
 /// The rest of `postgres:` a target table and the sources of its columns.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mapping {
     /// `table:` name or schema.name.
     pub table: TableName,
@@ -280,7 +280,7 @@ impl fmt::Display for TableName {
 }
 
 /// One column of the target table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Column {
     pub name: String,
     pub from: From,
@@ -433,7 +433,7 @@ pub enum Mode {
 }
 
 /// `admin:` health, metrics, status, reload.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
     /// `listen:` host:port; port 0 chooses a free port and logs it. `None` for `listen: off`.
     pub listen: Option<String>,

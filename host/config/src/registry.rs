@@ -7,7 +7,7 @@ use crate::limits;
 use crate::secret::Secret;
 
 /// The settings of a registry's client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Replicas of one registry, tried in turn. At least one.
     pub urls: Vec<Url>,
@@ -40,7 +40,7 @@ pub struct Config {
 }
 
 /// The login.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum Auth {
     #[default]
     None,
@@ -52,7 +52,7 @@ pub enum Auth {
 }
 
 /// TLS for `https://` URLs. All files are PEM.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tls {
     /// The trusted authorities, instead of the usual ones.
     pub ca: Option<PathBuf>,

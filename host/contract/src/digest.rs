@@ -1,16 +1,23 @@
-//! The identity of a contract: a hash over a canonical text of everything that decides about a payload.
+//! The identity of a contract: a hash over everything that decides about a payload.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use prost_reflect::{EnumDescriptor, Kind as ReflectKind, MessageDescriptor};
-use sha2::{Digest as _, Sha256};
 
-use crate::schema::shapes;
-use crate::{DuplicateMembers, Policies};
+use crate::schema::{Shape, shapes};
+use crate::{
+    Absent, CanonicalHash, ClockSkew, Coercion, DuplicateMembers, Mode, Policies, Presence, TimeForm, TimeUnit,
+    UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs,
+};
 
-/// Identifies the canonical form; to be raised when the meaning of the text changes.
-const FORM: &str = "tollgate-contract/1";
+/// Identifies the canonical form; to be raised when the meaning of the values changes.
+const FORM: &str = "tollgate-contract/2";
+
+/// A message or enum type, by its full name.
+enum Type {
+    Message(Vec<Shape>),
+    Enum(EnumDescriptor),
+}
 
 /// `rules` is the rules' own canonical text; empty if there are none.
 pub(crate) fn of(top: &MessageDescriptor, policies: &Policies, rules: &str) -> [u8; 32] {
@@ -20,85 +27,181 @@ pub(crate) fn of(top: &MessageDescriptor, policies: &Policies, rules: &str) -> [
         if types.contains_key(message.full_name()) {
             continue;
         }
-        let mut text = String::new();
-        for shape in shapes(&message) {
-            let kind = match &shape.kind {
-                ReflectKind::Message(inner) => {
-                    queue.push(inner.clone());
-                    inner.full_name().to_owned()
-                }
+        let fields = shapes(&message);
+        for shape in &fields {
+            match &shape.kind {
+                ReflectKind::Message(inner) => queue.push(inner.clone()),
                 ReflectKind::Enum(inner) => {
-                    types.entry(inner.full_name().to_owned()).or_insert_with(|| enum_text(inner));
-                    inner.full_name().to_owned()
+                    types.entry(inner.full_name().to_owned()).or_insert_with(|| Type::Enum(inner.clone()));
                 }
-                scalar => format!("{scalar:?}"),
-            };
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "field {} {} {} {kind} list={} map={} group={} {:?} rivals={:?}",
-                shape.number,
-                shape.name,
-                shape.json_name,
-                shape.is_list,
-                shape.is_map,
-                shape.is_group,
-                shape.presence,
-                shape.rivals
-            );
+                _ => {}
+            }
         }
-        types.insert(message.full_name().to_owned(), text);
+        types.insert(message.full_name().to_owned(), Type::Message(fields));
     }
-
-    let mut hash = Sha256::new();
-    hash.update(format!("{FORM}\nmessage {}\n{:?}\n", top.full_name(), Text(policies)));
-    for (name, text) in types {
-        hash.update(format!("type {name}\n{text}"));
+    let mut hash = CanonicalHash::new(FORM);
+    hash.text(top.full_name());
+    add_policies(&mut hash, policies);
+    hash.count(types.len());
+    for (name, kind) in &types {
+        hash.text(name);
+        match kind {
+            Type::Message(fields) => {
+                hash.text("message");
+                hash.count(fields.len());
+                fields.iter().for_each(|field| add_field(&mut hash, field));
+            }
+            // In declaration order: the first value is the default, and the first alias is the displayed name.
+            Type::Enum(values) => {
+                hash.text("enum");
+                hash.count(values.values().len());
+                for value in values.values() {
+                    hash.number(value.number());
+                    hash.text(value.name());
+                }
+            }
+        }
     }
-    hash.update(rules);
-    hash.finalize().into()
+    hash.text(rules);
+    hash.finish()
 }
 
-/// Formats the policies like a derived `Debug`, but omits later additions with their default value, so that contracts compiled by
-/// an older release keep their digest.
-struct Text<'p>(&'p Policies);
+fn add_field(hash: &mut CanonicalHash, field: &Shape) {
+    // Whether a list is packed does not matter: both forms are read.
+    let Shape { number, name, json_name, kind, is_list, is_map, is_group, is_packed: _, presence, rivals } = field;
+    hash.number(*number);
+    hash.text(name);
+    hash.text(json_name);
+    hash.text(match kind {
+        ReflectKind::Message(inner) => inner.full_name(),
+        ReflectKind::Enum(inner) => inner.full_name(),
+        scalar => scalar_name(scalar),
+    });
+    [*is_list, *is_map, *is_group].into_iter().for_each(|flag| hash.flag(flag));
+    hash.text(match presence {
+        Presence::Implicit => "implicit",
+        Presence::Explicit => "explicit",
+        Presence::Required => "required",
+    });
+    hash.count(rivals.len());
+    rivals.iter().for_each(|rival| hash.number(*rival));
+}
 
-impl std::fmt::Debug for Text<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Policies {
-            unknown_fields,
-            unknown_enums,
-            unset_oneofs,
-            unknown_variants,
-            duplicate_members,
-            absent,
-            clock_skew,
-            coerce,
-            mode,
-            max_bytes,
-            recursion_limit,
-        } = self.0;
-        let mut text = f.debug_struct("Policies");
-        text.field("unknown_fields", unknown_fields)
-            .field("unknown_enums", unknown_enums)
-            .field("unset_oneofs", unset_oneofs)
-            .field("unknown_variants", unknown_variants)
-            .field("absent", absent)
-            .field("clock_skew", clock_skew)
-            .field("mode", mode)
-            .field("max_bytes", max_bytes)
-            .field("recursion_limit", recursion_limit);
-        if *duplicate_members != DuplicateMembers::default() {
-            text.field("duplicate_members", duplicate_members);
-        }
-        if !coerce.is_empty() {
-            text.field("coerce", coerce);
-        }
-        text.finish()
+/// The names of a `.proto` file, which no message type has.
+fn scalar_name(kind: &ReflectKind) -> &'static str {
+    match kind {
+        ReflectKind::Double => "double",
+        ReflectKind::Float => "float",
+        ReflectKind::Int32 => "int32",
+        ReflectKind::Int64 => "int64",
+        ReflectKind::Uint32 => "uint32",
+        ReflectKind::Uint64 => "uint64",
+        ReflectKind::Sint32 => "sint32",
+        ReflectKind::Sint64 => "sint64",
+        ReflectKind::Fixed32 => "fixed32",
+        ReflectKind::Fixed64 => "fixed64",
+        ReflectKind::Sfixed32 => "sfixed32",
+        ReflectKind::Sfixed64 => "sfixed64",
+        ReflectKind::Bool => "bool",
+        ReflectKind::String => "string",
+        ReflectKind::Bytes => "bytes",
+        ReflectKind::Message(_) => "message",
+        ReflectKind::Enum(_) => "enum",
     }
 }
 
-fn enum_text(descriptor: &EnumDescriptor) -> String {
-    // In declaration order: the first value is the default, and the first alias is the displayed name.
-    descriptor.values().map(|value| format!("value {} {}\n", value.number(), value.name())).collect()
+fn add_policies(hash: &mut CanonicalHash, policies: &Policies) {
+    let Policies {
+        unknown_fields,
+        unknown_enums,
+        unset_oneofs,
+        unknown_variants,
+        duplicate_members,
+        absent,
+        clock_skew,
+        coerce,
+        mode,
+        max_bytes,
+        recursion_limit,
+    } = policies;
+    hash.text(match unknown_fields {
+        UnknownFields::Allow => "allow",
+        UnknownFields::Warn => "warn",
+        UnknownFields::Reject => "reject",
+    });
+    match unknown_enums {
+        UnknownEnums::Reject => hash.text("reject"),
+        UnknownEnums::Keep => hash.text("keep"),
+        UnknownEnums::Fallback(values) => {
+            hash.text("fallback");
+            hash.count(values.len());
+            for (name, value) in values {
+                hash.text(name);
+                hash.text(value);
+            }
+        }
+    }
+    hash.text(match unset_oneofs {
+        UnsetOneofs::Allow => "allow",
+        UnsetOneofs::Reject => "reject",
+    });
+    hash.text(match unknown_variants {
+        UnknownVariants::Allow => "allow",
+        UnknownVariants::Warn => "warn",
+        UnknownVariants::Reject => "reject",
+    });
+    hash.text(match duplicate_members {
+        DuplicateMembers::Reject => "reject",
+        DuplicateMembers::Last => "last",
+    });
+    hash.text(match absent {
+        Absent::Default => "default",
+        Absent::Null => "null",
+        Absent::Reject => "reject",
+    });
+    hash.text(match mode {
+        Mode::Observe => "observe",
+        Mode::DeadLetter => "dead_letter",
+        Mode::Halt => "halt",
+    });
+    hash.count(*max_bytes);
+    hash.number(*recursion_limit);
+    hash.count(clock_skew.len());
+    clock_skew.iter().for_each(|clock| add_clock(hash, clock));
+    hash.count(coerce.len());
+    coerce.iter().for_each(|coercion| add_coercion(hash, coercion));
+}
+
+fn add_clock(hash: &mut CanonicalHash, clock: &ClockSkew) {
+    let ClockSkew { field, unit, past, future } = clock;
+    hash.text(field.as_str());
+    hash.optional(*unit, |hash, unit| {
+        hash.text(match unit {
+            TimeUnit::Seconds => "seconds",
+            TimeUnit::Millis => "millis",
+            TimeUnit::Micros => "micros",
+        });
+    });
+    for span in [past, future] {
+        hash.optional(*span, |hash, span| hash.number(i128::try_from(span.as_nanos()).unwrap_or(i128::MAX)));
+    }
+}
+
+fn add_coercion(hash: &mut CanonicalHash, coercion: &Coercion) {
+    let Coercion { field, time } = coercion;
+    hash.text(field.as_str());
+    hash.count(time.forms.len());
+    for form in &time.forms {
+        hash.text(match form {
+            TimeForm::Iso => "iso",
+            TimeForm::UnixSeconds => "unix_s",
+            TimeForm::UnixMillis => "unix_ms",
+            TimeForm::UnixMicros => "unix_us",
+            TimeForm::UnixDays => "days",
+        });
+    }
+    hash.optional(time.between, |hash, between| {
+        hash.number(between.from);
+        hash.number(between.until);
+    });
 }

@@ -11,6 +11,7 @@
 pub mod build;
 pub mod keeper;
 pub mod reload;
+pub mod revision;
 pub mod routes;
 pub mod summary;
 pub mod waiting;

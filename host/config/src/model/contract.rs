@@ -10,7 +10,7 @@ use super::{Debezium, Envelope};
 use crate::registry;
 
 /// `contract:` the contract that every event must satisfy.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Contract {
     pub schema: Schema,
     pub encoding: Encoding,
@@ -51,7 +51,7 @@ pub enum UnknownTypes {
 }
 
 /// `contract.registry:` a schema registry with Confluent's API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Registry {
     /// `url:` one or several URLs of the same registry.
     pub urls: Vec<registry::Url>,
@@ -92,7 +92,7 @@ pub enum VersionBy {
 }
 
 /// The source of the message types.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Schema {
     /// `protos:` a folder, or files and folders.
     Protos(Vec<PathBuf>),

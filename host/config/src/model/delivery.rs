@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `delivery:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Delivery {
     pub mode: DeliveryMode,
     pub batch: Batch,
@@ -57,7 +57,7 @@ impl DeliveryMode {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     pub max_events: usize,
     pub max_bytes: usize,
@@ -84,7 +84,7 @@ impl BatchWait {
 }
 
 /// `retry_policy:` retries and backoff.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Retry {
     pub max_retries: u32,
     pub initial_backoff: Duration,
@@ -99,7 +99,7 @@ pub struct Retry {
 }
 
 /// `backpressure:` bounds of the backlog, the events that are fetched but not committed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Backpressure {
     /// `lag_threshold:` number of events above which the partitions are paused, for example during an outage.
     pub lag_threshold: u64,

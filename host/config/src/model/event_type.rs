@@ -3,7 +3,7 @@
 use super::{KeyPart, Mapping, Output, Pipeline, Transform, Versions};
 
 /// A type of event, with its contract, chain, output and table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EventType {
     /// The name in `types:`; empty for the only type of a pipeline without `types:`.
     pub name: String,

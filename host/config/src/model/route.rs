@@ -3,7 +3,7 @@
 use super::{EventType, Mapping, OutputPartition, Pipeline};
 
 /// An entry of `transforms[].routes:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// The name that the component declares.
     pub name: String,
@@ -20,7 +20,7 @@ pub struct Route {
 }
 
 /// A destination of outputs: the chain's end, or a route.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Destination<'p> {
     pub kind: &'p EventType,
     /// The route and the index of its transform; `None` for the chain's end.

@@ -8,12 +8,11 @@ use prost_reflect::MessageDescriptor;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer as _;
-use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
 use tollgate_contract::{CompileSchema, Contract, Policies};
-use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox, Settings};
+use tollgate_sandbox::{Sandbox, Settings};
 
-use super::routes::{Wrong, places, wrong_routes};
+pub use super::revision::{overrides, revision};
 use super::{Parts, Waiting};
 use crate::brakes::backoff::Backoff;
 use crate::kafka::client;
@@ -26,10 +25,9 @@ use tollgate_config::error::Failure;
 use tollgate_config::{Pipeline, Pools, Schema, TableName};
 use tollgate_decide::contracts::{Contracts, Outgoing, changes, contracts, envelope, header_names};
 use tollgate_decide::gate::envelope::Envelope;
-use tollgate_decide::gate::{Destination, EventType, Gate, Held, Registry, Revision, Target, TransformInfo, TypeChain};
+use tollgate_decide::gate::{Destination, EventType, Gate, Registry, Target};
 use tollgate_decide::postgres::Table;
 use tollgate_decide::postgres::table::UnfitTable;
-use tollgate_decide::types;
 use tollgate_registry::SchemaStore;
 
 const CALL: Duration = Duration::from_secs(10);
@@ -78,104 +76,6 @@ pub fn sandbox(pipeline: &Pipeline) -> Result<Sandbox, Failure> {
     let transforms = pipeline.transforms().count().max(1);
     let settings = Settings { lanes: pipeline.lanes, transforms, ..Settings::default() };
     Sandbox::new(settings).map_err(|error| Failure::environment("sandbox.engine", error))
-}
-
-/// Loads, checks and compiles the components of every chain. `contracts`: the input and output contracts of each type, under
-/// `envelope`. `number` counts the swaps.
-pub fn revision<'c>(
-    pipeline: &Pipeline,
-    contracts: impl Iterator<Item = Held<'c>>,
-    envelope: Option<&Envelope>,
-    sandbox: &Sandbox,
-    number: u64,
-) -> Result<Revision, String> {
-    let mut digest = Sha256::new();
-    if let (Some(envelope), Some(spec)) = (envelope, &pipeline.contract.envelope) {
-        digest.update(&envelope.contract_digest);
-        // The names of the key fields, and how keys are built.
-        digest.update(format!("{spec:?}"));
-    }
-    if let Some(spec) = &pipeline.contract.debezium {
-        digest.update(format!("{spec:?}"));
-    }
-    let chains = pipeline.types.iter().zip(contracts).map(|(kind, held)| {
-        if !kind.name.is_empty() {
-            digest.update(u64::try_from(kind.name.len()).unwrap_or_default().to_be_bytes());
-            digest.update(&kind.name);
-        }
-        digest.update(held.input.digest());
-        digest.update(held.output.digest());
-        held.routes.iter().for_each(|route| digest.update(route.digest()));
-        chain(pipeline, kind, held.output, sandbox, &mut digest).map_err(|message| match kind.name.as_str() {
-            "" => message,
-            name => format!("type {name}: {message}"),
-        })
-    });
-    let chains = chains.collect::<Result<Vec<_>, _>>()?;
-    Ok(Revision { number, digest: hex::encode(digest.finalize()), chains })
-}
-
-/// Builds the chain of a type; everything that affects its verdicts is added to the digest.
-fn chain(
-    pipeline: &Pipeline,
-    kind: &tollgate_config::EventType,
-    output: &Contract,
-    sandbox: &Sandbox,
-    digest: &mut Sha256,
-) -> Result<TypeChain, String> {
-    let mut transforms = Vec::new();
-    let mut infos = Vec::new();
-    let mut message = kind.message.clone();
-    let mut place = 0;
-    for (index, spec) in kind.transforms.iter().enumerate() {
-        let path = pipeline.resolve(&spec.component);
-        let shown = pipeline.shown(&path);
-        let shown = shown.display();
-        let bytes = std::fs::read(&path).map_err(|error| format!("cannot read component {shown}: {error}"))?;
-        let overrides = overrides(spec);
-        let transform = sandbox.load(&bytes, &overrides).map_err(|error| format!("component {shown}: {error}"))?;
-        let manifest = transform.manifest();
-        if manifest.input != message {
-            return Err(format!("component {shown} takes {}, but what reaches it is {message}", manifest.input));
-        }
-        message = manifest.output().to_owned();
-        let notices = types::compare(&transform, output.message().parent_pool())
-            .map_err(|stale| format!("component {shown} {stale}"))?;
-        for notice in notices {
-            tracing::warn!(component = %shown, transform = manifest.name, "{notice}");
-        }
-        if let Some(Wrong { key, problem }) = wrong_routes(kind, index, manifest).into_iter().next() {
-            return Err(format!("component {shown}: {key}: {problem}"));
-        }
-        digest.update(transform.revision_digest().as_bytes());
-        infos.push(TransformInfo {
-            event_type: kind.name.clone(),
-            name: manifest.name.clone(),
-            version: manifest.version.clone(),
-            component: pipeline.shown(&spec.component).display().to_string(),
-            digest: transform.digest().to_string(),
-            routes: places(spec, manifest, place),
-        });
-        place += spec.routes.len();
-        transforms.push(transform);
-    }
-    if message != output.message().full_name() {
-        return Err(format!(
-            "the chain emits {message}, but the output contract is {}: set output.contract",
-            output.message().full_name()
-        ));
-    }
-    Ok(TypeChain { chain: Chain::new(transforms), transforms: infos })
-}
-
-/// Returns the pipeline's settings for a transform.
-pub fn overrides(spec: &tollgate_config::Transform) -> Overrides {
-    let (config, compile_time) = (spec.config.clone(), spec.ceiling.compile_time);
-    let wide = |bytes: Option<usize>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
-    let tollgate_config::Ceiling { fuel, memory, deadline, output, max_outputs, .. } = spec.ceiling;
-    let (memory, output_bytes) = (wide(memory), wide(output));
-    let ceiling = LimitsSpec { fuel, memory, deadline, output_bytes, max_outputs, ..LimitsSpec::default() };
-    Overrides { ceiling, config, compile_time }
 }
 
 /// Returns every topic of a pipeline with its purpose.

@@ -13,7 +13,7 @@ use crate::brakes::Brakes;
 use crate::metrics::Metrics;
 use crate::progress::halts::{self, Resumed};
 use crate::sinks::postgres::connect;
-use tollgate_config::Pipeline;
+use tollgate_config::{EventType as TypeSpec, Pipeline};
 use tollgate_decide::contracts::{changes, contracts, envelope};
 use tollgate_decide::gate::change::Changes;
 use tollgate_decide::gate::envelope::Envelope;
@@ -155,38 +155,38 @@ fn changes_digest(changes: &Option<Changes>) -> Option<&str> {
 
 /// Returns a section other than the transforms that has changed.
 fn needs_restart(old: &Pipeline, new: &Pipeline) -> Option<&'static str> {
-    // `Debug` hides secrets, so a changed password needs its own comparison.
-    let shown = |value: &dyn std::fmt::Debug| format!("{value:?}");
-    let kinds = |pipeline: &Pipeline| {
-        let kinds = pipeline.types.iter();
-        shown(&kinds.map(|kind| (&kind.name, &kind.message, &kind.versions, &kind.idempotency_of)).collect::<Vec<_>>())
-    };
-    let outputs =
-        |pipeline: &Pipeline| format!("{:?}", pipeline.types.iter().map(|kind| &kind.output).collect::<Vec<_>>());
-    let mappings =
-        |pipeline: &Pipeline| format!("{:?}", pipeline.types.iter().map(|kind| &kind.mapping).collect::<Vec<_>>());
-    let sections: [(&'static str, String, String); 12] = [
-        ("pipeline", old.name.clone(), new.name.clone()),
-        ("source", shown(&old.source), shown(&new.source)),
-        ("contract", shown(&old.contract), shown(&new.contract)),
-        ("types", kinds(old), kinds(new)),
-        ("output", outputs(old), outputs(new)),
-        ("postgres", mappings(old), mappings(new)),
-        ("dead_letter", shown(&old.dead_letter), shown(&new.dead_letter)),
-        ("postgres", shown(&old.postgres), shown(&new.postgres)),
-        ("postgres.url", old.postgres.url.expose().to_owned(), new.postgres.url.expose().to_owned()),
-        ("delivery", shown(&old.delivery), shown(&new.delivery)),
-        ("lanes", shown(&old.lanes), shown(&new.lanes)),
-        ("admin", shown(&old.admin), shown(&new.admin)),
-    ];
     // The sandbox's pool was sized at startup.
     if new.transforms().count() > old.transforms().count().max(1) {
         return Some("transforms (more of them)");
     }
     // Routes may name topics whose sizes were never queried.
-    let routes = |pipeline: &Pipeline| shown(&pipeline.transforms().map(|t| &t.routes).collect::<Vec<_>>());
-    if routes(old) != routes(new) {
+    if !old.transforms().map(|transform| &transform.routes).eq(new.transforms().map(|transform| &transform.routes)) {
         return Some("transforms.routes");
     }
-    sections.into_iter().find(|(_, old, new)| old != new).map(|(section, _, _)| section)
+    let of_types = |same: fn(&TypeSpec, &TypeSpec) -> bool| {
+        old.types.len() == new.types.len() && old.types.iter().zip(&new.types).all(|(old, new)| same(old, new))
+    };
+    let sections = [
+        ("pipeline", old.name == new.name),
+        ("source", old.source == new.source),
+        ("contract", old.contract == new.contract),
+        ("types", of_types(same_type)),
+        ("output", of_types(|old, new| old.output == new.output)),
+        ("postgres", of_types(|old, new| old.mapping == new.mapping) && old.postgres == new.postgres),
+        ("dead_letter", old.dead_letter == new.dead_letter),
+        ("delivery", old.delivery == new.delivery),
+        ("retry", old.retry == new.retry),
+        ("backpressure", old.backpressure == new.backpressure),
+        ("lanes", old.lanes == new.lanes),
+        ("admin", old.admin == new.admin),
+    ];
+    sections.into_iter().find(|(_, same)| !same).map(|(section, _)| section)
+}
+
+/// Returns whether two types are read in the same way.
+fn same_type(old: &TypeSpec, new: &TypeSpec) -> bool {
+    old.name == new.name
+        && old.message == new.message
+        && old.versions == new.versions
+        && old.idempotency_of == new.idempotency_of
 }
