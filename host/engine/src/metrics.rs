@@ -152,13 +152,13 @@ impl Metrics {
         r.register("batch_events", "Events of a batch", self.batch_events.clone());
         r.register_with_unit(
             "batch",
-            "From a lane's taking a batch to its end",
+            "From the time a lane receives a batch to the end of the batch",
             Unit::Seconds,
             self.batch_seconds.clone(),
         );
-        r.register_with_unit("stage", "Time of a batch in a stage", Unit::Seconds, self.stages.clone());
-        r.register("records_fetched", "Records taken from Kafka", self.fetched.clone());
-        r.register_with_unit("fetched", "Values taken from Kafka", Unit::Bytes, self.fetched_bytes.clone());
+        r.register_with_unit("stage", "Time that batches spend in a stage", Unit::Seconds, self.stages.clone());
+        r.register("records_fetched", "Records received from Kafka", self.fetched.clone());
+        r.register_with_unit("fetched", "Values received from Kafka", Unit::Bytes, self.fetched_bytes.clone());
         r.register("rows_affected", "Rows that PostgreSQL inserted, updated or deleted", self.rows.clone());
         r.register("nul_texts", "Texts stored without their NUL characters", self.nul_texts.clone());
         let failures = self.partition_failures.clone();
@@ -167,27 +167,31 @@ impl Metrics {
         r.register("typed_events", "Events settled, by type and verdict", self.typed.clone());
         r.register("deprecated", "Events of deprecated versions", self.deprecated.clone());
         r.register("schema_lookups", "Schemas looked up outside memory, by result", self.schemas.clone());
-        r.register("schemas_kept", "Schemas and unknown ids in memory", self.schemas_kept.clone());
-        r.register("observed", "Events let pass by mode: observe", self.observed.clone());
-        r.register("noticed", "What policies let pass with a note", self.noticed.clone());
+        r.register("schemas_kept", "Schemas and unknown schema ids in memory", self.schemas_kept.clone());
+        r.register(
+            "observed",
+            "Events accepted despite a violation because of contract.mode: observe",
+            self.observed.clone(),
+        );
+        r.register("noticed", "Deviations that policies accepted and noted", self.noticed.clone());
         r.register("fuel_used", "Fuel that transforms used", self.fuel.clone());
         r.register(
             "backpressure_pauses",
-            "Times that partitions were paused because a lane took no more",
+            "Times that partitions were paused because a lane was full",
             self.pauses.clone(),
         );
         r.register("offset_gaps", "Gaps in the offsets: transaction markers, compaction", self.gaps.clone());
-        r.register("redone_events", "Events whose letters a redo plan has produced once more", self.redone.clone());
-        r.register("repeated_events", "Events dropped for an id that has been processed", self.repeated.clone());
-        r.register("retries", "Batches given up and tried again", self.retries.clone());
+        r.register("redone_events", "Events whose records a redo plan has produced again", self.redone.clone());
+        r.register("repeated_events", "Events dropped because their id was already processed", self.repeated.clone());
+        r.register("retries", "Batches that failed and were retried", self.retries.clone());
         r.register("breaker_state", "Circuit breakers: 0 closed, 1 half open, 2 open", self.breakers.clone());
-        r.register("breaker_transitions", "Changes of circuit breakers", self.transitions.clone());
+        r.register("breaker_transitions", "State changes of circuit breakers", self.transitions.clone());
         r.register("partitions_assigned", "Partitions of this process", self.partitions.clone());
         r.register_with_unit("takeover", "From an assignment to its first fetch", Unit::Seconds, self.takeover.clone());
         r.register("consumer_lag_records", "Records between the committed offset and the end", self.lag.clone());
         r.register_with_unit(
             "partition_stalled",
-            "How long a partition has had lag and committed nothing",
+            "How long a partition has had lag without committing anything",
             Unit::Seconds,
             self.stalled.clone(),
         );
@@ -197,7 +201,12 @@ impl Metrics {
             Unit::Ratios,
             self.poll_interval.clone(),
         );
-        r.register_with_unit("batch_wait", "How long batches wait for company", Unit::Seconds, self.batch_wait.clone());
+        r.register_with_unit(
+            "batch_wait",
+            "How long batches wait for more records",
+            Unit::Seconds,
+            self.batch_wait.clone(),
+        );
         r.register_with_unit("last_batch", "Time of a lane's last batch", Unit::Seconds, self.last_batch.clone());
         r.register("stage_age_transactions", "Age of a lane's temporary table", self.stage_age.clone());
         r.register(
@@ -207,7 +216,7 @@ impl Metrics {
         );
         r.register("dead_letter_alert", "1 while the depth has reached dlq_threshold", self.dead_letter_alert.clone());
         r.register("ready", "1 while both ends are connected and the group is joined", self.ready.clone());
-        r.register("paused", "1 while the dead letter limit holds the pipeline", self.paused.clone());
+        r.register("paused", "1 while the dead letter limit pauses the pipeline", self.paused.clone());
         r.register("partition_halted", "1 for each halted partition of this process", self.halted.clone());
         r.register("revision", "Swaps of this process so far", self.revision.clone());
         r.register("swaps", "Swaps by result", self.swaps.clone());

@@ -73,7 +73,7 @@ fn too_many_dead_letters_pause_until_somebody_resumes() {
     // A job that drains is told instead of waiting for ever.
     let drain = case.tollgate(&["run", "pipeline.yaml", "--drain"], &[]);
     assert_eq!(drain.wait().code(), Some(1), "{}", drain.log());
-    assert!(drain.log().contains("the drain cannot end, the pipeline is paused"), "{}", drain.log());
+    assert!(drain.log().contains("the drain cannot finish because the pipeline is paused"), "{}", drain.log());
     // A resume begins a new window: it may be crossed again, and each time some get through.
     let answer = case.tollgate(&["resume", "pipeline.yaml", "--output", "json"], &[]);
     assert!(answer.wait().success(), "{}", answer.log());

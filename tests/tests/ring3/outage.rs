@@ -102,7 +102,7 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
     case.settled(&ends);
     let paused = engine.metric("tollgate_backpressure_pauses_total", "");
     assert!(paused > 0.0, "the backlog was bounded by pausing");
-    assert!(!engine.log().contains("put out of the group"), "it was evicted");
+    assert!(!engine.log().contains("removed from the group"), "it was evicted");
     engine.stop();
     let found = oracle::check(&case, &ends);
     assert!(found.is_empty(), "{found:#?}");

@@ -39,12 +39,13 @@ const CAUSES: [(&str, &str, &str); 5] = [
     (
         "CREATE SEQUENCE large START 2147483600; ALTER TABLE seen ADD COLUMN large int;
          ALTER TABLE seen ALTER COLUMN large SET DEFAULT nextval('large')",
-        "sequence large has passed what column large of seen holds (integer): ALTER TABLE seen ALTER COLUMN large TYPE bigint",
+        "sequence large has exceeded the range of column large of seen (integer): ALTER TABLE seen ALTER COLUMN large TYPE \
+         bigint",
         "ALTER TABLE seen ALTER COLUMN large TYPE bigint",
     ),
     (
         "ALTER TABLE seen ADD COLUMN must int NOT NULL DEFAULT 0; ALTER TABLE seen ALTER COLUMN must DROP DEFAULT",
-        "column must of seen takes no NULL, and nothing is mapped to it: give it a default",
+        "column must of seen is NOT NULL, and nothing is mapped to it: give it a default",
         "ALTER TABLE seen ALTER COLUMN must SET DEFAULT 0",
     ),
     (
