@@ -173,7 +173,7 @@ fn no_component_ends_the_process_neither_by_running_nor_by_being_compiled() {
     case.put("guest.wasm", &guests::compiled_with(component, &older));
     let (status, answer) = engine.post("/admin/reload");
     assert_eq!(status, 200, "{answer}");
-    engine.logged("`test.v1.Event.note` (3) is not known to the component");
+    engine.logged("`test.v1.Event.note` (3) is unknown to the component");
     bad_deploy(&case, 50, 0);
     case.settled(&[150, 0, 0, 0]);
     engine.stop();

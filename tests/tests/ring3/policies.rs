@@ -342,5 +342,5 @@ fn a_policy_that_does_not_fit_is_refused_at_the_start() {
     let clock = json!({ "clock_skew": { "at": { "past": "1h" } } });
     refused("unitless", clock, json!({}), "clock_skew: field at is a whole number; say with `as`");
     let null = json!({ "amount": { "field": "amount", "absent": "null" } });
-    refused("null", json!({}), null, "column amount takes no NULL, which `absent: null` would give it");
+    refused("null", json!({}), null, "column amount is NOT NULL, but `absent: null` would write NULL");
 }

@@ -190,7 +190,7 @@ fn each_type_has_its_versions() {
     for said in [
         "version 1 is no longer accepted: produce 3",
         "version 3 is not accepted; accepted are 2, 1",
-        "there is no header edition",
+        "the record has no header edition",
     ] {
         assert!(messages.iter().any(|message| message.contains(said)), "{said}: {messages:?}");
     }

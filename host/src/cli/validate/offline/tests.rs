@@ -165,7 +165,7 @@ types:
         "9: contract.envelope: contract.envelope.version: field edition: ",
         "10: contract.field: contract.envelope.idempotency_key.of: field number: shop.v1.Rated has no field number",
         "14: contract.field: types.order.postgres.columns.town: field address.town: shop.v1.Address has no field town",
-        "15: contract.envelope: types.order.idempotency_of: payload.amount is double; it must be a text",
+        "15: contract.envelope: types.order.idempotency_of: payload.amount is double; it must be a string",
         "17: contract.message: types.none.message: message shop.v1.Nothing is not in the descriptors",
     ];
     let told = found(pipeline, Severity::Error);
