@@ -340,7 +340,7 @@ fn a_policy_that_does_not_fit_is_refused_at_the_start() {
         "enum policy.v1.Colour has no value COLOUR_GRAY; did you mean COLOUR_GREY",
     );
     let clock = json!({ "clock_skew": { "at": { "past": "1h" } } });
-    refused("unitless", clock, json!({}), "clock_skew: field at is a whole number; say with `as`");
+    refused("unitless", clock, json!({}), "clock_skew: field at is a whole number; set `as` to");
     let null = json!({ "amount": { "field": "amount", "absent": "null" } });
     refused("null", json!({}), null, "column amount is NOT NULL, but `absent: null` would write NULL");
 }

@@ -250,7 +250,8 @@ contract:
     let expected = [
         "8: contract.policy: contract.coerce.address.since: field address.since: shop.v1.Address has no field since",
         "9: contract.policy: contract.coerce.created_at: coerce: field created_at is int64; only google.protobuf.Timestamp can be coerced",
-        "10: contract.policy: contract.coerce.tags.first: coerce: field tags.first leads through tags, which is string, no message",
+        "10: contract.policy: contract.coerce.tags.first: coerce: field tags.first passes through tags, which is string, not \
+         a message",
         "11: contract.policy: contract.clock_skew.crated_at: field crated_at: shop.v1.Order has no field crated_at; did you mean created_at?",
         "12: contract.policy: contract.unknown_enums.fallback.shop.v1.State: unknown_enums.fallback: shop.v1.Order uses no enum shop.v1.State",
     ];
