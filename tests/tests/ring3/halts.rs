@@ -128,7 +128,7 @@ fn records_were_deleted_before_they_were_read() {
     halts(
         &case,
         "records-missing",
-        "partition 0 goes on at 4, the topic has 6 to 8; records were deleted before they were read",
+        "partition 0 continues at 4, the topic has 6 to 8; records were deleted before they were read",
     );
     wait_for("an empty group", || {
         let adopt = case.tollgate(&["offsets", "adopt", "pipeline.yaml", "--partition", "0", "--yes"], &[]);

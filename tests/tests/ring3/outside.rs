@@ -93,7 +93,7 @@ fn a_child_waits_for_its_parent_for_as_long_as_the_window_says() {
     let dead = case.kafka.read(&case.dead());
     let [letter] = &dead[..] else { panic!("{} dead letters", dead.len()) };
     let message = letter.header("tollgate.message").unwrap();
-    assert!(message.contains("23503") && message.ends_with("refused 4 times with its batch, then alone"), "{message}");
+    assert!(message.contains("23503") && message.ends_with("rejected 4 times with its batch, then alone"), "{message}");
 }
 
 /// A login that is taken away while the process runs is like a server that is away.
