@@ -338,7 +338,7 @@ fn produce_wraps_events_as_the_engine_reads_them() {
     };
     // A key that a repeated run would not make again is refused, and so is one whose parts nobody gives.
     let log = produce(2, &["--type", "a"]);
-    assert!(log.contains("source, which nothing sets") && log.contains("--envelope source=TEXT"), "{log}");
+    assert!(log.contains("source, which is never set") && log.contains("--envelope source=TEXT"), "{log}");
     let log = produce(2, &["--type", "a", "--envelope", "source=order-service"]);
     assert!(log.contains("timestamp, which differs in every run"), "{log}");
     let fixed = ["--envelope", "source=order-service", "--envelope", "timestamp=2026-01-31T12:00:00Z"];
