@@ -51,7 +51,7 @@ fn generate(root: &Path, out: &Path) -> Result<(), Error> {
     let mut files = Vec::new();
     find(root, &mut files).map_err(|error| Error(format!("cannot read {}: {error}", root.display())))?;
     if files.is_empty() {
-        return Err(Error(format!("no .proto file below {}", root.display())));
+        return Err(Error(format!("no .proto files in {}", root.display())));
     }
     // The order of directory entries is the file system's; the generated code must not be.
     files.sort();

@@ -153,9 +153,9 @@ fn warnings(function: &ItemFn, changes: bool) -> impl Iterator<Item = proc_macro
 /// Why a function cannot be a transform, seen from its signature.
 fn odd(signature: &syn::Signature) -> Option<&'static str> {
     if signature.asyncness.is_some() {
-        Some("a transform is no async fn: the host hands it one event at a time")
+        Some("a transform cannot be an async fn: the host passes it one event at a time")
     } else if !signature.generics.params.is_empty() {
-        Some("a transform has no generic parameters: name the message type")
+        Some("a transform cannot have generic parameters: name the message type")
     } else if matches!(signature.output, ReturnType::Default) {
         Some("a transform returns a `Verdict`, or a `Result` with a `Rejection` as its error")
     } else if !(1..=3).contains(&signature.inputs.len()) {
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn a_function_that_is_no_transform_hears_what_one_looks_like() {
         for (options, function, expected) in [
-            ("", "async fn f(e: &E) -> V {}", "no async fn"),
-            ("", "fn f<T>(e: &T) -> V {}", "no generic parameters"),
+            ("", "async fn f(e: &E) -> V {}", "an async fn"),
+            ("", "fn f<T>(e: &T) -> V {}", "cannot have generic parameters"),
             ("", "fn f(e: &E) {}", "returns a `Verdict`"),
             ("", "fn f() -> V {}", "takes `event: &mut Message`"),
             ("", "fn f(e: &E, c: &C, k: &K, x: &X) -> V {}", "takes `event: &mut Message`"),

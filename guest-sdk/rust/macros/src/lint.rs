@@ -13,7 +13,7 @@ pub(crate) struct Finding {
 }
 
 const EMITTED: &str =
-    "`Pass` after an output was emitted: the sandbox ends the event for it; return `Verdict::Replace`";
+    "`Pass` after an output was emitted: the sandbox fails the event; return `Verdict::Replace`";
 const CHANGED: &str =
     "`Pass` after the event was changed: the change is not sent; return `Verdict::Replace`, or leave the event alone";
 
