@@ -207,7 +207,7 @@ fn what_is_missing_is_said_with_what_to_do() {
     let alone = tempfile::tempdir().unwrap();
     run(alone.path(), &["check", "--against", "main"]).is(2, &["no folder `proto` here"]);
     fs::create_dir(alone.path().join("proto")).unwrap();
-    run(alone.path(), &["check", "--against", "main"]).is(2, &["holds no .proto files"]);
+    run(alone.path(), &["check", "--against", "main"]).is(2, &["has no .proto files"]);
     fs::write(alone.path().join("proto/a.proto"), "syntax = \"proto3\"; message A {}").unwrap();
     run(alone.path(), &["check", "--against", "main"]).is(2, &["in no git repository", "a folder or a descriptor set"]);
     project.run(&["validate", "--output", "sarif", "x.yaml"]).is(2, &["only with `tollgate check`"]);

@@ -230,8 +230,10 @@ fn a_message_type_that_is_no_change_event_is_refused_with_all_that_it_lacks() {
     let told: Vec<String> =
         problems.err().unwrap().into_iter().map(|problem| format!("{}: {}", problem.key, problem.message)).collect();
     let expected = [
-        "contract.envelope.debezium.message: inventory.v1.Source must have a field before of type inventory.v1.Customer; there is none",
-        "contract.envelope.debezium.message: inventory.v1.Source must have a field after of type inventory.v1.Customer; there is none",
+        "contract.envelope.debezium.message: inventory.v1.Source must have a field before of type inventory.v1.Customer; it \
+         has none",
+        "contract.envelope.debezium.message: inventory.v1.Source must have a field after of type inventory.v1.Customer; it \
+         has none",
         "contract.envelope.debezium.message: field op: inventory.v1.Source has no field op",
         "contract.envelope.debezium.headers.lsn: field source.lsn: inventory.v1.Source has no field source",
     ];

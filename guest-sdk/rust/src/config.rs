@@ -32,7 +32,7 @@ impl<'de> serde::Deserialize<'de> for NoConfig {
             type Value = NoConfig;
 
             fn expecting(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-                out.write_str("no configuration: this transform takes none")
+                out.write_str("no configuration: this transform has none")
             }
 
             fn visit_unit<E: serde::de::Error>(self) -> Result<NoConfig, E> {
@@ -43,7 +43,7 @@ impl<'de> serde::Deserialize<'de> for NoConfig {
                 match map.next_key::<String>()? {
                     None => Ok(NoConfig),
                     Some(key) => {
-                        Err(serde::de::Error::custom(format_args!("unknown key `{key}`: this transform takes none")))
+                        Err(serde::de::Error::custom(format_args!("unknown key `{key}`: this transform has no configuration")))
                     }
                 }
             }

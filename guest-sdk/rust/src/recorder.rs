@@ -53,7 +53,7 @@ thread_local! {
 fn with<T>(act: impl FnOnce(&mut Recorder) -> T) -> T {
     RECORDER.with(|cell| {
         let mut recorder = cell.borrow_mut();
-        act(recorder.as_mut().expect("a Context is only of use inside tollgate::testing"))
+        act(recorder.as_mut().expect("a Context can only be used inside tollgate::testing"))
     })
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn set_header(name: &str, value: &[u8]) {
     let reserved = ["tollgate.", "__connect.errors."].into_iter().find(|prefix| name.starts_with(prefix));
     assert!(
         reserved.is_none(),
-        "header `{name}`: names that begin with `{}` are the host's",
+        "header `{name}`: names that begin with `{}` are reserved for the host",
         reserved.unwrap_or_default()
     );
     with(|host| {
@@ -101,7 +101,7 @@ pub(crate) fn header(name: &str) -> Option<Vec<u8>> {
 
 pub(crate) fn explain(code: &str, field: &str, message: &str) {
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.".contains(&byte);
-    assert!((1..=64).contains(&code.len()) && code.bytes().all(legal), "`{code}` is no reason code");
+    assert!((1..=64).contains(&code.len()) && code.bytes().all(legal), "`{code}` is not a valid reason code");
     let reason = Rejection::new(code.to_owned(), field.to_owned(), message.to_owned());
     with(|host| host.reason = Some(reason));
 }

@@ -195,7 +195,7 @@ impl Outcome {
     /// If there is not exactly one output, or it is not such a message.
     #[must_use]
     pub fn output<M: Message + Default>(&self) -> M {
-        let [only] = self.outputs.as_slice() else { panic!("{} outputs, not one: {self:?}", self.outputs.len()) };
+        let [only] = self.outputs.as_slice() else { panic!("{} outputs instead of one: {self:?}", self.outputs.len()) };
         let payload = only.payload.as_deref().expect("a message, not a tombstone");
         M::decode(payload).expect("an output of the asked type")
     }

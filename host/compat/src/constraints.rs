@@ -149,7 +149,7 @@ impl Differ<'_> {
             // Consumers with the old contract do not know the field.
             let sides = (rule.backward, None);
             let message = format!(
-                "{}: new, and {path} ({}) judges the empty value of old events",
+                "{}: new, and {path} ({}) applies to the empty value of old events",
                 field.full_name(),
                 show(value)
             );

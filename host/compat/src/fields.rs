@@ -124,7 +124,7 @@ impl Differ<'_> {
             self.add_as(&rules::FIELD_TYPE_NARROWED, About::new(field), format!("{what}; {reader}: {reason}"), sides);
         }
         if change.json {
-            self.add(&rules::FIELD_TYPE_JSON, About::new(field), format!("{what}, which JSON writes otherwise"));
+            self.add(&rules::FIELD_TYPE_JSON, About::new(field), format!("{what}, which JSON writes differently"));
         }
         if change.source {
             self.add(&rules::FIELD_TYPE_SOURCE, About::new(field), what);

@@ -25,7 +25,7 @@ impl Differ<'_> {
             let package = file.package_name().to_owned();
             if !packages.contains(&package) && told.insert(package.clone()) {
                 let message = match package.as_str() {
-                    "" => "no file is without a package any more".to_owned(),
+                    "" => "there is no longer a file without a package".to_owned(),
                     package => format!("package {package} is gone"),
                 };
                 let about = new.get_file_by_name(file.name()).map_or_else(|| About::lost(file), |now| About::new(&now));

@@ -159,7 +159,7 @@ impl Differ<'_> {
         let is: Vec<Range<i64>> = new.extension_ranges().map(wide).collect();
         for range in numbers::uncovered(&was, &is) {
             let message =
-                format!("{} no longer takes extensions {}", new.full_name(), numbers::show(&range, MAX_FIELD));
+                format!("{} no longer accepts extensions {}", new.full_name(), numbers::show(&range, MAX_FIELD));
             self.add(&rules::EXTENSION_RANGE, About::new(new), message);
         }
     }

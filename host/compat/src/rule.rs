@@ -108,18 +108,18 @@ rules! {
         "keep it and mark it [deprecated = true] until no code uses it"
     FIELD_RENUMBERED "field-renumbered" Wire Error Error
         "a field has another number"
-        "give it its old number back; the number is what stands in the bytes"
+        "give it its old number back; encoded events contain the number"
     FIELD_TYPE "field-type-changed" Wire Error Error
         "a field's type is now one with another encoding"
         "add a field with the new type and a number of its own, and fill both until all have moved"
     FIELD_TYPE_NARROWED "field-type-narrowed" Wire Warning Warning
-        "a field's type is readable, and some values come out as others"
+        "a field's new type can read old events, but some values change"
         "make sure that no event holds such a value, or add a field with the new type"
     FIELD_TYPE_JSON "field-type-changed-json" WireJson Error Error
-        "a field's type reads the same bytes, and is written otherwise in JSON"
+        "a field's type reads the same bytes, but is written differently in JSON"
         "add a field with the new type, unless no event of this contract is JSON"
     FIELD_TYPE_SOURCE "field-type-changed-source" Package Error Error
-        "a field's type is another one in generated code"
+        "a field has another type in generated code"
         "add a field with the new type, or change the code that uses it together with the contract"
     FIELD_CARDINALITY "field-cardinality-changed" Wire Error Error
         "a field that was single is now repeated, or the other way round"
@@ -128,13 +128,13 @@ rules! {
         "a map is now a repeated message or the other way round: the same bytes, other JSON"
         "keep the map; an object cannot be read as a list"
     FIELD_PRESENCE "field-presence-changed" Package Error Error
-        "whether an unset field can be told from an empty one has changed"
+        "whether an unset field can be distinguished from an empty one has changed"
         "keep `optional` as it was; with a mapped column it decides between NULL and the empty value"
     FIELD_REQUIRED_ADDED "field-required-added" Wire Error -
-        "a field is now required: events without it are refused"
-        "leave it optional; whoever needs it can check it, and old events stay readable"
+        "a field is now required: events without it are rejected"
+        "leave it optional; consumers that need it can check it, and old events stay readable"
     FIELD_REQUIRED_REMOVED "field-required-removed" Wire - Error
-        "a required field is now optional or gone: consumers with the old contract refuse events without it"
+        "a required field is now optional or gone: consumers with the old contract reject events without it"
         "upgrade every consumer before a producer leaves it out"
     FIELD_DEFAULT "field-default-changed" Wire Error Error
         "the default of a field has changed: events without it now read as another value"
@@ -156,7 +156,7 @@ rules! {
         "leave it inside, or upgrade every consumer before a producer sets both"
     FIELD_BETWEEN_ONEOFS "field-moved-between-oneofs" Wire Error Error
         "a field is in another oneof"
-        "leave it where it was; what excludes it has changed for events on both sides"
+        "leave it where it was; the fields that exclude it have changed for events on both sides"
     FIELD_PACKING "field-packing-changed" Wire Info Info
         "a repeated field is packed now, or no longer"
         "nothing, if all consumers use a current Protobuf library: they read both"
@@ -167,7 +167,7 @@ rules! {
         "a field's string type in C++ has changed (`ctype` or `(pb.cpp).string_type`)"
         "keep the type, or change the code that uses the field together with the contract"
     FIELD_UTF8 "field-utf8-validation-changed" Package Error Error
-        "whether code checks that a string is UTF-8 has changed: one side refuses what the other accepts"
+        "whether code checks that a string is UTF-8 has changed: one side rejects what the other accepts"
         "keep features.utf8_validation; where the syntax changes, set it to what the old syntax meant"
     FIELD_JAVA_UTF8 "field-java-utf8-validation-changed" Package Error Error
         "whether Java code checks that a string is UTF-8 has changed"
@@ -179,7 +179,7 @@ rules! {
         "a oneof has another name"
         "keep the name; code uses it"
     ONEOF_VARIANT "oneof-variant-added" Wire - Warning
-        "a oneof has a variant more: consumers with the old contract see none set"
+        "a oneof has a new variant: consumers with the old contract see none set"
         "make sure that consumers treat an unset oneof as unknown, before a producer sends it"
     ENUM_VALUE_NUMBER "enum-value-deleted-number-not-reserved" Wire Error Error
         "an enum value is gone and its number is free to be used again"
@@ -195,15 +195,15 @@ rules! {
         "keep it and mark it [deprecated = true] until no code uses it"
     ENUM_VALUE_RENUMBERED "enum-value-renumbered" Wire Error Error
         "an enum value has another number"
-        "give it its old number back; the number is what stands in the bytes"
+        "give it its old number back; encoded events contain the number"
     ENUM_VALUE_RENAMED "enum-value-renamed" WireJson Error Error
         "an enum value has another name"
         "keep the name, or add the new one as an alias (allow_alias): JSON and columns hold names"
     ENUM_VALUE_ADDED "enum-value-added" Wire - Warning
-        "an enum has a value more: consumers with the old contract may refuse it"
-        "upgrade the consumers first; they know how to treat an unknown number, or refuse it"
+        "an enum has a new value: consumers with the old contract may reject it"
+        "upgrade the consumers first, or make sure that they can handle an unknown number"
     ENUM_DEFAULT "enum-default-changed" Wire Error Error
-        "what an unset enum field reads as has changed"
+        "the value that an unset enum field reads as has changed"
         "keep the first value and its number"
     ENUM_CLOSEDNESS "enum-closedness-changed" Wire Warning Warning
         "an enum was open and is closed, or the other way round: consumers treat unknown numbers differently"
@@ -245,11 +245,11 @@ rules! {
         "numbers are no longer open to extensions"
         "keep the range; extensions elsewhere use it"
     ELEMENT_MOVED "element-moved" File Error Error
-        "a type stands in another file of the same package"
-        "move it back, or change the imports of all who use it together with the contract"
+        "a type is in another file of the same package"
+        "move it back, or change all imports of it together with the contract"
     FILE_DELETED "file-deleted" File Error Error
         "a file is gone"
-        "keep it, if only with imports of where its content is now"
+        "keep the file, even if it only imports the files that now have its content"
     PACKAGE_DELETED "package-deleted" Package Error Error
         "a package is gone"
         "keep it until no code and no event uses it"
@@ -260,7 +260,7 @@ rules! {
         "a file's syntax has changed, and with it presence, defaults and unknown enum numbers"
         "keep the syntax"
     FILE_OPTION "file-option-changed" Package Error Error
-        "an option that decides about generated code has changed"
+        "an option that affects generated code has changed"
         "keep the option as it was"
     SERVICE_DELETED "service-deleted" Package Error Error
         "a service is gone"
@@ -269,29 +269,29 @@ rules! {
         "a method is gone"
         "keep it until no client uses it"
     METHOD_TYPES "method-type-changed" Wire Error Error
-        "a method takes or gives another message type"
+        "a method has another request or response type"
         "add a method of its own"
     METHOD_STREAMING "method-streaming-changed" Wire Error Error
-        "a method streams now, or no longer"
+        "a method now streams, or no longer streams"
         "add a method of its own"
     METHOD_IDEMPOTENCY "method-idempotency-changed" Wire Error Error
         "a method's idempotency level has changed"
-        "keep it; clients decide by it what they may repeat"
+        "keep it; clients use it to decide what they may retry"
     RULE_REQUIRED_ADDED "rule-required-added" Wire Error -
         "a rule now requires a field: events without it become dead letters"
         "make producers fill it first, and start the rule in observe mode"
     RULE_REQUIRED_REMOVED "rule-required-removed" Wire Info Error
-        "a rule no longer requires a field: consumers with the old contract refuse events without it"
+        "a rule no longer requires a field: consumers with the old contract reject events without it"
         "upgrade every consumer before a producer leaves it out"
     RULE_TIGHTENED "rule-tightened" Wire Error -
-        "a rule refuses values that it accepted before: old events become dead letters"
-        "make producers keep to it first, and start the rule in observe mode"
+        "a rule rejects values that it accepted before: old events become dead letters"
+        "make producers comply with it first, and start the rule in observe mode"
     RULE_MAY_BE_TIGHTENED "rule-may-be-tightened" Wire Warning Warning
-        "a rule has changed in a way whose effect cannot be told: pattern or CEL"
+        "a rule has changed in a way whose effect cannot be determined: pattern or CEL"
         "try it on recorded events, and start it in observe mode"
     RULE_LOOSENED "rule-loosened" Sink Info Error
-        "a rule accepts values that it refused before: the table, and consumers with the old contract, meet new ones"
-        "see that columns and consumers can take them before a producer sends them"
+        "a rule accepts values that it rejected before: the table and consumers with the old contract receive new values"
+        "make sure that columns and consumers accept them before a producer sends them"
     SINK_MESSAGE "sink-message-deleted" Sink Error Error
         "a message type that the pipeline names is gone"
         "keep it, or change contract.message or output.contract with it"
@@ -302,20 +302,20 @@ rules! {
         "a column's conversion or type no longer fits its field"
         "migrate the column first, or map the new field to a new column"
     SINK_KEY_NULL "sink-key-may-be-null" Sink Error Error
-        "a key column can now be NULL, which a primary key refuses"
+        "a key column can now be NULL, which a primary key rejects"
         "keep the field without `optional`, or require it by a rule"
     SINK_COLUMN_NULL "sink-column-may-be-null" Sink Warning Warning
         "a column that held the empty value can now be NULL"
-        "see that the column has no NOT NULL, and that queries expect NULL"
+        "make sure that the column allows NULL, and that queries expect it"
     SINK_ENUM_TEXT "sink-enum-text-changed" Sink Error Error
-        "an enum value is stored by a name that has changed: rows of before keep the old one"
+        "an enum value is stored by its name, which has changed: existing rows keep the old name"
         "keep the name, or update the rows together with the contract"
     TRANSFORM_MESSAGE "transform-message-deleted" Sink Error Error
-        "a message type that a component takes or makes is gone"
+        "a message type that a component reads or emits is gone"
         "build the component against the new contract, or keep the type"
     TRANSFORM_CONTRACT "transform-contract-changed" Sink Warning Warning
         "a component was built for a message type that has changed since"
-        "run `tollgate test` on it, and build it again if it makes messages of that type"
+        "run `tollgate test` on it, and build it again if it emits messages of that type"
     FIELD_REMOVED_WITHOUT_NOTICE "field-removed-without-notice" Wire Error Error
         "a field or enum value is gone that was not deprecated long enough before (`deprecate_for`)"
         "put it back, deprecate it, and release that as often as `deprecate_for` says: `tollgate contract lock`"
@@ -327,8 +327,8 @@ rules! {
         "put the line back: released versions stay listed"
     SUPPRESSION_EXPIRED "suppression-expired" Check Error Error
         "a suppression has expired"
-        "mend what it suppresses, or give it a new date and a reason for it"
+        "fix what it suppresses, or give it a new date and a reason for it"
     SUPPRESSION_UNUSED "suppression-unused" Check Warning Warning
-        "a suppression suppresses nothing"
-        "take it out"
+        "a suppression does not match any finding"
+        "remove it"
 }

@@ -35,7 +35,7 @@ impl Differ<'_> {
 
     fn method(&mut self, old: &MethodDescriptor, new: &MethodDescriptor) {
         let name = new.full_name();
-        for (verb, was, is) in [("takes", old.input(), new.input()), ("gives", old.output(), new.output())] {
+        for (verb, was, is) in [("takes", old.input(), new.input()), ("returns", old.output(), new.output())] {
             if was.full_name() != is.full_name() {
                 let message = format!("method {name} {verb} {}, not {} as before", is.full_name(), was.full_name());
                 self.add(&rules::METHOD_TYPES, About::new(new), message);

@@ -74,7 +74,7 @@ pub(super) fn compare(old: &Kind, new: &Kind, groups: (bool, bool)) -> Change {
         (Kind::Enum(named), _) | (_, Kind::Enum(named)) => Change {
             unreadable_backward: matches!(new, Kind::Enum(_)),
             unreadable_forward: matches!(old, Kind::Enum(_)),
-            refused: Some(format!("consumers that read {} refuse other numbers than it names", named.full_name())),
+            refused: Some(format!("consumers that read {} reject numbers that it does not name", named.full_name())),
             narrowed_backward: narrowed(old, new),
             narrowed_forward: narrowed(new, old),
             json: true,
@@ -84,7 +84,7 @@ pub(super) fn compare(old: &Kind, new: &Kind, groups: (bool, bool)) -> Change {
             Change { unreadable_backward: true, json: true, source: true, ..Change::default() }
         }
         (Kind::String, Kind::Bytes) => Change {
-            narrowed_forward: Some("bytes that are not UTF-8 are refused by consumers that read a string".into()),
+            narrowed_forward: Some("bytes that are not UTF-8 are rejected by consumers that read a string".into()),
             json: true,
             source: true,
             ..Change::default()
@@ -131,9 +131,8 @@ fn narrowed(written: &Kind, read: &Kind) -> Option<String> {
     if matches!(read, Kind::Enum(_)) {
         return None;
     }
-    (low < from || high > to).then(|| {
-        format!("values of {} beyond {from} to {to} come out as others when read as {}", name(written), name(read))
-    })
+    (low < from || high > to)
+        .then(|| format!("values of {} beyond {from} to {to} change when read as {}", name(written), name(read)))
 }
 
 fn range(kind: &Kind) -> Option<(i128, i128)> {

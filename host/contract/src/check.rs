@@ -136,7 +136,7 @@ impl Contract {
         if payload.len() <= limit {
             return Ok(());
         }
-        let message = format!("the payload has {} bytes, the contract allows {limit}", payload.len());
+        let message = format!("the payload has {} bytes, but the contract allows {limit}", payload.len());
         Err(Rejection::new(ReasonCode::TooLarge, "", message))
     }
 
@@ -252,7 +252,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
             UnknownFields::Reject if self.signals.lenient => Ok(()),
             UnknownFields::Reject => {
                 let message =
-                    format!("{} has no field number {number} and the contract refuses unknown fields", node.message);
+                    format!("{} has no field number {number}, and the contract rejects unknown fields", node.message);
                 Err(Fault::new(ReasonCode::UnknownField, message).within(number.to_string()))
             }
         }

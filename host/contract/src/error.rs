@@ -24,10 +24,11 @@ pub enum CompileError {
         near: Vec<String>,
     },
     #[error(
-        "field {path}: {segment} is {what}, and a path leads through singular messages only; name {segment} itself or a field beside it"
+        "field {path}: {segment} is {what}, and a path can only pass through singular messages; name {segment} itself or a \
+         field beside it"
     )]
     NotAMessage { path: FieldPath, segment: String, what: &'static str },
-    #[error("field {path}: {segment} is a group, which the contract refuses on the wire; declare a message instead")]
+    #[error("field {path}: {segment} is a group, which the contract rejects on the wire; declare a message instead")]
     Group { path: FieldPath, segment: String },
     #[error("message {message} has more than {limit} required fields; make some of them optional")]
     TooManyRequired { message: String, limit: usize },

@@ -74,9 +74,9 @@ pub enum Indexing {
 /// Bytes that are not a frame. The event's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameFault {
-    #[error("the payload is empty; a framed one has at least the magic byte and a schema id")]
+    #[error("the payload is empty; a framed payload has at least the magic byte and a schema id")]
     Empty,
-    #[error("the payload begins with {0:#04x} instead of the magic byte 0, so it names no schema")]
+    #[error("the payload begins with {0:#04x} instead of the magic byte 0, so it does not name a schema")]
     Magic(u8),
     #[error("the frame ends inside the schema id: {need} bytes needed, {have} left")]
     Short { need: usize, have: usize },
@@ -266,7 +266,8 @@ pub enum IndexFault {
     #[error("{file} has no message at the indexes {}", show(.indexes))]
     NoSuchMessage { file: String, indexes: Vec<u32> },
     #[error(
-        "the indexes {} mean {without_entries} to Java's serializer and {with_entries} to Go's and Python's, which count map entries; say which message is expected",
+        "the indexes {} mean {without_entries} to Java's serializer and {with_entries} to Go's and Python's, which count map \
+         entries; name the expected message",
         show(.indexes)
     )]
     Ambiguous { indexes: Vec<u32>, without_entries: String, with_entries: String },

@@ -8,8 +8,8 @@ use serde_json::Deserializer;
 use crate::{DuplicateMembers, ReasonCode, Rejection};
 
 /// A field may also occur under both of its names: `amount_minor` next to `amountMinor`.
-pub(crate) const DUPLICATE: &str = "this member is there more than once, under one name or two, and readers differ in which one \
-                                    they take; send it once";
+pub(crate) const DUPLICATE: &str = "this member appears more than once, under one name or two, and readers differ in which \
+                                    one they use; send it once";
 
 /// Returns the range of the value of an object's member in `json`: the member with one of these names, and the last such member
 /// where duplicates are allowed. `None` if there is none; `null` is a value. Also checks that the text is one JSON object.

@@ -227,9 +227,7 @@ impl FieldInfo {
             return Err(CompileError::UnknownOneof {
                 path: path.clone(),
                 message: message.full_name().to_owned(),
-                hint: message
-                    .get_field_by_name(name)
-                    .map_or("", |_| ", but a field of that name: write `field` for it"),
+                hint: message.get_field_by_name(name).map_or("", |_| ", but a field of that name: use `field` instead"),
                 near: near_names(name, declared().map(|oneof| oneof.name().to_owned())),
             });
         };
@@ -251,7 +249,7 @@ fn enclosing(top: &MessageDescriptor, path: &FieldPath) -> Result<(MessageDescri
             _ if shape.is_map => return Err(not_a_message("a map")),
             _ if shape.is_list => return Err(not_a_message("repeated")),
             ReflectKind::Message(inner) => inner.clone(),
-            _ => return Err(not_a_message("no message")),
+            _ => return Err(not_a_message("not a message")),
         };
     }
     Ok((message, numbers))

@@ -94,12 +94,12 @@ impl std::fmt::Display for Malformed {
             Self::LengthBeyondEnd { need, have } => write!(f, "a length of {need} bytes is announced, {have} are left"),
             Self::FieldNumber(number) => write!(f, "field number {number} is outside 1 to {MAX_FIELD_NUMBER}"),
             Self::TagTooLong(length) => {
-                write!(f, "a field's tag has {length} bytes, the longest that Protobuf writes has {MAX_TAG}")
+                write!(f, "a field's tag has {length} bytes, but Protobuf writes at most {MAX_TAG}")
             }
             Self::WireType { number, bits } => {
                 write!(f, "field number {number} has wire type {bits}, which does not exist")
             }
-            Self::EndWithoutStart(number) => write!(f, "a group {number} ends that was never opened"),
+            Self::EndWithoutStart(number) => write!(f, "group {number} ends but was never opened"),
             Self::EndMismatch { open, end } => write!(f, "group {open} is closed by the end tag of group {end}"),
             Self::GroupTruncated(number) => write!(f, "the bytes end inside group {number}"),
             Self::GroupsTooDeep => f.write_str("groups of unknown fields nest deeper than the recursion limit"),

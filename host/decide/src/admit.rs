@@ -39,7 +39,7 @@ impl<'a> Entry<'a> {
             Routing::Header(name) => match self.batch.header(self.record, name) {
                 Some(value) => self.by_name(&String::from_utf8_lossy(value))?,
                 None => {
-                    let message = format!("there is no header {name}");
+                    let message = format!("the record has no header {name}");
                     return Err(Reason::new(Stage::Contract, "event-type-missing", message).into());
                 }
             },
@@ -75,7 +75,7 @@ impl<'a> Entry<'a> {
             return Refused::Verdict(None, Verdict::Dropped);
         }
         let known: Vec<&str> = pipeline.types.iter().map(|kind| kind.name.as_str()).collect();
-        let message = format!("{named} is no type of this pipeline; it has {}", known.join(", "));
+        let message = format!("unknown event type `{named}`; this pipeline knows {}", known.join(", "));
         Reason::new(Stage::Contract, "unknown-event-type", message).into()
     }
 
@@ -134,7 +134,7 @@ impl<'a> Entry<'a> {
         let message = self.own().contract.message().full_name();
         match self.batch.header(self.record, "message-type") {
             Some(named) if named != message.as_bytes() => Err(wrong_message(&format!(
-                "the header message-type names {}, the contract is {message}",
+                "the header message-type names {}, but the contract is {message}",
                 String::from_utf8_lossy(named)
             ))),
             _ => Ok(()),
@@ -152,7 +152,7 @@ impl<'a> Entry<'a> {
         let (schema, writer, payload) = self.written(resolver, value)?;
         let written = writer.message().full_name();
         if written != wanted {
-            let message = format!("schema {schema} names {written}, the contract is {wanted}");
+            let message = format!("schema {schema} names {written}, but the contract is {wanted}");
             return Err(wrong_message(&message).into());
         }
         Ok(Unframed { schema: Some(schema), writer: Some(writer), payload })
@@ -198,11 +198,12 @@ impl<'a> Entry<'a> {
         })?;
         let (written, schema) = (writer.message().full_name(), frame.schema);
         if written != wanted {
-            let what = format!("schema {schema} names {written}, and delete.key is {wanted}");
+            let what = format!("schema {schema} names {written}, but delete.key is {wanted}");
             return Err(impossible(what).into());
         }
         let checked = writer.check_at(payload, &mut Fields::new(), instant(self.time));
-        checked.map_err(|rejection| impossible(format!("it is no {written} of schema {schema}: {rejection}")))?;
+        checked
+            .map_err(|rejection| impossible(format!("it is not a valid {written} of schema {schema}: {rejection}")))?;
         Ok(())
     }
 
@@ -230,14 +231,14 @@ impl<'a> Entry<'a> {
             (VersionBy::Header(name), _) => match self.batch.header(self.record, name) {
                 Some(value) => String::from_utf8_lossy(value),
                 None => {
-                    let message = format!("there is no header {name}; accepted are {}", versions.known());
+                    let message = format!("the record has no header {name}; accepted are {}", versions.known());
                     return Err(Reason::new(Stage::Contract, "version-missing", message));
                 }
             },
             (VersionBy::Envelope, _) => match told().filter(|told| !told.is_empty()) {
                 Some(told) => told.into(),
                 None => {
-                    let message = format!("the envelope says no version; accepted are {}", versions.known());
+                    let message = format!("the envelope has no version; accepted are {}", versions.known());
                     return Err(Reason::new(Stage::Contract, "version-missing", message));
                 }
             },
@@ -246,7 +247,7 @@ impl<'a> Entry<'a> {
                 id.as_str().into()
             }
             (VersionBy::SchemaId, None) => {
-                return Err(Reason::new(Stage::Contract, "version-missing", "the record names no schema"));
+                return Err(Reason::new(Stage::Contract, "version-missing", "the record does not name a schema"));
             }
         };
         if versions.accept.iter().any(|accepted| *accepted == version) {
@@ -272,7 +273,7 @@ fn tombstone(policy: Tombstones) -> Verdict {
         Tombstones::DeadLetter => Verdict::Dead(Reason::new(
             Stage::Contract,
             "tombstone",
-            "the record has no value, and `contract.tombstones` does not say what that means",
+            "the record has no value, and `contract.tombstones` does not define what that means",
         )),
     }
 }

@@ -37,7 +37,7 @@ impl<'a> Entry<'a> {
             (Routing::Single, _) => 0,
             (_, Some(name)) => self.by_name(name)?,
             (_, None) => {
-                let message = "the change event does not say its event's type";
+                let message = "the change event does not name its event's type";
                 return Err(Reason::new(Stage::Contract, "event-type-missing", message).into());
             }
         };
@@ -65,7 +65,7 @@ impl<'a> Entry<'a> {
         mut notice: Notice,
     ) -> Result<Admitted<'a>, Refused> {
         let Some(after) = after else {
-            let message = "there is nothing in the change event's after";
+            let message = "the change event's after is missing or null";
             return Err(Reason::new(Stage::Contract, "envelope-payload-missing", message).field("after").into());
         };
         bench.json.clear();
@@ -95,7 +95,7 @@ impl<'a> Entry<'a> {
                 return by_key;
             }
             let message =
-                "with only_if_newer a deleted row is marked with its version, and the change event has no before";
+                "with only_if_newer a deleted row is marked with its version, but the change event has no before";
             return Reason::new(Stage::Output, "delete-not-possible", message).field("before").into();
         };
         bench.json.clear();
@@ -135,8 +135,7 @@ fn without_row(op: Op, policy: WithoutRow) -> Refused {
         Op::Truncate => ("the table was truncated (op t)", "truncates"),
         _ => ("it is a logical decoding message (op m)", "messages"),
     };
-    let message = format!(
-        "{what}, which is a change of no single row, and contract.envelope.debezium.{key} does not say that it is dropped"
-    );
+    let message =
+        format!("{what}, which does not change a single row; set contract.envelope.debezium.{key} to drop such events");
     Reason::new(Stage::Contract, "change-without-row", message).into()
 }

@@ -66,27 +66,27 @@ impl Lookalike {
         let encoding = pipeline.contract.encoding;
         Some(match self {
             Lookalike::Json if framed => {
-                "the value looks like JSON, without the frame of a schema registry's serializer that `contract.registry` asks for"
+                "the value looks like JSON, without the frame of a schema registry's serializer that `contract.registry` requires"
             }
             Lookalike::Json if read_as_json => return None,
             Lookalike::Json if encoding == Encoding::Auto => {
-                "the value looks like JSON, and no content-type says so: send the header `content-type: application/json` with \
+                "the value looks like JSON, but has no content-type: send the header `content-type: application/json` with \
                  it, or set `contract.encoding: json`"
             }
             Lookalike::Json => {
-                "the value looks like JSON, and `contract.encoding: protobuf` takes it for Protobuf: set `auto` or `json`"
+                "the value looks like JSON, but `contract.encoding: protobuf` reads it as Protobuf: set `auto` or `json`"
             }
             // The JSON reader reports this itself.
             Lookalike::Marked if read_as_json => return None,
             Lookalike::Marked => {
-                "the value is text with a byte order mark, and no content-type says that it is JSON: send it without the mark, \
-                 and with the header `content-type: application/json`"
+                "the value is text with a byte order mark and without a content-type for JSON: send it without the mark, and \
+                 with the header `content-type: application/json`"
             }
             Lookalike::Gzip => {
-                "the value is compressed with gzip: send it as it is, and let `compression.type` of the producer compress it"
+                "the value is compressed with gzip: send it uncompressed, and let the producer compress it (`compression.type`)"
             }
             Lookalike::Zstd => {
-                "the value is compressed with zstd: send it as it is, and let `compression.type` of the producer compress it"
+                "the value is compressed with zstd: send it uncompressed, and let the producer compress it (`compression.type`)"
             }
             Lookalike::Frame if framed => return None,
             Lookalike::Frame => {

@@ -125,8 +125,9 @@ pub fn is_builtin(code: &str) -> bool {
 
 /// Returns what is wrong with a transform's rejection code: it would be mistaken for one of Tollgate's.
 pub fn collision(code: &str) -> Option<String> {
-    is_builtin(code)
-        .then(|| format!("explain with the code `{code}`: it is Tollgate's own; give the rejection another"))
+    is_builtin(code).then(|| {
+        format!("explain with the code `{code}`: this code is reserved for Tollgate; give the rejection another")
+    })
 }
 
 /// The source record of a dead letter, and its pipeline.

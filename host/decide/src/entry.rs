@@ -45,7 +45,7 @@ pub(super) fn resolve<'a>(
         Bytes::Arena(range) => Some(arena(range)),
         Bytes::Null => None,
     };
-    let unknown = || Reason::new(Stage::Output, "unknown-route", format!("there is no route {}", output.route));
+    let unknown = || Reason::new(Stage::Output, "unknown-route", format!("unknown route {}", output.route));
     let destination = entry.own().destination(entry.chain(), output).ok_or_else(unknown)?;
     Ok(Resolved { destination, payload, key, headers: &output.headers })
 }
@@ -56,8 +56,8 @@ pub(super) fn delete(gate: &Gate, to: &Destination, key: Option<&[u8]>, rows: &m
     let impossible = |message: &str| Reason::new(Stage::Output, "delete-not-possible", message);
     let Some(delete) = &table.delete else {
         return Err(impossible(match table.shape.newer {
-            Some(_) => "with only_if_newer a delete needs a value, which says whether it is newer than the row",
-            None => "a record's key cannot say the values of the table's key",
+            Some(_) => "with only_if_newer a delete needs a value, to compare its version with the row's",
+            None => "the values of the table's key cannot be read from a record's key",
         }));
     };
     let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
@@ -144,7 +144,7 @@ impl<'a> Entry<'a> {
             return Ok(());
         }
         let message =
-            format!("the output has no key, and topic {topic} is compacted, so it takes no record without one");
+            format!("the output has no key, and topic {topic} is compacted, so it rejects records without one");
         Err(Reason::new(Stage::Output, "output-key-missing", message))
     }
 
@@ -166,7 +166,8 @@ impl<'a> Entry<'a> {
         };
         let bytes = payload + output.key.map_or(0, <[u8]>::len) + own + brought + set + ours;
         if bytes > most {
-            let message = format!("the output has {bytes} bytes with its headers, topic {topic} takes {most}");
+            let message =
+                format!("the output has {bytes} bytes with its headers, but topic {topic} accepts at most {most}");
             return Err(Reason::new(Stage::Output, "output-too-large", message));
         }
         Ok(())

@@ -54,11 +54,11 @@ pub enum Difference {
     Type { message: String, field: String, number: u32, component: String, contract: String },
     #[error("field `{message}.{field}` ({number}), which the component may set, is not in the contract")]
     Unwritable { message: String, field: String, number: u32 },
-    #[error("field `{message}.{field}` ({number}) is not in the contract: the component finds it unset")]
+    #[error("field `{message}.{field}` ({number}) is not in the contract: the component reads it as unset")]
     Removed { message: String, field: String, number: u32 },
     #[error(
-        "field `{message}.{field}` ({number}) is not known to the component: it passes the field on, but drops it from events that it \
-         replaces"
+        "field `{message}.{field}` ({number}) is unknown to the component: it keeps the field of events that pass, but drops \
+         it from events that it replaces"
     )]
     Added { message: String, field: String, number: u32 },
     #[error("field {number} of `{message}` is `{component}` in the component and `{contract}` in the contract")]
@@ -88,7 +88,7 @@ impl Difference {
 /// A component was compiled with types that are incompatible with the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stale {
-    #[error("was compiled with other message types than the contract's: {}; run `tollgate build` again", list(.0))]
+    #[error("was compiled with message types that differ from the contract's: {}; run `tollgate build` again", list(.0))]
     Differs(Vec<Difference>),
     #[error("has a section `{section}` that cannot be read: {problem}", section = tollgate_sandbox::TYPES_SECTION)]
     Unreadable { problem: String },
@@ -211,8 +211,8 @@ pub fn compare(transform: &Transform, pool: &DescriptorPool) -> Result<Vec<Strin
 }
 
 /// The warning for a component that was built before `tollgate build` added types, or by another tool.
-const UNKNOWN: &str = "it does not say which message types it was compiled with, so nothing tells whether they are the contract's: run \
-    `tollgate build` again";
+const UNKNOWN: &str = "it does not contain the message types it was compiled with, so they cannot be compared with the \
+    contract's: run `tollgate build` again";
 
 impl FieldType {
     fn of(field: &FieldDescriptor, value: &Kind) -> FieldType {
@@ -336,12 +336,12 @@ fn compare_values(
                 found.push(Difference::EnumNumber { name, value, component, contract });
             }
             Some(_) => {}
-            None => found.push(Difference::EnumValue { name, value, holder: "known to the component alone" }),
+            None => found.push(Difference::EnumValue { name, value, holder: "known only to the component" }),
         }
     }
     for value in theirs.keys().filter(|value| !own.contains_key(*value)) {
         let (name, value) = (name.to_owned(), value.clone());
-        found.push(Difference::EnumValue { name, value, holder: "not known to the component" });
+        found.push(Difference::EnumValue { name, value, holder: "unknown to the component" });
     }
 }
 
@@ -419,7 +419,7 @@ mod tests {
             (
                 "string id = 1; int64",
                 "int64",
-                "`a.Out.id` (1) is not known to the component: it passes the field on, but drops it",
+                "`a.Out.id` (1) is unknown to the component: it keeps the field of events that pass, but drops it",
             ),
             (
                 "Depot depot = 2; repeated",
@@ -427,8 +427,8 @@ mod tests {
                 "`a.In.note` (9) is not in the contract",
             ),
             ("last_depot = 15", "depot_id = 15", "field 15 of `a.Out` is `depot_id` in the component and `last_depot`"),
-            ("SENT = 1;", "SENT = 1; LOST = 2;", "value `LOST` of enum `a.State` is known to the component alone"),
-            ("SENT = 1;", "", "value `SENT` of enum `a.State` is not known to the component"),
+            ("SENT = 1;", "SENT = 1; LOST = 2;", "value `LOST` of enum `a.State` is known only to the component"),
+            ("SENT = 1;", "", "value `SENT` of enum `a.State` is unknown to the component"),
         ] {
             let found = differences(from, to);
             assert!(found.len() == 1 && found[0].0 && found[0].1.contains(says), "{to}: {found:?}");

@@ -54,7 +54,7 @@ impl<'a> Entry<'a> {
         let named = self.batch.header(self.record, "message-type").unwrap_or_default();
         if !named.is_empty() && named != envelope.contract.message().full_name().as_bytes() {
             let (named, wanted) = (String::from_utf8_lossy(named), envelope.contract.message().full_name());
-            let message = format!("the header message-type names {named}, the envelope is {wanted}");
+            let message = format!("the header message-type names {named}, but the envelope is {wanted}");
             return Err(Reason::new(Stage::Contract, "wrong-message-type", message).into());
         }
         let mut notice = Notice::default();
@@ -149,7 +149,7 @@ impl<'a> Entry<'a> {
         let kind = self.kind_of(envelope, fields, url, inner)?;
         let message = self.gate.types[kind].contract.message().full_name();
         if let Some(named) = url.filter(|named| *named != message) {
-            let text = format!("the payload is {named}, the contract is {message}");
+            let text = format!("the payload is {named}, but the contract is {message}");
             return Err(Refused::from(Reason::new(Stage::Contract, "wrong-message-type", text)).of(kind));
         }
         let told = || envelope.version.and_then(|slot| envelope_text(envelope, fields, slot));
@@ -190,7 +190,8 @@ impl<'a> Entry<'a> {
             return match url {
                 Some(message) => self.by_message(message),
                 None if inner => {
-                    let message = "in JSON the Any's type is not looked at, and contract.envelope.type names no field";
+                    let message = "in JSON the Any's type is not read; set contract.envelope.type to the field that names the \
+                        type";
                     Err(Reason::new(Stage::Contract, "event-type-missing", message).into())
                 }
                 None => Err(missing(envelope)),
@@ -198,10 +199,8 @@ impl<'a> Entry<'a> {
         };
         match text_of(&envelope.contract, fields, slot) {
             Some(name) if !name.is_empty() => self.by_name(&name),
-            _ => {
-                Err(Reason::new(Stage::Contract, "event-type-missing", "the envelope does not say its event's type")
-                    .into())
-            }
+            _ => Err(Reason::new(Stage::Contract, "event-type-missing", "the envelope does not name its event's type")
+                .into()),
         }
     }
 
@@ -229,11 +228,11 @@ impl<'a> Entry<'a> {
             };
             match found.filter(|found| !found.is_empty()) {
                 Some(found) => parts.push(found),
-                None => return mismatch(format!("the idempotency key cannot be made again, since {shown} is not set")),
+                None => return mismatch(format!("the idempotency key cannot be computed, because {shown} is not set")),
             }
         }
         if idempotency_key(parts.iter().map(AsRef::as_ref), &key.separator) != claim.key {
-            return mismatch("the idempotency key is not what it should be".to_owned());
+            return mismatch("the idempotency key is wrong".to_owned());
         }
         Ok(())
     }
@@ -244,6 +243,6 @@ fn envelope_text(envelope: &Envelope, fields: &Fields<'_>, slot: Slot) -> Option
 }
 
 fn missing(envelope: &Envelope) -> Refused {
-    let message = format!("there is nothing in the envelope's {}", envelope.member[1]);
+    let message = format!("the envelope's {} is missing or empty", envelope.member[1]);
     Refused::from(Reason::new(Stage::Contract, "envelope-payload-missing", message).field(&envelope.member[1]))
 }

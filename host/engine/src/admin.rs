@@ -70,7 +70,7 @@ pub async fn serve(listen: &str, admin: Admin) -> Result<(), String> {
     let admin = Arc::new(admin);
     let listener = tokio::net::TcpListener::bind(listen)
         .await
-        .map_err(|error| format!("admin.listen: cannot listen on {listen}: {error}; name another address, or off"))?;
+        .map_err(|error| format!("admin.listen: cannot listen on {listen}: {error}; set another address, or off"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     tracing::info!(url = format!("http://{address}"), "admin");
     let changes = Router::new()
@@ -102,7 +102,7 @@ async fn known_host(State(admin): State<Arc<Admin>>, request: Request, next: Nex
     if host.is_none_or(|host| host.to_str().is_ok_and(|host| is_known(&admin.pipeline.admin, host))) {
         return next.run(request).await;
     }
-    let message = "unknown host; ask by localhost or a loopback address, or name the host in admin.hosts\n";
+    let message = "unknown host; use localhost or a loopback address, or add the host to admin.hosts\n";
     (StatusCode::MISDIRECTED_REQUEST, message).into_response()
 }
 
@@ -124,10 +124,10 @@ fn is_known(admin: &tollgate_config::Admin, host: &str) -> bool {
 /// only browsers send `Origin`.
 async fn loopback_only(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
     if !peer.ip().to_canonical().is_loopback() {
-        return (StatusCode::FORBIDDEN, "changes are taken from this machine only\n").into_response();
+        return (StatusCode::FORBIDDEN, "changes are accepted from this machine only\n").into_response();
     }
     if request.headers().contains_key(header::ORIGIN) {
-        return (StatusCode::FORBIDDEN, "changes are not taken from web pages\n").into_response();
+        return (StatusCode::FORBIDDEN, "changes are not accepted from web pages\n").into_response();
     }
     next.run(request).await
 }

@@ -101,7 +101,7 @@ impl Brakes {
         match line {
             Some(Line::Began) => tracing::warn!(server, %error, "outage: retrying until the server is back"),
             Some(Line::Lasts(lasted)) => {
-                tracing::warn!(server, %error, seconds = lasted.as_secs(), "the outage lasts");
+                tracing::warn!(server, %error, seconds = lasted.as_secs(), "the outage continues");
             }
             None => tracing::debug!(server, %error, "outage"),
         }
@@ -123,7 +123,7 @@ impl Brakes {
     /// first cause of a partition is kept.
     pub fn halt(&self, halt: Halt) {
         let Halt { partition, code, offset, epoch, message } = &halt;
-        let said = format!("partition {partition} is halted: {message}; the others go on");
+        let said = format!("partition {partition} is halted: {message}; the others continue");
         let (partition, offset, epoch, code) = (*partition, *offset, *epoch, code.clone());
         if self.locked_halts().begin(halt) {
             tracing::error!(%partition, %offset, epoch, code, "{said}");

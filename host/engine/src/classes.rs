@@ -128,38 +128,38 @@ pub const SQLSTATES: &[Row<&str>] = &[
     Row {
         codes: &["21", "22", "23", "44", ROW_SECURITY],
         meaning: Meaning::Poison,
-        why: "a value, a constraint, a view or a policy refuses the row. For 23503 and 23505 see `retry_policy.foreign_key_window` and `unique_window`",
+        why: "a value, a constraint, a view or a policy rejects the row. For 23503 and 23505 see `retry_policy.foreign_key_window` and `unique_window`",
     },
     Row {
         codes: &["09", "20", "27", "P0", RAISED],
         meaning: Meaning::Poison,
-        why: "a trigger refuses the row: RAISE, an assertion, a CASE without a match",
+        why: "a trigger rejects the row: RAISE, an assertion, a CASE without a match",
     },
     Row {
         codes: &[NO_PARTITION, "2200H", REPLICA_IDENTITY],
         meaning: Meaning::Pause,
-        why: "the table lacks a partition, its sequence is exhausted, or it is published without a replica identity: no event can help that. So do a NOT NULL column that nothing is mapped to (23502) and a sequence beyond its column's type (22003)",
+        why: "the table lacks a partition, its sequence is exhausted, or it is published without a replica identity: the cause is the table, not an event. The same applies to a NOT NULL column without a mapping (23502) and a sequence beyond its column's type (22003)",
     },
     Row { codes: &["54"], meaning: Meaning::Poison, why: "a value is too long for its index, or nested too deep" },
     Row {
         codes: &["XX", "2F", "38", "39", "55000", UNSUPPORTED_IN_FUNCTION, WRONG_IN_FUNCTION],
         meaning: Meaning::Unknown,
-        why: "an internal error, or a function that a trigger, a default or a constraint calls failed: over this row, or over any",
+        why: "an internal error, or a failure of a function that a trigger, a default or a constraint calls: for this row, or for any row",
     },
     Row {
         codes: &["40", "55P03", "55006"],
         meaning: Meaning::Conflict,
-        why: "a deadlock, a serialization failure, a lock that somebody held too long",
+        why: "a deadlock, a serialization failure, a lock that was held too long",
     },
     Row {
         codes: &["25"],
         meaning: Meaning::Conflict,
-        why: "the transaction was cut off by a timeout, or had failed before",
+        why: "the transaction was ended by a timeout, or had failed before",
     },
     Row {
         codes: &["25006"],
         meaning: Meaning::Outage,
-        why: "the server takes no writes: a standby, or a failover under way",
+        why: "the server does not accept writes: a standby, or a failover in progress",
     },
     Row {
         codes: &["08", "HV00N"],
@@ -169,13 +169,13 @@ pub const SQLSTATES: &[Row<&str>] = &[
     Row {
         codes: &["26"],
         meaning: Meaning::Outage,
-        why: "a prepared statement is gone, since a pooler gave us another session: a new connection prepares it again",
+        why: "a prepared statement is gone because a pooler switched to another session: a new connection prepares it again",
     },
     Row { codes: &["53"], meaning: Meaning::Outage, why: "no disk, no memory, no free connection" },
     Row {
         codes: &["55", "57", "58"],
         meaning: Meaning::Outage,
-        why: "it starts, stops, was told to stop, or its file system fails",
+        why: "the server is starting or stopping, an administrator ended the session, or its file system fails",
     },
     Row {
         codes: &["57014"],
@@ -185,22 +185,22 @@ pub const SQLSTATES: &[Row<&str>] = &[
     Row {
         codes: &["28"],
         meaning: Meaning::Login,
-        why: "the server does not let us in: a password that was changed, an account that was locked",
+        why: "the server rejects the login: for example, the password was changed or the account locked",
     },
     Row {
         codes: &["0A", "0L", "0P", "2B", "3D", "3F", "42", "57P04"],
         meaning: Meaning::Fatal,
-        why: "a right, a database, a table (42P01), a column (42703) or a function (42883) is not what it was at the start. The columns' types were read then, so even if it comes back, it must be looked at again",
+        why: "a privilege, a database, a table (42P01), a column (42703) or a function (42883) has changed since startup. The columns' types were read then, so they must be read again even if it comes back",
     },
     Row {
         codes: &["54011", "54023", "55P02"],
         meaning: Meaning::Fatal,
-        why: "the statement itself is refused, whatever its rows",
+        why: "the statement itself is rejected, whatever its rows",
     },
     Row {
         codes: &["XX001", "XX002"],
         meaning: Meaning::Fatal,
-        why: "the server's data or an index is damaged: to write on would spread it",
+        why: "the server's data or an index is damaged: further writes could spread the damage",
     },
 ];
 
@@ -218,7 +218,7 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
             RDKafkaErrorCode::InvalidDifferentRecord,
         ],
         meaning: Meaning::Poison,
-        why: "the topic does not take a record, though it did by its settings at the start",
+        why: "the topic rejects a record that its settings allowed at startup",
     },
     Row {
         codes: &[
@@ -228,7 +228,7 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
             RDKafkaErrorCode::UnstableOffsetCommit,
         ],
         meaning: Meaning::Conflict,
-        why: "the group has moved on, or a transaction of somebody else's is still open",
+        why: "the group has rebalanced, or another client's transaction is still open",
     },
     Row {
         codes: &[
@@ -246,7 +246,7 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
             RDKafkaErrorCode::State,
         ],
         meaning: Meaning::Conflict,
-        why: "the producer is no longer what the broker knows: a new one settles what it left. Whether the slot is still ours is the slot's business",
+        why: "the broker no longer accepts this producer: a new one resolves its open transaction. Whether this process still holds its slot is checked separately",
     },
     Row {
         codes: &[
@@ -257,7 +257,7 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
             RDKafkaErrorCode::IllegalSASLState,
         ],
         meaning: Meaning::Login,
-        why: "the brokers do not let us in",
+        why: "the brokers reject the login",
     },
     Row {
         codes: &[
@@ -267,7 +267,7 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
             RDKafkaErrorCode::TransactionalIdAuthorizationFailed,
         ],
         meaning: Meaning::Fatal,
-        why: "a right is missing",
+        why: "a permission is missing",
     },
     Row {
         codes: &[
@@ -281,7 +281,7 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
             RDKafkaErrorCode::PolicyViolation,
         ],
         meaning: Meaning::Fatal,
-        why: "the group or the broker does not take our settings",
+        why: "the group or the broker rejects Tollgate's settings",
     },
     Row {
         codes: &[RDKafkaErrorCode::OffsetMetadataTooLarge],
@@ -296,12 +296,12 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
             RDKafkaErrorCode::UnsupportedFeature,
         ],
         meaning: Meaning::Fatal,
-        why: "the broker is too old, or has a topic's format or codec set to one that is",
+        why: "the broker is too old, or uses a format or codec for a topic that is",
     },
     Row {
         codes: &[RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::InvalidTopic],
         meaning: Meaning::Fatal,
-        why: "a topic is gone: the client has asked for it for 30 s. `tollgate setup` creates it again",
+        why: "a topic is gone: the client has been looking for it for 30 s. `tollgate setup` creates it again",
     },
     Row {
         codes: &[RDKafkaErrorCode::UnknownPartition],

@@ -219,14 +219,14 @@ impl Lane {
                 if self.producers.is_none() && !lost && !self.partitions.is_empty() {
                     // The next owner reads the group's offset, which a dropped transaction may block until its timeout.
                     if let Err(error) = self.ask_outputs() {
-                        tracing::warn!(%error, "a Kafka transaction of this lane may be open still");
+                        tracing::warn!(%error, "a Kafka transaction of this lane may still be open");
                     }
                 }
                 self.partitions.retain(|partition, _| !partitions.contains(partition));
                 self.metrics.released(&partitions);
-                tracing::info!(lane = self.number, ?partitions, lost, "partitions let go");
+                tracing::info!(lane = self.number, ?partitions, lost, "partitions released");
                 if self.intake.said.send(Said::Released(token)).is_err() {
-                    tracing::debug!("the poll thread has ended before a lane let go");
+                    tracing::debug!("the poll thread ended before a lane released its partitions");
                 }
             }
         }

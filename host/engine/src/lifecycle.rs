@@ -159,14 +159,17 @@ impl Lifecycle {
             .map(|troubles| troubles.iter().map(|(who, what)| format!("{who}: {what}")).collect())
             .unwrap_or_default();
         if !self.joined.load(Ordering::Acquire) {
-            reasons.push("the consumer group is not joined yet, or rebalances: no partition is assigned".into());
+            reasons.push(
+                "no partition is assigned: this member has not joined the consumer group yet, or the group is rebalancing"
+                    .into(),
+            );
         }
         if let Ok(held) = self.held.lock() {
             if held.read == 0 && held.requested > 0 {
-                reasons.push(format!("{} partitions are being taken over, and none is read yet", held.requested));
+                reasons.push(format!("{} partitions are being taken over, and none is being read yet", held.requested));
             }
             if self.joined.load(Ordering::Acquire) && held.partitions.is_empty() && !held.spare {
-                reasons.push("the group has given this member no partition yet".into());
+                reasons.push("the group has not assigned a partition to this member yet".into());
             }
         }
         for Halt { partition, offset, code, .. } in halts {

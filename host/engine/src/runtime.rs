@@ -74,7 +74,7 @@ pub enum ThreadEnded {
 /// A panic is a bug of ours, never an event's fault: the process must not continue as if that thread were idle.
 fn guarded(run: impl FnOnce() -> ThreadEnded) -> ThreadEnded {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
-        .unwrap_or_else(|_| ThreadEnded::Helper(Err("a thread panicked; please report what stands above".into())))
+        .unwrap_or_else(|_| ThreadEnded::Helper(Err("a thread panicked; please report the lines above".into())))
 }
 
 /// Everything built before the first thread starts.
@@ -186,7 +186,10 @@ pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::environment("environment.start", error);
     let consumer: BaseConsumer<Callbacks> =
         client::consumer(&pipeline).create_with_context(Callbacks::new(rebalance_sender)).map_err(|error| {
-            Failure::configuration("source.client", format!("the consumer cannot be made: {}", client::explain(&error)))
+            Failure::configuration(
+                "source.client",
+                format!("cannot create the Kafka consumer: {}", client::explain(&error)),
+            )
         })?;
     let consumer = Arc::new(consumer);
     let (said_sender, said) = bounded(limits::EVENTS);
@@ -264,7 +267,7 @@ async fn session(parts: &Parts, waiting: &Waiting) -> Result<PgConnection, Failu
         if waiting.left().is_zero() {
             return Err(waiting.over(Some(&described)));
         }
-        tracing::warn!(error = described, "PostgreSQL gives no slot yet");
+        tracing::warn!(error = described, "no slot from PostgreSQL yet, retrying");
         tokio::time::sleep(backoff.next_wait().min(waiting.left())).await;
     };
     if let Some(slot) = slot {
@@ -302,7 +305,7 @@ async fn slot_and_pause(pipeline: &Pipeline, owner: &Owner) -> Result<Option<Beg
 /// Creates a lane's producers, which ends the transactions left open under their names. Blocks at most until the startup
 /// deadline plus one call.
 fn producers(parts: &Parts, lane: usize, waiting: &Waiting) -> Result<Producers, Failure> {
-    waiting.waits_for(format!("Kafka to take lane {lane}'s producers (its transaction coordinator)"));
+    waiting.waits_for(format!("Kafka's transaction coordinator to accept the producers of lane {lane}"));
     let slot = parts.lifecycle.slot().unwrap_or_default();
     let number = i32::try_from(lane).unwrap_or_default();
     let mut backoff = parts.brakes.backoff();
@@ -314,16 +317,18 @@ fn producers(parts: &Parts, lane: usize, waiting: &Waiting) -> Result<Producers,
                 return Err(Failure::environment("environment.start", error));
             }
             Err(error) if waiting.left().is_zero() => return Err(waiting.over(Some(&error))),
-            Err(error) => tracing::warn!(lane, %error, "Kafka does not take the producers yet"),
+            Err(error) => tracing::warn!(lane, %error, "cannot create the Kafka producers yet, retrying"),
         }
         std::thread::sleep(backoff.next_wait().min(waiting.left()));
     }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
-    std::thread::Builder::new().name(name.to_owned()).stack_size(limits::LANE_STACK).spawn(body).map_err(|error| {
-        Failure::environment("environment.thread", format!("thread {name} cannot be started: {error}"))
-    })
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(limits::LANE_STACK)
+        .spawn(body)
+        .map_err(|error| Failure::environment("environment.thread", format!("cannot start thread {name}: {error}")))
 }
 
 fn report(ended: &mpsc::Sender<ThreadEnded>, how: ThreadEnded) {
@@ -339,7 +344,9 @@ impl Engine {
         let until = Instant::now() + deadline;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             if Instant::now() >= until {
-                tracing::warn!("the shutdown deadline has passed; what was not committed will be repeated");
+                tracing::warn!(
+                    "the shutdown deadline has passed; events that were not committed will be processed again"
+                );
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));

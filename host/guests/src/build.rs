@@ -46,7 +46,7 @@ pub enum BuildError {
 }
 
 fn via(culprit: Option<&str>) -> String {
-    culprit.map(|chain| format!("; it comes in by {chain}")).unwrap_or_default()
+    culprit.map(|chain| format!("; it is pulled in by {chain}")).unwrap_or_default()
 }
 
 impl BuildError {

@@ -25,19 +25,21 @@ pub enum ComponentError {
     #[error("it imports {}, which the sandbox does not have{}", list(.imports), hint(.imports))]
     Imports { imports: Vec<String> },
     #[error(
-        "it asks for the time (SystemTime::now or Instant::now, in its own code or a dependency's), and a transform has no clock: use \
-         ctx.batch_time(), which is the same when a batch is run again, or ctx.timestamp()"
+        "it asks for the time (SystemTime::now or Instant::now, in its own code or a dependency's), but a transform has no \
+         clock: use ctx.batch_time(), which is the same when a batch is run again, or ctx.timestamp()"
     )]
     Clock,
-    #[error("it exports no transform: mark its function with #[tollgate::transform]")]
+    #[error("it does not export a transform: mark its function with #[tollgate::transform]")]
     NoTransform,
-    #[error("#[transform(routes(…))] has {code:?}, transform.yaml has {spec:?}: write the same, in the same order")]
+    #[error(
+        "#[transform(routes(…))] has {code:?}, but transform.yaml has {spec:?}: write the same routes in the same order"
+    )]
     Routes { code: Vec<String>, spec: Vec<String> },
-    #[error("it writes log lines: ask for the capability in transform.yaml, capabilities: [log]")]
+    #[error("it writes log lines: add the capability in transform.yaml, capabilities: [log]")]
     LogNotGranted,
-    #[error("its message types take {bytes} bytes as text, and a component may have {most}: name smaller ones")]
+    #[error("its message types have {bytes} bytes as text, but a component may have {most}: use smaller ones")]
     Types { bytes: usize, most: usize },
-    #[error("no component can be made of the module: {0}")]
+    #[error("cannot build a component from the module: {0}")]
     Encode(String),
 }
 
@@ -54,12 +56,12 @@ fn hint(imports: &[String]) -> &'static str {
         "; that is wasm-bindgen, for browsers: a dependency uses it (getrandom, chrono, uuid or instant with a feature \
          such as js or wasmbind): turn that feature off"
     } else if from("wasi") {
-        "; that is WASI (std::time, getrandom, println or files): a transform has none of it, take it out of the code \
-         or of the dependency that uses it"
+        "; that is WASI (std::time, getrandom, println or files): a transform has none of it: remove it from the code, or \
+         from the dependency that uses it"
     } else if from("env") {
-        "; that is a symbol which no crate defines, most often of a C library: such a dependency cannot run here"
+        "; that is a symbol that no crate defines, usually from a C library: such a dependency cannot run here"
     } else if from("tollgate:") {
-        "; the SDK is of another version than this program: use the same release of both"
+        "; the SDK has another version than this program: use the same release of both"
     } else {
         ""
     }
@@ -279,9 +281,9 @@ mod tests {
 
     #[test]
     fn what_the_module_and_transform_yaml_disagree_on_is_said() {
-        assert!(refusal(&module(&[], &[]), &manifest()).contains("exports no transform"));
+        assert!(refusal(&module(&[], &[]), &manifest()).contains("does not export a transform"));
         let routes = module(&[], &[("component-type:x", ""), (ROUTES, "audit\nlate")]);
-        assert!(refusal(&routes, &manifest()).contains(r#"has ["audit", "late"], transform.yaml has []"#));
+        assert!(refusal(&routes, &manifest()).contains(r#"has ["audit", "late"], but transform.yaml has []"#));
         let logs = module(&[("tollgate:transform/log@0.1.0", "write")], &[("component-type:x", "")]);
         assert!(refusal(&logs, &manifest()).contains("capabilities: [log]"));
     }

@@ -110,7 +110,7 @@ pub enum GoldenError {
     Write { file: PathBuf, source: io::Error },
     #[error(transparent)]
     Protos(#[from] ProtosError),
-    #[error("{} is refused: {source}", component.display())]
+    #[error("{} is rejected: {source}", component.display())]
     Load { component: PathBuf, source: LoadError },
     #[error("{} {source}", component.display())]
     Stale { component: PathBuf, source: Stale },
@@ -239,7 +239,7 @@ fn read_cases(folder: &Path, types: (&Types, &Manifest), options: &Options) -> R
     if files.is_empty() {
         let message = match &options.filter {
             Some(part) => format!("no case has `{part}` in its name"),
-            None => "no cases: write one as NAME.yaml, with an event and what to expect".to_owned(),
+            None => "no cases: write one as NAME.yaml, with an event and the expected result".to_owned(),
         };
         return Err(GoldenError::File { file: cases, message });
     }

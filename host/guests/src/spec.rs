@@ -54,7 +54,7 @@ fn read(table: &Table<'_>, folder: &Path) -> Option<Spec> {
     }
     for (at, route) in routes.iter().enumerate() {
         if routes[..at].contains(route) {
-            table.error_at(&format!("routes[{at}]"), format!("`{route}` is there twice"));
+            table.error_at(&format!("routes[{at}]"), format!("`{route}` appears twice"));
         }
     }
     let limits = table.need_table("limits", read_limits);
@@ -121,7 +121,7 @@ fn identifier(text: &str) -> Result<String, Complaint> {
     if !text.is_empty() && text.len() <= 64 && text.bytes().all(legal) && !text.starts_with('.') {
         return Ok(text.to_owned());
     }
-    Err(Complaint::new("is no name; write at most 64 of a-z, 0-9, -, _ and ., such as payment-rules"))
+    Err(Complaint::new("is not a valid name; write at most 64 of a-z, 0-9, -, _ and ., such as payment-rules"))
 }
 
 /// Checks a message type with its package.
@@ -133,7 +133,7 @@ fn type_name(text: &str) -> Result<String, Complaint> {
     if text.len() <= 255 && text.split('.').all(part) {
         return Ok(text.to_owned());
     }
-    Err(Complaint::new("is no message type; write its full name, such as payments.v1.PaymentEvent"))
+    Err(Complaint::new("is not a message type; write its full name, such as payments.v1.PaymentEvent"))
 }
 
 fn capability(text: &str) -> Result<String, Complaint> {
@@ -141,7 +141,10 @@ fn capability(text: &str) -> Result<String, Complaint> {
         return Ok(text.to_owned());
     }
     let nearest = reader::nearest(text, CAPABILITIES.into_iter());
-    Err(Complaint { nearest, ..Complaint::new(format!("is no capability; there is {}", CAPABILITIES.join(", "))) })
+    Err(Complaint {
+        nearest,
+        ..Complaint::new(format!("is not a capability; the known one is {}", CAPABILITIES.join(", ")))
+    })
 }
 
 #[cfg(test)]
@@ -200,11 +203,11 @@ mod tests {
         for expected in [
             "t.yaml:1:1: name: required key is missing",
             "t.yaml:1:1: nmae: unknown key; did you mean name?",
-            "t.yaml:2:8: input: 1.x is no message type",
+            "t.yaml:2:8: input: 1.x is not a message type",
             "t.yaml:3:1: limits.fuel: required key is missing",
             "t.yaml:4:3: limits.feul: unknown key; did you mean fuel?",
             "t.yaml:5:11: limits.memory: 1PiB is not a size",
-            "t.yaml:6:16: capabilities[0]: logs is no capability; there is log; did you mean log?",
+            "t.yaml:6:16: capabilities[0]: logs is not a capability; the known one is log; did you mean log?",
         ] {
             assert!(error.contains(expected), "{expected}\n---\n{error}");
         }
@@ -213,15 +216,15 @@ mod tests {
     #[test]
     fn each_bad_value_is_refused() {
         for (line, expected) in [
-            ("name: Payment Rules", "is no name"),
-            ("name: ../x", "is no name"),
+            ("name: Payment Rules", "is not a valid name"),
+            ("name: ../x", "is not a valid name"),
             ("limits: { fuel: 0 }", "out of range"),
             ("limits: { fuel: 2000000000 }", "out of range"),
             ("limits: { fuel: 1, deadline: 5 }", "without a unit"),
             ("limits: { fuel: 1, max_outputs: 0 }", "out of range"),
-            ("routes: [a, a]", "there twice"),
-            ("routes: { a: a.v1.B, b: not a type }", "is no message type"),
-            ("routes: { A: a.v1.B }", "the route's name is no name"),
+            ("routes: [a, a]", "appears twice"),
+            ("routes: { a: a.v1.B, b: not a type }", "is not a message type"),
+            ("routes: { A: a.v1.B }", "the route's name is not a valid name"),
             ("config: 3", "must be a mapping"),
             ("config: { a: '${HOME}' }", "HOME is not set"),
             ("deterministic: yes", "neither true nor false"),

@@ -213,7 +213,7 @@ fn bad_cases_are_told_all_at_once() {
             "a.yaml:1:1: event: is not valid JSON for payments.v1.PaymentEvent",
         ),
         ("b.yaml", format!("evnet: {{}}\n{expect}"), "b.yaml:1:1: evnet: unknown key; did you mean event?"),
-        ("c.yaml", format!("bytes: 0g\n{expect}"), "c.yaml:1:8: bytes: 0g is no row of bytes"),
+        ("c.yaml", format!("bytes: 0g\n{expect}"), "c.yaml:1:8: bytes: 0g is not a sequence of bytes"),
         ("d.yaml", format!("event: {{}}\ntombstone: true\n{expect}"), "exactly one of event, bytes"),
         ("e.yaml", "event: {}\nexpect: { verdict: accept }\n".to_owned(), "accept is none of pass, replace"),
         (
@@ -228,7 +228,7 @@ fn bad_cases_are_told_all_at_once() {
             "route: the transform has no routes",
         ),
         ("j.yaml", "event: {}\nexpect: { verdict: pass, stage: output }\n".to_owned(), "only a rejection has a stage"),
-        ("h.yaml", "event: {}\nexpect: { verdict: pass, outputs: [] }\n".to_owned(), "only an event that is replaced"),
+        ("h.yaml", "event: {}\nexpect: { verdict: pass, outputs: [] }\n".to_owned(), "only a replaced event"),
     ];
     let files: Vec<_> = bad.iter().map(|(name, text, _)| (*name, text.as_str())).collect();
     let folder = folder_with(&files);
@@ -270,7 +270,7 @@ fn code_that_does_not_compile_leaves_the_old_component() {
 
     fs::write(root.join("src/lib.rs"), "").unwrap();
     let error = build(root, None, false).unwrap_err();
-    assert!(error.to_string().contains("exports no transform"), "{error}");
+    assert!(error.to_string().contains("does not export a transform"), "{error}");
     assert_eq!(fs::read_to_string(&old).unwrap(), "old");
 
     let clock = "use std::time::SystemTime; #[unsafe(no_mangle)] pub extern \"C\" fn f() -> bool { SystemTime::now() > SystemTime::UNIX_EPOCH }";
@@ -280,7 +280,7 @@ fn code_that_does_not_compile_leaves_the_old_component() {
 
     fs::write(root.join("Cargo.toml"), package.replace("cdylib", "rlib")).unwrap();
     let error = build(root, None, false).unwrap_err();
-    assert!(error.to_string().contains("makes no module"), "{error}");
+    assert!(error.to_string().contains("does not build a module"), "{error}");
     let left = fs::read_dir(root)
         .unwrap()
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".tollgate"));

@@ -53,7 +53,7 @@ pub fn package(folder: &Path) -> Result<Package, ToolchainError> {
         return Err(ToolchainError::Package(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     let metadata: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| ToolchainError::Package(format!("cargo metadata is not readable: {error}")))?;
+        .map_err(|error| ToolchainError::Package(format!("cannot read the output of cargo metadata: {error}")))?;
     let path = |key: &str| PathBuf::from(metadata[key].as_str().unwrap_or_default());
     let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let package = packages.iter().find(|package| package["manifest_path"].as_str().map(Path::new) == Some(&manifest));
@@ -62,8 +62,10 @@ pub fn package(folder: &Path) -> Result<Package, ToolchainError> {
     };
     let kinds = package["targets"].as_array().into_iter().flatten().flat_map(|target| target["kind"].as_array());
     if !kinds.flatten().any(|kind| kind == "cdylib") {
-        let message =
-            format!("{} makes no module: add `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]`", manifest.display());
+        let message = format!(
+            "{} does not build a module: add `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]`",
+            manifest.display()
+        );
         return Err(ToolchainError::Package(message));
     }
     let text = |key: &str| package[key].as_str().unwrap_or_default().to_owned();

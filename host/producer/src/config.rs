@@ -10,13 +10,13 @@ use crate::{Load, SetupError};
 
 /// librdkafka settings that this producer owns, and what to use in their place.
 pub const OWNED_SETTINGS: &[(&str, &str)] = &[
-    ("bootstrap.servers", "name the brokers when the producer is made"),
-    ("metadata.broker.list", "name the brokers when the producer is made"),
+    ("bootstrap.servers", "pass the brokers when the producer is created"),
+    ("metadata.broker.list", "pass the brokers when the producer is created"),
     ("enable.idempotence", "it is always on"),
-    ("enable.gapless.guarantee", "a gap is reported, event by event"),
+    ("enable.gapless.guarantee", "undelivered events are reported one by one"),
     ("acks", "it is always all"),
     ("request.required.acks", "it is always all"),
-    ("partitioner", "keys go where Java's clients put them"),
+    ("partitioner", "keys are partitioned as by Java's clients"),
     ("transactional.id", "set the producer's transactional id"),
     ("transaction.timeout.ms", "set the producer's transaction timeout"),
     ("message.timeout.ms", "set the producer's delivery timeout"),

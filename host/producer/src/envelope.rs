@@ -72,22 +72,25 @@ pub enum EnvelopeError {
     Payload { path: String, kind: String },
     #[error("the envelope's field {path} is {kind}, which cannot be filled")]
     Unfillable { path: String, kind: String },
-    #[error("the envelope's field {path} is {kind}: {text:?} is no value of it")]
+    #[error("the envelope's field {path} is {kind}: {text:?} is not a value of that type")]
     Text { path: String, kind: String, text: String },
     #[error("the event's {path}: {source}")]
     Event { path: String, source: tollgate_contract::CompileError },
     #[error(
-        "the idempotency key is computed from the envelope's {path}, which nothing sets; set it to a text or to a field of the event"
+        "the idempotency key is computed from the envelope's {path}, which is never set; set it to a text or to a field of \
+         the event"
     )]
     UnsetPart { path: String },
     #[error(
-        "the idempotency key is computed from the envelope's {path}, which differs in every run, so that a repeated run would produce \
-         other keys; set it to a field of the event"
+        "the idempotency key is computed from the envelope's {path}, which differs in every run, so a repeated run would \
+         produce other keys; set it to a field of the event"
     )]
     ChangingPart { path: String },
-    #[error("the idempotency key is computed from the record's header {name}, which no record has; add the header")]
+    #[error(
+        "the idempotency key is computed from the record's header {name}, but records do not have it; add the header"
+    )]
     UnsetHeader { name: String },
-    #[error("the idempotency key is computed from the record's key, and records have none; name the key's fields")]
+    #[error("the idempotency key is computed from the record's key, but records have none; name the key's fields")]
     NoRecordKey,
     #[error(transparent)]
     Compile(#[from] tollgate_contract::CompileError),

@@ -10,28 +10,28 @@ use crate::envelope::EnvelopeError;
 /// Why a producer cannot be created: the fault of the program or its operator.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    #[error("no route is given; name at least one topic with its contract")]
+    #[error("there is no route; name at least one topic with its contract")]
     NoRoute,
     #[error("topic {topic} has two routes; keep one")]
     TwoRoutes { topic: String },
     #[error("the key of topic {topic}: {source}")]
     Key { topic: String, source: CompileError },
     #[error(
-        "the key of topic {topic}: {field} is {kind}, and a key is made of bool, integer, enum and string fields only"
+        "the key of topic {topic}: {field} is {kind}, but a key can only contain bool, integer, enum and string fields"
     )]
     KeyKind { topic: String, field: String, kind: String },
     #[error("the envelope of topic {topic}: {source}")]
     Envelope { topic: String, source: Box<EnvelopeError> },
     /// librdkafka repeats values in its own message, and they may be secrets.
-    #[error("librdkafka does not take the value of the setting {setting}")]
+    #[error("librdkafka rejects the value of the setting {setting}")]
     Setting { setting: String },
-    #[error("the setting {setting} is the producer's own; {instead}")]
+    #[error("the setting {setting} is reserved for the producer; {instead}")]
     OwnedSetting { setting: String, instead: &'static str },
-    #[error("librdkafka cannot make a producer: {0}")]
+    #[error("librdkafka cannot create a producer: {0}")]
     Client(String),
-    #[error("the file for rejected events cannot be opened: {0}")]
+    #[error("cannot open the file for rejected events: {0}")]
     Rejects(io::Error),
-    #[error("the thread that takes reports cannot be started: {0}")]
+    #[error("cannot start the thread for delivery reports: {0}")]
     Thread(io::Error),
 }
 
@@ -41,16 +41,16 @@ pub enum SendError {
     /// The event's fault.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    #[error("no route leads to topic {topic}")]
+    #[error("there is no route to topic {topic}")]
     NoRoute { topic: String },
     /// The buffer was full until the deadline; no part of the event was queued.
     #[error("the buffer is full: {records} records of {bytes} bytes wait for the broker")]
     Full { records: usize, bytes: usize },
     /// The client library does not accept it now: outside of a transaction, in one that has failed, or after a fatal error.
-    #[error("the producer takes no event: {0}")]
+    #[error("the producer does not accept events: {0}")]
     Refused(String),
     /// The event is rejected, and the original cannot be stored.
-    #[error("the file for rejected events cannot be written: {0}")]
+    #[error("cannot write the file for rejected events: {0}")]
     Rejects(io::Error),
 }
 
@@ -85,6 +85,6 @@ pub enum TransactionError {
     #[error("the transaction was rolled back: {0}")]
     RolledBack(String),
     /// Its outcome is unknown, or the producer is fenced: create a new one with the same id, which resolves it.
-    #[error("the producer cannot go on: {0}")]
+    #[error("the producer cannot continue: {0}")]
     Fatal(String),
 }

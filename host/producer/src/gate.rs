@@ -245,7 +245,7 @@ impl Gate {
 
     #[cold]
     fn keyless(&self, path: &FieldPath) -> Rejected {
-        let message = "the record's key is made of this field, and it is not set or empty";
+        let message = "the record's key is built from this field, but it is not set or empty";
         self.reject(vec![Violation::new("key-missing", path.as_str(), message)])
     }
 }

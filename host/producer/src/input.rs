@@ -75,7 +75,7 @@ pub enum InputError {
     Unreadable { name: String, source: io::Error },
     #[error("{name} is a folder; name the files in it")]
     Folder { name: String },
-    #[error("{name}: its name does not tell its format; give one with --format: ndjson, protobuf or csv")]
+    #[error("{name}: its name does not show its format; set one with --format: ndjson, protobuf or csv")]
     Format { name: String },
 }
 
@@ -205,7 +205,7 @@ impl Reader {
         self.chunk.position = before + input.position;
         read.map_err(|fault| match fault {
             Fault::Stop(stop) => stop,
-            Fault::Io(error) => Stop::Say(Message::Unreadable(format!("{name} cannot be read on: {error}"))),
+            Fault::Io(error) => Stop::Say(Message::Unreadable(format!("{name} cannot be read further: {error}"))),
             Fault::Wrong(what) => Stop::Say(Message::Wrong(format!("{name}: {what}"))),
         })
     }
@@ -246,8 +246,8 @@ impl Reader {
                 Varint::End => break,
                 Varint::Length(length) => length,
                 Varint::Broken(read) => {
-                    let message = "this is not a frame's length, so the next frame cannot be found: the rest of the \
-                                   input is not read";
+                    let message = "this is not a frame's length, so the next frame cannot be found; the rest of the input is \
+                                   skipped";
                     return self.add(frame, &read, None, Err(Violation::new("frame-length", "", message)));
                 }
             };
@@ -290,7 +290,7 @@ impl Reader {
             }
             let record = match ended {
                 Line::End if !open => break,
-                Line::End => Err(Violation::new("csv-quotes", "", "the input ends inside of quotes")),
+                Line::End => Err(Violation::new("csv-quotes", "", "the input ends inside quotes")),
                 Line::TooLong(bytes) => {
                     let bytes = bytes + from as u64;
                     let violation = self.too_long(if open { "record (are quotes left open?)" } else { "line" }, bytes);
@@ -343,7 +343,7 @@ impl Reader {
     }
 
     fn too_long(&self, what: &str, bytes: u64) -> Violation {
-        let message = format!("the {what} has {bytes} bytes, and {} are allowed", self.options.most);
+        let message = format!("the {what} has {bytes} bytes; {} are allowed", self.options.most);
         Violation::new("too-large", "", message)
     }
 
@@ -407,7 +407,7 @@ impl From<io::Error> for Fault {
 }
 
 fn not_utf8(error: &std::str::Utf8Error) -> Violation {
-    Violation::new("invalid-utf8", "", format!("the text is not UTF-8 from its byte {} on", error.valid_up_to()))
+    Violation::new("invalid-utf8", "", format!("the text is not UTF-8 after byte {}", error.valid_up_to()))
 }
 
 /// JSON that is not one object a line would give an error for each line, none of which says what is wrong.

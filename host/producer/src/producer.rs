@@ -205,7 +205,7 @@ impl Producer {
         let ready = gate.check(event)?;
         let (bytes, most) = (size(&ready) - RECORD_OVERHEAD, self.config.record_bytes);
         if bytes > most {
-            let message = format!("the record has {bytes} bytes with key and headers, and {most} are allowed");
+            let message = format!("the record has {bytes} bytes with key and headers; {most} are allowed");
             return Err(gate.reject(vec![Violation::new("record-too-large", "", message)]).into());
         }
         Ok(ready)
@@ -382,7 +382,7 @@ impl Producer {
         }
         poller.stop.store(true, Ordering::Release);
         if poller.thread.join().is_err() {
-            tracing::error!("the thread that takes reports panicked");
+            tracing::error!("the thread for delivery reports panicked");
         }
     }
 }

@@ -69,7 +69,7 @@ impl fmt::Display for Violation {
 
 /// A rejected event, with the reasons.
 #[derive(Debug, thiserror::Error)]
-#[error("the event for topic {topic} is no valid {contract}: {}", list(.violations))]
+#[error("the event for topic {topic} is not a valid {contract}: {}", list(.violations))]
 pub struct Rejected {
     pub topic: Arc<str>,
     /// Full name of the message type.

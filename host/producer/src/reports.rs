@@ -122,9 +122,9 @@ impl Reports {
                 None => "not acknowledged within the delivery timeout".to_owned(),
             },
             Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) => {
-                "given up before it was acknowledged".to_owned()
+                "cancelled before it was acknowledged".to_owned()
             }
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => "the topic takes no record so large".to_owned(),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => "the record is larger than the topic accepts".to_owned(),
             Some(code) => code.to_string(),
             None => error.to_string(),
         }

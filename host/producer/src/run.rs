@@ -430,7 +430,7 @@ impl Run<'_> {
                 self.ledger.roll_back();
                 Err(Ended::RolledBack(match error {
                     TransactionError::RolledBack(why) => why,
-                    other => format!("{other}; it may be visible all the same"),
+                    other => format!("{other}; it may be visible nevertheless"),
                 }))
             }
         }
@@ -448,7 +448,7 @@ impl Run<'_> {
             (ended, true) => {
                 let aborted = self.transaction.take().map(|open| open.transaction.abort());
                 if let Some(Err(error)) = aborted {
-                    tracing::warn!(%error, "the transaction could not be rolled back; the broker will do it");
+                    tracing::warn!(%error, "the transaction could not be rolled back; the broker will abort it");
                 }
                 self.ledger.roll_back();
                 ended

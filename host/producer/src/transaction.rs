@@ -94,7 +94,7 @@ impl Transaction<'_> {
             return self.roll_back(waiting.to_string());
         }
         if self.producer.reports().failed.load(Ordering::Acquire) > self.failed {
-            return self.roll_back("an event of it was not delivered".to_owned());
+            return self.roll_back("one of its events was not delivered".to_owned());
         }
         // An event stays counted until its report is processed; a commit with one left would take 100 ms longer.
         while self.producer.client.in_flight_count() > 0 && Instant::now() < until {
@@ -157,7 +157,7 @@ impl Transaction<'_> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            tracing::warn!(%error, "a transaction that was let go of could not be rolled back");
+            tracing::warn!(%error, "a dropped transaction could not be rolled back");
         }
     }
 }
@@ -170,7 +170,7 @@ fn fatal(error: &KafkaError) -> TransactionError {
         )
     });
     if fenced {
-        return TransactionError::Fatal("another producer has begun with the same transactional id".to_owned());
+        return TransactionError::Fatal("another producer has started with the same transactional id".to_owned());
     }
     match error {
         KafkaError::Transaction(inner) => TransactionError::Fatal(inner.string()),

@@ -65,11 +65,11 @@ pub struct Effects {
 /// Why nothing can be adopted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    #[error("the consumer group has no committed offset to go on at; choose another with --from")]
+    #[error("the consumer group has no committed offset to continue from; choose another position with --from")]
     NoGroupOffset,
-    #[error("there is no progress row to go on at; choose another with --from")]
+    #[error("there is no progress row to continue from; choose another position with --from")]
     NoProgress,
-    #[error("offset {at} is not in the topic, which has {first} to {end}; --from start goes on by source.start")]
+    #[error("offset {at} is not in the topic, which has {first} to {end}; --from start begins at source.start")]
     NotInTopic { at: NextOffset, first: NextOffset, end: NextOffset },
 }
 

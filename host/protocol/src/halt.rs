@@ -7,35 +7,36 @@ use crate::position::NextOffset;
 pub enum Halt {
     #[error("the consumer group has committed offset {group}, but there is no progress row")]
     NoProgress { group: NextOffset },
-    #[error("the progress row stands at offset {row}, but the consumer group has no committed offset")]
+    #[error("the progress row is at offset {row}, but the consumer group has no committed offset")]
     NoGroupOffset { row: NextOffset },
     #[error(
-        "the consumer group stands at offset {group}, which does not belong to the last batch [{prev}, {next}): somebody \
-         moved it"
+        "the consumer group is at offset {group}, which does not belong to the last batch [{prev}, {next}): it was moved by \
+         another program"
     )]
     GroupMoved { group: NextOffset, prev: NextOffset, next: NextOffset },
     #[error(
-        "the consumer group's offset {group} was not committed by Tollgate, which stands at {row}{}: somebody else \
-         committed it",
+        "the consumer group's offset {group} was not committed by Tollgate, which is at {row}{}: another program committed it",
         with_metadata(.metadata)
     )]
     ForeignOffset { group: NextOffset, row: NextOffset, metadata: String },
     #[error(
-        "the consumer group's offset {group} carries the token of offset {token}: a tool copied the token and not the offset"
+        "the consumer group's offset {group} carries the token of offset {token}: a tool copied the token, but not the offset"
     )]
     CopiedToken { group: NextOffset, token: NextOffset },
     #[error("the consumer group's offset {group} was committed by the pipeline {pipeline}, which uses the same group")]
     OtherPipeline { group: NextOffset, pipeline: String },
-    #[error("the consumer group's offset {group} has a token in the format {format}, which only a newer release reads")]
+    #[error(
+        "the consumer group's offset {group} has a token in the format {format}, which only a newer release can read"
+    )]
     NewerToken { group: NextOffset, format: String },
-    #[error("the progress row belongs to the consumer group {was}, and this pipeline uses {now}")]
+    #[error("the progress row belongs to the consumer group {was}, but this pipeline uses {now}")]
     OtherGroup { was: String, now: String },
-    #[error("the progress row belongs to the Kafka cluster {was}, and this is the cluster {now}")]
+    #[error("the progress row belongs to the Kafka cluster {was}, but this is the cluster {now}")]
     OtherCluster { was: String, now: String },
-    #[error("the topic was deleted and created again: its id was {was}, and is {now}")]
+    #[error("the topic was deleted and created again: its id was {was} and is now {now}")]
     TopicRecreated { was: String, now: String },
     #[error(
-        "`start: committed` needs an offset that the consumer group has committed, and there is none for this topic"
+        "`start: committed` needs an offset that the consumer group has committed, but there is none for this topic"
     )]
     NothingCommitted,
 }

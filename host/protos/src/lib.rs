@@ -26,12 +26,16 @@ pub enum ProtosError {
     Nothing,
     #[error("{} cannot be read: {source}; check the path, which is relative to the pipeline file's folder", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{} holds no .proto files; name the folder that imports start from", path.display())]
+    #[error("{} has no .proto files; name the folder that imports start from", path.display())]
     EmptyFolder { path: PathBuf },
     /// `place` is `file:line:column: what`, as far as the compiler knows it.
     #[error("{place}; {advice}")]
     Invalid { place: String, advice: &'static str, spot: Option<Spot> },
-    #[error("{} is no complete descriptor set: {detail}; make it with `protoc --include_imports --descriptor_set_out` or `buf build -o`", path.display())]
+    #[error(
+        "{} is not a complete descriptor set: {detail}; create it with `protoc --include_imports --descriptor_set_out` or \
+         `buf build -o`",
+        path.display()
+    )]
     NotADescriptorSet { path: PathBuf, detail: String },
 }
 
@@ -105,7 +109,7 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
         // Files shared by two paths (Google's, or a common folder) are added once.
         pool.decode_file_descriptor_set(set.as_slice()).map_err(|error| ProtosError::Invalid {
             place: format!("{error:?}"),
-            advice: "two of the named paths define this differently; keep one of them",
+            advice: "two of the named paths define this differently; remove one of them",
             spot: None,
         })?;
     }
@@ -292,7 +296,7 @@ pub fn shipped(message: &str) -> Option<DescriptorPool> {
     found.filter(|_| !message.starts_with("buf."))
 }
 
-const MEND: &str = "mend the file there";
+const MEND: &str = "fix the file there";
 
 /// Compiles to a descriptor set in bytes: prost-types' structs would lose options that are extensions, such as buf.validate's.
 fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool) -> Result<Vec<u8>, ProtosError> {
@@ -441,10 +445,10 @@ mod tests {
         let garbled = "syntax = \"proto3\";\nmessage A {\n  string name 1;\n}\n";
         let unfound = "syntax = \"proto3\";\nimport \"far/away.proto\";\n";
         let cases: [(&str, &str, &[&str]); 4] = [
-            ("a.proto", broken, &["a.proto:3:", "strin", "mend the file"]),
-            ("a.proto", garbled, &["a.proto:3:", "mend the file"]),
+            ("a.proto", broken, &["a.proto:3:", "strin", "fix the file"]),
+            ("a.proto", garbled, &["a.proto:3:", "fix the file"]),
             ("a.proto", unfound, &["a.proto:2:", "far/away.proto", "name the folder above"]),
-            ("a.txt", "", &["holds no .proto files", "imports start from"]),
+            ("a.txt", "", &["has no .proto files", "imports start from"]),
         ];
         for (name, text, expected) in cases {
             let folder = folder(&[(name, text)]);
@@ -463,6 +467,6 @@ mod tests {
         assert!(missing.contains("no/such.proto cannot be read"), "{missing}");
         let folder = folder(&[("set.bin", "this is no descriptor set")]);
         let set = load(&[folder.path().join("set.bin")]).unwrap_err().to_string();
-        assert!(set.contains("no complete descriptor set") && set.contains("--include_imports"), "{set}");
+        assert!(set.contains("not a complete descriptor set") && set.contains("--include_imports"), "{set}");
     }
 }

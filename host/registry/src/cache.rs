@@ -62,7 +62,7 @@ impl Cache {
         let entry = (length <= limits::REGISTRY_CACHE_BYTES).then(|| fs::read(&path).ok()).flatten();
         let entry = entry.and_then(|bytes| self.parse(id, &bytes));
         if entry.is_none() {
-            tracing::warn!(path = %path.display(), "a cached schema is damaged; it is fetched again");
+            tracing::warn!(path = %path.display(), "a cached schema is damaged and is fetched again");
             // If it cannot be removed, it is found corrupt again next time.
             _ = fs::remove_file(&path);
         }
@@ -99,7 +99,7 @@ impl Cache {
             file.persist(&path).map_err(|error| error.error)
         });
         if let Err(error) = written {
-            tracing::warn!(path = %path.display(), %error, "a schema cannot be kept on disk");
+            tracing::warn!(path = %path.display(), %error, "cannot store a schema on disk");
         }
     }
 }

@@ -294,7 +294,7 @@ fn judge<T: DeserializeOwned>(url: &str, answer: Answer) -> Result<T, ClientErro
     if (200..300).contains(&status) {
         // A login page or a proxy's page: it does not come from the registry.
         return serde_json::from_str(&body).map_err(|error| ClientError::Unavailable {
-            detail: format!("{url}: the answer is none of a schema registry: {error}"),
+            detail: format!("{url}: the answer is not that of a schema registry: {error}"),
         });
     }
     let url = url.to_owned();

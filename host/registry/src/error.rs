@@ -10,7 +10,7 @@ use tollgate_config::limits;
 /// The registry's configuration does not work. The operator's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFault {
-    #[error("no URL of the registry is named")]
+    #[error("the registry has no URL")]
     NoUrl,
     #[error("{} cannot be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
@@ -18,9 +18,9 @@ pub enum ConfigFault {
     Pem { path: PathBuf, detail: String },
     #[error("a client certificate needs its key and a key its certificate; name both or none")]
     HalfIdentity,
-    #[error("the cache folder {} cannot be made: {source}", path.display())]
+    #[error("cannot create the cache folder {}: {source}", path.display())]
     CacheFolder { path: PathBuf, source: std::io::Error },
-    #[error("the login holds characters that no header can carry, such as a line break")]
+    #[error("the login contains characters that a header cannot hold, such as a line break")]
     Login,
 }
 
@@ -34,7 +34,7 @@ pub enum ClientError {
     #[error("{url}: {message} (error {code})")]
     NotFound { url: String, code: i64, message: String },
     /// The registry, or a proxy in front of it, rejected the request; retrying does not help.
-    #[error("{url} refuses with status {status}: {message}{}", advice(*.status))]
+    #[error("{url} rejected the request with status {status}: {message}{}", advice(*.status))]
     Refused { url: String, status: u16, code: i64, message: String },
     /// Its references name one file in two places. The schema's fault.
     #[error("{name} is referred to as version {} of {} and as version {} of {}", .places[0].1, .places[0].0, .places[1].1, .places[1].0)]
@@ -55,7 +55,7 @@ pub enum ClientError {
 fn advice(status: u16) -> &'static str {
     match status {
         401 => "; check user and password, or the token",
-        403 => "; this login may not do that",
+        403 => "; this login has no permission for the request",
         404 => "; check the URL's path (Apicurio: /apis/ccompat/v7)",
         _ => "",
     }
@@ -76,7 +76,7 @@ impl ClientError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// The event contains an id that the registry does not have: `schema-unknown`.
-    #[error("the registry knows no schema {0}")]
+    #[error("the registry has no schema {0}")]
     NotFound(SchemaId),
     /// The schema exists but no contract can be built from it: it does not compile, or a reference is missing.
     #[error("schema {id} cannot be used: {detail}")]

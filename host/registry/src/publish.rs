@@ -42,7 +42,7 @@ pub struct Published {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The compatibility check failed; nothing of this file was registered.
-    #[error("{file} is not compatible with the latest version of {subject}{}", level.as_ref().map(|level| format!(", which is kept {level}")).unwrap_or_default())]
+    #[error("{file} is not compatible with the latest version of {subject}{}", level.as_ref().map(|level| format!(", level {level}")).unwrap_or_default())]
     Incompatible { file: String, subject: String, level: Option<String>, reasons: Vec<String> },
     #[error("{file} for subject {subject}: {source}")]
     Client { file: String, subject: String, source: ClientError },
@@ -119,7 +119,7 @@ fn register(client: &Client, subject: &str, schema: &Registered) -> Result<Done,
     // The response contains only the id.
     let found = client.lookup(subject, schema)?;
     let version = found.map(|found| found.version).ok_or_else(|| ClientError::Unavailable {
-        detail: format!("the registry gave id {id} and does not find it under {subject} yet; try again"),
+        detail: format!("the registry returned id {id} but does not list it under {subject} yet; try again"),
     })?;
     Ok(Done::Registered { version, id })
 }

@@ -38,7 +38,7 @@ pub enum ResolveError {
     Frame(#[from] FrameFault),
     #[error("schema {id}: {source}")]
     Index { id: SchemaId, source: IndexFault },
-    #[error("schema {id} is {kind}, and the contract is of Protobuf")]
+    #[error("schema {id} is {kind}, but the contract is Protobuf")]
     Kind { id: SchemaId, kind: SchemaKind },
     #[error(transparent)]
     Schema(#[from] SchemaError),

@@ -242,7 +242,7 @@ impl Pilot<'_> {
 impl Drop for Pilot<'_> {
     fn drop(&mut self) {
         if locked(&self.flight.outcome).is_none() {
-            let outcome = Err(SchemaError::Unavailable { id: self.id, detail: "its fetch broke off".to_owned() });
+            let outcome = Err(SchemaError::Unavailable { id: self.id, detail: "its fetch was interrupted".to_owned() });
             self.store.settle(self.id, &outcome);
             self.flight.land(outcome);
         }

@@ -35,7 +35,7 @@ fn identity(certificate: &Path, key: &Path) -> Result<ClientCert, ConfigFault> {
     let text = read(key)?;
     let pem = |detail: String| ConfigFault::Pem { path: key.to_owned(), detail };
     let der = PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|_| pem("it holds no private key in PEM form without a password".to_owned()))?;
+        .map_err(|_| pem("it has no private key in PEM format without a password".to_owned()))?;
     let own: Vec<_> = chain.iter().map(owned).collect();
     let own_key = PrivateKey::from_pem(&text).map_err(|error| pem(error.to_string()))?;
     CertifiedKey::from_der(chain, der, &ring::default_provider())
@@ -52,8 +52,8 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Config
     let pem = |detail: &str| ConfigFault::Pem { path: path.to_owned(), detail: detail.to_owned() };
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
-        .map_err(|_| pem("it holds a broken certificate"))?;
-    if certificates.is_empty() { Err(pem("it holds no certificate in PEM form")) } else { Ok(certificates) }
+        .map_err(|_| pem("it has an invalid certificate"))?;
+    if certificates.is_empty() { Err(pem("it has no certificate in PEM format")) } else { Ok(certificates) }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ConfigFault> {

@@ -119,7 +119,8 @@ fn run_several(
 }
 
 fn fail_alone(place: usize, limit: u64, results: &mut Results) {
-    let message = format!("more than {limit} bytes emitted for what became of one event (limits.batch_output_bytes)");
+    let message =
+        format!("more than {limit} bytes emitted for the records of a single event (limits.batch_output_bytes)");
     let fuel_used = results.fuel[0];
     let failed = Failed { transform: place, code: FailureCode::OutputLimit, message, fuel_used };
     results.outputs.clear();

@@ -20,11 +20,11 @@ pub enum Class {
 /// The engine could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    #[error("cannot set up the WASM engine: {0}; without a pool the machine refuses it too")]
+    #[error("cannot set up the WASM engine: {0}; it also fails without a pool")]
     Engine(String),
     #[error("cannot start the thread that counts epochs: {0}")]
     Ticker(std::io::Error),
-    #[error("the sandbox's memory ceiling is {bytes} bytes, and must lie between 65536 and {most}")]
+    #[error("the sandbox's memory ceiling is {bytes} bytes; it must be between 65536 and {most}")]
     Memory { bytes: u64, most: u64 },
 }
 
@@ -41,11 +41,11 @@ impl SandboxError {
 pub enum LoadError {
     #[error("not WASM: the file does not begin with WASM's magic number")]
     NotWasm,
-    #[error("a core module, not a component: run `tollgate build`, a plain cargo build makes only the module")]
+    #[error("a core module, not a component: run `tollgate build`, a plain cargo build builds only the module")]
     CoreModule,
     #[error("a precompiled artefact: only components are accepted, and are compiled here")]
     Precompiled,
-    #[error("the component has {bytes} bytes, and may have {most}")]
+    #[error("the component has {bytes} bytes; the limit is {most}")]
     TooLarge { bytes: usize, most: usize },
     #[error("malformed WASM: {0}")]
     Malformed(String),
@@ -55,15 +55,15 @@ pub enum LoadError {
     Manifest(String),
     #[error(transparent)]
     Limits(#[from] LimitsError),
-    #[error("the pipeline's config must be an object, and is {0}")]
+    #[error("the pipeline's config must be an object, but is {0}")]
     Config(String),
-    #[error("imports `{import}`, which a transform may not: allowed are {allowed}")]
+    #[error("imports `{import}`, which is not allowed in a transform; allowed are {allowed}")]
     Import { import: String, allowed: String },
     #[error("imports `{import}` without the capability: add `{capability}` to `capabilities` in transform.yaml")]
     Capability { import: String, capability: String },
     #[error("exports the wrong world: {0}")]
     World(String),
-    #[error("its {what} are nested deeper than {most} levels, which no toolchain writes")]
+    #[error("its {what} are nested deeper than {most} levels, which no toolchain generates")]
     Nested { what: &'static str, most: usize },
     #[error("cannot compile the component: {0}")]
     Compile(String),
@@ -84,13 +84,13 @@ pub enum LoadError {
     #[error("cannot start a process that compiles the component: {0}")]
     CompilerStart(#[source] std::io::Error),
     #[error(
-        "its inner components pass strings to each other, which takes time that no fuel pays for: pass list<u8>, or make one \
-         component of them"
+        "its inner components pass strings to each other, which takes time that fuel does not limit: pass list<u8>, or \
+         combine them into one component"
     )]
     Transcodes,
-    #[error("a fresh instance does not start: {0}")]
+    #[error("a new instance does not start: {0}")]
     Start(String),
-    #[error("all places for instances are taken: try again")]
+    #[error("all pooled instances are in use: try again")]
     PoolExhausted,
 }
 
@@ -127,17 +127,22 @@ pub enum RunError {
     /// event may be at fault; otherwise the machine was busy, and the event is simply run again.
     #[error(
         "transform {transform} was interrupted at offset {offset} of partition {partition}, {}",
-        if *.cpu_spent { "after it had used its whole deadline in CPU time" } else { "before it had its deadline in CPU time: is the machine overloaded?" }
+        if *.cpu_spent {
+            "after it had used its whole deadline in CPU time"
+        } else {
+            "before it had used its deadline in CPU time: is the machine overloaded?"
+        }
     )]
     Interrupted { transform: String, place: usize, partition: i32, offset: i64, cpu_spent: bool },
-    #[error("no place for an instance of transform {transform}: more lanes run than the sandbox was made for")]
+    #[error("no free instance for transform {transform}: more lanes run than the sandbox was created for")]
     PoolExhausted { transform: String },
     /// The system has no memory for it: the same component started when it was loaded.
-    #[error("cannot make an instance of transform {transform}: {message}")]
+    #[error("cannot create an instance of transform {transform}: {message}")]
     NoInstance { transform: String, message: String },
     /// A smaller batch succeeds: run it in halves.
     #[error(
-        "transform {transform} emits more than {limit} bytes for one batch: take smaller batches, or raise limits.batch_output_bytes"
+        "transform {transform} emits more than {limit} bytes for one batch: use smaller batches, or raise \
+         limits.batch_output_bytes"
     )]
     BatchOutput { transform: String, limit: u64 },
     /// The transform or the host is broken: no event is at fault.

@@ -192,21 +192,23 @@ impl Guest {
         match (self.phase, verdict) {
             (Phase::Ready, Verdict::Start) => return Ok(()),
             (Phase::Ready, verdict) => {
-                return Err(protocol(format!("the first call of next said {verdict:?}, not start")));
+                return Err(protocol(format!("the first call of next passed {verdict:?}, not start")));
             }
-            (Phase::Event(_), Verdict::Start) => return Err(protocol("next(start) with an event still to be settled")),
+            (Phase::Event(_), Verdict::Start) => {
+                return Err(protocol("next(start) before the current event is settled"));
+            }
             (Phase::Event(_), _) => {}
             (Phase::Starting, _) => return Err(protocol("next was called outside of process")),
             (Phase::Ended, _) => return Err(protocol("next was called after the end mark")),
         }
         let emitted = self.work.results.outputs.len() - self.current.outputs;
         let outcome = match verdict {
-            Verdict::Pass if emitted > 0 => return Err(protocol(format!("pass after {emitted} outputs: say replace"))),
+            Verdict::Pass if emitted > 0 => return Err(protocol(format!("pass after {emitted} outputs: use replace"))),
             Verdict::Pass => {
                 self.push_output(0, Bytes::Input);
                 self.outputs()
             }
-            Verdict::Replace if emitted == 0 => return Err(protocol("replace without an output: say drop")),
+            Verdict::Replace if emitted == 0 => return Err(protocol("replace without an output: use drop")),
             Verdict::Replace => self.outputs(),
             Verdict::Drop => {
                 self.discard();
@@ -216,7 +218,7 @@ impl Guest {
                 self.discard();
                 Outcome::Rejected(Box::new(self.rejection(fuel)))
             }
-            Verdict::Start => return Err(protocol("start settles no event")),
+            Verdict::Start => return Err(protocol("start does not settle an event")),
         };
         self.work.results.outcomes.push(outcome);
         self.work.results.fuel.push(fuel);
@@ -244,7 +246,7 @@ impl Guest {
         self.event("emit and delete")?;
         if index(route) > self.terms.manifest.routes.len() {
             let routes = self.terms.manifest.routes.len();
-            return Err(protocol(format!("route {route} is not one of the {routes} that transform.yaml names")));
+            return Err(protocol(format!("route {route} is not one of the {routes} that transform.yaml declares")));
         }
         let most = self.terms.limits.max_outputs;
         if self.work.results.outputs.len() - self.current.outputs >= index(most) {
@@ -267,7 +269,10 @@ impl Guest {
     pub(crate) fn admit_header(&mut self, name: &str, bytes: usize) -> Result<(), Fault> {
         self.event("set-header")?;
         if let Some(prefix) = limits::HOST_HEADERS.iter().find(|prefix| name.starts_with(**prefix)) {
-            return Err(protocol(format!("set-header of `{}`: names with `{prefix}` are the host's", clean(name, 64))));
+            return Err(protocol(format!(
+                "set-header of `{}`: names with `{prefix}` are reserved for the host",
+                clean(name, 64)
+            )));
         }
         let known = self.current.headers.iter().any(|(known, _)| known == name);
         if !known && self.current.headers.len() >= limits::OUTPUT_HEADERS {

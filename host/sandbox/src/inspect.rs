@@ -76,14 +76,14 @@ fn inspect_section<'a>(
         Payload::CustomSection(section) if *depth == 1 && section.name() == SECTION => {
             let before = seen.manifest.replace(section.data());
             if before.is_some() {
-                return Err(LoadError::Manifest("there are two of it".into()));
+                return Err(LoadError::Manifest("there are two of them".into()));
             }
         }
         Payload::CustomSection(section) if *depth == 1 && section.name() == TYPES_SECTION => {
             if section.data().len() > limits::TYPES_BYTES {
                 let (bytes, most) = (section.data().len(), limits::TYPES_BYTES);
                 return Err(LoadError::Malformed(format!(
-                    "section `{TYPES_SECTION}` has {bytes} bytes, and may have {most}"
+                    "section `{TYPES_SECTION}` has {bytes} bytes; the limit is {most}"
                 )));
             }
             seen.types = Some(section.data());
@@ -152,7 +152,7 @@ fn skip_declaration(reader: &mut BinaryReader<'_>, kind: u8) -> Result<(), LoadE
         0x02 => skip::<ComponentAlias<'_>>(reader),
         0x03 => skip::<ComponentImport<'_>>(reader),
         0x04 => skip::<(ComponentExternName<'_>, ComponentTypeRef)>(reader),
-        other => Err(LoadError::Malformed(format!("0x{other:02x} begins no declaration of a component type"))),
+        other => Err(LoadError::Malformed(format!("0x{other:02x} does not begin a declaration of a component type"))),
     }
 }
 

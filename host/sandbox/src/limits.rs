@@ -181,9 +181,9 @@ pub struct Limits {
 /// Why a manifest and a ceiling do not result in limits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
-    #[error("the manifest sets no limits.fuel: say how much fuel an event may use")]
+    #[error("the manifest does not set limits.fuel, the fuel that an event may use")]
     NoFuel,
-    #[error("{limit} is {value}, and must lie between {least} and {most}")]
+    #[error("{limit} is {value}; it must be between {least} and {most}")]
     OutOfBounds { limit: &'static str, value: u64, least: u64, most: u64 },
 }
 

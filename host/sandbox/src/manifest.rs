@@ -62,7 +62,7 @@ impl Manifest {
     /// Which key is missing, unknown or wrong.
     pub fn parse(json: &[u8]) -> Result<Manifest, String> {
         if json.len() > limits::MANIFEST_BYTES {
-            return Err(format!("it has {} bytes, and may have {}", json.len(), limits::MANIFEST_BYTES));
+            return Err(format!("it has {} bytes; the limit is {}", json.len(), limits::MANIFEST_BYTES));
         }
         let manifest: Manifest = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         manifest.check()?;
@@ -100,18 +100,20 @@ impl Manifest {
             }
         }
         if self.routes.len() > limits::ROUTES {
-            return Err(format!("it names {} routes, and may name {}", self.routes.len(), limits::ROUTES));
+            return Err(format!("it names {} routes; the limit is {}", self.routes.len(), limits::ROUTES));
         }
         for (index, route) in self.routes.iter().enumerate() {
             if route.is_empty() || self.routes[..index].contains(route) {
-                return Err(format!("routes must have names that differ: `{route}`"));
+                return Err(format!("the names of routes must be set and differ: `{route}`"));
             }
         }
         if let Some(unknown) = self.route_messages.keys().find(|name| !self.routes.contains(name)) {
-            return Err(format!("route_messages names `{unknown}`, which is none of its routes"));
+            return Err(format!("route_messages names `{unknown}`, which is not one of its routes"));
         }
         match self.capabilities.iter().find(|wanted| !CAPABILITIES.contains(&wanted.as_str())) {
-            Some(unknown) => Err(format!("unknown capability `{unknown}`: there is {}", CAPABILITIES.join(", "))),
+            Some(unknown) => {
+                Err(format!("unknown capability `{unknown}`; the known one is {}", CAPABILITIES.join(", ")))
+            }
             None => Ok(()),
         }
     }
@@ -230,7 +232,7 @@ mod tests {
         assert!(with("limits", json!({"feul": 1})).contains("unknown field `feul`"));
         assert!(with("routes", json!(["late", "late"])).contains("`late`"));
         assert!(with("routes", json!((0..17).map(|n| n.to_string()).collect::<Vec<_>>())).contains("17 routes"));
-        assert!(with("route_messages", json!({"late": "a.B"})).contains("`late`, which is none of its routes"));
+        assert!(with("route_messages", json!({"late": "a.B"})).contains("`late`, which is not one of its routes"));
         assert!(with("capabilities", json!(["log", "network"])).contains("`network`"));
         assert!(Manifest::parse(br#"{"name": "x"}"#).unwrap_err().contains("missing field"));
         assert!(Manifest::parse(&vec![b' '; limits::MANIFEST_BYTES + 1]).unwrap_err().contains("bytes"));

@@ -217,7 +217,7 @@ impl Run<'_> {
         match self.attempt(0..0, &mut Work::default()) {
             End::Settled => Ok(()),
             End::Stopped { why: Why::Fault(..), .. } => {
-                Err(self.revision(format!("it ends before its first event, on an empty batch too: {message}")))
+                Err(self.revision(format!("it stops before its first event, also on an empty batch: {message}")))
             }
             End::Stopped { why, .. } => self.blame(why),
         }
@@ -272,7 +272,7 @@ impl Run<'_> {
                     Why::Fault(_, message) | Why::Start(message) | Why::NoInstance(message) => message,
                     Why::Interrupted { .. } | Why::PoolExhausted | Why::BatchOutput => "interrupted".to_owned(),
                 };
-                tracing::warn!(transform = self.name(), "ended after its last event: {message}");
+                tracing::warn!(transform = self.name(), "stopped after its last event: {message}");
                 End::Settled
             }
             // A fault in start or init is not an event's.
@@ -316,7 +316,7 @@ impl Run<'_> {
             .get_typed_func::<InitParams, InitResult>(&mut *store, loaded.init)
             .map_err(|error| Why::Start(format!("the wrong world: init: {error:#}")))?;
         let (done,) = init.call(&mut *store, (&loaded.terms.config,)).map_err(why)?;
-        done.map_err(|message| Why::Start(format!("init refuses: {}", clean(&message, limits::MESSAGE_BYTES))))?;
+        done.map_err(|message| Why::Start(format!("init failed: {}", clean(&message, limits::MESSAGE_BYTES))))?;
         Ok(instance)
     }
 
@@ -337,7 +337,7 @@ impl Run<'_> {
             Phase::Ready if window.is_empty() => Ok(()),
             Phase::Starting | Phase::Ready => {
                 store.data_mut().phase = Phase::Event(window.start);
-                Err(Why::Fault(FailureCode::Protocol, "process returned without a call of next".into()))
+                Err(Why::Fault(FailureCode::Protocol, "process returned without calling next".into()))
             }
             Phase::Event(_) => Err(Why::Fault(FailureCode::Protocol, "process returned before the end mark".into())),
         }

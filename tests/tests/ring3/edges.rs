@@ -73,7 +73,7 @@ fn a_member_that_waits_for_its_share_is_not_ready() {
     case.kafka.produce(&case.source(), &events(40));
     waits_for_a_lock(&case);
     let second = case.run();
-    let reason = "the group has given this member no partition yet";
+    let reason = "the group has not assigned a partition to this member yet";
     wait_for("the second member to have joined", || second.get("/readyz").1.contains(reason).then_some(()));
     // The keeper asks the group each second.
     case.kafka.members(&case.name, 2);

@@ -73,7 +73,7 @@ fn too_many_dead_letters_pause_until_somebody_resumes() {
     // A job that drains is told instead of waiting for ever.
     let drain = case.tollgate(&["run", "pipeline.yaml", "--drain"], &[]);
     assert_eq!(drain.wait().code(), Some(1), "{}", drain.log());
-    assert!(drain.log().contains("the drain cannot end, the pipeline is paused"), "{}", drain.log());
+    assert!(drain.log().contains("the drain cannot finish because the pipeline is paused"), "{}", drain.log());
     // A resume begins a new window: it may be crossed again, and each time some get through.
     let answer = case.tollgate(&["resume", "pipeline.yaml", "--output", "json"], &[]);
     assert!(answer.wait().success(), "{}", answer.log());
@@ -173,7 +173,7 @@ fn no_component_ends_the_process_neither_by_running_nor_by_being_compiled() {
     case.put("guest.wasm", &guests::compiled_with(component, &older));
     let (status, answer) = engine.post("/admin/reload");
     assert_eq!(status, 200, "{answer}");
-    engine.logged("`test.v1.Event.note` (3) is not known to the component");
+    engine.logged("`test.v1.Event.note` (3) is unknown to the component");
     bad_deploy(&case, 50, 0);
     case.settled(&[150, 0, 0, 0]);
     engine.stop();

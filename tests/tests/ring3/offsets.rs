@@ -73,7 +73,7 @@ fn an_offset_that_an_operator_moved_halts_and_the_printed_command_goes_on() {
     // Forward over what was never read, and back into the last batch.
     case.kafka.commit(&case.name, &case.source(), 0, 150);
     for _ in 0..2 {
-        halts(&case, "the consumer group's offset 150 was not committed by Tollgate, which stands at 100");
+        halts(&case, "the consumer group's offset 150 was not committed by Tollgate, which is at 100");
     }
     case.kafka.commit(&case.name, &case.source(), 1, 17);
     let before = [before, epochs(&case)[1]];

@@ -102,7 +102,7 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
     case.settled(&ends);
     let paused = engine.metric("tollgate_backpressure_pauses_total", "");
     assert!(paused > 0.0, "the backlog was bounded by pausing");
-    assert!(!engine.log().contains("put out of the group"), "it was evicted");
+    assert!(!engine.log().contains("removed from the group"), "it was evicted");
     engine.stop();
     let found = oracle::check(&case, &ends);
     assert!(found.is_empty(), "{found:#?}");
@@ -188,7 +188,7 @@ fn what_may_be_either_is_tried_again_and_then_looked_for() {
     let settings = [("/retry_policy/max_retries", json!(2))];
     let (case, rows, dead, retries) = refused("unknown", &settings, &refuses("ZZ001"));
     all_others(rows);
-    let message = "row-refused not this one (SQLSTATE ZZ001); refused 3 times with its batch, then alone";
+    let message = "row-refused not this one (SQLSTATE ZZ001); rejected 3 times with its batch, then alone";
     assert_eq!((dead, retries), (vec![message.to_owned()], 2.0));
     let count = asked(&case);
     assert!((3 + 2..=3 + search).contains(&count), "the row was refused {count} times");
@@ -214,7 +214,7 @@ fn what_may_be_either_is_tried_again_and_then_looked_for() {
     let (_, rows, dead, retries) = refused("in-function", &settings, fails);
     all_others(rows);
     let message =
-        "row-refused relation \"bad\" does not exist (SQLSTATE 42P01); refused 3 times with its batch, then alone";
+        "row-refused relation \"bad\" does not exist (SQLSTATE 42P01); rejected 3 times with its batch, then alone";
     assert_eq!((dead, retries), (vec![message.to_owned()], 2.0));
 }
 

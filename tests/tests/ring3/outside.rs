@@ -39,12 +39,13 @@ const CAUSES: [(&str, &str, &str); 5] = [
     (
         "CREATE SEQUENCE large START 2147483600; ALTER TABLE seen ADD COLUMN large int;
          ALTER TABLE seen ALTER COLUMN large SET DEFAULT nextval('large')",
-        "sequence large has passed what column large of seen holds (integer): ALTER TABLE seen ALTER COLUMN large TYPE bigint",
+        "sequence large has exceeded the range of column large of seen (integer): ALTER TABLE seen ALTER COLUMN large TYPE \
+         bigint",
         "ALTER TABLE seen ALTER COLUMN large TYPE bigint",
     ),
     (
         "ALTER TABLE seen ADD COLUMN must int NOT NULL DEFAULT 0; ALTER TABLE seen ALTER COLUMN must DROP DEFAULT",
-        "column must of seen takes no NULL, and nothing is mapped to it: give it a default",
+        "column must of seen is NOT NULL, and nothing is mapped to it: give it a default",
         "ALTER TABLE seen ALTER COLUMN must SET DEFAULT 0",
     ),
     (
@@ -92,7 +93,7 @@ fn a_child_waits_for_its_parent_for_as_long_as_the_window_says() {
     let dead = case.kafka.read(&case.dead());
     let [letter] = &dead[..] else { panic!("{} dead letters", dead.len()) };
     let message = letter.header("tollgate.message").unwrap();
-    assert!(message.contains("23503") && message.ends_with("refused 4 times with its batch, then alone"), "{message}");
+    assert!(message.contains("23503") && message.ends_with("rejected 4 times with its batch, then alone"), "{message}");
 }
 
 /// A login that is taken away while the process runs is like a server that is away.

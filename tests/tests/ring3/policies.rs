@@ -150,7 +150,11 @@ fn what_is_noted_passes_and_is_counted_and_a_fallback_is_what_all_see() {
         assert_eq!(engine.metric("tollgate_noticed_total", labels), count, "{labels}");
     }
     let log = engine.log();
-    assert_eq!(log.lines().filter(|line| line.contains("what the contract does not have")).count(), 6, "each once");
+    assert_eq!(
+        log.lines().filter(|line| line.contains("members or values that the contract does not have")).count(),
+        6,
+        "each once"
+    );
     engine.stop();
     assert_eq!(dead(&case), Vec::<String>::new());
     let expected = [
@@ -292,7 +296,11 @@ fn halt_pauses_before_anything_of_the_batch_is_out_and_a_resume_lets_one_event_g
     assert!(reason.contains("(int64.gte)") && reason.contains("tollgate resume"), "{reason}");
     assert_eq!(engine.metric("tollgate_paused", ""), 1.0);
     assert!(outputs(&case).is_empty() && dead(&case).is_empty());
-    assert_eq!(case.database.number("SELECT count(*) FROM seen"), 0, "nothing of the batch is out");
+    assert_eq!(
+        case.database.number("SELECT count(*) FROM seen"),
+        0,
+        "nothing of the batch has been written or produced"
+    );
     let resume = || {
         let resume = case.tollgate(&["resume", "pipeline.yaml"], &[]);
         assert!(resume.wait().success(), "{}", resume.log());
@@ -332,7 +340,7 @@ fn a_policy_that_does_not_fit_is_refused_at_the_start() {
         "enum policy.v1.Colour has no value COLOUR_GRAY; did you mean COLOUR_GREY",
     );
     let clock = json!({ "clock_skew": { "at": { "past": "1h" } } });
-    refused("unitless", clock, json!({}), "clock_skew: field at is a whole number; say with `as`");
+    refused("unitless", clock, json!({}), "clock_skew: field at is a whole number; set `as` to");
     let null = json!({ "amount": { "field": "amount", "absent": "null" } });
-    refused("null", json!({}), null, "column amount takes no NULL, which `absent: null` would give it");
+    refused("null", json!({}), null, "column amount is NOT NULL, but `absent: null` would write NULL");
 }

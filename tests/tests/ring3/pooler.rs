@@ -8,7 +8,7 @@ use tollgate_tests::{events, servers};
 use xtask::Cache;
 use xtask::servers::{PgBouncer, PoolMode, Postgres, PostgresOptions};
 
-const REFUSAL: &str = "a pooler that pools by transaction stands before PostgreSQL";
+const REFUSAL: &str = "PostgreSQL is behind a pooler in transaction mode";
 
 fn produce(case: &Case) {
     let record = Record { partition: 0, ..Record::new("k", events::encode(&json!({ "id": "a" }))) };

@@ -244,7 +244,7 @@ fn what_is_wrong_is_said_before_anything_is_sent() {
     field.put("events.txt", "");
     for (arguments, said) in [
         (&["gone.ndjson"][..], &["gone.ndjson cannot be read"][..]),
-        (&["."], &["does not tell what it holds", "--format"]),
+        (&["."], &["does not show its format", "--format"]),
         (&["events.txt"], &["events.txt", "--format"]),
         (&["events.csv"], &["amuont", "did you mean amount?"]),
         (&["array.json"], &["JSON array", "jq -c"]),

@@ -84,7 +84,7 @@ fn compacted_meanwhile(mode: &str) -> (Case, Engine, Places, Places) {
         assert_eq!(letter.header("tollgate.reason"), Some("output-refused"));
         assert_eq!(letter.header("tollgate.stage"), Some("output"));
         let message = letter.header("tollgate.message").unwrap();
-        assert!(message.starts_with(&format!("topic {} refused the output: ", case.output())), "{message}");
+        assert!(message.starts_with(&format!("topic {} rejected the output: ", case.output())), "{message}");
         assert!(message.contains(": InvalidRecord (") && message.ends_with("and no key"), "{message}");
     }
     let rows: Places = case
@@ -153,7 +153,7 @@ fn a_record_that_became_too_large_is_found_in_a_set_that_is_refused_whole() {
     assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE o = 700"), 0);
 
     // What was learnt is kept: nothing is refused any more.
-    let refused = || engine.log().matches("records go out in smaller sets").count();
+    let refused = || engine.log().matches("records are sent in smaller sets").count();
     let before = refused();
     assert!(before > 0, "the sets were too large");
     case.kafka.produce(&case.source(), &(2_000..4_000).map(|n| large(n, 100)).collect::<Vec<_>>());
@@ -183,7 +183,7 @@ fn a_dead_letter_that_its_topic_refuses_halts_its_partition_with_the_setting() {
     let bad = Record { value: Some(vec![0xff; 20]), ..keyless(event(0, "")) };
     change(&case, &case.dead(), ("cleanup.policy", "compact"), &bad, false);
     case.kafka.produce(&case.source(), &[event(0, "a"), bad.clone()]);
-    let words = format!("topic {} (dead_letter.topic) refuses the dead letter of {}/0/1: ", case.dead(), case.source());
+    let words = format!("topic {} (dead_letter.topic) rejects the dead letter of {}/0/1: ", case.dead(), case.source());
     halts_saying(&case, &engine, "dead-letter-refused", &words);
     assert!(engine.log().contains("cleanup.policy"), "{}", engine.log());
     assert_eq!(case.database.number("SELECT count(*) FROM seen"), 0, "the batch is one decision");
@@ -203,7 +203,7 @@ fn what_is_produced_from_the_redo_plan_is_not_decided_anew() {
     assert_eq!(case.database.texts("SELECT id FROM seen WHERE n = 1"), ["planned"]);
     change(&case, &case.output(), ("cleanup.policy", "compact"), &record, false);
     let words = format!(
-        "topic {} refuses what {}/0/0 produces, and its row is committed already: ",
+        "topic {} rejects the output of {}/0/0, whose row is already committed: ",
         case.output(),
         case.source()
     );

@@ -166,7 +166,8 @@ fn an_incompatible_change_is_refused_with_reasons() {
         let (code, printed, _) = run(more);
         let message = printed["error"]["message"].as_str().unwrap();
         assert_eq!((code, printed["error"]["code"].as_str().unwrap()), (1, "registry.incompatible"));
-        for part in ["money-value", "kept BACKWARD", "the file was not registered", "not backward compatible", "fix it"]
+        for part in
+            ["money-value", "level BACKWARD", "the file was not registered", "not backward compatible", "fix it"]
         {
             assert!(message.contains(part), "{message} lacks {part}");
         }

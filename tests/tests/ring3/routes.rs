@@ -231,10 +231,10 @@ fn an_event_with_its_items_leaves_all_of_its_rows_and_records_or_a_dead_letter()
 #[test]
 fn a_route_that_leads_nowhere_prevents_the_start_and_validate_says_the_same() {
     for (routes, told) in [
-        (json!({}), "actor may emit on its route items, which leads nowhere"),
+        (json!({}), "actor may emit on its route items, which has no destination"),
         (
             json!({ "items": "a-topic" }),
-            "actor emits test.v1.Item on its route items, and the pipeline says test.v1.Event",
+            "actor emits test.v1.Item on its route items, but the pipeline expects test.v1.Event",
         ),
     ] {
         let case = shop("routes-nowhere").set("/transforms", routed(&routes));

@@ -171,7 +171,7 @@ fn servers_that_are_away_are_waited_for_until_the_deadline() {
         let log = fails(&case, &["run", "pipeline.yaml"], 3);
         assert!(began.elapsed() >= Duration::from_secs(5), "it gave up before its deadline");
         assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
-        says(&log, &[&format!("{server} is not there yet"), "cannot be reached", &away.to_string()]);
+        says(&log, &[&format!("{server} is not available yet"), "cannot be reached", &away.to_string()]);
         assert!(!log.contains("hidden-word"), "a password in the log:\n{log}");
     }
 }

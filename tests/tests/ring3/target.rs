@@ -52,7 +52,7 @@ fn a_key_whose_equal_values_differ_is_refused() {
     refused(&case, "column id has the nondeterministic collation either");
     case.database.run("DROP TABLE seen; CREATE TABLE seen (id double precision PRIMARY KEY, n bigint)");
     let case = case.set("/postgres/columns/id", json!({ "field": "price" }));
-    refused(&case, "column id has type double precision, where values that differ are equal");
+    refused(&case, "column id has type double precision, which treats different values as equal");
     case.database.run("DROP TABLE seen; CREATE TABLE seen (id char(3) PRIMARY KEY, n bigint)");
     let case = case.set("/postgres/columns/id", json!({ "field": "id" }));
     let record = |id: &str| Record { partition: 0, ..Record::new("k", events::encode(&json!({ "id": id }))) };

@@ -190,7 +190,7 @@ fn each_type_has_its_versions() {
     for said in [
         "version 1 is no longer accepted: produce 3",
         "version 3 is not accepted; accepted are 2, 1",
-        "there is no header edition",
+        "the record has no header edition",
     ] {
         assert!(messages.iter().any(|message| message.contains(said)), "{said}: {messages:?}");
     }
@@ -338,7 +338,7 @@ fn produce_wraps_events_as_the_engine_reads_them() {
     };
     // A key that a repeated run would not make again is refused, and so is one whose parts nobody gives.
     let log = produce(2, &["--type", "a"]);
-    assert!(log.contains("source, which nothing sets") && log.contains("--envelope source=TEXT"), "{log}");
+    assert!(log.contains("source, which is never set") && log.contains("--envelope source=TEXT"), "{log}");
     let log = produce(2, &["--type", "a", "--envelope", "source=order-service"]);
     assert!(log.contains("timestamp, which differs in every run"), "{log}");
     let fixed = ["--envelope", "source=order-service", "--envelope", "timestamp=2026-01-31T12:00:00Z"];

@@ -30,7 +30,7 @@ fn ten_swaps_each_in_use_at_a_batch_boundary_and_two_refused() {
             case.put("guest.wasm", b"this is no component");
             let (status, answer) = engine.post("/admin/reload");
             assert_eq!(status, 409, "{answer}");
-            assert_eq!(digest(&engine), digests[&3], "the old revision goes on");
+            assert_eq!(digest(&engine), digests[&3], "the old revision stays active");
         }
         if revision == 8 {
             let failing = Guest { init_fails: Some("the table of rates is empty"), ..Guest::revision(99) };

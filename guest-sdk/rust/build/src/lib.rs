@@ -6,7 +6,7 @@
 //! }
 //! ```
 //!
-//! `tollgate::include_protos!()` then brings the modules in: package `payments.v1` is `payments::v1`.
+//! `tollgate::include_protos!()` then includes the modules: package `payments.v1` is `payments::v1`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use prost_build::Config;
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
-/// Why the `.proto` files could not be made into code. `Debug` shows the same text, since a build script that
-/// returns an error prints that.
+/// Why no code could be generated from the `.proto` files. `Debug` shows the same text, because it is what a build script that
+/// returns an error prints.
 pub struct Error(String);
 
 impl fmt::Display for Error {
@@ -34,12 +34,12 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {}
 
-/// Compiles every `.proto` below `root`, which is also where their imports are looked up. Google's types are those of
-/// `tollgate::prost_types`; `buf/validate/validate.proto`, whose rules the host checks, and Tollgate's envelopes need not be
-/// there. Neither becomes code: an event carries no rules, and the host takes its envelope off.
+/// Compiles every `.proto` file below `root`, where imports are looked up too. Google's types are those of
+/// `tollgate::prost_types`. `buf/validate/validate.proto` and Tollgate's envelopes need not be there, and no code is generated
+/// for them: the host checks the rules, and removes the envelope.
 ///
 /// # Errors
-/// Where the folder cannot be read or holds none, a file does not compile, or `OUT_DIR` cannot be written.
+/// The folder cannot be read or has no `.proto` files, a file does not compile, or `OUT_DIR` cannot be written.
 #[allow(clippy::print_stdout, reason = "how a build script talks to cargo")]
 pub fn protos(root: impl AsRef<Path>) -> Result<(), Error> {
     let out = env::var_os("OUT_DIR").ok_or_else(|| Error("OUT_DIR is not set: call this from build.rs".into()))?;
@@ -51,9 +51,9 @@ fn generate(root: &Path, out: &Path) -> Result<(), Error> {
     let mut files = Vec::new();
     find(root, &mut files).map_err(|error| Error(format!("cannot read {}: {error}", root.display())))?;
     if files.is_empty() {
-        return Err(Error(format!("no .proto file below {}", root.display())));
+        return Err(Error(format!("no .proto files in {}", root.display())));
     }
-    // The order of directory entries is the file system's; the generated code must not be.
+    // The order of directory entries depends on the file system; the order of the generated code must not.
     files.sort();
 
     let mut resolver = ChainFileResolver::new();
@@ -64,7 +64,7 @@ fn generate(root: &Path, out: &Path) -> Result<(), Error> {
     compiler.include_imports(true).include_source_info(true);
     compiler.open_files(files).map_err(|error| Error(format!("{error:?}")))?;
     let mut descriptors = compiler.file_descriptor_set();
-    // A module of Tollgate's package would stand before the SDK's own name, too.
+    // A module of Tollgate's package would also shadow the SDK's own name.
     descriptors.file.retain(|file| !Shipped::FILES.iter().any(|(name, _)| *name == file.name()));
 
     let mut config = Config::new();
@@ -73,7 +73,7 @@ fn generate(root: &Path, out: &Path) -> Result<(), Error> {
     config.compile_fds(descriptors).map_err(|error| Error(format!("cannot generate code: {error}")))
 }
 
-/// The definition of buf.validate's rules and the envelopes, for contracts that import them and do not have them.
+/// The definitions of buf.validate's rules and of the envelopes, for contracts that import them without having the files.
 struct Shipped;
 
 impl Shipped {

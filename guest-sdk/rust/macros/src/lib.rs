@@ -1,4 +1,4 @@
-//! `#[tollgate::transform]`: makes a component's exports of a plain function.
+//! `#[tollgate::transform]`: generates a component's exports from a plain function.
 
 mod lint;
 
@@ -8,7 +8,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, FnArg, ItemFn, LitStr, Path, ReturnType, Token, Type, parse_macro_input, parse_quote};
 
-/// Makes a transform of a function.
+/// Turns a function into a transform.
 ///
 /// ```text
 /// fn check(event: &PaymentEvent) -> Verdict
@@ -17,15 +17,15 @@ use syn::{Error, FnArg, ItemFn, LitStr, Path, ReturnType, Token, Type, parse_mac
 /// ```
 ///
 /// - `event` is a message that prost generated, `&mut` where the transform changes it.
-/// - `config` is any type that serde reads; it is read once from transform.yaml's `config` and the pipeline's,
-///   and an error there refuses the transform before it sees an event.
+/// - `config` is any type that serde can deserialize. It is read once from transform.yaml's `config` and the pipeline's,
+///   and an error in it rejects the transform before the first event.
 /// - The function returns a `Verdict`, or a `Result` of `()` or `Verdict` with a `Rejection` as its error.
 ///
-/// A function that plainly loses what it does draws a warning (`deprecated`, which is what stable Rust offers to macros): `Pass` after
-/// something was emitted or the event was changed.
+/// A function that obviously discards its own work causes a warning: `Pass` after something was emitted or the event was changed.
+/// The warning is `deprecated`, the only one that stable Rust lets a macro emit.
 ///
 /// Options: `routes("audit", …)` as in transform.yaml; `tombstones` to be called for events without a value
-/// too (they pass by otherwise); `crate = path` where the SDK is not called `tollgate`.
+/// too (otherwise they pass unchanged); `crate = path` if the SDK is not named `tollgate`.
 #[proc_macro_attribute]
 pub fn transform(options: TokenStream, item: TokenStream) -> TokenStream {
     let options = parse_macro_input!(options as Options);
@@ -86,7 +86,7 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::Toke
     let no_config: Type = parse_quote!(#sdk::guest::NoConfig);
     let config = types.get(2).map_or(&no_config, |(config, _)| config);
     let arguments = [quote!(event), quote!(ctx), quote!(config)].into_iter().take(types.len());
-    // Lets `tollgate build` hold the routes against transform.yaml's.
+    // Lets `tollgate build` compare the routes with transform.yaml's.
     let listed = routes.iter().map(LitStr::value).collect::<Vec<_>>().join("\n").into_bytes();
     let (section, length) = (proc_macro2::Literal::byte_string(&listed), listed.len());
 
@@ -121,7 +121,7 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::Toke
                 }
             }
 
-            // Natively nothing calls it but the tests; it is no dead code for that.
+            // Natively only tests call it; that does not make it dead code.
             #[cfg(not(target_arch = "wasm32"))]
             const _: fn(&mut #event, &#sdk::Context, &#config) -> #sdk::Verdict =
                 <Transform as #sdk::guest::Transform>::call;
@@ -137,7 +137,7 @@ fn expand(options: &Options, function: &ItemFn) -> syn::Result<proc_macro2::Toke
     })
 }
 
-/// What the lint finds. Stable Rust lets a macro warn only by using what is deprecated.
+/// Returns the lint's findings as code that warns. On stable Rust a macro can warn only by using a deprecated item.
 fn warnings(function: &ItemFn, changes: bool) -> impl Iterator<Item = proc_macro2::TokenStream> {
     lint::find(function, changes).into_iter().map(|lint::Finding { note, span }| {
         quote_spanned! { span =>
@@ -150,12 +150,12 @@ fn warnings(function: &ItemFn, changes: bool) -> impl Iterator<Item = proc_macro
     })
 }
 
-/// Why a function cannot be a transform, seen from its signature.
+/// Returns why a function cannot be a transform, judging by its signature.
 fn odd(signature: &syn::Signature) -> Option<&'static str> {
     if signature.asyncness.is_some() {
-        Some("a transform is no async fn: the host hands it one event at a time")
+        Some("a transform cannot be an async fn: the host passes it one event at a time")
     } else if !signature.generics.params.is_empty() {
-        Some("a transform has no generic parameters: name the message type")
+        Some("a transform cannot have generic parameters: name the message type")
     } else if matches!(signature.output, ReturnType::Default) {
         Some("a transform returns a `Verdict`, or a `Result` with a `Rejection` as its error")
     } else if !(1..=3).contains(&signature.inputs.len()) {
@@ -165,7 +165,7 @@ fn odd(signature: &syn::Signature) -> Option<&'static str> {
     }
 }
 
-/// The type behind a parameter's reference, and whether that is `&mut`.
+/// Returns the type behind a parameter's reference, and whether the reference is `&mut`.
 fn referenced(parameter: &FnArg) -> syn::Result<(Type, bool)> {
     match parameter {
         FnArg::Typed(typed) => {
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn a_function_that_is_no_transform_hears_what_one_looks_like() {
         for (options, function, expected) in [
-            ("", "async fn f(e: &E) -> V {}", "no async fn"),
-            ("", "fn f<T>(e: &T) -> V {}", "no generic parameters"),
+            ("", "async fn f(e: &E) -> V {}", "an async fn"),
+            ("", "fn f<T>(e: &T) -> V {}", "cannot have generic parameters"),
             ("", "fn f(e: &E) {}", "returns a `Verdict`"),
             ("", "fn f() -> V {}", "takes `event: &mut Message`"),
             ("", "fn f(e: &E, c: &C, k: &K, x: &X) -> V {}", "takes `event: &mut Message`"),

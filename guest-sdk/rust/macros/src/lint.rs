@@ -1,26 +1,26 @@
-//! Finds verdicts that lose what the function did before: `Pass` after an output, or after a change of the event.
+//! Finds verdicts that discard what the function did before: `Pass` after an output, or after a change of the event.
 //!
-//! It goes by the tokens of one block, so it sees what stands there in plain sight and nothing that a call hides. What it does not see
-//! fails in `tollgate::testing` or in a golden case.
+//! It inspects only the tokens of one block, so it does not see what a called function does. Such a mistake fails in
+//! `tollgate::testing` or in a golden case.
 
 use proc_macro2::{Delimiter, Spacing, Span, TokenStream, TokenTree};
 use syn::{Attribute, FnArg, ItemFn, Pat};
 
-/// What is lost, and where it is said.
+/// A verdict that discards something, and its position.
 pub(crate) struct Finding {
     pub note: &'static str,
     pub span: Span,
 }
 
 const EMITTED: &str =
-    "`Pass` after an output was emitted: the sandbox ends the event for it; return `Verdict::Replace`";
+    "`Pass` after an output was emitted: the sandbox fails the event; return `Verdict::Replace`";
 const CHANGED: &str =
     "`Pass` after the event was changed: the change is not sent; return `Verdict::Replace`, or leave the event alone";
 
 /// The calls that put an output in the event's place.
 const EMITS: [&str; 4] = ["emit", "emit_to", "delete", "delete_to"];
 
-/// Whether an attribute sets the level of lints.
+/// Returns whether an attribute sets the level of lints.
 pub(crate) fn is_level(attribute: &Attribute) -> bool {
     ["allow", "expect", "warn", "deny"].iter().any(|level| attribute.path().is_ident(level))
 }
@@ -33,7 +33,7 @@ pub(crate) fn find(function: &ItemFn, changes: bool) -> Vec<Finding> {
     found
 }
 
-/// Returns the name of a parameter that is a plain name.
+/// Returns the name of a parameter whose pattern is a plain name.
 fn name(parameter: &FnArg) -> Option<String> {
     let FnArg::Typed(typed) = parameter else { return None };
     let Pat::Ident(name) = &*typed.pat else { return None };
@@ -54,14 +54,14 @@ fn walk(tokens: TokenStream, event: Option<&str>, found: &mut Vec<Finding>) {
         match token {
             TokenTree::Group(group) => {
                 walk(group.stream(), event, found);
-                // A block ends a statement without a semicolon; a call's parentheses do not.
+                // A block ends a statement without a semicolon; the parentheses of a call do not.
                 if group.delimiter() == Delimiter::Brace {
                     statement = at + 1;
                 }
             }
             TokenTree::Punct(punct) => match punct.as_char() {
                 ';' => statement = at + 1,
-                // Another arm of a match, or another argument: nothing of this one was done there.
+                // Another arm of a match, or another argument: the actions of this one did not happen there.
                 ',' => (done, statement) = (Done::default(), at + 1),
                 '.' => done.emitted |= emits(&tokens[at + 1..]),
                 '=' => {
@@ -83,13 +83,13 @@ fn walk(tokens: TokenStream, event: Option<&str>, found: &mut Vec<Finding>) {
     }
 }
 
-/// After a dot: `emit(…)` and its like.
+/// Returns whether the tokens after a dot are a call that emits, such as `emit(…)`.
 fn emits(after: &[TokenTree]) -> bool {
     let [TokenTree::Ident(name), TokenTree::Group(arguments), ..] = after else { return false };
     EMITS.iter().any(|emit| name == emit) && arguments.delimiter() == Delimiter::Parenthesis
 }
 
-/// A statement that begins with `event.` and has come to a `=` that is no comparison and no arrow.
+/// Returns whether a statement begins with `event.` and its last `=` assigns: it is neither a comparison nor an arrow.
 fn assigns(statement: &[TokenTree], next: Option<&TokenTree>, event: &str) -> bool {
     let [TokenTree::Ident(name), TokenTree::Punct(dot), .., before, TokenTree::Punct(equals)] = statement else {
         return false;

@@ -34,7 +34,7 @@ pub fn render(page: &Page) -> String {
     if let Some(since) = &page.since {
         let _ = write!(body, "<section id=\"changes\"><h2>Changes since <code>{}</code></h2>", escape(since));
         if page.changes.is_empty() {
-            body += "<p>None that anybody must know of.</p>";
+            body += "<p>None that require attention.</p>";
         }
         body += "<ul class=\"changes\">";
         for change in &page.changes {

@@ -42,7 +42,7 @@ pub fn render(page: &Page) -> String {
         for change in &page.changes {
             let _ = writeln!(text, "- {} `{}`: {}", change.severity, change.id, change.message);
         }
-        text += if page.changes.is_empty() { "None that anybody must know of.\n" } else { "" };
+        text += if page.changes.is_empty() { "None that require attention.\n" } else { "" };
     }
     text.trim_end().to_owned() + "\n"
 }

@@ -96,12 +96,12 @@ impl Skew {
     pub(crate) fn compile(policy: &ClockSkew, slot: Slot, info: &FieldInfo) -> Result<Self, CompileError> {
         let problem = match (&info.kind, policy.unit) {
             (Kind::Timestamp, None) | (Kind::I64 | Kind::U64 | Kind::I32 | Kind::U32, Some(_)) => None,
-            (Kind::Timestamp, Some(_)) => Some("is a Timestamp, which needs no unit; take `as` out".to_owned()),
+            (Kind::Timestamp, Some(_)) => Some("is a Timestamp, which needs no unit; remove `as`".to_owned()),
             (Kind::I64 | Kind::U64 | Kind::I32 | Kind::U32, None) => {
-                Some("is a whole number; say with `as` whether it is unix_s, unix_ms or unix_us".to_owned())
+                Some("is a whole number; set `as` to unix_s, unix_ms or unix_us".to_owned())
             }
             (kind, _) => {
-                Some(format!("is {}, which tells no time; it must be a Timestamp or a whole number", kind.name()))
+                Some(format!("is {}, which is not a time; it must be a Timestamp or a whole number", kind.name()))
             }
         };
         match problem {
@@ -158,7 +158,10 @@ impl Skew {
 fn beyond(distance: i128, limit: std::time::Duration, side: &str) -> String {
     let seconds = distance / SECOND;
     let limit = limit.as_secs_f64();
-    format!("lies {} {side} the time at which its batch was taken, the contract allows {limit} s", roughly(seconds))
+    format!(
+        "is {} {side} the time at which its batch was received, but the contract allows {limit} s",
+        roughly(seconds)
+    )
 }
 
 /// Formats a time difference in two units, which is enough to guess the mistake: a time zone, a unit, a clock that was never set.

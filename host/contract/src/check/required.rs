@@ -57,5 +57,5 @@ pub(super) fn missing_required(message: &DynamicMessage) -> Option<Box<Fault>> {
 
 #[cold]
 pub(super) fn missing(message: &str, field: &str) -> Box<Fault> {
-    Fault::new(ReasonCode::MissingRequired, format!("{message} requires this field and it is not set")).within(field)
+    Fault::new(ReasonCode::MissingRequired, format!("{message} requires this field, but it is not set")).within(field)
 }

@@ -143,9 +143,9 @@ fn unset(message: &str, oneof: &str, unknown: bool) -> Box<Fault> {
     let (code, what) = match unknown {
         true => (
             ReasonCode::UnknownVariant,
-            "carries field numbers that the contract does not have; a newer producer's variant looks like this",
+            "it has field numbers that the contract does not have, possibly a variant of a newer producer",
         ),
-        false => (ReasonCode::OneofUnset, "none of its variants is there"),
+        false => (ReasonCode::OneofUnset, "none of its variants is present"),
     };
-    Fault::new(code, format!("{message} sets nothing in the oneof {oneof}: {what}")).within(oneof)
+    Fault::new(code, format!("{message} does not set the oneof {oneof}: {what}")).within(oneof)
 }

@@ -39,7 +39,10 @@ impl Coercions {
                     (Kind::Message(inner), Some(_)) => inner,
                     (Kind::Message(inner), None) if inner.full_name() == "google.protobuf.Timestamp" => inner,
                     (kind, Some(_)) => {
-                        return Err(refuse(format!("leads through {segment}, which is {}, no message", name(&kind))));
+                        return Err(refuse(format!(
+                            "passes through {segment}, which is {}, not a message",
+                            name(&kind)
+                        )));
                     }
                     (kind, None) => {
                         return Err(refuse(format!(

@@ -115,7 +115,7 @@ impl Reader<'_> {
             }
             Unknown::Reject => {
                 let text = format!(
-                    "{} has no field {} and the contract refuses unknown fields",
+                    "{} has no field {}, and the contract rejects unknown fields",
                     message.full_name(),
                     shown(name)
                 );

@@ -157,7 +157,7 @@ impl Writer<'_> {
                 let paths = field(1);
                 let paths = paths.iter().filter_map(|(paths, _)| paths.as_list()).flatten().filter_map(Value::as_str);
                 let paths: Option<Vec<String>> = paths.map(well_known::camel).collect();
-                let what = "a path of the google.protobuf.FieldMask would not come back from lowerCamelCase";
+                let what = "a path of the google.protobuf.FieldMask cannot be converted to lowerCamelCase and back";
                 self.text(&paths.ok_or_else(|| no_form(what))?.join(","));
             }
             // One field, written without its name: the entries, the items, the value.
@@ -193,8 +193,9 @@ impl Writer<'_> {
             self.raw("{}");
             return Ok(());
         }
-        let inner = well_known::of_url(message.descriptor().parent_pool(), url)
-            .ok_or_else(|| no_form("the contract's files have no message type that the google.protobuf.Any names"))?;
+        let inner = well_known::of_url(message.descriptor().parent_pool(), url).ok_or_else(|| {
+            no_form("the google.protobuf.Any names a message type that the contract's files do not have")
+        })?;
         let inner = DynamicMessage::decode(inner, bytes)
             .map_err(|_| no_form("the bytes in a google.protobuf.Any are not of the type that it names"))?;
         self.out.push(b'{');

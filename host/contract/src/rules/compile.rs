@@ -267,7 +267,7 @@ impl Compiler<'_> {
         match expected(shape) {
             Some(expected) if expected == kind => {}
             Some(expected) => {
-                let problem = format!("the field wants rules of type {expected}; use {expected} instead of {kind}");
+                let problem = format!("the field needs rules of type {expected}; use {expected} instead of {kind}");
                 return Err(place.error(kind, problem));
             }
             None => {
@@ -279,8 +279,8 @@ impl Compiler<'_> {
         let written = options.get_field(&chosen);
         let Some(written) = written.as_message() else { return Ok(()) };
         if written.unknown_fields().next().is_some() {
-            let problem =
-                "a rule here is defined nowhere; import the file that extends the rules, with its newest version";
+            let problem = "a rule here is not defined in any file; import the file that extends the rules, with its newest \
+                version";
             return Err(place.error(kind, problem));
         }
         let table = match shape {

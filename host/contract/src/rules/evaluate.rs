@@ -188,7 +188,7 @@ impl<'a> Evaluation<'a> {
     ) -> Result<(), Enough> {
         for expression in expressions {
             let answer = this()
-                .map_err(|error| format!("the value has no form in CEL: {error}"))
+                .map_err(|error| format!("the value cannot be converted to CEL: {error}"))
                 .and_then(|this| expression.evaluate(this, self.now));
             match answer {
                 Ok(None) => {}

@@ -175,8 +175,8 @@ pub(crate) enum Unknown {
 impl Unknown {
     pub(super) fn message(self) -> &'static str {
         match self {
-            Self::NotUtf8 => "the bytes are not UTF-8, so the pattern cannot be held against them",
-            Self::NoClock => "the rule compares with the present, and the caller gave no time",
+            Self::NotUtf8 => "the bytes are not UTF-8, so the pattern cannot be applied to them",
+            Self::NoClock => "the rule compares with the current time, but the caller passed none",
         }
     }
 }

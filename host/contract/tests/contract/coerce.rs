@@ -148,7 +148,7 @@ fn a_path_that_cannot_be_coerced_is_refused() {
     assert_eq!(problem("steps.att"), "field steps.att: a.Step has no field att; did you mean at?");
     assert_eq!(problem("number"), "coerce: field number is int64; only google.protobuf.Timestamp can be coerced");
     assert_eq!(problem("first"), "coerce: field first is a.Step; only google.protobuf.Timestamp can be coerced");
-    assert_eq!(problem("open.at"), "coerce: field open.at leads through open, which is string, no message");
+    assert_eq!(problem("open.at"), "coerce: field open.at passes through open, which is string, not a message");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn errors_name_what_was_meant() {
     assert!(empty.to_string().contains("rich.v1.Rich has no field"), "{empty}");
     assert!(error("rich.v1.Rich", "payers.name").contains("payers is repeated"));
     assert!(error("rich.v1.Rich", "by_id.key").contains("by_id is a map"));
-    assert!(error("rich.v1.Rich", "text.length").contains("text is no message"));
+    assert!(error("rich.v1.Rich", "text.length").contains("text is not a message"));
     assert!(error("legacy.v1.Legacy", "old").contains("old is a group"));
     for recursion_limit in [0, 101] {
         let policies = Policies { recursion_limit, ..Policies::default() };

@@ -77,7 +77,7 @@ fn a_path_that_is_no_oneof_is_refused() {
     assert_eq!(problem("choise"), "oneof choise: rich.v1.Rich has no oneof choise; did you mean choice?");
     assert_eq!(
         problem("child.text"),
-        "oneof child.text: rich.v1.Rich has no oneof text, but a field of that name: write `field` for it"
+        "oneof child.text: rich.v1.Rich has no oneof text, but a field of that name: use `field` instead"
     );
     assert_eq!(problem("_maybe"), "oneof _maybe: rich.v1.Rich has no oneof _maybe", "it stands for one optional field");
     assert!(

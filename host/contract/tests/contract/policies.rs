@@ -317,7 +317,7 @@ fn clocks_in_every_form_are_held_against_the_batchs_time() {
         ],
     );
     let (verdict, _) = admit(&contract, &ms((now + 7_300) * 1_000));
-    let message = "lies 2 h 1 min after the time at which its batch was taken, the contract allows 60 s";
+    let message = "is 2 h 1 min after the time at which its batch was received, but the contract allows 60 s";
     assert_eq!(verdict.unwrap_err().message, message);
     assert_eq!(contract.fields().len(), 1, "the clocks are nobody's wanted fields");
     let only_future = ClockSkew { past: None, ..clock("at", None) };
@@ -360,8 +360,8 @@ fn names_are_checked_when_the_contract_is_compiled() {
     assert!(problem(skew("att", None)).contains("has no field att; did you mean at"));
     for (field, unit, expected) in [
         ("at", Some(TimeUnit::Millis), "clock_skew: field at is a Timestamp, which needs no unit"),
-        ("at_ms", None, "clock_skew: field at_ms is a whole number; say with `as`"),
-        ("text", None, "clock_skew: field text is string, which tells no time"),
+        ("at_ms", None, "clock_skew: field at_ms is a whole number; set `as` to"),
+        ("text", None, "clock_skew: field text is string, which is not a time"),
     ] {
         let problem = problem(skew(field, unit));
         assert!(problem.starts_with(expected), "{problem}");

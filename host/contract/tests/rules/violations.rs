@@ -135,7 +135,7 @@ fn the_present_is_the_callers() {
     assert_eq!(found(&early), ["past: timestamp.lt_now"]);
     let without = contract.check(&bytes, &mut fields).unwrap_err();
     assert_eq!(without.code, ReasonCode::RuleFailed);
-    assert!(without.message.contains("the caller gave no time"), "{without}");
+    assert!(without.message.contains("the caller passed none"), "{without}");
 }
 
 #[test]

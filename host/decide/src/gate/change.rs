@@ -135,8 +135,8 @@ impl Changes {
 /// Parses a change event's `op`.
 pub fn op_of(letter: Option<&str>) -> Result<Op, Rejection> {
     let Some(letter) = letter.filter(|letter| !letter.is_empty()) else {
-        let message = "there is no op, so this is no change event; with the transformation ExtractNewRecordState, which takes \
-                       the envelope off, leave `envelope: debezium` out";
+        let message = "there is no op, so this is not a change event; the transformation ExtractNewRecordState removes the \
+                       envelope: with it, remove `envelope: debezium`";
         return Err(rejection(ReasonCode::JsonWrongType, "op", message.to_owned()));
     };
     Op::of(letter).ok_or_else(|| {
@@ -195,11 +195,11 @@ impl Proto {
             let found =
                 field.as_ref().and_then(|field| field.kind().as_message().map(|kind| kind.full_name().to_owned()));
             if found.as_deref() != Some(row) {
-                let found = found.map_or_else(|| "there is none".to_owned(), |found| format!("it is {found}"));
+                let found = found.map_or_else(|| "it has none".to_owned(), |found| format!("it is {found}"));
                 slots.problems.extend(problem(format!("{message} must have a field {name} of type {row}; {found}")));
             }
         }
-        let text = |kind: &Kind| (*kind != Kind::String).then(|| format!("is {}; it must be a text", kind.name()));
+        let text = |kind: &Kind| (*kind != Kind::String).then(|| format!("is {}; it must be a string", kind.name()));
         let op = slots.want(&format!("{AT}.message"), "op", text);
         let mut headers = Vec::new();
         for (index, (name, path)) in spec.headers().iter().enumerate() {

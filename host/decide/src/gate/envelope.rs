@@ -83,9 +83,7 @@ pub fn no_text(kind: &Kind) -> Option<String> {
         kind,
         Kind::Bool | Kind::I32 | Kind::I64 | Kind::U32 | Kind::U64 | Kind::String | Kind::Enum(_) | Kind::Timestamp
     );
-    (!fits).then(|| {
-        format!("is {}; it must be a text, a whole number, a truth value, an enum or a Timestamp", kind.name())
-    })
+    (!fits).then(|| format!("is {}; it must be a string, a whole number, a bool, an enum or a Timestamp", kind.name()))
 }
 
 /// Collects the requested fields of the envelope.
@@ -159,7 +157,7 @@ impl Envelope {
         let kind = spec.kind.as_ref().map(|path| {
             let text = |kind: &Kind| {
                 (!matches!(kind, Kind::String | Kind::Enum(_)))
-                    .then(|| format!("is {}; it must be a text or an enum", kind.name()))
+                    .then(|| format!("is {}; it must be a string or an enum", kind.name()))
             };
             slots.want(&format!("{AT}.type"), path, text)
         });
@@ -220,7 +218,7 @@ impl Envelope {
                 }
             }
             _ => {
-                let message = format!("{} must be an object, or a text with one", names[0]);
+                let message = format!("{} must be an object, or a string that contains one", names[0]);
                 return Err(rejection(ReasonCode::JsonWrongType, names[0], message));
             }
         };
@@ -251,7 +249,7 @@ enum Inner<'v> {
 impl Key {
     fn compile(pipeline: &Pipeline, key: &tollgate_config::IdempotencyKey, slots: &mut Slots<'_>) -> Key {
         const AT: &str = "contract.envelope.idempotency_key";
-        let text = |kind: &Kind| (*kind != Kind::String).then(|| format!("is {}; it must be a text", kind.name()));
+        let text = |kind: &Kind| (*kind != Kind::String).then(|| format!("is {}; it must be a string", kind.name()));
         let slot = slots.want(&format!("{AT}.field"), &key.field, text);
         let parts = pipeline.types.iter().map(|kind| {
             let at = if kind.idempotency_of.is_some() { kind.place("idempotency_of") } else { format!("{AT}.of") };

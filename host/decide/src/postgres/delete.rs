@@ -213,7 +213,7 @@ impl When {
                 .map(|word| format!("{word} is neither true nor false")),
             Kind::Enum(table) => unknown(&|word| table.values().any(|(_, name)| name == word))
                 .map(|word| format!("{} has no value {word}", table.name())),
-            _ => Some(format!("field {} is {}; it must be a text, an enum or a bool", when.field, kind.name())),
+            _ => Some(format!("field {} is {}; it must be a string, an enum or a bool", when.field, kind.name())),
         };
         match problem {
             Some(problem) => Err(format!("delete.when: {problem}")),
@@ -269,17 +269,17 @@ impl Soft {
     /// Checks `delete.soft` against the table.
     pub fn new(column: &str, mapped: &[Column], columns: &[PgColumn]) -> Result<Soft, String> {
         if mapped.iter().any(|mapped| mapped.name == column) {
-            return Err(format!("column {column}: delete.soft writes it, so nothing else may; take it out of columns"));
+            return Err(format!("column {column}: delete.soft writes it, so nothing else may; remove it from columns"));
         }
         let Some(found) = columns.iter().find(|known| known.name == column) else {
-            return Err(format!("column {column}, which delete.soft names, does not exist in the table"));
+            return Err(format!("column {column} of delete.soft does not exist in the table"));
         };
         let (marked, clear) = match found.type_name.as_str() {
             "bool" => ("true", "false"),
             "timestamptz" if !found.not_null => ("now()", "NULL::timestamptz"),
             "timestamp" if !found.not_null => ("now()", "NULL::timestamp"),
             "timestamptz" | "timestamp" => {
-                return Err(format!("column {column} must take NULL, which it holds of a row that is not deleted"));
+                return Err(format!("column {column} must allow NULL, its value in rows that are not deleted"));
             }
             _ => {
                 let found = &found.sql_type;

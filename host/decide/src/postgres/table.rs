@@ -110,7 +110,7 @@ impl Table {
             keys.map(|keys| Delete::new(&name, mapping, &keys, soft.as_ref(), contract)).transpose()?.flatten();
         if mapping.delete.when.is_some() && delete.is_none() && !marks {
             return Err(vec![format!(
-                "delete.when: the key ({}) has a type by which no row is deleted",
+                "delete.when: the key ({}) has a type that deletes do not support",
                 mapping.key.join(", ")
             )]);
         }
@@ -188,13 +188,13 @@ fn generated(mapping: &Column, column: &PgColumn, key: bool) -> Result<(), Strin
     }
     if column.identity && !mapping.overrides_identity {
         return Err(format!(
-            "column {name} is GENERATED ALWAYS AS IDENTITY: `identity: override` below it inserts the event's value, \
-             or take the column out"
+            "column {name} is GENERATED ALWAYS AS IDENTITY: add `identity: override` below it to insert the event's value, or \
+             remove the column"
         ));
     }
     if column.identity && !key && mapping.mode != Mode::InsertOnly {
         return Err(format!(
-            "column {name} is GENERATED ALWAYS AS IDENTITY, which no update may change: add `insert_only: true`"
+            "column {name} is GENERATED ALWAYS AS IDENTITY, which updates cannot change: add `insert_only: true`"
         ));
     }
     Ok(())

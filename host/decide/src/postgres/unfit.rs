@@ -14,13 +14,13 @@ pub enum Unfit {
     Format { value: String, expected: &'static str },
     #[error("{value:?} is not {expected}")]
     Time { value: String, expected: String },
-    #[error("an element of the list has no value that an array takes")]
+    #[error("an element of the list has no value that an array accepts")]
     Element,
-    #[error("the column takes no NULL, and the event has no value for it")]
+    #[error("the column is NOT NULL, and the event has no value for it")]
     Null,
-    #[error("the field is not set, and `absent: reject` asks for it")]
+    #[error("the field is not set, and `absent: reject` requires it")]
     Absent,
-    #[error("the text has {length} characters, the column takes {most}")]
+    #[error("the text has {length} characters, but the column accepts at most {most}")]
     TooLong { length: usize, most: usize },
     #[error("the value has no JSON form: {0}")]
     NoJson(String),

@@ -50,8 +50,8 @@ impl Limit {
         let crossed = dead > 0 && all >= config.of_at_least && bad as f64 > config.share * all as f64;
         crossed.then(|| {
             format!(
-                "{bad} of the last {all} events are dead letters, the limit is {} % (dead_letter.limit); `tollgate resume` \
-                 or a swap goes on",
+                "{bad} of the last {all} events are dead letters, the limit is {} % (dead_letter.limit); run `tollgate \
+                 resume` or deploy a fixed transform to continue",
                 config.share * 100.0
             )
         })

@@ -70,7 +70,7 @@ fn parse(guards: &str, failpoint: &str) -> Hazards {
             "no-compare-and-swap" => hazards.no_compare_and_swap = true,
             "no-transaction" => hazards.no_transaction = true,
             "no-redo-plan" => hazards.no_redo_plan = true,
-            _ => panic!("TOLLGATE_UNSAFE names no guard: {guard}"),
+            _ => panic!("unknown guard in TOLLGATE_UNSAFE: {guard}"),
         }
     }
     hazards
@@ -83,7 +83,7 @@ fn place(text: &str) -> Option<Failpoint> {
     match (place, count.parse()) {
         (Some(place), Ok(count)) => Some(Failpoint { place, count: AtomicU32::new(count), still }),
         _ if text.is_empty() => None,
-        _ => panic!("TOLLGATE_FAILPOINT names no place: {text}"),
+        _ => panic!("unknown place in TOLLGATE_FAILPOINT: {text}"),
     }
 }
 
@@ -96,7 +96,7 @@ impl Hazards {
         }
         if failpoint.still {
             let stopped = std::process::Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status();
-            tracing::error!(?stopped, "the failpoint is over");
+            tracing::error!(?stopped, "continuing after the failpoint");
         } else {
             std::process::abort();
         }

@@ -149,7 +149,7 @@ pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientCo
 /// Explains why a client cannot be created. librdkafka's message repeats the value of a setting, which may be a secret.
 pub fn explain(error: &KafkaError) -> String {
     match error {
-        KafkaError::ClientConfig(_, _, key, _) => format!("librdkafka does not take the value of the setting {key}"),
+        KafkaError::ClientConfig(_, _, key, _) => format!("librdkafka rejects the value of the setting {key}"),
         other => other.to_string(),
     }
 }

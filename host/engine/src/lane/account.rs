@@ -39,7 +39,7 @@ impl Lane {
             };
             if metrics.deprecated(&kind.name, version, *events) {
                 let event_type = Some(kind.name.as_str()).filter(|name| !name.is_empty());
-                tracing::warn!(event_type, version, note, "events of a deprecated version come in");
+                tracing::warn!(event_type, version, note, "received events of a deprecated version");
             }
         }
         metrics.fuel(fuel);
@@ -59,7 +59,7 @@ impl Lane {
         }
         for (code, events) in observed {
             if metrics.observed(code, events) {
-                tracing::warn!(code, "an event goes on that breaks the contract (contract.mode: observe)");
+                tracing::warn!(code, "accepted an event that violates the contract (contract.mode: observe)");
             }
         }
         for Note { policy, type_name, member, count } in self.decided.notes.iter() {
@@ -74,7 +74,7 @@ impl Lane {
                     policy,
                     r#type = type_name,
                     member,
-                    "events come in with what the contract does not have"
+                    "received events with members or values that the contract does not have"
                 );
             }
         }

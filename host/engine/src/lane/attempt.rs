@@ -64,7 +64,7 @@ impl Lane {
             }
             (Error::Sandbox(interrupted), _) if carried.overdue.count(interrupted).is_some() => {
                 self.metrics.retry();
-                tracing::warn!(lane = self.number, "{interrupted}; trying again");
+                tracing::warn!(lane = self.number, "{interrupted}; retrying");
                 return Ok(());
             }
             (Error::Halt(halt), _) => {
@@ -134,7 +134,7 @@ impl Lane {
         let Some(Record { partition, .. }) = first else { return Ok(()) };
         let refused = carried.tried.saturating_add(1);
         let message = format!(
-            "an event was refused {refused} times, and taken when it was tried alone: {error}; look at the table's triggers"
+            "an event was rejected {refused} times, but accepted when it was tried alone: {error}; look at the table's triggers"
         );
         let halt = self.halt(*partition, code::REFUSAL_UNEXPLAINED, message);
         carried.tried = 0;

@@ -137,7 +137,7 @@ impl Lane {
                     return Err(refusal);
                 }
                 let reason = refused(&refusal, carried.tried);
-                tracing::warn!(error = %refusal, "PostgreSQL refused the row of one event");
+                tracing::warn!(error = %refusal, "PostgreSQL rejected the row of an event");
                 self.decided.decisions[single].verdict = Verdict::Dead(reason);
                 found += 1;
             }
@@ -185,7 +185,7 @@ fn refused(refusal: &Error, tried: u32) -> Box<Reason> {
     };
     let message = match tried {
         0 => said,
-        tried => format!("{said}; refused {} times with its batch, then alone", tried.saturating_add(1)),
+        tried => format!("{said}; rejected {} times with its batch, then alone", tried.saturating_add(1)),
     };
     Reason::new(Stage::Sink, "row-refused", message)
 }

@@ -80,8 +80,8 @@ impl Lane {
             }
             Standing::WentBack(next) => {
                 return Err(Error::Fatal(format!(
-                    "PostgreSQL has lost commits: partition {partition} went back from {at} to {next}; start again to \
-                     repeat them from the topic"
+                    "PostgreSQL has lost commits: partition {partition} went back from {at} to {next}; restart to repeat them \
+                     from the topic"
                 )));
             }
             Standing::Fenced => {

@@ -1,6 +1,6 @@
 //! Outages that waiting may not resolve: Kafka responds to other requests while a lane's attempts fail.
 //!
-//! An attempt that fails in an outage is repeated for as long as the outage lasts. A deleted output topic, or a partition
+//! An attempt that fails in an outage is repeated for as long as the outage continues. A deleted output topic, or a partition
 //! whose leader is gone for good, looks the same, since librdkafka reports a timeout. So a lane whose attempts all fail
 //! queries the broker's metadata, and acts if the broker responds.
 
@@ -76,7 +76,7 @@ impl Lane {
             Err(_) => carried.doubt.settle(),
             Ok(Some(topic)) => {
                 return Some(Error::Fatal(format!(
-                    "topic {topic} does not exist any more: create it (`tollgate setup`), then start again"
+                    "topic {topic} no longer exists: create it (`tollgate setup`), then restart"
                 )));
             }
             Ok(None) if next == Next::Look => {}
@@ -88,8 +88,8 @@ impl Lane {
                 let first = self.select(carried.batch).first().map(|index| carried.batch.records[*index].partition)?;
                 let minutes = limits::DOUBT_HALT.as_secs() / 60;
                 let message = format!(
-                    "Kafka answers, but does not take what this partition produces, for {minutes} min by now: {error}; look at \
-                     the leaders and replicas of the topics that it produces to"
+                    "Kafka responds, but has not accepted this partition's records for {minutes} min: {error}; check the \
+                     leaders and replicas of the topics that it produces to"
                 );
                 return Some(self.halt(first, code::KAFKA_STUCK, message));
             }

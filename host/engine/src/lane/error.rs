@@ -30,15 +30,15 @@ pub enum Error {
     #[error("registry: {0}")]
     Registry(ResolveError),
     /// PostgreSQL rejects a batch but accepts its rows one by one.
-    #[error("postgres refuses a batch whose rows it takes one by one: {0}")]
+    #[error("postgres rejects a batch but accepts its rows one by one: {0}")]
     Together(String),
     /// A progress row did not match: it has another owner, or the reply to a commit of ours was lost.
-    #[error("a progress row was not where this lane left it")]
+    #[error("a progress row is not in the state in which this lane left it")]
     Guard,
     /// Two lanes received the same id: the slower one decides again and finds it processed.
-    #[error("an id of this batch was processed elsewhere meanwhile")]
+    #[error("another lane has processed an id of this batch meanwhile")]
     Repeated,
-    #[error("this process is not a member of the consumer group at the moment")]
+    #[error("this process is currently not a member of the consumer group")]
     NotAMember,
     /// The Kafka transaction is about to time out: PostgreSQL must not commit its half.
     #[error("the Kafka transaction has been open for {:.1} s, close to `delivery.transaction_timeout`", .0.as_secs_f64())]

@@ -46,7 +46,8 @@ impl Lane {
         match self.lacking(error)? {
             None => Ok(()),
             Some(cause) => {
-                let reason = format!("{cause}; nothing of the batch is out; then `tollgate resume`");
+                let reason =
+                    format!("{cause}; nothing of the batch has been written or produced; then `tollgate resume`");
                 self.hold(carried, Pause { code: halts::TABLE.to_owned(), event: None, reason })
             }
         }
@@ -96,7 +97,9 @@ impl Lane {
             *count += 1;
         }
         let commonest = counts.iter().max_by_key(|(_, (count, _))| *count);
-        commonest.map_or_else(String::new, |(code, (count, example))| format!("; {count} now for {code}, as {example}"))
+        commonest.map_or_else(String::new, |(code, (count, example))| {
+            format!("; {count} now for {code}, for example {example}")
+        })
     }
 }
 
@@ -105,7 +108,8 @@ fn words(topic: &str, partition: Partition, offset: Offset, reason: &Reason) -> 
     let Reason { code, field, message, .. } = reason;
     let place = if field.is_empty() { String::new() } else { format!(" in {field}") };
     format!(
-        "halted at {topic}/{partition}/{offset}: {code}{place}: {message} (contract.mode: halt); nothing of its batch is out; \
-         `tollgate resume` dead-letters this event and goes on to the next, or start again with a contract that takes it"
+        "halted at {topic}/{partition}/{offset}: {code}{place}: {message} (contract.mode: halt); nothing of its batch has \
+         been written or produced; `tollgate resume` dead-letters this event and continues with the next, or restart with a \
+         contract that accepts it"
     )
 }

@@ -25,12 +25,12 @@ impl Lane {
             }
             let asked = async { Ok(store::plan(connection, owner, *partition).await?) };
             let Some(stored) = patient(&self.runtime, asked).inspect_err(|_| self.rows_in_doubt = true)? else {
-                tracing::warn!(%partition, %outputs, %rows, "no redo plan: what these offsets produce is decided anew");
+                tracing::warn!(%partition, %outputs, %rows, "no redo plan: the outputs of these offsets are decided again");
                 continue;
             };
             let plan =
                 Plan::read(&stored, outputs, rows).map_err(|error| unusable(owner, *partition, owned, &error))?;
-            tracing::info!(%partition, %outputs, %rows, digest = plan.digest(), "produces once more what was decided");
+            tracing::info!(%partition, %outputs, %rows, digest = plan.digest(), "producing the decided outputs again");
             owned.plan = Some(plan);
         }
         Ok(())
@@ -73,15 +73,15 @@ pub(super) fn finished(
 }
 
 fn unusable(owner: &store::Owner, partition: Partition, owned: &Owned, error: &PlanError) -> Error {
-    let said = format!("the redo plan of partition {partition} cannot be followed: {error}");
+    let said = format!("the redo plan of partition {partition} cannot be used: {error}");
     match error {
         // A member of another release can read it, so this process must exit.
         PlanError::Newer(_) => Error::Fatal(said),
         PlanError::Damaged(_) | PlanError::Elsewhere { .. } => {
             let store::Owner { pipeline, topic, .. } = owner;
             let message = format!(
-                "{said}; to have what is left of the batch decided anew: UPDATE tollgate.progress SET plan = NULL WHERE \
-                 pipeline = '{pipeline}' AND topic = '{topic}' AND partition = {partition}"
+                "{said}; to have the rest of the batch decided again: UPDATE tollgate.progress SET plan = NULL WHERE pipeline \
+                 = '{pipeline}' AND topic = '{topic}' AND partition = {partition}"
             );
             let (code, offset, epoch) = (code::PLAN_UNUSABLE.to_owned(), owned.resume.begin(), owned.epoch);
             Error::Halt(Box::new(Halt { partition, code, offset, epoch, message }))

@@ -23,7 +23,7 @@ impl Lane {
             kafka::Error::Records(refusals) => self.dismiss(carried, refusals)?,
             kafka::Error::Set { size: true, .. } if self.sizes.batch > 1 => {
                 self.sizes.batch = (self.sizes.batch / SMALLER).max(1);
-                tracing::warn!(%error, bytes = self.sizes.batch, "records go out in smaller sets from now on");
+                tracing::warn!(%error, bytes = self.sizes.batch, "records are sent in smaller sets from now on");
             }
             // The answer to a record that is sent alone refers to that record.
             kafka::Error::Set { .. } if !self.alone => self.alone = true,
@@ -50,23 +50,23 @@ impl Lane {
             if matches!(decision.verdict, Verdict::Dead(_)) {
                 let source = source(&self.pipeline.source.topic, record);
                 let message = format!(
-                    "topic {} (dead_letter.topic) refuses the dead letter of {source}: {}; fix its settings \
-                     (max.message.bytes, cleanup.policy) and restart, since they are read at the start",
+                    "topic {} (dead_letter.topic) rejects the dead letter of {source}: {}; fix its settings \
+                     (max.message.bytes, cleanup.policy) and restart, since they are read at startup",
                     refusal.topic, refusal.why
                 );
                 return Err(self.halt(record.partition, code::DEAD_LETTER_REFUSED, message));
             }
             found += 1;
             if found == 1 {
-                tracing::warn!(error = %refusal, "Kafka refused outputs, this one first");
+                tracing::warn!(error = %refusal, "Kafka rejected outputs, this one first");
             }
-            let message = format!("topic {} refused the output: {}", refusal.topic, refusal.why);
+            let message = format!("topic {} rejected the output: {}", refusal.topic, refusal.why);
             decision.verdict = Verdict::Dead(Reason::new(Stage::Output, "output-refused", message));
         }
         let Some((index, refusal)) = refused.pop_first() else { return Ok(()) };
         let source = source(&self.pipeline.source.topic, &records[index]);
         let message = format!(
-            "topic {} refuses what {source} produces, and its row is committed already: {}; let the topic take it \
+            "topic {} rejects the output of {source}, whose row is already committed: {}; let the topic accept it \
              (max.message.bytes, cleanup.policy) and restart",
             refusal.topic, refusal.why
         );

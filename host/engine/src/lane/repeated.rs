@@ -60,7 +60,7 @@ impl Lane {
             self.decided.decisions[index].verdict = Verdict::Dropped;
         }
         for index in nameless {
-            let message = format!("the record has no {}, which delivery.processed_ids names", shown(from));
+            let message = format!("the record has no {}, which delivery.processed_ids requires", shown(from));
             let reason = Reason::new(Stage::Contract, "processed-id-missing", message);
             self.decided.decisions[index].verdict = Verdict::Dead(reason);
         }

@@ -18,7 +18,7 @@ impl Lane {
         match patient(&self.runtime, async { Ok(stage::renew(connection).await?) }) {
             Ok(age) => self.metrics.stage_age(self.number, age),
             Err(error) => {
-                tracing::debug!(lane = self.number, %error, "the session is lost; the next batch takes a new one");
+                tracing::debug!(lane = self.number, %error, "lost the session; the next batch opens a new one");
                 (self.connection, self.rows_in_doubt) = (None, true);
             }
         }

@@ -58,7 +58,7 @@ pub enum PlanError {
     Newer(u8),
     #[error("it is damaged: {0}")]
     Damaged(String),
-    #[error("it is for the offsets {lo} to {hi}, and not for {outputs} to {rows}")]
+    #[error("it is for the offsets {lo} to {hi}, not for {outputs} to {rows}")]
     Elsewhere { lo: NextOffset, hi: NextOffset, outputs: NextOffset, rows: NextOffset },
 }
 
@@ -284,8 +284,9 @@ impl Plan {
         let bound = bound.and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes <= LARGEST);
         let bound = bound.ok_or_else(|| damaged("its size"))?;
         let frame = zstd::bulk::decompress(frame, bound).map_err(|error| PlanError::Damaged(error.to_string()))?;
-        let plan =
-            Reader { at: 0, frame: &frame }.plan().ok_or_else(|| damaged("it ends early, or names what it lacks"))?;
+        let plan = Reader { at: 0, frame: &frame }
+            .plan()
+            .ok_or_else(|| damaged("it ends early, or refers to a missing entry"))?;
         let plan = Plan { frame, ..plan };
         if plan.lo > outputs || plan.hi != rows {
             return Err(PlanError::Elsewhere { lo: plan.lo, hi: plan.hi, outputs, rows });

@@ -138,7 +138,7 @@ pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnectio
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) if connect::refuses(&error) => {
                 return Err(Unreachable::Refused(format!(
-                    "PostgreSQL refuses the connection: {}",
+                    "PostgreSQL rejected the connection: {}",
                     connect::describe(&error)
                 )));
             }
@@ -149,7 +149,7 @@ pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnectio
         if Instant::now() >= until {
             return Err(Unreachable::Away(format!("PostgreSQL at {at} cannot be reached: {error}")));
         }
-        tracing::warn!(error, "PostgreSQL is not there yet");
+        tracing::warn!(error, "PostgreSQL is not available yet, retrying");
         tokio::time::sleep(backoff.next_wait().min(until.saturating_duration_since(Instant::now()))).await;
     }
 }
@@ -157,7 +157,7 @@ pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnectio
 /// Queries Kafka for the topics, retrying until the deadline. Returns the partition count of each existing topic.
 pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usize>, Unreachable> {
     let client: Looker = look::config(pipeline).create_with_context(Quiet::default()).map_err(|error| {
-        Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error)))
+        Unreachable::Refused(format!("cannot create the Kafka client: {}", client::explain(&error)))
     })?;
     let at = &pipeline.source.brokers;
     let mut backoff = Backoff::new(&pipeline.retry);
@@ -170,12 +170,12 @@ pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usi
             Err(error) => look::trouble(&client, &error),
         };
         if error.refused.is_some() {
-            return Err(Unreachable::Refused(format!("Kafka at {at} refuses us: {}", error.why)));
+            return Err(Unreachable::Refused(format!("Kafka at {at} rejected this client: {}", error.why)));
         }
         if Instant::now() >= until {
             return Err(Unreachable::Away(format!("Kafka at {at} cannot be reached: {}", error.why)));
         }
-        tracing::warn!(error = error.why, "Kafka is not there yet");
+        tracing::warn!(error = error.why, "Kafka is not available yet, retrying");
         std::thread::sleep(backoff.next_wait().min(until.saturating_duration_since(Instant::now())));
     }
 }
@@ -183,7 +183,7 @@ pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usi
 pub fn admin(pipeline: &Pipeline) -> Result<AdminClient<DefaultClientContext>, Unreachable> {
     client::base(&pipeline.source)
         .create()
-        .map_err(|error| Unreachable::Refused(format!("the Kafka client cannot be made: {}", client::explain(&error))))
+        .map_err(|error| Unreachable::Refused(format!("cannot create the Kafka client: {}", client::explain(&error))))
 }
 
 /// The settings of the topics to which records are produced.
@@ -225,8 +225,8 @@ pub fn compacted_letters(pipeline: &Pipeline, targets: &Targets) -> Option<Strin
     let topic = &pipeline.dead_letter.topic;
     targets.compacted.contains(topic).then(|| {
         format!(
-            "topic {topic} (dead_letter.topic) is compacted: it would lose dead letters, and takes none without a key; \
-             set its cleanup.policy to delete"
+            "topic {topic} (dead_letter.topic) is compacted: it would lose dead letters, and rejects those without a key; set \
+             its cleanup.policy to delete"
         )
     })
 }
@@ -258,11 +258,11 @@ pub async fn build(pipeline: Arc<Pipeline>, compiler: ProtoCompiler, waiting: &W
     let existing = tokio::task::block_in_place(|| kafka(&pipeline, waiting.until()))?;
     let mut problems = missing_topics(&pipeline, &existing);
     problems.extend(too_few_partitions(&pipeline, &existing));
-    waiting.waits_for("Kafka to tell the topics' settings");
+    waiting.waits_for("Kafka to describe the topics' settings");
     let targets = targets(&pipeline).await?;
     let mappings = pipeline.destinations().filter_map(|to| to.mapping());
     let tables: Vec<String> = mappings.map(|mapping| mapping.table.to_string()).collect();
-    waiting.waits_for(format!("PostgreSQL to describe its tables, {} among them", tables.join(", ")));
+    waiting.waits_for(format!("PostgreSQL to describe its tables, including {}", tables.join(", ")));
     problems.extend(compacted_letters(&pipeline, &targets));
     problems.extend(missing_schema(&mut connection).await.map_err(database)?);
     let mut checked = Vec::new();
@@ -342,7 +342,9 @@ pub fn too_few_partitions(pipeline: &Pipeline, existing: &BTreeMap<String, usize
     let few = |topic: &str| existing.get(topic).copied().filter(|target| target < source);
     let mut short = same.filter_map(|to| Some((to.topic()?, few(to.topic()?)?)));
     short.next().map(|(topic, target)| {
-        format!("topic {topic} has {target} partitions, the source has {source}: partition `same` needs as many")
+        format!(
+            "topic {topic} has {target} partitions, the source has {source}: `partition: same` needs at least as many"
+        )
     })
 }
 
@@ -365,6 +367,6 @@ pub async fn missing_schema(connection: &mut PgConnection) -> Result<Vec<String>
     Ok(if there && complete {
         Vec::new()
     } else {
-        vec!["Tollgate's own tables are missing, some or all: `tollgate setup` creates them".into()]
+        vec!["some or all of Tollgate's own tables are missing: `tollgate setup` creates them".into()]
     })
 }

@@ -90,7 +90,10 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsume
                     keeper.brakes.breakers.nudge(Sink::Postgres);
                 }
                 Ok(None) if keeper.lifecycle.slot().is_some() && tries >= limits::SLOT_TRIES => {
-                    return Err("another process took this one's slot while PostgreSQL was away; start again".into());
+                    return Err(
+                        "another process took this one's slot while PostgreSQL was unavailable; restart this process"
+                            .into(),
+                    );
                 }
                 Ok(None) => tries += 1,
                 Err(error) => {
@@ -111,7 +114,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsume
                 session = None;
                 keeper.lifecycle.hold_slot(keeper.pipeline.delivery.mode == DeliveryMode::AtLeastOnce);
                 keeper.lifecycle.trouble("postgres", &error.to_string());
-                tracing::debug!(%error, "the session that holds this process's slot is lost");
+                tracing::debug!(%error, "lost the session that holds this process's slot");
                 keeper.brakes.outage(Sink::Postgres, &connect::describe(&error));
             }
         }
@@ -132,7 +135,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsume
         // A clean shutdown: no other process has to look for open transactions of ours.
         let slot = store::Slot { number, lanes: 0 };
         if let Err(error) = store::bury(session, &keeper.pipeline.name, slot).await {
-            tracing::debug!(%error, "the slot's row stays until a successor clears it");
+            tracing::debug!(%error, "cannot clear the slot's row; a successor will");
         }
     }
     Ok(())
@@ -258,8 +261,9 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
         keeper.metrics.stalled(partition, still);
         if still >= keeper.pipeline.source.stall_after {
             let seconds = still.as_secs();
-            stalled
-                .push(format!("partition {partition} has {lag} records of lag and has committed none for {seconds} s"));
+            stalled.push(format!(
+                "partition {partition} has {lag} records of lag and has committed nothing for {seconds} s"
+            ));
         }
     }
     if stalled.is_empty() {
@@ -284,7 +288,7 @@ fn dead_letters(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) {
         tracing::warn!(
             depth,
             topic,
-            "the dead letter topic has reached the depth of dlq_threshold: `tollgate dlq list` shows why"
+            "the depth of the dead letter topic has reached dlq_threshold: `tollgate dlq list` shows why"
         );
     }
 }

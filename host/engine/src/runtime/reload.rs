@@ -92,11 +92,11 @@ impl Reloader {
             Ok(Reloaded::Taken { number, digest }) => {
                 self.metrics.swapped(true, *number);
                 self.metrics.describe(&self.gate.pipeline.name, digest);
-                tracing::info!(number, digest, "a new revision is in use");
+                tracing::info!(number, digest, "a new revision is active");
             }
             Err(message) => {
                 self.metrics.swapped(false, self.revision.load().number);
-                tracing::error!(error = message, "reload refused, the old revision goes on");
+                tracing::error!(error = message, "reload rejected, the old revision stays active");
             }
         }
         result
@@ -106,7 +106,7 @@ impl Reloader {
         let new = Pipeline::load(&self.gate.pipeline.file).map_err(|errors| errors.to_string())?;
         if let Some(section) = needs_restart(&self.gate.pipeline, &new) {
             return Err(format!(
-                "restart needed: `{section}` has changed, and only transforms can be swapped while it runs"
+                "restart needed: `{section}` has changed, and only transforms can be replaced while the pipeline runs"
             ));
         }
         let old = self.revision.load_full();
@@ -131,7 +131,7 @@ impl Reloader {
                 build::revision(&new, contracts, reloader.gate.envelope.as_ref(), &reloader.sandbox, number)
             })
         };
-        let revision = compile.await.map_err(|error| format!("the compilation was cut short: {error}"))??;
+        let revision = compile.await.map_err(|error| format!("the compilation did not finish: {error}"))??;
         if revision.digest == old.digest {
             return Ok(Reloaded::Unchanged { digest: revision.digest });
         }

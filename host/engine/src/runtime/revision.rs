@@ -64,7 +64,7 @@ fn chain(
         let transform = sandbox.load(&bytes, &overrides).map_err(|error| format!("component {shown}: {error}"))?;
         let manifest = transform.manifest();
         if manifest.input != message {
-            return Err(format!("component {shown} takes {}, but what reaches it is {message}", manifest.input));
+            return Err(format!("component {shown} takes {}, but it receives {message}", manifest.input));
         }
         message = manifest.output().to_owned();
         let notices = types::compare(&transform, output.message().parent_pool())

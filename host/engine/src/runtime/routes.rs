@@ -34,8 +34,8 @@ pub fn wrong_routes(kind: &tollgate_config::EventType, index: usize, manifest: &
         let emitted = manifest.route_message(&route.name);
         if emitted != to.message() {
             let problem = format!(
-                "{name} emits {emitted} on its route {}, and the pipeline says {}; set the route's message, or name the type \
-                 under routes in transform.yaml and build it again",
+                "{name} emits {emitted} on its route {}, but the pipeline expects {}; set the route's message, or name the \
+                 type under routes in transform.yaml and build it again",
                 route.name,
                 to.message()
             );
@@ -46,7 +46,8 @@ pub fn wrong_routes(kind: &tollgate_config::EventType, index: usize, manifest: &
     for route in manifest.routes.iter().filter(leads) {
         let message = manifest.route_message(route);
         let problem = format!(
-            "{name} may emit on its route {route}, which leads nowhere; add routes: {{ {route}: {{ message: {message}, topic: … }} }}"
+            "{name} may emit on its route {route}, which has no destination; add routes: {{ {route}: {{ message: {message}, \
+             topic: … }} }}"
         );
         wrong.push(Wrong { key: kind.place(&format!("transforms[{index}]")), problem });
     }
@@ -105,12 +106,14 @@ transforms:
         );
         assert_eq!(
             told(r#"["audit", "items", "late"]"#, ITEMS),
-            ["transforms[1]: splitter may emit on its route late, which leads nowhere; \
-              add routes: { late: { message: shop.v1.Order, topic: … } }"]
+            [
+                "transforms[1]: splitter may emit on its route late, which has no destination; add routes: { late: { message: \
+              shop.v1.Order, topic: … } }"
+            ]
         );
         let differs = told(r#"["audit", "items"]"#, "{}");
         assert!(differs[0].starts_with(
-            "transforms[1].routes.items.message: splitter emits shop.v1.Order on its route items, and the pipeline says \
+            "transforms[1].routes.items.message: splitter emits shop.v1.Order on its route items, but the pipeline expects \
              shop.v1.Item"
         ));
         let short = told(r#"["audit", "items"]"#, r#"{"items": "shop.v1.Item", "audit": "shop.v1.Audit"}"#);

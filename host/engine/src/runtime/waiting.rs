@@ -40,7 +40,7 @@ impl Waiting {
         let seconds = self.deadline.as_secs_f64();
         Failure::environment(
             "environment.start",
-            format!("the start took longer than start_deadline ({seconds} s), waiting for {step}{last}"),
+            format!("startup took longer than start_deadline ({seconds} s), waiting for {step}{last}"),
         )
     }
 }
@@ -56,7 +56,7 @@ mod tests {
         waiting.clone().waits_for("a slot");
         assert!(waiting.left() > Duration::from_secs(4));
         let failure = waiting.over(Some(&"it is locked"));
-        let said = "the start took longer than start_deadline (5 s), waiting for a slot: it is locked";
+        let said = "startup took longer than start_deadline (5 s), waiting for a slot: it is locked";
         assert_eq!((failure.to_string().as_str(), failure.code), (said, "environment.start"));
     }
 }

@@ -56,13 +56,13 @@ pub enum Error {
     #[error("{}", .0.iter().map(Refusal::to_string).next().unwrap_or_default())]
     Records(Vec<Refusal>),
     /// A set of records is too large (`size`), or contains a rejected record that is not named.
-    #[error("of a set of records that was refused whole: {one}")]
+    #[error("the whole set of records was rejected: {one}")]
     Set { one: Refusal, size: bool },
     /// An output names a partition that its topic does not have.
-    #[error("topic {topic} has no such partition as its source's")]
+    #[error("topic {topic} lacks the partition of its source")]
     NoPartition { mark: usize, topic: String },
     /// Another process uses this transactional id, or the broker rejects us.
-    #[error("Kafka refuses this producer: {0}")]
+    #[error("Kafka rejected this producer: {0}")]
     Refused(String),
 }
 
@@ -166,7 +166,7 @@ impl Producer {
                 }
                 KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
                     let bytes = letter.key.map_or(0, <[u8]>::len) + letter.value.map_or(0, <[u8]>::len);
-                    let why = format!("it has {bytes} bytes, and the client sends no record of that size");
+                    let why = format!("it has {bytes} bytes, more than the client sends");
                     return Err(Error::Records(vec![Refusal { mark, topic: letter.topic.to_owned(), why }]));
                 }
                 KafkaError::MessageProduction(RDKafkaErrorCode::UnknownPartition) => {
@@ -192,7 +192,7 @@ impl Producer {
         let (inner, group) = (Arc::clone(&self.inner), Arc::clone(group));
         let call = move || retried(|| inner.send_offsets_to_transaction(&offsets, &group, CALL));
         let answer = beside("producer-offsets", call)
-            .ok_or_else(|| Error::open("no thread can be had to send the group's next offsets", None))?;
+            .ok_or_else(|| Error::open("cannot start a thread to send the group's next offsets", None))?;
         self.preparing.set(Some(Preparing { since: Instant::now(), answer }));
         Ok(())
     }
@@ -352,7 +352,7 @@ impl Drop for Producers {
         // If no thread can be created, they close here.
         let ended = beside("producers-end", move || drop(pair));
         if ended.is_some_and(|ended| ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout)) {
-            tracing::warn!("old producers take long to end, and are left to themselves");
+            tracing::warn!("old producers take long to close; not waiting for them");
         }
     }
 }
@@ -381,7 +381,7 @@ pub struct Sizes {
 fn explained(code: Option<RDKafkaErrorCode>, why: &str, topic: &str) -> String {
     match code {
         Some(RDKafkaErrorCode::UnknownTopic) => {
-            format!("topic {topic} does not exist any more: create it (`tollgate setup`), then start again")
+            format!("topic {topic} no longer exists: create it (`tollgate setup`), then restart")
         }
         _ => format!("{why} (topic {topic})"),
     }

@@ -54,7 +54,7 @@ impl Ends {
                 told = true;
                 tracing::info!(
                     topic = pipeline.source.topic,
-                    "transactions are open in the topic; the drain ends after they have"
+                    "transactions are open in the topic; the drain ends after them"
                 );
             }
             std::thread::sleep(ASK_AGAIN);

@@ -169,11 +169,11 @@ impl Poll {
             if self.lifecycle.ends().is_some()
                 && let Some(reason) = self.brakes.paused()
             {
-                return Ended::Halted(format!("the drain cannot end, the pipeline is paused: {reason}"));
+                return Ended::Halted(format!("the drain cannot finish because the pipeline is paused: {reason}"));
             }
             if !self.lifecycle.draining() && self.all_through() {
                 self.state.left = self.halts_left();
-                tracing::info!(halted = self.state.halted.len(), "everything that was in the topic is through");
+                tracing::info!(halted = self.state.halted.len(), "all records that were in the topic are processed");
                 self.lifecycle.drain();
             }
             if self.lifecycle.draining() {
@@ -348,9 +348,9 @@ impl Poll {
         } else if classes::kafka(error) == Meaning::Halt {
             self.halt_unreadable(error);
         } else if classes::kafka(error) == Meaning::Fatal {
-            self.state.fatal = Some(format!("the consumer cannot go on: {error}"));
+            self.state.fatal = Some(format!("the consumer cannot continue: {error}"));
         } else if code == Some(RDKafkaErrorCode::PollExceeded) {
-            tracing::error!(%error, "this member did not poll in time and was put out of the group");
+            tracing::error!(%error, "this member did not poll in time and was removed from the group");
         } else if classes::kafka(error) == Meaning::Outage {
             // The callback was notified as well, and the keeper checks the brokers.
             tracing::debug!(%error, "consumer");

@@ -130,7 +130,7 @@ impl ConsumerContext for Callbacks {
         };
         // The channel can hold more events than the group can have pending; the receiver lives as long as the consumer.
         if self.events.try_send(event).is_err() {
-            tracing::error!("a rebalance could not be recorded; the group will take the partitions back");
+            tracing::error!("a rebalance could not be recorded; the group will revoke the partitions");
         }
     }
 

@@ -280,7 +280,7 @@ impl Worker {
         let (halted, partitions): (Vec<Partition>, _) =
             request.partitions.iter().partition(|partition| self.brakes.is_halted(**partition));
         if !halted.is_empty() {
-            tracing::warn!(partitions = ?halted, "these partitions are halted, and are skipped: `tollgate status` shows why");
+            tracing::warn!(partitions = ?halted, "these partitions are halted and are skipped: `tollgate status` shows why");
         }
         Ok((partitions, halted))
     }
@@ -390,7 +390,7 @@ impl Worker {
         if ended > 0 {
             tracing::warn!(
                 sessions = ended,
-                "ended sessions of a member that stands still: they held the partitions' rows"
+                "ended sessions of an unresponsive member: they held locks on the partitions' rows"
             );
         }
         Ok(())
@@ -404,7 +404,7 @@ impl Worker {
         let connection = connected(&mut self.connection, pipeline).await?;
         for slot in store::owners(connection, &self.owner, partitions, own).await? {
             end_transactions(pipeline, self.sizes, slot)?;
-            tracing::warn!(slot = slot.number, "ended the transactions of a member that stands still");
+            tracing::warn!(slot = slot.number, "ended the transactions of an unresponsive member");
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ impl Case {
         };
         let follows = |line: &&str| line.starts_with(|first: char| !first.is_whitespace() && first != '#');
         if let Some(line) = golden.lines().skip(1).find(follows) {
-            return Err(format!("`expect` must be the last key, and `{line}` follows it: move that up"));
+            return Err(format!("`expect` must be the last key, but `{line}` follows it: move that up"));
         }
         let gap = if input.is_empty() || input.ends_with('\n') { "" } else { "\n" };
         Ok(format!("{input}{gap}{EXPECT}\n{}", yaml::block(got, 1)))
@@ -136,7 +136,7 @@ fn value(table: &Table<'_>, input: &MessageDescriptor) -> Option<Option<Vec<u8>>
     let bytes = table.get("bytes", hex);
     let tombstone = table.or("tombstone", boolean, false);
     if given.len() != 1 {
-        table.error("event", "exactly one of event, bytes (hex digits) and tombstone: true must be there");
+        table.error("event", "exactly one of event, bytes (hex digits) and tombstone: true is required");
         return None;
     }
     match given[0] {
@@ -178,14 +178,14 @@ fn read_expect(table: &Table<'_>, types: (&Types, &Manifest)) -> Option<Value> {
         None => {}
     }
     if verdict == Some("reject") && !expect.contains_key("code") {
-        table.error("code", "required key is missing: a rejection is known by its code");
+        table.error("code", "required key is missing: a rejection is identified by its code");
     }
     read_edits(table, &mut expect);
     let outputs = table.tables("outputs", |output| read_output(output, types));
     if verdict == Some("replace") {
         expect.insert("outputs".to_owned(), outputs.into());
     } else if table.has("outputs") {
-        table.error("outputs", "only an event that is replaced has outputs");
+        table.error("outputs", "only a replaced event has outputs");
     }
     if let Some(fuel) = table.get("fuel", whole) {
         expect.insert("fuel".to_owned(), fuel.into());
@@ -203,7 +203,7 @@ fn read_output(table: &Table<'_>, types: (&Types, &Manifest)) -> Option<Value> {
         if kind.is_none() {
             let complaint = match manifest.routes.as_slice() {
                 [] => "the transform has no routes".to_owned(),
-                routes => format!("there is no route {route}; the transform has {}", routes.join(", ")),
+                routes => format!("unknown route {route}; the transform has {}", routes.join(", ")),
             };
             table.error("route", complaint);
         }
@@ -220,7 +220,7 @@ fn read_output(table: &Table<'_>, types: (&Types, &Manifest)) -> Option<Value> {
         (None, Some(digits)) if !tombstone => drop(output.insert("bytes".to_owned(), digits.into())),
         (None, None) if tombstone => drop(output.insert("tombstone".to_owned(), true.into())),
         _ => {
-            table.error("message", "exactly one of message, bytes (hex digits) and tombstone: true must be there");
+            table.error("message", "exactly one of message, bytes (hex digits) and tombstone: true is required");
             return None;
         }
     }
@@ -242,5 +242,5 @@ fn read_edits(table: &Table<'_>, into: &mut Map<String, Value>) {
 }
 
 fn hex(digits: &str) -> Result<Vec<u8>, Complaint> {
-    hex::decode(digits).map_err(|_| Complaint::new("is no row of bytes; write two hex digits for each"))
+    hex::decode(digits).map_err(|_| Complaint::new("is not a sequence of bytes; write two hex digits for each"))
 }

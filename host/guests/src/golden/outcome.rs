@@ -112,9 +112,8 @@ fn show_bytes(bytes: &[u8]) -> String {
 #[allow(clippy::unnecessary_wraps, reason = "the shape of the reader's kinds")]
 pub(super) fn parse_bytes(text: &str) -> Result<Vec<u8>, Complaint> {
     match text.strip_prefix(HEX) {
-        Some(digits) => {
-            hex::decode(digits).map_err(|_| Complaint::new("is no row of bytes; after hex: write two digits for each"))
-        }
+        Some(digits) => hex::decode(digits)
+            .map_err(|_| Complaint::new("is not a sequence of bytes; after hex: write two digits for each")),
         None => Ok(text.as_bytes().to_vec()),
     }
 }

@@ -127,23 +127,23 @@ impl Cell {
             Cell::Bool => match text.to_ascii_lowercase().as_str() {
                 "true" | "1" => Ok(Value::Bool(true)),
                 "false" | "0" => Ok(Value::Bool(false)),
-                _ => Err("this is no bool; write true or false"),
+                _ => Err("this is not a bool; write true or false"),
             },
-            Cell::I32 => text.parse::<i32>().map(Value::from).map_err(|_| "this is no 32-bit integer"),
-            Cell::I64 => text.parse::<i64>().map(Value::from).map_err(|_| "this is no 64-bit integer"),
-            Cell::U32 => text.parse::<u32>().map(Value::from).map_err(|_| "this is no unsigned 32-bit integer"),
-            Cell::U64 => text.parse::<u64>().map(Value::from).map_err(|_| "this is no unsigned 64-bit integer"),
+            Cell::I32 => text.parse::<i32>().map(Value::from).map_err(|_| "this is not a 32-bit integer"),
+            Cell::I64 => text.parse::<i64>().map(Value::from).map_err(|_| "this is not a 64-bit integer"),
+            Cell::U32 => text.parse::<u32>().map(Value::from).map_err(|_| "this is not an unsigned 32-bit integer"),
+            Cell::U64 => text.parse::<u64>().map(Value::from).map_err(|_| "this is not an unsigned 64-bit integer"),
             Cell::Float => float(text),
             Cell::Enum => Ok(text.parse::<i32>().map_or_else(|_| Value::String(text.to_owned()), Value::from)),
             Cell::Json => {
-                serde_json::from_str(text).map_err(|_| "this is no JSON, which lists, maps and messages take")
+                serde_json::from_str(text).map_err(|_| "this is not JSON, which lists, maps and messages need")
             }
         }
     }
 }
 
 fn float(text: &str) -> Result<Value, &'static str> {
-    const WRONG: &str = "this is no number; the decimal mark is a point, and there are no marks for thousands";
+    const WRONG: &str = "this is not a number; use a point as decimal mark, and no thousands separators";
     if matches!(text, "NaN" | "Infinity" | "-Infinity") {
         return Ok(Value::String(text.to_owned()));
     }
@@ -180,9 +180,9 @@ impl Columns {
                 let inside =
                     |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
                 if column.path == other.path {
-                    complaints.push(format!("{} stands twice in the header", column.path));
+                    complaints.push(format!("{} appears twice in the header", column.path));
                 } else if inside(&column.path, &other.path) || inside(&other.path, &column.path) {
-                    complaints.push(format!("{} and {} are columns for the same thing", other.path, column.path));
+                    complaints.push(format!("{} and {} are columns for the same field", other.path, column.path));
                 }
             }
         }
@@ -195,7 +195,7 @@ impl Columns {
     /// The first cell that does not fit its field, or a row of another length than the header.
     pub(super) fn json(&self, row: &Table) -> Result<String, Violation> {
         if row.count != self.0.len() {
-            let message = format!("the row has {} cells, and the header has {}", row.count, self.0.len());
+            let message = format!("the row has {} cells, but the header has {}", row.count, self.0.len());
             return Err(Violation::new("csv-cells", "", message));
         }
         let mut object = Map::new();
@@ -234,7 +234,7 @@ fn resolve(message: &MessageDescriptor, path: &str) -> Result<Column, String> {
     let mut cell = Cell::Json;
     for segment in path.split('.') {
         let Some(message) = place.take() else {
-            return Err(format!("{path}: {} is no single message, so nothing lies below it", names.join(".")));
+            return Err(format!("{path}: {} is not a single message, so it has no fields", names.join(".")));
         };
         let found = message.get_field_by_name(segment).or_else(|| message.get_field_by_json_name(segment));
         let Some(field) = found else {

@@ -148,7 +148,7 @@ fn cells_become_what_their_fields_are() {
     assert_eq!(json(1), serde_json::json!({ "id": "two\nlines", "state": 1 }));
     assert_eq!(json(4), serde_json::json!({ "id": "e", "price": 1_000.0, "paid": false }));
     assert_eq!(items[1].1, b"\"two\nlines\",,,,,,1,,,,,", "the original is kept as it stood");
-    assert!(items[2].2.as_ref().unwrap_err().contains("count: this is no 32-bit integer"));
+    assert!(items[2].2.as_ref().unwrap_err().contains("count: this is not a 32-bit integer"));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_header_that_does_not_fit_names_every_column() {
     }
     assert!(items.is_empty());
     let said = read_all(&[(b"id,address,address.city,id\n1\n", Format::Csv)], 100, 0).1.unwrap();
-    for part in ["address and address.city", "id stands twice"] {
+    for part in ["address and address.city", "id appears twice"] {
         assert!(said.contains(part), "{said}");
     }
 }

@@ -50,7 +50,7 @@ impl Skew {
         );
         let many = events >= ENOUGH * u64::try_from(partitions).unwrap_or(u64::MAX);
         let uneven = many && self.excess() > WARNED;
-        Some(if uneven { format!("warning: {told}; take a key with more values") } else { told })
+        Some(if uneven { format!("warning: {told}; use a key with more values") } else { told })
     }
 
     #[must_use]

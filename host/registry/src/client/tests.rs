@@ -49,7 +49,7 @@ fn what_is_no_registrys_answer_is_an_outage() {
     stub.reply("/schemas/ids/2", 200, &format!("{{\"schema\":\"{}\"}}", "x".repeat(2_000)));
     let config = Config { answer_bytes: 1_000, retries: 0, ..stub.config() };
     let error = ask(config.clone(), 1).unwrap_err();
-    assert!(error.to_string().contains("none of a schema registry"), "{error}");
+    assert!(error.to_string().contains("not that of a schema registry"), "{error}");
     let error = ask(config, 2).unwrap_err();
     assert!(matches!(&error, ClientError::Unavailable { detail } if detail.contains("1000 bytes")), "{error}");
 }
@@ -202,7 +202,7 @@ fn a_configuration_that_cannot_work_is_refused() {
     std::fs::write(&file, "no certificate").unwrap();
     let mut config = Config::new(url());
     config.tls.ca = Some(file.clone());
-    assert!(fault(config.clone()).contains("holds no certificate"));
+    assert!(fault(config.clone()).contains("has no certificate"));
     config.tls.ca = Some(folder.path().join("absent.pem"));
     assert!(fault(config.clone()).contains("absent.pem cannot be read"));
     config.tls.ca = None;

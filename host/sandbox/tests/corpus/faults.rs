@@ -76,7 +76,7 @@ fn emitting_a_gigabyte_ends_at_the_output_limit() {
 #[test]
 fn what_is_against_the_verdict_table_is_a_protocol_violation() {
     for (fault, message) in [
-        ("A", "next(start) with an event"),
+        ("A", "next(start) before the current event"),
         ("B.", "pass after 1 outputs"),
         ("C", "replace without an output"),
         ("D.", "route 2 is not one of the 1"),
@@ -116,7 +116,7 @@ fn never_calling_next_is_each_events_fault() {
     let results = run(&[&lazy], &events(&["p", "p"])).unwrap();
     for event in [0, 1] {
         assert_eq!(failed(&results, event).code, FailureCode::Protocol);
-        assert!(failed(&results, event).message.contains("without a call of next"));
+        assert!(failed(&results, event).message.contains("without calling next"));
     }
 }
 

@@ -135,7 +135,7 @@ fn an_instance_that_does_not_start() {
     let says = r#"(data (i32.const 512) "no rate\n for EUR")
         (func $init (i32.store8 (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 512)) (i32.store (i32.const 24) (i32.const 16)))"#;
     for (parts, why) in [
-        (&[says][..], "init refuses: no rate  for EUR"),
+        (&[says][..], "init failed: no rate  for EUR"),
         (&["(func $init unreachable)"], "unreachable"),
         (&["(func $init (loop $for_ever (br $for_ever)))"], "fuel"),
         (&["(func $init (call $fail (i32.const 512) (i32.const 3)))", r#"(data (i32.const 512) "bad")"#], "bad"),

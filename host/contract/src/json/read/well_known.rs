@@ -168,7 +168,8 @@ impl Reader<'_> {
             None => return Err(Fault::new(ReasonCode::JsonWrongType, "an Any names its type in the member @type")),
         };
         let Some(inner) = well_known::of_url(message.parent_pool(), url) else {
-            let text = "the type URL ends in no message type of the contract's files, as in type.googleapis.com/a.v1.A";
+            let text = "the type URL does not end in a message type of the contract's files; an example is \
+                type.googleapis.com/a.v1.A";
             return Err(Fault::new(ReasonCode::JsonWrongType, text).within("@type"));
         };
         put_tag(1, WireType::Delimited, out);

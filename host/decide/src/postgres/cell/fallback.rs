@@ -21,7 +21,7 @@ pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: b
         // An absent value adds nothing.
         (None, Absent::Null) if mapping.mode == Mode::Add => Ok(Absent::Default),
         (Some(Absent::Null), _) | (None, Absent::Null) if not_null => Err(format!(
-            "column {} takes no NULL, which `absent: null` would give it: say `absent: default` or `reject` for the column",
+            "column {} is NOT NULL, but `absent: null` would write NULL: set `absent: default` or `reject` for the column",
             mapping.name
         )),
         (Some(absent), _) | (None, absent) => Ok(absent),
@@ -57,7 +57,7 @@ pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box
                 _ => As::Natural,
             };
             let encoder = encoder(InputKind::Text, &conversion, column)
-                .map_err(|_| refused(&format!("a column of type {} takes none", column.sql_type)))?;
+                .map_err(|_| refused(&format!("a column of type {} cannot have one", column.sql_type)))?;
             encoder.encode(Input::Text(text.into()), |_| None, &mut out)
         }
     };

@@ -9,7 +9,8 @@ pub fn for_key(encoder: Encoder, column: &PgColumn) -> Result<Encoder, String> {
     let refused = || {
         let (name, sql_type) = (&column.name, &column.sql_type);
         Err(format!(
-            "column {name}: {sql_type} cannot be in a key: PostgreSQL takes values for equal whose bytes differ; take another key"
+            "column {name}: {sql_type} cannot be in a key: PostgreSQL treats values with different bytes as equal; use \
+             another key"
         ))
     };
     if column.type_name == "citext" {

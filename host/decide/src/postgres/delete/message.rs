@@ -20,9 +20,9 @@ pub struct MessageKey {
 /// Why a record key names no row.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
-    #[error("the record key is no {message}: {rejection}")]
+    #[error("the record key is not a valid {message}: {rejection}")]
     Rejected { message: String, rejection: Rejection },
-    #[error("the record key begins as a frame of a schema registry's serializer does: {0}")]
+    #[error("the record key begins like a frame of a schema registry's serializer: {0}")]
     Frame(FrameFault),
     #[error("the record key is a frame of a schema registry's serializer: set `contract.registry`")]
     Framed,
@@ -262,7 +262,7 @@ mod tests {
         // Without the message in `at`, and with bytes that are not a UUID.
         let at = unset.windows(2).position(|bytes| bytes == [0x1a, 0]).unwrap();
         let without = [&unset[..at], &unset[at + 2..]].concat();
-        assert_eq!(why(&without, None), "column at: the column takes no NULL, and the event has no value for it");
+        assert_eq!(why(&without, None), "column at: the column is NOT NULL, and the event has no value for it");
     }
 
     #[test]

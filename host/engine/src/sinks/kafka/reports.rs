@@ -30,7 +30,7 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "topic {} refuses a record: {}", self.topic, self.why)
+        write!(f, "topic {} rejected a record: {}", self.topic, self.why)
     }
 }
 
@@ -249,7 +249,7 @@ mod tests {
         let mut one = report(1, 0, RDKafkaErrorCode::InvalidRecord, 0);
         one.keyless = true;
         let said = one.refusal().to_string();
-        assert!(said.starts_with("topic out refuses a record: "), "{said}");
+        assert!(said.starts_with("topic out rejected a record: "), "{said}");
         assert!(said.ends_with("; it has 7 bytes, and no key") && said.contains(": InvalidRecord (Broker: "), "{said}");
     }
 }

@@ -65,8 +65,8 @@ impl Doubt<'_> {
                 let table = &mapping.table;
                 Ok(part_of.then(|| {
                     format!(
-                        "column {column} of {table} takes no NULL, and nothing is mapped to it: give it a default (ALTER \
-                         TABLE {table} ALTER COLUMN {column} SET DEFAULT …), or map it and start again"
+                        "column {column} of {table} is NOT NULL, and nothing is mapped to it: give it a default (ALTER TABLE \
+                         {table} ALTER COLUMN {column} SET DEFAULT …), or map it and restart"
                     )
                 }))
             }
@@ -97,8 +97,8 @@ async fn outgrown_sequence(connection: &mut PgConnection, table: &TableName) -> 
         sqlx::query_as(OUTGROWN).bind(quoted_table(table)).fetch_optional(connection).await?;
     Ok(found.map(|(column, kind, sequence)| {
         format!(
-            "sequence {sequence} has passed what column {column} of {table} holds ({kind}): ALTER TABLE {table} ALTER COLUMN \
-             {column} TYPE bigint"
+            "sequence {sequence} has exceeded the range of column {column} of {table} ({kind}): ALTER TABLE {table} ALTER \
+             COLUMN {column} TYPE bigint"
         )
     }))
 }

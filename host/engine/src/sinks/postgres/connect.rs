@@ -26,7 +26,7 @@ pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error
             Ok(Some(connection)) => return Ok(connection),
             // The next host would reject the same login and settings too.
             Err(error) if refuses(&error) => return Err(error),
-            Ok(None) => Error::Io(std::io::Error::other(format!("{place} takes no writes: it is a standby"))),
+            Ok(None) => Error::Io(std::io::Error::other(format!("{place} does not accept writes: it is a standby"))),
             Err(error) => error,
         };
         missed = Some(error);

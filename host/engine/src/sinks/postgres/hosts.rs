@@ -16,9 +16,9 @@ pub enum Wanted {
 /// Why a URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    #[error("is not a URL that can be read; a password with / ? # @ or % in it must be percent-encoded")]
+    #[error("is not a valid URL; a password with / ? # @ or % in it must be percent-encoded")]
     Unreadable,
-    #[error("target_session_attrs is {0}; Tollgate writes, so it takes read-write, primary or any")]
+    #[error("target_session_attrs is {0}; Tollgate writes, so use read-write, primary or any")]
     Target(String),
     #[error("port={0} is for one host; write each port behind its host: a:5432,b:5433")]
     Ports(String),

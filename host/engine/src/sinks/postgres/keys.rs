@@ -33,8 +33,8 @@ pub(super) async fn unequal(
             None => (format!("has type {kind}"), "text, numeric or another type whose equal values are the same"),
         };
         format!(
-            "column {column} {how}, where values that differ are equal, and is a key: events of one row could not be told \
-             from those of two; use {instead}, and write one form of a value with a transform"
+            "column {column} {how}, which treats different values as equal, and is a key: events of one row cannot be \
+             distinguished from those of two; use {instead}, and write one form of a value with a transform"
         )
     };
     Ok(found.into_iter().map(problem).collect())

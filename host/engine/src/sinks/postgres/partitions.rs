@@ -219,8 +219,9 @@ pub async fn unfit(
             "column {column} has type {kind}, but postgres.partitions needs timestamptz, timestamp or date"
         )),
         Some((false, _)) | None => Some(format!(
-            "table {table} is not partitioned by range of {column}, as postgres.partitions says: PostgreSQL cannot change that \
-             of a table; create a new one (`tollgate setup --dry-run --sql` prints it), or take postgres.partitions out"
+            "table {table} is not partitioned by range of {column}, as postgres.partitions requires: PostgreSQL cannot change \
+             that of an existing table; create a new one (`tollgate setup --dry-run --sql` prints it), or remove \
+             postgres.partitions"
         )),
     })
 }

@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 /// PostgreSQL is not reached by sessions of our own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a pooler that pools by transaction stands before PostgreSQL: two connections share a server process, so locks and \
-     settings of a session are lost; connect directly, or through one that pools by session (PgBouncer: pool_mode = session)"
+    "PostgreSQL is behind a pooler in transaction mode: two connections share a server process, so locks and settings of a \
+     session are lost; connect directly, or through a pooler in session mode (PgBouncer: pool_mode = session)"
 )]
 pub(super) struct TransactionPooler;
 

@@ -26,7 +26,7 @@ pub async fn renew(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
         return Ok(age);
     }
     sqlx::raw_sql("DISCARD TEMP").execute(connection).await?;
-    tracing::debug!(age, "the session's stage is dropped: it held back the database's oldest transaction");
+    tracing::debug!(age, "dropped the session's stage: it held back the database's oldest transaction");
     Ok(0)
 }
 

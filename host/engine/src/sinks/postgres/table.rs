@@ -25,7 +25,7 @@ pub async fn check(connection: &mut PgConnection, mapping: &Mapping, contract: &
     let name = quoted_table(&mapping.table);
     let Some(columns) = describe(connection, &mapping.table).await? else {
         return Err(Error::Unfit(UnfitTable(vec![format!(
-            "table {name} does not exist: `tollgate setup` creates it, `tollgate setup --dry-run` prints how"
+            "table {name} does not exist: `tollgate setup` creates it, `tollgate setup --dry-run` shows what it would do"
         )])));
     };
     let mut problems = Vec::new();
@@ -43,7 +43,7 @@ pub async fn check(connection: &mut PgConnection, mapping: &Mapping, contract: &
         let mapped = mapping.columns.iter().any(|mapped| mapped.name == column.name);
         if column.not_null && !column.has_default && !column.generated && !mapped {
             problems.push(format!(
-                "column {} of {name} takes no NULL and has no default, but nothing is mapped to it",
+                "column {} of {name} is NOT NULL and has no default, but nothing is mapped to it",
                 column.name
             ));
         }

@@ -237,6 +237,6 @@ impl Poll {
 pub(super) fn told(done: Result<(), KafkaError>) {
     if let Err(error) = done {
         // The group has moved on already, as the next rebalance will show.
-        tracing::warn!(%error, "the group did not take our answer to a rebalance");
+        tracing::warn!(%error, "the group did not accept the reply to a rebalance");
     }
 }

@@ -114,7 +114,7 @@ impl Poll {
         filling.batch = batch;
         filling.stalled = true;
         self.metrics.pause();
-        tracing::warn!(lane, "no batch gets through: the lane's partitions are paused until one does");
+        tracing::warn!(lane, "no batch completes: the lane's partitions are paused until one does");
         self.pause(lane);
     }
 
@@ -160,7 +160,7 @@ impl Poll {
         for (partition, position) in positions {
             self.seek(partition, position);
         }
-        tracing::info!(lane, "the lane takes batches again");
+        tracing::info!(lane, "the lane accepts batches again");
     }
 }
 

@@ -36,7 +36,7 @@ impl Poll {
         if resumed.is_empty() || self.lifecycle.draining() {
             return;
         }
-        tracing::info!(partitions = ?resumed, "halted partitions are resumed");
+        tracing::info!(partitions = ?resumed, "halted partitions resumed");
         self.state.halted.retain(|partition| !resumed.contains(partition));
         let mut list = TopicPartitionList::new();
         for partition in resumed.iter().filter(|partition| self.state.fetched.remove(partition)) {
@@ -76,7 +76,7 @@ impl Poll {
             )
         });
         let left: Vec<String> = left.collect();
-        (!left.is_empty()).then(|| format!("the drain has left halted partitions: {}", left.join("; ")))
+        (!left.is_empty()).then(|| format!("the drain skipped halted partitions: {}", left.join("; ")))
     }
 
     /// Halts the partitions whose next offset is missing: the error itself does not name them.
@@ -93,9 +93,9 @@ impl Poll {
             }
             found = true;
             let message = format!(
-                "partition {partition} goes on at {next}, the topic has {low} to {high}; records were deleted before they were \
-                 read, or the topic was made anew; to skip them, stop the pipeline: `tollgate offsets adopt {} --partition \
-                 {partition}`",
+                "partition {partition} continues at {next}, the topic has {low} to {high}; records were deleted before they \
+                 were read, or the topic was created again; to skip them, stop the pipeline: `tollgate offsets adopt {} \
+                 --partition {partition}`",
                 self.pipeline.file.display()
             );
             self.brakes.halt(Halt {
@@ -108,7 +108,7 @@ impl Poll {
         }
         if !found {
             // The affected partition is no longer ours, or the watermarks are unavailable: the next fetch reports the error again.
-            tracing::warn!(%error, "an offset is out of range, and no partition of this member lacks its next offset");
+            tracing::warn!(%error, "an offset is out of range, but every partition of this member has its next offset");
         }
     }
 
@@ -121,14 +121,14 @@ impl Poll {
             Ok(found) => found,
             Err(failed) => {
                 self.state.fatal = Some(format!(
-                    "the consumer met {error}, and the partition that it means cannot be found out: {failed}"
+                    "the consumer reported {error}, and the partition it concerns cannot be determined: {failed}"
                 ));
                 return;
             }
         };
         if found.is_empty() {
             // The records may have been corrupted in transit. What was skipped is fetched again.
-            tracing::warn!(%error, "records could not be read, and can now: they are fetched again");
+            tracing::warn!(%error, "records that could not be read are readable now and are fetched again");
             positions.into_iter().for_each(|(partition, position)| self.seek(partition, position));
             return;
         }

@@ -165,7 +165,7 @@ types:
         "9: contract.envelope: contract.envelope.version: field edition: ",
         "10: contract.field: contract.envelope.idempotency_key.of: field number: shop.v1.Rated has no field number",
         "14: contract.field: types.order.postgres.columns.town: field address.town: shop.v1.Address has no field town",
-        "15: contract.envelope: types.order.idempotency_of: payload.amount is double; it must be a text",
+        "15: contract.envelope: types.order.idempotency_of: payload.amount is double; it must be a string",
         "17: contract.message: types.none.message: message shop.v1.Nothing is not in the descriptors",
     ];
     let told = found(pipeline, Severity::Error);
@@ -250,7 +250,8 @@ contract:
     let expected = [
         "8: contract.policy: contract.coerce.address.since: field address.since: shop.v1.Address has no field since",
         "9: contract.policy: contract.coerce.created_at: coerce: field created_at is int64; only google.protobuf.Timestamp can be coerced",
-        "10: contract.policy: contract.coerce.tags.first: coerce: field tags.first leads through tags, which is string, no message",
+        "10: contract.policy: contract.coerce.tags.first: coerce: field tags.first passes through tags, which is string, not \
+         a message",
         "11: contract.policy: contract.clock_skew.crated_at: field crated_at: shop.v1.Order has no field crated_at; did you mean created_at?",
         "12: contract.policy: contract.unknown_enums.fallback.shop.v1.State: unknown_enums.fallback: shop.v1.Order uses no enum shop.v1.State",
     ];
