@@ -1,8 +1,9 @@
-//! `tidy`: functions over 70 lines, files over 500, files that import each other in a circle (tests aside), and crates with a
-//! dependency that they must not have. There are no exceptions.
+//! `tidy`: functions over 70 lines, files over 500, files that import each other in a circle (tests aside), crates with a
+//! dependency that they must not have, and invariants that no line of the code names. There are no exceptions.
 
 mod boundaries;
 mod circles;
+mod invariants;
 mod source;
 
 use std::collections::BTreeMap;
@@ -21,23 +22,27 @@ const FILE: usize = 500;
 const GENERATED: &str = "// @generated";
 
 /// # Errors
-/// Something is too long, in a circle, or a forbidden dependency (exit code 1).
+/// Something is too long, in a circle, a forbidden dependency, or an unnamed invariant (exit code 1).
 pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
     let mut git = Command::new("git");
     git.current_dir(&project.root);
     git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "*.rs"]);
-    let mut files = BTreeMap::new();
+    let (mut files, mut product) = (BTreeMap::new(), Vec::new());
     for path in capture(&mut git)?.lines().filter(|path| !is_test(path)) {
         // A file that is deleted and not yet committed is listed all the same.
         let Ok(text) = fs::read_to_string(project.root.join(path)) else { continue };
         if !text.starts_with(GENERATED) {
             files.insert(path.to_owned(), source::read(&text));
         }
+        if path.starts_with("host/") {
+            product.push(text);
+        }
     }
     let mut faults: Vec<String> = files.iter().flat_map(|(path, source)| too_long(path, source)).collect();
     let circles = circles::find(&files).into_iter().map(|circle| circle.join(", "));
     faults.extend(circles.map(|circle| format!("these files import each other in a circle: {circle}")));
     faults.extend(boundaries::crossed(project)?);
+    faults.extend(invariants::unnamed(project, product.iter().map(String::as_str))?);
     if faults.is_empty() {
         say::line(&format!("tidy: {} files", files.len()));
         return Ok(());

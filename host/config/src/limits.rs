@@ -232,6 +232,7 @@ pub const PROGRAM_BYTES: usize = 64 << 20;
 /// A seek is answered by librdkafka's own threads, without a network request.
 pub const SEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
+// I15: the bound of every channel between threads.
 /// Rebalances, takeovers and releases in progress at once: the group has one at a time.
 pub const EVENTS: usize = 64;
 

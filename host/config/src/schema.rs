@@ -71,7 +71,7 @@ fn value(kind: Kind, paths: &[(String, &'static Key)], path: &str) -> Value {
         Kind::Whole | Kind::Milliseconds => or_reference(json!({ "type": "integer", "minimum": 0 })),
         Kind::Signed => or_reference(json!({ "type": "integer" })),
         Kind::Number => or_reference(json!({ "type": "number" })),
-        Kind::Duration => json!({ "type": "string", "pattern": format!("^([0-9]+ ?(ms|s|m|h)|{REFERENCE})$") }),
+        Kind::Duration => json!({ "type": "string", "pattern": format!("^([0-9]+ ?(ms|s|m|h|d)|{REFERENCE})$") }),
         Kind::Bytes => text("[0-9]+ ?(B|kB|KB|MB|GB|KiB|MiB|GiB)?"),
         Kind::Choice(words) => or_reference(json!({ "enum": words })),
         Kind::ChoiceOrNull(words) => json!({ "anyOf": [value(Kind::Choice(words), paths, path), { "type": "null" }] }),

@@ -59,6 +59,7 @@ const SHOWN_PARAMETERS: [&str; 10] = [
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // I12: the only form in which a secret can be printed.
         f.write_str("***")
     }
 }

@@ -78,6 +78,7 @@ impl Contract {
         self.check_with(payload, fields, self.needs_clock().then(|| unix_nanos(now)), &Signals::default())
     }
 
+    // I11: one pass over the wire bytes, with the verdict of a reference parser.
     fn check_with<'a>(
         &self,
         payload: &'a [u8],

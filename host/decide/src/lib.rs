@@ -123,6 +123,7 @@ impl Decided {
         let first = self.decisions.len();
         let (mut fields, mut outer_fields) = (Fields::new(), Fields::new());
         let mut open: Vec<Open> = Vec::new();
+        // I4: one decision for each record.
         for &index in records {
             let entry = Entry { gate, revision, batch, record: &batch.records[index], time: meta.batch_time, kind: 0 };
             self.passed.begin();

@@ -236,6 +236,7 @@ impl Lane {
     fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         let mut carried = Carried {
             batch,
+            // I9: read once per batch.
             revision: self.revision.load_full(),
             time: now(),
             tried: 0,

@@ -161,6 +161,7 @@ fn skip<'a, T: FromReader<'a>>(reader: &mut BinaryReader<'a>) -> Result<(), Load
 }
 
 pub(crate) fn check_imports(imports: &[&str], manifest: &Manifest) -> Result<(), LoadError> {
+    // I7: any other import is refused before the component is compiled.
     for import in imports {
         let capability = match *import {
             HOST => continue,

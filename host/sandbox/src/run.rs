@@ -187,6 +187,7 @@ impl Run<'_> {
     }
 
     /// Runs an event alone on a fresh instance: the result is its verdict.
+    // I6: no other event shares the instance.
     fn alone(&self, event: usize, work: &mut Work) -> Result<(), RunError> {
         let (at, why, fuel_used) = match self.attempt(event..event + 1, work) {
             End::Settled => return Ok(()),
@@ -289,6 +290,7 @@ impl Run<'_> {
         let events = Arc::clone(self.events);
         let guest = Guest::new(Arc::clone(&loaded.terms), self.place, self.meta.partition, events, window, work);
         let mut store = Store::try_new(loaded.pre.engine(), guest)?;
+        // I8: memory, handles, time and fuel are bounded before guest code runs.
         store.limiter(|guest| &mut guest.memory);
         // No list or string is larger than the memory that contains it; fuel pays for its cost.
         store.set_hostcall_fuel(usize::try_from(loaded.terms.limits.memory).unwrap_or(usize::MAX));

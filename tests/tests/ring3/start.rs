@@ -239,7 +239,7 @@ fn a_start_begins_where_its_policy_says() {
 }
 
 #[test]
-fn the_articles_consumer_block_runs_as_it_stands() {
+fn a_consumer_block_with_the_names_of_kafkas_clients_runs_unchanged() {
     let case = Case::new("article").setup();
     // As the article prints it, without the indentation that its page has lost.
     let block = "consumer:\n  group_id: \"analytics-pipeline-v2\"\n  session_timeout_ms: 30000\n  heartbeat_interval_ms: 10000\n  \

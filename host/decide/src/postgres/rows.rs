@@ -187,6 +187,7 @@ impl Rows {
 
     /// Folds the batch. See the module documentation for what that must not change.
     pub fn fold(&self, shape: &Shape) -> Folded {
+        // I10: the table cannot tell a folded batch from single writes.
         let adds = shape.columns.iter().filter(|column| column.mode == Mode::Add).count();
         let hasher = foldhash::fast::RandomState::default();
         let mut folded = Folded::default();

@@ -144,6 +144,7 @@ impl Lane {
         }
         let began = Instant::now();
         let group = self.group()?;
+        // I16: records with a stored redo plan are not decided again.
         let (again, fresh) =
             work.iter().partition::<Vec<usize>, _>(|index| self.planned(&carried.batch.records[**index]));
         self.decide(carried, &fresh)?;
@@ -307,7 +308,7 @@ impl Lane {
         }
         self.metrics.stage("write", began.elapsed());
         hazards().pass(Place::Produced);
-        // Step 2.
+        // Step 2. I3: the decision below is made only after Kafka has acknowledged everything.
         if kafka {
             producer.acknowledged(DRAIN)?;
         }

@@ -246,6 +246,7 @@ pub async fn advance(
     let lows: Vec<i64> = steps.iter().map(|step| step.lo.0).collect();
     let highs: Vec<i64> = steps.iter().map(|step| step.hi.0).collect();
     let numbers: Vec<i64> = steps.iter().map(|step| step.number.0).collect();
+    // I1: the row moves only from lo to hi at our epoch, in the transaction of the rows.
     // The unguarded form exists to prove that the tests can fail; see `hazards`.
     let statement = if guarded {
         "UPDATE tollgate.progress p SET prev_off = p.next_off, next_off = b.hi, plan = b.plan, updated_at = now(),

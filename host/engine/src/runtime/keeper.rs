@@ -90,10 +90,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsume
                     keeper.brakes.breakers.nudge(Sink::Postgres);
                 }
                 Ok(None) if keeper.lifecycle.slot().is_some() && tries >= limits::SLOT_TRIES => {
-                    return Err(
-                        "another process took this one's slot while PostgreSQL was unavailable; restart this process"
-                            .into(),
-                    );
+                    return Err("another process took this one's slot while PostgreSQL was unavailable; restart".into());
                 }
                 Ok(None) => tries += 1,
                 Err(error) => {

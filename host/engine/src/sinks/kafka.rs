@@ -190,6 +190,7 @@ impl Producer {
             return Ok(());
         }
         let (inner, group) = (Arc::clone(&self.inner), Arc::clone(group));
+        // I2: the group's offsets are committed by the transaction of the outputs.
         let call = move || retried(|| inner.send_offsets_to_transaction(&offsets, &group, CALL));
         let answer = beside("producer-offsets", call)
             .ok_or_else(|| Error::open("cannot start a thread to send the group's next offsets", None))?;

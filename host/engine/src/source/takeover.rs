@@ -288,6 +288,7 @@ impl Worker {
     async fn take_one(&mut self, partition: Partition, group: Option<&Group>, here: &Place) -> Result<Taken, Error> {
         let (pipeline, owner) = (&self.pipeline, &self.owner);
         let connection = connected(&mut self.connection, pipeline).await?;
+        // I17: everything that could halt was read and decided before; only now the predecessor is fenced.
         let found = store::raise_epoch(connection, owner, partition, here).await?;
         let (position, establish) = match self.decide(partition, group, found.as_ref().map(|found| found.row))? {
             Takeover::Resume(position) => (position, false),

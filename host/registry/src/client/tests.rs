@@ -26,7 +26,7 @@ fn outages_are_tried_again_and_refusals_are_not() {
 
     for (id, status, body, part) in [
         (3, 401, "", "check user and password"),
-        (4, 403, r#"{"error_code":40301,"message":"no"}"#, "may not"),
+        (4, 403, r#"{"error_code":40301,"message":"no"}"#, "has no permission"),
         // The path is wrong, so nothing is known about the id.
         (5, 404, "<html>\nNot Found</html>", "check the URL's path"),
         (6, 404, r#"{"error_code":0,"message":"no resource"}"#, "check the URL's path"),

@@ -254,7 +254,7 @@ mod tests {
         let table = table(DeleteKey::Message("a.Key".to_owned())).unwrap();
         let why = |key: &[u8], indexing| deleted(&table, &[key], indexing).unwrap_err();
         let text = why(br#"{"tenant":"t1"}"#, None);
-        assert!(text.starts_with("the record key is no a.Key: "), "{text}");
+        assert!(text.starts_with("the record key is not a valid a.Key: "), "{text}");
         let framed = [0, 0, 0, 0, 7, 0, 10, 1, b'x'];
         assert!(why(&framed, None).ends_with("set `contract.registry`"));
         assert!(why(&framed[..3], Some(Indexing::Required)).contains("the frame ends inside the schema id"));

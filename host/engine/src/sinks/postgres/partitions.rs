@@ -36,6 +36,7 @@ impl Partition {
         let Partition { name, table, from, to } = self;
         let (name, table) = (quoted_table(name), quoted_table(table));
         format!(
+            // I13: the only statement of a running engine that creates anything but rows.
             "CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{}') TO ('{}');",
             moment(*from),
             moment(*to)

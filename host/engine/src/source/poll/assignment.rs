@@ -155,6 +155,7 @@ impl Poll {
 
     /// Lanes finish (past the decision) or abort their work on these partitions; then the partitions are released.
     fn revoke(&mut self, partitions: &[Partition], lost: bool) {
+        // I5: no batch of these partitions begins from here on, and the group waits for those in progress.
         // A takeover in progress is void now.
         self.state.assignment += 1;
         self.lifecycle.assigned(self.state.assignment);
