@@ -265,6 +265,114 @@ fn the_page_on_halts_has_every_code() {
     assert_eq!(named, code::ALL.into_iter().chain(takeover).collect());
 }
 
+/// The calls that take the code of an error or a warning, without white space, and the position of the code after them.
+const CALLS: [(&str, usize); 8] = [
+    ("Failure::configuration(", 0),
+    ("Failure::environment(", 0),
+    ("Failure::failed(", 0),
+    ("Problem::new(", 0),
+    ("of(error.exit(),", 0),
+    ("report.error(", 1),
+    ("report.warn(", 1),
+    ("self.warn(", 1),
+];
+
+/// Ends the reading of a topic at `--limit`; no command ends with it.
+const INTERNAL: &str = "dlq.enough";
+
+/// The number of codes when this test was written. A search that finds fewer has lost some.
+const CODES: usize = 136;
+
+/// A source file without its tests, its lines of comments, and white space.
+fn squeezed(file: &Path) -> String {
+    let text = read(file);
+    let program = text.split("#[cfg(test)]").next().unwrap();
+    let lines = program.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(str::split_whitespace).collect()
+}
+
+/// The string literals that follow `before`, which ends with their quotation mark.
+fn literals(text: &str, before: &str) -> Vec<String> {
+    let rests = text.match_indices(before).map(|(at, _)| &text[at + before.len()..]);
+    rests.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+}
+
+/// The codes that an argument may be: a literal, a constant of the same file, or the variable `code` of a match or a closure.
+fn meant(argument: &str, text: &str) -> Option<Vec<String>> {
+    if let Some(literal) = argument.strip_prefix('"') {
+        return Some(vec![literal.trim_end_matches('"').to_owned()]);
+    }
+    let codes = match argument {
+        // Set by `Problem::new`, which is one of the calls.
+        "problem.code" => return Some(Vec::new()),
+        "code" => {
+            if let Some((_, arms)) = text.split_once("letcode=match") {
+                literals(arms.split("};").next()?, "=>\"")
+            } else {
+                let (before, _) = text.split_once("=|code:&'staticstr,")?;
+                literals(text, &format!("{}(\"", before.rsplit("let").next()?))
+            }
+        }
+        constant => literals(text, &format!("const{constant}:&str=\"")),
+    };
+    Some(codes).filter(|codes| !codes.is_empty())
+}
+
+/// The codes of errors and warnings in the sources, and those among them that a warning may have.
+fn coded() -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut codes, mut warnings) = (BTreeSet::new(), BTreeSet::new());
+    for file in files(&root().join("host"), "rs") {
+        let path = shown(&file);
+        if path.contains("/tests/") || path.ends_with("/tests.rs") {
+            continue;
+        }
+        let text = squeezed(&file);
+        for (call, place) in CALLS {
+            for (at, _) in text.match_indices(call) {
+                let argument = text[at + call.len()..].split(',').nth(place).unwrap_or_default();
+                let found = meant(argument, &text)
+                    .unwrap_or_else(|| panic!("{path}: which codes may `{argument}` be, after `{call}`?"));
+                if call.ends_with("warn(") {
+                    warnings.extend(found.iter().cloned());
+                }
+                codes.extend(found);
+            }
+        }
+        // Structures that are written out. The reasons of dead letters have no dot.
+        codes.extend(literals(&text, "code:\"").into_iter().filter(|code| code.contains('.')));
+    }
+    assert!(codes.remove(INTERNAL), "{INTERNAL} is gone: remove it from this test");
+    (codes, warnings)
+}
+
+#[test]
+fn every_code_has_a_row_and_every_row_a_code() {
+    let (codes, warnings) = coded();
+    assert!(codes.len() >= CODES, "only {} codes were found, there were {CODES}: {codes:?}", codes.len());
+    let page = read(&root().join("docs/codes.md"));
+    let (mut rows, mut marked) = (BTreeSet::new(), BTreeSet::new());
+    for table in page.split("| code | meaning | what to do |\n").skip(1) {
+        for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            let &[code, meaning, advice] = cells.as_slice() else { panic!("docs/codes.md: not three cells: {row}") };
+            assert!(!meaning.is_empty() && !advice.is_empty(), "docs/codes.md: an empty cell: {row}");
+            let code = code.trim_matches('`').to_owned();
+            if meaning.starts_with("*Warning.*") || meaning.starts_with("*Error or warning.*") {
+                marked.insert(code.clone());
+            }
+            assert!(rows.insert(code.clone()), "docs/codes.md has two rows for {code}");
+        }
+    }
+    let missing: Vec<&String> = codes.difference(&rows).collect();
+    assert!(missing.is_empty(), "docs/codes.md has no row for {missing:?}");
+    let stale: Vec<&String> = rows.difference(&codes).collect();
+    assert!(stale.is_empty(), "docs/codes.md has rows for {stale:?}, which nothing in host/ reports");
+    assert_eq!(
+        marked, warnings,
+        "left: the rows of docs/codes.md that begin with *Warning.*; right: the warnings in host/"
+    );
+}
+
 /// The tables of docs/delivery.md that begin with this heading: codes, meaning and reason of each row.
 fn classes(heading: &str) -> Vec<[String; 3]> {
     let page = read(&root().join("docs/delivery.md"));
