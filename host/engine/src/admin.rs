@@ -62,16 +62,24 @@ impl Admin {
     }
 }
 
+/// The admin server cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("admin.listen: cannot listen on {address}: {source}; set another address, or off")]
+pub struct ListenError {
+    pub address: String,
+    pub source: std::io::Error,
+}
+
 /// Binds the address and serves requests in a separate task.
 ///
 /// # Errors
 /// The address cannot be bound.
-pub async fn serve(listen: &str, admin: Admin) -> Result<(), String> {
+pub async fn serve(listen: &str, admin: Admin) -> Result<(), ListenError> {
     let admin = Arc::new(admin);
     let listener = tokio::net::TcpListener::bind(listen)
         .await
-        .map_err(|error| format!("admin.listen: cannot listen on {listen}: {error}; set another address, or off"))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+        .map_err(|source| ListenError { address: listen.to_owned(), source })?;
+    let address = listener.local_addr().map_err(|source| ListenError { address: listen.to_owned(), source })?;
     tracing::info!(url = format!("http://{address}"), "admin");
     let changes = Router::new()
         .route("/reload", post(reload_now))
@@ -164,7 +172,7 @@ fn status(admin: &Admin) -> Value {
         "ready": admin.unready().is_empty(),
         "troubles": admin.unready(),
         "paused": admin.brakes.paused(),
-        "refused_reload": admin.reloader.refused().map(|refused| json!({ "error": refused.why, "at_ms": unix_ms(refused.at) })),
+        "refused_reload": admin.reloader.refused().map(|refused| json!({ "error": refused.error.to_string(), "at_ms": unix_ms(refused.at) })),
         "halted": admin.own_halts().iter().map(halted).collect::<Vec<_>>(),
         "breakers": Sink::ALL.map(|sink| (sink.as_str(), admin.brakes.breakers.state(sink).as_str())).into_iter().collect::<BTreeMap<_, _>>(),
         "positions": positions,
@@ -190,7 +198,7 @@ pub fn halted(halt: &Halt) -> Value {
 async fn reload_now(State(admin): State<Arc<Admin>>) -> Response {
     match admin.reloader.reload().await {
         Ok(reloaded) => Json(json!({ "ok": true, "result": reloaded })).into_response(),
-        Err(message) => (StatusCode::CONFLICT, Json(json!({ "ok": false, "error": message }))).into_response(),
+        Err(error) => (StatusCode::CONFLICT, Json(json!({ "ok": false, "error": error.to_string() }))).into_response(),
     }
 }
 

@@ -62,19 +62,31 @@ pub fn owner(pipeline: &Pipeline) -> Owner {
     }
 }
 
+/// Why the process must end although poll thread and lanes could continue.
+#[derive(Debug, thiserror::Error)]
+pub enum HelperError {
+    #[error("another process took this one's slot while PostgreSQL was unavailable; restart")]
+    SlotLost,
+    /// A bug.
+    #[error("a thread panicked; please report the lines above")]
+    Panicked,
+    #[error("cannot create a thread's runtime: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
 /// Why a thread ended by itself.
 #[derive(Debug)]
 pub enum ThreadEnded {
     Poll(Ended),
     Lane(Result<(), lane::Error>),
-    /// The keeper or the takeover thread: why the process must end.
-    Helper(Result<(), String>),
+    /// The keeper or the takeover thread.
+    Helper(Result<(), HelperError>),
 }
 
 /// A panic is a bug of ours, never an event's fault: the process must not continue as if that thread were idle.
 fn guarded(run: impl FnOnce() -> ThreadEnded) -> ThreadEnded {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
-        .unwrap_or_else(|_| ThreadEnded::Helper(Err("a thread panicked; please report the lines above".into())))
+        .unwrap_or_else(|_| ThreadEnded::Helper(Err(HelperError::Panicked)))
 }
 
 /// Everything built before the first thread starts.
@@ -211,7 +223,8 @@ pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
     {
         let (worker, ended) = (parts.takeover(&consumer), ended_sender.clone());
         threads.push(spawn("takeover", move || {
-            let run = || ThreadEnded::Helper(takeover::run(worker, &requests, &answer_sender));
+            let run =
+                || ThreadEnded::Helper(takeover::run(worker, &requests, &answer_sender).map_err(HelperError::from));
             report(&ended, guarded(run));
         })?);
     }

@@ -157,7 +157,8 @@ async fn attend(args: &Args, mut engine: Engine, hangup: Signal) -> Result<Succe
 fn verdict(ended: Option<ThreadEnded>, draining: bool) -> Option<Result<(), String>> {
     match ended {
         Some(ThreadEnded::Poll(Ended::Drained)) | None => Some(Ok(())),
-        Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Helper(Err(message))) => Some(Err(message)),
+        Some(ThreadEnded::Poll(Ended::Halted(message))) => Some(Err(message)),
+        Some(ThreadEnded::Helper(Err(error))) => Some(Err(error.to_string())),
         Some(ThreadEnded::Lane(Err(error))) => Some(Err(format!("a lane cannot continue: {error}"))),
         Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Helper(Ok(()))) if draining => None,
         Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Helper(Ok(()))) => {

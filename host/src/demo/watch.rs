@@ -205,7 +205,8 @@ fn shown(column: &str) -> String {
 fn why(ended: Option<ThreadEnded>) -> String {
     match ended {
         Some(ThreadEnded::Lane(Err(error))) => format!("a lane cannot continue: {error}"),
-        Some(ThreadEnded::Poll(Ended::Halted(message)) | ThreadEnded::Helper(Err(message))) => message,
+        Some(ThreadEnded::Poll(Ended::Halted(message))) => message,
+        Some(ThreadEnded::Helper(Err(error))) => error.to_string(),
         Some(ThreadEnded::Lane(Ok(())) | ThreadEnded::Poll(Ended::Drained) | ThreadEnded::Helper(Ok(()))) | None => {
             "the engine has ended".to_owned()
         }

@@ -327,30 +327,27 @@ fn produce_wraps_events_as_the_engine_reads_them() {
         .set("/contract/accept_versions", json!({ "accept": ["1"] }))
         .set("/types/c/idempotency_of", json!(["'c'", "record.key"]))
         .setup();
-    let file = case.folder().join("events.ndjson");
-    std::fs::write(&file, "{\"id\":\"o-1\",\"amount\":7}\n{\"id\":\"o-2\"}\n{\"id\":\"\"}\n").unwrap();
-    let file = file.to_str().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(case.folder().join(name), text).unwrap();
+    write("events.ndjson", "{\"id\":\"o-1\",\"amount\":7}\n{\"id\":\"o-2\"}\n{\"id\":\"\"}\n");
+    write("keyed.ndjson", "{\"id\":\"c-1\"}\n");
     let produce = |code: i32, further: &[&str]| {
-        let words = ["produce", file, "--pipeline", "pipeline.yaml", "--schema-version", "1"];
+        let words = ["produce", "--pipeline", "pipeline.yaml", "--schema-version", "1"];
         let engine = case.tollgate(&[&words, further].concat(), &[]);
         assert_eq!(engine.wait().code(), Some(code), "{}", engine.log());
         engine.log()
     };
     // A key that a repeated run would not make again is refused, and so is one whose parts nobody gives.
-    let log = produce(2, &["--type", "a"]);
+    let log = produce(2, &["events.ndjson", "--type", "a"]);
     assert!(log.contains("source, which is never set") && log.contains("--envelope source=TEXT"), "{log}");
-    let log = produce(2, &["--type", "a", "--envelope", "source=order-service"]);
+    let log = produce(2, &["events.ndjson", "--type", "a", "--envelope", "source=order-service"]);
     assert!(log.contains("timestamp, which differs in every run"), "{log}");
     let fixed = ["--envelope", "source=order-service", "--envelope", "timestamp=2026-01-31T12:00:00Z"];
-    let log = produce(1, &[&["--type", "a"][..], &fixed].concat());
+    let log = produce(1, &[&["events.ndjson", "--type", "a"][..], &fixed].concat());
     assert!(log.contains("events.ndjson:3: envelope-value: id: the idempotency key cannot be computed"), "{log}");
-    produce(
-        0,
-        &["--type", "c", "--key", "id", "--max-rejects", "0", "--skip", "1", "--envelope", "correlation_id=why-1"],
-    );
+    produce(0, &["keyed.ndjson", "--type", "c", "--key", "id", "--envelope", "correlation_id=why-1"]);
     case.drain();
     assert_eq!(rows(&case, "seen_a", "id, revision"), ["o-1 2", "o-2 2"]);
-    assert_eq!(rows(&case, "seen_c", "id, why"), ["o-2 why-1"]);
+    assert_eq!(rows(&case, "seen_c", "id, why"), ["c-1 why-1"]);
     assert_eq!(letters(&case), Vec::<String>::new());
     let outputs = case.kafka.read(&case.output());
     // The test vector of docs/envelopes.md, and a trace of its own for each event.

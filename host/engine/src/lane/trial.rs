@@ -68,7 +68,7 @@ impl Trial {
         let sandbox = build::sandbox(&pipeline)?;
         let held = contracts.iter().map(Contracts::held);
         let revision = build::revision(&pipeline, held, envelope.as_ref(), &sandbox, 0)
-            .map_err(|message| Failure::configuration("transform.refused", message))?;
+            .map_err(|error| Failure::configuration("transform.refused", error))?;
         let tables = pipeline.destinations().zip(contracts.iter().flat_map(Contracts::outgoing));
         let tables = tables
             .map(|(to, outgoing)| {

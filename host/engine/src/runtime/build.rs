@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnection;
 use tollgate_contract::{CompileSchema, Contract, Policies};
 use tollgate_sandbox::{Sandbox, Settings};
 
-pub use super::revision::{overrides, revision};
+pub use super::revision::{RevisionError, overrides, revision};
 use super::{Parts, Waiting};
 use crate::brakes::backoff::Backoff;
 use crate::kafka::client;
@@ -251,7 +251,7 @@ pub async fn build(pipeline: Arc<Pipeline>, compiler: ProtoCompiler, waiting: &W
     let registry = registry(&pipeline, compiler.schema)?;
     let sandbox = sandbox(&pipeline)?;
     let revision = revision(&pipeline, contracts.iter().map(Contracts::held), envelope.as_ref(), &sandbox, 0)
-        .map_err(|message| Failure::configuration("transform.refused", message))?;
+        .map_err(|error| Failure::configuration("transform.refused", error))?;
     waiting.waits_for(format!("PostgreSQL at {}", pipeline.postgres.url.masked_url()));
     let mut connection = postgres(&pipeline, waiting.until()).await?;
     waiting.waits_for(format!("Kafka at {}", pipeline.source.brokers));

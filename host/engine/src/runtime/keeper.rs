@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::postgres::PgConnection;
 
+use super::HelperError;
 use super::watch::Watch;
 use crate::brakes::Brakes;
 use crate::brakes::breaker::Leave;
@@ -64,12 +65,12 @@ async fn again(keeper: &Keeper) -> Result<Option<PgConnection>, sqlx::Error> {
 }
 
 /// Runs until the process stops. `Err` tells why the process must end.
-pub fn run(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsumer<Callbacks>>) -> Result<(), String> {
+pub fn run(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Callbacks>) -> Result<(), HelperError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| error.to_string())?.block_on(keep(keeper, session, consumer))
+    runtime?.block_on(keep(keeper, session, consumer))
 }
 
-async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsumer<Callbacks>>) -> Result<(), String> {
+async fn keep(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Callbacks>) -> Result<(), HelperError> {
     let (mut ticks, mut tries): (u32, u32) = (0, 0);
     let mut forgetting = false;
     let mut watch = Watch::default();
@@ -90,7 +91,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &Arc<BaseConsume
                     keeper.brakes.breakers.nudge(Sink::Postgres);
                 }
                 Ok(None) if keeper.lifecycle.slot().is_some() && tries >= limits::SLOT_TRIES => {
-                    return Err("another process took this one's slot while PostgreSQL was unavailable; restart".into());
+                    return Err(HelperError::SlotLost);
                 }
                 Ok(None) => tries += 1,
                 Err(error) => {

@@ -8,12 +8,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tollgate_sandbox::Sandbox;
 
-use super::build::{self, ProtoCompiler};
+use super::build::{self, ProtoCompiler, RevisionError};
 use crate::brakes::Brakes;
 use crate::metrics::Metrics;
 use crate::progress::halts::{self, Resumed};
 use crate::sinks::postgres::connect;
-use tollgate_config::{EventType as TypeSpec, Pipeline};
+use tollgate_config::error::Failure;
+use tollgate_config::{ConfigErrors, EventType as TypeSpec, Pipeline};
 use tollgate_decide::contracts::{changes, contracts, envelope};
 use tollgate_decide::gate::change::Changes;
 use tollgate_decide::gate::envelope::Envelope;
@@ -33,10 +34,30 @@ pub enum Reloaded {
     },
 }
 
+/// Why a reload was rejected; the old revision stays active.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error("restart needed: `{section}` has changed, and only transforms can be replaced while the pipeline runs")]
+    Restart { section: &'static str },
+    #[error("restart needed: the contract's .proto files have changed")]
+    ContractChanged,
+    #[error(transparent)]
+    Contract(#[from] Failure),
+    #[error(transparent)]
+    Revision(#[from] RevisionError),
+    #[error("the compilation did not finish: {0}")]
+    Unfinished(#[from] tokio::task::JoinError),
+    /// The new revision is active, but the pause that it ends is still stored.
+    #[error("PostgreSQL: {0}")]
+    Postgres(#[from] sqlx::Error),
+}
+
 /// A reload that was rejected.
 #[derive(Debug, Clone)]
 pub struct Refused {
-    pub why: String,
+    pub error: Arc<ReloadError>,
     pub at: SystemTime,
 }
 
@@ -80,12 +101,15 @@ impl Reloader {
         self.refused.lock().ok().and_then(|last| last.clone())
     }
 
-    /// Reads pipeline.yaml and the components again. An error tells why the old revision stays in use.
-    pub async fn reload(self: &Arc<Reloader>) -> Result<Reloaded, String> {
+    /// Reads pipeline.yaml and the components again.
+    ///
+    /// # Errors
+    /// The old revision stays in use.
+    pub async fn reload(self: &Arc<Reloader>) -> Result<Reloaded, Arc<ReloadError>> {
         let _one = self.one.lock().await;
-        let result = self.attempt().await;
+        let result = self.attempt().await.map_err(Arc::new);
         if let Ok(mut last) = self.refused.lock() {
-            *last = result.as_ref().err().map(|why| Refused { why: why.clone(), at: SystemTime::now() });
+            *last = result.as_ref().err().map(|error| Refused { error: Arc::clone(error), at: SystemTime::now() });
         }
         match &result {
             Ok(Reloaded::Unchanged { .. }) => tracing::info!("reload: nothing has changed"),
@@ -94,44 +118,43 @@ impl Reloader {
                 self.metrics.describe(&self.gate.pipeline.name, digest);
                 tracing::info!(number, digest, "a new revision is active");
             }
-            Err(message) => {
+            Err(error) => {
                 self.metrics.swapped(false, self.revision.load().number);
-                tracing::error!(error = message, "reload rejected, the old revision stays active");
+                tracing::error!(%error, "reload rejected, the old revision stays active");
             }
         }
         result
     }
 
-    async fn attempt(self: &Arc<Reloader>) -> Result<Reloaded, String> {
-        let new = Pipeline::load(&self.gate.pipeline.file).map_err(|errors| errors.to_string())?;
+    async fn attempt(self: &Arc<Reloader>) -> Result<Reloaded, ReloadError> {
+        let new = Pipeline::load(&self.gate.pipeline.file)?;
         if let Some(section) = needs_restart(&self.gate.pipeline, &new) {
-            return Err(format!(
-                "restart needed: `{section}` has changed, and only transforms can be replaced while the pipeline runs"
-            ));
+            return Err(ReloadError::Restart { section });
         }
         let old = self.revision.load_full();
         let compile = {
             let reloader = Arc::clone(self);
             let number = old.number + 1;
             tokio::task::spawn_blocking(move || {
-                let pools = (reloader.compiler.pools)(&new).map_err(|error| error.to_string())?;
-                let contracts = contracts(&new, &pools).map_err(|error| error.to_string())?;
+                let pools = (reloader.compiler.pools)(&new)?;
+                let contracts = contracts(&new, &pools)?;
                 let types = &reloader.gate.types;
-                let envelope = envelope(&new, &pools).map_err(|error| error.to_string())?;
+                let envelope = envelope(&new, &pools)?;
                 let digest_of =
                     |envelope: &Option<_>| envelope.as_ref().map(|outer: &Envelope| outer.contract_digest.clone());
                 let changed = digest_of(&envelope) != digest_of(&reloader.gate.envelope);
-                let changes = changes(&new, &pools).map_err(|error| error.to_string())?;
+                let changes = changes(&new, &pools)?;
                 let changed = changed || changes_digest(&changes) != changes_digest(&reloader.gate.changes);
                 let changed = changed || contracts.iter().zip(types).any(|(new, old)| !new.held().same(&old.held()));
                 if changed {
-                    return Err("restart needed: the contract's .proto files have changed".to_owned());
+                    return Err(ReloadError::ContractChanged);
                 }
                 let contracts = types.iter().map(EventType::held);
-                build::revision(&new, contracts, reloader.gate.envelope.as_ref(), &reloader.sandbox, number)
+                let envelope = reloader.gate.envelope.as_ref();
+                Ok(build::revision(&new, contracts, envelope, &reloader.sandbox, number)?)
             })
         };
-        let revision = compile.await.map_err(|error| format!("the compilation did not finish: {error}"))??;
+        let revision = compile.await??;
         if revision.digest == old.digest {
             return Ok(Reloaded::Unchanged { digest: revision.digest });
         }
@@ -139,9 +162,8 @@ impl Reloader {
         self.revision.store(Arc::new(revision));
         if self.brakes.paused().is_some() {
             // A swap ends the pause that a bad revision caused.
-            let mut connection =
-                connect::open(&self.gate.pipeline, "reload").await.map_err(|error| error.to_string())?;
-            halts::end_pause(&mut connection, &self.gate.pipeline.name).await.map_err(|error| error.to_string())?;
+            let mut connection = connect::open(&self.gate.pipeline, "reload").await?;
+            halts::end_pause(&mut connection, &self.gate.pipeline.name).await?;
         }
         self.brakes.unpause(&Resumed::default());
         Ok(taken)

@@ -1,16 +1,37 @@
 //! Builds what a swap replaces: the chains of every type, and the digest that identifies them.
 
+use std::io;
+
 use tollgate_contract::{CanonicalHash, Contract};
-use tollgate_sandbox::{Chain, LimitsSpec, Overrides, Sandbox};
+use tollgate_sandbox::{Chain, LimitsSpec, LoadError, Overrides, Sandbox};
 
 use super::routes::{Wrong, places, wrong_routes};
 use tollgate_config::{Debezium, Envelope as EnvelopeSpec, KeyPart, Pipeline, WithoutRow};
 use tollgate_decide::gate::envelope::Envelope;
 use tollgate_decide::gate::{Held, Revision, TransformInfo, TypeChain};
-use tollgate_decide::types;
+use tollgate_decide::types::{self, Stale};
 
 /// Identifies the encoding of a revision; to be raised when the meaning of the values changes.
 const FORM: &str = "tollgate-revision/1";
+
+/// Why a chain cannot be built. `component` is the path as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum RevisionError {
+    #[error("cannot read component {component}: {source}")]
+    Unreadable { component: String, source: io::Error },
+    #[error("component {component}: {source}")]
+    Load { component: String, source: Box<LoadError> },
+    #[error("component {component} takes {takes}, but it receives {receives}")]
+    Input { component: String, takes: String, receives: String },
+    #[error("component {component} {source}")]
+    Stale { component: String, source: Stale },
+    #[error("component {component}: {key}: {problem}")]
+    Route { component: String, key: String, problem: String },
+    #[error("the chain emits {emitted}, but the output contract is {contract}: set output.contract")]
+    Output { emitted: String, contract: String },
+    #[error("type {name}: {source}")]
+    OfType { name: String, source: Box<RevisionError> },
+}
 
 /// Loads, checks and compiles the components of every chain. `contracts`: the input and output contracts of each type, under
 /// `envelope`. `number` counts the swaps.
@@ -20,7 +41,7 @@ pub fn revision<'c>(
     envelope: Option<&Envelope>,
     sandbox: &Sandbox,
     number: u64,
-) -> Result<Revision, String> {
+) -> Result<Revision, RevisionError> {
     let mut digest = CanonicalHash::new(FORM);
     digest.optional(envelope, |digest, envelope| digest.text(&envelope.contract_digest));
     digest.optional(pipeline.contract.envelope.as_ref(), add_envelope);
@@ -34,9 +55,9 @@ pub fn revision<'c>(
         digest.count(held.routes.len());
         held.routes.iter().for_each(|route| digest.bytes(&route.digest()));
         digest.count(kind.transforms.len());
-        chain(pipeline, kind, held.output, sandbox, &mut digest).map_err(|message| match kind.name.as_str() {
-            "" => message,
-            name => format!("type {name}: {message}"),
+        chain(pipeline, kind, held.output, sandbox, &mut digest).map_err(|error| match kind.name.as_str() {
+            "" => error,
+            name => RevisionError::OfType { name: name.to_owned(), source: Box::new(error) },
         })
     });
     let chains = chains.collect::<Result<Vec<_>, _>>()?;
@@ -50,30 +71,33 @@ fn chain(
     output: &Contract,
     sandbox: &Sandbox,
     digest: &mut CanonicalHash,
-) -> Result<TypeChain, String> {
+) -> Result<TypeChain, RevisionError> {
     let mut transforms = Vec::new();
     let mut infos = Vec::new();
     let mut message = kind.message.clone();
     let mut place = 0;
     for (index, spec) in kind.transforms.iter().enumerate() {
         let path = pipeline.resolve(&spec.component);
-        let shown = pipeline.shown(&path);
-        let shown = shown.display();
-        let bytes = std::fs::read(&path).map_err(|error| format!("cannot read component {shown}: {error}"))?;
+        let component = || pipeline.shown(&path).display().to_string();
+        let bytes =
+            std::fs::read(&path).map_err(|source| RevisionError::Unreadable { component: component(), source })?;
         let overrides = overrides(spec);
-        let transform = sandbox.load(&bytes, &overrides).map_err(|error| format!("component {shown}: {error}"))?;
+        let transform = sandbox
+            .load(&bytes, &overrides)
+            .map_err(|error| RevisionError::Load { component: component(), source: Box::new(error) })?;
         let manifest = transform.manifest();
         if manifest.input != message {
-            return Err(format!("component {shown} takes {}, but it receives {message}", manifest.input));
+            let takes = manifest.input.clone();
+            return Err(RevisionError::Input { component: component(), takes, receives: message });
         }
         message = manifest.output().to_owned();
         let notices = types::compare(&transform, output.message().parent_pool())
-            .map_err(|stale| format!("component {shown} {stale}"))?;
+            .map_err(|source| RevisionError::Stale { component: component(), source })?;
         for notice in notices {
-            tracing::warn!(component = %shown, transform = manifest.name, "{notice}");
+            tracing::warn!(component = component(), transform = manifest.name, "{notice}");
         }
         if let Some(Wrong { key, problem }) = wrong_routes(kind, index, manifest).into_iter().next() {
-            return Err(format!("component {shown}: {key}: {problem}"));
+            return Err(RevisionError::Route { component: component(), key, problem });
         }
         digest.bytes(transform.revision_digest().as_bytes());
         infos.push(TransformInfo {
@@ -88,10 +112,8 @@ fn chain(
         transforms.push(transform);
     }
     if message != output.message().full_name() {
-        return Err(format!(
-            "the chain emits {message}, but the output contract is {}: set output.contract",
-            output.message().full_name()
-        ));
+        let contract = output.message().full_name().to_owned();
+        return Err(RevisionError::Output { emitted: message, contract });
     }
     Ok(TypeChain { chain: Chain::new(transforms), transforms: infos })
 }

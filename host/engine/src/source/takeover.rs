@@ -9,6 +9,7 @@
 //! 4. The epoch is raised, after which no older owner can commit in PostgreSQL. The row is read and compared again.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,10 +117,9 @@ impl Error {
 }
 
 /// Answers requests until the channel closes. Outages are retried with backoff for as long as they last.
-pub fn run(mut worker: Worker, requests: &Receiver<Request>, answers: &Sender<Answer>) -> Result<(), String> {
+pub fn run(mut worker: Worker, requests: &Receiver<Request>, answers: &Sender<Answer>) -> io::Result<()> {
     let (lifecycle, brakes) = (Arc::clone(&worker.lifecycle), Arc::clone(&worker.brakes));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     while let Ok(request) = requests.recv() {
         let mut backoff = brakes.backoff().at_most(limits::TAKEOVER_BACKOFF);
         let mut told = Retries::default();
