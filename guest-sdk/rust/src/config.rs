@@ -42,9 +42,9 @@ impl<'de> serde::Deserialize<'de> for NoConfig {
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<NoConfig, A::Error> {
                 match map.next_key::<String>()? {
                     None => Ok(NoConfig),
-                    Some(key) => {
-                        Err(serde::de::Error::custom(format_args!("unknown key `{key}`: this transform has no configuration")))
-                    }
+                    Some(key) => Err(serde::de::Error::custom(format_args!(
+                        "unknown key `{key}`: this transform has no configuration"
+                    ))),
                 }
             }
         }

@@ -12,8 +12,7 @@ pub(crate) struct Finding {
     pub span: Span,
 }
 
-const EMITTED: &str =
-    "`Pass` after an output was emitted: the sandbox fails the event; return `Verdict::Replace`";
+const EMITTED: &str = "`Pass` after an output was emitted: the sandbox fails the event; return `Verdict::Replace`";
 const CHANGED: &str =
     "`Pass` after the event was changed: the change is not sent; return `Verdict::Replace`, or leave the event alone";
 
