@@ -77,7 +77,7 @@ pub fn own_json_name(field: &FieldDescriptor) -> Option<String> {
 pub fn type_name(field: &FieldDescriptor) -> String {
     if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
         let (key, value) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
-        return format!("map<{}, {}>", kind(&key), kind(&value));
+        return format!("map<{}, {}>", tollgate_contract::type_name(&key), tollgate_contract::type_name(&value));
     }
     let optional = field.field_descriptor_proto().proto3_optional();
     let label = match () {
@@ -86,15 +86,7 @@ pub fn type_name(field: &FieldDescriptor) -> String {
         () if optional => "optional ",
         () => "",
     };
-    format!("{label}{}", kind(&field.kind()))
-}
-
-pub fn kind(kind: &Kind) -> String {
-    match kind {
-        Kind::Message(message) => message.full_name().to_owned(),
-        Kind::Enum(descriptor) => descriptor.full_name().to_owned(),
-        scalar => format!("{scalar:?}").to_lowercase(),
-    }
+    format!("{label}{}", tollgate_contract::type_name(&field.kind()))
 }
 
 pub fn is_deprecated(field: &FieldDescriptor) -> bool {

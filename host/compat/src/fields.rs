@@ -109,7 +109,9 @@ impl Differ<'_> {
 
     fn kind(&mut self, old: &Kind, new: &Kind, groups: (bool, bool), field: &impl Slot, part: &str) {
         let change = types::compare(old, new, groups);
-        let shown = |kind: &Kind, group: bool| format!("{}{}", if group { "group " } else { "" }, types::name(kind));
+        let shown = |kind: &Kind, group: bool| {
+            format!("{}{}", if group { "group " } else { "" }, tollgate_contract::type_name(kind))
+        };
         let (was, is) = (shown(old, groups.0), shown(new, groups.1));
         let what = format!("field {}: {part}was {was}, now it is {is}", field.name());
         let error = |bad: bool| bad.then_some(Severity::Error);

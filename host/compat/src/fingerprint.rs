@@ -10,7 +10,6 @@ use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use sha2::{Digest as _, Sha256};
 
 use super::constraints::{Constraints, constraints, constraints_of_message};
-use super::types;
 use tollgate_contract::is_closed;
 
 /// Identifies the text form; to be raised when the meaning of the text changes.
@@ -61,7 +60,7 @@ fn describe(
             field.number(),
             field.name(),
             field.json_name(),
-            types::name(&field.kind()),
+            tollgate_contract::type_name(&field.kind()),
             field.is_list(),
             field.is_required(),
             field.supports_presence(),

@@ -5,6 +5,7 @@
 //! may still lose values (`int64` read as `int32` is truncated): that is reported as a narrowing, for the affected side.
 
 use prost_reflect::{EnumDescriptor, Kind};
+use tollgate_contract::type_name;
 
 /// The encoding of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub(super) struct Change {
 
 /// Compares two types of single values; `groups` says whether each is a proto2 group.
 pub(super) fn compare(old: &Kind, new: &Kind, groups: (bool, bool)) -> Change {
-    let (was, is) = (name(old), name(new));
+    let (was, is) = (type_name(old), type_name(new));
     if was == is && groups.0 == groups.1 {
         return Change::default();
     }
@@ -131,8 +132,9 @@ fn narrowed(written: &Kind, read: &Kind) -> Option<String> {
     if matches!(read, Kind::Enum(_)) {
         return None;
     }
-    (low < from || high > to)
-        .then(|| format!("values of {} beyond {from} to {to} change when read as {}", name(written), name(read)))
+    (low < from || high > to).then(|| {
+        format!("values of {} beyond {from} to {to} change when read as {}", type_name(written), type_name(read))
+    })
 }
 
 fn range(kind: &Kind) -> Option<(i128, i128)> {
@@ -169,28 +171,5 @@ fn json(kind: &Kind) -> Json {
         Kind::String => Json::Text,
         Kind::Bytes => Json::Base64,
         Kind::Message(_) => Json::Object,
-    }
-}
-
-/// Returns a type in `.proto` syntax, with full names.
-pub(super) fn name(kind: &Kind) -> String {
-    match kind {
-        Kind::Double => "double".into(),
-        Kind::Float => "float".into(),
-        Kind::Int32 => "int32".into(),
-        Kind::Int64 => "int64".into(),
-        Kind::Uint32 => "uint32".into(),
-        Kind::Uint64 => "uint64".into(),
-        Kind::Sint32 => "sint32".into(),
-        Kind::Sint64 => "sint64".into(),
-        Kind::Fixed32 => "fixed32".into(),
-        Kind::Fixed64 => "fixed64".into(),
-        Kind::Sfixed32 => "sfixed32".into(),
-        Kind::Sfixed64 => "sfixed64".into(),
-        Kind::Bool => "bool".into(),
-        Kind::String => "string".into(),
-        Kind::Bytes => "bytes".into(),
-        Kind::Message(message) => message.full_name().to_owned(),
-        Kind::Enum(descriptor) => descriptor.full_name().to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 use prost_reflect::DescriptorPool;
 
 /// The message types that a pipeline names.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Pools {
     /// Those of `contract.protos` or `contract.descriptor_set`.
     pub own: DescriptorPool,

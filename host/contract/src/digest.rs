@@ -7,7 +7,7 @@ use prost_reflect::{EnumDescriptor, Kind as ReflectKind, MessageDescriptor};
 use crate::schema::{Shape, shapes};
 use crate::{
     Absent, CanonicalHash, ClockSkew, Coercion, DuplicateMembers, Mode, Policies, Presence, TimeForm, TimeUnit,
-    UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs,
+    UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs, type_name,
 };
 
 /// Identifies the canonical form; to be raised when the meaning of the values changes.
@@ -72,11 +72,7 @@ fn add_field(hash: &mut CanonicalHash, field: &Shape) {
     hash.number(*number);
     hash.text(name);
     hash.text(json_name);
-    hash.text(match kind {
-        ReflectKind::Message(inner) => inner.full_name(),
-        ReflectKind::Enum(inner) => inner.full_name(),
-        scalar => scalar_name(scalar),
-    });
+    hash.text(type_name(kind));
     [*is_list, *is_map, *is_group].into_iter().for_each(|flag| hash.flag(flag));
     hash.text(match presence {
         Presence::Implicit => "implicit",
@@ -85,29 +81,6 @@ fn add_field(hash: &mut CanonicalHash, field: &Shape) {
     });
     hash.count(rivals.len());
     rivals.iter().for_each(|rival| hash.number(*rival));
-}
-
-/// The names of a `.proto` file, which no message type has.
-fn scalar_name(kind: &ReflectKind) -> &'static str {
-    match kind {
-        ReflectKind::Double => "double",
-        ReflectKind::Float => "float",
-        ReflectKind::Int32 => "int32",
-        ReflectKind::Int64 => "int64",
-        ReflectKind::Uint32 => "uint32",
-        ReflectKind::Uint64 => "uint64",
-        ReflectKind::Sint32 => "sint32",
-        ReflectKind::Sint64 => "sint64",
-        ReflectKind::Fixed32 => "fixed32",
-        ReflectKind::Fixed64 => "fixed64",
-        ReflectKind::Sfixed32 => "sfixed32",
-        ReflectKind::Sfixed64 => "sfixed64",
-        ReflectKind::Bool => "bool",
-        ReflectKind::String => "string",
-        ReflectKind::Bytes => "bytes",
-        ReflectKind::Message(_) => "message",
-        ReflectKind::Enum(_) => "enum",
-    }
 }
 
 fn add_policies(hash: &mut CanonicalHash, policies: &Policies) {

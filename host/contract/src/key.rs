@@ -42,16 +42,31 @@ fn scalar(value: Value<'_>) -> Option<String> {
     })
 }
 
-/// Returns an idempotency key: the SHA-256 of the parts with the separator between them, in lower-case hexadecimal digits.
-pub fn idempotency_key<'p>(parts: impl IntoIterator<Item = &'p [u8]>, separator: &str) -> String {
-    let mut hash = Sha256::new();
-    for (index, part) in parts.into_iter().enumerate() {
-        if index > 0 {
-            hash.update(separator);
-        }
-        hash.update(part);
+/// Computes an idempotency key: the SHA-256 of its parts with a separator between them, in lower-case hexadecimal digits.
+#[derive(Debug)]
+pub struct IdempotencyHash<'s> {
+    hash: Sha256,
+    separator: &'s str,
+    empty: bool,
+}
+
+impl<'s> IdempotencyHash<'s> {
+    #[must_use]
+    pub fn new(separator: &'s str) -> IdempotencyHash<'s> {
+        IdempotencyHash { hash: Sha256::new(), separator, empty: true }
     }
-    hex::encode(hash.finalize())
+
+    pub fn part(&mut self, part: &[u8]) {
+        if !std::mem::take(&mut self.empty) {
+            self.hash.update(self.separator);
+        }
+        self.hash.update(part);
+    }
+
+    #[must_use]
+    pub fn finish(self) -> String {
+        hex::encode(self.hash.finalize())
+    }
 }
 
 /// Returns a field's text in keys, versions and headers: strings unchanged, integers in decimal, `true` and `false`, enums

@@ -28,6 +28,7 @@ mod schema;
 mod source;
 mod text;
 mod time_spec;
+mod type_name;
 mod visible;
 mod well_known;
 mod wire;
@@ -39,7 +40,7 @@ pub use encoding::CanonicalHash;
 pub use error::CompileError;
 pub use fields::{Fields, List, Slot, Value};
 pub use json::{Names, read_json, show_json, show_json_with};
-pub use key::{idempotency_key, record_key, text_of};
+pub use key::{IdempotencyHash, record_key, text_of};
 pub use member::{find_member, find_members};
 pub use notes::{Member, Note, Notes, Policy, Replaced};
 pub use policies::{
@@ -52,6 +53,7 @@ pub use schema::{EnumTable, FieldInfo, FieldPath, Kind, Presence};
 pub use source::{CompileSchema, InvalidSchema, ProtoFile, Source};
 pub use text::Text;
 pub use time_spec::{Between, Moment, TimeForm, TimeInput, TimeSpec};
+pub use type_name::type_name;
 pub use visible::{escape_marks, visible};
 pub use well_known::{
     Civil, CivilTime, date_parts, date_time_parts, decimal_text, duration_parts, money_parts, time_of_day_parts,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use serde::{Deserialize, Serialize};
+use tollgate_contract::type_name;
 use tollgate_sandbox::{Digest, Transform};
 
 /// The section's format. A later one is not read.
@@ -258,26 +259,13 @@ fn value_kind(field: &FieldDescriptor) -> Kind {
     }
 }
 
-fn kind_name(kind: &Kind, group: bool) -> &'static str {
+/// Returns a type in `.proto` syntax, without the names of messages and enums.
+fn kind_name(kind: &Kind, group: bool) -> &str {
     match kind {
-        Kind::Double => "double",
-        Kind::Float => "float",
-        Kind::Int32 => "int32",
-        Kind::Int64 => "int64",
-        Kind::Uint32 => "uint32",
-        Kind::Uint64 => "uint64",
-        Kind::Sint32 => "sint32",
-        Kind::Sint64 => "sint64",
-        Kind::Fixed32 => "fixed32",
-        Kind::Fixed64 => "fixed64",
-        Kind::Sfixed32 => "sfixed32",
-        Kind::Sfixed64 => "sfixed64",
-        Kind::Bool => "bool",
-        Kind::String => "string",
-        Kind::Bytes => "bytes",
         Kind::Message(_) if group => "group",
         Kind::Message(_) => "message",
         Kind::Enum(_) => "enum",
+        scalar => type_name(scalar),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use tollgate_contract::frame::SchemaId;
-use tollgate_contract::{Contract, Fields, ReasonCode, Slot, Value, idempotency_key, text_of};
+use tollgate_contract::{Contract, Fields, IdempotencyHash, ReasonCode, Slot, Value, text_of};
 
 use super::entry::{Entry, instant};
 use super::notice::Notice;
@@ -214,7 +214,7 @@ impl<'a> Entry<'a> {
             return mismatch("the envelope has no idempotency key".to_owned());
         }
         let own = &self.own().contract;
-        let mut parts: Vec<Cow<'_, [u8]>> = Vec::with_capacity(key.parts[self.kind].len());
+        let mut hash = IdempotencyHash::new(&key.separator);
         for (index, (part, shown)) in key.parts[self.kind].iter().enumerate() {
             let found: Option<Cow<'_, [u8]>> = match part {
                 Part::Envelope(_) => Some(Cow::Borrowed(claim.texts[index].as_bytes())),
@@ -227,11 +227,11 @@ impl<'a> Entry<'a> {
                 Part::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
             };
             match found.filter(|found| !found.is_empty()) {
-                Some(found) => parts.push(found),
+                Some(found) => hash.part(&found),
                 None => return mismatch(format!("the idempotency key cannot be computed, because {shown} is not set")),
             }
         }
-        if idempotency_key(parts.iter().map(AsRef::as_ref), &key.separator) != claim.key {
+        if hash.finish() != claim.key {
             return mismatch("the idempotency key is wrong".to_owned());
         }
         Ok(())

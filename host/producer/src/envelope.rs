@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost_reflect::prost::Message as _;
 use prost_reflect::{Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
-use tollgate_contract::{Contract, FieldPath, Fields, Slot, idempotency_key, text_of};
+use tollgate_contract::{CompileError, Contract, FieldPath, Fields, IdempotencyHash, Slot, text_of, type_name};
 
 use crate::Violation;
 
@@ -74,8 +74,9 @@ pub enum EnvelopeError {
     Unfillable { path: String, kind: String },
     #[error("the envelope's field {path} is {kind}: {text:?} is not a value of that type")]
     Text { path: String, kind: String, text: String },
-    #[error("the event's {path}: {source}")]
-    Event { path: String, source: tollgate_contract::CompileError },
+    /// A field of the event that the envelope needs.
+    #[error("the event: {0}")]
+    Event(CompileError),
     #[error(
         "the idempotency key is computed from the envelope's {path}, which is never set; set it to a text or to a field of \
          the event"
@@ -93,7 +94,7 @@ pub enum EnvelopeError {
     #[error("the idempotency key is computed from the record's key, but records have none; name the key's fields")]
     NoRecordKey,
     #[error(transparent)]
-    Compile(#[from] tollgate_contract::CompileError),
+    Compile(#[from] CompileError),
 }
 
 /// A compiled [`Envelope`].
@@ -106,10 +107,19 @@ pub(crate) struct Wrap {
     key: Option<Key>,
 }
 
+/// A singular field of the envelope, perhaps within singular messages of it.
+#[derive(Debug)]
+struct Path {
+    /// The messages around the field, from the outermost.
+    parents: Vec<FieldDescriptor>,
+    field: FieldDescriptor,
+    /// The dotted path.
+    shown: String,
+}
+
 #[derive(Debug)]
 struct Filled {
-    path: Vec<FieldDescriptor>,
-    shown: String,
+    path: Path,
     from: From,
 }
 
@@ -124,7 +134,7 @@ enum From {
 
 #[derive(Debug)]
 struct Key {
-    path: Vec<FieldDescriptor>,
+    path: Path,
     parts: Vec<(Part, String)>,
     separator: String,
 }
@@ -164,16 +174,12 @@ impl Envelope {
     pub(crate) fn compile(self, first: usize, records: &Records<'_>) -> Result<Wrap, EnvelopeError> {
         let Envelope { contract, payload, fields, key } = self;
         let message = contract.message().clone();
-        let payload = find(&message, &payload)?;
-        let [payload] = payload.as_slice() else {
-            return Err(EnvelopeError::NoField {
-                message: message.full_name().to_owned(),
-                path: payload_path(&payload),
-            });
-        };
-        if !holds_event(payload) {
-            let (path, kind) = (payload.name().to_owned(), kind_of(payload));
-            return Err(EnvelopeError::Payload { path, kind });
+        let Path { parents, field: payload, shown } = Path::find(&message, &payload)?;
+        if !parents.is_empty() {
+            return Err(EnvelopeError::NoField { message: message.full_name().to_owned(), path: shown });
+        }
+        if !holds_event(&payload) {
+            return Err(EnvelopeError::Payload { path: shown, kind: kind_of(&payload) });
         }
         let mut next = first;
         let mut slot = || {
@@ -182,35 +188,31 @@ impl Envelope {
         };
         let mut filled = Vec::new();
         for (shown, fill) in &fields {
-            let path = find(&message, shown)?;
+            let path = Path::find(&message, shown)?;
             let from = match fill {
-                Fill::Text(text) => From::Value(parsed(&path, shown, text)?),
+                Fill::Text(text) => From::Value(path.value(text)?),
                 Fill::Payload(_) => {
-                    fillable(&path, shown)?;
+                    path.fillable()?;
                     From::Event(slot())
                 }
                 Fill::TraceId => {
-                    expect(&path, shown, |kind| matches!(kind, Kind::String))?;
+                    path.expect(|kind| matches!(kind, Kind::String))?;
                     From::TraceId
                 }
                 Fill::Now => {
-                    expect(&path, shown, |kind| matches!(kind, Kind::String) || is_timestamp(kind))?;
+                    path.expect(|kind| matches!(kind, Kind::String) || is_timestamp(kind))?;
                     From::Now
                 }
             };
-            filled.push(Filled { path, shown: shown.clone(), from });
+            filled.push(Filled { path, from });
         }
         let mut wanted = Vec::new();
         let key = key.map(|key| compile_key(&key, &message, (&filled, records), &mut wanted, &mut slot)).transpose()?;
         let contract =
             Contract::compile(message.parent_pool(), message.full_name(), contract.policies().clone(), &wanted)?;
         let type_url = format!("type.googleapis.com/{}", records.event.full_name());
-        Ok(Wrap { contract, payload: payload.clone(), type_url, fields: filled, key })
+        Ok(Wrap { contract, payload, type_url, fields: filled, key })
     }
-}
-
-fn payload_path(path: &[FieldDescriptor]) -> String {
-    path.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".")
 }
 
 fn compile_key(
@@ -220,13 +222,13 @@ fn compile_key(
     wanted: &mut Vec<FieldPath>,
     slot: &mut impl FnMut() -> Slot,
 ) -> Result<Key, EnvelopeError> {
-    let path = find(message, &key.field)?;
-    expect(&path, &key.field, |kind| matches!(kind, Kind::String))?;
+    let path = Path::find(message, &key.field)?;
+    path.expect(|kind| matches!(kind, Kind::String))?;
     let mut parts = Vec::new();
     for part in &key.parts {
         parts.push(match part {
             KeyPart::Envelope(path) => {
-                match filled.iter().find(|filled| filled.shown == *path).map(|filled| &filled.from) {
+                match filled.iter().find(|filled| filled.path.shown == *path).map(|filled| &filled.from) {
                     None => return Err(EnvelopeError::UnsetPart { path: path.clone() }),
                     Some(From::TraceId | From::Now) => return Err(EnvelopeError::ChangingPart { path: path.clone() }),
                     Some(From::Value(_) | From::Event(_)) => {}
@@ -260,26 +262,26 @@ impl Wrap {
         now: SystemTime,
     ) -> Result<Vec<u8>, Vec<Violation>> {
         let mut message = DynamicMessage::new(self.contract.message().clone());
-        for Filled { path, shown, from } in &self.fields {
+        for Filled { path, from } in &self.fields {
             let value = match from {
                 From::Value(value) => Some(value.clone()),
                 From::TraceId => Some(Value::String(trace_id())),
-                From::Now => time_value(path.last(), now),
+                From::Now => time_value(&path.field, now),
                 // An event that does not set the field leaves the envelope's unset too: its rules decide.
                 From::Event(slot) => match text_of(contract, fields, *slot) {
-                    Some(text) => Some(parsed(path, shown, &text).map_err(|error| unusable(shown, &error))?),
+                    Some(text) => Some(path.value(&text).map_err(|error| unusable(&path.shown, &error))?),
                     None => None,
                 },
             };
             if let Some(value) = value {
-                set(&mut message, path, value);
+                path.set(&mut message, value);
             }
         }
         self.set_payload(&mut message, event);
         if let Some(key) = &self.key {
             let bytes = message.encode_to_vec();
             let text = self.key_text(key, &bytes, (contract, fields), record_key)?;
-            set(&mut message, &key.path, Value::String(text));
+            key.path.set(&mut message, Value::String(text));
         }
         let bytes = message.encode_to_vec();
         self.contract.check_at(&bytes, &mut Fields::new(), now).map_err(Violation::all)?;
@@ -307,7 +309,7 @@ impl Wrap {
     ) -> Result<String, Vec<Violation>> {
         let mut own = Fields::new();
         self.contract.read(envelope, &mut own).map_err(Violation::all)?;
-        let mut parts: Vec<Cow<'_, [u8]>> = Vec::with_capacity(key.parts.len());
+        let mut hash = IdempotencyHash::new(&key.separator);
         for (part, shown) in &key.parts {
             let bytes = |text: Cow<'_, str>| Cow::Owned(text.into_owned().into_bytes());
             let part: Option<Cow<'_, [u8]>> = match part {
@@ -320,9 +322,9 @@ impl Wrap {
                 let message = format!("the idempotency key cannot be computed, because {shown} is not set");
                 return Err(vec![Violation::new(MISSING, shown.as_str(), message)]);
             };
-            parts.push(part);
+            hash.part(&part);
         }
-        Ok(idempotency_key(parts.iter().map(AsRef::as_ref), &key.separator))
+        Ok(hash.finish())
     }
 }
 
@@ -331,36 +333,78 @@ fn unusable(path: &str, error: &EnvelopeError) -> Vec<Violation> {
     vec![Violation::new(MISSING, path, error.to_string())]
 }
 
-/// Sets the field at a path, creating the messages on the way.
-fn set(message: &mut DynamicMessage, path: &[FieldDescriptor], value: Value) {
-    match path {
-        [] => {}
-        [field] => message.set_field(field, value),
-        [field, rest @ ..] => {
-            if let Value::Message(inner) = message.get_field_mut(field) {
-                set(inner, rest, value);
+impl Path {
+    /// Resolves a dotted path of singular fields.
+    fn find(message: &MessageDescriptor, path: &str) -> Result<Path, EnvelopeError> {
+        let missing = || EnvelopeError::NoField { message: message.full_name().to_owned(), path: path.to_owned() };
+        let (mut parents, mut inside) = (Vec::new(), message.clone());
+        let mut names = path.split('.').peekable();
+        while let Some(name) = names.next() {
+            let field = inside.get_field_by_name(name).ok_or_else(missing)?;
+            if field.cardinality() == Cardinality::Repeated {
+                return Err(EnvelopeError::Unfillable { path: path.to_owned(), kind: kind_of(&field) });
             }
+            if names.peek().is_none() {
+                return Ok(Path { parents, field, shown: path.to_owned() });
+            }
+            let Kind::Message(inner) = field.kind() else { return Err(missing()) };
+            inside = inner;
+            parents.push(field);
         }
+        Err(missing())
     }
-}
 
-/// Resolves a dotted path of singular fields.
-fn find(message: &MessageDescriptor, path: &str) -> Result<Vec<FieldDescriptor>, EnvelopeError> {
-    let missing = || EnvelopeError::NoField { message: message.full_name().to_owned(), path: path.to_owned() };
-    let mut found: Vec<FieldDescriptor> = Vec::new();
-    for name in path.split('.') {
-        let inside = match found.last().map(FieldDescriptor::kind) {
-            None => message.clone(),
-            Some(Kind::Message(inner)) => inner,
-            Some(_) => return Err(missing()),
-        };
-        let field = inside.get_field_by_name(name).ok_or_else(missing)?;
-        if field.cardinality() == Cardinality::Repeated {
-            return Err(EnvelopeError::Unfillable { path: path.to_owned(), kind: kind_of(&field) });
+    /// Sets the field, creating the messages around it.
+    fn set(&self, message: &mut DynamicMessage, value: Value) {
+        let mut inside = message;
+        for parent in &self.parents {
+            let Value::Message(inner) = inside.get_field_mut(parent) else { return };
+            inside = inner;
         }
-        found.push(field);
+        inside.set_field(&self.field, value);
     }
-    Ok(found)
+
+    fn expect(&self, fits: impl Fn(&Kind) -> bool) -> Result<(), EnvelopeError> {
+        if fits(&self.field.kind()) {
+            return Ok(());
+        }
+        Err(EnvelopeError::Unfillable { path: self.shown.clone(), kind: kind_of(&self.field) })
+    }
+
+    /// Checks that texts can be converted to the field's type.
+    fn fillable(&self) -> Result<(), EnvelopeError> {
+        self.expect(|kind| match kind {
+            Kind::Message(_) => is_timestamp(kind),
+            Kind::Bytes | Kind::Double | Kind::Float => false,
+            _ => true,
+        })
+    }
+
+    /// Converts a text to the field's type.
+    fn value(&self, text: &str) -> Result<Value, EnvelopeError> {
+        self.fillable()?;
+        let value = match self.field.kind() {
+            Kind::String => Some(Value::String(text.to_owned())),
+            Kind::Bool => text.parse().ok().map(Value::Bool),
+            Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => text.parse().ok().map(Value::I32),
+            Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => text.parse().ok().map(Value::I64),
+            Kind::Uint32 | Kind::Fixed32 => text.parse().ok().map(Value::U32),
+            Kind::Uint64 | Kind::Fixed64 => text.parse().ok().map(Value::U64),
+            Kind::Enum(values) => {
+                let named = values.get_value_by_name(text).map(|value| value.number());
+                named.or_else(|| text.parse().ok()).map(Value::EnumNumber)
+            }
+            Kind::Message(message) => {
+                let time: Option<prost_types::Timestamp> = text.parse().ok();
+                time.map(|time| timestamp(&message, time.seconds, time.nanos))
+            }
+            Kind::Bytes | Kind::Double | Kind::Float => None,
+        };
+        value.ok_or_else(|| {
+            let (path, kind) = (self.shown.clone(), kind_of(&self.field));
+            EnvelopeError::Text { path, kind, text: text.to_owned() }
+        })
+    }
 }
 
 fn holds_event(field: &FieldDescriptor) -> bool {
@@ -372,58 +416,13 @@ fn holds_event(field: &FieldDescriptor) -> bool {
 }
 
 fn kind_of(field: &FieldDescriptor) -> String {
-    let name = match field.kind() {
-        Kind::Message(message) => message.full_name().to_owned(),
-        Kind::Enum(values) => values.full_name().to_owned(),
-        kind => format!("{kind:?}").to_lowercase(),
-    };
-    if field.is_list() || field.is_map() { format!("repeated {name}") } else { name }
+    let kind = field.kind();
+    let name = type_name(&kind);
+    if field.is_list() || field.is_map() { format!("repeated {name}") } else { name.to_owned() }
 }
 
 fn is_timestamp(kind: &Kind) -> bool {
     kind.as_message().is_some_and(|message| message.full_name() == "google.protobuf.Timestamp")
-}
-
-fn expect(path: &[FieldDescriptor], shown: &str, fits: impl Fn(&Kind) -> bool) -> Result<(), EnvelopeError> {
-    match path.last() {
-        Some(field) if fits(&field.kind()) => Ok(()),
-        field => {
-            Err(EnvelopeError::Unfillable { path: shown.to_owned(), kind: field.map(kind_of).unwrap_or_default() })
-        }
-    }
-}
-
-/// Texts can be converted to these.
-fn fillable(path: &[FieldDescriptor], shown: &str) -> Result<(), EnvelopeError> {
-    expect(path, shown, |kind| match kind {
-        Kind::Message(_) => is_timestamp(kind),
-        Kind::Bytes | Kind::Double | Kind::Float => false,
-        _ => true,
-    })
-}
-
-/// Converts a text to the type of the field at a path.
-fn parsed(path: &[FieldDescriptor], shown: &str, text: &str) -> Result<Value, EnvelopeError> {
-    fillable(path, shown)?;
-    let Some(field) = path.last() else { return Ok(Value::String(text.to_owned())) };
-    let value = match field.kind() {
-        Kind::String => Some(Value::String(text.to_owned())),
-        Kind::Bool => text.parse().ok().map(Value::Bool),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => text.parse().ok().map(Value::I32),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => text.parse().ok().map(Value::I64),
-        Kind::Uint32 | Kind::Fixed32 => text.parse().ok().map(Value::U32),
-        Kind::Uint64 | Kind::Fixed64 => text.parse().ok().map(Value::U64),
-        Kind::Enum(values) => {
-            let named = values.get_value_by_name(text).map(|value| value.number());
-            named.or_else(|| text.parse().ok()).map(Value::EnumNumber)
-        }
-        Kind::Message(message) => {
-            let time: Option<prost_types::Timestamp> = text.parse().ok();
-            time.map(|time| timestamp(&message, time.seconds, time.nanos))
-        }
-        Kind::Bytes | Kind::Double | Kind::Float => None,
-    };
-    value.ok_or_else(|| EnvelopeError::Text { path: shown.to_owned(), kind: kind_of(field), text: text.to_owned() })
 }
 
 fn timestamp(message: &MessageDescriptor, seconds: i64, nanos: i32) -> Value {
@@ -434,11 +433,11 @@ fn timestamp(message: &MessageDescriptor, seconds: i64, nanos: i32) -> Value {
 }
 
 /// Returns the time with millisecond precision; `None` before 1970.
-fn time_value(field: Option<&FieldDescriptor>, now: SystemTime) -> Option<Value> {
+fn time_value(field: &FieldDescriptor, now: SystemTime) -> Option<Value> {
     let since = now.duration_since(UNIX_EPOCH).ok()?;
     let (seconds, nanos) =
         (i64::try_from(since.as_secs()).ok()?, i32::try_from(since.subsec_millis()).ok()? * 1_000_000);
-    match field?.kind() {
+    match field.kind() {
         Kind::Message(message) => Some(timestamp(&message, seconds, nanos)),
         _ => Some(Value::String(prost_types::Timestamp { seconds, nanos }.to_string())),
     }

@@ -8,7 +8,7 @@ use prost_reflect::MessageDescriptor;
 use tollgate_contract::frame::{Frame, indexes_of};
 use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, record_key};
 
-use crate::envelope::{Envelope, Records, Wrap};
+use crate::envelope::{Envelope, EnvelopeError, Records, Wrap};
 use crate::{Event, Payload, Rejected, SetupError, Violation};
 
 /// A topic, its contract, and what its records contain.
@@ -129,9 +129,16 @@ impl Gate {
             contract
         } else {
             // The contract keeps the fields of the key and of the envelope.
-            let compiled =
-                Contract::compile(event.parent_pool(), event.full_name(), contract.policies().clone(), &wanted)
-                    .map_err(|source| SetupError::Key { topic: topic.clone(), source })?;
+            let compile = |fields: &[FieldPath]| {
+                Contract::compile(event.parent_pool(), event.full_name(), contract.policies().clone(), fields)
+            };
+            let compiled = compile(&wanted).map_err(|source| match compile(&key) {
+                Ok(_) => {
+                    let source = Box::new(EnvelopeError::Event(source));
+                    SetupError::Envelope { topic: topic.clone(), source }
+                }
+                Err(source) => SetupError::Key { topic: topic.clone(), source },
+            })?;
             if let Some(field) = compiled.fields().iter().take(key.len()).find(|field| !can_be_key(&field.kind)) {
                 let (field, kind) = (field.path.to_string(), field.kind.name());
                 return Err(SetupError::KeyKind { topic, field, kind });

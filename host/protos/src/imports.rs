@@ -6,20 +6,21 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use tollgate_contract::{ProtoFile, Source};
 
-use crate::{ProtosError, invalid, resolver};
+use crate::{ProtosError, from_above, invalid, resolver};
 
 /// The folder of the files that are built into every registry and client.
 const BUILT_IN: &str = "google/protobuf/";
 
-/// Reads a file and its imports; each comes after its own imports, and the file itself is the last. `roots` are the folders that imports are relative to; without any, the nearest folder above
-/// the file from which all imports are found.
+/// Reads a file and its imports; each comes after its own imports, and the file itself is the last. `roots` are the folders that
+/// imports are relative to; without any, the nearest folder above the file from which all imports are found.
 ///
 /// # Errors
 /// A file that cannot be read or compiled.
 pub fn with_imports(path: &Path, roots: &[PathBuf]) -> Result<Vec<ProtoFile>, ProtosError> {
     let unreadable = |path: &Path, source| ProtosError::Unreadable { path: path.to_owned(), source };
     std::fs::metadata(path).map_err(|source| unreadable(path, source))?;
-    let compiler = if roots.is_empty() { compile_below(path)? } else { compile(roots, path)? };
+    let compiler =
+        if roots.is_empty() { from_above(path, |root| compile(&[root], path))? } else { compile(roots, path)? };
     let pool = compiler.descriptor_pool();
     let mut files = Vec::new();
     for meta in compiler.files().filter(|meta| !meta.name().starts_with(BUILT_IN)) {
@@ -41,18 +42,6 @@ pub fn with_imports(path: &Path, roots: &[PathBuf]) -> Result<Vec<ProtoFile>, Pr
 fn below(roots: &[PathBuf], path: &Path, name: &str) -> Option<PathBuf> {
     let roots = roots.iter().map(PathBuf::as_path).chain(path.ancestors().skip(1));
     roots.map(|root| root.join(name)).find(|file| file.is_file())
-}
-
-fn compile_below(path: &Path) -> Result<protox::Compiler, ProtosError> {
-    let mut first = None;
-    for root in path.ancestors().skip(1) {
-        let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-        match compile(&[root], path) {
-            Ok(compiler) => return Ok(compiler),
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    Err(first.unwrap_or(ProtosError::Nothing))
 }
 
 fn compile(roots: &[impl AsRef<Path>], path: &Path) -> Result<protox::Compiler, ProtosError> {

@@ -98,7 +98,7 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
             compile(&[path], &proto_files(path)?, sources)?
         } else if is_proto(path) {
             std::fs::metadata(path).map_err(|source| ProtosError::Unreadable { path: path.clone(), source })?;
-            compile_alone(path, sources)?
+            from_above(path, |root| compile(&[root], &[path], sources))?
         } else {
             let bytes = std::fs::read(path).map_err(|source| ProtosError::Unreadable { path: path.clone(), source })?;
             let not_a_set = |detail| ProtosError::NotADescriptorSet { path: path.clone(), detail };
@@ -158,12 +158,12 @@ fn proto_files(folder: &Path) -> Result<Vec<PathBuf>, ProtosError> {
     if files.is_empty() { Err(ProtosError::EmptyFolder { path: folder.to_path_buf() }) } else { Ok(files) }
 }
 
-fn compile_alone(file: &Path, sources: bool) -> Result<Vec<u8>, ProtosError> {
+/// Compiles a file with the nearest folder above it from which `compile` finds all its imports.
+fn from_above<T>(file: &Path, compile: impl Fn(&Path) -> Result<T, ProtosError>) -> Result<T, ProtosError> {
     let mut first = None;
     for root in file.ancestors().skip(1) {
-        let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-        match compile(&[root], &[file], sources) {
-            Ok(set) => return Ok(set),
+        match compile(if root.as_os_str().is_empty() { Path::new(".") } else { root }) {
+            Ok(compiled) => return Ok(compiled),
             // The error for the file's own folder is the clearest.
             Err(error) => first = first.or(Some(error)),
         }

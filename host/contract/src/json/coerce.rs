@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost_reflect::{Kind, MessageDescriptor};
 
 use crate::schema::step;
-use crate::{Coercion, CompileError, TimeSpec};
+use crate::{Coercion, CompileError, TimeSpec, type_name};
 
 /// The coercions of a message type, as a tree of field numbers that the reader descends along with the message.
 #[derive(Debug, Default)]
@@ -41,13 +41,13 @@ impl Coercions {
                     (kind, Some(_)) => {
                         return Err(refuse(format!(
                             "passes through {segment}, which is {}, not a message",
-                            name(&kind)
+                            type_name(&kind)
                         )));
                     }
                     (kind, None) => {
                         return Err(refuse(format!(
                             "is {}; only google.protobuf.Timestamp can be coerced",
-                            name(&kind)
+                            type_name(&kind)
                         )));
                     }
                 };
@@ -63,14 +63,5 @@ impl Coercions {
 
     pub(crate) fn below(&self, number: u32) -> Option<&Self> {
         self.below.get(&number)
-    }
-}
-
-/// Returns the type's name in a `.proto` file.
-fn name(kind: &Kind) -> String {
-    match kind {
-        Kind::Message(message) => message.full_name().to_owned(),
-        Kind::Enum(table) => table.full_name().to_owned(),
-        scalar => format!("{scalar:?}").to_lowercase(),
     }
 }

@@ -36,8 +36,9 @@ pub fn offline(pipeline: &Pipeline) -> Report {
     let mut report = Report::new(guarantee(pipeline), Memory::of(pipeline));
     check_kafka(pipeline, &mut report);
     check_postgres(pipeline, &mut report);
-    let known = check_contracts(pipeline, &mut report);
-    check_transforms(pipeline, &known, &mut report);
+    let pools = message_types(pipeline, &mut report);
+    let known = pools.as_ref().map(|pools| check_contracts(pipeline, pools, &mut report)).unwrap_or_default();
+    check_transforms(pipeline, pools.as_ref(), &known, &mut report);
     check_habits(pipeline, &mut report);
     partitions::offline(pipeline, &mut report);
     report.sort();
@@ -151,27 +152,31 @@ fn check_postgres(pipeline: &Pipeline, report: &mut Report) {
     }
 }
 
-/// Compiles the contracts of every type and checks each column against the contract of its rows. Returns the names of the types
-/// whose own contract compiles.
-fn check_contracts<'p>(pipeline: &'p Pipeline, report: &mut Report) -> Vec<&'p str> {
-    let pools = match tollgate_protos::pools(pipeline) {
-        Ok(pools) => pools,
+/// Compiles the pipeline's message types.
+fn message_types(pipeline: &Pipeline, report: &mut Report) -> Option<Pools> {
+    match tollgate_protos::pools(pipeline) {
+        Ok(pools) => Some(pools),
         Err(failure) => {
             let key = match &pipeline.contract.schema {
                 Schema::Protos(_) => "contract.protos",
                 Schema::DescriptorSet(_) => "contract.descriptor_set",
             };
             report.error(pipeline, "contract.schema", key, failure.message);
-            return Vec::new();
+            None
         }
-    };
+    }
+}
+
+/// Compiles the contracts of every type and checks each column against the contract of its rows. Returns the names of the types
+/// whose own contract compiles.
+fn check_contracts<'p>(pipeline: &'p Pipeline, pools: &Pools, report: &mut Report) -> Vec<&'p str> {
     let pool = &pools.own;
     let known = pipeline.types.iter().filter(|kind| check_contract(pipeline, kind, pool, report));
     let known: Vec<&EventType> = known.collect();
     let messages: Vec<&str> = known.iter().map(|kind| kind.message.as_str()).collect();
     check_policies(pipeline, pool, &messages, report);
     let known = known.into_iter().map(|kind| kind.name.as_str()).collect();
-    check_envelope(pipeline, &pools, report);
+    check_envelope(pipeline, pools, report);
     known
 }
 
@@ -374,7 +379,7 @@ fn grows(column: &Column, input: InputKind) -> bool {
 }
 
 /// Loads every component and checks the message types along each chain.
-fn check_transforms(pipeline: &Pipeline, known: &[&str], report: &mut Report) {
+fn check_transforms(pipeline: &Pipeline, pools: Option<&Pools>, known: &[&str], report: &mut Report) {
     let sandbox = match pipeline.transforms().next().map(|_| build::sandbox(pipeline)).transpose() {
         Ok(sandbox) => sandbox,
         Err(failure) => return report.error(pipeline, "transform.engine", "transforms", failure.message),
@@ -383,7 +388,7 @@ fn check_transforms(pipeline: &Pipeline, known: &[&str], report: &mut Report) {
         let mut message = Some(kind.message.clone()).filter(|_| known.contains(&kind.name.as_str()));
         for index in 0..kind.transforms.len() {
             let Some(sandbox) = &sandbox else { continue };
-            message = check_transform(pipeline, sandbox, (kind, index), message.as_deref(), report);
+            message = check_transform(pipeline, (sandbox, pools), (kind, index), message.as_deref(), report);
         }
         let last = kind.emitted();
         if let Some(message) = message.filter(|message| message != last) {
@@ -397,7 +402,7 @@ fn check_transforms(pipeline: &Pipeline, known: &[&str], report: &mut Report) {
 /// Checks a transform. Returns the message type that it emits, if that is known.
 fn check_transform(
     pipeline: &Pipeline,
-    sandbox: &Sandbox,
+    (sandbox, pools): (&Sandbox, Option<&Pools>),
     (kind, index): (&EventType, usize),
     message: Option<&str>,
     report: &mut Report,
@@ -423,8 +428,8 @@ fn check_transform(
         }
     };
     let manifest = transform.manifest();
-    match tollgate_protos::pools(pipeline).map(|pools| types::compare(&transform, &pools.own)) {
-        Ok(Ok(notices)) => {
+    match pools.map(|pools| types::compare(&transform, &pools.own)) {
+        Some(Ok(notices)) => {
             for notice in notices {
                 let suggestion = "build the component with the contract's .proto files";
                 report.warn(
@@ -436,9 +441,11 @@ fn check_transform(
                 );
             }
         }
-        Ok(Err(stale)) => report.error(pipeline, "transform.types", &component, format!("{} {stale}", path.display())),
-        // The check of the contract reports this.
-        Err(_) => {}
+        Some(Err(stale)) => {
+            report.error(pipeline, "transform.types", &component, format!("{} {stale}", path.display()))
+        }
+        // Reported by `message_types`.
+        None => {}
     }
     if let Some(message) = message.filter(|message| *message != manifest.input) {
         let problem = format!("{} takes {}, but it receives {message}", manifest.name, manifest.input);
