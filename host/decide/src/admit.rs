@@ -6,18 +6,15 @@ use tollgate_contract::frame::{Frame, KEY_HEADER, SchemaId};
 use tollgate_contract::{Contract, Fields, Mode};
 use tollgate_sandbox::Events;
 
-use super::Error;
 use super::entry::{Entry, instant};
 use super::frame::frame;
 use super::notice::Notice;
 use super::passed::View;
 use super::validate::Sample;
 use super::verdict::Verdict;
-use super::workbench::{Admitted, Deprecated, Refused, Unframed, Workbench};
+use super::workbench::{Admitted, Deprecated, Frames, Refused, Unframed, Workbench};
 use crate::dead_letter::{Reason, Stage};
-use tollgate_config::error::Class;
 use tollgate_config::{Routing, Tombstones, UnknownTypes, VersionBy};
-use tollgate_registry::Resolver;
 
 impl<'a> Entry<'a> {
     /// Runs the stage, up to the row of an event that the chain passes unchanged.
@@ -51,8 +48,8 @@ impl<'a> Entry<'a> {
     /// Returns the type of the message that the record's frame names.
     fn by_frame(&self, bench: &mut Workbench<'_>) -> Result<usize, Refused> {
         let Some(value) = self.batch.value(self.record) else { return Err(self.tombstone()) };
-        let Some(resolver) = bench.resolver.as_deref_mut() else { return Ok(0) };
-        let (_, writer, _) = self.written(resolver, value)?;
+        let Some(frames) = &mut bench.frames else { return Ok(0) };
+        let (_, writer, _) = self.written(frames, value)?;
         self.by_message(writer.message().full_name())
     }
 
@@ -88,7 +85,7 @@ impl<'a> Entry<'a> {
     /// Like [`Entry::tombstone`], for a record of a known type: its key may need a registry's frame.
     #[cold]
     pub(super) fn deletes(&self, bench: &mut Workbench<'_>) -> Refused {
-        self.key_schema(bench.resolver.as_deref_mut()).err().unwrap_or_else(|| self.tombstone())
+        self.key_schema(bench.frames.as_mut()).err().unwrap_or_else(|| self.tombstone())
     }
 
     /// Runs the stage for a record of a known type.
@@ -99,7 +96,7 @@ impl<'a> Entry<'a> {
         };
         self.names_the_message()?;
         let Unframed { schema, writer, payload: value } =
-            self.unframe(bench.resolver.as_deref_mut(), value, self.own().contract.message().full_name())?;
+            self.unframe(bench.frames.as_mut(), value, self.own().contract.message().full_name())?;
         let mut notice = Notice::default();
         let gated = self.version(schema, || None, bench.deprecated);
         gated.or_else(|reason| self.overlook(reason, &mut notice))?;
@@ -144,12 +141,12 @@ impl<'a> Entry<'a> {
     /// Removes the frame from a value, if values have frames; it must name the message `wanted`.
     pub(super) fn unframe(
         &self,
-        resolver: Option<&mut Resolver>,
+        frames: Option<&mut Frames<'_>>,
         value: &'a [u8],
         wanted: &str,
     ) -> Result<Unframed<'a>, Refused> {
-        let Some(resolver) = resolver else { return Ok(Unframed { schema: None, writer: None, payload: value }) };
-        let (schema, writer, payload) = self.written(resolver, value)?;
+        let Some(frames) = frames else { return Ok(Unframed { schema: None, writer: None, payload: value }) };
+        let (schema, writer, payload) = self.written(frames, value)?;
         let written = writer.message().full_name();
         if written != wanted {
             let message = format!("schema {schema} names {written}, but the contract is {wanted}");
@@ -161,14 +158,14 @@ impl<'a> Entry<'a> {
     /// Returns the contract with which the record was written, whatever its message, and the message's bytes.
     fn written(
         &self,
-        resolver: &mut Resolver,
+        frames: &mut Frames<'_>,
         value: &'a [u8],
     ) -> Result<(SchemaId, Arc<Contract>, &'a [u8]), Refused> {
         let frame = frame(self.batch, self.record, value)
             .map_err(|fault| Reason::new(Stage::Contract, "frame-invalid", fault.to_string()))?;
-        let (writer, payload) = resolver.resolve(&frame).map_err(|error| match (error.class(), error.reason()) {
-            (Class::Poison, Some(code)) => Reason::new(Stage::Contract, code, error.to_string()).into(),
-            _ => Refused::Error(Error::Registry(error)),
+        let (writer, payload) = frames.resolve(&frame).map_err(|error| match error.reason() {
+            Some(code) => Reason::new(Stage::Contract, code, error.to_string()).into(),
+            None => Refused::Missing(frame.schema),
         })?;
         Ok((frame.schema, writer, payload))
     }
@@ -176,11 +173,11 @@ impl<'a> Entry<'a> {
     /// Checks the key of a deleting tombstone against the schema that its frame names, if it has one. The key's content is checked
     /// when the row is deleted.
     #[cold]
-    fn key_schema(&self, resolver: Option<&mut Resolver>) -> Result<(), Refused> {
+    fn key_schema(&self, frames: Option<&mut Frames<'_>>) -> Result<(), Refused> {
         let table = self.own().output.table.as_ref();
         let wanted = table.and_then(|target| target.table.delete.as_ref()?.message());
         let deletes = self.gate.pipeline.contract.tombstones == Tombstones::Delete;
-        let (Some(wanted), Some(resolver), Some(key), true) = (wanted, resolver, self.batch.key(self.record), deletes)
+        let (Some(wanted), Some(frames), Some(key), true) = (wanted, frames, self.batch.key(self.record), deletes)
         else {
             return Ok(());
         };
@@ -192,9 +189,9 @@ impl<'a> Entry<'a> {
         let impossible =
             |what: String| Reason::new(Stage::Output, "delete-not-possible", format!("the record key: {what}"));
         let frame = frame.map_err(|fault| impossible(fault.to_string()))?;
-        let (writer, payload) = resolver.resolve(&frame).map_err(|error| match error.class() {
-            Class::Poison => impossible(error.to_string()).into(),
-            _ => Refused::Error(Error::Registry(error)),
+        let (writer, payload) = frames.resolve(&frame).map_err(|error| match error.reason() {
+            Some(_) => impossible(error.to_string()).into(),
+            None => Refused::Missing(frame.schema),
         })?;
         let (written, schema) = (writer.message().full_name(), frame.schema);
         if written != wanted {

@@ -20,6 +20,16 @@ pub struct RecordBatch {
     kept: usize,
 }
 
+/// The records of an attempt.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    pub records: &'a RecordBatch,
+    /// The indexes of the records to decide, in batch order.
+    pub work: &'a [usize],
+    /// Unix milliseconds: the value of `now` in rules.
+    pub time: i64,
+}
+
 /// A record's coordinates, and the positions of its parts in the batch's arena.
 #[derive(Debug, Clone)]
 pub struct Record {

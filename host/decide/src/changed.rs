@@ -28,7 +28,7 @@ impl<'a> Entry<'a> {
         let (change, schema) = match &changes.proto {
             Some(proto) if !is_json => {
                 let wanted = proto.contract.message().full_name();
-                let Unframed { schema, payload, .. } = self.unframe(bench.resolver.as_deref_mut(), value, wanted)?;
+                let Unframed { schema, payload, .. } = self.unframe(bench.frames.as_mut(), value, wanted)?;
                 (read_proto(proto, payload, bench)?, schema)
             }
             _ => (changes.read_json(value)?, None),

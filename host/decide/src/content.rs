@@ -110,7 +110,7 @@ fn looks_like_json(value: &[u8]) -> bool {
 impl Entry<'_> {
     /// Returns whether the record's value is JSON. A frame's schema decides this, whatever a header declares.
     pub(super) fn is_json(&self) -> bool {
-        if self.gate.registry.is_some() {
+        if self.gate.framing.is_some() {
             return false;
         }
         match self.gate.pipeline.contract.encoding {

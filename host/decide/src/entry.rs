@@ -61,7 +61,7 @@ pub(super) fn delete(gate: &Gate, to: &Destination, key: Option<&[u8]>, rows: &m
         }));
     };
     let Some(key) = key else { return Err(impossible("the tombstone has no key")) };
-    let indexing = gate.registry.as_ref().map(|registry| registry.indexes);
+    let indexing = gate.framing.as_ref().map(|framing| framing.indexes);
     delete.write(key, indexing, &mut rows[*place]).map_err(|undeleted| match undeleted {
         Undeleted::Misfit(unfit) => misfit(unfit),
         Undeleted::Undecodable(undecodable) => impossible(&undecodable.to_string()),

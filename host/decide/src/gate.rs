@@ -6,15 +6,14 @@ pub mod envelope;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tollgate_contract::frame::Indexing;
 use tollgate_contract::{Contract, Mode, Slot};
 use tollgate_sandbox::{Chain, Output};
 
 use self::change::Changes;
 use self::envelope::Envelope;
 use crate::postgres::table::Table;
+use crate::schemas::{Framing, Resolver};
 use tollgate_config::{OutputPartition, Pipeline};
-use tollgate_registry::{Compile, Resolver, SchemaStore};
 
 /// The parts that do not change while the process runs: contracts, tables, topics.
 pub struct Gate {
@@ -24,8 +23,8 @@ pub struct Gate {
     /// Each table once, as defined by the first type or route that writes it: types that share a table share its statements and
     /// its rows. In the configuration's order, a type's own table before those of its routes.
     pub tables: Vec<Arc<Table>>,
-    /// Resolves the ids in frames, if values are framed.
-    pub registry: Option<Registry>,
+    /// How values name their schemas, if a schema registry's serializer frames them.
+    pub framing: Option<Framing>,
     /// The envelope around the events.
     pub envelope: Option<Envelope>,
     /// How to read change events, if the values are Debezium's.
@@ -92,18 +91,10 @@ impl EventType {
     }
 }
 
-/// The schemas of a framed topic.
-pub struct Registry {
-    pub schemas: Arc<SchemaStore>,
-    pub indexes: Indexing,
-    /// Compiles the schemas' messages to contracts.
-    pub compile: Arc<Compile>,
-}
-
 impl Gate {
-    /// Creates a lane's own resolver from frames to contracts.
-    pub fn resolver(&self) -> Option<Resolver> {
-        let Registry { schemas, indexes, compile } = self.registry.as_ref()?;
+    /// Creates a resolver from frames to contracts; `None` if values are not framed.
+    pub(crate) fn resolver(&self) -> Option<Resolver> {
+        let framing = self.framing.as_ref()?;
         // With several types a frame is not expected to have a certain one, unless it surrounds an envelope.
         let changes = self.changes.as_ref().and_then(|changes| changes.proto.as_ref());
         let expected = match (&self.envelope, self.types.as_slice()) {
@@ -113,7 +104,7 @@ impl Gate {
             (None, _) => None,
         };
         let expected = expected.map(|contract| contract.message().full_name().to_owned());
-        Some(Resolver::new(Arc::clone(schemas), *indexes, expected, Arc::clone(compile)))
+        Some(Resolver::new(framing, expected))
     }
 
     /// Returns the contract that a dead letter of this type names: full name and digest. Without a type it is the envelope's.

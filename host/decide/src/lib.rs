@@ -1,4 +1,11 @@
-//! From records to decisions: contract, transforms, output contract, row. Nothing here has external effects yet.
+//! From records to decisions: contract, transforms, output contract, row.
+//!
+//! ```text
+//! (Gate, Revision, Batch, Known) → decisions
+//! ```
+//!
+//! Deciding is pure: it asks no server and no clock. The batch carries its time, and [`Known`] holds what was read before.
+//! So the same arguments give the same decisions, and the tests need no server.
 
 mod admit;
 pub mod batch;
@@ -9,11 +16,14 @@ pub mod dead_letter;
 pub mod entry;
 pub mod frame;
 pub mod gate;
+pub mod known;
 pub mod notice;
 mod passed;
 pub mod postgres;
+pub mod processed;
 pub mod record;
 pub mod reserved;
+pub mod schemas;
 mod settle;
 pub mod types;
 mod validate;
@@ -21,8 +31,10 @@ pub mod verdict;
 mod workbench;
 mod wrapped;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tollgate_contract::frame::SchemaId;
 use tollgate_contract::{Fields, Notes};
 use tollgate_sandbox::{BatchMeta, Bytes, Events, Results, RunError};
 
@@ -31,22 +43,27 @@ use self::passed::Passed;
 pub use self::passed::View;
 use self::settle::settle;
 use self::verdict::{Decision, Verdict};
-use self::workbench::{Deprecated, Refused, Workbench};
-use crate::batch::{Record, RecordBatch};
+use self::workbench::{Deprecated, Frames, Refused, Workbench};
+use crate::batch::{Batch, Record, RecordBatch};
 use crate::dead_letter::Reason;
 use crate::gate::{Gate, Revision};
+use crate::known::Known;
 use crate::postgres::{Mark, Rows};
+use crate::schemas::Resolver;
 use tollgate_protocol::position::Partition;
-use tollgate_registry::{ResolveError, Resolver};
 
 /// Why a batch could not be decided.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Sandbox(#[from] RunError),
-    /// The registry is unavailable.
-    #[error("registry: {0}")]
-    Registry(ResolveError),
+    /// These schemas have to be read into [`Known::schemas`] first.
+    #[error("the schemas {} have not been read", list(.0))]
+    Missing(BTreeSet<SchemaId>),
+}
+
+fn list(ids: &BTreeSet<SchemaId>) -> String {
+    ids.iter().map(SchemaId::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The events of one partition, one type and one schema that reached the chain, and the chain's results.
@@ -76,7 +93,7 @@ pub struct Decided {
     outer: Vec<u8>,
     /// Violations that policies accepted with a note.
     pub notes: Notes,
-    /// `None` unless values are framed by a schema registry's serializer.
+    /// The contracts of earlier frames; `None` unless values are framed by a schema registry's serializer.
     resolver: Option<Resolver>,
 }
 
@@ -91,7 +108,7 @@ struct Open {
 
 impl Decided {
     /// Clears the decisions, for a batch on this many tables.
-    pub fn clear(&mut self, tables: usize) {
+    fn clear(&mut self, tables: usize) {
         self.decisions.clear();
         self.rows.resize_with(tables, Rows::default);
         self.rows.iter_mut().for_each(Rows::clear);
@@ -107,32 +124,59 @@ impl Decided {
         self.staged.extend(self.rows.iter().map(Rows::mark));
     }
 
-    /// Decides the records of one partition, in offset order. A chain handles one type, and a guest gets one schema id, so the
+    /// Decides a batch, partition by partition. It replaces the decisions of the batch before.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if schemas have to be read first; the caller then decides again. Otherwise a chain's error.
+    pub fn decide(&mut self, gate: &Gate, revision: &Revision, batch: Batch<'_>, known: &Known) -> Result<(), Error> {
+        self.clear(gate.tables.len());
+        if self.resolver.is_none() {
+            self.resolver = gate.resolver();
+        }
+        let mut missing = BTreeSet::new();
+        for (partition, records) in by_partition(batch.records, batch.work) {
+            let first = batch.records.records[records[0]].offset;
+            let meta = BatchMeta {
+                topic: gate.pipeline.source.topic.clone(),
+                partition: partition.0,
+                schema_id: 0,
+                batch_time: batch.time,
+                // Derived from the record's coordinates only, so that a second attempt gets the same values.
+                seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
+                overdue: known.overdue.get(&partition).cloned().unwrap_or_default(),
+            };
+            let first = self.decisions.len();
+            let open = self.admit(gate, revision, Batch { work: &records, ..batch }, known, &mut missing);
+            if missing.is_empty() {
+                self.transform(revision, open, first, &meta)?;
+            }
+        }
+        if missing.is_empty() { Ok(()) } else { Err(Error::Missing(missing)) }
+    }
+
+    /// Admits the records of one partition, in offset order. A chain handles one type, and a guest gets one schema id, so the
     /// events of each combination form a group; the decisions keep the records' order.
-    pub fn partition(
+    fn admit(
         &mut self,
         gate: &Gate,
         revision: &Revision,
-        batch: &RecordBatch,
-        records: &[usize],
-        meta: &BatchMeta,
-    ) -> Result<(), Error> {
-        if gate.registry.is_some() && self.resolver.is_none() {
-            self.resolver = gate.resolver();
-        }
-        let first = self.decisions.len();
+        batch: Batch<'_>,
+        known: &Known,
+        missing: &mut BTreeSet<SchemaId>,
+    ) -> Vec<Open> {
+        let Batch { records: batch, work, time } = batch;
         let (mut fields, mut outer_fields) = (Fields::new(), Fields::new());
         let mut open: Vec<Open> = Vec::new();
         // I4: one decision for each record.
-        for &index in records {
-            let entry = Entry { gate, revision, batch, record: &batch.records[index], time: meta.batch_time, kind: 0 };
+        for &index in work {
+            let entry = Entry { gate, revision, batch, record: &batch.records[index], time, kind: 0 };
             self.passed.begin();
             let mut bench = Workbench {
                 json: &mut self.json,
                 spare: &mut self.spare,
                 fields: &mut fields,
                 rows: &mut self.rows,
-                resolver: self.resolver.as_mut(),
+                frames: self.resolver.as_mut().map(|resolver| Frames { resolver, schemas: &known.schemas }),
                 deprecated: &mut self.deprecated,
                 outer: &mut self.outer,
                 outer_fields: &mut outer_fields,
@@ -150,7 +194,10 @@ impl Decided {
                     self.decisions.push(Decision { staged, passed: self.passed.take(), ..deleted });
                     continue;
                 }
-                Err(Refused::Error(error)) => return Err(error),
+                Err(Refused::Missing(schema)) => {
+                    missing.insert(schema);
+                    continue;
+                }
             };
             let (kind, schema, staged) = (admitted.kind, admitted.schema, admitted.staged);
             let place = match open.iter().position(|open| open.kind == kind && open.schema == schema) {
@@ -168,7 +215,7 @@ impl Decided {
             self.decisions.push(decision);
         }
         self.mark();
-        self.transform(revision, open, first, meta)
+        open
     }
 
     /// Runs the chains on the groups, and settles the decisions from index `first` on.
@@ -203,14 +250,8 @@ impl Decided {
 
     /// Writes the rows of every decision that still has outputs, and turns those that do not fit into dead letters.
     /// `wanted` selects the records whose rows are not committed yet.
-    pub fn rows(
-        &mut self,
-        gate: &Gate,
-        revision: &Revision,
-        batch: &RecordBatch,
-        time: i64,
-        wanted: impl Fn(&Record) -> bool,
-    ) {
+    pub fn rows(&mut self, gate: &Gate, revision: &Revision, batch: Batch<'_>, wanted: impl Fn(&Record) -> bool) {
+        let Batch { records: batch, time, .. } = batch;
         for (rows, staged) in self.rows.iter_mut().zip(&self.staged) {
             rows.truncate(*staged);
         }

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tollgate_contract::frame::SchemaId;
+use tollgate_contract::frame::{Frame, SchemaId};
 use tollgate_contract::{Contract, Fields, Notes, Rejection};
 
-use super::Error;
 use super::notice::Notice;
 use super::passed::Passed;
 use super::verdict::Verdict;
 use crate::dead_letter::{Reason, Stage};
 use crate::postgres::{Rows, Staged};
-use tollgate_registry::Resolver;
+use crate::schemas::{ResolveError, Resolver, Schemas};
 
 /// The number of events of deprecated versions, by type and by index among the type's deprecated versions.
 pub(super) type Deprecated = BTreeMap<(usize, usize), u64>;
@@ -26,13 +25,26 @@ pub(super) struct Workbench<'d> {
     pub fields: &'d mut Fields<'static>,
     /// One for each table.
     pub rows: &'d mut [Rows],
-    pub resolver: Option<&'d mut Resolver>,
+    /// `None` unless values are framed.
+    pub frames: Option<Frames<'d>>,
     pub deprecated: &'d mut Deprecated,
     pub notes: &'d mut Notes,
     /// An envelope in JSON as Protobuf, and its fields.
     pub outer: &'d mut Vec<u8>,
     pub outer_fields: &'d mut Fields<'static>,
     pub passed: &'d mut Passed,
+}
+
+/// What turns frames into contracts.
+pub(super) struct Frames<'d> {
+    pub resolver: &'d mut Resolver,
+    pub schemas: &'d Schemas,
+}
+
+impl Frames<'_> {
+    pub(super) fn resolve<'a>(&mut self, frame: &Frame<'a>) -> Result<(Arc<Contract>, &'a [u8]), ResolveError> {
+        self.resolver.resolve(self.schemas, frame)
+    }
 }
 
 /// A record that became an event.
@@ -72,8 +84,8 @@ pub(super) enum Refused {
     Verdict(Option<usize>, Verdict),
     /// The change deletes a row of this type: the row's key, or `None` if the record's key names it.
     Deleted(usize, Option<Staged>),
-    /// Not the record's fault: the registry is unavailable.
-    Error(Error),
+    /// Its schema has to be read first.
+    Missing(SchemaId),
 }
 
 impl From<Box<Reason>> for Refused {
@@ -92,7 +104,7 @@ impl Refused {
     pub(crate) fn of(self, kind: usize) -> Refused {
         match self {
             Refused::Verdict(_, verdict) => Refused::Verdict(Some(kind), verdict),
-            Refused::Deleted(..) | Refused::Error(_) => self,
+            Refused::Deleted(..) | Refused::Missing(_) => self,
         }
     }
 }

@@ -45,7 +45,7 @@ impl<'a> Entry<'a> {
             return Err(if single { Entry { kind: 0, ..*self }.deletes(bench).of(0) } else { self.tombstone() });
         };
         let Unframed { schema, writer, payload: value } =
-            self.unframe(bench.resolver.as_deref_mut(), value, envelope.contract.message().full_name())?;
+            self.unframe(bench.frames.as_mut(), value, envelope.contract.message().full_name())?;
         let most = self.gate.pipeline.contract.policies.max_bytes;
         if value.len() > most {
             let message = format!("the envelope has {} bytes, and contract.max_bytes is {most}", value.len());

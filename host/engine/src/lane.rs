@@ -37,9 +37,10 @@ mod overdue;
 mod produce;
 mod redo;
 mod refused;
-mod repeated;
+mod schemas;
 mod session;
 mod tokens;
+mod transaction;
 pub mod trial;
 mod wait;
 
@@ -73,10 +74,11 @@ use tollgate_decide::Decided;
 use tollgate_decide::batch::RecordBatch;
 use tollgate_decide::gate::Gate;
 use tollgate_decide::gate::Revision;
+use tollgate_registry::SchemaStore;
 
 pub use error::Error;
 
-use carried::{Carried, Owned, needs};
+use carried::{Carried, Owned};
 
 /// Returns the time in Unix milliseconds.
 fn now() -> i64 {
@@ -89,6 +91,8 @@ fn now() -> i64 {
 pub struct Parts {
     pub pipeline: Arc<Pipeline>,
     pub gate: Arc<Gate>,
+    /// The schemas of a framed topic.
+    pub schemas: Option<Arc<SchemaStore>>,
     /// A lane switches to a new revision at its next batch.
     pub revision: Arc<ArcSwap<Revision>>,
     pub owner: Arc<Owner>,
@@ -105,6 +109,7 @@ pub struct Lane {
     number: usize,
     pipeline: Arc<Pipeline>,
     gate: Arc<Gate>,
+    schemas: Option<Arc<SchemaStore>>,
     revision: Arc<ArcSwap<Revision>>,
     owner: Arc<Owner>,
     writer: Arc<TokenWriter>,
@@ -133,11 +138,13 @@ pub struct Lane {
 impl Lane {
     pub fn new(number: usize, parts: Parts, intake: Intake, producers: Producers) -> std::io::Result<Lane> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let Parts { pipeline, gate, revision, owner, writer, sizes, lifecycle, brakes, metrics, consumer } = parts;
+        let Parts { pipeline, gate, schemas, revision, owner, writer, sizes, lifecycle, brakes, metrics, consumer } =
+            parts;
         Ok(Lane {
             number,
             pipeline,
             gate,
+            schemas,
             revision,
             owner,
             writer,

@@ -51,6 +51,7 @@ use tollgate_config::error::{Class, Failure};
 use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline};
 use tollgate_decide::gate::{Gate, Revision};
+use tollgate_registry::SchemaStore;
 
 /// Returns this process as an owner in the progress rows.
 pub fn owner(pipeline: &Pipeline) -> Owner {
@@ -92,6 +93,8 @@ fn guarded(run: impl FnOnce() -> ThreadEnded) -> ThreadEnded {
 /// Everything built before the first thread starts.
 pub struct Parts {
     pub gate: Arc<Gate>,
+    /// The schemas of a framed topic.
+    pub schemas: Option<Arc<SchemaStore>>,
     pub revision: Arc<ArcSwap<Revision>>,
     pub sandbox: Sandbox,
     /// For reloads.
@@ -108,6 +111,7 @@ pub struct Parts {
 impl Parts {
     pub fn new(
         gate: Gate,
+        schemas: Option<Arc<SchemaStore>>,
         revision: Revision,
         sandbox: Sandbox,
         compiler: ProtoCompiler,
@@ -121,6 +125,7 @@ impl Parts {
             owner: Arc::new(owner(&gate.pipeline)),
             brakes: Arc::new(Brakes::new(retry, dead_letter.limit, Arc::clone(&metrics))),
             gate: Arc::new(gate),
+            schemas,
             revision: Arc::new(ArcSwap::from_pointee(revision)),
             sandbox,
             compiler,
@@ -135,6 +140,7 @@ impl Parts {
         lane::Parts {
             pipeline: Arc::clone(&self.gate.pipeline),
             gate: Arc::clone(&self.gate),
+            schemas: self.schemas.clone(),
             revision: Arc::clone(&self.revision),
             owner: Arc::clone(&self.owner),
             writer: Arc::clone(&self.writer),
@@ -162,7 +168,7 @@ impl Parts {
     fn keeper(&self) -> Keeper {
         Keeper {
             pipeline: Arc::clone(&self.gate.pipeline),
-            gate: Arc::clone(&self.gate),
+            schemas: self.schemas.clone(),
             owner: Arc::clone(&self.owner),
             lifecycle: Arc::clone(&self.lifecycle),
             brakes: Arc::clone(&self.brakes),

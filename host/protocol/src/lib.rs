@@ -54,7 +54,7 @@ mod takeover;
 pub mod token;
 
 pub use halt::Halt;
-pub use resume::{Numbers, Position, Resume, Sides};
+pub use resume::{Numbers, Position, Resume};
 pub use takeover::{Last, Place, Row, Takeover, adopt, concluded, same_place, takeover, takeover_at_least_once};
 
 use position::NextOffset;

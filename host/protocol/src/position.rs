@@ -46,6 +46,11 @@ impl NextOffset {
     pub fn is_past(self, offset: Offset) -> bool {
         offset.0 < self.0
     }
+
+    /// Returns whether the record at `offset` still has to be processed.
+    pub fn lacks(self, offset: Offset) -> bool {
+        !self.is_past(offset)
+    }
 }
 
 impl fmt::Display for Partition {

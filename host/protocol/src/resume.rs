@@ -1,4 +1,4 @@
-//! Where a partition continues: which records each side still needs, and the number of the next commit.
+//! Where a partition continues: which records rows and outputs still lack, and the number of the next commit.
 
 use crate::position::{CommitNumber, NextOffset, Offset};
 
@@ -9,13 +9,6 @@ pub struct Resume {
     pub rows: NextOffset,
     /// Outputs and dead letters exist for exactly the offsets below this.
     pub outputs: NextOffset,
-}
-
-/// The sides that still need a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sides {
-    pub rows: bool,
-    pub outputs: bool,
 }
 
 impl Resume {
@@ -37,11 +30,6 @@ impl Resume {
     /// beyond would move the row while the group is still before its last batch, and a crash then could not be repaired.
     pub fn takes(self, offset: Offset, below: bool) -> bool {
         !self.begin().is_past(offset) && (self.level().is_past(offset) || !below)
-    }
-
-    /// Returns which sides still need the record.
-    pub fn needs(self, offset: Offset) -> Sides {
-        Sides { rows: !self.rows.is_past(offset), outputs: !self.outputs.is_past(offset) }
     }
 }
 
@@ -71,14 +59,15 @@ impl Position {
         Position { resume: Resume::at(offset), numbers: Numbers::at(number) }
     }
 
-    /// Returns the number of the commit that brings these sides to `hi`.
+    /// Returns the number of the commit whose last record is `last`.
     ///
-    /// A commit of both sides gets a new number. A repeat to one side is not a new commit: the side keeps its number until it
-    /// has caught up with the other, and then takes the other's number. So an interrupted repeat is recognized as one,
-    /// whatever the sizes of its batches.
-    pub fn number(self, sides: Sides, hi: NextOffset) -> CommitNumber {
+    /// If rows and outputs both lack the record, the commit gets a new number. A repeat to one of them is not a new commit: that
+    /// one keeps its number until it has caught up with the other, and then takes the other's number. So an interrupted repeat
+    /// is recognized as one, whatever the sizes of its batches.
+    pub fn number(self, last: Offset) -> CommitNumber {
         let Position { resume, numbers } = self;
-        match (sides.rows, sides.outputs) {
+        let hi = last.next();
+        match (resume.rows.lacks(last), resume.outputs.lacks(last)) {
             (true, true) => numbers.rows.max(numbers.outputs).next(),
             (true, false) if hi >= resume.outputs => numbers.outputs,
             (false, true) if hi < resume.rows => numbers.outputs,
@@ -104,9 +93,8 @@ mod tests {
         assert_eq!(resume.begin(), NextOffset(15));
         assert_eq!(resume.level(), NextOffset(20));
         for offset in 0..30 {
-            let sides = resume.needs(Offset(offset));
-            assert_eq!(sides.rows, offset >= 20);
-            assert_eq!(sides.outputs, offset >= 15);
+            assert_eq!(resume.rows.lacks(Offset(offset)), offset >= 20);
+            assert_eq!(resume.outputs.lacks(Offset(offset)), offset >= 15);
         }
     }
 
@@ -122,15 +110,15 @@ mod tests {
 
     #[test]
     fn a_commit_of_both_sides_raises_the_number_and_a_repeat_takes_the_others() {
-        let number = |position: Position, rows, outputs, hi| position.number(Sides { rows, outputs }, NextOffset(hi)).0;
+        let number = |position: Position, hi: i64| position.number(Offset(hi - 1)).0;
         let level = position((20, 5), (20, 5));
-        assert_eq!(number(level, true, true, 30), 6);
+        assert_eq!(number(level, 30), 6);
         let before_kafka = position((20, 5), (10, 4));
-        assert_eq!(number(before_kafka, false, true, 15), 4, "cut short");
-        assert_eq!(number(before_kafka, false, true, 20), 5);
+        assert_eq!(number(before_kafka, 15), 4, "cut short");
+        assert_eq!(number(before_kafka, 20), 5);
         let lost_commits = position((20, 5), (60, 8));
-        assert_eq!(number(lost_commits, true, false, 30), 5, "cut short");
-        assert_eq!(number(lost_commits, true, false, 60), 8);
-        assert_eq!(number(lost_commits, true, true, 70), 9, "no record was left to repeat");
+        assert_eq!(number(lost_commits, 30), 5, "cut short");
+        assert_eq!(number(lost_commits, 60), 8);
+        assert_eq!(number(lost_commits, 70), 9, "no record was left to repeat");
     }
 }

@@ -7,7 +7,6 @@
 //! ```text
 //! SchemaStore   id → Arc<Schema>: memory, then disk, then the registry; one fetch at a time per id
 //! Client        Confluent's REST API: several URLs, login, TLS, retries, limits
-//! Resolver      frame → contract and payload, one per lane
 //! ```
 //!
 //! The program provides the compiler of the schemas' text: [`tollgate_contract::CompileSchema`].
@@ -24,7 +23,6 @@ mod error;
 #[cfg(test)]
 mod foreign;
 mod publish;
-mod resolver;
 mod schema;
 mod store;
 #[cfg(test)]
@@ -34,7 +32,6 @@ mod tls;
 pub use client::{Client, Compatibility};
 pub use error::{ClientError, ConfigFault, SchemaError};
 pub use publish::{Done, PublishError, Published, Step, publish};
-pub use resolver::{Compile, ResolveError, Resolver};
 pub use schema::{Schema, SchemaBody, SchemaKind};
 pub use store::{SchemaStore, Stats};
 

@@ -212,7 +212,7 @@ fn begins(next: &mut Next<'_>, member: usize, owned: Owned, carried: Option<Carr
     }
 }
 
-/// Which records an attempt is about, on which sides, and what decides about them.
+/// Returns an attempt: its records, whether they lack rows or outputs, and the revisions that decide them.
 fn attempt(next: &Next<'_>, owned: Owned, carried: Carried, generation: Option<u8>) -> Attempt {
     let resume = owned.resume();
     let (mut rows, mut outputs) = (Decided::default(), Decided::default());
@@ -224,23 +224,22 @@ fn attempt(next: &Next<'_>, owned: Owned, carried: Carried, generation: Option<u
         }
         below |= resume.level().is_past(at);
         last = at;
-        let needs = resume.needs(at);
-        let redone = needs.outputs && !needs.rows && next.guards.has(Guard::KeepPlan);
+        let (lacks_rows, lacks_outputs) = (resume.rows.lacks(at), resume.outputs.lacks(at));
+        let redone = lacks_outputs && !lacks_rows && next.guards.has(Guard::KeepPlan);
         let revision = if redone { owned.plan[index] } else { carried.revision };
-        rows[index] = if needs.rows { revision } else { 0 };
-        outputs[index] = if needs.outputs { revision } else { 0 };
+        rows[index] = if lacks_rows { revision } else { 0 };
+        outputs[index] = if lacks_outputs { revision } else { 0 };
     }
-    let needs = resume.needs(last);
-    let number = owned.position().number(needs, last.next());
+    let number = owned.position().number(last);
     Attempt {
         phase: Phase::Pinned,
         epoch: owned.epoch,
         generation,
-        lo: needs.rows.then_some(owned.rows),
+        lo: resume.rows.lacks(last).then_some(owned.rows),
         hi: member::small(last.next().0),
         number: member::small(number.0),
         rows,
-        kafka: needs.outputs,
+        kafka: resume.outputs.lacks(last),
         outputs,
         prepared: false,
         establish: false,

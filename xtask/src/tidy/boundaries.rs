@@ -16,7 +16,7 @@ const BOUNDARIES: &[(&str, &[&str])] = &[
     ("tollgate-config", &["rdkafka", "sqlx", "wasmtime"]),
     ("tollgate-protos", &["tollgate-engine", "wasmtime"]),
     ("tollgate-registry", &["tollgate-engine"]),
-    ("tollgate-decide", &["rdkafka", "sqlx", "tokio"]),
+    ("tollgate-decide", &["tollgate-registry", "ureq", "rdkafka", "sqlx", "tokio"]),
     ("tollgate-sandbox", &["rdkafka", "sqlx"]),
     ("tollgate-guests", &["rdkafka", "sqlx"]),
     ("tollgate-producer", &["tollgate-engine", "wasmtime", "sqlx"]),

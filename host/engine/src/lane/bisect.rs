@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::commit::apply;
+use super::transaction::apply_rows;
 use super::wait::{BEGIN, execute, patient};
 use super::{Carried, Error, Lane};
 use crate::hazards::{Place, hazards};
@@ -167,12 +167,12 @@ impl Lane {
             .iter()
             .map(|index| (carried.batch.records[*index].partition, carried.batch.records[*index].offset))
             .collect();
-        self.decided.rows(&self.gate, &carried.revision, carried.batch, carried.time, |record| {
+        self.decided.rows(&self.gate, &carried.revision, carried.batch(&[]), |record| {
             coordinates.contains(&(record.partition, record.offset))
         });
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
         let gate = &self.gate;
-        patient(&self.runtime, async { Ok(apply(connection, gate, &self.decided.rows).await?) })?;
+        patient(&self.runtime, async { Ok(apply_rows(connection, gate, &self.decided.rows).await?) })?;
         Ok(())
     }
 }

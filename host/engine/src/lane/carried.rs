@@ -1,14 +1,12 @@
 //! A lane's state: its partitions and the current batch.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::doubt::Doubt;
 use super::overdue::Overdues;
-use crate::position::Partition;
 use crate::progress::plan::Plan;
-use crate::progress::{Numbers, Position, Resume, Sides};
-use tollgate_decide::batch::{Record, RecordBatch};
+use crate::progress::{Numbers, Position, Resume};
+use tollgate_decide::batch::{Batch, RecordBatch};
 use tollgate_decide::gate::Revision;
 
 /// A partition owned by a lane.
@@ -31,12 +29,6 @@ impl Owned {
     }
 }
 
-/// Returns which sides still need a record; neither if its partition is not owned.
-pub(super) fn needs(partitions: &BTreeMap<Partition, Owned>, record: &Record) -> Sides {
-    let owned = partitions.get(&record.partition);
-    owned.map_or(Sides { rows: false, outputs: false }, |owned| owned.resume.needs(record.offset))
-}
-
 /// The current batch: everything that must stay the same across attempts.
 pub(super) struct Carried<'a> {
     pub batch: &'a RecordBatch,
@@ -49,4 +41,11 @@ pub(super) struct Carried<'a> {
     pub overdue: Overdues,
     /// How long all attempts have failed in Kafka.
     pub doubt: Doubt,
+}
+
+impl Carried<'_> {
+    /// Returns these records of the batch, by their indexes.
+    pub(super) fn batch<'b>(&'b self, work: &'b [usize]) -> Batch<'b> {
+        Batch { records: self.batch, work, time: self.time }
+    }
 }

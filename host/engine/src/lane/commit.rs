@@ -1,33 +1,28 @@
 //! One attempt at a batch: decide, then steps 1 to 4. Also `resync`, which reads both sides' positions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rdkafka::consumer::{CommitMode, Consumer as _, ConsumerGroupMetadata};
-use sqlx::postgres::PgConnection;
-use tollgate_sandbox::BatchMeta;
 
 use super::commit_plan::CommitPlan;
 use super::produce::Produce;
 use super::tokens::tokens;
+use super::transaction::{Participant as _, Processed, Progress, Rows, Scope};
 use super::wait::{BEGIN, DRAIN, execute, patient};
-use super::{Carried, Error, Lane, Owned, Said, needs, redo, repeated};
+use super::{Carried, Error, Lane, Said, redo, schemas};
 use crate::hazards::{Place, hazards};
 use crate::kafka::client;
 use crate::lifecycle::Lifecycle;
 use crate::position::Partition;
-use crate::progress::store::{Delivery, Owner};
-use crate::progress::{Group, Halt, Standing, concluded, standing, store};
+use crate::progress::{Group, Halt, Resume, Standing, concluded, standing, store};
 use crate::sinks::kafka::{self, Producers, Sizes};
-use crate::sinks::postgres::{self, connect};
+use crate::sinks::postgres::connect;
 use crate::source::advice;
 use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline};
-use tollgate_decide::batch::Record;
-use tollgate_decide::gate::Gate;
-use tollgate_decide::postgres::Rows;
-use tollgate_decide::{Decided, by_partition};
+use tollgate_decide::by_partition;
+use tollgate_decide::known::Known;
 
 impl Lane {
     /// Reads the position of each side that is in doubt. Afterwards `resume` is accurate.
@@ -200,32 +195,32 @@ impl Lane {
         }
     }
 
+    /// Decides these records, after reading what the decisions depend on.
     fn decide(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
-        let Carried { batch, revision, time, overdue, .. } = carried;
-        self.decided.clear(self.gate.tables.len());
+        let overdue = carried.overdue.by_partition(self.pipeline.retry.max_retries);
+        let mut known = Known { overdue, ..Known::default() };
         hazards().pass(Place::Sandbox);
-        for (partition, records) in by_partition(batch, work) {
-            let first = batch.records[records[0]].offset;
-            let meta = BatchMeta {
-                topic: self.pipeline.source.topic.clone(),
-                partition: partition.0,
-                schema_id: 0,
-                batch_time: *time,
-                // Derived from the record's coordinates only, so that a second attempt gets the same values.
-                seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
-                overdue: overdue.of(partition.0, self.pipeline.retry.max_retries),
-            };
-            self.decided.partition(&self.gate, revision, batch, &records, &meta)?;
+        while let Err(error) = self.decided.decide(&self.gate, &carried.revision, carried.batch(work), &known) {
+            match error {
+                tollgate_decide::Error::Missing(ids) => {
+                    schemas::read(self.schemas.as_deref(), ids, &mut known.schemas)?
+                }
+                tollgate_decide::Error::Sandbox(error) => return Err(error.into()),
+            }
         }
-        self.drop_repeated(carried)?;
+        let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
+        let scope = Scope { gate: &self.gate, carried, partitions: &self.partitions };
+        let processed = Processed { metrics: &self.metrics };
+        let read = patient(&self.runtime, processed.load(connection, scope, &self.decided, &mut known));
+        read.inspect_err(|_| self.rows_in_doubt = true)?;
+        processed.contribute(scope, &known, &mut self.decided);
         self.write_rows(carried);
         Ok(())
     }
 
     pub(super) fn write_rows(&mut self, carried: &Carried<'_>) {
-        let partitions = &self.partitions;
-        let wanted = |record: &Record| needs(partitions, record).rows;
-        self.decided.rows(&self.gate, &carried.revision, carried.batch, carried.time, wanted);
+        let scope = Scope { gate: &self.gate, carried, partitions: &self.partitions };
+        Rows { metrics: &self.metrics }.contribute(scope, &Known::default(), &mut self.decided);
     }
 
     fn moves(&self, carried: &Carried<'_>, work: &[usize], again: Vec<usize>) -> CommitPlan {
@@ -233,16 +228,14 @@ impl Lane {
         for (partition, records) in by_partition(carried.batch, work) {
             let (Some(owned), Some(last)) = (self.partitions.get(&partition), records.last()) else { continue };
             let last = carried.batch.records[*last].offset;
-            let (hi, needs) = (last.next(), owned.resume.needs(last));
-            let step = |lo| {
-                let number = owned.position().number(needs, hi);
-                store::Step { partition, epoch: owned.epoch, lo, hi, number }
-            };
-            if needs.rows {
-                moves.rows.push(step(owned.resume.rows));
+            let (number, hi) = (owned.position().number(last), last.next());
+            let step = |lo| store::Step { partition, epoch: owned.epoch, lo, hi, number };
+            let Resume { rows, outputs } = owned.resume;
+            if rows.lacks(last) {
+                moves.rows.push(step(rows));
             }
-            if needs.outputs {
-                moves.outputs.push(step(owned.resume.outputs));
+            if outputs.lacks(last) {
+                moves.outputs.push(step(outputs));
             }
         }
         moves
@@ -281,13 +274,14 @@ impl Lane {
         let transactional = group.is_some() && !hazards().no_transaction;
         let (kafka, mut outputs) = (!moves.outputs.is_empty(), 0);
         let opened = Instant::now();
+        let scope = Scope { gate: &self.gate, carried, partitions: &self.partitions };
         // Step 1. librdkafka sends from its own threads while PostgreSQL works.
         if kafka {
             if transactional {
                 producer.begin()?;
             }
-            let mut produce = Produce::new(&self.gate, carried, producer, &mut self.plans);
-            produce_all(&mut produce, carried, &self.decided, &self.partitions, &moves.again)?;
+            let mut produce = Produce::new(scope, producer, &mut self.plans);
+            produce.all(&self.decided, &moves.again)?;
             outputs = produce.outputs;
             if let (true, Some(group)) = (transactional, group) {
                 producer.prepare(tokens(&self.pipeline.source.topic, &self.writer, &moves.outputs)?, group)?;
@@ -295,14 +289,14 @@ impl Lane {
         }
         if !moves.rows.is_empty() {
             let plans = redo::finished(&mut self.plans, &moves.rows)?;
-            let partitions = &self.partitions;
-            let wanted = |record: &Record| needs(partitions, record).rows;
             let begun = async {
-                begin_rows(connection, &self.owner, self.pipeline.delivery.mode, &moves.rows, &plans).await?;
-                repeated::note(connection, &self.gate, carried, &self.decided, wanted).await?;
-                let affected = apply(connection, &self.gate, &self.decided.rows).await?;
-                self.metrics.rows(affected, self.decided.rows.iter().map(Rows::cleaned).sum());
-                Ok(())
+                execute(connection, BEGIN).await?;
+                let mode = self.pipeline.delivery.mode;
+                let progress = Progress { owner: &self.owner, mode, steps: &moves.rows, plans: &plans };
+                progress.apply(connection, scope, &self.decided).await?;
+                hazards().pass(Place::Begun);
+                Processed { metrics: &self.metrics }.apply(connection, scope, &self.decided).await?;
+                Rows { metrics: &self.metrics }.apply(connection, scope, &self.decided).await
             };
             patient(&self.runtime, begun)?;
         }
@@ -375,28 +369,6 @@ impl Lane {
     }
 }
 
-/// Step 1's PostgreSQL side: the guard first, so that a lane which has lost its partition does no work.
-async fn begin_rows(
-    connection: &mut PgConnection,
-    owner: &Owner,
-    mode: DeliveryMode,
-    steps: &[store::Step],
-    plans: &[Option<Vec<u8>>],
-) -> Result<(), Error> {
-    sqlx::raw_sql(BEGIN).execute(&mut *connection).await?;
-    let guarded = !hazards().no_compare_and_swap;
-    let delivery = match mode {
-        DeliveryMode::EffectivelyOnce => Delivery::Token,
-        DeliveryMode::AtLeastOnce => Delivery::AtLeastOnce,
-    };
-    let moved = store::advance(connection, owner, steps, plans, delivery, guarded).await?;
-    if usize::try_from(moved).unwrap_or_default() != steps.len() && guarded {
-        return Err(Error::Guard);
-    }
-    hazards().pass(Place::Begun);
-    Ok(())
-}
-
 /// Returns whether the rows may be committed now. `opened`: when Kafka's transaction was opened, if there is one. After its
 /// timeout the broker aborts it: the rows would be committed, and their outputs would follow later from the redo plan.
 fn may_decide(lifecycle: &Lifecycle, pipeline: &Pipeline, opened: Option<Instant>) -> Result<(), Error> {
@@ -408,31 +380,4 @@ fn may_decide(lifecycle: &Lifecycle, pipeline: &Pipeline, opened: Option<Instant
         Some(elapsed) if elapsed > most => Err(Error::Late(elapsed)),
         _ => Ok(()),
     }
-}
-
-/// Applies the batch's effects, table by table in the types' order: all lanes use the same order to avoid deadlocks.
-pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Rows]) -> Result<u64, sqlx::Error> {
-    let mut affected = 0;
-    for (table, rows) in gate.tables.iter().zip(rows) {
-        affected += postgres::apply(connection, table, rows).await?;
-    }
-    Ok(affected)
-}
-
-/// Step 1's Kafka side: the outputs decided now, and those of a redo plan.
-fn produce_all(
-    produce: &mut Produce<'_>,
-    carried: &Carried<'_>,
-    decided: &Decided,
-    partitions: &BTreeMap<Partition, Owned>,
-    again: &[usize],
-) -> Result<(), Error> {
-    produce.all(decided, |record| needs(partitions, record).outputs)?;
-    for &index in again {
-        let partition = carried.batch.records[index].partition;
-        if let Some(plan) = partitions.get(&partition).and_then(|owned| owned.plan.as_ref()) {
-            produce.again(plan, index)?;
-        }
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ use crate::sinks::kafka;
 use crate::sinks::postgres::connect;
 use tollgate_config::error::Class;
 use tollgate_config::limits;
-use tollgate_registry::ResolveError;
+use tollgate_registry::SchemaError;
 
 /// Why an attempt at a batch failed.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum Error {
     #[error(transparent)]
     Sandbox(#[from] RunError),
     #[error("registry: {0}")]
-    Registry(ResolveError),
+    Registry(SchemaError),
     /// PostgreSQL rejects a batch but accepts its rows one by one.
     #[error("postgres rejects a batch but accepts its rows one by one: {0}")]
     Together(String),
@@ -115,14 +115,5 @@ impl Error {
     /// What this error says about the servers themselves.
     pub(super) fn heard(&self) -> [Heard; 2] {
         self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
-    }
-}
-
-impl From<tollgate_decide::Error> for Error {
-    fn from(error: tollgate_decide::Error) -> Error {
-        match error {
-            tollgate_decide::Error::Sandbox(error) => Error::Sandbox(error),
-            tollgate_decide::Error::Registry(error) => Error::Registry(error),
-        }
     }
 }

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use tollgate_sandbox::{Overdue, RunError};
 
+use crate::position::Partition;
+
 /// Interruptions by partition, place in the chain, and offset.
 #[derive(Debug, Default)]
 pub(super) struct Overdues(BTreeMap<(i32, usize, i64), u32>);
@@ -21,12 +23,15 @@ impl Overdues {
         Some(*times)
     }
 
-    /// Returns what to pass to the sandbox about a partition's events.
-    pub(super) fn of(&self, partition: i32, max_retries: u32) -> Vec<Overdue> {
-        let all = self.0.range((partition, 0, i64::MIN)..=(partition, usize::MAX, i64::MAX));
-        // An event is interrupted at least once before it fails.
-        let fails = |times: u32| times >= max_retries.max(1);
-        all.map(|(&(_, transform, offset), &times)| Overdue { transform, offset, fails: fails(times) }).collect()
+    /// Returns what to pass to the sandbox about each partition's events.
+    pub(super) fn by_partition(&self, max_retries: u32) -> BTreeMap<Partition, Vec<Overdue>> {
+        let mut found: BTreeMap<Partition, Vec<Overdue>> = BTreeMap::new();
+        for (&(partition, transform, offset), &times) in &self.0 {
+            // An event is interrupted at least once before it fails.
+            let overdue = Overdue { transform, offset, fails: times >= max_retries.max(1) };
+            found.entry(Partition(partition)).or_default().push(overdue);
+        }
+        found
     }
 }
 
@@ -38,18 +43,22 @@ mod tests {
         RunError::Interrupted { transform: "rules".into(), place: 1, partition, offset, cpu_spent }
     }
 
+    fn of(overdue: &Overdues, partition: i32, max_retries: u32) -> Vec<Overdue> {
+        overdue.by_partition(max_retries).remove(&Partition(partition)).unwrap_or_default()
+    }
+
     #[test]
     fn an_event_fails_after_max_retries_interruptions_that_used_their_time() {
         let mut overdue = Overdues::default();
         for times in 1..=3 {
-            assert!(overdue.of(4, 3).iter().all(|known| !known.fails));
+            assert!(of(&overdue, 4, 3).iter().all(|known| !known.fails));
             assert_eq!(overdue.count(&interrupted(4, 17, true)), Some(times));
         }
-        assert_eq!(overdue.of(4, 3), [Overdue { transform: 1, offset: 17, fails: true }]);
-        assert_eq!(overdue.of(5, 3), [], "another partition's");
+        assert_eq!(of(&overdue, 4, 3), [Overdue { transform: 1, offset: 17, fails: true }]);
+        assert_eq!(of(&overdue, 5, 3), [], "another partition's");
         overdue.count(&interrupted(4, 18, true));
-        assert_eq!(overdue.of(4, 3).iter().map(|known| known.fails).collect::<Vec<_>>(), [true, false]);
-        assert!(overdue.of(4, 0).iter().all(|known| known.fails), "without retries the first one counts");
+        assert_eq!(of(&overdue, 4, 3).iter().map(|known| known.fails).collect::<Vec<_>>(), [true, false]);
+        assert!(of(&overdue, 4, 0).iter().all(|known| known.fails), "without retries the first one counts");
     }
 
     #[test]
@@ -57,6 +66,6 @@ mod tests {
         let mut overdue = Overdues::default();
         assert_eq!(overdue.count(&interrupted(4, 17, false)), None);
         assert_eq!(overdue.count(&RunError::PoolExhausted { transform: "rules".into() }), None);
-        assert_eq!(overdue.of(4, 0), []);
+        assert_eq!(of(&overdue, 4, 0), []);
     }
 }

@@ -7,6 +7,7 @@ use rdkafka::message::OwnedHeaders;
 use tollgate_contract::Fields;
 use tollgate_contract::frame::SchemaId;
 
+use super::transaction::Scope;
 use super::{Carried, Error};
 use crate::kafka::headers;
 use crate::position::Partition;
@@ -28,8 +29,7 @@ use tollgate_decide::{Decided, View};
 
 /// Writes the batch's outputs and dead letters.
 pub(super) struct Produce<'a> {
-    gate: &'a Gate,
-    carried: &'a Carried<'a>,
+    scope: Scope<'a>,
     producer: &'a Producer,
     /// The redo plans of the partitions whose rows are written together with these records.
     plans: &'a mut BTreeMap<Partition, Writer>,
@@ -41,19 +41,20 @@ pub(super) struct Produce<'a> {
 
 impl<'a> Produce<'a> {
     pub(super) fn new(
-        gate: &'a Gate,
-        carried: &'a Carried<'a>,
+        scope: Scope<'a>,
         producer: &'a Producer,
         plans: &'a mut BTreeMap<Partition, Writer>,
     ) -> Produce<'a> {
-        Produce { gate, carried, producer, plans, mark: 0, outputs: 0 }
+        Produce { scope, producer, plans, mark: 0, outputs: 0 }
     }
 
-    /// Produces everything that the Kafka side of the `wanted` records still lacks.
-    pub(super) fn all(&mut self, decided: &Decided, wanted: impl Fn(&Record) -> bool) -> Result<(), Error> {
+    /// Produces all outputs and dead letters that are still missing: those decided now, and those of the records `again`, which a
+    /// redo plan holds.
+    pub(super) fn all(&mut self, decided: &Decided, again: &[usize]) -> Result<(), Error> {
         for decision in &decided.decisions {
-            let record = &self.carried.batch.records[decision.record];
-            if !wanted(record) {
+            let record = &self.scope.carried.batch.records[decision.record];
+            let owned = self.scope.partitions.get(&record.partition);
+            if !owned.is_some_and(|owned| owned.resume.outputs.lacks(record.offset)) {
                 continue;
             }
             self.mark = decision.record;
@@ -64,12 +65,18 @@ impl<'a> Produce<'a> {
                 Verdict::Dropped => {}
             }
         }
+        for &index in again {
+            let partition = self.scope.carried.batch.records[index].partition;
+            if let Some(plan) = self.scope.partitions.get(&partition).and_then(|owned| owned.plan.as_ref()) {
+                self.again(plan, index)?;
+            }
+        }
         Ok(())
     }
 
     /// Produces again what was decided for a record, from its redo plan.
-    pub(super) fn again(&self, plan: &Plan, index: usize) -> Result<(), Error> {
-        let record = &self.carried.batch.records[index];
+    fn again(&self, plan: &Plan, index: usize) -> Result<(), Error> {
+        let record = &self.scope.carried.batch.records[index];
         for (letter, headers) in plan.letters(self.source(record)) {
             let list = self.list(record, &headers, plan.digest());
             self.producer.send(index, letter, self.timestamp(record, &headers), list)?;
@@ -82,30 +89,29 @@ impl<'a> Produce<'a> {
         if let Some(plan) = self.plans.get_mut(&record.partition) {
             plan.note(source, &letter, headers);
         }
-        let list = self.list(record, headers, &self.carried.revision.digest);
+        let list = self.list(record, headers, &self.scope.carried.revision.digest);
         Ok(self.producer.send(self.mark, letter, self.timestamp(record, headers), list)?)
     }
 
     /// Returns an output's timestamp: its source's, unless that is in the future, which a broker would reject. A dead letter
     /// has the time at which it is written, so that the topic's retention counts from then.
     fn timestamp(&self, record: &Record, headers: &Headers<'_>) -> Option<i64> {
-        (headers.origin && record.timestamp >= 0).then(|| record.timestamp.min(self.carried.time))
+        (headers.origin && record.timestamp >= 0).then(|| record.timestamp.min(self.scope.carried.time))
     }
 
     fn source(&self, record: &Record) -> plan::Source<'a> {
-        let batch = self.carried.batch;
+        let batch = self.scope.carried.batch;
         plan::Source { offset: record.offset, key: batch.key(record), value: batch.value(record) }
     }
 
     fn list(&self, record: &Record, given: &Headers<'_>, digest: &str) -> OwnedHeaders {
-        list(self.carried.batch, record, given, &self.gate.pipeline.source.topic, digest)
+        list(self.scope.carried.batch, record, given, &self.scope.gate.pipeline.source.topic, digest)
     }
 
     fn outputs(&mut self, decided: &Decided, decision: &Decision, record: &Record) -> Result<(), Error> {
         // An event with outputs has a type.
         let Some(kind) = decision.kind else { return Ok(()) };
-        let Carried { batch, revision, time, .. } = self.carried;
-        let gate = self.gate;
+        let Scope { gate, carried: Carried { batch, revision, time, .. }, .. } = self.scope;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
         for output in decided.outputs(entry, decision) {
             // Checked when the rows were written: an output that cannot be resolved is a dead letter by now.
@@ -134,8 +140,7 @@ impl<'a> Produce<'a> {
 
     fn tombstone(&mut self, decided: &Decided, decision: &Decision, record: &Record) -> Result<(), Error> {
         let Some(kind) = decision.kind else { return Ok(()) };
-        let Carried { batch, revision, time, .. } = self.carried;
-        let gate = self.gate;
+        let Scope { gate, carried: Carried { batch, revision, time, .. }, .. } = self.scope;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
         let destination = &entry.own().output;
         let Some(topic) = destination.topic.as_deref() else { return Ok(()) };
@@ -148,7 +153,7 @@ impl<'a> Produce<'a> {
     }
 
     fn dead_letter(&mut self, kind: Option<usize>, record: &Record, reason: &Reason) -> Result<(), Error> {
-        let (letter, headers) = dead_letter(self.gate, self.carried, kind, record, reason);
+        let (letter, headers) = dead_letter(self.scope.gate, self.scope.carried, kind, record, reason);
         self.send(record, letter, &headers)
     }
 }
@@ -232,7 +237,7 @@ fn behind<'a>(batch: &'a RecordBatch, record: &'a Record, own: Headers<'a>) -> H
 
 /// Returns the schema id in a record.
 fn schema(gate: &Gate, batch: &RecordBatch, record: &Record) -> Option<SchemaId> {
-    gate.registry.as_ref()?;
+    gate.framing.as_ref()?;
     frame(batch, record, batch.value(record)?).ok().map(|frame| frame.schema)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Carried, Error, Lane, needs};
+use super::{Carried, Error, Lane, transaction::Scope};
 use crate::brakes::halt::code;
 use crate::sinks::kafka::{self, Refusal};
 use tollgate_decide::batch::Record;
@@ -39,11 +39,12 @@ impl Lane {
         for refusal in refusals {
             refused.entry(refusal.mark).or_insert(refusal);
         }
+        let scope = Scope { gate: &self.gate, carried, partitions: &self.partitions };
         let (records, mut found) = (&carried.batch.records, 0);
         for decision in &mut self.decided.decisions {
             let record = &records[decision.record];
             // A decision whose row is committed stays as it is.
-            if !needs(&self.partitions, record).rows {
+            if !scope.lacks_rows(record) {
                 continue;
             }
             let Some(refusal) = refused.remove(&decision.record) else { continue };

@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rdkafka::message::OwnedHeaders;
-use tollgate_sandbox::BatchMeta;
 
 use super::doubt::Doubt;
 use super::overdue::Overdues;
-use super::{Carried, Error, produce};
+use super::{Carried, produce};
 use crate::runtime::build;
 use tollgate_config::error::Failure;
 use tollgate_config::{Pipeline, Pools};
 use tollgate_decide::Decided;
-use tollgate_decide::batch::{Raw, RecordBatch};
+use tollgate_decide::batch::{Batch, Raw, RecordBatch};
 use tollgate_decide::contracts::{Contracts, changes, contracts, envelope, header_names};
 use tollgate_decide::entry::Entry;
 use tollgate_decide::gate::{Gate, Revision};
+use tollgate_decide::known::Known;
 use tollgate_decide::postgres::Table;
 use tollgate_decide::postgres::cell::PgColumn;
 use tollgate_decide::record::RawHeader;
@@ -82,8 +82,8 @@ impl Trial {
         // As small as a topic may be, so that dead letters by reference occur too.
         let topic_bytes = BTreeMap::from([(pipeline.dead_letter.topic.clone(), 8 << 10)]);
         let pipeline = Arc::new(pipeline);
-        let registry = None;
-        let gate = Gate { pipeline, types, tables, registry, envelope, changes, header_names, topic_bytes, compacted };
+        let gate =
+            Gate { pipeline, types, tables, framing: None, envelope, changes, header_names, topic_bytes, compacted };
         Ok(Trial { gate, revision: Arc::new(revision), decided: Decided::default(), batch: RecordBatch::default() })
     }
 
@@ -91,21 +91,18 @@ impl Trial {
     ///
     /// # Errors
     /// Errors after which a lane would retry; without servers none occur.
-    pub fn decide(&mut self, raw: &Raw<'_>, headers: &[RawHeader<'_>], time: i64) -> Result<Settled, Error> {
+    pub fn decide(
+        &mut self,
+        raw: &Raw<'_>,
+        headers: &[RawHeader<'_>],
+        time: i64,
+    ) -> Result<Settled, tollgate_decide::Error> {
         self.batch.clear();
         self.batch.push(raw, headers.iter().copied(), 0);
         let Trial { gate, revision, decided, batch } = self;
-        decided.clear(gate.tables.len());
-        let meta = BatchMeta {
-            topic: gate.pipeline.source.topic.clone(),
-            partition: raw.partition.0,
-            schema_id: 0,
-            batch_time: time,
-            seed: 0,
-            overdue: Vec::new(),
-        };
-        decided.partition(gate, revision, batch, &[0], &meta)?;
-        decided.rows(gate, revision, batch, time, |_| true);
+        let work = Batch { records: batch, work: &[0], time };
+        decided.decide(gate, revision, work, &Known::default())?;
+        decided.rows(gate, revision, work, |_| true);
         let mut written = Vec::new();
         for (rows, table) in decided.rows.iter().zip(&gate.tables) {
             let shape = &table.shape;

@@ -25,9 +25,10 @@ use tollgate_config::error::Failure;
 use tollgate_config::{Pipeline, Pools, Schema, TableName};
 use tollgate_decide::contracts::{Contracts, Outgoing, changes, contracts, envelope, header_names};
 use tollgate_decide::gate::envelope::Envelope;
-use tollgate_decide::gate::{Destination, EventType, Gate, Registry, Target};
+use tollgate_decide::gate::{Destination, EventType, Gate, Target};
 use tollgate_decide::postgres::Table;
 use tollgate_decide::postgres::table::UnfitTable;
+use tollgate_decide::schemas::Framing;
 use tollgate_registry::SchemaStore;
 
 const CALL: Duration = Duration::from_secs(10);
@@ -44,8 +45,8 @@ pub struct ProtoCompiler {
     pub schema: CompileSchema,
 }
 
-/// Creates the registry client for a framed topic. It makes no request yet. `compile` compiles its schemas.
-pub fn registry(pipeline: &Pipeline, compile: CompileSchema) -> Result<Option<Registry>, Failure> {
+/// Creates the schema store of a framed topic. It makes no request yet. `compile` compiles its schemas.
+fn schemas(pipeline: &Pipeline, compile: CompileSchema) -> Result<Option<Arc<SchemaStore>>, Failure> {
     let Some(registry) = &pipeline.contract.registry else { return Ok(None) };
     let mut config = tollgate_config::registry::Config::new(registry.urls.clone());
     config.auth = registry.auth.clone();
@@ -57,6 +58,12 @@ pub fn registry(pipeline: &Pipeline, compile: CompileSchema) -> Result<Option<Re
     }
     let schemas = SchemaStore::new(config, compile)
         .map_err(|fault| Failure::configuration("contract.registry", format!("contract.registry: {fault}")))?;
+    Ok(Some(Arc::new(schemas)))
+}
+
+/// Returns how the values of a framed topic name their schemas.
+fn framing(pipeline: &Pipeline) -> Option<Framing> {
+    let indexes = pipeline.contract.registry.as_ref()?.indexes;
     // A frame names the outermost message. Compiled with the policies of its own contract, an identical schema has the same digest.
     let policies = match pipeline.contract.envelope {
         Some(_) => Envelope::policies(pipeline),
@@ -67,7 +74,7 @@ pub fn registry(pipeline: &Pipeline, compile: CompileSchema) -> Result<Option<Re
         // Another version of the types may lack the fields and enums that the policies name.
         compile(policies.clone()).or_else(|_| compile(policies.foreign()))
     };
-    Ok(Some(Registry { schemas: Arc::new(schemas), indexes: registry.indexes, compile: Arc::new(compile) }))
+    Some(Framing { indexes, compile: Arc::new(compile) })
 }
 
 /// Creates the engine that runs the transforms.
@@ -248,7 +255,7 @@ pub async fn build(pipeline: Arc<Pipeline>, compiler: ProtoCompiler, waiting: &W
     let pools = (compiler.pools)(&pipeline)?;
     let contracts = contracts(&pipeline, &pools)?;
     let (envelope, changes) = (envelope(&pipeline, &pools)?, changes(&pipeline, &pools)?);
-    let registry = registry(&pipeline, compiler.schema)?;
+    let (schemas, framing) = (schemas(&pipeline, compiler.schema)?, framing(&pipeline));
     let sandbox = sandbox(&pipeline)?;
     let revision = revision(&pipeline, contracts.iter().map(Contracts::held), envelope.as_ref(), &sandbox, 0)
         .map_err(|error| Failure::configuration("transform.refused", error))?;
@@ -285,8 +292,8 @@ pub async fn build(pipeline: Arc<Pipeline>, compiler: ProtoCompiler, waiting: &W
     let sizes = sizes(&topic_bytes);
     let (types, tables) = with_tables(&pipeline, contracts, checked, &compacted);
     let header_names = header_names(envelope.as_ref(), changes.as_ref());
-    let gate = Gate { pipeline, types, tables, registry, envelope, changes, header_names, topic_bytes, compacted };
-    Ok(Parts::new(gate, revision, sandbox, compiler, writer, sizes))
+    let gate = Gate { pipeline, types, tables, framing, envelope, changes, header_names, topic_bytes, compacted };
+    Ok(Parts::new(gate, schemas, revision, sandbox, compiler, writer, sizes))
 }
 
 /// Returns the types with their tables, and each table once. `tables`: of each destination, type by type.

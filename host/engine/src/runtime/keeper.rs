@@ -26,12 +26,13 @@ use crate::sinks::postgres::{connect, partitions};
 use crate::source::rebalance::Callbacks;
 use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline, TableName};
-use tollgate_decide::gate::Gate;
+use tollgate_registry::SchemaStore;
 
 /// The resources of the keeper thread.
 pub struct Keeper {
     pub pipeline: Arc<Pipeline>,
-    pub gate: Arc<Gate>,
+    /// The schemas of a framed topic.
+    pub schemas: Option<Arc<SchemaStore>>,
     pub owner: Arc<Owner>,
     pub lifecycle: Arc<Lifecycle>,
     pub brakes: Arc<Brakes>,
@@ -125,8 +126,8 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Ca
         kafka(keeper, consumer, &mut watch, ticks);
         ticks = ticks.wrapping_add(1);
         keeper.metrics.ready(keeper.lifecycle.unready(&keeper.own_halts()).is_empty());
-        if let Some(registry) = &keeper.gate.registry {
-            keeper.metrics.schemas(registry.schemas.stats());
+        if let Some(schemas) = &keeper.schemas {
+            keeper.metrics.schemas(schemas.stats());
         }
     }
     if let (Some(number), Some(session)) = (keeper.lifecycle.slot(), session.as_mut()) {
