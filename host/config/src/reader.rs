@@ -190,7 +190,7 @@ impl Reader<'_> {
     /// Returns a scalar's text after interpolation, and whether it had a reference. Reports errors itself.
     fn interpolated(&self, scalar: &Scalar, at: Position, path: &str) -> Option<(String, bool)> {
         let (text, replaced) = interpolate::interpolate(&scalar.text, self.env, self.base)
-            .map_err(|message| self.report(ConfigError::new(at, path, message)))
+            .map_err(|error| self.report(ConfigError::new(at, path, error.to_string())))
             .ok()?;
         if replaced {
             self.seen.borrow_mut().origins.note(text.clone(), scalar.text.clone());

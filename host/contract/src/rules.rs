@@ -9,6 +9,7 @@ mod cel;
 mod compile;
 mod evaluate;
 mod fast;
+mod fault;
 mod formats;
 mod listed;
 mod model;

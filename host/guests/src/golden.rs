@@ -270,7 +270,9 @@ fn run(
     let differences = diff::compare(&case.expect, &got, case.fuel_tolerance);
     let updated = update && !differences.is_empty();
     if updated {
-        let text = case.rewritten(&got).map_err(|message| GoldenError::File { file: case.file.clone(), message })?;
+        let text = case
+            .rewritten(&got)
+            .map_err(|misplaced| GoldenError::File { file: case.file.clone(), message: misplaced.to_string() })?;
         std::fs::write(&case.file, text).map_err(|source| GoldenError::Write { file: case.file.clone(), source })?;
     }
     Ok(CaseReport { name: case::name_of(&case.file), file: case.file.clone(), fuel, failed, differences, updated })

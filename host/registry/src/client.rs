@@ -231,7 +231,7 @@ impl Client {
                         Err(ClientError::Unavailable { detail }) => drop(faults.insert(index, detail)),
                         Err(error) => return Err(error),
                     },
-                    Err(detail) => drop(faults.insert(index, format!("{url}: {detail}"))),
+                    Err(error) => drop(faults.insert(index, format!("{url}: {}", explain(&error)))),
                 }
             }
             let wait = backoff::wait(attempt, self.config.backoff, self.config.backoff_max, asked_to_wait);
@@ -244,8 +244,8 @@ impl Client {
     }
 
     /// # Errors
-    /// A description of why there was no response.
-    fn once(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Answer, String> {
+    /// There was no response.
+    fn once(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Answer, ureq::Error> {
         const JSON: &str = "application/vnd.schemaregistry.v1+json";
         let mut request = ureq::http::Request::builder().method(method).uri(url);
         request = request.header("accept", format!("{JSON}, application/json"));
@@ -256,15 +256,15 @@ impl Client {
         if sent.is_some() {
             request = request.header("content-type", JSON);
         }
-        let request = request.body(sent.unwrap_or_default()).map_err(|error| error.to_string())?;
-        let mut response = self.agent.run(request).map_err(|error| explain(&error))?;
+        let request = request.body(sent.unwrap_or_default())?;
+        let mut response = self.agent.run(request)?;
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let text = response.body_mut().with_config().limit(self.config.answer_bytes).read_to_string();
         Ok(Answer {
             status: response.status().as_u16(),
             // A date instead of seconds is legal but rare: then our own waits apply.
             retry_after: retry_after.map(Duration::from_secs),
-            body: text.map_err(|error| explain(&error))?,
+            body: text?,
         })
     }
 }

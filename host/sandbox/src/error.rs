@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::Duration;
 
 use crate::limits::LimitsError;
-use crate::manifest::SECTION;
+use crate::manifest::{ManifestError, SECTION};
 
 /// What an error's cause is, and so how to react.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub enum LoadError {
     #[error("built without `tollgate build`: the component has no section `{SECTION}`")]
     NoManifest,
     #[error("the manifest in section `{SECTION}` is not valid: {0}")]
-    Manifest(String),
+    Manifest(ManifestError),
     #[error(transparent)]
     Limits(#[from] LimitsError),
     #[error("the pipeline's config must be an object, but is {0}")]

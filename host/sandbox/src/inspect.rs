@@ -13,7 +13,7 @@ use wasmtime::Engine;
 use crate::error::LoadError;
 use crate::imports::{GUEST, HOST, LOG};
 use crate::limits;
-use crate::manifest::{Manifest, SECTION, TYPES_SECTION};
+use crate::manifest::{Manifest, ManifestError, SECTION, TYPES_SECTION};
 
 /// The properties of a component that are visible without compiling it.
 #[derive(Default)]
@@ -76,7 +76,7 @@ fn inspect_section<'a>(
         Payload::CustomSection(section) if *depth == 1 && section.name() == SECTION => {
             let before = seen.manifest.replace(section.data());
             if before.is_some() {
-                return Err(LoadError::Manifest("there are two of them".into()));
+                return Err(LoadError::Manifest(ManifestError::Twice));
             }
         }
         Payload::CustomSection(section) if *depth == 1 && section.name() == TYPES_SECTION => {

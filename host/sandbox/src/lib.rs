@@ -30,5 +30,5 @@ pub use engine::{Sandbox, Settings};
 pub use error::{Class, LoadError, RunError, SandboxError};
 pub use limits::{Limits, LimitsError, LimitsSpec};
 pub use load::Overrides;
-pub use manifest::{CAPABILITIES, Digest, Manifest, SECTION, TYPES_SECTION};
+pub use manifest::{CAPABILITIES, Digest, Manifest, ManifestError, SECTION, TYPES_SECTION};
 pub use transform::Transform;

@@ -55,16 +55,38 @@ fn yes() -> bool {
     true
 }
 
+/// Why a manifest is not valid.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("it has {0} bytes; the limit is {most}", most = limits::MANIFEST_BYTES)]
+    TooLarge(usize),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("{0} must have 1 to 255 characters, none of them a control character")]
+    Text(&'static str),
+    #[error("it names {0} routes; the limit is {most}", most = limits::ROUTES)]
+    Routes(usize),
+    #[error("the names of routes must be set and differ: `{0}`")]
+    RouteName(String),
+    #[error("route_messages names `{0}`, which is not one of its routes")]
+    RouteMessage(String),
+    #[error("unknown capability `{0}`; the known one is {known}", known = CAPABILITIES.join(", "))]
+    Capability(String),
+    /// A component must have one manifest.
+    #[error("there are two of them")]
+    Twice,
+}
+
 impl Manifest {
     /// Parses and checks a manifest.
     ///
     /// # Errors
-    /// Which key is missing, unknown or wrong.
-    pub fn parse(json: &[u8]) -> Result<Manifest, String> {
+    /// A key is missing, unknown or wrong.
+    pub fn parse(json: &[u8]) -> Result<Manifest, ManifestError> {
         if json.len() > limits::MANIFEST_BYTES {
-            return Err(format!("it has {} bytes; the limit is {}", json.len(), limits::MANIFEST_BYTES));
+            return Err(ManifestError::TooLarge(json.len()));
         }
-        let manifest: Manifest = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let manifest: Manifest = serde_json::from_slice(json)?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -93,27 +115,25 @@ impl Manifest {
         config
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), ManifestError> {
         for (key, value) in [("name", &self.name), ("version", &self.version), ("input", &self.input)] {
             if value.is_empty() || value.len() > 255 || value.chars().any(char::is_control) {
-                return Err(format!("{key} must have 1 to 255 characters, none of them a control character"));
+                return Err(ManifestError::Text(key));
             }
         }
         if self.routes.len() > limits::ROUTES {
-            return Err(format!("it names {} routes; the limit is {}", self.routes.len(), limits::ROUTES));
+            return Err(ManifestError::Routes(self.routes.len()));
         }
         for (index, route) in self.routes.iter().enumerate() {
             if route.is_empty() || self.routes[..index].contains(route) {
-                return Err(format!("the names of routes must be set and differ: `{route}`"));
+                return Err(ManifestError::RouteName(route.clone()));
             }
         }
         if let Some(unknown) = self.route_messages.keys().find(|name| !self.routes.contains(name)) {
-            return Err(format!("route_messages names `{unknown}`, which is not one of its routes"));
+            return Err(ManifestError::RouteMessage(unknown.clone()));
         }
         match self.capabilities.iter().find(|wanted| !CAPABILITIES.contains(&wanted.as_str())) {
-            Some(unknown) => {
-                Err(format!("unknown capability `{unknown}`; the known one is {}", CAPABILITIES.join(", ")))
-            }
+            Some(unknown) => Err(ManifestError::Capability(unknown.clone())),
             None => Ok(()),
         }
     }
@@ -217,7 +237,7 @@ mod tests {
         let manifest = Manifest::parse(LEAST.as_bytes()).unwrap();
         assert_eq!(manifest.output(), "payments.v1.Payment");
         assert!(manifest.deterministic && manifest.routes.is_empty() && manifest.capabilities.is_empty());
-        assert_eq!(Manifest::parse(&serde_json::to_vec(&manifest).unwrap()), Ok(manifest));
+        assert_eq!(Manifest::parse(&serde_json::to_vec(&manifest).unwrap()).unwrap(), manifest);
     }
 
     #[test]
@@ -225,7 +245,7 @@ mod tests {
         let with = |key: &str, value: Value| {
             let mut manifest: Value = serde_json::from_str(LEAST).unwrap();
             manifest[key] = value;
-            Manifest::parse(manifest.to_string().as_bytes()).unwrap_err()
+            Manifest::parse(manifest.to_string().as_bytes()).unwrap_err().to_string()
         };
         assert!(with("colour", json!("red")).contains("unknown field `colour`"));
         assert!(with("name", json!("")).contains("name must have"));
@@ -234,8 +254,8 @@ mod tests {
         assert!(with("routes", json!((0..17).map(|n| n.to_string()).collect::<Vec<_>>())).contains("17 routes"));
         assert!(with("route_messages", json!({"late": "a.B"})).contains("`late`, which is not one of its routes"));
         assert!(with("capabilities", json!(["log", "network"])).contains("`network`"));
-        assert!(Manifest::parse(br#"{"name": "x"}"#).unwrap_err().contains("missing field"));
-        assert!(Manifest::parse(&vec![b' '; limits::MANIFEST_BYTES + 1]).unwrap_err().contains("bytes"));
+        assert!(Manifest::parse(br#"{"name": "x"}"#).unwrap_err().to_string().contains("missing field"));
+        assert!(Manifest::parse(&vec![b' '; limits::MANIFEST_BYTES + 1]).unwrap_err().to_string().contains("bytes"));
     }
 
     #[test]

@@ -15,14 +15,16 @@ use std::sync::{Arc, LazyLock};
 use cel::common::types::{CelBool, CelString};
 use cel::common::value::Val;
 use cel::parser::Expression as Ast;
-use cel::{Context, Env, ExecutionError};
+use cel::{Context, DeclarationError, Env, ExecutionError};
 use prost_reflect::{DescriptorPool, DynamicMessage};
+
+use super::fault::{RuleFault, Unevaluated};
 
 pub(crate) use value::{Reading, convert_field, convert_item, timestamp, zero_field, zero_item};
 
 pub(crate) type Boxed = Box<dyn Val>;
 
-static ENV: LazyLock<Result<Arc<Env>, String>> = LazyLock::new(|| functions::environment().map(Arc::new));
+static ENV: LazyLock<Result<Arc<Env>, DeclarationError>> = LazyLock::new(|| functions::environment().map(Arc::new));
 
 /// A compiled expression with its failure message.
 #[derive(Debug)]
@@ -62,11 +64,9 @@ impl Expression {
         pool: &DescriptorPool,
         predefined: Option<Predefined>,
         sample: Option<Boxed>,
-    ) -> Result<Self, String> {
-        let env = ENV.as_ref().map_err(Clone::clone)?;
-        // The parser's message has several lines and marks the position with an arrow.
-        let one_line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let mut ast = env.parser().parse(written.expression).map_err(|errors| one_line(errors.to_string()))?;
+    ) -> Result<Self, RuleFault> {
+        let env = ENV.as_ref().map_err(RuleFault::Environment)?;
+        let mut ast = env.parser().parse(written.expression).map_err(|errors| RuleFault::Syntax(errors.to_string()))?;
         let uses = rewrite::rewrite(&mut ast, pool);
         let message = match written.message {
             "" => format!("{:?} returned false", written.expression),
@@ -84,15 +84,15 @@ impl Expression {
     ///
     /// # Errors
     /// A description of why the expression cannot be evaluated on this value.
-    pub(super) fn evaluate(&self, this: Boxed, now: Option<i128>) -> Result<Option<String>, String> {
+    pub(super) fn evaluate(&self, this: Boxed, now: Option<i128>) -> Result<Option<String>, Unevaluated> {
         if self.needs_clock && now.is_none() {
-            return Err(super::test::Unknown::NoClock.message().into());
+            return Err(Unevaluated::NoClock);
         }
-        self.run(this, now).map_err(|error| format!("the expression cannot be evaluated: {error}"))
+        Ok(self.run(this, now)?)
     }
 
     fn run(&self, this: Boxed, now: Option<i128>) -> Result<Option<String>, ExecutionError> {
-        let env = ENV.as_ref().map_err(|error| ExecutionError::function_error("environment", error))?;
+        let env = ENV.as_ref().map_err(|error| ExecutionError::function_error("environment", error.to_string()))?;
         let mut context = Context::with_env(Arc::clone(env));
         context.add_variable_as_val("this", this);
         if let Some(now) = now.filter(|_| self.needs_clock) {
@@ -116,7 +116,7 @@ impl Expression {
         }
     }
 
-    fn try_on(&self, sample: Boxed) -> Result<(), String> {
+    fn try_on(&self, sample: Boxed) -> Result<(), RuleFault> {
         // Any moment will do; the epoch is one.
         match self.run(sample, Some(0)) {
             Err(
@@ -124,8 +124,10 @@ impl Expression {
                 | ExecutionError::NoSuchOverload(_)
                 | ExecutionError::UnexpectedType { .. }
                 | ExecutionError::UnsupportedBinaryOperator(..)),
-            ) => Err(error.to_string()),
-            Err(ExecutionError::FunctionError { function, message }) if function == value::FIELD => Err(message),
+            ) => Err(error.into()),
+            Err(ExecutionError::FunctionError { function, message }) if function == value::FIELD => {
+                Err(RuleFault::Selection(message))
+            }
             // Other errors on zeros (an index out of bounds, a division) may not occur with an event.
             Ok(_) | Err(_) => Ok(()),
         }

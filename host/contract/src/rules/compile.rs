@@ -10,6 +10,7 @@ use prost_reflect::{
 
 use super::Rules;
 use super::cel::{self, Boxed, Expression, Predefined, Reading, Written};
+use super::fault::RuleFault;
 use super::model::{FieldRules, Group, MessageRules, ValueRules};
 use super::standard::Source;
 use crate::CompileError;
@@ -148,10 +149,10 @@ impl Compiler<'_> {
     fn message(&mut self, message: &MessageDescriptor) -> Result<MessageRules, CompileError> {
         let options = rule_message(&message.options(), self.extensions.message.as_ref());
         self.note(message.full_name(), options.as_ref());
-        let error = |rule: &str, problem: String| CompileError::Rule {
+        let error = |rule: &str, fault: &RuleFault| CompileError::Rule {
             place: message.full_name().to_owned(),
             rule: rule.to_owned(),
-            problem,
+            problem: fault.to_string(),
         };
         let mut rules = MessageRules::default();
         if let Some(options) = &options {
@@ -163,9 +164,9 @@ impl Compiler<'_> {
             for (path, written) in written(options) {
                 // A message's expressions have no path, because they are not in a field.
                 let expression = Expression::compile(&written.as_ref(), String::new(), self.pool, None, sample());
-                rules.expressions.push(expression.map_err(|problem| error(&path, problem))?);
+                rules.expressions.push(expression.map_err(|fault| error(&path, &fault))?);
             }
-            rules.groups = groups(options, message).map_err(|problem| error("oneof", problem))?;
+            rules.groups = groups(options, message).map_err(|fault| error("oneof", &fault))?;
         }
         for oneof in message.oneofs() {
             let options = rule_message(&oneof.options(), self.extensions.oneof.as_ref());
@@ -222,7 +223,7 @@ impl Compiler<'_> {
                 let sample = place.sample(shape);
                 let compiled =
                     Expression::compile(&written.as_ref(), format!("{}{path}", place.prefix), self.pool, None, sample);
-                rules.expressions.push(compiled.map_err(|problem| place.error(&path, problem))?);
+                rules.expressions.push(compiled.map_err(|fault| place.error(&path, fault.to_string()))?);
             }
             self.typed(place, shape, options, &mut rules)?;
         }
@@ -292,9 +293,9 @@ impl Compiler<'_> {
         for (field, value) in written.fields() {
             match source.compile(field.name(), value) {
                 Some(tests) => {
-                    rules
-                        .tests
-                        .extend(tests.map_err(|problem| place.error(&format!("{kind}.{}", field.name()), problem))?);
+                    rules.tests.extend(
+                        tests.map_err(|fault| place.error(&format!("{kind}.{}", field.name()), fault.to_string()))?,
+                    );
                 }
                 None => {
                     let rule = format!("{kind}.{}", field.name());
@@ -328,12 +329,12 @@ impl Compiler<'_> {
             Ok(Predefined { rules, rule: cel::convert_item(value, Reading::Event)? })
         };
         let compile = |written: Owned| {
-            let predefined = convert().map_err(|error| error.to_string())?;
+            let predefined = convert()?;
             let path = format!("{}{path}", place.prefix);
             Expression::compile(&written.as_ref(), path, self.pool, Some(predefined), place.sample(shape))
         };
         let compiled = written(&defined).map(|(_, written)| compile(written));
-        compiled.collect::<Result<_, _>>().map_err(|problem| place.error(path, problem))
+        compiled.collect::<Result<_, RuleFault>>().map_err(|fault| place.error(path, fault.to_string()))
     }
 }
 
@@ -427,23 +428,23 @@ fn written(options: &DynamicMessage) -> impl Iterator<Item = (String, Owned)> {
     plain.chain(full)
 }
 
-fn groups(options: &DynamicMessage, message: &MessageDescriptor) -> Result<Vec<Group>, String> {
+fn groups(options: &DynamicMessage, message: &MessageDescriptor) -> Result<Vec<Group>, RuleFault> {
     let written = get_set(options, "oneof");
     let written = written.as_ref().and_then(ReflectValue::as_list).unwrap_or_default();
     written.iter().filter_map(ReflectValue::as_message).map(|rule| group(rule, message)).collect()
 }
 
-fn group(rule: &DynamicMessage, message: &MessageDescriptor) -> Result<Group, String> {
+fn group(rule: &DynamicMessage, message: &MessageDescriptor) -> Result<Group, RuleFault> {
     let names = get_set(rule, "fields");
     let names = names.as_ref().and_then(ReflectValue::as_list).unwrap_or_default();
     if names.is_empty() {
-        return Err("the rule names no fields; name at least one".into());
+        return Err(RuleFault::NoFields);
     }
     let mut fields: Vec<FieldDescriptor> = Vec::with_capacity(names.len());
     for name in names.iter().filter_map(ReflectValue::as_str) {
-        let field = message.get_field_by_name(name).ok_or_else(|| format!("the message has no field {name}"))?;
+        let field = message.get_field_by_name(name).ok_or_else(|| RuleFault::UnknownField(name.to_owned()))?;
         if fields.contains(&field) {
-            return Err(format!("{name} is named twice; name it once"));
+            return Err(RuleFault::FieldTwice(name.to_owned()));
         }
         fields.push(field);
     }

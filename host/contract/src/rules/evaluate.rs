@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use prost_reflect::{DynamicMessage, MapKey, Value as ReflectValue};
 
 use super::cel::{self, Boxed, Expression, Reading};
+use super::fault::Unevaluated;
 use super::model::{FieldRules, Group, MessageRules, Rule, ValueRules};
 use super::test::{Subject, Test};
 use super::{Rules, Violation, is_set, standard};
@@ -187,13 +188,11 @@ impl<'a> Evaluation<'a> {
         this: &dyn Fn() -> Result<Boxed, ::cel::ExecutionError>,
     ) -> Result<(), Enough> {
         for expression in expressions {
-            let answer = this()
-                .map_err(|error| format!("the value cannot be converted to CEL: {error}"))
-                .and_then(|this| expression.evaluate(this, self.now));
+            let answer = this().map_err(Unevaluated::Value).and_then(|this| expression.evaluate(this, self.now));
             match answer {
                 Ok(None) => {}
                 Ok(Some(message)) => self.found(&expression.id, &message, &expression.path)?,
-                Err(message) => return self.failed(&expression.id, &message, &expression.path),
+                Err(error) => return self.failed(&expression.id, &error.to_string(), &expression.path),
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value as ReflectValue};
 
+use super::fault::RuleFault;
 use super::formats::Format;
 use super::listed::Listed;
 use super::model::Rule;
@@ -32,7 +33,7 @@ type Named<'a> = (&'a str, &'a str, String);
 
 impl Source<'_> {
     /// Compiles the tests of one rule; `None` if it is not implemented here. The error describes what is wrong with the rule's value.
-    pub(super) fn compile(&self, name: &str, value: &ReflectValue) -> Option<Result<Vec<Arc<Rule>>, String>> {
+    pub(super) fn compile(&self, name: &str, value: &ReflectValue) -> Option<Result<Vec<Arc<Rule>>, RuleFault>> {
         if matches!(name, "example" | "strict") {
             return Some(Ok(Vec::new()));
         }
@@ -164,7 +165,7 @@ impl Source<'_> {
         })
     }
 
-    fn string(&self, name: &str, value: &ReflectValue) -> Result<Option<Vec<Arc<Rule>>>, String> {
+    fn string(&self, name: &str, value: &ReflectValue) -> Result<Option<Vec<Arc<Rule>>>, RuleFault> {
         let one = |message: String, test: TextTest| Some(vec![self.rule((name, name, message), Test::Text(test))]);
         if let Some(text) = value.as_str() {
             let boxed = || Box::<str>::from(text);
@@ -268,7 +269,7 @@ impl Source<'_> {
         rules
     }
 
-    fn bytes(&self, name: &str, value: &ReflectValue) -> Result<Option<Vec<Arc<Rule>>>, String> {
+    fn bytes(&self, name: &str, value: &ReflectValue) -> Result<Option<Vec<Arc<Rule>>>, RuleFault> {
         let one = |message: String, test: BytesTest| Some(vec![self.rule((name, name, message), Test::Bytes(test))]);
         if let Some(bytes) = value.as_bytes() {
             let boxed = || Box::<[u8]>::from(&**bytes);

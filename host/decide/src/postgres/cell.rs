@@ -16,6 +16,7 @@ use super::input::{Input, shown, utf8};
 use super::names::Names;
 use super::times::{Target, Times};
 use super::unfit::Unfit;
+use super::unfit::mapping::UnfitColumn;
 use tollgate_contract::decimal;
 
 use tollgate_config::limits;
@@ -111,7 +112,7 @@ pub enum Encoder {
 const NUMERIC: u16 = 20;
 
 /// Finds the conversion, or returns what would fit.
-pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<Encoder, String> {
+pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<Encoder, UnfitColumn> {
     use InputKind::{Bool, Bytes, Enum, Float, Header, Int, Json, Text};
     let most = usize::try_from(column.typmod - 4).ok().filter(|_| column.type_name != "text");
     let name = column.type_name.as_str();
@@ -149,12 +150,13 @@ pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<En
             textual(name).then_some(Encoder::Text { most, blank: name == "bpchar" }).ok_or("text")
         }
         (conversion, kind) => {
-            return Err(format!("column {}: `as: {conversion}` does not apply to {}", column.name, kind_name(kind)));
+            let (column, conversion) = (column.name.clone(), conversion.clone());
+            return Err(UnfitColumn::Conversion { column, conversion, kind: kind_name(kind) });
         }
     };
     found.map_err(|expected| match conversion {
-        As::Natural => format!("{}{}", mismatch(column, expected), hint::hint(kind, column)),
-        _ => mismatch(column, expected),
+        As::Natural => mismatch(column, expected, hint::hint(kind, column)),
+        _ => mismatch(column, expected, String::new()),
     })
 }
 
@@ -162,8 +164,9 @@ fn textual(name: &str) -> bool {
     matches!(name, "text" | "varchar" | "bpchar" | "citext")
 }
 
-fn mismatch(column: &PgColumn, expected: &str) -> String {
-    format!("column {} has type {}, but its value needs {expected}", column.name, column.sql_type)
+fn mismatch(column: &PgColumn, needed: impl Into<String>, hint: String) -> UnfitColumn {
+    let PgColumn { name, sql_type, .. } = column;
+    UnfitColumn::Type { column: name.clone(), sql_type: sql_type.clone(), needed: needed.into(), hint }
 }
 
 fn enum_name(strip: String, column: &PgColumn, most: Option<usize>) -> Result<Encoder, &'static str> {
@@ -181,17 +184,13 @@ fn unix(micros: i64, column: &PgColumn) -> Option<Encoder> {
     matches!(column.type_name.as_str(), "timestamptz" | "timestamp").then_some(Encoder::Unix { micros })
 }
 
-fn time(spec: &TimeSpec, column: &PgColumn) -> Result<Encoder, String> {
+fn time(spec: &TimeSpec, column: &PgColumn) -> Result<Encoder, UnfitColumn> {
     let target = Target::of(&column.type_name)
-        .ok_or_else(|| mismatch(column, "timestamptz, timestamp, date, time or interval"))?;
+        .ok_or_else(|| mismatch(column, "timestamptz, timestamp, date, time or interval", String::new()))?;
     if let Some(form) = spec.forms.iter().find(|form| !target.takes(**form)) {
-        let fits = if *form == TimeForm::UnixDays { "date" } else { "timestamptz or timestamp" };
-        return Err(format!(
-            "column {} has type {}, but `as: {}` needs {fits}",
-            column.name,
-            column.sql_type,
-            form.name()
-        ));
+        let needed = if *form == TimeForm::UnixDays { "date" } else { "timestamptz or timestamp" };
+        let (column, sql_type) = (column.name.clone(), column.sql_type.clone());
+        return Err(UnfitColumn::TimeForm { column, sql_type, form: form.name(), needed });
     }
     Ok(Encoder::Declared(Box::new(Declared::Times(Times { spec: spec.clone(), target }))))
 }
@@ -204,15 +203,15 @@ fn number(kind: InputKind, keep: Keep) -> Encoder {
     }))
 }
 
-fn numeric(precision: u16, scale: u16, kind: InputKind, column: &PgColumn) -> Result<Encoder, String> {
+fn numeric(precision: u16, scale: u16, kind: InputKind, column: &PgColumn) -> Result<Encoder, UnfitColumn> {
     if column.type_name != "numeric" {
-        return Err(mismatch(column, &format!("numeric({precision},{scale})")));
+        return Err(mismatch(column, format!("numeric({precision},{scale})"), String::new()));
     }
     let wide = |value: u16| i32::from(value);
     if let Some((p, s)) = numeric_modifier(column.typmod)
         && (i32::from(s) < wide(scale) || wide(p) - i32::from(s) < wide(precision) - wide(scale))
     {
-        return Err(mismatch(column, &format!("at least numeric({precision},{scale})")));
+        return Err(mismatch(column, format!("at least numeric({precision},{scale})"), String::new()));
     }
     if precision > limits::NUMERIC_FAST || matches!(kind, InputKind::Known(_)) {
         return Ok(number(kind, Keep::Rounded { precision, scale }));
@@ -221,7 +220,7 @@ fn numeric(precision: u16, scale: u16, kind: InputKind, column: &PgColumn) -> Re
 }
 
 /// Returns the array encoder of a list if the column is an array.
-fn list(element: InputKind, conversion: &As, column: &PgColumn) -> Result<Option<Encoder>, String> {
+fn list(element: InputKind, conversion: &As, column: &PgColumn) -> Result<Option<Encoder>, UnfitColumn> {
     let Some(of) = &column.element else { return Ok(None) };
     let encoder = encoder(element, conversion, of)?;
     Ok(List::new(encoder, of).map(|list| Encoder::List(Box::new(list))))

@@ -5,6 +5,7 @@ use tollgate_contract::{Absent, Contract, Slot};
 use super::cell::{self, Encoder, InputKind, PgColumn, encoder};
 use super::kinds::field_kind;
 use super::row::{Cell, Source};
+use super::unfit::mapping::UnfitColumn;
 use tollgate_config::{As, Column, From, Mode, Nul, RecordPart};
 
 /// `add` sums as bigint; PostgreSQL casts to the column's type.
@@ -26,7 +27,7 @@ pub(super) struct Planned {
 /// Finds the conversion from the mapping's source to the column's type. `slot`: the field's slot in the contract.
 ///
 /// # Errors
-/// What does not fit, and what would.
+/// The column cannot be written; the error names what would fit.
 pub(super) fn plan(
     mapping: &Column,
     column: &PgColumn,
@@ -34,7 +35,7 @@ pub(super) fn plan(
     contract: &Contract,
     key: bool,
     nul: Nul,
-) -> Result<Planned, String> {
+) -> Result<Planned, UnfitColumn> {
     let (source, kind) = source(mapping, slot, contract, &column.type_name);
     let add = mapping.mode == Mode::Add;
     let not_null = column.not_null || key;
@@ -44,7 +45,7 @@ pub(super) fn plan(
     };
     let (encoder, element, array, array_sql) = if add {
         if kind != InputKind::Int || !matches!(column.type_name.as_str(), "int2" | "int4" | "int8" | "numeric") {
-            return Err(format!("column {}: `add` needs a whole number and an integer or numeric column", column.name));
+            return Err(UnfitColumn::Add { column: column.name.clone() });
         }
         (Encoder::Int { width: 8 }, INT8, INT8_ARRAY, "bigint[]".to_owned())
     } else {

@@ -14,6 +14,7 @@ use super::row::Misfit;
 use super::rows::{RowWriter, Rows};
 use super::times::Target;
 use super::unfit::Unfit;
+use super::unfit::mapping::UnfitDelete;
 use tollgate_config::{As, Column, DeleteKey, DeleteWhen, From, Mapping, TimeForm, TimeSpec};
 
 /// The statement, and how record keys become its parameters.
@@ -204,19 +205,18 @@ pub struct When {
 
 impl When {
     /// `slot`: the slot of the mapping's field.
-    pub fn new(when: &DeleteWhen, slot: Slot, contract: &Contract) -> Result<When, String> {
+    pub fn new(when: &DeleteWhen, slot: Slot, contract: &Contract) -> Result<When, UnfitDelete> {
         let kind = &contract.field(slot).kind;
         let unknown = |known: &dyn Fn(&str) -> bool| when.is.iter().find(|word| !known(word)).cloned();
         let problem = match kind {
             Kind::String => None,
-            Kind::Bool => unknown(&|word| matches!(word, "true" | "false"))
-                .map(|word| format!("{word} is neither true nor false")),
+            Kind::Bool => unknown(&|word| matches!(word, "true" | "false")).map(UnfitDelete::Bool),
             Kind::Enum(table) => unknown(&|word| table.values().any(|(_, name)| name == word))
-                .map(|word| format!("{} has no value {word}", table.name())),
-            _ => Some(format!("field {} is {}; it must be a string, an enum or a bool", when.field, kind.name())),
+                .map(|value| UnfitDelete::Enum { name: table.name().to_owned(), value }),
+            _ => Some(UnfitDelete::Kind { field: when.field.to_string(), kind: kind.name().to_string() }),
         };
         match problem {
-            Some(problem) => Err(format!("delete.when: {problem}")),
+            Some(problem) => Err(problem),
             None => Ok(When { slot, is: when.is.clone() }),
         }
     }
@@ -267,25 +267,21 @@ pub struct Soft {
 
 impl Soft {
     /// Checks `delete.soft` against the table.
-    pub fn new(column: &str, mapped: &[Column], columns: &[PgColumn]) -> Result<Soft, String> {
+    pub fn new(column: &str, mapped: &[Column], columns: &[PgColumn]) -> Result<Soft, UnfitDelete> {
         if mapped.iter().any(|mapped| mapped.name == column) {
-            return Err(format!("column {column}: delete.soft writes it, so nothing else may; remove it from columns"));
+            return Err(UnfitDelete::SoftMapped(column.to_owned()));
         }
         let Some(found) = columns.iter().find(|known| known.name == column) else {
-            return Err(format!("column {column} of delete.soft does not exist in the table"));
+            return Err(UnfitDelete::SoftMissing(column.to_owned()));
         };
         let (marked, clear) = match found.type_name.as_str() {
             "bool" => ("true", "false"),
             "timestamptz" if !found.not_null => ("now()", "NULL::timestamptz"),
             "timestamp" if !found.not_null => ("now()", "NULL::timestamp"),
-            "timestamptz" | "timestamp" => {
-                return Err(format!("column {column} must allow NULL, its value in rows that are not deleted"));
-            }
+            "timestamptz" | "timestamp" => return Err(UnfitDelete::SoftNotNull(column.to_owned())),
             _ => {
-                let found = &found.sql_type;
-                return Err(format!(
-                    "column {column} has type {found}, but delete.soft needs boolean, timestamptz or timestamp"
-                ));
+                let (column, sql_type) = (column.to_owned(), found.sql_type.clone());
+                return Err(UnfitDelete::SoftType { column, sql_type });
             }
         };
         Ok(Soft { column: quote(column), marked, clear })

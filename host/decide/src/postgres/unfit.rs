@@ -1,5 +1,7 @@
 //! Why a value does not fit its column.
 
+pub mod mapping;
+
 /// Why a column cannot hold a value. It becomes a dead letter before any server has seen the row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {

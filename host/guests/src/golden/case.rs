@@ -67,18 +67,25 @@ impl Case {
     }
 
     /// Returns the file's text with the actual outcome as its expectation.
-    pub(super) fn rewritten(&self, got: &Value) -> Result<String, String> {
+    pub(super) fn rewritten(&self, got: &Value) -> Result<String, Misplaced> {
         let (input, golden) = match self.text.match_indices(EXPECT).find(|(at, _)| begins_line(&self.text, *at)) {
             Some((at, _)) => self.text.split_at(at),
             None => (self.text.as_str(), ""),
         };
         let follows = |line: &&str| line.starts_with(|first: char| !first.is_whitespace() && first != '#');
         if let Some(line) = golden.lines().skip(1).find(follows) {
-            return Err(format!("`expect` must be the last key, but `{line}` follows it: move that up"));
+            return Err(Misplaced { line: line.to_owned() });
         }
         let gap = if input.is_empty() || input.ends_with('\n') { "" } else { "\n" };
         Ok(format!("{input}{gap}{EXPECT}\n{}", yaml::block(got, 1)))
     }
+}
+
+/// A key follows the expectation, so that rewriting the expectation would delete it.
+#[derive(Debug, thiserror::Error)]
+#[error("`expect` must be the last key, but `{line}` follows it: move that up")]
+pub(super) struct Misplaced {
+    line: String,
 }
 
 fn begins_line(text: &str, at: usize) -> bool {

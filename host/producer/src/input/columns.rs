@@ -224,21 +224,34 @@ fn put(object: &mut Map<String, Value>, path: &str, value: Value) {
     }
 }
 
+/// Why a column's heading names no field.
+#[derive(Debug, thiserror::Error)]
+enum HeadingFault {
+    #[error("it has no name; the header holds field paths")]
+    Empty,
+    #[error("{path}: {outer} is not a single message, so it has no fields")]
+    NoFields { path: String, outer: String },
+    /// `near`: similar names, or empty.
+    #[error("{message} has no field {field}{near}")]
+    Unknown { message: String, field: String, near: String },
+}
+
 /// A path of proto or JSON names, through singular messages.
-fn resolve(message: &MessageDescriptor, path: &str) -> Result<Column, String> {
+fn resolve(message: &MessageDescriptor, path: &str) -> Result<Column, HeadingFault> {
     if path.is_empty() {
-        return Err("it has no name; the header holds field paths".to_owned());
+        return Err(HeadingFault::Empty);
     }
     let mut names: Vec<String> = Vec::new();
     let mut place = Some(message.clone());
     let mut cell = Cell::Json;
     for segment in path.split('.') {
         let Some(message) = place.take() else {
-            return Err(format!("{path}: {} is not a single message, so it has no fields", names.join(".")));
+            return Err(HeadingFault::NoFields { path: path.to_owned(), outer: names.join(".") });
         };
         let found = message.get_field_by_name(segment).or_else(|| message.get_field_by_json_name(segment));
         let Some(field) = found else {
-            return Err(format!("{} has no field {segment}{}", message.full_name(), near(&message, segment)));
+            let (name, near) = (message.full_name().to_owned(), near(&message, segment));
+            return Err(HeadingFault::Unknown { message: name, field: segment.to_owned(), near });
         };
         cell = Cell::of(&field);
         if let (Kind::Message(inner), false) = (field.kind(), field.is_list() || field.is_map()) {

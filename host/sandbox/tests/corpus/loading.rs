@@ -1,7 +1,7 @@
 //! What is refused when it is loaded, and with which words.
 
 use serde_json::{Value, json};
-use tollgate_sandbox::{Class, LimitsError, LimitsSpec, LoadError, Overrides, limits};
+use tollgate_sandbox::{Class, LimitsError, LimitsSpec, LoadError, ManifestError, Overrides, limits};
 
 use crate::guests::{self, INIT, LOG_IMPORT, LOOP, PROCESS};
 use crate::{SANDBOX, hostile, load};
@@ -50,10 +50,10 @@ fn a_component_without_its_manifest() {
     assert!(matches!(refused(&bare), LoadError::NoManifest));
     assert!(refused(&bare).to_string().contains("built without `tollgate build`"));
     let error = refused(&guests::stamp(bare.clone(), b"{}"));
-    assert!(matches!(&error, LoadError::Manifest(why) if why.contains("name")), "{error}");
+    assert!(matches!(&error, LoadError::Manifest(why) if why.to_string().contains("name")), "{error}");
     let manifest = guests::manifest("twice").to_string();
     let twice = guests::stamp(guests::stamp(bare, manifest.as_bytes()), manifest.as_bytes());
-    assert!(matches!(refused(&twice), LoadError::Manifest(why) if why.contains("two")));
+    assert!(matches!(refused(&twice), LoadError::Manifest(ManifestError::Twice)));
 }
 
 #[test]

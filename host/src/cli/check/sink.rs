@@ -146,7 +146,7 @@ impl Look<'_> {
         };
         let unfit = input_kind(column, Some(&info.kind)).and_then(|input| converts(column, input).err());
         if let Some(problem) = unfit {
-            return self.add(&rules::SINK_CONVERSION, &key, &element, problem);
+            return self.add(&rules::SINK_CONVERSION, &key, &element, problem.to_string());
         }
         let Ok((old_contract, old)) = found(self.old, message, path) else { return };
         let was = setup::sql_type(column, &old_contract, Slot(0));
@@ -221,7 +221,7 @@ fn manifest(path: &Path) -> Result<Manifest, String> {
             Payload::Version { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CustomSection(section) if depth == 1 && section.name() == SECTION => {
-                return Manifest::parse(section.data());
+                return Manifest::parse(section.data()).map_err(|error| error.to_string());
             }
             _ => {}
         }

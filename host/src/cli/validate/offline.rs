@@ -24,6 +24,7 @@ use tollgate_decide::gate::change::Changes;
 use tollgate_decide::gate::envelope::{self, Envelope};
 use tollgate_decide::postgres::cell::{InputKind, PgColumn, encoder};
 use tollgate_decide::postgres::kinds::field_kind;
+use tollgate_decide::postgres::unfit::mapping::UnfitColumn;
 use tollgate_decide::types;
 use tollgate_engine::runtime::build;
 use tollgate_engine::runtime::routes::{Wrong, wrong_routes};
@@ -286,7 +287,7 @@ fn check_columns(pipeline: &Pipeline, of: Destination<'_>, pool: &DescriptorPool
         };
         let Some(input) = input_kind(column, kind.as_ref()) else { continue };
         if let Err(problem) = converts(column, input) {
-            report.error(pipeline, "postgres.conversion", &key, problem);
+            report.error(pipeline, "postgres.conversion", &key, problem.to_string());
         }
         let newer = mapping.only_if_newer.as_ref() == Some(&column.name);
         if newer && !grows(column, input) {
@@ -324,14 +325,22 @@ pub fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
     }
 }
 
+/// Why a declared conversion does not exist for an input.
+#[derive(Debug, thiserror::Error)]
+pub enum Unconverted {
+    #[error("add needs a whole number")]
+    Add,
+    #[error("`as: array` needs a list of scalars, enums or timestamps; {0} cannot be an array")]
+    Array(&'static str),
+    #[error(transparent)]
+    Column(#[from] UnfitColumn),
+}
+
 /// Returns an error if the declared conversion does not exist for this input. The type of the table's column is not checked
 /// here, because that needs the server.
-pub fn converts(column: &Column, input: InputKind) -> Result<(), String> {
+pub fn converts(column: &Column, input: InputKind) -> Result<(), Unconverted> {
     if column.mode == Mode::Add {
-        return match input {
-            InputKind::Int => Ok(()),
-            _ => Err("add needs a whole number".to_owned()),
-        };
+        return if input == InputKind::Int { Ok(()) } else { Err(Unconverted::Add) };
     }
     let type_name = match &column.as_ {
         As::Natural => return Ok(()),
@@ -343,7 +352,11 @@ pub fn converts(column: &Column, input: InputKind) -> Result<(), String> {
         As::Int => "int8",
         As::Jsonb | As::JsonText => "jsonb",
         As::Uuid => "uuid",
-        As::Array => return if matches!(input, InputKind::List(_)) { Ok(()) } else { Err(no_array(input)) },
+        As::Array => match input {
+            InputKind::List(_) => return Ok(()),
+            InputKind::Json => return Err(Unconverted::Array("maps and lists of messages")),
+            _ => return Err(Unconverted::Array("a single value")),
+        },
     };
     let best = PgColumn {
         name: column.name.clone(),
@@ -354,12 +367,7 @@ pub fn converts(column: &Column, input: InputKind) -> Result<(), String> {
     };
     // The conversion of a list converts each of its elements.
     let input = if let InputKind::List(element) = input { *element } else { input };
-    encoder(input, &column.as_, &best).map(|_| ())
-}
-
-fn no_array(input: InputKind) -> String {
-    let what = if input == InputKind::Json { "maps and lists of messages" } else { "a single value" };
-    format!("`as: array` needs a list of scalars, enums or timestamps; {what} cannot be an array")
+    Ok(encoder(input, &column.as_, &best).map(|_| ())?)
 }
 
 fn grows(column: &Column, input: InputKind) -> bool {

@@ -19,9 +19,9 @@ type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
 type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
 
 /// Returns the standard library, the strings extension and protovalidate's functions.
-pub(super) fn environment() -> Result<Env, String> {
+pub(super) fn environment() -> Result<Env, DeclarationError> {
     let mut env = Env::stdlib();
-    declare(&mut env).map_err(|error| error.to_string())?;
+    declare(&mut env)?;
     Ok(env)
 }
 

@@ -5,10 +5,11 @@ use tollgate_contract::{Absent, FieldInfo, Kind, Presence};
 use super::{Encoder, InputKind, PgColumn, encoder};
 use crate::postgres::input::Input;
 use crate::postgres::times::Target;
+use crate::postgres::unfit::mapping::{DefaultFault, UnfitColumn};
 use tollgate_config::{As, Column, Mode, TimeForm, TimeSpec};
 
 /// What to do about a field that has no presence and is not on the wire. `contract`: used if the column does not decide.
-pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, String> {
+pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, UnfitColumn> {
     if field.presence != Presence::Implicit || matches!(field.kind, Kind::Repeated(_) | Kind::Map(..)) {
         // With presence, an unset field is NULL already; and an empty list is a value.
         return Ok(Absent::Default);
@@ -20,17 +21,16 @@ pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: b
     match (mapping.absent, contract) {
         // An absent value adds nothing.
         (None, Absent::Null) if mapping.mode == Mode::Add => Ok(Absent::Default),
-        (Some(Absent::Null), _) | (None, Absent::Null) if not_null => Err(format!(
-            "column {} is NOT NULL, but `absent: null` would write NULL: set `absent: default` or `reject` for the column",
-            mapping.name
-        )),
+        (Some(Absent::Null), _) | (None, Absent::Null) if not_null => {
+            Err(UnfitColumn::AbsentNull { column: mapping.name.clone() })
+        }
         (Some(absent), _) | (None, absent) => Ok(absent),
     }
 }
 
 /// Encodes a column's `default:` in the column's binary form.
-pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box<[u8]>, String> {
-    let refused = |why: &dyn std::fmt::Display| format!("column {}: default: {why}", column.name);
+pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box<[u8]>, UnfitColumn> {
+    let refused = |fault: DefaultFault| UnfitColumn::Default { column: column.name.clone(), fault };
     let mut out = Vec::new();
     let written = match (column.type_name.as_str(), of_events) {
         ("bool", _) => match text {
@@ -38,10 +38,10 @@ pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box
                 out.push(u8::from(text == "true"));
                 Ok(())
             }
-            _ => return Err(refused(&format!("{text} is neither true nor false"))),
+            _ => return Err(refused(DefaultFault::Bool(text.to_owned()))),
         },
         (name @ ("float4" | "float8"), _) => {
-            let number: f64 = text.parse().map_err(|_| refused(&format!("{text} is not a number")))?;
+            let number: f64 = text.parse().map_err(|_| refused(DefaultFault::Number(text.to_owned())))?;
             let encoder = if name == "float8" { Encoder::Float8 } else { Encoder::Float4 };
             encoder.encode(Input::Float(number), |_| None, &mut out)
         }
@@ -57,10 +57,10 @@ pub fn default(text: &str, of_events: &Encoder, column: &PgColumn) -> Result<Box
                 _ => As::Natural,
             };
             let encoder = encoder(InputKind::Text, &conversion, column)
-                .map_err(|_| refused(&format!("a column of type {} cannot have one", column.sql_type)))?;
+                .map_err(|_| refused(DefaultFault::Type(column.sql_type.clone())))?;
             encoder.encode(Input::Text(text.into()), |_| None, &mut out)
         }
     };
-    written.map_err(|unfit| refused(&unfit))?;
+    written.map_err(|unfit| refused(unfit.into()))?;
     Ok(out.into())
 }

@@ -3,16 +3,11 @@
 use super::{Encoder, PgColumn};
 use crate::postgres::declared::Declared;
 use crate::postgres::times::{Target, Times};
+use crate::postgres::unfit::mapping::UnfitColumn;
 
 /// Returns the encoder of a key column. Events with the same key are matched by bytes, so equal values must be equal bytes.
-pub fn for_key(encoder: Encoder, column: &PgColumn) -> Result<Encoder, String> {
-    let refused = || {
-        let (name, sql_type) = (&column.name, &column.sql_type);
-        Err(format!(
-            "column {name}: {sql_type} cannot be in a key: PostgreSQL treats values with different bytes as equal; use \
-             another key"
-        ))
-    };
+pub fn for_key(encoder: Encoder, column: &PgColumn) -> Result<Encoder, UnfitColumn> {
+    let refused = || Err(UnfitColumn::Key { column: column.name.clone(), sql_type: column.sql_type.clone() });
     if column.type_name == "citext" {
         return refused();
     }
