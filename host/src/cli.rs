@@ -92,7 +92,7 @@ enum Verb {
     Test(test::Args),
     Demo(demo::Args),
     Produce(Box<produce::Args>),
-    /// Prints the JSON Schema of a pipeline.yaml, for editors.
+    /// Prints a JSON Schema: of a pipeline.yaml, for editors, or of the status of a process.
     Schema(schema::Args),
     Check(check::Args),
     /// Exports, documents, compares, locks and registers contracts.

@@ -144,17 +144,15 @@ pub struct TypeChain {
 }
 
 /// A transform, as shown to operators.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone)]
 pub struct TransformInfo {
     /// The type whose chain it is in, if the topic holds several.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub event_type: String,
     pub name: String,
     pub version: String,
     pub component: String,
     pub digest: String,
     /// Index in [`EventType::routes`] of each route, in the component's order.
-    #[serde(skip)]
     pub routes: Vec<usize>,
 }
 

@@ -1,6 +1,5 @@
 //! Health, metrics, status and reload over HTTP, on loopback unless the configuration says otherwise.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::brakes::Brakes;
 use crate::brakes::sink::Sink;
@@ -23,8 +22,9 @@ use crate::progress::store::Owner;
 use crate::runtime::Engine;
 use crate::runtime::reload::Reloader;
 use crate::sinks::postgres::connect;
+use crate::status::{self, Halted, RefusedReload, Status, Transform};
 use tollgate_config::Pipeline;
-use tollgate_decide::gate::Revision;
+use tollgate_decide::gate::{Revision, TransformInfo};
 
 /// The state that the admin server reads and the handles through which it acts.
 pub struct Admin {
@@ -158,41 +158,43 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 /// The state of the running engine, for `tollgate status`.
-fn status(admin: &Admin) -> Value {
+fn status(admin: &Admin) -> Status {
     let revision = admin.revision.load();
-    let positions: Value =
-        admin.metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.0))).collect();
-    json!({
-        "pipeline": admin.pipeline.name,
-        "version": env!("CARGO_PKG_VERSION"),
-        "delivery": admin.pipeline.delivery.mode.as_str(),
-        "slot": admin.lifecycle.slot(),
-        "owner": admin.owner.name,
-        "revision": { "number": revision.number, "digest": revision.digest, "transforms": revision.transforms().collect::<Vec<_>>() },
-        "ready": admin.unready().is_empty(),
-        "troubles": admin.unready(),
-        "paused": admin.brakes.paused(),
-        "refused_reload": admin.reloader.refused().map(|refused| json!({ "error": refused.error.to_string(), "at_ms": unix_ms(refused.at) })),
-        "halted": admin.own_halts().iter().map(halted).collect::<Vec<_>>(),
-        "breakers": Sink::ALL.map(|sink| (sink.as_str(), admin.brakes.breakers.state(sink).as_str())).into_iter().collect::<BTreeMap<_, _>>(),
-        "positions": positions,
-    })
+    let transform = |info: &TransformInfo| Transform {
+        event_type: info.event_type.clone(),
+        name: info.name.clone(),
+        version: info.version.clone(),
+        component: info.component.clone(),
+        digest: info.digest.clone(),
+    };
+    let refused = admin.reloader.refused();
+    let state = |sink: Sink| (sink.as_str().to_owned(), admin.brakes.breakers.state(sink).as_str().to_owned());
+    Status {
+        format: status::FORMAT,
+        pipeline: admin.pipeline.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        delivery: admin.pipeline.delivery.mode.as_str().to_owned(),
+        slot: admin.lifecycle.slot(),
+        owner: admin.owner.name.clone(),
+        revision: status::Revision {
+            number: revision.number,
+            digest: revision.digest.clone(),
+            transforms: revision.transforms().map(transform).collect(),
+        },
+        ready: admin.unready().is_empty(),
+        troubles: admin.unready(),
+        paused: admin.brakes.paused(),
+        refused_reload: refused
+            .map(|refused| RefusedReload { error: refused.error.to_string(), at_ms: unix_ms(refused.at) }),
+        halted: admin.own_halts().iter().map(Halted::from).collect(),
+        breakers: Sink::ALL.into_iter().map(state).collect(),
+        positions: admin.metrics.positions().iter().map(|(partition, next)| (partition.0, next.0)).collect(),
+    }
 }
 
 fn unix_ms(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A halted partition, as `/status` and `tollgate status` show it.
-pub fn halted(halt: &Halt) -> Value {
-    json!({
-        "partition": halt.partition.0,
-        "code": halt.code,
-        "offset": halt.offset.0,
-        "epoch": halt.epoch,
-        "message": halt.message,
-    })
 }
 
 async fn reload_now(State(admin): State<Arc<Admin>>) -> Response {

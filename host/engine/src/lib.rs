@@ -14,5 +14,6 @@ pub mod progress;
 pub mod runtime;
 pub mod sinks;
 pub mod source;
+pub mod status;
 
 pub use tollgate_protocol::position;

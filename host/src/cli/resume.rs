@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::PgConnection;
 
 use super::Success;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
-use tollgate_engine::admin;
 use tollgate_engine::position::Partition;
 use tollgate_engine::progress::halts::{self, Halt};
 use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
+use tollgate_engine::status::Halted;
 
 /// How long to wait until PostgreSQL is available. It is short, because the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ async fn resume(pipeline: &Pipeline, connection: &mut PgConnection) -> Result<Su
     let was_paused = halts::resume(connection, name, topic).await.map_err(failed)?;
     let halted = halts::halts(connection, name, topic).await.map_err(failed)?;
     let reason = pause.map(|pause| pause.reason);
-    let left: Vec<Value> = halted.iter().map(admin::halted).collect();
+    let left: Vec<Halted> = halted.iter().map(Halted::from).collect();
     let result = json!({ "was_paused": was_paused, "reason": reason, "halted": left });
     let still = halted.iter().map(|halt| {
         let Halt { partition, code, .. } = halt;
@@ -94,7 +94,7 @@ async fn end_halts(
 ) -> Result<Success, Failure> {
     let (name, topic) = (&pipeline.name, &pipeline.source.topic);
     let ended = halts::end_halts(connection, name, topic, partitions).await.map_err(failed)?;
-    let result = json!({ "resumed": ended.iter().map(admin::halted).collect::<Vec<_>>() });
+    let result = json!({ "resumed": ended.iter().map(Halted::from).collect::<Vec<_>>() });
     let lines = partitions.iter().map(|partition| match ended.iter().find(|halt| halt.partition == *partition) {
         Some(Halt { code, message, .. }) => format!("\n  partition {partition} was halted ({code}): {message}"),
         None => format!("\n  partition {partition} was not halted"),

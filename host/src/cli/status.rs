@@ -13,7 +13,6 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use serde::Serialize;
-use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
 
 use super::Success;
@@ -22,6 +21,7 @@ use tollgate_config::error::Failure;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
 use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
+use tollgate_engine::status::{self, Status};
 
 /// The time limit of each source, because the caller waits.
 const CALL: Duration = Duration::from_secs(4);
@@ -43,7 +43,7 @@ pub struct Args {
 
 /// The answers of the sources. An `Err` holds the reason why a source did not answer.
 struct Known {
-    process: Result<Value, String>,
+    process: Result<Status, String>,
     stored: Result<Stored, String>,
     ends: Result<BTreeMap<i32, i64>, String>,
     /// Partitions without a record from their next offset on, although their end is higher.
@@ -61,14 +61,36 @@ struct Stored {
 /// A halted partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Halted {
-    partition: i32,
-    code: String,
-    offset: i64,
-    epoch: i64,
-    message: String,
+    #[serde(flatten)]
+    halt: status::Halted,
+    #[serde(flatten)]
+    stored: Option<StoredHalt>,
+}
+
+/// What PostgreSQL knows of a halt besides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct StoredHalt {
     /// Host and process id of the member that halted the partition.
     owner: String,
     since: String,
+}
+
+/// What is known of a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+struct Partition {
+    partition: i32,
+    /// The offset after the last record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_offset: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<String>,
+    lag: Option<u64>,
 }
 
 /// The progress row of a partition.
@@ -155,18 +177,36 @@ fn admin_url(listen: Option<&str>) -> Result<String, String> {
 }
 
 /// Asks the process for its status. The server at this address may be another pipeline, or an unrelated program.
-fn ask(url: &str, pipeline: &str) -> Result<Value, String> {
+fn ask(url: &str, pipeline: &str) -> Result<Status, String> {
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(CALL)).build().into();
     let mut response =
         agent.get(format!("{url}/status")).call().map_err(|error| format!("no process answers at {url}: {error}"))?;
     let text = response.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))?;
-    let answer: Value =
-        serde_json::from_str(&text).map_err(|_| format!("the server at {url} is not a tollgate process"))?;
-    match answer["pipeline"].as_str() {
-        Some(name) if name == pipeline => Ok(answer),
-        Some(name) => Err(format!("the process at {url} runs pipeline {name}; pass another address with --url")),
-        None => Err(format!("the server at {url} is not a tollgate process")),
+    read(url, &text, pipeline)
+}
+
+/// The fields that a status has in every format.
+#[derive(serde::Deserialize)]
+struct Header {
+    #[serde(default)]
+    format: u32,
+    pipeline: String,
+    version: String,
+}
+
+fn read(url: &str, answer: &str, pipeline: &str) -> Result<Status, String> {
+    let header: Header =
+        serde_json::from_str(answer).map_err(|_| format!("the server at {url} is not a tollgate process"))?;
+    let Header { format, pipeline: name, version } = header;
+    if name != pipeline {
+        return Err(format!("the process at {url} runs pipeline {name}; pass another address with --url"));
     }
+    if format > status::FORMAT {
+        return Err(format!(
+            "the process at {url} is tollgate {version}, which this release cannot read; use that release"
+        ));
+    }
+    serde_json::from_str(answer).map_err(|error| format!("the status of the process at {url} cannot be read: {error}"))
 }
 
 async fn stored(pipeline: &Pipeline) -> Result<Stored, String> {
@@ -233,15 +273,14 @@ async fn halts(connection: &mut PgConnection, pipeline: &Pipeline) -> Result<Vec
     .fetch_all(connection)
     .await?;
     let halts = rows.into_iter().map(|row| {
-        Ok(Halted {
+        let halt = status::Halted {
             partition: row.try_get(0)?,
             code: row.try_get(1)?,
             offset: row.try_get(2)?,
             epoch: row.try_get(3)?,
             message: row.try_get(4)?,
-            owner: row.try_get(5)?,
-            since: row.try_get(6)?,
-        })
+        };
+        Ok(Halted { halt, stored: Some(StoredHalt { owner: row.try_get(5)?, since: row.try_get(6)? }) })
     });
     halts.collect()
 }
@@ -266,43 +305,34 @@ fn ends(pipeline: &Pipeline) -> Result<BTreeMap<i32, i64>, String> {
 
 impl Known {
     /// Returns an entry for each partition that any source knows, with the lag if end and position are known.
-    fn partitions(&self) -> Vec<Value> {
-        let mut all: BTreeMap<i32, Value> = BTreeMap::new();
-        if let Ok(ends) = &self.ends {
-            for (partition, end) in ends {
-                all.insert(*partition, json!({ "partition": partition, "end": end }));
-            }
+    fn partitions(&self) -> Vec<Partition> {
+        let mut all: BTreeMap<i32, Partition> = BTreeMap::new();
+        let entry = |all: &mut BTreeMap<i32, Partition>, partition: i32, change: &dyn Fn(&mut Partition)| {
+            change(all.entry(partition).or_insert_with(|| Partition { partition, ..Partition::default() }));
+        };
+        for (partition, end) in self.ends.iter().flatten() {
+            entry(&mut all, *partition, &|known| known.end = Some(*end));
         }
-        let ours = self.process.as_ref().ok().and_then(|process| process["positions"].as_object());
-        for (partition, next) in ours.into_iter().flatten() {
-            let Ok(partition) = partition.parse::<i32>() else { continue };
-            all.entry(partition).or_insert_with(|| json!({ "partition": partition }))["next_offset"] = next.clone();
+        for (partition, next) in self.process.iter().flat_map(|process| &process.positions) {
+            entry(&mut all, *partition, &|known| known.next_offset = Some(*next));
         }
         for row in self.stored.iter().flat_map(|stored| &stored.partitions) {
-            let entry = all.entry(row.partition).or_insert_with(|| json!({ "partition": row.partition }));
-            entry["next_offset"] = json!(row.next_offset);
-            entry["epoch"] = json!(row.epoch);
-            entry["owner"] = json!(row.owner);
-            entry["updated_at"] = json!(row.updated_at);
+            entry(&mut all, row.partition, &|known| {
+                (known.next_offset, known.epoch) = (Some(row.next_offset), Some(row.epoch));
+                (known.owner, known.updated_at) = (Some(row.owner.clone()), Some(row.updated_at.clone()));
+            });
         }
-        let with_lag = all.into_values().map(|mut entry| {
-            let lag = entry["end"].as_i64().zip(entry["next_offset"].as_i64()).map(|(end, next)| (end - next).max(0));
-            let exhausted = entry["partition"].as_i64().and_then(|partition| i32::try_from(partition).ok());
-            let lag = if exhausted.is_some_and(|at| self.exhausted.contains(&at)) { Some(0) } else { lag };
-            entry["lag"] = json!(lag);
-            entry
-        });
-        with_lag.collect()
+        for known in all.values_mut() {
+            let behind = known.end.zip(known.next_offset).map(|(end, next)| u64::try_from(end - next).unwrap_or(0));
+            known.lag = if self.exhausted.contains(&known.partition) { Some(0) } else { behind };
+        }
+        all.into_values().collect()
     }
 
     /// Returns the next offset of each partition that has a lag.
     fn behind(&self) -> BTreeMap<i32, i64> {
-        let partitions = self.partitions().into_iter().filter(|entry| entry["lag"].as_i64().is_some_and(|lag| lag > 0));
-        let next = partitions.filter_map(|entry| {
-            let partition = i32::try_from(entry["partition"].as_i64()?).ok()?;
-            Some((partition, entry["next_offset"].as_i64()?))
-        });
-        next.collect()
+        let behind = self.partitions().into_iter().filter(|known| known.lag.is_some_and(|lag| lag > 0));
+        behind.filter_map(|known| Some((known.partition, known.next_offset?))).collect()
     }
 }
 
@@ -325,19 +355,44 @@ mod tests {
         assert!(admin_url(None).unwrap_err().contains("off"));
     }
 
+    fn process() -> Status {
+        read("u", ANSWER, "p").unwrap()
+    }
+
+    const ANSWER: &str = r#"{"format":1,"pipeline":"p","version":"0.2.0","delivery":"effectively_once","slot":0,"owner":"h/7",
+        "revision":{"number":0,"digest":"aa","transforms":[]},"ready":true,"troubles":[],"paused":null,
+        "refused_reload":null,"halted":[],"breakers":{},"positions":{}}"#;
+
+    #[test]
+    fn an_answer_of_something_else_is_named() {
+        assert_eq!(process().owner, "h/7");
+        for (answer, why) in [
+            ("<html>".to_owned(), "the server at u is not a tollgate process"),
+            (ANSWER.replace(r#""p""#, r#""q""#), "the process at u runs pipeline q; pass another address with --url"),
+            (
+                ANSWER.replace(r#""format":1"#, r#""format":2"#).replace("true", "7"),
+                "the process at u is tollgate 0.2.0, which this release cannot read; use that release",
+            ),
+            (ANSWER.replace("true", "7"), "the status of the process at u cannot be read: invalid type: integer `7`"),
+        ] {
+            let found = read("u", &answer, "p").unwrap_err();
+            assert!(found.starts_with(why), "{found}");
+        }
+    }
+
     #[test]
     fn a_partition_is_what_all_sources_say_of_it() {
         let row = Progress { partition: 1, next_offset: 90, epoch: 3, owner: "h/1".into(), updated_at: String::new() };
         let known = Known {
-            process: Ok(json!({ "positions": { "0": 50, "1": 80 } })),
+            process: Ok(Status { positions: [(0, 50), (1, 80)].into(), ..process() }),
             stored: Ok(Stored { partitions: vec![row], ..Stored::default() }),
             ends: Ok([(0, 60), (1, 100), (2, 7)].into()),
             exhausted: BTreeSet::new(),
         };
         assert_eq!(known.behind(), [(0, 50), (1, 90)].into());
-        let seen: Vec<_> = known.partitions().iter().map(|p| (p["next_offset"].as_i64(), p["lag"].as_i64())).collect();
+        let seen: Vec<_> = known.partitions().iter().map(|p| (p.next_offset, p.lag)).collect();
         assert_eq!(seen, [(Some(50), Some(10)), (Some(90), Some(10)), (None, None)]);
         let known = Known { exhausted: [1].into(), ..known };
-        assert_eq!(known.partitions()[1]["lag"], json!(0), "only markers follow");
+        assert_eq!(known.partitions()[1].lag, Some(0), "only markers follow");
     }
 }

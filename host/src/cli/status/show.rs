@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::Known;
+use super::{Halted, Known, Partition};
 use crate::cli::table::{Align, render, thousands};
 use tollgate_config::Pipeline;
+use tollgate_engine::status::{self, Status, Transform};
 
 /// The number of digits of a digest that are shown.
 const DIGEST: usize = 12;
@@ -37,7 +38,7 @@ pub(super) fn summary(pipeline: &Pipeline, known: &Known) -> String {
     let name = &pipeline.name;
     let state = match (&known.process, paused(known)) {
         (Ok(_), Some(_)) => "paused",
-        (Ok(process), None) if process["ready"] == json!(true) => "running",
+        (Ok(process), None) if process.ready => "running",
         (Ok(_), None) => "running, not ready",
         (Err(_), Some(_)) => "paused, no process answers",
         (Err(_), None) => "no process answers",
@@ -63,12 +64,11 @@ pub(super) fn ill(known: &Known) -> Option<String> {
     }
     let halted = halted(known);
     if let Some(halt) = halted.first() {
-        let (partition, code) = (&halt["partition"], halt["code"].as_str().unwrap_or_default());
+        let status::Halted { partition, code, .. } = &halt.halt;
         return Some(format!("{} halted, the first is partition {partition}: {code}", halted.len()));
     }
-    if process["ready"] != json!(true) {
-        let troubles = process["troubles"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        return Some(format!("not ready: {}", troubles.collect::<Vec<_>>().join("; ")));
+    if !process.ready {
+        return Some(format!("not ready: {}", process.troubles.join("; ")));
     }
     let lost = known.stored.as_ref().err();
     lost.map(|why| format!("PostgreSQL did not answer: {why}"))
@@ -93,9 +93,8 @@ fn write_text(out: &mut String, pipeline: &Pipeline, known: &Known) -> std::fmt:
         writeln!(out, "\npaused{since}: {reason}")?;
     }
     for halt in halted(known) {
-        let since = halt["since"].as_str().map(|since| format!(" since {since}")).unwrap_or_default();
-        let [code, message] = ["code", "message"].map(|key| halt[key].as_str().unwrap_or_default());
-        let (partition, offset) = (&halt["partition"], &halt["offset"]);
+        let since = halt.stored.map(|stored| format!(" since {}", stored.since)).unwrap_or_default();
+        let status::Halted { partition, code, offset, message, .. } = halt.halt;
         writeln!(out, "\npartition {partition} halted at offset {offset}{since} ({code}): {message}")?;
         writeln!(out, "to continue: tollgate resume {} --partition {partition}", pipeline.file.display())?;
     }
@@ -116,62 +115,64 @@ fn write_text(out: &mut String, pipeline: &Pipeline, known: &Known) -> std::fmt:
         ("owner", Align::Left),
         ("updated", Align::Left),
     ];
-    let cell = |entry: &Value, key: &str| match &entry[key] {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let row = |entry: &Value| {
-        ["partition", "next_offset", "end", "lag", "epoch", "owner", "updated_at"].map(|key| cell(entry, key)).to_vec()
+    let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let row = |known: &Partition| {
+        let number = |value: Option<i64>| shown(value.map(|value| value.to_string()));
+        vec![
+            known.partition.to_string(),
+            number(known.next_offset),
+            number(known.end),
+            shown(known.lag.map(|lag| lag.to_string())),
+            number(known.epoch),
+            shown(known.owner.clone()),
+            shown(known.updated_at.clone()),
+        ]
     };
     out.push_str(&render(&header, &partitions.iter().map(row).collect::<Vec<_>>(), 48));
     Ok(())
 }
 
-fn write_process(out: &mut String, process: &Value) -> std::fmt::Result {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let short = |value: &Value| text(value).chars().take(DIGEST).collect::<String>();
-    let revision = &process["revision"];
-    writeln!(out, "process   {}, tollgate {}", text(&process["owner"]), text(&process["version"]))?;
-    writeln!(out, "revision  {} ({})", revision["number"], short(&revision["digest"]))?;
-    let troubles = process["troubles"].as_array().cloned().unwrap_or_default();
-    for trouble in &troubles {
-        writeln!(out, "trouble   {}", text(trouble))?;
+fn write_process(out: &mut String, process: &Status) -> std::fmt::Result {
+    let short = |digest: &str| digest.chars().take(DIGEST).collect::<String>();
+    let revision = &process.revision;
+    writeln!(out, "process   {}, tollgate {}", process.owner, process.version)?;
+    writeln!(out, "revision  {} ({})", revision.number, short(&revision.digest))?;
+    for trouble in &process.troubles {
+        writeln!(out, "trouble   {trouble}")?;
     }
-    if let Some(error) = process["refused_reload"]["error"].as_str() {
-        writeln!(out, "reload    rejected, the revision above stays active: {error}")?;
+    if let Some(refused) = &process.refused_reload {
+        writeln!(out, "reload    rejected, the revision above stays active: {}", refused.error)?;
     }
-    let breakers = process["breakers"].as_object().into_iter().flatten();
-    for (sink, state) in breakers.filter(|(_, state)| **state != json!("closed")) {
-        writeln!(out, "breaker   {sink} {}", text(state))?;
+    for (sink, state) in process.breakers.iter().filter(|(_, state)| *state != "closed") {
+        writeln!(out, "breaker   {sink} {state}")?;
     }
-    let transforms = revision["transforms"].as_array().cloned().unwrap_or_default();
-    if transforms.is_empty() {
+    if revision.transforms.is_empty() {
         return writeln!(out, "no transforms: only the contract is checked");
     }
     let header =
         [("transform", Align::Left), ("version", Align::Left), ("digest", Align::Left), ("component", Align::Left)];
-    let row = |info: &Value| {
-        vec![text(&info["name"]), text(&info["version"]), short(&info["digest"]), text(&info["component"])]
+    let row = |transform: &Transform| {
+        vec![transform.name.clone(), transform.version.clone(), short(&transform.digest), transform.component.clone()]
     };
-    write!(out, "\n{}", render(&header, &transforms.iter().map(row).collect::<Vec<_>>(), 64))
+    write!(out, "\n{}", render(&header, &revision.transforms.iter().map(row).collect::<Vec<_>>(), 64))
 }
 
 /// Returns why the pipeline is paused. PostgreSQL decides, because the process may be a second behind.
 fn paused(known: &Known) -> Option<String> {
     match &known.stored {
         Ok(stored) => stored.pause.as_ref().map(|pause| pause.reason.clone()),
-        Err(_) => known.process.as_ref().ok().and_then(|process| process["paused"].as_str()).map(str::to_owned),
+        Err(_) => known.process.as_ref().ok().and_then(|process| process.paused.clone()),
     }
 }
 
 /// Returns the halted partitions from PostgreSQL, or those of the process if PostgreSQL did not answer.
-fn halted(known: &Known) -> Vec<Value> {
-    match &known.stored {
-        Ok(stored) => stored.halts.iter().map(|halt| json!(halt)).collect(),
-        Err(_) => {
-            known.process.as_ref().ok().and_then(|process| process["halted"].as_array()).cloned().unwrap_or_default()
+fn halted(known: &Known) -> Vec<Halted> {
+    match (&known.stored, &known.process) {
+        (Ok(stored), _) => stored.halts.clone(),
+        (Err(_), Ok(process)) => {
+            process.halted.iter().map(|halt| Halted { halt: halt.clone(), stored: None }).collect()
         }
+        (Err(_), Err(_)) => Vec::new(),
     }
 }
 
@@ -182,12 +183,12 @@ fn lag(known: &Known) -> Option<u64> {
         return None;
     }
     // A partition without a position has no lag: where it will start depends on the start policy.
-    partitions.iter().map(|entry| entry["lag"].as_u64()).sum()
+    partitions.iter().map(|known| known.lag).sum()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Halted, Pause, Progress, Stored};
+    use super::super::{Pause, Progress, Stored, StoredHalt};
     use super::*;
     use std::path::Path;
 
@@ -196,6 +197,17 @@ mod tests {
                     contract: { protos: proto, message: a.B }\ndead_letter: { topic: d }\n\
                     postgres: { url: 'postgres://u:secret@h/d', table: x, key: [id], columns: { id: {} } }\n";
         Pipeline::parse(Path::new("p.yaml"), text, &|_| None).unwrap()
+    }
+
+    fn halt(message: &str, since: &str) -> Halted {
+        let halt = status::Halted {
+            partition: 1,
+            code: "records-missing".into(),
+            offset: 9,
+            epoch: 2,
+            message: message.into(),
+        };
+        Halted { halt, stored: Some(StoredHalt { owner: "host/7".into(), since: since.into() }) }
     }
 
     fn known() -> Known {
@@ -207,11 +219,14 @@ mod tests {
             updated_at: "2026-01-01 00:00:00Z".into(),
         };
         Known {
-            process: Ok(json!({
-                "owner": "host/7", "version": "0.1.0", "ready": true, "troubles": [], "positions": { "0": 5 },
+            process: Ok(serde_json::from_value(json!({
+                "format": 1, "pipeline": "p", "delivery": "effectively_once", "slot": 0, "owner": "host/7",
+                "version": "0.1.0", "ready": true, "troubles": [], "positions": { "0": 5 }, "paused": null,
+                "refused_reload": null, "halted": [], "breakers": {},
                 "revision": { "number": 3, "digest": "a".repeat(64), "transforms":
                     [{ "name": "rules", "version": "1.2.0", "digest": "b".repeat(64), "component": "rules.wasm" }] },
-            })),
+            }))
+            .unwrap()),
             stored: Ok(Stored { partitions: vec![row(0, 5), row(1, 9)], ..Stored::default() }),
             ends: Ok([(0, 1_005), (1, 9)].into()),
             exhausted: Default::default(),
@@ -237,15 +252,7 @@ mod tests {
     #[test]
     fn a_halted_partition_is_named_with_the_command_that_ends_it() {
         let mut known = known();
-        known.stored.as_mut().unwrap().halts.push(Halted {
-            partition: 1,
-            code: "records-missing".into(),
-            offset: 9,
-            epoch: 2,
-            message: "records were deleted".into(),
-            owner: "host/7".into(),
-            since: "yesterday".into(),
-        });
+        known.stored.as_mut().unwrap().halts.push(halt("records were deleted", "yesterday"));
         let text = text(&pipeline(), &known);
         for part in [
             "p: running, 1 partition halted, lag 1,000",
@@ -261,7 +268,9 @@ mod tests {
     fn a_breaker_that_is_not_closed_is_told() {
         let mut known = known();
         assert!(!text(&pipeline(), &known).contains("breaker"));
-        known.process.as_mut().unwrap()["breakers"] = json!({ "kafka": "closed", "postgres": "half-open" });
+        let breakers = [("kafka", "closed"), ("postgres", "half-open")];
+        known.process.as_mut().unwrap().breakers =
+            breakers.map(|(sink, state)| (sink.to_owned(), state.to_owned())).into();
         let text = text(&pipeline(), &known);
         assert!(text.contains("breaker   postgres half-open") && !text.contains("kafka closed"), "{text}");
     }
@@ -270,23 +279,15 @@ mod tests {
     fn a_check_names_what_an_operator_has_to_look_at() {
         let mut known = known();
         assert_eq!(ill(&known), None);
-        known.process.as_mut().unwrap()["refused_reload"] = json!({ "error": "no such component", "at_ms": 1 });
+        known.process.as_mut().unwrap().refused_reload =
+            Some(status::RefusedReload { error: "no such component".to_owned(), at_ms: 1 });
         assert_eq!(ill(&known), None, "events are processed as before");
         let shown = text(&pipeline(), &known);
         assert!(shown.contains("reload    rejected, the revision above stays active: no such component"), "{shown}");
-        known.process.as_mut().unwrap()["ready"] = json!(false);
-        known.process.as_mut().unwrap()["troubles"] = json!(["kafka: away"]);
+        known.process.as_mut().unwrap().ready = false;
+        known.process.as_mut().unwrap().troubles = vec!["kafka: away".to_owned()];
         assert_eq!(ill(&known).unwrap(), "not ready: kafka: away");
-        let halt = Halted {
-            partition: 1,
-            code: "records-missing".into(),
-            offset: 9,
-            epoch: 2,
-            message: String::new(),
-            owner: String::new(),
-            since: String::new(),
-        };
-        known.stored.as_mut().unwrap().halts.push(halt);
+        known.stored.as_mut().unwrap().halts.push(halt("", ""));
         assert_eq!(ill(&known).unwrap(), "1 halted, the first is partition 1: records-missing");
         let pause = Pause { reason: "too many".into(), digest: String::new(), since: String::new() };
         known.stored.as_mut().unwrap().pause = Some(pause);
