@@ -1,5 +1,6 @@
 //! `tidy`: functions over 70 lines, files over 500, files that import each other in a circle (tests aside), crates with a
-//! dependency that they must not have, and invariants that no line of the code names. There are no exceptions.
+//! dependency that they must not have, invariants that no line of the code names, and durations outside of `limits.rs`. There
+//! are no exceptions.
 
 mod boundaries;
 mod circles;
@@ -22,7 +23,7 @@ const FILE: usize = 500;
 const GENERATED: &str = "// @generated";
 
 /// # Errors
-/// Something is too long, in a circle, a forbidden dependency, or an unnamed invariant (exit code 1).
+/// Something is too long, in a circle, a forbidden dependency, an unnamed invariant, or a stray duration (exit code 1).
 pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
     let mut git = Command::new("git");
     git.current_dir(&project.root);
@@ -39,6 +40,7 @@ pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
         }
     }
     let mut faults: Vec<String> = files.iter().flat_map(|(path, source)| too_long(path, source)).collect();
+    faults.extend(files.iter().flat_map(|(path, source)| stray_durations(path, source)));
     let circles = circles::find(&files).into_iter().map(|circle| circle.join(", "));
     faults.extend(circles.map(|circle| format!("these files import each other in a circle: {circle}")));
     faults.extend(boundaries::crossed(project)?);
@@ -65,9 +67,26 @@ fn too_long(path: &str, source: &source::Source) -> Vec<String> {
     faults
 }
 
+/// A wait or a timeout has a reason, and the reasons stand together.
+fn stray_durations(path: &str, source: &source::Source) -> Vec<String> {
+    if !path.starts_with("host/") || path.ends_with("/limits.rs") || path.contains("/examples/") {
+        return Vec::new();
+    }
+    let stray = source.durations.iter();
+    stray.map(|line| format!("{path}:{line}: a duration belongs into limits.rs, with its reason")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_outside_of_the_limits_is_found() {
+        let text = "use std::time::Duration;\nconst A: Duration = Duration::from_secs(5);\nfn a(n: u64) { wait(Duration::from_millis(n)) }\n\
+                    #[cfg(test)]\nmod tests { const B: Duration = Duration::from_secs(1); }\n";
+        let found = |path| stray_durations(path, &source::read(text)).len();
+        assert_eq!([found("host/src/a.rs"), found("host/config/src/limits.rs"), found("xtask/src/a.rs")], [1, 0, 0]);
+    }
 
     #[test]
     fn tests_are_known_by_their_place() {

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// The least value of most durations in a configuration file.
+pub const MILLISECOND: Duration = Duration::from_millis(1);
+/// The least value of longer ones.
+pub const SECOND: Duration = Duration::from_secs(1);
+pub const DAY: Duration = Duration::from_secs(86_400);
+
 /// Bytes of a pipeline.yaml or transform.yaml. The largest sensible file (hundreds of columns) has about 50 kB.
 pub const CONFIG_BYTES: u64 = 1 << 20;
 
@@ -341,3 +347,123 @@ pub const REGISTRY_CACHE_BYTES: u64 = 64 << 20;
 
 /// Released versions that `deprecate_for` in tollgate-check.yaml may require: more than any contract has had.
 pub const DEPRECATE_FOR_MAX: u32 = 100;
+
+/// How long one blocking call to Kafka may take before its outcome counts as unknown.
+pub const KAFKA_CALL: Duration = Duration::from_secs(10);
+
+/// The timeout of one request to Kafka while the start waits for it. librdkafka keeps connecting in between, so a short timeout loses
+/// nothing, and the reason is logged early.
+pub const START_ASK: Duration = Duration::from_secs(2);
+
+/// How long a lane waits for a transactional call that may exceed [`KAFKA_CALL`].
+pub const KAFKA_HANG: Duration = Duration::from_secs(12);
+
+/// How long to wait for records in flight before a transaction is aborted without them.
+pub const PRODUCER_PURGE: Duration = Duration::from_secs(1);
+
+/// How long a lane waits for its old producers to close.
+pub const PRODUCER_CLOSE: Duration = Duration::from_secs(2);
+
+/// The interval of checks for delivery reports: a batch takes milliseconds, and a check microseconds.
+pub const REPORTS_LOOK: Duration = Duration::from_micros(250);
+
+/// How long the broker may take to acknowledge a batch.
+pub const BROKER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a lane waits after an error that time resolves, before it checks again whether it may continue.
+pub const PAUSE_LOOK: Duration = Duration::from_millis(200);
+
+/// How long the broker may take to describe a topic: the lane handles no revocation meanwhile.
+pub const METADATA_CALL: Duration = Duration::from_secs(2);
+
+/// How long one request of a takeover to Kafka may take: the partitions wait meanwhile.
+pub const TAKEOVER_CALL: Duration = Duration::from_secs(5);
+
+/// How long a takeover waits for the topic's id. The partitions wait meanwhile. A broker without an answer is no reason to halt: the
+/// id stored in the row stays, and the next takeover compares it.
+pub const TAKEOVER_TOPIC_ID: Duration = Duration::from_secs(1);
+
+/// The interval at which `--drain` checks whether the open transactions have ended.
+pub const ENDS_LOOK: Duration = Duration::from_millis(50);
+
+/// How long transactions may be open before `--drain` logs that it waits.
+pub const ENDS_SILENCE: Duration = Duration::from_secs(2);
+
+/// How long the partitions may take to respond. The poll thread takes nothing and does not poll meanwhile.
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The interval of checks of the queues.
+pub const PROBE_LOOK: Duration = Duration::from_millis(5);
+
+/// librdkafka reports the reason of a rejection as an event, separate from the failed call. The event is there when the call returns,
+/// or arrives shortly after.
+pub const REJECTION_EVENT: Duration = Duration::from_millis(300);
+
+/// The timeout of one poll of `dlq`: how soon Ctrl-C is noticed.
+pub const DLQ_POLL: Duration = Duration::from_millis(100);
+
+/// How long `dlq` waits without a record, an end or an error. After that, something is wrong that librdkafka does not report.
+pub const DLQ_SILENCE: Duration = Duration::from_secs(30);
+
+/// How long a command waits until the servers are available. It is short, because the caller waits.
+pub const VERB_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time limit of one request of `validate --connect`, because the caller waits.
+pub const VALIDATE_CALL: Duration = Duration::from_secs(5);
+
+/// Kafka's default of `group.min.session.timeout.ms`.
+pub const SESSION_TIMEOUT_MIN_BROKER: Duration = Duration::from_secs(6);
+
+/// The time limit for the first record of each partition. If it does not arrive in time, the lag is computed from the offsets.
+pub const STATUS_PEEK: Duration = Duration::from_secs(2);
+
+/// The time limit of each source of `status`, because the caller waits.
+pub const STATUS_CALL: Duration = Duration::from_secs(4);
+
+/// The timeout of a transaction of `produce` over the whole input: the longest that brokers allow by default.
+pub const PRODUCE_WHOLE: Duration = Duration::from_secs(900);
+
+/// The timeout of a transaction of `produce` over a part: a dead process delays readers for at most this long.
+pub const PRODUCE_PART: Duration = Duration::from_secs(60);
+
+/// How long the demo may take to produce its events: it takes less than a second.
+pub const DEMO_FEED: Duration = Duration::from_secs(30);
+
+/// How long the demo waits for its PostgreSQL. It takes half a second on an idle machine.
+pub const DEMO_POSTGRES: Duration = Duration::from_secs(60);
+
+/// The interval at which the demo checks what it waits for.
+pub const DEMO_LOOK: Duration = Duration::from_millis(10);
+
+/// How long processing the demo's events may take; thousands take a second, and joining a group three.
+pub const DEMO_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the demo's engine may take to stop.
+pub const DEMO_CLOSE: Duration = Duration::from_secs(5);
+
+/// How long the keeper waits for one answer of Kafka: it has more to look after. Also the least time for a request at the start.
+pub const KEEPER_CALL: Duration = Duration::from_millis(500);
+
+/// The interval at which a stop checks whether the threads have ended.
+pub const CLOSE_LOOK: Duration = Duration::from_millis(5);
+
+/// The least time for which the start waits for Kafka's transaction coordinator, even if its deadline is near.
+pub const START_LEAST: Duration = Duration::from_secs(1);
+
+/// The interval at which `run --watch` checks its files.
+pub const WATCH_LOOK: Duration = Duration::from_millis(500);
+
+/// How long Kafka may take to create the topics of `setup`.
+pub const SETUP_CALL: Duration = Duration::from_secs(30);
+
+/// One poll for the event that reports a rejection.
+pub const EVENT_POLL: Duration = Duration::from_millis(20);
+
+/// The longest poll of the consumer's main queue, which holds callbacks: a rebalance is noticed at latest then.
+pub const MAIN_QUEUE_POLL: Duration = Duration::from_millis(500);
+
+/// The interval at which the progress display turns.
+pub const SPINNER: Duration = Duration::from_millis(100);
+
+/// The least `produce --delivery-timeout`: below it a healthy broker cannot acknowledge in time.
+pub const DELIVERY_TIMEOUT_MIN: Duration = Duration::from_millis(100);

@@ -79,7 +79,7 @@ fn read_pipeline(root: &Table<'_>, file: &Path, base: &Path) -> Option<Pipeline>
     let admin = root.table_or_empty("admin", read_admin);
     let acknowledged = root.table("acknowledge", read_acknowledged).unwrap_or_default();
     let lanes = root.or("lanes", within(1, limits::LANES), default_lanes());
-    let deadline = || duration_within(Duration::from_secs(1), limits::DEADLINE_MAX);
+    let deadline = || duration_within(limits::SECOND, limits::DEADLINE_MAX);
     let shutdown = root.or("shutdown", deadline(), limits::SHUTDOWN);
     let start_deadline = root.or("start_deadline", deadline(), limits::START_DEADLINE);
     let backlog_from = shared.backpressure.from().unwrap_or("backpressure").to_owned();
@@ -150,7 +150,7 @@ fn read_ceiling(table: &Table<'_>) -> Option<Ceiling> {
     Some(Ceiling {
         fuel: table.get("fuel", within(1, u64::MAX)),
         memory: table.get("memory", bytes_within(least, most)),
-        deadline: table.get("deadline", duration_within(Duration::from_millis(1), limits::CEILING_DEADLINE_MAX)),
+        deadline: table.get("deadline", duration_within(limits::MILLISECOND, limits::CEILING_DEADLINE_MAX)),
         compile_time: table.get("compile_time", duration_within(least_compile, most_compile)),
         output: table.get("output", bytes_within(1, limits::CEILING_OUTPUT_MAX)),
         max_outputs: table.get("max_outputs", within(1, limits::CEILING_OUTPUTS_MAX)),
@@ -189,11 +189,7 @@ fn read_limit(table: &Table<'_>) -> Option<DeadLetterLimit> {
         Some(DeadLetterLimit {
             share: limit.or("share", number_within(0.0001, 1.0), default.share),
             of_at_least: limit.or("of_at_least", within(1, u64::MAX), default.of_at_least),
-            within: limit.or(
-                "within",
-                duration_within(Duration::from_secs(1), limits::DEAD_LETTER_WITHIN_MAX),
-                default.within,
-            ),
+            within: limit.or("within", duration_within(limits::SECOND, limits::DEAD_LETTER_WITHIN_MAX), default.within),
         })
     })
 }

@@ -329,7 +329,7 @@ fn producers(parts: &Parts, lane: usize, waiting: &Waiting) -> Result<Producers,
     let number = i32::try_from(lane).unwrap_or_default();
     let mut backoff = parts.brakes.backoff();
     loop {
-        let patience = waiting.left().max(Duration::from_secs(1));
+        let patience = waiting.left().max(limits::START_LEAST);
         match Producers::connect(&parts.gate.pipeline, slot, number, parts.sizes, patience) {
             Ok(producers) => return Ok(producers),
             Err(error) if error.class() == Class::Fatal => {
@@ -368,7 +368,7 @@ impl Engine {
                 );
                 return;
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(limits::CLOSE_LOOK);
         }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -380,7 +380,7 @@ impl Engine {
             consumer.context().close();
             let closer = std::thread::spawn(move || drop(consumer));
             while !closer.is_finished() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(limits::CLOSE_LOOK);
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tollgate_sandbox::{CAPABILITIES, LimitsSpec, Manifest, limits};
@@ -106,7 +105,7 @@ fn read_limits(table: &Table<'_>) -> Option<LimitsSpec> {
     let output_bytes = size("output_bytes", limits::MAX_OUTPUT_BYTES);
     let batch_output_bytes = size("batch_output_bytes", limits::MAX_BATCH_OUTPUT_BYTES);
     let log_bytes = size("log_bytes", limits::MAX_LOG_BYTES);
-    let deadline = table.get("deadline", duration_within(Duration::from_millis(1), limits::MAX_DEADLINE));
+    let deadline = table.get("deadline", duration_within(tollgate_config::limits::MILLISECOND, limits::MAX_DEADLINE));
     let fuel = Some(fuel?);
     Some(LimitsSpec { fuel, memory, max_outputs, output_bytes, batch_output_bytes, log_bytes, deadline })
 }
@@ -150,6 +149,8 @@ fn capability(text: &str) -> Result<String, Complaint> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::time::Duration;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::{Load, SetupError};
+use crate::{Load, SetupError, limits};
 
 /// librdkafka settings that this producer owns, and what to use in their place.
 pub const OWNED_SETTINGS: &[(&str, &str)] = &[
@@ -79,14 +79,11 @@ impl Config {
         Config {
             client,
             transactional_id: None,
-            // The default of librdkafka and Java.
-            transaction_timeout: Duration::from_secs(60),
+            transaction_timeout: limits::TRANSACTION_TIMEOUT,
             // Java's buffer.memory; and a number of records at which small ones do not cost more in bookkeeping than in bytes.
             buffer: Load { records: 100_000, bytes: 32 << 20 },
-            // Java's default. An election or a broker's restart takes seconds.
-            delivery_timeout: Duration::from_secs(120),
-            // Enough to fill a request at a few thousand events a second; the delay is small compared with an acknowledgement.
-            linger: Duration::from_millis(5),
+            delivery_timeout: limits::DELIVERY_TIMEOUT,
+            linger: limits::LINGER,
             // librdkafka's default: Kafka's own limit is slightly more than 1 MiB for a whole batch.
             record_bytes: 1_000_000,
             invalid: Invalid::Return,

@@ -39,6 +39,7 @@ mod error;
 mod event;
 mod gate;
 pub mod input;
+mod limits;
 mod producer;
 mod reject;
 mod reports;

@@ -12,6 +12,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use crate::gate::{Gate, Ready, Route};
+use crate::limits;
 use crate::reject::{self, Original, Rejected, Rejects};
 use crate::reports::{Pending, Reports, is_refusal};
 use crate::room::{Load, Room};
@@ -24,14 +25,6 @@ pub type Callback = Box<dyn FnOnce(Outcome) + Send>;
 
 /// The memory of a record besides key, value and headers: a generous estimate of librdkafka's own structures.
 const RECORD_OVERHEAD: usize = 256;
-/// The duration of one round of taking reports, and so the maximum delay of a close.
-const POLL: Duration = Duration::from_millis(20);
-/// The timeout of one metadata request; librdkafka keeps connecting in between.
-const ASK: Duration = Duration::from_secs(2);
-/// librdkafka reports a rejection separately from the failed call: when the call returns, or shortly after.
-const AFTERTHOUGHT: Duration = Duration::from_millis(300);
-/// The interval at which a record that librdkafka could not queue is retried.
-const QUEUE_WAIT: Duration = Duration::from_millis(1);
 
 /// A producer of events that have passed their contracts. Share it by reference or in an `Arc`.
 pub struct Producer {
@@ -145,7 +138,11 @@ impl Producer {
         let mut seen = false;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            match self.client.client().fetch_metadata(Some(topic), ASK.min(left).max(POLL)) {
+            match self
+                .client
+                .client()
+                .fetch_metadata(Some(topic), limits::METADATA_CALL.min(left).max(limits::REPORTS_POLL))
+            {
                 Ok(metadata) => {
                     let error = metadata.topics().first().map(|topic| topic.error().map(RDKafkaErrorCode::from));
                     match error {
@@ -157,9 +154,11 @@ impl Producer {
                                 return Err(ConnectError::TopicMissing { topic: topic.to_owned() });
                             }
                             seen = true;
-                            std::thread::sleep(AFTERTHOUGHT);
+                            std::thread::sleep(limits::REJECTION_EVENT);
                         }
-                        Some(Some(RDKafkaErrorCode::LeaderNotAvailable)) if !left.is_zero() => std::thread::sleep(POLL),
+                        Some(Some(RDKafkaErrorCode::LeaderNotAvailable)) if !left.is_zero() => {
+                            std::thread::sleep(limits::REPORTS_POLL)
+                        }
                         Some(Some(code)) => {
                             return Err(ConnectError::Topic { topic: topic.to_owned(), why: code.to_string() });
                         }
@@ -179,7 +178,7 @@ impl Producer {
     }
 
     fn unless_refused(&self) -> Result<(), ConnectError> {
-        let until = Instant::now() + AFTERTHOUGHT;
+        let until = Instant::now() + limits::REJECTION_EVENT;
         loop {
             if let Some(why) = self.reports().refusal() {
                 return Err(ConnectError::Refused { why });
@@ -187,7 +186,7 @@ impl Producer {
             if Instant::now() >= until {
                 return Ok(());
             }
-            std::thread::sleep(POLL);
+            std::thread::sleep(limits::REPORTS_POLL);
         }
     }
 
@@ -304,7 +303,7 @@ impl Producer {
                 // librdkafka's limits are above ours, but it counts differently.
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
-                    std::thread::sleep(QUEUE_WAIT);
+                    std::thread::sleep(limits::QUEUE_WAIT);
                     continue;
                 }
                 Err((error, _)) => error,
@@ -378,7 +377,7 @@ impl Producer {
         if purge {
             self.client.purge(PurgeConfig::default().queue().inflight());
             // The reports of purged records need no broker.
-            self.reports().room.wait_empty(Instant::now() + AFTERTHOUGHT * 10);
+            self.reports().room.wait_empty(Instant::now() + limits::REJECTION_EVENT * 10);
         }
         poller.stop.store(true, Ordering::Release);
         if poller.thread.join().is_err() {
@@ -410,7 +409,7 @@ impl Poller {
         let (stopped, client) = (Arc::clone(&stop), Arc::clone(client));
         let thread = std::thread::Builder::new().name("producer-reports".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Acquire) {
-                client.poll(POLL);
+                client.poll(limits::REPORTS_POLL);
             }
         })?;
         Ok(Poller { stop, thread })

@@ -16,19 +16,14 @@ pub use ledger::{Acks, Counts, Loss, Place};
 pub use skew::Skew;
 
 use crate::input::{self, Body, Chunk, Format, Item, Message, Source};
+use crate::limits;
 use crate::{
     Event, Original, Payload, Producer, Ready, Rejected, Rejects, SendError, Transaction, TransactionError, Violation,
 };
 use ledger::{Ledger, Sent};
 
-/// How often a wait for room, for input or for the rate checks for a stop.
-const TICK: Duration = Duration::from_millis(100);
-/// How long a stop waits for events in flight.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// The number of rejected events that are reported one by one; further ones are only counted.
 const SHOWN: u64 = 10;
-/// A transaction that waits for a slow input is committed after this time, before the broker aborts it.
-const IDLE_TRANSACTION: Duration = Duration::from_secs(10);
 
 /// Settings of a run.
 pub struct Options {
@@ -187,7 +182,7 @@ impl Pace {
     fn wait(&mut self) -> Duration {
         let due = Duration::from_secs_f64(self.taken / self.per_second);
         let passed = self.begun.elapsed();
-        if passed > due + Duration::from_secs(1) {
+        if passed > due + limits::RATE_GAP {
             *self = Pace::new(self.per_second);
             return Duration::ZERO;
         }
@@ -227,12 +222,12 @@ impl Run<'_> {
             if let Some(ended) = self.must_stop() {
                 return ended;
             }
-            let message = match messages.recv_timeout(TICK) {
+            let message = match messages.recv_timeout(limits::STOP_LOOK) {
                 Ok(message) => message,
                 Err(RecvTimeoutError::Timeout) => {
                     self.ledger.flush();
                     self.show();
-                    if self.transaction.as_ref().is_some_and(|open| open.begun.elapsed() > IDLE_TRANSACTION)
+                    if self.transaction.as_ref().is_some_and(|open| open.begun.elapsed() > limits::IDLE_TRANSACTION)
                         && self.transaction_size != Some(u64::MAX)
                         && let Err(ended) = self.commit()
                     {
@@ -282,7 +277,7 @@ impl Run<'_> {
                 pace.taken += 1.0;
                 return Ok(());
             }
-            std::thread::sleep(wait.min(TICK));
+            std::thread::sleep(wait.min(limits::STOP_LOOK));
             self.show();
         }
     }
@@ -317,7 +312,7 @@ impl Run<'_> {
     fn send(&mut self, ready: &Ready<'_>, place: Place) -> Result<(), Ended> {
         self.begin(place)?;
         let (producer, ledger) = (self.producer, Arc::clone(&self.ledger));
-        self.settle(place, || producer.enqueue(ready, Some(TICK), ledger.report(place, Sent::Event)))?;
+        self.settle(place, || producer.enqueue(ready, Some(limits::STOP_LOOK), ledger.report(place, Sent::Event)))?;
         self.count()
     }
 
@@ -366,7 +361,12 @@ impl Run<'_> {
             self.begin(place)?;
             let (producer, ledger) = (self.producer, Arc::clone(&self.ledger));
             self.settle(place, || {
-                producer.enqueue_letter(&rejected, &original, Some(TICK), ledger.report(place, Sent::Letter))
+                producer.enqueue_letter(
+                    &rejected,
+                    &original,
+                    Some(limits::STOP_LOOK),
+                    ledger.report(place, Sent::Letter),
+                )
             })?;
         } else {
             self.ledger.reject(place);
@@ -438,7 +438,7 @@ impl Run<'_> {
 
     /// Returns how long events in flight may take: each is reported before that.
     fn patience(&self) -> Duration {
-        self.producer.delivery_timeout() + STOP_PATIENCE
+        self.producer.delivery_timeout() + limits::STOP_PATIENCE
     }
 
     /// Waits for events in flight.
@@ -457,13 +457,13 @@ impl Run<'_> {
         };
         let mut until = Instant::now() + self.patience();
         if !matches!(ended, Ended::Complete) {
-            until = Instant::now() + STOP_PATIENCE;
+            until = Instant::now() + limits::STOP_PATIENCE;
         }
-        while self.producer.flush(TICK).is_err() && Instant::now() < until {
+        while self.producer.flush(limits::STOP_LOOK).is_err() && Instant::now() < until {
             self.ledger.flush();
             self.show();
             if self.stop.asked() {
-                until = until.min(Instant::now() + STOP_PATIENCE);
+                until = until.min(Instant::now() + limits::STOP_PATIENCE);
             }
         }
         self.ledger.flush();

@@ -6,13 +6,9 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer as _, PurgeConfig};
 
+use crate::limits;
 use crate::reports::is_refusal;
 use crate::{ConnectError, Delivery, Event, Producer, SendError, TransactionError};
-
-/// The timeout of one blocking call; it is repeated while librdkafka allows it.
-const CALL: Duration = Duration::from_secs(5);
-/// How long an abort may wait for the broker.
-const ABORT: Duration = Duration::from_secs(10);
 
 /// An open transaction. After [`Transaction::commit`], readers with `isolation.level=read_committed` see all of it or nothing.
 /// Dropping it rolls it back.
@@ -59,7 +55,8 @@ impl Producer {
         }
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            match self.client.init_transactions(CALL.min(left).max(Duration::from_millis(1))) {
+            match self.client.init_transactions(limits::TRANSACTION_CALL.min(left).max(limits::TRANSACTION_CALL_LEAST))
+            {
                 Ok(()) => {
                     self.initialised.store(true, Ordering::Release);
                     return Ok(());
@@ -98,10 +95,10 @@ impl Transaction<'_> {
         }
         // An event stays counted until its report is processed; a commit with one left would take 100 ms longer.
         while self.producer.client.in_flight_count() > 0 && Instant::now() < until {
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(limits::FLIGHT_LOOK);
         }
         // Whatever happens now: the decision is with the broker.
-        match self.retried(until, || self.producer.client.commit_transaction(CALL)) {
+        match self.retried(until, || self.producer.client.commit_transaction(limits::TRANSACTION_CALL)) {
             Ok(()) => {
                 self.finish();
                 Ok(())
@@ -133,8 +130,8 @@ impl Transaction<'_> {
         }
         // The abort waits for every report, so queued records are removed first.
         self.producer.client.purge(PurgeConfig::default().queue());
-        let until = Instant::now() + ABORT;
-        let aborted = self.retried(until, || self.producer.client.abort_transaction(CALL));
+        let until = Instant::now() + limits::ABORT;
+        let aborted = self.retried(until, || self.producer.client.abort_transaction(limits::TRANSACTION_CALL));
         self.finish();
         aborted.map_err(|error| fatal(&error))
     }

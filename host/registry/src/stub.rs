@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use tollgate_config::limits;
 use tollgate_config::registry::{Config, Url};
 
 /// Status, headers, body.
@@ -71,7 +72,7 @@ impl Stub {
 
     /// Short waits.
     pub(crate) fn config(&self) -> Config {
-        let short = Duration::from_millis(1);
+        let short = limits::MILLISECOND;
         Config { backoff: short, confirm_missing: short, ..Config::new(vec![self.url()]) }
     }
 }

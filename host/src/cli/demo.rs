@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -13,6 +12,7 @@ use super::Success;
 use super::table::{Align, render, thousands};
 use crate::demo::{Options, Report, Running, Stage};
 use tollgate_config::error::{Exit, Failure};
+use tollgate_config::limits;
 
 /// The maximum number of events without --real. The embedded broker keeps 5 MB per partition, which this many events never fill.
 const EMBEDDED_EVENTS: u32 = 50_000;
@@ -151,7 +151,7 @@ fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
 /// Creates a progress display on stderr, hidden if stderr is not a terminal. It is a spinner until there is something to count.
 fn bar() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
-    bar.enable_steady_tick(Duration::from_millis(100));
+    bar.enable_steady_tick(limits::SPINNER);
     bar
 }
 

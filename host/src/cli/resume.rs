@@ -1,7 +1,7 @@
 //! `tollgate resume pipeline.yaml`: ends a stored pause, or halts of partitions. Works with and without a running process.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -9,14 +9,12 @@ use sqlx::PgConnection;
 use super::Success;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_config::limits;
 use tollgate_engine::position::Partition;
 use tollgate_engine::progress::halts::{self, Halt};
 use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::status::Halted;
-
-/// How long to wait until PostgreSQL is available. It is short, because the caller waits.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends the pause of a pipeline, or the halt of partitions.
 ///
@@ -55,7 +53,7 @@ fn failed(error: sqlx::Error) -> Failure {
 }
 
 async fn connection(pipeline: &Pipeline) -> Result<PgConnection, Failure> {
-    let mut connection = build::postgres(pipeline, Instant::now() + PATIENCE).await?;
+    let mut connection = build::postgres(pipeline, Instant::now() + limits::VERB_PATIENCE).await?;
     let missing = build::missing_schema(&mut connection).await.map_err(failed)?;
     if !missing.is_empty() {
         return Err(Failure::configuration("environment.incomplete", missing.join("\n")));

@@ -207,7 +207,7 @@ fn watch_hangup(mut hangup: Signal, reloads: mpsc::Sender<()>) {
 async fn watch_files(pipeline: Arc<Pipeline>, reloads: mpsc::Sender<()>) {
     let mut seen = stamps(&pipeline);
     loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(limits::WATCH_LOOK).await;
         let now = stamps(&pipeline);
         if now != seen {
             seen = now;

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use crate::compiler;
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
@@ -16,6 +16,7 @@ use tollgate_decide::contracts::Contracts;
 
 use super::Success;
 use tollgate_config::error::Failure;
+use tollgate_config::limits;
 use tollgate_config::{As, Column, From, Mapping, Mode, Pipeline, RecordPart, TableName, TimeForm};
 use tollgate_decide::postgres::quote::{quote, quoted_table};
 use tollgate_engine::progress::schema;
@@ -267,7 +268,7 @@ async fn create_topics(args: &Args, pipeline: &Pipeline, topics: &[String]) -> R
     let replication = || TopicReplication::Fixed(args.replication);
     let new: Vec<NewTopic<'_>> =
         topics.iter().map(|topic| NewTopic::new(topic, args.partitions, replication())).collect();
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    let options = AdminOptions::new().operation_timeout(Some(limits::SETUP_CALL));
     let refused = |error: &dyn std::fmt::Display| Failure::failed("setup.topics", format!("Kafka: {error}"));
     let done = client.create_topics(&new, &options).await.map_err(|error| refused(&error))?;
     let problems: Vec<String> = done

@@ -8,7 +8,6 @@ mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -18,13 +17,11 @@ use sqlx::{PgConnection, Row as _};
 use super::Success;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_config::limits;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
 use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::status::{self, Status};
-
-/// The time limit of each source, because the caller waits.
-const CALL: Duration = Duration::from_secs(4);
 
 /// Shows the state of a pipeline: revision, transforms, positions, lag, troubles, pause.
 ///
@@ -178,7 +175,7 @@ fn admin_url(listen: Option<&str>) -> Result<String, String> {
 
 /// Asks the process for its status. The server at this address may be another pipeline, or an unrelated program.
 fn ask(url: &str, pipeline: &str) -> Result<Status, String> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(CALL)).build().into();
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(limits::STATUS_CALL)).build().into();
     let mut response =
         agent.get(format!("{url}/status")).call().map_err(|error| format!("no process answers at {url}: {error}"))?;
     let text = response.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))?;
@@ -222,11 +219,11 @@ async fn stored(pipeline: &Pipeline) -> Result<Stored, String> {
             halts: halts(&mut connection, pipeline).await?,
         }))
     };
-    match tokio::time::timeout(CALL, asked).await {
+    match tokio::time::timeout(limits::STATUS_CALL, asked).await {
         Ok(Ok(Some(stored))) => Ok(stored),
         Ok(Ok(None)) => Err("PostgreSQL lacks Tollgate's own tables: `tollgate setup` creates them".to_owned()),
         Ok(Err::<_, sqlx::Error>(error)) => Err(format!("PostgreSQL at {at}: {}", connect::describe(&error))),
-        Err(_) => Err(format!("PostgreSQL at {at} did not answer within {} s", CALL.as_secs())),
+        Err(_) => Err(format!("PostgreSQL at {at} did not answer within {} s", limits::STATUS_CALL.as_secs())),
     }
 }
 
@@ -293,11 +290,11 @@ fn ends(pipeline: &Pipeline) -> Result<BTreeMap<i32, i64>, String> {
         .create_with_context(Quiet::default())
         .map_err(|error| format!("Kafka at {at}: {error}"))?;
     let failed = |error: KafkaError| format!("Kafka at {at}: {}", look::trouble(&consumer, &error).why);
-    let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(failed)?;
+    let metadata = consumer.fetch_metadata(Some(topic), limits::STATUS_CALL).map_err(failed)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
     let Some(found) = found else { return Err(format!("topic {topic} does not exist")) };
     let end = |partition: i32| {
-        let (_, end) = consumer.fetch_watermarks(topic, partition, CALL).map_err(failed)?;
+        let (_, end) = consumer.fetch_watermarks(topic, partition, limits::STATUS_CALL).map_err(failed)?;
         Ok((partition, end))
     };
     found.partitions().iter().map(|partition| end(partition.id())).collect()

@@ -1,7 +1,5 @@
 //! The demo's Kafka.
 
-use std::time::Duration;
-
 use rdkafka::admin::{AdminOptions, GroupResult};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -9,12 +7,11 @@ use rdkafka::producer::DefaultProducerContext;
 use super::files::Names;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_config::limits;
 use tollgate_engine::runtime::build;
 
 /// Partitions of the embedded broker's topics: as many as `setup` creates by default.
 const PARTITIONS: i32 = 4;
-const CALL: Duration = Duration::from_secs(10);
-
 pub(super) enum Broker {
     /// Lives as long as this value. It keeps 5 MB per partition and has no transactions.
     Embedded(MockCluster<'static, DefaultProducerContext>),
@@ -48,7 +45,8 @@ impl Broker {
     /// Deletes what the demo created on a real broker; reports what could not be deleted.
     pub(super) async fn tidy(&self, pipeline: &Pipeline, names: &Names) {
         let Broker::Real(_) = self else { return };
-        let options = AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL));
+        let options =
+            AdminOptions::new().request_timeout(Some(limits::KAFKA_CALL)).operation_timeout(Some(limits::KAFKA_CALL));
         let topics = [names.source.as_str(), &names.output, &names.dead_letters];
         let done = async {
             let client = build::admin(pipeline).map_err(|error| Failure::from(error).message)?;

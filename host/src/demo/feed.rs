@@ -1,17 +1,15 @@
 //! Produces the demo's events.
 
-use std::time::Duration;
-
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::events::{Event, Events};
 use tollgate_config::error::Failure;
+use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline};
 use tollgate_decide::record::NewRecord;
 use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::kafka::{self, Producer};
 
-const DEADLINE: Duration = Duration::from_secs(30);
 /// Every demo uses this seed, so that the figures of two demos can be compared.
 const SEED: u64 = 20_260_131;
 /// The mean time between two events in milliseconds; see [`Events`].
@@ -33,7 +31,7 @@ impl Feed {
         // events.
         plain.delivery.mode = DeliveryMode::AtLeastOnce;
         let sizes = build::sizes(&std::collections::BTreeMap::new());
-        let producer = Producer::connect(&plain, "demo-feed", sizes, DEADLINE).map_err(failed)?;
+        let producer = Producer::connect(&plain, "demo-feed", sizes, limits::DEMO_FEED).map_err(failed)?;
         let events = Events::new(SEED, now - i64::from(count) * PACE);
         Ok(Feed { producer, events, topic: pipeline.source.topic.clone(), spoilt: 0 })
     }
@@ -45,7 +43,7 @@ impl Feed {
             self.spoilt += u64::from(event.spoilt.is_some());
             self.send_one(&event).map_err(failed)?;
         }
-        self.producer.acknowledged(DEADLINE).map_err(failed)
+        self.producer.acknowledged(limits::DEMO_FEED).map_err(failed)
     }
 
     fn send_one(&self, event: &Event) -> Result<(), kafka::Error> {

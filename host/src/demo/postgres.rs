@@ -14,10 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::scratch::Scratch;
 use tollgate_config::error::Failure;
-
-/// It takes half a second on an idle machine.
-const START: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(10);
+use tollgate_config::limits;
 
 /// Without fsync: throw-away data need not survive a power failure.
 const SETTINGS: &str = "\
@@ -71,7 +68,7 @@ pub async fn start(scratch: &mut Scratch) -> Result<String, Failure> {
     initdb.args(["--no-sync", "--auth=scram-sha-256", "--username=postgres", "--encoding=UTF8", "--no-locale"]);
     initdb.arg("--pwfile").arg(&secret).arg("-D").arg(&data);
     scratch.start(&mut initdb).map_err(|error| failed("cannot start initdb", error))?;
-    let status = ended(scratch, START).await?;
+    let status = ended(scratch, limits::DEMO_POSTGRES).await?;
     if !status.is_some_and(|status| status.success()) {
         return Err(explain("PostgreSQL's initdb failed", &log));
     }
@@ -92,7 +89,7 @@ fn configure(data: &Path, port: u16) -> std::io::Result<()> {
 /// The server writes its state to the eighth line of postmaster.pid; `pg_ctl -w` reads it there too.
 async fn wait_ready(scratch: &mut Scratch, data: &Path, log: &Path) -> Result<(), Failure> {
     let state = data.join("postmaster.pid");
-    let until = Instant::now() + START;
+    let until = Instant::now() + limits::DEMO_POSTGRES;
     while Instant::now() < until {
         let text = fs::read_to_string(&state).unwrap_or_default();
         if text.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
@@ -101,7 +98,7 @@ async fn wait_ready(scratch: &mut Scratch, data: &Path, log: &Path) -> Result<()
         if let Ok(Some(status)) = scratch.ended() {
             return Err(explain(&format!("PostgreSQL ended while it started ({status})"), log));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(limits::DEMO_LOOK).await;
     }
     Err(explain("PostgreSQL did not start within a minute", log))
 }
@@ -110,7 +107,7 @@ async fn ended(scratch: &mut Scratch, patience: Duration) -> Result<Option<std::
     let until = Instant::now() + patience;
     while Instant::now() < until {
         match scratch.ended() {
-            Ok(None) => tokio::time::sleep(LOOK).await,
+            Ok(None) => tokio::time::sleep(limits::DEMO_LOOK).await,
             Ok(status) => return Ok(status),
             Err(error) => return Err(Failure::environment("demo.postgres", error)),
         }

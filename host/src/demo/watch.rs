@@ -14,15 +14,12 @@ use crate::cli::dlq::groups::{Group, groups};
 use crate::cli::setup;
 use crate::compiler;
 use tollgate_config::error::Failure;
+use tollgate_config::limits;
 use tollgate_engine::admin::{self, Admin};
 use tollgate_engine::runtime::{self, Engine, ThreadEnded, Waiting, build};
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::source::poll::Ended;
 
-/// How long processing the events may take; thousands take a second, and joining a group three.
-const PATIENCE: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(2);
-const CLOSE: Duration = Duration::from_secs(5);
 /// The number of rows shown.
 const ROWS: usize = 6;
 
@@ -52,7 +49,7 @@ pub struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(engine) = self.engine.take() {
-            engine.close(CLOSE);
+            engine.close(limits::DEMO_CLOSE);
         }
     }
 }
@@ -96,7 +93,7 @@ impl Running {
 
     /// Waits until all events are processed. Returns the time from the group's assignment to the last commit.
     async fn wait(&mut self, total: u64, bar: &ProgressBar) -> Result<Duration, Failure> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + limits::DEMO_PATIENCE;
         let mut began = None;
         let Some(engine) = &mut self.engine else { return Ok(Duration::ZERO) };
         loop {
@@ -117,13 +114,15 @@ impl Running {
             }
             if Instant::now() > until {
                 let troubles = unready().join("; ");
-                let message =
-                    format!("only {done} of {total} events were processed within {} s; {troubles}", PATIENCE.as_secs());
+                let message = format!(
+                    "only {done} of {total} events were processed within {} s; {troubles}",
+                    limits::DEMO_PATIENCE.as_secs()
+                );
                 return Err(Failure::failed("demo.slow", message));
             }
             tokio::select! {
                 ended = engine.ended.recv() => return Err(Failure::failed("engine.halted", why(ended))),
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(limits::DEMO_LOOK) => {}
             }
         }
     }
@@ -175,7 +174,7 @@ impl Running {
             };
             tokio::select! {
                 ended = engine.ended.recv() => return Failure::failed("engine.halted", why(ended)),
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(limits::SECOND) => {}
             }
             let feed = &mut self.feed;
             if let Err(failure) = tokio::task::block_in_place(|| feed.send(3)) {

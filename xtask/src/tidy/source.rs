@@ -13,6 +13,8 @@ pub(super) struct Source {
     pub paths: BTreeSet<Vec<String>>,
     /// The modules that the file declares without a body.
     pub modules: Vec<String>,
+    /// The lines with a duration written as a number.
+    pub durations: Vec<usize>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -46,6 +48,7 @@ pub(super) fn read(text: &str) -> Source {
         functions: reader.functions,
         paths: reader.paths,
         modules: reader.modules,
+        durations: reader.durations,
     }
 }
 
@@ -54,6 +57,7 @@ struct Reader {
     functions: Vec<(String, usize)>,
     paths: BTreeSet<Vec<String>>,
     modules: Vec<String>,
+    durations: Vec<usize>,
     test_lines: usize,
     open: Vec<Open>,
     depth: usize,
@@ -67,6 +71,9 @@ impl Reader {
     fn take<'a>(&mut self, token: &Token, line: usize, ahead: impl Fn(usize) -> Option<&'a Token>) {
         if !self.in_test() {
             self.note(token, &ahead);
+            if is_duration(token, &ahead) {
+                self.durations.push(line);
+            }
         }
         match token {
             Token::Word(word) if word == "fn" => {
@@ -173,6 +180,17 @@ fn tree<'a>(
 }
 
 /// `#[cfg(test)]` from the mark on; `cfg(all(test, …))` counts too.
+/// Finds `Duration::from_secs(1)` and its likes: the name, two colons, the function, the bracket and a digit.
+fn is_duration<'a>(token: &Token, ahead: &impl Fn(usize) -> Option<&'a Token>) -> bool {
+    let word = |at| match ahead(at) {
+        Some(Token::Word(word)) => word.as_str(),
+        Some(Token::Mark(_)) | None => "",
+    };
+    matches!(token, Token::Word(name) if name == "Duration")
+        && word(3).starts_with("from_")
+        && word(5).starts_with(|first: char| first.is_ascii_digit())
+}
+
 fn is_cfg_test<'a>(ahead: &impl Fn(usize) -> Option<&'a Token>) -> bool {
     let word = |count, wanted: &str| matches!(ahead(count), Some(Token::Word(word)) if word == wanted);
     word(2, "cfg") && (word(4, "test") || word(4, "all") && word(6, "test"))

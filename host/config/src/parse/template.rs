@@ -46,7 +46,6 @@ impl Shared {
 
     /// Reads the keys that `source:` and `consumer:` share.
     pub(super) fn consumer_keys(&mut self, table: &Table<'_>) {
-        const LEAST: Duration = Duration::from_millis(1);
         self.group_id.offer(table, "group_id", text);
         self.start.offer(table, "auto_offset_reset", names::auto_offset_reset);
         self.max_poll_records.offer(table, "max_poll_records", within(1, limits::BATCH_EVENTS_MAX));
@@ -56,8 +55,8 @@ impl Shared {
             (&mut self.max_poll_interval, "max_poll_interval", limits::MAX_POLL_INTERVAL_MAX),
         ];
         for (once, key, longest) in durations {
-            once.offer(table, key, duration_within(LEAST, longest));
-            once.offer(table, &format!("{key}_ms"), milliseconds_within(LEAST, longest));
+            once.offer(table, key, duration_within(limits::MILLISECOND, longest));
+            once.offer(table, &format!("{key}_ms"), milliseconds_within(limits::MILLISECOND, longest));
         }
         table.get("enable_auto_commit", auto_commit_off);
         table.get("isolation_level", read_committed);
@@ -122,7 +121,6 @@ pub(super) fn default_retry() -> Retry {
 }
 
 fn read_retry(table: &Table<'_>) -> Option<Retry> {
-    const LEAST: Duration = Duration::from_millis(1);
     let default = default_retry();
     let max_retries = table.or("max_retries", within(0, limits::RETRIES_MAX), default.max_retries);
     let breaker = within(1, limits::BREAKER_THRESHOLD_MAX);
@@ -132,8 +130,8 @@ fn read_retry(table: &Table<'_>) -> Option<Retry> {
     let unique_window = table.get("unique_window", window());
     let (mut initial, mut longest, mut multiplier) = (Once::default(), Once::default(), Once::default());
     for (once, key) in [(&mut initial, "initial_backoff"), (&mut longest, "max_backoff")] {
-        once.offer(table, key, duration_within(LEAST, limits::BACKOFF_LIMIT));
-        once.offer(table, &format!("{key}_ms"), milliseconds_within(LEAST, limits::BACKOFF_LIMIT));
+        once.offer(table, key, duration_within(limits::MILLISECOND, limits::BACKOFF_LIMIT));
+        once.offer(table, &format!("{key}_ms"), milliseconds_within(limits::MILLISECOND, limits::BACKOFF_LIMIT));
     }
     for key in ["multiplier", "backoff_multiplier"] {
         multiplier.offer(table, key, number_within(1.0, limits::BACKOFF_MULTIPLIER_MAX));

@@ -1,7 +1,7 @@
 //! A read-only consumer: it joins no group and commits nothing.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -11,10 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::classes::{self, Meaning};
 use crate::kafka::client;
 use tollgate_config::Pipeline;
-
-/// librdkafka reports the reason of a rejection as an event, separate from the failed call. The event is there when the call
-/// returns, or arrives shortly after.
-const AFTERTHOUGHT: Duration = Duration::from_millis(300);
+use tollgate_config::limits;
 
 /// Captures librdkafka's log lines instead of printing them: every call returns the errors that matter, and librdkafka also
 /// logs the ends of partitions as errors. The last line explains a failed call.
@@ -77,9 +74,9 @@ fn refusal(consumer: &Looker, error: &KafkaError) -> Option<RDKafkaErrorCode> {
     if let Some(code) = error.rdkafka_error_code().filter(refused) {
         return Some(code);
     }
-    let until = Instant::now() + AFTERTHOUGHT;
+    let until = Instant::now() + limits::REJECTION_EVENT;
     while Instant::now() < until {
-        if let Some(Err(event)) = consumer.poll(Duration::from_millis(20))
+        if let Some(Err(event)) = consumer.poll(limits::EVENT_POLL)
             && let Some(code) = event.rdkafka_error_code().filter(refused)
         {
             return Some(code);

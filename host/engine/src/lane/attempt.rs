@@ -14,10 +14,8 @@ use crate::progress::halts::{self, Halt};
 use crate::sinks::kafka;
 use crate::sinks::postgres::connect;
 use tollgate_config::error::Class;
+use tollgate_config::limits;
 use tollgate_decide::batch::Record;
-
-/// How long a lane waits after an error that time resolves, before it checks again whether it may continue.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// How a lane continues with a batch: how soon, and with how many of its records.
 pub(super) struct Pace {
@@ -176,7 +174,7 @@ impl Lane {
 
     /// Waits for the end of a pause. Nothing of this batch is visible unless one side is ahead, so the next revision may decide it.
     fn stand_still(&mut self, carried: &mut Carried<'_>) {
-        self.wait(PAUSE);
+        self.wait(limits::PAUSE_LOOK);
         if self.level() {
             (carried.revision, carried.time) = (self.revision.load_full(), super::now());
         }
@@ -186,7 +184,7 @@ impl Lane {
     fn until_the_next(&mut self, error: &Error, pace: &mut Pace) -> Option<Duration> {
         match error.said() {
             // The keeper takes the slot again, or ends the process.
-            None if matches!(error, Error::SlotLost) => return Some(PAUSE),
+            None if matches!(error, Error::SlotLost) => return Some(limits::PAUSE_LOOK),
             Some((_, Meaning::Conflict)) if pace.fresh => return None,
             Some((sink, Meaning::Outage | Meaning::Login)) => {
                 if sink == Sink::Postgres {

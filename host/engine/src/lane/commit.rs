@@ -9,7 +9,7 @@ use super::commit_plan::CommitPlan;
 use super::produce::Produce;
 use super::tokens::tokens;
 use super::transaction::{Participant as _, Processed, Progress, Rows, Scope};
-use super::wait::{BEGIN, DRAIN, execute, patient};
+use super::wait::{BEGIN, execute, patient};
 use super::{Carried, Error, Lane, Said, redo, schemas};
 use crate::hazards::{Place, hazards};
 use crate::kafka::client;
@@ -96,13 +96,14 @@ impl Lane {
         let batch = if self.alone { 1 } else { self.sizes.batch };
         let (slot, number) =
             (self.lifecycle.slot().unwrap_or_default(), i32::try_from(self.number).unwrap_or_default());
-        let producers = Producers::connect(&self.pipeline, slot, number, Sizes { batch, ..self.sizes }, DRAIN)?;
+        let producers =
+            Producers::connect(&self.pipeline, slot, number, Sizes { batch, ..self.sizes }, limits::BROKER_PATIENCE)?;
         // Before the first offset is committed, the group's offset says nothing.
         let asked: Vec<Partition> =
             self.partitions.iter().filter(|(_, owned)| !owned.establish).map(|(partition, _)| *partition).collect();
         if self.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !asked.is_empty() {
             let topic = &self.pipeline.source.topic;
-            let groups = client::committed(&self.consumer, topic, asked.iter().copied(), DRAIN)?;
+            let groups = client::committed(&self.consumer, topic, asked.iter().copied(), limits::BROKER_PATIENCE)?;
             for partition in asked {
                 self.conclude(partition, groups.get(&partition))?;
             }
@@ -304,7 +305,7 @@ impl Lane {
         hazards().pass(Place::Produced);
         // Step 2. I3: the decision below is made only after Kafka has acknowledged everything.
         if kafka {
-            producer.acknowledged(DRAIN)?;
+            producer.acknowledged(limits::BROKER_PATIENCE)?;
         }
         hazards().pass(Place::Prepared);
         may_decide(&self.lifecycle, &self.pipeline, (kafka && transactional).then_some(opened))?;

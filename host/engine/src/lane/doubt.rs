@@ -4,7 +4,7 @@
 //! whose leader is gone for good, looks the same, since librdkafka reports a timeout. So a lane whose attempts all fail
 //! queries the broker's metadata, and acts if the broker responds.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
@@ -103,7 +103,7 @@ impl Lane {
     /// The broker does not respond.
     fn missing_topic(&self) -> Result<Option<String>, Error> {
         for (topic, _) in build::topics(&self.pipeline) {
-            let metadata = self.consumer.fetch_metadata(Some(&topic), METADATA)?;
+            let metadata = self.consumer.fetch_metadata(Some(&topic), limits::METADATA_CALL)?;
             let unknown = |error: rdkafka::types::RDKafkaRespErr| {
                 let code = RDKafkaErrorCode::from(error);
                 matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
@@ -115,9 +115,6 @@ impl Lane {
         Ok(None)
     }
 }
-
-/// How long the broker may take to respond: the lane handles no revocation meanwhile.
-const METADATA: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,12 @@
 //! The offset that a lane commits for the group before its first batch of a partition.
 
 use super::tokens::tokens;
-use super::wait::{DRAIN, patient};
+use super::wait::patient;
 use super::{Error, Lane};
 use crate::hazards::{Place, hazards};
 use crate::position::Partition;
 use crate::progress::store;
+use tollgate_config::limits;
 
 impl Lane {
     /// Commits the group's first offset with a token, before the first batch: from then on a missing offset was lost, and an
@@ -28,7 +29,7 @@ impl Lane {
             let producer = producers.current();
             let list = tokens(&self.pipeline.source.topic, &self.writer, &fresh)?;
             let done = producer.begin().and_then(|()| producer.prepare(list, &group));
-            let done = done.and_then(|()| producer.acknowledged(DRAIN));
+            let done = done.and_then(|()| producer.acknowledged(limits::BROKER_PATIENCE));
             hazards().pass(Place::Establishing);
             let done = done.and_then(|()| producer.commit());
             if let Err(error) = done {

@@ -1,15 +1,10 @@
 //! Waiting for the two servers.
 
-use std::time::Duration;
-
 use sqlx::postgres::PgConnection;
 use tokio::runtime::Runtime;
 
 use super::Error;
 use tollgate_config::limits;
-
-/// How long the broker may take to acknowledge a batch.
-pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// A deferred constraint would be checked only at COMMIT, when its row can no longer be identified.
 pub(super) const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";

@@ -22,6 +22,7 @@ use crate::sinks::kafka::Sizes;
 use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table;
 use tollgate_config::error::Failure;
+use tollgate_config::limits;
 use tollgate_config::{Pipeline, Pools, Schema, TableName};
 use tollgate_decide::contracts::{Contracts, Outgoing, changes, contracts, envelope, header_names};
 use tollgate_decide::gate::envelope::Envelope;
@@ -30,11 +31,6 @@ use tollgate_decide::postgres::Table;
 use tollgate_decide::postgres::table::UnfitTable;
 use tollgate_decide::schemas::Framing;
 use tollgate_registry::SchemaStore;
-
-const CALL: Duration = Duration::from_secs(10);
-
-/// The timeout of one request to Kafka. librdkafka keeps connecting in between, so a short one loses nothing and is logged early.
-const ASK: Duration = Duration::from_secs(2);
 
 /// The compiler of `.proto` files and schemas, which the program provides: the engine has none of its own.
 #[derive(Debug, Clone, Copy)]
@@ -132,14 +128,14 @@ impl From<Unreachable> for Failure {
 
 /// Returns the timeout of one request: the time that is left, but at least enough for an answer.
 fn patience(until: Instant, most: Duration) -> Duration {
-    until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(500), most)
+    until.saturating_duration_since(Instant::now()).clamp(limits::KEEPER_CALL, most)
 }
 
 /// Connects to PostgreSQL, retrying until the deadline and logging each failure.
 pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnection, Unreachable> {
     let mut backoff = Backoff::new(&pipeline.retry);
     loop {
-        let patience = patience(until, CALL);
+        let patience = patience(until, limits::KAFKA_CALL);
         let tried = tokio::time::timeout(patience, connect::hold(pipeline, "start")).await;
         let error = match tried {
             Ok(Ok(connection)) => return Ok(connection),
@@ -169,7 +165,7 @@ pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usi
     let at = &pipeline.source.brokers;
     let mut backoff = Backoff::new(&pipeline.retry);
     loop {
-        let error = match client.fetch_metadata(None, patience(until, ASK)) {
+        let error = match client.fetch_metadata(None, patience(until, limits::START_ASK)) {
             Ok(metadata) => {
                 let known = metadata.topics().iter().filter(|topic| topic.error().is_none());
                 return Ok(known.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect());
@@ -209,11 +205,12 @@ pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let client = admin(pipeline)?;
     let produced: Vec<String> = topic_names(pipeline).into_iter().skip(1).collect();
     let resources: Vec<_> = produced.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-    let options = AdminOptions::new().request_timeout(Some(CALL));
+    let options = AdminOptions::new().request_timeout(Some(limits::KAFKA_CALL));
     let described = client.describe_configs(resources.iter(), &options).await.unwrap_or_default();
     let mut described = described.into_iter();
     // It blocks, and some commands have a single-threaded runtime.
-    let cluster = tokio::task::spawn_blocking(move || client.inner().fetch_cluster_id(CALL)).await.ok().flatten();
+    let cluster =
+        tokio::task::spawn_blocking(move || client.inner().fetch_cluster_id(limits::KAFKA_CALL)).await.ok().flatten();
     let mut targets = Targets { cluster, ..Targets::default() };
     for topic in produced {
         let config = described.next().and_then(Result::ok);

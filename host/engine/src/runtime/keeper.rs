@@ -5,7 +5,7 @@
 //! the same transactional ids would fence each other forever.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use sqlx::postgres::PgConnection;
@@ -210,7 +210,7 @@ fn kafka(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch,
         keeper.brakes.forget(Sink::Kafka);
     } else {
         // librdkafka reports the loss of all brokers, but not their return, so query one.
-        match consumer.fetch_metadata(Some(&keeper.pipeline.source.topic), Duration::from_millis(500)) {
+        match consumer.fetch_metadata(Some(&keeper.pipeline.source.topic), limits::KEEPER_CALL) {
             Ok(_) => {
                 consumer.context().heard();
                 keeper.brakes.breakers.nudge(Sink::Kafka);
@@ -234,7 +234,7 @@ fn kafka(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch,
 /// Returns whether a member has no partition because the group has enough other members. Right after a cooperative member
 /// has joined it has none either: the others release its share in a second round.
 fn is_spare(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) -> bool {
-    let (source, timeout) = (&keeper.pipeline.source, Duration::from_millis(500));
+    let (source, timeout) = (&keeper.pipeline.source, limits::KEEPER_CALL);
     let Ok(metadata) = consumer.fetch_metadata(Some(&source.topic), timeout) else { return false };
     let Ok(groups) = consumer.fetch_group_list(Some(&source.group_id), timeout) else { return false };
     let partitions: usize = metadata.topics().iter().map(|topic| topic.partitions().len()).sum();
@@ -248,8 +248,7 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
     watch.keep(&positions.keys().copied().collect());
     for (partition, next) in positions {
         // The end for readers of committed records.
-        let Ok((_, high)) =
-            consumer.fetch_watermarks(&keeper.pipeline.source.topic, partition.0, Duration::from_millis(500))
+        let Ok((_, high)) = consumer.fetch_watermarks(&keeper.pipeline.source.topic, partition.0, limits::KEEPER_CALL)
         else {
             continue;
         };
@@ -274,7 +273,7 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
 
 /// Returns at most how many records the dead letter topic holds: transaction markers count too.
 fn dead_letters(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) {
-    let (topic, timeout) = (&keeper.pipeline.dead_letter.topic, Duration::from_millis(500));
+    let (topic, timeout) = (&keeper.pipeline.dead_letter.topic, limits::KEEPER_CALL);
     let Ok(metadata) = consumer.fetch_metadata(Some(topic), timeout) else { return };
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let depth: i64 = partitions

@@ -22,26 +22,12 @@ use crate::classes::{self, Meaning};
 use crate::hazards::hazards;
 use crate::kafka::client;
 use tollgate_config::error::Class;
+use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline};
 use tollgate_decide::record::NewRecord;
 
 pub use reports::Refusal;
 use reports::{Reports, Sent};
-
-/// How long one blocking transactional call may take before its outcome counts as unknown.
-const CALL: Duration = Duration::from_secs(10);
-
-/// How long a lane waits for a call that may exceed [`CALL`].
-const HANG: Duration = Duration::from_secs(12);
-
-/// How long to wait for records in flight before a transaction is dropped without them.
-const PURGE: Duration = Duration::from_secs(1);
-
-/// How long a lane waits for its old producers to close.
-const END: Duration = Duration::from_secs(2);
-
-/// The interval of checks for delivery reports: a batch takes milliseconds, and a check microseconds.
-const LOOK: Duration = Duration::from_micros(250);
 
 /// An error on the Kafka side of a batch.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -117,7 +103,7 @@ impl Producer {
         if transactional {
             let begun = Instant::now();
             loop {
-                match inner.init_transactions(CALL.min(deadline)) {
+                match inner.init_transactions(limits::KAFKA_CALL.min(deadline)) {
                     Ok(()) => break,
                     Err(KafkaError::Transaction(error)) if error.is_retriable() && begun.elapsed() < deadline => {}
                     Err(KafkaError::Transaction(error)) if error.is_retriable() => {
@@ -159,8 +145,8 @@ impl Producer {
                 Err(refused) => refused,
             };
             match error {
-                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) if begun.elapsed() < CALL => {
-                    std::thread::sleep(LOOK);
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) if begun.elapsed() < limits::KAFKA_CALL => {
+                    std::thread::sleep(limits::REPORTS_LOOK);
                     self.serve();
                     record = back;
                 }
@@ -191,7 +177,7 @@ impl Producer {
         }
         let (inner, group) = (Arc::clone(&self.inner), Arc::clone(group));
         // I2: the group's offsets are committed by the transaction of the outputs.
-        let call = move || retried(|| inner.send_offsets_to_transaction(&offsets, &group, CALL));
+        let call = move || retried(|| inner.send_offsets_to_transaction(&offsets, &group, limits::KAFKA_CALL));
         let answer = beside("producer-offsets", call)
             .ok_or_else(|| Error::open("cannot start a thread to send the group's next offsets", None))?;
         self.preparing.set(Some(Preparing { since: Instant::now(), answer }));
@@ -208,7 +194,7 @@ impl Producer {
         let sent = Sent { alone: self.alone, transactional: self.transactional };
         let mut left = self.serve();
         while left > 0 && begun.elapsed() < deadline {
-            std::thread::sleep(LOOK);
+            std::thread::sleep(limits::REPORTS_LOOK);
             left = self.serve();
         }
         match (reports.verdict(sent), offsets) {
@@ -229,9 +215,9 @@ impl Producer {
     /// broker disconnects or connects.
     fn offsets(&self) -> Result<(), Error> {
         let Some(Preparing { since, answer }) = self.preparing.take() else { return Ok(()) };
-        answer.recv_timeout(HANG.saturating_sub(since.elapsed())).unwrap_or_else(|_| {
+        answer.recv_timeout(limits::KAFKA_HANG.saturating_sub(since.elapsed())).unwrap_or_else(|_| {
             self.hangs.set(true);
-            let seconds = HANG.as_secs();
+            let seconds = limits::KAFKA_HANG.as_secs();
             Err(Error::open(format!("the call for the group's next offsets has no answer after {seconds} s"), None))
         })
     }
@@ -241,7 +227,7 @@ impl Producer {
         if !self.transactional {
             return Ok(());
         }
-        retried(|| self.inner.commit_transaction(CALL)).map_err(|error| match error {
+        retried(|| self.inner.commit_transaction(limits::KAFKA_CALL)).map_err(|error| match error {
             // Whatever the error: the records may be visible already.
             Error::Abort { why, meaning } => Error::Open { why, meaning },
             other => other,
@@ -262,10 +248,10 @@ impl Producer {
         // take its whole timeout.
         self.inner.purge(PurgeConfig::default().queue());
         let begun = Instant::now();
-        while self.serve() > 0 && begun.elapsed() < PURGE {
-            std::thread::sleep(LOOK);
+        while self.serve() > 0 && begun.elapsed() < limits::PRODUCER_PURGE {
+            std::thread::sleep(limits::REPORTS_LOOK);
         }
-        let done = retried(|| self.inner.abort_transaction(CALL));
+        let done = retried(|| self.inner.abort_transaction(limits::KAFKA_CALL));
         done.map_err(|error| Error::Open { why: error.to_string(), meaning: error.meaning() })
     }
 
@@ -289,7 +275,7 @@ fn retried(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Error> {
     loop {
         match call() {
             Ok(()) => return Ok(()),
-            Err(KafkaError::Transaction(error)) if error.is_retriable() && begun.elapsed() < CALL => {}
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && begun.elapsed() < limits::KAFKA_CALL => {}
             Err(error) => return Err(classify(error)),
         }
     }
@@ -352,7 +338,7 @@ impl Drop for Producers {
         let pair = std::mem::take(&mut self.pair);
         // If no thread can be created, they close here.
         let ended = beside("producers-end", move || drop(pair));
-        if ended.is_some_and(|ended| ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout)) {
+        if ended.is_some_and(|ended| ended.recv_timeout(limits::PRODUCER_CLOSE) == Err(RecvTimeoutError::Timeout)) {
             tracing::warn!("old producers take long to close; not waiting for them");
         }
     }

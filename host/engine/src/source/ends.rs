@@ -7,7 +7,7 @@
 //! start has ended, and counts only the events after that.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -15,14 +15,7 @@ use rdkafka::error::KafkaError;
 use crate::kafka::client;
 use crate::position::{NextOffset, Partition};
 use tollgate_config::Pipeline;
-
-const CALL: Duration = Duration::from_secs(10);
-
-/// The interval at which to check whether the open transactions have ended.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
-
-/// How long transactions may be open before the log reports the wait.
-const SILENCE: Duration = Duration::from_secs(2);
+use tollgate_config::limits;
 
 /// The offset after the last record or marker of each partition, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,14 +43,14 @@ impl Ends {
             if stopping() || !ends.0.iter().any(open) {
                 return Ok(ends);
             }
-            if !told && began.elapsed() > SILENCE {
+            if !told && began.elapsed() > limits::ENDS_SILENCE {
                 told = true;
                 tracing::info!(
                     topic = pipeline.source.topic,
                     "transactions are open in the topic; the drain ends after them"
                 );
             }
-            std::thread::sleep(ASK_AGAIN);
+            std::thread::sleep(limits::ENDS_LOOK);
         }
     }
 }
@@ -66,10 +59,10 @@ impl Ends {
 fn ask(pipeline: &Pipeline, isolation: &str) -> Result<BTreeMap<Partition, NextOffset>, KafkaError> {
     let topic = &pipeline.source.topic;
     let consumer: BaseConsumer = client::base(&pipeline.source).set("isolation.level", isolation).create()?;
-    let metadata = consumer.fetch_metadata(Some(topic), CALL)?;
+    let metadata = consumer.fetch_metadata(Some(topic), limits::KAFKA_CALL)?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let end = |partition: i32| {
-        let (_, end) = consumer.fetch_watermarks(topic, partition, CALL)?;
+        let (_, end) = consumer.fetch_watermarks(topic, partition, limits::KAFKA_CALL)?;
         Ok((Partition(partition), NextOffset(end)))
     };
     partitions.map(|partition| end(partition.id())).collect()

@@ -17,12 +17,7 @@ use crate::classes::{self, Meaning};
 use crate::kafka::{client, words};
 use crate::position::{NextOffset, Partition};
 use tollgate_config::Pipeline;
-
-/// How long the partitions may take to respond. The poll thread takes nothing and does not poll meanwhile.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The interval of checks of the queues.
-const LOOK: Duration = Duration::from_millis(5);
+use tollgate_config::limits;
 
 /// Suppresses librdkafka's log lines: the queues have the errors that matter.
 struct Silent;
@@ -68,7 +63,7 @@ pub fn unreadable(
         .filter_map(|partition| Some((*partition, consumer.split_partition_queue(topic, partition.0)?)))
         .collect();
     let mut unreadable = BTreeMap::new();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + limits::PROBE_PATIENCE;
     while !open.is_empty() && Instant::now() < until {
         drop(consumer.poll(Duration::ZERO));
         open.retain(|(partition, queue)| match queue.poll(Duration::ZERO) {
@@ -82,7 +77,7 @@ pub fn unreadable(
             // An error of a broker, not of the partition.
             Some(Err(_)) => true,
         });
-        std::thread::sleep(LOOK);
+        std::thread::sleep(limits::PROBE_LOOK);
     }
     Ok(unreadable)
 }

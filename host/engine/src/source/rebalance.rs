@@ -14,6 +14,7 @@ use rdkafka::types::RDKafkaRespErr;
 use crate::classes::{self, Meaning};
 use crate::kafka::words;
 use crate::position::Partition;
+use tollgate_config::limits;
 
 /// The group's decision. The poll thread must answer each with an (un)assign call; until then librdkafka delivers nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +136,7 @@ impl ConsumerContext for Callbacks {
     }
 
     fn main_queue_min_poll_interval(&self) -> rdkafka::util::Timeout {
-        rdkafka::util::Timeout::After(std::time::Duration::from_millis(500))
+        rdkafka::util::Timeout::After(limits::MAIN_QUEUE_POLL)
     }
 }
 

@@ -36,12 +36,6 @@ use tollgate_config::error::Class;
 use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline, Start};
 
-const CALL: Duration = Duration::from_secs(5);
-
-/// How long a takeover waits for the topic's id. The partitions wait meanwhile. A broker without an answer is no reason to
-/// halt: the id stored in the row stays, and the next takeover compares it.
-const TOPIC_ID: Duration = Duration::from_secs(1);
-
 /// Partitions to take over, and the assignment they belong to.
 #[derive(Debug)]
 pub struct Request {
@@ -196,7 +190,9 @@ async fn stopped(lifecycle: &Lifecycle) {
 
 /// Ends the transactions of a slot: a new producer of a name ends the old one's.
 fn end_transactions(pipeline: &Pipeline, sizes: Sizes, slot: Slot) -> Result<(), Error> {
-    side_by_side(0..slot.lanes, |lane| Producers::connect(pipeline, slot.number, lane, sizes, CALL).map(drop))?;
+    side_by_side(0..slot.lanes, |lane| {
+        Producers::connect(pipeline, slot.number, lane, sizes, limits::TAKEOVER_CALL).map(drop)
+    })?;
     Ok(())
 }
 
@@ -230,7 +226,7 @@ impl Worker {
             // Unless the group has moved on: then their owner is healthy, and in the middle of a batch.
             Err(Error::Kafka(error)) if unstable(&error) && self.lifecycle.assignment() == request.assignment => {
                 self.end_stuck_transactions(&partitions).await?;
-                self.group_offsets(&partitions, CALL)?
+                self.group_offsets(&partitions, limits::TAKEOVER_CALL)?
             }
             groups => groups?,
         };
@@ -331,7 +327,9 @@ impl Worker {
         };
         match decision {
             Ok(decision) => Ok(decision),
-            Err(_) if self.group_offsets(&[partition], CALL)?.get(&partition) != group => Err(Error::Moved(partition)),
+            Err(_) if self.group_offsets(&[partition], limits::TAKEOVER_CALL)?.get(&partition) != group => {
+                Err(Error::Moved(partition))
+            }
             Err(halt) => Err(self.halt(partition, halt)),
         }
     }
@@ -345,7 +343,7 @@ impl Worker {
     /// Returns this process's group, cluster and topic.
     fn here(&self) -> Place {
         let source = &self.pipeline.source;
-        let topic = authorised::topic_id(self.consumer.client(), &source.topic, TOPIC_ID);
+        let topic = authorised::topic_id(self.consumer.client(), &source.topic, limits::TAKEOVER_TOPIC_ID);
         let cluster = self.writer.cluster().map(str::to_owned);
         Place { group: Some(source.group_id.clone()), cluster, topic }
     }
@@ -367,17 +365,17 @@ impl Worker {
         if source.start == Start::Committed {
             self.others_committed(partition)?;
         }
-        Ok(start::bounds(&self.consumer, source, partition, CALL)?.start)
+        Ok(start::bounds(&self.consumer, source, partition, limits::TAKEOVER_CALL)?.start)
     }
 
     /// With `start: committed` a partition without an offset is new, and nothing of it has been read. If no partition has an
     /// offset, the configured group is probably the wrong one.
     fn others_committed(&self, partition: Partition) -> Result<(), Error> {
         let topic = &self.pipeline.source.topic;
-        let metadata = self.consumer.fetch_metadata(Some(topic), CALL)?;
+        let metadata = self.consumer.fetch_metadata(Some(topic), limits::TAKEOVER_CALL)?;
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
         let partitions: Vec<Partition> = partitions.map(|partition| Partition(partition.id())).collect();
-        match self.group_offsets(&partitions, CALL)?.is_empty() {
+        match self.group_offsets(&partitions, limits::TAKEOVER_CALL)?.is_empty() {
             true => Err(self.halt(partition, Disagreement::NothingCommitted)),
             false => Ok(()),
         }

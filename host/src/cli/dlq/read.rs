@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rdkafka::consumer::Consumer as _;
@@ -16,13 +16,9 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
+use tollgate_config::limits;
 use tollgate_engine::kafka::headers;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
-
-const CALL: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(100);
-/// How long to wait without a record, an end or an error. After that, something is wrong that librdkafka does not report.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// Visits the dead letters that the topic held when this was called, or only those produced at or after `since` (Unix
 /// milliseconds). Partitions are interleaved; each is visited in its order.
@@ -42,9 +38,9 @@ pub fn read(
     bar.set_length(u64::try_from(total).unwrap_or_default());
     let mut last = Instant::now();
     while !open.is_empty() {
-        let Some(polled) = consumer.poll(POLL) else {
-            if last.elapsed() > SILENCE {
-                return Err(away(pipeline, &format!("no answer within {} s", SILENCE.as_secs())));
+        let Some(polled) = consumer.poll(limits::DLQ_POLL) else {
+            if last.elapsed() > limits::DLQ_SILENCE {
+                return Err(away(pipeline, &format!("no answer within {} s", limits::DLQ_SILENCE.as_secs())));
             }
             continue;
         };
@@ -101,7 +97,7 @@ fn open(pipeline: &Pipeline, consumer: &Looker, since: Option<i64>) -> Result<BT
             None => away(pipeline, &trouble.why),
         }
     };
-    let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(failed)?;
+    let metadata = consumer.fetch_metadata(Some(topic), limits::KAFKA_CALL).map_err(failed)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let partitions: BTreeSet<i32> = match found {
         Some(found) if found.error().is_none() => found.partitions().iter().map(|partition| partition.id()).collect(),
@@ -110,7 +106,7 @@ fn open(pipeline: &Pipeline, consumer: &Looker, since: Option<i64>) -> Result<BT
     };
     let mut spans = BTreeMap::new();
     for partition in partitions {
-        let (begin, end) = consumer.fetch_watermarks(topic, partition, CALL).map_err(failed)?;
+        let (begin, end) = consumer.fetch_watermarks(topic, partition, limits::KAFKA_CALL).map_err(failed)?;
         spans.insert(partition, Span { begin, end });
     }
     if let Some(since) = since {
@@ -118,7 +114,7 @@ fn open(pipeline: &Pipeline, consumer: &Looker, since: Option<i64>) -> Result<BT
         for partition in spans.keys() {
             list.add_partition_offset(topic, *partition, Offset::Offset(since)).map_err(failed)?;
         }
-        for element in consumer.offsets_for_times(list, CALL).map_err(failed)?.elements() {
+        for element in consumer.offsets_for_times(list, limits::KAFKA_CALL).map_err(failed)?.elements() {
             if let Some(span) = spans.get_mut(&element.partition()) {
                 // No offset means that no record is that recent.
                 span.begin = if let Offset::Offset(offset) = element.offset() { offset } else { span.end };

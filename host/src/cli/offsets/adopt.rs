@@ -9,7 +9,7 @@ mod show;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -19,6 +19,7 @@ use tollgate_protocol::adoption::{self, Adoption, Facts, From, Refused};
 
 use crate::cli::Success;
 use tollgate_config::error::Failure;
+use tollgate_config::limits;
 use tollgate_config::{Pipeline, Start};
 use tollgate_engine::kafka::client;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
@@ -29,12 +30,6 @@ use tollgate_engine::progress::{self, Group, Halt, Mark, Place, Takeover, Token,
 use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::source::{authorised, start};
-
-/// How long to wait until PostgreSQL and Kafka are available. It is short, because the caller waits.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The time limit of each request to Kafka.
-const CALL: Duration = Duration::from_secs(10);
 
 /// Lets halted partitions continue: sets the consumer group's offset and the progress row to the same position.
 ///
@@ -95,7 +90,7 @@ pub(super) fn run(args: &Args) -> Result<Success, Failure> {
 }
 
 async fn adopt(args: &Args, pipeline: &Pipeline) -> Result<Success, Failure> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + limits::VERB_PATIENCE;
     let mut connection = build::postgres(pipeline, until).await?;
     let missing = build::missing_schema(&mut connection).await.map_err(postgres)?;
     if !missing.is_empty() {
@@ -107,8 +102,8 @@ async fn adopt(args: &Args, pipeline: &Pipeline) -> Result<Success, Failure> {
     let consumer: Looker =
         look::config(pipeline).create_with_context(Quiet::default()).map_err(|error| kafka(&error))?;
     nobody_runs(pipeline, &mut connection, &consumer).await?;
-    let cluster = consumer.client().fetch_cluster_id(CALL);
-    let topic = authorised::topic_id(consumer.client(), &pipeline.source.topic, CALL);
+    let cluster = consumer.client().fetch_cluster_id(limits::KAFKA_CALL);
+    let topic = authorised::topic_id(consumer.client(), &pipeline.source.topic, limits::KAFKA_CALL);
     let here = Place { group: Some(pipeline.source.group_id.clone()), cluster: cluster.clone(), topic };
     let writer = Writer::new(&pipeline.name, cluster.as_deref());
     let mut verb = Verb { pipeline, from: args.from.means(), connection, consumer, here, writer };
@@ -147,7 +142,7 @@ async fn nobody_runs(pipeline: &Pipeline, connection: &mut PgConnection, consume
         return Err(Failure::failed("offsets.running", message));
     }
     let group = &pipeline.source.group_id;
-    let groups = consumer.fetch_group_list(Some(group), CALL).map_err(|error| kafka(&error))?;
+    let groups = consumer.fetch_group_list(Some(group), limits::KAFKA_CALL).map_err(|error| kafka(&error))?;
     let members: Vec<&str> = groups.groups().iter().flat_map(|group| group.members()).map(|m| m.client_id()).collect();
     if members.is_empty() {
         return Ok(());
@@ -186,13 +181,14 @@ impl Verb<'_> {
     async fn judge(&mut self, partitions: &[Partition]) -> Result<Vec<Judged>, Failure> {
         let source = &self.pipeline.source;
         let topic = &source.topic;
-        let mut groups = client::committed(&self.consumer, topic, partitions.iter().copied(), CALL)
+        let mut groups = client::committed(&self.consumer, topic, partitions.iter().copied(), limits::KAFKA_CALL)
             .map_err(|error| kafka(&error))?;
         let owner = self.owner(&self.pipeline.name);
         let mut rows = store::rows(&mut self.connection, &owner, partitions).await.map_err(postgres)?;
         let mut judged = Vec::with_capacity(partitions.len());
         for &partition in partitions {
-            let bounds = start::bounds(&self.consumer, source, partition, CALL).map_err(|error| kafka(&error))?;
+            let bounds =
+                start::bounds(&self.consumer, source, partition, limits::KAFKA_CALL).map_err(|error| kafka(&error))?;
             let (group, mut row) = (groups.remove(&partition), rows.remove(&partition));
             let verdict = self.verdict(group.as_ref(), row.as_ref());
             let mut renamed = None;

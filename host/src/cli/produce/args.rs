@@ -149,7 +149,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn delivery_timeout(text: &str) -> Result<Duration, String> {
-    reader::duration_within(Duration::from_millis(100), limits::DEADLINE_MAX)(text).map_err(shown)
+    reader::duration_within(limits::DELIVERY_TIMEOUT_MIN, limits::DEADLINE_MAX)(text).map_err(shown)
 }
 
 fn record_bytes(text: &str) -> Result<usize, String> {

@@ -1,7 +1,6 @@
 //! The target of events and their contract: from flags, or from a pipeline.yaml.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::{Contract, Policies, UnknownFields};
@@ -14,11 +13,6 @@ use tollgate_config::limits;
 use tollgate_config::reader::{self, ConfigErrors};
 use tollgate_config::{EventType, Pipeline, Routing, Settings};
 use tollgate_engine::kafka::client;
-
-/// The timeout of a transaction over the whole input: the longest that brokers allow by default.
-const WHOLE: Duration = Duration::from_secs(900);
-/// The timeout of a transaction over a part: a dead process delays readers for this long at most.
-const PARTS: Duration = Duration::from_secs(60);
 
 pub(super) struct Target {
     pub gate: Gate,
@@ -191,7 +185,7 @@ fn config(args: &Args, mut config: Config, topic: &str) -> Result<Config, Failur
     if args.transaction || args.transaction_size.is_some() {
         let usual = format!("tollgate-produce-{topic}");
         config.transactional_id = Some(args.transactional_id.clone().unwrap_or(usual));
-        config.transaction_timeout = if args.transaction { WHOLE } else { PARTS };
+        config.transaction_timeout = if args.transaction { limits::PRODUCE_WHOLE } else { limits::PRODUCE_PART };
     }
     if let Some(topic) = &args.dead_letter_topic {
         config.invalid = Invalid::Topic(topic.clone());

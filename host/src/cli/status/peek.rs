@@ -2,7 +2,7 @@
 //! compaction leaves holes, so only reading shows that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -10,10 +10,8 @@ use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
 use tollgate_config::Pipeline;
+use tollgate_config::limits;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
-
-/// The time limit for the first record of each partition. If it does not arrive in time, the lag is computed from the offsets.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Returns the partitions that hold no record from the given offset on.
 pub(super) fn exhausted(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> BTreeSet<i32> {
@@ -34,7 +32,7 @@ fn look(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> Result<BTreeSet<i32>,
     }
     consumer.assign(&list)?;
     let mut open: BTreeSet<i32> = next.keys().copied().collect();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + limits::STATUS_PEEK;
     while !open.is_empty() && Instant::now() < until {
         match consumer.poll(until.saturating_duration_since(Instant::now())) {
             Some(Ok(message)) => {

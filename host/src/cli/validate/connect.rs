@@ -1,7 +1,7 @@
 //! The checks that need the servers. They find what is missing, does not fit or is not allowed, and they change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::compiler;
 use rdkafka::consumer::Consumer as _;
@@ -25,8 +25,6 @@ use tollgate_engine::runtime::build::{self, Unreachable};
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::sinks::postgres::table;
 use tollgate_engine::source::authorised::{self, Operation};
-
-const CALL: Duration = Duration::from_secs(5);
 
 /// The time limit of a query on a table: finding no NULL in a column means reading all of it.
 const LOOK: &str = "SET LOCAL statement_timeout = 2000";
@@ -83,7 +81,7 @@ fn ask_kafka(pipeline: &Pipeline, consumer: &Looker, report: &mut Report) -> Res
     // Two keys may name the same topic; each needs its own rights.
     for (topic, key) in build::topics(pipeline) {
         let key = place(key);
-        let metadata = consumer.fetch_metadata(Some(&topic), CALL)?;
+        let metadata = consumer.fetch_metadata(Some(&topic), limits::VALIDATE_CALL)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         match found.and_then(|found| found.error()).map(RDKafkaErrorCode::from) {
             None if found.is_some() => {
@@ -128,7 +126,9 @@ fn needs(key: &str) -> Vec<Operation> {
 /// Returns whether the broker restricts this client, as far as it reports that.
 fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static str>>, report: &mut Report) -> bool {
     let topics: Vec<&str> = there.keys().map(String::as_str).collect();
-    let told = build::admin(pipeline).ok().and_then(|client| authorised::topics(client.inner(), &topics, CALL).ok());
+    let told = build::admin(pipeline)
+        .ok()
+        .and_then(|client| authorised::topics(client.inner(), &topics, limits::VALIDATE_CALL).ok());
     let mut told: BTreeMap<String, Option<BTreeSet<Operation>>> =
         told.unwrap_or_default().into_iter().map(|topic| (topic.name, topic.allowed)).collect();
     let mut restricted = false;
@@ -166,7 +166,7 @@ fn check_group(
     }
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Invalid)?;
-    let Err(error) = consumer.committed_offsets(list, CALL) else { return Ok(()) };
+    let Err(error) = consumer.committed_offsets(list, limits::VALIDATE_CALL) else { return Ok(()) };
     // If the broker refuses, librdkafka keeps asking for the coordinator until the call times out.
     let trouble = look::trouble(consumer, &error);
     if trouble.refused == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {

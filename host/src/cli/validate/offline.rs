@@ -14,7 +14,7 @@ use rdkafka::error::KafkaError;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use tollgate_config::limits;
 use tollgate_config::{
     As, Column, DeliveryMode, Destination, EventType, From, Mode, Pipeline, Pools, RecordPart, Schema, Settings,
     TimeForm,
@@ -485,15 +485,12 @@ fn check_habits(pipeline: &Pipeline, report: &mut Report) {
         let message = "without a limit, a bad deploy can turn the whole topic into dead letters";
         report.warn(pipeline, "dead_letter.no_limit", "dead_letter.limit", message, "set a limit");
     }
-    if pipeline.source.session_timeout < BROKER_LEAST_SESSION {
+    if pipeline.source.session_timeout < limits::SESSION_TIMEOUT_MIN_BROKER {
         let message = "a broker with default settings rejects a session_timeout below 6s";
         let suggestion = "raise it, or lower group.min.session.timeout.ms on the broker";
         report.warn(pipeline, "kafka.session_timeout", "source.session_timeout", message, suggestion);
     }
 }
-
-/// Kafka's default of `group.min.session.timeout.ms`.
-const BROKER_LEAST_SESSION: Duration = Duration::from_secs(6);
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 //! The wanted partitions follow from the calendar, in UTC. The catalogue shows by their bounds which ones are missing, so
 //! partitions with other names count as well.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 use sqlx::postgres::PgConnection;
@@ -18,7 +18,6 @@ use tollgate_decide::postgres::quote::{quote, quoted_table};
 const NAME: usize = 63;
 /// The number of hexadecimal digits that distinguish long names.
 const DIGITS: usize = 8;
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// A wanted partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +50,7 @@ fn moment(day: i64) -> String {
 
 /// Returns the day of a time, in UTC, counted from 1970-01-01.
 pub fn day_of(time: SystemTime) -> i64 {
-    let days = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / DAY.as_secs();
+    let days = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / limits::DAY.as_secs();
     i64::try_from(days).unwrap_or(i64::MAX)
 }
 
@@ -234,6 +233,8 @@ pub fn clause(partitions: &Partitions) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn table(name: &str) -> TableName {
@@ -281,8 +282,8 @@ mod tests {
 
     #[test]
     fn a_day_is_utcs() {
-        assert_eq!(day_of(UNIX_EPOCH + DAY - Duration::from_secs(1)), 0);
-        assert_eq!(day_of(UNIX_EPOCH + DAY), 1);
+        assert_eq!(day_of(UNIX_EPOCH + limits::DAY - Duration::from_secs(1)), 0);
+        assert_eq!(day_of(UNIX_EPOCH + limits::DAY), 1);
         let partitions = Partitions { column: "at".to_owned(), every: Every::Month, ahead: 0 };
         let table = TableName { schema: Some("s".to_owned()), name: "t\"t".to_owned() };
         let statement = wanted(&table, &partitions, 0)[0].statement();
