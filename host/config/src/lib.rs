@@ -1,5 +1,6 @@
 //! The configuration of a pipeline: typed and strict. All errors are reported at once, with their line and the nearest valid key.
 
+mod backoff;
 pub mod error;
 pub mod keys;
 pub mod limits;
@@ -12,6 +13,7 @@ pub mod registry;
 pub mod schema;
 pub mod secret;
 
+pub use backoff::Backoff;
 pub use model::*;
 pub use pools::Pools;
 pub use reader::{ConfigError, ConfigErrors};

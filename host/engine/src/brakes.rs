@@ -3,7 +3,6 @@
 //!
 //! The child modules make pure decisions. [`Brakes`] holds their state for all threads, writes logs and counts metrics.
 
-pub mod backoff;
 pub mod breaker;
 pub mod halt;
 pub mod limit;
@@ -16,7 +15,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::backoff::Backoff;
 use self::breaker::{Breakers, Leave, Transition, Transitions};
 use self::halt::Halts;
 use self::limit::Limit;
@@ -26,7 +24,7 @@ use self::sink::{Heard, Sink, State};
 use crate::metrics::Metrics;
 use crate::position::{Offset, Partition};
 use crate::progress::halts::{self, Halt, Resumed};
-use tollgate_config::{DeadLetterLimit, Retry};
+use tollgate_config::{Backoff, DeadLetterLimit, Retry};
 
 /// The brakes of one process.
 pub struct Brakes {

@@ -14,7 +14,8 @@ use tollgate_contract::frame::SchemaId;
 use tollgate_contract::visible;
 
 use super::api::{Id, Level, Problem, Reference, Registered, SubjectVersion, Verdict, Version};
-use super::{ClientError, ConfigFault, backoff, tls};
+use super::{ClientError, ConfigFault, tls};
+use tollgate_config::Backoff;
 use tollgate_config::limits;
 use tollgate_config::registry::{Auth, Config};
 use tollgate_contract::Source;
@@ -211,6 +212,7 @@ impl Client {
     /// registering a schema twice gives the same id.
     fn request<T: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&Value>) -> Result<T, ClientError> {
         let until = Instant::now() + self.config.patience;
+        let mut backoff = Backoff::doubling(self.config.backoff, self.config.backoff_max);
         let mut faults: BTreeMap<usize, String> = BTreeMap::new();
         for attempt in 0..=self.config.retries {
             let mut asked_to_wait = None;
@@ -234,7 +236,7 @@ impl Client {
                     Err(error) => drop(faults.insert(index, format!("{url}: {}", explain(&error)))),
                 }
             }
-            let wait = backoff::wait(attempt, self.config.backoff, self.config.backoff_max, asked_to_wait);
+            let wait = backoff.next_wait().max(asked_to_wait.unwrap_or_default());
             if attempt == self.config.retries || Instant::now() + wait > until {
                 break;
             }

@@ -16,7 +16,6 @@
 //! as transient: a proxy's error page must never turn a topic into dead letters.
 
 pub mod api;
-mod backoff;
 mod cache;
 mod client;
 mod error;

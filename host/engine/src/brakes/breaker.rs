@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
 use super::sink::{Heard, Sink, State};
-use tollgate_config::Retry;
 use tollgate_config::limits;
+use tollgate_config::{Backoff, Retry};
 
 /// One server's breaker. It is pure: the caller passes the time.
 struct Breaker {

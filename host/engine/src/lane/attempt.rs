@@ -5,7 +5,6 @@ use std::time::Duration;
 use tollgate_sandbox::RunError;
 
 use super::{Carried, Error, Lane};
-use crate::brakes::backoff::Backoff;
 use crate::brakes::halt::code;
 use crate::brakes::sink::{Sink, State};
 use crate::classes::Meaning;
@@ -13,6 +12,7 @@ use crate::position::{NextOffset, Partition};
 use crate::progress::halts::{self, Halt};
 use crate::sinks::kafka;
 use crate::sinks::postgres::connect;
+use tollgate_config::Backoff;
 use tollgate_config::error::Class;
 use tollgate_config::limits;
 use tollgate_decide::batch::Record;

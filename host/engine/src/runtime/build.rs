@@ -14,7 +14,6 @@ use tollgate_sandbox::{Sandbox, Settings};
 
 pub use super::revision::{RevisionError, overrides, revision};
 use super::{Parts, Waiting};
-use crate::brakes::backoff::Backoff;
 use crate::kafka::client;
 use crate::kafka::look::{self, Looker, Quiet};
 use crate::progress::{Writer, schema};
@@ -23,7 +22,7 @@ use crate::sinks::postgres::connect;
 use crate::sinks::postgres::table;
 use tollgate_config::error::Failure;
 use tollgate_config::limits;
-use tollgate_config::{Pipeline, Pools, Schema, TableName};
+use tollgate_config::{Backoff, Pipeline, Pools, Schema, TableName};
 use tollgate_decide::contracts::{Contracts, Outgoing, changes, contracts, envelope, header_names};
 use tollgate_decide::gate::envelope::Envelope;
 use tollgate_decide::gate::{Destination, EventType, Gate, Target};
