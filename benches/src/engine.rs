@@ -1,5 +1,10 @@
 //! The engines that are measured, each given the same job: one topic, one table, one dead letter topic.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a match asks for some of the engines, and treats all others alike"
+)]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -311,7 +311,7 @@ impl Client {
             element.error()?;
             offsets.push(match element.offset() {
                 Offset::Offset(offset) => Some(offset),
-                _ => None,
+                Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
             });
         }
         Ok(offsets)

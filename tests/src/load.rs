@@ -36,7 +36,7 @@ fn record(partition: i32, offset: i64) -> Record {
     let id = format!("{partition}-{offset}");
     match kind(offset) {
         Kind::Broken => Record { partition, ..Record::new(&id, [0x0a, 0xff]) },
-        kind => {
+        kind @ Kind::Valid | kind @ Kind::Rejected => {
             let value = events::encode(&json!({ "id": id, "amount": offset.to_string(), "note": "a load's event" }));
             let record = Record { partition, ..Record::new(&id, value) };
             if kind == Kind::Rejected { record.header("act", "r") } else { record }

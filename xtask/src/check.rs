@@ -30,7 +30,7 @@ impl Uses {
     fn wants(self, need: Uses) -> bool {
         match self {
             Uses::Servers => matches!(need, Uses::Postgres | Uses::Kafka),
-            uses => need <= uses,
+            uses @ Uses::Build | uses @ Uses::Postgres | uses @ Uses::Kafka | uses @ Uses::Tests => need <= uses,
         }
     }
 }

@@ -171,6 +171,7 @@ fn tollgate(args: &mut Args) -> anyhow::Result<Option<Tollgate>> {
 }
 
 /// Those that were asked for and are there, in the order of a round.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 fn engines(args: &mut Args, setting: &Setting) -> anyhow::Result<Vec<Engine>> {
     let all = [Engine::Node, Engine::Earlier, Engine::Tollgate, Engine::Floor, Engine::TollgateOutput];
     let asked = args.text("--engines", None)?.map(|t| t.split(',').map(str::to_owned).collect::<Vec<_>>());

@@ -18,6 +18,11 @@
 //! tighten), options of plugins other than buf.validate, and changes of an edition beyond the features that a file can
 //! set.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a match asks for some of Protobuf's kinds or values, and treats all others alike"
+)]
+
 mod bounds;
 mod constraints;
 pub mod describe;

@@ -51,7 +51,7 @@ impl<'a> Entry<'a> {
         let admitted = match change.op {
             Op::Row => entry.admit_after(change.after, is_json, bench, notice),
             Op::Delete => Err(entry.deleted(change.before.as_deref(), is_json, bench)),
-            op => Err(without_row(op, changes.without_row(op))),
+            op @ Op::Truncate | op @ Op::Message => Err(without_row(op, changes.without_row(op))),
         };
         admitted.map_err(|refused| refused.of(kind))
     }
@@ -133,7 +133,7 @@ fn without_row(op: Op, policy: WithoutRow) -> Refused {
     }
     let (what, key) = match op {
         Op::Truncate => ("the table was truncated (op t)", "truncates"),
-        _ => ("it is a logical decoding message (op m)", "messages"),
+        Op::Row | Op::Delete | Op::Message => ("it is a logical decoding message (op m)", "messages"),
     };
     let message =
         format!("{what}, which does not change a single row; set contract.envelope.debezium.{key} to drop such events");

@@ -180,6 +180,7 @@ pub(super) fn instant(unix_ms: i64) -> SystemTime {
 }
 
 /// Returns the key that `output.key` builds for an output, if its fields are set.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 pub fn key_of(to: &Destination, fields: &Fields<'_>) -> Option<String> {
     let several = to.key.len() > 1;
     let parts: Vec<_> = to

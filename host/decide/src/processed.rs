@@ -99,6 +99,7 @@ fn shortened(id: Id<'_>) -> Id<'_> {
 }
 
 /// Returns the id in a field of the input event.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn field_id(gate: &Gate, decided: &Decided, decision: &Decision) -> Option<String> {
     let own = &gate.types[decision.kind?];
     let (slot, message) = (own.id?, decided.message(decision)?);

@@ -57,7 +57,7 @@ mod tests {
         }));
         match settle(&[], &mut outcome) {
             Verdict::Dead(reason) => reason,
-            other => panic!("{other:?}"),
+            other @ Verdict::Outputs(_) | other @ Verdict::Delete | other @ Verdict::Dropped => panic!("{other:?}"),
         }
     }
 

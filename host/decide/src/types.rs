@@ -4,6 +4,11 @@
 //! with different types than the contract's reads and writes fields under other numbers, and the wire format does not reveal this.
 //! So both are compared before the component sees an event: differences that would lose or distort data are rejected, others reported.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a match asks for some of Protobuf's kinds or values, and treats all others alike"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost_reflect::{Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};

@@ -119,6 +119,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Checks the envelope and reads its content.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
     fn open<'v>(
         &self,
         envelope: &Envelope,

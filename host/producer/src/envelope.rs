@@ -372,6 +372,7 @@ impl Path {
     }
 
     /// Checks that texts can be converted to the field's type.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
     fn fillable(&self) -> Result<(), EnvelopeError> {
         self.expect(|kind| match kind {
             Kind::Message(_) => is_timestamp(kind),
@@ -407,6 +408,7 @@ impl Path {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 fn holds_event(field: &FieldDescriptor) -> bool {
     match field.kind() {
         Kind::Bytes => true,
@@ -433,6 +435,7 @@ fn timestamp(message: &MessageDescriptor, seconds: i64, nanos: i32) -> Value {
 }
 
 /// Returns the time with millisecond precision; `None` before 1970.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 fn time_value(field: &FieldDescriptor, now: SystemTime) -> Option<Value> {
     let since = now.duration_since(UNIX_EPOCH).ok()?;
     let (seconds, nanos) =

@@ -60,6 +60,7 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::new`].
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     pub fn with_gates(config: Config, gates: Vec<Gate>) -> Result<Producer, SetupError> {
         if gates.is_empty() {
             return Err(SetupError::NoRoute);

@@ -419,6 +419,7 @@ impl Run<'_> {
         if self.transaction_size.is_some_and(|size| open.events >= size) { self.commit() } else { Ok(()) }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     fn commit(&mut self) -> Result<(), Ended> {
         let Some(open) = self.transaction.take() else { return Ok(()) };
         match open.transaction.commit(self.patience()) {

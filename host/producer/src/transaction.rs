@@ -159,6 +159,7 @@ impl Drop for Transaction<'_> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn fatal(error: &KafkaError) -> TransactionError {
     let fenced = error.rdkafka_error_code().is_some_and(|code| {
         matches!(

@@ -47,6 +47,7 @@ fn order(id: &str) -> Vec<u8> {
     format!(r#"{{"id": "{id}", "total": "7"}}"#).into_bytes()
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn rejected(error: SendError) -> Rejected {
     match error {
         SendError::Rejected(rejected) => rejected,
@@ -200,6 +201,7 @@ fn the_bytes_are_bounded_too() {
 }
 
 #[test]
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn what_cannot_be_delivered_is_reported_in_time() {
     let config = Config { delivery_timeout: Duration::from_millis(300), ..Config::new("127.0.0.1:1") };
     let producer = Producer::new(config, [route()]).unwrap();

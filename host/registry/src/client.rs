@@ -277,6 +277,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn explain(error: &ureq::Error) -> String {
     match error {
         ureq::Error::HostNotFound => "the host's name cannot be resolved".to_owned(),

@@ -247,6 +247,7 @@ impl Run<'_> {
     }
 
     /// Runs a window of the batch on a fresh instance. The settled events are in `work`, whatever happens next.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     fn attempt(&self, window: Range<usize>, work: &mut Work) -> End {
         let mut store = match self.store(window.clone(), std::mem::take(work)) {
             Ok(store) => store,
@@ -307,6 +308,7 @@ impl Run<'_> {
     }
 
     /// Instantiates and calls `init`.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     fn start(&self, store: &mut Store<Guest>) -> Result<Instance, Why> {
         let loaded = &self.transform.0;
         let instance = loaded.pre.instantiate(&mut *store).map_err(|error| match why(error) {

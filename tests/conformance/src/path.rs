@@ -96,6 +96,7 @@ fn subscript_text(text: &str) -> Result<(&str, &str)> {
     bail!("the subscript {text} does not end")
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 fn map_key(kind: &Kind, text: &str) -> Result<Subscript> {
     Ok(match kind {
         Kind::String => Subscript::StringKey(unquote(text)?),

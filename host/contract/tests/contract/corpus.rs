@@ -1,5 +1,10 @@
 //! Wire cases with their verdicts: one line a rule of Protobuf's encoding, or of the gate's.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a match asks for some of Protobuf's kinds or values, and treats all others alike"
+)]
+
 use super::common::{bytes, contract, group, int, tag, text, varint};
 use tollgate_contract::{Contract, Fields, Policies, Presence, Rejection, Slot, UnknownEnums, UnknownFields, Value};
 

@@ -15,6 +15,11 @@
 //!
 //! The differential tests use this file, and the fuzz targets include it.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a match asks for some of Protobuf's kinds or values, and treats all others alike"
+)]
+
 use std::collections::BTreeMap;
 
 use prost_reflect::{

@@ -1,5 +1,10 @@
 //! Conversions from an event's value to a column's binary form: which exist, and what each rejects.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a match asks for some of Protobuf's kinds or values, and treats all others alike"
+)]
+
 mod fallback;
 mod hint;
 mod key;

@@ -28,6 +28,7 @@ pub(super) struct Planned {
 ///
 /// # Errors
 /// The column cannot be written; the error names what would fit.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 pub(super) fn plan(
     mapping: &Column,
     column: &PgColumn,

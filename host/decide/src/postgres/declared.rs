@@ -165,6 +165,7 @@ impl Declared {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn text(input: Input<'_>) -> Result<std::borrow::Cow<'_, str>, Unfit> {
     Ok(match input {
         Input::Text(text) => text.as_str().into(),

@@ -1,5 +1,10 @@
 //! One cell of a row: the source of its value, and how it is added to the batch.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a match asks for some of Protobuf's kinds or values, and treats all others alike"
+)]
+
 use tollgate_contract::{Absent, Contract, Fields, Kind, Slot, Value, timestamp_micros};
 
 use super::binary;

@@ -227,6 +227,7 @@ impl Builder {
     }
 
     /// Adds a column whose value comes from each event.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
     fn valued(
         &mut self,
         mapping: &Column,

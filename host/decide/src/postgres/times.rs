@@ -55,6 +55,7 @@ pub struct Times {
 
 impl Times {
     /// Encodes the value with the first form that matches.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
     pub fn encode(&self, input: Input<'_>, out: &mut Vec<u8>) -> Result<(), Unfit> {
         let told = match input {
             Input::Int(number) => TimeInput::number(number),

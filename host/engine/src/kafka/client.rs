@@ -147,6 +147,7 @@ pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientCo
 }
 
 /// Explains why a client cannot be created. librdkafka's message repeats the value of a setting, which may be a secret.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 pub fn explain(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, _, key, _) => format!("librdkafka rejects the value of the setting {key}"),

@@ -131,6 +131,7 @@ impl Lane {
     }
 
     /// Makes one attempt at what is left of a batch.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     pub(super) fn settle(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
         if work.is_empty() {
             return Ok(());

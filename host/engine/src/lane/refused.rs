@@ -18,6 +18,7 @@ impl Lane {
     ///
     /// # Errors
     /// [`Error::Halt`] if a record can neither be left out nor decided again. Otherwise the errors of `resync`.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     pub(super) fn refused(&mut self, carried: &Carried<'_>, error: kafka::Error) -> Result<(), Error> {
         match error {
             kafka::Error::Records(refusals) => self.dismiss(carried, refusals)?,

@@ -126,6 +126,7 @@ impl Producer {
 
     /// Queues a record, which librdkafka sends from its own thread. Takes ownership of `headers`. A [`Refusal`] names the record
     /// by `mark`. `timestamp`: Unix milliseconds; `None` for the time of the call.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     pub fn send(
         &self,
         mark: usize,
@@ -223,6 +224,7 @@ impl Producer {
     }
 
     /// Commits the transaction. [`Error::Open`] means that it may or may not have been committed.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     pub fn commit(&self) -> Result<(), Error> {
         if !self.transactional {
             return Ok(());
@@ -374,6 +376,7 @@ fn explained(code: Option<RDKafkaErrorCode>, why: &str, topic: &str) -> String {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn classify(error: KafkaError) -> Error {
     let KafkaError::Transaction(inner) = &error else {
         return Error::Open { why: error.to_string(), meaning: Meaning::Outage };

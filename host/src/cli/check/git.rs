@@ -47,6 +47,7 @@ impl Repository {
     }
 
     /// Runs git. Returns its output without the final newline, or the first line of its error message.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
     fn text(&self, arguments: &[&str]) -> Result<String, String> {
         let output = self.command(arguments).output().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => "the program git is missing; install it".to_owned(),

@@ -16,6 +16,7 @@ struct Reach {
 }
 
 impl Reach {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
     fn of(root: &MessageDescriptor) -> Reach {
         let mut reach = Reach { messages: vec![root.clone()], enums: Vec::new() };
         let mut next = 0;

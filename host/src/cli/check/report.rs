@@ -216,6 +216,7 @@ impl Report {
 }
 
 /// Returns the failure for contracts that do not compile. GitHub gets an annotation at the place, as for a finding.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 pub fn uncompiled(error: &ProtosError, places: &Places, format: Format) -> Failure {
     let failure = super::versions::invalid(error);
     if format != Format::Github {

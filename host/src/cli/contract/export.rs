@@ -35,6 +35,10 @@ pub enum Target {
 
 /// # Errors
 /// Exit code 2 if a file or a name is invalid, 3 if the file cannot be written.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other variants are passed on or all other variants are treated alike"
+)]
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let text = match args.format {
         Target::Sql => sql(args)?,

@@ -99,6 +99,7 @@ fn apart(pipeline: &Pipeline) -> String {
 }
 
 /// Checks the Kafka settings. librdkafka itself reports which settings it does not know.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 fn check_kafka(pipeline: &Pipeline, report: &mut Report) {
     for (name, value) in &pipeline.source.extra {
         let refused = ClientConfig::new().set(name, value).create_native_config().err();
@@ -338,6 +339,7 @@ pub enum Unconverted {
 
 /// Returns an error if the declared conversion does not exist for this input. The type of the table's column is not checked
 /// here, because that needs the server.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 pub fn converts(column: &Column, input: InputKind) -> Result<(), Unconverted> {
     if column.mode == Mode::Add {
         return if input == InputKind::Int { Ok(()) } else { Err(Unconverted::Add) };

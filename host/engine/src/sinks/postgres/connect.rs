@@ -106,6 +106,7 @@ pub fn application_name(pipeline: &Pipeline, role: &str) -> String {
 }
 
 /// Returns the meaning of an error: by its SQLSTATE; without one, the connection broke or the client timed out.
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 pub fn meaning(error: &Error) -> Meaning {
     let Some(inner) = error.as_database_error() else {
         return match error {
