@@ -256,6 +256,21 @@ mod tests {
     }
 
     #[test]
+    fn every_day_of_the_years_is_a_day_and_no_other() {
+        let mut next = days_of(1, 1, 1).unwrap();
+        for year in 1..=9_999 {
+            for month in 1..=12 {
+                for day in (1..=31).filter_map(|day| days_of(year, month, day)) {
+                    assert_eq!(day, next, "{year}-{month}");
+                    assert_eq!((civil(day).0, civil(day).1), (year, month));
+                    next += 1;
+                }
+            }
+        }
+        assert_eq!(days_of(10_000, 1, 1), None);
+    }
+
+    #[test]
     fn times_say_their_zone_or_have_none() {
         let half = date("2026-01-31").unwrap() * DAY + 13 * 3_600_000_000 + 500_000;
         let hour = 3_600_000_000;

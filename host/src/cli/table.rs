@@ -1,6 +1,6 @@
 //! Renders tables, numbers and times as text for people.
 
-use tollgate_contract::visible;
+use tollgate_contract::{iso, visible};
 
 /// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,21 +56,11 @@ pub(super) fn thousands(number: u64) -> String {
     text
 }
 
-/// Formats Unix milliseconds as `2026-01-31 13:05:09Z`. (The conversion of days to a date is Howard Hinnant's
-/// `civil_from_days`.)
+/// Formats Unix milliseconds as `2026-01-31 13:05:09Z`.
 pub(super) fn time(millis: i64) -> String {
     let seconds = millis.div_euclid(1_000);
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
+    let (date, rest) = (iso::show_date(seconds.div_euclid(86_400)), seconds.rem_euclid(86_400));
+    format!("{date} {:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
 }
 
 #[cfg(test)]

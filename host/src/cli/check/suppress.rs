@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
 use tollgate_compat::{Category, Finding, Place, RULES, Rule, Severity, Side, find, rules};
+use tollgate_contract::iso;
 
 use super::{Direction, Level};
-use crate::cli::table;
 use tollgate_config::error::Failure;
 use tollgate_config::limits;
 use tollgate_config::reader::{self, Complaint, ConfigErrors, Position, Table, boolean, choice, text, within};
@@ -117,25 +117,16 @@ fn rule(text: &str) -> Result<&'static Rule, Complaint> {
 
 /// Parses a date such as `2026-12-31`.
 fn date(text: &str) -> Result<String, Complaint> {
-    let wrong = || Complaint::new("is not a date; write it as 2026-12-31");
-    let parts: Vec<u32> = text.split('-').map(str::parse).collect::<Result<_, _>>().map_err(|_| wrong())?;
-    let [year, month, day] = parts.as_slice() else { return Err(wrong()) };
-    let leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    let days = match month {
-        4 | 6 | 9 | 11 => 30,
-        2 => 28 + u32::from(leap),
-        1..=12 => 31,
-        _ => return Err(wrong()),
-    };
-    let written = format!("{year:04}-{month:02}-{day:02}");
-    if (1..=days).contains(day) && written == text { Ok(written) } else { Err(wrong()) }
+    match iso::date(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(Complaint::new("is not a date; write it as 2026-12-31")),
+    }
 }
 
 /// Returns today's date in UTC.
 pub fn today() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let shown = table::time(i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-    shown.split(' ').next().unwrap_or_default().to_owned()
+    iso::show_date(i64::try_from(now.as_secs() / 86_400).unwrap_or_default())
 }
 
 impl Suppression {
