@@ -1,5 +1,6 @@
 //! Renders tables, numbers and times as text for people.
 
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use tollgate_contract::{iso, visible};
 
 /// The alignment of a column.
@@ -12,25 +13,17 @@ pub(super) enum Align {
 /// Renders a table: the header first, two blanks before each column. Cells are cut at `widest` characters. Control characters
 /// in them are made visible, because cells come from events.
 pub(super) fn render(header: &[(&str, Align)], rows: &[Vec<String>], widest: usize) -> String {
-    let titles: Vec<String> = header.iter().map(|(title, _)| (*title).to_owned()).collect();
-    let lines: Vec<Vec<String>> = std::iter::once(&titles).chain(rows).map(|line| cells(line, widest)).collect();
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|c| c.chars().count()).max();
-    let widths: Vec<usize> = (0..header.len()).map(|column| width(column).unwrap_or_default()).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let mut shown = String::new();
-        for ((cell, width), (_, align)) in line.iter().zip(&widths).zip(header) {
-            let blanks = " ".repeat(width.saturating_sub(cell.chars().count()));
-            shown.push_str("  ");
-            match align {
-                Align::Left => shown.extend([cell.as_str(), &blanks]),
-                Align::Right => shown.extend([blanks.as_str(), cell]),
-            }
-        }
-        text.push_str(shown.trim_end());
-        text.push('\n');
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().map(|(title, _)| *title));
+    table.add_rows(rows.iter().map(|row| cells(row, widest)));
+    for (column, (_, align)) in table.column_iter_mut().zip(header) {
+        column.set_padding((2, 0)).set_cell_alignment(match align {
+            Align::Left => CellAlignment::Left,
+            Align::Right => CellAlignment::Right,
+        });
     }
-    text
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 fn cells(line: &[String], widest: usize) -> Vec<String> {
@@ -74,6 +67,8 @@ mod tests {
             vec![vec!["a\u{1b}[31m".to_owned(), "7".to_owned()], vec!["longer than that".to_owned(), "1,200".into()]];
         let expected = "  name      count\n  a\u{fffd}[31m        7\n  longer …  1,200\n";
         assert_eq!(render(&header, &rows, 8), expected);
+        let wide = vec![vec!["請求".to_owned(), "1".to_owned()], vec!["abcd".to_owned(), "22".to_owned()]];
+        assert_eq!(render(&header, &wide, 8), "  name  count\n  請求      1\n  abcd     22\n", "as wide as a terminal shows it");
     }
 
     #[test]
