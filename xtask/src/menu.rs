@@ -1,4 +1,4 @@
-//! Which verbs there are.
+//! The list of verbs.
 
 use xtask::Result;
 
@@ -106,10 +106,10 @@ const MENU: &[Verb] = &[
     },
 ];
 
-/// Runs the verb that the first word names; without words it prints the menu.
+/// Runs the verb that the first word names. Without words it prints the menu.
 ///
 /// # Errors
-/// Wrong words end in exit code 2; otherwise what the verb says.
+/// Fails if the words are wrong (exit code 2) or the verb fails.
 pub(crate) fn dispatch(mut words: Vec<String>) -> Result<()> {
     if words.is_empty() || matches!(words[0].as_str(), "help" | "-h" | "--help") {
         say::line(&text());
@@ -131,7 +131,7 @@ pub(crate) fn dispatch(mut words: Vec<String>) -> Result<()> {
         say::line(&format!("cargo xtask {usage}\n  {}", verb.says));
         return Ok(());
     }
-    // Who has options with values reads its own words.
+    // Verbs with options that take values parse their own words.
     let args = if matches!(verb.name, "bench" | "fuzz" | "chaos") {
         Args::unread(words)
     } else {

@@ -1,5 +1,5 @@
-//! `tidy`: functions over 70 lines, files over 500, files that import each other in a circle (tests aside), crates with a
-//! dependency that they must not have, and invariants that no line of the code names. There are no exceptions.
+//! `tidy`: rejects functions over 70 lines, files over 500, files that import each other in a circle (tests aside),
+//! crates with forbidden dependencies, and invariants that no line of the code names. There are no exceptions.
 
 mod boundaries;
 mod circles;
@@ -22,14 +22,14 @@ const FILE: usize = 500;
 const GENERATED: &str = "// @generated";
 
 /// # Errors
-/// Something is too long, in a circle, a forbidden dependency, or an unnamed invariant (exit code 1).
+/// Fails if something is too long, in a circle, a forbidden dependency, or an unnamed invariant (exit code 1).
 pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
     let mut git = Command::new("git");
     git.current_dir(&project.root);
     git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "*.rs"]);
     let (mut files, mut product) = (BTreeMap::new(), Vec::new());
     for path in capture(&mut git)?.lines().filter(|path| !is_test(path)) {
-        // A file that is deleted and not yet committed is listed all the same.
+        // Git still lists a file whose deletion is not committed yet.
         let Ok(text) = fs::read_to_string(project.root.join(path)) else { continue };
         if !text.starts_with(GENERATED) {
             files.insert(path.to_owned(), source::read(&text));
@@ -50,7 +50,7 @@ pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
     Err(Failure::failed(format!("not tidy:\n  {}", faults.join("\n  "))))
 }
 
-/// Tests may be as long as what they tell.
+/// Tests may be longer than the limit.
 fn is_test(path: &str) -> bool {
     path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
 }
