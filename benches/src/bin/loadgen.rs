@@ -1,4 +1,4 @@
-//! The seeded load of payment events and its oracle.
+//! Produces the seeded load of payment events and checks the results with its oracle.
 //!
 //!     loadgen fill   [--n N] [--seed S]                         makes the topic anew and sends N events
 //!     loadgen rate   [--rate R] [--secs S] [--seed S] [--fresh] [--keep]   R events a second, event time = now
@@ -81,7 +81,7 @@ async fn rate(mut args: Args) -> anyhow::Result<()> {
     expectation(&recipe, file, told)
 }
 
-/// Writes what the recipe's events amount to, with the members of `told`.
+/// Writes the expected result of the recipe's events, with the members of `told`.
 fn expectation(recipe: &Recipe, file: Option<String>, mut told: Value) -> anyhow::Result<()> {
     let mix = recipe.mix();
     told["mix"] = json!({"new": mix.new, "invalid": mix.invalid, "repeated": mix.repeated, "updated": mix.updated});

@@ -1,4 +1,4 @@
-//! Measures the engines in turn. `cargo xtask bench` starts the servers, builds the programs and calls this.
+//! Measures the engines in turn. `cargo xtask bench` starts the servers, builds the programs and runs this one.
 //!
 //!     rounds [drain] [latency] [micro]                 what to measure; default: all three
 //!     rounds delivery                                  what the guarantee costs
@@ -7,7 +7,7 @@
 //!         --work DIR --postmaster PID --broker-pid PID [--brokers B] [--database URL]
 //!         [--node DIR] [--tollgate PROGRAM --component WASM --protos DIR] --floor PROGRAM [--micro PROGRAM]
 //!
-//! An engine that is not given is left out, and the report says so. Exits with 1 where the oracle disagrees.
+//! An engine without a program is left out, and the report shows that. The exit code is 1 if the oracle disagrees.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -100,7 +100,7 @@ async fn latencies(options: &Options, stamp: &str, report: &mut Report) -> anyho
     Ok(())
 }
 
-/// The micro-benches are a program of their own: they link the engine's crates, which the rounds need not.
+/// Runs the micro-benches, which are a separate program: they link the engine's crates, which this one does not need.
 fn micro(program: &PathBuf, setting: &Setting) -> anyhow::Result<Value> {
     note("micro-benches");
     let mut command = Command::new(program);
@@ -170,7 +170,7 @@ fn tollgate(args: &mut Args) -> anyhow::Result<Option<Tollgate>> {
     Ok(Some(Tollgate { program: program.into(), component, protos }))
 }
 
-/// Those that were asked for and are there, in the order of a round.
+/// Returns the engines that were requested and have a program, in the order of a round.
 fn engines(args: &mut Args, setting: &Setting) -> anyhow::Result<Vec<Engine>> {
     let all = [Engine::Node, Engine::Earlier, Engine::Tollgate, Engine::Floor, Engine::TollgateOutput];
     let asked = args.text("--engines", None)?.map(|t| t.split(',').map(str::to_owned).collect::<Vec<_>>());
