@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: one bout, its ledger on stderr, what came of it on stdout.
+//! `cargo xtask chaos`: runs one chaos run. Its log goes to stderr, its results to stdout.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program; stdout is what it has to say")]
 
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What the bout failed for.
+/// Returns why the run failed, if it did.
 fn failure(outcome: &Outcome) -> Option<String> {
     if outcome.quiet.is_none() {
         return Some("not everything got through".to_owned());
@@ -72,7 +72,7 @@ fn failure(outcome: &Outcome) -> Option<String> {
     })
 }
 
-/// Which takeovers are told apart.
+/// The classes of takeovers in the report.
 const MATTERS: [(Matter, &str); 3] = [
     (Matter::Nothing, ", servers healthy, no member standing still"),
     (Matter::Still, ", servers healthy"),
