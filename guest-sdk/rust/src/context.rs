@@ -18,7 +18,7 @@ pub struct Context {
     batch: Batch,
     routes: &'static [&'static str],
     index: Cell<usize>,
-    /// Something has been emitted in the event's place on the main output.
+    /// Whether something has been emitted in the event's place on the main output.
     replaced: Cell<bool>,
     /// Outputs are encoded in this buffer, so that a warm transform does not allocate.
     scratch: Cell<Vec<u8>>,
@@ -133,7 +133,7 @@ impl Context {
     /// Emits a tombstone to a route.
     ///
     /// # Panics
-    /// As [`Context::emit_to`].
+    /// Panics as [`Context::emit_to`] does.
     #[track_caller]
     pub fn delete_to(&self, route: &str) {
         host::delete(self.route(route));

@@ -13,9 +13,9 @@ pub struct Output {
     pub route: u32,
     /// `None` is a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// `None`: the event's own.
+    /// The key set by the transform, or `None` for the event's own key.
     pub key: Option<Vec<u8>>,
-    /// In addition to the event's own.
+    /// The headers set by the transform, in addition to the event's own.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 

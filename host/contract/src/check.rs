@@ -11,9 +11,10 @@
 //! *Rules* on values are tested in place; a payload that cannot be judged this way, or that fails, is judged as a whole
 //! (`rules::fast` explains why that is enough). The walk is compiled with and without rules, so that contracts without rules pay nothing.
 //!
-//! Where Protobuf leaves a choice, the gate is strict. It rejects a known field with another wire type (parsers would treat it as
-//! unknown, and the field would silently be empty), and a string that is not UTF-8, in proto2 too (PostgreSQL could not store it).
-//! Map entries count as nesting, since each is a message on the wire. Minus zero is a set value even where zero is not.
+//! If Protobuf leaves a choice, the gate is strict. It rejects a known field with another wire type, because parsers
+//! would treat it as unknown, and the field would silently be empty. It rejects a string that is not UTF-8, in proto2
+//! too, because PostgreSQL could not store it. Map entries count as nesting, since each is a message on the wire. Minus
+//! zero is a set value even if zero is not.
 
 mod arrival;
 mod judge;
@@ -64,7 +65,8 @@ impl Contract {
     /// A rule that compares with the current time cannot be evaluated here and rejects the payload; see [`Contract::check_at`].
     ///
     /// # Errors
-    /// The first error in the bytes, in wire order; missing required fields come after all others. If the bytes are valid, all
+    /// Returns the first error in the bytes, in wire order; missing required fields come after all others. If the bytes
+    /// are valid, returns all violations of the rules, up to 20.
     /// violations of the rules, up to 20.
     pub fn check<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Rejection> {
         self.check_with(payload, fields, None, &Signals::default())
@@ -73,7 +75,7 @@ impl Contract {
     /// Like [`Contract::check`], with the time for rules like `timestamp.lt_now`.
     ///
     /// # Errors
-    /// As [`Contract::check`].
+    /// Fails as [`Contract::check`] does.
     pub fn check_at<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>, now: SystemTime) -> Result<(), Rejection> {
         self.check_with(payload, fields, self.needs_clock().then(|| unix_nanos(now)), &Signals::default())
     }
@@ -152,7 +154,7 @@ impl Contract {
     }
 }
 
-/// One pass. `RULES` says whether rules are tested.
+/// The state of one pass. `RULES` selects whether rules are tested.
 #[derive(Clone, Copy)]
 struct Walk<'c, const RULES: bool> {
     contract: &'c Contract,
@@ -206,7 +208,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
         Ok(())
     }
 
-    /// Handles a longer tag, an unknown field, or an error. Unknown fields are skipped here.
+    /// Handles a longer tag, an unknown field, or an error. It skips unknown fields.
     fn uncommon<'n>(
         self,
         node: &'n Node,

@@ -28,8 +28,9 @@ impl Contract {
     /// this order; a field may be listed twice.
     ///
     /// # Errors
-    /// A name that does not exist (with similar names), a path through a list, map or scalar, a rule or a policy that does not
-    /// fit its field, a rule that does not compile, or a schema beyond the plan's limits.
+    /// Fails for a name that does not exist (the error lists similar names), a path through a list, map or scalar, a
+    /// rule or a policy that does not fit its field, a rule that does not compile, or a schema beyond the plan's
+    /// limits.
     pub fn compile(
         pool: &DescriptorPool,
         message: &str,

@@ -1,4 +1,4 @@
-//! Why a contract cannot be compiled: the operator's fault, found before any event is read.
+//! The errors of compiling a contract. They are the operator's fault and are found before any event is read.
 
 use crate::FieldPath;
 
@@ -19,7 +19,7 @@ pub enum CompileError {
     UnknownOneof {
         path: FieldPath,
         message: String,
-        /// What to write if a field has that name.
+        /// The advice if a field has that name.
         hint: &'static str,
         near: Vec<String>,
     },

@@ -33,7 +33,7 @@ impl Contract {
     /// [`Contract::check`], which applies the other policies.
     ///
     /// # Errors
-    /// Text that is not JSON, unknown keys or enum names, values that do not fit, too many bytes.
+    /// Fails for text that is not JSON, unknown keys or enum names, values that do not fit, and too many bytes.
     pub fn transcode_json(&self, json: &[u8], out: &mut Vec<u8>) -> Result<(), Rejection> {
         self.transcode_json_noting(json, out, &mut Notes::new())
     }
@@ -41,7 +41,7 @@ impl Contract {
     /// Like [`Contract::transcode_json`], and records what is accepted or replaced.
     ///
     /// # Errors
-    /// As [`Contract::transcode_json`].
+    /// Fails as [`Contract::transcode_json`] does.
     pub fn transcode_json_noting(&self, json: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> Result<(), Rejection> {
         let unknown = match self.policies.unknown_fields {
             UnknownFields::Allow => Unknown::Skip,
@@ -55,7 +55,7 @@ impl Contract {
     /// for one field: for a rejected payload that is accepted anyway.
     ///
     /// # Errors
-    /// As [`Contract::transcode_json`], except for unknown keys and duplicates.
+    /// Fails as [`Contract::transcode_json`] does, except for unknown keys and duplicates.
     pub fn transcode_json_anyway(&self, json: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> Result<(), Rejection> {
         let unknown = match self.policies.unknown_fields {
             UnknownFields::Warn => Unknown::Note,
@@ -87,7 +87,7 @@ impl Contract {
     /// defaults omitted. Unknown fields are omitted.
     ///
     /// # Errors
-    /// Bytes that do not decode, and values without a JSON form (a Timestamp out of range).
+    /// Fails for bytes that do not decode, and for values without a JSON form (a Timestamp out of range).
     pub fn to_json(&self, payload: &[u8]) -> Result<String, Rejection> {
         show_json(&decode(&self.message, payload)?)
     }
@@ -95,7 +95,7 @@ impl Contract {
     /// Returns one wanted field as JSON for a jsonb column, `None` if absent. `fields` must come from this contract's check.
     ///
     /// # Errors
-    /// As [`Contract::to_json`].
+    /// Fails as [`Contract::to_json`] does.
     pub fn field_json(&self, slot: Slot, fields: &Fields<'_>) -> Result<Option<String>, Rejection> {
         let Some(field) = &self.field(slot).descriptor else { return Ok(None) };
         let Some(value) = reflect(field, slot, fields)? else { return Ok(None) };
@@ -106,7 +106,7 @@ impl Contract {
 /// Returns a message as Protobuf's JSON, like [`Contract::to_json`]: for messages without a compiled contract.
 ///
 /// # Errors
-/// Values without a JSON form.
+/// Fails for values without a JSON form.
 pub fn show_json(message: &DynamicMessage) -> Result<String, Rejection> {
     show_json_with(message, Names::Json)
 }
@@ -114,7 +114,7 @@ pub fn show_json(message: &DynamicMessage) -> Result<String, Rejection> {
 /// Like [`show_json`], with these names.
 ///
 /// # Errors
-/// Values without a JSON form.
+/// Fails for values without a JSON form.
 pub fn show_json_with(message: &DynamicMessage, names: Names) -> Result<String, Rejection> {
     shown(names, |writer| writer.message(message))
 }
@@ -122,7 +122,7 @@ pub fn show_json_with(message: &DynamicMessage, names: Names) -> Result<String, 
 /// Reads a message from JSON like a contract without policies: unknown members and duplicates are rejected.
 ///
 /// # Errors
-/// As [`Contract::transcode_json`].
+/// Fails as [`Contract::transcode_json`] does.
 pub fn read_json(message: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, Rejection> {
     let (unknown, duplicates) = (Unknown::Reject, DuplicateMembers::Reject);
     let (fallbacks, coerce) = (None, None);

@@ -15,7 +15,7 @@ pub(crate) const DUPLICATE: &str = "this member appears more than once, under on
 /// where duplicates are allowed. `None` if there is none; `null` is a value. Also checks that the text is one JSON object.
 ///
 /// # Errors
-/// Text that is not a JSON object, or that has the member twice.
+/// Fails for text that is not a JSON object, or that has the member twice.
 pub fn find_member(
     json: &[u8],
     names: &[&str],
@@ -32,7 +32,7 @@ pub fn find_member(
 /// Like [`find_member`], for several members in one pass: returns the range for each name.
 ///
 /// # Errors
-/// Text that is not a JSON object, or that has one of the members twice.
+/// Fails for text that is not a JSON object, or that has one of the members twice.
 pub fn find_members<const N: usize>(
     json: &[u8],
     names: [&str; N],

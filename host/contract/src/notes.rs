@@ -12,7 +12,7 @@ const MAX_REPLACED: usize = 20;
 /// How many characters of a JSON key or name are kept.
 const MAX_CHARS: usize = 64;
 
-/// The policy that accepted it.
+/// The policy that accepted a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Policy {
     UnknownFields,

@@ -13,7 +13,7 @@ use bstr::ByteSlice as _;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Text<'a> {
     bytes: &'a [u8],
-    /// Derived from the bytes.
+    /// Whether the text is plain; derived from the bytes.
     plain: bool,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Text<'a> {
         self.bytes.is_empty()
     }
 
-    /// In characters.
+    /// Returns the length in characters.
     #[inline]
     #[must_use]
     pub fn chars(self) -> usize {
@@ -81,7 +81,8 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
-/// Eight bytes at a time: events' texts are short, and a search optimized for long ones spends its time on setup.
+/// Returns whether all bytes are plain, eight at a time. Events' texts are short, and a search optimized for long ones
+/// spends its time on setup.
 #[inline(always)]
 fn is_plain(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;

@@ -18,7 +18,7 @@ pub fn timestamp_parts(message: &[u8]) -> Option<(i64, i32)> {
 /// Returns epoch microseconds of a Timestamp's bytes, rounded down; `None` if malformed or out of the type's range.
 #[must_use]
 pub fn timestamp_micros(message: &[u8]) -> Option<i64> {
-    // In range by construction: 253,402,300,799 s are 2.5e17 µs.
+    // The result cannot overflow: 253,402,300,799 s are 2.5e17 µs.
     timestamp_parts(message).map(|(seconds, nanos)| seconds * 1_000_000 + i64::from(nanos / 1_000))
 }
 
@@ -87,7 +87,7 @@ pub fn date_time_parts(message: &[u8]) -> Option<CivilTime> {
     let mut cursor = Cursor::new(message);
     while !cursor.is_empty() {
         match cursor.tag().ok()? {
-            // Both are members of one oneof: the last one counts.
+            // Both are members of one oneof, so the last one counts.
             (8, WireType::Delimited) => {
                 (offset_seconds, zoned) = (Some(duration_parts(cursor.delimited().ok()?)?.0), false);
             }

@@ -17,7 +17,7 @@ const ROUTES: &str = "tollgate:routes";
 /// The section that wit-component needs in the module.
 const WORLD: &str = "component-type";
 
-/// Why a module could not become a component.
+/// The reason why a module could not become a component.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentError {
     #[error("the module is malformed: {0}")]
@@ -70,7 +70,7 @@ fn hint(imports: &[String]) -> &'static str {
 /// Makes a component from a module and adds the manifest and the message types. With `names`, function names stay, for stack traces.
 ///
 /// # Errors
-/// The module imports something that the sandbox lacks, is not a transform, or does not match the manifest.
+/// Fails if the module imports something that the sandbox lacks, is not a transform, or does not match the manifest.
 pub fn componentize(
     module: &[u8],
     manifest: &Manifest,
@@ -116,7 +116,7 @@ const NO_CLOCK: &[u8] = b"time not implemented on this platform";
 
 #[derive(Default)]
 struct Seen {
-    /// `module#name`, in the module's order.
+    /// The imports as `module#name`, in the module's order.
     imports: Vec<String>,
     routes: Vec<String>,
     world: bool,
@@ -150,7 +150,7 @@ fn look(module: &[u8]) -> Result<Seen, ComponentError> {
     Ok(seen)
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+#[allow(clippy::needless_pass_by_value, reason = "map_err passes it by value")]
 fn malformed(error: wasmparser::BinaryReaderError) -> ComponentError {
     ComponentError::Malformed(error.to_string())
 }
@@ -187,7 +187,7 @@ fn strip(wasm: &[u8], keep: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, ComponentE
     Ok(out)
 }
 
-/// Decodes an unsigned LEB128 of 32 bits: its value, and its length in bytes.
+/// Decodes an unsigned LEB128 of 32 bits. Returns its value and its length in bytes.
 fn leb(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0_u64;
     for (at, &byte) in bytes.iter().take(5).enumerate() {

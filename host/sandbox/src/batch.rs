@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct BatchMeta {
     pub topic: String,
     pub partition: i32,
-    /// 0: no registry.
+    /// The registry's id of the schema, or 0 without a registry.
     pub schema_id: u32,
     /// Unix milliseconds.
     pub batch_time: i64,
@@ -25,7 +25,8 @@ pub struct Overdue {
     /// Index of the transform in its chain.
     pub transform: usize,
     pub offset: i64,
-    /// It was interrupted often enough: it is not run again, and fails with [`FailureCode::DeadlineExceeded`].
+    /// Whether it was interrupted often enough. It is then not run again, and fails with
+    /// [`FailureCode::DeadlineExceeded`].
     pub fails: bool,
 }
 
@@ -190,7 +191,7 @@ pub enum Outcome {
         transform: usize,
     },
     Rejected(Box<Rejected>),
-    /// The sandbox ended it: a trap, no fuel, a limit. Decided by a separate run on a fresh instance.
+    /// The sandbox ended the event: a trap, no fuel, or a limit. This is decided by a separate run on a new instance.
     Failed(Box<Failed>),
 }
 
@@ -293,7 +294,8 @@ pub enum Bytes {
     Null,
 }
 
-/// A chain's results for a sequence of events. Reused from batch to batch: nothing is allocated once it is warm.
+/// A chain's results for a sequence of events. It is reused from batch to batch, so that nothing is allocated once it
+/// is warm.
 #[derive(Debug, Default)]
 pub struct Results {
     /// One per event, in event order.

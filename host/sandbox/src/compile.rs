@@ -56,7 +56,7 @@ pub fn compiler_process() -> Option<ExitCode> {
 /// Compiles a component under these limits and loads it into `engine`.
 ///
 /// # Errors
-/// The component is rejected or exceeds a limit.
+/// Fails if the component is rejected or exceeds a limit.
 pub(crate) fn component(engine: &Engine, stack: usize, wasm: &[u8], cpu: Duration) -> Result<Component, LoadError> {
     let compiled = if OFFERED.load(Ordering::Acquire) {
         in_process_of_its_own(stack, wasm, cpu)?

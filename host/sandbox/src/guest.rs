@@ -93,13 +93,13 @@ pub(crate) struct Work {
 /// What the guest has reported about the current event.
 #[derive(Debug, Default)]
 struct Current {
-    /// Where its outputs and their bytes begin.
+    /// The start of its outputs in the results.
     outputs: usize,
     arena: usize,
     /// Bytes emitted, and the amount counted for them in [`Work::emitted`].
     bytes: u64,
     counted: u64,
-    /// Set since the last output.
+    /// The key that was set since the last output.
     key: Option<Range<u32>>,
     headers: Vec<(String, Vec<u8>)>,
     explained: Option<Explained>,
@@ -125,11 +125,11 @@ pub(crate) struct Guest {
     pub work: Work,
     pub memory: Memory,
     current: Current,
-    /// Set for an event that runs alone.
+    /// Measures the time of an event that runs alone.
     watch: Option<Watch>,
-    /// For the current event.
+    /// The remaining bytes of log lines for the current event.
     log_bytes_left: usize,
-    /// For the instance.
+    /// The remaining log lines for the instance.
     lines_left: u32,
     cut: u32,
 }
@@ -345,7 +345,7 @@ impl Guest {
         self.log_bytes_left -= message.len().min(self.log_bytes_left);
         self.lines_left -= 1;
         let (transform, partition) = (self.terms.manifest.name.as_str(), self.partition);
-        // -1: outside of an event.
+        // -1 stands for a line outside of an event.
         let offset = match self.phase {
             Phase::Event(event) => self.events.record_offsets[event],
             Phase::Starting | Phase::Ready | Phase::Ended => -1,

@@ -24,10 +24,10 @@ pub(crate) struct Inspected<'a> {
     pub exports_guest: bool,
 }
 
-/// Inspects the sections of a component; nested ones only for their depth.
+/// Inspects the sections of a component. Nested sections are inspected only for their depth.
 ///
 /// # Errors
-/// Why the bytes are not a component that this sandbox loads.
+/// Returns why the bytes are not a component that this sandbox loads.
 pub(crate) fn inspect(wasm: &[u8]) -> Result<Inspected<'_>, LoadError> {
     if wasm.len() > limits::COMPONENT_BYTES {
         return Err(LoadError::TooLarge { bytes: wasm.len(), most: limits::COMPONENT_BYTES });

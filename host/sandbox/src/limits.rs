@@ -178,7 +178,7 @@ pub struct Limits {
     pub deadline: Duration,
 }
 
-/// Why a manifest and a ceiling do not result in limits.
+/// The reason why a manifest and a ceiling do not result in limits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
     #[error("the manifest does not set limits.fuel, the fuel that an event may use")]
@@ -191,7 +191,7 @@ impl Limits {
     /// Returns the smaller of the manifest's value and the ceiling for each limit.
     ///
     /// # Errors
-    /// The manifest sets no fuel, or either exceeds the hard limits of this module.
+    /// Fails if the manifest sets no fuel, or if either exceeds the hard limits of this module.
     pub fn effective(manifest: &LimitsSpec, ceiling: &LimitsSpec) -> Result<Limits, LimitsError> {
         let fuel = manifest.fuel.ok_or(LimitsError::NoFuel)?;
         let pick = |limit, asked: u64, allowed: Option<u64>, most| -> Result<u64, LimitsError> {
@@ -243,7 +243,7 @@ impl Limits {
         .consistent())
     }
 
-    /// Makes sure that a single event fits into a batch.
+    /// Ensures that a single event fits into a batch.
     fn consistent(mut self) -> Limits {
         self.output_bytes = self.output_bytes.min(self.batch_output_bytes);
         self

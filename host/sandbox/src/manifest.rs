@@ -40,10 +40,10 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub route_messages: BTreeMap<String, String>,
     pub limits: LimitsSpec,
-    /// Passed to `init`, overridden by the pipeline's configuration.
+    /// The configuration passed to `init`, overridden by the pipeline's.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub config: Map<String, Value>,
-    /// See [`CAPABILITIES`].
+    /// The requested capabilities; see [`CAPABILITIES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
     /// The author's declaration that the verdict depends only on the event and the configuration.
@@ -59,7 +59,7 @@ impl Manifest {
     /// Parses and checks a manifest.
     ///
     /// # Errors
-    /// Which key is missing, unknown or wrong.
+    /// Returns which key is missing, unknown or wrong.
     pub fn parse(json: &[u8]) -> Result<Manifest, String> {
         if json.len() > limits::MANIFEST_BYTES {
             return Err(format!("it has {} bytes; the limit is {}", json.len(), limits::MANIFEST_BYTES));
@@ -130,7 +130,7 @@ fn merge(under: &mut Value, over: &Value) {
     }
 }
 
-/// A SHA-256.
+/// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 

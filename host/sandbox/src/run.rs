@@ -1,4 +1,5 @@
-//! One transform on one batch: which events an instance receives, and how events at which it ends are settled.
+//! Runs one transform on one batch: decides which events an instance receives, and settles events at which an instance
+//! ends.
 //!
 //! Every batch gets a fresh instance, so that no event depends on another batch's. A batch that would fill too much of a
 //! guest's memory gets several, one for each *window* of it. Within a window the host learns of each event as it is settled, so
@@ -12,8 +13,9 @@
 //! An end before the first event is caused by the batch's size or by the transform itself. The events are then tried one by one; if
 //! one of them fails in that way too, a run with an empty batch decides whether the event or the revision is at fault.
 //!
-//! An interruption is caused by the machine or by the event. The event runs again alone; if it is interrupted again, that is the
-//! run's error, with the thread's CPU time. The lane counts those errors and runs the batch again, until the event fails.
+//! An interruption is caused by the machine or by the event. The event runs again alone. If it is interrupted again,
+//! the run fails with an error that contains the thread's CPU time. The lane counts these errors and runs the batch
+//! again, until the event fails.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -47,7 +49,7 @@ type ProcessParams<'a> = (Meta, &'a [u8], &'a [u32], &'a [u8], &'a [i64], &'a [i
 /// How an instance ended.
 enum End {
     Settled,
-    /// At this event, or before the first one.
+    /// It ended at this event, or before the first one.
     Stopped {
         at: Option<usize>,
         why: Why,
@@ -59,7 +61,7 @@ enum Why {
     Fault(FailureCode, String),
     /// Instantiation or `init` failed.
     Start(String),
-    /// `cpu_spent`: it ran alone, and its thread had used the whole deadline.
+    /// An event was interrupted. If `cpu_spent`, it ran alone, and its thread had used the whole deadline.
     Interrupted {
         cpu_spent: bool,
     },
@@ -213,7 +215,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A transform that fails on an empty batch is broken: no event is at fault.
+    /// Runs the transform on an empty batch. If this fails, the transform is broken and no event is at fault.
     fn acquit_revision(&self, message: &str) -> Result<(), RunError> {
         match self.attempt(0..0, &mut Work::default()) {
             End::Settled => Ok(()),
@@ -267,7 +269,8 @@ impl Run<'_> {
         };
         match ended {
             Ok(()) => End::Settled,
-            // Every event has its verdict, and another run would give the same: the end of the instance has no consequence.
+            // Every event has its verdict, and another run would give the same ones, so the end of the instance has no
+            // consequence.
             Err(why) if guest.phase == Phase::Ended => {
                 let message = match why {
                     Why::Fault(_, message) | Why::Start(message) | Why::NoInstance(message) => message,
@@ -310,7 +313,8 @@ impl Run<'_> {
     fn start(&self, store: &mut Store<Guest>) -> Result<Instance, Why> {
         let loaded = &self.transform.0;
         let instance = loaded.pre.instantiate(&mut *store).map_err(|error| match why(error) {
-            // Neither a trap nor a limit. The component was tested when it was loaded, so the cause is the machine.
+            // This is neither a trap nor a limit. The component was tested when it was loaded, so the machine is the
+            // cause.
             Why::Fault(FailureCode::Protocol, message) => Why::NoInstance(message),
             why => why,
         })?;
@@ -351,7 +355,7 @@ impl Run<'_> {
     }
 }
 
-/// The keys and values of a window. A whole batch is passed unchanged; a part of it needs its own bounds.
+/// The keys and values of a window. A whole batch is passed unchanged; a part of it needs separate bounds.
 struct Cut<'a> {
     arena: &'a [u8],
     whole: &'a [u32],

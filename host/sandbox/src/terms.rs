@@ -7,7 +7,7 @@ use crate::manifest::Manifest;
 pub(crate) struct Terms {
     pub manifest: Manifest,
     pub limits: Limits,
-    /// JSON, for `init`.
+    /// The configuration for `init` as JSON.
     pub config: Vec<u8>,
     /// The maximum number of epochs for an event.
     pub ticks: u64,

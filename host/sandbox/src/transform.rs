@@ -19,7 +19,7 @@ pub(crate) struct Loaded {
     pub pre: InstancePre<Guest>,
     pub init: ComponentExportIndex,
     pub process: ComponentExportIndex,
-    /// See [`crate::TYPES_SECTION`].
+    /// The component's message types; see [`crate::TYPES_SECTION`].
     pub types: Option<Vec<u8>>,
     pub digest: Digest,
     pub revision: Digest,

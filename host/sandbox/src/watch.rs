@@ -1,4 +1,4 @@
-//! How long an event that runs alone has been running: by wall clock, and by the CPU time of its thread.
+//! Measures how long an event that runs alone has been running: by wall clock, and by the CPU time of its thread.
 
 use std::time::{Duration, Instant};
 

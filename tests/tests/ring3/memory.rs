@@ -34,7 +34,7 @@ fn note(number: i32) -> String {
 
 /// Returns a pipeline with these settings whose topic is full and whose table is locked.
 fn full(name: &str, settings: &[(&str, Value)]) -> Case {
-    // It writes into every event, so that nothing of a batch is one with what came in.
+    // The guest changes every event, so that no output shares memory with its input.
     let mut case = Case::new(name).guest(&Guest::revision(1));
     // So that the poll thread waits a second for room and then pauses.
     case.change("/source/max_poll_interval", json!("10s"));

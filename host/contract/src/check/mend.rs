@@ -7,7 +7,7 @@ use crate::plan::{FieldPlan, Node, Op};
 use crate::wire::{Cursor, Malformed, WireType, put_tag, truncate};
 use crate::{Contract, EnumTable};
 
-/// The bytes are not a message, or nest too deep. The check reports this in more detail.
+/// Returned if the bytes are not a message, or nest too deep. The check reports this in more detail.
 struct Broken;
 
 impl From<Malformed> for Broken {
@@ -63,7 +63,7 @@ impl<'c> Mender<'c, '_> {
         Ok(())
     }
 
-    /// Copies one field; `value` is what follows its tag, `whole` are its bytes including the tag.
+    /// Copies one field. `value` is the rest after its tag, and `whole` the bytes including the tag.
     fn field(
         &mut self,
         field: &'c FieldPlan,

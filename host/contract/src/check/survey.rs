@@ -20,14 +20,14 @@ struct Finds<'c> {
     unknown: Vec<(&'c str, u32)>,
     /// Message types with an unset oneof next to an unknown field.
     variants: Vec<(&'c str, &'c str)>,
-    /// Whether single parts may be misleading: a singular message was split, and a oneof that is unset in one part may be set in
-    /// another; or a oneof was set twice, or a map has several entries, and the earlier value may be replaced.
+    /// Whether single parts may be misleading. If a singular message was split, a oneof that is unset in one part may be
+    /// set in another. If a oneof was set twice, or a map has several entries, the earlier value may be replaced.
     split: bool,
 }
 
 impl Contract {
-    /// Checks a payload that passed the walk against the policies for unknown fields and oneofs. `unknown`: the walk met an
-    /// unknown number.
+    /// Checks a payload that passed the walk against the policies for unknown fields and oneofs. `unknown` means that
+    /// the walk met an unknown number.
     #[inline]
     pub(super) fn survey(&self, payload: &[u8], unknown: bool, notes: &mut Notes) -> Result<(), Rejection> {
         let policies = &self.policies;

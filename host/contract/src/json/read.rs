@@ -1,4 +1,4 @@
-//! From JSON to wire bytes, by Protobuf's JSON mapping.
+//! Converts JSON to wire bytes by Protobuf's JSON mapping.
 //!
 //! Fields are written in the order of their numbers and map entries in the order of their keys, so that equivalent JSON texts
 //! become the same bytes. Where the mapping leaves a choice: unknown members follow the contract's policy, and unknown enum
@@ -41,7 +41,7 @@ pub(super) enum Unknown {
 pub(super) struct Reader<'r> {
     pub unknown: Unknown,
     pub duplicates: DuplicateMembers,
-    /// Enum (full name) → name of the value that replaces unknown ones.
+    /// The replacement's name for unknown values of each enum (by full name).
     pub fallbacks: Option<&'r BTreeMap<String, String>>,
     /// The coercions within the current message or field, if there are any.
     pub coerce: Option<&'r Coercions>,
@@ -77,7 +77,7 @@ impl Reader<'_> {
                 None => self.unknown(message, name)?,
             }
         }
-        // Stable: members of one field stay in order, and the last one counts where duplicates are allowed.
+        // The sort is stable: members of one field stay in order, and the last one counts if duplicates are allowed.
         found.sort_by_key(|(field, _)| field.number);
         let mut set: Vec<u32> = Vec::new();
         for (position, (field, value)) in found.iter().enumerate() {

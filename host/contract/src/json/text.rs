@@ -79,7 +79,7 @@ enum Problem {
 /// Parses a text that is one value.
 ///
 /// # Errors
-/// Text that is not JSON, with the position.
+/// Fails for text that is not JSON, with the position.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Json<'_>, Rejection> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| rejection(bytes, Malformed { problem: Problem::Encoding, at: error.valid_up_to() }))?;

@@ -28,7 +28,8 @@ static ENV: LazyLock<Result<Arc<Env>, String>> = LazyLock::new(|| functions::env
 #[derive(Debug)]
 pub(crate) struct Expression {
     pub id: String,
-    /// The position of the option: `cel[0]`, `string.(pkg.rule)`. Empty for a message's.
+    /// The position of the option: `cel[0]`, `string.(pkg.rule)`. Empty for an expression of a message, because it is
+    /// not in a field.
     pub path: String,
     /// The message if the expression yields `false`; an expression that yields text provides its own.
     message: String,
@@ -117,7 +118,7 @@ impl Expression {
     }
 
     fn try_on(&self, sample: Boxed) -> Result<(), String> {
-        // Any moment will do; the epoch is one.
+        // Any moment will do, such as the epoch.
         match self.run(sample, Some(0)) {
             Err(
                 error @ (ExecutionError::UndeclaredReference(_)

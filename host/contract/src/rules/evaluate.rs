@@ -46,7 +46,7 @@ impl Rules {
         let path = Vec::new();
         let mut evaluation =
             Evaluation { rules: self, now, limit, path, for_key: false, findings: Findings::default() };
-        // Stopping early is not a failure: the findings show why it ended.
+        // Stopping early is not a failure, because the findings show why it ended.
         let _ = evaluation.message(self.root(), message);
         evaluation.findings
     }
@@ -96,7 +96,7 @@ impl<'a> Evaluation<'a> {
             return Ok(());
         }
         if !set {
-            // A zero, or an empty list or map: there is nothing in it to evaluate.
+            // The value is a zero, or an empty list or map, so it contains nothing to evaluate.
             let zero = message.get_field(&rules.field).into_owned();
             return self.unset(rules, &zero, message);
         }
@@ -105,7 +105,7 @@ impl<'a> Evaluation<'a> {
                 let this = || cel::convert_field(message, &rules.field, Reading::Event);
                 self.value(&rules.value, value, &this)
             }
-            // Set fields can be borrowed.
+            // The reader borrows set fields, so an owned value is unset.
             std::borrow::Cow::Owned(value) => self.unset(rules, &value, message),
         }
     }
@@ -282,7 +282,7 @@ fn len(value: &ReflectValue) -> Option<u64> {
 
 fn is_unique(value: &ReflectValue) -> bool {
     let Some(items) = value.as_list() else { return true };
-    // By value, so that NaN is unique and both zeros are equal.
+    // Compares by value, so that NaN is unique and both zeros are equal.
     items.iter().enumerate().all(|(position, item)| !items.iter().take(position).any(|other| other == item))
 }
 

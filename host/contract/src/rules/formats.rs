@@ -18,7 +18,7 @@ pub(crate) use uri::{is_uri, is_uri_reference};
 pub(crate) enum Format {
     Email,
     Hostname,
-    /// Any version, or 4 or 6.
+    /// Any version, or only version 4 or 6.
     Ip(Option<i64>),
     Uri,
     UriRef,
@@ -85,7 +85,8 @@ fn is_uuid(bytes: &[u8]) -> bool {
     hyphens && pieces.iter().map(digits).sum::<u8>() == 28 && last == 15
 }
 
-/// 26 characters of Crockford's base 32, the first one below 8 so that they fit 128 bits.
+/// Returns whether the text is a ULID: 26 characters of Crockford's base 32, the first one below 8 so that they fit 128
+/// bits.
 fn is_ulid(text: &str) -> bool {
     let crockford =
         |byte: u8| byte.is_ascii_alphanumeric() && !matches!(byte.to_ascii_uppercase(), b'I' | b'L' | b'O' | b'U');
@@ -120,7 +121,7 @@ fn is_header_value(text: &str, strict: bool) -> bool {
     !text.bytes().any(forbidden)
 }
 
-/// A decimal number without leading zeros, at most `max`.
+/// Parses a decimal number without leading zeros that is at most `max`.
 fn decimal(text: &str, max: u32) -> Option<u32> {
     let plain = text == "0" || !text.starts_with('0');
     let digits = !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -2,9 +2,9 @@
 
 use crate::text::word_of_short;
 
-/// Longer lists are searched.
+/// The longest list that gets a table; longer lists are searched.
 const MAX_PLACED: usize = 32;
-/// A value that no short text has as a number.
+/// A number that represents no short text.
 const NONE: u64 = u64::MAX;
 
 /// The texts of a list. Codes of a few letters, the usual case, are compared as numbers: each has its own place in a table with more
@@ -14,9 +14,9 @@ pub(crate) struct Listed {
     places: Box<[u64]>,
     /// The factor of the multiplicative hash that gives each number its place.
     factor: u64,
-    /// Leaves as many bits as places need.
+    /// The shift that leaves as many bits as an index of the table needs.
     shift: u32,
-    /// Sorted.
+    /// The longer texts, sorted.
     long: Box<[Box<[u8]>]>,
 }
 

@@ -37,7 +37,7 @@ impl Tests {
                 |test| if let Test::Uint(bound) = test { span(bound) } else { None },
             ));
         }
-        // Without a range NaN may pass; it is in no range.
+        // Without a range NaN may pass; with a range it never does.
         if tests.iter().all(|test| matches!(test, Test::Double(_) | Test::Finite))
             && tests.iter().any(|test| double_span(test).is_some())
         {
@@ -46,7 +46,7 @@ impl Tests {
         Self::Other(tests.into())
     }
 
-    /// Returns whether all of them hold. Where the subject's type is known, one arm is left.
+    /// Returns whether all of them hold. If the subject's type is known, one arm is left after inlining.
     #[inline(always)]
     pub(super) fn hold(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
         match (self, subject) {

@@ -45,7 +45,7 @@ pub(super) fn compare(expected: &Value, got: &Value, tolerance: f64) -> Vec<Diff
     }
     let mut differences = Vec::new();
     objects("", expected, &got, &mut differences);
-    // The verdict first: all other differences follow from it.
+    // The verdict comes first, because all other differences follow from it.
     differences.sort_by_key(|difference| (difference.path != "verdict", difference.path == "fuel"));
     differences
 }
