@@ -1,4 +1,4 @@
-//! The effects of features and their older options on JSON and generated code.
+//! Compares the effects of features and their older options on JSON and generated code.
 //!
 //! A feature applies to the element that sets it and to everything within; if nothing sets it, the file's syntax decides.
 
@@ -100,10 +100,10 @@ impl FeatureSet {
     fn overlaid(self, options: &DynamicMessage) -> Self {
         let Some(features) = features_of_options(options) else { return self };
         let mut set = self.clone();
-        // Of a field that occurs twice, the later one wins.
+        // If a field occurs twice, the later one wins.
         match set.merge(features.encode_to_vec().as_slice()) {
             Ok(()) => set,
-            // A pool that defines FeatureSet differently from Protobuf.
+            // The pool defines FeatureSet differently from Protobuf.
             Err(_) => self,
         }
     }

@@ -1,4 +1,4 @@
-//! Files and packages.
+//! Compares files and packages.
 
 use std::collections::BTreeSet;
 

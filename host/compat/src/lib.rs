@@ -91,7 +91,7 @@ pub struct Place {
     pub column: usize,
 }
 
-/// One change, and what to do about it ([`Rule::advice`]).
+/// A change, and what to do about it ([`Rule::advice`]).
 #[derive(Debug, Clone)]
 pub struct Finding {
     pub rule: &'static Rule,
@@ -112,8 +112,8 @@ pub fn compare(old: &DescriptorPool, new: &DescriptorPool, options: Options) -> 
     differ::Differ::new(old, new, None, options).run()
 }
 
-/// Like [`compare`], if the old version's own files are known: only those in `files`. So copies of Google's files among them are
-/// compared, and imports found elsewhere are not.
+/// Works like [`compare`], but only on those files of the old version that are in `files`. So copies of Google's files
+/// among them are compared, and imports found elsewhere are not.
 #[must_use]
 pub fn compare_files(
     old: &DescriptorPool,
@@ -124,7 +124,7 @@ pub fn compare_files(
     differ::Differ::new(old, new, Some(files), options).run()
 }
 
-/// Returns whether a file belongs to a user's contracts: Protobuf's own and buf.validate's come with the tools.
+/// Returns whether a file belongs to a user's contracts. Protobuf's own files and buf.validate's do not.
 #[must_use]
 pub fn is_own(file: &FileDescriptor) -> bool {
     !matches!(file.package_name(), "google.protobuf" | "buf.validate" | "google.protobuf.compiler")

@@ -1,4 +1,4 @@
-//! The rules, each with a stable id, what it affects, whom, and advice.
+//! The rules. Each has a stable id, the kind of thing it affects, a severity for each side, and advice.
 
 use serde::Serialize;
 
@@ -56,12 +56,12 @@ impl Severity {
 /// A kind of change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Stable: suppressions and dashboards refer to it.
+    /// The id is stable, because suppressions and dashboards refer to it.
     pub id: &'static str,
     pub category: Category,
-    /// For consumers with the new contract that read old events; `None` if they are unaffected.
+    /// The severity for consumers with the new contract that read old events; `None` if they are unaffected.
     pub backward: Option<Severity>,
-    /// For consumers with the old contract that read new events.
+    /// The severity for consumers with the old contract that read new events; `None` if they are unaffected.
     pub forward: Option<Severity>,
     pub summary: &'static str,
     pub advice: &'static str,

@@ -24,7 +24,8 @@ pub const TOPIC_NAME: usize = 249;
 /// PostgreSQL silently truncates a longer identifier (NAMEDATALEN − 1).
 pub const IDENTIFIER_BYTES: usize = 63;
 
-/// `lanes:` each has its own connection, producer and instances. With more, PostgreSQL's connections run out first.
+/// `lanes:` Each lane has its own connection, producer and instances. With more, PostgreSQL's connections run out
+/// first.
 pub const LANES: usize = 64;
 
 /// `source.session_timeout`: how long a dead member keeps its partitions; long enough for pauses of a healthy member.
@@ -78,7 +79,7 @@ pub const NOTICE_BYTES: usize = 4_096;
 /// `delivery.batch.max_events`: larger batches save statements in PostgreSQL and transactions in Kafka. Beyond 16,000 rows
 /// neither gains, but memory and the work repeated after a failure still grow.
 pub const BATCH_EVENTS: usize = 16_000;
-/// Beyond this a statement's arrays alone take tens of megabytes a lane.
+/// With more events a statement's arrays alone take tens of megabytes for each lane.
 pub const BATCH_EVENTS_MAX: usize = 100_000;
 
 /// From this number of rows a batch uses COPY and a temporary table: slower at 1,400, faster from 2,000 (docs/adr/0003).
@@ -127,7 +128,7 @@ pub const DEAD_LETTER_WITHIN_MAX: Duration = Duration::from_secs(3600);
 
 /// `retry_policy.max_retries`: enough for a passing error, and few enough that a rejected event does not block its lane for long.
 pub const RETRIES: u32 = 3;
-/// More retries are no bound in practice.
+/// With more retries there is no bound in practice.
 pub const RETRIES_MAX: u32 = 1_000;
 /// How long all attempts at a batch may fail by an outage of Kafka before a lane asks the broker whether the topics exist. A
 /// broker's restart or a topic's creation takes less.
@@ -167,14 +168,14 @@ pub const BACKLOG_EVENTS_MAX: u64 = 100_000_000;
 pub const BACKLOG_BYTES: usize = 64 << 20;
 /// The bytes that librdkafka fetches ahead: at least Kafka's default for a record (`max.message.bytes`, 1,048,588).
 pub const AHEAD_MIN: usize = 1_048_588;
-/// More is not faster: this is already some tens of milliseconds of work.
+/// More bytes are not faster: these are already some tens of milliseconds of work.
 pub const AHEAD_MAX: usize = 16 << 20;
 /// The largest value that may be set.
 pub const BACKLOG_BYTES_MAX: usize = 16 << 30;
 
 /// `shutdown`: Kubernetes waits 30 s between SIGTERM and SIGKILL.
 pub const SHUTDOWN: Duration = Duration::from_secs(30);
-/// `start_deadline`: a broker and a database that start together with Tollgate are ready by then.
+/// `start_deadline`: a broker and a database that start together with Tollgate are ready within this time.
 pub const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a start may exceed its deadline, so that a step with the same timeout can report its own error first.
 pub const START_GRACE: Duration = Duration::from_secs(1);
@@ -214,7 +215,8 @@ pub const POLL_RUN: usize = 1_000;
 /// `max_poll_interval`, so that ten such waits in a row do not end the membership.
 pub const LANE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Batches that wait for a lane besides the one in progress: one keeps the lane busy, two absorb bursts.
+/// Batches that wait for a lane besides the one in progress: the first keeps the lane busy, and the second absorbs
+/// bursts.
 pub const LANE_QUEUE: usize = 2;
 
 /// Batches of a lane and the poll thread together: one that fills, one that waits to be handed over, those in the lane's

@@ -455,7 +455,7 @@ impl<'r> Field<'r> {
     }
 }
 
-/// Returns a value for a message: quoted if it has blanks or is empty, shortened if it is long.
+/// Formats a value for display in an error message: quoted if it contains blanks or is empty, shortened if it is long.
 fn show(text: &str) -> String {
     const LONGEST: usize = 60;
     let short: String = text.chars().take(LONGEST).collect();

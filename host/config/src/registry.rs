@@ -9,7 +9,7 @@ use crate::secret::Secret;
 /// The settings of a registry's client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Replicas of one registry, tried in turn. At least one.
+    /// The URLs of one registry's replicas, which are tried in turn. There is at least one.
     pub urls: Vec<Url>,
     pub auth: Auth,
     pub tls: Tls,

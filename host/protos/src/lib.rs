@@ -17,7 +17,8 @@ pub use imports::with_imports;
 pub use pipeline::pools;
 pub use schema::compile_schema;
 
-/// How deep a folder is searched; a proto tree is as deep as its packages, so anything deeper is a cyclic link.
+/// The maximum depth at which a folder is searched. A proto tree is as deep as its packages, so anything deeper is a
+/// cyclic link.
 const FOLDER_DEPTH: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +29,7 @@ pub enum ProtosError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{} has no .proto files; name the folder that imports start from", path.display())]
     EmptyFolder { path: PathBuf },
-    /// `place` is `file:line:column: what`, as far as the compiler knows it.
+    /// The place has the form `file:line:column: what`, as far as the compiler knows it.
     #[error("{place}; {advice}")]
     Invalid { place: String, advice: &'static str, spot: Option<Spot> },
     #[error(
@@ -44,13 +45,13 @@ pub enum ProtosError {
 pub struct Spot {
     /// The import name of the file.
     pub file: String,
-    /// From 1.
+    /// The line, starting at 1.
     pub line: usize,
     pub column: usize,
 }
 
 impl Spot {
-    /// Only the compiler's debug form has the position: `file:line:column: what`.
+    /// Parses the position, `file:line:column: what`, which only the compiler's debug form has.
     fn of(error: &protox::Error) -> Option<Spot> {
         let file = error.file()?.to_owned();
         let shown = format!("{error:?}");
@@ -78,7 +79,7 @@ impl ProtosError {
 /// root is the nearest folder above it from which all its imports are found. Any other file is read as a descriptor set.
 ///
 /// # Errors
-/// The first file that cannot be read or compiled, with its position and advice.
+/// Returns the error of the first file that cannot be read or compiled, with its position and advice.
 pub fn load(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
     load_as(paths, false)
 }
@@ -86,7 +87,7 @@ pub fn load(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
 /// Like [`load`], but keeps comments and the position of every element, for showing contracts to people.
 ///
 /// # Errors
-/// As [`load`].
+/// Fails as [`load`] does.
 pub fn load_with_sources(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
     load_as(paths, true)
 }
@@ -119,7 +120,7 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
 /// Returns the import names of the files below folders; `None` if a path is not a folder, and so may import its neighbours.
 ///
 /// # Errors
-/// A folder that cannot be read, or holds no `.proto` file.
+/// Fails for a folder that cannot be read or has no `.proto` file.
 pub fn names(paths: &[PathBuf]) -> Result<Option<BTreeSet<String>>, ProtosError> {
     let mut names = BTreeSet::new();
     for path in paths {
@@ -230,7 +231,7 @@ struct InFile {
     error: tollgate_contract::UnknownEdition,
 }
 
-/// The compiler's errors are displayed in their debug form ([`invalid`]).
+/// Uses the display text as the debug form, because that is how the compiler's errors are displayed ([`invalid`]).
 impl std::fmt::Debug for InFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
@@ -284,8 +285,8 @@ impl FileResolver for Shipped {
     }
 }
 
-/// Returns a pool with a shipped message type; `None` if none has this name. It is a separate pool, because the user's may
-/// have a different edition of its imports.
+/// Returns a pool with a shipped message type, or `None` if none has this name. It is a separate pool, because the
+/// user's pool may have a different edition of its imports.
 pub fn shipped(message: &str) -> Option<DescriptorPool> {
     let found = Shipped::FILES.iter().find_map(|(file, _)| {
         let mut compiler = protox::Compiler::with_file_resolver(resolver(&[] as &[&Path]));
@@ -418,7 +419,7 @@ mod tests {
         }
     }
 
-    /// Also if a folder has Protobuf's own copy, which the compiler rejects.
+    /// This also holds if a folder has Protobuf's own copy, which the compiler rejects.
     #[test]
     fn features_of_languages_need_no_copy_of_their_definition() {
         let text = r#"edition = "2023"; package shop.v1;

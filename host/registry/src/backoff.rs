@@ -1,4 +1,5 @@
-//! Waits between attempts: exponential, with full jitter, so that many processes do not retry in step.
+//! Delays between retry attempts: exponential backoff with full jitter, so that many processes do not retry at the same
+//! moment.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;

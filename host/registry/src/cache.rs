@@ -20,7 +20,7 @@ use tollgate_config::limits;
 use tollgate_config::registry::Url;
 use tollgate_contract::Source;
 
-/// Changing it makes old files unreadable, so they are fetched again.
+/// The version of the format. A change makes old files unreadable, so they are fetched again.
 const FORMAT: u32 = 1;
 
 pub(crate) struct Cache {
@@ -43,7 +43,7 @@ struct Entry {
 
 impl Cache {
     /// # Errors
-    /// The folder cannot be created.
+    /// Fails if the folder cannot be created.
     pub(crate) fn open(root: &Path, registry: &Url) -> Result<Cache, ConfigFault> {
         let name = hex::encode(Sha256::digest(registry.as_str()));
         let folder = root.join(name.get(..16).unwrap_or(&name));
@@ -55,7 +55,7 @@ impl Cache {
         self.folder.join(format!("{id}.json"))
     }
 
-    /// Returns what is stored for an id if it is intact. A corrupt file is removed.
+    /// Returns the schema stored for an id if it is intact. A corrupt file is removed.
     pub(crate) fn read(&self, id: SchemaId) -> Option<(Registered, Vec<Source>)> {
         let path = self.path(id);
         let length = fs::metadata(&path).ok()?.len();

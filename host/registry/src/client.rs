@@ -25,7 +25,7 @@ pub enum Compatibility {
     /// There is no earlier version to compare with.
     NewSubject,
     Compatible,
-    /// With the registry's reasons.
+    /// The new version is incompatible, for the registry's reasons.
     Incompatible(Vec<String>),
 }
 
@@ -49,10 +49,10 @@ struct Answer {
 }
 
 impl Client {
-    /// Makes no connection yet.
+    /// Creates a client. It makes no connection yet.
     ///
     /// # Errors
-    /// An invalid configuration: no URL, or TLS files that cannot be read or do not match.
+    /// Fails for an invalid configuration: no URL, or TLS files that cannot be read or do not match.
     pub fn new(config: Config) -> Result<Client, ConfigFault> {
         if config.urls.is_empty() {
             return Err(ConfigFault::NoUrl);
@@ -83,7 +83,7 @@ impl Client {
         &self.config
     }
 
-    /// `GET /schemas/ids/{id}`, or `/schemas/guids/{guid}`.
+    /// Requests `GET /schemas/ids/{id}`, or `/schemas/guids/{guid}`.
     ///
     /// # Errors
     /// See [`ClientError`]; the same holds for all requests.
@@ -128,7 +128,8 @@ impl Client {
         }
     }
 
-    /// Returns the compatibility level of a subject, `None` if it has none of its own; without a subject, that of the registry.
+    /// Returns the compatibility level of a subject, or `None` if it has no separate one. Without a subject, returns
+    /// that of the registry.
     pub fn compatibility(&self, subject: Option<&str>) -> Result<Option<String>, ClientError> {
         match self.get::<Level>(&config_path(subject)) {
             Ok(level) => Ok(Some(level.compatibility)),
@@ -160,7 +161,8 @@ impl Client {
     /// cycle would be fetched once around and then rejected by the compiler.
     ///
     /// # Errors
-    /// As for all requests; also if there are too many references, if they are too large, or if two files have the same name.
+    /// Fails as all requests do, and if there are too many references, if they are too large, or if two files have the
+    /// same name.
     pub fn references(&self, schema: &Registered) -> Result<Vec<Source>, ClientError> {
         let mut places: BTreeMap<String, (String, u32)> = BTreeMap::new();
         let mut files = Vec::new();
@@ -244,7 +246,7 @@ impl Client {
     }
 
     /// # Errors
-    /// A description of why there was no response.
+    /// Returns a description of why there was no response.
     fn once(&self, method: &str, url: &str, body: Option<&Value>) -> Result<Answer, String> {
         const JSON: &str = "application/vnd.schemaregistry.v1+json";
         let mut request = ureq::http::Request::builder().method(method).uri(url);

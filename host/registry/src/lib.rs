@@ -2,7 +2,7 @@
 //!
 //! The schema of an id never changes, so a fetched schema stays valid: it is kept compiled in memory, and as text on disk.
 //! An event with a known id costs one map lookup; a new id costs one request, however many lanes meet it at once. An
-//! unavailable registry affects only ids that have never been seen, also after a restart.
+//! unavailable registry affects only ids that have never been seen, even after a restart.
 //!
 //! ```text
 //! SchemaStore   id → Arc<Schema>: memory, then disk, then the registry; one fetch at a time per id
@@ -58,7 +58,7 @@ pub struct SubjectPool {
 /// since the registry stores none: pass its name in the repository, or findings will name a different file.
 ///
 /// # Errors
-/// The registry is unavailable, has no such subject or version, or its schema is not Protobuf.
+/// Fails if the registry is unavailable, has no such subject or version, or if its schema is not Protobuf.
 pub fn subject_pool(
     client: &Client,
     subject: &str,

@@ -1,4 +1,4 @@
-//! Frame → contract and payload: lanes call this for every record of a framed topic.
+//! Resolves frames to a contract and a payload. Lanes call this for every record of a framed topic.
 //!
 //! Each lane has its own resolver, so that a known frame needs no lock and no allocation: a lookup by id, then one by the
 //! bytes of the indexes. Only unknown frames go to the store that the lanes share.
@@ -31,7 +31,7 @@ pub struct Resolver {
     contracts: HashMap<SchemaId, Vec<Known>, RandomState>,
 }
 
-/// Why a frame cannot be resolved to a contract.
+/// The reason why a frame cannot be resolved to a contract.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     #[error(transparent)]
@@ -108,7 +108,8 @@ impl Resolver {
         Ok((contract, payload))
     }
 
-    /// Beyond the limit all are dropped: so many are never in use at once, and the used ones come back from the store.
+    /// Keeps a contract. Beyond the limit all are dropped: so many are never in use at once, and those in use are
+    /// loaded from the store again.
     fn keep(&mut self, id: SchemaId, indexes: MessageIndexes<'_>, contract: Arc<Contract>) {
         let kept: usize = self.contracts.values().map(Vec::len).sum();
         if kept >= limits::REGISTRY_SCHEMAS {

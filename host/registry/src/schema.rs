@@ -19,7 +19,7 @@ pub enum SchemaKind {
     Protobuf,
     Json,
     Avro,
-    /// A type of a plug-in.
+    /// Another type, from a plug-in.
     Other(String),
 }
 
@@ -118,7 +118,7 @@ impl Schema {
     }
 }
 
-/// Includes lengths, so that different schemas never have the same bytes.
+/// Computes the digest. It includes lengths, so that different schemas never have the same bytes.
 pub(super) fn digest(kind: &str, text: &str, references: &[Source]) -> [u8; 32] {
     let mut hash = Sha256::new();
     let parts = [kind, text].into_iter().chain(references.iter().flat_map(|file| [file.name.as_str(), &file.text]));

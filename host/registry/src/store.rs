@@ -1,4 +1,4 @@
-//! Ids → compiled schemas, for lanes that ask for every frame.
+//! Maps ids to compiled schemas, for lanes that look up every frame.
 //!
 //! The map's lock is held only for a lookup. A thread that finds nothing puts a *flight* into the map and fetches; a thread
 //! that finds a flight waits for it and takes its outcome, good or bad, so that an outage costs one round of attempts and not
@@ -72,10 +72,10 @@ pub struct Stats {
 }
 
 impl SchemaStore {
-    /// Makes no request yet. `compile` compiles the schemas' text.
+    /// Creates a store. It makes no request yet. `compile` compiles the schemas' text.
     ///
     /// # Errors
-    /// As [`Client::new`]; also if the cache folder cannot be created.
+    /// Fails as [`Client::new`] does, and if the cache folder cannot be created.
     pub fn new(config: Config, compile: CompileSchema) -> Result<SchemaStore, ConfigFault> {
         let client = Client::new(config)?;
         let config = client.config();
@@ -249,7 +249,8 @@ impl Drop for Pilot<'_> {
     }
 }
 
-/// A panicking thread leaves consistent data: each value is replaced in one step.
+/// Locks a mutex, even after a panic. A panicking thread leaves consistent data, because each value is replaced in one
+/// step.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,7 +27,7 @@ pub(super) fn read_as(table: &Table<'_>) -> As {
 fn read_as_table(table: &Table<'_>) -> Option<As> {
     let (enum_name, time) = (table.entry("enum_name"), table.has("time"));
     let time = time.then(|| read_time(table)).or_else(|| {
-        // Read in any case, so that they are known keys.
+        // These are read in any case, so that they are known keys.
         let _ = (table.field("time"), table.field("between"));
         None
     });

@@ -1102,7 +1102,7 @@ postgres: { url: \"${DATABASE_URL}\", table: s.t, key: [k], columns: {} }
 
 #[test]
 fn what_comes_from_a_variable_is_masked_whatever_its_key() {
-    // A suggestion contains parts of the value: 47 for `47` without a unit, and a type's name without its dot.
+    // A suggestion contains parts of the value, such as 47 for `47` without a unit, or a type's name without its dot.
     let env = |name: &str| match name {
         "DIGITS" => Some("471147114711".to_owned()),
         "DOTTED" => Some(".s3cret.Type".to_owned()),

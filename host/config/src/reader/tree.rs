@@ -25,7 +25,7 @@ pub(super) enum Value {
 #[derive(Debug, Clone)]
 pub(super) struct Scalar {
     pub text: String,
-    /// Written without quotes. Only then it may be a number, a boolean or null.
+    /// Whether it was written without quotes. Only then it may be a number, a boolean or null.
     pub plain: bool,
 }
 
