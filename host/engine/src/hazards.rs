@@ -38,7 +38,7 @@ pub enum Place {
     Searching,
 }
 
-/// The disabled guards.
+/// The guards that are disabled.
 #[derive(Debug, Default)]
 pub struct Hazards {
     pub no_compare_and_swap: bool,

@@ -24,8 +24,8 @@
 //! # }
 //! ```
 //!
-//! librdkafka's threads do the work, with one of ours that takes their reports. In an async program [`Producer::send_async`]
-//! waits for room without blocking, and a [`Delivery`] is a future; it depends on no runtime.
+//! librdkafka's threads do the work, and one thread of this crate processes their reports. In an async program
+//! [`Producer::send_async`] waits for room without blocking, and a [`Delivery`] is a future. It depends on no runtime.
 //!
 //! # What is guaranteed and what is not
 //! Producing is always idempotent: a retry never creates a second record, and a partition keeps the order of the sends. A process

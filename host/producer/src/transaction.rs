@@ -1,4 +1,4 @@
-//! Several events, possibly on several topics: all or none.
+//! Sends several events, possibly to several topics, so that all of them are visible or none.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ const CALL: Duration = Duration::from_secs(5);
 /// How long an abort may wait for the broker.
 const ABORT: Duration = Duration::from_secs(10);
 
-/// An open transaction. After [`Transaction::commit`], readers with `isolation.level=read_committed` see all of it or nothing.
+/// An open transaction. After [`Transaction::commit`], readers with `isolation.level=read_committed` see all of it.
 /// Dropping it rolls it back.
 #[derive(Debug)]
 pub struct Transaction<'p> {
@@ -25,10 +25,10 @@ pub struct Transaction<'p> {
 }
 
 impl Producer {
-    /// Opens a transaction; everything that this producer sends until its end is part of it.
+    /// Opens a transaction. Everything that this producer sends until its end is part of it.
     ///
     /// # Errors
-    /// There is no transactional id, a transaction is open already, or the broker rejects it.
+    /// Fails if there is no transactional id, if a transaction is already open, or if the broker rejects it.
     pub fn transaction(&self) -> Result<Transaction<'_>, TransactionError> {
         if self.config.transactional_id.is_none() {
             return Err(TransactionError::NotTransactional);
@@ -78,7 +78,7 @@ impl Transaction<'_> {
     /// Checks an event and sends it as part of this transaction.
     ///
     /// # Errors
-    /// As [`Producer::send`].
+    /// Fails as [`Producer::send`] does.
     pub fn send(&self, event: &Event<'_>) -> Result<Delivery, SendError> {
         self.producer.send(event)
     }
@@ -86,8 +86,8 @@ impl Transaction<'_> {
     /// Waits for every acknowledgement and makes all events visible.
     ///
     /// # Errors
-    /// [`TransactionError::RolledBack`]: nothing is visible, and the producer can try again;
-    /// [`TransactionError::Fatal`]: it cannot.
+    /// Returns [`TransactionError::RolledBack`] if nothing is visible and the producer can try again, and
+    /// [`TransactionError::Fatal`] if it cannot.
     pub fn commit(mut self, patience: Duration) -> Result<(), TransactionError> {
         let until = Instant::now() + patience;
         if let Err(waiting) = self.producer.flush(patience) {
@@ -100,7 +100,7 @@ impl Transaction<'_> {
         while self.producer.client.in_flight_count() > 0 && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(200));
         }
-        // Whatever happens now: the decision is with the broker.
+        // From here on the broker decides the outcome, whatever this call returns.
         match self.retried(until, || self.producer.client.commit_transaction(CALL)) {
             Ok(()) => {
                 self.finish();
@@ -117,7 +117,8 @@ impl Transaction<'_> {
     /// Rolls the transaction back.
     ///
     /// # Errors
-    /// The broker has not confirmed it; it will roll back by itself after the transaction's timeout.
+    /// Fails if the broker has not confirmed the rollback. It will then roll back by itself after the transaction's
+    /// timeout.
     pub fn abort(mut self) -> Result<(), TransactionError> {
         self.end()
     }

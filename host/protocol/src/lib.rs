@@ -1,5 +1,6 @@
-//! How far a partition's effects reach, and where its owner continues. Decisions only: no I/O, no clock, no state. The engine
-//! carries them out, and the model in tests/model explores every order of events around these same functions.
+//! Decides how far a partition's effects reach, and where its owner continues. The functions have no I/O, no clock and
+//! no state. The engine executes their decisions, and the model in tests/model explores every order of events with the
+//! same functions.
 //!
 //! # Background
 //!

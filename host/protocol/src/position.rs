@@ -16,7 +16,7 @@ pub struct Offset(pub i64);
 pub struct NextOffset(pub i64);
 
 impl Offset {
-    /// The only place that adds one.
+    /// Returns the offset after this one. No other function adds one to an offset.
     pub fn next(self) -> NextOffset {
         NextOffset(self.0 + 1)
     }

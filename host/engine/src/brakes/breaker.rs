@@ -19,9 +19,9 @@ struct Breaker {
     retry: Retry,
     backoff: Backoff,
     state: State,
-    /// Consecutive outages while closed.
+    /// The number of consecutive outages while closed.
     outages: u32,
-    /// While open: the end of the wait.
+    /// The end of the wait while open.
     until: Instant,
 }
 
@@ -44,7 +44,7 @@ impl Breaker {
         }
     }
 
-    /// Records what an attempt learned. `probe`: it was the probe of a half-open breaker.
+    /// Records what an attempt learned. `probe` means that it was the probe of a half-open breaker.
     fn learn(&mut self, probe: bool, heard: Heard, now: Instant) {
         match (heard, self.state) {
             // This includes an attempt that began before the breaker opened: the server responds.
@@ -90,13 +90,13 @@ impl Breaker {
     }
 }
 
-/// Permission to begin one attempt; returned to the breakers with what the attempt learned.
+/// Permission to begin one attempt. It is returned to the breakers with what the attempt learned.
 #[derive(Debug)]
 #[must_use = "a half-open breaker waits for what its attempt heard"]
 pub struct Leave([bool; 2]);
 
 impl Leave {
-    /// For an attempt that bypasses the breakers: a takeover runs on one thread and has its own backoff.
+    /// The permission of an attempt that bypasses the breakers: a takeover runs on one thread and has its own backoff.
     pub const UNASKED: Leave = Leave([false; 2]);
 }
 

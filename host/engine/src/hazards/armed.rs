@@ -43,9 +43,9 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Failpoint {
     place: Place,
-    /// Passes left before it triggers.
+    /// The number of passes left before it triggers.
     count: AtomicU32,
-    /// Stops the process instead of ending it.
+    /// Whether it stops the process instead of ending it.
     still: bool,
 }
 

@@ -13,7 +13,8 @@ use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
 use tollgate_protocol::token::{Group, Mark};
 
-/// Settings shared by the consumer, the producers and the admin client: brokers, TLS, SASL, the user's own settings.
+/// Returns the settings shared by the consumer, the producers and the admin client: brokers, TLS, SASL, the user's own
+/// settings.
 pub fn base(source: &Source) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &source.brokers);
@@ -64,10 +65,10 @@ fn security(security: &Security, config: &mut ClientConfig) {
     }
 }
 
-/// The consumer's settings. The reasons for the values that we cannot choose freely:
-/// `fetch.queue.backoff.ms` defaults to a second, which adds a second of latency each time the queue was full;
-/// `auto.offset.reset=error` because a silent jump loses events; the classic protocol because librdkafka 2.12's
-/// implementation of the new one stalls.
+/// Returns the consumer's settings. These are the reasons for values that we cannot choose freely:
+/// - `fetch.queue.backoff.ms` defaults to a second, which adds a second of latency each time the queue was full.
+/// - `auto.offset.reset=error`, because a silent jump loses events.
+/// - The classic protocol, because librdkafka 2.12's implementation of the new one stalls.
 pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
     let source = &pipeline.source;
     let mut config = base(source);
@@ -80,7 +81,8 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
-        // Transaction markers and compacted offsets give no other sign of the partition's end; at most one such event per fetch.
+        // Transaction markers and compacted offsets give no other sign of the partition's end. There is at most one
+        // such event per fetch.
         .set("enable.partition.eof", "true")
         // The only way to read the member's state in the group, for which shutdown waits.
         .set("statistics.interval.ms", limits::STATISTICS.as_millis().to_string())
@@ -111,7 +113,7 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// A quarter of the backlog's limit, within useful bounds.
+    /// Returns a quarter of the backlog's limit, within useful bounds.
     pub fn of(pipeline: &Pipeline) -> Ahead {
         let queue = (pipeline.backpressure.max_bytes / 4).clamp(limits::AHEAD_MIN, limits::AHEAD_MAX);
         // librdkafka rejects a limit below the configured maximum size of a record.
@@ -121,7 +123,7 @@ impl Ahead {
     }
 }
 
-/// A producer's settings; transactional in effectively-once mode.
+/// Returns a producer's settings, which are transactional in effectively-once mode.
 pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientConfig {
     let mut config = base(&pipeline.source);
     let transaction = pipeline.delivery.transaction_timeout;
@@ -146,7 +148,8 @@ pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientCo
     config
 }
 
-/// Explains why a client cannot be created. librdkafka's message repeats the value of a setting, which may be a secret.
+/// Explains why a client cannot be created. librdkafka's message is not used, because it repeats the value of a
+/// setting, which may be a secret.
 pub fn explain(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, _, key, _) => format!("librdkafka rejects the value of the setting {key}"),
@@ -154,8 +157,8 @@ pub fn explain(error: &KafkaError) -> String {
     }
 }
 
-/// The group's generation, or `None` before the member has joined: the broker accepts an offset commit with generation -1
-/// from any client, so a lane must not commit then.
+/// Returns the group's generation, or `None` before the member has joined. A lane must not commit then, because the
+/// broker accepts an offset commit with generation -1 from any client.
 #[allow(unsafe_code, reason = "rdkafka keeps the generation to itself; it is readable through rdkafka-sys only")]
 pub fn generation<C: ClientContext + ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<i32> {
     // SAFETY: the client outlives the call, and the metadata object is ours until it is destroyed below.
@@ -175,7 +178,7 @@ pub fn generation<C: ClientContext + ConsumerContext>(consumer: &BaseConsumer<C>
 /// responds only once no open transaction holds an offset of theirs.
 ///
 /// # Errors
-/// The broker does not respond within the timeout, or rejects one of the partitions.
+/// Fails if the broker does not respond within the timeout, or rejects one of the partitions.
 pub fn committed<C: ClientContext + ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,

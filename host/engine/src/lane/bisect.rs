@@ -23,9 +23,9 @@ struct Halving {
 #[derive(Debug, PartialEq, Eq)]
 struct Part {
     things: Vec<usize>,
-    /// The first half of a rejected part: if it is accepted, the other half is rejected.
+    /// Whether it is the first half of a rejected part. If it is accepted, the other half is rejected.
     first: bool,
-    /// It is known to be rejected and has more than one item, so a query would be redundant.
+    /// Whether it is known to be rejected and has more than one item, so that a query would be redundant.
     refused: bool,
 }
 
@@ -40,7 +40,7 @@ impl Halving {
             let part = self.open.pop()?;
             match part.things.len() {
                 0 => {}
-                // A single item is queried even so: the answer has the reason.
+                // A single item is queried even if it is known to be rejected, because the answer has the reason.
                 1 => return Some(part),
                 _ if part.refused => self.split(part),
                 _ => return Some(part),
@@ -73,8 +73,9 @@ impl Halving {
 }
 
 impl Lane {
-    /// Returns whether to search for the rows that PostgreSQL rejected with this error: immediately if the data is at fault; after
-    /// `max_retries` more attempts if the server may be, or if the configuration says that time may help.
+    /// Returns whether to search for the rows that PostgreSQL rejected with this error. The search begins immediately
+    /// if the data is at fault. It begins after `max_retries` more attempts if the server may be at fault, or if the
+    /// configuration says that time may help.
     pub(super) fn searches(&self, carried: &Carried<'_>, error: &Error) -> bool {
         let tried = carried.tried >= self.pipeline.retry.max_retries;
         matches!(error, Error::Postgres(_))
@@ -244,7 +245,7 @@ mod tests {
     fn nothing_is_found_where_everything_is_taken() {
         assert_eq!(found(100, |_, _| false), (vec![], 1));
         assert_eq!(found(0, |_, _| true), (vec![], 0));
-        // A batch that is rejected only for its size.
+        // This batch is rejected only for its size.
         assert_eq!(found(100, |part, _| part.len() > 30).0, Vec::<usize>::new());
     }
 

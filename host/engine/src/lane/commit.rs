@@ -1,4 +1,4 @@
-//! One attempt at a batch: decide, then steps 1 to 4. Also `resync`, which reads both sides' positions.
+//! Makes one attempt at a batch: decides, then runs steps 1 to 4. `resync` reads both sides' positions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Lane {
         }
         if self.rows_in_doubt {
             if let Err(error) = self.ask_rows() {
-                // The connection itself may be broken: the next attempt opens a new one.
+                // The connection itself may be broken, so the next attempt opens a new one.
                 self.connection = None;
                 return Err(error);
             }
@@ -102,7 +102,7 @@ impl Lane {
         let (slot, number) =
             (self.lifecycle.slot().unwrap_or_default(), i32::try_from(self.number).unwrap_or_default());
         let producers = Producers::connect(&self.pipeline, slot, number, Sizes { batch, ..self.sizes }, DRAIN)?;
-        // Before the first offset is committed, the group's offset says nothing.
+        // Before the first offset is committed, the group's offset means nothing.
         let asked: Vec<Partition> =
             self.partitions.iter().filter(|(_, owned)| !owned.establish).map(|(partition, _)| *partition).collect();
         if self.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !asked.is_empty() {
@@ -116,8 +116,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes K of a partition as the position of its outputs. An offset that is not ours may be a successor's, so the row is
-    /// read before the offset is attributed to a foreign client.
+    /// Takes K of a partition as the position of its outputs. An offset that we did not write may be a successor's, so
+    /// the row is read before the offset is attributed to a foreign client.
     fn conclude(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Error> {
         if self.concluded(partition, group).is_err() {
             self.ask_row(partition)?;
@@ -192,7 +192,8 @@ impl Lane {
         }
         let before = client::generation(&self.consumer).ok_or(Error::NotAMember)?;
         let metadata = self.consumer.group_metadata().ok_or(Error::NotAMember)?;
-        // Two separate calls: make sure that the generation did not change between them.
+        // The generation and the metadata come from two calls, so check that the generation did not change between
+        // them.
         if client::generation(&self.consumer) == Some(before) {
             Ok(Some(Arc::new(metadata)))
         } else {
@@ -211,7 +212,7 @@ impl Lane {
                 partition: partition.0,
                 schema_id: 0,
                 batch_time: *time,
-                // Derived from the record's coordinates only, so that a second attempt gets the same values.
+                // The seed depends only on the record's coordinates, so that a second attempt gets the same values.
                 seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
                 overdue: overdue.of(partition.0, self.pipeline.retry.max_retries),
             };
@@ -248,7 +249,7 @@ impl Lane {
         moves
     }
 
-    /// Steps 1 to 4. After an error both transactions are dropped, and both sides are in doubt.
+    /// Runs steps 1 to 4. After an error both transactions are dropped, and both sides are in doubt.
     fn commit(
         &mut self,
         carried: &Carried<'_>,
@@ -258,7 +259,8 @@ impl Lane {
         let done = self.steps(carried, moves, group);
         if let Err(error) = &done {
             if matches!(error, Error::Silent) {
-                // Its reply may still arrive, so the connection cannot be used for anything else.
+                // The reply of the timed-out statement may still arrive, so the connection cannot be used for anything
+                // else.
                 self.connection = None;
             }
             self.give_up();
@@ -314,7 +316,7 @@ impl Lane {
         }
         hazards().pass(Place::Prepared);
         may_decide(&self.lifecycle, &self.pipeline, (kafka && transactional).then_some(opened))?;
-        // Step 3: the decision. An error here says nothing about the outcome: `resync` asks.
+        // Step 3: the decision. An error here does not show the outcome, so `resync` reads it.
         if !moves.rows.is_empty() {
             patient(&self.runtime, execute(connection, "COMMIT"))?;
         }
@@ -351,7 +353,7 @@ impl Lane {
         {
             self.connection = None;
         }
-        // Whatever the state of the transaction: new producers end it, and K shows the outcome.
+        // New producers end the transaction whatever its state, and K shows the outcome.
         if let Some(producers) = self.producers.take()
             && let Err(error) = producers.current().abort()
         {
@@ -375,7 +377,8 @@ impl Lane {
     }
 }
 
-/// Step 1's PostgreSQL side: the guard first, so that a lane which has lost its partition does no work.
+/// Begins the PostgreSQL transaction of step 1 and advances the progress rows. This guard comes first, so that a lane
+/// that has lost its partition does no work.
 async fn begin_rows(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -397,8 +400,9 @@ async fn begin_rows(
     Ok(())
 }
 
-/// Returns whether the rows may be committed now. `opened`: when Kafka's transaction was opened, if there is one. After its
-/// timeout the broker aborts it: the rows would be committed, and their outputs would follow later from the redo plan.
+/// Checks that the rows may be committed now. `opened` is when Kafka's transaction was opened, if there is one. After
+/// its timeout the broker aborts it. The rows would then be committed, and their outputs would follow later from the
+/// redo plan.
 fn may_decide(lifecycle: &Lifecycle, pipeline: &Pipeline, opened: Option<Instant>) -> Result<(), Error> {
     if !lifecycle.slot_held() {
         return Err(Error::SlotLost);
@@ -410,7 +414,8 @@ fn may_decide(lifecycle: &Lifecycle, pipeline: &Pipeline, opened: Option<Instant
     }
 }
 
-/// Applies the batch's effects, table by table in the types' order: all lanes use the same order to avoid deadlocks.
+/// Applies the batch's effects table by table, in the order of the types. All lanes use the same order, to avoid
+/// deadlocks.
 pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Rows]) -> Result<u64, sqlx::Error> {
     let mut affected = 0;
     for (table, rows) in gate.tables.iter().zip(rows) {
@@ -419,7 +424,7 @@ pub(super) async fn apply(connection: &mut PgConnection, gate: &Gate, rows: &[Ro
     Ok(affected)
 }
 
-/// Step 1's Kafka side: the outputs decided now, and those of a redo plan.
+/// Runs the Kafka part of step 1: produces the outputs decided now, and those of a redo plan.
 fn produce_all(
     produce: &mut Produce<'_>,
     carried: &Carried<'_>,

@@ -19,7 +19,7 @@ use tollgate_config::limits;
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
     since: Option<Instant>,
-    /// Smaller and smaller parts of the batch are tried, to find the partition at fault.
+    /// Whether ever smaller parts of the batch are tried, to find the partition at fault.
     narrowing: bool,
 }
 
@@ -30,19 +30,20 @@ enum Next {
     Wait,
     /// Check whether the topics still exist.
     Look,
-    /// If they exist, the outage is an error: find the partition and halt it.
+    /// If the topics exist, treat the outage as an error: find the partition and halt it.
     Narrow,
 }
 
 impl Doubt {
-    /// Records a successful attempt. While the partition is being searched for, that says nothing about the rest.
+    /// Records a successful attempt. While the partition at fault is being searched for, this proves nothing about the
+    /// rest.
     pub(super) fn through(&mut self) {
         if !self.narrowing {
             *self = Doubt::default();
         }
     }
 
-    /// The broker does not respond to the query either: it is a plain outage.
+    /// Ends the doubt: the broker does not answer the query either, so it is a plain outage.
     fn settle(&mut self) {
         *self = Doubt::default();
     }
@@ -60,7 +61,7 @@ impl Doubt {
 }
 
 impl Lane {
-    /// Reacts to a failed attempt with `size` records in a Kafka outage. `None`: retry.
+    /// Decides what to do after an attempt with `size` records failed during a Kafka outage. Returns `None` to retry.
     pub(super) fn doubt(
         &mut self,
         error: &Error,
@@ -100,7 +101,7 @@ impl Lane {
     /// Returns a topic of the pipeline that the broker does not know.
     ///
     /// # Errors
-    /// The broker does not respond.
+    /// Fails if the broker does not respond.
     fn missing_topic(&self) -> Result<Option<String>, Error> {
         for (topic, _) in build::topics(&self.pipeline) {
             let metadata = self.consumer.fetch_metadata(Some(&topic), METADATA)?;
@@ -116,7 +117,7 @@ impl Lane {
     }
 }
 
-/// How long the broker may take to respond: the lane handles no revocation meanwhile.
+/// The timeout of a metadata request. It is short, because the lane handles no revocation meanwhile.
 const METADATA: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tollgate_sandbox::{Overdue, RunError};
 
-/// Interruptions by partition, place in the chain, and offset.
+/// The number of interruptions by partition, place in the chain, and offset.
 #[derive(Debug, Default)]
 pub(super) struct Overdues(BTreeMap<(i32, usize, i64), u32>);
 

@@ -1,4 +1,4 @@
-//! Step 1's Kafka side: puts a batch's outputs and dead letters into the producer's queue.
+//! Runs the Kafka part of step 1: puts a batch's outputs and dead letters into the producer's queue.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -108,14 +108,16 @@ impl<'a> Produce<'a> {
         let gate = self.gate;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
         for output in decided.outputs(entry, decision) {
-            // Checked when the rows were written: an output that cannot be resolved is a dead letter by now.
+            // This was checked when the rows were written: by now the event of an output that cannot be resolved is a
+            // dead letter.
             let Ok(output) = output else { continue };
             let to = output.destination;
             let Some(topic) = to.topic.as_deref() else { continue };
             let mut text = None;
             if let (false, Some(payload)) = (to.key.is_empty(), output.payload) {
                 let mut fields = Fields::new();
-                // Checked when the row was written; an event that was accepted with a warning then has its key too.
+                // This was checked when the row was written. An event that was accepted with a warning then has its key
+                // too.
                 if to.contract.read(payload, &mut fields).is_ok() {
                     text = key_of(to, &fields);
                 }
@@ -213,7 +215,7 @@ pub(super) fn dead_letter<'a>(
     if rest + value.map_or(0, <[u8]>::len) <= most {
         return (NewRecord { topic, partition: None, key, value }, behind(batch, record, own));
     }
-    // Too large for the topic: send its coordinates, its digest and its first bytes instead.
+    // The record is too large for the topic, so its coordinates, its digest and its first bytes are sent instead.
     let value = value.unwrap_or_default();
     let own = dead_letter::headers(&source, reason, Some(&Reference::to(value)));
     let fits = rest + limits::REFERENCE_BYTES * 2 < most;
@@ -221,7 +223,7 @@ pub(super) fn dead_letter<'a>(
     (NewRecord { topic, partition: None, key: key.filter(|_| fits), value: Some(Reference::head(value)) }, headers)
 }
 
-/// The headers of a dead letter, placed after those of its record.
+/// Returns the headers of a dead letter, placed after those of its record.
 fn behind<'a>(batch: &'a RecordBatch, record: &'a Record, own: Headers<'a>) -> Headers<'a> {
     let Some(renamed) = reserved::renamed(batch.headers(record)) else { return Headers { kept: true, ..own } };
     let mut headers = Headers { kept: false, own: Vec::with_capacity(renamed.len() + own.own.len()), ..own };

@@ -9,7 +9,7 @@ use tollgate_decide::batch::Record;
 use tollgate_decide::dead_letter::{Reason, Stage};
 use tollgate_decide::verdict::Verdict;
 
-/// By how much a set that was rejected as too large is reduced: in the end to one record each.
+/// The factor by which a set that was rejected as too large is reduced. In the end each record is sent alone.
 const SMALLER: usize = 4;
 
 impl Lane {

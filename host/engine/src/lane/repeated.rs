@@ -33,7 +33,7 @@ impl Lane {
         let mut nameless = Vec::new();
         for (index, decision) in self.decided.decisions.iter().enumerate() {
             let record = &carried.batch.records[decision.record];
-            // If only Kafka's half is left, this very event has stored its id.
+            // If only Kafka's half is left, this event itself has stored its id.
             if !needs(&self.partitions, record).rows || !decision.verdict.has_effects() {
                 continue;
             }
@@ -80,7 +80,7 @@ pub(super) async fn note(
     let fresh =
         |decision: &&Decision| decision.verdict.has_effects() && wanted(&carried.batch.records[decision.record]);
     let effective = decided.decisions.iter().filter(fresh);
-    // In sorted order, to avoid deadlocks.
+    // The ids are sorted, to avoid deadlocks.
     let ids: BTreeSet<Id<'_>> =
         effective.filter_map(|decision| id_of(gate, carried, decided, decision, from)).collect();
     let ids: Vec<&[u8]> = ids.iter().map(|id| &**id).collect();
@@ -88,7 +88,7 @@ pub(super) async fn note(
     if usize::try_from(new).unwrap_or_default() == ids.len() { Ok(()) } else { Err(Error::Repeated) }
 }
 
-/// A header of the event's envelope overrides the record's own.
+/// Returns an event's id. A header of the event's envelope overrides the record's own.
 fn id_of<'a>(
     gate: &'a Gate,
     carried: &Carried<'a>,

@@ -8,10 +8,11 @@ use tokio::runtime::Runtime;
 use super::Error;
 use tollgate_config::limits;
 
-/// How long the broker may take to acknowledge a batch.
+/// The timeout of the broker's acknowledgement of a batch.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
-/// A deferred constraint would be checked only at COMMIT, when its row can no longer be identified.
+/// Makes constraints immediate. A deferred constraint would be checked only at COMMIT, when its row can no longer be
+/// identified.
 pub(super) const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
 
 /// Waits for PostgreSQL with a timeout. After [`Error::Silent`] the connection must not be used again.

@@ -1,4 +1,4 @@
-//! Totals for the summary in the log: the values that Prometheus counts per label, in a readable form.
+//! Totals for the summary in the log: the values that Prometheus counts by label, in a readable form.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,9 +11,9 @@ pub struct Tally {
     pub events: u64,
     pub rows: u64,
     pub outputs: u64,
-    /// By reason, with the same limit as the metric's labels.
+    /// The number of dead letters by reason, with the same limit as the metric's labels.
     pub dead_letters: BTreeMap<String, u64>,
-    /// The last measurement, of this process's partitions.
+    /// The last measured lag of this process's partitions.
     pub lag: BTreeMap<Partition, i64>,
 }
 

@@ -10,7 +10,7 @@ use crate::position::{NextOffset, Offset, Partition};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
-/// In `tollgate.resume`: the pause did not name an event.
+/// The partition in `tollgate.resume` if the pause did not name an event.
 const NO_EVENT: i32 = -1;
 
 /// A pause of the whole pipeline.

@@ -29,7 +29,7 @@ use tollgate_decide::record::{Headers, NewRecord};
 /// The layout's version.
 const VERSION: u8 = 1;
 
-/// Fast, and still compresses the usual output of transforms to a fifth.
+/// This level is fast, and still compresses the usual output of transforms to a fifth.
 const LEVEL: i32 = 1;
 
 /// The largest plan that may be held in memory, in bytes. A batch's limit is far below it.
@@ -44,9 +44,9 @@ const KEY_STORED: u8 = 1;
 const KEY_NULL: u8 = 1 << 1;
 const VALUE_STORED: u8 = 1 << 2;
 const VALUE_NULL: u8 = 1 << 3;
-/// The record's own headers come first.
+/// The flag for a letter that begins with the record's own headers.
 const KEPT: u8 = 1 << 4;
-/// Source and digest come last.
+/// The flag for a letter that ends with the headers of source and digest.
 const ORIGIN: u8 = 1 << 5;
 
 /// A plan that cannot be applied.
@@ -133,7 +133,7 @@ impl Writer {
     /// Returns the plan of the offsets below `hi`.
     ///
     /// # Errors
-    /// zstd is out of memory.
+    /// Fails if zstd is out of memory.
     pub fn finish(&mut self, hi: NextOffset) -> std::io::Result<Vec<u8>> {
         if self.record.count > 0 {
             self.end_record();
@@ -248,7 +248,7 @@ pub struct Plan {
     lo: NextOffset,
     hi: NextOffset,
     destinations: Vec<(Range<usize>, Option<i32>)>,
-    /// Keyed by the offset that follows the operation, ascending.
+    /// The operations by the offset that follows each, ascending.
     operations: Vec<(i64, Operation)>,
 }
 
@@ -273,7 +273,7 @@ impl Plan {
     /// Reads a plan that must serve `[outputs, rows)`.
     ///
     /// # Errors
-    /// The plan has a newer layout, is corrupt, or covers other offsets.
+    /// Fails if the plan has a newer layout, is corrupt, or covers other offsets.
     pub fn read(plan: &[u8], outputs: NextOffset, rows: NextOffset) -> Result<Plan, PlanError> {
         let damaged = |what: &str| PlanError::Damaged(what.to_owned());
         let (version, frame) = plan.split_first().ok_or_else(|| damaged("it is empty"))?;
@@ -294,12 +294,12 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether the plan says what a record produces.
+    /// Returns whether the plan covers this record.
     pub fn covers(&self, offset: Offset) -> bool {
         !self.lo.is_past(offset) && self.hi.is_past(offset)
     }
 
-    /// The digest of the revision that decided.
+    /// Returns the digest of the revision that decided the batch.
     pub fn digest(&self) -> &str {
         self.text(&self.digest)
     }
@@ -345,7 +345,7 @@ impl Plan {
     }
 }
 
-/// Reads a frame. `None`: the frame is truncated or its content is invalid.
+/// Reads a frame. Its methods return `None` if the frame is truncated or its content is invalid.
 struct Reader<'a> {
     at: usize,
     frame: &'a [u8],

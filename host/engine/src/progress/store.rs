@@ -230,9 +230,9 @@ pub struct Step {
     pub number: CommitNumber,
 }
 
-/// Compare-and-swap lo → hi at our epoch for all partitions of the batch, inside the caller's transaction, with the redo
-/// plan of each. Returns how many rows matched: fewer than `steps` means that a partition has another owner, and the caller
-/// must roll back.
+/// Compares and swaps lo → hi at our epoch for all partitions of the batch, inside the caller's transaction, with the
+/// redo plan of each. Returns how many rows matched. If these are fewer than `steps`, a partition has another owner,
+/// and the caller must roll back.
 pub async fn advance(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -276,7 +276,7 @@ pub async fn advance(
     Ok(done.rows_affected())
 }
 
-/// Returns the redo plan of a partition's last batch. `None`: its transaction wrote none.
+/// Returns the redo plan of a partition's last batch, or `None` if its transaction wrote none.
 pub async fn plan(connection: &mut PgConnection, owner: &Owner, partition: Partition) -> Result<Option<Vec<u8>>> {
     let plan: Option<Option<Vec<u8>>> =
         sqlx::query_scalar("SELECT plan FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = $3")
@@ -419,9 +419,9 @@ pub async fn lock(connection: &mut PgConnection, owner: &Owner, partitions: &[Pa
     Ok(())
 }
 
-/// Ends lanes' sessions that hold the lock of one of these rows and have waited for their client for a second. No other session
-/// can use the row until the client continues, or until the server's own timeout. Returns how many it ended. `lane`: the
-/// `application_name` of such a session.
+/// Ends lanes' sessions that hold the lock of one of these rows and have waited for their client for a second. No other
+/// session can use the row until the client continues, or until the server's own timeout. Returns how many it ended.
+/// `lane` is the `application_name` of such a session.
 ///
 /// Between two statements such a session is `idle in transaction`. During COPY, or when its response fills the socket, it is
 /// `active` and waits for its client, and no PostgreSQL timeout applies. A healthy lane can be ended this way too, during a

@@ -105,12 +105,12 @@ pub fn topic_names(pipeline: &Pipeline) -> Vec<String> {
     names
 }
 
-/// Why a wait for the servers failed.
+/// The reason why a wait for the servers failed.
 #[derive(Debug)]
 pub enum Unreachable {
-    /// It was not reachable in time.
+    /// The server was not reachable in time.
     Away(String),
-    /// Reachable, but it rejected our credentials.
+    /// The server was reachable, but it rejected our credentials.
     Refused(String),
 }
 
@@ -186,7 +186,7 @@ pub fn admin(pipeline: &Pipeline) -> Result<AdminClient<DefaultClientContext>, U
         .map_err(|error| Unreachable::Refused(format!("cannot create the Kafka client: {}", client::explain(&error))))
 }
 
-/// The settings of the topics to which records are produced.
+/// -
 #[derive(Debug, Default)]
 pub struct Targets {
     /// `max.message.bytes`.
@@ -197,7 +197,8 @@ pub struct Targets {
     pub cluster: Option<String>,
 }
 
-/// Queries Kafka for the settings. What it does not report (the embedded broker, a missing permission) gets Kafka's defaults.
+/// Queries Kafka for the settings. Settings that it does not report (the embedded broker, a missing permission) get
+/// Kafka's defaults.
 pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let client = admin(pipeline)?;
     let produced: Vec<String> = topic_names(pipeline).into_iter().skip(1).collect();
@@ -205,7 +206,7 @@ pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let options = AdminOptions::new().request_timeout(Some(CALL));
     let described = client.describe_configs(resources.iter(), &options).await.unwrap_or_default();
     let mut described = described.into_iter();
-    // It blocks, and some commands have a single-threaded runtime.
+    // The call blocks, and some commands have a single-threaded runtime.
     let cluster = tokio::task::spawn_blocking(move || client.inner().fetch_cluster_id(CALL)).await.ok().flatten();
     let mut targets = Targets { cluster, ..Targets::default() };
     for topic in produced {
@@ -220,7 +221,8 @@ pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     Ok(targets)
 }
 
-/// Compaction keeps one record per key: of two dead letters with the same key, the later one would replace the earlier.
+/// Returns an error if the dead letter topic is compacted. Compaction keeps one record per key, so a later dead letter
+/// would replace an earlier one with the same key.
 pub fn compacted_letters(pipeline: &Pipeline, targets: &Targets) -> Option<String> {
     let topic = &pipeline.dead_letter.topic;
     targets.compacted.contains(topic).then(|| {
@@ -289,7 +291,7 @@ pub async fn build(pipeline: Arc<Pipeline>, compiler: ProtoCompiler, waiting: &W
     Ok(Parts::new(gate, revision, sandbox, compiler, writer, sizes))
 }
 
-/// Returns the types with their tables, and each table once. `tables`: of each destination, type by type.
+/// Returns the types with their tables, and each table once. `tables` has the table of each destination, type by type.
 pub fn with_tables<'p>(
     pipeline: &'p Pipeline,
     contracts: Vec<Contracts>,

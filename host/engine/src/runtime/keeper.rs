@@ -64,7 +64,7 @@ async fn again(keeper: &Keeper) -> Result<Option<PgConnection>, sqlx::Error> {
     Ok(taken.map(|(session, _)| session))
 }
 
-/// Runs until the process stops. `Err` tells why the process must end.
+/// Runs until the process stops. An error is the reason why the process must end.
 pub fn run(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Callbacks>) -> Result<(), HelperError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime?.block_on(keep(keeper, session, consumer))
@@ -130,7 +130,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Ca
         }
     }
     if let (Some(number), Some(session)) = (keeper.lifecycle.slot(), session.as_mut()) {
-        // A clean shutdown: no other process has to look for open transactions of ours.
+        // After a clean shutdown no other process has to look for open transactions of ours.
         let slot = store::Slot { number, lanes: 0 };
         if let Err(error) = store::bury(session, &keeper.pipeline.name, slot).await {
             tracing::debug!(%error, "cannot clear the slot's row; a successor will");
@@ -253,7 +253,7 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
             continue;
         };
         let lag = keeper.metrics.lag(partition, next, NextOffset(high));
-        // An intentional stop is reported already.
+        // An intentional stop is already reported.
         let waits = keeper.brakes.paused().is_some() || keeper.brakes.is_halted(partition);
         let still = watch.look(partition, next, if waits { 0 } else { lag }, now);
         keeper.metrics.stalled(partition, still);
@@ -271,7 +271,7 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
     }
 }
 
-/// Returns at most how many records the dead letter topic holds: transaction markers count too.
+/// Returns an upper bound of the records in the dead letter topic. Transaction markers count too.
 fn dead_letters(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) {
     let (topic, timeout) = (&keeper.pipeline.dead_letter.topic, Duration::from_millis(500));
     let Ok(metadata) = consumer.fetch_metadata(Some(topic), timeout) else { return };

@@ -1,12 +1,12 @@
-//! The startup deadline, and what startup currently waits for. Every step records this, so that a step that does not end can
-//! be named, whichever call it is in.
+//! The startup deadline, and what startup currently waits for. Every step records itself, so that a step that does not
+//! end can be named, whichever call it is in.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tollgate_config::error::Failure;
 
-/// Shared between startup and the code that watches it.
+/// The state shared between startup and the code that watches it.
 #[derive(Debug, Clone)]
 pub struct Waiting {
     deadline: Duration,

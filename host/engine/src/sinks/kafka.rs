@@ -52,7 +52,7 @@ pub enum Error {
     /// The outcome of the transaction is unknown: a new producer must resolve it.
     #[error("the outcome of a Kafka transaction is open: {why}")]
     Open { why: String, meaning: Meaning },
-    /// Records that their topics reject, whoever sends them and whenever. At least one.
+    /// Records that their topics always reject, whoever sends them. There is at least one.
     #[error("{}", .0.iter().map(Refusal::to_string).next().unwrap_or_default())]
     Records(Vec<Refusal>),
     /// A set of records is too large (`size`), or contains a rejected record that is not named.
@@ -90,11 +90,11 @@ impl Error {
 pub struct Producer {
     inner: Arc<BaseProducer<Reports>>,
     transactional: bool,
-    /// Sends each record as a separate set.
+    /// Whether each record is sent as a separate set.
     alone: bool,
-    /// librdkafka accepts no other call for the transaction meanwhile.
+    /// A call in progress, during which librdkafka accepts no other call for the transaction.
     preparing: Cell<Option<Preparing>>,
-    /// A call has not returned in time.
+    /// Whether a call has not returned in time.
     hangs: Cell<bool>,
 }
 
@@ -138,8 +138,8 @@ impl Producer {
         self.inner.begin_transaction().map_err(classify)
     }
 
-    /// Queues a record, which librdkafka sends from its own thread. Takes ownership of `headers`. A [`Refusal`] names the record
-    /// by `mark`. `timestamp`: Unix milliseconds; `None` for the time of the call.
+    /// Queues a record, which librdkafka sends from its own thread. Takes ownership of `headers`. A [`Refusal`] names
+    /// the record by `mark`. `timestamp` is in Unix milliseconds; `None` is the time of the call.
     pub fn send(
         &self,
         mark: usize,
@@ -242,7 +242,7 @@ impl Producer {
             return Ok(());
         }
         retried(|| self.inner.commit_transaction(CALL)).map_err(|error| match error {
-            // Whatever the error: the records may be visible already.
+            // After any error the records may already be visible.
             Error::Abort { why, meaning } => Error::Open { why, meaning },
             other => other,
         })
@@ -295,7 +295,8 @@ fn retried(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Error> {
     }
 }
 
-/// Runs work that may never return on a separate thread. `None`: the thread could not be created, and the work was not begun.
+/// Runs work that may never return on a separate thread. Returns `None` if the thread could not be created; the work
+/// has then not begun.
 fn beside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<Receiver<T>> {
     let (done, returned) = crossbeam_channel::bounded(1);
     let work = move || {
@@ -346,8 +347,9 @@ impl Producers {
 }
 
 impl Drop for Producers {
-    /// librdkafka joins its threads when a client closes, and may wait forever for the thread of a broker that reconnected while
-    /// a transaction was being ended. Nothing depends on it: the next producers with the same names fence these.
+    /// Closes the producers on another thread. librdkafka joins its threads when a client closes, and may wait forever
+    /// for the thread of a broker that reconnected while a transaction was being ended. Nothing depends on the close,
+    /// because the next producers with the same names fence these.
     fn drop(&mut self) {
         let pair = std::mem::take(&mut self.pair);
         // If no thread can be created, they close here.
@@ -358,7 +360,7 @@ impl Drop for Producers {
     }
 }
 
-/// Runs slow calls in parallel: while a transaction is open, librdkafka retries only after half a second.
+/// Runs slow calls in parallel. While a transaction is open, librdkafka retries only after half a second.
 pub fn side_by_side<I: Send, T: Send, E: Send>(
     of: impl Iterator<Item = I>,
     each: impl Fn(I) -> Result<T, E> + Sync,

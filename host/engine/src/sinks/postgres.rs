@@ -26,7 +26,7 @@ struct RawArray {
 
 impl Type<Postgres> for RawArray {
     fn type_info() -> PgTypeInfo {
-        // Used only when no value is at hand; `produces` below names the real type.
+        // This is used only if there is no value; `produces` below names the real type.
         PgTypeInfo::with_name("bytea")
     }
 }

@@ -19,7 +19,7 @@ use crate::position::Partition;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rebalance {
     Assign(Vec<Partition>),
-    /// `lost`: other members may own them already, so nothing may be committed any more.
+    /// The partitions are revoked. If `lost`, other members may own them already, so nothing may be committed any more.
     Revoke {
         partitions: Vec<Partition>,
         lost: bool,
@@ -29,7 +29,7 @@ pub enum Rebalance {
 /// The consumer's context: it passes events out of the callbacks.
 pub struct Callbacks {
     events: Sender<Rebalance>,
-    /// Set while the consumer closes: nothing polls the events then, so the callback releases partitions by itself.
+    /// Set while the consumer closes. Nothing polls the events then, so the callback releases partitions by itself.
     closing: AtomicBool,
     /// Whether any broker is reachable, as last reported by librdkafka.
     connected: AtomicBool,
@@ -54,7 +54,7 @@ impl Callbacks {
         Callbacks { events, closing, connected, owed: Mutex::default() }
     }
 
-    /// From now on the callback answers rebalances by itself: newly assigned partitions are not accepted.
+    /// Makes the callback answer rebalances by itself from now on. Newly assigned partitions are not accepted.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
@@ -94,7 +94,7 @@ impl ClientContext for Callbacks {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            // Not an error: rdkafka reports it here as well as to the polling thread.
+            // This is not an error: rdkafka reports it here as well as to the polling thread.
             Some(RDKafkaErrorCode::PartitionEOF) => return,
             Some(RDKafkaErrorCode::AllBrokersDown) => self.connected.store(false, Ordering::Release),
             _ => {}

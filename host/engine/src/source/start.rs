@@ -19,7 +19,7 @@ pub struct Bounds {
 }
 
 /// # Errors
-/// The broker does not respond within the timeout.
+/// Fails if the broker does not respond within the timeout.
 pub fn bounds<C: ClientContext + ConsumerContext>(
     consumer: &BaseConsumer<C>,
     source: &Source,

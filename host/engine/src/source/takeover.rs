@@ -57,7 +57,7 @@ pub enum Answer {
         halted: Vec<Partition>,
         assignment: u64,
     },
-    /// The process cannot continue.
+    /// The process cannot continue, for this reason.
     Fatal(String),
 }
 
@@ -93,8 +93,8 @@ impl Error {
         }
     }
 
-    /// Whether a row was locked for longer than a takeover waits: the connection is usable, and the next attempt ends the
-    /// session that holds the lock if that one is unresponsive.
+    /// Returns whether a row was locked for longer than a takeover waits. The connection is then usable, and the next
+    /// attempt ends the session that holds the lock if that one is unresponsive.
     fn waited_for_lock(&self) -> bool {
         matches!(self, Error::Postgres(error) if connect::meaning(error) == Meaning::Conflict)
     }
@@ -110,7 +110,7 @@ impl Error {
         })
     }
 
-    /// What this error says about the servers.
+    /// Returns what this error shows about the servers.
     fn heard(&self) -> [Heard; 2] {
         self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
     }
@@ -227,7 +227,7 @@ impl Worker {
         }
         self.end_dead_transactions().await?;
         let groups = match self.group_offsets(&partitions, limits::STABLE_PATIENCE) {
-            // Unless the group has moved on: then their owner is healthy, and in the middle of a batch.
+            // If the group has moved on, their owner is healthy and in the middle of a batch, so nothing is ended.
             Err(Error::Kafka(error)) if unstable(&error) && self.lifecycle.assignment() == request.assignment => {
                 self.end_stuck_transactions(&partitions).await?;
                 self.group_offsets(&partitions, CALL)?
@@ -253,7 +253,7 @@ impl Worker {
         Ok((taken, halted))
     }
 
-    /// A halt affects only its partition: the others continue.
+    /// Returns the result, unless it is a halt. A halt affects only its partition; the others continue.
     fn unless_halted<T>(
         &self,
         partition: Partition,
@@ -397,8 +397,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends transactions of the partitions' last owner although it is alive: it is frozen or cut off, and would block the group's
-    /// offsets for `transaction_timeout`. A healthy owner creates new producers, and continues with its remaining partitions.
+    /// Ends transactions of the partitions' last owner although it is alive. It is frozen or cut off, and would block
+    /// the group's offsets for `transaction_timeout`. If it is healthy, it creates new producers and continues with its
+    /// remaining partitions.
     async fn end_stuck_transactions(&mut self, partitions: &[Partition]) -> Result<(), Error> {
         let pipeline = &self.pipeline;
         let Some(own) = self.lifecycle.slot() else { return Ok(()) };
@@ -410,7 +411,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends what a killed member left open: its transactions would block the group's offsets for `transaction_timeout`.
+    /// Ends the transactions that a killed member left open. They would block the group's offsets for
+    /// `transaction_timeout`.
     async fn end_dead_transactions(&mut self) -> Result<(), Error> {
         let pipeline = &self.pipeline;
         let Some(own) = self.lifecycle.slot() else { return Ok(()) };
@@ -424,7 +426,7 @@ impl Worker {
     }
 }
 
-/// Whether a transaction may be blocking the group's offsets: the client retries until its timeout.
+/// Returns whether a transaction may be blocking the group's offsets, for which the client retries until its timeout.
 fn unstable(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{OperationTimedOut, RequestTimedOut, UnstableOffsetCommit};
     matches!(error.rdkafka_error_code(), Some(OperationTimedOut | RequestTimedOut | UnstableOffsetCommit))

@@ -65,10 +65,10 @@ impl Report {
 
 #[derive(Default)]
 struct Undelivered {
-    /// The first error, or the first that is more than an unavailable server. `None` if everything was delivered.
+    /// The first error, or the first one that is more than an unavailable server. `None` if everything was delivered.
     worst: Option<(RDKafkaErrorCode, String)>,
     refused: Vec<Report>,
-    /// A record whose partition does not exist: its mark and its topic.
+    /// The mark and the topic of a record whose partition does not exist.
     nowhere: Option<(usize, String)>,
 }
 
@@ -106,9 +106,9 @@ impl Reports {
 /// How the reported records were sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
-    /// Each record as a set of its own.
+    /// Whether each record is a separate set.
     pub alone: bool,
-    /// In a transaction: the first rejected set is the last one.
+    /// Whether they were sent in a transaction, in which the first rejected set is the last one.
     pub transactional: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Why a table rejects rows through no fault of any event: what it lacks, and what to create.
+//! Determines what a table lacks if it rejects rows through no fault of any event, and what to create.
 
 use sqlx::Error;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
@@ -74,7 +74,7 @@ impl Doubt<'_> {
     }
 }
 
-/// Whether the second table is the first one or one of its partitions.
+/// Tests whether the second table is the first one or one of its partitions.
 const PART_OF: &str = "SELECT coalesce(to_regclass($2) = to_regclass($1)
     OR to_regclass($2) IN (SELECT relid FROM pg_partition_tree(to_regclass($1))), false)";
 

@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL, and the meaning of its errors.
+//! Connects to PostgreSQL, and interprets its errors.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ fn timed(message: &'static str) -> Error {
     Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
 }
 
-/// `None`: the server is not of the wanted kind.
+/// Opens a connection. Returns `None` if the server is not of the wanted kind.
 async fn greet(
     pipeline: &Pipeline,
     role: &str,
@@ -67,7 +67,7 @@ async fn greet(
     Ok(Some(connection))
 }
 
-/// The session's settings.
+/// Returns the session's settings.
 ///
 /// A statement must end before the Kafka transaction beside it: a lane that waits longer repeats its batch for nothing.
 /// PostgreSQL ends a transaction that is idle for longer than Kafka keeps the batch's other half: its lane is frozen or cut
@@ -121,7 +121,8 @@ pub fn meaning(error: &Error) -> Meaning {
     })
 }
 
-/// Whether the server rejects this login or these settings. At startup that ends the process; later it is retried.
+/// Returns whether the server rejects this login or these settings. At startup that ends the process; later it is
+/// retried.
 pub fn refuses(error: &Error) -> bool {
     matches!(meaning(error), Meaning::Login | Meaning::Fatal)
 }
@@ -131,13 +132,13 @@ pub fn class(error: &Error) -> Class {
     meaning(error).class()
 }
 
-/// Whether a statement timed out, possibly because it had too much to do.
+/// Returns whether a statement timed out, possibly because it had too much to do.
 pub fn timed_out(error: &Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014")
 }
 
-/// Returns the server's message with its SQLSTATE, without the detail: that holds values of the row, which may appear only
-/// in a dead letter.
+/// Returns the server's message with its SQLSTATE, without the detail. The detail contains values of the row, which may
+/// appear only in a dead letter.
 pub fn describe(error: &Error) -> String {
     if let Error::Configuration(why) = error {
         return why.to_string();

@@ -13,7 +13,7 @@ pub enum Wanted {
     Writable,
 }
 
-/// Why a URL cannot be used.
+/// The reason why a URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     #[error("is not a valid URL; a password with / ? # @ or % in it must be percent-encoded")]
@@ -27,7 +27,7 @@ pub enum UrlError {
 /// The servers that a URL names.
 #[derive(Debug, Clone)]
 pub struct Hosts {
-    /// At least one, in the URL's order.
+    /// The servers in the URL's order. There is at least one.
     pub options: Vec<PgConnectOptions>,
     pub wanted: Wanted,
 }
@@ -71,7 +71,7 @@ pub async fn fits(connection: &mut PgConnection, wanted: Wanted) -> Result<bool,
     if wanted == Wanted::Any {
         return Ok(true);
     }
-    // In the simple protocol: a pooler may not support prepared statements.
+    // This uses the simple protocol, because a pooler may not support prepared statements.
     let row = sqlx::raw_sql("SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean")
         .fetch_one(connection)
         .await?;

@@ -1,4 +1,4 @@
-//! Key columns that do not compare by bytes.
+//! Finds key columns that do not compare by bytes.
 
 use sqlx::postgres::PgConnection;
 

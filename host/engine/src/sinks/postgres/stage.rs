@@ -1,4 +1,5 @@
-//! Large batches: COPY into a temporary table of the session, then the same upsert from there (docs/adr/0003).
+//! Writes large batches: by COPY into a temporary table of the session, then with the same upsert from there
+//! (docs/adr/0003).
 //!
 //! The temporary table is the only thing that our sessions keep between transactions and that ages: its `relfrozenxid`
 //! holds back `datfrozenxid` of the whole database, and no other session's vacuum can process it. [`renew`] drops it in time.
@@ -17,8 +18,8 @@ const AGE: &str = r"SELECT coalesce(max(age(relfrozenxid)), 0)::bigint,
         least($1, current_setting('autovacuum_freeze_max_age')::bigint / 4)
     FROM pg_class WHERE relname LIKE 'tollgate\_stage\_%' AND relnamespace = pg_my_temp_schema()";
 
-/// Drops the session's stages once they are old; a batch that needs one creates it again. Returns the age of what is left,
-/// in transactions. Call it outside of a transaction, also while idle.
+/// Drops the session's stages once they are old; a batch that needs one creates it again. Returns the age of the
+/// remaining ones in transactions. Call it outside of a transaction, and also while the lane is idle.
 pub async fn renew(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     let row = sqlx::query(AGE).bind(limits::STAGE_AGE).fetch_one(&mut *connection).await?;
     let (age, most): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);

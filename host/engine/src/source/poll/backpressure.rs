@@ -1,5 +1,5 @@
-//! Backpressure while a lane accepts no batch, or all batches together use up the memory: first the poll thread waits, then
-//! partitions are paused.
+//! Applies backpressure while a lane accepts no batch, or while all batches together use up the memory. First the poll
+//! thread waits, then partitions are paused.
 //!
 //! Events are counted when a batch is handed over. Bytes are counted when a record is taken: a batch has the same memory
 //! before and after it is handed over, so checking while batches fill is sufficient.
@@ -25,7 +25,8 @@ impl Poll {
         limits::LANE_PATIENCE.min(self.pipeline.source.max_poll_interval / 10)
     }
 
-    /// First level of backpressure: wait for the lane, while librdkafka's own limits throttle the fetch at no cost.
+    /// Applies the first level of backpressure: waits for the lane, while librdkafka's own limits throttle the fetch at
+    /// no cost.
     pub(super) fn hand_over(&mut self, lane: usize) {
         let fresh = self.lanes[lane].fresh();
         let filling = &mut self.state.filling[lane];
@@ -107,8 +108,9 @@ impl Poll {
         false
     }
 
-    /// Second level: an outage. The lane's partitions are paused, and polling continues so that the member stays in the group.
-    /// Only a pause keeps librdkafka from delivering, so `pause_on_threshold: false` cannot disable this one.
+    /// Applies the second level, for an outage. The lane's partitions are paused, and polling continues so that the
+    /// member stays in the group. Only a pause keeps librdkafka from delivering, so `pause_on_threshold: false` cannot
+    /// disable this one.
     fn stall(&mut self, lane: usize, batch: RecordBatch) {
         let filling = &mut self.state.filling[lane];
         filling.batch = batch;
