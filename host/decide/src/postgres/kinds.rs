@@ -1,4 +1,4 @@
-//! The input kind that a field of each kind provides.
+//! Returns the input kind that a field of each kind provides.
 
 use tollgate_contract::Kind;
 
@@ -29,7 +29,7 @@ pub fn kind_of(kind: &Kind) -> InputKind {
     }
 }
 
-/// Lists of scalars or times; other lists can only become JSON.
+/// Returns the kind of a list of scalars or times. Other lists can only become JSON.
 fn element_kind(element: &Kind) -> InputKind {
     InputKind::List(match kind_of(element) {
         InputKind::Bool => &InputKind::Bool,

@@ -83,9 +83,9 @@ pub struct State {
     revoking: Option<Revoking>,
     /// The partitions that are assigned, but not taken over yet.
     requested: BTreeSet<Partition>,
-    /// Since when the set above is not empty.
+    /// The time since which the set above has not been empty.
     wanting: Option<Instant>,
-    /// The ends that a drain waits for are known, and each partition's end must be reached again.
+    /// Whether a drain knows the ends that it waits for. Each partition's end must then be reached again.
     ending: bool,
     /// The time since which all batches together have exceeded the memory limit.
     brimful: Option<Instant>,

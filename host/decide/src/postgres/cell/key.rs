@@ -1,10 +1,11 @@
-//! Key columns: equal values must be equal bytes.
+//! Encodes key columns: equal values must be equal bytes.
 
 use super::{Encoder, PgColumn};
 use crate::postgres::declared::Declared;
 use crate::postgres::times::{Target, Times};
 
-/// Returns the encoder of a key column. Events with the same key are matched by bytes, so equal values must be equal bytes.
+/// Returns the encoder of a key column. Events with the same key are matched by bytes, so equal values must have equal
+/// bytes.
 pub fn for_key(encoder: Encoder, column: &PgColumn) -> Result<Encoder, String> {
     let refused = || {
         let (name, sql_type) = (&column.name, &column.sql_type);
