@@ -105,9 +105,9 @@ enum Verb {
 pub struct Success {
     /// The result in one line.
     pub summary: String,
-    /// For `--output json`.
+    /// The result for `--output json`.
     pub result: Value,
-    /// For people. If it is empty, the summary is printed alone.
+    /// The text for people. If it is empty, only the summary is printed.
     pub text: String,
 }
 
@@ -119,14 +119,14 @@ impl Success {
 
 /// Parses the arguments, runs the verb and prints its result.
 pub fn main() -> ExitCode {
-    // Components are compiled in a second process of this program, which has its own limits.
+    // Components are compiled in a second process of this program, which has separate limits.
     if let Some(code) = tollgate_sandbox::compiler_process() {
         return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are not errors. A wrong flag is an error of the caller's configuration.
+            // Help and version are not errors. A wrong flag counts as an error in the caller's configuration.
             if !error.use_stderr() {
                 return exit(if error.print().is_ok() { Exit::Ok } else { Exit::Failed });
             }
@@ -238,7 +238,7 @@ fn misused(error: &clap::Error) -> ExitCode {
     finish(form, verb.map_or("", String::as_str), Err(Failure::configuration("config.arguments", message)))
 }
 
-/// Prints the result of a verb. The only place that does so.
+/// Prints the result of a verb. No other function does so.
 fn finish(form: Form, command: &str, result: Result<Success, Failure>) -> ExitCode {
     // The result of `run` goes to its log; the results of the other verbs are data.
     let logged = form.logs == LogFormat::Json && form.output == Format::Text;
@@ -267,7 +267,7 @@ fn finish(form: Form, command: &str, result: Result<Success, Failure>) -> ExitCo
     match form.output {
         Format::Json => print(&escape_marks(&object.to_string()), code),
         Format::Text | Format::Sarif | Format::Github if text.is_empty() => {}
-        // These print files, so their text must not be escaped.
+        // These commands print files, so their text must not be escaped.
         _ if command.starts_with("contract") || matches!(command, "schema" | "completion") => print(&text, code),
         Format::Text | Format::Sarif | Format::Github => print(&escape_marks(&text), code),
     }

@@ -58,7 +58,7 @@ pub struct EventType {
 
 /// The destination of outputs: a topic, a table or both, with the contract that they must satisfy.
 pub struct Destination {
-    /// The route's name; `None` at the chain's end.
+    /// The route's name, or `None` at the chain's end.
     pub route: Option<String>,
     /// The contract that outputs are checked against. Its slots are the table's fields, then the key.
     pub contract: Contract,

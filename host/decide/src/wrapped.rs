@@ -28,7 +28,7 @@ struct Outer<'v, 'w> {
 /// The information in an envelope about its event.
 struct Opened<'v> {
     kind: usize,
-    /// The event's bytes, unless it was JSON.
+    /// The event's bytes, or `None` if it was JSON.
     payload: Option<&'v [u8]>,
     claim: Option<Claim>,
 }

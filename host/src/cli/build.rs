@@ -68,7 +68,7 @@ pub(super) fn of(exit: Exit, code: &'static str, error: &impl std::fmt::Display)
     Failure { exit, code, message: error.to_string(), result: serde_json::Value::Null, text: String::new() }
 }
 
-/// Returns `1 case`, `2 cases`.
+/// Formats a count, such as `1 case` or `2 cases`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,5 @@
-//! `tollgate check`: checks whether contracts are compatible with an earlier version. Made for CI: findings have a file and line.
+//! `tollgate check`: checks whether contracts are compatible with an earlier version. It is made for CI: findings have
+//! a file and line.
 //!
 //! The steps:
 //!
@@ -63,7 +64,8 @@ pub struct Args {
     /// File with suppressions and settings. Default: tollgate-check.yaml, if it exists.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// File with the released versions. Default: contracts.lock here, in the first PATH or above it, if one exists.
+    /// File with the released versions. Default: the first contracts.lock that exists in the current directory, in the
+    /// folder of a PATH, or in that folder's parent.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
     #[command(flatten)]
@@ -85,7 +87,7 @@ pub struct RegistryArgs {
     pub registry_ca: Option<PathBuf>,
 }
 
-/// # Errors
+/// -
 /// Exit code 1 if the contracts are not compatible, 2 if the check itself failed.
 pub fn run(args: &Args, format: Format) -> Result<Success, Failure> {
     check(args, format).map_err(|failure| match failure.exit {

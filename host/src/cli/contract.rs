@@ -108,7 +108,7 @@ impl Args {
 }
 
 /// # Errors
-/// Those of each verb.
+/// Returns the errors of each verb.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     match &args.verb {
         Verb::Register(args) => registry::register(args),

@@ -70,7 +70,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
         };
         let shown = show(args, json, &options, &stage, &bar, &stop).await;
         bar.finish_and_clear();
-        // A server that was never reached holds nothing to delete.
+        // A server that was never reached has nothing to delete.
         let unreached = shown.as_ref().is_err_and(|failure| failure.code == "environment.unreachable");
         if !unreached {
             stage.tidy().await;

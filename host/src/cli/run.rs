@@ -1,4 +1,4 @@
-//! `tollgate run pipeline.yaml`
+//! `tollgate run pipeline.yaml`: runs a pipeline.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         };
         attend(args, engine, hangup).await
     });
-    // Tasks that still wait for a server have nothing to lose.
+    // Tasks that still wait for a server can be ended without loss.
     runtime.shutdown_background();
     result
 }
@@ -203,7 +203,8 @@ fn watch_hangup(mut hangup: Signal, reloads: mpsc::Sender<()>) {
     });
 }
 
-/// Polls the modification times of the files. That needs no dependency, and it notices renamed files as well as written ones.
+/// Polls the modification times of the files. This needs no dependency, and it notices renamed files as well as written
+/// ones.
 async fn watch_files(pipeline: Arc<Pipeline>, reloads: mpsc::Sender<()>) {
     let mut seen = stamps(&pipeline);
     loop {
@@ -235,7 +236,7 @@ async fn finished(task: &mut Option<tokio::task::JoinHandle<Result<(), String>>>
     }
 }
 
-/// Reads where the topic ends. The poll thread drains up to there.
+/// Reads the end offsets of the topic. The poll thread drains up to them.
 fn find_ends(pipeline: Arc<Pipeline>, lifecycle: Arc<Lifecycle>) -> tokio::task::JoinHandle<Result<(), String>> {
     tokio::task::spawn_blocking(move || {
         let ends = Ends::settle(&pipeline, || lifecycle.draining()).map_err(|error| error.to_string())?;

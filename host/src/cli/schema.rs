@@ -8,7 +8,7 @@ use tollgate_config::schema::json_schema;
 pub struct Args {}
 
 /// # Errors
-/// None. The signature is the same for all verbs.
+/// Never fails. The signature is the same for all verbs.
 pub fn run(_args: &Args) -> Result<Success, Failure> {
     let schema = json_schema();
     let text = format!("{schema:#}\n");

@@ -84,7 +84,7 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     topics.retain(|topic| !existing.contains_key(topic));
     let (tables, lacking) = look(args, pipeline, contracts, &mut connection).await?;
     if args.alter && !args.dry_run {
-        // Printed before anything changes.
+        // The statements are printed before anything changes.
         for Table { statement, .. } in &tables {
             _ = writeln!(std::io::stderr().lock(), "{statement}");
         }
@@ -119,7 +119,7 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     Ok(Success::new(summary, result, text))
 }
 
-/// Returns why a table cannot be created with partitions: the partition column would not hold a time.
+/// Returns an error if a table cannot be created with partitions, because the partition column would not hold a time.
 fn unfit_partitions(mapping: &Mapping, contract: &Contract) -> Option<String> {
     let by = mapping.partitions.as_ref()?;
     let place = mapping.columns.iter().position(|column| column.name == by.column)?;
@@ -205,7 +205,7 @@ fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) 
         slot += usize::from(column.from.path().is_some());
         if lacks(&column) {
             let table = quoted_table(&mapping.table);
-            // Existing rows have counted nothing so far.
+            // Existing rows have not counted anything yet.
             let zero = if column.mode == Mode::Add { " DEFAULT 0" } else { "" };
             let what = format!("column {} of table {table}", quote(&column.name));
             let column = declared(column, mapping, contract, this);

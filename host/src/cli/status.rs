@@ -46,7 +46,7 @@ struct Known {
     process: Result<Value, String>,
     stored: Result<Stored, String>,
     ends: Result<BTreeMap<i32, i64>, String>,
-    /// Partitions without a record from their next offset on, although their end is higher.
+    /// The partitions without a record at or after their next offset, although their end is higher.
     exhausted: BTreeSet<i32>,
 }
 

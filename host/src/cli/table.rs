@@ -9,8 +9,8 @@ pub(super) enum Align {
     Right,
 }
 
-/// Renders a table: the header first, two blanks before each column. Cells are cut at `widest` characters. Control characters
-/// in them are made visible, because cells come from events.
+/// Renders a table: the header first, with two blanks before each column. Cells are cut at `widest` characters. Control
+/// characters in cells are made visible, because cells come from events.
 pub(super) fn render(header: &[(&str, Align)], rows: &[Vec<String>], widest: usize) -> String {
     let titles: Vec<String> = header.iter().map(|(title, _)| (*title).to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(&titles).chain(rows).map(|line| cells(line, widest)).collect();

@@ -19,7 +19,7 @@ use tollgate_engine::runtime::{self, Engine, ThreadEnded, Waiting, build};
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::source::poll::Ended;
 
-/// How long processing the events may take; thousands take a second, and joining a group three.
+/// The time limit for processing the events. Thousands of them take a second, and joining a group takes three.
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(2);
 const CLOSE: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ const ROWS: usize = 6;
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub events: u64,
-    /// How many of them were corrupted.
+    /// The number of corrupted events.
     pub spoilt: u64,
     pub seconds: f64,
     pub events_per_second: f64,
@@ -61,7 +61,7 @@ impl Running {
     /// Sets the pipeline up, feeds it, starts the engine and waits until every event is processed.
     ///
     /// # Errors
-    /// The errors of `setup` and `run`, and exit code 1 if the engine stops or makes no progress.
+    /// Fails as `setup` and `run` do, and with exit code 1 if the engine stops or makes no progress.
     pub async fn start(stage: &Stage, options: &Options, bar: &ProgressBar) -> Result<(Running, Report), Failure> {
         let pipeline = &stage.pipeline;
         bar.set_message("creating topics and tables");
@@ -167,7 +167,7 @@ impl Running {
         })
     }
 
-    /// Continues until it is dropped, with a few new events a second. Returns only if the engine stopped.
+    /// Continues until it is dropped, with a few new events per second. It returns only if the engine stopped.
     pub async fn go_on(&mut self) -> Failure {
         loop {
             let Some(engine) = &mut self.engine else {

@@ -15,7 +15,7 @@ use crate::cli::{Format, Success, build};
 use tollgate_config::error::Failure;
 use tollgate_protos::{ProtosError, Spot};
 
-/// The code of the only failure that means "not compatible".
+/// The code of the only failure whose meaning is "not compatible".
 pub const INCOMPATIBLE: &str = "check.incompatible";
 const SARIF: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
@@ -209,7 +209,7 @@ impl Report {
                 "physicalLocation": place,
                 "logicalLocations": [{ "fullyQualifiedName": finding.element }],
             }],
-            // Keeps an alert the same when lines move.
+            // This keeps an alert the same when lines move.
             "partialFingerprints": { "tollgate/v1": format!("{}:{}", finding.rule.id, finding.element) },
         })
     }

@@ -39,7 +39,7 @@ pub struct Args {
 /// Writes the dead letters. The summary goes to stderr if they go to stdout.
 ///
 /// # Errors
-/// Those of [`read`], and exit code 1 if the file cannot be written.
+/// Fails as [`read`] does, and with exit code 1 if the file cannot be written.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     if json && args.file.is_none() {
         let message = "--output json prints one object on stdout, where the dead letters would go too: write them to a \
@@ -180,7 +180,7 @@ fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, messages: &Messages) 
         "stored_by_reference": stored,
     });
     prune(&mut facts);
-    // Null has a meaning here: the record has no key, or is a tombstone.
+    // Null has a meaning here: the record has no key, or it is a tombstone.
     if let Some(facts) = facts.as_object_mut() {
         facts.insert("key".to_owned(), letter.key().map_or(Value::Null, bytes));
         facts.insert("value".to_owned(), letter.payload().map_or(Value::Null, |bytes| value(bytes, decoded(bytes))));

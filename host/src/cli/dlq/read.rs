@@ -1,5 +1,5 @@
-//! Reads a dead letter topic from beginning to end, without joining a group or committing offsets. Reads only committed dead
-//! letters.
+//! Reads a dead letter topic from beginning to end, without joining a group or committing offsets. It reads only
+//! committed dead letters.
 //!
 //! A partition is done at its end, which librdkafka reports as a separate event, or at the end that it had when reading began,
 //! whichever comes first. Offsets alone are not enough, because transaction markers occupy the last ones.
@@ -21,15 +21,16 @@ use tollgate_engine::kafka::look::{self, Looker, Quiet};
 
 const CALL: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
-/// How long to wait without a record, an end or an error. After that, something is wrong that librdkafka does not report.
+/// How long to wait without a record, an end or an error. After that there must be a problem that librdkafka does not
+/// report.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// Visits the dead letters that the topic held when this was called, or only those produced at or after `since` (Unix
 /// milliseconds). Partitions are interleaved; each is visited in its order.
 ///
 /// # Errors
-/// Exit code 2 if the topic does not exist or the broker refuses the client, 3 if the broker does not answer. Returns the failure
-/// with which `visit` breaks.
+/// Fails with exit code 2 if the topic does not exist or the broker refuses the client, and with 3 if the broker does
+/// not answer. Otherwise returns the failure with which `visit` breaks.
 pub fn read(
     pipeline: &Pipeline,
     since: Option<i64>,
@@ -120,7 +121,7 @@ fn open(pipeline: &Pipeline, consumer: &Looker, since: Option<i64>) -> Result<BT
         }
         for element in consumer.offsets_for_times(list, CALL).map_err(failed)?.elements() {
             if let Some(span) = spans.get_mut(&element.partition()) {
-                // No offset means that no record is that recent.
+                // Without an offset no record is that recent.
                 span.begin = if let Offset::Offset(offset) = element.offset() { offset } else { span.end };
             }
         }

@@ -171,7 +171,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `field=text`, `field=payload.path`, `field=@now`, `field=@trace-id`.
+/// Parses `field=text`, `field=payload.path`, `field=@now` or `field=@trace-id`.
 fn fill(text: &str) -> Result<(String, Fill), String> {
     let (field, value) = pair(text).map_err(|_| "write field=value".to_owned())?;
     let fill = match value.as_str() {

@@ -15,7 +15,7 @@ use tollgate_engine::kafka::look::{self, Looker, Quiet};
 /// The time limit for the first record of each partition. If it does not arrive in time, the lag is computed from the offsets.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Returns the partitions that hold no record from the given offset on.
+/// Returns the partitions that have no record at or after the given offset.
 pub(super) fn exhausted(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> BTreeSet<i32> {
     look(pipeline, next).unwrap_or_default()
 }
@@ -41,7 +41,8 @@ fn look(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> Result<BTreeSet<i32>,
                 open.remove(&message.partition());
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                // If a record arrived first, the partition is no longer open, and the end shows only that nothing follows it.
+                // If a record arrived first, the partition is no longer open. The end then shows only that nothing
+                // follows the record.
                 exhausted.extend(open.take(&partition));
             }
             Some(Err(error)) => return Err(error),

@@ -51,8 +51,8 @@ pub(super) fn summary(pipeline: &Pipeline, known: &Known) -> String {
     format!("{name}: {state}{lag}")
 }
 
-/// Returns why `--check` fails: the first problem that needs an operator. A rejected reload is not one, because events are
-/// processed as before.
+/// Returns the reason why `--check` fails: the first problem that needs an operator. A rejected reload is not one,
+/// because events are processed as before.
 pub(super) fn ill(known: &Known) -> Option<String> {
     let process = match &known.process {
         Ok(process) => process,
@@ -181,7 +181,7 @@ fn lag(known: &Known) -> Option<u64> {
     if partitions.is_empty() {
         return None;
     }
-    // A partition without a position has no lag: where it will start depends on the start policy.
+    // A partition without a position has no lag, because the start policy determines where it will start.
     partitions.iter().map(|entry| entry["lag"].as_u64()).sum()
 }
 

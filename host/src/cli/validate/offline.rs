@@ -30,8 +30,8 @@ use tollgate_engine::runtime::routes::{Wrong, wrong_routes};
 use tollgate_engine::sinks::postgres::hosts::Hosts;
 use tollgate_sandbox::Sandbox;
 
-/// Runs all checks that need no connection. Reads the files that the pipeline names, and starts each component once in the
-/// sandbox.
+/// Runs all checks that need no connection. It reads the files that the pipeline names, and starts each component once
+/// in the sandbox.
 pub fn offline(pipeline: &Pipeline) -> Report {
     let mut report = Report::new(guarantee(pipeline), Memory::of(pipeline));
     check_kafka(pipeline, &mut report);
@@ -82,7 +82,7 @@ fn guarantee(pipeline: &Pipeline) -> Guarantee {
     }
 }
 
-/// Explains what happens to two records that are one event to their producer.
+/// Explains what happens to two records that are the same event to their producer.
 fn apart(pipeline: &Pipeline) -> String {
     match &pipeline.delivery.processed {
         Some(ids) => format!(
@@ -213,7 +213,8 @@ fn check_contract(pipeline: &Pipeline, kind: &EventType, pool: &DescriptorPool, 
         check_id(pipeline, kind, pool, report);
     }
     for to in kind.destinations() {
-        // A destination that names no message has the one of its type or of the chain's end, which is checked elsewhere.
+        // A destination that names no message has the message of its type or of the chain's end, which is checked
+        // elsewhere.
         let fits = if to.is_named() {
             compile(pipeline, pool, to.message(), &to.place("message"), report).is_some()
         } else {
@@ -243,7 +244,8 @@ fn compile(
         .ok()
 }
 
-/// Returns a field's kind. Each path is compiled separately, so that every wrong path is reported and not only the first.
+/// Returns a field's kind. Each path is compiled separately, so that every wrong path is reported and not only the
+/// first.
 fn field(
     pipeline: &Pipeline,
     pool: &DescriptorPool,
@@ -312,7 +314,7 @@ fn check_id(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, report: 
     }
 }
 
-/// Returns the kind of value that a column's source provides, `None` for now().
+/// Returns the kind of value that a column's source provides, or `None` if the source is `now()`.
 pub fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
     match &column.from {
         From::Field(_) | From::Oneof(_) => field.map(|kind| field_kind(column, kind)),
@@ -444,7 +446,7 @@ fn check_transform(
         Some(Err(stale)) => {
             report.error(pipeline, "transform.types", &component, format!("{} {stale}", path.display()))
         }
-        // Reported by `message_types`.
+        // `message_types` has reported this.
         None => {}
     }
     if let Some(message) = message.filter(|message| *message != manifest.input) {
