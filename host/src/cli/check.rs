@@ -87,7 +87,7 @@ pub struct RegistryArgs {
     pub registry_ca: Option<PathBuf>,
 }
 
-/// -
+/// # Errors
 /// Exit code 1 if the contracts are not compatible, 2 if the check itself failed.
 pub fn run(args: &Args, format: Format) -> Result<Success, Failure> {
     check(args, format).map_err(|failure| match failure.exit {

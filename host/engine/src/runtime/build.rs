@@ -186,7 +186,7 @@ pub fn admin(pipeline: &Pipeline) -> Result<AdminClient<DefaultClientContext>, U
         .map_err(|error| Unreachable::Refused(format!("cannot create the Kafka client: {}", client::explain(&error))))
 }
 
-/// -
+/// The settings of the topics to which records are produced.
 #[derive(Debug, Default)]
 pub struct Targets {
     /// `max.message.bytes`.

@@ -214,7 +214,7 @@ impl Verb<'_> {
         Ok(judged)
     }
 
-    /// -
+    /// Returns the result of a takeover at this position.
     fn verdict(&self, group: Option<&Group>, row: Option<&Found>) -> Result<Takeover, Halt> {
         if let Some(found) = row {
             progress::same_place(&found.place, &self.here)?;
