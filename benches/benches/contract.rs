@@ -62,7 +62,7 @@ fn run() -> anyhow::Result<()> {
 
 /// Handles all events `--times` times, for callgrind, which counts this process's instructions.
 fn count(way: &str, mut args: Args) -> anyhow::Result<()> {
-    let way = Way::named(way).with_context(|| format!("{} {way:?}: no such way", instructions::OPTION))?;
+    let way = Way::named(way).with_context(|| format!("{} {way:?}: unknown way", instructions::OPTION))?;
     let protos = protos(&mut args)?;
     let times: u64 = args.number("--times", 1)?;
     args.finish()?;

@@ -34,7 +34,7 @@ impl Args {
             return Ok(env.and_then(|env| std::env::var(env).ok()));
         };
         if at + 1 >= self.rest.len() {
-            bail!("{name} wants a value");
+            bail!("{name} needs a value");
         }
         self.rest.remove(at);
         Ok(Some(self.rest.remove(at)))
@@ -49,7 +49,7 @@ impl Args {
         T::Err: std::error::Error + Send + Sync + 'static,
     {
         match self.text(name, None)? {
-            Some(text) => text.parse().with_context(|| format!("{name} {text:?} is no number of its kind")),
+            Some(text) => text.parse().with_context(|| format!("{name} {text:?} is not a valid number")),
             None => Ok(default),
         }
     }

@@ -285,7 +285,7 @@ impl Node {
             .trim()
             .split_once(' ')
             .and_then(|(micros, accepted)| Some((micros.parse::<u64>().ok()?, accepted.parse::<u64>().ok()?)));
-        let Some((micros, accepted)) = parsed else { bail!("node answered {answer:?}; see what it says above") };
+        let Some((micros, accepted)) = parsed else { bail!("node answered {answer:?}; see its output above") };
         let sent = times * EVENTS as u64;
         if accepted != sent {
             bail!("node's schema accepts {accepted} of {sent} events that the contract accepts");

@@ -42,7 +42,7 @@ impl Process {
     pub fn read(pid: u32) -> anyhow::Result<Process> {
         let path = format!("/proc/{pid}/stat");
         let text = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
-        parse(&text).with_context(|| format!("{path} is not understood: {text:?}"))
+        parse(&text).with_context(|| format!("{path} cannot be parsed: {text:?}"))
     }
 }
 
@@ -150,7 +150,7 @@ pub fn thread_cpu_ms() -> anyhow::Result<f64> {
     let path = "/proc/thread-self/schedstat";
     let text = fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
     let nanos = text.split_ascii_whitespace().next().and_then(|t| t.parse::<f64>().ok());
-    Ok(nanos.with_context(|| format!("{path} is not understood: {text:?}"))? / 1e6)
+    Ok(nanos.with_context(|| format!("{path} cannot be parsed: {text:?}"))? / 1e6)
 }
 
 #[cfg(test)]

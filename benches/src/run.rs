@@ -96,7 +96,7 @@ impl Running {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().context("`kill` cannot be started")?;
         if !sent.success() {
-            bail!("the engine (process {pid}) cannot be told to end");
+            bail!("the engine (process {pid}) cannot be stopped");
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ fn work(
     let deadline = Instant::now() + END_DEADLINE;
     while !running.look()? {
         if Instant::now() > deadline {
-            bail!("it was done and did not end");
+            bail!("it did not end after its last event");
         }
         thread::sleep(LOOK);
     }

@@ -208,7 +208,7 @@ impl Ring {
             if running.wakes.is_some_and(|wakes| wakes <= Instant::now()) {
                 running.wakes = None;
                 running.engine.signal(Signal::CONT);
-                eprintln!("{:7.1} s  engine {} goes on", self.began.elapsed().as_secs_f64(), running.number);
+                eprintln!("{:7.1} s  engine {} continues", self.began.elapsed().as_secs_f64(), running.number);
             }
         }
         while let Some(at) = self.engines.iter().position(|running| !running.engine.running()) {
@@ -264,7 +264,7 @@ impl Ring {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        self.tell(if quiet.is_some() { "all is through" } else { "it does not become quiet" });
+        self.tell(if quiet.is_some() { "all records are processed" } else { "not all records are processed in time" });
         self.look();
         for gone in std::mem::take(&mut self.engines) {
             self.leave(&gone);

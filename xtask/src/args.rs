@@ -42,7 +42,7 @@ impl Args {
                 continue;
             }
             let value = given.next().filter(|value| !value.starts_with('-'));
-            let value = value.ok_or_else(|| Failure::usage(format!("{word} wants a value")))?;
+            let value = value.ok_or_else(|| Failure::usage(format!("{word} needs a value")))?;
             args.values.push((word, value));
         }
         Ok(args)
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(args.only_flags().value("--kafka"), Some("3.7.2"));
         assert_eq!(args.words, ["e2e"]);
         for line in ["e2e --kafka", "--kafka --install", "--kafka -- x"] {
-            assert_eq!(parse(line).unwrap_err().message, "--kafka wants a value");
+            assert_eq!(parse(line).unwrap_err().message, "--kafka needs a value");
         }
     }
 

@@ -94,7 +94,7 @@ fn parse(args: &[String]) -> Result<Options> {
             "--install" => options.install = true,
             part if PARTS.contains(&part) => options.passed.push(arg.clone()),
             option if WITH_VALUE.contains(&option) => {
-                let value = rest.next().ok_or_else(|| Failure::usage(format!("{option} wants a value\n{USAGE}")))?;
+                let value = rest.next().ok_or_else(|| Failure::usage(format!("{option} needs a value\n{USAGE}")))?;
                 options.passed.extend([arg.clone(), value.clone()]);
             }
             unknown => return Err(Failure::usage(format!("unknown argument {unknown:?}\n{USAGE}"))),

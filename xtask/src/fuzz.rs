@@ -109,7 +109,7 @@ fn parse(given: &[String]) -> Result<Options> {
     let mut options = Options { targets: Vec::new(), seconds: 10, jobs: 1, replay: None, json: false, install: false };
     let mut rest = given.iter();
     while let Some(word) = rest.next() {
-        let mut value = || rest.next().ok_or_else(|| Failure::usage(format!("{word} wants a value\n{USAGE}")));
+        let mut value = || rest.next().ok_or_else(|| Failure::usage(format!("{word} needs a value\n{USAGE}")));
         match word.as_str() {
             "--seconds" => options.seconds = number(word, value()?)?,
             "--jobs" => options.jobs = usize::try_from(number(word, value()?)?).unwrap_or(1),
@@ -130,7 +130,7 @@ fn parse(given: &[String]) -> Result<Options> {
         }
     }
     if options.replay.is_some() && options.targets.len() != 1 {
-        return Err(Failure::usage("--replay wants the one target that the input is for"));
+        return Err(Failure::usage("--replay needs exactly one target, the one that the input is for"));
     }
     if options.targets.is_empty() {
         options.targets = TARGETS.to_vec();
@@ -142,7 +142,7 @@ fn number(option: &str, text: &str) -> Result<u32> {
     text.parse()
         .ok()
         .filter(|number| *number > 0)
-        .ok_or_else(|| Failure::usage(format!("{option} wants a whole number from 1 on, not `{text}`")))
+        .ok_or_else(|| Failure::usage(format!("{option} needs a whole number of at least 1, not `{text}`")))
 }
 
 /// Builds the given targets. The targets of `fuzz/` have their own target folder beside the main one, because other
@@ -211,7 +211,7 @@ impl Bench<'_> {
         let input = input.canonicalize().context(|| format!("cannot read {}", input.display()))?;
         let status = run_program(self.program(target).arg(&input).env("RUST_BACKTRACE", "1"))?;
         if status.success() {
-            say::line(&format!("{target}: nothing is wrong with {}", input.display()));
+            say::line(&format!("{target} accepts {}", input.display()));
             return Ok(());
         }
         Err(Failure::failed(format!("{target} fails on {} ({status})", input.display())))

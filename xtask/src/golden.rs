@@ -73,7 +73,7 @@ pub(crate) fn compare(project: &Project) -> Result<()> {
     }
     let list = differences.join("\n  ");
     Err(Failure::failed(format!(
-        "golden files differ:\n  {list}\nif that is meant: `cargo xtask golden`, and commit them"
+        "golden files differ:\n  {list}\nif the change is intended, run `cargo xtask golden` and commit the files"
     )))
 }
 

@@ -39,7 +39,7 @@ fn note(project: &Project) -> PathBuf {
 fn up(project: &Project, args: &Args) -> Result<()> {
     if let Some(pid) = running(project) {
         return Err(Failure::environment(format!(
-            "servers are up already (process {pid}); `cargo xtask servers down` ends them"
+            "servers are already running (process {pid}); `cargo xtask servers down` stops them"
         )));
     }
     check::check(project, Uses::Servers, args.has("--install"))?;

@@ -27,7 +27,7 @@ impl Project {
         let here =
             env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = here.parent().map(Path::to_path_buf).filter(|root| root.join("wit").is_dir());
-        let root = root.ok_or_else(|| Failure::environment("the checkout is not where this program was built"))?;
+        let root = root.ok_or_else(|| Failure::environment("the checkout of this program does not exist"))?;
         Ok(Project { root, cache: Cache::open()? })
     }
 

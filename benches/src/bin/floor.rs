@@ -75,7 +75,7 @@ impl Settings {
         };
         args.finish()?;
         if settings.events == 0 || settings.lanes == 0 || settings.batch == 0 {
-            bail!("--events, --lanes and --batch want numbers above 0");
+            bail!("--events, --lanes and --batch need numbers above 0");
         }
         Ok(settings)
     }

@@ -34,7 +34,7 @@ async fn run() -> anyhow::Result<()> {
         "rate" => rate(args).await,
         "reset" => reset(args).await,
         "verify" => verify(args).await,
-        _ => bail!("loadgen wants one of: fill, rate, expect, reset, verify"),
+        _ => bail!("loadgen needs one of these verbs: fill, rate, expect, reset, verify"),
     }
 }
 

@@ -66,7 +66,7 @@ async fn run() -> anyhow::Result<()> {
 fn left_out(options: &Options, report: &mut Report) {
     let Options { setting, micro, what, .. } = options;
     if setting.node.is_none() {
-        report.left_out.push("Node: its baseline is not there, so there are no ratios".to_owned());
+        report.left_out.push("Node: the baseline is missing, so there are no ratios".to_owned());
     }
     if setting.tollgate.is_none() {
         report.left_out.push("Tollgate: no program was given".to_owned());

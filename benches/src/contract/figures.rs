@@ -74,7 +74,7 @@ impl Figures {
     }
 
     fn left_out(&self) -> impl Iterator<Item = &'static str> {
-        let node = self.nanos(Way::Zod).is_none().then_some("Node: its baseline is not there, so there is no vs_zod");
+        let node = self.nanos(Way::Zod).is_none().then_some("Node: the baseline is missing, so there is no vs_zod");
         let counts = self.instructions.is_empty();
         let counts = counts.then_some("instructions: valgrind is not there; `apt-get install valgrind` brings it");
         node.into_iter().chain(counts)

@@ -190,7 +190,7 @@ impl Ring {
             }
         }
         for _ in 0..engines {
-            self.start("goes on after the moved offset");
+            self.start("continues after the moved offset");
         }
     }
 

@@ -63,7 +63,7 @@ pub(super) fn parse(args: &[String]) -> Result<Options> {
             "--no-node" => options.node = false,
             "--install" => options.install = true,
             option if WITH_VALUE.contains(&option) => {
-                let value = rest.next().ok_or_else(|| Failure::usage(format!("{option} wants a value\n{USAGE}")))?;
+                let value = rest.next().ok_or_else(|| Failure::usage(format!("{option} needs a value\n{USAGE}")))?;
                 valid(option, value)?;
                 options.passed.extend([arg.clone(), value.clone()]);
             }
@@ -87,7 +87,7 @@ pub(super) fn parse(args: &[String]) -> Result<Options> {
 /// Checks a value before minutes of building, not after.
 fn valid(option: &str, value: &str) -> Result<()> {
     let (fits, wanted) = match option {
-        "--rounds" => (value.parse::<u32>().is_ok_and(|rounds| rounds > 0), "a number from 1 on"),
+        "--rounds" => (value.parse::<u32>().is_ok_and(|rounds| rounds > 0), "a number of at least 1"),
         _ => (matches!(value, "text" | "json"), "text or json"),
     };
     if fits { Ok(()) } else { Err(Failure::usage(format!("{option} {value:?}: it takes {wanted}"))) }
@@ -114,9 +114,9 @@ mod tests {
             ("contract drain", "measured alone"),
             ("contract --n 5", "--n does not apply to `bench contract`"),
             ("contract --engines floor", "--engines does not apply"),
-            ("contract --rounds", "--rounds wants a value"),
-            ("contract --rounds 0", "--rounds \"0\": it takes a number from 1 on"),
-            ("contract --rounds many", "a number from 1 on"),
+            ("contract --rounds", "--rounds needs a value"),
+            ("contract --rounds 0", "--rounds \"0\": it takes a number of at least 1"),
+            ("contract --rounds many", "a number of at least 1"),
             ("contract --output yaml", "text or json"),
             ("contract --protos x", "unknown argument \"--protos\""),
         ] {
