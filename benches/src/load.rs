@@ -19,7 +19,7 @@ const REQUEST_EVENTS: u64 = 2_000;
 /// The load counts as late if it is further behind than this.
 const LATE: Duration = Duration::from_millis(20);
 
-/// How well the load kept its rate.
+/// The accuracy of the load's rate.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     pub events: u64,

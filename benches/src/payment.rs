@@ -55,7 +55,7 @@ impl Refusal {
     }
 }
 
-/// What the table needs of a valid event besides its strings: the parsed key, and the names of the numbers.
+/// The parts of a valid event that the table needs besides its strings: the parsed key, and the names of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Valid {
     pub id: u128,

@@ -21,7 +21,7 @@ pub const RATE: u64 = 5_000;
 /// The first seconds of a latency run do not count, because connections and caches are still cold.
 const SKIP_S: u64 = 5;
 
-/// What to run, and how often.
+/// The programs to run, and the number of repetitions.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub events: u64,

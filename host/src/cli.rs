@@ -199,7 +199,7 @@ fn start_logs(common: &Common, usual: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How the result of a verb is printed.
+/// The way in which the result of a verb is printed.
 #[derive(Debug, Clone, Copy)]
 struct Form {
     output: Format,

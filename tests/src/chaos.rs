@@ -27,12 +27,12 @@ use faults::Fault;
 
 /// The time between two faults in ms, seven seconds on average.
 const PAUSE: (u64, u64) = (5_000, 9_000);
-/// How long an engine is paused, in ms: the shortest pause is twice the session timeout, the longest exceeds the
-/// transaction timeout.
+/// The time for which an engine is paused, in ms: the shortest pause is twice the session timeout, the longest exceeds
+/// the transaction timeout.
 const STILL: (u64, u64) = (3_000, 6_000);
 /// `delivery.transaction_timeout`.
 const TRANSACTION: Duration = Duration::from_secs(4);
-/// How often the broker looks for expired transactions (its default).
+/// The interval at which the broker looks for expired transactions (its default).
 const EXPIRY: Duration = Duration::from_secs(10);
 /// The interval at which the engines' logs are read.
 const LOOK: Duration = Duration::from_millis(500);

@@ -17,7 +17,7 @@ use sqlx::Row as _;
 use crate::case::Case;
 use crate::load::{Kind, kind};
 
-/// How many examples of each violation are shown.
+/// The number of examples that are shown for each violation.
 const EXAMPLES: usize = 5;
 
 /// The number of rows that are read at a time: a long load has millions.

@@ -13,7 +13,7 @@ const LINE: &str = "takeover complete ";
 /// The time after a server's return until clients are connected again and the broker has loaded its coordinators.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// What was wrong during a takeover.
+/// The condition of the system during a takeover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Matter {
     /// All servers were healthy, and every member ran or was dead.

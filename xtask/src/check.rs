@@ -11,7 +11,7 @@ use xtask::{Failure, Result};
 use crate::project::{Project, answer};
 use crate::say;
 
-/// What a verb is going to do; this determines which programs it needs.
+/// The kind of work of a verb, which determines the programs that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Uses {
     /// Compiles the host and the guests.

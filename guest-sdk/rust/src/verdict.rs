@@ -1,4 +1,4 @@
-//! How an event is settled.
+//! The way in which an event is settled.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub enum Verdict {
     Reject(Rejection),
 }
 
-/// Why an event is rejected, as shown in the dead letter.
+/// The reason why an event is rejected, as shown in the dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The code for programs: lower case letters, digits, `_`, `-` and `.`, at most 64 bytes.

@@ -49,7 +49,7 @@ pub use element::{Element, comment, place};
 pub use fingerprint::fingerprint;
 pub use rule::{Category, RULES, Rule, Severity, find, rules};
 
-/// Who must keep working.
+/// The consumers that must keep working.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// New consumers read old events.
@@ -59,7 +59,7 @@ pub enum Mode {
     Full,
 }
 
-/// How strict a comparison is.
+/// The strictness of a comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// The widest of wire, wire-json, package and file that counts; findings about the sink are always reported.

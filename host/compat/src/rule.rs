@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-/// What a change affects. The first four are ordered from what affects most people to what affects fewest.
+/// The kind of thing that a change affects. The first four are in order, from the one that affects most people to the
+/// one that affects fewest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Category {

@@ -41,9 +41,9 @@ pub(super) struct Change {
     pub unreadable_backward: bool,
     /// Whether old consumers cannot read new bytes.
     pub unreadable_forward: bool,
-    /// Why a reader rejects some values of a type with the same encoding.
+    /// The reason why a reader rejects some values of a type with the same encoding.
     pub refused: Option<String>,
-    /// Why new consumers misread or reject some old values.
+    /// The reason why new consumers misread or reject some old values.
     pub narrowed_backward: Option<String>,
     pub narrowed_forward: Option<String>,
     pub json: bool,

@@ -61,7 +61,7 @@ pub enum Kind {
     Null,
 }
 
-/// What applies if the key is absent.
+/// The consequence if the key is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     Required,

@@ -89,8 +89,8 @@ pub const STAGE_ROWS: usize = 2_000;
 /// wraparound at 200 million (`autovacuum_freeze_max_age`; if a quarter of that setting is less, it applies here), and refuses
 /// writes at two billion. Dropping the table once per million transactions costs nothing.
 pub const STAGE_AGE: i64 = 1_000_000;
-/// How often a lane checks the age of its temporary table, with one query. A server with 100,000 transactions a second uses
-/// another million in this time.
+/// The interval at which a lane checks the age of its temporary table, with one query. A server with 100,000
+/// transactions a second uses another million in this time.
 pub const STAGE_LOOK: Duration = Duration::from_secs(10);
 
 /// `delivery.batch.max_bytes`: 16,000 events of 260 bytes. Batches of larger events have fewer events.
@@ -130,19 +130,20 @@ pub const DEAD_LETTER_WITHIN_MAX: Duration = Duration::from_secs(3600);
 pub const RETRIES: u32 = 3;
 /// With more retries there is no bound in practice.
 pub const RETRIES_MAX: u32 = 1_000;
-/// How long all attempts at a batch may fail by an outage of Kafka before a lane asks the broker whether the topics exist. A
-/// broker's restart or a topic's creation takes less.
+/// The time for which all attempts at a batch may fail by an outage of Kafka before a lane asks the broker whether the
+/// topics exist. A broker's restart or a topic's creation takes less.
 pub const DOUBT_LOOK: Duration = Duration::from_secs(30);
 
-/// How long they may fail while the broker answers before the partition is halted. An election of leaders, a rolling restart,
-/// or an operator's reaction to a full disk takes less.
+/// The time for which they may fail while the broker answers before the partition is halted. An election of leaders, a
+/// rolling restart, or an operator's reaction to a full disk takes less.
 pub const DOUBT_HALT: Duration = Duration::from_secs(600);
 
 /// `retry_policy.breaker_threshold`: a lost connection or a restart of PostgreSQL is over before this many attempts.
 pub const BREAKER_THRESHOLD: u32 = 5;
 /// With more, the breaker would never open in practice.
 pub const BREAKER_THRESHOLD_MAX: u32 = 1_000;
-/// How often a lane checks whether the breaker lets it try: another part of the process may have reached the server again.
+/// The interval at which a lane checks whether the breaker lets it try: another part of the process may have reached
+/// the server again.
 pub const BREAKER_LOOK: Duration = Duration::from_millis(50);
 /// An open breaker that no lane checks for this long after its wait has no waiting lanes, because lanes check every 50 ms.
 pub const BREAKER_IDLE: Duration = Duration::from_secs(5);
@@ -177,7 +178,8 @@ pub const BACKLOG_BYTES_MAX: usize = 16 << 30;
 pub const SHUTDOWN: Duration = Duration::from_secs(30);
 /// `start_deadline`: a broker and a database that start together with Tollgate are ready within this time.
 pub const START_DEADLINE: Duration = Duration::from_secs(60);
-/// How long a start may exceed its deadline, so that a step with the same timeout can report its own error first.
+/// The time for which a start may exceed its deadline, so that a step with the same timeout can report its own error
+/// first.
 pub const START_GRACE: Duration = Duration::from_secs(1);
 /// The longest `shutdown` and `start_deadline`.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(3600);
@@ -211,8 +213,8 @@ pub const POLL_IDLE: Duration = Duration::from_millis(50);
 /// Records that the loop takes in a row from librdkafka's queue before it handles other events.
 pub const POLL_RUN: usize = 1_000;
 
-/// How long the poll thread waits for a lane before it pauses the lane's partitions. It is also at most a tenth of
-/// `max_poll_interval`, so that ten such waits in a row do not end the membership.
+/// The time for which the poll thread waits for a lane before it pauses the lane's partitions. It is also at most a
+/// tenth of `max_poll_interval`, so that ten such waits in a row do not end the membership.
 pub const LANE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Batches that wait for a lane besides the one in progress: the first keeps the lane busy, and the second absorbs
@@ -244,23 +246,23 @@ pub const LANE_STACK: usize = 4 << 20;
 /// Processes of one pipeline: each needs a slot.
 pub const SLOTS: i32 = 1024;
 
-/// How long the id of an event is kept.
+/// The time for which the id of an event is kept.
 pub const PROCESSED_TTL: Duration = Duration::from_secs(7 * 86_400);
 pub const PROCESSED_TTL_MIN: Duration = Duration::from_secs(60);
 pub const PROCESSED_TTL_MAX: Duration = Duration::from_secs(365 * 86_400);
 
-/// How often the slot's session is checked and the stored pause is read.
+/// The interval at which the slot's session is checked and the stored pause is read.
 pub const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a lane waits for PostgreSQL's answer: longer than the server's own `statement_timeout`, so that it applies only if
-/// no server can answer any more (a broken network, a dead host).
+/// The time for which a lane waits for PostgreSQL's answer: longer than the server's own `statement_timeout`, so that
+/// it applies only if no server can answer any more (a broken network, a dead host).
 pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(35);
 
-/// How much longer than its Kafka transaction a PostgreSQL transaction may be idle, so that a drain that ends at the last
-/// moment still commits.
+/// The idle timeout of a PostgreSQL transaction exceeds the timeout of its Kafka transaction by this time, so that a
+/// drain that ends at the last moment still commits.
 pub const IDLE_BEYOND_TRANSACTION: Duration = Duration::from_secs(5);
 
-/// How often `run` logs a summary: often enough to be visible in a log, and only 1,440 lines a day.
+/// The interval at which `run` logs a summary: often enough to be visible in a log, and only 1,440 lines a day.
 pub const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 
 /// Partitions of a table that are created after the current one. With monthly partitions, a week without a working member is
@@ -272,10 +274,10 @@ pub const PARTITIONS_AHEAD_MAX: u32 = 366;
 /// long before it is needed.
 pub const PARTITION_ROUNDS: u32 = 3_600;
 
-/// How long the creation of a partition waits for the table's lock. Writers to the table queue behind it.
+/// The time for which the creation of a partition waits for the table's lock. Writers to the table queue behind it.
 pub const PARTITION_LOCK: Duration = Duration::from_millis(500);
 
-/// How quickly the keeper notices that the process stops.
+/// The time within which the keeper notices that the process stops.
 pub const KEEPER_STEP: Duration = Duration::from_millis(50);
 
 /// Bytes of a payload in a dead letter by reference: enough to recognise the payload, small enough for any topic.
@@ -300,17 +302,17 @@ pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// The timeout of one attempt at a takeover: a lock held by a predecessor's statement ends before.
 pub const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a takeover waits for a locked row before it checks again whether the session that holds the lock is stuck. A commit
-/// in progress takes less.
+/// The time for which a takeover waits for a locked row before it checks again whether the session that holds the lock
+/// is stuck. A commit in progress takes less.
 pub const TAKEOVER_LOCK: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts at a takeover, regardless of `retry_policy`, because its partitions are not processed
 /// meanwhile.
 pub const TAKEOVER_BACKOFF: Duration = Duration::from_secs(1);
-/// How often a takeover that keeps failing with the same error is logged.
+/// The interval at which a takeover that keeps failing with the same error is logged.
 pub const TAKEOVER_REMINDER: Duration = Duration::from_secs(10);
 
-/// How long a takeover waits for the group's offsets to become stable before it ends the last owner's transactions. A healthy
-/// owner finishes its work in progress before it releases its partitions.
+/// The time for which a takeover waits for the group's offsets to become stable before it ends the last owner's
+/// transactions. A healthy owner finishes its work in progress before it releases its partitions.
 pub const STABLE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Seconds to wait for an occupied slot: another member holds it while it ends transactions.
@@ -320,7 +322,8 @@ pub const SLOT_TRIES: u32 = 30;
 pub const REGISTRY_CONNECT: Duration = Duration::from_secs(3);
 /// The timeout of a request to the registry: responses are small, and a registry that takes longer is unavailable.
 pub const REGISTRY_REQUEST: Duration = Duration::from_secs(10);
-/// How often a failed request is retried before it counts as an outage; then the lane backs off and retries itself.
+/// The number of times that a failed request is retried before it counts as an outage; then the lane backs off and
+/// retries itself.
 pub const REGISTRY_RETRIES: u32 = 3;
 /// The longest wait between these retries.
 pub const REGISTRY_BACKOFF_MAX: Duration = Duration::from_secs(2);

@@ -2,7 +2,7 @@
 
 use crate::FieldPath;
 
-/// How many similar names an error suggests.
+/// The maximum number of similar names in an error.
 const NEAR_NAMES: usize = 3;
 /// Names with a lower similarity (0 to 1) are not suggested.
 const NEAR_ENOUGH: f64 = 0.75;

@@ -36,7 +36,7 @@ const FIRST_TAG: u8 = 8;
 /// `[0]`, as in nearly all frames.
 const FIRST_MESSAGE: &[u8] = &[0];
 
-/// How a frame identifies its schema.
+/// The way in which a frame identifies its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SchemaId {
     /// The number assigned by the registry.

@@ -33,7 +33,7 @@ const MAX_REQUIRED: usize = 64;
 /// The field number of the value in a map's entry; the key's is 1.
 const MAP_VALUE: u32 = 2;
 
-/// How a single value is read.
+/// The way in which a single value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
     Bool,

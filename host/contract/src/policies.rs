@@ -87,7 +87,7 @@ pub enum Mode {
     Halt,
 }
 
-/// How an integer encodes a time.
+/// The way in which an integer encodes a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeUnit {
     Seconds,
@@ -127,7 +127,8 @@ pub struct Policies {
     pub mode: Mode,
     /// The maximum size of a payload in bytes, as Protobuf or as JSON.
     pub max_bytes: usize,
-    /// How many levels messages may nest below the top one, including map entries and unknown groups. 1 to [`Policies::MAX_RECURSION`].
+    /// The number of levels that messages may nest below the top one, including map entries and unknown groups. It is 1
+    /// to [`Policies::MAX_RECURSION`].
     pub recursion_limit: u32,
 }
 

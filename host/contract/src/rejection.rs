@@ -1,4 +1,5 @@
-//! Why the contract rejected a payload: a stable code, the field, and a sentence for the person who fixes it.
+//! The reason why the contract rejected a payload: a stable code, the field, and a sentence for the person who fixes
+//! it.
 
 use std::fmt;
 

@@ -9,7 +9,7 @@ use tollgate_config::error::Class;
 
 use crate::brakes::sink::Heard;
 
-/// What a server's error means for the batch that met it.
+/// The meaning of a server's error for its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// This data is always rejected, whoever sends it.

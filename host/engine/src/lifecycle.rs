@@ -8,14 +8,14 @@ use crate::position::Partition;
 use crate::progress::halts::Halt;
 use crate::source::ends::Ends;
 
-/// What the group has assigned to this member.
+/// The group's assignment to this member.
 #[derive(Debug, Default)]
 pub struct Held {
     /// All assigned partitions, including halted ones.
     pub partitions: BTreeSet<Partition>,
-    /// How many of them are taken over and being read.
+    /// The number of them that are taken over and being read.
     pub read: usize,
-    /// How many of them wait for their takeover.
+    /// The number of them that wait for their takeover.
     pub requested: usize,
     /// Whether the group has more members than the topic has partitions, so that this one may have none.
     pub spare: bool,

@@ -33,7 +33,7 @@ pub const CASES: &str = "cases";
 /// The ratio of a suggested limit to the highest fuel that any case used: production events are larger than test events.
 const HEADROOM: u64 = 4;
 
-/// What to do with the cases.
+/// The options of a test run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Whether to write the actual outcome into the cases whose expectation differs.

@@ -51,13 +51,15 @@ pub struct Config {
     /// Brokers, TLS, SASL and other settings without a field here.
     pub client: ClientConfig,
     pub transactional_id: Option<String>,
-    /// How long the broker keeps a transaction open after its producer stops responding. Readers wait for it that long.
+    /// The time for which the broker keeps a transaction open after its producer stops responding. Readers wait for it
+    /// that long.
     pub transaction_timeout: Duration,
     /// The maximum in flight. Beyond it the sender waits.
     pub buffer: Load,
-    /// How long an event may be in flight, including retries and outages, before it is reported as undelivered.
+    /// The time for which an event may be in flight, including retries and outages, before it is reported as
+    /// undelivered.
     pub delivery_timeout: Duration,
-    /// How long an event may wait for others to share its request.
+    /// The time for which an event may wait for others to share its request.
     pub linger: Duration,
     /// The maximum size of a record in bytes. Larger records are rejected before they are sent. It must not exceed the
     /// topic's `max.message.bytes`.

@@ -23,7 +23,7 @@ use ledger::{Ledger, Sent};
 
 /// The interval at which a wait for room, for input or for the rate checks for a stop.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a stop waits for events in flight.
+/// The time for which a stop waits for events in flight.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// The number of rejected events that are reported one by one; further ones are only counted.
 const SHOWN: u64 = 10;

@@ -11,7 +11,7 @@ use crate::{ConnectError, Delivery, Event, Producer, SendError, TransactionError
 
 /// The timeout of one blocking call; it is repeated while librdkafka allows it.
 const CALL: Duration = Duration::from_secs(5);
-/// How long an abort may wait for the broker.
+/// The time for which an abort may wait for the broker.
 const ABORT: Duration = Duration::from_secs(10);
 
 /// An open transaction. After [`Transaction::commit`], readers with `isolation.level=read_committed` see all of it.

@@ -39,7 +39,7 @@ pub struct Side {
     pub number: CommitNumber,
 }
 
-/// What to write. A side that is `None` stays unchanged.
+/// The values to write. A side that is `None` stays unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adoption {
     pub row: Option<Side>,

@@ -60,7 +60,7 @@ pub use takeover::{Last, Place, Row, Takeover, adopt, concluded, same_place, tak
 
 use position::NextOffset;
 
-/// What a lane learns from the progress row of a partition that it holds.
+/// The information that a lane gains from the progress row of a partition that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Rows reach this far: a commit whose reply was lost has moved the row, or has not.

@@ -1,4 +1,4 @@
-//! Where a partition continues: which records each side still needs, and the number of the next commit.
+//! Determines where a partition continues, which records each side still needs, and the number of the next commit.
 
 use crate::position::{CommitNumber, NextOffset, Offset};
 

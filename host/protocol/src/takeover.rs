@@ -33,7 +33,7 @@ pub struct Place {
     pub topic: Option<String>,
 }
 
-/// What a takeover must do.
+/// The action that a takeover must take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {
     /// Neither side has seen the partition: the start policy decides where to begin.

@@ -5,7 +5,7 @@ use tollgate_contract::ProtoFile;
 use super::api::{Reference, Registered};
 use super::{Client, ClientError, Compatibility};
 
-/// What was done with one file.
+/// The action taken for one file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Step {
     /// The import path.

@@ -63,7 +63,7 @@ pub struct Stats {
     pub fetched: u64,
     /// The number of schemas from the disk.
     pub read: u64,
-    /// How often the registry did not know an id.
+    /// The number of times that the registry did not know an id.
     pub missing: u64,
     /// The number of fetches that ended in an outage or a rejection.
     pub failed: u64,

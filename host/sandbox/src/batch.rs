@@ -206,7 +206,7 @@ pub struct Rejected {
     pub fuel_used: u64,
 }
 
-/// Why an event failed.
+/// The reason why an event failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
     pub transform: usize,

@@ -35,7 +35,7 @@ const COMPILED: u8 = 0;
 const REFUSED: u8 = 1;
 const TRANSCODES: u8 = 2;
 
-/// How much lower the compiler's priority is than that of the processes that deliver events.
+/// The difference between the compiler's priority and that of the processes that deliver events.
 const NICENESS: i32 = 5;
 
 /// Call this first in `main`. In a process that was started to compile a component, it does so and returns the exit code to end

@@ -64,7 +64,7 @@ pub(crate) enum Phase {
     Ended,
 }
 
-/// Why the host ends an instance.
+/// The reason why the host ends an instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("{message}")]
@@ -90,7 +90,7 @@ pub(crate) struct Work {
     pub emitted: u64,
 }
 
-/// What the guest has reported about the current event.
+/// The guest's reports about the current event.
 #[derive(Debug, Default)]
 struct Current {
     /// The start of its outputs in the results.

@@ -101,8 +101,8 @@ pub const DEADLINE_FACTOR: u32 = 20;
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
 /// Well below Kafka's poll interval (300 s) for [`DEADLINE_PATIENCE`] of them plus overhead.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(30);
-/// How many deadlines an event that runs alone may wait for its CPU time: a thread that gets less than a quarter of a processor is
-/// interrupted, so that its lane can handle a rebalance, and the event is run again.
+/// The number of deadlines that an event that runs alone may wait for its CPU time: a thread that gets less than a
+/// quarter of a processor is interrupted, so that its lane can handle a rebalance, and the event is run again.
 pub const DEADLINE_PATIENCE: u32 = 4;
 
 /// Maximum number of events per instance: a fresh one for each 4,000 costs a few ns per event, and the guest's arena stays
@@ -114,8 +114,8 @@ pub const WINDOW_SHARE_OF_MEMORY: u64 = 4;
 /// Memory of an event's lists besides its bytes: two bounds, a flag, offset and timestamp.
 pub const WINDOW_BYTES_AN_EVENT: usize = 2 * 4 + 1 + 8 + 8;
 
-/// How many events are tried together after a failure. It doubles with each success: a batch full of failures is not copied
-/// whole into an instance for each of them.
+/// The number of events that are tried together after a failure. It doubles with each success: a batch full of failures
+/// is not copied whole into an instance for each of them.
 pub const WINDOW_AFTER_FAILURE: usize = 32;
 
 /// Returns the number of epochs that last at least this long.
@@ -172,8 +172,9 @@ pub struct Limits {
     pub batch_output_bytes: u64,
     /// Bytes of log lines per event.
     pub log_bytes: u64,
-    /// How long an event may run before it is interrupted and retried: the configured time, or [`DEADLINE_FACTOR`] times
-    /// what its fuel takes here, whichever is longer. Not part of a revision, since it settles no event.
+    /// The time for which an event may run before it is interrupted and retried: the configured time, or
+    /// [`DEADLINE_FACTOR`] times what its fuel takes here, whichever is longer. Not part of a revision, since it
+    /// settles no event.
     #[serde(skip)]
     pub deadline: Duration,
 }

@@ -46,7 +46,7 @@ type InitParams<'a> = (&'a [u8],);
 type InitResult = (Result<(), String>,);
 type ProcessParams<'a> = (Meta, &'a [u8], &'a [u32], &'a [u8], &'a [i64], &'a [i64]);
 
-/// How an instance ended.
+/// The way in which an instance ended.
 enum End {
     Settled,
     /// It ended at this event, or before the first one.

@@ -1,4 +1,4 @@
-//! What an instance of a transform is allowed to do.
+//! The limits and settings of a transform's instances.
 
 use crate::limits::Limits;
 use crate::manifest::Manifest;

@@ -86,10 +86,10 @@ impl Faults {
     }
 }
 
-/// What one side has stored for one record.
+/// The stored effect of one record on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Effect {
-    /// How often it was applied.
+    /// The number of times that it was applied.
     pub times: u8,
     /// The revision that decided it the last time.
     pub revision: u8,
@@ -227,7 +227,7 @@ pub struct Carried {
     pub revision: u8,
 }
 
-/// How far an attempt has come.
+/// The progress of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
     Pinned,

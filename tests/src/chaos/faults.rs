@@ -12,7 +12,7 @@ use crate::wait_for;
 const MOST_PARTITIONS: i32 = 6;
 /// An engine that was paused for this time has more than 2,000 rows to write, and writes them by COPY.
 const BACKLOG: Duration = Duration::from_millis(1_500);
-/// How often an engine is stopped and inspected until one of its lanes is inside a COPY.
+/// The number of times that an engine is stopped and inspected until one of its lanes is inside a COPY.
 const LOOKS: u32 = 300;
 /// The maximum distance by which an operator moves an offset.
 const MOST_MOVED: u64 = 3_000;

@@ -15,7 +15,7 @@ use crate::process::{Group, Signal, is_root};
 /// A start takes milliseconds.
 const START: Duration = Duration::from_secs(20);
 
-/// How long a client keeps a server connection.
+/// The time for which a client keeps a server connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolMode {
     Session,

@@ -16,8 +16,8 @@ use prost_build::Config;
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
-/// Why no code could be generated from the `.proto` files. `Debug` shows the same text, because it is what a build script that
-/// returns an error prints.
+/// The reason why no code could be generated from the `.proto` files. `Debug` shows the same text, because it is what a
+/// build script that returns an error prints.
 pub struct Error(String);
 
 impl fmt::Display for Error {

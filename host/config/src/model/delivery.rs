@@ -27,7 +27,7 @@ impl Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessedIds {
     pub id: ProcessedId,
-    /// How long an id is kept.
+    /// The time for which an id is kept.
     pub ttl: Duration,
 }
 
@@ -64,12 +64,12 @@ pub struct Batch {
     pub wait: BatchWait,
 }
 
-/// How long the first event of a batch waits for more events while its lane is idle.
+/// The time for which the first event of a batch waits for more events while its lane is idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchWait {
     /// At most this long.
     Most(Duration),
-    /// So long that the commit still fits into this time, counted from the event's fetch.
+    /// As long as the commit still fits into this time, counted from the event's fetch.
     Target(Duration),
 }
 

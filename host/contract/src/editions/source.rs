@@ -61,7 +61,7 @@ struct Open<'t> {
 struct Rewriter<'t> {
     source: &'t str,
     out: String,
-    /// How much of the source is in `out`.
+    /// The part of the source that is in `out`.
     copied: usize,
 }
 

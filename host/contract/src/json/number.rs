@@ -8,7 +8,7 @@ struct Decimal<'t> {
     exponent: i64,
 }
 
-/// Why a text does not fit a numeric field.
+/// The reason why a text does not fit a numeric field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Misfit {
     /// Not a number.

@@ -25,10 +25,10 @@ use crate::rejection::{Fault, ReasonCode};
 use crate::schema::{Presence, Shape};
 use crate::wire::{WireType, put_tag};
 
-/// How many characters of a name from the text an error message shows.
+/// The maximum number of characters of a name in an error message.
 const SHOWN: usize = 64;
 
-/// What to do with members that a message type does not have.
+/// The treatment of members that a message type does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
     Reject,

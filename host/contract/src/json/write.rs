@@ -14,7 +14,7 @@ use crate::decimal::decimal;
 use crate::rejection::{Fault, ReasonCode};
 use crate::schema::first_name;
 
-/// How names are written.
+/// The way in which names are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
     /// In lowerCamelCase, or as set by `json_name`.

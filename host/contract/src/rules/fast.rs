@@ -22,7 +22,7 @@ use super::model::{FieldRules, MessageRules, ValueRules};
 use super::test::{Subject, Test};
 use super::typed::Tests;
 
-/// How many counts one message type may have on the walk's stack.
+/// The maximum number of counts of one message type on the walk's stack.
 pub(crate) const MAX_COUNTS: usize = 8;
 /// The bits of the mask in which the walk records what it has seen.
 const MAX_BITS: u32 = 64;

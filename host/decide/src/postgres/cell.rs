@@ -68,7 +68,7 @@ pub struct PgColumn {
     pub identity: bool,
 }
 
-/// How an input is encoded as the column's bytes.
+/// The way in which an input is encoded as the column's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Encoder {
     Bool,

@@ -28,7 +28,7 @@ pub struct Shape {
 pub struct ShapeColumn {
     /// The OID of the array's element type.
     pub element: u32,
-    /// How the column is updated. For `add` the batch's value is a 64-bit sum.
+    /// The way in which the column is updated. For `add` the batch's value is a 64-bit sum.
     pub mode: Mode,
 }
 

@@ -103,7 +103,7 @@ impl Leave {
 /// The breakers of a process.
 pub struct Breakers {
     both: Mutex<[Breaker; 2]>,
-    /// How often a server was reported to be back.
+    /// The number of times that a server was reported to be back.
     nudges: AtomicU64,
 }
 

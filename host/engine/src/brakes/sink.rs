@@ -52,7 +52,7 @@ impl State {
     }
 }
 
-/// What an attempt learned about a server.
+/// The information that an attempt gained about a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
     /// The server responded, possibly with a rejection.

@@ -102,8 +102,9 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
     config
 }
 
-/// How much librdkafka may fetch ahead of delivery, in bytes. All partitions share one queue, and librdkafka fetches while the
-/// queue is not full, so one response per broker comes on top. A partly delivered response stays in memory as a whole.
+/// The amount that librdkafka may fetch ahead of delivery, in bytes. All partitions share one queue, and librdkafka
+/// fetches while the queue is not full, so one response per broker comes on top. A partly delivered response stays in
+/// memory as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ahead {
     /// `queued.max.messages.kbytes`; librdkafka counts a kilobyte as 1,000.

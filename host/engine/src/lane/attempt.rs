@@ -16,10 +16,10 @@ use crate::sinks::postgres::connect;
 use tollgate_config::error::Class;
 use tollgate_decide::batch::Record;
 
-/// How long a lane waits after an error that time resolves, before it checks again whether it may continue.
+/// The time for which a lane waits after an error that time resolves, before it checks again whether it may continue.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How a lane continues with a batch: how soon, and with how many of its records.
+/// The way in which a lane continues with a batch: how soon, and with how many of its records.
 pub(super) struct Pace {
     backoff: Backoff,
     /// The maximum number of records in the next attempt.

@@ -43,10 +43,10 @@ pub(super) struct Carried<'a> {
     pub revision: Arc<Revision>,
     /// The batch's time in Unix milliseconds.
     pub time: i64,
-    /// How often it was rejected with an error that may be the fault of its events or of the server.
+    /// The number of times that it was rejected with an error that may be the fault of its events or of the server.
     pub tried: u32,
     /// The events that were interrupted at their deadline.
     pub overdue: Overdues,
-    /// How long all attempts have failed in Kafka.
+    /// The time for which all attempts have failed in Kafka.
     pub doubt: Doubt,
 }

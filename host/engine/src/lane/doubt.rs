@@ -15,7 +15,7 @@ use crate::brakes::halt::code;
 use crate::runtime::build;
 use tollgate_config::limits;
 
-/// How long all attempts at a batch have failed in a Kafka outage.
+/// The time for which all attempts at a batch have failed in a Kafka outage.
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
     since: Option<Instant>,
@@ -23,7 +23,7 @@ pub(super) struct Doubt {
     narrowing: bool,
 }
 
-/// What to do about an outage that has lasted this long.
+/// The reaction to an outage that has lasted this long.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// Try again.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::position::Partition;
 
-/// What a process has done since startup.
+/// The totals of a process since startup.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     pub events: u64,

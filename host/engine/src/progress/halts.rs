@@ -41,14 +41,14 @@ pub struct Halt {
     pub offset: NextOffset,
     /// The epoch at which the partition was held; 0 if the takeover itself was rejected.
     pub epoch: i64,
-    /// What happened and what to do.
+    /// A text that describes what happened and what to do.
     pub message: String,
 }
 
 /// The allowances of `tollgate resume`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resumed {
-    /// How long ago the dead letter limit was suspended for one window.
+    /// The time since the dead letter limit was suspended for one window.
     pub unlimited: Option<Duration>,
     /// The last event of a partition that no longer pauses the pipeline.
     pub seen: Vec<(Partition, Offset)>,

@@ -21,7 +21,7 @@ pub struct Owner {
     pub name: String,
 }
 
-/// How a commit is delivered, as stored in the row.
+/// The way in which a commit is delivered, as stored in the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// The group's offset carries a token.

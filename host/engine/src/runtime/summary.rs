@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::metrics::{Metrics, Tally};
 use tollgate_config::limits;
 
-/// How many dead letter reasons a line names; the rest is one number.
+/// The maximum number of dead letter reasons in a line; the rest is one number.
 const REASONS: usize = 5;
 
 /// Logs each minute what happened since the last line.

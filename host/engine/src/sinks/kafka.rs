@@ -28,16 +28,16 @@ use tollgate_decide::record::NewRecord;
 pub use reports::Refusal;
 use reports::{Reports, Sent};
 
-/// How long one blocking transactional call may take before its outcome counts as unknown.
+/// The time that one blocking transactional call may take before its outcome counts as unknown.
 const CALL: Duration = Duration::from_secs(10);
 
-/// How long a lane waits for a call that may exceed [`CALL`].
+/// The time for which a lane waits for a call that may exceed [`CALL`].
 const HANG: Duration = Duration::from_secs(12);
 
-/// How long to wait for records in flight before a transaction is dropped without them.
+/// The time to wait for records in flight before a transaction is dropped without them.
 const PURGE: Duration = Duration::from_secs(1);
 
-/// How long a lane waits for its old producers to close.
+/// The time for which a lane waits for its old producers to close.
 const END: Duration = Duration::from_secs(2);
 
 /// The interval of checks for delivery reports: a batch takes milliseconds, and a check microseconds.

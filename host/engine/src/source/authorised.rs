@@ -1,5 +1,5 @@
-//! What the broker reports about a topic besides its partitions: its id, and the operations allowed to this client. rdkafka
-//! does not wrap this request, so this module calls librdkafka directly.
+//! Reads a topic's metadata besides its partitions: its id, and the operations allowed to this client. rdkafka does not
+//! wrap this request, so this module calls librdkafka directly.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};

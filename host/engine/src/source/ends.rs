@@ -21,7 +21,7 @@ const CALL: Duration = Duration::from_secs(10);
 /// The interval at which to check whether the open transactions have ended.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long transactions may be open before the log reports the wait.
+/// The time for which transactions may be open before the log reports the wait.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// The offset after the last record or marker of each partition, at one moment.

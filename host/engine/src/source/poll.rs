@@ -33,7 +33,7 @@ use tollgate_config::Pipeline;
 use tollgate_config::limits;
 use tollgate_decide::batch::{Raw, RecordBatch};
 
-/// How the poll loop ended.
+/// The way in which the poll loop ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
     /// A drain was requested, and the lanes have released their partitions.

@@ -18,7 +18,7 @@ use crate::kafka::{client, words};
 use crate::position::{NextOffset, Partition};
 use tollgate_config::Pipeline;
 
-/// How long the partitions may take to respond. The poll thread takes nothing and does not poll meanwhile.
+/// The time that the partitions may take to respond. The poll thread takes nothing and does not poll meanwhile.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The interval of checks of the queues.

@@ -38,8 +38,8 @@ use tollgate_config::{DeliveryMode, Pipeline, Start};
 
 const CALL: Duration = Duration::from_secs(5);
 
-/// How long a takeover waits for the topic's id. The partitions wait meanwhile. A broker without an answer is no reason to
-/// halt: the id stored in the row stays, and the next takeover compares it.
+/// The time for which a takeover waits for the topic's id. The partitions wait meanwhile. A broker without an answer is
+/// no reason to halt: the id stored in the row stays, and the next takeover compares it.
 const TOPIC_ID: Duration = Duration::from_secs(1);
 
 /// Partitions to take over, and the assignment they belong to.

@@ -6,7 +6,7 @@ use std::io::{self, BufRead as _, BufReader, Read};
 pub(super) const BEGINNING: usize = 1_024;
 const READ_BUFFER: usize = 256 << 10;
 
-/// How a line ended.
+/// The way in which a line ended.
 pub(super) enum Line {
     End,
     Whole,

@@ -71,7 +71,7 @@ impl Facts {
 #[derive(Debug, Default)]
 struct Groups {
     groups: BTreeMap<(String, Option<String>), Group>,
-    /// How many groups have a transform's own code.
+    /// The number of groups with a transform's own code.
     invented: usize,
 }
 

@@ -21,7 +21,7 @@ use tollgate_engine::kafka::look::{self, Looker, Quiet};
 
 const CALL: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
-/// How long to wait without a record, an end or an error. After that there must be a problem that librdkafka does not
+/// The time to wait without a record, an end or an error. After that there must be a problem that librdkafka does not
 /// report.
 const SILENCE: Duration = Duration::from_secs(30);
 

@@ -30,7 +30,7 @@ use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::source::{authorised, start};
 
-/// How long to wait until PostgreSQL and Kafka are available. It is short, because the caller waits.
+/// The time to wait until PostgreSQL and Kafka are available. It is short, because the caller waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The time limit of each request to Kafka.

@@ -103,7 +103,7 @@ impl Reports {
     }
 }
 
-/// How the reported records were sent.
+/// The way in which the reported records were sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     /// Whether each record is a separate set.

@@ -12,8 +12,8 @@ use tollgate_config::limits;
 use tollgate_decide::postgres::rows::{Folded, Rows, Shape};
 use tollgate_decide::postgres::stage::Stage;
 
-/// How many transactions ago the session's oldest stage was created, and the age at which it is dropped. The stages of all lanes
-/// are found by their names.
+/// Selects the age, in transactions, of the session's oldest stage, and the age at which it is dropped. The stages of
+/// all lanes are found by their names.
 const AGE: &str = r"SELECT coalesce(max(age(relfrozenxid)), 0)::bigint,
         least($1, current_setting('autovacuum_freeze_max_age')::bigint / 4)
     FROM pg_class WHERE relname LIKE 'tollgate\_stage\_%' AND relnamespace = pg_my_temp_schema()";
