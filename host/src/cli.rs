@@ -1,5 +1,5 @@
-//! The verbs of the command line. Data goes to stdout, logs and progress go to stderr. `--output json` prints one object per
-//! command.
+//! The verbs of the command line. Data goes to stdout, logs and progress go to stderr. `--output json` prints one
+//! object per command.
 
 pub mod build;
 pub mod check;
@@ -50,8 +50,8 @@ struct Common {
     /// Format of the logs on stderr.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Log level: error, warn, info, debug, trace, or a filter such as tollgate=debug. Default: info for `run`, warn for all
-    /// other commands.
+    /// Log level: error, warn, info, debug, trace, or a filter such as tollgate=debug. Default: info for `run`, warn
+    /// for all other commands.
     #[arg(long, global = true, env = "TOLLGATE_LOG", value_name = "LEVEL")]
     log: Option<String>,
 }

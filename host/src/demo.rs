@@ -1,8 +1,8 @@
 //! The engine of `tollgate demo`: runs an unmodified pipeline on servers that exist only for the demo.
 //!
-//! The broker is librdkafka's mock cluster in this process, or a real one that the user names. PostgreSQL is a throw-away
-//! server, or one that the user names. Everything that the demo creates on the user's servers has a unique name and is deleted
-//! at the end.
+//! The broker is librdkafka's mock cluster in this process, or a real one that the user names. PostgreSQL is a
+//! throw-away server, or one that the user names. Everything that the demo creates on the user's servers has a unique
+//! name and is deleted at the end.
 
 mod broker;
 pub mod events;

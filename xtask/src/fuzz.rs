@@ -172,7 +172,8 @@ fn build_record(project: &Project) -> Result<PathBuf> {
     written.context(|| format!("cannot write {}", wrapper.display()))?;
     let target = project.cache.target();
     let mut cargo = project.cargo_in(&project.root, &target);
-    // With --workspace the dependencies have the product's features; with -p wasmtime and sqlx would be compiled once more.
+    // With --workspace the dependencies have the product's features; with -p wasmtime and sqlx would be compiled once
+    // more.
     cargo.args(["build", "--release", "--workspace", "--features", "tollgate-fuzz-record/fuzz", "--bin", RECORD]);
     cargo.env("RUSTC_WORKSPACE_WRAPPER", &wrapper);
     succeed("the build of the fuzz target record", &mut cargo)?;

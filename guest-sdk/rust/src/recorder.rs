@@ -1,4 +1,5 @@
-//! The host on every target other than the sandbox's: it records a transform's actions. [`crate::testing`] reads the record.
+//! The host on every target other than the sandbox's: it records a transform's actions. [`crate::testing`] reads the
+//! record.
 
 use std::cell::RefCell;
 

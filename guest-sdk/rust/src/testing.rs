@@ -128,8 +128,8 @@ impl<E: Message + Default> Event<E> {
     /// Runs the function: `run(check)`, or `run(|event, ctx| check(event, ctx, &config))`.
     ///
     /// # Panics
-    /// If the function panics, breaks a rule for which the sandbox would end it, or changes the event and then lets it pass: the
-    /// change would not be sent.
+    /// If the function panics, breaks a rule for which the sandbox would end it, or changes the event and then lets it
+    /// pass: the change would not be sent.
     pub fn run<V: Into<Verdict>>(self, mut function: impl FnMut(&mut E, &Context) -> V) -> Outcome {
         let key = self.key.as_deref().unwrap_or_default();
         let value = self.value.as_deref().unwrap_or_default();

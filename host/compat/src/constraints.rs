@@ -1,7 +1,7 @@
 //! buf.validate's rules in both versions: newly rejected and newly accepted values.
 //!
-//! The rules are read through the pool's own descriptors as a flat map, `string.min_len` → 3. So a version of validate.proto
-//! with unknown rules is still compared: an unknown rule *may* tighten.
+//! The rules are read through the pool's own descriptors as a flat map, `string.min_len` → 3. So a version of
+//! validate.proto with unknown rules is still compared: an unknown rule *may* tighten.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,8 +168,8 @@ pub fn is_needed(field: &FieldDescriptor) -> bool {
         || judged && rules.iter().any(|(path, value)| judges_zero(&rules, path, value) == Some(true))
 }
 
-/// Like [`refuses_zero`] in the context of the field's other rules: a range whose lower bound is above the upper one means
-/// "outside of both", and a value that satisfies one of them is accepted.
+/// Like [`refuses_zero`] in the context of the field's other rules: a range whose lower bound is above the upper one
+/// means "outside of both", and a value that satisfies one of them is accepted.
 fn judges_zero(rules: &Constraints, path: &str, value: &Value) -> Option<bool> {
     let refuses = refuses_zero(path, value);
     let (lower, others) = match leaf(path) {

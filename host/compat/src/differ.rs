@@ -79,7 +79,8 @@ impl<'p> Differ<'p> {
         self.add_as(rule, about, message, (rule.backward, rule.forward));
     }
 
-    /// Adds a finding with its own backward and forward severities: for a rule that breaks different sides in different cases.
+    /// Adds a finding with its own backward and forward severities: for a rule that breaks different sides in different
+    /// cases.
     pub(crate) fn add_as(
         &mut self,
         rule: &'static Rule,

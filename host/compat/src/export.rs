@@ -80,8 +80,8 @@ impl Types {
     }
 }
 
-/// Returns the full names of the fields without which a message is rejected: the gate itself checks the empty message. Since it
-/// lists a limited number of violations, the rules supply the rest.
+/// Returns the full names of the fields without which a message is rejected: the gate itself checks the empty message.
+/// Since it lists a limited number of violations, the rules supply the rest.
 fn needed(message: &MessageDescriptor) -> Vec<String> {
     let compiled = Contract::compile(message.parent_pool(), message.full_name(), Policies::default(), &[]);
     let refusal =

@@ -2,17 +2,18 @@
 //!
 //! Three questions are separate, because different people ask them:
 //!
-//! * *In which form?* A [`Category`] tells what a change affects: the bytes, JSON, generated code, or the table behind a
-//!   pipeline. The first four include each other like those of `buf breaking` (wire ⊂ wire-json ⊂ package ⊂ file), so a
-//!   project chooses its strictness by naming one.
-//! * *For whom?* A [`Mode`] tells who must keep working, in the terms of schema registries. `backward`: consumers with the
-//!   new contract read events of the old one; `forward`: consumers with the old contract read events of the new one;
-//!   `full`: both. A rule has a [`Severity`] for each side, and changes that affect nobody in the chosen mode are not reported.
+//! * *In which form?* A [`Category`] tells what a change affects: the bytes, JSON, generated code, or the table behind
+//!   a pipeline. The first four include each other like those of `buf breaking` (wire ⊂ wire-json ⊂ package ⊂ file), so
+//!   a project chooses its strictness by naming one.
+//! * *For whom?* A [`Mode`] tells who must keep working, in the terms of schema registries. `backward`: consumers with
+//!   the new contract read events of the old one; `forward`: consumers with the old contract read events of the new
+//!   one; `full`: both. A rule has a [`Severity`] for each side, and changes that affect nobody in the chosen mode are
+//!   not reported.
 //! * *How badly?* `error`: events or programs stop working. `warning`: they may, depending on the actual values or on a
 //!   consumer's policies. `info`: worth knowing.
 //!
-//! Elements are matched by full name, fields and enum values by number, since the number is on the wire. A change with one
-//! cause is reported once: a field with another number under its old name is renumbered, not deleted and added.
+//! Elements are matched by full name, fields and enum values by number, since the number is on the wire. A change with
+//! one cause is reported once: a field with another number under its old name is renumbered, not deleted and added.
 //!
 //! Not covered: whether two CEL expressions or two regular expressions accept the same values (a change of either *may*
 //! tighten), options of plugins other than buf.validate, and changes of an edition beyond the features that a file can
@@ -81,7 +82,8 @@ pub enum Side {
     New,
 }
 
-/// A position in a `.proto` file. Line and column count from 1; both are 0 if the descriptors have no source information.
+/// A position in a `.proto` file. Line and column count from 1; both are 0 if the descriptors have no source
+/// information.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     pub side: Side,

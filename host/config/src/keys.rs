@@ -1,5 +1,5 @@
-//! Every key of a pipeline.yaml in one table. docs/configuration.md and the JSON Schema are generated from it. Tests compare
-//! it with the keys that the parser reads and with the parser's defaults.
+//! Every key of a pipeline.yaml in one table. docs/configuration.md and the JSON Schema are generated from it. Tests
+//! compare it with the keys that the parser reads and with the parser's defaults.
 
 mod contract;
 mod paths;

@@ -5,14 +5,16 @@ use std::time::Duration;
 /// Bytes of a pipeline.yaml or transform.yaml. The largest sensible file (hundreds of columns) has about 50 kB.
 pub const CONFIG_BYTES: u64 = 1 << 20;
 
-/// Nesting of a configuration file. Our own keys need 5; `config:` blocks may be deeper, and trees are processed recursively.
+/// Nesting of a configuration file. Our own keys need 5; `config:` blocks may be deeper, and trees are processed
+/// recursively.
 pub const CONFIG_DEPTH: usize = 64;
 
-/// Unknown keys of one table that get a suggestion. More are not typos, and each suggestion compares the key with all known
-/// keys.
+/// Unknown keys of one table that get a suggestion. More are not typos, and each suggestion compares the key with all
+/// known keys.
 pub const CONFIG_SUGGESTIONS: usize = 100;
 
-/// Bytes of a file named by `${file:…}`. Keys and certificates have a few kB; the bound stops at files such as `/dev/zero`.
+/// Bytes of a file named by `${file:…}`. Keys and certificates have a few kB; the bound stops at files such as
+/// `/dev/zero`.
 pub const SECRET_FILE_BYTES: u64 = 64 << 10;
 
 /// Characters of `pipeline:`. Each transactional id (Kafka allows 249) and each advisory lock's name begins with it.
@@ -44,8 +46,8 @@ pub const STATISTICS: Duration = Duration::from_millis(200);
 /// The time between two log lines about the same outage.
 pub const OUTAGE_REMINDER: Duration = Duration::from_secs(60);
 
-/// An outage is over if the server answers the keeper and no thread has met the outage for this long. Threads wait at most
-/// `retry_policy.max_backoff`, plus the timeout of a call.
+/// An outage is over if the server answers the keeper and no thread has met the outage for this long. Threads wait at
+/// most `retry_policy.max_backoff`, plus the timeout of a call.
 pub const OUTAGE_QUIET: Duration = Duration::from_secs(30);
 
 /// `source.stall_after`: longer than a takeover and a slow batch, and short enough to alert users early.
@@ -73,21 +75,23 @@ pub const EVENT_BYTES_MAX: usize = 64 << 20;
 /// The largest bound of `contract.clock_skew`: ten years. A larger bound would accept everything.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-/// Bytes of the headers with the deviations that a policy accepted. They count against the output topic's bound even if absent.
+/// Bytes of the headers with the deviations that a policy accepted. They count against the output topic's bound even if
+/// absent.
 pub const NOTICE_BYTES: usize = 4_096;
 
-/// `delivery.batch.max_events`: larger batches save statements in PostgreSQL and transactions in Kafka. Beyond 16,000 rows
-/// neither gains, but memory and the work repeated after a failure still grow.
+/// `delivery.batch.max_events`: larger batches save statements in PostgreSQL and transactions in Kafka. Beyond 16,000
+/// rows neither gains, but memory and the work repeated after a failure still grow.
 pub const BATCH_EVENTS: usize = 16_000;
 /// With more events a statement's arrays alone take tens of megabytes for each lane.
 pub const BATCH_EVENTS_MAX: usize = 100_000;
 
-/// From this number of rows a batch uses COPY and a temporary table: slower at 1,400, faster from 2,000 (docs/adr/0003).
+/// From this number of rows a batch uses COPY and a temporary table: slower at 1,400, faster from 2,000
+/// (docs/adr/0003).
 pub const STAGE_ROWS: usize = 2_000;
 
-/// The age, in transactions of the server, at which a lane drops its temporary table. PostgreSQL begins to vacuum against
-/// wraparound at 200 million (`autovacuum_freeze_max_age`; if a quarter of that setting is less, it applies here), and refuses
-/// writes at two billion. Dropping the table once per million transactions costs nothing.
+/// The age, in transactions of the server, at which a lane drops its temporary table. PostgreSQL begins to vacuum
+/// against wraparound at 200 million (`autovacuum_freeze_max_age`; if a quarter of that setting is less, it applies
+/// here), and refuses writes at two billion. Dropping the table once per million transactions costs nothing.
 pub const STAGE_AGE: i64 = 1_000_000;
 /// The interval at which a lane checks the age of its temporary table, with one query. A server with 100,000
 /// transactions a second uses another million in this time.
@@ -113,8 +117,8 @@ pub const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// The broker's default of `transaction.max.timeout.ms`; it refuses a longer timeout.
 pub const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(900);
 
-/// The share of `delivery.transaction_timeout` that a Kafka transaction may have used when PostgreSQL commits. The rest is for
-/// that commit and for the request that ends the transaction.
+/// The share of `delivery.transaction_timeout` that a Kafka transaction may have used when PostgreSQL commits. The rest
+/// is for that commit and for the request that ends the transaction.
 pub const TRANSACTION_SHARE: f64 = 0.9;
 
 /// `dead_letter.limit`: half of the events. Bad data affects single events; a faulty deployment rejects nearly all.
@@ -126,7 +130,8 @@ pub const DEAD_LETTER_WITHIN: Duration = Duration::from_secs(60);
 /// The window stores counts per second: an hour has 3,600 of them.
 pub const DEAD_LETTER_WITHIN_MAX: Duration = Duration::from_secs(3600);
 
-/// `retry_policy.max_retries`: enough for a passing error, and few enough that a rejected event does not block its lane for long.
+/// `retry_policy.max_retries`: enough for a passing error, and few enough that a rejected event does not block its lane
+/// for long.
 pub const RETRIES: u32 = 3;
 /// With more retries there is no bound in practice.
 pub const RETRIES_MAX: u32 = 1_000;
@@ -145,10 +150,11 @@ pub const BREAKER_THRESHOLD_MAX: u32 = 1_000;
 /// The interval at which a lane checks whether the breaker lets it try: another part of the process may have reached
 /// the server again.
 pub const BREAKER_LOOK: Duration = Duration::from_millis(50);
-/// An open breaker that no lane checks for this long after its wait has no waiting lanes, because lanes check every 50 ms.
+/// An open breaker that no lane checks for this long after its wait has no waiting lanes, because lanes check every 50
+/// ms.
 pub const BREAKER_IDLE: Duration = Duration::from_secs(5);
-/// `retry_policy.foreign_key_window` and `unique_window`: normal backoff already covers less than a second, and a lane that waits
-/// longer than an hour is stopped in effect.
+/// `retry_policy.foreign_key_window` and `unique_window`: normal backoff already covers less than a second, and a lane
+/// that waits longer than an hour is stopped in effect.
 pub const CONSTRAINT_WINDOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// `retry_policy.initial_backoff`: the shortest failover takes this long; a lost connection is often restored at once.
 pub const BACKOFF_INITIAL: Duration = Duration::from_millis(100);
@@ -207,7 +213,8 @@ pub const NUMERIC_FRACTION: i64 = 16_383;
 /// The duration of a poll while a batch fills: short, so that the batch is handed over in time.
 pub const POLL_BUSY: Duration = Duration::from_millis(1);
 
-/// The duration of a poll while no batch fills: long enough to cost nothing, short enough to notice a rebalance or a stop.
+/// The duration of a poll while no batch fills: long enough to cost nothing, short enough to notice a rebalance or a
+/// stop.
 pub const POLL_IDLE: Duration = Duration::from_millis(50);
 
 /// Records that the loop takes in a row from librdkafka's queue before it handles other events.
@@ -221,13 +228,13 @@ pub const LANE_PATIENCE: Duration = Duration::from_secs(5);
 /// bursts.
 pub const LANE_QUEUE: usize = 2;
 
-/// Batches of a lane and the poll thread together: one that fills, one that waits to be handed over, those in the lane's
-/// queue, and the one in progress.
+/// Batches of a lane and the poll thread together: one that fills, one that waits to be handed over, those in the
+/// lane's queue, and the one in progress.
 pub const LANE_BATCHES: usize = LANE_QUEUE + 3;
 
-/// The maximal number of copies in memory of the batch in progress: as events of the sandbox, as its results, as rows and
-/// their arrays, in a statement, in the producer's queue and in its requests, and as a redo plan that is written, compressed
-/// and sent. These are eleven copies, plus half as much that the allocator has not returned.
+/// The maximal number of copies in memory of the batch in progress: as events of the sandbox, as its results, as rows
+/// and their arrays, in a statement, in the producer's queue and in its requests, and as a redo plan that is written,
+/// compressed and sent. These are eleven copies, plus half as much that the allocator has not returned.
 pub const LANE_COPIES: usize = 16;
 
 /// Memory of the process without events: code, compiled components, connections.
@@ -265,13 +272,13 @@ pub const IDLE_BEYOND_TRANSACTION: Duration = Duration::from_secs(5);
 /// The interval at which `run` logs a summary: often enough to be visible in a log, and only 1,440 lines a day.
 pub const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 
-/// Partitions of a table that are created after the current one. With monthly partitions, a week without a working member is
-/// harmless. The maximum is a year of daily partitions.
+/// Partitions of a table that are created after the current one. With monthly partitions, a week without a working
+/// member is harmless. The maximum is a year of daily partitions.
 pub const PARTITIONS_AHEAD: u32 = 2;
 pub const PARTITIONS_AHEAD_MAX: u32 = 366;
 
-/// Rounds of the keeper between two checks for partitions to create: an hour. A partition that could not be created is retried
-/// long before it is needed.
+/// Rounds of the keeper between two checks for partitions to create: an hour. A partition that could not be created is
+/// retried long before it is needed.
 pub const PARTITION_ROUNDS: u32 = 3_600;
 
 /// The time for which the creation of a partition waits for the table's lock. Writers to the table queue behind it.
@@ -305,8 +312,8 @@ pub const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
 /// The time for which a takeover waits for a locked row before it checks again whether the session that holds the lock
 /// is stuck. A commit in progress takes less.
 pub const TAKEOVER_LOCK: Duration = Duration::from_secs(1);
-/// The longest wait between two attempts at a takeover, regardless of `retry_policy`, because its partitions are not processed
-/// meanwhile.
+/// The longest wait between two attempts at a takeover, regardless of `retry_policy`, because its partitions are not
+/// processed meanwhile.
 pub const TAKEOVER_BACKOFF: Duration = Duration::from_secs(1);
 /// The interval at which a takeover that keeps failing with the same error is logged.
 pub const TAKEOVER_REMINDER: Duration = Duration::from_secs(10);

@@ -1,4 +1,5 @@
-//! Parses pipeline.yaml to a [`Pipeline`]: section by section, with defaults from `limits.rs`, then checks across sections.
+//! Parses pipeline.yaml to a [`Pipeline`]: section by section, with defaults from `limits.rs`, then checks across
+//! sections.
 
 mod contract;
 mod conversion;
@@ -25,8 +26,8 @@ use std::time::Duration;
 use template::Shared;
 
 impl Pipeline {
-    /// Reads and checks a pipeline.yaml; variables come from the process's environment. Uses no network, and reads only this
-    /// file and those named by `${file:…}`.
+    /// Reads and checks a pipeline.yaml; variables come from the process's environment. Uses no network, and reads only
+    /// this file and those named by `${file:…}`.
     ///
     /// # Errors
     /// All errors in the file at once.

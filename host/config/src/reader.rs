@@ -1,8 +1,8 @@
 //! A strict reader of configuration files that reports all errors at once.
 //!
-//! A file is read as *tables* (mappings with known keys). The code that reads a table requests each key with the kind of its
-//! value. Errors are collected with their line and key path, and a key that was never requested is an unknown key.
-//! Serde is not used, because it stops at the first error and does not know lines.
+//! A file is read as *tables* (mappings with known keys). The code that reads a table requests each key with the kind
+//! of its value. Errors are collected with their line and key path, and a key that was never requested is an unknown
+//! key. Serde is not used, because it stops at the first error and does not know lines.
 //!
 //! ```
 //! use tollgate_config::reader::{self, duration, text};

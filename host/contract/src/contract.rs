@@ -24,8 +24,8 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// Compiles the message type with this full name. `fields` are the fields whose values [`Contract::check`] keeps, one slot each in
-    /// this order; a field may be listed twice.
+    /// Compiles the message type with this full name. `fields` are the fields whose values [`Contract::check`] keeps,
+    /// one slot each in this order; a field may be listed twice.
     ///
     /// # Errors
     /// Fails for a name that does not exist (the error lists similar names), a path through a list, map or scalar, a
@@ -87,7 +87,8 @@ impl Contract {
         &self.infos
     }
 
-    /// Returns the declared name of an enum field's number (for lists and maps, of an element's or a value's), or of a oneof's branch.
+    /// Returns the declared name of an enum field's number (for lists and maps, of an element's or a value's), or of a
+    /// oneof's branch.
     #[must_use]
     pub fn enum_name(&self, slot: Slot, number: i32) -> Option<&str> {
         fn table(kind: &Kind) -> Option<&crate::EnumTable> {
@@ -105,8 +106,8 @@ impl Contract {
         self.rules.as_ref().is_some_and(Rules::needs_clock)
     }
 
-    /// Returns the SHA-256 of everything that decides about a payload: the types reachable from the message, its name, their rules, the
-    /// policies. It excludes comments, file names, unrelated types and the wanted fields.
+    /// Returns the SHA-256 of everything that decides about a payload: the types reachable from the message, its name,
+    /// their rules, the policies. It excludes comments, file names, unrelated types and the wanted fields.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         self.digest

@@ -58,7 +58,8 @@ fn suggest(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 
-/// Returns the candidates nearest to `name`, best first. The last segment weighs as much as the whole, since a wrong package is common.
+/// Returns the candidates nearest to `name`, best first. The last segment weighs as much as the whole, since a wrong
+/// package is common.
 pub(crate) fn near_names(name: &str, candidates: impl Iterator<Item = String>) -> Vec<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_lowercase();
     let mut scored: Vec<(f64, String)> = candidates

@@ -72,7 +72,8 @@ struct Item<'a> {
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
     slots: Vec<Value<'a>>,
-    /// The elements of all lists in wire order. Payloads have few lists, so filtering by slot beats a container per list.
+    /// The elements of all lists in wire order. Payloads have few lists, so filtering by slot beats a container per
+    /// list.
     items: Vec<Item<'a>>,
     /// The number of split messages so far.
     splits: u32,
@@ -123,8 +124,8 @@ impl<'a> Fields<'a> {
         self.joined(self.get(slot))
     }
 
-    /// Returns the bytes of a message value from a slot, a list or a map; `None` for other values. Parts are concatenated, which
-    /// is how Protobuf merges them.
+    /// Returns the bytes of a message value from a slot, a list or a map; `None` for other values. Parts are
+    /// concatenated, which is how Protobuf merges them.
     #[must_use]
     pub fn joined(&self, value: Value<'a>) -> Option<Cow<'a, [u8]>> {
         match value {

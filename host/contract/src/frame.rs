@@ -8,15 +8,15 @@
 //!          The one byte 0 is short for [0].
 //! ```
 //!
-//! The frame does not contain the kind of its schema, so reading has two steps: [`Frame::parse`], then, once the registry has
-//! reported Protobuf, [`Frame::protobuf`]. With the header, the indexes are in the header.
+//! The frame does not contain the kind of its schema, so reading has two steps: [`Frame::parse`], then, once the
+//! registry has reported Protobuf, [`Frame::protobuf`]. With the header, the indexes are in the header.
 //!
 //! Known errors of clients, and how this module handles them:
 //! - Indexes written as plain varints (confluent-kafka-python's `use.deprecated.format`): the common `01 00` reads as
 //!   count −1 and is rejected; even counts cannot be distinguished from valid ones.
-//! - No indexes at all (`@kafkajs/confluent-schema-registry`): [`Indexing::Optional`] accepts them. A message begins with
-//!   a tag, and no tag is below 8, while the counts 0 to 3 are the bytes 0, 2, 4, 6. So messages nested four levels deep or
-//!   more cannot be named with that setting, and nothing is ever guessed. The default rejects them.
+//! - No indexes at all (`@kafkajs/confluent-schema-registry`): [`Indexing::Optional`] accepts them. A message begins
+//!   with a tag, and no tag is below 8, while the counts 0 to 3 are the bytes 0, 2, 4, 6. So messages nested four
+//!   levels deep or more cannot be named with that setting, and nothing is ever guessed. The default rejects them.
 //! - Map fields have hidden entry types. Java's client counts nested messages without them, Go's and Python's with
 //!   them: if that leads to two messages, [`message_by_indexes`] fails unless one of them is the expected one.
 
@@ -236,7 +236,8 @@ fn read_indexes(bytes: &[u8]) -> Result<(MessageIndexes<'_>, &[u8]), FrameFault>
     Ok((MessageIndexes { encoded }, rest))
 }
 
-/// Reads a zigzag varint in its shortest form, of at most 32 bits. No serializer pads, so a longer one is something else.
+/// Reads a zigzag varint in its shortest form, of at most 32 bits. No serializer pads, so a longer one is something
+/// else.
 fn zigzag(bytes: &[u8]) -> Result<(i64, &[u8]), FrameFault> {
     let mut value = 0_u64;
     for (index, &byte) in bytes.iter().take(VARINT_BYTES).enumerate() {
@@ -278,8 +279,8 @@ fn show(indexes: &[u32]) -> String {
     format!("{indexes:?}")
 }
 
-/// Returns the message that the indexes name in a schema's own file. `expected` is a full name that decides the case in which
-/// clients count differently (see the module documentation); it is not a check.
+/// Returns the message that the indexes name in a schema's own file. `expected` is a full name that decides the case in
+/// which clients count differently (see the module documentation); it is not a check.
 ///
 /// # Errors
 /// Fails if there is no such message, or if there are two and neither is expected.

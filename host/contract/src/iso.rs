@@ -66,7 +66,8 @@ pub fn date(text: &str) -> Option<i64> {
     days_of(number(text.get(..4)?)?, number(text.get(5..7)?)?, number(text.get(8..)?)?)
 }
 
-/// Parses `12:30`, `12:30:00`, `12:30:00.5` to microseconds of the day. At most nine fractional digits, of which six are kept.
+/// Parses `12:30`, `12:30:00`, `12:30:00.5` to microseconds of the day. At most nine fractional digits, of which six
+/// are kept.
 #[must_use]
 pub fn time(text: &str) -> Option<i64> {
     clock(text).map(|(micros, _)| micros)

@@ -1,7 +1,9 @@
-//! Protobuf's JSON mapping, both ways. JSON is not the hot path: it is parsed into a tree, and written from a dynamic message.
+//! Protobuf's JSON mapping, both ways. JSON is not the hot path: it is parsed into a tree, and written from a dynamic
+//! message.
 //!
-//! docs/json.md describes what the mapping leaves open, and where we differ from other readers; `tests/conformance.json` holds
-//! the required and recommended cases of Protobuf's conformance suite with their verdicts.
+//! docs/json.md describes what the mapping leaves open, and where we differ from other readers;
+//! `tests/conformance.json` holds the required and recommended cases of Protobuf's conformance suite with their
+//! verdicts.
 
 mod coerce;
 mod number;
@@ -24,13 +26,13 @@ pub use write::Names;
 use write::Writer;
 
 impl Contract {
-    /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). Equivalent JSON texts
-    /// give the same bytes.
+    /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). Equivalent
+    /// JSON texts give the same bytes.
     ///
-    /// Unknown keys follow the policy for unknown fields. An unknown enum *name* is rejected unless its enum has a fallback, since
-    /// it has no number to keep. Two members for one field follow the policy for duplicates. Timestamps are read in the forms of
-    /// the coercion policies. The bytes must still pass
-    /// [`Contract::check`], which applies the other policies.
+    /// Unknown keys follow the policy for unknown fields. An unknown enum *name* is rejected unless its enum has a
+    /// fallback, since it has no number to keep. Two members for one field follow the policy for duplicates. Timestamps
+    /// are read in the forms of the coercion policies. The bytes must still pass [`Contract::check`], which applies the
+    /// other policies.
     ///
     /// # Errors
     /// Fails for text that is not JSON, unknown keys or enum names, values that do not fit, and too many bytes.
@@ -51,8 +53,8 @@ impl Contract {
         self.transcode(json, out, notes, unknown, self.policies.duplicate_members)
     }
 
-    /// Like [`Contract::transcode_json`], but whatever the policies, it skips unknown keys and uses the last of several members
-    /// for one field: for a rejected payload that is accepted anyway.
+    /// Like [`Contract::transcode_json`], but whatever the policies, it skips unknown keys and uses the last of several
+    /// members for one field: for a rejected payload that is accepted anyway.
     ///
     /// # Errors
     /// Fails as [`Contract::transcode_json`] does, except for unknown keys and duplicates.
@@ -83,8 +85,8 @@ impl Contract {
         reader.message(&text::parse(json)?, &self.message, out).map_err(|fault| fault.into_rejection())
     }
 
-    /// Returns the payload as Protobuf's canonical JSON, on one line: lowerCamelCase keys, 64-bit integers as strings, enums by name,
-    /// defaults omitted. Unknown fields are omitted.
+    /// Returns the payload as Protobuf's canonical JSON, on one line: lowerCamelCase keys, 64-bit integers as strings,
+    /// enums by name, defaults omitted. Unknown fields are omitted.
     ///
     /// # Errors
     /// Fails for bytes that do not decode, and for values without a JSON form (a Timestamp out of range).
@@ -92,7 +94,8 @@ impl Contract {
         show_json(&decode(&self.message, payload)?)
     }
 
-    /// Returns one wanted field as JSON for a jsonb column, `None` if absent. `fields` must come from this contract's check.
+    /// Returns one wanted field as JSON for a jsonb column, `None` if absent. `fields` must come from this contract's
+    /// check.
     ///
     /// # Errors
     /// Fails as [`Contract::to_json`] does.

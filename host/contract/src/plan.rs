@@ -4,10 +4,10 @@
 //! end; a place on the path to a wanted field gets its own node, whose field plans carry slots. So the walk never
 //! asks whether a field is wanted: it finds a slot number or [`NO_SLOT`].
 //!
-//! A field is found by its tag, not by its number: `by_tag` maps every one-byte tag (numbers 1 to 15) whose wire type the
-//! field accepts, so one load answers "known?" and "right wire type?" at once. Everything else, longer tags and all
-//! failures, takes the slow path over `dense` and a binary search. [`FieldPlan`] and [`Node`] refer to rules by index into
-//! tables of checks; below a field whose rules are ignored, a type has a node without them.
+//! A field is found by its tag, not by its number: `by_tag` maps every one-byte tag (numbers 1 to 15) whose wire type
+//! the field accepts, so one load answers "known?" and "right wire type?" at once. Everything else, longer tags and all
+//! failures, takes the slow path over `dense` and a binary search. [`FieldPlan`] and [`Node`] refer to rules by index
+//! into tables of checks; below a field whose rules are ignored, a type has a node without them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

@@ -43,8 +43,8 @@ pub enum UnsetOneofs {
     Reject,
 }
 
-/// An unset oneof in a message with unknown field numbers: a newer producer's message looks like this if its oneof has an
-/// additional variant. An additional field outside the oneof looks the same.
+/// An unset oneof in a message with unknown field numbers: a newer producer's message looks like this if its oneof has
+/// an additional variant. An additional field outside the oneof looks the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownVariants {
     Allow,
@@ -64,8 +64,8 @@ pub enum Absent {
     Reject,
 }
 
-/// Duplicate members of a JSON object for one field or map entry: under one name, or under a field's own name and its JSON
-/// name.
+/// Duplicate members of a JSON object for one field or map entry: under one name, or under a field's own name and its
+/// JSON name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DuplicateMembers {
     /// They are rejected: readers differ in which one they use, so the event would have different meanings in different
@@ -148,8 +148,8 @@ impl Policies {
         Self { unknown_enums, clock_skew: Vec::new(), coerce: Vec::new(), ..self.clone() }
     }
 
-    /// Returns the policies for a foreign writer's type: it is checked against the schema's types and rules, and policies about names
-    /// that only the reader's contract has do not apply.
+    /// Returns the policies for a foreign writer's type: it is checked against the schema's types and rules, and
+    /// policies about names that only the reader's contract has do not apply.
     #[must_use]
     pub fn foreign(&self) -> Self {
         let unknown_enums = match &self.unknown_enums {

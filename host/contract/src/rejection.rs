@@ -70,7 +70,8 @@ impl ReasonCode {
         Self::ClockSkew,
     ];
 
-    /// Returns whether a payload with this rejection can be read anyway: a rule or a policy rejects it, not the decoder.
+    /// Returns whether a payload with this rejection can be read anyway: a rule or a policy rejects it, not the
+    /// decoder.
     #[must_use]
     pub const fn is_readable(self) -> bool {
         match self {

@@ -81,14 +81,16 @@ pub enum Kind {
     Timestamp,
     /// `google.protobuf.Duration`; the value is a message, [`crate::duration_parts`] reads it.
     Duration,
-    /// A oneof, with the numbers and names of its branches. The value is a [`Value::Enum`] with the number of the set branch.
+    /// A oneof, with the numbers and names of its branches. The value is a [`Value::Enum`] with the number of the set
+    /// branch.
     Oneof(Arc<EnumTable>),
     Repeated(Box<Kind>),
     Map(Box<Kind>, Box<Kind>),
 }
 
 impl Kind {
-    /// Returns the type in the syntax of a `.proto` file, without the encoding: `repeated string`, `map<string, int64>`.
+    /// Returns the type in the syntax of a `.proto` file, without the encoding: `repeated string`, `map<string,
+    /// int64>`.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -199,8 +201,8 @@ impl FieldInfo {
         self.kind.default_value()
     }
 
-    /// Resolves a field's path from the top message. A path that ends in a wrapper refers to the value in it: before `optional`,
-    /// wrappers were proto3's way to express "may be absent".
+    /// Resolves a field's path from the top message. A path that ends in a wrapper refers to the value in it: before
+    /// `optional`, wrappers were proto3's way to express "may be absent".
     pub(crate) fn resolve(top: &MessageDescriptor, path: &FieldPath) -> Result<(Self, Vec<u32>), CompileError> {
         let (message, mut numbers) = enclosing(top, path)?;
         let (descriptor, shape) = step(&message, path.name(), path)?;
@@ -354,8 +356,8 @@ impl EnumTable {
     }
 }
 
-/// Returns the values of an enum in the order of the `.proto` file. The descriptor's own list is sorted by number, with the
-/// last alias first.
+/// Returns the values of an enum in the order of the `.proto` file. The descriptor's own list is sorted by number, with
+/// the last alias first.
 fn declared(descriptor: &EnumDescriptor) -> Vec<(i32, String)> {
     let values = &descriptor.enum_descriptor_proto().value;
     values.iter().map(|value| (value.number(), value.name().to_owned())).collect()

@@ -29,6 +29,6 @@ pub struct InvalidSchema {
     pub place: String,
 }
 
-/// Compiles a file with its imports: the given references, Google's well-known types, the files below the given folders, and the
-/// definition of protovalidate's rules. Returns the file, whose pool holds all of them.
+/// Compiles a file with its imports: the given references, Google's well-known types, the files below the given
+/// folders, and the definition of protovalidate's rules. Returns the file, whose pool holds all of them.
 pub type CompileSchema = fn(Source, &[Source], &[PathBuf]) -> Result<FileDescriptor, InvalidSchema>;

@@ -88,8 +88,8 @@ impl TimeForm {
 }
 
 impl TimeSpec {
-    /// Returns the time in the first matching form within the bounds, and that form. `iso` parses the text of the wanted
-    /// type.
+    /// Returns the time in the first matching form within the bounds, and that form. `iso` parses the text of the
+    /// wanted type.
     pub fn read(&self, input: TimeInput<'_>, iso: impl Fn(&str) -> Option<Moment>) -> Option<(TimeForm, Moment)> {
         let unix = |micros: i64| {
             let micros = input.number?.checked_mul(micros)?;

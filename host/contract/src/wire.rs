@@ -7,7 +7,8 @@ use crate::rejection::{Fault, ReasonCode};
 /// The largest field number that Protobuf allows.
 pub(crate) const MAX_FIELD_NUMBER: u64 = (1 << 29) - 1;
 
-/// The maximum length of a tag: 32 bits, seven per byte. A longer one pads the same number with zeros, which no writer does.
+/// The maximum length of a tag: 32 bits, seven per byte. A longer one pads the same number with zeros, which no writer
+/// does.
 const MAX_TAG: usize = 5;
 
 /// The wire types, as the low three bits of a tag.

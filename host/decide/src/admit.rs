@@ -173,8 +173,8 @@ impl<'a> Entry<'a> {
         Ok((frame.schema, writer, payload))
     }
 
-    /// Checks the key of a deleting tombstone against the schema that its frame names, if it has one. The key's content is checked
-    /// when the row is deleted.
+    /// Checks the key of a deleting tombstone against the schema that its frame names, if it has one. The key's content
+    /// is checked when the row is deleted.
     #[cold]
     fn key_schema(&self, resolver: Option<&mut Resolver>) -> Result<(), Refused> {
         let table = self.own().output.table.as_ref();

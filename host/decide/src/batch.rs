@@ -113,8 +113,8 @@ impl RecordBatch {
         self.records.push(Record { partition, offset, timestamp, assignment, key, value, headers });
     }
 
-    /// Returns the index of a header's name. Most records have the same headers in the same order, so the first name seen at
-    /// this position is tried first.
+    /// Returns the index of a header's name. Most records have the same headers in the same order, so the first name
+    /// seen at this position is tried first.
     fn name(&mut self, name: &[u8], position: usize) -> u32 {
         let known = |index: &usize| self.names.get(*index).is_some_and(|known| **known == *name);
         let index = Some(position).filter(known).or_else(|| (0..NAMES).find(known)).unwrap_or_else(|| {

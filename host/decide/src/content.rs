@@ -19,8 +19,8 @@ const CONFUSED: [&str; 8] = [
     "frame-invalid",
 ];
 
-/// Returns whether a header of this name declares the content type. Kafka clients have no common spelling: Spring writes
-/// `contentType`, HTTP bridges write `Content-Type`.
+/// Returns whether a header of this name declares the content type. Kafka clients have no common spelling: Spring
+/// writes `contentType`, HTTP bridges write `Content-Type`.
 pub fn is_content_type(name: impl AsRef<[u8]>) -> bool {
     let name = name.as_ref();
     name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"contenttype")

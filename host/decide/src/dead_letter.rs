@@ -163,8 +163,8 @@ impl History {
         History { attempt: 1, replays: 0, first_failed_at: now }
     }
 
-    /// Continues the history in a record's headers if they belong to a dead letter that `home` wrote, and starts over otherwise.
-    /// Anyone who may write to the source topic can forge such headers, so no decision depends on a history.
+    /// Continues the history in a record's headers if they belong to a dead letter that `home` wrote, and starts over
+    /// otherwise. Anyone who may write to the source topic can forge such headers, so no decision depends on a history.
     pub fn of<'h>(home: &Home<'_>, now: i64, header: impl Fn(&str) -> Option<&'h [u8]>) -> History {
         let text = |name: &str| header(name).and_then(|value| std::str::from_utf8(value).ok());
         let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
@@ -194,7 +194,8 @@ pub struct Home<'a> {
 }
 
 impl Home<'_> {
-    /// Returns whether these coordinates, topic/partition/offset, belong to this source topic and may precede the record.
+    /// Returns whether these coordinates, topic/partition/offset, belong to this source topic and may precede the
+    /// record.
     fn precedes(&self, source: &str) -> bool {
         let mut parts = source.rsplitn(3, '/');
         let offset = parts.next().and_then(|part| part.parse::<i64>().ok());

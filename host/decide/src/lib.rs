@@ -107,8 +107,8 @@ impl Decided {
         self.staged.extend(self.rows.iter().map(Rows::mark));
     }
 
-    /// Decides the records of one partition, in offset order. A chain handles one type, and a guest gets one schema id, so the
-    /// events of each combination form a group; the decisions keep the records' order.
+    /// Decides the records of one partition, in offset order. A chain handles one type, and a guest gets one schema id,
+    /// so the events of each combination form a group; the decisions keep the records' order.
     pub fn partition(
         &mut self,
         gate: &Gate,

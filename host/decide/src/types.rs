@@ -161,7 +161,8 @@ impl MessageTypes {
         serde_json::from_slice(section).map(Some).map_err(unreadable)
     }
 
-    /// Returns how a component's types differ from a contract's. `emitted` are the message types that the component emits.
+    /// Returns how a component's types differ from a contract's. `emitted` are the message types that the component
+    /// emits.
     pub fn differences(&self, contract: &MessageTypes, emitted: &[&str]) -> Vec<Difference> {
         if self.digest == contract.digest {
             return Vec::new();

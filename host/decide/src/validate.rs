@@ -145,7 +145,8 @@ impl Entry<'_> {
         Ok(written.ok().map(|()| row.stage()))
     }
 
-    /// Applies the mode to the contract's verdict. An unknown enum number that a fallback may replace is not judged yet.
+    /// Applies the mode to the contract's verdict. An unknown enum number that a fallback may replace is not judged
+    /// yet.
     #[inline]
     fn weigh<'p>(
         &self,

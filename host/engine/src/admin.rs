@@ -102,8 +102,9 @@ pub async fn serve(listen: &str, admin: Admin) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// Rejects requests whose `Host` is not a name of this server. This prevents DNS rebinding: a foreign page whose name resolves
-/// to this server would be same-origin with it and could read the responses, but the browser still sends the page's name.
+/// Rejects requests whose `Host` is not a name of this server. This prevents DNS rebinding: a foreign page whose name
+/// resolves to this server would be same-origin with it and could read the responses, but the browser still sends the
+/// page's name.
 async fn known_host(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST);
     // HTTP/1.0 has no `Host` header, and no browser uses HTTP/1.0.

@@ -22,8 +22,8 @@ pub enum Meaning {
     Outage,
     /// The table lacks something that no event can supply: the pipeline pauses and reports what to create.
     Pause,
-    /// The server rejects our credentials. At startup that is a configuration error; to a running process it is an outage,
-    /// since certificates and accounts are fixed on the server.
+    /// The server rejects our credentials. At startup that is a configuration error; to a running process it is an
+    /// outage, since certificates and accounts are fixed on the server.
     Login,
     /// An operator must look at one partition; the others continue.
     Halt,
@@ -209,8 +209,8 @@ pub const SQLSTATES: &[Row<&str>] = &[
 /// The meaning of a SQLSTATE that is not in the table: one chosen by a trigger, or one that a later server introduces.
 pub const OTHER_SQLSTATES: Meaning = Meaning::Unknown;
 
-/// Kafka's codes, by librdkafka's names. None has the meaning "unknown": a transaction is rejected as a whole, so retrying
-/// it would reveal nothing about a single record.
+/// Kafka's codes, by librdkafka's names. None has the meaning "unknown": a transaction is rejected as a whole, so
+/// retrying it would reveal nothing about a single record.
 pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
     Row {
         codes: &[

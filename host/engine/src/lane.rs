@@ -18,10 +18,11 @@
 //! and it is in the redo plan that was committed with the row. What neither side has may be decided again, since it is
 //! not visible anywhere.
 //!
-//! If a server rejects a batch permanently, one event is at fault: the lane finds it (`bisect`, `refused`) and decides the batch
-//! again with that event as a dead letter.
+//! If a server rejects a batch permanently, one event is at fault: the lane finds it (`bisect`, `refused`) and decides
+//! the batch again with that event as a dead letter.
 //!
-//! An error that this process cannot resolve (another owner's epoch, an offset that went back) ends the partition or the process.
+//! An error that this process cannot resolve (another owner's epoch, an offset that went back) ends the partition or
+//! the process.
 
 mod account;
 mod attempt;
@@ -312,8 +313,8 @@ impl Lane {
             let Some(owned) = self.partitions.get(&record.partition) else { continue };
             let below = closed.contains(&record.partition);
             if owned.assignment != record.assignment || !owned.resume.takes(record.offset, below) {
-                // Records beyond that position are for the next attempt. If none was left below it, the offsets in between hold no
-                // records, and both sides continue from their own positions.
+                // Records beyond that position are for the next attempt. If none was left below it, the offsets in
+                // between hold no records, and both sides continue from their own positions.
                 continue;
             }
             if owned.resume.level().is_past(record.offset) {

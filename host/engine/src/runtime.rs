@@ -191,7 +191,8 @@ pub struct Engine {
     consumer: Option<Arc<BaseConsumer<Callbacks>>>,
 }
 
-/// Takes the slot, creates the producers (which ends transactions that a predecessor left open), and starts the threads.
+/// Takes the slot, creates the producers (which ends transactions that a predecessor left open), and starts the
+/// threads.
 pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
     let pipeline = Arc::clone(&parts.gate.pipeline);
     let session = session(&parts, waiting).await?;
@@ -317,8 +318,8 @@ async fn slot_and_pause(pipeline: &Pipeline, owner: &Owner) -> Result<Option<Beg
     Ok(Some((session, slot, stored, resumed)))
 }
 
-/// Creates a lane's producers, which ends the transactions left open under their names. Blocks at most until the startup
-/// deadline plus one call.
+/// Creates a lane's producers, which ends the transactions left open under their names. Blocks at most until the
+/// startup deadline plus one call.
 fn producers(parts: &Parts, lane: usize, waiting: &Waiting) -> Result<Producers, Failure> {
     waiting.waits_for(format!("Kafka's transaction coordinator to accept the producers of lane {lane}"));
     let slot = parts.lifecycle.slot().unwrap_or_default();

@@ -1,7 +1,8 @@
 //! Turns the module compiled by cargo into a component for the sandbox: checked, stripped, stamped.
 //!
-//! The order of sections is fixed and nothing in them depends on the machine, so the same module and manifest give the same
-//! bytes. Stripping is a plain walk over the sections: a component is a list of them, some of which contain a module.
+//! The order of sections is fixed and nothing in them depends on the machine, so the same module and manifest give the
+//! same bytes. Stripping is a plain walk over the sections: a component is a list of them, some of which contain a
+//! module.
 
 use memchr::memmem;
 use tollgate_sandbox::{Manifest, SECTION, TYPES_SECTION, limits};
@@ -67,7 +68,8 @@ fn hint(imports: &[String]) -> &'static str {
     }
 }
 
-/// Makes a component from a module and adds the manifest and the message types. With `names`, function names stay, for stack traces.
+/// Makes a component from a module and adds the manifest and the message types. With `names`, function names stay, for
+/// stack traces.
 ///
 /// # Errors
 /// Fails if the module imports something that the sandbox lacks, is not a transform, or does not match the manifest.
@@ -110,8 +112,8 @@ fn allowed(import: &str) -> bool {
     ALLOWED.iter().any(|interface| import.strip_prefix(interface).is_some_and(|rest| rest.starts_with('#')))
 }
 
-/// The panic message of Rust's standard library when a program without an operating system asks for the time. The optimizer removes
-/// it from a module that never does.
+/// The panic message of Rust's standard library when a program without an operating system asks for the time. The
+/// optimizer removes it from a module that never does.
 const NO_CLOCK: &[u8] = b"time not implemented on this platform";
 
 #[derive(Default)]

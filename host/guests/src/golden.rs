@@ -30,7 +30,8 @@ use tollgate_protos::ProtosError;
 
 /// The folder of cases within the transform's.
 pub const CASES: &str = "cases";
-/// The ratio of a suggested limit to the highest fuel that any case used: production events are larger than test events.
+/// The ratio of a suggested limit to the highest fuel that any case used: production events are larger than test
+/// events.
 const HEADROOM: u64 = 4;
 
 /// The options of a test run.
@@ -278,8 +279,8 @@ fn run(
     Ok(CaseReport { name: case::name_of(&case.file), file: case.file.clone(), fuel, failed, differences, updated })
 }
 
-/// Returns the outcome of an event that its contract accepts, and the fuel it took: the chain's outcome, unless the contract of
-/// an output rejects it.
+/// Returns the outcome of an event that its contract accepts, and the fuel it took: the chain's outcome, unless the
+/// contract of an output rejects it.
 fn outcome_of(case: &Case, transform: &Transform, types: &Types, gate: &Gate) -> Result<(Value, u64), GoldenError> {
     let chain = Chain::new(vec![transform.clone()]);
     let events = Arc::new(case.events());

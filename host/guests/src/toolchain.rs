@@ -9,8 +9,8 @@ use serde_json::Value;
 
 /// The target of guests, which has no operating system.
 pub const TARGET: &str = "wasm32-unknown-unknown";
-/// The size of a guest's own stack in bytes. It lies in linear memory, which is wiped after each batch, so Rust's default of
-/// 1 MiB would cost time; no check or enrichment needs nearly as much as this.
+/// The size of a guest's own stack in bytes. It lies in linear memory, which is wiped after each batch, so Rust's
+/// default of 1 MiB would cost time; no check or enrichment needs nearly as much as this.
 const STACK: usize = 64 << 10;
 
 /// The error of a tool.
@@ -85,7 +85,8 @@ pub fn compile(folder: &Path, package: &Package) -> Result<PathBuf, ToolchainErr
     let mut command = if has_std(folder)? { cargo(folder) } else { debian(folder)? };
     command.args(["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]);
     command.args(["--package", &package.name, "--message-format", "json-render-diagnostics"]);
-    // These settings make a small module, so that authors need not know them. The optimization level stays the author's.
+    // These settings make a small module, so that authors need not know them. The optimization level stays the
+    // author's.
     for setting in ["lto=\"fat\"", "codegen-units=1", "panic=\"abort\"", "debug=0", "strip=\"none\""] {
         command.args(["--config", &format!("profile.release.{setting}")]);
     }
@@ -164,8 +165,8 @@ fn debian(folder: &Path) -> Result<Command, ToolchainError> {
     Ok(command)
 }
 
-/// Returns the current commit of `folder`, with `-dirty` if something in the folder or in `also` differs from it; `None`
-/// without git or outside a repository. Components are ignored, because they are the build's output.
+/// Returns the current commit of `folder`, with `-dirty` if something in the folder or in `also` differs from it;
+/// `None` without git or outside a repository. Components are ignored, because they are the build's output.
 pub fn commit(folder: &Path, also: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").current_dir(folder).args(arguments).stdin(Stdio::null()).output().ok()?;

@@ -121,8 +121,8 @@ impl Config {
     pub(crate) fn settings(&self) -> ClientConfig {
         let mut config = self.client.clone();
         let usual = [
-            // A retry is a request that was lost or answered with an error. While no broker is reachable, nothing is sent and
-            // nothing is counted.
+            // A retry is a request that was lost or answered with an error. While no broker is reachable, nothing is
+            // sent and nothing is counted.
             ("retries", "5"),
             ("retry.backoff.ms", "100"),
             ("retry.backoff.max.ms", "1000"),

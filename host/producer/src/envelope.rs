@@ -1,6 +1,7 @@
 //! Wraps each event in an envelope, a message whose fields describe its origin, and checks both.
 //!
-//! The engine's `contract.envelope` reads the same messages. The idempotency key is computed exactly as the engine checks it.
+//! The engine's `contract.envelope` reads the same messages. The idempotency key is computed exactly as the engine
+//! checks it.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -370,7 +370,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands the chunk over when it is large enough, or when the next read may block, so that events of a slow pipe are not delayed.
+    /// Hands the chunk over when it is large enough, or when the next read may block, so that events of a slow pipe are
+    /// not delayed.
     fn breathe(&mut self, input: &Counted, before: u64) -> Result<(), Fault> {
         if self.chunk.bytes.len() >= CHUNK_BYTES || input.is_empty() {
             self.chunk.position = before + input.position;

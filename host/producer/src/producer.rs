@@ -125,8 +125,8 @@ impl Producer {
         self.reports().room.load()
     }
 
-    /// Connects to the brokers, checks that every topic exists, and ends transactions that an earlier producer with the same
-    /// transactional id left open. It is optional, and reports errors before the first event meets them.
+    /// Connects to the brokers, checks that every topic exists, and ends transactions that an earlier producer with the
+    /// same transactional id left open. It is optional, and reports errors before the first event meets them.
     ///
     /// # Errors
     /// Fails if no broker responds in time, if one rejects us, or if a topic is missing.
@@ -237,8 +237,8 @@ impl Producer {
         Ok(delivery)
     }
 
-    /// Sends a checked event. Waits for room for `patience`, or forever if it is `None`. `report` is called exactly once if this
-    /// returns `Ok`, and never otherwise.
+    /// Sends a checked event. Waits for room for `patience`, or forever if it is `None`. `report` is called exactly
+    /// once if this returns `Ok`, and never otherwise.
     ///
     /// # Errors
     /// Returns [`SendError::Full`] if there was no room in time, or [`SendError::Refused`] if the client accepts

@@ -114,7 +114,8 @@ pub struct Finished {
     pub elapsed: Duration,
 }
 
-/// Runs the inputs through the producer's first route until they end, or something ends the run. Blocks. Closes the producer.
+/// Runs the inputs through the producer's first route until they end, or something ends the run. Blocks. Closes the
+/// producer.
 ///
 /// # Errors
 /// Fails if the reading thread cannot be started.

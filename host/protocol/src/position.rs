@@ -22,8 +22,8 @@ impl Offset {
     }
 }
 
-/// The number of a partition's commit. Inserting the progress row is the first; every later commit raises it by one, even
-/// one that moves no offset.
+/// The number of a partition's commit. Inserting the progress row is the first; every later commit raises it by one,
+/// even one that moves no offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitNumber(pub i64);
 

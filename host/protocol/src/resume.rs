@@ -74,9 +74,9 @@ impl Position {
 
     /// Returns the number of the commit that brings these sides to `hi`.
     ///
-    /// A commit of both sides gets a new number. A repeat to one side is not a new commit: the side keeps its number until it
-    /// has caught up with the other, and then takes the other's number. So an interrupted repeat is recognized as one,
-    /// whatever the sizes of its batches.
+    /// A commit of both sides gets a new number. A repeat to one side is not a new commit: the side keeps its number
+    /// until it has caught up with the other, and then takes the other's number. So an interrupted repeat is recognized
+    /// as one, whatever the sizes of its batches.
     pub fn number(self, sides: Sides, hi: NextOffset) -> CommitNumber {
         let Position { resume, numbers } = self;
         match (sides.rows, sides.outputs) {

@@ -38,8 +38,8 @@ pub struct Place {
 pub enum Takeover {
     /// Neither side has seen the partition: the start policy decides where to begin.
     Start,
-    /// The group's offset must be committed, with a token, before the first batch: from then on a missing offset was lost, and
-    /// an offset without a token was written by another client.
+    /// The group's offset must be committed, with a token, before the first batch: from then on a missing offset was
+    /// lost, and an offset without a token was written by another client.
     Establish(Position),
     Resume(Position),
 }
@@ -169,8 +169,8 @@ pub fn takeover_at_least_once(group: Option<NextOffset>, row: Option<Row>) -> Ta
     }
 }
 
-/// Interprets the group's offset for a lane that does not know the outcome of its own transaction: returns how far the outputs
-/// reach, and the commit's number. `at` is its last known position, with the rows as they are now.
+/// Interprets the group's offset for a lane that does not know the outcome of its own transaction: returns how far the
+/// outputs reach, and the commit's number. `at` is its last known position, with the rows as they are now.
 ///
 /// # Errors
 /// Fails if neither the open commit nor the one before it wrote this offset. Unless another member has taken the

@@ -1,9 +1,9 @@
 //! The token, which identifies the commit that wrote a committed group offset.
 //!
 //! Kafka stores a text with each offset of a group, its *metadata*. A lane commits the group's offsets in the Kafka
-//! transaction of its outputs, and stores a token there: which pipeline on which cluster wrote the offset, at which epoch, and
-//! as which commit of the partition. A tool or another consumer that commits for the group leaves no token, or a foreign one,
-//! so a takeover can distinguish our offsets from those of other clients.
+//! transaction of its outputs, and stores a token there: which pipeline on which cluster wrote the offset, at which
+//! epoch, and as which commit of the partition. A tool or another consumer that commits for the group leaves no token,
+//! or a foreign one, so a takeover can distinguish our offsets from those of other clients.
 //!
 //! ```text
 //! tollgate/1 number=42 epoch=7 offsets=100..164 cluster=4L6g3nShT-eMCtK--X86sw pipeline=payments
@@ -11,7 +11,8 @@
 
 use crate::position::{CommitNumber, NextOffset};
 
-/// The maximum size of a token in bytes: a tenth of what a broker stores by default (`offset.metadata.max.bytes`, 4096).
+/// The maximum size of a token in bytes: a tenth of what a broker stores by default (`offset.metadata.max.bytes`,
+/// 4096).
 pub const TOKEN_BYTES: usize = 400;
 
 /// The maximum size of a cluster's or a pipeline's name in a token, in bytes. Kafka's own cluster ids have 22, and the

@@ -11,8 +11,9 @@ use crate::{ProtosError, from_above, invalid, resolver};
 /// The folder of the files that are built into every registry and client.
 const BUILT_IN: &str = "google/protobuf/";
 
-/// Reads a file and its imports; each comes after its own imports, and the file itself is the last. `roots` are the folders that
-/// imports are relative to; without any, the nearest folder above the file from which all imports are found.
+/// Reads a file and its imports; each comes after its own imports, and the file itself is the last. `roots` are the
+/// folders that imports are relative to; without any, the nearest folder above the file from which all imports are
+/// found.
 ///
 /// # Errors
 /// Fails if a file cannot be read or compiled.

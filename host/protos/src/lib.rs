@@ -1,4 +1,5 @@
-//! Compiles message types from `.proto` files, folders of them, descriptor sets, or a registry's schemas. No `protoc` is needed.
+//! Compiles message types from `.proto` files, folders of them, descriptor sets, or a registry's schemas. No `protoc`
+//! is needed.
 //!
 //! Programs use this crate. The engine does not: its program passes [`pools`] and [`compile_schema`] to it.
 
@@ -75,8 +76,9 @@ impl ProtosError {
     }
 }
 
-/// Loads everything that `paths` name into one pool. A folder is the root of its files' imports; for a single `.proto` file, the
-/// root is the nearest folder above it from which all its imports are found. Any other file is read as a descriptor set.
+/// Loads everything that `paths` name into one pool. A folder is the root of its files' imports; for a single `.proto`
+/// file, the root is the nearest folder above it from which all its imports are found. Any other file is read as a
+/// descriptor set.
 ///
 /// # Errors
 /// Returns the error of the first file that cannot be read or compiled, with its position and advice.
@@ -117,7 +119,8 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
     if pool.files().len() == 0 { Err(ProtosError::Nothing) } else { Ok(pool) }
 }
 
-/// Returns the import names of the files below folders; `None` if a path is not a folder, and so may import its neighbours.
+/// Returns the import names of the files below folders; `None` if a path is not a folder, and so may import its
+/// neighbours.
 ///
 /// # Errors
 /// Fails for a folder that cannot be read or has no `.proto` file.
@@ -238,8 +241,8 @@ impl std::fmt::Debug for InFile {
     }
 }
 
-/// The language feature files that files of editions import. They replace copies in a folder: Protobuf's own files use editions
-/// that the compiler does not know.
+/// The language feature files that files of editions import. They replace copies in a folder: Protobuf's own files use
+/// editions that the compiler does not know.
 struct LanguageFeatures;
 
 impl LanguageFeatures {
@@ -299,7 +302,8 @@ pub fn shipped(message: &str) -> Option<DescriptorPool> {
 
 const MEND: &str = "fix the file there";
 
-/// Compiles to a descriptor set in bytes: prost-types' structs would lose options that are extensions, such as buf.validate's.
+/// Compiles to a descriptor set in bytes: prost-types' structs would lose options that are extensions, such as
+/// buf.validate's.
 fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool) -> Result<Vec<u8>, ProtosError> {
     let mut compiler = protox::Compiler::with_file_resolver(resolver(roots));
     compiler.include_imports(true).include_source_info(sources);

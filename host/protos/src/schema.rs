@@ -56,8 +56,8 @@ impl FileResolver for Kept {
     }
 }
 
-/// Decodes a FileDescriptorProto in base64, as Python's client registers it and `format=serialized` returns it, and gives it the
-/// import name. No `.proto` text is valid base64: each has a blank, a brace or a semicolon.
+/// Decodes a FileDescriptorProto in base64, as Python's client registers it and `format=serialized` returns it, and
+/// gives it the import name. No `.proto` text is valid base64: each has a blank, a brace or a semicolon.
 fn descriptor(text: &str, name: &str) -> Option<Vec<u8>> {
     /// The tag of field 1, length-delimited.
     const NAME: u8 = 0x0a;

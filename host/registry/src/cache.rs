@@ -1,9 +1,9 @@
 //! Schemas on disk: one file per id, so that a pipeline can start while the registry is unavailable.
 //!
-//! `<folder>/<registry>/<id>.json`, where `registry` is a prefix of the SHA-256 of the first URL: the ids of two registries
-//! never collide, and replicas after the first may change. A file is written to a temporary name and renamed, so a partial
-//! file is never read. It contains a digest of its content, so a corrupt file counts as missing and is fetched again.
-//! Files are never deleted: there are at most as many as ids in events.
+//! `<folder>/<registry>/<id>.json`, where `registry` is a prefix of the SHA-256 of the first URL: the ids of two
+//! registries never collide, and replicas after the first may change. A file is written to a temporary name and
+//! renamed, so a partial file is never read. It contains a digest of its content, so a corrupt file counts as missing
+//! and is fetched again. Files are never deleted: there are at most as many as ids in events.
 
 use std::fs;
 use std::io::Write as _;

@@ -157,8 +157,8 @@ impl Client {
         }
     }
 
-    /// Returns all files that a schema refers to, directly and indirectly, each once. The registry rejects cyclic references; a
-    /// cycle would be fetched once around and then rejected by the compiler.
+    /// Returns all files that a schema refers to, directly and indirectly, each once. The registry rejects cyclic
+    /// references; a cycle would be fetched once around and then rejected by the compiler.
     ///
     /// # Errors
     /// Fails as all requests do, and if there are too many references, if they are too large, or if two files have the
@@ -209,8 +209,8 @@ impl Client {
         self.request("GET", path, None)
     }
 
-    /// Sends one request, to all URLs in turn and again after a wait, until a registry responds. Repeating a POST is harmless:
-    /// registering a schema twice gives the same id.
+    /// Sends one request, to all URLs in turn and again after a wait, until a registry responds. Repeating a POST is
+    /// harmless: registering a schema twice gives the same id.
     fn request<T: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&Value>) -> Result<T, ClientError> {
         let until = Instant::now() + self.config.patience;
         let mut faults: BTreeMap<usize, String> = BTreeMap::new();
@@ -302,7 +302,8 @@ fn judge<T: DeserializeOwned>(url: &str, answer: Answer) -> Result<T, ClientErro
     let url = url.to_owned();
     let problem: Option<Problem> = serde_json::from_str(&body).ok();
     match problem {
-        // 40401 subject, 40402 version, 40403 schema, 40408 level. A bare 404 is about the path, not about the named object.
+        // 40401 subject, 40402 version, 40403 schema, 40408 level. A bare 404 is about the path, not about the named
+        // object.
         Some(Problem { error_code: code @ 40_401..=40_499, message }) => {
             Err(ClientError::NotFound { url, code, message })
         }

@@ -1,7 +1,7 @@
 //! Resolves frames to a contract and a payload. Lanes call this for every record of a framed topic.
 //!
-//! Each lane has its own resolver, so that a known frame needs no lock and no allocation: a lookup by id, then one by the
-//! bytes of the indexes. Only unknown frames go to the store that the lanes share.
+//! Each lane has its own resolver, so that a known frame needs no lock and no allocation: a lookup by id, then one by
+//! the bytes of the indexes. Only unknown frames go to the store that the lanes share.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The origin of a batch. It stays the same when the batch is run again, since verdicts are a function of the event, the
-/// revision and this.
+/// The origin of a batch. It stays the same when the batch is run again, since verdicts are a function of the event,
+/// the revision and this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchMeta {
     pub topic: String,
@@ -35,7 +35,8 @@ pub struct Overdue {
 pub struct Events {
     /// Keys and values, one after the other.
     pub arena: Vec<u8>,
-    /// 2n+1 positions in `arena`: the key of event i is `offsets[2i]..offsets[2i+1]`, its value `offsets[2i+1]..offsets[2i+2]`.
+    /// 2n+1 positions in `arena`: the key of event i is `offsets[2i]..offsets[2i+1]`, its value
+    /// `offsets[2i+1]..offsets[2i+2]`.
     pub offsets: Vec<u32>,
     /// One byte per event: [`NULL_KEY`], [`NULL_VALUE`].
     pub flags: Vec<u8>,
@@ -65,8 +66,8 @@ struct HeaderEntry {
 }
 
 impl Events {
-    /// Appends an event; `None` is a null key or a tombstone. Its headers are pushed to [`Events::headers`] separately, with one
-    /// [`Headers::end_record`] per event.
+    /// Appends an event; `None` is a null key or a tombstone. Its headers are pushed to [`Events::headers`] separately,
+    /// with one [`Headers::end_record`] per event.
     pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, offset: i64, timestamp: i64) {
         if self.offsets.is_empty() {
             self.offsets.push(0);
@@ -117,8 +118,8 @@ impl Events {
 }
 
 impl Headers {
-    /// Appends a header to the record that the next [`Headers::end_record`] ends. A name need not be UTF-8: a guest cannot
-    /// request such a header, and the next transform of the chain gets it unchanged.
+    /// Appends a header to the record that the next [`Headers::end_record`] ends. A name need not be UTF-8: a guest
+    /// cannot request such a header, and the next transform of the chain gets it unchanged.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: Option<&[u8]>) {
         let name = self.append(name.as_ref());
         let value = value.map(|value| self.append(value));

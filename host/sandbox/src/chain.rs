@@ -1,8 +1,8 @@
 //! Several transforms in sequence, with one verdict for each source event.
 //!
-//! Between two transforms the outputs of the first become the events of the second, each with its current key and headers.
-//! Their bytes stay in place: all transforms write into one arena, and an output that the last transform passes on is still
-//! a range of what the first emitted, or of the source's own bytes.
+//! Between two transforms the outputs of the first become the events of the second, each with its current key and
+//! headers. Their bytes stay in place: all transforms write into one arena, and an output that the last transform
+//! passes on is still a range of what the first emitted, or of the source's own bytes.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,5 @@
-//! The host's state of a running guest: its position in the batch, what it has reported about the current event, and its
-//! remaining limits. All of it is data and checks; [`crate::imports`] connects it to wasmtime.
+//! The host's state of a running guest: its position in the batch, what it has reported about the current event, and
+//! its remaining limits. All of it is data and checks; [`crate::imports`] connects it to wasmtime.
 //!
 //! [`Guest::settle`] implements the verdict table of the WIT world; every violation by a guest is a [`Fault`].
 
@@ -225,7 +225,8 @@ impl Guest {
         Ok(())
     }
 
-    /// Advances to the next event: returns its index in the window and its fuel, or the end mark and the fuel left for returning.
+    /// Advances to the next event: returns its index in the window and its fuel, or the end mark and the fuel left for
+    /// returning.
     pub(crate) fn advance(&mut self) -> (u32, u64) {
         let next = match self.phase {
             Phase::Event(event) => event + 1,
@@ -410,8 +411,8 @@ impl Guest {
     }
 }
 
-/// Limits the memory of an instance, summed over its memories. Growing beyond the limit ends the instance with a clear error;
-/// a guest whose allocation merely failed would abort with an obscure one.
+/// Limits the memory of an instance, summed over its memories. Growing beyond the limit ends the instance with a clear
+/// error; a guest whose allocation merely failed would abort with an obscure one.
 pub(crate) struct Memory {
     limit: u64,
     used: u64,
@@ -466,12 +467,14 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// Cleans a guest's text for display: at most `most` bytes, on one line, without terminal controls or bidirectional marks.
+/// Cleans a guest's text for display: at most `most` bytes, on one line, without terminal controls or bidirectional
+/// marks.
 pub(crate) fn clean(text: &str, most: usize) -> String {
     let end = text.floor_char_boundary(most);
     let plain = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
-        // Line separators and bidirectional marks, as in `tollgate_contract::visible`, which this crate does not depend on.
+        // Line separators and bidirectional marks, as in `tollgate_contract::visible`, which this crate does not depend
+        // on.
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
         c if c.is_control() => '?',
         c => c,

@@ -107,8 +107,8 @@ fn malformed(error: BinaryReaderError) -> LoadError {
     LoadError::Malformed(error.to_string())
 }
 
-/// Reads a section of component types declaration by declaration. wasmparser reads nested instance types recursively and checks the
-/// depth only afterwards, so this must run before anything else reads the types.
+/// Reads a section of component types declaration by declaration. wasmparser reads nested instance types recursively
+/// and checks the depth only afterwards, so this must run before anything else reads the types.
 fn check_type_depth(wasm: &[u8], section: Range<usize>) -> Result<(), LoadError> {
     const COMPONENT_TYPE: u8 = 0x41;
     const INSTANCE_TYPE: u8 = 0x42;

@@ -139,7 +139,8 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
-    /// Returns the digest of several parts, each with its length, so that different lists of parts never have the same bytes.
+    /// Returns the digest of several parts, each with its length, so that different lists of parts never have the same
+    /// bytes.
     pub(crate) fn of_parts(parts: &[&[u8]]) -> Digest {
         let mut hash = Sha256::new();
         for part in parts {

@@ -1,17 +1,19 @@
 //! Runs one transform on one batch: decides which events an instance receives, and settles events at which an instance
 //! ends.
 //!
-//! Every batch gets a fresh instance, so that no event depends on another batch's. A batch that would fill too much of a
-//! guest's memory gets several, one for each *window* of it. Within a window the host learns of each event as it is settled, so
-//! an instance always ends *at an event*, and the events before it keep their verdicts. That event is run again alone on a fresh
-//! instance, because state that an earlier event left in the guest's memory may have affected it; the result of that run is its
-//! verdict. So a verdict depends only on the event, and the same batch gives the same verdicts however it is divided.
+//! Every batch gets a fresh instance, so that no event depends on another batch's. A batch that would fill too much of
+//! a guest's memory gets several, one for each *window* of it. Within a window the host learns of each event as it is
+//! settled, so an instance always ends *at an event*, and the events before it keep their verdicts. That event is run
+//! again alone on a fresh instance, because state that an earlier event left in the guest's memory may have affected
+//! it; the result of that run is its verdict. So a verdict depends only on the event, and the same batch gives the same
+//! verdicts however it is divided.
 //!
 //! The alternatives were one instance per event (three times the cost of the work itself) and one call per event on a
 //! shared instance (twice the cost); neither is needed to locate a trap.
 //!
-//! An end before the first event is caused by the batch's size or by the transform itself. The events are then tried one by one; if
-//! one of them fails in that way too, a run with an empty batch decides whether the event or the revision is at fault.
+//! An end before the first event is caused by the batch's size or by the transform itself. The events are then tried
+//! one by one; if one of them fails in that way too, a run with an empty batch decides whether the event or the
+//! revision is at fault.
 //!
 //! An interruption is caused by the machine or by the event. The event runs again alone. If it is interrupted again,
 //! the run fails with an error that contains the thread's CPU time. The lane counts these errors and runs the batch
@@ -140,8 +142,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Returns the end of a window of at most `most` events whose lists stay within their share of the guest's memory; it has
-    /// at least one event.
+    /// Returns the end of a window of at most `most` events whose lists stay within their share of the guest's memory;
+    /// it has at least one event.
     fn fitting(&self, start: usize, most: usize) -> usize {
         let events = self.events;
         let budget = self.transform.0.terms.limits.memory / limits::WINDOW_SHARE_OF_MEMORY;
@@ -379,8 +381,8 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Returns why the guest's code ended. An error that is neither a trap nor the host's own fault is a value that the canonical
-/// ABI rejects: a list outside of memory, text that is not UTF-8, an unknown enum case.
+/// Returns why the guest's code ended. An error that is neither a trap nor the host's own fault is a value that the
+/// canonical ABI rejects: a list outside of memory, text that is not UTF-8, an unknown enum case.
 fn why(error: wasmtime::Error) -> Why {
     if let Some(fault) = error.downcast_ref::<Fault>() {
         return match fault {

@@ -31,8 +31,8 @@ impl Transform {
         self.0.digest
     }
 
-    /// Returns the SHA-256 of everything that a verdict depends on: the component, its effective limits and configuration, and
-    /// the engine's release, since the engine defines the fuel of an instruction.
+    /// Returns the SHA-256 of everything that a verdict depends on: the component, its effective limits and
+    /// configuration, and the engine's release, since the engine defines the fuel of an instruction.
     pub fn revision_digest(&self) -> Digest {
         self.0.revision
     }

@@ -43,7 +43,8 @@ pub struct Select {
     /// Folders of .proto files, .proto files, descriptor sets, or pipeline files, which name protos and messages.
     #[arg(value_name = "PATH", default_value = "proto")]
     pub paths: Vec<PathBuf>,
-    /// Only this message type, by its full name; may be given several times. Default: the types that a pipeline names, else all.
+    /// Only this message type, by its full name; may be given several times. Default: the types that a pipeline names,
+    /// else all.
     #[arg(long, value_name = "NAME")]
     pub message: Vec<String>,
 }

@@ -1,4 +1,5 @@
-//! `tollgate resume pipeline.yaml`: ends a stored pause, or halts of partitions. Works with and without a running process.
+//! `tollgate resume pipeline.yaml`: ends a stored pause, or halts of partitions. Works with and without a running
+//! process.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends the pause of a pipeline, or the halt of partitions.
 ///
-/// Pauses (dead_letter.limit, contract.mode: halt) and halts are stored in PostgreSQL, so this needs no running process. A
-/// running process continues within a second; otherwise the next start continues.
+/// Pauses (dead_letter.limit, contract.mode: halt) and halts are stored in PostgreSQL, so this needs no running
+/// process. A running process continues within a second; otherwise the next start continues.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The pipeline file.

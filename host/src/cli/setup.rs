@@ -1,5 +1,5 @@
-//! `tollgate setup pipeline.yaml`: creates missing topics and tables, or prints them. `run` itself creates only the partitions
-//! that `postgres.partitions` asks for.
+//! `tollgate setup pipeline.yaml`: creates missing topics and tables, or prints them. `run` itself creates only the
+//! partitions that `postgres.partitions` asks for.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -46,7 +46,8 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         components.push((folder, component));
     }
     let options = Options { update: args.update, filter: args.filter.clone() };
-    // Guests run on the calling thread. The shell decides the size of the main thread's stack, so another thread is used.
+    // Guests run on the calling thread. The shell decides the size of the main thread's stack, so another thread is
+    // used.
     let reports = std::thread::scope(|scope| {
         let runner = std::thread::Builder::new().stack_size(2 * limits::THREAD_STACK);
         let thread = runner

@@ -1,4 +1,5 @@
-//! `tollgate validate pipeline.yaml`: checks a pipeline without any network, and with `--connect` also against its servers.
+//! `tollgate validate pipeline.yaml`: checks a pipeline without any network, and with `--connect` also against its
+//! servers.
 
 mod connect;
 mod memory;

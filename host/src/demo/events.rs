@@ -1,5 +1,5 @@
-//! Generates payment events: new payments, later steps of earlier ones, and occasional corrupted events. The same seed gives
-//! the same events.
+//! Generates payment events: new payments, later steps of earlier ones, and occasional corrupted events. The same seed
+//! gives the same events.
 
 use prost::Message as _;
 

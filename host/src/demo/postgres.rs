@@ -1,7 +1,7 @@
 //! A throw-away PostgreSQL from the machine's own packages.
 //!
-//! PostgreSQL refuses to run as root, so root starts it as the user `postgres` (or `nobody`). It listens on loopback with its
-//! own password: a superuser's connection can run programs, and other users may be logged in to this machine.
+//! PostgreSQL refuses to run as root, so root starts it as the user `postgres` (or `nobody`). It listens on loopback
+//! with its own password: a superuser's connection can run programs, and other users may be logged in to this machine.
 
 use std::fs::{self, File};
 use std::io::Read as _;

@@ -10,8 +10,8 @@ use super::source::Source;
 /// The files of one crate by their module path; the root's is empty.
 type Modules<'a> = BTreeMap<Vec<String>, (&'a str, &'a Source)>;
 
-/// Returns the circles among the files of all crates, each as the sorted paths of its files. `files` are paths below the
-/// project's root with their contents.
+/// Returns the circles among the files of all crates, each as the sorted paths of its files. `files` are paths below
+/// the project's root with their contents.
 pub(super) fn find(files: &BTreeMap<String, Source>) -> Vec<Vec<&str>> {
     let mut crates: BTreeMap<&str, Modules<'_>> = BTreeMap::new();
     for (path, source) in files {

@@ -35,8 +35,8 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 /// Compiles every `.proto` file below `root`, where imports are looked up too. Google's types are those of
-/// `tollgate::prost_types`. `buf/validate/validate.proto` and Tollgate's envelopes need not be there, and no code is generated
-/// for them: the host checks the rules, and removes the envelope.
+/// `tollgate::prost_types`. `buf/validate/validate.proto` and Tollgate's envelopes need not be there, and no code is
+/// generated for them: the host checks the rules, and removes the envelope.
 ///
 /// # Errors
 /// The folder cannot be read or has no `.proto` files, a file does not compile, or `OUT_DIR` cannot be written.
@@ -73,7 +73,8 @@ fn generate(root: &Path, out: &Path) -> Result<(), Error> {
     config.compile_fds(descriptors).map_err(|error| Error(format!("cannot generate code: {error}")))
 }
 
-/// The definitions of buf.validate's rules and of the envelopes, for contracts that import them without having the files.
+/// The definitions of buf.validate's rules and of the envelopes, for contracts that import them without having the
+/// files.
 struct Shipped;
 
 impl Shipped {

@@ -223,7 +223,8 @@ fn scalar(kind: &Kind, rules: &Rules) -> Value {
     };
     limits(&mut schema, rules);
     choices(&mut schema, rules);
-    // The length of bytes is not that of their text, and the bounds of 64-bit numbers apply only to numbers, not to text.
+    // The length of bytes is not that of their text, and the bounds of 64-bit numbers apply only to numbers, not to
+    // text.
     let said: &[&str] = match kind {
         Kind::Bytes | Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => &ALWAYS,
         _ => &SAID,

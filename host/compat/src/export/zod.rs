@@ -248,8 +248,8 @@ fn limits(rules: &Rules) -> String {
     }
 }
 
-/// Returns the test for a range whose lower bound is above the upper one. `value` is the expression to compare, and `shown`
-/// formats the bounds.
+/// Returns the test for a range whose lower bound is above the upper one. `value` is the expression to compare, and
+/// `shown` formats the bounds.
 fn outside(range: &Range, value: &str, shown: impl Fn(&Value) -> String) -> Option<String> {
     let (Some((lower, low)), Some((upper, high)), true) = (&range.lower, &range.upper, range.outside) else {
         return None;

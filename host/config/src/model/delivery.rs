@@ -92,7 +92,8 @@ pub struct Retry {
     pub multiplier: f64,
     /// The number of consecutive outages of a server, over all lanes, that opens its circuit breaker.
     pub breaker_threshold: u32,
-    /// `foreign_key_window:` the time over which a batch is retried if one of its rows refers to a row that is still missing.
+    /// `foreign_key_window:` the time over which a batch is retried if one of its rows refers to a row that is still
+    /// missing.
     pub foreign_key_window: Option<Duration>,
     /// `unique_window:` the same if a row with another key already has the value.
     pub unique_window: Option<Duration>,

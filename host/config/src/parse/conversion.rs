@@ -5,8 +5,8 @@ use crate::model::{As, Between, TimeForm, TimeSpec};
 use crate::reader::{Complaint, Field, Table, choice, nearest, text};
 use tollgate_contract::iso;
 
-/// Reads `as: unix_ms`, `as: "numeric(18,2)"`, `as: enum_name` with `strip_prefix:`, or the long forms `as: { enum_name: … }`
-/// and `as: { time: … }`.
+/// Reads `as: unix_ms`, `as: "numeric(18,2)"`, `as: enum_name` with `strip_prefix:`, or the long forms `as: {
+/// enum_name: … }` and `as: { time: … }`.
 pub(super) fn read_as(table: &Table<'_>) -> As {
     let strip_prefix = table.get("strip_prefix", text);
     let as_ = match table.field("as") {

@@ -902,7 +902,8 @@ fn tombstones_delete_only_rows_that_they_can_identify() {
     assert!(parse(&newer).unwrap_err().contains("a tombstone has no value, so it is unknown whether it is newer"));
 }
 
-/// A consumer block with the names of Kafka clients. The test uses it with the policies at the root, nested, and with loose keys.
+/// A consumer block with the names of Kafka clients. The test uses it with the policies at the root, nested, and with
+/// loose keys.
 pub(crate) const CLIENT_BLOCK: &str = "\
 consumer:
   group_id: \"analytics-pipeline-v2\"

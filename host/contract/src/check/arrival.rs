@@ -26,8 +26,8 @@ pub(super) struct Signals {
 }
 
 impl Contract {
-    /// Returns all violations of the contract's rules, judged on the message as a whole. It is slower than [`Contract::check`] and ignores
-    /// the policies; for tools, and for tests that compare the two.
+    /// Returns all violations of the contract's rules, judged on the message as a whole. It is slower than
+    /// [`Contract::check`] and ignores the policies; for tools, and for tests that compare the two.
     ///
     /// # Errors
     /// Fails if bytes do not decode, or if rules cannot be evaluated on them.
@@ -40,7 +40,8 @@ impl Contract {
         }
     }
 
-    /// Like [`Contract::check_at`], followed by the policies for arrival: oneofs, clocks, and what is accepted with a note.
+    /// Like [`Contract::check_at`], followed by the policies for arrival: oneofs, clocks, and what is accepted with a
+    /// note.
     ///
     /// # Errors
     /// Fails as [`Contract::check_at`] does; after that with the first oneof that is not allowed, then the first clock.
@@ -60,8 +61,8 @@ impl Contract {
         Ok(())
     }
 
-    /// Reads the wanted fields of a payload and ignores rules and policies about its values. It checks only whether the payload can
-    /// be read, and its size and depth.
+    /// Reads the wanted fields of a payload and ignores rules and policies about its values. It checks only whether the
+    /// payload can be read, and its size and depth.
     ///
     /// # Errors
     /// Returns the first error in the bytes.

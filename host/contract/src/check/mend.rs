@@ -17,17 +17,19 @@ impl From<Malformed> for Broken {
 }
 
 impl Contract {
-    /// Returns whether an enum has a fallback; then [`Contract::mend`] may fix a payload that was rejected for an unknown enum number.
+    /// Returns whether an enum has a fallback; then [`Contract::mend`] may fix a payload that was rejected for an
+    /// unknown enum number.
     #[must_use]
     pub fn mends(&self) -> bool {
         self.fallbacks.iter().any(Option::is_some)
     }
 
-    /// Writes the payload to `out` (cleared first), with every unknown number of an enum that has a fallback replaced by it, and
-    /// records the replacements in `notes`. All other bytes stay the same, except for the lengths around a replacement.
+    /// Writes the payload to `out` (cleared first), with every unknown number of an enum that has a fallback replaced
+    /// by it, and records the replacements in `notes`. All other bytes stay the same, except for the lengths around a
+    /// replacement.
     ///
-    /// Returns `false` if there was nothing to replace or the bytes are not a message; then `out` is meaningless. The result must
-    /// still be checked.
+    /// Returns `false` if there was nothing to replace or the bytes are not a message; then `out` is meaningless. The
+    /// result must still be checked.
     pub fn mend(&self, payload: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> bool {
         out.clear();
         let mut mender = Mender { contract: self, notes, path: Vec::new(), replaced: false };

@@ -1,8 +1,8 @@
 //! Converts JSON to wire bytes by Protobuf's JSON mapping.
 //!
-//! Fields are written in the order of their numbers and map entries in the order of their keys, so that equivalent JSON texts
-//! become the same bytes. Where the mapping leaves a choice: unknown members follow the contract's policy, and unknown enum
-//! names (unless the enum has a fallback) and two members for one field are rejected.
+//! Fields are written in the order of their numbers and map entries in the order of their keys, so that equivalent JSON
+//! texts become the same bytes. Where the mapping leaves a choice: unknown members follow the contract's policy, and
+//! unknown enum names (unless the enum has a fallback) and two members for one field are rejected.
 
 mod well_known;
 
@@ -209,8 +209,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Appends a value without a tag; texts, bytes and messages with their length. Returns whether it is its type's zero.
-    /// Minus zero is not: Protobuf sends it.
+    /// Appends a value without a tag; texts, bytes and messages with their length. Returns whether it is its type's
+    /// zero. Minus zero is not: Protobuf sends it.
     fn value(&mut self, kind: &Kind, json: &Json<'_>, out: &mut Vec<u8>) -> Read<bool> {
         match kind {
             Kind::Double => {

@@ -1,10 +1,11 @@
 //! Rules written in CEL, the Common Expression Language: compiled once, evaluated over whole messages.
 //!
-//! The `cel` crate differs from protovalidate in three ways. Messages are our own values ([`value`]), converted field by field on
-//! demand. `has(message.field)` must distinguish "not set" from "set to the default", which the crate's own test cannot (it checks
-//! whether the field can be read, and an unset field reads as its default), so the expression is rewritten to call our own function
-//! ([`rewrite`]). The crate has no type checker, so expressions are type-checked by a trial on a message of zeros: an operation
-//! without an overload there has none for any event. The trial does not see branches that it does not take.
+//! The `cel` crate differs from protovalidate in three ways. Messages are our own values ([`value`]), converted field
+//! by field on demand. `has(message.field)` must distinguish "not set" from "set to the default", which the crate's own
+//! test cannot (it checks whether the field can be read, and an unset field reads as its default), so the expression is
+//! rewritten to call our own function ([`rewrite`]). The crate has no type checker, so expressions are type-checked by
+//! a trial on a message of zeros: an operation without an overload there has none for any event. The trial does not see
+//! branches that it does not take.
 
 mod functions;
 mod rewrite;

@@ -138,7 +138,8 @@ impl Compiler<'_> {
         })
     }
 
-    /// Records the rules at a position. Their fields are encoded in the order of their numbers, so that equal rules are equal bytes.
+    /// Records the rules at a position. Their fields are encoded in the order of their numbers, so that equal rules are
+    /// equal bytes.
     fn note(&mut self, place: &str, rules: Option<&DynamicMessage>) {
         if let Some(rules) = rules {
             self.canonical.insert(format!("rules {place} {}\n", super::show::hex(&rules.encode_to_vec())));

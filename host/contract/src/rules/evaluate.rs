@@ -1,7 +1,7 @@
 //! The reference evaluator: all rules, over a message decoded as a whole.
 //!
-//! It defines what the rules mean here, and tests compare the walk over the wire bytes with it. It runs for events that the walk
-//! cannot judge, and for those that the walk rejects, to list every violation.
+//! It defines what the rules mean here, and tests compare the walk over the wire bytes with it. It runs for events that
+//! the walk cannot judge, and for those that the walk rejects, to list every violation.
 
 use std::fmt::Write as _;
 

@@ -1,16 +1,19 @@
 //! The rules as the walk over the wire bytes checks them.
 //!
-//! The walk only decides *passes* or *suspect*. A suspect payload is decoded as a whole and judged by the reference evaluator,
-//! which also lists the violations. So the walk may err in one direction only. It never lets a bad payload pass, because:
+//! The walk only decides *passes* or *suspect*. A suspect payload is decoded as a whole and judged by the reference
+//! evaluator, which also lists the violations. So the walk may err in one direction only. It never lets a bad payload
+//! pass, because:
 //!
-//! - *A singular field twice, a map's key twice.* The last one counts. Every one is tested, so if all pass, the last one does.
-//! - *A oneof's member replaced by another.* The replaced one's tests have passed and do no harm; its seen bit is cleared, so
-//!   that a rule that requires it finds it missing.
-//! - *A split message.* Every part is walked like a message. What holds in each part holds in the merged message if it is about
-//!   single values and their presence: a field set in the merged message was set, and tested, in one of the parts. It does
-//!   not hold for what accumulates over parts: upper limits of counts, uniqueness, the two halves of a Timestamp. For types
-//!   with such rules ([`sensitive`]) a second part is suspect.
-//! - *Everything else* (expressions, groups of fields, wrappers, `Any`, field masks) makes its place suspect by its presence.
+//! - *A singular field twice, a map's key twice.* The last one counts. Every one is tested, so if all pass, the last
+//!   one does.
+//! - *A oneof's member replaced by another.* The replaced one's tests have passed and do no harm; its seen bit is
+//!   cleared, so that a rule that requires it finds it missing.
+//! - *A split message.* Every part is walked like a message. What holds in each part holds in the merged message if it
+//!   is about single values and their presence: a field set in the merged message was set, and tested, in one of the
+//!   parts. It does not hold for what accumulates over parts: upper limits of counts, uniqueness, the two halves of a
+//!   Timestamp. For types with such rules ([`sensitive`]) a second part is suspect.
+//! - *Everything else* (expressions, groups of fields, wrappers, `Any`, field masks) makes its place suspect by its
+//!   presence.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! The text formats that rules name: hosts, addresses, URIs and short identifiers.
 //!
-//! Each is parsed by hand along its grammar instead of with a regular expression: the grammars are small, a parser takes
-//! nanoseconds, and the rules' CEL functions (`isIp`, `isUri` …) need the same parsers with arguments.
+//! Each is parsed by hand along its grammar instead of with a regular expression: the grammars are small, a parser
+//! takes nanoseconds, and the rules' CEL functions (`isIp`, `isUri` …) need the same parsers with arguments.
 
 mod host;
 mod ip;
@@ -77,7 +77,8 @@ impl Format {
 
 fn is_uuid(bytes: &[u8]) -> bool {
     let Ok(bytes) = <&[u8; 36]>::try_from(bytes) else { return false };
-    // Counted without an early exit in pieces of sixteen, which the compiler vectorizes; the last two overlap by twelve.
+    // Counted without an early exit in pieces of sixteen, which the compiler vectorizes; the last two overlap by
+    // twelve.
     let digits = |piece: &[u8; 16]| piece.iter().map(|byte| u8::from(byte.is_ascii_hexdigit())).sum::<u8>();
     let (pieces, _) = bytes.as_chunks::<16>();
     let last = bytes.last_chunk::<16>().map_or(0, digits);

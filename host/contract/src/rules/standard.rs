@@ -31,7 +31,8 @@ pub(super) struct Source<'a> {
 type Named<'a> = (&'a str, &'a str, String);
 
 impl Source<'_> {
-    /// Compiles the tests of one rule; `None` if it is not implemented here. The error describes what is wrong with the rule's value.
+    /// Compiles the tests of one rule; `None` if it is not implemented here. The error describes what is wrong with the
+    /// rule's value.
     pub(super) fn compile(&self, name: &str, value: &ReflectValue) -> Option<Result<Vec<Arc<Rule>>, String>> {
         if matches!(name, "example" | "strict") {
             return Some(Ok(Vec::new()));
@@ -46,7 +47,8 @@ impl Source<'_> {
             "float" | "double" if name == "finite" => {
                 Some(self.when(value, (name, "finite", "must be finite".into()), Test::Finite))
             }
-            // A float is compared as the double that it widens to, and shown as the decimal number that the rule's author wrote.
+            // A float is compared as the double that it widens to, and shown as the decimal number that the rule's
+            // author wrote.
             "float" => self.bound(name, value, &double, &|value| double_text(decimal(narrowed(*value))), &Test::Double),
             "double" => self.bound(name, value, &double, &|value| double_text(*value), &Test::Double),
             "duration" => self.bound(name, value, &nanos, &|value| show::duration(*value), &Test::Time),

@@ -1,7 +1,7 @@
 //! The standard rules of single values, compiled so that no lookup is left.
 //!
-//! [`Test::holds`] defines what a rule means. The evaluator of whole messages calls it; the walk over the wire bytes uses the form
-//! that `typed` derives from the tests, and tests compare the two.
+//! [`Test::holds`] defines what a rule means. The evaluator of whole messages calls it; the walk over the wire bytes
+//! uses the form that `typed` derives from the tests, and tests compare the two.
 
 use std::cmp::Ordering;
 

@@ -197,8 +197,8 @@ fn numeric_head(count: u16, stored: u16, negative: bool, scale: u16) -> u64 {
     wide(stored, 3) | wide(weight, 2) | wide(sign, 1) | wide(scale, 0)
 }
 
-/// Converts `double → numeric(precision, scale)`, rounded half to even from the double's decimal form (the shortest that
-/// parses to the same double, which is what the producer wrote).
+/// Converts `double → numeric(precision, scale)`, rounded half to even from the double's decimal form (the shortest
+/// that parses to the same double, which is what the producer wrote).
 pub fn numeric_from_f64(value: f64, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unscaled = match scaled_exactly(value, scale) {
         Some(unscaled) => i128::from(unscaled),

@@ -189,7 +189,8 @@ pub fn from_text(text: &str, keep: Keep, key: bool, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-/// Encodes a floating-point number by its shortest decimal form. A column without precision can also hold NaN and infinities.
+/// Encodes a floating-point number by its shortest decimal form. A column without precision can also hold NaN and
+/// infinities.
 pub fn from_f64(value: f64, keep: Keep, key: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
     if value.is_finite() {
         return from_text(&format!("{value}"), keep, key, out);

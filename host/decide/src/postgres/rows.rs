@@ -89,7 +89,8 @@ pub struct Staged {
     deletes: bool,
 }
 
-/// A batch folded to at most one delete and one upsert per key, sorted by key so that lanes lock rows in the same order.
+/// A batch folded to at most one delete and one upsert per key, sorted by key so that lanes lock rows in the same
+/// order.
 #[derive(Debug, Default)]
 pub struct Folded {
     upserts: Vec<Upsert>,
@@ -252,7 +253,8 @@ impl Rows {
         state.finish()
     }
 
-    /// Sorts by key, so that all lanes lock rows in the same order. Most keys differ in their first bytes, which fit a register.
+    /// Sorts by key, so that all lanes lock rows in the same order. Most keys differ in their first bytes, which fit a
+    /// register.
     fn sort(&self, shape: &Shape, states: &mut [State]) {
         let prefix = |state: &State| {
             let bytes = self.key_bytes(shape, state.key).next().flatten().unwrap_or_default();
@@ -453,8 +455,8 @@ fn cell(start: usize, end: usize) -> Cell {
     Cell { start: narrow(start), length: narrow(end - start) }
 }
 
-/// Writes a one-dimensional array in PostgreSQL's binary form: dimensions, null flag, element OID, length, lower bound, and
-/// each element prefixed with its length.
+/// Writes a one-dimensional array in PostgreSQL's binary form: dimensions, null flag, element OID, length, lower bound,
+/// and each element prefixed with its length.
 struct ArrayWriter {
     out: Vec<u8>,
     nulls: bool,

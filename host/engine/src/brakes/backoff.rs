@@ -21,7 +21,8 @@ impl Backoff {
         Backoff { next: self.next.min(most), most: self.most.min(most), ..self }
     }
 
-    /// Returns the next wait: between half and the whole of the step, so that many processes do not retry at the same moment.
+    /// Returns the next wait: between half and the whole of the step, so that many processes do not retry at the same
+    /// moment.
     pub fn next_wait(&mut self) -> Duration {
         let step = self.next;
         self.next = step.mul_f64(self.factor).min(self.most);

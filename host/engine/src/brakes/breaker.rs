@@ -1,9 +1,9 @@
 //! A circuit breaker for each server that batches are written to.
 //!
-//! While a breaker is closed, every lane may attempt a batch. After a number of consecutive outages, counted over all lanes
-//! and the keeper, it opens: nothing is attempted until a wait is over or the keeper reaches the server again. Then it is half
-//! open, and one lane may attempt a batch. The result closes the breaker or opens it for longer. Waiting costs only time: the
-//! poll thread keeps polling, and pauses the partitions once the backlog is full.
+//! While a breaker is closed, every lane may attempt a batch. After a number of consecutive outages, counted over all
+//! lanes and the keeper, it opens: nothing is attempted until a wait is over or the keeper reaches the server again.
+//! Then it is half open, and one lane may attempt a batch. The result closes the breaker or opens it for longer.
+//! Waiting costs only time: the poll thread keeps polling, and pauses the partitions once the backlog is full.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -109,7 +109,8 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
 pub struct Ahead {
     /// `queued.max.messages.kbytes`; librdkafka counts a kilobyte as 1,000.
     pub queue: usize,
-    /// `fetch.max.bytes`: the limit of one broker's response, compressed as stored. Kafka exceeds it for a single record batch.
+    /// `fetch.max.bytes`: the limit of one broker's response, compressed as stored. Kafka exceeds it for a single
+    /// record batch.
     pub response: usize,
 }
 
@@ -202,12 +203,12 @@ pub fn committed<C: ClientContext + ConsumerContext>(
     Ok(offsets)
 }
 
-/// Returns the metadata of each offset of a list, in order. Any client may have written it, as arbitrary bytes: rdkafka's
-/// own accessor panics if they are not UTF-8.
+/// Returns the metadata of each offset of a list, in order. Any client may have written it, as arbitrary bytes:
+/// rdkafka's own accessor panics if they are not UTF-8.
 #[allow(unsafe_code, reason = "rdkafka hands metadata out as text only")]
 fn marks(list: &TopicPartitionList) -> Vec<Mark> {
-    // SAFETY: the borrow keeps the list and its elements alive and unchanged; each element's metadata is null or has the
-    // size stored beside it.
+    // SAFETY: the borrow keeps the list and its elements alive and unchanged; each element's metadata is null or has
+    // the size stored beside it.
     unsafe {
         let list = &*list.ptr();
         let count = usize::try_from(list.cnt).unwrap_or_default();

@@ -16,8 +16,8 @@ use tollgate_config::Pipeline;
 /// the call returns, or within this time.
 const AFTERTHOUGHT: Duration = Duration::from_millis(300);
 
-/// Captures librdkafka's log lines instead of printing them: every call returns the errors that matter, and librdkafka also
-/// logs the ends of partitions as errors. The last line explains a failed call.
+/// Captures librdkafka's log lines instead of printing them: every call returns the errors that matter, and librdkafka
+/// also logs the ends of partitions as errors. The last line explains a failed call.
 #[derive(Default)]
 pub struct Quiet {
     complaint: Mutex<Option<String>>,

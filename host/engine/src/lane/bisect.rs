@@ -14,8 +14,8 @@ use tollgate_config::error::Class;
 use tollgate_decide::dead_letter::{Reason, Stage};
 use tollgate_decide::verdict::Verdict;
 
-/// Halves a rejected part until one item is left. With one rejected item among n, it makes at most 2·log2 n + 1 queries,
-/// and never more than 2·n.
+/// Halves a rejected part until one item is left. With one rejected item among n, it makes at most 2·log2 n + 1
+/// queries, and never more than 2·n.
 struct Halving {
     open: Vec<Part>,
 }
@@ -178,7 +178,8 @@ impl Lane {
     }
 }
 
-/// Returns why the row of one event was rejected, with the number of attempts if only they showed that the row is at fault.
+/// Returns why the row of one event was rejected, with the number of attempts if only they showed that the row is at
+/// fault.
 fn refused(refusal: &Error, tried: u32) -> Box<Reason> {
     let said = match refusal {
         Error::Postgres(error) => connect::describe_row(error),
@@ -197,8 +198,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns what is found among `count` items, and how many queries that took. `refuses` gets a part, and the items accepted
-    /// before it.
+    /// Returns what is found among `count` items, and how many queries that took. `refuses` gets a part, and the items
+    /// accepted before it.
     fn found(count: usize, refuses: impl Fn(&[usize], &[usize]) -> bool) -> (Vec<usize>, usize) {
         let (mut halving, mut kept, mut found, mut asked) = (Halving::new((0..count).collect()), vec![], vec![], 0);
         while let Some(part) = halving.next() {

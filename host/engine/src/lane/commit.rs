@@ -157,7 +157,8 @@ impl Lane {
             self.lacks_nothing(carried, &error)?;
             match error {
                 error if self.searches(carried, &error) => {
-                    // The batch is undone on both sides; find the rows that PostgreSQL rejected and decide the batch again.
+                    // The batch is undone on both sides; find the rows that PostgreSQL rejected and decide the batch
+                    // again.
                     let found = match self.bisect(carried) {
                         Ok(found) => found,
                         Err(error) => {

@@ -1,8 +1,8 @@
 //! Outages that waiting may not resolve: Kafka responds to other requests while a lane's attempts fail.
 //!
-//! An attempt that fails in an outage is repeated for as long as the outage continues. A deleted output topic, or a partition
-//! whose leader is gone for good, looks the same, since librdkafka reports a timeout. So a lane whose attempts all fail
-//! queries the broker's metadata, and acts if the broker responds.
+//! An attempt that fails in an outage is repeated for as long as the outage continues. A deleted output topic, or a
+//! partition whose leader is gone for good, looks the same, since librdkafka reports a timeout. So a lane whose
+//! attempts all fail queries the broker's metadata, and acts if the broker responds.
 
 use std::time::{Duration, Instant};
 

@@ -54,7 +54,8 @@ impl Lane {
         }
     }
 
-    /// Returns what the table lacks if that is why PostgreSQL rejects its rows. Call it outside of a failed transaction.
+    /// Returns what the table lacks if that is why PostgreSQL rejects its rows. Call it outside of a failed
+    /// transaction.
     pub(super) fn lacking(&mut self, error: &Error) -> Result<Option<String>, Error> {
         let Error::Postgres(error) = error else { return Ok(None) };
         let found = cause::of(error);
@@ -85,7 +86,8 @@ impl Lane {
         Err(Error::Paused(pause.reason))
     }
 
-    /// Returns the most common reason of a batch's dead letters, with an example: they are not written, so they cannot be inspected.
+    /// Returns the most common reason of a batch's dead letters, with an example: they are not written, so they cannot
+    /// be inspected.
     fn commonest(&self, carried: &Carried<'_>) -> String {
         let mut counts: BTreeMap<&str, (usize, String)> = BTreeMap::new();
         for decision in &self.decided.decisions {

@@ -86,8 +86,8 @@ impl<'a> Produce<'a> {
         Ok(self.producer.send(self.mark, letter, self.timestamp(record, headers), list)?)
     }
 
-    /// Returns an output's timestamp: its source's, unless that is in the future, which a broker would reject. A dead letter
-    /// has the time at which it is written, so that the topic's retention counts from then.
+    /// Returns an output's timestamp: its source's, unless that is in the future, which a broker would reject. A dead
+    /// letter has the time at which it is written, so that the topic's retention counts from then.
     fn timestamp(&self, record: &Record, headers: &Headers<'_>) -> Option<i64> {
         (headers.origin && record.timestamp >= 0).then(|| record.timestamp.min(self.carried.time))
     }

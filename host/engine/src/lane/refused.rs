@@ -13,8 +13,8 @@ use tollgate_decide::verdict::Verdict;
 const SMALLER: usize = 4;
 
 impl Lane {
-    /// Handles an attempt that Kafka rejected for its content. The events of the named records become dead letters; if none was
-    /// named, records go out in smaller sets, or alone. Then the batch can be retried.
+    /// Handles an attempt that Kafka rejected for its content. The events of the named records become dead letters; if
+    /// none was named, records go out in smaller sets, or alone. Then the batch can be retried.
     ///
     /// # Errors
     /// [`Error::Halt`] if a record can neither be left out nor decided again. Otherwise the errors of `resync`.

@@ -1,4 +1,5 @@
-//! Pauses of a pipeline, halts of its partitions, and the allowances of a resume, in PostgreSQL. Each function is one statement.
+//! Pauses of a pipeline, halts of its partitions, and the allowances of a resume, in PostgreSQL. Each function is one
+//! statement.
 
 use std::time::Duration;
 
@@ -85,7 +86,8 @@ pub async fn pause(connection: &mut PgConnection, pipeline: &str, pause: &Pause,
     Ok(())
 }
 
-/// Ends the pause for an operator who has seen its reason, and stores what that allows. Returns whether there was a pause.
+/// Ends the pause for an operator who has seen its reason, and stores what that allows. Returns whether there was a
+/// pause.
 pub async fn resume(connection: &mut PgConnection, pipeline: &str, topic: &str) -> Result<bool> {
     let done = sqlx::query(
         "WITH ended AS (DELETE FROM tollgate.pause WHERE pipeline = $1 RETURNING partition, event_off)

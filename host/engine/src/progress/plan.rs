@@ -1,12 +1,14 @@
-//! The redo plan of a partition's last batch: every record that the batch produces to Kafka. The transaction that writes the
-//! batch's rows stores it in the progress row. So the process that completes the batch after a crash produces what was
-//! decided, even if transforms, contracts or configuration have changed since. Nothing is decided twice.
+//! The redo plan of a partition's last batch: every record that the batch produces to Kafka. The transaction that
+//! writes the batch's rows stores it in the progress row. So the process that completes the batch after a crash
+//! produces what was decided, even if transforms, contracts or configuration have changed since. Nothing is decided
+//! twice.
 //!
 //! # Layout
 //!
 //! One byte, [`VERSION`], then one zstd frame with a checksum. Numbers are unsigned LEB128 varints; texts and bytes are
-//! prefixed with their length. The frame holds the first offset, the revision's digest, and a list of operations, each for
-//! the offsets that follow those of the previous one. It ends with the offset where the batch ends, in eight little-endian bytes:
+//! prefixed with their length. The frame holds the first offset, the revision's digest, and a list of operations, each
+//! for the offsets that follow those of the previous one. It ends with the offset where the batch ends, in eight
+//! little-endian bytes:
 //!
 //! | operation | content | meaning |
 //! |---|---|---|
@@ -15,8 +17,9 @@
 //! | 2 | count of letters, the letters | one offset and all that it produces |
 //! | 3 | topic, 0 or partition + 1 | names the next destination, beginning with number 0 |
 //!
-//! A letter is its destination, a byte of flags, and whatever the flags do not imply: key, value, and headers prefixed with
-//! their count. Parts of the source record are not stored but taken from the record, which the source topic still has.
+//! A letter is its destination, a byte of flags, and whatever the flags do not imply: key, value, and headers prefixed
+//! with their count. Parts of the source record are not stored but taken from the record, which the source topic still
+//! has.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -93,8 +96,8 @@ struct Record {
 }
 
 impl Writer {
-    /// Begins an empty plan for a batch that starts at `lo` and is decided by the revision with this digest. It reuses the memory
-    /// of the last plan.
+    /// Begins an empty plan for a batch that starts at `lo` and is decided by the revision with this digest. It reuses
+    /// the memory of the last plan.
     pub fn begin(&mut self, lo: NextOffset, digest: &str) {
         self.frame.clear();
         self.destinations.clear();

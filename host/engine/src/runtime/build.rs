@@ -32,7 +32,8 @@ use tollgate_registry::SchemaStore;
 
 const CALL: Duration = Duration::from_secs(10);
 
-/// The timeout of one request to Kafka. librdkafka keeps connecting in between, so a short one loses nothing and is logged early.
+/// The timeout of one request to Kafka. librdkafka keeps connecting in between, so a short one loses nothing and is
+/// logged early.
 const ASK: Duration = Duration::from_secs(2);
 
 /// The compiler of `.proto` files and schemas, which the program provides: the engine has none of its own.
@@ -57,7 +58,8 @@ pub fn registry(pipeline: &Pipeline, compile: CompileSchema) -> Result<Option<Re
     }
     let schemas = SchemaStore::new(config, compile)
         .map_err(|fault| Failure::configuration("contract.registry", format!("contract.registry: {fault}")))?;
-    // A frame names the outermost message. Compiled with the policies of its own contract, an identical schema has the same digest.
+    // A frame names the outermost message. Compiled with the policies of its own contract, an identical schema has the
+    // same digest.
     let policies = match pipeline.contract.envelope {
         Some(_) => Envelope::policies(pipeline),
         None => pipeline.contract.policies.clone(),
@@ -72,7 +74,8 @@ pub fn registry(pipeline: &Pipeline, compile: CompileSchema) -> Result<Option<Re
 
 /// Creates the engine that runs the transforms.
 pub fn sandbox(pipeline: &Pipeline) -> Result<Sandbox, Failure> {
-    // A lane runs one chain at a time, but a pool slot remembers its component: provide one for each transform of every chain.
+    // A lane runs one chain at a time, but a pool slot remembers its component: provide one for each transform of every
+    // chain.
     let transforms = pipeline.transforms().count().max(1);
     let settings = Settings { lanes: pipeline.lanes, transforms, ..Settings::default() };
     Sandbox::new(settings).map_err(|error| Failure::environment("sandbox.engine", error))

@@ -1,8 +1,8 @@
 //! Holds the slot in a separate session with an advisory lock, and checks every second that the session is alive.
 //!
-//! The lock only assigns names; the fence is the epoch. While the session is lost, the lanes make no new decisions, and the
-//! slot is taken again as soon as PostgreSQL is back. If another process was faster, this one must end: two processes with
-//! the same transactional ids would fence each other forever.
+//! The lock only assigns names; the fence is the epoch. While the session is lost, the lanes make no new decisions, and
+//! the slot is taken again as soon as PostgreSQL is back. If another process was faster, this one must end: two
+//! processes with the same transactional ids would fence each other forever.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -165,7 +165,8 @@ async fn forget(keeper: &Keeper, session: Option<&mut PgConnection>) -> bool {
     matches!(tokio::time::timeout(limits::STATEMENT_PATIENCE, forgot).await, Ok(Ok(true)))
 }
 
-/// Creates partitions ahead of time if the mapping asks for it. A failure is only a warning: the current partition exists.
+/// Creates partitions ahead of time if the mapping asks for it. A failure is only a warning: the current partition
+/// exists.
 async fn partitions(keeper: &Keeper, session: Option<&mut PgConnection>) {
     let Some(session) = session else { return };
     let mut done: Vec<&TableName> = Vec::new();
@@ -230,8 +231,8 @@ fn kafka(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch,
     }
 }
 
-/// Returns whether a member has no partition because the group has enough other members. Right after a cooperative member
-/// has joined it has none either: the others release its share in a second round.
+/// Returns whether a member has no partition because the group has enough other members. Right after a cooperative
+/// member has joined it has none either: the others release its share in a second round.
 fn is_spare(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) -> bool {
     let (source, timeout) = (&keeper.pipeline.source, Duration::from_millis(500));
     let Ok(metadata) = consumer.fetch_metadata(Some(&source.topic), timeout) else { return false };

@@ -1,5 +1,5 @@
-//! Hot swap: the changed components are loaded, checked and compiled here, outside the lanes; every lane switches to the
-//! new revision at its next batch. After any failure the old revision keeps running.
+//! Hot swap: the changed components are loaded, checked and compiled here, outside the lanes; every lane switches to
+//! the new revision at its next batch. After any failure the old revision keeps running.
 
 use std::sync::Arc;
 use std::time::SystemTime;

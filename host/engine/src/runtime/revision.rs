@@ -183,7 +183,8 @@ fn add_key_parts(hash: &mut CanonicalHash, parts: &[KeyPart]) {
 mod tests {
     use super::*;
 
-    /// Dead letters, rows and outputs carry revisions' digests, and operators compare them between processes and releases.
+    /// Dead letters, rows and outputs carry revisions' digests, and operators compare them between processes and
+    /// releases.
     #[test]
     fn the_encoding_of_a_revision_is_the_same_in_every_build() {
         let key = tollgate_config::IdempotencyKey {

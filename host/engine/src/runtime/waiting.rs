@@ -33,7 +33,8 @@ impl Waiting {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step.into();
     }
 
-    /// Returns the failure of a startup that missed its deadline: exit code 3. `last` is the last error, if there was one.
+    /// Returns the failure of a startup that missed its deadline: exit code 3. `last` is the last error, if there was
+    /// one.
     pub fn over(&self, last: Option<&dyn std::fmt::Display>) -> Failure {
         let step = self.step.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let last = last.map(|error| format!(": {error}")).unwrap_or_default();

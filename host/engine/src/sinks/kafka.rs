@@ -1,9 +1,9 @@
 //! The Kafka side of a batch: outputs and dead letters, in one transaction with the group's next offsets.
 //!
 //! rdkafka 0.39's `commit_transaction` and `flush` take a fixed 100 ms while messages are in flight, so a batch's
-//! acknowledgements are polled for first. Every error that leaves the outcome unknown ends this producer: its successor's
-//! `init_transactions` resolves the old transaction. This also protects against an EndTxn that arrives late, and against a
-//! call that has not returned in time.
+//! acknowledgements are polled for first. Every error that leaves the outcome unknown ends this producer: its
+//! successor's `init_transactions` resolves the old transaction. This also protects against an EndTxn that arrives
+//! late, and against a call that has not returned in time.
 
 mod reports;
 
@@ -225,8 +225,8 @@ impl Producer {
 
     /// Waits for the call for the group's next offsets.
     ///
-    /// librdkafka 2.12 searches for the group's coordinator without a limit: after three failed requests it waits until some
-    /// broker disconnects or connects.
+    /// librdkafka 2.12 searches for the group's coordinator without a limit: after three failed requests it waits until
+    /// some broker disconnects or connects.
     fn offsets(&self) -> Result<(), Error> {
         let Some(Preparing { since, answer }) = self.preparing.take() else { return Ok(()) };
         answer.recv_timeout(HANG.saturating_sub(since.elapsed())).unwrap_or_else(|_| {
@@ -307,16 +307,16 @@ fn beside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stat
     Some(returned)
 }
 
-/// A lane's producers. In a transactional mode there are two, used in turn: while the broker still writes the markers of
-/// a finished transaction, the same producer's next one would have to wait for them.
+/// A lane's producers. In a transactional mode there are two, used in turn: while the broker still writes the markers
+/// of a finished transaction, the same producer's next one would have to wait for them.
 pub struct Producers {
     pair: Vec<Producer>,
     turn: usize,
 }
 
 impl Producers {
-    /// Connects under the names of this slot and lane. The names never change, which is what ends the transactions of a dead
-    /// process. After this call, no transaction under these names is open any more.
+    /// Connects under the names of this slot and lane. The names never change, which is what ends the transactions of a
+    /// dead process. After this call, no transaction under these names is open any more.
     pub fn connect(
         pipeline: &Pipeline,
         slot: i32,

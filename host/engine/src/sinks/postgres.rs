@@ -1,4 +1,5 @@
-//! The PostgreSQL side of a batch: one fixed statement per table, fed by binary arrays or, for large batches, from a stage.
+//! The PostgreSQL side of a batch: one fixed statement per table, fed by binary arrays or, for large batches, from a
+//! stage.
 
 mod catalogue;
 pub mod cause;

@@ -107,8 +107,8 @@ impl Drop for Event {
 fn describe<C: ClientContext>(client: &Client<C>, names: &[CString], millis: i32) -> Option<Event> {
     let mut pointers: Vec<*const std::ffi::c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-    // SAFETY: the client, the names and their pointers outlive all calls. Collection, options and queue are created here,
-    // copied or retained by DescribeTopics as documented, and destroyed once each; the caller owns the event.
+    // SAFETY: the client, the names and their pointers outlive all calls. Collection, options and queue are created
+    // here, copied or retained by DescribeTopics as documented, and destroyed once each; the caller owns the event.
     unsafe {
         let native = client.native_ptr();
         let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
@@ -133,8 +133,8 @@ fn describe<C: ClientContext>(client: &Client<C>, names: &[CString], millis: i32
 /// Reads the topics of a response, or returns `None` if the response is an error.
 #[allow(unsafe_code, reason = "rdkafka does not wrap DescribeTopics")]
 fn read(event: &Event) -> Option<Vec<Described>> {
-    // SAFETY: all pointers belong to the event, which outlives this; counts are librdkafka's own. The operations are read
-    // as numbers, because a newer broker may send one that the enum does not have.
+    // SAFETY: all pointers belong to the event, which outlives this; counts are librdkafka's own. The operations are
+    // read as numbers, because a newer broker may send one that the enum does not have.
     unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0.as_ptr());
         if result.is_null() || event.error() != RDKafkaErrorCode::NoError {

@@ -1,10 +1,10 @@
 //! Determines where the topic ended when a drain began, and whether a partition is complete.
 //!
 //! The high watermark alone is not sufficient: transaction markers and compacted records occupy offsets but are never
-//! delivered, so there may be no record right before it. librdkafka's event at a partition's end is sufficient. It comes at
-//! the last *stable* offset, before the records of an open transaction; for some milliseconds, that can include a
-//! transaction whose commit its producer has already seen. So a drain waits until every transaction that was open at its
-//! start has ended, and counts only the events after that.
+//! delivered, so there may be no record right before it. librdkafka's event at a partition's end is sufficient. It
+//! comes at the last *stable* offset, before the records of an open transaction; for some milliseconds, that can
+//! include a transaction whose commit its producer has already seen. So a drain waits until every transaction that was
+//! open at its start has ended, and counts only the events after that.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

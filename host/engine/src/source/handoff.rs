@@ -41,7 +41,8 @@ pub enum Control {
 pub enum Said {
     /// The partitions of the revocation with this token are released.
     Released(u64),
-    /// Another owner has raised this partition's epoch. If the group still assigns it to us, it must be taken over again.
+    /// Another owner has raised this partition's epoch. If the group still assigns it to us, it must be taken over
+    /// again.
     Fenced { partition: Partition, assignment: u64 },
 }
 
@@ -93,7 +94,8 @@ impl Inbox {
         self.load.events.load(Ordering::Acquire)
     }
 
-    /// Returns the memory in bytes of the batches that are handed over and not complete, and of those that can be reused.
+    /// Returns the memory in bytes of the batches that are handed over and not complete, and of those that can be
+    /// reused.
     pub fn memory(&self) -> usize {
         self.load.bytes.load(Ordering::Acquire) + self.load.spare.load(Ordering::Acquire)
     }

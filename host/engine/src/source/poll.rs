@@ -131,8 +131,8 @@ fn copy(message: &BorrowedMessage<'_>, assignment: u64, batch: &mut RecordBatch)
 }
 
 impl Poll {
-    /// Runs until the process drains or must halt. The consumer and the channels are still open afterwards: the other threads
-    /// end with the channels, and the reason why this one ended must be reported first.
+    /// Runs until the process drains or must halt. The consumer and the channels are still open afterwards: the other
+    /// threads end with the channels, and the reason why this one ended must be reported first.
     pub fn run(&mut self) -> Ended {
         let ended = self.run_on();
         self.answer();
@@ -140,9 +140,9 @@ impl Poll {
         ended
     }
 
-    /// Waits for the group's answer to a join request, for at most half of `shutdown`. The broker serves the requests of a
-    /// connection one by one: a LeaveGroup behind a JoinGroup that waits for other members would be lost with the connection,
-    /// and the group would wait for this member until its session times out.
+    /// Waits for the group's answer to a join request, for at most half of `shutdown`. The broker serves the requests
+    /// of a connection one by one: a LeaveGroup behind a JoinGroup that waits for other members would be lost with the
+    /// connection, and the group would wait for this member until its session times out.
     fn settle(&self) {
         let until = Instant::now() + self.pipeline.shutdown / 2;
         let callbacks = self.consumer.context();

@@ -15,7 +15,8 @@ use crate::classes::{self, Meaning};
 use crate::kafka::words;
 use crate::position::Partition;
 
-/// The group's decision. The poll thread must answer each with an (un)assign call; until then librdkafka delivers nothing.
+/// The group's decision. The poll thread must answer each with an (un)assign call; until then librdkafka delivers
+/// nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rebalance {
     Assign(Vec<Partition>),
@@ -33,7 +34,8 @@ pub struct Callbacks {
     closing: AtomicBool,
     /// Whether any broker is reachable, as last reported by librdkafka.
     connected: AtomicBool,
-    /// Whether the broker owes the member a response, according to librdkafka's last statistics. `None` before the first.
+    /// Whether the broker owes the member a response, according to librdkafka's last statistics. `None` before the
+    /// first.
     owed: Mutex<Option<bool>>,
 }
 
@@ -59,8 +61,8 @@ impl Callbacks {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// Returns whether the broker owes this member the response to a JoinGroup or SyncGroup request. Known only some time
-    /// after [`Callbacks::close`].
+    /// Returns whether the broker owes this member the response to a JoinGroup or SyncGroup request. Known only some
+    /// time after [`Callbacks::close`].
     pub fn owed(&self) -> Option<bool> {
         self.owed.lock().map_or(Some(false), |owed| *owed)
     }
@@ -139,8 +141,8 @@ impl ConsumerContext for Callbacks {
     }
 }
 
-/// Returns those of the partitions that librdkafka fetches. It rejects an unassignment that names another, and closing waits for
-/// one that it accepts: halted partitions are assigned by the group, but not fetched.
+/// Returns those of the partitions that librdkafka fetches. It rejects an unassignment that names another, and closing
+/// waits for one that it accepts: halted partitions are assigned by the group, but not fetched.
 fn fetched(consumer: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
     let assigned = consumer.assignment()?;
     let mut fetched = TopicPartitionList::new();

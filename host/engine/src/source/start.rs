@@ -9,8 +9,8 @@ use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use crate::position::{NextOffset, Partition};
 use tollgate_config::{Source, Start};
 
-/// A partition's beginning and end, and where `source.start` begins to read it. With `start: committed` that is its first
-/// record: the caller has found no offset of the group.
+/// A partition's beginning and end, and where `source.start` begins to read it. With `start: committed` that is its
+/// first record: the caller has found no offset of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub first: NextOffset,

@@ -4,8 +4,8 @@
 //!
 //! 1. The rows are read. A row that belongs to another group, cluster or topic ends the takeover here.
 //! 2. A dead member's transactions are ended, so that the group's offset is stable, and the offset is read.
-//! 3. Row and offset are compared. A takeover that would halt ends here without changing anything: a second process with
-//!    another configuration must not fence a healthy owner.
+//! 3. Row and offset are compared. A takeover that would halt ends here without changing anything: a second process
+//!    with another configuration must not fence a healthy owner.
 //! 4. The epoch is raised, after which no older owner can commit in PostgreSQL. The row is read and compared again.
 
 use std::collections::BTreeMap;
@@ -271,8 +271,8 @@ impl Worker {
         }
     }
 
-    /// Returns the requested partitions that are not halted, and those that are. A halted partition is left untouched: its epoch
-    /// stays as it is.
+    /// Returns the requested partitions that are not halted, and those that are. A halted partition is left untouched:
+    /// its epoch stays as it is.
     async fn without_halted(&mut self, request: &Request) -> Result<(Vec<Partition>, Vec<Partition>), Error> {
         let owner = &self.owner;
         let connection = connected(&mut self.connection, &self.pipeline).await?;
@@ -370,8 +370,8 @@ impl Worker {
         Ok(start::bounds(&self.consumer, source, partition, CALL)?.start)
     }
 
-    /// With `start: committed` a partition without an offset is new, and nothing of it has been read. If no partition has an
-    /// offset, the configured group is probably the wrong one.
+    /// With `start: committed` a partition without an offset is new, and nothing of it has been read. If no partition
+    /// has an offset, the configured group is probably the wrong one.
     fn others_committed(&self, partition: Partition) -> Result<(), Error> {
         let topic = &self.pipeline.source.topic;
         let metadata = self.consumer.fetch_metadata(Some(topic), CALL)?;

@@ -41,7 +41,8 @@ impl Repository {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
-        // Messages are shown to people, and no code matches them. They are in English, as all of Tollgate's messages are.
+        // Messages are shown to people, and no code matches them. They are in English, as all of Tollgate's messages
+        // are.
         command.arg("-C").arg(&self.top).args(arguments).env("LC_ALL", "C");
         command
     }

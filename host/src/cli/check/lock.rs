@@ -1,9 +1,9 @@
 //! contracts.lock: records the released versions of contracts, so that they cannot change silently.
 //!
 //! The file has one line per released version, sorted, so that diffs are easy to read and branches merge:
-//! `payments.v1.PaymentEvent 2 sha256:…`. The digest ([`fingerprint`]) covers fields, types, rules and reservations of the
-//! message and of all messages that it reaches, but not comments or the order of declarations. If a project requires
-//! deprecation before removal ([`super::notice`]), a fourth word lists what was deprecated.
+//! `payments.v1.PaymentEvent 2 sha256:…`. The digest ([`fingerprint`]) covers fields, types, rules and reservations of
+//! the message and of all messages that it reaches, but not comments or the order of declarations. If a project
+//! requires deprecation before removal ([`super::notice`]), a fourth word lists what was deprecated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

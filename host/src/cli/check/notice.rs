@@ -48,8 +48,8 @@ pub fn deprecated(root: &MessageDescriptor) -> BTreeSet<String> {
     names
 }
 
-/// Returns a finding for each element that was removed from the released contracts without having been deprecated in each of the
-/// last `releases` versions.
+/// Returns a finding for each element that was removed from the released contracts without having been deprecated in
+/// each of the last `releases` versions.
 ///
 /// # Errors
 /// Fails if the lock file is missing or cannot be read. Without it, the released versions are unknown.

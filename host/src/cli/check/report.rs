@@ -232,7 +232,8 @@ pub fn uncompiled(error: &ProtosError, places: &Places, format: Format) -> Failu
     failure.with(Value::Null, text)
 }
 
-/// Returns a path relative to the repository's top, as CI systems expect it. Without a repository, the path is unchanged.
+/// Returns a path relative to the repository's top, as CI systems expect it. Without a repository, the path is
+/// unchanged.
 fn from_top(path: &Path, top: Option<&Repository>) -> String {
     top.and_then(|top| top.relative(path)).unwrap_or_else(|| path.display().to_string())
 }

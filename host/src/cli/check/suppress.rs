@@ -19,8 +19,8 @@ pub struct Settings {
     pub category: Option<Level>,
     pub mode: Option<Direction>,
     pub strict: bool,
-    /// The number of released versions in which an element must have been deprecated before its removal. `None` if that is not
-    /// required.
+    /// The number of released versions in which an element must have been deprecated before its removal. `None` if that
+    /// is not required.
     pub deprecate_for: Option<u32>,
     pub suppressions: Vec<Suppression>,
     file: PathBuf,
@@ -148,7 +148,8 @@ impl Suppression {
     }
 }
 
-/// Splits findings into those to report and those that are suppressed. Adds findings about expired and unused suppressions.
+/// Splits findings into those to report and those that are suppressed. Adds findings about expired and unused
+/// suppressions.
 pub fn apply(settings: &Settings, findings: Vec<Finding>, today: &str) -> (Vec<Finding>, Vec<Suppressed>) {
     let mut used = vec![false; settings.suppressions.len()];
     let (mut left, mut suppressed) = (Vec::new(), Vec::new());

@@ -96,7 +96,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// Returns the path of an imported file, relative to the working directory, or the name itself if there is no such file.
+    /// Returns the path of an imported file, relative to the working directory, or the name itself if there is no such
+    /// file.
     pub fn find(&self, file: &str) -> PathBuf {
         let roots = self
             .paths

@@ -1,4 +1,5 @@
-//! `tollgate contract diff A B`: shows the differences between two versions of contracts, field by field, without judging them.
+//! `tollgate contract diff A B`: shows the differences between two versions of contracts, field by field, without
+//! judging them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

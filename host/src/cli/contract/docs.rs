@@ -24,7 +24,8 @@ use tollgate_config::{Column, Encoding, From, Mapping, Pipeline, Tombstones};
 pub struct Args {
     #[command(flatten)]
     pub select: Select,
-    /// Folder for the pages, one Markdown and one HTML file per contract. Default: print the page of one contract on stdout.
+    /// Folder for the pages, one Markdown and one HTML file per contract. Default: print the page of one contract on
+    /// stdout.
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// Only this format. Default: both, or Markdown on stdout.

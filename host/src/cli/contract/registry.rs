@@ -13,7 +13,8 @@ use tollgate_config::secret::Secret;
 use tollgate_registry::api::{SubjectVersion, Version};
 use tollgate_registry::{Client, ClientError, Done, PublishError, Schema, SchemaBody};
 
-/// The registry and the credentials for it. No secret is an argument, because every process of the machine can see arguments.
+/// The registry and the credentials for it. No secret is an argument, because every process of the machine can see
+/// arguments.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Which {
     /// URL of the registry, such as http://localhost:8081; separate several by commas, they are tried in turn.
@@ -171,7 +172,8 @@ fn failure(source: &ClientError, shown: &dyn std::fmt::Display) -> Failure {
 }
 
 /// # Errors
-/// Exit code 1 if the subject does not exist or the registry refuses us, 2 for a flag, 3 if the registry cannot be reached.
+/// Exit code 1 if the subject does not exist or the registry refuses us, 2 for a flag, 3 if the registry cannot be
+/// reached.
 pub fn versions(args: &Versions) -> Result<Success, Failure> {
     let client = args.which.client()?;
     match &args.subject {

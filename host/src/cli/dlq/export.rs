@@ -47,8 +47,8 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
         return Err(Failure::configuration("dlq.export", message));
     }
     let pipeline = args.which.load()?;
-    // A dead letter that does not decode is still exported. A contract that does not compile is an error that the operator
-    // must fix.
+    // A dead letter that does not decode is still exported. A contract that does not compile is an error that the
+    // operator must fix.
     let messages = Messages::load(&pipeline)?;
     let out: Box<dyn Write> = match &args.file {
         None => Box::new(std::io::stdout().lock()),
@@ -130,7 +130,8 @@ impl Messages {
         Ok(Messages { one, types })
     }
 
-    /// Returns the message type of a dead letter. Its contract header decides if there are several types without an envelope.
+    /// Returns the message type of a dead letter. Its contract header decides if there are several types without an
+    /// envelope.
     fn of(&self, contract: Option<&str>) -> Option<&MessageDescriptor> {
         let named = || self.types.iter().find(|message| Some(message.full_name()) == contract);
         self.one.as_ref().or_else(named)
@@ -209,8 +210,8 @@ fn source(letter: &BorrowedMessage<'_>, timestamp: Option<i64>) -> Value {
     })
 }
 
-/// Returns the original headers of the record in their order. A name may appear twice. Tollgate's headers are left out, because
-/// they are separate facts.
+/// Returns the original headers of the record in their order. A name may appear twice. Tollgate's headers are left out,
+/// because they are separate facts.
 fn own_headers<'m>(headers: impl Iterator<Item = RawHeader<'m>>, ours: bool) -> Value {
     let own = headers.filter(|(name, _)| !(ours && reserved::is_reserved(name)));
     own.map(|(name, value)| json!({ "name": bytes(name), "value": value.map(bytes) })).collect()

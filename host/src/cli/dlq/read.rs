@@ -1,8 +1,8 @@
 //! Reads a dead letter topic from beginning to end, without joining a group or committing offsets. It reads only
 //! committed dead letters.
 //!
-//! A partition is done at its end, which librdkafka reports as a separate event, or at the end that it had when reading began,
-//! whichever comes first. Offsets alone are not enough, because transaction markers occupy the last ones.
+//! A partition is done at its end, which librdkafka reports as a separate event, or at the end that it had when reading
+//! began, whichever comes first. Offsets alone are not enough, because transaction markers occupy the last ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -175,8 +175,8 @@ pub fn bar() -> ProgressBar {
     bar
 }
 
-/// Returns the last header of a name as text. The original record's headers come first, so none of them can pass for one of
-/// Tollgate's.
+/// Returns the last header of a name as text. The original record's headers come first, so none of them can pass for
+/// one of Tollgate's.
 pub fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<std::borrow::Cow<'m, str>> {
     headers::last(message, name).map(String::from_utf8_lossy)
 }

@@ -1,5 +1,5 @@
-//! Checks whether a partition has a readable record between its next offset and its end. Transaction markers occupy offsets and
-//! compaction leaves holes, so only reading shows that.
+//! Checks whether a partition has a readable record between its next offset and its end. Transaction markers occupy
+//! offsets and compaction leaves holes, so only reading shows that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,7 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use tollgate_config::Pipeline;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
 
-/// The time limit for the first record of each partition. If it does not arrive in time, the lag is computed from the offsets.
+/// The time limit for the first record of each partition. If it does not arrive in time, the lag is computed from the
+/// offsets.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Returns the partitions that have no record at or after the given offset.

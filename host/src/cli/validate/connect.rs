@@ -152,8 +152,8 @@ fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static
     restricted
 }
 
-/// Checks the rights on the group by reading its offsets. That needs only DESCRIBE, which READ implies; READ itself cannot be
-/// checked without joining the group.
+/// Checks the rights on the group by reading its offsets. That needs only DESCRIBE, which READ implies; READ itself
+/// cannot be checked without joining the group.
 fn check_group(
     pipeline: &Pipeline,
     consumer: &Looker,

@@ -42,7 +42,8 @@ impl Memory {
         Memory { bytes, program, ahead, batches, work, transforms: 0 }
     }
 
-    /// Adds the instances of a transform with at most `limit` bytes (`limits.memory`). A lane runs one instance at a time.
+    /// Adds the instances of a transform with at most `limit` bytes (`limits.memory`). A lane runs one instance at a
+    /// time.
     pub fn instances(&mut self, lanes: usize, limit: u64) {
         let transforms = usize::try_from(limit).unwrap_or(usize::MAX).saturating_mul(lanes).max(self.transforms);
         self.bytes = (self.bytes - self.transforms).saturating_add(transforms);

@@ -1,4 +1,5 @@
-//! The checks that need files but no network: contracts compile, fields exist and convert, components load and fit together.
+//! The checks that need files but no network: contracts compile, fields exist and convert, components load and fit
+//! together.
 
 mod deletes;
 mod policies;
@@ -167,8 +168,8 @@ fn message_types(pipeline: &Pipeline, report: &mut Report) -> Option<Pools> {
     }
 }
 
-/// Compiles the contracts of every type and checks each column against the contract of its rows. Returns the names of the types
-/// whose own contract compiles.
+/// Compiles the contracts of every type and checks each column against the contract of its rows. Returns the names of
+/// the types whose own contract compiles.
 fn check_contracts<'p>(pipeline: &'p Pipeline, pools: &Pools, report: &mut Report) -> Vec<&'p str> {
     let pool = &pools.own;
     let known = pipeline.types.iter().filter(|kind| check_contract(pipeline, kind, pool, report));
@@ -326,8 +327,8 @@ pub fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
     }
 }
 
-/// Returns an error if the declared conversion does not exist for this input. The type of the table's column is not checked
-/// here, because that needs the server.
+/// Returns an error if the declared conversion does not exist for this input. The type of the table's column is not
+/// checked here, because that needs the server.
 pub fn converts(column: &Column, input: InputKind) -> Result<(), String> {
     if column.mode == Mode::Add {
         return match input {

@@ -124,7 +124,8 @@ impl Report {
         json!({ "findings": self.findings, "guarantee": self.guarantee, "memory": self.memory })
     }
 
-    /// Formats the findings as `file:12:5: error: key.path: message; suggestion`, then the memory, and the guarantee last.
+    /// Formats the findings as `file:12:5: error: key.path: message; suggestion`, then the memory, and the guarantee
+    /// last.
     pub fn to_text(&self, file: &str) -> String {
         let mut text = String::new();
         for finding in &self.findings {

@@ -1,7 +1,7 @@
 //! The records that the broker rejected.
 //!
-//! Records travel in sets, and a set is rejected as a whole. If the broker checks records one by one, it names the rejected
-//! ones; if the set is too large, it names none.
+//! Records travel in sets, and a set is rejected as a whole. If the broker checks records one by one, it names the
+//! rejected ones; if the set is too large, it names none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,9 +41,9 @@ struct Report {
     topic: String,
     partition: i32,
     code: RDKafkaErrorCode,
-    /// The address of the broker's error text for it. A named record has its own text, its neighbours share librdkafka's, and
-    /// the records of a set that was rejected whole share the broker's, or have none. It must never be dereferenced:
-    /// librdkafka 2.12 has freed the text by then.
+    /// The address of the broker's error text for it. A named record has its own text, its neighbours share
+    /// librdkafka's, and the records of a set that was rejected whole share the broker's, or have none. It must never
+    /// be dereferenced: librdkafka 2.12 has freed the text by then.
     words: usize,
     /// The size of key and value.
     bytes: usize,

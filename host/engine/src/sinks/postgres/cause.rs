@@ -34,8 +34,8 @@ pub fn of(error: &Error) -> Option<String> {
 pub enum Doubt<'e> {
     /// A value was too large for a cast from bigint: the value may be a sequence's.
     Sequence,
-    /// A column rejects NULL: it may be a column without a mapping. If the table has partitions, the server names the partition
-    /// that rejected the row.
+    /// A column rejects NULL: it may be a column without a mapping. If the table has partitions, the server names the
+    /// partition that rejected the row.
     NotNull { schema: &'e str, table: &'e str, column: &'e str },
 }
 

@@ -12,8 +12,8 @@ use tollgate_config::Pipeline;
 use tollgate_config::error::Class;
 use tollgate_config::limits;
 
-/// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity. With several hosts, it
-/// uses the first that responds and accepts writes.
+/// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity. With several
+/// hosts, it uses the first that responds and accepts writes.
 pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error> {
     let hosts = Hosts::parse(pipeline.postgres.url.expose()).map_err(|error| Error::Configuration(Box::new(error)))?;
     // An unreachable host sends no response, and the operating system would wait for minutes.
@@ -70,8 +70,8 @@ async fn greet(
 /// Returns the session's settings.
 ///
 /// A statement must end before the Kafka transaction beside it: a lane that waits longer repeats its batch for nothing.
-/// PostgreSQL ends a transaction that is idle for longer than Kafka keeps the batch's other half: its lane is frozen or cut
-/// off, and the next owner waits for the progress rows that it locks.
+/// PostgreSQL ends a transaction that is idle for longer than Kafka keeps the batch's other half: its lane is frozen or
+/// cut off, and the next owner waits for the progress rows that it locks.
 fn settings(pipeline: &Pipeline) -> String {
     let idle = (pipeline.delivery.transaction_timeout + limits::IDLE_BEYOND_TRANSACTION).as_millis();
     let transaction = pipeline.delivery.transaction_timeout.as_millis();
@@ -79,7 +79,8 @@ fn settings(pipeline: &Pipeline) -> String {
         ("statement_timeout", (transaction * 2 / 3).to_string()),
         ("lock_timeout", (transaction / 3).to_string()),
         ("idle_in_transaction_session_timeout", idle.to_string()),
-        // Lets the server detect a cut connection and release our locks. Our own side uses `limits::STATEMENT_PATIENCE`.
+        // Lets the server detect a cut connection and release our locks. Our own side uses
+        // `limits::STATEMENT_PATIENCE`.
         ("tcp_keepalives_idle", "5".to_owned()),
         ("tcp_keepalives_interval", "2".to_owned()),
         ("tcp_keepalives_count", "3".to_owned()),

@@ -1,6 +1,8 @@
-//! PostgreSQL URLs with several hosts, in libpq's syntax: `postgres://user@a:5432,b:5432/db?target_session_attrs=read-write`.
+//! PostgreSQL URLs with several hosts, in libpq's syntax:
+//! `postgres://user@a:5432,b:5432/db?target_session_attrs=read-write`.
 //!
-//! sqlx supports one host. So the URL becomes one URL per host, tried in order until a host of the wanted kind responds.
+//! sqlx supports one host. So the URL becomes one URL per host, tried in order until a host of the wanted kind
+//! responds.
 
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -35,8 +37,8 @@ pub struct Hosts {
 const TARGET: &str = "target_session_attrs";
 
 impl Hosts {
-    /// Parses a URL. With several hosts the server must accept writes, unless the URL sets another kind; libpq would accept
-    /// any server.
+    /// Parses a URL. With several hosts the server must accept writes, unless the URL sets another kind; libpq would
+    /// accept any server.
     pub fn parse(url: &str) -> Result<Hosts, UrlError> {
         let (scheme, rest) = url.split_once("://").ok_or(UrlError::Unreadable)?;
         let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));

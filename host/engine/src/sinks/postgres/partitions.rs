@@ -1,7 +1,7 @@
 //! Creates time partitions ahead of the events that need them.
 //!
-//! The wanted partitions follow from the calendar, in UTC. The catalogue shows by their bounds which ones are missing, so
-//! partitions with other names count as well.
+//! The wanted partitions follow from the calendar, in UTC. The catalogue shows by their bounds which ones are missing,
+//! so partitions with other names count as well.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -159,8 +159,8 @@ async fn covered(transaction: &mut PgConnection, partition: &Partition) -> Resul
 
 /// Creates a partition, unless another member is doing so. Returns whether it did.
 ///
-/// The statement locks the table against all other use. So it waits only briefly for that lock: all writers to the table
-/// queue behind it.
+/// The statement locks the table against all other use. So it waits only briefly for that lock: all writers to the
+/// table queue behind it.
 pub async fn create(connection: &mut PgConnection, partition: &Partition) -> Result<bool, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let patience = limits::PARTITION_LOCK.as_millis();
@@ -178,8 +178,8 @@ pub async fn create(connection: &mut PgConnection, partition: &Partition) -> Res
     Ok(creates)
 }
 
-/// Creates the wanted partitions that the table lacks. Returns the result of each by its name, and nothing for those that
-/// exist or that another member creates.
+/// Creates the wanted partitions that the table lacks. Returns the result of each by its name, and nothing for those
+/// that exist or that another member creates.
 pub async fn ahead(connection: &mut PgConnection, wanted: Vec<Partition>) -> Vec<(String, Result<(), sqlx::Error>)> {
     let table = wanted.first().map(|partition| partition.table.to_string()).unwrap_or_default();
     let lacking = match missing(connection, wanted).await {

@@ -1,8 +1,8 @@
 //! Detects a pooler in transaction mode in front of PostgreSQL.
 //!
-//! Tollgate needs sessions: a slot is a session's advisory lock, and settings and the stage belong to a session. A transaction
-//! pooler breaks all of that without an error. With two connections open at once it shows: both get the same server process,
-//! or one connection gets two, or a setting of one appears on the other.
+//! Tollgate needs sessions: a slot is a session's advisory lock, and settings and the stage belong to a session. A
+//! transaction pooler breaks all of that without an error. With two connections open at once it shows: both get the
+//! same server process, or one connection gets two, or a setting of one appears on the other.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -2,7 +2,8 @@
 //! (docs/adr/0003).
 //!
 //! The temporary table is the only thing that our sessions keep between transactions and that ages: its `relfrozenxid`
-//! holds back `datfrozenxid` of the whole database, and no other session's vacuum can process it. [`renew`] drops it in time.
+//! holds back `datfrozenxid` of the whole database, and no other session's vacuum can process it. [`renew`] drops it in
+//! time.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row as _};

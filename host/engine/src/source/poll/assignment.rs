@@ -1,8 +1,8 @@
-//! The group's assignments and revocations: partitions are taken over before they are assigned, and the lanes release them
-//! before they are unassigned.
+//! The group's assignments and revocations: partitions are taken over before they are assigned, and the lanes release
+//! them before they are unassigned.
 //!
-//! librdkafka waits for the answer to each of the group's decisions, also while the consumer closes: a decision without an
-//! answer would block the process for the whole of `shutdown`.
+//! librdkafka waits for the answer to each of the group's decisions, also while the consumer closes: a decision without
+//! an answer would block the process for the whole of `shutdown`.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -140,8 +140,8 @@ impl Poll {
             return;
         }
         self.assign_all(&list);
-        // librdkafka keeps a pause across assignments: a partition that was paused when it was lost would come back paused,
-        // and the lane that resumes its partitions did not have it then.
+        // librdkafka keeps a pause across assignments: a partition that was paused when it was lost would come back
+        // paused, and the lane that resumes its partitions did not have it then.
         if let Err(error) = self.consumer.resume(&list) {
             tracing::warn!(%error, "resume failed");
         }
@@ -217,8 +217,8 @@ impl Poll {
             None => {}
             Some(Unanswered::Assign) => self.assign_all(&TopicPartitionList::new()),
             Some(Unanswered::Revoke(partitions)) => {
-                // librdkafka rejects a list with a partition that it does not fetch, and keeps waiting; halted ones were never
-                // assigned.
+                // librdkafka rejects a list with a partition that it does not fetch, and keeps waiting; halted ones
+                // were never assigned.
                 let mut list = TopicPartitionList::new();
                 for partition in partitions.iter().filter(|partition| self.state.fetched.remove(partition)) {
                     list.add_partition(&self.pipeline.source.topic, partition.0);

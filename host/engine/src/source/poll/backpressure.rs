@@ -1,8 +1,8 @@
 //! Applies backpressure while a lane accepts no batch, or while all batches together use up the memory. First the poll
 //! thread waits, then partitions are paused.
 //!
-//! Events are counted when a batch is handed over. Bytes are counted when a record is taken: a batch has the same memory
-//! before and after it is handed over, so checking while batches fill is sufficient.
+//! Events are counted when a batch is handed over. Bytes are counted when a record is taken: a batch has the same
+//! memory before and after it is handed over, so checking while batches fill is sufficient.
 
 use std::time::{Duration, Instant};
 
@@ -72,8 +72,8 @@ impl Poll {
         self.lanes.iter().map(Inbox::memory).sum()
     }
 
-    /// Returns whether all batches together have more memory than this. Unused memory is freed first: a backlog of spare
-    /// batches would never shrink.
+    /// Returns whether all batches together have more memory than this. Unused memory is freed first: a backlog of
+    /// spare batches would never shrink.
     fn exceeds(&mut self, bytes: usize) -> bool {
         let over = |poll: &Poll| poll.filled() + poll.others() > bytes;
         if !over(self) {
@@ -84,8 +84,8 @@ impl Poll {
         over(self)
     }
 
-    /// Returns whether no records may be taken for now: the poll thread waits for a batch to complete, and after some time
-    /// pauses all partitions, so that it can poll.
+    /// Returns whether no records may be taken for now: the poll thread waits for a batch to complete, and after some
+    /// time pauses all partitions, so that it can poll.
     pub(super) fn held_back(&mut self) -> bool {
         if !self.exceeds(self.bounds().most_bytes()) {
             self.state.brimful = None;
@@ -166,7 +166,8 @@ impl Poll {
     }
 }
 
-/// Returns whether the batch would exceed the backlog's threshold. An empty backlog accepts any batch, however low the limit.
+/// Returns whether the batch would exceed the backlog's threshold. An empty backlog accepts any batch, however low the
+/// limit.
 fn crosses(bounds: &Backpressure, backlog: u64, batch: u64) -> bool {
     bounds.pause_on_threshold && backlog > 0 && backlog + batch > bounds.lag_threshold
 }

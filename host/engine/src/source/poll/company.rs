@@ -10,7 +10,8 @@ use tollgate_config::BatchWait;
 pub(super) struct Company {
     /// The number of completed batches at the last check.
     through: u64,
-    /// The longest recent duration: a shorter one lowers it by a fiftieth, so that about one batch in fifty takes longer.
+    /// The longest recent duration: a shorter one lowers it by a fiftieth, so that about one batch in fifty takes
+    /// longer.
     took: Duration,
 }
 

@@ -107,7 +107,8 @@ impl Poll {
             });
         }
         if !found {
-            // The affected partition is no longer ours, or the watermarks are unavailable: the next fetch reports the error again.
+            // The affected partition is no longer ours, or the watermarks are unavailable: the next fetch reports the
+            // error again.
             tracing::warn!(%error, "an offset is out of range, but every partition of this member has its next offset");
         }
     }
