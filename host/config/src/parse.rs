@@ -30,7 +30,7 @@ impl Pipeline {
     /// this file and those named by `${file:…}`.
     ///
     /// # Errors
-    /// All errors in the file at once.
+    /// Returns all errors in the file at once.
     pub fn load(path: &Path) -> Result<Pipeline, ConfigErrors> {
         let text = reader::load_text(path)?;
         let env = |name: &str| std::env::var(name).ok();
@@ -40,7 +40,7 @@ impl Pipeline {
     /// Parses a text like [`Pipeline::load`]. Messages show `path`, and relative paths start in its folder.
     ///
     /// # Errors
-    /// All errors in the file at once.
+    /// Returns all errors in the file at once.
     pub fn parse(path: &Path, text: &str, env: Environment<'_>) -> Result<Pipeline, ConfigErrors> {
         parse_seen(path, text, env).0
     }

@@ -74,7 +74,7 @@ impl Url {
     /// Parses the URL of a registry.
     ///
     /// # Errors
-    /// If the text is not such a URL, or contains a login.
+    /// Fails if the text is not such a URL, or contains a login.
     pub fn parse(text: &str) -> Result<Url, UrlFault> {
         let text = text.trim();
         let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));

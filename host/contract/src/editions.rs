@@ -54,7 +54,7 @@ const DELIMITED: i32 = 2;
 /// marks it.
 ///
 /// # Errors
-/// Bytes that are not a `FileDescriptorSet`.
+/// Fails if the bytes are not a `FileDescriptorSet`.
 pub fn lower_editions(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     let Some(descriptor) = DescriptorPool::global().get_message_by_name("google.protobuf.FileDescriptorSet") else {
         return Ok(Cow::Borrowed(bytes));

@@ -9,7 +9,7 @@ use crate::{load, shipped};
 /// Compiles the message types that a pipeline names. It reads files and uses no network.
 ///
 /// # Errors
-/// `contract.invalid` if a file cannot be read or compiled.
+/// Returns `contract.invalid` if a file cannot be read or compiled.
 pub fn pools(pipeline: &Pipeline) -> Result<Pools, Failure> {
     let paths = match &pipeline.contract.schema {
         Schema::Protos(paths) => paths.clone(),

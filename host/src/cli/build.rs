@@ -23,8 +23,8 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 2 for transform.yaml or the package, 3 if the toolchain or the disk fails, 1 if the code does not compile
-/// or is not a transform.
+/// Fails with exit code 2 for transform.yaml or the package, 3 if the toolchain or the disk fails, 1 if the code does
+/// not compile or is not a transform.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let folders = tollgate_guests::folders(&args.folders);
     if args.out.is_some() && folders.len() != 1 {

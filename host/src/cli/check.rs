@@ -89,7 +89,7 @@ pub struct RegistryArgs {
 }
 
 /// # Errors
-/// Exit code 1 if the contracts are not compatible, 2 if the check itself failed.
+/// Fails with exit code 1 if the contracts are not compatible, 2 if the check itself failed.
 pub fn run(args: &Args, format: Format) -> Result<Success, Failure> {
     check(args, format).map_err(|failure| match failure.exit {
         // A CI job distinguishes "incompatible" from "not checked" by the exit code, so nothing else may be 1.

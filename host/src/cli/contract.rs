@@ -57,7 +57,7 @@ pub struct Loaded {
 }
 
 /// # Errors
-/// Exit code 2 if a file cannot be read or compiled.
+/// Fails with exit code 2 if a file cannot be read or compiled.
 pub fn load(select: &Select) -> Result<Loaded, Failure> {
     let pipelines = select.paths.iter().filter(|path| versions::is_pipeline(path)).map(|path| load_pipeline(path));
     let pipelines = pipelines.collect::<Result<Vec<_>, _>>()?;
@@ -68,7 +68,7 @@ pub fn load(select: &Select) -> Result<Loaded, Failure> {
 
 impl Loaded {
     /// # Errors
-    /// Exit code 2 if a name does not exist.
+    /// Fails with exit code 2 if a name does not exist.
     pub fn messages(&self, select: &Select) -> Result<Vec<MessageDescriptor>, Failure> {
         let mut names = select.message.clone();
         if names.is_empty() {

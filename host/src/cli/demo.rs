@@ -45,7 +45,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 3 if a server is unavailable, 1 if the demo was interrupted or its engine stopped.
+/// Fails with exit code 3 if a server is unavailable, 1 if the demo was interrupted or its engine stopped.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     if args.real.is_none() && args.events > EMBEDDED_EVENTS {
         let message = format!(

@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration and missing tables, 3 if PostgreSQL cannot be reached.
+/// Fails with exit code 2 for the configuration and missing tables, 3 if PostgreSQL cannot be reached.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

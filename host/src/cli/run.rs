@@ -43,8 +43,8 @@ enum Event {
 }
 
 /// # Errors
-/// Exit code 2 if the configuration or something that it names is invalid, 3 if a server is unavailable until the start
-/// deadline, 1 if a running engine had to stop.
+/// Fails with exit code 2 if the configuration or something that it names is invalid, 3 if a server is unavailable
+/// until the start deadline, 1 if a running engine had to stop.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     if let Some(name) = hazards::refused() {
         let message = format!("{name} is for Tollgate's own tests, and this program has no failpoints: unset it");

@@ -60,7 +60,7 @@ struct Table {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 if a server is unavailable, 1 if it rejects a statement or request.
+/// Fails with exit code 2 for the configuration, 3 if a server is unavailable, 1 if it rejects a statement or request.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let contracts = compiler::contracts(&pipeline)?;

@@ -90,8 +90,8 @@ struct Pause {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 if neither the process nor PostgreSQL answers. With `--check` 1 if the pipeline
-/// needs attention.
+/// Fails with exit code 2 for the configuration, 3 if neither the process nor PostgreSQL answers. With `--check` 1 if
+/// the pipeline needs attention.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let url = match &args.url {

@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 1 if a case fails, 2 if a file is invalid, 3 if the toolchain or the disk fails.
+/// Fails with exit code 1 if a case fails, 2 if a file is invalid, 3 if the toolchain or the disk fails.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let folders = tollgate_guests::folders(&args.folders);
     if args.component.is_some() && folders.len() != 1 {

@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 2 with all findings if one of them is an error, 3 if the only errors are unreachable servers.
+/// Fails with exit code 2 with all findings if one of them is an error, 3 if the only errors are unreachable servers.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = load(args)?;
     let mut report = offline(&pipeline);

@@ -31,7 +31,7 @@ max_connections = 40
 /// Starts a server in the scratch folder, which ends it when dropped, and returns its URL.
 ///
 /// # Errors
-/// Exit code 3 if the programs are missing or the server does not start.
+/// Fails with exit code 3 if the programs are missing or the server does not start.
 pub async fn start(scratch: &mut Scratch) -> Result<String, Failure> {
     let programs = programs().ok_or_else(|| {
         let message = "PostgreSQL's server programs (initdb, postgres) are missing: install the package postgresql, or \

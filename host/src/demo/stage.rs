@@ -31,7 +31,7 @@ impl Stage {
     /// Starts the servers and writes the pipeline's files. `tell` receives progress messages.
     ///
     /// # Errors
-    /// Exit code 3 if a server is unavailable.
+    /// Fails with exit code 3 if a server is unavailable.
     pub async fn set(options: &Options, tell: &dyn Fn(&str)) -> Result<Stage, Failure> {
         let mut scratch = Scratch::new(&postgres::parent())?;
         let foreign = options.real.is_some() || options.postgres.is_some();

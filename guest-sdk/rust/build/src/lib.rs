@@ -39,7 +39,8 @@ impl std::error::Error for Error {}
 /// generated for them: the host checks the rules, and removes the envelope.
 ///
 /// # Errors
-/// The folder cannot be read or has no `.proto` files, a file does not compile, or `OUT_DIR` cannot be written.
+/// Fails if the folder cannot be read or has no `.proto` files, a file does not compile, or `OUT_DIR` cannot be
+/// written.
 #[allow(clippy::print_stdout, reason = "how a build script talks to cargo")]
 pub fn protos(root: impl AsRef<Path>) -> Result<(), Error> {
     let out = env::var_os("OUT_DIR").ok_or_else(|| Error("OUT_DIR is not set: call this from build.rs".into()))?;

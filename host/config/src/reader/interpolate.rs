@@ -13,7 +13,7 @@ pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 /// Returns the text with every reference replaced, and whether there was one.
 ///
 /// # Errors
-/// If a variable is not set, a file cannot be read, or a reference is malformed. The message contains no value.
+/// Fails if a variable is not set, a file cannot be read, or a reference is malformed. The message contains no value.
 pub fn interpolate(text: &str, env: Environment<'_>, base: &Path) -> Result<(String, bool), String> {
     let mut out = String::with_capacity(text.len());
     let mut replaced = false;

@@ -18,7 +18,7 @@ const MARK: &str = " option features.enum_type = OPEN;";
 /// Converts the text of a file of an edition to proto2; `None` for files of another syntax.
 ///
 /// # Errors
-/// An edition that is not supported.
+/// Fails for an edition that is not supported.
 pub fn edition_source(source: &str) -> Result<Option<String>, UnknownEdition> {
     let mut tokens = Tokens { text: source, at: 0 };
     let head = [tokens.next(), tokens.next(), tokens.next()];

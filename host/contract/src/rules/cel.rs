@@ -85,7 +85,7 @@ impl Expression {
     /// Returns the description of the violation; `None` if the value passes.
     ///
     /// # Errors
-    /// A description of why the expression cannot be evaluated on this value.
+    /// Returns why the expression cannot be evaluated on this value.
     pub(super) fn evaluate(&self, this: Boxed, now: Option<i128>) -> Result<Option<String>, String> {
         if self.needs_clock && now.is_none() {
             return Err(super::test::Unknown::NoClock.message().into());

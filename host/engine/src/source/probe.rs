@@ -43,7 +43,7 @@ impl ConsumerContext for Silent {}
 /// omitted.
 ///
 /// # Errors
-/// The client cannot be created, or rejects the assignment.
+/// Fails if the client cannot be created, or rejects the assignment.
 pub fn unreadable(
     pipeline: &Pipeline,
     positions: &BTreeMap<Partition, NextOffset>,

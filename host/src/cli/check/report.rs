@@ -32,7 +32,7 @@ pub struct Report {
 
 impl Report {
     /// # Errors
-    /// Exit code 1 if a finding is an error, or with `strict` a warning.
+    /// Fails with exit code 1 if a finding is an error, or with `strict` a warning.
     pub fn conclude(self, format: Format) -> Result<Success, Failure> {
         for note in &self.notes {
             tracing::warn!("{note}");

@@ -33,7 +33,7 @@ pub struct Args {
 type Lines = BTreeMap<String, BTreeMap<String, String>>;
 
 /// # Errors
-/// Exit code 2 if one of the two cannot be read.
+/// Fails with exit code 2 if one of the two cannot be read.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let paths = [args.new.clone()];
     let new = versions::Version::working_tree(&paths)?;

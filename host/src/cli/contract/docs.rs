@@ -45,7 +45,7 @@ pub enum Form {
 }
 
 /// # Errors
-/// Exit code 2 if a file or a name is invalid, 3 if a page cannot be written.
+/// Fails with exit code 2 if a file or a name is invalid, 3 if a page cannot be written.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let loaded = load(&args.select)?;
     let messages = loaded.messages(&args.select)?;

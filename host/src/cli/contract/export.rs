@@ -35,7 +35,7 @@ pub enum Target {
 }
 
 /// # Errors
-/// Exit code 2 if a file or a name is invalid, 3 if the file cannot be written.
+/// Fails with exit code 2 if a file or a name is invalid, 3 if the file cannot be written.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let text = match args.format {
         Target::Sql => sql(args)?,

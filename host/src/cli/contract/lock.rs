@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 2 if a file cannot be read, 1 if --check finds that the lock file is not up to date.
+/// Fails with exit code 2 if a file cannot be read, 1 if --check finds that the lock file is not up to date.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let loaded = load(&args.select)?;
     let file = args.lock.clone().or_else(|| find(&loaded.paths)).unwrap_or_else(|| PathBuf::from(FILE));

@@ -67,7 +67,7 @@ pub struct Versions {
 
 impl Which {
     /// # Errors
-    /// Exit code 2 if a URL, a variable or a file cannot be used.
+    /// Fails with exit code 2 if a URL, a variable or a file cannot be used.
     pub fn client(&self) -> Result<Client, Failure> {
         let wrong = |message: &dyn std::fmt::Display| Failure::configuration("registry.config", message);
         if self.registry.is_empty() {
@@ -90,7 +90,8 @@ impl Which {
 }
 
 /// # Errors
-/// Exit code 1 if the registry rejects the schema, 2 for a file or a flag, 3 if the registry cannot be reached.
+/// Fails with exit code 1 if the registry rejects the schema, 2 for a file or a flag, 3 if the registry cannot be
+/// reached.
 pub fn register(args: &Register) -> Result<Success, Failure> {
     let publication = tollgate_protos::with_imports(&args.file, &args.protos)
         .map_err(|error| Failure::configuration("contract.protos", error))?;
@@ -172,8 +173,8 @@ fn failure(source: &ClientError, shown: &dyn std::fmt::Display) -> Failure {
 }
 
 /// # Errors
-/// Exit code 1 if the subject does not exist or the registry refuses us, 2 for a flag, 3 if the registry cannot be
-/// reached.
+/// Fails with exit code 1 if the subject does not exist or the registry refuses us, 2 for a flag, 3 if the registry
+/// cannot be reached.
 pub fn versions(args: &Versions) -> Result<Success, Failure> {
     let client = args.which.client()?;
     match &args.subject {

@@ -84,8 +84,8 @@ struct Judged {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 if a server does not answer, 1 if the pipeline is running or an offset is
-/// refused.
+/// Fails with exit code 2 for the configuration, 3 if a server does not answer, 1 if the pipeline is running or an
+/// offset is refused.
 pub(super) fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
