@@ -1,9 +1,9 @@
 //! Produces the seeded load of payment events and checks the results with its oracle.
 //!
-//!     loadgen fill   [--n N] [--seed S]                         makes the topic anew and sends N events
+//!     loadgen fill   [--n N] [--seed S]                         recreates the topic and sends N events
 //!     loadgen rate   [--rate R] [--secs S] [--seed S] [--fresh] [--keep]   R events a second, event time = now
 //!     loadgen expect [--n N] [--seed S]                         what `fill` would send, without Kafka
-//!     loadgen reset                                             empties the table, makes the dead letter topic anew
+//!     loadgen reset                                             empties the table, recreates the dead letter topic
 //!     loadgen verify                                            compares table and dead letters with the expectation
 //!
 //! Common: --topic, --dead-letters, --expect FILE, --brokers (KAFKA_BROKERS), --database (DATABASE_URL).

@@ -18,7 +18,7 @@ pub fn decimal(value: f32) -> f64 {
         return widened;
     }
     let mut digits = Digits::default();
-    // At most `-1.17549435e-38`; what does not fit falls back to the widened value.
+    // The longest text is `-1.17549435e-38`. A longer one would fall back to the widened value.
     match write!(digits, "{value:e}") {
         Ok(()) => digits.as_str().parse().unwrap_or(widened),
         Err(_) => widened,

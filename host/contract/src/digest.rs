@@ -51,7 +51,8 @@ pub(crate) fn of(top: &MessageDescriptor, policies: &Policies, rules: &str) -> [
                 hash.count(fields.len());
                 fields.iter().for_each(|field| add_field(&mut hash, field));
             }
-            // In declaration order: the first value is the default, and the first alias is the displayed name.
+            // The values are in declaration order: the first value is the default, and the first alias is the displayed
+            // name.
             Type::Enum(values) => {
                 hash.text("enum");
                 hash.count(values.values().len());

@@ -223,7 +223,7 @@ impl Brakes {
             Followed::Unchanged => return,
             Followed::Paused => tracing::error!(reason = pause.reason(), "paused"),
             Followed::Resumed => {
-                // Before the lanes see that the pause has ended.
+                // This comes before the lanes see that the pause has ended.
                 self.allow(resumed);
                 tracing::info!("resumed");
             }

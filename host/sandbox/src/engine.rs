@@ -114,7 +114,7 @@ fn config(stack: usize) -> Config {
         .wasm_backtrace_max_frames(NonZeroUsize::new(8))
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking)
-        // At a swap the compiler runs while the lanes work; it may take longer, but not their cores.
+        // At a swap the compiler runs while the lanes work. It may take longer, but it must not use their cores.
         .parallel_compilation(false)
         // Makes an event's verdict the same on every machine.
         .cranelift_nan_canonicalization(true)

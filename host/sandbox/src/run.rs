@@ -306,7 +306,7 @@ impl Run<'_> {
             store.epoch_deadline_trap();
         }
         store.set_epoch_deadline(loaded.terms.start_ticks);
-        // Before instantiation, which also runs guest code.
+        // This comes before instantiation, which also runs guest code.
         store.set_fuel(limits::START_FUEL)?;
         Ok(store)
     }

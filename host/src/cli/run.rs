@@ -62,8 +62,8 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         let hangup = listen(SignalKind::hangup())?;
         let pipeline =
             Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
-        // In a separate task: the Kafka client blocks while it waits for a broker, and signals must be handled
-        // meanwhile.
+        // This is a separate task, because the Kafka client blocks while it waits for a broker, and signals must be
+        // handled meanwhile.
         let waiting = Waiting::new(pipeline.start_deadline);
         let starting = tokio::spawn({
             let waiting = waiting.clone();

@@ -49,7 +49,7 @@ impl Writer<'_> {
             Value::Bool(value) => self.raw(if *value { "true" } else { "false" }),
             Value::I32(value) => self.raw(value.to_string()),
             Value::U32(value) => self.raw(value.to_string()),
-            // As strings, because JavaScript's exact integers end at 2^53.
+            // 64-bit integers are strings, because JavaScript's exact integers end at 2^53.
             Value::I64(value) => self.text(&value.to_string()),
             Value::U64(value) => self.text(&value.to_string()),
             Value::F32(value) => self.floating(decimal(*value)),

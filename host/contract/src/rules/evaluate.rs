@@ -145,7 +145,8 @@ impl<'a> Evaluation<'a> {
                 None => Ok(()),
             },
             ReflectValue::Map(entries) => {
-                // In key order: the map is unordered, and the same payload must get the same answer.
+                // Entries are taken in key order, because the map is unordered, and the same payload must get the same
+                // result.
                 let mut entries: Vec<_> = entries.iter().collect();
                 entries.sort_by_key(|(key, _)| *key);
                 entries

@@ -120,7 +120,7 @@ impl Source<'_> {
                 let high = |name: &str| Some((read(&self.get(name)?)?, name == "lte"));
                 self.range(name, (Some((read(value)?, name == "gte")), high("lt").or_else(|| high("lte"))), show, test)
             }
-            // Handled together with the lower limit's rule.
+            // These are handled together with the lower limit's rule.
             "lt" | "lte" => return Some(Vec::new()),
             _ => return None,
         };

@@ -343,7 +343,7 @@ impl Plan {
     }
 
     fn text(&self, range: &Range<usize>) -> &str {
-        // Checked by the reader.
+        // The reader has checked that this is UTF-8.
         std::str::from_utf8(&self.frame[range.clone()]).unwrap_or_default()
     }
 }
