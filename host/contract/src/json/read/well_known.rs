@@ -15,7 +15,7 @@ use crate::{Moment, TimeInput, TimeSpec};
 
 /// A Timestamp in Protobuf's JSON.
 const TIME: &str = "a time such as \"2026-01-31T12:00:00Z\"";
-/// In microseconds.
+/// A second in microseconds.
 const SECOND: i64 = 1_000_000;
 
 /// The fields of `google.protobuf.Value`, by number.
