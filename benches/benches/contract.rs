@@ -1,11 +1,12 @@
-//! What a payment event costs in the contract stage, with criterion, and as ratios within one run.
+//! Measures with criterion what a payment event costs in the contract stage. Ratios are taken within one run.
 //!
 //!     contract --figures FILE [--protos DIR] [--node DIR --work DIR] [--rounds 5] [--output json]
 //!
-//! `cargo xtask bench contract` calls it. A round measures every way once, so that a slow minute of the machine meets all of
-//! them; ratios are taken within a round, and the median over the rounds counts. Time is CPU time: of the measuring thread, and
-//! of Node's whole process. Criterion says what it does on stdout; the figures go to FILE. Where valgrind is there, the
-//! instructions an event are counted too, by this program under callgrind: `contract --count WAY --times N`.
+//! `cargo xtask bench contract` calls it. A round measures every way once, so that a slow minute of the machine affects
+//! all of them. Ratios are taken within a round, and the median over the rounds counts. Time is CPU time: of the
+//! measuring thread, and of Node's whole process. Criterion's output goes to stdout; the figures go to FILE. If
+//! valgrind is installed, the instructions per event are counted too, by this program under callgrind: `contract
+//! --count WAY --times N`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use tollgate_bench::{machine, output};
 struct Options {
     figures: PathBuf,
     protos: PathBuf,
-    /// The built baseline, and a folder for its events.
+    /// The folder of the built baseline, and a folder for its events.
     node: Option<(PathBuf, PathBuf)>,
     rounds: u32,
     json: bool,
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let mut args = Args::new(std::env::args().skip(1).collect());
-    // What `cargo bench` adds.
+    // `cargo bench` adds this flag.
     args.flag("--bench");
     if let Some(way) = args.text(instructions::OPTION, None)? {
         return count(&way, args);
@@ -59,16 +60,16 @@ fn run() -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be written", options.figures.display()))
 }
 
-/// Handles all events `--times` over, for whoever counts this process's instructions.
+/// Handles all events `--times` times, for callgrind, which counts this process's instructions.
 fn count(way: &str, mut args: Args) -> anyhow::Result<()> {
-    let way = Way::named(way).with_context(|| format!("{} {way:?}: no such way", instructions::OPTION))?;
+    let way = Way::named(way).with_context(|| format!("{} {way:?}: unknown way", instructions::OPTION))?;
     let protos = protos(&mut args)?;
     let times: u64 = args.number("--times", 1)?;
     args.finish()?;
     Stage::new(&protos, None)?.run(way, times).map(drop)
 }
 
-/// Instructions an event of each way that runs in this process.
+/// Returns the instructions per event of each way that runs in this process.
 fn counts(protos: &Path) -> anyhow::Result<BTreeMap<&'static str, f64>> {
     let program = std::env::current_exe()?;
     let ways = Way::ALL.into_iter().filter(|way| *way != Way::Zod);
@@ -80,9 +81,9 @@ fn protos(args: &mut Args) -> anyhow::Result<PathBuf> {
     Ok(given.unwrap_or_else(|| [env!("CARGO_MANIFEST_DIR"), "proto"].iter().collect()))
 }
 
-/// Nanoseconds of CPU an event: the median of criterion's samples.
+/// Returns the CPU time per event in nanoseconds: the median of criterion's samples.
 fn measure(stage: &mut Stage, way: Way, round: u32) -> anyhow::Result<f64> {
-    // Short turns: the rounds are the repetition.
+    // The measurements are short, because the rounds repeat them.
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))
@@ -106,7 +107,7 @@ fn measure(stage: &mut Stage, way: Way, round: u32) -> anyhow::Result<f64> {
     group.finish();
     match failure {
         Some(error) => Err(error.context(way.title())),
-        // The warm-up's samples are among them, a few of many.
+        // The samples include those of the warm-up, which are few.
         None => median(samples).context("criterion took no sample"),
     }
 }

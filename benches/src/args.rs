@@ -1,16 +1,17 @@
-//! `--name value` options of the benchmark's binaries: a dozen, so no parser library.
+//! Parses `--name value` options of the benchmark's binaries. There are about a dozen, so a parser library is not
+//! needed.
 
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
 
-/// The command line after the verb; every option is taken once, and what is left over is an error.
+/// The command line after the verb. Each accessor removes its option; any argument that is left at the end is an error.
 pub struct Args {
     rest: Vec<String>,
 }
 
 impl Args {
-    /// Splits off the verb (`""` if there is none).
+    /// Splits off the verb, or `""` if there is none.
     pub fn with_verb() -> (String, Args) {
         let mut rest: Vec<String> = std::env::args().skip(1).collect();
         let verb = if rest.is_empty() || rest[0].starts_with("--") { String::new() } else { rest.remove(0) };
@@ -21,19 +22,19 @@ impl Args {
         Args { rest }
     }
 
-    /// Whether the bare option `name` is given.
+    /// Returns whether the flag `name` is given.
     pub fn flag(&mut self, name: &str) -> bool {
         let at = self.rest.iter().position(|a| a == name);
         at.map(|at| self.rest.remove(at)).is_some()
     }
 
-    /// The value of `name`, or else of the environment variable `env`.
+    /// Returns the value of `name`, or else of the environment variable `env`.
     pub fn text(&mut self, name: &str, env: Option<&str>) -> anyhow::Result<Option<String>> {
         let Some(at) = self.rest.iter().position(|a| a == name) else {
             return Ok(env.and_then(|env| std::env::var(env).ok()));
         };
         if at + 1 >= self.rest.len() {
-            bail!("{name} wants a value");
+            bail!("{name} needs a value");
         }
         self.rest.remove(at);
         Ok(Some(self.rest.remove(at)))
@@ -48,12 +49,12 @@ impl Args {
         T::Err: std::error::Error + Send + Sync + 'static,
     {
         match self.text(name, None)? {
-            Some(text) => text.parse().with_context(|| format!("{name} {text:?} is no number of its kind")),
+            Some(text) => text.parse().with_context(|| format!("{name} {text:?} is not a valid number")),
             None => Ok(default),
         }
     }
 
-    /// Refuses whatever was not asked for.
+    /// Fails if any argument is left.
     pub fn finish(self) -> anyhow::Result<()> {
         match self.rest.first() {
             Some(extra) => bail!("unknown argument {extra:?}"),

@@ -1,4 +1,4 @@
-//! The Kafka side: topics made anew, the load sent, positions and dead letters read.
+//! The Kafka side of the bench: recreates topics, sends the load, and reads positions and dead letters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,16 +14,16 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-/// Answers of a broker on the same machine come in milliseconds; later than this it is not well.
+/// A broker on the same machine answers within milliseconds. Without an answer in this time something is wrong.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes `topic` anew and empty, with a leader for each of its partitions.
+/// Deletes and creates `topic`, and waits until each of its partitions has a leader.
 pub async fn recreate(brokers: &str, topic: &str, partitions: i32) -> anyhow::Result<()> {
     let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
     admin.delete_topics(&[topic], &options).await?;
     let deadline = Instant::now() + TIMEOUT;
-    // The deletion goes on after its answer: until it is done, the name is taken.
+    // The deletion continues after the broker's answer. Until it is done, the name is taken.
     loop {
         let topics = [NewTopic::new(topic, partitions, TopicReplication::Fixed(1))];
         match admin.create_topics(&topics, &options).await?.pop() {
@@ -57,7 +57,7 @@ fn client(brokers: &str) -> ClientConfig {
     config
 }
 
-/// Counts what the broker refused; the load must not have a hole that nobody knows of.
+/// Counts the records that the broker refused, so that a gap in the load does not go unnoticed.
 #[derive(Clone, Default)]
 struct Refused(Arc<AtomicU64>);
 
@@ -72,7 +72,7 @@ impl ProducerContext for Refused {
     }
 }
 
-/// An idempotent producer for one topic; keys go where Java's partitioner puts them.
+/// An idempotent producer for one topic, with the partitioner of the Java client.
 pub struct Sender {
     producer: ThreadedProducer<Refused>,
     topic: String,
@@ -80,7 +80,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// `linger_ms`: how long a record waits for company; high for throughput, low for latency.
+    /// Creates a producer. `linger_ms` is high for throughput and low for latency.
     pub fn new(brokers: &str, topic: &str, linger_ms: u32) -> anyhow::Result<Sender> {
         let refused = Refused::default();
         let producer = client(brokers)
@@ -93,7 +93,7 @@ impl Sender {
         Ok(Sender { producer, topic: topic.to_owned(), refused })
     }
 
-    /// Queues a record; waits while the queue is full.
+    /// Queues a record. Blocks while the queue is full.
     pub fn send(&self, key: &[u8], value: &[u8], headers: OwnedHeaders) -> anyhow::Result<()> {
         let mut record = BaseRecord::to(&self.topic).key(key).payload(value).headers(headers);
         loop {
@@ -108,7 +108,7 @@ impl Sender {
         }
     }
 
-    /// Waits until every record is stored; an error if one was not.
+    /// Waits until every record is stored. Fails if one was refused.
     pub fn finish(self) -> anyhow::Result<()> {
         self.producer.flush(TIMEOUT).context("the broker does not take the last records")?;
         match self.refused.0.load(Ordering::Relaxed) {
@@ -118,7 +118,7 @@ impl Sender {
     }
 }
 
-/// The headers that every event of the load carries.
+/// The headers of every event of the load.
 pub const EVENT_HEADERS: [(&str, &[u8]); 2] = [("schema-version", b"1"), ("content-type", b"application/protobuf")];
 
 pub fn event_headers() -> OwnedHeaders {
@@ -126,7 +126,8 @@ pub fn event_headers() -> OwnedHeaders {
     OwnedHeaders::new_with_capacity(2).insert(version).insert(kind)
 }
 
-/// The keys of all committed records of `topic`. Read, not computed from offsets: transaction markers occupy offsets too.
+/// Returns the keys of all committed records of `topic`. They are read, because offsets do not count records:
+/// transaction markers occupy offsets too.
 pub fn committed_keys(brokers: &str, topic: &str) -> anyhow::Result<Vec<Vec<u8>>> {
     let consumer: BaseConsumer = client(brokers)
         .set("group.id", "bench-oracle")
@@ -166,7 +167,7 @@ pub fn at(topic: &str, partitions: &[i32], offset: Offset) -> anyhow::Result<Top
     Ok(list)
 }
 
-/// Looks at a consumer group, and how far it has committed, without joining it.
+/// Observes a consumer group and its committed offsets without joining it.
 pub struct GroupWatch {
     consumer: BaseConsumer,
     group: String,
@@ -181,14 +182,14 @@ impl GroupWatch {
         Ok(GroupWatch { consumer, group: group.to_owned(), list })
     }
 
-    /// Whether the group has members and each of them knows its partitions.
+    /// Returns whether the group has members and each has its assignment.
     pub fn stable(&self) -> anyhow::Result<bool> {
         let list = self.consumer.fetch_group_list(Some(&self.group), TIMEOUT)?;
         Ok(list.groups().iter().any(|g| g.name() == self.group && g.state() == "Stable" && !g.members().is_empty()))
     }
 
-    /// Events below the committed offsets, all partitions together: what the group says it is done with. An outstanding
-    /// transaction's offsets are not yet committed.
+    /// Returns the number of events below the committed offsets of all partitions. Offsets of an open transaction are
+    /// not yet committed.
     pub fn done(&self) -> anyhow::Result<u64> {
         let committed = self.consumer.committed_offsets(self.list.clone(), TIMEOUT)?;
         let offsets = committed.elements().into_iter().filter_map(|e| e.offset().to_raw());

@@ -1,6 +1,7 @@
-//! The contract stage by itself, and what it is held against: what one payment event costs from its wire bytes to its row.
+//! Measures the contract stage alone, from an event's wire bytes to its row, and the libraries that it is compared
+//! with.
 //!
-//! Each [`Way`] handles the same events, in memory, batch by batch, and keeps its memory from batch to batch as a lane does.
+//! Each [`Way`] handles the same events in memory, batch by batch, and reuses its memory for each batch as a lane does.
 
 pub mod figures;
 pub mod instructions;
@@ -27,9 +28,10 @@ use crate::payment::PaymentEvent;
 use crate::recipe::{FILL_EPOCH_MS, Recipe};
 use crate::rounds::SEED;
 
-/// Two megabytes: more than the first caches hold, as in a topic that is fetched once.
+/// These events take about 2 MB, more than the L1 and L2 caches hold, so that each event is read from memory, as it is
+/// when a topic is consumed.
 pub const EVENTS: usize = 20_000;
-/// As a pipeline's default.
+/// The default of a pipeline.
 const BATCH: usize = 4_000;
 
 /// The contract with its rules, and the bench's table.
@@ -54,15 +56,15 @@ delivery: { mode: effectively_once }
 /// Ways to handle an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Decode, rules, and the row in PostgreSQL's binary form: what is compared.
+    /// Decode, rules, and the row in PostgreSQL's binary form. The others are compared with this.
     Tollgate,
-    /// Its first half: decode and rules.
+    /// The first half of [`Way::Tollgate`]: decode and rules.
     Check,
-    /// Beyond it: the batch folded, and each column as PostgreSQL's array.
+    /// [`Way::Tollgate`], and then the batch folded and each column encoded as PostgreSQL's array.
     Arrays,
-    /// The struct that prost generates, decoded and dropped. No rules.
+    /// Decodes and drops the struct that prost generates. There are no rules.
     Prost,
-    /// prost-reflect's `DynamicMessage`, the same.
+    /// Decodes and drops prost-reflect's `DynamicMessage`. There are no rules.
     ProstReflect,
     /// The Node baseline's protobufjs decode and zod schema.
     Zod,
@@ -82,12 +84,12 @@ impl Way {
         }
     }
 
-    /// The way of this name.
+    /// Returns the way with this name.
     pub fn named(name: &str) -> Option<Way> {
         Way::ALL.into_iter().find(|way| way.name() == name)
     }
 
-    /// What it does, for a reader.
+    /// Returns the description for the report.
     pub fn title(self) -> &'static str {
         match self {
             Way::Tollgate => "Tollgate: decode, rules, columns",
@@ -100,7 +102,7 @@ impl Way {
     }
 }
 
-/// Events, contract and table, and the memory that a lane would keep.
+/// Events, contract and table, and the memory that a lane would reuse.
 pub struct Stage {
     values: Vec<Vec<u8>>,
     contract: Contract,
@@ -110,7 +112,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// `protos` is the folder of the contract with rules; `node` that of the built baseline, and where to leave the events for it.
+    /// Prepares the events. `protos` is the folder of the contract with rules; `node` is the folder of the built
+    /// baseline and one for its events.
     pub fn new(protos: &Path, node: Option<(&Path, &Path)>) -> anyhow::Result<Stage> {
         let text = PIPELINE.replace("PROTOS", &format!("{:?}", protos.display().to_string()));
         let file = std::env::current_dir()?.join("contract.yaml");
@@ -132,12 +135,12 @@ impl Stage {
         Way::ALL.into_iter().filter(move |way| node || *way != Way::Zod)
     }
 
-    /// Bytes of an event, on average.
+    /// Returns the average size of an event in bytes.
     pub fn event_bytes(&self) -> usize {
         self.values.iter().map(Vec::len).sum::<usize>() / self.values.len()
     }
 
-    /// CPU time of handling all events `times` over.
+    /// Returns the CPU time of handling all events `times` times.
     pub fn run(&mut self, way: Way, times: u64) -> anyhow::Result<Duration> {
         if way == Way::Zod {
             return self.node.as_mut().context("there is no Node to ask")?.run(times);
@@ -214,14 +217,14 @@ impl Stage {
     }
 }
 
-/// The recipe's valid events: a decoder that judges nothing is held against one that refuses nothing.
+/// Returns the recipe's valid events, so that decoders with and without rules handle the same ones.
 fn valid_events() -> Vec<Vec<u8>> {
     let mut recipe = Recipe::new(SEED);
     let events = (FILL_EPOCH_MS..).map(|now| recipe.next(now).message());
     events.filter(|event| event.check().is_ok()).map(|event| event.encode_to_vec()).take(EVENTS).collect()
 }
 
-/// `payment_events` as the catalogue describes it.
+/// Returns the columns of `payment_events` as the catalogue describes them.
 fn columns() -> Vec<PgColumn> {
     let column = |name: &str, type_name: &str, sql_type: &str, oid, array_oid, typmod| PgColumn {
         name: name.to_owned(),
@@ -235,7 +238,7 @@ fn columns() -> Vec<PgColumn> {
         base_sql_type: sql_type.split('(').next().unwrap_or(sql_type).to_owned(),
         ..PgColumn::default()
     };
-    // numeric(18,2): precision and scale in one, and the four bytes of a header before it.
+    // The type modifier of numeric(18,2): precision and scale in one number, plus four bytes for a header.
     let money = (18 << 16 | 2) + 4;
     vec![
         column("transaction_id", "text", "text", 25, 1009, -1),
@@ -247,7 +250,8 @@ fn columns() -> Vec<PgColumn> {
     ]
 }
 
-/// The baseline's consumer functions in a process of their own, which lives through the bench: its compiler stays warm.
+/// The baseline's consumer functions in their own process. It runs during the whole bench, so that its JIT compiler
+/// stays warm.
 struct Node {
     process: Child,
     questions: ChildStdin,
@@ -281,7 +285,7 @@ impl Node {
             .trim()
             .split_once(' ')
             .and_then(|(micros, accepted)| Some((micros.parse::<u64>().ok()?, accepted.parse::<u64>().ok()?)));
-        let Some((micros, accepted)) = parsed else { bail!("node answered {answer:?}; see what it says above") };
+        let Some((micros, accepted)) = parsed else { bail!("node answered {answer:?}; see its output above") };
         let sent = times * EVENTS as u64;
         if accepted != sent {
             bail!("node's schema accepts {accepted} of {sent} events that the contract accepts");
@@ -292,7 +296,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may already have ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

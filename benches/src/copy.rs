@@ -1,12 +1,12 @@
-//! Rows of `payment_events` in PostgreSQL's binary COPY form.
+//! Encodes rows of `payment_events` in PostgreSQL's binary COPY format.
 
 use anyhow::Context;
 
-/// One row, as it goes to the table.
+/// One row of the table.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub id: u128,
-    /// `id` in the event's own spelling.
+    /// `id` as the event spells it.
     pub transaction_id: String,
     pub cents: i64,
     pub currency: &'static str,
@@ -23,9 +23,9 @@ const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
 const NUMERIC_POSITIVE: i16 = 0x0000;
 const NUMERIC_NEGATIVE: i16 = 0x4000;
 
-/// Sorts by key and keeps the last row of each key: an upsert may not touch a row twice.
+/// Sorts by key and keeps the last row of each key, because an upsert must not touch a row twice.
 pub fn fold(rows: &mut Vec<Row>) {
-    // Stable, so that the rows of a key stay in log order.
+    // The sort is stable, so that the rows of a key stay in log order.
     rows.sort_by_key(|row| row.id);
     rows.dedup_by(|later, kept| {
         let same = later.id == kept.id;
@@ -36,7 +36,7 @@ pub fn fold(rows: &mut Vec<Row>) {
     });
 }
 
-/// Replaces `into` by the COPY stream of `rows`.
+/// Replaces the contents of `into` by the COPY stream of `rows`.
 pub fn encode(rows: &[Row], into: &mut Vec<u8>) -> anyhow::Result<()> {
     into.clear();
     into.extend_from_slice(SIGNATURE);
@@ -61,7 +61,7 @@ fn field(into: &mut Vec<u8>, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `cents / 100` as `numeric`: digits to the base of 10,000, `weight` the power of the first.
+/// Encodes `cents / 100` as `numeric`: digits in base 10,000, where `weight` is the exponent of the first.
 fn numeric(into: &mut Vec<u8>, cents: i64) -> anyhow::Result<()> {
     let magnitude = cents.unsigned_abs();
     let mut digits = [0i16; 6];

@@ -1,5 +1,5 @@
-//! What the guarantee costs: the same drain effectively once and at least once, in turn; what a commit takes; how late events
-//! are at a steady rate and at a high one.
+//! Measures the cost of the delivery guarantee: drains with and without it in turn, the time of a commit, and latencies
+//! at a steady and at a high rate.
 
 use std::fmt::{self, Formatter};
 
@@ -10,33 +10,34 @@ use crate::report::{drain_ratio, median, p99_vs_node};
 use crate::rounds::{Drain, Paced, Plan, RATE, drain, fill, paced};
 use crate::run::Cost;
 
-/// The high rate, as a share of what a drain makes.
+/// The high rate, as a share of a drain's throughput.
 const HIGH: f64 = 0.6;
 
-/// The rate at which commits of [`SMALL`] events are measured, events a second: twenty commits a second, and idle cores between them.
+/// The rate, in events per second, at which commits of [`SMALL`] events are measured: twenty commits a second with idle
+/// cores between them.
 const SMALL_RATE: u64 = 20_000;
 
 /// The engines of a round.
 const ROUND: [Engine; 5] =
     [Engine::Tollgate, Engine::AtLeastOnce, Engine::TollgateOutput, Engine::OutputAtLeastOnce, Engine::SmallBatches];
 
-/// Everything that was measured.
+/// The results of all measurements.
 #[derive(Debug)]
 pub struct Delivery {
     pub machine: Value,
     pub drains: Vec<Drain>,
-    /// At [`RATE`], Node's among them where it is there.
+    /// Runs at [`RATE`], with Node if it is available.
     pub steady: Vec<Paced>,
-    /// At [`HIGH`], with the default's batches and with those that wait for [`TARGET`].
+    /// Runs at [`HIGH`], with batches of the default and with batches limited by [`TARGET`].
     pub high: Vec<Paced>,
-    /// At [`SMALL_RATE`].
+    /// Runs at [`SMALL_RATE`].
     pub small: Vec<Paced>,
 }
 
-/// Measures all of it, each run held against what it must amount to.
+/// Runs all measurements, and compares the result of each run with the expected one.
 ///
 /// # Errors
-/// An engine fails, or the oracle disagrees.
+/// Fails if an engine fails or the oracle disagrees.
 pub async fn measure(
     setting: &Setting,
     plan: &Plan,
@@ -54,7 +55,7 @@ pub async fn measure(
     note(&format!("filling the topic with {} events", plan.events));
     let truth = fill(setting, plan.events).await?;
     for round in 1..=plan.rounds {
-        // In turn forwards and backwards: whoever comes second finds a warmer machine.
+        // The order alternates between rounds, because a later engine finds a warmer machine.
         let mut engines = ROUND;
         if round % 2 == 0 {
             engines.reverse();
@@ -87,18 +88,19 @@ impl Delivery {
         median(self.drains.iter().filter(|drain| drain.engine == engine).map(|drain| drain.events_per_s))
     }
 
-    /// [`HIGH`] of what the drains made, in whole thousands.
+    /// Returns [`HIGH`] of the drains' throughput, in whole thousands.
     fn high_rate(&self) -> u64 {
         let thousands = self.rate(Engine::Tollgate).map_or(0.0, |rate| rate * HIGH / 1_000.0);
         format!("{thousands:.0}").parse::<u64>().unwrap_or_default().max(1) * 1_000
     }
 
-    /// By how many per cent of its events a second `engine` is slower than `plain` in the same round; the rounds' median.
+    /// Returns by how many per cent the throughput of `engine` is below that of `plain` in the same round; the median
+    /// of the rounds.
     fn cost_pct(&self, engine: Engine, plain: Engine) -> Option<f64> {
         drain_ratio(&self.drains, engine, plain, |drain| drain.events_per_s).map(|ratio| (1.0 - ratio) * 100.0)
     }
 
-    /// Of a commit of [`SMALL`] events while draining.
+    /// Returns the 99th percentile of a commit of [`SMALL`] events during a drain.
     fn commit_drain_p99_ms(&self) -> Option<f64> {
         let small = self.drains.iter().filter(|drain| drain.engine == Engine::SmallBatches);
         median(small.filter_map(|drain| drain.cost.commit_p99_ms))
@@ -112,7 +114,7 @@ impl Delivery {
         median(runs.iter().filter(|run| run.engine == engine).map(|run| run.latency.p99))
     }
 
-    /// The figures by name, with their bounds.
+    /// Returns the figures by name, with their bounds.
     fn figures(&self) -> Vec<(&'static str, Option<f64>, Option<f64>)> {
         vec![
             ("guarantee_cost_pct", self.cost_pct(Engine::Tollgate, Engine::AtLeastOnce), Some(15.0)),

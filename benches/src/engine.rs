@@ -1,4 +1,4 @@
-//! The engines that are measured, each given the same job: one topic, one table, one dead letter topic.
+//! The engines that are measured. Each has the same job: one topic, one table, one dead letter topic.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -18,30 +18,30 @@ use crate::{DEAD_LETTERS, TOPIC};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Engine {
-    /// kafkajs, protobufjs, zod and pg, with care: the stack to beat.
+    /// A tuned consumer with kafkajs, protobufjs, zod and pg: the one to beat.
     Node,
-    /// `tollgate run` with the rules component, every limit on, effectively once.
+    /// `tollgate run` with the rules component, all limits on, and effectively-once delivery.
     Tollgate,
-    /// The same by another build, which `--against` names.
+    /// [`Engine::Tollgate`] of another build, which `--against` names.
     Earlier,
-    /// [`Engine::Tollgate`], and every valid event to an output topic in the same transaction.
+    /// [`Engine::Tollgate`], which also produces every valid event to an output topic in the same transaction.
     TollgateOutput,
-    /// [`Engine::Tollgate`] with a plain producer: what effectively once costs.
+    /// [`Engine::Tollgate`] with a plain producer, to measure the cost of effectively-once delivery.
     AtLeastOnce,
-    /// The same with an output topic.
+    /// [`Engine::AtLeastOnce`] with an output topic.
     OutputAtLeastOnce,
-    /// [`Engine::TollgateOutput`] in batches of [`SMALL`] events: what a commit takes.
+    /// [`Engine::TollgateOutput`] in batches of [`SMALL`] events, to measure a commit.
     SmallBatches,
-    /// [`Engine::Tollgate`] with batches that wait as [`TARGET`] allows.
+    /// [`Engine::Tollgate`] with [`TARGET`] as the latency target of its batches.
     LatencyTarget,
-    /// What the machine allows.
+    /// The floor program, which shows the limit of the machine.
     Floor,
 }
 
-/// Events a batch of [`Engine::SmallBatches`].
+/// The number of events in a batch of [`Engine::SmallBatches`].
 pub const SMALL: u32 = 1_000;
 
-/// `delivery.batch.latency_target` of [`Engine::LatencyTarget`]: two thirds of the bound that its latency is held against.
+/// `delivery.batch.latency_target` of [`Engine::LatencyTarget`]: two thirds of the bound for its measured latency.
 pub const TARGET: &str = "100ms";
 
 impl Engine {
@@ -59,32 +59,32 @@ impl Engine {
         }
     }
 
-    /// Whether it is `tollgate run`, in some configuration.
+    /// Returns whether the engine is `tollgate run`, in any configuration.
     pub fn is_tollgate(self) -> bool {
         !matches!(self, Engine::Node | Engine::Floor)
     }
 
-    /// Whether valid events go to [`Job::output`] too.
+    /// Returns whether valid events also go to [`Job::output`].
     pub fn outputs(self) -> bool {
         matches!(self, Engine::TollgateOutput | Engine::OutputAtLeastOnce | Engine::SmallBatches)
     }
 }
 
-/// Where the servers and the engines' programs are.
+/// The addresses of the servers and the paths of the engines' programs.
 #[derive(Debug, Clone)]
 pub struct Setting {
     pub brokers: String,
     pub database: String,
-    /// Process ids, for the servers' share of the CPU.
+    /// Process ids, to measure the servers' share of the CPU.
     pub postmaster: u32,
     pub broker: u32,
-    /// The built Node consumer; None leaves its column out.
+    /// The built Node consumer; `None` leaves it out.
     pub node: Option<PathBuf>,
     pub tollgate: Option<Tollgate>,
     /// The program of [`Engine::Earlier`].
     pub earlier: Option<PathBuf>,
     pub floor: PathBuf,
-    /// For pipelines, logs and expectations; is there.
+    /// An existing folder for pipelines, logs and expectations.
     pub work: PathBuf,
 }
 
@@ -92,28 +92,28 @@ pub struct Setting {
 pub struct Tollgate {
     pub program: PathBuf,
     pub component: PathBuf,
-    /// The folder with `payments.v1.PaymentEvent`.
+    /// The folder with the file of `payments.v1.PaymentEvent`.
     pub protos: PathBuf,
 }
 
-/// One start of an engine: names that no start before it used, so that it begins at the topic's beginning.
+/// One start of an engine. Its names are new, so that it begins at the start of the topic.
 #[derive(Debug, Clone)]
 pub struct Job {
     pub group: String,
     pub topic: String,
-    /// Where an engine with an output topic sends the valid events.
+    /// The topic to which an engine with an output produces the valid events.
     pub output: String,
-    /// Events until the engine is done.
+    /// The number of events after which the engine is done.
     pub events: u64,
 }
 
 impl Job {
-    /// A job on the filled topic; `label` tells the runs of one bench apart.
+    /// Returns a job on the filled topic. `label` distinguishes the runs of one bench.
     pub fn drain(engine: Engine, label: &str, events: u64) -> Job {
         Job { topic: TOPIC.to_owned(), ..Job::named(engine, label, events) }
     }
 
-    /// A job on another topic than the filled one.
+    /// Returns a job on another topic than the filled one.
     pub fn on(engine: Engine, label: &str, topic: &str, events: u64) -> Job {
         Job { topic: topic.to_owned(), ..Job::named(engine, label, events) }
     }
@@ -124,19 +124,19 @@ impl Job {
     }
 }
 
-/// A command that runs the job, and where it can be asked how it fares.
+/// The command that runs the job, and the address of its metrics, if the engine has one.
 pub struct Start {
     pub command: Command,
-    /// host:port of /metrics, if the engine has it.
+    /// `host:port` of /metrics, if the engine serves it.
     pub metrics: Option<String>,
 }
 
-/// Whether the engine ends by itself after the job's events; the others are told to end.
+/// Returns whether the engine ends by itself after the job's events. The others are stopped.
 pub fn ends_by_itself(engine: Engine) -> bool {
     !engine.is_tollgate()
 }
 
-/// Prepares everything that is not part of the run itself, and gives the command.
+/// Prepares everything that is not part of the run itself, and returns the command.
 pub fn prepare(engine: Engine, setting: &Setting, job: &Job) -> anyhow::Result<Start> {
     match engine {
         Engine::Node => node(setting, job),
@@ -188,8 +188,8 @@ fn tollgate(engine: Engine, setting: &Setting, job: &Job) -> anyhow::Result<Star
     Ok(Start { command: command("run"), metrics: Some(metrics) })
 }
 
-/// The pipeline of the bench: all that is not said here is at its default, batches and limits among it. The load's yen have
-/// decimals, so the rule about them is off, for every engine.
+/// Returns the pipeline of the bench. All keys that it does not set have their defaults, for example batches and
+/// limits. The load has amounts in yen with decimals, so the rule against them is off for every engine.
 pub fn pipeline(engine: Engine, protos: &Path, component: &Path, job: &Job, metrics: &str) -> String {
     let Job { group, topic, output: output_topic, .. } = job;
     let (protos, component) = (quoted(protos), quoted(component));
@@ -199,7 +199,7 @@ pub fn pipeline(engine: Engine, protos: &Path, component: &Path, job: &Job, metr
         _ => "effectively_once",
     };
     let batch = match engine {
-        // At a rate, as long as it takes to fill them.
+        // At a fixed rate a batch waits until it is full.
         Engine::SmallBatches => format!(", batch: {{ max_events: {SMALL}, max_wait: 500ms }}"),
         Engine::LatencyTarget => format!(", batch: {{ latency_target: {TARGET} }}"),
         _ => String::new(),

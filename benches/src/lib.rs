@@ -1,8 +1,8 @@
 //! The benchmark of the payments pipeline: a seeded load with its oracle, the floor program, and the rounds that
 //! measure Node, Tollgate and the floor in turn.
 //!
-//! `cargo xtask bench` starts the servers and calls the binaries of this package; docs/performance.md says what is
-//! measured and how.
+//! `cargo xtask bench` starts the servers and runs the binaries of this package. docs/performance.md describes the
+//! measurements.
 
 pub mod args;
 pub mod broker;
@@ -26,7 +26,7 @@ pub mod wire;
 pub const TOPIC: &str = "payment-events";
 /// The topic of the load at a rate.
 pub const RATE_TOPIC: &str = "payment-events-rate";
-/// Where the invalid events go.
+/// The topic of the invalid events.
 pub const DEAD_LETTERS: &str = "dlq.payment-events.invalid";
-/// Of the source topics.
+/// The number of partitions of each source topic.
 pub const PARTITIONS: i32 = 4;

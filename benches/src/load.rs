@@ -9,26 +9,28 @@ use crate::payment::format_uuid;
 use crate::recipe::{FILL_EPOCH_MS, Recipe};
 use crate::wire::Wire;
 
-/// When filling, throughput counts.
+/// Filling a topic needs throughput, not latency.
 const FILL_LINGER_MS: u32 = 20;
-/// At a rate, what was due since the last tick is sent together: a producer's linger, and part of what is measured, for every engine
-/// alike.
+/// Events that became due since the last tick are sent together. This acts as a producer's linger, and it is part of
+/// every engine's measured latency.
 const TICK: Duration = Duration::from_millis(5);
-/// A request of more could hold a batch that the topic takes for too large, if the load was late.
+/// A larger request could hold a batch that is too large for the topic, if the load was late.
 const REQUEST_EVENTS: u64 = 2_000;
-/// The load counts as late when it is further behind than this.
+/// The load counts as late if it is further behind than this.
 const LATE: Duration = Duration::from_millis(20);
 
-/// How well the rate was kept.
+/// The accuracy of the load's rate.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     pub events: u64,
     pub seconds: f64,
-    /// Ticks at which more than [`LATE`] of events was due at once: the machine was too busy for the load itself.
+    /// The ticks at which more than [`LATE`] of events was due at once, because the machine was too busy for the load
+    /// itself.
     pub late_ticks: u64,
 }
 
-/// The first `events` of the recipe in event time from [`FILL_EPOCH_MS`] on; only counted, not sent, without a sender.
+/// Sends the first `events` of the recipe, whose event times start at [`FILL_EPOCH_MS`]. Without a sender they are only
+/// counted.
 pub fn fill(recipe: &mut Recipe, events: u64, sender: Option<&Sender>) -> anyhow::Result<()> {
     let mut value = Vec::with_capacity(256);
     for i in 0..i64::try_from(events)? {
@@ -46,8 +48,8 @@ pub fn fill_sender(brokers: &str, topic: &str) -> anyhow::Result<Sender> {
     Sender::new(brokers, topic, FILL_LINGER_MS)
 }
 
-/// `per_second` events a second for `seconds`, whatever the broker says: an event's time is when it was due, so that a load which is
-/// late makes events late and not few.
+/// Sends `per_second` events a second for `seconds`, regardless of the broker's answers. An event's time is when it was
+/// due, so a late load shows as latency, not as fewer events.
 pub fn rate(recipe: &mut Recipe, per_second: u64, seconds: u64, wire: &mut Wire) -> anyhow::Result<Pace> {
     let total = per_second * seconds;
     let late = per_second * u64::try_from(LATE.as_millis())? / 1_000;

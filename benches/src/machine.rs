@@ -1,4 +1,4 @@
-//! CPU and memory of processes, read off /proc; and how fast and how busy the machine is right now.
+//! Reads CPU time and memory of processes from /proc, and measures how fast and how busy the machine is.
 
 use std::fs;
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-/// Linux counts CPU time for user space in hundredths of a second, on every architecture it runs on here.
+/// Linux reports CPU time to user space in hundredths of a second on all architectures that the bench runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// Steps of the calibration loop: some 200 ms, long enough to tell fast minutes of a shared host from slow ones.
+/// The steps of the calibration loop. It takes some 200 ms, long enough to detect a slow minute of a shared host.
 const CALIBRATION_STEPS: u64 = 300_000_000;
-/// The machine is idle when its cores together work less than this in a second.
+/// The machine counts as idle if its cores together work less than this in a second.
 const IDLE_BUSY_SECONDS: f64 = 0.15;
 
-/// CPU time of a process so far, seconds.
+/// The CPU time of a process so far, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Cpu {
     pub user: f64,
@@ -27,11 +27,12 @@ impl Cpu {
     }
 }
 
-/// What /proc/PID/stat says. Of a zombie too: the CPU time of a child that ended is whole until it is waited for.
+/// The values of /proc/PID/stat. They are also available for a zombie: its CPU time is complete until its parent waits
+/// for it.
 #[derive(Debug, Clone, Copy)]
 pub struct Process {
     pub cpu: Cpu,
-    /// CPU time of the children that ended and were waited for.
+    /// CPU time of children that ended and were waited for.
     reaped: f64,
     parent: u32,
     pub ended: bool,
@@ -41,12 +42,13 @@ impl Process {
     pub fn read(pid: u32) -> anyhow::Result<Process> {
         let path = format!("/proc/{pid}/stat");
         let text = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
-        parse(&text).with_context(|| format!("{path} is not understood: {text:?}"))
+        parse(&text).with_context(|| format!("{path} cannot be parsed: {text:?}"))
     }
 }
 
 fn parse(stat: &str) -> Option<Process> {
-    // The name, in brackets, may hold anything; what follows is split by spaces, the state first (field 3 of proc(5)).
+    // The name, in brackets, may contain any character. The fields after it are separated by spaces, beginning with the
+    // state (field 3 of proc(5)).
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let seconds = |field: usize| fields.get(field - 3)?.parse::<f64>().ok().map(|t| t / TICKS_PER_SECOND);
     Some(Process {
@@ -57,7 +59,7 @@ fn parse(stat: &str) -> Option<Process> {
     })
 }
 
-/// CPU seconds of PostgreSQL: the postmaster, its children, and the children that ended.
+/// Returns the CPU seconds of PostgreSQL: the postmaster, its children, and the children that have ended.
 pub fn postgres_cpu(postmaster: u32) -> anyhow::Result<f64> {
     let own = Process::read(postmaster)?;
     let children = pids()?.into_iter().filter_map(|pid| Process::read(pid).ok()).filter(|p| p.parent == postmaster);
@@ -69,18 +71,18 @@ fn pids() -> anyhow::Result<Vec<u32>> {
     Ok(entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// The most memory that the process ever held, MB; None once it has ended.
+/// Returns the peak memory of the process in MB, or `None` once it has ended.
 pub fn peak_rss_mb(process: &str) -> Option<f64> {
     let status = fs::read_to_string(Path::new("/proc").join(process).join("status")).ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse::<f64>().ok().map(|kb| kb / 1024.0)
 }
 
-/// CPU seconds of all cores since the machine came up.
+/// CPU seconds of all cores since the machine was started.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     pub busy: f64,
-    /// Taken away by the host for its other guests.
+    /// Time that the host gave to other guests.
     pub steal: f64,
 }
 
@@ -89,11 +91,11 @@ pub fn load() -> anyhow::Result<Load> {
     let first = text.lines().next().context("/proc/stat is empty")?;
     let ticks: Vec<f64> = first.split_ascii_whitespace().skip(1).filter_map(|t| t.parse().ok()).collect();
     let at = |i: usize| ticks.get(i).copied().unwrap_or(0.0) / TICKS_PER_SECOND;
-    // user, nice, system, irq, softirq; idle and iowait are no work.
+    // user, nice, system, irq and softirq count as busy; idle and iowait do not.
     Ok(Load { busy: at(0) + at(1) + at(2) + at(5) + at(6), steal: at(7) })
 }
 
-/// What a figure must be read with: cores, processor, memory, kernel.
+/// Describes the machine: cores, processor, memory, kernel. Figures are meaningless without it.
 pub fn describe() -> anyhow::Result<Value> {
     let read = |path: &str| fs::read_to_string(path).with_context(|| format!("{path} cannot be read"));
     let (cpus, memory, kernel) = (read("/proc/cpuinfo")?, read("/proc/meminfo")?, read("/proc/sys/kernel/osrelease")?);
@@ -109,7 +111,7 @@ pub fn describe() -> anyhow::Result<Value> {
     }))
 }
 
-/// Waits until nothing computes for a second; false if that did not come within `patience`.
+/// Waits until the machine is idle for a second. Returns false if that did not happen within `patience`.
 pub fn wait_idle(patience: Duration) -> anyhow::Result<bool> {
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
@@ -123,7 +125,7 @@ pub fn wait_idle(patience: Duration) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// How long a fixed piece of work takes on each of two cores at once, CPU milliseconds; lower is faster.
+/// Returns the CPU milliseconds of a fixed piece of work that runs on two cores at once. Lower is faster.
 pub fn calibrate() -> anyhow::Result<f64> {
     let runs: Vec<_> = (0..2).map(|seed| std::thread::spawn(move || calibration_run(seed))).collect();
     let mut sum = 0.0;
@@ -143,12 +145,12 @@ fn calibration_run(seed: u64) -> anyhow::Result<f64> {
     Ok(thread_cpu_ms()? - before)
 }
 
-/// CPU milliseconds that the calling thread has used; the waits of a busy machine are not in it.
+/// Returns the CPU milliseconds of the calling thread, which exclude the time it waited for a core.
 pub fn thread_cpu_ms() -> anyhow::Result<f64> {
     let path = "/proc/thread-self/schedstat";
     let text = fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
     let nanos = text.split_ascii_whitespace().next().and_then(|t| t.parse::<f64>().ok());
-    Ok(nanos.with_context(|| format!("{path} is not understood: {text:?}"))? / 1e6)
+    Ok(nanos.with_context(|| format!("{path} cannot be parsed: {text:?}"))? / 1e6)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What must be there at the end: the table row by row, and the dead letters key by key.
+//! The expected result: the table row by row, and the dead letters key by key.
 //!
-//! The rule of the benchmark: the last valid event of a key in log order wins, in every column. So the table does not
-//! depend on how an engine cuts its batches, and one hash tells right from wrong.
+//! The rule of the benchmark is that the last valid event of a key in log order wins, in every column. So the table
+//! does not depend on how an engine forms its batches, and one hash is enough to compare it.
 
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
@@ -9,24 +9,26 @@ use serde_json::{Value, json};
 use crate::payment::{format_uuid, hex};
 use crate::recipe::{Event, Recipe};
 
-/// A table's content, and the keys of a dead letter topic, each down to a hash.
+/// Hashes and sums of a table's contents and of the keys in a dead letter topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Truth {
     pub rows: u64,
-    /// Sum of all amounts, with two decimals.
+    /// The sum of all amounts, with two decimals.
     pub sum_amount: String,
-    /// Over the lines `id|amount|currency|status|epoch_ms\n` in byte order.
+    /// The hash of the lines `id|amount|currency|status|epoch_ms
+    /// ` in byte order.
     pub table_md5: String,
     pub dead_letters: u64,
-    /// Over the keys, one a line, in byte order: each invalid event exactly once.
+    /// The hash of the keys, one per line and in byte order. Each invalid event counts exactly once.
     pub dead_letters_md5: String,
 }
 
 impl Truth {
-    /// What the events drawn from `recipe` so far amount to.
+    /// Returns the expected result of the events drawn from `recipe` so far.
     pub fn of(recipe: &Recipe) -> Truth {
         let mut rows: Vec<&Event> = recipe.rows().iter().collect();
-        // The text of a UUID sorts as its number does: lower-case digits, hyphens always at the same places.
+        // The text of a UUID sorts like its number: the digits are lower case, and the hyphens are always at the same
+        // places.
         rows.sort_unstable_by_key(|e| e.id);
         let mut hash = Md5::new();
         let mut cents = 0;
@@ -51,7 +53,7 @@ impl Truth {
         })
     }
 
-    /// Reads what [`Truth::to_json`] wrote; further members are ignored.
+    /// Parses the output of [`Truth::to_json`]; other members are ignored.
     pub fn from_json(value: &Value) -> anyhow::Result<Truth> {
         let text = |key: &str| value[key].as_str().map(str::to_owned).ok_or_else(|| missing(key));
         let number = |key: &str| value[key].as_u64().ok_or_else(|| missing(key));
@@ -64,7 +66,7 @@ impl Truth {
         })
     }
 
-    /// Every difference as `what: found, expected`; none if all is right.
+    /// Returns every difference as `what: found, expected`, or nothing if all values agree.
     pub fn differences(&self, found: &Truth) -> Vec<String> {
         let (want, got) = (self.to_json(), found.to_json());
         let members = want.as_object().into_iter().flatten();
@@ -89,7 +91,7 @@ fn decimal(cents: i64) -> String {
     format!("{sign}{}.{:02}", magnitude / 100, magnitude % 100)
 }
 
-/// The hash over `keys`, sorted, a line each.
+/// Returns the hash of `keys`, sorted, one per line.
 pub fn keys_md5(mut keys: Vec<Vec<u8>>) -> String {
     keys.sort_unstable();
     let mut hash = Md5::new();
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
     use crate::recipe::FILL_EPOCH_MS;
 
-    /// The figures of the benchmark that every engine was measured on; a change of the recipe shows here.
+    /// These are the figures that every engine was measured against, so a change of the recipe fails here.
     #[test]
     fn the_million_of_seed_42_amounts_to_the_known_table() {
         let mut recipe = Recipe::new(42);

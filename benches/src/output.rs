@@ -1,4 +1,4 @@
-//! The one door to stdout: what a script reads, a line an object.
+//! The only module that writes to stdout: one JSON object per line, for scripts.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ pub fn line(text: &impl std::fmt::Display) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The exit code of a program that ended so; an error goes to stderr, in one line with its causes.
+/// Returns the exit code for `result`. An error goes to stderr, in one line with its causes.
 pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

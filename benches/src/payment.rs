@@ -1,18 +1,18 @@
 //! The benchmark's message, `payments.v1.PaymentEvent`, and the checks that make an event valid.
 
-/// One payment as it stands on the wire.
+/// A payment as encoded on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PaymentEvent {
-    /// A UUID of version 4 in its 36 characters; also the record's key.
+    /// A UUID of version 4 with its 36 characters, which is also the record's key.
     #[prost(string, tag = "1")]
     pub transaction_id: String,
-    /// Positive, two decimals.
+    /// A positive amount with two decimals.
     #[prost(double, tag = "2")]
     pub amount: f64,
     /// One of [`CURRENCIES`].
     #[prost(string, tag = "3")]
     pub currency: String,
-    /// Index into [`STATUSES`], never 0.
+    /// An index into [`STATUSES`], never 0.
     #[prost(int32, tag = "4")]
     pub status: i32,
     /// Unix milliseconds.
@@ -29,7 +29,7 @@ pub struct PaymentEvent {
 pub const CURRENCIES: [&str; 10] = ["USD", "EUR", "GBP", "JPY", "CHF", "CAD", "AUD", "SEK", "PLN", "BRL"];
 pub const STATUSES: [&str; 6] = ["STATUS_UNSPECIFIED", "PENDING", "AUTHORIZED", "CAPTURED", "FAILED", "REFUNDED"];
 
-/// Why the checks refuse an event: the same checks as the Node consumer's schema and the rules component make.
+/// The reason why an event is invalid. The Node consumer's schema and the rules component make the same checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     TransactionId,
@@ -55,7 +55,7 @@ impl Refusal {
     }
 }
 
-/// What the table needs of a valid event beyond its strings: the parsed key and the names behind the numbers.
+/// The parts of a valid event that the table needs besides its strings: the parsed key, and the names of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Valid {
     pub id: u128,
@@ -64,7 +64,7 @@ pub struct Valid {
 }
 
 impl PaymentEvent {
-    /// All checks in field order; the first one that fails is the reason.
+    /// Runs all checks in field order. The first one that fails is the reason.
     pub fn check(&self) -> Result<Valid, Refusal> {
         let id = parse_uuid(&self.transaction_id).ok_or(Refusal::TransactionId)?;
         if !(self.amount.is_finite() && self.amount > 0.0) {
@@ -86,7 +86,7 @@ impl PaymentEvent {
     }
 }
 
-/// The 8-4-4-4-12 form with lower or upper case digits; nothing else.
+/// Parses the 8-4-4-4-12 form with lower or upper case digits, and no other.
 pub fn parse_uuid(text: &str) -> Option<u128> {
     let bytes = text.as_bytes();
     if bytes.len() != 36 {
@@ -107,7 +107,7 @@ pub fn parse_uuid(text: &str) -> Option<u128> {
     Some(id)
 }
 
-/// The inverse of [`parse_uuid`], lower case.
+/// Formats a UUID in lower case; the inverse of [`parse_uuid`].
 pub fn format_uuid(id: u128) -> String {
     let digits = hex(&id.to_be_bytes());
     let mut text = String::with_capacity(36);
@@ -120,7 +120,7 @@ pub fn format_uuid(id: u128) -> String {
     text
 }
 
-/// Returns the bytes in lower-case hexadecimal digits.
+/// Returns the bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |half: u8| char::from(DIGITS[usize::from(half & 15)]);

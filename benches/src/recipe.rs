@@ -1,23 +1,23 @@
-//! The seeded stream of payment events: the same seed gives the same bytes, on every machine, for ever.
+//! The seeded stream of payment events: the same seed gives the same bytes on every machine and in every version.
 //!
-//! 94 % new valid events, 1 % invalid ones (half a negative amount, half an unknown currency), 5 % repeats of an earlier
-//! valid key: half of them byte for byte what was sent before, half with a new status and a later time. Half of the
-//! repeats reach back at most [`RECENT`] events, the others to anywhere, so that both the batch at hand and rows
-//! long since committed are hit.
+//! Of the events 94 % are new and valid, 1 % are invalid (half with a negative amount, half with an unknown currency),
+//! and 5 % repeat an earlier valid key. Half of the repeats are identical to the earlier event; the others have a new
+//! status and a later time. Half of the repeats reach back at most [`RECENT`] events, the others any distance, so that
+//! they affect both the current batch and rows that were committed long ago.
 //!
-//! The order in which numbers are drawn is part of the recipe: a change of it is another benchmark.
+//! The order in which numbers are drawn is part of the recipe. A change of the order makes results incomparable.
 
 use crate::payment::{CURRENCIES, PaymentEvent, STATUSES, format_uuid, hex};
 
-/// 2026-01-01T00:00:00Z; a filled topic holds one event a millisecond from here on.
+/// 2026-01-01T00:00:00Z. The events of a filled topic start at this time, one each millisecond.
 pub const FILL_EPOCH_MS: i64 = 1_767_225_600_000;
 const UNKNOWN_CURRENCIES: [&str; 4] = ["ZZZ", "eur", "US", ""];
 const RECENT: u64 = 5_000;
-/// Shares of the mix, of 10,000.
+/// The shares of the mix, out of 10,000.
 const REPEATS_BELOW: u64 = 500;
 const INVALID_FROM: u64 = 9_900;
 
-/// splitmix64 (Steele, Lea, Flood 2014): eight bytes of state, and every seed is a good one.
+/// splitmix64 (Steele, Lea, Flood 2014): it has eight bytes of state, and every seed is good.
 struct SplitMix(u64);
 
 impl SplitMix {
@@ -57,7 +57,7 @@ impl SplitMix {
     }
 }
 
-/// A generated event, compact enough that millions of them fit in memory.
+/// A generated event in a compact form, so that millions of them fit in memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Event {
     pub id: u128,
@@ -84,7 +84,7 @@ impl Event {
     }
 }
 
-/// What became of the mix so far.
+/// Counts of the events drawn so far, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Mix {
     pub new: u64,
@@ -93,10 +93,10 @@ pub struct Mix {
     pub updated: u64,
 }
 
-/// The stream. Besides the events it keeps what they amount to: the rows a table must hold and the keys of the invalid.
+/// The stream. It also keeps the expected result: the rows of the table and the keys of the invalid events.
 pub struct Recipe {
     random: SplitMix,
-    /// Repeats carry the time of sending instead of the time they had; for latencies read off the table.
+    /// Repeats carry the time of sending instead of their earlier time, so that the table shows latencies.
     fresh: bool,
     /// The last valid state of every key, in order of first appearance.
     rows: Vec<Event>,
@@ -125,7 +125,7 @@ impl Recipe {
         self.mix
     }
 
-    /// The next event; a new one happens at `now`, Unix milliseconds.
+    /// Returns the next event. A new event happens at `now`, in Unix milliseconds.
     pub fn next(&mut self, now: i64) -> Event {
         let kind = self.random.below(10_000);
         if kind < REPEATS_BELOW && !self.rows.is_empty() {
@@ -168,7 +168,7 @@ impl Recipe {
         *row
     }
 
-    /// An amount from 1.00 to just under 10,000.00, skewed to the small end.
+    /// Draws an amount from 1.00 to just under 10,000.00, small ones more often.
     fn new_event(&mut self, now: i64) -> Event {
         let id = self.random.uuid4();
         let currency = self.random.pick(&CURRENCIES);

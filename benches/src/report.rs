@@ -1,4 +1,4 @@
-//! The figures of a bench: medians, ratios within a round, the targets they are held against; as JSON and as text.
+//! The figures of a bench, as JSON and as text: medians, ratios within a round, and their targets.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Formatter};
@@ -8,22 +8,23 @@ use serde_json::{Value, json};
 use crate::engine::Engine;
 use crate::rounds::{Drain, Paced};
 
-/// The floor program's figure counts only from this multiple of Node's on: below it, it says nothing of the machine.
+/// The floor program's figure counts only if it is at least this multiple of Node's. Below that it is no measure of the
+/// machine.
 const FLOOR_COUNTS_FROM: f64 = 2.0;
 
-/// Everything that a bench measured.
+/// The results of all measurements of a bench.
 #[derive(Debug, Default)]
 pub struct Report {
     pub machine: Value,
     pub drains: Vec<Drain>,
     pub paced: Vec<Paced>,
-    /// Objects `contract`, `transform` and `sink`.
+    /// The objects `contract`, `transform` and `sink`.
     pub micro: BTreeMap<String, Value>,
-    /// What was left out, and why.
+    /// Parts that were left out, with the reason.
     pub left_out: Vec<String>,
 }
 
-/// The middle value, of an even number the mean of the middle two; None of none.
+/// Returns the middle value, or the mean of the middle two for an even number of values, or `None` if there are none.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
@@ -32,7 +33,8 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some((lower + upper) / 2.0)
 }
 
-/// Median over the rounds of what `of` reads off a run of `engine`, divided by the same of `other` in that round.
+/// Returns the median over the rounds of the value `of` a run of `engine`, divided by that of `other` in the same
+/// round.
 pub fn drain_ratio(drains: &[Drain], engine: Engine, other: Engine, of: impl Fn(&Drain) -> f64) -> Option<f64> {
     median(drains.iter().filter(|drain| drain.engine == engine).filter_map(|drain| {
         let beside = drains.iter().find(|beside| beside.engine == other && beside.round == drain.round)?;
@@ -40,7 +42,7 @@ pub fn drain_ratio(drains: &[Drain], engine: Engine, other: Engine, of: impl Fn(
     }))
 }
 
-/// Median over the pairs of Tollgate's p99 ÷ Node's.
+/// Returns the median over the pairs of Tollgate's p99 ÷ Node's.
 pub fn p99_vs_node(runs: &[Paced]) -> Option<f64> {
     median(runs.iter().filter(|run| run.engine == Engine::Tollgate).filter_map(|run| {
         let node = runs.iter().find(|node| node.engine == Engine::Node && node.pair == run.pair)?;
@@ -57,7 +59,7 @@ impl Report {
         median(self.drains_of(engine).map(of))
     }
 
-    /// Median over the rounds of `engine` ÷ Node, of what `of` reads off a run.
+    /// Returns the median over the rounds of `engine` ÷ Node for the value `of` a run.
     fn drain_vs_node(&self, engine: Engine, of: impl Fn(&Drain) -> f64) -> Option<f64> {
         drain_ratio(&self.drains, engine, Engine::Node, of)
     }
@@ -107,7 +109,7 @@ impl Report {
         })
     }
 
-    /// Each figure that there is a bound for: name, value, bound, and whether it is kept.
+    /// Returns each figure that has a bound: name, value, bound, and whether the bound is kept.
     pub fn targets(&self) -> Vec<(&'static str, f64, &'static str, bool)> {
         let tollgate = self.drain_json(Engine::Tollgate);
         let floor = self.limit_json();
@@ -253,7 +255,7 @@ impl Report {
     }
 }
 
-/// The same for a reader.
+/// The report as text.
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         writeln!(out, "machine: {}", self.machine)?;

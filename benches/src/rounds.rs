@@ -1,4 +1,4 @@
-//! The engines in turn, round by round; after every run the oracle.
+//! Runs the engines in turn, round by round, and the oracle after every run.
 
 use std::thread;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::table::{Latency, Table};
 use crate::wire::Wire;
 use crate::{DEAD_LETTERS, PARTITIONS, RATE_TOPIC, TOPIC, broker, load};
 
-/// The seed of every load; the known table hash belongs to it.
+/// The seed of every load. The known hash of the table depends on it.
 pub const SEED: u64 = 42;
-/// The load of the latency runs, events a second.
+/// The load of the latency runs, in events per second.
 pub const RATE: u64 = 5_000;
-/// The first seconds of a latency run: connections and caches are still cold.
+/// The first seconds of a latency run do not count, because connections and caches are still cold.
 const SKIP_S: u64 = 5;
 
-/// What to run and how often.
+/// The programs to run, and the number of repetitions.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub events: u64,
     pub rounds: usize,
     pub pairs: usize,
-    /// Seconds of a latency run that count.
+    /// The counted seconds of a latency run.
     pub latency_s: u64,
     pub patience: Duration,
     pub engines: Vec<Engine>,
@@ -39,7 +39,7 @@ pub struct Drain {
     pub engine: Engine,
     pub round: usize,
     pub events: u64,
-    /// First to last commit.
+    /// The seconds from the first to the last commit.
     pub seconds: f64,
     pub events_per_s: f64,
     pub cost: Cost,
@@ -60,15 +60,15 @@ impl Drain {
     }
 }
 
-/// A run at a rate.
+/// A run at a fixed rate.
 #[derive(Debug, Clone)]
 pub struct Paced {
     pub engine: Engine,
     pub pair: usize,
-    /// Events a second.
+    /// The rate in events per second.
     pub rate: u64,
     pub latency: Latency,
-    /// Ticks at which the load itself was behind.
+    /// The number of ticks at which the load itself was late.
     pub late_ticks: u64,
     pub cost: Cost,
 }
@@ -89,7 +89,7 @@ impl Paced {
     }
 }
 
-/// Fills the topic; what the engines must make of it.
+/// Fills the topic and returns the result that is expected of the engines.
 pub async fn fill(setting: &Setting, events: u64) -> anyhow::Result<Truth> {
     broker::recreate(&setting.brokers, TOPIC, PARTITIONS).await?;
     let mut recipe = Recipe::new(SEED);
@@ -99,7 +99,8 @@ pub async fn fill(setting: &Setting, events: u64) -> anyhow::Result<Truth> {
     Ok(Truth::of(&recipe))
 }
 
-/// One drain of the filled topic, held against `truth`. `stamp` tells this bench's groups from those of earlier ones.
+/// Drains the filled topic once and compares the result with `truth`. `stamp` distinguishes the groups of this bench
+/// from those of earlier ones.
 pub async fn drain(
     engine: Engine,
     setting: &Setting,
@@ -117,7 +118,7 @@ pub async fn drain(
     Ok(Drain { engine, round, events: plan.events, seconds: span.seconds, events_per_s: events / span.seconds, cost })
 }
 
-/// One run at `rate` events a second, held against what was sent.
+/// Runs an engine once at `rate` events a second and compares the result with the events that were sent.
 pub async fn paced(
     engine: Engine,
     setting: &Setting,
@@ -157,7 +158,8 @@ async fn reset(engine: Engine, setting: &Setting, job: &Job) -> anyhow::Result<T
     Ok(table)
 }
 
-/// The oracle: the table to the byte, each dead letter once, and as many outputs as there are valid events.
+/// Compares a run with the expected result: the table byte by byte, each dead letter once, and one output for each
+/// valid event.
 async fn compare(engine: Engine, setting: &Setting, job: &Job, table: &mut Table, truth: &Truth) -> anyhow::Result<()> {
     let mut found = table.content().await?;
     let keys = broker::committed_keys(&setting.brokers, DEAD_LETTERS)?;

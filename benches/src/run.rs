@@ -1,7 +1,8 @@
-//! One run of one engine, watched from outside, so that every engine is measured alike.
+//! Runs one engine and measures it from outside, so that every engine is measured alike.
 //!
 //! An engine is done when its consumer group has committed the end of the topic. Its time is that from the first to the
-//! last commit of the table's rows, by PostgreSQL's clock; its CPU that of the whole process, start and end included.
+//! last commit of the table's rows, by PostgreSQL's clock. Its CPU time is that of the whole process, from start to
+//! end.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,17 +18,17 @@ use crate::broker::GroupWatch;
 use crate::engine::{Engine, Job, Setting, ends_by_itself, prepare};
 use crate::machine::{self, Cpu, Process};
 
-/// How often the process's memory and its end are looked at, and how often its group's offsets.
+/// The interval at which the process's memory, its end, and its group's offsets are checked.
 const LOOK: Duration = Duration::from_millis(10);
 const ASK: Duration = Duration::from_millis(100);
-/// An engine that is not done by then is stuck.
+/// An engine that is not done after this time is stuck.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(600);
-/// What an engine may take to end after it was told to, or after it was done.
+/// The time within which an engine must end after it was stopped or is done.
 const END_DEADLINE: Duration = Duration::from_secs(60);
-/// Others may use this share of the machine before a run counts as disturbed.
+/// A run counts as disturbed if other processes use more than this share of the machine.
 const DISTURBED_SHARE: f64 = 0.08;
 
-/// What a run cost.
+/// The cost of a run.
 #[derive(Debug, Clone)]
 pub struct Cost {
     /// User and system time of the engine's process, from its start to its end.
@@ -35,17 +36,17 @@ pub struct Cost {
     pub peak_rss_mb: f64,
     pub postgres_cpu: f64,
     pub broker_cpu: f64,
-    /// CPU seconds of everything else, the load at a rate included.
+    /// CPU seconds of all other processes, including the load's.
     pub other_cpu: f64,
     pub steal: f64,
-    /// The calibration loop before and after, ms.
+    /// The calibration before and after the run, in ms.
     pub calibration: [f64; 2],
-    /// Nobody else computed before the start.
+    /// Whether the machine was idle before the start.
     pub idle: bool,
     pub wall: f64,
-    /// How often backpressure paused partitions, if the engine tells.
+    /// The number of times that backpressure paused partitions, if the engine reports it.
     pub pauses: Option<u64>,
-    /// What 99 of 100 batches took at most from their first step to their last, if the engine tells; ms.
+    /// The 99th percentile of a batch's time from its first step to its last in ms, if the engine reports it.
     pub commit_p99_ms: Option<f64>,
 }
 
@@ -66,7 +67,7 @@ impl Cost {
     }
 }
 
-/// An engine at work. Dropped, it is killed: no run leaves a process behind.
+/// A running engine. Dropping it kills it, so that no run leaves a process behind.
 struct Running {
     child: Child,
     peak_rss_mb: f64,
@@ -74,14 +75,15 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only where there is nothing left to end.
+        // Both calls fail only if the process has already ended.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
 impl Running {
-    /// True once the process has ended; not yet waited for, so that its figures can still be read.
+    /// Returns true once the process has ended. The process is not yet waited for, so that its figures can still be
+    /// read.
     fn look(&mut self) -> anyhow::Result<bool> {
         let pid = self.child.id();
         if let Some(peak) = machine::peak_rss_mb(&pid.to_string()) {
@@ -94,13 +96,13 @@ impl Running {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().context("`kill` cannot be started")?;
         if !sent.success() {
-            bail!("the engine (process {pid}) cannot be told to end");
+            bail!("the engine (process {pid}) cannot be stopped");
         }
         Ok(())
     }
 }
 
-/// Counters at one moment, to be taken from those of a later one.
+/// Counters at one moment, to be subtracted from those of a later one.
 struct Meter {
     at: Instant,
     postgres: f64,
@@ -119,9 +121,9 @@ impl Meter {
     }
 }
 
-/// Runs the job to its end. `during` is called once the group is stable, with the address of the engine's metrics: it may send
-/// load, and nothing is done before it returns; what it returns of them is not counted as commits. `patience`: how long to wait
-/// for an idle machine.
+/// Runs the job to its end. `during` is called with the address of the engine's metrics once the group is stable. It
+/// may send load, and the run does not end before it returns. The commits that it returns are not counted. `patience`
+/// is the time to wait for an idle machine.
 pub fn run(
     engine: Engine,
     setting: &Setting,
@@ -143,7 +145,7 @@ pub fn run(
     let told = |error: anyhow::Error| error.context(format!("{} failed; its log is {}", engine.name(), log.display()));
     let (skipped, told_at_end) =
         work(engine, &mut running, job, &watch, during, start.metrics.as_deref()).map_err(told)?;
-    // A zombie still tells its times.
+    // A zombie still has its CPU times.
     let cpu = Process::read(running.child.id())?.cpu;
     let after = Meter::read(setting)?;
     let status = running.child.wait()?;
@@ -170,7 +172,8 @@ pub fn run(
     })
 }
 
-/// From the start to the process's end; gives the engine's metrics as `during` left them and as they were when it was done.
+/// Runs from the start to the process's end. Returns the engine's metrics at the time when `during` returned, and when
+/// the engine was done.
 fn work(
     engine: Engine,
     running: &mut Running,
@@ -193,14 +196,14 @@ fn work(
     let deadline = Instant::now() + END_DEADLINE;
     while !running.look()? {
         if Instant::now() > deadline {
-            bail!("it was done and did not end");
+            bail!("it did not end after its last event");
         }
         thread::sleep(LOOK);
     }
     Ok((skipped, told))
 }
 
-/// Waits until `reached`, or until the process has ended by itself, which is looked into later.
+/// Waits until `reached`, or until the process has ended by itself, which the caller handles.
 fn until(
     running: &mut Running,
     deadline: Instant,
@@ -214,7 +217,7 @@ fn until(
             return Ok(());
         }
         if asked.is_none_or(|at| at.elapsed() >= ASK) {
-            // A coordinator that is just moving or being made answers with an error for a moment.
+            // A coordinator that is moving or being created answers with an error for a moment.
             answer = reached();
             if matches!(answer, Ok(true)) {
                 return Ok(());
@@ -229,24 +232,24 @@ fn until(
     }
 }
 
-/// The engine's metrics, in Prometheus' text form.
+/// Returns the engine's metrics in Prometheus' text format.
 pub fn read(address: &str) -> anyhow::Result<String> {
     get(address, "/metrics").with_context(|| format!("http://{address}/metrics cannot be read"))
 }
 
-/// The sum of the engine's counters of pauses.
+/// Returns the sum of the engine's counters of pauses.
 fn pauses(text: &str) -> anyhow::Result<u64> {
     metric(text, PAUSES).with_context(|| format!("/metrics has no {PAUSES}"))
 }
 
-/// The engine counts here how often the backlog made it pause partitions.
+/// The engine's counter of how often the backlog made it pause partitions.
 const PAUSES: &str = "tollgate_backpressure_pauses_total";
 
-/// The buckets of what a batch takes from step 1 to step 4.
+/// The histogram of a batch's time from step 1 to step 4.
 const COMMITS: (&str, &str) = ("tollgate_stage_seconds_bucket{", "stage=\"commit\"");
 
-/// The buckets of a histogram's lines that begin so and have this label, as (upper bound, count up to it), without what
-/// `before` had counted already.
+/// Returns the buckets of the histogram with this name and label as (upper bound, cumulative count), minus the counts
+/// in `before`.
 fn counted(before: Option<&str>, text: &str, of: (&str, &str)) -> Vec<(f64, f64)> {
     let before = before.map_or_else(Vec::new, |before| buckets(before, of));
     let mut counted = buckets(text, of);
@@ -266,13 +269,13 @@ fn buckets(text: &str, (begin, label): (&str, &str)) -> Vec<(f64, f64)> {
     counted.collect()
 }
 
-/// A quantile of a histogram's buckets, straight within its bucket, as Prometheus has it.
+/// Returns a quantile of a histogram. Within a bucket it interpolates linearly, as Prometheus does.
 fn quantile(counted: &[(f64, f64)], quantile: f64) -> Option<f64> {
     let rank = counted.last()?.1 * quantile;
     let place = counted.iter().position(|(_, count)| *count >= rank)?;
     let (above, before) = place.checked_sub(1).map_or((0.0, 0.0), |below| counted[below]);
     let (to, count) = counted[place];
-    // Beyond the last bound nobody knows.
+    // No value is known above the last finite bound.
     (to.is_finite() && count > before).then(|| above + (to - above) * (rank - before) / (count - before))
 }
 
@@ -288,7 +291,7 @@ fn get(address: &str, path: &str) -> anyhow::Result<String> {
     Ok(answer)
 }
 
-/// The sum over all label sets of `name` in Prometheus' text form.
+/// Returns the sum of `name` over all label sets in Prometheus' text format.
 fn metric(text: &str, name: &str) -> Option<u64> {
     let samples = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;

@@ -1,4 +1,4 @@
-//! The PostgreSQL side: the target table, what it holds, and when its rows were committed.
+//! The PostgreSQL side of the bench: the target table, its contents, and the commit times of its rows.
 
 use anyhow::{Context, bail};
 use futures_util::TryStreamExt;
@@ -13,21 +13,21 @@ const CREATE: &str = "create table if not exists payment_events (
     transaction_id text primary key, amount numeric(18,2), currency text, status text,
     created_at timestamptz, schema_version int)";
 
-/// The lines of [`Truth::table_md5`].
+/// Selects the lines that are hashed for [`Truth::table_md5`].
 const LINES: &str = "copy (select transaction_id || '|' || amount || '|' || currency || '|' || status || '|'
     || (extract(epoch from created_at) * 1000)::bigint
     from payment_events order by transaction_id collate \"C\") to stdout";
 
-/// When PostgreSQL committed the rows, by its own clock. An engine that says nothing of itself is timed like the others.
+/// When PostgreSQL committed the rows, by its own clock. So an engine without metrics is timed like the others.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Span {
-    /// From the first commit to the last, seconds.
+    /// Seconds from the first commit to the last.
     pub seconds: f64,
-    /// The share of the rows that the first commit did not bring: only these were made within `seconds`.
+    /// The share of the rows that came after the first commit. Only these were written within `seconds`.
     pub share_after_first: f64,
 }
 
-/// Quantiles of commit time minus event time, milliseconds.
+/// Quantiles of commit time minus event time, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Latency {
     pub rows: i64,
@@ -48,7 +48,8 @@ impl Table {
         Ok(Table { connection })
     }
 
-    /// Makes the table where it is missing, empties it, and writes dirty pages out, so that no run pays for the one before.
+    /// Creates the table if it is missing, empties it, and writes dirty pages, so that no run is slowed by the one
+    /// before.
     pub async fn reset(&mut self) -> anyhow::Result<()> {
         for statement in [CREATE, "truncate payment_events", "checkpoint"] {
             self.connection.execute(statement).await.with_context(|| format!("{statement:?} failed"))?;
@@ -56,7 +57,7 @@ impl Table {
         Ok(())
     }
 
-    /// What the table holds; the dead letters' part is left empty.
+    /// Returns the table's contents; the part of the dead letters is left empty.
     pub async fn content(&mut self) -> anyhow::Result<Truth> {
         let totals = sqlx::query("select count(*), coalesce(sum(amount), 0.00)::text from payment_events");
         let totals = totals.fetch_one(&mut self.connection).await?;
@@ -71,7 +72,7 @@ impl Table {
         Ok(Truth { rows, sum_amount, table_md5, dead_letters: 0, dead_letters_md5: String::new() })
     }
 
-    /// The span of the commits that made the present rows.
+    /// Returns the time span of the commits of the present rows.
     pub async fn span(&mut self) -> anyhow::Result<Span> {
         let row = sqlx::query(
             "with c as (select pg_xact_commit_timestamp(xmin) t from payment_events),
@@ -89,7 +90,7 @@ impl Table {
         }
     }
 
-    /// Latencies of the rows whose event time lies at least `skip_s` seconds after the first one's.
+    /// Returns latencies of the rows whose event time is at least `skip_s` seconds after the first one's.
     pub async fn latency(&mut self, skip_s: f64) -> anyhow::Result<Latency> {
         let query = sqlx::query(
             "with c as (select extract(epoch from pg_xact_commit_timestamp(xmin) - created_at)::float8 * 1000 ms

@@ -1,8 +1,8 @@
-//! A producer that costs next to nothing. The load at a rate shares its cores with the engine that it is there to measure:
-//! librdkafka takes 4 to 5 µs of CPU an event for it, this 1.
+//! A minimal producer. The load at a rate shares its cores with the measured engine. librdkafka needs 4 to 5 µs of CPU
+//! time per event, and this producer 1 µs.
 //!
-//! It speaks version 7 of Kafka's Produce request with record batches of version 2, uncompressed, acknowledged by all, one request at a
-//! time, to one broker, which must lead all partitions.
+//! It speaks version 7 of Kafka's Produce request with record batches of version 2: uncompressed, acknowledged by all
+//! replicas, and one request at a time. It talks to one broker, which must lead all partitions.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -12,16 +12,16 @@ use anyhow::{Context, bail};
 use crc::{CRC_32_ISCSI, Crc, Table};
 use prost::encoding::encode_varint;
 
-/// What a broker uses over a record batch.
+/// The checksum of a record batch.
 const CASTAGNOLI: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
-/// A broker on the same machine that does not answer for so long is gone.
+/// A broker on the same machine that does not answer within this time is gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PRODUCE: i16 = 0;
 const VERSION: i16 = 7;
-/// An answer names some partitions with 30 bytes each.
+/// An answer has about 30 bytes for each partition, so a larger one is not an answer.
 const ANSWER_BYTES: usize = 1 << 20;
 
-/// A connection, and what waits to be sent by it.
+/// A connection and the records that wait to be sent.
 pub struct Wire {
     stream: TcpStream,
     topic: String,
@@ -31,7 +31,7 @@ pub struct Wire {
     sent: i32,
 }
 
-/// A partition's records, encoded.
+/// The encoded records of a partition.
 #[derive(Default)]
 struct Waiting {
     records: Vec<u8>,
@@ -39,10 +39,10 @@ struct Waiting {
 }
 
 impl Wire {
-    /// `brokers`: host:port; of several the first one.
+    /// Connects to a broker. `brokers` is `host:port`; of a list the first entry is used.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// Fails if nobody listens at that address.
     pub fn connect(brokers: &str, topic: &str, partitions: i32) -> anyhow::Result<Wire> {
         let address = brokers.split(',').next().unwrap_or_default();
         let stream = TcpStream::connect(address).with_context(|| format!("Kafka at {address} cannot be reached"))?;
@@ -52,13 +52,13 @@ impl Wire {
         Ok(Wire { stream, topic: topic.to_owned(), partitions, request: Vec::new(), answer: Vec::new(), sent: 0 })
     }
 
-    /// Queues a record for the partition that `place` falls to: the same for the same `place`.
+    /// Queues a record for the partition that `place` selects; equal values select the same partition.
     pub fn queue(&mut self, place: u128, key: &[u8], value: &[u8], headers: &[(&str, &[u8])]) -> anyhow::Result<()> {
         let partition = usize::try_from(place % self.partitions.len() as u128)?;
         let Waiting { records, count } = &mut self.partitions[partition];
         let pieces = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
         let mut record = Vec::with_capacity(key.len() + value.len() + pieces + 16);
-        // No attributes, and the batch's own time.
+        // The record has no attributes and the batch's timestamp.
         record.extend_from_slice(&[0, 0]);
         number(i64::from(*count), &mut record);
         bytes(key, &mut record)?;
@@ -73,10 +73,11 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends what is queued, and waits until the broker has it. `time`: the records' timestamp, Unix milliseconds.
+    /// Sends the queued records and waits until the broker has stored them. `time` is their timestamp in Unix
+    /// milliseconds.
     ///
     /// # Errors
-    /// The connection breaks, or the broker refuses a batch.
+    /// Fails if the connection breaks, or if the broker refuses a batch.
     pub fn send(&mut self, time: i64) -> anyhow::Result<()> {
         let batches = self.partitions.iter().filter(|waiting| waiting.count > 0).count();
         if batches == 0 {
@@ -90,7 +91,7 @@ impl Wire {
             out.extend_from_slice(&part.to_be_bytes());
         }
         out.extend_from_slice(&self.sent.to_be_bytes());
-        // No client id, no transactional id, all acknowledge.
+        // There is no client id and no transactional id, and all replicas acknowledge.
         for _ in 0..3 {
             out.extend_from_slice(&(-1i16).to_be_bytes());
         }
@@ -132,7 +133,7 @@ impl Wire {
                 if code != 0 {
                     bail!("the broker refuses records for partition {partition} of {}: error {code}", self.topic);
                 }
-                // Base offset, append time, start offset.
+                // Skips the base offset, the append time and the start offset.
                 answer.take(24)?;
             }
         }
@@ -141,9 +142,10 @@ impl Wire {
 }
 
 impl Waiting {
-    /// Moves the records to `out` as one batch.
+    /// Appends the records to `out` as one batch.
     fn batch(&mut self, time: i64, out: &mut Vec<u8>) -> anyhow::Result<()> {
-        // What the checksum covers, up to the records: no attributes, the last offset, both times, no producer.
+        // The part before the records that the checksum covers: no attributes, the last offset, both times, no
+        // producer.
         let mut head = Vec::with_capacity(40);
         head.extend_from_slice(&0i16.to_be_bytes());
         head.extend_from_slice(&(self.count - 1).to_be_bytes());
@@ -156,7 +158,7 @@ impl Waiting {
         let mut sum = CASTAGNOLI.digest();
         sum.update(&head);
         sum.update(&self.records);
-        // Behind the length come the leader's epoch, the version and the sum.
+        // The length is followed by the leader's epoch, the version and the checksum.
         let length = i32::try_from(9 + head.len() + self.records.len())?;
         out.extend_from_slice(&(length + 12).to_be_bytes());
         out.extend_from_slice(&0i64.to_be_bytes());
@@ -171,7 +173,7 @@ impl Waiting {
     }
 }
 
-/// A zigzag varint.
+/// Appends a zigzag varint.
 fn number(value: i64, out: &mut Vec<u8>) {
     encode_varint((value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned(), out);
 }
@@ -211,7 +213,7 @@ mod tests {
     use super::*;
     use crate::broker;
 
-    /// librdkafka's own broker stores the batches, and its consumer reads them, with their checksums.
+    /// librdkafka's mock broker stores the batches, and its consumer reads them and verifies their checksums.
     #[test]
     fn what_is_sent_is_what_a_consumer_reads() {
         let cluster = MockCluster::new(1).unwrap();

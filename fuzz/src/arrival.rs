@@ -1,5 +1,5 @@
-//! What a contract says of a payload that arrives, beyond its types: oneofs, what is read of a refused payload, fallbacks for
-//! unknown enum numbers.
+//! Checks a contract's verdict on arriving payloads beyond their types: oneofs, the fields read from a refused payload,
+//! and fallbacks for unknown enum numbers.
 
 use std::time::UNIX_EPOCH;
 
@@ -10,12 +10,13 @@ use tollgate_contract::{
 
 use crate::reference::{any_in, canonical, verdict};
 
-/// Holds what happens on arrival to what the whole message says. `Err` describes the difference.
+/// Compares the checks on arrival with the whole message. `Err` describes the difference.
 pub fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     admitted(contract, payload).and_then(|()| read(contract, payload)).and_then(|()| mended(contract, payload))
 }
 
-/// A payload that passes is refused for its oneofs where the merged message says so, and else admitted.
+/// Checks that a payload that passes is refused for its oneofs if the merged message requires that, and admitted
+/// otherwise.
 fn admitted(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     let checked = contract.check_at(payload, &mut Fields::new(), UNIX_EPOCH);
     let admitted = contract.admit(payload, &mut Fields::new(), UNIX_EPOCH, &mut Notes::new());
@@ -52,20 +53,21 @@ fn admitted(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     }
 }
 
-/// What is read whatever policies say is what passes when they allow everything.
+/// Checks that the fields read regardless of policies are those of a payload that passes when all policies allow it.
 fn read(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     let (expected, _) = verdict(contract.message(), &allowing(contract), payload)?;
     let found = contract.read(payload, &mut Fields::new()).map_err(|rejection| rejection.code);
     if found.err() == expected { Ok(()) } else { Err(format!("read: {found:?}, not {expected:?}: {payload:02x?}")) }
 }
 
-/// The contract's bounds, and nothing unknown refused.
+/// Returns policies with the contract's limits that refuse nothing unknown.
 fn allowing(contract: &Contract) -> Policies {
     let policies = contract.policies().clone();
     Policies { unknown_fields: UnknownFields::Allow, unknown_enums: UnknownEnums::Keep, ..policies }
 }
 
-/// A payload that unknown enum numbers alone keep from passing passes once it is mended, and is the same but for these.
+/// Checks that a payload that only unknown enum numbers keep from passing passes after they are fixed, and is otherwise
+/// unchanged.
 fn mended(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     let mut out = Vec::new();
     let mended = contract.mend(payload, &mut out, &mut Notes::new());
@@ -91,7 +93,7 @@ fn mended(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     if expected == found { Ok(()) } else { Err(format!("mended to {found}, not {expected}: {payload:02x?}")) }
 }
 
-/// The value that stands for unknown ones: the last declared, so that it is no default.
+/// Returns the value that replaces unknown ones: the last declared one, so that it is not a default.
 pub fn fallback(names: &EnumDescriptor) -> Option<(String, i32)> {
     names.values().last().map(|value| (value.name().to_owned(), value.number()))
 }

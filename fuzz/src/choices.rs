@@ -1,6 +1,6 @@
-//! Bytes read as decisions.
+//! Reads bytes as decisions.
 
-/// What is left to decide with. At its end it answers zero, so that every input means something.
+/// The remaining bytes. At the end each decision is zero, so that every input has a meaning.
 pub struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {
@@ -16,7 +16,7 @@ impl<'a> Choices<'a> {
         self.take(1).first().copied().unwrap_or_default()
     }
 
-    /// A number below `count`, which must not be zero.
+    /// Returns a number below `count`, which must not be zero.
     pub fn below(&mut self, count: usize) -> usize {
         let wide = if count > 256 { u16::from_le_bytes([self.byte(), self.byte()]) } else { self.byte().into() };
         usize::from(wide) % count
@@ -26,7 +26,7 @@ impl<'a> Choices<'a> {
         &choices[self.below(choices.len())]
     }
 
-    /// At most `count` bytes.
+    /// Returns at most `count` bytes.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;

@@ -1,5 +1,5 @@
-//! The comparison of two versions: never a panic, nothing found between equals, and the categories and modes contain each
-//! other as they promise.
+//! Compares two versions. There must be no panic and no finding between equal versions, and the categories and modes
+//! must include each other as documented.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,8 @@ use crate::choices::Choices;
 
 const LEVELS: [Category; 4] = [Category::Wire, Category::WireJson, Category::Package, Category::File];
 
-/// The first byte says what the rest is: a descriptor set's bytes, or decisions from which two versions grow.
+/// Runs one comparison. The first byte selects the meaning of the rest: a descriptor set's bytes, or decisions from
+/// which two versions are generated.
 pub fn run(input: &[u8]) {
     let mut choices = Choices::new(input);
     if choices.byte() == 0 {
@@ -145,7 +146,7 @@ fn kind(field: &mut FieldDescriptorProto, choices: &mut Choices<'_>) {
     };
 }
 
-/// A few changes of every sort.
+/// Makes a few changes of every kind.
 fn edit(file: &mut FileDescriptorProto, choices: &mut Choices<'_>) {
     for _ in 0..=choices.below(4) {
         let what = choices.byte();

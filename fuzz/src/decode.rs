@@ -1,5 +1,5 @@
-//! The decode plan against prost-reflect: the same payloads accepted, the same values read. `reference` says which exceptions
-//! there are; each is taken for one only where it is found in the bytes.
+//! Compares the decode plan with prost-reflect: they must accept the same payloads and read the same values.
+//! `reference` lists the exceptions; each counts only if its cause is found in the bytes.
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ pub fn warm() {
     LazyLock::force(&SCHEMAS);
 }
 
-/// One byte chooses the message type, one the policies; the rest is the payload.
+/// Checks one payload. One byte selects the message type, and one the policies; the rest is the payload.
 pub fn run(input: &[u8]) {
     let mut choices = Choices::new(input);
     let schema = schemas::choose(&SCHEMAS, &mut choices);

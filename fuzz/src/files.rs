@@ -1,5 +1,5 @@
-//! The readers of users' files: contracts.lock, tollgate-check.yaml, pipeline.yaml. Never a panic; every complaint has a
-//! place in the file; what a reader writes it reads again.
+//! Tests the readers of users' files: contracts.lock, tollgate-check.yaml, pipeline.yaml. There must be no panic, every
+//! error must have a position in the file, and a reader must accept its own output.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use tollgate_readers::{Lock, suppress::Settings};
 
 use crate::choices::Choices;
 
-/// The first byte chooses the file.
+/// Reads one file, which the first byte selects.
 pub fn run(input: &[u8]) {
     let mut choices = Choices::new(input);
     let which = choices.byte();
@@ -49,9 +49,9 @@ fn settings(text: &str) {
     }
 }
 
-/// Without variables, so that a verdict depends on the text alone.
+/// Reads a pipeline without variables, so that the verdict depends on the text alone.
 fn pipeline(text: &str) {
-    // Files that the text names would be read.
+    // Files that the text names would be read too.
     if text.contains("${file:") {
         return;
     }
@@ -68,7 +68,7 @@ fn pipeline(text: &str) {
 
 fn complaints(errors: &ConfigErrors, text: &str) {
     assert!(!errors.errors.is_empty());
-    // YAML's line breaks are more than Rust's.
+    // YAML has more line breaks than Rust.
     let lines =
         1 + text.chars().filter(|char| matches!(char, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')).count();
     for error in &errors.errors {

@@ -1,4 +1,5 @@
-//! Confluent's wire format: never a panic, the verdict of a reader that does it the slow way, and what is written is read.
+//! Tests Confluent's wire format: no panic, the verdict of a slow reference reader, and that written frames are read
+//! again.
 
 use std::sync::LazyLock;
 
@@ -8,7 +9,7 @@ use tollgate_contract::frame::{Frame, FrameFault, Indexing, SchemaId, indexes_of
 use crate::choices::Choices;
 use crate::schemas;
 
-/// Every file that has messages nested, map entries between them.
+/// Every file with nested messages, including map entries between them.
 static FILES: LazyLock<Vec<FileDescriptor>> = LazyLock::new(|| schemas::pool().files().collect());
 
 /// Compiles the schemas, before executions are counted.
@@ -16,10 +17,11 @@ pub fn warm() {
     LazyLock::force(&FILES);
 }
 
-/// A read frame: path, and the payload.
+/// A parsed frame: the path and the payload.
 type Read<'a> = Result<(Vec<u32>, &'a [u8]), FrameFault>;
 
-/// Bits of the first byte: whether there is a header, whether indexes may be missing, whether a frame is written first.
+/// Checks one frame. The bits of the first byte select whether there is a header, whether indexes may be missing, and
+/// whether a frame is written first.
 pub fn run(input: &[u8]) {
     let mut choices = Choices::new(input);
     let how = choices.byte();
@@ -44,7 +46,7 @@ pub fn run(input: &[u8]) {
     assert_eq!(found, read(rest, body, indexing), "{indexing:?} {bytes:02x?}");
     if let (Some((id, path, frame)), 0) = (&written, how & 2) {
         let path = if path.is_empty() { &[0][..] } else { path };
-        // A count from four on is no count where indexes may be missing.
+        // If indexes may be missing, a count of four or more is not a count.
         if indexing == Indexing::Required || path.len() < 4 {
             assert_eq!(
                 (*id, Ok((path.to_vec(), &bytes[frame.len()..]))),
@@ -62,7 +64,7 @@ fn schema_number(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]])
 }
 
-/// A frame's prefix with its id and path.
+/// Writes a frame's prefix. Returns its id, its path and its bytes.
 fn write(choices: &mut Choices<'_>) -> (u32, Vec<u32>, Vec<u8>) {
     let id = u32::from_le_bytes([choices.byte(), choices.byte(), choices.byte(), choices.byte()]);
     let path: Vec<u32> = (0..choices.below(33))
@@ -77,7 +79,7 @@ fn write(choices: &mut Choices<'_>) -> (u32, Vec<u32>, Vec<u8>) {
     (id, path, frame)
 }
 
-/// The id and what follows it.
+/// Returns the id and the bytes after it.
 fn schema(bytes: &[u8], header: bool) -> Result<(SchemaId, &[u8]), FrameFault> {
     let (magic, rest) = bytes.split_first().ok_or(FrameFault::Empty)?;
     let length = match magic {
@@ -125,7 +127,7 @@ fn path(mut rest: &[u8]) -> Result<(Vec<u32>, &[u8]), FrameFault> {
     Ok((path, rest))
 }
 
-/// A varint of 32 bits, as short as it can be.
+/// Reads a varint of 32 bits in its shortest form.
 fn zigzag(rest: &mut &[u8]) -> Result<i64, FrameFault> {
     let end = rest.iter().take(5).position(|byte| *byte < 0x80);
     let Some(end) = end else {
@@ -139,7 +141,7 @@ fn zigzag(rest: &mut &[u8]) -> Result<i64, FrameFault> {
     Ok(if value & 1 == 0 { value / 2 } else { -(value + 1) / 2 })
 }
 
-/// Where a path leads: to a message of the file, and that message's own path leads to it again.
+/// Checks that a path leads to a message of the file, whose own path leads to it again.
 fn lead(path: tollgate_contract::frame::MessageIndexes<'_>) {
     for file in FILES.iter() {
         let Ok(message) = message_by_indexes(file, path, None) else { continue };

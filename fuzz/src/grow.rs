@@ -1,15 +1,17 @@
-//! Payloads from decisions: wire bytes along a schema, so that mutations reach deep places, and every way to write them badly.
+//! Generates payloads from decisions: wire bytes along a schema, so that mutations reach deep places, including every
+//! way to write them badly.
 
 use prost_reflect::prost::encoding::encode_varint;
 use prost_reflect::{Kind, MessageDescriptor};
 
 use crate::choices::Choices;
 
-/// Deeper than any contract's limit, so that the limit is met.
+/// Deeper than any contract's limit, so that the limit is reached.
 const DEPTH: usize = 110;
 const FIELDS: usize = 64;
 
-/// What bytes mean as a payload of that type: themselves, or decisions; the latter are damaged at times.
+/// Returns a payload of that type: the bytes themselves, or a message generated from them as decisions, which is
+/// sometimes damaged.
 pub fn payload(message: &MessageDescriptor, choices: &mut Choices<'_>) -> Vec<u8> {
     match choices.byte() % 4 {
         0 => choices.rest().to_vec(),
@@ -44,7 +46,7 @@ fn damage(payload: &mut Vec<u8>, (at, byte, how): (usize, u8, u8)) {
     }
 }
 
-/// Fields until the bytes say stop. A field is chosen by its place in the list, so every byte finds one.
+/// Appends fields until a byte says stop. A field is selected by its index in the list, so every byte selects one.
 fn grow(message: &MessageDescriptor, choices: &mut Choices<'_>, depth: usize, out: &mut Vec<u8>) {
     let mut fields: Vec<(u32, Kind, bool, bool)> =
         message.fields().map(|field| (field.number(), field.kind(), field.is_list(), field.is_group())).collect();
@@ -86,7 +88,7 @@ fn grow(message: &MessageDescriptor, choices: &mut Choices<'_>, depth: usize, ou
     }
 }
 
-/// What no writer of this schema writes: unknown fields and groups, tags with another wire type, bytes.
+/// Appends what no writer of this schema writes: unknown fields and groups, tags with another wire type, random bytes.
 fn odd(what: u8, choices: &mut Choices<'_>, out: &mut Vec<u8>) {
     let some = choices.byte();
     let number = u64::from(some) + 1;
@@ -109,7 +111,7 @@ fn odd(what: u8, choices: &mut Choices<'_>, out: &mut Vec<u8>) {
         5 => encode_varint(number << 3 | u64::from(choices.byte() & 7), out),
         6 => out.extend(choices.take(usize::from(some % 16))),
         _ => {
-            // An overlong tag.
+            // This is an overlong tag.
             out.extend([(number << 3).to_le_bytes()[0] & 0x78 | 0x80, 0x80, 0]);
             integer(choices, out);
         }
@@ -123,7 +125,7 @@ fn scalar(kind: &Kind, choices: &mut Choices<'_>, out: &mut Vec<u8>) {
         Kind::String | Kind::Bytes | Kind::Message(_) => {
             let how = choices.byte();
             let bytes = choices.take(usize::from(how & 15));
-            // Mostly letters, so that most strings are strings.
+            // Most bytes become letters, so that most strings are valid.
             let letters: Vec<u8> = bytes.iter().map(|byte| b'a' + byte % 4).collect();
             let bytes = if how < 0xc0 && *kind == Kind::String { &letters } else { bytes };
             encode_varint(bytes.len() as u64, out);
@@ -137,7 +139,7 @@ fn scalar(kind: &Kind, choices: &mut Choices<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Small numbers mostly: they are what rules and enums are about.
+/// Appends an integer. Most are small, because rules and enums are about small numbers.
 fn integer(choices: &mut Choices<'_>, out: &mut Vec<u8>) {
     let how = choices.byte();
     match how & 7 {
@@ -150,7 +152,7 @@ fn integer(choices: &mut Choices<'_>, out: &mut Vec<u8>) {
             encode_varint(u64::from_le_bytes(number), out);
         }
         6 => encode_varint((-i64::from(how >> 3) - 1).cast_unsigned(), out),
-        // Overlong.
+        // This is an overlong integer.
         _ => out.extend([how >> 3 | 0x80, 0x80, 0]),
     }
 }

@@ -1,15 +1,18 @@
-//! JSON: never a panic, the same message in bytes that prost-reflect's own reading gives, and back again.
+//! Tests JSON: no panic, the same bytes as prost-reflect's own reader gives, and the same message when it is converted
+//! back.
 //!
-//! Where the two differ, each difference is held against the case at hand:
-//! * The gate refuses more: fields that come twice, leap seconds, more than nine digits of a second, `nan` and `inf` in other
-//!   spellings than Protobuf's, and below unknown keys whatever is not JSON.
-//! * The gate accepts more: `"1e2"` and `"1.0"` for whole numbers, `1.0` for an enum's number, `{}` for an Any, numbers beyond a
-//!   double's range below unknown keys. What it makes of such a text is shown as JSON, and that both must read alike.
-//! * Unknown keys are allowed or refused by policy, unknown enum names never are; prost-reflect ignores both or neither.
-//! * A float is rounded once; prost-reflect rounds it to a double first.
-//! * A repeated message is two levels of JSON and one of Protobuf: what is shown may be too deep to be read (127 levels).
-//! * Bytes may fail the contract for what JSON cannot say better: a missing required field, an unknown enum number, a group,
-//!   nesting beyond 100 levels (JSON may have 127).
+//! If the two readers differ, the difference must be one of these:
+//! - The gate refuses more: fields that occur twice, leap seconds, more than nine digits of a second, `nan` and `inf`
+//!   in other spellings than Protobuf's, and invalid JSON below unknown keys.
+//! - The gate accepts more: `"1e2"` and `"1.0"` for whole numbers, `1.0` for an enum's number, `{}` for an Any, and
+//!   numbers beyond a double's range below unknown keys. Its result is converted to JSON, which both must read alike.
+//! - A policy decides whether unknown keys are allowed; unknown enum names never are. prost-reflect ignores both or
+//!   neither.
+//! - A float is rounded once; prost-reflect rounds it to a double first.
+//! - A repeated message is two levels of JSON and one of Protobuf, so the JSON of a message may be too deep to be read
+//!   (127 levels).
+//! - Bytes may violate the contract in ways that JSON cannot express: a missing required field, an unknown enum number,
+//!   a group, nesting beyond 100 levels (JSON may have 127).
 
 use std::sync::LazyLock;
 
@@ -22,7 +25,7 @@ use crate::grow;
 use crate::reference::canonical;
 use crate::schemas::{self, Schema};
 
-/// How deep serde_json reads.
+/// The nesting limit of serde_json.
 const JSON_NESTING: usize = 127;
 
 static SCHEMAS: LazyLock<Vec<Schema>> = LazyLock::new(schemas::plain);
@@ -32,11 +35,12 @@ pub fn warm() {
     LazyLock::force(&SCHEMAS);
 }
 
-/// One byte chooses the message type, one whether the rest is text or a payload that is shown as text first.
+/// Checks one text. One byte selects the message type, and one whether the rest is text or a payload that is first
+/// converted to text.
 pub fn run(input: &[u8]) {
     let mut choices = Choices::new(input);
     let schema = schemas::choose(&SCHEMAS, &mut choices);
-    // The usual policies, and the flipped ones: unknown fields refused, unknown enum numbers kept.
+    // These are the usual policies, and the reversed ones: unknown fields refused, unknown enum numbers kept.
     let [usual, flipped, ..] = &*schema.contracts else { panic!("two policies at least") };
     if choices.byte() & 1 == 0 {
         let json = choices.rest();
@@ -70,7 +74,7 @@ fn text(usual: &Contract, flipped: &Contract, json: &[u8]) {
     }
 }
 
-/// Whether this is one of the faults that only the gate sees.
+/// Returns whether this is one of the errors that only the gate reports.
 fn is_stricter(rejection: &Rejection, strict: bool) -> bool {
     let expected =
         |what: &str| rejection.message.starts_with(what) && rejection.message.ends_with("found another text");
@@ -80,13 +84,13 @@ fn is_stricter(rejection: &Rejection, strict: bool) -> bool {
             ["expected a time", "expected a duration"].into_iter().any(expected)
                 || rejection.message.contains("floating-point")
         }
-        // What prost-reflect ignores, it does not look at.
+        // prost-reflect does not check what it ignores.
         ReasonCode::UnknownEnum | ReasonCode::JsonInvalid | ReasonCode::RecursionLimit => !strict,
         _ => false,
     }
 }
 
-/// What only the gate reads is shown as JSON that both read alike.
+/// Checks that what only the gate accepts is converted to JSON that both read alike.
 fn more(contract: &Contract, bytes: &[u8], told: &str) {
     let Ok(json) = contract.to_json(bytes) else { return };
     let message = reference(contract, json.as_bytes(), true);
@@ -94,7 +98,7 @@ fn more(contract: &Contract, bytes: &[u8], told: &str) {
     same(contract, bytes, &message, told);
 }
 
-/// The members of an object, as a parser reads them: also those that are there twice.
+/// The members of an object as a parser reads them, including duplicates.
 struct Members(Vec<(String, serde_json::Value)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -119,8 +123,8 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// The member that is found without reading the rest, against a parser that reads all. What it passes over may be no UTF-8,
-/// or a number beyond a double's: then only the parser refuses the text.
+/// Compares a member that is found without reading the rest with a parser that reads everything. Skipped parts may not
+/// be UTF-8, or may be numbers beyond a double's range; then only the parser refuses the text.
 fn member(json: &[u8]) {
     const NAMES: &[&str] = &["text", "child", ""];
     let told = String::from_utf8_lossy(json);
@@ -142,8 +146,8 @@ fn member(json: &[u8]) {
     }
 }
 
-/// Transcoded bytes mean the message that was read, pass the contract as far as JSON can say, and are shown as JSON that
-/// means the same again.
+/// Checks that transcoded bytes represent the message that was read, pass the contract as far as JSON can express it,
+/// and are converted to JSON with the same meaning.
 fn same(contract: &Contract, bytes: &[u8], message: &DynamicMessage, told: &str) {
     if let Err(rejection) = contract.check(bytes, &mut Fields::new()) {
         let known = matches!(
@@ -163,7 +167,7 @@ fn same(contract: &Contract, bytes: &[u8], message: &DynamicMessage, told: &str)
     let decoded = DynamicMessage::decode(contract.message().clone(), bytes);
     let decoded = decoded.unwrap_or_else(|error| panic!("transcoded bytes do not decode: {error}: {told}"));
     if canonical(&decoded) != canonical(message) {
-        // Only a float that was rounded twice may differ: what is shown has no digits left to round.
+        // Only a float that was rounded twice may differ, because the converted text has no digits left to round.
         let json = contract.to_json(bytes).unwrap_or_else(|rejection| panic!("{rejection}: {told}"));
         let again = reference(contract, json.as_bytes(), true);
         assert_eq!(again.map(|again| canonical(&again)), Some(canonical(&decoded)), "{told}");
@@ -172,7 +176,7 @@ fn same(contract: &Contract, bytes: &[u8], message: &DynamicMessage, told: &str)
     shown(contract, bytes);
 }
 
-/// A payload's JSON reads as the payload.
+/// Checks that a payload's JSON reads as the payload.
 fn shown(contract: &Contract, payload: &[u8]) {
     let json = match contract.to_json(payload) {
         Ok(json) => json,
@@ -193,14 +197,15 @@ fn shown(contract: &Contract, payload: &[u8]) {
         |bytes: &[u8]| DynamicMessage::decode(contract.message().clone(), bytes).map(|message| canonical(&message));
     match (decode(payload), decode(&bytes)) {
         (Ok(before), Ok(after)) => assert_eq!(before, after, "{json}"),
-        // A map entry without its value is one level less than the same entry written out: at the limit that is one too many.
+        // A map entry without its value has one level less than the same entry written out. At the limit this is one
+        // level too many.
         (Ok(_), Err(error)) if error.to_string().contains("recursion limit") => return,
         (before, after) => panic!("{before:?}, {after:?}: {json}"),
     }
     assert_eq!(contract.to_json(&bytes).as_ref(), Ok(&json));
 }
 
-/// How deep arrays and objects nest in JSON that is known to be JSON.
+/// Returns how deep arrays and objects nest in valid JSON.
 fn nesting(json: &str) -> usize {
     let (mut deepest, mut depth, mut in_text) = (0_usize, 0_usize, false);
     let mut bytes = json.bytes();
@@ -217,7 +222,7 @@ fn nesting(json: &str) -> usize {
     deepest
 }
 
-/// Whether a 32-bit float is set anywhere in the message.
+/// Returns whether a 32-bit float is set anywhere in the message.
 fn has_float(message: &DynamicMessage) -> bool {
     fn is_float(value: &Value) -> bool {
         match value {

@@ -1,8 +1,9 @@
-//! What the fuzz targets do with a fuzzer's bytes. A finding is a panic.
+//! The fuzz targets: each runs one test on a fuzzer's bytes. A finding is a panic.
 //!
-//! Two ways into each: the bytes are the input (a payload, a text), or they are *decisions* from which an input grows along
-//! a schema (`grow`), so that single mutations reach deep places. What is expected stands beside the product's own
-//! tests (`reference`, `agreement`) and is included from there: one idea of what is right.
+//! Each target has two modes: the bytes are the input (a payload, a text), or they are *decisions* from which an input
+//! is generated along a schema (`grow`), so that single mutations reach deep places. The expected results are defined
+//! beside the product's own tests (`reference`, `agreement`) and included from there, so that both use the same
+//! definition.
 
 pub mod arrival;
 pub mod choices;

@@ -1,4 +1,5 @@
-//! The two tiers of the rules: what the walk lets pass has no violation, what it refuses has those that it names.
+//! Compares the two tiers of the rules: a payload that passes the walk must have no violation, and a refused one
+//! exactly those that it names.
 
 use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,7 +16,7 @@ pub fn warm() {
     LazyLock::force(&SCHEMAS);
 }
 
-/// One byte chooses the message type, one the present; the rest is the payload.
+/// Checks one payload. One byte selects the message type, and one the present time; the rest is the payload.
 pub fn run(input: &[u8]) {
     let mut choices = Choices::new(input);
     let schema = schemas::choose(&SCHEMAS, &mut choices);

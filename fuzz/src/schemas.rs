@@ -1,4 +1,4 @@
-//! The contracts that the targets choose from.
+//! The contracts from which the targets select.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use tollgate_contract::{
 use crate::arrival;
 use crate::choices::Choices;
 
-/// How deep, and how many, fields are wanted. More of them only slow the comparison down.
+/// The depth of wanted fields; the next constant is their number. More would only slow the comparison down.
 const WANTED_DEPTH: usize = 3;
 const WANTED: usize = 48;
 
@@ -45,7 +45,7 @@ impl Schema {
         let message = pool.get_message_by_name(name).unwrap_or_else(|| panic!("there is no {name}"));
         let mut paths = Vec::new();
         wanted(&message, "", 1, &mut paths);
-        // The deep ones last, but some of them.
+        // The deep fields come last, but some of them are kept.
         paths.sort_by_key(|path| path.as_str().matches('.').count());
         let kept = paths.len().div_ceil(WANTED);
         let paths: Vec<FieldPath> = paths.into_iter().step_by(kept).collect();
@@ -57,7 +57,7 @@ impl Schema {
     }
 }
 
-/// The paths of fields through singular messages.
+/// Collects the paths of fields through singular messages.
 fn wanted(message: &MessageDescriptor, head: &str, depth: usize, paths: &mut Vec<FieldPath>) {
     for field in message.fields().filter(|field| !field.is_group()) {
         let path = format!("{head}{}", field.name());
@@ -72,7 +72,7 @@ fn wanted(message: &MessageDescriptor, head: &str, depth: usize, paths: &mut Vec
     }
 }
 
-/// The policies that the walk knows, a low limit of nesting, and those for arrival.
+/// Returns the policies that the walk applies, a low nesting limit, and the policies for arrival.
 fn policies(message: &MessageDescriptor) -> Vec<Policies> {
     let usual = Policies::default();
     let flipped =
@@ -91,7 +91,7 @@ fn policies(message: &MessageDescriptor) -> Vec<Policies> {
     vec![usual, flipped, strict, open, oneofs, mending]
 }
 
-/// Every enum that the message reaches, with its fallback.
+/// Collects every enum that the message reaches, with its fallback.
 fn enums(message: &MessageDescriptor, seen: &mut BTreeSet<String>, fallbacks: &mut BTreeMap<String, String>) {
     if !seen.insert(message.full_name().to_owned()) {
         return;
@@ -116,13 +116,13 @@ pub fn plain() -> Vec<Schema> {
 }
 
 pub fn ruled() -> Vec<Schema> {
-    // Unknown enum numbers are the rules' business here.
+    // The rules decide about unknown enum numbers here.
     let policies = [Policies { unknown_enums: UnknownEnums::Keep, ..Policies::default() }];
     let pool = pool();
     RULED.iter().map(|name| Schema::new(&pool, name, &|_| policies.to_vec())).collect()
 }
 
-/// A schema by the first byte.
+/// Returns the schema that the first byte selects.
 pub fn choose<'s>(schemas: &'s [Schema], choices: &mut Choices<'_>) -> &'s Schema {
     choices.of(schemas)
 }
@@ -137,14 +137,15 @@ fn compile(files: &[&str]) -> Vec<u8> {
     set.unwrap_or_else(|error| panic!("{error:?}"))
 }
 
-/// All schemas. Options that are extensions (rules) stay only in a pool that is made of bytes.
+/// Returns all schemas. A pool keeps options that are extensions (rules) only if it is decoded from bytes.
 pub fn pool() -> DescriptorPool {
     let files =
         ["rich.proto", "legacy.proto", "maps.proto", "closed.proto", "ruled.proto", "payments/v1/payment.proto"];
     DescriptorPool::decode(&*compile(&files)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// `edition.proto` as a file of edition 2023, each field with the features that its name or number speaks of.
+/// Returns `edition.proto` as a file of edition 2023, in which each field has the features that its name or number
+/// indicates.
 fn edition() -> DescriptorPool {
     let global = DescriptorPool::global();
     let descriptor = global.get_message_by_name("google.protobuf.FileDescriptorSet");

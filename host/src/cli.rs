@@ -1,5 +1,5 @@
-//! The verbs of the command line. Data goes to stdout, logs and progress go to stderr. `--output json` prints one object per
-//! command.
+//! The verbs of the command line. Data goes to stdout, logs and progress go to stderr. `--output json` prints one
+//! object per command.
 
 pub mod build;
 pub mod check;
@@ -50,8 +50,8 @@ struct Common {
     /// Format of the logs on stderr.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Log level: error, warn, info, debug, trace, or a filter such as tollgate=debug. Default: info for `run`, warn for all
-    /// other commands.
+    /// Log level: error, warn, info, debug, trace, or a filter such as tollgate=debug. Default: info for `run`, warn
+    /// for all other commands.
     #[arg(long, global = true, env = "TOLLGATE_LOG", value_name = "LEVEL")]
     log: Option<String>,
 }
@@ -105,9 +105,9 @@ enum Verb {
 pub struct Success {
     /// The result in one line.
     pub summary: String,
-    /// For `--output json`.
+    /// The result for `--output json`.
     pub result: Value,
-    /// For people. If it is empty, the summary is printed alone.
+    /// The text for people. If it is empty, only the summary is printed.
     pub text: String,
 }
 
@@ -119,14 +119,14 @@ impl Success {
 
 /// Parses the arguments, runs the verb and prints its result.
 pub fn main() -> ExitCode {
-    // Components are compiled in a second process of this program, which has its own limits.
+    // Components are compiled in a second process of this program, which has separate limits.
     if let Some(code) = tollgate_sandbox::compiler_process() {
         return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are not errors. A wrong flag is an error of the caller's configuration.
+            // Help and version are not errors. A wrong flag counts as an error in the caller's configuration.
             if !error.use_stderr() {
                 return exit(if error.print().is_ok() { Exit::Ok } else { Exit::Failed });
             }
@@ -199,7 +199,7 @@ fn start_logs(common: &Common, usual: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How the result of a verb is printed.
+/// The way in which the result of a verb is printed.
 #[derive(Debug, Clone, Copy)]
 struct Form {
     output: Format,
@@ -238,7 +238,7 @@ fn misused(error: &clap::Error) -> ExitCode {
     finish(form, verb.map_or("", String::as_str), Err(Failure::configuration("config.arguments", message)))
 }
 
-/// Prints the result of a verb. The only place that does so.
+/// Prints the result of a verb. No other function does so.
 fn finish(form: Form, command: &str, result: Result<Success, Failure>) -> ExitCode {
     // The result of `run` goes to its log; the results of the other verbs are data.
     let logged = form.logs == LogFormat::Json && form.output == Format::Text;
@@ -267,7 +267,7 @@ fn finish(form: Form, command: &str, result: Result<Success, Failure>) -> ExitCo
     match form.output {
         Format::Json => print(&escape_marks(&object.to_string()), code),
         Format::Text | Format::Sarif | Format::Github if text.is_empty() => {}
-        // These print files, so their text must not be escaped.
+        // These commands print files, so their text must not be escaped.
         _ if command.starts_with("contract") || matches!(command, "schema" | "completion") => print(&text, code),
         Format::Text | Format::Sarif | Format::Github => print(&escape_marks(&text), code),
     }

@@ -1,4 +1,4 @@
-//! The compiler of `.proto` files for the libraries that have none of their own.
+//! The compiler of `.proto` files for the libraries that do not contain one.
 
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
@@ -9,10 +9,10 @@ use tollgate_engine::runtime::build::ProtoCompiler;
 pub const COMPILER: ProtoCompiler =
     ProtoCompiler { pools: tollgate_protos::pools, schema: tollgate_protos::compile_schema };
 
-/// Compiles a pipeline's contracts from its `.proto` files, type by type. Reads files, no network.
+/// Compiles a pipeline's contracts from its `.proto` files, type by type. It reads files and uses no network.
 ///
 /// # Errors
-/// `contract.invalid`: a file cannot be compiled, or the pipeline does not fit its message types.
+/// Fails with `contract.invalid` if a file cannot be compiled, or if the pipeline does not fit its message types.
 pub fn contracts(pipeline: &Pipeline) -> Result<Vec<Contracts>, Failure> {
     tollgate_decide::contracts::contracts(pipeline, &tollgate_protos::pools(pipeline)?)
 }

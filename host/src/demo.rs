@@ -1,8 +1,8 @@
 //! The engine of `tollgate demo`: runs an unmodified pipeline on servers that exist only for the demo.
 //!
-//! The broker is librdkafka's mock cluster in this process, or a real one that the user names. PostgreSQL is a throw-away
-//! server, or one that the user names. Everything that the demo creates on the user's servers has a unique name and is deleted
-//! at the end.
+//! The broker is librdkafka's mock cluster in this process, or a real one that the user names. PostgreSQL is a
+//! throw-away server, or one that the user names. Everything that the demo creates on the user's servers has a unique
+//! name and is deleted at the end.
 
 mod broker;
 pub mod events;
@@ -21,11 +21,11 @@ use std::path::PathBuf;
 /// The options from the command line.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// host:port of a Kafka broker to use instead of the embedded one.
+    /// The `host:port` of a Kafka broker to use instead of the embedded one.
     pub real: Option<String>,
-    /// URL of a PostgreSQL server to use instead of a throw-away one.
+    /// The URL of a PostgreSQL server to use instead of a throw-away one.
     pub postgres: Option<String>,
     pub events: u32,
-    /// A folder with `transforms/<name>/<name>.wasm`.
+    /// The folder that contains `transforms/<name>/<name>.wasm`.
     pub assets: PathBuf,
 }

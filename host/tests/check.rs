@@ -1,4 +1,5 @@
-//! `tollgate check` and the offline verbs of `tollgate contract`, as a CI job runs them: the real program, real git.
+//! Tests `tollgate check` and the offline verbs of `tollgate contract` as a CI job runs them, with the real program and
+//! the real git.
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
@@ -20,7 +21,7 @@ message Order {
 }
 "#;
 
-/// A folder with a repository in it, on branch main.
+/// A folder that contains a repository on branch main.
 struct Project(tempfile::TempDir);
 
 impl Project {
@@ -111,7 +112,7 @@ fn run(folder: &Path, arguments: &[&str]) -> Ran {
     for variable in ["TOLLGATE_REGISTRY", "KAFKA_BROKERS", "DATABASE_URL", "TOLLGATE_LOG"] {
         command.env_remove(variable);
     }
-    // A test's folder may lie in a repository of somebody else.
+    // The test's folder may be inside another repository.
     command.current_dir(folder).args(arguments).env("GIT_CEILING_DIRECTORIES", std::env::temp_dir());
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -185,10 +186,10 @@ fn any_earlier_version_will_do() {
         project.run(&["check", "--against", against]).is(1, &["field-type-changed"]);
         project.run(&["check", FILE, "--against", against]).is(1, &["field-type-changed"]);
     }
-    // Told once, however many versions say so.
+    // A finding is reported once, however many versions show it.
     let ran = project.run(&["check", "--against", "main~1", "--against", set.to_str().unwrap(), "--output", "json"]);
     assert_eq!(ran.is(1, &[]).ids(), ["field-type-changed", "field-type-changed-json"]);
-    // From a folder below, and a contract that main did not have.
+    // The check runs in a subfolder, and on a contract that main does not have.
     run(&project.path().join("proto"), &["check", ".", "--against", "main"]).is(0, &[]);
     project.put("other/a.proto", "syntax = \"proto3\"; message A {}");
     project.run(&["check", "other", "--against", "main"]).is(0, &["main has no other: everything in it is new"]);
@@ -247,7 +248,7 @@ fn a_suppression_has_a_reason_and_an_end() {
     let suppressed = ran.json()["result"]["suppressed"].as_array().unwrap().clone();
     assert_eq!((ran.ids().len(), suppressed.len(), &suppressed[0]["reason"]), (0, 2, &Value::from("nobody reads it")));
     project.check(&[]).is(0, &["suppressed until 2999-12-31: field-type-changed", "2 suppressed findings"]);
-    // The day after, the finding is back, and the suppression with it.
+    // On the day after, the finding is reported again, and so is the expired suppression.
     file(&both("2020-01-01"));
     let mut ids = project.check(&["--output", "json"]).is(1, &[]).ids();
     ids.sort();
@@ -289,7 +290,7 @@ fn sarif_and_github_have_their_shape() {
         assert_eq!(place["artifactLocation"]["uri"], FILE);
         assert!(place["region"]["startLine"].as_u64().unwrap() > 0);
     }
-    // Paths count from the repository's top, wherever the job stands.
+    // Paths are relative to the repository's top, whatever the job's working directory is.
     let ran = self::run(&project.path().join("proto"), &["check", ".", "--against", "main", "--output", "github"]);
     let ran = ran.is(1, &[]);
     let lines: Vec<&str> = ran.out.lines().collect();
@@ -315,7 +316,7 @@ fn a_syntax_error_is_annotated_where_it_stands() {
     let ran = ran.is(2, &[]);
     assert!(ran.out.starts_with(&format!("::error file={FILE},line=6,col=")), "{}", ran.out);
     assert!(ran.out.contains(",title=check.protos::") && ran.out.lines().count() == 1, "{}", ran.out);
-    // What has no place is still an annotation.
+    // A finding without a place is still an annotation.
     let ran = self::run(project.path(), &["check", "nowhere", "--against", "main", "--output", "github"]);
     assert!(ran.is(2, &[]).out.starts_with("::error title=check.protos::nowhere cannot be read"));
 }
@@ -467,7 +468,7 @@ fn a_released_version_does_not_change_silently() {
     project.run(&["contract", "lock"]).is(0, &["up to date"]);
     assert_eq!(lock(), first);
     project.commit("released");
-    // A comment is no change of the contract, a field is.
+    // A comment does not change the contract, but a field does.
     project.change("int32 amount = 2;", "int32 amount = 2; // in cents");
     project.check(&[]).is(0, &[]);
     project.change("string id = 1;", "string id = 1; string note = 9;");
@@ -475,7 +476,7 @@ fn a_released_version_does_not_change_silently() {
     project.run(&["contract", "lock"]).is(0, &["shop.v1.Order 2: new version"]);
     project.check(&[]).is(0, &[]);
     project.commit("second");
-    // Rewriting history is seen against the history.
+    // A rewritten history is detected by comparison with the history.
     let second = lock();
     let digest = |version: &str| {
         let line = second.lines().find(|line| line.starts_with(&format!("shop.v1.Order {version} "))).unwrap();
@@ -489,7 +490,7 @@ fn a_released_version_does_not_change_silently() {
     project.check(&[]).is(1, &["released-version-removed"]);
     project.put("contracts.lock", "<<<<<<< HEAD\n");
     project.check(&[]).is(2, &["contracts.lock:1:", "merge"]);
-    // What no producer has used yet may be amended.
+    // A version that no producer has used yet may be amended.
     project.put("contracts.lock", &second);
     project.change("string note = 9;", "string remark = 9;");
     project.run(&["contract", "lock", "--amend"]).is(0, &["shop.v1.Order 2: changed"]);
@@ -505,14 +506,14 @@ fn what_goes_was_deprecated_in_the_last_releases() {
     project.commit("released before anybody asked for notice");
     project.put("tollgate-check.yaml", "deprecate_for: 2\n");
     let go = "reserved 9; reserved \"note\";";
-    // Never deprecated: without the setting this is a clean removal.
+    // The field was never deprecated; without the setting this is a clean removal.
     project.change("string note = 9;", go);
     lock(&project, "shop.v1.Order 2: new version");
     project.check(&[]).is(1, &[RULE, "shop.v1.Order.note was removed, but was deprecated in 0 of the last 2"]);
     project.put("tollgate-check.yaml", "strict: false\n");
     project.check(&[]).is(0, &[]);
     project.put("tollgate-check.yaml", "deprecate_for: 2\n");
-    // One release with the deprecation is one too few.
+    // One release with the deprecation is too few.
     project.change(go, "string note = 9 [deprecated = true];");
     lock(&project, "shop.v1.Order 3: new version");
     let text = fs::read_to_string(project.path().join("contracts.lock")).unwrap();
@@ -522,7 +523,7 @@ fn what_goes_was_deprecated_in_the_last_releases() {
     project.change("string note = 9 [deprecated = true];", go);
     lock(&project, "shop.v1.Order 4: new version");
     project.check(&[]).is(1, &[RULE, "in 1 of the last 2 released versions of shop.v1.Order"]);
-    // Two are enough; which of its versions is the removal itself does not count.
+    // Two are enough. It does not matter in which version the removal itself happens.
     project.change(go, "string note = 9 [deprecated = true]; string memo = 10;");
     lock(&project, "shop.v1.Order 5: new version");
     project.change("string memo = 10;", "string memo = 10; string more = 11;");
@@ -551,8 +552,9 @@ fn a_diff_shows_what_both_say() {
     project.run(&["contract", "diff", "nothing"]).is(2, &["nor a ref"]);
 }
 
-/// What `export` and `docs` write of a contract with everything in it. `BLESS=1` writes the files anew; look at the
-/// difference, and try it in the tools that read it (the page docs/contract-export.md says how), before you commit it.
+/// Compares the output of `export` and `docs` for a contract that uses every feature. `BLESS=1` rewrites the files;
+/// before you commit, check the difference, and try it in the tools that read it (docs/contract-export.md describes
+/// how).
 #[test]
 fn exports_and_pages_are_as_they_were() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract");
@@ -584,7 +586,7 @@ fn exports_and_pages_are_as_they_were() {
     assert!(page.contains("## Changes since main"), "{page}");
 }
 
-/// What a folder has is its own, google's packages too; what the tool supplies for an import is not.
+/// The files in a folder are its own, including Google's packages. A file that the tool supplies for an import is not.
 #[test]
 fn the_files_below_the_folder_are_checked_and_no_others() {
     let project = Project::new();
@@ -600,7 +602,7 @@ fn the_files_below_the_folder_are_checked_and_no_others() {
     assert_eq!(ran.ids(), ["field-type-changed", "field-type-changed-json"]);
 }
 
-/// The page holds each rule as the program has it: id, category, severities, advice.
+/// The page must contain each rule as it is in the program: id, category, severities, advice.
 #[test]
 fn the_page_lists_every_finding() {
     let page = fs::read_to_string(repository().join("docs/check.md")).unwrap();

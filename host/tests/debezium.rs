@@ -1,4 +1,4 @@
-//! Debezium's change events, decided without a server.
+//! Tests decisions about Debezium's change events without a server.
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 use prost_reflect::prost::Message as _;
@@ -28,7 +28,7 @@ message Source { string table = 1; int64 lsn = 2; int64 ts_ms = 3; }
 message Envelope { Customer before = 1; Customer after = 2; Source source = 3; string op = 4; int64 ts_ms = 5; }
 "#;
 
-/// As Debezium 3 writes it for PostgreSQL.
+/// Returns the source block that Debezium 3 writes for PostgreSQL.
 fn source(lsn: i64) -> Json {
     json!({
         "version": "3.0.0.Final", "connector": "postgresql", "name": "shop", "ts_ms": 1_769_860_800_000_i64, "snapshot": "false",
@@ -48,7 +48,7 @@ fn customer(id: i64, name: &str) -> Json {
     json!({ "id": id, "first_name": name, "email": "annek@noanswer.org", "updated_at": 1_769_860_800_000_123_i64 })
 }
 
-/// What a row has before a delete with REPLICA IDENTITY DEFAULT.
+/// Returns the row before a delete with REPLICA IDENTITY DEFAULT.
 fn key_alone(id: i64) -> Json {
     json!({ "id": id, "first_name": null, "email": null, "updated_at": null })
 }
@@ -67,7 +67,7 @@ fn column(name: &str, type_name: &str, sql_type: &str, oid: u32) -> PgColumn {
     }
 }
 
-/// A pipeline, and the folder of its files.
+/// Returns a pipeline and the folder of its files.
 fn pipeline(envelope: &str, postgres: &str) -> (Pipeline, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("inventory.proto"), PROTO).unwrap();
@@ -102,7 +102,7 @@ fn decide(trial: &mut Trial, key: Option<&str>, value: Option<&[u8]>) -> Settled
     trial.decide(&raw, &[], 1_769_860_900_000).unwrap()
 }
 
-/// A header of the first record that would be produced.
+/// Returns a header of the first record that would be produced.
 fn header(settled: &Settled, name: &str) -> Option<Vec<u8>> {
     let mut headers = headers::all(settled.letters.first()?.headers.as_borrowed());
     headers.find(|(found, _)| *found == name.as_bytes())?.1.map(<[u8]>::to_vec)
@@ -161,7 +161,7 @@ fn each_op_has_its_verdict() {
             "{op}"
         );
     }
-    // The contract's rules hold for what is written, and not for what is gone.
+    // The contract's rules apply to rows that are written, not to deleted ones.
     assert_eq!(verdict(&mut plain, None, &change("u", &none, &key_alone(1), 9)).0, "rule-violated");
     assert_eq!(verdict(&mut plain, None, &change("d", &key_alone(1), &none, 9)), ("delete".into(), (0, 1)));
     for key in [r#"{"id":1}"#, r#"{"schema":{"type":"struct"},"payload":{"id":1}}"#] {
@@ -173,7 +173,7 @@ fn each_op_has_its_verdict() {
     assert_eq!(verdict(&mut plain, None, &change("t", &none, &none, 9)).0, "change-without-row");
     assert_eq!(verdict(&mut plain, None, &change("m", &none, &none, 9)).0, "change-without-row");
     assert_eq!(verdict(&mut plain, None, &customer(1, "Anne")).0, "json-wrong-type");
-    // What Debezium sends after a delete.
+    // Debezium sends this after a delete.
     assert_eq!(decide(&mut plain, Some(r#"{"id":1}"#), None).verdict, "drop");
 
     let mut dropping = trial(pipeline("{ debezium: { truncates: drop, messages: drop } }", ""));

@@ -1,5 +1,5 @@
-//! The pages hold what the program says: a page for each reason, a line for each metric, links that lead somewhere,
-//! and an example whose copies are copies.
+//! Tests that the pages agree with the program: a page for each reason, a line for each metric, valid links, and
+//! examples whose copies are identical.
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
@@ -20,7 +20,7 @@ use tollgate_engine::progress::halts::Halt;
 use tollgate_registry::Stats;
 use tollgate_sandbox::FailureCode;
 
-/// What the sandbox says of a reject without a code, and the SDKs of bytes that they cannot decode.
+/// The codes that the sandbox gives a rejection without a code, and that the SDKs give bytes that they cannot decode.
 const GUESTS: [&str; 2] = ["rejected", "guest-undecodable"];
 
 fn root() -> PathBuf {
@@ -31,7 +31,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Files below a folder with this ending, sorted; what is built or fetched is left out.
+/// Returns the files below a folder with this extension, sorted, without those that are built or downloaded.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_owned()];
@@ -49,7 +49,7 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Every page that users read.
+/// Returns every page that users read.
 fn pages() -> Vec<PathBuf> {
     let root = root();
     let mut pages: Vec<PathBuf> =
@@ -62,7 +62,7 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-/// A page without its fenced blocks.
+/// Returns a page without its fenced blocks.
 fn unfenced(page: &Path) -> String {
     let text = read(page);
     let mut fenced = false;
@@ -74,11 +74,11 @@ fn unfenced(page: &Path) -> String {
     kept.collect::<Vec<_>>().join("\n")
 }
 
-/// A page's text without code, where brackets and parentheses mean something else.
+/// Returns a page's text without code, where brackets and parentheses have another meaning.
 fn prose(page: &Path) -> String {
     let text = unfenced(page);
     let lines = text.lines().filter(|line| !line.starts_with("    "));
-    // Every second part lies between backticks.
+    // Every second part is between backticks.
     lines.map(|line| line.split('`').step_by(2).collect::<Vec<_>>().join(" ") + "\n").collect()
 }
 
@@ -110,7 +110,7 @@ fn each_reason_has_a_page_and_each_page_a_reason() {
     assert_eq!(written, codes());
 }
 
-/// A code that the host gives and does not list would have no page.
+/// A code that the host uses but does not list would have no page.
 #[test]
 fn the_list_of_the_hosts_codes_is_complete() {
     let mut given = BTreeSet::new();
@@ -124,9 +124,9 @@ fn the_list_of_the_hosts_codes_is_complete() {
             }
         }
     }
-    // Put in place of the contract's own code, not passed to `Reason::new`.
+    // This code replaces the contract's own one, and is not passed to `Reason::new`.
     given.insert("output-contract".to_owned());
-    // Said by the registry's resolver.
+    // The registry's resolver returns these.
     given.extend(["schema-unknown", "schema-type", "schema-unusable"].map(str::to_owned));
     let listed: BTreeSet<String> = dead_letter::CODES.iter().map(|&code| code.to_owned()).collect();
     assert_eq!(given, listed);
@@ -153,7 +153,7 @@ fn every_relative_link_leads_to_something() {
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
 }
 
-/// A page's headings as links name them.
+/// Returns a page's headings in the form that links use.
 fn anchors(page: &Path) -> BTreeSet<String> {
     let text = unfenced(page);
     let heading = |line: &str| {
@@ -174,10 +174,10 @@ fn no_page_names_a_path_of_a_machine() {
     }
 }
 
-/// Type and labels of every metric.
+/// The type and the labels of every metric.
 type Listed = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// What the registry exposes once each metric has been touched.
+/// Returns the metrics of the registry after each was updated once.
 fn exposed() -> Listed {
     let metrics = Metrics::default();
     metrics.verdicts(&BTreeMap::from([(("reject", "undecodable"), 1)]));
@@ -217,11 +217,11 @@ fn exposed() -> Listed {
     found
 }
 
-/// What the tables of docs/metrics.md list.
+/// Returns the metrics in the tables of docs/metrics.md.
 fn documented(text: &str) -> Listed {
     let rows = text.lines().filter(|line| line.starts_with("| `tollgate_"));
     let cells = rows.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
-    // The alerts' rows have three cells, and no type.
+    // The alerts' rows have three cells and no type.
     let metrics = cells.filter(|cells| ["counter", "gauge", "histogram"].contains(&cells[2].as_str()));
     let bare = |cell: &str| cell.trim_matches('`').to_owned();
     metrics
@@ -252,7 +252,7 @@ fn the_page_on_halts_has_every_code() {
     let cells = rows.map(|row| row.split('|').nth(1).unwrap());
     let named: BTreeSet<&str> =
         cells.flat_map(|cell| cell.split(", ").map(|code| code.trim().trim_matches('`'))).collect();
-    // A takeover's are the protocol's, without those that end the process.
+    // The codes of a takeover are the protocol's, without those that end the process.
     let takeover = [
         "progress-missing",
         "group-offset-missing",
@@ -265,7 +265,7 @@ fn the_page_on_halts_has_every_code() {
     assert_eq!(named, code::ALL.into_iter().chain(takeover).collect());
 }
 
-/// The calls that take the code of an error or a warning, without white space, and the position of the code after them.
+/// The calls that take the code of an error or a warning, without white space, and the position of the code after each.
 const CALLS: [(&str, usize); 8] = [
     ("Failure::configuration(", 0),
     ("Failure::environment(", 0),
@@ -277,13 +277,13 @@ const CALLS: [(&str, usize); 8] = [
     ("self.warn(", 1),
 ];
 
-/// Ends the reading of a topic at `--limit`; no command ends with it.
+/// The code that ends the reading of a topic at `--limit`. No command ends with it.
 const INTERNAL: &str = "dlq.enough";
 
-/// The number of codes when this test was written. A search that finds fewer has lost some.
+/// The number of codes when this test was written. A search that finds fewer has missed some.
 const CODES: usize = 136;
 
-/// A source file without its tests, its lines of comments, and white space.
+/// Returns a source file without its tests, its comment lines, and white space.
 fn squeezed(file: &Path) -> String {
     let text = read(file);
     let program = text.split("#[cfg(test)]").next().unwrap();
@@ -291,19 +291,20 @@ fn squeezed(file: &Path) -> String {
     lines.flat_map(str::split_whitespace).collect()
 }
 
-/// The string literals that follow `before`, which ends with their quotation mark.
+/// Returns the string literals after `before`, which ends with their quotation mark.
 fn literals(text: &str, before: &str) -> Vec<String> {
     let rests = text.match_indices(before).map(|(at, _)| &text[at + before.len()..]);
     rests.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
 }
 
-/// The codes that an argument may be: a literal, a constant of the same file, or the variable `code` of a match or a closure.
+/// Returns the possible codes of an argument, which is a literal, a constant of the same file, or the variable `code`
+/// of a match or a closure.
 fn meant(argument: &str, text: &str) -> Option<Vec<String>> {
     if let Some(literal) = argument.strip_prefix('"') {
         return Some(vec![literal.trim_end_matches('"').to_owned()]);
     }
     let codes = match argument {
-        // Set by `Problem::new`, which is one of the calls.
+        // `Problem::new` sets it, which is one of the calls.
         "problem.code" => return Some(Vec::new()),
         "code" => {
             if let Some((_, arms)) = text.split_once("letcode=match") {
@@ -318,7 +319,7 @@ fn meant(argument: &str, text: &str) -> Option<Vec<String>> {
     Some(codes).filter(|codes| !codes.is_empty())
 }
 
-/// The codes of errors and warnings in the sources, and those among them that a warning may have.
+/// Returns the codes of errors and warnings in the sources, and those that a warning may have.
 fn coded() -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut codes, mut warnings) = (BTreeSet::new(), BTreeSet::new());
     for file in files(&root().join("host"), "rs") {
@@ -338,7 +339,7 @@ fn coded() -> (BTreeSet<String>, BTreeSet<String>) {
                 codes.extend(found);
             }
         }
-        // Structures that are written out. The reasons of dead letters have no dot.
+        // These are structures that are written out. The reasons of dead letters have no dot.
         codes.extend(literals(&text, "code:\"").into_iter().filter(|code| code.contains('.')));
     }
     assert!(codes.remove(INTERNAL), "{INTERNAL} is gone: remove it from this test");
@@ -373,7 +374,7 @@ fn every_code_has_a_row_and_every_row_a_code() {
     );
 }
 
-/// The tables of docs/delivery.md that begin with this heading: codes, meaning and reason of each row.
+/// Returns the tables of docs/delivery.md with this heading: codes, meaning and reason of each row.
 fn classes(heading: &str) -> Vec<[String; 3]> {
     let page = read(&root().join("docs/delivery.md"));
     let start = page.find(&format!("| {heading} | meaning | why |")).unwrap_or_else(|| panic!("no table of {heading}"));
@@ -383,7 +384,7 @@ fn classes(heading: &str) -> Vec<[String; 3]> {
     cells.map(|cells| cells.try_into().unwrap_or_else(|cells| panic!("{cells:?}"))).collect()
 }
 
-/// A row of the table in the code, as the page should show it.
+/// Returns a row of the table in the code as the page should show it.
 fn class_row<C>(row: &classes::Row<C>, name: impl Fn(&C) -> String) -> [String; 3] {
     let codes: Vec<String> = row.codes.iter().map(|code| format!("`{}`", name(code))).collect();
     [codes.join(", "), row.meaning.as_str().to_owned(), row.why.to_owned()]

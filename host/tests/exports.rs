@@ -1,8 +1,8 @@
-//! Exported schemas against the gate itself: the same messages, judged by the contract, by ajv and by zod.
+//! Compares exported schemas with the gate: the contract, ajv and zod check the same messages.
 //!
-//! ajv and zod need Node.js: `TOLLGATE_EXPORTS` names a folder in which `npm ci` was run on `tests/exports/package.json`. Without
-//! it only the messages and the gate's verdicts about them are looked at.
-#![allow(clippy::unwrap_used, reason = "a test's own trouble ends the test")]
+//! ajv and zod need Node.js. `TOLLGATE_EXPORTS` names a folder in which `npm ci` was run on
+//! `tests/exports/package.json`. Without it only the messages and the gate's verdicts on them are checked.
+#![allow(clippy::unwrap_used, reason = "a test's own failure ends the test")]
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/exports")
 }
 
-/// A message that keeps every rule.
+/// Returns a message that satisfies every rule.
 fn good() -> Map<String, Value> {
     let good = json!({
         "inside": 1, "outside": 3, "far": 10.5, "longOutside": "7", "among": "7", "pattern": "abc", "length": "ab",
@@ -31,7 +31,7 @@ fn good() -> Map<String, Value> {
     good.as_object().unwrap().clone()
 }
 
-/// What a field may be instead; every field may also be absent.
+/// Returns alternative values for each field. Every field may also be absent.
 fn candidates() -> Vec<(&'static str, Vec<Value>)> {
     let outside = [0, 4, 5, 6, 10, 11, -3].map(Value::from).to_vec();
     let texts = |texts: &[&str]| texts.iter().map(|text| json!(text)).collect::<Vec<_>>();
@@ -74,7 +74,8 @@ fn candidates() -> Vec<(&'static str, Vec<Value>)> {
     ]
 }
 
-/// Each candidate alone, each field absent alone, and then as many messages with several of both.
+/// Returns messages with each candidate alone, with each field absent alone, and then `random` messages with several of
+/// both.
 fn messages(random: usize) -> Vec<Map<String, Value>> {
     let candidates = candidates();
     let mut messages = vec![good()];
@@ -107,7 +108,7 @@ fn messages(random: usize) -> Vec<Map<String, Value>> {
     messages
 }
 
-/// The rules that a message breaks; another refusal's code where there is one.
+/// Returns the rules that a message violates, or the code of another rejection.
 fn broken(contract: &Contract, message: &Map<String, Value>) -> Vec<String> {
     let mut bytes = Vec::new();
     let text = serde_json::to_vec(message).unwrap();
@@ -121,7 +122,7 @@ fn broken(contract: &Contract, message: &Map<String, Value>) -> Vec<String> {
     rejection.violations.into_iter().map(|violation| violation.rule).collect()
 }
 
-/// The rules that docs/contract-export.md says the target cannot express.
+/// Returns whether docs/contract-export.md lists the rule as one that the target cannot express.
 fn unsaid(target: &str, rule: &str) -> bool {
     let heads: &[&str] = match target {
         "ajv" => &["bytes.", "timestamp.", "brief", "int64.gt", "int64.lt"],
@@ -157,7 +158,7 @@ fn exports_differ_from_the_gate_only_where_the_target_cannot_express_a_rule() {
     let mut wrong = Vec::new();
     for (((line, broken), answers), message) in lines.iter().zip(&verdicts).zip(answers).zip(&messages) {
         for (target, accepts) in ["ajv", "zod 3", "zod 4"].into_iter().zip(answers) {
-            // That the field of bytes must be there is said, though its length is not.
+            // The target expresses that the field of bytes must be present, but not its length.
             let said =
                 |rule: &String| !unsaid(target, rule) || (rule.starts_with("bytes.") && !message.contains_key("data"));
             let expected = !broken.iter().any(said);

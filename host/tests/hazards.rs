@@ -1,4 +1,4 @@
-//! The program that users get has no failpoints.
+//! Tests that the published program has no failpoints.
 #![cfg(not(feature = "hazards"))]
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 

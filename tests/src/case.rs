@@ -1,4 +1,4 @@
-//! One test's world: a folder with pipeline.yaml, topics and a database of its own on the shared servers.
+//! The environment of one test: a folder with pipeline.yaml, and its own topics and database on the shared servers.
 
 use std::fs;
 use std::path::Path;
@@ -15,27 +15,27 @@ use crate::kafka::Client;
 use crate::servers::{self, Servers};
 use crate::{events, wait_for};
 
-/// Partitions of every topic.
+/// The number of partitions of every topic.
 pub const PARTITIONS: i32 = 4;
 
 pub struct Case {
-    /// Unique; pipeline and group have it, and every topic begins with it.
+    /// A unique name. The pipeline and the group have it, and every topic begins with it.
     pub name: String,
     pub kafka: Client,
     pub database: Database,
-    /// What `pipeline.yaml` will say (in JSON, which is YAML too).
+    /// The contents of `pipeline.yaml` (in JSON, which is YAML too).
     pub pipeline: Value,
     folder: TempDir,
 }
 
 impl Case {
-    /// A pipeline on the shared servers: source, output and dead letters, one row for each source record (key p, o), in
-    /// which `n` counts how often it was written. Nothing is created yet.
+    /// Returns a pipeline on the shared servers: source, output, dead letters, and one row for each source record (key
+    /// p, o). The column `n` counts how often the row was written. Nothing is created yet.
     pub fn new(name: &str) -> Case {
         Case::on(servers::shared(), name)
     }
 
-    /// The same on servers of one's own.
+    /// Returns the same pipeline on other servers.
     pub fn on(servers: &Servers, name: &str) -> Case {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{name}-{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -46,7 +46,7 @@ impl Case {
             "pipeline": name,
             "source": {
                 "brokers": servers.brokers, "topic": format!("{name}.in"), "group_id": name, "start": "earliest",
-                // A member that was killed is missed soon; the broker's least is lowered for it.
+                // A killed member is removed soon; the broker's minimum session timeout is lowered for this.
                 "session_timeout": "1500ms", "heartbeat_interval": "300ms",
             },
             "contract": { "protos": "events.proto", "message": events::MESSAGE },
@@ -82,7 +82,8 @@ impl Case {
         format!("{}.dead", self.name)
     }
 
-    /// Sets a value in the pipeline: `/delivery/batch/max_events`. Missing sections are made; null takes the key out.
+    /// Sets a value in the pipeline, for example `/delivery/batch/max_events`. Missing sections are created; null
+    /// removes the key.
     #[must_use]
     pub fn set(mut self, pointer: &str, value: Value) -> Case {
         self.change(pointer, value);
@@ -105,7 +106,7 @@ impl Case {
         self.write();
     }
 
-    /// The same pipeline and database in a folder of its own, with this one's files.
+    /// Returns the same pipeline and database in another folder, with this one's files.
     #[must_use]
     pub fn again(&self) -> Case {
         let folder = tempfile::tempdir().unwrap();
@@ -122,7 +123,7 @@ impl Case {
         self.put("pipeline.yaml", self.pipeline.to_string().as_bytes());
     }
 
-    /// A file in the pipeline's folder, there at once and whole.
+    /// Writes a file in the pipeline's folder atomically.
     pub fn put(&self, name: &str, content: &[u8]) {
         let part = self.folder().join(format!("{name}.part"));
         fs::write(&part, content).unwrap();
@@ -136,19 +137,19 @@ impl Case {
         self.set("/transforms", json!([{ "component": "guest.wasm" }]))
     }
 
-    /// Writes pipeline.yaml and lets `tollgate setup` create what is missing.
+    /// Writes pipeline.yaml and runs `tollgate setup`, which creates what is missing.
     #[must_use]
     pub fn setup(self) -> Case {
         self.setup_with(PARTITIONS)
     }
 
-    /// The same with as many partitions.
+    /// Does the same with this number of partitions.
     #[must_use]
     pub fn setup_with(self, partitions: i32) -> Case {
         self.set_up(&engine::binary(), partitions)
     }
 
-    /// The same by another build's binary.
+    /// Does the same with another build's binary.
     #[must_use]
     pub fn setup_by(self, program: &Path) -> Case {
         self.set_up(program, PARTITIONS)
@@ -161,7 +162,7 @@ impl Case {
             Engine::start_as(program, self.folder(), &["setup", "pipeline.yaml", "--partitions", &partitions], &[]);
         let status = setup.wait();
         assert!(status.success(), "tollgate setup: {status}\n{}", setup.log());
-        // Kafka tells of new topics a moment after it has made them.
+        // Kafka reports new topics a moment after it has created them.
         for topic in [self.source(), self.output(), self.dead()] {
             wait_for(&format!("topic {topic}"), || (self.kafka.partitions(&topic) > 0).then_some(()));
         }
@@ -187,7 +188,7 @@ impl Case {
         Engine::start_as(program, self.folder(), &["run", "pipeline.yaml"], variables)
     }
 
-    /// Runs the pipeline until everything that is in the topic now is through.
+    /// Runs the pipeline until all records that are now in the topic are processed.
     pub fn drain(&self) -> Engine {
         let engine = self.tollgate(&["run", "pipeline.yaml", "--drain"], &[]);
         let status = engine.wait();

@@ -1,7 +1,7 @@
-//! A bout of chaos: a load, two or three engines, and every few seconds a fault, all of it drawn from a seed and told as it
-//! happens. When it is over, everything must become quiet, and the oracle says what the faults have cost.
+//! A chaos run: a load, two or three engines, and a fault every few seconds. All of it is drawn from a seed and logged.
+//! At the end all records must be processed, and the oracle checks the results.
 //!
-//! A supervisor starts again what ends by itself, as any deployment would; that is told too.
+//! A supervisor restarts engines that end by themselves, as any deployment would; that is logged too.
 
 mod faults;
 
@@ -25,66 +25,69 @@ use crate::takeovers::Takeovers;
 use crate::wait_for;
 use faults::Fault;
 
-/// Between two faults, ms: seven seconds on average.
+/// The time between two faults in ms, seven seconds on average.
 const PAUSE: (u64, u64) = (5_000, 9_000);
-/// How long an engine stands still, ms: the shortest is twice the session's timeout, the longest beyond the transaction's.
+/// The time for which an engine is paused, in ms: the shortest pause is twice the session timeout, the longest exceeds
+/// the transaction timeout.
 const STILL: (u64, u64) = (3_000, 6_000);
 /// `delivery.transaction_timeout`.
 const TRANSACTION: Duration = Duration::from_secs(4);
-/// How often the broker looks for transactions that are past their timeout (its default).
+/// The interval at which the broker looks for expired transactions (its default).
 const EXPIRY: Duration = Duration::from_secs(10);
-/// Between two looks into the engines' logs.
+/// The interval at which the engines' logs are read.
 const LOOK: Duration = Duration::from_millis(500);
 const ENGINES: usize = 3;
-/// From the end of the load until all is through: on a busy machine the engines may be minutes behind.
+/// The time limit from the end of the load until all records are processed: on a busy machine the engines may be
+/// minutes behind.
 const QUIET: Duration = Duration::from_secs(600);
-/// An engine that is told to go drains within this.
+/// The time limit of an engine's orderly shutdown.
 const LEAVE: Duration = Duration::from_secs(60);
-/// Events of a batch: beyond 2,000 rows it goes to PostgreSQL by COPY, as it does whenever an engine is behind.
+/// The number of events in a batch. Batches above 2,000 rows are written by COPY, which happens whenever an engine is
+/// behind.
 const BATCH: u32 = 4_000;
-/// More ends than this are no bad luck.
+/// If more engines than this end by themselves, it is not by chance.
 const ENDS: usize = 40;
 
-/// What is to be done.
+/// The parameters of a chaos run.
 #[derive(Debug, Clone, Copy)]
 pub struct Bout {
     pub length: Duration,
     pub seed: u64,
-    /// Events a second.
+    /// Events per second.
     pub rate: u32,
 }
 
-/// What came of it.
+/// The result of a chaos run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// By kind.
+    /// The number of faults of each kind.
     pub faults: BTreeMap<&'static str, u32>,
-    /// Engines that ended by themselves, with the last they said.
+    /// Engines that ended by themselves, with their last log lines.
     pub ended: Vec<String>,
     pub events: i64,
-    /// Events a second that were produced.
+    /// The reached rate of the producer in events per second.
     pub rate: f64,
     pub lost: usize,
     pub duplicated: usize,
     pub disagreeing: usize,
-    /// All that the oracle found, these three included.
+    /// All findings of the oracle, these three included.
     pub found: Violations,
-    /// From a fault that met the only engine to its next commit, seconds, by fault.
+    /// Seconds from a fault that hit the only engine to its next commit, by fault.
     pub recovery: BTreeMap<&'static str, f64>,
     pub takeovers: Takeovers,
-    /// From the end of the load until all was through; none: it never was.
+    /// The time from the end of the load until all records were processed, or `None` if they never were.
     pub quiet: Option<Duration>,
-    /// Where the engines' logs were kept.
+    /// The folder with the engines' logs.
     pub logs: PathBuf,
 }
 
-/// An engine of the bout, with a number that no other has.
+/// A running engine with a unique number.
 struct Running {
     number: usize,
     engine: Engine,
-    /// Its log has been read up to there.
+    /// The position up to which its log has been read.
     read: usize,
-    /// When it goes on, where it stands still.
+    /// When it continues, if it is paused.
     wakes: Option<Instant>,
 }
 
@@ -98,7 +101,7 @@ struct Ring {
     engines: Vec<Running>,
     started: usize,
     revision: u8,
-    /// Faults that are still to come before each kind comes again.
+    /// The faults of this round that have not happened yet. Each kind happens once a round.
     deck: Vec<Fault>,
     faults: BTreeMap<&'static str, u32>,
     ended: Vec<String>,
@@ -107,14 +110,14 @@ struct Ring {
     looked: Instant,
 }
 
-/// Runs a bout on servers of its own. What happens is told on stderr.
+/// Performs a chaos run on servers that it starts itself. Events are logged to stderr.
 pub fn run(bout: Bout, logs: &Path) -> Outcome {
     let (kafka, postgres) = servers::own(&KafkaOptions::default(), &PostgresOptions::default());
     let servers = Servers { brokers: kafka.brokers(), postgres: postgres.url() };
     let delivery =
         json!({ "batch": { "max_events": BATCH }, "transaction_timeout": format!("{}s", TRANSACTION.as_secs()) });
     let case = Case::on(&servers, "chaos").guest(&Guest::revision(1)).set("/delivery", delivery);
-    // A group that its broker loads anew may wait this long for a member that is no more.
+    // After its broker has reloaded a group, the group may wait this long for a member that no longer exists.
     let case = case.set("/source/max_poll_interval", json!("20s")).setup();
     delete_at_end(case.folder()).unwrap();
     let load = Load::start(&servers.brokers, &case.source(), PARTITIONS, bout.rate);
@@ -177,7 +180,7 @@ impl Ring {
         }
     }
 
-    /// An engine that is not among the others any more, with its last words heard.
+    /// Removes an engine from the list, after its last log lines were read.
     fn remove(&mut self, at: usize) -> Running {
         let mut gone = self.engines.remove(at);
         self.takeovers.read(&gone.engine, &mut gone.read);
@@ -196,7 +199,7 @@ impl Ring {
         self.takeovers.server_away(began);
     }
 
-    /// Wakes who has stood still for long enough, and starts again what has ended.
+    /// Continues engines that were paused long enough, and replaces those that have ended.
     fn attend(&mut self) {
         if self.looked.elapsed() > LOOK {
             self.look();
@@ -205,7 +208,7 @@ impl Ring {
             if running.wakes.is_some_and(|wakes| wakes <= Instant::now()) {
                 running.wakes = None;
                 running.engine.signal(Signal::CONT);
-                eprintln!("{:7.1} s  engine {} goes on", self.began.elapsed().as_secs_f64(), running.number);
+                eprintln!("{:7.1} s  engine {} continues", self.began.elapsed().as_secs_f64(), running.number);
             }
         }
         while let Some(at) = self.engines.iter().position(|running| !running.engine.running()) {
@@ -221,8 +224,8 @@ impl Ring {
         }
     }
 
-    /// What hits the only engine, one after the other, and how long nothing is committed then. A server's time counts from its
-    /// return on.
+    /// Applies faults to the only engine, one after the other, and measures the time to the next commit. For a server
+    /// the time starts when it is back.
     fn alone(&mut self) {
         self.committed("starts", Instant::now());
         let began = Instant::now();
@@ -235,7 +238,7 @@ impl Ring {
         self.committed("a restart of the broker", Instant::now());
     }
 
-    /// Waits for the next commit after now.
+    /// Waits for the next commit.
     fn committed(&mut self, what: &'static str, since: Instant) {
         let position = "SELECT coalesce(sum(next_off), 0)::bigint FROM tollgate.progress";
         let before = self.case.database.number(position);
@@ -261,7 +264,7 @@ impl Ring {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        self.tell(if quiet.is_some() { "all is through" } else { "it does not become quiet" });
+        self.tell(if quiet.is_some() { "all records are processed" } else { "not all records are processed in time" });
         self.look();
         for gone in std::mem::take(&mut self.engines) {
             self.leave(&gone);
@@ -284,7 +287,7 @@ impl Ring {
         }
     }
 
-    /// Copies the engines' and the servers' logs.
+    /// Copies the logs of the engines and of the servers.
     fn keep(&self, to: &Path) -> PathBuf {
         fs::create_dir_all(to).unwrap();
         let own = fs::read_dir(self.case.folder()).unwrap().map(|entry| entry.unwrap().path());

@@ -1,4 +1,4 @@
-//! A test's own database, asked from plain threads.
+//! A test's own database, with a blocking interface.
 
 use std::sync::Mutex;
 
@@ -15,7 +15,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Creates the database `name` on the server that `server` is a URL of.
+    /// Creates the database `name` on the server of the URL `server`.
     pub fn create(server: &str, name: &str) -> Database {
         let (base, _) = server.rsplit_once('/').unwrap();
         let database = Database { runtime: runtime(), url: format!("{base}/{name}") };
@@ -25,7 +25,7 @@ impl Database {
         database
     }
 
-    /// The same database once more.
+    /// Returns another handle of the same database.
     #[must_use]
     pub fn again(&self) -> Database {
         Database { runtime: runtime(), url: self.url.clone() }
@@ -35,7 +35,7 @@ impl Database {
         &self.url
     }
 
-    /// Statements without parameters; their result is thrown away.
+    /// Runs statements without parameters and ignores their results.
     pub fn run(&self, sql: &str) {
         self.runtime.block_on(async {
             let mut connection = PgConnection::connect(&self.url).await.unwrap();
@@ -49,7 +49,7 @@ impl Database {
     }
 
     /// # Errors
-    /// Where the server is away, or refuses.
+    /// Fails if the server cannot be reached or rejects the statement.
     pub fn try_rows(&self, sql: &str) -> Result<Vec<PgRow>, sqlx::Error> {
         self.runtime.block_on(async {
             let mut connection = PgConnection::connect(&self.url).await?;
@@ -59,25 +59,25 @@ impl Database {
         })
     }
 
-    /// One number; 0 for NULL.
+    /// Returns one number, or 0 for NULL.
     pub fn number(&self, sql: &str) -> i64 {
         self.rows(sql)[0].get::<Option<i64>, _>(0).unwrap_or(0)
     }
 
-    /// One text a row.
+    /// Returns one text for each row.
     pub fn texts(&self, sql: &str) -> Vec<String> {
         self.rows(sql).iter().map(|row| row.get(0)).collect()
     }
 }
 
-/// A transaction that stays open, with its locks, until this is dropped.
+/// A transaction that stays open, with its locks, until this value is dropped.
 pub struct Held {
     runtime: Runtime,
     connection: Option<PgConnection>,
 }
 
 impl Database {
-    /// Opens a transaction, runs a statement in it and leaves it so.
+    /// Opens a transaction, runs a statement in it and leaves it open.
     pub fn hold(&self, sql: &str) -> Held {
         let runtime = runtime();
         let connection = runtime.block_on(async {
@@ -90,7 +90,7 @@ impl Database {
 }
 
 impl Held {
-    /// Ends the transaction well.
+    /// Commits the transaction.
     pub fn commit(mut self) {
         if let Some(mut connection) = self.connection.take() {
             self.runtime.block_on(async {
@@ -104,7 +104,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            // It may be gone already; then so are its locks.
+            // The connection may already be gone, and its locks with it.
             drop(self.runtime.block_on(connection.close()));
         }
     }

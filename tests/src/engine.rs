@@ -1,4 +1,4 @@
-//! The product's binary as a child process.
+//! Runs the product's binary as a child process.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -14,7 +14,7 @@ use xtask::process::{Group, Signal, last_lines};
 
 use crate::{PATIENCE, http, wait_for};
 
-/// `TOLLGATE_BIN`, else `tollgate` beside the folder that this test program lies in.
+/// Returns `TOLLGATE_BIN`, else `tollgate` in the folder above this test program's.
 pub fn binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     let found = BINARY.get_or_init(|| {
@@ -28,7 +28,7 @@ pub fn binary() -> PathBuf {
     found.clone()
 }
 
-/// The same program with failpoints: `TOLLGATE_HAZARDS_BIN`, else `tollgate-hazards` beside [`binary`].
+/// Returns the program with failpoints: `TOLLGATE_HAZARDS_BIN`, else `tollgate-hazards` beside [`binary`].
 fn with_hazards() -> PathBuf {
     let named = std::env::var_os("TOLLGATE_HAZARDS_BIN").filter(|name| !name.is_empty());
     let found = named.map_or_else(|| binary().with_file_name("tollgate-hazards"), PathBuf::from);
@@ -36,14 +36,14 @@ fn with_hazards() -> PathBuf {
     found
 }
 
-/// The binary of the release before, where `TOLLGATE_PREVIOUS` names one.
+/// Returns the binary of the previous release, if `TOLLGATE_PREVIOUS` names one.
 pub fn previous() -> Option<PathBuf> {
     let named = PathBuf::from(std::env::var_os("TOLLGATE_PREVIOUS").filter(|name| !name.is_empty())?);
     assert!(named.is_file(), "TOLLGATE_PREVIOUS: {} is not there", named.display());
     Some(named)
 }
 
-/// A running `tollgate`, in a process group of its own. Dropping it kills it.
+/// A running `tollgate` in its own process group. Dropping it kills it.
 pub struct Engine {
     group: Group,
     stdout: PathBuf,
@@ -52,12 +52,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts `tollgate <arguments>` in a folder, with these variables added. Its output goes to files in that folder.
+    /// Starts `tollgate <arguments>` in a folder, with additional variables. Its output goes to files in that folder.
     pub fn start(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Engine {
         Engine::start_as(&binary(), folder, arguments, variables)
     }
 
-    /// The same with another build's binary. Where this build's shall have a failpoint, the program that has them is started.
+    /// Does the same with another build's binary. If a failpoint is set for this build, the program with failpoints is
+    /// started.
     pub fn start_as(program: &Path, folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Engine {
         let armed = variables.iter().any(|(name, value)| VARIABLES.contains(name) && !value.is_empty());
         let program = if armed && program == binary() { with_hazards() } else { program.to_owned() };
@@ -79,7 +80,7 @@ impl Engine {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// What the log says from this byte on, up to its last whole line.
+    /// Returns the log from this byte up to its last complete line.
     pub fn log_from(&self, byte: usize) -> String {
         let mut file = File::open(&self.log).unwrap();
         file.seek(SeekFrom::Start(byte as u64)).unwrap();
@@ -106,7 +107,7 @@ impl Engine {
         self.group.status().is_none()
     }
 
-    /// The admin server's address, which the log tells: the tests listen on port 0.
+    /// Returns the admin server's address from the log: the tests let it listen on port 0.
     pub fn url(&self) -> &str {
         self.url.get_or_init(|| {
             wait_for("the admin server's address in the log", || {
@@ -127,7 +128,7 @@ impl Engine {
         (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
     }
 
-    /// Waits until both ends are connected and the group is joined.
+    /// Waits until both servers are connected and the group is joined.
     pub fn ready(&self) {
         wait_for("/readyz to say 200", || {
             assert!(self.running(), "tollgate ended at its start");
@@ -139,14 +140,14 @@ impl Engine {
         serde_json::from_str(&self.get("/status").1).unwrap()
     }
 
-    /// A line of the process's memory in /proc (`VmRSS`, `VmHWM`), bytes. `None`: it has ended.
+    /// Returns a value from /proc about the process's memory (`VmRSS`, `VmHWM`) in bytes, or `None` if it has ended.
     pub fn memory(&self, line: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
         let said = status.lines().find_map(|said| said.strip_prefix(line)?.strip_prefix(':'))?;
         Some(said.split_whitespace().next()?.parse::<u64>().unwrap() * 1024)
     }
 
-    /// A counter or gauge of /metrics, summed over its labels; those that contain `labels`.
+    /// Returns a counter or gauge of /metrics, summed over the label sets that contain `labels`.
     pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.get("/metrics").1;
         let lines = text.lines().filter(|line| {
@@ -160,20 +161,20 @@ impl Engine {
         self.group.signal(signal);
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(&self) {
         self.signal(Signal::KILL);
         self.group.wait();
     }
 
-    /// SIGTERM; it must drain and end well.
+    /// Sends SIGTERM. The engine must drain and succeed.
     pub fn stop(self) {
         self.signal(Signal::TERM);
         let status = self.wait();
         assert!(status.success(), "tollgate ended with {status} after SIGTERM");
     }
 
-    /// Waits for its end by itself.
+    /// Waits until the engine ends by itself.
     pub fn wait(&self) -> ExitStatus {
         self.wait_within(PATIENCE)
     }

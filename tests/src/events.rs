@@ -1,4 +1,4 @@
-//! The tests' own contract, and messages of it.
+//! The contract of the tests, and messages of it.
 
 use std::sync::OnceLock;
 
@@ -23,17 +23,17 @@ fn descriptor(message: &str) -> MessageDescriptor {
     pool().get_message_by_name(message).unwrap()
 }
 
-/// The bytes of an event, written in protobuf's JSON form.
+/// Encodes an event that is given in Protobuf's JSON format.
 pub fn encode(event: &Value) -> Vec<u8> {
     encode_as(MESSAGE, event)
 }
 
-/// The bytes of any message of the contract's file.
+/// Encodes any message of the contract's file.
 pub fn encode_as(message: &str, json: &Value) -> Vec<u8> {
     DynamicMessage::deserialize(descriptor(message), json).unwrap().encode_to_vec()
 }
 
-/// The JSON form of an event's bytes.
+/// Returns an event in Protobuf's JSON format.
 pub fn decode(bytes: &[u8]) -> Value {
     let message = DynamicMessage::decode(descriptor(MESSAGE), bytes).unwrap();
     serde_json::to_value(&message).unwrap()

@@ -1,30 +1,30 @@
-//! A transform in WAT that does to each event what the event's header `act` says, and writes its own revision number into
-//! every event that passes: into the payload's field `revision`, and into the header `revision`.
+//! A transform in WAT that treats each event as the event's header `act` tells it. It writes its own revision number
+//! into every event that passes: into the payload's field `revision` and into the header `revision`.
 //!
-//! Written by hand rather than with the SDK, since most of what it does no SDK would let one do.
+//! It is written by hand, because no SDK would allow most of its behaviour.
 
 use serde_json::{Value, json};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 const WIT: &str = include_str!("../../wit/transform.wit");
-/// As `tollgate build` names it; written here again, so that a change of it breaks a test.
+/// The name of the section that `tollgate build` writes. It is repeated here, so that a change of it breaks a test.
 const SECTION: &str = "tollgate:transform";
 
-/// What the guest is like.
+/// The properties of the guest.
 #[derive(Debug, Clone)]
 pub struct Guest {
-    /// 0 to 127.
+    /// A number from 0 to 127.
     pub revision: u8,
-    /// What `init` complains of, if it does.
+    /// The error message of `init`, if it fails.
     pub init_fails: Option<&'static str>,
-    /// Whether it minds `act: r`.
+    /// Whether it rejects events with `act: r`.
     pub rejects: bool,
-    /// Turns of an empty loop for each event; a hundred thousand take some 0.1 ms.
+    /// Iterations of an empty loop for each event; a hundred thousand take some 0.1 ms.
     pub spins: u32,
     /// Whether it traps before it asks for its first event.
     pub traps: bool,
-    /// Laid over the manifest.
+    /// Members that replace those of the manifest.
     pub manifest: Value,
 }
 
@@ -45,8 +45,8 @@ const IMPORTS: &str = r#"
   (import "tollgate:transform/host@0.1.0" "fail" (func $fail (param i32 i32)))
 "#;
 
-/// Verdicts: 0 start, 1 pass, 2 replace, 3 drop, 4 reject. Memory: 16 the result of `init`, 128 that of `header`, texts
-/// from 256, the heap from 4096.
+/// The verdicts are 0 start, 1 pass, 2 replace, 3 drop, 4 reject. In memory, 16 is the result of `init`, 128 that of
+/// `header`; texts start at 256, the heap at 4096.
 const CODE: &str = r#"
   (memory (export "memory") 2)
   (data (i32.const 256) "act")
@@ -166,7 +166,7 @@ const CODE: &str = r#"
         (br $again))))
 "#;
 
-/// A component of the world in `wit/`, with its manifest, as `tollgate build` makes them.
+/// Returns a component of the world in `wit/` with its manifest, as `tollgate build` creates it.
 pub fn component(guest: &Guest) -> Vec<u8> {
     let digits = guest.revision.to_string();
     let code = CODE.replace("REVISION", &digits).replace("DIGITS", &digits.len().to_string());
@@ -196,7 +196,7 @@ pub fn component(guest: &Guest) -> Vec<u8> {
     stamp(encode(&wat::parse_str(module).unwrap(), WIT, "transform"), manifest.to_string().as_bytes())
 }
 
-/// Makes a core module a component of some world.
+/// Turns a core module into a component of a world.
 pub fn encode(module: &[u8], wit: &str, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("world.wit", wit).unwrap();
@@ -211,7 +211,7 @@ pub fn stamp(component: Vec<u8>, json: &[u8]) -> Vec<u8> {
     with_custom_section(component, SECTION, json)
 }
 
-/// Says that a component was compiled with the message types of another `.proto` file.
+/// Marks a component as compiled with the message types of another `.proto` file.
 pub fn compiled_with(component: Vec<u8>, proto: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("events.proto"), proto).unwrap();
@@ -221,13 +221,14 @@ pub fn compiled_with(component: Vec<u8>, proto: &str) -> Vec<u8> {
     with_custom_section(component, "tollgate:types", &types.to_section().unwrap())
 }
 
-/// A component with instance types nested a hundred thousand deep: 300 kB that exhaust the stack of whoever recurses over them.
+/// Returns a component with instance types nested a hundred thousand deep: 300 kB that overflow the stack of a
+/// recursive reader.
 pub fn nested_types(guest: &Guest) -> Vec<u8> {
     let body = [&[1][..], &[0x42, 1, 1].repeat(100_000), &[0x42, 0]].concat();
     with_section(component(guest), 7, &body)
 }
 
-/// A component with loops nested 24,000 deep: 72 kB that take minutes to compile.
+/// Returns a component with loops nested 24,000 deep: 72 kB that take minutes to compile.
 pub fn nested_loops(guest: &Guest) -> Vec<u8> {
     let code = [&[0][..], &[0x03, 0x40].repeat(24_000), &[0x20, 0, 0x0d, 0], &[0x0b].repeat(24_001)].concat();
     let mut module = b"\0asm\x01\0\0\0".to_vec();

@@ -1,17 +1,17 @@
-//! The admin server's answers, over a plain socket.
+//! Requests to the admin server, over a plain socket.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Status and body. `url` is `http://host:port`.
+/// Sends a request and returns status and body. `url` is `http://host:port`.
 ///
 /// # Errors
-/// Where nobody listens or answers.
+/// Fails if nobody listens or answers.
 pub fn request(method: &str, url: &str, path: &str) -> std::io::Result<(u16, String)> {
     let host = url.trim_start_matches("http://");
     let mut stream = TcpStream::connect(host)?;
-    // A reload compiles components.
+    // A reload compiles components, which takes a while.
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")?;
     let mut answer = String::new();

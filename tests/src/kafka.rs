@@ -1,4 +1,4 @@
-//! Kafka as a producer and a reader of ours see it.
+//! Kafka as the tests' producer and reader see it.
 
 use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
@@ -26,9 +26,9 @@ pub struct Record {
     pub partition: i32,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
-    /// Names need not be UTF-8.
+    /// Header names need not be UTF-8.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Unix milliseconds; now, where it says nothing.
+    /// Unix milliseconds, or now if it is `None`.
     pub timestamp: Option<i64>,
 }
 
@@ -55,13 +55,13 @@ pub struct Letter {
 }
 
 impl Letter {
-    /// The last header of that name, as text.
+    /// Returns the last header of that name as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().rev().find(|(header, _)| header == name.as_bytes())?;
         std::str::from_utf8(value.as_deref()?).ok()
     }
 
-    /// Partition and offset of the record that it came from, out of `tollgate.source`.
+    /// Returns partition and offset of the record that it came from, from `tollgate.source`.
     pub fn source(&self) -> (i32, i64) {
         let text = self.header("tollgate.source").expect("every record that leaves says where it came from");
         let mut parts = text.rsplit('/');
@@ -70,7 +70,7 @@ impl Letter {
     }
 }
 
-/// Whether a record was taken.
+/// Whether the broker accepted a record.
 #[derive(Default)]
 struct Probe(Mutex<Option<bool>>);
 
@@ -84,7 +84,7 @@ impl ProducerContext for Probe {
     }
 }
 
-/// A broker's address, and what a client needs to be let in.
+/// A broker's address, and the settings that a client needs for it.
 #[derive(Debug, Clone)]
 pub struct Client {
     config: ClientConfig,
@@ -113,7 +113,7 @@ impl Client {
         config.set("enable.auto.commit", "false").set("fetch.wait.max.ms", "20").create().unwrap()
     }
 
-    /// Creates a topic with settings of its own.
+    /// Creates a topic with additional settings.
     pub fn create_topic(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         for (key, value) in settings {
@@ -126,7 +126,7 @@ impl Client {
         created[0].as_ref().unwrap();
     }
 
-    /// Gives a topic more partitions, and waits until the broker names them.
+    /// Adds partitions to a topic, and waits until the broker reports them.
     pub fn create_partitions(&self, topic: &str, partitions: i32) {
         let options = AdminOptions::new().operation_timeout(Some(CALL));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -139,7 +139,7 @@ impl Client {
         });
     }
 
-    /// Gives a topic these settings, and Kafka's defaults for all others. They count some milliseconds later.
+    /// Gives a topic these settings, and Kafka's defaults for all others. They apply some milliseconds later.
     pub fn alter_topic(&self, topic: &str, settings: &[(&str, &str)]) {
         let mut change = AlterConfig::new(ResourceSpecifier::Topic(topic));
         for (key, value) in settings {
@@ -151,7 +151,7 @@ impl Client {
         altered[0].as_ref().unwrap();
     }
 
-    /// Whether the topic takes such a record now. Nobody will read it.
+    /// Returns whether the topic accepts such a record now. The record is never read.
     pub fn takes(&self, topic: &str, record: &Record) -> bool {
         let mut config = self.config.clone();
         config.set("transactional.id", format!("{topic}.probe")).set("message.max.bytes", "20000000");
@@ -174,7 +174,7 @@ impl Client {
         i32::try_from(metadata.topics()[0].partitions().len()).unwrap()
     }
 
-    /// Produces in order, each record to its partition, and waits until the broker has them.
+    /// Produces in order, each record to its partition, and waits until the broker has stored them.
     pub fn produce(&self, topic: &str, records: &[Record]) {
         self.produce_compressed(topic, records, "none");
     }
@@ -201,8 +201,8 @@ impl Client {
         }
     }
 
-    /// Begins a transaction and produces in it; it stays open until the producer ends it. Every partition that it touches
-    /// gets a marker then.
+    /// Begins a transaction and produces in it. It stays open until the producer ends it, and then every partition that
+    /// it touched gets a marker.
     pub fn transaction(&self, id: &str, topic: &str, records: &[Record]) -> BaseProducer {
         let mut config = self.config.clone();
         let producer: BaseProducer = config.set("transactional.id", id).create().unwrap();
@@ -215,7 +215,7 @@ impl Client {
         producer
     }
 
-    /// Takes a transactional id over: whoever has it is fenced, and its open transaction aborted.
+    /// Takes over a transactional id: fences its producer and aborts its open transaction.
     pub fn fence(&self, id: &str) {
         let mut config = self.config.clone();
         let producer: BaseProducer = config.set("transactional.id", id).create().unwrap();
@@ -228,8 +228,8 @@ impl Client {
         gone[0].as_ref().unwrap();
     }
 
-    /// Changes a byte of a record in the broker's log: the last of the first place that has these bytes. The batch must not be
-    /// compressed, and the broker one of ours.
+    /// Corrupts a record in the broker's log: finds the first occurrence of `bytes` and flips a bit of its last byte.
+    /// The batch must be uncompressed, and the broker must be one that was started from the project's cache.
     pub fn damage(&self, topic: &str, partition: i32, bytes: &[u8]) {
         let servers = std::fs::read_dir(Cache::open().unwrap().folder("run").unwrap()).unwrap();
         let log = format!("data/{topic}-{partition}/00000000000000000000.log");
@@ -240,7 +240,7 @@ impl Client {
         file.write_all_at(&[content[place] ^ 1], place as u64).unwrap();
     }
 
-    /// Deletes what lies before the offset of a partition.
+    /// Deletes the records before an offset of a partition.
     pub fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
@@ -248,7 +248,7 @@ impl Client {
         runtime.block_on(self.admin().delete_records(&list, &AdminOptions::new())).unwrap();
     }
 
-    /// All that a reader of committed records finds, partition by partition, up to the end.
+    /// Returns all records that a reader of committed records finds, partition by partition, up to the end.
     pub fn read(&self, topic: &str) -> Vec<Letter> {
         let mut letters = Vec::new();
         self.scan(topic, |letter| letters.push(letter));
@@ -256,7 +256,7 @@ impl Client {
         letters
     }
 
-    /// The same, one by one.
+    /// Calls `each` with these records, one by one.
     pub fn scan(&self, topic: &str, mut each: impl FnMut(Letter)) {
         let consumer = self.consumer("read_committed", "oracle");
         let mut open = self.partitions(topic);
@@ -283,10 +283,11 @@ impl Client {
         }
     }
 
-    /// The offset after the last record of each partition; with `read_committed`, up to the first open transaction.
+    /// Returns the offset after the last record of each partition. With `read_committed` it ends at the first open
+    /// transaction.
     pub fn ends(&self, topic: &str, isolation: &str) -> Vec<i64> {
         let consumer = self.consumer(isolation, "oracle");
-        // A broker that is just back answers with errors for a moment.
+        // A broker that has just restarted answers with errors for a moment.
         let end = |partition| {
             let what = format!("the end of {topic}/{partition}");
             crate::wait_for(&what, || consumer.fetch_watermarks(topic, partition, CALL).ok()).1
@@ -294,10 +295,10 @@ impl Client {
         (0..self.partitions(topic)).map(end).collect()
     }
 
-    /// The group's committed offsets of a topic, partition by partition.
+    /// Returns the group's committed offsets of a topic, partition by partition.
     ///
     /// # Errors
-    /// Where the broker is away, or a transaction still holds an offset open.
+    /// Fails if the broker cannot be reached, or if an open transaction contains an offset for the group.
     pub fn committed(&self, group: &str, topic: &str, partitions: i32) -> Result<Vec<Option<i64>>, KafkaError> {
         let consumer = self.consumer("read_committed", group);
         let mut list = TopicPartitionList::new();
@@ -317,20 +318,20 @@ impl Client {
         Ok(offsets)
     }
 
-    /// Sets an offset of a group without members, as an operator's tool would.
+    /// Sets an offset of a group without members, as an operator's tool does.
     pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) {
         self.try_commit(group, topic, partition, offset).expect("the group has no members");
     }
 
-    /// The same, `None` while the group has members.
+    /// Does the same, or returns `None` while the group has members.
     pub fn try_commit(&self, group: &str, topic: &str, partition: i32, offset: i64) -> Option<()> {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
         self.consumer("read_committed", group).commit(&list, CommitMode::Sync).ok()
     }
 
-    /// Sets an offset of a group that has members, as a stranger's transaction can: without a generation the broker takes it
-    /// from anybody. `metadata` is kept beside it.
+    /// Sets an offset of a group that has members, as another program's transaction can: the broker accepts it from
+    /// anybody who sends no generation. `metadata` is stored with it.
     pub fn commit_as_stranger(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(topic, partition);
@@ -342,7 +343,7 @@ impl Client {
         producer.commit_transaction(CALL).unwrap();
     }
 
-    /// Deletes a topic; `None` if it is not gone yet.
+    /// Deletes a topic. Returns `None` if it is not gone yet.
     pub fn try_delete_topic(&self, topic: &str) -> Option<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let admin = self.admin();
@@ -351,7 +352,7 @@ impl Client {
         matches!(deleted[0], Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition))).then_some(())
     }
 
-    /// Creates a topic of the same name again, which may take a moment after its deletion.
+    /// Creates a topic with the same name again, which may take a moment after its deletion.
     pub fn create_topic_again(&self, topic: &str, partitions: i32) {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         let options = AdminOptions::new().operation_timeout(Some(CALL));
@@ -362,8 +363,7 @@ impl Client {
         });
     }
 
-    /// Forgets all offsets of a group without members.
-    /// A group's state and how many members it has.
+    /// Returns a group's state and its number of members.
     pub fn group(&self, group: &str) -> Option<(String, usize)> {
         let consumer = self.consumer("read_committed", group);
         let list = consumer.fetch_group_list(Some(group), CALL).ok()?;
@@ -371,7 +371,7 @@ impl Client {
         Some((found.state().to_owned(), found.members().len()))
     }
 
-    /// Waits until the group is at rest with so many members.
+    /// Waits until the group is stable with this number of members.
     pub fn members(&self, group: &str, members: usize) {
         let at_rest = ("Stable".to_owned(), members);
         crate::wait_for("the group to be at rest", || (self.group(group)? == at_rest).then_some(()));
@@ -385,7 +385,7 @@ impl Client {
     }
 }
 
-/// Queues one record, waiting for room in the queue.
+/// Queues one record, and waits if the queue is full.
 pub fn send(producer: &BaseProducer, topic: &str, record: &Record) {
     let empty = OwnedHeaders::new_with_capacity(record.headers.len());
     let headers = record.headers.iter().fold(empty, |list, (name, value)| headers::add(list, name, Some(value)));

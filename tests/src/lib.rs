@@ -1,9 +1,9 @@
-//! What the end-to-end rings share: real servers, the product's binary as a child process, a load, and an oracle that
-//! reads Kafka and PostgreSQL by itself and knows nothing of the engine.
+//! The parts that the end-to-end rings share: real servers, the product's binary as a child process, a load, and an
+//! oracle. The oracle reads Kafka and PostgreSQL itself and does not rely on the engine.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test's own trouble ends the test, and it tells what it saw"
+    reason = "a test's own failure ends the test, and prints what it saw"
 )]
 
 pub mod case;
@@ -25,15 +25,15 @@ pub mod takeovers;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The patience of every wait: far above what a busy machine needs, far below what a person waits for.
+/// The deadline of every wait: far above the needs of a busy machine, far below a person's patience.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` gives something; fails with what was waited for.
+/// Waits until `condition` returns a value. Panics with `what` after the deadline.
 pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
     wait_within(PATIENCE, what, condition)
 }
 
-/// The same with a deadline of its own.
+/// Does the same with another deadline.
 pub fn wait_within<T>(patience: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + patience;
     loop {

@@ -1,4 +1,4 @@
-//! A steady load whose every record says by its coordinates alone what must become of it.
+//! A steady load in which a record's offset alone determines the expected result.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -12,18 +12,18 @@ use serde_json::json;
 use crate::events;
 use crate::kafka::{Record, send};
 
-/// What a record of the load is.
+/// The kind of a record of the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Passes: one row, one output.
+    /// Passes and becomes one row and one output.
     Valid,
-    /// Bytes that are no message: one dead letter of the contract.
+    /// Is not a valid message and becomes one dead letter of the contract.
     Broken,
-    /// The transform rejects it: one dead letter of the transform.
+    /// Is rejected by the transform and becomes one dead letter of the transform.
     Rejected,
 }
 
-/// What the record at this offset is, in every partition.
+/// Returns the kind of the record at this offset, which is the same in every partition.
 pub fn kind(offset: i64) -> Kind {
     match (offset % 53, offset % 97) {
         (7, _) => Kind::Broken,
@@ -44,7 +44,7 @@ fn record(partition: i32, offset: i64) -> Record {
     }
 }
 
-/// A thread that produces at a rate until it is told to stop.
+/// A thread that produces at a fixed rate until it is stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -61,14 +61,14 @@ impl Spread {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// From now on the records go over so many partitions, which exist by now.
+    /// Spreads later records over this number of partitions, which must exist.
     pub fn raise(&self, partitions: i32) {
         self.0.store(partitions, Ordering::Relaxed);
     }
 }
 
 impl Load {
-    /// Into a topic that is empty and that nobody else writes to: the offsets are the producer's count.
+    /// Starts a load into a topic that is empty and that nobody else writes to, so that offsets can be counted.
     pub fn start(brokers: &str, topic: &str, partitions: i32, per_second: u32) -> Load {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", brokers).set("enable.idempotence", "true").set("linger.ms", "5");
@@ -104,17 +104,17 @@ impl Load {
         Load { stop, sent, partitions, thread: Some(thread), began }
     }
 
-    /// Over how many partitions the records go, to be read and raised while the load runs.
+    /// Returns the number of partitions in use, which can be read and raised while the load runs.
     pub fn spread(&self) -> Spread {
         Spread(Arc::clone(&self.partitions))
     }
 
-    /// How many were sent so far.
+    /// Returns the number of records sent so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Stops, and returns the offset after the last record of each partition and the rate that was reached.
+    /// Stops, and returns the offset after the last record of each partition and the achieved rate.
     pub fn stop(mut self) -> (Vec<i64>, f64) {
         let took = self.began.elapsed();
         self.stop.store(true, Ordering::Relaxed);
@@ -124,7 +124,7 @@ impl Load {
     }
 }
 
-/// Whether the client has heard that the topic has so many partitions; it refuses records for others.
+/// Returns whether the client knows that the topic has this number of partitions; it refuses records for others.
 fn knows(producer: &BaseProducer, topic: &str, partitions: i32) -> bool {
     let metadata = producer.client().fetch_metadata(Some(topic), Duration::from_secs(1));
     let count = metadata.map(|metadata| metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>());

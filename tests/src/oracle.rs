@@ -1,11 +1,12 @@
-//! The guarantee, asked of Kafka and PostgreSQL and of nobody else.
+//! Checks the guarantee by reading only Kafka and PostgreSQL.
 //!
-//! Of a load ([`crate::load`]) of which each record's verdict is known by its coordinates:
-//! - the table has each valid record once: one row for its coordinates, whose `add: 1` column is 1, and nothing else;
-//! - a reader of committed records finds each source coordinate exactly once, valid ones in the output, others among the
-//!   dead letters, and no transaction is left open;
-//! - row and output were decided by the same revision: the payload's number, the header's, and the digest agree;
-//! - K = D = end: the group's committed offset, `tollgate.progress.next_off` and the last record + 1.
+//! The verdict of each record of a load ([`crate::load`]) is known from its coordinates. Therefore:
+//! - The table has each valid record once: one row for its coordinates, whose `add: 1` column is 1, and nothing else.
+//! - A reader of committed records finds each source coordinate exactly once, valid ones in the output and others among
+//!   the dead letters, and no transaction is left open.
+//! - The same revision decided row and output: the payload's number, the header's number, and the digest agree.
+//! - K = D = end: the group's committed offset, `tollgate.progress.next_off`, and the offset after the last record are
+//!   equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,16 +17,16 @@ use sqlx::Row as _;
 use crate::case::Case;
 use crate::load::{Kind, kind};
 
-/// How many examples of each violation are told.
+/// The number of examples that are shown for each violation.
 const EXAMPLES: usize = 5;
 
-/// Rows that are read at a time: a long load has millions of them.
+/// The number of rows that are read at a time: a long load has millions.
 const ROWS: usize = 100_000;
 
-/// A record that the two sides do not agree about.
+/// A record for which row and output disagree.
 pub const DISAGREEING: &str = "row and output disagree";
 
-/// What was found, by the name of the violation, with its first examples and the count of all.
+/// The violations by name, each with its first examples and its total count.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Violations(BTreeMap<&'static str, (usize, Vec<String>)>);
 
@@ -42,12 +43,12 @@ impl Violations {
         self.0.is_empty()
     }
 
-    /// How many were found that have another name.
+    /// Returns the number of violations with another name.
     pub fn others(&self, name: &str) -> usize {
         self.0.iter().filter(|(found, _)| **found != name).map(|(_, (count, _))| count).sum()
     }
 
-    /// How often this violation was found.
+    /// Returns how often this violation was found.
     pub fn count(&self, name: &str) -> usize {
         self.0.get(name).map_or(0, |(count, _)| *count)
     }
@@ -63,21 +64,22 @@ impl fmt::Display for Violations {
     }
 }
 
-/// What a record became, on the side of the table and on that of the topics.
+/// The results of one record in the table and in the topics.
 #[derive(Debug, Clone, Default)]
 pub struct Fate {
-    /// Sum of the `add: 1` column over its rows.
+    /// The sum of the `add: 1` column over its rows.
     pub rows: i64,
     pub outputs: u32,
     pub letters: u32,
-    /// Revision number and digest of row and output.
+    /// The revision number and the digest of row and output.
     pub row: Option<(u32, Arc<str>)>,
     pub output: Option<(u32, Arc<str>)>,
     /// The header `revision` of the output.
     pub header: Option<u32>,
 }
 
-/// Every source record's fate: `fates[partition][offset]`. Effects of coordinates that do not exist are violations.
+/// Returns every source record's fate as `fates[partition][offset]`. Effects of coordinates that do not exist are
+/// violations.
 pub fn fates(case: &Case, ends: &[i64], found: &mut Violations) -> Vec<Vec<Fate>> {
     let count = |end: &i64| usize::try_from(*end).unwrap();
     let mut fates: Vec<Vec<Fate>> = ends.iter().map(|end| vec![Fate::default(); count(end)]).collect();
@@ -127,7 +129,7 @@ pub fn fates(case: &Case, ends: &[i64], found: &mut Violations) -> Vec<Vec<Fate>
     fates
 }
 
-/// Each digest once: a load has millions of records and some tens of revisions.
+/// Keeps each digest once: a load has millions of records and some tens of revisions.
 #[derive(Default)]
 struct Digests(BTreeSet<Arc<str>>);
 
@@ -146,7 +148,7 @@ fn fate(fates: &mut [Vec<Fate>], partition: i32, offset: i64) -> Option<&mut Fat
     fates.get_mut(usize::try_from(partition).ok()?)?.get_mut(usize::try_from(offset).ok()?)
 }
 
-/// The guest appends field 5 as its last two bytes.
+/// Returns the revision of a payload. The guest appends field 5 as the last two bytes.
 fn revision_of(payload: &[u8]) -> u32 {
     match payload {
         [.., 0x28, revision] => (*revision).into(),
@@ -154,7 +156,7 @@ fn revision_of(payload: &[u8]) -> u32 {
     }
 }
 
-/// Checks the whole guarantee for a load that ended at `ends`; the engine must have ended.
+/// Checks the whole guarantee for a load that ended at `ends`. The engine must have ended.
 pub fn check(case: &Case, ends: &[i64]) -> Violations {
     let mut found = Violations::default();
     let fates = fates(case, ends, &mut found);
@@ -186,7 +188,7 @@ pub fn check(case: &Case, ends: &[i64]) -> Violations {
     found
 }
 
-/// K = D = end, and no transaction open.
+/// Checks that K = D = end, and that no transaction is open.
 fn positions(case: &Case, ends: &[i64], found: &mut Violations) {
     let broker = case.kafka.ends(&case.source(), "read_uncommitted");
     if broker != ends {

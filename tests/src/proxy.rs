@@ -1,9 +1,10 @@
-//! A TCP proxy between a pipeline and one of its servers that understands where their messages begin and end, so that it can
-//! lose exactly one: the COMMIT or the EndTxn of a batch, before the server has it or after the server has done it. Besides, it
-//! resets, holds everything back, delays, and lets no group's coordinator be found.
+//! A TCP proxy between a pipeline and one of its servers. It parses the message boundaries, so that it can lose exactly
+//! one message: the COMMIT or the EndTxn of a batch, before the server receives it or after the server has executed it.
+//! It can also reset connections, hold everything back, delay messages, and hide the coordinators of groups.
 //!
-//! Kafka's clients connect to what the broker advertises. The broker has a listener for this ([`xtask::servers::KafkaOptions`],
-//! `proxied`) that advertises the proxy's port; whoever uses the plain listener is not disturbed.
+//! Kafka's clients connect to the address that the broker advertises. The broker therefore has a listener that
+//! advertises the proxy's port ([`xtask::servers::KafkaOptions`], `proxied`). Clients of the plain listener are not
+//! affected.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -18,15 +19,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-/// Kafka's number of EndTxn.
+/// The API key of EndTxn in Kafka.
 const END_TXN: [u8; 2] = 26_i16.to_be_bytes();
-/// Kafka's number of FindCoordinator.
+/// The API key of FindCoordinator in Kafka.
 const FIND_COORDINATOR: [u8; 2] = 10_i16.to_be_bytes();
-/// Kafka's COORDINATOR_NOT_AVAILABLE.
+/// The error code COORDINATOR_NOT_AVAILABLE of Kafka.
 const NOT_AVAILABLE: [u8; 2] = 15_i16.to_be_bytes();
-/// What a client of PostgreSQL sends first to ask for TLS, in place of a version.
+/// The code that a client of PostgreSQL sends in place of a version to request TLS.
 const SSL_REQUEST: [u8; 4] = 80_877_103_i32.to_be_bytes();
-/// A message that is longer is a fault of this proxy.
+/// A longer message would mean an error in this proxy.
 const LONGEST: usize = 256 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,21 +36,21 @@ pub enum Server {
     Postgres,
 }
 
-/// Which side of the server the next COMMIT or EndTxn is lost on. The connection ends with it.
+/// Whether the next COMMIT or EndTxn is lost before or after the server. Its connection ends too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// The request: the server never hears of it.
+    /// The request: the server does not receive it.
     Request,
-    /// The reply: the server has done it.
+    /// The reply: the server has executed the request.
     Reply,
 }
 
-/// What every message meets.
+/// The conditions that apply to every message.
 #[derive(Debug, Clone, Copy, Default)]
 struct Weather {
     held: bool,
     delay: Duration,
-    /// Connections that are older than this end with a reset.
+    /// The number of resets so far. It ends the connections that began before the latest one.
     reset: u64,
 }
 
@@ -59,23 +60,23 @@ struct Shared {
     target: AtomicU16,
     ambush: Mutex<Option<Lost>>,
     met: AtomicUsize,
-    /// While true, whoever asks for a group's coordinator hears that there is none.
+    /// Whether requests for a group's coordinator are answered with "not available".
     leaderless: AtomicBool,
-    /// How many have heard it.
+    /// The number of such answers.
     turned_away: AtomicUsize,
     weather: watch::Sender<Weather>,
 }
 
-/// A proxy on a port of its own. Dropping it ends it and its connections.
+/// A proxy on its own port. Dropping it ends it and its connections.
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
-    // Its threads carry the connections.
+    // The threads of this runtime handle the connections.
     _runtime: Runtime,
 }
 
 impl Proxy {
-    /// Listens; connections are refused until [`Proxy::leads_to`] has said where they go.
+    /// Listens on a free port. Connections are refused until [`Proxy::leads_to`] sets the target.
     pub fn listen(server: Server) -> Proxy {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
@@ -102,29 +103,29 @@ impl Proxy {
         self.port
     }
 
-    /// The server's port on loopback.
+    /// Sets the server's port on loopback.
     pub fn leads_to(&self, port: u16) {
         self.shared.target.store(port, Ordering::Release);
     }
 
-    /// The next COMMIT or EndTxn of a batch is lost. Returns how many were lost before it: see [`Proxy::met`].
+    /// Loses the next COMMIT or EndTxn of a batch. Returns how many were lost before it: see [`Proxy::met`].
     pub fn lose_next(&self, lost: Lost) -> usize {
         let before = self.met();
         *self.shared.ambush.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost);
         before
     }
 
-    /// How many have been lost.
+    /// Returns how many have been lost.
     pub fn met(&self) -> usize {
         self.shared.met.load(Ordering::Acquire)
     }
 
-    /// While true, Kafka says of every group that it has no coordinator at present. Nothing else is disturbed.
+    /// While `hidden` is true, Kafka reports that no group has a coordinator at present. Nothing else is disturbed.
     pub fn hide_coordinators(&self, hidden: bool) {
         self.shared.leaderless.store(hidden, Ordering::Release);
     }
 
-    /// How many have asked for a coordinator in vain.
+    /// Returns how many requests for a coordinator were answered with an error.
     pub fn turned_away(&self) -> usize {
         self.shared.turned_away.load(Ordering::Acquire)
     }
@@ -134,26 +135,26 @@ impl Proxy {
         self.shared.weather.send_modify(|weather| weather.reset += 1);
     }
 
-    /// A black hole, while true: connections are taken and stay open, and nothing passes in either direction.
+    /// While `held` is true, connections are accepted and stay open, but nothing passes in either direction.
     pub fn hold(&self, held: bool) {
         self.shared.weather.send_modify(|weather| weather.held = held);
     }
 
-    /// Every message waits so long, in either direction.
+    /// Delays every message in both directions.
     pub fn delay(&self, delay: Duration) {
         self.shared.weather.send_modify(|weather| weather.delay = delay);
     }
 }
 
-/// What the two directions of a connection know of each other.
+/// State shared by the two directions of a connection.
 #[derive(Default)]
 struct Talk {
-    /// The server's next byte is its answer to a request for TLS.
+    /// Whether the server's next byte is its answer to a request for TLS.
     tls_asked: AtomicBool,
-    /// The reply to this is to be lost: Kafka's correlation id. PostgreSQL's replies come in order.
+    /// Whether the next reply is to be lost. Kafka's replies are matched by correlation id; PostgreSQL's come in order.
     doomed: AtomicBool,
     correlation: AtomicI32,
-    /// The replies to these become [`NOT_AVAILABLE`].
+    /// The replies to these requests become [`NOT_AVAILABLE`].
     turned_away: Mutex<Vec<[u8; 4]>>,
 }
 
@@ -175,13 +176,13 @@ async fn connection(shared: Arc<Shared>, client: TcpStream) {
     };
     if was_reset {
         drop(client_out.as_ref().set_zero_linger());
-        // Without a farewell: its drop would close the stream in order.
+        // The stream is forgotten, because its drop would close the connection in order.
         client_out.forget();
     }
-    // Both streams close here, with whatever was under way.
+    // Both streams close here, and messages in transit are lost.
 }
 
-/// Waits out what holds messages up.
+/// Waits while messages are held back or delayed.
 async fn weather(shared: &Shared) {
     let mut weather = shared.weather.subscribe();
     let delay = match weather.wait_for(|weather| !weather.held).await {
@@ -236,16 +237,17 @@ async fn requests(
     }
 }
 
-/// Whether a request ends a batch's transaction well.
+/// Returns whether a request commits a batch's transaction.
 fn is_end(server: Server, message: &[u8]) -> bool {
     match server {
-        // Length, number, version, …; the last byte says commit or abort in the versions that librdkafka speaks.
+        // Length, API key, version, …; the last byte selects commit or abort in the versions that librdkafka uses.
         Server::Kafka => message.get(4..6).is_some_and(|number| number == END_TXN) && message.last() == Some(&1),
         Server::Postgres => message.first() == Some(&b'Q') && message.get(5..).is_some_and(|text| text == b"COMMIT\0"),
     }
 }
 
-/// Whether a request asks for a group's coordinator, in the versions that librdkafka speaks: the last byte says what kind.
+/// Returns whether a request asks for a group's coordinator. In the versions that librdkafka uses the last byte is the
+/// kind.
 fn asks_for_coordinator(server: Server, message: &[u8]) -> bool {
     let number = message.get(4..6);
     server == Server::Kafka && number.is_some_and(|number| number == FIND_COORDINATOR) && message.last() == Some(&0)
@@ -256,7 +258,7 @@ async fn replies(shared: &Shared, talk: &Talk, mut server: OwnedReadHalf, client
         let mut message = match shared.server {
             Server::Kafka => tagged(shared.server, &mut server).await?,
             Server::Postgres => {
-                // It says nothing before it is asked, so now it is known whether it was asked for TLS.
+                // The server sends nothing before the first request, so it is known whether that asked for TLS.
                 let tag = server.read_u8().await?;
                 match talk.tls_asked.swap(false, Ordering::AcqRel) {
                     true => vec![tag],
@@ -294,7 +296,7 @@ fn is_answer(server: Server, talk: &Talk, message: &[u8]) -> bool {
     }
 }
 
-/// As `AsyncWriteExt::write_all`, on a half that the other direction may have to reset.
+/// Works like `AsyncWriteExt::write_all`, but on a half that the other direction may have to reset.
 async fn write_all(stream: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
@@ -307,8 +309,8 @@ async fn write_all(stream: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> 
     Ok(())
 }
 
-/// One message behind its tag, which was read already: its length in four bytes, and the rest. PostgreSQL counts these four
-/// in, Kafka does not.
+/// Reads the rest of a message whose tag was already read: its length in four bytes, and the body. PostgreSQL's length
+/// includes these four bytes, Kafka's does not.
 async fn message(server: Server, tag: &[u8], stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let length = stream.read_u32().await?;
     let mut message = [tag, &length.to_be_bytes()].concat();
@@ -320,7 +322,7 @@ async fn message(server: Server, tag: &[u8], stream: &mut (impl AsyncRead + Unpi
     Ok(message)
 }
 
-/// A message as it comes after the greeting.
+/// Reads a message after the startup phase.
 async fn tagged(server: Server, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     match server {
         Server::Kafka => message(server, &[], stream).await,

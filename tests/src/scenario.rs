@@ -1,4 +1,4 @@
-//! Scenario directories: `tests/cases/<name>/`.
+//! Runs scenario directories: `tests/cases/<name>/`.
 //!
 //! | file | what it says |
 //! |---|---|
@@ -22,7 +22,7 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")
 }
 
-/// Runs a scenario and compares; `rows` reads the table as one JSON object a row.
+/// Runs a scenario and compares its results. `rows` is a query that returns the table as one JSON object a row.
 pub fn run(name: &str, rows: &str) {
     let folder = folder().join(name);
     let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
@@ -40,7 +40,7 @@ pub fn run(name: &str, rows: &str) {
         ("KAFKA", case.pipeline["source"]["brokers"].as_str().unwrap()),
         ("POSTGRES", case.database.url()),
     ];
-    // A source that takes what the contract does not.
+    // The source accepts records that the contract rejects.
     case.kafka.create_topic(&case.source(), 2, &[("max.message.bytes", "10000000")]);
     let setup = case.tollgate(&["setup", "pipeline.yaml", "--partitions", "2"], &variables);
     assert!(setup.wait().success(), "{}", setup.log());
@@ -101,7 +101,7 @@ fn record(line: &Value) -> Record {
     }
 }
 
-/// What became of a record, in the form of `expected.jsonl`. A dead letter must be the record byte for byte.
+/// Returns the result of a record in the form of `expected.jsonl`. A dead letter must equal the record byte for byte.
 fn became(outputs: &[Letter], dead: &[Letter], record: &Record, expected: &Value) -> Value {
     let mut found = Map::new();
     if !outputs.is_empty() {

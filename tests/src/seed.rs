@@ -1,10 +1,10 @@
-//! Chance that can be repeated.
+//! Repeatable random numbers.
 
 /// A small generator (xorshift).
 pub struct Seed(u64);
 
 impl Seed {
-    /// Zero would stay zero.
+    /// A seed of zero would produce only zeros.
     pub fn new(seed: u64) -> Seed {
         Seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }

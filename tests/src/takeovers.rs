@@ -1,38 +1,38 @@
-//! How long the engines of a bout took partitions over, by what else was the matter then.
+//! Measures how long takeovers took in a chaos run, grouped by what else was wrong at the time.
 //!
-//! Read from the engines' logs, which outlive a kill -9 as the histogram `tollgate_takeover_seconds` does not: each of its
-//! observations is a line there.
+//! The times are read from the engines' logs. Unlike the histogram `tollgate_takeover_seconds`, whose observations are
+//! logged too, the logs survive a kill -9.
 
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 
-/// What the line of a takeover says before its seconds.
+/// The text before the seconds in the log line of a takeover.
 const LINE: &str = "takeover complete ";
 
-/// After a server is back: clients connect again within a second, and the broker loads its coordinators.
+/// The time after a server's return until clients are connected again and the broker has loaded its coordinators.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// What was the matter while a takeover lasted.
+/// The condition of the system during a takeover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Matter {
-    /// All servers were well, and every member ran or was dead.
+    /// All servers were healthy, and every member ran or was dead.
     Nothing,
-    /// A member stood still. The transaction that it had open holds the group's offset until its timeout.
+    /// A member was paused. Its open transaction holds the group's offset until its timeout.
     Still,
-    /// A server was away, or just back.
+    /// A server was unavailable, or had just returned.
     Server,
 }
 
 #[derive(Debug, Default)]
 pub struct Takeovers {
-    /// When something was the matter.
+    /// The periods in which something was wrong.
     times: Vec<(Matter, Instant, Instant)>,
-    /// When each ended, and how long it took.
+    /// When each takeover ended, and how long it took.
     ended: Vec<(Instant, Duration)>,
 }
 
-/// Of some takeovers, seconds.
+/// Durations of a group of takeovers in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
     pub count: usize,
@@ -41,17 +41,17 @@ pub struct Figures {
 }
 
 impl Takeovers {
-    /// A server was away from then until now.
+    /// Records that a server was unavailable from `since` until now.
     pub fn server_away(&mut self, since: Instant) {
         self.times.push((Matter::Server, since, Instant::now() + SETTLED));
     }
 
-    /// A member stands still until then; what it had open may last for `timeout` more.
+    /// Records that a member is paused until `until`. Its open transaction may last `timeout` longer.
     pub fn stands_still(&mut self, until: Instant, timeout: Duration) {
         self.times.push((Matter::Still, Instant::now(), until + timeout));
     }
 
-    /// Reads what an engine's log has to say since this byte, which is moved on.
+    /// Reads new lines of an engine's log from `byte`, which is advanced.
     pub fn read(&mut self, engine: &Engine, byte: &mut usize) {
         let text = engine.log_from(*byte);
         *byte += text.len();
@@ -61,12 +61,12 @@ impl Takeovers {
         }
     }
 
-    /// Of the takeovers during which no more than this was the matter. `None`: there were none.
+    /// Returns figures of the takeovers during which nothing worse than `most` was wrong, or `None` if there were none.
     pub fn figures(&self, most: Matter) -> Option<Figures> {
         let mut took: Vec<f64> =
             self.ended.iter().filter(|one| self.matter(one) <= most).map(|one| one.1.as_secs_f64()).collect();
         took.sort_by(f64::total_cmp);
-        // The smallest that so many per cent do not exceed.
+        // The nearest-rank percentile.
         let rank = |percent: usize| took.get((took.len() * percent).div_ceil(100).saturating_sub(1)).copied();
         Some(Figures { count: took.len(), p50: rank(50)?, p99: rank(99)? })
     }

@@ -1,9 +1,9 @@
-//! Ring 3: what the product does with real events, on a real Kafka and a real PostgreSQL.
+//! Ring 3: the product processes real events with a real Kafka and a real PostgreSQL.
 #![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test's own trouble ends the test, and it tells what it saw"
+    reason = "a test's own failure ends the test, and prints what it saw"
 )]
 
 mod ring3 {

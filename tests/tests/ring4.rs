@@ -1,8 +1,8 @@
-//! Ring 4: the guarantee, under load, while the engine is killed.
+//! Ring 4: the delivery guarantee under load, while the engine is killed.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test's own trouble ends the test, and it tells what it saw"
+    reason = "a test's own failure ends the test, and prints what it saw"
 )]
 
 mod ring4 {
@@ -15,10 +15,10 @@ mod ring4 {
     mod swaps;
     mod upgrade;
 
-    /// Events a second of every load.
+    /// The rate of every load in events per second.
     const RATE: u32 = 20_000;
 
-    /// Loads take turns: two at once on two cores would say nothing about either.
+    /// Loads take turns: two at once would overload two cores and make the results meaningless.
     fn one_at_a_time() -> MutexGuard<'static, ()> {
         static ONE: Mutex<()> = Mutex::new(());
         ONE.lock().unwrap_or_else(PoisonError::into_inner)

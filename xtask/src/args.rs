@@ -1,25 +1,27 @@
-//! The words after a verb: flags, plain words, and what follows `--`.
+//! Parses the words after a verb: flags, plain words, and everything after `--`.
 
 use xtask::{Failure, Result};
 
-/// The flag for the long form: every variant of the tests that know one, longer fuzzing, a bout of ten minutes.
+/// The flag for the long forms: all variants of the tests, longer fuzzing, and ten minutes of chaos.
 pub(crate) const FULL: &str = "--full";
 
-/// What a verb was called with; every word is known to be allowed.
+/// The arguments of a verb. Each has been checked against the allowed ones.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Args {
     flags: Vec<String>,
     values: Vec<(String, String)>,
     pub words: Vec<String>,
-    /// Everything after `--`, for the program that the verb calls.
+    /// Everything after `--`; it is passed to the program that the verb runs.
     pub rest: Vec<String>,
 }
 
 impl Args {
-    /// `flags` are the allowed ones with their dashes, `words` the allowed plain words. A flag `--kafka V` takes a value.
+    /// Parses the arguments `given` to `verb`. `flags` are the allowed flags with their dashes, and `words` the allowed
+    /// plain words. A flag `--kafka V` takes a value.
     ///
     /// # Errors
-    /// At the first word that is not allowed, with the nearest one that is, or at a flag without its value (exit code 2).
+    /// Fails at the first argument that is not allowed and names the nearest one that is, or at a flag without its
+    /// value (exit code 2).
     pub(crate) fn parse(verb: &str, given: Vec<String>, flags: &[&str], words: &[&str]) -> Result<Self> {
         let mut args = Args::default();
         let mut given = given.into_iter();
@@ -40,18 +42,18 @@ impl Args {
                 continue;
             }
             let value = given.next().filter(|value| !value.starts_with('-'));
-            let value = value.ok_or_else(|| Failure::usage(format!("{word} wants a value")))?;
+            let value = value.ok_or_else(|| Failure::usage(format!("{word} needs a value")))?;
             args.values.push((word, value));
         }
         Ok(args)
     }
 
-    /// All words for a verb that reads them itself.
+    /// Keeps all words unparsed, for a verb that parses them itself.
     pub(crate) fn unread(rest: Vec<String>) -> Self {
         Args { rest, ..Args::default() }
     }
 
-    /// The same call without its plain words, for a verb called by another.
+    /// Returns the same arguments without the plain words, for a verb that another verb calls.
     pub(crate) fn only_flags(&self) -> Self {
         Args { flags: self.flags.clone(), values: self.values.clone(), ..Args::default() }
     }
@@ -60,13 +62,13 @@ impl Args {
         self.flags.iter().any(|given| given == flag)
     }
 
-    /// The value of a flag; the last one counts.
+    /// Returns the value of a flag. If the flag is repeated, the last value counts.
     pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         self.values.iter().rev().find(|(given, _)| given == flag).map(|(_, value)| value.as_str())
     }
 }
 
-/// A flag without the letter for its value.
+/// Returns a flag's name without the placeholder of its value.
 fn name(flag: &str) -> &str {
     flag.split_once(' ').map_or(flag, |(name, _)| name)
 }
@@ -75,7 +77,8 @@ fn known(kind: &str, word: &str, allowed: &[&str]) -> Result<()> {
     if allowed.contains(&word) { Ok(()) } else { Err(unknown(kind, word, allowed)) }
 }
 
-/// "unknown verb `tset`; did you mean `test`?", or the whole choice where nothing is near.
+/// Returns a failure such as "unknown verb `tset`; did you mean `test`?". If no allowed word is similar, it lists all
+/// of them.
 pub(crate) fn unknown(kind: &str, word: &str, allowed: &[&str]) -> Failure {
     let hint = match nearest(word, allowed) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -85,13 +88,13 @@ pub(crate) fn unknown(kind: &str, word: &str, allowed: &[&str]) -> Failure {
     Failure::usage(format!("unknown {kind}: `{word}`; {hint}"))
 }
 
-/// The allowed word that the fewest edits turn `word` into, if that is at most a third of its length, rounded up.
+/// Returns the allowed word with the fewest edits from `word`, if these are at most a third of its length, rounded up.
 fn nearest<'a>(word: &str, allowed: &[&'a str]) -> Option<&'a str> {
     let (distance, near) = allowed.iter().map(|candidate| (edits(word, candidate), *candidate)).min()?;
     (distance <= near.len().div_ceil(3)).then_some(near)
 }
 
-/// Insertions, deletions and replacements, and swaps of neighbours, each counted once (optimal string alignment).
+/// Counts insertions, deletions, replacements and swaps of neighbours (optimal string alignment distance).
 fn edits(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut rows = vec![(0..=to.len()).collect::<Vec<usize>>()];
@@ -134,7 +137,7 @@ mod tests {
         assert_eq!(args.only_flags().value("--kafka"), Some("3.7.2"));
         assert_eq!(args.words, ["e2e"]);
         for line in ["e2e --kafka", "--kafka --install", "--kafka -- x"] {
-            assert_eq!(parse(line).unwrap_err().message, "--kafka wants a value");
+            assert_eq!(parse(line).unwrap_err().message, "--kafka needs a value");
         }
     }
 

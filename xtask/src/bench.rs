@@ -1,5 +1,5 @@
-//! `bench`: builds the engines, starts servers of its own, and lets `rounds` (package tollgate-bench) measure. What is
-//! measured and how it is judged stands there and in docs/performance.md.
+//! `bench`: builds the engines, starts its own servers, and runs `rounds` (package tollgate-bench), which measures
+//! them. That package and docs/performance.md describe the measurements and how they are judged.
 
 mod contract;
 
@@ -34,25 +34,27 @@ bench contract [option…]                      the contract stage by itself, wi
   contract takes --rounds, --no-node, --output and --install
   TOLLGATE_BASELINE names the folder of the Node baseline, default ../shared/baseline";
 
-/// What `rounds` takes with a value; the rest of its options are ours to give.
+/// Options of `rounds` that users may set and that take a value. This module sets the others.
 const WITH_VALUE: [&str; 8] =
     ["--rounds", "--n", "--pairs", "--latency-secs", "--idle-wait", "--against", "--engines", "--output"];
 const PARTS: [&str; 4] = ["drain", "latency", "micro", "delivery"];
-/// One build with what the whole workspace asks of a dependency, as every other build here.
+/// Builds with the features of the whole workspace, like all other builds here, so that no dependency is compiled
+/// twice.
 const BUILD: [&str; 11] =
     ["build", "--release", "--workspace", "--bin", "tollgate", "--bin", "rounds", "--bin", "floor", "--bin", "micro"];
 
 struct Options {
-    /// Handed to `rounds` as they are.
+    /// Options that are passed to `rounds` unchanged.
     passed: Vec<String>,
     node: bool,
     install: bool,
 }
 
-/// Runs the bench; the figures go to stdout, what goes on to stderr.
+/// Runs the bench. The figures go to stdout, the progress to stderr.
 ///
 /// # Errors
-/// Wrong arguments (2), a missing program or server (3), an engine that fails or an oracle that disagrees (1).
+/// Fails if the arguments are wrong (2), a program or a server is missing (3), an engine fails, or an oracle disagrees
+/// (1).
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     if args.rest.iter().any(|word| word == contract::PART) {
         return contract::run(project, &contract::parse(&args.rest)?);
@@ -92,7 +94,7 @@ fn parse(args: &[String]) -> Result<Options> {
             "--install" => options.install = true,
             part if PARTS.contains(&part) => options.passed.push(arg.clone()),
             option if WITH_VALUE.contains(&option) => {
-                let value = rest.next().ok_or_else(|| Failure::usage(format!("{option} wants a value\n{USAGE}")))?;
+                let value = rest.next().ok_or_else(|| Failure::usage(format!("{option} needs a value\n{USAGE}")))?;
                 options.passed.extend([arg.clone(), value.clone()]);
             }
             unknown => return Err(Failure::usage(format!("unknown argument {unknown:?}\n{USAGE}"))),
@@ -101,7 +103,7 @@ fn parse(args: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-/// The rules that the payments pass through.
+/// Builds the transform that the measured payments pass through.
 fn component(project: &Project, work: &Path) -> Result<PathBuf> {
     let component = work.join("payment-rules.wasm");
     let mut build = project.tollgate(&["build", "transforms/payment-rules", "--out"]);
@@ -109,9 +111,9 @@ fn component(project: &Project, work: &Path) -> Result<PathBuf> {
     Ok(component)
 }
 
-/// Servers as an operator would run them: durable commits, and commit times for the figures.
+/// Starts servers with production settings: durable commits, and commit timestamps, which the figures need.
 fn servers(cache: &Cache) -> Result<(Kafka, Postgres)> {
-    // What Kafka's own start script runs the broker with.
+    // These are the options that Kafka's own start script passes to the JVM.
     let collector =
         ["-XX:-UseSerialGC", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"];
     let jvm = ["-Xms1g", "-Xmx1g"].into_iter().chain(collector).map(str::to_owned).collect();
@@ -122,8 +124,8 @@ fn servers(cache: &Cache) -> Result<(Kafka, Postgres)> {
     Ok((kafka, postgres))
 }
 
-/// The baseline's Node consumer, built in a copy: its own folder may be read-only, and belongs to others. None where it or
-/// Node is missing.
+/// Builds the baseline's Node consumer in a copy, because its own folder may be read-only. Returns `None` if the
+/// consumer or Node is missing.
 fn node(root: &Path, work: &Path) -> Result<Option<PathBuf>> {
     let baseline = env::var_os("TOLLGATE_BASELINE").map_or_else(|| root.join("../shared/baseline"), PathBuf::from);
     let source = baseline.join("node");
@@ -152,7 +154,7 @@ fn node(root: &Path, work: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(node))
 }
 
-/// Copies files and folders, without what npm and the build make; the copies are writable.
+/// Copies files and folders, except those that npm and the build create. The copies are writable.
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).context(|| format!("cannot create {}", to.display()))?;
     let entries = fs::read_dir(from).context(|| format!("cannot read {}", from.display()))?;
@@ -168,7 +170,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// By content, since `fs::copy` would take a read-only file's rights with it.
+/// Copies the content only: `fs::copy` would also copy the permissions of a read-only file.
 fn copy_file(from: &Path, to: &Path) -> Result<()> {
     let content = fs::read(from).context(|| format!("cannot read {}", from.display()))?;
     fs::write(to, content).context(|| format!("cannot write {}", to.display()))

@@ -1,4 +1,4 @@
-//! The one folder outside the checkout that this tool writes to.
+//! The one folder outside the checkout that xtask writes to.
 
 use std::env;
 use std::fs::{self, File};
@@ -9,20 +9,20 @@ use std::time::SystemTime;
 
 use crate::failure::{Context, Failure, Result};
 
-/// Logs of past servers that are kept; older ones are deleted when a new one is opened.
+/// The number of server logs that are kept. Older ones are deleted when a new one is opened.
 const KEPT_LOGS: usize = 60;
 
-/// `TOLLGATE_CACHE`, else `$XDG_CACHE_HOME/tollgate`, else `$HOME/.cache/tollgate`.
+/// The cache folder: `TOLLGATE_CACHE`, else `$XDG_CACHE_HOME/tollgate`, else `$HOME/.cache/tollgate`.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
 }
 
 impl Cache {
-    /// Finds the folder and creates it.
+    /// Opens the cache folder and creates it if it is missing.
     ///
     /// # Errors
-    /// Where no variable names a place, or the place cannot be created.
+    /// Fails if none of the variables is set, or if the folder cannot be created.
     pub fn open() -> Result<Self> {
         let root = Self::root_from(|name| env::var(name).ok().filter(|value| !value.is_empty()))?;
         fs::create_dir_all(&root).context(|| format!("cannot create the cache folder {}", root.display()))?;
@@ -38,7 +38,7 @@ impl Cache {
         if root.is_absolute() {
             return Ok(root);
         }
-        // Children run in other directories: a relative path would mean another folder to each.
+        // Child processes run in other directories, where a relative path would name another folder.
         env::current_dir().map(|here| here.join(&root)).context(|| format!("cannot resolve {}", root.display()))
     }
 
@@ -46,32 +46,33 @@ impl Cache {
         &self.root
     }
 
-    /// Where cargo builds everything heavy: cargo's own variable if set, so that nothing is built twice.
+    /// Returns the target folder of the main workspace: cargo's own variable if it is set, so that nothing is built
+    /// twice.
     pub fn target(&self) -> PathBuf {
         env::var_os("CARGO_TARGET_DIR")
             .filter(|dir| !dir.is_empty())
             .map_or_else(|| self.root.join("target"), PathBuf::from)
     }
 
-    /// Where guest workspaces build: another target and another profile, so another folder.
+    /// Returns the target folder of guest workspaces. They compile for another target with another profile.
     pub fn guests(&self) -> PathBuf {
         self.root.join("guests")
     }
 
-    /// A folder below the cache, created.
+    /// Returns a folder below the cache, which is created if it is missing.
     ///
     /// # Errors
-    /// Where it cannot be created.
+    /// Fails if the folder cannot be created.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.root.join(name);
         fs::create_dir_all(&path).context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
     }
 
-    /// A fresh log file for a server or a step, and its path for the message that will name it.
+    /// Creates a log file for a server or a step. Returns it with its path, which error messages show.
     ///
     /// # Errors
-    /// Where the file cannot be created.
+    /// Fails if the file cannot be created.
     pub fn log(&self, name: &str) -> Result<(PathBuf, File)> {
         let folder = self.folder("logs")?;
         prune(&folder, KEPT_LOGS);
@@ -81,14 +82,15 @@ impl Cache {
     }
 }
 
-/// `name-<pid>-<count>-<time>`: no two processes or calls make the same, so a folder of that name is ours alone.
+/// Returns `name-<pid>-<count>-<time>`. No other process or call returns the same name, so a folder of that name has
+/// one owner.
 pub fn unique(name: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     format!("{name}-{}-{}-{nanos:08x}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Deletes the oldest files beyond `keep`. A file that cannot be deleted stays: old logs are no reason to fail.
+/// Deletes the oldest files beyond `keep`. A file that cannot be deleted is left: old logs are no reason to fail.
 fn prune(folder: &Path, keep: usize) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let mut files: Vec<_> =

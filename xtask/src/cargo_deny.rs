@@ -1,4 +1,4 @@
-//! The supply chain: licences, bans, sources; advisories where their database can be had.
+//! Runs cargo-deny: licences, bans and sources, and also advisories if their database can be downloaded.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,13 +8,13 @@ use xtask::Result;
 use crate::project::{Project, answer, run, succeed};
 use crate::say;
 
-/// Known to understand deny.toml; a later one may reject a key.
+/// This version is known to understand deny.toml; a later one may reject a key.
 const VERSION: &str = "0.20.2";
 
-/// The main workspace, the fuzz targets' and the guests', by the same rules.
+/// Checks the main workspace, the fuzz targets' and the guests' by the same rules.
 ///
 /// # Errors
-/// Where a check fails, or cargo-deny can neither be found nor built.
+/// Fails if a check fails, or if cargo-deny can neither be found nor built.
 pub(crate) fn check(project: &Project) -> Result<()> {
     let program = program(project)?;
     let deny = |workspace: &Path| {
@@ -29,7 +29,7 @@ pub(crate) fn check(project: &Project) -> Result<()> {
         let manifest = workspace.join("Cargo.toml");
         let what = format!("cargo deny check of {}", project.relative(&manifest));
         say::line(&format!("-- {}", project.relative(&manifest)));
-        // The lists of licences are those of all workspaces: none of them has each.
+        // deny.toml lists the licences of all workspaces together, so each workspace lacks some of them.
         let mut command = deny(workspace);
         command.args(["check", "--allow", "license-not-encountered", "--allow", "license-exception-not-encountered"]);
         command.args(["bans", "licenses", "sources"]);
@@ -45,7 +45,7 @@ pub(crate) fn check(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// The one on the `PATH`, else our own, built into the cache at the first time.
+/// Returns the cargo-deny on the `PATH`, else one that is built into the cache on first use.
 fn program(project: &Project) -> Result<PathBuf> {
     if answer("cargo-deny", &["--version"]).is_some() {
         return Ok("cargo-deny".into());
@@ -56,7 +56,7 @@ fn program(project: &Project) -> Result<PathBuf> {
         return Ok(built);
     }
     say::line(&format!("cargo-deny {VERSION} is missing: building it into {}, two minutes, once", tools.display()));
-    // A debug build without debug information takes a third of the time of a release build, and checks as well.
+    // A debug build without debug information takes a third of a release build's time and gives the same results.
     let mut install = project.cargo(&[
         "install",
         "--locked",
@@ -71,7 +71,7 @@ fn program(project: &Project) -> Result<PathBuf> {
         "the build of cargo-deny",
         install.arg(&tools).env("CARGO_TARGET_DIR", tools.join("target")).env("CARGO_PROFILE_DEV_DEBUG", "0"),
     )?;
-    // Some 400 MB of intermediate results that nothing needs again.
+    // These are about 400 MB of intermediate build results that are not needed again.
     let _left = std::fs::remove_dir_all(tools.join("target"));
     Ok(built)
 }

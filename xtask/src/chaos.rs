@@ -1,4 +1,5 @@
-//! `chaos`: faults at random on real servers, and an oracle at the end. The bout itself stands in tests/src/chaos.rs.
+//! `chaos`: injects random faults into real servers and checks the results with an oracle. tests/src/chaos.rs
+//! implements the run.
 
 use std::process::Stdio;
 
@@ -19,20 +20,20 @@ chaos [option…]
       --postgres V  on this version of PostgreSQL
       --output json one JSON object instead of the list";
 
-/// Builds the product and lets the bout run; what happens goes to stderr, what came of it to stdout.
+/// Builds the product and starts the chaos run. Progress goes to stderr, results to stdout.
 ///
 /// # Errors
-/// Where a program is missing (exit code 3), an argument is wrong, or something was lost, duplicated or disagrees (1).
+/// Fails if a program is missing (exit code 3), an argument is wrong, or an event was lost, duplicated or changed (1).
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     say::to_stderr();
     check::check(project, Uses::Kafka, false)?;
     bout(project, &args.rest)
 }
 
-/// CI's part: two minutes, or with `full` ten, of the same faults each time.
+/// Runs the part of `ci`: two minutes, or ten with `full`. The faults are the same each time.
 ///
 /// # Errors
-/// As [`run`].
+/// Fails as [`run`] does.
 pub(crate) fn part(project: &Project, full: bool) -> Result<()> {
     bout(project, &["--minutes", if full { "10" } else { "2" }].map(str::to_owned))
 }

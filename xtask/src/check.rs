@@ -1,4 +1,4 @@
-//! First of all, in seconds: what this machine lacks, and the line that installs it.
+//! Checks within seconds which programs this machine lacks, and shows the command that installs them.
 
 use std::env;
 use std::path::Path;
@@ -11,18 +11,18 @@ use xtask::{Failure, Result};
 use crate::project::{Project, answer};
 use crate::say;
 
-/// What a verb is going to do decides what it needs.
+/// The kind of work of a verb, which determines the programs that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Uses {
-    /// Compile the host and the guests.
+    /// Compiles the host and the guests.
     Build,
-    /// And start PostgreSQL.
+    /// Also starts PostgreSQL.
     Postgres,
-    /// And start Kafka.
+    /// Also starts Kafka.
     Kafka,
-    /// And what single tests start beside them.
+    /// Also starts what single tests need beyond these.
     Tests,
-    /// Only start PostgreSQL and Kafka.
+    /// Starts only PostgreSQL and Kafka.
     Servers,
 }
 
@@ -35,7 +35,8 @@ impl Uses {
     }
 }
 
-/// Programs and how their packages are called. An empty name: that system has it, or there is no obvious package.
+/// A needed program and the names of its packages. An empty name means that the system includes the program, or that it
+/// has no obvious package for it.
 struct Need {
     name: &'static str,
     why: &'static str,
@@ -132,7 +133,7 @@ const NEEDS: &[Need] = &[
     },
 ];
 
-/// In Debian's own toolchain for the web, where rustup cannot download.
+/// Debian's toolchain for the web: the alternative if rustup cannot download.
 const WASM_FROM_DEBIAN: &str =
     "apt-get install -y --no-install-recommends rustc-web cargo-web rust-web-src rust-web-llvm libstd-rust-web-dev";
 const WASM_FROM_RUSTUP: &str = "rustup target add wasm32-unknown-unknown";
@@ -145,17 +146,17 @@ enum Manager {
     Unknown,
 }
 
-/// Something missing and the lines that install it, the first one that works is enough.
+/// Something that is missing, with commands that install it. The first command that succeeds is sufficient.
 #[derive(Debug, PartialEq)]
 struct Missing {
     what: String,
     lines: Vec<String>,
 }
 
-/// Says what is missing for `uses`. As root, or with `install`, installs it.
+/// Shows what is missing for `uses`, and installs it if `install` is set or the user is root.
 ///
 /// # Errors
-/// Where something is missing and stays so (exit code 3).
+/// Fails if something is missing and was not installed (exit code 3).
 pub(crate) fn check(project: &Project, uses: Uses, install: bool) -> Result<()> {
     let root = is_root();
     let missing = look(uses, manager(), root);
@@ -187,7 +188,7 @@ pub(crate) fn check(project: &Project, uses: Uses, install: bool) -> Result<()> 
     Err(Failure::environment(format!("still missing after the installation: {}", left.join("; "))))
 }
 
-/// Says how long building takes, where it takes long.
+/// Shows what comes next, and how long the build takes if it takes minutes.
 pub(crate) fn foretell(project: &Project, then: &str) {
     if project.is_cold() {
         say::line(&format!("now: compile Kafka's client and wasmtime, once, 6 to 8 minutes on two cores; then {then}"));
@@ -228,9 +229,9 @@ fn as_root(line: &str, root: bool) -> String {
     if root { line.to_owned() } else { format!("sudo {line}") }
 }
 
-/// Runs a line of ours. In our own process group, not one of its own: `sudo` asks for the password at the terminal.
+/// Runs an install command. It stays in our process group, because `sudo` asks for the password at the terminal.
 fn attempt(line: &str) -> bool {
-    // A fresh container has no package lists; old ones name packages that are gone.
+    // A fresh container has no package lists, and outdated lists name packages that no longer exist.
     let refreshed = match line.split_once("apt-get install") {
         Some((sudo, _)) => format!("{sudo}apt-get update -qq && {line}"),
         None => line.to_owned(),
@@ -238,7 +239,7 @@ fn attempt(line: &str) -> bool {
     say::line(&format!("installing: {line}"));
     let mut command = Command::new("sh");
     command.args(["-c", &refreshed]).env("DEBIAN_FRONTEND", "noninteractive");
-    // Debian starts a server right after it is installed; in this run level it does not, and we leave no process behind.
+    // Debian's packages start their servers when they are installed. With this run level they do not.
     command.env("RUNLEVEL", "1");
     if !line.starts_with("sudo") {
         command.stdin(Stdio::null());
@@ -263,7 +264,8 @@ fn compiles(variable: &str, usual: &[&str]) -> bool {
     named.map_or_else(|| usual.iter().any(|name| works(name, &["--version"])), |name| works(&name, &["--version"]))
 }
 
-/// With the toolchain that compiles, or with Debian's, which builds the library from its source.
+/// Returns whether the toolchain in use has the wasm32 standard library, or Debian's toolchain is installed, which
+/// builds the library from source.
 fn wasm_std_is_here() -> bool {
     let toolchain = answer("rustc", &["--print", "sysroot"]);
     let has = |root: &str| Path::new(root).join("lib/rustlib/wasm32-unknown-unknown/lib").is_dir();
@@ -278,7 +280,7 @@ fn debian_web_toolchain() -> bool {
     .is_some_and(|text| text.lines().filter(|line| line.ends_with("ok installed")).count() == 5)
 }
 
-/// The major version out of what `java -version` prints: `"17.0.15"` is 17, `"1.8.0_442"` is 8.
+/// Parses the major version from the output of `java -version`: `"17.0.15"` is 17, `"1.8.0_442"` is 8.
 fn java_version(text: &str) -> Option<u32> {
     let quoted = text.split('"').nth(1)?;
     let mut numbers = quoted.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());

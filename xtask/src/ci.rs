@@ -1,5 +1,5 @@
-//! `ci`: all that must hold before a change goes in. CI calls this verb and nothing else. `--full` adds what takes too long
-//! for every change; docs/testing.md has the date and the result of its last run.
+//! `ci`: all checks that a change must pass. CI calls this verb and nothing else. `--full` adds checks that take too
+//! long for every change; docs/testing.md has the date and the result of their last run.
 
 use xtask::Result;
 
@@ -10,7 +10,7 @@ use crate::{cargo_deny, chaos, fuzz, golden, rings, say, tidy};
 
 type Part = fn(&Project, &Args) -> Result<()>;
 
-/// Cheap ones first.
+/// The cheap parts come first.
 const PARTS: &[(&str, Part)] = &[
     ("format", |project, _| format(project)),
     ("tidy", tidy::run),
@@ -24,10 +24,10 @@ const PARTS: &[(&str, Part)] = &[
 
 pub(crate) const NAMES: &[&str] = &["format", "tidy", "supply", "lints", "golden", "test", "fuzz", "chaos"];
 
-/// Runs the named parts, or all, also after one that failed.
+/// Runs the named parts, or all. A failed part does not stop the others.
 ///
 /// # Errors
-/// Where a program is missing (exit code 3) or a part fails (1); the message says how to repeat that part.
+/// Fails if a program is missing (exit code 3) or a part fails (1). The message shows how to repeat that part.
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     let chosen = PARTS.iter().filter(|(name, _)| args.words.is_empty() || args.words.iter().any(|word| word == name));
     check::check(project, Uses::Tests, args.has("--install"))?;
@@ -51,7 +51,7 @@ fn format(project: &Project) -> Result<()> {
 
 fn lints(project: &Project) -> Result<()> {
     const ARGUMENTS: &[&str] = &["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    // What runs by name only is no target of "all"; the rings start a program with failpoints.
+    // Targets that are run only by name are not included in "all". The rings start a program with failpoints.
     const RINGS: &[&str] = &[
         "clippy",
         "--release",

@@ -1,4 +1,4 @@
-//! `demo`: from a checkout to the gate at work.
+//! `demo`: shows the gate at work, starting from a checkout.
 
 use xtask::Result;
 use xtask::servers::{Kafka, KafkaOptions};
@@ -8,10 +8,10 @@ use crate::check::{self, Uses};
 use crate::project::{Project, succeed};
 use crate::{guests, say};
 
-/// Builds `tollgate` and the transforms and calls `tollgate demo`, which shows the rest.
+/// Builds `tollgate` and the transforms and runs `tollgate demo`.
 ///
 /// # Errors
-/// Where a program is missing (exit code 3) or a step fails (1).
+/// Fails if a program is missing (exit code 3) or a step fails (1).
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     let real = args.has("--real");
     check::check(project, if real { Uses::Kafka } else { Uses::Postgres }, args.has("--install"))?;
@@ -22,7 +22,7 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     if args.has("--keep") {
         command.arg("--keep");
     }
-    // Held until the demo ends.
+    // The broker must live until the demo ends.
     let kafka = if real { Some(Kafka::start(&project.cache, &KafkaOptions::default())?) } else { None };
     if let Some(kafka) = &kafka {
         say::line(&format!("Apache Kafka 4.1.0 is up: {}", kafka.brokers()));

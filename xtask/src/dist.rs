@@ -1,4 +1,5 @@
-//! `dist`: the program as it is published. CI does not build it: the profile compiles every dependency once more.
+//! `dist`: builds the program as it is published. CI does not do this, because the profile compiles every dependency
+//! again.
 
 use std::fs;
 
@@ -9,10 +10,10 @@ use crate::args::Args;
 use crate::project::{Project, succeed};
 use crate::say;
 
-/// Builds the profile `dist` and says where the program is and how large.
+/// Builds the profile `dist` and shows the path and the size of the program.
 ///
 /// # Errors
-/// Where it does not compile.
+/// Fails if the program does not compile.
 pub(crate) fn run(project: &Project, _: &Args) -> Result<()> {
     let build =
         ["build", "--profile", "dist", "--workspace", "--features", "tollgate/vendored-openssl", "--bin", "tollgate"];

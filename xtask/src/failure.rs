@@ -1,10 +1,11 @@
-//! One error type for a tool that a person reads: what happened, to what, what to do.
+//! The error type of xtask. Its messages are for people: what happened, to what, and what to do.
 
 use std::fmt;
 
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// A message for the person at the terminal and the exit code it ends in: 1 failed, 2 wrong arguments, 3 environment.
+/// A message for the user and the exit code of the program: 1 for a failure, 2 for wrong arguments, 3 for a missing
+/// part of the environment.
 #[derive(Debug)]
 pub struct Failure {
     pub message: String,
@@ -33,9 +34,9 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Says to what an I/O error happened.
+/// Adds to an I/O error what it happened to.
 pub trait Context<T> {
-    /// An environment failure (exit code 3) with `what` before the cause; `what` is only formatted on failure.
+    /// Returns an environment failure (exit code 3) with `what` before the cause. `what` is only formatted on failure.
     fn context(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -1,4 +1,4 @@
-//! `fuzz`: builds the targets of `fuzz/` with coverage counters, lets each run for a while, and says what was found.
+//! `fuzz`: builds the targets of `fuzz/` with coverage counters, runs each for a while, and reports the findings.
 
 mod report;
 
@@ -29,14 +29,14 @@ fuzz [target…] [option…]       default: every target, one after the other
       --install           as for the other verbs
   targets: decode rules frame json compat files record (fuzz/README.md); new inputs are kept in TOLLGATE_CACHE/fuzz";
 
-/// In the order of an event's way.
+/// In the order in which an event passes these stages.
 pub(crate) const TARGETS: &[&str] = &["decode", "rules", "frame", "json", "compat", "files", RECORD];
 
-/// The one target that needs the whole engine.
+/// The one target that links the whole engine.
 const RECORD: &str = "record";
 
-/// What rustc needs to count coverage as libFuzzer reads it. These are LLVM's own switches, so a stable compiler takes them;
-/// AddressSanitizer would want a nightly one, and the code under test has no unsafe blocks to watch.
+/// The flags with which rustc counts coverage for libFuzzer. They are LLVM options, so a stable compiler accepts them.
+/// AddressSanitizer would require a nightly one, and the tested code has no unsafe blocks.
 const FLAGS: &[&str] = &[
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -46,7 +46,7 @@ const FLAGS: &[&str] = &[
     "--cfg=fuzzing",
 ];
 
-/// Payloads of interest are small, and small ones are tried more often.
+/// Interesting payloads are small, and small ones can be tried more often.
 const INPUT_BYTES: &str = "4096";
 /// Seconds after which one input counts as a hang.
 const HANG: &str = "10";
@@ -61,7 +61,7 @@ struct Options {
     install: bool,
 }
 
-/// Where the built programs are, and where inputs are kept.
+/// The folders of the built programs and of the kept inputs.
 struct Bench<'a> {
     project: &'a Project,
     programs: Programs,
@@ -70,15 +70,15 @@ struct Bench<'a> {
 /// The folders of the built programs.
 struct Programs {
     own: PathBuf,
-    /// Of [`RECORD`].
+    /// The folder of [`RECORD`].
     product: PathBuf,
 }
 
-/// Builds, runs the chosen targets, and prints a table.
+/// Builds and runs the chosen targets, and prints a table.
 ///
 /// # Errors
-/// Wrong arguments (2), a missing program (3), a build that fails, or a finding (1): the message names the input and the
-/// command that repeats it.
+/// Fails if the arguments are wrong (2), a program is missing (3), a build fails, or there is a finding (1). For a
+/// finding the message names the input and the command that repeats it.
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     let options = parse(&args.rest)?;
     say::to_stderr();
@@ -92,10 +92,10 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     report::verdict(&outcomes)
 }
 
-/// CI's part: every target, two at a time, for ten seconds each, or with `full` for five minutes each.
+/// Runs the part of `ci`: every target, two at a time, for ten seconds each, or with `full` for five minutes each.
 ///
 /// # Errors
-/// As [`run`].
+/// Fails as [`run`] does.
 pub(crate) fn part(project: &Project, full: bool) -> Result<()> {
     let seconds = if full { 300 } else { 10 };
     let options = Options { targets: TARGETS.to_vec(), seconds, jobs: 2, replay: None, json: false, install: false };
@@ -109,7 +109,7 @@ fn parse(given: &[String]) -> Result<Options> {
     let mut options = Options { targets: Vec::new(), seconds: 10, jobs: 1, replay: None, json: false, install: false };
     let mut rest = given.iter();
     while let Some(word) = rest.next() {
-        let mut value = || rest.next().ok_or_else(|| Failure::usage(format!("{word} wants a value\n{USAGE}")));
+        let mut value = || rest.next().ok_or_else(|| Failure::usage(format!("{word} needs a value\n{USAGE}")));
         match word.as_str() {
             "--seconds" => options.seconds = number(word, value()?)?,
             "--jobs" => options.jobs = usize::try_from(number(word, value()?)?).unwrap_or(1),
@@ -130,7 +130,7 @@ fn parse(given: &[String]) -> Result<Options> {
         }
     }
     if options.replay.is_some() && options.targets.len() != 1 {
-        return Err(Failure::usage("--replay wants the one target that the input is for"));
+        return Err(Failure::usage("--replay needs exactly one target, the one that the input is for"));
     }
     if options.targets.is_empty() {
         options.targets = TARGETS.to_vec();
@@ -142,25 +142,26 @@ fn number(option: &str, text: &str) -> Result<u32> {
     text.parse()
         .ok()
         .filter(|number| *number > 0)
-        .ok_or_else(|| Failure::usage(format!("{option} wants a whole number from 1 on, not `{text}`")))
+        .ok_or_else(|| Failure::usage(format!("{option} needs a whole number of at least 1, not `{text}`")))
 }
 
-/// Builds what is asked for. The targets of `fuzz/` have a target folder of their own, beside the main one: other flags make
-/// other code. The triple is named so that build scripts and macros, which run in the compiler, are built without the flags.
+/// Builds the given targets. The targets of `fuzz/` have their own target folder beside the main one, because other
+/// flags produce other code. The target triple is given so that build scripts and macros, which run in the compiler,
+/// are built without the flags.
 fn build(project: &Project, targets: &[&str]) -> Result<Programs> {
     let product = if targets.contains(&RECORD) { build_record(project)? } else { PathBuf::new() };
     let own = if targets.iter().any(|target| *target != RECORD) { build_own(project)? } else { PathBuf::new() };
     Ok(Programs { own, product })
 }
 
-/// Builds [`RECORD`] and returns its folder. wasmtime, librdkafka and the rest are those of the product; only the crates of
-/// the workspace are compiled once more, with counters. Cargo runs the compiler for these through a wrapper, and keeps
-/// what comes of it apart.
+/// Builds [`RECORD`] and returns its folder. It links the product's builds of wasmtime, librdkafka and the other
+/// dependencies. Only the crates of the workspace are compiled again, with counters: cargo runs their compiler through
+/// a wrapper and stores the results separately.
 fn build_record(project: &Project) -> Result<PathBuf> {
     let wrapper = project.cache.folder("fuzz")?.join("rustc");
     let flags = FLAGS.iter().chain(&["-Coverflow-checks=on", "-Cdebug-assertions=on"]);
     let flags: Vec<&str> = flags.copied().collect();
-    // What runs in the compiler has no counters to call.
+    // Code that runs in the compiler cannot link the counters' runtime.
     let script = format!(
         "#!/bin/sh\ncase \" $* \" in\n  *\" --crate-name build_script_build \"*|*\" proc-macro \"*) exec \"$@\" ;;\nesac\n\
          exec \"$@\" {}\n",
@@ -171,7 +172,8 @@ fn build_record(project: &Project) -> Result<PathBuf> {
     written.context(|| format!("cannot write {}", wrapper.display()))?;
     let target = project.cache.target();
     let mut cargo = project.cargo_in(&project.root, &target);
-    // With --workspace the dependencies have the product's features; with -p wasmtime and sqlx would be compiled once more.
+    // With --workspace the dependencies have the product's features; with -p wasmtime and sqlx would be compiled once
+    // more.
     cargo.args(["build", "--release", "--workspace", "--features", "tollgate-fuzz-record/fuzz", "--bin", RECORD]);
     cargo.env("RUSTC_WORKSPACE_WRAPPER", &wrapper);
     succeed("the build of the fuzz target record", &mut cargo)?;
@@ -192,7 +194,7 @@ fn build_own(project: &Project) -> Result<PathBuf> {
 }
 
 impl Bench<'_> {
-    /// Where a target keeps the inputs that reached something new.
+    /// Returns the folder of the inputs with which a target reached new code.
     fn corpus(&self, target: &str) -> Result<PathBuf> {
         self.project.cache.folder(&format!("fuzz/corpus/{target}"))
     }
@@ -210,13 +212,13 @@ impl Bench<'_> {
         let input = input.canonicalize().context(|| format!("cannot read {}", input.display()))?;
         let status = run_program(self.program(target).arg(&input).env("RUST_BACKTRACE", "1"))?;
         if status.success() {
-            say::line(&format!("{target}: nothing is wrong with {}", input.display()));
+            say::line(&format!("{target} accepts {}", input.display()));
             return Ok(());
         }
         Err(Failure::failed(format!("{target} fails on {} ({status})", input.display())))
     }
 
-    /// Every target, `jobs` at a time, in their order.
+    /// Runs every target, `jobs` at a time, and returns the outcomes in the targets' order.
     fn all(&self, options: &Options) -> Result<Vec<Outcome>> {
         let waiting: Mutex<VecDeque<_>> = Mutex::new(options.targets.iter().copied().enumerate().collect());
         let done = Mutex::new(Vec::new());
@@ -236,7 +238,7 @@ impl Bench<'_> {
         done.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    /// One target from its committed inputs and those it found before, for so many seconds or until a finding.
+    /// Runs one target for `seconds` or until a finding. It starts from the committed inputs and those found earlier.
     fn one(&self, target: &str, seconds: u32) -> Result<Outcome> {
         say::line(&format!("-- {target}: {seconds} s"));
         let findings = self.project.cache.folder(&format!("fuzz/findings/{target}"))?;

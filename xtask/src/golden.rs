@@ -1,4 +1,4 @@
-//! `golden`: what a user can hold, written down, so that no change of it goes unnoticed.
+//! `golden`: stores everything that users may rely on in files, so that no change of it goes unnoticed.
 //!
 //! Each row of [`GOLDEN`] is a file and where its text comes from. To add one, add a row and run
 //! `cargo xtask golden`.
@@ -15,11 +15,11 @@ use crate::project::{Project, capture};
 use crate::say;
 
 enum Origin {
-    /// What `tollgate` prints for these words.
+    /// The output of `tollgate` for these arguments.
     Verb(&'static [&'static str]),
-    /// `tollgate --help`, and the help of every verb that it lists, down to the leaves.
+    /// `tollgate --help`, followed by the help of every verb at any depth.
     Help,
-    /// The files with this ending in a folder, one after the other.
+    /// The files with this extension in a folder, one after the other.
     Files(&'static str, &'static str),
 }
 
@@ -33,7 +33,7 @@ const GOLDEN: &[(&str, Origin)] = &[
 /// Writes the files, or with `--check` compares them.
 ///
 /// # Errors
-/// Where a program is missing (3), the build fails, or a file differs (1).
+/// Fails if a program is missing (3), the build fails, or a file differs (1).
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     check::check(project, Uses::Build, args.has("--install"))?;
     check::foretell(project, "ask tollgate for its help and schemas");
@@ -53,10 +53,10 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Fails where a golden file is not what the program says today, with the first difference of each.
+/// Fails if a golden file differs from the program's current output, and shows the first difference of each.
 ///
 /// # Errors
-/// As it says; or the build fails.
+/// Fails if a file differs or the build fails.
 pub(crate) fn compare(project: &Project) -> Result<()> {
     let produced = produce(project)?;
     let differences: Vec<String> = produced
@@ -73,7 +73,7 @@ pub(crate) fn compare(project: &Project) -> Result<()> {
     }
     let list = differences.join("\n  ");
     Err(Failure::failed(format!(
-        "golden files differ:\n  {list}\nif that is meant: `cargo xtask golden`, and commit them"
+        "golden files differ:\n  {list}\nif the change is intended, run `cargo xtask golden` and commit the files"
     )))
 }
 
@@ -106,12 +106,12 @@ fn help(project: &Project, words: &[String]) -> Result<String> {
     Ok(text)
 }
 
-/// The verbs that a help text lists under "Commands:", without `help` itself.
+/// Returns the verbs that a help text lists under "Commands:", without `help` itself.
 fn verbs(help: &str) -> Vec<String> {
     let listed = help.lines().skip_while(|line| line.trim_end() != "Commands:").skip(1);
     listed
         .take_while(|line| !line.trim().is_empty())
-        // Two blanks before a verb; a description that goes on in the next line stands further in.
+        // A verb is indented by two blanks; the next lines of its description are indented further.
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .filter(|verb| *verb != "help")

@@ -1,4 +1,4 @@
-//! `guests`: every transform of the project, from its folder to its component.
+//! `guests`: builds every transform of the project into its component.
 
 use xtask::Result;
 
@@ -10,7 +10,7 @@ use crate::say;
 /// Builds `tollgate`, then all transforms with it.
 ///
 /// # Errors
-/// Where a program is missing (exit code 3) or a build fails (1).
+/// Fails if a program is missing (exit code 3) or a build fails (1).
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     check::check(project, Uses::Build, args.has("--install"))?;
     check::foretell(project, "build the transforms, about a minute the first time");
@@ -18,10 +18,10 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     build_all(project)
 }
 
-/// All transforms, one after the other: they share a target folder. `tollgate` must have been built.
+/// Builds all transforms, one after the other, because they share a target folder. `tollgate` must have been built.
 ///
 /// # Errors
-/// At the first that does not build.
+/// Fails at the first transform that does not build.
 pub(crate) fn build_all(project: &Project) -> Result<()> {
     for transform in project.transforms() {
         let name = project.relative(&transform).into_owned();

@@ -1,5 +1,6 @@
-//! What the menu (`cargo xtask`) and the end-to-end tests share: processes that never outlive their owner, the cache folder,
-//! and real servers (Apache Kafka, PostgreSQL) that start on free ports in seconds and leave nothing behind.
+//! The parts that the menu (`cargo xtask`) and the end-to-end tests share: child processes that never outlive their
+//! owner, the cache folder, and real servers (Apache Kafka, PostgreSQL). The servers start on free ports within seconds
+//! and leave nothing behind.
 
 pub mod cache;
 pub mod failure;

@@ -24,7 +24,7 @@ use xtask::{Result, process};
 
 fn main() -> ExitCode {
     let outcome = run(std::env::args().skip(1).collect());
-    // Whatever is still running belongs to us: it ends before we do.
+    // Ends all child processes that still run.
     process::clean_up();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! Which verbs there are.
+//! The list of verbs.
 
 use xtask::Result;
 
@@ -27,7 +27,7 @@ const MENU: &[Verb] = &[
     Verb {
         name: "test",
         usage: "test [ring…] [--kafka V] [--postgres V] [--full] [--install] [-- filter]",
-        says: "every ring of tests (unit, guests, cases, e2e), or those named; e2e on a real Kafka and PostgreSQL",
+        says: "run every ring of tests (unit, guests, cases, e2e), or those named; e2e on a real Kafka and PostgreSQL",
         flags: &["--kafka V", "--postgres V", "--full", "--install"],
         words: rings::NAMES,
         run: rings::run,
@@ -35,7 +35,7 @@ const MENU: &[Verb] = &[
     Verb {
         name: "ci",
         usage: "ci [part…] [--full] [--install]",
-        says: "all that must hold before a change goes in: format, tidy, supply, lints, golden, test, fuzz, chaos; --full: the long forms",
+        says: "run all checks that a change must pass: format, tidy, supply, lints, golden, test, fuzz, chaos; --full: the long forms",
         flags: &["--full", "--install"],
         words: ci::NAMES,
         run: ci::run,
@@ -43,7 +43,7 @@ const MENU: &[Verb] = &[
     Verb {
         name: "bench",
         usage: "bench [drain] [latency] [micro] | contract [option…]",
-        says: "the figures of docs/performance.md on this machine; --help shows the options",
+        says: "measure the figures of docs/performance.md on this machine; --help shows the options",
         flags: &[],
         words: &[],
         run: bench::run,
@@ -51,7 +51,7 @@ const MENU: &[Verb] = &[
     Verb {
         name: "fuzz",
         usage: "fuzz [target…] [--seconds N] [option…]",
-        says: "bytes that nobody wrote against decoder, rules, frames, JSON and files; --help shows the options",
+        says: "fuzz decoder, rules, frames, JSON and files; --help shows the options",
         flags: &[],
         words: &[],
         run: fuzz::run,
@@ -59,7 +59,7 @@ const MENU: &[Verb] = &[
     Verb {
         name: "chaos",
         usage: "chaos [option…]",
-        says: "faults at random on real servers, then the oracle; --minutes N, --seed N, and --help shows the rest",
+        says: "inject random faults into real servers, then run the oracle; --minutes N, --seed N, and --help shows the rest",
         flags: &[],
         words: &[],
         run: chaos::run,
@@ -75,7 +75,7 @@ const MENU: &[Verb] = &[
     Verb {
         name: "dist",
         usage: "dist",
-        says: "the program as it is published: without symbols, in a build of its own that takes minutes",
+        says: "build the program as it is published, without symbols; takes minutes",
         flags: &[],
         words: &[],
         run: dist::run,
@@ -83,7 +83,7 @@ const MENU: &[Verb] = &[
     Verb {
         name: "golden",
         usage: "golden [--check] [--install]",
-        says: "write down what users hold (help, schema, metrics, WIT); --check: fail where that has changed",
+        says: "store what users rely on (help, schema, metrics, WIT); --check: fail if it has changed",
         flags: &["--check", "--install"],
         words: &[],
         run: golden::run,
@@ -99,17 +99,17 @@ const MENU: &[Verb] = &[
     Verb {
         name: "servers",
         usage: "servers up|down [--kafka V] [--postgres V] [--install]",
-        says: "a Kafka and a PostgreSQL to play with, until Ctrl-C or `servers down` from elsewhere",
+        says: "run a Kafka and a PostgreSQL until Ctrl-C, or until `servers down` in another terminal",
         flags: &["--kafka V", "--postgres V", "--install"],
         words: &["up", "down"],
         run: play::run,
     },
 ];
 
-/// Runs the verb that the first word names; without words it prints the menu.
+/// Runs the verb that the first word names. Without words it prints the menu.
 ///
 /// # Errors
-/// Wrong words end in exit code 2; otherwise what the verb says.
+/// Fails if the words are wrong (exit code 2) or the verb fails.
 pub(crate) fn dispatch(mut words: Vec<String>) -> Result<()> {
     if words.is_empty() || matches!(words[0].as_str(), "help" | "-h" | "--help") {
         say::line(&text());
@@ -131,7 +131,7 @@ pub(crate) fn dispatch(mut words: Vec<String>) -> Result<()> {
         say::line(&format!("cargo xtask {usage}\n  {}", verb.says));
         return Ok(());
     }
-    // Who has options with values reads its own words.
+    // Verbs with options that take values parse their own words.
     let args = if matches!(verb.name, "bench" | "fuzz" | "chaos") {
         Args::unread(words)
     } else {

@@ -1,4 +1,5 @@
-//! `servers`: a Kafka and a PostgreSQL to play with. They run in the foreground, so that nothing is left behind.
+//! `servers`: a Kafka and a PostgreSQL for manual experiments. They run in the foreground, so that nothing is left
+//! behind.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,13 +17,13 @@ use crate::check::{self, Uses};
 use crate::project::{Project, answer};
 use crate::{rings, say};
 
-/// Between two looks at whether both servers are still there.
+/// The interval at which the command checks that both servers still run.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// `up` stays until Ctrl-C or until `down` is called elsewhere.
+/// Runs `up` until Ctrl-C or until `down` is called in another terminal.
 ///
 /// # Errors
-/// Where the servers do not start, or there are none to end (exit code 3).
+/// Fails if the servers do not start, or if there are none to stop (exit code 3).
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     match args.words.first().map(String::as_str) {
         Some("up") => up(project, args),
@@ -38,7 +39,7 @@ fn note(project: &Project) -> PathBuf {
 fn up(project: &Project, args: &Args) -> Result<()> {
     if let Some(pid) = running(project) {
         return Err(Failure::environment(format!(
-            "servers are up already (process {pid}); `cargo xtask servers down` ends them"
+            "servers are already running (process {pid}); `cargo xtask servers down` stops them"
         )));
     }
     check::check(project, Uses::Servers, args.has("--install"))?;
@@ -87,7 +88,8 @@ fn down(project: &Project) -> Result<()> {
     Ok(())
 }
 
-/// The process that holds the servers. Its number may have been given away since it was noted, so its name must be ours.
+/// Returns the process that holds the servers. The system may have reused its number, so its arguments must be those of
+/// `servers up`.
 fn running(project: &Project) -> Option<i32> {
     let pid = fs::read_to_string(note(project)).ok()?;
     let arguments = answer("ps", &["-o", "stat=,args=", "-p", pid.trim()])?;

@@ -1,15 +1,16 @@
 //! Child processes that never outlive their owner.
 //!
-//! Each child leads a process group of its own, so that a signal reaches everything it started, and nothing else. Who ends
-//! them? `Drop` in the ordinary case. But a test binary ends by `exit` (statics are not dropped), Ctrl-C ends it by a signal,
-//! and SIGKILL gives nobody a say. `PR_SET_PDEATHSIG` would cover the last case on Linux alone, only for the one process,
-//! not for what it started, and it fires when the *thread* that forked ends, which in a test is too early.
+//! Each child leads its own process group, so that a signal reaches everything it started, and nothing else. `Drop`
+//! ends the group in the ordinary case. But a test binary ends by `exit` (statics are not dropped), Ctrl-C ends it by a
+//! signal, and SIGKILL allows no cleanup. `PR_SET_PDEATHSIG` covers SIGKILL on Linux alone, and only for the child
+//! itself, not for what it started. It also fires when the *thread* that forked ends, which in a test is too early.
 //!
-//! So each owner has a *watchman*: a shell that holds the reading end of a pipe and a list of groups and folders. The pipe
-//! closes when the owner ends, however it ends; the watchman then stops the groups and deletes the folders. Ctrl-C takes the
-//! same way: [`end_on_signals`] closes the pipe and waits for the watchman.
-//! Not covered: somebody kills the watchman too, or the child moves to a process group of its own (PostgreSQL's backends do,
-//! and end by themselves with their postmaster).
+//! So each owner has a *watchman*: a shell that holds the reading end of a pipe and a list of groups and folders. The
+//! pipe closes when the owner ends, however it ends. The watchman then stops the groups and deletes the folders. Ctrl-C
+//! uses the same mechanism: [`end_on_signals`] closes the pipe and waits for the watchman.
+//!
+//! Two cases are not covered: the watchman is killed too, or the child moves to another process group. PostgreSQL's
+//! backends do the latter, and end by themselves with their postmaster.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -25,8 +26,9 @@ use signal_hook::iterator::Signals;
 
 use crate::failure::{Context, Failure, Result};
 
-/// Reads `group <pgid> <signal>`, `gone <pgid>` and `dir <path>` until the pipe closes, then cleans up. A paused group gets
-/// SIGCONT, or it could not act on its signal. 6 s: PostgreSQL's immediate shutdown kills its own children after 5.
+/// Reads `group <pgid> <signal>`, `gone <pgid>` and `dir <path>` until the pipe closes, then cleans up. A paused group
+/// gets SIGCONT, because otherwise it could not act on its signal. It waits 6 s, because PostgreSQL's immediate
+/// shutdown kills its own children after 5 s.
 const WATCHMAN: &str = r#"
 trap '' HUP INT QUIT TERM
 groups= dirs=
@@ -74,10 +76,11 @@ struct Watchman {
     orders: Option<ChildStdin>,
 }
 
-/// A signal by the name that `kill` knows it by.
+/// A signal by the name that `kill` uses.
 ///
-/// Signals are sent by the shell's own `kill`: std cannot, a crate that can would be compiled with this tool's features *and*
-/// the product's (a second wasmtime, minutes), and libc alone means unsafe code.
+/// The shell's own `kill` sends the signals. The standard library cannot, and libc alone would require unsafe code. A
+/// crate that can would change the features of shared dependencies and compile wasmtime a second time, which takes
+/// minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(&'static str);
 
@@ -90,7 +93,8 @@ impl Signal {
     pub const STOP: Signal = Signal("STOP");
     pub const TERM: Signal = Signal("TERM");
 
-    /// Sends it to one process, or to a whole group where the number is negative. False if there is none such, or it is not ours.
+    /// Sends the signal to one process, or to a whole group if the number is negative. Returns false if there is no
+    /// such process, or if it belongs to another user.
     pub fn send(self, to: i32) -> bool {
         let mut kill = Command::new("sh");
         kill.args(["-c", "kill -s \"$0\" -- \"$1\"", self.0, &to.to_string()]);
@@ -101,7 +105,8 @@ impl Signal {
 
 static WATCH: Mutex<Option<Watchman>> = Mutex::new(None);
 
-/// A signal is ending this program: whoever waits for a child waits for that, and does not report the child's end as its fault.
+/// Set while a signal ends this program. A thread that waits for a child then does not report the child's end as a
+/// failure.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 fn stay_if_ending() {
@@ -134,7 +139,8 @@ impl Watchman {
     }
 }
 
-/// A thread that panicked while it held a lock leaves values that are still whole: each is replaced in one step.
+/// Locks a mutex, even after a panic. A thread that panicked while it held the lock leaves consistent values, because
+/// each is replaced in one step.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -147,18 +153,18 @@ fn order(watch: &mut Option<Watchman>, line: &str) -> Result<()> {
     watchman.order(line).context(|| format!("cannot register `{line}` for cleaning up"))
 }
 
-/// The folder will be deleted when this program ends, however it ends.
+/// Registers a folder that is deleted when this program ends, however it ends.
 ///
 /// # Errors
-/// Where the path cannot be handed over (a line break in it) or the watchman is not to be had.
+/// Fails if the path contains a line break, or if the watchman cannot be started.
 pub fn delete_at_end(folder: &Path) -> Result<()> {
     let path = folder.to_str().filter(|path| path.starts_with('/') && path.len() > 1 && !path.contains('\n'));
     let path = path.ok_or_else(|| Failure::environment(format!("unusable folder name {}", folder.display())))?;
     order(&mut locked(&WATCH), &format!("dir {path}"))
 }
 
-/// Ends every group that is still running and deletes what [`delete_at_end`] named; nothing can be started afterwards.
-/// Returns when that is done, within some seconds.
+/// Ends every group that is still running and deletes the folders registered by [`delete_at_end`]. Returns when that is
+/// done, within some seconds. Afterwards no process can be started.
 pub fn clean_up() {
     let mut watch = locked(&WATCH);
     let Some(watchman) = watch.as_mut() else { return };
@@ -166,10 +172,10 @@ pub fn clean_up() {
     let _status = watchman.shell.wait();
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP clean up and end the program with 128 + the signal's number.
+/// Installs handlers for SIGINT, SIGTERM and SIGHUP that clean up and end the program with 128 + the signal's number.
 ///
 /// # Errors
-/// Where the handlers cannot be installed.
+/// Fails if the handlers cannot be installed.
 pub fn end_on_signals() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context(|| "cannot handle signals".to_owned())?;
     thread::spawn(move || {
@@ -188,21 +194,21 @@ struct Exit {
     changed: Condvar,
 }
 
-/// A running program and whatever it started, as one process group. Dropping it kills the group.
+/// A running program and all processes that it started, as one process group. Dropping it kills the group.
 pub struct Group {
     leader: i32,
     exit: Arc<Exit>,
 }
 
 impl Group {
-    /// Starts `command` as the leader of a new process group. `at_end` is the signal that the group gets when this program
-    /// ends before it does.
+    /// Starts `command` as the leader of a new process group. `at_end` is the signal that the group gets if this
+    /// program ends first.
     ///
     /// # Errors
-    /// Where the program cannot be started; the message names it.
+    /// Fails if the program cannot be started; the message names it.
     pub fn spawn(command: &mut Command, at_end: Signal) -> Result<Self> {
         let program = command.get_program().to_string_lossy().into_owned();
-        // Held from before the start until the watchman knows of it: `clean_up` waits for us, or we for it and the exit.
+        // The lock is held from before the start until the watchman knows the group, so that `clean_up` cannot miss it.
         let mut watch = locked(&WATCH);
         let mut child = command.process_group(0).spawn().context(|| format!("cannot start {program}"))?;
         let leader = i32::try_from(child.id()).unwrap_or(i32::MAX);
@@ -213,7 +219,7 @@ impl Group {
         }
         let exit = Arc::new(Exit::default());
         let told = Arc::clone(&exit);
-        // One thread reaps the child at once: no zombie makes the watchman wait, and nobody polls.
+        // One thread reaps the child at once, so that the watchman does not wait for a zombie and nothing has to poll.
         thread::spawn(move || {
             let status = child.wait().ok();
             *locked(&told.status) = status;
@@ -222,12 +228,12 @@ impl Group {
         Ok(Group { leader, exit })
     }
 
-    /// The leader's process id, which is the group's number too.
+    /// Returns the leader's process id, which is also the group's id.
     pub fn id(&self) -> i32 {
         self.leader
     }
 
-    /// The leader's exit status, if it has ended.
+    /// Returns the leader's exit status, if it has ended.
     pub fn status(&self) -> Option<ExitStatus> {
         *locked(&self.exit.status)
     }
@@ -244,7 +250,7 @@ impl Group {
         }
     }
 
-    /// Waits until the leader ends, `patience` at most.
+    /// Waits until the leader ends, but not longer than `patience`.
     pub fn wait_for(&self, patience: Duration) -> Option<ExitStatus> {
         let until = Instant::now() + patience;
         let mut status = locked(&self.exit.status);
@@ -263,7 +269,7 @@ impl Group {
         }
     }
 
-    /// `signal`, then SIGKILL after `patience`; returns when the leader has ended.
+    /// Sends `signal`, and SIGKILL after `patience`. Returns when the leader has ended.
     pub fn end(&self, signal: Signal, patience: Duration) -> ExitStatus {
         self.signal(signal);
         if let Some(status) = self.wait_for(patience) {
@@ -276,7 +282,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Also after the leader's end: what it started may still run, and keeps the group's number from being given away.
+        // This also runs after the leader's end: processes that it started may still run, and they keep the group's id
+        // from being reused.
         let _gone = Signal::KILL.send(-self.leader);
         if self.status().is_none() {
             self.wait();
@@ -285,13 +292,13 @@ impl Drop for Group {
     }
 }
 
-/// Whether this program may do everything.
+/// Returns whether this program runs as root.
 pub fn is_root() -> bool {
     let id = Command::new("id").arg("-u").stdin(Stdio::null()).output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
-/// The last `count` lines of a file, for an error message; empty if it cannot be read.
+/// Returns the last `count` lines of a file for an error message, or an empty text if the file cannot be read.
 pub fn last_lines(path: &Path, count: usize) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);

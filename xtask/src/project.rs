@@ -1,4 +1,4 @@
-//! The checkout, the cache, and how programs are run on them.
+//! The checkout, the cache, and functions that run programs on them.
 
 use std::env;
 use std::fs;
@@ -18,24 +18,24 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// The checkout that this program was built in, and the user's cache.
+    /// Opens the checkout that this program was built in, and the user's cache.
     ///
     /// # Errors
-    /// Where either cannot be found.
+    /// Fails if either cannot be found.
     pub(crate) fn open() -> Result<Self> {
-        // `cargo run` says where it found us; a binary started by hand knows where it was built.
+        // `cargo run` sets the variable; a binary started by hand uses the path that it was built in.
         let here =
             env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = here.parent().map(Path::to_path_buf).filter(|root| root.join("wit").is_dir());
-        let root = root.ok_or_else(|| Failure::environment("the checkout is not where this program was built"))?;
+        let root = root.ok_or_else(|| Failure::environment("the checkout of this program does not exist"))?;
         Ok(Project { root, cache: Cache::open()? })
     }
 
-    /// Cargo in `folder` of the checkout, building into `target`.
+    /// Returns a cargo command in `folder` of the checkout that builds into `target`.
     pub(crate) fn cargo_in(&self, folder: &Path, target: &Path) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(folder).env("CARGO_TARGET_DIR", target).stdin(Stdio::null());
-        // `cargo run` describes *us* to us in these; a build script that reads one would be run again for it.
+        // `cargo run` describes xtask in these variables. A build script that reads one of them would run again.
         for (name, _) in env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
                 command.env_remove(name);
@@ -44,36 +44,38 @@ impl Project {
         command
     }
 
-    /// Cargo on the main workspace.
+    /// Returns a cargo command on the main workspace.
     pub(crate) fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = self.cargo_in(&self.root, &self.cache.target());
         command.args(arguments);
         command
     }
 
-    /// Cargo on a guest workspace: another target folder, so that host and guests never wait for each other's lock.
+    /// Returns a cargo command on a guest workspace. It has another target folder, so that host and guests never wait
+    /// for each other's lock.
     pub(crate) fn guest_cargo(&self, workspace: &Path, arguments: &[&str]) -> Command {
         let mut command = self.cargo_in(workspace, &self.cache.guests());
         command.args(arguments);
         command
     }
 
-    /// Where the built `tollgate` is.
+    /// Returns the path of the built `tollgate`.
     pub(crate) fn tollgate_program(&self) -> PathBuf {
         self.cache.target().join("release/tollgate")
     }
 
-    /// The same with failpoints, which only the rings start.
+    /// Returns the path of the build with failpoints, which only the rings start.
     pub(crate) fn hazards_program(&self) -> PathBuf {
         self.cache.target().join("release/tollgate-hazards")
     }
 
-    /// Where the published build of `tollgate` is.
+    /// Returns the path of the published build of `tollgate`.
     pub(crate) fn dist_program(&self) -> PathBuf {
         self.cache.target().join("dist/tollgate")
     }
 
-    /// `tollgate` with what it needs to build guests; it must have been built.
+    /// Returns a `tollgate` command with the environment that it needs to build guests. The program must have been
+    /// built.
     pub(crate) fn tollgate(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.tollgate_program());
         command.args(arguments).current_dir(&self.root).stdin(Stdio::null());
@@ -81,18 +83,18 @@ impl Project {
         command
     }
 
-    /// Builds `tollgate`; what the whole workspace asks of a dependency is asked here too, so that no other build of it is made.
+    /// Builds `tollgate` with the features of the whole workspace, so that no dependency is compiled again.
     ///
     /// # Errors
-    /// Where it does not compile.
+    /// Fails if the program does not compile.
     pub(crate) fn build_tollgate(&self) -> Result<()> {
         succeed("the build of tollgate", &mut self.cargo(&["build", "--release", "--workspace", "--bin", "tollgate"]))
     }
 
-    /// Builds `tollgate-hazards`: its library anew, every dependency as it is.
+    /// Builds `tollgate-hazards`. Only the library is compiled again, not the dependencies.
     ///
     /// # Errors
-    /// Where it does not compile.
+    /// Fails if the program does not compile.
     pub(crate) fn build_hazards(&self) -> Result<()> {
         let began = Instant::now();
         let build =
@@ -102,7 +104,7 @@ impl Project {
         Ok(())
     }
 
-    /// Whether the heavy dependencies have been compiled: what takes minutes, once.
+    /// Returns whether the heavy dependencies have yet to be compiled, which takes minutes.
     pub(crate) fn is_cold(&self) -> bool {
         let compiled = fs::read_dir(self.cache.target().join("release/deps"));
         !compiled
@@ -112,12 +114,12 @@ impl Project {
             .any(|entry| entry.file_name().to_string_lossy().starts_with("libwasmtime-"))
     }
 
-    /// The folders below `transforms/` that hold a transform, sorted.
+    /// Returns the folders below `transforms/` that hold a transform, sorted.
     pub(crate) fn transforms(&self) -> Vec<PathBuf> {
         folders_with(&self.root.join("transforms"), "transform.yaml")
     }
 
-    /// The workspaces of guests: the SDK's, and the transforms' (one for all, or one each).
+    /// Returns the workspaces of guests: the SDK's, and the transforms' (one for all, or one each).
     pub(crate) fn guest_workspaces(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for name in ["guest-sdk", "transforms"] {
@@ -131,12 +133,12 @@ impl Project {
         found
     }
 
-    /// The workspace of the fuzz targets: other flags and another target folder.
+    /// Returns the workspace of the fuzz targets, which has other flags and another target folder.
     pub(crate) fn fuzz_workspace(&self) -> PathBuf {
         self.root.join("fuzz")
     }
 
-    /// A path as it is written in this project's messages: from the root.
+    /// Returns a path as this project's messages show it: relative to the root.
     pub(crate) fn relative<'a>(&self, path: &'a Path) -> std::borrow::Cow<'a, str> {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy()
     }
@@ -150,34 +152,34 @@ fn folders_with(parent: &Path, file: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// Runs a program to its end, its output going where ours goes.
+/// Runs a program to its end. The program inherits stdout and stderr.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// Fails if the program cannot be started.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     Ok(Group::spawn(command, Signal::TERM)?.wait())
 }
 
-/// As [`run`], and anything but success is a failure that names `what` was done.
+/// Runs a program as [`run`] does. Any other exit status than success is a failure that names `what`.
 ///
 /// # Errors
-/// Where it cannot be started or does not succeed.
+/// Fails if the program cannot be started or does not succeed.
 pub(crate) fn succeed(what: &str, command: &mut Command) -> Result<()> {
     let status = run(command)?;
     if status.success() { Ok(()) } else { Err(Failure::failed(format!("{what} failed ({status})"))) }
 }
 
-/// What a program prints, or nothing if it cannot be run or fails. Only for programs that answer at once.
+/// Returns a program's output, or `None` if it cannot be run or fails. Only for programs that answer at once.
 pub(crate) fn answer(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     output.status.success().then_some(text)
 }
 
-/// What a program prints on stdout.
+/// Returns what a program prints to stdout.
 ///
 /// # Errors
-/// Where it cannot be run or fails; the message ends with its stderr.
+/// Fails if the program cannot be run or fails; the message ends with its stderr.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().context(|| format!("cannot start {program}"))?;
@@ -188,14 +190,14 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
     Err(Failure::failed(format!("{program} failed ({}): {}", output.status, said.trim())))
 }
 
-/// A part of a long run, for the table at its end.
+/// A finished part of a long run, for the table at its end.
 pub(crate) struct Step {
     pub name: String,
     pub took: Duration,
     pub failed: Option<String>,
 }
 
-/// Runs a part under its headline. A failure is kept for [`summary`]: the other parts still have something to say.
+/// Runs a part under its headline. A failure is kept for [`summary`], so that the other parts still run.
 pub(crate) fn step(name: &str, part: impl FnOnce() -> Result<()>) -> Step {
     say::headline(name);
     let began = Instant::now();
@@ -206,18 +208,19 @@ pub(crate) fn step(name: &str, part: impl FnOnce() -> Result<()>) -> Step {
     Step { name: name.to_owned(), took: began.elapsed(), failed }
 }
 
-/// Prints how many minutes each part took, and fails with the names of the parts that failed. `repeat` makes the command
-/// that repeats a part alone.
+/// Prints how many minutes each part took, and fails with the names of the parts that failed. `repeat` returns the
+/// command that repeats a part alone.
 ///
 /// # Errors
-/// Where a part failed (exit code 1).
+/// Fails if a part failed (exit code 1).
 pub(crate) fn summary(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
     say::headline("summary");
     say::line(table(steps).trim_end());
     verdict(steps, repeat)
 }
 
-/// One line a part, and their sum. A part may take seconds or half an hour, so both units are shown.
+/// Returns a table with one line for each part, and their sum. A part may take seconds or half an hour, so both units
+/// are shown.
 fn table(steps: &[Step]) -> String {
     let width = steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0).max("all".len());
     let line = |name: &str, took: Duration, verdict: &str| {
@@ -237,7 +240,7 @@ fn verdict(steps: &[Step], repeat: impl Fn(&str) -> String) -> Result<()> {
         return Ok(());
     }
     let lines = failed.iter().map(|step| {
-        // A longer message has been shown where it happened.
+        // The rest of a longer message was shown when the part failed.
         let message = step.failed.as_deref().unwrap_or_default().lines().next().unwrap_or_default();
         format!("{}: {}; again: {}", step.name, message.trim_end_matches(':'), repeat(&step.name))
     });

@@ -1,5 +1,5 @@
-//! `test`: the rings of tests, from the cheap to the real. Each is run with cargo's own output, so that who reads a log for
-//! cargo's closing lines finds them.
+//! `test`: runs the rings of tests, from the cheapest to the end-to-end tests. The output of cargo is not changed, so
+//! that its closing lines can be found in a log.
 
 use std::process::Command;
 use std::time::Instant;
@@ -13,17 +13,18 @@ use crate::guests;
 use crate::project::{Project, step, succeed, summary};
 use crate::say;
 
-/// In this order: a fault shows in the cheapest ring that can show it.
+/// In this order, so that a fault shows in the cheapest ring that can detect it.
 pub(crate) const NAMES: &[&str] = &["unit", "guests", "cases", "e2e"];
 
-/// The flags that choose the servers' versions, and the variables that tell them to whoever starts servers of its own.
+/// The flags that choose the servers' versions, and the variables that pass them to programs that start servers.
 pub(crate) const VERSIONS: &[(&str, &str)] =
     &[("--kafka", versions::KAFKA_VARIABLE), ("--postgres", versions::POSTGRES_VARIABLE)];
 
 /// Runs the named rings, or all.
 ///
 /// # Errors
-/// Where a version is chosen that there is not (exit code 2), a program is missing (exit code 3) or a ring fails (1); the message says how to repeat that ring.
+/// Fails if a chosen version does not exist (exit code 2), a program is missing (exit code 3) or a ring fails (1). The
+/// message shows how to repeat that ring.
 pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     let chosen: Vec<&str> =
         NAMES
@@ -42,7 +43,7 @@ pub(crate) fn run(project: &Project, args: &Args) -> Result<()> {
     summary(&steps, |ring| repetition(ring, args))
 }
 
-/// A filter chooses among tests by name; golden cases have none.
+/// Returns whether a ring has tests for this filter. A filter selects tests by name; golden cases have no test names.
 fn has(ring: &str, filter: &[String]) -> bool {
     filter.is_empty() || ring != "cases"
 }
@@ -75,7 +76,7 @@ fn run_ring(project: &Project, ring: &str, args: &Args) -> Result<()> {
 /// Set for the tests by `--full`: a test with variants that take too long for every change runs all of them.
 const FULL_VARIABLE: &str = "TOLLGATE_FULL";
 
-/// What starts servers of its own shall start the same.
+/// Passes the chosen versions to programs that start their own servers.
 fn tell_versions(command: &mut Command, args: &Args) {
     if args.has(FULL) {
         command.env(FULL_VARIABLE, "1");
@@ -94,14 +95,14 @@ fn cargo_test(command: &mut Command, what: &str, filter: &[String]) -> Result<()
     succeed(what, command)
 }
 
-/// Units, properties, corpora: all that runs without a server. The servers' own library is tested here too.
+/// Runs all tests that need no server: units, properties and corpora. The servers' own library is tested here too.
 fn unit(project: &Project, args: &Args) -> Result<()> {
     let mut command = project.cargo(&["test", "--release", "--workspace", "--no-fail-fast"]);
     tell_versions(&mut command, args);
     cargo_test(&mut command, "cargo test", &args.rest)
 }
 
-/// The guests' functions as ordinary code, on this machine's own processor.
+/// Tests the guests' functions as ordinary code, compiled for this machine.
 fn native(project: &Project, filter: &[String]) -> Result<()> {
     for workspace in project.guest_workspaces() {
         say::line(&format!("-- {}", project.relative(&workspace)));
@@ -111,7 +112,7 @@ fn native(project: &Project, filter: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The golden cases of every transform, on its component, within its fuel.
+/// Runs the golden cases of every transform against its component, within its fuel limit.
 fn cases(project: &Project) -> Result<()> {
     project.build_tollgate()?;
     guests::build_all(project)?;
@@ -121,8 +122,8 @@ fn cases(project: &Project) -> Result<()> {
     succeed("tollgate test", &mut command)
 }
 
-/// The product as users have it: its binary, a real Kafka, a real PostgreSQL. One of each is started here and shared; a test
-/// that breaks a server starts its own.
+/// Tests the product as users have it: its binary, a real Kafka and a real PostgreSQL. One server of each kind is
+/// started here and shared. A test that breaks a server starts its own.
 fn end_to_end(project: &Project, args: &Args) -> Result<()> {
     project.build_tollgate()?;
     guests::build_all(project)?;
@@ -149,16 +150,16 @@ fn end_to_end(project: &Project, args: &Args) -> Result<()> {
     cargo_test(&mut command, "cargo test -p tollgate-tests", &args.rest)
 }
 
-/// A Kafka and a PostgreSQL as tests and manual play want them, of the versions that the flags choose.
+/// Starts a Kafka and a PostgreSQL for tests and manual experiments, in the versions that the flags choose.
 pub(crate) fn servers(project: &Project, args: &Args) -> Result<(Kafka, Postgres)> {
     let kafka = KafkaOptions { version: args.value("--kafka").map(str::to_owned), ..KafkaOptions::default() };
     let postgres = PostgresOptions {
         version: args.value("--postgres").map(str::to_owned),
-        // Latency is measured on the server's own clock.
+        // The tests measure latency with the server's own clock.
         settings: vec![("track_commit_timestamp".to_owned(), "on".to_owned())],
         ..PostgresOptions::default()
     };
-    // Kafka takes two seconds, PostgreSQL one: both at once.
+    // Kafka takes two seconds to start, and PostgreSQL one. Both start at the same time.
     std::thread::scope(|scope| {
         let kafka = scope.spawn(|| Kafka::start(&project.cache, &kafka));
         let postgres = Postgres::start(&project.cache, &postgres);

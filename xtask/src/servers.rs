@@ -1,5 +1,6 @@
-//! Real servers for tests, the bench and manual play: started in seconds on free loopback ports, stopped in `Drop` and on
-//! every other way out (see [`crate::process`]). Their data is thrown away, their logs are kept in the cache.
+//! Real servers for tests, the bench and manual experiments. They start within seconds on free loopback ports, and stop
+//! in `Drop` and on every other way out (see [`crate::process`]). Their data is deleted; their logs are kept in the
+//! cache.
 
 mod kafka;
 mod maven;
@@ -33,7 +34,8 @@ pub struct Certificate {
     pub key: PathBuf,
 }
 
-/// Asks `ready` every 20 ms until it holds. Fails when the server ends first or `patience` is over, with its last log lines.
+/// Calls `ready` every 20 ms until it returns true. Fails with the last log lines if the server ends first or
+/// `patience` is over.
 fn wait_until_ready(
     server: &str,
     group: &Group,
@@ -58,12 +60,12 @@ fn wait_until_ready(
     }
 }
 
-/// The failure of a server that was up and has ended by itself.
+/// Returns the failure for a server that was running and has ended by itself.
 fn died(server: &str, status: ExitStatus, log: &Path) -> Failure {
     explain(&format!("{server} has ended ({status})"), log)
 }
 
-/// A failure that shows where the log is and how it ends.
+/// Returns a failure that shows the log's path and last lines.
 fn explain(fault: &str, log: &Path) -> Failure {
     Failure::environment(format!("{fault}; the end of its log {}:\n{}", log.display(), last_lines(log, 15)))
 }

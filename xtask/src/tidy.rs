@@ -30,7 +30,7 @@ pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
     git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "--", "*.rs"]);
     let (mut files, mut product) = (BTreeMap::new(), Vec::new());
     for path in capture(&mut git)?.lines().filter(|path| !is_test(path)) {
-        // A file that is deleted and not yet committed is listed all the same.
+        // Git still lists a file whose deletion is not committed yet.
         let Ok(text) = fs::read_to_string(project.root.join(path)) else { continue };
         if !text.starts_with(GENERATED) {
             files.insert(path.to_owned(), source::read(&text));
@@ -52,7 +52,7 @@ pub(crate) fn run(project: &Project, _args: &Args) -> Result<()> {
     Err(Failure::failed(format!("not tidy:\n  {}", faults.join("\n  "))))
 }
 
-/// Tests may be as long as what they tell.
+/// Tests may be longer than the limit.
 fn is_test(path: &str) -> bool {
     path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
 }

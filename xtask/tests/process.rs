@@ -1,4 +1,4 @@
-//! Nothing outlives its owner, however the owner ends. The owner is this very test program, started again in that role.
+//! Tests that nothing outlives its owner, however the owner ends. The owner is this test program itself, started again.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as loudly as the test")]
 
 use std::io::{BufRead, BufReader};
@@ -11,14 +11,16 @@ use xtask::process::{Group, Signal, clean_up, delete_at_end, end_on_signals};
 
 const ROLE: &str = "XTASK_TEST_OWNER_OF";
 
-/// Not a test of its own: what the others start. Without its variable it has nothing to do.
+/// Not a real test: the other tests start this program with a variable that selects this role. Without it, the test
+/// does nothing.
 #[test]
 fn owner() {
     let Some(folder) = env::var_os(ROLE).map(PathBuf::from) else { return };
     end_on_signals().unwrap();
     fs::create_dir_all(&folder).unwrap();
     delete_at_end(&folder).unwrap();
-    // A shell that starts another program: the signal must reach both. The second line of output is the grandchild.
+    // A shell that starts another program: the signal must reach both. Its second line of output is the grandchild's
+    // id.
     let mut command = Command::new("sh");
     command.args(["-c", "sleep 1000 & echo child $$ $!; wait"]).stdin(Stdio::null());
     let group = Group::spawn(&mut command, Signal::TERM).unwrap();
@@ -59,7 +61,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// A zombie that init has not yet collected counts as gone.
+/// Returns whether a process is gone. A zombie that init has not yet collected counts as gone.
 fn gone(pid: i32) -> bool {
     let listed = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
     listed.stdout.is_empty() || listed.stdout.starts_with(b"Z")

@@ -1,4 +1,4 @@
-//! The servers start, break and come back as the end-to-end ring needs it.
+//! Tests that the servers start, fail and restart as the end-to-end ring needs it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use xtask::Cache;
 use xtask::process::Signal;
 use xtask::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, Registry, fetch_kafka, kafka_tools, versions};
 
-/// Asks a broker for its API versions (key 18, version 0) and says whether an answer without an error came within 2 s.
+/// Asks a broker for its API versions (key 18, version 0). Returns whether an answer without an error came within 2 s.
 fn kafka_answers(address: &str) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
     stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout of 2 s");
@@ -21,7 +21,8 @@ fn kafka_answers(address: &str) -> bool {
     stream.write_all(&request).is_ok() && stream.read_exact(&mut answer).is_ok() && answer[4..] == [0, 0, 0, 7, 0, 0]
 }
 
-/// Sends PostgreSQL a startup message and a query, without a client library; true if a row `1` came back within 2 s.
+/// Sends PostgreSQL a startup message and a query, without a client library. Returns whether a row `1` came back within
+/// 2 s.
 fn postgres_answers(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout of 2 s");
@@ -58,7 +59,7 @@ fn other_versions_than_the_usual_ones_start() {
     assert!(postgres_answers(postgres.port()));
 }
 
-/// Types what the docs type: makes a topic, feeds it, reads it.
+/// Runs the commands of the docs: creates a topic, produces to it, reads it.
 fn docs_commands_work(tools: &Path, brokers: &str) {
     let run = |tool: &str, arguments: &[&str], input: &str| {
         let mut command = Command::new(tools.join(tool));
@@ -137,7 +138,7 @@ fn postgres_survives_a_kill_a_stop_and_a_pause_on_the_same_port() {
     assert!(!postgres_answers(port));
 }
 
-/// Asks a registry for its subjects and says whether it has any; nothing where no answer came within 2 s.
+/// Asks a registry for its subjects. Returns whether it has any, or `None` if no answer came within 2 s.
 fn registry_subjects(url: &str) -> Option<bool> {
     let (host, path) = url.strip_prefix("http://")?.split_once('/')?;
     let mut stream = TcpStream::connect(host).ok()?;

@@ -1,8 +1,9 @@
-//! The floor program: the least work that the payments job can be done with, to show what the machine allows.
+//! The floor program does the least work that the payments job needs, and so shows the limit of the machine.
 //!
-//! Two lanes, each with a consumer of its own and its own half of the partitions: decode with prost, the checks as native
-//! code, keys folded, binary COPY into a temporary table, one upsert from there. Invalid events go to the dead letter
-//! topic. No sandbox and no guarantee: no transaction ties dead letters to rows, offsets are committed once, at the end.
+//! Two lanes each have their own consumer and half of the partitions. A lane decodes with prost, checks with native
+//! code, folds keys, copies rows in binary form into a temporary table, and upserts from there. Invalid events go to
+//! the dead letter topic. There is no sandbox and no guarantee: no transaction ties dead letters to rows, and offsets
+//! are committed once, at the end.
 //!
 //!     floor --events N [--lanes 2] [--batch N] [--topic T] [--dead-letters T] [--group G] [--brokers B] [--database URL]
 //!
@@ -32,17 +33,18 @@ use tollgate_bench::payment::{PaymentEvent, Refusal};
 use tollgate_bench::{DEAD_LETTERS, TOPIC, output};
 use tollgate_engine::kafka::headers;
 
-/// A lane that has nothing to poll hands on what it has after this.
+/// A lane with nothing to poll for this time passes its rows to the writer.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Dead letters wait this long for company.
+/// Dead letters wait this long to be sent in one batch.
 const LINGER_MS: u32 = 5;
 
-/// Bounded types have no TOAST table, so emptying the stage at each commit is one file fewer; text takes them as they are.
+/// Bounded types have no TOAST table, so emptying the stage at each commit truncates one file less. The column `text`
+/// accepts them without a conversion.
 const STAGE: &str = "create temp table stage (transaction_id varchar(36), amount numeric(18,2), currency varchar(3),
     status varchar(18), created_at timestamptz, schema_version int) on commit delete rows";
 const COPY: &str = "copy stage from stdin (format binary)";
-/// The next batch's transaction begins with the round trip that ends this one's.
+/// The round trip that ends a transaction also begins the next one.
 const UPSERT: &str = "insert into payment_events select * from stage on conflict (transaction_id) do update set
     amount = excluded.amount, currency = excluded.currency, status = excluded.status,
     created_at = excluded.created_at, schema_version = excluded.schema_version; commit; begin";
@@ -73,17 +75,17 @@ impl Settings {
         };
         args.finish()?;
         if settings.events == 0 || settings.lanes == 0 || settings.batch == 0 {
-            bail!("--events, --lanes and --batch want numbers above 0");
+            bail!("--events, --lanes and --batch need numbers above 0");
         }
         Ok(settings)
     }
 }
 
-/// What the lanes share.
+/// State that the lanes share.
 struct Shared {
     settings: Settings,
     sender: Sender,
-    /// Records taken from the topic, all lanes together: at `events` the lanes end.
+    /// The number of records taken from the topic by all lanes. The lanes end when it reaches `events`.
     taken: AtomicU64,
     first: OnceLock<Instant>,
 }
@@ -129,7 +131,7 @@ fn consumer(settings: &Settings) -> anyhow::Result<BaseConsumer> {
         .set("group.id", &settings.group)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
-        // A full queue waits a second by default before it fetches again.
+        // If the queue is full, the client waits a second by default before it fetches again.
         .set("fetch.queue.backoff.ms", "2")
         .set("queued.min.messages", "50000")
         .set("queued.max.messages.kbytes", "32768")
@@ -137,8 +139,8 @@ fn consumer(settings: &Settings) -> anyhow::Result<BaseConsumer> {
         .create()?)
 }
 
-/// Consumes and checks on this thread; a second one writes, so that PostgreSQL never waits for the next batch.
-/// Gives the time of its last commit.
+/// Consumes and checks on this thread. A second thread writes, so that PostgreSQL never waits for the next batch.
+/// Returns the time of the lane's last commit.
 fn run_lane(shared: &Shared, partitions: &[i32]) -> anyhow::Result<Option<Instant>> {
     let consumer = consumer(&shared.settings)?;
     consumer.assign(&broker::at(&shared.settings.topic, partitions, Offset::Beginning)?)?;
@@ -157,7 +159,7 @@ fn run_lane(shared: &Shared, partitions: &[i32]) -> anyhow::Result<Option<Instan
     })
 }
 
-/// Takes records until all lanes together have enough; gives the next offsets of the partitions it read.
+/// Takes records until all lanes together have enough. Returns the next offsets of the partitions that it read.
 fn consume(
     shared: &Shared,
     consumer: &BaseConsumer,
@@ -194,7 +196,7 @@ fn consume(
     Ok(list)
 }
 
-/// The row of a valid event; an invalid one is sent to the dead letter topic.
+/// Returns the row of a valid event. An invalid event is sent to the dead letter topic.
 fn row_of(shared: &Shared, record: &BorrowedMessage<'_>) -> anyhow::Result<Option<Row>> {
     let value = record.payload().unwrap_or_default();
     let event = match PaymentEvent::decode(value) {
@@ -215,7 +217,8 @@ fn row_of(shared: &Shared, record: &BorrowedMessage<'_>) -> anyhow::Result<Optio
     }
 }
 
-/// `numeric(18,2)` rounds half to even. The checks let only finite amounts through; one beyond 2^63 cents saturates.
+/// Converts an amount to cents; `numeric(18,2)` rounds half to even. The checks allow only finite amounts, and one
+/// beyond 2^63 cents saturates.
 #[allow(clippy::cast_possible_truncation, reason = "a float becomes an integer by saturation, which is meant")]
 fn cents(amount: f64) -> i64 {
     (amount * 100.0).round_ties_even() as i64
@@ -235,7 +238,7 @@ fn dead_letter(shared: &Shared, record: &BorrowedMessage<'_>, reason: &str) -> a
     shared.sender.send(record.key().unwrap_or_default(), record.payload().unwrap_or_default(), headers)
 }
 
-/// Upserts each batch in a transaction of its own; gives the buffers back.
+/// Upserts each batch in its own transaction and returns the buffers.
 fn write(database: &str, batches: Receiver<Vec<u8>>, back: SyncSender<Vec<u8>>) -> anyhow::Result<Option<Instant>> {
     let mut last = None;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -249,7 +252,7 @@ fn write(database: &str, batches: Receiver<Vec<u8>>, back: SyncSender<Vec<u8>>) 
             stream.finish().await?;
             connection.execute(UPSERT).await?;
             last = Some(Instant::now());
-            // A buffer that does not fit is simply freed.
+            // A buffer that does not fit is freed.
             drop(back.try_send(batch));
         }
         connection.close().await?;

@@ -1,9 +1,9 @@
-//! The seeded load of payment events and its oracle.
+//! Produces the seeded load of payment events and checks the results with its oracle.
 //!
-//!     loadgen fill   [--n N] [--seed S]                         makes the topic anew and sends N events
+//!     loadgen fill   [--n N] [--seed S]                         recreates the topic and sends N events
 //!     loadgen rate   [--rate R] [--secs S] [--seed S] [--fresh] [--keep]   R events a second, event time = now
 //!     loadgen expect [--n N] [--seed S]                         what `fill` would send, without Kafka
-//!     loadgen reset                                             empties the table, makes the dead letter topic anew
+//!     loadgen reset                                             empties the table, recreates the dead letter topic
 //!     loadgen verify                                            compares table and dead letters with the expectation
 //!
 //! Common: --topic, --dead-letters, --expect FILE, --brokers (KAFKA_BROKERS), --database (DATABASE_URL).
@@ -34,7 +34,7 @@ async fn run() -> anyhow::Result<()> {
         "rate" => rate(args).await,
         "reset" => reset(args).await,
         "verify" => verify(args).await,
-        _ => bail!("loadgen wants one of: fill, rate, expect, reset, verify"),
+        _ => bail!("loadgen needs one of these verbs: fill, rate, expect, reset, verify"),
     }
 }
 
@@ -81,7 +81,7 @@ async fn rate(mut args: Args) -> anyhow::Result<()> {
     expectation(&recipe, file, told)
 }
 
-/// Writes what the recipe's events amount to, with the members of `told`.
+/// Writes the expected result of the recipe's events, with the members of `told`.
 fn expectation(recipe: &Recipe, file: Option<String>, mut told: Value) -> anyhow::Result<()> {
     let mix = recipe.mix();
     told["mix"] = json!({"new": mix.new, "invalid": mix.invalid, "repeated": mix.repeated, "updated": mix.updated});

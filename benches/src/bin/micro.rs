@@ -1,12 +1,16 @@
-//! What the parts cost by themselves, on the payments of the recipe, in memory.
+//! Measures the cost of single stages in memory, on the payments of the recipe.
 //!
 //!     micro --component WASM --protos DIR [--database URL] [--brokers B]
 //!
-//! Prints one object: `contract.ns_per_event` (one walk over the wire bytes that checks the contract and reads the five
-//! fields of the table), `transform.wasm_ns` (the rules component on batches, a fresh instance each, all limits on),
-//! `transform.native_ns` (prost decode and the same checks as native code), `sink.rows_per_s` (fold, arrays and upsert of
-//! checked rows over one connection, a commit a batch; the database bounds it).
-//! The first three are CPU time of the thread, median of the passes, in turn; the sink's is wall time.
+//! Prints one object:
+//! - `contract.ns_per_event`: one pass over the wire bytes that checks the contract and reads the five fields of the
+//!   table.
+//! - `transform.wasm_ns`: the rules component on batches, with a new instance for each and all limits on.
+//! - `transform.native_ns`: prost decode and the same checks as native code.
+//! - `sink.rows_per_s`: fold, arrays and upsert of checked rows over one connection with a commit for each batch. The
+//!   database bounds it.
+//!
+//! The first three are CPU time of the thread, the median of passes that take turns. The last one is wall time.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -36,9 +40,9 @@ use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::{self, table as target};
 use tollgate_sandbox::{BatchMeta, Chain, Events, Outcome, Results, limits};
 
-/// Enough that caches see real data, and a pass takes some 50 ms.
+/// Enough that the CPU caches do not hold the events, and that a pass takes some 50 ms.
 const EVENTS: usize = 200_000;
-/// As a pipeline's default.
+/// The default of a pipeline.
 const BATCH: usize = 4_000;
 const PASSES: usize = 9;
 
@@ -63,14 +67,14 @@ fn run() -> anyhow::Result<()> {
         database: args.text("--database", Some("DATABASE_URL"))?,
     };
     args.finish()?;
-    // Guests run on the caller's stack.
+    // Guests run on the stack of the calling thread.
     let measuring = std::thread::Builder::new().stack_size(2 * limits::THREAD_STACK);
     let told =
         measuring.spawn(move || measure(&options))?.join().map_err(|_| anyhow!("the measurement panicked"))??;
     output::line(&told)
 }
 
-/// The pipeline of the drain, as `tollgate run` would read it.
+/// Returns the pipeline of the drain as `tollgate run` would parse it.
 fn pipeline_of(options: &Options) -> anyhow::Result<Pipeline> {
     let job = Job::drain(Engine::Tollgate, "micro", 1);
     let text = pipeline(Engine::Tollgate, &options.protos, &options.component, &job, "127.0.0.1:0");
@@ -119,7 +123,7 @@ fn measure(options: &Options) -> anyhow::Result<Value> {
     Ok(told)
 }
 
-/// CPU nanoseconds an event.
+/// Returns the CPU time per event in nanoseconds.
 fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
     let before = machine::thread_cpu_ms()?;
     work()?;
@@ -149,7 +153,7 @@ fn check_all(contracts: &Contracts, values: &[Vec<u8>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives the fuel used.
+/// Returns the fuel used.
 fn transform_all(chain: &Chain, batches: &[Arc<Events>], invalid: u64) -> anyhow::Result<u64> {
     let meta = BatchMeta {
         topic: "payment-events".into(),
@@ -178,7 +182,7 @@ fn native_all(values: &[Vec<u8>], invalid: u64) -> anyhow::Result<()> {
     agree(rejected, invalid)
 }
 
-/// A bench of rules that do not decide as they should measures nothing.
+/// Fails if the rules reject other events than the invalid ones; the measurement would then be meaningless.
 fn agree(rejected: u64, invalid: u64) -> anyhow::Result<()> {
     if rejected != invalid {
         bail!("{rejected} events were rejected, {invalid} are invalid");
@@ -186,7 +190,7 @@ fn agree(rejected: u64, invalid: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rows a second, from checked fields to the commit.
+/// Returns rows per second, measured from the checked fields to the commit.
 async fn sink(database: &str, pipeline: &Pipeline, contracts: &Contracts, values: &[Vec<u8>]) -> anyhow::Result<f64> {
     table::Table::connect(database).await?.reset().await?;
     let mut connection = PgConnection::connect(database).await?;

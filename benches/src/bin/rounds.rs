@@ -1,4 +1,4 @@
-//! Measures the engines in turn. `cargo xtask bench` starts the servers, builds the programs and calls this.
+//! Measures the engines in turn. `cargo xtask bench` starts the servers, builds the programs and runs this one.
 //!
 //!     rounds [drain] [latency] [micro]                 what to measure; default: all three
 //!     rounds delivery                                  what the guarantee costs
@@ -7,7 +7,7 @@
 //!         --work DIR --postmaster PID --broker-pid PID [--brokers B] [--database URL]
 //!         [--node DIR] [--tollgate PROGRAM --component WASM --protos DIR] --floor PROGRAM [--micro PROGRAM]
 //!
-//! An engine that is not given is left out, and the report says so. Exits with 1 where the oracle disagrees.
+//! An engine without a program is left out, and the report shows that. The exit code is 1 if the oracle disagrees.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -66,7 +66,7 @@ async fn run() -> anyhow::Result<()> {
 fn left_out(options: &Options, report: &mut Report) {
     let Options { setting, micro, what, .. } = options;
     if setting.node.is_none() {
-        report.left_out.push("Node: its baseline is not there, so there are no ratios".to_owned());
+        report.left_out.push("Node: the baseline is missing, so there are no ratios".to_owned());
     }
     if setting.tollgate.is_none() {
         report.left_out.push("Tollgate: no program was given".to_owned());
@@ -100,7 +100,7 @@ async fn latencies(options: &Options, stamp: &str, report: &mut Report) -> anyho
     Ok(())
 }
 
-/// The micro-benches are a program of their own: they link the engine's crates, which the rounds need not.
+/// Runs the micro-benches, which are a separate program: they link the engine's crates, which this one does not need.
 fn micro(program: &PathBuf, setting: &Setting) -> anyhow::Result<Value> {
     note("micro-benches");
     let mut command = Command::new(program);

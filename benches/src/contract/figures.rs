@@ -1,4 +1,4 @@
-//! The figures of the contract bench: medians, ratios within a round, the bounds they are held against; as JSON and as text.
+//! The figures of the contract bench, as JSON and as text: medians, ratios within a round, and their bounds.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Formatter};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::{EVENTS, Way};
 use crate::report::median;
 
-/// Columns of the longest bar.
+/// The number of columns of the longest bar.
 const BAR: f64 = 40.0;
 
-/// Nanoseconds of CPU an event by way, measured one after the other.
+/// CPU nanoseconds per event for each way, measured one after the other.
 #[derive(Debug, Clone, Default)]
 pub struct Round(BTreeMap<&'static str, f64>);
 
@@ -31,7 +31,7 @@ pub struct Figures {
     pub machine: Value,
     pub event_bytes: usize,
     pub rounds: Vec<Round>,
-    /// Instructions an event by way; empty where they were not counted.
+    /// Instructions per event for each way; empty if they were not counted.
     pub instructions: BTreeMap<&'static str, f64>,
 }
 
@@ -40,7 +40,7 @@ struct Target {
     name: &'static str,
     value: Option<f64>,
     bound: f64,
-    /// Whether the ratio must be at least the bound, or at most.
+    /// Whether the ratio must be at least the bound. Otherwise it must be at most the bound.
     at_least: bool,
 }
 
@@ -59,7 +59,7 @@ impl Figures {
         median(self.rounds.iter().filter_map(|round| round.get(way)))
     }
 
-    /// The median over the rounds of one way's time divided by another's.
+    /// Returns the median over the rounds of one way's time divided by another's.
     fn ratio(&self, of: Way, by: Way) -> Option<f64> {
         median(self.rounds.iter().filter_map(|round| Some(round.get(of)? / round.get(by)?)))
     }
@@ -74,7 +74,7 @@ impl Figures {
     }
 
     fn left_out(&self) -> impl Iterator<Item = &'static str> {
-        let node = self.nanos(Way::Zod).is_none().then_some("Node: its baseline is not there, so there is no vs_zod");
+        let node = self.nanos(Way::Zod).is_none().then_some("Node: the baseline is missing, so there is no vs_zod");
         let counts = self.instructions.is_empty();
         let counts = counts.then_some("instructions: valgrind is not there; `apt-get install valgrind` brings it");
         node.into_iter().chain(counts)
@@ -132,7 +132,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// A share of the longest bar in blocks, the last one in eighths.
+/// Returns a bar of blocks for a share of the longest bar; the last block has a resolution of one eighth.
 fn bar(share: f64) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let mut bar = String::new();
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn ratios_are_taken_within_a_round() {
-        // A machine that became half as fast after the first round.
+        // The machine became half as fast after the first round.
         let slow = [(Way::Tollgate, 300.0), (Way::Prost, 200.0), (Way::ProstReflect, 1_200.0)];
         let figures = figures(&[&slow.map(|(way, nanos)| (way, nanos / 2.0)), &slow, &slow]);
         let json = figures.to_json();

@@ -1,5 +1,5 @@
-//! Instructions an event, counted by valgrind's callgrind. Unlike time they do not depend on how busy the machine is, so two
-//! versions of the code can be compared by runs of different hours.
+//! Counts instructions per event with valgrind's callgrind. Unlike time, they do not depend on how busy the machine is,
+//! so versions of the code can be compared although they ran at different times.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,19 +11,20 @@ use super::{EVENTS, Way};
 /// The option with which this program handles all events without measuring: `--count tollgate --times 2`.
 pub const OPTION: &str = "--count";
 
-/// What callgrind says before its total.
+/// The text before callgrind's total.
 const TOTAL: &str = "Collected :";
 
-/// Whether valgrind can be started here.
+/// Returns whether valgrind can be started here.
 pub fn available() -> bool {
     let version = Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     version.is_ok_and(|status| status.success())
 }
 
-/// Instructions that `way` spends on one event: the difference between two runs, in which the start cancels out.
+/// Returns the instructions that `way` spends on one event: the difference between two runs, which cancels out the
+/// start.
 ///
 /// # Errors
-/// Where valgrind fails or prints no total.
+/// Fails if valgrind fails or prints no total.
 pub fn per_event(program: &Path, protos: &Path, way: Way) -> anyhow::Result<f64> {
     let count = |times: u32| total(program, protos, way, times).with_context(|| format!("callgrind of {}", way.name()));
     let (once, thrice) = (count(1)?, count(3)?);
@@ -42,7 +43,7 @@ fn total(program: &Path, protos: &Path, way: Way, times: u32) -> anyhow::Result<
     collected(&text).with_context(|| format!("no line with {TOTAL:?} in {text:?}"))
 }
 
-/// The total in callgrind's closing lines.
+/// Returns the total from callgrind's last lines.
 fn collected(text: &str) -> Option<f64> {
     let line = text.lines().rev().find(|line| line.contains(TOTAL))?;
     line.rsplit(TOTAL).next()?.trim().parse().ok()

@@ -1,7 +1,7 @@
-//! The product's own files that read what `tollgate check` is configured with (tollgate-check.yaml, contracts.lock), compiled without the
-//! rest of `host/`: wasmtime, librdkafka and OpenSSL with coverage counters would take minutes and change nothing here.
-//! The modules stand as they do in `host/src`, so that their paths mean the same.
-#![allow(dead_code, unused_imports, reason = "most of what these modules offer is for the rest of the product")]
+//! The product's own readers of the configuration of `tollgate check` (tollgate-check.yaml, contracts.lock), compiled
+//! without the rest of `host/`. With coverage counters, wasmtime, librdkafka and OpenSSL would take minutes to compile
+//! and change nothing here. The modules have the same structure as in `host/src`, so that their paths mean the same.
+#![allow(dead_code, unused_imports, reason = "most items of these modules are used by the rest of the product")]
 
 #[path = "../../../host/src"]
 mod host {

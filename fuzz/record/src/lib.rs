@@ -1,10 +1,12 @@
-//! A raw record of the source topic (key, headers, value, timestamp, each of them null, empty or hostile) to its verdict.
+//! Takes a raw record of the source topic (key, headers, value, timestamp, each of them null, empty or hostile) to its
+//! verdict.
 //!
-//! A finding is a panic anywhere between the copied message and the letters that would be produced, or one of these:
+//! A finding is a panic anywhere between the copied message and the records that would be produced, or one of these:
 //!
-//! - a dead letter with a code that Tollgate does not give, since no transform is in the chain;
-//! - the same record decided twice with different results;
-//! - a letter in which a header of Tollgate's own name stands twice, or which lost a header of its record.
+//! - a dead letter with a code that is not Tollgate's, because no transform is in the chain;
+//! - the same record is decided twice with different results;
+//! - an output or dead letter in which a header with one of Tollgate's names occurs twice, or which lost a header of
+//!   its record.
 
 #[path = "../../src/choices.rs"]
 pub mod choices;
@@ -22,10 +24,10 @@ use tollgate_engine::position::{Offset, Partition};
 
 use choices::Choices;
 
-/// 2026-01-01, Unix milliseconds: when every batch is taken.
+/// 2026-01-01 in Unix milliseconds, the time of every batch.
 const NOW: i64 = 1_767_225_600_000;
 
-/// Names that something between topic and sink looks for, and names that nothing should mind.
+/// Names that some stage looks for, and names that no stage should react to.
 const NAMES: [&[u8]; 18] = [
     b"content-type",
     b"message-type",
@@ -74,7 +76,7 @@ pub fn warm() {
     TRIALS.with(|trials| assert!(!trials.borrow().is_empty()));
 }
 
-/// Decisions: pipeline, coordinates, key, headers; the rest is the value.
+/// Decides one record. The first bytes select pipeline, coordinates, key and headers; the rest is the value.
 pub fn run(input: &[u8]) {
     TRIALS.with(|trials| {
         let mut trials = trials.borrow_mut();
@@ -117,7 +119,7 @@ fn header<'a>(choices: &mut Choices<'a>) -> RawHeader<'a> {
     (name, value)
 }
 
-/// librdkafka ends a name at a NUL.
+/// Cuts a name at a NUL, as librdkafka does.
 fn cut(name: &[u8]) -> &[u8] {
     name.split(|byte| *byte == 0).next().unwrap_or_default()
 }
@@ -144,7 +146,7 @@ fn check_headers(letter: &Made, listed: &[RawHeader<'_>]) {
         assert_eq!(written.iter().filter(|(other, _)| other == name).count(), 1, "{letter:?}");
     }
     let by_reference = written.iter().any(|(name, _)| *name == b"tollgate.stored");
-    // What leaves as an output says what it is, whatever the record said.
+    // An output declares its own type and content type, whatever the record declared.
     let rewritten = |name: &[u8]| name == b"message-type" || is_content_type(name);
     let free = listed.iter().filter(|(name, _)| !reserved::is_reserved(name) && !rewritten(name));
     for header in free.filter(|(name, _)| !name.starts_with(b"original.")) {
@@ -152,7 +154,7 @@ fn check_headers(letter: &Made, listed: &[RawHeader<'_>]) {
     }
 }
 
-/// A header of the event's envelope stands in place of the record's own.
+/// Returns whether a header of the event's envelope replaces the record's own.
 fn replaced(written: &[RawHeader<'_>], name: &[u8]) -> bool {
     written.iter().any(|(other, _)| *other == name)
 }
@@ -170,7 +172,7 @@ mod tests {
             count += 1;
         }
         assert!(count >= 4);
-        // The same numbers every time.
+        // The numbers are the same in every run.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for _ in 0..3_000 {
             let bytes: Vec<u8> = (0..64)
@@ -185,7 +187,7 @@ mod tests {
         }
     }
 
-    /// A seed of the corpus does what it is named for.
+    /// Tests that each seed of the corpus does what its name says.
     #[test]
     fn the_committed_inputs_reach_what_they_are_for() {
         let verdict = |name: &str| {

@@ -1,4 +1,4 @@
-//! Pipelines of every way through the contract stage: one type, types by header, types in envelopes, change events.
+//! Pipelines for every path through the contract stage: one type, types by header, types in envelopes, change events.
 
 use std::path::Path;
 
@@ -64,7 +64,7 @@ postgres:
     seen: { now: true }
 ";
 
-/// What only `Event` has.
+/// The columns that only `Event` has.
 const EVENT: &str = "    amount: {}
     cents: { field: amount, as: 'numeric(18,2)' }
     at_s: { field: amount, as: unix_s }
@@ -80,7 +80,7 @@ const EVENT: &str = "    amount: {}
     flag: {}
 ";
 
-/// All of them, in the order that a target's first byte chooses by.
+/// Returns all of them, in the order in which a target's first byte selects them.
 pub fn all() -> Vec<Trial> {
     let single = format!(
         "{HEAD}contract: {{ protos: proto, message: f.v1.Event, encoding: auto, tombstones: delete }}\n{POSTGRES}{EVENT}"
@@ -110,7 +110,7 @@ fn trial(text: &str) -> Trial {
     Trial::new(pipeline, &pools, &columns).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-/// The columns as PostgreSQL's catalogue would describe those of the tables that `setup` creates.
+/// Returns the columns of the tables that `setup` creates, as PostgreSQL's catalogue would describe them.
 fn columns(pipeline: &Pipeline, file: &Path) -> Vec<PgColumn> {
     let contracts = compiler::contracts(pipeline).unwrap_or_else(|failure| panic!("{}: {failure}", file.display()));
     let mut columns: Vec<PgColumn> = Vec::new();

@@ -1,4 +1,4 @@
-//! Does what the event tells it to: golden cases hold the SDK against the real sandbox with it.
+//! A transform that does what each event tells it to. Golden cases use it to test the SDK against the real sandbox.
 
 #[allow(missing_docs, reason = "generated")]
 mod protos {

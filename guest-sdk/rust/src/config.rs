@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 /// Reads a transform's configuration.
 ///
 /// # Errors
-/// A sentence that names the key. It rejects the revision, and the operator sees it.
+/// Returns a sentence that names the key. It rejects the revision, and the operator sees it.
 pub(crate) fn read<C: DeserializeOwned>(json: &[u8]) -> Result<C, String> {
     let mut reader = serde_json::Deserializer::from_slice(if json.is_empty() { b"{}" } else { json });
     let config = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -20,7 +20,7 @@ pub(crate) fn read<C: DeserializeOwned>(json: &[u8]) -> Result<C, String> {
     Ok(config)
 }
 
-/// The configuration of a transform that has none: anything but an empty mapping is rejected as a typo.
+/// The configuration of a transform that has none. Anything but an empty mapping is rejected as a typo.
 #[derive(Debug, Clone, Copy, Default)]
 #[doc(hidden)]
 pub struct NoConfig;

@@ -18,7 +18,7 @@ pub struct Context {
     batch: Batch,
     routes: &'static [&'static str],
     index: Cell<usize>,
-    /// Something has been emitted in the event's place on the main output.
+    /// Whether something has been emitted in the event's place on the main output.
     replaced: Cell<bool>,
     /// Outputs are encoded in this buffer, so that a warm transform does not allocate.
     scratch: Cell<Vec<u8>>,
@@ -95,8 +95,8 @@ impl Context {
         self.batch.schema_id
     }
 
-    /// Returns when the batch was taken, in Unix milliseconds. It is the same when the batch is run again, so use it in place
-    /// of a clock.
+    /// Returns when the batch was taken, in Unix milliseconds. It is the same when the batch is run again, so use it in
+    /// place of a clock.
     pub fn batch_time(&self) -> i64 {
         self.batch.batch_time
     }
@@ -133,7 +133,7 @@ impl Context {
     /// Emits a tombstone to a route.
     ///
     /// # Panics
-    /// As [`Context::emit_to`].
+    /// Panics as [`Context::emit_to`] does.
     #[track_caller]
     pub fn delete_to(&self, route: &str) {
         host::delete(self.route(route));
@@ -166,8 +166,8 @@ impl Context {
         host::set_key(key.as_ref());
     }
 
-    /// Sets a header of the next output, or of the event itself before [`Verdict::Pass`], replacing any with that name. Names
-    /// that begin with `tollgate.` are reserved for the host.
+    /// Sets a header of the next output, or of the event itself before [`Verdict::Pass`], replacing any with that name.
+    /// Names that begin with `tollgate.` are reserved for the host.
     pub fn set_header(&self, name: &str, value: impl AsRef<[u8]>) {
         host::set_header(name, value.as_ref());
     }
@@ -177,8 +177,8 @@ impl Context {
         host::log(level, message.as_ref());
     }
 
-    /// Rejects the event. `code` is for programs and dashboards, `field` is the path of the field at fault (may be empty),
-    /// `message` is a sentence for a person.
+    /// Rejects the event. `code` is for programs and dashboards, `field` is the path of the field at fault (may be
+    /// empty), `message` is a sentence for a person.
     pub fn reject(
         &self,
         code: impl Into<Cow<'static, str>>,

@@ -1,4 +1,5 @@
-//! The host on every target other than the sandbox's: it records a transform's actions. [`crate::testing`] reads the record.
+//! The host on every target other than the sandbox's: it records a transform's actions. [`crate::testing`] reads the
+//! record.
 
 use std::cell::RefCell;
 
@@ -13,9 +14,9 @@ pub struct Output {
     pub route: u32,
     /// `None` is a tombstone.
     pub payload: Option<Vec<u8>>,
-    /// `None`: the event's own.
+    /// The key set by the transform, or `None` for the event's own key.
     pub key: Option<Vec<u8>>,
-    /// In addition to the event's own.
+    /// The headers set by the transform, in addition to the event's own.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 

@@ -1,4 +1,4 @@
-//! How an event's result is reported to the host.
+//! Reports an event's result to the host.
 
 /// A verdict in the form of the host interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -77,7 +77,7 @@ pub fn tombstone<E: Message + Default>() -> Event<E> {
 /// Parses a configuration as passed by the host.
 ///
 /// # Errors
-/// The message that the operator would see; it names the key.
+/// Returns the message that the operator would see; it names the key.
 pub fn config<C: DeserializeOwned>(json: &str) -> Result<C, String> {
     crate::config::read(json.as_bytes())
 }
@@ -128,8 +128,8 @@ impl<E: Message + Default> Event<E> {
     /// Runs the function: `run(check)`, or `run(|event, ctx| check(event, ctx, &config))`.
     ///
     /// # Panics
-    /// If the function panics, breaks a rule for which the sandbox would end it, or changes the event and then lets it pass: the
-    /// change would not be sent.
+    /// If the function panics, breaks a rule for which the sandbox would end it, or changes the event and then lets it
+    /// pass: the change would not be sent.
     pub fn run<V: Into<Verdict>>(self, mut function: impl FnMut(&mut E, &Context) -> V) -> Outcome {
         let key = self.key.as_deref().unwrap_or_default();
         let value = self.value.as_deref().unwrap_or_default();
@@ -168,9 +168,9 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// The outputs in the event's place, in order.
     pub outputs: Vec<Output>,
-    /// Key set on an event that passed.
+    /// The key set on an event that passed.
     pub key: Option<Vec<u8>>,
-    /// Headers set on an event that passed.
+    /// The headers set on an event that passed.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The logged lines.
     pub logs: Vec<(Level, String)>,

@@ -1,4 +1,4 @@
-//! How an event is settled.
+//! The way in which an event is settled.
 
 use std::borrow::Cow;
 
@@ -6,14 +6,14 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "an event is settled by the verdict that the transform returns"]
 pub enum Verdict {
-    /// The event continues with its original bytes: changes to `event` are not sent, those by `set_key` and `set_header`
-    /// are. Nothing may have been emitted.
+    /// The event continues with its original bytes: changes to `event` are not sent, those by `set_key` and
+    /// `set_header` are. Nothing may have been emitted.
     Pass,
-    /// The emitted outputs continue in the event's place. If nothing was emitted to the main output, the event itself is sent
-    /// there, encoded again; outputs to routes are sent in addition.
+    /// The emitted outputs continue in the event's place. If nothing was emitted to the main output, the event itself
+    /// is sent there, encoded again; outputs to routes are sent in addition.
     Replace,
-    /// Only the emitted outputs continue, at least one: an event that was emitted only to routes is withheld from the main
-    /// output.
+    /// Only the emitted outputs continue, at least one: an event that was emitted only to routes is withheld from the
+    /// main output.
     Emitted,
     /// The event is discarded; only a counter records it.
     Drop,
@@ -21,7 +21,7 @@ pub enum Verdict {
     Reject(Rejection),
 }
 
-/// Why an event is rejected, as shown in the dead letter.
+/// The reason why an event is rejected, as shown in the dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The code for programs: lower case letters, digits, `_`, `-` and `.`, at most 64 bytes.

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-/// `None` if there is no order: text, NaN, values of different kinds.
+/// Returns `None` if there is no order: text, NaN, values of different kinds.
 pub(super) fn order(a: &Value, b: &Value) -> Option<Ordering> {
     if let (Some(a), Some(b)) = (whole(a), whole(b)) {
         return Some(a.cmp(&b));

@@ -1,7 +1,7 @@
 //! buf.validate's rules in both versions: newly rejected and newly accepted values.
 //!
-//! The rules are read through the pool's own descriptors as a flat map, `string.min_len` → 3. So a version of validate.proto
-//! with unknown rules is still compared: an unknown rule *may* tighten.
+//! The rules are read through the pool's own descriptors as a flat map, `string.min_len` → 3. So a version of
+//! validate.proto with unknown rules is still compared: an unknown rule *may* tighten.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use tollgate_contract::{Names, show_json_with};
 const EXTENSION: u32 = 1159;
 const PACKAGE: &str = "buf.validate.";
 
-/// Dotted rule → its value; a CEL rule is `cel[id]` → its expression.
+/// Maps each dotted rule to its value. A CEL rule is `cel[id]`, and its value is the expression.
 pub type Constraints = BTreeMap<String, Value>;
 
 /// Returns the rules of a field; empty if all of them are ignored.
@@ -129,7 +129,7 @@ impl Differ<'_> {
         }
     }
 
-    /// Old events lack such a field: rules that reject the empty value reject these events.
+    /// Compares the rules of a new field. Old events lack it, so rules that reject the empty value reject these events.
     pub(super) fn new_field_constraints(&mut self, field: &FieldDescriptor) {
         let rules = constraints(field);
         if rules.get("required") == Some(&Value::Bool(true)) {
@@ -168,8 +168,8 @@ pub fn is_needed(field: &FieldDescriptor) -> bool {
         || judged && rules.iter().any(|(path, value)| judges_zero(&rules, path, value) == Some(true))
 }
 
-/// Like [`refuses_zero`] in the context of the field's other rules: a range whose lower bound is above the upper one means
-/// "outside of both", and a value that satisfies one of them is accepted.
+/// Like [`refuses_zero`] in the context of the field's other rules: a range whose lower bound is above the upper one
+/// means "outside of both", and a value that satisfies one of them is accepted.
 fn judges_zero(rules: &Constraints, path: &str, value: &Value) -> Option<bool> {
     let refuses = refuses_zero(path, value);
     let (lower, others) = match leaf(path) {
@@ -308,7 +308,7 @@ fn effects(path: &str, was: Option<&Value>, is: Option<&Value>) -> Vec<Effect> {
     match leaf(path) {
         "required" if path == "required" => vec![if on(is) { RequiredAdded } else { RequiredRemoved }],
         "ignore" => vec![if rank(is) > rank(was) { Loosened } else { Tightened }],
-        // The only rule that is on by default.
+        // This is the only rule that is on by default.
         "strict" => vec![if is == Some(&Value::Bool(false)) { Loosened } else { Tightened }],
         "in" | "not_in" => lists(leaf(path) == "in", was, is),
         "min_len" | "min_bytes" | "min_items" | "min_pairs" => vec![bound(was, is, Ordering::Less)],
@@ -364,7 +364,7 @@ fn texts(name: &str, was: &str, is: &str) -> Vec<Effect> {
         "contains" => (is.contains(was), was.contains(is)),
         "not_contains" => (was.contains(is), is.contains(was)),
         "const" => return vec![Effect::Tightened, Effect::Loosened],
-        // Patterns and CEL.
+        // These are patterns and CEL.
         _ => return vec![Effect::Unclear],
     };
     match (tighter, looser) {

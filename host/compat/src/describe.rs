@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::{Constraints, constraints, constraints_of_message};
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 
-/// Returns sort key → line. Keys begin with the number, so that lines are in its order.
+/// Returns a line for each element by its sort key. Keys begin with the number, so that lines are in the order of
+/// numbers.
 pub fn message(message: &MessageDescriptor) -> BTreeMap<String, String> {
     let mut lines = BTreeMap::new();
     for field in message.fields() {
@@ -36,7 +37,7 @@ pub fn message(message: &MessageDescriptor) -> BTreeMap<String, String> {
     lines
 }
 
-/// Returns sort key → line.
+/// Returns a line for each value by its sort key.
 pub fn an_enum(descriptor: &EnumDescriptor) -> BTreeMap<String, String> {
     let key = |number: i32, name: &str| format!("{:011} {name}", i64::from(number) - i64::from(i32::MIN));
     descriptor
@@ -59,7 +60,7 @@ pub fn rules(rules: &Constraints) -> Vec<String> {
     rules.iter().map(|(path, value)| format!("{path} = {}", shown(path, value))).collect()
 }
 
-/// 64-bit numbers are text in JSON; here they are shown as numbers.
+/// Formats a rule's value. 64-bit numbers are text in JSON; here they are shown as numbers.
 fn shown(path: &str, value: &serde_json::Value) -> String {
     let text_rule = ["const", "pattern", "prefix", "suffix", "contains"].iter().any(|leaf| path.ends_with(leaf));
     match value.as_str() {
@@ -73,7 +74,7 @@ pub fn own_json_name(field: &FieldDescriptor) -> Option<String> {
     (field.json_name() != implied_json_name(field.name())).then(|| format!("json_name = \"{}\"", field.json_name()))
 }
 
-/// Returns `repeated string`, `map<string, shop.v1.Money>`, `optional int32`.
+/// Returns the type as `repeated string`, `map<string, shop.v1.Money>` or `optional int32`.
 pub fn type_name(field: &FieldDescriptor) -> String {
     if let (true, Kind::Message(entry)) = (field.is_map(), field.kind()) {
         let (key, value) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());

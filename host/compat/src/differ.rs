@@ -1,4 +1,4 @@
-//! Walks both pools, and is the only place that creates findings.
+//! Walks both pools. This is the only module that creates findings.
 
 use std::collections::BTreeSet;
 
@@ -25,17 +25,17 @@ pub(super) struct About {
 }
 
 impl About {
-    /// For an element of the new version.
+    /// Creates the subject for an element of the new version.
     pub(crate) fn new(element: &impl Element) -> Self {
         Self { element: element.name(), place: place(Side::New, element), was: None }
     }
 
-    /// For a removed element; `parent` is what contained it, in the new version.
+    /// Creates the subject for a removed element. `parent` is the element of the new version that would contain it.
     pub(crate) fn gone(element: &impl Element, parent: &impl Element) -> Self {
         Self { element: element.name(), place: place(Side::New, parent), was: Some(place(Side::Old, element)) }
     }
 
-    /// For an element that was removed with its file.
+    /// Creates the subject for an element that was removed with its file.
     pub(crate) fn lost(element: &impl Element) -> Self {
         let was = place(Side::Old, element);
         Self { element: element.name(), place: was.clone(), was: Some(was) }
@@ -79,7 +79,8 @@ impl<'p> Differ<'p> {
         self.add_as(rule, about, message, (rule.backward, rule.forward));
     }
 
-    /// Adds a finding with its own backward and forward severities: for a rule that breaks different sides in different cases.
+    /// Adds a finding with its own backward and forward severities: for a rule that breaks different sides in different
+    /// cases.
     pub(crate) fn add_as(
         &mut self,
         rule: &'static Rule,

@@ -50,7 +50,8 @@ impl Types {
         types
     }
 
-    /// Returns full name → identifier: without the package if that is unambiguous, `Order_Line` for nested types.
+    /// Maps each full name to an identifier: without the package if that is unambiguous, and `Order_Line` for nested
+    /// types.
     fn identifiers(&self) -> BTreeMap<String, String> {
         let package = |full: &str| match (self.messages.get(full), self.enums.get(full)) {
             (Some(message), _) => message.package_name().to_owned(),
@@ -79,8 +80,8 @@ impl Types {
     }
 }
 
-/// Returns the full names of the fields without which a message is rejected: the gate itself checks the empty message. Since it
-/// lists a limited number of violations, the rules supply the rest.
+/// Returns the full names of the fields without which a message is rejected: the gate itself checks the empty message.
+/// Since it lists a limited number of violations, the rules supply the rest.
 fn needed(message: &MessageDescriptor) -> Vec<String> {
     let compiled = Contract::compile(message.parent_pool(), message.full_name(), Policies::default(), &[]);
     let refusal =
@@ -94,7 +95,7 @@ fn needed(message: &MessageDescriptor) -> Vec<String> {
         .collect()
 }
 
-/// Whether every JavaScript object inherits a property of this name, so that code must check for its own.
+/// Returns whether every JavaScript object inherits a property of this name, so that code must check for its own.
 pub fn is_inherited(name: &str) -> bool {
     const INHERITED: [&str; 7] = [
         "constructor",
@@ -221,7 +222,7 @@ impl Rules {
         self.get(leaf) == Some(&Value::Bool(true))
     }
 
-    /// Returns a number, also if JSON has it as text.
+    /// Returns a number, even if JSON has it as text.
     pub fn number(&self, leaf: &str) -> Option<Value> {
         let value = self.get(leaf)?;
         match value {
@@ -240,7 +241,7 @@ impl Rules {
         self.rules.iter().filter(move |(path, _)| !inner.iter().any(|head| path.starts_with(head)))
     }
 
-    /// Returns whether the empty value passes whatever the other rules.
+    /// Returns whether the empty value passes regardless of the other rules.
     pub fn skips_zero(&self) -> bool {
         self.get("ignore").is_some()
     }
@@ -258,7 +259,7 @@ impl Rules {
 pub struct Range {
     pub lower: Option<(&'static str, Value)>,
     pub upper: Option<(&'static str, Value)>,
-    /// The lower bound is above the upper one: a value must lie outside of both.
+    /// Whether the lower bound is above the upper one, so that a value must lie outside of both.
     pub outside: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Extensions. Like a field, an extension is a number in a message; its name is a separate full name.
+//! Compares extensions. Like a field, an extension is a number in a message; its name is a separate full name.
 
 use prost_reflect::ExtensionDescriptor;
 
@@ -40,7 +40,7 @@ impl Differ<'_> {
     }
 }
 
-/// `1000 of shop.v1.Order`
+/// Formats an extension's place, such as `1000 of shop.v1.Order`.
 fn target(extension: &ExtensionDescriptor) -> String {
     format!("{} of {}", extension.number(), extension.containing_message().full_name())
 }

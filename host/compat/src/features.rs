@@ -1,6 +1,7 @@
-//! The effects of features and their older options on JSON and generated code.
+//! Compares the effects of features and their older options on JSON and generated code.
 //!
-//! A feature applies to the element that sets it and to everything within; if nothing sets it, the file's syntax decides.
+//! A feature applies to the element that sets it and to everything within; if nothing sets it, the file's syntax
+//! decides.
 
 use prost_reflect::prost::Message as _;
 use prost_reflect::{DynamicMessage, EnumDescriptor, FileDescriptor, Kind, MessageDescriptor};
@@ -21,8 +22,8 @@ const JAVA_UTF8_VERIFY: i32 = 2;
 const CPP_VIEW: i32 = 1;
 const CPP_CORD: i32 = 2;
 
-/// The compared part of `google.protobuf.FeatureSet`. It is read from bytes, because a pool may lack the definition of one
-/// language's features.
+/// The compared part of `google.protobuf.FeatureSet`. It is read from bytes, because a pool may lack the definition of
+/// one language's features.
 #[derive(Clone, PartialEq, prost::Message)]
 struct FeatureSet {
     #[prost(int32, optional, tag = "4")]
@@ -100,10 +101,10 @@ impl FeatureSet {
     fn overlaid(self, options: &DynamicMessage) -> Self {
         let Some(features) = features_of_options(options) else { return self };
         let mut set = self.clone();
-        // Of a field that occurs twice, the later one wins.
+        // If a field occurs twice, the later one wins.
         match set.merge(features.encode_to_vec().as_slice()) {
             Ok(()) => set,
-            // A pool that defines FeatureSet differently from Protobuf.
+            // The pool defines FeatureSet differently from Protobuf.
             Err(_) => self,
         }
     }

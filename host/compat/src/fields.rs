@@ -1,4 +1,4 @@
-//! One field or extension in both versions.
+//! Compares one field or extension in both versions.
 
 use prost_reflect::{FieldDescriptor, Kind, Value};
 
@@ -7,7 +7,7 @@ use super::rule::{Severity, rules};
 use super::slot::Slot;
 use super::types;
 
-/// How many values a field has, and whether its absence differs from the empty value.
+/// The number of values that a field has, and whether its absence differs from the empty value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cardinality {
     Implicit,
@@ -159,7 +159,7 @@ impl Differ<'_> {
     }
 }
 
-/// Returns whether two defaults are equal, also if one is written as a boolean and the other as a number.
+/// Returns whether two defaults are equal, even if one is written as a boolean and the other as a number.
 fn same_default(old: &Value, new: &Value) -> bool {
     let integer = |value: &Value| match *value {
         Value::Bool(value) => Some(i128::from(value)),

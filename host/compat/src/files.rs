@@ -1,4 +1,4 @@
-//! Files and packages.
+//! Compares files and packages.
 
 use std::collections::BTreeSet;
 
@@ -58,8 +58,8 @@ fn packages(pool: &DescriptorPool) -> BTreeSet<String> {
     pool.files().map(|file| file.package_name().to_owned()).collect()
 }
 
-/// Returns the options that affect generated code, with their defaults. `java_string_check_utf8` affects strings, and is
-/// compared for each of them.
+/// Returns the options that affect generated code, with their defaults. `java_string_check_utf8` affects strings, and
+/// is compared for each of them.
 fn options(options: &FileOptions) -> Vec<(&'static str, String)> {
     let text =
         |value: &Option<String>| value.as_deref().map_or_else(|| "not set".to_owned(), |text| format!("\"{text}\""));

@@ -1,7 +1,8 @@
-//! The identity of a released contract: everything that decides what its events look like, and nothing else.
+//! The identity of a released contract. It depends on everything that determines its events, and on nothing else.
 //!
-//! Unlike [`tollgate_contract::Contract::digest`] it excludes policies, which belong to a pipeline, and includes the rules and the
-//! reservations, which are part of the promise. Its text form is independent, so that lock files outlive releases.
+//! Unlike [`tollgate_contract::Contract::digest`] it excludes policies, which belong to a pipeline, and includes the
+//! rules and the reservations, which are part of the promise. Its text form is independent, so that lock files outlive
+//! releases.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,11 +13,11 @@ use sha2::{Digest as _, Sha256};
 use super::constraints::{Constraints, constraints, constraints_of_message};
 use tollgate_contract::is_closed;
 
-/// Identifies the text form; to be raised when the meaning of the text changes.
+/// Identifies the text form. Change it when the meaning of the text changes.
 const FORM: &str = "tollgate-release/1";
 
-/// Returns the SHA-256 of the message, all types that it reaches, and their rules. It excludes comments, file names and the
-/// order of declarations.
+/// Returns the SHA-256 of the message, all types that it reaches, and their rules. It excludes comments, file names and
+/// the order of declarations.
 #[must_use]
 pub fn fingerprint(message: &MessageDescriptor) -> [u8; 32] {
     let mut types = BTreeMap::new();
@@ -86,7 +87,7 @@ fn rules(rules: &Constraints) -> String {
 
 fn enum_text(descriptor: &EnumDescriptor) -> String {
     let mut text = format!("closed={}\n", is_closed(descriptor));
-    // In declaration order: the first value is the default, and the first alias is the displayed name.
+    // Values are in declaration order: the first one is the default, and the first alias is the displayed name.
     text.extend(descriptor.values().map(|value| format!("value {} {}\n", value.number(), value.name())));
     text
 }

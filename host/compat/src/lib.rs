@@ -2,17 +2,18 @@
 //!
 //! Three questions are separate, because different people ask them:
 //!
-//! * *In which form?* A [`Category`] tells what a change affects: the bytes, JSON, generated code, or the table behind a
-//!   pipeline. The first four include each other like those of `buf breaking` (wire ⊂ wire-json ⊂ package ⊂ file), so a
-//!   project chooses its strictness by naming one.
-//! * *For whom?* A [`Mode`] tells who must keep working, in the terms of schema registries. `backward`: consumers with the
-//!   new contract read events of the old one; `forward`: consumers with the old contract read events of the new one;
-//!   `full`: both. A rule has a [`Severity`] for each side, and changes that affect nobody in the chosen mode are not reported.
+//! * *In which form?* A [`Category`] tells what a change affects: the bytes, JSON, generated code, or the table behind
+//!   a pipeline. The first four include each other like those of `buf breaking` (wire ⊂ wire-json ⊂ package ⊂ file), so
+//!   a project chooses its strictness by naming one.
+//! * *For whom?* A [`Mode`] tells who must keep working, in the terms of schema registries. `backward`: consumers with
+//!   the new contract read events of the old one; `forward`: consumers with the old contract read events of the new
+//!   one; `full`: both. A rule has a [`Severity`] for each side, and changes that affect nobody in the chosen mode are
+//!   not reported.
 //! * *How badly?* `error`: events or programs stop working. `warning`: they may, depending on the actual values or on a
 //!   consumer's policies. `info`: worth knowing.
 //!
-//! Elements are matched by full name, fields and enum values by number, since the number is on the wire. A change with one
-//! cause is reported once: a field with another number under its old name is renumbered, not deleted and added.
+//! Elements are matched by full name, fields and enum values by number, since the number is on the wire. A change with
+//! one cause is reported once: a field with another number under its old name is renumbered, not deleted and added.
 //!
 //! Not covered: whether two CEL expressions or two regular expressions accept the same values (a change of either *may*
 //! tighten), options of plugins other than buf.validate, and changes of an edition beyond the features that a file can
@@ -54,7 +55,7 @@ pub use element::{Element, comment, place};
 pub use fingerprint::fingerprint;
 pub use rule::{Category, RULES, Rule, Severity, find, rules};
 
-/// Who must keep working.
+/// The consumers that must keep working.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// New consumers read old events.
@@ -64,7 +65,7 @@ pub enum Mode {
     Full,
 }
 
-/// How strict a comparison is.
+/// The strictness of a comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// The widest of wire, wire-json, package and file that counts; findings about the sink are always reported.
@@ -86,7 +87,8 @@ pub enum Side {
     New,
 }
 
-/// A position in a `.proto` file. Line and column count from 1; both are 0 if the descriptors have no source information.
+/// A position in a `.proto` file. Line and column count from 1; both are 0 if the descriptors have no source
+/// information.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
     pub side: Side,
@@ -96,7 +98,7 @@ pub struct Place {
     pub column: usize,
 }
 
-/// One change, and what to do about it ([`Rule::advice`]).
+/// A change, and what to do about it ([`Rule::advice`]).
 #[derive(Debug, Clone)]
 pub struct Finding {
     pub rule: &'static Rule,
@@ -117,8 +119,8 @@ pub fn compare(old: &DescriptorPool, new: &DescriptorPool, options: Options) -> 
     differ::Differ::new(old, new, None, options).run()
 }
 
-/// Like [`compare`], if the old version's own files are known: only those in `files`. So copies of Google's files among them are
-/// compared, and imports found elsewhere are not.
+/// Works like [`compare`], but only on those files of the old version that are in `files`. So copies of Google's files
+/// among them are compared, and imports found elsewhere are not.
 #[must_use]
 pub fn compare_files(
     old: &DescriptorPool,
@@ -129,7 +131,7 @@ pub fn compare_files(
     differ::Differ::new(old, new, Some(files), options).run()
 }
 
-/// Returns whether a file belongs to a user's contracts: Protobuf's own and buf.validate's come with the tools.
+/// Returns whether a file belongs to a user's contracts. Protobuf's own files and buf.validate's do not.
 #[must_use]
 pub fn is_own(file: &FileDescriptor) -> bool {
     !matches!(file.package_name(), "google.protobuf" | "buf.validate" | "google.protobuf.compiler")

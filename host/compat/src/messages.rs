@@ -1,4 +1,4 @@
-//! Messages: the fields in both versions, and what prevents the reuse of removed numbers.
+//! Compares messages: their fields in both versions, and what prevents the reuse of removed numbers.
 
 use std::ops::Range;
 
@@ -120,7 +120,7 @@ impl Differ<'_> {
     }
 
     fn field_added(&mut self, field: &FieldDescriptor, old: &MessageDescriptor) {
-        // Reported already, as renumbered.
+        // This was already reported as renumbered.
         if old
             .get_field_by_name(field.name())
             .is_some_and(|was| field.parent_message().get_field(was.number()).is_none())

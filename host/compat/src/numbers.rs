@@ -1,4 +1,4 @@
-//! Ranges of numbers in reservations and extensions.
+//! Computes ranges of numbers in reservations and extensions.
 
 use std::ops::Range;
 

@@ -1,7 +1,8 @@
-//! Oneofs: which fields exclude each other.
+//! Compares oneofs, which determine the fields that exclude each other.
 //!
-//! On the wire a oneof is nothing but its members; a change affects which of two members survives when both are present.
-//! Old events may contain both members that a new oneof joins (backward), new events both that it no longer joins (forward).
+//! On the wire a oneof is nothing but its members. A change affects which of two members survives when both are
+//! present. Old events may contain two members that are now in the same oneof (backward). New events may contain two
+//! members that no longer are (forward).
 
 use prost_reflect::{FieldDescriptor, MessageDescriptor, OneofDescriptor};
 

@@ -1,4 +1,4 @@
-//! A contract as a page for its readers: the content, and its two formats.
+//! A contract as a page for its readers: the contents, and two formats.
 
 pub mod html;
 pub mod markdown;
@@ -8,15 +8,15 @@ use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use crate::export::{Types, value_kind, well_known};
 use crate::{comment, constraints, constraints_of_message, constraints_of_oneof, describe};
 
-/// The content of a page, for both formats.
+/// The contents of a page, for both formats.
 pub struct Page {
     pub name: String,
     pub comment: String,
-    /// Label and value.
+    /// Pairs of a label and a value.
     pub facts: Vec<(String, String)>,
     pub types: Vec<Section>,
     pub enums: Vec<Section>,
-    /// The pipeline's policies: key and meaning.
+    /// The pipeline's policies, each with its key and meaning.
     pub policies: Vec<(String, String)>,
     /// Each column and its source.
     pub columns: Vec<(String, String)>,
@@ -37,7 +37,7 @@ pub struct Section {
 pub struct Row {
     pub number: i64,
     pub name: String,
-    /// Empty for enum values.
+    /// The type of a field; empty for enum values.
     pub type_name: String,
     /// The section of the type on this page.
     pub link: Option<String>,

@@ -1,8 +1,9 @@
-//! The rules, each with a stable id, what it affects, whom, and advice.
+//! The rules. Each has a stable id, the kind of thing it affects, a severity for each side, and advice.
 
 use serde::Serialize;
 
-/// What a change affects. The first four are ordered from what affects most people to what affects fewest.
+/// The kind of thing that a change affects. The first four are in order, from the one that affects most people to the
+/// one that affects fewest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Category {
@@ -56,12 +57,12 @@ impl Severity {
 /// A kind of change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Stable: suppressions and dashboards refer to it.
+    /// The id is stable, because suppressions and dashboards refer to it.
     pub id: &'static str,
     pub category: Category,
-    /// For consumers with the new contract that read old events; `None` if they are unaffected.
+    /// The severity for consumers with the new contract that read old events; `None` if they are unaffected.
     pub backward: Option<Severity>,
-    /// For consumers with the old contract that read new events.
+    /// The severity for consumers with the old contract that read new events; `None` if they are unaffected.
     pub forward: Option<Severity>,
     pub summary: &'static str,
     pub advice: &'static str,

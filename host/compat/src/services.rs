@@ -1,4 +1,4 @@
-//! Services. Kafka topics have none, but their `.proto` files often do.
+//! Compares services. Kafka topics have none, but their `.proto` files often do.
 
 use prost_reflect::{MethodDescriptor, ServiceDescriptor};
 

@@ -1,4 +1,4 @@
-//! A field or an extension: both have a number in a message, a type, a cardinality and options.
+//! A field or an extension. Both have a number in a message, a type, a cardinality and options.
 
 use prost_reflect::{
     Cardinality, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value,
@@ -21,7 +21,7 @@ pub(super) trait Slot: Element {
     fn default_value(&self) -> Value;
     fn proto(&self) -> &FieldDescriptorProto;
     fn options(&self) -> DynamicMessage;
-    /// Returns the message in whose body it is declared; for an extension that is not the message that it extends.
+    /// Returns the message in whose body it is declared. For an extension this is not the message that it extends.
     fn scope(&self) -> Option<MessageDescriptor>;
 }
 

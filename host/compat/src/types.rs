@@ -1,8 +1,8 @@
-//! Which types can read each other's bytes and JSON, and which values are lost.
+//! Determines which types can read each other's bytes and JSON, and which values are lost.
 //!
-//! The groups are those of Protobuf's "Updating a Message Type" and of `buf breaking`'s WIRE and WIRE_JSON: varints without
-//! zigzag are compatible, and so are fixed types of the same width, and string and bytes. Types that these lists call compatible
-//! may still lose values (`int64` read as `int32` is truncated): that is reported as a narrowing, for the affected side.
+//! The groups are those of Protobuf's "Updating a Message Type" and of `buf breaking`'s WIRE and WIRE_JSON: varints
+//! without zigzag are compatible, fixed types of the same width are, and string and bytes are. Even such types may lose
+//! values (`int64` read as `int32` is truncated). That is reported as a narrowing, for the affected side.
 
 use prost_reflect::{EnumDescriptor, Kind};
 use tollgate_contract::type_name;
@@ -37,21 +37,21 @@ enum Json {
 /// The effects of a change from one type to another.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
-    /// New consumers cannot read old bytes.
+    /// Whether new consumers cannot read old bytes.
     pub unreadable_backward: bool,
-    /// Old consumers cannot read new bytes.
+    /// Whether old consumers cannot read new bytes.
     pub unreadable_forward: bool,
-    /// What a reader rejects of a type with the same encoding.
+    /// The reason why a reader rejects some values of a type with the same encoding.
     pub refused: Option<String>,
-    /// Why new consumers misread or reject some old values.
+    /// The reason why new consumers misread or reject some old values.
     pub narrowed_backward: Option<String>,
     pub narrowed_forward: Option<String>,
     pub json: bool,
-    /// Generated code has another type.
+    /// Whether generated code has another type.
     pub source: bool,
 }
 
-/// Compares two types of single values; `groups` says whether each is a proto2 group.
+/// Compares two types of single values. `groups` tells for each whether it is a proto2 group.
 pub(super) fn compare(old: &Kind, new: &Kind, groups: (bool, bool)) -> Change {
     let (was, is) = (type_name(old), type_name(new));
     if was == is && groups.0 == groups.1 {
@@ -68,7 +68,7 @@ pub(super) fn compare(old: &Kind, new: &Kind, groups: (bool, bool)) -> Change {
         return unreadable;
     }
     match (old, new) {
-        // Another message has other fields, or may get them.
+        // Another message type may have other fields, now or later.
         (Kind::Message(_), Kind::Message(_)) => Change { json: false, ..unreadable },
         (Kind::Enum(old), Kind::Enum(new)) => enums(old, new),
         // Consumers reject numbers that an enum does not name, and an integer may be any number.

@@ -1,8 +1,8 @@
-//! The compatibility matrix: pairs of contracts and what is found between them, as data in `compat/*.cases`.
+//! Tests the compatibility matrix: pairs of contracts and the findings between them, as data in `compat/*.cases`.
 //!
-//! A case is a title, an old and a new version, and one line for each finding: its severity backward, its severity
-//! forward (`-` where it is none), id, element. `BLESS=1 cargo test -p tollgate-compat --test compat` writes the lines
-//! anew; look at the difference before you commit it.
+//! A case is a title, an old and a new version, and one line for each finding: its backward severity, its forward
+//! severity (`-` for none), id, element. `BLESS=1 cargo test -p tollgate-compat --test compat` rewrites the lines;
+//! check the difference before you commit it.
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +18,10 @@ const FILE: &str = "t.proto";
 #[derive(Debug, Default)]
 struct Case {
     title: String,
-    /// Side and file name → text, in file order.
+    /// The text of each file by side and name, in file order.
     files: Vec<(Side, String, String)>,
     expected: Vec<String>,
-    /// Ids that must not be found, for those who read: the lists of findings are complete anyway.
+    /// Ids that must not be found. They only help readers, because the lists of findings are complete.
     not: Vec<String>,
 }
 
@@ -69,7 +69,8 @@ fn parse(text: &str) -> Vec<Case> {
     cases
 }
 
-/// A text without a syntax is proto3 and of package t; what it uses of others is imported. All of that on its first line.
+/// Completes a text. Without a syntax it is proto3 in package t, and it imports what it uses. All of this is added to
+/// its first line.
 fn whole(text: &str) -> String {
     let mut head = String::new();
     if !text.contains("syntax =") && !text.contains("edition =") {
@@ -96,7 +97,7 @@ fn whole(text: &str) -> String {
     if text.contains("google.protobuf.FieldOptions") {
         head += "import \"google/protobuf/descriptor.proto\"; ";
     }
-    // Syntax comes before package and import, wherever the text says it.
+    // The syntax must come before package and import, wherever it is in the text.
     let syntaxes = ["syntax = \"proto2\";", "edition = \"2023\";"];
     let told = syntaxes.iter().find_map(|syntax| Some((syntax, text.strip_prefix(syntax)?)));
     told.map_or_else(|| format!("{head}{text}"), |(syntax, rest)| format!("{syntax} {head}{rest}"))
@@ -107,7 +108,7 @@ fn pool(case: &Case, side: Side) -> DescriptorPool {
     let mut names = Vec::new();
     for (_, name, text) in case.files.iter().filter(|(of, ..)| *of == side) {
         let text = whole(text);
-        // As the product reads files of editions.
+        // Files of editions are converted as in the product.
         let text = edition_source(&text).unwrap().unwrap_or(text);
         std::fs::write(folder.path().join(name), text).unwrap();
         names.push(name);
@@ -128,7 +129,7 @@ fn found(case: &Case) -> Vec<String> {
     let mut lines: BTreeMap<(String, String, String), [&str; 2]> = BTreeMap::new();
     for (at, mode) in [Mode::Backward, Mode::Forward].into_iter().enumerate() {
         for finding in findings(case, Category::File, mode) {
-            // Told twice where a message differs: a key and a value, two bounds.
+            // A finding with several messages counts once: a key and a value, two bounds.
             let key = (finding.rule.id.to_owned(), finding.element.clone(), finding.message.clone());
             lines.entry(key).or_insert(["-", "-"])[at] = finding.severity.as_str();
         }
@@ -193,7 +194,7 @@ fn every_pair_gives_what_is_expected() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// Both ways: a rule that never fires is no rule, one that always does neither.
+/// Every rule must fire in some case and not in another.
 #[test]
 fn every_rule_has_a_pair_that_it_finds_and_one_that_it_does_not() {
     let cases: Vec<Case> =
@@ -204,7 +205,7 @@ fn every_rule_has_a_pair_that_it_finds_and_one_that_it_does_not() {
     let found: BTreeSet<&str> =
         cases.iter().flat_map(|case| &case.expected).filter_map(|line| line.split(' ').nth(2)).collect();
     let not: BTreeSet<&str> = cases.iter().flat_map(|case| &case.not).map(String::as_str).collect();
-    // Those of the sink, the lock file and suppressions are found by the verb, and tested with it.
+    // Findings about the sink, the lock file and suppressions are reported by the verb and tested with it.
     let verb = |id: &str| {
         ["sink-", "transform-", "released-", "suppression-", "field-removed-without-notice"]
             .iter()
@@ -240,7 +241,7 @@ fn a_level_leaves_out_what_is_wider() {
     );
 }
 
-/// Of changes that hurt more than generated code, or less than its files.
+/// Checks changes that affect more than generated code, or less than its files.
 #[test]
 fn a_change_counts_from_the_level_that_it_hurts() {
     let service = |option: &str| format!("message M {{}} service S {{ rpc R(M) returns (M) {{ {option} }} }}");
@@ -274,7 +275,8 @@ fn a_change_counts_from_the_level_that_it_hurts() {
     }
 }
 
-/// Copies of google's files count where they lie among the old version's own; what an import finds elsewhere does not.
+/// Copies of Google's files are compared if they are among the old version's own files; imports found elsewhere are
+/// not.
 #[test]
 fn own_files_are_those_that_are_named() {
     let vendored = "package google.protobuf; message Money { int64 units = 1; }";

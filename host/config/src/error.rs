@@ -2,14 +2,16 @@
 
 use std::fmt;
 
-/// The consequence of an error for the event, the lane and the process. Every error type maps to a class in one exhaustive match.
+/// The consequence of an error for the event, the lane and the process. Every error type maps to a class in one
+/// exhaustive match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// The event is at fault: it becomes a dead letter, and processing continues.
     Poison,
     /// A server or the network is at fault: back off, do not advance, never dead-letter.
     Transient,
-    /// The event or a server is at fault: retry a limited number of times. Events that still fail alone become dead letters.
+    /// The event or a server is at fault: retry a limited number of times. Events that still fail alone become dead
+    /// letters.
     Unknown,
     /// The program or its configuration is at fault: stop with a message.
     Fatal,

@@ -1,5 +1,5 @@
-//! Every key of a pipeline.yaml in one table. docs/configuration.md and the JSON Schema are generated from it. Tests compare
-//! it with the keys that the parser reads and with the parser's defaults.
+//! Every key of a pipeline.yaml in one table. docs/configuration.md and the JSON Schema are generated from it. Tests
+//! compare it with the keys that the parser reads and with the parser's defaults.
 
 mod contract;
 mod paths;
@@ -61,7 +61,7 @@ pub enum Kind {
     Null,
 }
 
-/// What applies if the key is absent.
+/// The consequence if the key is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     Required,

@@ -1,4 +1,5 @@
-//! The configuration of a pipeline: typed and strict. All errors are reported at once, with their line and the nearest valid key.
+//! The configuration of a pipeline, typed and strict. All errors are reported at once, with their line and the nearest
+//! valid key.
 
 mod backoff;
 pub mod error;

@@ -11,14 +11,16 @@ pub const DAY: Duration = Duration::from_secs(86_400);
 /// Bytes of a pipeline.yaml or transform.yaml. The largest sensible file (hundreds of columns) has about 50 kB.
 pub const CONFIG_BYTES: u64 = 1 << 20;
 
-/// Nesting of a configuration file. Our own keys need 5; `config:` blocks may be deeper, and trees are processed recursively.
+/// Nesting of a configuration file. Our own keys need 5; `config:` blocks may be deeper, and trees are processed
+/// recursively.
 pub const CONFIG_DEPTH: usize = 64;
 
-/// Unknown keys of one table that get a suggestion. More are not typos, and each suggestion compares the key with all known
-/// keys.
+/// Unknown keys of one table that get a suggestion. More are not typos, and each suggestion compares the key with all
+/// known keys.
 pub const CONFIG_SUGGESTIONS: usize = 100;
 
-/// Bytes of a file named by `${file:…}`. Keys and certificates have a few kB; the bound stops at files such as `/dev/zero`.
+/// Bytes of a file named by `${file:…}`. Keys and certificates have a few kB; the bound stops at files such as
+/// `/dev/zero`.
 pub const SECRET_FILE_BYTES: u64 = 64 << 10;
 
 /// Characters of `pipeline:`. Each transactional id (Kafka allows 249) and each advisory lock's name begins with it.
@@ -30,7 +32,8 @@ pub const TOPIC_NAME: usize = 249;
 /// PostgreSQL silently truncates a longer identifier (NAMEDATALEN − 1).
 pub const IDENTIFIER_BYTES: usize = 63;
 
-/// `lanes:` each has its own connection, producer and instances. With more, PostgreSQL's connections run out first.
+/// `lanes:` Each lane has its own connection, producer and instances. With more, PostgreSQL's connections run out
+/// first.
 pub const LANES: usize = 64;
 
 /// `source.session_timeout`: how long a dead member keeps its partitions; long enough for pauses of a healthy member.
@@ -49,8 +52,8 @@ pub const STATISTICS: Duration = Duration::from_millis(200);
 /// The time between two log lines about the same outage.
 pub const OUTAGE_REMINDER: Duration = Duration::from_secs(60);
 
-/// An outage is over if the server answers the keeper and no thread has met the outage for this long. Threads wait at most
-/// `retry_policy.max_backoff`, plus the timeout of a call.
+/// An outage is over if the server answers the keeper and no thread has met the outage for this long. Threads wait at
+/// most `retry_policy.max_backoff`, plus the timeout of a call.
 pub const OUTAGE_QUIET: Duration = Duration::from_secs(30);
 
 /// `source.stall_after`: longer than a takeover and a slow batch, and short enough to alert users early.
@@ -78,24 +81,26 @@ pub const EVENT_BYTES_MAX: usize = 64 << 20;
 /// The largest bound of `contract.clock_skew`: ten years. A larger bound would accept everything.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-/// Bytes of the headers with the deviations that a policy accepted. They count against the output topic's bound even if absent.
+/// Bytes of the headers with the deviations that a policy accepted. They count against the output topic's bound even if
+/// absent.
 pub const NOTICE_BYTES: usize = 4_096;
 
-/// `delivery.batch.max_events`: larger batches save statements in PostgreSQL and transactions in Kafka. Beyond 16,000 rows
-/// neither gains, but memory and the work repeated after a failure still grow.
+/// `delivery.batch.max_events`: larger batches save statements in PostgreSQL and transactions in Kafka. Beyond 16,000
+/// rows neither gains, but memory and the work repeated after a failure still grow.
 pub const BATCH_EVENTS: usize = 16_000;
-/// Beyond this a statement's arrays alone take tens of megabytes a lane.
+/// With more events a statement's arrays alone take tens of megabytes for each lane.
 pub const BATCH_EVENTS_MAX: usize = 100_000;
 
-/// From this number of rows a batch uses COPY and a temporary table: slower at 1,400, faster from 2,000 (docs/adr/0003).
+/// From this number of rows a batch uses COPY and a temporary table: slower at 1,400, faster from 2,000
+/// (docs/adr/0003).
 pub const STAGE_ROWS: usize = 2_000;
 
-/// The age, in transactions of the server, at which a lane drops its temporary table. PostgreSQL begins to vacuum against
-/// wraparound at 200 million (`autovacuum_freeze_max_age`; if a quarter of that setting is less, it applies here), and refuses
-/// writes at two billion. Dropping the table once per million transactions costs nothing.
+/// The age, in transactions of the server, at which a lane drops its temporary table. PostgreSQL begins to vacuum
+/// against wraparound at 200 million (`autovacuum_freeze_max_age`; if a quarter of that setting is less, it applies
+/// here), and refuses writes at two billion. Dropping the table once per million transactions costs nothing.
 pub const STAGE_AGE: i64 = 1_000_000;
-/// How often a lane checks the age of its temporary table, with one query. A server with 100,000 transactions a second uses
-/// another million in this time.
+/// The interval at which a lane checks the age of its temporary table, with one query. A server with 100,000
+/// transactions a second uses another million in this time.
 pub const STAGE_LOOK: Duration = Duration::from_secs(10);
 
 /// `delivery.batch.max_bytes`: 16,000 events of 260 bytes. Batches of larger events have fewer events.
@@ -118,8 +123,8 @@ pub const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// The broker's default of `transaction.max.timeout.ms`; it refuses a longer timeout.
 pub const TRANSACTION_TIMEOUT_MAX: Duration = Duration::from_secs(900);
 
-/// The share of `delivery.transaction_timeout` that a Kafka transaction may have used when PostgreSQL commits. The rest is for
-/// that commit and for the request that ends the transaction.
+/// The share of `delivery.transaction_timeout` that a Kafka transaction may have used when PostgreSQL commits. The rest
+/// is for that commit and for the request that ends the transaction.
 pub const TRANSACTION_SHARE: f64 = 0.9;
 
 /// `dead_letter.limit`: half of the events. Bad data affects single events; a faulty deployment rejects nearly all.
@@ -131,28 +136,31 @@ pub const DEAD_LETTER_WITHIN: Duration = Duration::from_secs(60);
 /// The window stores counts per second: an hour has 3,600 of them.
 pub const DEAD_LETTER_WITHIN_MAX: Duration = Duration::from_secs(3600);
 
-/// `retry_policy.max_retries`: enough for a passing error, and few enough that a rejected event does not block its lane for long.
+/// `retry_policy.max_retries`: enough for a passing error, and few enough that a rejected event does not block its lane
+/// for long.
 pub const RETRIES: u32 = 3;
-/// More retries are no bound in practice.
+/// With more retries there is no bound in practice.
 pub const RETRIES_MAX: u32 = 1_000;
-/// How long all attempts at a batch may fail by an outage of Kafka before a lane asks the broker whether the topics exist. A
-/// broker's restart or a topic's creation takes less.
+/// The time for which all attempts at a batch may fail by an outage of Kafka before a lane asks the broker whether the
+/// topics exist. A broker's restart or a topic's creation takes less.
 pub const DOUBT_LOOK: Duration = Duration::from_secs(30);
 
-/// How long they may fail while the broker answers before the partition is halted. An election of leaders, a rolling restart,
-/// or an operator's reaction to a full disk takes less.
+/// The time for which they may fail while the broker answers before the partition is halted. An election of leaders, a
+/// rolling restart, or an operator's reaction to a full disk takes less.
 pub const DOUBT_HALT: Duration = Duration::from_secs(600);
 
 /// `retry_policy.breaker_threshold`: a lost connection or a restart of PostgreSQL is over before this many attempts.
 pub const BREAKER_THRESHOLD: u32 = 5;
 /// With more, the breaker would never open in practice.
 pub const BREAKER_THRESHOLD_MAX: u32 = 1_000;
-/// How often a lane checks whether the breaker lets it try: another part of the process may have reached the server again.
+/// The interval at which a lane checks whether the breaker lets it try: another part of the process may have reached
+/// the server again.
 pub const BREAKER_LOOK: Duration = Duration::from_millis(50);
-/// An open breaker that no lane checks for this long after its wait has no waiting lanes, because lanes check every 50 ms.
+/// An open breaker that no lane checks for this long after its wait has no waiting lanes, because lanes check every 50
+/// ms.
 pub const BREAKER_IDLE: Duration = Duration::from_secs(5);
-/// `retry_policy.foreign_key_window` and `unique_window`: normal backoff already covers less than a second, and a lane that waits
-/// longer than an hour is stopped in effect.
+/// `retry_policy.foreign_key_window` and `unique_window`: normal backoff already covers less than a second, and a lane
+/// that waits longer than an hour is stopped in effect.
 pub const CONSTRAINT_WINDOW: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 /// `retry_policy.initial_backoff`: the shortest failover takes this long; a lost connection is often restored at once.
 pub const BACKOFF_INITIAL: Duration = Duration::from_millis(100);
@@ -173,16 +181,17 @@ pub const BACKLOG_EVENTS_MAX: u64 = 100_000_000;
 pub const BACKLOG_BYTES: usize = 64 << 20;
 /// The bytes that librdkafka fetches ahead: at least Kafka's default for a record (`max.message.bytes`, 1,048,588).
 pub const AHEAD_MIN: usize = 1_048_588;
-/// More is not faster: this is already some tens of milliseconds of work.
+/// More bytes are not faster: these are already some tens of milliseconds of work.
 pub const AHEAD_MAX: usize = 16 << 20;
 /// The largest value that may be set.
 pub const BACKLOG_BYTES_MAX: usize = 16 << 30;
 
 /// `shutdown`: Kubernetes waits 30 s between SIGTERM and SIGKILL.
 pub const SHUTDOWN: Duration = Duration::from_secs(30);
-/// `start_deadline`: a broker and a database that start together with Tollgate are ready by then.
+/// `start_deadline`: a broker and a database that start together with Tollgate are ready within this time.
 pub const START_DEADLINE: Duration = Duration::from_secs(60);
-/// How long a start may exceed its deadline, so that a step with the same timeout can report its own error first.
+/// The time for which a start may exceed its deadline, so that a step with the same timeout can report its own error
+/// first.
 pub const START_GRACE: Duration = Duration::from_secs(1);
 /// The longest `shutdown` and `start_deadline`.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(3600);
@@ -210,26 +219,28 @@ pub const NUMERIC_FRACTION: i64 = 16_383;
 /// The duration of a poll while a batch fills: short, so that the batch is handed over in time.
 pub const POLL_BUSY: Duration = Duration::from_millis(1);
 
-/// The duration of a poll while no batch fills: long enough to cost nothing, short enough to notice a rebalance or a stop.
+/// The duration of a poll while no batch fills: long enough to cost nothing, short enough to notice a rebalance or a
+/// stop.
 pub const POLL_IDLE: Duration = Duration::from_millis(50);
 
 /// Records that the loop takes in a row from librdkafka's queue before it handles other events.
 pub const POLL_RUN: usize = 1_000;
 
-/// How long the poll thread waits for a lane before it pauses the lane's partitions. It is also at most a tenth of
-/// `max_poll_interval`, so that ten such waits in a row do not end the membership.
+/// The time for which the poll thread waits for a lane before it pauses the lane's partitions. It is also at most a
+/// tenth of `max_poll_interval`, so that ten such waits in a row do not end the membership.
 pub const LANE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Batches that wait for a lane besides the one in progress: one keeps the lane busy, two absorb bursts.
+/// Batches that wait for a lane besides the one in progress: the first keeps the lane busy, and the second absorbs
+/// bursts.
 pub const LANE_QUEUE: usize = 2;
 
-/// Batches of a lane and the poll thread together: one that fills, one that waits to be handed over, those in the lane's
-/// queue, and the one in progress.
+/// Batches of a lane and the poll thread together: one that fills, one that waits to be handed over, those in the
+/// lane's queue, and the one in progress.
 pub const LANE_BATCHES: usize = LANE_QUEUE + 3;
 
-/// The maximal number of copies in memory of the batch in progress: as events of the sandbox, as its results, as rows and
-/// their arrays, in a statement, in the producer's queue and in its requests, and as a redo plan that is written, compressed
-/// and sent. These are eleven copies, plus half as much that the allocator has not returned.
+/// The maximal number of copies in memory of the batch in progress: as events of the sandbox, as its results, as rows
+/// and their arrays, in a statement, in the producer's queue and in its requests, and as a redo plan that is written,
+/// compressed and sent. These are eleven copies, plus half as much that the allocator has not returned.
 pub const LANE_COPIES: usize = 16;
 
 /// Memory of the process without events: code, compiled components, connections.
@@ -248,38 +259,38 @@ pub const LANE_STACK: usize = 4 << 20;
 /// Processes of one pipeline: each needs a slot.
 pub const SLOTS: i32 = 1024;
 
-/// How long the id of an event is kept.
+/// The time for which the id of an event is kept.
 pub const PROCESSED_TTL: Duration = Duration::from_secs(7 * 86_400);
 pub const PROCESSED_TTL_MIN: Duration = Duration::from_secs(60);
 pub const PROCESSED_TTL_MAX: Duration = Duration::from_secs(365 * 86_400);
 
-/// How often the slot's session is checked and the stored pause is read.
+/// The interval at which the slot's session is checked and the stored pause is read.
 pub const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a lane waits for PostgreSQL's answer: longer than the server's own `statement_timeout`, so that it applies only if
-/// no server can answer any more (a broken network, a dead host).
+/// The time for which a lane waits for PostgreSQL's answer: longer than the server's own `statement_timeout`, so that
+/// it applies only if no server can answer any more (a broken network, a dead host).
 pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(35);
 
-/// How much longer than its Kafka transaction a PostgreSQL transaction may be idle, so that a drain that ends at the last
-/// moment still commits.
+/// The idle timeout of a PostgreSQL transaction exceeds the timeout of its Kafka transaction by this time, so that a
+/// drain that ends at the last moment still commits.
 pub const IDLE_BEYOND_TRANSACTION: Duration = Duration::from_secs(5);
 
-/// How often `run` logs a summary: often enough to be visible in a log, and only 1,440 lines a day.
+/// The interval at which `run` logs a summary: often enough to be visible in a log, and only 1,440 lines a day.
 pub const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 
-/// Partitions of a table that are created after the current one. With monthly partitions, a week without a working member is
-/// harmless. The maximum is a year of daily partitions.
+/// Partitions of a table that are created after the current one. With monthly partitions, a week without a working
+/// member is harmless. The maximum is a year of daily partitions.
 pub const PARTITIONS_AHEAD: u32 = 2;
 pub const PARTITIONS_AHEAD_MAX: u32 = 366;
 
-/// Rounds of the keeper between two checks for partitions to create: an hour. A partition that could not be created is retried
-/// long before it is needed.
+/// Rounds of the keeper between two checks for partitions to create: an hour. A partition that could not be created is
+/// retried long before it is needed.
 pub const PARTITION_ROUNDS: u32 = 3_600;
 
-/// How long the creation of a partition waits for the table's lock. Writers to the table queue behind it.
+/// The time for which the creation of a partition waits for the table's lock. Writers to the table queue behind it.
 pub const PARTITION_LOCK: Duration = Duration::from_millis(500);
 
-/// How quickly the keeper notices that the process stops.
+/// The time within which the keeper notices that the process stops.
 pub const KEEPER_STEP: Duration = Duration::from_millis(50);
 
 /// Bytes of a payload in a dead letter by reference: enough to recognise the payload, small enough for any topic.
@@ -304,17 +315,17 @@ pub const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// The timeout of one attempt at a takeover: a lock held by a predecessor's statement ends before.
 pub const TAKEOVER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a takeover waits for a locked row before it checks again whether the session that holds the lock is stuck. A commit
-/// in progress takes less.
+/// The time for which a takeover waits for a locked row before it checks again whether the session that holds the lock
+/// is stuck. A commit in progress takes less.
 pub const TAKEOVER_LOCK: Duration = Duration::from_secs(1);
-/// The longest wait between two attempts at a takeover, regardless of `retry_policy`, because its partitions are not processed
-/// meanwhile.
+/// The longest wait between two attempts at a takeover, regardless of `retry_policy`, because its partitions are not
+/// processed meanwhile.
 pub const TAKEOVER_BACKOFF: Duration = Duration::from_secs(1);
-/// How often a takeover that keeps failing with the same error is logged.
+/// The interval at which a takeover that keeps failing with the same error is logged.
 pub const TAKEOVER_REMINDER: Duration = Duration::from_secs(10);
 
-/// How long a takeover waits for the group's offsets to become stable before it ends the last owner's transactions. A healthy
-/// owner finishes its work in progress before it releases its partitions.
+/// The time for which a takeover waits for the group's offsets to become stable before it ends the last owner's
+/// transactions. A healthy owner finishes its work in progress before it releases its partitions.
 pub const STABLE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Seconds to wait for an occupied slot: another member holds it while it ends transactions.
@@ -324,7 +335,8 @@ pub const SLOT_TRIES: u32 = 30;
 pub const REGISTRY_CONNECT: Duration = Duration::from_secs(3);
 /// The timeout of a request to the registry: responses are small, and a registry that takes longer is unavailable.
 pub const REGISTRY_REQUEST: Duration = Duration::from_secs(10);
-/// How often a failed request is retried before it counts as an outage; then the lane backs off and retries itself.
+/// The number of times that a failed request is retried before it counts as an outage; then the lane backs off and
+/// retries itself.
 pub const REGISTRY_RETRIES: u32 = 3;
 /// The longest wait between these retries.
 pub const REGISTRY_BACKOFF_MAX: Duration = Duration::from_secs(2);

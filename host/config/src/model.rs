@@ -77,7 +77,8 @@ pub struct Source {
     pub stall_after: Duration,
     /// `group_instance_id:` static membership, off by default.
     pub group_instance_id: Option<String>,
-    /// `kafka:` further librdkafka settings that have no key of their own. Settings that the delivery protocol needs are refused.
+    /// `kafka:` further librdkafka settings that have no key of their own. Settings that the delivery protocol needs
+    /// are refused.
     pub extra: Settings,
 }
 
@@ -137,7 +138,8 @@ pub struct Security {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tls {
-    /// `ca:` path of a PEM file; without it the system's certificates are used. These paths already include the file's folder.
+    /// `ca:` path of a PEM file; without it the system's certificates are used. These paths already include the file's
+    /// folder.
     pub ca: Option<PathBuf>,
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
@@ -191,7 +193,8 @@ pub struct Ceiling {
     pub fuel: Option<u64>,
     pub memory: Option<usize>,
     pub deadline: Option<Duration>,
-    /// CPU time for compiling the component. Transforms have no such limit; the sandbox has a default by the component's size.
+    /// CPU time for compiling the component. Transforms have no such limit; the sandbox has a default by the
+    /// component's size.
     pub compile_time: Option<Duration>,
     pub output: Option<usize>,
     pub max_outputs: Option<u32>,
@@ -237,7 +240,8 @@ pub struct DeadLetterLimit {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Postgres {
     pub url: Secret,
-    /// `tls_ca:` PEM file; the path already includes the file's folder. The URL's `sslmode` sets how strictly TLS is checked.
+    /// `tls_ca:` PEM file; the path already includes the file's folder. The URL's `sslmode` sets how strictly TLS is
+    /// checked.
     pub tls_ca: Option<PathBuf>,
 }
 

@@ -1,4 +1,5 @@
-//! Parses pipeline.yaml to a [`Pipeline`]: section by section, with defaults from `limits.rs`, then checks across sections.
+//! Parses pipeline.yaml to a [`Pipeline`]: section by section, with defaults from `limits.rs`, then checks across
+//! sections.
 
 mod contract;
 mod conversion;
@@ -25,11 +26,11 @@ use std::time::Duration;
 use template::Shared;
 
 impl Pipeline {
-    /// Reads and checks a pipeline.yaml; variables come from the process's environment. Uses no network, and reads only this
-    /// file and those named by `${file:…}`.
+    /// Reads and checks a pipeline.yaml; variables come from the process's environment. Uses no network, and reads only
+    /// this file and those named by `${file:…}`.
     ///
     /// # Errors
-    /// All errors in the file at once.
+    /// Returns all errors in the file at once.
     pub fn load(path: &Path) -> Result<Pipeline, ConfigErrors> {
         let text = reader::load_text(path)?;
         let env = |name: &str| std::env::var(name).ok();
@@ -39,7 +40,7 @@ impl Pipeline {
     /// Parses a text like [`Pipeline::load`]. Messages show `path`, and relative paths start in its folder.
     ///
     /// # Errors
-    /// All errors in the file at once.
+    /// Returns all errors in the file at once.
     pub fn parse(path: &Path, text: &str, env: Environment<'_>) -> Result<Pipeline, ConfigErrors> {
         parse_seen(path, text, env).0
     }

@@ -3,10 +3,10 @@ use prost_reflect::DescriptorPool;
 /// The message types that a pipeline names.
 #[derive(Debug, Clone)]
 pub struct Pools {
-    /// Those of `contract.protos` or `contract.descriptor_set`.
+    /// The pool of `contract.protos` or `contract.descriptor_set`.
     pub own: DescriptorPool,
-    /// The pool of the envelope's message, if the envelope is a built-in one. It is separate, because the pipeline's own pool may
-    /// have other versions of its imports.
+    /// The pool of the envelope's message, if the envelope is a built-in one. It is separate because the pipeline's own
+    /// pool may contain other versions of the files that the envelope imports.
     pub outer: Option<DescriptorPool>,
 }
 

@@ -1,8 +1,8 @@
 //! A strict reader of configuration files that reports all errors at once.
 //!
-//! A file is read as *tables* (mappings with known keys). The code that reads a table requests each key with the kind of its
-//! value. Errors are collected with their line and key path, and a key that was never requested is an unknown key.
-//! Serde is not used, because it stops at the first error and does not know lines.
+//! A file is read as *tables* (mappings with known keys). The code that reads a table requests each key with the kind
+//! of its value. Errors are collected with their line and key path, and a key that was never requested is an unknown
+//! key. Serde is not used, because it stops at the first error and does not know lines.
 //!
 //! ```
 //! use tollgate_config::reader::{self, duration, text};
@@ -99,7 +99,7 @@ pub struct Seen {
 /// Reads a file. Variables come from the process's environment, and relative paths start in the file's folder.
 ///
 /// # Errors
-/// All errors in the file at once.
+/// Returns all errors in the file at once.
 pub fn read_file<T>(path: &Path, read: impl FnOnce(&Table<'_>) -> Option<T>) -> Result<T, ConfigErrors> {
     let text = load_text(path)?;
     let env = |name: &str| std::env::var(name).ok();
@@ -117,7 +117,7 @@ pub fn folder_of(path: &Path) -> &Path {
 /// Returns the text of a configuration file.
 ///
 /// # Errors
-/// If the file cannot be read, is too large, or is not UTF-8.
+/// Fails if the file cannot be read, is too large, or is not UTF-8.
 pub fn load_text(path: &Path) -> Result<String, ConfigErrors> {
     let fail = |message: String| ConfigErrors {
         file: path.display().to_string(),
@@ -138,7 +138,7 @@ pub fn load_text(path: &Path) -> Result<String, ConfigErrors> {
 /// Reads a text like [`read_file`] reads a file. `file` is only for messages.
 ///
 /// # Errors
-/// All errors in the text at once.
+/// Returns all errors in the text at once.
 pub fn read_text<T>(
     file: &str,
     text: &str,
@@ -455,7 +455,7 @@ impl<'r> Field<'r> {
     }
 }
 
-/// Returns a value for a message: quoted if it has blanks or is empty, shortened if it is long.
+/// Formats a value for display in an error message: quoted if it contains blanks or is empty, shortened if it is long.
 fn show(text: &str) -> String {
     const LONGEST: usize = 60;
     let short: String = text.chars().take(LONGEST).collect();

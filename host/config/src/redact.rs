@@ -14,8 +14,8 @@ use tollgate_contract::{
 const MASK: &str = "***";
 
 impl Pipeline {
-    /// Returns the configuration in the shape of the file, with defaults. Passwords, secret settings and URLs' passwords are
-    /// masked; a transform's `config:` shows each `${…}` as written in the file.
+    /// Returns the configuration in the shape of the file, with defaults. Passwords, secret settings and URLs'
+    /// passwords are masked; a transform's `config:` shows each `${…}` as written in the file.
     pub fn redacted_json(&self) -> Value {
         let mut json = json!({
             "pipeline": self.name,

@@ -9,7 +9,7 @@ use crate::secret::Secret;
 /// The settings of a registry's client.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Replicas of one registry, tried in turn. At least one.
+    /// The URLs of one registry's replicas, which are tried in turn. There is at least one.
     pub urls: Vec<Url>,
     pub auth: Auth,
     pub tls: Tls,
@@ -21,7 +21,7 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// The timeout of a request, including its response.
     pub request_timeout: Duration,
-    /// How often a failed request is retried; each time, all URLs are tried.
+    /// The number of times that a failed request is retried; each time, all URLs are tried.
     pub retries: u32,
     /// The first wait before a retry. It doubles each time, and a random part of it is used.
     pub backoff: Duration,
@@ -29,7 +29,7 @@ pub struct Config {
     pub backoff_max: Duration,
     /// The timeout of all attempts together, because a lane waits meanwhile.
     pub patience: Duration,
-    /// How long an unknown id is not requested again.
+    /// The time for which an unknown id is not requested again.
     pub negative_for: Duration,
     /// An unknown id is requested once more after this time, because a replica may lag behind.
     pub confirm_missing: Duration,
@@ -74,7 +74,7 @@ impl Url {
     /// Parses the URL of a registry.
     ///
     /// # Errors
-    /// If the text is not such a URL, or contains a login.
+    /// Fails if the text is not such a URL, or contains a login.
     pub fn parse(text: &str) -> Result<Url, UrlFault> {
         let text = text.trim();
         let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));

@@ -1,4 +1,5 @@
-//! The JSON Schema (draft 2020-12) of a pipeline.yaml for editors, and the Markdown table of keys, both generated from [`KEYS`].
+//! The JSON Schema (draft 2020-12) of a pipeline.yaml for editors, and the Markdown table of keys, both generated from
+//! [`KEYS`].
 
 use super::keys::{Fallback, KEYS, Key, Kind, all_paths, is_list};
 use serde_json::{Map, Value, json};

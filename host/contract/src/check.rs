@@ -1,19 +1,21 @@
 //! The walk: one pass over the wire bytes along the plan.
 //!
-//! Nothing is decoded into an object. A value is read in place, checked, and kept only if its field has a slot. Messages are
-//! walked whether wanted or not, so that an accepted payload is valid to the last byte. The walk recurses over message nesting,
-//! which the recursion limit bounds, and allocates only to describe a rejection.
+//! Nothing is decoded into an object. A value is read in place, checked, and kept only if its field has a slot.
+//! Messages are walked whether wanted or not, so that an accepted payload is valid to the last byte. The walk recurses
+//! over message nesting, which the recursion limit bounds, and allocates only to describe a rejection.
 //!
-//! Two rules of Protobuf are not local. *Merging*: a singular message may be split into several parts; slots below it simply see
-//! the parts one after the other. *Required fields* must be set in the merged message, not in each part, so a part without
-//! one is only suspect, and [`Contract::check`] decides by decoding the whole payload.
+//! Two rules of Protobuf are not local. *Merging*: a singular message may be split into several parts; slots below it
+//! simply see the parts one after the other. *Required fields* must be set in the merged message, not in each part, so
+//! a part without one is only suspect, and [`Contract::check`] decides by decoding the whole payload.
 //!
 //! *Rules* on values are tested in place; a payload that cannot be judged this way, or that fails, is judged as a whole
-//! (`rules::fast` explains why that is enough). The walk is compiled with and without rules, so that contracts without rules pay nothing.
+//! (`rules::fast` explains why that is enough). The walk is compiled with and without rules, so that contracts without
+//! rules pay nothing.
 //!
-//! Where Protobuf leaves a choice, the gate is strict. It rejects a known field with another wire type (parsers would treat it as
-//! unknown, and the field would silently be empty), and a string that is not UTF-8, in proto2 too (PostgreSQL could not store it).
-//! Map entries count as nesting, since each is a message on the wire. Minus zero is a set value even where zero is not.
+//! If Protobuf leaves a choice, the gate is strict. It rejects a known field with another wire type, because parsers
+//! would treat it as unknown, and the field would silently be empty. It rejects a string that is not UTF-8, in proto2
+//! too, because PostgreSQL could not store it. Map entries count as nesting, since each is a message on the wire. Minus
+//! zero is a set value even if zero is not.
 
 mod arrival;
 mod judge;
@@ -55,16 +57,19 @@ fn zigzag32(varint: u64) -> i32 {
 }
 
 impl Contract {
-    /// Checks a payload against the contract and leaves the wanted fields' values in `fields`, borrowed from the payload.
+    /// Checks a payload against the contract and leaves the wanted fields' values in `fields`, borrowed from the
+    /// payload.
     ///
-    /// An empty payload is a message of defaults. After a rejection `fields` is empty or incomplete; do not read it. Once `fields` is
-    /// warm, this allocates only to describe a rejection, to decide about a split message with required fields, and for rules that
-    /// need the message as a whole (such as CEL).
+    /// An empty payload is a message of defaults. After a rejection `fields` is empty or incomplete; do not read it.
+    /// Once `fields` is warm, this allocates only to describe a rejection, to decide about a split message with
+    /// required fields, and for rules that need the message as a whole (such as CEL).
     ///
-    /// A rule that compares with the current time cannot be evaluated here and rejects the payload; see [`Contract::check_at`].
+    /// A rule that compares with the current time cannot be evaluated here and rejects the payload; see
+    /// [`Contract::check_at`].
     ///
     /// # Errors
-    /// The first error in the bytes, in wire order; missing required fields come after all others. If the bytes are valid, all
+    /// Returns the first error in the bytes, in wire order; missing required fields come after all others. If the bytes
+    /// are valid, returns all violations of the rules, up to 20.
     /// violations of the rules, up to 20.
     pub fn check<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Rejection> {
         self.check_with(payload, fields, None, &Signals::default())
@@ -73,7 +78,7 @@ impl Contract {
     /// Like [`Contract::check`], with the time for rules like `timestamp.lt_now`.
     ///
     /// # Errors
-    /// As [`Contract::check`].
+    /// Fails as [`Contract::check`] does.
     pub fn check_at<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>, now: SystemTime) -> Result<(), Rejection> {
         self.check_with(payload, fields, self.needs_clock().then(|| unix_nanos(now)), &Signals::default())
     }
@@ -152,7 +157,7 @@ impl Contract {
     }
 }
 
-/// One pass. `RULES` says whether rules are tested.
+/// The state of one pass. `RULES` selects whether rules are tested.
 #[derive(Clone, Copy)]
 struct Walk<'c, const RULES: bool> {
     contract: &'c Contract,
@@ -206,7 +211,7 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
         Ok(())
     }
 
-    /// Handles a longer tag, an unknown field, or an error. Unknown fields are skipped here.
+    /// Handles a longer tag, an unknown field, or an error. It skips unknown fields.
     fn uncommon<'n>(
         self,
         node: &'n Node,
@@ -296,7 +301,8 @@ impl<'c, const RULES: bool> Walk<'c, RULES> {
                     out.push(field.slot, key, value);
                 }
             }
-            // Each value is read and kept in one arm, so that it stays in registers; a value returned by `scalar` passes through memory.
+            // Each value is read and kept in one arm, so that it stays in registers; a value returned by `scalar`
+            // passes through memory.
             Op::Bool => self.keep(field, Value::Bool(cursor.varint()? != 0), out, marks),
             Op::Int32 => self.keep(field, Value::I32(truncate(cursor.varint()?).cast_signed()), out, marks),
             Op::Int64 => self.keep(field, Value::I64(cursor.varint()?.cast_signed()), out, marks),

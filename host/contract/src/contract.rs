@@ -24,12 +24,13 @@ pub struct Contract {
 }
 
 impl Contract {
-    /// Compiles the message type with this full name. `fields` are the fields whose values [`Contract::check`] keeps, one slot each in
-    /// this order; a field may be listed twice.
+    /// Compiles the message type with this full name. `fields` are the fields whose values [`Contract::check`] keeps,
+    /// one slot each in this order; a field may be listed twice.
     ///
     /// # Errors
-    /// A name that does not exist (with similar names), a path through a list, map or scalar, a rule or a policy that does not
-    /// fit its field, a rule that does not compile, or a schema beyond the plan's limits.
+    /// Fails for a name that does not exist (the error lists similar names), a path through a list, map or scalar, a
+    /// rule or a policy that does not fit its field, a rule that does not compile, or a schema beyond the plan's
+    /// limits.
     pub fn compile(
         pool: &DescriptorPool,
         message: &str,
@@ -86,7 +87,8 @@ impl Contract {
         &self.infos
     }
 
-    /// Returns the declared name of an enum field's number (for lists and maps, of an element's or a value's), or of a oneof's branch.
+    /// Returns the declared name of an enum field's number (for lists and maps, of an element's or a value's), or of a
+    /// oneof's branch.
     #[must_use]
     pub fn enum_name(&self, slot: Slot, number: i32) -> Option<&str> {
         fn table(kind: &Kind) -> Option<&crate::EnumTable> {
@@ -104,8 +106,8 @@ impl Contract {
         self.rules.as_ref().is_some_and(Rules::needs_clock)
     }
 
-    /// Returns the SHA-256 of everything that decides about a payload: the types reachable from the message, its name, their rules, the
-    /// policies. It excludes comments, file names, unrelated types and the wanted fields.
+    /// Returns the SHA-256 of everything that decides about a payload: the types reachable from the message, its name,
+    /// their rules, the policies. It excludes comments, file names, unrelated types and the wanted fields.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         self.digest

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 /// From here on, not every integer is a 32-bit float.
 const EXACT: f32 = 16_777_216.0;
 
-/// Returns the double whose shortest decimal form is the shortest decimal form of this float: 0.1 for `0.1f32`, where widening
-/// gives 0.10000000149011612. NaN and the infinities are unchanged.
+/// Returns the double whose shortest decimal form is the shortest decimal form of this float: 0.1 for `0.1f32`, where
+/// widening gives 0.10000000149011612. NaN and the infinities are unchanged.
 ///
-/// All code that shows a float as a decimal number uses this: rows, JSON, messages. Only a `double precision` column gets the
-/// widened value, which is the same point on the number line.
+/// All code that shows a float as a decimal number uses this: rows, JSON, messages. Only a `double precision` column
+/// gets the widened value, which is the same point on the number line.
 #[must_use]
 #[allow(clippy::float_cmp, reason = "whole numbers below 2^24 are exact")]
 pub fn decimal(value: f32) -> f64 {
@@ -18,7 +18,7 @@ pub fn decimal(value: f32) -> f64 {
         return widened;
     }
     let mut digits = Digits::default();
-    // At most `-1.17549435e-38`; what does not fit falls back to the widened value.
+    // The longest text is `-1.17549435e-38`. A longer one would fall back to the widened value.
     match write!(digits, "{value:e}") {
         Ok(()) => digits.as_str().parse().unwrap_or(widened),
         Err(_) => widened,

@@ -10,7 +10,7 @@ use crate::{
     UnknownEnums, UnknownFields, UnknownVariants, UnsetOneofs, type_name,
 };
 
-/// Identifies the canonical form; to be raised when the meaning of the values changes.
+/// Identifies the canonical form. Change it when the meaning of the values changes.
 const FORM: &str = "tollgate-contract/2";
 
 /// A message or enum type, by its full name.
@@ -19,7 +19,7 @@ enum Type {
     Enum(EnumDescriptor),
 }
 
-/// `rules` is the rules' own canonical text; empty if there are none.
+/// Computes the digest. `rules` is the rules' own canonical text, or empty if there are none.
 pub(crate) fn of(top: &MessageDescriptor, policies: &Policies, rules: &str) -> [u8; 32] {
     let mut types = BTreeMap::new();
     let mut queue = vec![top.clone()];
@@ -51,7 +51,8 @@ pub(crate) fn of(top: &MessageDescriptor, policies: &Policies, rules: &str) -> [
                 hash.count(fields.len());
                 fields.iter().for_each(|field| add_field(&mut hash, field));
             }
-            // In declaration order: the first value is the default, and the first alias is the displayed name.
+            // The values are in declaration order: the first value is the default, and the first alias is the displayed
+            // name.
             Type::Enum(values) => {
                 hash.text("enum");
                 hash.count(values.values().len());
@@ -67,7 +68,7 @@ pub(crate) fn of(top: &MessageDescriptor, policies: &Policies, rules: &str) -> [
 }
 
 fn add_field(hash: &mut CanonicalHash, field: &Shape) {
-    // Whether a list is packed does not matter: both forms are read.
+    // Packed lists are ignored, because both forms are read.
     let Shape { number, name, json_name, kind, is_list, is_map, is_group, is_packed: _, presence, rivals } = field;
     hash.number(*number);
     hash.text(name);

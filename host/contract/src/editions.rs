@@ -1,14 +1,15 @@
 //! Converts Protobuf editions to the older syntaxes.
 //!
-//! The descriptor pool supports proto2 and proto3, but not editions. In an edition every file, message and field selects one of the
-//! old behaviours by *features*. There are few, and each can be expressed per field: delimited encoding is a group, expanded lists
-//! are not packed, presence is a label. A file becomes proto2, which supports everything except fields without presence; a file with
-//! such fields becomes proto3, with `proto3_optional` on the others. In proto3 an enum must begin at zero, so the pool rejects a
-//! file with both an implicit field and an enum that does not.
+//! The descriptor pool supports proto2 and proto3, but not editions. In an edition every file, message and field
+//! selects one of the old behaviours by *features*. There are few, and each can be expressed per field: delimited
+//! encoding is a group, expanded lists are not packed, presence is a label. A file becomes proto2, which supports
+//! everything except fields without presence; a file with such fields becomes proto3, with `proto3_optional` on the
+//! others. In proto3 an enum must begin at zero, so the pool rejects a file with both an implicit field and an enum
+//! that does not.
 //!
-//! The converted file behaves on the wire as its edition defines. The features stay in the options, and each enum has an explicit
-//! `enum_type`, which [`is_closed`] reads. The conversion loses only what the gate does not check: whether a string may be other than
-//! UTF-8 (the gate never allows it).
+//! The converted file behaves on the wire as its edition defines. The features stay in the options, and each enum has
+//! an explicit `enum_type`, which [`is_closed`] reads. The conversion loses only what the gate does not check: whether
+//! a string may be other than UTF-8 (the gate never allows it).
 
 mod source;
 
@@ -29,7 +30,8 @@ const TYPE_GROUP: i32 = 10;
 const TYPE_MESSAGE: i32 = 11;
 const TYPE_BYTES: i32 = 12;
 
-/// The features that affect the wire, numbered as in `google.protobuf.FeatureSet`; the defaults are those of edition 2023 and later.
+/// The features that affect the wire, numbered as in `google.protobuf.FeatureSet`; the defaults are those of edition
+/// 2023 and later.
 #[derive(Clone, Copy)]
 struct Features {
     presence: i32,
@@ -47,11 +49,12 @@ const PACKED: i32 = 1;
 const LENGTH_PREFIXED: i32 = 1;
 const DELIMITED: i32 = 2;
 
-/// Converts a `FileDescriptorSet`, so that its files of editions become equivalent files of proto2 or proto3; other files stay as
-/// they are. A file belongs to an edition if it says so or has features, with which [`edition_source`] marks it.
+/// Converts a `FileDescriptorSet`, so that its files of editions become equivalent files of proto2 or proto3; other
+/// files stay as they are. A file belongs to an edition if it says so or has features, with which [`edition_source`]
+/// marks it.
 ///
 /// # Errors
-/// Bytes that are not a `FileDescriptorSet`.
+/// Fails if the bytes are not a `FileDescriptorSet`.
 pub fn lower_editions(bytes: &[u8]) -> Result<Cow<'_, [u8]>, DecodeError> {
     let Some(descriptor) = DescriptorPool::global().get_message_by_name("google.protobuf.FileDescriptorSet") else {
         return Ok(Cow::Borrowed(bytes));

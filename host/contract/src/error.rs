@@ -1,8 +1,8 @@
-//! Why a contract cannot be compiled: the operator's fault, found before any event is read.
+//! The errors of compiling a contract. They are the operator's fault and are found before any event is read.
 
 use crate::FieldPath;
 
-/// How many similar names an error suggests.
+/// The maximum number of similar names in an error.
 const NEAR_NAMES: usize = 3;
 /// Names with a lower similarity (0 to 1) are not suggested.
 const NEAR_ENOUGH: f64 = 0.75;
@@ -19,7 +19,7 @@ pub enum CompileError {
     UnknownOneof {
         path: FieldPath,
         message: String,
-        /// What to write if a field has that name.
+        /// The advice if a field has that name.
         hint: &'static str,
         near: Vec<String>,
     },
@@ -58,7 +58,8 @@ fn suggest(near: &[String]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
 }
 
-/// Returns the candidates nearest to `name`, best first. The last segment weighs as much as the whole, since a wrong package is common.
+/// Returns the candidates nearest to `name`, best first. The last segment weighs as much as the whole, since a wrong
+/// package is common.
 pub(crate) fn near_names(name: &str, candidates: impl Iterator<Item = String>) -> Vec<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_lowercase();
     let mut scored: Vec<(f64, String)> = candidates

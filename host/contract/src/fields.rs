@@ -35,7 +35,8 @@ impl List {
 /// One field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Value<'a> {
-    /// Not set: a field with presence that is not on the wire, an unset or replaced oneof member, anything below an absent message.
+    /// The field is not set: a field with presence that is not on the wire, an unset or replaced oneof member, or
+    /// anything below an absent message.
     #[default]
     Absent,
     /// A field without presence (proto3) that is not on the wire; [`crate::FieldInfo::default_value`] is its value.
@@ -71,7 +72,8 @@ struct Item<'a> {
 #[derive(Debug, Default)]
 pub struct Fields<'a> {
     slots: Vec<Value<'a>>,
-    /// The elements of all lists in wire order. Payloads have few lists, so filtering by slot beats a container per list.
+    /// The elements of all lists in wire order. Payloads have few lists, so filtering by slot beats a container per
+    /// list.
     items: Vec<Item<'a>>,
     /// The number of split messages so far.
     splits: u32,
@@ -122,8 +124,8 @@ impl<'a> Fields<'a> {
         self.joined(self.get(slot))
     }
 
-    /// Returns the bytes of a message value from a slot, a list or a map; `None` for other values. Parts are concatenated, which
-    /// is how Protobuf merges them.
+    /// Returns the bytes of a message value from a slot, a list or a map; `None` for other values. Parts are
+    /// concatenated, which is how Protobuf merges them.
     #[must_use]
     pub fn joined(&self, value: Value<'a>) -> Option<Cow<'a, [u8]>> {
         match value {
@@ -194,7 +196,8 @@ impl<'a> Fields<'a> {
         let mut list = match before {
             Value::Split(list) => list,
             Value::Message(first) => {
-                // Part lists are numbered down from the top, past all slots: by a count, because items go when a oneof changes.
+                // Part lists are numbered downwards from the maximum, so that they do not collide with slots. A counter
+                // is needed, because items are removed when a oneof changes.
                 let slot = u32::MAX - self.splits;
                 self.splits += 1;
                 self.items.push(Item { slot, key: Value::Absent, value: Value::Message(first) });

@@ -8,15 +8,15 @@
 //!          The one byte 0 is short for [0].
 //! ```
 //!
-//! The frame does not contain the kind of its schema, so reading has two steps: [`Frame::parse`], then, once the registry has
-//! reported Protobuf, [`Frame::protobuf`]. With the header, the indexes are in the header.
+//! The frame does not contain the kind of its schema, so reading has two steps: [`Frame::parse`], then, once the
+//! registry has reported Protobuf, [`Frame::protobuf`]. With the header, the indexes are in the header.
 //!
 //! Known errors of clients, and how this module handles them:
 //! - Indexes written as plain varints (confluent-kafka-python's `use.deprecated.format`): the common `01 00` reads as
 //!   count −1 and is rejected; even counts cannot be distinguished from valid ones.
-//! - No indexes at all (`@kafkajs/confluent-schema-registry`): [`Indexing::Optional`] accepts them. A message begins with
-//!   a tag, and no tag is below 8, while the counts 0 to 3 are the bytes 0, 2, 4, 6. So messages nested four levels deep or
-//!   more cannot be named with that setting, and nothing is ever guessed. The default rejects them.
+//! - No indexes at all (`@kafkajs/confluent-schema-registry`): [`Indexing::Optional`] accepts them. A message begins
+//!   with a tag, and no tag is below 8, while the counts 0 to 3 are the bytes 0, 2, 4, 6. So messages nested four
+//!   levels deep or more cannot be named with that setting, and nothing is ever guessed. The default rejects them.
 //! - Map fields have hidden entry types. Java's client counts nested messages without them, Go's and Python's with
 //!   them: if that leads to two messages, [`message_by_indexes`] fails unless one of them is the expected one.
 
@@ -36,7 +36,7 @@ const FIRST_TAG: u8 = 8;
 /// `[0]`, as in nearly all frames.
 const FIRST_MESSAGE: &[u8] = &[0];
 
-/// How a frame identifies its schema.
+/// The way in which a frame identifies its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SchemaId {
     /// The number assigned by the registry.
@@ -67,11 +67,11 @@ pub enum Indexing {
     /// As the format defines.
     #[default]
     Required,
-    /// A frame without them means the first message.
+    /// A frame without message indexes means the first message.
     Optional,
 }
 
-/// Bytes that are not a frame. The event's fault.
+/// Bytes that are not a frame. This is the event's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameFault {
     #[error("the payload is empty; a framed payload has at least the magic byte and a schema id")]
@@ -100,7 +100,7 @@ pub enum FrameFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
     pub schema: SchemaId,
-    /// What follows the id: message indexes and payload, only the payload, or for a header only its indexes.
+    /// The rest after the id: message indexes and payload, only the payload, or for a header only its indexes.
     rest: &'a [u8],
     /// The whole payload if the schema is in a header.
     payload: Option<&'a [u8]>,
@@ -110,7 +110,7 @@ impl<'a> Frame<'a> {
     /// Reads the prefix of a record's value or key.
     ///
     /// # Errors
-    /// It is too short or has no magic byte.
+    /// Fails if the bytes are too short or have no magic byte.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FrameFault> {
         match bytes {
             [] => Err(FrameFault::Empty),
@@ -125,7 +125,7 @@ impl<'a> Frame<'a> {
     /// Reads the header [`VALUE_HEADER`] (or [`KEY_HEADER`]) of a record whose value (or key) is `payload`.
     ///
     /// # Errors
-    /// It is too short or has neither magic byte.
+    /// Fails if the header is too short or has neither magic byte.
     pub fn from_header(header: &'a [u8], payload: &'a [u8]) -> Result<Self, FrameFault> {
         let Some((1, rest)) = header.split_first() else {
             return Self::parse(header).map(|frame| Self { payload: Some(payload), ..frame });
@@ -143,15 +143,15 @@ impl<'a> Frame<'a> {
     /// Returns the indexes of the message in the schema's file, and the message's bytes. Allocates nothing.
     ///
     /// # Errors
-    /// The indexes are truncated, negative, longer than necessary or deeper than messages nest.
+    /// Fails if the indexes are truncated, negative, longer than necessary or deeper than messages nest.
     pub fn protobuf(&self, indexing: Indexing) -> Result<(MessageIndexes<'a>, &'a [u8]), FrameFault> {
-        // The two forms of nearly every frame.
+        // These are the two forms of nearly every frame.
         let (indexes, rest) = match *self.rest {
             [0, ref rest @ ..] => (MessageIndexes { encoded: FIRST_MESSAGE }, rest),
             [first, ..] if indexing == Indexing::Optional && first >= FIRST_TAG => {
                 (MessageIndexes { encoded: FIRST_MESSAGE }, self.rest)
             }
-            // In a header, and in a frame of the empty message, nothing may follow.
+            // In a header, and in a frame of the empty message, no byte follows.
             [] if indexing == Indexing::Optional => (MessageIndexes { encoded: FIRST_MESSAGE }, self.rest),
             _ => read_indexes(self.rest)?,
         };
@@ -184,7 +184,7 @@ impl<'a> Frame<'a> {
 /// The path to a message in its file, borrowed from a frame and known to be well formed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MessageIndexes<'a> {
-    /// As in the frame, but `[0]` always in its short form: equal paths have equal bytes.
+    /// The indexes as in the frame, but `[0]` is always in its short form, so that equal paths have equal bytes.
     encoded: &'a [u8],
 }
 
@@ -236,7 +236,8 @@ fn read_indexes(bytes: &[u8]) -> Result<(MessageIndexes<'_>, &[u8]), FrameFault>
     Ok((MessageIndexes { encoded }, rest))
 }
 
-/// Reads a zigzag varint in its shortest form, of at most 32 bits. No serializer pads, so a longer one is something else.
+/// Reads a zigzag varint in its shortest form, of at most 32 bits. No serializer pads, so a longer one is something
+/// else.
 fn zigzag(bytes: &[u8]) -> Result<(i64, &[u8]), FrameFault> {
     let mut value = 0_u64;
     for (index, &byte) in bytes.iter().take(VARINT_BYTES).enumerate() {
@@ -260,7 +261,8 @@ fn write_zigzag(out: &mut Vec<u8>, value: u64) {
     out.push(left.to_le_bytes()[0]);
 }
 
-/// Message indexes that do not lead to one message of the file. The event's fault: the schema cannot change.
+/// Message indexes that do not lead to one message of the file. This is the event's fault, because the schema cannot
+/// change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IndexFault {
     #[error("{file} has no message at the indexes {}", show(.indexes))]
@@ -277,11 +279,11 @@ fn show(indexes: &[u32]) -> String {
     format!("{indexes:?}")
 }
 
-/// Returns the message that the indexes name in a schema's own file. `expected` is a full name that decides the case in which
-/// clients count differently (see the module documentation); it is not a check.
+/// Returns the message that the indexes name in a schema's own file. `expected` is a full name that decides the case in
+/// which clients count differently (see the module documentation); it is not a check.
 ///
 /// # Errors
-/// There is no such message, or there are two and neither is expected.
+/// Fails if there is no such message, or if there are two and neither is expected.
 pub fn message_by_indexes(
     file: &FileDescriptor,
     indexes: MessageIndexes<'_>,

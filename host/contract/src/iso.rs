@@ -36,7 +36,7 @@ pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=9999).contains(&year) || !(1..=last).contains(&day) {
         return None;
     }
-    // Years begin in March, so that the leap day is a year's last.
+    // Years begin in March here, so that the leap day is a year's last day.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let era = year.div_euclid(400);
     let of_era = year.rem_euclid(400);
@@ -66,7 +66,8 @@ pub fn date(text: &str) -> Option<i64> {
     days_of(number(text.get(..4)?)?, number(text.get(5..7)?)?, number(text.get(8..)?)?)
 }
 
-/// Parses `12:30`, `12:30:00`, `12:30:00.5` to microseconds of the day. At most nine fractional digits, of which six are kept.
+/// Parses `12:30`, `12:30:00`, `12:30:00.5` to microseconds of the day. At most nine fractional digits, of which six
+/// are kept.
 #[must_use]
 pub fn time(text: &str) -> Option<i64> {
     clock(text).map(|(micros, _)| micros)

@@ -1,7 +1,9 @@
-//! Protobuf's JSON mapping, both ways. JSON is not the hot path: it is parsed into a tree, and written from a dynamic message.
+//! Protobuf's JSON mapping, both ways. JSON is not the hot path: it is parsed into a tree, and written from a dynamic
+//! message.
 //!
-//! docs/json.md describes what the mapping leaves open, and where we differ from other readers; `tests/conformance.json` holds
-//! the required and recommended cases of Protobuf's conformance suite with their verdicts.
+//! docs/json.md describes what the mapping leaves open, and where we differ from other readers;
+//! `tests/conformance.json` holds the required and recommended cases of Protobuf's conformance suite with their
+//! verdicts.
 
 mod coerce;
 mod number;
@@ -24,16 +26,16 @@ pub use write::Names;
 use write::Writer;
 
 impl Contract {
-    /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). Equivalent JSON texts
-    /// give the same bytes.
+    /// Reads JSON by Protobuf's JSON mapping and writes the message's wire bytes to `out` (cleared first). Equivalent
+    /// JSON texts give the same bytes.
     ///
-    /// Unknown keys follow the policy for unknown fields. An unknown enum *name* is rejected unless its enum has a fallback, since
-    /// it has no number to keep. Two members for one field follow the policy for duplicates. Timestamps are read in the forms of
-    /// the coercion policies. The bytes must still pass
-    /// [`Contract::check`], which applies the other policies.
+    /// Unknown keys follow the policy for unknown fields. An unknown enum *name* is rejected unless its enum has a
+    /// fallback, since it has no number to keep. Two members for one field follow the policy for duplicates. Timestamps
+    /// are read in the forms of the coercion policies. The bytes must still pass [`Contract::check`], which applies the
+    /// other policies.
     ///
     /// # Errors
-    /// Text that is not JSON, unknown keys or enum names, values that do not fit, too many bytes.
+    /// Fails for text that is not JSON, unknown keys or enum names, values that do not fit, and too many bytes.
     pub fn transcode_json(&self, json: &[u8], out: &mut Vec<u8>) -> Result<(), Rejection> {
         self.transcode_json_noting(json, out, &mut Notes::new())
     }
@@ -41,7 +43,7 @@ impl Contract {
     /// Like [`Contract::transcode_json`], and records what is accepted or replaced.
     ///
     /// # Errors
-    /// As [`Contract::transcode_json`].
+    /// Fails as [`Contract::transcode_json`] does.
     pub fn transcode_json_noting(&self, json: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> Result<(), Rejection> {
         let unknown = match self.policies.unknown_fields {
             UnknownFields::Allow => Unknown::Skip,
@@ -51,11 +53,11 @@ impl Contract {
         self.transcode(json, out, notes, unknown, self.policies.duplicate_members)
     }
 
-    /// Like [`Contract::transcode_json`], but whatever the policies, it skips unknown keys and uses the last of several members
-    /// for one field: for a rejected payload that is accepted anyway.
+    /// Like [`Contract::transcode_json`], but whatever the policies, it skips unknown keys and uses the last of several
+    /// members for one field: for a rejected payload that is accepted anyway.
     ///
     /// # Errors
-    /// As [`Contract::transcode_json`], except for unknown keys and duplicates.
+    /// Fails as [`Contract::transcode_json`] does, except for unknown keys and duplicates.
     pub fn transcode_json_anyway(&self, json: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> Result<(), Rejection> {
         let unknown = match self.policies.unknown_fields {
             UnknownFields::Warn => Unknown::Note,
@@ -83,19 +85,20 @@ impl Contract {
         reader.message(&text::parse(json)?, &self.message, out).map_err(|fault| fault.into_rejection())
     }
 
-    /// Returns the payload as Protobuf's canonical JSON, on one line: lowerCamelCase keys, 64-bit integers as strings, enums by name,
-    /// defaults omitted. Unknown fields are omitted.
+    /// Returns the payload as Protobuf's canonical JSON, on one line: lowerCamelCase keys, 64-bit integers as strings,
+    /// enums by name, defaults omitted. Unknown fields are omitted.
     ///
     /// # Errors
-    /// Bytes that do not decode, and values without a JSON form (a Timestamp out of range).
+    /// Fails for bytes that do not decode, and for values without a JSON form (a Timestamp out of range).
     pub fn to_json(&self, payload: &[u8]) -> Result<String, Rejection> {
         show_json(&decode(&self.message, payload)?)
     }
 
-    /// Returns one wanted field as JSON for a jsonb column, `None` if absent. `fields` must come from this contract's check.
+    /// Returns one wanted field as JSON for a jsonb column, `None` if absent. `fields` must come from this contract's
+    /// check.
     ///
     /// # Errors
-    /// As [`Contract::to_json`].
+    /// Fails as [`Contract::to_json`] does.
     pub fn field_json(&self, slot: Slot, fields: &Fields<'_>) -> Result<Option<String>, Rejection> {
         let Some(field) = &self.field(slot).descriptor else { return Ok(None) };
         let Some(value) = reflect(field, slot, fields)? else { return Ok(None) };
@@ -106,7 +109,7 @@ impl Contract {
 /// Returns a message as Protobuf's JSON, like [`Contract::to_json`]: for messages without a compiled contract.
 ///
 /// # Errors
-/// Values without a JSON form.
+/// Fails for values without a JSON form.
 pub fn show_json(message: &DynamicMessage) -> Result<String, Rejection> {
     show_json_with(message, Names::Json)
 }
@@ -114,7 +117,7 @@ pub fn show_json(message: &DynamicMessage) -> Result<String, Rejection> {
 /// Like [`show_json`], with these names.
 ///
 /// # Errors
-/// Values without a JSON form.
+/// Fails for values without a JSON form.
 pub fn show_json_with(message: &DynamicMessage, names: Names) -> Result<String, Rejection> {
     shown(names, |writer| writer.message(message))
 }
@@ -122,7 +125,7 @@ pub fn show_json_with(message: &DynamicMessage, names: Names) -> Result<String, 
 /// Reads a message from JSON like a contract without policies: unknown members and duplicates are rejected.
 ///
 /// # Errors
-/// As [`Contract::transcode_json`].
+/// Fails as [`Contract::transcode_json`] does.
 pub fn read_json(message: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, Rejection> {
     let (unknown, duplicates) = (Unknown::Reject, DuplicateMembers::Reject);
     let (fallbacks, coerce) = (None, None);

@@ -6,8 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Contract, Fields, Slot, Value, timestamp_parts};
 
-/// Returns a record's key: the text of a single field, or for several fields a JSON object with their names in the given order, so
-/// that different values never produce the same key. `None` if a field is not set or has no text.
+/// Returns a record's key: the text of a single field, or for several fields a JSON object with their names in the
+/// given order, so that different values never produce the same key. `None` if a field is not set or has no text.
 pub fn record_key<'v>(parts: &[(&str, Value<'v>)]) -> Option<String> {
     if let [(_, value)] = parts {
         return Some(match value {
@@ -42,7 +42,8 @@ fn scalar(value: Value<'_>) -> Option<String> {
     })
 }
 
-/// Computes an idempotency key: the SHA-256 of its parts with a separator between them, in lower-case hexadecimal digits.
+/// Computes an idempotency key: the SHA-256 of its parts with a separator between them, in lower-case hexadecimal
+/// digits.
 #[derive(Debug)]
 pub struct IdempotencyHash<'s> {
     hash: Sha256,
@@ -69,9 +70,9 @@ impl<'s> IdempotencyHash<'s> {
     }
 }
 
-/// Returns a field's text in keys, versions and headers: strings unchanged, integers in decimal, `true` and `false`, enums
-/// by name (or by number without one), Timestamps in UTC with three fractional digits, or six or nine if needed. `None` for
-/// an unset field and for a Timestamp out of range.
+/// Returns a field's text in keys, versions and headers: strings unchanged, integers in decimal, `true` and `false`,
+/// enums by name (or by number without one), Timestamps in UTC with three fractional digits, or six or nine if needed.
+/// `None` for an unset field and for a Timestamp out of range.
 pub fn text_of<'v>(contract: &'v Contract, fields: &Fields<'v>, slot: Slot) -> Option<Cow<'v, str>> {
     let value = match fields.get(slot) {
         Value::Default => contract.field(slot).default_value(),

@@ -11,11 +11,12 @@ use crate::{DuplicateMembers, ReasonCode, Rejection};
 pub(crate) const DUPLICATE: &str = "this member appears more than once, under one name or two, and readers differ in which \
                                     one they use; send it once";
 
-/// Returns the range of the value of an object's member in `json`: the member with one of these names, and the last such member
-/// where duplicates are allowed. `None` if there is none; `null` is a value. Also checks that the text is one JSON object.
+/// Returns the range of the value of an object's member in `json`: the member with one of these names, and the last
+/// such member where duplicates are allowed. `None` if there is none; `null` is a value. Also checks that the text is
+/// one JSON object.
 ///
 /// # Errors
-/// Text that is not a JSON object, or that has the member twice.
+/// Fails for text that is not a JSON object, or that has the member twice.
 pub fn find_member(
     json: &[u8],
     names: &[&str],
@@ -32,7 +33,7 @@ pub fn find_member(
 /// Like [`find_member`], for several members in one pass: returns the range for each name.
 ///
 /// # Errors
-/// Text that is not a JSON object, or that has one of the members twice.
+/// Fails for text that is not a JSON object, or that has one of the members twice.
 pub fn find_members<const N: usize>(
     json: &[u8],
     names: [&str; N],
@@ -142,8 +143,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Truncated anywhere, and with any byte changed: if serde reads it as an object, both find the same value. (Skipped parts
-        /// are not decoded: text that is not UTF-8, for example, is left to the reader of that part.)
+        /// Truncated anywhere, and with any byte changed: if serde reads it as an object, both find the same value.
+        /// (Skipped parts are not decoded: text that is not UTF-8, for example, is left to the reader of that part.)
         #[test]
         fn it_agrees_with_a_parser(cut in 0..100_usize, at in 0..100_usize, byte: u8) {
             let mut json = br#"{"a" : [1, {"data": 2}], "data":{"x":"}\u0022","y":[true,null]},"n":-1.5e3, "e":""}"#.to_vec();

@@ -5,14 +5,14 @@ use std::fmt;
 
 use crate::visible::visible;
 
-/// How many different notes are kept; further ones count as `other`. Producers choose field numbers and JSON keys.
+/// The maximum number of different notes; further ones count as `other`. Producers choose field numbers and JSON keys.
 const MAX_NOTES: usize = 200;
-/// How many replaced numbers of one payload are reported individually.
+/// The maximum number of replaced numbers of one payload that are reported individually.
 const MAX_REPLACED: usize = 20;
-/// How many characters of a JSON key or name are kept.
+/// The maximum number of characters of a JSON key or name.
 const MAX_CHARS: usize = 64;
 
-/// The policy that accepted it.
+/// The policy that accepted a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Policy {
     UnknownFields,

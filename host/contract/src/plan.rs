@@ -4,10 +4,10 @@
 //! end; a place on the path to a wanted field gets its own node, whose field plans carry slots. So the walk never
 //! asks whether a field is wanted: it finds a slot number or [`NO_SLOT`].
 //!
-//! A field is found by its tag, not by its number: `by_tag` maps every one-byte tag (numbers 1 to 15) whose wire type the
-//! field accepts, so one load answers "known?" and "right wire type?" at once. Everything else, longer tags and all
-//! failures, takes the slow path over `dense` and a binary search. [`FieldPlan`] and [`Node`] refer to rules by index into
-//! tables of checks; below a field whose rules are ignored, a type has a node without them.
+//! A field is found by its tag, not by its number: `by_tag` maps every one-byte tag (numbers 1 to 15) whose wire type
+//! the field accepts, so one load answers "known?" and "right wire type?" at once. Everything else, longer tags and all
+//! failures, takes the slow path over `dense` and a binary search. [`FieldPlan`] and [`Node`] refer to rules by index
+//! into tables of checks; below a field whose rules are ignored, a type has a node without them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -19,9 +19,9 @@ use crate::schema::{EnumTable, Presence, Shape, shapes};
 use crate::wire::WireType;
 use crate::{CompileError, FieldInfo, FieldPath, Kind, Value};
 
-/// No slot: the field is checked but not kept.
+/// The slot number of a field that is checked but not kept.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
-/// No checks: there are no rules here.
+/// The check index of a place without rules.
 pub(crate) const NO_CHECK: u32 = u32::MAX;
 /// Field numbers below this are found by index, above by binary search.
 const DENSE_NUMBERS: u32 = 256;
@@ -33,7 +33,7 @@ const MAX_REQUIRED: usize = 64;
 /// The field number of the value in a map's entry; the key's is 1.
 const MAP_VALUE: u32 = 2;
 
-/// How a single value is read.
+/// The way in which a single value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Op {
     Bool,
@@ -128,7 +128,7 @@ pub(crate) struct Node {
     pub initial: Box<[(u32, Value<'static>)]>,
     /// The rules of the message.
     pub check: u32,
-    /// Without the synthetic oneofs of single optional fields.
+    /// The oneofs, without the synthetic ones of single optional fields.
     pub oneofs: Box<[Oneof]>,
     pub is_entry: bool,
 }
@@ -205,7 +205,7 @@ pub(crate) struct Plan {
     pub enums: Vec<EnumTable>,
     /// Every slot's value before the walk.
     pub initial: Vec<Value<'static>>,
-    /// Slots for a field that another slot already has: (the first one, the later one).
+    /// The slots of fields that another slot already has, as (first slot, later slot).
     pub copies: Vec<(u32, u32)>,
     /// The branches of wanted oneofs. Each has a slot; the branch that is not absent determines the oneof's slot.
     pub branches: Vec<Branch>,
@@ -348,7 +348,8 @@ struct Listed {
     fields: HashMap<u32, u32>,
 }
 
-/// Places are numbered when first named and built in that order, from a queue: types may nest to any depth.
+/// Builds the plan. Places are numbered when first named and built in that order from a queue, so types may nest to any
+/// depth.
 #[derive(Default)]
 struct Builder {
     queue: VecDeque<Place>,
@@ -393,7 +394,7 @@ impl Builder {
     /// Returns the check of a field, and whether the rules apply to the message in it.
     fn check(&self, place: &Place, number: u32) -> (u32, bool) {
         if place.message.is_map_entry() {
-            // The map's own check comes first; its values' messages are ruled if the map is.
+            // The map's own check comes first. Rules apply to its values' messages if they apply to the map.
             return (NO_CHECK, place.ruled);
         }
         let listed = self.checks.get(place.message.full_name()).filter(|_| place.ruled);
@@ -442,7 +443,7 @@ impl Builder {
                 name: if message.is_map_entry() && shape.number == MAP_VALUE { "" } else { &shape.name }.into(),
             };
             if shape.presence == Presence::Required {
-                // The lowest free bit; bits are assigned in order.
+                // Bits are assigned in order, so this is the lowest free one.
                 let bit = required.trailing_ones();
                 field.required = 1_u64.checked_shl(bit).ok_or_else(|| CompileError::TooManyRequired {
                     message: message.full_name().to_owned(),

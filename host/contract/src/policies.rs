@@ -1,8 +1,8 @@
 //! A contract's policies beyond its types. Plain data; the pipeline's file is parsed elsewhere.
 //!
-//! There are two groups. *Types*: unknown fields and values, size, depth; [`crate::Contract::check`] applies them to every payload,
-//! including a transform's output. *Arrival*: accepted with a note, oneofs, the clock; only [`crate::Contract::admit`] applies
-//! these, since they are about producers.
+//! There are two groups. *Types* (unknown fields and values, size, depth) are applied by [`crate::Contract::check`] to
+//! every payload, including a transform's output. *Arrival* (accepted with a note, oneofs, the clock) is applied only
+//! by [`crate::Contract::admit`], since these policies are about producers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::{FieldPath, TimeSpec};
 /// Field numbers and JSON keys that the contract does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownFields {
-    /// Skipped and passed on unchanged, so that producers may be newer than the gate.
+    /// They are skipped and passed on unchanged, so that producers may be newer than the gate.
     #[default]
     Allow,
-    /// As [`UnknownFields::Allow`], with a note.
+    /// They are treated as with [`UnknownFields::Allow`], and noted.
     Warn,
     Reject,
 }
@@ -23,12 +23,13 @@ pub enum UnknownFields {
 /// Enum numbers that the contract does not name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum UnknownEnums {
-    /// Rejected: a number without a name cannot be stored by name.
+    /// They are rejected, because a number without a name cannot be stored by name.
     #[default]
     Reject,
     /// The number is kept. This holds for closed (proto2) enums too, which other parsers move to the unknown fields.
     Keep,
-    /// Enum (full name) → name of the value that replaces unknown ones. Unknown numbers of other enums are rejected.
+    /// Each enum (by full name) has the name of a value that replaces unknown ones. Unknown numbers of other enums are
+    /// rejected.
     ///
     /// A check rejects all of them; [`crate::Contract::mend`] writes the payload with the fallbacks in their places.
     Fallback(BTreeMap<String, String>),
@@ -42,12 +43,12 @@ pub enum UnsetOneofs {
     Reject,
 }
 
-/// An unset oneof in a message with unknown field numbers: a newer producer's message looks like this if its oneof has an
-/// additional variant. An additional field outside the oneof looks the same.
+/// An unset oneof in a message with unknown field numbers: a newer producer's message looks like this if its oneof has
+/// an additional variant. An additional field outside the oneof looks the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnknownVariants {
     Allow,
-    /// Accepted with a note: it may be harmless, and it should not first be noticed by empty columns.
+    /// They are accepted with a note: this may be harmless, but it should not first be noticed by empty columns.
     #[default]
     Warn,
     Reject,
@@ -56,18 +57,19 @@ pub enum UnknownVariants {
 /// The column value of a field without presence that is not on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Absent {
-    /// The type's default: zero, the empty text. That is how Protobuf readers see it.
+    /// The type's default (zero, the empty text), as Protobuf readers see it.
     #[default]
     Default,
     Null,
     Reject,
 }
 
-/// Duplicate members of a JSON object for one field or map entry: under one name, or under a field's own name and its JSON
-/// name.
+/// Duplicate members of a JSON object for one field or map entry: under one name, or under a field's own name and its
+/// JSON name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DuplicateMembers {
-    /// Rejected: readers differ in which one they use, so the event would have different meanings in different places.
+    /// They are rejected: readers differ in which one they use, so the event would have different meanings in different
+    /// places.
     #[default]
     Reject,
     /// The last one counts.
@@ -77,7 +79,7 @@ pub enum DuplicateMembers {
 /// What to do with an event that violates a rule or a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// It is accepted, marked and counted, if it can be read at all.
+    /// The event is accepted, marked and counted, if it can be read at all.
     Observe,
     #[default]
     DeadLetter,
@@ -85,7 +87,7 @@ pub enum Mode {
     Halt,
 }
 
-/// How an integer encodes a time.
+/// The way in which an integer encodes a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeUnit {
     Seconds,
@@ -103,7 +105,7 @@ pub struct ClockSkew {
     pub future: Option<Duration>,
 }
 
-/// A Timestamp field whose JSON may have other forms than Protobuf's.
+/// A Timestamp field whose JSON may have other forms than Protobuf's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coercion {
     /// The path through messages, lists and the values of maps.
@@ -123,18 +125,20 @@ pub struct Policies {
     pub clock_skew: Vec<ClockSkew>,
     pub coerce: Vec<Coercion>,
     pub mode: Mode,
-    /// The largest payload, in bytes, Protobuf or JSON.
+    /// The maximum size of a payload in bytes, as Protobuf or as JSON.
     pub max_bytes: usize,
-    /// How many levels messages may nest below the top one, including map entries and unknown groups. 1 to [`Policies::MAX_RECURSION`].
+    /// The number of levels that messages may nest below the top one, including map entries and unknown groups. It is 1
+    /// to [`Policies::MAX_RECURSION`].
     pub recursion_limit: u32,
 }
 
 impl Policies {
-    /// The usual limit of Protobuf and of this crate's JSON transcoder: with a higher one, messages could not be shown.
+    /// The usual limit of Protobuf and of this crate's JSON transcoder. With a higher limit some messages could not be
+    /// shown.
     pub const MAX_RECURSION: u32 = 100;
 
-    /// Returns the policies for an output message type: without those about producers, and about enums and fields that this type
-    /// may lack.
+    /// Returns the policies for an output message type. Policies about producers are left out, as are those about enums
+    /// and fields that this type may lack.
     #[must_use]
     pub fn leaving(&self) -> Self {
         let unknown_enums = match &self.unknown_enums {
@@ -144,8 +148,8 @@ impl Policies {
         Self { unknown_enums, clock_skew: Vec::new(), coerce: Vec::new(), ..self.clone() }
     }
 
-    /// Returns the policies for a foreign writer's type: it is checked against the schema's types and rules, and policies about names
-    /// that only the reader's contract has do not apply.
+    /// Returns the policies for a foreign writer's type: it is checked against the schema's types and rules, and
+    /// policies about names that only the reader's contract has do not apply.
     #[must_use]
     pub fn foreign(&self) -> Self {
         let unknown_enums = match &self.unknown_enums {

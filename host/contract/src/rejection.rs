@@ -1,4 +1,5 @@
-//! Why the contract rejected a payload: a stable code, the field, and a sentence for the person who fixes it.
+//! The reason why the contract rejected a payload: a stable code, the field, and a sentence for the person who fixes
+//! it.
 
 use std::fmt;
 
@@ -47,7 +48,7 @@ pub enum ReasonCode {
 }
 
 impl ReasonCode {
-    /// Every code, for the test that compares them with the pages, and for metrics with all labels from the start.
+    /// All codes: for the test that compares them with the pages, and for metrics that have all labels from the start.
     pub const ALL: [Self; 18] = [
         Self::Undecodable,
         Self::WrongWireType,
@@ -69,7 +70,8 @@ impl ReasonCode {
         Self::ClockSkew,
     ];
 
-    /// Returns whether a payload with this rejection can be read anyway: a rule or a policy rejects it, not the decoder.
+    /// Returns whether a payload with this rejection can be read anyway: a rule or a policy rejects it, not the
+    /// decoder.
     #[must_use]
     pub const fn is_readable(self) -> bool {
         match self {
@@ -131,13 +133,14 @@ impl fmt::Display for ReasonCode {
 #[error("{code}: {}{}{message}", .field, if .field.is_empty() { "" } else { ": " })]
 pub struct Rejection {
     pub code: ReasonCode,
-    /// Dotted path of the field, with `[index]` or `["key"]` inside lists and maps; empty when the whole payload is meant.
+    /// The dotted path of the field, with `[index]` or `["key"]` inside lists and maps. It is empty if the whole
+    /// payload is at fault.
     pub field: String,
-    /// Lower case, no full stop, safe to show: it contains no field values, only names and numbers of the schema, and how far a
-    /// timestamp is off.
-    /// The text of a rule written in CEL is its author's.
+    /// A description in lower case without a full stop. It is safe to show: it contains names and numbers of the
+    /// schema, and how far a timestamp is off, but no field values. The text of a rule written in CEL is its author's.
     pub message: String,
-    /// Every rule that the message violates, up to 20; empty for other codes. Code, field and message above describe the first.
+    /// Every rule that the message violates, up to 20; empty for other codes. The code, field and message above
+    /// describe the first.
     pub violations: Vec<Violation>,
 }
 

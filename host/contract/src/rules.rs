@@ -1,9 +1,10 @@
 //! Rules on values: protovalidate's `buf.validate` options, compiled.
 //!
-//! Two tiers share one model and one set of tests. The walk over the wire bytes (`check`) tests values in place, in the form that
-//! [`typed`] gives the tests, and decides *passes* or *suspect* ([`fast`]). A suspect payload is decoded and judged by the
-//! reference evaluator ([`evaluate`]), which names every violation. Most events pass, so most events are never decoded; the others
-//! become dead letters, where a microsecond more does not matter. Types without rules have no checks at all.
+//! Two tiers share one model and one set of tests. The walk over the wire bytes (`check`) tests values in place, in the
+//! form that [`typed`] gives the tests, and decides *passes* or *suspect* ([`fast`]). A suspect payload is decoded and
+//! judged by the reference evaluator ([`evaluate`]), which names every violation. Most events pass, so most events are
+//! never decoded; the others become dead letters, where a microsecond more does not matter. Types without rules have no
+//! checks at all.
 
 mod cel;
 mod compile;
@@ -39,7 +40,8 @@ pub struct Violation {
     pub field: String,
     /// The rule's description of the violation.
     pub message: String,
-    /// The position of the rule in the field's options (`repeated.items.string.min_len`); empty for rules on messages and oneofs.
+    /// The position of the rule in the field's options (`repeated.items.string.min_len`); empty for rules on messages
+    /// and oneofs.
     pub rule_path: String,
     /// Whether the map's key, not its value, violates the rule.
     pub for_key: bool,

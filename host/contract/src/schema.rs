@@ -1,4 +1,4 @@
-//! A contract's fields in our own terms: kinds, presence, enum tables, paths.
+//! Describes a contract's fields independently of prost-reflect: kinds, presence, enum tables, paths.
 
 use std::fmt;
 use std::sync::Arc;
@@ -81,14 +81,16 @@ pub enum Kind {
     Timestamp,
     /// `google.protobuf.Duration`; the value is a message, [`crate::duration_parts`] reads it.
     Duration,
-    /// A oneof, with the numbers and names of its branches. The value is a [`Value::Enum`] with the number of the set branch.
+    /// A oneof, with the numbers and names of its branches. The value is a [`Value::Enum`] with the number of the set
+    /// branch.
     Oneof(Arc<EnumTable>),
     Repeated(Box<Kind>),
     Map(Box<Kind>, Box<Kind>),
 }
 
 impl Kind {
-    /// Returns the type in the syntax of a `.proto` file, without the encoding: `repeated string`, `map<string, int64>`.
+    /// Returns the type in the syntax of a `.proto` file, without the encoding: `repeated string`, `map<string,
+    /// int64>`.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -167,14 +169,14 @@ impl Kind {
     }
 }
 
-/// Whether "not set" differs from "set to the default".
+/// Whether the states "not set" and "set to the default" are distinct.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// It does not: proto3 scalars without `optional`, lists and maps.
+    /// They are not distinct: proto3 scalars without `optional`, lists and maps.
     Implicit,
-    /// It does: messages, oneof members, `optional` fields, proto2's.
+    /// They are distinct: messages, oneof members, `optional` fields, fields of proto2.
     Explicit,
-    /// proto2's `required`: a payload without it is rejected.
+    /// A `required` field of proto2: a payload without it is rejected.
     Required,
 }
 
@@ -183,7 +185,8 @@ pub enum Presence {
 pub struct FieldInfo {
     pub path: FieldPath,
     pub kind: Kind,
-    /// For a wrapper (`google.protobuf.Int64Value`) whose value is wanted: explicit, since a wrapper may be absent.
+    /// The presence of the field. It is explicit for a wrapper (`google.protobuf.Int64Value`), since a wrapper may be
+    /// absent.
     pub presence: Presence,
     /// Whether the path names a wrapper; kind and descriptor are those of the value in it.
     pub is_wrapped: bool,
@@ -198,8 +201,8 @@ impl FieldInfo {
         self.kind.default_value()
     }
 
-    /// Resolves a field's path from the top message. A path that ends in a wrapper refers to the value in it: before `optional`,
-    /// wrappers were proto3's way to express "may be absent".
+    /// Resolves a field's path from the top message. A path that ends in a wrapper refers to the value in it: before
+    /// `optional`, wrappers were proto3's way to express "may be absent".
     pub(crate) fn resolve(top: &MessageDescriptor, path: &FieldPath) -> Result<(Self, Vec<u32>), CompileError> {
         let (message, mut numbers) = enclosing(top, path)?;
         let (descriptor, shape) = step(&message, path.name(), path)?;
@@ -303,12 +306,12 @@ impl EnumTable {
     /// Returns the branches of a oneof, by their field numbers.
     fn of_oneof(oneof: &OneofDescriptor) -> Self {
         let branches = oneof.fields().map(|field| (field.number().cast_signed(), field.name().to_owned()));
-        // No field has the number 0: an unset oneof has no branch.
+        // No field has the number 0, which therefore represents an unset oneof.
         Self::of(oneof.full_name(), branches.collect(), 0)
     }
 
     fn of(name: &str, mut names: Vec<(i32, String)>, default_number: i32) -> Self {
-        // Stable: of aliases the first declared comes first.
+        // The sort is stable, so of aliases the first declared one comes first.
         names.sort_by_key(|(number, _)| *number);
         names.dedup_by_key(|(number, _)| *number);
         let small = names
@@ -353,8 +356,8 @@ impl EnumTable {
     }
 }
 
-/// Returns the values of an enum in the order of the `.proto` file. The descriptor's own list is sorted by number, with the
-/// last alias first.
+/// Returns the values of an enum in the order of the `.proto` file. The descriptor's own list is sorted by number, with
+/// the last alias first.
 fn declared(descriptor: &EnumDescriptor) -> Vec<(i32, String)> {
     let values = &descriptor.enum_descriptor_proto().value;
     values.iter().map(|value| (value.number(), value.name().to_owned())).collect()

@@ -1,7 +1,7 @@
-//! `.proto` sources as values: what a compiler of message types takes, wherever the sources come from.
+//! In-memory `.proto` sources: the input of a schema compiler, independent of where the sources were loaded from.
 //!
-//! The compiler itself is not here: a program hands it to the crates that need one as a [`CompileSchema`], so that they do not depend
-//! on it.
+//! The compiler itself is not in this crate. A program passes it, as a [`CompileSchema`], to the crates that need it,
+//! so that those crates do not depend on the compiler.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub struct ProtoFile {
     pub imports: Vec<String>,
 }
 
-/// A schema cannot be compiled to message types.
+/// A schema that cannot be compiled to message types.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}")]
 pub struct InvalidSchema {
@@ -29,6 +29,6 @@ pub struct InvalidSchema {
     pub place: String,
 }
 
-/// Compiles a file with its imports: the given references, Google's well-known types, the files below the given folders, and the
-/// definition of protovalidate's rules. Returns the file, whose pool holds all of them.
+/// Compiles a file with its imports: the given references, Google's well-known types, the files below the given
+/// folders, and the definition of protovalidate's rules. Returns the file, whose pool holds all of them.
 pub type CompileSchema = fn(Source, &[Source], &[PathBuf]) -> Result<FileDescriptor, InvalidSchema>;

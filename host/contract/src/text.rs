@@ -1,9 +1,9 @@
 //! Text as the walk returns it: bytes that are known to be UTF-8.
 //!
-//! Most readers need a text's bytes (a column, a rule on its length, a list of codes), and most texts are ASCII. So the walk examines
-//! them once, eight bytes at a time, and records the result: for a *plain* text it answers everything that rules on lengths and
-//! PostgreSQL need. A `str` is created on demand; without `unsafe` that reads the bytes again, which only the rarer readers
-//! (patterns, JSON, keys) pay for.
+//! Most readers need a text's bytes (a column, a rule on its length, a list of codes), and most texts are ASCII. So the
+//! walk examines them once, eight bytes at a time, and records the result: for a *plain* text it answers everything
+//! that rules on lengths and PostgreSQL need. A `str` is created on demand; without `unsafe` that reads the bytes
+//! again, which only the rarer readers (patterns, JSON, keys) pay for.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use bstr::ByteSlice as _;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Text<'a> {
     bytes: &'a [u8],
-    /// Derived from the bytes.
+    /// Whether the text is plain; derived from the bytes.
     plain: bool,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Text<'a> {
         self.bytes.is_empty()
     }
 
-    /// In characters.
+    /// Returns the length in characters.
     #[inline]
     #[must_use]
     pub fn chars(self) -> usize {
@@ -81,12 +81,14 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
-/// Eight bytes at a time: events' texts are short, and a search optimized for long ones spends its time on setup.
+/// Returns whether all bytes are plain, eight at a time. Events' texts are short, and a search optimized for long ones
+/// spends its time on setup.
 #[inline(always)]
 fn is_plain(bytes: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = ONES << 7;
-    // Bytes beyond ASCII have their high bit set; subtracting one sets it for a NUL, and for nothing before the first NUL.
+    // Bytes beyond ASCII have their high bit set; subtracting one sets it for a NUL, and for nothing before the first
+    // NUL.
     let odd = |word: u64| word | word.wrapping_sub(ONES);
     let Some(last) = bytes.last_chunk::<8>() else {
         return word_of_short(bytes).is_some_and(|word| {

@@ -8,7 +8,7 @@ use crate::iso::{self, DAY, Interval};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeSpec {
     pub forms: Vec<TimeForm>,
-    /// `between:` a time outside has another form, or is invalid.
+    /// The setting `between:`. A time outside of it has another form, or is invalid.
     pub between: Option<Between>,
 }
 
@@ -21,7 +21,8 @@ pub struct Between {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeForm {
-    /// ISO 8601, as the time's type requires: a date, a time of day, both with a zone, a duration.
+    /// ISO 8601, as the time's type requires: a date, a time of day, a date with a time (with a zone if the type has
+    /// one), or a duration.
     Iso,
     UnixSeconds,
     UnixMillis,
@@ -87,8 +88,8 @@ impl TimeForm {
 }
 
 impl TimeSpec {
-    /// Returns the time in the first matching form within the bounds, and that form. `iso` parses the text of the wanted
-    /// type.
+    /// Returns the time in the first matching form within the bounds, and that form. `iso` parses the text of the
+    /// wanted type.
     pub fn read(&self, input: TimeInput<'_>, iso: impl Fn(&str) -> Option<Moment>) -> Option<(TimeForm, Moment)> {
         let unix = |micros: i64| {
             let micros = input.number?.checked_mul(micros)?;
@@ -106,7 +107,7 @@ impl TimeSpec {
         })
     }
 
-    /// Returns whether a time lies within the bounds. A time of day and a duration have none.
+    /// Returns whether a time lies within the bounds. The bounds do not apply to a time of day or a duration.
     fn holds(&self, moment: Moment) -> bool {
         let Some(Between { from, until }) = self.between else { return true };
         match moment {

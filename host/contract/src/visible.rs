@@ -1,7 +1,7 @@
 //! Characters in foreign text that change how the surrounding text is displayed.
 //!
-//! Text from producers ends up in terminals, logs and editors. A control character controls a terminal, a line separator
-//! forges a line, and a bidirectional mark reorders the display of the rest of the line.
+//! Text from producers ends up in terminals, logs and editors. A control character controls a terminal, a line
+//! separator forges a line, and a bidirectional mark reorders the display of the rest of the line.
 
 use std::borrow::Cow;
 
@@ -13,8 +13,8 @@ fn is_mark(c: char) -> bool {
     )
 }
 
-/// Returns the character as it may be shown in one line: U+FFFD replaces control characters, line separators and bidirectional
-/// marks.
+/// Returns the character as it may be shown in one line: U+FFFD replaces control characters, line separators and
+/// bidirectional marks.
 pub fn visible(c: char) -> char {
     if c.is_control() || is_mark(c) { '\u{fffd}' } else { c }
 }

@@ -8,7 +8,8 @@ pub(crate) const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_
 pub(crate) const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
 pub(crate) const NANOS_MAX: i32 = 999_999_999;
 
-/// Returns epoch seconds and nanoseconds (0 to 999,999,999) of a Timestamp's bytes; `None` if malformed or out of the type's range.
+/// Returns epoch seconds and nanoseconds (0 to 999,999,999) of a Timestamp's bytes; `None` if malformed or out of the
+/// type's range.
 #[must_use]
 pub fn timestamp_parts(message: &[u8]) -> Option<(i64, i32)> {
     let (seconds, nanos) = seconds_and_nanos(message).ok()?;
@@ -18,11 +19,12 @@ pub fn timestamp_parts(message: &[u8]) -> Option<(i64, i32)> {
 /// Returns epoch microseconds of a Timestamp's bytes, rounded down; `None` if malformed or out of the type's range.
 #[must_use]
 pub fn timestamp_micros(message: &[u8]) -> Option<i64> {
-    // In range by construction: 253,402,300,799 s are 2.5e17 µs.
+    // The result cannot overflow: 253,402,300,799 s are 2.5e17 µs.
     timestamp_parts(message).map(|(seconds, nanos)| seconds * 1_000_000 + i64::from(nanos / 1_000))
 }
 
-/// Returns seconds and nanoseconds (of equal sign) of a Duration's bytes; `None` if malformed or out of the type's range.
+/// Returns seconds and nanoseconds (of equal sign) of a Duration's bytes; `None` if malformed or out of the type's
+/// range.
 #[must_use]
 pub fn duration_parts(message: &[u8]) -> Option<(i64, i32)> {
     let (seconds, nanos) = seconds_and_nanos(message).ok()?;
@@ -72,7 +74,8 @@ pub fn date_parts(message: &[u8]) -> Option<Civil> {
     Some(Civil { year, month, day })
 }
 
-/// Returns the microseconds of the day of a `google.type.TimeOfDay`, rounded down; `None` if malformed or not a time of day.
+/// Returns the microseconds of the day of a `google.type.TimeOfDay`, rounded down; `None` if malformed or not a time of
+/// day.
 #[must_use]
 pub fn time_of_day_parts(message: &[u8]) -> Option<i64> {
     let [hour, minute, second, nanos] = varints(message)?;
@@ -87,7 +90,7 @@ pub fn date_time_parts(message: &[u8]) -> Option<CivilTime> {
     let mut cursor = Cursor::new(message);
     while !cursor.is_empty() {
         match cursor.tag().ok()? {
-            // Both are members of one oneof: the last one counts.
+            // Both are members of one oneof, so the last one counts.
             (8, WireType::Delimited) => {
                 (offset_seconds, zoned) = (Some(duration_parts(cursor.delimited().ok()?)?.0), false);
             }

@@ -7,7 +7,8 @@ use crate::rejection::{Fault, ReasonCode};
 /// The largest field number that Protobuf allows.
 pub(crate) const MAX_FIELD_NUMBER: u64 = (1 << 29) - 1;
 
-/// The maximum length of a tag: 32 bits, seven per byte. A longer one pads the same number with zeros, which no writer does.
+/// The maximum length of a tag: 32 bits, seven per byte. A longer one pads the same number with zeros, which no writer
+/// does.
 const MAX_TAG: usize = 5;
 
 /// The wire types, as the low three bits of a tag.
@@ -157,7 +158,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// For up to eight bytes, such as a time or an id. All are decoded at once, since the length varies from value to value.
+    /// Reads varints of up to eight bytes, such as a time or an id. All bytes are decoded at once, because the length
+    /// varies from value to value.
     #[inline(always)]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
         const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -169,14 +171,15 @@ impl<'a> Cursor<'a> {
             return self.any_varint();
         }
         self.position += ends.trailing_zeros() as usize / 8 + 1;
-        // Keep what is below the first end, then compact the groups of seven bits pairwise.
+        // Keeps the bytes up to the first end, then compacts the groups of seven bits pairwise.
         let word = word & (ends ^ (ends - 1)) & !HIGH;
         let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
         let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
         Ok(word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4)
     }
 
-    /// Accepts overlong forms, as official parsers do; rejects values beyond 64 bits, as Go and Rust do (Java drops the excess).
+    /// Reads varints of any length. Accepts overlong forms, as official parsers do, and rejects values beyond 64 bits,
+    /// as Go and Rust do (Java drops the excess).
     #[inline(never)]
     fn any_varint(&mut self) -> Result<u64, Malformed> {
         let rest = self.bytes.get(self.position..).unwrap_or_default();
@@ -248,7 +251,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips the value of an unknown field. `levels` is how many groups may still nest.
+    /// Skips the value of an unknown field. `levels` is the number of groups that may still nest.
     pub(crate) fn skip(&mut self, number: u32, wire: WireType, levels: u32) -> Result<(), Malformed> {
         match wire {
             WireType::Varint => self.varint().map(drop),

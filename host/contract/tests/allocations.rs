@@ -1,5 +1,6 @@
-//! A check allocates nothing once its `Fields` is warm. A binary of its own, since it counts what the whole process allocates.
-#![allow(unsafe_code, reason = "an allocator can be counted only by standing in for it")]
+//! Tests that a check allocates nothing once its `Fields` is warm. This is a separate binary, because it counts the
+//! allocations of the whole process.
+#![allow(unsafe_code, reason = "allocations can be counted only by replacing the allocator")]
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -10,7 +11,7 @@ use tollgate_contract::{Contract, FieldPath, Fields, Policies, Slot, Value};
 struct Counting;
 
 thread_local! {
-    // Per thread, so that the test harness's own threads do not disturb the count.
+    // The count is per thread, so that the test harness's own threads do not disturb it.
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -41,7 +42,7 @@ fn a_warm_check_allocates_nothing() {
         "counts":{"k":1,"l":2},"packed":[1,2,3],"child":{"byId":{"1":{"name":"m"}}}}"#;
     let mut payload = Vec::new();
     contract.transcode_json(json.as_bytes(), &mut payload).unwrap();
-    // The payer once more, in a second part: merging must not allocate either.
+    // The payer occurs again in a second part: merging must not allocate either.
     payload.extend_from_within(..);
 
     let mut fields = Fields::new();
@@ -73,12 +74,12 @@ fn rules_that_hold_allocate_nothing() {
     contract.transcode_json(json.as_bytes(), &mut payload).unwrap();
     let mut fields = Fields::new();
     contract.check(&payload, &mut fields).unwrap();
-    // A pattern keeps its matcher's memory for the thread from the second time on.
+    // A pattern keeps its matcher's memory for the thread after its first use.
     contract.check(&payload, &mut fields).unwrap();
     let before = ALLOCATIONS.get();
     for _ in 0..100 {
         contract.check(&payload, &mut fields).unwrap();
     }
-    // So they were tested in the walk: judging the message as a whole decodes it.
+    // No allocation proves that the walk tested them: judging the message as a whole would decode it.
     assert_eq!(ALLOCATIONS.get(), before, "a check of rules that hold allocated");
 }

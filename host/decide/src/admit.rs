@@ -17,7 +17,7 @@ use crate::dead_letter::{Reason, Stage};
 use tollgate_config::{Routing, Tombstones, UnknownTypes, VersionBy};
 
 impl<'a> Entry<'a> {
-    /// Runs the stage, up to the row of an event that the chain passes unchanged.
+    /// Runs the stage. It also writes the row of an event that the chain may pass unchanged.
     pub(super) fn admit(&self, bench: &mut Workbench<'_>) -> Result<Admitted<'a>, Refused> {
         self.admit_value(bench).map_err(|refused| self.blame(refused))
     }
@@ -82,7 +82,7 @@ impl<'a> Entry<'a> {
         Refused::Verdict(None, tombstone(self.gate.pipeline.contract.tombstones))
     }
 
-    /// Like [`Entry::tombstone`], for a record of a known type: its key may need a registry's frame.
+    /// Works like [`Entry::tombstone`] for a record of a known type, whose key may need a registry's frame.
     #[cold]
     pub(super) fn deletes(&self, bench: &mut Workbench<'_>) -> Refused {
         self.key_schema(bench.frames.as_mut()).err().unwrap_or_else(|| self.tombstone())
@@ -114,7 +114,7 @@ impl<'a> Entry<'a> {
         Ok(Admitted { value: (!in_bench).then_some(value), kind: self.kind, schema, staged, notice: notice.told() })
     }
 
-    /// Adds an admitted event to its group. `passed`: the headers of its envelope, which override the record's own.
+    /// Adds an admitted event to its group. `passed` are the headers of its envelope, which override the record's own.
     pub fn enter(&self, payload: &[u8], passed: View<'_>, events: &mut Events) {
         let Entry { batch, record, .. } = *self;
         events.push(batch.key(record), Some(payload), record.offset.0, record.timestamp);
@@ -138,7 +138,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Removes the frame from a value, if values have frames; it must name the message `wanted`.
+    /// Removes the frame from a value, if values have frames. The frame must name the message `wanted`.
     pub(super) fn unframe(
         &self,
         frames: Option<&mut Frames<'_>>,
@@ -170,8 +170,8 @@ impl<'a> Entry<'a> {
         Ok((frame.schema, writer, payload))
     }
 
-    /// Checks the key of a deleting tombstone against the schema that its frame names, if it has one. The key's content is checked
-    /// when the row is deleted.
+    /// Checks the key of a deleting tombstone against the schema that its frame names, if it has one. The key's content
+    /// is checked when the row is deleted.
     #[cold]
     fn key_schema(&self, frames: Option<&mut Frames<'_>>) -> Result<(), Refused> {
         let table = self.own().output.table.as_ref();
@@ -204,7 +204,7 @@ impl<'a> Entry<'a> {
         Ok(())
     }
 
-    /// `mode: observe` accepts violations that are not about the encoding.
+    /// Accepts, under `mode: observe`, violations that are not about the encoding.
     pub(super) fn overlook(&self, reason: Box<Reason>, notice: &mut Notice) -> Result<(), Box<Reason>> {
         match self.gate.pipeline.contract.policies.mode {
             Mode::Observe => {
@@ -215,7 +215,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Applies the version gate of the type. `told`: the version in the envelope.
+    /// Applies the version gate of the type. `told` is the version in the envelope.
     pub(super) fn version(
         &self,
         schema: Option<SchemaId>,

@@ -1,11 +1,12 @@
-//! The records that lanes receive: one arena per batch, no heap object per record.
+//! Stores the records that lanes receive, in one arena per batch and without a heap object per record.
 
 use std::ops::Range;
 
 use crate::record::RawHeader;
 use tollgate_protocol::position::{Offset, Partition};
 
-/// How many header names are searched before a name is stored again. Producers use few, and always the same.
+/// The number of header names that are searched before a name is stored again. Producers use few names, and always the
+/// same ones.
 const NAMES: usize = 32;
 
 /// Records of one lane, in the order of polling; those of one partition are in offset order.
@@ -14,9 +15,9 @@ pub struct RecordBatch {
     arena: Vec<u8>,
     pub records: Vec<Record>,
     headers: Vec<Header>,
-    /// The header names, mostly without duplicates: lanes look headers up by name, and these few cache lines stay hot.
+    /// The header names, mostly without duplicates. Lanes look headers up by name, and these few cache lines stay hot.
     names: Vec<Box<[u8]>>,
-    /// Bytes of memory retained from earlier contents.
+    /// The bytes of memory retained from earlier contents.
     kept: usize,
 }
 
@@ -35,9 +36,9 @@ pub struct Batch<'a> {
 pub struct Record {
     pub partition: Partition,
     pub offset: Offset,
-    /// Unix milliseconds, -1 for none.
+    /// The timestamp in Unix milliseconds, or -1 for none.
     pub timestamp: i64,
-    /// The assignment of the partition under which this was fetched; the lane ignores records of older assignments.
+    /// The assignment of the partition under which this was fetched. The lane ignores records of older assignments.
     pub assignment: u64,
     key: Option<Span>,
     value: Option<Span>,
@@ -49,13 +50,13 @@ pub struct Record {
 pub struct Raw<'m> {
     pub partition: Partition,
     pub offset: Offset,
-    /// Unix milliseconds, -1 for none.
+    /// The timestamp in Unix milliseconds, or -1 for none.
     pub timestamp: i64,
     pub key: Option<&'m [u8]>,
     pub value: Option<&'m [u8]>,
 }
 
-/// A range in the arena. 32 bits suffice: `limits` keeps a batch far below 4 GiB.
+/// A range in the arena. 32 bits are enough, because `limits` keeps a batch far below 4 GiB.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     start: u32,
@@ -64,13 +65,13 @@ struct Span {
 
 #[derive(Debug, Clone)]
 struct Header {
-    /// Index in the batch's names.
+    /// The index in the batch's names.
     name: u32,
     value: Option<Span>,
 }
 
 impl RecordBatch {
-    /// Returns the bytes held, for the limit on a batch.
+    /// Returns the number of bytes in the batch, for its limit.
     pub fn bytes(&self) -> usize {
         self.arena.len()
     }
@@ -79,7 +80,7 @@ impl RecordBatch {
         self.records.is_empty()
     }
 
-    /// Returns the memory in use, in bytes: memory that was allocated but never written costs nothing.
+    /// Returns the memory in use, in bytes. Memory that was allocated but never written is not counted.
     pub fn memory(&self) -> usize {
         self.kept.max(self.used())
     }
@@ -122,8 +123,8 @@ impl RecordBatch {
         self.records.push(Record { partition, offset, timestamp, assignment, key, value, headers });
     }
 
-    /// Returns the index of a header's name. Most records have the same headers in the same order, so the first name seen at
-    /// this position is tried first.
+    /// Returns the index of a header's name. Most records have the same headers in the same order, so the first name
+    /// seen at this position is tried first.
     fn name(&mut self, name: &[u8], position: usize) -> u32 {
         let known = |index: &usize| self.names.get(*index).is_some_and(|known| **known == *name);
         let index = Some(position).filter(known).or_else(|| (0..NAMES).find(known)).unwrap_or_else(|| {

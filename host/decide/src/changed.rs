@@ -1,4 +1,4 @@
-//! The contract stage for Debezium's change events: `after` becomes the event, and a delete is matched to its row.
+//! Runs the contract stage for Debezium's change events. `after` becomes the event, and a delete is matched to its row.
 
 use std::borrow::Cow;
 
@@ -76,11 +76,12 @@ impl<'a> Entry<'a> {
         }
         let sample = Sample { writer: None, value: &[], claim: None };
         let (_, staged) = self.examine(&sample, true, bench, &mut notice)?;
-        // The schema id in a frame belongs to the change event: the row's is unknown.
+        // The schema id in a frame belongs to the change event; the row's is unknown.
         Ok(Admitted { value: None, kind: self.kind, schema: 0, staged, notice: notice.told() })
     }
 
-    /// Deletes the row of `before`, or of the record's key: [`Refused::Deleted`], unless the row cannot be determined.
+    /// Deletes the row of `before`, or of the record's key. Returns [`Refused::Deleted`], unless the row cannot be
+    /// determined.
     ///
     /// Rules are not checked: often only the key of a deleted row is known.
     fn deleted(&self, before: Option<&[u8]>, is_json: bool, bench: &mut Workbench<'_>) -> Refused {

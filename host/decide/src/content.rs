@@ -1,4 +1,4 @@
-//! Content detection: what a value's headers declare, and what its first bytes look like.
+//! Detects a value's format from its headers and from its first bytes.
 
 use super::entry::Entry;
 use super::verdict::Verdict;
@@ -19,15 +19,15 @@ const CONFUSED: [&str; 8] = [
     "frame-invalid",
 ];
 
-/// Returns whether a header of this name declares the content type. Kafka clients have no common spelling: Spring writes
-/// `contentType`, HTTP bridges write `Content-Type`.
+/// Returns whether a header of this name declares the content type. Kafka clients have no common spelling: Spring
+/// writes `contentType`, HTTP bridges write `Content-Type`.
 pub fn is_content_type(name: impl AsRef<[u8]>) -> bool {
     let name = name.as_ref();
     name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"contenttype")
 }
 
-/// Returns whether a content type is JSON: `application/json` with or without parameters, `text/json`, and the `+json` types; in
-/// upper or lower case, and in quotes, as Spring writes it.
+/// Returns whether a content type is JSON: `application/json` with or without parameters, `text/json`, and the `+json`
+/// types. It may be in upper or lower case, and in quotes, as Spring writes it.
 pub fn is_json(content_type: &[u8]) -> bool {
     let trimmed = content_type.trim_ascii();
     let unquoted = trimmed.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(trimmed);
@@ -60,7 +60,7 @@ impl Lookalike {
         }
     }
 
-    /// Returns advice about a value that was read in the wrong format; `None` if the format was right.
+    /// Returns advice about a value that was read in the wrong format, or `None` if the format was right.
     fn advice(self, pipeline: &Pipeline, read_as_json: bool) -> Option<&'static str> {
         let framed = pipeline.contract.registry.is_some();
         let encoding = pipeline.contract.encoding;
@@ -96,7 +96,8 @@ impl Lookalike {
     }
 }
 
-/// Whether an object or array begins: `{"`, `{}`, `[{`, `["`, `[1`. Protobuf begins with these bytes only for a group.
+/// Returns whether an object or array begins: `{"`, `{}`, `[{`, `["`, `[1`. Protobuf begins with these bytes only for a
+/// group.
 fn looks_like_json(value: &[u8]) -> bool {
     let value = value.trim_ascii_start();
     let inner = value.get(1..).unwrap_or_default().trim_ascii_start().first();
@@ -124,8 +125,8 @@ impl Entry<'_> {
         }
     }
 
-    /// Adds what a rejected value looks like if it was read in the wrong format: "field 15: a length of 105 bytes" does not help
-    /// a user whose producer sends JSON.
+    /// Adds to the rejection what the value looks like if it was read in the wrong format. "field 15: a length of 105
+    /// bytes" does not help a user whose producer sends JSON.
     #[cold]
     pub(super) fn blame(&self, refused: Refused) -> Refused {
         let Refused::Verdict(kind, Verdict::Dead(mut reason)) = refused else { return refused };

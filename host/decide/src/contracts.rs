@@ -11,7 +11,7 @@ use crate::postgres::table;
 use tollgate_config::error::Failure;
 use tollgate_config::{Destination, Pipeline, Pools};
 
-/// The contracts of a type: of its input, and of its chain's outputs.
+/// The contracts of a type, for its input and for its chain's outputs.
 pub struct Contracts {
     pub input: Contract,
     /// The slot of the event's id, if `processed_ids` names a field.
@@ -40,7 +40,7 @@ impl Contracts {
     }
 }
 
-/// Compiles the envelope, if there is one: its message is one of the pipeline's, or a shipped one.
+/// Compiles the envelope, if there is one. Its message is one of the pipeline's, or a shipped one.
 pub fn envelope(pipeline: &Pipeline, pools: &Pools) -> Result<Option<Envelope>, Failure> {
     let Some(spec) = &pipeline.contract.envelope else { return Ok(None) };
     Envelope::compile(pipeline, spec, pools.outer()).map(Some).map_err(|problems| unfit(&problems))
@@ -71,7 +71,7 @@ pub fn contracts(pipeline: &Pipeline, pools: &Pools) -> Result<Vec<Contracts>, F
     let pool = &pools.own;
     let messages: Vec<&str> = pipeline.types.iter().map(|kind| kind.message.as_str()).collect();
     let policies = &pipeline.contract.policies;
-    // With a single type, each name that it lacks gets an error of its own.
+    // With a single type, each name that it lacks gets a separate error.
     let fitted = match messages.len() {
         1 => vec![policies.clone()],
         _ => fit::fit(pool, &messages, policies).map_err(|error| bad(&error))?,

@@ -1,7 +1,8 @@
-//! Dead letters: the unchanged record, and why it failed.
+//! Builds dead letters: the unchanged record, and the reason of its failure.
 //!
-//! Key, value and headers stay byte for byte. `__connect.errors.*` are the headers that Kafka Connect's tools read;
-//! `tollgate.*` repeat them with more detail. docs/dead-letters.md lists them; a test compares both lists.
+//! Key, value and headers stay byte for byte. The `__connect.errors.*` headers are those that Kafka Connect's tools
+//! read. The `tollgate.*` headers repeat them with more detail. docs/dead-letters.md lists them; a test compares both
+//! lists.
 
 use std::borrow::Cow;
 
@@ -36,10 +37,10 @@ impl Stage {
     }
 }
 
-/// Why an event is a dead letter.
+/// The reason why an event is a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// Stable; Tollgate's codes have a page in docs/reasons/, a transform's own codes do not.
+    /// The code, which is stable. Tollgate's codes have a page in docs/reasons/; a transform's own codes do not.
     pub code: Cow<'static, str>,
     pub stage: Stage,
     /// The field's path, or empty.
@@ -73,8 +74,8 @@ impl Reason {
         reason
     }
 
-    /// Returns the reason for a destination contract's rejection of a transform's output: `route` is its route, or `None` at the
-    /// chain's end.
+    /// Returns the reason for a destination contract's rejection of a transform's output. `route` is its route, or
+    /// `None` at the chain's end.
     pub fn against_output(route: Option<&str>, rejection: Rejection) -> Box<Reason> {
         let mut reason = Reason::refused(Stage::Output, rejection);
         let route = route.map_or_else(String::new, |name| format!("on route {name}: "));
@@ -89,7 +90,7 @@ impl Reason {
     }
 }
 
-/// The host's own codes, besides those of the contract and the sandbox.
+/// The host's own codes, in addition to those of the contract and the sandbox.
 pub const CODES: &[&str] = &[
     "tombstone",
     "wrong-message-type",
@@ -123,7 +124,7 @@ pub fn is_builtin(code: &str) -> bool {
         || FailureCode::ALL.iter().any(|known| known.as_str() == code)
 }
 
-/// Returns what is wrong with a transform's rejection code: it would be mistaken for one of Tollgate's.
+/// Returns an error if a transform's rejection code would be mistaken for one of Tollgate's.
 pub fn collision(code: &str) -> Option<String> {
     is_builtin(code).then(|| {
         format!("explain with the code `{code}`: this code is reserved for Tollgate; give the rejection another")
@@ -133,11 +134,12 @@ pub fn collision(code: &str) -> Option<String> {
 /// The source record of a dead letter, and its pipeline.
 pub struct Source<'a> {
     pub home: Home<'a>,
-    /// Unix milliseconds, -1 for none.
+    /// The timestamp in Unix milliseconds, or -1 for none.
     pub timestamp: i64,
-    /// Its name in `types:`, if there are several and it is one of them.
+    /// The event type's name in `types:`, if there are several and the type is known.
     pub event_type: Option<&'a str>,
-    /// Full name and digest, hex; the envelope's if the event's own are unknown. `None` if the record's type is unknown.
+    /// The contract's full name and its digest in hex, or the envelope's if the event's own are unknown. `None` if the
+    /// record's type is unknown.
     pub contract: Option<(&'a str, &'a str)>,
     /// The schema that the record names, if values are framed.
     pub schema: Option<SchemaId>,
@@ -151,7 +153,7 @@ pub struct History {
     /// The number of failures, from 1.
     pub attempt: u64,
     pub replays: u64,
-    /// Unix milliseconds: when the batch of the first failure was taken.
+    /// The time in Unix milliseconds at which the batch of the first failure was taken.
     pub first_failed_at: i64,
 }
 
@@ -161,8 +163,8 @@ impl History {
         History { attempt: 1, replays: 0, first_failed_at: now }
     }
 
-    /// Continues the history in a record's headers if they belong to a dead letter that `home` wrote, and starts over otherwise.
-    /// Anyone who may write to the source topic can forge such headers, so no decision depends on a history.
+    /// Continues the history in a record's headers if they belong to a dead letter that `home` wrote, and starts over
+    /// otherwise. Anyone who may write to the source topic can forge such headers, so no decision depends on a history.
     pub fn of<'h>(home: &Home<'_>, now: i64, header: impl Fn(&str) -> Option<&'h [u8]>) -> History {
         let text = |name: &str| header(name).and_then(|value| std::str::from_utf8(value).ok());
         let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
@@ -180,7 +182,7 @@ impl History {
     }
 }
 
-/// Where a record was read, and by which pipeline.
+/// The place where a record was read, and the pipeline that read it.
 #[derive(Debug, Clone, Copy)]
 pub struct Home<'a> {
     pub pipeline: &'a str,
@@ -192,7 +194,8 @@ pub struct Home<'a> {
 }
 
 impl Home<'_> {
-    /// Returns whether these coordinates, topic/partition/offset, belong to this source topic and may precede the record.
+    /// Returns whether these coordinates, topic/partition/offset, belong to this source topic and may precede the
+    /// record.
     fn precedes(&self, source: &str) -> bool {
         let mut parts = source.rsplitn(3, '/');
         let offset = parts.next().and_then(|part| part.parse::<i64>().ok());
@@ -202,7 +205,7 @@ impl Home<'_> {
     }
 }
 
-/// Returns the dead letter's own headers; the record's headers come before them, see [`super::reserved`].
+/// Returns the dead letter's own headers. The record's headers come before them; see [`super::reserved`].
 pub fn headers<'a>(source: &Source<'a>, reason: &'a Reason, reference: Option<&Reference>) -> Headers<'a> {
     let mut list = Headers { kept: true, own: Vec::with_capacity(32), origin: false };
     let message = bounded(&reason.message);
@@ -266,8 +269,8 @@ fn violations(reason: &Reason) -> String {
     Value::Array(shown.collect()).to_string()
 }
 
-/// Replaces a value that the dead letter topic cannot hold: the record stays in the source topic, at the coordinates in the
-/// headers, until the topic's retention removes it.
+/// The replacement of a value that the dead letter topic cannot hold. The record stays in the source topic, at the
+/// coordinates in the headers, until the topic's retention removes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
     pub bytes: usize,
@@ -279,13 +282,14 @@ impl Reference {
         Reference { bytes: value.len(), sha256: hex::encode(Sha256::digest(value)) }
     }
 
-    /// Returns what the dead letter carries instead of the value.
+    /// Returns the part of the value that the dead letter contains.
     pub fn head(value: &[u8]) -> &[u8] {
         &value[..value.len().min(limits::REFERENCE_BYTES)]
     }
 }
 
-/// Truncates a text and removes characters that affect how the rest is displayed, since terminals will show it.
+/// Truncates a text and removes characters that affect how the following text is displayed, since terminals will show
+/// it.
 fn bounded(text: &str) -> String {
     text.chars().take(limits::MESSAGE_CHARS).map(visible).collect()
 }

@@ -72,16 +72,16 @@ pub(super) fn misfit(misfit: Misfit) -> Box<Reason> {
     Reason::new(Stage::Output, "row-value", misfit.to_string()).field(misfit.column)
 }
 
-/// A record being processed: through the contract, then output by output into the table and the topic.
+/// A record being processed: through its contract, and then output by output into the table and the topic.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
     pub gate: &'a Gate,
     pub revision: &'a Revision,
     pub batch: &'a RecordBatch,
     pub record: &'a Record,
-    /// Unix milliseconds: the value of `now` in rules.
+    /// The batch's time in Unix milliseconds, which is the value of `now` in rules.
     pub time: i64,
-    /// Index in [`Gate::types`]; 0 until it is known.
+    /// The index in [`Gate::types`], or 0 until the type is known.
     pub kind: usize,
 }
 
@@ -107,7 +107,8 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Returns the contract's violation by the output if it is accepted anyway.
+    /// Writes an output's row. Returns how the output violates the contract, if the output is accepted despite the
+    /// violation.
     pub(super) fn write(
         &self,
         output: &Resolved<'a>,
@@ -135,7 +136,8 @@ impl<'a> Entry<'a> {
         Ok(observed)
     }
 
-    /// The broker would reject the whole batch for one record without a key, however often it is sent.
+    /// Checks that the output has a key if its topic needs one. The broker would reject the whole batch for one record
+    /// without a key, however often it is sent.
     fn has_key(&self, output: &Resolved<'_>, fields: Option<&Fields<'_>>) -> Result<(), Box<Reason>> {
         let topic = output.destination.topic.as_deref();
         let Some(topic) = topic.filter(|topic| self.gate.compacted.contains(*topic)) else { return Ok(()) };
@@ -158,7 +160,8 @@ impl<'a> Entry<'a> {
         let notices = if self.own().tells_notices() { limits::NOTICE_BYTES } else { 0 };
         let ours = 2 * limits::RECORD_OVERHEAD + self.revision.digest.len() + notices;
         let payload = output.payload.map_or(0, <[u8]>::len);
-        // A key from a field is part of the payload, so twice the payload is an upper bound; in JSON a byte may become six.
+        // A key from a field is part of the payload, so twice the payload is an upper bound. In JSON a byte may become
+        // six.
         let payload = match output.destination.key.len() {
             0 => payload,
             1 => 2 * payload,
@@ -189,7 +192,7 @@ pub fn key_of(to: &Destination, fields: &Fields<'_>) -> Option<String> {
         .map(|slot| {
             let field = to.contract.field(*slot);
             let value = match fields.get(*slot) {
-                // In a composite key an empty field is an ordinary value; alone it is no key.
+                // In a composite key an empty field is an ordinary value. Alone it is not a key.
                 Value::Default if several => field.default_value(),
                 value => value,
             };

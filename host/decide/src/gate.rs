@@ -1,4 +1,5 @@
-//! What lanes process records with: contracts, tables and topics, which are fixed, and the chains, which a swap replaces.
+//! The resources with which lanes process records: contracts, tables and topics, which are fixed, and the chains, which
+//! a swap replaces.
 
 pub mod change;
 pub mod envelope;
@@ -15,32 +16,33 @@ use crate::postgres::table::Table;
 use crate::schemas::{Framing, Resolver};
 use tollgate_config::{OutputPartition, Pipeline};
 
-/// The parts that do not change while the process runs: contracts, tables, topics.
+/// The parts that do not change while the process runs: contracts, tables and topics.
 pub struct Gate {
     pub pipeline: Arc<Pipeline>,
-    /// The event types on the topic, in the configuration's order. At least one.
+    /// The event types on the topic, in the configuration's order. There is at least one.
     pub types: Vec<EventType>,
-    /// Each table once, as defined by the first type or route that writes it: types that share a table share its statements and
-    /// its rows. In the configuration's order, a type's own table before those of its routes.
+    /// Each table once, as defined by the first type or route that writes it. Types that share a table share its
+    /// statements and its rows. The order is that of the configuration, with a type's own table before those of its
+    /// routes.
     pub tables: Vec<Arc<Table>>,
     /// How values name their schemas, if a schema registry's serializer frames them.
     pub framing: Option<Framing>,
     /// The envelope around the events.
     pub envelope: Option<Envelope>,
-    /// How to read change events, if the values are Debezium's.
+    /// The reader of change events, if the values are Debezium's.
     pub changes: Option<Changes>,
     /// The headers that an event takes from its envelope.
     pub header_names: Vec<String>,
     /// The maximum record size of each topic, in bytes.
     pub topic_bytes: BTreeMap<String, usize>,
-    /// Compacted topics: they accept no record without a key.
+    /// The compacted topics, which accept no record without a key.
     pub compacted: BTreeSet<String>,
 }
 
 /// An event type: its contract, and the destinations of its outputs.
 pub struct EventType {
     pub contract: Contract,
-    /// Hex.
+    /// The contract's digest in hex.
     pub contract_digest: String,
     /// The destination at the end of the chain.
     pub output: Destination,
@@ -48,16 +50,16 @@ pub struct EventType {
     pub routes: Vec<Destination>,
     /// The slot of the event's id in [`EventType::contract`], if `processed_ids` names a field.
     pub id: Option<Slot>,
-    /// Whether an event's row can be written from the input: the sinks use the same message type, and do not depend on
-    /// the output.
+    /// Whether an event's row can be written from the input, because the sinks use the same message type and do not
+    /// depend on the output.
     pub stages: bool,
 }
 
-/// The destination of outputs: a topic, a table or both, and the contract that they must satisfy.
+/// The destination of outputs: a topic, a table or both, with the contract that they must satisfy.
 pub struct Destination {
-    /// The route's name; `None` at the chain's end.
+    /// The route's name, or `None` at the chain's end.
     pub route: Option<String>,
-    /// Outputs are checked against this contract; its slots are the table's fields, then the key.
+    /// The contract that outputs are checked against. Its slots are the table's fields, then the key.
     pub contract: Contract,
     pub key: Vec<Slot>,
     pub topic: Option<String>,
@@ -68,12 +70,12 @@ pub struct Destination {
 /// The table to which a destination writes its outputs as rows.
 pub struct Target {
     pub table: Arc<Table>,
-    /// Index in [`Gate::tables`].
+    /// The index in [`Gate::tables`].
     pub rows: usize,
 }
 
 impl EventType {
-    /// Returns the destination of a chain's output; `None` for a route that the transform does not have.
+    /// Returns the destination of a chain's output, or `None` for a route that the transform does not have.
     pub fn destination(&self, chain: &TypeChain, output: &Output) -> Option<&Destination> {
         let Some(route) = output.route.checked_sub(1) else { return Some(&self.output) };
         let place = chain.transforms.get(output.transform)?.routes.get(usize::try_from(route).ok()?)?;
@@ -107,7 +109,8 @@ impl Gate {
         Some(Resolver::new(framing, expected))
     }
 
-    /// Returns the contract that a dead letter of this type names: full name and digest. Without a type it is the envelope's.
+    /// Returns the full name and the digest of the contract that a dead letter of this type names. Without a type it is
+    /// the envelope's.
     pub fn contract_of(&self, kind: Option<usize>) -> Option<(&str, &str)> {
         let own = kind.map(|kind| (&self.types[kind].contract, &self.types[kind].contract_digest));
         let outer = self.envelope.as_ref().map(|envelope| (&envelope.contract, &envelope.contract_digest));
@@ -124,9 +127,9 @@ impl Gate {
 pub struct Revision {
     /// The number of swaps in this process.
     pub number: u64,
-    /// Hex; covers the contracts, the components, their limits and their configuration.
+    /// The digest in hex. It covers the contracts, the components, their limits and their configuration.
     pub digest: String,
-    /// A chain for each type, in the gate's order.
+    /// The chains, one for each type, in the gate's order.
     pub chains: Vec<TypeChain>,
 }
 

@@ -52,7 +52,7 @@ use crate::postgres::{Mark, Rows};
 use crate::schemas::Resolver;
 use tollgate_protocol::position::Partition;
 
-/// Why a batch could not be decided.
+/// The reason why a batch could not be decided.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -73,14 +73,14 @@ pub struct Group {
     pub results: Results,
 }
 
-/// All decisions about a batch. Reused from batch to batch.
+/// All decisions about a batch. The value is reused from batch to batch.
 #[derive(Default)]
 pub struct Decided {
     pub groups: Vec<Group>,
     pub decisions: Vec<Decision>,
-    /// One for each of [`Gate::tables`].
+    /// The rows, one for each of [`Gate::tables`].
     pub rows: Vec<Rows>,
-    /// Where the staged rows of each table end.
+    /// The end of each table's staged rows.
     staged: Vec<Mark>,
     /// The positions, before the current event, of the tables that it may write.
     marks: Vec<(usize, Mark)>,
@@ -88,7 +88,7 @@ pub struct Decided {
     spare: Vec<u8>,
     used: usize,
     pub deprecated: Deprecated,
-    /// Headers from envelopes.
+    /// The headers from envelopes.
     passed: Passed,
     outer: Vec<u8>,
     /// Violations that policies accepted with a note.
@@ -101,7 +101,7 @@ pub struct Decided {
 struct Open {
     kind: usize,
     schema: u32,
-    /// Index in [`Decided::groups`].
+    /// The index in [`Decided::groups`].
     group: usize,
     events: Events,
 }
@@ -242,7 +242,7 @@ impl Decided {
         }
         let shared = std::mem::take(&mut self.groups[self.used].events);
         self.used += 1;
-        // A store of the last batch may still share them; then they are freed with it.
+        // A store of the last batch may still share the events. Then they are freed with it.
         let mut events = Arc::try_unwrap(shared).unwrap_or_default();
         events.clear();
         events
@@ -303,7 +303,7 @@ impl Decided {
                 decision.verdict = Verdict::Dead(reason);
             }
             if !keeps {
-                // An event writes all of its rows, in every table, or none.
+                // An event writes all of its rows, in every table, or none of them.
                 self.marks.iter().for_each(|(table, mark)| self.rows[*table].truncate(*mark));
             }
         }
@@ -314,7 +314,7 @@ impl Decided {
         self.passed.of(&gate.header_names, &decision.passed)
     }
 
-    /// Returns an event's message as it entered the chain; `None` if it never did.
+    /// Returns an event's message as it entered the chain, or `None` if it never did.
     pub fn message(&self, decision: &Decision) -> Option<&[u8]> {
         match &decision.verdict {
             Verdict::Outputs(_) => self.groups[decision.group].events.value(decision.event),
@@ -338,7 +338,8 @@ impl Decided {
     }
 }
 
-/// Groups the records by partition, each in offset order. Partitions are sorted too, which is the order of locks.
+/// Groups the records by partition, each in offset order. Partitions are sorted, which is also the order in which rows
+/// are locked.
 pub fn by_partition(batch: &RecordBatch, records: &[usize]) -> Vec<(Partition, Vec<usize>)> {
     let mut groups: Vec<(Partition, Vec<usize>)> = Vec::new();
     let mut last = 0;

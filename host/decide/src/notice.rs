@@ -14,7 +14,7 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Records a violation. The first one stays: it is the reason that the dead letter would have had.
+    /// Records a violation. Only the first one is kept, because it is the reason that the dead letter would have had.
     pub fn observe(&mut self, reason: Box<Reason>) {
         self.observed.get_or_insert(reason);
     }
@@ -56,7 +56,7 @@ impl Notice {
     }
 }
 
-/// Truncates a text, so that five texts and their names stay below the limit.
+/// Truncates a text, so that five texts with their names stay below the limit.
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(limits::NOTICE_BYTES / 6);
     while !text.is_char_boundary(end) {

@@ -1,14 +1,14 @@
-//! The envelope's fields that an event carries on as headers, in addition to its record's.
+//! The fields of the envelope that become headers of the event, in addition to its record's headers.
 
 use std::ops::Range;
 
-/// The headers of all events of a batch. Reused: [`Passed::clear`] keeps the memory.
+/// The headers of all events of a batch. [`Passed::clear`] keeps the memory for reuse.
 #[derive(Debug, Default)]
 pub(crate) struct Passed {
     text: String,
     /// The index of the header's name, and the range of its value.
     headers: Vec<(usize, Range<usize>)>,
-    /// Where the headers of the current event begin.
+    /// The start of the current event's headers.
     begin: usize,
 }
 

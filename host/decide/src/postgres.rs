@@ -1,4 +1,4 @@
-//! From an event to its row: the available conversions, the statements of a mapping, and the folded rows of a batch.
+//! Turns an event into its row: the available conversions, the statements of a mapping, and the folded rows of a batch.
 //! This module contacts no server.
 
 pub mod binary;

@@ -1,4 +1,4 @@
-//! A record to produce, with its decided headers: not yet a client's list.
+//! A record to produce, with its decided headers. It is not yet in a client's form.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ pub type RawHeader<'m> = (&'m [u8], Option<&'m [u8]>);
 #[derive(Debug, Clone, Copy)]
 pub struct NewRecord<'a> {
     pub topic: &'a str,
-    /// `None`: chosen by the key's hash.
+    /// The partition, or `None` if the key's hash chooses it.
     pub partition: Option<i32>,
     pub key: Option<&'a [u8]>,
     pub value: Option<&'a [u8]>,
@@ -23,10 +23,10 @@ pub type OwnHeader<'a> = (Cow<'a, [u8]>, Option<Cow<'a, [u8]>>);
 /// An output's headers by origin, in this order: its source record's, its own, its source coordinates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers<'a> {
-    /// All of the record's headers come first.
+    /// Whether all of the record's headers come first.
     pub kept: bool,
     pub own: Vec<OwnHeader<'a>>,
-    /// `tollgate.source` and `tollgate.digest` come last.
+    /// Whether `tollgate.source` and `tollgate.digest` come last.
     pub origin: bool,
 }
 

@@ -1,8 +1,9 @@
-//! Header names that only Tollgate writes.
+//! Renames header names that only Tollgate may write.
 //!
-//! An input record may have headers with these names: a dead letter that was copied back, an output of another pipeline, or
-//! a producer's own. In Tollgate's output they would be mistaken for its own, so they are renamed to `original.<name>`. Each
-//! name is kept once, and the first value stays: however often a record goes round, it does not grow.
+//! An input record may have headers with these names: a dead letter that was copied back, an output of another
+//! pipeline, or a producer's own header. In Tollgate's output they would be mistaken for its own, so they are renamed
+//! to `original.<name>`. Each name is kept once with its first value, so a record does not grow, however often it is
+//! processed.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -17,7 +18,7 @@ pub fn is_reserved(name: &[u8]) -> bool {
     limits::RESERVED_HEADERS.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
 
-/// Returns how many bytes renaming adds to a record at most.
+/// Returns the maximum number of bytes that renaming adds for this header.
 pub fn renaming_bytes(name: &[u8]) -> usize {
     if is_reserved(name) { ORIGINAL.len() } else { 0 }
 }
@@ -25,7 +26,7 @@ pub fn renaming_bytes(name: &[u8]) -> usize {
 /// A header of a record after renaming.
 pub type Renamed<'a> = (Cow<'a, [u8]>, Option<&'a [u8]>);
 
-/// Returns the headers of a record after renaming. `None`: all are unchanged.
+/// Returns the headers of a record after renaming, or `None` if all are unchanged.
 pub fn renamed<'a>(headers: impl Iterator<Item = RawHeader<'a>> + Clone) -> Option<Vec<Renamed<'a>>> {
     if !headers.clone().any(|(name, _)| is_reserved(name)) {
         return None;
@@ -54,7 +55,7 @@ mod tests {
         };
         let once = renamed(headers.iter().copied());
         let Some(list) = &once else { return [None, None] };
-        // The dead letter's own headers follow when it is written, and come back with it.
+        // The dead letter's own headers are appended when it is written, and return with it.
         let back: Vec<RawHeader<'_>> = list
             .iter()
             .map(|(name, value)| (&**name, *value))

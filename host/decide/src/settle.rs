@@ -68,13 +68,13 @@ mod tests {
             (&*own.code, own.field.as_str(), own.message.as_str()),
             ("amount-not-positive", "amount", "not above zero")
         );
-        // One each of the sandbox, the contract and the host.
+        // These are one code each of the sandbox, the contract and the host.
         for code in ["fuel-exhausted", "undecodable", "row-value"] {
             let reason = rejected(code);
             assert_eq!((&*reason.code, reason.field.as_str(), reason.fuel_used), ("protocol-violation", "", Some(7)));
             assert!(reason.message.starts_with(&format!("explain with the code `{code}`: ")), "{}", reason.message);
         }
-        // The codes that an SDK uses by itself.
+        // These are the codes that an SDK uses by itself.
         for code in ["rejected", "guest-undecodable"] {
             assert_eq!(rejected(code).code, code);
         }

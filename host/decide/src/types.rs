@@ -1,8 +1,9 @@
-//! The message types that a component was compiled with, and how they differ from a contract's.
+//! Compares the message types that a component was compiled with to a contract's.
 //!
-//! `tollgate build` writes them into the component, in a separate section that older releases ignore. A component that was compiled
-//! with different types than the contract's reads and writes fields under other numbers, and the wire format does not reveal this.
-//! So both are compared before the component sees an event: differences that would lose or distort data are rejected, others reported.
+//! `tollgate build` writes the types into the component, in a separate section that older releases ignore. A component
+//! that was compiled with different types than the contract's reads and writes fields under other numbers, and the wire
+//! format does not reveal this. So both are compared before the component receives an event. Differences that would
+//! lose or distort data are rejected, and others are reported.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -16,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use tollgate_contract::type_name;
 use tollgate_sandbox::{Digest, Transform};
 
-/// The section's format. A later one is not read.
+/// The section's format. A later format is not read.
 const VERSION: u32 = 1;
 
 /// Message types, including all types that their fields reach.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageTypes {
     version: u32,
-    /// SHA-256 of the types below: equal digests are equal types.
+    /// The SHA-256 of the types below. Equal digests are equal types.
     digest: String,
     messages: BTreeMap<String, Vec<FieldType>>,
     enums: BTreeMap<String, BTreeMap<String, i32>>,
@@ -33,7 +34,7 @@ pub struct MessageTypes {
 struct FieldType {
     number: u32,
     name: String,
-    /// The type in a `.proto` file; `message` and `enum` for named types, which `of` names.
+    /// The type in `.proto` syntax, or `message` and `enum` for named types, whose name is in `of`.
     #[serde(rename = "type")]
     kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +42,7 @@ struct FieldType {
     presence: Presence,
 }
 
-/// A field's cardinality, and whether its absence differs from its default.
+/// The cardinality of a field, and whether its absence differs from its default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Presence {
@@ -91,7 +92,7 @@ impl Difference {
     }
 }
 
-/// A component was compiled with types that are incompatible with the contract.
+/// The error of a component that was compiled with types that are incompatible with the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stale {
     #[error("was compiled with message types that differ from the contract's: {}; run `tollgate build` again", list(.0))]
@@ -100,7 +101,7 @@ pub enum Stale {
     Unreadable { problem: String },
 }
 
-/// Formats differences in one line; the first ones are enough to find the change.
+/// Formats differences in one line. The first ones are enough to find the change.
 fn list(differences: &[Difference]) -> String {
     const SHOWN: usize = 3;
     let mut text: Vec<String> = differences.iter().take(SHOWN).map(Difference::to_string).collect();
@@ -146,10 +147,11 @@ impl MessageTypes {
         serde_json::to_vec(self)
     }
 
-    /// Returns the types that a component was compiled with; `None` if it does not contain them, or in a later format.
+    /// Returns the types that a component was compiled with. Returns `None` if it does not contain them, or has them in
+    /// a later format.
     ///
     /// # Errors
-    /// The section is not what `tollgate build` writes.
+    /// Fails if the section is not one that `tollgate build` writes.
     pub fn of_component(transform: &Transform) -> Result<Option<MessageTypes>, Stale> {
         #[derive(Deserialize)]
         struct Form {
@@ -164,7 +166,8 @@ impl MessageTypes {
         serde_json::from_slice(section).map(Some).map_err(unreadable)
     }
 
-    /// Returns how a component's types differ from a contract's. `emitted` are the message types that the component emits.
+    /// Returns how a component's types differ from a contract's. `emitted` are the message types that the component
+    /// emits.
     pub fn differences(&self, contract: &MessageTypes, emitted: &[&str]) -> Vec<Difference> {
         if self.digest == contract.digest {
             return Vec::new();
@@ -172,7 +175,8 @@ impl MessageTypes {
         let written: BTreeSet<&str> = emitted.iter().flat_map(|message| self.reach(message)).collect();
         let mut found = Vec::new();
         for (message, own) in &self.messages {
-            // A type missing from the contract shows up as a different type at the field that uses it; or nothing reaches it.
+            // A type that is missing in the contract shows up as a different type at the field that uses it, unless no
+            // field reaches it.
             let Some(theirs) = contract.messages.get(message) else { continue };
             compare_fields(message, own, theirs, written.contains(message.as_str()), &mut found);
         }
@@ -199,7 +203,7 @@ impl MessageTypes {
 /// Compares a component with the types of the same names in `pool`. Returns warnings about an accepted component.
 ///
 /// # Errors
-/// A difference would lose or distort what the component reads or writes.
+/// Fails if a difference would lose or distort what the component reads or writes.
 pub fn compare(transform: &Transform, pool: &DescriptorPool) -> Result<Vec<String>, Stale> {
     let Some(own) = MessageTypes::of_component(transform)? else {
         return Ok(vec![UNKNOWN.to_owned()]);
@@ -256,7 +260,7 @@ impl FieldType {
     }
 }
 
-/// Returns the type of a field's value; for a map, that of its values.
+/// Returns the type of a field's value. For a map, this is the type of its values.
 fn value_kind(field: &FieldDescriptor) -> Kind {
     match field.kind() {
         Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind(),
@@ -401,7 +405,7 @@ mod tests {
             let found = differences(from, to);
             assert!(!found[0].0 && found[0].1.contains(says), "{to}: {found:?}");
         }
-        // Two swapped names: each field keeps a compatible type, but has another meaning.
+        // Two names are swapped: each field keeps a compatible type, but has another meaning.
         let found = differences("string id = 1; int64 last_depot = 15;", "string id = 15; int64 last_depot = 1;");
         assert_eq!(found.iter().filter(|(compatible, _)| !compatible).count(), 2, "{found:?}");
     }

@@ -1,4 +1,4 @@
-//! Checks a payload against its contract and policies: with fallbacks for unknown enum numbers, and in its mode.
+//! Checks a payload against its contract and policies, with fallbacks for unknown enum numbers, and applies the mode.
 
 use tollgate_contract::{Contract, Fields, Mode, Notes, ReasonCode, Rejection};
 
@@ -15,19 +15,19 @@ use crate::postgres::{Rows, Staged};
 pub(super) struct Sample<'s> {
     /// The contract with which it was written, if a frame names one.
     pub writer: Option<&'s Contract>,
-    /// Its bytes, unless they are in [`Workbench::json`].
+    /// The payload's bytes, unless they are in [`Workbench::json`].
     pub value: &'s [u8],
-    /// What its envelope claims about it.
+    /// The claim of its envelope about it.
     pub claim: Option<(&'s Key, &'s Claim)>,
 }
 
-/// What a check needs besides the payload and its fields.
+/// The parts of a check besides the payload and its fields.
 struct Scale<'d> {
     passed: View<'d>,
     rows: &'d mut [Rows],
     notes: &'d mut Notes,
     notice: &'d mut Notice,
-    /// Unknown enum numbers may still be replaced.
+    /// Whether unknown enum numbers may still be replaced.
     mends: bool,
 }
 
@@ -55,8 +55,8 @@ impl Entry<'_> {
         }
     }
 
-    /// Checks a payload, with fallbacks for its unknown enum numbers if the contract has them. Returns whether it is now in the
-    /// workbench, and its row.
+    /// Checks a payload, with fallbacks for its unknown enum numbers if the contract has them. Returns whether the
+    /// payload is now in the workbench, and its row.
     pub(super) fn examine(
         &self,
         sample: &Sample<'_>,
@@ -111,9 +111,9 @@ impl Entry<'_> {
         looked
     }
 
-    /// Checks an input payload against the contract with which it was written. If the sinks use the same message type, the
-    /// check that reads their fields is made now, and the row is written: most events pass the chain unchanged, and are not
-    /// read again.
+    /// Checks an input payload against the contract with which it was written. If the sinks use the same message type,
+    /// the check that reads their fields is made now, and the row is written. Most events pass the chain unchanged, and
+    /// are therefore not read again.
     fn check<'p>(
         &self,
         writer: Option<&Contract>,
@@ -139,12 +139,14 @@ impl Entry<'_> {
         let Some(Target { table, rows }) = target else { return Ok(None) };
         let header = |name: &str| scale.passed.get(name).or_else(|| self.batch.header(self.record, name));
         let mut row = scale.rows[*rows].begin();
-        // A value that does not fit its column is the event's fault only if the chain passes it: `write` reports it then.
+        // A value that does not fit its column is the event's fault only if the chain passes it; `write` reports it in
+        // that case.
         let written = table.write(contract, fields, &self.view(&header), &mut row);
         Ok(written.ok().map(|()| row.stage()))
     }
 
-    /// Applies the mode to the contract's verdict. An unknown enum number that a fallback may replace is not judged yet.
+    /// Applies the mode to the contract's verdict. An unknown enum number that a fallback may replace is not judged
+    /// yet.
     #[inline]
     fn weigh<'p>(
         &self,
@@ -165,7 +167,7 @@ impl Entry<'_> {
         }
     }
 
-    /// Checks the chain's output. Returns the contract's violation if it is accepted anyway.
+    /// Checks the chain's output. Returns how it violates the contract, if it is accepted despite the violation.
     pub(super) fn validate_output<'p>(
         &self,
         to: &Destination,

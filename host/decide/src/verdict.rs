@@ -9,9 +9,9 @@ use crate::postgres::Staged;
 /// The verdict on a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Outputs of the chain: a range in its group's results.
+    /// The outputs of the chain, as a range in its group's results.
     Outputs(Range<u32>),
-    /// A tombstone, or a change event, that deletes.
+    /// A deletion, by a tombstone or a change event.
     Delete,
     Dropped,
     Dead(Box<Reason>),
@@ -26,17 +26,17 @@ impl Verdict {
 
 /// A record of the batch and its verdict.
 pub struct Decision {
-    /// Index in the batch.
+    /// The index in the batch.
     pub record: usize,
-    /// Index in [`Gate::types`]; `None` if the type could not be determined.
+    /// The index in [`Gate::types`], or `None` if the type could not be determined.
     pub kind: Option<usize>,
-    /// Index in [`Decided::groups`]; meaningless if the record never reached the chain.
+    /// The index in [`Decided::groups`]. It is meaningless if the record never reached the chain.
     pub(super) group: usize,
-    /// Index in the group's events; meaningless if the record never reached the chain.
+    /// The index in the group's events. It is meaningless if the record never reached the chain.
     pub(super) event: usize,
     pub verdict: Verdict,
     pub fuel: u64,
-    /// The row of the input event, for a chain that passes it; or the one that a change event deletes.
+    /// The row of the input event, for a chain that passes it, or the row that a change event deletes.
     pub(super) staged: Option<Staged>,
     /// Its headers in [`Decided::passed`].
     pub(super) passed: Range<usize>,
@@ -45,7 +45,7 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The decision on a record that becomes no event: the chain does not see it.
+    /// Returns the decision on a record that does not become an event, so that the chain does not receive it.
     pub(super) fn without_event(record: usize, kind: Option<usize>, verdict: Verdict) -> Decision {
         Decision { record, kind, group: 0, event: 0, verdict, fuel: 0, staged: None, passed: 0..0, notice: None }
     }

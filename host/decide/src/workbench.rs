@@ -18,18 +18,19 @@ pub(super) type Deprecated = BTreeMap<(usize, usize), u64>;
 
 /// The stage's working memory, reused from record to record.
 pub(super) struct Workbench<'d> {
-    /// A payload's Protobuf form, until the next record: transcoded from JSON, or with fallbacks for enum numbers.
+    /// A payload's Protobuf form, until the next record. It was transcoded from JSON, or has fallbacks for enum
+    /// numbers.
     pub json: &'d mut Vec<u8>,
     /// The buffer in which `json` is rebuilt.
     pub spare: &'d mut Vec<u8>,
     pub fields: &'d mut Fields<'static>,
-    /// One for each table.
+    /// The rows, one for each table.
     pub rows: &'d mut [Rows],
     /// `None` unless values are framed.
     pub frames: Option<Frames<'d>>,
     pub deprecated: &'d mut Deprecated,
     pub notes: &'d mut Notes,
-    /// An envelope in JSON as Protobuf, and its fields.
+    /// The Protobuf form of an envelope that was JSON, and its fields.
     pub outer: &'d mut Vec<u8>,
     pub outer_fields: &'d mut Fields<'static>,
     pub passed: &'d mut Passed,
@@ -49,14 +50,14 @@ impl Frames<'_> {
 
 /// A record that became an event.
 pub(super) struct Admitted<'a> {
-    /// The message's bytes; `None`: they are in [`Workbench::json`].
+    /// The message's bytes, or `None` if they are in [`Workbench::json`].
     pub value: Option<&'a [u8]>,
-    /// Index in [`crate::gate::Gate::types`].
+    /// The index in [`crate::gate::Gate::types`].
     pub kind: usize,
-    /// The number of its schema, or 0.
+    /// The registry's id of its schema, or 0.
     pub schema: u32,
     pub staged: Option<Staged>,
-    /// Violations that were accepted.
+    /// The violations that were accepted.
     pub notice: Option<Box<Notice>>,
 }
 
@@ -78,11 +79,11 @@ pub(super) struct Unframed<'a> {
     pub payload: &'a [u8],
 }
 
-/// Why a record did not become an event.
+/// The reason why a record did not become an event.
 pub(super) enum Refused {
     /// The record's type, if it could be determined, and its verdict.
     Verdict(Option<usize>, Verdict),
-    /// The change deletes a row of this type: the row's key, or `None` if the record's key names it.
+    /// The change deletes a row of this type. The row's key is staged, or is `None` if the record's key names it.
     Deleted(usize, Option<Staged>),
     /// Its schema has to be read first.
     Missing(SchemaId),

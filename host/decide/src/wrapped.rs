@@ -1,4 +1,5 @@
-//! The contract stage for events in an envelope: the envelope is checked and removed, then the event is checked by its type.
+//! Runs the contract stage for events in an envelope. The envelope is checked and removed, and the event is then
+//! checked by its type.
 
 use std::borrow::Cow;
 
@@ -17,17 +18,17 @@ use tollgate_config::Routing;
 /// An envelope in Protobuf form.
 struct Outer<'v, 'w> {
     bytes: &'v [u8],
-    /// The event was read from JSON, and the payload is a placeholder.
+    /// Whether the event was read from JSON, so that the payload is a placeholder.
     inner: bool,
-    /// The schema in its frame.
+    /// The schema that its frame names.
     schema: Option<SchemaId>,
     writer: Option<&'w Contract>,
 }
 
-/// What an envelope says about its event.
+/// The information in an envelope about its event.
 struct Opened<'v> {
     kind: usize,
-    /// The event's bytes, unless it was JSON.
+    /// The event's bytes, or `None` if it was JSON.
     payload: Option<&'v [u8]>,
     claim: Option<Claim>,
 }
@@ -70,7 +71,7 @@ impl<'a> Entry<'a> {
             let examined = entry.examine(&sample, false, bench, &mut notice).map_err(|refused| refused.of(kind));
             let (in_bench, staged) = examined?;
             let value = (!in_bench).then_some(payload);
-            // The schema id in a frame is the envelope's: the payload's is unknown.
+            // The schema id in a frame is the envelope's; the payload's is unknown.
             return Ok(Admitted { value, kind, schema: 0, staged, notice: notice.told() });
         }
         let mut outer = std::mem::take(bench.outer);

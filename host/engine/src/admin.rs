@@ -62,7 +62,7 @@ impl Admin {
     }
 }
 
-/// The admin server cannot listen.
+/// The error of an admin server that cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error("admin.listen: cannot listen on {address}: {source}; set another address, or off")]
 pub struct ListenError {
@@ -73,7 +73,7 @@ pub struct ListenError {
 /// Binds the address and serves requests in a separate task.
 ///
 /// # Errors
-/// The address cannot be bound.
+/// Fails if the address cannot be bound.
 pub async fn serve(listen: &str, admin: Admin) -> Result<(), ListenError> {
     let admin = Arc::new(admin);
     let listener = tokio::net::TcpListener::bind(listen)
@@ -102,8 +102,9 @@ pub async fn serve(listen: &str, admin: Admin) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// Rejects requests whose `Host` is not a name of this server. This prevents DNS rebinding: a foreign page whose name resolves
-/// to this server would be same-origin with it and could read the responses, but the browser still sends the page's name.
+/// Rejects requests whose `Host` is not a name of this server. This prevents DNS rebinding: a foreign page whose name
+/// resolves to this server would be same-origin with it and could read the responses, but the browser still sends the
+/// page's name.
 async fn known_host(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(header::HOST);
     // HTTP/1.0 has no `Host` header, and no browser uses HTTP/1.0.
@@ -140,7 +141,8 @@ async fn loopback_only(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Requ
     next.run(request).await
 }
 
-/// Returns 200 while both ends are connected and the group is joined, also for a spare member; otherwise 503 with the reasons.
+/// Returns 200 while both servers are connected and the group is joined, even for a spare member. Otherwise returns 503
+/// with the reasons.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let reasons = admin.unready();
     if reasons.is_empty() {

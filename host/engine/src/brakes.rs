@@ -1,5 +1,5 @@
-//! The brakes slow the engine down or stop it: backoff between attempts, circuit breakers, outages, the dead letter limit,
-//! the pause of a pipeline and the halts of its partitions.
+//! The brakes slow the engine down or stop it: backoff between attempts, circuit breakers, outages, the dead letter
+//! limit, the pause of a pipeline and the halts of its partitions.
 //!
 //! The child modules make pure decisions. [`Brakes`] holds their state for all threads, writes logs and counts metrics.
 
@@ -117,8 +117,8 @@ impl Brakes {
         }
     }
 
-    /// Halts a partition: its owner skips it from now on, and all other partitions continue. Any thread may call this; only the
-    /// first cause of a partition is kept.
+    /// Halts a partition: its owner skips it from now on, and all other partitions continue. Any thread may call this;
+    /// only the first cause of a partition is kept.
     pub fn halt(&self, halt: Halt) {
         let Halt { partition, code, offset, epoch, message } = &halt;
         let said = format!("partition {partition} is halted: {message}; the others continue");
@@ -137,7 +137,8 @@ impl Brakes {
         self.locked_halts().contains(partition)
     }
 
-    /// Returns a mark to take before reading the stored halts from PostgreSQL. It changes whenever a halt begins or ends.
+    /// Returns a mark to take before reading the stored halts from PostgreSQL. It changes whenever a halt begins or
+    /// ends.
     pub fn halts_mark(&self) -> halt::Mark {
         self.locked_halts().mark()
     }
@@ -179,7 +180,8 @@ impl Brakes {
         self.metrics.paused(true);
     }
 
-    /// Ends the pause. After a swap nothing is allowed, and the limit starts a new window; after `tollgate resume` its allowances apply.
+    /// Ends the pause. After a swap nothing is allowed, and the limit starts a new window; after `tollgate resume` its
+    /// allowances apply.
     pub fn unpause(&self, resumed: &Resumed) {
         self.allow(resumed);
         let mut pause = self.locked_pause();
@@ -200,14 +202,14 @@ impl Brakes {
         }
     }
 
-    /// Returns whether a halt at this event is waived. An event below a waived one is waived too, since a partition's events are
-    /// processed in order.
+    /// Returns whether a halt at this event is waived. An event below a waived one is waived too, since a partition's
+    /// events are processed in order.
     pub fn pardoned(&self, partition: Partition, offset: Offset) -> bool {
         self.pardons.lock().is_ok_and(|pardons| pardons.get(&partition).is_some_and(|seen| offset <= *seen))
     }
 
-    /// Returns whether PostgreSQL's answer, read after the mark was taken, ends our pause. If so, the allowances must be read
-    /// before [`Brakes::follow_pause`].
+    /// Returns whether PostgreSQL's answer, read after the mark was taken, ends our pause. If so, the allowances must
+    /// be read before [`Brakes::follow_pause`].
     pub fn pause_ends(&self, stored: Option<&halts::Pause>) -> bool {
         stored.is_none() && self.locked_pause().reason().is_some()
     }
@@ -219,7 +221,7 @@ impl Brakes {
             Followed::Unchanged => return,
             Followed::Paused => tracing::error!(reason = pause.reason(), "paused"),
             Followed::Resumed => {
-                // Before the lanes see that the pause has ended.
+                // This comes before the lanes see that the pause has ended.
                 self.allow(resumed);
                 tracing::info!("resumed");
             }

@@ -9,10 +9,10 @@ use tollgate_config::error::Class;
 
 use crate::brakes::sink::Heard;
 
-/// What a server's error means for the batch that met it.
+/// The meaning of a server's error for its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// This data is rejected, whoever sends it and whenever.
+    /// This data is always rejected, whoever sends it.
     Poison,
     /// The data or the server may be at fault: `retry_policy.max_retries` attempts decide.
     Unknown,
@@ -22,8 +22,8 @@ pub enum Meaning {
     Outage,
     /// The table lacks something that no event can supply: the pipeline pauses and reports what to create.
     Pause,
-    /// The server rejects our credentials. At startup that is a configuration error; to a running process it is an outage,
-    /// since certificates and accounts are fixed on the server.
+    /// The server rejects our credentials. At startup that is a configuration error; to a running process it is an
+    /// outage, since certificates and accounts are fixed on the server.
     Login,
     /// An operator must look at one partition; the others continue.
     Halt,
@@ -45,7 +45,7 @@ impl Meaning {
         }
     }
 
-    /// The class for a running process.
+    /// Returns the class for a running process.
     pub fn class(self) -> Class {
         match self {
             Meaning::Poison => Class::Poison,
@@ -58,7 +58,7 @@ impl Meaning {
 }
 
 impl Meaning {
-    /// What the error says about the server itself.
+    /// Returns what the error shows about the server itself.
     pub fn heard(self) -> Heard {
         match self {
             Meaning::Poison | Meaning::Conflict | Meaning::Pause | Meaning::Halt => Heard::Answer,
@@ -90,12 +90,13 @@ impl Said<'_> {
         self.code == code && self.routine == Some(routine)
     }
 
-    /// Whether PL/pgSQL's RAISE raised the error: its author chose to reject this row, and chose the code.
+    /// Returns whether PL/pgSQL's RAISE raised the error. Its author then chose to reject this row, and chose the code.
     fn raised(&self) -> bool {
         self.routine == Some("exec_stmt_raise")
     }
 
-    /// Whether it was raised inside a function called by a trigger, a default, a constraint or a policy. COPY adds its line as context too.
+    /// Returns whether it was raised inside a function called by a trigger, a default, a constraint or a policy. COPY
+    /// also adds its line as context.
     fn in_function(&self) -> bool {
         // The names of languages are the same in every locale: PL/pgSQL function, SQL statement, PL/Python function.
         let names_one = |context: &str| context.contains("SQL") || context.contains("PL/");
@@ -113,7 +114,8 @@ const RAISED: &str = "any fatal one (by RAISE)";
 const UNSUPPORTED_IN_FUNCTION: &str = "0A (in a function)";
 const WRONG_IN_FUNCTION: &str = "42 (in a function)";
 
-/// The first matching case wins over the SQLSTATE. A privilege missing inside a function is missing for every row.
+/// The special cases; the first matching one overrides the SQLSTATE. A privilege that is missing inside a function is
+/// missing for every row.
 const CASES: &[Case] = &[
     (ROW_SECURITY, |said| said.by("42501", "ExecWithCheckOptions")),
     (NO_PARTITION, |said| said.by("23514", "ExecFindPartition")),
@@ -204,11 +206,11 @@ pub const SQLSTATES: &[Row<&str>] = &[
     },
 ];
 
-/// The meaning of a SQLSTATE in no row: one chosen by a trigger, or one that a later server introduces.
+/// The meaning of a SQLSTATE that is not in the table: one chosen by a trigger, or one that a later server introduces.
 pub const OTHER_SQLSTATES: Meaning = Meaning::Unknown;
 
-/// Kafka's codes, by librdkafka's names. None has the meaning "unknown": a transaction is rejected as a whole, so retrying
-/// it would reveal nothing about a single record.
+/// Kafka's codes, by librdkafka's names. None has the meaning "unknown": a transaction is rejected as a whole, so
+/// retrying it would reveal nothing about a single record.
 pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
     Row {
         codes: &[
@@ -320,8 +322,8 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
     },
 ];
 
-/// The meaning of a Kafka code in no row: unavailable brokers, leaders or coordinators, timeouts, too few replicas, a topic
-/// being created. If the broker responds all the while, `lane::doubt` investigates.
+/// The meaning of a Kafka code that is not in the table: unavailable brokers, leaders or coordinators, timeouts, too
+/// few replicas, a topic being created. If the broker responds meanwhile, `lane::doubt` investigates.
 pub const OTHER_KAFKA: Meaning = Meaning::Outage;
 
 /// Returns the meaning of PostgreSQL's error.
@@ -345,7 +347,7 @@ pub fn kafka_code(code: RDKafkaErrorCode) -> Meaning {
 /// Returns the meaning of an error of a consumer, or of a producer without a transaction.
 pub fn kafka(error: &KafkaError) -> Meaning {
     match (error, error.rdkafka_error_code()) {
-        // The client itself is unusable. (A producer's client is rebuilt.)
+        // The client itself is unusable, which is fatal for a consumer. A producer's client is rebuilt.
         (KafkaError::MessageConsumptionFatal(_), _) | (_, Some(RDKafkaErrorCode::Fatal)) => Meaning::Fatal,
         (_, Some(code)) => kafka_code(code),
         (_, None) => Meaning::Outage,

@@ -1,7 +1,7 @@
 //! Failpoints where the tests of the delivery guarantee end the process, and switches that disable its guards.
 //!
-//! Only the feature `hazards` compiles them in: the test rings build `tollgate-hazards` with it. `tollgate` itself contains none of
-//! them, and refuses to run if one of the [`VARIABLES`] is set.
+//! Only the feature `hazards` compiles them in: the test rings build `tollgate-hazards` with it. `tollgate` itself
+//! contains none of them, and refuses to run if one of the [`VARIABLES`] is set.
 
 #[cfg(feature = "hazards")]
 mod armed;
@@ -12,8 +12,8 @@ pub use armed::hazards;
 /// The environment variables that set them.
 pub const VARIABLES: [&str; 2] = ["TOLLGATE_FAILPOINT", "TOLLGATE_UNSAFE"];
 
-/// A place in a lane where the process can end or be stopped: each is just before or after a wait, and leaves a different
-/// state at the servers.
+/// A place in a lane where the process can end or be stopped: each is just before or after a wait, and leaves a
+/// different state at the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// A batch was received from the channel; nothing is open.
@@ -38,7 +38,7 @@ pub enum Place {
     Searching,
 }
 
-/// The disabled guards.
+/// The guards that are disabled.
 #[derive(Debug, Default)]
 pub struct Hazards {
     pub no_compare_and_swap: bool,

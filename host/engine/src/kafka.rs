@@ -1,4 +1,4 @@
-//! Shared by all code that uses Kafka: client settings, librdkafka's log lines, reading without a group, and headers.
+//! Code shared by all uses of Kafka: client settings, librdkafka's log lines, reading without a group, and headers.
 
 pub mod client;
 pub mod headers;

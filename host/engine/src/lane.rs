@@ -12,16 +12,17 @@
 //!
 //! # When something fails
 //!
-//! The lane never assumes an outcome. Whatever failed, and wherever: both transactions are dropped, and before the next
-//! attempt each side is asked for its position (`resync`): D from the progress row, K from the group. A record is then sent
-//! only to the side that lacks it. An ambiguous COMMIT or EndTxn is a case of this: if the row moved, only Kafka's half is
-//! missing, and it is in the redo plan that was committed with the row. What neither side has may be decided again, since it
-//! is not visible anywhere.
+//! The lane never assumes an outcome. After any failure it drops both transactions and reads the position of each side
+//! before the next attempt (`resync`): D from the progress row, K from the group. A record is then sent only to the
+//! side that lacks it. An ambiguous COMMIT or EndTxn is a case of this. If the row moved, only Kafka's half is missing,
+//! and it is in the redo plan that was committed with the row. What neither side has may be decided again, since it is
+//! not visible anywhere.
 //!
-//! If a server rejects a batch permanently, one event is at fault: the lane finds it (`bisect`, `refused`) and decides the batch
-//! again with that event as a dead letter.
+//! If a server rejects a batch permanently, one event is at fault: the lane finds it (`bisect`, `refused`) and decides
+//! the batch again with that event as a dead letter.
 //!
-//! An error that this process cannot resolve (another owner's epoch, an offset that went back) ends the partition or the process.
+//! An error that this process cannot resolve (another owner's epoch, an offset that went back) ends the partition or
+//! the process.
 
 mod account;
 mod attempt;
@@ -123,13 +124,14 @@ pub struct Lane {
     producers: Option<Producers>,
     /// The sizes at startup, or smaller ones since a topic has lowered its limit.
     sizes: Sizes,
-    /// The current batch is sent record by record: a set of its records was rejected, and no record was named.
+    /// Whether the current batch is sent record by record, because a set of its records was rejected and no record was
+    /// named.
     alone: bool,
     partitions: BTreeMap<Partition, Owned>,
     decided: Decided,
     /// The redo plans of the current batch, by partition.
     plans: BTreeMap<Partition, Writer>,
-    /// The connection is new, and the rows' positions have not been read on it yet.
+    /// Whether the connection is new, so that the rows' positions have not been read on it yet.
     rows_in_doubt: bool,
     /// When the session's temporary table was last checked.
     stage_seen: Instant,
@@ -193,7 +195,7 @@ impl Lane {
                     Ok(batch) => batch,
                     Err(_) => return Ok(()),
                 },
-                // A lane without events holds a temporary table too.
+                // A lane without events may hold a temporary table too.
                 default(limits::STAGE_LOOK) => {
                     self.renew_stage();
                     continue;
@@ -222,7 +224,8 @@ impl Lane {
                 }
             }
             Control::Revoke { partitions, lost, token } => {
-                // Their batch is either complete (past steps 3 and 4) or dropped: the loop is between two attempts here.
+                // Their batch is either complete (past steps 3 and 4) or dropped, because the loop is between two
+                // attempts here.
                 if self.producers.is_none() && !lost && !self.partitions.is_empty() {
                     // The next owner reads the group's offset, which a dropped transaction may block until its timeout.
                     if let Err(error) = self.ask_outputs() {
@@ -308,7 +311,8 @@ impl Lane {
         self.partitions.values().all(|owned| owned.resume.rows == owned.resume.outputs)
     }
 
-    /// Returns the records that some side still needs, in batch order; where the sides differ, only up to where they meet.
+    /// Returns the records that some side still needs, in batch order. If the sides differ, returns only those up to
+    /// the position where they become equal.
     fn select(&self, batch: &RecordBatch) -> Vec<usize> {
         let mut work = Vec::with_capacity(batch.records.len());
         let mut closed: BTreeSet<Partition> = BTreeSet::new();
@@ -316,8 +320,8 @@ impl Lane {
             let Some(owned) = self.partitions.get(&record.partition) else { continue };
             let below = closed.contains(&record.partition);
             if owned.assignment != record.assignment || !owned.resume.takes(record.offset, below) {
-                // Records beyond that position are for the next attempt. If none was left below it, the offsets in between hold no
-                // records, and both sides continue from their own positions.
+                // Records beyond that position are for the next attempt. If none was left below it, the offsets in
+                // between hold no records, and both sides continue from their own positions.
                 continue;
             }
             if owned.resume.level().is_past(record.offset) {

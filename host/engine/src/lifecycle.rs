@@ -8,22 +8,22 @@ use crate::position::Partition;
 use crate::progress::halts::Halt;
 use crate::source::ends::Ends;
 
-/// What the group has assigned to this member.
+/// The group's assignment to this member.
 #[derive(Debug, Default)]
 pub struct Held {
     /// All assigned partitions, including halted ones.
     pub partitions: BTreeSet<Partition>,
-    /// How many of them are taken over and being read.
+    /// The number of them that are taken over and being read.
     pub read: usize,
-    /// How many of them wait for their takeover.
+    /// The number of them that wait for their takeover.
     pub requested: usize,
-    /// The group has more members than the topic has partitions, so this one may have none.
+    /// Whether the group has more members than the topic has partitions, so that this one may have none.
     pub spare: bool,
 }
 
 /// The state of the member, shared by all threads of the process.
 pub struct Lifecycle {
-    /// -1: this mode needs no slot.
+    /// The slot's number, or -1 if this mode needs no slot.
     slot: AtomicI32,
     slot_held: AtomicBool,
     draining: AtomicBool,
@@ -62,7 +62,7 @@ impl Lifecycle {
         self.slot.store(slot, Ordering::Release);
     }
 
-    /// Whether the session that holds the slot is alive, as far as the keeper knows.
+    /// Returns whether the session that holds the slot is alive, as far as the keeper knows.
     pub fn slot_held(&self) -> bool {
         self.slot_held.load(Ordering::Acquire)
     }
@@ -99,8 +99,8 @@ impl Lifecycle {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// Records whether the group has given this member its share, which may be empty. During a rebalance in which the member has
-    /// no partitions, it has not.
+    /// Records whether the group has given this member its share, which may be empty. While the member has no
+    /// partitions during a rebalance, it has no share yet.
     pub fn joined(&self, joined: bool) {
         self.joined.store(joined, Ordering::Release);
     }

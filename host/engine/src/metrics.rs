@@ -27,8 +27,8 @@ use crate::progress::halts::Halt;
 use tollgate_decide::dead_letter;
 use tollgate_registry::Stats;
 
-/// The number of transform codes that get their own label. Transforms can invent any number of codes, and unbounded labels
-/// leak memory. Tollgate's own codes are a fixed list, and each has its label.
+/// The number of transform codes that get their own label. Transforms can invent any number of codes, and unbounded
+/// labels leak memory. Tollgate's own codes are a fixed list, and each has its label.
 const REASONS: usize = 200;
 
 /// The number of notes that get their own labels: producers choose field numbers and JSON keys.
@@ -308,8 +308,8 @@ impl Metrics {
         self.observed.get_or_create(&ReasonLabels { reason: code.to_owned() }).inc_by(events) == 0
     }
 
-    /// Counts deviations that a policy accepted. Returns whether they are the first with their labels. Beyond the limit the
-    /// labels are `other`.
+    /// Counts deviations that a policy accepted. Returns whether they are the first with their labels. Beyond the limit
+    /// the labels are `other`.
     pub fn noticed(&self, policy: &'static str, type_name: &str, member: &str, count: u64) -> bool {
         let mut labels = NoticeLabels { policy, r#type: type_name.to_owned(), member: member.to_owned() };
         let known = match self.notices.lock() {

@@ -63,7 +63,7 @@ pub fn owner(pipeline: &Pipeline) -> Owner {
     }
 }
 
-/// Why the process must end although poll thread and lanes could continue.
+/// The reason why the process must end although the poll thread and the lanes could continue.
 #[derive(Debug, thiserror::Error)]
 pub enum HelperError {
     #[error("another process took this one's slot while PostgreSQL was unavailable; restart")]
@@ -75,7 +75,7 @@ pub enum HelperError {
     Runtime(#[from] std::io::Error),
 }
 
-/// Why a thread ended by itself.
+/// The reason why a thread ended by itself.
 #[derive(Debug)]
 pub enum ThreadEnded {
     Poll(Ended),
@@ -84,7 +84,8 @@ pub enum ThreadEnded {
     Helper(Result<(), HelperError>),
 }
 
-/// A panic is a bug of ours, never an event's fault: the process must not continue as if that thread were idle.
+/// Runs a thread's body. A panic is never the fault of an event, so the process must not continue as if that thread
+/// were idle.
 fn guarded(run: impl FnOnce() -> ThreadEnded) -> ThreadEnded {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
         .unwrap_or_else(|_| ThreadEnded::Helper(Err(HelperError::Panicked)))
@@ -97,7 +98,7 @@ pub struct Parts {
     pub schemas: Option<Arc<SchemaStore>>,
     pub revision: Arc<ArcSwap<Revision>>,
     pub sandbox: Sandbox,
-    /// For reloads.
+    /// The compiler that reloads use.
     pub compiler: ProtoCompiler,
     pub owner: Arc<Owner>,
     /// Writes the tokens of the group's offsets.
@@ -196,7 +197,8 @@ pub struct Engine {
     consumer: Option<Arc<BaseConsumer<Callbacks>>>,
 }
 
-/// Takes the slot, creates the producers (which ends transactions that a predecessor left open), and starts the threads.
+/// Takes the slot, creates the producers (which ends transactions that a predecessor left open), and starts the
+/// threads.
 pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
     let pipeline = Arc::clone(&parts.gate.pipeline);
     let session = session(&parts, waiting).await?;
@@ -256,7 +258,8 @@ pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
     };
     threads.push(spawn("poll", move || {
         report(&ended_sender, guarded(|| ThreadEnded::Poll(poll.run())));
-        // Only now: without its channels the other threads end too, and must not be mistaken for the cause.
+        // The poll thread is dropped only now: without its channels the other threads end too, and must not be mistaken
+        // for the cause.
         drop(poll);
     })?);
     let reloader = Arc::new(parts.reloader());
@@ -291,12 +294,12 @@ async fn session(parts: &Parts, waiting: &Waiting) -> Result<PgConnection, Failu
     };
     if let Some(slot) = slot {
         parts.lifecycle.take_slot(slot.number);
-        // Transactions of a predecessor in this slot that had more lanes than this process.
+        // Ends transactions of a predecessor in this slot that had more lanes than this process.
         for lane in parts.gate.pipeline.lanes..usize::try_from(slot.lanes).unwrap_or_default() {
             drop(tokio::task::block_in_place(|| producers(parts, lane, waiting))?);
         }
     }
-    // Before the first record is fetched: a pause survives a restart, and so do the allowances of a resume.
+    // This comes before the first record is fetched: a pause survives a restart, and so do the allowances of a resume.
     parts.brakes.allow(&resumed);
     if let Some(pause) = stored {
         parts.brakes.pause(pause);
@@ -304,7 +307,7 @@ async fn session(parts: &Parts, waiting: &Waiting) -> Result<PgConnection, Failu
     Ok(session)
 }
 
-/// What startup reads on its first session.
+/// The results of startup's first session.
 type Begun = (PgConnection, Option<Slot>, Option<halts::Pause>, Resumed);
 
 /// Opens a session with its slot, the stored pause, and the allowances of resumes; `None` if all slots are taken.
@@ -321,8 +324,8 @@ async fn slot_and_pause(pipeline: &Pipeline, owner: &Owner) -> Result<Option<Beg
     Ok(Some((session, slot, stored, resumed)))
 }
 
-/// Creates a lane's producers, which ends the transactions left open under their names. Blocks at most until the startup
-/// deadline plus one call.
+/// Creates a lane's producers, which ends the transactions left open under their names. Blocks at most until the
+/// startup deadline plus one call.
 fn producers(parts: &Parts, lane: usize, waiting: &Waiting) -> Result<Producers, Failure> {
     waiting.waits_for(format!("Kafka's transaction coordinator to accept the producers of lane {lane}"));
     let slot = parts.lifecycle.slot().unwrap_or_default();

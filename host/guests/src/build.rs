@@ -22,11 +22,11 @@ pub struct Built {
     pub manifest: Manifest,
     /// SHA-256 of the message types that it was compiled with.
     pub types: String,
-    /// False if the file already had the same bytes: it was left alone, to avoid a needless reload.
+    /// Whether the file has changed. A file that already has the same bytes is not written, to avoid a needless reload.
     pub changed: bool,
 }
 
-/// Why a folder could not be built into a component.
+/// The reason why a folder could not be built into a component.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error(transparent)]
@@ -69,7 +69,7 @@ impl BuildError {
 /// The file is written atomically: to a temporary file, which is then renamed.
 ///
 /// # Errors
-/// The error of the part that failed; an existing file is untouched then.
+/// Returns the error of the part that failed; an existing file is untouched then.
 pub fn build(folder: &Path, output: Option<&Path>, names: bool) -> Result<Built, BuildError> {
     let Spec { mut manifest, protos } = Spec::read(folder)?;
     let package = toolchain::package(folder)?;

@@ -1,7 +1,8 @@
 //! Turns the module compiled by cargo into a component for the sandbox: checked, stripped, stamped.
 //!
-//! The order of sections is fixed and nothing in them depends on the machine, so the same module and manifest give the same
-//! bytes. Stripping is a plain walk over the sections: a component is a list of them, some of which contain a module.
+//! The order of sections is fixed and nothing in them depends on the machine, so the same module and manifest give the
+//! same bytes. Stripping is a plain walk over the sections: a component is a list of them, some of which contain a
+//! module.
 
 use memchr::memmem;
 use tollgate_sandbox::{Manifest, SECTION, TYPES_SECTION, limits};
@@ -17,7 +18,7 @@ const ROUTES: &str = "tollgate:routes";
 /// The section that wit-component needs in the module.
 const WORLD: &str = "component-type";
 
-/// Why a module could not become a component.
+/// The reason why a module could not become a component.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentError {
     #[error("the module is malformed: {0}")]
@@ -67,10 +68,11 @@ fn hint(imports: &[String]) -> &'static str {
     }
 }
 
-/// Makes a component from a module and adds the manifest and the message types. With `names`, function names stay, for stack traces.
+/// Makes a component from a module and adds the manifest and the message types. With `names`, function names stay, for
+/// stack traces.
 ///
 /// # Errors
-/// The module imports something that the sandbox lacks, is not a transform, or does not match the manifest.
+/// Fails if the module imports something that the sandbox lacks, is not a transform, or does not match the manifest.
 pub fn componentize(
     module: &[u8],
     manifest: &Manifest,
@@ -110,13 +112,13 @@ fn allowed(import: &str) -> bool {
     ALLOWED.iter().any(|interface| import.strip_prefix(interface).is_some_and(|rest| rest.starts_with('#')))
 }
 
-/// The panic message of Rust's standard library when a program without an operating system asks for the time. The optimizer removes
-/// it from a module that never does.
+/// The panic message of Rust's standard library when a program without an operating system asks for the time. The
+/// optimizer removes it from a module that never does.
 const NO_CLOCK: &[u8] = b"time not implemented on this platform";
 
 #[derive(Default)]
 struct Seen {
-    /// `module#name`, in the module's order.
+    /// The imports as `module#name`, in the module's order.
     imports: Vec<String>,
     routes: Vec<String>,
     world: bool,
@@ -150,7 +152,7 @@ fn look(module: &[u8]) -> Result<Seen, ComponentError> {
     Ok(seen)
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+#[allow(clippy::needless_pass_by_value, reason = "map_err passes it by value")]
 fn malformed(error: wasmparser::BinaryReaderError) -> ComponentError {
     ComponentError::Malformed(error.to_string())
 }
@@ -187,7 +189,7 @@ fn strip(wasm: &[u8], keep: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, ComponentE
     Ok(out)
 }
 
-/// Decodes an unsigned LEB128 of 32 bits: its value, and its length in bytes.
+/// Decodes an unsigned LEB128 of 32 bits. Returns its value and its length in bytes.
 fn leb(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0_u64;
     for (at, &byte) in bytes.iter().take(5).enumerate() {

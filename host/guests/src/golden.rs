@@ -1,5 +1,5 @@
-//! `tollgate test`: golden cases, each an event with its expected outcome, run alone in the real sandbox, between the
-//! contracts that the engine would check it against.
+//! `tollgate test`: runs golden cases. Each is an event with its expected outcome. It runs alone in the real sandbox,
+//! and the engine's contract checks apply before and after the transform.
 //!
 //! A case is one YAML file in the transform's folder `cases/`. Its last key, `expect`, is the golden part: `--update`
 //! rewrites it and leaves every line above it unchanged.
@@ -30,15 +30,16 @@ use tollgate_protos::ProtosError;
 
 /// The folder of cases within the transform's.
 pub const CASES: &str = "cases";
-/// The ratio of a suggested limit to the highest fuel that any case used: production events are larger than test events.
+/// The ratio of a suggested limit to the highest fuel that any case used: production events are larger than test
+/// events.
 const HEADROOM: u64 = 4;
 
-/// What to do with the cases.
+/// The options of a test run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Write the actual outcome into the cases whose expectation differs.
+    /// Whether to write the actual outcome into the cases whose expectation differs.
     pub update: bool,
-    /// Only cases whose name contains this.
+    /// If set, runs only cases whose name contains this text.
     pub filter: Option<String>,
 }
 
@@ -49,7 +50,7 @@ pub struct Report {
     pub component: PathBuf,
     pub digest: Digest,
     pub cases: Vec<CaseReport>,
-    /// How the types that it was compiled with differ from those of its `.proto` files, if they are compatible.
+    /// The compatible differences between the types that it was compiled with and those of its `.proto` files.
     pub notices: Vec<String>,
     /// The effective limit.
     pub fuel_limit: u64,
@@ -61,10 +62,11 @@ pub struct CaseReport {
     pub name: String,
     pub file: PathBuf,
     pub fuel: u64,
-    /// It never reached the transform, or the sandbox ended it: its fuel says nothing about what events need.
+    /// Whether it never reached the transform, or the sandbox ended it. Its fuel then tells nothing about what events
+    /// need.
     pub failed: bool,
     pub differences: Vec<Difference>,
-    /// Its expectation was rewritten.
+    /// Whether its expectation was rewritten.
     pub updated: bool,
 }
 
@@ -96,10 +98,10 @@ impl Report {
     }
 }
 
-/// Why cases could not be run or written.
+/// The reason why cases could not be run or written.
 #[derive(Debug, thiserror::Error)]
 pub enum GoldenError {
-    /// Errors of transform.yaml, or of cases: then of all of them at once.
+    /// Errors of transform.yaml, or of all cases at once.
     #[error("{}", lines(.0))]
     Files(Vec<ConfigErrors>),
     #[error("{}: {message}", file.display())]
@@ -141,7 +143,7 @@ impl GoldenError {
 /// The message types in a transform's cases.
 struct Types {
     input: MessageDescriptor,
-    /// The type of the main output, then of each route.
+    /// The type of the main output, followed by that of each route.
     outputs: Vec<MessageDescriptor>,
 }
 
@@ -156,7 +158,8 @@ impl Types {
 /// [`tollgate_sandbox::limits::THREAD_STACK`].
 ///
 /// # Errors
-/// Files are invalid (all are reported at once), the component is rejected, or a case cannot be written.
+/// Fails if files are invalid (all errors are reported at once), the component is rejected, or a case cannot be
+/// written.
 pub fn test(sandbox: &Sandbox, folder: &Path, component: &Path, options: &Options) -> Result<Report, GoldenError> {
     let spec = Spec::read(folder).map_err(|errors| GoldenError::Files(vec![errors]))?;
     let wasm = read(component)?;
@@ -199,7 +202,7 @@ fn read(file: &Path) -> Result<Vec<u8>, GoldenError> {
     std::fs::read(file).map_err(|source| GoldenError::Read { file: file.to_path_buf(), source })
 }
 
-/// One component under each configuration that cases use; compiling is the slow part.
+/// One component for each configuration that cases use. They are cached, because compiling is slow.
 struct Transforms<'a> {
     sandbox: &'a Sandbox,
     component: &'a Path,
@@ -278,8 +281,8 @@ fn run(
     Ok(CaseReport { name: case::name_of(&case.file), file: case.file.clone(), fuel, failed, differences, updated })
 }
 
-/// Returns the outcome of an event that its contract accepts, and the fuel it took: the chain's outcome, unless the contract of
-/// an output rejects it.
+/// Returns the outcome of an event that its contract accepts, and the fuel it took: the chain's outcome, unless the
+/// contract of an output rejects it.
 fn outcome_of(case: &Case, transform: &Transform, types: &Types, gate: &Gate) -> Result<(Value, u64), GoldenError> {
     let chain = Chain::new(vec![transform.clone()]);
     let events = Arc::new(case.events());

@@ -1,7 +1,8 @@
-//! Tools for developing a transform before it runs in a pipeline: building it into a component, and testing it with golden
-//! cases.
+//! Tools for developing a transform before it runs in a pipeline: building it into a component, and testing it with
+//! golden cases.
 //!
-//! transform.yaml → [`spec`] → cargo ([`toolchain`]) → module → [`component`] → one `.wasm` ([`build`]) → [`golden`] cases.
+//! transform.yaml → [`spec`] → cargo ([`toolchain`]) → module → [`component`] → one `.wasm` ([`build`]) → [`golden`]
+//! cases.
 
 pub mod build;
 pub mod component;
@@ -14,7 +15,8 @@ use std::path::PathBuf;
 pub use build::{Built, build};
 pub use spec::{SPEC_FILE, Spec};
 
-/// Returns the transforms' folders among `given`: a folder without a transform.yaml stands for its subfolders that have one.
+/// Returns the transforms' folders among `given`: a folder without a transform.yaml stands for its subfolders that have
+/// one.
 pub fn folders(given: &[PathBuf]) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for folder in given {

@@ -25,7 +25,7 @@ impl Spec {
     /// Reads `folder`/transform.yaml.
     ///
     /// # Errors
-    /// All errors in the file at once, with line and nearest key.
+    /// Returns all errors in the file at once, with line and nearest key.
     pub fn read(folder: &Path) -> Result<Spec, ConfigErrors> {
         let file = folder.join(SPEC_FILE);
         Spec::parse(&file.display().to_string(), &reader::load_text(&file)?, folder)
@@ -34,7 +34,7 @@ impl Spec {
     /// Reads transform.yaml from a text; `file` is only for messages.
     ///
     /// # Errors
-    /// As [`Spec::read`].
+    /// Fails as [`Spec::read`] does.
     pub fn parse(file: &str, text: &str, folder: &Path) -> Result<Spec, ConfigErrors> {
         // The component must be the same wherever it is built, so environment variables are not substituted.
         reader::read_text(file, text, folder, &|_| None, |table| read(table, folder))

@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// The target of guests: no operating system at all.
+/// The target of guests, which has no operating system.
 pub const TARGET: &str = "wasm32-unknown-unknown";
-/// The size of a guest's own stack in bytes. It lies in linear memory, which is wiped after each batch, so Rust's default of
-/// 1 MiB would cost time; no check or enrichment needs nearly as much as this.
+/// The size of a guest's own stack in bytes. It lies in linear memory, which is wiped after each batch, so Rust's
+/// default of 1 MiB would cost time; no check or enrichment needs nearly as much as this.
 const STACK: usize = 64 << 10;
 
-/// Why a tool failed.
+/// The error of a tool.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolchainError {
     #[error("cannot run `{program}`: {source}; {advice}")]
@@ -42,7 +42,7 @@ pub struct Package {
 /// Reads the package in `folder`.
 ///
 /// # Errors
-/// Cargo is missing, or the folder has no package that can become a transform.
+/// Fails if cargo is missing, or if the folder has no package that can become a transform.
 pub fn package(folder: &Path) -> Result<Package, ToolchainError> {
     let manifest = folder.join("Cargo.toml");
     let manifest = manifest
@@ -80,17 +80,18 @@ pub fn package(folder: &Path) -> Result<Package, ToolchainError> {
 /// Compiles the package and returns the path of its module. Cargo's own messages go to stderr as they come.
 ///
 /// # Errors
-/// The standard library for the target is missing, or the code does not compile.
+/// Fails if the standard library for the target is missing, or if the code does not compile.
 pub fn compile(folder: &Path, package: &Package) -> Result<PathBuf, ToolchainError> {
     let mut command = if has_std(folder)? { cargo(folder) } else { debian(folder)? };
     command.args(["rustc", "--release", "--lib", "--crate-type", "cdylib", "--target", TARGET]);
     command.args(["--package", &package.name, "--message-format", "json-render-diagnostics"]);
-    // These settings make a small module, so that authors need not know them. The optimization level stays the author's.
+    // These settings make a small module, so that authors need not know them. The optimization level stays the
+    // author's.
     for setting in ["lto=\"fat\"", "codegen-units=1", "panic=\"abort\"", "debug=0", "strip=\"none\""] {
         command.args(["--config", &format!("profile.release.{setting}")]);
     }
     command.args(["--config", &format!("target.{TARGET}.rustflags={}", rustflags(package))]);
-    // They would override the flags above, and CI sets them for other purposes.
+    // These variables would override the flags above, and CI sets them for other purposes.
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     let output = run(command.stderr(Stdio::inherit()))?;
     let failed = || ToolchainError::Compile { package: package.name.clone() };
@@ -164,8 +165,8 @@ fn debian(folder: &Path) -> Result<Command, ToolchainError> {
     Ok(command)
 }
 
-/// Returns the current commit of `folder`, with `-dirty` if something in the folder or in `also` differs from it; `None`
-/// without git or outside a repository. Components are ignored, because they are the build's output.
+/// Returns the current commit of `folder`, with `-dirty` if something in the folder or in `also` differs from it;
+/// `None` without git or outside a repository. Components are ignored, because they are the build's output.
 pub fn commit(folder: &Path, also: &Path) -> Option<String> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").current_dir(folder).args(arguments).stdin(Stdio::null()).output().ok()?;

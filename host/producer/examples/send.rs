@@ -1,4 +1,5 @@
-//! Sends two orders and prints where they went: `cargo run -p tollgate-producer --example send -- localhost:9092 orders`.
+//! Sends two orders and prints their partitions and offsets: `cargo run -p tollgate-producer --example send --
+//! localhost:9092 orders`.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! Settings, with the reason for each default.
+//! The settings of a producer, with the reason for each default.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use rdkafka::ClientConfig;
 
 use crate::{Load, SetupError, limits};
 
-/// librdkafka settings that this producer owns, and what to use in their place.
+/// librdkafka settings that this producer reserves, and the setting to use instead of each.
 pub const OWNED_SETTINGS: &[(&str, &str)] = &[
     ("bootstrap.servers", "pass the brokers when the producer is created"),
     ("metadata.broker.list", "pass the brokers when the producer is created"),
@@ -28,13 +28,15 @@ pub const OWNED_SETTINGS: &[(&str, &str)] = &[
     ("message.max.bytes", "set the producer's largest record"),
 ];
 
-/// librdkafka counts a record's own fields too; this keeps its limit above ours, so that ours applies first.
+/// The difference between librdkafka's limit and ours. librdkafka also counts a record's own fields, so its limit must
+/// be higher for ours to apply first.
 const SLACK: usize = 2_048;
 
-/// What to do with an event that its contract rejects. In each case [`crate::SendError::Rejected`] tells the sender.
+/// What to do with an event that its contract rejects. In each case the sender also gets
+/// [`crate::SendError::Rejected`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Invalid {
-    /// Only the sender gets it.
+    /// Only the sender gets the event.
     #[default]
     Return,
     /// The original bytes go to this topic, with all violations in headers.
@@ -49,21 +51,24 @@ pub struct Config {
     /// Brokers, TLS, SASL and other settings without a field here.
     pub client: ClientConfig,
     pub transactional_id: Option<String>,
-    /// How long the broker keeps a transaction open after its producer stops responding. Readers wait for it that long.
+    /// The time for which the broker keeps a transaction open after its producer stops responding. Readers wait for it
+    /// that long.
     pub transaction_timeout: Duration,
-    /// The maximum in flight; beyond it the sender waits.
+    /// The maximum in flight. Beyond it the sender waits.
     pub buffer: Load,
-    /// How long an event may be in flight, including retries and outages, before it is reported as undelivered.
+    /// The time for which an event may be in flight, including retries and outages, before it is reported as
+    /// undelivered.
     pub delivery_timeout: Duration,
-    /// How long an event may wait for others to share its request.
+    /// The time for which an event may wait for others to share its request.
     pub linger: Duration,
-    /// The largest record in bytes: larger ones are rejected before they are sent. At most the topic's `max.message.bytes`.
+    /// The maximum size of a record in bytes. Larger records are rejected before they are sent. It must not exceed the
+    /// topic's `max.message.bytes`.
     pub record_bytes: usize,
     pub invalid: Invalid,
 }
 
 impl Config {
-    /// `brokers`: host:port, comma separated.
+    /// Creates settings for these brokers, a comma-separated list of `host:port`.
     #[must_use]
     pub fn new(brokers: &str) -> Config {
         let mut client = ClientConfig::new();
@@ -93,7 +98,7 @@ impl Config {
     /// Sets a librdkafka setting that has no field here.
     ///
     /// # Errors
-    /// The setting is one of [`OWNED_SETTINGS`].
+    /// Fails if the setting is one of [`OWNED_SETTINGS`].
     pub fn set(&mut self, setting: &str, value: &str) -> Result<(), SetupError> {
         if let Some((_, instead)) = OWNED_SETTINGS.iter().find(|(owned, _)| *owned == setting) {
             return Err(SetupError::OwnedSetting { setting: setting.to_owned(), instead });
@@ -106,12 +111,13 @@ impl Config {
         self.client.get("bootstrap.servers").unwrap_or("(no brokers named)").to_owned()
     }
 
-    /// Returns librdkafka's settings. The caller can set retries, backoff and the in-flight limit; the rest is ours.
+    /// Returns librdkafka's settings. The caller can set retries, backoff and the in-flight limit; this producer sets
+    /// all others.
     pub(crate) fn settings(&self) -> ClientConfig {
         let mut config = self.client.clone();
         let usual = [
-            // A retry is a request that was lost or answered with an error. While no broker is reachable, nothing is sent and
-            // nothing is counted.
+            // A retry is a request that was lost or answered with an error. While no broker is reachable, nothing is
+            // sent and nothing is counted.
             ("retries", "5"),
             ("retry.backoff.ms", "100"),
             ("retry.backoff.max.ms", "1000"),
@@ -131,7 +137,7 @@ impl Config {
             .set("message.timeout.ms", millis(self.delivery_timeout.max(self.linger)))
             .set("linger.ms", millis(self.linger))
             .set("message.max.bytes", self.record_bytes.saturating_add(SLACK).clamp(1_000, 1_000_000_000).to_string())
-            // Our own limit applies first; these only have to be above it.
+            // Our own limit applies first, so these only have to be higher.
             .set("queue.buffering.max.messages", self.buffer.records.clamp(1, 10_000_000).saturating_add(1).to_string())
             .set("queue.buffering.max.kbytes", kilobytes(self.buffer.bytes, self.record_bytes).to_string());
         if let Some(id) = &self.transactional_id {
@@ -150,7 +156,7 @@ fn kilobytes(buffer: usize, record: usize) -> usize {
     (buffer.saturating_add(record) / 1_024).clamp(1, 2_097_151)
 }
 
-/// Settings may contain secrets, so only their names are shown.
+/// Shows only the names of settings, because their values may be secrets.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")

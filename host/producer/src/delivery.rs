@@ -5,7 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// All required replicas have it. Within a transaction it becomes visible on commit.
+/// The acknowledgement of an event: all required replicas have stored it. Within a transaction it becomes visible on
+/// commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
     pub topic: Arc<str>,
@@ -13,7 +14,8 @@ pub struct Acknowledged {
     pub offset: i64,
 }
 
-/// The broker has not acknowledged it: it rejected it, or the delivery timeout or the producer's end came first.
+/// An event that the broker has not acknowledged: it rejected the event, or the delivery timeout or the producer's end
+/// came first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not delivered to topic {topic}: {reason}")]
 pub struct Undelivered {
@@ -24,7 +26,7 @@ pub struct Undelivered {
 
 pub type Outcome = Result<Acknowledged, Undelivered>;
 
-/// An event in flight. Wait for it, await it, or drop it: the event is delivered in any case.
+/// An event in flight. You may block on it, await it or drop it; the event is delivered in any case.
 #[derive(Debug)]
 pub struct Delivery(Arc<Cell>);
 
@@ -63,10 +65,10 @@ impl Delivery {
         (Delivery(Arc::clone(&cell)), cell)
     }
 
-    /// Blocks until the outcome is known, at most for the delivery timeout.
+    /// Blocks until the outcome is known, which takes at most the delivery timeout.
     ///
     /// # Errors
-    /// The event was not acknowledged.
+    /// Fails if the event was not acknowledged.
     pub fn wait(self) -> Outcome {
         let mut state = self.0.state();
         loop {
@@ -77,7 +79,7 @@ impl Delivery {
         }
     }
 
-    /// Blocks at most this long; `None` if the event is still in flight then.
+    /// Blocks at most this long. Returns `None` if the event is then still in flight.
     #[must_use]
     pub fn wait_for(&self, patience: Duration) -> Option<Outcome> {
         let until = Instant::now() + patience;

@@ -1,6 +1,7 @@
-//! Envelopes: each event is wrapped in a message whose fields say where it comes from, and checked in both forms.
+//! Wraps each event in an envelope, a message whose fields describe its origin, and checks both.
 //!
-//! The engine's `contract.envelope` reads the same messages. The idempotency key is computed exactly as the engine checks it.
+//! The engine's `contract.envelope` reads the same messages. The idempotency key is computed exactly as the engine
+//! checks it.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,10 +13,10 @@ use tollgate_contract::{CompileError, Contract, FieldPath, Fields, IdempotencyHa
 
 use crate::Violation;
 
-/// Unset or unusable parts of an envelope.
+/// The code for unset or unusable parts of an envelope.
 const MISSING: &str = "envelope-value";
 
-/// How events are wrapped.
+/// The way in which events are wrapped.
 #[derive(Debug)]
 pub struct Envelope {
     /// The contract of the envelope's message.
@@ -40,13 +41,13 @@ pub enum Fill {
     Now,
 }
 
-/// How the idempotency key is computed: SHA-256 over the parts, in hexadecimal digits.
+/// The way in which the idempotency key is computed: SHA-256 over the parts, in hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// The envelope's field that holds it.
+    /// The envelope's field that contains the key.
     pub field: String,
     pub parts: Vec<KeyPart>,
-    /// Between two parts.
+    /// The text between two parts.
     pub separator: String,
 }
 
@@ -63,7 +64,7 @@ pub enum KeyPart {
     Text(String),
 }
 
-/// Why an envelope cannot be filled.
+/// The reason why an envelope cannot be filled.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
     #[error("{message} has no field {path}")]
@@ -74,7 +75,7 @@ pub enum EnvelopeError {
     Unfillable { path: String, kind: String },
     #[error("the envelope's field {path} is {kind}: {text:?} is not a value of that type")]
     Text { path: String, kind: String, text: String },
-    /// A field of the event that the envelope needs.
+    /// An error of a field of the event that the envelope needs.
     #[error("the event: {0}")]
     Event(CompileError),
     #[error(
@@ -107,7 +108,7 @@ pub(crate) struct Wrap {
     key: Option<Key>,
 }
 
-/// A singular field of the envelope, perhaps within singular messages of it.
+/// A singular field of the envelope, possibly within singular messages.
 #[derive(Debug)]
 struct Path {
     /// The messages around the field, from the outermost.
@@ -149,7 +150,7 @@ enum Part {
     Fixed(Vec<u8>),
 }
 
-/// What a wrap needs to know about the records.
+/// The facts about the records that a wrap depends on.
 pub(crate) struct Records<'r> {
     pub event: &'r MessageDescriptor,
     pub keyed: bool,
@@ -253,7 +254,7 @@ impl Wrap {
     /// Returns the envelope's bytes around `event`, whose fields were read with `contract`.
     ///
     /// # Errors
-    /// All violations of the envelope's contract, or a value that the event lacks.
+    /// Returns all violations of the envelope's contract, or the value that the event lacks.
     pub(crate) fn wrap(
         &self,
         event: &[u8],
@@ -267,7 +268,7 @@ impl Wrap {
                 From::Value(value) => Some(value.clone()),
                 From::TraceId => Some(Value::String(trace_id())),
                 From::Now => time_value(&path.field, now),
-                // An event that does not set the field leaves the envelope's unset too: its rules decide.
+                // If the event does not set the field, the envelope's field is unset too, and its rules decide.
                 From::Event(slot) => match text_of(contract, fields, *slot) {
                     Some(text) => Some(path.value(&text).map_err(|error| unusable(&path.shown, &error))?),
                     None => None,
@@ -448,7 +449,7 @@ fn time_value(field: &FieldDescriptor, now: SystemTime) -> Option<Value> {
 
 fn trace_id() -> String {
     let mut text = String::with_capacity(32);
-    // W3C forbids the id of zeros; a trace id must be unlikely to repeat, not hard to guess.
+    // W3C forbids an id of zeros. A trace id must be unlikely to repeat, but it need not be hard to guess.
     _ = write!(text, "{:032x}", fastrand::u128(1..));
     text
 }

@@ -1,4 +1,4 @@
-//! One error enum per operation.
+//! The error types, one for each operation.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tollgate_contract::CompileError;
 use crate::Rejected;
 use crate::envelope::EnvelopeError;
 
-/// Why a producer cannot be created: the fault of the program or its operator.
+/// The reason why a producer cannot be created. The program or its operator is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("there is no route; name at least one topic with its contract")]
@@ -22,7 +22,7 @@ pub enum SetupError {
     KeyKind { topic: String, field: String, kind: String },
     #[error("the envelope of topic {topic}: {source}")]
     Envelope { topic: String, source: Box<EnvelopeError> },
-    /// librdkafka repeats values in its own message, and they may be secrets.
+    /// librdkafka's own message is not used, because it repeats values, which may be secrets.
     #[error("librdkafka rejects the value of the setting {setting}")]
     Setting { setting: String },
     #[error("the setting {setting} is reserved for the producer; {instead}")]
@@ -35,10 +35,10 @@ pub enum SetupError {
     Thread(io::Error),
 }
 
-/// Why an event was not sent.
+/// The reason why an event was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The event's fault.
+    /// The event is at fault.
     #[error(transparent)]
     Rejected(#[from] Rejected),
     #[error("there is no route to topic {topic}")]
@@ -46,7 +46,8 @@ pub enum SendError {
     /// The buffer was full until the deadline; no part of the event was queued.
     #[error("the buffer is full: {records} records of {bytes} bytes wait for the broker")]
     Full { records: usize, bytes: usize },
-    /// The client library does not accept it now: outside of a transaction, in one that has failed, or after a fatal error.
+    /// The client library does not accept the event now: outside of a transaction, in a failed one, or after a fatal
+    /// error.
     #[error("the producer does not accept events: {0}")]
     Refused(String),
     /// The event is rejected, and the original cannot be stored.
@@ -54,7 +55,7 @@ pub enum SendError {
     Rejects(io::Error),
 }
 
-/// Why the topics are not ready for producing.
+/// The reason why the topics are not ready for producing.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("Kafka at {brokers} cannot be reached: {why}")]
@@ -74,17 +75,18 @@ pub struct Unacknowledged {
     pub records: usize,
 }
 
-/// Why a transaction could not be begun or committed.
+/// The reason why a transaction could not be begun or committed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransactionError {
     #[error("the producer has no transactional id; set Config::transactional_id")]
     NotTransactional,
     #[error("a transaction is open already")]
     Open,
-    /// Rolled back: none of its events is visible, and the producer is usable.
+    /// The transaction was rolled back: none of its events is visible, and the producer is usable.
     #[error("the transaction was rolled back: {0}")]
     RolledBack(String),
-    /// Its outcome is unknown, or the producer is fenced: create a new one with the same id, which resolves it.
+    /// The outcome is unknown, or the producer is fenced. Create a new producer with the same id, which resolves the
+    /// transaction.
     #[error("the producer cannot continue: {0}")]
     Fatal(String),
 }

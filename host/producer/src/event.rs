@@ -3,9 +3,9 @@
 /// The bytes of an event, in the caller's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload<'a> {
-    /// The message's wire bytes. They are sent unchanged once they have passed.
+    /// The message's wire bytes. They are sent unchanged if they pass the checks.
     Protobuf(&'a [u8]),
-    /// Protobuf's JSON mapping. The record is sent as Protobuf.
+    /// The message in Protobuf's JSON mapping. The record is sent as Protobuf.
     Json(&'a [u8]),
 }
 
@@ -30,13 +30,13 @@ impl<'a> Payload<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
     pub payload: Payload<'a>,
-    /// The route's topic; `None` for the first route.
+    /// The route's topic, or `None` for the first route.
     pub topic: Option<&'a str>,
-    /// Replaces the key built from the route's fields.
+    /// The key, which replaces the one built from the route's fields.
     pub key: Option<&'a [u8]>,
-    /// Added after the route's own.
+    /// Headers that are added after the route's own.
     pub headers: &'a [(&'a str, &'a [u8])],
-    /// Unix milliseconds; `None` for the time of the send.
+    /// The timestamp in Unix milliseconds, or `None` for the time of the send.
     pub timestamp: Option<i64>,
 }
 

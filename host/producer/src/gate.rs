@@ -1,4 +1,4 @@
-//! The contract of a topic: turns an [`Event`] into a [`Ready`], or reports all its violations. No I/O.
+//! The contract of a topic. It turns an [`Event`] into a [`Ready`], or reports all its violations. It does no I/O.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use tollgate_contract::{Contract, FieldPath, Fields, Kind, Slot, Value, record_k
 use crate::envelope::{Envelope, EnvelopeError, Records, Wrap};
 use crate::{Event, Payload, Rejected, SetupError, Violation};
 
-/// A topic, its contract, and what its records contain.
+/// A topic with its contract and the contents of its records.
 #[derive(Debug)]
 pub struct Route {
     pub topic: String,
     pub contract: Contract,
-    /// The fields that form the record's key; records without a key go to random partitions.
+    /// The fields that form the record's key. Records without a key go to random partitions.
     pub key: Vec<FieldPath>,
     /// The value of the header `schema-version`.
     pub schema_version: Option<String>,
-    /// The id of the value's schema in a registry: values are framed in Confluent's wire format.
+    /// The id of the value's schema in a registry. If it is set, values are framed in Confluent's wire format.
     pub schema_id: Option<u32>,
-    /// Wraps each event; the record's value is then the envelope.
+    /// The envelope of each event. If it is set, the record's value is the envelope.
     pub envelope: Option<Envelope>,
     /// Additional headers of every record.
     pub headers: Vec<(String, Vec<u8>)>,
@@ -76,12 +76,12 @@ impl Route {
     }
 }
 
-/// A compiled route. It needs no broker: its checks give the same results as the producer's.
+/// A compiled route. It needs no broker, and its checks give the same results as the producer's.
 #[derive(Debug)]
 pub struct Gate {
     pub(crate) topic: Arc<str>,
     contract: Contract,
-    /// The fields of the key: the first slots.
+    /// The fields of the key, which have the first slots.
     key: Vec<FieldPath>,
     envelope: Option<Wrap>,
     /// The prefix of the message in a value.
@@ -89,7 +89,7 @@ pub struct Gate {
     pub(crate) headers: Vec<(String, Vec<u8>)>,
 }
 
-/// An event that has passed the checks: only this type can be sent.
+/// An event that has passed the checks. Only this type can be sent.
 #[derive(Debug)]
 pub struct Ready<'a> {
     pub(crate) gate: &'a Gate,
@@ -119,7 +119,7 @@ impl Ready<'_> {
 
 impl Gate {
     /// # Errors
-    /// The key's field does not exist, or has a type that cannot form a key.
+    /// Fails if the key's field does not exist, or has a type that cannot form a key.
     pub fn new(route: Route) -> Result<Gate, SetupError> {
         let Route { topic, contract, key, schema_version, schema_id, envelope, headers: further } = route;
         let event = contract.message().clone();
@@ -183,10 +183,10 @@ impl Gate {
         self.contract.policies().max_bytes
     }
 
-    /// Checks an event against the contract, and wraps it if the route has an envelope. Ignores its `topic`.
+    /// Checks an event against the contract, and wraps it if the route has an envelope. The event's `topic` is ignored.
     ///
     /// # Errors
-    /// All violations of the contract or of the envelope's, or a key field that is not set.
+    /// Returns all violations of the contract or of the envelope's, or the key field that is not set.
     pub fn check<'a>(&'a self, event: &Event<'a>) -> Result<Ready<'a>, Rejected> {
         let message: Cow<'a, [u8]> = match event.payload {
             Payload::Protobuf(bytes) => Cow::Borrowed(bytes),

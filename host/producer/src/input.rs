@@ -1,7 +1,8 @@
 //! Reads events from files and pipes: one thread reads the inputs in order and hands over chunks of events.
 //!
-//! An event keeps its original bytes, so that a rejected one can be stored unchanged. A piece that is no complete event (a line that
-//! is too long, a frame that ends early) is an item too, with its violation: nothing is skipped silently.
+//! An event keeps its original bytes, so that a rejected one can be stored unchanged. A piece that is not a complete
+//! event (a line that is too long, a frame that ends early) is an item too, with its violation. Nothing is skipped
+//! silently.
 
 mod columns;
 mod cut;
@@ -26,16 +27,16 @@ const CHUNKS: usize = 3;
 /// The format of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line, in Protobuf's JSON mapping.
+    /// One JSON object per line, in Protobuf's JSON mapping.
     Ndjson,
     /// Protobuf messages, each after its length as a varint.
     Protobuf,
-    /// A header line with field paths, then a line an event.
+    /// A header line with field paths, followed by one line per event.
     Csv,
 }
 
 impl Format {
-    /// Returns the format that a file's name ending stands for.
+    /// Returns the format for a file's extension.
     #[must_use]
     pub fn of(path: &Path) -> Option<Format> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
@@ -61,14 +62,14 @@ pub struct Source {
     /// The name in messages.
     pub name: String,
     pub format: Format,
-    /// Separates the cells of a CSV line.
+    /// The character that separates the cells of a CSV line.
     pub delimiter: u8,
     pub reader: Box<dyn Read + Send>,
     /// The length in bytes, if it is known.
     pub length: Option<u64>,
 }
 
-/// Why an input cannot be opened.
+/// The reason why an input cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     #[error("{name} cannot be read: {source}")]
@@ -80,10 +81,10 @@ pub enum InputError {
 }
 
 impl Source {
-    /// Opens a file, or stdin for `-`. Reads nothing yet.
+    /// Opens a file, or stdin for `-`. It reads nothing yet.
     ///
     /// # Errors
-    /// The file cannot be opened, or is a folder.
+    /// Fails if the file cannot be opened, or is a folder.
     pub fn open(path: &Path, format: Format, delimiter: u8) -> Result<Source, InputError> {
         if path.as_os_str() == "-" {
             let name = "stdin".to_owned();
@@ -104,13 +105,13 @@ impl Source {
 /// A message from the reading thread.
 pub(crate) enum Message {
     Chunk(Chunk),
-    /// Reading failed: a disk, a pipe.
+    /// Reading failed, for example from a disk or a pipe.
     Unreadable(String),
-    /// The input has another format than the caller named.
+    /// The input has a different format than the caller named.
     Wrong(String),
 }
 
-/// A piece of the inputs, with its events.
+/// A piece of the inputs with its events.
 #[derive(Default)]
 pub(crate) struct Chunk {
     pub bytes: Vec<u8>,
@@ -119,11 +120,11 @@ pub(crate) struct Chunk {
     pub position: u64,
 }
 
-/// An event, or a piece of input that is none.
+/// An event, or a piece of input that is not one.
 pub(crate) struct Item {
     /// The index of the input.
     pub source: usize,
-    /// The line in which it begins, or the number of the frame. From 1.
+    /// The line in which it begins, or the number of the frame, starting at 1.
     pub line: u64,
     /// The event's number across all inputs, from 1.
     pub input: u64,
@@ -152,7 +153,7 @@ pub(crate) struct Options {
 /// Starts the reading thread. It ends at the end of the inputs, or when the receiver is dropped.
 ///
 /// # Errors
-/// The thread cannot be started.
+/// Fails if the thread cannot be started.
 pub(crate) fn start(sources: Vec<Source>, options: Options) -> io::Result<(Receiver<Message>, JoinHandle<()>)> {
     let (sender, receiver) = bounded(CHUNKS);
     let reading = move || {
@@ -163,7 +164,7 @@ pub(crate) fn start(sources: Vec<Source>, options: Options) -> io::Result<(Recei
                 Ok(()) => {}
                 Err(Stop::Gone) => return,
                 Err(Stop::Say(message)) => {
-                    // Events before it are not held up by it.
+                    // Events before the error are handed over first.
                     if reader.hand_over().is_ok() {
                         _ = reader.sender.send(message);
                     }
@@ -187,7 +188,7 @@ struct Reader {
     sender: Sender<Message>,
     options: Options,
     chunk: Chunk,
-    /// The number of events so far, skipped ones included.
+    /// The number of events so far, including skipped ones.
     input: u64,
     source: usize,
 }
@@ -275,7 +276,7 @@ impl Reader {
         let mut table = Table::new(delimiter);
         let mut columns: Option<Columns> = None;
         let (mut text, mut line, mut first) = (Vec::new(), 0, 0);
-        // A record may span lines, inside of quotes.
+        // A record may span lines inside of quotes.
         let mut open = false;
         loop {
             let from = text.len();
@@ -369,7 +370,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Hands the chunk over when it is large enough, or when the next read may block, so that events of a slow pipe are not delayed.
+    /// Hands the chunk over when it is large enough, or when the next read may block, so that events of a slow pipe are
+    /// not delayed.
     fn breathe(&mut self, input: &Counted, before: u64) -> Result<(), Fault> {
         if self.chunk.bytes.len() >= CHUNK_BYTES || input.is_empty() {
             self.chunk.position = before + input.position;
@@ -390,7 +392,7 @@ impl Reader {
 enum Form {
     Json,
     Protobuf,
-    /// JSON built from it.
+    /// JSON that was built from the input.
     Made(String),
 }
 
@@ -410,7 +412,7 @@ fn not_utf8(error: &std::str::Utf8Error) -> Violation {
     Violation::new("invalid-utf8", "", format!("the text is not UTF-8 after byte {}", error.valid_up_to()))
 }
 
-/// JSON that is not one object a line would give an error for each line, none of which says what is wrong.
+/// Detects JSON that is not one object per line. It would give an error for each line, none of which shows the cause.
 fn hint(name: &str, first: &[u8]) -> Result<(), Fault> {
     match first.trim_ascii() {
         [b'[', ..] => Err(Fault::Wrong(format!(
@@ -421,11 +423,11 @@ fn hint(name: &str, first: &[u8]) -> Result<(), Fault> {
     }
 }
 
-/// Opens the inputs. Files without a `format` have the one that their name ending stands for; stdin has NDJSON. Without a
-/// `delimiter`, CSV has commas, and tabs in `.tsv` files.
+/// Opens the inputs. Without a `format`, a file's extension determines it, and stdin is NDJSON. Without a `delimiter`,
+/// CSV cells are separated by commas, and in `.tsv` files by tabs.
 ///
 /// # Errors
-/// Every file that cannot be opened or has no known format.
+/// Returns an error for every file that cannot be opened or has no known format.
 pub fn open(files: &[PathBuf], format: Option<Format>, delimiter: Option<u8>) -> Result<Vec<Source>, Vec<InputError>> {
     let mut sources = Vec::new();
     let mut errors = Vec::new();

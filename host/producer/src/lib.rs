@@ -1,8 +1,8 @@
 //! Produces to Kafka only events that satisfy a Protobuf contract.
 //!
-//! An event is checked where it is created: [`Producer::check`] returns a [`Ready`] or all violations, and only a `Ready` can be
-//! sent. A sent event is acknowledged with its partition and offset, or reported as [`Undelivered`]; nothing is dropped
-//! silently. The buffer is limited in records and in bytes, and when it is full the sender waits.
+//! An event is checked where it is created: [`Producer::check`] returns a [`Ready`] or all violations, and only a
+//! `Ready` can be sent. A sent event is acknowledged with its partition and offset, or reported as [`Undelivered`];
+//! nothing is dropped silently. The buffer is limited in records and in bytes, and when it is full the sender waits.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -24,13 +24,13 @@
 //! # }
 //! ```
 //!
-//! librdkafka's threads do the work, with one of ours that takes their reports. In an async program [`Producer::send_async`]
-//! waits for room without blocking, and a [`Delivery`] is a future; it depends on no runtime.
+//! librdkafka's threads do the work, and one thread of this crate processes their reports. In an async program
+//! [`Producer::send_async`] waits for room without blocking, and a [`Delivery`] is a future. It depends on no runtime.
 //!
 //! # What is guaranteed and what is not
-//! Producing is always idempotent: a retry never creates a second record, and a partition keeps the order of the sends. A process
-//! that dies between a send and its acknowledgement cannot know the outcome. Sending again after that may duplicate events,
-//! unless both attempts were a [`Transaction`] of the same transactional id.
+//! Producing is always idempotent: a retry never creates a second record, and a partition keeps the order of the sends.
+//! A process that dies between a send and its acknowledgement cannot know the outcome. Sending again after that may
+//! duplicate events, unless both attempts were a [`Transaction`] of the same transactional id.
 
 mod config;
 mod delivery;

@@ -1,4 +1,4 @@
-//! The producer: room, then librdkafka's queue, then a report.
+//! The producer. A record first takes room in the buffer, then enters librdkafka's queue, and ends with a report.
 
 use std::fs::{File, OpenOptions};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,10 +20,11 @@ use crate::{
     Config, ConnectError, Delivery, Event, Invalid, Outcome, SendError, SetupError, Unacknowledged, Violation,
 };
 
-/// Called once with the outcome of an event, on the thread that takes reports: return quickly, and do not wait for this producer.
+/// Called once with the outcome of an event, on the thread that processes reports. It must return quickly and not wait
+/// for this producer.
 pub type Callback = Box<dyn FnOnce(Outcome) + Send>;
 
-/// The memory of a record besides key, value and headers: a generous estimate of librdkafka's own structures.
+/// The memory of a record besides key, value and headers. This is a generous estimate of librdkafka's own structures.
 const RECORD_OVERHEAD: usize = 256;
 
 /// A producer of events that have passed their contracts. Share it by reference or in an `Arc`.
@@ -46,17 +47,17 @@ struct Poller {
 }
 
 impl Producer {
-    /// Creates the client and starts the thread that takes reports, without contacting a broker. Events that name no topic go to
-    /// the first route.
+    /// Creates the client and starts the thread that processes reports, without contacting a broker. Events that name
+    /// no topic go to the first route.
     ///
     /// # Errors
-    /// A route, a key or a setting is invalid, or the file for rejected events cannot be opened.
+    /// Fails if a route, a key or a setting is invalid, or if the file for rejected events cannot be opened.
     pub fn new(config: Config, routes: impl IntoIterator<Item = Route>) -> Result<Producer, SetupError> {
         let gates = routes.into_iter().map(Gate::new).collect::<Result<Vec<_>, _>>()?;
         Producer::with_gates(config, gates)
     }
 
-    /// Like [`Producer::new`], with compiled routes.
+    /// Works like [`Producer::new`], but with compiled routes.
     ///
     /// # Errors
     /// As [`Producer::new`].
@@ -97,7 +98,7 @@ impl Producer {
         self.client.context()
     }
 
-    /// Returns the gate of a topic; the first one without a name.
+    /// Returns the gate of a topic, or the first gate if no topic is named.
     #[must_use]
     pub fn gate(&self, topic: Option<&str>) -> Option<&Gate> {
         match topic {
@@ -112,17 +113,17 @@ impl Producer {
         self.config.delivery_timeout
     }
 
-    /// Returns what is in flight now.
+    /// Returns the number and size of the records in flight.
     #[must_use]
     pub fn in_flight(&self) -> Load {
         self.reports().room.load()
     }
 
-    /// Connects to the brokers, checks that every topic exists, and ends transactions that an earlier producer with the same
-    /// transactional id left open. It is optional, and reports errors before the first event meets them.
+    /// Connects to the brokers, checks that every topic exists, and ends transactions that an earlier producer with the
+    /// same transactional id left open. It is optional, and reports errors before the first event meets them.
     ///
     /// # Errors
-    /// No broker responds in time, one rejects us, or a topic is missing.
+    /// Fails if no broker responds in time, if one rejects us, or if a topic is missing.
     pub fn connect(&self, patience: Duration) -> Result<(), ConnectError> {
         let until = Instant::now() + patience;
         let topics = self.gates.iter().map(|gate| &gate.topic).chain(&self.letters);
@@ -199,7 +200,7 @@ impl Producer {
     /// Checks an event against the contract of its topic.
     ///
     /// # Errors
-    /// [`SendError::Rejected`] with all violations, or [`SendError::NoRoute`].
+    /// Returns [`SendError::Rejected`] with all violations, or [`SendError::NoRoute`].
     pub fn check<'a>(&'a self, event: &Event<'a>) -> Result<Ready<'a>, SendError> {
         let gate = self.gate(event.topic).ok_or_else(|| no_route(event))?;
         let ready = gate.check(event)?;
@@ -211,10 +212,11 @@ impl Producer {
         Ok(ready)
     }
 
-    /// Checks an event and sends it, waiting for room without a limit. Rejected events go where [`Config::invalid`] says.
+    /// Checks an event and sends it. Waits for room without a limit. [`Config::invalid`] determines what happens to
+    /// rejected events.
     ///
     /// # Errors
-    /// The event is rejected, or the producer accepts no more events.
+    /// Fails if the event is rejected, or if the producer accepts no more events.
     pub fn send(&self, event: &Event<'_>) -> Result<Delivery, SendError> {
         let ready = self.check(event).map_err(|error| self.keep(error, event))?;
         let (delivery, cell) = Delivery::new();
@@ -222,10 +224,10 @@ impl Producer {
         Ok(delivery)
     }
 
-    /// Like [`Producer::send`] for async programs: waits for room without blocking the thread.
+    /// Works like [`Producer::send`] in async programs: waits for room without blocking the thread.
     ///
     /// # Errors
-    /// As [`Producer::send`].
+    /// Fails as [`Producer::send`] does.
     pub async fn send_async(&self, event: &Event<'_>) -> Result<Delivery, SendError> {
         let ready = self.check(event).map_err(|error| self.keep(error, event))?;
         let bytes = size(&ready);
@@ -235,11 +237,12 @@ impl Producer {
         Ok(delivery)
     }
 
-    /// Sends a checked event. Waits for room for `patience`, or forever if it is `None`. `report` is called exactly once if this
-    /// returns `Ok`, and never otherwise.
+    /// Sends a checked event. Waits for room for `patience`, or forever if it is `None`. `report` is called exactly
+    /// once if this returns `Ok`, and never otherwise.
     ///
     /// # Errors
-    /// [`SendError::Full`] if there was no room in time, [`SendError::Refused`] if the client accepts nothing.
+    /// Returns [`SendError::Full`] if there was no room in time, or [`SendError::Refused`] if the client accepts
+    /// nothing.
     pub fn enqueue(&self, ready: &Ready<'_>, patience: Option<Duration>, report: Callback) -> Result<(), SendError> {
         let bytes = size(ready);
         self.take(bytes, patience)?;
@@ -249,7 +252,7 @@ impl Producer {
     /// Sends a rejected event to the dead letter topic, with room as for an event.
     ///
     /// # Errors
-    /// As [`Producer::enqueue`]; [`SendError::NoRoute`] if there is no such topic.
+    /// Fails as [`Producer::enqueue`] does, and with [`SendError::NoRoute`] if there is no such topic.
     pub fn enqueue_letter(
         &self,
         rejected: &Rejected,
@@ -355,7 +358,7 @@ impl Producer {
     /// Waits until every sent event has an outcome.
     ///
     /// # Errors
-    /// The number of records in flight at the deadline. They stay in flight.
+    /// Returns the number of records in flight at the deadline. They stay in flight.
     pub fn flush(&self, patience: Duration) -> Result<(), Unacknowledged> {
         match self.reports().room.wait_empty(Instant::now() + patience) {
             0 => Ok(()),
@@ -363,10 +366,10 @@ impl Producer {
         }
     }
 
-    /// Flushes, then drops what is left: each such event is reported as undelivered before this returns.
+    /// Flushes, then drops the remaining events. Each of these is reported as undelivered before this returns.
     ///
     /// # Errors
-    /// The number of dropped records.
+    /// Returns the number of dropped records.
     pub fn close(mut self, patience: Duration) -> Result<(), Unacknowledged> {
         let flushed = self.flush(patience);
         self.end(flushed.is_err());

@@ -1,4 +1,4 @@
-//! Events that their contract rejects: their violations, and the two forms in which they are stored.
+//! Events that their contract rejects, with their violations, and the two forms in which they are stored.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,14 +17,14 @@ use crate::Delivery;
 /// The maximum length of the violations in a dead letter's headers: brokers limit the whole record, headers included.
 const HEADER_CHARS: usize = 8_000;
 
-/// One violation by an event.
+/// A violation by an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// A reason code of the contract, or one of those in docs/produce.md.
     pub code: Cow<'static, str>,
     /// The id of the violated rule of the contract; empty for other codes.
     pub rule: String,
-    /// Dotted path, with indexes; empty for the whole event.
+    /// The dotted path of the field, with indexes. It is empty for the whole event.
     pub field: String,
     /// A sentence without a full stop.
     pub message: String,
@@ -74,7 +74,7 @@ pub struct Rejected {
     pub topic: Arc<str>,
     /// Full name of the message type.
     pub contract: String,
-    /// At least one.
+    /// The violations. There is at least one.
     pub violations: Vec<Violation>,
     /// The dead letter in flight, if rejected events go to a topic.
     pub letter: Option<Delivery>,
@@ -94,7 +94,7 @@ pub struct Original<'a> {
     pub content_type: &'a str,
     /// The file name, or another name of the input.
     pub source: Option<&'a str>,
-    /// From 1.
+    /// The line, starting at 1.
     pub line: Option<u64>,
     /// The event's number in the input, from 1.
     pub input: Option<u64>,
@@ -114,7 +114,7 @@ impl Rejected {
             "content_type": original.content_type,
         });
         let Some(fields) = object.as_object_mut() else { return object };
-        // Text is kept as text; for anything else base64 is exact.
+        // Text is stored as text, and anything else as base64, which is exact.
         match std::str::from_utf8(original.bytes) {
             Ok(text) => fields.insert("original".to_owned(), json!(text)),
             Err(_) => fields.insert("original_base64".to_owned(), json!(STANDARD.encode(original.bytes))),
@@ -187,7 +187,7 @@ fn cut(text: &mut String) {
     }
 }
 
-/// Replaces characters that affect how the rest is displayed, since terminals will show the text.
+/// Replaces characters that affect how the following text is displayed, since terminals will show it.
 fn visible(text: &str) -> String {
     text.chars().map(tollgate_contract::visible).collect()
 }
@@ -206,7 +206,7 @@ impl<W: Write> Rejects<W> {
     }
 
     /// # Errors
-    /// The line cannot be written.
+    /// Fails if the line cannot be written.
     pub fn write(&mut self, rejected: &Rejected, original: &Original<'_>) -> io::Result<()> {
         let line = rejected.to_json(original).to_string();
         self.0.write_all(tollgate_contract::escape_marks(&line).as_bytes())?;
@@ -214,7 +214,7 @@ impl<W: Write> Rejects<W> {
     }
 
     /// # Errors
-    /// The buffered lines cannot be written.
+    /// Fails if the buffered lines cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }

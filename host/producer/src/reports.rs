@@ -1,4 +1,4 @@
-//! librdkafka's reports: the outcome of each record, and its own log lines.
+//! Processes librdkafka's reports: the outcome of each record, and its own log lines.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,9 +33,9 @@ pub(crate) struct Reports {
     pub room: Room,
     /// The number of records that were not acknowledged since the start.
     pub failed: AtomicU64,
-    /// The last log line at error level: it explains a failed call.
+    /// The last log line at error level, which explains a failed call.
     complaint: Mutex<Option<String>>,
-    /// The broker rejected us.
+    /// The reason if the broker rejected us.
     refusal: Mutex<Option<String>>,
 }
 
@@ -63,12 +63,13 @@ impl Reports {
                 tracing::error!("a delivery callback panicked");
             }
         }
-        // Last: a thread that waits for the room to be empty then finds every report made.
+        // The room is returned last, so that a thread that waits until nothing is in flight then finds every report
+        // made.
         self.room.give(pending.bytes);
     }
 }
 
-/// Errors that retrying cannot resolve.
+/// Returns whether retrying cannot resolve the error.
 pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,

@@ -1,14 +1,14 @@
-//! The limit on what is in flight, in records and in bytes: a sender takes room, and a report returns it.
+//! The limit on records in flight, by number and by bytes. A sender takes room, and a report returns it.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// What is in flight, or the limit on it.
+/// The records in flight, or the limit on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
     pub records: usize,
-    /// Keys, values, headers, and the overhead of records.
+    /// The bytes of keys, values and headers, and the overhead of records.
     pub bytes: usize,
 }
 
@@ -29,7 +29,7 @@ struct State {
 
 impl State {
     fn try_take(&mut self, bytes: usize, most: Load) -> bool {
-        // A record larger than the whole limit goes alone: it would wait forever otherwise.
+        // A record larger than the whole limit is sent alone, because it would otherwise wait forever.
         let alone = self.taken.records == 0;
         let fits = self.taken.records < most.records && self.taken.bytes.saturating_add(bytes) <= most.bytes;
         if alone || fits {
@@ -45,7 +45,8 @@ impl Room {
         Room { most, state: Mutex::default(), freed: Condvar::new() }
     }
 
-    /// Every change under this lock is complete, so a panic of a thread that held it does not matter.
+    /// Locks the state, even after a panic. Every change under this lock is complete, so the panic of a thread that
+    /// held it does not matter.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,7 +61,7 @@ impl Room {
         true
     }
 
-    /// Like [`Room::take`] for a task: its waker is called when there may be room.
+    /// Works like [`Room::take`] for a task, whose waker is called when there may be room.
     pub(crate) fn poll_take(&self, bytes: usize, context: &Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.try_take(bytes, self.most) {
@@ -93,7 +94,7 @@ impl Room {
         self.state().taken
     }
 
-    /// Waits until nothing is in flight, and returns how many records still are.
+    /// Waits until nothing is in flight or the deadline has passed. Returns how many records are still in flight.
     pub(crate) fn wait_empty(&self, deadline: Instant) -> usize {
         let mut state = self.state();
         loop {
@@ -106,7 +107,7 @@ impl Room {
         }
     }
 
-    /// Waits for a change; `None` after the deadline.
+    /// Waits for a change. Returns `None` after the deadline.
     fn wait<'a>(&self, mut state: MutexGuard<'a, State>, deadline: Option<Instant>) -> Option<MutexGuard<'a, State>> {
         state.waiting += 1;
         let mut state = match deadline {

@@ -27,23 +27,23 @@ const SHOWN: u64 = 10;
 
 /// Settings of a run.
 pub struct Options {
-    /// Checks every event and sends none.
+    /// Whether to check every event and send none.
     pub dry: bool,
     /// The number of events to skip from the beginning.
     pub skip: u64,
-    /// Receives rejected events.
+    /// The file of rejected events.
     pub rejects: Option<Rejects<Box<dyn Write + Send>>>,
-    /// Sends rejected events to the producer's dead letter topic.
+    /// Whether rejected events are sent to the producer's dead letter topic.
     pub dead_letters: bool,
-    /// Ends the run when more events than this are rejected.
+    /// The number of rejected events above which the run ends.
     pub max_rejects: Option<u64>,
-    /// The number of events in a transaction; `None` without transactions, `u64::MAX` for one over the whole input.
+    /// The number of events in a transaction. `None` is no transactions, and `u64::MAX` is one for the whole input.
     pub transaction_size: Option<u64>,
-    /// Events per second.
+    /// The rate in events per second.
     pub rate: Option<f64>,
-    /// Receives the acknowledgements.
+    /// The writer of the acknowledgements.
     pub acks: Option<Acks>,
-    /// Counts over how many partitions the keys of a dry run spread.
+    /// Counts how many partitions the keys of a dry run are spread over.
     pub skew: Option<Skew>,
 }
 
@@ -66,15 +66,15 @@ impl Stop {
 
 /// Observes a run.
 pub trait Watch {
-    /// So many bytes of the inputs have been read.
+    /// Called with the number of bytes of the inputs that have been read.
     fn position(&mut self, bytes: u64);
-    /// Called at least every 100 ms, with the events so far.
+    /// Called at least every 100 ms with the events so far.
     fn progress(&mut self, acknowledged: u64, rejected: u64);
-    /// Text about rejected events: lines with line ends.
+    /// Called with text about rejected events: lines with line ends.
     fn rejected(&mut self, text: &str);
 }
 
-/// Why a run ended.
+/// The reason why a run ended.
 #[derive(Debug)]
 pub enum Ended {
     /// At the end of the inputs.
@@ -89,7 +89,7 @@ pub enum Ended {
     RolledBack(String),
     /// Reading failed.
     Unreadable(String),
-    /// An input has another format than the caller named.
+    /// An input has a different format than the caller named.
     WrongFormat(String),
     /// The file of rejected events cannot be written.
     RejectsUnwritten(io::Error),
@@ -99,9 +99,9 @@ pub enum Ended {
 pub struct Finished {
     pub ended: Ended,
     pub counts: Counts,
-    /// How many events from the beginning are settled: a later run skips these.
+    /// The number of events from the beginning that are settled. A later run skips these.
     pub settled: u64,
-    /// Code → the number of events whose first violation has it.
+    /// For each code, the number of events whose first violation has it.
     pub reasons: BTreeMap<String, u64>,
     pub skew: Option<Skew>,
     pub loss: Option<Loss>,
@@ -109,10 +109,11 @@ pub struct Finished {
     pub elapsed: Duration,
 }
 
-/// Runs the inputs through the producer's first route until they end, or something ends the run. Blocks. Closes the producer.
+/// Runs the inputs through the producer's first route until they end, or something ends the run. Blocks. Closes the
+/// producer.
 ///
 /// # Errors
-/// The reading thread cannot be started.
+/// Fails if the reading thread cannot be started.
 pub fn run(
     producer: Producer,
     sources: Vec<Source>,
@@ -178,7 +179,7 @@ impl Pace {
         Pace { per_second, begun: Instant::now(), taken: 0.0 }
     }
 
-    /// Returns how long the next event has to wait. Time without events is not made up for.
+    /// Returns how long the next event has to wait. The rate is not exceeded to catch up after a time without events.
     fn wait(&mut self) -> Duration {
         let due = Duration::from_secs_f64(self.taken / self.per_second);
         let passed = self.begun.elapsed();
@@ -336,7 +337,7 @@ impl Run<'_> {
         }
     }
 
-    /// Stores a rejected event as configured, and reports the first ones.
+    /// Stores a rejected event as configured, and reports it if it is one of the first.
     fn reject(&mut self, chunk: &Chunk, item: &Item, violations: Vec<Violation>) -> Result<(), Ended> {
         let place = Place { source: item.source, line: item.line, input: item.input };
         let Some(gate) = self.producer.gate(None) else { return Ok(()) };

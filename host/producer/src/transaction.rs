@@ -1,4 +1,4 @@
-//! Several events, possibly on several topics: all or none.
+//! Sends several events, possibly to several topics, so that all of them are visible or none.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ pub struct Transaction<'p> {
 }
 
 impl Producer {
-    /// Opens a transaction; everything that this producer sends until its end is part of it.
+    /// Opens a transaction. Everything that this producer sends until its end is part of it.
     ///
     /// # Errors
-    /// There is no transactional id, a transaction is open already, or the broker rejects it.
+    /// Fails if there is no transactional id, if a transaction is already open, or if the broker rejects it.
     pub fn transaction(&self) -> Result<Transaction<'_>, TransactionError> {
         if self.config.transactional_id.is_none() {
             return Err(TransactionError::NotTransactional);
@@ -75,7 +75,7 @@ impl Transaction<'_> {
     /// Checks an event and sends it as part of this transaction.
     ///
     /// # Errors
-    /// As [`Producer::send`].
+    /// Fails as [`Producer::send`] does.
     pub fn send(&self, event: &Event<'_>) -> Result<Delivery, SendError> {
         self.producer.send(event)
     }
@@ -83,8 +83,8 @@ impl Transaction<'_> {
     /// Waits for every acknowledgement and makes all events visible.
     ///
     /// # Errors
-    /// [`TransactionError::RolledBack`]: nothing is visible, and the producer can try again;
-    /// [`TransactionError::Fatal`]: it cannot.
+    /// Returns [`TransactionError::RolledBack`] if nothing is visible and the producer can try again, and
+    /// [`TransactionError::Fatal`] if it cannot.
     pub fn commit(mut self, patience: Duration) -> Result<(), TransactionError> {
         let until = Instant::now() + patience;
         if let Err(waiting) = self.producer.flush(patience) {
@@ -114,7 +114,8 @@ impl Transaction<'_> {
     /// Rolls the transaction back.
     ///
     /// # Errors
-    /// The broker has not confirmed it; it will roll back by itself after the transaction's timeout.
+    /// Fails if the broker has not confirmed the rollback. It will then roll back by itself after the transaction's
+    /// timeout.
     pub fn abort(mut self) -> Result<(), TransactionError> {
         self.end()
     }

@@ -1,6 +1,6 @@
-//! The producer on librdkafka's own in-process broker: good for keys, order, bounds and failures. Transactions are tested on a
-//! real Kafka (`tests/tests/ring3/produce.rs`).
-#![allow(clippy::unwrap_used, reason = "a test's own trouble ends the test")]
+//! Tests the producer with librdkafka's in-process broker: keys, order, limits and failures. Transactions are tested
+//! with a real Kafka (`tests/tests/ring3/produce.rs`).
+#![allow(clippy::unwrap_used, reason = "a test's own failure ends the test")]
 
 use std::future::Future as _;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn an_event_is_acknowledged_where_javas_partitioner_puts_it() {
     let cluster = broker(1_000);
     let producer = Producer::new(Config::new(&cluster.bootstrap_servers()), [route()]).unwrap();
     producer.connect(CALL).unwrap();
-    // Kafka's own test vectors of its hash (UtilsTest.testMurmur2).
+    // These are the test vectors of Kafka's own hash (UtilsTest.testMurmur2).
     for (key, hash) in [
         ("21", -973_932_308_i32),
         ("foobar", -790_332_482),
@@ -98,7 +98,7 @@ fn nothing_invalid_reaches_the_broker() {
     let blob = [vec![0x0a, 1, b'k', 0x1a, 0xc0, 0x84, 0x3d], vec![1; 1_000_000]].concat();
     let found = rejected(producer.send(&Event::protobuf(&blob)).unwrap_err());
     assert_eq!(found.violations[0].code, "record-too-large", "{found}");
-    // The first thing that the broker sees.
+    // This is the first request to the broker.
     let delivery = producer.send(&Event::protobuf(b"\x0a\x01k")).unwrap();
     assert_eq!(delivery.wait().unwrap().offset, 0);
     assert!(matches!(producer.send(&Event::json(b"{}").to("elsewhere")), Err(SendError::NoRoute { .. })));
@@ -177,7 +177,7 @@ fn a_full_buffer_makes_the_sender_wait_and_loses_nothing() {
     assert!(matches!(send(short), Err(SendError::Full { records: 50, .. })));
     assert_eq!(producer.flush(Duration::from_millis(50)).unwrap_err().records, 50);
 
-    // A waiting sender goes on by itself when the broker is back.
+    // A waiting sender continues by itself when the broker is back.
     std::thread::scope(|scope| {
         let sender = scope.spawn(|| (0..100).for_each(|_| send(None).unwrap()));
         cluster.broker_up(1).unwrap();
@@ -300,7 +300,7 @@ fn a_wrong_setup_is_told_before_anything_is_sent() {
 #[test]
 fn a_missing_topic_is_named() {
     let cluster = broker(1);
-    // The mock makes topics when it is asked for them, so what it answers is said beforehand.
+    // The mock broker creates requested topics, so its answer is set beforehand.
     cluster.topic_error("gone", rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
     let route = Route::new("gone", contract());
     let producer = Producer::new(Config::new(&cluster.bootstrap_servers()), [route]).unwrap();
@@ -352,7 +352,7 @@ fn rules_about_the_present_know_what_time_it_is() {
     let contract = Contract::compile(&pool, "shop.v1.Timed", Policies::default(), &[]).unwrap();
     let gate = Gate::new(Route::new("timed", contract)).unwrap();
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    // A timestamp of whole seconds in the field with this number.
+    // Encodes a timestamp of whole seconds in the field with this number.
     let check = |field: u8, mut seconds: u64| {
         let mut timestamp = vec![0x08];
         while seconds >= 0x80 {
@@ -384,7 +384,7 @@ const ENVELOPES: &str = r#"
     message Outer { Meta meta = 1; bytes body = 2; string key = 3; string trace = 4; string source = 5; google.protobuf.Any any = 6; }
 "#;
 
-/// The envelope with its event in `payload`.
+/// Returns the envelope with its event in `payload`.
 fn outer(payload: &str, fields: &[(&str, Fill)], key: Option<IdempotencyKey>) -> Envelope {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("outer.proto"), ENVELOPES).unwrap();
@@ -427,7 +427,7 @@ fn an_event_is_wrapped_and_its_key_is_what_the_engine_checks() {
     let ready = gate.check(&Event::json(&payload)).unwrap();
     assert_eq!(ready.key(), Some(&b"o-1"[..]));
     let message = decoded(&shown, ready.value());
-    // The test vector of docs/envelopes.md.
+    // This is the test vector of docs/envelopes.md.
     let expected = "cf5ffb661e0b2f86d5982d83c3cafb85197f3e9230f9160d29b467c3be72f230";
     let field = |name: &str| message.get_field_by_name(name).unwrap().into_owned();
     assert_eq!(field("key").as_str(), Some(expected));
@@ -439,7 +439,7 @@ fn an_event_is_wrapped_and_its_key_is_what_the_engine_checks() {
     let trace = field("trace");
     let trace = trace.as_str().unwrap();
     assert!(trace.len() == 32 && trace.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase()), "{trace}");
-    // Each event gets its own trace id, and the same key whenever it is produced.
+    // Each event gets its own trace id, but the same key whenever it is produced.
     let again = gate.check(&Event::json(&payload)).unwrap();
     let again = decoded(&shown, again.value());
     assert_eq!(again.get_field_by_name("key").unwrap().as_str(), Some(expected));

@@ -1,4 +1,4 @@
-//! What `tollgate offsets adopt` writes for a partition that cannot be taken over, and what that costs.
+//! Decides what `tollgate offsets adopt` writes for a partition that cannot be taken over, and what that costs.
 
 use std::ops::Range;
 
@@ -39,7 +39,7 @@ pub struct Side {
     pub number: CommitNumber,
 }
 
-/// What to write. A side that is `None` stays unchanged.
+/// The values to write. A side that is `None` stays unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adoption {
     pub row: Option<Side>,
@@ -62,7 +62,7 @@ pub struct Effects {
     pub outputs_unsure: Option<Range<i64>>,
 }
 
-/// Why nothing can be adopted.
+/// The reason why nothing can be adopted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("the consumer group has no committed offset to continue from; choose another position with --from")]
@@ -73,10 +73,10 @@ pub enum Refused {
     NotInTopic { at: NextOffset, first: NextOffset, end: NextOffset },
 }
 
-/// Decides about a partition whose takeover would end in `verdict`. `None`: it can continue unchanged.
+/// Decides about a partition whose takeover would end in `verdict`. Returns `None` if it can continue unchanged.
 ///
 /// # Errors
-/// The requested offset does not exist.
+/// Fails if the requested offset does not exist.
 pub fn adoption(facts: Facts<'_>, verdict: &Result<Takeover, Halt>, from: From) -> Result<Option<Adoption>, Refused> {
     let known = match verdict {
         Ok(Takeover::Start) => return Ok(None),
@@ -96,8 +96,8 @@ fn in_topic(at: NextOffset, facts: Facts<'_>) -> bool {
     (facts.first..=facts.end).contains(&at)
 }
 
-/// Handles records that were deleted before they were read. Each side moves forward to the first remaining offset, and never
-/// back: if one side is already beyond it, the other still gets what it lacks.
+/// Handles records that were deleted before they were read. Each side moves forward to the first remaining offset, and
+/// never back. If one side is already past it, the other side still gets what it lacks.
 fn past_the_gap(position: Position, first: NextOffset) -> Adoption {
     let Position { resume, numbers } = position;
     let (rows, outputs) = (resume.rows.max(first), resume.outputs.max(first));
@@ -129,7 +129,8 @@ fn go_on(facts: Facts<'_>, known: Option<Position>, from: From) -> Result<Adopti
         return Err(Refused::NotInTopic { at, first, end });
     }
     let numbers = [row.map(|row| row.number), number_of(group)];
-    // Higher than every number in use: no other offset can be mistaken for the preceding commit's.
+    // The number is higher than every number in use, so that no other offset can be mistaken for the preceding
+    // commit's.
     let number = numbers.into_iter().flatten().max().map_or(CommitNumber::FIRST, CommitNumber::next);
     let side = Side { next: at, number };
     Ok(Adoption { row: Some(side), token: Some(side), effects: effects(at, known, row) })
@@ -287,11 +288,11 @@ mod tests {
         let side = Side { next: NextOffset(200), number: CommitNumber(8) };
         assert_eq!((both.row, both.token), (Some(side), Some(side)));
         assert_eq!(both.effects.rows_skipped, Some(100..200));
-        // The rows are past the gap: the rest of the last batch still gets its outputs.
+        // The rows are past the gap, and the rest of the last batch still gets its outputs.
         let rows = adopt(Some(&ours(90, 6)), Some(row(90, 100, 7)), 95..300, From::Group).unwrap().unwrap();
         assert_eq!((rows.row, rows.token), (None, Some(Side { next: NextOffset(95), number: CommitNumber(6) })));
         assert_eq!(rows.effects, Effects { outputs_skipped: Some(90..95), ..Effects::default() });
-        // PostgreSQL lost commits, and the outputs are past the gap.
+        // PostgreSQL has lost commits, and the outputs are past the gap.
         let lost = adopt(Some(&ours(150, 9)), Some(row(90, 100, 7)), 120..300, From::Progress).unwrap().unwrap();
         assert_eq!((lost.row, lost.token), (Some(Side { next: NextOffset(120), number: CommitNumber(7) }), None));
         assert_eq!(lost.effects, Effects { rows_skipped: Some(100..120), ..Effects::default() });

@@ -1,4 +1,4 @@
-//! Why a partition halts: a state that no run of the protocol produces.
+//! The states that halt a partition.
 
 use crate::position::NextOffset;
 
@@ -79,8 +79,8 @@ impl Halt {
         }
     }
 
-    /// Returns whether it concerns the whole pipeline with this process's configuration, rather than one partition. Another process
-    /// with another configuration may be healthy.
+    /// Returns whether the halt concerns the whole pipeline with this process's configuration, rather than one
+    /// partition. Another process with another configuration may be healthy.
     pub fn concerns_pipeline(&self) -> bool {
         match self {
             Halt::OtherGroup { .. }

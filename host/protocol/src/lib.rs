@@ -1,5 +1,6 @@
-//! How far a partition's effects reach, and where its owner continues. Decisions only: no I/O, no clock, no state. The engine
-//! carries them out, and the model in tests/model explores every order of events around these same functions.
+//! Decides how far a partition's effects reach, and where its owner continues. The functions have no I/O, no clock and
+//! no state. The engine executes their decisions, and the model in tests/model explores every order of events with the
+//! same functions.
 //!
 //! # Background
 //!
@@ -10,15 +11,16 @@
 //!
 //! # The number and the token
 //!
-//! Offsets alone do not show who wrote them: K beyond D may mean that PostgreSQL has lost commits, or that an operator has reset
-//! the group's offsets. So the commits of a partition are numbered. The row stores the number of the last one, and the committed
-//! offset carries it in a [token](token). An offset without our token was written by another client.
+//! Offsets alone do not show who wrote them: K beyond D may mean that PostgreSQL has lost commits, or that an operator
+//! has reset the group's offsets. So the commits of a partition are numbered. The row stores the number of the last
+//! one, and the committed offset carries it in a [token](token). An offset without our token was written by another
+//! client.
 //!
 //! # Takeover
 //!
-//! A new owner waits until K is stable, reads K and the row, and decides. If it would halt, it changes nothing. Otherwise it
-//! raises the row's epoch (an older owner's commit then matches no row), reads the row again, and decides again. `N` is the
-//! row's number, `M` that of K's token:
+//! A new owner waits until K is stable, reads K and the row, and decides. If it would halt, it changes nothing.
+//! Otherwise it raises the row's epoch (an older owner's commit then matches no row), reads the row again, and decides
+//! again. `N` is the row's number, `M` that of K's token:
 //!
 //! | found | meaning | what happens |
 //! |---|---|---|
@@ -36,15 +38,15 @@
 //! Three cases need no token; one is committed before the first batch:
 //!
 //! - `start: committed`, and there is no row yet: K is adopted ([`adopt`]).
-//! - The row, or its last owner, is of a release without tokens ([`Last::Unknown`]). Only K and D are compared: `prev ≤ K` is
-//!   required, and K > D is treated as a failover.
+//! - The row, or its last owner, is of a release without tokens ([`Last::Unknown`]). Only K and D are compared: `prev ≤
+//!   K` is required, and K > D is treated as a failover.
 //! - The last delivery was `at_least_once` ([`Last::AtLeastOnce`]): the row counts, and K was a hint.
 //!
 //! `tollgate offsets adopt` is the fourth way: it writes a new row and token.
 //!
 //! A repeat to Kafka is not decided again. The transaction that moves D stores the batch's redo plan in the same row
-//! (`host/engine/src/progress/plan.rs`), and `[K, D)` is produced from it: rows and outputs agree whatever has been swapped since.
-//! A repeat to PostgreSQL is decided by the current revision, after its outputs were published.
+//! (`host/engine/src/progress/plan.rs`), and `[K, D)` is produced from it: rows and outputs agree whatever has been
+//! swapped since. A repeat to PostgreSQL is decided by the current revision, after its outputs were published.
 
 pub mod adoption;
 mod halt;
@@ -59,7 +61,7 @@ pub use takeover::{Last, Place, Row, Takeover, adopt, concluded, same_place, tak
 
 use position::NextOffset;
 
-/// What a lane learns from the progress row of a partition that it holds.
+/// The information that a lane gains from the progress row of a partition that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Rows reach this far: a commit whose reply was lost has moved the row, or has not.
@@ -70,7 +72,8 @@ pub enum Standing {
     Fenced,
 }
 
-/// Interprets the row's epoch and next offset, as found, for a lane that holds the partition at `epoch` and left it at `at`.
+/// Interprets the row's epoch and next offset, as found, for a lane that holds the partition at `epoch` and left it at
+/// `at`.
 pub fn standing(epoch: i64, at: NextOffset, found: Option<(i64, NextOffset)>) -> Standing {
     match found {
         Some((now, next)) if now == epoch && next >= at => Standing::At(next),

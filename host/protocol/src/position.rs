@@ -16,14 +16,14 @@ pub struct Offset(pub i64);
 pub struct NextOffset(pub i64);
 
 impl Offset {
-    /// The only place that adds one.
+    /// Returns the offset after this one. No other function adds one to an offset.
     pub fn next(self) -> NextOffset {
         NextOffset(self.0 + 1)
     }
 }
 
-/// The number of a partition's commit. Inserting the progress row is the first; every later commit raises it by one, even
-/// one that moves no offset.
+/// The number of a partition's commit. Inserting the progress row is the first; every later commit raises it by one,
+/// even one that moves no offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitNumber(pub i64);
 

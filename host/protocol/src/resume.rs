@@ -2,7 +2,7 @@
 
 use crate::position::{CommitNumber, NextOffset, Offset};
 
-/// Where a partition continues, and how far each side has come.
+/// The position at which a partition continues, and how far each side has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
     /// Rows contain exactly the offsets below this.
@@ -26,8 +26,9 @@ impl Resume {
         self.rows.max(self.outputs)
     }
 
-    /// Returns whether an attempt takes the record; `below`: it has taken one below the level, and then it ends at the level. Records
-    /// beyond would move the row while the group is still before its last batch, and a crash then could not be repaired.
+    /// Returns whether an attempt takes the record. `below` means that it has already taken one below the level; it
+    /// then ends at the level. Records beyond the level would move the row while the group is still before its last
+    /// batch, and a crash then could not be repaired.
     pub fn takes(self, offset: Offset, below: bool) -> bool {
         !self.begin().is_past(offset) && (self.level().is_past(offset) || !below)
     }

@@ -1,4 +1,4 @@
-//! How a takeover interprets the group's offset and the progress row.
+//! Interprets the group's offset and the progress row for a takeover.
 
 use crate::halt::Halt;
 use crate::position::{CommitNumber, NextOffset};
@@ -14,18 +14,18 @@ pub struct Row {
     pub last: Last,
 }
 
-/// What the row knows about the group's corresponding offset.
+/// The form of the group's corresponding offset, according to the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Last {
     /// It carries a token.
     Token,
     /// It is a hint for other tools: the last delivery was `at_least_once`, and the row alone counts.
     AtLeastOnce,
-    /// Nothing: the row, or its last owner, is of a release without tokens.
+    /// The form is unknown: the row, or its last owner, is of a release without tokens.
     Unknown,
 }
 
-/// Where the partition's offsets belong, as far as it is known.
+/// The group, cluster and topic that a partition's offsets belong to, as far as they are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     pub group: Option<String>,
@@ -33,13 +33,13 @@ pub struct Place {
     pub topic: Option<String>,
 }
 
-/// What a takeover must do.
+/// The action that a takeover must take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {
     /// Neither side has seen the partition: the start policy decides where to begin.
     Start,
-    /// The group's offset must be committed, with a token, before the first batch: from then on a missing offset was lost, and
-    /// an offset without a token was written by another client.
+    /// The group's offset must be committed, with a token, before the first batch: from then on a missing offset was
+    /// lost, and an offset without a token was written by another client.
     Establish(Position),
     Resume(Position),
 }
@@ -48,7 +48,7 @@ pub enum Takeover {
 /// compared.
 ///
 /// # Errors
-/// The row belongs elsewhere: its offsets are meaningless here.
+/// Fails if the row belongs elsewhere, because its offsets are then meaningless here.
 pub fn same_place(row: &Place, here: &Place) -> Result<(), Halt> {
     let differ = |was: &Option<String>, now: &Option<String>| match (was, now) {
         (Some(was), Some(now)) if was != now => Some((was.clone(), now.clone())),
@@ -69,7 +69,7 @@ pub fn same_place(row: &Place, here: &Place) -> Result<(), Halt> {
 /// Implements the table of the crate's documentation, for a pipeline that delivers effectively once.
 ///
 /// # Errors
-/// A state that no run of the protocol produces.
+/// Returns a state that no run of the protocol produces.
 pub fn takeover(group: Option<&Group>, row: Option<Row>, here: &Writer) -> Result<Takeover, Halt> {
     match (group, row) {
         (None, None) => Ok(Takeover::Start),
@@ -96,10 +96,10 @@ pub fn takeover(group: Option<&Group>, row: Option<Row>, here: &Writer) -> Resul
     }
 }
 
-/// For `start: committed`: adopts the offset of a group that another program has used so far, if there is no row yet.
+/// Adopts, for `start: committed`, the offset of a group that another program has used so far, if there is no row yet.
 ///
 /// # Errors
-/// A Tollgate pipeline committed the offset: its rows must be checked.
+/// Fails if a Tollgate pipeline committed the offset, because its rows must then be checked.
 pub fn adopt(group: &Group, here: &Writer) -> Result<Takeover, Halt> {
     match others(group, here)? {
         Some(_) => Err(Halt::NoProgress { group: group.next }),
@@ -107,7 +107,7 @@ pub fn adopt(group: &Group, here: &Writer) -> Result<Takeover, Halt> {
     }
 }
 
-/// Returns the token if it is ours; `None` if there is none.
+/// Returns the token if it is ours, or `None` if there is none.
 fn others<'g>(group: &'g Group, here: &Writer) -> Result<Option<&'g Token>, Halt> {
     let token = match &group.mark {
         Mark::Token(token) => token,
@@ -128,7 +128,7 @@ fn others<'g>(group: &'g Group, here: &Writer) -> Result<Option<&'g Token>, Halt
     Ok(Some(token))
 }
 
-/// The numbers decide which side has the later commit; the offsets must agree with them.
+/// Decides by the commit numbers, which show the side with the later commit. The offsets must agree with them.
 fn by_numbers(group: NextOffset, number: CommitNumber, row: Row) -> Result<Takeover, Halt> {
     let fits = if number == row.number {
         group == row.next
@@ -144,7 +144,8 @@ fn by_numbers(group: NextOffset, number: CommitNumber, row: Row) -> Result<Takeo
     Ok(Takeover::Resume(Position { resume, numbers: Numbers { rows: row.number, outputs: number } }))
 }
 
-/// Without a number to compare, the offsets must suffice. The group's offset gets its token before the first batch.
+/// Decides by the offsets, because there is no number to compare. The group's offset gets its token before the first
+/// batch.
 fn by_offsets(group: NextOffset, row: Row) -> Result<Takeover, Halt> {
     if group < row.prev {
         return Err(Halt::GroupMoved { group, prev: row.prev, next: row.next });
@@ -158,8 +159,8 @@ fn by_offsets(group: NextOffset, row: Row) -> Result<Takeover, Halt> {
     Ok(Takeover::Establish(Position { resume, numbers: Numbers { rows: row.number, outputs } }))
 }
 
-/// Decides for `at_least_once`: the progress row still guards the rows, outputs were flushed before it moved, and the group's
-/// offset is only a hint for other tools.
+/// Decides for `at_least_once`. The progress row still guards the rows, outputs were flushed before it moved, and the
+/// group's offset is only a hint for other tools.
 pub fn takeover_at_least_once(group: Option<NextOffset>, row: Option<Row>) -> Takeover {
     match (group, row) {
         (None, None) => Takeover::Start,
@@ -168,12 +169,12 @@ pub fn takeover_at_least_once(group: Option<NextOffset>, row: Option<Row>) -> Ta
     }
 }
 
-/// Interprets the group's offset for a lane that does not know the outcome of its own transaction: returns how far the outputs
-/// reach, and the commit's number. `at` is its last known position, with the rows as they are now.
+/// Interprets the group's offset for a lane that does not know the outcome of its own transaction: returns how far the
+/// outputs reach, and the commit's number. `at` is its last known position, with the rows as they are now.
 ///
 /// # Errors
-/// Neither the commit that was open nor the one before it wrote this offset. Unless another member has taken the partition
-/// over meanwhile, a foreign client did.
+/// Fails if neither the open commit nor the one before it wrote this offset. Unless another member has taken the
+/// partition over meanwhile, a foreign client wrote it.
 pub fn concluded(group: Option<&Group>, at: Position, here: &Writer) -> Result<(NextOffset, CommitNumber), Halt> {
     let Position { resume, numbers } = at;
     let Some(group) = group else { return Err(Halt::NoGroupOffset { row: resume.rows }) };

@@ -1,9 +1,9 @@
-//! The token: identifies the commit that wrote a committed group offset.
+//! The token, which identifies the commit that wrote a committed group offset.
 //!
 //! Kafka stores a text with each offset of a group, its *metadata*. A lane commits the group's offsets in the Kafka
-//! transaction of its outputs, and stores a token there: which pipeline on which cluster wrote the offset, at which epoch, and
-//! as which commit of the partition. A tool or another consumer that commits for the group leaves no token, or a foreign one,
-//! so a takeover can distinguish our offsets from those of other clients.
+//! transaction of its outputs, and stores a token there: which pipeline on which cluster wrote the offset, at which
+//! epoch, and as which commit of the partition. A tool or another consumer that commits for the group leaves no token,
+//! or a foreign one, so a takeover can distinguish our offsets from those of other clients.
 //!
 //! ```text
 //! tollgate/1 number=42 epoch=7 offsets=100..164 cluster=4L6g3nShT-eMCtK--X86sw pipeline=payments
@@ -11,14 +11,15 @@
 
 use crate::position::{CommitNumber, NextOffset};
 
-/// The maximum size of a token in bytes: a tenth of what a broker stores by default (`offset.metadata.max.bytes`, 4096).
+/// The maximum size of a token in bytes: a tenth of what a broker stores by default (`offset.metadata.max.bytes`,
+/// 4096).
 pub const TOKEN_BYTES: usize = 400;
 
 /// The maximum size of a cluster's or a pipeline's name in a token, in bytes. Kafka's own cluster ids have 22, and the
 /// configuration rejects pipeline names with more than 100.
 const NAME_BYTES: usize = 120;
 
-/// How many characters of foreign metadata a message shows.
+/// The maximum number of characters of foreign metadata in a message.
 const SHOWN: usize = 60;
 
 const FORMAT: &str = "tollgate/1";
@@ -36,7 +37,7 @@ pub struct Token {
     pub writer: Writer,
     pub epoch: i64,
     pub lo: NextOffset,
-    /// Equal to the offset with which it was committed.
+    /// The offset with which the token was committed.
     pub hi: NextOffset,
     pub number: CommitNumber,
 }
@@ -49,8 +50,8 @@ pub enum Mark {
     Newer {
         format: String,
     },
-    /// No token: another client wrote the offset, or a release without tokens. Holds the printable part of the metadata; empty
-    /// if there is none.
+    /// No token: another client wrote the offset, or a release without tokens did. Holds the printable part of the
+    /// metadata, which is empty if there is none.
     Foreign {
         shown: String,
     },
@@ -64,7 +65,7 @@ pub struct Group {
 }
 
 impl Writer {
-    /// `cluster` is `None` if the broker does not report its cluster's id.
+    /// Creates a writer. `cluster` is `None` if the broker does not report its cluster's id.
     pub fn new(pipeline: &str, cluster: Option<&str>) -> Writer {
         Writer { pipeline: plain(pipeline), cluster: cluster.map(plain).filter(|id| !id.is_empty()) }
     }

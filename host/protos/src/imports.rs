@@ -11,11 +11,12 @@ use crate::{ProtosError, from_above, invalid, resolver};
 /// The folder of the files that are built into every registry and client.
 const BUILT_IN: &str = "google/protobuf/";
 
-/// Reads a file and its imports; each comes after its own imports, and the file itself is the last. `roots` are the folders that
-/// imports are relative to; without any, the nearest folder above the file from which all imports are found.
+/// Reads a file and its imports; each comes after its own imports, and the file itself is the last. `roots` are the
+/// folders that imports are relative to; without any, the nearest folder above the file from which all imports are
+/// found.
 ///
 /// # Errors
-/// A file that cannot be read or compiled.
+/// Fails if a file cannot be read or compiled.
 pub fn with_imports(path: &Path, roots: &[PathBuf]) -> Result<Vec<ProtoFile>, ProtosError> {
     let unreadable = |path: &Path, source| ProtosError::Unreadable { path: path.to_owned(), source };
     std::fs::metadata(path).map_err(|source| unreadable(path, source))?;
@@ -28,7 +29,7 @@ pub fn with_imports(path: &Path, roots: &[PathBuf]) -> Result<Vec<ProtoFile>, Pr
         let place = meta.path().map(Path::to_path_buf).or_else(|| below(roots, path, meta.name()));
         let text = match place {
             Some(path) => std::fs::read_to_string(&path).map_err(|source| unreadable(&path, source))?,
-            // Built into this program: there is no text, and registries accept descriptors too.
+            // The file is built into this program, so there is no text. Registries accept descriptors too.
             None => BASE64_STANDARD.encode(file.encode_to_vec()),
         };
         let imports = file.dependencies().map(|import| import.name().to_owned());

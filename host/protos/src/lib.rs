@@ -1,4 +1,5 @@
-//! Compiles message types from `.proto` files, folders of them, descriptor sets, or a registry's schemas. No `protoc` is needed.
+//! Compiles message types from `.proto` files, folders of them, descriptor sets, or a registry's schemas. No `protoc`
+//! is needed.
 //!
 //! Programs use this crate. The engine does not: its program passes [`pools`] and [`compile_schema`] to it.
 
@@ -17,7 +18,8 @@ pub use imports::with_imports;
 pub use pipeline::pools;
 pub use schema::compile_schema;
 
-/// How deep a folder is searched; a proto tree is as deep as its packages, so anything deeper is a cyclic link.
+/// The maximum depth at which a folder is searched. A proto tree is as deep as its packages, so anything deeper is a
+/// cyclic link.
 const FOLDER_DEPTH: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +30,7 @@ pub enum ProtosError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{} has no .proto files; name the folder that imports start from", path.display())]
     EmptyFolder { path: PathBuf },
-    /// `place` is `file:line:column: what`, as far as the compiler knows it.
+    /// The place has the form `file:line:column: what`, as far as the compiler knows it.
     #[error("{place}; {advice}")]
     Invalid { place: String, advice: &'static str, spot: Option<Spot> },
     #[error(
@@ -44,13 +46,13 @@ pub enum ProtosError {
 pub struct Spot {
     /// The import name of the file.
     pub file: String,
-    /// From 1.
+    /// The line, starting at 1.
     pub line: usize,
     pub column: usize,
 }
 
 impl Spot {
-    /// Only the compiler's debug form has the position: `file:line:column: what`.
+    /// Parses the position, `file:line:column: what`, which only the compiler's debug form has.
     fn of(error: &protox::Error) -> Option<Spot> {
         let file = error.file()?.to_owned();
         let shown = format!("{error:?}");
@@ -74,11 +76,12 @@ impl ProtosError {
     }
 }
 
-/// Loads everything that `paths` name into one pool. A folder is the root of its files' imports; for a single `.proto` file, the
-/// root is the nearest folder above it from which all its imports are found. Any other file is read as a descriptor set.
+/// Loads everything that `paths` name into one pool. A folder is the root of its files' imports; for a single `.proto`
+/// file, the root is the nearest folder above it from which all its imports are found. Any other file is read as a
+/// descriptor set.
 ///
 /// # Errors
-/// The first file that cannot be read or compiled, with its position and advice.
+/// Returns the error of the first file that cannot be read or compiled, with its position and advice.
 pub fn load(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
     load_as(paths, false)
 }
@@ -86,7 +89,7 @@ pub fn load(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
 /// Like [`load`], but keeps comments and the position of every element, for showing contracts to people.
 ///
 /// # Errors
-/// As [`load`].
+/// Fails as [`load`] does.
 pub fn load_with_sources(paths: &[PathBuf]) -> Result<DescriptorPool, ProtosError> {
     load_as(paths, true)
 }
@@ -116,10 +119,11 @@ fn load_as(paths: &[PathBuf], sources: bool) -> Result<DescriptorPool, ProtosErr
     if pool.files().len() == 0 { Err(ProtosError::Nothing) } else { Ok(pool) }
 }
 
-/// Returns the import names of the files below folders; `None` if a path is not a folder, and so may import its neighbours.
+/// Returns the import names of the files below folders; `None` if a path is not a folder, and so may import its
+/// neighbours.
 ///
 /// # Errors
-/// A folder that cannot be read, or holds no `.proto` file.
+/// Fails for a folder that cannot be read or has no `.proto` file.
 pub fn names(paths: &[PathBuf]) -> Result<Option<BTreeSet<String>>, ProtosError> {
     let mut names = BTreeSet::new();
     for path in paths {
@@ -230,15 +234,15 @@ struct InFile {
     error: tollgate_contract::UnknownEdition,
 }
 
-/// The compiler's errors are displayed in their debug form ([`invalid`]).
+/// Uses the display text as the debug form, because that is how the compiler's errors are displayed ([`invalid`]).
 impl std::fmt::Debug for InFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Display::fmt(self, f)
     }
 }
 
-/// The language feature files that files of editions import. They replace copies in a folder: Protobuf's own files use editions
-/// that the compiler does not know.
+/// The language feature files that files of editions import. They replace copies in a folder: Protobuf's own files use
+/// editions that the compiler does not know.
 struct LanguageFeatures;
 
 impl LanguageFeatures {
@@ -284,8 +288,8 @@ impl FileResolver for Shipped {
     }
 }
 
-/// Returns a pool with a shipped message type; `None` if none has this name. It is a separate pool, because the user's may
-/// have a different edition of its imports.
+/// Returns a pool with a shipped message type, or `None` if none has this name. It is a separate pool, because the
+/// user's pool may have a different edition of its imports.
 pub fn shipped(message: &str) -> Option<DescriptorPool> {
     let found = Shipped::FILES.iter().find_map(|(file, _)| {
         let mut compiler = protox::Compiler::with_file_resolver(resolver(&[] as &[&Path]));
@@ -298,7 +302,8 @@ pub fn shipped(message: &str) -> Option<DescriptorPool> {
 
 const MEND: &str = "fix the file there";
 
-/// Compiles to a descriptor set in bytes: prost-types' structs would lose options that are extensions, such as buf.validate's.
+/// Compiles to a descriptor set in bytes: prost-types' structs would lose options that are extensions, such as
+/// buf.validate's.
 fn compile(roots: &[impl AsRef<Path>], files: &[impl AsRef<Path>], sources: bool) -> Result<Vec<u8>, ProtosError> {
     let mut compiler = protox::Compiler::with_file_resolver(resolver(roots));
     compiler.include_imports(true).include_source_info(sources);
@@ -418,7 +423,7 @@ mod tests {
         }
     }
 
-    /// Also if a folder has Protobuf's own copy, which the compiler rejects.
+    /// This also holds if a folder has Protobuf's own copy, which the compiler rejects.
     #[test]
     fn features_of_languages_need_no_copy_of_their_definition() {
         let text = r#"edition = "2023"; package shop.v1;

@@ -6,10 +6,10 @@ use tollgate_config::{Pipeline, Pools, Schema};
 
 use crate::{load, shipped};
 
-/// Compiles the message types that a pipeline names. Reads files, no network.
+/// Compiles the message types that a pipeline names. It reads files and uses no network.
 ///
 /// # Errors
-/// `contract.invalid`: a file cannot be read or compiled.
+/// Returns `contract.invalid` if a file cannot be read or compiled.
 pub fn pools(pipeline: &Pipeline) -> Result<Pools, Failure> {
     let paths = match &pipeline.contract.schema {
         Schema::Protos(paths) => paths.clone(),

@@ -15,7 +15,7 @@ use crate::{Folder, LanguageFeatures, Shipped};
 /// definition of protovalidate's rules. Returns the main file, whose pool holds all of them.
 ///
 /// # Errors
-/// The first error, with its position.
+/// Returns the first error, with its position.
 pub fn compile_schema(main: Source, references: &[Source], roots: &[PathBuf]) -> Result<FileDescriptor, InvalidSchema> {
     let name = main.name.clone();
     let mut chain = ChainFileResolver::new();
@@ -56,10 +56,10 @@ impl FileResolver for Kept {
     }
 }
 
-/// Decodes a FileDescriptorProto in base64, as Python's client registers it and `format=serialized` returns it, and gives it the
-/// import name. No `.proto` text is valid base64: each has a blank, a brace or a semicolon.
+/// Decodes a FileDescriptorProto in base64, as Python's client registers it and `format=serialized` returns it, and
+/// gives it the import name. No `.proto` text is valid base64: each has a blank, a brace or a semicolon.
 fn descriptor(text: &str, name: &str) -> Option<Vec<u8>> {
-    /// Field 1, length-delimited.
+    /// The tag of field 1, length-delimited.
     const NAME: u8 = 0x0a;
     let mut bytes = BASE64_STANDARD.decode(text.trim()).ok()?;
     // The last value of a field wins, so appending one renames the file and leaves all options unchanged.

@@ -15,7 +15,7 @@ pub struct Reference {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Registered {
-    /// Omitted for Avro.
+    /// The type, which is omitted for Avro.
     #[serde(default = "avro")]
     pub schema_type: String,
     /// `.proto` text, or a FileDescriptorProto in base64; JSON for the other types.
@@ -28,7 +28,7 @@ fn avro() -> String {
     "AVRO".to_owned()
 }
 
-/// Some registries send null for an empty list.
+/// Reads a list; some registries send null for an empty one.
 fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Reference>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -64,7 +64,7 @@ pub(super) struct Id {
     pub id: u32,
 }
 
-/// Confluent's registry sends `messages`, Apicurio's `reason`.
+/// A compatibility result. Confluent's registry sends `messages`, and Apicurio's sends `reason`.
 #[derive(Deserialize)]
 pub(super) struct Verdict {
     pub is_compatible: bool,
@@ -73,7 +73,7 @@ pub(super) struct Verdict {
     pub reason: Option<String>,
 }
 
-/// Received as `compatibilityLevel`, sent as `compatibility`.
+/// A compatibility level, which is received as `compatibilityLevel` and sent as `compatibility`.
 #[derive(Deserialize)]
 pub(super) struct Level {
     #[serde(alias = "compatibilityLevel")]

@@ -1,9 +1,9 @@
 //! Schemas on disk: one file per id, so that a pipeline can start while the registry is unavailable.
 //!
-//! `<folder>/<registry>/<id>.json`, where `registry` is a prefix of the SHA-256 of the first URL: the ids of two registries
-//! never collide, and replicas after the first may change. A file is written to a temporary name and renamed, so a partial
-//! file is never read. It contains a digest of its content, so a corrupt file counts as missing and is fetched again.
-//! Files are never deleted: there are at most as many as ids in events.
+//! `<folder>/<registry>/<id>.json`, where `registry` is a prefix of the SHA-256 of the first URL: the ids of two
+//! registries never collide, and replicas after the first may change. A file is written to a temporary name and
+//! renamed, so a partial file is never read. It contains a digest of its content, so a corrupt file counts as missing
+//! and is fetched again. Files are never deleted: there are at most as many as ids in events.
 
 use std::fs;
 use std::io::Write as _;
@@ -20,7 +20,7 @@ use tollgate_config::limits;
 use tollgate_config::registry::Url;
 use tollgate_contract::Source;
 
-/// Changing it makes old files unreadable, so they are fetched again.
+/// The version of the format. A change makes old files unreadable, so they are fetched again.
 const FORMAT: u32 = 1;
 
 pub(crate) struct Cache {
@@ -43,7 +43,7 @@ struct Entry {
 
 impl Cache {
     /// # Errors
-    /// The folder cannot be created.
+    /// Fails if the folder cannot be created.
     pub(crate) fn open(root: &Path, registry: &Url) -> Result<Cache, ConfigFault> {
         let name = hex::encode(Sha256::digest(registry.as_str()));
         let folder = root.join(name.get(..16).unwrap_or(&name));
@@ -55,7 +55,7 @@ impl Cache {
         self.folder.join(format!("{id}.json"))
     }
 
-    /// Returns what is stored for an id if it is intact. A corrupt file is removed.
+    /// Returns the schema stored for an id if it is intact. A corrupt file is removed.
     pub(crate) fn read(&self, id: SchemaId) -> Option<(Registered, Vec<Source>)> {
         let path = self.path(id);
         let length = fs::metadata(&path).ok()?.len();

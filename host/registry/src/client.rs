@@ -26,7 +26,7 @@ pub enum Compatibility {
     /// There is no earlier version to compare with.
     NewSubject,
     Compatible,
-    /// With the registry's reasons.
+    /// The new version is incompatible, for the registry's reasons.
     Incompatible(Vec<String>),
 }
 
@@ -50,10 +50,10 @@ struct Answer {
 }
 
 impl Client {
-    /// Makes no connection yet.
+    /// Creates a client. It makes no connection yet.
     ///
     /// # Errors
-    /// An invalid configuration: no URL, or TLS files that cannot be read or do not match.
+    /// Fails for an invalid configuration: no URL, or TLS files that cannot be read or do not match.
     pub fn new(config: Config) -> Result<Client, ConfigFault> {
         if config.urls.is_empty() {
             return Err(ConfigFault::NoUrl);
@@ -84,7 +84,7 @@ impl Client {
         &self.config
     }
 
-    /// `GET /schemas/ids/{id}`, or `/schemas/guids/{guid}`.
+    /// Requests `GET /schemas/ids/{id}`, or `/schemas/guids/{guid}`.
     ///
     /// # Errors
     /// See [`ClientError`]; the same holds for all requests.
@@ -129,7 +129,8 @@ impl Client {
         }
     }
 
-    /// Returns the compatibility level of a subject, `None` if it has none of its own; without a subject, that of the registry.
+    /// Returns the compatibility level of a subject, or `None` if it has no separate one. Without a subject, returns
+    /// that of the registry.
     pub fn compatibility(&self, subject: Option<&str>) -> Result<Option<String>, ClientError> {
         match self.get::<Level>(&config_path(subject)) {
             Ok(level) => Ok(Some(level.compatibility)),
@@ -157,11 +158,12 @@ impl Client {
         }
     }
 
-    /// Returns all files that a schema refers to, directly and indirectly, each once. The registry rejects cyclic references; a
-    /// cycle would be fetched once around and then rejected by the compiler.
+    /// Returns all files that a schema refers to, directly and indirectly, each once. The registry rejects cyclic
+    /// references; a cycle would be fetched once around and then rejected by the compiler.
     ///
     /// # Errors
-    /// As for all requests; also if there are too many references, if they are too large, or if two files have the same name.
+    /// Fails as all requests do, and if there are too many references, if they are too large, or if two files have the
+    /// same name.
     pub fn references(&self, schema: &Registered) -> Result<Vec<Source>, ClientError> {
         let mut places: BTreeMap<String, (String, u32)> = BTreeMap::new();
         let mut files = Vec::new();
@@ -208,8 +210,8 @@ impl Client {
         self.request("GET", path, None)
     }
 
-    /// Sends one request, to all URLs in turn and again after a wait, until a registry responds. Repeating a POST is harmless:
-    /// registering a schema twice gives the same id.
+    /// Sends one request, to all URLs in turn and again after a wait, until a registry responds. Repeating a POST is
+    /// harmless: registering a schema twice gives the same id.
     fn request<T: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&Value>) -> Result<T, ClientError> {
         let until = Instant::now() + self.config.patience;
         let mut backoff = Backoff::doubling(self.config.backoff, self.config.backoff_max);
@@ -303,7 +305,8 @@ fn judge<T: DeserializeOwned>(url: &str, answer: Answer) -> Result<T, ClientErro
     let url = url.to_owned();
     let problem: Option<Problem> = serde_json::from_str(&body).ok();
     match problem {
-        // 40401 subject, 40402 version, 40403 schema, 40408 level. A bare 404 is about the path, not about the named object.
+        // 40401 subject, 40402 version, 40403 schema, 40408 level. A bare 404 is about the path, not about the named
+        // object.
         Some(Problem { error_code: code @ 40_401..=40_499, message }) => {
             Err(ClientError::NotFound { url, code, message })
         }

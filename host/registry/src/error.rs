@@ -7,7 +7,7 @@ use tollgate_contract::frame::SchemaId;
 use tollgate_config::error::Class;
 use tollgate_config::limits;
 
-/// The registry's configuration does not work. The operator's fault.
+/// An error in the registry's configuration. This is the operator's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigFault {
     #[error("the registry has no URL")]
@@ -36,14 +36,14 @@ pub enum ClientError {
     /// The registry, or a proxy in front of it, rejected the request; retrying does not help.
     #[error("{url} rejected the request with status {status}: {message}{}", advice(*.status))]
     Refused { url: String, status: u16, code: i64, message: String },
-    /// Its references name one file in two places. The schema's fault.
+    /// The schema's references name one file in two places. This is the schema's fault.
     #[error("{name} is referred to as version {} of {} and as version {} of {}", .places[0].1, .places[0].0, .places[1].1, .places[1].0)]
     TwoPlaces {
         name: String,
         /// Subject and version of each.
         places: Box<[(String, u32); 2]>,
     },
-    /// The schema's fault.
+    /// The schema's references are too many or too large. This is the schema's fault.
     #[error(
         "its references are more than {} files or {} bytes",
         limits::REGISTRY_REFERENCES,
@@ -72,7 +72,7 @@ impl ClientError {
     }
 }
 
-/// Why an id has no schema.
+/// The reason why an id has no schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
     /// The event contains an id that the registry does not have: `schema-unknown`.

@@ -1,4 +1,4 @@
-//! Frames written by other serializers (tests/frames): the store must resolve each to its message and its values.
+//! Tests frames written by other serializers (tests/frames): the store must resolve each to its message and its values.
 
 use std::path::Path;
 
@@ -14,7 +14,8 @@ fn bytes(hex: &Value) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// 64-bit numbers are strings in Protobuf's JSON; libraries differ in what they omit, not in values.
+/// Compares two values in JSON. 64-bit numbers are strings in Protobuf's JSON. Libraries differ in what they omit, but
+/// not in values.
 fn same(ours: &Value, theirs: &Value) -> bool {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {

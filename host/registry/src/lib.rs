@@ -1,8 +1,8 @@
 //! The schema registry: resolves schema ids, with caches so that an outage of the registry stops nothing.
 //!
-//! The schema of an id never changes, so a fetched schema stays valid: it is kept compiled in memory, and as text on disk.
-//! An event with a known id costs one map lookup; a new id costs one request, however many lanes meet it at once. An
-//! unavailable registry affects only ids that have never been seen, also after a restart.
+//! The schema of an id never changes, so a fetched schema stays valid: it is kept compiled in memory, and as text on
+//! disk. An event with a known id costs one map lookup; a new id costs one request, however many lanes meet it at once.
+//! An unavailable registry affects only ids that have never been seen, even after a restart.
 //!
 //! ```text
 //! SchemaStore   id → Arc<Schema>: memory, then disk, then the registry; one fetch at a time per id
@@ -11,9 +11,9 @@
 //!
 //! The program provides the compiler of the schemas' text: [`tollgate_contract::CompileSchema`].
 //!
-//! Errors have three classes, as everywhere: [`SchemaError::NotFound`] and [`SchemaError::Unusable`] are the event's fault,
-//! [`SchemaError::Unavailable`] is transient, and [`SchemaError::Refused`] is the operator's fault. A doubtful response counts
-//! as transient: a proxy's error page must never turn a topic into dead letters.
+//! Errors have three classes, as everywhere: [`SchemaError::NotFound`] and [`SchemaError::Unusable`] are the event's
+//! fault, [`SchemaError::Unavailable`] is transient, and [`SchemaError::Refused`] is the operator's fault. A doubtful
+//! response counts as transient: a proxy's error page must never turn a topic into dead letters.
 
 pub mod api;
 mod cache;
@@ -50,11 +50,11 @@ pub struct SubjectPool {
     pub file: prost_reflect::FileDescriptor,
 }
 
-/// Loads a version of a subject with its references, for comparing contracts. `file` is the name of the schema in the pool,
-/// since the registry stores none: pass its name in the repository, or findings will name a different file.
+/// Loads a version of a subject with its references, for comparing contracts. `file` is the name of the schema in the
+/// pool, since the registry stores none: pass its name in the repository, or findings will name a different file.
 ///
 /// # Errors
-/// The registry is unavailable, has no such subject or version, or its schema is not Protobuf.
+/// Fails if the registry is unavailable, has no such subject or version, or if its schema is not Protobuf.
 pub fn subject_pool(
     client: &Client,
     subject: &str,

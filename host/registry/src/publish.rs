@@ -5,7 +5,7 @@ use tollgate_contract::ProtoFile;
 use super::api::{Reference, Registered};
 use super::{Client, ClientError, Compatibility};
 
-/// What was done with one file.
+/// The action taken for one file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Step {
     /// The import path.
@@ -18,7 +18,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Done {
-    /// The subject already had exactly this schema.
+    /// The subject already has exactly this schema.
     Unchanged {
         version: u32,
         id: u32,
@@ -27,13 +27,13 @@ pub enum Done {
         version: u32,
         id: u32,
     },
-    /// A dry run: the registry would accept it.
+    /// In a dry run: the registry would accept it.
     Acceptable,
-    /// A dry run: it refers to files that are not registered yet, so the registry cannot check it.
+    /// In a dry run: it refers to files that are not registered yet, so the registry cannot check it.
     Unchecked,
 }
 
-/// What was registered, in order; the last step is the file's own.
+/// The registered files in order; the last step is the file itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Published {
     pub steps: Vec<Step>,
@@ -48,12 +48,12 @@ pub enum PublishError {
     Client { file: String, subject: String, source: ClientError },
 }
 
-/// Registers a file under `subject`, and its imports under their import names. `files`: the imports, each after its own imports, and
-/// the file itself last. Each file is checked for compatibility before
-/// it is registered; a schema that a subject already has is left alone. `dry_run` checks and registers nothing.
+/// Registers a file under `subject`, and its imports under their import names. `files` are the imports, each after its
+/// own imports, and the file itself last. Each file is checked for compatibility before it is registered. A schema that
+/// a subject already has is left alone. `dry_run` checks and registers nothing.
 ///
 /// # Errors
-/// The error of the first file that the registry rejects. The imports registered before it stay registered.
+/// Returns the error of the first file that the registry rejects. The imports registered before it stay registered.
 pub fn publish(client: &Client, files: &[ProtoFile], subject: &str, dry_run: bool) -> Result<Published, PublishError> {
     let mut steps: Vec<Step> = Vec::new();
     let last = files.len().saturating_sub(1);
@@ -100,7 +100,7 @@ fn check(client: &Client, file: &ProtoFile, subject: &str, schema: &Registered) 
                 None => client.compatibility(None).map_err(place)?,
                 own => own,
             };
-            // Some registries run the check even where they would not enforce it.
+            // Some registries run the check even if they would not enforce it.
             if level.as_deref() == Some("NONE") {
                 return Ok(());
             }

@@ -19,7 +19,7 @@ pub enum SchemaKind {
     Protobuf,
     Json,
     Avro,
-    /// A type of a plug-in.
+    /// Another type, from a plug-in.
     Other(String),
 }
 
@@ -67,7 +67,7 @@ pub enum SchemaBody {
 
 impl Schema {
     /// # Errors
-    /// [`SchemaError::Unusable`] if it does not compile.
+    /// Returns [`SchemaError::Unusable`] if it does not compile.
     pub(super) fn build(
         id: SchemaId,
         schema: &Registered,
@@ -92,7 +92,7 @@ impl Schema {
     /// Builds a version of a subject; `file` as for [`super::subject_pool`].
     ///
     /// # Errors
-    /// [`SchemaError::Unusable`] if it does not compile.
+    /// Returns [`SchemaError::Unusable`] if it does not compile.
     pub fn of_version(
         version: &SubjectVersion,
         references: Vec<Source>,
@@ -105,7 +105,7 @@ impl Schema {
     /// Returns the message that a frame's indexes name; `None` if the schema is not Protobuf.
     ///
     /// # Errors
-    /// The indexes name no message, or two messages of which neither is `expected`.
+    /// Fails if the indexes name no message, or two messages of which neither is `expected`.
     pub fn message(
         &self,
         indexes: MessageIndexes<'_>,
@@ -118,7 +118,7 @@ impl Schema {
     }
 }
 
-/// Includes lengths, so that different schemas never have the same bytes.
+/// Computes the digest. It includes lengths, so that different schemas never have the same bytes.
 pub(super) fn digest(kind: &str, text: &str, references: &[Source]) -> [u8; 32] {
     let mut hash = Sha256::new();
     let parts = [kind, text].into_iter().chain(references.iter().flat_map(|file| [file.name.as_str(), &file.text]));

@@ -1,9 +1,9 @@
-//! Ids → compiled schemas, for lanes that ask for every frame.
+//! Maps ids to compiled schemas, for lanes that look up every frame.
 //!
-//! The map's lock is held only for a lookup. A thread that finds nothing puts a *flight* into the map and fetches; a thread
-//! that finds a flight waits for it and takes its outcome, good or bad, so that an outage costs one round of attempts and not
-//! one per lane. Certain outcomes are kept (a schema, one that does not compile, for a while an id that does not exist). An
-//! outage leaves nothing behind, so the next caller tries again.
+//! The map's lock is held only for a lookup. A thread that finds nothing puts a *flight* into the map and fetches; a
+//! thread that finds a flight waits for it and takes its outcome, good or bad, so that an outage costs one round of
+//! attempts and not one per lane. Certain outcomes are kept (a schema, one that does not compile, for a while an id
+//! that does not exist). An outage leaves nothing behind, so the next caller tries again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +63,7 @@ pub struct Stats {
     pub fetched: u64,
     /// The number of schemas from the disk.
     pub read: u64,
-    /// How often the registry did not know an id.
+    /// The number of times that the registry did not know an id.
     pub missing: u64,
     /// The number of fetches that ended in an outage or a rejection.
     pub failed: u64,
@@ -72,10 +72,10 @@ pub struct Stats {
 }
 
 impl SchemaStore {
-    /// Makes no request yet. `compile` compiles the schemas' text.
+    /// Creates a store. It makes no request yet. `compile` compiles the schemas' text.
     ///
     /// # Errors
-    /// As [`Client::new`]; also if the cache folder cannot be created.
+    /// Fails as [`Client::new`] does, and if the cache folder cannot be created.
     pub fn new(config: Config, compile: CompileSchema) -> Result<SchemaStore, ConfigFault> {
         let client = Client::new(config)?;
         let config = client.config();
@@ -97,7 +97,8 @@ impl SchemaStore {
         &self.client
     }
 
-    /// Returns the schema of an id. A known id is a map lookup; otherwise this blocks for the registry, at most `patience`.
+    /// Returns the schema of an id. A known id is a map lookup; otherwise this blocks for the registry, at most
+    /// `patience`.
     ///
     /// # Errors
     /// See [`SchemaError::class`] for what to do about each.
@@ -159,8 +160,8 @@ impl SchemaStore {
     fn fetch(&self, id: SchemaId) -> Result<(super::api::Registered, Vec<Source>), SchemaError> {
         let ask = || self.client.schema(id).map_err(|error| SchemaError::of(id, error, false));
         let schema = match ask() {
-            // A producer registers at the leader and writes at once; the replica that we ask may lag for a moment, and a dead
-            // letter cannot be taken back.
+            // A producer registers at the leader and writes at once; the replica that we ask may lag for a moment, and
+            // a dead letter cannot be taken back.
             Err(SchemaError::NotFound(_)) => {
                 thread::sleep(self.client.config().confirm_missing);
                 ask()?
@@ -249,7 +250,8 @@ impl Drop for Pilot<'_> {
     }
 }
 
-/// A panicking thread leaves consistent data: each value is replaced in one step.
+/// Locks a mutex, even after a panic. A panicking thread leaves consistent data, because each value is replaced in one
+/// step.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,7 +15,7 @@ pub(crate) type Reply = (u16, &'static str, String);
 
 #[derive(Default)]
 struct State {
-    /// By path; several replies are returned in turn, the last one forever.
+    /// The replies by path. Several replies are returned in turn, the last one forever.
     replies: BTreeMap<String, Vec<Reply>>,
     requests: Vec<String>,
     delay: Duration,
@@ -70,7 +70,7 @@ impl Stub {
         self.requests().iter().filter(|request| request.split(' ').nth(1) == Some(path)).count()
     }
 
-    /// Short waits.
+    /// Returns a configuration with short waits.
     pub(crate) fn config(&self) -> Config {
         let short = limits::MILLISECOND;
         Config { backoff: short, confirm_missing: short, ..Config::new(vec![self.url()]) }

@@ -15,7 +15,7 @@ use tollgate_config::registry::Tls;
 /// Returns the TLS configuration for the HTTP client.
 ///
 /// # Errors
-/// A file that cannot be read or has other content, or a key of another certificate.
+/// Fails for a file that cannot be read or has other contents, or a key of another certificate.
 pub(crate) fn configure(tls: &Tls) -> Result<TlsConfig, ConfigFault> {
     let mut builder = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
     if let Some(ca) = &tls.ca {

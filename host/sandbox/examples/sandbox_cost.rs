@@ -1,7 +1,8 @@
-//! What an event costs in the sandbox: `cargo run --release -p tollgate-sandbox --example sandbox_cost`.
+//! Measures the cost of an event in the sandbox: `cargo run --release -p tollgate-sandbox --example sandbox_cost`.
 //!
-//! Batches of 1,000 events of 108 bytes on one thread; the tenth percentile of the rounds. The guests do next to nothing, so that
-//! what is seen is the sandbox: the call, the copy, `next` and `emit`, fuel, epochs and a fresh instance.
+//! It runs batches of 1,000 events of 108 bytes on one thread and shows the tenth percentile of the rounds. The guests
+//! do next to nothing, so that the sandbox itself is measured: the call, the copy, `next` and `emit`, fuel, epochs and
+//! a new instance.
 #![allow(clippy::unwrap_used, reason = "an example that cannot go on should end")]
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 

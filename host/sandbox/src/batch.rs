@@ -4,13 +4,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The origin of a batch. It stays the same when the batch is run again, since verdicts are a function of the event, the
-/// revision and this.
+/// The origin of a batch. It stays the same when the batch is run again, since verdicts are a function of the event,
+/// the revision and this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchMeta {
     pub topic: String,
     pub partition: i32,
-    /// 0: no registry.
+    /// The registry's id of the schema, or 0 without a registry.
     pub schema_id: u32,
     /// Unix milliseconds.
     pub batch_time: i64,
@@ -25,7 +25,8 @@ pub struct Overdue {
     /// Index of the transform in its chain.
     pub transform: usize,
     pub offset: i64,
-    /// It was interrupted often enough: it is not run again, and fails with [`FailureCode::DeadlineExceeded`].
+    /// Whether it was interrupted often enough. It is then not run again, and fails with
+    /// [`FailureCode::DeadlineExceeded`].
     pub fails: bool,
 }
 
@@ -34,7 +35,8 @@ pub struct Overdue {
 pub struct Events {
     /// Keys and values, one after the other.
     pub arena: Vec<u8>,
-    /// 2n+1 positions in `arena`: the key of event i is `offsets[2i]..offsets[2i+1]`, its value `offsets[2i+1]..offsets[2i+2]`.
+    /// 2n+1 positions in `arena`: the key of event i is `offsets[2i]..offsets[2i+1]`, its value
+    /// `offsets[2i+1]..offsets[2i+2]`.
     pub offsets: Vec<u32>,
     /// One byte per event: [`NULL_KEY`], [`NULL_VALUE`].
     pub flags: Vec<u8>,
@@ -64,8 +66,8 @@ struct HeaderEntry {
 }
 
 impl Events {
-    /// Appends an event; `None` is a null key or a tombstone. Its headers are pushed to [`Events::headers`] separately, with one
-    /// [`Headers::end_record`] per event.
+    /// Appends an event; `None` is a null key or a tombstone. Its headers are pushed to [`Events::headers`] separately,
+    /// with one [`Headers::end_record`] per event.
     pub fn push(&mut self, key: Option<&[u8]>, value: Option<&[u8]>, offset: i64, timestamp: i64) {
         if self.offsets.is_empty() {
             self.offsets.push(0);
@@ -116,8 +118,8 @@ impl Events {
 }
 
 impl Headers {
-    /// Appends a header to the record that the next [`Headers::end_record`] ends. A name need not be UTF-8: a guest cannot
-    /// request such a header, and the next transform of the chain gets it unchanged.
+    /// Appends a header to the record that the next [`Headers::end_record`] ends. A name need not be UTF-8: a guest
+    /// cannot request such a header, and the next transform of the chain gets it unchanged.
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: Option<&[u8]>) {
         let name = self.append(name.as_ref());
         let value = value.map(|value| self.append(value));
@@ -190,7 +192,7 @@ pub enum Outcome {
         transform: usize,
     },
     Rejected(Box<Rejected>),
-    /// The sandbox ended it: a trap, no fuel, a limit. Decided by a separate run on a fresh instance.
+    /// The sandbox ended the event: a trap, no fuel, or a limit. This is decided by a separate run on a new instance.
     Failed(Box<Failed>),
 }
 
@@ -205,7 +207,7 @@ pub struct Rejected {
     pub fuel_used: u64,
 }
 
-/// Why an event failed.
+/// The reason why an event failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
     pub transform: usize,
@@ -293,7 +295,8 @@ pub enum Bytes {
     Null,
 }
 
-/// A chain's results for a sequence of events. Reused from batch to batch: nothing is allocated once it is warm.
+/// A chain's results for a sequence of events. It is reused from batch to batch, so that nothing is allocated once it
+/// is warm.
 #[derive(Debug, Default)]
 pub struct Results {
     /// One per event, in event order.

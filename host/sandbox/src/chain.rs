@@ -1,8 +1,8 @@
 //! Several transforms in sequence, with one verdict for each source event.
 //!
-//! Between two transforms the outputs of the first become the events of the second, each with its current key and headers.
-//! Their bytes stay in place: all transforms write into one arena, and an output that the last transform passes on is still
-//! a range of what the first emitted, or of the source's own bytes.
+//! Between two transforms the outputs of the first become the events of the second, each with its current key and
+//! headers. Their bytes stay in place: all transforms write into one arena, and an output that the last transform
+//! passes on is still a range of what the first emitted, or of the source's own bytes.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// An empty chain passes everything.
+    /// Creates a chain. An empty chain passes everything.
     pub fn new(transforms: Vec<Transform>) -> Chain {
         Chain { transforms: transforms.into() }
     }
@@ -35,7 +35,7 @@ impl Chain {
     /// `results` is cleared first, and is meaningless after an error.
     ///
     /// # Errors
-    /// No verdict could be reached, through no fault of an event; see [`RunError`].
+    /// Fails if no verdict could be reached through no fault of an event; see [`RunError`].
     pub fn run(&self, meta: &BatchMeta, events: &Arc<Events>, results: &mut Results) -> Result<(), RunError> {
         results.clear();
         let ran = match &*self.transforms {
@@ -53,7 +53,7 @@ impl Chain {
     }
 }
 
-/// Runs one transform. A panic is the host's, wherever it comes from; it must cost only a revision, not the process.
+/// Runs one transform. Any panic is a fault of the host; it must cost only a revision, not the process.
 fn stage(
     transform: &Transform,
     place: usize,
@@ -102,7 +102,8 @@ fn run_several(
         mem::swap(&mut work.arena, &mut results.arena);
         match ran {
             Ok(()) => {}
-            // Alone and still too much: what an earlier transform made of this event is the event's own fault.
+            // The event is alone and still too large, so it is itself at fault for what an earlier transform made of
+            // it.
             Err(RunError::BatchOutput { limit, .. }) if source.len() == 1 => {
                 fail_alone(place, limit, results);
                 return Ok(());
@@ -209,7 +210,8 @@ impl Scratch {
     }
 }
 
-/// Maps an output of a derived event back to the source: unchanged parts refer to the input.
+/// Resolves a transform's output against its input: an unchanged payload or key refers to the input's bytes, and the
+/// input's headers are kept unless the output sets them.
 fn resolve(output: Output, input: &Output) -> Output {
     let own = |bytes: Bytes, input: &Bytes| if bytes == Bytes::Input { input.clone() } else { bytes };
     let mut headers = input.headers.clone();

@@ -1,12 +1,13 @@
 //! Compiles components: in a separate process if the program offers one, otherwise on a thread of this process.
 //!
-//! The time, memory and stack for validation and compilation depend on the component, and wasmtime limits none of them. Running out
-//! of stack or memory ends a process, so a hostile component could end one that is delivering events. A program therefore calls
-//! [`compiler_process`] first in its `main`; its components are then compiled by another process of the same program, under limits of
-//! CPU time, memory and stack. If that process dies, the component is rejected with the reason.
+//! The time, memory and stack for validation and compilation depend on the component, and wasmtime limits none of them.
+//! Running out of stack or memory ends a process, so a hostile component could end one that is delivering events. A
+//! program therefore calls [`compiler_process`] first in its `main`; its components are then compiled by another
+//! process of the same program, under limits of CPU time, memory and stack. If that process dies, the component is
+//! rejected with the reason.
 //!
-//! A program without this call (a test, a library's user) compiles on a thread with its own stack. Panics stay on that thread, but
-//! its time and memory are unlimited: such a program should load only components that it trusts.
+//! A program without this call (a test, a library's user) compiles on a thread with its own stack. Panics stay on that
+//! thread, but its time and memory are unlimited: such a program should load only components that it trusts.
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -35,11 +36,11 @@ const COMPILED: u8 = 0;
 const REFUSED: u8 = 1;
 const TRANSCODES: u8 = 2;
 
-/// How much lower the compiler's priority is than that of the processes that deliver events.
+/// The difference between the compiler's priority and that of the processes that deliver events.
 const NICENESS: i32 = 5;
 
-/// Call this first in `main`. In a process that was started to compile a component, it does so and returns the exit code to end
-/// with. In any other it returns `None`, and from then on this process compiles in child processes.
+/// Call this first in `main`. In a process that was started to compile a component, it does so and returns the exit
+/// code to end with. In any other it returns `None`, and from then on this process compiles in child processes.
 pub fn compiler_process() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().as_deref() != Some(OsStr::new(VERB)) {
@@ -56,7 +57,7 @@ pub fn compiler_process() -> Option<ExitCode> {
 /// Compiles a component under these limits and loads it into `engine`.
 ///
 /// # Errors
-/// The component is rejected or exceeds a limit.
+/// Fails if the component is rejected or exceeds a limit.
 pub(crate) fn component(engine: &Engine, stack: usize, wasm: &[u8], cpu: Duration) -> Result<Component, LoadError> {
     let compiled = if OFFERED.load(Ordering::Acquire) {
         in_process_of_its_own(stack, wasm, cpu)?
@@ -68,8 +69,9 @@ pub(crate) fn component(engine: &Engine, stack: usize, wasm: &[u8], cpu: Duratio
 
 #[allow(unsafe_code, reason = "wasmtime marks it so because the bytes become machine code that is trusted")]
 fn deserialize(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `compiled` was made by wasmtime's own compiler, in this process or in a child running this very program, and came
-    // through memory or a pipe that no other process can write to. It never was a file, and `inspect` rejects precompiled code.
+    // SAFETY: `compiled` was made by wasmtime's own compiler, in this process or in a child running this very program,
+    // and came through memory or a pipe that no other process can write to. It never was a file, and `inspect` rejects
+    // precompiled code.
     unsafe { Component::deserialize(engine, compiled) }
 }
 
@@ -86,8 +88,8 @@ fn on_thread_of_its_own(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, LoadErr
     if transcodes(&compiled) { Err(LoadError::Transcodes) } else { Ok(compiled) }
 }
 
-/// Returns whether inner components pass strings to each other. wasmtime checks and copies those in its runtime, where no fuel is
-/// consumed, and each encoding has a trampoline of this name in the compiled code.
+/// Returns whether inner components pass strings to each other. wasmtime checks and copies those in its runtime, where
+/// no fuel is consumed, and each encoding has a trampoline of this name in the compiled code.
 fn transcodes(compiled: &[u8]) -> bool {
     const TRAMPOLINE: &[u8] = b"component-transcode-";
     compiled.windows(TRAMPOLINE.len()).any(|bytes| bytes == TRAMPOLINE)

@@ -46,7 +46,7 @@ impl Sandbox {
     /// [`crate::Transform`]).
     ///
     /// # Errors
-    /// The settings are out of range, or the system cannot provide the engine or the thread.
+    /// Fails if the settings are out of range, or if the system cannot provide the engine or the thread.
     pub fn new(settings: Settings) -> Result<Sandbox, SandboxError> {
         if settings.memory < 1 << 16 || settings.memory > limits::MAX_MEMORY {
             return Err(SandboxError::Memory { bytes: settings.memory, most: limits::MAX_MEMORY });
@@ -58,16 +58,17 @@ impl Sandbox {
         Ok(Sandbox { engine, settings: Arc::new(settings), fuel_per_ms })
     }
 
-    /// Returns how long an event may run before it is interrupted: fuel must run out first, on a busy machine too.
+    /// Returns how long an event may run before it is interrupted. Fuel must run out first, even on a busy machine.
     pub(crate) fn deadline(&self, asked: Duration, fuel: u64) -> Duration {
         let fuel_takes = Duration::from_millis(fuel / self.fuel_per_ms + 1);
         asked.max(fuel_takes * limits::DEADLINE_FACTOR)
     }
 }
 
-/// A lane holds one instance at a time, but pool slots remember their component: with one for each transform of each lane,
-/// doubled for a swap, a fresh instance finds its memory mapped. If the address space is too small (39 bits, `ulimit -v`),
-/// a smaller pool still helps; without any pool, each instance costs a few system calls.
+/// Creates the engine with a pool of instances. A lane holds one instance at a time, but the pool's slots remember
+/// their component. With one slot for each transform of each lane, doubled for a swap, a new instance finds its memory
+/// mapped. If the address space is too small (39 bits, `ulimit -v`), a smaller pool still helps. Without any pool, each
+/// instance costs a few system calls.
 fn engine(settings: &Settings) -> Result<Engine, SandboxError> {
     let wanted = settings.lanes.max(1).saturating_mul(settings.transforms.max(1)).saturating_mul(2).saturating_add(4);
     let least = settings.lanes.max(1).saturating_add(2);
@@ -84,7 +85,8 @@ fn engine(settings: &Settings) -> Result<Engine, SandboxError> {
     tracing::warn!("no address space for a pool of instances: each batch maps its own memory, which is slower");
     let mut config = config(settings.stack);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
-    Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
+    Engine::new(&config)
+        .map_err(|error| SandboxError::Engine(format!("{error:#}; allocating instances from a pool failed too")))
 }
 
 /// Creates an engine that only compiles: its output fits the engines that run, and it reserves no pool.
@@ -112,7 +114,7 @@ fn config(stack: usize) -> Config {
         .wasm_backtrace_max_frames(NonZeroUsize::new(8))
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking)
-        // At a swap the compiler runs while the lanes work; it may take longer, but not their cores.
+        // At a swap the compiler runs while the lanes work. It may take longer, but it must not use their cores.
         .parallel_compilation(false)
         // Makes an event's verdict the same on every machine.
         .cranelift_nan_canonicalization(true)
@@ -121,10 +123,11 @@ fn config(stack: usize) -> Config {
     config
 }
 
-/// One unit per instruction, as in wasmtime, but more for instructions that call into the runtime: otherwise a loop over them would
-/// take far longer than its fuel suggests, and end by the deadline, which settles no event. `memory.copy` keeps its one unit: short
-/// copies are compiled to machine code, and honest guests use it heavily. The pages that a memory grows by are free: an instance has
-/// few of them (`limits.memory`), and an event must not pay for its batch.
+/// Returns the fuel of each instruction: one unit, as in wasmtime, but more for instructions that call into the
+/// runtime. Otherwise a loop over them would take far longer than its fuel suggests, and end by the deadline, which
+/// settles no event. `memory.copy` keeps its one unit: short copies are compiled to machine code, and honest guests use
+/// it heavily. The pages that a memory grows by are free, because an instance has few of them (`limits.memory`), and an
+/// event must not pay for its batch.
 fn costs() -> OperatorCost {
     let mut cost = OperatorCost::new();
     for slow in [&mut cost.MemoryGrow, &mut cost.TableGrow, &mut cost.TableInit, &mut cost.ElemDrop, &mut cost.RefFunc]
@@ -145,7 +148,7 @@ fn costs() -> OperatorCost {
     cost
 }
 
-/// `pagemap_scan` stays off: wasmtime 48 does not reset pages that were swapped out.
+/// Returns the pool's settings. `pagemap_scan` stays off: wasmtime 48 does not reset pages that were swapped out.
 fn pool(settings: &Settings, places: u32) -> PoolingAllocationConfig {
     let memory = usize::try_from(settings.memory).unwrap_or(usize::MAX);
     let mut pool = PoolingAllocationConfig::new();
@@ -168,7 +171,8 @@ fn pool(settings: &Settings, places: u32) -> PoolingAllocationConfig {
     pool
 }
 
-/// The thread holds the engine weakly, so that it ends when nothing uses the engine any more.
+/// Starts the thread that counts epochs. It holds the engine weakly, so that it ends when nothing uses the engine any
+/// more.
 fn start_ticker(engine: &Engine) -> Result<(), SandboxError> {
     let weak = engine.weak();
     let tick = move || {
@@ -200,8 +204,8 @@ const CALIBRATION: &[u8] = &[
     0x00, 0x6a, 0x21, 0x01, 0x20, 0x00, 0x41, 0x01, 0x6b, 0x22, 0x00, 0x0d, 0x00, 0x0b, 0x20, 0x01, 0x0b,
 ];
 
-/// Measures how much fuel corresponds to a millisecond, as the best of three runs of a few milliseconds: the best is the
-/// machine's own speed, and the factor of twenty on top of it covers everything else.
+/// Measures how much fuel corresponds to a millisecond, as the best of three runs of a few milliseconds. The best run
+/// shows the machine's own speed, and the factor of twenty on top of it covers everything else.
 fn calibrate(engine: &Engine) -> wasmtime::Result<u64> {
     const FUEL: u64 = 1 << 40;
     const ROUNDS: i32 = 200_000;

@@ -6,21 +6,21 @@ use std::time::Duration;
 use crate::limits::LimitsError;
 use crate::manifest::{ManifestError, SECTION};
 
-/// What an error's cause is, and so how to react.
+/// The kind of an error's cause, which determines the reaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The event: make it a dead letter and continue.
+    /// The event is at fault: make it a dead letter and continue.
     Poison,
-    /// The environment: back off, do not advance.
+    /// The environment is at fault: back off and do not advance.
     Transient,
-    /// Tollgate or the operator: stop with a message.
+    /// Tollgate or the operator is at fault: stop with a message.
     Fatal,
 }
 
 /// The engine could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    #[error("cannot set up the WASM engine: {0}; it also fails without a pool")]
+    #[error("cannot set up the WASM engine: {0}")]
     Engine(String),
     #[error("cannot start the thread that counts epochs: {0}")]
     Ticker(std::io::Error),
@@ -123,8 +123,8 @@ impl LoadError {
 /// A batch could not be run. It settles no event: the results must be discarded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunError {
-    /// An event that ran alone was interrupted at its deadline. `cpu_spent`: its thread had all of that time for itself, so the
-    /// event may be at fault; otherwise the machine was busy, and the event is simply run again.
+    /// An event that ran alone was interrupted at its deadline. If `cpu_spent`, its thread had used all of that time,
+    /// so the event may be at fault. Otherwise the machine was busy, and the event is simply run again.
     #[error(
         "transform {transform} was interrupted at offset {offset} of partition {partition}, {}",
         if *.cpu_spent {
@@ -136,16 +136,16 @@ pub enum RunError {
     Interrupted { transform: String, place: usize, partition: i32, offset: i64, cpu_spent: bool },
     #[error("no free instance for transform {transform}: more lanes run than the sandbox was created for")]
     PoolExhausted { transform: String },
-    /// The system has no memory for it: the same component started when it was loaded.
+    /// The system has no memory for the instance, although the same component started when it was loaded.
     #[error("cannot create an instance of transform {transform}: {message}")]
     NoInstance { transform: String, message: String },
-    /// A smaller batch succeeds: run it in halves.
+    /// The batch emits too much. Run it in halves, because smaller batches succeed.
     #[error(
         "transform {transform} emits more than {limit} bytes for one batch: use smaller batches, or raise \
          limits.batch_output_bytes"
     )]
     BatchOutput { transform: String, limit: u64 },
-    /// The transform or the host is broken: no event is at fault.
+    /// The transform or the host is broken, and no event is at fault.
     #[error("transform {transform} cannot run: {message}")]
     Revision { transform: String, message: String },
 }

@@ -1,5 +1,5 @@
-//! The host's state of a running guest: its position in the batch, what it has reported about the current event, and its
-//! remaining limits. All of it is data and checks; [`crate::imports`] connects it to wasmtime.
+//! The host's state of a running guest: its position in the batch, what it has reported about the current event, and
+//! its remaining limits. All of it is data and checks; [`crate::imports`] connects it to wasmtime.
 //!
 //! [`Guest::settle`] implements the verdict table of the WIT world; every violation by a guest is a [`Fault`].
 
@@ -64,7 +64,7 @@ pub(crate) enum Phase {
     Ended,
 }
 
-/// Why the host ends an instance.
+/// The reason why the host ends an instance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("{message}")]
@@ -90,16 +90,16 @@ pub(crate) struct Work {
     pub emitted: u64,
 }
 
-/// What the guest has reported about the current event.
+/// The guest's reports about the current event.
 #[derive(Debug, Default)]
 struct Current {
-    /// Where its outputs and their bytes begin.
+    /// The start of its outputs in the results.
     outputs: usize,
     arena: usize,
     /// Bytes emitted, and the amount counted for them in [`Work::emitted`].
     bytes: u64,
     counted: u64,
-    /// Set since the last output.
+    /// The key that was set since the last output.
     key: Option<Range<u32>>,
     headers: Vec<(String, Vec<u8>)>,
     explained: Option<Explained>,
@@ -125,11 +125,11 @@ pub(crate) struct Guest {
     pub work: Work,
     pub memory: Memory,
     current: Current,
-    /// Set for an event that runs alone.
+    /// Measures the time of an event that runs alone.
     watch: Option<Watch>,
-    /// For the current event.
+    /// The remaining bytes of log lines for the current event.
     log_bytes_left: usize,
-    /// For the instance.
+    /// The remaining log lines for the instance.
     lines_left: u32,
     cut: u32,
 }
@@ -225,7 +225,8 @@ impl Guest {
         Ok(())
     }
 
-    /// Advances to the next event: returns its index in the window and its fuel, or the end mark and the fuel left for returning.
+    /// Advances to the next event: returns its index in the window and its fuel, or the end mark and the fuel left for
+    /// returning.
     pub(crate) fn advance(&mut self) -> (u32, u64) {
         let next = match self.phase {
             Phase::Event(event) => event + 1,
@@ -345,7 +346,7 @@ impl Guest {
         self.log_bytes_left -= message.len().min(self.log_bytes_left);
         self.lines_left -= 1;
         let (transform, partition) = (self.terms.manifest.name.as_str(), self.partition);
-        // -1: outside of an event.
+        // -1 stands for a line outside of an event.
         let offset = match self.phase {
             Phase::Event(event) => self.events.record_offsets[event],
             Phase::Starting | Phase::Ready | Phase::Ended => -1,
@@ -410,8 +411,8 @@ impl Guest {
     }
 }
 
-/// Limits the memory of an instance, summed over its memories. Growing beyond the limit ends the instance with a clear error;
-/// a guest whose allocation merely failed would abort with an obscure one.
+/// Limits the memory of an instance, summed over its memories. Growing beyond the limit ends the instance with a clear
+/// error; a guest whose allocation merely failed would abort with an obscure one.
 pub(crate) struct Memory {
     limit: u64,
     used: u64,
@@ -466,12 +467,14 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// Cleans a guest's text for display: at most `most` bytes, on one line, without terminal controls or bidirectional marks.
+/// Cleans a guest's text for display: at most `most` bytes, on one line, without terminal controls or bidirectional
+/// marks.
 pub(crate) fn clean(text: &str, most: usize) -> String {
     let end = text.floor_char_boundary(most);
     let plain = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
-        // Line separators and bidirectional marks, as in `tollgate_contract::visible`, which this crate does not depend on.
+        // Line separators and bidirectional marks, as in `tollgate_contract::visible`, which this crate does not depend
+        // on.
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
         c if c.is_control() => '?',
         c => c,

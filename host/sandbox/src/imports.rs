@@ -31,7 +31,8 @@ pub(crate) fn linker(engine: &Engine, log: bool) -> Result<Linker<Guest>> {
     Ok(linker)
 }
 
-/// The only place where fuel is granted. Calling it more often gives no more fuel: the host counts the events.
+/// Ends the current event and begins the next one. This is the only place where fuel is granted; calling it more often
+/// gives no more fuel, because the host counts the events.
 fn next(mut store: StoreContextMut<Guest>, (settled,): (Verdict,)) -> Result<(u32,)> {
     let left = store.get_fuel()?;
     let guest = store.data_mut();

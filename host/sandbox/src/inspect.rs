@@ -24,10 +24,10 @@ pub(crate) struct Inspected<'a> {
     pub exports_guest: bool,
 }
 
-/// Inspects the sections of a component; nested ones only for their depth.
+/// Inspects the sections of a component. Nested sections are inspected only for their depth.
 ///
 /// # Errors
-/// Why the bytes are not a component that this sandbox loads.
+/// Returns why the bytes are not a component that this sandbox loads.
 pub(crate) fn inspect(wasm: &[u8]) -> Result<Inspected<'_>, LoadError> {
     if wasm.len() > limits::COMPONENT_BYTES {
         return Err(LoadError::TooLarge { bytes: wasm.len(), most: limits::COMPONENT_BYTES });
@@ -107,8 +107,8 @@ fn malformed(error: BinaryReaderError) -> LoadError {
     LoadError::Malformed(error.to_string())
 }
 
-/// Reads a section of component types declaration by declaration. wasmparser reads nested instance types recursively and checks the
-/// depth only afterwards, so this must run before anything else reads the types.
+/// Reads a section of component types declaration by declaration. wasmparser reads nested instance types recursively
+/// and checks the depth only afterwards, so this must run before anything else reads the types.
 fn check_type_depth(wasm: &[u8], section: Range<usize>) -> Result<(), LoadError> {
     const COMPONENT_TYPE: u8 = 0x41;
     const INSTANCE_TYPE: u8 = 0x42;

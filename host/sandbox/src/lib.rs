@@ -3,9 +3,9 @@
 //! This is the only crate that uses wasmtime. A [`Sandbox`] is one engine with its pool and its epoch ticker;
 //! a [`Transform`] is a checked, compiled and linked component; a [`Chain`] is what a lane runs.
 //!
-//! A guest is assumed to be hostile. It can use only what the WIT world offers; everything it does costs fuel, including its
-//! calls into the host; and whatever it does, it costs at most one event (a [`Failed`] with a reason) and never the process.
-//! The host's calls run on the caller's thread, which needs a stack of [`limits::THREAD_STACK`].
+//! A guest is assumed to be hostile. It can use only what the WIT world offers; everything it does costs fuel,
+//! including its calls into the host; and whatever it does, it costs at most one event (a [`Failed`] with a reason) and
+//! never the process. The host's calls run on the caller's thread, which needs a stack of [`limits::THREAD_STACK`].
 
 mod batch;
 mod chain;

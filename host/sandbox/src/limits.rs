@@ -1,8 +1,8 @@
 //! All limits of the sandbox, each with the reason for its number.
 //!
-//! A transform declares what it needs (its manifest), an operator declares what it may have (the pipeline's ceiling), and
-//! the smaller of the two applies. A value that neither sets has a default. A value beyond the hard limits below is rejected
-//! when the component is loaded, not clipped silently.
+//! A transform declares what it needs (its manifest), an operator declares what it may have (the pipeline's ceiling),
+//! and the smaller of the two applies. A value that neither sets has a default. A value beyond the hard limits below is
+//! rejected when the component is loaded, not clipped silently.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Bytes of a component. Python's interpreter alone has 18 MB; nothing sensible has more than three times that.
 pub const COMPONENT_BYTES: usize = 64 << 20;
-/// Stack of the compiling thread. Cranelift recurses over its input, and running out of stack ends the process. It is address
-/// space, of which only the used part is touched.
+/// Stack of the compiling thread. Cranelift recurses over its input, and running out of stack ends the process. It is
+/// address space, of which only the used part is touched.
 pub const COMPILER_STACK: usize = 64 << 20;
-/// Nesting depth of components, inner components and modules. wit-component nests two levels; composed components a few.
+/// Nesting depth of components, inner components and modules. wit-component nests two levels; composed components a
+/// few.
 pub const COMPONENT_DEPTH: usize = 16;
 /// Nesting depth of component and instance types: wasmparser's own limit, which it checks only after it has recursed.
 pub const TYPE_DEPTH: usize = 100;
@@ -40,10 +41,11 @@ pub const MAX_FUEL: u64 = 1_000_000_000;
 /// Fuel of everything outside an event: start functions, `init`, receiving the batch, returning. About 10 ms, which
 /// is a hundred times what parsing a page of configuration takes; it is consumed once per batch.
 pub const START_FUEL: u64 = 20_000_000;
-/// Fuel of growing a memory or a table, even by zero, and of taking a function's reference: the call into the runtime with its
-/// locks and our limiter takes 50 to 100 ns.
+/// Fuel of growing a memory or a table, even by zero, and of taking a function's reference: the call into the runtime
+/// with its locks and our limiter takes 50 to 100 ns.
 pub const SLOW_LIBCALL_FUEL: u8 = 100;
-/// Fuel of the other instructions that call into the runtime, plus one unit per byte or element that they touch: 5 to 20 ns.
+/// Fuel of the other instructions that call into the runtime, plus one unit per byte or element that they touch: 5 to
+/// 20 ns.
 pub const LIBCALL_FUEL: u8 = 5;
 /// Fuel of a call into the host, plus one unit per byte: the call's cost in wasm instructions, so that calling the
 /// host in a loop is no cheaper than computing in one.
@@ -53,16 +55,16 @@ pub const CALL_FUEL: u64 = 100;
 pub const MAX_MEMORY: u64 = 1 << 30;
 /// Enough for a Rust guest with a window of 4,000 events of a kilobyte.
 pub const DEFAULT_MEMORY: u64 = 16 << 20;
-/// Stack of a guest. Calls run on the calling thread, which needs [`THREAD_STACK`]; the frames of checks and enrichments
-/// are small, and a parser that recurses deeper than this is under attack.
+/// Stack of a guest. Calls run on the calling thread, which needs [`THREAD_STACK`]; the frames of checks and
+/// enrichments are small, and a parser that recurses deeper than this is under attack.
 pub const WASM_STACK: usize = 256 << 10;
-/// The stack of a thread that runs a [`crate::Chain`]: the guest's stack, the host's frames above and below, and a margin.
-/// Exceeding it ends the process.
+/// The stack of a thread that runs a [`crate::Chain`]: the guest's stack, the host's frames above and below, and a
+/// margin. Exceeding it ends the process.
 pub const THREAD_STACK: usize = 2 << 20;
 /// Table elements of an instance, in total: function pointers. Python's interpreter has 6,000.
 pub const TABLE_ELEMENTS: usize = 20_000;
-/// Tables, core instances and memories of an instance. wit-component creates three core instances for a simple guest;
-/// a dynamically linked one (Python) has a dozen. Usually there is one memory, and each reserves 4 GiB of address space.
+/// Tables, core instances and memories of an instance. wit-component creates three core instances for a simple guest; a
+/// dynamically linked one (Python) has a dozen. Usually there is one memory, and each reserves 4 GiB of address space.
 pub const TABLES: u32 = 16;
 pub const CORE_INSTANCES: u32 = 24;
 pub const MEMORIES: u32 = 4;
@@ -94,28 +96,30 @@ pub const MESSAGE_BYTES: usize = 4 << 10;
 pub const CODE_BYTES: usize = 64;
 pub const FIELD_BYTES: usize = 1 << 10;
 
-/// Length of an epoch: the resolution of deadlines, which default to a second. One thread wakes up a hundred times a second.
+/// Length of an epoch: the resolution of deadlines, which default to a second. One thread wakes up a hundred times a
+/// second.
 pub const TICK: Duration = Duration::from_millis(10);
-/// The ratio of the deadline to the time that the fuel takes: fuel must run out first on a machine twenty times as busy.
+/// The ratio of the deadline to the time that the fuel takes: fuel must run out first on a machine twenty times as
+/// busy.
 pub const DEADLINE_FACTOR: u32 = 20;
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(1);
 /// Well below Kafka's poll interval (300 s) for [`DEADLINE_PATIENCE`] of them plus overhead.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(30);
-/// How many deadlines an event that runs alone may wait for its CPU time: a thread that gets less than a quarter of a processor is
-/// interrupted, so that its lane can handle a rebalance, and the event is run again.
+/// The number of deadlines that an event that runs alone may wait for its CPU time: a thread that gets less than a
+/// quarter of a processor is interrupted, so that its lane can handle a rebalance, and the event is run again.
 pub const DEADLINE_PATIENCE: u32 = 4;
 
-/// Maximum number of events per instance: a fresh one for each 4,000 costs a few ns per event, and the guest's arena stays
-/// in the processor's cache.
+/// Maximum number of events per instance: a fresh one for each 4,000 costs a few ns per event, and the guest's arena
+/// stays in the processor's cache.
 pub const WINDOW: usize = 4_000;
-/// The lists of a window may take this fraction of a guest's memory (one in …): the guest needs memory of its own, and an
-/// allocator that grows by doubling may briefly hold a list twice.
+/// The lists of a window may take this fraction of a guest's memory (one in …): the guest needs memory of its own, and
+/// an allocator that grows by doubling may briefly hold a list twice.
 pub const WINDOW_SHARE_OF_MEMORY: u64 = 4;
 /// Memory of an event's lists besides its bytes: two bounds, a flag, offset and timestamp.
 pub const WINDOW_BYTES_AN_EVENT: usize = 2 * 4 + 1 + 8 + 8;
 
-/// How many events are tried together after a failure. It doubles with each success: a batch full of failures is not copied
-/// whole into an instance for each of them.
+/// The number of events that are tried together after a failure. It doubles with each success: a batch full of failures
+/// is not copied whole into an instance for each of them.
 pub const WINDOW_AFTER_FAILURE: usize = 32;
 
 /// Returns the number of epochs that last at least this long.
@@ -135,8 +139,8 @@ pub(crate) fn compile_memory(bytes: usize) -> u64 {
     COMPILE_MEMORY.saturating_add(bytes.saturating_mul(COMPILE_MEMORY_A_BYTE))
 }
 
-/// Limits as written in a manifest, or in a pipeline's ceiling. Sizes are bytes or text such as `"16MiB"`; the deadline is
-/// text such as `"500ms"` or `"1s"`.
+/// Limits as written in a manifest, or in a pipeline's ceiling. Sizes are bytes or text such as `"16MiB"`; the deadline
+/// is text such as `"500ms"` or `"1s"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsSpec {
@@ -172,13 +176,14 @@ pub struct Limits {
     pub batch_output_bytes: u64,
     /// Bytes of log lines per event.
     pub log_bytes: u64,
-    /// How long an event may run before it is interrupted and retried: the configured time, or [`DEADLINE_FACTOR`] times
-    /// what its fuel takes here, whichever is longer. Not part of a revision, since it settles no event.
+    /// The time for which an event may run before it is interrupted and retried: the configured time, or
+    /// [`DEADLINE_FACTOR`] times what its fuel takes here, whichever is longer. Not part of a revision, since it
+    /// settles no event.
     #[serde(skip)]
     pub deadline: Duration,
 }
 
-/// Why a manifest and a ceiling do not result in limits.
+/// The reason why a manifest and a ceiling do not result in limits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
     #[error("the manifest does not set limits.fuel, the fuel that an event may use")]
@@ -191,7 +196,7 @@ impl Limits {
     /// Returns the smaller of the manifest's value and the ceiling for each limit.
     ///
     /// # Errors
-    /// The manifest sets no fuel, or either exceeds the hard limits of this module.
+    /// Fails if the manifest sets no fuel, or if either exceeds the hard limits of this module.
     pub fn effective(manifest: &LimitsSpec, ceiling: &LimitsSpec) -> Result<Limits, LimitsError> {
         let fuel = manifest.fuel.ok_or(LimitsError::NoFuel)?;
         let pick = |limit, asked: u64, allowed: Option<u64>, most| -> Result<u64, LimitsError> {
@@ -243,7 +248,7 @@ impl Limits {
         .consistent())
     }
 
-    /// Makes sure that a single event fits into a batch.
+    /// Ensures that a single event fits into a batch.
     fn consistent(mut self) -> Limits {
         self.output_bytes = self.output_bytes.min(self.batch_output_bytes);
         self

@@ -1,4 +1,4 @@
-//! From the bytes of a component to a transform that lanes can run: inspected, compiled, linked, and started once.
+//! Turns the bytes of a component into a transform that lanes can run: inspects, compiles, links, and starts it once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::transform::{Loaded, Transform};
 pub struct Overrides {
     /// Upper limits: the smaller of these and the manifest's applies.
     pub ceiling: LimitsSpec,
-    /// An object, merged over the manifest's configuration.
+    /// An object that is merged over the manifest's configuration.
     pub config: Option<Value>,
     /// CPU time for the compiler process; `None` for the [`limits::compile_time`] of the component's size.
     pub compile_time: Option<Duration>,
@@ -32,7 +32,7 @@ impl Sandbox {
     /// Checks a component, compiles and links it, and starts one instance to verify that it starts.
     ///
     /// # Errors
-    /// What the component is, imports, exports or does that is not allowed.
+    /// Returns what the component is, imports, exports or does that is not allowed.
     pub fn load(&self, wasm: &[u8], overrides: &Overrides) -> Result<Transform, LoadError> {
         let seen = inspect(wasm)?;
         let types = seen.types.map(<[u8]>::to_vec);
@@ -88,7 +88,7 @@ fn config(manifest: &Manifest, over: Option<&Value>) -> Result<Vec<u8>, LoadErro
     }
 }
 
-/// The deadline is not included, because it is calibrated on this machine.
+/// Returns the digest of a revision. It excludes the deadline, because that is calibrated on this machine.
 fn revision(component: Digest, limits: &Limits, config: &[u8]) -> Digest {
     let limits = serde_json::to_value(limits).map(|limits| canonical(&limits)).unwrap_or_default();
     Digest::of_parts(&[b"tollgate revision 2, wasmtime 48", component.as_bytes(), &limits, config])

@@ -40,10 +40,10 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub route_messages: BTreeMap<String, String>,
     pub limits: LimitsSpec,
-    /// Passed to `init`, overridden by the pipeline's configuration.
+    /// The configuration passed to `init`, overridden by the pipeline's.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub config: Map<String, Value>,
-    /// See [`CAPABILITIES`].
+    /// The requested capabilities; see [`CAPABILITIES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
     /// The author's declaration that the verdict depends only on the event and the configuration.
@@ -150,7 +150,7 @@ fn merge(under: &mut Value, over: &Value) {
     }
 }
 
-/// A SHA-256.
+/// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
@@ -159,7 +159,8 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
-    /// Returns the digest of several parts, each with its length, so that different lists of parts never have the same bytes.
+    /// Returns the digest of several parts, each with its length, so that different lists of parts never have the same
+    /// bytes.
     pub(crate) fn of_parts(parts: &[&[u8]]) -> Digest {
         let mut hash = Sha256::new();
         for part in parts {

@@ -1,19 +1,23 @@
-//! One transform on one batch: which events an instance receives, and how events at which it ends are settled.
+//! Runs one transform on one batch: decides which events an instance receives, and settles events at which an instance
+//! ends.
 //!
-//! Every batch gets a fresh instance, so that no event depends on another batch's. A batch that would fill too much of a
-//! guest's memory gets several, one for each *window* of it. Within a window the host learns of each event as it is settled, so
-//! an instance always ends *at an event*, and the events before it keep their verdicts. That event is run again alone on a fresh
-//! instance, because state that an earlier event left in the guest's memory may have affected it; the result of that run is its
-//! verdict. So a verdict depends only on the event, and the same batch gives the same verdicts however it is divided.
+//! Every batch gets a fresh instance, so that no event depends on another batch's. A batch that would fill too much of
+//! a guest's memory gets several, one for each *window* of it. Within a window the host learns of each event as it is
+//! settled, so an instance always ends *at an event*, and the events before it keep their verdicts. That event is run
+//! again alone on a fresh instance, because state that an earlier event left in the guest's memory may have affected
+//! it; the result of that run is its verdict. So a verdict depends only on the event, and the same batch gives the same
+//! verdicts however it is divided.
 //!
 //! The alternatives were one instance per event (three times the cost of the work itself) and one call per event on a
 //! shared instance (twice the cost); neither is needed to locate a trap.
 //!
-//! An end before the first event is caused by the batch's size or by the transform itself. The events are then tried one by one; if
-//! one of them fails in that way too, a run with an empty batch decides whether the event or the revision is at fault.
+//! An end before the first event is caused by the batch's size or by the transform itself. The events are then tried
+//! one by one; if one of them fails in that way too, a run with an empty batch decides whether the event or the
+//! revision is at fault.
 //!
-//! An interruption is caused by the machine or by the event. The event runs again alone; if it is interrupted again, that is the
-//! run's error, with the thread's CPU time. The lane counts those errors and runs the batch again, until the event fails.
+//! An interruption is caused by the machine or by the event. The event runs again alone. If it is interrupted again,
+//! the run fails with an error that contains the thread's CPU time. The lane counts these errors and runs the batch
+//! again, until the event fails.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -44,10 +48,10 @@ type InitParams<'a> = (&'a [u8],);
 type InitResult = (Result<(), String>,);
 type ProcessParams<'a> = (Meta, &'a [u8], &'a [u32], &'a [u8], &'a [i64], &'a [i64]);
 
-/// How an instance ended.
+/// The way in which an instance ended.
 enum End {
     Settled,
-    /// At this event, or before the first one.
+    /// It ended at this event, or before the first one.
     Stopped {
         at: Option<usize>,
         why: Why,
@@ -59,7 +63,7 @@ enum Why {
     Fault(FailureCode, String),
     /// Instantiation or `init` failed.
     Start(String),
-    /// `cpu_spent`: it ran alone, and its thread had used the whole deadline.
+    /// An event was interrupted. If `cpu_spent`, it ran alone, and its thread had used the whole deadline.
     Interrupted {
         cpu_spent: bool,
     },
@@ -138,8 +142,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Returns the end of a window of at most `most` events whose lists stay within their share of the guest's memory; it has
-    /// at least one event.
+    /// Returns the end of a window of at most `most` events whose lists stay within their share of the guest's memory;
+    /// it has at least one event.
     fn fitting(&self, start: usize, most: usize) -> usize {
         let events = self.events;
         let budget = self.transform.0.terms.limits.memory / limits::WINDOW_SHARE_OF_MEMORY;
@@ -213,7 +217,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A transform that fails on an empty batch is broken: no event is at fault.
+    /// Runs the transform on an empty batch. If this fails, the transform is broken and no event is at fault.
     fn acquit_revision(&self, message: &str) -> Result<(), RunError> {
         match self.attempt(0..0, &mut Work::default()) {
             End::Settled => Ok(()),
@@ -268,7 +272,8 @@ impl Run<'_> {
         };
         match ended {
             Ok(()) => End::Settled,
-            // Every event has its verdict, and another run would give the same: the end of the instance has no consequence.
+            // Every event has its verdict, and another run would give the same ones, so the end of the instance has no
+            // consequence.
             Err(why) if guest.phase == Phase::Ended => {
                 let message = match why {
                     Why::Fault(_, message) | Why::Start(message) | Why::NoInstance(message) => message,
@@ -302,7 +307,7 @@ impl Run<'_> {
             store.epoch_deadline_trap();
         }
         store.set_epoch_deadline(loaded.terms.start_ticks);
-        // Before instantiation, which also runs guest code.
+        // This comes before instantiation, which also runs guest code.
         store.set_fuel(limits::START_FUEL)?;
         Ok(store)
     }
@@ -312,7 +317,8 @@ impl Run<'_> {
     fn start(&self, store: &mut Store<Guest>) -> Result<Instance, Why> {
         let loaded = &self.transform.0;
         let instance = loaded.pre.instantiate(&mut *store).map_err(|error| match why(error) {
-            // Neither a trap nor a limit. The component was tested when it was loaded, so the cause is the machine.
+            // This is neither a trap nor a limit. The component was tested when it was loaded, so the machine is the
+            // cause.
             Why::Fault(FailureCode::Protocol, message) => Why::NoInstance(message),
             why => why,
         })?;
@@ -353,7 +359,7 @@ impl Run<'_> {
     }
 }
 
-/// The keys and values of a window. A whole batch is passed unchanged; a part of it needs its own bounds.
+/// The keys and values of a window. A whole batch is passed unchanged; a part of it needs separate bounds.
 struct Cut<'a> {
     arena: &'a [u8],
     whole: &'a [u32],
@@ -377,8 +383,8 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Returns why the guest's code ended. An error that is neither a trap nor the host's own fault is a value that the canonical
-/// ABI rejects: a list outside of memory, text that is not UTF-8, an unknown enum case.
+/// Returns why the guest's code ended. An error that is neither a trap nor the host's own fault is a value that the
+/// canonical ABI rejects: a list outside of memory, text that is not UTF-8, an unknown enum case.
 fn why(error: wasmtime::Error) -> Why {
     if let Some(fault) = error.downcast_ref::<Fault>() {
         return match fault {

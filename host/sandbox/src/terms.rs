@@ -1,4 +1,4 @@
-//! What an instance of a transform is allowed to do.
+//! The limits and settings of a transform's instances.
 
 use crate::limits::Limits;
 use crate::manifest::Manifest;
@@ -7,7 +7,7 @@ use crate::manifest::Manifest;
 pub(crate) struct Terms {
     pub manifest: Manifest,
     pub limits: Limits,
-    /// JSON, for `init`.
+    /// The configuration for `init` as JSON.
     pub config: Vec<u8>,
     /// The maximum number of epochs for an event.
     pub ticks: u64,

@@ -19,7 +19,7 @@ pub(crate) struct Loaded {
     pub pre: InstancePre<Guest>,
     pub init: ComponentExportIndex,
     pub process: ComponentExportIndex,
-    /// See [`crate::TYPES_SECTION`].
+    /// The component's message types; see [`crate::TYPES_SECTION`].
     pub types: Option<Vec<u8>>,
     pub digest: Digest,
     pub revision: Digest,
@@ -31,8 +31,8 @@ impl Transform {
         self.0.digest
     }
 
-    /// Returns the SHA-256 of everything that a verdict depends on: the component, its effective limits and configuration, and
-    /// the engine's release, since the engine defines the fuel of an instruction.
+    /// Returns the SHA-256 of everything that a verdict depends on: the component, its effective limits and
+    /// configuration, and the engine's release, since the engine defines the fuel of an instruction.
     pub fn revision_digest(&self) -> Digest {
         self.0.revision
     }

@@ -1,4 +1,4 @@
-//! How long an event that runs alone has been running: by wall clock, and by the CPU time of its thread.
+//! Measures how long an event that runs alone has been running: by wall clock, and by the CPU time of its thread.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ impl Watch {
         Watch { began: Instant::now(), cpu: thread_time(), spent: false }
     }
 
-    /// Decides whether to continue after `deadline` has passed by wall clock: a thread that got less CPU time continues, up to
-    /// [`limits::DEADLINE_PATIENCE`] deadlines.
+    /// Decides whether to continue after `deadline` has passed by wall clock: a thread that got less CPU time
+    /// continues, up to [`limits::DEADLINE_PATIENCE`] deadlines.
     pub(crate) fn at_deadline(&mut self, deadline: Duration) -> UpdateDeadline {
         let left = deadline.saturating_sub(thread_time().saturating_sub(self.cpu));
         self.spent = left.is_zero();

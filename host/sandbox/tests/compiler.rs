@@ -1,6 +1,6 @@
-//! Components that a compiler process refuses, and that cost the program that loads them nothing.
+//! Tests components that a compiler process refuses without any harm to the program that loads them.
 //!
-//! Without a test harness, since the compiler process is this very program started once more.
+//! This test has no harness, because the compiler process is this program itself, started again.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should end")]
 #![allow(clippy::print_stdout, reason = "without a harness, a test reports by itself")]
 
@@ -72,7 +72,7 @@ fn too_much_time_to_compile_is_refused(sandbox: &Sandbox) {
 }
 
 fn too_much_memory_to_compile_is_refused(sandbox: &Sandbox) {
-    // Four million instances; the default time would be over first on some machines.
+    // These are four million instances. On some machines the default time would be over first.
     let error = load(sandbox, &hostile::doubling_instances(22), 60).unwrap_err();
     assert!(matches!(error, LoadError::CompilerDied { .. }), "{error}");
     assert!(error.to_string().contains("MiB of memory"), "{error}");
@@ -87,7 +87,7 @@ fn what_the_compiler_says_arrives(sandbox: &Sandbox) {
 }
 
 fn a_large_honest_component_is_compiled(sandbox: &Sandbox) {
-    // Half a megabyte of functions, under the limits that hold for everybody.
+    // This is half a megabyte of functions, under the limits that apply to every component.
     let wasm = hostile::many_functions(5_000);
     assert!(limits::compile_time(wasm.len()) == limits::COMPILE_TIME);
     sandbox.load(&wasm, &Overrides::default()).unwrap();

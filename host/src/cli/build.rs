@@ -23,8 +23,8 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 2 for transform.yaml or the package, 3 if the toolchain or the disk fails, 1 if the code does not compile or is not
-/// a transform.
+/// Fails with exit code 2 for transform.yaml or the package, 3 if the toolchain or the disk fails, 1 if the code does
+/// not compile or is not a transform.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let folders = tollgate_guests::folders(&args.folders);
     if args.out.is_some() && folders.len() != 1 {
@@ -68,7 +68,7 @@ pub(super) fn of(exit: Exit, code: &'static str, error: &impl std::fmt::Display)
     Failure { exit, code, message: error.to_string(), result: serde_json::Value::Null, text: String::new() }
 }
 
-/// Returns `1 case`, `2 cases`.
+/// Formats a count, such as `1 case` or `2 cases`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,5 @@
-//! `tollgate check`: checks whether contracts are compatible with an earlier version. Made for CI: findings have a file and line.
+//! `tollgate check`: checks whether contracts are compatible with an earlier version. It is made for CI: findings have
+//! a file and line.
 //!
 //! The steps:
 //!
@@ -35,26 +36,27 @@ use report::Report;
 use suppress::Settings;
 use versions::{Against, Asked, Version};
 
-/// Checks whether contracts are compatible with an earlier version. Exit code 0: they are; 1: they are not; 2: the check itself
-/// failed. For CI, --output also accepts sarif (code scanning) and github (annotations).
+/// Checks whether contracts are compatible with an earlier version. Exit code 0: they are; 1: they are not; 2: the
+/// check itself failed. For CI, --output also accepts sarif (code scanning) and github (annotations).
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Contracts to check: folders of .proto files, .proto files, descriptor sets, or pipeline files, which name their protos.
+    /// Contracts to check: folders of .proto files, .proto files, descriptor sets, or pipeline files, which name their
+    /// protos.
     #[arg(value_name = "PATH", default_value = "proto")]
     pub paths: Vec<PathBuf>,
-    /// Earlier version: a git ref (origin/main, v1.2, HEAD~1), a folder, a descriptor set, or registry:SUBJECT. May be given
-    /// several times. Write git:REF if a folder has the same name as the ref.
+    /// Earlier version: a git ref (origin/main, v1.2, HEAD~1), a folder, a descriptor set, or registry:SUBJECT. May be
+    /// given several times. Write git:REF if a folder has the same name as the ref.
     #[arg(long, required = true, value_name = "VERSION")]
     pub against: Vec<String>,
     /// Pipeline file whose table and transforms must keep working with the contracts.
     #[arg(long, value_name = "FILE")]
     pub pipeline: Vec<PathBuf>,
-    /// What must stay compatible: binary events (wire), JSON events too (wire-json), code generated from a package, or from a
-    /// file. Default: wire-json.
+    /// What must stay compatible: binary events (wire), JSON events too (wire-json), code generated from a package, or
+    /// from a file. Default: wire-json.
     #[arg(long, value_enum, value_name = "CATEGORY")]
     pub category: Option<Level>,
-    /// Which consumers must keep working. backward: new ones with old events; forward: old ones with new events; full: both.
-    /// With _transitive, all versions of a registry's subject count, not only the last. Default: full.
+    /// Which consumers must keep working. backward: new ones with old events; forward: old ones with new events; full:
+    /// both. With _transitive, all versions of a registry's subject count, not only the last. Default: full.
     #[arg(long, value_enum, value_name = "MODE")]
     pub mode: Option<Direction>,
     /// Fail on warnings too.
@@ -63,7 +65,8 @@ pub struct Args {
     /// File with suppressions and settings. Default: tollgate-check.yaml, if it exists.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// File with the released versions. Default: contracts.lock here, in the first PATH or above it, if one exists.
+    /// File with the released versions. Default: the first contracts.lock that exists in the current directory, in the
+    /// folder of a PATH, or in that folder's parent.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
     #[command(flatten)]

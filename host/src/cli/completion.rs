@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// None. The signature is the same for all verbs.
+/// Never fails. The signature is the same for all verbs.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "tollgate", &mut script);

@@ -43,7 +43,8 @@ pub struct Select {
     /// Folders of .proto files, .proto files, descriptor sets, or pipeline files, which name protos and messages.
     #[arg(value_name = "PATH", default_value = "proto")]
     pub paths: Vec<PathBuf>,
-    /// Only this message type, by its full name; may be given several times. Default: the types that a pipeline names, else all.
+    /// Only this message type, by its full name; may be given several times. Default: the types that a pipeline names,
+    /// else all.
     #[arg(long, value_name = "NAME")]
     pub message: Vec<String>,
 }
@@ -56,7 +57,7 @@ pub struct Loaded {
 }
 
 /// # Errors
-/// Exit code 2 if a file cannot be read or compiled.
+/// Fails with exit code 2 if a file cannot be read or compiled.
 pub fn load(select: &Select) -> Result<Loaded, Failure> {
     let pipelines = select.paths.iter().filter(|path| versions::is_pipeline(path)).map(|path| load_pipeline(path));
     let pipelines = pipelines.collect::<Result<Vec<_>, _>>()?;
@@ -67,7 +68,7 @@ pub fn load(select: &Select) -> Result<Loaded, Failure> {
 
 impl Loaded {
     /// # Errors
-    /// Exit code 2 if a name does not exist.
+    /// Fails with exit code 2 if a name does not exist.
     pub fn messages(&self, select: &Select) -> Result<Vec<MessageDescriptor>, Failure> {
         let mut names = select.message.clone();
         if names.is_empty() {
@@ -108,7 +109,7 @@ impl Args {
 }
 
 /// # Errors
-/// Those of each verb.
+/// Returns the errors of each verb.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     match &args.verb {
         Verb::Register(args) => registry::register(args),

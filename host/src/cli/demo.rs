@@ -14,19 +14,22 @@ use crate::demo::{Options, Report, Running, Stage};
 use tollgate_config::error::{Exit, Failure};
 use tollgate_config::limits;
 
-/// The maximum number of events without --real. The embedded broker keeps 5 MB per partition, which this many events never fill.
+/// The maximum number of events without --real. The embedded broker keeps 5 MB per partition, which this many events
+/// never fill.
 const EMBEDDED_EVENTS: u32 = 50_000;
 
 /// Shows a pipeline at work: valid and invalid payment events pass a contract and transforms into PostgreSQL.
 ///
-/// Without flags, it needs only PostgreSQL's server programs on this machine: the broker is embedded, and the database is
-/// deleted at the end.
+/// Without flags, it needs only PostgreSQL's server programs on this machine: the broker is embedded, and the database
+/// is deleted at the end.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Use this Kafka (host:port) instead of the embedded broker, effectively once. The demo's topics are deleted at the end.
+    /// Use this Kafka (host:port) instead of the embedded broker, effectively once. The demo's topics are deleted at
+    /// the end.
     #[arg(long, value_name = "BROKERS")]
     pub real: Option<String>,
-    /// Use this PostgreSQL instead of a throw-away one. The demo's table is deleted at the end; the schema `tollgate` stays.
+    /// Use this PostgreSQL instead of a throw-away one. The demo's table is deleted at the end; the schema `tollgate`
+    /// stays.
     #[arg(long, value_name = "URL", env = "TOLLGATE_DEMO_POSTGRES", hide_env_values = true)]
     pub postgres: Option<String>,
     /// Number of events; at most 50000 without --real.
@@ -35,13 +38,14 @@ pub struct Args {
     /// Keep everything running until Ctrl-C, with a few new events per second.
     #[arg(long)]
     pub keep: bool,
-    /// Folder with transforms/payment-rules/payment-rules.wasm and so on: a checkout of Tollgate after `tollgate build`.
+    /// Folder with transforms/payment-rules/payment-rules.wasm and so on: a checkout of Tollgate after `tollgate
+    /// build`.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub assets: PathBuf,
 }
 
 /// # Errors
-/// Exit code 3 if a server is unavailable, 1 if the demo was interrupted or its engine stopped.
+/// Fails with exit code 3 if a server is unavailable, 1 if the demo was interrupted or its engine stopped.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     if args.real.is_none() && args.events > EMBEDDED_EVENTS {
         let message = format!(
@@ -70,7 +74,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
         };
         let shown = show(args, json, &options, &stage, &bar, &stop).await;
         bar.finish_and_clear();
-        // A server that was never reached holds nothing to delete.
+        // A server that was never reached has nothing to delete.
         let unreached = shown.as_ref().is_err_and(|failure| failure.code == "environment.unreachable");
         if !unreached {
             stage.tidy().await;
@@ -148,7 +152,8 @@ fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
     Ok(receiver)
 }
 
-/// Creates a progress display on stderr, hidden if stderr is not a terminal. It is a spinner until there is something to count.
+/// Creates a progress display on stderr, hidden if stderr is not a terminal. It is a spinner until there is something
+/// to count.
 fn bar() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(limits::SPINNER);

@@ -82,7 +82,7 @@ impl Args {
 }
 
 /// # Errors
-/// Exit code 2 if the topic does not exist, 3 if Kafka cannot be reached.
+/// Fails with exit code 2 if the topic does not exist, 3 if Kafka cannot be reached.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     match &args.verb {
         Verb::List(list) => self::list(list),

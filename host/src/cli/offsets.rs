@@ -27,7 +27,7 @@ impl Args {
 }
 
 /// # Errors
-/// Those of the sub-verb.
+/// Fails as the sub-verb does.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     match &args.verb {
         Verb::Adopt(args) => adopt::run(args),

@@ -22,8 +22,8 @@ use tollgate_config::error::Failure;
 use watch::Bar;
 
 /// # Errors
-/// Exit code 1: events were rejected or not delivered; 2: an argument, the contract or the topic is wrong; 3: no broker can be
-/// reached.
+/// Fails with exit code 1 if events were rejected or not delivered, 2 if an argument, the contract or the topic is
+/// wrong, and 3 if no broker can be reached.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     let sources = sources(args, json)?;
     let target = Target::read(args)?;
@@ -47,7 +47,7 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     Report { args, topic, names, finished: &finished }.result()
 }
 
-/// Opens the inputs. Reads nothing yet.
+/// Opens the inputs. It reads nothing yet.
 fn sources(args: &Args, json: bool) -> Result<Vec<Source>, Failure> {
     let wrong = |message: String| Failure::configuration("produce.arguments", message);
     if json && args.acks_out.as_deref() == Some(Path::new("-")) {
@@ -93,7 +93,7 @@ fn unconnected(args: &Args, error: &ConnectError) -> Failure {
     }
 }
 
-/// Opens the output files. `names`: the inputs'.
+/// Opens the output files. `names` are the inputs' names.
 fn options(args: &Args, names: &[String]) -> Result<Options, Failure> {
     type Out = Box<dyn io::Write + Send>;
     let open = |path: &PathBuf| -> Result<Out, Failure> {

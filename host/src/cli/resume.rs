@@ -1,4 +1,5 @@
-//! `tollgate resume pipeline.yaml`: ends a stored pause, or halts of partitions. Works with and without a running process.
+//! `tollgate resume pipeline.yaml`: ends a stored pause, or halts of partitions. Works with and without a running
+//! process.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -18,8 +19,8 @@ use tollgate_engine::status::Halted;
 
 /// Ends the pause of a pipeline, or the halt of partitions.
 ///
-/// Pauses (dead_letter.limit, contract.mode: halt) and halts are stored in PostgreSQL, so this needs no running process. A
-/// running process continues within a second; otherwise the next start continues.
+/// Pauses (dead_letter.limit, contract.mode: halt) and halts are stored in PostgreSQL, so this needs no running
+/// process. A running process continues within a second; otherwise the next start continues.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The pipeline file.
@@ -30,7 +31,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration and missing tables, 3 if PostgreSQL cannot be reached.
+/// Fails with exit code 2 for the configuration and missing tables, 3 if PostgreSQL cannot be reached.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let runtime = tokio::runtime::Builder::new_current_thread()

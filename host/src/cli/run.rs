@@ -1,4 +1,4 @@
-//! `tollgate run pipeline.yaml`
+//! `tollgate run pipeline.yaml`: runs a pipeline.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ enum Event {
 }
 
 /// # Errors
-/// Exit code 2 if the configuration or something that it names is invalid, 3 if a server is unavailable until the start
-/// deadline, 1 if a running engine had to stop.
+/// Fails with exit code 2 if the configuration or something that it names is invalid, 3 if a server is unavailable
+/// until the start deadline, 1 if a running engine had to stop.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     if let Some(name) = hazards::refused() {
         let message = format!("{name} is for Tollgate's own tests, and this program has no failpoints: unset it");
@@ -62,7 +62,8 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         let hangup = listen(SignalKind::hangup())?;
         let pipeline =
             Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
-        // In a separate task: the Kafka client blocks while it waits for a broker, and signals must be handled meanwhile.
+        // This is a separate task, because the Kafka client blocks while it waits for a broker, and signals must be
+        // handled meanwhile.
         let waiting = Waiting::new(pipeline.start_deadline);
         let starting = tokio::spawn({
             let waiting = waiting.clone();
@@ -80,7 +81,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         };
         attend(args, engine, hangup).await
     });
-    // Tasks that still wait for a server have nothing to lose.
+    // Tasks that still wait for a server can be ended without loss.
     runtime.shutdown_background();
     result
 }
@@ -203,7 +204,8 @@ fn watch_hangup(mut hangup: Signal, reloads: mpsc::Sender<()>) {
     });
 }
 
-/// Polls the modification times of the files. That needs no dependency, and it notices renamed files as well as written ones.
+/// Polls the modification times of the files. This needs no dependency, and it notices renamed files as well as written
+/// ones.
 async fn watch_files(pipeline: Arc<Pipeline>, reloads: mpsc::Sender<()>) {
     let mut seen = stamps(&pipeline);
     loop {
@@ -235,7 +237,7 @@ async fn finished(task: &mut Option<tokio::task::JoinHandle<Result<(), String>>>
     }
 }
 
-/// Reads where the topic ends. The poll thread drains up to there.
+/// Reads the end offsets of the topic. The poll thread drains up to them.
 fn find_ends(pipeline: Arc<Pipeline>, lifecycle: Arc<Lifecycle>) -> tokio::task::JoinHandle<Result<(), String>> {
     tokio::task::spawn_blocking(move || {
         let ends = Ends::settle(&pipeline, || lifecycle.draining()).map_err(|error| error.to_string())?;

@@ -38,8 +38,8 @@ impl<W: Write> Write for Escaped<W> {
     }
 }
 
-/// Writes a line to stdout, and ends the process if that fails. If the reader has closed the pipe (`| head`), the exit code is
-/// still `code`. Any other error, such as a full disk, is reported and makes a successful verb fail.
+/// Writes a line to stdout, and ends the process if that fails. If the reader has closed the pipe (`| head`), the exit
+/// code is still `code`. Any other error, such as a full disk, is reported and makes a successful verb fail.
 pub fn print(text: &str, code: Exit) {
     let mut out = io::stdout().lock();
     let line = out.write_all(text.as_bytes()).and_then(|()| {
@@ -54,8 +54,8 @@ pub fn print(text: &str, code: Exit) {
     std::process::exit(if matches!(code, Exit::Ok) { Exit::Failed } else { code } as i32);
 }
 
-/// Writes a line in the format of `--log-format json` to stderr. The log's filter does not apply, because the result of a verb
-/// is always reported.
+/// Writes a line in the format of `--log-format json` to stderr. The log's filter does not apply, because the result of
+/// a verb is always reported.
 pub(super) fn log_line(level: &str, message: &str, more: &[(&str, &Value)]) {
     let mut stamp = String::new();
     // This fails only if the clock is before 1970. The line then has an empty timestamp.

@@ -1,5 +1,5 @@
-//! `tollgate setup pipeline.yaml`: creates missing topics and tables, or prints them. `run` itself creates only the partitions
-//! that `postgres.partitions` asks for.
+//! `tollgate setup pipeline.yaml`: creates missing topics and tables, or prints them. `run` itself creates only the
+//! partitions that `postgres.partitions` asks for.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -61,7 +61,7 @@ struct Table {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 if a server is unavailable, 1 if it rejects a statement or request.
+/// Fails with exit code 2 for the configuration, 3 if a server is unavailable, 1 if it rejects a statement or request.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let contracts = compiler::contracts(&pipeline)?;
@@ -85,7 +85,7 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     topics.retain(|topic| !existing.contains_key(topic));
     let (tables, lacking) = look(args, pipeline, contracts, &mut connection).await?;
     if args.alter && !args.dry_run {
-        // Printed before anything changes.
+        // The statements are printed before anything changes.
         for Table { statement, .. } in &tables {
             _ = writeln!(std::io::stderr().lock(), "{statement}");
         }
@@ -120,7 +120,7 @@ pub async fn setup(args: &Args, pipeline: &Pipeline, contracts: &[Contracts]) ->
     Ok(Success::new(summary, result, text))
 }
 
-/// Returns why a table cannot be created with partitions: the partition column would not hold a time.
+/// Returns an error if a table cannot be created with partitions, because the partition column would not hold a time.
 fn unfit_partitions(mapping: &Mapping, contract: &Contract) -> Option<String> {
     let by = mapping.partitions.as_ref()?;
     let place = mapping.columns.iter().position(|column| column.name == by.column)?;
@@ -206,7 +206,7 @@ fn add_columns(mapping: &Mapping, contract: &Contract, lacks: impl Fn(&&Column) 
         slot += usize::from(column.from.path().is_some());
         if lacks(&column) {
             let table = quoted_table(&mapping.table);
-            // Existing rows have counted nothing so far.
+            // Existing rows have not counted anything yet.
             let zero = if column.mode == Mode::Add { " DEFAULT 0" } else { "" };
             let what = format!("column {} of table {table}", quote(&column.name));
             let column = declared(column, mapping, contract, this);

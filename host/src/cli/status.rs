@@ -1,7 +1,7 @@
 //! `tollgate status pipeline.yaml`: shows what runs, its progress, and what blocks it.
 //!
-//! The status comes from three sources, and each may fail to answer: the process (its revision, its troubles), PostgreSQL
-//! (progress of all members, the stored pause) and Kafka (the ends of the partitions, for the lag).
+//! The status comes from three sources, and each may fail to answer: the process (its revision, its troubles),
+//! PostgreSQL (progress of all members, the stored pause) and Kafka (the ends of the partitions, for the lag).
 
 mod peek;
 mod show;
@@ -43,7 +43,7 @@ struct Known {
     process: Result<Status, String>,
     stored: Result<Stored, String>,
     ends: Result<BTreeMap<i32, i64>, String>,
-    /// Partitions without a record from their next offset on, although their end is higher.
+    /// The partitions without a record at or after their next offset, although their end is higher.
     exhausted: BTreeSet<i32>,
 }
 
@@ -109,8 +109,8 @@ struct Pause {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 if neither the process nor PostgreSQL answers. With `--check` 1 if the pipeline needs
-/// attention.
+/// Fails with exit code 2 for the configuration, 3 if neither the process nor PostgreSQL answers. With `--check` 1 if
+/// the pipeline needs attention.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let url = match &args.url {

@@ -10,8 +10,8 @@ pub(super) enum Align {
     Right,
 }
 
-/// Renders a table: the header first, two blanks before each column. Cells are cut at `widest` characters. Control characters
-/// in them are made visible, because cells come from events.
+/// Renders a table: the header first, with two blanks before each column. Cells are cut at `widest` characters. Control
+/// characters in cells are made visible, because cells come from events.
 pub(super) fn render(header: &[(&str, Align)], rows: &[Vec<String>], widest: usize) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -68,7 +68,11 @@ mod tests {
         let expected = "  name      count\n  a\u{fffd}[31m        7\n  longer …  1,200\n";
         assert_eq!(render(&header, &rows, 8), expected);
         let wide = vec![vec!["請求".to_owned(), "1".to_owned()], vec!["abcd".to_owned(), "22".to_owned()]];
-        assert_eq!(render(&header, &wide, 8), "  name  count\n  請求      1\n  abcd     22\n", "as wide as a terminal shows it");
+        assert_eq!(
+            render(&header, &wide, 8),
+            "  name  count\n  請求      1\n  abcd     22\n",
+            "as wide as a terminal shows it"
+        );
     }
 
     #[test]

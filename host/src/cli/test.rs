@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 1 if a case fails, 2 if a file is invalid, 3 if the toolchain or the disk fails.
+/// Fails with exit code 1 if a case fails, 2 if a file is invalid, 3 if the toolchain or the disk fails.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let folders = tollgate_guests::folders(&args.folders);
     if args.component.is_some() && folders.len() != 1 {
@@ -46,7 +46,8 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         components.push((folder, component));
     }
     let options = Options { update: args.update, filter: args.filter.clone() };
-    // Guests run on the calling thread. The shell decides the size of the main thread's stack, so another thread is used.
+    // Guests run on the calling thread. The shell decides the size of the main thread's stack, so another thread is
+    // used.
     let reports = std::thread::scope(|scope| {
         let runner = std::thread::Builder::new().stack_size(2 * limits::THREAD_STACK);
         let thread = runner

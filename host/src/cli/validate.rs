@@ -1,4 +1,5 @@
-//! `tollgate validate pipeline.yaml`: checks a pipeline without any network, and with `--connect` also against its servers.
+//! `tollgate validate pipeline.yaml`: checks a pipeline without any network, and with `--connect` also against its
+//! servers.
 
 mod connect;
 mod memory;
@@ -27,7 +28,7 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 2 with all findings if one of them is an error, 3 if the only errors are unreachable servers.
+/// Fails with exit code 2 with all findings if one of them is an error, 3 if the only errors are unreachable servers.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = load(args)?;
     let mut report = offline(&pipeline);

@@ -10,18 +10,18 @@ use tollgate_config::error::Failure;
 use tollgate_config::limits;
 use tollgate_engine::runtime::build;
 
-/// Partitions of the embedded broker's topics: as many as `setup` creates by default.
+/// The number of partitions of the embedded broker's topics, which is the default of `setup`.
 const PARTITIONS: i32 = 4;
 pub(super) enum Broker {
-    /// Lives as long as this value. It keeps 5 MB per partition and has no transactions.
+    /// The embedded broker, which lives as long as this value. It keeps 5 MB per partition and has no transactions.
     Embedded(MockCluster<'static, DefaultProducerContext>),
-    /// host:port of the user's broker.
+    /// The `host:port` of the user's broker.
     Real(String),
 }
 
 impl Broker {
     /// # Errors
-    /// The embedded broker cannot listen.
+    /// Fails if the embedded broker cannot listen.
     pub(super) fn embedded(names: &Names) -> Result<Broker, Failure> {
         let failed = |error| Failure::environment("demo.broker", format!("cannot start the embedded broker: {error}"));
         let cluster = MockCluster::new(1).map_err(failed)?;
@@ -42,7 +42,7 @@ impl Broker {
         matches!(self, Broker::Real(_))
     }
 
-    /// Deletes what the demo created on a real broker; reports what could not be deleted.
+    /// Deletes what the demo created on a real broker, and reports what could not be deleted.
     pub(super) async fn tidy(&self, pipeline: &Pipeline, names: &Names) {
         let Broker::Real(_) = self else { return };
         let options =

@@ -1,5 +1,5 @@
-//! Generates payment events: new payments, later steps of earlier ones, and occasional corrupted events. The same seed gives
-//! the same events.
+//! Generates payment events: new payments, later steps of earlier ones, and occasional corrupted events. The same seed
+//! gives the same events.
 
 use prost::Message as _;
 
@@ -35,15 +35,15 @@ pub struct Event {
 /// The ways in which an event is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Spoilt {
-    /// A refund booked as a negative payment; the contract allows it, the rules do not.
+    /// A refund booked as a negative payment. The contract allows it, but the rules do not.
     NegativeAmount,
-    /// An unsupported currency; the contract allows it, the rules do not.
+    /// An unsupported currency. The contract allows it, but the rules do not.
     UnknownCurrency,
-    /// The last bytes are missing.
+    /// An event whose last bytes are missing.
     Truncated,
     /// JSON with a string in place of a number.
     JsonWrongType,
-    /// No value at all.
+    /// A record without a value.
     Tombstone,
     /// A status that the contract does not know.
     UnknownStatus,
@@ -58,7 +58,7 @@ const SPOILT: [Spoilt; 6] = [
     Spoilt::UnknownStatus,
 ];
 
-/// Code, decimals, and a usual price in major units.
+/// The code, the decimals, and a usual price in major units.
 const CURRENCIES: [(&str, i32, f64); 6] =
     [("EUR", 2, 40.0), ("USD", 2, 45.0), ("GBP", 2, 35.0), ("JPY", 0, 6_000.0), ("CHF", 2, 50.0), ("SEK", 2, 420.0)];
 const TENANTS: [&str; 8] = [
@@ -72,26 +72,27 @@ const TENANTS: [&str; 8] = [
     "records-lisbon",
 ];
 const STATUSES: [&str; 6] = ["STATUS_UNSPECIFIED", "PENDING", "AUTHORIZED", "CAPTURED", "FAILED", "REFUNDED"];
-/// Steps that may follow a status; the others are final.
+/// The steps that may follow each status. Statuses without a step are final.
 const NEXT: [&[i32]; 6] = [&[], &[2, 4], &[3, 3, 3, 4], &[5], &[], &[]];
 /// A status that a newer version of the contract may define.
 const UNKNOWN_STATUS: i32 = 17;
 /// The maximum number of payments with a next step to come.
 const OPEN: usize = 400;
-/// Per thousand events: later steps, bad ones, and good ones in JSON.
+/// The number of later steps per thousand events. The next constants are those of bad events and of good events in
+/// JSON.
 const STEPS: u64 = 300;
 const BAD: u64 = 40;
 const JSON: u64 = 60;
 
 pub struct Events {
     random: SplitMix,
-    /// Unix milliseconds.
+    /// The time in Unix milliseconds.
     clock: i64,
     open: Vec<Payment>,
 }
 
 impl Events {
-    /// `clock` is the time of the first event, Unix milliseconds.
+    /// Creates a generator. `clock` is the time of the first event in Unix milliseconds.
     pub fn new(seed: u64, clock: i64) -> Events {
         Events { random: SplitMix(seed), clock, open: Vec::new() }
     }
@@ -108,7 +109,7 @@ impl Events {
             return payment;
         }
         let (currency, decimals, usual) = random.pick(&CURRENCIES);
-        // Many small amounts and few large ones: the product of uniform numbers.
+        // The product of uniform numbers gives many small amounts and few large ones.
         let (a, b, c) = (random.share(), random.share(), random.share());
         let unit = 10_f64.powi(decimals);
         let amount = ((usual * 12.0 * a * b * c * (1.0 + 4.0 * a * a)) * unit).round().max(1.0) / unit;
@@ -142,7 +143,7 @@ impl Events {
             }
             Spoilt::Truncated => {
                 let mut bytes = payment.encode_to_vec();
-                // Within the last field, so that its declared length exceeds the data.
+                // The cut is within the last field, so that its declared length exceeds the data.
                 bytes.truncate(bytes.len() - 3);
                 value = Some(bytes);
             }
@@ -201,9 +202,9 @@ impl SplitMix {
         self.draw() % bound
     }
 
-    /// In [0, 1).
+    /// Returns a number from 0 to below 1.
     fn share(&mut self) -> f64 {
-        // 32 bits are plenty for an amount.
+        // 32 bits are enough for an amount.
         f64::from(u32::try_from(self.draw() >> 32).unwrap_or_default()) / 4_294_967_296.0
     }
 

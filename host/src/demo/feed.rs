@@ -19,16 +19,16 @@ pub(super) struct Feed {
     producer: Producer,
     events: Events,
     topic: String,
-    /// How many events were corrupted.
+    /// The number of corrupted events.
     pub spoilt: u64,
 }
 
 impl Feed {
-    /// The first `count` events will end about now (Unix milliseconds).
+    /// Creates a feed whose first `count` events end about now (Unix milliseconds).
     pub(super) fn new(pipeline: &Pipeline, count: u32, now: i64) -> Result<Feed, Failure> {
         let mut plain = pipeline.clone();
-        // An ordinary producer, as another application would use. Transaction markers would also take up offsets between the
-        // events.
+        // This is an ordinary producer, as another application would use. Transaction markers would occupy offsets
+        // between the events.
         plain.delivery.mode = DeliveryMode::AtLeastOnce;
         let sizes = build::sizes(&std::collections::BTreeMap::new());
         let producer = Producer::connect(&plain, "demo-feed", sizes, limits::DEMO_FEED).map_err(failed)?;
@@ -36,7 +36,7 @@ impl Feed {
         Ok(Feed { producer, events, topic: pipeline.source.topic.clone(), spoilt: 0 })
     }
 
-    /// Sends the next `count` events and waits until the broker has them. Blocks.
+    /// Sends the next `count` events and waits until the broker has stored them. Blocks.
     pub(super) fn send(&mut self, count: u32) -> Result<(), Failure> {
         for _ in 0..count {
             let Some(event) = self.events.next() else { break };

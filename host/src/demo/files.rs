@@ -1,4 +1,4 @@
-//! The parts of the demo's pipeline: its file, its contract, and the available components.
+//! The files of the demo's pipeline: the pipeline itself, its contract, and the available components.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// `suffix` distinguishes what two demos leave on the user's own servers.
+    /// Creates names. `suffix` distinguishes the objects of two demos on the user's own servers.
     pub fn new(suffix: &str) -> Names {
         Names {
             pipeline: format!("demo{suffix}"),
@@ -64,17 +64,17 @@ pub struct Settings<'a> {
     pub components: &'a Components,
 }
 
-/// Writes pipeline.yaml and the contract into the folder; returns the pipeline's path.
+/// Writes pipeline.yaml and the contract into the folder. Returns the pipeline's path.
 ///
 /// # Errors
-/// The folder cannot be written.
+/// Fails if the folder cannot be written.
 pub fn write(folder: &Path, settings: &Settings<'_>) -> std::io::Result<PathBuf> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let proto = folder.join("proto/payments/v1");
     fs::create_dir_all(&proto)?;
     fs::write(proto.join("payment.proto"), PROTO)?;
     let path = folder.join("pipeline.yaml");
-    // It contains the database's password.
+    // The file contains the database's password.
     let mut file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
     std::io::Write::write_all(&mut file, text(settings).as_bytes())?;
     Ok(path)

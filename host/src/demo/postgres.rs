@@ -1,7 +1,7 @@
 //! A throw-away PostgreSQL from the machine's own packages.
 //!
-//! PostgreSQL refuses to run as root, so root starts it as the user `postgres` (or `nobody`). It listens on loopback with its
-//! own password: a superuser's connection can run programs, and other users may be logged in to this machine.
+//! PostgreSQL refuses to run as root, so root starts it as the user `postgres` (or `nobody`). It listens on loopback
+//! with its own password: a superuser's connection can run programs, and other users may be logged in to this machine.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -16,7 +16,7 @@ use super::scratch::Scratch;
 use tollgate_config::error::Failure;
 use tollgate_config::limits;
 
-/// Without fsync: throw-away data need not survive a power failure.
+/// fsync is off, because throw-away data need not survive a power failure.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -28,7 +28,7 @@ max_connections = 40
 /// Starts a server in the scratch folder, which ends it when dropped, and returns its URL.
 ///
 /// # Errors
-/// Exit code 3 if the programs are missing or the server does not start.
+/// Fails with exit code 3 if the programs are missing or the server does not start.
 pub async fn start(scratch: &mut Scratch) -> Result<String, Failure> {
     let programs = programs().ok_or_else(|| {
         let message = "PostgreSQL's server programs (initdb, postgres) are missing: install the package postgresql, or \
@@ -38,7 +38,7 @@ pub async fn start(scratch: &mut Scratch) -> Result<String, Failure> {
     let account = account(scratch.path())?;
     let folder = scratch.path().join("postgres");
     let failed = |what: &str, error: std::io::Error| Failure::environment("demo.postgres", format!("{what}: {error}"));
-    // Only its owner may enter, before it has any content.
+    // Only its owner may enter the folder, from before it has any contents.
     fs::DirBuilder::new()
         .mode(0o700)
         .create(&folder)
@@ -86,7 +86,8 @@ fn configure(data: &Path, port: u16) -> std::io::Result<()> {
     fs::write(&path, format!("{defaults}{SETTINGS}port = {port}\n"))
 }
 
-/// The server writes its state to the eighth line of postmaster.pid; `pg_ctl -w` reads it there too.
+/// Waits until the server is ready. It writes its state to the eighth line of postmaster.pid, where `pg_ctl -w` reads
+/// it too.
 async fn wait_ready(scratch: &mut Scratch, data: &Path, log: &Path) -> Result<(), Failure> {
     let state = data.join("postmaster.pid");
     let until = Instant::now() + limits::DEMO_POSTGRES;
@@ -134,12 +135,12 @@ fn password() -> std::io::Result<String> {
     Ok(hex::encode(bytes))
 }
 
-/// Returns a port that is free now; another process is unlikely to take this one in the meantime.
+/// Returns a port that is free now. Another process is unlikely to take it in the meantime.
 pub fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Finds `initdb` and `postgres`: on the PATH, else where Debian, Fedora and Homebrew install them, the newest first.
+/// Finds `initdb` and `postgres` on the PATH, else where Debian, Fedora and Homebrew install them (the newest version).
 fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut packaged: Vec<(u32, PathBuf)> = Vec::new();
@@ -159,12 +160,13 @@ fn programs() -> Option<PathBuf> {
     packaged.sort();
     let folders = std::env::split_paths(&path).chain(packaged.into_iter().rev().map(|(_, folder)| folder));
     let found = folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file());
-    // Links on the PATH lead to the folder where the programs find each other and their libraries.
+    // Resolves links on the PATH, because the programs find each other and their libraries relative to their real
+    // folder.
     found?.join("initdb").canonicalize().ok()?.parent().map(Path::to_path_buf)
 }
 
-/// Returns the user that the server runs as, if it differs from ours: as root, `postgres` or `nobody`. The owner of one of our
-/// files shows who we are.
+/// Returns the user that the server runs as, if it differs from ours. As root this is `postgres` or `nobody`. The owner
+/// of one of our files shows which user we are.
 fn account(ours: &Path) -> Result<Option<(u32, u32)>, Failure> {
     let uid = fs::metadata(ours).map_err(|error| Failure::environment("demo.postgres", error))?.uid();
     if uid != 0 {
@@ -180,7 +182,7 @@ fn account(ours: &Path) -> Result<Option<(u32, u32)>, Failure> {
     found.map(Some).ok_or_else(|| Failure::environment("demo.postgres", message))
 }
 
-/// Returns a folder that every user can traverse: the server's user must reach its data.
+/// Returns a folder that every user can traverse, because the server's user must reach its data.
 pub fn parent() -> PathBuf {
     let usual = std::env::temp_dir();
     let open = |step: &Path| fs::metadata(step).is_ok_and(|meta| meta.mode() & 0o001 != 0);

@@ -1,10 +1,11 @@
 //! A folder and a server that never outlive the demo, however that ends.
 //!
-//! A *watchman* cleans up: a shell that reads from a pipe. The pipe closes when this process ends, whether by return, panic,
-//! signal or SIGKILL; the watchman then stops the server's process group and deletes the folder. There is no other cleanup,
-//! so every normal exit also tests the abnormal one. (`PR_SET_PDEATHSIG` would work only on Linux, leave the folder behind,
-//! and fire when the thread that started the server ends.)
-//! Not covered: the watchman is killed too.
+//! A *watchman* cleans up: a shell that reads from a pipe. The pipe closes when this process ends, whether by return,
+//! panic, signal or SIGKILL. The watchman then stops the server's process group and deletes the folder. There is no
+//! other cleanup, so every normal exit also tests the abnormal one. (`PR_SET_PDEATHSIG` would work only on Linux, leave
+//! the folder behind, and fire when the thread that started the server ends.)
+//!
+//! It is not covered if the watchman is killed too.
 
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -15,8 +16,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use tollgate_config::error::Failure;
 
-/// Each line is a process group to stop, and the last one counts; `$1` is the folder. 6 s: PostgreSQL's immediate shutdown
-/// kills its own children after 5.
+/// Each line read is a process group to stop, and the last one counts. `$1` is the folder. It waits 6 s, because
+/// PostgreSQL's immediate shutdown kills its own children after 5 s.
 const WATCHMAN: &str = r#"
 trap '' HUP INT QUIT TERM
 group=
@@ -45,7 +46,7 @@ impl Scratch {
     /// Creates a folder below `parent`, which others may traverse but not list.
     ///
     /// # Errors
-    /// The folder cannot be created, or there is no `sh`.
+    /// Fails if the folder cannot be created, or if there is no `sh`.
     pub fn new(parent: &Path) -> Result<Scratch, Failure> {
         let failed =
             |what: &str, error: std::io::Error| Failure::environment("demo.folder", format!("{what}: {error}"));
@@ -73,10 +74,10 @@ impl Scratch {
         &self.path
     }
 
-    /// Starts a program in a separate process group, which ends with this process. One at a time.
+    /// Starts a program in a separate process group, which ends with this process. Only one program can run at a time.
     ///
     /// # Errors
-    /// The program cannot be started.
+    /// Fails if the program cannot be started.
     pub fn start(&mut self, command: &mut Command) -> std::io::Result<()> {
         let child = self.child.insert(command.process_group(0).spawn()?);
         let group = child.id();
@@ -104,7 +105,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         drop(self.pipe.take());
-        // Reaped here, because the watchman would take the zombie for a process that does not end.
+        // The child is reaped here, because the watchman would take the zombie for a process that does not end.
         let reaped = self.child.take().map(|mut child| child.wait());
         let cleaned = self.watchman.wait();
         if let (Some(Err(error)), _) | (_, Err(error)) = (reaped, cleaned) {

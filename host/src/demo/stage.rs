@@ -15,7 +15,7 @@ use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
 use tollgate_engine::sinks::postgres::connect;
 
-/// Dropping it stops what the demo started and deletes its folder.
+/// The running environment. Dropping it stops what the demo started and deletes its folder.
 pub struct Stage {
     pub names: Names,
     pub components: Components,
@@ -23,7 +23,7 @@ pub struct Stage {
     /// Whether PostgreSQL is a throw-away server.
     pub own_postgres: bool,
     broker: Broker,
-    // The last field, so that the server stops after its users are dropped.
+    // This is the last field, so that the server stops after its users are dropped.
     _scratch: Scratch,
 }
 
@@ -31,7 +31,7 @@ impl Stage {
     /// Starts the servers and writes the pipeline's files. `tell` receives progress messages.
     ///
     /// # Errors
-    /// Exit code 3 if a server is unavailable.
+    /// Fails with exit code 3 if a server is unavailable.
     pub async fn set(options: &Options, tell: &dyn Fn(&str)) -> Result<Stage, Failure> {
         let mut scratch = Scratch::new(&postgres::parent())?;
         let foreign = options.real.is_some() || options.postgres.is_some();

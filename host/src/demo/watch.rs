@@ -27,7 +27,7 @@ const ROWS: usize = 6;
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     pub events: u64,
-    /// How many of them were corrupted.
+    /// The number of corrupted events.
     pub spoilt: u64,
     pub seconds: f64,
     pub events_per_second: f64,
@@ -58,7 +58,7 @@ impl Running {
     /// Sets the pipeline up, feeds it, starts the engine and waits until every event is processed.
     ///
     /// # Errors
-    /// The errors of `setup` and `run`, and exit code 1 if the engine stops or makes no progress.
+    /// Fails as `setup` and `run` do, and with exit code 1 if the engine stops or makes no progress.
     pub async fn start(stage: &Stage, options: &Options, bar: &ProgressBar) -> Result<(Running, Report), Failure> {
         let pipeline = &stage.pipeline;
         bar.set_message("creating topics and tables");
@@ -166,7 +166,7 @@ impl Running {
         })
     }
 
-    /// Continues until it is dropped, with a few new events a second. Returns only if the engine stopped.
+    /// Continues until it is dropped, with a few new events per second. It returns only if the engine stopped.
     pub async fn go_on(&mut self) -> Failure {
         loop {
             let Some(engine) = &mut self.engine else {

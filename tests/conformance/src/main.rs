@@ -1,7 +1,7 @@
 //! Reads a `TestConformanceRequest` from stdin and writes the `TestConformanceResponse` to stdout.
 //!
-//! Every case is judged twice: as a whole, by the reference evaluator, and on the wire bytes, by the check that the engine runs.
-//! If the two disagree, that is the result.
+//! Every case is checked twice: as a whole message by the reference evaluator, and on the wire bytes by the engine's
+//! check. If the two disagree, the case fails with that disagreement.
 
 mod path;
 mod wire;
@@ -17,7 +17,7 @@ use tollgate_contract::{Contract, Fields, Policies, ReasonCode, UnknownEnums, Vi
 
 use wire::{Outcome, Request, Response, TestResult};
 
-/// The most violations that a rejection lists.
+/// The maximum number of violations in a rejection.
 const LISTED: usize = 20;
 
 fn main() -> Result<()> {
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
 }
 
 fn compile(pool: &DescriptorPool, message: &str) -> Result<Contract, String> {
-    // The suite's rules are to judge unknown enum numbers, not our policy.
+    // The suite tests its own rules about unknown enum numbers, so our policy keeps them.
     let policies = Policies { unknown_enums: UnknownEnums::Keep, ..Policies::default() };
     Contract::compile(pool, message, policies, &[]).map_err(|error| error.to_string())
 }
@@ -52,7 +52,7 @@ fn judge(contract: &Contract, payload: &[u8]) -> Outcome {
     let on_the_wire = contract.check_at(payload, &mut Fields::new(), now);
     let differ = |what: String| Outcome::UnexpectedError(format!("the check on the wire bytes says otherwise: {what}"));
     match (whole, on_the_wire) {
-        // The engine refuses groups; the suite has some.
+        // The engine rejects groups, which some cases of the suite contain.
         (whole, Err(rejection)) if rejection.code == ReasonCode::GroupField => report(contract, whole),
         (Ok(violations), Err(rejection)) if rejection.code == ReasonCode::RuleViolated => {
             if violations.iter().take(LISTED).eq(&rejection.violations) {

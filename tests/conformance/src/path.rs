@@ -1,4 +1,4 @@
-//! Paths as text, brought to the structured form that the harness compares.
+//! Converts paths from text to the structured form that the harness compares.
 
 use anyhow::{Context as _, Result, bail};
 use prost_reflect::{ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor};
@@ -6,7 +6,7 @@ use prost_types::field_descriptor_proto::Type;
 
 use crate::wire::{Element, Path, Subscript};
 
-/// Reads `items[0].name` along the fields of `message`; nothing for an empty path.
+/// Parses a path such as `items[0].name` along the fields of `message`. Returns `None` for an empty path.
 pub(crate) fn read(text: &str, message: &MessageDescriptor) -> Result<Option<Path>> {
     let mut message = Some(message.clone());
     let mut elements = Vec::new();
@@ -22,7 +22,7 @@ pub(crate) fn read(text: &str, message: &MessageDescriptor) -> Result<Option<Pat
     Ok((!elements.is_empty()).then_some(Path { elements }))
 }
 
-/// A field's name, or an extension's in brackets.
+/// Splits off a field's name, or an extension's name in brackets.
 fn name(text: &str) -> Result<(&str, &str)> {
     let end = match text.strip_prefix('[') {
         Some(inner) => inner.find(']').context("an extension's name does not end")? + 2,
@@ -43,7 +43,7 @@ fn element<'t>(
         return Ok((element, None, after));
     }
     let Some(field) = message.get_field_by_name(name) else {
-        // A oneof has a name and nothing else.
+        // The element of a oneof has only a name.
         return Ok((element, None, after));
     };
     describe(&mut element, field.number(), field_type(&field));
@@ -72,7 +72,7 @@ fn message_of(kind: &Kind) -> Option<MessageDescriptor> {
 }
 
 fn field_type(field: &FieldDescriptor) -> i32 {
-    // Editions write delimited messages as messages; the harness calls them groups.
+    // Editions encode delimited fields as messages; the harness calls them groups.
     if field.is_group() { Type::Group as i32 } else { field.field_descriptor_proto().r#type() as i32 }
 }
 
@@ -80,7 +80,7 @@ fn extension_type(extension: &ExtensionDescriptor) -> i32 {
     extension.field_descriptor_proto().r#type() as i32
 }
 
-/// What stands up to the closing bracket; a quoted key may hold brackets.
+/// Splits off the text before the closing bracket. A quoted key may contain brackets.
 fn subscript_text(text: &str) -> Result<(&str, &str)> {
     let mut quoted = false;
     let mut escaped = false;
@@ -106,7 +106,7 @@ fn map_key(kind: &Kind, text: &str) -> Result<Subscript> {
     })
 }
 
-/// Undoes Rust's quoting.
+/// Reverses Rust's string escaping.
 fn unquote(text: &str) -> Result<String> {
     let inner =
         text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).context("a string key without quotes")?;

@@ -1,11 +1,11 @@
-//! The messages that the harness and the executor exchange, as far as the executor needs them
+//! The messages between the harness and the executor, with only the fields that the executor needs
 //! (`buf/validate/conformance/harness/harness.proto`, and the violations of `buf/validate/validate.proto`).
 
 use std::collections::HashMap;
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Request {
-    /// A `FileDescriptorSet`, kept as bytes: its options' extensions must not be lost.
+    /// A `FileDescriptorSet` as bytes, so that the extensions in its options are not lost.
     #[prost(bytes = "vec", tag = "2")]
     pub descriptors: Vec<u8>,
     #[prost(map = "string, message", tag = "3")]

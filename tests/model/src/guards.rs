@@ -1,51 +1,52 @@
-//! The guards of the protocol, each of which can be taken away.
+//! The guards of the protocol. Each can be disabled.
 
-/// What keeps the invariants. A mutation leaves one out, and the model must find what happens then.
+/// A mechanism that keeps the invariants. A mutation disables one, and the model must find the damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// The progress row moves only at the lane's own epoch.
+    /// The progress row changes only if it has the lane's own epoch.
     SwapAtEpoch,
-    /// The progress row moves only from where the lane left it.
+    /// The progress row changes only if it has the offset that the lane left there.
     SwapFromOffset,
-    /// A takeover raises the epoch, and waits for a commit that is under way; else it only reads the row.
+    /// A takeover raises the epoch, and so waits for a commit in progress. Without this guard it only reads the row.
     RaiseEpoch,
-    /// A lane whose row did not match gives the Kafka transaction up.
+    /// A lane whose row did not match aborts the Kafka transaction.
     AbortOnMismatch,
     /// Kafka is prepared before PostgreSQL's COMMIT.
     PrepareFirst,
-    /// No decision under names that are known to be another's.
+    /// A lane does not decide while it knows that another process has its slot, and so its producers' names.
     HoldSlot,
-    /// K is read only when no transaction holds it open.
+    /// K is read only if no open transaction contains an offset for the group.
     StableOffset,
-    /// The group's generation is that of the attempt's start.
+    /// An attempt uses the group's generation of the time when it began.
     PinGeneration,
-    /// No attempt without a generation: the broker takes −1 from anybody.
+    /// No attempt without a generation: the broker accepts generation −1 from anybody.
     KnowGeneration,
-    /// A member that was put out joins again only after its lane has let go.
+    /// A member that was removed from the group joins again only after its lane has released the partition.
     ReleaseFirst,
-    /// What is repeated is decided by the plan that was stored with the rows.
+    /// The plan that was stored with the rows decides about repeated events.
     KeepPlan,
-    /// A batch does not begin before the one before it is concluded in Kafka.
+    /// A batch begins only when the previous one is concluded in Kafka.
     OneBatchApart,
-    /// Where the sides are not level, an attempt ends where they are.
+    /// If rows and outputs are at different offsets, an attempt ends where they become equal.
     CutAtLevel,
-    /// A COMMIT without a reply is asked about; else it is taken for done.
+    /// A COMMIT without a reply is checked in PostgreSQL. Without this guard it is assumed to have succeeded.
     AskRows,
-    /// An EndTxn without a reply is asked about; else it is taken for done.
+    /// An EndTxn without a reply is checked in Kafka. Without this guard it is assumed to have succeeded.
     AskOutputs,
-    /// After an open outcome the producer is a new one, which fences what is still on the wire; else it only aborts.
+    /// After an unknown outcome a new producer is created, which fences requests still on the wire. Without this guard
+    /// the transaction is only aborted.
     FreshProducer,
-    /// A takeover halts only if K has not moved since it was read.
+    /// A takeover halts only if K has not changed since it was read.
     LookTwice,
-    /// A takeover that a rebalance has made void is asked for again while the partition is ours.
+    /// A takeover that a rebalance cancelled is requested again while the member owns the partition.
     RequestAgain,
-    /// An offset of the group counts only with the token of its commit; else offsets alone are compared.
+    /// An offset of the group counts only with the token of its commit. Without this guard only offsets are compared.
     ReadToken,
-    /// A takeover decides before it raises the epoch, and again after it.
+    /// A takeover decides before it raises the epoch, and again afterwards.
     DecideFirst,
 }
 
-/// Those that are in place.
+/// The set of enabled guards.
 #[derive(Debug, Clone, Copy)]
 pub struct Guards(u32);
 

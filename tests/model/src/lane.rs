@@ -1,4 +1,4 @@
-//! A lane: asks, takes a batch, and brings it through steps 1 to 4 or gives it up.
+//! A lane: reads its position, takes a batch, and either completes steps 1 to 4 or aborts.
 
 use tollgate_protocol::position::{NextOffset, Offset};
 use tollgate_protocol::{Standing, concluded, standing};
@@ -11,7 +11,7 @@ use crate::world::{
 };
 
 impl World {
-    /// Both sides are given up as far as they can be reached; the next attempt asks them.
+    /// Aborts the attempt on both sides, if they can be reached. The next attempt reads the position from both.
     fn give_up(&mut self, member: usize) {
         let own = &mut self.members[member];
         own.attempt = None;
@@ -25,7 +25,7 @@ impl World {
         }
     }
 
-    /// Gives up with producers that take no other call.
+    /// Gives up with producers that accept no other call, so their transaction stays open.
     fn leave_open(&mut self, member: usize) {
         self.members[member].producers = None;
         self.give_up(member);
@@ -46,7 +46,7 @@ impl World {
         own.carried = own.carried.filter(|carried| carried.hi > begin);
     }
 
-    /// The partition's epoch is not the lane's any more.
+    /// Handles a progress row whose epoch is no longer the lane's: another member has taken over.
     fn is_anothers(&mut self, member: usize) {
         let own = &mut self.members[member];
         (own.owned, own.carried) = (None, None);
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// Whether the broker still takes this lane for the producer whose turn it is.
+    /// Returns whether the broker has fenced the producer that the lane uses next.
     fn is_fenced(&self, member: usize) -> bool {
         let own = &self.members[member];
         own.producers.is_none_or(|producers| producers[own.turn] != self.kafka.ids[own.slot][own.turn].epoch)
@@ -66,7 +66,7 @@ fn begin(owned: Owned) -> u8 {
     owned.rows.min(owned.outputs)
 }
 
-/// What a member's lane may do.
+/// Adds the steps that a member's lane can take.
 pub(crate) fn lane(next: &mut Next<'_>, member: usize) {
     let own = &next.world.members[member];
     if let Some(name) = own.postponed {
@@ -92,7 +92,7 @@ pub(crate) fn lane(next: &mut Next<'_>, member: usize) {
     }
 }
 
-/// `resync`, the first half: waits for a commit of its own that is still under way.
+/// The first half of `resync`: waits for a commit of the lane that is still in progress.
 fn asks_rows(next: &mut Next<'_>, member: usize) {
     if next.world.postgres.open.is_some() {
         return;
@@ -114,7 +114,7 @@ fn asks_rows(next: &mut Next<'_>, member: usize) {
     });
 }
 
-/// The second half: new producers, which end what the old ones had open, and K.
+/// The second half: creates new producers, which abort the transactions of the old ones, and reads K.
 fn asks_outputs(next: &mut Next<'_>, member: usize) {
     let mut world = *next.world;
     let slot = world.members[member].slot;
@@ -145,7 +145,7 @@ fn asks_outputs(next: &mut Next<'_>, member: usize) {
     let asked = |owned: &Owned| concluded(group.as_ref(), owned.position(), &member::writer()).ok();
     let mut found = asked(owned);
     if found.is_none() {
-        // Another member may have taken the partition over and committed: the row says so.
+        // Another member may have taken the partition over and committed, which the row shows.
         let row = world.postgres.now.progress.filter(|row| row.epoch == owned.epoch);
         match row {
             _ if world.postgres.open.is_some() => return,
@@ -165,7 +165,7 @@ fn asks_outputs(next: &mut Next<'_>, member: usize) {
     next.push("takes new producers and reads K", member, world);
 }
 
-/// Begins an attempt: at the batch in hand, or at a new one, of one record or two, by either revision.
+/// Begins an attempt with the current batch or with a new one of one or two records, decided by either revision.
 fn begins(next: &mut Next<'_>, member: usize, owned: Owned, carried: Option<Carried>) {
     let own = &next.world.members[member];
     if own.generation.is_none() && next.guards.has(Guard::KnowGeneration) {
@@ -283,7 +283,7 @@ fn reach(world: &mut World, member: usize, phase: Phase) {
     }
 }
 
-/// Step 1, Kafka's side.
+/// Step 1 in Kafka.
 fn produces(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     if attempt.kafka && next.world.is_fenced(member) {
         next.step("is fenced when it produces, and gives up", member, |world| world.give_up(member));
@@ -298,7 +298,7 @@ fn produces(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     });
 }
 
-/// Step 1, PostgreSQL's side: the guard, and with it the row's lock.
+/// Step 1 in PostgreSQL: the guard, which also locks the row.
 fn swaps(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     if !next.world.members[member].connected {
         next.step("finds its connection dead, and gives up", member, |world| world.give_up(member));
@@ -329,8 +329,8 @@ fn swaps(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     });
 }
 
-/// Step 2, which has begun by itself when step 1's records were queued. Before the decision, or after it where that guard is
-/// off.
+/// Step 2. It begins by itself when step 1's records are queued. It comes before the decision, or after it if that
+/// guard is disabled.
 fn prepares(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     let decided = attempt.phase == Phase::Decided;
     let offset = Committed { next: attempt.hi, number: Some(attempt.number) };
@@ -364,7 +364,7 @@ fn decides(next: &mut Next<'_>, member: usize, attempt: Attempt) {
         next.step("knows that its slot is lost, and gives up", member, |world| world.give_up(member));
         return;
     }
-    // Where it was prepared already, or Kafka needs nothing of it, only the end is left.
+    // If it was already prepared, or if Kafka needs nothing, only the commit is left.
     let then = if attempt.kafka && attempt.phase == Phase::Swapped { Phase::Decided } else { Phase::Ready };
     let excuse = own.held && next.world.postgres.slots[own.slot] != Some(member);
     let reached = move |world: &mut World| {

@@ -1,4 +1,4 @@
-//! A member beside its lanes: the process, its slot, the group, and takeovers.
+//! A member without its lane: the process, its slot, the group, and takeovers.
 
 use tollgate_protocol::position::{CommitNumber, NextOffset};
 use tollgate_protocol::token::{Group, Mark, Token, Writer};
@@ -13,7 +13,7 @@ fn other(member: usize) -> usize {
 }
 
 impl World {
-    /// The process is gone. The broker and PostgreSQL learn of it later; the lock of its slot goes with its session.
+    /// Ends the process. The broker and PostgreSQL notice it later; the lock of its slot is released with its session.
     pub fn exit(&mut self, member: usize) {
         self.members[member] = Member::default();
         for slot in self.postgres.slots.iter_mut().filter(|slot| **slot == Some(member)) {
@@ -24,7 +24,7 @@ impl World {
         }
     }
 
-    /// The coordinator does without a member from now on.
+    /// Removes a member from the group.
     fn put_out(&mut self, member: usize) {
         self.kafka.joined[member] = false;
         self.kafka.moving = false;
@@ -34,7 +34,7 @@ impl World {
         self.regenerate();
     }
 
-    /// A takeover that is under way has become void; its statement may still arrive.
+    /// Cancels a takeover in progress. Its statement may still arrive.
     fn void(&mut self, member: usize) {
         let member = &mut self.members[member];
         let raises = |taking: &Taking| !matches!(taking, Taking::Begun | Taking::Group(_));
@@ -51,7 +51,7 @@ impl World {
     }
 }
 
-/// What a member's process and its keeper may do.
+/// Adds the steps of a member's process and its keeper.
 pub(crate) fn process(next: &mut Next<'_>, member: usize) {
     let world = next.world;
     let own = &world.members[member];
@@ -79,14 +79,14 @@ pub(crate) fn process(next: &mut Next<'_>, member: usize) {
             let own = &mut world.members[member];
             world.postgres.slots[own.slot] = Some(member);
             own.held = true;
-            // Its names may have been another's meanwhile, and it does not know.
+            // Another process may have used its names in the meantime without its knowledge.
             own.attempt.iter_mut().for_each(|attempt| attempt.excused = true);
         }),
         (false, _) => next.step("ends: its slot is another's", member, |world| world.exit(member)),
     }
 }
 
-/// What happens between a member and the group.
+/// Adds the steps between a member and the group.
 pub(crate) fn group(next: &mut Next<'_>, member: usize) {
     let world = next.world;
     let (own, kafka) = (&world.members[member], &world.kafka);
@@ -101,7 +101,7 @@ pub(crate) fn group(next: &mut Next<'_>, member: usize) {
         (true, Some(generation)) => {
             next.fault(Fault::PutOut, "is put out of the group", member, |world| world.put_out(member));
             if generation != kafka.generation {
-                // It does not answer the group while its lane still holds what it was asked for.
+                // The member does not answer the group while its lane still holds the partition that it must release.
                 if !own.revoked || !next.guards.has(Guard::ReleaseFirst) {
                     learns(next, member);
                 }
@@ -145,7 +145,7 @@ fn joins(next: &mut Next<'_>, member: usize) {
     }
 }
 
-/// A member hears of a generation that has begun: with what it has now, or as before.
+/// A member learns of a new generation: with its present partition, or as before.
 fn learns(next: &mut Next<'_>, member: usize) {
     let again = next.guards.has(Guard::RequestAgain);
     next.step("learns of the new generation", member, |world| {
@@ -161,7 +161,7 @@ fn learns(next: &mut Next<'_>, member: usize) {
     });
 }
 
-/// The owner lets the partition go, for the other member, and joins again when its lane has.
+/// The owner releases the partition for the other member, and joins again when its lane has done so.
 fn moves(next: &mut Next<'_>, member: usize) {
     let own = &next.world.members[member];
     if own.assigned {
@@ -176,7 +176,7 @@ fn moves(next: &mut Next<'_>, member: usize) {
     }
 }
 
-/// Raises the epoch, or inserts the row where a takeover has found none. Returns the row; none: there is none.
+/// Raises the epoch, or inserts the row if a takeover found none. Returns the row, or `None` if there is none.
 fn raise(world: &mut World, insert: bool) -> Option<Progress> {
     world.postgres.autocommit(|tables| match &mut tables.progress {
         Some(row) => row.epoch += 1,
@@ -188,7 +188,7 @@ fn raise(world: &mut World, insert: bool) -> Option<Progress> {
     world.postgres.now.progress
 }
 
-/// The takeover thread.
+/// Adds the steps of the takeover thread.
 pub(crate) fn takes_over(next: &mut Next<'_>, member: usize) {
     let world = next.world;
     let own = &world.members[member];
@@ -206,7 +206,7 @@ pub(crate) fn takes_over(next: &mut Next<'_>, member: usize) {
             let mut after = *world;
             for slot in 0..after.postgres.slots.len() {
                 if slot != own.slot && after.postgres.slots[slot].is_none() {
-                    // A dead member's transactions are ended first.
+                    // A dead member's transactions are aborted first.
                     after.initialise(slot);
                 }
             }
@@ -236,7 +236,7 @@ pub(crate) fn takes_over(next: &mut Next<'_>, member: usize) {
                     Owned { epoch: row.epoch, rows: 0, outputs: 0, numbers: (1, 1), establish: true, plan: row.plan };
                 hand_over(world, member, owned);
             } else {
-                // Another member was quicker, and has committed since.
+                // Another member was faster and has committed since.
                 world.members[member].taking = Some(Taking::Begun);
             }
         }),
@@ -244,13 +244,13 @@ pub(crate) fn takes_over(next: &mut Next<'_>, member: usize) {
     }
 }
 
-/// The partition is the lane's; what it was to let go before, it has let go.
+/// Gives the partition to the lane. A release that was requested before is done.
 fn hand_over(world: &mut World, member: usize, owned: Owned) {
     let own = &mut world.members[member];
     (own.owned, own.taking, own.revoked) = (Some(owned), None, false);
 }
 
-/// There is one pipeline, on one cluster.
+/// Returns the identity in tokens. There is one pipeline on one cluster.
 pub(crate) fn writer() -> Writer {
     Writer::new("pipeline", Some("cluster"))
 }
@@ -269,7 +269,8 @@ pub(crate) fn small(number: i64) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
-/// What the engine's own table says about K and D. `None`: K has moved since it was read, so they do not belong together.
+/// Returns the decision of the engine's own table about K and D, or `None` if K has changed since it was read, because
+/// the two then do not belong together.
 fn decision(
     world: &World,
     guards: Guards,
@@ -289,7 +290,7 @@ fn decision(
     if decision.is_err() && moved { None } else { Some(decision) }
 }
 
-/// Reads the row as it is, and halts where the table says so: nobody is fenced by that.
+/// Reads the row without changing it, and halts if the table says so. This fences nobody.
 fn decides_first(world: &mut World, guards: Guards, member: usize, group: Option<Committed>) {
     world.members[member].taking = match decision(world, guards, group, world.postgres.now.progress) {
         None => Some(Taking::Begun),

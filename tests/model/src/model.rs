@@ -1,4 +1,4 @@
-//! Everything that can happen next.
+//! Enumerates all steps that can happen next.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use crate::{lane, member};
 pub struct Protocol {
     pub guards: Guards,
     pub faults: Faults,
-    /// From the first start on; else from where one member has the partition already.
+    /// Whether to begin before any member has started. Otherwise one member already has the partition.
     pub from_nothing: bool,
 }
 
-/// What happened, and to whom.
+/// A description of a step, and the member that takes it.
 pub struct Step {
     what: &'static str,
     member: Option<usize>,
@@ -33,7 +33,7 @@ impl fmt::Debug for Step {
     }
 }
 
-/// Collects what may follow a state.
+/// Collects the states that may follow a state.
 pub(crate) struct Next<'a> {
     pub world: &'a World,
     pub guards: Guards,
@@ -56,7 +56,7 @@ impl Next<'_> {
         self.push(what, member, world);
     }
 
-    /// A step that counts as a fault.
+    /// Adds a step that counts as a fault.
     pub(crate) fn fault(
         &mut self,
         kind: Fault,
@@ -105,7 +105,7 @@ impl System for Protocol {
     }
 }
 
-/// What PostgreSQL does of its own.
+/// Adds the steps of PostgreSQL itself.
 fn postgres(next: &mut Next<'_>) {
     if let Some(open) = next.world.postgres.open {
         if open.committing {
@@ -133,7 +133,7 @@ fn postgres(next: &mut Next<'_>) {
     }
 }
 
-/// Offsets of the group that no member committed.
+/// Adds offsets of the group that no member committed.
 fn strangers(next: &mut Next<'_>) {
     for offset in 0..=RECORDS as u8 {
         let moves = |world: &mut World| {
@@ -147,7 +147,7 @@ fn strangers(next: &mut Next<'_>) {
     }
 }
 
-/// What Kafka does of its own.
+/// Adds the steps of Kafka itself.
 fn kafka(next: &mut Next<'_>) {
     for (slot, ids) in next.world.kafka.ids.into_iter().enumerate() {
         for (name, id) in ids.into_iter().enumerate() {

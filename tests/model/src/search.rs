@@ -1,41 +1,41 @@
-//! Exhaustive search, breadth first: the first violation that it meets has a shortest way to it.
+//! An exhaustive breadth-first search. The first violation that it finds has the shortest possible path.
 //!
-//! Kept of each state are its fingerprint (64 bits) and the fingerprint of the state before it. Two of some
-//! million states share one with a probability below 10⁻⁵, which would hide one state, not invent one. `stateright` does
-//! the same and more; what it does not do is the check that no state is a dead end (`Report::stuck`).
+//! For each state it keeps a fingerprint of 64 bits and that of the preceding state. Among some million states two
+//! share a fingerprint with a probability below 10⁻⁵. This would hide a state, not invent one. `stateright` does the
+//! same and more, but it does not check that no state is a dead end (`Report::stuck`).
 
 use std::collections::HashMap;
 use std::fmt::{self, Debug};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-/// A system whose every state can be listed.
+/// A system whose states can be enumerated.
 pub trait System {
     type State: Clone + Hash;
     type Step: Debug;
 
     fn start(&self) -> Self::State;
-    /// Everything that can happen next.
+    /// Appends all steps that can happen next.
     fn steps(&self, state: &Self::State, next: &mut Vec<(Self::Step, Self::State)>);
-    /// The name of an invariant that does not hold, if there is one.
+    /// Returns the name of an invariant that does not hold, if there is one.
     fn broken(&self, state: &Self::State) -> Option<&'static str>;
-    /// Nothing is left to do. From every state, one of these must be in reach.
+    /// Returns whether nothing is left to do. From every state, such a state must be reachable.
     fn done(&self, state: &Self::State) -> bool;
 }
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Debug)]
 pub struct Report {
     pub states: usize,
-    /// Steps of the longest shortest way.
+    /// The number of steps to the state that is farthest from the start.
     pub depth: usize,
     pub took: Duration,
     pub violation: Option<Violation>,
-    /// A way to a state from which nothing that is done can be reached any more.
+    /// A path to a state from which no finished state can be reached.
     pub stuck: Option<Vec<String>>,
 }
 
-/// A broken invariant, and a shortest way to it.
+/// A broken invariant, and a shortest path to it.
 #[derive(Debug)]
 pub struct Violation {
     pub invariant: &'static str,
@@ -54,7 +54,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Fingerprints are hashes already.
+/// A hasher that returns its input, because fingerprints are already hashes.
 #[derive(Default)]
 struct Same(u64);
 
@@ -72,7 +72,8 @@ impl Hasher for Same {
     }
 }
 
-/// Mixes each number in by a multiplication to 128 bits, folded. SipHash would take most of a search's time.
+/// A hasher that mixes each number in by a multiplication to 128 bits, folded. SipHash would take most of a search's
+/// time.
 #[derive(Default)]
 struct Mix(u64);
 
@@ -113,15 +114,15 @@ fn fingerprint(state: &impl Hash) -> u64 {
     BuildHasherDefault::<Mix>::default().hash_one(state)
 }
 
-/// A state that was met.
+/// A state that was visited.
 struct Visit {
     fingerprint: u64,
-    /// The number of the state that it was first met from.
+    /// The number of the state that it was first reached from.
     before: u32,
     done: bool,
 }
 
-/// Looks at every state that can be reached. Stops at the first violation; looks for dead ends only where there is none.
+/// Explores every reachable state. Stops at the first violation; searches for dead ends only if there is none.
 pub fn search<S: System>(system: &S) -> Report {
     let began = Instant::now();
     let mut seen = Seen::default();
@@ -157,7 +158,7 @@ pub fn search<S: System>(system: &S) -> Report {
     Report { states: visits.len(), depth, took: began.elapsed(), violation: None, stuck }
 }
 
-/// The state with the smallest number that leads to no state that is done. `edges` lead backwards.
+/// Returns the lowest-numbered state from which no finished state can be reached. `edges` lead backwards.
 fn first_stuck(mut edges: Vec<(u32, u32)>, visits: &[Visit]) -> Option<u32> {
     edges.sort_unstable();
     let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
@@ -176,7 +177,8 @@ fn first_stuck(mut edges: Vec<(u32, u32)>, visits: &[Visit]) -> Option<u32> {
     good.iter().position(|good| !good).map(number)
 }
 
-/// The steps from the start to a state, walked again: of the states on the way only the fingerprints were kept.
+/// Returns the steps from the start to a state. They are computed again, because only the fingerprints of the states
+/// were kept.
 fn way<S: System>(system: &S, visits: &[Visit], to: u32) -> Vec<String> {
     let mut wanted = Vec::new();
     let mut at = to;

@@ -1,4 +1,4 @@
-//! What PostgreSQL and Kafka do, as far as the protocol relies on it.
+//! The behaviour of PostgreSQL and Kafka that the protocol relies on.
 
 use crate::world::{
     Committed, Decided, Effect, Id, Kafka, MEMBERS, Postgres, RowsTransaction, Tables, Transaction, World,
@@ -7,12 +7,12 @@ use crate::world::{
 /// Applies a batch to one side.
 fn apply(effects: &mut [Effect], batch: Decided, alone: bool) {
     for (effect, revision) in effects.iter_mut().zip(batch).filter(|(_, revision)| *revision > 0) {
-        // Twice is wrong already; more would only make more states of it.
+        // Applying it twice is already an error; a larger count would only add states.
         *effect = Effect { times: (effect.times + 1).min(2), revision, alone };
     }
 }
 
-/// The smallest number that is none of those.
+/// Returns the smallest number that is not taken.
 fn fresh(taken: impl Iterator<Item = u8> + Clone) -> u8 {
     (0..u8::MAX).find(|number| !taken.clone().any(|other| other == *number)).unwrap_or(u8::MAX)
 }
@@ -23,14 +23,14 @@ impl Postgres {
         self.now = tables;
     }
 
-    /// Changes the progress row in a transaction of its own.
+    /// Changes the progress row in a separate transaction.
     pub fn autocommit(&mut self, change: impl FnOnce(&mut Tables)) {
         let mut tables = self.now;
         change(&mut tables);
         self.commit(tables);
     }
 
-    /// The open transaction takes effect.
+    /// Commits the open transaction.
     pub fn land(&mut self) {
         let Some(RowsTransaction { hi, number, rows, alone, .. }) = self.open.take() else { return };
         self.autocommit(|tables| {
@@ -41,20 +41,20 @@ impl Postgres {
         });
     }
 
-    /// Whether this member's transaction is still there to be committed.
+    /// Returns whether this member's transaction is still open and can be committed.
     pub fn is_open_for(&self, member: usize) -> bool {
         self.open.is_some_and(|open| open.member == member && !open.orphan)
     }
 }
 
 impl Kafka {
-    /// No transaction holds the group's offset open.
+    /// Returns whether no open transaction contains an offset for the group.
     pub fn stable(&self) -> bool {
         !self.ids.iter().flatten().any(|id| id.open.is_some_and(|open| open.offset.is_some()))
     }
 
-    /// Puts the group's offset into a transaction, unless the generation is not the group's, or the member not in it.
-    /// Without a generation it takes it from anybody.
+    /// Adds the group's offset to a transaction, unless the generation is outdated or the member is not in the group.
+    /// Without a generation the offset is accepted from anybody.
     pub fn prepare(
         &mut self,
         slot: usize,
@@ -76,7 +76,8 @@ impl Kafka {
         true
     }
 
-    /// Commits an offset for the group without a token. Transactions that have one in already lose it: the later one counts.
+    /// Commits an offset for the group without a token. It overrides the offsets in open transactions, because it is
+    /// the later one.
     pub fn commit_foreign(&mut self, next: u8) {
         for open in self.ids.iter_mut().flatten().filter_map(|id| id.open.as_mut()) {
             open.outdated |= open.offset.is_some();
@@ -84,7 +85,7 @@ impl Kafka {
         self.committed = Some(Committed { next, number: None });
     }
 
-    /// The open transaction of an id takes effect.
+    /// Commits the open transaction of an id.
     pub fn end(&mut self, slot: usize, name: usize) {
         let Some(Transaction { outputs, offset, outdated }) = self.ids[slot][name].open.take() else { return };
         apply(&mut self.outputs, outputs, false);
@@ -95,7 +96,7 @@ impl Kafka {
 }
 
 impl World {
-    /// `init_transactions` under a slot's names: what was open is aborted, and older producers are fenced.
+    /// `init_transactions` with a slot's names: aborts open transactions and fences older producers.
     pub fn initialise(&mut self, slot: usize) -> [u8; 2] {
         [0, 1].map(|name| {
             let known = self.members.iter().filter(|member| member.slot == slot);
@@ -107,7 +108,7 @@ impl World {
         })
     }
 
-    /// The broker gives a transaction up that took too long, and fences its producer.
+    /// Aborts a transaction that took too long, and fences its producer.
     pub fn expire(&mut self, slot: usize, name: usize) {
         let known = self.members.iter().filter(|member| member.slot == slot);
         let known = known.filter_map(|member| Some(member.producers?[name]));
@@ -116,7 +117,7 @@ impl World {
         (id.open, id.epoch) = (None, epoch);
     }
 
-    /// The group begins a new generation.
+    /// Begins a new generation of the group.
     pub fn regenerate(&mut self) {
         let known = self.members.iter().flat_map(|member| {
             [member.generation, member.attempt.and_then(|attempt| attempt.generation)].into_iter().flatten()
@@ -124,7 +125,7 @@ impl World {
         self.kafka.generation = fresh(known);
     }
 
-    /// All sessions end, and the last `commits` are lost.
+    /// Ends all sessions and loses the last `commits`.
     pub fn fail_over(&mut self, commits: usize) -> bool {
         match commits {
             0 => {}
@@ -139,7 +140,7 @@ impl World {
         for member in &mut self.members {
             member.connected = false;
             if member.taking.is_some() {
-                // Its statement fails, and it begins again with K.
+                // Its statement fails, and it begins again by reading K.
                 member.taking = Some(crate::world::Taking::Begun);
             }
         }

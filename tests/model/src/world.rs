@@ -1,46 +1,47 @@
-//! The state: both servers, the group, two members; and the invariants.
+//! The state of both servers, the group and two members, and the invariants.
 //!
-//! One partition with two records, so one or two batches. Numbers that are only compared (generations, producers' epochs)
-//! are given anew as soon as nobody remembers them, which keeps the states finite and few.
+//! There is one partition with two records, so one or two batches. Numbers that are only compared (generations,
+//! producers' epochs) are reused as soon as nobody holds them, which keeps the states finite and few.
 
 use tollgate_protocol::position::{CommitNumber, NextOffset};
 use tollgate_protocol::{Numbers, Position, Resume};
 
-/// Records of the partition.
+/// The number of records in the partition.
 pub(crate) const RECORDS: usize = 2;
 pub(crate) const MEMBERS: usize = 2;
 
-/// What may go wrong. A member that stands still for as long as anybody likes is no fault: it is an order of events.
+/// The faults that may happen. A member that is paused for any time is not a fault but an order of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// A process is gone.
+    /// A process dies.
     Die,
     DieAgain,
-    /// The group does without a member that does not know it.
+    /// The group removes a member without its knowledge.
     PutOut,
     /// The session that holds a slot's lock ends.
     SlotSession,
     /// A lane's session ends.
     LaneSession,
-    /// No reply to COMMIT: it took effect, it is on the way, or it is lost.
+    /// There is no reply to COMMIT: it took effect, it is on the way, or it is lost.
     CommitReply,
-    /// No answer of the call for the group's offsets: they are in the transaction, or not, and no other call can end that.
+    /// There is no reply to the call that adds the group's offsets. They are in the transaction or not, and no other
+    /// call can change that.
     OffsetsReply,
-    /// No reply to EndTxn: it took effect, it is on the way, or it is lost.
+    /// There is no reply to EndTxn: it took effect, it is on the way, or it is lost.
     EndReply,
     /// A transaction takes longer than its timeout.
     Expire,
-    /// PostgreSQL ends all sessions and starts again.
+    /// PostgreSQL ends all sessions and restarts.
     Restart,
-    /// And has lost one or two commits.
+    /// PostgreSQL ends all sessions and has lost one or two commits.
     Failover,
     /// An operator's tool sets the offset of a group without members.
     OperatorMoves,
-    /// Another program commits for the group.
+    /// Another program commits an offset for the group.
     ForeignCommit,
 }
 
-/// The faults that may happen, and how many of them.
+/// The faults that may happen, and their maximum number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Faults {
     kinds: u16,
@@ -68,7 +69,7 @@ impl Faults {
         Faults { kinds: kinds.iter().fold(0, |set, kind| set | 1 << *kind as u16), most: kinds.len() as u8 }
     }
 
-    /// At most so many of them, in one run.
+    /// Limits the number of faults in one run.
     #[must_use]
     pub fn at_most(self, most: u8) -> Faults {
         Faults { most, ..self }
@@ -78,25 +79,26 @@ impl Faults {
         self.most > 0 && self.kinds & 1 << kind as u16 != 0
     }
 
-    /// What is left after it, if it may happen.
+    /// Returns the remaining faults after this one, or `None` if it may not happen.
     fn take(self, kind: Fault) -> Option<Faults> {
         let most = self.most.checked_sub(1).filter(|_| self.may(kind))?;
         Some(Faults { kinds: if most == 0 { 0 } else { self.kinds & !(1 << kind as u16) }, most })
     }
 }
 
-/// What a side holds of one record.
+/// The stored effect of one record on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Effect {
-    /// How often it was applied.
+    /// The number of times that it was applied.
     pub times: u8,
-    /// By which revision, at last.
+    /// The revision that decided it the last time.
     pub revision: u8,
-    /// Repeated to PostgreSQL alone, after it had lost commits: agreement is not promised.
+    /// It was written again to PostgreSQL alone, after PostgreSQL had lost commits. Rows and outputs need not agree
+    /// then.
     pub alone: bool,
 }
 
-/// For each record of a batch the revision that decides about it; 0: not in it.
+/// For each record the revision that decides about it, or 0 if the batch does not contain it.
 pub(crate) type Decided = [u8; RECORDS];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -104,20 +106,20 @@ pub struct Progress {
     pub epoch: u8,
     pub next: u8,
     pub prev: u8,
-    /// Of the last commit.
+    /// The number of the last commit.
     pub number: u8,
-    /// The redo plan: what decided about the last batch.
+    /// The redo plan: the revisions that decided the last batch.
     pub plan: Decided,
 }
 
-/// What PostgreSQL has committed.
+/// The committed state of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Tables {
     pub progress: Option<Progress>,
     pub rows: [Effect; RECORDS],
 }
 
-/// A transaction that holds the progress row's lock.
+/// A transaction that holds the lock of the progress row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowsTransaction {
     pub member: usize,
@@ -125,73 +127,73 @@ pub struct RowsTransaction {
     pub number: u8,
     pub rows: Decided,
     pub alone: bool,
-    /// Its client is gone or has stopped listening.
+    /// Whether its client is gone or does not wait for it any more.
     pub orphan: bool,
-    /// COMMIT is on its way; it may still take effect.
+    /// Whether COMMIT is on its way and may still take effect.
     pub committing: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Postgres {
     pub now: Tables,
-    /// The last commits, the newest first: what a failover may lose.
+    /// The states before the last commits, the newest first, to which a failover may return.
     pub before: [Option<Tables>; 2],
     pub open: Option<RowsTransaction>,
-    /// Who holds the lock of each slot.
+    /// The holder of each slot's lock.
     pub slots: [Option<usize>; MEMBERS],
 }
 
-/// An offset of the group.
+/// A committed offset of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Committed {
     pub next: u8,
-    /// The number in its token; none: somebody else committed it.
+    /// The number in its token, or `None` if another program committed it.
     pub number: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Transaction {
     pub outputs: Decided,
-    /// The group's offset within it; prepared once there is one.
+    /// The group's offset in this transaction. The transaction is prepared once there is one.
     pub offset: Option<Committed>,
-    /// Another transaction put a later offset in: this one's no longer counts.
+    /// Whether another transaction has committed a later offset, so that this one no longer counts.
     pub outdated: bool,
 }
 
-/// The coordinator's view of one transactional id.
+/// The coordinator's state of one transactional id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Id {
     pub epoch: u8,
     pub open: Option<Transaction>,
-    /// An EndTxn of this epoch is on the wire, and nobody waits for it any more.
+    /// The epoch of an EndTxn on the wire that nobody waits for any more.
     pub wire: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Kafka {
-    /// K.
+    /// K, the group's committed offset.
     pub committed: Option<Committed>,
-    /// What readers of committed records see.
+    /// The outputs that readers of committed records see.
     pub outputs: [Effect; RECORDS],
-    /// Slot × (a, b).
+    /// By slot and by name (a, b).
     pub ids: [[Id; 2]; MEMBERS],
     pub generation: u8,
     pub joined: [bool; MEMBERS],
-    /// Whose the partition is.
+    /// The member to which the group has assigned the partition.
     pub owner: Option<usize>,
-    /// The owner has been asked to let it go, for the other.
+    /// Whether the owner was asked to release it for the other member.
     pub moving: bool,
 }
 
-/// A takeover under way.
+/// A takeover in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Taking {
     Begun,
     /// K was read.
     Group(Option<Committed>),
-    /// So was D, and nothing spoke against going on.
+    /// K and D were read, and the decision was to continue.
     Decided(Option<Committed>),
-    /// There was no row.
+    /// There was no progress row.
     Missing,
 }
 
@@ -200,10 +202,10 @@ pub struct Owned {
     pub epoch: u8,
     pub rows: u8,
     pub outputs: u8,
-    /// The last commit of each side.
+    /// The number of the last commit of each side.
     pub numbers: (u8, u8),
     pub establish: bool,
-    /// The row's redo plan, as it was read or written last.
+    /// The row's redo plan as it was last read or written.
     pub plan: Decided,
 }
 
@@ -218,23 +220,23 @@ impl Owned {
     }
 }
 
-/// What a lane carries from attempt to attempt.
+/// The state that a lane keeps between attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Carried {
     pub hi: u8,
     pub revision: u8,
 }
 
-/// How far an attempt has come.
+/// The progress of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Phase {
     Pinned,
     Produced,
     Swapped,
     Prepared,
-    /// Only where it decides before it prepares.
+    /// Only if it decides before it prepares.
     Decided,
-    /// Only its end is left.
+    /// Only the commit is left.
     Ready,
 }
 
@@ -243,50 +245,50 @@ pub struct Attempt {
     pub phase: Phase,
     pub epoch: u8,
     pub generation: Option<u8>,
-    /// Rows move from here; none: they have it.
+    /// The offset from which the rows advance, or `None` if they already contain the batch.
     pub lo: Option<u8>,
     pub hi: u8,
     pub number: u8,
     pub rows: Decided,
-    /// Whether Kafka needs any of it.
+    /// Whether the attempt needs a Kafka transaction.
     pub kafka: bool,
     pub outputs: Decided,
-    /// Kafka was prepared before the row's swap.
+    /// Whether Kafka was prepared before the row was updated.
     pub prepared: bool,
-    /// Only the group's first offset.
+    /// Whether it only commits the group's first offset.
     pub establish: bool,
-    /// Something failed since it passed its guards, or before and nobody has noticed.
+    /// Whether a fault has happened since the attempt passed its guards, or an unnoticed one before.
     pub excused: bool,
 }
 
-/// One process.
+/// A process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Member {
     pub alive: bool,
     pub slot: usize,
-    /// It believes that it holds its slot.
+    /// Whether it believes that it holds its slot.
     pub held: bool,
-    /// The group's generation as its client knows it; none: it is no member, as far as it knows.
+    /// The group's generation as its client knows it, or `None` if the client believes that it is not a member.
     pub generation: Option<u8>,
-    /// The partition is its own, as far as it has been told.
+    /// Whether it believes that it owns the partition.
     pub assigned: bool,
     pub taking: Option<Taking>,
-    /// A takeover that has become void may still raise the epoch, or insert the row.
+    /// A cancelled takeover that may still raise the epoch or insert the row.
     pub late: Option<Taking>,
     pub owned: Option<Owned>,
-    /// Its client knows that it was put out, and its poll thread does not yet.
+    /// Whether its client knows that it was removed, and its poll thread does not yet.
     pub out: bool,
-    /// The lane has been told to let go.
+    /// Whether the lane was told to release the partition.
     pub revoked: bool,
     pub carried: Option<Carried>,
-    /// The epochs of its two producers; none: given up.
+    /// The epochs of its two producers, or `None` after it gave up.
     pub producers: Option<[u8; 2]>,
     pub turn: usize,
-    /// The lane's connection is alive.
+    /// Whether the lane's connection is alive.
     pub connected: bool,
     pub in_doubt: bool,
     pub attempt: Option<Attempt>,
-    /// A transaction that is to be ended later: only without its guard.
+    /// A transaction whose end is postponed, which happens only if the guard is disabled.
     pub postponed: Option<usize>,
 }
 
@@ -295,17 +297,17 @@ pub struct World {
     pub postgres: Postgres,
     pub kafka: Kafka,
     pub members: [Member; MEMBERS],
-    /// Faults that may still happen, each once.
+    /// The faults that may still happen.
     pub faults: Faults,
-    /// PostgreSQL has lost commits.
+    /// Whether PostgreSQL has lost commits.
     pub lost: bool,
-    /// A takeover found what no run leaves behind.
+    /// Whether a takeover found a state that no run leaves behind.
     pub halted: bool,
-    /// And had raised the epoch before.
+    /// Whether it had raised the epoch before it halted.
     pub fenced: bool,
-    /// Somebody else has committed an offset for the group.
+    /// Whether somebody else has committed an offset for the group.
     pub moved: bool,
-    /// Kafka refused to conclude what was decided, and nothing had failed.
+    /// Whether Kafka refused to conclude a decided batch although nothing had failed.
     pub refused: bool,
 }
 
@@ -314,7 +316,7 @@ fn count(effects: &[Effect], below: u8, wrong: impl Fn(&Effect, bool) -> bool) -
 }
 
 impl World {
-    /// Nothing has begun.
+    /// Returns the state before any member has started.
     pub fn new(faults: Faults) -> World {
         World {
             postgres: Postgres::default(),
@@ -329,7 +331,8 @@ impl World {
         }
     }
 
-    /// One member has the partition and has done nothing yet; the other runs, and has not joined.
+    /// Returns a state in which one member has the partition and has done nothing yet. The other runs and has not
+    /// joined.
     pub fn running(faults: Faults) -> World {
         let mut world = World::new(faults);
         world.kafka.committed = Some(Committed { next: 0, number: Some(1) });
@@ -348,12 +351,12 @@ impl World {
         world
     }
 
-    /// D and the offset before it; 0 while there is no row.
+    /// Returns D and the offset before it, or 0 if there is no row.
     fn progress(&self) -> (u8, u8) {
         self.postgres.now.progress.map_or((0, 0), |row| (row.next, row.prev))
     }
 
-    /// The invariant that does not hold.
+    /// Returns the name of an invariant that does not hold.
     pub fn broken(&self) -> Option<&'static str> {
         let (next, prev) = self.progress();
         let miscounted = |effect: &Effect, below: bool| effect.times != u8::from(below);
@@ -362,7 +365,7 @@ impl World {
             return Some("I1 (rows are exactly those below D)");
         }
         let group = match self.kafka.committed {
-            // What somebody else committed says nothing about the outputs, except that none of them may be repeated.
+            // A foreign offset tells nothing about the outputs, except that none of them may be repeated.
             Some(Committed { number: None, .. }) if count(&self.kafka.outputs, 0, repeated) => {
                 return Some("I2 (no output is repeated)");
             }
@@ -390,9 +393,8 @@ impl World {
         self.refused.then_some("I5 (once decided, Kafka concludes, unless something fails)")
     }
 
-    /// The same state for all that is to come, written in one way: commits that nothing can lose any more are forgotten, and
-    /// epochs are numbered anew. They are compared and raised by one, so their order counts, and whether two are
-    /// neighbours; between others nobody can tell how many lie.
+    /// Replaces the state by an equivalent canonical one: forgets commits that can no longer be lost, and renumbers
+    /// epochs. Epochs are compared and raised by one, so only their order counts, and whether two are adjacent.
     pub fn canonical(&mut self) {
         if !self.faults.may(Fault::Failover) {
             self.postgres.before = [None; 2];
@@ -406,7 +408,7 @@ impl World {
             last = Some(epoch);
         }
         self.epochs(|epoch| *epoch = anew[usize::from(*epoch)]);
-        // Of the two revisions only whether they are the same counts: the first that is met is called 1.
+        // For the two revisions only equality counts, so the first one is renamed to 1.
         let mut first = 0;
         self.revisions(|revision| first = if first == 0 { *revision } else { first });
         if first == 2 {
@@ -443,16 +445,16 @@ impl World {
         }
     }
 
-    /// All is through, or nobody but a person can say how to go on.
+    /// Returns whether everything is processed, or whether only a person can decide how to continue.
     pub fn done(&self) -> bool {
         let end = RECORDS as u8;
-        // Where somebody else's offset came between the last batch's and its end, K stays what they wrote.
+        // If a foreign offset came between the last batch's offset and its end, K keeps the foreign value.
         let level = self.kafka.committed.is_some_and(|committed| committed.next == end)
             || (self.moved && self.kafka.outputs.iter().all(|output| output.times == 1));
         self.halted || (self.progress().0 == end && level)
     }
 
-    /// A fault, if there may be another one: everybody who has passed a guard is excused from now on.
+    /// Applies a fault if another one may happen. All attempts that have passed a guard are excused from now on.
     pub fn fault(&self, kind: Fault) -> Option<World> {
         let mut world = World { faults: self.faults.take(kind)?, ..*self };
         for member in &mut world.members {

@@ -1,4 +1,4 @@
-//! The protocol holds in every order of events, and each of its guards is needed.
+//! Tests that the protocol holds in every order of events, and that each of its guards is needed.
 #![allow(clippy::print_stdout, reason = "a search tells how much it has seen")]
 
 use tollgate_model::guards::Guard::*;
@@ -59,13 +59,13 @@ fn it_holds_with_two_faults_of_these_kinds() {
     }
 }
 
-/// Any one fault of servers and processes: nobody else commits for the group.
+/// Any one fault of servers and processes. Nobody else commits for the group.
 fn any_one_of_ours() -> Faults {
     let ours = |fault: &Fault| !matches!(fault, Fault::OperatorMoves | Fault::ForeignCommit);
     Faults::of(&Faults::KINDS.into_iter().filter(ours).collect::<Vec<_>>()).at_most(1)
 }
 
-/// What breaks without these guards, with any one fault.
+/// Asserts that without these guards the invariant breaks, with any one fault.
 fn breaks(without: &[Guard], invariant: &str) {
     breaks_with(any_one(), without, invariant);
 }
@@ -108,9 +108,9 @@ fn each_guard_is_needed() {
     breaks(&[DecideFirst], "I6");
 }
 
-/// The row is fenced twice: by its epoch, and by the offset it must stand at. With a Kafka transaction around it, which the
-/// group's generation fences, either is enough, and so is the token: a zombie that looks for its place finds its successor's.
-/// Without a transaction (`at_least_once`) the epoch is what keeps a zombie out.
+/// The row is fenced twice: by its epoch, and by its expected offset. With a Kafka transaction, which the group's
+/// generation fences, either of the two is enough. The token is enough too, because a zombie that reads its position
+/// finds its successor's. Without a transaction (`at_least_once`) only the epoch keeps a zombie out.
 #[test]
 fn either_half_of_the_compare_and_swap_is_enough_beside_the_other_fences() {
     for guards in [&[SwapAtEpoch] as &[Guard], &[SwapFromOffset], &[SwapAtEpoch, SwapFromOffset]] {

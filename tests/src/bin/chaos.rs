@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: one bout, its ledger on stderr, what came of it on stdout.
+//! `cargo xtask chaos`: runs one chaos run. Its log goes to stderr, its results to stdout.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test program; stdout is what it has to say")]
 
 use std::process::ExitCode;
@@ -20,8 +20,8 @@ fn options() -> Result<Options, String> {
     let mut options = Options { bout, json: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} wants a value"));
-        let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text:?} is no number"));
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text:?} is not a number"));
         match word.as_str() {
             "--minutes" => options.bout.length = Duration::from_secs(number(value()?)? * 60),
             "--seed" => options.bout.seed = number(value()?)?,
@@ -58,10 +58,10 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// What the bout failed for.
+/// Returns why the run failed, if it did.
 fn failure(outcome: &Outcome) -> Option<String> {
     if outcome.quiet.is_none() {
-        return Some("not everything got through".to_owned());
+        return Some("not all records were processed".to_owned());
     }
     let rest = outcome.found.others(DISAGREEING);
     (!outcome.found.is_empty()).then(|| {
@@ -72,7 +72,7 @@ fn failure(outcome: &Outcome) -> Option<String> {
     })
 }
 
-/// Which takeovers are told apart.
+/// The classes of takeovers in the report.
 const MATTERS: [(Matter, &str); 3] = [
     (Matter::Nothing, ", servers healthy, no member standing still"),
     (Matter::Still, ", servers healthy"),

@@ -1,4 +1,4 @@
-//! The faults of a bout, and what each does.
+//! The faults of a chaos run, and their effects.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use super::{ENGINES, EXPIRY, LEAVE, Ring, Running, STILL, TRANSACTION};
 use crate::guests::{self, Guest};
 use crate::wait_for;
 
-/// The source topic never gets more partitions than this.
+/// The maximum number of partitions of the source topic.
 const MOST_PARTITIONS: i32 = 6;
-/// An engine that stood still for this long has more than 2,000 rows to write, and takes them by COPY.
+/// An engine that was paused for this time has more than 2,000 rows to write, and writes them by COPY.
 const BACKLOG: Duration = Duration::from_millis(1_500);
-/// How often an engine is stopped and looked at until a lane of it is inside a COPY.
+/// The number of times that an engine is stopped and inspected until one of its lanes is inside a COPY.
 const LOOKS: u32 = 300;
-/// An operator moves an offset by no more than this.
+/// The maximum distance by which an operator moves an offset.
 const MOST_MOVED: u64 = 3_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Fault {
 }
 
 impl Ring {
-    /// The next fault of a shuffled deck: within a round each kind comes once, so that a short bout has all of them.
+    /// Draws the next fault from a shuffled deck. Each kind comes once a round, so that a short run has all of them.
     fn draw(&mut self) -> Fault {
         if self.deck.is_empty() {
             self.deck = Fault::ALL.to_vec();
@@ -76,9 +76,9 @@ impl Ring {
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     pub(super) fn fault(&mut self) {
-        // What has ended by now had nothing to do with it.
+        // Engines that have ended before are not a consequence of this fault.
         self.look();
-        // There is always one to go on, and never a fourth.
+        // One engine always keeps running, and there are at most three.
         let fault = match self.draw() {
             Fault::Join if self.engines.len() == ENGINES => Fault::Leave,
             Fault::Leave if self.engines.len() == 1 => Fault::Join,
@@ -126,7 +126,7 @@ impl Ring {
         }
     }
 
-    /// The engine has been stopped: it goes on after a while that is drawn.
+    /// Pauses an engine that was stopped, for a random time.
     fn stands_still(&mut self, target: usize, name: &str) {
         let still = self.between(STILL);
         self.tell(&format!("{name}: {}, for {:.1} s", self.engines[target].number, still.as_secs_f64()));
@@ -135,8 +135,8 @@ impl Ring {
         self.takeovers.stands_still(wakes, TRANSACTION + EXPIRY);
     }
 
-    /// Stops the engine at the moment when PostgreSQL waits for it inside a COPY: it gets a backlog first, and is then stopped
-    /// and let go until one of its lanes is found there.
+    /// Stops the engine at a moment when PostgreSQL waits for it inside a COPY. It gets a backlog first, and is then
+    /// repeatedly stopped and continued until one of its lanes is inside a COPY.
     fn stop_in_copy(&mut self, target: usize, name: &str) {
         let engine = |ring: &Ring, signal| ring.engines[target].engine.signal(signal);
         engine(self, Signal::STOP);
@@ -154,7 +154,7 @@ impl Ring {
         *self.faults.entry("no lane found inside a COPY").or_default() += 1;
     }
 
-    /// Whether a lane of this process holds progress rows and owes PostgreSQL the rest of a COPY.
+    /// Returns whether a lane of this process holds progress rows while PostgreSQL waits for the rest of a COPY.
     fn inside_copy(&self, process: i32) -> bool {
         let owners = self.case.database.texts(
             "SELECT DISTINCT p.owner FROM tollgate.progress p JOIN pg_stat_activity a ON a.backend_xid = p.xmax
@@ -170,8 +170,8 @@ impl Ring {
         self.spread.raise(partitions);
     }
 
-    /// Moves the group's offset of a partition while nothing runs. An engine that starts then must halt the partition, and the
-    /// command that the halt prints must let all go on.
+    /// Moves the group's offset of a partition while no engine runs. An engine that starts then must halt the
+    /// partition, and the command in the halt's message must let it continue.
     fn move_offset(&mut self, name: &str) {
         let engines = self.engines.len();
         self.leave_all();
@@ -191,7 +191,7 @@ impl Ring {
             }
         }
         for _ in 0..engines {
-            self.start("goes on after the moved offset");
+            self.start("continues after the moved offset");
         }
     }
 
@@ -202,7 +202,8 @@ impl Ring {
         }
     }
 
-    /// A partition whose two sides are level, so that going on at its rows is right, and its offset.
+    /// Returns a partition whose rows and outputs are at the same offset, so that continuing at its rows is right, and
+    /// the offset.
     fn level(&mut self) -> Option<(i32, i64)> {
         let partitions = self.spread.partitions();
         let committed = self.case.kafka.committed(&self.case.name, &self.case.source(), partitions).ok()?;
@@ -222,7 +223,7 @@ impl Ring {
         wait_for("the partition to halt", || (self.case.database.number(&stored) == 1).then_some(()));
     }
 
-    /// Does what the halt's message says, to go on where the rows are.
+    /// Runs the command of the halt's message that continues at the rows.
     fn adopt(&self, partition: i32) {
         let message = format!("SELECT message FROM tollgate.halt WHERE partition = {partition}");
         let message = self.case.database.texts(&message).remove(0);

@@ -1,4 +1,4 @@
-//! Every conversion of docs/tables.md on real columns, by arrays and by COPY, and what each refuses.
+//! Tests every conversion of docs/tables.md on real columns, by arrays and by COPY, and the values that each rejects.
 
 use prost_reflect::prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
@@ -13,7 +13,7 @@ use super::types::register;
 const WIDE: &str = include_str!("wide.proto");
 const GOOGLE_TYPE: &str = include_str!("google_type.proto");
 
-/// Enough rows for the way by COPY.
+/// Enough rows for a write by COPY.
 const MANY: i64 = 2_500;
 
 const TABLE: &str = r"
@@ -34,7 +34,7 @@ CREATE TABLE wide (
     payload text, via via_t, unset text);
 ";
 
-/// Every column but the key, which is the one thing in which the rows differ.
+/// Every column except the key; the rows differ only in their keys.
 const COLUMNS: &str = "amount, exact, pegged, ratio, tags, item_ids, moods, ids, weights, seen, parts, tags_json, role, address, \
     code, uid, doc, at, local, day, tod, iv, epoch, epoch_day, d, t, dt, price, money, dec, took, took_json, note, currency, \
     region, retries, mood, payload, via, unset";
@@ -216,7 +216,7 @@ fn rows_are_deleted_by_keys_in_json_by_an_event_and_softly() {
     let outputs = case.kafka.read(&case.output());
     assert_eq!(outputs[0].key.as_deref(), Some(&br#"{"tenant":"t1","line_no":1}"#[..]), "a key of two fields");
 
-    // The same table once more, in which a deleted row stays.
+    // The same table again, in which deleted rows are kept.
     let case = case.set("/postgres/delete/soft", json!("deleted_at"));
     case.database.run("ALTER TABLE lines ADD COLUMN deleted_at timestamptz");
     case.kafka.produce(
@@ -235,7 +235,7 @@ fn rows_are_deleted_by_keys_in_json_by_an_event_and_softly() {
     case.drain();
     assert_eq!(case.database.texts(marked)[1], "t2 2 alive f");
 
-    // And with keys that are Protobuf messages.
+    // The same with keys that are Protobuf messages.
     let seen = case.kafka.read(&case.dead()).len();
     let case = case.set("/postgres/delete/key", json!({ "message": "test.lines.v1.Key" }));
     let gone = |key: Vec<u8>| Record { key: Some(key), ..Record::default() };
@@ -251,20 +251,20 @@ fn rows_are_deleted_by_keys_in_json_by_an_event_and_softly() {
     assert_eq!(case.database.texts(marked), ["t1 2 y2 t", "t2 2 alive t", "t3 1 new f"]);
     assert!(reasons(&case)[0].starts_with("the record key is not a valid test.lines.v1.Key: "), "{:?}", reasons(&case));
 
-    // As serializers of a schema registry write them.
+    // The same with keys as serializers of a schema registry write them.
     let registry = Registry::start(&Cache::open().unwrap()).unwrap();
     let id = register(&registry, "lines-key", lines);
     let case =
         case.set("/contract/registry", json!({ "url": registry.url() })).set("/contract/encoding", json!("auto"));
     let framed = |index: u8, key: Vec<u8>| [&[0][..], &id.to_be_bytes(), &[2, index * 2], &key].concat();
-    // A key of Line, which is the first message of the file; Key is the second.
+    // The first key is a Line, the first message of the file; the second one is a Key.
     case.kafka.produce(&case.source(), &[gone(framed(1, key("t3", 1))), gone(framed(0, key("t3", 1)))]);
     case.drain();
     assert_eq!(case.database.texts(marked)[2], "t3 1 new t");
     let expected = format!("the record key: schema {id} names test.lines.v1.Line, but delete.key is test.lines.v1.Key");
     assert_eq!(reasons(&case)[1..], [expected]);
 
-    // In a topic of envelopes a tombstone has none.
+    // In a topic of envelopes a tombstone has no envelope.
     case.database.run("UPDATE lines SET deleted_at = NULL");
     let envelope = json!({ "message": "tollgate.envelope.v1.DomainEvent" });
     let case = case.set("/contract/registry", Value::Null).set("/contract/envelope", envelope);
@@ -272,7 +272,7 @@ fn rows_are_deleted_by_keys_in_json_by_an_event_and_softly() {
     case.drain();
     assert_eq!(case.database.texts(marked), ["t1 2 y2 t", "t2 2 alive f", "t3 1 new f"]);
 
-    // And once more, under only_if_newer: whichever event comes last, the newest one has the last word.
+    // The same under only_if_newer: the newest event wins, whichever comes last.
     let case = case
         .set("/contract/envelope", Value::Null)
         .set("/contract/encoding", json!("json"))
@@ -297,7 +297,7 @@ fn rows_are_deleted_by_keys_in_json_by_an_event_and_softly() {
         ],
     );
     case.drain();
-    // So many that they come by COPY; and what the table knows is compared as well.
+    // These are so many that they are written by COPY; the values that PostgreSQL stores are compared too.
     let many = (10..2_200).map(|line| versioned(line, 1, if line % 2 == 0 { "OP_DELETE" } else { "OP_UPSERT" }));
     let late = [versioned(3, 2, "OP_DELETE"), versioned(4, 1, "OP_UPSERT"), versioned(1, 3, "OP_UPSERT")];
     case.kafka.produce(&case.source(), &many.chain(late).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! A table that follows Debezium's change events.
+//! Tests a table that follows Debezium's change events.
 
 use serde_json::{Value, json};
 use tollgate_tests::case::Case;
@@ -11,7 +11,8 @@ fn customer(id: i64, name: &str) -> Value {
     json!({ "id": id, "first_name": name, "updated_at": 1_769_860_800_000_123_i64 })
 }
 
-/// As Debezium's connector for PostgreSQL writes it, with the schema that Kafka Connect's JsonConverter adds.
+/// Returns a change event as Debezium's connector for PostgreSQL writes it, with the schema that Kafka Connect's
+/// JsonConverter adds.
 fn change(id: i64, op: &str, before: &Value, after: &Value, lsn: i64) -> Record {
     let payload = json!({
         "before": before, "after": after, "op": op, "ts_ms": 1_769_860_800_456_i64, "transaction": null,
@@ -64,7 +65,7 @@ fn a_table_follows_change_events_hard_and_softly() {
             change(2, "c", &none, &customer(2, "Bob"), 101),
             change(3, "c", &none, &customer(3, "Cleo"), 102),
             change(1, "u", &json!({ "id": 1 }), &customer(1, "Anna"), 103),
-            // By `before`, and by the record's key where there is none.
+            // Deleted by `before`, or by the record's key if there is no `before`.
             change(2, "d", &json!({ "id": 2, "first_name": null, "updated_at": null }), &none, 104),
             tombstone(2),
             change(3, "d", &none, &none, 105),
@@ -81,7 +82,7 @@ fn a_table_follows_change_events_hard_and_softly() {
         outputs.iter().map(|output| (output.header("__op").unwrap_or_default(), output.value.is_some())).collect();
     assert_eq!(told, [("r", true), ("c", true), ("c", true), ("u", true), ("d", false), ("d", false)]);
 
-    // The log's order decides, whichever comes last: a deleted row stays, with its number.
+    // The order of the source database's log decides, whichever event comes last: a deleted row keeps its number.
     let case = case
         .set("/contract/envelope", json!({ "debezium": { "truncates": "drop" } }))
         .set("/postgres/delete", json!({ "soft": "deleted_at" }))
@@ -97,7 +98,7 @@ fn a_table_follows_change_events_hard_and_softly() {
             change(6, "t", &none, &none, 114),
         ],
     );
-    // A snapshot that reads what was there before the delete comes in a later batch.
+    // A snapshot of the state before the delete comes in a later batch.
     produce(
         &case,
         &[change(5, "r", &none, &customer(5, "Eva"), 111), change(6, "u", &none, &customer(6, "Fynn"), 115)],

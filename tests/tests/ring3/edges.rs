@@ -1,4 +1,4 @@
-//! Signals, health, status: what an operator's tools see.
+//! Tests signals, health and status as an operator's tools see them.
 
 use serde_json::{Value, json};
 use tollgate_tests::case::{Case, PARTITIONS};
@@ -24,11 +24,11 @@ fn sigterm_drains_and_leaves_the_group() {
     let engine = case.run();
     wait_for("the first commit", || (engine.metric("tollgate_events_total", "") > 0.0).then_some(()));
     engine.stop();
-    // What it had begun is whole: both sides stand at the same offsets.
+    // The batches that it had begun are complete: rows and outputs are at the same offsets.
     let rows = case.database.rows("SELECT next_off FROM tollgate.progress ORDER BY partition");
     let rows: Vec<Option<i64>> = rows.iter().map(|row| sqlx::Row::get(row, 0)).collect();
     assert_eq!(rows, case.kafka.committed(&case.name, &case.source(), PARTITIONS).unwrap());
-    // It has left: a successor needs no session timeout to have everything.
+    // The engine has left the group, so a successor gets all partitions without waiting for the session timeout.
     let case = case.set("/source/session_timeout", json!("60s"));
     let began = std::time::Instant::now();
     let next = case.run();
@@ -46,12 +46,12 @@ fn waits_for_a_lock(case: &Case) {
     wait_for("the engine to wait for the lock", || (case.database.number(waiting) > 0).then_some(()));
 }
 
-/// librdkafka waits for the answer to an assignment, and a takeover for whoever has locked the rows: the end for neither.
+/// A stop waits neither for librdkafka's reply to an assignment nor for whoever has locked the progress rows.
 #[test]
 fn a_stop_during_a_takeover_waits_for_nobody() {
-    // A statement waits for a lock for a third of this; `shutdown` is 30 s.
+    // A statement waits for a lock for a third of this timeout; `shutdown` is 30 s.
     let case = Case::new("untaken").set("/delivery/transaction_timeout", json!("60s")).setup();
-    // The start reads the table; a takeover writes it.
+    // The start only reads the table; a takeover writes it.
     let blocker = case.database.hold("LOCK TABLE tollgate.progress IN SHARE MODE");
     let engine = case.run();
     waits_for_a_lock(&case);
@@ -63,7 +63,8 @@ fn a_stop_during_a_takeover_waits_for_nobody() {
     drop(blocker);
 }
 
-/// The first member cannot let go: its batch waits for a lock. Until it does the second has nothing, and is no spare member.
+/// The first member cannot release its partitions, because its batch waits for a lock. Until then the second member has
+/// none, but it does not count as a spare member.
 #[test]
 fn a_member_that_waits_for_its_share_is_not_ready() {
     let case = Case::new("wanting").set("/delivery/transaction_timeout", json!("60s")).setup();
@@ -88,8 +89,8 @@ fn a_member_that_waits_for_its_share_is_not_ready() {
     second.stop();
 }
 
-/// The first member stands still, so that the group cannot answer the second, which is told to stop meanwhile. Its session would
-/// hold its share for 60 s.
+/// The first member is paused, so the group cannot answer the second one, which is stopped meanwhile. Its session would
+/// keep its partitions assigned to it for 60 s.
 #[test]
 fn a_stop_during_a_rebalance_leaves_the_group() {
     let case = Case::new("leaving").set("/source/session_timeout", json!("6s")).setup();
@@ -116,7 +117,7 @@ fn a_second_signal_stops_at_once() {
     let case = Case::new("twice").setup();
     let engine = case.run();
     engine.ready();
-    // A drain that cannot end: the progress rows are locked.
+    // This drain cannot end, because the progress rows are locked.
     case.kafka.produce(&case.source(), &events(10));
     case.settled(&[3, 3, 2, 2]);
     let blocker = case.database.hold("LOCK TABLE tollgate.progress IN ACCESS EXCLUSIVE MODE");

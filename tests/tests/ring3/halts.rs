@@ -1,4 +1,5 @@
-//! Halts: each of docs/halts.md stops one partition, is stored, and ends by `tollgate resume --partition`; the others go on.
+//! Tests the halts of docs/halts.md: each stops one partition, is stored, and ends by `tollgate resume --partition`.
+//! The other partitions continue.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,12 @@ fn record(partition: i32, id: usize) -> Record {
     Record { partition, ..Record::new("k", events::encode(&json!({ "id": id.to_string() }))) }
 }
 
-/// A pipeline whose partition 0 is through up to offset 4, in four batches, and then something is done to it.
+/// Processes four records of partition 0 in four batches, and then applies `spoil`.
 fn spoiled(name: &str, spoil: impl Fn(&Case)) -> Case {
     let case = Case::new(name).set("/delivery/batch", json!({ "max_events": 1 })).setup();
     case.kafka.produce(&case.source(), &(0..4).map(|id| record(0, id)).collect::<Vec<_>>());
     case.drain();
-    // The member has left; the broker notices in its own time.
+    // The member has left; the broker notices it later.
     wait_for("an empty group", || {
         (case.kafka.committed(&case.name, &case.source(), 1).ok()? == [Some(4)]).then_some(())
     });
@@ -38,7 +39,8 @@ fn epoch(case: &Case) -> i64 {
     case.database.number("SELECT COALESCE(max(epoch), 0) FROM tollgate.progress WHERE partition = 0")
 }
 
-/// The partition is halted with this code, the others are read, a drain fails, and nothing moves.
+/// Asserts that the partition is halted with this code, that the others are read, that a drain fails, and that nothing
+/// moves.
 fn halts(case: &Case, code: &str, message: &str) {
     let engine = case.run();
     let halt = halted(&engine);
@@ -52,11 +54,11 @@ fn halts(case: &Case, code: &str, message: &str) {
     let (ready, why) = engine.get("/readyz");
     assert_eq!(ready, 503, "{why}");
     assert!(why.contains("partition 0 is halted at offset") && why.contains(code), "{why}");
-    // The consumer closes at once, though the group has given it a partition that it does not fetch.
+    // The consumer closes at once, although the group has assigned it a partition that it does not fetch.
     let began = Instant::now();
     engine.stop();
     assert!(began.elapsed() < Duration::from_secs(10), "it left after {:?}", began.elapsed());
-    // The next owner finds it, and touches nothing.
+    // The next owner reads the stored halt and changes nothing.
     let before = epoch(case);
     let drain = case.tollgate(&["run", "pipeline.yaml", "--drain"], &[]);
     assert_eq!(drain.wait().code(), Some(1), "{}", drain.log());
@@ -66,7 +68,7 @@ fn halts(case: &Case, code: &str, message: &str) {
     assert_eq!(epoch(case), before, "a halted partition is not taken over");
 }
 
-/// The token that a member would write for these offsets of partition 0.
+/// Returns the token that a member would write for these offsets of partition 0.
 fn token(case: &Case, number: &str, offsets: &str) -> String {
     let fields = format!("'tollgate/1 number=' || {number} || ' epoch=1 offsets={offsets} cluster=' || cluster_id");
     let sql = format!("SELECT {fields} || ' pipeline=' || pipeline FROM tollgate.progress WHERE partition = 0");
@@ -101,7 +103,7 @@ fn somebody_moved_the_groups_offset() {
     let shown = case.tollgate(&["status", "pipeline.yaml"], &[]);
     assert!(shown.wait().success(), "{}", shown.log());
     assert!(shown.stdout().contains("tollgate resume pipeline.yaml --partition 0"), "{}", shown.stdout());
-    // A resume before the cause is gone halts again: this process halts it for the first time.
+    // A resume before the cause is fixed halts again; for this process it is the first halt.
     resume(&case);
     engine.logged("partition 0 is halted: ");
     wait_for("the halt in PostgreSQL", || {
@@ -142,14 +144,14 @@ fn records_were_deleted_before_they_were_read() {
 #[test]
 fn a_damaged_batch_halts_its_partition_and_nothing_of_it_gets_through() {
     let case = Case::new("damaged").set("/source/stall_after", json!("1s")).setup();
-    // Each record is a batch of its own in the log.
+    // Each record is a separate batch in the log.
     let ids = ["good-0", "good-1", "damaged-2", "good-3"];
     let named = |id: &str| Record { partition: 0, ..Record::new("k", events::encode(&json!({ "id": id }))) };
     case.kafka.trickle(&case.source(), &ids.map(named));
     case.kafka.damage(&case.source(), 0, b"damaged-2");
     halts(&case, "records-unreadable", "from offset 2 on cannot be read");
     assert_eq!(case.database.texts("SELECT id FROM seen WHERE p = 0 ORDER BY id"), ["good-0", "good-1"]);
-    // The damaged batch is skipped.
+    // Skips the damaged batch.
     wait_for("an empty group", || {
         case.kafka.commit(&case.name, &case.source(), 0, 3);
         let adopt = case.tollgate(&["offsets", "adopt", "pipeline.yaml", "--partition", "0", "--yes"], &[]);
@@ -163,7 +165,7 @@ fn a_damaged_batch_halts_its_partition_and_nothing_of_it_gets_through() {
 fn a_partition_that_the_output_topic_lacks_is_halted_until_it_is_added() {
     let case = Case::new("lacking").set("/output/partition", json!("same")).setup_with(1);
     let case = case.set("/retry_policy/max_retries", json!(2));
-    // How soon new partitions are seen, and how soon a topic counts as gone.
+    // These settings determine how soon new partitions are seen, and how soon a topic counts as deleted.
     let kafka = json!({ "topic.metadata.refresh.interval.ms": "200", "topic.metadata.propagation.max.ms": "1000" });
     let case = case.set("/source/kafka", kafka);
     case.kafka.produce(&case.source(), &[record(0, 0)]);
@@ -175,28 +177,29 @@ fn a_partition_that_the_output_topic_lacks_is_halted_until_it_is_added() {
     assert_eq!((&halt["partition"], &halt["code"]), (&json!(1), &json!("output-partition-missing")), "{halt}");
     case.settled(&[2]);
     assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE p = 1"), 0);
-    // The process shows a halt at once, and stores it within a second; only a stored one can be ended.
+    // The process shows a halt at once and stores it within a second. Only a stored halt can be resumed.
     wait_for("the stored halt", || (case.database.number("SELECT count(*) FROM tollgate.halt") == 1).then_some(()));
-    // What the message says.
+    // Does what the message advises.
     case.kafka.create_partitions(&case.output(), 2);
     let resume = case.tollgate(&["resume", "pipeline.yaml", "--partition", "1"], &[]);
     assert!(resume.wait().success(), "{}", resume.log());
     case.settled(&[2, 1]);
-    // An output topic that is gone concerns every partition.
+    // A deleted output topic affects every partition.
     case.kafka.delete_topic(&case.output());
     case.kafka.produce(&case.source(), &[record(0, 3)]);
     assert_eq!(engine.wait().code(), Some(1), "{}", engine.log());
     assert!(engine.log().contains(&case.output()) && engine.log().contains("no longer exists"), "{}", engine.log());
 }
 
-/// Another member may have had the partition between the two reads of a takeover; then they do not belong together.
+/// Another member may have owned the partition between the two reads of a takeover, and then the results do not belong
+/// together.
 #[test]
 fn a_group_that_moves_during_a_takeover_is_looked_at_again() {
     let case = Case::new("look-twice").set("/delivery/batch", json!({ "max_events": 1 })).setup();
     case.kafka.produce(&case.source(), &(0..4).map(|id| record(0, id)).collect::<Vec<_>>());
     case.drain();
     case.kafka.produce(&case.source(), &(4..10).map(|id| record(0, id)).collect::<Vec<_>>());
-    // Two batches of the other member, which is between them and the COMMIT of the second.
+    // The other member commits two batches, and the second one is between its two commits.
     let change =
         "UPDATE tollgate.progress SET prev_off = 6, next_off = 8, commit_no = commit_no + 2 WHERE partition = 0";
     let other = case.database.hold(change);

@@ -1,4 +1,4 @@
-//! The main job: rows, outputs, dead letters.
+//! Tests the normal case: rows, outputs, dead letters.
 
 use serde_json::json;
 use tollgate_tests::case::{Case, PARTITIONS};
@@ -6,7 +6,7 @@ use tollgate_tests::events;
 use tollgate_tests::guests::Guest;
 use tollgate_tests::kafka::Record;
 
-/// One good event on each partition, and one that is not.
+/// Returns one valid event for each partition, and an invalid one.
 fn records() -> Vec<Record> {
     let mut records = Vec::new();
     for partition in 0..PARTITIONS {

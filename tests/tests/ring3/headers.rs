@@ -1,4 +1,4 @@
-//! Headers that no honest producer writes: names that are not UTF-8, and names that are Tollgate's own.
+//! Tests headers that no ordinary producer writes: names that are not UTF-8, and names that are reserved for Tollgate.
 
 use serde_json::{Value, json};
 use tollgate_tests::case::Case;
@@ -6,7 +6,7 @@ use tollgate_tests::events;
 use tollgate_tests::guests::Guest;
 use tollgate_tests::kafka::{Letter, Record};
 
-/// Latin-1, and the first bytes of a UTF-8 character.
+/// A Latin-1 name, and a truncated UTF-8 character.
 const NAMES: [&[u8]; 2] = [b"caf\xe9", b"\xe2\x82"];
 
 fn hostile(record: Record) -> Record {
@@ -19,13 +19,13 @@ fn hostile(record: Record) -> Record {
         .header("trace", "abc")
 }
 
-/// The values of all headers of this name.
+/// Returns the values of all headers with this name.
 fn values<'l>(letter: &'l Letter, name: &str) -> Vec<&'l str> {
     let named = letter.headers.iter().filter(|(found, _)| found == name.as_bytes());
     named.map(|(_, value)| std::str::from_utf8(value.as_deref().unwrap()).unwrap()).collect()
 }
 
-/// The letter as it is sent back: key, value and headers unchanged.
+/// Returns a dead letter as a new record with the same key, value and headers.
 fn back(letter: &Letter) -> Record {
     let headers = letter.headers.iter().map(|(name, value)| (name.clone(), value.clone().unwrap()));
     Record { key: letter.key.clone(), value: letter.value.clone(), headers: headers.collect(), ..Record::default() }
@@ -65,7 +65,7 @@ fn hostile_names_pass_and_none_of_them_passes_for_ours() {
     let exported = export(&case);
     assert_eq!((exported.len(), &exported[0]["reason"]), (1, &json!("undecodable")));
 
-    // Sent back with all that it carries, it fails again, knows how often, and does not grow.
+    // A dead letter that is produced again with all its headers fails again, counts its attempts, and does not grow.
     let mut letter = dead[0].clone();
     let first = letter.header("tollgate.first-failed-at").unwrap().to_owned();
     let mut sizes = Vec::new();

@@ -1,4 +1,4 @@
-//! Which contract an event is checked against: frames of a registry's serializers, versions, rules.
+//! Tests which contract an event is checked against: frames of a registry's serializers, versions, rules.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ fn ids(case: &Case) -> Vec<String> {
     case.database.texts("SELECT id FROM seen WHERE n = 1 ORDER BY id")
 }
 
-/// Reason and schema id (or `-`) of each dead letter, in source order.
+/// Returns the reason and the schema id (or `-`) of each dead letter, in source order.
 fn reasons(case: &Case) -> Vec<String> {
     let mut letters: Vec<_> = case.kafka.read(&case.dead());
     letters.sort_by_key(|letter| letter.source());
@@ -48,7 +48,7 @@ fn frames_are_checked_against_the_schemas_that_they_name() {
         client.register(subject, &schema).unwrap()
     };
     let old = register("events-value", "PROTOBUF", events::PROTO);
-    // A newer producer: a status that the pipeline's own files do not have yet.
+    // A newer producer uses a status that the pipeline's own files do not contain yet.
     let text = events::PROTO.replace("COLOUR_BLUE = 2;", "COLOUR_BLUE = 2; COLOUR_GREEN = 3;");
     let new = register("newer-value", "PROTOBUF", &text);
     let json_schema =
@@ -60,7 +60,7 @@ fn frames_are_checked_against_the_schemas_that_they_name() {
     let records = [
         framed(old, &[0], &event("a")),
         framed(new, &[0], &event("b")),
-        // The enum's number is known to the writer's schema; the pipeline's own contract still has the last word on rows.
+        // The writer's schema contains the enum's number, but the pipeline's own contract still decides about rows.
         framed(new, &[0], &green("c")),
         framed(old, &[0], &green("d")),
         framed(old, &[1], &event("e")),
@@ -88,13 +88,13 @@ fn frames_are_checked_against_the_schemas_that_they_name() {
         outputs.iter().all(|output| output.value.as_deref().is_some_and(|value| events::decode(value)["id"] != ""))
     );
 
-    // Schemas that were seen before need no registry, in a new process either.
+    // Schemas that were used before need no registry, not even in a new process.
     registry.kill();
     case.kafka.produce(&case.source(), &[framed(old, &[0], &event("h")), framed(new, &[0], &event("i"))]);
     case.drain();
     assert_eq!(ids(&case), ["a", "b", "h", "i"]);
 
-    // One that nobody has seen waits, and is no dead letter.
+    // An event with an unknown schema waits and does not become a dead letter.
     let engine = case.run();
     engine.ready();
     case.kafka.produce(&case.source(), &[framed(old + 1_000, &[0], &event("j"))]);
@@ -130,7 +130,7 @@ fn a_rule_about_the_present_leaves_the_key_from_a_field_alone() {
         events::PROTO.replace("package test.v1;", head).replace("int64 at = 7;", &format!("int64 at = 7; {placed}"));
     fs::write(case.folder().join("events.proto"), text).unwrap();
     let case = case.set("/output/key", json!("id")).setup();
-    // A second after the epoch, in field 9.
+    // The time is one second after the epoch, in field 9.
     let past = [event("a"), vec![9 << 3 | 2, 2, 8, 1]].concat();
     case.kafka.produce(&case.source(), &[Record::new("k", past)]);
     case.drain();

@@ -1,7 +1,7 @@
-//! docs/first-transform.md, done as it says: from an empty folder outside this repository to a rule that runs.
+//! Follows docs/first-transform.md: from an empty folder outside this repository to a rule that runs.
 //!
-//! Files and commands are read from the page itself. Three of the ten commands are done by this test in its own way: the
-//! repository is linked rather than cloned, and there is neither `kafka-console-producer.sh` nor `psql` here.
+//! Files and commands are read from the page itself. The test replaces three of the ten commands: the repository is
+//! linked rather than cloned, and `kafka-console-producer.sh` and `psql` are not installed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,8 @@ struct Page {
     commands: Vec<String>,
 }
 
-/// A fenced block is the content of the file whose name begins the line before it, or commands behind `$`.
+/// Parses the page. A fenced block is either the contents of the file whose name begins the line before it, or commands
+/// behind `$`.
 fn page(text: &str) -> Page {
     let (mut files, mut commands) = (BTreeMap::new(), Vec::new());
     let mut name = None;
@@ -52,7 +53,7 @@ fn the_page_leads_from_an_empty_folder_to_a_live_rule_in_ten_commands() {
     let folder = case.folder().join("shop");
     let bin = engine::binary();
     let path = format!("{}:{}", bin.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    // Where the other guests were built: what they have in common is not compiled again.
+    // Uses the target folder of the other guests, so that common dependencies are not compiled again.
     let target = std::env::var_os("TOLLGATE_GUESTS_TARGET").map_or_else(|| case.folder().join("target"), PathBuf::from);
     let variables = [
         ("PATH", path.as_str()),
@@ -66,7 +67,7 @@ fn the_page_leads_from_an_empty_folder_to_a_live_rule_in_ten_commands() {
             "mkdir" => {
                 let status = Command::new("sh").arg("-ec").arg(command).current_dir(case.folder()).status().unwrap();
                 assert!(status.success(), "{command}");
-                // The page shows the files from here on.
+                // At this point the page shows the files.
                 for (name, content) in &page.files {
                     fs::write(folder.join(name), content).unwrap();
                 }

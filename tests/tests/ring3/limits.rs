@@ -1,4 +1,4 @@
-//! Letters that are too large, and too many of them.
+//! Tests dead letters that are too large, and too many dead letters.
 
 use serde_json::{Value, json};
 use tollgate_tests::case::Case;
@@ -34,7 +34,7 @@ fn a_letter_that_its_topic_cannot_hold_is_stored_by_reference() {
     assert_eq!(letter(2).header("ballast"), None, "headers that do not fit are left to the source");
 }
 
-/// Good events, then such that the transform rejects.
+/// Produces valid events, followed by events that the transform rejects.
 fn bad_deploy(case: &Case, good: usize, bad: usize) {
     let event = |n: usize| Record::new("k", events::encode(&json!({ "id": format!("{n}") })));
     let mut records: Vec<Record> = (0..good).map(event).collect();
@@ -64,17 +64,17 @@ fn too_many_dead_letters_pause_until_somebody_resumes() {
     assert_eq!(engine.get("/healthz").0, 200);
     let dead = case.kafka.read(&case.dead()).len();
     assert!(dead < 200, "{dead} dead letters of 400: the batch that crosses the limit must not be committed");
-    // It survives a restart, and the next process touches nothing.
+    // The pause survives a restart, and the next process changes nothing.
     engine.stop();
     let engine = case.run();
     assert_eq!(paused(&engine), reason);
     engine.ready();
     assert_eq!(case.kafka.read(&case.dead()).len(), dead);
-    // A job that drains is told instead of waiting for ever.
+    // A draining job gets an error instead of waiting for ever.
     let drain = case.tollgate(&["run", "pipeline.yaml", "--drain"], &[]);
     assert_eq!(drain.wait().code(), Some(1), "{}", drain.log());
     assert!(drain.log().contains("the drain cannot finish because the pipeline is paused"), "{}", drain.log());
-    // A resume begins a new window: it may be crossed again, and each time some get through.
+    // A resume begins a new window, in which the threshold may be crossed again. Each time some events are processed.
     let answer = case.tollgate(&["resume", "pipeline.yaml", "--output", "json"], &[]);
     assert!(answer.wait().success(), "{}", answer.log());
     let answer: Value = serde_json::from_str(&answer.stdout()).unwrap();
@@ -93,7 +93,7 @@ fn a_resume_without_a_process_counts_for_the_next_start() {
     engine.stop();
     let resume = case.tollgate(&["resume", "pipeline.yaml"], &[]);
     assert!(resume.wait().success(), "{}", resume.log());
-    // The whole of it is one window.
+    // All events are in one window.
     case.drain();
     assert_eq!(case.kafka.read(&case.dead()).len(), 400);
 }
@@ -104,7 +104,7 @@ fn a_swap_ends_the_pause_of_a_bad_deploy() {
     bad_deploy(&case, 0, 400);
     let engine = case.run();
     paused(&engine);
-    // What is no component changes nothing, and shows until a reload is accepted.
+    // A file that is not a component changes nothing. The failure is shown until a reload is accepted.
     case.put("guest.wasm", b"no component");
     assert_eq!(engine.post("/admin/reload").0, 409);
     assert!(engine.status()["refused_reload"]["error"].as_str().is_some(), "{}", engine.status());
@@ -112,7 +112,7 @@ fn a_swap_ends_the_pause_of_a_bad_deploy() {
     assert_eq!(check.wait().code(), Some(1), "{}", check.log());
     assert!(check.log().contains(": paused: "), "{}", check.log());
     assert!(check.stdout().contains("reload    rejected"), "{}", check.stdout());
-    // The mended rule lets every event pass.
+    // The fixed rule lets every event pass.
     case.put("guest.wasm", &guests::component(&Guest { rejects: false, ..Guest::revision(2) }));
     let (status, answer) = engine.post("/admin/reload");
     assert_eq!(status, 200, "{answer}");
@@ -128,7 +128,8 @@ fn a_swap_ends_the_pause_of_a_bad_deploy() {
     assert!(dead < 100, "{dead} events went to the dead letters before the limit of 100");
 }
 
-/// Reloads with this component, which must be refused in words that contain `says`, by a process that goes on.
+/// Reloads with this component. The reload must fail with a message that contains `says`, and the process must
+/// continue.
 fn refused(case: &Case, engine: &tollgate_tests::engine::Engine, component: &[u8], says: &str) {
     case.put("guest.wasm", component);
     let (status, answer) = engine.post("/admin/reload");
@@ -143,13 +144,13 @@ fn no_component_ends_the_process_neither_by_running_nor_by_being_compiled() {
     let guest = Guest::revision(1);
     let case = Case::new("hostile").guest(&Guest { traps: true, ..guest.clone() }).set("/transforms", ceiling).setup();
     bad_deploy(&case, 100, 0);
-    // It traps before it asks for its first event, whatever the event.
+    // The guest traps before it asks for its first event, whatever the event is.
     let engine = case.run();
     let reason = paused(&engine);
     assert!(reason.contains("transform actor cannot run") && reason.contains("unreachable"), "{reason}");
     assert!(reason.contains("tollgate resume"), "{reason}");
     assert_eq!(case.kafka.read(&case.dead()).len(), 0, "no event is at fault");
-    // Resumed without a fix it pauses again, and the process is still there.
+    // If it is resumed without a fix it pauses again, and the process continues to run.
     assert!(case.tollgate(&["resume", "pipeline.yaml"], &[]).wait().success());
     wait_for("the second pause", || (engine.log().matches("cannot run").count() > 1).then_some(()));
     assert_eq!(paused(&engine), reason);
@@ -160,7 +161,7 @@ fn no_component_ends_the_process_neither_by_running_nor_by_being_compiled() {
 
     refused(&case, &engine, &guests::nested_types(&guest), "types are nested deeper than");
     refused(&case, &engine, &guests::nested_loops(&guest), "takes more than 1 s of CPU time");
-    // Compiled when the field had another number.
+    // The component was compiled when the field had another number.
     let stale = tollgate_tests::events::PROTO.replace("string note = 3", "string note = 13");
     let says = "field `test.v1.Event.note` has number 13 in the component and 3 in the contract";
     let component = guests::component(&Guest::revision(2));
@@ -168,7 +169,7 @@ fn no_component_ends_the_process_neither_by_running_nor_by_being_compiled() {
     let validated = case.tollgate(&["validate", "pipeline.yaml"], &[]);
     assert_eq!(validated.wait().code(), Some(2), "{}", validated.log());
     assert!(validated.log().contains(says) || validated.stdout().contains(says), "{}", validated.log());
-    // A field that the component does not know is told, and accepted.
+    // A field that is missing in the component is reported and accepted.
     let older = tollgate_tests::events::PROTO.replace("string note = 3;", "");
     case.put("guest.wasm", &guests::compiled_with(component, &older));
     let (status, answer) = engine.post("/admin/reload");

@@ -1,4 +1,4 @@
-//! What the process takes of memory while a topic of large events waits for a table that takes no rows.
+//! Tests how much memory the process uses while large events wait for a table that accepts no rows.
 
 use std::time::{Duration, Instant};
 
@@ -14,29 +14,29 @@ use tollgate_tests::wait_for;
 const MIB: u64 = 1 << 20;
 
 const PARTITIONS: i32 = 8;
-/// A text of 200 kB, `EVENTS` of them: 240 MB, far above every bound here.
+/// The size of an event's text in bytes. `EVENTS` of them are 240 MB, far above every limit here.
 const EVENT: usize = 200_000;
 const EVENTS: i32 = 1_200;
 
-/// Longer than any pause of a poll thread that takes events.
+/// Longer than any pause of a poll thread that still accepts events.
 const STILL: Duration = Duration::from_secs(3);
 
-/// The most that was resident since the start, bytes.
+/// Returns the process's peak resident memory in bytes.
 fn peak(engine: &Engine) -> u64 {
     engine.memory("VmHWM").unwrap()
 }
 
-/// Events that cannot be squeezed, so that no size is less than it seems.
+/// Returns a text that cannot be compressed, so that sizes are what they seem.
 fn note(number: i32) -> String {
     let mut seed = Seed::new(u64::from(number.unsigned_abs()) + 1);
     (0..EVENT).map(|_| char::from(b'!' + u8::try_from(seed.below(64)).unwrap())).collect()
 }
 
-/// A pipeline with these settings whose topic is full and whose table is locked.
+/// Returns a pipeline with these settings whose topic is full and whose table is locked.
 fn full(name: &str, settings: &[(&str, Value)]) -> Case {
-    // It writes into every event, so that nothing of a batch is one with what came in.
+    // The guest changes every event, so that no output shares memory with its input.
     let mut case = Case::new(name).guest(&Guest::revision(1));
-    // So that the poll thread waits a second for room and pauses then.
+    // So that the poll thread waits a second for room and then pauses.
     case.change("/source/max_poll_interval", json!("10s"));
     case.change("/postgres/columns/note", json!({ "field": "note" }));
     for (pointer, value) in settings {
@@ -54,7 +54,7 @@ fn full(name: &str, settings: &[(&str, Value)]) -> Case {
     case
 }
 
-/// What `tollgate validate` says that the process takes at most, bytes.
+/// Returns the maximum memory that `tollgate validate` reports, in bytes.
 fn promised(case: &Case) -> u64 {
     let validate = case.tollgate(&["validate", "pipeline.yaml", "--output", "json"], &[]);
     assert!(validate.wait().success(), "{}", validate.log());
@@ -62,7 +62,8 @@ fn promised(case: &Case) -> u64 {
     said["result"]["memory"]["bytes"].as_u64().unwrap()
 }
 
-/// Runs against a locked table until nothing more is fetched, then to the end. `cap`: of what all batches have.
+/// Runs against a locked table until nothing more is fetched, then to the end. `cap` is the memory limit of all batches
+/// together.
 fn stays_below(case: &Case, cap: u64) {
     let promised = promised(case);
     let lock = case.database.hold("LOCK TABLE seen IN ACCESS EXCLUSIVE MODE");

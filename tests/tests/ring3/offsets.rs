@@ -1,4 +1,5 @@
-//! Offsets that somebody else moved: nothing is written or produced for them, and the command that the halt prints goes on.
+//! Tests offsets that somebody else moved: nothing is written or produced for them, and the command in the halt's
+//! message resolves the halt.
 
 use serde_json::{Value, json};
 use tollgate_tests::case::Case;
@@ -27,7 +28,7 @@ fn halts(case: &Case, message: &str) -> Engine {
     engine
 }
 
-/// The command that a halt prints, with this `--from`.
+/// Returns the command with this `--from` from a halt's message.
 fn printed(engine: &Engine, from: &str) -> Vec<String> {
     let log = engine.log();
     let mut commands = log.split('`').filter(|part| part.starts_with("tollgate offsets adopt "));
@@ -52,7 +53,7 @@ fn epochs(case: &Case) -> Vec<i64> {
         .collect()
 }
 
-/// How many rows were written how often.
+/// Returns the number of rows that were written `times` times.
 fn rows(case: &Case, times: i64) -> i64 {
     case.database.number(&format!("SELECT count(*) FROM seen WHERE n = {times}"))
 }
@@ -70,7 +71,7 @@ fn an_offset_that_an_operator_moved_halts_and_the_printed_command_goes_on() {
     produce(&case, 0, 100..150);
     committed(&case, &[Some(100), Some(20)]);
     let before = epochs(&case)[0];
-    // Forward over what was never read, and back into the last batch.
+    // Moves one offset forward past unread records, and the other back into the last batch.
     case.kafka.commit(&case.name, &case.source(), 0, 150);
     for _ in 0..2 {
         halts(&case, "the consumer group's offset 150 was not committed by Tollgate, which is at 100");
@@ -81,7 +82,7 @@ fn an_offset_that_an_operator_moved_halts_and_the_printed_command_goes_on() {
     assert_eq!(epochs(&case), before, "a takeover that halts fences nobody");
     assert_eq!((rows(&case, 1), outputs(&case)), (120, 120));
 
-    // The command that is printed names one partition; without it all are looked at.
+    // The printed command names one partition; without it all partitions are adopted.
     let mut command = printed(&halted, "progress");
     let named = command.iter().position(|word| word == "--partition").unwrap();
     command.drain(named..named + 2);
@@ -101,7 +102,7 @@ fn an_offset_that_an_operator_moved_halts_and_the_printed_command_goes_on() {
     let nothing = tollgate(&case, &group, &["--yes"], 0);
     assert_eq!(nothing["result"]["partitions"], json!([]));
 
-    // To follow the operator instead repeats what the dry run has named.
+    // Following the operator's offset instead repeats the events that the dry run listed.
     committed(&case, &[Some(150), Some(20)]);
     case.kafka.commit(&case.name, &case.source(), 1, 17);
     let halted = halts(&case, "was not committed by Tollgate");
@@ -109,7 +110,7 @@ fn an_offset_that_an_operator_moved_halts_and_the_printed_command_goes_on() {
     case.drain();
     assert_eq!((rows(&case, 1), rows(&case, 2), outputs(&case)), (167, 3, 173));
 
-    // An older release takes the partition over, and commits without a token; its row says so.
+    // An older release takes the partition over and commits without a token; the row shows that.
     committed(&case, &[Some(150), Some(20)]);
     case.database.run("UPDATE tollgate.progress SET epoch = epoch + 1");
     case.kafka.commit(&case.name, &case.source(), 1, 20);
@@ -130,7 +131,8 @@ fn what_belongs_to_another_pipeline_group_or_topic_halts_and_fences_nobody() {
     produce(&case, 0, 0..20);
     case.drain();
     committed(&case, &[Some(20)]);
-    // The same pipeline in another group, beside the healthy one: it used to fence it at every start.
+    // The same pipeline in another group beside the healthy one. Earlier versions fenced the healthy one at every
+    // start.
     let mut twin = case.again();
     twin.change("/source/group_id", json!(format!("{}-twin", case.name)));
     let before = [epochs(&case)[0] + 1];
@@ -145,7 +147,7 @@ fn what_belongs_to_another_pipeline_group_or_topic_halts_and_fences_nobody() {
     engine.stop();
     committed(&case, &[Some(30)]);
 
-    // Another pipeline in the same group: the same one under a new name.
+    // Another pipeline in the same group: the same pipeline under a new name.
     let mut renamed = case.again();
     let name = format!("{}-renamed", case.name);
     renamed.change("/pipeline", json!(name));
@@ -159,7 +161,7 @@ fn what_belongs_to_another_pipeline_group_or_topic_halts_and_fences_nobody() {
     assert_eq!((rows(&case, 1), outputs(&case)), (40, 40));
     halts(&case, &format!("was committed by the pipeline {name}"));
 
-    // A topic that was deleted and created again has records at the same offsets, and they are others.
+    // A topic that was deleted and created again has different records at the same offsets.
     wait_for("an empty group", || case.kafka.try_delete_topic(&case.source()));
     case.kafka.create_topic_again(&case.source(), 1);
     produce(&case, 0, 100..150);

@@ -1,4 +1,4 @@
-//! Servers that go away under load, for longer than a member may go without polling.
+//! Tests outages of servers under load that last longer than the maximum poll interval.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use xtask::servers::{KafkaOptions, PostgresOptions};
 /// Shorter than each outage below.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Resident memory, MB.
+/// Returns the resident memory in MB.
 fn memory(engine: &Engine) -> u64 {
     engine.memory("VmRSS").unwrap() >> 20
 }
@@ -28,7 +28,8 @@ fn breaker_turned(engine: &Engine, sink: &str, to: &str) -> f64 {
     engine.metric("tollgate_breaker_transitions_total", &format!("sink=\"{sink}\",to=\"{to}\""))
 }
 
-/// Lives through an outage: healthy, not ready, says why, and has its breaker open. `from`: where the log ended before it.
+/// Asserts that an engine in an outage is healthy and not ready, reports why, and has opened its breaker. `from` is the
+/// log's length before the outage.
 fn endure(engine: &Engine, what: &str, from: usize) -> u64 {
     let began = Instant::now();
     let (mut unready, mut most, mut open) = (String::new(), 0, false);
@@ -46,7 +47,7 @@ fn endure(engine: &Engine, what: &str, from: usize) -> u64 {
     let status = engine.status();
     assert!(["open", "half-open"].contains(&status["breakers"][what].as_str().unwrap()), "{status}");
     assert!(unready.to_lowercase().contains(what), "/readyz did not name {what}: {unready:?}");
-    // All threads meet it, each many times.
+    // All threads notice the outage many times, but only few warnings are logged.
     let log = engine.log_from(from);
     let warnings = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).count();
     assert_eq!(log.matches("outage: retrying until the server is back").count(), 1, "{log}");
@@ -94,7 +95,7 @@ fn an_outage_longer_than_max_poll_interval_costs_nothing_but_time() {
         }
     }
     assert!(engine.log().matches("the outage is over").count() >= 2, "{}", engine.log());
-    // Kafka's may close by an attempt that began before it opened, and lasted.
+    // Kafka's breaker may be closed by a long attempt that began before it opened.
     assert!(breaker_turned(&engine, "postgres", "half-open") >= 1.0);
     assert_eq!(engine.metric("tollgate_events_total", "row-refused"), 0.0, "an outage is nobody's fault");
 
@@ -121,7 +122,7 @@ fn without_transactions_no_slot_is_taken_not_even_after_an_outage() {
     engine.ready();
     let sessions = |role: &str| {
         let name = format!("tollgate {} {role}", case.name);
-        // PostgreSQL keeps 63 bytes of a session's name.
+        // PostgreSQL truncates a session's name to 63 bytes.
         format!("FROM pg_stat_activity WHERE application_name = left('{name}', 63)")
     };
     let keeper = || case.database.number(&format!("SELECT max(pid)::bigint {}", sessions("keeper")));
@@ -134,11 +135,11 @@ fn without_transactions_no_slot_is_taken_not_even_after_an_outage() {
     engine.stop();
 }
 
-/// Events of one partition, which are one batch or two.
+/// The events of one partition, which form one batch or two.
 const EVENTS: usize = 200;
 
-/// A pipeline in whose table something refuses rows, and what became of its events: the ids in the table, the dead
-/// letters as `id reason message`, and the attempts that were given up.
+/// Runs a pipeline whose table rejects rows. Returns the ids in the table, the dead letters as `id reason message`, and
+/// the number of failed attempts.
 fn refused(name: &str, settings: &[(&str, Value)], sql: &str) -> (Case, Vec<String>, Vec<String>, f64) {
     let mut case = Case::new(name);
     for (pointer, value) in settings {
@@ -162,7 +163,7 @@ fn refused(name: &str, settings: &[(&str, Value)], sql: &str) -> (Case, Vec<Stri
     (case, rows, dead, retries)
 }
 
-/// A trigger that refuses `bad` with this SQLSTATE, and counts how often it was asked, rolled back or not.
+/// Returns a trigger that rejects `bad` with this SQLSTATE and counts its calls, including those that are rolled back.
 fn refuses(sqlstate: &str) -> String {
     format!(
         "CREATE SEQUENCE asked;
@@ -179,12 +180,12 @@ fn refuses(sqlstate: &str) -> String {
 
 #[test]
 fn what_may_be_either_is_tried_again_and_then_looked_for() {
-    // 2·log2 n + 1 statements, of which those count here that had the row in them: one a level.
+    // The search needs 2·log2 n + 1 statements. Only those that include the row are counted here, one for each level.
     let search = i64::from(EVENTS.next_power_of_two().trailing_zeros()) + 1;
     let all_others = |rows: Vec<String>| assert!(rows.len() == EVENTS - 1 && !rows.contains(&"bad".to_owned()));
     let asked = |case: &Case| case.database.number("SELECT last_value FROM asked");
 
-    // Nobody knows this one: the batch is tried again twice.
+    // This code is unknown, so the batch is retried twice.
     let settings = [("/retry_policy/max_retries", json!(2))];
     let (case, rows, dead, retries) = refused("unknown", &settings, &refuses("ZZ001"));
     all_others(rows);
@@ -193,19 +194,19 @@ fn what_may_be_either_is_tried_again_and_then_looked_for() {
     let count = asked(&case);
     assert!((3 + 2..=3 + search).contains(&count), "the row was refused {count} times");
 
-    // A trigger's plain RAISE is about its row, and looked for at once.
+    // A trigger's plain RAISE concerns its row, so the search begins at once.
     let (case, rows, dead, retries) = refused("raised", &settings, &refuses("P0001"));
     all_others(rows);
     assert_eq!((dead, retries), (vec!["row-refused not this one (SQLSTATE P0001)".to_owned()], 0.0));
     let count = asked(&case);
     assert!((1 + 2..=1 + search).contains(&count), "the row was refused {count} times");
 
-    // Whatever code it has chosen, also one that ends the process where the server itself says it.
+    // The code does not matter, even if it is one that would end the process if the server itself reported it.
     let (_, rows, dead, retries) = refused("raised-0a", &settings, &refuses("0A000"));
     all_others(rows);
     assert_eq!((dead, retries), (vec!["row-refused not this one (SQLSTATE 0A000)".to_owned()], 0.0));
 
-    // A function that fails for this row alone. Nobody can know that before the search.
+    // This function fails only for one row, which only the search can find.
     let fails = "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              IF NEW.id = 'bad' THEN EXECUTE format('SELECT FROM %I', NEW.id); END IF;
              RETURN NEW;
@@ -233,14 +234,14 @@ fn a_batch_that_is_refused_as_a_whole_goes_through_in_parts() {
     assert_eq!((rows.len(), dead.len()), (EVENTS, 0));
     assert!(retries > 1.0, "{retries} attempts were given up, and max_retries is 1");
 
-    // 200 rows take 4 s, and a statement may take 2 s.
+    // 200 rows take 4 s, but a statement may take only 2 s.
     let slow = whole("PERFORM pg_sleep(0.02 * (SELECT count(*) FROM fresh));");
     let patience = [("/delivery", json!({ "transaction_timeout": "3s" }))];
     let (_, rows, dead, retries) = refused("too-slow", &patience, &slow);
     assert_eq!((rows.len(), dead.len()), (EVENTS, 0));
     assert!(retries > 0.0, "all were written in one statement");
 
-    // Two statements of 1.5 s are each fast enough, and together longer than the Kafka transaction may be open.
+    // Two statements of 1.5 s each are fast enough, but together they exceed the timeout of the Kafka transaction.
     let slow = format!(
         "{};
          CREATE FUNCTION drag() RETURNS trigger LANGUAGE plpgsql AS

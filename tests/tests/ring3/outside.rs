@@ -1,4 +1,4 @@
-//! What refuses every row, or lets nobody in, through no fault of any event: nothing is dead-lettered for it.
+//! Tests causes outside of the events that reject all rows or all connections: no event becomes a dead letter.
 
 use serde_json::json;
 use tollgate_tests::case::Case;
@@ -10,7 +10,7 @@ const TABLE: &str = "
 CREATE TABLE seen (p int, o bigint, n bigint, id text, revision bigint, digest text, PRIMARY KEY (p, o)) PARTITION BY RANGE (o);
 CREATE TABLE seen_0 PARTITION OF seen FOR VALUES FROM (0) TO (50)";
 
-/// An audit table that is published, and whose rows nothing identifies.
+/// An audit table that is published and has no replica identity.
 const AUDIT: &str = "
 CREATE TABLE audit (n bigint);
 INSERT INTO audit VALUES (0);
@@ -24,7 +24,7 @@ fn produce(case: &Case, count: usize) {
     case.kafka.produce(&case.source(), &(0..count).map(record).collect::<Vec<_>>());
 }
 
-/// What is missing, in SQL; what the pause must say; what creates it.
+/// Each is what is missing (in SQL), the text in the reason of the pause, and what creates it.
 const CAUSES: [(&str, &str, &str); 5] = [
     (
         "SELECT",
@@ -96,7 +96,7 @@ fn a_child_waits_for_its_parent_for_as_long_as_the_window_says() {
     assert!(message.contains("23503") && message.ends_with("rejected 4 times with its batch, then alone"), "{message}");
 }
 
-/// A login that is taken away while the process runs is like a server that is away.
+/// A login that is revoked while the process runs is treated like an outage.
 #[test]
 fn an_account_that_is_locked_for_a_while_is_an_outage() {
     let case = Case::new("locked").setup();
@@ -117,7 +117,7 @@ fn an_account_that_is_locked_for_a_while_is_an_outage() {
     let breaker = || engine.metric("tollgate_breaker_state", "sink=\"postgres\"");
     wait_for("the breaker to open", || (breaker() > 0.0).then_some(()));
     assert!(engine.running(), "{}", engine.log());
-    // A start is another matter.
+    // At a start it is an error.
     let start = case.run();
     assert_eq!(start.wait().code(), Some(2), "{}", start.log());
     case.database.run(&format!("ALTER ROLE {role} LOGIN"));

@@ -1,4 +1,5 @@
-//! Every policy's every setting on a real engine: what passes, what it looks like then, what is counted, what is refused.
+//! Tests every setting of every policy on a real engine: what passes, how it is changed, what is counted, what is
+//! rejected.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -41,7 +42,7 @@ fn bytes(number: u64, inner: &[u8]) -> Vec<u8> {
     [varint(number << 3 | 2), varint(u64::try_from(inner.len()).unwrap()), inner.to_vec()].concat()
 }
 
-/// An event with a variant, an amount and whatever else is said.
+/// Returns an event with a variant, an amount and the fields in `more`.
 fn event(id: &str, more: &[u8]) -> Vec<u8> {
     [bytes(1, id.as_bytes()), int(2, 5), bytes(5, b"card"), more.to_vec()].concat()
 }
@@ -50,7 +51,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A pipeline with these policies, one partition, and a column for each thing that a policy changes.
+/// Returns a pipeline with these policies, one partition, and a column for each thing that a policy changes.
 fn case(name: &str, policies: Value, columns: Value) -> Case {
     let mut contract = json!({ "protos": "policy.proto", "message": "policy.v1.Event" });
     contract.as_object_mut().unwrap().extend(policies.as_object().unwrap().clone());
@@ -69,7 +70,7 @@ fn send(case: &Case, events: &[Vec<u8>]) {
     case.kafka.produce(&case.source(), &records);
 }
 
-/// Offset, reason and field of each dead letter.
+/// Returns offset, reason and field of each dead letter.
 fn dead(case: &Case) -> Vec<String> {
     let mut letters = case.kafka.read(&case.dead());
     letters.sort_by_key(Letter::source);
@@ -115,7 +116,7 @@ fn what_is_allowed_passes_as_it_came() {
     let values: Vec<Vec<u8>> = outputs(&case).into_iter().map(|output| output.value.unwrap()).collect();
     assert_eq!(values, events, "byte for byte");
     let found = rows(&case);
-    // Null: what is not on the wire is not in the row; the id's column says otherwise for itself.
+    // A field that is not on the wire is null in the row, except for the id, whose column sets a default.
     let expected =
         ["0 unknown field 5", "1 unknown enum 5 9", "2 unset oneof, no amount -", "3 unknown variant 5", "4  6"];
     assert_eq!(found, expected);
@@ -308,7 +309,7 @@ fn halt_pauses_before_anything_of_the_batch_is_out_and_a_resume_lets_one_event_g
     resume();
     paused(3);
     assert!(dead(&case).is_empty());
-    // Without a process the resume counts for the next start, which has not seen either event.
+    // Without a running process the resume applies to the next start, which has read neither event.
     engine.stop();
     resume();
     case.drain();

@@ -1,4 +1,4 @@
-//! What may stand between Tollgate and PostgreSQL: a pooler, and several hosts of which one is right.
+//! Tests connections to PostgreSQL through a pooler, and to several hosts of which one is the primary.
 
 use serde_json::json;
 use tollgate_tests::case::Case;
@@ -15,7 +15,7 @@ fn produce(case: &Case) {
     case.kafka.produce(&case.source(), &vec![record; 10]);
 }
 
-/// The port of a URL of the tests' servers.
+/// Returns the port of a URL of the tests' servers.
 fn port(url: &str) -> u16 {
     url.rsplit_once('/').unwrap().0.rsplit(':').next().unwrap().parse().unwrap()
 }
@@ -36,12 +36,12 @@ fn a_session_pooler_is_taken_and_a_transaction_pooler_refused() {
     let engine = case.run();
     produce(&case);
     case.settled(&[10]);
-    // The settings are the session's own, though a pooler takes none at its start.
+    // The session has its own settings, although a pooler accepts none at its start.
     let idle = case.database.number(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tollgate % lane' AND datname = current_database()",
     );
     assert!(idle > 0, "lanes are seen through the pooler");
-    // It pools otherwise from now on: found at the reconnect.
+    // From now on it pools transactions, which is detected at the reconnect.
     pooler.restart(PoolMode::Transaction).unwrap();
     produce(&case);
     assert_eq!(engine.wait().code(), Some(1), "{}", engine.log());
@@ -50,7 +50,7 @@ fn a_session_pooler_is_taken_and_a_transaction_pooler_refused() {
     let start = case.run();
     assert_eq!(start.wait().code(), Some(2), "{}", start.log());
     assert!(start.log().contains(REFUSAL), "{}", start.log());
-    // What was read while the pooler was the wrong one is not lost.
+    // Records that were read while the pooler had the wrong mode are not lost.
     pooler.restart(PoolMode::Session).unwrap();
     case.drain();
     assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE n = 1"), 20);
@@ -60,7 +60,7 @@ fn a_session_pooler_is_taken_and_a_transaction_pooler_refused() {
 fn of_several_hosts_the_one_that_takes_writes_is_used() {
     let case = Case::new("hosts").setup();
     let cache = Cache::open().unwrap();
-    // As a standby: it answers, and takes no writes.
+    // This server behaves like a standby: it answers and accepts no writes.
     let reader = Postgres::start(&cache, &PostgresOptions::default()).unwrap();
     Database::create(&reader.url(), &case.name).run("ALTER SYSTEM SET default_transaction_read_only = on");
     Database::create(&reader.url(), &format!("{}-2", case.name)).run("SELECT pg_reload_conf()");

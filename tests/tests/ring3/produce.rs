@@ -1,4 +1,4 @@
-//! `tollgate produce`: what it sends, what it refuses, and what it says when something is in the way.
+//! Tests `tollgate produce`: what it sends, what it rejects, and its messages in case of errors.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ use xtask::servers::{Kafka, KafkaOptions};
 
 const PARTITIONS: i32 = 4;
 
-/// A folder with the contract, and a topic of its own.
+/// A folder with the contract, and a separate topic.
 struct Field {
     folder: TempDir,
     kafka: Client,
@@ -62,7 +62,7 @@ impl Field {
         Engine::start(self.folder.path(), &self.arguments(further), &[])
     }
 
-    /// Runs to the end, which must have this exit code, and gives the JSON answer.
+    /// Runs to the end. Asserts the exit code and returns the JSON answer.
     fn produce(&self, code: i32, further: &[&str]) -> Value {
         let engine = self.start(&[further, &["--output", "json"]].concat());
         let status = engine.wait();
@@ -96,7 +96,7 @@ fn each_line_ends_once_and_keys_go_where_java_puts_them() {
     let field = Field::new("lines");
     let dead = format!("{}.dead", field.topic);
     field.kafka.create_topic(&dead, 1, &[]);
-    // Kafka's own test vectors of its hash, and where they land among four partitions.
+    // These are the test vectors of Kafka's own hash, and their partitions out of four.
     let keys = [
         ("21", -973_932_308_i32),
         ("foobar", -790_332_482),
@@ -208,7 +208,7 @@ fn a_transaction_is_all_or_nothing() {
     assert_eq!(field.ids().len(), 599);
     assert_eq!(field.text("acks.ndjson").lines().count(), 599);
 
-    // Part by part: what was committed before the end stays.
+    // In parts: those that were committed before the end remain.
     let parts = Field::new("parts");
     parts.put("events.ndjson", field.text("events.ndjson"));
     let answer = parts.produce(1, &["events.ndjson", "--transaction-size", "200", "--max-rejects", "0"]);
@@ -310,7 +310,7 @@ fn a_slow_pipe_is_produced_line_by_line() {
     let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
     for n in 0..3 {
         stdin.write_all(ndjson(n..n + 1).as_bytes()).unwrap();
-        // The pipe stays open: what has come in is not held back for more.
+        // The pipe stays open: events are not held back to wait for more.
         let ack: Value = serde_json::from_str(&stdout.next().unwrap().unwrap()).unwrap();
         assert_eq!((&ack["source"], &ack["input"]), (&json!("stdin"), &json!(n + 1)));
     }
@@ -327,14 +327,14 @@ fn a_reader_that_goes_away_is_no_error() {
     let mut child = piped(&field, &["--acks-out", "-"]);
     drop(child.stdout.take());
     let mut stdin = child.stdin.take().unwrap();
-    // It ends by itself, while there is still something to read.
+    // The program ends by itself, while there is still input.
     let writing = std::thread::spawn(move || while stdin.write_all(ndjson(0..100).as_bytes()).is_ok() {});
     let output = child.wait_with_output().unwrap();
     writing.join().unwrap();
     assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
 }
 
-/// Resident memory, MB.
+/// Returns the resident memory in MB.
 fn memory(engine: &Engine) -> u64 {
     engine.memory("VmRSS").unwrap_or_default() >> 20
 }
@@ -363,7 +363,7 @@ fn an_outage_makes_it_wait_within_bounds_and_loses_nothing() {
     });
     let before = memory(&engine);
     kafka.stop();
-    // Long enough for a fast reader to have read everything, if nothing held it back.
+    // This is long enough for a fast reader to read everything if nothing held it back.
     let (began, mut most) = (Instant::now(), 0);
     wait_for("the outage to last", || {
         assert!(engine.running(), "it gave up: {}", engine.log());
@@ -376,7 +376,7 @@ fn an_outage_makes_it_wait_within_bounds_and_loses_nothing() {
     let answer: Value = serde_json::from_str(&engine.stdout()).unwrap();
     assert_eq!(counts(&answer), [u64::from(COUNT), u64::from(COUNT), 0, 0]);
     println!("produce, outage: {before} MB before, {most} MB at most");
-    // The buffer's 32 MiB, and what librdkafka keeps beside a record.
+    // The limit is the buffer's 32 MiB and librdkafka's overhead for each record.
     assert!(most < before + 120, "memory grew from {before} to {most} MB");
     let mut seen = BTreeSet::new();
     field.kafka.scan(&field.topic, |letter| assert!(seen.insert(id_of(&letter)), "an event came twice"));

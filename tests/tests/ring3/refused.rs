@@ -1,4 +1,4 @@
-//! Records that Kafka refuses for what they are: they were right by their topics' settings when the engine read those.
+//! Tests records that Kafka refuses although they complied with their topics' settings when the engine read those.
 
 use std::collections::BTreeSet;
 
@@ -10,20 +10,20 @@ use tollgate_tests::seed::Seed;
 use tollgate_tests::{events, wait_for};
 use xtask::process::Signal;
 
-/// Of each of two partitions, which two lanes have.
+/// The number of events in each of two partitions, which two lanes process.
 const EVENTS: usize = 300;
 
 fn event(partition: i32, id: &str) -> Record {
     Record { partition, ..Record::new(id, events::encode(&json!({ "id": id }))) }
 }
 
-/// Digits that do not compress to less than half.
+/// Returns digits that compress to no less than half.
 fn noise(seed: u64, digits: usize) -> String {
     let mut seed = Seed::new(seed);
     (0..digits).map(|_| char::from(b"0123456789abcdef"[usize::try_from(seed.below(16)).unwrap()])).collect()
 }
 
-/// Changes a topic until it refuses a record, or takes it.
+/// Changes a topic until it refuses or accepts a record.
 fn change(case: &Case, topic: &str, setting: (&str, &str), probe: &Record, takes: bool) {
     case.kafka.alter_topic(topic, &[setting]);
     for partition in 0..case.kafka.partitions(topic) {
@@ -38,7 +38,7 @@ fn keyless(record: Record) -> Record {
     Record { key: None, ..record }
 }
 
-/// Attempts that ended over a record. A busy machine has others.
+/// Returns the number of attempts that failed because of a record. A busy machine has other failures too.
 fn given_up(engine: &Engine) -> usize {
     engine.log().lines().filter(|line| line.contains("batch failed, retrying") && line.contains("record")).count()
 }
@@ -46,7 +46,7 @@ fn given_up(engine: &Engine) -> usize {
 /// Partitions and offsets in the source.
 type Places = BTreeSet<(i32, i64)>;
 
-/// Sources of the letters in a topic, and how many letters there are.
+/// Returns the source coordinates of the records in a topic, and their number.
 fn sources(case: &Case, topic: &str) -> (Places, usize) {
     let letters = case.kafka.read(topic);
     (letters.iter().map(|letter| letter.source()).collect(), letters.len())
@@ -56,7 +56,7 @@ fn ends(counts: [usize; 2]) -> Vec<i64> {
     counts.iter().map(|count| i64::try_from(*count).unwrap()).collect()
 }
 
-/// The output topic becomes compacted while the engine runs: events without a key are dead letters, alone.
+/// Makes the output topic compacted while the engine runs. Only the events without a key become dead letters.
 fn compacted_meanwhile(mode: &str) -> (Case, Engine, Places, Places) {
     let case = Case::new("keyless").set("/delivery/mode", json!(mode)).setup();
     let engine = case.run();
@@ -67,7 +67,7 @@ fn compacted_meanwhile(mode: &str) -> (Case, Engine, Places, Places) {
     for partition in [0, 1] {
         for n in 0..EVENTS {
             let record = event(partition, &format!("{partition}-{n:03}"));
-            // Alone, side by side, the first and the last.
+            // One alone, several in a row, the first and the last.
             let refused = partition == 0 && [0, 100, 101, 102, 200, EVENTS - 1].contains(&n);
             let place = (partition, i64::try_from(n).unwrap());
             if refused {
@@ -105,13 +105,13 @@ fn outputs_that_their_topic_refuses_are_dead_letters_alone() {
     assert_eq!(sources(&case, &case.dead()), (bad.clone(), bad.len()), "each exactly once");
     assert_eq!(engine.metric("tollgate_events_total", "output-refused"), bad.len() as f64);
 
-    // It lives on, also where all of a batch is refused.
+    // The engine continues, even if all records of a batch are refused.
     let fresh = |n| keyless(event(1, &format!("late-{n}")));
     case.kafka.produce(&case.source(), &(0..200).map(fresh).chain([event(1, "last")]).collect::<Vec<_>>());
     case.settled(&ends([EVENTS, EVENTS + 201]));
     assert_eq!(case.kafka.read(&case.dead()).len(), bad.len() + 200);
     assert_eq!(case.database.texts("SELECT id FROM seen WHERE id LIKE 'la%'"), ["last"]);
-    // Beside one other record it may be either: they go out one by one.
+    // Beside one other record it may be either of the two, so they are sent one by one.
     case.kafka.produce(&case.source(), &[fresh(900), event(1, "beside")]);
     case.settled(&ends([EVENTS, EVENTS + 203]));
     assert_eq!(case.kafka.read(&case.dead()).len(), bad.len() + 201);
@@ -134,7 +134,7 @@ fn a_record_that_became_too_large_is_found_in_a_set_that_is_refused_whole() {
     engine.ready();
     let large = |n: u64, digits: usize| Record::new("k", events::encode(&json!({ "id": noise(n, digits) })));
     change(&case, &case.output(), ("max.message.bytes", "20000"), &large(0, 60_000), false);
-    // Many times the new limit together. One is too large, one nearly.
+    // Together the events exceed the new limit many times. One is too large, and one nearly so.
     let digits = |n: u64| match n {
         700 => 60_000,
         900 => 15_000,
@@ -152,7 +152,7 @@ fn a_record_that_became_too_large_is_found_in_a_set_that_is_refused_whole() {
     assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE n = 1"), 1_999);
     assert_eq!(case.database.number("SELECT count(*) FROM seen WHERE o = 700"), 0);
 
-    // What was learnt is kept: nothing is refused any more.
+    // The new limit is remembered, so no record is refused any more.
     let refused = || engine.log().matches("records are sent in smaller sets").count();
     let before = refused();
     assert!(before > 0, "the sets were too large");
@@ -162,7 +162,8 @@ fn a_record_that_became_too_large_is_found_in_a_set_that_is_refused_whole() {
     engine.stop();
 }
 
-/// The partition is halted and its halt says this; nothing has moved. The next start reads the partition again.
+/// Asserts that the partition is halted with this message and that nothing has moved. The next start reads the
+/// partition again.
 fn halts_saying(case: &Case, engine: &Engine, code: &str, words: &str) {
     let halt = wait_for("a halted partition", || engine.status()["halted"].as_array()?.first().cloned());
     assert_eq!((halt["partition"].as_i64(), halt["code"].as_str()), (Some(0), Some(code)), "{halt}");
@@ -198,7 +199,7 @@ fn what_is_produced_from_the_redo_plan_is_not_decided_anew() {
     let case = Case::new("planned").setup();
     let record = keyless(event(0, "planned"));
     case.kafka.produce(&case.source(), std::slice::from_ref(&record));
-    // The row is committed, its output is not.
+    // The row is committed, but its output is not.
     assert!(!case.run_with(&[("TOLLGATE_FAILPOINT", "after-step-3:1")]).wait().success());
     assert_eq!(case.database.texts("SELECT id FROM seen WHERE n = 1"), ["planned"]);
     change(&case, &case.output(), ("cleanup.policy", "compact"), &record, false);

@@ -1,4 +1,4 @@
-//! A real schema registry: registering from the command line, reading frames' schemas, and its outage.
+//! Tests a real schema registry: registration from the command line, schemas of frames, and an outage of the registry.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn protos() -> TempDir {
     folder
 }
 
-/// A verb of `tollgate contract`: exit code, what was printed as JSON, the log.
+/// Runs a verb of `tollgate contract`. Returns the exit code, the printed JSON, and the log.
 fn tollgate(folder: &Path, registry: &str, arguments: &[&str]) -> (i32, Value, String) {
     verb(folder, registry, &[&["contract"], arguments].concat())
 }
@@ -133,7 +133,7 @@ fn registered_schemas_outlive_the_registry() {
     let (code, printed, _) = run(&["versions"]);
     assert_eq!((code, printed["error"]["code"].as_str().unwrap()), (3, "registry.unreachable"));
 
-    // It comes back empty: what is cached stays true, and what is registered now is found.
+    // The registry returns empty: cached schemas remain valid, and newly registered ones are found.
     registry.restart().unwrap();
     assert_eq!(framed(&restarted, id, "shop.v1.Heartbeat"), "shop.v1.Heartbeat");
     let money = ["register", "shop/v1/money.proto", "--subject", "money-value"];
@@ -173,7 +173,7 @@ fn an_incompatible_change_is_refused_with_reasons() {
         }
     }
     assert_eq!(client.versions("money-value").unwrap(), [1]);
-    // What another team registers between the check and the registration is the registry's own 409.
+    // If another team registers between the check and the registration, the registry itself answers 409.
     let schema = tollgate_registry::api::Registered {
         schema_type: "PROTOBUF".into(),
         schema: fs::read_to_string(&money).unwrap(),
@@ -211,7 +211,7 @@ fn a_contract_is_checked_against_what_is_registered() {
     )
     .unwrap();
     assert_eq!(register().0, 0);
-    // Against the last version a type has changed; against the first the field is new.
+    // Compared with the last version a type has changed; compared with the first the field is new.
     fs::write(
         &order,
         ORDER.replace("google.protobuf.Timestamp at = 3;", "google.protobuf.Timestamp at = 3; int64 note = 4;"),
@@ -223,7 +223,7 @@ fn a_contract_is_checked_against_what_is_registered() {
     assert_eq!(check(&["registry:orders-value:1"]).0, 0);
     assert_eq!(check(&["registry:orders-value:1", "--mode", "full_transitive"]).0, 0);
     assert_eq!(check(&["registry:orders-value", "--mode", "full_transitive"]).0, 1);
-    // What the check cannot do is no verdict.
+    // If the check cannot run, there is no verdict.
     assert_eq!(check(&["registry:no-such-subject"]).0, 2);
     registry.kill();
     let (code, printed, _) = check(&["registry:orders-value"]);

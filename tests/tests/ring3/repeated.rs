@@ -1,4 +1,4 @@
-//! `delivery.processed_ids`: an event that comes once more under another offset.
+//! Tests `delivery.processed_ids`: an event that occurs again at another offset.
 
 use serde_json::json;
 use tollgate_tests::case::Case;
@@ -16,7 +16,7 @@ fn broken(partition: i32, id: &str) -> Record {
     Record { partition, ..record }.header("event-id", id)
 }
 
-/// What a drain of these adds: rows, outputs, dead letters.
+/// Returns the numbers of rows, outputs and dead letters that a drain of these records adds.
 fn adds(case: &Case, records: &[Record]) -> (i64, usize, usize) {
     let now = || {
         let rows = case.database.number("SELECT sum(n)::bigint FROM seen");
@@ -40,7 +40,7 @@ fn an_id_has_its_effects_once() {
         event(0, Some("a")),
         event(0, Some("b")),
         event(0, Some("a")),
-        // In another partition, and so in another lane's hands at the same time.
+        // This one is in another partition, so another lane processes it at the same time.
         event(1, Some("b")),
         event(0, Some(&long)),
         event(0, Some(&longer)),
@@ -70,7 +70,7 @@ fn an_id_has_its_effects_once() {
 fn the_key_may_be_the_id_and_old_ones_are_deleted() {
     let ids = json!({ "processed_ids": { "record": "key" }, "mode": "at_least_once" });
     let case = Case::new("keyed").set("/delivery", ids).setup();
-    // One partition: two lanes that have the same id at once may both have produced it, in this mode.
+    // There is one partition, because in this mode two lanes with the same id at the same time may both produce it.
     assert_eq!(adds(&case, &[event(0, None), event(0, None), event(0, None)]), (1, 1, 0));
     assert_eq!(adds(&case, &[event(1, None)]), (0, 0, 0));
     case.database.run(

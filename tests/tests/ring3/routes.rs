@@ -1,4 +1,4 @@
-//! Routes with a message type, a topic and a table of their own: orders, and the items that their events carry.
+//! Tests routes with different message types, topics and tables: orders, and the items that their events contain.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,11 @@ use tollgate_tests::wait_for;
 
 const ITEM: &str = "test.v1.Item";
 const ORDERS: i32 = 12;
-/// PostgreSQL refuses an item with this amount.
+/// PostgreSQL rejects an item with this amount.
 const REFUSED: i64 = 13;
 
-/// A table of orders and one of items, which belong to an order. The guest emits items on its route.
+/// Returns a pipeline with a table of orders and one of items, which refer to an order. The guest emits items on its
+/// route.
 fn shop(name: &str) -> Case {
     let manifest = json!({ "routes": ["items"], "route_messages": { "items": ITEM } });
     let case = Case::new(name).guest(&Guest { manifest, ..Guest::revision(1) });
@@ -34,7 +35,7 @@ fn shop(name: &str) -> Case {
         )
 }
 
-/// The chain of the guest alone, with these routes.
+/// Returns the chain of the guest alone, with these routes.
 fn routed(routes: &Value) -> Value {
     json!([{ "component": "guest.wasm", "routes": routes }])
 }
@@ -47,16 +48,16 @@ fn items(case: &Case) -> String {
 struct Item {
     id: String,
     amount: i64,
-    /// Not a message of its type.
+    /// Whether the item is not a valid message of its type.
     broken: bool,
 }
 
-/// One source record, as the oracle knows it.
+/// A source record and what the oracle knows about it.
 #[derive(Debug, Clone)]
 struct Event {
     order: i32,
     amount: i64,
-    /// `-` plain, `i` with items, `I` items alone, `y` an item is gone.
+    /// `-` plain, `i` with items, `I` items alone, `y` an item is deleted.
     act: char,
     items: Vec<Item>,
 }
@@ -86,11 +87,11 @@ impl Event {
         record
     }
 
-    /// The reason of its dead letter.
+    /// Returns the reason of its dead letter, if it becomes one.
     fn refusal(&self) -> Option<&'static str> {
         let emits = |item: &&Item| self.act != 'y' && (item.broken || item.amount == REFUSED);
         self.items.iter().find(emits)?;
-        // An output is checked before PostgreSQL sees any row of its event.
+        // An output is checked before PostgreSQL receives any row of its event.
         let broken = self.items.iter().any(|item| item.broken);
         Some(if broken { "output-contract" } else { "row-refused" })
     }
@@ -100,7 +101,7 @@ fn order(number: i32) -> String {
     format!("order-{number:02}")
 }
 
-/// Every order once by itself, so that each item finds its order; then anything.
+/// Returns every order once alone, so that each item finds its order, and then random events.
 fn history() -> Vec<Event> {
     let mut events: Vec<Event> =
         (0..ORDERS).map(|order| Event { order, amount: 1, act: '-', items: Vec::new() }).collect();
@@ -119,7 +120,8 @@ fn history() -> Vec<Event> {
         };
         let items = (0..count).map(|_| {
             let amount = if dice(25) == 0 { REFUSED } else { 100 + i64::try_from(dice(100)).unwrap() };
-            // A later event of the batch would overwrite the row before PostgreSQL could refuse it.
+            // A unique key, because a later event of the batch would otherwise replace the row before PostgreSQL could
+            // reject it.
             let of = if amount == REFUSED { format!("refused-{number}") } else { dice(4).to_string() };
             Item { id: format!("{}/{of}", self::order(order)), amount, broken: dice(25) == 0 }
         });
@@ -128,7 +130,7 @@ fn history() -> Vec<Event> {
     events
 }
 
-/// What must be there: rows of both tables, records of both topics, and dead letters, each in its source's order.
+/// The expected result: rows of both tables, records of both topics, and dead letters, each in the order of its source.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct World {
     orders: Vec<String>,
@@ -213,7 +215,7 @@ fn an_event_with_its_items_leaves_all_of_its_rows_and_records_or_a_dead_letter()
     case.database.run(&format!("ALTER TABLE items ADD CHECK (amount <> {REFUSED})"));
     let history = history();
     let records: Vec<Record> = history.iter().map(Event::record).collect();
-    // The first part is one batch a lane, with many events of each key; the rest comes while the process runs.
+    // The first part is one batch for each lane, with many events of each key. The rest comes while the process runs.
     let (first, rest) = records.split_at(300);
     case.kafka.produce(&case.source(), first);
     case.drain();

@@ -1,4 +1,4 @@
-//! The scenario directories in `tests/cases/`, each a test.
+//! Runs the scenario directories in `tests/cases/`, each as a test.
 
 use std::collections::BTreeSet;
 

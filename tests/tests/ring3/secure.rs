@@ -1,4 +1,4 @@
-//! TLS and SCRAM towards Kafka, TLS and SCRAM towards PostgreSQL, and no secret anywhere.
+//! Tests TLS and SCRAM with Kafka and with PostgreSQL, and that no secret is shown anywhere.
 
 use std::fs;
 use std::path::Path;
@@ -16,9 +16,9 @@ use xtask::servers::{Certificate, KafkaOptions, PostgresOptions, SecureListener,
 const KAFKA_WORD: &str = "correct-horse-battery";
 const POSTGRES_WORD: &str = "staple-of-the-database";
 
-/// An authority of our own (`ca.pem`), and a certificate of its for `localhost`.
+/// Creates a certificate authority (`ca.pem`), and a certificate for `localhost` that it has signed.
 fn certificates(folder: &Path) -> Certificate {
-    // Names of their own: one that is its own issuer's namesake counts as self-signed.
+    // The names differ, because a certificate with the name of its issuer counts as self-signed.
     let named = |names: Vec<String>, name: &str| {
         let mut parameters = CertificateParams::new(names).unwrap();
         parameters.distinguished_name = DistinguishedName::new();
@@ -49,7 +49,7 @@ fn scram_and_tls_on_both_sides_and_no_secret_shown() {
         },
         &PostgresOptions {
             certificate: Some(certificate),
-            // The engine's account comes in by TLS and password alone.
+            // The engine's account can connect only by TLS and with a password.
             hba: Some("host all postgres 127.0.0.1/32 trust\nhostssl all gate 127.0.0.1/32 scram-sha-256\n".to_owned()),
             ..PostgresOptions::default()
         },
@@ -88,7 +88,7 @@ fn scram_and_tls_on_both_sides_and_no_secret_shown() {
     assert_eq!(case.database.number("SELECT sum(n)::bigint FROM seen"), 1);
     assert_eq!((case.kafka.read(&case.output()).len(), case.kafka.read(&case.dead()).len()), (1, 1));
 
-    // The running process' own pages.
+    // Checks the pages that the running process serves.
     let engine =
         case.run_with(&[("GATE_PASSWORD", POSTGRES_WORD), ("TOLLGATE_LOG", "info,tollgate=debug,librdkafka=debug")]);
     engine.ready();
@@ -101,7 +101,7 @@ fn scram_and_tls_on_both_sides_and_no_secret_shown() {
     said_by(&engine.log());
     engine.stop();
 
-    // The other mechanisms let us in too, and a wrong word is refused at once.
+    // The other mechanisms are accepted too, and a wrong password is refused at once.
     for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
         let case = case.again().set("/source/security", security(mechanism, file));
         run(&case, &["setup", "pipeline.yaml"], POSTGRES_WORD, 0);

@@ -1,4 +1,5 @@
-//! Large batches go to PostgreSQL by COPY into a temporary table; only the statement may tell them from small ones.
+//! Tests that large batches are written to PostgreSQL by COPY into a temporary table, with the same results as small
+//! ones.
 
 use serde_json::json;
 use tollgate_tests::case::Case;
@@ -12,7 +13,7 @@ use xtask::servers::{Postgres, PostgresOptions};
 const EVENTS: usize = 15_000;
 const KEYS: usize = 9_000;
 
-/// A table with every mode of a column, types of every kind of width, and a constraint; and a note of who wrote.
+/// A table with every mode of a column, types of every width, and a constraint, and a table that records who wrote.
 const TABLE: &str = r#"
 CREATE TYPE colour AS ENUM ('UNSPECIFIED', 'RED', 'BLUE');
 CREATE DOMAIN cents AS numeric(12,2) CHECK (VALUE < 1000);
@@ -25,7 +26,7 @@ CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
 CREATE TRIGGER note AFTER INSERT ON seen FOR EACH STATEMENT EXECUTE FUNCTION note();
 "#;
 
-/// What all rows come to, but for the time of their writing.
+/// A summary of all rows, except for the time of their writing.
 const ROWS: &str = "SELECT concat_ws('|', id, first, total, n, colour, price, at, note, coalesce(version, 0), o)
     FROM seen WHERE last_seen IS NOT NULL ORDER BY id COLLATE \"C\"";
 
@@ -35,8 +36,8 @@ fn records() -> Vec<Record> {
     let record = |n: usize| {
         let id = format!("key {}", n * 7919 % KEYS);
         let mut event = json!({ "id": id, "amount": n.to_string(), "colour": n % 3, "price": n as f64 / 100.0, "at": (n * 1000).to_string() });
-        // One that the check refuses, and one that is too long for its column; the only ones of their keys, since a batch is
-        // folded before it is written.
+        // One is rejected by the check, and one is too long for its column. No other event has their keys, because a
+        // batch is folded before it is written.
         match n {
             7_000 => event["note"] = json!("refused"),
             7_001 => event["note"] = json!("far too long"),
@@ -110,12 +111,12 @@ fn a_role_without_temporary_tables_writes_all_the_same() {
     assert_eq!(case.database.number("SELECT count(*) FROM seen"), kept);
 }
 
-/// Of the database's temporary tables for large batches.
+/// Counts the temporary tables for large batches in the database.
 const STAGES: &str =
     r"SELECT count(*) FROM pg_class WHERE relname LIKE 'tollgate\_stage\_%' AND relpersistence = 't' AND relkind = 'r'";
 
-/// The server is told to vacuum against wraparound after 100,000 transactions, the least that it takes; a stage is old at a
-/// quarter of that.
+/// The server is configured to vacuum against wraparound after 100,000 transactions, the minimum of that setting. A
+/// stage is old at a quarter of that.
 #[test]
 fn a_stage_is_dropped_before_it_holds_the_database_back() {
     let settings = vec![("autovacuum_freeze_max_age".to_owned(), "100000".to_owned())];
@@ -131,14 +132,14 @@ fn a_stage_is_dropped_before_it_holds_the_database_back() {
     let engine = case.run();
     let staged = || case.database.number(STAGED);
     wait_for("a batch by the stage", || (staged() > 0 && case.database.number(STAGES) > 0).then_some(()));
-    // Its lane has nothing to do meanwhile.
+    // Its lane is idle meanwhile.
     burn(30_000);
     wait_for("the stage to be dropped", || (case.database.number(STAGES) == 0).then_some(()));
     assert_eq!(engine.metric("tollgate_stage_age_transactions", ""), 0.0);
     let before = staged();
     case.kafka.produce(&case.source(), &records());
     wait_for("another batch by a new stage", || (staged() > before && case.database.number(STAGES) > 0).then_some(()));
-    // Far fewer than what drops it.
+    // These are far fewer transactions than the number at which it is dropped.
     burn(100);
     wait_for("the metric of its age", || (engine.metric("tollgate_stage_age_transactions", "") > 0.0).then_some(()));
     engine.stop();

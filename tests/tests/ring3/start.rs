@@ -1,4 +1,4 @@
-//! What a start refuses, and how it says so: exit codes, messages, deadlines.
+//! Tests the errors at a start: exit codes, messages, deadlines.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tollgate_tests::{events, wait_for};
 use xtask::Cache;
 use xtask::servers::{Kafka, KafkaOptions};
 
-/// Runs a command that must fail, and returns what it said.
+/// Runs a command that must fail, and returns its message.
 fn fails(case: &Case, arguments: &[&str], code: i32) -> String {
     let engine = case.tollgate(arguments, &[]);
     let status = engine.wait();
@@ -178,7 +178,7 @@ fn servers_that_are_away_are_waited_for_until_the_deadline() {
 
 #[test]
 fn a_start_that_hangs_ends_by_its_deadline_too() {
-    // PostgreSQL is there, and does not let go of the slots.
+    // PostgreSQL is reachable, but the table of slots is locked.
     let case = Case::new("slotless").set("/start_deadline", json!("3s")).setup();
     let blocker = case.database.hold("LOCK TABLE tollgate.slot IN ACCESS EXCLUSIVE MODE");
     let began = Instant::now();
@@ -188,7 +188,7 @@ fn a_start_that_hangs_ends_by_its_deadline_too() {
     drop(blocker);
     case.drain();
 
-    // Kafka is there, and has nobody who coordinates transactions: their log wants three brokers.
+    // Kafka is reachable but has no transaction coordinator, because its log requires three brokers.
     let lonely = KafkaOptions {
         properties: vec![("transaction.state.log.replication.factor".into(), "3".into())],
         jvm: vec!["-XX:TieredStopAtLevel=1".into()],
@@ -221,7 +221,7 @@ fn a_start_begins_where_its_policy_says() {
         case.kafka.produce(&case.source(), &record("late", Some(1_782_864_000_000)));
         let engine = case.run();
         engine.ready();
-        // A policy counts once for each partition: when the row is there.
+        // The policy applies once to each partition: until the row exists.
         wait_for("a progress row for each partition", || {
             (case.database.number("SELECT count(*) FROM tollgate.progress") == i64::from(PARTITIONS)).then_some(())
         });
@@ -230,7 +230,7 @@ fn a_start_begins_where_its_policy_says() {
         engine.stop();
         let rows = case.database.texts("SELECT id FROM seen GROUP BY id HAVING count(*) = 4 ORDER BY id");
         assert_eq!(rows, expected, "start: {start}");
-        // Later starts go on where the group is, whatever the policy says.
+        // Later starts continue at the group's offset, whatever the policy is.
         let case = case.set("/source/start", json!("earliest"));
         case.drain();
         assert_eq!(case.database.number("SELECT max(n) FROM seen"), 1);
@@ -241,7 +241,7 @@ fn a_start_begins_where_its_policy_says() {
 #[test]
 fn a_consumer_block_with_the_names_of_kafkas_clients_runs_unchanged() {
     let case = Case::new("article").setup();
-    // As the article prints it, without the indentation that its page has lost.
+    // A configuration as Kafka clients print it, without the indentation that its page has lost.
     let block = "consumer:\n  group_id: \"analytics-pipeline-v2\"\n  session_timeout_ms: 30000\n  heartbeat_interval_ms: 10000\n  \
          max_poll_records: 500\n  max_poll_interval_ms: 300000\n  auto_offset_reset: \"latest\"\n  enable_auto_commit: false\n  \
          isolation_level: \"read_committed\"\nretry_policy:\n  max_retries: 3\n  initial_backoff_ms: 1000\n  \

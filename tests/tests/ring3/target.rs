@@ -1,4 +1,4 @@
-//! What a table may be like: columns from later, keys that compare in their own way.
+//! Tests unusual tables: columns that were added later, and keys with their own comparison.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ fn validate(case: &Case, code: i32) -> String {
 fn a_sum_counts_from_null() {
     let case = Case::new("nulls").setup();
     assert!(!validate(&case, 0).contains("hold NULL"));
-    // As in a table that its owner made, or whose rows are older than the column.
+    // As in a table that its owner created, or whose rows are older than the column.
     case.database.run("ALTER TABLE seen ALTER n DROP NOT NULL; INSERT INTO seen (p, o) VALUES (0, 0), (0, 1)");
     let said = validate(&case, 0);
     assert!(said.contains("postgres.columns.n: some rows of \"seen\" hold NULL"), "{said}");
@@ -46,7 +46,7 @@ fn a_key_whose_equal_values_differ_is_refused() {
         assert!(start.log().contains(why), "{why:?} is not in\n{}", start.log());
     };
     refused(&case, "column id has the nondeterministic collation either");
-    // The column compares byte by byte, but the index that ON CONFLICT finds does not.
+    // The column compares byte by byte, but the index that ON CONFLICT uses does not.
     case.database
         .run("DROP TABLE seen; CREATE TABLE seen (id text, n bigint); CREATE UNIQUE INDEX ON seen (id COLLATE either)");
     refused(&case, "column id has the nondeterministic collation either");
@@ -75,7 +75,7 @@ fn partitions_are_created_ahead_by_setup_and_while_it_runs() {
     let said = validate(&case, 0);
     assert!(said.contains("become two rows, and a delete needs its value too"), "{said}");
 
-    // Two events of one id with different times are two rows, in whichever partitions.
+    // Two events with one id and different times are two rows, in whichever partitions.
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
     let record = |at: i64| Record {
         partition: 0,
@@ -85,7 +85,7 @@ fn partitions_are_created_ahead_by_setup_and_while_it_runs() {
     case.drain();
     assert_eq!(case.database.texts("SELECT concat_ws(' ', id, n) FROM seen ORDER BY at"), ["a 2", "a 1"]);
 
-    // The last partition's name is taken, so it cannot be created: a warning, and the pipeline runs on.
+    // The last partition's name is taken, so it cannot be created. This is a warning, and the pipeline continues.
     let last =
         case.database.texts("SELECT max(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'seen'::regclass");
     let last = &last[0];
@@ -99,14 +99,14 @@ fn partitions_are_created_ahead_by_setup_and_while_it_runs() {
     let engine = case.run();
     wait_for("the partition", || (case.database.number(count) == 3).then_some(()));
 
-    // One that lies in the past is nobody's to create but the operator's.
+    // A partition in the past can only be created by the operator.
     case.kafka.produce(&case.source(), &[record(978_307_200_000)]);
     let missing = "no partition of relation \"seen\" found for row";
     let paused = wait_for(missing, || engine.status()["paused"].as_str().map(str::to_owned));
     assert!(paused.starts_with(missing) && paused.contains("create the partition"), "{paused}");
     engine.stop();
 
-    // A table that is there and is not partitioned.
+    // This table exists and is not partitioned.
     case.database.run("DROP TABLE seen; CREATE TABLE seen (id text, at timestamptz, n bigint, PRIMARY KEY (id, at))");
     let said = validate(&case, 2);
     assert!(said.contains("table seen is not partitioned by range of at"), "{said}");

@@ -1,4 +1,5 @@
-//! Topics that are not plain logs: transaction markers, open and aborted transactions, deleted records, compaction.
+//! Tests topics that are not plain logs: transaction markers, open and aborted transactions, deleted records,
+//! compaction.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ fn ids(case: &Case) -> Vec<String> {
 fn a_drain_ends_where_no_record_lies_before_the_end() {
     let case = Case::new("markers").setup();
     let source = case.source();
-    // 0: a marker at the end; 1: an aborted transaction; 2: records deleted up to the end; 3: nothing at all.
+    // Partition 0 has a marker at the end, 1 an aborted transaction, 2 records deleted up to the end, and 3 nothing at
+    // all.
     let committed = case.kafka.transaction(&format!("{source}-a"), &source, &[record(0, "a"), record(0, "b")]);
     committed.commit_transaction(CALL).unwrap();
     case.kafka.produce(&source, &[record(1, "c"), record(2, "gone")]);
@@ -32,7 +34,7 @@ fn a_drain_ends_where_no_record_lies_before_the_end() {
     case.kafka.delete_before(&source, 2, 1);
     case.drain();
     assert_eq!(ids(&case), ["a", "b", "c"]);
-    // Once more, with nothing to do.
+    // Another drain, with nothing to do.
     case.drain();
     case.kafka.produce(&source, &[record(0, "d")]);
     case.drain();
@@ -60,7 +62,7 @@ fn a_drain_takes_over_what_another_member_leaves() {
     let source = case.source();
     let other = case.run();
     other.ready();
-    // The other member stands still with everything in its hands.
+    // The other member is blocked with all partitions assigned to it.
     let blocker = case.database.hold("LOCK TABLE seen IN ACCESS EXCLUSIVE MODE");
     let all: Vec<Record> = (0..PARTITIONS).map(|partition| record(partition, &format!("{partition}"))).collect();
     case.kafka.produce(&source, &all);
@@ -115,7 +117,7 @@ fn an_output_without_a_key_is_a_dead_letter_where_the_topic_is_compacted() {
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].header("tollgate.reason"), Some("output-key-missing"));
     assert_eq!((dead[0].source(), dead[0].key.as_deref()), ((0, 1), None));
-    // A field of the event makes the key.
+    // A field of the event becomes the key.
     let case = case.set("/output/key", json!("id"));
     case.kafka.produce(&case.source(), &[Record { key: None, ..record(0, "c") }]);
     case.drain();

@@ -1,4 +1,4 @@
-//! One topic, many types: routing, chains and tables of their own, and what comes in envelopes.
+//! Tests one topic with many types: routing, separate chains and tables, and envelopes.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,8 @@ use xtask::servers::Registry;
 const DOMAIN_EVENT: &str = "tollgate.envelope.v1.DomainEvent";
 const EVENT_ENVELOPE: &str = "tollgate.envelope.v1.EventEnvelope";
 
-/// Types a (two transforms), b (one) and c (none, another message and topic), each with a table.
+/// Returns a pipeline with the types a (two transforms), b (one) and c (none, another message and topic), each with a
+/// table.
 fn three(name: &str) -> Case {
     let mut case = Case::new(name);
     for (file, revision) in [("one.wasm", 1), ("two.wasm", 2), ("b.wasm", 5)] {
@@ -55,12 +56,12 @@ fn typed(kind: &str, id: &str) -> Record {
     Record::new("k", event(id)).header("event-type", kind)
 }
 
-/// What stands in a type's table: id and, where there is one, the revision that saw it.
+/// Returns the rows of a type's table: id and, if there is one, the revision that processed it.
 fn rows(case: &Case, table: &str, columns: &str) -> Vec<String> {
     case.database.texts(&format!("SELECT concat_ws(' ', {columns}) FROM {table} WHERE n = 1 ORDER BY id"))
 }
 
-/// Reason, contract and type (or `-`) of each dead letter, in source order.
+/// Returns reason, contract and type (or `-`) of each dead letter, in source order.
 fn letters(case: &Case) -> Vec<String> {
     let mut letters = case.kafka.read(&case.dead());
     letters.sort_by_key(|letter| letter.source());
@@ -99,7 +100,7 @@ fn each_type_has_its_chain_its_table_and_its_output() {
     assert_eq!(count("event_type=\"b\",verdict=\"reject\""), 1.0);
     assert_eq!(count("event_type=\"\",verdict=\"reject\""), 2.0);
 
-    // A swap of b's chain leaves a's.
+    // A swap of b's chain does not affect a's.
     case.put("b.wasm", &guests::component(&Guest::revision(9)));
     let (status, answer) = engine.post("/admin/reload");
     assert_eq!((status, &answer["result"]["swap"]), (200, &json!("taken")), "{answer}");
@@ -207,7 +208,7 @@ fn each_type_has_its_versions() {
     engine.stop();
 }
 
-/// Registers a schema, and gives its id.
+/// Registers a schema and returns its id.
 pub(super) fn register(registry: &Registry, subject: &str, text: &str) -> u32 {
     let config = Config::new(vec![Url::parse(&registry.url()).unwrap()]);
     let schema = Registered { schema_type: "PROTOBUF".into(), schema: text.into(), references: Vec::new() };
@@ -239,7 +240,7 @@ fn frames_say_the_type_by_their_message() {
     assert_eq!(letters(&case), ["unknown-event-type - -"]);
 }
 
-/// An envelope as the built-in message, from its JSON without the payload.
+/// Encodes an envelope with the built-in message, from its JSON without the payload.
 fn wrapped(message: &str, payload: (&str, &[u8]), envelope: &Value) -> Vec<u8> {
     let descriptor = tollgate_protos::shipped(message).unwrap().get_message_by_name(message).unwrap();
     let mut wrapped = DynamicMessage::deserialize(descriptor, envelope).unwrap();
@@ -247,7 +248,8 @@ fn wrapped(message: &str, payload: (&str, &[u8]), envelope: &Value) -> Vec<u8> {
     wrapped.encode_to_vec()
 }
 
-/// Types a and c in envelopes of that message; ids, versions and correlation ids become columns.
+/// Returns a pipeline with the types a and c in envelopes of that message. Ids, versions and correlation ids become
+/// columns.
 fn enveloped(name: &str, message: &str, columns: Value) -> Case {
     let columns: BTreeMap<String, Value> = serde_json::from_value(columns).unwrap();
     let mut all = json!({ "p": { "record": "partition" }, "o": { "record": "offset" }, "n": { "add": 1 }, "id": {} });
@@ -266,7 +268,7 @@ fn domain_events_are_taken_out_of_their_envelopes() {
         .set("/contract/accept_versions", json!({ "accept": ["1"] }))
         .set("/types/c/idempotency_of", json!(["'c'", "record.key"]))
         .setup();
-    // SHA-256 of order-service:o-1:2026-01-31T12:00:00.000Z, as docs/envelopes.md has it.
+    // SHA-256 of order-service:o-1:2026-01-31T12:00:00.000Z, as in docs/envelopes.md.
     const KEY: &str = "cf5ffb661e0b2f86d5982d83c3cafb85197f3e9230f9160d29b467c3be72f230";
     // SHA-256 of c:k.
     const OTHER: &str = "b97e04bb8a0520754c46c3ba1c178fd13e1c413218d42c680252a53d87482557";
@@ -336,7 +338,7 @@ fn produce_wraps_events_as_the_engine_reads_them() {
         assert_eq!(engine.wait().code(), Some(code), "{}", engine.log());
         engine.log()
     };
-    // A key that a repeated run would not make again is refused, and so is one whose parts nobody gives.
+    // A key that a repeated run would not generate again is rejected, and so is one with missing parts.
     let log = produce(2, &["events.ndjson", "--type", "a"]);
     assert!(log.contains("source, which is never set") && log.contains("--envelope source=TEXT"), "{log}");
     let log = produce(2, &["events.ndjson", "--type", "a", "--envelope", "source=order-service"]);
@@ -350,7 +352,7 @@ fn produce_wraps_events_as_the_engine_reads_them() {
     assert_eq!(rows(&case, "seen_c", "id, why"), ["c-1 why-1"]);
     assert_eq!(letters(&case), Vec::<String>::new());
     let outputs = case.kafka.read(&case.output());
-    // The test vector of docs/envelopes.md, and a trace of its own for each event.
+    // The test vector of docs/envelopes.md; each event has its own trace.
     const KEY: &str = "cf5ffb661e0b2f86d5982d83c3cafb85197f3e9230f9160d29b467c3be72f230";
     assert!(outputs.iter().any(|output| output.header("event-id") == Some(KEY)));
     let traces: std::collections::BTreeSet<_> =
@@ -403,7 +405,7 @@ fn frames_around_envelopes_name_the_envelope() {
         let envelope = json!({ "eventId": "1", "eventType": kind, "source": source, "correlationId": "why-1" });
         wrapped(DOMAIN_EVENT, ("data", data), &envelope)
     };
-    // The region is a field that only the strict schema has.
+    // Only the strict schema has the field for the region.
     let regional = [with("c", "s", &event("c1")), vec![8 << 3 | 2, 1, b'x']].concat();
     let records = [
         framed(plain, 0, &with("a", "s", &event("a1"))),

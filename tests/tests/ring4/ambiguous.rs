@@ -1,5 +1,5 @@
-//! Outcomes that nobody tells: the COMMIT of a batch or the EndTxn of its transaction is lost on the way there or back, and
-//! what lies between the engine and its servers resets, holds back and delays.
+//! Tests unknown outcomes: the COMMIT of a batch or the EndTxn of its transaction is lost before or after the server,
+//! and proxies between the engine and its servers reset, hold back and delay.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use xtask::servers::{Kafka, KafkaOptions};
 
 use super::one_at_a_time;
 
-/// Half of the other rings' rate: a broker of its own, and every byte goes through the proxies.
+/// Half of the other rings' rate: this test starts its own broker, and every byte passes the proxies.
 const RATE: u32 = 10_000;
 
-/// A pipeline behind a proxy on each side; load and oracle are not.
+/// A pipeline with a proxy in front of each server. Load and oracle connect directly.
 struct Behind {
     case: Case,
     kafka: Proxy,
     postgres: Proxy,
     load: Load,
-    // Ends with this.
+    // The broker must live as long as this value.
     _broker: Kafka,
 }
 
@@ -48,7 +48,7 @@ fn behind(name: &str) -> Behind {
 }
 
 impl Behind {
-    /// Everything that was sent gets through, once.
+    /// Asserts that every record that was sent is processed once.
     fn conclude(self, engine: Engine, what: &str) {
         let (ends, rate) = self.load.stop();
         self.case.settled(&ends);
@@ -80,7 +80,7 @@ fn an_outcome_that_nobody_tells_is_asked_for() {
                 let (before, given_up) = (proxy.lose_next(lost), engine.metric("tollgate_retries_total", ""));
                 wait_for(&format!("an ambush: {what}"), || (proxy.met() > before).then_some(()));
                 goes_on(&engine, &what);
-                // It may also have met a reply that librdkafka asked for again by itself.
+                // It may also have lost a reply to a request that librdkafka then repeated by itself.
                 if server == "COMMIT" {
                     assert!(engine.metric("tollgate_retries_total", "") > given_up, "nobody noticed that {what}");
                 }
@@ -91,15 +91,15 @@ fn an_outcome_that_nobody_tells_is_asked_for() {
     behind.conclude(engine, "twenty lost outcomes");
 }
 
-/// librdkafka asks three times for the coordinator that it sends a group's offsets to, and then waits until some broker
-/// goes or comes: for ever, where none does.
+/// librdkafka asks three times for the coordinator of a group's offsets, and then waits until any broker is added or
+/// removed, which may never happen.
 #[test]
 fn a_coordinator_that_cannot_be_found_holds_a_lane_for_some_seconds_only() {
     let _alone = one_at_a_time();
     let behind = behind("coordinator");
     let engine = behind.case.run();
     goes_on(&engine, "its start");
-    // The next producers know none yet.
+    // The next producers do not know a coordinator yet.
     behind.kafka.hide_coordinators(true);
     behind.postgres.lose_next(Lost::Request);
     wait_for("producers to give up looking", || (behind.kafka.turned_away() >= 3).then_some(()));
@@ -125,7 +125,7 @@ fn a_bad_line_costs_nothing_but_time() {
         proxy.delay(Duration::from_millis(50));
         goes_on(&engine, &format!("50 ms of delay to {name}"));
         proxy.delay(Duration::ZERO);
-        // Longer than the session's timeout: the member is put out of the group, or the server has ended its session.
+        // This exceeds the session timeout: the member is removed from the group, or the server has ended its session.
         let before = engine.metric("tollgate_events_total", "");
         proxy.hold(true);
         std::thread::sleep(Duration::from_secs(3));

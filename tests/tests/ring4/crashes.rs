@@ -1,4 +1,4 @@
-//! SIGKILL at any time, and an abort after each step of the delivery protocol.
+//! Tests SIGKILL at any time, and an abort after each step of the delivery protocol.
 
 use std::path::Path;
 use std::thread;
@@ -16,14 +16,14 @@ use xtask::process::Signal;
 
 use super::{RATE, one_at_a_time};
 
-/// A pipeline with its topics and its table, and a load that has begun.
+/// Returns a pipeline with its topics and its table, and a load that has begun.
 pub(super) fn loaded(name: &str) -> (Case, Load) {
     loaded_by(&engine::binary(), name)
 }
 
-/// The same, set up by another build's binary.
+/// Does the same with a setup by another build's binary.
 pub(super) fn loaded_by(program: &Path, name: &str) -> (Case, Load) {
-    // Short batches: more commits to be killed in.
+    // Batches are small, so that there are more commits during which the engine can be killed.
     let delivery = json!({ "batch": { "max_events": 1000 }, "transaction_timeout": "4s" });
     let case = Case::new(name).guest(&Guest::revision(1)).set("/delivery", delivery).setup_by(program);
     let brokers = case.pipeline["source"]["brokers"].as_str().unwrap().to_owned();
@@ -31,7 +31,7 @@ pub(super) fn loaded_by(program: &Path, name: &str) -> (Case, Load) {
     (case, load)
 }
 
-/// Ends the load, lets the engine finish, and asks the oracle.
+/// Stops the load, lets the engine finish, and runs the oracle.
 pub(super) fn conclude(case: &Case, load: Load, what: &str) {
     let (ends, rate) = load.stop();
     let began = Instant::now();
@@ -57,7 +57,7 @@ fn ten_kills_at_random_times_lose_and_repeat_nothing() {
     for number in 0..10 {
         let engine = case.run();
         engine.ready();
-        // Killed while it works: some time after it has committed something of its own.
+        // The engine is killed while it works: some time after its first commit.
         let before = engine.metric("tollgate_events_total", "");
         wait_for("the first commit", || (engine.metric("tollgate_events_total", "") > before).then_some(()));
         let wait = Duration::from_millis(seed.below(900));
@@ -68,7 +68,8 @@ fn ten_kills_at_random_times_lose_and_repeat_nothing() {
     conclude(&case, load, "ten kills");
 }
 
-/// An abort after each step, as often as `TOLLGATE_REPEAT` says (once without it), and the transform swapped after each.
+/// Aborts after each step and swaps the transform after each abort. This is repeated `TOLLGATE_REPEAT` times, by
+/// default once.
 fn aborts(name: &str, survivor: bool) {
     let _alone = one_at_a_time();
     let (case, load) = loaded(name);
@@ -77,7 +78,7 @@ fn aborts(name: &str, survivor: bool) {
     let mut revision = 1;
     for round in 0..repeat {
         for step in 1..=4 {
-            // Not always at the same batch: the first after a takeover is another case than the fifth.
+            // The batch varies: the first one after a takeover is a different case than the fifth.
             let batch = 1 + (round + step) % 5;
             let engine = case.run_with(&[("TOLLGATE_FAILPOINT", &format!("after-step-{step}:{batch}"))]);
             let status = engine.wait();

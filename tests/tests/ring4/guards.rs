@@ -1,4 +1,5 @@
-//! The tests of the guarantee notice when a guard is missing: each is taken away, and the oracle must find the damage.
+//! Tests that the tests of the guarantee notice a missing guard: each guard is disabled, and the oracle must find the
+//! damage.
 
 use serde_json::json;
 use tollgate_tests::case::{Case, PARTITIONS};
@@ -10,7 +11,8 @@ use xtask::process::Signal;
 use super::crashes::loaded;
 use super::one_at_a_time;
 
-/// An end between the produce and the decision: with a transaction nobody ever sees the first attempt's records.
+/// The engine ends between the produce and the decision. With a transaction nobody ever reads the first attempt's
+/// records.
 #[test]
 fn without_the_transaction_records_are_produced_again() {
     let _alone = one_at_a_time();
@@ -20,7 +22,7 @@ fn without_the_transaction_records_are_produced_again() {
     assert!(!engine.wait().success());
     let engine = case.run_with(&[unsafe_]);
     let (ends, _) = load.stop();
-    // The group's offset is only a hint here: the rows say how far it is.
+    // The group's offset is only a hint in this mode; the rows show the real progress.
     caught_up(&case, &ends);
     engine.stop();
     let found = oracle::check(&case, &ends);
@@ -28,10 +30,10 @@ fn without_the_transaction_records_are_produced_again() {
     assert_eq!(found.count("row counted again"), 0, "the rows have a guard of their own: {found:#?}");
 }
 
-/// A member that stands still with a batch in its hands until another has its partitions, and then goes on with it. In this
-/// mode no Kafka transaction fences it: the compare-and-swap of the progress row alone keeps its rows out.
+/// Pauses a member with an unfinished batch until another member owns its partitions, and then continues it. In this
+/// mode no Kafka transaction fences it: only the compare-and-swap of the progress row rejects its rows.
 fn zombie(unsafe_: &str) -> oracle::Violations {
-    // A slow transform: nearly all of a batch's time lies before its guard.
+    // With a slow transform nearly all of a batch's time is before its guard.
     let limits = json!({ "fuel": 5_000_000, "memory": "8MiB" });
     let slow = Guest { spins: 100_000, manifest: json!({ "limits": limits }), ..Guest::revision(1) };
     let case = Case::new("zombie").guest(&slow);
@@ -46,7 +48,8 @@ fn zombie(unsafe_: &str) -> oracle::Violations {
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tollgate {} lane' AND state <> 'idle'",
         case.name
     );
-    // Stopped while neither lane is between its guard and its commit: the heir would wait for that transaction.
+    // It is stopped while neither lane is between its guard and its commit, because the new owner would wait for that
+    // transaction.
     wait_for("a moment before the guard", || {
         zombie.signal(Signal::STOP);
         let before = case.database.number(&writing) == 0;
@@ -60,9 +63,9 @@ fn zombie(unsafe_: &str) -> oracle::Violations {
         (heir.metric("tollgate_events_total", "") > 6_000.0).then_some(())
     });
     zombie.signal(Signal::CONT);
-    // Both lanes have brought their batches to an end and heard that they are out.
+    // Both lanes have finished their batches and know that they have lost their partitions.
     wait_for("the zombie to let go", || (zombie.log().matches("lost=true").count() == 2).then_some(()));
-    // Without the guard the progress rows may have gone back: the table says when all is through.
+    // Without the guard the progress rows may have gone back, so the table shows when all records are processed.
     let valid: usize = ends.iter().map(|end| (0..*end).filter(|offset| kind(*offset) == Kind::Valid).count()).sum();
     wait_for("every row", || {
         (case.database.number("SELECT count(*) FROM seen") == i64::try_from(valid).unwrap()).then_some(())
@@ -83,11 +86,11 @@ fn without_the_compare_and_swap_rows_are_counted_again() {
     assert_eq!(found.count("lost record"), 0, "{found:#?}");
 }
 
-/// A crash between the two commits, and the transform swapped before the batch is concluded.
+/// Crashes between the two commits, and swaps the transform before the batch is concluded.
 fn swapped_between(unsafe_: &str) -> (oracle::Violations, f64) {
     let _alone = one_at_a_time();
     let (case, load) = loaded("between");
-    // The guard is taken from whoever would write the plan.
+    // The guard is disabled in the process that would write the plan.
     let engine = case.run_with(&[("TOLLGATE_FAILPOINT", "after-step-3:5"), ("TOLLGATE_UNSAFE", unsafe_)]);
     assert!(!engine.wait().success());
     let case = case.guest(&Guest::revision(2));

@@ -1,4 +1,4 @@
-//! A second member comes and goes, in order and not, while the load goes on.
+//! Tests a second member that joins and leaves, in order and by crashes, while the load continues.
 
 use std::time::{Duration, Instant};
 
@@ -39,36 +39,36 @@ fn a_second_member_joins_leaves_dies_and_stands_still() {
     let (case, load) = loaded("members");
     let first = case.run();
     alone(&first);
-    // Leaves in order.
+    // This member leaves in order.
     let second = case.run();
     share(&case, &first, &second);
     second.stop();
     alone(&first);
-    // Is killed: the survivor ends what it left open, and does not wait for the transaction's timeout.
+    // This member is killed. The survivor aborts its open transaction and does not wait for the timeout.
     let third = case.run();
     share(&case, &first, &third);
     third.kill();
     alone(&first);
-    // Stands still until its partitions are somebody else's, and wakes with old batches in its hands.
+    // This member is paused until another member owns its partitions, and continues with old batches.
     let fourth = case.run();
     share(&case, &first, &fourth);
     fourth.signal(Signal::STOP);
     alone(&first);
     fourth.signal(Signal::CONT);
     share(&case, &first, &fourth);
-    // The first goes: its heir has the rest.
+    // The first member leaves, and its successor gets all partitions.
     first.stop();
     alone(&fourth);
     fourth.stop();
     conclude(&case, load, "a second member");
 }
 
-/// One place for each kind of wait: the channel, the sandbox, PostgreSQL between two statements, COPY, Kafka.
+/// One failpoint for each kind of wait: the channel, the sandbox, PostgreSQL between two statements, COPY, Kafka.
 const WAITS: [&str; 5] = ["at-channel:5", "at-sandbox:5", "at-begin:5", "at-copy:1", "after-step-3:5"];
-/// The other places where a lane waits.
+/// The other failpoints at which a lane waits.
 const OTHER_WAITS: [&str; 4] = ["after-step-1:5", "after-step-2:5", "after-step-4:5", "at-search:1"];
 
-/// PostgreSQL refuses what the second member writes, so that it looks for the row.
+/// PostgreSQL rejects the rows of the second member, so that it searches for the row.
 const REFUSE_SECOND: &str = "
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     IF current_setting('tests.member', true) = 'second' THEN RAISE EXCEPTION 'not by this one'; END IF;
@@ -84,13 +84,13 @@ fn stands_still(engine: &Engine) {
     });
 }
 
-/// Its transactions, Kafka's and PostgreSQL's, would stay open for a minute, and its COPY for ever. It stands still once in each
-/// kind of wait; with `TOLLGATE_FULL=1` wherever a lane waits.
+/// The member's transactions in Kafka and PostgreSQL would stay open for a minute, and its COPY for ever. It is paused
+/// once in each kind of wait, and with `TOLLGATE_FULL=1` wherever a lane waits.
 #[test]
 fn a_member_that_stands_still_holds_nobody_up() {
     let _alone = one_at_a_time();
     let (case, load) = loaded("still");
-    // Batches that go by COPY.
+    // These batches are written by COPY.
     let batch = json!({ "max_events": 8000, "max_wait": "1s" });
     let case = case.set("/delivery/transaction_timeout", json!("60s")).set("/delivery/batch", batch);
     let full = std::env::var("TOLLGATE_FULL").is_ok_and(|set| set == "1");
@@ -135,7 +135,7 @@ fn a_member_that_stands_still_holds_nobody_up() {
     conclude(&case, load, "members that stand still");
 }
 
-/// Told to leave at the moment it wakes: with old batches in its hands, out of the group, and perhaps fenced.
+/// The member is stopped at the moment when it continues: with old batches, out of the group, and perhaps fenced.
 #[test]
 fn a_member_that_is_told_to_leave_as_it_wakes_leaves() {
     let _alone = one_at_a_time();
@@ -148,7 +148,7 @@ fn a_member_that_is_told_to_leave_as_it_wakes_leaves() {
         share(&case, &first, &second);
         second.signal(Signal::STOP);
         alone(&first);
-        // Now and then beyond the timeout of the transaction that it has left open.
+        // Sometimes the pause exceeds the timeout of the member's open transaction.
         std::thread::sleep(Duration::from_millis(1_500 * (round % 3)));
         second.signal(Signal::CONT);
         second.signal(Signal::TERM);
@@ -161,7 +161,8 @@ fn a_member_that_is_told_to_leave_as_it_wakes_leaves() {
     conclude(&case, load, "members that leave as they wake");
 }
 
-/// As by a takeover that took it for stuck. Some of it while it queues records, when librdkafka says only that it is done for.
+/// Fences the producers as a takeover does. Some are fenced while they queue records, where librdkafka only reports a
+/// fatal error.
 #[test]
 fn a_member_whose_producers_are_fenced_goes_on_with_new_ones() {
     let _alone = one_at_a_time();

@@ -1,4 +1,4 @@
-//! Hot swap under load: ten taken, two refused, and which revision saw which event.
+//! Tests hot swaps under load: ten are accepted, two refused, and each event is processed by the right revision.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +78,7 @@ fn digest(engine: &Engine) -> String {
     engine.status()["revision"]["digest"].as_str().unwrap().to_owned()
 }
 
-/// What is not a transform cannot be swapped.
+/// Tests that a file that is not a transform cannot be swapped in.
 fn restart_needed(case: &mut tollgate_tests::case::Case, engine: &Engine) {
     let before = digest(engine);
     let refused = |case: &tollgate_tests::case::Case, what: &str| {

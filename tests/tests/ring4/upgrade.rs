@@ -1,7 +1,8 @@
-//! A rolling upgrade under load: members of two builds in one group, the old ones replaced one after the other.
+//! Tests a rolling upgrade under load: members of two builds are in one group, and the old ones are replaced one after
+//! the other.
 //!
-//! `TOLLGATE_PREVIOUS` names the other build's binary, that of the release before. Without it this build plays both parts:
-//! then the way of an upgrade is tried, and not that two builds understand each other.
+//! `TOLLGATE_PREVIOUS` names the binary of the previous release. Without it this build plays both parts: this tests the
+//! procedure of an upgrade, but not that two builds understand each other.
 
 use std::path::Path;
 
@@ -13,8 +14,8 @@ use super::crashes::{conclude, loaded_by};
 use super::members::{alone, share};
 use super::one_at_a_time;
 
-/// A member of this build joins the other one and dies between the two commits, so that the other one has to finish what
-/// it reads in its redo plan.
+/// A member of this build joins the other one and dies between the two commits, so that the other one has to finish the
+/// batch from the redo plan.
 fn dies_beside(case: &Case, program: &Path, survivor: &Engine) {
     let member = case.run_by(program, &[("TOLLGATE_FAILPOINT", "after-step-3:3")]);
     assert!(!member.wait().success(), "the failpoint after step 3 was not met");
@@ -33,7 +34,7 @@ fn members_of_two_releases_share_the_work_and_finish_what_the_other_left() {
     let (case, load) = loaded_by(&old, "upgrade");
     let (first, second) = (case.run_by(&old, &[]), case.run_by(&old, &[]));
     share(&case, &first, &second);
-    // As docs/operations.md says: the tables first, while the old members work on.
+    // As in docs/operations.md: the tables are upgraded first, while the old members continue.
     let setup = case.tollgate(&["setup", "pipeline.yaml"], &[]);
     assert!(setup.wait().success(), "{}", setup.log());
     first.stop();

@@ -1,5 +1,5 @@
-//! `bench contract`: the contract stage by itself, with criterion; no servers. What is measured stands in
-//! benches/src/contract.rs and docs/performance.md.
+//! `bench contract`: measures the contract stage alone with criterion, without servers. benches/src/contract.rs and
+//! docs/performance.md describe what is measured.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -13,10 +13,10 @@ use crate::check::{self, Uses};
 use crate::project::{Project, succeed};
 use crate::say;
 
-/// The one part that is measured alone.
+/// The one part that is measured without the others.
 pub(super) const PART: &str = "contract";
 
-/// Its options with a value; handed on as they are.
+/// The part's options that take a value; they are passed on unchanged.
 const WITH_VALUE: [&str; 2] = ["--rounds", "--output"];
 
 pub(super) struct Options {
@@ -25,10 +25,10 @@ pub(super) struct Options {
     install: bool,
 }
 
-/// Runs the bench; the figures go to stdout, what criterion says to stderr.
+/// Runs the bench. The figures go to stdout, criterion's output to stderr.
 ///
 /// # Errors
-/// A missing program (3), a build or a measurement that fails (1).
+/// Fails if a program is missing (3), or a build or a measurement fails (1).
 pub(super) fn run(project: &Project, options: &Options) -> Result<()> {
     say::to_stderr();
     check::check(project, Uses::Build, options.install)?;
@@ -36,23 +36,24 @@ pub(super) fn run(project: &Project, options: &Options) -> Result<()> {
     let work = project.cache.folder("bench")?;
     let node = if options.node { node(&project.root, &work)? } else { None };
     let figures = work.join("contract-figures");
-    // As `cargo test` builds the workspace, so that nothing below is compiled once more.
+    // Uses the same build flags as `cargo test`, so that no dependency is compiled again.
     let mut bench = project.cargo(&["bench", "--workspace", "--bench", "contract", "--"]);
     bench.args(&options.passed).arg("--figures").arg(&figures).arg("--work").arg(&work);
     if let Some(node) = node {
         bench.arg("--node").arg(node);
     }
-    // Criterion's own account is kept with what is built, and its words are no figures of ours.
+    // Criterion's own report is stored with the build results. Its output goes to stderr, because it is not part of the
+    // figures.
     bench.env("CRITERION_HOME", project.cache.target().join("criterion")).stdout(Stdio::from(io::stderr()));
     succeed("the bench", &mut bench)?;
     let told = fs::read(&figures).context(|| format!("cannot read {}", figures.display()))?;
     io::stdout().write_all(&told).context(|| "cannot write to stdout".to_owned())
 }
 
-/// Reads the words of `bench contract`.
+/// Parses the arguments of `bench contract`.
 ///
 /// # Errors
-/// Whatever the part does not take (2), among it the options and the parts of the bench with servers.
+/// Fails if an argument does not apply to this part (2), for example an option or another part that needs servers.
 pub(super) fn parse(args: &[String]) -> Result<Options> {
     let mut options = Options { passed: Vec::new(), node: true, install: false };
     let mut rest = args.iter();
@@ -62,7 +63,7 @@ pub(super) fn parse(args: &[String]) -> Result<Options> {
             "--no-node" => options.node = false,
             "--install" => options.install = true,
             option if WITH_VALUE.contains(&option) => {
-                let value = rest.next().ok_or_else(|| Failure::usage(format!("{option} wants a value\n{USAGE}")))?;
+                let value = rest.next().ok_or_else(|| Failure::usage(format!("{option} needs a value\n{USAGE}")))?;
                 valid(option, value)?;
                 options.passed.extend([arg.clone(), value.clone()]);
             }
@@ -83,10 +84,10 @@ pub(super) fn parse(args: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-/// Refused before minutes of building, not after.
+/// Checks a value before minutes of building, not after.
 fn valid(option: &str, value: &str) -> Result<()> {
     let (fits, wanted) = match option {
-        "--rounds" => (value.parse::<u32>().is_ok_and(|rounds| rounds > 0), "a number from 1 on"),
+        "--rounds" => (value.parse::<u32>().is_ok_and(|rounds| rounds > 0), "a number of at least 1"),
         _ => (matches!(value, "text" | "json"), "text or json"),
     };
     if fits { Ok(()) } else { Err(Failure::usage(format!("{option} {value:?}: it takes {wanted}"))) }
@@ -113,9 +114,9 @@ mod tests {
             ("contract drain", "measured alone"),
             ("contract --n 5", "--n does not apply to `bench contract`"),
             ("contract --engines floor", "--engines does not apply"),
-            ("contract --rounds", "--rounds wants a value"),
-            ("contract --rounds 0", "--rounds \"0\": it takes a number from 1 on"),
-            ("contract --rounds many", "a number from 1 on"),
+            ("contract --rounds", "--rounds needs a value"),
+            ("contract --rounds 0", "--rounds \"0\": it takes a number of at least 1"),
+            ("contract --rounds many", "a number of at least 1"),
             ("contract --output yaml", "text or json"),
             ("contract --protos x", "unknown argument \"--protos\""),
         ] {

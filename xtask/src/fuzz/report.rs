@@ -1,4 +1,4 @@
-//! What libFuzzer's log says of a run, for people and for scripts.
+//! Reads libFuzzer's log of a run and prints the results for people and for scripts.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -6,29 +6,29 @@ use std::path::PathBuf;
 
 use xtask::{Failure, Result};
 
-/// Characters of a finding's message: payloads are long. The replay shows all of it.
+/// The maximum length in characters of a finding's message, because payloads are long. A replay shows all of it.
 const SHOWN: usize = 400;
 
-/// One target's run.
+/// The result of running one target.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Outcome {
     pub target: String,
     pub executions: u64,
     pub per_second: u64,
-    /// Edges that were reached, and combinations of them (libFuzzer's features).
+    /// The number of reached edges and combinations of edges (libFuzzer's features).
     pub coverage: u64,
     pub features: u64,
-    /// Inputs that were kept because each reached something new.
+    /// The number of inputs that were kept because each reached something new.
     pub corpus: u64,
     pub finding: Option<Finding>,
     pub log: PathBuf,
 }
 
-/// An input that the target fails on.
+/// An input for which the target fails.
 #[derive(Debug, PartialEq)]
 pub(super) struct Finding {
     pub input: PathBuf,
-    /// What it said: a panic's message, or libFuzzer's (a hang, too much memory).
+    /// The message of the panic, or of libFuzzer for a hang or too much memory.
     pub message: String,
 }
 
@@ -71,7 +71,7 @@ impl Outcome {
     }
 }
 
-/// The first panic's message, else libFuzzer's error.
+/// Returns the first panic's message, else libFuzzer's error.
 fn said(text: &str) -> String {
     let mut lines = text.lines();
     let panicked = lines.by_ref().any(|line| line.contains("panicked at"));
@@ -86,7 +86,7 @@ fn said(text: &str) -> String {
 
 pub(super) fn print(outcomes: &[Outcome], json: bool) {
     let text = if json { as_json(outcomes) } else { as_table(outcomes) };
-    // A reader that has gone away is no reason to fail.
+    // A closed pipe is no reason to fail.
     let _gone = writeln!(std::io::stdout(), "{text}");
 }
 
@@ -132,7 +132,7 @@ fn as_json(outcomes: &[Outcome]) -> String {
     )
 }
 
-/// A JSON string.
+/// Returns a JSON string.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for char in text.chars() {
@@ -149,7 +149,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// # Errors
-/// Where something was found: what, with which input, and how to see it again.
+/// Fails if there is a finding. The message names it, its input, and the command that shows it again.
 pub(super) fn verdict(outcomes: &[Outcome]) -> Result<()> {
     let lines: Vec<String> = outcomes
         .iter()

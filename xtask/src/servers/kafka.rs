@@ -12,15 +12,17 @@ use crate::cache::{Cache, unique};
 use crate::failure::{Context, Failure, Result};
 use crate::process::{Group, Signal, delete_at_end};
 
-/// Two seconds on an idle machine; a minute covers two cores that compile at the same time.
+/// A start takes two seconds on an idle machine. A minute is enough on two cores that also compile.
 const START: Duration = Duration::from_secs(60);
-/// A broker told to stop flushes and says goodbye to its controller, itself; past this it is killed.
+/// A broker that is asked to stop flushes and deregisters from its controller, which is itself. After this time it is
+/// killed.
 const STOP: Duration = Duration::from_secs(20);
-/// Any id does: each data folder is its own cluster.
+/// Any id will do, because each data folder is its own cluster.
 const CLUSTER: &str = "dG9sbGdhdGUtdGVzdHMtMQ";
 const READY: &[u8] = b"Kafka Server started";
 
-/// slf4j-simple: without a binding Kafka logs nothing, and a broker that does not start could not say why.
+/// slf4j-simple is the logging binding. Without one Kafka logs nothing, and a broker that fails to start could not
+/// report why.
 const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 <modelVersion>4.0.0</modelVersion><groupId>tollgate</groupId><artifactId>kafka</artifactId><version>1</version>
 <dependencies>
@@ -29,10 +31,14 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 </dependencies></project>
 "#;
 
-/// Of each setting that differs from Kafka's default, why: one node holds every internal topic (replication 1); few
-/// partitions of them, so that the first group and the first transaction do not wait for fifty logs; no waiting for more
-/// members, and a member may ask to be missed after one second; expired transactions are looked for each second, not
-/// each ten; a topic that is missing stays missing. An older Kafka says that it does not know a setting, and goes on.
+/// Settings that differ from Kafka's defaults, and why:
+/// - One node holds every internal topic (replication 1).
+/// - Internal topics have few partitions, so that the first group and the first transaction do not wait for fifty logs.
+/// - A group does not wait for more members, and a session timeout of one second is allowed.
+/// - Expired transactions are aborted every second, not every ten.
+/// - Missing topics are not created.
+///
+/// Older versions of Kafka ignore settings that they do not know.
 const SETTINGS: &str = "\
 process.roles=broker,controller
 node.id=1
@@ -54,34 +60,35 @@ group.min.session.timeout.ms=1000
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 ";
 
-/// A login that the secure listener takes, by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 alike.
+/// A login for the secure listener, which accepts it by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
 #[derive(Debug, Clone)]
 pub struct User {
     pub name: String,
     pub password: String,
 }
 
-/// A SASL_SSL listener beside the plain one. It advertises `localhost`, so the certificate must name that.
+/// A SASL_SSL listener beside the plain one. It advertises `localhost`, so the certificate must be issued for that
+/// name.
 #[derive(Debug, Clone)]
 pub struct SecureListener {
     pub certificate: Certificate,
     pub users: Vec<User>,
 }
 
-/// How the broker differs from an ordinary one.
+/// Options of a broker that differ from the default.
 #[derive(Debug, Clone, Default)]
 pub struct KafkaOptions {
-    /// One of [`versions::KAFKA`](super::versions::KAFKA), or its beginning; `None`: what is chosen there.
+    /// One of [`versions::KAFKA`](super::versions::KAFKA), or a prefix of one. If `None`, that module chooses.
     pub version: Option<String>,
-    /// Lines of server.properties; they come last, so they win. For ACLs: `authorizer.class.name` =
-    /// `org.apache.kafka.metadata.authorizer.StandardAuthorizer` with `super.users` = `User:ANONYMOUS`, which leaves the
-    /// plain listener almighty.
+    /// Lines of server.properties. They come last, so they override the defaults. For ACLs set `authorizer.class.name`
+    /// to `org.apache.kafka.metadata.authorizer.StandardAuthorizer` and `super.users` to `User:ANONYMOUS`. The plain
+    /// listener then still has all permissions.
     pub properties: Vec<(String, String)>,
     pub secure: Option<SecureListener>,
-    /// A second plain listener, which tells clients to come to this port of a proxy.
+    /// A second plain listener that advertises this port, which is a proxy's.
     pub proxied: Option<u16>,
-    /// Further options of the JVM, after `-Xmx512m`: a later `-Xmx` wins. `-XX:TieredStopAtLevel=1` halves the CPU time of a
-    /// start, where a test needs a broker of its own and no throughput.
+    /// Further JVM options, placed after `-Xmx512m`, so a later `-Xmx` overrides it. `-XX:TieredStopAtLevel=1` halves
+    /// the CPU time of a start, for tests that need their own broker and no throughput.
     pub jvm: Vec<String>,
 }
 
@@ -98,10 +105,12 @@ pub struct Kafka {
 }
 
 impl Kafka {
-    /// Starts a broker with an empty data folder; downloads Kafka at the first time. Returns when it serves requests.
+    /// Starts a broker with an empty data folder, and downloads Kafka on first use. Returns when the broker serves
+    /// requests.
     ///
     /// # Errors
-    /// Where Kafka cannot be had, or does not start within a minute: the message ends with its log's last lines.
+    /// Fails if Kafka cannot be downloaded, or does not start within a minute. The message then ends with the log's
+    /// last lines.
     pub fn start(cache: &Cache, options: &KafkaOptions) -> Result<Self> {
         let version = versions::kafka(options.version.as_deref())?;
         let jars = fetch_kafka(cache, version)?;
@@ -135,7 +144,7 @@ impl Kafka {
         self.secure_port.map(|port| format!("localhost:{port}"))
     }
 
-    /// Where the proxy must lead to, if there is one.
+    /// The port that the proxy must forward to, if there is a proxy.
     pub fn proxied_port(&self) -> Option<u16> {
         self.proxied_port
     }
@@ -144,26 +153,27 @@ impl Kafka {
         self.version
     }
 
-    /// The process id, while it runs.
+    /// Returns the process id while the broker runs.
     pub fn id(&self) -> Option<i32> {
         self.process.as_ref().map(Group::id)
     }
 
-    /// What became of a broker that was up and has ended by itself, with its log's last lines.
+    /// Returns the failure of a broker that was running and has ended by itself, with its log's last lines.
     pub fn died(&self) -> Option<Failure> {
         let status = self.process.as_ref()?.status()?;
         Some(died("Kafka", status, &self.log))
     }
 
-    /// The broker's log, over all its restarts.
+    /// Returns the broker's log, which covers all its restarts.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Starts the broker again on its ports and its data, after [`Kafka::stop`] or [`Kafka::kill`]; one that runs is killed first.
+    /// Starts the broker again on its ports and its data, after [`Kafka::stop`] or [`Kafka::kill`]. A running broker is
+    /// killed first.
     ///
     /// # Errors
-    /// As [`Kafka::start`].
+    /// Fails as [`Kafka::start`] does.
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
         let log =
@@ -180,18 +190,18 @@ impl Kafka {
         })
     }
 
-    /// An orderly shutdown. Returns its exit status, or nothing if it was not running.
+    /// Shuts the broker down in order. Returns its exit status, or `None` if it was not running.
     pub fn stop(&mut self) -> Option<ExitStatus> {
         self.resume();
         self.process.take().map(|group| group.end(Signal::TERM, STOP))
     }
 
-    /// SIGKILL: what the broker had not written is lost, the data folder stays.
+    /// Kills the broker with SIGKILL. Data that it had not written is lost; the data folder stays.
     pub fn kill(&mut self) {
         drop(self.process.take());
     }
 
-    /// Freezes the broker (SIGSTOP): connections stay open and nothing answers.
+    /// Freezes the broker (SIGSTOP): connections stay open, and it does not answer.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
@@ -283,7 +293,7 @@ impl Drop for Kafka {
 }
 
 fn java_arguments(jars: &Path, extra: &[String]) -> Vec<String> {
-    // The serial collector starts fastest, and with 512 MB it is no slower than the others.
+    // The serial collector starts fastest, and with 512 MB of heap it is no slower than the others.
     let mut arguments: Vec<String> = ["-Xmx512m", "-XX:+UseSerialGC"].map(str::to_owned).into();
     arguments.push("-Dorg.slf4j.simpleLogger.showDateTime=true".to_owned());
     arguments.push("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS".to_owned());
@@ -296,10 +306,10 @@ fn contains(text: &[u8], wanted: &[u8]) -> bool {
     text.windows(wanted.len()).any(|window| window == wanted)
 }
 
-/// Kafka's jars, from the cache or, at the first time, from Maven Central (43 MB). Returns their folder.
+/// Returns the folder of Kafka's jars. They are downloaded from Maven Central on first use (43 MB).
 ///
 /// # Errors
-/// Where Maven is missing or cannot download; the message ends with what it said.
+/// Fails if Maven is missing or cannot download; the message ends with Maven's output.
 pub fn fetch_kafka(cache: &Cache, version: &str) -> Result<PathBuf> {
     let home = cache.folder(&format!("kafka-{version}"))?;
     maven::once(&home, "lib", |part| {

@@ -1,4 +1,4 @@
-//! Maven as the way to what is kept in Maven Central. It compares what it downloads with the checksums that are there.
+//! Downloads from Maven Central with Maven, which verifies the checksums.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -10,11 +10,11 @@ use crate::cache::Cache;
 use crate::failure::{Context, Failure, Result};
 use crate::process::{Group, Signal};
 
-/// The folder `name` in `home`, made by `make` at the first time. Programs that start at the same time wait for the one
-/// that makes it, and the name appears only when all of it is there.
+/// Returns the folder `name` in `home`, which `make` fills on first use. Processes that start at the same time wait for
+/// the one that fills it. The folder gets its name only when it is complete.
 ///
 /// # Errors
-/// What `make` says, or the file system refuses.
+/// Fails if `make` fails, or on an error of the file system.
 pub(super) fn once(home: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let made = home.join(name);
     let lock = File::create(home.join("lock")).context(|| format!("cannot write to {}", home.display()))?;
@@ -33,7 +33,7 @@ pub(super) fn once(home: &Path, name: &str, make: impl FnOnce(&Path) -> Result<(
 /// Runs a goal of Maven's dependency plugin.
 ///
 /// # Errors
-/// Where Maven is missing or fails; the message begins with `fault` and ends with what Maven said.
+/// Fails if Maven is missing or fails. The message begins with `fault` and ends with Maven's output.
 pub(super) fn goal<A: AsRef<OsStr>>(
     cache: &Cache,
     folder: &Path,
@@ -47,18 +47,18 @@ pub(super) fn goal<A: AsRef<OsStr>>(
     run(cache, maven, folder, fault)
 }
 
-/// Unpacks an archive of any compression that tar knows.
+/// Unpacks an archive with any compression that tar supports.
 ///
 /// # Errors
-/// Where tar, or the program that it decompresses with, is missing or fails.
+/// Fails if tar, or the program that it decompresses with, is missing or fails.
 pub(super) fn untar(cache: &Cache, archive: &Path, into: &Path, fault: &str) -> Result<()> {
     let mut tar = Command::new("tar");
-    // Owners in the archive are those of the machine that packed it.
+    // The owners in the archive are users of the machine that packed it.
     tar.arg("--no-same-owner").arg("-xf").arg(archive).arg("-C").arg(into);
     run(cache, tar, into, fault)
 }
 
-/// A child process whose output is kept for the message of its failure.
+/// Runs a command and keeps its output for the error message.
 fn run(cache: &Cache, mut command: Command, folder: &Path, fault: &str) -> Result<()> {
     let (path, log) = cache.log("maven")?;
     let errors = log.try_clone().context(|| format!("cannot write {}", path.display()))?;

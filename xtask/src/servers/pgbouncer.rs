@@ -1,4 +1,4 @@
-//! PgBouncer from the machine's own packages, before a PostgreSQL of ours.
+//! PgBouncer from the machine's own packages, in front of a PostgreSQL server of this crate.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};
@@ -12,37 +12,37 @@ use crate::cache::Cache;
 use crate::failure::{Context, Failure, Result};
 use crate::process::{Group, Signal, is_root};
 
-/// It starts in milliseconds.
+/// A start takes milliseconds.
 const START: Duration = Duration::from_secs(20);
 
-/// What a client keeps a server connection for.
+/// The time for which a client keeps a server connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolMode {
     Session,
     Transaction,
 }
 
-/// A running pooler. Dropping it ends it.
+/// A running pooler. Dropping it stops it.
 pub struct PgBouncer {
     program: PathBuf,
     account: Option<Account>,
     folder: PathBuf,
     log: PathBuf,
-    /// Of the server behind it.
+    /// The port of the PostgreSQL server behind the pooler.
     server: u16,
     port: u16,
     process: Option<Group>,
 }
 
 impl PgBouncer {
-    /// Starts a pooler before the server on this port. Everybody is let in, as the server's user `postgres`.
+    /// Starts a pooler in front of the server on this port. It accepts every client as the server's user `postgres`.
     ///
     /// # Errors
-    /// Where the program is missing, or it does not start.
+    /// Fails if the program is missing, or if it does not start.
     pub fn start(cache: &Cache, server: u16, mode: PoolMode) -> Result<Self> {
         let program = pgbouncer_program()
             .ok_or_else(|| Failure::environment("PgBouncer is missing: install the package pgbouncer"))?;
-        // It refuses to run as root, as PostgreSQL does.
+        // PgBouncer refuses to run as root, as PostgreSQL does.
         let account = if is_root() { Some(unprivileged()?) } else { None };
         let folder = data_folder(cache, account)?;
         let (log, _) = cache.log("pgbouncer")?;
@@ -55,10 +55,10 @@ impl PgBouncer {
         self.port
     }
 
-    /// Starts it again on its port; one that runs is killed first.
+    /// Starts the pooler again on its port. A running pooler is killed first.
     ///
     /// # Errors
-    /// Where it does not start.
+    /// Fails if the pooler does not start.
     pub fn restart(&mut self, mode: PoolMode) -> Result<()> {
         drop(self.process.take());
         let mode = match mode {
@@ -94,7 +94,8 @@ impl Drop for PgBouncer {
     }
 }
 
-/// The program on the `PATH`, or where Debian and Fedora put it: an ordinary user's `PATH` does not name that folder.
+/// Returns the program on the `PATH`, or in the folder that Debian and Fedora use, which is not on an ordinary user's
+/// `PATH`.
 pub fn pgbouncer_program() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/bin")]);

@@ -7,20 +7,20 @@ use std::time::SystemTime;
 
 use crate::failure::{Failure, Result};
 
-/// Below the range of outgoing connections (32768 and up on Linux, 49152 on a mac): nothing takes such a port by accident
-/// while its server is down in a restart test.
+/// The range is below that of outgoing connections (from 32768 on Linux, from 49152 on macOS). So no other program
+/// takes such a port by accident while its server is down in a restart test.
 const FIRST: u32 = 20_000;
 const COUNT: u32 = 10_000;
 
-/// A loopback port that nobody listens on, another at each call. Processes start at different places.
+/// Returns a loopback port that nobody listens on, another one for each call. Processes start at different ports.
 ///
 /// # Errors
-/// Where all ports of the range are taken.
+/// Fails if all ports of the range are taken.
 pub fn free_port() -> Result<u16> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     let start = nanos ^ process::id().wrapping_mul(2_654_435_761);
-    // The first call sets the place; a lost race only means that another call has set it.
+    // The first call sets the start. If the exchange fails, another call has set it.
     let _lost = NEXT.compare_exchange(0, start % COUNT + 1, Ordering::Relaxed, Ordering::Relaxed);
     pick(|| NEXT.fetch_add(1, Ordering::Relaxed), |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
 }

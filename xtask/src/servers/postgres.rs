@@ -1,10 +1,10 @@
-//! PostgreSQL from the machine's own packages, or a version of choice from Maven Central, with a data folder that is thrown
-//! away.
+//! PostgreSQL from the machine's own packages, or another version from Maven Central. Its data folder is deleted at the
+//! end.
 //!
-//! PostgreSQL refuses to run as root. As root we start it as the user `postgres`, or `nobody` where there is none. That user
-//! must reach the data folder; where the cache lies below a folder that it may not enter (`/root`), the data goes to a fresh
-//! folder below `/tmp` instead, and programs from the cache are copied beside them: the rights of what is not ours stay as
-//! they are.
+//! PostgreSQL refuses to run as root. As root we start it as the user `postgres`, or `nobody` if there is no such user.
+//! That user must reach the data folder. If the cache lies below a folder that the user may not enter (`/root`), the
+//! data goes to a new folder below `/tmp`, and programs from the cache are copied there. The permissions of existing
+//! folders are not changed.
 
 use std::env;
 use std::fs::{self, File, Permissions};
@@ -19,7 +19,7 @@ use crate::cache::{Cache, unique};
 use crate::failure::{Context, Failure, Result};
 use crate::process::{Group, Signal, delete_at_end, is_root};
 
-/// Half a second on an idle machine; a minute covers recovery after a kill on two busy cores.
+/// A start takes half a second on an idle machine. A minute covers recovery after a kill on two busy cores.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(20);
 
@@ -28,8 +28,8 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 <packaging>pom</packaging></project>
 "#;
 
-/// Without fsync: what is thrown away need not survive a power cut, and a killed server loses nothing by it, since the
-/// kernel has its writes. A bench turns it on again.
+/// fsync is off, because test data need not survive a power failure. A killed server loses nothing, since the kernel
+/// has its writes. A bench turns fsync on again.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -38,21 +38,21 @@ max_connections = 200
 log_line_prefix = '%m [%p] '
 ";
 
-/// How the server differs from an ordinary one.
+/// Options of a server that differ from the default.
 #[derive(Debug, Clone, Default)]
 pub struct PostgresOptions {
-    /// One of [`versions::POSTGRES`](super::versions::POSTGRES), or its beginning; `None`: what is chosen there.
+    /// One of [`versions::POSTGRES`](super::versions::POSTGRES), or a prefix of one. If `None`, that module chooses.
     pub version: Option<String>,
-    /// Lines of postgresql.conf, the value quoted by us; they come last, so they win.
+    /// Lines of postgresql.conf; this module quotes the values. They come last, so they override the defaults.
     pub settings: Vec<(String, String)>,
-    /// Turns `ssl` on. Clients may still connect without, unless `hba` says otherwise.
+    /// Turns `ssl` on. Clients may still connect without it, unless `hba` forbids that.
     pub certificate: Option<Certificate>,
-    /// The whole of pg_hba.conf in place of "trust everybody on loopback", for instance
-    /// `hostssl all all 127.0.0.1/32 scram-sha-256`.
+    /// The whole pg_hba.conf, for instance `hostssl all all 127.0.0.1/32 scram-sha-256`. The default trusts all
+    /// connections from loopback.
     pub hba: Option<String>,
 }
 
-/// A running (or killed, or paused) server. Dropping it ends it and deletes its data.
+/// A running (or killed, or paused) server. Dropping it stops the server and deletes its data.
 pub struct Postgres {
     programs: PathBuf,
     account: Option<Account>,
@@ -62,7 +62,7 @@ pub struct Postgres {
     process: Option<Group>,
 }
 
-/// Whom a program runs as that refuses to run as root.
+/// The account for a program that refuses to run as root.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Account {
     uid: u32,
@@ -70,11 +70,12 @@ pub(super) struct Account {
 }
 
 impl Postgres {
-    /// Makes a new cluster with the superuser `postgres` and the database `postgres`, and starts it. Returns when it accepts
-    /// connections.
+    /// Creates a cluster with the superuser `postgres` and the database `postgres`, and starts it. Returns when it
+    /// accepts connections.
     ///
     /// # Errors
-    /// Where the server programs are missing, or it does not start within a minute: the message ends with its log's last lines.
+    /// Fails if the server programs are missing, or if the server does not start within a minute. The message then ends
+    /// with the log's last lines.
     pub fn start(cache: &Cache, options: &PostgresOptions) -> Result<Self> {
         let version = versions::postgres(options.version.as_deref())?;
         let account = if is_root() { Some(unprivileged()?) } else { None };
@@ -87,17 +88,17 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// `postgres://postgres@127.0.0.1:<port>/postgres`
+    /// Returns `postgres://postgres@127.0.0.1:<port>/postgres`.
     pub fn url(&self) -> String {
         self.url_of("postgres")
     }
 
-    /// The same for another database of this server.
+    /// Returns the URL of another database of this server.
     pub fn url_of(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// What its program says: `15.13`, with the packager's words behind it.
+    /// Returns the version that the program reports: `15.13`, followed by the packager's addition.
     pub fn version(&self) -> String {
         let said = Command::new(self.programs.join("postgres")).arg("--version").stdin(Stdio::null()).output();
         let said = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned()).unwrap_or_default();
@@ -108,40 +109,40 @@ impl Postgres {
         self.port
     }
 
-    /// The process id, while it runs.
+    /// Returns the process id while the server runs.
     pub fn id(&self) -> Option<i32> {
         self.process.as_ref().map(Group::id)
     }
 
-    /// The server's log, over all its restarts.
+    /// Returns the server's log, which covers all its restarts.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Starts the server again on its port and its data, after [`Postgres::stop`] or [`Postgres::kill`]; one that runs is
-    /// killed first.
+    /// Starts the server again on its port and its data, after [`Postgres::stop`] or [`Postgres::kill`]. A running
+    /// server is killed first.
     ///
     /// # Errors
-    /// As [`Postgres::start`].
+    /// Fails as [`Postgres::start`] does.
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
         let mut command = self.program("postgres")?;
         command.arg("-D").arg(self.data());
         let group = self.process.insert(Group::spawn(&mut command, Signal::QUIT)?);
-        // The server writes its state into the last line of this file; `pg_ctl -w` looks there too.
+        // The server writes its state to the last line of this file, which `pg_ctl -w` reads too.
         let state = self.folder.join("data/postmaster.pid");
         wait_until_ready("PostgreSQL", group, &self.log, START, || {
             fs::read_to_string(&state).is_ok_and(|text| text.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
         })
     }
 
-    /// What became of a server that was up and has ended by itself, with its log's last lines.
+    /// Returns the failure of a server that was running and has ended by itself, with its log's last lines.
     pub fn died(&self) -> Option<Failure> {
         let status = self.process.as_ref()?.status()?;
         Some(died("PostgreSQL", status, &self.log))
     }
 
-    /// A fast shutdown: connections are ended, transactions rolled back, everything is written.
+    /// Shuts down fast: ends connections, rolls transactions back, and writes everything.
     pub fn stop(&mut self) {
         self.resume();
         if let Some(group) = self.process.take() {
@@ -149,17 +150,17 @@ impl Postgres {
         }
     }
 
-    /// An immediate shutdown: all its processes are gone at once, the next start recovers from the log.
+    /// Shuts down immediately: all processes end at once, and the next start recovers from the log.
     pub fn kill(&mut self) {
         self.resume();
         if let Some(group) = self.process.take() {
             group.end(Signal::QUIT, STOP);
-            // A next start must not take this for a sign of life.
+            // The next start must not mistake this file for a running server.
             let _absent = fs::remove_file(self.folder.join("data/postmaster.pid"));
         }
     }
 
-    /// Freezes the server and all its connections (SIGSTOP): they stay open and nothing answers.
+    /// Freezes the server and all its connections (SIGSTOP): they stay open, and the server does not answer.
     pub fn pause(&self) {
         self.signal_all(Signal::STOP);
     }
@@ -169,7 +170,7 @@ impl Postgres {
         self.signal_all(Signal::CONT);
     }
 
-    /// Each connection is a process in a group of its own, so the group's signal would not reach it.
+    /// Each connection is a process in its own process group, so a signal to the server's group would not reach it.
     fn signal_all(&self, signal: Signal) {
         let Some(group) = &self.process else { return };
         group.signal(signal);
@@ -184,14 +185,14 @@ impl Postgres {
         self.folder.join("data")
     }
 
-    /// One of PostgreSQL's programs as the right user, its output into the log.
+    /// Returns a command for one of PostgreSQL's programs, run as the right user and with its output in the log.
     fn program(&self, name: &str) -> Result<Command> {
         let log =
             File::options().append(true).open(&self.log).context(|| format!("cannot open {}", self.log.display()))?;
         let errors = log.try_clone().context(|| format!("cannot open {}", self.log.display()))?;
         let mut command = Command::new(self.programs.join(name));
         run_as(&mut command, self.account);
-        // Our own working directory may be one that the other user must not enter.
+        // The other user may not be allowed to enter our working directory.
         command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log).stderr(errors);
         command.env_remove("PGDATA").env_remove("PGPORT").env_remove("PGOPTIONS");
         Ok(command)
@@ -237,7 +238,8 @@ impl Drop for Postgres {
     }
 }
 
-/// Where `initdb` and `postgres` are: on the `PATH`, else where Debian, Fedora and Homebrew put them, the newest first.
+/// Returns the folder of `initdb` and `postgres`: the one on the `PATH`, else the newest that Debian, Fedora or
+/// Homebrew installed.
 pub fn postgres_programs() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = env::split_paths(&path).collect();
@@ -258,12 +260,13 @@ pub fn postgres_programs() -> Option<PathBuf> {
     folders.extend(packaged.into_iter().rev().map(|(_, folder)| folder));
     let found =
         folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())?;
-    // Links on the PATH lead to the folder where the programs find each other and their libraries.
+    // Resolves links on the PATH, because the programs find each other and their libraries relative to their real
+    // folder.
     let real = found.join("initdb").canonicalize().ok()?;
     real.parent().map(Path::to_path_buf)
 }
 
-/// The programs that this account may start, of this version or the machine's own.
+/// Returns the folder of the programs that this account may start: those of `version`, or the machine's own.
 fn programs(cache: &Cache, version: Option<&str>, account: Option<Account>, folder: &Path) -> Result<PathBuf> {
     let Some(version) = version else {
         return postgres_programs().ok_or_else(|| {
@@ -285,11 +288,11 @@ fn programs(cache: &Cache, version: Option<&str>, account: Option<Account>, fold
         .ok_or_else(|| Failure::environment(format!("cannot copy {} to {}", cached.display(), copy.display())))
 }
 
-/// PostgreSQL's programs, from the cache or, at the first time, from Maven Central (15 MB). Returns the folder that `bin`,
-/// `lib` and `share` are in.
+/// Returns the folder with PostgreSQL's `bin`, `lib` and `share`. They are downloaded from Maven Central on first use
+/// (15 MB).
 ///
 /// # Errors
-/// Where there is none for this machine, Maven, tar or xz is missing, or it cannot be downloaded.
+/// Fails if there is no build for this machine, if Maven, tar or xz is missing, or if the download fails.
 pub fn fetch_postgres(cache: &Cache, version: &str) -> Result<PathBuf> {
     let machine = match (env::consts::OS, env::consts::ARCH) {
         ("linux", "x86_64") => "linux-amd64",
@@ -302,7 +305,7 @@ pub fn fetch_postgres(cache: &Cache, version: &str) -> Result<PathBuf> {
     };
     let home = cache.folder(&format!("postgres-{version}"))?;
     maven::once(&home, "server", |part| {
-        // A goal outside a project would put its notes into a folder with a strange name.
+        // Outside of a project the goal would write its notes into a folder with a strange name.
         let pom = home.join("pom.xml");
         fs::write(&pom, POM).context(|| format!("cannot write {}", pom.display()))?;
         let jar = home.join("jar");
@@ -317,7 +320,7 @@ pub fn fetch_postgres(cache: &Cache, version: &str) -> Result<PathBuf> {
         let archive = entries.flatten().map(|entry| entry.path()).find(|path| path.extension() == Some("txz".as_ref()));
         let archive = archive.ok_or_else(|| Failure::environment(format!("no archive is in {}", jar.display())))?;
         maven::untar(cache, &archive, part, "tar cannot unpack PostgreSQL (it needs xz, of the package xz-utils)")?;
-        // The plugin's notes of what it has unpacked are there too: it would not do so again.
+        // The plugin's notes about unpacked files must go too, because the plugin would not unpack them again.
         let _left = [jar, home.join("target")].map(fs::remove_dir_all);
         Ok(())
     })
@@ -345,7 +348,7 @@ pub(super) fn unprivileged() -> Result<Account> {
     ))
 }
 
-/// A fresh folder of our own that the account can reach and owns.
+/// Creates a folder that the account can reach and owns.
 pub(super) fn data_folder(cache: &Cache, account: Option<Account>) -> Result<PathBuf> {
     let run = cache.folder("run")?;
     let parent = match account {
@@ -364,7 +367,7 @@ pub(super) fn give(path: &Path, account: Option<Account>) -> Result<()> {
     chown(path, Some(uid), Some(gid)).context(|| format!("cannot give {} to PostgreSQL's user", path.display()))
 }
 
-/// Whether the account may pass through the folder and everything above it.
+/// Returns whether the account may pass through the folder and everything above it.
 fn reachable(folder: &Path, account: Account) -> bool {
     folder.ancestors().all(|step| {
         fs::metadata(step).is_ok_and(|meta| {
@@ -378,7 +381,7 @@ fn reachable(folder: &Path, account: Account) -> bool {
     })
 }
 
-/// The processes whose parent is `parent`, out of lines `<pid> <ppid>`.
+/// Returns the processes whose parent is `parent`, from lines `<pid> <ppid>`.
 fn children(listed: &str, parent: i32) -> Vec<i32> {
     let pairs = listed.lines().filter_map(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<i32>);

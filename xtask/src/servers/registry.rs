@@ -1,4 +1,5 @@
-//! A schema registry: Apicurio from Maven Central, in memory, up in some seconds, with Confluent's API.
+//! A schema registry with Confluent's API: Apicurio from Maven Central. It stores schemas in memory and starts within
+//! some seconds.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -12,13 +13,13 @@ use crate::cache::Cache;
 use crate::failure::{Context, Result};
 use crate::process::{Group, Signal};
 
-/// The last line for Java 17.
+/// The last release series that runs on Java 17.
 const VERSION: &str = "2.6.13.Final";
-/// Three seconds on an idle machine; a minute covers two cores that compile at the same time.
+/// A start takes three seconds on an idle machine. A minute is enough on two cores that also compile.
 const START: Duration = Duration::from_secs(60);
 const API: &str = "/apis/ccompat/v7";
 
-/// A running (or killed, or paused) registry. What is registered is lost with its process. Dropping it kills it.
+/// A running (or killed, or paused) registry. Its schemas are lost when its process ends. Dropping it kills it.
 pub struct Registry {
     home: PathBuf,
     log: PathBuf,
@@ -27,10 +28,11 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts an empty registry; downloads it at the first time (140 MB). Returns when it serves requests.
+    /// Starts an empty registry, and downloads it on first use (140 MB). Returns when it serves requests.
     ///
     /// # Errors
-    /// Where it cannot be had, or does not start within a minute: the message ends with its log's last lines.
+    /// Fails if the registry cannot be downloaded, or does not start within a minute. The message then ends with the
+    /// log's last lines.
     pub fn start(cache: &Cache) -> Result<Self> {
         let home = fetch_registry(cache)?;
         let (log, _) = cache.log("registry")?;
@@ -39,30 +41,30 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Where Confluent's API begins.
+    /// Returns the base URL of Confluent's API.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}{API}", self.port)
     }
 
-    /// Its log, over all its restarts.
+    /// Returns the registry's log, which covers all its restarts.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Starts an empty registry on the same port; one that runs is killed first.
+    /// Starts an empty registry on the same port. A running registry is killed first.
     ///
     /// # Errors
-    /// As [`Registry::start`].
+    /// Fails as [`Registry::start`] does.
     pub fn restart(&mut self) -> Result<()> {
         self.kill();
         let log =
             File::options().append(true).open(&self.log).context(|| format!("cannot open {}", self.log.display()))?;
         let errors = log.try_clone().context(|| format!("cannot open {}", self.log.display()))?;
         let mut command = Command::new("java");
-        // The first compiler's code is enough for some hundred requests, and it starts in half the time.
+        // The first compiler tier is enough for some hundred requests, and the registry starts in half the time.
         command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
         command.arg(format!("-Dquarkus.http.port={}", self.port));
-        // Its default is every interface.
+        // The default is to listen on every interface.
         command.arg("-Dquarkus.http.host=127.0.0.1");
         command.arg("-jar").arg(self.home.join(format!("apicurio-registry-app-{VERSION}-runner.jar")));
         command.current_dir(&self.home).stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -71,12 +73,12 @@ impl Registry {
         wait_until_ready("the schema registry", group, &self.log, START, || serves(port))
     }
 
-    /// SIGKILL.
+    /// Kills the registry with SIGKILL.
     pub fn kill(&mut self) {
         drop(self.process.take());
     }
 
-    /// Freezes it (SIGSTOP): connections stay open and nothing answers.
+    /// Freezes the registry (SIGSTOP): connections stay open, and it does not answer.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
@@ -93,7 +95,7 @@ impl Registry {
     }
 }
 
-/// The port opens before the application answers.
+/// Returns whether the application answers. The port opens earlier.
 fn serves(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return false };
     let request = format!("GET {API}/subjects HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
@@ -104,10 +106,10 @@ fn serves(port: u16) -> bool {
         && answer == *b"HTTP/1.1 200 OK"
 }
 
-/// The registry's folder, from the cache or, at the first time, from Maven Central.
+/// Returns the registry's folder. It is downloaded from Maven Central on first use.
 ///
 /// # Errors
-/// Where Maven or tar is missing or cannot do its part; the message ends with what it said.
+/// Fails if Maven or tar is missing or fails; the message ends with its output.
 pub fn fetch_registry(cache: &Cache) -> Result<PathBuf> {
     let home = cache.folder(&format!("apicurio-{VERSION}"))?;
     maven::once(&home, "app", |part| {

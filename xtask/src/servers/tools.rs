@@ -1,5 +1,5 @@
-//! Kafka's command line tools under the names that its own distribution gives them, so that commands of the docs can be typed
-//! as they are written. The broker's jars lack them: one jar more, 0.6 MB.
+//! Kafka's command line tools under the names that Kafka's own distribution uses, so that commands of the docs can be
+//! typed as written. The tools need one more jar than the broker (0.6 MB).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use super::{fetch_kafka, maven};
 use crate::cache::Cache;
 use crate::failure::{Context, Result};
 
-/// Alone: what it needs lies beside the broker.
+/// Downloads this jar alone, because its dependencies are among the broker's jars.
 const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 <modelVersion>4.0.0</modelVersion><groupId>tollgate</groupId><artifactId>kafka-tools</artifactId><version>1</version>
 <dependencies>
@@ -18,7 +18,7 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 </dependencies></project>
 "#;
 
-/// Each tool's class in Kafka 4 and in Kafka 3, which had some of them in the broker's jar.
+/// Each tool's class in Kafka 4 and in Kafka 3, whose broker jar contains some of them.
 const TOOLS: [(&str, &str, &str); 8] = [
     ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand", "kafka.admin.AclCommand"),
     ("kafka-configs.sh", "kafka.admin.ConfigCommand", "kafka.admin.ConfigCommand"),
@@ -38,10 +38,10 @@ const TOOLS: [(&str, &str, &str); 8] = [
     ),
 ];
 
-/// The folder of the tools, to be put on the `PATH`; from the cache, or at the first time from Maven Central.
+/// Returns the folder of the tools, to be put on the `PATH`. They are downloaded from Maven Central on first use.
 ///
 /// # Errors
-/// Where Maven is missing or cannot download, or the cache cannot be written.
+/// Fails if Maven is missing or cannot download, or if the cache cannot be written.
 pub fn kafka_tools(cache: &Cache, version: &str) -> Result<PathBuf> {
     let broker = fetch_kafka(cache, version)?;
     let home = cache.folder(&format!("kafka-{version}/tools"))?;
@@ -62,7 +62,8 @@ pub fn kafka_tools(cache: &Cache, version: &str) -> Result<PathBuf> {
     Ok(scripts)
 }
 
-/// The serial collector and the first compiler alone: a tool lives for a second. What it logs is for its own developers.
+/// A tool runs for about a second, so the serial collector and the first compiler tier suffice. Its log lines are of no
+/// use here.
 fn script(jars: &Path, broker: &Path, class: &str) -> String {
     let (jars, broker) = (jars.display(), broker.display());
     format!(
@@ -71,7 +72,7 @@ fn script(jars: &Path, broker: &Path, class: &str) -> String {
     )
 }
 
-/// Renamed into its place: somebody may be running the old one.
+/// Writes the file and renames it into place, because another process may be running the old one.
 fn write(path: &Path, text: &str) -> Result<()> {
     let part = path.with_extension("part");
     let written = fs::write(&part, text).and_then(|()| fs::set_permissions(&part, fs::Permissions::from_mode(0o755)));

@@ -1,26 +1,27 @@
-//! Which versions of the servers can be had, and which one a start takes: the one that its options name, else the one that a
-//! variable names (so that a program which starts servers of its own runs on what its caller chose), else the default.
+//! The available versions of the servers. A server uses the version in its options, else the one that a variable names,
+//! else the default. The variable lets a caller choose the version for programs that start their own servers.
 
 use std::env;
 
 use crate::failure::{Failure, Result};
 
-/// Chooses the version of every Kafka that a test, a bout or a bench starts.
+/// Chooses the version of every Kafka that a test, a chaos run or a bench starts.
 pub const KAFKA_VARIABLE: &str = "TOLLGATE_TEST_KAFKA_VERSION";
 /// The same for PostgreSQL.
 pub const POSTGRES_VARIABLE: &str = "TOLLGATE_TEST_POSTGRES_VERSION";
 
-/// The first is the default. 3.7 is the oldest that is tried: its transactions are those before KIP-890's second part.
+/// The first is the default. 3.7 is the oldest that is tested: its transactions lack the second part of KIP-890.
 pub const KAFKA: &[&str] = &["4.1.0", "3.7.2"];
 
-/// Without a choice it is the machine's own. These come from Maven Central: builds of PostgreSQL by the project zonky
-/// (Apache-2.0; PostgreSQL itself has its own licence of the BSD kind), whose last number is a revision of the package where PostgreSQL's is `.0`.
+/// These versions come from Maven Central: builds of PostgreSQL by the project zonky, under Apache-2.0 (PostgreSQL
+/// itself has its own BSD-like licence). The last number is a revision of the package; PostgreSQL itself has `.0`
+/// there. The default is the machine's own version, which is not in this list.
 pub const POSTGRES: &[&str] = &["18.6.0", "17.11.0"];
 
-/// The version of Kafka to start.
+/// Returns the version of Kafka to start.
 ///
 /// # Errors
-/// Where one is wished for that is not in the list.
+/// Fails if `wish` is not in the list.
 pub fn kafka(wish: Option<&str>) -> Result<&'static str> {
     match wished(wish, KAFKA_VARIABLE) {
         Some(wish) => pick("Kafka", &wish, KAFKA),
@@ -28,10 +29,10 @@ pub fn kafka(wish: Option<&str>) -> Result<&'static str> {
     }
 }
 
-/// The version of PostgreSQL to start; `None` is the machine's own.
+/// Returns the version of PostgreSQL to start; `None` is the machine's own.
 ///
 /// # Errors
-/// As [`kafka`].
+/// Fails as [`kafka`] does.
 pub fn postgres(wish: Option<&str>) -> Result<Option<&'static str>> {
     wished(wish, POSTGRES_VARIABLE).map(|wish| pick("PostgreSQL", &wish, POSTGRES)).transpose()
 }
@@ -40,7 +41,7 @@ fn wished(wish: Option<&str>, variable: &str) -> Option<String> {
     wish.map(str::to_owned).or_else(|| env::var(variable).ok()).filter(|wish| !wish.is_empty())
 }
 
-/// `3.7` is enough to mean 3.7.2.
+/// Finds a version by a prefix: `3.7` selects 3.7.2.
 fn pick(server: &str, wish: &str, known: &[&'static str]) -> Result<&'static str> {
     let fits =
         |version: &&&str| version.strip_prefix(wish).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));

@@ -8,7 +8,7 @@ use crate::project::{Project, capture};
 
 const NO_IO: &[&str] = &["tokio", "rdkafka", "sqlx", "wasmtime", "ureq"];
 
-/// A crate and the packages that its dependency tree must lack, test dependencies included.
+/// A crate and the packages that must not be in its dependency tree, test dependencies included.
 const BOUNDARIES: &[(&str, &[&str])] = &[
     ("tollgate-protocol", NO_IO),
     ("tollgate-contract", NO_IO),
@@ -37,7 +37,7 @@ pub(super) fn crossed(project: &Project) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Reads the packages' names from the lines of `cargo tree`: `name v1.2.3 (path)`.
+/// Reads the package names from lines of `cargo tree`: `name v1.2.3 (path)`.
 fn packages(tree: &str) -> BTreeSet<&str> {
     tree.lines().filter_map(|line| line.split_whitespace().next()).collect()
 }

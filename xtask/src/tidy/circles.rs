@@ -1,7 +1,7 @@
-//! Import circles: files that need each other, directly or through others.
+//! Finds import circles: files that need each other, directly or through others.
 //!
-//! An edge leads from a file to each file whose items it names, and to the files of its own child modules. A child may name
-//! what its ancestors hold: that is how a module is split over files. Every other circle is a fault.
+//! An edge leads from a file to each file whose items it names, and to the files of its own child modules. A child may
+//! name items of its ancestors, because this is how a module is split over files. Every other circle is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use super::source::Source;
 /// The files of one crate by their module path; the root's is empty.
 type Modules<'a> = BTreeMap<Vec<String>, (&'a str, &'a Source)>;
 
-/// Returns the circles among the files of all crates, each as the sorted paths of its files. `files` are paths below the
-/// project's root with their contents.
+/// Returns the circles among the files of all crates, each as the sorted paths of its files. `files` are paths below
+/// the project's root with their contents.
 pub(super) fn find(files: &BTreeMap<String, Source>) -> Vec<Vec<&str>> {
     let mut crates: BTreeMap<&str, Modules<'_>> = BTreeMap::new();
     for (path, source) in files {
@@ -61,7 +61,7 @@ fn edges<'m>(modules: &'m Modules<'_>, module: &[String], source: &Source) -> BT
     found.filter(|other| !module.starts_with(other)).collect()
 }
 
-/// Returns a path from the crate's root on; `None` for what belongs to another crate.
+/// Returns a path that starts at the crate's root, or `None` if the path leads to another crate.
 fn absolute(modules: &Modules<'_>, module: &[String], path: &[String]) -> Option<Vec<String>> {
     let (first, rest) = path.split_first()?;
     match first.as_str() {
@@ -103,7 +103,7 @@ mod tests {
         assert!(circles(&[&files[..], &[("a/src/three.rs", "use serde::one;")]].concat()).is_empty());
         let circle = [&files[..], &[("a/src/three.rs", "fn f() { crate::one::g() }")]].concat();
         assert_eq!(circles(&circle), [["a/src/one.rs", "a/src/three.rs", "a/src/two.rs"]]);
-        // Two crates may have modules of one name.
+        // Two crates may have modules of the same name.
         assert!(circles(&[&files[..], &[("b/src/three.rs", "use crate::one;")]].concat()).is_empty());
     }
 

@@ -1,4 +1,5 @@
-//! The invariants of ARCHITECTURE.md: each is named in the code at the line that keeps it, and the code names no other.
+//! Checks the invariants of ARCHITECTURE.md: the line of code that keeps each is marked with its name, and no other
+//! names occur.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +9,7 @@ use xtask::failure::Context as _;
 
 use crate::project::Project;
 
-/// Returns a line for each invariant that only one of the two names. `texts`: the product's source files.
+/// Returns a line for each invariant that only the page or only the code names. `texts` are the product's source files.
 pub(super) fn unnamed<'t>(project: &Project, texts: impl Iterator<Item = &'t str>) -> Result<Vec<String>> {
     let page = project.root.join("ARCHITECTURE.md");
     let page = fs::read_to_string(&page).context(|| format!("cannot read {}", page.display()))?;

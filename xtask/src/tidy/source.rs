@@ -1,9 +1,9 @@
-//! Just enough of Rust's grammar to find where functions and test modules begin and end: braces outside of comments,
-//! strings and character literals. A full parser would be a heavy dependency for counting lines.
+//! Parses just enough of Rust's grammar to find where functions and test modules begin and end: braces outside of
+//! comments, strings and character literals. A full parser would be a heavy dependency for counting lines.
 
 use std::collections::BTreeSet;
 
-/// What one file holds, items under `#[cfg(test)]` left out.
+/// The contents of one file, without items under `#[cfg(test)]`.
 #[derive(Debug, PartialEq)]
 pub(super) struct Source {
     pub lines: usize,
@@ -23,7 +23,7 @@ enum Token {
     Mark(char),
 }
 
-/// A scope that will end at the closing brace of this depth.
+/// A scope that ends at the closing brace of this depth.
 struct Open {
     depth: usize,
     begun: usize,
@@ -61,9 +61,9 @@ struct Reader {
     test_lines: usize,
     open: Vec<Open>,
     depth: usize,
-    /// Round and square brackets: a semicolon inside of them (`[u8; 4]`) does not end an item.
+    /// The number of open round and square brackets. A semicolon inside them (`[u8; 4]`) does not end an item.
     nested: usize,
-    /// A function or test item whose body has not begun, with the line of its first word.
+    /// A function or test item whose body has not begun, and the line of its first word.
     coming: Option<(What, usize)>,
 }
 
@@ -97,7 +97,7 @@ impl Reader {
         coming || self.open.iter().any(|open| matches!(open.what, What::Test))
     }
 
-    /// Collects what the file names of its own crate.
+    /// Collects the paths of its own crate that the file names.
     fn note<'a>(&mut self, token: &Token, ahead: &impl Fn(usize) -> Option<&'a Token>) {
         let Token::Word(word) = token else { return };
         match (word.as_str(), ahead(1), ahead(2)) {
@@ -140,7 +140,7 @@ impl Reader {
     }
 }
 
-/// Reads a path with the trees in its braces, `a::{b, c::{d, self}}`, from the word at `at` on.
+/// Reads a path with the trees in its braces, such as `a::{b, c::{d, self}}`, from the word at `at`.
 fn tree<'a>(
     at: &mut usize,
     prefix: &mut Vec<String>,
@@ -151,7 +151,7 @@ fn tree<'a>(
     let mut leaf = true;
     loop {
         match ahead(*at) {
-            // The name after `as` is the file's own.
+            // The name after `as` is an alias in this file.
             Some(Token::Word(word)) if word == "as" => *at += 1,
             Some(Token::Word(word)) => prefix.push(word.clone()),
             Some(Token::Mark('{')) => {
@@ -175,7 +175,7 @@ fn tree<'a>(
         found.insert(prefix.clone());
     }
     prefix.truncate(outer);
-    // A token that belongs to no path is stepped over, so that every call moves on.
+    // A token that does not belong to a path is skipped, so that every call advances.
     *at += usize::from(!matches!(ahead(*at), Some(Token::Mark(',' | '}' | ';')) | None));
 }
 
@@ -196,7 +196,8 @@ fn is_cfg_test<'a>(ahead: &impl Fn(usize) -> Option<&'a Token>) -> bool {
     word(2, "cfg") && (word(4, "test") || word(4, "all") && word(6, "test"))
 }
 
-/// Words and marks with their lines (from 0); no blanks, comments or contents of literals.
+/// Splits the text into words and marks with their lines (from 0), without blanks, comments and the contents of
+/// literals.
 fn tokens(text: &str) -> Vec<(Token, usize)> {
     let bytes = text.as_bytes();
     let mut tokens = Vec::new();
@@ -223,12 +224,12 @@ fn tokens(text: &str) -> Vec<(Token, usize)> {
     tokens
 }
 
-/// Bytes beyond ASCII stand in names or literals alone, so they may all be parts of words.
+/// Bytes beyond ASCII occur only in names and literals, so each may be treated as part of a word.
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-/// The length of the comment or literal that begins here, if one does.
+/// Returns the length of the comment or literal that begins here, if there is one.
 fn skip(rest: &[u8]) -> Option<usize> {
     match rest {
         [b'/', b'/', ..] => Some(until_line_end(rest)),
@@ -239,7 +240,7 @@ fn skip(rest: &[u8]) -> Option<usize> {
         [b'r', b'"' | b'#', ..] => raw_string(rest, 1),
         [b'b', b'\'', ..] => character(&rest[1..]).map(|length| length + 1),
         [b'\'', ..] => character(rest),
-        // A word that ends in r, b or c must not be taken for the beginning of a literal: it is eaten whole.
+        // A word that ends in r, b or c must not be mistaken for the prefix of a literal, so it is skipped whole.
         _ => None,
     }
 }
@@ -274,7 +275,7 @@ fn string(rest: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// `r"…"` and `r#"…"#`; nothing for a raw name such as `r#type`.
+/// Returns the length of `r"…"` or `r#"…"#`, or `None` for a raw name such as `r#type`.
 fn raw_string(rest: &[u8], prefix: usize) -> Option<usize> {
     let hashes = rest[prefix..].iter().take_while(|byte| **byte == b'#').count();
     let begin = prefix + hashes;
@@ -287,10 +288,10 @@ fn raw_string(rest: &[u8], prefix: usize) -> Option<usize> {
     Some(found.map_or(rest.len(), |length| begin + 1 + length + close.len()))
 }
 
-/// `'x'`, `'\n'`, `'\u{1F600}'`, `'é'`; nothing for a lifetime.
+/// Returns the length of `'x'`, `'\n'`, `'\u{1F600}'` or `'é'`, or `None` for a lifetime.
 fn character(rest: &[u8]) -> Option<usize> {
     let length = match *rest.get(1)? {
-        // What follows the backslash may itself be the quote.
+        // The character after the backslash may itself be the quote.
         b'\\' => return rest.iter().skip(3).position(|byte| *byte == b'\'').map(|length| length + 4),
         0..0xc0 => 1,
         0xc0..0xe0 => 2,

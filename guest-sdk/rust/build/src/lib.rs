@@ -16,8 +16,8 @@ use prost_build::Config;
 use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
-/// Why no code could be generated from the `.proto` files. `Debug` shows the same text, because it is what a build script that
-/// returns an error prints.
+/// The reason why no code could be generated from the `.proto` files. `Debug` shows the same text, because it is what a
+/// build script that returns an error prints.
 pub struct Error(String);
 
 impl fmt::Display for Error {
@@ -35,11 +35,12 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 /// Compiles every `.proto` file below `root`, where imports are looked up too. Google's types are those of
-/// `tollgate::prost_types`. `buf/validate/validate.proto` and Tollgate's envelopes need not be there, and no code is generated
-/// for them: the host checks the rules, and removes the envelope.
+/// `tollgate::prost_types`. `buf/validate/validate.proto` and Tollgate's envelopes need not be there, and no code is
+/// generated for them: the host checks the rules, and removes the envelope.
 ///
 /// # Errors
-/// The folder cannot be read or has no `.proto` files, a file does not compile, or `OUT_DIR` cannot be written.
+/// Fails if the folder cannot be read or has no `.proto` files, a file does not compile, or `OUT_DIR` cannot be
+/// written.
 #[allow(clippy::print_stdout, reason = "how a build script talks to cargo")]
 pub fn protos(root: impl AsRef<Path>) -> Result<(), Error> {
     let out = env::var_os("OUT_DIR").ok_or_else(|| Error("OUT_DIR is not set: call this from build.rs".into()))?;
@@ -73,7 +74,8 @@ fn generate(root: &Path, out: &Path) -> Result<(), Error> {
     config.compile_fds(descriptors).map_err(|error| Error(format!("cannot generate code: {error}")))
 }
 
-/// The definitions of buf.validate's rules and of the envelopes, for contracts that import them without having the files.
+/// The definitions of buf.validate's rules and of the envelopes, for contracts that import them without having the
+/// files.
 struct Shipped;
 
 impl Shipped {

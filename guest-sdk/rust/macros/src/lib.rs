@@ -17,12 +17,12 @@ use syn::{Error, FnArg, ItemFn, LitStr, Path, ReturnType, Token, Type, parse_mac
 /// ```
 ///
 /// - `event` is a message that prost generated, `&mut` where the transform changes it.
-/// - `config` is any type that serde can deserialize. It is read once from transform.yaml's `config` and the pipeline's,
-///   and an error in it rejects the transform before the first event.
+/// - `config` is any type that serde can deserialize. It is read once from transform.yaml's `config`, overridden by the
+///   pipeline's, and an error in it rejects the transform before the first event.
 /// - The function returns a `Verdict`, or a `Result` of `()` or `Verdict` with a `Rejection` as its error.
 ///
-/// A function that obviously discards its own work causes a warning: `Pass` after something was emitted or the event was changed.
-/// The warning is `deprecated`, the only one that stable Rust lets a macro emit.
+/// A function that obviously discards its own work causes a warning: `Pass` after something was emitted or the event
+/// was changed. The warning is `deprecated`, the only one that stable Rust lets a macro emit.
 ///
 /// Options: `routes("audit", …)` as in transform.yaml; `tombstones` to be called for events without a value
 /// too (otherwise they pass unchanged); `crate = path` if the SDK is not named `tollgate`.

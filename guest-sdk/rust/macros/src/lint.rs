@@ -39,7 +39,7 @@ fn name(parameter: &FnArg) -> Option<String> {
     Some(name.ident.to_string())
 }
 
-/// What a block has done so far, statement by statement.
+/// The actions of a block so far, statement by statement.
 #[derive(Default)]
 struct Done {
     emitted: bool,

@@ -1,4 +1,4 @@
-//! JSON Schema, draft 2020-12.
+//! Exports a contract as JSON Schema, draft 2020-12.
 
 use crate::comment;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
@@ -102,7 +102,7 @@ fn message(types: &Types, message: &MessageDescriptor) -> Value {
     schema
 }
 
-/// Requires that an object has this property.
+/// Returns a schema that requires this property of an object.
 fn there(name: &str) -> Value {
     if is_inherited(name) {
         return json!({ "not": { "propertyNames": { "not": { "const": name } } } });
@@ -212,7 +212,7 @@ fn scalar(kind: &Kind, rules: &Rules) -> Value {
             json!({ "type": "integer", "minimum": i32::MIN, "maximum": i32::MAX })
         }
         Kind::Uint32 | Kind::Fixed32 => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
-        // Written as text, since a double holds 53 bits; numbers are accepted when reading.
+        // The number is written as text, since a double holds 53 bits. When reading, numbers are accepted.
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => json!({ "type": ["string", "integer"], "pattern": INTEGER }),
         Kind::Uint64 | Kind::Fixed64 => json!({ "type": ["string", "integer"], "pattern": "^[0-9]+$", "minimum": 0 }),
         Kind::Float | Kind::Double => return float(rules),
@@ -223,7 +223,8 @@ fn scalar(kind: &Kind, rules: &Rules) -> Value {
     };
     limits(&mut schema, rules);
     choices(&mut schema, rules);
-    // The length of bytes is not that of their text, and the bounds of 64-bit numbers apply only to numbers, not to text.
+    // The length of bytes is not that of their text, and the bounds of 64-bit numbers apply only to numbers, not to
+    // text.
     let said: &[&str] = match kind {
         Kind::Bytes | Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => &ALWAYS,
         _ => &SAID,

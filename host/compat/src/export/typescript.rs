@@ -1,4 +1,4 @@
-//! TypeScript types of Protobuf's JSON mapping.
+//! Exports the TypeScript types of Protobuf's JSON mapping.
 
 use std::fmt::Write as _;
 

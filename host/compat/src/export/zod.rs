@@ -1,4 +1,4 @@
-//! zod schemas, in the syntax common to zod 3 and 4, with their inferred types.
+//! Exports zod schemas, in the syntax common to zod 3 and 4, with their inferred types.
 
 use std::fmt::Write as _;
 
@@ -43,7 +43,7 @@ const SAID: [&str; 27] = [
 ];
 const UUID: &str = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$";
 
-/// Every JavaScript object inherits some names, which a schema would find.
+/// Every JavaScript object inherits some names, which a schema would otherwise find.
 const OWN: &str = "/** The own properties alone: every object inherits `constructor` and its like. */
 const own = (v: unknown): unknown =>
   typeof v === \"object\" && v !== null && !Array.isArray(v) ? Object.assign(Object.create(null), v) : v;
@@ -76,7 +76,7 @@ fn message(types: &Types, full: &str, message: &MessageDescriptor) -> String {
     let fields: Vec<FieldDescriptor> = message.fields().collect();
     let mut text = doc(message, false, "");
     let _ = writeln!(text, "export interface {name} {{\n{}}}", typescript::fields(types, &fields));
-    // Lazy: types may refer to each other and to themselves.
+    // The schema is lazy, because types may refer to each other and to themselves.
     let inherits = fields.iter().any(|field| is_inherited(field.json_name()));
     let (open, close) = match inherits {
         true => ("(z.preprocess(own, z.object({", format!("  }})) as unknown as z.ZodType<{name}>)")),
@@ -248,8 +248,8 @@ fn limits(rules: &Rules) -> String {
     }
 }
 
-/// Returns the test for a range whose lower bound is above the upper one. `value` is the expression to compare, and `shown`
-/// formats the bounds.
+/// Returns the test for a range whose lower bound is above the upper one. `value` is the expression to compare, and
+/// `shown` formats the bounds.
 fn outside(range: &Range, value: &str, shown: impl Fn(&Value) -> String) -> Option<String> {
     let (Some((lower, low)), Some((upper, high)), true) = (&range.lower, &range.upper, range.outside) else {
         return None;
@@ -272,7 +272,7 @@ fn whole(low: i64, high: i64, rules: &Rules) -> String {
     format!("z.number().int().gte({low}).lte({high}){}{}", limits(rules), choices(rules))
 }
 
-/// 64-bit numbers as text, compared as integers.
+/// Returns the schema of a 64-bit number as text, compared as an integer.
 fn long(pattern: &str, rules: &Rules) -> String {
     let mut schema = format!("z.string().regex(/{pattern}/)");
     let range = rules.range();
@@ -294,7 +294,8 @@ fn float(rules: &Rules) -> String {
     if judged { number } else { format!("z.union([{number}, z.enum([\"NaN\", \"Infinity\", \"-Infinity\"])])") }
 }
 
-/// In zod 3 a refined schema is no longer a string schema, so the string methods come first.
+/// Returns the schema of a text. In zod 3 a refined schema is no longer a string schema, so the string methods come
+/// first.
 fn text(rules: &Rules) -> String {
     let mut schema = "z.string()".to_owned();
     let plain = |leaf: &str| rules.get(leaf).and_then(Value::as_str);
@@ -316,7 +317,7 @@ fn text(rules: &Rules) -> String {
             schema += &call;
         }
     }
-    // In characters, as the rule counts; zod's min and max count UTF-16 code units.
+    // Lengths are counted in characters, as the rule does; zod's min and max count UTF-16 code units.
     for (rule, test) in [("min_len", ">="), ("max_len", "<="), ("len", "===")] {
         if let Some(bound) = rules.number(rule) {
             schema += &refine(&format!("Array.from(v).length {test} {bound}"), rule, &bound);

@@ -1,4 +1,5 @@
-//! A contract's page as one HTML file: no script, and no external font or image; light or dark as set in the reader's system.
+//! Renders a contract's page as one HTML file. It has no script, no external font and no image, and is light or dark as
+//! the reader's system is.
 
 use std::fmt::Write as _;
 

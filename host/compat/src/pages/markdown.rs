@@ -1,4 +1,4 @@
-//! A contract's page as markdown.
+//! Renders a contract's page as Markdown.
 
 use std::fmt::Write as _;
 

@@ -3,7 +3,8 @@
 /// The settings for deleting rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deletes {
-    /// `key:` how a tombstone's record key identifies the row. `None`: as text for a key of one column, as JSON for several.
+    /// `key:` how a tombstone's record key identifies the row. `None`: as text for a key of one column, as JSON for
+    /// several.
     pub key: Option<DeleteKey>,
     /// `when:` selects events with a value that delete the row of their key.
     pub when: Option<DeleteWhen>,

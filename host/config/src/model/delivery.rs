@@ -27,7 +27,7 @@ impl Delivery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessedIds {
     pub id: ProcessedId,
-    /// How long an id is kept.
+    /// The time for which an id is kept.
     pub ttl: Duration,
 }
 
@@ -64,12 +64,12 @@ pub struct Batch {
     pub wait: BatchWait,
 }
 
-/// How long the first event of a batch waits for more events while its lane is idle.
+/// The time for which the first event of a batch waits for more events while its lane is idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchWait {
     /// At most this long.
     Most(Duration),
-    /// So long that the commit still fits into this time, counted from the event's fetch.
+    /// As long as the commit still fits into this time, counted from the event's fetch.
     Target(Duration),
 }
 
@@ -92,7 +92,8 @@ pub struct Retry {
     pub multiplier: f64,
     /// The number of consecutive outages of a server, over all lanes, that opens its circuit breaker.
     pub breaker_threshold: u32,
-    /// `foreign_key_window:` the time over which a batch is retried if one of its rows refers to a row that is still missing.
+    /// `foreign_key_window:` the time over which a batch is retried if one of its rows refers to a row that is still
+    /// missing.
     pub foreign_key_window: Option<Duration>,
     /// `unique_window:` the same if a row with another key already has the value.
     pub unique_window: Option<Duration>,

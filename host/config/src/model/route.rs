@@ -7,8 +7,8 @@ use super::{EventType, Mapping, OutputPartition, Pipeline};
 pub struct Route {
     /// The name that the component declares.
     pub name: String,
-    /// `message:` full name of the route's message type. `None` in the short form (`audit: topic`), which uses the chain's output
-    /// type.
+    /// `message:` full name of the route's message type. `None` in the short form (`audit: topic`), which uses the
+    /// chain's output type.
     pub message: Option<String>,
     /// `topic:` without it the route writes only rows.
     pub topic: Option<String>,

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tollgate_contract::frame::Indexing;
 
-/// Reads `contract:`. Also returns the message type if the topic has only one. `typed`: the file has `types:`.
+/// Reads `contract:`. Also returns the message type if the topic has only one. `typed` means that the file has
+/// `types:`.
 pub(super) fn read(table: &Table<'_>, base: &Path, typed: bool) -> Option<(Contract, Option<String>)> {
     let protos = table.field("protos").map(|field| read_paths(&field));
     let descriptor_set = table.field("descriptor_set").map(|field| field.scalar(path));
@@ -165,7 +166,7 @@ fn default_place(envelope: Option<&Envelope>) -> VersionBy {
 pub(super) fn read_versions_over(table: &Table<'_>, contract: Option<&Contract>) -> Option<Versions> {
     let common = contract.and_then(|contract| contract.versions.as_ref());
     if !table.has("accept_versions") {
-        // Read in any case, so that the error for a typo can suggest this key.
+        // The key is read in any case, so that the error for a typo can suggest it.
         table.field("accept_versions");
         return common.cloned();
     }
@@ -183,7 +184,8 @@ fn read_versions(table: &Table<'_>, common: Option<&Versions>, usual: VersionBy,
     versions
 }
 
-/// Reads the keys of `accept_versions`. `common`: the contract's versions, if these are a type's. `usual`: the default location.
+/// Reads the keys of `accept_versions`. `common` are the contract's versions, if these are a type's. `usual` is the
+/// default location.
 fn read_gate(table: &Table<'_>, common: Option<&Versions>, usual: VersionBy) -> Option<Versions> {
     let header = table.get("header", names::header);
     let by_id = table.get("schema_ids", boolean);

@@ -5,8 +5,8 @@ use crate::model::{As, Between, TimeForm, TimeSpec};
 use crate::reader::{Complaint, Field, Table, choice, nearest, text};
 use tollgate_contract::iso;
 
-/// Reads `as: unix_ms`, `as: "numeric(18,2)"`, `as: enum_name` with `strip_prefix:`, or the long forms `as: { enum_name: … }`
-/// and `as: { time: … }`.
+/// Reads `as: unix_ms`, `as: "numeric(18,2)"`, `as: enum_name` with `strip_prefix:`, or the long forms `as: {
+/// enum_name: … }` and `as: { time: … }`.
 pub(super) fn read_as(table: &Table<'_>) -> As {
     let strip_prefix = table.get("strip_prefix", text);
     let as_ = match table.field("as") {
@@ -27,7 +27,7 @@ pub(super) fn read_as(table: &Table<'_>) -> As {
 fn read_as_table(table: &Table<'_>) -> Option<As> {
     let (enum_name, time) = (table.entry("enum_name"), table.has("time"));
     let time = time.then(|| read_time(table)).or_else(|| {
-        // Read in any case, so that they are known keys.
+        // These are read in any case, so that they are known keys.
         let _ = (table.field("time"), table.field("between"));
         None
     });

@@ -73,8 +73,8 @@ pub(super) fn start(text: &str) -> Read<Start> {
     Err(complaint)
 }
 
-/// Reads `auto_offset_reset`, the alias of `start` that Kafka clients use. `none` is refused, because a first start needs a
-/// position.
+/// Reads `auto_offset_reset`, the alias of `start` that Kafka clients use. `none` is refused, because a first start
+/// needs a position.
 pub(super) fn auto_offset_reset(text: &str) -> Read<Start> {
     match text {
         "earliest" => Ok(Start::Earliest),

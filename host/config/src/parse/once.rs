@@ -1,4 +1,5 @@
-//! Settings that may be in one of several places, because Kafka clients' configurations have them in other places.
+//! Settings that may be in one of several places, because the configurations of Kafka clients have them in other
+//! places.
 
 use crate::reader::{Complaint, Table};
 

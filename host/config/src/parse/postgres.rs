@@ -230,7 +230,8 @@ fn check_newer(table: &Table<'_>, newer: &str, key: &[String], columns: &[Column
         table.error("only_if_newer", message);
     }
     for column in columns.iter().filter(|column| column.mode == Mode::Add) {
-        // A batch is folded to one row per key before its statement, and the folding loses which of its events were newer.
+        // A batch is folded to one row per key before its statement, and the folding loses which of its events were
+        // newer.
         let path = format!("{}.columns.{}", table.path(), column.name);
         let message = "add cannot be combined with only_if_newer, because a folded batch does not know which of its \
                        events count; remove one of the two";
@@ -358,7 +359,8 @@ fn only_true(text: &str) -> Result<(), Complaint> {
     }
 }
 
-/// Reads `add: true` next to a source, `add: 1` or `add: field`. Returns whether the column is added to, and the source in `add`.
+/// Reads `add: true` next to a source, `add: 1` or `add: field`. Returns whether the column is added to, and the source
+/// in `add`.
 fn read_add(table: &Table<'_>) -> (bool, Option<From>) {
     enum Add {
         Off,

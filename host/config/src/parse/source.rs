@@ -36,7 +36,8 @@ pub(super) fn read(root: &Table<'_>, shared: &mut Shared, base: &Path) -> Option
     })
 }
 
-/// Reads the timeouts and checks that heartbeat < session < max_poll_interval. Defaults adapt to the values that are set.
+/// Reads the timeouts and checks that heartbeat < session < max_poll_interval. Defaults adapt to the values that are
+/// set.
 fn timeouts(table: &Table<'_>, shared: &mut Shared) -> (Duration, Duration, Duration) {
     let place = |once: Option<&str>, key: &str| once.map_or_else(|| format!("source.{key}"), str::to_owned);
     let session_place = place(shared.session_timeout.from(), "session_timeout");

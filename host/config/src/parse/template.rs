@@ -1,9 +1,9 @@
 //! Consumer settings under the names of Kafka clients.
 //!
 //! A block with these names (`consumer:` with `group_id`, `session_timeout_ms` …, `retry_policy`, `dlq_topic`,
-//! `dlq_threshold`, `backpressure`, `max_batch_size`) can be pasted beside Tollgate's own sections. Each name is an alias: it
-//! is read into the same [`Once`] as Tollgate's own key. So the same setting in two places is an error. A value that the
-//! delivery protocol cannot honour is refused with the reason.
+//! `dlq_threshold`, `backpressure`, `max_batch_size`) can be pasted beside Tollgate's own sections. Each name is an
+//! alias: it is read into the same [`Once`] as Tollgate's own key. So the same setting in two places is an error. A
+//! value that the delivery protocol cannot honour is refused with the reason.
 
 use super::names;
 use super::once::Once;
@@ -62,7 +62,8 @@ impl Shared {
         table.get("isolation_level", read_committed);
     }
 
-    /// Reads `retry_policy`, `backpressure` and the loose keys, which may be in `consumer:`, at the root or in these sections.
+    /// Reads `retry_policy`, `backpressure` and the loose keys, which may be in `consumer:`, at the root or in these
+    /// sections.
     fn policies(&mut self, table: &Table<'_>) {
         self.loose_keys(table);
         if let Some(field) = table.field("retry_policy") {

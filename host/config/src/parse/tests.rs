@@ -902,7 +902,8 @@ fn tombstones_delete_only_rows_that_they_can_identify() {
     assert!(parse(&newer).unwrap_err().contains("a tombstone has no value, so it is unknown whether it is newer"));
 }
 
-/// A consumer block with the names of Kafka clients. The test uses it with the policies at the root, nested, and with loose keys.
+/// A consumer block with the names of Kafka clients. The test uses it with the policies at the root, nested, and with
+/// loose keys.
 pub(crate) const CLIENT_BLOCK: &str = "\
 consumer:
   group_id: \"analytics-pipeline-v2\"
@@ -1102,7 +1103,7 @@ postgres: { url: \"${DATABASE_URL}\", table: s.t, key: [k], columns: {} }
 
 #[test]
 fn what_comes_from_a_variable_is_masked_whatever_its_key() {
-    // A suggestion contains parts of the value: 47 for `47` without a unit, and a type's name without its dot.
+    // A suggestion contains parts of the value, such as 47 for `47` without a unit, or a type's name without its dot.
     let env = |name: &str| match name {
         "DIGITS" => Some("471147114711".to_owned()),
         "DOTTED" => Some(".s3cret.Type".to_owned()),

@@ -48,7 +48,7 @@ pub(super) fn read(
     if typed {
         return root.table("types", |types| read_types(types, &common));
     }
-    // Read so that the error for a typo such as `type` can suggest this key.
+    // The key is read so that the error for a typo such as `type` can suggest it.
     root.field("types");
     let mapping = common.mapping?.mapping.clone();
     let output = common.output.map(OutputDraft::complete);

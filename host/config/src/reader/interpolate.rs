@@ -1,7 +1,7 @@
 //! `${VAR}`, `${VAR:default}`, `${file:/run/secrets/x}` and the escape `$${` in one scalar.
 //!
-//! References are replaced after the YAML is parsed, in each scalar, so a value from outside can never start a key, a list or
-//! a comment. Messages never contain a value, only the name of its source.
+//! References are replaced after the YAML is parsed, in each scalar, so a value from outside can never start a key, a
+//! list or a comment. Messages never contain a value, only the name of its source.
 
 use crate::limits;
 use std::io::Read;

@@ -18,7 +18,7 @@ impl std::fmt::Debug for Json {
     }
 }
 
-/// Returns `None` after an error. The tree's depth is bounded, so the recursion is too.
+/// Converts a node, or returns `None` after an error. The tree's depth is bounded, so the recursion is too.
 pub(super) fn convert(reader: &Reader<'_>, node: &Node, path: &str) -> Option<Json> {
     match &node.value {
         Value::Scalar(scalar) => convert_scalar(reader, node, scalar, path),
@@ -101,7 +101,8 @@ fn all(text: &str, is: impl Fn(&u8) -> bool) -> bool {
     !text.is_empty() && text.as_bytes().iter().all(is)
 }
 
-/// `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, without the sign.
+/// Returns whether the text matches `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`, the form without
+/// the sign.
 fn is_float(text: &str) -> bool {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),

@@ -30,8 +30,8 @@ impl Places {
     }
 }
 
-/// The values of `${…}` in a file, each with the text in the file. A value from outside may be secret whatever its key is,
-/// so messages show the text.
+/// The values of `${…}` in a file, each with the text in the file. A value from outside may be secret whatever its key
+/// is, so messages show the text.
 #[derive(Clone, Default)]
 pub struct Origins(BTreeMap<String, String>);
 

@@ -198,7 +198,7 @@ fn the_nearest_key_is_found_and_a_far_one_is_not() {
 
 #[test]
 fn many_unknown_keys_take_linear_time() {
-    // If every pair were compared, eight times as many keys would take 64 times as long.
+    // If every pair of keys were compared, eight times as many keys would take 64 times as long.
     let took = |keys: usize| {
         let text: String = (0..keys).map(|n| format!("unknown_key_{n}: 1\n")).collect();
         let begun = std::time::Instant::now();

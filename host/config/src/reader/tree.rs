@@ -1,7 +1,8 @@
 //! A YAML text as a tree with positions.
 //!
-//! The tree is built from the parser's events with an explicit stack, so nesting is bounded. Features that a configuration does
-//! not need (anchors, tags, several documents, keys that are not scalars) are separate errors, so that all are reported at once.
+//! The tree is built from the parser's events with an explicit stack, so nesting is bounded. Features that a
+//! configuration does not need (anchors, tags, several documents, keys that are not scalars) are separate errors, so
+//! that all are reported at once.
 
 use super::{ConfigError, Position};
 use crate::limits;
@@ -25,7 +26,7 @@ pub(super) enum Value {
 #[derive(Debug, Clone)]
 pub(super) struct Scalar {
     pub text: String,
-    /// Written without quotes. Only then it may be a number, a boolean or null.
+    /// Whether it was written without quotes. Only then it may be a number, a boolean or null.
     pub plain: bool,
 }
 
@@ -49,7 +50,8 @@ impl Node {
     }
 }
 
-/// Returns the root mapping's entries; an empty text is an empty mapping. Errors go to `errors`; the rest is built anyway.
+/// Returns the root mapping's entries; an empty text is an empty mapping. Errors go to `errors`; the rest is built
+/// anyway.
 pub(super) fn parse(text: &str, errors: &mut Vec<ConfigError>) -> Vec<Entry> {
     let mut builder = Builder { stack: Vec::new(), root: None, documents: 0, errors };
     let mut parser = Parser::new_from_str(text.trim_start_matches('\u{feff}'));

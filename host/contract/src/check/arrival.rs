@@ -17,20 +17,20 @@ const SECOND: i128 = 1_000_000_000;
 /// The settings of one pass, and its findings besides the verdict.
 #[derive(Default)]
 pub(super) struct Signals {
-    /// The rules must be judged on the whole message.
+    /// Whether the rules must be judged on the whole message.
     pub suspect: Cell<bool>,
-    /// An unknown field number was found.
+    /// Whether an unknown field number was found.
     pub unknown: Cell<bool>,
-    /// Ignores policies and rules: only the bytes are checked.
+    /// Whether to ignore policies and rules, so that only the bytes are checked.
     pub lenient: bool,
 }
 
 impl Contract {
-    /// Returns all violations of the contract's rules, judged on the message as a whole. It is slower than [`Contract::check`] and ignores
-    /// the policies; for tools, and for tests that compare the two.
+    /// Returns all violations of the contract's rules, judged on the message as a whole. It is slower than
+    /// [`Contract::check`] and ignores the policies; for tools, and for tests that compare the two.
     ///
     /// # Errors
-    /// Bytes that do not decode, and rules that cannot be evaluated on them.
+    /// Fails if bytes do not decode, or if rules cannot be evaluated on them.
     pub fn violations(&self, payload: &[u8], now: Option<SystemTime>) -> Result<Vec<Violation>, Rejection> {
         let Some(rules) = &self.rules else { return Ok(Vec::new()) };
         let findings = self.evaluate(rules, payload, now.map(unix_nanos), usize::MAX)?;
@@ -40,10 +40,11 @@ impl Contract {
         }
     }
 
-    /// Like [`Contract::check_at`], followed by the policies for arrival: oneofs, clocks, and what is accepted with a note.
+    /// Like [`Contract::check_at`], followed by the policies for arrival: oneofs, clocks, and what is accepted with a
+    /// note.
     ///
     /// # Errors
-    /// As [`Contract::check_at`]; after that the first oneof that is not allowed, then the first clock.
+    /// Fails as [`Contract::check_at`] does; after that with the first oneof that is not allowed, then the first clock.
     pub fn admit<'a>(
         &self,
         payload: &'a [u8],
@@ -60,11 +61,11 @@ impl Contract {
         Ok(())
     }
 
-    /// Reads the wanted fields of a payload and ignores rules and policies about its values. It checks only whether the payload can
-    /// be read, and its size and depth.
+    /// Reads the wanted fields of a payload and ignores rules and policies about its values. It checks only whether the
+    /// payload can be read, and its size and depth.
     ///
     /// # Errors
-    /// The first error in the bytes.
+    /// Returns the first error in the bytes.
     pub fn read<'a>(&self, payload: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Rejection> {
         self.check_with(payload, fields, None, &Signals { lenient: true, ..Signals::default() })
     }
@@ -83,11 +84,11 @@ impl Contract {
     }
 }
 
-/// A clock to check; its field has its own slot after the wanted ones.
+/// A time field to check. It has a separate slot after those of the wanted fields.
 pub(crate) struct Skew {
     slot: Slot,
     policy: ClockSkew,
-    /// Zero means "not set".
+    /// Whether zero means "not set".
     implicit: bool,
 }
 
@@ -124,7 +125,7 @@ impl Skew {
                 let parts = fields.joined(value).and_then(|bytes| timestamp_parts(&bytes));
                 Some(parts.map(|(seconds, nanos)| i128::from(seconds) * SECOND + i128::from(nanos)).ok_or(()))
             }
-            // Not set; other kinds are rejected when the contract is compiled.
+            // The field is not set; other kinds are rejected when the contract is compiled.
             _ => None,
         };
         let Some(time) = time else { return Ok(()) };
@@ -164,7 +165,8 @@ fn beyond(distance: i128, limit: std::time::Duration, side: &str) -> String {
     )
 }
 
-/// Formats a time difference in two units, which is enough to guess the mistake: a time zone, a unit, a clock that was never set.
+/// Formats a time difference in two units. This is enough to guess the mistake: a time zone, a unit, a clock that was
+/// never set.
 fn roughly(seconds: i128) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

@@ -6,7 +6,7 @@ use crate::plan::{FieldPlan, Node};
 use crate::rules::{MAX_COUNTS, Subject, ValueCheck, nanoseconds};
 use crate::well_known::seconds_and_nanos;
 
-/// What the rules need to know about the message being walked.
+/// The facts about the current message that the rules depend on.
 #[derive(Default)]
 pub(super) struct Marks {
     /// The fields that are set, as the bits of their checks.

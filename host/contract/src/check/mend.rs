@@ -7,7 +7,7 @@ use crate::plan::{FieldPlan, Node, Op};
 use crate::wire::{Cursor, Malformed, WireType, put_tag, truncate};
 use crate::{Contract, EnumTable};
 
-/// The bytes are not a message, or nest too deep. The check reports this in more detail.
+/// Returned if the bytes are not a message, or nest too deep. The check reports this in more detail.
 struct Broken;
 
 impl From<Malformed> for Broken {
@@ -17,17 +17,19 @@ impl From<Malformed> for Broken {
 }
 
 impl Contract {
-    /// Returns whether an enum has a fallback; then [`Contract::mend`] may fix a payload that was rejected for an unknown enum number.
+    /// Returns whether an enum has a fallback; then [`Contract::mend`] may fix a payload that was rejected for an
+    /// unknown enum number.
     #[must_use]
     pub fn mends(&self) -> bool {
         self.fallbacks.iter().any(Option::is_some)
     }
 
-    /// Writes the payload to `out` (cleared first), with every unknown number of an enum that has a fallback replaced by it, and
-    /// records the replacements in `notes`. All other bytes stay the same, except for the lengths around a replacement.
+    /// Writes the payload to `out` (cleared first), with every unknown number of an enum that has a fallback replaced
+    /// by it, and records the replacements in `notes`. All other bytes stay the same, except for the lengths around a
+    /// replacement.
     ///
-    /// Returns `false` if there was nothing to replace or the bytes are not a message; then `out` is meaningless. The result must
-    /// still be checked.
+    /// Returns `false` if there was nothing to replace or the bytes are not a message; then `out` is meaningless. The
+    /// result must still be checked.
     pub fn mend(&self, payload: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> bool {
         out.clear();
         let mut mender = Mender { contract: self, notes, path: Vec::new(), replaced: false };
@@ -63,7 +65,7 @@ impl<'c> Mender<'c, '_> {
         Ok(())
     }
 
-    /// Copies one field; `value` is what follows its tag, `whole` are its bytes including the tag.
+    /// Copies one field. `value` is the rest after its tag, and `whole` the bytes including the tag.
     fn field(
         &mut self,
         field: &'c FieldPlan,

@@ -18,7 +18,8 @@ pub(super) fn missing_required(message: &DynamicMessage) -> Option<Box<Fault>> {
             .enumerate()
             .find_map(|(index, item)| in_value(item).map(|fault| fault.within(format!("[{index}]")).within(name))),
         ReflectValue::Map(entries) => {
-            // In key order: the map is unordered, and the same payload must get the same answer.
+            // Entries are taken in key order, because the map is unordered, and the same payload must get the same
+            // result.
             let mut entries: Vec<_> = entries.iter().collect();
             entries.sort_by_key(|(key, _)| *key);
             entries.into_iter().find_map(|(key, entry)| {

@@ -1,7 +1,7 @@
 //! A second pass for policies about whole messages: which numbers are unknown, and which oneofs are unset.
 //!
-//! It runs only if it can find something: the walk has met an unknown number, or unset oneofs are rejected and there are
-//! oneofs. The payload has passed the walk, so the bytes are valid and known nodes exist.
+//! It runs only if it can find something: the walk has met an unknown number, or unset oneofs are rejected and there
+//! are oneofs. The payload has passed the walk, so the bytes are valid and known nodes exist.
 
 use prost_reflect::DynamicMessage;
 use prost_reflect::prost::Message as _;
@@ -20,14 +20,14 @@ struct Finds<'c> {
     unknown: Vec<(&'c str, u32)>,
     /// Message types with an unset oneof next to an unknown field.
     variants: Vec<(&'c str, &'c str)>,
-    /// Whether single parts may be misleading: a singular message was split, and a oneof that is unset in one part may be set in
-    /// another; or a oneof was set twice, or a map has several entries, and the earlier value may be replaced.
+    /// Whether single parts may be misleading. If a singular message was split, a oneof that is unset in one part may
+    /// be set in another. If a oneof was set twice, or a map has several entries, the earlier value may be replaced.
     split: bool,
 }
 
 impl Contract {
-    /// Checks a payload that passed the walk against the policies for unknown fields and oneofs. `unknown`: the walk met an
-    /// unknown number.
+    /// Checks a payload that passed the walk against the policies for unknown fields and oneofs. `unknown` means that
+    /// the walk met an unknown number.
     #[inline]
     pub(super) fn survey(&self, payload: &[u8], unknown: bool, notes: &mut Notes) -> Result<(), Rejection> {
         let policies = &self.policies;
@@ -69,8 +69,8 @@ impl Contract {
         Ok(())
     }
 
-    /// Examines a message and those below it. Returns the first oneof that is not allowed; fails only on bytes that the walk
-    /// would have rejected.
+    /// Examines a message and those below it. Returns the first oneof that is not allowed; fails only on bytes that the
+    /// walk would have rejected.
     fn look_into<'c>(
         &'c self,
         node: &'c Node,

@@ -1,8 +1,8 @@
 //! Rewrites `.proto` files of editions so that a proto2 parser can read them.
 //!
-//! Of the older syntaxes only proto2 supports everything that a file of an edition may contain: defaults, extensions, enums that do
-//! not begin at zero. In addition it requires a label before each field. The features stay as options; `lower_editions` reads them
-//! in the compiled set. Line numbers do not change, so that error positions stay correct.
+//! Of the older syntaxes only proto2 supports everything that a file of an edition may contain: defaults, extensions,
+//! enums that do not begin at zero. In addition it requires a label before each field. The features stay as options;
+//! `lower_editions` reads them in the compiled set. Line numbers do not change, so that error positions stay correct.
 
 use std::fmt::Write as _;
 
@@ -11,13 +11,14 @@ use std::fmt::Write as _;
 #[error("edition {0:?} is unknown; editions 2023 and 2024 can be read")]
 pub struct UnknownEdition(pub String);
 
-/// Marks the file for [`super::lower_editions`]: files of proto2 and proto3 have no features. It sets the default value.
+/// Marks the file for [`super::lower_editions`]: files of proto2 and proto3 have no features. It sets the default
+/// value.
 const MARK: &str = " option features.enum_type = OPEN;";
 
 /// Converts the text of a file of an edition to proto2; `None` for files of another syntax.
 ///
 /// # Errors
-/// An edition that is not supported.
+/// Fails for an edition that is not supported.
 pub fn edition_source(source: &str) -> Result<Option<String>, UnknownEdition> {
     let mut tokens = Tokens { text: source, at: 0 };
     let head = [tokens.next(), tokens.next(), tokens.next()];
@@ -61,7 +62,7 @@ struct Open<'t> {
 struct Rewriter<'t> {
     source: &'t str,
     out: String,
-    /// How much of the source is in `out`.
+    /// The part of the source that is in `out`.
     copied: usize,
 }
 

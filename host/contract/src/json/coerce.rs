@@ -10,7 +10,7 @@ use crate::{Coercion, CompileError, TimeSpec, type_name};
 /// The coercions of a message type, as a tree of field numbers that the reader descends along with the message.
 #[derive(Debug, Default)]
 pub(crate) struct Coercions {
-    /// For the field itself, or for each of its elements or values.
+    /// The accepted forms for the field itself, or for each of its elements or values.
     time: Option<TimeSpec>,
     below: BTreeMap<u32, Coercions>,
 }
@@ -19,7 +19,7 @@ impl Coercions {
     /// Compiles the coercions for this message type; `None` without any.
     ///
     /// # Errors
-    /// A path that leads to no field, or to a type that cannot be coerced.
+    /// Fails for a path that leads to no field, or to a type that cannot be coerced.
     pub(crate) fn compile(top: &MessageDescriptor, coercions: &[Coercion]) -> Result<Option<Self>, CompileError> {
         let mut root = Self::default();
         for Coercion { field, time } in coercions {

@@ -8,7 +8,7 @@ struct Decimal<'t> {
     exponent: i64,
 }
 
-/// Why a text does not fit a numeric field.
+/// The reason why a text does not fit a numeric field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Misfit {
     /// Not a number.
@@ -18,8 +18,8 @@ pub(super) enum Misfit {
     Range,
 }
 
-/// Parses an integer. Protobuf's JSON mapping allows numbers and strings, also `1.0` and `1e2`. A leading plus sign, leading
-/// zeros and a point at either end are allowed only in strings, where other readers accept them too.
+/// Parses an integer. Protobuf's JSON mapping allows numbers and strings, also `1.0` and `1e2`. A leading plus sign,
+/// leading zeros and a point at either end are allowed only in strings, where other readers accept them too.
 pub(super) fn integer<T: TryFrom<i128>>(text: &str) -> Result<T, Misfit> {
     let decimal = decimal(text).ok_or(Misfit::Format)?;
     let fraction = decimal.fraction.trim_end_matches('0');

@@ -1,8 +1,8 @@
-//! From JSON to wire bytes, by Protobuf's JSON mapping.
+//! Converts JSON to wire bytes by Protobuf's JSON mapping.
 //!
-//! Fields are written in the order of their numbers and map entries in the order of their keys, so that equivalent JSON texts
-//! become the same bytes. Where the mapping leaves a choice: unknown members follow the contract's policy, and unknown enum
-//! names (unless the enum has a fallback) and two members for one field are rejected.
+//! Fields are written in the order of their numbers and map entries in the order of their keys, so that equivalent JSON
+//! texts become the same bytes. Where the mapping leaves a choice: unknown members follow the contract's policy, and
+//! unknown enum names (unless the enum has a fallback) and two members for one field are rejected.
 
 mod well_known;
 
@@ -25,10 +25,10 @@ use crate::rejection::{Fault, ReasonCode};
 use crate::schema::{Presence, Shape};
 use crate::wire::{WireType, put_tag};
 
-/// How many characters of a name from the text an error message shows.
+/// The maximum number of characters of a name in an error message.
 const SHOWN: usize = 64;
 
-/// What to do with members that a message type does not have.
+/// The treatment of members that a message type does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
     Reject,
@@ -41,7 +41,7 @@ pub(super) enum Unknown {
 pub(super) struct Reader<'r> {
     pub unknown: Unknown,
     pub duplicates: DuplicateMembers,
-    /// Enum (full name) → name of the value that replaces unknown ones.
+    /// The replacement's name for unknown values of each enum (by full name).
     pub fallbacks: Option<&'r BTreeMap<String, String>>,
     /// The coercions within the current message or field, if there are any.
     pub coerce: Option<&'r Coercions>,
@@ -77,7 +77,7 @@ impl Reader<'_> {
                 None => self.unknown(message, name)?,
             }
         }
-        // Stable: members of one field stay in order, and the last one counts where duplicates are allowed.
+        // The sort is stable: members of one field stay in order, and the last one counts if duplicates are allowed.
         found.sort_by_key(|(field, _)| field.number);
         let mut set: Vec<u32> = Vec::new();
         for (position, (field, value)) in found.iter().enumerate() {
@@ -209,8 +209,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Appends a value without a tag; texts, bytes and messages with their length. Returns whether it is its type's zero.
-    /// Minus zero is not: Protobuf sends it.
+    /// Appends a value without a tag; texts, bytes and messages with their length. Returns whether it is its type's
+    /// zero. Minus zero is not: Protobuf sends it.
     fn value(&mut self, kind: &Kind, json: &Json<'_>, out: &mut Vec<u8>) -> Read<bool> {
         match kind {
             Kind::Double => {

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use crate::{ReasonCode, Rejection};
 
-/// How deep arrays and objects may nest. Recursive reading needs a limit; 127 is that of the JSON parsers that producers
-/// in Rust use, and well above the 100 levels that a message may have.
+/// The maximum nesting depth of arrays and objects. Recursive reading needs a limit; 127 is that of the JSON parsers
+/// that producers in Rust use, and well above the 100 levels that a message may have.
 pub(crate) const MAX_NESTING: u32 = 127;
 
 /// One value.
@@ -14,7 +14,7 @@ pub(crate) const MAX_NESTING: u32 = 127;
 pub(crate) enum Json<'t> {
     Null,
     Bool(bool),
-    /// As written.
+    /// The number as written.
     Number(&'t str),
     Text(Cow<'t, str>),
     List(Vec<Json<'t>>),
@@ -79,7 +79,7 @@ enum Problem {
 /// Parses a text that is one value.
 ///
 /// # Errors
-/// Text that is not JSON, with the position.
+/// Fails for text that is not JSON, with the position.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Json<'_>, Rejection> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| rejection(bytes, Malformed { problem: Problem::Encoding, at: error.valid_up_to() }))?;

@@ -6,8 +6,8 @@ use crate::well_known::{DURATION_SECONDS, NANOS_MAX, TIMESTAMP_SECONDS};
 const NANOS: i32 = NANOS_MAX + 1;
 const DAY: i64 = 86_400;
 
-/// Parses RFC 3339 as Protobuf requires: a capital T and Z, an offset with a colon, at most nine fractional digits, no leap
-/// second. Returns epoch seconds and nanoseconds.
+/// Parses RFC 3339 as Protobuf requires: a capital T and Z, an offset with a colon, at most nine fractional digits, no
+/// leap second. Returns epoch seconds and nanoseconds.
 pub(super) fn timestamp(text: &str) -> Option<(i64, i32)> {
     let (date, rest) = text.split_once('T')?;
     let mut date = date.split('-');
@@ -63,8 +63,8 @@ pub(super) fn duration(text: &str) -> Option<(i64, i32)> {
     DURATION_SECONDS.contains(&seconds).then_some((i64::from(sign) * seconds, sign * nanos))
 }
 
-/// Formats `2026-01-31T12:00:00Z`, with three, six or nine fractional digits if they are not all zero. `None` for values out
-/// of the type's range.
+/// Formats `2026-01-31T12:00:00Z`, with three, six or nine fractional digits if they are not all zero. `None` for
+/// values out of the type's range.
 pub(super) fn show_timestamp(seconds: i64, nanos: i32) -> Option<String> {
     if !TIMESTAMP_SECONDS.contains(&seconds) || !(0..NANOS).contains(&nanos) {
         return None;

@@ -1,5 +1,5 @@
-//! From a message to JSON, by Protobuf's JSON mapping: fields in the order of their numbers, map entries in the order of their
-//! keys, defaults omitted.
+//! Converts a message to JSON by Protobuf's JSON mapping: fields in the order of their numbers, map entries in the
+//! order of their keys, defaults omitted.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::decimal::decimal;
 use crate::rejection::{Fault, ReasonCode};
 use crate::schema::first_name;
 
-/// How names are written.
+/// The way in which names are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
     /// In lowerCamelCase, or as set by `json_name`.
@@ -49,7 +49,7 @@ impl Writer<'_> {
             Value::Bool(value) => self.raw(if *value { "true" } else { "false" }),
             Value::I32(value) => self.raw(value.to_string()),
             Value::U32(value) => self.raw(value.to_string()),
-            // As strings, because JavaScript's exact integers end at 2^53.
+            // 64-bit integers are strings, because JavaScript's exact integers end at 2^53.
             Value::I64(value) => self.text(&value.to_string()),
             Value::U64(value) => self.text(&value.to_string()),
             Value::F32(value) => self.floating(decimal(*value)),
@@ -71,7 +71,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes the members of a message; `first`: no member precedes them.
+    /// Writes the members of a message. `first` means that no member precedes them.
     fn members(&mut self, message: &DynamicMessage, mut first: bool) -> Written {
         let descriptor = message.descriptor();
         for field in descriptor.fields() {
@@ -160,7 +160,7 @@ impl Writer<'_> {
                 let what = "a path of the google.protobuf.FieldMask cannot be converted to lowerCamelCase and back";
                 self.text(&paths.ok_or_else(|| no_form(what))?.join(","));
             }
-            // One field, written without its name: the entries, the items, the value.
+            // The field is written without its name: the entries, the items, the value.
             WellKnown::Struct | WellKnown::ListValue | WellKnown::Wrapper => {
                 if let Some((value, kind)) = field(1) {
                     return self.value(&value, &kind);
@@ -168,7 +168,7 @@ impl Writer<'_> {
             }
             WellKnown::Value => return self.any_value(message),
             WellKnown::Any => return self.any(message),
-            // Like any other message.
+            // It is written like any other message.
             WellKnown::Empty => self.raw("{}"),
         }
         Ok(())

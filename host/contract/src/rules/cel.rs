@@ -1,10 +1,11 @@
 //! Rules written in CEL, the Common Expression Language: compiled once, evaluated over whole messages.
 //!
-//! The `cel` crate differs from protovalidate in three ways. Messages are our own values ([`value`]), converted field by field on
-//! demand. `has(message.field)` must distinguish "not set" from "set to the default", which the crate's own test cannot (it checks
-//! whether the field can be read, and an unset field reads as its default), so the expression is rewritten to call our own function
-//! ([`rewrite`]). The crate has no type checker, so expressions are type-checked by a trial on a message of zeros: an operation
-//! without an overload there has none for any event. The trial does not see branches that it does not take.
+//! The `cel` crate differs from protovalidate in three ways. Messages are our own values ([`value`]), converted field
+//! by field on demand. `has(message.field)` must distinguish "not set" from "set to the default", which the crate's own
+//! test cannot (it checks whether the field can be read, and an unset field reads as its default), so the expression is
+//! rewritten to call our own function ([`rewrite`]). The crate has no type checker, so expressions are type-checked by
+//! a trial on a message of zeros: an operation without an overload there has none for any event. The trial does not see
+//! branches that it does not take.
 
 mod functions;
 mod rewrite;
@@ -30,7 +31,8 @@ static ENV: LazyLock<Result<Arc<Env>, DeclarationError>> = LazyLock::new(|| func
 #[derive(Debug)]
 pub(crate) struct Expression {
     pub id: String,
-    /// The position of the option: `cel[0]`, `string.(pkg.rule)`. Empty for a message's.
+    /// The position of the option: `cel[0]`, `string.(pkg.rule)`. Empty for an expression of a message, because it is
+    /// not in a field.
     pub path: String,
     /// The message if the expression yields `false`; an expression that yields text provides its own.
     message: String,

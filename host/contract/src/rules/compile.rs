@@ -1,4 +1,4 @@
-//! From the options of message types to the rule model.
+//! Compiles the options of message types to the rule model.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -139,7 +139,8 @@ impl Compiler<'_> {
         })
     }
 
-    /// Records the rules at a position. Their fields are encoded in the order of their numbers, so that equal rules are equal bytes.
+    /// Records the rules at a position. Their fields are encoded in the order of their numbers, so that equal rules are
+    /// equal bytes.
     fn note(&mut self, place: &str, rules: Option<&DynamicMessage>) {
         if let Some(rules) = rules {
             self.canonical.insert(format!("rules {place} {}\n", super::show::hex(&rules.encode_to_vec())));
@@ -182,7 +183,8 @@ impl Compiler<'_> {
         Ok(rules)
     }
 
-    /// `grouped`: a `message.oneof` rule names the field, which is then ignored while it is zero.
+    /// Compiles the rules of a field. `grouped` means that a `message.oneof` rule names the field, which is then
+    /// ignored while it is zero.
     fn field(&mut self, field: &FieldDescriptor, grouped: bool) -> Result<Option<FieldRules>, CompileError> {
         let options = rule_message(&field.options(), self.extensions.field.as_ref());
         let ignore =

@@ -1,7 +1,7 @@
 //! The reference evaluator: all rules, over a message decoded as a whole.
 //!
-//! It defines what the rules mean here, and tests compare the walk over the wire bytes with it. It runs for events that the walk
-//! cannot judge, and for those that the walk rejects, to list every violation.
+//! It defines what the rules mean here, and tests compare the walk over the wire bytes with it. It runs for events that
+//! the walk cannot judge, and for those that the walk rejects, to list every violation.
 
 use std::fmt::Write as _;
 
@@ -47,7 +47,7 @@ impl Rules {
         let path = Vec::new();
         let mut evaluation =
             Evaluation { rules: self, now, limit, path, for_key: false, findings: Findings::default() };
-        // Stopping early is not a failure: the findings show why it ended.
+        // Stopping early is not a failure, because the findings show why it ended.
         let _ = evaluation.message(self.root(), message);
         evaluation.findings
     }
@@ -97,7 +97,7 @@ impl<'a> Evaluation<'a> {
             return Ok(());
         }
         if !set {
-            // A zero, or an empty list or map: there is nothing in it to evaluate.
+            // The value is a zero, or an empty list or map, so it contains nothing to evaluate.
             let zero = message.get_field(&rules.field).into_owned();
             return self.unset(rules, &zero, message);
         }
@@ -106,7 +106,7 @@ impl<'a> Evaluation<'a> {
                 let this = || cel::convert_field(message, &rules.field, Reading::Event);
                 self.value(&rules.value, value, &this)
             }
-            // Set fields can be borrowed.
+            // The reader borrows set fields, so an owned value is unset.
             std::borrow::Cow::Owned(value) => self.unset(rules, &value, message),
         }
     }
@@ -146,7 +146,8 @@ impl<'a> Evaluation<'a> {
                 None => Ok(()),
             },
             ReflectValue::Map(entries) => {
-                // In key order: the map is unordered, and the same payload must get the same answer.
+                // Entries are taken in key order, because the map is unordered, and the same payload must get the same
+                // result.
                 let mut entries: Vec<_> = entries.iter().collect();
                 entries.sort_by_key(|(key, _)| *key);
                 entries
@@ -281,7 +282,7 @@ fn len(value: &ReflectValue) -> Option<u64> {
 
 fn is_unique(value: &ReflectValue) -> bool {
     let Some(items) = value.as_list() else { return true };
-    // By value, so that NaN is unique and both zeros are equal.
+    // Compares by value, so that NaN is unique and both zeros are equal.
     items.iter().enumerate().all(|(position, item)| !items.iter().take(position).any(|other| other == item))
 }
 

@@ -1,16 +1,19 @@
 //! The rules as the walk over the wire bytes checks them.
 //!
-//! The walk only decides *passes* or *suspect*. A suspect payload is decoded as a whole and judged by the reference evaluator,
-//! which also lists the violations. So the walk may err in one direction only. It never lets a bad payload pass, because:
+//! The walk only decides *passes* or *suspect*. A suspect payload is decoded as a whole and judged by the reference
+//! evaluator, which also lists the violations. So the walk may err in one direction only. It never lets a bad payload
+//! pass, because:
 //!
-//! - *A singular field twice, a map's key twice.* The last one counts. Every one is tested, so if all pass, the last one does.
-//! - *A oneof's member replaced by another.* The replaced one's tests have passed and do no harm; its seen bit is cleared, so
-//!   that a rule that requires it finds it missing.
-//! - *A split message.* Every part is walked like a message. What holds in each part holds in the merged message if it is about
-//!   single values and their presence: a field set in the merged message was set, and tested, in one of the parts. It does
-//!   not hold for what accumulates over parts: upper limits of counts, uniqueness, the two halves of a Timestamp. For types
-//!   with such rules ([`sensitive`]) a second part is suspect.
-//! - *Everything else* (expressions, groups of fields, wrappers, `Any`, field masks) makes its place suspect by its presence.
+//! - *A singular field twice, a map's key twice.* The last one counts. Every one is tested, so if all pass, the last
+//!   one does.
+//! - *A oneof's member replaced by another.* The replaced one's tests have passed and do no harm; its seen bit is
+//!   cleared, so that a rule that requires it finds it missing.
+//! - *A split message.* Every part is walked like a message. What holds in each part holds in the merged message if it
+//!   is about single values and their presence: a field set in the merged message was set, and tested, in one of the
+//!   parts. It does not hold for what accumulates over parts: upper limits of counts, uniqueness, the two halves of a
+//!   Timestamp. For types with such rules ([`sensitive`]) a second part is suspect.
+//! - *Everything else* (expressions, groups of fields, wrappers, `Any`, field masks) makes its place suspect by its
+//!   presence.
 
 use std::collections::HashMap;
 
@@ -22,7 +25,7 @@ use super::model::{FieldRules, MessageRules, ValueRules};
 use super::test::{Subject, Test};
 use super::typed::Tests;
 
-/// How many counts one message type may have on the walk's stack.
+/// The maximum number of counts of one message type on the walk's stack.
 pub(crate) const MAX_COUNTS: usize = 8;
 /// The bits of the mask in which the walk records what it has seen.
 const MAX_BITS: u32 = 64;
@@ -30,11 +33,11 @@ const MAX_BITS: u32 = 64;
 /// The checks of a message type, besides its fields' values.
 #[derive(Debug, Default)]
 pub(crate) struct NodeChecks {
-    /// Only the reference evaluator can judge it.
+    /// Whether only the reference evaluator can judge the message.
     pub opaque: bool,
     /// Fields that must be set.
     pub demanded: u64,
-    /// Of each mask, one field must be set.
+    /// For each mask, one of its fields must be set.
     pub oneofs: Box<[u64]>,
     pub counts: Box<[Count]>,
 }
@@ -67,13 +70,13 @@ pub(crate) struct FieldCheck {
     pub clears: u64,
     /// The index of its count, if there is one.
     pub count: Option<usize>,
-    /// The walk cannot judge the field if it is present.
+    /// Whether the walk cannot judge the field if it is present.
     pub opaque: bool,
-    /// The walk cannot judge a second part.
+    /// Whether the walk cannot judge a second part.
     pub whole: bool,
     /// Whether the rules apply to the message in it.
     pub enters: bool,
-    /// A field without presence: zero means "not set".
+    /// Whether the field has no presence, so that zero means "not set".
     pub implicit: bool,
     /// The check of the value, or of a list's items or a map's values.
     pub value: ValueCheck,
@@ -89,7 +92,7 @@ impl FieldCheck {
         }
     }
 
-    /// Returns what has been seen including this field; `unset`: it was the zero that counts as not set.
+    /// Returns what has been seen including this field. `unset` means that it was the zero that counts as not set.
     #[inline]
     pub(crate) fn note(&self, seen: u64, unset: bool) -> u64 {
         if unset { seen & !self.clears & !self.bit } else { seen & !self.clears | self.bit }
@@ -111,7 +114,8 @@ impl ValueCheck {
         matches!(self.tests, Tests::None)
     }
 
-    /// Returns whether the value passes; without an answer it does not. Where the subject's type is known, one arm is left.
+    /// Returns whether the value passes. If the check has no result, the value does not pass. If the subject's type is
+    /// known, one arm is left after inlining.
     #[inline(always)]
     pub(crate) fn passes(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
         self.skip_zero && subject.is_zero() || self.tests.hold(subject, now)
@@ -249,7 +253,7 @@ impl<'a> Builder<'a> {
                 _ => {}
             }
         }
-        // Equal keys are one pair: several entries may still be too few pairs.
+        // Equal keys are one pair, so several entries may still be too few pairs.
         count.unique |= rules.field.is_map() && count.min > 1;
         let (items, keys) = (rules.value.items.as_deref(), rules.value.keys.as_deref());
         let inner_opaque =

@@ -1,7 +1,7 @@
 //! The text formats that rules name: hosts, addresses, URIs and short identifiers.
 //!
-//! Each is parsed by hand along its grammar instead of with a regular expression: the grammars are small, a parser takes
-//! nanoseconds, and the rules' CEL functions (`isIp`, `isUri` …) need the same parsers with arguments.
+//! Each is parsed by hand along its grammar instead of with a regular expression: the grammars are small, a parser
+//! takes nanoseconds, and the rules' CEL functions (`isIp`, `isUri` …) need the same parsers with arguments.
 
 mod host;
 mod ip;
@@ -18,7 +18,7 @@ pub(crate) use uri::{is_uri, is_uri_reference};
 pub(crate) enum Format {
     Email,
     Hostname,
-    /// Any version, or 4 or 6.
+    /// Any version, or only version 4 or 6.
     Ip(Option<i64>),
     Uri,
     UriRef,
@@ -77,7 +77,8 @@ impl Format {
 
 fn is_uuid(bytes: &[u8]) -> bool {
     let Ok(bytes) = <&[u8; 36]>::try_from(bytes) else { return false };
-    // Counted without an early exit in pieces of sixteen, which the compiler vectorizes; the last two overlap by twelve.
+    // Counted without an early exit in pieces of sixteen, which the compiler vectorizes; the last two overlap by
+    // twelve.
     let digits = |piece: &[u8; 16]| piece.iter().map(|byte| u8::from(byte.is_ascii_hexdigit())).sum::<u8>();
     let (pieces, _) = bytes.as_chunks::<16>();
     let last = bytes.last_chunk::<16>().map_or(0, digits);
@@ -85,7 +86,8 @@ fn is_uuid(bytes: &[u8]) -> bool {
     hyphens && pieces.iter().map(digits).sum::<u8>() == 28 && last == 15
 }
 
-/// 26 characters of Crockford's base 32, the first one below 8 so that they fit 128 bits.
+/// Returns whether the text is a ULID: 26 characters of Crockford's base 32, the first one below 8 so that they fit 128
+/// bits.
 fn is_ulid(text: &str) -> bool {
     let crockford =
         |byte: u8| byte.is_ascii_alphanumeric() && !matches!(byte.to_ascii_uppercase(), b'I' | b'L' | b'O' | b'U');
@@ -120,7 +122,7 @@ fn is_header_value(text: &str, strict: bool) -> bool {
     !text.bytes().any(forbidden)
 }
 
-/// A decimal number without leading zeros, at most `max`.
+/// Parses a decimal number without leading zeros that is at most `max`.
 fn decimal(text: &str, max: u32) -> Option<u32> {
     let plain = text == "0" || !text.starts_with('0');
     let digits = !text.is_empty() && text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit());

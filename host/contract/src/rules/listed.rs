@@ -2,21 +2,21 @@
 
 use crate::text::word_of_short;
 
-/// Longer lists are searched.
+/// The longest list that gets a table; longer lists are searched.
 const MAX_PLACED: usize = 32;
-/// A value that no short text has as a number.
+/// A number that represents no short text.
 const NONE: u64 = u64::MAX;
 
-/// The texts of a list. Codes of a few letters, the usual case, are compared as numbers: each has its own place in a table with more
-/// places than texts, so that one lookup shows whether a text is listed.
+/// The texts of a list. Codes of a few letters, the usual case, are compared as numbers: each has its own place in a
+/// table with more places than texts, so that one lookup shows whether a text is listed.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
     places: Box<[u64]>,
     /// The factor of the multiplicative hash that gives each number its place.
     factor: u64,
-    /// Leaves as many bits as places need.
+    /// The shift that leaves as many bits as an index of the table needs.
     shift: u32,
-    /// Sorted.
+    /// The longer texts, sorted.
     long: Box<[Box<[u8]>]>,
 }
 
@@ -47,13 +47,15 @@ impl Listed {
     }
 }
 
-/// Encodes a text of less than eight bytes as a number, with its length in the top byte, which distinguishes "a" from "a\0".
+/// Encodes a text of less than eight bytes as a number, with its length in the top byte, which distinguishes "a" from
+/// "a\0".
 #[inline]
 fn packed(text: &[u8]) -> Option<u64> {
     word_of_short(text).zip(u64::try_from(text.len()).ok()).map(|(word, length)| word | length << 56)
 }
 
-/// Finds a factor that gives each number its own place; with about a quarter as many places as pairs, one factor in ten does.
+/// Finds a factor that gives each number its own place; with about a quarter as many places as pairs, one factor in ten
+/// does.
 fn place(numbers: &[u64]) -> (Box<[u64]>, u64, u32) {
     let mut bits = 1 + (numbers.len() * numbers.len() / 8).checked_ilog2().unwrap_or(0);
     loop {

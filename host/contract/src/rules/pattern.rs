@@ -1,7 +1,7 @@
 //! Converts RE2's syntax to that of the `regex` crate.
 //!
-//! Both are closely related. In the crate `\d`, `\s`, `\w` and `\b` are Unicode, in RE2 they are ASCII; and inside brackets the
-//! crate reads `[`, `&&`, `--` and `~~` as operators, RE2 as characters. Only RE2 has `\Q…\E`.
+//! Both are closely related. In the crate `\d`, `\s`, `\w` and `\b` are Unicode, in RE2 they are ASCII; and inside
+//! brackets the crate reads `[`, `&&`, `--` and `~~` as operators, RE2 as characters. Only RE2 has `\Q…\E`.
 
 use regex::Regex;
 

@@ -47,7 +47,8 @@ impl Source<'_> {
             "float" | "double" if name == "finite" => {
                 Some(self.when(value, (name, "finite", "must be finite".into()), Test::Finite))
             }
-            // A float is compared as the double that it widens to, and shown as the decimal number that the rule's author wrote.
+            // A float is compared as the double that it widens to, and shown as the decimal number that the rule's
+            // author wrote.
             "float" => self.bound(name, value, &double, &|value| double_text(decimal(narrowed(*value))), &Test::Double),
             "double" => self.bound(name, value, &double, &|value| double_text(*value), &Test::Double),
             "duration" => self.bound(name, value, &nanos, &|value| show::duration(*value), &Test::Time),
@@ -119,7 +120,7 @@ impl Source<'_> {
                 let high = |name: &str| Some((read(&self.get(name)?)?, name == "lte"));
                 self.range(name, (Some((read(value)?, name == "gte")), high("lt").or_else(|| high("lte"))), show, test)
             }
-            // Handled together with the lower limit's rule.
+            // These are handled together with the lower limit's rule.
             "lt" | "lte" => return Some(Vec::new()),
             _ => return None,
         };

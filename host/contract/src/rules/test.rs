@@ -1,7 +1,7 @@
 //! The standard rules of single values, compiled so that no lookup is left.
 //!
-//! [`Test::holds`] defines what a rule means. The evaluator of whole messages calls it; the walk over the wire bytes uses the form
-//! that `typed` derives from the tests, and tests compare the two.
+//! [`Test::holds`] defines what a rule means. The evaluator of whole messages calls it; the walk over the wire bytes
+//! uses the form that `typed` derives from the tests, and tests compare the two.
 
 use std::cmp::Ordering;
 
@@ -27,7 +27,7 @@ pub(crate) enum Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// `None` for a value that is not a single one.
+    /// Converts a value; returns `None` for a value that is not a single one.
     #[inline(always)]
     pub(crate) fn of(value: Value<'a>) -> Option<Self> {
         Some(match value {
@@ -110,19 +110,19 @@ pub(crate) struct Range<T> {
 pub(crate) enum Now {
     Before,
     After,
-    /// At most so many nanoseconds away.
+    /// The time may differ from now by at most this many nanoseconds.
     Within(i128),
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum TextTest {
     Equal(Box<str>),
-    /// In characters.
+    /// The length in characters.
     Len {
         min: u64,
         max: u64,
     },
-    /// In bytes of UTF-8.
+    /// The length in bytes of UTF-8.
     Size {
         min: u64,
         max: u64,
@@ -145,7 +145,7 @@ pub(crate) enum BytesTest {
         min: u64,
         max: u64,
     },
-    /// Matches the bytes as text: bytes that are not UTF-8 cannot be judged.
+    /// Matches the bytes as text. Bytes that are not UTF-8 cannot be judged.
     Pattern(Regex),
     Prefix(Box<[u8]>),
     Suffix(Box<[u8]>),
@@ -165,7 +165,7 @@ pub(crate) enum MaskTest {
     NotIn(Box<[String]>),
 }
 
-/// Why a rule has no result.
+/// The reason why a rule has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
     NotUtf8,

@@ -1,9 +1,9 @@
 //! The tests of one value in the form that the walk uses.
 //!
-//! With [`Test`] the walk would repeat some decisions for every event: the type of the test, whether a limit exists, whether it is
-//! included. Here they are made when the contract is compiled. All bounds of a number become one range that includes both ends, and
-//! all bounds of a text's length another; small integers, of which most enums consist, are tested in advance. Other tests stay
-//! as they are.
+//! With [`Test`] the walk would repeat some decisions for every event: the type of the test, whether a limit exists,
+//! whether it is included. Here they are made when the contract is compiled. All bounds of a number become one range
+//! that includes both ends, and all bounds of a text's length another; small integers, of which most enums consist, are
+//! tested in advance. Other tests stay as they are.
 
 use super::test::{Bound, Range, Subject, Test, TextTest};
 use crate::Text;
@@ -37,7 +37,7 @@ impl Tests {
                 |test| if let Test::Uint(bound) = test { span(bound) } else { None },
             ));
         }
-        // Without a range NaN may pass; it is in no range.
+        // Without a range NaN may pass; with a range it never does.
         if tests.iter().all(|test| matches!(test, Test::Double(_) | Test::Finite))
             && tests.iter().any(|test| double_span(test).is_some())
         {
@@ -46,7 +46,7 @@ impl Tests {
         Self::Other(tests.into())
     }
 
-    /// Returns whether all of them hold. Where the subject's type is known, one arm is left.
+    /// Returns whether all of them hold. If the subject's type is known, one arm is left after inlining.
     #[inline(always)]
     pub(super) fn hold(&self, subject: Subject<'_>, now: Option<i128>) -> bool {
         match (self, subject) {
@@ -56,7 +56,8 @@ impl Tests {
             (Self::Uint(tests), Subject::Uint(value)) => tests.hold(value, Subject::Uint),
             (Self::Double(tests), Subject::Double(value)) => tests.hold(value, Subject::Double),
             (Self::Other(tests), subject) => all(tests, subject, now),
-            // Compilation has matched every rule with its field's type. If it were wrong, the reference evaluator would judge.
+            // Compilation has matched every rule with its field's type. If it were wrong, the reference evaluator would
+            // judge.
             _ => false,
         }
     }

@@ -1,4 +1,5 @@
-//! Times in JSON that are in a declared form and not in Protobuf's: which are read, where, and what is counted.
+//! Tests times in JSON that are in a declared form and not in Protobuf's: which are accepted, where, and what is
+//! counted.
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::{Between, Coercion, Contract, Notes, Policies, Policy, TimeForm, TimeSpec};
@@ -35,7 +36,7 @@ fn contract() -> Contract {
     compile(paths.iter().map(|path| coercion(path, &FORMS)).collect()).unwrap()
 }
 
-/// The bytes' JSON, or the rejection; and what was counted.
+/// Returns the bytes' JSON or the rejection, and what was counted.
 fn read(contract: &Contract, json: &str) -> (Result<String, String>, Vec<String>) {
     let (mut wire, mut notes) = (Vec::new(), Notes::new());
     let read = contract.transcode_json_noting(json.as_bytes(), &mut wire, &mut notes);
@@ -94,10 +95,10 @@ fn what_fits_no_form_is_refused_with_all_that_would_fit() {
     }
     let (object, _) = read(&contract, r#"{"at":{"seconds":1}}"#);
     assert!(object.unwrap_err().ends_with("found an object"));
-    // The bounds decide between forms, and say nothing of what is in Protobuf's own.
+    // The bounds select among forms and do not apply to times in Protobuf's own form.
     let old = r#"{"at":"1999-12-31T23:59:59Z"}"#;
     assert_eq!(read(&contract, old), (Ok(old.to_owned()), vec![]));
-    // Out of a Timestamp's range.
+    // This is out of a Timestamp's range.
     let wide = compile(vec![coercion("at", &[TimeForm::UnixSeconds])]).unwrap();
     assert!(read(&wide, r#"{"at":253402300800}"#).0.is_err());
 }

@@ -1,4 +1,4 @@
-//! What the tests share: the schemas, and a hand that writes wire bytes.
+//! Helpers of the tests: the schemas, and functions that write wire bytes.
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::{Contract, FieldPath, Policies};
@@ -31,7 +31,7 @@ pub(crate) fn varint(mut value: u64) -> Vec<u8> {
     }
 }
 
-/// A tag; `wire` is the wire type's number.
+/// Encodes a tag; `wire` is the wire type's number.
 pub(crate) fn tag(number: u64, wire: u64) -> Vec<u8> {
     varint(number << 3 | wire)
 }
@@ -48,7 +48,7 @@ pub(crate) fn text(number: u64, inner: &str) -> Vec<u8> {
     bytes(number, inner.as_bytes())
 }
 
-/// A group: start tag, content, end tag.
+/// Encodes a group: start tag, content, end tag.
 pub(crate) fn group(number: u64, inner: &[u8]) -> Vec<u8> {
     [tag(number, 3), inner.to_vec(), tag(number, 4)].concat()
 }

@@ -1,4 +1,4 @@
-//! What compiling a contract says: kinds, errors with their near names, digests, and a page for every reason.
+//! Tests the compilation of contracts: kinds, errors with similar names, digests, and a page for every reason.
 
 use super::common::{contract, pool};
 use prost_reflect::DescriptorPool;
@@ -88,7 +88,7 @@ fn digests_follow_the_contract_and_nothing_else() {
     }
     assert_ne!(compile(base, Policies { unknown_fields: UnknownFields::Reject, ..plain.clone() }), digest);
     assert_ne!(compile(base, Policies { max_bytes: 5, ..plain }), digest);
-    // Dead letters carry it, so it is the same in every build.
+    // Dead letters contain the digest, so it must be the same in every build.
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, "a12ae1b8dfe7e0c65bc93070446c667d3aa492c56c7977c2f880eab8db00ee95");
 }

@@ -1,4 +1,4 @@
-//! The cases of Protobuf's conformance suite for JSON and the wire: tests/conformance.cases.
+//! Runs the cases of Protobuf's conformance suite for JSON and the wire format: tests/conformance.cases.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,15 +7,15 @@ use tollgate_contract::{Contract, Fields, Policies, UnknownEnums, UnknownFields}
 
 const CASES: &str = include_str!("../conformance.cases");
 
-/// A contract that refuses unknown members, and one that skips them.
+/// Returns a contract that refuses unknown members, and one that skips them.
 fn contracts(message: &str) -> [Contract; 2] {
-    // What an unknown enum number means is the policy's to say, not the suite's.
+    // The policy decides about unknown enum numbers, not the suite.
     let keep = || Policies { unknown_enums: UnknownEnums::Keep, ..Policies::default() };
     let strict = Policies { unknown_fields: UnknownFields::Reject, ..keep() };
     [contract(message, strict, &[]), contract(message, keep(), &[])]
 }
 
-/// What the gate says: the message as JSON, `!code` if it is refused, `~code` if it has no JSON form.
+/// Returns the gate's result: the message as JSON, `!code` if it is refused, or `~code` if it has no JSON form.
 fn outcome(contract: &Contract, wire: &[u8]) -> String {
     match contract.check(wire, &mut Fields::new()) {
         Err(rejection) => format!("!{}", rejection.code),
@@ -61,7 +61,7 @@ fn every_case_of_protobufs_conformance_suite_has_its_verdict() {
         }
     }
     assert!(wrong.is_empty(), "{} of {counts:?}:\n{}", wrong.len(), wrong.join("\n"));
-    // None is lost unseen.
+    // Every case was used.
     assert_eq!(counts, [("exception", 6), ("recommended", 90), ("required", 770)].into());
 }
 

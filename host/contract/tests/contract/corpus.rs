@@ -1,4 +1,4 @@
-//! Wire cases with their verdicts: one line a rule of Protobuf's encoding, or of the gate's.
+//! Wire cases with their verdicts: one line for each rule of Protobuf's encoding, or of the gate's.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -12,7 +12,7 @@ fn check(contract: &Contract, payload: &[u8]) -> Result<(), Rejection> {
     contract.check(payload, &mut Fields::new())
 }
 
-/// `Ok`, or `code field`.
+/// Returns `Ok`, or `code field`.
 fn verdict(contract: &Contract, payload: &[u8]) -> String {
     match check(contract, payload) {
         Ok(()) => "ok".into(),
@@ -297,7 +297,7 @@ fn required_fields() {
     );
 }
 
-/// The values of the wanted fields, written as `Debug` writes them.
+/// Returns the values of the wanted fields in the form of `Debug`.
 fn values(contract: &Contract, payload: &[u8]) -> Vec<String> {
     let mut fields = Fields::new();
     contract.check(payload, &mut fields).unwrap();
@@ -368,16 +368,16 @@ fn presence_merging_and_oneofs() {
     let contract = contract("rich.v1.Rich", Policies::default(), &names);
     let shown = |payload: &[Vec<u8>]| values(&contract, &payload.concat()).join(" ");
     assert_eq!(shown(&[]), "Absent Absent Absent Absent Absent Absent Absent");
-    // Below a message that is there, a field without presence reads as its default; below one that isn't, nothing is known.
+    // Below a present message, a field without presence reads as its default. Below an absent one, it is absent too.
     assert_eq!(shown(&[bytes(17, &[])]), "Absent Absent Default Absent Absent Absent Absent");
     assert_eq!(shown(&[bytes(17, &bytes(1, &[]))]), "Default Absent Default Absent Absent Absent Absent");
     assert_eq!(shown(&[int(18, 0)]), "Absent Absent Absent I32(0) Absent Absent Absent");
-    // Parts of a message merge, and the last value wins.
+    // The parts of a message are merged, and the last value wins.
     let first = bytes(17, &[bytes(1, &text(1, "Ulm")), text(2, "Ann")].concat());
     let second = bytes(17, &bytes(1, &text(2, "89073")));
     let third = bytes(17, &bytes(1, &text(1, "Bonn")));
     assert_eq!(shown(&[first, second, third]), "Str(\"Bonn\") Str(\"89073\") Str(\"Ann\") Absent Absent Absent Absent");
-    // The last member of a oneof clears the others, and what was below them.
+    // The last member of a oneof clears the others and all fields below them.
     let (a, b, c) = (text(27, "t"), bytes(28, &text(2, "p")), int(29, 0));
     let tail = |payload: &[Vec<u8>]| values(&contract, &payload.concat())[4..].join(" ");
     assert_eq!(tail(&[b.clone(), a.clone()]), "Str(\"t\") Absent Absent");
@@ -428,7 +428,7 @@ fn lists_maps_and_split_messages() {
     assert_eq!(json(2).as_deref(), Some(r#"{"":"0","k":"5"}"#));
     assert_eq!(json(3).as_deref(), Some(r#"{"name":"Ann","past":[{"city":"Ulm"}]}"#));
     assert_eq!(json(5), None);
-    // The same memory serves the next payload, and nothing of the last one is left.
+    // The next payload uses the same memory, in which no value of the last one is left.
     let mut fields = fields.recycle();
     contract.check(&[], &mut fields).unwrap();
     assert!(matches!(fields.get(Slot(0)), Value::List(list) if list.is_empty()));

@@ -1,7 +1,8 @@
-//! The plan against prost-reflect's dynamic message: the same payloads accepted, the same values read.
+//! Compares the plan with prost-reflect's dynamic message: they must accept the same payloads and read the same values.
 //!
-//! Payloads are generated along the schema, so that deep and merged messages occur, and then damaged byte by byte. What is
-//! expected of them, and where the gate is stricter by intent, stands in `reference`; `fuzz/` goes on with it for longer.
+//! Payloads are generated along the schema, so that deep and merged messages occur, and are then damaged byte by byte.
+//! `reference` defines the expected results, including where the gate is deliberately stricter. `fuzz/` runs the same
+//! comparison for longer.
 
 use std::sync::LazyLock;
 
@@ -13,7 +14,7 @@ use proptest::sample::{Index, select};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use tollgate_contract::{Contract, Policies, UnknownEnums, UnknownFields};
 
-/// Wanted paths: every kind of field, some of them below messages, in lists, in maps, in oneofs.
+/// The wanted paths: every kind of field, some of them below messages, in lists, in maps, in oneofs.
 const RICH: &[&str] = &[
     "flag",
     "i32",
@@ -80,7 +81,7 @@ const LEGACY: &[&str] = &[
 
 struct Pair {
     plain: Contract,
-    /// Both policies the other way: unknown fields refused, unknown enums kept.
+    /// A contract with both policies reversed: unknown fields are refused, unknown enums kept.
     flipped: Contract,
 }
 
@@ -108,7 +109,7 @@ fn any_varint() -> BoxedStrategy<Vec<u8>> {
     .boxed()
 }
 
-/// A value of that kind with its wire type.
+/// Generates a value of that kind with its wire type.
 fn any_value(kind: &Kind, depth: u32) -> BoxedStrategy<(u64, Vec<u8>)> {
     let prefixed = |inner: Vec<u8>| (2, [varint(inner.len() as u64), inner].concat());
     match kind {
@@ -143,12 +144,12 @@ fn any_field(field: &FieldDescriptor, depth: u32) -> BoxedStrategy<Vec<u8>> {
     plain.boxed()
 }
 
-/// Fields in any order, some of them twice, some unknown.
+/// Generates fields in any order, some of them twice, some unknown.
 fn any_message(message: &MessageDescriptor, depth: u32) -> BoxedStrategy<Vec<u8>> {
     let fields: Vec<_> = message
         .fields()
         .filter(|field| depth < 3 || !matches!(field.kind(), Kind::Message(_)))
-        // One group in so many fields would refuse most payloads.
+        // Groups are left out, because most payloads would contain one and be refused.
         .filter(|field| !field.is_group())
         .map(|field| any_field(&field, depth))
         .collect();
@@ -166,7 +167,7 @@ fn any_message(message: &MessageDescriptor, depth: u32) -> BoxedStrategy<Vec<u8>
     vec(proptest::strategy::Union::new_weighted(choices), 0..8).prop_map(|parts| parts.concat()).boxed()
 }
 
-/// A payload of the message type; half of them damaged.
+/// Generates a payload of the message type; half of the payloads are damaged.
 fn payload(message: &str) -> impl Strategy<Value = Vec<u8>> {
     let edit = (any::<Index>(), any::<u8>(), 0_u8..5);
     let whole = any_message(&pool().get_message_by_name(message).unwrap(), 0);
@@ -186,13 +187,13 @@ fn payload(message: &str) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Holds both contracts' verdicts and values of a payload against the reference.
+/// Compares both contracts' verdicts and values of a payload with the reference.
 fn check_one(pair: &Pair, payload: &[u8]) -> Result<(), TestCaseError> {
     judge(&pair.plain, payload).and_then(|()| judge(&pair.flipped, payload)).map_err(TestCaseError::fail)
 }
 
 fn config() -> ProptestConfig {
-    // Seconds in CI; PROPTEST_CASES raises it for a long run.
+    // This takes seconds in CI; PROPTEST_CASES raises the number for a long run.
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(4_000);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }

@@ -1,4 +1,4 @@
-//! Protobuf's JSON mapping: what comes in, what is refused and where, what goes out.
+//! Tests Protobuf's JSON mapping: what is accepted, what is refused and where, and what is written.
 
 use super::common::{bytes, contract, int, text};
 use tollgate_contract::{Contract, DuplicateMembers, Fields, Notes, Policies, ReasonCode, Slot, UnknownFields, Value};
@@ -11,7 +11,7 @@ fn strict() -> Contract {
     contract("rich.v1.Rich", Policies { unknown_fields: UnknownFields::Reject, ..Policies::default() }, &[])
 }
 
-/// The bytes' JSON, or `code field`.
+/// Returns the bytes' JSON, or `code field`.
 fn round(contract: &Contract, json: &str) -> String {
     let mut wire = Vec::new();
     match contract.transcode_json(json.as_bytes(), &mut wire) {
@@ -149,7 +149,7 @@ fn duplicates_may_be_allowed_and_then_the_last_one_counts() {
     ] {
         assert_eq!(round(&lenient, json), expected, "{json}");
     }
-    // The producer meant one of them, and only it knows which.
+    // The producer meant one of the two, and the gate cannot know which.
     assert_eq!(round(&rich(), r#"{"nick":1,"nick":2,"i32":1}"#), r#"{"i32":1}"#, "what is not read is not judged");
     let mut out = Vec::new();
     rich().transcode_json_anyway(br#"{"i32":1,"i32":2}"#, &mut out, &mut Notes::new()).unwrap();
@@ -182,11 +182,11 @@ fn proto2_and_its_extensions() {
 
 #[test]
 fn what_has_no_json_form_is_said_so() {
-    // A second beyond the year 9999.
+    // One second after the year 9999.
     let payload = bytes(30, &int(1, 253_402_300_800));
     let rejection = rich().to_json(&payload).unwrap_err();
     assert_eq!(rejection.code, ReasonCode::NoJsonForm);
-    // 29 seconds less 5 nanoseconds, written as no Duration is: not -28.999999995s.
+    // 29 seconds minus 5 nanoseconds, with signs that no Duration may have: not -28.999999995s.
     let torn = bytes(31, &[int(1, 29), int(2, (-5_i64).cast_unsigned())].concat());
     assert_eq!(rich().to_json(&torn).unwrap_err().code, ReasonCode::NoJsonForm);
     assert_eq!(rich().to_json(&[0]).unwrap_err().code, ReasonCode::Undecodable);

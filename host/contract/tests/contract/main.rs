@@ -1,4 +1,4 @@
-//! The contract engine from outside: wire corpus, JSON, compiling, and the comparison with a reference parser.
+//! Tests the contract engine from outside: wire corpus, JSON, compilation, and the comparison with a reference parser.
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 mod coerce;

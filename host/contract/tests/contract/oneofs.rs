@@ -1,4 +1,4 @@
-//! The name of the branch that is set, against what a dynamic message says.
+//! Compares the name of a oneof's set branch with a dynamic message.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -17,7 +17,7 @@ fn contract(paths: &[FieldPath]) -> Contract {
     Contract::compile(&pool(), MESSAGE, Policies::default(), paths).unwrap()
 }
 
-/// The branch in a slot, by its name.
+/// Returns the name of the branch in a slot.
 fn branch<'c>(contract: &'c Contract, fields: &Fields<'_>, slot: usize) -> Option<&'c str> {
     match fields.get(Slot(slot)) {
         Value::Absent => None,
@@ -26,7 +26,7 @@ fn branch<'c>(contract: &'c Contract, fields: &Fields<'_>, slot: usize) -> Optio
     }
 }
 
-/// One field of a message that has the oneof: a branch, or another field.
+/// Generates one field of a message that has the oneof: a branch, or another field.
 fn field() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(text(27, "")),
@@ -43,7 +43,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Branches displace each other, messages come in parts, and the empty values of branches count.
+    /// Branches replace each other, messages come in parts, and the empty values of branches count.
     #[test]
     fn the_branch_that_is_set_is_named(parts in prop::collection::vec((message(), prop::option::of(message())), 0..4)) {
         let payload: Vec<u8> = parts
@@ -51,7 +51,7 @@ proptest! {
             .flat_map(|(own, child)| [own.clone(), child.as_ref().map_or_else(Vec::new, |child| bytes(300, child))])
             .flatten()
             .collect();
-        // The branches' own fields are wanted too, or not: they share their slots.
+        // The branches' own fields are wanted too, or not; they share their slots.
         for wanted in [&[][..], &["choice_number", "child.choice_payer.name"]] {
             let oneofs = ["choice", "child.choice", "choice"].map(FieldPath::oneof);
             let paths: Vec<FieldPath> = oneofs.into_iter().chain(wanted.iter().map(|path| FieldPath::new(*path))).collect();

@@ -1,4 +1,4 @@
-//! Every policy's every setting, on the wire and in JSON.
+//! Tests every setting of every policy, on the wire and in JSON.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,7 +26,7 @@ fn admit(contract: &Contract, payload: &[u8]) -> (Result<(), Rejection>, Notes) 
     (verdict, notes)
 }
 
-/// `ok` or `code field`, then the notes: `policy type member xcount`.
+/// Returns `ok` or `code field`, followed by the notes: `policy type member xcount`.
 fn told(contract: &Contract, payload: &[u8]) -> String {
     let (verdict, notes) = admit(contract, payload);
     let verdict = match verdict {
@@ -115,7 +115,7 @@ fn unknown_enum_numbers_are_refused_kept_or_replaced() {
     assert_eq!(read.get(Slot(0)), Value::Enum(-1));
 }
 
-/// Payload, what comes of it, and the replacements as `field=was`.
+/// Returns the fixed payload, if there is one, and the replacements as `field=was`.
 fn mended(contract: &Contract, payload: &[u8]) -> (Option<Vec<u8>>, String) {
     let mut out = Vec::new();
     let mut notes = Notes::new();
@@ -194,7 +194,7 @@ fn a_fallback_stands_for_unknown_names_of_json() {
         notes.take_replaced().iter().map(|replaced| format!("{}={}", replaced.field, replaced.was)).collect();
     told.sort();
     assert_eq!(told, ["by_name=GOLD", "currencies=?", "currency=CURRENCY_XAU", "method.cash.currency=SILVER"]);
-    // The number is still to be mended, as any.
+    // The number must still be fixed, like any other.
     let mut whole = Vec::new();
     assert!(contract.mend(&out, &mut whole, &mut notes));
     contract.check(&whole, &mut Fields::new()).unwrap();
@@ -268,7 +268,7 @@ fn an_unknown_variant_passes_passes_with_a_note_or_is_refused() {
             ("set in another part", parts, "ok"),
         ],
     );
-    // Where unknown fields are refused, they are the first thing that is said.
+    // If unknown fields are refused, they are reported first.
     let strict = Policies { unknown_fields: UnknownFields::Reject, ..Policies::default() };
     expect(&payment(strict, &[]), &[("strict", variant, "unknown-field method.9")]);
 }

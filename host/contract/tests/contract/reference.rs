@@ -1,9 +1,10 @@
-//! What a contract must say of bytes, worked out the slow way, by two parsers that share nothing with the plan.
+//! Computes the expected result of a contract in a slow way, with two parsers that share no code with the plan.
 //!
-//! prost-reflect's dynamic message is the one: it says whether the bytes decode, and what they mean. It does not have the
-//! gate's strictnesses, so beside it stands a walk along the descriptors that goes on behind each of them as prost-reflect
-//! does. It yields both verdicts, the gate's and prost-reflect's, and both are compared: an exception is taken for one only
-//! where this walk has found it in the bytes. The exceptions (`host/contract/src/check.rs` says why):
+//! The first parser is prost-reflect's dynamic message: it decides whether the bytes decode, and what they mean. It
+//! lacks the strict checks of the gate. Therefore the second one walks along the descriptors and continues after each
+//! of these, as prost-reflect does. It yields the gate's verdict and prost-reflect's, and both are compared. A
+//! difference counts as an exception only if this walk has found its cause in the bytes. These are the exceptions
+//! (`host/contract/src/check.rs` has the reasons):
 //!
 //! * a map field with another wire type than delimited, even an end tag: prost-reflect does not look at it;
 //! * a group that the contract declares;
@@ -27,10 +28,10 @@ use prost_reflect::{
 };
 use tollgate_contract::{Contract, Fields, Policies, Presence, ReasonCode, Slot, UnknownEnums, UnknownFields, Value};
 
-/// prost's own limit of nesting.
+/// The nesting limit of prost.
 const PROST_LIMIT: u32 = 100;
 
-/// Holds a contract's verdict and its slots' values against the reference. `Err` describes the difference.
+/// Compares a contract's verdict and its slots' values with the reference. `Err` describes the difference.
 pub(crate) fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     let (expected, reference) = verdict(contract.message(), contract.policies(), payload)?;
 
@@ -39,7 +40,7 @@ pub(crate) fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     if found != contract.check(payload, &mut Fields::new()) {
         return Err(format!("two verdicts: {payload:02x?}"));
     }
-    // Rules are none of this file's business; what they refuse has passed the rest.
+    // This file does not check rules. A payload that violates only rules has passed all other checks.
     let code = found.as_ref().err().map(|rejection| rejection.code);
     let code = code.filter(|code| !matches!(code, ReasonCode::RuleViolated | ReasonCode::RuleFailed));
     if code != expected {
@@ -56,8 +57,8 @@ pub(crate) fn judge(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// What a contract without rules says of a payload, and the message where prost-reflect can read it. `Err` says where the two
-/// parsers disagree.
+/// Returns the verdict of a contract without rules, and the message if prost-reflect can read it. `Err` describes how
+/// the two parsers disagree.
 pub(crate) fn verdict(
     message: &MessageDescriptor,
     policies: &Policies,
@@ -66,7 +67,8 @@ pub(crate) fn verdict(
     let reference = DynamicMessage::decode(message.clone(), payload);
     let naive = Naive::walk(message, policies.clone(), payload);
     if naive.malformed.is_some() != reference.is_err() {
-        // Not the message itself: prost-reflect shows its type with all types in it, and some hold themselves.
+        // The message itself is not shown, because prost-reflect would show all types that its type contains, and some
+        // contain themselves.
         let reference = reference.map(drop);
         return Err(format!("the reference says {reference:?}, the naive walk {:?}: {payload:02x?}", naive.malformed));
     }
@@ -78,7 +80,7 @@ fn lacks_required(message: &DynamicMessage) -> bool {
     message.descriptor().fields().any(|field| field.is_required() && !message.has_field(&field))
 }
 
-/// Whether any message in here, at any depth, is as asked.
+/// Returns whether any message in this one, at any depth, satisfies `asked`.
 pub(crate) fn any_in(message: &DynamicMessage, asked: &dyn Fn(&DynamicMessage) -> bool) -> bool {
     let in_value = |value: &Dynamic| match value {
         Dynamic::Message(inner) => any_in(inner, asked),
@@ -94,13 +96,13 @@ pub(crate) fn any_in(message: &DynamicMessage, asked: &dyn Fn(&DynamicMessage) -
 /// The walk along the descriptors.
 struct Naive {
     policies: Policies,
-    /// The first thing that the gate refuses and prost-reflect does not.
+    /// The first error that the gate rejects and prost-reflect accepts.
     strict: Option<ReasonCode>,
-    /// Where prost-reflect stops, in the gate's words.
+    /// The error at which prost-reflect stops, as a code of the gate.
     malformed: Option<ReasonCode>,
 }
 
-/// How deep a place is, to the gate and to prost-reflect.
+/// The nesting depth of a place, as the gate and as prost-reflect count it.
 #[derive(Clone, Copy)]
 struct Depth {
     gate: u32,
@@ -134,7 +136,7 @@ impl Naive {
         naive
     }
 
-    /// A tag that is read for good.
+    /// Reads a tag and advances past it.
     fn tag(&mut self, rest: &mut &[u8]) -> Step<(u32, u64)> {
         let before = rest.len();
         let tag = tag(rest)?;
@@ -148,7 +150,8 @@ impl Naive {
         self.strict.get_or_insert(code);
     }
 
-    /// What the gate counts and prost-reflect does or does not; past prost-reflect's own limit the bytes are malformed.
+    /// Adds a level that the gate counts, and that prost-reflect counts too or not. Past prost-reflect's own limit the
+    /// bytes are malformed.
     fn enter(&mut self, depth: Depth) -> Step<()> {
         if depth.gate >= self.policies.recursion_limit {
             self.refuse(ReasonCode::RecursionLimit);
@@ -224,7 +227,7 @@ impl Naive {
         }
     }
 
-    /// A map's entry, which only the gate counts as nesting; its value is there even where it is not.
+    /// Reads a map's entry, which only the gate counts as nesting. Its value counts even if it is missing.
     fn entry(&mut self, entry: &MessageDescriptor, mut bytes: &[u8], depth: Depth) -> Step<()> {
         let inside = Depth { gate: depth.gate + 1, prost: depth.prost };
         if depth.gate >= self.policies.recursion_limit {
@@ -242,7 +245,7 @@ impl Naive {
         Ok(())
     }
 
-    /// A group that the contract declares, which prost-reflect reads.
+    /// Reads a group that the contract declares, which prost-reflect accepts.
     fn group(&mut self, message: &MessageDescriptor, open: u32, rest: &mut &[u8], depth: Depth) -> Step<()> {
         loop {
             match tag(&mut &**rest)? {
@@ -253,7 +256,7 @@ impl Naive {
         }
     }
 
-    /// An unknown field. In a map's entry prost-reflect counts even a scalar as nesting.
+    /// Skips an unknown field. In a map's entry prost-reflect counts even a scalar as nesting.
     fn skip(&mut self, number: u32, wire: u64, rest: &mut &[u8], depth: Depth, in_entry: bool) -> Step<()> {
         if in_entry && depth.prost >= PROST_LIMIT {
             return Err(ReasonCode::RecursionLimit);
@@ -280,7 +283,7 @@ impl Naive {
     fn scalar(&mut self, kind: &Kind, rest: &mut &[u8]) -> Step<()> {
         match kind {
             Kind::Enum(names) => {
-                // An int32, of which only the low half counts.
+                // An int32 consists only of the low half.
                 let number = i32::from_le_bytes(*varint(rest)?.to_le_bytes().first_chunk().unwrap());
                 let refused = self.policies.unknown_enums != UnknownEnums::Keep && names.get_value(number).is_none();
                 if refused {
@@ -341,7 +344,8 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> Step<&'a [u8]> {
     Ok(taken)
 }
 
-/// A slot's value in words; messages as their decoded content, since merging rearranges bytes. NaN equals itself in words.
+/// Returns a slot's value as text. Messages are shown decoded, because merging rearranges bytes. As text NaN equals
+/// itself.
 fn shown(contract: &Contract, slot: Slot, fields: &Fields<'_>) -> String {
     let info = contract.field(slot);
     let descriptor = descriptor_of(contract.message(), info.path.as_str());
@@ -364,7 +368,8 @@ fn shown(contract: &Contract, slot: Slot, fields: &Fields<'_>) -> String {
             format!("{entries:?}")
         }
         Value::Absent => "Absent".into(),
-        // An explicit zero of a field without presence is no value for the reference, and minus zero is one to the gate.
+        // For a field without presence, the reference treats any zero as unset, while the gate treats minus zero as a
+        // value.
         Value::F64(-0.0) | Value::F32(-0.0) if info.presence == Presence::Implicit => "Default".into(),
         value
             if info.presence == Presence::Implicit && format!("{value:?}") == format!("{:?}", info.default_value()) =>
@@ -385,7 +390,7 @@ fn descriptor_of(message: &MessageDescriptor, path: &str) -> FieldDescriptor {
     }
 }
 
-/// The same words for the same field of the reference's message.
+/// Returns the same text for the same field of the reference's message.
 fn expected_value(message: &DynamicMessage, path: &str) -> String {
     if let Some((first, rest)) = path.split_once('.') {
         let field = message.descriptor().get_field_by_name(first).unwrap();
@@ -425,8 +430,8 @@ fn dynamic(value: &Dynamic) -> String {
     }
 }
 
-/// A message's fields and extensions in words: maps sorted, NaN equal to itself. Words inside words are not quoted again: a
-/// backslash for each level of nesting would double them level by level.
+/// Returns a message's fields and extensions as text: maps are sorted, and NaN equals itself. Nested text is not
+/// escaped again, because backslashes would double at each level.
 pub(crate) fn canonical(message: &DynamicMessage) -> String {
     let words = |value: &Dynamic| match value {
         Dynamic::List(items) => format!("[{}]", items.iter().map(dynamic).collect::<Vec<_>>().join(", ")),

@@ -1,14 +1,15 @@
-//! What the walk says of a payload's rules must be what the evaluator says of the whole message. The fuzz target includes this.
+//! Compares the walk's result for a payload's rules with the evaluator's result for the whole message. The fuzz target
+//! includes this file.
 
 use std::time::SystemTime;
 
 use tollgate_contract::{Contract, Fields, ReasonCode};
 
-/// The violations that a rejection lists.
+/// The maximum number of violations in a rejection.
 const LISTED: usize = 20;
 
-/// Holds the walk's verdict against all violations of the message. `Err` describes the difference. Bytes that the walk
-/// refuses for another reason than rules are none of the rules' business.
+/// Compares the walk's verdict with all violations of the message. `Err` describes the difference. Bytes that the walk
+/// refuses for another reason than rules are ignored.
 pub(crate) fn agree(contract: &Contract, payload: &[u8], now: SystemTime) -> Result<(), String> {
     let found = contract.check_at(payload, &mut Fields::new(), now);
     let whole = contract.violations(payload, Some(now));
@@ -19,7 +20,7 @@ pub(crate) fn agree(contract: &Contract, payload: &[u8], now: SystemTime) -> Res
             if listed && !violations.is_empty() { Ok(()) } else { Err(format!("{found:?}, {whole:?}: {payload:02x?}")) }
         }
         (Err(found), Err(whole)) if found.code == ReasonCode::RuleFailed && whole.code == found.code => Ok(()),
-        // A list that was full was not gone on with, up to a rule that fails.
+        // A full list of violations ends before a rule that cannot be evaluated.
         (Err(found), Err(whole)) if found.violations.len() == LISTED && whole.code == ReasonCode::RuleFailed => Ok(()),
         (Err(found), _) if !matches!(found.code, ReasonCode::RuleViolated | ReasonCode::RuleFailed) => Ok(()),
         _ => Err(format!("{found:?}, {whole:?}: {payload:02x?}")),

@@ -1,4 +1,4 @@
-//! What compiling rules says.
+//! Tests the errors of compiling rules.
 
 use tollgate_contract::Fields;
 
@@ -61,7 +61,7 @@ fn rules_below_an_ignored_field_do_not_count() {
 fn predefined_rules_are_rules() {
     let text = r#"import "google/protobuf/descriptor.proto";
         message M { string s = 1 [(buf.validate.field).string.(a.starts) = "x"]; }"#;
-    // Only proto2 can extend the rule messages, so the extension stands in a file of its own.
+    // Only proto2 can extend the rule messages, so the extension is in a separate file.
     let folder = tempfile::tempdir().unwrap();
     let rules = r#"syntax = "proto2"; package a; import "buf/validate/validate.proto";
         extend buf.validate.StringRules { optional string starts = 50001 [(buf.validate.predefined).cel = {

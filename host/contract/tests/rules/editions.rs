@@ -1,4 +1,4 @@
-//! Files of editions, as descriptor sets bring them.
+//! Tests files of editions, as in descriptor sets.
 
 use prost_reflect::DescriptorPool;
 use prost_reflect::prost::Message as _;
@@ -16,7 +16,7 @@ fn field(name: &str, number: i32, kind: Type) -> FieldDescriptorProto {
     }
 }
 
-/// A field's encoding with `options.features` set: field 21 of FieldOptions, which has `feature` set to `value`.
+/// Encodes a field with `options.features` set: field 21 of FieldOptions, in which `feature` is set to `value`.
 fn with_feature(field: &FieldDescriptorProto, feature: u8, value: u8) -> Vec<u8> {
     let mut bytes = field.encode_to_vec();
     // options (8): { features (21): { feature: value } }

@@ -1,4 +1,4 @@
-//! Rules on values from outside: what they say of events, what compiling them says, and both tiers against each other.
+//! Tests rules on values from outside: violations, errors at compilation, and the agreement of both tiers.
 #![allow(clippy::unwrap_used, reason = "tests may unwrap")]
 
 mod agreement;
@@ -13,7 +13,7 @@ use tollgate_contract::{CompileError, Contract, Policies, UnknownEnums};
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The pool keeps options that are extensions only if it is made of bytes.
+/// Compiles a file to a pool. A pool keeps options that are extensions only if it is decoded from bytes.
 fn pool_of(file: &str, folder: &str) -> DescriptorPool {
     let roots = [folder.to_owned(), format!("{HERE}/../../proto")];
     let mut compiler = protox::Compiler::new(roots).unwrap();
@@ -26,12 +26,12 @@ fn pool() -> DescriptorPool {
 }
 
 fn contract(message: &str) -> Contract {
-    // Unknown enum numbers are the rules' business here.
+    // These tests let the rules decide about unknown enum numbers.
     let policies = Policies { unknown_enums: UnknownEnums::Keep, ..Policies::default() };
     Contract::compile(&pool(), message, policies, &[]).unwrap()
 }
 
-/// A contract of a file's text, for message `a.M`.
+/// Compiles a contract for the message `a.M` of a file's text.
 fn contract_of(text: &str) -> Result<Contract, CompileError> {
     let folder = tempfile::tempdir().unwrap();
     let head = r#"syntax = "proto3"; package a; import "buf/validate/validate.proto";"#;
@@ -40,7 +40,7 @@ fn contract_of(text: &str) -> Result<Contract, CompileError> {
     Contract::compile(&pool, "a.M", Policies::default(), &[])
 }
 
-/// Wire bytes from the text form of JSON.
+/// Encodes a message that is given as JSON.
 fn payload(message: &str, json: &str) -> Vec<u8> {
     let descriptor = pool().get_message_by_name(message).unwrap();
     let mut json = serde_json::Deserializer::from_str(json);

@@ -1,7 +1,9 @@
-//! The walk over the wire bytes against the reference evaluator: the same verdict on the same bytes, however they are cut.
+//! Compares the walk over the wire bytes with the reference evaluator: both must reach the same verdict on the same
+//! bytes, however these are split.
 //!
-//! Values come from small pools, so that most of them keep their rules and payloads that pass occur; messages are written in parts,
-//! fields twice, oneofs changed over, lists packed and not, map keys repeated, zeros sent, since that is where the walk has to be careful.
+//! Values come from small pools, so that most of them satisfy their rules and some payloads pass. Messages are written
+//! in parts, fields twice, oneofs changed, lists packed and not, map keys repeated, and zeros sent, since these are the
+//! difficult cases of the walk.
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,7 +18,7 @@ use tollgate_contract::{Contract, Fields, ReasonCode};
 use super::agreement::agree;
 use super::{contract, pool};
 
-/// How deep the generator nests.
+/// The maximum nesting depth of generated messages.
 const DEPTH: u32 = 3;
 
 fn varint(value: u64) -> Vec<u8> {
@@ -29,7 +31,7 @@ fn delimited(inner: Vec<u8>) -> Vec<u8> {
     [varint(inner.len() as u64), inner].concat()
 }
 
-/// A value with its wire type.
+/// Generates a value with its wire type.
 fn any_value(kind: &Kind, depth: u32) -> BoxedStrategy<(u64, Vec<u8>)> {
     match kind {
         Kind::Bool => any::<bool>().prop_map(|value| (0, varint(u64::from(value)))).boxed(),
@@ -67,7 +69,7 @@ fn any_field(field: &FieldDescriptor, depth: u32) -> BoxedStrategy<Vec<u8>> {
     plain.boxed()
 }
 
-/// Fields in any order and number, messages in one or more parts.
+/// Generates fields in any order and number, with messages in one or more parts.
 fn any_message(message: &MessageDescriptor, depth: u32) -> BoxedStrategy<Vec<u8>> {
     let fields: Vec<_> = message
         .fields()
@@ -78,7 +80,7 @@ fn any_message(message: &MessageDescriptor, depth: u32) -> BoxedStrategy<Vec<u8>
     if depth > 0 {
         return some.boxed();
     }
-    // At the top every field once, mostly, or hardly any payload would have all that is required.
+    // At the top level most fields occur once, because otherwise hardly any payload would have all required fields.
     let each: Vec<_> = fields.into_iter().map(|field| prop_oneof![4 => field, 1 => Just(Vec::new())]).collect();
     (each, some).prop_map(|(each, some)| [each.concat(), some].concat()).boxed()
 }
@@ -93,7 +95,7 @@ impl Ruled {
         Self { contract: contract(name), message: pool().get_message_by_name(name).unwrap() }
     }
 
-    /// The payloads here are sound: whatever is refused is refused for a rule.
+    /// The payloads here are valid bytes, so a payload is refused only for a rule.
     fn agree(&self, payload: &[u8]) {
         agree(&self.contract, payload, now()).unwrap();
         if let Err(rejection) = self.contract.check_at(payload, &mut Fields::new(), now()) {
@@ -135,7 +137,7 @@ proptest! {
     }
 }
 
-/// A payload that passes, piece by piece, so that a case can bend one of them.
+/// Returns a valid payload in pieces, so that a case can change one of them.
 fn good() -> Vec<u8> {
     let fields: [&[u8]; 6] =
         [b"\x0a\x01t", b"\x3a\x01a", b"\x4a\x05\x1d\x01\x00\x00\x00", b"\x5a\x01a", b"\xa0\x01\x01", b"\xa8\x01\x0e"];
@@ -150,22 +152,22 @@ fn merging_is_seen() {
         FAST.contract.check(&payload, &mut Fields::new()).is_ok()
     };
     assert!(passes(b""));
-    // `small` twice: the last one counts.
+    // `small` occurs twice: the last one counts.
     assert!(passes(b"\x10\x09\x10\x01") && !passes(b"\x10\x01\x10\x09"));
-    // `agreed` taken back: a zero without presence is not set.
+    // `agreed` is taken back: a zero without presence is not set.
     assert!(!passes(b"\xa0\x01\x00") && passes(b"\xa0\x01\x00\xa0\x01\x01"));
-    // `inner` in two parts that have too many `few` only together.
+    // `inner` has two parts that contain too many `few` only together.
     assert!(passes(b"\x4a\x04\x12\x02\x01\x02") && !passes(b"\x4a\x04\x12\x02\x01\x02\x4a\x03\x12\x01\x03"));
-    // `counts` with three entries and two keys, the third time with another key.
+    // `counts` has three entries with two keys; in the third case another key is added.
     let entries = b"\x42\x05\x0a\x01a\x10\x01\x42\x05\x0a\x01b\x10\x01";
     assert!(passes(&[&entries[..], b"\x42\x05\x0a\x01a\x10\x02"].concat()));
     assert!(!passes(&[&entries[..], b"\x42\x05\x0a\x01c\x10\x02"].concat()));
-    // An entry whose bad value a later one replaces.
+    // A later entry replaces the bad value of an earlier one.
     assert!(passes(b"\x42\x05\x0a\x01a\x10\x00\x42\x05\x0a\x01a\x10\x01") && !passes(b"\x42\x05\x0a\x01a\x10\x00"));
-    // A displaced oneof member's rule is forgotten, a displacing one's is not.
+    // The rule of a replaced oneof member does not count, that of the replacing one does.
     assert!(passes(b"\x5a\x01b\x68\x01") && !passes(b"\x68\x01\x5a\x01b"));
-    // A Timestamp in two parts, good only together.
+    // A Timestamp in two parts is valid only when they are merged.
     assert!(passes(b"\x7a\x02\x08\x01\x7a\x02\x10\x05") && !passes(b"\x7a\x02\x08\x01"));
-    // Lists, packed and not, count as one.
+    // Packed and unpacked elements count as one list.
     assert!(passes(b"\x32\x02\x01\x02\x30\x01") && !passes(b"\x32\x02\x01\x02\x30\x01\x30\x01"));
 }

@@ -1,4 +1,4 @@
-//! What a rejection says.
+//! Tests the contents of a rejection.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ fn rejection(message: &str, json: &str) -> Rejection {
     contract(message).check(&payload(message, json), &mut Fields::new()).unwrap_err()
 }
 
-/// `field: rule`, all of them.
+/// Returns all violations as `field: rule`.
 fn found(rejection: &Rejection) -> Vec<String> {
     rejection.violations.iter().map(|violation| format!("{}: {}", violation.field, violation.rule)).collect()
 }
@@ -115,7 +115,7 @@ fn a_rule_without_an_answer_has_a_code_of_its_own() {
 #[test]
 fn faults_of_the_bytes_come_first() {
     let contract = contract("ruled.v1.Fast");
-    // `small` breaks its rule; then the bytes end inside a field.
+    // `small` violates its rule, and then the bytes end inside a field.
     let rejection = contract.check(&[0x10, 0x09, 0x0a, 0x05], &mut Fields::new()).unwrap_err();
     assert_eq!(rejection.code, ReasonCode::Undecodable);
     assert!(rejection.violations.is_empty() && rejection.rule().is_none());
@@ -152,7 +152,7 @@ fn an_expression_may_ask_what_is_set() {
     .unwrap();
     let mut fields = Fields::new();
     contract.check(&[], &mut fields).unwrap();
-    // Both set, to their defaults.
+    // Both are set, to their defaults.
     contract.check(&[0x0a, 0x00, 0x10, 0x00], &mut fields).unwrap();
     assert!(contract.check(&[0x0a, 0x00], &mut fields).is_err());
     contract.check(&[0x1a, 0x02, 0x08, 0x01], &mut fields).unwrap();
@@ -166,7 +166,7 @@ fn a_bound_on_a_float_is_shown_as_its_author_wrote_it() {
     let rejection = contract.check(&[0x0d, 0, 0, 0, 0x3d], &mut Fields::new()).unwrap_err();
     let messages: Vec<&str> = rejection.violations.iter().map(|violation| violation.message.as_str()).collect();
     assert_eq!(messages, ["must be greater than 0.1", "must be in list [2.675, 0.3]"]);
-    // 0.1 itself is the bound, whichever way it is written.
+    // The bound is 0.1 itself, whichever way it is written.
     let bytes = [&[0x0d][..], &0.1_f32.to_le_bytes()].concat();
     let rejection = contract.check(&bytes, &mut Fields::new()).unwrap_err();
     assert_eq!(rejection.violations[0].message, "must be greater than 0.1");

@@ -1,4 +1,4 @@
-//! One `contract:` for several event types: its policies for enums and fields apply to the types that have them.
+//! Fits one `contract:` to several event types: its policies for enums and fields apply to the types that have them.
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::{ClockSkew, CompileError, Contract, Policies, UnknownEnums};
@@ -6,7 +6,7 @@ use tollgate_contract::{ClockSkew, CompileError, Contract, Policies, UnknownEnum
 /// Returns the policies of each message type, without the fallbacks, clocks and coercions that do not apply to it.
 ///
 /// # Errors
-/// A fallback, a clock or a coercion that fits none of the types.
+/// Returns a fallback, a clock or a coercion that fits none of the types.
 pub(super) fn fit(
     pool: &DescriptorPool,
     messages: &[&str],

@@ -1,4 +1,5 @@
-//! Debezium's change events, `contract.envelope: debezium`: the operation on a row, and the row before and after it.
+//! Reads Debezium's change events, `contract.envelope: debezium`: the operation on a row, and the row before and after
+//! it.
 //!
 //! | `op` | |
 //! |---|---|
@@ -21,23 +22,23 @@ use tollgate_config::{Debezium, Pipeline, WithoutRow};
 
 const AT: &str = "contract.envelope.debezium";
 
-/// How to read a pipeline's change events.
+/// The reader of a pipeline's change events.
 pub struct Changes {
     spec: Debezium,
-    /// Header names, in the order of `headers:`.
+    /// The header names, in the order of `headers:`.
     pub headers: Vec<String>,
     /// The paths of their values in JSON.
     paths: Vec<Vec<String>>,
     /// The path of the type's name in JSON.
     kind: Option<Vec<String>>,
-    /// `None` where change events are JSON.
+    /// The message type of change events, or `None` if they are JSON.
     pub proto: Option<Proto>,
 }
 
 /// A change event's message type.
 pub struct Proto {
     pub contract: Contract,
-    /// Hex.
+    /// The contract's digest in hex.
     pub digest: String,
     pub op: Slot,
     pub before: Slot,
@@ -63,7 +64,7 @@ pub struct Change<'v> {
     pub kind: Option<String>,
     pub before: Option<Cow<'v, [u8]>>,
     pub after: Option<Cow<'v, [u8]>>,
-    /// Index of the header's name, and its value.
+    /// The index of each header's name, and its value.
     pub headers: Vec<(usize, String)>,
 }
 
@@ -80,10 +81,11 @@ impl Op {
 }
 
 impl Changes {
-    /// Checks the settings of a pipeline with `envelope: debezium` against its message types. Used by `validate` and `run` alike.
+    /// Checks the settings of a pipeline with `envelope: debezium` against its message types. `validate` and `run` use
+    /// it.
     ///
     /// # Errors
-    /// All settings that do not match the change event's message type.
+    /// Returns all settings that do not match the change event's message type.
     pub fn compile(pipeline: &Pipeline, spec: &Debezium, pool: &DescriptorPool) -> Result<Changes, Vec<Problem>> {
         let split = |path: &str| path.split('.').map(str::to_owned).collect::<Vec<_>>();
         let headers = spec.headers();
@@ -152,8 +154,8 @@ struct Told<'v, 'p> {
 }
 
 impl<'p> Told<'_, 'p> {
-    /// Returns the text at a path: strings unchanged, numbers and booleans as in JSON. `None` for a missing value, null, an
-    /// object or an array.
+    /// Returns the text at a path: strings unchanged, numbers and booleans as in JSON. Returns `None` for a missing
+    /// value, null, an object or an array.
     fn text(&mut self, path: &'p [String]) -> Result<Option<String>, Rejection> {
         let Some((first, rest)) = path.split_first() else { return Ok(None) };
         if !self.members.contains_key(first.as_str()) {
@@ -183,7 +185,7 @@ impl Proto {
         pool: &DescriptorPool,
     ) -> Result<Proto, Vec<Problem>> {
         let problem = |message: String| vec![Problem { key: format!("{AT}.message"), message }];
-        // Its rules would also apply to `before`, of which often only the key is present.
+        // The rules of the row would also apply to `before`, which often contains only the key.
         let policies = pipeline.contract.policies.leaving();
         let alone =
             Contract::compile(pool, message, policies.clone(), &[]).map_err(|error| problem(error.to_string()))?;

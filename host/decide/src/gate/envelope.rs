@@ -1,8 +1,8 @@
-//! Envelopes: a message with its own rules that carries the event in one of its fields.
+//! Reads envelopes: a message with its own rules that contains the event in one of its fields.
 //!
-//! The envelope is checked against its contract, yields the type and version of its event, and is removed: chain, row and
-//! output get only the event. Configured fields of the envelope become headers. In JSON both are JSON: the event is cut out
-//! of the text before the envelope is read, since its type is known only afterwards.
+//! The envelope is checked against its contract, yields the type and version of its event, and is removed. Chain, row
+//! and output get only the event. Configured fields of the envelope become headers. In JSON both are JSON, and the
+//! event is cut out of the text before the envelope is read, since its type is known only afterwards.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use tollgate_config::{KeyPart, Pipeline, Routing};
 /// A pipeline's envelope, compiled.
 pub struct Envelope {
     pub contract: Contract,
-    /// Hex.
+    /// The contract's digest in hex.
     pub contract_digest: String,
     pub(crate) kind: Option<Slot>,
     pub(crate) payload: Payload,
@@ -34,7 +34,7 @@ pub(crate) enum Payload {
     Any { there: Slot, url: Slot, value: Slot },
 }
 
-/// How idempotency keys are built.
+/// The way in which idempotency keys are built.
 pub(crate) struct Key {
     pub slot: Slot,
     pub field: String,
@@ -62,12 +62,13 @@ pub(crate) struct Claim {
 /// A setting that does not match the envelope's message type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Key path in the file.
+    /// The key's path in the file.
     pub key: String,
     pub message: String,
 }
 
-/// Returns the fields of an event that its idempotency key is built from: slots of its contract, in this order.
+/// Returns the fields of an event from which its idempotency key is built. They are slots of its contract, in this
+/// order.
 pub fn key_fields(pipeline: &Pipeline, kind: &tollgate_config::EventType) -> Vec<FieldPath> {
     let parts = pipeline.key_parts(kind);
     let paths = parts.iter().filter_map(|part| match part {
@@ -77,7 +78,8 @@ pub fn key_fields(pipeline: &Pipeline, kind: &tollgate_config::EventType) -> Vec
     paths.collect()
 }
 
-/// Returns why a field of this kind cannot be part of a key; floats have no text form that is the same in all languages.
+/// Returns why a field of this kind cannot be part of a key. Floats have no text form that is the same in all
+/// languages.
 pub fn no_text(kind: &Kind) -> Option<String> {
     let fits = matches!(
         kind,
@@ -106,7 +108,7 @@ impl<'p> Slots<'p> {
 
     /// Returns the slot of a field that `unfit` accepts.
     pub(super) fn want(&mut self, key: &str, path: &str, unfit: impl Fn(&Kind) -> Option<String>) -> Slot {
-        // Compiled separately, so that every wrong path is reported and not only the first.
+        // Each path is compiled separately, so that every wrong path is reported and not only the first.
         let found = Contract::compile(self.pool, self.message, Policies::default(), &[FieldPath::new(path)]);
         let problem = match &found {
             Ok(contract) => {
@@ -125,10 +127,10 @@ impl<'p> Slots<'p> {
 }
 
 impl Envelope {
-    /// Compiles the envelope of a pipeline that has one. `pool` holds its message type.
+    /// Compiles the envelope of a pipeline that has one. `pool` contains its message type.
     ///
     /// # Errors
-    /// All settings that do not match the message type.
+    /// Returns all settings that do not match the message type.
     pub fn compile(
         pipeline: &Pipeline,
         spec: &tollgate_config::Envelope,
@@ -196,7 +198,8 @@ impl Envelope {
         Policies { max_bytes: policies.max_bytes.saturating_mul(2), ..policies }
     }
 
-    /// Cuts the event out of the JSON text: returns its own text, and writes the envelope with it as bytes to `outer`.
+    /// Cuts the event out of the JSON text. Returns the event's own text, and writes the envelope, with the event as
+    /// bytes, to `outer`.
     pub(crate) fn cut<'v>(&self, json: &'v [u8], outer: &mut Vec<u8>) -> Result<Option<Cow<'v, [u8]>>, Rejection> {
         let names = [self.member[0].as_str(), self.member[1].as_str()];
         let place = find_member(json, &names, self.contract.policies().duplicate_members)?
@@ -213,7 +216,7 @@ impl Envelope {
                 if text.trim_start().starts_with('{') {
                     Inner::Json(Cow::Owned(text.into_bytes()))
                 } else {
-                    // Protobuf's JSON mapping of bytes. Invalid base64 is rejected when the envelope is read.
+                    // This is Protobuf's JSON mapping of bytes. Invalid base64 is rejected when the envelope is read.
                     Inner::Bytes
                 }
             }

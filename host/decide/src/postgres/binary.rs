@@ -6,7 +6,7 @@ use tollgate_contract::Text;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const EPOCH_SHIFT_MICROS: i64 = 946_684_800_000_000;
-/// PostgreSQL's timestamps reach from 4713 BC to 294276 AD: its own limits, in microseconds from its epoch.
+/// The limits of PostgreSQL's timestamps, 4713 BC to 294276 AD, in microseconds from its epoch.
 const TIMESTAMP_MIN: i64 = -211_813_488_000_000_000;
 const TIMESTAMP_END: i64 = 9_223_371_331_200_000_000;
 
@@ -49,7 +49,7 @@ fn fits(value: Text<'_>, most: Option<usize>) -> Result<(), Unfit> {
 
 /// Encodes jsonb: a version byte and the text.
 pub fn jsonb(value: &str, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    // A NUL escaped in JSON is valid text for us and an error for jsonb.
+    // An escaped NUL is valid JSON text, but an error for jsonb.
     if has_escaped_nul(value) {
         return Err(Unfit::Nul);
     }
@@ -134,7 +134,7 @@ const POWERS: [u128; 39] = {
 /// Encodes `numeric` from an integer number of units of 10^-scale.
 #[inline]
 pub fn numeric(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
-    // Its digits are of base 10000 and aligned at the decimal point: the last one is padded with zeros.
+    // The digits are of base 10000 and aligned at the decimal point. The last one is padded with zeros.
     let fill = [1, 1_000, 100, 10][usize::from(scale % 4)];
     match u64::try_from(unscaled.unsigned_abs()).ok().and_then(|magnitude| magnitude.checked_mul(fill)) {
         Some(rest) => numeric_of_64(rest, unscaled < 0, scale, out),
@@ -142,7 +142,8 @@ pub fn numeric(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
     }
 }
 
-/// Encodes 64-bit numbers, which are nearly all: up to five digits, divided off in a register and written at once.
+/// Encodes 64-bit numbers, which are nearly all numbers. They have up to five digits, which are computed in a register
+/// and written at once.
 #[inline]
 fn numeric_of_64(mut rest: u64, negative: bool, scale: u16, out: &mut Vec<u8>) {
     let (mut digits, mut count, mut stored) = (0u128, 0u16, 0u16);
@@ -185,7 +186,8 @@ fn numeric_of_128(unscaled: i128, scale: u16, out: &mut Vec<u8>) {
     stored.iter().rev().for_each(|digit| out.extend_from_slice(&digit.to_be_bytes()));
 }
 
-/// Writes the four words before the digits: how many of `count` are stored, the first one's power of 10000, sign, scale.
+/// Writes the four words before the digits: how many of `count` are stored, the first one's power of 10000, the sign,
+/// and the scale.
 #[inline]
 fn numeric_head(count: u16, stored: u16, negative: bool, scale: u16) -> u64 {
     // A negative power is stored in two's complement; zero has none.
@@ -195,8 +197,8 @@ fn numeric_head(count: u16, stored: u16, negative: bool, scale: u16) -> u64 {
     wide(stored, 3) | wide(weight, 2) | wide(sign, 1) | wide(scale, 0)
 }
 
-/// Converts `double → numeric(precision, scale)`, rounded half to even from the double's decimal form (the shortest that
-/// parses to the same double, which is what the producer wrote).
+/// Converts `double → numeric(precision, scale)`, rounded half to even from the double's decimal form (the shortest
+/// that parses to the same double, which is what the producer wrote).
 pub fn numeric_from_f64(value: f64, precision: u16, scale: u16, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unscaled = match scaled_exactly(value, scale) {
         Some(unscaled) => i128::from(unscaled),
@@ -241,8 +243,8 @@ fn numeric_within(
     Ok(())
 }
 
-/// Handles the common case without formatting: the double is a decimal number of at most `scale` fractional digits.
-/// r / 10^scale rounds correctly, so if it yields the same double, r is what the producer wrote.
+/// Handles the common case without formatting: the double is a decimal number of at most `scale` fractional digits. r /
+/// 10^scale rounds correctly. So if it yields the same double, r is what the producer wrote.
 #[allow(clippy::cast_possible_truncation, reason = "the bounds below keep the value within 2^53, where it is exact")]
 #[allow(clippy::float_cmp, reason = "the comparison is the proof that nothing was lost")]
 fn scaled_exactly(value: f64, scale: u16) -> Option<i64> {
@@ -250,7 +252,7 @@ fn scaled_exactly(value: f64, scale: u16) -> Option<i64> {
     let unit = *EXACT.get(usize::from(scale))?;
     let scaled = value * unit;
     let rounded = match scaled.abs() {
-        // Rounded manually where adding half a unit is exact (below 2^51): the function costs a call.
+        // The value is rounded manually if adding half a unit is exact (below 2^51), because the function costs a call.
         ..2.0e15 => (scaled + 0.5f64.copysign(scaled)) as i64,
         ..9.0e15 => scaled.round() as i64,
         _ => return None,
@@ -270,7 +272,7 @@ fn scaled_by_digits(value: f64, scale: u16) -> Option<i128> {
     Some(if value < 0.0 { -unscaled } else { unscaled })
 }
 
-/// Rounds the digits d1 d2 d3 … with the decimal point after digit `point` to units of 10^-scale, half to even.
+/// Rounds the digits d1 d2 d3 … with the decimal point after digit `point` to units of 10^-scale, half to even. Returns
 /// `None` if the result exceeds what any numeric column here can hold (38 digits).
 fn round_digits(digits: impl Iterator<Item = u8>, point: i32, scale: u16) -> Option<i128> {
     let keep = point.checked_add(i32::from(scale))?;
@@ -428,7 +430,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn both_ways_to_a_number_give_the_same(unscaled: i64, tens in 0_u32..19, scale in 0_u16..40) {
-            // With trailing zeros, which are omitted, and zeros further left, which are not.
+            // The number has trailing zeros, which are omitted, and zeros further left, which are not.
             let unscaled = i128::from(unscaled) / 10_i128.pow(tens) * 10_i128.pow(tens / 2);
             let (mut short, mut long) = (Vec::new(), Vec::new());
             numeric(unscaled, scale, &mut short);

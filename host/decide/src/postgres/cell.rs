@@ -1,4 +1,4 @@
-//! Conversions from an event's value to a column's binary form: which exist, and what each rejects.
+//! Converts an event's value to a column's binary form: which conversions exist, and which values each rejects.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -36,11 +36,11 @@ pub enum InputKind {
     Text,
     Bytes,
     Enum,
-    /// The branch of a oneof that is set. It is passed as an [`Input::Enum`], of which only the name is used.
+    /// The set branch of a oneof. It is passed as an [`Input::Enum`], of which only the name is used.
     Oneof,
     Micros,
     Json,
-    /// A header: bytes that are read as text.
+    /// A header, whose bytes are read as text.
     Header,
     /// A message that one of PostgreSQL's column types can hold.
     Known(Known),
@@ -59,22 +59,22 @@ pub struct PgColumn {
     pub oid: u32,
     pub array_sql_type: String,
     pub array_oid: u32,
-    /// -1 if the type has no modifier.
+    /// The type's modifier, or -1 if it has none.
     pub typmod: i32,
     pub not_null: bool,
     pub has_default: bool,
     pub generated: bool,
     /// The labels of an enum type.
     pub labels: Vec<String>,
-    /// The element of an array type; `None` for other types.
+    /// The element of an array type, or `None` for other types.
     pub element: Option<Box<PgColumn>>,
     /// The base type of all domains, in SQL syntax without a modifier.
     pub base_sql_type: String,
-    /// `GENERATED ALWAYS AS IDENTITY`.
+    /// Whether the column is `GENERATED ALWAYS AS IDENTITY`.
     pub identity: bool,
 }
 
-/// How an input is encoded as the column's bytes.
+/// The way in which an input is encoded as the column's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Encoder {
     Bool,
@@ -83,13 +83,14 @@ pub enum Encoder {
     },
     Float4,
     Float8,
-    /// `blank`: char(n), which ignores trailing blanks; without them equal keys are equal bytes.
+    /// Text. `blank` is set for char(n), which ignores trailing blanks; they are removed, so that equal keys are equal
+    /// bytes.
     Text {
         most: Option<usize>,
         blank: bool,
     },
     Bytea,
-    /// A whole number of units since 1970, each of so many microseconds.
+    /// A whole number of units since 1970, where `micros` is the length of a unit in microseconds.
     Unix {
         micros: i64,
     },
@@ -102,7 +103,7 @@ pub enum Encoder {
         binary: bool,
     },
     Uuid,
-    /// Text or bytes, parsed as an integer.
+    /// Text or bytes that are parsed as an integer.
     ParsedInt {
         width: usize,
     },
@@ -249,7 +250,7 @@ fn json(name: &str) -> Option<Encoder> {
     }
 }
 
-/// The type map of docs/tables.md: the conversions that need no `as:`, because they lose nothing.
+/// Returns the conversion of the type map of docs/tables.md. It needs no `as:`, because it loses nothing.
 fn natural(kind: InputKind, column: &PgColumn, most: Option<usize>) -> Option<Encoder> {
     let name = column.type_name.as_str();
     Some(match (kind, name) {
@@ -409,7 +410,7 @@ fn parsed(value: &[u8], width: usize, out: &mut Vec<u8>) -> Result<(), Unfit> {
     binary::integer(i128::from(number), width, out)
 }
 
-/// The common case: only digits, and too few to overflow.
+/// Parses the common case: only digits, and too few to overflow.
 #[inline]
 fn digits(value: &[u8]) -> Option<i64> {
     if !(1..=18).contains(&value.len()) {

@@ -1,4 +1,4 @@
-//! A mapped column: the source of its value, and its encoding as the column's bytes.
+//! Plans a mapped column: the source of its value, and its encoding as the column's bytes.
 
 use tollgate_contract::{Absent, Contract, Slot};
 
@@ -8,23 +8,23 @@ use super::row::{Cell, Source};
 use super::unfit::mapping::UnfitColumn;
 use tollgate_config::{As, Column, From, Mode, Nul, RecordPart};
 
-/// `add` sums as bigint; PostgreSQL casts to the column's type.
+/// The OID of bigint. `add` sums as bigint, and PostgreSQL casts to the column's type.
 const INT8: u32 = 20;
 const INT8_ARRAY: u32 = 1016;
-/// Arrays are sent as text.
+/// The OID of text. Arrays are sent as text.
 const TEXT: u32 = 25;
 const TEXT_ARRAY: u32 = 1009;
 
 /// A column whose value comes from each event, and its type in the statement.
 pub(super) struct Planned {
     pub cell: Cell,
-    /// OIDs of the type and of its array type.
+    /// The OIDs of the type and of its array type.
     pub element: u32,
     pub array: u32,
     pub array_sql: String,
 }
 
-/// Finds the conversion from the mapping's source to the column's type. `slot`: the field's slot in the contract.
+/// Finds the conversion from the mapping's source to the column's type. `slot` is the field's slot in the contract.
 ///
 /// # Errors
 /// The column cannot be written; the error names what would fit.
@@ -94,7 +94,7 @@ fn source(mapping: &Column, slot: Slot, contract: &Contract, column: &str) -> (S
             (Source::Record(*part), kind)
         }
         From::Constant(value) => (Source::Constant(*value), InputKind::Int),
-        // Handled earlier: it is an expression in the statement.
+        // This was handled earlier, because it is an expression in the statement.
         From::Now => (Source::Constant(0), InputKind::Micros),
     }
 }

@@ -1,5 +1,5 @@
-//! Decimal numbers of any length in the binary form of `numeric`: for columns of more than 38 digits, which 128 bits cannot
-//! hold, and for `as: numeric`, which keeps every digit.
+//! Encodes decimal numbers of any length in the binary form of `numeric`. This is for columns of more than 38 digits,
+//! which 128 bits cannot hold, and for `as: numeric`, which keeps every digit.
 
 use super::unfit::Unfit;
 use tollgate_config::limits;
@@ -14,7 +14,7 @@ pub struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
-    /// Returns `None` for text that is not a decimal number; blanks are not allowed.
+    /// Parses a text. Returns `None` if it is not a decimal number; blanks are not allowed.
     pub fn read(text: &'a str) -> Option<Parsed<'a>> {
         let (mantissa, exponent) = match text.find(['e', 'E']) {
             Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
@@ -35,7 +35,7 @@ impl<'a> Parsed<'a> {
         self.whole.bytes().chain(self.fraction.bytes())
     }
 
-    /// Returns the number of digits before the point; negative if zeros follow the point.
+    /// Returns the number of digits before the point. It is negative if zeros follow the point.
     pub fn point(self) -> i32 {
         i32::try_from(self.whole.len()).unwrap_or(i32::MAX).saturating_add(self.exponent)
     }
@@ -50,9 +50,9 @@ impl<'a> Parsed<'a> {
 /// The digits of a number that its column keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// `as: "numeric(p,s)"`: rounds half to even.
+    /// `as: "numeric(p,s)"`, which rounds half to even.
     Rounded { precision: u16, scale: u16 },
-    /// `as: numeric`: every digit. `within`: the precision and scale of the column, if it has them.
+    /// `as: numeric`, which keeps every digit. `within` are the precision and scale of the column, if it has them.
     Exact { within: Option<(u16, i16)> },
 }
 
@@ -61,7 +61,7 @@ struct Digits {
     negative: bool,
     digits: Vec<u8>,
     point: i64,
-    /// How many fractional digits are shown.
+    /// The number of fractional digits that are shown.
     scale: i64,
 }
 
@@ -156,7 +156,7 @@ fn length(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Encodes a decimal number in text. `key`: equal numbers must be equal bytes, so trailing zeros are not shown.
+/// Encodes a decimal number in text. With `key`, equal numbers must be equal bytes, so trailing zeros are not shown.
 pub fn from_text(text: &str, keep: Keep, key: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
     let unfit = || Unfit::Format { value: text.chars().take(64).collect(), expected: "a decimal number" };
     let parsed = Parsed::read(text).ok_or_else(unfit)?;
@@ -189,7 +189,8 @@ pub fn from_text(text: &str, keep: Keep, key: bool, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-/// Encodes a floating-point number by its shortest decimal form. A column without precision can also hold NaN and infinities.
+/// Encodes a floating-point number by its shortest decimal form. A column without precision can also hold NaN and
+/// infinities.
 pub fn from_f64(value: f64, keep: Keep, key: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
     if value.is_finite() {
         return from_text(&format!("{value}"), keep, key, out);

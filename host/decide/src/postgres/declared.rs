@@ -1,5 +1,5 @@
-//! The rarer conversions: each is checked in full before PostgreSQL sees the value. They are separate from `cell.rs`, whose code
-//! is inlined for every kind of value.
+//! The rarer conversions. Each is checked in full before PostgreSQL receives the value. They are separate from
+//! `cell.rs`, whose code is inlined for every kind of value.
 
 use std::net::IpAddr;
 
@@ -48,7 +48,7 @@ impl Known {
         }
     }
 
-    /// The column type that accepts its values by default.
+    /// Returns the column type that accepts its values by default.
     pub fn fits(self) -> &'static str {
         match self {
             Known::Date => "date or jsonb",
@@ -89,7 +89,7 @@ impl Labels {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declared {
-    /// `numeric` that does not fit into 128 bits, or keeps every digit. `key`: equal numbers must be equal bytes.
+    /// `numeric` that does not fit into 128 bits, or keeps every digit. With `key`, equal numbers must be equal bytes.
     Number {
         keep: Keep,
         key: bool,
@@ -104,7 +104,7 @@ pub enum Declared {
     JsonText {
         binary: bool,
     },
-    /// A floating-point number in a key: PostgreSQL treats 0.0 and -0.0 as equal, and all NaNs as equal.
+    /// A floating-point number in a key. PostgreSQL treats 0.0 and -0.0 as equal, and all NaNs as equal.
     KeyFloat {
         width: usize,
     },
@@ -174,7 +174,7 @@ fn text(input: Input<'_>) -> Result<std::borrow::Cow<'_, str>, Unfit> {
     })
 }
 
-/// Encodes the binary form: family, bits of the mask, whether it is a cidr, length and bytes of the address.
+/// Encodes the binary form: family, bits of the mask, whether it is a cidr, and the length and bytes of the address.
 fn inet(text: &str, cidr: bool, out: &mut Vec<u8>) -> Option<()> {
     const FAMILY_4: u8 = 2;
     const FAMILY_6: u8 = 3;
@@ -220,7 +220,7 @@ fn json(text: &str, binary: bool, out: &mut Vec<u8>) -> Result<(), Unfit> {
     if binary { binary::jsonb(text, out) } else { binary::text(Text::from(text), None, out) }
 }
 
-/// Returns whether every escaped surrogate has its other half: jsonb stores characters, json keeps the escapes.
+/// Returns whether every escaped surrogate has its other half. jsonb stores characters, while json keeps the escapes.
 fn surrogates_pair(json: &str) -> bool {
     let mut rest = json;
     let mut high = false;

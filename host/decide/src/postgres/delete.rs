@@ -1,4 +1,4 @@
-//! Deleted rows: by a tombstone's key, or by an event that says so.
+//! Deletes rows, by a tombstone's key or by an event that marks a deletion.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -22,16 +22,16 @@ use super::unfit::Unfit;
 use super::unfit::mapping::UnfitDelete;
 use tollgate_config::{As, Column, DeleteKey, DeleteWhen, From, Mapping, TimeForm, TimeSpec};
 
-/// The statement, and how record keys become its parameters.
+/// The delete statement, and how record keys become its parameters.
 #[derive(Debug)]
 pub struct Delete {
     pub statement: String,
-    /// OIDs of the parameters' array types, in key order.
+    /// The OIDs of the parameters' array types, in key order.
     pub arrays: Vec<u32>,
     key: RecordKey,
 }
 
-/// How a record key encodes the columns of the table's key.
+/// The way in which a record key encodes the columns of the table's key.
 #[derive(Debug)]
 enum RecordKey {
     /// The value of a single column, or JSON.
@@ -42,7 +42,7 @@ enum RecordKey {
     Message(Box<MessageKey>),
 }
 
-/// Why a record key deletes no row.
+/// The reason why a record key deletes no row.
 #[derive(Debug, thiserror::Error)]
 pub enum Undeleted {
     #[error(transparent)]
@@ -55,18 +55,19 @@ pub enum Undeleted {
 #[derive(Debug)]
 struct KeyColumn {
     name: String,
-    /// The alternative name in a JSON key: its field's.
+    /// The alternative name in a JSON key, which is that of the column's field.
     field: Option<String>,
     encoder: Encoder,
-    /// An integer, which a key must write in digits only.
+    /// Whether it is an integer, which a key must write in digits only.
     whole: bool,
 }
 
 impl Delete {
-    /// `columns`: those of the mapping's key, in key order. `None` if a text key cannot express one of them.
+    /// Plans the deletes. `columns` are those of the mapping's key, in key order. Returns `None` if a text key cannot
+    /// express one of them.
     ///
     /// # Errors
-    /// All mismatches between the key's message and the columns.
+    /// Returns all mismatches between the key's message and the columns.
     pub fn new(
         table: &str,
         mapping: &Mapping,
@@ -108,7 +109,8 @@ impl Delete {
         }
     }
 
-    /// Adds the deletion of the row that a record key names. `indexing`: set if message keys may have a registry's frame.
+    /// Adds the deletion of the row that a record key names. `indexing` is set if message keys may have a registry's
+    /// frame.
     pub fn write(&self, record_key: &[u8], indexing: Option<Indexing>, rows: &mut Rows) -> Result<(), Undeleted> {
         match &self.key {
             RecordKey::Text { is_json, columns } => Ok(write_text(columns, *is_json, record_key, rows)?),
@@ -201,7 +203,7 @@ fn key_column(mapping: &Mapping, column: &PgColumn) -> Option<KeyColumn> {
     Some(KeyColumn { name: column.name.clone(), field, encoder, whole })
 }
 
-/// `delete.when` on the contract's field.
+/// The setting `delete.when`, applied to the contract's field.
 #[derive(Debug)]
 pub struct When {
     slot: Slot,
@@ -247,12 +249,12 @@ impl When {
     }
 }
 
-/// Returns the columns of a mapping's key, in key order; `None` if the table lacks one.
+/// Returns the columns of a mapping's key, in key order, or `None` if the table lacks one.
 pub fn key_columns<'c>(mapping: &Mapping, columns: &'c [PgColumn]) -> Option<Vec<&'c PgColumn>> {
     mapping.key.iter().map(|name| columns.iter().find(|column| column.name == *name)).collect()
 }
 
-/// Writes the last cell of a row whose deletes are upserts: whether the event deletes it.
+/// Writes the last cell of a row if deletes are upserts: whether the event deletes the row.
 pub fn mark(row: &mut RowWriter<'_>, gone: bool) {
     let start = row.open();
     row.out().push(u8::from(gone));
@@ -262,7 +264,7 @@ pub fn mark(row: &mut RowWriter<'_>, gone: bool) {
 /// The column that marks deleted rows.
 #[derive(Debug)]
 pub struct Soft {
-    /// Quoted.
+    /// The column's name, quoted.
     pub column: String,
     /// Its value for a deleted row, in SQL.
     pub marked: &'static str,

@@ -1,4 +1,4 @@
-//! The input kind that a field of each kind provides.
+//! Returns the input kind that a field of each kind provides.
 
 use tollgate_contract::Kind;
 

@@ -1,12 +1,12 @@
-//! The names of an enum's values in a column.
+//! Writes the names of an enum's values to a column.
 
 use super::binary;
 use super::unfit::Unfit;
 
-/// The names of numbers below this are prepared. Few enums have more, and the preparation costs only memory.
+/// Numbers below this have prepared names. Few enums have more, and the preparation costs only memory.
 const READY: i32 = 256;
 
-/// How a value's name is written to the column.
+/// The way in which a value's name is written to the column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     /// The prefix to remove from names.

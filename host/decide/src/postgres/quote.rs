@@ -1,4 +1,4 @@
-//! Quoting of names in SQL.
+//! Quotes names in SQL.
 
 use tollgate_config::TableName;
 

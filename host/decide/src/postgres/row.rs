@@ -1,4 +1,4 @@
-//! One cell of a row: the source of its value, and how it is added to the batch.
+//! Builds one cell of a row: the source of its value, and how it is added to the batch.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -20,9 +20,9 @@ pub(super) struct Cell {
     pub source: Source,
     pub encoder: Encoder,
     pub not_null: bool,
-    /// Its value is an addend.
+    /// Whether its value is an addend.
     pub add: bool,
-    /// For a field without presence that is not on the wire.
+    /// The rule for a field without presence that is not on the wire.
     pub absent: Absent,
     /// The replacement for NULL, in the column's binary form.
     pub default: Option<Box<[u8]>>,
@@ -41,7 +41,7 @@ pub(super) enum Source {
     Constant(i64),
 }
 
-/// The source of a row's values besides the message: its record.
+/// The source of a row's values in addition to the message, which is its record.
 pub struct RecordView<'a> {
     pub topic: &'a str,
     pub partition: i32,
@@ -100,8 +100,8 @@ impl Cell {
         }
     }
 
-    /// Each kind of value has its own call of `put`, inlined: only the conversions of that kind are left, and the value
-    /// goes from its slot to the batch without a detour through memory.
+    /// Adds a field's value. Each kind of value has a separate inlined call of `put`, so that only the conversions of
+    /// that kind are left, and the value goes from its slot to the batch without passing through memory.
     fn field(
         &self,
         contract: &Contract,

@@ -1,8 +1,8 @@
 //! The rows of a batch: collected in event order, folded to one per key, and written as PostgreSQL's binary arrays.
 //!
-//! Folding exists because one statement must not touch a row twice, and because it saves work. It must not be visible in
-//! the table: a folded batch leaves it exactly as if its events had been applied one by one in offset order. The
-//! property test below compares the two over all column modes.
+//! Folding is needed because one statement must not touch a row twice, and it saves work. It must not be visible in the
+//! table: a folded batch leaves it exactly as if its events had been applied one by one in offset order. The property
+//! test below compares the two over all column modes.
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
@@ -11,14 +11,14 @@ use hashbrown::HashTable;
 use super::binary::signed;
 use tollgate_config::Mode;
 
-/// The properties of the table that folding depends on.
+/// The properties of the table that affect folding.
 #[derive(Debug, Clone)]
 pub struct Shape {
     /// The columns whose values come from the batch (not `now()`), in statement order.
     pub columns: Vec<ShapeColumn>,
-    /// Indices in `columns`.
+    /// The indices of the key's columns in `columns`.
     pub key: Vec<usize>,
-    /// Deleted rows are kept and marked: their upserts count too.
+    /// Whether deleted rows are kept and marked, so that their upserts count too.
     pub soft: bool,
     /// The index of the column that must grow: a big-endian signed integer in binary form.
     pub newer: Option<usize>,
@@ -26,9 +26,9 @@ pub struct Shape {
 
 #[derive(Debug, Clone, Copy)]
 pub struct ShapeColumn {
-    /// OID of the array's element type.
+    /// The OID of the array's element type.
     pub element: u32,
-    /// How the column is updated; for `add` the batch's value is a 64-bit sum.
+    /// The way in which the column is updated. For `add` the batch's value is a 64-bit sum.
     pub mode: Mode,
 }
 
@@ -36,7 +36,7 @@ pub struct ShapeColumn {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cell {
     start: u32,
-    /// [`NULL`] for NULL.
+    /// The length, or [`NULL`] for NULL.
     length: u32,
 }
 
@@ -46,7 +46,7 @@ const NULL: u32 = u32::MAX;
 const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// The end of a binary COPY, in place of a row's column count.
 const COPY_END: i16 = -1;
-/// About the size of a socket's buffer.
+/// The size of a piece, which is about the size of a socket's buffer.
 const COPY_PIECE: usize = 64 << 10;
 
 /// An event's effect on the table, in event order.
@@ -54,11 +54,11 @@ const COPY_PIECE: usize = 64 << 10;
 enum Effect {
     /// A row: the index of its first cell, and of its first addend.
     Upsert { cells: usize, addends: usize },
-    /// Deletes the row whose key's cells begin here.
+    /// A deletion of the row whose key's cells begin here.
     Delete { cells: usize },
 }
 
-/// The effects of a batch. Reused: [`Rows::clear`] keeps the memory.
+/// The effects of a batch. [`Rows::clear`] keeps the memory for reuse.
 #[derive(Debug, Default)]
 pub struct Rows {
     arena: Vec<u8>,
@@ -85,11 +85,12 @@ pub struct Staged {
     cells: usize,
     addends: usize,
     cleaned: u32,
-    /// Its cells are the key of a row to delete.
+    /// Whether its cells are the key of a row to delete.
     deletes: bool,
 }
 
-/// A batch folded to at most one delete and one upsert per key, sorted by key so that lanes lock rows in the same order.
+/// A batch folded to at most one delete and one upsert per key, sorted by key so that lanes lock rows in the same
+/// order.
 #[derive(Debug, Default)]
 pub struct Folded {
     upserts: Vec<Upsert>,
@@ -100,7 +101,7 @@ pub struct Folded {
 
 #[derive(Debug, Clone, Copy)]
 struct Upsert {
-    /// The cells of the event that would have inserted the row: `insert_only` columns come from it.
+    /// The cells of the event that would have inserted the row, from which `insert_only` columns are taken.
     first: usize,
     /// The cells of the event that was applied last.
     last: usize,
@@ -112,7 +113,7 @@ struct Upsert {
 #[derive(Debug, Clone, Copy)]
 enum Key {
     One(Cell),
-    /// The row's first cell; the shape lists which cells are the key.
+    /// The row's first cell. The shape lists which cells are the key.
     Many(usize),
     /// The first cell of a key without a row.
     Alone(usize),
@@ -155,7 +156,7 @@ impl Rows {
         }
     }
 
-    /// Discards everything after the mark: an event writes all of its rows or none.
+    /// Discards everything after the mark. An event writes all of its rows or none.
     pub fn truncate(&mut self, mark: Mark) {
         self.arena.truncate(mark.arena);
         self.cells.truncate(mark.cells);
@@ -169,7 +170,7 @@ impl Rows {
         self.cleaned
     }
 
-    /// Begins a row; [`RowWriter::finish`] keeps it, and dropping the writer discards it.
+    /// Begins a row. [`RowWriter::finish`] keeps it, and dropping the writer discards it.
     pub fn begin(&mut self) -> RowWriter<'_> {
         let mark = self.mark();
         RowWriter { mark, rows: self, kept: false, cleaned: 0, deletes: false }
@@ -252,7 +253,8 @@ impl Rows {
         state.finish()
     }
 
-    /// Sorts by key, so that all lanes lock rows in the same order. Most keys differ in their first bytes, which fit a register.
+    /// Sorts by key, so that all lanes lock rows in the same order. Most keys differ in their first bytes, which fit a
+    /// register.
     fn sort(&self, shape: &Shape, states: &mut [State]) {
         let prefix = |state: &State| {
             let bytes = self.key_bytes(shape, state.key).next().flatten().unwrap_or_default();
@@ -318,8 +320,8 @@ impl Rows {
         out.finish()
     }
 
-    /// Writes the folded upserts as a binary COPY stream, in pieces of about [`COPY_PIECE`] bytes: each is passed to `send` as
-    /// soon as it is full, so that PostgreSQL reads while the next is written.
+    /// Writes the folded upserts as a binary COPY stream. Pieces of about [`COPY_PIECE`] bytes are passed to `send` as
+    /// soon as they are full, so that PostgreSQL reads while the next is written.
     pub async fn copy<E>(
         &self,
         shape: &Shape,
@@ -385,8 +387,9 @@ impl RowWriter<'_> {
         self.rows.cells.push(Cell { start: 0, length: NULL });
     }
 
-    /// Returns the start of a cell that the caller writes to [`RowWriter::out`], in PostgreSQL's binary form; [`RowWriter::close`] ends
-    /// it. This is not one call with a closure: the value would pass through memory, which costs more than writing it.
+    /// Returns the start of a cell that the caller writes to [`RowWriter::out`] in PostgreSQL's binary form.
+    /// [`RowWriter::close`] ends it. This is not one call with a closure, because the value would then pass through
+    /// memory, which costs more than writing it.
     #[inline]
     pub fn open(&self) -> usize {
         self.rows.arena.len()
@@ -416,7 +419,7 @@ impl RowWriter<'_> {
         self.rows.upsert(staged);
     }
 
-    /// Keeps the cells of a row for later: [`Rows::upsert`] makes it effective.
+    /// Keeps the cells of a row for later. [`Rows::upsert`] makes the row effective.
     pub fn stage(mut self) -> Staged {
         self.kept = true;
         self.staged()
@@ -427,7 +430,7 @@ impl RowWriter<'_> {
         Staged { cells, addends, cleaned: self.cleaned, deletes: self.deletes }
     }
 
-    /// Marks the cells as a key, in key order, whose row is deleted.
+    /// Marks the cells as a key, in key order, and the row of this key as deleted.
     pub fn deletes(&mut self) {
         self.deletes = true;
     }
@@ -446,14 +449,14 @@ impl Drop for RowWriter<'_> {
     }
 }
 
-/// A batch's arena stays far below 4 GiB: `limits` restricts events and bytes.
+/// Converts positions to a cell. A batch's arena stays far below 4 GiB, because `limits` restricts events and bytes.
 fn cell(start: usize, end: usize) -> Cell {
     let narrow = |value: usize| u32::try_from(value).unwrap_or(NULL - 1);
     Cell { start: narrow(start), length: narrow(end - start) }
 }
 
-/// Writes a one-dimensional array in PostgreSQL's binary form: dimensions, null flag, element OID, length, lower bound, and
-/// each element prefixed with its length.
+/// Writes a one-dimensional array in PostgreSQL's binary form: dimensions, null flag, element OID, length, lower bound,
+/// and each element prefixed with its length.
 struct ArrayWriter {
     out: Vec<u8>,
     nulls: bool,

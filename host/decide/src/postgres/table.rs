@@ -1,4 +1,5 @@
-//! The target table: checked against the mapping when the pipeline starts, with the statements derived from both.
+//! The target table. It is checked against the mapping when the pipeline starts, and has the statements derived from
+//! both.
 
 use tollgate_contract::{Contract, FieldPath, Fields, Slot};
 
@@ -13,7 +14,7 @@ use super::stage::Stage;
 use super::unfit::mapping::UnfitColumn;
 use tollgate_config::{Column, From, Mapping, Mode, Nul};
 
-/// The type of the mark on a row that an event deletes.
+/// The OID of bool, the type of the mark on a row that an event deletes.
 const BOOL: u32 = 16;
 const BOOL_ARRAY: u32 = 1000;
 /// A table that matches its mapping.
@@ -21,45 +22,45 @@ const BOOL_ARRAY: u32 = 1000;
 pub struct Table {
     pub shape: Shape,
     pub upsert: String,
-    /// The statements for large batches; `None` if the role must not create temporary tables.
+    /// The statements for large batches, or `None` if the role must not create temporary tables.
     pub stage: Option<Stage>,
     /// The deletes, if they are possible.
     pub delete: Option<Delete>,
     /// Selects the events with a value that delete.
     when: Option<When>,
-    /// A deleting event is an upsert whose last cell marks its row: then `only_if_newer` applies to it like to any other,
-    /// and an older event that arrives later finds the newer row.
+    /// Whether a deleting event is an upsert whose last cell marks its row. Then `only_if_newer` applies to it like to
+    /// any other event, and an older event that arrives later finds the newer row.
     pub marks: bool,
-    /// OIDs of the array types, in shape order.
+    /// The OIDs of the array types, in shape order.
     pub arrays: Vec<u32>,
     cells: Vec<Cell>,
 }
 
-/// Returns the field paths that a mapping reads, for [`Contract::compile`]: slot i is the i-th.
+/// Returns the field paths that a mapping reads, for [`Contract::compile`]. Slot i is the i-th path.
 pub fn fields(mapping: &Mapping) -> Vec<FieldPath> {
     let paths = mapping.columns.iter().filter_map(|column| column.from.path());
-    // After the columns' fields, whose slots are counted.
+    // This path comes after the columns' fields, whose slots are counted.
     paths.chain(mapping.delete.when.iter().map(|when| FieldPath::new(&when.field))).collect()
 }
 
-/// Why a table does not match its mapping: all reasons at once.
+/// The reasons why a table does not match its mapping, all at once.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct UnfitTable(pub Vec<String>);
 
 impl Table {
-    /// Plans the mapping on known columns: no server is queried, so indexes are not checked.
+    /// Plans the mapping on known columns. No server is queried, so indexes are not checked.
     ///
     /// # Errors
-    /// Every reason why the table does not match.
+    /// Returns every reason why the table does not match.
     pub fn of(mapping: &Mapping, columns: &[PgColumn], contract: &Contract) -> Result<Table, UnfitTable> {
         Table::plan(mapping, columns, contract, Vec::new()).map_err(UnfitTable)
     }
 
-    /// Plans the mapping on these columns. `problems`: the problems found so far.
+    /// Plans the mapping on these columns. `problems` are the problems found so far.
     ///
     /// # Errors
-    /// Every reason why the table does not match.
+    /// Returns every reason why the table does not match.
     pub fn plan(
         mapping: &Mapping,
         columns: &[PgColumn],
@@ -132,7 +133,7 @@ impl Table {
         self.write_as(gone, contract, fields, record, row)
     }
 
-    /// Writes the row of a message; `gone` tells whether it is deleted.
+    /// Writes the row of a message. `gone` tells whether it is deleted.
     pub fn write_as(
         &self,
         gone: bool,
@@ -176,7 +177,7 @@ struct Builder {
     stage: Vec<String>,
     update: Vec<String>,
     names: Vec<String>,
-    /// An identity column is written with the events' values.
+    /// Whether an identity column is written with the events' values.
     overriding: bool,
     nul: Nul,
 }
@@ -210,7 +211,7 @@ impl Builder {
         self.overriding |= mapping.overrides_identity;
         match mapping.mode {
             Mode::Set => self.update.push(format!("{quoted} = excluded.{quoted}")),
-            // NULL, in a row from before the column existed, counts as 0.
+            // NULL, in a row that is older than the column, counts as 0.
             Mode::Add => self.update.push(format!("{quoted} = COALESCE(t.{quoted}, 0) + excluded.{quoted}")),
             Mode::InsertOnly => {}
         }

@@ -1,4 +1,4 @@
-//! Texts and numbers that are parsed as a date or a time, in the forms that the mapping declares.
+//! Parses texts and numbers as a date or a time, in the forms that the mapping declares.
 
 use super::binary;
 use super::input::Input;
@@ -46,7 +46,7 @@ impl Target {
     }
 }
 
-/// The conversion of `as: iso` and its relatives.
+/// The conversion of `as: iso` and its variants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Times {
     pub spec: TimeSpec,
@@ -98,7 +98,7 @@ fn write(moment: Moment, out: &mut Vec<u8>) -> Result<(), Unfit> {
 
 /// Encodes `date` from days since 1970.
 pub fn date(days: i64, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    // PostgreSQL's dates reach from 4713 BC to 5874897 AD: its own limits, in days from its epoch.
+    // These are the limits of PostgreSQL's dates, 4713 BC to 5874897 AD, in days from its epoch.
     let range = -2_451_545..2_145_031_949;
     let shifted = days.checked_sub(EPOCH_SHIFT_DAYS).filter(|days| range.contains(days));
     let shifted = shifted.and_then(|days| i32::try_from(days).ok());

@@ -1,4 +1,4 @@
-//! Why a value does not fit its column.
+//! The reasons why a value does not fit its column.
 
 pub mod mapping;
 

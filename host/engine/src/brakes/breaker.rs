@@ -1,9 +1,9 @@
 //! A circuit breaker for each server that batches are written to.
 //!
-//! While a breaker is closed, every lane may attempt a batch. After a number of consecutive outages, counted over all lanes
-//! and the keeper, it opens: nothing is attempted until a wait is over or the keeper reaches the server again. Then it is half
-//! open, and one lane may attempt a batch. The result closes the breaker or opens it for longer. Waiting costs only time: the
-//! poll thread keeps polling, and pauses the partitions once the backlog is full.
+//! While a breaker is closed, every lane may attempt a batch. After a number of consecutive outages, counted over all
+//! lanes and the keeper, it opens: nothing is attempted until a wait is over or the keeper reaches the server again.
+//! Then it is half open, and one lane may attempt a batch. The result closes the breaker or opens it for longer.
+//! Waiting costs only time: the poll thread keeps polling, and pauses the partitions once the backlog is full.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,9 +18,9 @@ struct Breaker {
     retry: Retry,
     backoff: Backoff,
     state: State,
-    /// Consecutive outages while closed.
+    /// The number of consecutive outages while closed.
     outages: u32,
-    /// While open: the end of the wait.
+    /// The end of the wait while open.
     until: Instant,
 }
 
@@ -43,7 +43,7 @@ impl Breaker {
         }
     }
 
-    /// Records what an attempt learned. `probe`: it was the probe of a half-open breaker.
+    /// Records what an attempt learned. `probe` means that it was the probe of a half-open breaker.
     fn learn(&mut self, probe: bool, heard: Heard, now: Instant) {
         match (heard, self.state) {
             // This includes an attempt that began before the breaker opened: the server responds.
@@ -89,20 +89,20 @@ impl Breaker {
     }
 }
 
-/// Permission to begin one attempt; returned to the breakers with what the attempt learned.
+/// Permission to begin one attempt. It is returned to the breakers with what the attempt learned.
 #[derive(Debug)]
 #[must_use = "a half-open breaker waits for what its attempt heard"]
 pub struct Leave([bool; 2]);
 
 impl Leave {
-    /// For an attempt that bypasses the breakers: a takeover runs on one thread and has its own backoff.
+    /// The permission of an attempt that bypasses the breakers: a takeover runs on one thread and has its own backoff.
     pub const UNASKED: Leave = Leave([false; 2]);
 }
 
 /// The breakers of a process.
 pub struct Breakers {
     both: Mutex<[Breaker; 2]>,
-    /// How often a server was reported to be back.
+    /// The number of times that a server was reported to be back.
     nudges: AtomicU64,
 }
 

@@ -1,8 +1,9 @@
 //! This process's view of the halted partitions.
 //!
-//! PostgreSQL holds the authoritative state (`tollgate.halt`). Any thread may halt a partition. The keeper stores the halt and
-//! follows the stored state: a halt that is no longer stored was ended by a resume, and the poll thread takes the partition
-//! over again. If the process ends before a halt is stored, the next owner meets the same cause and halts the partition again.
+//! PostgreSQL holds the authoritative state (`tollgate.halt`). Any thread may halt a partition. The keeper stores the
+//! halt and follows the stored state: a halt that is no longer stored was ended by a resume, and the poll thread takes
+//! the partition over again. If the process ends before a halt is stored, the next owner meets the same cause and halts
+//! the partition again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,8 +86,8 @@ impl Halts {
         }
     }
 
-    /// Applies the complete list of stored halts, read after `mark` was taken. A halt that is no longer stored was resumed. A list
-    /// read before one of our own changes is ignored; the next one is current.
+    /// Applies the complete list of stored halts, read after `mark` was taken. A halt that is no longer stored was
+    /// resumed. A list read before one of our own changes is ignored; the next one is current.
     pub fn follow(&mut self, mark: Mark, stored: Vec<Halt>) {
         if mark != self.mark() {
             return;

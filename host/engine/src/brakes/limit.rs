@@ -21,7 +21,7 @@ struct Slice {
     dead: u64,
 }
 
-/// Slices of a window: a tenth of the window expires at a time.
+/// The number of slices of a window: a tenth of the window expires at a time.
 const SLICES: u32 = 10;
 
 impl Limit {

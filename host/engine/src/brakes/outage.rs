@@ -48,8 +48,8 @@ impl Outage {
         self.lasts.take().map(|lasts| now - lasts.began)
     }
 
-    /// Records that the server responds, which proves little while other threads still meet the outage. Returns the outage's
-    /// duration if it is over.
+    /// Records that the server responds, which proves little while other threads still meet the outage. Returns the
+    /// outage's duration if it is over.
     pub fn answers(&mut self, now: Instant) -> Option<Duration> {
         let quiet = self.lasts.as_ref().is_some_and(|lasts| now - lasts.met > limits::OUTAGE_QUIET);
         if quiet { self.over(now) } else { None }

@@ -1,10 +1,10 @@
-//! This process's view of whether the pipeline is paused. The authoritative state is stored in PostgreSQL and shared by all
-//! members; this module follows what the process reads there.
+//! This process's view of whether the pipeline is paused. The authoritative state is stored in PostgreSQL and shared by
+//! all members; this module follows what the process reads there.
 
 use crate::progress::halts;
 
-/// The pause as this process knows it. Each change has its own number, so that an answer to an earlier query is recognized
-/// as stale.
+/// The pause as this process knows it. Each change has its own number, so that an answer to an earlier query is
+/// recognized as stale.
 #[derive(Debug, Default)]
 pub struct Pause {
     stored: Option<halts::Pause>,
@@ -43,8 +43,8 @@ impl Pause {
         self.stored.take().is_some()
     }
 
-    /// Applies PostgreSQL's answer to a query made after `mark`. A pause is stored before it begins and deleted before it ends,
-    /// so an answer from before one of our own changes may be wrong; the next one is current.
+    /// Applies PostgreSQL's answer to a query made after `mark`. A pause is stored before it begins and deleted before
+    /// it ends, so an answer from before one of our own changes may be wrong; the next one is current.
     pub fn follow(&mut self, mark: Mark, stored: Option<halts::Pause>) -> Followed {
         match (stored, &self.stored) {
             _ if mark != self.mark() => Followed::Unchanged,

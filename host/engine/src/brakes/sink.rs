@@ -17,7 +17,7 @@ impl Sink {
         }
     }
 
-    /// The index in [`Sink::ALL`].
+    /// Returns the index in [`Sink::ALL`].
     pub fn index(self) -> usize {
         match self {
             Sink::Postgres => 0,
@@ -42,7 +42,7 @@ impl State {
         }
     }
 
-    /// The value of the metric.
+    /// Returns the value of the metric.
     pub fn number(self) -> i64 {
         match self {
             State::Closed => 0,
@@ -52,12 +52,12 @@ impl State {
     }
 }
 
-/// What an attempt learned about a server.
+/// The information that an attempt gained about a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// It responded, possibly with a rejection.
+    /// The server responded, possibly with a rejection.
     Answer,
-    /// An outage.
+    /// The server was unavailable.
     Outage,
     /// The attempt did not reach the server, or its error says nothing about it.
     Nothing,

@@ -59,7 +59,8 @@ const SAID: &[(&str, Meaning)] = &[
     ("25P04", Conflict),
     // read_only_sql_transaction
     ("25006", Outage),
-    // connection_exception, connection_failure, protocol_violation (sent by poolers), fdw_unable_to_establish_connection
+    // connection_exception, connection_failure, protocol_violation (sent by poolers),
+    // fdw_unable_to_establish_connection
     ("08000", Outage),
     ("08006", Outage),
     ("08P01", Outage),

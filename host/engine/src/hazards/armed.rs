@@ -1,9 +1,9 @@
 //! Hazards, read once from the environment.
 //!
-//! `TOLLGATE_FAILPOINT=after-step-3:17` ends the process like a SIGKILL when it passes that place for the seventeenth time;
-//! `still-after-step-3:17` stops it there until it gets a SIGCONT. [`Place`] names the places.
-//! `TOLLGATE_UNSAFE=no-compare-and-swap,no-transaction,no-redo-plan` disables guards, to prove that the tests can fail without them.
-//! The engine logs an error at startup if a hazard is set.
+//! `TOLLGATE_FAILPOINT=after-step-3:17` ends the process like a SIGKILL when it passes that place for the seventeenth
+//! time; `still-after-step-3:17` stops it there until it gets a SIGCONT. [`Place`] names the places.
+//! `TOLLGATE_UNSAFE=no-compare-and-swap,no-transaction,no-redo-plan` disables guards, to prove that the tests can fail
+//! without them. The engine logs an error at startup if a hazard is set.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -43,9 +43,9 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Failpoint {
     place: Place,
-    /// Passes left before it triggers.
+    /// The number of passes left before it triggers.
     count: AtomicU32,
-    /// Stops the process instead of ending it.
+    /// Whether it stops the process instead of ending it.
     still: bool,
 }
 

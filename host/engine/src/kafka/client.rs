@@ -13,7 +13,8 @@ use tollgate_config::limits;
 use tollgate_config::{DeliveryMode, Pipeline, SaslMechanism, Security, Source};
 use tollgate_protocol::token::{Group, Mark};
 
-/// Settings shared by the consumer, the producers and the admin client: brokers, TLS, SASL, the user's own settings.
+/// Returns the settings shared by the consumer, the producers and the admin client: brokers, TLS, SASL, the user's own
+/// settings.
 pub fn base(source: &Source) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &source.brokers);
@@ -64,10 +65,10 @@ fn security(security: &Security, config: &mut ClientConfig) {
     }
 }
 
-/// The consumer's settings. The reasons for the values that we cannot choose freely:
-/// `fetch.queue.backoff.ms` defaults to a second, which adds a second of latency each time the queue was full;
-/// `auto.offset.reset=error` because a silent jump loses events; the classic protocol because librdkafka 2.12's
-/// implementation of the new one stalls.
+/// Returns the consumer's settings. These are the reasons for values that we cannot choose freely:
+/// - `fetch.queue.backoff.ms` defaults to a second, which adds a second of latency each time the queue was full.
+/// - `auto.offset.reset=error`, because a silent jump loses events.
+/// - The classic protocol, because librdkafka 2.12's implementation of the new one stalls.
 pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
     let source = &pipeline.source;
     let mut config = base(source);
@@ -80,7 +81,8 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
-        // Transaction markers and compacted offsets give no other sign of the partition's end; at most one such event per fetch.
+        // Transaction markers and compacted offsets give no other sign of the partition's end. There is at most one
+        // such event per fetch.
         .set("enable.partition.eof", "true")
         // The only way to read the member's state in the group, for which shutdown waits.
         .set("statistics.interval.ms", limits::STATISTICS.as_millis().to_string())
@@ -100,18 +102,20 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
     config
 }
 
-/// How much librdkafka may fetch ahead of delivery, in bytes. All partitions share one queue, and librdkafka fetches while the
-/// queue is not full, so one response per broker comes on top. A partly delivered response stays in memory as a whole.
+/// The amount that librdkafka may fetch ahead of delivery, in bytes. All partitions share one queue, and librdkafka
+/// fetches while the queue is not full, so one response per broker comes on top. A partly delivered response stays in
+/// memory as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ahead {
     /// `queued.max.messages.kbytes`; librdkafka counts a kilobyte as 1,000.
     pub queue: usize,
-    /// `fetch.max.bytes`: the limit of one broker's response, compressed as stored. Kafka exceeds it for a single record batch.
+    /// `fetch.max.bytes`: the limit of one broker's response, compressed as stored. Kafka exceeds it for a single
+    /// record batch.
     pub response: usize,
 }
 
 impl Ahead {
-    /// A quarter of the backlog's limit, within useful bounds.
+    /// Returns a quarter of the backlog's limit, within useful bounds.
     pub fn of(pipeline: &Pipeline) -> Ahead {
         let queue = (pipeline.backpressure.max_bytes / 4).clamp(limits::AHEAD_MIN, limits::AHEAD_MAX);
         // librdkafka rejects a limit below the configured maximum size of a record.
@@ -121,7 +125,7 @@ impl Ahead {
     }
 }
 
-/// A producer's settings; transactional in effectively-once mode.
+/// Returns a producer's settings, which are transactional in effectively-once mode.
 pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientConfig {
     let mut config = base(&pipeline.source);
     let transaction = pipeline.delivery.transaction_timeout;
@@ -155,8 +159,8 @@ pub fn explain(error: &KafkaError) -> String {
     }
 }
 
-/// The group's generation, or `None` before the member has joined: the broker accepts an offset commit with generation -1
-/// from any client, so a lane must not commit then.
+/// Returns the group's generation, or `None` before the member has joined. A lane must not commit then, because the
+/// broker accepts an offset commit with generation -1 from any client.
 #[allow(unsafe_code, reason = "rdkafka keeps the generation to itself; it is readable through rdkafka-sys only")]
 pub fn generation<C: ClientContext + ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<i32> {
     // SAFETY: the client outlives the call, and the metadata object is ours until it is destroyed below.
@@ -176,7 +180,7 @@ pub fn generation<C: ClientContext + ConsumerContext>(consumer: &BaseConsumer<C>
 /// responds only once no open transaction holds an offset of theirs.
 ///
 /// # Errors
-/// The broker does not respond within the timeout, or rejects one of the partitions.
+/// Fails if the broker does not respond within the timeout, or rejects one of the partitions.
 pub fn committed<C: ClientContext + ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
@@ -199,12 +203,12 @@ pub fn committed<C: ClientContext + ConsumerContext>(
     Ok(offsets)
 }
 
-/// Returns the metadata of each offset of a list, in order. Any client may have written it, as arbitrary bytes: rdkafka's
-/// own accessor panics if they are not UTF-8.
+/// Returns the metadata of each offset of a list, in order. Any client may have written it, as arbitrary bytes:
+/// rdkafka's own accessor panics if they are not UTF-8.
 #[allow(unsafe_code, reason = "rdkafka hands metadata out as text only")]
 fn marks(list: &TopicPartitionList) -> Vec<Mark> {
-    // SAFETY: the borrow keeps the list and its elements alive and unchanged; each element's metadata is null or has the
-    // size stored beside it.
+    // SAFETY: the borrow keeps the list and its elements alive and unchanged; each element's metadata is null or has
+    // the size stored beside it.
     unsafe {
         let list = &*list.ptr();
         let count = usize::try_from(list.cnt).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! A record's headers as bytes.
 //!
-//! The broker accepts header names that are not UTF-8. rdkafka 0.39 reads a name as text and panics on such a name, and it
-//! accepts only text names when producing. So both directions use librdkafka's own calls here, and `clippy.toml` forbids
-//! rdkafka's accessors elsewhere. librdkafka ends a name at its first NUL byte.
+//! The broker accepts header names that are not UTF-8. rdkafka 0.39 reads a name as text and panics on such a name, and
+//! it accepts only text names when producing. So both directions use librdkafka's own calls here, and `clippy.toml`
+//! forbids rdkafka's accessors elsewhere. librdkafka ends a name at its first NUL byte.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::{ptr, slice};
@@ -40,7 +40,8 @@ fn native(headers: &BorrowedHeaders) -> *mut sys::rd_kafka_headers_t {
 
 #[allow(unsafe_code, reason = "rdkafka reads names as text and panics where they are not")]
 fn count(headers: &BorrowedHeaders) -> usize {
-    // SAFETY: a reference to rdkafka's `BorrowedHeaders` is the address of librdkafka's list and lives as long as the list.
+    // SAFETY: a reference to rdkafka's `BorrowedHeaders` is the address of librdkafka's list and lives as long as the
+    // list.
     unsafe { sys::rd_kafka_header_cnt(native(headers)) }
 }
 
@@ -66,8 +67,8 @@ fn add_bytes(list: OwnedHeaders, name: &[u8], value: Option<&[u8]>) -> OwnedHead
     let (name_size, size) = (isize::try_from(name.len()), isize::try_from(size));
     // A slice has at most `isize::MAX` bytes.
     let (Ok(name_size), Ok(size)) = (name_size, size) else { return list };
-    // SAFETY: we own the list exclusively, and librdkafka copies name and value. Its only error is a read-only list, which
-    // a list created by `OwnedHeaders::new` is not.
+    // SAFETY: we own the list exclusively, and librdkafka copies name and value. Its only error is a read-only list,
+    // which a list created by `OwnedHeaders::new` is not.
     unsafe {
         sys::rd_kafka_header_add(native(list.as_borrowed()), name.as_ptr().cast(), name_size, at.cast(), size);
     }

@@ -1,4 +1,4 @@
-//! A read-only consumer: it joins no group and commits nothing.
+//! A read-only consumer. It joins no group and commits nothing.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -13,8 +13,8 @@ use crate::kafka::client;
 use tollgate_config::Pipeline;
 use tollgate_config::limits;
 
-/// Captures librdkafka's log lines instead of printing them: every call returns the errors that matter, and librdkafka also
-/// logs the ends of partitions as errors. The last line explains a failed call.
+/// Captures librdkafka's log lines instead of printing them: every call returns the errors that matter, and librdkafka
+/// also logs the ends of partitions as errors. The last line explains a failed call.
 #[derive(Default)]
 pub struct Quiet {
     complaint: Mutex<Option<String>>,
@@ -41,7 +41,7 @@ impl ConsumerContext for Quiet {}
 
 pub type Looker = BaseConsumer<Quiet>;
 
-/// Reads committed records only, as the engine does.
+/// Returns settings that read only committed records, as the engine does.
 pub fn config(pipeline: &Pipeline) -> ClientConfig {
     let mut config = client::base(&pipeline.source);
     config
@@ -55,7 +55,7 @@ pub fn config(pipeline: &Pipeline) -> ClientConfig {
 
 /// The cause of a failed call.
 pub struct Trouble {
-    /// The broker rejected us, as opposed to being unavailable.
+    /// The code if the broker rejected us, as opposed to being unavailable.
     pub refused: Option<RDKafkaErrorCode>,
     /// librdkafka's own message, if it has one.
     pub why: String,
@@ -63,7 +63,7 @@ pub struct Trouble {
 
 /// Returns the cause of an error; call it right after the failed call.
 pub fn trouble(consumer: &Looker, error: &KafkaError) -> Trouble {
-    // Log lines, too, arrive only while polling.
+    // Log lines also arrive only while polling.
     let refused = refusal(consumer, error);
     let complaint = consumer.context().complaint.lock().ok().and_then(|complaint| complaint.clone());
     Trouble { refused, why: complaint.unwrap_or_else(|| error.to_string()) }

@@ -1,7 +1,7 @@
-//! librdkafka's own log lines, in our log.
+//! Writes librdkafka's log lines to our log.
 //!
-//! librdkafka repeats each lost connection and each failed connection attempt, for every client. A lane has two clients and
-//! creates new ones after each failure. `brakes::outage` logs once what an outage means for the pipeline.
+//! librdkafka repeats each lost connection and each failed connection attempt, for every client. A lane has two clients
+//! and creates new ones after each failure. `brakes::outage` logs once what an outage means for the pipeline.
 
 use rdkafka::config::RDKafkaLogLevel;
 

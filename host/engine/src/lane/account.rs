@@ -1,4 +1,4 @@
-//! The counts of a completed batch.
+//! Counts the results of a completed batch.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What follows a failed attempt at a batch.
+//! Reacts to a failed attempt at a batch.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) struct Pace {
     backoff: Backoff,
     /// The maximum number of records in the next attempt.
     pub most: usize,
-    /// The last attempt succeeded: a conflict in the next one is retried immediately.
+    /// Whether the last attempt succeeded. A conflict in the next one is then retried immediately.
     fresh: bool,
 }
 
@@ -38,7 +38,7 @@ impl Pace {
 }
 
 impl Lane {
-    /// After a failed attempt with `size` records: waits, or ends the process if retrying cannot help.
+    /// Handles a failed attempt with `size` records: waits, or ends the process if retrying cannot help.
     pub(super) fn failed(
         &mut self,
         error: Error,
@@ -55,7 +55,7 @@ impl Lane {
                 self.stand_still(carried);
                 return Ok(());
             }
-            // Do not end the process: another type's chain may be healthy, and a swap can deploy a fixed transform.
+            // The process must not end: another type's chain may be healthy, and a swap can deploy a fixed transform.
             (Error::Sandbox(broken @ RunError::Revision { .. }), _) => {
                 let reason = format!("{broken}; deploy a fixed transform, or run `tollgate resume` to try again");
                 return self.broken(reason, size, carried, pace);
@@ -115,8 +115,8 @@ impl Lane {
         self.lifecycle.no_trouble("lane");
     }
 
-    /// A batch is rejected repeatedly, and no single event can be found to cause it: halts the partition of the smallest
-    /// rejected part, so that the others continue.
+    /// Handles a batch that is rejected repeatedly although no single event is found to cause it. Halts the partition
+    /// of the smallest rejected part, so that the others continue.
     fn unexplained(
         &mut self,
         error: &Error,
@@ -165,14 +165,15 @@ impl Lane {
         let pause = halts::Pause { code: halts::BROKEN.to_owned(), event: None, reason };
         match self.hold(carried, pause) {
             Err(Error::Paused(_)) => self.stand_still(carried),
-            // The pause could not be stored: the batch will meet the same trap again and retry storing it.
+            // The pause could not be stored. The batch will meet the same trap again and then retry storing it.
             Err(error) => return self.failed(error, size, carried, pace),
             Ok(()) => {}
         }
         Ok(())
     }
 
-    /// Waits for the end of a pause. Nothing of this batch is visible unless one side is ahead, so the next revision may decide it.
+    /// Waits for the end of a pause. Unless one side is ahead, nothing of this batch is visible, so the next revision
+    /// may decide it.
     fn stand_still(&mut self, carried: &mut Carried<'_>) {
         self.wait(limits::PAUSE_LOOK);
         if self.level() {
@@ -180,7 +181,7 @@ impl Lane {
         }
     }
 
-    /// Returns the wait before the next attempt; `None` if the breaker imposes the wait, or a conflict is gone.
+    /// Returns the wait before the next attempt, or `None` if the breaker imposes the wait or a conflict is gone.
     fn until_the_next(&mut self, error: &Error, pace: &mut Pace) -> Option<Duration> {
         match error.said() {
             // The keeper takes the slot again, or ends the process.

@@ -14,8 +14,8 @@ use tollgate_config::error::Class;
 use tollgate_decide::dead_letter::{Reason, Stage};
 use tollgate_decide::verdict::Verdict;
 
-/// Halves a rejected part until one item is left. With one rejected item among n, it makes at most 2·log2 n + 1 queries,
-/// and never more than 2·n.
+/// Halves a rejected part until one item is left. With one rejected item among n, it makes at most 2·log2 n + 1
+/// queries, and never more than 2·n.
 struct Halving {
     open: Vec<Part>,
 }
@@ -23,9 +23,9 @@ struct Halving {
 #[derive(Debug, PartialEq, Eq)]
 struct Part {
     things: Vec<usize>,
-    /// The first half of a rejected part: if it is accepted, the other half is rejected.
+    /// Whether it is the first half of a rejected part. If it is accepted, the other half is rejected.
     first: bool,
-    /// It is known to be rejected and has more than one item, so a query would be redundant.
+    /// Whether it is known to be rejected and has more than one item, so that a query would be redundant.
     refused: bool,
 }
 
@@ -40,7 +40,7 @@ impl Halving {
             let part = self.open.pop()?;
             match part.things.len() {
                 0 => {}
-                // A single item is queried even so: the answer has the reason.
+                // A single item is queried even if it is known to be rejected, because the answer has the reason.
                 1 => return Some(part),
                 _ if part.refused => self.split(part),
                 _ => return Some(part),
@@ -73,8 +73,9 @@ impl Halving {
 }
 
 impl Lane {
-    /// Returns whether to search for the rows that PostgreSQL rejected with this error: immediately if the data is at fault; after
-    /// `max_retries` more attempts if the server may be, or if the configuration says that time may help.
+    /// Returns whether to search for the rows that PostgreSQL rejected with this error. The search begins immediately
+    /// if the data is at fault. It begins after `max_retries` more attempts if the server may be at fault, or if the
+    /// configuration says that time may help.
     pub(super) fn searches(&self, carried: &Carried<'_>, error: &Error) -> bool {
         let tried = carried.tried >= self.pipeline.retry.max_retries;
         matches!(error, Error::Postgres(_))
@@ -197,8 +198,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns what is found among `count` items, and how many queries that took. `refuses` gets a part, and the items accepted
-    /// before it.
+    /// Returns what is found among `count` items, and how many queries that took. `refuses` gets a part, and the items
+    /// accepted before it.
     fn found(count: usize, refuses: impl Fn(&[usize], &[usize]) -> bool) -> (Vec<usize>, usize) {
         let (mut halving, mut kept, mut found, mut asked) = (Halving::new((0..count).collect()), vec![], vec![], 0);
         while let Some(part) = halving.next() {
@@ -245,7 +246,7 @@ mod tests {
     fn nothing_is_found_where_everything_is_taken() {
         assert_eq!(found(100, |_, _| false), (vec![], 1));
         assert_eq!(found(0, |_, _| true), (vec![], 0));
-        // A batch that is rejected only for its size.
+        // This batch is rejected only for its size.
         assert_eq!(found(100, |part, _| part.len() > 30).0, Vec::<usize>::new());
     }
 

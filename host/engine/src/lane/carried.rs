@@ -14,12 +14,12 @@ use tollgate_decide::gate::Revision;
 pub(super) struct Owned {
     pub epoch: i64,
     pub resume: Resume,
-    /// The last commit of each side.
+    /// The number of the last commit of each side.
     pub numbers: Numbers,
     pub assignment: u64,
-    /// The group's offset is not committed yet.
+    /// Whether the group's offset is not committed yet.
     pub establish: bool,
-    /// The decided outputs of the offsets by which the rows are ahead.
+    /// The redo plan of the offsets by which the rows are ahead of the outputs.
     pub plan: Option<Plan>,
 }
 
@@ -33,13 +33,13 @@ impl Owned {
 pub(super) struct Carried<'a> {
     pub batch: &'a RecordBatch,
     pub revision: Arc<Revision>,
-    /// Unix milliseconds.
+    /// The batch's time in Unix milliseconds.
     pub time: i64,
-    /// How often it was rejected with an error that may be the fault of its events or of the server.
+    /// The number of times that it was rejected with an error that may be the fault of its events or of the server.
     pub tried: u32,
-    /// Its events that were interrupted at their deadline.
+    /// The events that were interrupted at their deadline.
     pub overdue: Overdues,
-    /// How long all attempts have failed in Kafka.
+    /// The time for which all attempts have failed in Kafka.
     pub doubt: Doubt,
 }
 

@@ -1,4 +1,4 @@
-//! One attempt at a batch: decide, then steps 1 to 4. Also `resync`, which reads both sides' positions.
+//! Makes one attempt at a batch: decides, then runs steps 1 to 4. `resync` reads both sides' positions.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,7 +34,7 @@ impl Lane {
         }
         if self.rows_in_doubt {
             if let Err(error) = self.ask_rows() {
-                // The connection itself may be broken: the next attempt opens a new one.
+                // The connection itself may be broken, so the next attempt opens a new one.
                 self.connection = None;
                 return Err(error);
             }
@@ -112,8 +112,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes K of a partition as the position of its outputs. An offset that is not ours may be a successor's, so the row is
-    /// read before the offset is attributed to a foreign client.
+    /// Takes K of a partition as the position of its outputs. An offset that we did not write may be a successor's, so
+    /// the row is read before the offset is attributed to a foreign client.
     fn conclude(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Error> {
         if self.concluded(partition, group).is_err() {
             self.ask_row(partition)?;
@@ -154,7 +154,8 @@ impl Lane {
             self.lacks_nothing(carried, &error)?;
             match error {
                 error if self.searches(carried, &error) => {
-                    // The batch is undone on both sides; find the rows that PostgreSQL rejected and decide the batch again.
+                    // The batch is undone on both sides; find the rows that PostgreSQL rejected and decide the batch
+                    // again.
                     let found = match self.bisect(carried) {
                         Ok(found) => found,
                         Err(error) => {
@@ -189,7 +190,8 @@ impl Lane {
         }
         let before = client::generation(&self.consumer).ok_or(Error::NotAMember)?;
         let metadata = self.consumer.group_metadata().ok_or(Error::NotAMember)?;
-        // Two separate calls: make sure that the generation did not change between them.
+        // The generation and the metadata come from two calls, so check that the generation did not change between
+        // them.
         if client::generation(&self.consumer) == Some(before) {
             Ok(Some(Arc::new(metadata)))
         } else {
@@ -243,7 +245,7 @@ impl Lane {
         moves
     }
 
-    /// Steps 1 to 4. After an error both transactions are dropped, and both sides are in doubt.
+    /// Runs steps 1 to 4. After an error both transactions are dropped, and both sides are in doubt.
     fn commit(
         &mut self,
         carried: &Carried<'_>,
@@ -253,7 +255,8 @@ impl Lane {
         let done = self.steps(carried, moves, group);
         if let Err(error) = &done {
             if matches!(error, Error::Silent) {
-                // Its reply may still arrive, so the connection cannot be used for anything else.
+                // The reply of the timed-out statement may still arrive, so the connection cannot be used for anything
+                // else.
                 self.connection = None;
             }
             self.give_up();
@@ -310,7 +313,7 @@ impl Lane {
         }
         hazards().pass(Place::Prepared);
         may_decide(&self.lifecycle, &self.pipeline, (kafka && transactional).then_some(opened))?;
-        // Step 3: the decision. An error here says nothing about the outcome: `resync` asks.
+        // Step 3: the decision. An error here does not show the outcome, so `resync` reads it.
         if !moves.rows.is_empty() {
             patient(&self.runtime, execute(connection, "COMMIT"))?;
         }
@@ -347,7 +350,7 @@ impl Lane {
         {
             self.connection = None;
         }
-        // Whatever the state of the transaction: new producers end it, and K shows the outcome.
+        // New producers end the transaction whatever its state, and K shows the outcome.
         if let Some(producers) = self.producers.take()
             && let Err(error) = producers.current().abort()
         {

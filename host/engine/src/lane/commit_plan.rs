@@ -1,4 +1,4 @@
-//! The steps of one attempt at a batch.
+//! The plan of one attempt at a batch.
 
 use crate::progress::store;
 

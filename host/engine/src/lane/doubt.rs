@@ -1,8 +1,8 @@
 //! Outages that waiting may not resolve: Kafka responds to other requests while a lane's attempts fail.
 //!
-//! An attempt that fails in an outage is repeated for as long as the outage continues. A deleted output topic, or a partition
-//! whose leader is gone for good, looks the same, since librdkafka reports a timeout. So a lane whose attempts all fail
-//! queries the broker's metadata, and acts if the broker responds.
+//! An attempt that fails in an outage is repeated for as long as the outage continues. A deleted output topic, or a
+//! partition whose leader is gone for good, looks the same, since librdkafka reports a timeout. So a lane whose
+//! attempts all fail queries the broker's metadata, and acts if the broker responds.
 
 use std::time::Instant;
 
@@ -15,34 +15,35 @@ use crate::brakes::halt::code;
 use crate::runtime::build;
 use tollgate_config::limits;
 
-/// How long all attempts at a batch have failed in a Kafka outage.
+/// The time for which all attempts at a batch have failed in a Kafka outage.
 #[derive(Debug, Default)]
 pub(super) struct Doubt {
     since: Option<Instant>,
-    /// Smaller and smaller parts of the batch are tried, to find the partition at fault.
+    /// Whether ever smaller parts of the batch are tried, to find the partition at fault.
     narrowing: bool,
 }
 
-/// What to do about an outage that has lasted this long.
+/// The reaction to an outage that has lasted this long.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// Try again.
     Wait,
     /// Check whether the topics still exist.
     Look,
-    /// If they exist, the outage is an error: find the partition and halt it.
+    /// If the topics exist, treat the outage as an error: find the partition and halt it.
     Narrow,
 }
 
 impl Doubt {
-    /// Records a successful attempt. While the partition is being searched for, that says nothing about the rest.
+    /// Records a successful attempt. While the partition at fault is being searched for, this proves nothing about the
+    /// rest.
     pub(super) fn through(&mut self) {
         if !self.narrowing {
             *self = Doubt::default();
         }
     }
 
-    /// The broker does not respond to the query either: it is a plain outage.
+    /// Ends the doubt: the broker does not answer the query either, so it is a plain outage.
     fn settle(&mut self) {
         *self = Doubt::default();
     }
@@ -60,7 +61,7 @@ impl Doubt {
 }
 
 impl Lane {
-    /// Reacts to a failed attempt with `size` records in a Kafka outage. `None`: retry.
+    /// Decides what to do after an attempt with `size` records failed during a Kafka outage. Returns `None` to retry.
     pub(super) fn doubt(
         &mut self,
         error: &Error,
@@ -100,7 +101,7 @@ impl Lane {
     /// Returns a topic of the pipeline that the broker does not know.
     ///
     /// # Errors
-    /// The broker does not respond.
+    /// Fails if the broker does not respond.
     fn missing_topic(&self) -> Result<Option<String>, Error> {
         for (topic, _) in build::topics(&self.pipeline) {
             let metadata = self.consumer.fetch_metadata(Some(&topic), limits::METADATA_CALL)?;

@@ -1,4 +1,4 @@
-//! Why an attempt at a batch failed.
+//! The errors of an attempt at a batch.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tollgate_config::error::Class;
 use tollgate_config::limits;
 use tollgate_registry::SchemaError;
 
-/// Why an attempt at a batch failed.
+/// The reason why an attempt at a batch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("postgres: {}", connect::describe(.0))]
@@ -35,12 +35,12 @@ pub enum Error {
     /// A progress row did not match: it has another owner, or the reply to a commit of ours was lost.
     #[error("a progress row is not in the state in which this lane left it")]
     Guard,
-    /// Two lanes received the same id: the slower one decides again and finds it processed.
+    /// Two lanes processed the same id. The slower one decides again and finds that it has been processed.
     #[error("another lane has processed an id of this batch meanwhile")]
     Repeated,
     #[error("this process is currently not a member of the consumer group")]
     NotAMember,
-    /// The Kafka transaction is about to time out: PostgreSQL must not commit its half.
+    /// The Kafka transaction is about to time out, so PostgreSQL must not commit its half.
     #[error("the Kafka transaction has been open for {:.1} s, close to `delivery.transaction_timeout`", .0.as_secs_f64())]
     Late(Duration),
     #[error("this process has lost its slot to another one")]
@@ -112,7 +112,7 @@ impl Error {
         })
     }
 
-    /// What this error says about the servers themselves.
+    /// Returns what this error shows about the servers themselves.
     pub(super) fn heard(&self) -> [Heard; 2] {
         self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
     }

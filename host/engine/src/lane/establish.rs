@@ -9,8 +9,8 @@ use crate::progress::store;
 use tollgate_config::limits;
 
 impl Lane {
-    /// Commits the group's first offset with a token, before the first batch: from then on a missing offset was lost, and an
-    /// offset without a token was written by another client.
+    /// Commits the group's first offset with a token, before the first batch: from then on a missing offset was lost,
+    /// and an offset without a token was written by another client.
     pub(super) fn establish(&mut self) -> Result<(), Error> {
         let fresh: Vec<store::Step> = self
             .partitions

@@ -14,7 +14,7 @@ use tollgate_decide::dead_letter::{Reason, Stage};
 use tollgate_decide::verdict::Verdict;
 
 impl Lane {
-    /// `dead_letter.limit`: a batch that crosses it is not committed.
+    /// Checks `dead_letter.limit`: a batch that crosses it is not committed.
     pub(super) fn within_limit(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
         let dead = self.decided.decisions.iter().filter(|decision| matches!(decision.verdict, Verdict::Dead(_)));
         let (total, dead) = (self.decided.decisions.len(), dead.count());
@@ -23,7 +23,8 @@ impl Lane {
         self.hold(carried, Pause { code: halts::LIMIT.to_owned(), event: None, reason })
     }
 
-    /// `contract.mode: halt`: a batch with an event that violates the contract is not committed, unless an operator has resumed after it.
+    /// Checks `contract.mode: halt`: a batch with an event that violates the contract is not committed, unless an
+    /// operator has resumed after that event.
     pub(super) fn takes_all(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
         if self.pipeline.contract.policies.mode != Mode::Halt {
             return Ok(());
@@ -41,7 +42,7 @@ impl Lane {
         refused.map_or(Ok(()), |pause| self.hold(carried, pause))
     }
 
-    /// If PostgreSQL rejects a batch because the table lacks something: pauses instead of dead-lettering every event.
+    /// Pauses, instead of dead-lettering every event, if PostgreSQL rejects a batch because the table lacks something.
     pub(super) fn lacks_nothing(&mut self, carried: &Carried<'_>, error: &Error) -> Result<(), Error> {
         match self.lacking(error)? {
             None => Ok(()),
@@ -53,7 +54,8 @@ impl Lane {
         }
     }
 
-    /// Returns what the table lacks if that is why PostgreSQL rejects its rows. Call it outside of a failed transaction.
+    /// Returns what the table lacks if that is why PostgreSQL rejects its rows. Call it outside of a failed
+    /// transaction.
     pub(super) fn lacking(&mut self, error: &Error) -> Result<Option<String>, Error> {
         let Error::Postgres(error) = error else { return Ok(None) };
         let found = cause::of(error);
@@ -84,7 +86,8 @@ impl Lane {
         Err(Error::Paused(pause.reason))
     }
 
-    /// Returns the most common reason of a batch's dead letters, with an example: they are not written, so they cannot be inspected.
+    /// Returns the most common reason of a batch's dead letters, with an example: they are not written, so they cannot
+    /// be inspected.
     fn commonest(&self, carried: &Carried<'_>) -> String {
         let mut counts: BTreeMap<&str, (usize, String)> = BTreeMap::new();
         for decision in &self.decided.decisions {
@@ -103,7 +106,8 @@ impl Lane {
     }
 }
 
-/// Describes why the contract's mode pauses the pipeline. Members of the previous release parse the coordinates at its start.
+/// Describes why the contract's mode pauses the pipeline. Members of the previous release parse the coordinates at the
+/// start of the text.
 fn words(topic: &str, partition: Partition, offset: Offset, reason: &Reason) -> String {
     let Reason { code, field, message, .. } = reason;
     let place = if field.is_empty() { String::new() } else { format!(" in {field}") };

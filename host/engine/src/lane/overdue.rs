@@ -1,8 +1,8 @@
 //! Events of a batch that were interrupted at their deadline, and how often.
 //!
-//! The sandbox runs an event alone before it reports an interruption, and reports whether the event's own thread used up the
-//! deadline in CPU time. After `retry_policy.max_retries` such interruptions the event fails; until then the batch is run again.
-//! An interruption on a machine that was merely busy is not counted.
+//! The sandbox runs an event alone before it reports an interruption, and reports whether the event's own thread used
+//! up the deadline in CPU time. After `retry_policy.max_retries` such interruptions the event fails; until then the
+//! batch is run again. An interruption on a machine that was merely busy is not counted.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ use crate::position::Partition;
 pub(super) struct Overdues(BTreeMap<(i32, usize, i64), u32>);
 
 impl Overdues {
-    /// Counts an interruption whose CPU time was used up. Returns how many there have been, or `None` for any other error.
+    /// Counts an interruption whose CPU time was used up. Returns how many there have been, or `None` for any other
+    /// error.
     pub(super) fn count(&mut self, error: &RunError) -> Option<u32> {
         let RunError::Interrupted { place, partition, offset, cpu_spent: true, .. } = *error else { return None };
         let times = self.0.entry((partition, place, offset)).or_default();

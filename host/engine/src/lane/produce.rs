@@ -1,4 +1,4 @@
-//! Step 1's Kafka side: puts a batch's outputs and dead letters into the producer's queue.
+//! Runs the Kafka part of step 1: puts a batch's outputs and dead letters into the producer's queue.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -93,8 +93,8 @@ impl<'a> Produce<'a> {
         Ok(self.producer.send(self.mark, letter, self.timestamp(record, headers), list)?)
     }
 
-    /// Returns an output's timestamp: its source's, unless that is in the future, which a broker would reject. A dead letter
-    /// has the time at which it is written, so that the topic's retention counts from then.
+    /// Returns an output's timestamp: its source's, unless that is in the future, which a broker would reject. A dead
+    /// letter has the time at which it is written, so that the topic's retention counts from then.
     fn timestamp(&self, record: &Record, headers: &Headers<'_>) -> Option<i64> {
         (headers.origin && record.timestamp >= 0).then(|| record.timestamp.min(self.scope.carried.time))
     }
@@ -114,14 +114,16 @@ impl<'a> Produce<'a> {
         let Scope { gate, carried: Carried { batch, revision, time, .. }, .. } = self.scope;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
         for output in decided.outputs(entry, decision) {
-            // Checked when the rows were written: an output that cannot be resolved is a dead letter by now.
+            // This was checked when the rows were written: by now the event of an output that cannot be resolved is a
+            // dead letter.
             let Ok(output) = output else { continue };
             let to = output.destination;
             let Some(topic) = to.topic.as_deref() else { continue };
             let mut text = None;
             if let (false, Some(payload)) = (to.key.is_empty(), output.payload) {
                 let mut fields = Fields::new();
-                // Checked when the row was written; an event that was accepted with a warning then has its key too.
+                // This was checked when the row was written. An event that was accepted with a warning then has its key
+                // too.
                 if to.contract.read(payload, &mut fields).is_ok() {
                     text = key_of(to, &fields);
                 }
@@ -218,7 +220,7 @@ pub(super) fn dead_letter<'a>(
     if rest + value.map_or(0, <[u8]>::len) <= most {
         return (NewRecord { topic, partition: None, key, value }, behind(batch, record, own));
     }
-    // Too large for the topic: send its coordinates, its digest and its first bytes instead.
+    // The record is too large for the topic, so its coordinates, its digest and its first bytes are sent instead.
     let value = value.unwrap_or_default();
     let own = dead_letter::headers(&source, reason, Some(&Reference::to(value)));
     let fits = rest + limits::REFERENCE_BYTES * 2 < most;
@@ -226,7 +228,7 @@ pub(super) fn dead_letter<'a>(
     (NewRecord { topic, partition: None, key: key.filter(|_| fits), value: Some(Reference::head(value)) }, headers)
 }
 
-/// The headers of a dead letter, placed after those of its record.
+/// Returns the headers of a dead letter, placed after those of its record.
 fn behind<'a>(batch: &'a RecordBatch, record: &'a Record, own: Headers<'a>) -> Headers<'a> {
     let Some(renamed) = reserved::renamed(batch.headers(record)) else { return Headers { kept: true, ..own } };
     let mut headers = Headers { kept: false, own: Vec::with_capacity(renamed.len() + own.own.len()), ..own };

@@ -1,4 +1,4 @@
-//! Writing a redo plan with a batch's rows, and reading it where the rows are ahead of the outputs.
+//! Writes a redo plan with a batch's rows, and reads it if the rows are ahead of the outputs.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ pub(super) fn begin(
     }
 }
 
-/// Returns the redo plan of each step: what its batch has produced so far.
+/// Returns the redo plan of each step, which contains what its batch has produced so far.
 pub(super) fn finished(
     writers: &mut BTreeMap<Partition, Writer>,
     steps: &[store::Step],

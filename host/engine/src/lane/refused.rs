@@ -9,12 +9,12 @@ use tollgate_decide::batch::Record;
 use tollgate_decide::dead_letter::{Reason, Stage};
 use tollgate_decide::verdict::Verdict;
 
-/// By how much a set that was rejected as too large is reduced: in the end to one record each.
+/// The factor by which a set that was rejected as too large is reduced. In the end each record is sent alone.
 const SMALLER: usize = 4;
 
 impl Lane {
-    /// Handles an attempt that Kafka rejected for its content. The events of the named records become dead letters; if none was
-    /// named, records go out in smaller sets, or alone. Then the batch can be retried.
+    /// Handles an attempt that Kafka rejected for its content. The events of the named records become dead letters; if
+    /// none was named, records go out in smaller sets, or alone. Then the batch can be retried.
     ///
     /// # Errors
     /// [`Error::Halt`] if a record can neither be left out nor decided again. Otherwise the errors of `resync`.

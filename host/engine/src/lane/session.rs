@@ -1,4 +1,4 @@
-//! What a lane's PostgreSQL session keeps from batch to batch.
+//! Maintains what a lane's PostgreSQL session keeps from batch to batch.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::sinks::postgres::stage;
 use tollgate_config::limits;
 
 impl Lane {
-    /// Between two batches: drops a temporary table that the session has kept for too long.
+    /// Drops a temporary table that the session has kept for too long. Call it between two batches.
     pub(super) fn renew_stage(&mut self) {
         if self.stage_seen.elapsed() < limits::STAGE_LOOK {
             return;

@@ -1,11 +1,11 @@
-//! The tokens that a lane's commits carry.
+//! The tokens in a lane's commits.
 
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::Error;
 use crate::progress::{Token, Writer, store};
 
-/// The group's next offsets, each with its token.
+/// Returns the group's next offsets, each with its token.
 pub(super) fn tokens(topic: &str, writer: &Writer, steps: &[store::Step]) -> Result<TopicPartitionList, Error> {
     let mut list = TopicPartitionList::new();
     for store::Step { partition, epoch, lo, hi, number } in steps.iter().copied() {

@@ -1,4 +1,4 @@
-//! A pipeline's decisions without servers: what a raw record becomes, for the fuzz target and for tests.
+//! Makes a pipeline's decisions without servers. Shows what becomes of a raw record, for the fuzz target and for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub struct Settled {
     /// `pass`, `delete`, `drop`, or a dead letter's code.
     pub verdict: String,
     pub letters: Vec<Made>,
-    /// Per table: the number of rows written, and of rows deleted.
+    /// The numbers of rows written and deleted, by table.
     pub rows: Vec<(usize, usize)>,
 }
 
@@ -57,10 +57,11 @@ impl std::fmt::Debug for Made {
 }
 
 impl Trial {
-    /// `columns`: what PostgreSQL's catalogue would report for the table of every type. A registry is not part of the trial.
+    /// Builds the pipeline. `columns` are what PostgreSQL's catalogue would report for the table of every type. A
+    /// registry is not part of the trial.
     ///
     /// # Errors
-    /// The pipeline does not fit its contract, its components or the columns.
+    /// Fails if the pipeline does not fit its contract, its components or the columns.
     pub fn new(pipeline: Pipeline, pools: &Pools, columns: &[PgColumn]) -> Result<Trial, Failure> {
         let contracts = contracts(&pipeline, pools)?;
         let envelope = envelope(&pipeline, pools)?;
@@ -79,7 +80,7 @@ impl Trial {
         let compacted = BTreeSet::new();
         let (types, tables) = build::with_tables(&pipeline, contracts, tables, &compacted);
         let header_names = header_names(envelope.as_ref(), changes.as_ref());
-        // As small as a topic may be, so that dead letters by reference occur too.
+        // The limit is as small as a topic's may be, so that dead letters by reference occur too.
         let topic_bytes = BTreeMap::from([(pipeline.dead_letter.topic.clone(), 8 << 10)]);
         let pipeline = Arc::new(pipeline);
         let gate =

@@ -1,19 +1,19 @@
-//! Totals for the summary in the log: the values that Prometheus counts per label, in a readable form.
+//! Totals for the summary in the log: the values that Prometheus counts by label, in a readable form.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::position::Partition;
 
-/// What a process has done since startup.
+/// The totals of a process since startup.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     pub events: u64,
     pub rows: u64,
     pub outputs: u64,
-    /// By reason, with the same limit as the metric's labels.
+    /// The number of dead letters by reason, with the same limit as the metric's labels.
     pub dead_letters: BTreeMap<String, u64>,
-    /// The last measurement, of this process's partitions.
+    /// The last measured lag of this process's partitions.
     pub lag: BTreeMap<Partition, i64>,
 }
 

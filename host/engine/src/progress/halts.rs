@@ -1,4 +1,5 @@
-//! Pauses of a pipeline, halts of its partitions, and the allowances of a resume, in PostgreSQL. Each function is one statement.
+//! Pauses of a pipeline, halts of its partitions, and the allowances of a resume, in PostgreSQL. Each function is one
+//! statement.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::position::{NextOffset, Offset, Partition};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
-/// In `tollgate.resume`: the pause did not name an event.
+/// The partition in `tollgate.resume` if the pause did not name an event.
 const NO_EVENT: i32 = -1;
 
 /// A pause of the whole pipeline.
@@ -41,14 +42,14 @@ pub struct Halt {
     pub offset: NextOffset,
     /// The epoch at which the partition was held; 0 if the takeover itself was rejected.
     pub epoch: i64,
-    /// What happened and what to do.
+    /// A text that describes what happened and what to do.
     pub message: String,
 }
 
 /// The allowances of `tollgate resume`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resumed {
-    /// How long ago the dead letter limit was suspended for one window.
+    /// The time since the dead letter limit was suspended for one window.
     pub unlimited: Option<Duration>,
     /// The last event of a partition that no longer pauses the pipeline.
     pub seen: Vec<(Partition, Offset)>,
@@ -85,7 +86,8 @@ pub async fn pause(connection: &mut PgConnection, pipeline: &str, pause: &Pause,
     Ok(())
 }
 
-/// Ends the pause for an operator who has seen its reason, and stores what that allows. Returns whether there was a pause.
+/// Ends the pause for an operator who has seen its reason, and stores what that allows. Returns whether there was a
+/// pause.
 pub async fn resume(connection: &mut PgConnection, pipeline: &str, topic: &str) -> Result<bool> {
     let done = sqlx::query(
         "WITH ended AS (DELETE FROM tollgate.pause WHERE pipeline = $1 RETURNING partition, event_off)

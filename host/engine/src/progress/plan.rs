@@ -1,12 +1,14 @@
-//! The redo plan of a partition's last batch: every record that the batch produces to Kafka. The transaction that writes the
-//! batch's rows stores it in the progress row. So the process that completes the batch after a crash produces what was
-//! decided, even if transforms, contracts or configuration have changed since. Nothing is decided twice.
+//! The redo plan of a partition's last batch: every record that the batch produces to Kafka. The transaction that
+//! writes the batch's rows stores it in the progress row. So the process that completes the batch after a crash
+//! produces what was decided, even if transforms, contracts or configuration have changed since. Nothing is decided
+//! twice.
 //!
 //! # Layout
 //!
 //! One byte, [`VERSION`], then one zstd frame with a checksum. Numbers are unsigned LEB128 varints; texts and bytes are
-//! prefixed with their length. The frame holds the first offset, the revision's digest, and a list of operations, each for
-//! the offsets that follow those of the previous one. It ends with the offset where the batch ends, in eight little-endian bytes:
+//! prefixed with their length. The frame holds the first offset, the revision's digest, and a list of operations, each
+//! for the offsets that follow those of the previous one. It ends with the offset where the batch ends, in eight
+//! little-endian bytes:
 //!
 //! | operation | content | meaning |
 //! |---|---|---|
@@ -15,8 +17,9 @@
 //! | 2 | count of letters, the letters | one offset and all that it produces |
 //! | 3 | topic, 0 or partition + 1 | names the next destination, beginning with number 0 |
 //!
-//! A letter is its destination, a byte of flags, and whatever the flags do not imply: key, value, and headers prefixed with
-//! their count. Parts of the source record are not stored but taken from the record, which the source topic still has.
+//! A letter is its destination, a byte of flags, and whatever the flags do not imply: key, value, and headers prefixed
+//! with their count. Parts of the source record are not stored but taken from the record, which the source topic still
+//! has.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -29,7 +32,7 @@ use tollgate_decide::record::{Headers, NewRecord};
 /// The layout's version.
 const VERSION: u8 = 1;
 
-/// Fast, and still compresses the usual output of transforms to a fifth.
+/// This level is fast, and still compresses the usual output of transforms to a fifth.
 const LEVEL: i32 = 1;
 
 /// The largest plan that may be held in memory, in bytes. A batch's limit is far below it.
@@ -44,9 +47,9 @@ const KEY_STORED: u8 = 1;
 const KEY_NULL: u8 = 1 << 1;
 const VALUE_STORED: u8 = 1 << 2;
 const VALUE_NULL: u8 = 1 << 3;
-/// The record's own headers come first.
+/// The flag for a letter that begins with the record's own headers.
 const KEPT: u8 = 1 << 4;
-/// Source and digest come last.
+/// The flag for a letter that ends with the headers of source and digest.
 const ORIGIN: u8 = 1 << 5;
 
 /// A plan that cannot be applied.
@@ -93,8 +96,8 @@ struct Record {
 }
 
 impl Writer {
-    /// Begins an empty plan for a batch that starts at `lo` and is decided by the revision with this digest. It reuses the memory
-    /// of the last plan.
+    /// Begins an empty plan for a batch that starts at `lo` and is decided by the revision with this digest. It reuses
+    /// the memory of the last plan.
     pub fn begin(&mut self, lo: NextOffset, digest: &str) {
         self.frame.clear();
         self.destinations.clear();
@@ -133,7 +136,7 @@ impl Writer {
     /// Returns the plan of the offsets below `hi`.
     ///
     /// # Errors
-    /// zstd is out of memory.
+    /// Fails if zstd is out of memory.
     pub fn finish(&mut self, hi: NextOffset) -> std::io::Result<Vec<u8>> {
         if self.record.count > 0 {
             self.end_record();
@@ -248,7 +251,7 @@ pub struct Plan {
     lo: NextOffset,
     hi: NextOffset,
     destinations: Vec<(Range<usize>, Option<i32>)>,
-    /// Keyed by the offset that follows the operation, ascending.
+    /// The operations by the offset that follows each, ascending.
     operations: Vec<(i64, Operation)>,
 }
 
@@ -273,7 +276,7 @@ impl Plan {
     /// Reads a plan that must serve `[outputs, rows)`.
     ///
     /// # Errors
-    /// The plan has a newer layout, is corrupt, or covers other offsets.
+    /// Fails if the plan has a newer layout, is corrupt, or covers other offsets.
     pub fn read(plan: &[u8], outputs: NextOffset, rows: NextOffset) -> Result<Plan, PlanError> {
         let damaged = |what: &str| PlanError::Damaged(what.to_owned());
         let (version, frame) = plan.split_first().ok_or_else(|| damaged("it is empty"))?;
@@ -294,12 +297,12 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether the plan says what a record produces.
+    /// Returns whether the plan covers this record.
     pub fn covers(&self, offset: Offset) -> bool {
         !self.lo.is_past(offset) && self.hi.is_past(offset)
     }
 
-    /// The digest of the revision that decided.
+    /// Returns the digest of the revision that decided the batch.
     pub fn digest(&self) -> &str {
         self.text(&self.digest)
     }
@@ -340,12 +343,12 @@ impl Plan {
     }
 
     fn text(&self, range: &Range<usize>) -> &str {
-        // Checked by the reader.
+        // The reader has checked that this is UTF-8.
         std::str::from_utf8(&self.frame[range.clone()]).unwrap_or_default()
     }
 }
 
-/// Reads a frame. `None`: the frame is truncated or its content is invalid.
+/// Reads a frame. Its methods return `None` if the frame is truncated or its content is invalid.
 struct Reader<'a> {
     at: usize,
     frame: &'a [u8],

@@ -27,8 +27,9 @@ pub async fn known(
     .await
 }
 
-/// Stores ids within the caller's transaction, and returns how many were new or expired: fewer than `ids` means that another
-/// lane has processed one meanwhile, and the caller must roll back. Sorted, so that lanes lock in the same order.
+/// Stores ids within the caller's transaction, and returns how many were new or expired. If these are fewer than `ids`,
+/// another lane has processed one meanwhile, and the caller must roll back. `ids` must be sorted, so that lanes lock in
+/// the same order.
 pub async fn note(connection: &mut PgConnection, pipeline: &str, ids: &[&[u8]], ttl: Duration) -> Result<u64> {
     let done = sqlx::query(
         "INSERT INTO tollgate.processed AS p (pipeline, id) SELECT $1, id FROM unnest($2::bytea[]) id

@@ -12,7 +12,8 @@ pub const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "token", include_str!("../../../../migrations/0004_token.sql")),
 ];
 
-/// The tables that the migrations create. `run` checks that they exist: its role may lack access to the list of migrations.
+/// The tables that the migrations create. `run` checks that they exist, because its role may lack access to the list of
+/// migrations.
 pub const TABLES: &[&str] =
     &["tollgate.progress", "tollgate.slot", "tollgate.pause", "tollgate.processed", "tollgate.halt", "tollgate.resume"];
 
@@ -22,7 +23,7 @@ pub const COLUMNS: &[(&str, &str)] = &[("tollgate.progress", "commit_no")];
 /// Returns the statements of the migrations that this database still lacks, in order.
 ///
 /// # Errors
-/// The database rejects the query.
+/// Fails if the database rejects the query.
 pub async fn pending(connection: &mut PgConnection) -> sqlx::Result<Vec<&'static str>> {
     let begun: bool =
         sqlx::query_scalar("SELECT to_regclass('tollgate.migration') IS NOT NULL").fetch_one(&mut *connection).await?;
@@ -38,13 +39,13 @@ pub async fn pending(connection: &mut PgConnection) -> sqlx::Result<Vec<&'static
 /// Brings the schema `tollgate` up to date. Several processes may call it at the same time.
 ///
 /// # Errors
-/// The database rejects a statement, or has a migration that this version does not know.
+/// Fails if the database rejects a statement, or has a migration that this version does not know.
 pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
-    // Beside our tables, not in the schema of the user's tables.
+    // The list is stored beside our tables, not in the schema of the user's tables.
     migrator.create_schema("tollgate");
     migrator.dangerous_set_table_name("tollgate.migration");
     migrator.run(connection).await

@@ -21,7 +21,7 @@ pub struct Owner {
     pub name: String,
 }
 
-/// How a commit is delivered, as stored in the row.
+/// The way in which a commit is delivered, as stored in the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// The group's offset carries a token.
@@ -46,8 +46,8 @@ pub struct Found {
     pub place: Place,
 }
 
-/// The columns that [`found`] reads, in its order. An owner of an older release changes only the epoch, so the delivery is
-/// valid only if its epoch is the row's.
+/// The columns that [`found`] reads, in its order. An owner of an older release changes only the epoch, so the delivery
+/// is valid only if its epoch is the row's.
 macro_rules! columns {
     () => {
         "p.epoch, p.next_off, p.prev_off, p.commit_no, CASE WHEN p.delivery_epoch = p.epoch THEN p.delivery END, \
@@ -230,9 +230,9 @@ pub struct Step {
     pub number: CommitNumber,
 }
 
-/// Compare-and-swap lo → hi at our epoch for all partitions of the batch, inside the caller's transaction, with the redo
-/// plan of each. Returns how many rows matched: fewer than `steps` means that a partition has another owner, and the caller
-/// must roll back.
+/// Compares and swaps lo → hi at our epoch for all partitions of the batch, inside the caller's transaction, with the
+/// redo plan of each. Returns how many rows matched. If these are fewer than `steps`, a partition has another owner,
+/// and the caller must roll back.
 pub async fn advance(
     connection: &mut PgConnection,
     owner: &Owner,
@@ -276,7 +276,7 @@ pub async fn advance(
     Ok(done.rows_affected())
 }
 
-/// Returns the redo plan of a partition's last batch. `None`: its transaction wrote none.
+/// Returns the redo plan of a partition's last batch, or `None` if its transaction wrote none.
 pub async fn plan(connection: &mut PgConnection, owner: &Owner, partition: Partition) -> Result<Option<Vec<u8>>> {
     let plan: Option<Option<Vec<u8>>> =
         sqlx::query_scalar("SELECT plan FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = $3")
@@ -313,7 +313,8 @@ pub struct Slot {
     pub lanes: i32,
 }
 
-/// Tries the lock that gives a slot to one process at a time. The session holds it, so it is free once the process is gone.
+/// Tries the lock that gives a slot to one process at a time. The session holds it, so it is free once the process is
+/// gone.
 async fn try_lock(connection: &mut PgConnection, pipeline: &str, slot: i32) -> Result<bool> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext('tollgate.slot.' || $1), $2)")
         .bind(pipeline)
@@ -403,8 +404,8 @@ pub async fn owners(
     rows.iter().map(|row| Ok(Slot { number: row.try_get(0)?, lanes: row.try_get(1)? })).collect()
 }
 
-/// Locks the rows of these partitions until the caller's transaction ends. By these locks a takeover finds the transactions of
-/// an unresponsive member ([`end_stuck`]), even one that writes no progress.
+/// Locks the rows of these partitions until the caller's transaction ends. By these locks a takeover finds the
+/// transactions of an unresponsive member ([`end_stuck`]), even one that writes no progress.
 pub async fn lock(connection: &mut PgConnection, owner: &Owner, partitions: &[Partition]) -> Result<()> {
     let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
     sqlx::query(
@@ -419,13 +420,13 @@ pub async fn lock(connection: &mut PgConnection, owner: &Owner, partitions: &[Pa
     Ok(())
 }
 
-/// Ends lanes' sessions that hold the lock of one of these rows and have waited for their client for a second. No other session
-/// can use the row until the client continues, or until the server's own timeout. Returns how many it ended. `lane`: the
-/// `application_name` of such a session.
+/// Ends lanes' sessions that hold the lock of one of these rows and have waited for their client for a second. No other
+/// session can use the row until the client continues, or until the server's own timeout. Returns how many it ended.
+/// `lane` is the `application_name` of such a session.
 ///
-/// Between two statements such a session is `idle in transaction`. During COPY, or when its response fills the socket, it is
-/// `active` and waits for its client, and no PostgreSQL timeout applies. A healthy lane can be ended this way too, during a
-/// COPY of more than a second; another member owns its partitions by now, so it loses only an attempt.
+/// Between two statements such a session is `idle in transaction`. During COPY, or when its response fills the socket,
+/// it is `active` and waits for its client, and no PostgreSQL timeout applies. A healthy lane can be ended this way
+/// too, during a COPY of more than a second; another member owns its partitions by now, so it loses only an attempt.
 pub async fn end_stuck(
     connection: &mut PgConnection,
     owner: &Owner,

@@ -74,7 +74,8 @@ fn framing(pipeline: &Pipeline) -> Option<Framing> {
 
 /// Creates the engine that runs the transforms.
 pub fn sandbox(pipeline: &Pipeline) -> Result<Sandbox, Failure> {
-    // A lane runs one chain at a time, but a pool slot remembers its component: provide one for each transform of every chain.
+    // A lane runs one chain at a time, but a pool slot remembers its component: provide one for each transform of every
+    // chain.
     let transforms = pipeline.transforms().count().max(1);
     let settings = Settings { lanes: pipeline.lanes, transforms, ..Settings::default() };
     Sandbox::new(settings).map_err(|error| Failure::environment("sandbox.engine", error))
@@ -107,12 +108,12 @@ pub fn topic_names(pipeline: &Pipeline) -> Vec<String> {
     names
 }
 
-/// Why a wait for the servers failed.
+/// The reason why a wait for the servers failed.
 #[derive(Debug)]
 pub enum Unreachable {
-    /// It was not reachable in time.
+    /// The server was not reachable in time.
     Away(String),
-    /// Reachable, but it rejected our credentials.
+    /// The server was reachable, but it rejected our credentials.
     Refused(String),
 }
 
@@ -199,7 +200,8 @@ pub struct Targets {
     pub cluster: Option<String>,
 }
 
-/// Queries Kafka for the settings. What it does not report (the embedded broker, a missing permission) gets Kafka's defaults.
+/// Queries Kafka for the settings. Settings that it does not report (the embedded broker, a missing permission) get
+/// Kafka's defaults.
 pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let client = admin(pipeline)?;
     let produced: Vec<String> = topic_names(pipeline).into_iter().skip(1).collect();
@@ -223,7 +225,8 @@ pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     Ok(targets)
 }
 
-/// Compaction keeps one record per key: of two dead letters with the same key, the later one would replace the earlier.
+/// Returns an error if the dead letter topic is compacted. Compaction keeps one record per key, so a later dead letter
+/// would replace an earlier one with the same key.
 pub fn compacted_letters(pipeline: &Pipeline, targets: &Targets) -> Option<String> {
     let topic = &pipeline.dead_letter.topic;
     targets.compacted.contains(topic).then(|| {
@@ -292,7 +295,7 @@ pub async fn build(pipeline: Arc<Pipeline>, compiler: ProtoCompiler, waiting: &W
     Ok(Parts::new(gate, schemas, revision, sandbox, compiler, writer, sizes))
 }
 
-/// Returns the types with their tables, and each table once. `tables`: of each destination, type by type.
+/// Returns the types with their tables, and each table once. `tables` has the table of each destination, type by type.
 pub fn with_tables<'p>(
     pipeline: &'p Pipeline,
     contracts: Vec<Contracts>,

@@ -1,8 +1,8 @@
 //! Holds the slot in a separate session with an advisory lock, and checks every second that the session is alive.
 //!
-//! The lock only assigns names; the fence is the epoch. While the session is lost, the lanes make no new decisions, and the
-//! slot is taken again as soon as PostgreSQL is back. If another process was faster, this one must end: two processes with
-//! the same transactional ids would fence each other forever.
+//! The lock only assigns names; the fence is the epoch. While the session is lost, the lanes make no new decisions, and
+//! the slot is taken again as soon as PostgreSQL is back. If another process was faster, this one must end: two
+//! processes with the same transactional ids would fence each other forever.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -65,7 +65,7 @@ async fn again(keeper: &Keeper) -> Result<Option<PgConnection>, sqlx::Error> {
     Ok(taken.map(|(session, _)| session))
 }
 
-/// Runs until the process stops. `Err` tells why the process must end.
+/// Runs until the process stops. An error is the reason why the process must end.
 pub fn run(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Callbacks>) -> Result<(), HelperError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime?.block_on(keep(keeper, session, consumer))
@@ -131,7 +131,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Ca
         }
     }
     if let (Some(number), Some(session)) = (keeper.lifecycle.slot(), session.as_mut()) {
-        // A clean shutdown: no other process has to look for open transactions of ours.
+        // After a clean shutdown no other process has to look for open transactions of ours.
         let slot = store::Slot { number, lanes: 0 };
         if let Err(error) = store::bury(session, &keeper.pipeline.name, slot).await {
             tracing::debug!(%error, "cannot clear the slot's row; a successor will");
@@ -166,7 +166,8 @@ async fn forget(keeper: &Keeper, session: Option<&mut PgConnection>) -> bool {
     matches!(tokio::time::timeout(limits::STATEMENT_PATIENCE, forgot).await, Ok(Ok(true)))
 }
 
-/// Creates partitions ahead of time if the mapping asks for it. A failure is only a warning: the current partition exists.
+/// Creates partitions ahead of time if the mapping asks for it. A failure is only a warning: the current partition
+/// exists.
 async fn partitions(keeper: &Keeper, session: Option<&mut PgConnection>) {
     let Some(session) = session else { return };
     let mut done: Vec<&TableName> = Vec::new();
@@ -231,8 +232,8 @@ fn kafka(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch,
     }
 }
 
-/// Returns whether a member has no partition because the group has enough other members. Right after a cooperative member
-/// has joined it has none either: the others release its share in a second round.
+/// Returns whether a member has no partition because the group has enough other members. Right after a cooperative
+/// member has joined it has none either: the others release its share in a second round.
 fn is_spare(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) -> bool {
     let (source, timeout) = (&keeper.pipeline.source, limits::KEEPER_CALL);
     let Ok(metadata) = consumer.fetch_metadata(Some(&source.topic), timeout) else { return false };
@@ -253,7 +254,7 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
             continue;
         };
         let lag = keeper.metrics.lag(partition, next, NextOffset(high));
-        // An intentional stop is reported already.
+        // An intentional stop is already reported.
         let waits = keeper.brakes.paused().is_some() || keeper.brakes.is_halted(partition);
         let still = watch.look(partition, next, if waits { 0 } else { lag }, now);
         keeper.metrics.stalled(partition, still);
@@ -271,7 +272,7 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
     }
 }
 
-/// Returns at most how many records the dead letter topic holds: transaction markers count too.
+/// Returns an upper bound of the records in the dead letter topic. Transaction markers count too.
 fn dead_letters(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>) {
     let (topic, timeout) = (&keeper.pipeline.dead_letter.topic, limits::KEEPER_CALL);
     let Ok(metadata) = consumer.fetch_metadata(Some(topic), timeout) else { return };

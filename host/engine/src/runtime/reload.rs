@@ -1,5 +1,5 @@
-//! Hot swap: the changed components are loaded, checked and compiled here, outside the lanes; every lane switches to the
-//! new revision at its next batch. After any failure the old revision keeps running.
+//! Hot swap: the changed components are loaded, checked and compiled here, outside the lanes; every lane switches to
+//! the new revision at its next batch. After any failure the old revision keeps running.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -34,7 +34,7 @@ pub enum Reloaded {
     },
 }
 
-/// Why a reload was rejected; the old revision stays active.
+/// The reason why a reload was rejected. The old revision stays active.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     #[error(transparent)]
@@ -69,7 +69,7 @@ pub struct Reloader {
     compiler: ProtoCompiler,
     brakes: Arc<Brakes>,
     metrics: Arc<Metrics>,
-    /// Allows one reload at a time.
+    /// A lock that allows one reload at a time.
     one: Mutex<()>,
     /// The last reload, if it was rejected.
     refused: std::sync::Mutex<Option<Refused>>,
@@ -104,7 +104,7 @@ impl Reloader {
     /// Reads pipeline.yaml and the components again.
     ///
     /// # Errors
-    /// The old revision stays in use.
+    /// After an error the old revision stays in use.
     pub async fn reload(self: &Arc<Reloader>) -> Result<Reloaded, Arc<ReloadError>> {
         let _one = self.one.lock().await;
         let result = self.attempt().await.map_err(Arc::new);

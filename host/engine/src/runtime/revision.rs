@@ -11,10 +11,10 @@ use tollgate_decide::gate::envelope::Envelope;
 use tollgate_decide::gate::{Held, Revision, TransformInfo, TypeChain};
 use tollgate_decide::types::{self, Stale};
 
-/// Identifies the encoding of a revision; to be raised when the meaning of the values changes.
+/// Identifies the encoding of a revision. Change it when the meaning of the values changes.
 const FORM: &str = "tollgate-revision/1";
 
-/// Why a chain cannot be built. `component` is the path as configured.
+/// The reason why a chain cannot be built. `component` is the path as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum RevisionError {
     #[error("cannot read component {component}: {source}")]
@@ -33,8 +33,8 @@ pub enum RevisionError {
     OfType { name: String, source: Box<RevisionError> },
 }
 
-/// Loads, checks and compiles the components of every chain. `contracts`: the input and output contracts of each type, under
-/// `envelope`. `number` counts the swaps.
+/// Loads, checks and compiles the components of every chain. `contracts` are the input and output contracts of each
+/// type, under `envelope`. `number` counts the swaps.
 pub fn revision<'c>(
     pipeline: &Pipeline,
     contracts: impl Iterator<Item = Held<'c>>,
@@ -183,7 +183,8 @@ fn add_key_parts(hash: &mut CanonicalHash, parts: &[KeyPart]) {
 mod tests {
     use super::*;
 
-    /// Dead letters, rows and outputs carry revisions' digests, and operators compare them between processes and releases.
+    /// Dead letters, rows and outputs carry revisions' digests, and operators compare them between processes and
+    /// releases.
     #[test]
     fn the_encoding_of_a_revision_is_the_same_in_every_build() {
         let key = tollgate_config::IdempotencyKey {

@@ -7,7 +7,7 @@ use tollgate_config::Transform;
 /// Returns the index of each of a component's routes among its type's routes; `first` is the first of its transform.
 pub(super) fn places(spec: &Transform, manifest: &Manifest, first: usize) -> Vec<usize> {
     let place = |name: &String| spec.routes.iter().position(|route| route.name == *name);
-    // Each exists: [`wrong_routes`] has checked.
+    // Each route exists, because [`wrong_routes`] has checked them.
     manifest.routes.iter().filter_map(|name| place(name).map(|at| first + at)).collect()
 }
 

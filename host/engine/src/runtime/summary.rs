@@ -1,4 +1,4 @@
-//! A log line each minute, and one at the end, with what the process has done.
+//! Logs each minute, and at the end, what the process has done.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::metrics::{Metrics, Tally};
 use tollgate_config::limits;
 
-/// How many dead letter reasons a line names; the rest is one number.
+/// The maximum number of dead letter reasons in a line; the rest is one number.
 const REASONS: usize = 5;
 
 /// Logs each minute what happened since the last line.
@@ -48,7 +48,8 @@ fn since(now: &Tally, last: &Tally) -> Tally {
     Tally { events, rows, outputs, dead_letters, lag }
 }
 
-/// Formats `undecodable 12, row-value 3, others 1`, the most frequent first. `None` without dead letters.
+/// Formats the reasons as `undecodable 12, row-value 3, others 1`, the most frequent first. Returns `None` if there are
+/// no dead letters.
 fn reasons(dead_letters: &BTreeMap<String, u64>) -> Option<String> {
     let mut sorted: Vec<(&String, &u64)> = dead_letters.iter().collect();
     sorted.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));

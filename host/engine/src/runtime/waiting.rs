@@ -1,12 +1,12 @@
-//! The startup deadline, and what startup currently waits for. Every step records this, so that a step that does not end can
-//! be named, whichever call it is in.
+//! The startup deadline, and what startup currently waits for. Every step records itself, so that a step that does not
+//! end can be named, whichever call it is in.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tollgate_config::error::Failure;
 
-/// Shared between startup and the code that watches it.
+/// The state shared between startup and the code that watches it.
 #[derive(Debug, Clone)]
 pub struct Waiting {
     deadline: Duration,
@@ -33,7 +33,8 @@ impl Waiting {
         *self.step.lock().unwrap_or_else(PoisonError::into_inner) = step.into();
     }
 
-    /// Returns the failure of a startup that missed its deadline: exit code 3. `last` is the last error, if there was one.
+    /// Returns the failure of a startup that missed its deadline: exit code 3. `last` is the last error, if there was
+    /// one.
     pub fn over(&self, last: Option<&dyn std::fmt::Display>) -> Failure {
         let step = self.step.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let last = last.map(|error| format!(": {error}")).unwrap_or_default();

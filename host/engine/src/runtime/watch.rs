@@ -10,8 +10,8 @@ use crate::position::{NextOffset, Partition};
 pub struct Watch(BTreeMap<Partition, (NextOffset, Instant)>);
 
 impl Watch {
-    /// Records a partition's position and its lag behind the committed offset. Returns for how long it has had lag without a
-    /// commit; zero if it has no lag.
+    /// Records a partition's position and its lag behind the committed offset. Returns for how long it has had lag
+    /// without a commit; zero if it has no lag.
     pub fn look(&mut self, partition: Partition, next: NextOffset, lag: i64, now: Instant) -> Duration {
         let (seen, since) = self.0.entry(partition).or_insert((next, now));
         if *seen != next || lag == 0 {

@@ -1,9 +1,9 @@
 //! The Kafka side of a batch: outputs and dead letters, in one transaction with the group's next offsets.
 //!
 //! rdkafka 0.39's `commit_transaction` and `flush` take a fixed 100 ms while messages are in flight, so a batch's
-//! acknowledgements are polled for first. Every error that leaves the outcome unknown ends this producer: its successor's
-//! `init_transactions` resolves the old transaction. This also protects against an EndTxn that arrives late, and against a
-//! call that has not returned in time.
+//! acknowledgements are polled for first. Every error that leaves the outcome unknown ends this producer: its
+//! successor's `init_transactions` resolves the old transaction. This also protects against an EndTxn that arrives
+//! late, and against a call that has not returned in time.
 
 mod reports;
 
@@ -38,7 +38,7 @@ pub enum Error {
     /// The outcome of the transaction is unknown: a new producer must resolve it.
     #[error("the outcome of a Kafka transaction is open: {why}")]
     Open { why: String, meaning: Meaning },
-    /// Records that their topics reject, whoever sends them and whenever. At least one.
+    /// Records that their topics always reject, whoever sends them. There is at least one.
     #[error("{}", .0.iter().map(Refusal::to_string).next().unwrap_or_default())]
     Records(Vec<Refusal>),
     /// A set of records is too large (`size`), or contains a rejected record that is not named.
@@ -76,11 +76,11 @@ impl Error {
 pub struct Producer {
     inner: Arc<BaseProducer<Reports>>,
     transactional: bool,
-    /// Sends each record as a separate set.
+    /// Whether each record is sent as a separate set.
     alone: bool,
-    /// librdkafka accepts no other call for the transaction meanwhile.
+    /// A call in progress, during which librdkafka accepts no other call for the transaction.
     preparing: Cell<Option<Preparing>>,
-    /// A call has not returned in time.
+    /// Whether a call has not returned in time.
     hangs: Cell<bool>,
 }
 
@@ -212,8 +212,8 @@ impl Producer {
 
     /// Waits for the call for the group's next offsets.
     ///
-    /// librdkafka 2.12 searches for the group's coordinator without a limit: after three failed requests it waits until some
-    /// broker disconnects or connects.
+    /// librdkafka 2.12 searches for the group's coordinator without a limit: after three failed requests it waits until
+    /// some broker disconnects or connects.
     fn offsets(&self) -> Result<(), Error> {
         let Some(Preparing { since, answer }) = self.preparing.take() else { return Ok(()) };
         answer.recv_timeout(limits::KAFKA_HANG.saturating_sub(since.elapsed())).unwrap_or_else(|_| {
@@ -283,7 +283,8 @@ fn retried(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Error> {
     }
 }
 
-/// Runs work that may never return on a separate thread. `None`: the thread could not be created, and the work was not begun.
+/// Runs work that may never return on a separate thread. Returns `None` if the thread could not be created; the work
+/// has then not begun.
 fn beside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<Receiver<T>> {
     let (done, returned) = crossbeam_channel::bounded(1);
     let work = move || {
@@ -294,16 +295,16 @@ fn beside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stat
     Some(returned)
 }
 
-/// A lane's producers. In a transactional mode there are two, used in turn: while the broker still writes the markers of
-/// a finished transaction, the same producer's next one would have to wait for them.
+/// A lane's producers. In a transactional mode there are two, used in turn: while the broker still writes the markers
+/// of a finished transaction, the same producer's next one would have to wait for them.
 pub struct Producers {
     pair: Vec<Producer>,
     turn: usize,
 }
 
 impl Producers {
-    /// Connects under the names of this slot and lane. The names never change, which is what ends the transactions of a dead
-    /// process. After this call, no transaction under these names is open any more.
+    /// Connects under the names of this slot and lane. The names never change, which is what ends the transactions of a
+    /// dead process. After this call, no transaction under these names is open any more.
     pub fn connect(
         pipeline: &Pipeline,
         slot: i32,
@@ -334,8 +335,9 @@ impl Producers {
 }
 
 impl Drop for Producers {
-    /// librdkafka joins its threads when a client closes, and may wait forever for the thread of a broker that reconnected while
-    /// a transaction was being ended. Nothing depends on it: the next producers with the same names fence these.
+    /// Closes the producers on another thread. librdkafka joins its threads when a client closes, and may wait forever
+    /// for the thread of a broker that reconnected while a transaction was being ended. Nothing depends on the close,
+    /// because the next producers with the same names fence these.
     fn drop(&mut self) {
         let pair = std::mem::take(&mut self.pair);
         // If no thread can be created, they close here.
@@ -346,7 +348,7 @@ impl Drop for Producers {
     }
 }
 
-/// Runs slow calls in parallel: while a transaction is open, librdkafka retries only after half a second.
+/// Runs slow calls in parallel. While a transaction is open, librdkafka retries only after half a second.
 pub fn side_by_side<I: Send, T: Send, E: Send>(
     of: impl Iterator<Item = I>,
     each: impl Fn(I) -> Result<T, E> + Sync,

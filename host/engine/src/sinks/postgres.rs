@@ -1,4 +1,5 @@
-//! The PostgreSQL side of a batch: one fixed statement per table, fed by binary arrays or, for large batches, from a stage.
+//! The PostgreSQL side of a batch: one fixed statement per table, fed by binary arrays or, for large batches, from a
+//! stage.
 
 mod catalogue;
 pub mod cause;
@@ -26,7 +27,7 @@ struct RawArray {
 
 impl Type<Postgres> for RawArray {
     fn type_info() -> PgTypeInfo {
-        // Used only when no value is at hand; `produces` below names the real type.
+        // This is used only if there is no value; `produces` below names the real type.
         PgTypeInfo::with_name("bytea")
     }
 }

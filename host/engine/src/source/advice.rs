@@ -7,8 +7,8 @@ use crate::progress::Halt;
 use crate::progress::halts;
 use tollgate_config::Pipeline;
 
-/// Returns the halt of a partition whose two sides disagree, with the command that resumes it. `epoch` is 0 if the takeover
-/// itself is rejected.
+/// Returns the halt of a partition whose two sides disagree, with the command that resumes it. `epoch` is 0 if the
+/// takeover itself is rejected.
 pub fn halt(pipeline: &Pipeline, partition: Partition, epoch: i64, halt: &Halt) -> halts::Halt {
     let advice = of(&pipeline.file, partition, halt);
     let message = match halt.concerns_pipeline() {
@@ -18,7 +18,8 @@ pub fn halt(pipeline: &Pipeline, partition: Partition, epoch: i64, halt: &Halt) 
     halts::Halt { partition, code: halt.code().to_owned(), offset: halt.offset(), epoch, message }
 }
 
-/// Returns what an operator can do about a halt of this partition. The command first shows what would be skipped or repeated.
+/// Returns what an operator can do about a halt of this partition. The command first shows what would be skipped or
+/// repeated.
 fn of(file: &Path, partition: Partition, halt: &Halt) -> String {
     let file = file.display();
     let adopt = |from: &str| format!("`tollgate offsets adopt {file} --partition {partition} --from {from}`");

@@ -1,5 +1,5 @@
-//! What the broker reports about a topic besides its partitions: its id, and the operations allowed to this client. rdkafka
-//! does not wrap this request, so this module calls librdkafka directly.
+//! Reads a topic's metadata besides its partitions: its id, and the operations allowed to this client. rdkafka does not
+//! wrap this request, so this module calls librdkafka directly.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
@@ -31,7 +31,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// librdkafka's numbers, `rd_kafka_AclOperation_t`.
+/// Converts librdkafka's numbers, `rd_kafka_AclOperation_t`.
 fn operation(number: i32) -> Option<Operation> {
     match number {
         3 => Some(Operation::Read),
@@ -42,21 +42,22 @@ fn operation(number: i32) -> Option<Operation> {
     }
 }
 
-/// The allowed operations, if the broker reports them.
+/// The allowed operations, or `None` if the broker does not report them.
 pub type Allowed = Option<BTreeSet<Operation>>;
 
 /// A topic as the broker describes it.
 #[derive(Debug, Clone)]
 pub struct Described {
     pub name: String,
-    /// `None` if the broker does not report them (it is older than 2.3, or denies that too).
+    /// The operations, or `None` if the broker does not report them (it is older than 2.3, or denies that too).
     pub allowed: Allowed,
-    /// A topic that is deleted and recreated gets a different id. `None` if the broker has none (older than 2.8).
+    /// The topic's id. A topic that is deleted and recreated gets a different one. `None` if the broker has none (older
+    /// than 2.8).
     pub id: Option<String>,
 }
 
-/// Returns the id of a topic. `None` if the broker has no id for it, or does not respond: an old broker does not know the
-/// request, and the embedded broker of `tollgate demo` ignores it.
+/// Returns the id of a topic. Returns `None` if the broker has no id for it, or does not respond: an old broker does
+/// not know the request, and the embedded broker of `tollgate demo` ignores it.
 pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Duration) -> Option<String> {
     let described =
         topics(client, &[topic], patience).inspect_err(|error| tracing::debug!(%error, topic, "no topic id"));
@@ -66,7 +67,7 @@ pub fn topic_id<C: ClientContext>(client: &Client<C>, topic: &str, patience: Dur
 /// Describes each topic.
 ///
 /// # Errors
-/// The broker does not respond within the timeout.
+/// Fails if the broker does not respond within the timeout.
 pub fn topics<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
@@ -106,8 +107,8 @@ impl Drop for Event {
 fn describe<C: ClientContext>(client: &Client<C>, names: &[CString], millis: i32) -> Option<Event> {
     let mut pointers: Vec<*const std::ffi::c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let api = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-    // SAFETY: the client, the names and their pointers outlive all calls. Collection, options and queue are created here,
-    // copied or retained by DescribeTopics as documented, and destroyed once each; the caller owns the event.
+    // SAFETY: the client, the names and their pointers outlive all calls. Collection, options and queue are created
+    // here, copied or retained by DescribeTopics as documented, and destroyed once each; the caller owns the event.
     unsafe {
         let native = client.native_ptr();
         let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
@@ -129,11 +130,11 @@ fn describe<C: ClientContext>(client: &Client<C>, names: &[CString], millis: i32
     }
 }
 
-/// `None` if the response is an error.
+/// Reads the topics of a response, or returns `None` if the response is an error.
 #[allow(unsafe_code, reason = "rdkafka does not wrap DescribeTopics")]
 fn read(event: &Event) -> Option<Vec<Described>> {
-    // SAFETY: all pointers belong to the event, which outlives this; counts are librdkafka's own. The operations are read
-    // as numbers, because a newer broker may send one that the enum does not have.
+    // SAFETY: all pointers belong to the event, which outlives this; counts are librdkafka's own. The operations are
+    // read as numbers, because a newer broker may send one that the enum does not have.
     unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0.as_ptr());
         if result.is_null() || event.error() != RDKafkaErrorCode::NoError {
@@ -157,7 +158,7 @@ fn read(event: &Event) -> Option<Vec<Described>> {
     }
 }
 
-/// Returns the text of a topic's id; `None` for zero, which means no id.
+/// Returns the text of a topic's id, or `None` for zero, which means no id.
 ///
 /// # Safety
 /// The pointer is null or belongs to an event that outlives the call.

@@ -1,10 +1,10 @@
-//! Where the topic ended when a drain began, and whether a partition is complete.
+//! Determines where the topic ended when a drain began, and whether a partition is complete.
 //!
 //! The high watermark alone is not sufficient: transaction markers and compacted records occupy offsets but are never
-//! delivered, so there may be no record right before it. librdkafka's event at a partition's end is sufficient. It comes at
-//! the last *stable* offset, before the records of an open transaction; for some milliseconds, that can include a
-//! transaction whose commit its producer has already seen. So a drain waits until every transaction that was open at its
-//! start has ended, and counts only the events after that.
+//! delivered, so there may be no record right before it. librdkafka's event at a partition's end is sufficient. It
+//! comes at the last *stable* offset, before the records of an open transaction; for some milliseconds, that can
+//! include a transaction whose commit its producer has already seen. So a drain waits until every transaction that was
+//! open at its start has ended, and counts only the events after that.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -22,17 +22,18 @@ use tollgate_config::limits;
 pub struct Ends(BTreeMap<Partition, NextOffset>);
 
 impl Ends {
-    /// Returns whether everything that the partition held then lies below `position`. `exhausted`: its end was reached there,
-    /// after [`Ends::settle`].
+    /// Returns whether everything that the partition then contained is below `position`. `exhausted` means that its end
+    /// was reached there, after [`Ends::settle`].
     pub fn reached(&self, partition: Partition, position: NextOffset, exhausted: bool) -> bool {
-        // A partition that was created since was empty then.
+        // A partition that was created later was empty at that time.
         exhausted || self.0.get(&partition).is_none_or(|end| position >= *end)
     }
 
-    /// Queries the topic's ends, and waits until no transaction below them is open. Blocks; `stopping` cuts it short.
+    /// Queries the topic's ends, and waits until no transaction below them is open. Blocks; `stopping` ends the wait
+    /// early.
     ///
     /// # Errors
-    /// Kafka does not respond.
+    /// Fails if Kafka does not respond.
     pub fn settle(pipeline: &Pipeline, stopping: impl Fn() -> bool) -> Result<Ends, KafkaError> {
         let ends = Ends(ask(pipeline, "read_uncommitted")?);
         let began = Instant::now();

@@ -17,7 +17,7 @@ pub struct Taken {
     pub partition: Partition,
     pub epoch: i64,
     pub position: Position,
-    /// The group's offset must be committed before the first batch.
+    /// Whether the group's offset must be committed before the first batch.
     pub establish: bool,
 }
 
@@ -28,7 +28,7 @@ pub enum Control {
         taken: Vec<Taken>,
         assignment: u64,
     },
-    /// Release these; answer with the token. `lost`: other members may own them already.
+    /// Release these partitions and answer with the token. If `lost`, other members may own them already.
     Revoke {
         partitions: BTreeSet<Partition>,
         lost: bool,
@@ -41,7 +41,8 @@ pub enum Control {
 pub enum Said {
     /// The partitions of the revocation with this token are released.
     Released(u64),
-    /// Another owner has raised this partition's epoch. If the group still assigns it to us, it must be taken over again.
+    /// Another owner has raised this partition's epoch. If the group still assigns it to us, it must be taken over
+    /// again.
     Fenced { partition: Partition, assignment: u64 },
 }
 
@@ -58,9 +59,9 @@ pub struct Inbox {
 pub struct Load {
     batches: AtomicUsize,
     events: AtomicUsize,
-    /// Memory of these batches.
+    /// The memory of these batches in bytes.
     bytes: AtomicUsize,
-    /// Memory of empty batches that can be reused.
+    /// The memory of empty batches that can be reused, in bytes.
     spare: AtomicUsize,
     /// The number of completed batches, and the processing time of the last one in microseconds.
     through: AtomicU64,
@@ -93,7 +94,8 @@ impl Inbox {
         self.load.events.load(Ordering::Acquire)
     }
 
-    /// Returns the memory in bytes of the batches that are handed over and not complete, and of those that can be reused.
+    /// Returns the memory in bytes of the batches that are handed over and not complete, and of those that can be
+    /// reused.
     pub fn memory(&self) -> usize {
         self.load.bytes.load(Ordering::Acquire) + self.load.spare.load(Ordering::Acquire)
     }

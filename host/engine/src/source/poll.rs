@@ -1,4 +1,4 @@
-//! The poll thread: it collects records into batches, hands batches to lanes, and completes rebalances.
+//! The poll thread. It collects records into batches, hands batches to lanes, and completes rebalances.
 //!
 //! It is one loop. Each turn handles the other threads' messages, polls once, and hands over what is due.
 
@@ -33,7 +33,7 @@ use tollgate_config::Pipeline;
 use tollgate_config::limits;
 use tollgate_decide::batch::{Raw, RecordBatch};
 
-/// How the poll loop ended.
+/// The way in which the poll loop ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
     /// A drain was requested, and the lanes have released their partitions.
@@ -69,9 +69,10 @@ pub struct State {
     tracked: BTreeMap<Partition, Tracked>,
     filling: Vec<Filling>,
     assignment: u64,
-    /// Numbers what was fetched under one owner: every takeover starts over.
+    /// Numbers the ownerships, so that records fetched under an earlier one are recognized. Every takeover begins a new
+    /// one.
     stamp: u64,
-    /// Assigned to us, but not read.
+    /// The partitions that are assigned to us, but not read.
     halted: BTreeSet<Partition>,
     /// The known halts at the last check.
     halts: Option<Mark>,
@@ -80,29 +81,29 @@ pub struct State {
     /// The group's decision that has not been answered yet.
     unanswered: Option<Unanswered>,
     revoking: Option<Revoking>,
-    /// Assigned but not taken over yet.
+    /// The partitions that are assigned, but not taken over yet.
     requested: BTreeSet<Partition>,
-    /// Since when the set above is not empty.
+    /// The time since which the set above has not been empty.
     wanting: Option<Instant>,
-    /// The ends that a drain waits for are known, and each partition's end must be reached again.
+    /// Whether a drain knows the ends that it waits for. Each partition's end must then be reached again.
     ending: bool,
-    /// Since when all batches together have exceeded the memory limit.
+    /// The time since which all batches together have exceeded the memory limit.
     brimful: Option<Instant>,
-    /// Why the process cannot continue.
+    /// The reason why the process cannot continue.
     fatal: Option<String>,
     /// The partitions that a drain has left because they are halted.
     left: Option<String>,
 }
 
-/// One of our partitions.
+/// A partition of ours.
 struct Tracked {
     /// The next offset to take.
     position: NextOffset,
     assignment: u64,
     epoch: i64,
-    /// A gap before the first record after an assign, a resume or a seek has been confirmed by a second fetch.
+    /// Whether a gap before the first record after an assign, a resume or a seek has been confirmed by a second fetch.
     confirmed: bool,
-    /// There is no record at the position or beyond, as last reported by librdkafka.
+    /// Whether there is no record at the position or beyond, as last reported by librdkafka.
     exhausted: bool,
 }
 
@@ -112,7 +113,8 @@ struct Filling {
     batch: RecordBatch,
     since: Option<Instant>,
     company: Company,
-    /// The lane did not accept this batch in time: its partitions are paused until it does and the backlog has shrunk.
+    /// Whether the lane did not accept this batch in time. Its partitions are then paused until it does and the backlog
+    /// has shrunk.
     stalled: bool,
 }
 
@@ -129,8 +131,8 @@ fn copy(message: &BorrowedMessage<'_>, assignment: u64, batch: &mut RecordBatch)
 }
 
 impl Poll {
-    /// Runs until the process drains or must halt. The consumer and the channels are still open afterwards: the other threads
-    /// end with the channels, and the reason why this one ended must be reported first.
+    /// Runs until the process drains or must halt. The consumer and the channels are still open afterwards: the other
+    /// threads end with the channels, and the reason why this one ended must be reported first.
     pub fn run(&mut self) -> Ended {
         let ended = self.run_on();
         self.answer();
@@ -138,15 +140,15 @@ impl Poll {
         ended
     }
 
-    /// Waits for the group's answer to a join request, for at most half of `shutdown`. The broker serves the requests of a
-    /// connection one by one: a LeaveGroup behind a JoinGroup that waits for other members would be lost with the connection,
-    /// and the group would wait for this member until its session times out.
+    /// Waits for the group's answer to a join request, for at most half of `shutdown`. The broker serves the requests
+    /// of a connection one by one: a LeaveGroup behind a JoinGroup that waits for other members would be lost with the
+    /// connection, and the group would wait for this member until its session times out.
     fn settle(&self) {
         let until = Instant::now() + self.pipeline.shutdown / 2;
         let callbacks = self.consumer.context();
         callbacks.close();
         while callbacks.owed() != Some(false) && callbacks.connected() && Instant::now() < until {
-            // What it delivers no longer belongs to any lane.
+            // Records that are delivered now no longer belong to any lane.
             drop(self.consumer.poll(limits::POLL_BUSY));
         }
     }
@@ -206,13 +208,13 @@ impl Poll {
             && state.revoking.is_none()
             && state.filling.iter().all(|filling| filling.batch.is_empty() && !filling.stalled)
             && self.lanes.iter().all(Inbox::idle)
-            // In this order: a lane reports that it was fenced before it is idle.
+            // The order matters: a lane reports that it was fenced before it is idle.
             && self.said.is_empty()
             && self.rebalances.is_empty();
         // A member without partitions waits: the group may still assign some.
         at_rest
             && !(state.tracked.is_empty() && state.halted.is_empty())
-            // The next start must find them stored.
+            // The next start must find the halts stored.
             && self.brakes.unstored_halts().is_empty()
             && state.tracked.iter().all(|(key, value)| ends.reached(*key, value.position, value.exhausted))
     }
@@ -239,7 +241,7 @@ impl Poll {
         }
     }
 
-    /// A partition always goes to the same lane, so its order needs no coordination.
+    /// Returns a partition's lane. A partition always goes to the same lane, so its order needs no coordination.
     fn lane_of(&self, partition: Partition) -> usize {
         usize::try_from(partition.0).unwrap_or_default() % self.lanes.len()
     }
@@ -293,7 +295,8 @@ impl Poll {
             return;
         }
         if tracked.position < NextOffset(offset.0) {
-            // A gap. Transaction markers and compaction leave gaps; a record skipped by librdkafka must not pass as one.
+            // This is a gap. Transaction markers and compaction leave gaps, but a record that librdkafka skipped must
+            // not be mistaken for one.
             if !tracked.confirmed {
                 tracked.confirmed = true;
                 let position = tracked.position;
@@ -316,7 +319,7 @@ impl Poll {
         self.metrics.fetched(message.payload_len());
     }
 
-    /// The fetch has reached the partition's end, and everything before it was delivered.
+    /// Records that the fetch has reached the partition's end, and that everything before it was delivered.
     fn exhausted(&mut self, partition: Partition) {
         let stalled = self.state.filling[self.lane_of(partition)].stalled;
         // Deliveries for a stalled lane's partitions are discarded, so their position is not where the end was reached.

@@ -1,8 +1,8 @@
 //! Finds the partitions that cannot be read at their next offset.
 //!
-//! rdkafka 0.39 drops the partition of a consumer's error. After a corrupt batch librdkafka continues with the next one, so
-//! the partition must be known before anything else is taken from it. A second client reads each partition through a separate
-//! queue, at the position of the first client, so each queue's errors belong to its partition.
+//! rdkafka 0.39 drops the partition of a consumer's error. After a corrupt batch librdkafka continues with the next
+//! one, so the partition must be known before anything else is taken from it. A second client reads each partition
+//! through a separate queue, at the position of the first client, so each queue's errors belong to its partition.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,10 +34,11 @@ impl ClientContext for Silent {
 
 impl ConsumerContext for Silent {}
 
-/// Returns the partitions whose next record cannot be read, with the error. Partitions that do not respond in time are omitted.
+/// Returns the partitions whose next record cannot be read, with the error. Partitions that do not respond in time are
+/// omitted.
 ///
 /// # Errors
-/// The client cannot be created, or rejects the assignment.
+/// Fails if the client cannot be created, or rejects the assignment.
 pub fn unreadable(
     pipeline: &Pipeline,
     positions: &BTreeMap<Partition, NextOffset>,

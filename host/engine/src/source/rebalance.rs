@@ -16,11 +16,12 @@ use crate::kafka::words;
 use crate::position::Partition;
 use tollgate_config::limits;
 
-/// The group's decision. The poll thread must answer each with an (un)assign call; until then librdkafka delivers nothing.
+/// The group's decision. The poll thread must answer each with an (un)assign call; until then librdkafka delivers
+/// nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rebalance {
     Assign(Vec<Partition>),
-    /// `lost`: other members may own them already, so nothing may be committed any more.
+    /// The partitions are revoked. If `lost`, other members may own them already, so nothing may be committed any more.
     Revoke {
         partitions: Vec<Partition>,
         lost: bool,
@@ -30,11 +31,12 @@ pub enum Rebalance {
 /// The consumer's context: it passes events out of the callbacks.
 pub struct Callbacks {
     events: Sender<Rebalance>,
-    /// Set while the consumer closes: nothing polls the events then, so the callback releases partitions by itself.
+    /// Set while the consumer closes. Nothing polls the events then, so the callback releases partitions by itself.
     closing: AtomicBool,
     /// Whether any broker is reachable, as last reported by librdkafka.
     connected: AtomicBool,
-    /// Whether the broker owes the member a response, according to librdkafka's last statistics. `None` before the first.
+    /// Whether the broker owes the member a response, according to librdkafka's last statistics. `None` before the
+    /// first.
     owed: Mutex<Option<bool>>,
 }
 
@@ -55,13 +57,13 @@ impl Callbacks {
         Callbacks { events, closing, connected, owed: Mutex::default() }
     }
 
-    /// From now on the callback answers rebalances by itself: newly assigned partitions are not accepted.
+    /// Makes the callback answer rebalances by itself from now on. Newly assigned partitions are not accepted.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// Returns whether the broker owes this member the response to a JoinGroup or SyncGroup request. Known only some time
-    /// after [`Callbacks::close`].
+    /// Returns whether the broker owes this member the response to a JoinGroup or SyncGroup request. Known only some
+    /// time after [`Callbacks::close`].
     pub fn owed(&self) -> Option<bool> {
         self.owed.lock().map_or(Some(false), |owed| *owed)
     }
@@ -95,7 +97,7 @@ impl ClientContext for Callbacks {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            // Not an error: rdkafka reports it here as well as to the polling thread.
+            // This is not an error: rdkafka reports it here as well as to the polling thread.
             Some(RDKafkaErrorCode::PartitionEOF) => return,
             Some(RDKafkaErrorCode::AllBrokersDown) => self.connected.store(false, Ordering::Release),
             _ => {}
@@ -140,8 +142,8 @@ impl ConsumerContext for Callbacks {
     }
 }
 
-/// Returns those of the partitions that librdkafka fetches. It rejects an unassignment that names another, and closing waits for
-/// one that it accepts: halted partitions are assigned by the group, but not fetched.
+/// Returns those of the partitions that librdkafka fetches. It rejects an unassignment that names another, and closing
+/// waits for one that it accepts: halted partitions are assigned by the group, but not fetched.
 fn fetched(consumer: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> Result<TopicPartitionList, KafkaError> {
     let assigned = consumer.assignment()?;
     let mut fetched = TopicPartitionList::new();

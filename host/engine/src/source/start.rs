@@ -9,8 +9,8 @@ use rdkafka::{ClientContext, Offset as KafkaOffset, TopicPartitionList};
 use crate::position::{NextOffset, Partition};
 use tollgate_config::{Source, Start};
 
-/// A partition's beginning and end, and where `source.start` begins to read it. With `start: committed` that is its first
-/// record: the caller has found no offset of the group.
+/// A partition's beginning and end, and where `source.start` begins to read it. With `start: committed` that is its
+/// first record: the caller has found no offset of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub first: NextOffset,
@@ -19,7 +19,7 @@ pub struct Bounds {
 }
 
 /// # Errors
-/// The broker does not respond within the timeout.
+/// Fails if the broker does not respond within the timeout.
 pub fn bounds<C: ClientContext + ConsumerContext>(
     consumer: &BaseConsumer<C>,
     source: &Source,

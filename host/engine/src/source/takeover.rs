@@ -4,8 +4,8 @@
 //!
 //! 1. The rows are read. A row that belongs to another group, cluster or topic ends the takeover here.
 //! 2. A dead member's transactions are ended, so that the group's offset is stable, and the offset is read.
-//! 3. Row and offset are compared. A takeover that would halt ends here without changing anything: a second process with
-//!    another configuration must not fence a healthy owner.
+//! 3. Row and offset are compared. A takeover that would halt ends here without changing anything: a second process
+//!    with another configuration must not fence a healthy owner.
 //! 4. The epoch is raised, after which no older owner can commit in PostgreSQL. The row is read and compared again.
 
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ pub enum Answer {
         halted: Vec<Partition>,
         assignment: u64,
     },
-    /// The process cannot continue.
+    /// The process cannot continue, for this reason.
     Fatal(String),
 }
 
@@ -87,8 +87,8 @@ impl Error {
         }
     }
 
-    /// Whether a row was locked for longer than a takeover waits: the connection is usable, and the next attempt ends the
-    /// session that holds the lock if that one is unresponsive.
+    /// Returns whether a row was locked for longer than a takeover waits. The connection is then usable, and the next
+    /// attempt ends the session that holds the lock if that one is unresponsive.
     fn waited_for_lock(&self) -> bool {
         matches!(self, Error::Postgres(error) if connect::meaning(error) == Meaning::Conflict)
     }
@@ -104,7 +104,7 @@ impl Error {
         })
     }
 
-    /// What this error says about the servers.
+    /// Returns what this error shows about the servers.
     fn heard(&self) -> [Heard; 2] {
         self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
     }
@@ -223,7 +223,7 @@ impl Worker {
         }
         self.end_dead_transactions().await?;
         let groups = match self.group_offsets(&partitions, limits::STABLE_PATIENCE) {
-            // Unless the group has moved on: then their owner is healthy, and in the middle of a batch.
+            // If the group has moved on, their owner is healthy and in the middle of a batch, so nothing is ended.
             Err(Error::Kafka(error)) if unstable(&error) && self.lifecycle.assignment() == request.assignment => {
                 self.end_stuck_transactions(&partitions).await?;
                 self.group_offsets(&partitions, limits::TAKEOVER_CALL)?
@@ -249,7 +249,7 @@ impl Worker {
         Ok((taken, halted))
     }
 
-    /// A halt affects only its partition: the others continue.
+    /// Returns the result, unless it is a halt. A halt affects only its partition; the others continue.
     fn unless_halted<T>(
         &self,
         partition: Partition,
@@ -267,8 +267,8 @@ impl Worker {
         }
     }
 
-    /// Returns the requested partitions that are not halted, and those that are. A halted partition is left untouched: its epoch
-    /// stays as it is.
+    /// Returns the requested partitions that are not halted, and those that are. A halted partition is left untouched:
+    /// its epoch stays as it is.
     async fn without_halted(&mut self, request: &Request) -> Result<(Vec<Partition>, Vec<Partition>), Error> {
         let owner = &self.owner;
         let connection = connected(&mut self.connection, &self.pipeline).await?;
@@ -368,8 +368,8 @@ impl Worker {
         Ok(start::bounds(&self.consumer, source, partition, limits::TAKEOVER_CALL)?.start)
     }
 
-    /// With `start: committed` a partition without an offset is new, and nothing of it has been read. If no partition has an
-    /// offset, the configured group is probably the wrong one.
+    /// With `start: committed` a partition without an offset is new, and nothing of it has been read. If no partition
+    /// has an offset, the configured group is probably the wrong one.
     fn others_committed(&self, partition: Partition) -> Result<(), Error> {
         let topic = &self.pipeline.source.topic;
         let metadata = self.consumer.fetch_metadata(Some(topic), limits::TAKEOVER_CALL)?;
@@ -395,8 +395,9 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends transactions of the partitions' last owner although it is alive: it is frozen or cut off, and would block the group's
-    /// offsets for `transaction_timeout`. A healthy owner creates new producers, and continues with its remaining partitions.
+    /// Ends transactions of the partitions' last owner although it is alive. It is frozen or cut off, and would block
+    /// the group's offsets for `transaction_timeout`. If it is healthy, it creates new producers and continues with its
+    /// remaining partitions.
     async fn end_stuck_transactions(&mut self, partitions: &[Partition]) -> Result<(), Error> {
         let pipeline = &self.pipeline;
         let Some(own) = self.lifecycle.slot() else { return Ok(()) };
@@ -408,7 +409,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends what a killed member left open: its transactions would block the group's offsets for `transaction_timeout`.
+    /// Ends the transactions that a killed member left open. They would block the group's offsets for
+    /// `transaction_timeout`.
     async fn end_dead_transactions(&mut self) -> Result<(), Error> {
         let pipeline = &self.pipeline;
         let Some(own) = self.lifecycle.slot() else { return Ok(()) };
@@ -422,7 +424,7 @@ impl Worker {
     }
 }
 
-/// Whether a transaction may be blocking the group's offsets: the client retries until its timeout.
+/// Returns whether a transaction may be blocking the group's offsets, for which the client retries until its timeout.
 fn unstable(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{OperationTimedOut, RequestTimedOut, UnstableOffsetCommit};
     matches!(error.rdkafka_error_code(), Some(OperationTimedOut | RequestTimedOut | UnstableOffsetCommit))

@@ -23,7 +23,7 @@ pub(super) struct Case {
     pub file: PathBuf,
     text: String,
     key: Option<Vec<u8>>,
-    /// `None`: a tombstone.
+    /// The payload, or `None` for a tombstone.
     pub value: Option<Vec<u8>>,
     headers: Vec<(String, Vec<u8>)>,
     offset: i64,
@@ -31,11 +31,11 @@ pub(super) struct Case {
     pub meta: BatchMeta,
     /// `batch_time`, if the case has it.
     pub time: Option<i64>,
-    /// Merged over transform.yaml's.
+    /// The configuration that is merged over transform.yaml's.
     pub config: Option<Value>,
-    /// A fraction, not percent.
+    /// The tolerance as a fraction, not in percent.
     pub fuel_tolerance: f64,
-    /// In the form of [`outcome::describe`].
+    /// The expected outcome in the form of [`outcome::describe`].
     pub expect: Value,
 }
 
@@ -235,7 +235,7 @@ fn read_output(table: &Table<'_>, types: (&Types, &Manifest)) -> Option<Value> {
     Some(Value::Object(output))
 }
 
-/// Reads what the transform set on an output: a new key, headers.
+/// Reads the changes that the transform made on an output: a new key, headers.
 fn read_edits(table: &Table<'_>, into: &mut Map<String, Value>) {
     let key = table.entry("key");
     if let Some(key) = key {

@@ -23,8 +23,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compares an outcome with an expectation. A case may omit the message of a rejection, and fuel, which may also differ by
-/// `tolerance` (a fraction of the expected value).
+/// Compares an outcome with an expectation. A case may omit the message of a rejection, and fuel, which may also differ
+/// by `tolerance` (a fraction of the expected value).
 pub(super) fn compare(expected: &Value, got: &Value, tolerance: f64) -> Vec<Difference> {
     let nothing = Map::new();
     let (expected, mut got) = (expected.as_object().unwrap_or(&nothing), got.as_object().unwrap_or(&nothing).clone());
@@ -45,7 +45,7 @@ pub(super) fn compare(expected: &Value, got: &Value, tolerance: f64) -> Vec<Diff
     }
     let mut differences = Vec::new();
     objects("", expected, &got, &mut differences);
-    // The verdict first: all other differences follow from it.
+    // The verdict comes first, because all other differences follow from it.
     differences.sort_by_key(|difference| (difference.path != "verdict", difference.path == "fuel"));
     differences
 }

@@ -11,7 +11,7 @@ use tollgate_decide::dead_letter::{Reason, Stage};
 
 pub(super) struct Gate {
     input: Contract,
-    /// The contract of the main output, then each route's with its name.
+    /// The contract of the main output, followed by each route's with its name.
     outputs: Vec<(Option<String>, Contract)>,
 }
 

@@ -9,7 +9,7 @@ use super::Types;
 use tollgate_config::reader::Complaint;
 use tollgate_decide::dead_letter::{self, Reason};
 
-/// Marks a key or a header's value that is not UTF-8: hex digits follow.
+/// Marks a key or a header's value that is not UTF-8; hex digits follow.
 const HEX: &str = "hex:";
 
 /// Describes the outcome of the only event in `results`.

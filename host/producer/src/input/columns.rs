@@ -1,4 +1,4 @@
-//! CSV: a header of field paths, and rows whose cells are converted as the fields' types ask for.
+//! Reads CSV: a header of field paths, and rows whose cells are converted to the fields' types.
 //!
 //! | the field is | the cell holds |
 //! |---|---|
@@ -18,10 +18,10 @@ use csv_core::ReadRecordResult;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Number, Value};
 
-/// How many near names an error offers, and how near they must be (0 to 1).
+/// The maximum number of similar names in an error, and their minimum similarity (0 to 1).
 const NEAR: (usize, f64) = (2, 0.75);
 
-/// The cells of the record that is being read.
+/// The cells of the current record.
 pub(super) struct Table {
     reader: csv_core::Reader,
     output: Vec<u8>,
@@ -36,7 +36,7 @@ impl Table {
         Table { reader, output: vec![0; 4 << 10], written: 0, ends: vec![0; 64], count: 0 }
     }
 
-    /// Takes one line, its end included. Whether the record is complete: it is not where quotes are open.
+    /// Takes one line, including its end. Returns whether the record is complete, which it is not if quotes are open.
     pub(super) fn feed(&mut self, mut line: &[u8]) -> bool {
         // The last line of a file may lack its end.
         let bare = !line.ends_with(b"\n");
@@ -56,7 +56,7 @@ impl Table {
         }
     }
 
-    /// At the end of the input a line's end is supplied: inside of quotes it does not end the record.
+    /// Supplies the missing line end at the end of the input. Inside of quotes it does not end the record.
     fn end_bare(&mut self) -> bool {
         self.feed(b"\n")
     }
@@ -74,7 +74,7 @@ impl Table {
     }
 }
 
-/// What a cell becomes.
+/// The conversion of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
     Bool,
@@ -120,7 +120,7 @@ impl Cell {
         }
     }
 
-    /// The cell in Protobuf's JSON mapping.
+    /// Returns the cell's value in Protobuf's JSON mapping.
     fn value(self, text: &str) -> Result<Value, &'static str> {
         match self {
             Cell::Text => Ok(Value::String(text.to_owned())),
@@ -151,20 +151,21 @@ fn float(text: &str) -> Result<Value, &'static str> {
     Number::from_f64(value).map(Value::Number).ok_or(WRONG)
 }
 
-/// The header, resolved.
+/// The resolved header.
 #[derive(Debug)]
 pub(super) struct Columns(Vec<Column>);
 
 #[derive(Debug)]
 struct Column {
-    /// Dotted proto names.
+    /// The path of proto names with dots.
     path: String,
     cell: Cell,
 }
 
 impl Columns {
     /// # Errors
-    /// Every column that the message does not have, stands twice, or stands beside a part of itself.
+    /// Returns an error for every column that the message does not have, that occurs twice, or that is part of another
+    /// column.
     pub(super) fn new(message: &MessageDescriptor, header: &Table) -> Result<Columns, Vec<String>> {
         let mut columns: Vec<Column> = Vec::new();
         let mut complaints = Vec::new();
@@ -189,10 +190,10 @@ impl Columns {
         if complaints.is_empty() { Ok(Columns(columns)) } else { Err(complaints) }
     }
 
-    /// A row as JSON.
+    /// Returns a row as JSON.
     ///
     /// # Errors
-    /// The first cell that does not fit its field, or a row of another length than the header.
+    /// Fails at the first cell that does not fit its field, or if the row's length differs from the header's.
     pub(super) fn json(&self, row: &Table) -> Result<String, Violation> {
         if row.count != self.0.len() {
             let message = format!("the row has {} cells, but the header has {}", row.count, self.0.len());

@@ -1,20 +1,20 @@
-//! Bytes into lines and lengths, with bounds.
+//! Splits bytes into lines and lengths, with limits.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 
-/// What is kept of an event that is too long to be read: enough to recognise it.
+/// The number of bytes that are kept of an event that is too long to be read: enough to recognise it.
 pub(super) const BEGINNING: usize = 1_024;
 const READ_BUFFER: usize = 256 << 10;
 
-/// How a line ended.
+/// The way in which a line ended.
 pub(super) enum Line {
     End,
     Whole,
-    /// So many bytes; only the beginning is kept.
+    /// The line has this many bytes; only its beginning is kept.
     TooLong(u64),
 }
 
-/// What a frame begins with.
+/// The result of reading the length before a frame.
 pub(super) enum Varint {
     End,
     Length(u64),
@@ -22,7 +22,7 @@ pub(super) enum Varint {
     Broken(Vec<u8>),
 }
 
-/// Counts what is consumed.
+/// A reader that counts the consumed bytes.
 pub(super) struct Counted {
     inner: BufReader<Box<dyn Read + Send>>,
     pub position: u64,
@@ -41,7 +41,7 @@ impl Counted {
         Counted { inner: BufReader::with_capacity(READ_BUFFER, reader), position: 0 }
     }
 
-    /// Nothing is buffered: the next read may wait.
+    /// Returns whether nothing is buffered, so that the next read may block.
     pub(super) fn is_empty(&self) -> bool {
         self.inner.buffer().is_empty()
     }
@@ -56,7 +56,7 @@ impl Counted {
         }
     }
 
-    /// Appends the next line, its end included. Of one with more than `most` bytes, only a beginning.
+    /// Appends the next line, including its end. If it has more than `most` bytes, appends only its beginning.
     pub(super) fn line(&mut self, most: usize, out: &mut Vec<u8>) -> io::Result<Line> {
         let begin = out.len();
         let mut bytes = 0_u64;
@@ -67,7 +67,7 @@ impl Counted {
             }
             let end = memchr::memchr(b'\n', buffer).map(|at| at + 1);
             let part = &buffer[..end.unwrap_or(buffer.len())];
-            // One byte more than is allowed tells that there are too many; the line's own end does not count.
+            // One byte more than is allowed shows that the line is too long. The line's own end does not count.
             let room = most.saturating_add(2).saturating_sub(out.len() - begin);
             out.extend_from_slice(&part[..part.len().min(room)]);
             let used = part.len();
@@ -98,7 +98,7 @@ impl Counted {
                 read.push(byte[0]);
                 let shift = 7 * (read.len() - 1);
                 value |= u64::from(byte[0] & 0x7f) << shift;
-                // Nine groups of seven bits: longer lengths than any file has.
+                // Nine groups of seven bits represent longer lengths than any file has.
                 match (byte[0] & 0x80, read.len()) {
                     (0, _) => return Ok(Varint::Length(value)),
                     (_, 9) => return Ok(Varint::Broken(read)),
@@ -119,7 +119,7 @@ impl Counted {
     }
 }
 
-/// Without the byte order mark that some programs begin a file with.
+/// Removes the byte order mark that some programs write at the beginning of a file.
 pub(super) fn strip_mark(text: &mut Vec<u8>) {
     if text.starts_with(b"\xef\xbb\xbf") {
         text.drain(..3);

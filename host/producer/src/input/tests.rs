@@ -27,10 +27,10 @@ fn message() -> MessageDescriptor {
     pool.get_message_by_name("t.v1.Event").unwrap()
 }
 
-/// Line, original, and payload or complaint.
+/// The line, the original, and the payload or the error.
 type Found = (u64, Vec<u8>, Result<Vec<u8>, String>);
 
-/// Everything that the thread hands over: items as (line, original, payload or code), and how it ended.
+/// Returns everything that the thread hands over: items as (line, original, payload or code), and the final message.
 fn read_all(inputs: &[(&[u8], Format)], most: usize, skip: u64) -> (Vec<Found>, Option<String>) {
     let sources = inputs
         .iter()
@@ -89,7 +89,7 @@ fn lines_are_cut_whatever_they_hold() {
     assert_eq!(items[2].1, &long.as_bytes()[..BEGINNING]);
     assert_eq!(items[4].1, b"{\"id\":\"last\"}");
     assert_eq!(ended, None);
-    // Exactly as long as is allowed, with and without the line's end.
+    // The line is exactly as long as is allowed, with and without its end.
     for end in ["", "\n", "\r\n"] {
         let text = format!("{{}}\n{}{end}", "1".repeat(4_000 - usize::from(end == "\r\n")));
         expect(&codes(&read_all(&[(text.as_bytes(), Format::Ndjson)], 4_000, 0).0), &[(1, "ok"), (2, "ok")]);
@@ -120,7 +120,7 @@ fn frames_end_where_their_length_says() {
         (items[0].1.as_slice(), items[1].1.as_slice(), items[3].1.as_slice()),
         (&b"ab"[..], &b""[..], &b"c"[..])
     );
-    // Cut off in the payload, in the length, and a length that is none.
+    // The input is cut off in the payload, in the length, or has an invalid length.
     expect(&codes(&read_all(&[(b"\x01a\x05bc", Format::Protobuf)], 100, 0).0), &[(1, "ok"), (2, "frame-truncated")]);
     expect(&codes(&read_all(&[(b"\x01a\x85", Format::Protobuf)], 100, 0).0), &[(1, "ok"), (2, "frame-length")]);
     expect(&codes(&read_all(&[(&[0xff; 30], Format::Protobuf)], 100, 0).0), &[(1, "frame-length")]);

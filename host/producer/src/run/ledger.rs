@@ -1,7 +1,7 @@
-//! Counts outcomes: each event that was taken ends as exactly one of acknowledged, rejected and undelivered.
+//! Counts outcomes. Each event that was taken has exactly one of these outcomes: acknowledged, rejected, undelivered.
 //!
-//! The reading loop and the thread that takes the broker's reports write to it. It keeps the numbers of the events in flight, which
-//! the producer's buffer bounds: a later run continues at the lowest of them.
+//! The reading loop and the thread that processes the broker's reports write to the ledger. It keeps the numbers of the
+//! events in flight, which the producer's buffer bounds. A later run continues at the lowest of them.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,7 +21,7 @@ pub struct Place {
     pub input: u64,
 }
 
-/// What was sent for an event.
+/// The record that was sent for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
     Event,
@@ -55,9 +55,9 @@ pub struct Loss {
 
 pub(super) struct Ledger {
     books: Mutex<Books>,
-    /// An event is undelivered.
+    /// Whether an event is undelivered.
     lost: AtomicBool,
-    /// The acknowledgements cannot be written any more.
+    /// Whether the acknowledgements cannot be written any more.
     unwatched: AtomicBool,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Ledger {
 struct Books {
     counts: Counts,
     on_their_way: BTreeSet<u64>,
-    /// The last event that was taken; before the first, the number of skipped events.
+    /// The last event that was taken. Before the first one, the number of skipped events.
     last: u64,
     loss: Option<Loss>,
     /// The outcomes within a transaction, which count at its end.
@@ -100,7 +100,7 @@ impl Ledger {
         books.on_their_way.insert(place.input);
     }
 
-    /// Undoes [`Ledger::take`]: nothing was sent.
+    /// Undoes [`Ledger::take`] for an event that was not sent.
     pub(super) fn put_back(&self, place: Place) {
         let mut books = self.books();
         books.counts.read -= 1;
@@ -166,7 +166,7 @@ impl Ledger {
         self.unwatched.store(true, Ordering::Release);
     }
 
-    /// From here to [`Ledger::commit`] or [`Ledger::roll_back`] everything is one transaction. `taken` is its first event.
+    /// Begins a transaction, which ends with [`Ledger::commit`] or [`Ledger::roll_back`]. `taken` is its first event.
     pub(super) fn begin(&self, taken: Place) {
         self.books().staged = Some(Staged { before: taken.input - 1, ..Staged::default() });
     }
@@ -204,7 +204,7 @@ impl Ledger {
         books.counts.acknowledged + books.staged.as_ref().map_or(0, |staged| staged.acknowledged)
     }
 
-    /// Returns how many events from the beginning are settled: a later run skips these.
+    /// Returns how many events from the beginning are settled. A later run skips these.
     pub(super) fn settled(&self) -> u64 {
         let books = self.books();
         let mut settled = books.last;
@@ -246,8 +246,8 @@ impl Ledger {
     }
 }
 
-/// Writes a line for each acknowledged event. Within transactions the lines wait in a temporary file, because a transaction may be
-/// rolled back, and be larger than memory.
+/// Writes a line for each acknowledged event. Within transactions the lines are kept in a temporary file, because a
+/// transaction may be rolled back, and may be larger than memory.
 pub struct Acks {
     out: BufWriter<Box<dyn Write + Send>>,
     spool: Option<BufWriter<File>>,
@@ -256,10 +256,10 @@ pub struct Acks {
 }
 
 impl Acks {
-    /// `names`: the inputs' names.
+    /// Creates the writer. `names` are the inputs' names.
     ///
     /// # Errors
-    /// A temporary file cannot be created.
+    /// Fails if a temporary file cannot be created.
     pub fn new(out: Box<dyn Write + Send>, names: &[String], transactional: bool) -> io::Result<Acks> {
         let spool = if transactional { Some(BufWriter::new(tempfile::tempfile()?)) } else { None };
         let names = names.iter().map(|name| serde_json::Value::from(name.as_str()).to_string()).collect();
@@ -319,7 +319,7 @@ mod tests {
         Ok(Acknowledged { topic: "orders".into(), partition: 1, offset })
     }
 
-    /// What was written, for the test to look at.
+    /// Holds the output for the test.
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
 

@@ -1,10 +1,10 @@
-//! How evenly the keys of a dry run spread over the partitions of a topic.
+//! Measures how evenly the keys of a dry run are spread over the partitions of a topic.
 
 use serde_json::{Value, json};
 
-/// Above this share over an even one, a partition's consumer is the one that the others wait for.
+/// The excess over an even share above which the consumer of a partition delays all others.
 const WARNED: f64 = 0.2;
-/// Events a partition below which chance alone makes the shares uneven.
+/// The number of events per partition below which chance alone makes the shares uneven.
 const ENOUGH: u64 = 100;
 
 /// The number of events in each partition.
@@ -19,7 +19,7 @@ impl Skew {
         Skew { partitions: vec![0; usize::try_from(partitions).unwrap_or(1).max(1)] }
     }
 
-    /// Counts an event where its key would put it.
+    /// Counts an event in the partition of its key.
     pub(super) fn take(&mut self, key: &[u8]) {
         let place = usize::try_from(murmur2(key) & 0x7fff_ffff).unwrap_or_default() % self.partitions.len();
         self.partitions[place] += 1;
@@ -29,7 +29,7 @@ impl Skew {
         self.partitions.iter().sum()
     }
 
-    /// How much more than an even share the fullest partition has: 0.25 is a quarter more.
+    /// Returns by how much the fullest partition exceeds an even share; 0.25 is a quarter.
     #[allow(clippy::cast_precision_loss, reason = "a share is not exact to the event")]
     fn excess(&self) -> f64 {
         let fullest = self.partitions.iter().max().copied().unwrap_or_default();
@@ -59,7 +59,7 @@ impl Skew {
     }
 }
 
-/// The hash by which Java's and kafkajs's partitioner, and ours, put a key into a partition.
+/// Returns the hash with which the partitioners of Java, kafkajs and this crate assign keys to partitions.
 fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_kafkas_clients() {
-        // From Kafka's own UtilsTest.
+        // These values are from Kafka's own UtilsTest.
         for (key, hash) in [
             ("21", -973_932_308),
             ("foobar", -790_332_482),

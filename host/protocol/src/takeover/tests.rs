@@ -1,4 +1,4 @@
-//! Every line of the takeover table.
+//! Tests every line of the takeover table.
 
 use super::*;
 
@@ -100,7 +100,7 @@ fn an_older_release_is_judged_by_its_offsets_and_gets_a_token() {
     assert_eq!(take(&foreign(10), old(10, 20)), establish((20, 5), (10, 4)));
     assert_eq!(take(&foreign(30), old(10, 20)), establish((20, 5), (30, 6)));
     assert_eq!(take(&foreign(9), old(10, 20)), moved(9, 10, 20));
-    // A newer release wrote the token; since then an older one moved the row without changing its number.
+    // A newer release wrote the token. Since then an older one has moved the row without changing its number.
     assert_eq!(take(&ours(10, 5), old(10, 20)), establish((20, 5), (10, 4)));
     assert!(take(&by("refunds", None, 20, 20, 5), old(10, 20)).is_err(), "another pipeline stays another pipeline");
 }

@@ -57,7 +57,7 @@ fn many_who_ask_at_once_cost_one_fetch_and_share_its_outcome() {
     stub.reply("/schemas/ids/5", 503, "");
     assert!(outcomes(5).iter().all(|outcome| matches!(outcome, Err(SchemaError::Unavailable { .. }))));
     assert!(stub.count("/schemas/ids/5") < 16, "an outage costs one round, not one for each who waits");
-    // Known now: no request is made.
+    // The id is known now, so no request is made.
     store.schema(id(1)).unwrap();
     assert_eq!(stub.count("/schemas/ids/1"), 1);
 }
@@ -79,11 +79,11 @@ fn an_unknown_id_is_confirmed_once_and_then_not_asked_for() {
         SchemaStore::new(Config { negative_for: Duration::ZERO, ..stub.config() }, tollgate_protos::compile_schema)
             .unwrap();
     store.schema(id(404)).unwrap_err();
-    // Registered in the meantime.
+    // The id was registered in the meantime.
     stub.forget("/schemas/ids/404");
     stub.reply("/schemas/ids/404", 200, r#"{"schema":"{}"}"#);
     assert_eq!(store.schema(id(404)).unwrap().kind, SchemaKind::Avro);
-    // A lagging replica: missing at first, found by the second request.
+    // A replica lags: the id is missing at first and found by the second request.
     stub.reply("/schemas/ids/6", 404, NOT_FOUND);
     stub.reply("/schemas/ids/6", 200, r#"{"schema":"{}"}"#);
     store.schema(id(6)).unwrap();
@@ -203,7 +203,7 @@ fn those_who_wait_for_a_fetch_that_panics_are_let_go() {
         let waiter = scope.spawn(|| store.schema(id(9)));
         drop(Pilot { store: &store, id: id(9), flight });
         let error = waiter.join().unwrap().unwrap_err();
-        // It either waited, or came too late and made its own request.
+        // The thread either waited, or came too late and made its own request.
         assert_ne!(error.class(), Class::Poison, "{error}");
     });
 }

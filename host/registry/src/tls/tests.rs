@@ -25,7 +25,7 @@ impl Files {
     }
 }
 
-/// `ca.pem`; `server` and `client` with certificates signed by it, `other.key` without one.
+/// Creates `ca.pem`, `server` and `client` with certificates signed by it, and `other.key` without one.
 fn files() -> Files {
     let files = Files { folder: tempfile::tempdir().unwrap() };
     let named = |names: Vec<String>, name: &str| {
@@ -69,7 +69,7 @@ fn serve(files: &Files) -> Url {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = StreamOwned::new(connection, stream);
             let mut request = [0; 4096];
-            // A failed handshake ends here.
+            // A failed handshake ends the connection here.
             if stream.read(&mut request).is_ok() {
                 let body = r#"{"schema":"{}"}"#;
                 _ = write!(

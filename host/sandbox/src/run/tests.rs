@@ -1,4 +1,5 @@
-//! Cases that the corpus cannot provoke from outside: a slow machine, a full pool, an artefact of this very engine.
+//! Tests cases that the corpus cannot provoke from outside: a slow machine, a full pool, an artefact of this very
+//! engine.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ fn events(values: &[&str]) -> Arc<Events> {
     Arc::new(events)
 }
 
-/// A guest with so much fuel that a deadline of a few milliseconds, from a wrong calibration, comes first.
+/// Returns a guest with so much fuel that a deadline of a few milliseconds, from a wrong calibration, comes first.
 fn slow_machine() -> (Sandbox, Transform) {
     let mut sandbox = Sandbox::new(Settings::default()).unwrap();
     sandbox.fuel_per_ms = u64::MAX;
@@ -54,7 +55,8 @@ fn an_event_that_uses_its_whole_deadline_is_the_lanes_to_count_and_fails_in_the_
     let interrupted =
         |offset| RunError::Interrupted { transform: "slow".into(), place: 0, partition: 0, offset, cpu_spent: true };
     assert_eq!(error, interrupted(8));
-    // A slow event runs alone; a hopeless one fails without being run, and the batch continues with the next one.
+    // A slow event runs alone. An event that always exceeds its deadline fails without being run, and the batch
+    // continues with the next one.
     let known = |offset, fails| Overdue { transform: 0, offset, fails };
     let again = run_with(&transform, &batch, vec![known(8, false)]).unwrap_err();
     assert!(matches!(again, RunError::Interrupted { offset: 8, .. }), "{again}");
@@ -107,7 +109,7 @@ fn a_loop_over_what_the_runtime_does_ends_by_fuel_long_before_the_deadline() {
         let transform = sandbox.load(&wasm, &Overrides::default()).unwrap();
         let from = crate::watch::thread_time();
         let results = run_with(&transform, &events(&["e"]), Vec::new()).unwrap();
-        // Once in the batch, and once more alone.
+        // It ran once in the batch, and once more alone.
         let taken = (crate::watch::thread_time() - from) / 2;
         let Outcome::Failed(failed) = &results.outcomes[0] else { panic!("{name}: {:?}", results.outcomes) };
         assert_eq!(failed.code, FailureCode::FuelExhausted, "{name}");
@@ -199,7 +201,7 @@ fn a_windows_lists_take_a_quarter_of_the_guests_memory_at_most() {
         windows.push(end - start);
         start = end;
     }
-    // The large one exceeds any window with other events, and is still accepted.
+    // The large event fits into no window with other events, and is still accepted.
     assert_eq!(windows, [100, 100, 50, 1, 1]);
     assert_eq!(run.fitting(0, 7), 7);
     let many = events(&["p"; limits::WINDOW + 1]);

@@ -1,4 +1,4 @@
-//! Several transforms, one after the other: three actors, each doing what the first byte of what it is given says.
+//! Tests several transforms in sequence: three actors that each do what the first byte of their input tells them.
 
 use tollgate_sandbox::{Bytes, Outcome, Transform};
 
@@ -23,9 +23,9 @@ fn each_sees_what_the_one_before_it_emitted() {
         ("r", "rejected by 0: amount.too-large [payment.amount] the amount ?[31mis too large"),
         ("eeR", "rejected by 2: rejected [] "),
         ("et", "failed at 1: wasm-trap"),
-        // A tombstone stays one, with the key it was given.
+        // A tombstone stays a tombstone, with the key that was set.
         ("x", "0:key=~ trace=valued"),
-        // Headers and key that hold by now are what the next one reads.
+        // The next transform reads the headers and the key as they are now.
         ("eh", "0:key=valued trace=valued | 0:key-9=v-9"),
         ("eK", "0:key=key trace=valued | 0:key=key-10 trace=valued"),
         ("k", "0:key=k trace=valued"),
@@ -73,7 +73,7 @@ fn an_untouched_event_is_never_copied() {
 
 #[test]
 fn one_bad_output_settles_its_event_once_and_no_other() {
-    // The second of the two outputs is rejected by the transform after: nothing of the event leaves.
+    // The next transform rejects the second of the two outputs, so no output of the event is sent.
     let events = events(&["p", "eer", "ep", "eeet", "p"]);
     let results = run(&three(), &events).unwrap();
     assert_eq!(outcome(&results, &events, 0), "0:key-0=p");

@@ -1,10 +1,10 @@
-//! Guests that harm: what each fault costs, and that it costs nobody else anything.
+//! Tests guests that fail: the cost of each fault, and that it affects no other event.
 
 use tollgate_sandbox::{Class, FailureCode, LimitsSpec, Overrides, RunError};
 
 use crate::{SANDBOX, actor, events, failed, guests, load, outcome, run};
 
-/// Puts a fault between good events and looks at what became of all.
+/// Puts a fault between valid events and checks the outcome of all of them.
 fn between_good_ones(fault: &str, code: FailureCode, message: &str) {
     let events = events(&["p before", "eA", fault, "p after", fault, "eB"]);
     let results = run(&[actor()], &events).unwrap();
@@ -23,7 +23,7 @@ fn between_good_ones(fault: &str, code: FailureCode, message: &str) {
         assert!(failed.fuel_used > 0 && failed.fuel_used <= 100_000, "{fault}: {failed:?}");
         assert_eq!(failed.fuel_used, results.fuel[event]);
     }
-    // Nothing of what the failed events emitted is left.
+    // No output of the failed events is left.
     assert_eq!(results.arena, b"keyAAkeyBB", "{fault}");
 }
 
@@ -93,7 +93,7 @@ fn what_is_against_the_verdict_table_is_a_protocol_violation() {
 
 #[test]
 fn returning_early_is_the_first_unsettled_events_fault() {
-    // `b` is settled, and then the guest returns with the event after it in hand: that one passes alone.
+    // `b` is settled, and then the guest returns while it holds the next event. That event passes when it runs alone.
     let four = events(&["p", "b", "p", "p"]);
     let results = run(&[actor()], &four).unwrap();
     for (event, value) in ["p", "b", "p", "p"].iter().enumerate() {
@@ -175,7 +175,7 @@ fn what_happens_after_the_end_mark_changes_no_verdict() {
 
 #[test]
 fn a_batch_that_the_guest_cannot_take_whole_is_given_in_parts() {
-    // It traps before its first event when it is given more than 16 bytes, so only events alone go through.
+    // The guest traps before its first event if it receives more than 16 bytes, so only single events pass.
     let process =
         "(func $process (if (i32.gt_u (global.get $arena_len) (i32.const 16)) (then unreachable)) (call $loop))";
     let narrow =
@@ -202,11 +202,11 @@ fn a_batch_larger_than_the_guests_memory_goes_through() {
 
 #[test]
 fn fuel_is_for_each_event_by_itself() {
-    // 2,000 events use far more than the budget of one together.
+    // 2,000 events use far more fuel together than the budget of one.
     let many = vec!["p"; 2_000];
     let results = run(&[actor()], &events(&many)).unwrap();
     assert!(results.fuel.iter().sum::<u64>() > actor().limits().fuel);
-    // A byte that is emitted costs fuel, and so does a byte that is copied.
+    // An emitted byte costs fuel, and so does a copied byte.
     let results = run(&[actor()], &events(&[format!("e{}", "x".repeat(30_000)), "e".into()])).unwrap();
     assert!(results.fuel[0] - results.fuel[1] > 59_900, "{:?}", results.fuel);
 }
@@ -221,10 +221,10 @@ fn a_batch_that_emits_too_much_is_to_be_halved() {
     assert!(matches!(error, RunError::BatchOutput { limit: 65_536, .. }), "{error}");
     assert_eq!(error.class(), Class::Transient);
     assert_eq!(run(&[&tight], &events(&[&value])).unwrap().outputs.len(), 2);
-    // What is thrown away does not count.
+    // Discarded outputs do not count.
     let dropped = format!("d{}", "x".repeat(25_000));
     assert!(run(&[&tight], &events(&[&dropped, &dropped, &dropped, &value])).is_ok());
-    // An event alone that a chain has made too much of is to blame for it.
+    // A single event is at fault if a chain makes too much of it.
     let twice = format!("e{value}");
     let results = run(&[actor(), &tight], &events(&[&twice])).unwrap();
     assert_eq!((failed(&results, 0).code, failed(&results, 0).transform), (FailureCode::OutputLimit, 1));

@@ -1,14 +1,14 @@
-//! Guests in WAT, and how they become components with a manifest: by the same encoder that `tollgate build` uses.
+//! Guests in WAT. The encoder of `tollgate build` turns them into components with a manifest.
 
 use serde_json::{Value, json};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// As `tollgate build` writes it: a string of its own, so that renaming the section breaks a test.
+/// The name that `tollgate build` writes. It is a separate string, so that renaming the section breaks a test.
 const SECTION: &str = "tollgate:transform";
 const WIT: &str = include_str!("../../../../wit/transform.wit");
 
-/// What every guest may call; `log` is in [`LOG_IMPORT`].
+/// The functions that every guest may call; `log` is in [`LOG_IMPORT`].
 const IMPORTS: &str = r#"
   (import "tollgate:transform/host@0.1.0" "next" (func $next (param i32) (result i32)))
   (import "tollgate:transform/host@0.1.0" "emit" (func $emit (param i32 i32 i32)))
@@ -20,7 +20,8 @@ const IMPORTS: &str = r#"
   (import "tollgate:transform/host@0.1.0" "fail" (func $fail (param i32 i32)))
 "#;
 
-/// The rest of what every guest begins with: a bump allocator, the batch in globals and below 2048, and readers for it.
+/// The common beginning of all guests: a bump allocator, the batch in globals and below 2048, and functions that read
+/// it.
 const PRELUDE: &str = r#"
   (memory (export "memory") 2)
   (global $heap (mut i32) (i32.const 4096))
@@ -74,13 +75,13 @@ const PRELUDE: &str = r#"
     (i32.const 16))
 "#;
 
-/// `init` succeeds: the result area at 16 is zero.
+/// A function `init` that succeeds: the result area at 16 is zero.
 pub(crate) const INIT: &str = "(func $init)";
 
-/// `process` is the loop and nothing else.
+/// A function `process` that only runs the loop.
 pub(crate) const PROCESS: &str = "(func $process (call $loop))";
 
-/// The loop of an SDK: `$event` says the verdict.
+/// The loop of an SDK; `$event` returns the verdict.
 pub(crate) const LOOP: &str = r#"
   (func $loop (local $i i32)
     (local.set $i (call $next (i32.const 0)))
@@ -91,7 +92,7 @@ pub(crate) const LOOP: &str = r#"
   (global $early (mut i32) (i32.const 0))
 "#;
 
-/// A guest that does what the first byte of an event's value says; an empty value passes.
+/// A guest that does what the first byte of an event's value tells it. An empty value passes.
 pub(crate) const ACTOR: &str = r#"
   (data (i32.const 256) "amount.too-large")
   (data (i32.const 288) "payment.amount")
@@ -193,12 +194,12 @@ pub(crate) const ACTOR: &str = r#"
 pub(crate) const LOG_IMPORT: &str =
     r#"(import "tollgate:transform/log@0.1.0" "write" (func $write (param i32 i32 i32)))"#;
 
-/// A core module out of the prelude and some definitions; imports of its own come first.
+/// Returns a core module with the prelude and some definitions. Its own imports come first.
 pub(crate) fn module(imports: &str, parts: &[&str]) -> Vec<u8> {
     wat::parse_str(format!("(module {IMPORTS} {imports} {PRELUDE} {})", parts.concat())).unwrap()
 }
 
-/// The manifest of the corpus' guests.
+/// Returns the manifest of the corpus' guests.
 pub(crate) fn manifest(name: &str) -> Value {
     json!({
         "name": name, "version": "0.1.0", "input": "test.v1.Event", "routes": ["side"],
@@ -206,12 +207,12 @@ pub(crate) fn manifest(name: &str) -> Value {
     })
 }
 
-/// Makes a core module a component of our world.
+/// Turns a core module into a component of the sandbox's world.
 pub(crate) fn encode(module: &[u8]) -> Vec<u8> {
     encode_in(module, WIT, "transform")
 }
 
-/// Makes a core module a component of any world.
+/// Turns a core module into a component of any world.
 pub(crate) fn encode_in(module: &[u8], wit: &str, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let package = resolve.push_str("world.wit", wit).unwrap();
@@ -243,12 +244,12 @@ pub(crate) fn stamp(mut component: Vec<u8>, json: &[u8]) -> Vec<u8> {
     component
 }
 
-/// A whole component.
+/// Returns a whole component.
 pub(crate) fn component(parts: &[&str], manifest: &Value) -> Vec<u8> {
     stamp(encode(&module("", parts)), manifest.to_string().as_bytes())
 }
 
-/// The guest that does as its events say.
+/// Returns the guest that does what its events tell it.
 pub(crate) fn actor() -> Vec<u8> {
     component(&[INIT, PROCESS, LOOP, ACTOR], &manifest("actor"))
 }

@@ -1,8 +1,8 @@
-//! Components that are small to send and costly to validate or compile: an ordinary guest with sections behind it.
+//! Components that are small but costly to validate or compile: an ordinary guest with additional sections.
 
 use crate::guests::{self, INIT, LOOP, PROCESS, stamp};
 
-/// An ordinary guest, for sections to be appended to.
+/// Returns an ordinary guest to which sections are appended.
 fn base() -> Vec<u8> {
     let pass = "(func $event (param i32) (result i32) (i32.const 1))";
     guests::encode(&guests::module("", &[INIT, PROCESS, LOOP, pass]))
@@ -31,7 +31,7 @@ fn leb(mut number: usize) -> Vec<u8> {
     }
 }
 
-/// An instance type in an instance type in an instance type …: three bytes a level.
+/// Returns instance types that are nested in each other, three bytes per level.
 pub(crate) fn nested_types(levels: usize) -> Vec<u8> {
     let mut body = vec![1];
     for _ in 0..levels {
@@ -41,7 +41,7 @@ pub(crate) fn nested_types(levels: usize) -> Vec<u8> {
     stamped(with_section(base(), 7, &body))
 }
 
-/// Components in components: each has nothing but the next.
+/// Returns nested components; each contains only the next one.
 pub(crate) fn nested_components(levels: usize) -> Vec<u8> {
     const HEADER: [u8; 8] = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
     let innermost = HEADER.to_vec();
@@ -49,7 +49,7 @@ pub(crate) fn nested_components(levels: usize) -> Vec<u8> {
     stamped(with_section(base(), 4, &nested))
 }
 
-/// Each component has two instances of the one before.
+/// Returns components of which each has two instances of the previous one.
 pub(crate) fn doubling_instances(levels: usize) -> Vec<u8> {
     let mut text = String::from("(component (component $c0 (core module $m) (core instance (instantiate $m)))");
     for level in 1..=levels {
@@ -60,11 +60,11 @@ pub(crate) fn doubling_instances(levels: usize) -> Vec<u8> {
     instantiated(&wat::parse_str(text).unwrap())
 }
 
-/// One function with loops in loops: three bytes a level.
+/// Returns one function with nested loops, three bytes per level.
 pub(crate) fn nested_loops(levels: usize) -> Vec<u8> {
     let mut code = vec![0];
     code.extend([0x03, 0x40].repeat(levels));
-    // Something that lives through all of them.
+    // A value that is alive through all loops.
     code.extend([0x20, 0, 0x0d, 0]);
     code.extend([0x0b].repeat(levels));
     code.push(0x0b);
@@ -72,19 +72,19 @@ pub(crate) fn nested_loops(levels: usize) -> Vec<u8> {
     module_of(&[1, 0x60, 1, 0x7f, 0], &[0], &function, 1)
 }
 
-/// Functions that each compute a little.
+/// Returns functions that each compute a little.
 pub(crate) fn many_functions(count: usize) -> Vec<u8> {
     let code = [0x00, 0x41, 0x05, 0x41, 0x07, 0x6a, 0x1a, 0x0b];
     let function = [leb(code.len()), code.to_vec()].concat();
     module_of(&[1, 0x60, 0, 0], &vec![0; count], &function.repeat(count), count)
 }
 
-/// A function that leaves the wrong type behind: seen only by whoever validates code.
+/// Returns a function whose result has the wrong type, which only validation of the code detects.
 pub(crate) fn invalid_code() -> Vec<u8> {
     module_of(&[1, 0x60, 0, 1, 0x7f], &[0], &[4, 0, 0x42, 0, 0x0b], 1)
 }
 
-/// A core module of these types and functions, in the component and not used by it.
+/// Returns an unused core module in the component with these types and functions.
 fn module_of(types: &[u8], functions: &[u8], code: &[u8], count: usize) -> Vec<u8> {
     let mut module = b"\0asm\x01\0\0\0".to_vec();
     module = with_section(module, 1, types);
@@ -93,7 +93,7 @@ fn module_of(types: &[u8], functions: &[u8], code: &[u8], count: usize) -> Vec<u
     stamped(with_section(base(), 1, &module))
 }
 
-/// Two inner components, of which one passes a string to the other.
+/// Returns two inner components, of which one passes a string to the other.
 pub(crate) fn transcoding() -> Vec<u8> {
     let text = r#"(component
         (component $callee
@@ -117,11 +117,11 @@ pub(crate) fn transcoding() -> Vec<u8> {
     instantiated(&wat::parse_str(text).unwrap())
 }
 
-/// A component as an inner one of the guest, with an instance of it.
+/// Embeds a component in the guest and instantiates it.
 fn instantiated(inner: &[u8]) -> Vec<u8> {
     let base = base();
     let own = inner_components(&base);
-    // One instance: instantiate the component of this index, without arguments.
+    // This is one instance: it instantiates the component with this index, without arguments.
     stamped(with_section(with_section(base, 4, inner), 5, &[vec![1, 0], leb(own), vec![0]].concat()))
 }
 

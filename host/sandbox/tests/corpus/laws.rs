@@ -1,10 +1,10 @@
-//! The law of the sandbox: a verdict depends on the event alone.
+//! Tests the central property of the sandbox: a verdict depends on the event alone.
 
 use proptest::prelude::*;
 
 use crate::{actor, events, outcome, run};
 
-/// Everything that the actor can do, each kind of fault among it, and what harms the events after it.
+/// Generates everything that the actor can do, including each kind of fault and harm to later events.
 fn value() -> impl Strategy<Value = String> {
     let harmless = prop::sample::select(vec!["p", "d", "rX", "R", "eX", "1X", "k", "x", "h", "K", "I", ""]);
     let hostile = prop::sample::select(vec![
@@ -13,7 +13,7 @@ fn value() -> impl Strategy<Value = String> {
     prop_oneof![3 => harmless, 1 => hostile].prop_map(str::to_owned)
 }
 
-/// Values that a chain of two takes apart.
+/// Generates values for a chain of two actors.
 fn nested() -> impl Strategy<Value = String> {
     (prop::sample::select(vec!["", "e", "1"]), value()).prop_map(|(first, then)| first.to_owned() + &then)
 }

@@ -1,4 +1,4 @@
-//! What is refused when it is loaded, and with which words.
+//! Tests the errors when components are loaded, and their messages.
 
 use serde_json::{Value, json};
 use tollgate_sandbox::{Class, LimitsError, LimitsSpec, LoadError, ManifestError, Overrides, limits};
@@ -39,7 +39,7 @@ fn no_byte_of_a_component_can_be_changed_into_a_panic() {
     for at in (0..whole.len()).step_by(7) {
         let mut bent = whole.clone();
         bent[at] ^= 0x55;
-        // Most are refused; some are changed names or constants, and load.
+        // Most are refused; some have only changed names or constants, and are loaded.
         let _ = SANDBOX.load(&bent, &Overrides::default());
     }
 }
@@ -198,7 +198,7 @@ fn what_is_nested_too_deep_is_refused_before_anything_recurses_over_it() {
     assert!(matches!(&error, LoadError::Nested { what: "types", .. }), "{error}");
     let error = refused(&hostile::nested_components(1_000));
     assert!(matches!(&error, LoadError::Nested { what: "components", .. }), "{error}");
-    // What a person may write is not meant.
+    // Types that a person may write are accepted.
     for wasm in [hostile::nested_types(limits::TYPE_DEPTH - 2), hostile::nested_components(limits::COMPONENT_DEPTH - 2)]
     {
         load(&wasm);

@@ -1,4 +1,4 @@
-//! What a guest may write to the operator's log.
+//! Tests the lines that a guest writes to the operator's log.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};

@@ -17,13 +17,13 @@ use tollgate_sandbox::{
     BatchMeta, Chain, Events, Failed, Outcome, Overrides, Results, RunError, Sandbox, Settings, Transform,
 };
 
-/// One for all tests: they run on as many threads as there are cores, and each holds one instance at a time.
+/// One sandbox for all tests. They run on as many threads as there are cores, and each holds one instance at a time.
 pub static SANDBOX: LazyLock<Sandbox> =
     LazyLock::new(|| Sandbox::new(Settings { lanes: 32, transforms: 2, ..Settings::default() }).unwrap());
 
 static ACTOR: LazyLock<Transform> = LazyLock::new(|| load(&guests::actor()));
 
-/// The guest that does as its events say.
+/// Returns the guest that does what its events tell it.
 pub fn actor() -> &'static Transform {
     &ACTOR
 }
@@ -43,7 +43,7 @@ pub fn meta() -> BatchMeta {
     }
 }
 
-/// Events with a key and a header `trace` each, offsets from 100.
+/// Returns events with a key and a header `trace` each, and offsets from 100.
 pub fn events<T: AsRef<[u8]>>(values: &[T]) -> Arc<Events> {
     let mut events = Events::default();
     for (index, value) in values.iter().enumerate() {
@@ -65,7 +65,7 @@ pub fn run(chain: &[&Transform], events: &Arc<Events>) -> Result<Results, RunErr
     Ok(results)
 }
 
-/// An event's outputs as text: `route:key=payload`, then ` name=value` for each header; `~` is null.
+/// Returns an event's outputs as text: `route:key=payload`, then ` name=value` for each header; `~` is null.
 pub fn outputs(results: &Results, events: &Events, event: usize) -> Vec<String> {
     let text = |bytes: Option<&[u8]>| bytes.map_or("~".into(), |bytes| String::from_utf8_lossy(bytes).into_owned());
     let show = |output| {
@@ -79,7 +79,7 @@ pub fn outputs(results: &Results, events: &Events, event: usize) -> Vec<String> 
     results.outputs_of(event).iter().map(show).collect()
 }
 
-/// What became of an event, as text and without its fuel.
+/// Returns an event's outcome as text without its fuel.
 pub fn outcome(results: &Results, events: &Events, event: usize) -> String {
     match &results.outcomes[event] {
         Outcome::Outputs(_) => outputs(results, events, event).join(" | "),

@@ -1,4 +1,4 @@
-//! What a well-behaved guest can say, and what becomes of it.
+//! Tests the verdicts of a well-behaved guest, and their results.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ fn every_verdict_has_its_outcome() {
     let results = run(&[actor()], &events).unwrap();
     let expected = [
         "0:key=k trace=valued",
-        // Key and headers hold for the next output only.
+        // Key and headers apply to the next output only.
         "0:key=X trace=valued | 0:key-1=X",
         "dropped by 0",
         "rejected by 0: amount.too-large [payment.amount] the amount ?[31mis too large",
@@ -50,7 +50,7 @@ fn every_verdict_has_its_outcome() {
     for (event, expected) in expected.iter().enumerate() {
         assert_eq!(&outcome(&results, &events, event), expected);
     }
-    // What dropped and rejected events emitted is gone.
+    // Outputs of dropped and rejected events are discarded.
     assert_eq!(results.arena, b"keykeyXXkeyXX");
     let Outcome::Rejected(rejected) = &results.outcomes[3] else { panic!("{:?}", results.outcomes[3]) };
     assert!(rejected.fuel_used > 0 && rejected.fuel_used == results.fuel[3]);

@@ -21,7 +21,7 @@ impl Repository {
     /// Returns the repository that contains a path.
     ///
     /// # Errors
-    /// There is no repository, or no git.
+    /// Fails if there is no repository, or no git.
     pub fn of(path: &Path) -> Result<Repository, Failure> {
         let path = std::fs::canonicalize(path).map_err(|error| {
             Failure::configuration("check.path", format!("{} cannot be read: {error}", path.display()))
@@ -41,7 +41,8 @@ impl Repository {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
-        // Messages are shown to people, and no code matches them. They are in English, as all of Tollgate's messages are.
+        // Messages are shown to people, and no code matches them. They are in English, as all of Tollgate's messages
+        // are.
         command.arg("-C").arg(&self.top).args(arguments).env("LC_ALL", "C");
         command
     }
@@ -63,7 +64,7 @@ impl Repository {
     /// Returns the commit that a ref names.
     ///
     /// # Errors
-    /// There is no such ref. If the clone is shallow, the message shows how to deepen it.
+    /// Fails if there is no such ref. If the clone is shallow, the message shows how to deepen it.
     pub fn commit(&self, reference: &str) -> Result<String, Failure> {
         if reference.is_empty() || reference.starts_with('-') {
             return Err(failed(format!("`{reference}` is not a git ref")));
@@ -100,7 +101,7 @@ impl Repository {
     /// Returns the commit's files below `paths` for which `wanted` returns true.
     ///
     /// # Errors
-    /// git fails.
+    /// Fails if git fails.
     pub fn list(
         &self,
         commit: &str,
@@ -123,7 +124,7 @@ impl Repository {
     /// Returns the contents of files, read by one process. A file that the commit lacks is `None`.
     ///
     /// # Errors
-    /// git fails.
+    /// Fails if git fails.
     pub fn read(&self, commit: &str, files: &[String]) -> Result<Vec<Option<Vec<u8>>>, Failure> {
         // The requests come from a file: git may answer before it has read all of them, and a pipe would fill.
         let mut questions = tempfile::tempfile().map_err(failed)?;

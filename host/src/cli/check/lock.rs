@@ -1,9 +1,9 @@
 //! contracts.lock: records the released versions of contracts, so that they cannot change silently.
 //!
 //! The file has one line per released version, sorted, so that diffs are easy to read and branches merge:
-//! `payments.v1.PaymentEvent 2 sha256:…`. The digest ([`fingerprint`]) covers fields, types, rules and reservations of the
-//! message and of all messages that it reaches, but not comments or the order of declarations. If a project requires
-//! deprecation before removal ([`super::notice`]), a fourth word lists what was deprecated.
+//! `payments.v1.PaymentEvent 2 sha256:…`. The digest ([`fingerprint`]) covers fields, types, rules and reservations of
+//! the message and of all messages that it reaches, but not comments or the order of declarations. If a project
+//! requires deprecation before removal ([`super::notice`]), a fourth word lists what was deprecated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tollgate_config::error::Failure;
 pub const FILE: &str = "contracts.lock";
 const HEAD: &str = "# The released versions of contracts: message type, version, digest. Written by `tollgate contract lock`; commit it.\n";
 
-/// The contents of the file: message type → version → released version.
+/// The contents of the file: the released versions by message type and version.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Lock {
     pub messages: BTreeMap<String, BTreeMap<u32, Released>>,
@@ -26,7 +26,7 @@ pub struct Lock {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Released {
     pub digest: String,
-    /// The fields and enum values that were deprecated in this version; `None` if that was not recorded.
+    /// The fields and enum values that were deprecated in this version, or `None` if that was not recorded.
     pub deprecated: Option<BTreeSet<String>>,
     /// The line in the file.
     pub line: usize,
@@ -37,7 +37,7 @@ const DEPRECATED: &str = "deprecated:";
 
 impl Lock {
     /// # Errors
-    /// A line is malformed, or a version appears twice, as after a merge that went wrong.
+    /// Fails if a line is malformed, or if a version appears twice, as after a bad merge.
     pub fn parse(file: &str, text: &str) -> Result<Lock, Failure> {
         let mut lock = Lock::default();
         for (at, line) in text.lines().enumerate() {
@@ -74,7 +74,7 @@ impl Lock {
     }
 
     /// # Errors
-    /// The file cannot be read or parsed.
+    /// Fails if the file cannot be read or parsed.
     pub fn read(path: &Path) -> Result<Lock, Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Failure::configuration("check.lock", format!("{} cannot be read: {error}", path.display()))
@@ -109,7 +109,7 @@ pub fn digest(message: &prost_reflect::MessageDescriptor) -> String {
     format!("sha256:{}", hex::encode(fingerprint(message)))
 }
 
-/// Returns the lock file that belongs to these paths, if one exists.
+/// Returns the first lock file that exists: in the current directory, or in each path's folder and its parent folder.
 pub fn find(paths: &[PathBuf]) -> Option<PathBuf> {
     let beside = paths.iter().flat_map(|path| {
         let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(path) };
@@ -126,7 +126,7 @@ fn finding(rule: &'static Rule, element: &str, place: Place, message: String) ->
 /// Returns a finding for each contract that differs from its newest released version.
 ///
 /// # Errors
-/// The file cannot be read.
+/// Fails if the file cannot be read.
 pub fn current(file: Option<&Path>, pool: &DescriptorPool) -> Result<Vec<Finding>, Failure> {
     let Some(file) = file else { return Ok(Vec::new()) };
     let lock = Lock::read(file)?;
@@ -146,7 +146,7 @@ pub fn current(file: Option<&Path>, pool: &DescriptorPool) -> Result<Vec<Finding
 /// Returns a finding for each released version that the file has changed or lost since its earlier text.
 ///
 /// # Errors
-/// One of the two cannot be read.
+/// Fails if one of the two cannot be read.
 pub fn history(file: Option<&Path>, old: Option<&str>) -> Result<Vec<Finding>, Failure> {
     let (Some(file), Some(old)) = (file, old) else { return Ok(Vec::new()) };
     let (new, old) = (Lock::read(file)?, Lock::parse(&format!("the earlier {}", file.display()), old)?);

@@ -49,11 +49,11 @@ pub fn deprecated(root: &MessageDescriptor) -> BTreeSet<String> {
     names
 }
 
-/// Returns a finding for each element that was removed from the released contracts without having been deprecated in each of the
-/// last `releases` versions.
+/// Returns a finding for each element that was removed from the released contracts without having been deprecated in
+/// each of the last `releases` versions.
 ///
 /// # Errors
-/// The lock file is missing or cannot be read. Without it, the released versions are unknown.
+/// Fails if the lock file is missing or cannot be read. Without it, the released versions are unknown.
 pub fn removed(
     releases: u32,
     file: Option<&Path>,
@@ -92,7 +92,7 @@ struct Notice<'a> {
     lock: &'a Lock,
     name: &'a str,
     releases: u32,
-    /// Digest of the contract as it is now. A version with this digest contains the removal itself.
+    /// The digest of the contract as it is now. A version with this digest contains the removal itself.
     now: String,
 }
 

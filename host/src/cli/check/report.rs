@@ -15,7 +15,7 @@ use crate::cli::{Format, Success, build};
 use tollgate_config::error::Failure;
 use tollgate_protos::{ProtosError, Spot};
 
-/// The code of the only failure that means "not compatible".
+/// The code of the only failure whose meaning is "not compatible".
 pub const INCOMPATIBLE: &str = "check.incompatible";
 const SARIF: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
@@ -32,7 +32,7 @@ pub struct Report {
 
 impl Report {
     /// # Errors
-    /// Exit code 1 if a finding is an error, or with `strict` a warning.
+    /// Fails with exit code 1 if a finding is an error, or with `strict` a warning.
     pub fn conclude(self, format: Format) -> Result<Success, Failure> {
         for note in &self.notes {
             tracing::warn!("{note}");
@@ -209,7 +209,7 @@ impl Report {
                 "physicalLocation": place,
                 "logicalLocations": [{ "fullyQualifiedName": finding.element }],
             }],
-            // Keeps an alert the same when lines move.
+            // This keeps an alert the same when lines move.
             "partialFingerprints": { "tollgate/v1": format!("{}:{}", finding.rule.id, finding.element) },
         })
     }
@@ -233,7 +233,8 @@ pub fn uncompiled(error: &ProtosError, places: &Places, format: Format) -> Failu
     failure.with(Value::Null, text)
 }
 
-/// Returns a path relative to the repository's top, as CI systems expect it. Without a repository, the path is unchanged.
+/// Returns a path relative to the repository's top, as CI systems expect it. Without a repository, the path is
+/// unchanged.
 fn from_top(path: &Path, top: Option<&Repository>) -> String {
     top.and_then(|top| top.relative(path)).unwrap_or_else(|| path.display().to_string())
 }

@@ -24,7 +24,8 @@ struct Look<'p> {
     findings: Vec<Finding>,
 }
 
-/// Returns everything that the new contracts break in a pipeline. Reads its components; an unreadable one becomes a note.
+/// Returns everything that the new contracts break in a pipeline. It reads the components; an unreadable one becomes a
+/// note.
 pub fn compare(
     pipeline: &Pipeline,
     old: &DescriptorPool,
@@ -44,7 +45,7 @@ fn field(pool: &DescriptorPool, message: &str, path: &str) -> Result<(Contract, 
     found(pool, message, FieldPath::new(path))
 }
 
-/// Does what [`field`] does, and also accepts a oneof.
+/// Returns the same as [`field`], and also accepts a oneof.
 fn found(pool: &DescriptorPool, message: &str, path: FieldPath) -> Result<(Contract, FieldInfo), String> {
     let contract = Contract::compile(pool, message, Policies::default(), std::slice::from_ref(&path));
     let contract = contract.map_err(|error| error.to_string())?;

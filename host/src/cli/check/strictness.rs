@@ -1,4 +1,4 @@
-//! The strictness of a check, with the values of its flags and of tollgate-check.yaml.
+//! The strictness of a check, combined from its flags and tollgate-check.yaml.
 
 use clap::ValueEnum;
 use tollgate_compat::{Category, Mode};

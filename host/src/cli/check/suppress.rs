@@ -19,8 +19,8 @@ pub struct Settings {
     pub category: Option<Level>,
     pub mode: Option<Direction>,
     pub strict: bool,
-    /// The number of released versions in which an element must have been deprecated before its removal. `None` if that is not
-    /// required.
+    /// The number of released versions in which an element must have been deprecated before its removal. `None` if that
+    /// is not required.
     pub deprecate_for: Option<u32>,
     pub suppressions: Vec<Suppression>,
     file: PathBuf,
@@ -29,10 +29,10 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub struct Suppression {
     pub rule: &'static Rule,
-    /// A full name. With `*` at its end, it matches all names that start with it.
+    /// The full name of an element. With `*` at its end, it matches all names that start with it.
     pub element: String,
     pub reason: String,
-    /// The last day on which it applies: `2026-12-31`.
+    /// The last day on which it applies, such as `2026-12-31`.
     pub expires: String,
     at: Position,
 }
@@ -49,7 +49,7 @@ impl Settings {
     /// Reads the file. Without a name, reads the default file if it exists.
     ///
     /// # Errors
-    /// All errors in the file at once.
+    /// Returns all errors in the file at once.
     pub fn load(file: Option<&Path>) -> Result<Settings, Failure> {
         let usual = Path::new(FILE);
         let Some(file) = file.or_else(|| usual.is_file().then_some(usual)) else { return Ok(Settings::default()) };
@@ -61,7 +61,7 @@ impl Settings {
     /// Parses a text as [`Settings::load`] does. `file` is its name in messages.
     ///
     /// # Errors
-    /// All errors in the text at once.
+    /// Returns all errors in the text at once.
     pub fn parse(file: &Path, text: &str) -> Result<Settings, ConfigErrors> {
         let name = file.display().to_string();
         // The file must show what it suppresses, so it may not contain variables.
@@ -139,7 +139,8 @@ impl Suppression {
     }
 }
 
-/// Splits findings into those to report and those that are suppressed. Adds findings about expired and unused suppressions.
+/// Splits findings into those to report and those that are suppressed. Adds findings about expired and unused
+/// suppressions.
 pub fn apply(settings: &Settings, findings: Vec<Finding>, today: &str) -> (Vec<Finding>, Vec<Suppressed>) {
     let mut used = vec![false; settings.suppressions.len()];
     let (mut left, mut suppressed) = (Vec::new(), Vec::new());

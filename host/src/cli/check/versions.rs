@@ -14,7 +14,7 @@ use tollgate_config::{Pipeline, Schema};
 use tollgate_protos::ProtosError;
 use tollgate_registry::api;
 
-/// What `--against` names.
+/// The version that `--against` names.
 #[derive(Debug)]
 pub enum Against {
     Git(String),
@@ -28,7 +28,7 @@ pub enum Against {
 
 impl Against {
     /// # Errors
-    /// `registry:` without a subject.
+    /// Fails for `registry:` without a subject.
     pub fn parse(text: &str) -> Result<Against, Failure> {
         if let Some(subject) = text.strip_prefix("registry:") {
             // A subject may contain any characters; a number after the last colon is a version.
@@ -68,13 +68,13 @@ pub struct Version {
 
 /// An earlier version.
 pub struct Earlier {
-    /// `None` if the contracts did not exist yet.
+    /// The contracts, or `None` if they did not exist yet.
     pub pool: Option<DescriptorPool>,
     /// The names of its files, if it consists of folders.
     pub files: Option<BTreeSet<String>>,
     /// The text of its lock file.
     pub lock: Option<String>,
-    /// A note for people: why there is nothing to compare.
+    /// A note for people that tells why there is nothing to compare.
     pub note: Option<String>,
 }
 
@@ -96,7 +96,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// Returns the path of an imported file, relative to the working directory, or the name itself if there is no such file.
+    /// Returns the path of an imported file, relative to the working directory, or the name itself if there is no such
+    /// file.
     pub fn find(&self, file: &str) -> PathBuf {
         let roots = self
             .paths
@@ -115,7 +116,7 @@ pub fn is_pipeline(path: &Path) -> bool {
 /// Returns the paths of the contracts: the given ones, or those that the given pipelines name.
 ///
 /// # Errors
-/// A path does not exist.
+/// Fails if a path does not exist.
 pub fn proto_paths(given: &[PathBuf], pipelines: &[Pipeline]) -> Result<Vec<PathBuf>, Failure> {
     let mut paths: Vec<PathBuf> = given.iter().filter(|path| !is_pipeline(path)).cloned().collect();
     // `proto` is only the default: if it does not exist, the paths of the pipelines are used.
@@ -145,13 +146,13 @@ pub fn invalid(error: &ProtosError) -> Failure {
 
 impl Version {
     /// # Errors
-    /// The files cannot be read or compiled.
+    /// Fails if the files cannot be read or compiled.
     pub fn working_tree(paths: &[PathBuf]) -> Result<Version, Failure> {
         Version::compile(paths).map_err(|(error, _)| invalid(&error))
     }
 
     /// # Errors
-    /// The files cannot be read or compiled. The places of the files are returned too.
+    /// Fails if the files cannot be read or compiled. The places of the files are returned too.
     pub fn compile(paths: &[PathBuf]) -> Result<Version, (ProtosError, Places)> {
         let places = Places { paths: paths.to_vec() };
         match tollgate_protos::load_with_sources(paths) {
@@ -164,7 +165,7 @@ impl Version {
 /// Loads the earlier version that `against` names, or with `transitive` all versions of a registry's subject.
 ///
 /// # Errors
-/// A version cannot be found, read or compiled.
+/// Fails if a version cannot be found, read or compiled.
 pub fn load(against: &Against, asked: &Asked<'_>) -> Result<Vec<Earlier>, Failure> {
     match against {
         Against::Git(reference) => from_git(reference, asked.paths, asked.lock).map(|earlier| vec![earlier]),

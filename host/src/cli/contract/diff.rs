@@ -1,4 +1,5 @@
-//! `tollgate contract diff A B`: shows the differences between two versions of contracts, field by field, without judging them.
+//! `tollgate contract diff A B`: shows the differences between two versions of contracts, field by field, without
+//! judging them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -32,7 +33,7 @@ pub struct Args {
 type Lines = BTreeMap<String, BTreeMap<String, String>>;
 
 /// # Errors
-/// Exit code 2 if one of the two cannot be read.
+/// Fails with exit code 2 if one of the two cannot be read.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let paths = [args.new.clone()];
     let new = versions::Version::working_tree(&paths)?;

@@ -24,7 +24,8 @@ use tollgate_config::{Column, Encoding, From, Mapping, Pipeline, Tombstones};
 pub struct Args {
     #[command(flatten)]
     pub select: Select,
-    /// Folder for the pages, one Markdown and one HTML file per contract. Default: print the page of one contract on stdout.
+    /// Folder for the pages, one Markdown and one HTML file per contract. Default: print the page of one contract on
+    /// stdout.
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// Only this format. Default: both, or Markdown on stdout.
@@ -44,7 +45,7 @@ pub enum Form {
 }
 
 /// # Errors
-/// Exit code 2 if a file or a name is invalid, 3 if a page cannot be written.
+/// Fails with exit code 2 if a file or a name is invalid, 3 if a page cannot be written.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let loaded = load(&args.select)?;
     let messages = loaded.messages(&args.select)?;

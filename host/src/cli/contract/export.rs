@@ -1,4 +1,5 @@
-//! `tollgate contract export`: writes contracts in other languages. SQL is the table that `tollgate setup` would create.
+//! `tollgate contract export`: writes contracts in other languages. SQL is the table that `tollgate setup` would
+//! create.
 
 use std::path::PathBuf;
 
@@ -16,8 +17,8 @@ use tollgate_config::error::Failure;
 pub struct Args {
     #[command(flatten)]
     pub select: Select,
-    /// Output format. sql: the tables of a pipeline's mapping; jsonschema: draft 2020-12; typescript: types; zod: schemas for zod
-    /// 3 and 4, with their types.
+    /// Output format. sql: the tables of a pipeline's mapping; jsonschema: draft 2020-12; typescript: types; zod:
+    /// schemas for zod 3 and 4, with their types.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Target,
     /// Write to this file instead of stdout.

@@ -15,7 +15,8 @@ use tollgate_config::error::Failure;
 pub struct Args {
     #[command(flatten)]
     pub select: Select,
-    /// The lock file. Default: contracts.lock here, in the first PATH or above it; a new one is created here.
+    /// The lock file. Default: the first contracts.lock that exists in the current directory, in the folder of a PATH,
+    /// or in that folder's parent; a new one is created in the current directory.
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
     /// Change nothing; exit with code 1 if the lock file is not up to date.
@@ -27,13 +28,13 @@ pub struct Args {
 }
 
 /// # Errors
-/// Exit code 2 if a file cannot be read, 1 if --check finds that the lock file is not up to date.
+/// Fails with exit code 2 if a file cannot be read, 1 if --check finds that the lock file is not up to date.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let loaded = load(&args.select)?;
     let file = args.lock.clone().or_else(|| find(&loaded.paths)).unwrap_or_else(|| PathBuf::from(FILE));
     let shown = file.display();
     let mut lock = if file.exists() { Lock::read(&file)? } else { Lock::default() };
-    // With `deprecate_for`, releases also record what is deprecated, so a new deprecation is a change of its own.
+    // With `deprecate_for`, releases also record deprecations, so a new deprecation is a change by itself.
     let notice = Settings::load(None)?.deprecate_for.is_some();
     let mut changes: Vec<(String, u32, &'static str)> = Vec::new();
     for message in loaded.messages(&args.select)? {

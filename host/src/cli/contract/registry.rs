@@ -13,7 +13,8 @@ use tollgate_config::secret::Secret;
 use tollgate_registry::api::{SubjectVersion, Version};
 use tollgate_registry::{Client, ClientError, Done, PublishError, Schema, SchemaBody};
 
-/// The registry and the credentials for it. No secret is an argument, because every process of the machine can see arguments.
+/// The registry and the credentials for it. No secret is an argument, because every process of the machine can see
+/// arguments.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Which {
     /// URL of the registry, such as http://localhost:8081; separate several by commas, they are tried in turn.
@@ -66,7 +67,7 @@ pub struct Versions {
 
 impl Which {
     /// # Errors
-    /// Exit code 2 if a URL, a variable or a file cannot be used.
+    /// Fails with exit code 2 if a URL, a variable or a file cannot be used.
     pub fn client(&self) -> Result<Client, Failure> {
         let wrong = |message: &dyn std::fmt::Display| Failure::configuration("registry.config", message);
         if self.registry.is_empty() {
@@ -89,7 +90,8 @@ impl Which {
 }
 
 /// # Errors
-/// Exit code 1 if the registry rejects the schema, 2 for a file or a flag, 3 if the registry cannot be reached.
+/// Fails with exit code 1 if the registry rejects the schema, 2 for a file or a flag, 3 if the registry cannot be
+/// reached.
 pub fn register(args: &Register) -> Result<Success, Failure> {
     let publication = tollgate_protos::with_imports(&args.file, &args.protos)
         .map_err(|error| Failure::configuration("contract.protos", error))?;
@@ -171,7 +173,8 @@ fn failure(source: &ClientError, shown: &dyn std::fmt::Display) -> Failure {
 }
 
 /// # Errors
-/// Exit code 1 if the subject does not exist or the registry refuses us, 2 for a flag, 3 if the registry cannot be reached.
+/// Fails with exit code 1 if the subject does not exist or the registry refuses us, 2 for a flag, 3 if the registry
+/// cannot be reached.
 pub fn versions(args: &Versions) -> Result<Success, Failure> {
     let client = args.which.client()?;
     match &args.subject {

@@ -39,7 +39,7 @@ pub struct Args {
 /// Writes the dead letters. The summary goes to stderr if they go to stdout.
 ///
 /// # Errors
-/// Those of [`read`], and exit code 1 if the file cannot be written.
+/// Fails as [`read`] does, and with exit code 1 if the file cannot be written.
 pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
     if json && args.file.is_none() {
         let message = "--output json prints one object on stdout, where the dead letters would go too: write them to a \
@@ -47,8 +47,8 @@ pub fn run(args: &Args, json: bool) -> Result<Success, Failure> {
         return Err(Failure::configuration("dlq.export", message));
     }
     let pipeline = args.which.load()?;
-    // A dead letter that does not decode is still exported. A contract that does not compile is an error that the operator
-    // must fix.
+    // A dead letter that does not decode is still exported. A contract that does not compile is an error that the
+    // operator must fix.
     let messages = Messages::load(&pipeline)?;
     let out: Box<dyn Write> = match &args.file {
         None => Box::new(std::io::stdout().lock()),
@@ -130,7 +130,8 @@ impl Messages {
         Ok(Messages { one, types })
     }
 
-    /// Returns the message type of a dead letter. Its contract header decides if there are several types without an envelope.
+    /// Returns the message type of a dead letter. Its contract header decides if there are several types without an
+    /// envelope.
     fn of(&self, contract: Option<&str>) -> Option<&MessageDescriptor> {
         let named = || self.types.iter().find(|message| Some(message.full_name()) == contract);
         self.one.as_ref().or_else(named)
@@ -180,7 +181,7 @@ fn line(letter: &BorrowedMessage<'_>, pipeline: &Pipeline, messages: &Messages) 
         "stored_by_reference": stored,
     });
     prune(&mut facts);
-    // Null has a meaning here: the record has no key, or is a tombstone.
+    // Null has a meaning here: the record has no key, or it is a tombstone.
     if let Some(facts) = facts.as_object_mut() {
         facts.insert("key".to_owned(), letter.key().map_or(Value::Null, bytes));
         facts.insert("value".to_owned(), letter.payload().map_or(Value::Null, |bytes| value(bytes, decoded(bytes))));
@@ -209,8 +210,8 @@ fn source(letter: &BorrowedMessage<'_>, timestamp: Option<i64>) -> Value {
     })
 }
 
-/// Returns the original headers of the record in their order. A name may appear twice. Tollgate's headers are left out, because
-/// they are separate facts.
+/// Returns the original headers of the record in their order. A name may appear twice. Tollgate's headers are left out,
+/// because they are separate facts.
 fn own_headers<'m>(headers: impl Iterator<Item = RawHeader<'m>>, ours: bool) -> Value {
     let own = headers.filter(|(name, _)| !(ours && reserved::is_reserved(name)));
     own.map(|(name, value)| json!({ "name": bytes(name), "value": value.map(bytes) })).collect()

@@ -12,8 +12,8 @@ use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
 use tollgate_decide::dead_letter;
 
-/// The maximum number of distinct reasons of transforms: a transform may invent any number of codes, which must not fill the
-/// memory.
+/// The maximum number of distinct reasons of transforms. A transform may invent any number of codes, which must not
+/// fill the memory.
 const REASONS: usize = 1_000;
 
 /// The reason shown for records that Tollgate did not write.
@@ -25,11 +25,11 @@ const OTHERS: &str = "(others)";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Group {
     pub reason: String,
-    /// The transform that rejected the events; `None` if it was the contract, the output or the table.
+    /// The transform that rejected the events, or `None` if it was the contract, the output or the table.
     pub transform: Option<String>,
     pub stage: String,
     pub count: u64,
-    /// When the first and the last of them failed, in Unix milliseconds.
+    /// The time at which the first of them failed, in Unix milliseconds; the next field is that of the last one.
     pub first: i64,
     pub last: i64,
     /// The source coordinates of the first one: topic/partition/offset.
@@ -71,7 +71,7 @@ impl Facts {
 #[derive(Debug, Default)]
 struct Groups {
     groups: BTreeMap<(String, Option<String>), Group>,
-    /// How many groups have a transform's own code.
+    /// The number of groups with a transform's own code.
     invented: usize,
 }
 
@@ -113,7 +113,7 @@ impl Groups {
 /// Counts all dead letters by reason, or only those with `reason`. Returns the most frequent first.
 ///
 /// # Errors
-/// Those of [`read`].
+/// Fails as [`read`] does.
 pub fn groups(
     pipeline: &Pipeline,
     reason: Option<&str>,

@@ -1,8 +1,8 @@
-//! Reads a dead letter topic from beginning to end, without joining a group or committing offsets. Reads only committed dead
-//! letters.
+//! Reads a dead letter topic from beginning to end, without joining a group or committing offsets. It reads only
+//! committed dead letters.
 //!
-//! A partition is done at its end, which librdkafka reports as a separate event, or at the end that it had when reading began,
-//! whichever comes first. Offsets alone are not enough, because transaction markers occupy the last ones.
+//! A partition is done at its end, which librdkafka reports as a separate event, or at the end that it had when reading
+//! began, whichever comes first. Offsets alone are not enough, because transaction markers occupy the last ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -24,8 +24,8 @@ use tollgate_engine::kafka::look::{self, Looker, Quiet};
 /// milliseconds). Partitions are interleaved; each is visited in its order.
 ///
 /// # Errors
-/// Exit code 2 if the topic does not exist or the broker refuses the client, 3 if the broker does not answer. Returns the failure
-/// with which `visit` breaks.
+/// Fails with exit code 2 if the topic does not exist or the broker refuses the client, and with 3 if the broker does
+/// not answer. Otherwise returns the failure with which `visit` breaks.
 pub fn read(
     pipeline: &Pipeline,
     since: Option<i64>,
@@ -116,7 +116,7 @@ fn open(pipeline: &Pipeline, consumer: &Looker, since: Option<i64>) -> Result<BT
         }
         for element in consumer.offsets_for_times(list, limits::KAFKA_CALL).map_err(failed)?.elements() {
             if let Some(span) = spans.get_mut(&element.partition()) {
-                // No offset means that no record is that recent.
+                // Without an offset no record is that recent.
                 span.begin = if let Offset::Offset(offset) = element.offset() { offset } else { span.end };
             }
         }
@@ -170,8 +170,8 @@ pub fn bar() -> ProgressBar {
     bar
 }
 
-/// Returns the last header of a name as text. The original record's headers come first, so none of them can pass for one of
-/// Tollgate's.
+/// Returns the last header of a name as text. The original record's headers come first, so none of them can pass for
+/// one of Tollgate's.
 pub fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<std::borrow::Cow<'m, str>> {
     headers::last(message, name).map(String::from_utf8_lossy)
 }

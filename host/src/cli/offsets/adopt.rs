@@ -1,9 +1,9 @@
-//! `tollgate offsets adopt pipeline.yaml`: lets partitions continue that halt because the group's offset and the progress row
-//! do not belong together.
+//! `tollgate offsets adopt pipeline.yaml`: lets partitions continue that halt because the group's offset and the
+//! progress row do not belong together.
 //!
-//! The row is written before the token. A crash between the two leaves an offset that does not belong to the row, so the
-//! partition halts again and the command can be repeated. The other order could leave a token ahead of its row, which would mean
-//! that PostgreSQL has lost commits.
+//! The row is written before the token. A crash between the two leaves an offset that does not belong to the row, so
+//! the partition halts again and the command can be repeated. The other order could leave a token ahead of its row,
+//! which would mean that PostgreSQL has lost commits.
 
 mod show;
 
@@ -33,8 +33,8 @@ use tollgate_engine::source::{authorised, start};
 
 /// Lets halted partitions continue: sets the consumer group's offset and the progress row to the same position.
 ///
-/// Without --yes, shows only what would be skipped or repeated. Partitions that can continue as they are stay unchanged. Stop the
-/// pipeline first: no process of it and no other member of the group may be running.
+/// Without --yes, shows only what would be skipped or repeated. Partitions that can continue as they are stay
+/// unchanged. Stop the pipeline first: no process of it and no other member of the group may be running.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The pipeline file.
@@ -79,7 +79,8 @@ struct Judged {
 }
 
 /// # Errors
-/// Exit code 2 for the configuration, 3 if a server does not answer, 1 if the pipeline is running or an offset is refused.
+/// Fails with exit code 2 for the configuration, 3 if a server does not answer, 1 if the pipeline is running or an
+/// offset is refused.
 pub(super) fn run(args: &Args) -> Result<Success, Failure> {
     let pipeline = Pipeline::load(&args.pipeline).map_err(|errors| Failure::configuration("config.invalid", errors))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -133,7 +134,8 @@ fn chosen(args: &Args, pipeline: &Pipeline, count: usize) -> Result<Vec<Partitio
     Ok(partitions)
 }
 
-/// Returns an error if the pipeline is running: writes of a running member would be lost, or would undo the ones made here.
+/// Returns an error if the pipeline is running: writes of a running member would be lost, or would undo the ones made
+/// here.
 async fn nobody_runs(pipeline: &Pipeline, connection: &mut PgConnection, consumer: &Looker) -> Result<(), Failure> {
     let name = &pipeline.name;
     let running = store::running(connection, name).await.map_err(postgres)?;

@@ -10,9 +10,9 @@ use tollgate_producer::input;
 
 /// Produces events that satisfy their contract, and rejects all others.
 ///
-/// Reads NDJSON (Protobuf's JSON mapping, one object per line), length-delimited Protobuf frames, or CSV. Each event ends as
-/// exactly one of acknowledged, rejected and undelivered. Exit code 0: all were accepted; 1: some were not; 2: a flag or the
-/// contract is wrong; 3: no broker was reached.
+/// Reads NDJSON (Protobuf's JSON mapping, one object per line), length-delimited Protobuf frames, or CSV. Each event
+/// ends as exactly one of acknowledged, rejected and undelivered. Exit code 0: all were accepted; 1: some were not; 2:
+/// a flag or the contract is wrong; 3: no broker was reached.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The files to read, in this order; - is stdin, the default.
@@ -36,14 +36,15 @@ pub struct Args {
     /// The type of the events, if the pipeline has several.
     #[arg(long = "type", value_name = "NAME")]
     pub event_type: Option<String>,
-    /// The format of the input. Default: by the file's name (.ndjson .jsonl .json, .pb .bin .binpb, .csv .tsv), and ndjson for
-    /// stdin.
+    /// The format of the input. Default: by the file's name (.ndjson .jsonl .json, .pb .bin .binpb, .csv .tsv), and
+    /// ndjson for stdin.
     #[arg(long, value_enum)]
     pub format: Option<Format>,
     /// The character between the cells of a CSV line. Default: a comma; a tab for .tsv.
     #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
     pub delimiter: Option<u8>,
-    /// The field whose text is the record's key; several (--key tenant,id) form a JSON object. Without it events have no order.
+    /// The field whose text is the record's key; several (--key tenant,id) form a JSON object. Without it events have
+    /// no order.
     #[arg(long, value_name = "FIELD", value_delimiter = ',')]
     pub key: Vec<String>,
     /// The value of the header schema-version, and of the envelope's version.
@@ -55,21 +56,22 @@ pub struct Args {
     /// Adds a header to every record. May be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     pub header: Vec<(String, String)>,
-    /// Sets a field of the pipeline's envelope: to a text, to a field of the event (payload.FIELD), to @now or to @trace-id (a
-    /// random one). May be repeated.
+    /// Sets a field of the pipeline's envelope: to a text, to a field of the event (payload.FIELD), to @now or to
+    /// @trace-id (a random one). May be repeated.
     #[arg(long, value_name = "FIELD=VALUE", value_parser = fill, requires = "pipeline")]
     pub envelope: Vec<(String, Fill)>,
     /// Accepts fields that the contract does not have; unknown JSON fields are not sent. By default they are rejected.
     #[arg(long)]
     pub allow_unknown_fields: bool,
-    /// Makes the whole input one transaction: all of it becomes visible, or nothing. A rejected event rolls it back, unless
-    /// --max-rejects allows it.
+    /// Makes the whole input one transaction: all of it becomes visible, or nothing. A rejected event rolls it back,
+    /// unless --max-rejects allows it.
     #[arg(long, conflicts_with = "transaction_size")]
     pub transaction: bool,
     /// Makes each N events a transaction.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub transaction_size: Option<u64>,
-    /// The id of the transactions: a second process with the same id ends the first one's. Default: tollgate-produce-TOPIC.
+    /// The id of the transactions: a second process with the same id ends the first one's. Default:
+    /// tollgate-produce-TOPIC.
     #[arg(long, value_name = "ID")]
     pub transactional_id: Option<String>,
     /// The maximum number of events per second, such as 500 or 500/s.
@@ -84,12 +86,12 @@ pub struct Args {
     /// Sends rejected events to this topic: the original bytes, with every violation in headers.
     #[arg(long, value_name = "TOPIC")]
     pub dead_letter_topic: Option<String>,
-    /// Writes rejected events to this file: one JSON object per line with position, every violation, and the original. The file
-    /// is replaced; with --skip, appended to.
+    /// Writes rejected events to this file: one JSON object per line with position, every violation, and the original.
+    /// The file is replaced; with --skip, appended to.
     #[arg(long, value_name = "FILE")]
     pub rejects: Option<PathBuf>,
-    /// Writes each acknowledged event's partition and offset to this file (- is stdout), one JSON object per line. The file is
-    /// replaced; with --skip, appended to.
+    /// Writes each acknowledged event's partition and offset to this file (- is stdout), one JSON object per line. The
+    /// file is replaced; with --skip, appended to.
     #[arg(long, value_name = "FILE")]
     pub acks_out: Option<PathBuf>,
     /// Stops when more than this many events are rejected.
@@ -107,8 +109,8 @@ pub struct Args {
     /// The maximum record size, such as 4MiB, at most the topic's max.message.bytes. Default: 1000000 bytes.
     #[arg(long, value_name = "SIZE", value_parser = record_bytes)]
     pub max_record: Option<usize>,
-    /// A setting of librdkafka, such as compression.type=zstd; ${VARIABLE} and ${file:PATH} are replaced, and secrets must be
-    /// given in that form. May be repeated.
+    /// A setting of librdkafka, such as compression.type=zstd; ${VARIABLE} and ${file:PATH} are replaced, and secrets
+    /// must be given in that form. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub config: Vec<String>,
     /// A file of such settings, one per line.
@@ -171,7 +173,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `field=text`, `field=payload.path`, `field=@now`, `field=@trace-id`.
+/// Parses `field=text`, `field=payload.path`, `field=@now` or `field=@trace-id`.
 fn fill(text: &str) -> Result<(String, Fill), String> {
     let (field, value) = pair(text).map_err(|_| "write field=value".to_owned())?;
     let fill = match value.as_str() {

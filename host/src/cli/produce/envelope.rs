@@ -14,10 +14,11 @@ const IDS: [&str; 2] = ["trace-id", "correlation-id"];
 /// The headers whose fields get the current time unless `--envelope` sets them.
 const TIMES: [&str; 2] = ["ingested-at", "event-time"];
 
-/// Returns how events of the type `kind` are wrapped. `spec` is the pipeline's envelope, with the pool that has its message.
+/// Returns the envelope of events of the type `kind`. `spec` is the pipeline's envelope, with the pool that has its
+/// message.
 ///
 /// # Errors
-/// The message type does not exist, or nothing sets the key of a built-in envelope.
+/// Fails if the message type does not exist, or if nothing sets the key of a built-in envelope.
 pub(super) fn of(
     args: &Args,
     pipeline: &Pipeline,

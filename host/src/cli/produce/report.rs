@@ -25,7 +25,7 @@ impl Report<'_> {
     /// Returns the verb's result.
     ///
     /// # Errors
-    /// Exit code 1 or 2: not every event was accepted.
+    /// Fails with exit code 1 or 2 if not every event was accepted.
     pub(super) fn result(&self) -> Result<Success, Failure> {
         let Finished { ended, counts, acks_error, .. } = self.finished;
         let summary = self.summary();
@@ -58,7 +58,7 @@ impl Report<'_> {
                 Err(failed("produce.too_many_rejects", format!("{why}{on}")))
             }
             Ended::Unwatched => match acks_error {
-                // A reader that closed the pipe (`| head`) is no error.
+                // A closed pipe (`| head`) is not an error.
                 None => Ok(Success::default()),
                 Some(error) => Err(failed("produce.acks", format!("--acks-out cannot be written: {error}{on}"))),
             },
@@ -104,7 +104,7 @@ impl Report<'_> {
             "dry_run": self.args.dry_run,
             "complete": complete,
             "read": read,
-            // In a dry run, the valid events.
+            // In a dry run these are the valid events.
             "acknowledged": acknowledged,
             "rejected": rejected,
             "undelivered": undelivered,
@@ -139,7 +139,7 @@ impl Report<'_> {
         format!("{} {were} not delivered, first {name}:{line}: {why}", thousands(undelivered))
     }
 
-    /// Tells how to continue.
+    /// Returns a text that tells how to continue.
     fn go_on(&self) -> String {
         let settled = self.finished.settled;
         if self.args.dry_run {

@@ -20,7 +20,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Reads files, no network.
+    /// Determines the target. It reads files and uses no network.
     pub(super) fn read(args: &Args) -> Result<Target, Failure> {
         match &args.pipeline {
             Some(file) => of_pipeline(args, file),
@@ -105,8 +105,8 @@ fn kind<'p>(args: &Args, pipeline: &'p Pipeline) -> Result<&'p EventType, Failur
     )
 }
 
-/// Loads a pipeline for its source and contract: variables of the `postgres` section may be unset, and for a dry run those of the
-/// brokers.
+/// Loads a pipeline for its source and contract. Variables of the `postgres` section may be unset, and for a dry run
+/// also those of the brokers.
 fn load(file: &Path, dry: bool) -> Result<Pipeline, ConfigErrors> {
     Pipeline::load(file).or_else(|mut errors| {
         let unused = |path: &str| {
@@ -117,7 +117,7 @@ fn load(file: &Path, dry: bool) -> Result<Pipeline, ConfigErrors> {
             errors.errors.retain(|error| !unused(&error.path));
             return Err(errors);
         }
-        // Unused values must have a valid form too.
+        // Unused values must also have a valid form.
         let stand_in = |name: &str| {
             let variable = format!("the variable {name} is not set");
             let missed = errors.errors.iter().find(|error| error.message.contains(&variable));

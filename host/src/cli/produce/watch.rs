@@ -1,4 +1,4 @@
-//! What a person sees of a run, and the signals that stop it.
+//! Shows a run's progress to a person, and handles the signals that stop it.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tollgate_producer::run::{Stop, Watch};
 
 use crate::cli::table::thousands;
 
-/// The progress bar on stderr. Removes itself when dropped.
+/// The progress bar on stderr. It removes itself when it is dropped.
 pub(super) struct Bar {
     bar: ProgressBar,
     dry: bool,
 }
 
 impl Bar {
-    /// Shows a share of the bytes if all lengths are known, else a spinner.
+    /// Creates a bar that shows a share of the bytes if all lengths are known, and a spinner otherwise.
     pub(super) fn new(sources: &[Source], dry: bool) -> Bar {
         let length = sources.iter().map(|source| source.length).sum::<Option<u64>>();
         let (bar, template) = match length {
@@ -71,10 +71,10 @@ pub(super) fn rate(events: u64, elapsed: Duration) -> u64 {
     u64::try_from(u128::from(events) * 1_000_000 / micros).unwrap_or(u64::MAX)
 }
 
-/// SIGINT and SIGTERM.
+/// Handles SIGINT and SIGTERM.
 pub(super) struct Signals {
     stop: Arc<Stop>,
-    /// Events may be in flight, so that a signal has to wait for them.
+    /// Whether events may be in flight, so that a signal has to wait for them.
     running: Arc<AtomicBool>,
 }
 
@@ -83,13 +83,14 @@ impl Signals {
         &self.stop
     }
 
-    /// From now on the first signal waits for events in flight.
+    /// Makes the first signal wait for events in flight from now on.
     pub(super) fn started(&self) {
         self.running.store(true, Ordering::Release);
     }
 }
 
-/// Listens for signals: the first one asks the run to stop, or ends the process before the run; the second one ends it always.
+/// Listens for signals. The first one asks the run to stop, or ends the process if the run has not begun. The second
+/// one always ends the process.
 pub(super) fn signals() -> Result<Signals, Failure> {
     let signals = Signals { stop: Arc::default(), running: Arc::default() };
     let (stop, running) = (Arc::clone(&signals.stop), Arc::clone(&signals.running));

@@ -1,5 +1,5 @@
-//! Checks whether a partition has a readable record between its next offset and its end. Transaction markers occupy offsets and
-//! compaction leaves holes, so only reading shows that.
+//! Checks whether a partition has a readable record between its next offset and its end. Transaction markers occupy
+//! offsets and compaction leaves holes, so only reading shows that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -39,7 +39,8 @@ fn look(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> Result<BTreeSet<i32>,
                 open.remove(&message.partition());
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                // If a record arrived first, the partition is no longer open, and the end shows only that nothing follows it.
+                // If a record arrived first, the partition is no longer open. The end then shows only that nothing
+                // follows the record.
                 exhausted.extend(open.take(&partition));
             }
             Some(Err(error)) => return Err(error),

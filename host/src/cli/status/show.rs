@@ -52,8 +52,8 @@ pub(super) fn summary(pipeline: &Pipeline, known: &Known) -> String {
     format!("{name}: {state}{lag}")
 }
 
-/// Returns why `--check` fails: the first problem that needs an operator. A rejected reload is not one, because events are
-/// processed as before.
+/// Returns the reason why `--check` fails: the first problem that needs an operator. A rejected reload is not one,
+/// because events are processed as before.
 pub(super) fn ill(known: &Known) -> Option<String> {
     let process = match &known.process {
         Ok(process) => process,

@@ -1,4 +1,4 @@
-//! The checks that need the servers. They find what is missing, does not fit or is not allowed, and they change nothing.
+//! The checks that need the servers. They find what is missing, does not fit or is not allowed. They change nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -49,10 +49,10 @@ pub(super) fn only_unreachable(report: &Report) -> bool {
     errors.peek().is_some() && errors.all(|finding| [KAFKA_AWAY, POSTGRES_AWAY].contains(&finding.code))
 }
 
-/// Returns whether Kafka answered.
+/// Returns whether Kafka responded.
 fn check_kafka(pipeline: &Pipeline, report: &mut Report) -> bool {
-    // A consumer, because a producer's metadata request may create the topic. It reads no records. With read_uncommitted it
-    // can fetch a group's offsets even while a transaction on them is open.
+    // A consumer is used, because a producer's metadata request may create the topic. It reads no records. With
+    // read_uncommitted it can fetch a group's offsets even while they are in an open transaction.
     let mut config = look::config(pipeline);
     let made: Result<Looker, KafkaError> =
         config.set("isolation.level", "read_uncommitted").create_with_context(Quiet::default());
@@ -78,7 +78,7 @@ fn check_kafka(pipeline: &Pipeline, report: &mut Report) -> bool {
 
 fn ask_kafka(pipeline: &Pipeline, consumer: &Looker, report: &mut Report) -> Result<(), KafkaError> {
     let mut there = BTreeMap::new();
-    // Two keys may name the same topic; each needs its own rights.
+    // Two keys may name the same topic, and each needs different rights.
     for (topic, key) in build::topics(pipeline) {
         let key = place(key);
         let metadata = consumer.fetch_metadata(Some(&topic), limits::VALIDATE_CALL)?;
@@ -152,8 +152,8 @@ fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static
     restricted
 }
 
-/// Checks the rights on the group by reading its offsets. That needs only DESCRIBE, which READ implies; READ itself cannot be
-/// checked without joining the group.
+/// Checks the rights on the group by reading its offsets. That needs only DESCRIBE, which READ implies; READ itself
+/// cannot be checked without joining the group.
 fn check_group(
     pipeline: &Pipeline,
     consumer: &Looker,
@@ -221,9 +221,9 @@ async fn ask_postgres(
     Ok(())
 }
 
-/// Warns if a session of Tollgate holds an old transaction: PostgreSQL cannot remove or freeze anything younger in the whole
-/// database. A lane renews its temporary table long before this limit, so the session belongs to a member of an older release,
-/// or to one that hangs.
+/// Warns if a session of Tollgate holds an old transaction, because PostgreSQL can then remove or freeze nothing
+/// younger in the whole database. A lane renews its temporary table long before this limit. So the session belongs to a
+/// member of an older release, or to one that hangs.
 async fn check_age(pipeline: &Pipeline, connection: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
     let (tables, snapshots, most): (i64, i64, i64) = sqlx::query_as(
         r"SELECT
@@ -287,7 +287,7 @@ async fn ask_table(
     Ok(())
 }
 
-/// Warns about `add` columns that hold NULL: an addition counts NULL as 0, but readers see NULL until then.
+/// Warns about `add` columns that contain NULL. An addition counts NULL as 0, but readers see NULL until then.
 async fn check_sums(
     pipeline: &Pipeline,
     (to, mapping): (Destination<'_>, &Mapping),
@@ -320,8 +320,8 @@ async fn check_sums(
     Ok(())
 }
 
-/// Returns the key of the column that a problem is about, for its line in the file. The column's name is the message's second
-/// word.
+/// Returns the key of the column that a problem is about, to find its line in the file. The column's name is the
+/// message's second word.
 fn column_key(to: Destination<'_>, mapping: &Mapping, problem: &str) -> String {
     let named = problem.strip_prefix("column ").and_then(|rest| rest.split([' ', ':', ',']).next());
     let mapped = named.filter(|name| mapping.columns.iter().any(|column| column.name == **name));

@@ -5,20 +5,21 @@ use tollgate_config::Pipeline;
 use tollgate_config::limits;
 use tollgate_engine::kafka::client::Ahead;
 
-/// The parts of the memory in bytes. What a transform adds that emits more than it receives does not follow from the settings;
-/// see docs/operations.md.
+/// The parts of the memory in bytes. The settings do not determine the memory of a transform that emits more than it
+/// receives; see docs/operations.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Memory {
     pub bytes: usize,
     /// The memory without any events: code, compiled components, connections.
     pub program: usize,
-    /// Records that librdkafka has fetched but not delivered. Assumes as many brokers as the pipeline names.
+    /// The records that librdkafka has fetched but not delivered. It is assumed that there are as many brokers as the
+    /// pipeline names.
     pub ahead: usize,
-    /// The records of all batches: those that fill, wait, or are in work.
+    /// The records of all batches: those that fill, wait, or are in progress.
     pub batches: usize,
     /// The worker buffers of the lanes, which hold the results of the batches in work.
     pub work: usize,
-    /// Instances of transforms.
+    /// The instances of transforms.
     pub transforms: usize,
 }
 
@@ -28,7 +29,7 @@ impl Memory {
         let lanes = pipeline.lanes;
         let brokers = pipeline.source.brokers.split(',').count();
         let Ahead { queue, response } = Ahead::of(pipeline);
-        // A batch may exceed its limit by its last event.
+        // A batch may exceed its limit by one event.
         let batch = pipeline.delivery.batch.max_bytes.saturating_add(pipeline.contract.policies.max_bytes);
         let all = batch.saturating_mul(limits::LANE_BATCHES).saturating_mul(lanes);
         let bound = pipeline.backpressure.most_bytes();
@@ -41,7 +42,8 @@ impl Memory {
         Memory { bytes, program, ahead, batches, work, transforms: 0 }
     }
 
-    /// Adds the instances of a transform with at most `limit` bytes (`limits.memory`). A lane runs one instance at a time.
+    /// Adds the instances of a transform with at most `limit` bytes (`limits.memory`). A lane runs one instance at a
+    /// time.
     pub fn instances(&mut self, lanes: usize, limit: u64) {
         let transforms = usize::try_from(limit).unwrap_or(usize::MAX).saturating_mul(lanes).max(self.transforms);
         self.bytes = (self.bytes - self.transforms).saturating_add(transforms);

@@ -1,4 +1,5 @@
-//! The checks that need files but no network: contracts compile, fields exist and convert, components load and fit together.
+//! The checks that need files but no network: contracts compile, fields exist and convert, components load and fit
+//! together.
 
 mod deletes;
 mod policies;
@@ -31,8 +32,8 @@ use tollgate_engine::runtime::routes::{Wrong, wrong_routes};
 use tollgate_engine::sinks::postgres::hosts::Hosts;
 use tollgate_sandbox::Sandbox;
 
-/// Runs all checks that need no connection. Reads the files that the pipeline names, and starts each component once in the
-/// sandbox.
+/// Runs all checks that need no connection. It reads the files that the pipeline names, and starts each component once
+/// in the sandbox.
 pub fn offline(pipeline: &Pipeline) -> Report {
     let mut report = Report::new(guarantee(pipeline), Memory::of(pipeline));
     check_kafka(pipeline, &mut report);
@@ -83,7 +84,7 @@ fn guarantee(pipeline: &Pipeline) -> Guarantee {
     }
 }
 
-/// Explains what happens to two records that are one event to their producer.
+/// Explains what happens to two records that are the same event to their producer.
 fn apart(pipeline: &Pipeline) -> String {
     match &pipeline.delivery.processed {
         Some(ids) => format!(
@@ -169,8 +170,8 @@ fn message_types(pipeline: &Pipeline, report: &mut Report) -> Option<Pools> {
     }
 }
 
-/// Compiles the contracts of every type and checks each column against the contract of its rows. Returns the names of the types
-/// whose own contract compiles.
+/// Compiles the contracts of every type and checks each column against the contract of its rows. Returns the names of
+/// the types whose own contract compiles.
 fn check_contracts<'p>(pipeline: &'p Pipeline, pools: &Pools, report: &mut Report) -> Vec<&'p str> {
     let pool = &pools.own;
     let known = pipeline.types.iter().filter(|kind| check_contract(pipeline, kind, pool, report));
@@ -215,7 +216,8 @@ fn check_contract(pipeline: &Pipeline, kind: &EventType, pool: &DescriptorPool, 
         check_id(pipeline, kind, pool, report);
     }
     for to in kind.destinations() {
-        // A destination that names no message has the one of its type or of the chain's end, which is checked elsewhere.
+        // A destination that names no message has the message of its type or of the chain's end, which is checked
+        // elsewhere.
         let fits = if to.is_named() {
             compile(pipeline, pool, to.message(), &to.place("message"), report).is_some()
         } else {
@@ -245,7 +247,8 @@ fn compile(
         .ok()
 }
 
-/// Returns a field's kind. Each path is compiled separately, so that every wrong path is reported and not only the first.
+/// Returns a field's kind. Each path is compiled separately, so that every wrong path is reported and not only the
+/// first.
 fn field(
     pipeline: &Pipeline,
     pool: &DescriptorPool,
@@ -314,7 +317,7 @@ fn check_id(pipeline: &Pipeline, of: &EventType, pool: &DescriptorPool, report: 
     }
 }
 
-/// Returns the kind of value that a column's source provides, `None` for now().
+/// Returns the kind of value that a column's source provides, or `None` if the source is `now()`.
 pub fn input_kind(column: &Column, field: Option<&Kind>) -> Option<InputKind> {
     match &column.from {
         From::Field(_) | From::Oneof(_) => field.map(|kind| field_kind(column, kind)),
@@ -454,7 +457,7 @@ fn check_transform(
         Some(Err(stale)) => {
             report.error(pipeline, "transform.types", &component, format!("{} {stale}", path.display()))
         }
-        // Reported by `message_types`.
+        // `message_types` has reported this.
         None => {}
     }
     if let Some(message) = message.filter(|message| *message != manifest.input) {

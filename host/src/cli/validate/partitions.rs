@@ -1,4 +1,4 @@
-//! Checks of `postgres.partitions`: what it means for the key, and which rights it needs.
+//! Checks of `postgres.partitions`: its effect on the key, and the rights that it needs.
 
 use sqlx::postgres::PgConnection;
 
@@ -21,7 +21,7 @@ pub(super) fn offline(pipeline: &Pipeline, report: &mut Report) {
     }
 }
 
-/// Warns if this role may not create partitions. The pipeline still runs, but somebody else must then create them.
+/// Warns if this role may not create partitions. The pipeline still runs, but another role must then create them.
 pub(super) async fn rights(
     pipeline: &Pipeline,
     (to, mapping): (Destination<'_>, &Mapping),

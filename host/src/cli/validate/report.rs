@@ -12,7 +12,7 @@ use tollgate_config::{ConfigError, Pipeline};
 pub enum Severity {
     /// The pipeline would not start.
     Error,
-    /// It would start, but might not do what is intended.
+    /// The pipeline would start, but might not do what is intended.
     Warning,
 }
 
@@ -21,10 +21,10 @@ pub enum Severity {
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     pub severity: Severity,
-    /// A stable dotted code, for scripts.
+    /// A stable code with dots, for scripts.
     pub code: &'static str,
     pub message: String,
-    /// Key path in the file: `postgres.columns.amount`.
+    /// The key's path in the file, such as `postgres.columns.amount`.
     pub config_path: String,
     pub line: usize,
     pub column: usize,
@@ -106,7 +106,8 @@ impl Report {
         self.findings.iter().filter(|finding| finding.severity == severity && finding.acknowledged.is_none()).count()
     }
 
-    /// Warns about acknowledgements of warnings that were not found: the file has changed, or the code is mistyped.
+    /// Warns about acknowledgements of warnings that were not found. Either the file has changed, or the code is
+    /// mistyped.
     pub fn check_acknowledged(&mut self, pipeline: &Pipeline) {
         for code in pipeline.acknowledged.keys() {
             let warning = |finding: &Finding| finding.severity == Severity::Warning && finding.code == code;
@@ -123,7 +124,8 @@ impl Report {
         json!({ "findings": self.findings, "guarantee": self.guarantee, "memory": self.memory })
     }
 
-    /// Formats the findings as `file:12:5: error: key.path: message; suggestion`, then the memory, and the guarantee last.
+    /// Formats the findings as `file:12:5: error: key.path: message; suggestion`, then the memory, and the guarantee
+    /// last.
     pub fn to_text(&self, file: &str) -> String {
         let mut text = String::new();
         for finding in &self.findings {
@@ -154,7 +156,7 @@ impl Report {
     }
 }
 
-/// Returns `1 error`, `2 errors`.
+/// Formats a count, such as `1 error` or `2 errors`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

@@ -64,7 +64,8 @@ pub(super) async fn own_tables(connection: &mut PgConnection) -> Result<Vec<Prob
     Ok(problems)
 }
 
-/// Returns a problem if the table's schema does not exist or the role may not use it. A table without a schema has none.
+/// Returns a problem if the table's schema does not exist or the role may not use it. A table name without a schema has
+/// no such problem.
 pub(super) async fn schema_of(
     connection: &mut PgConnection,
     table: &TableName,

@@ -15,7 +15,7 @@ use crate::{Moment, TimeInput, TimeSpec};
 
 /// A Timestamp in Protobuf's JSON.
 const TIME: &str = "a time such as \"2026-01-31T12:00:00Z\"";
-/// In microseconds.
+/// A second in microseconds.
 const SECOND: i64 = 1_000_000;
 
 /// The fields of `google.protobuf.Value`, by number.
@@ -55,7 +55,7 @@ impl Reader<'_> {
             ListValue => self.values(json, message, out),
             Value => self.any_value(json, message, out),
             Any => self.any(json, message, out),
-            // An ordinary object, except in an Any.
+            // It is an ordinary object, except in an Any.
             Empty => return None,
         })
     }
@@ -200,7 +200,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Returns a member by its name; the last one where duplicates are allowed.
+    /// Returns a member by its name, or the last such member if duplicates are allowed.
     fn only<'j, 't>(&self, members: &'j [(Cow<'t, str>, Json<'t>)], name: &str) -> Read<Option<&'j Json<'t>>> {
         let mut found = members.iter().filter(|(member, _)| member == name).map(|(_, value)| value);
         let first = found.next();

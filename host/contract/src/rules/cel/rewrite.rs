@@ -5,12 +5,12 @@ use prost_reflect::DescriptorPool;
 
 use super::functions::HAS;
 
-/// What the rewriting has found.
+/// The results of rewriting an expression.
 #[derive(Default)]
 pub(super) struct Uses {
-    /// The current time.
+    /// Whether it uses the current time.
     pub now: bool,
-    /// `dyn()`, which defers types to the event.
+    /// Whether it uses `dyn()`, which defers types to the event.
     pub dynamic: bool,
 }
 

@@ -31,7 +31,7 @@ static MESSAGE: Type = Type::new_unspecified_type("message");
 pub(crate) enum Reading {
     /// An event.
     Event,
-    /// The trial of an expression: an unset wrapper reads as zero, so that its type shows.
+    /// The trial of an expression, where an unset wrapper reads as zero, so that its type is known.
     Sample,
 }
 

@@ -7,8 +7,9 @@ const HOSTNAME: usize = 253;
 /// The longest label of a host name.
 const LABEL: usize = 63;
 
-/// A host name in RFC 1034's preferred form: labels of letters, digits and inner hyphens. A final dot is allowed, and does not
-/// count among the 253 characters. The last label has a non-digit, so that no IPv4 address is a host name.
+/// Returns whether the text is a host name in RFC 1034's preferred form: labels of letters, digits and inner hyphens. A
+/// final dot is allowed and does not count among the 253 characters. The last label has a non-digit, so that no IPv4
+/// address is a host name.
 pub(crate) fn is_hostname(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     name.len() <= HOSTNAME
@@ -23,14 +24,16 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// An email address as browsers accept it (the WHATWG's definition, which allows neither quotes nor comments).
+/// Returns whether the text is an email address as browsers accept it (by the WHATWG's definition, which allows neither
+/// quotes nor comments).
 pub(crate) fn is_email(text: &str) -> bool {
     let local = |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&byte);
     text.split_once('@')
         .is_some_and(|(name, domain)| !name.is_empty() && name.bytes().all(local) && domain.split('.').all(is_label))
 }
 
-/// `host:port`, where the host is a host name, an IPv4 address or an IPv6 address in brackets.
+/// Returns whether the text is `host:port`, where the host is a host name, an IPv4 address or an IPv6 address in
+/// brackets.
 pub(crate) fn is_host_and_port(text: &str, port_required: bool) -> bool {
     if let Some(rest) = text.strip_prefix('[') {
         let Some((address, rest)) = rest.rsplit_once(']') else { return false };

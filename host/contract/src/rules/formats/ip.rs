@@ -12,7 +12,7 @@ pub(crate) fn is_ip(text: &str, version: Option<i64>) -> bool {
     }
 }
 
-/// Returns whether the text is an address with a prefix length; `strict`: with no bit set after the prefix.
+/// Returns whether the text is an address with a prefix length. If `strict`, no bit after the prefix may be set.
 pub(crate) fn is_prefix(text: &str, version: Option<i64>, strict: bool) -> bool {
     let v4 = || {
         let (address, length) = text.rsplit_once('/')?;

@@ -2,13 +2,13 @@
 
 use super::ip::ipv6;
 
-/// An absolute URI.
+/// Returns whether the text is an absolute URI.
 pub(crate) fn is_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
     is_scheme(scheme) && tail(rest).is_some_and(|path| is_hierarchy(path, |_| true))
 }
 
-/// A URI or a relative reference.
+/// Returns whether the text is a URI or a relative reference.
 pub(crate) fn is_uri_reference(text: &str) -> bool {
     // The first segment of a relative path must not contain a colon, or it would be parsed as a scheme.
     let no_scheme = |path: &str| path.split('/').next().is_none_or(|first| !first.contains(':'));

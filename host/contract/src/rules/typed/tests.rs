@@ -1,4 +1,4 @@
-//! Compared with [`Test::holds`], which defines what the rules mean.
+//! Compares the typed tests with [`Test::holds`], which defines what the rules mean.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Replacements for a value that an event lacks.
+//! Replaces a value that an event lacks.
 
 use tollgate_contract::{Absent, FieldInfo, Kind, Presence};
 
@@ -11,7 +11,7 @@ use tollgate_config::{As, Column, Mode, TimeForm, TimeSpec};
 /// What to do about a field that has no presence and is not on the wire. `contract`: used if the column does not decide.
 pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, UnfitColumn> {
     if field.presence != Presence::Implicit || matches!(field.kind, Kind::Repeated(_) | Kind::Map(..)) {
-        // With presence, an unset field is NULL already; and an empty list is a value.
+        // A field with presence is already NULL if it is unset, and an empty list is a value.
         return Ok(Absent::Default);
     }
     if mapping.default.is_some() {

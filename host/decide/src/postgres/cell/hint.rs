@@ -1,9 +1,9 @@
-//! What to write for a column that needs an explicit conversion.
+//! Suggests what to write for a column that needs an explicit conversion.
 
 use super::{InputKind, PgColumn, encoder, json};
 use tollgate_config::{As, TimeForm, TimeSpec};
 
-/// Returns the explicit conversions from this kind to this column; empty if there is none.
+/// Returns the explicit conversions from this kind to this column, or an empty text if there is none.
 pub(super) fn hint(kind: InputKind, column: &PgColumn) -> String {
     let iso = As::Time(TimeSpec { forms: vec![TimeForm::Iso], between: None });
     let asked = [

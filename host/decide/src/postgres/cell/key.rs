@@ -1,4 +1,4 @@
-//! Key columns: equal values must be equal bytes.
+//! Encodes key columns: equal values must be equal bytes.
 
 use super::{Encoder, PgColumn};
 use crate::postgres::declared::Declared;

@@ -1,5 +1,5 @@
-//! Repeated fields as PostgreSQL arrays. They are sent as array literals in text, which the statement casts: `unnest` flattens
-//! arrays of arrays down to their elements, so their binary form cannot be sent.
+//! Encodes repeated fields as PostgreSQL arrays. They are sent as array literals in text, which the statement casts.
+//! Their binary form cannot be sent, because `unnest` flattens arrays of arrays down to their elements.
 
 use tollgate_contract::{Value, timestamp_micros};
 
@@ -9,7 +9,7 @@ use crate::postgres::times::{self, Target};
 use crate::postgres::unfit::Unfit;
 use crate::postgres::{binary, decimal};
 
-/// How a list is written as an array literal.
+/// The way in which a list is written as an array literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
     pub element: Encoder,
@@ -31,7 +31,7 @@ enum Shape {
 }
 
 impl List {
-    /// `None` if the element's type has no text form here.
+    /// Returns `None` if the element's type has no text form here.
     pub fn new(element: Encoder, column: &PgColumn) -> Option<List> {
         let shape = match column.type_name.as_str() {
             "bool" => Shape::Bool,

@@ -1,4 +1,4 @@
-//! Which column accepts which value, by default and with `as:`.
+//! Tests which column accepts which value, by default and with `as:`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
@@ -86,7 +86,7 @@ fn a_number_of_any_declared_precision_is_written() {
         };
         assert_eq!(written(&encoder, input).map(|bytes| super::super::decimal::show(&bytes)).as_deref(), Ok("1"));
     }
-    // numeric(1000,500) as the column's own type, without `as:`.
+    // The column's own type is numeric(1000,500), and there is no `as:`.
     let declared = PgColumn { typmod: (1_000 << 16 | 500) + 4, ..column("numeric") };
     let natural = encoder(InputKind::Int, &As::Natural, &declared).unwrap();
     assert_eq!(written(&natural, Input::Int(1)).map(|bytes| super::super::decimal::show(&bytes)).as_deref(), Ok("1"));

@@ -1,4 +1,4 @@
-//! Record keys that are Protobuf messages: `delete.key: { message: … }`.
+//! Reads record keys that are Protobuf messages: `delete.key: { message: … }`.
 
 use prost_reflect::DescriptorPool;
 use tollgate_contract::frame::{Frame, FrameFault, Indexing};
@@ -17,7 +17,7 @@ pub struct MessageKey {
     cells: Vec<Cell>,
 }
 
-/// Why a record key names no row.
+/// The reason why a record key names no row.
 #[derive(Debug, thiserror::Error)]
 pub enum Undecodable {
     #[error("the record key is not a valid {message}: {rejection}")]
@@ -28,11 +28,11 @@ pub enum Undecodable {
     Framed,
 }
 
-/// Matches the columns of the table's key with the fields of the key's message that fill them: a field has the column's name, or
-/// the name of the column's own field.
+/// Matches the columns of the table's key with the fields of the key's message that fill them. A field has the column's
+/// name, or the name of the column's own field.
 ///
 /// # Errors
-/// Each column without a field, or the unknown message.
+/// Returns each column without a field, or the unknown message.
 pub fn matched(mapping: &Mapping, message: &str, pool: &DescriptorPool) -> Result<Vec<Column>, Vec<String>> {
     let compile = |fields: &[FieldPath]| Contract::compile(pool, message, Policies::default(), fields);
     let whole = compile(&[]).map_err(|error| vec![error.to_string()])?;
@@ -57,7 +57,7 @@ pub fn matched(mapping: &Mapping, message: &str, pool: &DescriptorPool) -> Resul
     if problems.is_empty() { Ok(found) } else { Err(problems) }
 }
 
-/// Returns the possible field names: the column's, the last part of its field's path, or the whole path.
+/// Returns the possible field names: the column's name, the last part of its field's path, and the whole path.
 fn names(column: &Column) -> Vec<&str> {
     let mut names = vec![column.name.as_str()];
     if let From::Field(path) = &column.from {
@@ -68,10 +68,10 @@ fn names(column: &Column) -> Vec<&str> {
 }
 
 impl MessageKey {
-    /// `events`: the contract of the table's events, whose files include the message.
+    /// Compiles the key's message. `events` is the contract of the table's events, whose files include the message.
     ///
     /// # Errors
-    /// All mismatches between the message and the table's key.
+    /// Returns all mismatches between the message and the table's key.
     pub fn new(
         mapping: &Mapping,
         message: &str,
@@ -106,8 +106,8 @@ impl MessageKey {
         self.contract.message().full_name()
     }
 
-    /// Returns the message's bytes without the frame of a registry's serializer: no message begins with a zero. `indexing`: set if
-    /// there is a registry.
+    /// Returns the message's bytes without the frame of a registry's serializer, which begins with a zero, as no
+    /// message does. `indexing` is set if there is a registry.
     pub fn unframed(key: &[u8], indexing: Option<Indexing>) -> Result<&[u8], Undecodable> {
         match (key.first(), indexing) {
             (Some(0), Some(indexing)) => {
@@ -129,7 +129,7 @@ impl MessageKey {
 
     /// Writes the key's columns.
     pub fn write(&self, fields: &Fields<'_>, row: &mut RowWriter<'_>) -> Result<(), Misfit> {
-        // Every cell reads a field.
+        // Every cell reads a field, so the record is not used.
         let record =
             RecordView { topic: "", partition: 0, offset: 0, timestamp: -1, key: None, digest: "", header: &|_| None };
         self.cells.iter().try_for_each(|cell| cell.write(&self.contract, fields, &record, row))
@@ -259,7 +259,7 @@ mod tests {
         assert!(why(&framed, None).ends_with("set `contract.registry`"));
         assert!(why(&framed[..3], Some(Indexing::Required)).contains("the frame ends inside the schema id"));
         let unset = key("t", 1, 0, 0, [1; 16]);
-        // Without the message in `at`, and with bytes that are not a UUID.
+        // The message in `at` is missing, or the bytes are not a UUID.
         let at = unset.windows(2).position(|bytes| bytes == [0x1a, 0]).unwrap();
         let without = [&unset[..at], &unset[at + 2..]].concat();
         assert_eq!(why(&without, None), "column at: the column is NOT NULL, and the event has no value for it");

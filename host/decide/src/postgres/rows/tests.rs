@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// int8
+/// The OID of int8.
 const ELEMENT: u32 = 20;
 
 #[derive(Debug, Clone)]
 enum Event {
-    /// `gone`: under `only_if_newer` a soft delete is an upsert too.
+    /// An upsert. `gone` marks a soft delete, which is an upsert too under `only_if_newer`.
     Upsert {
         key: u8,
         set: Option<i64>,
@@ -36,7 +36,7 @@ struct TableRow {
 
 type Table = BTreeMap<u8, TableRow>;
 
-/// Does what PostgreSQL does with one upsert of the statement that `table.rs` writes.
+/// Applies one upsert like PostgreSQL with the statement that `table.rs` writes.
 fn upsert(table: &mut Table, key: u8, row: TableRow, guarded: bool) {
     match table.get_mut(&key) {
         None => {
@@ -203,7 +203,7 @@ proptest! {
         prop_assert_eq!(got, expected);
     }
 
-    /// For any order of a key's events, and any batch boundaries between them.
+    /// Tests any order of a key's events, and any batch boundaries between them.
     #[test]
     fn under_only_if_newer_the_newest_event_has_the_last_word_also_if_it_deletes(
         events in prop::collection::vec((any::<Option<i8>>(), any::<bool>()), 1..9),
@@ -236,7 +236,7 @@ fn a_row_that_is_not_finished_leaves_nothing() {
     assert!(rows.is_empty() && rows.cells.is_empty() && rows.addends.is_empty());
 }
 
-/// Two key columns, a value, and soft-deleted rows.
+/// Uses two key columns, a value, and soft-deleted rows.
 #[test]
 fn a_soft_delete_keeps_the_upserts_before_it() {
     let column = || ShapeColumn { element: ELEMENT, mode: Mode::Set };

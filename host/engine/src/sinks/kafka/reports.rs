@@ -1,7 +1,7 @@
 //! The records that the broker rejected.
 //!
-//! Records travel in sets, and a set is rejected as a whole. If the broker checks records one by one, it names the rejected
-//! ones; if the set is too large, it names none.
+//! Records travel in sets, and a set is rejected as a whole. If the broker checks records one by one, it names the
+//! rejected ones; if the set is too large, it names none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,9 +41,9 @@ struct Report {
     topic: String,
     partition: i32,
     code: RDKafkaErrorCode,
-    /// The address of the broker's error text for it. A named record has its own text, its neighbours share librdkafka's, and
-    /// the records of a set that was rejected whole share the broker's, or have none. It must never be dereferenced:
-    /// librdkafka 2.12 has freed the text by then.
+    /// The address of the broker's error text for it. A named record has its own text, its neighbours share
+    /// librdkafka's, and the records of a set that was rejected whole share the broker's, or have none. It must never
+    /// be dereferenced: librdkafka 2.12 has freed the text by then.
     words: usize,
     /// The size of key and value.
     bytes: usize,
@@ -65,10 +65,10 @@ impl Report {
 
 #[derive(Default)]
 struct Undelivered {
-    /// The first error, or the first that is more than an unavailable server. `None` if everything was delivered.
+    /// The first error, or the first one that is more than an unavailable server. `None` if everything was delivered.
     worst: Option<(RDKafkaErrorCode, String)>,
     refused: Vec<Report>,
-    /// A record whose partition does not exist: its mark and its topic.
+    /// The mark and the topic of a record whose partition does not exist.
     nowhere: Option<(usize, String)>,
 }
 
@@ -103,12 +103,12 @@ impl Reports {
     }
 }
 
-/// How the reported records were sent.
+/// The way in which the reported records were sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
-    /// Each record as a set of its own.
+    /// Whether each record is a separate set.
     pub alone: bool,
-    /// In a transaction: the first rejected set is the last one.
+    /// Whether they were sent in a transaction, in which the first rejected set is the last one.
     pub transactional: bool,
 }
 

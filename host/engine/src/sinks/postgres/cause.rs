@@ -1,4 +1,4 @@
-//! Why a table rejects rows through no fault of any event: what it lacks, and what to create.
+//! Determines what a table lacks if it rejects rows through no fault of any event, and what to create.
 
 use sqlx::Error;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
@@ -34,8 +34,8 @@ pub fn of(error: &Error) -> Option<String> {
 pub enum Doubt<'e> {
     /// A value was too large for a cast from bigint: the value may be a sequence's.
     Sequence,
-    /// A column rejects NULL: it may be a column without a mapping. If the table has partitions, the server names the partition
-    /// that rejected the row.
+    /// A column rejects NULL: it may be a column without a mapping. If the table has partitions, the server names the
+    /// partition that rejected the row.
     NotNull { schema: &'e str, table: &'e str, column: &'e str },
 }
 
@@ -74,7 +74,7 @@ impl Doubt<'_> {
     }
 }
 
-/// Whether the second table is the first one or one of its partitions.
+/// Tests whether the second table is the first one or one of its partitions.
 const PART_OF: &str = "SELECT coalesce(to_regclass($2) = to_regclass($1)
     OR to_regclass($2) IN (SELECT relid FROM pg_partition_tree(to_regclass($1))), false)";
 

@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL, and the meaning of its errors.
+//! Connects to PostgreSQL, and interprets its errors.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tollgate_config::Pipeline;
 use tollgate_config::error::Class;
 use tollgate_config::limits;
 
-/// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity. With several hosts, it
-/// uses the first that responds and accepts writes.
+/// Opens a connection with the session settings of the protocol. `role` shows up in pg_stat_activity. With several
+/// hosts, it uses the first that responds and accepts writes.
 pub async fn open(pipeline: &Pipeline, role: &str) -> Result<PgConnection, Error> {
     let hosts = Hosts::parse(pipeline.postgres.url.expose()).map_err(|error| Error::Configuration(Box::new(error)))?;
     // An unreachable host sends no response, and the operating system would wait for minutes.
@@ -47,7 +47,7 @@ fn timed(message: &'static str) -> Error {
     Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message))
 }
 
-/// `None`: the server is not of the wanted kind.
+/// Opens a connection. Returns `None` if the server is not of the wanted kind.
 async fn greet(
     pipeline: &Pipeline,
     role: &str,
@@ -67,11 +67,11 @@ async fn greet(
     Ok(Some(connection))
 }
 
-/// The session's settings.
+/// Returns the session's settings.
 ///
 /// A statement must end before the Kafka transaction beside it: a lane that waits longer repeats its batch for nothing.
-/// PostgreSQL ends a transaction that is idle for longer than Kafka keeps the batch's other half: its lane is frozen or cut
-/// off, and the next owner waits for the progress rows that it locks.
+/// PostgreSQL ends a transaction that is idle for longer than Kafka keeps the batch's other half: its lane is frozen or
+/// cut off, and the next owner waits for the progress rows that it locks.
 fn settings(pipeline: &Pipeline) -> String {
     let idle = (pipeline.delivery.transaction_timeout + limits::IDLE_BEYOND_TRANSACTION).as_millis();
     let transaction = pipeline.delivery.transaction_timeout.as_millis();
@@ -79,7 +79,8 @@ fn settings(pipeline: &Pipeline) -> String {
         ("statement_timeout", (transaction * 2 / 3).to_string()),
         ("lock_timeout", (transaction / 3).to_string()),
         ("idle_in_transaction_session_timeout", idle.to_string()),
-        // Lets the server detect a cut connection and release our locks. Our own side uses `limits::STATEMENT_PATIENCE`.
+        // Lets the server detect a cut connection and release our locks. Our own side uses
+        // `limits::STATEMENT_PATIENCE`.
         ("tcp_keepalives_idle", "5".to_owned()),
         ("tcp_keepalives_interval", "2".to_owned()),
         ("tcp_keepalives_count", "3".to_owned()),
@@ -122,7 +123,8 @@ pub fn meaning(error: &Error) -> Meaning {
     })
 }
 
-/// Whether the server rejects this login or these settings. At startup that ends the process; later it is retried.
+/// Returns whether the server rejects this login or these settings. At startup that ends the process; later it is
+/// retried.
 pub fn refuses(error: &Error) -> bool {
     matches!(meaning(error), Meaning::Login | Meaning::Fatal)
 }
@@ -132,13 +134,13 @@ pub fn class(error: &Error) -> Class {
     meaning(error).class()
 }
 
-/// Whether a statement timed out, possibly because it had too much to do.
+/// Returns whether a statement timed out, possibly because it had too much to do.
 pub fn timed_out(error: &Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014")
 }
 
-/// Returns the server's message with its SQLSTATE, without the detail: that holds values of the row, which may appear only
-/// in a dead letter.
+/// Returns the server's message with its SQLSTATE, without the detail. The detail contains values of the row, which may
+/// appear only in a dead letter.
 pub fn describe(error: &Error) -> String {
     if let Error::Configuration(why) = error {
         return why.to_string();

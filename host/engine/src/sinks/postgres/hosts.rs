@@ -1,6 +1,8 @@
-//! PostgreSQL URLs with several hosts, in libpq's syntax: `postgres://user@a:5432,b:5432/db?target_session_attrs=read-write`.
+//! PostgreSQL URLs with several hosts, in libpq's syntax:
+//! `postgres://user@a:5432,b:5432/db?target_session_attrs=read-write`.
 //!
-//! sqlx supports one host. So the URL becomes one URL per host, tried in order until a host of the wanted kind responds.
+//! sqlx supports one host. So the URL becomes one URL per host, tried in order until a host of the wanted kind
+//! responds.
 
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -13,7 +15,7 @@ pub enum Wanted {
     Writable,
 }
 
-/// Why a URL cannot be used.
+/// The reason why a URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     #[error("is not a valid URL; a password with / ? # @ or % in it must be percent-encoded")]
@@ -27,7 +29,7 @@ pub enum UrlError {
 /// The servers that a URL names.
 #[derive(Debug, Clone)]
 pub struct Hosts {
-    /// At least one, in the URL's order.
+    /// The servers in the URL's order. There is at least one.
     pub options: Vec<PgConnectOptions>,
     pub wanted: Wanted,
 }
@@ -35,8 +37,8 @@ pub struct Hosts {
 const TARGET: &str = "target_session_attrs";
 
 impl Hosts {
-    /// Parses a URL. With several hosts the server must accept writes, unless the URL sets another kind; libpq would accept
-    /// any server.
+    /// Parses a URL. With several hosts the server must accept writes, unless the URL sets another kind; libpq would
+    /// accept any server.
     pub fn parse(url: &str) -> Result<Hosts, UrlError> {
         let (scheme, rest) = url.split_once("://").ok_or(UrlError::Unreadable)?;
         let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
@@ -71,7 +73,7 @@ pub async fn fits(connection: &mut PgConnection, wanted: Wanted) -> Result<bool,
     if wanted == Wanted::Any {
         return Ok(true);
     }
-    // In the simple protocol: a pooler may not support prepared statements.
+    // This uses the simple protocol, because a pooler may not support prepared statements.
     let row = sqlx::raw_sql("SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean")
         .fetch_one(connection)
         .await?;

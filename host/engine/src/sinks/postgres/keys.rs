@@ -1,9 +1,9 @@
-//! Key columns that do not compare by bytes.
+//! Finds key columns that do not compare by bytes.
 
 use sqlx::postgres::PgConnection;
 
-/// Returns the key columns that treat two values as equal although their bytes differ: their events would not be folded into one
-/// row, and a delete could miss its row. A unique index may compare differently from its column.
+/// Returns the key columns that treat two values as equal although their bytes differ: their events would not be folded
+/// into one row, and a delete could miss its row. A unique index may compare differently from its column.
 pub(super) async fn unequal(
     connection: &mut PgConnection,
     table: &str,

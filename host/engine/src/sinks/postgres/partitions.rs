@@ -1,7 +1,7 @@
-//! Time partitions, created ahead of the events that need them.
+//! Creates time partitions ahead of the events that need them.
 //!
-//! The wanted partitions follow from the calendar, in UTC. The catalogue shows by their bounds which ones are missing, so
-//! partitions with other names count as well.
+//! The wanted partitions follow from the calendar, in UTC. The catalogue shows by their bounds which ones are missing,
+//! so partitions with other names count as well.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ const DIGITS: usize = 8;
 pub struct Partition {
     pub name: TableName,
     table: TableName,
-    /// The first day, and the day after the last one.
+    /// The first day; the next field is the day after the last one.
     from: i64,
     to: i64,
 }
@@ -98,7 +98,7 @@ fn weekday(day: i64) -> i64 {
     (day + 3).rem_euclid(7)
 }
 
-/// `orders_p20260131`, `orders_p2026w05`, `orders_p202601`, `orders_p2026`.
+/// Returns the partition's name, such as `orders_p20260131`, `orders_p2026w05`, `orders_p202601` or `orders_p2026`.
 fn name(table: &TableName, every: Every, from: i64) -> TableName {
     let (year, month, day) = iso::civil(from);
     let span = match every {
@@ -127,7 +127,8 @@ fn name(table: &TableName, every: Every, from: i64) -> TableName {
     TableName { schema: table.schema.clone(), name }
 }
 
-/// Whether a partition of the table holds the first moment of a wanted one. In UTC, which is also used to show the bounds.
+/// Tests whether a partition of the table contains the first moment of a wanted one. Times are in UTC, which is also
+/// used to show the bounds.
 const COVERED: &str = r"SELECT EXISTS (
     SELECT 1 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid,
            LATERAL (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid),
@@ -157,8 +158,8 @@ async fn covered(transaction: &mut PgConnection, partition: &Partition) -> Resul
 
 /// Creates a partition, unless another member is doing so. Returns whether it did.
 ///
-/// The statement locks the table against all other use. So it waits only briefly for that lock: all writers to the table
-/// queue behind it.
+/// The statement locks the table against all other use. So it waits only briefly for that lock: all writers to the
+/// table queue behind it.
 pub async fn create(connection: &mut PgConnection, partition: &Partition) -> Result<bool, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     let patience = limits::PARTITION_LOCK.as_millis();
@@ -176,8 +177,8 @@ pub async fn create(connection: &mut PgConnection, partition: &Partition) -> Res
     Ok(creates)
 }
 
-/// Creates the wanted partitions that the table lacks. Returns the result of each by its name, and nothing for those that
-/// exist or that another member creates.
+/// Creates the wanted partitions that the table lacks. Returns the result of each by its name, and nothing for those
+/// that exist or that another member creates.
 pub async fn ahead(connection: &mut PgConnection, wanted: Vec<Partition>) -> Vec<(String, Result<(), sqlx::Error>)> {
     let table = wanted.first().map(|partition| partition.table.to_string()).unwrap_or_default();
     let lacking = match missing(connection, wanted).await {
@@ -195,7 +196,7 @@ pub async fn ahead(connection: &mut PgConnection, wanted: Vec<Partition>) -> Vec
     made
 }
 
-/// Returns what is wrong with a table whose partitions are to be created: it is not partitioned by range of this column.
+/// Returns an error about a table whose partitions are to be created, if it is not partitioned by range of this column.
 pub async fn unfit(
     connection: &mut PgConnection,
     table: &TableName,

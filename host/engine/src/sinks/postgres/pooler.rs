@@ -1,8 +1,8 @@
 //! Detects a pooler in transaction mode in front of PostgreSQL.
 //!
-//! Tollgate needs sessions: a slot is a session's advisory lock, and settings and the stage belong to a session. A transaction
-//! pooler breaks all of that without an error. With two connections open at once it shows: both get the same server process,
-//! or one connection gets two, or a setting of one appears on the other.
+//! Tollgate needs sessions: a slot is a session's advisory lock, and settings and the stage belong to a session. A
+//! transaction pooler breaks all of that without an error. With two connections open at once it shows: both get the
+//! same server process, or one connection gets two, or a setting of one appears on the other.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Error, Row as _};
 use tokio::sync::Mutex;
 
-/// PostgreSQL is not reached by sessions of our own.
+/// The error that PostgreSQL is not reached by separate sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "PostgreSQL is behind a pooler in transaction mode: two connections share a server process, so locks and settings of a \
@@ -18,10 +18,11 @@ use tokio::sync::Mutex;
 )]
 pub(super) struct TransactionPooler;
 
-/// A busy pooler may happen to keep two connections apart for a moment.
+/// The number of checks. A busy pooler may happen to give two connections different servers for a moment.
 const ROUNDS: usize = 3;
 
-/// Checks run one at a time in this process, so that it needs one connection more than its lanes and not twice as many.
+/// Lets only one check run at a time in this process, so that it needs one connection more than its lanes and not twice
+/// as many.
 static ONE: Mutex<()> = Mutex::const_new(());
 
 /// Checks a new connection with the help of a second one, which `open` opens and which is closed again.
@@ -40,7 +41,7 @@ pub(super) async fn check(
 async fn pooled(first: &mut PgConnection, second: &mut PgConnection) -> Result<bool, Error> {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mark = format!("{}-{}", std::process::id(), elapsed.as_nanos());
-    // In the simple protocol throughout: such a pooler breaks prepared statements too.
+    // The simple protocol is used throughout, because such a pooler breaks prepared statements too.
     sqlx::raw_sql(AssertSqlSafe(format!("SET tollgate.session = '{mark}'"))).execute(&mut *first).await?;
     let (own, _) = ask(first).await?;
     for _ in 0..ROUNDS {

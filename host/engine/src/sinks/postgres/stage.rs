@@ -1,7 +1,9 @@
-//! Large batches: COPY into a temporary table of the session, then the same upsert from there (docs/adr/0003).
+//! Writes large batches: by COPY into a temporary table of the session, then with the same upsert from there
+//! (docs/adr/0003).
 //!
 //! The temporary table is the only thing that our sessions keep between transactions and that ages: its `relfrozenxid`
-//! holds back `datfrozenxid` of the whole database, and no other session's vacuum can process it. [`renew`] drops it in time.
+//! holds back `datfrozenxid` of the whole database, and no other session's vacuum can process it. [`renew`] drops it in
+//! time.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row as _};
@@ -11,14 +13,14 @@ use tollgate_config::limits;
 use tollgate_decide::postgres::rows::{Folded, Rows, Shape};
 use tollgate_decide::postgres::stage::Stage;
 
-/// How many transactions ago the session's oldest stage was created, and the age at which it is dropped. The stages of all lanes
-/// are found by their names.
+/// Selects the age, in transactions, of the session's oldest stage, and the age at which it is dropped. The stages of
+/// all lanes are found by their names.
 const AGE: &str = r"SELECT coalesce(max(age(relfrozenxid)), 0)::bigint,
         least($1, current_setting('autovacuum_freeze_max_age')::bigint / 4)
     FROM pg_class WHERE relname LIKE 'tollgate\_stage\_%' AND relnamespace = pg_my_temp_schema()";
 
-/// Drops the session's stages once they are old; a batch that needs one creates it again. Returns the age of what is left,
-/// in transactions. Call it outside of a transaction, also while idle.
+/// Drops the session's stages once they are old; a batch that needs one creates it again. Returns the age of the
+/// remaining ones in transactions. Call it outside of a transaction, and also while the lane is idle.
 pub async fn renew(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     let row = sqlx::query(AGE).bind(limits::STAGE_AGE).fetch_one(&mut *connection).await?;
     let (age, most): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);

@@ -1,4 +1,4 @@
-//! The target table, checked against its mapping when the pipeline starts.
+//! Checks the target table against its mapping when the pipeline starts.
 
 use sqlx::postgres::PgConnection;
 use tollgate_config::Mapping;
@@ -11,7 +11,7 @@ pub use super::catalogue::describe;
 use super::catalogue::has_unique_index;
 use super::{keys, partitions};
 
-/// Why a table does not match: all reasons at once.
+/// The reasons why a table does not match, all at once.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

@@ -1,8 +1,8 @@
-//! The group's assignments and revocations: partitions are taken over before they are assigned, and the lanes release them
-//! before they are unassigned.
+//! The group's assignments and revocations: partitions are taken over before they are assigned, and the lanes release
+//! them before they are unassigned.
 //!
-//! librdkafka waits for the answer to each of the group's decisions, also while the consumer closes: a decision without an
-//! answer would block the process for the whole of `shutdown`.
+//! librdkafka waits for the answer to each of the group's decisions, also while the consumer closes: a decision without
+//! an answer would block the process for the whole of `shutdown`.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -49,7 +49,7 @@ impl Poll {
         self.lifecycle.assigned(self.state.assignment);
         self.lifecycle.joined(true);
         if partitions.is_empty() {
-            // A spare member: it has joined, and gets nothing until another member leaves.
+            // This is a spare member: it has joined, and gets nothing until another member leaves.
             self.answer();
         }
         self.state.requested.extend(partitions);
@@ -57,8 +57,8 @@ impl Poll {
         self.request_again();
     }
 
-    /// A takeover in progress became void with its assignment. Requests its partitions that are still ours again, since the
-    /// group will not name them again.
+    /// Handles a takeover in progress that became void with its assignment. Its partitions that are still ours are
+    /// requested again, because the group will not name them again.
     fn request_again(&mut self) {
         if !self.state.requested.is_empty() && !self.lifecycle.draining() {
             self.request(self.state.requested.iter().copied().collect());
@@ -140,8 +140,8 @@ impl Poll {
             return;
         }
         self.assign_all(&list);
-        // librdkafka keeps a pause across assignments: a partition that was paused when it was lost would come back paused,
-        // and the lane that resumes its partitions did not have it then.
+        // librdkafka keeps a pause across assignments: a partition that was paused when it was lost would come back
+        // paused, and the lane that resumes its partitions did not have it then.
         if let Err(error) = self.consumer.resume(&list) {
             tracing::warn!(%error, "resume failed");
         }
@@ -153,7 +153,7 @@ impl Poll {
         self.hold();
     }
 
-    /// Lanes finish (past the decision) or abort their work on these partitions; then the partitions are released.
+    /// Starts to release partitions. Lanes finish (past the decision) or abort their work on them first.
     fn revoke(&mut self, partitions: &[Partition], lost: bool) {
         // I5: no batch of these partitions begins from here on, and the group waits for those in progress.
         // A takeover in progress is void now.
@@ -166,7 +166,7 @@ impl Poll {
         }
         self.state.wanting = self.state.wanting.filter(|_| !self.state.requested.is_empty());
         self.hold();
-        // Until the group's next decision: this is a rebalance, or the member was excluded.
+        // This holds until the group's next decision, because there is a rebalance, or the member was excluded.
         self.lifecycle.joined(
             !(self.state.tracked.is_empty() && self.state.requested.is_empty() && self.state.halted.is_empty()),
         );
@@ -191,8 +191,8 @@ impl Poll {
         }
     }
 
-    /// A lane met another owner's epoch on a partition that is assigned to us: a takeover that came too late has raised it.
-    /// Takes the partition over again, and fetches it again from the rows' position.
+    /// Handles a lane that met another owner's epoch on a partition that is assigned to us, because a takeover that
+    /// came too late has raised it. The partition is taken over again, and fetched again from the rows' position.
     pub(super) fn fenced(&mut self, partition: Partition, assignment: u64) {
         if self.state.tracked.get(&partition).is_some_and(|tracked| tracked.assignment == assignment) {
             self.request(vec![partition]);
@@ -211,14 +211,14 @@ impl Poll {
         self.revoke(&partitions, false);
     }
 
-    /// Answers the group's decision, if there is one: partitions that are not taken over by now are not read.
+    /// Answers the group's decision, if there is one. Partitions that are not taken over by then are not read.
     pub(super) fn answer(&mut self) {
         match self.state.unanswered.take() {
             None => {}
             Some(Unanswered::Assign) => self.assign_all(&TopicPartitionList::new()),
             Some(Unanswered::Revoke(partitions)) => {
-                // librdkafka rejects a list with a partition that it does not fetch, and keeps waiting; halted ones were never
-                // assigned.
+                // librdkafka rejects a list with a partition that it does not fetch, and keeps waiting; halted ones
+                // were never assigned.
                 let mut list = TopicPartitionList::new();
                 for partition in partitions.iter().filter(|partition| self.state.fetched.remove(partition)) {
                     list.add_partition(&self.pipeline.source.topic, partition.0);
@@ -237,7 +237,7 @@ impl Poll {
 
 pub(super) fn told(done: Result<(), KafkaError>) {
     if let Err(error) = done {
-        // The group has moved on already, as the next rebalance will show.
+        // The group has already moved on, as the next rebalance will show.
         tracing::warn!(%error, "the group did not accept the reply to a rebalance");
     }
 }

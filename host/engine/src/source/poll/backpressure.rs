@@ -1,8 +1,8 @@
-//! Backpressure while a lane accepts no batch, or all batches together use up the memory: first the poll thread waits, then
-//! partitions are paused.
+//! Applies backpressure while a lane accepts no batch, or while all batches together use up the memory. First the poll
+//! thread waits, then partitions are paused.
 //!
-//! Events are counted when a batch is handed over. Bytes are counted when a record is taken: a batch has the same memory
-//! before and after it is handed over, so checking while batches fill is sufficient.
+//! Events are counted when a batch is handed over. Bytes are counted when a record is taken: a batch has the same
+//! memory before and after it is handed over, so checking while batches fill is sufficient.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,8 @@ impl Poll {
         limits::LANE_PATIENCE.min(self.pipeline.source.max_poll_interval / 10)
     }
 
-    /// First level of backpressure: wait for the lane, while librdkafka's own limits throttle the fetch at no cost.
+    /// Applies the first level of backpressure: waits for the lane, while librdkafka's own limits throttle the fetch at
+    /// no cost.
     pub(super) fn hand_over(&mut self, lane: usize) {
         let fresh = self.lanes[lane].fresh();
         let filling = &mut self.state.filling[lane];
@@ -71,8 +72,8 @@ impl Poll {
         self.lanes.iter().map(Inbox::memory).sum()
     }
 
-    /// Returns whether all batches together have more memory than this. Unused memory is freed first: a backlog of spare
-    /// batches would never shrink.
+    /// Returns whether all batches together have more memory than this. Unused memory is freed first: a backlog of
+    /// spare batches would never shrink.
     fn exceeds(&mut self, bytes: usize) -> bool {
         let over = |poll: &Poll| poll.filled() + poll.others() > bytes;
         if !over(self) {
@@ -83,8 +84,8 @@ impl Poll {
         over(self)
     }
 
-    /// Returns whether no records may be taken for now: the poll thread waits for a batch to complete, and after some time
-    /// pauses all partitions, so that it can poll.
+    /// Returns whether no records may be taken for now: the poll thread waits for a batch to complete, and after some
+    /// time pauses all partitions, so that it can poll.
     pub(super) fn held_back(&mut self) -> bool {
         if !self.exceeds(self.bounds().most_bytes()) {
             self.state.brimful = None;
@@ -107,8 +108,9 @@ impl Poll {
         false
     }
 
-    /// Second level: an outage. The lane's partitions are paused, and polling continues so that the member stays in the group.
-    /// Only a pause keeps librdkafka from delivering, so `pause_on_threshold: false` cannot disable this one.
+    /// Applies the second level, for an outage. The lane's partitions are paused, and polling continues so that the
+    /// member stays in the group. Only a pause keeps librdkafka from delivering, so `pause_on_threshold: false` cannot
+    /// disable this one.
     fn stall(&mut self, lane: usize, batch: RecordBatch) {
         let filling = &mut self.state.filling[lane];
         filling.batch = batch;
@@ -164,7 +166,8 @@ impl Poll {
     }
 }
 
-/// Returns whether the batch would exceed the backlog's threshold. An empty backlog accepts any batch, however low the limit.
+/// Returns whether the batch would exceed the backlog's threshold. An empty backlog accepts any batch, however low the
+/// limit.
 fn crosses(bounds: &Backpressure, backlog: u64, batch: u64) -> bool {
     bounds.pause_on_threshold && backlog > 0 && backlog + batch > bounds.lag_threshold
 }

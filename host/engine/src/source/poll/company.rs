@@ -1,5 +1,5 @@
-//! How long a batch waits for more events. Every commit costs PostgreSQL and Kafka a fixed amount; a batch that waits as long as
-//! the latency target allows shares this cost among more events.
+//! Determines how long a batch waits for more events. Every commit costs PostgreSQL and Kafka a fixed amount. A batch
+//! that waits as long as the latency target allows shares this cost among more events.
 
 use std::time::Duration;
 
@@ -10,12 +10,14 @@ use tollgate_config::BatchWait;
 pub(super) struct Company {
     /// The number of completed batches at the last check.
     through: u64,
-    /// The longest recent duration: a shorter one lowers it by a fiftieth, so that about one batch in fifty takes longer.
+    /// The longest recent duration: a shorter one lowers it by a fiftieth, so that about one batch in fifty takes
+    /// longer.
     took: Duration,
 }
 
 impl Company {
-    /// Returns how long to wait now. `through`: how many batches are complete, and how long the last of them took.
+    /// Returns how long to wait now. `through` is the number of completed batches, and the duration of the last of
+    /// them.
     pub(super) fn wait(&mut self, wait: BatchWait, (through, took): (u64, Duration)) -> Duration {
         let target = match wait {
             BatchWait::Most(most) => return most,
@@ -37,7 +39,7 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// Simulates commits of these durations in sequence; returns the waits before each and after the last.
+    /// Simulates commits of these durations in sequence. Returns the waits before each and after the last.
     fn waits(target: u64, commits: impl IntoIterator<Item = u64>) -> Vec<Duration> {
         let mut company = Company::default();
         let commits = std::iter::once(0).chain(commits);

@@ -1,4 +1,4 @@
-//! Assigned partitions that are not read, because only an operator can resume them.
+//! Handles assigned partitions that are not read, because only an operator can resume them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +49,7 @@ impl Poll {
         self.request(resumed);
     }
 
-    /// The partition stays in the assignment, so that the group does not give it to another member, but it is not fetched.
+    /// Stops fetching a partition. It stays in the assignment, so that the group does not give it to another member.
     pub(super) fn put_aside(&mut self, partition: Partition) {
         self.state.tracked.remove(&partition);
         self.state.halted.insert(partition);
@@ -107,13 +107,14 @@ impl Poll {
             });
         }
         if !found {
-            // The affected partition is no longer ours, or the watermarks are unavailable: the next fetch reports the error again.
+            // The affected partition is no longer ours, or the watermarks are unavailable: the next fetch reports the
+            // error again.
             tracing::warn!(%error, "an offset is out of range, but every partition of this member has its next offset");
         }
     }
 
-    /// Halts the partitions whose next record cannot be read, before anything behind it is taken: librdkafka skips a corrupt
-    /// batch. A stalled lane fetches its partitions again later, and meets the error again.
+    /// Halts the partitions whose next record cannot be read, before any record behind it is taken, because librdkafka
+    /// skips a corrupt batch. A stalled lane fetches its partitions again later, and meets the error again.
     pub(super) fn halt_unreadable(&mut self, error: &KafkaError) {
         let positions: BTreeMap<Partition, NextOffset> =
             self.state.tracked.iter().map(|(partition, tracked)| (*partition, tracked.position)).collect();
@@ -143,7 +144,7 @@ impl Poll {
             let (code, epoch) = (code::RECORDS_UNREADABLE.to_owned(), tracked.epoch);
             self.brakes.halt(Halt { partition, code, offset, epoch, message });
         }
-        // Before the next record is taken.
+        // This must happen before the next record is taken.
         self.follow_halts();
     }
 }

@@ -1,4 +1,4 @@
-//! Checks of `postgres.delete`: the field that marks deleting events, and the message type of the record key.
+//! Checks of `postgres.delete`: the field that marks an event as a deletion, and the message type of the record key.
 
 use super::{Report, field};
 use prost_reflect::DescriptorPool;

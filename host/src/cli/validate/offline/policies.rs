@@ -5,8 +5,8 @@ use prost_reflect::DescriptorPool;
 use tollgate_config::Pipeline;
 use tollgate_contract::{Contract, Policies, UnknownEnums};
 
-/// Checks each policy against the event types. With several types, it must fit at least one of them. `messages` are the types
-/// that compile.
+/// Checks each policy against the event types. If there are several types, it must fit at least one of them. `messages`
+/// are the types that compile.
 pub(super) fn check_policies(pipeline: &Pipeline, pool: &DescriptorPool, messages: &[&str], report: &mut Report) {
     let policies = &pipeline.contract.policies;
     let alone = Policies::default;
