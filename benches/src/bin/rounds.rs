@@ -170,7 +170,7 @@ fn tollgate(args: &mut Args) -> anyhow::Result<Option<Tollgate>> {
     Ok(Some(Tollgate { program: program.into(), component, protos }))
 }
 
-/// Those that were asked for and are there, in the order of a round.
+/// Returns the engines that were requested and have a program, in the order of a round.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 fn engines(args: &mut Args, setting: &Setting) -> anyhow::Result<Vec<Engine>> {
     let all = [Engine::Node, Engine::Earlier, Engine::Tollgate, Engine::Floor, Engine::TollgateOutput];

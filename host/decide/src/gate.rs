@@ -97,7 +97,7 @@ impl Gate {
     /// Creates a resolver from frames to contracts; `None` if values are not framed.
     pub(crate) fn resolver(&self) -> Option<Resolver> {
         let framing = self.framing.as_ref()?;
-        // With several types a frame is not expected to have a certain one, unless it surrounds an envelope.
+        // With several types a frame is not expected to have a certain message, unless it surrounds an envelope.
         let changes = self.changes.as_ref().and_then(|changes| changes.proto.as_ref());
         let expected = match (&self.envelope, self.types.as_slice()) {
             _ if changes.is_some() => changes.map(|proto| &proto.contract),
@@ -149,13 +149,13 @@ pub struct TypeChain {
 /// A transform, as shown to operators.
 #[derive(Debug, Clone)]
 pub struct TransformInfo {
-    /// The type whose chain it is in, if the topic holds several.
+    /// The type that uses it, if the topic has several types.
     pub event_type: String,
     pub name: String,
     pub version: String,
     pub component: String,
     pub digest: String,
-    /// Index in [`EventType::routes`] of each route, in the component's order.
+    /// The index in [`EventType::routes`] of each route, in the component's order.
     pub routes: Vec<usize>,
 }
 

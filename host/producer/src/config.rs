@@ -85,11 +85,12 @@ impl Config {
             client,
             transactional_id: None,
             transaction_timeout: limits::TRANSACTION_TIMEOUT,
-            // Java's buffer.memory; and a number of records at which small ones do not cost more in bookkeeping than in bytes.
+            // The size is Java's buffer.memory. The number of records is one at which small records do not cost more in
+            // bookkeeping than in bytes.
             buffer: Load { records: 100_000, bytes: 32 << 20 },
             delivery_timeout: limits::DELIVERY_TIMEOUT,
             linger: limits::LINGER,
-            // librdkafka's default: Kafka's own limit is slightly more than 1 MiB for a whole batch.
+            // This is librdkafka's default. Kafka's own limit is slightly more than 1 MiB for a whole batch.
             record_bytes: 1_000_000,
             invalid: Invalid::Return,
         }

@@ -229,7 +229,8 @@ impl Gate {
         }
     }
 
-    /// Returns the key from an event's fields. An empty text is not a key: all such events would go to one partition.
+    /// Returns the key from an event's fields. An empty text is not a key, because all such events would go to one
+    /// partition.
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     fn key_of(&self, fields: &Fields<'_>) -> Result<String, Rejected> {
         let mut parts = Vec::with_capacity(self.key.len());

@@ -60,7 +60,7 @@ impl Producer {
     /// Works like [`Producer::new`], but with compiled routes.
     ///
     /// # Errors
-    /// As [`Producer::new`].
+    /// Fails as [`Producer::new`] does.
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     pub fn with_gates(config: Config, gates: Vec<Gate>) -> Result<Producer, SetupError> {
         if gates.is_empty() {
@@ -380,7 +380,7 @@ impl Producer {
         let Some(poller) = self.poller.take() else { return };
         if purge {
             self.client.purge(PurgeConfig::default().queue().inflight());
-            // The reports of purged records need no broker.
+            // The reports of dropped records need no broker.
             self.reports().room.wait_empty(Instant::now() + limits::REJECTION_EVENT * 10);
         }
         poller.stop.store(true, Ordering::Release);

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::reports::is_refusal;
 use crate::{ConnectError, Delivery, Event, Producer, SendError, TransactionError};
 
-/// An open transaction. After [`Transaction::commit`], readers with `isolation.level=read_committed` see all of it or nothing.
+/// An open transaction. After [`Transaction::commit`], readers with `isolation.level=read_committed` see all of it.
 /// Dropping it rolls it back.
 #[derive(Debug)]
 pub struct Transaction<'p> {
@@ -97,7 +97,7 @@ impl Transaction<'_> {
         while self.producer.client.in_flight_count() > 0 && Instant::now() < until {
             std::thread::sleep(limits::FLIGHT_LOOK);
         }
-        // Whatever happens now: the decision is with the broker.
+        // From here on the broker decides the outcome, whatever this call returns.
         match self.retried(until, || self.producer.client.commit_transaction(limits::TRANSACTION_CALL)) {
             Ok(()) => {
                 self.finish();

@@ -89,7 +89,7 @@ pub struct RegistryArgs {
 }
 
 /// # Errors
-/// Exit code 1 if the contracts are not compatible, 2 if the check itself failed.
+/// Fails with exit code 1 if the contracts are not compatible, 2 if the check itself failed.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 pub fn run(args: &Args, format: Format) -> Result<Success, Failure> {
     check(args, format).map_err(|failure| match failure.exit {

@@ -21,7 +21,7 @@ pub enum Of {
 }
 
 /// # Errors
-/// None. The signature is the same for all verbs.
+/// Never fails. The signature is the same for all verbs.
 pub fn run(args: &Args) -> Result<Success, Failure> {
     let (schema, summary) = match args.of {
         Of::Pipeline => (schema::json_schema(), "the JSON Schema of a pipeline.yaml"),

@@ -266,7 +266,7 @@ fn goes_on(next: &mut Next<'_>, member: usize, attempt: Attempt) {
     }
 }
 
-/// Goes on to a phase, or past it where it has nothing to do.
+/// Advances to a phase, or past it if there is nothing to do in it.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn reach(world: &mut World, member: usize, phase: Phase) {
     let own = &mut world.members[member];

@@ -179,7 +179,7 @@ fn tree<'a>(
     *at += usize::from(!matches!(ahead(*at), Some(Token::Mark(',' | '}' | ';')) | None));
 }
 
-/// `#[cfg(test)]` from the mark on; `cfg(all(test, …))` counts too.
+/// Returns whether `#[cfg(test)]` begins at the mark; `cfg(all(test, …))` counts too.
 /// Finds `Duration::from_secs(1)` and its likes: the name, two colons, the function, the bracket and a digit.
 fn is_duration<'a>(token: &Token, ahead: &impl Fn(usize) -> Option<&'a Token>) -> bool {
     let word = |at| match ahead(at) {

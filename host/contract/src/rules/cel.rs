@@ -85,7 +85,7 @@ impl Expression {
     /// Returns the description of the violation; `None` if the value passes.
     ///
     /// # Errors
-    /// A description of why the expression cannot be evaluated on this value.
+    /// Returns why the expression cannot be evaluated on this value.
     pub(super) fn evaluate(&self, this: Boxed, now: Option<i128>) -> Result<Option<String>, Unevaluated> {
         if self.needs_clock && now.is_none() {
             return Err(Unevaluated::NoClock);
@@ -119,7 +119,7 @@ impl Expression {
     }
 
     fn try_on(&self, sample: Boxed) -> Result<(), RuleFault> {
-        // Any moment will do; the epoch is one.
+        // Any moment will do, such as the epoch.
         match self.run(sample, Some(0)) {
             Err(
                 error @ (ExecutionError::UndeclaredReference(_)

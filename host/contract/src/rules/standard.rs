@@ -32,7 +32,8 @@ pub(super) struct Source<'a> {
 type Named<'a> = (&'a str, &'a str, String);
 
 impl Source<'_> {
-    /// Compiles the tests of one rule; `None` if it is not implemented here. The error describes what is wrong with the rule's value.
+    /// Compiles the tests of one rule; `None` if it is not implemented here. The error describes what is wrong with the
+    /// rule's value.
     pub(super) fn compile(&self, name: &str, value: &ReflectValue) -> Option<Result<Vec<Arc<Rule>>, RuleFault>> {
         if matches!(name, "example" | "strict") {
             return Some(Ok(Vec::new()));

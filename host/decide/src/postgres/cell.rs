@@ -117,7 +117,7 @@ pub enum Encoder {
 /// Precision and scale for integers in a plain `numeric` column.
 const NUMERIC: u16 = 20;
 
-/// Finds the conversion, or returns what would fit.
+/// Finds the conversion, or returns what would fit instead.
 pub fn encoder(kind: InputKind, conversion: &As, column: &PgColumn) -> Result<Encoder, UnfitColumn> {
     use InputKind::{Bool, Bytes, Enum, Float, Header, Int, Json, Text};
     let most = usize::try_from(column.typmod - 4).ok().filter(|_| column.type_name != "text");

@@ -211,7 +211,7 @@ pub struct When {
 }
 
 impl When {
-    /// `slot`: the slot of the mapping's field.
+    /// Compiles the setting. `slot` is the slot of the mapping's field.
     pub fn new(when: &DeleteWhen, slot: Slot, contract: &Contract) -> Result<When, UnfitDelete> {
         let kind = &contract.field(slot).kind;
         let unknown = |known: &dyn Fn(&str) -> bool| when.is.iter().find(|word| !known(word)).cloned();

@@ -29,7 +29,7 @@ pub fn kind_of(kind: &Kind) -> InputKind {
     }
 }
 
-/// Lists of scalars or times; other lists can only become JSON.
+/// Returns the kind of a list of scalars or times. Other lists can only become JSON.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 fn element_kind(element: &Kind) -> InputKind {
     InputKind::List(match kind_of(element) {

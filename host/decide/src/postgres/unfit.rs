@@ -2,7 +2,7 @@
 
 pub mod mapping;
 
-/// Why a column cannot hold a value. It becomes a dead letter before any server has seen the row.
+/// The reason why a column cannot hold a value. The event becomes a dead letter before any server receives the row.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     #[error("{value} is out of the range of {into}")]

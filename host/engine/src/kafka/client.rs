@@ -150,7 +150,8 @@ pub fn producer(pipeline: &Pipeline, transactional_id: Option<&str>) -> ClientCo
     config
 }
 
-/// Explains why a client cannot be created. librdkafka's message repeats the value of a setting, which may be a secret.
+/// Explains why a client cannot be created. librdkafka's message is not used, because it repeats the value of a
+/// setting, which may be a secret.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 pub fn explain(error: &KafkaError) -> String {
     match error {

@@ -17,7 +17,7 @@ use tollgate_config::error::Class;
 use tollgate_config::limits;
 use tollgate_decide::batch::Record;
 
-/// How a lane continues with a batch: how soon, and with how many of its records.
+/// The way in which a lane continues with a batch: how soon, and with how many of its records.
 pub(super) struct Pace {
     backoff: Backoff,
     /// The maximum number of records in the next attempt.

@@ -178,7 +178,8 @@ impl Lane {
     }
 }
 
-/// Returns why the row of one event was rejected, with the number of attempts if only they showed that the row is at fault.
+/// Returns why the row of one event was rejected, with the number of attempts if only they showed that the row is at
+/// fault.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn refused(refusal: &Error, tried: u32) -> Box<Reason> {
     let said = match refusal {

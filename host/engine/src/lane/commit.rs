@@ -98,7 +98,7 @@ impl Lane {
             (self.lifecycle.slot().unwrap_or_default(), i32::try_from(self.number).unwrap_or_default());
         let producers =
             Producers::connect(&self.pipeline, slot, number, Sizes { batch, ..self.sizes }, limits::BROKER_PATIENCE)?;
-        // Before the first offset is committed, the group's offset says nothing.
+        // Before the first offset is committed, the group's offset means nothing.
         let asked: Vec<Partition> =
             self.partitions.iter().filter(|(_, owned)| !owned.establish).map(|(partition, _)| *partition).collect();
         if self.pipeline.delivery.mode == DeliveryMode::EffectivelyOnce && !asked.is_empty() {
@@ -374,8 +374,9 @@ impl Lane {
     }
 }
 
-/// Returns whether the rows may be committed now. `opened`: when Kafka's transaction was opened, if there is one. After its
-/// timeout the broker aborts it: the rows would be committed, and their outputs would follow later from the redo plan.
+/// Checks that the rows may be committed now. `opened` is when Kafka's transaction was opened, if there is one. After
+/// its timeout the broker aborts it. The rows would then be committed, and their outputs would follow later from the
+/// redo plan.
 fn may_decide(lifecycle: &Lifecycle, pipeline: &Pipeline, opened: Option<Instant>) -> Result<(), Error> {
     if !lifecycle.slot_held() {
         return Err(Error::SlotLost);

@@ -10,7 +10,7 @@ use tollgate_sandbox::{Overdue, RunError};
 
 use crate::position::Partition;
 
-/// Interruptions by partition, place in the chain, and offset.
+/// The number of interruptions by partition, place in the chain, and offset.
 #[derive(Debug, Default)]
 pub(super) struct Overdues(BTreeMap<(i32, usize, i64), u32>);
 

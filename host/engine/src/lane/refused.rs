@@ -17,7 +17,8 @@ impl Lane {
     /// none was named, records go out in smaller sets, or alone. Then the batch can be retried.
     ///
     /// # Errors
-    /// [`Error::Halt`] if a record can neither be left out nor decided again. Otherwise the errors of `resync`.
+    /// Returns [`Error::Halt`] if a record can neither be left out nor decided again, and otherwise the errors of
+    /// `resync`.
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     pub(super) fn refused(&mut self, carried: &Carried<'_>, error: kafka::Error) -> Result<(), Error> {
         match error {

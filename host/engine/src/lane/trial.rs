@@ -91,7 +91,7 @@ impl Trial {
     /// Decides a record as the only one of its batch, taken at `time` (Unix milliseconds).
     ///
     /// # Errors
-    /// Errors after which a lane would retry; without servers none occur.
+    /// Returns errors after which a lane would retry. Without servers none occur.
     pub fn decide(
         &mut self,
         raw: &Raw<'_>,

@@ -6,7 +6,8 @@ use tokio::runtime::Runtime;
 use super::Error;
 use tollgate_config::limits;
 
-/// A deferred constraint would be checked only at COMMIT, when its row can no longer be identified.
+/// Makes constraints immediate. A deferred constraint would be checked only at COMMIT, when its row can no longer be
+/// identified.
 pub(super) const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
 
 /// Waits for PostgreSQL with a timeout. After [`Error::Silent`] the connection must not be used again.

@@ -59,7 +59,8 @@ fn schemas(pipeline: &Pipeline, compile: CompileSchema) -> Result<Option<Arc<Sch
 /// Returns how the values of a framed topic name their schemas.
 fn framing(pipeline: &Pipeline) -> Option<Framing> {
     let indexes = pipeline.contract.registry.as_ref()?.indexes;
-    // A frame names the outermost message. Compiled with the policies of its own contract, an identical schema has the same digest.
+    // A frame names the outermost message. Compiled with the policies of its own contract, an identical schema has the
+    // same digest.
     let policies = match pipeline.contract.envelope {
         Some(_) => Envelope::policies(pipeline),
         None => pipeline.contract.policies.clone(),
@@ -209,7 +210,7 @@ pub async fn targets(pipeline: &Pipeline) -> Result<Targets, Unreachable> {
     let options = AdminOptions::new().request_timeout(Some(limits::KAFKA_CALL));
     let described = client.describe_configs(resources.iter(), &options).await.unwrap_or_default();
     let mut described = described.into_iter();
-    // It blocks, and some commands have a single-threaded runtime.
+    // The call blocks, and some commands have a single-threaded runtime.
     let cluster =
         tokio::task::spawn_blocking(move || client.inner().fetch_cluster_id(limits::KAFKA_CALL)).await.ok().flatten();
     let mut targets = Targets { cluster, ..Targets::default() };

@@ -124,8 +124,8 @@ impl Producer {
         self.inner.begin_transaction().map_err(classify)
     }
 
-    /// Queues a record, which librdkafka sends from its own thread. Takes ownership of `headers`. A [`Refusal`] names the record
-    /// by `mark`. `timestamp`: Unix milliseconds; `None` for the time of the call.
+    /// Queues a record, which librdkafka sends from its own thread. Takes ownership of `headers`. A [`Refusal`] names
+    /// the record by `mark`. `timestamp` is in Unix milliseconds; `None` is the time of the call.
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
     pub fn send(
         &self,
@@ -230,7 +230,7 @@ impl Producer {
             return Ok(());
         }
         retried(|| self.inner.commit_transaction(limits::KAFKA_CALL)).map_err(|error| match error {
-            // Whatever the error: the records may be visible already.
+            // After any error the records may already be visible.
             Error::Abort { why, meaning } => Error::Open { why, meaning },
             other => other,
         })

@@ -237,7 +237,7 @@ enum HeadingFault {
     Unknown { message: String, field: String, near: String },
 }
 
-/// A path of proto or JSON names, through singular messages.
+/// Resolves a path of proto or JSON names through singular messages.
 fn resolve(message: &MessageDescriptor, path: &str) -> Result<Column, HeadingFault> {
     if path.is_empty() {
         return Err(HeadingFault::Empty);

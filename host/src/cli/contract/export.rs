@@ -35,7 +35,7 @@ pub enum Target {
 }
 
 /// # Errors
-/// Exit code 2 if a file or a name is invalid, 3 if the file cannot be written.
+/// Fails with exit code 2 if a file or a name is invalid, 3 if the file cannot be written.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "all other variants are passed on or all other variants are treated alike"

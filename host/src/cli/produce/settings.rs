@@ -142,7 +142,7 @@ fn compile(args: &Args, pool: &DescriptorPool, message: &str, policies: Policies
         .map_err(|error| Failure::configuration("contract.invalid", error))
 }
 
-/// `typed`: the header that names the event's type.
+/// Compiles the gate. `typed` is the header that names the event's type.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 fn gate(
     args: &Args,

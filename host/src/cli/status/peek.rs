@@ -13,7 +13,7 @@ use tollgate_config::Pipeline;
 use tollgate_config::limits;
 use tollgate_engine::kafka::look::{self, Looker, Quiet};
 
-/// Returns the partitions that hold no record from the given offset on.
+/// Returns the partitions that have no record at or after the given offset.
 pub(super) fn exhausted(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> BTreeSet<i32> {
     look(pipeline, next).unwrap_or_default()
 }

@@ -182,7 +182,7 @@ fn lag(known: &Known) -> Option<u64> {
     if partitions.is_empty() {
         return None;
     }
-    // A partition without a position has no lag: where it will start depends on the start policy.
+    // A partition without a position has no lag, because the start policy determines where it will start.
     partitions.iter().map(|known| known.lag).sum()
 }
 

@@ -26,7 +26,7 @@ use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::sinks::postgres::table;
 use tollgate_engine::source::authorised::{self, Operation};
 
-/// The time limit of a query on a table: finding no NULL in a column means reading all of it.
+/// The time limit of a query on a table, because verifying that a column has no NULL requires reading all of it.
 const LOOK: &str = "SET LOCAL statement_timeout = 2000";
 
 const KAFKA_AWAY: &str = "kafka.unreachable";

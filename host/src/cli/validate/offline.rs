@@ -340,8 +340,8 @@ pub enum Unconverted {
     Column(#[from] UnfitColumn),
 }
 
-/// Returns an error if the declared conversion does not exist for this input. The type of the table's column is not checked
-/// here, because that needs the server.
+/// Returns an error if the declared conversion does not exist for this input. The type of the table's column is not
+/// checked here, because that needs the server.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are treated alike")]
 pub fn converts(column: &Column, input: InputKind) -> Result<(), Unconverted> {
     if column.mode == Mode::Add {

@@ -8,7 +8,8 @@ use crate::postgres::times::Target;
 use crate::postgres::unfit::mapping::{DefaultFault, UnfitColumn};
 use tollgate_config::{As, Column, Mode, TimeForm, TimeSpec};
 
-/// What to do about a field that has no presence and is not on the wire. `contract`: used if the column does not decide.
+/// Returns what to do about a field that has no presence and is not on the wire. `contract` is used if the column does
+/// not decide.
 pub fn absent(mapping: &Column, field: &FieldInfo, contract: Absent, not_null: bool) -> Result<Absent, UnfitColumn> {
     if field.presence != Presence::Implicit || matches!(field.kind, Kind::Repeated(_) | Kind::Map(..)) {
         // A field with presence is already NULL if it is unset, and an empty list is a value.

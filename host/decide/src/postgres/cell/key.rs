@@ -5,7 +5,8 @@ use crate::postgres::declared::Declared;
 use crate::postgres::times::{Target, Times};
 use crate::postgres::unfit::mapping::UnfitColumn;
 
-/// Returns the encoder of a key column. Events with the same key are matched by bytes, so equal values must be equal bytes.
+/// Returns the encoder of a key column. Events with the same key are matched by bytes, so equal values must have equal
+/// bytes.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
 pub fn for_key(encoder: Encoder, column: &PgColumn) -> Result<Encoder, UnfitColumn> {
     let refused = || Err(UnfitColumn::Key { column: column.name.clone(), sql_type: column.sql_type.clone() });
