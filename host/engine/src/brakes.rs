@@ -15,12 +15,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::breaker::{Breakers, Leave, Transition, Transitions};
+use self::breaker::{Breakers, Permit, Transition, Transitions};
 use self::halt::Halts;
 use self::limit::Limit;
 use self::outage::{Line, Outage};
-use self::pause::{Followed, Mark, Pause};
-use self::sink::{Heard, Sink, State};
+use self::pause::{Mark, Pause, Synced};
+use self::sink::{Observation, PerSink, Sink, State};
 use crate::metrics::Metrics;
 use crate::position::{Offset, Partition};
 use crate::progress::halts::{self, Halt, Resumed};
@@ -35,9 +35,8 @@ pub struct Brakes {
     pause: Mutex<Pause>,
     halts: Mutex<Halts>,
     /// Per partition, the last event after which an operator resumed, under `contract.mode: halt`.
-    pardons: Mutex<BTreeMap<Partition, Offset>>,
-    /// Indexed in the order of [`Sink::ALL`].
-    outages: [Mutex<Outage>; 2],
+    acknowledged: Mutex<BTreeMap<Partition, Offset>>,
+    outages: PerSink<Mutex<Outage>>,
 }
 
 impl Brakes {
@@ -49,7 +48,7 @@ impl Brakes {
             metrics,
             pause: Mutex::default(),
             halts: Mutex::default(),
-            pardons: Mutex::default(),
+            acknowledged: Mutex::default(),
             outages: Default::default(),
         }
     }
@@ -59,23 +58,25 @@ impl Brakes {
     }
 
     /// Returns permission for one attempt at a batch, or how long to wait before asking again.
-    pub fn admit(&self) -> Result<Leave, Duration> {
-        let (leave, transitions) = self.breakers.admit();
+    pub fn admit(&self) -> Result<Permit, Duration> {
+        let (permit, transitions) = self.breakers.admit();
         self.record(&transitions);
-        leave
+        permit
     }
 
     /// Records what the attempt learned about the servers.
-    pub fn heard(&self, leave: Leave, heard: [Heard; 2]) {
-        for (sink, _) in Sink::ALL.into_iter().zip(heard).filter(|(_, heard)| *heard == Heard::Answer) {
-            self.outage_over(sink, Outage::over);
+    pub fn observe(&self, permit: Permit, observed: PerSink<Observation>) {
+        for sink in Sink::ALL {
+            if *observed.get(sink) == Observation::Answer {
+                self.outage_over(sink, Outage::over);
+            }
         }
-        self.record(&self.breakers.learn(leave, heard));
+        self.record(&self.breakers.learn(permit, observed));
     }
 
     /// Records a successful probe by another thread: closes a breaker that no lane has used for a long time.
-    pub fn forget(&self, sink: Sink) {
-        self.record(&self.breakers.forget(sink));
+    pub fn close_idle(&self, sink: Sink) {
+        self.record(&self.breakers.close_idle(sink));
     }
 
     fn record(&self, transitions: &Transitions) {
@@ -94,7 +95,7 @@ impl Brakes {
 
     /// Records an outage or a rejected login. It is logged once, then as a reminder.
     pub fn outage(&self, sink: Sink, error: &dyn fmt::Display) {
-        let line = self.outages[sink.index()].lock().ok().and_then(|mut outage| outage.met(Instant::now()));
+        let line = self.outages.get(sink).lock().ok().and_then(|mut outage| outage.met(Instant::now()));
         let server = sink.as_str();
         match line {
             Some(Line::Began) => tracing::warn!(server, %error, "outage: retrying until the server is back"),
@@ -111,7 +112,7 @@ impl Brakes {
     }
 
     fn outage_over(&self, sink: Sink, over: impl FnOnce(&mut Outage, Instant) -> Option<Duration>) {
-        let lasted = self.outages[sink.index()].lock().ok().and_then(|mut outage| over(&mut outage, Instant::now()));
+        let lasted = self.outages.get(sink).lock().ok().and_then(|mut outage| over(&mut outage, Instant::now()));
         if let Some(lasted) = lasted {
             tracing::info!(server = sink.as_str(), seconds = lasted.as_secs_f64(), "the outage is over");
         }
@@ -129,8 +130,8 @@ impl Brakes {
     }
 
     /// Adds halts that a takeover found in PostgreSQL.
-    pub fn found_halts(&self, halts: Vec<Halt>) {
-        self.locked_halts().found(halts);
+    pub fn add_stored_halts(&self, halts: Vec<Halt>) {
+        self.locked_halts().add_stored(halts);
     }
 
     pub fn is_halted(&self, partition: Partition) -> bool {
@@ -153,8 +154,8 @@ impl Brakes {
     }
 
     /// Applies the halts stored in PostgreSQL, which were read after `mark` was taken.
-    pub fn follow_halts(&self, mark: halt::Mark, stored: Vec<Halt>) {
-        self.locked_halts().follow(mark, stored);
+    pub fn sync_halts(&self, mark: halt::Mark, stored: Vec<Halt>) {
+        self.locked_halts().sync(mark, stored);
     }
 
     fn locked_halts(&self) -> MutexGuard<'_, Halts> {
@@ -197,30 +198,32 @@ impl Brakes {
         if let Some(since) = resumed.unlimited {
             self.limit.suspend(since);
         }
-        if let Ok(mut pardons) = self.pardons.lock() {
-            pardons.extend(resumed.seen.iter().copied());
+        if let Ok(mut acknowledged) = self.acknowledged.lock() {
+            acknowledged.extend(resumed.acknowledged.iter().copied());
         }
     }
 
     /// Returns whether a halt at this event is waived. An event below a waived one is waived too, since a partition's
     /// events are processed in order.
-    pub fn pardoned(&self, partition: Partition, offset: Offset) -> bool {
-        self.pardons.lock().is_ok_and(|pardons| pardons.get(&partition).is_some_and(|seen| offset <= *seen))
+    pub fn is_acknowledged(&self, partition: Partition, offset: Offset) -> bool {
+        self.acknowledged
+            .lock()
+            .is_ok_and(|acknowledged| acknowledged.get(&partition).is_some_and(|last| offset <= *last))
     }
 
     /// Returns whether PostgreSQL's answer, read after the mark was taken, ends our pause. If so, the allowances must
-    /// be read before [`Brakes::follow_pause`].
+    /// be read before [`Brakes::sync_pause`].
     pub fn pause_ends(&self, stored: Option<&halts::Pause>) -> bool {
         stored.is_none() && self.locked_pause().reason().is_some()
     }
 
     /// Applies PostgreSQL's answer about the pause, read after `mark` was taken.
-    pub fn follow_pause(&self, mark: Mark, stored: Option<halts::Pause>, resumed: &Resumed) {
+    pub fn sync_pause(&self, mark: Mark, stored: Option<halts::Pause>, resumed: &Resumed) {
         let mut pause = self.locked_pause();
-        match pause.follow(mark, stored) {
-            Followed::Unchanged => return,
-            Followed::Paused => tracing::error!(reason = pause.reason(), "paused"),
-            Followed::Resumed => {
+        match pause.sync(mark, stored) {
+            Synced::Unchanged => return,
+            Synced::Paused => tracing::error!(reason = pause.reason(), "paused"),
+            Synced::Resumed => {
                 // This comes before the lanes see that the pause has ended.
                 self.allow(resumed);
                 tracing::info!("resumed");

@@ -7,7 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use tollgate_config::error::Class;
 
-use crate::brakes::sink::Heard;
+use crate::brakes::sink::Observation;
 
 /// The meaning of a server's error for its batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +59,11 @@ impl Meaning {
 
 impl Meaning {
     /// Returns what the error shows about the server itself.
-    pub fn heard(self) -> Heard {
+    pub fn observation(self) -> Observation {
         match self {
-            Meaning::Poison | Meaning::Conflict | Meaning::Pause | Meaning::Halt => Heard::Answer,
-            Meaning::Outage | Meaning::Login => Heard::Outage,
-            Meaning::Unknown | Meaning::Fatal => Heard::Nothing,
+            Meaning::Poison | Meaning::Conflict | Meaning::Pause | Meaning::Halt => Observation::Answer,
+            Meaning::Outage | Meaning::Login => Observation::Outage,
+            Meaning::Unknown | Meaning::Fatal => Observation::Nothing,
         }
     }
 }

@@ -55,7 +55,7 @@ use rdkafka::consumer::BaseConsumer;
 use sqlx::postgres::PgConnection;
 
 use crate::brakes::Brakes;
-use crate::brakes::sink::Heard;
+use crate::brakes::sink::PerSink;
 use crate::hazards::{Place, hazards};
 use crate::lane::attempt::Pace;
 use crate::lane::doubt::Doubt;
@@ -261,8 +261,8 @@ impl Lane {
             if self.select(batch).is_empty() {
                 return Ok(());
             }
-            let leave = match self.brakes.admit() {
-                Ok(leave) => leave,
+            let permit = match self.brakes.admit() {
+                Ok(permit) => permit,
                 Err(wait) => {
                     self.wait(wait);
                     continue;
@@ -276,8 +276,8 @@ impl Lane {
                 size = work.len();
                 self.settle(&carried, &work)
             });
-            let answered = if size > 0 { Heard::Answer } else { Heard::Nothing };
-            self.brakes.heard(leave, attempt.as_ref().map_or_else(Error::heard, |()| [answered; 2]));
+            let observed = if size > 0 { PerSink::ANSWERS } else { PerSink::NOTHING };
+            self.brakes.observe(permit, attempt.as_ref().map_or_else(Error::observed, |()| observed));
             match attempt {
                 Ok(()) => {
                     self.lifecycle.no_trouble("lane");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::sink::{Heard, Sink, State};
+use super::sink::{Observation, PerSink, Sink, State};
 use tollgate_config::limits;
 use tollgate_config::{Backoff, Retry};
 
@@ -44,27 +44,27 @@ impl Breaker {
     }
 
     /// Records what an attempt learned. `probe` means that it was the probe of a half-open breaker.
-    fn learn(&mut self, probe: bool, heard: Heard, now: Instant) {
+    fn learn(&mut self, probe: bool, heard: Observation, now: Instant) {
         match (heard, self.state) {
             // This includes an attempt that began before the breaker opened: the server responds.
-            (Heard::Answer, _) => {
+            (Observation::Answer, _) => {
                 self.outages = 0;
                 self.state = State::Closed;
                 self.backoff = Backoff::new(&self.retry);
             }
-            (Heard::Outage, State::Closed) => {
+            (Observation::Outage, State::Closed) => {
                 self.outages += 1;
                 if self.outages >= self.retry.breaker_threshold {
                     self.open(now);
                 }
             }
-            (Heard::Outage, State::HalfOpen) if probe => self.open(now),
+            (Observation::Outage, State::HalfOpen) if probe => self.open(now),
             // The probe learned nothing, so the next attempt may probe.
-            (Heard::Nothing, State::HalfOpen) if probe => {
+            (Observation::Nothing, State::HalfOpen) if probe => {
                 self.state = State::Open;
                 self.until = now;
             }
-            (Heard::Outage | Heard::Nothing, _) => {}
+            (Observation::Outage | Observation::Nothing, _) => {}
         }
     }
 
@@ -74,14 +74,14 @@ impl Breaker {
     }
 
     /// Records that the server is reported to be back: the next attempt need not wait.
-    fn nudge(&mut self, now: Instant) {
+    fn retry_now(&mut self, now: Instant) {
         self.until = self.until.min(now);
         self.backoff = Backoff::new(&self.retry);
     }
 
     /// Records that the server responds while no lane has a batch to probe it with, because its partitions have moved
     /// to other members.
-    fn forget(&mut self, now: Instant) {
+    fn close_idle(&mut self, now: Instant) {
         if self.state == State::Open && now > self.until + limits::BREAKER_IDLE {
             self.outages = 0;
             self.state = State::Closed;
@@ -92,18 +92,18 @@ impl Breaker {
 /// Permission to begin one attempt. It is returned to the breakers with what the attempt learned.
 #[derive(Debug)]
 #[must_use = "a half-open breaker waits for what its attempt heard"]
-pub struct Leave([bool; 2]);
+pub struct Permit(PerSink<bool>);
 
-impl Leave {
+impl Permit {
     /// The permission of an attempt that bypasses the breakers: a takeover runs on one thread and has its own backoff.
-    pub const UNASKED: Leave = Leave([false; 2]);
+    pub const UNASKED: Permit = Permit(PerSink { postgres: false, kafka: false });
 }
 
 /// The breakers of a process.
 pub struct Breakers {
-    both: Mutex<[Breaker; 2]>,
+    both: Mutex<PerSink<Breaker>>,
     /// The number of times that a server was reported to be back.
-    nudges: AtomicU64,
+    returns: AtomicU64,
 }
 
 /// A change of one breaker's state, for logs and metrics.
@@ -119,76 +119,76 @@ pub type Transitions = Vec<Transition>;
 
 impl Breakers {
     pub fn new(retry: &Retry) -> Breakers {
-        let both = Sink::ALL.map(|_| Breaker::new(retry, Instant::now()));
-        Breakers { both: Mutex::new(both), nudges: AtomicU64::new(0) }
+        let both = PerSink::new(|_| Breaker::new(retry, Instant::now()));
+        Breakers { both: Mutex::new(both), returns: AtomicU64::new(0) }
     }
 
     /// Returns permission for one attempt, which uses both servers; otherwise how long to wait before asking again.
-    pub fn admit(&self) -> (Result<Leave, Duration>, Transitions) {
+    pub fn admit(&self) -> (Result<Permit, Duration>, Transitions) {
         self.change(|breakers| {
             let now = Instant::now();
-            let mut leave = Leave::UNASKED;
-            for at in 0..breakers.len() {
-                match breakers[at].admit(now) {
-                    Ok(probe) => leave.0[at] = probe,
+            let mut permit = Permit::UNASKED;
+            for sink in Sink::ALL {
+                match breakers.get_mut(sink).admit(now) {
+                    Ok(probe) => *permit.0.get_mut(sink) = probe,
                     Err(wait) => {
                         // Release the probes that the other breakers granted.
-                        for (breaker, probe) in breakers.iter_mut().zip(leave.0) {
-                            breaker.learn(probe, Heard::Nothing, now);
+                        for sink in Sink::ALL {
+                            breakers.get_mut(sink).learn(*permit.0.get(sink), Observation::Nothing, now);
                         }
                         return Err(wait.min(limits::BREAKER_LOOK));
                     }
                 }
             }
-            Ok(leave)
+            Ok(permit)
         })
     }
 
-    /// Records what an attempt learned about each server, in the order of [`Sink::ALL`].
-    pub fn learn(&self, leave: Leave, heard: [Heard; 2]) -> Transitions {
-        let learn = |breakers: &mut [Breaker; 2]| {
-            for ((breaker, probe), heard) in breakers.iter_mut().zip(leave.0).zip(heard) {
-                breaker.learn(probe, heard, Instant::now());
+    /// Records what an attempt learned about each server.
+    pub fn learn(&self, permit: Permit, observed: PerSink<Observation>) -> Transitions {
+        self.change(|breakers| {
+            for sink in Sink::ALL {
+                breakers.get_mut(sink).learn(*permit.0.get(sink), *observed.get(sink), Instant::now());
             }
-        };
-        self.change(learn).1
+        })
+        .1
     }
 
     /// Lets the next attempt begin at once: a thread other than the lanes has reached the server again.
-    pub fn nudge(&self, sink: Sink) {
-        self.locked()[sink.index()].nudge(Instant::now());
-        self.nudges.fetch_add(1, Ordering::AcqRel);
+    pub fn retry_now(&self, sink: Sink) {
+        self.locked().get_mut(sink).retry_now(Instant::now());
+        self.returns.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Closes a breaker that no lane has used for a long time: another thread has reached the server.
-    pub fn forget(&self, sink: Sink) -> Transitions {
-        self.change(|breakers| breakers[sink.index()].forget(Instant::now())).1
+    pub fn close_idle(&self, sink: Sink) -> Transitions {
+        self.change(|breakers| breakers.get_mut(sink).close_idle(Instant::now())).1
     }
 
     /// Sleeps until a server is back, `enough` returns true, or the duration has passed.
     pub fn sleep(&self, duration: Duration, enough: impl Fn() -> bool) {
-        let (until, nudges) = (Instant::now() + duration, self.nudges.load(Ordering::Acquire));
-        while Instant::now() < until && !enough() && self.nudges.load(Ordering::Acquire) == nudges {
+        let (until, returns) = (Instant::now() + duration, self.returns.load(Ordering::Acquire));
+        while Instant::now() < until && !enough() && self.returns.load(Ordering::Acquire) == returns {
             std::thread::sleep(limits::BREAKER_LOOK.min(until.saturating_duration_since(Instant::now())));
         }
     }
 
     pub fn state(&self, sink: Sink) -> State {
-        self.locked()[sink.index()].state
+        self.locked().get(sink).state
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut [Breaker; 2]) -> T) -> (T, Transitions) {
+    fn change<T>(&self, change: impl FnOnce(&mut PerSink<Breaker>) -> T) -> (T, Transitions) {
         let mut breakers = self.locked();
-        let before = Sink::ALL.map(|sink| breakers[sink.index()].state);
+        let before = PerSink::new(|sink| breakers.get(sink).state);
         let result = change(&mut breakers);
-        let changed = Sink::ALL.into_iter().zip(before).filter_map(|(sink, from)| {
-            let to = breakers[sink.index()].state;
+        let changed = Sink::ALL.into_iter().filter_map(|sink| {
+            let (from, to) = (*before.get(sink), breakers.get(sink).state);
             (from != to).then_some(Transition { sink, from, to })
         });
         (result, changed.collect())
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, [Breaker; 2]> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, PerSink<Breaker>> {
         // No code that holds this lock can panic.
         self.both.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,7 +196,6 @@ impl Breakers {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sink::only;
     use super::*;
 
     const STEP: Duration = Duration::from_secs(1);
@@ -219,7 +218,7 @@ mod tests {
         let mut breaker = Breaker::new(&retry(), now);
         for _ in 0..3 {
             assert_eq!(breaker.admit(now), Ok(false));
-            breaker.learn(false, Heard::Outage, now);
+            breaker.learn(false, Observation::Outage, now);
         }
         assert_eq!(breaker.state, State::Open);
         (breaker, now)
@@ -229,11 +228,18 @@ mod tests {
     fn only_outages_in_a_row_open_it() {
         let now = Instant::now();
         let mut breaker = Breaker::new(&retry(), now);
-        for heard in [Heard::Outage, Heard::Outage, Heard::Answer, Heard::Outage, Heard::Nothing, Heard::Outage] {
+        for heard in [
+            Observation::Outage,
+            Observation::Outage,
+            Observation::Answer,
+            Observation::Outage,
+            Observation::Nothing,
+            Observation::Outage,
+        ] {
             breaker.learn(false, heard, now);
             assert_eq!(breaker.state, State::Closed);
         }
-        breaker.learn(false, Heard::Outage, now);
+        breaker.learn(false, Observation::Outage, now);
         assert_eq!(breaker.state, State::Open);
     }
 
@@ -249,9 +255,9 @@ mod tests {
             assert_eq!(breaker.state, State::HalfOpen);
             assert!(breaker.admit(now).is_err(), "a second one has to wait for what the first one hears");
             // An attempt that began before it opened.
-            breaker.learn(false, Heard::Outage, now);
+            breaker.learn(false, Observation::Outage, now);
             assert_eq!(breaker.state, State::HalfOpen);
-            breaker.learn(true, Heard::Outage, now);
+            breaker.learn(true, Observation::Outage, now);
             assert_eq!(breaker.state, State::Open);
         }
     }
@@ -261,12 +267,12 @@ mod tests {
         let (mut breaker, now) = opened();
         let wait = breaker.admit(now).unwrap_err();
         assert_eq!(breaker.admit(now + wait), Ok(true));
-        breaker.learn(true, Heard::Answer, now + wait);
+        breaker.learn(true, Observation::Answer, now + wait);
         assert_eq!((breaker.state, breaker.admit(now)), (State::Closed, Ok(false)));
-        breaker.learn(false, Heard::Outage, now);
+        breaker.learn(false, Observation::Outage, now);
         assert_eq!(breaker.state, State::Closed);
         let (mut breaker, now) = opened();
-        breaker.learn(false, Heard::Answer, now);
+        breaker.learn(false, Observation::Answer, now);
         assert_eq!(breaker.state, State::Closed, "of an attempt that began before it opened");
     }
 
@@ -275,7 +281,7 @@ mod tests {
         let (mut breaker, now) = opened();
         let later = now + STEP;
         assert_eq!(breaker.admit(later), Ok(true));
-        breaker.learn(true, Heard::Nothing, later);
+        breaker.learn(true, Observation::Nothing, later);
         assert_eq!(breaker.state, State::Open);
         assert_eq!(breaker.admit(later), Ok(true));
     }
@@ -284,16 +290,16 @@ mod tests {
     fn a_server_that_is_back_is_asked_at_once() {
         let (mut breaker, now) = opened();
         assert!(breaker.admit(now).is_err());
-        breaker.nudge(now);
+        breaker.retry_now(now);
         assert_eq!(breaker.admit(now), Ok(true));
     }
 
     #[test]
     fn one_that_nobody_asks_any_more_is_forgotten() {
         let (mut breaker, now) = opened();
-        breaker.forget(now + STEP);
+        breaker.close_idle(now + STEP);
         assert_eq!(breaker.state, State::Open, "a lane may be about to ask");
-        breaker.forget(now + STEP * 2 + limits::BREAKER_IDLE);
+        breaker.close_idle(now + STEP * 2 + limits::BREAKER_IDLE);
         assert_eq!((breaker.state, breaker.outages), (State::Closed, 0));
     }
 
@@ -301,7 +307,7 @@ mod tests {
     fn an_attempt_needs_leave_of_both_and_keeps_none_that_it_cannot_use() {
         let quick = Retry { initial_backoff: Duration::ZERO, ..retry() };
         let breakers = Breakers::new(&quick);
-        let fail = |sink| breakers.learn(Leave::UNASKED, only(sink, Heard::Outage));
+        let fail = |sink| breakers.learn(Permit::UNASKED, PerSink::only(sink, Observation::Outage));
         // Do not wait: the PostgreSQL breaker's wait would end in a permitted attempt.
         let changed: Vec<Transition> = (0..3).flat_map(|_| fail(Sink::Postgres)).collect();
         let transition = |sink, from, to| Transition { sink, from, to };
@@ -309,17 +315,20 @@ mod tests {
         let (probe, changed) = breakers.admit();
         let probe = probe.unwrap();
         assert_eq!(changed, [transition(Sink::Postgres, State::Open, State::HalfOpen)]);
-        assert_eq!((probe.0, breakers.state(Sink::Postgres)), ([true, false], State::HalfOpen));
+        assert_eq!(
+            (probe.0, breakers.state(Sink::Postgres)),
+            (PerSink { postgres: true, kafka: false }, State::HalfOpen)
+        );
         assert!(breakers.admit().0.is_err());
         (0..3).for_each(|_| drop(fail(Sink::Kafka)));
-        breakers.learn(probe, only(Sink::Kafka, Heard::Outage));
+        breakers.learn(probe, PerSink::only(Sink::Kafka, Observation::Outage));
         assert_eq!(breakers.state(Sink::Postgres), State::Open, "nothing was heard of it");
-        breakers.locked()[Sink::Kafka.index()].until += STEP;
+        breakers.locked().kafka.until += STEP;
         assert!(breakers.admit().0.is_err());
         assert_eq!(breakers.state(Sink::Postgres), State::Open, "its leave was given back");
-        breakers.nudge(Sink::Kafka);
+        breakers.retry_now(Sink::Kafka);
         let probe = breakers.admit().0.unwrap();
-        let changed = breakers.learn(probe, [Heard::Answer; 2]);
+        let changed = breakers.learn(probe, PerSink::ANSWERS);
         assert_eq!(changed.len(), 2, "{changed:?}");
         assert_eq!(Sink::ALL.map(|sink| breakers.state(sink)), [State::Closed; 2]);
     }

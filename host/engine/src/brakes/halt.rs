@@ -76,7 +76,7 @@ impl Halts {
     }
 
     /// Adds halts that were found in PostgreSQL.
-    pub fn found(&mut self, halts: Vec<Halt>) {
+    pub fn add_stored(&mut self, halts: Vec<Halt>) {
         for halt in halts {
             let known = self.known.get(&halt.partition);
             if known.is_none_or(|known| !known.stored || known.halt != halt) {
@@ -88,7 +88,7 @@ impl Halts {
 
     /// Applies the complete list of stored halts, read after `mark` was taken. A halt that is no longer stored was
     /// resumed. A list read before one of our own changes is ignored; the next one is current.
-    pub fn follow(&mut self, mark: Mark, stored: Vec<Halt>) {
+    pub fn sync(&mut self, mark: Mark, stored: Vec<Halt>) {
         if mark != self.mark() {
             return;
         }
@@ -98,7 +98,7 @@ impl Halts {
         if self.known.len() != before {
             self.changes += 1;
         }
-        self.found(stored);
+        self.add_stored(stored);
     }
 
     /// Returns the halts that are not stored in PostgreSQL yet.
@@ -142,13 +142,13 @@ mod tests {
         assert!(halts.begin(halt(3, "a")));
         assert!(!halts.begin(halt(3, "b")), "the first cause counts");
         // It is not stored yet, so its absence means nothing.
-        halts.follow(halts.mark(), vec![]);
+        halts.sync(halts.mark(), vec![]);
         assert_eq!((partitions(&halts), halts.unstored().len()), (vec![3], 1));
         halts.stored(Partition(3));
-        halts.follow(halts.mark(), vec![halt(3, "a")]);
+        halts.sync(halts.mark(), vec![halt(3, "a")]);
         assert_eq!((partitions(&halts), halts.unstored().len()), (vec![3], 0));
         let before = halts.mark();
-        halts.follow(halts.mark(), vec![]);
+        halts.sync(halts.mark(), vec![]);
         assert_eq!(partitions(&halts), [0; 0]);
         assert_ne!(halts.mark(), before, "the poll thread looks again");
     }
@@ -156,10 +156,10 @@ mod tests {
     #[test]
     fn other_members_halts_are_known_too() {
         let mut halts = Halts::default();
-        halts.follow(halts.mark(), vec![halt(1, "a"), halt(2, "b")]);
+        halts.sync(halts.mark(), vec![halt(1, "a"), halt(2, "b")]);
         assert_eq!(partitions(&halts), [1, 2]);
         let mark = halts.mark();
-        halts.follow(mark, vec![halt(1, "a"), halt(2, "b")]);
+        halts.sync(mark, vec![halt(1, "a"), halt(2, "b")]);
         assert_eq!(halts.mark(), mark, "nothing is new");
     }
 
@@ -168,8 +168,8 @@ mod tests {
         let mut halts = Halts::default();
         let asked = halts.mark();
         // A takeover finds a halt that was stored after the keeper's query.
-        halts.found(vec![halt(1, "a")]);
-        halts.follow(asked, vec![]);
+        halts.add_stored(vec![halt(1, "a")]);
+        halts.sync(asked, vec![]);
         assert_eq!(partitions(&halts), [1]);
     }
 }

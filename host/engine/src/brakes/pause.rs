@@ -17,7 +17,7 @@ pub struct Mark(u64);
 
 /// The effect of applying an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Followed {
+pub enum Synced {
     Unchanged,
     Paused,
     Resumed,
@@ -45,18 +45,18 @@ impl Pause {
 
     /// Applies PostgreSQL's answer to a query made after `mark`. A pause is stored before it begins and deleted before
     /// it ends, so an answer from before one of our own changes may be wrong; the next one is current.
-    pub fn follow(&mut self, mark: Mark, stored: Option<halts::Pause>) -> Followed {
+    pub fn sync(&mut self, mark: Mark, stored: Option<halts::Pause>) -> Synced {
         match (stored, &self.stored) {
-            _ if mark != self.mark() => Followed::Unchanged,
+            _ if mark != self.mark() => Synced::Unchanged,
             (Some(pause), None) => {
                 self.begin(pause);
-                Followed::Paused
+                Synced::Paused
             }
             (None, Some(_)) => {
                 self.end();
-                Followed::Resumed
+                Synced::Resumed
             }
-            (Some(_), Some(_)) | (None, None) => Followed::Unchanged,
+            (Some(_), Some(_)) | (None, None) => Synced::Unchanged,
         }
     }
 }
@@ -72,11 +72,11 @@ mod tests {
     #[test]
     fn follows_what_another_process_stored_and_deleted() {
         let mut pause = Pause::default();
-        assert_eq!(pause.follow(pause.mark(), None), Followed::Unchanged);
-        assert_eq!(pause.follow(pause.mark(), Some(paused("a"))), Followed::Paused);
+        assert_eq!(pause.sync(pause.mark(), None), Synced::Unchanged);
+        assert_eq!(pause.sync(pause.mark(), Some(paused("a"))), Synced::Paused);
         assert_eq!(pause.reason(), Some("a"));
-        assert_eq!(pause.follow(pause.mark(), Some(paused("a"))), Followed::Unchanged);
-        assert_eq!(pause.follow(pause.mark(), None), Followed::Resumed);
+        assert_eq!(pause.sync(pause.mark(), Some(paused("a"))), Synced::Unchanged);
+        assert_eq!(pause.sync(pause.mark(), None), Synced::Resumed);
         assert_eq!(pause.reason(), None);
     }
 
@@ -86,7 +86,7 @@ mod tests {
         let asked = pause.mark();
         // A lane crosses the limit while the answer "none" is in flight.
         pause.begin(paused("dead letters"));
-        assert_eq!(pause.follow(asked, None), Followed::Unchanged);
+        assert_eq!(pause.sync(asked, None), Synced::Unchanged);
         assert_eq!(pause.reason(), Some("dead letters"));
     }
 
@@ -96,11 +96,11 @@ mod tests {
         pause.begin(paused("dead letters"));
         let asked = pause.mark();
         assert!(pause.end(), "a swap");
-        assert_eq!(pause.follow(asked, Some(paused("dead letters"))), Followed::Unchanged);
+        assert_eq!(pause.sync(asked, Some(paused("dead letters"))), Synced::Unchanged);
         assert_eq!(pause.reason(), None);
         // The same holds for a pause that ended before it began here.
         let asked = pause.mark();
         assert!(!pause.end());
-        assert_eq!(pause.follow(asked, Some(paused("dead letters"))), Followed::Unchanged);
+        assert_eq!(pause.sync(asked, Some(paused("dead letters"))), Synced::Unchanged);
     }
 }

@@ -16,12 +16,31 @@ impl Sink {
             Sink::Kafka => "kafka",
         }
     }
+}
 
-    /// Returns the index in [`Sink::ALL`].
-    pub fn index(self) -> usize {
-        match self {
-            Sink::Postgres => 0,
-            Sink::Kafka => 1,
+/// A value for each server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PerSink<T> {
+    pub postgres: T,
+    pub kafka: T,
+}
+
+impl<T> PerSink<T> {
+    pub fn new(mut value: impl FnMut(Sink) -> T) -> PerSink<T> {
+        PerSink { postgres: value(Sink::Postgres), kafka: value(Sink::Kafka) }
+    }
+
+    pub fn get(&self, sink: Sink) -> &T {
+        match sink {
+            Sink::Postgres => &self.postgres,
+            Sink::Kafka => &self.kafka,
+        }
+    }
+
+    pub fn get_mut(&mut self, sink: Sink) -> &mut T {
+        match sink {
+            Sink::Postgres => &mut self.postgres,
+            Sink::Kafka => &mut self.kafka,
         }
     }
 }
@@ -54,7 +73,7 @@ impl State {
 
 /// The information that an attempt gained about a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum Observation {
     /// The server responded, possibly with a rejection.
     Answer,
     /// The server was unavailable.
@@ -63,7 +82,17 @@ pub enum Heard {
     Nothing,
 }
 
-/// Returns the result of an attempt that failed at this server and so learned nothing about the other one.
-pub fn only(sink: Sink, heard: Heard) -> [Heard; 2] {
-    Sink::ALL.map(|each| if each == sink { heard } else { Heard::Nothing })
+impl PerSink<Observation> {
+    /// An attempt that learned nothing.
+    pub const NOTHING: PerSink<Observation> = PerSink { postgres: Observation::Nothing, kafka: Observation::Nothing };
+
+    /// An attempt that both servers answered.
+    pub const ANSWERS: PerSink<Observation> = PerSink { postgres: Observation::Answer, kafka: Observation::Answer };
+
+    /// Returns the result of an attempt that failed at this server and so learned nothing about the other one.
+    pub fn only(sink: Sink, observation: Observation) -> PerSink<Observation> {
+        let mut observed = PerSink::NOTHING;
+        *observed.get_mut(sink) = observation;
+        observed
+    }
 }

@@ -88,14 +88,14 @@ impl Lane {
             (_, Class::Poison | Class::Unknown) => carried.tried = carried.tried.saturating_add(1),
             (_, Class::Transient) => {}
         }
-        if let Some((Sink::Kafka, Meaning::Outage)) = error.said()
+        if let Some((Sink::Kafka, Meaning::Outage)) = error.server_error()
             && let Some(found) = self.doubt(&error, size, carried, pace)
         {
             return self.failed(found, size, carried, pace);
         }
         self.metrics.retry();
         self.lifecycle.trouble("lane", &error.to_string());
-        match error.said() {
+        match error.server_error() {
             // All lanes meet the same outage.
             Some((sink, Meaning::Outage | Meaning::Login)) => self.brakes.outage(sink, &error),
             _ => tracing::warn!(lane = self.number, %error, "batch failed, retrying"),
@@ -183,7 +183,7 @@ impl Lane {
 
     /// Returns the wait before the next attempt, or `None` if the breaker imposes the wait or a conflict is gone.
     fn until_the_next(&mut self, error: &Error, pace: &mut Pace) -> Option<Duration> {
-        match error.said() {
+        match error.server_error() {
             // The keeper takes the slot again, or ends the process.
             None if matches!(error, Error::SlotLost) => return Some(limits::PAUSE_LOOK),
             Some((_, Meaning::Conflict)) if pace.fresh => return None,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tollgate_sandbox::RunError;
 
-use crate::brakes::sink::{self, Heard, Sink};
+use crate::brakes::sink::{Observation, PerSink, Sink};
 use crate::classes::{self, Meaning};
 use crate::progress::halts::Halt;
 use crate::sinks::kafka;
@@ -56,7 +56,7 @@ pub enum Error {
 
 impl Error {
     pub fn class(&self) -> Class {
-        if let Some((_, meaning)) = self.said() {
+        if let Some((_, meaning)) = self.server_error() {
             return meaning.class();
         }
         match self {
@@ -92,7 +92,7 @@ impl From<sqlx::Error> for Error {
 
 impl Error {
     /// Returns the server and the meaning of its error, if a server caused this.
-    pub(super) fn said(&self) -> Option<(Sink, Meaning)> {
+    pub(super) fn server_error(&self) -> Option<(Sink, Meaning)> {
         Some(match self {
             Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
             Error::Silent => (Sink::Postgres, Meaning::Outage),
@@ -113,7 +113,8 @@ impl Error {
     }
 
     /// Returns what this error shows about the servers themselves.
-    pub(super) fn heard(&self) -> [Heard; 2] {
-        self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
+    pub(super) fn observed(&self) -> PerSink<Observation> {
+        let at = |(sink, meaning): (Sink, Meaning)| PerSink::only(sink, meaning.observation());
+        self.server_error().map_or(PerSink::NOTHING, at)
     }
 }

@@ -32,7 +32,7 @@ impl Lane {
         let refused = self.decided.decisions.iter().find_map(|decision| {
             let Verdict::Dead(reason) = &decision.verdict else { return None };
             let Record { partition, offset, .. } = carried.batch.records[decision.record];
-            let halts = reason.stage == Stage::Contract && !self.brakes.pardoned(partition, offset);
+            let halts = reason.stage == Stage::Contract && !self.brakes.is_acknowledged(partition, offset);
             halts.then(|| Pause {
                 code: reason.code.to_string(),
                 event: Some((partition, offset)),

@@ -52,7 +52,7 @@ pub struct Resumed {
     /// The time since the dead letter limit was suspended for one window.
     pub unlimited: Option<Duration>,
     /// The last event of a partition that no longer pauses the pipeline.
-    pub seen: Vec<(Partition, Offset)>,
+    pub acknowledged: Vec<(Partition, Offset)>,
 }
 
 /// Returns the stored pause, if there is one.
@@ -134,7 +134,7 @@ pub async fn resumed(connection: &mut PgConnection, owner: &Owner) -> Result<Res
             let seconds: f64 = row.try_get(2)?;
             resumed.unlimited = Some(Duration::try_from_secs_f64(seconds).unwrap_or_default());
         } else {
-            resumed.seen.push((Partition(partition), Offset(row.try_get(1)?)));
+            resumed.acknowledged.push((Partition(partition), Offset(row.try_get(1)?)));
         }
     }
     Ok(resumed)

@@ -13,8 +13,8 @@ use sqlx::postgres::PgConnection;
 use super::HelperError;
 use super::watch::Watch;
 use crate::brakes::Brakes;
-use crate::brakes::breaker::Leave;
-use crate::brakes::sink::{self, Sink};
+use crate::brakes::breaker::Permit;
+use crate::brakes::sink::{PerSink, Sink};
 use crate::classes;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
@@ -89,7 +89,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Ca
                     tries = 0;
                     keeper.lifecycle.hold_slot(true);
                     keeper.lifecycle.no_trouble("postgres");
-                    keeper.brakes.breakers.nudge(Sink::Postgres);
+                    keeper.brakes.breakers.retry_now(Sink::Postgres);
                 }
                 Ok(None) if keeper.lifecycle.slot().is_some() && tries >= limits::SLOT_TRIES => {
                     return Err(HelperError::SlotLost);
@@ -98,7 +98,10 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Ca
                 Err(error) => {
                     keeper.lifecycle.trouble("postgres", &error.to_string());
                     keeper.brakes.outage(Sink::Postgres, &connect::describe(&error));
-                    keeper.brakes.heard(Leave::UNASKED, sink::only(Sink::Postgres, connect::meaning(&error).heard()));
+                    keeper.brakes.observe(
+                        Permit::UNASKED,
+                        PerSink::only(Sink::Postgres, connect::meaning(&error).observation()),
+                    );
                 }
             }
             continue;
@@ -107,7 +110,7 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Ca
         match followed.unwrap_or(Err(sqlx::Error::WorkerCrashed)) {
             Ok(()) => {
                 keeper.brakes.answers(Sink::Postgres);
-                keeper.brakes.forget(Sink::Postgres);
+                keeper.brakes.close_idle(Sink::Postgres);
             }
             Err(error) => {
                 session = None;
@@ -146,14 +149,14 @@ async fn follow(keeper: &Keeper, session: &mut PgConnection) -> Result<(), sqlx:
     let stored = halts::paused(session, &keeper.pipeline.name).await?;
     let ends = keeper.brakes.pause_ends(stored.as_ref());
     let resumed = if ends { halts::resumed(session, &keeper.owner).await? } else { Resumed::default() };
-    keeper.brakes.follow_pause(mark, stored, &resumed);
+    keeper.brakes.sync_pause(mark, stored, &resumed);
     let mark = keeper.brakes.halts_mark();
     for halt in keeper.brakes.unstored_halts() {
         halts::halt(session, &keeper.owner, &halt).await?;
         keeper.brakes.stored_halt(halt.partition);
     }
     let stored = halts::halts(session, &keeper.owner.pipeline, &keeper.owner.topic).await?;
-    keeper.brakes.follow_halts(mark, stored);
+    keeper.brakes.sync_halts(mark, stored);
     keeper.metrics.halted(&keeper.own_halts());
     Ok(())
 }
@@ -208,18 +211,20 @@ fn kafka(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch,
     if consumer.context().connected() {
         keeper.lifecycle.no_trouble("kafka");
         keeper.brakes.answers(Sink::Kafka);
-        keeper.brakes.forget(Sink::Kafka);
+        keeper.brakes.close_idle(Sink::Kafka);
     } else {
         // librdkafka reports the loss of all brokers, but not their return, so query one.
         match consumer.fetch_metadata(Some(&keeper.pipeline.source.topic), limits::KEEPER_CALL) {
             Ok(_) => {
-                consumer.context().heard();
-                keeper.brakes.breakers.nudge(Sink::Kafka);
+                consumer.context().answered();
+                keeper.brakes.breakers.retry_now(Sink::Kafka);
             }
             Err(error) => {
                 keeper.lifecycle.trouble("kafka", &error.to_string());
                 keeper.brakes.outage(Sink::Kafka, &error);
-                keeper.brakes.heard(Leave::UNASKED, sink::only(Sink::Kafka, classes::kafka(&error).heard()));
+                keeper
+                    .brakes
+                    .observe(Permit::UNASKED, PerSink::only(Sink::Kafka, classes::kafka(&error).observation()));
             }
         }
     }

@@ -257,7 +257,7 @@ impl Poll {
         match consumer.poll(timeout) {
             None => {}
             Some(Ok(message)) if !draining => {
-                consumer.context().heard();
+                consumer.context().answered();
                 self.take(&message);
                 // Fetched records need no wait: fill the batches before handling anything else.
                 for _ in 0..limits::POLL_RUN {
@@ -274,7 +274,7 @@ impl Poll {
             }
             Some(Ok(_)) => {}
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                consumer.context().heard();
+                consumer.context().answered();
                 self.exhausted(Partition(partition));
             }
             Some(Err(error)) => self.consumer_error(&error),

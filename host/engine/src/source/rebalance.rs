@@ -73,7 +73,7 @@ impl Callbacks {
     }
 
     /// Records that a broker sent something.
-    pub fn heard(&self) {
+    pub fn answered(&self) {
         self.connected.store(true, Ordering::Release);
     }
 }

@@ -20,8 +20,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::rebalance::Callbacks;
 use super::{advice, authorised, start};
 use crate::brakes::Brakes;
-use crate::brakes::breaker::Leave;
-use crate::brakes::sink::{self, Heard, Sink};
+use crate::brakes::breaker::Permit;
+use crate::brakes::sink::{Observation, PerSink, Sink};
 use crate::classes::{self, Meaning};
 use crate::kafka::client;
 use crate::lifecycle::Lifecycle;
@@ -94,7 +94,7 @@ impl Error {
     }
 
     /// Returns the server and the meaning of its error, if a server caused this.
-    fn said(&self) -> Option<(Sink, Meaning)> {
+    fn server_error(&self) -> Option<(Sink, Meaning)> {
         Some(match self {
             Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
             Error::Silent => (Sink::Postgres, Meaning::Outage),
@@ -105,8 +105,9 @@ impl Error {
     }
 
     /// Returns what this error shows about the servers.
-    fn heard(&self) -> [Heard; 2] {
-        self.said().map_or([Heard::Nothing; 2], |(sink, meaning)| sink::only(sink, meaning.heard()))
+    fn observed(&self) -> PerSink<Observation> {
+        let at = |(sink, meaning): (Sink, Meaning)| PerSink::only(sink, meaning.observation());
+        self.server_error().map_or(PerSink::NOTHING, at)
     }
 }
 
@@ -135,7 +136,7 @@ pub fn run(mut worker: Worker, requests: &Receiver<Request>, answers: &Sender<An
             let Some(tried) = tried else { return Ok(()) };
             match tried.unwrap_or(Err(Error::Silent)) {
                 Ok((partitions, halted)) => {
-                    brakes.heard(Leave::UNASKED, [Heard::Answer; 2]);
+                    brakes.observe(Permit::UNASKED, PerSink::ANSWERS);
                     break Some(Answer::Taken { partitions, halted, assignment: request.assignment });
                 }
                 Err(error) if error.class() == Class::Fatal => break Some(Answer::Fatal(error.to_string())),
@@ -143,9 +144,9 @@ pub fn run(mut worker: Worker, requests: &Receiver<Request>, answers: &Sender<An
                     if !error.waited_for_lock() {
                         worker.connection = None;
                     }
-                    brakes.heard(Leave::UNASKED, error.heard());
+                    brakes.observe(Permit::UNASKED, error.observed());
                     lifecycle.trouble("takeover", &error.to_string());
-                    match error.said() {
+                    match error.server_error() {
                         Some((sink, Meaning::Outage | Meaning::Login)) => brakes.outage(sink, &error),
                         _ => told.failed(&error.to_string()),
                     }
@@ -272,7 +273,7 @@ impl Worker {
     async fn without_halted(&mut self, request: &Request) -> Result<(Vec<Partition>, Vec<Partition>), Error> {
         let owner = &self.owner;
         let connection = connected(&mut self.connection, &self.pipeline).await?;
-        self.brakes.found_halts(halts::halts(connection, &owner.pipeline, &owner.topic).await?);
+        self.brakes.add_stored_halts(halts::halts(connection, &owner.pipeline, &owner.topic).await?);
         let (halted, partitions): (Vec<Partition>, _) =
             request.partitions.iter().partition(|partition| self.brakes.is_halted(**partition));
         if !halted.is_empty() {
